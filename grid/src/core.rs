@@ -1,0 +1,79 @@
+//! What all tasks of one manager share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::auth::Auth;
+use crate::handler::Registry;
+use crate::limits::Limits;
+use crate::name::Name;
+use crate::net::log_filter::LogFilter;
+use crate::net::peer::Accepted;
+use crate::net::transport::Transport;
+use crate::proto::handshake::InstanceId;
+use crate::shared::{ClockHandle, SharedRef};
+use crate::trace::Tracer;
+
+/// Everything but the handles, so that the last handle can end it.
+pub(crate) struct Core {
+    pub(crate) local: Name,
+    pub(crate) path: String,
+    pub(crate) instance: InstanceId,
+    pub(crate) limits: Limits,
+    pub(crate) clock: ClockHandle,
+    pub(crate) auth: Auth,
+    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) tracer: Arc<Tracer>,
+    pub(crate) log_filter: LogFilter,
+    pub(crate) remotes: BTreeMap<Name, Remote>,
+    pub(crate) unauthenticated: AtomicUsize,
+    /// Whether everything must end.
+    pub(crate) shutdown: watch::Sender<bool>,
+}
+
+/// One remote, as accepting ends and handles see it.
+pub(crate) struct Remote {
+    pub(crate) shared: SharedRef,
+    /// To the remote's task.
+    pub(crate) accepted: mpsc::Sender<Accepted>,
+    pub(crate) next_order: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn find_remote(&self, host: &str) -> Option<Name> {
+        self.remotes.keys().find(|name| name.as_str() == host).cloned()
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        *self.shutdown.borrow()
+    }
+
+    /// Takes no new calls, finishes those under way (B09).
+    pub(crate) fn drain(&self) {
+        for remote in self.remotes.values() {
+            remote.shared.drain();
+        }
+    }
+
+    /// Ends everything now.
+    pub(crate) fn end(&self) {
+        self.shutdown.send_replace(true);
+        for remote in self.remotes.values() {
+            remote.shared.shutdown();
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("local", &self.local)
+            .field("remotes", &self.remotes.keys())
+            .finish_non_exhaustive()
+    }
+}

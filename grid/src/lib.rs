@@ -1,0 +1,109 @@
+//! One two-way WebSocket between every pair of servers, and many small calls over it.
+//!
+//! A [`Manager`] knows all servers of a cluster and keeps one connection to each, dialled by
+//! whichever side both agree on, and dialled again whenever it breaks. Over a [`Connection`] either
+//! side calls handlers of the other: payload in, payload or error out, with a deadline, and
+//! cancelled on both sides when the caller loses interest. Wire-compatible with MinIO's grid v1
+//! (PROTOCOL.md).
+//!
+//! # A tour
+//!
+//! - [`Manager`] is where to begin; its example is a whole server.
+//! - [`Connection`] makes calls: raw ones with [`Connection::request`], typed ones with
+//!   [`SingleHandler`].
+//! - [`RequestContext`] is what a handler is told.
+//! - [`CallError`] says why a call failed, and whether the handler may have run.
+//! - [`limits`] has every limit of the crate.
+//! - [`proto`] is the protocol as pure state machines, [`shared`] the lock around them, [`net`] the
+//!   shell that does what they say. ARCHITECTURE.md tells why.
+//!
+//! # Two servers in one process
+//!
+//! ```
+//! # use std::time::Duration;
+//! use grid::{Auth, HandlerId, Manager, Route};
+//! use tokio::net::TcpListener;
+//!
+//! const ECHO: HandlerId = HandlerId::new(200);
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut managers = Vec::new();
+//! let listeners = [TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?];
+//! let mut urls = Vec::new();
+//! for listener in &listeners {
+//!     urls.push(format!("http://{}", listener.local_addr()?));
+//! }
+//! for (listener, url) in listeners.into_iter().zip(&urls) {
+//!     let manager = Manager::builder(url)
+//!         .servers(urls.clone())
+//!         .auth(Auth::shared_secret(b"what all servers know")?)
+//!         .build()?;
+//!     manager.register(Route::new(ECHO).name("Echo"), |_context, payload| async { Ok(payload) })?;
+//!     manager.start()?;
+//!     tokio::spawn(manager.clone().serve(listener));
+//!     managers.push(manager);
+//! }
+//!
+//! let connection = managers[0].connection(&urls[1]).ok_or("not a server")?;
+//! connection.wait_connected().await?;
+//! assert_eq!(connection.request(ECHO, "hello").await?, "hello");
+//! # for manager in managers { manager.shutdown(Duration::from_secs(1)).await; }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! `net` (on by default) is everything that needs tokio. Without it [`proto`] and [`shared`] remain.
+
+pub mod bug;
+pub mod error;
+pub mod limits;
+pub mod name;
+pub mod proto;
+pub mod shared;
+pub mod stats;
+pub mod sync;
+pub mod time;
+
+#[cfg(feature = "net")]
+pub mod auth;
+#[cfg(feature = "net")]
+pub mod connection;
+#[cfg(feature = "net")]
+mod core;
+#[cfg(feature = "net")]
+pub mod handler;
+#[cfg(feature = "net")]
+pub mod manager;
+#[cfg(feature = "net")]
+pub mod net;
+#[cfg(feature = "net")]
+pub mod request;
+#[cfg(feature = "net")]
+pub mod shared_bytes;
+#[cfg(feature = "net")]
+pub mod trace;
+#[cfg(feature = "net")]
+pub mod typed;
+
+pub use error::{BuildError, CallError, HandlerError, RegisterError, TypedCallError};
+pub use limits::Limits;
+pub use name::Name;
+pub use proto::subroute::Subroute;
+pub use shared::ConnectionState;
+pub use stats::ConnectionStats;
+
+#[cfg(feature = "net")]
+pub use auth::Auth;
+#[cfg(feature = "net")]
+pub use connection::{Connection, StateWatch};
+#[cfg(feature = "net")]
+pub use handler::{Handler, HandlerId, RequestContext, Route, Start};
+#[cfg(feature = "net")]
+pub use manager::{GRID_PATH, LOCK_GRID_PATH, Manager, ManagerBuilder};
+#[cfg(feature = "net")]
+pub use request::Request;
+#[cfg(feature = "net")]
+pub use typed::{CallOptions, SingleHandler};

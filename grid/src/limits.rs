@@ -1,0 +1,230 @@
+//! Every limit of the crate: its name, its default, its unit, and how it relates to the others.
+//!
+//! The constants are defaults; [`Limits`] carries the values that a manager runs with, so that an
+//! application (and the simulator) can choose its own. [`Limits::check`] holds whatever was chosen
+//! to the same relations that the asserts below hold the defaults to.
+
+use std::time::Duration;
+
+use crate::error::BuildError;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Largest grid message in bytes, header and trailers included. Sending a larger one is refused;
+/// receiving one ends the connection before anything of that size is allocated.
+pub const MESSAGE_BYTES_MAX: usize = 16 * MIB;
+
+/// What a receiver allows a frame beyond the message in it: the envelope of a merged frame and the
+/// length in front of its message.
+pub const FRAME_OVERHEAD_BYTES_MAX: usize = KIB;
+
+/// A frame under construction that has reached this many bytes takes no further message.
+///
+/// Chosen by measurement: below 16 KiB frames cost system calls, above 64 KiB nothing was gained.
+pub const FRAME_BYTES_TARGET: usize = 64 * KIB;
+
+/// What may wait to be written, in bytes. Holds at least two of the largest messages, so that one
+/// in progress never keeps the next from being queued.
+pub const QUEUE_BYTES_MAX: usize = 40 * MIB;
+
+/// What control messages may take beyond [`QUEUE_BYTES_MAX`]. Only a peer that makes us answer
+/// while it does not read can use it up, and then the connection ends.
+pub const CONTROL_BYTES_MAX: usize = 8 * MIB;
+
+/// Calls that this side may have under way to one remote.
+pub const CALLS_MADE_MAX: usize = 65_536;
+
+/// Calls of one remote that are served at once; more are answered with an overload error.
+pub const CALLS_SERVED_MAX: usize = 65_536;
+
+/// Largest message before a peer has proved who it is, in bytes. A Connect holds two names and a
+/// token.
+pub const HANDSHAKE_BYTES_MAX: usize = 16 * KIB;
+
+/// Sockets that have not proved who they are, at once and for the whole manager.
+pub const UNAUTHENTICATED_MAX: usize = 256;
+
+/// Accepted connections of one remote that wait to supersede the one in use.
+pub const SUPERSEDING_MAX: usize = 4;
+
+/// Longest time from the first byte of a connection to its accepted Connect, on either side.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest difference between the two servers' clocks that a handshake accepts (P11).
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// Time between two pings of a connection (P12).
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Pings in a row that may go unanswered before the connection counts as dead (B07).
+pub const PINGS_MISSED_MAX: u32 = 2;
+
+/// Deadline of a request whose caller gave none (B10).
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
+
+/// First wait before a new attempt to connect; each further one doubles it (B04).
+pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
+
+/// Longest wait before a new attempt to connect.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// A connection that held this long starts its back-off anew.
+pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
+
+/// The same trouble with the same remote is logged once in this time (B04, B41).
+pub const LOG_REPEAT_AFTER: Duration = Duration::from_secs(3600);
+
+/// Longest time that a closing connection may take to write what is queued.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Frames that one turn of a connection's task reads before it writes, and writes before it reads.
+pub const FRAMES_PER_TURN: usize = 16;
+
+/// Longest text of a peer's error or refusal that is kept, in bytes; what is longer is cut.
+pub const REASON_BYTES_MAX: usize = 4 * KIB;
+
+/// Servers that one manager may know, itself included.
+pub const SERVERS_MAX: usize = 4_096;
+
+const _: () = assert!(QUEUE_BYTES_MAX >= 2 * MESSAGE_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_TARGET <= MESSAGE_BYTES_MAX);
+const _: () = assert!(HANDSHAKE_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(REASON_BYTES_MAX < HANDSHAKE_BYTES_MAX);
+// A cancellation (some 20 bytes) for each call under way fits the reserve many times over.
+const _: () = assert!(CALLS_MADE_MAX * 64 <= CONTROL_BYTES_MAX);
+// A lengths field of the wire is 32 bits wide.
+const _: () = assert!(MESSAGE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX <= u32::MAX as usize);
+
+/// The limits that one manager runs with. Start from [`Limits::default`] and change what must
+/// differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// See [`MESSAGE_BYTES_MAX`].
+    pub message_bytes_max: usize,
+    /// See [`QUEUE_BYTES_MAX`].
+    pub queue_bytes_max: usize,
+    /// See [`CONTROL_BYTES_MAX`].
+    pub control_bytes_max: usize,
+    /// See [`FRAME_BYTES_TARGET`].
+    pub frame_bytes_target: usize,
+    /// See [`CALLS_MADE_MAX`].
+    pub calls_made_max: usize,
+    /// See [`CALLS_SERVED_MAX`].
+    pub calls_served_max: usize,
+    /// See [`UNAUTHENTICATED_MAX`].
+    pub unauthenticated_max: usize,
+    /// See [`HANDSHAKE_TIMEOUT`].
+    pub handshake_timeout: Duration,
+    /// See [`CLOCK_SKEW_MAX`].
+    pub clock_skew_max: Duration,
+    /// See [`PING_INTERVAL`]. Travels in whole milliseconds.
+    pub ping_interval: Duration,
+    /// See [`PINGS_MISSED_MAX`].
+    pub pings_missed_max: u32,
+    /// See [`DEADLINE_DEFAULT`].
+    pub deadline_default: Duration,
+    /// See [`BACKOFF_MIN`].
+    pub backoff_min: Duration,
+    /// See [`BACKOFF_MAX`].
+    pub backoff_max: Duration,
+    /// See [`BACKOFF_RESET_AFTER`].
+    pub backoff_reset_after: Duration,
+    /// See [`CLOSE_TIMEOUT`].
+    pub close_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            queue_bytes_max: QUEUE_BYTES_MAX,
+            control_bytes_max: CONTROL_BYTES_MAX,
+            frame_bytes_target: FRAME_BYTES_TARGET,
+            calls_made_max: CALLS_MADE_MAX,
+            calls_served_max: CALLS_SERVED_MAX,
+            unauthenticated_max: UNAUTHENTICATED_MAX,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            clock_skew_max: CLOCK_SKEW_MAX,
+            ping_interval: PING_INTERVAL,
+            pings_missed_max: PINGS_MISSED_MAX,
+            deadline_default: DEADLINE_DEFAULT,
+            backoff_min: BACKOFF_MIN,
+            backoff_max: BACKOFF_MAX,
+            backoff_reset_after: BACKOFF_RESET_AFTER,
+            close_timeout: CLOSE_TIMEOUT,
+        }
+    }
+}
+
+impl Limits {
+    /// Largest WebSocket message that a receiver takes, in bytes.
+    pub fn frame_bytes_max(&self) -> usize {
+        self.message_bytes_max + FRAME_OVERHEAD_BYTES_MAX
+    }
+
+    /// Whether the chosen values fit together.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Limit`] names the first value that does not, and what it must be.
+    pub fn check(&self) -> Result<(), BuildError> {
+        let wrong = |name, must| Err(BuildError::Limit { name, must });
+        if self.message_bytes_max < HANDSHAKE_BYTES_MAX
+            || self.frame_bytes_max() > u32::MAX as usize
+        {
+            return wrong("message_bytes_max", "between 16 KiB and 4 GiB less 1 KiB");
+        }
+        if self.queue_bytes_max < 2 * self.message_bytes_max {
+            return wrong("queue_bytes_max", "at least twice message_bytes_max");
+        }
+        if self.control_bytes_max < KIB {
+            return wrong("control_bytes_max", "at least 1 KiB");
+        }
+        if self.frame_bytes_target == 0 || self.frame_bytes_target > self.message_bytes_max {
+            return wrong("frame_bytes_target", "between 1 byte and message_bytes_max");
+        }
+        if self.calls_made_max == 0 || self.calls_served_max == 0 {
+            return wrong("calls_made_max and calls_served_max", "at least 1");
+        }
+        if self.unauthenticated_max == 0 {
+            return wrong("unauthenticated_max", "at least 1");
+        }
+        if self.ping_interval < Duration::from_millis(1)
+            || self.ping_interval.as_millis() > u128::from(u32::MAX)
+        {
+            return wrong("ping_interval", "between 1 ms and 49 days");
+        }
+        if self.pings_missed_max == 0 {
+            return wrong("pings_missed_max", "at least 1");
+        }
+        if self.handshake_timeout.is_zero() || self.deadline_default.is_zero() {
+            return wrong("handshake_timeout and deadline_default", "more than zero");
+        }
+        if self.backoff_min.is_zero() || self.backoff_max < self.backoff_min {
+            return wrong("backoff_min", "more than zero and at most backoff_max");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_fit_together() {
+        Limits::default().check().expect("the defaults are checked");
+    }
+
+    #[test]
+    fn a_limit_that_does_not_fit_is_named_with_what_it_must_be() {
+        let limits = Limits { queue_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
+        let error = limits.check().expect_err("a queue of one message must be refused");
+        assert_eq!(
+            error.to_string(),
+            "limit queue_bytes_max must be at least twice message_bytes_max"
+        );
+    }
+}

@@ -1,0 +1,433 @@
+//! All connections of one server, and the handlers that serve them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::auth::Auth;
+use crate::connection::{Alive, Connection};
+use crate::core::{Core, Remote};
+use crate::error::{BuildError, RegisterError};
+use crate::handler::{Handler, Registry, Route};
+use crate::limits::{Limits, SERVERS_MAX, SUPERSEDING_MAX};
+use crate::name::Name;
+use crate::net::accept::{GridService, serve_socket};
+use crate::net::clock::SystemClock;
+use crate::net::log_filter::LogFilter;
+use crate::net::peer::{Accepted, Peer};
+use crate::net::transport::{Socket, TcpTransport, Transport};
+use crate::proto::handshake::{Dialler, InstanceId};
+use crate::shared::{ClockHandle, Shared, SharedRef};
+use crate::stats::ConnectionStats;
+use crate::time::Clock;
+use crate::trace::{Subscriber, Tracer};
+
+/// The path of a cluster's grid (P1).
+pub const GRID_PATH: &str = "/minio/grid/v1";
+
+/// The path of the second grid, for lock traffic (P1).
+pub const LOCK_GRID_PATH: &str = "/minio/grid/lock/v1";
+
+/// Puts a [`Manager`] together.
+pub struct ManagerBuilder {
+    local: String,
+    servers: Vec<String>,
+    path: String,
+    limits: Limits,
+    auth: Option<Auth>,
+    clock: Option<Arc<dyn Clock>>,
+    transport: Box<dyn Transport>,
+    rng: Option<Box<dyn Rng + Send>>,
+}
+
+impl ManagerBuilder {
+    fn new(local: &str) -> Self {
+        Self {
+            local: local.to_owned(),
+            servers: Vec::new(),
+            path: GRID_PATH.to_owned(),
+            limits: Limits::default(),
+            auth: None,
+            clock: None,
+            transport: Box::new(TcpTransport),
+            rng: None,
+        }
+    }
+
+    /// The base URLs of all servers of the cluster, the local one included (B01).
+    #[must_use]
+    pub fn servers<I>(mut self, servers: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.servers.extend(servers.into_iter().map(Into::into));
+        self
+    }
+
+    /// How servers prove that they belong together. Has no default.
+    #[must_use]
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = Some(auth);
+        self
+    }
+
+    /// Another path than [`GRID_PATH`].
+    #[must_use]
+    pub fn path(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
+    }
+
+    /// Other limits than the defaults.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Another way to reach remotes than [`TcpTransport`].
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Box::new(transport);
+        self
+    }
+
+    /// Another clock than [`SystemClock`].
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Another source of randomness than the operating system's: for the manager's instance id and
+    /// the jitter of its reconnects.
+    #[must_use]
+    pub fn rng(mut self, rng: impl Rng + Send + 'static) -> Self {
+        self.rng = Some(Box::new(rng));
+        self
+    }
+
+    /// Builds the manager. It does nothing before [`Manager::start`], so that handlers can be
+    /// registered first.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] names the address or limit that is wrong.
+    pub fn build(self) -> Result<Manager, BuildError> {
+        self.limits.check()?;
+        check_path(&self.path)?;
+        let (local, remotes) = check_servers(&self.local, &self.servers)?;
+        let auth = self.auth.ok_or(BuildError::NoAuth)?;
+        let clock = ClockHandle(self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())));
+        let mut rng = self.rng.unwrap_or_else(os_rng);
+        let instance = InstanceId::from_bytes(rng.random());
+        let mut waiting = Vec::new();
+        let mut connected = BTreeMap::new();
+        for remote in remotes {
+            let shared = SharedRef::new(Shared::new(
+                local.clone(),
+                remote.clone(),
+                self.limits.clone(),
+                clock.clone(),
+            ));
+            let (sender, accepted) = mpsc::channel(SUPERSEDING_MAX);
+            let seed = rng.next_u64();
+            waiting.push(Waiting { shared: SharedRef::clone(&shared), accepted, seed });
+            let next_order = AtomicU64::new(0);
+            connected.insert(remote, Remote { shared, accepted: sender, next_order });
+        }
+        let core = Arc::new(Core {
+            local,
+            path: self.path,
+            instance,
+            limits: self.limits,
+            clock,
+            auth,
+            transport: self.transport,
+            registry: Arc::new(Registry::default()),
+            tracer: Arc::new(Tracer::default()),
+            log_filter: LogFilter::default(),
+            remotes: connected,
+            unauthenticated: AtomicUsize::new(0),
+            shutdown: watch::Sender::new(false),
+        });
+        let tasks = Mutex::new(Tasks { waiting, running: Vec::new() });
+        Ok(Manager { last: Arc::new(LastHandle { core, tasks }) })
+    }
+}
+
+impl std::fmt::Debug for ManagerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManagerBuilder")
+            .field("local", &self.local)
+            .field("servers", &self.servers)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the default, where the application gave no other")]
+fn os_rng() -> Box<dyn Rng + Send> {
+    Box::new(SmallRng::from_rng(&mut rand::rng()))
+}
+
+fn check_path(path: &str) -> Result<(), BuildError> {
+    let is_plain = path.starts_with('/')
+        && path.parse::<http::Uri>().is_ok_and(|uri| uri.path() == path && uri.query().is_none());
+    if is_plain { Ok(()) } else { Err(BuildError::Path { path: path.to_owned() }) }
+}
+
+/// The local name and those of all others (B01).
+fn check_servers(local: &str, servers: &[String]) -> Result<(Name, BTreeSet<Name>), BuildError> {
+    if servers.len() > SERVERS_MAX {
+        return Err(BuildError::TooManyServers { count: servers.len(), max: SERVERS_MAX });
+    }
+    let local: Name = local.parse()?;
+    let mut names = BTreeSet::new();
+    for server in servers {
+        let name: Name = server.parse()?;
+        if !names.insert(name.clone()) {
+            return Err(BuildError::Duplicate { name });
+        }
+    }
+    if !names.remove(&local) {
+        return Err(BuildError::LocalMissing { local });
+    }
+    Ok((local, names))
+}
+
+/// All connections of one server (B01). Cheap to clone.
+///
+/// Dropping the last handle, be it a manager or a [`Connection`] of it, ends everything at once;
+/// [`shutdown`](Self::shutdown) does so with grace. A handler that holds a handle keeps its manager
+/// alive until `shutdown`.
+///
+/// ```no_run
+/// use grid::{Auth, HandlerId, Manager, Route};
+/// use tokio::net::TcpListener;
+///
+/// const ECHO: HandlerId = HandlerId::new(200);
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let manager = Manager::builder("http://10.0.0.1:9000")
+///         .servers(["http://10.0.0.1:9000", "http://10.0.0.2:9000"])
+///         .auth(Auth::shared_secret(b"what all servers know")?)
+///         .build()?;
+///     manager.register(Route::new(ECHO).name("Echo"), |_context, payload| async { Ok(payload) })?;
+///     manager.start()?;
+///     tokio::spawn(manager.clone().serve(TcpListener::bind("10.0.0.1:9000").await?));
+///
+///     let other = manager.connection("http://10.0.0.2:9000").ok_or("not a server")?;
+///     other.wait_connected().await?;
+///     println!("{:?}", other.request(ECHO, "hello").await?);
+///     manager.shutdown(std::time::Duration::from_secs(5)).await;
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Manager {
+    last: Arc<LastHandle>,
+}
+
+/// Dropped with the last handle: then nobody is left who could use the connections.
+#[derive(Debug)]
+struct LastHandle {
+    core: Arc<Core>,
+    tasks: Mutex<Tasks>,
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.core.end();
+    }
+}
+
+impl Alive for LastHandle {}
+
+#[derive(Debug)]
+struct Tasks {
+    waiting: Vec<Waiting>,
+    running: Vec<JoinHandle<()>>,
+}
+
+/// A remote whose task has not been started.
+#[derive(Debug)]
+struct Waiting {
+    shared: SharedRef,
+    accepted: mpsc::Receiver<Accepted>,
+    seed: u64,
+}
+
+impl Manager {
+    /// A manager for the server whose base URL is `local`.
+    pub fn builder(local: &str) -> ManagerBuilder {
+        ManagerBuilder::new(local)
+    }
+
+    /// Serves `route` with `handler`, from now on. A handler need not be registered to be called on
+    /// others (B12).
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Duplicate`] if the route is taken.
+    pub fn register(&self, route: Route, handler: impl Handler) -> Result<(), RegisterError> {
+        self.last.core.registry.register(route, Box::new(handler))
+    }
+
+    /// Begins to connect. Further calls do nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::NoRuntime`] outside of a tokio runtime.
+    pub fn start(&self) -> Result<(), BuildError> {
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let core = &self.last.core;
+        let mut tasks = self.last.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for Waiting { shared, accepted, seed } in std::mem::take(&mut tasks.waiting) {
+            let dialler = Dialler::between(&core.local, shared.remote());
+            let peer = Peer { core: Arc::clone(core), shared, dialler, accepted, seed };
+            tasks.running.push(runtime.spawn(peer.live()));
+        }
+        Ok(())
+    }
+
+    /// This server.
+    pub fn local(&self) -> &Name {
+        &self.last.core.local
+    }
+
+    /// Where the grid is mounted.
+    pub fn path(&self) -> &str {
+        &self.last.core.path
+    }
+
+    /// The connection to a remote, `None` if there is no such remote.
+    pub fn connection(&self, remote: &str) -> Option<Connection> {
+        let name = self.last.core.find_remote(remote)?;
+        self.last.core.remotes.get(&name).map(|remote| self.handle(remote))
+    }
+
+    /// The connections to all remotes, in the order of their names.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.last.core.remotes.values().map(|remote| self.handle(remote)).collect()
+    }
+
+    fn handle(&self, remote: &Remote) -> Connection {
+        Connection {
+            shared: SharedRef::clone(&remote.shared),
+            tracer: Arc::clone(&self.last.core.tracer),
+            _alive: Arc::clone(&self.last) as Arc<dyn Alive>,
+        }
+    }
+
+    /// What can be seen of all remotes now, in the order of their names (B08).
+    pub fn stats(&self) -> Vec<ConnectionStats> {
+        self.last.core.remotes.values().map(|remote| remote.shared.stats()).collect()
+    }
+
+    /// Incoming sockets that have not proved who they are, now.
+    pub fn unauthenticated(&self) -> usize {
+        self.last.core.unauthenticated.load(Ordering::Relaxed)
+    }
+
+    /// Lets `subscriber` see every call from now on (B42).
+    pub fn trace(&self, subscriber: Subscriber) {
+        self.last.core.tracer.subscribe(subscriber);
+    }
+
+    /// Stops that.
+    pub fn untrace(&self, subscriber: &Subscriber) {
+        self.last.core.tracer.unsubscribe(subscriber);
+    }
+
+    /// What answers the upgrade requests of other servers, to be mounted at [`path`](Self::path)
+    /// beside the application's own routes. Does not keep the manager alive.
+    pub fn service(&self) -> GridService {
+        GridService::new(Arc::clone(&self.last.core))
+    }
+
+    /// Takes a raw incoming socket, and serves nothing but the grid on it. Returns when its
+    /// handshake is over, well or not; the connection then lives with the manager.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes a socket whose handshake is not over.
+    pub async fn accept(&self, socket: impl Socket + 'static) {
+        serve_socket(Arc::clone(&self.last.core), Box::new(socket)).await;
+    }
+
+    /// Accepts sockets from `listener` until the manager ends. Does not keep the manager alive.
+    ///
+    /// An application with routes of its own mounts [`service`](Self::service) instead.
+    pub async fn serve(self, listener: TcpListener) {
+        let core = Arc::clone(&self.last.core);
+        drop(self);
+        let mut shutdown = core.shutdown.subscribe();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|ended| *ended) => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    if let Err(error) = socket.set_nodelay(true) {
+                        tracing::debug!(target: "grid", %error, "an incoming socket failed");
+                        continue;
+                    }
+                    tokio::spawn(serve_socket(Arc::clone(&core), Box::new(socket)));
+                }
+                Err(error) => accept_failed(&core, &error).await,
+            }
+        }
+    }
+
+    /// Ends everything in good order (B09): no new calls are taken in either direction, those under
+    /// way get `grace` to finish, then all connections are closed. Returns when nothing runs any
+    /// more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the manager without new calls; call it again to end it.
+    pub async fn shutdown(&self, grace: Duration) {
+        let core = &self.last.core;
+        core.drain();
+        // The grace is over when it is over: what has not finished then is ended below.
+        let _ = tokio::time::timeout(grace, async {
+            for remote in core.remotes.values() {
+                std::future::poll_fn(|cx| remote.shared.poll_idle(cx.waker())).await;
+            }
+        })
+        .await;
+        core.end();
+        let running = {
+            let mut tasks = self.last.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.waiting.clear();
+            std::mem::take(&mut tasks.running)
+        };
+        for task in running {
+            if let Err(error) = task.await {
+                crate::bug!("the task of a remote ended badly: {error}");
+            }
+        }
+    }
+}
+
+/// Running out of file descriptors must not become a busy loop.
+async fn accept_failed(core: &Core, error: &io::Error) {
+    if core.log_filter.allows("accept", core.clock.0.now()) {
+        tracing::warn!(target: "grid", %error, "cannot accept connections; trying again");
+    }
+    tokio::time::sleep(core.limits.backoff_min).await;
+}

@@ -1,0 +1,100 @@
+//! The dialling end of a handshake: connect, upgrade, introduce ourselves (P2, P10).
+
+use std::io;
+
+use http::{HeaderValue, Request, StatusCode, header};
+use tokio::time::timeout;
+use tokio_tungstenite::client_async_with_config;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use super::websocket::{self, FirstMessageError, WebSocket};
+use crate::auth::AuthError;
+use crate::core::Core;
+use crate::limits::REASON_BYTES_MAX;
+use crate::name::Name;
+use crate::proto::handshake::{ConnectRequest, ConnectResponse, HandshakeError, InstanceId};
+
+/// Header of the dialler's wall clock, in nanoseconds since 1970 (P2).
+pub(super) const TIME_HEADER: &str = "x-minio-time";
+
+/// Why a dial failed. Tried again after a wait.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("no connection: {0}")]
+    Connect(#[from] io::Error),
+    #[error("no answer within {0:?}")]
+    TimedOut(std::time::Duration),
+    #[error("no token: {0}")]
+    Token(#[from] AuthError),
+    #[error("the upgrade was refused with {status}: {reason}")]
+    Upgrade { status: StatusCode, reason: String },
+    #[error("{0}")]
+    WebSocket(#[from] Box<WsError>),
+    #[error("malformed upgrade request: {0}")]
+    Request(String),
+    #[error("{0}")]
+    FirstMessage(#[from] FirstMessageError),
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("rejected: {0}")]
+    Rejected(String),
+}
+
+/// Opens a connection to `remote`, within the handshake's time.
+pub(super) async fn dial(core: &Core, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
+    let limit = core.limits.handshake_timeout;
+    timeout(limit, dial_unlimited(core, remote)).await.map_err(|_| DialError::TimedOut(limit))?
+}
+
+async fn dial_unlimited(core: &Core, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
+    let socket = core.transport.connect(remote).await?;
+    let time = core.clock.0.wall();
+    let token = core.auth.make_token(time)?;
+    let request = upgrade_request(remote, &core.path, &token, time.unix_nanos())?;
+    let config = websocket::config(&core.limits);
+    let (mut socket, _) = client_async_with_config(request, socket, Some(config))
+        .await
+        .map_err(|error| upgrade_error(error))?;
+    let connect = ConnectRequest { id: core.instance, host: core.local.to_string(), time, token };
+    websocket::send(&mut socket, connect.encode()?).await?;
+    let response = ConnectResponse::parse(&websocket::receive_first(&mut socket).await?)?;
+    if !response.accepted {
+        return Err(DialError::Rejected(response.rejected_reason));
+    }
+    Ok((socket, response.id))
+}
+
+fn upgrade_request(
+    remote: &Name,
+    path: &str,
+    token: &str,
+    unix_nanos: i128,
+) -> Result<Request<()>, DialError> {
+    let malformed = |error: &dyn std::fmt::Display| DialError::Request(error.to_string());
+    let scheme = if remote.is_secure() { "wss" } else { "ws" };
+    let mut request = format!("{scheme}://{}{path}", remote.authority())
+        .into_client_request()
+        .map_err(|error| malformed(&error))?;
+    let mut bearer =
+        HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| malformed(&error))?;
+    bearer.set_sensitive(true);
+    request.headers_mut().insert(header::AUTHORIZATION, bearer);
+    request.headers_mut().insert(
+        TIME_HEADER,
+        HeaderValue::try_from(unix_nanos.to_string()).map_err(|error| malformed(&error))?,
+    );
+    Ok(request)
+}
+
+/// An answer that is no upgrade says why in its body.
+fn upgrade_error(error: WsError) -> DialError {
+    match error {
+        WsError::Http(response) => {
+            let body = response.body().as_deref().unwrap_or_default();
+            let body = String::from_utf8_lossy(&body[..body.len().min(REASON_BYTES_MAX)]);
+            DialError::Upgrade { status: response.status(), reason: body.trim().to_owned() }
+        }
+        error => DialError::WebSocket(Box::new(error)),
+    }
+}

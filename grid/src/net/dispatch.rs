@@ -1,0 +1,186 @@
+//! Runs handlers: once in place, then as a task of its own, and never lets one harm another.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::error::HandlerError;
+use crate::handler::{HandlerFuture, Registered, Registry, RequestContext, Start};
+use crate::proto::connection::{Answer, Incoming};
+use crate::shared::{Epoch, HandlerTask, Shared, SharedRef};
+use crate::time::Instant;
+use crate::trace::{CallTrace, Side, TraceOutcome, Tracer};
+
+/// Runs the handlers of one connection.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    pub(super) registry: Arc<Registry>,
+    pub(super) tracer: Arc<Tracer>,
+    pub(super) shared: SharedRef,
+    pub(super) epoch: Epoch,
+}
+
+impl Dispatcher {
+    /// Serves requests. Answers that are ready at once are added to `answers`; the others will be
+    /// given by tasks.
+    pub(super) fn serve(&self, incoming: &mut Vec<Incoming>, answers: &mut Vec<(u64, Answer)>) {
+        for request in incoming.drain(..) {
+            let mux_id = request.mux_id;
+            match self.registry.find(&request) {
+                Ok(registered) => {
+                    if let Some(answer) = self.run(registered, request) {
+                        answers.push((mux_id, answer));
+                    }
+                }
+                Err(reason) => self.shared.refuse(self.epoch, mux_id, &reason),
+            }
+        }
+    }
+
+    fn run(&self, registered: Arc<Registered>, request: Incoming) -> Option<Answer> {
+        let Incoming { mux_id, payload, deadline, .. } = request;
+        let trace = self.tracer.is_active().then(|| {
+            Box::new(Trace {
+                tracer: Arc::clone(&self.tracer),
+                name: Arc::clone(&registered.name),
+                start: self.shared.now(),
+                bytes_in: payload.len(),
+            })
+        });
+        let context = RequestContext {
+            registered: Arc::clone(&registered),
+            shared: SharedRef::clone(&self.shared),
+            epoch: self.epoch,
+            mux_id,
+            deadline,
+        };
+        let mut future = match contained(|| registered.handler.serve(context, payload)) {
+            Ok(future) => future,
+            Err(error) => return Some(self.ready(trace, Err(error))),
+        };
+        if registered.route.start == Start::InPlace {
+            // Not this task's waker: what moves to a task of its own must not wake this one.
+            let mut cx = Context::from_waker(Waker::noop());
+            if let Poll::Ready(answer) = poll_contained(&mut future, &mut cx) {
+                drop_contained(Some(future));
+                return Some(self.ready(trace, answer));
+            }
+        }
+        tokio::spawn(Running {
+            future: Some(future),
+            trace,
+            epoch: self.epoch,
+            mux_id,
+            _counted: self.shared.count_handler_task(),
+            shared: SharedRef::clone(&self.shared),
+        });
+        None
+    }
+
+    fn ready(&self, trace: Option<Box<Trace>>, answer: Answer) -> Answer {
+        if let Some(trace) = trace {
+            trace.emit(&self.shared, outcome_of(&answer));
+        }
+        answer
+    }
+}
+
+/// Runs user code; a panic of it becomes an error of its call (B13).
+fn contained<R>(run: impl FnOnce() -> R) -> Result<R, HandlerError> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        HandlerError::from(format!("the handler panicked: {text}"))
+    })
+}
+
+fn poll_contained(future: &mut HandlerFuture, cx: &mut Context<'_>) -> Poll<Answer> {
+    match contained(|| future.as_mut().poll(cx)) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(answer)) => Poll::Ready(answer),
+        Err(panicked) => Poll::Ready(Err(panicked)),
+    }
+}
+
+/// Drops a handler's future: user code, which may panic.
+fn drop_contained(future: Option<HandlerFuture>) {
+    if let Err(error) = contained(|| drop(future)) {
+        tracing::warn!(target: "grid", %error, "while a handler was dropped");
+    }
+}
+
+/// A handler with a task of its own.
+///
+/// ```text
+///             ready: answer it
+///   Running ─────────────────────► over
+///      └── not wanted any more ──► over: the future is dropped, which is its cancellation (B11)
+/// ```
+struct Running {
+    future: Option<HandlerFuture>,
+    trace: Option<Box<Trace>>,
+    shared: SharedRef,
+    epoch: Epoch,
+    mux_id: u64,
+    _counted: HandlerTask,
+}
+
+impl Future for Running {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.shared.poll_unwanted(this.epoch, this.mux_id, cx.waker()).is_ready() {
+            drop_contained(this.future.take());
+            if let Some(trace) = this.trace.take() {
+                trace.emit(&this.shared, (TraceOutcome::Cancelled, 0));
+            }
+            return Poll::Ready(());
+        }
+        let Some(future) = &mut this.future else { return Poll::Ready(()) };
+        let Poll::Ready(answer) = poll_contained(future, cx) else { return Poll::Pending };
+        drop_contained(this.future.take());
+        if let Some(trace) = this.trace.take() {
+            trace.emit(&this.shared, outcome_of(&answer));
+        }
+        this.shared.answer(this.epoch, &mut vec![(this.mux_id, answer)]);
+        Poll::Ready(())
+    }
+}
+
+struct Trace {
+    tracer: Arc<Tracer>,
+    name: Arc<str>,
+    start: Instant,
+    bytes_in: usize,
+}
+
+impl Trace {
+    fn emit(self, shared: &Shared, (outcome, bytes_out): (TraceOutcome, usize)) {
+        self.tracer.emit(&CallTrace {
+            name: self.name,
+            local: shared.local().clone(),
+            remote: shared.remote().clone(),
+            side: Side::Server,
+            start: self.start,
+            duration: shared.now().since(self.start),
+            bytes_out,
+            bytes_in: self.bytes_in,
+            outcome,
+        });
+    }
+}
+
+fn outcome_of(answer: &Result<Bytes, HandlerError>) -> (TraceOutcome, usize) {
+    match answer {
+        Ok(payload) => (TraceOutcome::Ok, payload.len()),
+        Err(error) => (TraceOutcome::HandlerFailed(error.message().into()), 0),
+    }
+}

@@ -1,0 +1,265 @@
+//! The one task of an open connection: reads, dispatches, writes, sleeps.
+//!
+//! One task, not a reader and a writer: a request that came in, its answer and whatever callers
+//! were woken by the same read leave together, as one frame and one system call. That is most of
+//! the crate's speed (ARCHITECTURE.md, "Why it is fast").
+//!
+//! ```text
+//!          ┌────────────────────────── turn ───────────────────────────┐
+//!   woken ─┤ timers ► read what is there ► run handlers ► queue answers │
+//!          │   └► something to write? yield once, so that callers who   │
+//!          │      were woken just now get their next call into it       │
+//!          │   └► write all ► flush ► nothing more to do? sleep         │
+//!          └────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! It never waits on one thing alone: while its socket takes no bytes it goes on reading, and while
+//! none arrive its timers run, so that a peer that stops is found (B07).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::{Sink, Stream};
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
+
+use super::dispatch::Dispatcher;
+use super::websocket::WebSocket;
+use crate::limits::FRAMES_PER_TURN;
+use crate::proto::connection::{Answer, CloseReason};
+use crate::proto::message::{Message, parse_frame};
+use crate::shared::{Park, Work};
+use crate::time::Instant;
+
+/// Turns that one poll of the task may take before it lets others have the thread.
+const TURNS_PER_POLL: usize = 4;
+
+/// Runs an open connection; resolves with the reason for its end.
+pub(super) struct Driver {
+    socket: WebSocket,
+    dispatcher: Dispatcher,
+    messages: Vec<Message>,
+    work: Work,
+    answers: Vec<(u64, Answer)>,
+    sleep: Pin<Box<Sleep>>,
+    /// When `sleep` ends, if it was set.
+    armed: Option<Instant>,
+    needs_flush: bool,
+    has_yielded: bool,
+}
+
+/// How far a turn's reading got.
+#[derive(Debug, PartialEq, Eq)]
+enum Read {
+    /// To the end of what is there.
+    All,
+    /// To the limit of a turn; there may be more.
+    Some,
+}
+
+/// How far a turn's writing got.
+#[derive(Debug, PartialEq, Eq)]
+enum Written {
+    All,
+    /// To the limit of a turn; there is more.
+    Some,
+    /// To the point where the socket takes no more.
+    Blocked,
+}
+
+impl Driver {
+    pub(super) fn new(socket: WebSocket, dispatcher: Dispatcher) -> Self {
+        Self {
+            socket,
+            dispatcher,
+            messages: Vec::new(),
+            work: Work::default(),
+            answers: Vec::new(),
+            sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            armed: None,
+            needs_flush: false,
+            has_yielded: false,
+        }
+    }
+
+    /// The socket, after the end.
+    pub(super) fn into_socket(self) -> WebSocket {
+        self.socket
+    }
+
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        for _ in 0..TURNS_PER_POLL {
+            self.poll_timers(cx)?;
+            let read = self.poll_read(cx)?;
+            let wants_write =
+                self.needs_flush || self.dispatcher.shared.wants_transmit(self.dispatcher.epoch);
+            if wants_write && !self.has_yielded {
+                self.has_yielded = true;
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            self.has_yielded = false;
+            let written = match self.poll_write(cx) {
+                Ok(written) => written,
+                Err(reason) => return Err(self.read_the_rest(cx, reason)),
+            };
+            if read == Read::All && written != Written::Some && !self.poll_park(cx, &written)? {
+                return Ok(());
+            }
+        }
+        // Much to do: let other tasks have the thread in between.
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        if self.armed.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
+            self.armed = None;
+            self.dispatcher.shared.handle_timeout(self.dispatcher.epoch)?;
+        }
+        Ok(())
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Read, CloseReason> {
+        let mut bytes = 0;
+        let mut read = Read::Some;
+        let mut end = None;
+        for _ in 0..FRAMES_PER_TURN {
+            match Pin::new(&mut self.socket).poll_next(cx) {
+                Poll::Pending => {
+                    read = Read::All;
+                    break;
+                }
+                Poll::Ready(Some(Ok(WsMessage::Binary(frame)))) => {
+                    bytes += frame.len();
+                    if let Err(error) = parse_frame(&frame, &mut self.messages) {
+                        end = Some(CloseReason::Protocol(error.to_string().into()));
+                        break;
+                    }
+                }
+                Poll::Ready(Some(Ok(WsMessage::Close(_))) | None) => {
+                    end = Some(CloseReason::Peer);
+                    break;
+                }
+                // P3: text is ignored, control frames are answered by the layer below.
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => {
+                    end = Some(close_reason(&error));
+                    break;
+                }
+            }
+        }
+        // What came whole before the end counts: an answer that is here is delivered (B14).
+        if !self.messages.is_empty() {
+            self.dispatch(bytes)?;
+        }
+        end.map_or(Ok(read), Err)
+    }
+
+    fn dispatch(&mut self, bytes: usize) -> Result<(), CloseReason> {
+        let Dispatcher { shared, epoch, .. } = &self.dispatcher;
+        let received = shared.receive(*epoch, &mut self.messages, bytes, &mut self.work);
+        self.work.wake();
+        for (op, mux_id) in self.work.skipped.drain(..) {
+            tracing::debug!(
+                target: "grid", remote = %shared.remote(), ?op, mux_id,
+                "skipped a message that means nothing here"
+            );
+        }
+        received?;
+        if !self.work.incoming.is_empty() {
+            self.dispatcher.serve(&mut self.work.incoming, &mut self.answers);
+            if !self.answers.is_empty() {
+                self.dispatcher.shared.answer(self.dispatcher.epoch, &mut self.answers);
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Written, CloseReason> {
+        let mut socket = Pin::new(&mut self.socket);
+        let mut written = Written::Some;
+        for _ in 0..FRAMES_PER_TURN {
+            match socket.as_mut().poll_ready(cx) {
+                Poll::Pending => return Ok(Written::Blocked),
+                Poll::Ready(ready) => ready.map_err(|error| close_reason(&error))?,
+            }
+            let Some(frame) = self.dispatcher.shared.next_transmit(self.dispatcher.epoch)? else {
+                written = Written::All;
+                break;
+            };
+            self.needs_flush = true;
+            socket
+                .as_mut()
+                .start_send(WsMessage::Binary(frame.bytes))
+                .map_err(|error| close_reason(&error))?;
+        }
+        if self.needs_flush {
+            match socket.as_mut().poll_flush(cx) {
+                Poll::Pending => return Ok(Written::Blocked),
+                Poll::Ready(flushed) => flushed.map_err(|error| close_reason(&error))?,
+            }
+            self.needs_flush = false;
+        }
+        Ok(written)
+    }
+
+    /// The socket takes no more bytes, but answers may still lie in it: those are delivered, not
+    /// lost (B14).
+    fn read_the_rest(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> CloseReason {
+        loop {
+            match self.poll_read(cx) {
+                Ok(Read::Some) => {}
+                Ok(Read::All) | Err(_) => return reason,
+            }
+        }
+    }
+
+    /// Goes to sleep. Returns whether there is something to do after all.
+    fn poll_park(&mut self, cx: &mut Context<'_>, written: &Written) -> Result<bool, CloseReason> {
+        let Dispatcher { shared, epoch, .. } = &self.dispatcher;
+        let can_write = *written == Written::All;
+        let Park::Until(until) = shared.park(*epoch, can_write, cx.waker())? else {
+            return Ok(true);
+        };
+        let Some(until) = until else { return Ok(false) };
+        // A sleep that ends earlier is left alone: waking for nothing now and then is cheaper than
+        // setting it with each call.
+        if self.armed.is_none_or(|armed| until < armed) {
+            let wait = until.since(shared.now());
+            #[expect(clippy::disallowed_methods, reason = "tokio's timer takes tokio's time")]
+            let at = tokio::time::Instant::now() + wait;
+            self.sleep.as_mut().reset(at);
+            self.armed = Some(until);
+            return Ok(self.sleep.as_mut().poll(cx).is_ready());
+        }
+        Ok(false)
+    }
+}
+
+impl Future for Driver {
+    type Output = CloseReason;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        match self.poll_turns(cx) {
+            Ok(()) => Poll::Pending,
+            Err(reason) => {
+                let Dispatcher { shared, epoch, .. } = &self.dispatcher;
+                shared.detach(*epoch, reason.clone());
+                Poll::Ready(reason)
+            }
+        }
+    }
+}
+
+/// What an error of the WebSocket layer means for the connection.
+fn close_reason(error: &WsError) -> CloseReason {
+    match error {
+        WsError::ConnectionClosed | WsError::AlreadyClosed => CloseReason::Peer,
+        WsError::Capacity(_) | WsError::Protocol(_) | WsError::Utf8(_) => {
+            CloseReason::Protocol(error.to_string().into())
+        }
+        _ => CloseReason::Transport(error.to_string().into()),
+    }
+}

@@ -1,0 +1,177 @@
+//! The life of one remote: connect, run, back off, again (B03, B04).
+//!
+//! One task for each remote owns its connections, one after the other. It is the only place where a
+//! connection begins or ends, so nothing else can cause a reconnect, and a connection that
+//! supersedes another does so in order.
+
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::sync::mpsc;
+
+use super::dial;
+use super::dispatch::Dispatcher;
+use super::driver::Driver;
+use super::websocket::{self, WebSocket};
+use crate::core::Core;
+use crate::proto::backoff::Backoff;
+use crate::proto::connection::CloseReason;
+use crate::proto::handshake::{Dialler, InstanceId};
+use crate::shared::{ConnectionState, SharedRef};
+
+/// A connection whose handshake is done, from the accepting end.
+pub(crate) struct Accepted {
+    pub(crate) socket: WebSocket,
+    pub(crate) instance: InstanceId,
+    /// Place among the dials of this remote: one that was overtaken by a later one is stale.
+    pub(crate) order: u64,
+}
+
+/// What one remote's task works with.
+pub(crate) struct Peer {
+    pub(crate) core: Arc<Core>,
+    pub(crate) shared: SharedRef,
+    pub(crate) dialler: Dialler,
+    pub(crate) accepted: mpsc::Receiver<Accepted>,
+    pub(crate) seed: u64,
+}
+
+impl Peer {
+    /// Lives until the manager shuts down. An open connection ends by itself then, in good order;
+    /// every other wait is cut short.
+    pub(crate) async fn live(mut self) {
+        match self.dialler {
+            Dialler::Local => self.dial_forever().await,
+            Dialler::Remote => self.accept_forever().await,
+        }
+    }
+
+    async fn dial_forever(&mut self) {
+        let mut rng = SmallRng::seed_from_u64(self.seed);
+        let mut backoff = Backoff::new(&self.core.limits);
+        let mut shutdown = self.core.shutdown.subscribe();
+        loop {
+            self.shared.set_disconnected_state(ConnectionState::Connecting);
+            let dialled = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|ended| *ended) => return,
+                dialled = dial::dial(&self.core, self.shared.remote()) => dialled,
+            };
+            match dialled {
+                Ok((socket, instance)) => {
+                    let connected_at = self.shared.now();
+                    if self.run(socket, instance).await == CloseReason::Shutdown {
+                        return;
+                    }
+                    backoff.connection_ended(connected_at, self.shared.now());
+                }
+                Err(error) => self.log_failure(&error),
+            }
+            self.shared.set_disconnected_state(ConnectionState::Backoff);
+            let wait = backoff.next_wait(&mut rng);
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|ended| *ended) => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn accept_forever(&mut self) {
+        let mut next = None;
+        let mut newest = 0;
+        let mut shutdown = self.core.shutdown.subscribe();
+        loop {
+            let accepted = match next.take() {
+                Some(accepted) => accepted,
+                None => {
+                    self.shared.set_disconnected_state(ConnectionState::Connecting);
+                    tokio::select! {
+                        biased;
+                        _ = shutdown.wait_for(|ended| *ended) => return,
+                        accepted = self.accepted.recv() => match accepted {
+                            Some(accepted) => accepted,
+                            None => return,
+                        },
+                    }
+                }
+            };
+            let Accepted { socket, instance, order } = accepted;
+            if order < newest {
+                continue; // its dialler has given it up for a later one
+            }
+            newest = order;
+            let (reason, newer) = self.run_until_superseded(socket, instance).await;
+            if reason == CloseReason::Shutdown {
+                return;
+            }
+            next = newer;
+        }
+    }
+
+    /// Runs a connection that was dialled here, to its end.
+    async fn run(&self, socket: WebSocket, instance: InstanceId) -> CloseReason {
+        let Ok(mut driver) = self.attach(socket, instance) else {
+            return CloseReason::Shutdown;
+        };
+        let reason = (&mut driver).await;
+        self.finish(driver, &reason).await;
+        reason
+    }
+
+    /// Runs a connection that was accepted, to its end or until a newer one is there (B03).
+    async fn run_until_superseded(
+        &mut self,
+        socket: WebSocket,
+        instance: InstanceId,
+    ) -> (CloseReason, Option<Accepted>) {
+        let Ok(mut driver) = self.attach(socket, instance) else {
+            return (CloseReason::Shutdown, None);
+        };
+        tokio::select! {
+            biased;
+            reason = &mut driver => {
+                self.finish(driver, &reason).await;
+                (reason, None)
+            }
+            Some(newer) = self.accepted.recv() => (CloseReason::Superseded, Some(newer)),
+        }
+    }
+
+    fn attach(&self, socket: WebSocket, instance: InstanceId) -> Result<Driver, CloseReason> {
+        let epoch = self.shared.attach()?;
+        tracing::info!(
+            target: "grid", remote = %self.shared.remote(), ?instance, "connected"
+        );
+        let dispatcher = Dispatcher {
+            registry: Arc::clone(&self.core.registry),
+            tracer: Arc::clone(&self.core.tracer),
+            shared: SharedRef::clone(&self.shared),
+            epoch,
+        };
+        Ok(Driver::new(socket, dispatcher))
+    }
+
+    async fn finish(&self, driver: Driver, reason: &CloseReason) {
+        match reason {
+            CloseReason::Shutdown => {
+                websocket::close(driver.into_socket(), self.core.limits.close_timeout).await;
+            }
+            reason => self.log_failure(reason),
+        }
+    }
+
+    /// The network fails; that is expected, and no error of this server (B41).
+    fn log_failure(&self, cause: &dyn std::fmt::Display) {
+        let remote = self.shared.remote();
+        if self.core.log_filter.allows(remote.as_str(), self.shared.now()) {
+            tracing::warn!(
+                target: "grid", %remote, %cause,
+                "not connected; trying again, without further word for an hour"
+            );
+        } else {
+            tracing::debug!(target: "grid", %remote, %cause, "not connected");
+        }
+    }
+}

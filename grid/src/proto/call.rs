@@ -1,0 +1,119 @@
+//! The calls that this side made and that are not over.
+//!
+//! A table from id to state. Ids grow and are never used again on the same connection, so a call
+//! that is over can be forgotten at once: a late answer finds nothing and is discarded (P14).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use super::subroute::SubrouteId;
+use crate::time::Instant;
+
+/// Names the waiter of a call to whoever drives the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub usize);
+
+/// A single request to be made.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The handler's id.
+    pub handler: u8,
+    /// Which of several handlers of that id.
+    pub subroute: Option<SubrouteId>,
+    /// What the handler gets.
+    pub payload: Bytes,
+    /// When the call ends by itself.
+    pub deadline: Instant,
+}
+
+/// How a call ended. Every call ends in exactly one of these, or was given up by its caller (B14).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The handler answered.
+    Response(Bytes),
+    /// The handler failed, or the serving side gave up.
+    RemoteError(Arc<str>),
+    /// There is no such handler.
+    UnknownHandler(Arc<str>),
+    /// The serving side did not take the call.
+    Refused(Arc<str>),
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// The connection ended.
+    Disconnected,
+}
+
+/// A single request, seen from its caller.
+///
+/// ```text
+///              room in the queue           answer | refusal
+///   Blocked ─────────────────────► Sent ─────────────────────► over
+///      │                            │
+///      │ deadline | given up        │ deadline | given up: DisconnectServerMux
+///      └────────────────────────────┴────────────────────────► over
+/// ```
+///
+/// `Blocked` exists so that a full queue holds the request, not the caller's task: giving it up
+/// then needs no message, because the other side never heard of it.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Waits for room in the queue, at this place in the line.
+    Blocked { request: Request, place: u64 },
+    /// Was written to the queue.
+    Sent,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) slot: Slot,
+    pub(super) state: State,
+}
+
+#[derive(Debug)]
+pub(super) struct Calls {
+    live: FxHashMap<u64, Call>,
+    last_id: u64,
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        Self { live: FxHashMap::default(), last_id: 0 }
+    }
+
+    /// The id of the next call (P9).
+    pub(super) fn allocate_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(super) fn insert(&mut self, mux_id: u64, call: Call) {
+        let before = self.live.insert(mux_id, call);
+        debug_assert!(before.is_none(), "ids are never used again");
+    }
+
+    pub(super) fn get_mut(&mut self, mux_id: u64) -> Option<&mut Call> {
+        self.live.get_mut(&mux_id)
+    }
+
+    pub(super) fn contains(&self, mux_id: u64) -> bool {
+        self.live.contains_key(&mux_id)
+    }
+
+    /// Forgets a call. The caller of this decides its outcome.
+    pub(super) fn remove(&mut self, mux_id: u64) -> Option<Call> {
+        self.live.remove(&mux_id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Forgets all calls, in the order in which they were made.
+    pub(super) fn drain(&mut self) -> Vec<Call> {
+        let mut calls: Vec<_> = self.live.drain().collect();
+        calls.sort_unstable_by_key(|(mux_id, _)| *mux_id);
+        calls.into_iter().map(|(_, call)| call).collect()
+    }
+}

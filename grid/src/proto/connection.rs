@@ -1,0 +1,750 @@
+//! One open connection: messages, timeouts and calls in; frames and events out.
+//!
+//! Both ends run the same machine: either may call, either serves. It is driven like quinn's:
+//! [`handle_message`](Connection::handle_message) and
+//! [`handle_timeout`](Connection::handle_timeout) let the world in,
+//! [`poll_transmit`](Connection::poll_transmit), [`poll_event`](Connection::poll_event) and
+//! [`poll_timeout`](Connection::poll_timeout) say what should happen next. Who waits for a call,
+//! who runs a handler and who owns the socket is not known here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use super::call::{Outcome, Request, Slot};
+pub use super::serve::{Answer, Incoming};
+
+use super::call::{self, Call, Calls};
+use super::deadlines::Deadlines;
+use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
+use super::outbox::{Lane, Outbox, Transmit};
+use super::ping::{Due, PingPayload, Pinger, PongPayload};
+use super::serve::{self, Served, Serving};
+use crate::limits::Limits;
+use crate::time::{Instant, Timestamp};
+
+/// How a refusal begins that means "no such handler" (P13).
+pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
+
+/// Something that the driver of the machine must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A call of this side is over.
+    Ended {
+        /// Whose call.
+        slot: Slot,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A request came in.
+    Serve(Incoming),
+    /// The handler of this call is not wanted any more: its caller gave up, its deadline passed,
+    /// or the connection ended.
+    Cancel {
+        /// The caller's id of the call.
+        mux_id: u64,
+    },
+    /// A message that means nothing here was skipped.
+    Skipped {
+        /// What it claimed to be.
+        op: Op,
+        /// The call that it named.
+        mux_id: u64,
+    },
+    /// The connection must be closed. The last event.
+    Closed(CloseReason),
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer said so, or closed its socket.
+    #[error("the peer closed the connection")]
+    Peer,
+    /// Pings went unanswered.
+    #[error("{missed} pings in a row went unanswered")]
+    PingTimeout {
+        /// How many.
+        missed: u32,
+    },
+    /// The peer made us answer and did not read the answers.
+    #[error("the peer does not read: more than {max} bytes of control messages wait")]
+    ControlOverrun {
+        /// [`Limits::control_bytes_max`].
+        max: usize,
+    },
+    /// The peer sent what is no message.
+    #[error("protocol error: {0}")]
+    Protocol(Arc<str>),
+    /// The socket failed.
+    #[error("{0}")]
+    Transport(Arc<str>),
+    /// A newer connection of the same remote took its place.
+    #[error("superseded by a newer connection")]
+    Superseded,
+    /// This manager shuts down.
+    #[error("this server is shutting down")]
+    Shutdown,
+}
+
+/// Why a call could not be started. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartError {
+    /// The message is larger than the limit.
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Too many calls are under way.
+    TooManyCalls,
+    /// The deadline has passed already.
+    DeadlinePassed,
+    /// No new calls are taken.
+    Draining,
+}
+
+/// What went through a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Messages received.
+    pub messages_in: u64,
+    /// Messages given to the socket.
+    pub messages_out: u64,
+    /// Bytes of frames given to the socket.
+    pub bytes_out: u64,
+    /// Calls that this side started.
+    pub calls_made: u64,
+    /// Calls of the peer that were taken.
+    pub calls_served: u64,
+    /// Messages that meant nothing.
+    pub skipped: u64,
+}
+
+impl Counters {
+    /// Adds those of another connection.
+    pub fn add(&mut self, other: &Self) {
+        self.messages_in += other.messages_in;
+        self.messages_out += other.messages_out;
+        self.bytes_out += other.bytes_out;
+        self.calls_made += other.calls_made;
+        self.calls_served += other.calls_served;
+        self.skipped += other.skipped;
+    }
+}
+
+/// Who waits for room in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    Request(u64),
+    Answer(u64),
+}
+
+/// What has a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Call(u64),
+    Served(u64),
+}
+
+/// An open connection.
+///
+/// ```text
+///               peer | pings missed | overrun | malformed | close()
+///   Open ─────────────────────────────────────────────────────────► Closed
+///    │ ▲
+///    └─┘ drain(): takes no new calls, finishes those under way
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    limits: Limits,
+    checksum: Checksum,
+    calls: Calls,
+    serving: Serving,
+    /// Who waits for room in the queue, in the order in which they came.
+    blocked: BTreeMap<u64, Blocked>,
+    next_place: u64,
+    deadlines: Deadlines<Timer>,
+    pinger: Pinger,
+    outbox: Outbox,
+    events: VecDeque<Event>,
+    counters: Counters,
+    is_draining: bool,
+    is_closed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MuxConnectError {
+    #[serde(rename = "Error", default)]
+    error: String,
+}
+
+impl Connection {
+    /// A connection whose handshake is done.
+    pub fn new(limits: &Limits, checksum: Checksum, now: Instant) -> Self {
+        Self {
+            checksum,
+            calls: Calls::new(),
+            serving: Serving::default(),
+            blocked: BTreeMap::new(),
+            next_place: 0,
+            deadlines: Deadlines::new(),
+            pinger: Pinger::new(limits, now),
+            outbox: Outbox::new(limits.frame_bytes_target),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            is_draining: false,
+            is_closed: false,
+            limits: limits.clone(),
+        }
+    }
+
+    // ---- calling ----
+
+    /// Starts a call. Its end is an [`Event::Ended`] with `slot`, unless it is given up before.
+    ///
+    /// A full queue is no error: the request waits in line.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; then there is no call.
+    pub fn call(&mut self, slot: Slot, request: Request, now: Instant) -> Result<u64, StartError> {
+        if self.is_draining || self.is_closed {
+            return Err(StartError::Draining);
+        }
+        if request.deadline <= now {
+            return Err(StartError::DeadlinePassed);
+        }
+        if self.calls.len() >= self.limits.calls_made_max {
+            return Err(StartError::TooManyCalls);
+        }
+        let mux_id = self.calls.allocate_id();
+        let deadline = request.deadline;
+        let message = request_message(mux_id, &request, self.checksum, now);
+        let bytes = message.encoded_len();
+        if bytes > self.limits.message_bytes_max {
+            return Err(StartError::TooLarge { bytes });
+        }
+        let state = if self.blocked.is_empty() && self.has_room_for(bytes) {
+            self.outbox.push(Lane::InOrder, &message);
+            call::State::Sent
+        } else {
+            let place = self.wait_for_room(Blocked::Request(mux_id));
+            call::State::Blocked { request, place }
+        };
+        self.calls.insert(mux_id, Call { slot, state });
+        self.arm(deadline, Timer::Call(mux_id));
+        self.counters.calls_made += 1;
+        Ok(mux_id)
+    }
+
+    /// The caller gives a call up (B11, P14). There will be no event for it.
+    pub fn give_up(&mut self, mux_id: u64) {
+        if let Some(call) = self.calls.remove(mux_id) {
+            self.abandon(mux_id, call.state);
+        }
+    }
+
+    /// Lets the serving side know that nobody waits any more, if it ever heard of the call.
+    fn abandon(&mut self, mux_id: u64, state: call::State) {
+        match state {
+            call::State::Blocked { place, .. } => {
+                self.blocked.remove(&place);
+            }
+            call::State::Sent => self.control(Header::new(mux_id, Op::DisconnectServerMux), &[]),
+        }
+    }
+
+    // ---- serving ----
+
+    /// Answers a call that is served. Returns whether anybody still wanted the answer.
+    ///
+    /// A full queue is no obstacle: the answer waits in line.
+    pub fn answer(&mut self, mux_id: u64, answer: Answer, now: Instant) -> bool {
+        let Some(served) = self.serving.get_mut(mux_id) else {
+            return false;
+        };
+        if served.deadline.is_some_and(|deadline| deadline <= now) {
+            self.serving.remove(mux_id); // P14: too late to be sent
+            return false;
+        }
+        let answer = self.within_limit(mux_id, answer);
+        let message = answer_message(mux_id, &answer, self.checksum);
+        let bytes = message.encoded_len();
+        if self.blocked.is_empty() && self.has_room_for(bytes) {
+            self.outbox.push(Lane::InOrder, &message);
+            self.serving.remove(mux_id);
+        } else {
+            let place = self.wait_for_room(Blocked::Answer(mux_id));
+            if let Some(served) = self.serving.get_mut(mux_id) {
+                served.state = serve::State::Blocked { answer, place };
+            }
+        }
+        true
+    }
+
+    /// An answer that is larger than a message may be becomes an error that says so.
+    fn within_limit(&self, mux_id: u64, answer: Answer) -> Answer {
+        let bytes = answer_message(mux_id, &answer, self.checksum).encoded_len();
+        let max = self.limits.message_bytes_max;
+        if bytes <= max {
+            return answer;
+        }
+        let kind = if answer.is_ok() { "answer" } else { "error" };
+        Err(format!("the handler's {kind} of {bytes} bytes is larger than the limit of {max}")
+            .into())
+    }
+
+    /// Refuses a call that was to be served: it did not run, and the caller is told why (P13).
+    pub fn refuse(&mut self, mux_id: u64, reason: &str) {
+        if let Some(served) = self.serving.remove(mux_id) {
+            self.send_refusal(mux_id, &served, reason);
+        }
+    }
+
+    fn send_refusal(&mut self, mux_id: u64, served: &Served, reason: &str) {
+        let payload = encode_payload(&MuxConnectError { error: reason.to_owned() });
+        let mut header = Header::new(mux_id, Op::MuxConnectError);
+        served.echo_into(&mut header);
+        self.control(header, &payload);
+    }
+
+    /// Whether a served call is still wanted.
+    pub fn is_serving(&self, mux_id: u64) -> bool {
+        self.serving.contains(mux_id)
+    }
+
+    // ---- the network ----
+
+    /// Takes in a message.
+    pub fn handle_message(&mut self, message: Message, now: Instant) {
+        if self.is_closed {
+            return;
+        }
+        self.counters.messages_in += 1;
+        let Header { mux_id, op, .. } = message.header;
+        match op {
+            Op::Request => self.handle_request(message, now),
+            Op::Response => self.handle_response(message),
+            Op::MuxConnectError => self.handle_refusal(&message),
+            Op::Ping if mux_id == 0 => self.handle_ping(&message),
+            Op::Pong if mux_id == 0 => self.handle_pong(&message, now),
+            Op::Ping => self.answer_ping_of_unknown_stream(&message.header),
+            Op::ConnectMux => self.handle_connect_mux(&message.header),
+            Op::DisconnectServerMux => self.handle_cancel(mux_id),
+            Op::DisconnectClientMux => self.handle_remote_end(&message),
+            Op::AckMux | Op::MuxServerMsg | Op::Pong => {
+                self.disown(message.header, Op::DisconnectServerMux);
+            }
+            Op::MuxClientMsg => self.disown(message.header, Op::DisconnectClientMux),
+            // A credit for a stream that is gone.
+            Op::UnblockClMux | Op::UnblockSrvMux => {}
+            Op::Disconnect => self.close(CloseReason::Peer),
+            // Handshake messages after the handshake, an envelope (which parsing has opened), and
+            // what newer peers may have to say.
+            Op::Connect | Op::ConnectResponse | Op::Merged | Op::Unknown(_) => {
+                self.skip(message.header);
+            }
+        }
+    }
+
+    fn handle_request(&mut self, message: Message, now: Instant) {
+        let Message { header, payload, subroute } = message;
+        let mux_id = header.mux_id;
+        if mux_id == 0 || self.serving.contains(mux_id) {
+            // At most one run of a handler per call: a second request with a number in use is no
+            // call of its own.
+            return self.skip(header);
+        }
+        let deadline = match header.deadline_ms {
+            0 => None,
+            ms => Some(now + Duration::from_millis(u64::from(ms))),
+        };
+        let served = Served::new(&header, deadline);
+        if self.is_draining {
+            return self.send_refusal(mux_id, &served, "this server is shutting down");
+        }
+        if self.serving.len() >= self.limits.calls_served_max {
+            let reason = format!("overloaded: {} calls are served already", self.serving.len());
+            return self.send_refusal(mux_id, &served, &reason);
+        }
+        self.serving.insert(mux_id, served);
+        if let Some(deadline) = deadline {
+            self.arm(deadline, Timer::Served(mux_id));
+        }
+        self.counters.calls_served += 1;
+        let handler = header.handler;
+        self.events.push_back(Event::Serve(Incoming {
+            mux_id,
+            handler,
+            subroute,
+            payload,
+            deadline,
+        }));
+    }
+
+    fn handle_response(&mut self, message: Message) {
+        let outcome = if message.header.flags.contains(Flags::ERROR) {
+            Outcome::RemoteError(text(&message.payload))
+        } else {
+            Outcome::Response(message.payload)
+        };
+        self.end_call(message.header.mux_id, outcome);
+    }
+
+    fn handle_refusal(&mut self, message: &Message) {
+        let reason: Arc<str> = match rmp_serde::from_slice::<MuxConnectError>(&message.payload) {
+            Ok(refusal) => refusal.error.into(),
+            Err(_) => "the peer gave no reason".into(),
+        };
+        let outcome = if reason.starts_with(UNKNOWN_HANDLER) {
+            Outcome::UnknownHandler(reason)
+        } else {
+            Outcome::Refused(reason)
+        };
+        self.end_call(message.header.mux_id, outcome);
+    }
+
+    /// The serving side gives a call of ours up.
+    fn handle_remote_end(&mut self, message: &Message) {
+        let has_reason = message.header.flags.contains(Flags::ERROR);
+        let reason =
+            if has_reason { text(&message.payload) } else { "cancelled by the peer".into() };
+        self.end_call(message.header.mux_id, Outcome::RemoteError(reason));
+    }
+
+    /// Ends a call that the other side knows to be over. One that is gone needs no answer: what
+    /// comes late carries EOF or refers to nothing (P18).
+    fn end_call(&mut self, mux_id: u64, outcome: Outcome) {
+        match self.calls.get_mut(mux_id) {
+            // The peer cannot answer what it never got: nothing that it sends ends this call.
+            Some(Call { state: call::State::Blocked { .. }, .. }) | None => {}
+            Some(Call { slot, state: call::State::Sent }) => {
+                let slot = *slot;
+                self.calls.remove(mux_id);
+                self.events.push_back(Event::Ended { slot, outcome });
+            }
+        }
+    }
+
+    /// The caller of a call that is served here gave it up.
+    fn handle_cancel(&mut self, mux_id: u64) {
+        if let Some(served) = self.serving.remove(mux_id) {
+            self.cancel_served(mux_id, &served);
+        }
+    }
+
+    fn cancel_served(&mut self, mux_id: u64, served: &Served) {
+        match served.state {
+            serve::State::Running => self.events.push_back(Event::Cancel { mux_id }),
+            serve::State::Blocked { place, .. } => {
+                self.blocked.remove(&place);
+            }
+        }
+    }
+
+    fn handle_connect_mux(&mut self, header: &Header) {
+        let served = Served::new(header, None);
+        if header.flags.contains(Flags::STATELESS) {
+            return self.send_refusal(header.mux_id, &served, "Stateless streams not supported");
+        }
+        let reason = format!("{UNKNOWN_HANDLER}: {}", header.handler);
+        self.send_refusal(header.mux_id, &served, &reason);
+    }
+
+    fn handle_ping(&mut self, message: &Message) {
+        let t = match rmp_serde::from_slice::<PingPayload>(&message.payload) {
+            Ok(ping) => ping.t,
+            Err(_) if message.payload.is_empty() => Timestamp::default(),
+            Err(error) => return self.protocol_error(format!("malformed Ping: {error}")),
+        };
+        let pong = encode_payload(&PongPayload { not_found: false, error: None, t });
+        let header = Header { op: Op::Pong, flags: Flags::NONE, ..message.header };
+        self.urgent(header, &pong, self.checksum);
+    }
+
+    fn handle_pong(&mut self, message: &Message, now: Instant) {
+        match rmp_serde::from_slice::<PongPayload>(&message.payload) {
+            Ok(pong) => self.pinger.handle_pong(&pong, now),
+            Err(error) => self.protocol_error(format!("malformed Pong: {error}")),
+        }
+    }
+
+    fn answer_ping_of_unknown_stream(&mut self, header: &Header) {
+        let pong =
+            encode_payload(&PongPayload { not_found: true, error: None, t: Timestamp::default() });
+        self.control(Header { op: Op::Pong, flags: Flags::NONE, ..*header }, &pong);
+    }
+
+    /// Tells the other end that a stream is gone, toward the side that owns its id: `op` names that
+    /// side. An end is not answered, or two ends would answer each other for ever (P18, B16).
+    fn disown(&mut self, header: Header, op: Op) {
+        if header.flags.contains(Flags::EOF) {
+            return self.skip(header);
+        }
+        self.control(Header::new(header.mux_id, op), &[]);
+    }
+
+    fn skip(&mut self, header: Header) {
+        self.counters.skipped += 1;
+        self.events.push_back(Event::Skipped { op: header.op, mux_id: header.mux_id });
+    }
+
+    fn protocol_error(&mut self, problem: String) {
+        self.close(CloseReason::Protocol(problem.into()));
+    }
+
+    // ---- time ----
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called. May be early.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_closed {
+            return None;
+        }
+        let ping = self.pinger.next_at();
+        Some(self.deadlines.next().map_or(ping, |deadline| deadline.min(ping)))
+    }
+
+    /// Does what is due at `now`. `wall` travels in pings.
+    pub fn handle_timeout(&mut self, now: Instant, wall: Timestamp) {
+        if self.is_closed {
+            return;
+        }
+        while let Some(timer) = self.deadlines.pop_due(now) {
+            match timer {
+                Timer::Call(mux_id) => self.call_is_due(mux_id),
+                Timer::Served(mux_id) => self.handle_cancel(mux_id),
+            }
+        }
+        match self.pinger.handle_timeout(now, wall) {
+            Due::Nothing => {}
+            Due::Dead { missed } => self.close(CloseReason::PingTimeout { missed }),
+            Due::Send { payload, interval_ms } => {
+                let header = Header { deadline_ms: interval_ms, ..Header::new(0, Op::Ping) };
+                self.urgent(header, &encode_payload(&payload), Checksum::Off); // P12
+            }
+        }
+    }
+
+    fn call_is_due(&mut self, mux_id: u64) {
+        if let Some(call) = self.calls.remove(mux_id) {
+            let outcome = Outcome::DeadlineExceeded;
+            self.events.push_back(Event::Ended { slot: call.slot, outcome });
+            self.abandon(mux_id, call.state);
+        }
+    }
+
+    fn arm(&mut self, at: Instant, timer: Timer) {
+        let (calls, serving) = (&self.calls, &self.serving);
+        self.deadlines.push(at, timer, calls.len() + serving.len(), |timer| match timer {
+            Timer::Call(mux_id) => calls.contains(mux_id),
+            Timer::Served(mux_id) => serving.contains(mux_id),
+        });
+    }
+
+    // ---- the queue ----
+
+    /// The next frame to be written, and room for those who wait for it.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        let transmit = self.outbox.pop()?;
+        self.counters.messages_out += u64::from(transmit.messages);
+        self.counters.bytes_out += transmit.bytes.len() as u64;
+        self.unblock(now);
+        Some(transmit)
+    }
+
+    /// Encodes those who wait, in their order, as long as there is room.
+    fn unblock(&mut self, now: Instant) {
+        while let Some((&place, &who)) = self.blocked.first_key_value() {
+            let is_encoded = match who {
+                Blocked::Request(mux_id) => self.unblock_request(mux_id, now),
+                Blocked::Answer(mux_id) => self.unblock_answer(mux_id),
+            };
+            if !is_encoded {
+                return;
+            }
+            self.blocked.remove(&place);
+        }
+    }
+
+    fn unblock_request(&mut self, mux_id: u64, now: Instant) -> bool {
+        let checksum = self.checksum;
+        let Some(call) = self.calls.get_mut(mux_id) else { return true };
+        let call::State::Blocked { request, .. } = &call.state else { return true };
+        let message = request_message(mux_id, request, checksum, now);
+        if self.outbox.queued_bytes() + message.encoded_len() > self.limits.queue_bytes_max {
+            return false;
+        }
+        self.outbox.push(Lane::InOrder, &message);
+        call.state = call::State::Sent;
+        true
+    }
+
+    fn unblock_answer(&mut self, mux_id: u64) -> bool {
+        let Some(served) = self.serving.get_mut(mux_id) else { return true };
+        let serve::State::Blocked { answer, .. } = &served.state else { return true };
+        let message = answer_message(mux_id, answer, self.checksum);
+        if self.outbox.queued_bytes() + message.encoded_len() > self.limits.queue_bytes_max {
+            return false;
+        }
+        self.outbox.push(Lane::InOrder, &message);
+        self.serving.remove(mux_id);
+        true
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.outbox.queued_bytes() + bytes <= self.limits.queue_bytes_max
+    }
+
+    /// The last place in the line for room in the queue. There are never more places than calls
+    /// made and served, which are bounded.
+    fn wait_for_room(&mut self, who: Blocked) -> u64 {
+        let place = self.next_place;
+        self.next_place += 1;
+        self.blocked.insert(place, who);
+        place
+    }
+
+    /// Queues a control message of a call. It never waits for room, but stays behind what its call
+    /// has queued: a cancellation must not overtake its request.
+    fn control(&mut self, header: Header, payload: &[u8]) {
+        let checksum = self.checksum;
+        self.push_control(Lane::InOrder, Outgoing { header, payload, subroute: None, checksum });
+    }
+
+    /// Queues a message of the connection itself, ahead of all data.
+    fn urgent(&mut self, header: Header, payload: &[u8], checksum: Checksum) {
+        self.push_control(Lane::Urgent, Outgoing { header, payload, subroute: None, checksum });
+    }
+
+    fn push_control(&mut self, lane: Lane, message: Outgoing<'_>) {
+        if self.is_closed {
+            return;
+        }
+        let max = self.limits.control_bytes_max;
+        if self.outbox.queued_bytes() + message.encoded_len() > self.limits.queue_bytes_max + max {
+            return self.close(CloseReason::ControlOverrun { max });
+        }
+        self.outbox.push(lane, &message);
+    }
+
+    // ---- the end ----
+
+    /// Takes no new calls from either side; those under way go on.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Ends everything at once: every call with [`Outcome::Disconnected`], every handler with
+    /// [`Event::Cancel`], and nothing is left in the queue (B05).
+    pub fn close(&mut self, reason: CloseReason) {
+        if self.is_closed {
+            return;
+        }
+        self.is_closed = true;
+        for call in self.calls.drain() {
+            let outcome = Outcome::Disconnected;
+            self.events.push_back(Event::Ended { slot: call.slot, outcome });
+        }
+        for mux_id in self.serving.drain() {
+            self.events.push_back(Event::Cancel { mux_id });
+        }
+        self.blocked.clear();
+        self.deadlines.clear();
+        self.outbox.clear();
+        self.events.push_back(Event::Closed(reason));
+    }
+
+    // ---- what can be seen ----
+
+    /// The next thing that the driver must know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether anything waits to be written.
+    pub fn wants_transmit(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Whether no call is under way in either direction and nothing waits to be written.
+    pub fn is_idle(&self) -> bool {
+        self.calls.len() == 0 && self.serving.len() == 0 && self.outbox.is_empty()
+    }
+
+    /// Calls of this side that are not over.
+    pub fn live_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Calls of the peer that are not over.
+    pub fn live_served(&self) -> usize {
+        self.serving.len()
+    }
+
+    /// Bytes of messages that wait to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.outbox.queued_bytes()
+    }
+
+    /// Messages that wait for room in the queue.
+    pub fn blocked_messages(&self) -> usize {
+        self.blocked.len()
+    }
+
+    /// Round trip of the last answered ping.
+    pub fn ping_round_trip(&self) -> Option<Duration> {
+        self.pinger.round_trip()
+    }
+
+    /// What went through so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+fn request_message(
+    mux_id: u64,
+    request: &Request,
+    checksum: Checksum,
+    now: Instant,
+) -> Outgoing<'_> {
+    let header = Header {
+        deadline_ms: millis_left(request.deadline, now),
+        handler: request.handler,
+        flags: Flags::EOF,
+        ..Header::new(mux_id, Op::Request)
+    };
+    Outgoing { header, payload: &request.payload, subroute: request.subroute.as_ref(), checksum }
+}
+
+/// Milliseconds to a deadline, rounded up: 0 would mean that there is none (P5).
+fn millis_left(deadline: Instant, now: Instant) -> u32 {
+    let millis = deadline.since(now).as_nanos().div_ceil(1_000_000);
+    u32::try_from(millis).unwrap_or(u32::MAX).max(1)
+}
+
+fn answer_message(mux_id: u64, answer: &Answer, checksum: Checksum) -> Outgoing<'_> {
+    let (payload, flags): (&[u8], _) = match answer {
+        Ok(payload) if payload.is_empty() => (&[], Flags::EOF.with(Flags::ZERO)),
+        Ok(payload) => (payload, Flags::EOF),
+        Err(error) => (error.message().as_bytes(), Flags::EOF.with(Flags::ERROR)),
+    };
+    let header = Header { flags, ..Header::new(mux_id, Op::Response) };
+    Outgoing { header, payload, subroute: None, checksum }
+}
+
+/// Encodes one of the protocol's own maps, which no value of them makes fail.
+fn encode_payload<T: Serialize>(payload: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(payload).unwrap_or_else(|error| {
+        crate::bug!("a payload of the protocol does not encode: {error}");
+        Vec::new()
+    })
+}
+
+/// An error's text. What is not UTF-8 is shown as well as it can be.
+fn text(payload: &[u8]) -> Arc<str> {
+    String::from_utf8_lossy(payload).into()
+}

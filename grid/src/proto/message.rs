@@ -1,0 +1,474 @@
+//! One grid message: its fields, its bytes, and the checks on them (P5 to P9, P20).
+//!
+//! Parsing takes slices of the received frame and copies nothing; encoding appends to a buffer that
+//! the caller owns. What a message means is `connection`'s business.
+
+use std::fmt;
+
+use bytes::Bytes;
+use rmp::decode::{self, Bytes as Reader};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::subroute::{SUBROUTE_ID_BYTES, SubrouteId};
+
+/// What a message is for (P7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// The dialler introduces itself.
+    Connect,
+    /// The acceptor takes it or refuses it.
+    ConnectResponse,
+    /// Are you there?
+    Ping,
+    /// Yes.
+    Pong,
+    /// Opens a stream.
+    ConnectMux,
+    /// A call was not taken.
+    MuxConnectError,
+    /// The serving side gives a call up.
+    DisconnectClientMux,
+    /// The calling side gives a call up.
+    DisconnectServerMux,
+    /// A stream's message from its caller.
+    MuxClientMsg,
+    /// A stream's message from its handler.
+    MuxServerMsg,
+    /// One more message may be sent to the caller.
+    UnblockSrvMux,
+    /// One more message may be sent to the handler.
+    UnblockClMux,
+    /// A stream was taken.
+    AckMux,
+    /// A single request.
+    Request,
+    /// Its answer.
+    Response,
+    /// The sender ends the connection.
+    Disconnect,
+    /// An envelope around several messages.
+    Merged,
+    /// A number that this version does not know: skipped.
+    Unknown(u8),
+}
+
+/// In the order of their numbers, which begin at 1.
+const OPS: [Op; 17] = [
+    Op::Connect,
+    Op::ConnectResponse,
+    Op::Ping,
+    Op::Pong,
+    Op::ConnectMux,
+    Op::MuxConnectError,
+    Op::DisconnectClientMux,
+    Op::DisconnectServerMux,
+    Op::MuxClientMsg,
+    Op::MuxServerMsg,
+    Op::UnblockSrvMux,
+    Op::UnblockClMux,
+    Op::AckMux,
+    Op::Request,
+    Op::Response,
+    Op::Disconnect,
+    Op::Merged,
+];
+
+impl Op {
+    /// The op's number on the wire.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Connect => 1,
+            Self::ConnectResponse => 2,
+            Self::Ping => 3,
+            Self::Pong => 4,
+            Self::ConnectMux => 5,
+            Self::MuxConnectError => 6,
+            Self::DisconnectClientMux => 7,
+            Self::DisconnectServerMux => 8,
+            Self::MuxClientMsg => 9,
+            Self::MuxServerMsg => 10,
+            Self::UnblockSrvMux => 11,
+            Self::UnblockClMux => 12,
+            Self::AckMux => 13,
+            Self::Request => 14,
+            Self::Response => 15,
+            Self::Disconnect => 16,
+            Self::Merged => 17,
+            Self::Unknown(number) => number,
+        }
+    }
+
+    /// The op with this number.
+    pub fn from_number(number: u8) -> Self {
+        match number.checked_sub(1).and_then(|at| OPS.get(usize::from(at))) {
+            Some(op) => *op,
+            None => Self::Unknown(number),
+        }
+    }
+}
+
+/// Bits that qualify a message (P6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// A checksum stands behind the message (P8).
+    pub const CRC: Self = Self(1);
+    /// The sender's last message of this call.
+    pub const EOF: Self = Self(2);
+    /// Reserved; refused.
+    pub const STATELESS: Self = Self(4);
+    /// The payload is the text of an error.
+    pub const ERROR: Self = Self(8);
+    /// The payload is empty, as opposed to absent.
+    pub const ZERO: Self = Self(16);
+    /// A subroute's id stands behind the message (P19).
+    pub const SUBROUTE: Self = Self(32);
+
+    /// The flags with these bits. Unknown ones are kept, and ignored.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    /// The bits.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether all of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These flags and `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These flags less `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 6] = ["CRC", "EOF", "STATELESS", "ERROR", "ZERO", "SUBROUTE"];
+        let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        let mut list = f.debug_list();
+        for (_, name) in set {
+            list.entry(&format_args!("{name}"));
+        }
+        list.finish()
+    }
+}
+
+/// The fixed fields of a message (P5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// The call, chosen by its caller; 0 is the connection itself.
+    pub mux_id: u64,
+    /// Position in the call, per direction.
+    pub sequence: u32,
+    /// Milliseconds left to the call; 0 is none.
+    pub deadline_ms: u32,
+    /// What to run, for an opening message.
+    pub handler: u8,
+    /// What the message is for.
+    pub op: Op,
+    /// Qualifications of it. `CRC` and `SUBROUTE` are set by encoding, not here.
+    pub flags: Flags,
+}
+
+impl Header {
+    /// A header with nothing but a call and an op.
+    pub const fn new(mux_id: u64, op: Op) -> Self {
+        Self { mux_id, sequence: 0, deadline_ms: 0, handler: 0, op, flags: Flags::NONE }
+    }
+}
+
+/// A message that was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The fixed fields. The flags are those of the wire.
+    pub header: Header,
+    /// The payload: a slice of the received frame.
+    pub payload: Bytes,
+    /// Which of several handlers of one id is meant.
+    pub subroute: Option<SubrouteId>,
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// The fixed fields.
+    pub header: Header,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// Which of several handlers of one id is meant.
+    pub subroute: Option<&'a SubrouteId>,
+    /// Whether a checksum follows.
+    pub checksum: Checksum,
+}
+
+/// Whether messages of a connection carry a checksum (P8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// They do.
+    On,
+    /// They do not: the transport protects them, or they are of the handshake.
+    Off,
+}
+
+const ARRAY_OF_SEVEN: u8 = 0x97;
+const CHECKSUM_BYTES: usize = 4;
+
+impl Outgoing<'_> {
+    /// The bytes that [`encode`](Self::encode) will append.
+    pub fn encoded_len(&self) -> usize {
+        let Header { mux_id, sequence, deadline_ms, .. } = self.header;
+        1 + uint_len(mux_id)
+            + uint_len(u64::from(sequence))
+            + uint_len(u64::from(deadline_ms))
+            + uint_len(u64::from(self.header.handler))
+            + uint_len(u64::from(self.header.op.number()))
+            + uint_len(u64::from(self.wire_flags().bits()))
+            + bin_header_len(self.payload.len())
+            + self.payload.len()
+            + self.subroute.map_or(0, |_| SUBROUTE_ID_BYTES)
+            + if self.checksum == Checksum::On { CHECKSUM_BYTES } else { 0 }
+    }
+
+    /// Appends the message's bytes, trailers included (P5, P8).
+    pub fn encode(&self, buffer: &mut Vec<u8>) {
+        let start = buffer.len();
+        buffer.push(ARRAY_OF_SEVEN);
+        put_uint(buffer, self.header.mux_id);
+        put_uint(buffer, u64::from(self.header.sequence));
+        put_uint(buffer, u64::from(self.header.deadline_ms));
+        put_uint(buffer, u64::from(self.header.handler));
+        put_uint(buffer, u64::from(self.header.op.number()));
+        put_uint(buffer, u64::from(self.wire_flags().bits()));
+        put_bin_header(buffer, self.payload.len());
+        buffer.extend_from_slice(self.payload);
+        if let Some(subroute) = self.subroute {
+            buffer.extend_from_slice(subroute.as_bytes());
+        }
+        if self.checksum == Checksum::On {
+            let sum = checksum(&buffer[start..]);
+            buffer.extend_from_slice(&sum);
+        }
+    }
+
+    fn wire_flags(&self) -> Flags {
+        let flags = self.header.flags.without(Flags::CRC).without(Flags::SUBROUTE);
+        let flags = if self.subroute.is_some() { flags.with(Flags::SUBROUTE) } else { flags };
+        match self.checksum {
+            Checksum::On => flags.with(Flags::CRC),
+            Checksum::Off => flags,
+        }
+    }
+}
+
+/// The lower 32 bits of xxh3-64, little-endian (P8).
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    (xxh3_64(bytes) as u32).to_le_bytes()
+}
+
+/// Why received bytes are not a message. Each ends the connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// The bytes end inside the message.
+    #[error("truncated in {0}")]
+    Truncated(&'static str),
+    /// A field has another type than it must, or a number that does not fit.
+    #[error("malformed {0}")]
+    Malformed(&'static str),
+    /// The checksum is not that of the bytes.
+    #[error("wrong checksum")]
+    Checksum,
+    /// Bytes stand behind the last trailer.
+    #[error("{0} bytes behind the end of the message")]
+    Trailing(usize),
+    /// A merged message inside a merged one.
+    #[error("a merged message inside a merged one")]
+    Nested,
+}
+
+impl Message {
+    /// The payload, where there is one: empty and absent are told apart by a flag (P5).
+    pub fn present_payload(&self) -> Option<&Bytes> {
+        let absent = self.payload.is_empty() && !self.header.flags.contains(Flags::ZERO);
+        (!absent).then_some(&self.payload)
+    }
+
+    /// Reads one message that fills `bytes`.
+    ///
+    /// A merged message is an error here: [`parse_frame`] takes those.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError`] for anything but exactly one message.
+    pub fn parse(bytes: &Bytes) -> Result<Self, ParseError> {
+        let (header, payload, rest) = split(bytes)?;
+        if header.op == Op::Merged {
+            return Err(ParseError::Nested);
+        }
+        let (subroute, rest) = match header.flags.contains(Flags::SUBROUTE) {
+            true => {
+                let (id, rest) = rest
+                    .split_first_chunk::<SUBROUTE_ID_BYTES>()
+                    .ok_or(ParseError::Truncated("subroute"))?;
+                (Some(SubrouteId::from_bytes(*id)), rest)
+            }
+            false => (None, rest),
+        };
+        let rest = match header.flags.contains(Flags::CRC) {
+            true => {
+                let (sum, behind) = rest
+                    .split_first_chunk::<CHECKSUM_BYTES>()
+                    .ok_or(ParseError::Truncated("checksum"))?;
+                if *sum != checksum(&bytes[..bytes.len() - rest.len()]) {
+                    return Err(ParseError::Checksum);
+                }
+                behind
+            }
+            false => rest,
+        };
+        match rest.len() {
+            0 => Ok(Self { header, payload: bytes.slice_ref(payload), subroute }),
+            trailing => Err(ParseError::Trailing(trailing)),
+        }
+    }
+}
+
+/// Reads the messages of one frame, which is one message or a merged one (P3, P20), and appends
+/// them to `messages`.
+///
+/// # Errors
+///
+/// [`ParseError`] for the first that is none; `messages` then holds those before it, which came
+/// whole and are right.
+pub fn parse_frame(frame: &Bytes, messages: &mut Vec<Message>) -> Result<(), ParseError> {
+    let (header, payload, mut rest) = split(frame)?;
+    if header.op != Op::Merged {
+        messages.push(Message::parse(frame)?);
+        return Ok(());
+    }
+    if !payload.is_empty() {
+        return Err(ParseError::Malformed("envelope: it has a payload of its own"));
+    }
+    for _ in 0..header.sequence {
+        let (inner, behind) = split_bin(rest, "merged message")?;
+        messages.push(Message::parse(&frame.slice_ref(inner))?);
+        rest = behind;
+    }
+    match rest.len() {
+        0 => Ok(()),
+        trailing => Err(ParseError::Trailing(trailing)),
+    }
+}
+
+/// The array of seven at the beginning of `bytes`: header, payload, and what stands behind.
+fn split(bytes: &[u8]) -> Result<(Header, &[u8], &[u8]), ParseError> {
+    let mut reader = Reader::new(bytes);
+    let elements =
+        decode::read_array_len(&mut reader).map_err(|_| ParseError::Malformed("array"))?;
+    if elements != 7 {
+        return Err(ParseError::Malformed("array: it must have seven elements"));
+    }
+    let mux_id = read_uint(&mut reader, "mux id")?;
+    let sequence = read_uint(&mut reader, "sequence")?;
+    let deadline_ms = read_uint(&mut reader, "deadline")?;
+    let handler = read_uint(&mut reader, "handler")?;
+    let op = Op::from_number(read_uint(&mut reader, "op")?);
+    let flags = Flags::from_bits(read_uint(&mut reader, "flags")?);
+    let (payload, rest) = split_bin(reader.remaining_slice(), "payload")?;
+    Ok((Header { mux_id, sequence, deadline_ms, handler, op, flags }, payload, rest))
+}
+
+/// A number of any width and signedness that fits (P5).
+fn read_uint<T>(reader: &mut Reader<'_>, field: &'static str) -> Result<T, ParseError>
+where
+    T: TryFrom<u64>,
+{
+    let number: u64 = decode::read_int(reader).map_err(|error| match error {
+        decode::NumValueReadError::InvalidMarkerRead(_)
+        | decode::NumValueReadError::InvalidDataRead(_) => ParseError::Truncated(field),
+        _ => ParseError::Malformed(field),
+    })?;
+    T::try_from(number).map_err(|_| ParseError::Malformed(field))
+}
+
+/// The bin at the beginning of `bytes` and what stands behind it.
+fn split_bin<'a>(bytes: &'a [u8], field: &'static str) -> Result<(&'a [u8], &'a [u8]), ParseError> {
+    let mut reader = Reader::new(bytes);
+    let length = decode::read_bin_len(&mut reader).map_err(|error| match error {
+        decode::ValueReadError::TypeMismatch(_) => ParseError::Malformed(field),
+        _ => ParseError::Truncated(field),
+    })?;
+    let rest = reader.remaining_slice();
+    // The length is the sender's word: it only ever selects from what has arrived.
+    rest.split_at_checked(length as usize).ok_or(ParseError::Truncated(field))
+}
+
+/// Appends a number in its shortest form.
+pub(super) fn put_uint(buffer: &mut Vec<u8>, number: u64) {
+    match number {
+        0..=0x7f => buffer.push(number as u8),
+        0x80..=0xff => buffer.extend_from_slice(&[0xcc, number as u8]),
+        0x100..=0xffff => {
+            buffer.push(0xcd);
+            buffer.extend_from_slice(&(number as u16).to_be_bytes());
+        }
+        0x1_0000..=0xffff_ffff => {
+            buffer.push(0xce);
+            buffer.extend_from_slice(&(number as u32).to_be_bytes());
+        }
+        _ => {
+            buffer.push(0xcf);
+            buffer.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+}
+
+const fn uint_len(number: u64) -> usize {
+    match number {
+        0..=0x7f => 1,
+        0x80..=0xff => 2,
+        0x100..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
+    }
+}
+
+/// Appends the header of a bin in its shortest form. Lengths are bounded by the message limit,
+/// which fits 32 bits.
+pub(super) fn put_bin_header(buffer: &mut Vec<u8>, length: usize) {
+    debug_assert!(u32::try_from(length).is_ok(), "a message is bounded by its limit");
+    match length {
+        0..=0xff => buffer.extend_from_slice(&[0xc4, length as u8]),
+        0x100..=0xffff => {
+            buffer.push(0xc5);
+            buffer.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            buffer.push(0xc6);
+            buffer.extend_from_slice(&(length as u32).to_be_bytes());
+        }
+    }
+}
+
+/// The bytes of a bin's header.
+pub(super) const fn bin_header_len(length: usize) -> usize {
+    match length {
+        0..=0xff => 2,
+        0x100..=0xffff => 3,
+        _ => 5,
+    }
+}

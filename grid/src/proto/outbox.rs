@@ -1,0 +1,224 @@
+//! What waits to be written, as finished frames.
+//!
+//! Messages are encoded straight into the frame that they will travel in: the first one opens a
+//! frame, later ones join it until it is large enough, and when the frame is taken it is either a
+//! bare message or a merged one (P20). Nothing is copied in between.
+//!
+//! Two lanes: the connection's own pings and pongs overtake data, because a full queue must not
+//! look like a dead peer (B07). Everything that belongs to a call stays in order with it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::message::{self, Checksum, Header, Op, Outgoing};
+
+/// Room for the longest envelope in front of a frame: an array of seven whose only field of more
+/// than a byte is the count.
+const ENVELOPE_ROOM: usize = 13;
+
+/// Frames under construction.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    urgent: VecDeque<Frame>,
+    data: VecDeque<Frame>,
+    queued_bytes: usize,
+    frame_bytes_target: usize,
+}
+
+/// A frame to be written as one binary WebSocket message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The frame.
+    pub bytes: Bytes,
+    /// How many messages it holds.
+    pub messages: u32,
+}
+
+/// Which messages a message may overtake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// All that belong to calls.
+    Urgent,
+    /// None.
+    InOrder,
+}
+
+#[derive(Debug)]
+struct Frame {
+    /// Room for an envelope, then each message behind the header of a bin.
+    buffer: Vec<u8>,
+    messages: u32,
+    /// Bytes of the messages alone.
+    message_bytes: usize,
+    /// Length of the bin header in front of the first message: what is stripped from a bare one.
+    first_header_len: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(frame_bytes_target: usize) -> Self {
+        Self { urgent: VecDeque::new(), data: VecDeque::new(), queued_bytes: 0, frame_bytes_target }
+    }
+
+    /// Bytes of messages that wait.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.urgent.is_empty()
+    }
+
+    /// Encodes a message to the end of its lane. Returns its length.
+    pub(super) fn push(&mut self, lane: Lane, message: &Outgoing<'_>) -> usize {
+        let length = message.encoded_len();
+        let frames = match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::InOrder => &mut self.data,
+        };
+        let fits = |frame: &mut Frame| {
+            frame.buffer.len() + length <= self.frame_bytes_target && frame.messages < u32::MAX
+        };
+        if !frames.back_mut().is_some_and(fits) {
+            frames.push_back(Frame::with_room_for(length));
+        }
+        if let Some(frame) = frames.back_mut() {
+            frame.push(message, length);
+            self.queued_bytes += length;
+        }
+        length
+    }
+
+    /// The next frame to be written.
+    pub(super) fn pop(&mut self) -> Option<Transmit> {
+        let frame = self.urgent.pop_front().or_else(|| self.data.pop_front())?;
+        self.queued_bytes = self.queued_bytes.saturating_sub(frame.message_bytes);
+        Some(frame.finish())
+    }
+
+    /// Forgets everything that waits.
+    pub(super) fn clear(&mut self) {
+        self.urgent.clear();
+        self.data.clear();
+        self.queued_bytes = 0;
+    }
+}
+
+impl Frame {
+    fn with_room_for(length: usize) -> Self {
+        let capacity = ENVELOPE_ROOM + message::bin_header_len(length) + length;
+        let mut buffer = Vec::with_capacity(capacity.max(1024));
+        buffer.resize(ENVELOPE_ROOM, 0);
+        Self {
+            buffer,
+            messages: 0,
+            message_bytes: 0,
+            first_header_len: message::bin_header_len(length),
+        }
+    }
+
+    fn push(&mut self, message: &Outgoing<'_>, length: usize) {
+        self.buffer.reserve(message::bin_header_len(length) + length);
+        message::put_bin_header(&mut self.buffer, length);
+        let start = self.buffer.len();
+        message.encode(&mut self.buffer);
+        debug_assert_eq!(self.buffer.len() - start, length, "encoded_len is exact");
+        self.messages += 1;
+        self.message_bytes += length;
+    }
+
+    fn finish(mut self) -> Transmit {
+        let start = if self.messages == 1 {
+            ENVELOPE_ROOM + self.first_header_len
+        } else {
+            let envelope = envelope(self.messages);
+            let start = ENVELOPE_ROOM - envelope.len();
+            self.buffer[start..ENVELOPE_ROOM].copy_from_slice(&envelope);
+            start
+        };
+        let mut bytes = Bytes::from(self.buffer);
+        bytes::Buf::advance(&mut bytes, start);
+        Transmit { bytes, messages: self.messages }
+    }
+}
+
+fn envelope(messages: u32) -> Vec<u8> {
+    let envelope = Outgoing {
+        header: Header { sequence: messages, ..Header::new(0, Op::Merged) },
+        payload: &[],
+        subroute: None,
+        checksum: Checksum::Off, // P12: the messages inside have their own
+    };
+    let mut bytes = Vec::with_capacity(ENVELOPE_ROOM);
+    envelope.encode(&mut bytes);
+    debug_assert!(bytes.len() <= ENVELOPE_ROOM);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::message::{Message, parse_frame};
+
+    fn message(mux_id: u64, payload: &[u8]) -> Outgoing<'_> {
+        Outgoing {
+            header: Header::new(mux_id, Op::Response),
+            payload,
+            subroute: None,
+            checksum: Checksum::On,
+        }
+    }
+
+    fn ids(transmit: &Transmit) -> Vec<u64> {
+        let mut messages: Vec<Message> = Vec::new();
+        parse_frame(&transmit.bytes, &mut messages).expect("a frame of ours parses");
+        assert_eq!(messages.len(), transmit.messages as usize);
+        messages.iter().map(|message| message.header.mux_id).collect()
+    }
+
+    #[test]
+    fn p20_one_message_travels_bare_and_several_travel_merged() {
+        let mut outbox = Outbox::new(1024);
+        outbox.push(Lane::InOrder, &message(1, b"one"));
+        let bare = outbox.pop().expect("a frame");
+        Message::parse(&bare.bytes).expect("a bare message");
+
+        for mux_id in 1..=3 {
+            outbox.push(Lane::InOrder, &message(mux_id, b"many"));
+        }
+        assert_eq!(ids(&outbox.pop().expect("a frame")), [1, 2, 3]);
+        assert!(outbox.pop().is_none());
+        assert_eq!(outbox.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn p20_a_large_message_travels_alone_and_order_is_kept() {
+        let mut outbox = Outbox::new(1024);
+        let large = vec![7; 70_000];
+        outbox.push(Lane::InOrder, &message(1, b"small"));
+        outbox.push(Lane::InOrder, &message(2, &large));
+        outbox.push(Lane::InOrder, &message(3, b"small"));
+        let frames: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|t| ids(&t)).collect();
+        assert_eq!(frames, [[1], [2], [3]]);
+    }
+
+    #[test]
+    fn b07_urgent_messages_overtake_data() {
+        let mut outbox = Outbox::new(1024);
+        outbox.push(Lane::InOrder, &message(1, b"data"));
+        outbox.push(Lane::Urgent, &message(0, b"ping"));
+        assert_eq!(ids(&outbox.pop().expect("urgent")), [0]);
+        assert_eq!(ids(&outbox.pop().expect("data")), [1]);
+    }
+
+    #[test]
+    fn queued_bytes_are_the_sum_of_what_was_pushed() {
+        let mut outbox = Outbox::new(64);
+        let pushed: usize =
+            (0..100).map(|id| outbox.push(Lane::InOrder, &message(id, &[1; 40]))).sum();
+        assert_eq!(outbox.queued_bytes(), pushed);
+        while outbox.pop().is_some() {}
+        assert_eq!(outbox.queued_bytes(), 0);
+        assert!(outbox.is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! The calls that this side serves and that are not over.
+//!
+//! A table from the caller's id to what must be known until the answer is queued. Running the
+//! handler is somebody else's business; this only says whether it is still wanted.
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use super::message::{Flags, Header};
+use super::subroute::SubrouteId;
+use crate::error::HandlerError;
+use crate::time::Instant;
+
+/// A request that came in and must be answered, once, through
+/// [`Connection::answer`](super::connection::Connection::answer) or
+/// [`Connection::refuse`](super::connection::Connection::refuse).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// The caller's id of the call.
+    pub mux_id: u64,
+    /// The handler's id.
+    pub handler: u8,
+    /// Which of several handlers of that id.
+    pub subroute: Option<SubrouteId>,
+    /// What the handler gets: a slice of the received frame.
+    pub payload: Bytes,
+    /// When the caller stops waiting; `None` if it never does.
+    pub deadline: Option<Instant>,
+}
+
+/// What a handler returned.
+pub type Answer = Result<Bytes, HandlerError>;
+
+/// A single request, seen from the side that serves it.
+///
+/// ```text
+///   Request            answer, queue full            room in the queue
+///  ─────────► Running ────────────────────► Blocked ───────────────────► over
+///               │  │                           │
+///               │  └── answer, room ───────────┼───────────────────────► over
+///               └── cancel | deadline ─────────┴───────────────────────► over, nothing is sent
+/// ```
+#[derive(Debug)]
+pub(super) enum State {
+    /// The handler runs.
+    Running,
+    /// The answer waits for room in the queue, at this place in the line.
+    Blocked { answer: Answer, place: u64 },
+}
+
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) state: State,
+    pub(super) deadline: Option<Instant>,
+    /// A refusal gives these back as they came.
+    handler: u8,
+    deadline_ms: u32,
+    flags: Flags,
+}
+
+impl Served {
+    pub(super) fn new(header: &Header, deadline: Option<Instant>) -> Self {
+        Self {
+            state: State::Running,
+            deadline,
+            handler: header.handler,
+            deadline_ms: header.deadline_ms,
+            flags: header.flags,
+        }
+    }
+
+    /// Header fields of a refusal: those of the request (P13).
+    pub(super) fn echo_into(&self, header: &mut Header) {
+        header.handler = self.handler;
+        header.deadline_ms = self.deadline_ms;
+        header.flags = self.flags.without(Flags::CRC).without(Flags::SUBROUTE);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Serving {
+    live: FxHashMap<u64, Served>,
+}
+
+impl Serving {
+    pub(super) fn insert(&mut self, mux_id: u64, served: Served) {
+        let before = self.live.insert(mux_id, served);
+        debug_assert!(before.is_none(), "a duplicate id is refused before");
+    }
+
+    pub(super) fn get_mut(&mut self, mux_id: u64) -> Option<&mut Served> {
+        self.live.get_mut(&mux_id)
+    }
+
+    pub(super) fn contains(&self, mux_id: u64) -> bool {
+        self.live.contains_key(&mux_id)
+    }
+
+    pub(super) fn remove(&mut self, mux_id: u64) -> Option<Served> {
+        self.live.remove(&mux_id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Forgets all calls; returns their ids in ascending order.
+    pub(super) fn drain(&mut self) -> Vec<u64> {
+        let mut ids: Vec<_> = self.live.drain().map(|(mux_id, _)| mux_id).collect();
+        ids.sort_unstable();
+        ids
+    }
+}

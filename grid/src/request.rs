@@ -1,0 +1,219 @@
+//! A single request from its caller's side: payload in; payload or error out (B10).
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::CallError;
+use crate::handler::HandlerId;
+use crate::name::Name;
+use crate::proto::connection::{Outcome, Request as ProtoRequest, Slot};
+use crate::proto::subroute::Subroute;
+use crate::shared::{Shared, SharedRef};
+use crate::time::Instant;
+use crate::trace::{CallTrace, Side, TraceOutcome, Tracer};
+
+/// A request that is being put together. Await it to send it.
+#[derive(Debug)]
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Request {
+    shared: SharedRef,
+    tracer: Arc<Tracer>,
+    handler: HandlerId,
+    name: Option<&'static str>,
+    subroute: Option<Subroute>,
+    payload: Bytes,
+    timeout: Option<Duration>,
+}
+
+impl Request {
+    pub(crate) fn new(
+        shared: SharedRef,
+        tracer: Arc<Tracer>,
+        handler: HandlerId,
+        payload: Bytes,
+    ) -> Self {
+        Self { shared, tracer, handler, name: None, subroute: None, payload, timeout: None }
+    }
+
+    /// To the handler under this subroute (B33).
+    pub fn subroute(mut self, subroute: &Subroute) -> Self {
+        self.subroute = Some(subroute.clone());
+        self
+    }
+
+    /// How long to wait at most. Without one,
+    /// [`Limits::deadline_default`](crate::limits::Limits::deadline_default) is applied. What is
+    /// left of it travels, and the handler is cancelled when it is over. Zero fails without sending.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// A name for traces.
+    pub(crate) fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+}
+
+impl IntoFuture for Request {
+    type Output = Result<Bytes, CallError>;
+    type IntoFuture = ResponseFuture;
+
+    fn into_future(self) -> ResponseFuture {
+        let now = self.shared.now();
+        let timeout = self.timeout.unwrap_or(self.shared.limits().deadline_default);
+        let trace = self.tracer.is_active().then(|| {
+            Box::new(Trace {
+                tracer: self.tracer,
+                start: now,
+                name: trace_name(self.handler, self.name, self.subroute.as_ref()),
+                bytes_out: self.payload.len(),
+            })
+        });
+        ResponseFuture {
+            shared: self.shared,
+            trace,
+            state: State::Idle(ProtoRequest {
+                handler: self.handler.get(),
+                subroute: self.subroute.map(|subroute| subroute.id(self.handler.get())),
+                payload: self.payload,
+                deadline: now + timeout,
+            }),
+        }
+    }
+}
+
+fn trace_name(id: HandlerId, name: Option<&str>, subroute: Option<&Subroute>) -> Arc<str> {
+    match (name, subroute) {
+        (Some(name), None) => name.into(),
+        (Some(name), Some(subroute)) => format!("{name}/{}", subroute.as_str()).into(),
+        (None, None) => id.to_string().into(),
+        (None, Some(subroute)) => format!("{id}/{}", subroute.as_str()).into(),
+    }
+}
+
+/// A request under way.
+///
+/// ```text
+///            poll                      outcome
+///   Idle ──────────► Waiting ─────────────────────► Over
+///    │                  │ drop: the handler is cancelled (B11)
+///    └── not started ───┴──────────────────────────► Over
+/// ```
+///
+/// # Cancel safety
+///
+/// Dropping it gives the call up: it returns at once, the handler on the other side is cancelled,
+/// and a late answer is discarded. Whether the handler ran is then not known.
+#[derive(Debug)]
+#[must_use = "a request does nothing until it is awaited"]
+pub struct ResponseFuture {
+    shared: SharedRef,
+    trace: Option<Box<Trace>>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle(ProtoRequest),
+    Waiting(Slot),
+    Over,
+}
+
+#[derive(Debug)]
+struct Trace {
+    tracer: Arc<Tracer>,
+    start: Instant,
+    name: Arc<str>,
+    bytes_out: usize,
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Bytes, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match std::mem::replace(&mut this.state, State::Over) {
+            State::Idle(request) => match this.shared.start(request, cx.waker()) {
+                Ok(slot) => {
+                    this.state = State::Waiting(slot);
+                    Poll::Pending
+                }
+                Err(error) => Poll::Ready(this.finish(Err(error))),
+            },
+            State::Waiting(slot) => match this.shared.poll_outcome(slot, cx.waker()) {
+                Poll::Pending => {
+                    this.state = State::Waiting(slot);
+                    Poll::Pending
+                }
+                Poll::Ready(outcome) => {
+                    let result = into_result(outcome, this.shared.remote());
+                    Poll::Ready(this.finish(result))
+                }
+            },
+            State::Over => {
+                crate::bug!("a request was polled after it had ended");
+                Poll::Ready(Err(CallError::Disconnected { remote: this.shared.remote().clone() }))
+            }
+        }
+    }
+}
+
+impl ResponseFuture {
+    fn finish(&mut self, result: Result<Bytes, CallError>) -> Result<Bytes, CallError> {
+        if let Some(trace) = self.trace.take() {
+            let bytes_in = result.as_ref().map_or(0, Bytes::len);
+            let outcome = match &result {
+                Ok(_) => TraceOutcome::Ok,
+                Err(error) => TraceOutcome::Failed(error.clone()),
+            };
+            trace.emit(&self.shared, bytes_in, outcome);
+        }
+        result
+    }
+}
+
+impl Drop for ResponseFuture {
+    fn drop(&mut self) {
+        if let State::Waiting(slot) = self.state {
+            self.shared.give_up(slot);
+            if let Some(trace) = self.trace.take() {
+                trace.emit(&self.shared, 0, TraceOutcome::Cancelled);
+            }
+        }
+    }
+}
+
+impl Trace {
+    fn emit(self, shared: &Shared, bytes_in: usize, outcome: TraceOutcome) {
+        self.tracer.emit(&CallTrace {
+            name: self.name,
+            local: shared.local().clone(),
+            remote: shared.remote().clone(),
+            side: Side::Client,
+            start: self.start,
+            duration: shared.now().since(self.start),
+            bytes_out: self.bytes_out,
+            bytes_in,
+            outcome,
+        });
+    }
+}
+
+fn into_result(outcome: Outcome, remote: &Name) -> Result<Bytes, CallError> {
+    let remote = || remote.clone();
+    Err(match outcome {
+        Outcome::Response(payload) => return Ok(payload),
+        Outcome::RemoteError(message) => CallError::Remote { remote: remote(), message },
+        Outcome::UnknownHandler(message) => CallError::UnknownHandler { remote: remote(), message },
+        Outcome::Refused(message) => CallError::Refused { remote: remote(), message },
+        Outcome::DeadlineExceeded => CallError::DeadlineExceeded { remote: remote() },
+        Outcome::Disconnected => CallError::Disconnected { remote: remote() },
+    })
+}

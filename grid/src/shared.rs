@@ -1,0 +1,675 @@
+//! The machine of one remote behind its lock, and everybody who waits for it.
+//!
+//! Callers, handlers, the connection's task and watchers of its state meet here and nowhere else.
+//! Each method takes the lock once, moves the machine, and wakes whom it must after the lock is
+//! gone. Nothing here knows sockets or tasks, and all locks come from [`crate::sync`], so that loom
+//! can check it as it ships.
+//!
+//! One `Shared` outlives its connections. Each connection is an [`Epoch`]; what still acts for an
+//! earlier one (a task whose socket was superseded, a handler that returns late) finds its epoch
+//! over and can do no harm (B03).
+
+use std::sync::Arc as StdArc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use crate::error::CallError;
+use crate::limits::Limits;
+use crate::name::Name;
+use crate::proto::Transmit;
+use crate::proto::connection::{
+    Answer, CloseReason, Connection, Counters, Event, Incoming, Outcome, Request, Slot, StartError,
+};
+use crate::proto::message::{Checksum, Message, Op};
+use crate::stats::ConnectionStats;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex};
+use crate::time::{Clock, Instant};
+
+/// Where the connection to a remote stands (B08).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectionState {
+    /// Dialling, or waiting to be dialled.
+    Connecting,
+    /// Open: calls can be made.
+    Connected,
+    /// Waiting before the next attempt.
+    Backoff,
+    /// Over for good.
+    Shutdown,
+}
+
+/// One connection of a remote, as opposed to those before and after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(u64);
+
+/// Everything that is shared about one remote.
+#[derive(Debug)]
+pub struct Shared {
+    local: Name,
+    remote: Name,
+    limits: Limits,
+    checksum: Checksum,
+    clock: ClockHandle,
+    handler_tasks: AtomicUsize,
+    state: Mutex<State>,
+}
+
+/// How a [`Shared`] is shared.
+pub type SharedRef = Arc<Shared>;
+
+/// A clock that everybody of a manager shares. Always std's `Arc`: loom's cannot hold a trait
+/// object, and a clock has nothing to interleave.
+#[derive(Clone)]
+pub struct ClockHandle(pub StdArc<dyn Clock>);
+
+impl std::fmt::Debug for ClockHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    /// The open connection.
+    link: Option<Link>,
+    /// How many connections there have been.
+    epoch: Epoch,
+    /// Why the connection of `epoch` ended, once it has.
+    ended: Option<CloseReason>,
+    connection_state: ConnectionState,
+    /// Grows with each change of `connection_state`, so that a watcher misses none.
+    version: u64,
+    watchers: Slab<Waker>,
+    /// Callers. A slot belongs to its caller until the caller gives it back.
+    slots: Slab<Caller>,
+    /// Who wants to know when a call that is served here is not wanted any more.
+    handlers: FxHashMap<u64, Vec<Waker>>,
+    is_draining: bool,
+    /// Who waits for everything under way to finish.
+    idle_waiter: Option<Waker>,
+    /// Sums of the connections that are over.
+    past: Past,
+}
+
+#[derive(Debug)]
+struct Link {
+    machine: Connection,
+    /// The connection's task, while it sleeps.
+    driver: Option<Waker>,
+    /// Whether the task wants to be woken when there is something to write: not while its socket
+    /// is full.
+    driver_can_write: bool,
+    /// When the task wakes by itself.
+    armed: Option<Instant>,
+    bytes_in: u64,
+}
+
+#[derive(Debug)]
+enum Caller {
+    Waiting { mux_id: u64, waker: Waker },
+    Done(Outcome),
+}
+
+#[derive(Debug, Default)]
+struct Past {
+    counters: Counters,
+    bytes_in: u64,
+    round_trip: Option<Duration>,
+}
+
+/// What one turn under the lock leaves to be done without it.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Requests to be served.
+    pub incoming: Vec<Incoming>,
+    /// Messages that meant nothing.
+    pub skipped: Vec<(Op, u64)>,
+    wakes: Vec<Waker>,
+}
+
+impl Work {
+    /// Wakes everybody who must be. Callers of this hold no lock.
+    pub fn wake(&mut self) {
+        for waker in self.wakes.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// What a connection's task is told when it has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Park {
+    /// There is something to write after all.
+    Ready,
+    /// Sleep until woken, or until then.
+    Until(Option<Instant>),
+}
+
+impl Shared {
+    /// A remote that is not connected.
+    pub fn new(local: Name, remote: Name, limits: Limits, clock: ClockHandle) -> Self {
+        // P8: a checksum unless the transport of both ends protects what travels.
+        let is_protected = local.is_secure() && remote.is_secure();
+        let checksum = if is_protected { Checksum::Off } else { Checksum::On };
+        Self {
+            local,
+            remote,
+            limits,
+            checksum,
+            clock,
+            handler_tasks: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                link: None,
+                epoch: Epoch(0),
+                ended: None,
+                connection_state: ConnectionState::Connecting,
+                version: 0,
+                watchers: Slab::new(),
+                slots: Slab::new(),
+                handlers: FxHashMap::default(),
+                is_draining: false,
+                idle_waiter: None,
+                past: Past::default(),
+            }),
+        }
+    }
+
+    /// This server.
+    pub fn local(&self) -> &Name {
+        &self.local
+    }
+
+    /// The other server.
+    pub fn remote(&self) -> &Name {
+        &self.remote
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The monotonic clock.
+    pub fn now(&self) -> Instant {
+        self.clock.0.now()
+    }
+
+    /// Runs `act` under the lock and wakes afterwards.
+    fn with<R>(&self, act: impl FnOnce(&mut State, &mut Work) -> R) -> R {
+        let mut work = Work::default();
+        let result = act(&mut self.state.lock(), &mut work);
+        debug_assert!(work.incoming.is_empty(), "requests come in through `receive` only");
+        work.wake();
+        result
+    }
+
+    // ---- callers ----
+
+    /// Starts a call; `waker` is woken when it is over.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] if the call was not made. Nothing was sent then.
+    pub fn start(&self, request: Request, waker: &Waker) -> Result<Slot, CallError> {
+        let now = self.now();
+        let deadline = request.deadline;
+        self.with(|state, work| {
+            if state.is_draining {
+                return Err(CallError::Shutdown);
+            }
+            let Some(link) = &mut state.link else {
+                return Err(CallError::NotConnected { remote: self.remote.clone() });
+            };
+            let entry = state.slots.vacant_entry();
+            let slot = Slot(entry.key());
+            let mux_id =
+                link.machine.call(slot, request, now).map_err(|error| self.start_error(error))?;
+            entry.insert(Caller::Waiting { mux_id, waker: waker.clone() });
+            link.wake_driver_for(deadline, work);
+            Ok(slot)
+        })
+    }
+
+    fn start_error(&self, error: StartError) -> CallError {
+        let remote = self.remote.clone();
+        match error {
+            StartError::TooLarge { bytes } => {
+                CallError::TooLarge { bytes, max: self.limits.message_bytes_max }
+            }
+            StartError::TooManyCalls => {
+                CallError::TooManyCalls { remote, max: self.limits.calls_made_max }
+            }
+            StartError::DeadlinePassed => CallError::DeadlineExceeded { remote },
+            StartError::Draining => CallError::Shutdown,
+        }
+    }
+
+    /// How a started call ended. Once that is told, the slot is given back.
+    pub fn poll_outcome(&self, slot: Slot, waker: &Waker) -> Poll<Outcome> {
+        let mut state = self.state.lock();
+        match state.slots.get_mut(slot.0) {
+            Some(Caller::Waiting { waker: registered, .. }) => {
+                registered.clone_from(waker);
+                Poll::Pending
+            }
+            Some(Caller::Done(_)) => match state.slots.remove(slot.0) {
+                Caller::Done(outcome) => Poll::Ready(outcome),
+                Caller::Waiting { .. } => Poll::Ready(Outcome::Disconnected), // seen above
+            },
+            None => {
+                crate::bug!("a call was asked for its outcome after it had been told");
+                Poll::Ready(Outcome::Disconnected)
+            }
+        }
+    }
+
+    /// The caller of a started call, whose outcome was not told yet, gives it up (B11).
+    pub fn give_up(&self, slot: Slot) {
+        self.with(|state, work| {
+            if let Some(Caller::Waiting { mux_id, .. }) = state.slots.try_remove(slot.0)
+                && let Some(link) = &mut state.link
+            {
+                // A caller that waits belongs to the open connection: ending one ends its calls.
+                link.machine.give_up(mux_id);
+                link.wake_driver(work);
+                state.settle(work);
+            }
+        });
+    }
+
+    // ---- the connection's task ----
+
+    /// A new connection takes the place of whatever was there (B03).
+    ///
+    /// # Errors
+    ///
+    /// [`CloseReason::Shutdown`] if this remote is over for good.
+    pub fn attach(&self) -> Result<Epoch, CloseReason> {
+        let now = self.now();
+        self.with(|state, work| {
+            if state.connection_state == ConnectionState::Shutdown || state.is_draining {
+                return Err(CloseReason::Shutdown);
+            }
+            state.end(CloseReason::Superseded, work);
+            state.epoch.0 += 1;
+            state.ended = None;
+            state.link = Some(Link {
+                machine: Connection::new(&self.limits, self.checksum, now),
+                driver: None,
+                driver_can_write: true,
+                armed: None,
+                bytes_in: 0,
+            });
+            state.change_to(ConnectionState::Connected, work);
+            Ok(state.epoch)
+        })
+    }
+
+    /// Ends a connection. Does nothing if it is over already.
+    pub fn detach(&self, epoch: Epoch, reason: CloseReason) {
+        self.with(|state, work| {
+            if state.epoch == epoch {
+                state.end(reason, work);
+            }
+        });
+    }
+
+    /// Takes in what one or more frames of `bytes` bytes held, and empties `messages`.
+    ///
+    /// What must be done without the lock is added to `work`, waking included.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is over, if it is.
+    pub fn receive(
+        &self,
+        epoch: Epoch,
+        messages: &mut Vec<Message>,
+        bytes: usize,
+        work: &mut Work,
+    ) -> Result<(), CloseReason> {
+        let now = self.now();
+        let mut state = self.state.lock();
+        let link = state.link(epoch)?;
+        link.bytes_in += bytes as u64;
+        for message in messages.drain(..) {
+            link.machine.handle_message(message, now);
+        }
+        state.settle(work);
+        state.ended_or(epoch, ())
+    }
+
+    /// Queues the answers of handlers. Those that nobody wants any more are dropped.
+    pub fn answer(&self, epoch: Epoch, answers: &mut Vec<(u64, Answer)>) {
+        let now = self.now();
+        self.with(|state, work| {
+            if state.link(epoch).is_err() {
+                return answers.clear();
+            }
+            if let State { link: Some(link), handlers, .. } = state {
+                for (mux_id, answer) in answers.drain(..) {
+                    link.machine.answer(mux_id, answer, now);
+                    work.wakes.extend(handlers.remove(&mux_id).into_iter().flatten());
+                }
+                link.wake_driver(work);
+            }
+            state.settle(work);
+        });
+    }
+
+    /// Refuses a call that was to be served.
+    pub fn refuse(&self, epoch: Epoch, mux_id: u64, reason: &str) {
+        self.with(|state, work| {
+            if let Ok(link) = state.link(epoch) {
+                link.machine.refuse(mux_id, reason);
+                link.wake_driver(work);
+                state.settle(work);
+            }
+        });
+    }
+
+    /// The next frame to be written, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is over, if it is.
+    pub fn next_transmit(&self, epoch: Epoch) -> Result<Option<Transmit>, CloseReason> {
+        let now = self.now();
+        self.with(|state, work| {
+            let transmit = state.link(epoch)?.machine.poll_transmit(now);
+            state.settle(work);
+            Ok(transmit)
+        })
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is over, if it is, or is now.
+    pub fn handle_timeout(&self, epoch: Epoch) -> Result<(), CloseReason> {
+        let (now, wall) = (self.now(), self.clock.0.wall());
+        self.with(|state, work| {
+            state.link(epoch)?.machine.handle_timeout(now, wall);
+            state.settle(work);
+            state.ended_or(epoch, ())
+        })
+    }
+
+    /// The task has nothing to do. `can_write` says whether its socket would take a frame.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is over, if it is.
+    pub fn park(&self, epoch: Epoch, can_write: bool, waker: &Waker) -> Result<Park, CloseReason> {
+        let mut state = self.state.lock();
+        let link = state.link(epoch)?;
+        if can_write && link.machine.wants_transmit() {
+            return Ok(Park::Ready);
+        }
+        link.driver = Some(waker.clone());
+        link.driver_can_write = can_write;
+        link.armed = link.machine.poll_timeout();
+        Ok(Park::Until(link.armed))
+    }
+
+    /// Whether there is something to write.
+    pub fn wants_transmit(&self, epoch: Epoch) -> bool {
+        let mut state = self.state.lock();
+        state.link(epoch).is_ok_and(|link| link.machine.wants_transmit())
+    }
+
+    // ---- handlers ----
+
+    /// Ready once nobody wants the answer of a served call any more, or it was given.
+    pub fn poll_unwanted(&self, epoch: Epoch, mux_id: u64, waker: &Waker) -> Poll<()> {
+        let mut state = self.state.lock();
+        match state.link(epoch) {
+            Ok(link) if link.machine.is_serving(mux_id) => {}
+            _ => return Poll::Ready(()),
+        }
+        let wakers = state.handlers.entry(mux_id).or_default();
+        if !wakers.iter().any(|registered| registered.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// Whether anybody still wants the answer of a served call.
+    pub fn is_wanted(&self, epoch: Epoch, mux_id: u64) -> bool {
+        self.state.lock().link(epoch).is_ok_and(|link| link.machine.is_serving(mux_id))
+    }
+
+    /// Counts a task that runs a handler, for as long as what is returned lives.
+    pub fn count_handler_task(self: &Arc<Self>) -> HandlerTask {
+        self.handler_tasks.fetch_add(1, Ordering::Relaxed);
+        HandlerTask(Arc::clone(self))
+    }
+
+    // ---- the state and the end ----
+
+    /// Where the connection stands, and how often that has changed.
+    pub fn connection_state(&self) -> (ConnectionState, u64) {
+        let state = self.state.lock();
+        (state.connection_state, state.version)
+    }
+
+    /// Says what the peer's task is doing while there is no connection.
+    pub fn set_disconnected_state(&self, to: ConnectionState) {
+        debug_assert_ne!(to, ConnectionState::Connected, "`attach` does that");
+        self.with(|state, work| {
+            if state.link.is_none() {
+                state.change_to(to, work);
+            }
+        });
+    }
+
+    /// The state, once it has changed since `version`.
+    pub fn poll_changed(
+        &self,
+        version: u64,
+        key: &mut Option<usize>,
+        waker: &Waker,
+    ) -> Poll<(ConnectionState, u64)> {
+        let mut state = self.state.lock();
+        if state.version != version {
+            *key = None; // the change emptied the table
+            return Poll::Ready((state.connection_state, state.version));
+        }
+        match key.and_then(|key| state.watchers.get_mut(key)) {
+            Some(registered) => registered.clone_from(waker),
+            None => *key = Some(state.watchers.insert(waker.clone())),
+        }
+        Poll::Pending
+    }
+
+    /// A watcher that was registered at `version` does not watch any more.
+    pub fn stop_watching(&self, version: u64, key: usize) {
+        let mut state = self.state.lock();
+        // A later version has emptied the table, and the key may be somebody else's.
+        if state.version == version {
+            state.watchers.try_remove(key);
+        }
+    }
+
+    /// Takes no new calls in either direction (B09). Those under way go on.
+    pub fn drain(&self) {
+        self.with(|state, _| {
+            state.is_draining = true;
+            if let Some(link) = &mut state.link {
+                link.machine.drain();
+            }
+        });
+    }
+
+    /// Ready once no call is under way in either direction and nothing is queued. For one waiter,
+    /// after [`drain`](Self::drain).
+    pub fn poll_idle(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.is_idle() {
+            return Poll::Ready(());
+        }
+        state.idle_waiter = Some(waker.clone());
+        Poll::Pending
+    }
+
+    /// Ends everything for good.
+    pub fn shutdown(&self) {
+        self.with(|state, work| {
+            state.is_draining = true;
+            state.end(CloseReason::Shutdown, work);
+            state.change_to(ConnectionState::Shutdown, work);
+        });
+    }
+
+    /// What can be seen of this remote now.
+    pub fn stats(&self) -> ConnectionStats {
+        let state = self.state.lock();
+        let machine = state.link.as_ref().map(|link| &link.machine);
+        let mut counters = state.past.counters;
+        if let Some(machine) = machine {
+            counters.add(&machine.counters());
+        }
+        ConnectionStats {
+            local: self.local.clone(),
+            remote: self.remote.clone(),
+            state: state.connection_state,
+            bytes_in: state.past.bytes_in + state.link.as_ref().map_or(0, |link| link.bytes_in),
+            bytes_out: counters.bytes_out,
+            messages_in: counters.messages_in,
+            messages_out: counters.messages_out,
+            messages_skipped: counters.skipped,
+            calls_made: counters.calls_made,
+            calls_served: counters.calls_served,
+            live_calls: state.slots.len(),
+            live_served: machine.map_or(0, Connection::live_served),
+            live_handler_tasks: self.handler_tasks.load(Ordering::Relaxed),
+            queued_bytes: machine.map_or(0, Connection::queued_bytes),
+            blocked_messages: machine.map_or(0, Connection::blocked_messages),
+            connections: state.epoch.0,
+            ping_round_trip: machine
+                .and_then(Connection::ping_round_trip)
+                .or(state.past.round_trip),
+        }
+    }
+}
+
+impl State {
+    /// The connection of `epoch`, or why it is over.
+    fn link(&mut self, epoch: Epoch) -> Result<&mut Link, CloseReason> {
+        if self.epoch != epoch {
+            return Err(CloseReason::Superseded);
+        }
+        match &mut self.link {
+            Some(link) => Ok(link),
+            None => Err(self.ended.clone().unwrap_or(CloseReason::Superseded)),
+        }
+    }
+
+    fn ended_or<T>(&mut self, epoch: Epoch, value: T) -> Result<T, CloseReason> {
+        self.link(epoch).map(|_| value)
+    }
+
+    /// Ends the open connection, if there is one: every call, every handler, the queue (B05).
+    fn end(&mut self, reason: CloseReason, work: &mut Work) {
+        if let Some(link) = &mut self.link {
+            link.machine.close(reason);
+            self.settle(work);
+        }
+    }
+
+    /// Does what the machine says should happen.
+    fn settle(&mut self, work: &mut Work) {
+        let mut closed = None;
+        if let Some(link) = &mut self.link {
+            while let Some(event) = link.machine.poll_event() {
+                match event {
+                    Event::Ended { slot, outcome } => match self.slots.get_mut(slot.0) {
+                        Some(caller @ Caller::Waiting { .. }) => {
+                            let before = std::mem::replace(caller, Caller::Done(outcome));
+                            if let Caller::Waiting { waker, .. } = before {
+                                work.wakes.push(waker);
+                            }
+                        }
+                        Some(Caller::Done(_)) | None => {
+                            crate::bug!("a call ended twice, or after its caller had gone");
+                        }
+                    },
+                    Event::Serve(incoming) => work.incoming.push(incoming),
+                    Event::Cancel { mux_id } => {
+                        work.wakes.extend(self.handlers.remove(&mux_id).into_iter().flatten());
+                    }
+                    Event::Skipped { op, mux_id } => work.skipped.push((op, mux_id)),
+                    Event::Closed(reason) => closed = Some(reason),
+                }
+            }
+        }
+        if let Some(reason) = closed {
+            self.forget_link(reason, work);
+        }
+        if self.idle_waiter.is_some() && self.is_idle() {
+            work.wakes.extend(self.idle_waiter.take());
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| link.machine.is_idle())
+    }
+
+    fn forget_link(&mut self, reason: CloseReason, work: &mut Work) {
+        if let Some(mut link) = self.link.take() {
+            self.past.counters.add(&link.machine.counters());
+            self.past.bytes_in += link.bytes_in;
+            self.past.round_trip = link.machine.ping_round_trip().or(self.past.round_trip);
+            work.wakes.extend(link.driver.take());
+        }
+        debug_assert!(
+            self.slots.iter().all(|(_, caller)| matches!(caller, Caller::Done(_))),
+            "the end of a connection ends its calls"
+        );
+        work.wakes.extend(self.handlers.drain().flat_map(|(_, wakers)| wakers));
+        self.ended = Some(reason);
+        self.change_to(ConnectionState::Backoff, work);
+    }
+
+    fn change_to(&mut self, to: ConnectionState, work: &mut Work) {
+        let from = self.connection_state;
+        if from == to || from == ConnectionState::Shutdown {
+            return;
+        }
+        self.connection_state = to;
+        self.version += 1;
+        work.wakes.extend(self.watchers.drain());
+    }
+}
+
+impl Link {
+    /// Wakes the task if it sleeps and there is something that it could write.
+    fn wake_driver(&mut self, work: &mut Work) {
+        if self.driver_can_write && self.machine.wants_transmit() {
+            work.wakes.extend(self.driver.take());
+        }
+    }
+
+    /// Likewise, or if it would sleep beyond `deadline`.
+    fn wake_driver_for(&mut self, deadline: Instant, work: &mut Work) {
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            work.wakes.extend(self.driver.take());
+        }
+        self.wake_driver(work);
+    }
+}
+
+/// A task that runs a handler; counted until it is dropped.
+#[derive(Debug)]
+pub struct HandlerTask(Arc<Shared>);
+
+impl Drop for HandlerTask {
+    fn drop(&mut self) {
+        self.0.handler_tasks.fetch_sub(1, Ordering::Relaxed);
+    }
+}

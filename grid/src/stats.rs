@@ -1,0 +1,62 @@
+//! What an operator can see of one remote, at any time and without disturbing it (B08).
+
+use std::time::Duration;
+
+use crate::name::Name;
+use crate::shared::ConnectionState;
+
+/// A snapshot of one remote. Sums are since the manager was built, over all connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionStats {
+    /// This server.
+    pub local: Name,
+    /// The other one.
+    pub remote: Name,
+    /// Where the connection stands.
+    pub state: ConnectionState,
+    /// Bytes of WebSocket messages received.
+    pub bytes_in: u64,
+    /// Bytes of WebSocket messages sent.
+    pub bytes_out: u64,
+    /// Grid messages received.
+    pub messages_in: u64,
+    /// Grid messages sent.
+    pub messages_out: u64,
+    /// Received messages that meant nothing here and were skipped.
+    pub messages_skipped: u64,
+    /// Calls that this side started.
+    pub calls_made: u64,
+    /// Calls of the remote that were taken.
+    pub calls_served: u64,
+    /// Calls of this side whose outcome has not been fetched.
+    pub live_calls: usize,
+    /// Calls of the remote that are not answered.
+    pub live_served: usize,
+    /// Tasks that run handlers for the remote.
+    pub live_handler_tasks: usize,
+    /// Bytes that wait to be written.
+    pub queued_bytes: usize,
+    /// Messages that wait for room in the queue.
+    pub blocked_messages: usize,
+    /// Connections so far: one more than reconnects.
+    pub connections: u64,
+    /// Round trip of the last answered ping.
+    pub ping_round_trip: Option<Duration>,
+}
+
+impl ConnectionStats {
+    /// How often the connection was lost and found again.
+    pub fn reconnects(&self) -> u64 {
+        self.connections.saturating_sub(1)
+    }
+
+    /// Whether nothing is under way and nothing was left behind (B05).
+    pub fn is_quiescent(&self) -> bool {
+        self.live_calls == 0
+            && self.live_served == 0
+            && self.live_handler_tasks == 0
+            && self.queued_bytes == 0
+            && self.blocked_messages == 0
+    }
+}

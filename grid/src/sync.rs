@@ -1,0 +1,31 @@
+//! Locks, atomics and `Arc` for everything that is shared between tasks.
+//!
+//! std's in production, loom's under `--cfg grid_loom`, so that loom checks the code that ships and
+//! not a copy of it. Nothing else in `shared` may come from std's or tokio's.
+
+#[cfg(grid_loom)]
+use loom::sync as imp;
+#[cfg(not(grid_loom))]
+use std::sync as imp;
+
+pub use imp::Arc;
+pub use imp::MutexGuard;
+pub use imp::atomic;
+
+/// A mutex that does not poison: no user code runs under any lock of this crate, so a panic under
+/// one cannot leave user data half changed.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(imp::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// A mutex around `value`.
+    pub fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    /// Waits for the lock. Held for a few hundred nanoseconds at most: no await, no I/O, no call of
+    /// user code happens under it.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
