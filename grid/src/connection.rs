@@ -20,6 +20,12 @@ use crate::trace::Tracer;
 /// Keeps its manager alive: see [`Manager`](crate::Manager).
 #[derive(Debug, Clone)]
 pub struct Connection {
+    pub(crate) link: Arc<Link>,
+}
+
+/// What all handles on one remote share, and every call under way.
+#[derive(Debug)]
+pub(crate) struct Link {
     pub(crate) shared: SharedRef,
     pub(crate) tracer: Arc<Tracer>,
     /// Shared with the manager; its drop is the last handle's.
@@ -32,12 +38,12 @@ pub(crate) trait Alive: Send + Sync + std::fmt::Debug {}
 impl Connection {
     /// This server.
     pub fn local(&self) -> &Name {
-        self.shared.local()
+        self.link.shared.local()
     }
 
     /// The server at the other end.
     pub fn remote(&self) -> &Name {
-        self.shared.remote()
+        self.link.shared.remote()
     }
 
     /// Calls `handler` with `payload`. Await what is returned, after setting what must differ from
@@ -67,23 +73,18 @@ impl Connection {
     ///
     /// Dropping the future cancels the call, on the other side too.
     pub fn request(&self, handler: HandlerId, payload: impl Into<Bytes>) -> Request {
-        Request::new(
-            SharedRef::clone(&self.shared),
-            Arc::clone(&self.tracer),
-            handler,
-            payload.into(),
-        )
+        Request::new(Arc::clone(&self.link), handler, payload.into())
     }
 
     /// Where the connection stands now.
     pub fn state(&self) -> ConnectionState {
-        self.shared.connection_state().0
+        self.link.shared.connection_state().0
     }
 
     /// A watch on the state, which misses no change that is still in force.
     pub fn watch(&self) -> StateWatch {
-        let (state, version) = self.shared.connection_state();
-        StateWatch { shared: SharedRef::clone(&self.shared), state, version, key: None }
+        let (state, version) = self.link.shared.connection_state();
+        StateWatch { shared: SharedRef::clone(&self.link.shared), state, version, key: None }
     }
 
     /// Waits until the remote is connected. Returns at once if it is.
@@ -110,7 +111,7 @@ impl Connection {
 
     /// What can be seen of the remote now.
     pub fn stats(&self) -> ConnectionStats {
-        self.shared.stats()
+        self.link.shared.stats()
     }
 }
 

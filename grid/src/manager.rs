@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::auth::Auth;
-use crate::connection::{Alive, Connection};
+use crate::connection::{Alive, Connection, Link};
 use crate::core::{Core, Remote};
 use crate::error::{BuildError, RegisterError};
 use crate::handler::{Handler, Registry, Route};
@@ -324,11 +324,12 @@ impl Manager {
     }
 
     fn handle(&self, remote: &Remote) -> Connection {
-        Connection {
+        let link = Link {
             shared: SharedRef::clone(&remote.shared),
             tracer: Arc::clone(&self.last.core.tracer),
             _alive: Arc::clone(&self.last) as Arc<dyn Alive>,
-        }
+        };
+        Connection { link: Arc::new(link) }
     }
 
     /// What can be seen of all remotes now, in the order of their names (B08).

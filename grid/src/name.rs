@@ -103,7 +103,11 @@ fn host_problem(host: &str) -> Option<&'static str> {
 
 /// Splits `host:port` at the colon that is not inside brackets.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
-    let host_end = authority.rfind(']').unwrap_or(0);
+    let host_end = match authority.rfind(']') {
+        Some(bracket) => bracket,
+        None if authority.starts_with('[') => authority.len(),
+        None => 0,
+    };
     match authority[host_end..].find(':') {
         Some(colon) => {
             let at = host_end + colon;

@@ -18,8 +18,10 @@ pub mod subroute;
 
 mod call;
 mod deadlines;
+mod event;
 mod outbox;
 mod ping;
+mod queue;
 mod serve;
 
 pub use outbox::Transmit;

@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::connection::Link;
 use crate::error::CallError;
 use crate::handler::HandlerId;
 use crate::name::Name;
-use crate::proto::connection::{Outcome, Request as ProtoRequest, Slot};
+use crate::proto::connection::Outcome;
 use crate::proto::subroute::Subroute;
-use crate::shared::{Shared, SharedRef};
+use crate::shared::{NewCall, StartedCall};
 use crate::time::Instant;
-use crate::trace::{CallTrace, Side, TraceOutcome, Tracer};
+use crate::trace::{CallTrace, Side, TraceOutcome};
 
 /// A request that is being put together. Await it to send it.
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct Request {
-    shared: SharedRef,
-    tracer: Arc<Tracer>,
+    link: Arc<Link>,
     handler: HandlerId,
     name: Option<&'static str>,
     subroute: Option<Subroute>,
@@ -31,13 +31,8 @@ pub struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(
-        shared: SharedRef,
-        tracer: Arc<Tracer>,
-        handler: HandlerId,
-        payload: Bytes,
-    ) -> Self {
-        Self { shared, tracer, handler, name: None, subroute: None, payload, timeout: None }
+    pub(crate) fn new(link: Arc<Link>, handler: HandlerId, payload: Bytes) -> Self {
+        Self { link, handler, name: None, subroute: None, payload, timeout: None }
     }
 
     /// To the handler under this subroute (B33).
@@ -66,26 +61,21 @@ impl IntoFuture for Request {
     type IntoFuture = ResponseFuture;
 
     fn into_future(self) -> ResponseFuture {
-        let now = self.shared.now();
-        let timeout = self.timeout.unwrap_or(self.shared.limits().deadline_default);
-        let trace = self.tracer.is_active().then(|| {
+        let Self { link, handler, name, subroute, payload, timeout } = self;
+        let trace = link.tracer.is_active().then(|| {
             Box::new(Trace {
-                tracer: self.tracer,
-                start: now,
-                name: trace_name(self.handler, self.name, self.subroute.as_ref()),
-                bytes_out: self.payload.len(),
+                start: link.shared.now(),
+                name: trace_name(handler, name, subroute.as_ref()),
+                bytes_out: payload.len(),
             })
         });
-        ResponseFuture {
-            shared: self.shared,
-            trace,
-            state: State::Idle(ProtoRequest {
-                handler: self.handler.get(),
-                subroute: self.subroute.map(|subroute| subroute.id(self.handler.get())),
-                payload: self.payload,
-                deadline: now + timeout,
-            }),
-        }
+        let call = NewCall {
+            handler: handler.get(),
+            subroute: subroute.map(|subroute| subroute.id(handler.get())),
+            payload,
+            timeout: timeout.unwrap_or(link.shared.limits().deadline_default),
+        };
+        ResponseFuture { link, trace, state: State::Idle(call) }
     }
 }
 
@@ -114,21 +104,20 @@ fn trace_name(id: HandlerId, name: Option<&str>, subroute: Option<&Subroute>) ->
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ResponseFuture {
-    shared: SharedRef,
+    link: Arc<Link>,
     trace: Option<Box<Trace>>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    Idle(ProtoRequest),
-    Waiting(Slot),
+    Idle(NewCall),
+    Waiting(StartedCall),
     Over,
 }
 
 #[derive(Debug)]
 struct Trace {
-    tracer: Arc<Tracer>,
     start: Instant,
     name: Arc<str>,
     bytes_out: usize,
@@ -140,26 +129,28 @@ impl Future for ResponseFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         match std::mem::replace(&mut this.state, State::Over) {
-            State::Idle(request) => match this.shared.start(request, cx.waker()) {
-                Ok(slot) => {
-                    this.state = State::Waiting(slot);
+            State::Idle(call) => match this.link.shared.start(call, cx.waker()) {
+                Ok(call) => {
+                    this.state = State::Waiting(call);
                     Poll::Pending
                 }
                 Err(error) => Poll::Ready(this.finish(Err(error))),
             },
-            State::Waiting(slot) => match this.shared.poll_outcome(slot, cx.waker()) {
+            State::Waiting(call) => match call.poll(cx.waker()) {
                 Poll::Pending => {
-                    this.state = State::Waiting(slot);
+                    this.state = State::Waiting(call);
                     Poll::Pending
                 }
                 Poll::Ready(outcome) => {
-                    let result = into_result(outcome, this.shared.remote());
+                    let result = into_result(outcome, this.link.shared.remote());
                     Poll::Ready(this.finish(result))
                 }
             },
             State::Over => {
                 crate::bug!("a request was polled after it had ended");
-                Poll::Ready(Err(CallError::Disconnected { remote: this.shared.remote().clone() }))
+                Poll::Ready(Err(CallError::Disconnected {
+                    remote: this.link.shared.remote().clone(),
+                }))
             }
         }
     }
@@ -173,7 +164,7 @@ impl ResponseFuture {
                 Ok(_) => TraceOutcome::Ok,
                 Err(error) => TraceOutcome::Failed(error.clone()),
             };
-            trace.emit(&self.shared, bytes_in, outcome);
+            trace.emit(&self.link, bytes_in, outcome);
         }
         result
     }
@@ -181,18 +172,19 @@ impl ResponseFuture {
 
 impl Drop for ResponseFuture {
     fn drop(&mut self) {
-        if let State::Waiting(slot) = self.state {
-            self.shared.give_up(slot);
+        if let State::Waiting(call) = &self.state {
+            self.link.shared.give_up(call);
             if let Some(trace) = self.trace.take() {
-                trace.emit(&self.shared, 0, TraceOutcome::Cancelled);
+                trace.emit(&self.link, 0, TraceOutcome::Cancelled);
             }
         }
     }
 }
 
 impl Trace {
-    fn emit(self, shared: &Shared, bytes_in: usize, outcome: TraceOutcome) {
-        self.tracer.emit(&CallTrace {
+    fn emit(self, link: &Link, bytes_in: usize, outcome: TraceOutcome) {
+        let Link { shared, tracer, .. } = link;
+        tracer.emit(&CallTrace {
             name: self.name,
             local: shared.local().clone(),
             remote: shared.remote().clone(),

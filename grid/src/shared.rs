@@ -13,21 +13,27 @@ use std::sync::Arc as StdArc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-use slab::Slab;
+use bytes::Bytes;
 
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::proto::Transmit;
-use crate::proto::connection::{
-    Answer, CloseReason, Connection, Counters, Event, Incoming, Outcome, Request, Slot, StartError,
-};
-use crate::proto::message::{Checksum, Message, Op};
+use crate::proto::connection::{Answer, CloseReason, Outcome, Request, StartError};
+use crate::proto::message::{Checksum, Message};
+use crate::proto::subroute::SubrouteId;
 use crate::stats::ConnectionStats;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::time::{Clock, Instant};
+
+mod slot;
+mod state;
+
+pub use state::Work;
+
+use slot::CallSlot;
+use state::{Link, Machine, Past, State};
 
 /// Where the connection to a remote stands (B08).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,74 +78,6 @@ impl std::fmt::Debug for ClockHandle {
     }
 }
 
-#[derive(Debug)]
-struct State {
-    /// The open connection.
-    link: Option<Link>,
-    /// How many connections there have been.
-    epoch: Epoch,
-    /// Why the connection of `epoch` ended, once it has.
-    ended: Option<CloseReason>,
-    connection_state: ConnectionState,
-    /// Grows with each change of `connection_state`, so that a watcher misses none.
-    version: u64,
-    watchers: Slab<Waker>,
-    /// Callers. A slot belongs to its caller until the caller gives it back.
-    slots: Slab<Caller>,
-    /// Who wants to know when a call that is served here is not wanted any more.
-    handlers: FxHashMap<u64, Vec<Waker>>,
-    is_draining: bool,
-    /// Who waits for everything under way to finish.
-    idle_waiter: Option<Waker>,
-    /// Sums of the connections that are over.
-    past: Past,
-}
-
-#[derive(Debug)]
-struct Link {
-    machine: Connection,
-    /// The connection's task, while it sleeps.
-    driver: Option<Waker>,
-    /// Whether the task wants to be woken when there is something to write: not while its socket
-    /// is full.
-    driver_can_write: bool,
-    /// When the task wakes by itself.
-    armed: Option<Instant>,
-    bytes_in: u64,
-}
-
-#[derive(Debug)]
-enum Caller {
-    Waiting { mux_id: u64, waker: Waker },
-    Done(Outcome),
-}
-
-#[derive(Debug, Default)]
-struct Past {
-    counters: Counters,
-    bytes_in: u64,
-    round_trip: Option<Duration>,
-}
-
-/// What one turn under the lock leaves to be done without it.
-#[derive(Debug, Default)]
-pub struct Work {
-    /// Requests to be served.
-    pub incoming: Vec<Incoming>,
-    /// Messages that meant nothing.
-    pub skipped: Vec<(Op, u64)>,
-    wakes: Vec<Waker>,
-}
-
-impl Work {
-    /// Wakes everybody who must be. Callers of this hold no lock.
-    pub fn wake(&mut self) {
-        for waker in self.wakes.drain(..) {
-            waker.wake();
-        }
-    }
-}
-
 /// What a connection's task is told when it has nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Park {
@@ -168,9 +106,8 @@ impl Shared {
                 ended: None,
                 connection_state: ConnectionState::Connecting,
                 version: 0,
-                watchers: Slab::new(),
-                slots: Slab::new(),
-                handlers: FxHashMap::default(),
+                watchers: slab::Slab::new(),
+                handlers: rustc_hash::FxHashMap::default(),
                 is_draining: false,
                 idle_waiter: None,
                 past: Past::default(),
@@ -214,23 +151,26 @@ impl Shared {
     /// # Errors
     ///
     /// [`CallError`] if the call was not made. Nothing was sent then.
-    pub fn start(&self, request: Request, waker: &Waker) -> Result<Slot, CallError> {
+    pub fn start(&self, call: NewCall, waker: &Waker) -> Result<StartedCall, CallError> {
+        let NewCall { handler, subroute, payload, timeout } = call;
         let now = self.now();
-        let deadline = request.deadline;
+        let deadline = now + timeout;
+        let request = Request { handler, subroute, payload, deadline };
+        let slot = Arc::new(CallSlot::new(waker.clone()));
         self.with(|state, work| {
             if state.is_draining {
                 return Err(CallError::Shutdown);
             }
+            let epoch = state.epoch;
             let Some(link) = &mut state.link else {
                 return Err(CallError::NotConnected { remote: self.remote.clone() });
             };
-            let entry = state.slots.vacant_entry();
-            let slot = Slot(entry.key());
-            let mux_id =
-                link.machine.call(slot, request, now).map_err(|error| self.start_error(error))?;
-            entry.insert(Caller::Waiting { mux_id, waker: waker.clone() });
+            let mux_id = link
+                .machine
+                .call(Arc::clone(&slot), &request, now)
+                .map_err(|error| self.start_error(error))?;
             link.wake_driver_for(deadline, work);
-            Ok(slot)
+            Ok(StartedCall { slot, epoch, mux_id })
         })
     }
 
@@ -248,33 +188,11 @@ impl Shared {
         }
     }
 
-    /// How a started call ended. Once that is told, the slot is given back.
-    pub fn poll_outcome(&self, slot: Slot, waker: &Waker) -> Poll<Outcome> {
-        let mut state = self.state.lock();
-        match state.slots.get_mut(slot.0) {
-            Some(Caller::Waiting { waker: registered, .. }) => {
-                registered.clone_from(waker);
-                Poll::Pending
-            }
-            Some(Caller::Done(_)) => match state.slots.remove(slot.0) {
-                Caller::Done(outcome) => Poll::Ready(outcome),
-                Caller::Waiting { .. } => Poll::Ready(Outcome::Disconnected), // seen above
-            },
-            None => {
-                crate::bug!("a call was asked for its outcome after it had been told");
-                Poll::Ready(Outcome::Disconnected)
-            }
-        }
-    }
-
-    /// The caller of a started call, whose outcome was not told yet, gives it up (B11).
-    pub fn give_up(&self, slot: Slot) {
+    /// The caller of a started call gives it up (B11). Nothing happens if it is over.
+    pub fn give_up(&self, call: &StartedCall) {
         self.with(|state, work| {
-            if let Some(Caller::Waiting { mux_id, .. }) = state.slots.try_remove(slot.0)
-                && let Some(link) = &mut state.link
-            {
-                // A caller that waits belongs to the open connection: ending one ends its calls.
-                link.machine.give_up(mux_id);
+            if let Ok(link) = state.link(call.epoch) {
+                link.machine.give_up(call.mux_id);
                 link.wake_driver(work);
                 state.settle(work);
             }
@@ -298,7 +216,7 @@ impl Shared {
             state.epoch.0 += 1;
             state.ended = None;
             state.link = Some(Link {
-                machine: Connection::new(&self.limits, self.checksum, now),
+                machine: Machine::new(&self.limits, self.checksum, now),
                 driver: None,
                 driver_can_write: true,
                 armed: None,
@@ -343,17 +261,17 @@ impl Shared {
         state.ended_or(epoch, ())
     }
 
-    /// Queues the answers of handlers. Those that nobody wants any more are dropped.
-    pub fn answer(&self, epoch: Epoch, answers: &mut Vec<(u64, Answer)>) {
+    /// Queues the answers of handlers. Those that nobody wants any more are ignored.
+    pub fn answer(&self, epoch: Epoch, answers: &[(u64, Answer)]) {
         let now = self.now();
         self.with(|state, work| {
             if state.link(epoch).is_err() {
-                return answers.clear();
+                return;
             }
             if let State { link: Some(link), handlers, .. } = state {
-                for (mux_id, answer) in answers.drain(..) {
-                    link.machine.answer(mux_id, answer, now);
-                    work.wakes.extend(handlers.remove(&mux_id).into_iter().flatten());
+                for (mux_id, answer) in answers {
+                    link.machine.answer(*mux_id, answer, now);
+                    work.wakes.extend(handlers.remove(mux_id).into_iter().flatten());
                 }
                 link.wake_driver(work);
             }
@@ -545,122 +463,42 @@ impl Shared {
             messages_skipped: counters.skipped,
             calls_made: counters.calls_made,
             calls_served: counters.calls_served,
-            live_calls: state.slots.len(),
-            live_served: machine.map_or(0, Connection::live_served),
+            live_calls: machine.map_or(0, Machine::live_calls),
+            live_served: machine.map_or(0, Machine::live_served),
             live_handler_tasks: self.handler_tasks.load(Ordering::Relaxed),
-            queued_bytes: machine.map_or(0, Connection::queued_bytes),
-            blocked_messages: machine.map_or(0, Connection::blocked_messages),
+            queued_bytes: machine.map_or(0, Machine::queued_bytes),
+            blocked_messages: machine.map_or(0, Machine::blocked_messages),
             connections: state.epoch.0,
-            ping_round_trip: machine
-                .and_then(Connection::ping_round_trip)
-                .or(state.past.round_trip),
+            ping_round_trip: machine.and_then(Machine::ping_round_trip).or(state.past.round_trip),
         }
     }
 }
 
-impl State {
-    /// The connection of `epoch`, or why it is over.
-    fn link(&mut self, epoch: Epoch) -> Result<&mut Link, CloseReason> {
-        if self.epoch != epoch {
-            return Err(CloseReason::Superseded);
-        }
-        match &mut self.link {
-            Some(link) => Ok(link),
-            None => Err(self.ended.clone().unwrap_or(CloseReason::Superseded)),
-        }
-    }
-
-    fn ended_or<T>(&mut self, epoch: Epoch, value: T) -> Result<T, CloseReason> {
-        self.link(epoch).map(|_| value)
-    }
-
-    /// Ends the open connection, if there is one: every call, every handler, the queue (B05).
-    fn end(&mut self, reason: CloseReason, work: &mut Work) {
-        if let Some(link) = &mut self.link {
-            link.machine.close(reason);
-            self.settle(work);
-        }
-    }
-
-    /// Does what the machine says should happen.
-    fn settle(&mut self, work: &mut Work) {
-        let mut closed = None;
-        if let Some(link) = &mut self.link {
-            while let Some(event) = link.machine.poll_event() {
-                match event {
-                    Event::Ended { slot, outcome } => match self.slots.get_mut(slot.0) {
-                        Some(caller @ Caller::Waiting { .. }) => {
-                            let before = std::mem::replace(caller, Caller::Done(outcome));
-                            if let Caller::Waiting { waker, .. } = before {
-                                work.wakes.push(waker);
-                            }
-                        }
-                        Some(Caller::Done(_)) | None => {
-                            crate::bug!("a call ended twice, or after its caller had gone");
-                        }
-                    },
-                    Event::Serve(incoming) => work.incoming.push(incoming),
-                    Event::Cancel { mux_id } => {
-                        work.wakes.extend(self.handlers.remove(&mux_id).into_iter().flatten());
-                    }
-                    Event::Skipped { op, mux_id } => work.skipped.push((op, mux_id)),
-                    Event::Closed(reason) => closed = Some(reason),
-                }
-            }
-        }
-        if let Some(reason) = closed {
-            self.forget_link(reason, work);
-        }
-        if self.idle_waiter.is_some() && self.is_idle() {
-            work.wakes.extend(self.idle_waiter.take());
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| link.machine.is_idle())
-    }
-
-    fn forget_link(&mut self, reason: CloseReason, work: &mut Work) {
-        if let Some(mut link) = self.link.take() {
-            self.past.counters.add(&link.machine.counters());
-            self.past.bytes_in += link.bytes_in;
-            self.past.round_trip = link.machine.ping_round_trip().or(self.past.round_trip);
-            work.wakes.extend(link.driver.take());
-        }
-        debug_assert!(
-            self.slots.iter().all(|(_, caller)| matches!(caller, Caller::Done(_))),
-            "the end of a connection ends its calls"
-        );
-        work.wakes.extend(self.handlers.drain().flat_map(|(_, wakers)| wakers));
-        self.ended = Some(reason);
-        self.change_to(ConnectionState::Backoff, work);
-    }
-
-    fn change_to(&mut self, to: ConnectionState, work: &mut Work) {
-        let from = self.connection_state;
-        if from == to || from == ConnectionState::Shutdown {
-            return;
-        }
-        self.connection_state = to;
-        self.version += 1;
-        work.wakes.extend(self.watchers.drain());
-    }
+/// A call to be made.
+#[derive(Debug)]
+pub struct NewCall {
+    /// The handler's id.
+    pub handler: u8,
+    /// Which of several handlers of that id.
+    pub subroute: Option<SubrouteId>,
+    /// What the handler gets.
+    pub payload: Bytes,
+    /// How long to wait for the answer.
+    pub timeout: Duration,
 }
 
-impl Link {
-    /// Wakes the task if it sleeps and there is something that it could write.
-    fn wake_driver(&mut self, work: &mut Work) {
-        if self.driver_can_write && self.machine.wants_transmit() {
-            work.wakes.extend(self.driver.take());
-        }
-    }
+/// A call that was started and whose caller waits.
+#[derive(Debug)]
+pub struct StartedCall {
+    slot: Arc<CallSlot>,
+    epoch: Epoch,
+    mux_id: u64,
+}
 
-    /// Likewise, or if it would sleep beyond `deadline`.
-    fn wake_driver_for(&mut self, deadline: Instant, work: &mut Work) {
-        if self.armed.is_none_or(|armed| deadline < armed) {
-            work.wakes.extend(self.driver.take());
-        }
-        self.wake_driver(work);
+impl StartedCall {
+    /// How the call ended, once.
+    pub fn poll(&self, waker: &Waker) -> Poll<Outcome> {
+        self.slot.poll(waker)
     }
 }
 

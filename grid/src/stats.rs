@@ -29,7 +29,7 @@ pub struct ConnectionStats {
     pub calls_made: u64,
     /// Calls of the remote that were taken.
     pub calls_served: u64,
-    /// Calls of this side whose outcome has not been fetched.
+    /// Calls of this side that are not over.
     pub live_calls: usize,
     /// Calls of the remote that are not answered.
     pub live_served: usize,

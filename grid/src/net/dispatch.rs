@@ -150,7 +150,7 @@ impl Future for Running {
         if let Some(trace) = this.trace.take() {
             trace.emit(&this.shared, outcome_of(&answer));
         }
-        this.shared.answer(this.epoch, &mut vec![(this.mux_id, answer)]);
+        this.shared.answer(this.epoch, &[(this.mux_id, answer)]);
         Poll::Ready(())
     }
 }

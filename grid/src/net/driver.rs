@@ -171,7 +171,8 @@ impl Driver {
         if !self.work.incoming.is_empty() {
             self.dispatcher.serve(&mut self.work.incoming, &mut self.answers);
             if !self.answers.is_empty() {
-                self.dispatcher.shared.answer(self.dispatcher.epoch, &mut self.answers);
+                self.dispatcher.shared.answer(self.dispatcher.epoch, &self.answers);
+                self.answers.clear();
             }
         }
         Ok(())

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::message::{Checksum, Flags, Header, Op, Outgoing};
 use super::subroute::SubrouteId;
 use crate::time::Instant;
 
-/// Names the waiter of a call to whoever drives the machine.
+/// Names the waiter of a call by a number, for drivers that have nothing better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub usize);
 
@@ -66,18 +67,18 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) slot: Slot,
+pub(super) struct Call<S> {
+    pub(super) slot: S,
     pub(super) state: State,
 }
 
 #[derive(Debug)]
-pub(super) struct Calls {
-    live: FxHashMap<u64, Call>,
+pub(super) struct Calls<S> {
+    live: FxHashMap<u64, Call<S>>,
     last_id: u64,
 }
 
-impl Calls {
+impl<S> Calls<S> {
     pub(super) fn new() -> Self {
         Self { live: FxHashMap::default(), last_id: 0 }
     }
@@ -88,12 +89,12 @@ impl Calls {
         self.last_id
     }
 
-    pub(super) fn insert(&mut self, mux_id: u64, call: Call) {
+    pub(super) fn insert(&mut self, mux_id: u64, call: Call<S>) {
         let before = self.live.insert(mux_id, call);
         debug_assert!(before.is_none(), "ids are never used again");
     }
 
-    pub(super) fn get_mut(&mut self, mux_id: u64) -> Option<&mut Call> {
+    pub(super) fn get_mut(&mut self, mux_id: u64) -> Option<&mut Call<S>> {
         self.live.get_mut(&mux_id)
     }
 
@@ -102,7 +103,7 @@ impl Calls {
     }
 
     /// Forgets a call. The caller of this decides its outcome.
-    pub(super) fn remove(&mut self, mux_id: u64) -> Option<Call> {
+    pub(super) fn remove(&mut self, mux_id: u64) -> Option<Call<S>> {
         self.live.remove(&mux_id)
     }
 
@@ -111,9 +112,31 @@ impl Calls {
     }
 
     /// Forgets all calls, in the order in which they were made.
-    pub(super) fn drain(&mut self) -> Vec<Call> {
+    pub(super) fn drain(&mut self) -> Vec<Call<S>> {
         let mut calls: Vec<_> = self.live.drain().collect();
         calls.sort_unstable_by_key(|(mux_id, _)| *mux_id);
         calls.into_iter().map(|(_, call)| call).collect()
     }
+}
+
+/// The message that makes a call (P13).
+pub(super) fn request_message(
+    mux_id: u64,
+    request: &Request,
+    checksum: Checksum,
+    now: Instant,
+) -> Outgoing<'_> {
+    let header = Header {
+        deadline_ms: millis_left(request.deadline, now),
+        handler: request.handler,
+        flags: Flags::EOF,
+        ..Header::new(mux_id, Op::Request)
+    };
+    Outgoing { header, payload: &request.payload, subroute: request.subroute.as_ref(), checksum }
+}
+
+/// Milliseconds to a deadline, rounded up: 0 would mean that there is none (P5).
+fn millis_left(deadline: Instant, now: Instant) -> u32 {
+    let millis = deadline.since(now).as_nanos().div_ceil(1_000_000);
+    u32::try_from(millis).unwrap_or(u32::MAX).max(1)
 }

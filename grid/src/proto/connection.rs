@@ -7,133 +7,26 @@
 //! [`poll_timeout`](Connection::poll_timeout) say what should happen next. Who waits for a call,
 //! who runs a handler and who owns the socket is not known here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use super::call::{Outcome, Request, Slot};
+pub use super::event::{CloseReason, Counters, Event, StartError, UNKNOWN_HANDLER};
 pub use super::serve::{Answer, Incoming};
 
 use super::call::{self, Call, Calls};
 use super::deadlines::Deadlines;
 use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
-use super::outbox::{Lane, Outbox, Transmit};
+use super::outbox::{Lane, Transmit};
 use super::ping::{Due, PingPayload, Pinger, PongPayload};
+use super::queue::{Overrun, Queue};
 use super::serve::{self, Served, Serving};
 use crate::limits::Limits;
 use crate::time::{Instant, Timestamp};
-
-/// How a refusal begins that means "no such handler" (P13).
-pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
-
-/// Something that the driver of the machine must know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A call of this side is over.
-    Ended {
-        /// Whose call.
-        slot: Slot,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// A request came in.
-    Serve(Incoming),
-    /// The handler of this call is not wanted any more: its caller gave up, its deadline passed,
-    /// or the connection ended.
-    Cancel {
-        /// The caller's id of the call.
-        mux_id: u64,
-    },
-    /// A message that means nothing here was skipped.
-    Skipped {
-        /// What it claimed to be.
-        op: Op,
-        /// The call that it named.
-        mux_id: u64,
-    },
-    /// The connection must be closed. The last event.
-    Closed(CloseReason),
-}
-
-/// Why a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The peer said so, or closed its socket.
-    #[error("the peer closed the connection")]
-    Peer,
-    /// Pings went unanswered.
-    #[error("{missed} pings in a row went unanswered")]
-    PingTimeout {
-        /// How many.
-        missed: u32,
-    },
-    /// The peer made us answer and did not read the answers.
-    #[error("the peer does not read: more than {max} bytes of control messages wait")]
-    ControlOverrun {
-        /// [`Limits::control_bytes_max`].
-        max: usize,
-    },
-    /// The peer sent what is no message.
-    #[error("protocol error: {0}")]
-    Protocol(Arc<str>),
-    /// The socket failed.
-    #[error("{0}")]
-    Transport(Arc<str>),
-    /// A newer connection of the same remote took its place.
-    #[error("superseded by a newer connection")]
-    Superseded,
-    /// This manager shuts down.
-    #[error("this server is shutting down")]
-    Shutdown,
-}
-
-/// Why a call could not be started. Nothing was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartError {
-    /// The message is larger than the limit.
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// Too many calls are under way.
-    TooManyCalls,
-    /// The deadline has passed already.
-    DeadlinePassed,
-    /// No new calls are taken.
-    Draining,
-}
-
-/// What went through a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Messages received.
-    pub messages_in: u64,
-    /// Messages given to the socket.
-    pub messages_out: u64,
-    /// Bytes of frames given to the socket.
-    pub bytes_out: u64,
-    /// Calls that this side started.
-    pub calls_made: u64,
-    /// Calls of the peer that were taken.
-    pub calls_served: u64,
-    /// Messages that meant nothing.
-    pub skipped: u64,
-}
-
-impl Counters {
-    /// Adds those of another connection.
-    pub fn add(&mut self, other: &Self) {
-        self.messages_in += other.messages_in;
-        self.messages_out += other.messages_out;
-        self.bytes_out += other.bytes_out;
-        self.calls_made += other.calls_made;
-        self.calls_served += other.calls_served;
-        self.skipped += other.skipped;
-    }
-}
 
 /// Who waits for room in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,19 +50,21 @@ enum Timer {
 ///    │ ▲
 ///    └─┘ drain(): takes no new calls, finishes those under way
 /// ```
+///
+/// `S` is whatever the driver wants to be given back when a call ends.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<S = Slot> {
     limits: Limits,
     checksum: Checksum,
-    calls: Calls,
+    calls: Calls<S>,
     serving: Serving,
-    /// Who waits for room in the queue, in the order in which they came.
-    blocked: BTreeMap<u64, Blocked>,
-    next_place: u64,
     deadlines: Deadlines<Timer>,
     pinger: Pinger,
-    outbox: Outbox,
-    events: VecDeque<Event>,
+    queue: Queue<Blocked>,
+    events: VecDeque<Event<S>>,
+    /// Payloads that are done with. Their memory may be the user's own, so it is not freed here,
+    /// under whatever lock the driver holds.
+    spent: Vec<Bytes>,
     counters: Counters,
     is_draining: bool,
     is_closed: bool,
@@ -181,19 +76,18 @@ struct MuxConnectError {
     error: String,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     /// A connection whose handshake is done.
     pub fn new(limits: &Limits, checksum: Checksum, now: Instant) -> Self {
         Self {
             checksum,
             calls: Calls::new(),
             serving: Serving::default(),
-            blocked: BTreeMap::new(),
-            next_place: 0,
             deadlines: Deadlines::new(),
             pinger: Pinger::new(limits, now),
-            outbox: Outbox::new(limits.frame_bytes_target),
+            queue: Queue::new(limits),
             events: VecDeque::new(),
+            spent: Vec::new(),
             counters: Counters::default(),
             is_draining: false,
             is_closed: false,
@@ -210,7 +104,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`StartError`]; then there is no call.
-    pub fn call(&mut self, slot: Slot, request: Request, now: Instant) -> Result<u64, StartError> {
+    pub fn call(&mut self, slot: S, request: &Request, now: Instant) -> Result<u64, StartError> {
         if self.is_draining || self.is_closed {
             return Err(StartError::Draining);
         }
@@ -222,17 +116,16 @@ impl Connection {
         }
         let mux_id = self.calls.allocate_id();
         let deadline = request.deadline;
-        let message = request_message(mux_id, &request, self.checksum, now);
+        let message = call::request_message(mux_id, request, self.checksum, now);
         let bytes = message.encoded_len();
         if bytes > self.limits.message_bytes_max {
             return Err(StartError::TooLarge { bytes });
         }
-        let state = if self.blocked.is_empty() && self.has_room_for(bytes) {
-            self.outbox.push(Lane::InOrder, &message);
+        let state = if self.queue.try_push(&message) {
             call::State::Sent
         } else {
-            let place = self.wait_for_room(Blocked::Request(mux_id));
-            call::State::Blocked { request, place }
+            let place = self.queue.stand_in_line(Blocked::Request(mux_id));
+            call::State::Blocked { request: request.clone(), place }
         };
         self.calls.insert(mux_id, Call { slot, state });
         self.arm(deadline, Timer::Call(mux_id));
@@ -250,8 +143,9 @@ impl Connection {
     /// Lets the serving side know that nobody waits any more, if it ever heard of the call.
     fn abandon(&mut self, mux_id: u64, state: call::State) {
         match state {
-            call::State::Blocked { place, .. } => {
-                self.blocked.remove(&place);
+            call::State::Blocked { place, request } => {
+                self.queue.leave_line(place);
+                self.spent.push(request.payload);
             }
             call::State::Sent => self.control(Header::new(mux_id, Op::DisconnectServerMux), &[]),
         }
@@ -262,7 +156,7 @@ impl Connection {
     /// Answers a call that is served. Returns whether anybody still wanted the answer.
     ///
     /// A full queue is no obstacle: the answer waits in line.
-    pub fn answer(&mut self, mux_id: u64, answer: Answer, now: Instant) -> bool {
+    pub fn answer(&mut self, mux_id: u64, answer: &Answer, now: Instant) -> bool {
         let Some(served) = self.serving.get_mut(mux_id) else {
             return false;
         };
@@ -270,31 +164,24 @@ impl Connection {
             self.serving.remove(mux_id); // P14: too late to be sent
             return false;
         }
-        let answer = self.within_limit(mux_id, answer);
-        let message = answer_message(mux_id, &answer, self.checksum);
+        let message = serve::answer_message(mux_id, answer, self.checksum);
         let bytes = message.encoded_len();
-        if self.blocked.is_empty() && self.has_room_for(bytes) {
-            self.outbox.push(Lane::InOrder, &message);
+        let max = self.limits.message_bytes_max;
+        if bytes > max {
+            let kind = if answer.is_ok() { "answer" } else { "error" };
+            let problem =
+                format!("the handler's {kind} of {bytes} bytes is larger than the limit of {max}");
+            return self.answer(mux_id, &Err(problem.into()), now);
+        }
+        if self.queue.try_push(&message) {
             self.serving.remove(mux_id);
         } else {
-            let place = self.wait_for_room(Blocked::Answer(mux_id));
+            let place = self.queue.stand_in_line(Blocked::Answer(mux_id));
             if let Some(served) = self.serving.get_mut(mux_id) {
-                served.state = serve::State::Blocked { answer, place };
+                served.state = serve::State::Blocked { answer: answer.clone(), place };
             }
         }
         true
-    }
-
-    /// An answer that is larger than a message may be becomes an error that says so.
-    fn within_limit(&self, mux_id: u64, answer: Answer) -> Answer {
-        let bytes = answer_message(mux_id, &answer, self.checksum).encoded_len();
-        let max = self.limits.message_bytes_max;
-        if bytes <= max {
-            return answer;
-        }
-        let kind = if answer.is_ok() { "answer" } else { "error" };
-        Err(format!("the handler's {kind} of {bytes} bytes is larger than the limit of {max}")
-            .into())
     }
 
     /// Refuses a call that was to be served: it did not run, and the caller is told why (P13).
@@ -421,10 +308,10 @@ impl Connection {
         match self.calls.get_mut(mux_id) {
             // The peer cannot answer what it never got: nothing that it sends ends this call.
             Some(Call { state: call::State::Blocked { .. }, .. }) | None => {}
-            Some(Call { slot, state: call::State::Sent }) => {
-                let slot = *slot;
-                self.calls.remove(mux_id);
-                self.events.push_back(Event::Ended { slot, outcome });
+            Some(Call { state: call::State::Sent, .. }) => {
+                if let Some(Call { slot, .. }) = self.calls.remove(mux_id) {
+                    self.events.push_back(Event::Ended { slot, outcome });
+                }
             }
         }
     }
@@ -432,15 +319,16 @@ impl Connection {
     /// The caller of a call that is served here gave it up.
     fn handle_cancel(&mut self, mux_id: u64) {
         if let Some(served) = self.serving.remove(mux_id) {
-            self.cancel_served(mux_id, &served);
+            self.cancel_served(mux_id, served);
         }
     }
 
-    fn cancel_served(&mut self, mux_id: u64, served: &Served) {
+    fn cancel_served(&mut self, mux_id: u64, served: Served) {
         match served.state {
             serve::State::Running => self.events.push_back(Event::Cancel { mux_id }),
-            serve::State::Blocked { place, .. } => {
-                self.blocked.remove(&place);
+            serve::State::Blocked { place, answer } => {
+                self.queue.leave_line(place);
+                self.spent.extend(answer);
             }
         }
     }
@@ -548,24 +436,25 @@ impl Connection {
 
     /// The next frame to be written, and room for those who wait for it.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let transmit = self.outbox.pop()?;
+        let transmit = self.queue.pop()?;
         self.counters.messages_out += u64::from(transmit.messages);
         self.counters.bytes_out += transmit.bytes.len() as u64;
         self.unblock(now);
         Some(transmit)
     }
 
-    /// Encodes those who wait, in their order, as long as there is room.
+    /// Encodes those who wait, in their order, as long as there is room. Those who waited beyond
+    /// their deadline are not sent, also where its timer has not run yet (B10, P14).
     fn unblock(&mut self, now: Instant) {
-        while let Some((&place, &who)) = self.blocked.first_key_value() {
-            let is_encoded = match who {
+        while let Some((place, who)) = self.queue.first_in_line() {
+            let is_out_of_line = match who {
                 Blocked::Request(mux_id) => self.unblock_request(mux_id, now),
-                Blocked::Answer(mux_id) => self.unblock_answer(mux_id),
+                Blocked::Answer(mux_id) => self.unblock_answer(mux_id, now),
             };
-            if !is_encoded {
+            if !is_out_of_line {
                 return;
             }
-            self.blocked.remove(&place);
+            self.queue.leave_line(place);
         }
     }
 
@@ -573,38 +462,38 @@ impl Connection {
         let checksum = self.checksum;
         let Some(call) = self.calls.get_mut(mux_id) else { return true };
         let call::State::Blocked { request, .. } = &call.state else { return true };
-        let message = request_message(mux_id, request, checksum, now);
-        if self.outbox.queued_bytes() + message.encoded_len() > self.limits.queue_bytes_max {
+        if request.deadline <= now {
+            self.call_is_due(mux_id);
+            return true;
+        }
+        let message = call::request_message(mux_id, request, checksum, now);
+        if !self.queue.push_from_line(&message) {
             return false;
         }
-        self.outbox.push(Lane::InOrder, &message);
-        call.state = call::State::Sent;
+        let before = std::mem::replace(&mut call.state, call::State::Sent);
+        if let call::State::Blocked { request, .. } = before {
+            self.spent.push(request.payload);
+        }
         true
     }
 
-    fn unblock_answer(&mut self, mux_id: u64) -> bool {
+    fn unblock_answer(&mut self, mux_id: u64, now: Instant) -> bool {
         let Some(served) = self.serving.get_mut(mux_id) else { return true };
+        if served.deadline.is_some_and(|deadline| deadline <= now) {
+            self.serving.remove(mux_id);
+            return true;
+        }
         let serve::State::Blocked { answer, .. } = &served.state else { return true };
-        let message = answer_message(mux_id, answer, self.checksum);
-        if self.outbox.queued_bytes() + message.encoded_len() > self.limits.queue_bytes_max {
+        let message = serve::answer_message(mux_id, answer, self.checksum);
+        if !self.queue.push_from_line(&message) {
             return false;
         }
-        self.outbox.push(Lane::InOrder, &message);
-        self.serving.remove(mux_id);
+        if let Some(Served { state: serve::State::Blocked { answer, .. }, .. }) =
+            self.serving.remove(mux_id)
+        {
+            self.spent.extend(answer);
+        }
         true
-    }
-
-    fn has_room_for(&self, bytes: usize) -> bool {
-        self.outbox.queued_bytes() + bytes <= self.limits.queue_bytes_max
-    }
-
-    /// The last place in the line for room in the queue. There are never more places than calls
-    /// made and served, which are bounded.
-    fn wait_for_room(&mut self, who: Blocked) -> u64 {
-        let place = self.next_place;
-        self.next_place += 1;
-        self.blocked.insert(place, who);
-        place
     }
 
     /// Queues a control message of a call. It never waits for room, but stays behind what its call
@@ -623,11 +512,9 @@ impl Connection {
         if self.is_closed {
             return;
         }
-        let max = self.limits.control_bytes_max;
-        if self.outbox.queued_bytes() + message.encoded_len() > self.limits.queue_bytes_max + max {
-            return self.close(CloseReason::ControlOverrun { max });
+        if let Err(Overrun { max }) = self.queue.push_control(lane, &message) {
+            self.close(CloseReason::ControlOverrun { max });
         }
-        self.outbox.push(lane, &message);
     }
 
     // ---- the end ----
@@ -644,34 +531,41 @@ impl Connection {
             return;
         }
         self.is_closed = true;
-        for call in self.calls.drain() {
+        for Call { slot, state } in self.calls.drain() {
             let outcome = Outcome::Disconnected;
-            self.events.push_back(Event::Ended { slot: call.slot, outcome });
+            self.events.push_back(Event::Ended { slot, outcome });
+            if let call::State::Blocked { request, .. } = state {
+                self.spent.push(request.payload);
+            }
         }
-        for mux_id in self.serving.drain() {
-            self.events.push_back(Event::Cancel { mux_id });
+        for (mux_id, served) in self.serving.drain() {
+            self.cancel_served(mux_id, served);
         }
-        self.blocked.clear();
         self.deadlines.clear();
-        self.outbox.clear();
+        self.queue.clear();
         self.events.push_back(Event::Closed(reason));
     }
 
     // ---- what can be seen ----
 
     /// The next thing that the driver must know.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<Event<S>> {
         self.events.pop_front()
+    }
+
+    /// Payloads that are done with, for the driver to drop where it holds no lock.
+    pub fn take_spent(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.spent)
     }
 
     /// Whether anything waits to be written.
     pub fn wants_transmit(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.queue.is_empty()
     }
 
     /// Whether no call is under way in either direction and nothing waits to be written.
     pub fn is_idle(&self) -> bool {
-        self.calls.len() == 0 && self.serving.len() == 0 && self.outbox.is_empty()
+        self.calls.len() == 0 && self.serving.len() == 0 && self.queue.is_empty()
     }
 
     /// Calls of this side that are not over.
@@ -686,12 +580,12 @@ impl Connection {
 
     /// Bytes of messages that wait to be written.
     pub fn queued_bytes(&self) -> usize {
-        self.outbox.queued_bytes()
+        self.queue.queued_bytes()
     }
 
     /// Messages that wait for room in the queue.
     pub fn blocked_messages(&self) -> usize {
-        self.blocked.len()
+        self.queue.line_len()
     }
 
     /// Round trip of the last answered ping.
@@ -703,37 +597,6 @@ impl Connection {
     pub fn counters(&self) -> Counters {
         self.counters
     }
-}
-
-fn request_message(
-    mux_id: u64,
-    request: &Request,
-    checksum: Checksum,
-    now: Instant,
-) -> Outgoing<'_> {
-    let header = Header {
-        deadline_ms: millis_left(request.deadline, now),
-        handler: request.handler,
-        flags: Flags::EOF,
-        ..Header::new(mux_id, Op::Request)
-    };
-    Outgoing { header, payload: &request.payload, subroute: request.subroute.as_ref(), checksum }
-}
-
-/// Milliseconds to a deadline, rounded up: 0 would mean that there is none (P5).
-fn millis_left(deadline: Instant, now: Instant) -> u32 {
-    let millis = deadline.since(now).as_nanos().div_ceil(1_000_000);
-    u32::try_from(millis).unwrap_or(u32::MAX).max(1)
-}
-
-fn answer_message(mux_id: u64, answer: &Answer, checksum: Checksum) -> Outgoing<'_> {
-    let (payload, flags): (&[u8], _) = match answer {
-        Ok(payload) if payload.is_empty() => (&[], Flags::EOF.with(Flags::ZERO)),
-        Ok(payload) => (payload, Flags::EOF),
-        Err(error) => (error.message().as_bytes(), Flags::EOF.with(Flags::ERROR)),
-    };
-    let header = Header { flags, ..Header::new(mux_id, Op::Response) };
-    Outgoing { header, payload, subroute: None, checksum }
 }
 
 /// Encodes one of the protocol's own maps, which no value of them makes fail.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::message::{Flags, Header};
+use super::message::{Checksum, Flags, Header, Op, Outgoing};
 use super::subroute::SubrouteId;
 use crate::error::HandlerError;
 use crate::time::Instant;
@@ -104,10 +104,21 @@ impl Serving {
         self.live.len()
     }
 
-    /// Forgets all calls; returns their ids in ascending order.
-    pub(super) fn drain(&mut self) -> Vec<u64> {
-        let mut ids: Vec<_> = self.live.drain().map(|(mux_id, _)| mux_id).collect();
-        ids.sort_unstable();
-        ids
+    /// Forgets all calls; returns them in ascending order of their ids.
+    pub(super) fn drain(&mut self) -> Vec<(u64, Served)> {
+        let mut served: Vec<_> = self.live.drain().collect();
+        served.sort_unstable_by_key(|(mux_id, _)| *mux_id);
+        served
     }
+}
+
+/// The message that answers a call (P13, P14).
+pub(super) fn answer_message(mux_id: u64, answer: &Answer, checksum: Checksum) -> Outgoing<'_> {
+    let (payload, flags): (&[u8], _) = match answer {
+        Ok(payload) if payload.is_empty() => (&[], Flags::EOF.with(Flags::ZERO)),
+        Ok(payload) => (payload, Flags::EOF),
+        Err(error) => (error.message().as_bytes(), Flags::EOF.with(Flags::ERROR)),
+    };
+    let header = Header { flags, ..Header::new(mux_id, Op::Response) };
+    Outgoing { header, payload, subroute: None, checksum }
 }
