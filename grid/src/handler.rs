@@ -101,8 +101,9 @@ pub enum Start {
     /// ready then. Twice as fast for a handler that answers at once.
     #[default]
     InPlace,
-    /// Given a task of its own at once. For handlers that compute or block for long before their
-    /// first await, which would hold up everything else on the connection.
+    /// Given a task of its own at once, for handlers that compute for long before their first
+    /// await: in place they would hold up everything else on the connection. What blocks its thread
+    /// belongs in [`tokio::task::spawn_blocking`] all the same.
     Spawned,
 }
 

@@ -81,7 +81,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Frames that one turn of a connection's task reads before it writes, and writes before it reads.
 pub const FRAMES_PER_TURN: usize = 16;
 
-/// Longest text of a peer's error or refusal that is kept, in bytes; what is longer is cut.
+/// Longest reason for a refused connection that is kept, in bytes; what is longer is cut. Errors of
+/// calls are kept whole: they are no longer than a message.
 pub const REASON_BYTES_MAX: usize = 4 * KIB;
 
 /// Servers that one manager may know, itself included.
@@ -107,7 +108,8 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// See [`CONTROL_BYTES_MAX`].
     pub control_bytes_max: usize,
-    /// See [`FRAME_BYTES_TARGET`].
+    /// See [`FRAME_BYTES_TARGET`]. Never more than `message_bytes_max` in effect, so that a frame
+    /// is never larger than what a peer with the same limits takes.
     pub frame_bytes_target: usize,
     /// See [`CALLS_MADE_MAX`].
     pub calls_made_max: usize,
@@ -182,8 +184,8 @@ impl Limits {
         if self.control_bytes_max < KIB {
             return wrong("control_bytes_max", "at least 1 KiB");
         }
-        if self.frame_bytes_target == 0 || self.frame_bytes_target > self.message_bytes_max {
-            return wrong("frame_bytes_target", "between 1 byte and message_bytes_max");
+        if self.frame_bytes_target == 0 {
+            return wrong("frame_bytes_target", "at least 1 byte");
         }
         if self.calls_made_max == 0 || self.calls_served_max == 0 {
             return wrong("calls_made_max and calls_served_max", "at least 1");

@@ -110,6 +110,7 @@ impl Shared {
                 handlers: rustc_hash::FxHashMap::default(),
                 is_draining: false,
                 idle_waiter: None,
+                last_failure: None,
                 past: Past::default(),
             }),
         }
@@ -414,6 +415,11 @@ impl Shared {
         }
     }
 
+    /// Remembers why an attempt to connect failed, for whoever looks at the statistics.
+    pub fn record_failure(&self, cause: &str) {
+        self.state.lock().last_failure = Some(cause.into());
+    }
+
     /// Takes no new calls in either direction (B09). Those under way go on.
     pub fn drain(&self) {
         self.with(|state, _| {
@@ -469,6 +475,7 @@ impl Shared {
             queued_bytes: machine.map_or(0, Machine::queued_bytes),
             blocked_messages: machine.map_or(0, Machine::blocked_messages),
             connections: state.epoch.0,
+            last_failure: state.last_failure.clone(),
             ping_round_trip: machine.and_then(Machine::ping_round_trip).or(state.past.round_trip),
         }
     }

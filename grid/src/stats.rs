@@ -1,5 +1,6 @@
 //! What an operator can see of one remote, at any time and without disturbing it (B08).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::name::Name;
@@ -43,6 +44,8 @@ pub struct ConnectionStats {
     pub connections: u64,
     /// Round trip of the last answered ping.
     pub ping_round_trip: Option<Duration>,
+    /// Why the last attempt to connect failed, or the last connection ended.
+    pub last_failure: Option<Arc<str>>,
 }
 
 impl ConnectionStats {

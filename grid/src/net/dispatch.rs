@@ -58,18 +58,16 @@ impl Dispatcher {
             mux_id,
             deadline,
         };
-        let mut future = match contained(|| registered.handler.serve(context, payload)) {
-            Ok(future) => future,
-            Err(error) => return Some(self.ready(trace, Err(error))),
-        };
-        if registered.route.start == Start::InPlace {
-            // Not this task's waker: what moves to a task of its own must not wake this one.
-            let mut cx = Context::from_waker(Waker::noop());
-            if let Poll::Ready(answer) = poll_contained(&mut future, &mut cx) {
-                drop_contained(Some(future));
-                return Some(self.ready(trace, answer));
+        let future = match registered.route.start {
+            Start::InPlace => match serve_in_place(&registered, context, payload) {
+                Served::Pending(future) => future,
+                Served::Ready(answer) => return Some(self.ready(trace, answer)),
+            },
+            // Even the call of its function is the new task's business.
+            Start::Spawned => {
+                Box::pin(async move { registered.handler.serve(context, payload).await })
             }
-        }
+        };
         tokio::spawn(Running {
             future: Some(future),
             trace,
@@ -86,6 +84,30 @@ impl Dispatcher {
             trace.emit(&self.shared, outcome_of(&answer));
         }
         answer
+    }
+}
+
+/// How far a handler got in place.
+enum Served {
+    Ready(Answer),
+    /// It needs a task of its own.
+    Pending(HandlerFuture),
+}
+
+/// Polls a handler once.
+fn serve_in_place(registered: &Registered, context: RequestContext, payload: Bytes) -> Served {
+    let mut future = match contained(|| registered.handler.serve(context, payload)) {
+        Ok(future) => future,
+        Err(panicked) => return Served::Ready(Err(panicked)),
+    };
+    // Not the connection's waker: what moves to another task must not wake this one.
+    let mut cx = Context::from_waker(Waker::noop());
+    match poll_contained(&mut future, &mut cx) {
+        Poll::Pending => Served::Pending(future),
+        Poll::Ready(answer) => {
+            drop_contained(Some(future));
+            Served::Ready(answer)
+        }
     }
 }
 

@@ -66,7 +66,10 @@ impl Peer {
                     }
                     backoff.connection_ended(connected_at, self.shared.now());
                 }
-                Err(error) => self.log_failure(&error),
+                Err(error) => {
+                    self.shared.record_failure(&error.to_string());
+                    self.log_failure(&error);
+                }
             }
             self.shared.set_disconnected_state(ConnectionState::Backoff);
             let wait = backoff.next_wait(&mut rng);

@@ -35,6 +35,13 @@ enum Blocked {
     Answer(u64),
 }
 
+/// Which side chose the id of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Local,
+    Remote,
+}
+
 /// What has a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -223,9 +230,9 @@ impl<S> Connection<S> {
             Op::DisconnectServerMux => self.handle_cancel(mux_id),
             Op::DisconnectClientMux => self.handle_remote_end(&message),
             Op::AckMux | Op::MuxServerMsg | Op::Pong => {
-                self.disown(message.header, Op::DisconnectServerMux);
+                self.disown(message.header, Owner::Local);
             }
-            Op::MuxClientMsg => self.disown(message.header, Op::DisconnectClientMux),
+            Op::MuxClientMsg => self.disown(message.header, Owner::Remote),
             // A credit for a stream that is gone.
             Op::UnblockClMux | Op::UnblockSrvMux => {}
             Op::Disconnect => self.close(CloseReason::Peer),
@@ -366,10 +373,14 @@ impl<S> Connection<S> {
         self.control(Header { op: Op::Pong, flags: Flags::NONE, ..*header }, &pong);
     }
 
-    /// Tells the other end that a stream is gone, toward the side that owns its id: `op` names that
-    /// side. An end is not answered, or two ends would answer each other for ever (P18, B16).
-    fn disown(&mut self, header: Header, op: Op) {
-        if header.flags.contains(Flags::EOF) {
+    /// Tells the other end that a stream is gone, toward the side that owns its id. An end is not
+    /// answered, or two ends would answer each other for ever (P18, B16).
+    fn disown(&mut self, header: Header, owner: Owner) {
+        let (op, is_single_request) = match owner {
+            Owner::Local => (Op::DisconnectServerMux, self.calls.contains(header.mux_id)),
+            Owner::Remote => (Op::DisconnectClientMux, self.serving.contains(header.mux_id)),
+        };
+        if is_single_request || header.flags.contains(Flags::EOF) {
             return self.skip(header);
         }
         self.control(Header::new(header.mux_id, op), &[]);
@@ -403,7 +414,7 @@ impl<S> Connection<S> {
         while let Some(timer) = self.deadlines.pop_due(now) {
             match timer {
                 Timer::Call(mux_id) => self.call_is_due(mux_id),
-                Timer::Served(mux_id) => self.handle_cancel(mux_id),
+                Timer::Served(mux_id) => self.served_is_due(mux_id, now),
             }
         }
         match self.pinger.handle_timeout(now, wall) {
@@ -421,6 +432,15 @@ impl<S> Connection<S> {
             let outcome = Outcome::DeadlineExceeded;
             self.events.push_back(Event::Ended { slot: call.slot, outcome });
             self.abandon(mux_id, call.state);
+        }
+    }
+
+    fn served_is_due(&mut self, mux_id: u64, now: Instant) {
+        // The timer may be that of an earlier call: a peer that uses a number again is wrong (P9),
+        // but its call must not suffer for it.
+        let is_due = |served: &mut Served| served.deadline.is_some_and(|at| at <= now);
+        if self.serving.get_mut(mux_id).is_some_and(is_due) {
+            self.handle_cancel(mux_id);
         }
     }
 
@@ -480,7 +500,7 @@ impl<S> Connection<S> {
     fn unblock_answer(&mut self, mux_id: u64, now: Instant) -> bool {
         let Some(served) = self.serving.get_mut(mux_id) else { return true };
         if served.deadline.is_some_and(|deadline| deadline <= now) {
-            self.serving.remove(mux_id);
+            self.handle_cancel(mux_id);
             return true;
         }
         let serve::State::Blocked { answer, .. } = &served.state else { return true };

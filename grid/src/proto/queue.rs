@@ -31,7 +31,7 @@ pub(super) struct Overrun {
 impl<W: Copy> Queue<W> {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            outbox: Outbox::new(limits.frame_bytes_target),
+            outbox: Outbox::new(limits.frame_bytes_target.min(limits.message_bytes_max)),
             bytes_max: limits.queue_bytes_max,
             control_bytes_max: limits.control_bytes_max,
             line: BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! What the lock of [`Shared`](super::Shared) guards, and how it follows the machine.
 
+use std::sync::Arc as StdArc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) is_draining: bool,
     /// Who waits for everything under way to finish.
     pub(super) idle_waiter: Option<Waker>,
+    /// Why the last attempt to connect failed, or the last connection ended.
+    pub(super) last_failure: Option<StdArc<str>>,
     /// Sums of the connections that are over.
     pub(super) past: Past,
 }
@@ -149,6 +152,7 @@ impl State {
             work.wakes.extend(link.driver.take());
         }
         work.wakes.extend(self.handlers.drain().flat_map(|(_, wakers)| wakers));
+        self.last_failure = Some(reason.to_string().into());
         self.ended = Some(reason);
         self.change_to(ConnectionState::Backoff, work);
     }

@@ -1,0 +1,273 @@
+//! A small vocabulary for tests over real sockets: `Server`, `ScriptedPeer`, `eventually`.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::future::Future;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use grid::proto::handshake::{ConnectRequest, ConnectResponse, Dialler, InstanceId};
+use grid::proto::message::{Checksum, Header, Message, Outgoing, parse_frame};
+use grid::time::Timestamp;
+use grid::{Auth, Connection, GRID_PATH, HandlerId, Limits, Manager, Name, Route};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
+use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
+
+/// What all servers of the tests know.
+pub const SECRET: &[u8] = b"what all servers know";
+
+/// Returns its payload.
+pub const ECHO: HandlerId = HandlerId::new(200);
+
+/// Never answers.
+pub const STUCK: HandlerId = HandlerId::new(201);
+
+/// How long a test waits for something that must happen, before it gives up. Not a measurement.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    within(what, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// Waits for `future`, but not for ever.
+pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what} did not happen within {PATIENCE:?}"),
+    }
+}
+
+/// An address on this machine that is reserved for a server.
+pub struct Place {
+    pub listener: TcpListener,
+    pub url: String,
+}
+
+impl Place {
+    pub async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        Self { listener, url }
+    }
+
+    /// A place that dials `other`, or is dialled by it.
+    pub async fn that(dialler: Dialler, other: &str) -> Self {
+        loop {
+            let place = Self::new().await;
+            let (own, other) = (name(&place.url), name(other));
+            if Dialler::between(&own, &other) == dialler {
+                return place;
+            }
+        }
+    }
+}
+
+pub fn name(url: &str) -> Name {
+    url.parse().expect("a base URL")
+}
+
+pub fn auth() -> Auth {
+    Auth::shared_secret(SECRET).expect("long enough")
+}
+
+/// A manager that is served on a real listener.
+pub struct Server {
+    pub manager: Manager,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts a server at `place`, in a cluster of `urls`.
+    pub fn start(place: Place, urls: &[String], limits: Limits) -> Self {
+        let Place { listener, url } = place;
+        let manager = Manager::builder(&url)
+            .servers(urls.to_vec())
+            .auth(auth())
+            .limits(limits)
+            .build()
+            .expect("the test's configuration is right");
+        manager
+            .register(Route::new(ECHO).name("Echo"), |_, payload: Bytes| async move { Ok(payload) })
+            .expect("free");
+        manager
+            .register(Route::new(STUCK).name("Stuck"), |_, _| std::future::pending())
+            .expect("free");
+        manager.start().expect("in a runtime");
+        tokio::spawn(manager.clone().serve(listener));
+        Self { manager, url }
+    }
+
+    /// `count` servers that know each other.
+    pub async fn cluster(count: usize, limits: &Limits) -> Vec<Self> {
+        let mut places = Vec::new();
+        for _ in 0..count {
+            places.push(Place::new().await);
+        }
+        let urls: Vec<_> = places.iter().map(|place| place.url.clone()).collect();
+        places.into_iter().map(|place| Self::start(place, &urls, limits.clone())).collect()
+    }
+
+    pub fn connection(&self, other: &str) -> Connection {
+        self.manager.connection(other).expect("a server of the cluster")
+    }
+
+    /// The connection to `other`, once it is open.
+    pub async fn connected(&self, other: &str) -> Connection {
+        let connection = self.connection(other);
+        within("connecting", connection.wait_connected()).await.expect("not shut down");
+        connection
+    }
+
+    /// Nothing is under way and nothing was left behind (B05).
+    pub async fn is_quiescent(&self) {
+        eventually("quiescence", || {
+            self.manager.stats().iter().all(grid::ConnectionStats::is_quiescent)
+                && self.manager.unauthenticated() == 0
+        })
+        .await;
+        assert_eq!(grid::bug::count(), 0, "something impossible happened; see the log");
+    }
+}
+
+/// The other end of a connection, which says what the test wants it to.
+pub struct ScriptedPeer {
+    pub socket: WebSocketStream<TcpStream>,
+    received: Vec<Message>,
+}
+
+/// What a dial may say wrong.
+#[derive(Clone)]
+pub struct Dial {
+    pub host: String,
+    pub path: String,
+    pub bearer: String,
+    pub token: String,
+    pub time: Timestamp,
+    pub http_host: Option<String>,
+}
+
+impl Dial {
+    /// A dial by the server named `host` that says nothing wrong.
+    pub fn right(host: &str) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let time = Timestamp::new(since.as_secs() as i64, since.subsec_nanos());
+        let token = auth().make_token(time).expect("makes");
+        Self {
+            host: host.to_owned(),
+            path: GRID_PATH.to_owned(),
+            bearer: token.clone(),
+            token,
+            time,
+            http_host: None,
+        }
+    }
+}
+
+impl ScriptedPeer {
+    /// Upgrades to a WebSocket with the server at `url`, and says nothing more.
+    pub async fn upgrade(url: &str, dial: &Dial) -> Result<Self, WsError> {
+        let authority = url.strip_prefix("http://").expect("a base URL");
+        let stream = TcpStream::connect(authority).await.expect("it listens");
+        stream.set_nodelay(true).expect("a TCP socket");
+        let mut request =
+            format!("ws://{authority}{}", dial.path).into_client_request().expect("a URL");
+        let bearer = format!("Bearer {}", dial.bearer).parse().expect("a header");
+        request.headers_mut().insert("authorization", bearer);
+        if let Some(host) = &dial.http_host {
+            request.headers_mut().insert("host", host.parse().expect("a header"));
+        }
+        let (socket, _) = client_async(request, stream).await?;
+        Ok(Self { socket, received: Vec::new() })
+    }
+
+    /// Introduces itself.
+    pub async fn introduce(&mut self, dial: &Dial) -> ConnectResponse {
+        let connect = ConnectRequest {
+            id: InstanceId::from_bytes([9; 16]),
+            host: dial.host.clone(),
+            time: dial.time,
+            token: dial.token.clone(),
+        };
+        self.send_bytes(connect.encode().expect("encodes")).await;
+        let answer = self.next_frame().await.expect("an answer comes before the end");
+        ConnectResponse::parse(&answer).expect("it is a ConnectResponse")
+    }
+
+    /// Dials the server at `url` as `host`, and is accepted.
+    pub async fn dial(url: &str, host: &str) -> Self {
+        let dial = Dial::right(host);
+        let mut peer = Self::upgrade(url, &dial).await.expect("the upgrade is right");
+        let response = peer.introduce(&dial).await;
+        assert!(response.accepted, "{}", response.rejected_reason);
+        peer
+    }
+
+    /// Takes the next dial at `listener`, and accepts it.
+    pub async fn accept(listener: &TcpListener) -> Self {
+        let mut peer = Self::accept_silently(listener).await;
+        let answer = ConnectResponse::accepted(InstanceId::from_bytes([8; 16]));
+        peer.send_bytes(answer.encode().expect("encodes")).await;
+        peer
+    }
+
+    /// Takes the next dial at `listener` and its Connect, and does not answer it.
+    pub async fn accept_silently(listener: &TcpListener) -> Self {
+        let (stream, _) = within("a dial", listener.accept()).await.expect("it listens");
+        stream.set_nodelay(true).expect("a TCP socket");
+        let socket = accept_async(stream).await.expect("an upgrade");
+        let mut peer = Self { socket, received: Vec::new() };
+        let connect = peer.next_frame().await.expect("a Connect");
+        ConnectRequest::parse(&connect).expect("it is a Connect");
+        peer
+    }
+
+    pub async fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
+        self.socket.send(WsMessage::Binary(bytes.into())).await.expect("the socket is open");
+    }
+
+    /// Sends a message with a checksum.
+    pub async fn send(&mut self, header: Header, payload: &[u8]) {
+        self.send_bytes(encode(header, payload)).await;
+    }
+
+    /// The next frame, `None` at the end.
+    pub async fn next_frame(&mut self) -> Option<Bytes> {
+        loop {
+            match within("a frame", self.socket.next()).await {
+                Some(Ok(WsMessage::Binary(bytes))) => return Some(bytes),
+                Some(Ok(WsMessage::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// The next message, `None` at the end.
+    pub async fn next_message(&mut self) -> Option<Message> {
+        if self.received.is_empty() {
+            let frame = self.next_frame().await?;
+            parse_frame(&frame, &mut self.received).expect("what the server sends is right");
+            self.received.reverse();
+        }
+        self.received.pop()
+    }
+
+    /// Reads until the server ends the connection.
+    pub async fn is_closed(&mut self) {
+        while self.next_frame().await.is_some() {}
+    }
+}
+
+pub fn encode(header: Header, payload: &[u8]) -> Vec<u8> {
+    let message = Outgoing { header, payload, subroute: None, checksum: Checksum::On };
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes
+}

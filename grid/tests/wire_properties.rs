@@ -1,0 +1,713 @@
+//! What holds for every message, not only for those of the vectors: encoding and parsing are each
+//! other's inverse, every legal form of a field is taken, and nothing that arrives makes a parser
+//! panic, guess or copy.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use bytes::Bytes;
+use grid::name::Name;
+use grid::proto::handshake::{ConnectRequest, ConnectResponse, Dialler, InstanceId};
+use grid::proto::message::{
+    Checksum, Flags, Header, Message, Op, Outgoing, ParseError, parse_frame,
+};
+use grid::proto::subroute::SubrouteId;
+use grid::time::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any};
+use proptest::sample::{Index, select};
+use proptest::{option, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+/// A message as its sender has it, owned.
+#[derive(Debug, Clone)]
+struct Sent {
+    header: Header,
+    payload: Vec<u8>,
+    subroute: Option<SubrouteId>,
+    checksum: Checksum,
+}
+
+impl Sent {
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            header: self.header,
+            payload: &self.payload,
+            subroute: self.subroute.as_ref(),
+            checksum: self.checksum,
+        }
+    }
+
+    fn encoded(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        self.outgoing().encode(&mut bytes);
+        bytes.into()
+    }
+
+    /// What its receiver must have: the flags of the two trailers follow from the trailers.
+    fn received(&self) -> Message {
+        let mut header = self.header;
+        header.flags = header.flags.without(Flags::CRC).without(Flags::SUBROUTE);
+        if self.subroute.is_some() {
+            header.flags = header.flags.with(Flags::SUBROUTE);
+        }
+        if self.checksum == Checksum::On {
+            header.flags = header.flags.with(Flags::CRC);
+        }
+        Message { header, payload: Bytes::from(self.payload.clone()), subroute: self.subroute }
+    }
+}
+
+/// Numbers around the borders of msgpack's forms, and any.
+fn any_u64() -> impl Strategy<Value = u64> {
+    let borders = [0, 1, 7, 8, 15, 16, 31, 32, 63]
+        .into_iter()
+        .flat_map(|bits: u32| [(1_u64 << bits) - 1, 1 << bits])
+        .chain([u64::MAX])
+        .collect::<Vec<_>>();
+    prop_oneof![select(borders), any::<u64>()]
+}
+
+fn any_u32() -> impl Strategy<Value = u32> {
+    any_u64().prop_map(|number| number as u32)
+}
+
+/// Any op but the envelope's, those that nobody knows included.
+fn any_op() -> impl Strategy<Value = Op> {
+    any::<u8>().prop_filter_map("an envelope is no bare message", |number| {
+        (number != Op::Merged.number()).then(|| Op::from_number(number))
+    })
+}
+
+fn any_header() -> impl Strategy<Value = Header> {
+    let flags = any::<u8>().prop_map(Flags::from_bits);
+    (any_u64(), any_u32(), any_u32(), any::<u8>(), any_op(), flags).prop_map(
+        |(mux_id, sequence, deadline_ms, handler, op, flags)| Header {
+            mux_id,
+            sequence,
+            deadline_ms,
+            handler,
+            op,
+            flags,
+        },
+    )
+}
+
+/// Mostly short, sometimes around the borders of msgpack's forms.
+fn any_payload() -> impl Strategy<Value = Vec<u8>> {
+    let long = (select(vec![255_usize, 256, 65_535, 65_536, 70_000]), any::<u8>())
+        .prop_map(|(length, byte)| vec![byte; length]);
+    prop_oneof![8 => vec(any::<u8>(), 0..100), 1 => long]
+}
+
+fn any_checksum() -> impl Strategy<Value = Checksum> {
+    select(vec![Checksum::On, Checksum::Off])
+}
+
+fn any_sent() -> impl Strategy<Value = Sent> {
+    any_sent_with(any_payload(), any_checksum())
+}
+
+fn any_sent_with(
+    payload: impl Strategy<Value = Vec<u8>>,
+    checksum: impl Strategy<Value = Checksum>,
+) -> impl Strategy<Value = Sent> {
+    let subroute = option::of(any::<[u8; 32]>().prop_map(SubrouteId::from_bytes));
+    (any_header(), payload, subroute, checksum).prop_map(|(header, payload, subroute, checksum)| {
+        Sent { header, payload, subroute, checksum }
+    })
+}
+
+fn few_short_messages(checksum: Checksum) -> impl Strategy<Value = Vec<Sent>> {
+    vec(any_sent_with(vec(any::<u8>(), 0..40), Just(checksum)), 1..8)
+}
+
+/// A merged frame that announces `count` messages and holds `inner`.
+fn merged(count: usize, inner: &[Bytes]) -> Bytes {
+    let sequence = u32::try_from(count).expect("fits 32 bits");
+    let envelope = Outgoing {
+        header: Header { sequence, ..Header::new(0, Op::Merged) },
+        payload: &[],
+        subroute: None,
+        checksum: Checksum::Off,
+    };
+    let mut frame = Vec::new();
+    envelope.encode(&mut frame);
+    for message in inner {
+        put_bin(&mut frame, message, BinForm::shortest(message.len()));
+    }
+    frame.into()
+}
+
+fn merged_of(sent: &[Sent]) -> Bytes {
+    let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+    merged(inner.len(), &inner)
+}
+
+fn received(sent: &[Sent]) -> Vec<Message> {
+    sent.iter().map(Sent::received).collect()
+}
+
+fn parse_whole_frame(frame: &Bytes) -> (Vec<Message>, Result<(), ParseError>) {
+    let mut messages = Vec::new();
+    let result = parse_frame(frame, &mut messages);
+    (messages, result)
+}
+
+// ---- round trips ----
+
+proptest! {
+    #[test]
+    fn p05_p08_what_is_encoded_parses_to_the_same(sent in any_sent()) {
+        let bytes = sent.encoded();
+        prop_assert_eq!(bytes.len(), sent.outgoing().encoded_len(), "encoded_len is exact");
+        prop_assert_eq!(Message::parse(&bytes), Ok(sent.received()));
+        prop_assert_eq!(parse_whole_frame(&bytes), (vec![sent.received()], Ok(())));
+    }
+
+    #[test]
+    fn p05_encoding_appends_and_touches_nothing_before(
+        before in vec(any::<u8>(), 0..50),
+        sent in any_sent(),
+    ) {
+        let mut buffer = before.clone();
+        sent.outgoing().encode(&mut buffer);
+        prop_assert_eq!(&buffer[..before.len()], &before[..]);
+        prop_assert_eq!(&buffer[before.len()..], &sent.encoded()[..]);
+    }
+
+    #[test]
+    fn p05_empty_and_absent_payloads_are_told_apart_by_the_flag(sent in any_sent()) {
+        let message = Message::parse(&sent.encoded()).expect("parses");
+        let is_absent = sent.payload.is_empty() && !sent.header.flags.contains(Flags::ZERO);
+        let expected = (!is_absent).then(|| Bytes::from(sent.payload));
+        prop_assert_eq!(message.present_payload(), expected.as_ref());
+    }
+
+    #[test]
+    fn p20_merged_messages_come_out_whole_and_in_order(sent in vec(any_sent(), 0..60)) {
+        prop_assert_eq!(parse_whole_frame(&merged_of(&sent)), (received(&sent), Ok(())));
+    }
+
+    #[test]
+    fn b31_a_payload_is_a_slice_of_its_frame(sent in vec(any_sent(), 1..10)) {
+        for frame in [merged_of(&sent), sent[0].encoded()] {
+            let memory = frame.as_ptr_range();
+            let (messages, result) = parse_whole_frame(&frame);
+            prop_assert_eq!(result, Ok(()));
+            for payload in messages.iter().map(|message| &message.payload) {
+                let slice = payload.as_ptr_range();
+                let is_inside = memory.start <= slice.start && slice.end <= memory.end;
+                prop_assert!(payload.is_empty() || is_inside, "copied out of the frame");
+            }
+        }
+    }
+
+    #[test]
+    fn p07_every_number_is_an_op_and_comes_back(number in any::<u8>()) {
+        prop_assert_eq!(Op::from_number(number).number(), number);
+        let is_known = !matches!(Op::from_number(number), Op::Unknown(_));
+        prop_assert_eq!(is_known, (1..=17).contains(&number));
+    }
+}
+
+// ---- every legal form, and no other ----
+
+/// One of msgpack's ways to write an integer: its marker and its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IntForm {
+    Fix,
+    Unsigned { marker: u8, width: usize },
+    Signed { marker: u8, width: usize },
+}
+
+const INT_FORMS: [IntForm; 9] = [
+    IntForm::Fix,
+    IntForm::Unsigned { marker: 0xcc, width: 1 },
+    IntForm::Unsigned { marker: 0xcd, width: 2 },
+    IntForm::Unsigned { marker: 0xce, width: 4 },
+    IntForm::Unsigned { marker: 0xcf, width: 8 },
+    IntForm::Signed { marker: 0xd0, width: 1 },
+    IntForm::Signed { marker: 0xd1, width: 2 },
+    IntForm::Signed { marker: 0xd2, width: 4 },
+    IntForm::Signed { marker: 0xd3, width: 8 },
+];
+
+impl IntForm {
+    fn holds(self, number: u64) -> bool {
+        match self {
+            Self::Fix => number < 1 << 7,
+            Self::Unsigned { width: 8, .. } => true,
+            Self::Unsigned { width, .. } => number < 1 << (8 * width),
+            Self::Signed { width, .. } => number < 1 << (8 * width - 1),
+        }
+    }
+
+    fn put(self, buffer: &mut Vec<u8>, number: u64) {
+        match self {
+            Self::Fix => buffer.push(number as u8),
+            Self::Unsigned { marker, width } | Self::Signed { marker, width } => {
+                buffer.push(marker);
+                buffer.extend_from_slice(&number.to_be_bytes()[8 - width..]);
+            }
+        }
+    }
+
+    /// One of those that hold `number`.
+    fn choose(number: u64, which: Index) -> Self {
+        let legal: Vec<_> = INT_FORMS.into_iter().filter(|form| form.holds(number)).collect();
+        *which.get(&legal)
+    }
+}
+
+/// One of msgpack's ways to write a bin: the bytes of its length.
+#[derive(Debug, Clone, Copy)]
+struct BinForm {
+    width: usize,
+}
+
+const BIN_FORMS: [BinForm; 3] = [BinForm { width: 1 }, BinForm { width: 2 }, BinForm { width: 4 }];
+
+impl BinForm {
+    fn shortest(length: usize) -> Self {
+        *BIN_FORMS.iter().find(|form| form.holds(length)).expect("4 GiB hold every test")
+    }
+
+    fn holds(self, length: usize) -> bool {
+        (length as u64) < 1 << (8 * self.width)
+    }
+}
+
+fn put_bin(buffer: &mut Vec<u8>, bytes: &[u8], form: BinForm) {
+    let marker = match form.width {
+        1 => 0xc4,
+        2 => 0xc5,
+        _ => 0xc6,
+    };
+    buffer.push(marker);
+    let length = u32::try_from(bytes.len()).expect("fits 32 bits");
+    buffer.extend_from_slice(&length.to_be_bytes()[4 - form.width..]);
+    buffer.extend_from_slice(bytes);
+}
+
+/// The names that parse errors use for the six numbers, and the largest value of each.
+const FIELDS: [(&str, u64); 6] = [
+    ("mux id", u64::MAX),
+    ("sequence", u32::MAX as u64),
+    ("deadline", u32::MAX as u64),
+    ("handler", u8::MAX as u64),
+    ("op", u8::MAX as u64),
+    ("flags", u8::MAX as u64),
+];
+
+/// A message of all ones whose field `at` is written as `bytes`. Flag 1 is left out: no checksum.
+fn with_field(at: usize, bytes: &[u8]) -> Bytes {
+    let mut message = vec![0x97];
+    for field in 0..FIELDS.len() {
+        match field {
+            _ if field == at => message.extend_from_slice(bytes),
+            5 => message.push(2),
+            _ => message.push(1),
+        }
+    }
+    message.extend_from_slice(&[0xc4, 0]);
+    message.into()
+}
+
+proptest! {
+    #[test]
+    fn p05_decoders_take_every_width_and_signedness_that_fits(
+        header in any_header(),
+        payload in any_payload(),
+        forms in any::<[Index; 6]>(),
+        bin_form in any::<Index>(),
+    ) {
+        let flags = header.flags.without(Flags::CRC).without(Flags::SUBROUTE);
+        let header = Header { flags, ..header };
+        let numbers = [
+            header.mux_id,
+            u64::from(header.sequence),
+            u64::from(header.deadline_ms),
+            u64::from(header.handler),
+            u64::from(header.op.number()),
+            u64::from(header.flags.bits()),
+        ];
+        let mut bytes = vec![0x97];
+        for (number, which) in numbers.into_iter().zip(forms) {
+            IntForm::choose(number, which).put(&mut bytes, number);
+        }
+        let legal: Vec<_> =
+            BIN_FORMS.into_iter().filter(|form| form.holds(payload.len())).collect();
+        put_bin(&mut bytes, &payload, *bin_form.get(&legal));
+        let message = Message { header, payload: payload.into(), subroute: None };
+        prop_assert_eq!(Message::parse(&bytes.into()), Ok(message));
+    }
+
+    #[test]
+    fn p05_negative_numbers_are_malformed(at in 0..6_usize, number in i64::MIN..0) {
+        for (marker, width) in [(0xd0, 1), (0xd1, 2), (0xd2, 4), (0xd3, 8)] {
+            if i128::from(number) >= -(1 << (8 * width - 1)) {
+                let mut bytes = vec![marker];
+                bytes.extend_from_slice(&number.to_be_bytes()[8 - width..]);
+                let error = ParseError::Malformed(FIELDS[at].0);
+                prop_assert_eq!(Message::parse(&with_field(at, &bytes)), Err(error));
+            }
+        }
+    }
+
+    #[test]
+    fn p05_numbers_that_do_not_fit_their_field_are_malformed(
+        at in 1..6_usize,
+        beyond in 1..u64::from(u32::MAX),
+        form in any::<Index>(),
+    ) {
+        let (field, max) = FIELDS[at];
+        let number = max + beyond;
+        let mut bytes = Vec::new();
+        IntForm::choose(number, form).put(&mut bytes, number);
+        let error = ParseError::Malformed(field);
+        prop_assert_eq!(Message::parse(&with_field(at, &bytes)), Err(error));
+    }
+
+    #[test]
+    fn p20_the_bins_of_a_merged_message_may_have_any_width(
+        sent in vec(any_sent(), 0..10),
+        forms in any::<[Index; 10]>(),
+    ) {
+        let mut frame = merged(sent.len(), &[]).to_vec();
+        for (sent, which) in sent.iter().zip(forms) {
+            let bytes = sent.encoded();
+            let legal: Vec<_> =
+                BIN_FORMS.into_iter().filter(|form| form.holds(bytes.len())).collect();
+            put_bin(&mut frame, &bytes, *which.get(&legal));
+        }
+        prop_assert_eq!(parse_whole_frame(&frame.into()), (received(&sent), Ok(())));
+    }
+}
+
+#[test]
+fn p05_each_field_takes_each_form() {
+    for (at, _) in FIELDS.iter().enumerate() {
+        for form in INT_FORMS {
+            let mut bytes = Vec::new();
+            form.put(&mut bytes, 2);
+            Message::parse(&with_field(at, &bytes))
+                .unwrap_or_else(|error| panic!("field {at} as {form:?}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn p05_short_negative_numbers_are_malformed() {
+    for (at, (field, _)) in FIELDS.into_iter().enumerate() {
+        for marker in 0xe0..=0xff {
+            let parsed = Message::parse(&with_field(at, &[marker]));
+            assert_eq!(parsed, Err(ParseError::Malformed(field)), "{marker:#x}");
+        }
+    }
+}
+
+#[test]
+fn p05_what_is_no_number_is_malformed() {
+    // nil, false, a text, a bin, a float of each width, an array and a map.
+    let others: [&[u8]; 8] = [
+        &[0xc0],
+        &[0xc2],
+        &[0xa1, b'1'],
+        &[0xc4, 1, 1],
+        &[0xca, 0x3f, 0x80, 0, 0],
+        &[0xcb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0],
+        &[0x91, 1],
+        &[0x81, 1, 1],
+    ];
+    for (at, (field, _)) in FIELDS.into_iter().enumerate() {
+        for other in others {
+            let parsed = Message::parse(&with_field(at, other));
+            assert_eq!(parsed, Err(ParseError::Malformed(field)), "{other:x?}");
+        }
+    }
+}
+
+#[test]
+fn p05_a_payload_that_is_no_bin_is_malformed() {
+    for payload in [&[0xc0][..], &[0xa1, b'x'], &[0x05], &[0xc7, 1, 5, 0]] {
+        let mut bytes = vec![0x97, 1, 0, 0, 1, 14, 2];
+        bytes.extend_from_slice(payload);
+        let parsed = Message::parse(&bytes.into());
+        assert_eq!(parsed, Err(ParseError::Malformed("payload")), "{payload:x?}");
+    }
+}
+
+#[test]
+fn p05_an_array_of_another_length_is_malformed() {
+    for elements in (0..16_u8).filter(|elements| *elements != 7) {
+        // Behind the header stands what would be a good message of seven.
+        let bytes = Bytes::from(vec![0x90 | elements, 1, 0, 0, 1, 15, 2, 0xc4, 0]);
+        assert!(matches!(Message::parse(&bytes), Err(ParseError::Malformed(_))), "{elements}");
+    }
+}
+
+#[test]
+fn p05_an_array_of_seven_may_have_a_longer_header() {
+    let message = [1, 0, 0, 1, 15, 2, 0xc4, 0];
+    for array in [&[0x97][..], &[0xdc, 0, 7], &[0xdd, 0, 0, 0, 7]] {
+        let bytes = Bytes::from([array, &message].concat());
+        assert_eq!(Message::parse(&bytes).map(|message| message.header.op), Ok(Op::Response));
+    }
+}
+
+// ---- what is damaged, cut or made up ----
+
+proptest! {
+    #[test]
+    fn p05_a_message_that_is_cut_anywhere_is_an_error(
+        sent in any_sent_with(vec(any::<u8>(), 0..100), any_checksum()),
+    ) {
+        let bytes = sent.encoded();
+        for length in 0..bytes.len() {
+            let cut = bytes.slice(..length);
+            prop_assert!(Message::parse(&cut).is_err(), "{} of {}", length, bytes.len());
+            prop_assert!(parse_whole_frame(&cut).1.is_err(), "{} of {}", length, bytes.len());
+        }
+    }
+
+    #[test]
+    fn p20_a_merged_message_that_is_cut_anywhere_is_an_error_behind_whole_messages(
+        sent in few_short_messages(Checksum::On),
+    ) {
+        let (frame, whole) = (merged_of(&sent), received(&sent));
+        for length in 0..frame.len() {
+            let (messages, result) = parse_whole_frame(&frame.slice(..length));
+            prop_assert!(result.is_err());
+            prop_assert!(whole.starts_with(&messages));
+            prop_assert!(messages.len() < whole.len());
+        }
+    }
+
+    #[test]
+    fn p08_bytes_behind_a_message_are_an_error(
+        sent in any_sent(),
+        behind in vec(any::<u8>(), 1..40),
+    ) {
+        let bytes = Bytes::from([&sent.encoded()[..], &behind].concat());
+        prop_assert_eq!(Message::parse(&bytes), Err(ParseError::Trailing(behind.len())));
+    }
+
+    #[test]
+    fn p08_each_flipped_bit_of_a_message_with_a_checksum_is_found(
+        sent in any_sent_with(vec(any::<u8>(), 0..60), Just(Checksum::On)),
+    ) {
+        let bytes = sent.encoded().to_vec();
+        for bit in 0..8 * bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let damaged = Bytes::from(damaged);
+            prop_assert!(Message::parse(&damaged).is_err(), "bit {}", bit);
+            prop_assert!(parse_whole_frame(&damaged).1.is_err(), "bit {} in a frame", bit);
+        }
+    }
+
+    #[test]
+    fn p08_a_damaged_byte_of_what_the_checksum_covers_is_a_wrong_checksum(
+        sent in any_sent_with(vec(any::<u8>(), 1..60), Just(Checksum::On)),
+        at in any::<Index>(),
+        damage in 1..=u8::MAX,
+    ) {
+        let mut bytes = sent.encoded().to_vec();
+        // Payload, subroute and checksum: what stands in front of them would fail otherwise.
+        let behind_header =
+            bytes.len() - 4 - sent.subroute.map_or(0, |_| 32) - sent.payload.len();
+        let damaged = behind_header + at.index(bytes.len() - behind_header);
+        bytes[damaged] ^= damage;
+        prop_assert_eq!(Message::parse(&bytes.into()), Err(ParseError::Checksum));
+    }
+
+    #[test]
+    fn b40_no_bytes_make_a_parser_panic(bytes in vec(any::<u8>(), 0..300)) {
+        let with_array = [&[0x97], &bytes[..]].concat();
+        for bytes in [Bytes::from(bytes), Bytes::from(with_array)] {
+            parse_with_every_parser(&bytes);
+        }
+    }
+
+    #[test]
+    fn b40_no_damage_to_good_bytes_makes_a_parser_panic(
+        sent in few_short_messages(Checksum::Off),
+        damages in vec((any::<Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = merged_of(&sent).to_vec();
+        for (at, byte) in damages {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        parse_with_every_parser(&bytes.into());
+    }
+}
+
+fn parse_with_every_parser(bytes: &Bytes) {
+    let (messages, result) = parse_whole_frame(bytes);
+    if let (Ok(message), Ok(())) = (Message::parse(bytes), result) {
+        assert_eq!(messages, [message], "the two parsers agree on a bare message");
+    }
+    let _ = ConnectRequest::parse(bytes);
+    let _ = ConnectResponse::parse(bytes);
+}
+
+// ---- envelopes that lie ----
+
+proptest! {
+    #[test]
+    fn p20_a_count_that_is_too_large_is_an_error_behind_what_came(
+        sent in few_short_messages(Checksum::On),
+        missing in 1..1_000_usize,
+    ) {
+        let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+        let frame = merged(inner.len() + missing, &inner);
+        let error = Err(ParseError::Truncated("merged message"));
+        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent), error));
+    }
+
+    #[test]
+    fn p20_a_count_that_is_too_small_is_an_error_behind_what_was_announced(
+        sent in few_short_messages(Checksum::On),
+        which in any::<Index>(),
+    ) {
+        let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+        let announced = which.index(inner.len());
+        let beyond: usize = inner[announced..].iter().map(|bytes| 2 + bytes.len()).sum();
+        let frame = merged(announced, &inner);
+        let error = Err(ParseError::Trailing(beyond));
+        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent[..announced]), error));
+    }
+
+    #[test]
+    fn p20_bytes_behind_the_last_message_are_an_error_behind_all_messages(
+        sent in few_short_messages(Checksum::On),
+        behind in vec(any::<u8>(), 1..40),
+    ) {
+        let frame = Bytes::from([&merged_of(&sent)[..], &behind].concat());
+        let error = Err(ParseError::Trailing(behind.len()));
+        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent), error));
+    }
+
+    #[test]
+    fn p20_messages_before_a_bad_one_are_kept(
+        sent in few_short_messages(Checksum::On),
+        which in any::<Index>(),
+        damage in 1..=u8::MAX,
+    ) {
+        let mut inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+        let bad = which.index(inner.len());
+        let mut bytes = inner[bad].to_vec();
+        *bytes.last_mut().expect("a message has bytes") ^= damage;
+        inner[bad] = bytes.into();
+        let frame = merged(inner.len(), &inner);
+        let error = Err(ParseError::Checksum);
+        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent[..bad]), error));
+    }
+
+    #[test]
+    fn p20_a_merged_message_in_a_merged_one_is_an_error_behind_those_before_it(
+        sent in few_short_messages(Checksum::On),
+        which in any::<Index>(),
+    ) {
+        let mut inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+        let at = which.index(inner.len());
+        inner[at] = merged_of(&sent);
+        let frame = merged(inner.len(), &inner);
+        let error = Err(ParseError::Nested);
+        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent[..at]), error));
+    }
+}
+
+#[test]
+fn p20_an_envelope_with_a_payload_is_malformed() {
+    let frame = Bytes::from_static(&[0x97, 0, 0, 0, 0, 17, 0, 0xc4, 1, 7]);
+    assert!(matches!(parse_whole_frame(&frame).1, Err(ParseError::Malformed(_))));
+}
+
+#[test]
+fn p20_a_count_is_only_believed_as_far_as_bytes_arrived() {
+    let frame = merged(u32::MAX as usize, &[]);
+    let (messages, result) = parse_whole_frame(&frame);
+    assert_eq!(messages.capacity(), 0, "nothing is allocated for what did not arrive");
+    assert_eq!(result, Err(ParseError::Truncated("merged message")));
+}
+
+#[test]
+fn p05_a_length_is_only_believed_as_far_as_bytes_arrived() {
+    let bytes = Bytes::from_static(&[0x97, 1, 0, 0, 1, 14, 2, 0xc6, 0xff, 0xff, 0xff, 0xff, 1]);
+    assert_eq!(Message::parse(&bytes), Err(ParseError::Truncated("payload")));
+}
+
+#[test]
+fn p08_an_announced_trailer_that_is_not_there_is_an_error() {
+    for (flags, trailer, length) in [(1, "checksum", 4), (32, "subroute", 32), (33, "checksum", 36)]
+    {
+        let mut bytes = vec![0x97, 1, 0, 0, 1, 14, flags, 0xc4, 0];
+        bytes.extend_from_slice(&vec![0; length - 1]);
+        assert_eq!(Message::parse(&bytes.into()), Err(ParseError::Truncated(trailer)));
+    }
+}
+
+// ---- handshake ----
+
+fn any_timestamp() -> impl Strategy<Value = Timestamp> {
+    (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| Timestamp::new(seconds, nanos))
+}
+
+proptest! {
+    #[test]
+    fn p10_every_connect_comes_back(
+        id in any::<[u8; 16]>(),
+        host in any::<String>(),
+        token in any::<String>(),
+        time in any_timestamp(),
+    ) {
+        let request = ConnectRequest { id: InstanceId::from_bytes(id), host, time, token };
+        let bytes = Bytes::from(request.encode().expect("encodes"));
+        prop_assert_eq!(ConnectRequest::parse(&bytes), Ok(request));
+        prop_assert!(ConnectResponse::parse(&bytes).is_err(), "another op");
+    }
+
+    #[test]
+    fn p11_every_connect_response_comes_back(
+        id in any::<[u8; 16]>(),
+        accepted in any::<bool>(),
+        rejected_reason in any::<String>(),
+    ) {
+        let id = InstanceId::from_bytes(id);
+        let response = ConnectResponse { id, accepted, rejected_reason };
+        let bytes = Bytes::from(response.encode().expect("encodes"));
+        prop_assert_eq!(ConnectResponse::parse(&bytes), Ok(response));
+        prop_assert!(ConnectRequest::parse(&bytes).is_err(), "another op");
+    }
+
+    #[test]
+    fn p22_every_timestamp_comes_back_from_its_fifteen_bytes(time in any_timestamp()) {
+        let bytes = rmp_serde::to_vec_named(&time).expect("encodes");
+        prop_assert_eq!(&bytes[..3], &[0xc7, 12, 5]);
+        prop_assert_eq!(bytes.len(), 15);
+        prop_assert_eq!(rmp_serde::from_slice::<Timestamp>(&bytes).expect("decodes"), time);
+    }
+
+    #[test]
+    fn p04_exactly_one_of_two_servers_dials(
+        a in "https?://[a-z0-9.-]{1,20}:[1-9][0-9]{3}",
+        b in "https?://[a-z0-9.-]{1,20}:[1-9][0-9]{3}",
+    ) {
+        let (a, b): (Name, Name) = (a.parse().expect("a name"), b.parse().expect("a name"));
+        if a != b {
+            prop_assert!(Dialler::between(&a, &b) != Dialler::between(&b, &a));
+        }
+    }
+}
+
+#[test]
+fn p04_the_example_of_the_protocol_document_holds() {
+    let name = |text: &str| text.parse::<Name>().expect("a name");
+    let (a, b) = (name("http://127.0.0.1:9001"), name("http://127.0.0.1:9002"));
+    let hash = |text: String| xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+    assert_eq!(hash(format!("{a}{b}")), 0x6207_1f0f_cfb0_5e23);
+    assert_eq!(hash(format!("{b}{a}")), 0x7c99_7449_02f7_cb50);
+    assert_eq!(Dialler::between(&a, &b), Dialler::Local);
+    assert_eq!(Dialler::between(&b, &a), Dialler::Remote);
+}
