@@ -93,7 +93,7 @@ pub use limits::Limits;
 pub use name::Name;
 pub use proto::subroute::Subroute;
 pub use shared::ConnectionState;
-pub use stats::ConnectionStats;
+pub use stats::{ConnectionStats, Failure, FailureKind};
 
 #[cfg(feature = "net")]
 pub use auth::Auth;
@@ -103,6 +103,8 @@ pub use connection::{Connection, StateWatch};
 pub use handler::{Handler, HandlerId, RequestContext, Route, Start};
 #[cfg(feature = "net")]
 pub use manager::{GRID_PATH, LOCK_GRID_PATH, Manager, ManagerBuilder};
+#[cfg(feature = "net")]
+pub use net::accept::GridService;
 #[cfg(feature = "net")]
 pub use request::Request;
 #[cfg(feature = "net")]

@@ -22,7 +22,7 @@ use crate::proto::Transmit;
 use crate::proto::connection::{Answer, CloseReason, Outcome, Request, StartError};
 use crate::proto::message::{Checksum, Message};
 use crate::proto::subroute::SubrouteId;
-use crate::stats::ConnectionStats;
+use crate::stats::{ConnectionStats, Failure};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::time::{Clock, Instant};
@@ -363,12 +363,6 @@ impl Shared {
         self.state.lock().link(epoch).is_ok_and(|link| link.machine.is_serving(mux_id))
     }
 
-    /// Counts a task that runs a handler, for as long as what is returned lives.
-    pub fn count_handler_task(self: &Arc<Self>) -> HandlerTask {
-        self.handler_tasks.fetch_add(1, Ordering::Relaxed);
-        HandlerTask(Arc::clone(self))
-    }
-
     // ---- the state and the end ----
 
     /// Where the connection stands, and how often that has changed.
@@ -416,8 +410,8 @@ impl Shared {
     }
 
     /// Remembers why an attempt to connect failed, for whoever looks at the statistics.
-    pub fn record_failure(&self, cause: &str) {
-        self.state.lock().last_failure = Some(cause.into());
+    pub fn record_failure(&self, failure: Failure) {
+        self.state.lock().last_failure = Some(failure);
     }
 
     /// Takes no new calls in either direction (B09). Those under way go on.
@@ -512,6 +506,14 @@ impl StartedCall {
 /// A task that runs a handler; counted until it is dropped.
 #[derive(Debug)]
 pub struct HandlerTask(Arc<Shared>);
+
+impl HandlerTask {
+    /// One more task that runs a handler of `shared`'s remote.
+    pub fn counted(shared: &SharedRef) -> Self {
+        shared.handler_tasks.fetch_add(1, Ordering::Relaxed);
+        Self(SharedRef::clone(shared))
+    }
+}
 
 impl Drop for HandlerTask {
     fn drop(&mut self) {

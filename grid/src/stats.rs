@@ -45,7 +45,35 @@ pub struct ConnectionStats {
     /// Round trip of the last answered ping.
     pub ping_round_trip: Option<Duration>,
     /// Why the last attempt to connect failed, or the last connection ended.
-    pub last_failure: Option<Arc<str>>,
+    pub last_failure: Option<Failure>,
+}
+
+/// Why a remote is, or was, not connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of trouble it was.
+    pub kind: FailureKind,
+    /// What happened, for a person to read.
+    pub cause: Arc<str>,
+}
+
+/// Kinds of trouble with a remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// It was not reached, or did not answer as a grid does. Trying again may help.
+    Unreachable,
+    /// It was reached and refused the connection. Trying again will not help before somebody
+    /// changes something.
+    Refused,
+    /// There was a connection, and it ended.
+    Ended,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.cause)
+    }
 }
 
 impl ConnectionStats {

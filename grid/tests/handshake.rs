@@ -8,7 +8,7 @@ use std::time::Duration;
 use grid::proto::handshake::{ConnectResponse, Dialler, InstanceId};
 use grid::proto::message::{Header, Op};
 use grid::time::Timestamp;
-use grid::{ConnectionState, Limits, Manager};
+use grid::{ConnectionState, FailureKind, Limits, Manager};
 use support::{Dial, ECHO, Place, ScriptedPeer, Server, auth, encode, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -207,7 +207,9 @@ async fn b02_b04_a_dialler_that_is_rejected_learns_why_and_tries_again() {
     let answer = ConnectResponse::rejected(InstanceId::default(), "not today");
     peer.send_bytes(answer.encode().expect("encodes")).await;
     eventually("the reason is known", || {
-        connection.stats().last_failure.as_deref() == Some("rejected: not today")
+        connection.stats().last_failure.is_some_and(|failure| {
+            failure.kind == FailureKind::Refused && &*failure.cause == "rejected: not today"
+        })
     })
     .await;
 
@@ -245,7 +247,10 @@ async fn b02_with_another_secret_nobody_connects_and_both_sides_say_why() {
     }
     eventually("the dialler learns why", || {
         managers.iter().flat_map(Manager::stats).any(|stats| {
-            stats.last_failure.is_some_and(|cause| cause.contains("signed with another secret"))
+            stats.last_failure.is_some_and(|failure| {
+                failure.kind == FailureKind::Refused
+                    && failure.cause.contains("signed with another secret")
+            })
         })
     })
     .await;

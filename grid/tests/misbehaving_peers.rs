@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use grid::proto::handshake::Dialler;
 use grid::proto::message::{Checksum, Flags, Header, Message, Op, Outgoing, parse_frame};
-use grid::{CallError, Connection, Limits};
+use grid::{CallError, Connection, FailureKind, Limits};
 use support::{ECHO, Place, STUCK, ScriptedPeer, Server, encode, eventually, within};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
@@ -103,7 +103,7 @@ async fn p08_malformed_messages_end_their_connection_alone() {
         scene.peer.is_closed().await;
         eventually("the cause is known", || {
             let cause = scene.connection().stats().last_failure;
-            cause.is_some_and(|cause| cause.starts_with("protocol error"))
+            cause.is_some_and(|failure| failure.cause.starts_with("protocol error"))
         })
         .await;
         scene.dial_again().await;
@@ -293,7 +293,8 @@ async fn b07_a_peer_that_answers_no_ping_is_found() {
     let error = within("the end", call).await.expect("no panic").expect_err("no answer");
     assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
     let cause = connection.stats().last_failure.expect("it is known");
-    assert_eq!(&*cause, "2 pings in a row went unanswered");
+    assert_eq!(cause.kind, FailureKind::Ended);
+    assert_eq!(&*cause.cause, "2 pings in a row went unanswered");
     scene.nothing_happened().await;
 }
 
@@ -353,7 +354,9 @@ async fn a_peer_that_makes_us_answer_and_does_not_read_is_closed() {
     within("the server to close", flood).await;
     eventually("the cause is known", || {
         let cause = connection.stats().last_failure;
-        cause.is_some_and(|cause| cause.contains("does not read") || cause.contains("reset"))
+        cause.is_some_and(|failure| {
+            failure.cause.contains("does not read") || failure.cause.contains("reset")
+        })
     })
     .await;
     assert!(connection.stats().is_quiescent());

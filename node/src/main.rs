@@ -1,1 +1,87 @@
-fn main() {}
+//! The reference storage-server node: one binary that serves the grid, shows it, asks it and
+//! measures it.
+//!
+//! Exit codes: 0 all is well, 1 something failed while running, 2 the command line or the
+//! configuration is wrong, 130 stopped by Ctrl-C.
+
+mod bench;
+mod call;
+mod cli;
+mod config;
+mod demo;
+mod handlers;
+mod http;
+mod latency;
+mod listen;
+mod outcome;
+mod probe;
+mod secret;
+mod serve;
+mod signals;
+mod stdout;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.command.log_level());
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            stdout::complain(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(arguments) => Ok(demo::run(&arguments)?),
+        Command::Serve(flags) => Ok(serve::run(&config::ServeConfig::from_process(flags)?)?),
+        Command::Call(arguments) => Ok(call::run(&arguments)?),
+        Command::Bench(arguments) => Ok(bench::run(&arguments)?),
+    }
+}
+
+/// Why the process ends with something else than 0.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    #[error(transparent)]
+    Demo(#[from] demo::DemoError),
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
+    #[error(transparent)]
+    Call(#[from] call::CallFailure),
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Demo(failure) => failure.exit_code(),
+            Self::Serve(_) => 1,
+            Self::Call(failure) => failure.exit_code(),
+            Self::Bench(failure) => failure.exit_code(),
+        }
+    }
+}
+
+/// `RUST_LOG` decides what is logged; without it, the command's own level does.
+fn log_to_stderr(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::limits::REASON_BYTES_MAX;
 use crate::name::Name;
 use crate::proto::handshake::{ConnectRequest, ConnectResponse, HandshakeError, InstanceId};
+use crate::stats::{Failure, FailureKind};
 
 /// Header of the dialler's wall clock, in nanoseconds since 1970 (P2).
 pub(super) const TIME_HEADER: &str = "x-minio-time";
@@ -41,6 +42,17 @@ pub(super) enum DialError {
     Rejected(String),
 }
 
+impl DialError {
+    /// The same for the statistics.
+    pub(super) fn failure(&self) -> Failure {
+        let kind = match self {
+            Self::Upgrade { .. } | Self::Rejected(_) => FailureKind::Refused,
+            _ => FailureKind::Unreachable,
+        };
+        Failure { kind, cause: self.to_string().into() }
+    }
+}
+
 /// Opens a connection to `remote`, within the handshake's time.
 pub(super) async fn dial(core: &Core, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
     let limit = core.limits.handshake_timeout;
@@ -53,9 +65,8 @@ async fn dial_unlimited(core: &Core, remote: &Name) -> Result<(WebSocket, Instan
     let token = core.auth.make_token(time)?;
     let request = upgrade_request(remote, &core.path, &token, time.unix_nanos())?;
     let config = websocket::config(&core.limits);
-    let (mut socket, _) = client_async_with_config(request, socket, Some(config))
-        .await
-        .map_err(|error| upgrade_error(error))?;
+    let (mut socket, _) =
+        client_async_with_config(request, socket, Some(config)).await.map_err(upgrade_error)?;
     let connect = ConnectRequest { id: core.instance, host: core.local.to_string(), time, token };
     websocket::send(&mut socket, connect.encode()?).await?;
     let response = ConnectResponse::parse(&websocket::receive_first(&mut socket).await?)?;

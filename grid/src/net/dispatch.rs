@@ -73,7 +73,7 @@ impl Dispatcher {
             trace,
             epoch: self.epoch,
             mux_id,
-            _counted: self.shared.count_handler_task(),
+            _counted: HandlerTask::counted(&self.shared),
             shared: SharedRef::clone(&self.shared),
         });
         None

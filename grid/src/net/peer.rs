@@ -67,7 +67,7 @@ impl Peer {
                     backoff.connection_ended(connected_at, self.shared.now());
                 }
                 Err(error) => {
-                    self.shared.record_failure(&error.to_string());
+                    self.shared.record_failure(error.failure());
                     self.log_failure(&error);
                 }
             }

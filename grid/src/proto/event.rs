@@ -54,7 +54,7 @@ pub enum CloseReason {
     /// The peer made us answer and did not read the answers.
     #[error("the peer does not read: more than {max} bytes of control messages wait")]
     ControlOverrun {
-        /// [`Limits::control_bytes_max`].
+        /// [`Limits::control_bytes_max`](crate::limits::Limits::control_bytes_max).
         max: usize,
     },
     /// The peer sent what is no message.

@@ -3,6 +3,7 @@
 //! Pure: it encodes, parses and judges. Sockets, time limits and the HTTP upgrade before it are
 //! `net`'s business.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +18,7 @@ use crate::time::Timestamp;
 
 /// A manager's instance: drawn at random when it is built, so that a peer can tell the same process
 /// from a restarted one.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct InstanceId(#[serde(with = "serde_bytes")] [u8; 16]);
 
@@ -32,6 +31,12 @@ impl InstanceId {
     /// The bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

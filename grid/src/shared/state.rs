@@ -1,6 +1,5 @@
 //! What the lock of [`Shared`](super::Shared) guards, and how it follows the machine.
 
-use std::sync::Arc as StdArc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::slot::CallSlot;
 use super::{ConnectionState, Epoch};
 use crate::proto::connection::{CloseReason, Connection, Counters, Event, Incoming, Outcome};
 use crate::proto::message::Op;
+use crate::stats::{Failure, FailureKind};
 use crate::sync::Arc;
 use crate::time::Instant;
 
@@ -36,7 +36,7 @@ pub(super) struct State {
     /// Who waits for everything under way to finish.
     pub(super) idle_waiter: Option<Waker>,
     /// Why the last attempt to connect failed, or the last connection ended.
-    pub(super) last_failure: Option<StdArc<str>>,
+    pub(super) last_failure: Option<Failure>,
     /// Sums of the connections that are over.
     pub(super) past: Past,
 }
@@ -152,7 +152,8 @@ impl State {
             work.wakes.extend(link.driver.take());
         }
         work.wakes.extend(self.handlers.drain().flat_map(|(_, wakers)| wakers));
-        self.last_failure = Some(reason.to_string().into());
+        let cause = reason.to_string().into();
+        self.last_failure = Some(Failure { kind: FailureKind::Ended, cause });
         self.ended = Some(reason);
         self.change_to(ConnectionState::Backoff, work);
     }

@@ -1,0 +1,227 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use grid::Name;
+use grid::limits::MESSAGE_BYTES_MAX;
+
+/// Calls that a bench may keep under way. Each has its own histogram, some 90 KB.
+const BENCH_CONCURRENCY_MAX: i64 = 4_096;
+
+/// Largest payload of a bench: the largest message less its header, roundly.
+const BENCH_SIZE_MAX: u64 = MESSAGE_BYTES_MAX as u64 - 1_024;
+
+/// Longest bench, in seconds.
+const BENCH_SECONDS_MAX: u64 = 86_400;
+
+/// The reference storage-server node: serve the grid, try it, ask it, measure it.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(DemoArgs),
+    Serve(ServeArgs),
+    Call(CallArgs),
+    Bench(BenchArgs),
+}
+
+impl Command {
+    /// What is logged where RUST_LOG does not say otherwise.
+    pub(crate) const fn log_level(&self) -> &'static str {
+        match self {
+            Self::Serve(_) => "info",
+            // What a probe has to say is in its last error. The warnings are about servers that it
+            // was not asked about, but that dial it because they know its name.
+            Self::Call(_) | Self::Bench(_) => "error",
+            // A server is killed on purpose: the warnings about it are no news.
+            Self::Demo(_) => "error",
+        }
+    }
+}
+
+/// Some servers in one process, under a mixed load, one of them killed in the middle.
+///
+/// Ends with a table of all pairs of servers. Exits with 0 if every call had exactly one outcome,
+/// no answer was wrong, nothing failed that should not, and all servers were connected at the end;
+/// with 1 otherwise; with 130 when stopped by Ctrl-C, which still prints the table.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How many servers: 2 to 16.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub(crate) nodes: u8,
+
+    /// How long the load lasts: 3 to 3600 seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(3..=3_600))]
+    pub(crate) seconds: u64,
+}
+
+/// One server of a cluster, as a process of its own.
+///
+/// What is given here wins over the environment (NODE_LISTEN, NODE_NAME, NODE_PEERS,
+/// NODE_SECRET_FILE, NODE_CONFIG), which wins over the configuration file. SIGINT and SIGTERM end
+/// the server in good order.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Address and port to listen on, such as 0.0.0.0:9000.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+
+    /// Base URL at which the other servers know this one, such as http://10.0.0.1:9000.
+    #[arg(long, value_name = "URL")]
+    pub(crate) name: Option<String>,
+
+    /// Base URLs of all other servers, separated by commas; may list this one too. Empty for a
+    /// server on its own.
+    #[arg(long, value_name = "URL,URL")]
+    pub(crate) peers: Option<String>,
+
+    /// File that holds the secret which all servers know.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<String>,
+
+    /// TOML file with the keys listen, name, peers (a list) and secret_file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<String>,
+}
+
+/// How `call` and `bench` get into a cluster.
+///
+/// Servers talk to those only whom their configuration lists, and either side may be the one that
+/// dials. So a probe takes the place of a server that is configured but does not run.
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// A name that the server has among its peers and whose own server does not run now. The
+    /// probe listens there, because the server may be the one that dials.
+    #[arg(long, value_name = "URL", env = "NODE_NAME")]
+    pub(crate) name: Name,
+
+    /// Where to listen, if not at the host and port of --name.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+
+    /// File that holds the secret which all servers know.
+    #[arg(long, value_name = "FILE", env = "NODE_SECRET_FILE")]
+    pub(crate) secret_file: PathBuf,
+
+    /// Longest wait for the connection, and then for each answer: 500ms, 10s, 2m. A server that
+    /// dials the probe does so every five seconds at least.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    pub(crate) timeout: Duration,
+}
+
+/// Calls a handler of a running server once and prints its answer.
+///
+/// Exits with 0 if there is one, with 1 if not.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    /// Base URL of the server, as it calls itself.
+    #[arg(value_name = "URL")]
+    pub(crate) peer: Name,
+
+    /// What to call.
+    #[arg(value_enum, ignore_case = true)]
+    pub(crate) handler: Callable,
+
+    /// The text to echo, or how many milliseconds to sleep.
+    pub(crate) text: String,
+
+    #[command(flatten)]
+    pub(crate) probe: ProbeArgs,
+}
+
+/// The handlers that `call` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Callable {
+    /// Answers with the text.
+    Echo,
+    /// Answers after that many milliseconds.
+    Sleep,
+}
+
+/// Measures a running server: echo calls, each begun when the one before it is answered.
+///
+/// Exits with 1 if any call failed.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Base URL of the server, as it calls itself.
+    #[arg(long, value_name = "URL")]
+    pub(crate) peer: Name,
+
+    /// Calls under way at once.
+    #[arg(
+        long, value_name = "N", default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=BENCH_CONCURRENCY_MAX)
+    )]
+    pub(crate) concurrency: u32,
+
+    /// Bytes of payload, there and back.
+    #[arg(
+        long, value_name = "BYTES", default_value_t = 512,
+        value_parser = clap::value_parser!(u64).range(0..=BENCH_SIZE_MAX)
+    )]
+    pub(crate) size: u64,
+
+    /// How long to measure.
+    #[arg(
+        long, default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=BENCH_SECONDS_MAX)
+    )]
+    pub(crate) seconds: u64,
+
+    /// Seconds of load before that, which do not count.
+    #[arg(
+        long, value_name = "SECONDS", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(0..=BENCH_SECONDS_MAX)
+    )]
+    pub(crate) warmup: u64,
+
+    /// Threads that make the calls.
+    #[arg(
+        long, value_name = "N", default_value_t = 2,
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
+    pub(crate) threads: u16,
+
+    /// Print one line of JSON instead of a text.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) probe: ProbeArgs,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be more than zero".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; give a duration such as 500ms, 10s or 2m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn time_outs_have_units_and_are_not_zero() {
+        assert_eq!(timeout("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "5", "0s", "-1s", "fast"] {
+            timeout(wrong).expect_err(wrong);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What `node serve` runs with: flags win over the environment, which wins over the file.
+//!
+//! A value is kept with where it came from until it is known to be right, so that an error can say
+//! what is wrong, where, and what would be allowed.
+
+mod error;
+mod layers;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use grid::limits::SERVERS_MAX;
+use grid::{Auth, Name};
+
+use crate::cli::ServeArgs;
+use crate::secret;
+
+pub(crate) use self::error::ConfigError;
+use self::layers::{Given, Layers, Value};
+
+/// A configuration that is known to be well-formed.
+#[derive(Debug)]
+pub(crate) struct ServeConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) name: Name,
+    /// All other servers.
+    pub(crate) peers: BTreeSet<Name>,
+    pub(crate) auth: Auth,
+}
+
+const LISTEN_ALLOWED: &str = "an address and port, such as 0.0.0.0:9000 or [::]:9000";
+const NAME_ALLOWED: &str = "a base URL without a path, such as http://10.0.0.1:9000";
+const PEERS_ALLOWED: &str =
+    "the base URLs of all other servers, each once, such as http://10.0.0.2:9000";
+
+impl ServeConfig {
+    /// From the flags, this process's environment, and the file that either names.
+    pub(crate) fn from_process(flags: ServeArgs) -> Result<Self, ConfigError> {
+        Self::from_layers(&Layers::read(flags, &|variable| {
+            std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
+        })?)
+    }
+
+    fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
+        let listen = layers.find("listen", LISTEN_ALLOWED)?;
+        let name = layers.find("name", NAME_ALLOWED)?;
+        let peers = layers.find("peers", PEERS_ALLOWED)?;
+        let secret_file = layers.find("secret_file", &secret::allowed())?;
+        let listen = parse_listen(&listen)?;
+        let name = parse_name(&name)?;
+        let peers = parse_peers(&peers, &name)?;
+        let auth = read_secret(&secret_file)?;
+        Ok(Self { listen, name, peers, auth })
+    }
+}
+
+fn parse_listen(given: &Given) -> Result<SocketAddr, ConfigError> {
+    let text = one_text(given, LISTEN_ALLOWED)?;
+    text.parse().map_err(|_| given.wrong(&"it is no address with a port", LISTEN_ALLOWED))
+}
+
+fn parse_name(given: &Given) -> Result<Name, ConfigError> {
+    parse_server(given, one_text(given, NAME_ALLOWED)?, NAME_ALLOWED)
+}
+
+fn parse_server(given: &Given, text: &str, allowed: &str) -> Result<Name, ConfigError> {
+    let name: Name = text.parse().map_err(|error| given.wrong(&error, allowed))?;
+    match name.is_secure() {
+        false => Ok(name),
+        true => Err(given.wrong(&format!("{name} needs TLS, which node does not have"), allowed)),
+    }
+}
+
+/// All servers but this one. Listing this one too, once, lets all servers share one list.
+fn parse_peers(given: &Given, local: &Name) -> Result<BTreeSet<Name>, ConfigError> {
+    let mut peers = BTreeSet::new();
+    for text in given.list() {
+        let peer = parse_server(given, text, PEERS_ALLOWED)?;
+        if !peers.insert(peer.clone()) {
+            return Err(given.wrong(&format!("{peer} is listed more than once"), PEERS_ALLOWED));
+        }
+    }
+    peers.remove(local);
+    match peers.len() < SERVERS_MAX {
+        true => Ok(peers),
+        false => {
+            let count = peers.len();
+            let allowed = format!("at most {} other servers", SERVERS_MAX - 1);
+            Err(given.wrong(&format!("it lists {count} other servers"), &allowed))
+        }
+    }
+}
+
+fn read_secret(given: &Given) -> Result<Auth, ConfigError> {
+    let allowed = secret::allowed();
+    let path = one_text(given, &allowed)?;
+    secret::read(Path::new(path)).map_err(|problem| given.wrong(&problem, &allowed))
+}
+
+fn one_text<'a>(given: &'a Given, allowed: &str) -> Result<&'a str, ConfigError> {
+    match &given.value {
+        Value::Text(text) if text.is_empty() => Err(given.wrong(&"it is empty", allowed)),
+        Value::Text(text) => Ok(text),
+        Value::List(_) => Err(given.wrong(&"it is a list", allowed)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! What can be wrong with a configuration. Every message names the key, the value, where it came
+//! from, and what is allowed.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error(
+        "{key} is not given: use {}, {}, or {key} in a configuration file; it must be {allowed}",
+        flag(key),
+        variable(key)
+    )]
+    Missing { key: &'static str, allowed: String },
+    #[error("{key} = {value} ({origin}) is wrong: {problem}; it must be {allowed}")]
+    Wrong { key: &'static str, value: String, origin: Origin, problem: String, allowed: String },
+    #[error("{key} = {value} ({origin}) is wrong: there is no such key; allowed are {known}")]
+    UnknownKey { key: String, value: String, origin: Origin, known: String },
+    #[error("config = {path:?} ({origin}) is wrong: {problem}; it must be a readable TOML file")]
+    File { path: PathBuf, origin: Origin, problem: String },
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The command line: the key's flag.
+    Flag(&'static str),
+    /// The environment: the key's variable.
+    Environment(&'static str),
+    /// The configuration file.
+    File(PathBuf),
+}
+
+/// A key's flag.
+fn flag(key: &str) -> String {
+    format!("--{}", key.replace('_', "-"))
+}
+
+/// A key's environment variable.
+pub(super) fn variable(key: &str) -> String {
+    format!("NODE_{}", key.to_uppercase())
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(key) => write!(f, "from {}", flag(key)),
+            Self::Environment(key) => write!(f, "from {}", variable(key)),
+            Self::File(path) => write!(f, "from {}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The three layers that a value can come from. Which value wins is decided here, not whether it
+//! is right.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::error::{ConfigError, Origin, variable};
+use crate::cli::ServeArgs;
+
+/// The keys, as the file has them. Flags and variables are made of these names.
+const KEYS: [&str; 4] = ["listen", "name", "peers", "secret_file"];
+
+/// A value, as it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Text(String),
+    /// From the file only.
+    List(Vec<String>),
+}
+
+/// A value, and where it came from.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    key: &'static str,
+    pub(super) value: Value,
+    origin: Origin,
+}
+
+impl Given {
+    /// The error that this value is wrong.
+    pub(super) fn wrong(&self, problem: &dyn fmt::Display, allowed: &str) -> ConfigError {
+        ConfigError::Wrong {
+            key: self.key,
+            value: self.value.to_string(),
+            origin: self.origin.clone(),
+            problem: problem.to_string(),
+            allowed: allowed.to_owned(),
+        }
+    }
+
+    /// The items of a list, or of a text with commas.
+    pub(super) fn list(&self) -> Vec<&str> {
+        match &self.value {
+            Value::Text(text) if text.trim().is_empty() => Vec::new(),
+            Value::Text(text) => text.split(',').map(str::trim).collect(),
+            Value::List(items) => items.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::List(items) => write!(f, "{items:?}"),
+        }
+    }
+}
+
+/// All that was given, the strongest first.
+#[derive(Debug)]
+pub(super) struct Layers(Vec<Given>);
+
+impl Layers {
+    /// Puts the layers together. `environment` looks up a variable.
+    pub(super) fn read(
+        flags: ServeArgs,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let ServeArgs { listen, name, peers, secret_file, config } = flags;
+        let flags = [listen, name, peers, secret_file];
+        let mut given = Vec::new();
+        for (key, text) in KEYS.into_iter().zip(flags) {
+            given.extend(text.map(|text| text_from(key, text, Origin::Flag(key))));
+        }
+        for key in KEYS {
+            let text = environment(&variable(key));
+            given.extend(text.map(|text| text_from(key, text, Origin::Environment(key))));
+        }
+        let from_flag = config.map(|path| (path, Origin::Flag("config")));
+        let file = from_flag.or_else(|| {
+            environment(&variable("config")).map(|path| (path, Origin::Environment("config")))
+        });
+        if let Some((path, origin)) = file {
+            given.extend(read_file(PathBuf::from(path), origin)?);
+        }
+        Ok(Self(given))
+    }
+
+    /// The value that wins.
+    pub(super) fn find(&self, key: &'static str, allowed: &str) -> Result<Given, ConfigError> {
+        debug_assert!(KEYS.contains(&key), "{key} is not read");
+        let found = self.0.iter().find(|given| given.key == key);
+        found.cloned().ok_or_else(|| ConfigError::Missing { key, allowed: allowed.to_owned() })
+    }
+}
+
+fn text_from(key: &'static str, text: String, origin: Origin) -> Given {
+    Given { key, value: Value::Text(text), origin }
+}
+
+/// All values of a file. A key that means nothing is an error, since it is most likely a typing
+/// mistake of one that does.
+fn read_file(path: PathBuf, origin: Origin) -> Result<Vec<Given>, ConfigError> {
+    let wrong = |problem: String| ConfigError::File { path: path.clone(), origin, problem };
+    let table = match std::fs::read_to_string(&path) {
+        Ok(text) => text.parse::<toml::Table>().map_err(|error| error.to_string()),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    let table = table.map_err(wrong)?;
+    let origin = Origin::File(path);
+    table.into_iter().map(|(key, value)| from_file(&key, &value, &origin)).collect()
+}
+
+fn from_file(key: &str, value: &toml::Value, origin: &Origin) -> Result<Given, ConfigError> {
+    let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
+        return Err(ConfigError::UnknownKey {
+            key: key.to_owned(),
+            value: value.to_string(),
+            origin: origin.clone(),
+            known: KEYS.join(", "),
+        });
+    };
+    let value = match (known, value) {
+        (_, toml::Value::String(text)) => Value::Text(text.clone()),
+        ("peers", toml::Value::Array(items)) => {
+            let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
+            let texts: Option<Vec<_>> = texts.collect();
+            Value::List(texts.ok_or_else(|| mistyped(known, value, origin))?)
+        }
+        _ => return Err(mistyped(known, value, origin)),
+    };
+    Ok(Given { key: known, value, origin: origin.clone() })
+}
+
+fn mistyped(key: &'static str, value: &toml::Value, origin: &Origin) -> ConfigError {
+    ConfigError::Wrong {
+        key,
+        value: value.to_string(),
+        origin: origin.clone(),
+        problem: format!("it has the type {}", value.type_str()),
+        allowed: match key {
+            "peers" => "a list of texts, such as [\"http://10.0.0.2:9000\"]".to_owned(),
+            _ => "a text in quotes".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,129 @@
+//! What the demo shows while it runs: live on a terminal, one line a second elsewhere.
+
+use std::io;
+use std::time::Duration;
+
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::outcome::Outcome;
+use crate::stdout;
+
+/// Time between two looks at the counters, and two pictures on a terminal.
+pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(200);
+
+/// Weight of the newest measurement of calls a second; the rest is the past, for a calm picture.
+const NEWEST_WEIGHT: f64 = 0.3;
+
+/// The counters at one moment.
+pub(super) struct Snapshot {
+    /// Since the load began.
+    pub(super) elapsed: Duration,
+    /// Ends of connections.
+    pub(super) connected: usize,
+    pub(super) expected: usize,
+    pub(super) outcomes: [u64; Outcome::COUNT],
+}
+
+/// The screen.
+pub(super) struct View {
+    total: Duration,
+    live: Option<Live>,
+    /// The last whole second that a line was written for.
+    shown_seconds: u64,
+    rate: f64,
+    before: Option<(Duration, u64)>,
+}
+
+/// Three lines that are redrawn.
+struct Live {
+    all: MultiProgress,
+    time: ProgressBar,
+    connections: ProgressBar,
+    calls: ProgressBar,
+}
+
+impl View {
+    /// For a demo of this length.
+    pub(super) fn new(total: Duration) -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let live = (!all.is_hidden()).then(|| Live::new(all, total));
+        Self { total, live, shown_seconds: 0, rate: 0.0, before: None }
+    }
+
+    /// Shows the counters.
+    pub(super) fn show(&mut self, now: &Snapshot) -> io::Result<()> {
+        self.measure(now);
+        let rate = HumanCount(self.rate as u64);
+        let Snapshot { elapsed, connected, expected, outcomes } = now;
+        let calls = format!("{rate} calls/s · {}", describe(outcomes));
+        if let Some(live) = &self.live {
+            live.time.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+            live.connections.set_position(*connected as u64);
+            live.connections.set_length(*expected as u64);
+            live.calls.set_message(calls);
+            return Ok(());
+        }
+        if elapsed.as_secs() <= self.shown_seconds {
+            return Ok(());
+        }
+        self.shown_seconds = elapsed.as_secs();
+        let seconds = elapsed.as_secs_f64();
+        let total = self.total.as_secs();
+        let line = format!("{seconds:5.1} s of {total} · {connected}/{expected} ends up · {calls}");
+        stdout::line(&line)
+    }
+
+    /// Says that something happened.
+    pub(super) fn say(&self, text: &str) -> io::Result<()> {
+        match &self.live {
+            Some(live) => live.all.println(text),
+            None => stdout::line(&text),
+        }
+    }
+
+    /// Clears the picture, to make room for the result.
+    pub(super) fn close(&self) -> io::Result<()> {
+        self.live.as_ref().map_or(Ok(()), |live| live.all.clear())
+    }
+
+    fn measure(&mut self, now: &Snapshot) {
+        let calls = now.outcomes.iter().sum();
+        if let Some((at, before)) = self.before {
+            let seconds = now.elapsed.saturating_sub(at).as_secs_f64();
+            if seconds > 0.0 {
+                let newest = (calls - before) as f64 / seconds;
+                let weight = if self.rate == 0.0 { 1.0 } else { NEWEST_WEIGHT };
+                self.rate += weight * (newest - self.rate);
+            }
+        }
+        self.before = Some((now.elapsed, calls));
+    }
+}
+
+impl Live {
+    fn new(all: MultiProgress, total: Duration) -> Self {
+        let style = |template| {
+            // The templates below are constants; a plain bar is better than none.
+            ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("━╸─")
+        };
+        let total_ms = u64::try_from(total.as_millis()).unwrap_or(u64::MAX);
+        let time = all.add(ProgressBar::new(total_ms));
+        time.set_style(style("time         {bar:40.cyan} {elapsed} of {msg}"));
+        time.set_message(format!("{} s", total.as_secs()));
+        let connections = all.add(ProgressBar::new(0));
+        connections.set_style(style("connections  {bar:40.green} {pos}/{len} ends up"));
+        let calls = all.add(ProgressBar::new_spinner());
+        calls.set_style(style("calls        {wide_msg}"));
+        Self { all, time, connections, calls }
+    }
+}
+
+/// All outcomes that there were: "12,345 answered, 3 deadline".
+pub(super) fn describe(outcomes: &[u64; Outcome::COUNT]) -> String {
+    let with_counts = Outcome::ALL.into_iter().zip(outcomes).filter(|(_, count)| **count > 0);
+    let texts = with_counts.map(|(outcome, n)| format!("{} {}", HumanCount(*n), outcome.label()));
+    let texts: Vec<_> = texts.collect();
+    if texts.is_empty() { "no calls yet".to_owned() } else { texts.join(", ") }
+}

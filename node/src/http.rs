@@ -1,0 +1,132 @@
+//! The HTTP side of a server: the grid's upgrades, and what an orchestrator asks.
+//!
+//! ```text
+//! GET <manager.path()>   the grid: upgrades of other servers (grid::GridService)
+//! GET /health/live       200 as long as the process answers
+//! GET /health/ready      200 when enough peers are connected, else 503; JSON says which
+//! ```
+
+mod health;
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use grid::GridService;
+use grid::Manager;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::Service as HyperService;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower_service::Service as _;
+
+/// HTTP connections at once. A connection that became the grid's counts no more. Further ones wait
+/// in the kernel's backlog.
+const HTTP_CONNECTIONS_MAX: usize = 1_024;
+
+/// Longest time from the beginning of a connection, or its last answer, to a whole request.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Wait after the system could not accept, out of file descriptors for example.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Accepts and serves connections until it is dropped.
+pub(crate) async fn accept(listener: TcpListener, routes: Routes) {
+    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    loop {
+        // Never closed, so there is always a place in the end.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((socket, from)) => {
+                let routes = routes.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = serve_connection(socket, routes).await {
+                        tracing::debug!(%from, %error, "an HTTP connection failed");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; trying again");
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// Returns when the connection is over, or has been handed to the grid.
+async fn serve_connection(socket: TcpStream, routes: Routes) -> Result<(), ConnectionError> {
+    socket.set_nodelay(true)?;
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .serve_connection(TokioIo::new(socket), routes)
+        .with_upgrades()
+        .await?;
+    Ok(())
+}
+
+/// Who answers what. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Routes {
+    manager: Manager,
+    grid: GridService,
+}
+
+impl Routes {
+    pub(crate) fn new(manager: Manager) -> Self {
+        Self { grid: manager.service(), manager }
+    }
+
+    fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let answer: fn(&Manager) -> Response<Full<Bytes>> = match path {
+            "/health/live" => |_| health::live(),
+            "/health/ready" => health::ready,
+            _ => return text(StatusCode::NOT_FOUND, "there is nothing here\n"),
+        };
+        match *method {
+            Method::GET | Method::HEAD => answer(&self.manager),
+            _ => {
+                let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+                refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                refusal
+            }
+        }
+    }
+}
+
+impl HyperService<Request<Incoming>> for Routes {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if request.uri().path() == self.manager.path() {
+            return self.grid.clone().call(request);
+        }
+        ready(Ok(self.respond(request.method(), request.uri().path())))
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,82 @@
+//! What an orchestrator asks: is the process alive, and should it get traffic.
+
+use ::http::{HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use grid::{ConnectionState, ConnectionStats, Manager};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::text;
+
+/// The process answers, that is all.
+pub(super) fn live() -> Response<Full<Bytes>> {
+    text(StatusCode::OK, "live\n")
+}
+
+/// Whether this server can be of use: with half of its peers or more it can, as every quorum that
+/// it may take part in can then be had. One on its own always is.
+pub(super) fn ready(manager: &Manager) -> Response<Full<Bytes>> {
+    let readiness = Readiness::new(manager);
+    let mut response = Response::new(Full::from(serde_json::json!(readiness).to_string() + "\n"));
+    if !readiness.ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+#[derive(Debug, Serialize)]
+struct Readiness {
+    ready: bool,
+    name: String,
+    connected: usize,
+    /// How many must be connected.
+    needed: usize,
+    peers: Vec<Peer>,
+}
+
+#[derive(Debug, Serialize)]
+struct Peer {
+    remote: String,
+    state: &'static str,
+    reconnects: u64,
+}
+
+impl Readiness {
+    fn new(manager: &Manager) -> Self {
+        let peers: Vec<_> = manager.stats().iter().map(Peer::new).collect();
+        let connected = peers.iter().filter(|peer| peer.state == CONNECTED).count();
+        let needed = peers_needed(peers.len());
+        let name = manager.local().to_string();
+        Self { ready: connected >= needed, name, connected, needed, peers }
+    }
+}
+
+const fn peers_needed(peers: usize) -> usize {
+    peers.div_ceil(2)
+}
+
+const CONNECTED: &str = "connected";
+
+impl Peer {
+    fn new(stats: &ConnectionStats) -> Self {
+        let state = match stats.state {
+            ConnectionState::Connecting => "connecting",
+            ConnectionState::Connected => CONNECTED,
+            ConnectionState::Backoff => "backoff",
+            ConnectionState::Shutdown => "shutdown",
+        };
+        Self { remote: stats.remote.to_string(), state, reconnects: stats.reconnects() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_peers_are_enough_and_none_need_none() {
+        assert_eq!([0, 1, 2, 3, 4, 5].map(peers_needed), [0, 1, 1, 2, 2, 3]);
+    }
+}

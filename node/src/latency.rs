@@ -1,0 +1,99 @@
+//! Latencies: recorded in nanoseconds, shown in microseconds or milliseconds.
+
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::{CreationError, Histogram};
+
+/// What is shorter is not told apart, in nanoseconds.
+const SHORTEST_NANOS: u64 = 64;
+
+/// What is longer is recorded as this long, in nanoseconds.
+const LONGEST_NANOS: u64 = 60_000_000_000;
+
+/// Keeps what is recorded to a thousandth of itself.
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// The distribution of some latencies: some 90 KB.
+#[derive(Debug, Clone)]
+pub(crate) struct Latencies(Histogram<u32>);
+
+impl Latencies {
+    /// None so far.
+    pub(crate) fn new() -> Result<Self, CreationError> {
+        Histogram::new_with_bounds(SHORTEST_NANOS, LONGEST_NANOS, SIGNIFICANT_DIGITS).map(Self)
+    }
+
+    pub(crate) fn record(&mut self, latency: Duration) {
+        self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Adds what another one recorded.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        debug_assert_eq!(self.0.high(), other.0.high(), "all are made alike");
+        // Fails only for a narrower histogram, which there is none of.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// How many were recorded.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The latency that this part of all calls did not exceed: 0.5 is the median.
+    pub(crate) fn quantile(&self, part: f64) -> Duration {
+        Duration::from_nanos(self.0.value_at_quantile(part))
+    }
+
+    pub(crate) fn mean(&self) -> Duration {
+        Duration::from_secs_f64(self.0.mean() / 1e9)
+    }
+
+    pub(crate) fn max(&self) -> Duration {
+        Duration::from_nanos(self.0.max())
+    }
+}
+
+/// Shows a latency with three or four digits and its unit.
+pub(crate) struct Shown(pub(crate) Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_secs_f64() * 1e6;
+        let text = match micros {
+            ..100.0 => format!("{micros:.1} µs"),
+            ..1_000.0 => format!("{micros:.0} µs"),
+            ..100_000.0 => format!("{:.2} ms", micros / 1e3),
+            _ => format!("{:.0} ms", micros / 1e3),
+        };
+        f.pad(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_is_shown_in_the_unit_that_fits() {
+        let shown = |nanos| Shown(Duration::from_nanos(nanos)).to_string();
+        assert_eq!(shown(21_340), "21.3 µs");
+        assert_eq!(shown(213_400), "213 µs");
+        assert_eq!(shown(2_134_000), "2.13 ms");
+        assert_eq!(shown(213_400_000), "213 ms");
+        assert_eq!(format!("{:>9}", Shown(Duration::from_micros(5))), "   5.0 µs");
+    }
+
+    #[test]
+    fn quantiles_are_exact_to_a_thousandth() {
+        let mut latencies = Latencies::new().expect("the bounds are constants");
+        for micros in 1..=1_000 {
+            latencies.record(Duration::from_micros(micros));
+        }
+        let mut merged = Latencies::new().expect("the bounds are constants");
+        merged.merge(&latencies);
+        assert_eq!(merged.count(), 1_000);
+        let median = merged.quantile(0.5).as_secs_f64() * 1e6;
+        assert!((499.0..=501.5).contains(&median), "{median}");
+    }
+}

@@ -1,0 +1,59 @@
+//! `node serve`: one server of a cluster, from its start to its end in good order.
+
+use std::io;
+use std::time::Duration;
+
+use grid::{BuildError, Manager, RegisterError};
+
+use crate::config::ServeConfig;
+use crate::http::{self, Routes};
+use crate::listen::{self, ListenError};
+use crate::{handlers, signals};
+
+/// How long calls under way get to finish when the server is asked to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a server did not run, or not to a good end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(config: &ServeConfig) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
+    let servers = config.peers.iter().chain([&config.name]).map(ToString::to_string);
+    let manager = Manager::builder(config.name.as_str())
+        .servers(servers)
+        .auth(config.auth.clone())
+        .build()?;
+    handlers::register(&manager)?;
+    let listener = listen::bind(config.listen)?;
+    manager.start()?;
+    tracing::info!(
+        name = %config.name, listen = %config.listen, peers = config.peers.len(), "serving"
+    );
+    let accepting = tokio::spawn(http::accept(listener, Routes::new(manager.clone())));
+    let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;
+    tracing::info!(signal, "stopping: calls under way get {SHUTDOWN_GRACE:?} to finish");
+    accepting.abort();
+    manager.shutdown(SHUTDOWN_GRACE).await;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Wrong configurations of `node serve`: each is refused with exit code 2, and a message that names
+//! the key, the value, and what is allowed.
+#![allow(clippy::expect_used, reason = "this is how tests fail")]
+
+mod support;
+
+use support::{Directory, Ended, node};
+
+const GOOD: [(&str, &str); 3] = [
+    ("listen", "127.0.0.1:1"),
+    ("name", "http://127.0.0.1:1"),
+    ("peers", "http://127.0.0.1:2,http://127.0.0.1:3"),
+];
+
+const LISTEN: &str = "it must be an address and port, such as 0.0.0.0:9000";
+const NAME: &str = "it must be a base URL without a path";
+const PEERS: &str = "it must be the base URLs of all other servers, each once";
+const SECRET: &str = "it must be a readable file of at least 8 bytes";
+
+/// A key, a wrong value of it, what is wrong, and what is allowed.
+const WRONG: [(&str, &str, &str, &str); 15] = [
+    ("listen", "", "it is empty", LISTEN),
+    ("listen", "9000", "it is no address with a port", LISTEN),
+    ("listen", "localhost:9000", "it is no address with a port", LISTEN),
+    ("listen", "127.0.0.1:65536", "it is no address with a port", LISTEN),
+    ("name", "127.0.0.1:9000", "it must be a base URL such as", NAME),
+    ("name", "ftp://a:1", "its scheme must be http", NAME),
+    ("name", "http://a:1/path", "without a path", NAME),
+    ("name", "http://A:1", "lower case", NAME),
+    ("name", "https://a:1", "needs TLS, which node does not have", NAME),
+    ("peers", "http://a:1,b", "it must be a base URL such as", PEERS),
+    ("peers", "http://a:1,", "it must be a base URL such as", PEERS),
+    ("peers", "http://a:1,http://a:1", "http://a:1 is listed more than once", PEERS),
+    ("peers", "https://a:1", "needs TLS, which node does not have", PEERS),
+    ("secret_file", "/does/not/exist", "cannot be read", SECRET),
+    ("secret_file", "/", "cannot be read", SECRET),
+];
+
+fn flag(key: &str) -> String {
+    format!("--{}", key.replace('_', "-"))
+}
+
+fn variable(key: &str) -> String {
+    format!("NODE_{}", key.to_uppercase())
+}
+
+/// The good values, with one replaced.
+fn with<'a>(secret_file: &'a str, key: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
+    let others = GOOD.into_iter().chain([("secret_file", secret_file)]);
+    others.filter(|(other, _)| *other != key).chain([(key, value)]).collect()
+}
+
+fn assert_refused(ended: &Ended, expected: &[&str]) {
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    for expected in expected {
+        assert!(ended.stderr.contains(expected), "{expected:?} in {ended:?}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_wherever_it_comes_from() {
+    let directory = Directory::new();
+    let secret_file = directory.file("secret", "a good secret");
+    for (key, value, problem, allowed) in WRONG {
+        let values = with(&secret_file, key, value);
+        let shown = format!("{key} = {value:?}");
+
+        let mut by_flags = node(&["serve"]);
+        by_flags.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
+        let ended = by_flags.output().expect("node can be run").into();
+        assert_refused(&ended, &[&shown, &format!("from {}", flag(key)), problem, allowed]);
+
+        let mut by_environment = node(&["serve"]);
+        by_environment.envs(values.iter().map(|(key, value)| (variable(key), value)));
+        let ended = by_environment.output().expect("node can be run").into();
+        assert_refused(&ended, &[&shown, &format!("from {}", variable(key)), problem, allowed]);
+
+        let lines = values.iter().map(|(key, value)| format!("{key} = {value:?}\n"));
+        let file = directory.file("node.toml", &lines.collect::<String>());
+        let by_file = node(&["serve", "--config", &file]).output().expect("node can be run");
+        assert_refused(&by_file.into(), &[&shown, &format!("from {file}"), problem, allowed]);
+    }
+}
+
+#[test]
+fn a_missing_value_is_named_with_the_ways_to_give_it() {
+    let directory = Directory::new();
+    let secret_file = directory.file("secret", "a good secret");
+    for key in ["listen", "name", "peers", "secret_file"] {
+        let mut values = with(&secret_file, key, "");
+        values.pop();
+        let mut command = node(&["serve"]);
+        command.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
+        let ended = command.output().expect("node can be run").into();
+        let expected = [&format!("{key} is not given"), &flag(key), &variable(key)];
+        assert_refused(&ended, &expected.map(String::as_str));
+    }
+}
+
+#[test]
+fn a_secret_that_is_too_short_is_refused_and_not_shown() {
+    let directory = Directory::new();
+    for (content, problem) in [
+        ("", "the file is empty"),
+        ("\n", "the file is empty"),
+        ("hushhh\n", "the shared secret has 6 bytes, at least 8 are needed"),
+    ] {
+        let secret_file = directory.file("secret", content);
+        let mut command = node(&["serve"]);
+        let values = with(&secret_file, "secret_file", &secret_file);
+        command.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
+        let ended: Ended = command.output().expect("node can be run").into();
+        assert_refused(&ended, &["secret_file", &secret_file, problem, SECRET]);
+        assert!(!ended.stderr.contains("hush"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_file_with_an_unknown_key_or_a_wrong_type_is_refused() {
+    let directory = Directory::new();
+    let file = directory.path("node.toml");
+    for (content, expected) in [
+        ("lisen = '127.0.0.1:1'", ["lisen = ", "there is no such key", "listen, name, peers, sec"]),
+        ("listen = 9000", ["listen = 9000", "it has the type integer", "a text in quotes"]),
+        ("peers = [1, 2]", ["peers = [1, 2]", "it has the type array", "a list of texts"]),
+        ("peers = {}", ["peers = {}", "it has the type table", "a list of texts"]),
+        ("name = ['http://a:1']", ["name = [", "it has the type array", "a text in quotes"]),
+        ("listen", ["config = ", "is wrong", "it must be a readable TOML file"]),
+        ("[server]\nlisten = ''", ["server = ", "there is no such key", "listen, name, peers"]),
+    ] {
+        directory.file("node.toml", content);
+        let ended = node(&["serve", "--config", &file]).output().expect("node can be run").into();
+        assert_refused(&ended, &expected);
+        assert_refused(&ended, &[&file]);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let ended = node(&["serve"])
+        .env("NODE_CONFIG", "/does/not/exist.toml")
+        .output()
+        .expect("node can be run")
+        .into();
+    let expected = ["config = \"/does/not/exist.toml\"", "from NODE_CONFIG", "cannot be read"];
+    assert_refused(&ended, &expected);
+}
