@@ -109,3 +109,8 @@ pub use net::accept::GridService;
 pub use request::Request;
 #[cfg(feature = "net")]
 pub use typed::{CallOptions, SingleHandler};
+
+/// The README's example compiles.
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -20,6 +20,7 @@ mod call;
 mod deadlines;
 mod event;
 mod outbox;
+mod payload;
 mod ping;
 mod queue;
 mod serve;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::message::{Checksum, Flags, Header, Op, Outgoing};
+use super::event::UNKNOWN_HANDLER;
+use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
+use super::payload::{self, MuxConnectError};
 use super::subroute::SubrouteId;
 use crate::time::Instant;
 
@@ -139,4 +141,36 @@ pub(super) fn request_message(
 fn millis_left(deadline: Instant, now: Instant) -> u32 {
     let millis = deadline.since(now).as_nanos().div_ceil(1_000_000);
     u32::try_from(millis).unwrap_or(u32::MAX).max(1)
+}
+
+/// What a Response says of the call that it answers.
+pub(super) fn outcome_of_response(message: Message) -> Outcome {
+    if message.header.flags.contains(Flags::ERROR) {
+        Outcome::RemoteError(payload::text(&message.payload))
+    } else {
+        Outcome::Response(message.payload)
+    }
+}
+
+/// What a MuxConnectError says of the call that was not taken.
+pub(super) fn outcome_of_refusal(message: &Message) -> Outcome {
+    let reason: Arc<str> = match payload::decode::<MuxConnectError>(&message.payload) {
+        Ok(refusal) => refusal.error.into(),
+        Err(_) => "the peer gave no reason".into(),
+    };
+    if reason.starts_with(UNKNOWN_HANDLER) {
+        Outcome::UnknownHandler(reason)
+    } else {
+        Outcome::Refused(reason)
+    }
+}
+
+/// What a DisconnectClientMux says of the call that the serving side gives up.
+pub(super) fn outcome_of_remote_end(message: &Message) -> Outcome {
+    let has_reason = message.header.flags.contains(Flags::ERROR);
+    Outcome::RemoteError(if has_reason {
+        payload::text(&message.payload)
+    } else {
+        "cancelled by the peer".into()
+    })
 }

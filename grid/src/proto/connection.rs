@@ -8,11 +8,9 @@
 //! who runs a handler and who owns the socket is not known here.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 pub use super::call::{Outcome, Request, Slot};
 pub use super::event::{CloseReason, Counters, Event, StartError, UNKNOWN_HANDLER};
@@ -22,7 +20,8 @@ use super::call::{self, Call, Calls};
 use super::deadlines::Deadlines;
 use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
 use super::outbox::{Lane, Transmit};
-use super::ping::{Due, PingPayload, Pinger, PongPayload};
+use super::payload::{self, MuxConnectError, PingPayload, PongPayload};
+use super::ping::{Due, Pinger};
 use super::queue::{Overrun, Queue};
 use super::serve::{self, Served, Serving};
 use crate::limits::Limits;
@@ -75,12 +74,6 @@ pub struct Connection<S = Slot> {
     counters: Counters,
     is_draining: bool,
     is_closed: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct MuxConnectError {
-    #[serde(rename = "Error", default)]
-    error: String,
 }
 
 impl<S> Connection<S> {
@@ -199,7 +192,7 @@ impl<S> Connection<S> {
     }
 
     fn send_refusal(&mut self, mux_id: u64, served: &Served, reason: &str) {
-        let payload = encode_payload(&MuxConnectError { error: reason.to_owned() });
+        let payload = payload::encode(&MuxConnectError { error: reason.to_owned() });
         let mut header = Header::new(mux_id, Op::MuxConnectError);
         served.echo_into(&mut header);
         self.control(header, &payload);
@@ -221,14 +214,14 @@ impl<S> Connection<S> {
         let Header { mux_id, op, .. } = message.header;
         match op {
             Op::Request => self.handle_request(message, now),
-            Op::Response => self.handle_response(message),
-            Op::MuxConnectError => self.handle_refusal(&message),
+            Op::Response => self.end_call(mux_id, call::outcome_of_response(message)),
+            Op::MuxConnectError => self.end_call(mux_id, call::outcome_of_refusal(&message)),
             Op::Ping if mux_id == 0 => self.handle_ping(&message),
             Op::Pong if mux_id == 0 => self.handle_pong(&message, now),
             Op::Ping => self.answer_ping_of_unknown_stream(&message.header),
             Op::ConnectMux => self.handle_connect_mux(&message.header),
             Op::DisconnectServerMux => self.handle_cancel(mux_id),
-            Op::DisconnectClientMux => self.handle_remote_end(&message),
+            Op::DisconnectClientMux => self.end_call(mux_id, call::outcome_of_remote_end(&message)),
             Op::AckMux | Op::MuxServerMsg | Op::Pong => {
                 self.disown(message.header, Owner::Local);
             }
@@ -279,36 +272,6 @@ impl<S> Connection<S> {
         }));
     }
 
-    fn handle_response(&mut self, message: Message) {
-        let outcome = if message.header.flags.contains(Flags::ERROR) {
-            Outcome::RemoteError(text(&message.payload))
-        } else {
-            Outcome::Response(message.payload)
-        };
-        self.end_call(message.header.mux_id, outcome);
-    }
-
-    fn handle_refusal(&mut self, message: &Message) {
-        let reason: Arc<str> = match rmp_serde::from_slice::<MuxConnectError>(&message.payload) {
-            Ok(refusal) => refusal.error.into(),
-            Err(_) => "the peer gave no reason".into(),
-        };
-        let outcome = if reason.starts_with(UNKNOWN_HANDLER) {
-            Outcome::UnknownHandler(reason)
-        } else {
-            Outcome::Refused(reason)
-        };
-        self.end_call(message.header.mux_id, outcome);
-    }
-
-    /// The serving side gives a call of ours up.
-    fn handle_remote_end(&mut self, message: &Message) {
-        let has_reason = message.header.flags.contains(Flags::ERROR);
-        let reason =
-            if has_reason { text(&message.payload) } else { "cancelled by the peer".into() };
-        self.end_call(message.header.mux_id, Outcome::RemoteError(reason));
-    }
-
     /// Ends a call that the other side knows to be over. One that is gone needs no answer: what
     /// comes late carries EOF or refers to nothing (P18).
     fn end_call(&mut self, mux_id: u64, outcome: Outcome) {
@@ -350,18 +313,18 @@ impl<S> Connection<S> {
     }
 
     fn handle_ping(&mut self, message: &Message) {
-        let t = match rmp_serde::from_slice::<PingPayload>(&message.payload) {
+        let t = match payload::decode::<PingPayload>(&message.payload) {
             Ok(ping) => ping.t,
             Err(_) if message.payload.is_empty() => Timestamp::default(),
             Err(error) => return self.protocol_error(format!("malformed Ping: {error}")),
         };
-        let pong = encode_payload(&PongPayload { not_found: false, error: None, t });
+        let pong = payload::encode(&PongPayload { not_found: false, error: None, t });
         let header = Header { op: Op::Pong, flags: Flags::NONE, ..message.header };
         self.urgent(header, &pong, self.checksum);
     }
 
     fn handle_pong(&mut self, message: &Message, now: Instant) {
-        match rmp_serde::from_slice::<PongPayload>(&message.payload) {
+        match payload::decode::<PongPayload>(&message.payload) {
             Ok(pong) => self.pinger.handle_pong(&pong, now),
             Err(error) => self.protocol_error(format!("malformed Pong: {error}")),
         }
@@ -369,7 +332,7 @@ impl<S> Connection<S> {
 
     fn answer_ping_of_unknown_stream(&mut self, header: &Header) {
         let pong =
-            encode_payload(&PongPayload { not_found: true, error: None, t: Timestamp::default() });
+            payload::encode(&PongPayload { not_found: true, error: None, t: Timestamp::default() });
         self.control(Header { op: Op::Pong, flags: Flags::NONE, ..*header }, &pong);
     }
 
@@ -422,7 +385,7 @@ impl<S> Connection<S> {
             Due::Dead { missed } => self.close(CloseReason::PingTimeout { missed }),
             Due::Send { payload, interval_ms } => {
                 let header = Header { deadline_ms: interval_ms, ..Header::new(0, Op::Ping) };
-                self.urgent(header, &encode_payload(&payload), Checksum::Off); // P12
+                self.urgent(header, &payload::encode(&payload), Checksum::Off); // P12
             }
         }
     }
@@ -617,17 +580,4 @@ impl<S> Connection<S> {
     pub fn counters(&self) -> Counters {
         self.counters
     }
-}
-
-/// Encodes one of the protocol's own maps, which no value of them makes fail.
-fn encode_payload<T: Serialize>(payload: &T) -> Vec<u8> {
-    rmp_serde::to_vec_named(payload).unwrap_or_else(|error| {
-        crate::bug!("a payload of the protocol does not encode: {error}");
-        Vec::new()
-    })
-}
-
-/// An error's text. What is not UTF-8 is shown as well as it can be.
-fn text(payload: &[u8]) -> Arc<str> {
-    String::from_utf8_lossy(payload).into()
 }

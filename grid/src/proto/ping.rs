@@ -5,27 +5,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::payload::{PingPayload, PongPayload};
 use crate::limits::Limits;
 use crate::time::{Instant, Timestamp};
-
-/// Payload of a connection's Ping.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PingPayload {
-    pub(super) t: Timestamp,
-}
-
-/// Payload of a Pong. In a stream's, `t` means nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PongPayload {
-    #[serde(rename = "nf", default)]
-    pub(super) not_found: bool,
-    #[serde(rename = "e", default)]
-    pub(super) error: Option<String>,
-    #[serde(default)]
-    pub(super) t: Timestamp,
-}
 
 /// ```text
 ///            interval: send            interval, missed < max: send

@@ -1,0 +1,50 @@
+//! Payloads of the protocol's own messages: small maps with field names (P12, P13).
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// Payload of a MuxConnectError.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MuxConnectError {
+    #[serde(rename = "Error", default)]
+    pub(super) error: String,
+}
+
+/// Payload of a connection's Ping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PingPayload {
+    pub(super) t: Timestamp,
+}
+
+/// Payload of a Pong. In a stream's, `t` means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PongPayload {
+    #[serde(rename = "nf", default)]
+    pub(super) not_found: bool,
+    #[serde(rename = "e", default)]
+    pub(super) error: Option<String>,
+    #[serde(default)]
+    pub(super) t: Timestamp,
+}
+
+/// Encodes one of these, which no value of them makes fail.
+pub(super) fn encode<T: Serialize>(payload: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(payload).unwrap_or_else(|error| {
+        crate::bug!("a payload of the protocol does not encode: {error}");
+        Vec::new()
+    })
+}
+
+/// Decodes one of these. Keys that are not known are skipped.
+pub(super) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(payload)
+}
+
+/// An error's text. What is not UTF-8 is shown as well as it can be.
+pub(super) fn text(payload: &[u8]) -> Arc<str> {
+    String::from_utf8_lossy(payload).into()
+}
