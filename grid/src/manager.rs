@@ -296,7 +296,8 @@ impl Manager {
         let mut tasks = self.last.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for Waiting { shared, accepted, seed } in std::mem::take(&mut tasks.waiting) {
             let dialler = Dialler::between(&core.local, shared.remote());
-            let peer = Peer { core: Arc::clone(core), shared, dialler, accepted, seed };
+            let peer =
+                Peer { core: Arc::clone(core), shared, dialler, accepted, seed, newest: None };
             tasks.running.push(runtime.spawn(peer.live()));
         }
         Ok(())

@@ -109,7 +109,7 @@ impl Shared {
                 watchers: slab::Slab::new(),
                 handlers: rustc_hash::FxHashMap::default(),
                 is_draining: false,
-                idle_waiter: None,
+                idle_waiters: Vec::new(),
                 last_failure: None,
                 past: Past::default(),
             }),
@@ -424,14 +424,16 @@ impl Shared {
         });
     }
 
-    /// Ready once no call is under way in either direction and nothing is queued. For one waiter,
+    /// Ready once no call is under way in either direction and nothing is queued. Only sensible
     /// after [`drain`](Self::drain).
     pub fn poll_idle(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.state.lock();
         if state.is_idle() {
             return Poll::Ready(());
         }
-        state.idle_waiter = Some(waker.clone());
+        if !state.idle_waiters.iter().any(|waiter| waiter.will_wake(waker)) {
+            state.idle_waiters.push(waker.clone());
+        }
         Poll::Pending
     }
 

@@ -35,6 +35,19 @@ pub(crate) struct Peer {
     pub(crate) dialler: Dialler,
     pub(crate) accepted: mpsc::Receiver<Accepted>,
     pub(crate) seed: u64,
+    /// Order of the newest connection that was accepted.
+    pub(crate) newest: Option<u64>,
+}
+
+/// The next accepted connection that is newer than `newest`. An older one came late: its dialler has
+/// given it up for the one that is known. Never resolves once nobody can accept any more.
+async fn newer_than(accepted: &mut mpsc::Receiver<Accepted>, newest: Option<u64>) -> Accepted {
+    while let Some(next) = accepted.recv().await {
+        if newest.is_none_or(|newest| next.order > newest) {
+            return next;
+        }
+    }
+    std::future::pending().await
 }
 
 impl Peer {
@@ -82,9 +95,8 @@ impl Peer {
     }
 
     async fn accept_forever(&mut self) {
-        let mut next = None;
-        let mut newest = 0;
         let mut shutdown = self.core.shutdown.subscribe();
+        let mut next = None;
         loop {
             let accepted = match next.take() {
                 Some(accepted) => accepted,
@@ -93,18 +105,12 @@ impl Peer {
                     tokio::select! {
                         biased;
                         _ = shutdown.wait_for(|ended| *ended) => return,
-                        accepted = self.accepted.recv() => match accepted {
-                            Some(accepted) => accepted,
-                            None => return,
-                        },
+                        accepted = newer_than(&mut self.accepted, self.newest) => accepted,
                     }
                 }
             };
             let Accepted { socket, instance, order } = accepted;
-            if order < newest {
-                continue; // its dialler has given it up for a later one
-            }
-            newest = order;
+            self.newest = Some(order);
             let (reason, newer) = self.run_until_superseded(socket, instance).await;
             if reason == CloseReason::Shutdown {
                 return;
@@ -138,7 +144,9 @@ impl Peer {
                 self.finish(driver, &reason).await;
                 (reason, None)
             }
-            Some(newer) = self.accepted.recv() => (CloseReason::Superseded, Some(newer)),
+            newer = newer_than(&mut self.accepted, self.newest) => {
+                (CloseReason::Superseded, Some(newer))
+            }
         }
     }
 
@@ -176,5 +184,29 @@ impl Peer {
         } else {
             tracing::debug!(target: "grid", %remote, %cause, "not connected");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::net::transport::Socket;
+
+    async fn accepted(order: u64) -> Accepted {
+        let socket: Box<dyn Socket> = Box::new(tokio::io::duplex(64).0);
+        let socket = WebSocket::from_raw_socket(socket, Role::Server, None).await;
+        Accepted { socket, instance: InstanceId::default(), order }
+    }
+
+    #[tokio::test]
+    async fn b03_a_connection_that_comes_late_supersedes_no_newer_one() {
+        let (sender, mut receiver) = mpsc::channel(4);
+        for order in [5, 3, 6] {
+            sender.send(accepted(order).await).await.expect("there is room");
+        }
+        assert_eq!(newer_than(&mut receiver, None).await.order, 5);
+        assert_eq!(newer_than(&mut receiver, Some(5)).await.order, 6);
     }
 }

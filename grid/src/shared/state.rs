@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) handlers: FxHashMap<u64, Vec<Waker>>,
     pub(super) is_draining: bool,
     /// Who waits for everything under way to finish.
-    pub(super) idle_waiter: Option<Waker>,
+    pub(super) idle_waiters: Vec<Waker>,
     /// Why the last attempt to connect failed, or the last connection ended.
     pub(super) last_failure: Option<Failure>,
     /// Sums of the connections that are over.
@@ -135,8 +135,8 @@ impl State {
         if let Some(reason) = closed {
             self.forget_link(reason, work);
         }
-        if self.idle_waiter.is_some() && self.is_idle() {
-            work.wakes.extend(self.idle_waiter.take());
+        if !self.idle_waiters.is_empty() && self.is_idle() {
+            work.wakes.append(&mut self.idle_waiters);
         }
     }
 

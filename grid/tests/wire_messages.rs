@@ -4,153 +4,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod wire;
+
 use bytes::Bytes;
-use grid::name::Name;
-use grid::proto::handshake::{ConnectRequest, ConnectResponse, Dialler, InstanceId};
-use grid::proto::message::{
-    Checksum, Flags, Header, Message, Op, Outgoing, ParseError, parse_frame,
-};
-use grid::proto::subroute::SubrouteId;
-use grid::time::Timestamp;
+use grid::proto::handshake::{ConnectRequest, ConnectResponse};
+use grid::proto::message::{Checksum, Flags, Header, Message, Op, ParseError};
 use proptest::collection::vec;
-use proptest::prelude::{Just, Strategy, any};
-use proptest::sample::{Index, select};
-use proptest::{option, prop_assert, prop_assert_eq, prop_oneof, proptest};
-
-/// A message as its sender has it, owned.
-#[derive(Debug, Clone)]
-struct Sent {
-    header: Header,
-    payload: Vec<u8>,
-    subroute: Option<SubrouteId>,
-    checksum: Checksum,
-}
-
-impl Sent {
-    fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing {
-            header: self.header,
-            payload: &self.payload,
-            subroute: self.subroute.as_ref(),
-            checksum: self.checksum,
-        }
-    }
-
-    fn encoded(&self) -> Bytes {
-        let mut bytes = Vec::new();
-        self.outgoing().encode(&mut bytes);
-        bytes.into()
-    }
-
-    /// What its receiver must have: the flags of the two trailers follow from the trailers.
-    fn received(&self) -> Message {
-        let mut header = self.header;
-        header.flags = header.flags.without(Flags::CRC).without(Flags::SUBROUTE);
-        if self.subroute.is_some() {
-            header.flags = header.flags.with(Flags::SUBROUTE);
-        }
-        if self.checksum == Checksum::On {
-            header.flags = header.flags.with(Flags::CRC);
-        }
-        Message { header, payload: Bytes::from(self.payload.clone()), subroute: self.subroute }
-    }
-}
-
-/// Numbers around the borders of msgpack's forms, and any.
-fn any_u64() -> impl Strategy<Value = u64> {
-    let borders = [0, 1, 7, 8, 15, 16, 31, 32, 63]
-        .into_iter()
-        .flat_map(|bits: u32| [(1_u64 << bits) - 1, 1 << bits])
-        .chain([u64::MAX])
-        .collect::<Vec<_>>();
-    prop_oneof![select(borders), any::<u64>()]
-}
-
-fn any_u32() -> impl Strategy<Value = u32> {
-    any_u64().prop_map(|number| number as u32)
-}
-
-/// Any op but the envelope's, those that nobody knows included.
-fn any_op() -> impl Strategy<Value = Op> {
-    any::<u8>().prop_filter_map("an envelope is no bare message", |number| {
-        (number != Op::Merged.number()).then(|| Op::from_number(number))
-    })
-}
-
-fn any_header() -> impl Strategy<Value = Header> {
-    let flags = any::<u8>().prop_map(Flags::from_bits);
-    (any_u64(), any_u32(), any_u32(), any::<u8>(), any_op(), flags).prop_map(
-        |(mux_id, sequence, deadline_ms, handler, op, flags)| Header {
-            mux_id,
-            sequence,
-            deadline_ms,
-            handler,
-            op,
-            flags,
-        },
-    )
-}
-
-/// Mostly short, sometimes around the borders of msgpack's forms.
-fn any_payload() -> impl Strategy<Value = Vec<u8>> {
-    let long = (select(vec![255_usize, 256, 65_535, 65_536, 70_000]), any::<u8>())
-        .prop_map(|(length, byte)| vec![byte; length]);
-    prop_oneof![8 => vec(any::<u8>(), 0..100), 1 => long]
-}
-
-fn any_checksum() -> impl Strategy<Value = Checksum> {
-    select(vec![Checksum::On, Checksum::Off])
-}
-
-fn any_sent() -> impl Strategy<Value = Sent> {
-    any_sent_with(any_payload(), any_checksum())
-}
-
-fn any_sent_with(
-    payload: impl Strategy<Value = Vec<u8>>,
-    checksum: impl Strategy<Value = Checksum>,
-) -> impl Strategy<Value = Sent> {
-    let subroute = option::of(any::<[u8; 32]>().prop_map(SubrouteId::from_bytes));
-    (any_header(), payload, subroute, checksum).prop_map(|(header, payload, subroute, checksum)| {
-        Sent { header, payload, subroute, checksum }
-    })
-}
-
-fn few_short_messages(checksum: Checksum) -> impl Strategy<Value = Vec<Sent>> {
-    vec(any_sent_with(vec(any::<u8>(), 0..40), Just(checksum)), 1..8)
-}
-
-/// A merged frame that announces `count` messages and holds `inner`.
-fn merged(count: usize, inner: &[Bytes]) -> Bytes {
-    let sequence = u32::try_from(count).expect("fits 32 bits");
-    let envelope = Outgoing {
-        header: Header { sequence, ..Header::new(0, Op::Merged) },
-        payload: &[],
-        subroute: None,
-        checksum: Checksum::Off,
-    };
-    let mut frame = Vec::new();
-    envelope.encode(&mut frame);
-    for message in inner {
-        put_bin(&mut frame, message, BinForm::shortest(message.len()));
-    }
-    frame.into()
-}
-
-fn merged_of(sent: &[Sent]) -> Bytes {
-    let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
-    merged(inner.len(), &inner)
-}
-
-fn received(sent: &[Sent]) -> Vec<Message> {
-    sent.iter().map(Sent::received).collect()
-}
-
-fn parse_whole_frame(frame: &Bytes) -> (Vec<Message>, Result<(), ParseError>) {
-    let mut messages = Vec::new();
-    let result = parse_frame(frame, &mut messages);
-    (messages, result)
-}
+use proptest::prelude::{Just, any};
+use proptest::sample::Index;
+use proptest::{prop_assert, prop_assert_eq, proptest};
+use wire::{
+    BinForm, any_checksum, any_header, any_payload, any_sent, any_sent_with, few_short_messages,
+    merged_of, parse_whole_frame, put_bin,
+};
 
 // ---- round trips ----
 
@@ -180,11 +46,6 @@ proptest! {
         let is_absent = sent.payload.is_empty() && !sent.header.flags.contains(Flags::ZERO);
         let expected = (!is_absent).then(|| Bytes::from(sent.payload));
         prop_assert_eq!(message.present_payload(), expected.as_ref());
-    }
-
-    #[test]
-    fn p20_merged_messages_come_out_whole_and_in_order(sent in vec(any_sent(), 0..60)) {
-        prop_assert_eq!(parse_whole_frame(&merged_of(&sent)), (received(&sent), Ok(())));
     }
 
     #[test]
@@ -258,36 +119,6 @@ impl IntForm {
     }
 }
 
-/// One of msgpack's ways to write a bin: the bytes of its length.
-#[derive(Debug, Clone, Copy)]
-struct BinForm {
-    width: usize,
-}
-
-const BIN_FORMS: [BinForm; 3] = [BinForm { width: 1 }, BinForm { width: 2 }, BinForm { width: 4 }];
-
-impl BinForm {
-    fn shortest(length: usize) -> Self {
-        *BIN_FORMS.iter().find(|form| form.holds(length)).expect("4 GiB hold every test")
-    }
-
-    fn holds(self, length: usize) -> bool {
-        (length as u64) < 1 << (8 * self.width)
-    }
-}
-
-fn put_bin(buffer: &mut Vec<u8>, bytes: &[u8], form: BinForm) {
-    let marker = match form.width {
-        1 => 0xc4,
-        2 => 0xc5,
-        _ => 0xc6,
-    };
-    buffer.push(marker);
-    let length = u32::try_from(bytes.len()).expect("fits 32 bits");
-    buffer.extend_from_slice(&length.to_be_bytes()[4 - form.width..]);
-    buffer.extend_from_slice(bytes);
-}
-
 /// The names that parse errors use for the six numbers, and the largest value of each.
 const FIELDS: [(&str, u64); 6] = [
     ("mux id", u64::MAX),
@@ -334,9 +165,7 @@ proptest! {
         for (number, which) in numbers.into_iter().zip(forms) {
             IntForm::choose(number, which).put(&mut bytes, number);
         }
-        let legal: Vec<_> =
-            BIN_FORMS.into_iter().filter(|form| form.holds(payload.len())).collect();
-        put_bin(&mut bytes, &payload, *bin_form.get(&legal));
+        put_bin(&mut bytes, &payload, BinForm::choose(payload.len(), bin_form));
         let message = Message { header, payload: payload.into(), subroute: None };
         prop_assert_eq!(Message::parse(&bytes.into()), Ok(message));
     }
@@ -365,21 +194,6 @@ proptest! {
         IntForm::choose(number, form).put(&mut bytes, number);
         let error = ParseError::Malformed(field);
         prop_assert_eq!(Message::parse(&with_field(at, &bytes)), Err(error));
-    }
-
-    #[test]
-    fn p20_the_bins_of_a_merged_message_may_have_any_width(
-        sent in vec(any_sent(), 0..10),
-        forms in any::<[Index; 10]>(),
-    ) {
-        let mut frame = merged(sent.len(), &[]).to_vec();
-        for (sent, which) in sent.iter().zip(forms) {
-            let bytes = sent.encoded();
-            let legal: Vec<_> =
-                BIN_FORMS.into_iter().filter(|form| form.holds(bytes.len())).collect();
-            put_bin(&mut frame, &bytes, *which.get(&legal));
-        }
-        prop_assert_eq!(parse_whole_frame(&frame.into()), (received(&sent), Ok(())));
     }
 }
 
@@ -470,19 +284,6 @@ proptest! {
     }
 
     #[test]
-    fn p20_a_merged_message_that_is_cut_anywhere_is_an_error_behind_whole_messages(
-        sent in few_short_messages(Checksum::On),
-    ) {
-        let (frame, whole) = (merged_of(&sent), received(&sent));
-        for length in 0..frame.len() {
-            let (messages, result) = parse_whole_frame(&frame.slice(..length));
-            prop_assert!(result.is_err());
-            prop_assert!(whole.starts_with(&messages));
-            prop_assert!(messages.len() < whole.len());
-        }
-    }
-
-    #[test]
     fn p08_bytes_behind_a_message_are_an_error(
         sent in any_sent(),
         behind in vec(any::<u8>(), 1..40),
@@ -551,87 +352,6 @@ fn parse_with_every_parser(bytes: &Bytes) {
     let _ = ConnectResponse::parse(bytes);
 }
 
-// ---- envelopes that lie ----
-
-proptest! {
-    #[test]
-    fn p20_a_count_that_is_too_large_is_an_error_behind_what_came(
-        sent in few_short_messages(Checksum::On),
-        missing in 1..1_000_usize,
-    ) {
-        let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
-        let frame = merged(inner.len() + missing, &inner);
-        let error = Err(ParseError::Truncated("merged message"));
-        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent), error));
-    }
-
-    #[test]
-    fn p20_a_count_that_is_too_small_is_an_error_behind_what_was_announced(
-        sent in few_short_messages(Checksum::On),
-        which in any::<Index>(),
-    ) {
-        let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
-        let announced = which.index(inner.len());
-        let beyond: usize = inner[announced..].iter().map(|bytes| 2 + bytes.len()).sum();
-        let frame = merged(announced, &inner);
-        let error = Err(ParseError::Trailing(beyond));
-        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent[..announced]), error));
-    }
-
-    #[test]
-    fn p20_bytes_behind_the_last_message_are_an_error_behind_all_messages(
-        sent in few_short_messages(Checksum::On),
-        behind in vec(any::<u8>(), 1..40),
-    ) {
-        let frame = Bytes::from([&merged_of(&sent)[..], &behind].concat());
-        let error = Err(ParseError::Trailing(behind.len()));
-        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent), error));
-    }
-
-    #[test]
-    fn p20_messages_before_a_bad_one_are_kept(
-        sent in few_short_messages(Checksum::On),
-        which in any::<Index>(),
-        damage in 1..=u8::MAX,
-    ) {
-        let mut inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
-        let bad = which.index(inner.len());
-        let mut bytes = inner[bad].to_vec();
-        *bytes.last_mut().expect("a message has bytes") ^= damage;
-        inner[bad] = bytes.into();
-        let frame = merged(inner.len(), &inner);
-        let error = Err(ParseError::Checksum);
-        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent[..bad]), error));
-    }
-
-    #[test]
-    fn p20_a_merged_message_in_a_merged_one_is_an_error_behind_those_before_it(
-        sent in few_short_messages(Checksum::On),
-        which in any::<Index>(),
-    ) {
-        let mut inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
-        let at = which.index(inner.len());
-        inner[at] = merged_of(&sent);
-        let frame = merged(inner.len(), &inner);
-        let error = Err(ParseError::Nested);
-        prop_assert_eq!(parse_whole_frame(&frame), (received(&sent[..at]), error));
-    }
-}
-
-#[test]
-fn p20_an_envelope_with_a_payload_is_malformed() {
-    let frame = Bytes::from_static(&[0x97, 0, 0, 0, 0, 17, 0, 0xc4, 1, 7]);
-    assert!(matches!(parse_whole_frame(&frame).1, Err(ParseError::Malformed(_))));
-}
-
-#[test]
-fn p20_a_count_is_only_believed_as_far_as_bytes_arrived() {
-    let frame = merged(u32::MAX as usize, &[]);
-    let (messages, result) = parse_whole_frame(&frame);
-    assert_eq!(messages.capacity(), 0, "nothing is allocated for what did not arrive");
-    assert_eq!(result, Err(ParseError::Truncated("merged message")));
-}
-
 #[test]
 fn p05_a_length_is_only_believed_as_far_as_bytes_arrived() {
     let bytes = Bytes::from_static(&[0x97, 1, 0, 0, 1, 14, 2, 0xc6, 0xff, 0xff, 0xff, 0xff, 1]);
@@ -646,68 +366,4 @@ fn p08_an_announced_trailer_that_is_not_there_is_an_error() {
         bytes.extend_from_slice(&vec![0; length - 1]);
         assert_eq!(Message::parse(&bytes.into()), Err(ParseError::Truncated(trailer)));
     }
-}
-
-// ---- handshake ----
-
-fn any_timestamp() -> impl Strategy<Value = Timestamp> {
-    (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| Timestamp::new(seconds, nanos))
-}
-
-proptest! {
-    #[test]
-    fn p10_every_connect_comes_back(
-        id in any::<[u8; 16]>(),
-        host in any::<String>(),
-        token in any::<String>(),
-        time in any_timestamp(),
-    ) {
-        let request = ConnectRequest { id: InstanceId::from_bytes(id), host, time, token };
-        let bytes = Bytes::from(request.encode().expect("encodes"));
-        prop_assert_eq!(ConnectRequest::parse(&bytes), Ok(request));
-        prop_assert!(ConnectResponse::parse(&bytes).is_err(), "another op");
-    }
-
-    #[test]
-    fn p11_every_connect_response_comes_back(
-        id in any::<[u8; 16]>(),
-        accepted in any::<bool>(),
-        rejected_reason in any::<String>(),
-    ) {
-        let id = InstanceId::from_bytes(id);
-        let response = ConnectResponse { id, accepted, rejected_reason };
-        let bytes = Bytes::from(response.encode().expect("encodes"));
-        prop_assert_eq!(ConnectResponse::parse(&bytes), Ok(response));
-        prop_assert!(ConnectRequest::parse(&bytes).is_err(), "another op");
-    }
-
-    #[test]
-    fn p22_every_timestamp_comes_back_from_its_fifteen_bytes(time in any_timestamp()) {
-        let bytes = rmp_serde::to_vec_named(&time).expect("encodes");
-        prop_assert_eq!(&bytes[..3], &[0xc7, 12, 5]);
-        prop_assert_eq!(bytes.len(), 15);
-        prop_assert_eq!(rmp_serde::from_slice::<Timestamp>(&bytes).expect("decodes"), time);
-    }
-
-    #[test]
-    fn p04_exactly_one_of_two_servers_dials(
-        a in "https?://[a-z0-9.-]{1,20}:[1-9][0-9]{3}",
-        b in "https?://[a-z0-9.-]{1,20}:[1-9][0-9]{3}",
-    ) {
-        let (a, b): (Name, Name) = (a.parse().expect("a name"), b.parse().expect("a name"));
-        if a != b {
-            prop_assert!(Dialler::between(&a, &b) != Dialler::between(&b, &a));
-        }
-    }
-}
-
-#[test]
-fn p04_the_example_of_the_protocol_document_holds() {
-    let name = |text: &str| text.parse::<Name>().expect("a name");
-    let (a, b) = (name("http://127.0.0.1:9001"), name("http://127.0.0.1:9002"));
-    let hash = |text: String| xxhash_rust::xxh3::xxh3_64(text.as_bytes());
-    assert_eq!(hash(format!("{a}{b}")), 0x6207_1f0f_cfb0_5e23);
-    assert_eq!(hash(format!("{b}{a}")), 0x7c99_7449_02f7_cb50);
-    assert_eq!(Dialler::between(&a, &b), Dialler::Local);
-    assert_eq!(Dialler::between(&b, &a), Dialler::Remote);
 }

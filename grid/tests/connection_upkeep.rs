@@ -1,0 +1,262 @@
+//! The rules of the connection itself, each with the smallest scene that shows it: its queue and who
+//! waits for room in it, its pings, and its end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod machine;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid::limits::Limits;
+use grid::proto::connection::{CloseReason, Event, Outcome, Request, StartError};
+use grid::proto::message::{Flags, Header, Op};
+use machine::{MINUTE, SLOT, START, Subject, ended, ok};
+
+// ---- the queue ----
+
+#[test]
+fn b06_giving_up_and_closing_never_wait_for_room() {
+    let mut subject = Subject::with_short_queue();
+    let sent = subject.call(b"");
+    subject.fill_queue();
+    let before = subject.connection.queued_bytes();
+    subject.connection.give_up(sent);
+    assert!(subject.connection.queued_bytes() > before, "the cancellation is queued");
+    subject.connection.close(CloseReason::Superseded);
+    assert_eq!(subject.events().pop(), Some(Event::Closed(CloseReason::Superseded)));
+}
+
+#[test]
+fn who_waits_for_room_is_let_in_in_order_and_by_nobody_overtaken() {
+    let mut subject = Subject::with_short_queue();
+    subject.receive_request(9, 60_000);
+    subject.fill_queue();
+    let large = subject.call(&[1; 100]);
+    subject.answer(9, &ok(b"small"));
+    let small = subject.call(b"small too");
+    let order: Vec<_> =
+        subject.sent_ops().into_iter().filter(|sent| sent.1 >= large || sent.1 == 9).collect();
+    assert_eq!(order, [(Op::Request, large), (Op::Response, 9), (Op::Request, small)]);
+}
+
+#[test]
+fn a_peer_that_makes_us_answer_and_does_not_read_is_disconnected() {
+    let mut limits = Limits::default();
+    limits.control_bytes_max = 1_000;
+    limits.queue_bytes_max = 1_000;
+    let mut subject = Subject::with_limits(&limits);
+    for mux_id in 1..1_000 {
+        subject.receive(Header::new(mux_id, Op::Ping), Bytes::new());
+        assert!(subject.connection.queued_bytes() <= 2_000);
+    }
+    let overrun = CloseReason::ControlOverrun { max: 1_000 };
+    assert_eq!(subject.events(), [Event::Closed(overrun)]);
+    assert_eq!(subject.connection.queued_bytes(), 0);
+}
+
+#[test]
+fn b07_the_answer_to_a_ping_leaves_before_queued_data() {
+    let mut subject = Subject::with_short_queue();
+    subject.fill_queue();
+    subject.receive(Header { deadline_ms: 10_000, ..Header::new(0, Op::Ping) }, Bytes::new());
+    let first = subject.next_frame();
+    assert_eq!(first[0].header.op, Op::Pong, "{first:?}");
+    assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
+}
+
+#[test]
+fn b07_a_ping_leaves_before_queued_data() {
+    let mut subject = Subject::with_short_queue();
+    subject.fill_queue();
+    subject.advance(Duration::from_secs(10));
+    assert_eq!(subject.next_frame()[0].header.op, Op::Ping);
+}
+
+/// Bytes that tell when their memory is freed, and whether it has been.
+fn tracked(length: usize) -> (Bytes, Arc<AtomicBool>) {
+    struct Owner(Vec<u8>, Arc<AtomicBool>);
+
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let is_freed = Arc::new(AtomicBool::new(false));
+    (Bytes::from_owner(Owner(vec![b'x'; length], Arc::clone(&is_freed))), is_freed)
+}
+
+/// Runs `end` on a machine where a payload waits for room, and checks that the payload outlives it.
+fn assert_given_back(scene: &str, wait: fn(&mut Subject, Bytes), end: fn(&mut Subject)) {
+    let mut subject = Subject::with_short_queue();
+    subject.receive_request(9, 1_000);
+    subject.fill_queue();
+    subject.events();
+    let (payload, is_freed) = tracked(50);
+    wait(&mut subject, payload);
+    assert_eq!(subject.connection.blocked_messages(), 2, "{scene}: it waits");
+    end(&mut subject);
+    assert!(!is_freed.load(Ordering::Relaxed), "{scene}: freed inside of the machine");
+    drop(subject.connection.take_spent());
+    assert!(is_freed.load(Ordering::Relaxed), "{scene}: kept inside of the machine");
+}
+
+#[test]
+fn payloads_that_waited_are_given_back_and_never_freed_inside() {
+    fn call(subject: &mut Subject, payload: Bytes) {
+        let deadline = subject.now + Duration::from_secs(1);
+        let request = Request { handler: 7, subroute: None, payload, deadline };
+        subject.connection.call(SLOT, &request, subject.now).expect("the call starts");
+    }
+    fn answer(subject: &mut Subject, payload: Bytes) {
+        assert!(subject.answer(9, &Ok(payload)));
+    }
+    fn give_up_last(subject: &mut Subject) {
+        let last = subject.connection.counters().calls_made;
+        subject.connection.give_up(last);
+    }
+    for (scene, wait) in [("request", call as fn(&mut Subject, Bytes)), ("answer", answer)] {
+        let sent = format!("{scene} sent");
+        assert_given_back(&sent, wait, |subject| drop(subject.sent()));
+        let due = format!("{scene} due");
+        assert_given_back(&due, wait, |subject| subject.advance(Duration::from_secs(1)));
+        let late = format!("{scene} late");
+        assert_given_back(&late, wait, |subject| {
+            subject.pass(Duration::from_secs(1));
+            subject.sent();
+        });
+        let cut = format!("{scene} cut");
+        assert_given_back(&cut, wait, |subject| subject.connection.close(CloseReason::Peer));
+    }
+    assert_given_back("request given up", call, give_up_last);
+    assert_given_back("answer cancelled", answer, |subject| {
+        subject.receive_op(9, Op::DisconnectServerMux);
+    });
+}
+
+// ---- the life of the connection ----
+
+#[test]
+fn b07_two_unanswered_pings_end_the_connection_after_thirty_seconds() {
+    let mut subject = Subject::new();
+    subject.call(b"");
+    subject.sent();
+    for _ in 0..2 {
+        assert_eq!(subject.connection.poll_timeout(), Some(subject.now + Duration::from_secs(10)));
+        subject.advance(Duration::from_secs(10));
+        assert_eq!(subject.sent_ops(), [(Op::Ping, 0)]);
+    }
+    subject.advance(Duration::from_nanos(9_999_999_999));
+    assert_eq!(subject.events(), []);
+    subject.advance(Duration::from_nanos(1));
+    assert_eq!(subject.now, START + Duration::from_secs(30));
+    let closed = Event::Closed(CloseReason::PingTimeout { missed: 2 });
+    assert_eq!(subject.events(), [ended(Outcome::Disconnected), closed]);
+}
+
+#[test]
+fn b07_bytes_that_arrive_are_no_pong() {
+    let mut subject = Subject::new();
+    for _ in 0..3 {
+        subject.advance(Duration::from_secs(10));
+        subject.receive_op(0, Op::Ping);
+        subject.receive_request(9, 0);
+    }
+    let last = subject.events().pop();
+    assert_eq!(last, Some(Event::Closed(CloseReason::PingTimeout { missed: 2 })));
+}
+
+#[test]
+fn p12_a_connection_whose_pings_are_answered_lives() {
+    let (mut left, mut right) = (Subject::new(), Subject::new());
+    for _ in 0..100 {
+        for subject in [&mut left, &mut right] {
+            subject.advance(Duration::from_secs(10));
+        }
+        for _ in 0..2 {
+            left.sent().into_iter().for_each(|m| right.connection.handle_message(m, right.now));
+            right.sent().into_iter().for_each(|m| left.connection.handle_message(m, left.now));
+        }
+        assert_eq!((left.events(), right.events()), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn p12_a_ping_without_a_payload_is_answered() {
+    let mut subject = Subject::new();
+    subject.receive_op(0, Op::Ping);
+    assert_eq!(subject.sent_ops(), [(Op::Pong, 0)]);
+}
+
+#[test]
+fn p12_a_ping_or_pong_that_does_not_decode_ends_the_connection() {
+    for op in [Op::Ping, Op::Pong] {
+        let mut subject = Subject::new();
+        subject.receive(Header::new(0, op), Bytes::from_static(b"\xc1"));
+        let events = subject.events();
+        assert!(
+            matches!(&events[..], [Event::Closed(CloseReason::Protocol(_))]),
+            "{op:?}: {events:?}"
+        );
+    }
+}
+
+#[test]
+fn p12_the_connections_own_ping_carries_no_checksum_and_everything_else_does() {
+    let mut subject = Subject::new();
+    subject.advance(Duration::from_secs(10));
+    assert_eq!(subject.sent_one().header.flags, Flags::NONE);
+
+    subject.receive_op(0, Op::Ping);
+    subject.receive_op(5, Op::Ping);
+    subject.receive_op(5, Op::AckMux);
+    subject.receive_op(5, Op::ConnectMux);
+    subject.receive_request(9, 0);
+    subject.answer(9, &ok(b""));
+    subject.call(b"");
+    let sent = subject.sent();
+    assert_eq!(sent.len(), 6);
+    assert!(sent.iter().all(|message| message.header.flags.contains(Flags::CRC)), "{sent:?}");
+}
+
+#[test]
+fn b05_the_end_of_a_connection_ends_everything_on_it() {
+    let mut subject = Subject::with_short_queue();
+    subject.receive_request(9, 60_000);
+    subject.receive_request(10, 60_000);
+    subject.fill_queue();
+    subject.answer(10, &ok(b"waits in line"));
+    subject.events();
+    let live = subject.connection.live_calls();
+    assert!(live > 1);
+
+    subject.connection.close(CloseReason::Transport("cut".into()));
+    subject.connection.close(CloseReason::Peer);
+    let events = subject.events();
+    assert_eq!(events[..live], vec![ended(Outcome::Disconnected); live]);
+    assert!(events.contains(&Event::Cancel { mux_id: 9 }));
+    assert_eq!(events.last(), Some(&Event::Closed(CloseReason::Transport("cut".into()))));
+
+    subject.receive_request(11, 60_000);
+    subject.receive_op(0, Op::Ping);
+    subject.advance(MINUTE);
+    subject.connection.give_up(1);
+    subject.connection.refuse(9, "late");
+    assert!(!subject.answer(9, &ok(b"late")));
+    assert_eq!(subject.try_call(b"", MINUTE), Err(StartError::Draining));
+    assert_eq!(subject.events(), []);
+    assert_eq!(subject.sent(), []);
+    let connection = &subject.connection;
+    assert_eq!((connection.live_calls(), connection.live_served()), (0, 0));
+    assert_eq!((connection.queued_bytes(), connection.blocked_messages()), (0, 0));
+    assert_eq!(connection.poll_timeout(), None);
+}

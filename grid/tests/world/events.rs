@@ -1,0 +1,109 @@
+//! What the machines of a world say, held against its account of the calls.
+
+use grid::proto::connection::{CloseReason, Event, Incoming, Outcome};
+
+use super::operation::End;
+use super::{CallEnd, Expected, World};
+
+impl World {
+    pub(super) fn take_events(&mut self) {
+        for end in [End::A, End::B] {
+            let mut is_disconnected = false;
+            while let Some(event) = self.side(end).connection.poll_event() {
+                assert!(!self.side(end).is_closed, "{event:?} after the last event");
+                match event {
+                    Event::Ended { slot, outcome } => {
+                        is_disconnected |= outcome == Outcome::Disconnected;
+                        self.call_ended(end, slot.0, outcome);
+                    }
+                    Event::Serve(incoming) => self.serve(end, &incoming),
+                    Event::Cancel { mux_id } => self.cancel(end, mux_id),
+                    Event::Skipped { op, mux_id } => panic!("{op:?} of {mux_id} meant nothing"),
+                    Event::Closed(reason) => self.closed(end, &reason),
+                }
+            }
+            assert!(!is_disconnected || self.side(end).is_closed, "disconnected while open");
+        }
+    }
+
+    fn call_ended(&mut self, end: End, token: usize, outcome: Outcome) {
+        let now = self.now;
+        let call = &mut self.calls[token];
+        assert_eq!(call.caller, end, "the end of a call reaches its caller");
+        assert_eq!(call.end, None, "a call ends once (B14)");
+        match (&outcome, &call.expected) {
+            (Outcome::DeadlineExceeded, _) => assert!(call.deadline <= now),
+            (Outcome::Disconnected, _) => {}
+            (Outcome::Refused(text), None) => {
+                assert!(!call.was_served, "what is refused like this does not run");
+                let reasons = ["overloaded:", "this server is shutting down"];
+                assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
+            }
+            (Outcome::RemoteError(text), Some(Expected::TooLarge)) => {
+                assert!(text.contains("larger than the limit"), "{text}");
+            }
+            (_, Some(Expected::Outcome(expected))) => assert_eq!(outcome, *expected),
+            (_, expected) => panic!("{outcome:?} instead of {expected:?}"),
+        }
+        let seen = match &outcome {
+            Outcome::Response(_) => "response",
+            Outcome::RemoteError(_) if matches!(call.expected, Some(Expected::TooLarge)) => {
+                "answer too large"
+            }
+            Outcome::RemoteError(_) => "remote error",
+            Outcome::UnknownHandler(_) => "unknown handler",
+            Outcome::Refused(text) if text.starts_with("overloaded:") => "overloaded",
+            Outcome::Refused(text) if text.contains("shutting down") => "draining",
+            Outcome::Refused(_) => "refused",
+            Outcome::DeadlineExceeded if call.was_served => "deadline of what ran",
+            Outcome::DeadlineExceeded => "deadline of what did not run",
+            Outcome::Disconnected => "disconnected",
+        };
+        call.end = Some(CallEnd::Event(outcome));
+        self.seen.insert(seen);
+    }
+
+    fn serve(&mut self, end: End, incoming: &Incoming) {
+        let now = self.now;
+        let token = usize::from_be_bytes(incoming.payload[..8].try_into().expect("a token"));
+        let call = &mut self.calls[token];
+        assert_eq!(call.caller, end.other(), "a call is served by the other side");
+        assert_eq!((call.mux_id, &call.payload), (incoming.mux_id, &incoming.payload));
+        assert_eq!(incoming.handler, 7);
+        assert_eq!(incoming.subroute.is_some(), token.is_multiple_of(3));
+        assert!(!call.was_served, "a call is served at most once");
+        assert!(!call.is_secret, "a request that never left is never served");
+        let deadline = incoming.deadline.expect("every call has one");
+        assert!(deadline >= call.deadline && deadline > now);
+        call.was_served = true;
+
+        let side = self.side(end);
+        assert!(!side.is_draining, "new calls are not taken");
+        assert!(incoming.mux_id > side.last_served, "calls are served in the order of their ids");
+        side.last_served = incoming.mux_id;
+        side.running.insert(incoming.mux_id, token);
+    }
+
+    fn cancel(&mut self, end: End, mux_id: u64) {
+        let side = self.side(end);
+        let was_running = side.running.remove(&mux_id).is_some();
+        let is_serving = side.connection.is_serving(mux_id);
+        assert!(was_running, "no handler runs for {mux_id}");
+        assert!(!is_serving, "what is cancelled is not wanted");
+        self.seen.insert("handler cancelled");
+    }
+
+    fn closed(&mut self, end: End, reason: &CloseReason) {
+        self.seen.insert(match reason {
+            CloseReason::Peer => "closed by the peer",
+            CloseReason::Transport(_) => "cut",
+            CloseReason::PingTimeout { .. } => "ping timeout",
+            CloseReason::ControlOverrun { .. } => "control overrun",
+            other => panic!("closed for {other}"),
+        });
+        let side = self.side(end);
+        side.is_closed = true;
+        assert!(side.running.is_empty(), "every handler is cancelled (B05)");
+        self.side(end.other()).wire.clear();
+    }
+}
