@@ -1,4 +1,5 @@
 //! Calls between real servers: answers, errors, deadlines, cancellation, panics, shutdown.
+#![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

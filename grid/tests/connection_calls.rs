@@ -1,5 +1,5 @@
-//! The rules of the calls that one side makes, each with the smallest scene that shows it: how their
-//! deadlines travel, how they are given up, and how they end.
+//! The rules of the calls that one side makes, each with the smallest scene that shows it: how
+//! their deadlines travel, how they are given up, and how they end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,5 @@
-//! The rules of the connection itself, each with the smallest scene that shows it: its queue and who
-//! waits for room in it, its pings, and its end.
+//! The rules of the connection itself, each with the smallest scene that shows it: its queue and
+//! who waits for room in it, its pings, and its end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

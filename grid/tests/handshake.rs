@@ -1,4 +1,5 @@
 //! Dials that are right, dials that are wrong, and sockets that say nothing, over real sockets.
+#![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,4 +1,5 @@
 //! What is logged, under which target, and how often (B02, B04, B41, B42).
+#![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,5 +1,6 @@
 //! Peers that send what they must not, or do not do what they must: a clean close, or nothing at
 //! all, with nothing left behind and everybody else unaffected.
+#![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,4 +1,5 @@
 //! The grid beside an application's own routes, in axum.
+#![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

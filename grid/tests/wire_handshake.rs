@@ -1,5 +1,5 @@
-//! What holds for every handshake: its messages and its timestamps come back from their bytes, and of
-//! two servers exactly one dials.
+//! What holds for every handshake: its messages and its timestamps come back from their bytes, and
+//! of two servers exactly one dials.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

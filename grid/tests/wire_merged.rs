@@ -1,5 +1,5 @@
-//! What holds for every merged frame: its messages come out whole and in order, and an envelope that
-//! lies or a message that is damaged takes nothing with it that came before.
+//! What holds for every merged frame: its messages come out whole and in order, and an envelope
+//! that lies or a message that is damaged takes nothing with it that came before.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -10,6 +10,7 @@ pub(crate) async fn stop_requested() -> io::Result<&'static str> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
+            biased;
             _ = terminate.recv() => Ok("SIGTERM"),
             _ = interrupt.recv() => Ok("SIGINT"),
         }

@@ -315,35 +315,47 @@ impl Message {
     ///
     /// [`ParseError`] for anything but exactly one message.
     pub fn parse(bytes: &Bytes) -> Result<Self, ParseError> {
+        Self::parse_within(bytes, bytes)
+    }
+
+    /// Reads one message that fills `bytes`, which lie in `frame`.
+    fn parse_within(frame: &Bytes, bytes: &[u8]) -> Result<Self, ParseError> {
         let (header, payload, rest) = split(bytes)?;
         if header.op == Op::Merged {
             return Err(ParseError::Nested);
         }
-        let (subroute, rest) = match header.flags.contains(Flags::SUBROUTE) {
-            true => {
-                let (id, rest) = rest
-                    .split_first_chunk::<SUBROUTE_ID_BYTES>()
-                    .ok_or(ParseError::Truncated("subroute"))?;
-                (Some(SubrouteId::from_bytes(*id)), rest)
-            }
-            false => (None, rest),
-        };
-        let rest = match header.flags.contains(Flags::CRC) {
-            true => {
-                let (sum, behind) = rest
-                    .split_first_chunk::<CHECKSUM_BYTES>()
-                    .ok_or(ParseError::Truncated("checksum"))?;
-                if *sum != checksum(&bytes[..bytes.len() - rest.len()]) {
-                    return Err(ParseError::Checksum);
-                }
-                behind
-            }
-            false => rest,
-        };
+        let (subroute, rest) = split_subroute(header.flags, rest)?;
+        let rest = check_checksum(header.flags, bytes, rest)?;
         match rest.len() {
-            0 => Ok(Self { header, payload: bytes.slice_ref(payload), subroute }),
+            // One reference to the frame for each message, and none for what lies in between.
+            0 => Ok(Self { header, payload: frame.slice_ref(payload), subroute }),
             trailing => Err(ParseError::Trailing(trailing)),
         }
+    }
+}
+
+/// The subroute at the beginning of `rest`, if there is one, and what stands behind it.
+fn split_subroute(flags: Flags, rest: &[u8]) -> Result<(Option<SubrouteId>, &[u8]), ParseError> {
+    if !flags.contains(Flags::SUBROUTE) {
+        return Ok((None, rest));
+    }
+    let (id, rest) =
+        rest.split_first_chunk::<SUBROUTE_ID_BYTES>().ok_or(ParseError::Truncated("subroute"))?;
+    Ok((Some(SubrouteId::from_bytes(*id)), rest))
+}
+
+/// Checks the checksum at the beginning of `rest`, which ends `bytes`, if there is one (P8).
+/// Returns what stands behind it.
+fn check_checksum<'a>(flags: Flags, bytes: &[u8], rest: &'a [u8]) -> Result<&'a [u8], ParseError> {
+    if !flags.contains(Flags::CRC) {
+        return Ok(rest);
+    }
+    let (sum, behind) =
+        rest.split_first_chunk::<CHECKSUM_BYTES>().ok_or(ParseError::Truncated("checksum"))?;
+    if *sum == checksum(&bytes[..bytes.len() - rest.len()]) {
+        Ok(behind)
+    } else {
+        Err(ParseError::Checksum)
     }
 }
 
@@ -365,7 +377,7 @@ pub fn parse_frame(frame: &Bytes, messages: &mut Vec<Message>) -> Result<(), Par
     }
     for _ in 0..header.sequence {
         let (inner, behind) = split_bin(rest, "merged message")?;
-        messages.push(Message::parse(&frame.slice_ref(inner))?);
+        messages.push(Message::parse_within(frame, inner)?);
         rest = behind;
     }
     match rest.len() {

@@ -1,5 +1,5 @@
-//! The world of the connection's properties: two machines, a wire between them and a clock that only
-//! moves when told.
+//! The world of the connection's properties: two machines, a wire between them and a clock that
+//! only moves when told.
 //!
 //! The world keeps its own, simple account of every call and holds the machines to it after each
 //! operation. Payloads carry a token of their call, so that an answer that reached another call
