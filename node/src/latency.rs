@@ -11,10 +11,11 @@ const SHORTEST_NANOS: u64 = 64;
 /// What is longer is recorded as this long, in nanoseconds.
 const LONGEST_NANOS: u64 = 60_000_000_000;
 
-/// Keeps what is recorded to a thousandth of itself.
-const SIGNIFICANT_DIGITS: u8 = 3;
+/// Keeps what is recorded to a hundredth of itself: a finer one per caller costs more cache misses
+/// than the calls that it measures.
+const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// The distribution of some latencies: some 90 KB.
+/// The distribution of some latencies: some 15 KB.
 #[derive(Debug, Clone)]
 pub(crate) struct Latencies(Histogram<u32>);
 
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_exact_to_a_thousandth() {
+    fn quantiles_are_exact_to_a_hundredth() {
         let mut latencies = Latencies::new().expect("the bounds are constants");
         for micros in 1..=1_000 {
             latencies.record(Duration::from_micros(micros));
@@ -94,6 +95,6 @@ mod tests {
         merged.merge(&latencies);
         assert_eq!(merged.count(), 1_000);
         let median = merged.quantile(0.5).as_secs_f64() * 1e6;
-        assert!((499.0..=501.5).contains(&median), "{median}");
+        assert!((495.0..=505.0).contains(&median), "{median}");
     }
 }
