@@ -6,6 +6,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[doc(hidden)]
+pub use tracing;
+
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// How many bugs were met in this process. Zero, or something must be reported to us.
@@ -26,6 +29,6 @@ pub fn record() {
 macro_rules! bug {
     ($($message:tt)+) => {{
         $crate::bug::record();
-        ::tracing::error!(target: "grid::bug", $($message)+);
+        $crate::bug::tracing::error!(target: "grid::bug", $($message)+);
     }};
 }

@@ -130,7 +130,8 @@ impl StateWatch {
         self.state
     }
 
-    /// The new state, once it is another than the one seen last, or was in between.
+    /// The new state, once it is another than the one seen last, or was in between. Never resolves
+    /// after [`ConnectionState::Shutdown`], which is the last.
     ///
     /// # Cancel safety
     ///

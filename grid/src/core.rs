@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, watch};
 
@@ -32,8 +32,22 @@ pub(crate) struct Core {
     pub(crate) log_filter: LogFilter,
     pub(crate) remotes: BTreeMap<Name, Remote>,
     pub(crate) unauthenticated: AtomicUsize,
+    pub(crate) phase: AtomicU8,
     /// Whether everything must end.
     pub(crate) shutdown: watch::Sender<bool>,
+    /// Remotes whose task runs.
+    pub(crate) live_peers: watch::Sender<usize>,
+}
+
+/// What a manager is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Not started: nobody would drive a connection.
+    Built,
+    Started,
+    /// Takes no new calls and no new connections.
+    Ending,
 }
 
 /// One remote, as accepting ends and handles see it.
@@ -49,12 +63,22 @@ impl Core {
         self.remotes.keys().find(|name| name.as_str() == host).cloned()
     }
 
-    pub(crate) fn is_ending(&self) -> bool {
-        *self.shutdown.borrow()
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Built as u8 => Phase::Built,
+            phase if phase == Phase::Started as u8 => Phase::Started,
+            _ => Phase::Ending,
+        }
+    }
+
+    /// Goes on to `phase`, unless a later one is reached already.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
     /// Takes no new calls, finishes those under way (B09).
     pub(crate) fn drain(&self) {
+        self.enter(Phase::Ending);
         for remote in self.remotes.values() {
             remote.shared.drain();
         }
@@ -62,6 +86,7 @@ impl Core {
 
     /// Ends everything now.
     pub(crate) fn end(&self) {
+        self.enter(Phase::Ending);
         self.shutdown.send_replace(true);
         for remote in self.remotes.values() {
             remote.shared.shutdown();

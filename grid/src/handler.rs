@@ -265,9 +265,14 @@ impl RequestContext {
     /// the connection ended, or the answer was given.
     ///
     /// The handler itself need not watch it, because its future is dropped then. It is for tasks
-    /// and threads that the handler started. Dropping it has no effect.
+    /// and threads that the handler started. Dropping it has no effect on the call.
     pub fn cancelled(&self) -> Cancelled {
-        Cancelled { shared: SharedRef::clone(&self.shared), epoch: self.epoch, mux_id: self.mux_id }
+        Cancelled {
+            shared: SharedRef::clone(&self.shared),
+            epoch: self.epoch,
+            mux_id: self.mux_id,
+            key: None,
+        }
     }
 
     /// Whether the answer is not wanted any more.
@@ -293,13 +298,23 @@ pub struct Cancelled {
     shared: SharedRef,
     epoch: Epoch,
     mux_id: u64,
+    key: Option<usize>,
 }
 
 impl Future for Cancelled {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.poll_unwanted(self.epoch, self.mux_id, cx.waker())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { shared, epoch, mux_id, key } = &mut *self;
+        shared.poll_unwanted(*epoch, *mux_id, key, cx.waker())
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.shared.stop_waiting(self.epoch, self.mux_id, key);
+        }
     }
 }
 

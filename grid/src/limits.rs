@@ -85,6 +85,15 @@ pub const FRAMES_PER_TURN: usize = 16;
 /// calls are kept whole: they are no longer than a message.
 pub const REASON_BYTES_MAX: usize = 4 * KIB;
 
+/// More than a cancellation takes in the queue, in bytes.
+const CANCELLATION_BYTES_MAX: usize = 64;
+
+/// No queue may be chosen larger than this, so that sums of such sizes cannot overflow.
+const QUEUE_BYTES_CEILING: usize = 1 << 40;
+
+/// No wait between two attempts to connect may be chosen longer than this.
+const BACKOFF_CEILING: Duration = Duration::from_secs(3600);
+
 /// Servers that one manager may know, itself included.
 pub const SERVERS_MAX: usize = 4_096;
 
@@ -92,8 +101,9 @@ const _: () = assert!(QUEUE_BYTES_MAX >= 2 * MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_TARGET <= MESSAGE_BYTES_MAX);
 const _: () = assert!(HANDSHAKE_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(REASON_BYTES_MAX < HANDSHAKE_BYTES_MAX);
-// A cancellation (some 20 bytes) for each call under way fits the reserve many times over.
-const _: () = assert!(CALLS_MADE_MAX * 64 <= CONTROL_BYTES_MAX);
+// A cancellation of each call under way fits the reserve.
+const _: () = assert!(CALLS_MADE_MAX * CANCELLATION_BYTES_MAX <= CONTROL_BYTES_MAX);
+const _: () = assert!(QUEUE_BYTES_MAX + CONTROL_BYTES_MAX <= QUEUE_BYTES_CEILING);
 // A lengths field of the wire is 32 bits wide.
 const _: () = assert!(MESSAGE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX <= u32::MAX as usize);
 
@@ -163,7 +173,7 @@ impl Default for Limits {
 impl Limits {
     /// Largest WebSocket message that a receiver takes, in bytes.
     pub fn frame_bytes_max(&self) -> usize {
-        self.message_bytes_max + FRAME_OVERHEAD_BYTES_MAX
+        self.message_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES_MAX)
     }
 
     /// Whether the chosen values fit together.
@@ -178,11 +188,15 @@ impl Limits {
         {
             return wrong("message_bytes_max", "between 16 KiB and 4 GiB less 1 KiB");
         }
-        if self.queue_bytes_max < 2 * self.message_bytes_max {
-            return wrong("queue_bytes_max", "at least twice message_bytes_max");
+        if self.queue_bytes_max < self.message_bytes_max.saturating_mul(2)
+            || self.queue_bytes_max > QUEUE_BYTES_CEILING
+        {
+            return wrong("queue_bytes_max", "at least twice message_bytes_max, at most 1 TiB");
         }
-        if self.control_bytes_max < KIB {
-            return wrong("control_bytes_max", "at least 1 KiB");
+        if self.control_bytes_max < self.calls_made_max.saturating_mul(CANCELLATION_BYTES_MAX)
+            || self.control_bytes_max > QUEUE_BYTES_CEILING
+        {
+            return wrong("control_bytes_max", "at least 64 times calls_made_max, at most 1 TiB");
         }
         if self.frame_bytes_target == 0 {
             return wrong("frame_bytes_target", "at least 1 byte");
@@ -207,6 +221,9 @@ impl Limits {
         if self.backoff_min.is_zero() || self.backoff_max < self.backoff_min {
             return wrong("backoff_min", "more than zero and at most backoff_max");
         }
+        if self.backoff_max > BACKOFF_CEILING {
+            return wrong("backoff_max", "at most an hour");
+        }
         Ok(())
     }
 }
@@ -221,12 +238,29 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_any_size_are_checked_without_a_panic() {
+        let set: [fn(&mut Limits); 6] = [
+            |limits| limits.message_bytes_max = usize::MAX,
+            |limits| limits.queue_bytes_max = usize::MAX,
+            |limits| limits.control_bytes_max = usize::MAX,
+            |limits| limits.control_bytes_max = KIB,
+            |limits| limits.calls_made_max = usize::MAX,
+            |limits| limits.backoff_max = Duration::MAX,
+        ];
+        for set in set {
+            let mut limits = Limits::default();
+            set(&mut limits);
+            assert!(limits.check().is_err(), "{limits:?}");
+        }
+    }
+
+    #[test]
     fn a_limit_that_does_not_fit_is_named_with_what_it_must_be() {
         let limits = Limits { queue_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
         let error = limits.check().expect_err("a queue of one message must be refused");
         assert_eq!(
             error.to_string(),
-            "limit queue_bytes_max must be at least twice message_bytes_max"
+            "limit queue_bytes_max must be at least twice message_bytes_max, at most 1 TiB"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +11,10 @@ use rand::{Rng, RngExt, SeedableRng};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use crate::auth::Auth;
 use crate::connection::{Alive, Connection, Link};
-use crate::core::{Core, Remote};
+use crate::core::{Core, Phase, Remote};
 use crate::error::{BuildError, RegisterError};
 use crate::handler::{Handler, Registry, Route};
 use crate::limits::{Limits, SERVERS_MAX, SUPERSEDING_MAX};
@@ -159,10 +158,12 @@ impl ManagerBuilder {
             log_filter: LogFilter::default(),
             remotes: connected,
             unauthenticated: AtomicUsize::new(0),
+            phase: AtomicU8::new(Phase::Built as u8),
             shutdown: watch::Sender::new(false),
+            live_peers: watch::Sender::new(0),
         });
-        let tasks = Mutex::new(Tasks { waiting, running: Vec::new() });
-        Ok(Manager { last: Arc::new(LastHandle { core, tasks }) })
+        let waiting = Mutex::new(waiting);
+        Ok(Manager { last: Arc::new(LastHandle { core, waiting }) })
     }
 }
 
@@ -194,11 +195,15 @@ fn check_servers(local: &str, servers: &[String]) -> Result<(Name, BTreeSet<Name
     }
     let local: Name = local.parse()?;
     let mut names = BTreeSet::new();
+    let mut places = BTreeSet::new();
     for server in servers {
         let name: Name = server.parse()?;
-        if !names.insert(name.clone()) {
+        let (host, port) = name.host_port();
+        // The same place under two names, such as with and without the default port, is one server.
+        if !places.insert((host.to_owned(), port)) {
             return Err(BuildError::Duplicate { name });
         }
+        names.insert(name);
     }
     if !names.remove(&local) {
         return Err(BuildError::LocalMissing { local });
@@ -244,7 +249,8 @@ pub struct Manager {
 #[derive(Debug)]
 struct LastHandle {
     core: Arc<Core>,
-    tasks: Mutex<Tasks>,
+    /// Remotes whose task has not been started.
+    waiting: Mutex<Vec<Waiting>>,
 }
 
 impl Drop for LastHandle {
@@ -254,12 +260,6 @@ impl Drop for LastHandle {
 }
 
 impl Alive for LastHandle {}
-
-#[derive(Debug)]
-struct Tasks {
-    waiting: Vec<Waiting>,
-    running: Vec<JoinHandle<()>>,
-}
 
 /// A remote whose task has not been started.
 #[derive(Debug)]
@@ -293,13 +293,19 @@ impl Manager {
     pub fn start(&self) -> Result<(), BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let core = &self.last.core;
-        let mut tasks = self.last.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        for Waiting { shared, accepted, seed } in std::mem::take(&mut tasks.waiting) {
+        let waiting =
+            std::mem::take(&mut *self.last.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for Waiting { shared, accepted, seed } in waiting {
             let dialler = Dialler::between(&core.local, shared.remote());
+            let counted = LivePeer::counted(core);
             let peer =
                 Peer { core: Arc::clone(core), shared, dialler, accepted, seed, newest: None };
-            tasks.running.push(runtime.spawn(peer.live()));
+            runtime.spawn(async move {
+                peer.live().await;
+                drop(counted);
+            });
         }
+        core.enter(Phase::Started);
         Ok(())
     }
 
@@ -396,12 +402,13 @@ impl Manager {
     }
 
     /// Ends everything in good order (B09): no new calls are taken in either direction, those under
-    /// way get `grace` to finish, then all connections are closed. Returns when nothing runs any
-    /// more.
+    /// way get `grace` to finish, then all connections are closed. Returns when no connection is left,
+    /// nor any handler that ends when it is cancelled.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the manager without new calls; call it again to end it.
+    /// Dropping the future leaves the manager without new calls; call it again to end it. Several
+    /// may wait for it.
     pub async fn shutdown(&self, grace: Duration) {
         let core = &self.last.core;
         core.drain();
@@ -413,16 +420,33 @@ impl Manager {
         })
         .await;
         core.end();
-        let running = {
-            let mut tasks = self.last.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            tasks.waiting.clear();
-            std::mem::take(&mut tasks.running)
-        };
-        for task in running {
-            if let Err(error) = task.await {
-                crate::bug!("the task of a remote ended badly: {error}");
+        self.last.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Those that close in good order have a limit of their own; an error cannot be, since the
+        // sender is ours.
+        let _ = core.live_peers.subscribe().wait_for(|live| *live == 0).await;
+        // Handlers that are not wanted end at their next await. One that never awaits is not ours.
+        let _ = tokio::time::timeout(core.limits.close_timeout, async {
+            for remote in core.remotes.values() {
+                std::future::poll_fn(|cx| remote.shared.poll_handlers_gone(cx.waker())).await;
             }
-        }
+        })
+        .await;
+    }
+}
+
+/// A remote's task; counted until it is dropped.
+struct LivePeer(Arc<Core>);
+
+impl LivePeer {
+    fn counted(core: &Arc<Core>) -> Self {
+        core.live_peers.send_modify(|live| *live += 1);
+        Self(Arc::clone(core))
+    }
+}
+
+impl Drop for LivePeer {
+    fn drop(&mut self) {
+        self.0.live_peers.send_modify(|live| *live -= 1);
     }
 }
 

@@ -4,6 +4,7 @@
 //! spelled in two ways is refused instead of mended.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -75,7 +76,9 @@ fn problem(text: &str) -> Option<&'static str> {
         return Some("it must not hold a user or password");
     }
     let (host, port) = split_port(authority);
-    if port.is_some_and(|port| !matches!(port.parse::<u16>(), Ok(1..)) || port.starts_with('+')) {
+    if port
+        .is_some_and(|port| !matches!(port.parse::<u16>(), Ok(1..)) || port.starts_with(['+', '0']))
+    {
         return Some("its port must be a number from 1 to 65535");
     }
     host_problem(host)
@@ -87,10 +90,10 @@ fn host_problem(host: &str) -> Option<&'static str> {
     }
     if let Some(address) = host.strip_prefix('[') {
         let address = address.strip_suffix(']').unwrap_or("");
-        return address
-            .parse::<std::net::Ipv6Addr>()
-            .is_err()
-            .then_some("what stands in brackets must be an IPv6 address");
+        let is_canonical =
+            address.parse::<Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address);
+        return (!is_canonical)
+            .then_some("what stands in brackets must be an IPv6 address in its shortest form");
     }
     if host.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c)) {
         return Some("its host may hold letters, digits, '-', '_' and '.' only");
@@ -173,6 +176,9 @@ mod tests {
             ("http://[::1", "brackets"),
             ("http://[x]:1", "brackets"),
             ("http://[::1]x:1", "brackets"),
+            ("http://[0:0:0:0:0:0:0:1]:1", "shortest form"),
+            ("http://[::A]:1", "shortest form"),
+            ("http://a:09000", "port"),
         ] {
             let error = text.parse::<Name>().expect_err(text);
             assert!(error.to_string().contains(problem), "{text}: {error}");

@@ -4,6 +4,9 @@
 //! deadline come out. No socket, no clock, no lock, no task, no random source of their own. They can
 //! be run by a property test, a fuzzer or a model, and replay exactly.
 //!
+//! For those who drive the machines themselves: the simulator, fuzzers, other shells. Before 1.0 it
+//! changes with each minor version.
+//!
 //! - [`message`]: the bytes of one message, and of a merged one
 //! - [`subroute`]: which of several handlers of one id
 //! - [`handshake`]: who dials, and whether a dial is taken

@@ -221,6 +221,7 @@ impl Shared {
                 driver: None,
                 driver_can_write: true,
                 armed: None,
+                is_flushed: true,
                 bytes_in: 0,
             });
             state.change_to(ConnectionState::Connected, work);
@@ -272,7 +273,12 @@ impl Shared {
             if let State { link: Some(link), handlers, .. } = state {
                 for (mux_id, answer) in answers {
                     link.machine.answer(*mux_id, answer, now);
-                    work.wakes.extend(handlers.remove(mux_id).into_iter().flatten());
+                    // One that waits for room is still wanted; the machine says when it is not.
+                    if !link.machine.is_serving(*mux_id) {
+                        work.wakes.extend(
+                            handlers.remove(mux_id).into_iter().flatten().map(|(_, waker)| waker),
+                        );
+                    }
                 }
                 link.wake_driver(work);
             }
@@ -299,24 +305,40 @@ impl Shared {
     pub fn next_transmit(&self, epoch: Epoch) -> Result<Option<Transmit>, CloseReason> {
         let now = self.now();
         self.with(|state, work| {
-            let transmit = state.link(epoch)?.machine.poll_transmit(now);
+            let link = state.link(epoch)?;
+            let transmit = link.machine.poll_transmit(now);
+            link.is_flushed &= transmit.is_none();
             state.settle(work);
             Ok(transmit)
         })
     }
 
-    /// Does what is due.
+    /// Does what is due now, if anything is.
     ///
     /// # Errors
     ///
     /// Why the connection is over, if it is, or is now.
     pub fn handle_timeout(&self, epoch: Epoch) -> Result<(), CloseReason> {
-        let (now, wall) = (self.now(), self.clock.0.wall());
+        let now = self.now();
+        if self.state.lock().link(epoch)?.machine.poll_timeout().is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let wall = self.clock.0.wall();
         self.with(|state, work| {
             state.link(epoch)?.machine.handle_timeout(now, wall);
             state.settle(work);
             state.ended_or(epoch, ())
         })
+    }
+
+    /// Everything that was taken to be written has left this process.
+    pub fn flushed(&self, epoch: Epoch) {
+        self.with(|state, work| {
+            if let Ok(link) = state.link(epoch) {
+                link.is_flushed = true;
+                state.settle(work);
+            }
+        });
     }
 
     /// The task has nothing to do. `can_write` says whether its socket would take a frame.
@@ -325,15 +347,19 @@ impl Shared {
     ///
     /// Why the connection is over, if it is.
     pub fn park(&self, epoch: Epoch, can_write: bool, waker: &Waker) -> Result<Park, CloseReason> {
+        let waker = waker.clone();
         let mut state = self.state.lock();
         let link = state.link(epoch)?;
         if can_write && link.machine.wants_transmit() {
             return Ok(Park::Ready);
         }
-        link.driver = Some(waker.clone());
+        let earlier = link.driver.replace(waker);
         link.driver_can_write = can_write;
         link.armed = link.machine.poll_timeout();
-        Ok(Park::Until(link.armed))
+        let until = Park::Until(link.armed);
+        drop(state);
+        drop(earlier); // not under the lock: a waker can be anybody's code
+        Ok(until)
     }
 
     /// Whether there is something to write.
@@ -344,18 +370,46 @@ impl Shared {
 
     // ---- handlers ----
 
-    /// Ready once nobody wants the answer of a served call any more, or it was given.
-    pub fn poll_unwanted(&self, epoch: Epoch, mux_id: u64, waker: &Waker) -> Poll<()> {
+    /// Ready once nobody waits for the answer of a served call any more. `key` is the waiter's own:
+    /// `None` at first, and given back with [`stop_waiting`](Self::stop_waiting) if it is dropped.
+    pub fn poll_unwanted(
+        &self,
+        epoch: Epoch,
+        mux_id: u64,
+        key: &mut Option<usize>,
+        waker: &Waker,
+    ) -> Poll<()> {
+        let waker = waker.clone();
         let mut state = self.state.lock();
         match state.link(epoch) {
             Ok(link) if link.machine.is_serving(mux_id) => {}
-            _ => return Poll::Ready(()),
+            _ => {
+                *key = None; // the end of the call emptied the table
+                return Poll::Ready(());
+            }
         }
-        let wakers = state.handlers.entry(mux_id).or_default();
-        if !wakers.iter().any(|registered| registered.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
+        let waiters = state.handlers.entry(mux_id).or_default();
+        let earlier = match key.and_then(|key| waiters.get_mut(key)) {
+            Some(registered) => Some(std::mem::replace(registered, waker)),
+            None => {
+                *key = Some(waiters.insert(waker));
+                None
+            }
+        };
+        drop(state);
+        drop(earlier); // not under the lock: a waker can be anybody's code
         Poll::Pending
+    }
+
+    /// Whoever waited under this key does not wait any more.
+    pub fn stop_waiting(&self, epoch: Epoch, mux_id: u64, key: usize) {
+        let mut state = self.state.lock();
+        if state.link(epoch).is_err() {
+            return;
+        }
+        let removed = state.handlers.get_mut(&mux_id).and_then(|waiters| waiters.try_remove(key));
+        drop(state);
+        drop(removed);
     }
 
     /// Whether anybody still wants the answer of a served call.
@@ -388,15 +442,21 @@ impl Shared {
         key: &mut Option<usize>,
         waker: &Waker,
     ) -> Poll<(ConnectionState, u64)> {
+        let waker = waker.clone();
         let mut state = self.state.lock();
         if state.version != version {
             *key = None; // the change emptied the table
             return Poll::Ready((state.connection_state, state.version));
         }
-        match key.and_then(|key| state.watchers.get_mut(key)) {
-            Some(registered) => registered.clone_from(waker),
-            None => *key = Some(state.watchers.insert(waker.clone())),
-        }
+        let earlier = match key.and_then(|key| state.watchers.get_mut(key)) {
+            Some(registered) => Some(std::mem::replace(registered, waker)),
+            None => {
+                *key = Some(state.watchers.insert(waker));
+                None
+            }
+        };
+        drop(state);
+        drop(earlier); // not under the lock: a waker can be anybody's code
         Poll::Pending
     }
 
@@ -404,9 +464,9 @@ impl Shared {
     pub fn stop_watching(&self, version: u64, key: usize) {
         let mut state = self.state.lock();
         // A later version has emptied the table, and the key may be somebody else's.
-        if state.version == version {
-            state.watchers.try_remove(key);
-        }
+        let removed = if state.version == version { state.watchers.try_remove(key) } else { None };
+        drop(state);
+        drop(removed);
     }
 
     /// Remembers why an attempt to connect failed, for whoever looks at the statistics.
@@ -424,15 +484,25 @@ impl Shared {
         });
     }
 
-    /// Ready once no call is under way in either direction and nothing is queued. Only sensible
-    /// after [`drain`](Self::drain).
+    /// Ready once no call is under way in either direction and everything queued has left. Only
+    /// sensible after [`drain`](Self::drain).
     pub fn poll_idle(&self, waker: &Waker) -> Poll<()> {
+        self.poll_rest(waker, State::is_idle)
+    }
+
+    /// Ready once no task runs a handler any more. Only sensible after [`shutdown`](Self::shutdown).
+    pub fn poll_handlers_gone(&self, waker: &Waker) -> Poll<()> {
+        self.poll_rest(waker, |_| self.handler_tasks.load(Ordering::Acquire) == 0)
+    }
+
+    fn poll_rest(&self, waker: &Waker, is_reached: impl Fn(&State) -> bool) -> Poll<()> {
+        let waker = waker.clone();
         let mut state = self.state.lock();
-        if state.is_idle() {
+        if is_reached(&state) {
             return Poll::Ready(());
         }
-        if !state.idle_waiters.iter().any(|waiter| waiter.will_wake(waker)) {
-            state.idle_waiters.push(waker.clone());
+        if !state.idle_waiters.iter().any(|waiter| waiter.will_wake(&waker)) {
+            state.idle_waiters.push(waker);
         }
         Poll::Pending
     }
@@ -519,6 +589,12 @@ impl HandlerTask {
 
 impl Drop for HandlerTask {
     fn drop(&mut self) {
-        self.0.handler_tasks.fetch_sub(1, Ordering::Relaxed);
+        if self.0.handler_tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.with(|state, work| {
+                if state.is_draining {
+                    work.wakes.append(&mut state.idle_waiters);
+                }
+            });
+        }
     }
 }

@@ -104,7 +104,9 @@ impl Tracer {
         let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner).clone();
         for subscriber in subscribers {
             let run = std::panic::AssertUnwindSafe(|| subscriber(trace));
-            if std::panic::catch_unwind(run).is_err() {
+            if let Err(panic) = std::panic::catch_unwind(run) {
+                // What was thrown may panic as well when it is dropped.
+                std::mem::forget(panic);
                 // It must not take the connection's task with it.
                 tracing::warn!(target: "grid", call = %trace.name, "a call subscriber panicked");
             }

@@ -82,6 +82,7 @@ fn the_operations_reach_every_end_of_a_call_and_of_a_connection() {
     }
     let every = [
         "answer too large",
+        "answer waited for room",
         "closed by the peer",
         "control overrun",
         "cut",

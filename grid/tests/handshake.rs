@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use futures_util::SinkExt;
 use grid::proto::handshake::{ConnectResponse, Dialler, InstanceId};
 use grid::proto::message::{Header, Op};
 use grid::time::Timestamp;
@@ -13,7 +14,7 @@ use grid::{ConnectionState, FailureKind, Limits, Manager};
 use support::{Dial, ECHO, Place, ScriptedPeer, Server, auth, encode, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 /// A server, and the name of a scripted peer that may dial it.
 async fn server_and_dialler(limits: Limits) -> (Server, Place) {
@@ -157,7 +158,7 @@ async fn a_first_message_that_is_too_large_or_garbage_is_rejected() {
         vec![0xff; 100],
         vec![],
         encode(Header::new(0, Op::Connect), b"not a map"),
-        encode(Header::new(0, Op::Connect), &vec![0x80; 64 * 1024]),
+        encode(Header::new(0, Op::Connect), &vec![0x80; 20 * 1024]),
     ] {
         let mut peer = ScriptedPeer::upgrade(&server.url, &right).await.expect("upgrades");
         peer.send_bytes(first).await;
@@ -166,7 +167,29 @@ async fn a_first_message_that_is_too_large_or_garbage_is_rejected() {
         assert!(!answer.accepted && !answer.rejected_reason.is_empty());
         peer.is_closed().await;
     }
+    // One that is larger still is not even taken in, let alone answered.
+    let mut peer = ScriptedPeer::upgrade(&server.url, &right).await.expect("upgrades");
+    let first = encode(Header::new(0, Op::Connect), &vec![0x80; 8 << 20]);
+    let _ = peer.socket.send(WsMessage::Binary(first.into())).await;
+    peer.is_closed().await;
     server.is_quiescent().await;
+}
+
+#[tokio::test]
+async fn p11_a_manager_that_is_not_started_takes_no_connection() {
+    let place = Place::new().await;
+    let dialler = Place::that(Dialler::Local, &place.url).await;
+    let manager = Manager::builder(&place.url)
+        .servers([place.url.clone(), dialler.url.clone()])
+        .auth(auth())
+        .build()
+        .expect("right");
+    tokio::spawn(manager.clone().serve(place.listener));
+    let dial = Dial::right(&dialler.url);
+    let mut peer = ScriptedPeer::upgrade(&place.url, &dial).await.expect("upgrades");
+    assert_eq!(peer.introduce(&dial).await.rejected_reason, "this server is not ready yet");
+    manager.start().expect("in a runtime");
+    ScriptedPeer::dial(&place.url, &dialler.url).await;
 }
 
 #[tokio::test]

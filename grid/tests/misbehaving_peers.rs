@@ -339,6 +339,7 @@ async fn a_peer_that_makes_us_answer_and_does_not_read_is_closed() {
     limits.message_bytes_max = 32 << 10;
     limits.queue_bytes_max = 64 << 10;
     limits.control_bytes_max = 16 << 10;
+    limits.calls_made_max = 256;
     let scene = Scene::new(limits).await;
     let connection = scene.connection();
     let Scene { mut peer, .. } = scene;

@@ -22,8 +22,8 @@ use tower_service::Service;
 
 use super::peer::Accepted;
 use super::transport::Socket;
-use super::websocket::{self, FirstMessageError, WebSocket};
-use crate::core::Core;
+use super::websocket::{self, FirstMessageError, Metered, WebSocket};
+use crate::core::{Core, Phase};
 use crate::proto::handshake::{Acceptor, ConnectResponse, Refusal};
 
 /// Answers the upgrade requests of other servers: a `tower::Service` for hyper and axum.
@@ -135,7 +135,7 @@ async fn upgraded(
     let limit = core.limits.handshake_timeout;
     let handshake = async {
         let io = on_upgrade.await.map_err(|error| error.to_string())?;
-        let io: Box<dyn Socket> = Box::new(TokioIo::new(io));
+        let io = Metered::new(Box::new(TokioIo::new(io)));
         let config = websocket::config(&core.limits);
         let socket = WebSocket::from_raw_socket(io, Role::Server, Some(config)).await;
         introduce(&core, socket, dialled.as_deref()).await
@@ -175,6 +175,7 @@ async fn introduce(
     let answer = ConnectResponse::accepted(core.instance);
     let answer = answer.encode().map_err(|error| error.to_string())?;
     websocket::send(&mut socket, answer).await.map_err(|error| error.to_string())?;
+    socket.get_mut().lift();
     let Taken { permit, order, instance } = taken;
     permit.send(Accepted { socket, instance, order });
     Ok(())
@@ -204,8 +205,10 @@ fn take<'a>(
     let (host, request) =
         acceptor.judge(first).map_err(|refusal| ("an unknown host".to_owned(), refusal))?;
     let named = |refusal| (host.to_string(), refusal);
-    if core.is_ending() {
-        return Err(named(Refusal::Shutdown));
+    match core.phase() {
+        Phase::Built => return Err(named(Refusal::NotReady)),
+        Phase::Started => {}
+        Phase::Ending => return Err(named(Refusal::Shutdown)),
     }
     let Some(remote) = core.remotes.get(&host) else {
         return Err(named(Refusal::UnknownHost { host: host.to_string() }));

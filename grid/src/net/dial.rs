@@ -8,7 +8,7 @@ use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::websocket::{self, FirstMessageError, WebSocket};
+use super::websocket::{self, FirstMessageError, Metered, WebSocket};
 use crate::auth::AuthError;
 use crate::core::Core;
 use crate::limits::REASON_BYTES_MAX;
@@ -60,7 +60,7 @@ pub(super) async fn dial(core: &Core, remote: &Name) -> Result<(WebSocket, Insta
 }
 
 async fn dial_unlimited(core: &Core, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
-    let socket = core.transport.connect(remote).await?;
+    let socket = Metered::new(core.transport.connect(remote).await?);
     let time = core.clock.0.wall();
     let token = core.auth.make_token(time)?;
     let request = upgrade_request(remote, &core.path, &token, time.unix_nanos())?;
@@ -73,6 +73,7 @@ async fn dial_unlimited(core: &Core, remote: &Name) -> Result<(WebSocket, Instan
     if !response.accepted {
         return Err(DialError::Rejected(response.rejected_reason));
     }
+    socket.get_mut().lift();
     Ok((socket, response.id))
 }
 

@@ -1,5 +1,6 @@
 //! Runs handlers: once in place, then as a task of its own, and never lets one harm another.
 
+use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -73,6 +74,7 @@ impl Dispatcher {
             trace,
             epoch: self.epoch,
             mux_id,
+            key: None,
             _counted: HandlerTask::counted(&self.shared),
             shared: SharedRef::clone(&self.shared),
         });
@@ -113,14 +115,21 @@ fn serve_in_place(registered: &Registered, context: RequestContext, payload: Byt
 
 /// Runs user code; a panic of it becomes an error of its call (B13).
 fn contained<R>(run: impl FnOnce() -> R) -> Result<R, HandlerError> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let text = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
-        HandlerError::from(format!("the handler panicked: {text}"))
-    })
+    catch_unwind(AssertUnwindSafe(run))
+        .map_err(|panic| HandlerError::from(format!("the handler panicked: {}", panic_text(panic))))
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+        .to_owned();
+    // What was thrown is user code too, and may panic when it is dropped.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    text
 }
 
 fn poll_contained(future: &mut HandlerFuture, cx: &mut Context<'_>) -> Poll<Answer> {
@@ -151,6 +160,8 @@ struct Running {
     shared: SharedRef,
     epoch: Epoch,
     mux_id: u64,
+    /// Under which it waits for the call to be given up.
+    key: Option<usize>,
     _counted: HandlerTask,
 }
 
@@ -159,7 +170,9 @@ impl Future for Running {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if this.shared.poll_unwanted(this.epoch, this.mux_id, cx.waker()).is_ready() {
+        let unwanted =
+            this.shared.poll_unwanted(this.epoch, this.mux_id, &mut this.key, cx.waker());
+        if unwanted.is_ready() {
             drop_contained(this.future.take());
             if let Some(trace) = this.trace.take() {
                 trace.emit(&this.shared, (TraceOutcome::Cancelled, 0));

@@ -20,25 +20,37 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::dispatch::Dispatcher;
 use super::websocket::WebSocket;
 use crate::limits::FRAMES_PER_TURN;
 use crate::proto::connection::{Answer, CloseReason};
-use crate::proto::message::{Message, parse_frame};
-use crate::shared::{Park, Work};
+use crate::proto::message::{Message, Messages, ParseError};
+use crate::shared::{Epoch, Park, SharedRef, Work};
 use crate::time::Instant;
 
 /// Turns that one poll of the task may take before it lets others have the thread.
 const TURNS_PER_POLL: usize = 4;
 
+/// Bytes after which a turn reads no further frame.
+const BYTES_PER_TURN: usize = 256 * 1024;
+
+/// Turns in which a socket that failed is read to its end: as many as a full receive buffer needs.
+const LAST_TURNS: usize = 64;
+
+/// Messages that are taken in under one hold of the lock.
+const MESSAGES_PER_LOCK: usize = 512;
+
 /// Runs an open connection; resolves with the reason for its end.
 pub(super) struct Driver {
     socket: WebSocket,
     dispatcher: Dispatcher,
+    _attached: Attached,
     messages: Vec<Message>,
     work: Work,
     answers: Vec<(u64, Answer)>,
@@ -46,7 +58,23 @@ pub(super) struct Driver {
     /// When `sleep` ends, if it was set.
     armed: Option<Instant>,
     needs_flush: bool,
+    /// Whether the last flush found the socket full.
+    is_blocked: bool,
     has_yielded: bool,
+}
+
+/// Ends the connection when its task does, however that happens: a task that is aborted or panics
+/// must not leave callers waiting for it (B05).
+struct Attached {
+    shared: SharedRef,
+    epoch: Epoch,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let reason = CloseReason::Transport("the connection's task ended".into());
+        self.shared.detach(self.epoch, reason);
+    }
 }
 
 /// How far a turn's reading got.
@@ -70,15 +98,19 @@ enum Written {
 
 impl Driver {
     pub(super) fn new(socket: WebSocket, dispatcher: Dispatcher) -> Self {
+        let _attached =
+            Attached { shared: SharedRef::clone(&dispatcher.shared), epoch: dispatcher.epoch };
         Self {
             socket,
             dispatcher,
+            _attached,
             messages: Vec::new(),
             work: Work::default(),
             answers: Vec::new(),
             sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             armed: None,
             needs_flush: false,
+            is_blocked: false,
             has_yielded: false,
         }
     }
@@ -89,8 +121,8 @@ impl Driver {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        self.poll_timers(cx)?;
         for _ in 0..TURNS_PER_POLL {
-            self.poll_timers(cx)?;
             let read = self.poll_read(cx)?;
             let wants_write =
                 self.needs_flush || self.dispatcher.shared.wants_transmit(self.dispatcher.epoch);
@@ -116,9 +148,11 @@ impl Driver {
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         if self.armed.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
             self.armed = None;
-            self.dispatcher.shared.handle_timeout(self.dispatcher.epoch)?;
         }
-        Ok(())
+        // Each time, not only when the sleep is over: a task that always has something to read
+        // never goes to sleep, and its deadlines and pings must be kept all the same. It is also
+        // where such a task learns that the connection is over.
+        self.dispatcher.shared.handle_timeout(self.dispatcher.epoch)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Read, CloseReason> {
@@ -126,6 +160,9 @@ impl Driver {
         let mut read = Read::Some;
         let mut end = None;
         for _ in 0..FRAMES_PER_TURN {
+            if bytes >= BYTES_PER_TURN {
+                break;
+            }
             match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Pending => {
                     read = Read::All;
@@ -133,8 +170,8 @@ impl Driver {
                 }
                 Poll::Ready(Some(Ok(WsMessage::Binary(frame)))) => {
                     bytes += frame.len();
-                    if let Err(error) = parse_frame(&frame, &mut self.messages) {
-                        end = Some(CloseReason::Protocol(error.to_string().into()));
+                    if let Err(reason) = self.take_in(frame) {
+                        end = Some(reason);
                         break;
                     }
                 }
@@ -151,13 +188,27 @@ impl Driver {
             }
         }
         // What came whole before the end counts: an answer that is here is delivered (B14).
-        if !self.messages.is_empty() {
-            self.dispatch(bytes)?;
-        }
+        self.dispatch(bytes)?;
         end.map_or(Ok(read), Err)
     }
 
+    /// Collects the messages of a frame, and dispatches as often as enough are there: a frame may
+    /// hold a million.
+    fn take_in(&mut self, frame: Bytes) -> Result<(), CloseReason> {
+        let malformed = |error: ParseError| CloseReason::Protocol(error.to_string().into());
+        for message in Messages::of(frame).map_err(malformed)? {
+            self.messages.push(message.map_err(malformed)?);
+            if self.messages.len() >= MESSAGES_PER_LOCK {
+                self.dispatch(0)?;
+            }
+        }
+        Ok(())
+    }
+
     fn dispatch(&mut self, bytes: usize) -> Result<(), CloseReason> {
+        if self.messages.is_empty() && bytes == 0 {
+            return Ok(());
+        }
         let Dispatcher { shared, epoch, .. } = &self.dispatcher;
         let received = shared.receive(*epoch, &mut self.messages, bytes, &mut self.work);
         self.work.wake();
@@ -181,9 +232,19 @@ impl Driver {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Written, CloseReason> {
         let mut socket = Pin::new(&mut self.socket);
         let mut written = Written::Some;
+        if self.is_blocked {
+            match socket.as_mut().poll_flush(cx) {
+                Poll::Pending => return Ok(Written::Blocked),
+                Poll::Ready(flushed) => flushed.map_err(|error| close_reason(&error))?,
+            }
+            self.is_blocked = false;
+        }
         for _ in 0..FRAMES_PER_TURN {
             match socket.as_mut().poll_ready(cx) {
-                Poll::Pending => return Ok(Written::Blocked),
+                Poll::Pending => {
+                    self.is_blocked = true;
+                    return Ok(Written::Blocked);
+                }
                 Poll::Ready(ready) => ready.map_err(|error| close_reason(&error))?,
             }
             let Some(frame) = self.dispatcher.shared.next_transmit(self.dispatcher.epoch)? else {
@@ -198,10 +259,14 @@ impl Driver {
         }
         if self.needs_flush {
             match socket.as_mut().poll_flush(cx) {
-                Poll::Pending => return Ok(Written::Blocked),
+                Poll::Pending => {
+                    self.is_blocked = true;
+                    return Ok(Written::Blocked);
+                }
                 Poll::Ready(flushed) => flushed.map_err(|error| close_reason(&error))?,
             }
             self.needs_flush = false;
+            self.dispatcher.shared.flushed(self.dispatcher.epoch);
         }
         Ok(written)
     }
@@ -209,12 +274,13 @@ impl Driver {
     /// The socket takes no more bytes, but answers may still lie in it: those are delivered, not
     /// lost (B14).
     fn read_the_rest(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> CloseReason {
-        loop {
+        for _ in 0..LAST_TURNS {
             match self.poll_read(cx) {
                 Ok(Read::Some) => {}
-                Ok(Read::All) | Err(_) => return reason,
+                Ok(Read::All) | Err(_) => break,
             }
         }
+        reason
     }
 
     /// Goes to sleep. Returns whether there is something to do after all.
@@ -257,7 +323,13 @@ impl Future for Driver {
 /// What an error of the WebSocket layer means for the connection.
 fn close_reason(error: &WsError) -> CloseReason {
     match error {
-        WsError::ConnectionClosed | WsError::AlreadyClosed => CloseReason::Peer,
+        WsError::ConnectionClosed
+        | WsError::AlreadyClosed
+        | WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => CloseReason::Peer,
+        // Only WebSocket pings that the peer makes us answer can fill it.
+        WsError::WriteBufferFull(_) => {
+            CloseReason::Protocol("the peer sends pings and does not read the pongs".into())
+        }
         WsError::Capacity(_) | WsError::Protocol(_) | WsError::Utf8(_) => {
             CloseReason::Protocol(error.to_string().into())
         }

@@ -4,14 +4,16 @@
 //! connection begins or ends, so nothing else can cause a reconnect, and a connection that
 //! supersedes another does so in order.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::mpsc;
 
 use super::dial;
-use super::dispatch::Dispatcher;
+use super::dispatch::{Dispatcher, panic_text};
 use super::driver::Driver;
 use super::websocket::{self, WebSocket};
 use crate::core::Core;
@@ -19,6 +21,7 @@ use crate::proto::backoff::Backoff;
 use crate::proto::connection::CloseReason;
 use crate::proto::handshake::{Dialler, InstanceId};
 use crate::shared::{ConnectionState, SharedRef};
+use crate::stats::{Failure, FailureKind};
 
 /// A connection whose handshake is done, from the accepting end.
 pub(crate) struct Accepted {
@@ -54,6 +57,24 @@ impl Peer {
     /// Lives until the manager shuts down. An open connection ends by itself then, in good order;
     /// every other wait is cut short.
     pub(crate) async fn live(mut self) {
+        // A transport, an authenticator or a socket of the application may panic. That must not
+        // cost the remote: it is one more failure, to be tried again after the longest wait.
+        while let Err(panic) = AssertUnwindSafe(self.live_once()).catch_unwind().await {
+            let cause = format!("panicked: {}", panic_text(panic));
+            tracing::error!(target: "grid", remote = %self.shared.remote(), cause, "a connection");
+            let kind = FailureKind::Unreachable;
+            self.shared.record_failure(Failure { kind, cause: cause.into() });
+            self.shared.set_disconnected_state(ConnectionState::Backoff);
+            let mut shutdown = self.core.shutdown.subscribe();
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|ended| *ended) => return,
+                () = tokio::time::sleep(self.core.limits.backoff_max) => {}
+            }
+        }
+    }
+
+    async fn live_once(&mut self) {
         match self.dialler {
             Dialler::Local => self.dial_forever().await,
             Dialler::Remote => self.accept_forever().await,
@@ -138,16 +159,15 @@ impl Peer {
         let Ok(mut driver) = self.attach(socket, instance) else {
             return (CloseReason::Shutdown, None);
         };
-        tokio::select! {
+        let (reason, newer) = tokio::select! {
             biased;
-            reason = &mut driver => {
-                self.finish(driver, &reason).await;
-                (reason, None)
-            }
+            reason = &mut driver => (reason, None),
             newer = newer_than(&mut self.accepted, self.newest) => {
                 (CloseReason::Superseded, Some(newer))
             }
-        }
+        };
+        self.finish(driver, &reason).await;
+        (reason, newer)
     }
 
     fn attach(&self, socket: WebSocket, instance: InstanceId) -> Result<Driver, CloseReason> {
@@ -164,13 +184,21 @@ impl Peer {
         Ok(Driver::new(socket, dispatcher))
     }
 
+    /// Ends the socket of a connection that is over.
     async fn finish(&self, driver: Driver, reason: &CloseReason) {
+        let closing = websocket::close(driver.into_socket(), self.core.limits.close_timeout);
         match reason {
-            CloseReason::Shutdown => {
-                websocket::close(driver.into_socket(), self.core.limits.close_timeout).await;
+            CloseReason::Shutdown => return closing.await,
+            // The peer may still listen. Nothing here waits for it: the next connection must not.
+            CloseReason::Peer | CloseReason::Protocol(_) | CloseReason::Superseded => {
+                tokio::spawn(closing);
             }
-            reason => self.log_failure(reason),
+            // Nobody listens, or nothing can be said.
+            CloseReason::PingTimeout { .. }
+            | CloseReason::ControlOverrun { .. }
+            | CloseReason::Transport(_) => drop(closing),
         }
+        self.log_failure(reason);
     }
 
     /// The network fails; that is expected, and no error of this server (B41).
@@ -192,10 +220,10 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
-    use crate::net::transport::Socket;
+    use crate::net::websocket::Metered;
 
     async fn accepted(order: u64) -> Accepted {
-        let socket: Box<dyn Socket> = Box::new(tokio::io::duplex(64).0);
+        let socket = Metered::new(Box::new(tokio::io::duplex(64).0));
         let socket = WebSocket::from_raw_socket(socket, Role::Server, None).await;
         Accepted { socket, instance: InstanceId::default(), order }
     }

@@ -1,9 +1,13 @@
 //! The settings of the WebSocket layer, and the little that the handshake needs of it.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -12,17 +16,92 @@ use super::transport::Socket;
 use crate::limits::{HANDSHAKE_BYTES_MAX, Limits};
 
 /// An open WebSocket over any socket.
-pub(crate) type WebSocket = WebSocketStream<Box<dyn Socket>>;
+pub(crate) type WebSocket = WebSocketStream<Metered>;
+
+/// What may be read of a socket before its handshake is over: the upgrade's own headers and one
+/// message.
+const HANDSHAKE_BUDGET_BYTES: usize = 2 * HANDSHAKE_BYTES_MAX;
+
+/// A socket that reads a limited number of bytes until the handshake is over, because a peer that
+/// has not proved who it is must not make us hold a message of the largest size.
+pub(crate) struct Metered {
+    socket: Box<dyn Socket>,
+    /// How much may still be read; `None` after the handshake.
+    budget: Option<usize>,
+}
+
+impl Metered {
+    pub(crate) fn new(socket: Box<dyn Socket>) -> Self {
+        Self { socket, budget: Some(HANDSHAKE_BUDGET_BYTES) }
+    }
+
+    /// The handshake is over.
+    pub(crate) fn lift(&mut self) {
+        self.budget = None;
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { socket, budget } = &mut *self;
+        let Some(budget) = budget else {
+            return Pin::new(socket).poll_read(cx, buffer);
+        };
+        if *budget == 0 {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("more than {HANDSHAKE_BUDGET_BYTES} bytes before the handshake is over"),
+            )));
+        }
+        // By way of a buffer of our own, which is what safe code can limit. Handshakes are short.
+        let mut part = [0; 4096];
+        let room = part.len().min(*budget).min(buffer.remaining());
+        let mut part = ReadBuf::new(&mut part[..room]);
+        ready!(Pin::new(socket).poll_read(cx, &mut part))?;
+        buffer.put_slice(part.filled());
+        *budget -= part.filled().len();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
 
 /// tungstenite fills this buffer with zeros before each read, so that a large one costs more than
 /// the system calls it saves.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// From here on what is written goes to the socket before the flush. The most that is ever buffered
+/// is this and one frame, unless a peer sends pings and does not read the pongs: twice as much is
+/// the end of that.
+const WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// The settings for both roles. A frame beyond the limit is refused by its header, before anything
 /// of its size is allocated.
 pub(crate) fn config(limits: &Limits) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(2 * (WRITE_BUFFER_BYTES + limits.frame_bytes_max()))
         .max_message_size(Some(limits.frame_bytes_max()))
         .max_frame_size(Some(limits.frame_bytes_max()))
 }
@@ -58,8 +137,19 @@ pub(crate) async fn send(socket: &mut WebSocket, bytes: Vec<u8>) -> Result<(), B
     socket.send(Message::Binary(bytes.into())).await.map_err(Box::new)
 }
 
-/// Ends a WebSocket in good order, as far as that is possible within `limit`.
+/// Ends a WebSocket in good order, as far as that is possible within `limit`: says so, and reads to
+/// the end. A socket that is closed with bytes unread takes with it what it has yet to send.
 pub(crate) async fn close(mut socket: WebSocket, limit: Duration) {
-    // Either the peer gets it, or it finds out by itself.
-    let _ = tokio::time::timeout(limit, socket.close(None)).await;
+    let ending = async {
+        // Not the method of the same name, which refuses where the peer has said so first.
+        SinkExt::close(&mut socket).await?;
+        while let Some(message) = socket.next().await {
+            message?;
+            // A socket that always has something to read would outlast the limit.
+            tokio::task::yield_now().await;
+        }
+        Ok::<(), Error>(())
+    };
+    // Either the peer hears of it, or it finds out by itself.
+    let _ = tokio::time::timeout(limit, ending).await;
 }

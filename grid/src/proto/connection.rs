@@ -45,7 +45,12 @@ enum Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Call(u64),
-    Served(u64),
+    /// With a number of its own: a peer may use an id again, though it must not (P9), and then the
+    /// timers of its earlier calls must neither cut the new one short nor pile up.
+    Served {
+        mux_id: u64,
+        serial: u64,
+    },
 }
 
 /// An open connection.
@@ -249,7 +254,8 @@ impl<S> Connection<S> {
             0 => None,
             ms => Some(now + Duration::from_millis(u64::from(ms))),
         };
-        let served = Served::new(&header, deadline);
+        let serial = self.counters.calls_served;
+        let served = Served::new(&header, deadline, serial);
         if self.is_draining {
             return self.send_refusal(mux_id, &served, "this server is shutting down");
         }
@@ -259,7 +265,7 @@ impl<S> Connection<S> {
         }
         self.serving.insert(mux_id, served);
         if let Some(deadline) = deadline {
-            self.arm(deadline, Timer::Served(mux_id));
+            self.arm(deadline, Timer::Served { mux_id, serial });
         }
         self.counters.calls_served += 1;
         let handler = header.handler;
@@ -299,12 +305,13 @@ impl<S> Connection<S> {
             serve::State::Blocked { place, answer } => {
                 self.queue.leave_line(place);
                 self.spent.extend(answer);
+                self.events.push_back(Event::AnswerOver { mux_id });
             }
         }
     }
 
     fn handle_connect_mux(&mut self, header: &Header) {
-        let served = Served::new(header, None);
+        let served = Served::new(header, None, self.counters.calls_served);
         if header.flags.contains(Flags::STATELESS) {
             return self.send_refusal(header.mux_id, &served, "Stateless streams not supported");
         }
@@ -377,7 +384,11 @@ impl<S> Connection<S> {
         while let Some(timer) = self.deadlines.pop_due(now) {
             match timer {
                 Timer::Call(mux_id) => self.call_is_due(mux_id),
-                Timer::Served(mux_id) => self.served_is_due(mux_id, now),
+                Timer::Served { mux_id, serial } => {
+                    if self.serving.is_live(mux_id, serial) {
+                        self.handle_cancel(mux_id);
+                    }
+                }
             }
         }
         match self.pinger.handle_timeout(now, wall) {
@@ -398,20 +409,11 @@ impl<S> Connection<S> {
         }
     }
 
-    fn served_is_due(&mut self, mux_id: u64, now: Instant) {
-        // The timer may be that of an earlier call: a peer that uses a number again is wrong (P9),
-        // but its call must not suffer for it.
-        let is_due = |served: &mut Served| served.deadline.is_some_and(|at| at <= now);
-        if self.serving.get_mut(mux_id).is_some_and(is_due) {
-            self.handle_cancel(mux_id);
-        }
-    }
-
     fn arm(&mut self, at: Instant, timer: Timer) {
         let (calls, serving) = (&self.calls, &self.serving);
         self.deadlines.push(at, timer, calls.len() + serving.len(), |timer| match timer {
             Timer::Call(mux_id) => calls.contains(mux_id),
-            Timer::Served(mux_id) => serving.contains(mux_id),
+            Timer::Served { mux_id, serial } => serving.is_live(mux_id, serial),
         });
     }
 
@@ -476,6 +478,7 @@ impl<S> Connection<S> {
         {
             self.spent.extend(answer);
         }
+        self.events.push_back(Event::AnswerOver { mux_id });
         true
     }
 

@@ -21,9 +21,15 @@ pub enum Event<S = Slot> {
     },
     /// A request came in.
     Serve(Incoming),
-    /// The handler of this call is not wanted any more: its caller gave up, its deadline passed,
-    /// or the connection ended.
+    /// The handler of this call is not wanted any more: its caller gave up, its deadline passed, or
+    /// the connection ended.
     Cancel {
+        /// The caller's id of the call.
+        mux_id: u64,
+    },
+    /// An answer that had to wait for room in the queue does not wait any more: it was queued, or is
+    /// not wanted.
+    AnswerOver {
         /// The caller's id of the call.
         mux_id: u64,
     },

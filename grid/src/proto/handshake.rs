@@ -258,6 +258,9 @@ pub enum Refusal {
         /// The dialler.
         host: Name,
     },
+    /// The manager was not started yet.
+    #[error("this server is not ready yet")]
+    NotReady,
     /// The manager is shutting down.
     #[error("this server is shutting down")]
     Shutdown,

@@ -367,22 +367,76 @@ fn check_checksum<'a>(flags: Flags, bytes: &[u8], rest: &'a [u8]) -> Result<&'a 
 /// [`ParseError`] for the first that is none; `messages` then holds those before it, which came
 /// whole and are right.
 pub fn parse_frame(frame: &Bytes, messages: &mut Vec<Message>) -> Result<(), ParseError> {
-    let (header, payload, mut rest) = split(frame)?;
-    if header.op != Op::Merged {
-        messages.push(Message::parse(frame)?);
-        return Ok(());
+    for message in Messages::of(frame.clone())? {
+        messages.push(message?);
     }
-    if !payload.is_empty() {
-        return Err(ParseError::Malformed("envelope: it has a payload of its own"));
+    Ok(())
+}
+
+/// The messages of one frame, one after the other. Ends after the first that is none.
+#[derive(Debug)]
+pub struct Messages {
+    frame: Bytes,
+    /// Where the next one begins; the end after an error.
+    at: usize,
+    state: Left,
+}
+
+#[derive(Debug)]
+enum Left {
+    /// The frame is one message.
+    Bare,
+    /// The frame is a merged one with so many still to come.
+    Merged(u32),
+    Nothing,
+}
+
+impl Messages {
+    /// Those of `frame`.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError`] if its beginning is not that of a message.
+    pub fn of(frame: Bytes) -> Result<Self, ParseError> {
+        let (header, payload, rest) = split(&frame)?;
+        if header.op != Op::Merged {
+            return Ok(Self { frame, at: 0, state: Left::Bare });
+        }
+        if !payload.is_empty() {
+            return Err(ParseError::Malformed("envelope: it has a payload of its own"));
+        }
+        let at = frame.len() - rest.len();
+        Ok(Self { frame, at, state: Left::Merged(header.sequence) })
     }
-    for _ in 0..header.sequence {
-        let (inner, behind) = split_bin(rest, "merged message")?;
-        messages.push(Message::parse_within(frame, inner)?);
-        rest = behind;
+
+    fn next_merged(&mut self) -> Result<Message, ParseError> {
+        let (inner, behind) = split_bin(&self.frame[self.at..], "merged message")?;
+        let message = Message::parse_within(&self.frame, inner)?;
+        self.at = self.frame.len() - behind.len();
+        Ok(message)
     }
-    match rest.len() {
-        0 => Ok(()),
-        trailing => Err(ParseError::Trailing(trailing)),
+}
+
+impl Iterator for Messages {
+    type Item = Result<Message, ParseError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let message = match std::mem::replace(&mut self.state, Left::Nothing) {
+            Left::Nothing => return None,
+            Left::Bare => Message::parse(&self.frame),
+            Left::Merged(0) => match self.frame.len() - self.at {
+                0 => return None,
+                trailing => Err(ParseError::Trailing(trailing)),
+            },
+            Left::Merged(left) => {
+                let message = self.next_merged();
+                if message.is_ok() {
+                    self.state = Left::Merged(left - 1);
+                }
+                message
+            }
+        };
+        Some(message)
     }
 }
 

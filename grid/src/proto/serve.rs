@@ -52,6 +52,8 @@ pub(super) enum State {
 pub(super) struct Served {
     pub(super) state: State,
     pub(super) deadline: Option<Instant>,
+    /// Tells this call from an earlier one with the same id.
+    serial: u64,
     /// A refusal gives these back as they came.
     handler: u8,
     deadline_ms: u32,
@@ -59,10 +61,11 @@ pub(super) struct Served {
 }
 
 impl Served {
-    pub(super) fn new(header: &Header, deadline: Option<Instant>) -> Self {
+    pub(super) fn new(header: &Header, deadline: Option<Instant>, serial: u64) -> Self {
         Self {
             state: State::Running,
             deadline,
+            serial,
             handler: header.handler,
             deadline_ms: header.deadline_ms,
             flags: header.flags,
@@ -94,6 +97,11 @@ impl Serving {
 
     pub(super) fn contains(&self, mux_id: u64) -> bool {
         self.live.contains_key(&mux_id)
+    }
+
+    /// Whether this very call is not over.
+    pub(super) fn is_live(&self, mux_id: u64, serial: u64) -> bool {
+        self.live.get(&mux_id).is_some_and(|served| served.serial == serial)
     }
 
     pub(super) fn remove(&mut self, mux_id: u64) -> Option<Served> {

@@ -50,7 +50,11 @@ impl CallSlot {
     pub(super) fn poll(&self, waker: &Waker) -> Poll<Outcome> {
         let mut state = self.0.lock();
         if let State::Waiting(registered) = &mut *state {
-            registered.clone_from(waker);
+            if !registered.will_wake(waker) {
+                let earlier = std::mem::replace(registered, waker.clone());
+                drop(state);
+                drop(earlier); // not under the lock: a waker can be anybody's code
+            }
             return Poll::Pending;
         }
         match std::mem::replace(&mut *state, State::Taken) {

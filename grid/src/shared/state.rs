@@ -31,7 +31,7 @@ pub(super) struct State {
     pub(super) version: u64,
     pub(super) watchers: Slab<Waker>,
     /// Who wants to know when a call that is served here is not wanted any more.
-    pub(super) handlers: FxHashMap<u64, Vec<Waker>>,
+    pub(super) handlers: FxHashMap<u64, Slab<Waker>>,
     pub(super) is_draining: bool,
     /// Who waits for everything under way to finish.
     pub(super) idle_waiters: Vec<Waker>,
@@ -51,6 +51,8 @@ pub(super) struct Link {
     pub(super) driver_can_write: bool,
     /// When the task wakes by itself.
     pub(super) armed: Option<Instant>,
+    /// Whether what the machine gave to be written has left the process.
+    pub(super) is_flushed: bool,
     pub(super) bytes_in: u64,
 }
 
@@ -121,8 +123,9 @@ impl State {
                 match event {
                     Event::Ended { slot, outcome } => work.ended.push((slot, outcome)),
                     Event::Serve(incoming) => work.incoming.push(incoming),
-                    Event::Cancel { mux_id } => {
-                        work.wakes.extend(self.handlers.remove(&mux_id).into_iter().flatten());
+                    Event::Cancel { mux_id } | Event::AnswerOver { mux_id } => {
+                        let waiters = self.handlers.remove(&mux_id).into_iter().flatten();
+                        work.wakes.extend(waiters.map(|(_, waker)| waker));
                     }
                     Event::Skipped { op, mux_id } => work.skipped.push((op, mux_id)),
                     Event::Closed(reason) => closed = Some(reason),
@@ -141,7 +144,7 @@ impl State {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| link.machine.is_idle())
+        self.link.as_ref().is_none_or(|link| link.machine.is_idle() && link.is_flushed)
     }
 
     pub(super) fn forget_link(&mut self, reason: CloseReason, work: &mut Work) {
@@ -151,7 +154,8 @@ impl State {
             self.past.round_trip = link.machine.ping_round_trip().or(self.past.round_trip);
             work.wakes.extend(link.driver.take());
         }
-        work.wakes.extend(self.handlers.drain().flat_map(|(_, wakers)| wakers));
+        let waiters = self.handlers.drain().flat_map(|(_, waiters)| waiters);
+        work.wakes.extend(waiters.map(|(_, waker)| waker));
         let cause = reason.to_string().into();
         self.last_failure = Some(Failure { kind: FailureKind::Ended, cause });
         self.ended = Some(reason);

@@ -18,6 +18,7 @@ impl World {
                     }
                     Event::Serve(incoming) => self.serve(end, &incoming),
                     Event::Cancel { mux_id } => self.cancel(end, mux_id),
+                    Event::AnswerOver { mux_id } => self.answer_over(end, mux_id),
                     Event::Skipped { op, mux_id } => panic!("{op:?} of {mux_id} meant nothing"),
                     Event::Closed(reason) => self.closed(end, &reason),
                 }
@@ -91,6 +92,13 @@ impl World {
         assert!(was_running, "no handler runs for {mux_id}");
         assert!(!is_serving, "what is cancelled is not wanted");
         self.seen.insert("handler cancelled");
+    }
+
+    fn answer_over(&mut self, end: End, mux_id: u64) {
+        let side = self.side(end);
+        assert!(!side.running.contains_key(&mux_id), "the handler of {mux_id} has answered");
+        assert!(!side.connection.is_serving(mux_id), "an answer that is over is not waited for");
+        self.seen.insert("answer waited for room");
     }
 
     fn closed(&mut self, end: End, reason: &CloseReason) {

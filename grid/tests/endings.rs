@@ -1,0 +1,283 @@
+//! How connections end, and what must not end with them: tasks that are dropped or panic, sockets
+//! that always have something to read, peers that read late, or never.
+#![cfg(feature = "net")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::future::IntoFuture;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use grid::net::transport::{Dialling, Socket, TcpTransport, Transport};
+use grid::proto::handshake::Dialler;
+use grid::proto::message::{Flags, Header, Op};
+use grid::{CallError, ConnectionState, FailureKind, Limits, Manager, Name};
+use support::{ECHO, Place, STUCK, ScriptedPeer, Server, auth, eventually, within};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::Message as WsMessage;
+
+/// What sockets of a [`Tricky`] transport do instead of reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+enum Trick {
+    None,
+    /// Panics, once.
+    Panic,
+    /// Has WebSocket pongs to read, for ever.
+    Flood,
+}
+
+/// TCP, but for a trick that the test may play.
+#[derive(Clone, Default)]
+struct Tricky {
+    trick: Arc<AtomicUsize>,
+    panics_on_connect: Arc<AtomicBool>,
+}
+
+impl Tricky {
+    fn play(&self, trick: Trick) {
+        self.trick.store(trick as usize, Ordering::SeqCst);
+    }
+}
+
+impl Transport for Tricky {
+    fn connect(&self, remote: &Name) -> Dialling {
+        assert!(!self.panics_on_connect.swap(false, Ordering::SeqCst), "a bad transport");
+        let dialling = TcpTransport.connect(remote);
+        let trick = Arc::clone(&self.trick);
+        Box::pin(async move {
+            let socket = dialling.await?;
+            Ok(Box::new(TrickySocket { socket, trick }) as Box<dyn Socket>)
+        })
+    }
+}
+
+struct TrickySocket {
+    socket: Box<dyn Socket>,
+    trick: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for TrickySocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let panic = Trick::Panic as usize;
+        let swapped =
+            self.trick.compare_exchange(panic, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        assert!(!swapped, "a bad socket");
+        if self.trick.load(Ordering::SeqCst) == Trick::Flood as usize {
+            buffer.put_slice(&[0x8a, 0]); // an empty pong, unmasked, as from an acceptor
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for TrickySocket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// A manager over a tricky transport that dials an ordinary server.
+async fn tricky_pair(tricky: &Tricky) -> (Manager, Server) {
+    let place = Place::new().await;
+    let acceptor = Place::that(Dialler::Remote, &place.url).await;
+    let urls = [place.url.clone(), acceptor.url.clone()];
+    let manager = Manager::builder(&place.url)
+        .servers(urls.to_vec())
+        .auth(auth())
+        .transport(tricky.clone())
+        .limits(quick())
+        .build()
+        .expect("the test's configuration is right");
+    (manager, Server::start(acceptor, &urls, Limits::default()))
+}
+
+fn quick() -> Limits {
+    let mut limits = Limits::default();
+    limits.backoff_min = Duration::from_millis(10);
+    limits.backoff_max = Duration::from_millis(20);
+    limits
+}
+
+#[tokio::test]
+async fn b05_a_socket_that_panics_ends_its_connection_and_the_next_one_works() {
+    let tricky = Tricky::default();
+    let (manager, server) = tricky_pair(&tricky).await;
+    manager.start().expect("in a runtime");
+    let connection = manager.connection(&server.url).expect("a server");
+    within("connecting", connection.wait_connected()).await.expect("not shut down");
+    let call = tokio::spawn(connection.request(STUCK, "").into_future());
+    eventually("it is under way", || connection.stats().live_calls == 1).await;
+
+    tricky.play(Trick::Panic);
+    // Something to read, so that the socket is asked.
+    let poke = tokio::spawn(connection.request(ECHO, "").into_future());
+    for call in [call, poke] {
+        let error = within("the end", call).await.expect("no panic").expect_err("no answer");
+        assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
+    }
+    within("reconnecting", connection.wait_connected()).await.expect("not shut down");
+    assert_eq!(connection.request(ECHO, "again").await.expect("an echo"), "again");
+    let failure = connection.stats().last_failure.expect("it is known");
+    assert!(failure.cause.contains("a bad socket"), "{failure}");
+}
+
+#[tokio::test]
+async fn b04_a_transport_that_panics_is_one_more_failure() {
+    let tricky = Tricky::default();
+    tricky.panics_on_connect.store(true, Ordering::SeqCst);
+    let (manager, server) = tricky_pair(&tricky).await;
+    manager.start().expect("in a runtime");
+    let connection = manager.connection(&server.url).expect("a server");
+    within("connecting", connection.wait_connected()).await.expect("not shut down");
+    let failure = connection.stats().last_failure.expect("it is known");
+    assert_eq!(failure.kind, FailureKind::Unreachable);
+    assert!(failure.cause.contains("a bad transport"), "{failure}");
+}
+
+#[tokio::test]
+async fn b10_a_deadline_is_kept_while_there_is_always_something_to_read() {
+    let tricky = Tricky::default();
+    let (manager, server) = tricky_pair(&tricky).await;
+    manager.start().expect("in a runtime");
+    let connection = manager.connection(&server.url).expect("a server");
+    within("connecting", connection.wait_connected()).await.expect("not shut down");
+    let call = connection.request(STUCK, "").timeout(Duration::from_millis(300));
+    let call = tokio::spawn(call.into_future());
+    eventually("it is under way", || connection.stats().live_calls == 1).await;
+    tricky.play(Trick::Flood);
+    // Wakes the task, which from then on never finds nothing to read.
+    let poke = connection.request(ECHO, "").timeout(Duration::from_millis(300));
+    let poke = tokio::spawn(poke.into_future());
+    for call in [call, poke] {
+        let error = within("the deadline", call).await.expect("no panic").expect_err("no answer");
+        assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+    }
+    within("the shutdown", manager.shutdown(Duration::ZERO)).await;
+    assert_eq!(connection.state(), ConnectionState::Shutdown);
+    tricky.play(Trick::None);
+}
+
+#[tokio::test]
+async fn b05_calls_end_when_the_runtime_of_their_manager_does() {
+    let tricky = Tricky::default();
+    let (manager, server) = tricky_pair(&tricky).await;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let handle = manager.clone();
+    runtime.spawn(async move { handle.start().expect("in a runtime") }).await.expect("no panic");
+    let connection = manager.connection(&server.url).expect("a server");
+    within("connecting", connection.wait_connected()).await.expect("not shut down");
+    let call = tokio::spawn(connection.request(STUCK, "").into_future());
+    eventually("it is under way", || connection.stats().live_calls == 1).await;
+    runtime.shutdown_background();
+    let error = within("the end", call).await.expect("no panic").expect_err("no answer");
+    assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
+}
+
+/// A server and a scripted peer that is connected to it.
+async fn server_and_peer(limits: Limits) -> (Server, ScriptedPeer, String) {
+    let place = Place::new().await;
+    let scripted = Place::that(Dialler::Local, &place.url).await;
+    let urls = [place.url.clone(), scripted.url.clone()];
+    let server = Server::start(place, &urls, limits);
+    let peer = ScriptedPeer::dial(&server.url, &scripted.url).await;
+    server.connected(&scripted.url).await;
+    (server, peer, scripted.url)
+}
+
+#[tokio::test]
+async fn b09_the_grace_covers_an_answer_that_its_caller_reads_late() {
+    let mut limits = Limits::default();
+    limits.close_timeout = Duration::from_millis(20);
+    let (server, mut peer, peer_url) = server_and_peer(limits).await;
+    let payload = vec![7; 15 << 20];
+    let header = Header { handler: ECHO.get(), flags: Flags::EOF, ..Header::new(1, Op::Request) };
+    peer.send(header, &payload).await;
+    let connection = server.connection(&peer_url);
+    eventually("the answer is with the socket", || {
+        let stats = connection.stats();
+        stats.calls_served == 1 && stats.queued_bytes == 0 && stats.live_served == 0
+    })
+    .await;
+
+    let manager = server.manager.clone();
+    let shutdown = tokio::spawn(async move { manager.shutdown(support::PATIENCE).await });
+    // Longer than closing may take: only the grace can cover it.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!shutdown.is_finished());
+    let answer = peer.next_message().await.expect("it is whole");
+    assert_eq!(answer.payload.len(), payload.len());
+    peer.is_closed().await;
+    within("the shutdown", shutdown).await.expect("no panic");
+}
+
+#[tokio::test]
+async fn p03_a_close_is_answered_with_a_close() {
+    let (server, mut peer, peer_url) = server_and_peer(Limits::default()).await;
+    peer.socket.send(WsMessage::Close(None)).await.expect("open");
+    let answer = within("the answer", peer.socket.next()).await;
+    assert!(matches!(answer, Some(Ok(WsMessage::Close(_)))), "{answer:?}");
+    let failure = server.connection(&peer_url).stats().last_failure.expect("it is known");
+    assert_eq!(failure.to_string(), "the peer closed the connection");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_just_closed_is_no_protocol_error() {
+    let (server, peer, peer_url) = server_and_peer(Limits::default()).await;
+    drop(peer);
+    let connection = server.connection(&peer_url);
+    eventually("the end", || connection.state() != ConnectionState::Connected).await;
+    let failure = connection.stats().last_failure.expect("it is known");
+    assert_eq!(failure.to_string(), "the peer closed the connection");
+}
+
+#[tokio::test]
+async fn pongs_for_a_peer_that_does_not_read_do_not_pile_up() {
+    const PINGS: usize = 400_000;
+    let mut limits = Limits::default();
+    limits.message_bytes_max = 32 << 10;
+    let (_server, mut peer, _) = server_and_peer(limits).await;
+    let ping = WsMessage::Ping(Bytes::from(vec![0; 125])); // 50 MB of them
+    for _ in 0..PINGS {
+        peer.socket.feed(ping.clone()).await.expect("open");
+    }
+    let header = Header { handler: ECHO.get(), flags: Flags::EOF, ..Header::new(1, Op::Request) };
+    peer.send(header, b"after all").await;
+    let mut pongs = 0;
+    loop {
+        match within("the answer", peer.socket.next()).await.expect("open").expect("open") {
+            WsMessage::Pong(_) => pongs += 1,
+            WsMessage::Binary(_) => break,
+            other => panic!("{other}"),
+        }
+    }
+    // What the sockets' own buffers hold, and no more: the rest was never kept.
+    assert!(pongs < PINGS / 2, "{pongs} pongs were kept");
+}

@@ -1,0 +1,149 @@
+//! The machine behind its lock: who is woken, and when.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Wake, Waker};
+
+use bytes::Bytes;
+use grid::Limits;
+use grid::proto::connection::CloseReason;
+use grid::proto::message::{Flags, Header, Message, Op};
+use grid::shared::{ClockHandle, Epoch, Shared, Work};
+use grid::time::{Clock, Instant, Timestamp};
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(1)
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::new(1, 0)
+    }
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Wakes {
+    fn new() -> (Arc<Self>, Waker) {
+        let wakes = Arc::new(Self::default());
+        (Arc::clone(&wakes), Waker::from(wakes))
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A connected remote whose queue holds two messages of the largest size, and one request of it.
+fn one_served() -> (Shared, Epoch) {
+    let name = |url: &str| url.parse().expect("a base URL");
+    let mut limits = Limits::default();
+    limits.message_bytes_max = 16 << 10;
+    limits.queue_bytes_max = 32 << 10;
+    let clock = ClockHandle(Arc::new(Still));
+    let shared = Shared::new(name("http://a:1"), name("http://b:1"), limits, clock);
+    let epoch = shared.attach().expect("not shut down");
+    for mux_id in 1..=3 {
+        let header = Header { flags: Flags::EOF, handler: 9, ..Header::new(mux_id, Op::Request) };
+        let message = Message { header, payload: Bytes::new(), subroute: None };
+        let mut work = Work::default();
+        shared.receive(epoch, &mut vec![message], 20, &mut work).expect("it is open");
+        assert_eq!(work.incoming.len(), 1);
+    }
+    (shared, epoch)
+}
+
+/// Answers all three calls; the third answer finds the queue full.
+fn answer_all(shared: &Shared, epoch: Epoch) {
+    for mux_id in 1..=3 {
+        shared.answer(epoch, &[(mux_id, Ok(vec![0; 15 << 10].into()))]);
+    }
+    assert_eq!(shared.stats().blocked_messages, 1);
+}
+
+#[test]
+fn b11_whoever_waits_for_a_call_to_be_over_is_woken_when_its_answer_had_to_wait() {
+    let (shared, epoch) = one_served();
+    let (wakes, waker) = Wakes::new();
+    let mut key = None;
+    assert!(shared.poll_unwanted(epoch, 3, &mut key, &waker).is_pending());
+    answer_all(&shared, epoch);
+    assert!(shared.is_wanted(epoch, 3));
+    assert_eq!(wakes.count(), 0);
+
+    shared.next_transmit(epoch).expect("it is open").expect("a frame");
+    assert_eq!(wakes.count(), 1);
+    assert!(shared.poll_unwanted(epoch, 3, &mut key, &waker).is_ready());
+}
+
+#[test]
+fn b11_whoever_waits_for_a_call_to_be_over_is_woken_when_its_blocked_answer_is_given_up() {
+    let (shared, epoch) = one_served();
+    let (wakes, waker) = Wakes::new();
+    let mut key = None;
+    assert!(shared.poll_unwanted(epoch, 3, &mut key, &waker).is_pending());
+    answer_all(&shared, epoch);
+
+    let cancel = Message {
+        header: Header::new(3, Op::DisconnectServerMux),
+        payload: Bytes::new(),
+        subroute: None,
+    };
+    let mut work = Work::default();
+    shared.receive(epoch, &mut vec![cancel], 20, &mut work).expect("it is open");
+    work.wake();
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(shared.stats().blocked_messages, 0);
+}
+
+#[test]
+fn whoever_stops_waiting_is_not_woken_and_harms_nobody_else() {
+    let (shared, epoch) = one_served();
+    let ((gone, gone_waker), (stays, stays_waker)) = (Wakes::new(), Wakes::new());
+    let (mut gone_key, mut stays_key) = (None, None);
+    assert!(shared.poll_unwanted(epoch, 1, &mut gone_key, &gone_waker).is_pending());
+    assert!(shared.poll_unwanted(epoch, 1, &mut stays_key, &stays_waker).is_pending());
+    shared.stop_waiting(epoch, 1, gone_key.expect("it waits"));
+    shared.detach(epoch, CloseReason::Peer);
+    assert_eq!((gone.count(), stays.count()), (0, 1));
+    assert_eq!(Arc::strong_count(&gone), 2, "only the test's own");
+}
+
+#[test]
+fn b03_what_acts_for_an_earlier_connection_does_nothing() {
+    let (shared, first) = one_served();
+    let second = shared.attach().expect("not shut down");
+    shared.answer(first, &[(1, Ok(Bytes::new()))]);
+    shared.detach(first, CloseReason::Peer);
+    assert_eq!(shared.next_transmit(first), Err(CloseReason::Superseded));
+    assert_eq!(shared.next_transmit(second), Ok(None));
+    assert_eq!(shared.poll_unwanted(first, 1, &mut None, Waker::noop()), Poll::Ready(()));
+    assert_eq!(shared.stats().connections, 2);
+}
+
+#[test]
+fn b03_a_watcher_that_goes_after_a_change_takes_nobody_elses_place() {
+    let (shared, epoch) = one_served();
+    let (_, version) = shared.connection_state();
+    let mut early = None;
+    assert!(shared.poll_changed(version, &mut early, Waker::noop()).is_pending());
+    shared.detach(epoch, CloseReason::Peer); // empties the table
+    let (_, later) = shared.connection_state();
+    let (wakes, waker) = Wakes::new();
+    let mut late = None;
+    assert!(shared.poll_changed(later, &mut late, &waker).is_pending());
+    assert_eq!(early, late, "the place was given again");
+    shared.stop_watching(version, early.expect("it watched"));
+    shared.attach().expect("not shut down");
+    assert_eq!(wakes.count(), 1);
+}
