@@ -78,6 +78,17 @@ impl std::fmt::Debug for ClockHandle {
     }
 }
 
+/// How far a connection's task came with what there was to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// To the end, and all of it has left this process.
+    All,
+    /// To the limit of a turn; there is more.
+    Some,
+    /// To the point where the socket takes no more.
+    Blocked,
+}
+
 /// What a connection's task is told when it has nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Park {
@@ -238,9 +249,12 @@ impl Shared {
         });
     }
 
-    /// Takes in what one or more frames of `bytes` bytes held, and empties `messages`.
+    /// Does what is due, and takes in what one or more frames of `bytes` bytes held, emptying
+    /// `messages`. Returns whether there is something to write now.
     ///
-    /// What must be done without the lock is added to `work`, waking included.
+    /// What must be done without the lock is added to `work`, waking included. To be called in each
+    /// turn, also with nothing to take in: a task that always has something to do never sleeps, and
+    /// its deadlines must be kept all the same.
     ///
     /// # Errors
     ///
@@ -251,16 +265,19 @@ impl Shared {
         messages: &mut Vec<Message>,
         bytes: usize,
         work: &mut Work,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<bool, CloseReason> {
         let now = self.now();
         let mut state = self.state.lock();
         let link = state.link(epoch)?;
+        if link.machine.poll_timeout().is_some_and(|at| at <= now) {
+            link.machine.handle_timeout(now, self.clock.0.wall());
+        }
         link.bytes_in += bytes as u64;
         for message in messages.drain(..) {
             link.machine.handle_message(message, now);
         }
         state.settle(work);
-        state.ended_or(epoch, ())
+        state.link(epoch).map(|link| link.machine.wants_transmit())
     }
 
     /// Queues the answers of handlers. Those that nobody wants any more are ignored.
@@ -274,7 +291,7 @@ impl Shared {
                 for (mux_id, answer) in answers {
                     link.machine.answer(*mux_id, answer, now);
                     // One that waits for room is still wanted; the machine says when it is not.
-                    if !link.machine.is_serving(*mux_id) {
+                    if !handlers.is_empty() && !link.machine.is_serving(*mux_id) {
                         work.wakes.extend(
                             handlers.remove(mux_id).into_iter().flatten().map(|(_, waker)| waker),
                         );
@@ -313,59 +330,29 @@ impl Shared {
         })
     }
 
-    /// Does what is due now, if anything is.
-    ///
-    /// # Errors
-    ///
-    /// Why the connection is over, if it is, or is now.
-    pub fn handle_timeout(&self, epoch: Epoch) -> Result<(), CloseReason> {
-        let now = self.now();
-        if self.state.lock().link(epoch)?.machine.poll_timeout().is_none_or(|at| at > now) {
-            return Ok(());
-        }
-        let wall = self.clock.0.wall();
-        self.with(|state, work| {
-            state.link(epoch)?.machine.handle_timeout(now, wall);
-            state.settle(work);
-            state.ended_or(epoch, ())
-        })
-    }
-
-    /// Everything that was taken to be written has left this process.
-    pub fn flushed(&self, epoch: Epoch) {
-        self.with(|state, work| {
-            if let Ok(link) = state.link(epoch) {
-                link.is_flushed = true;
-                state.settle(work);
-            }
-        });
-    }
-
-    /// The task has nothing to do. `can_write` says whether its socket would take a frame.
+    /// The task has nothing to do. `written` says how far it came with what there was to write.
     ///
     /// # Errors
     ///
     /// Why the connection is over, if it is.
-    pub fn park(&self, epoch: Epoch, can_write: bool, waker: &Waker) -> Result<Park, CloseReason> {
+    pub fn park(&self, epoch: Epoch, written: Written, waker: &Waker) -> Result<Park, CloseReason> {
         let waker = waker.clone();
         let mut state = self.state.lock();
         let link = state.link(epoch)?;
+        let can_write = written == Written::All;
         if can_write && link.machine.wants_transmit() {
             return Ok(Park::Ready);
         }
+        link.is_flushed = can_write;
         let earlier = link.driver.replace(waker);
         link.driver_can_write = can_write;
         link.armed = link.machine.poll_timeout();
         let until = Park::Until(link.armed);
+        let idle = state.idle_waiters_to_wake();
         drop(state);
+        idle.into_iter().for_each(Waker::wake);
         drop(earlier); // not under the lock: a waker can be anybody's code
         Ok(until)
-    }
-
-    /// Whether there is something to write.
-    pub fn wants_transmit(&self, epoch: Epoch) -> bool {
-        let mut state = self.state.lock();
-        state.link(epoch).is_ok_and(|link| link.machine.wants_transmit())
     }
 
     // ---- handlers ----

@@ -31,7 +31,7 @@ use super::websocket::WebSocket;
 use crate::limits::FRAMES_PER_TURN;
 use crate::proto::connection::{Answer, CloseReason};
 use crate::proto::message::{Message, Messages, ParseError};
-use crate::shared::{Epoch, Park, SharedRef, Work};
+use crate::shared::{Epoch, Park, SharedRef, Work, Written};
 use crate::time::Instant;
 
 /// Turns that one poll of the task may take before it lets others have the thread.
@@ -58,6 +58,8 @@ pub(super) struct Driver {
     /// When `sleep` ends, if it was set.
     armed: Option<Instant>,
     needs_flush: bool,
+    /// Whether there was something to write when this was last asked.
+    wants_transmit: bool,
     /// Whether the last flush found the socket full.
     is_blocked: bool,
     has_yielded: bool,
@@ -86,16 +88,6 @@ enum Read {
     Some,
 }
 
-/// How far a turn's writing got.
-#[derive(Debug, PartialEq, Eq)]
-enum Written {
-    All,
-    /// To the limit of a turn; there is more.
-    Some,
-    /// To the point where the socket takes no more.
-    Blocked,
-}
-
 impl Driver {
     pub(super) fn new(socket: WebSocket, dispatcher: Dispatcher) -> Self {
         let _attached =
@@ -110,6 +102,7 @@ impl Driver {
             sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             armed: None,
             needs_flush: false,
+            wants_transmit: false,
             is_blocked: false,
             has_yielded: false,
         }
@@ -121,12 +114,12 @@ impl Driver {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        self.poll_timers(cx)?;
+        if self.armed.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
+            self.armed = None; // what is due is done in each turn
+        }
         for _ in 0..TURNS_PER_POLL {
             let read = self.poll_read(cx)?;
-            let wants_write =
-                self.needs_flush || self.dispatcher.shared.wants_transmit(self.dispatcher.epoch);
-            if wants_write && !self.has_yielded {
+            if (self.needs_flush || self.wants_transmit) && !self.has_yielded {
                 self.has_yielded = true;
                 cx.waker().wake_by_ref();
                 return Ok(());
@@ -136,23 +129,13 @@ impl Driver {
                 Ok(written) => written,
                 Err(reason) => return Err(self.read_the_rest(cx, reason)),
             };
-            if read == Read::All && written != Written::Some && !self.poll_park(cx, &written)? {
+            if read == Read::All && written != Written::Some && !self.poll_park(cx, written)? {
                 return Ok(());
             }
         }
         // Much to do: let other tasks have the thread in between.
         cx.waker().wake_by_ref();
         Ok(())
-    }
-
-    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        if self.armed.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
-            self.armed = None;
-        }
-        // Each time, not only when the sleep is over: a task that always has something to read
-        // never goes to sleep, and its deadlines and pings must be kept all the same. It is also
-        // where such a task learns that the connection is over.
-        self.dispatcher.shared.handle_timeout(self.dispatcher.epoch)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Read, CloseReason> {
@@ -206,9 +189,6 @@ impl Driver {
     }
 
     fn dispatch(&mut self, bytes: usize) -> Result<(), CloseReason> {
-        if self.messages.is_empty() && bytes == 0 {
-            return Ok(());
-        }
         let Dispatcher { shared, epoch, .. } = &self.dispatcher;
         let received = shared.receive(*epoch, &mut self.messages, bytes, &mut self.work);
         self.work.wake();
@@ -218,12 +198,13 @@ impl Driver {
                 "skipped a message that means nothing here"
             );
         }
-        received?;
+        self.wants_transmit = received?;
         if !self.work.incoming.is_empty() {
             self.dispatcher.serve(&mut self.work.incoming, &mut self.answers);
             if !self.answers.is_empty() {
                 self.dispatcher.shared.answer(self.dispatcher.epoch, &self.answers);
                 self.answers.clear();
+                self.wants_transmit = true;
             }
         }
         Ok(())
@@ -252,10 +233,15 @@ impl Driver {
                 break;
             };
             self.needs_flush = true;
+            let is_last = frame.is_last;
             socket
                 .as_mut()
                 .start_send(WsMessage::Binary(frame.bytes))
                 .map_err(|error| close_reason(&error))?;
+            if is_last {
+                written = Written::All;
+                break;
+            }
         }
         if self.needs_flush {
             match socket.as_mut().poll_flush(cx) {
@@ -266,7 +252,6 @@ impl Driver {
                 Poll::Ready(flushed) => flushed.map_err(|error| close_reason(&error))?,
             }
             self.needs_flush = false;
-            self.dispatcher.shared.flushed(self.dispatcher.epoch);
         }
         Ok(written)
     }
@@ -284,10 +269,9 @@ impl Driver {
     }
 
     /// Goes to sleep. Returns whether there is something to do after all.
-    fn poll_park(&mut self, cx: &mut Context<'_>, written: &Written) -> Result<bool, CloseReason> {
+    fn poll_park(&mut self, cx: &mut Context<'_>, written: Written) -> Result<bool, CloseReason> {
         let Dispatcher { shared, epoch, .. } = &self.dispatcher;
-        let can_write = *written == Written::All;
-        let Park::Until(until) = shared.park(*epoch, can_write, cx.waker())? else {
+        let Park::Until(until) = shared.park(*epoch, written, cx.waker())? else {
             return Ok(true);
         };
         let Some(until) = until else { return Ok(false) };

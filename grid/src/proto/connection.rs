@@ -421,10 +421,11 @@ impl<S> Connection<S> {
 
     /// The next frame to be written, and room for those who wait for it.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let transmit = self.queue.pop()?;
+        let mut transmit = self.queue.pop()?;
         self.counters.messages_out += u64::from(transmit.messages);
         self.counters.bytes_out += transmit.bytes.len() as u64;
         self.unblock(now);
+        transmit.is_last = self.queue.is_empty();
         Some(transmit)
     }
 

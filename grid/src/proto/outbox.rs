@@ -33,6 +33,8 @@ pub struct Transmit {
     pub bytes: Bytes,
     /// How many messages it holds.
     pub messages: u32,
+    /// Whether nothing else waits.
+    pub is_last: bool,
 }
 
 /// Which messages a message may overtake.
@@ -93,7 +95,7 @@ impl Outbox {
     pub(super) fn pop(&mut self) -> Option<Transmit> {
         let frame = self.urgent.pop_front().or_else(|| self.data.pop_front())?;
         self.queued_bytes = self.queued_bytes.saturating_sub(frame.message_bytes);
-        Some(frame.finish())
+        Some(frame.finish(self.is_empty()))
     }
 
     /// Forgets everything that waits.
@@ -127,7 +129,7 @@ impl Frame {
         self.message_bytes += length;
     }
 
-    fn finish(mut self) -> Transmit {
+    fn finish(mut self, is_last: bool) -> Transmit {
         let start = if self.messages == 1 {
             ENVELOPE_ROOM + self.first_header_len
         } else {
@@ -138,7 +140,7 @@ impl Frame {
         };
         let mut bytes = Bytes::from(self.buffer);
         bytes::Buf::advance(&mut bytes, start);
-        Transmit { bytes, messages: self.messages }
+        Transmit { bytes, messages: self.messages, is_last }
     }
 }
 

@@ -103,10 +103,6 @@ impl State {
         }
     }
 
-    pub(super) fn ended_or<T>(&mut self, epoch: Epoch, value: T) -> Result<T, CloseReason> {
-        self.link(epoch).map(|_| value)
-    }
-
     /// Ends the open connection, if there is one: every call, every handler, the queue (B05).
     pub(super) fn end(&mut self, reason: CloseReason, work: &mut Work) {
         if let Some(link) = &mut self.link {
@@ -138,9 +134,13 @@ impl State {
         if let Some(reason) = closed {
             self.forget_link(reason, work);
         }
-        if !self.idle_waiters.is_empty() && self.is_idle() {
-            work.wakes.append(&mut self.idle_waiters);
-        }
+        work.wakes.extend(self.idle_waiters_to_wake());
+    }
+
+    /// Who waits for everything under way to finish, if it has.
+    pub(super) fn idle_waiters_to_wake(&mut self) -> Vec<Waker> {
+        let is_reached = !self.idle_waiters.is_empty() && self.is_idle();
+        if is_reached { std::mem::take(&mut self.idle_waiters) } else { Vec::new() }
     }
 
     pub(super) fn is_idle(&self) -> bool {
