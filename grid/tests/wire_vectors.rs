@@ -265,7 +265,7 @@ fn connection_with_call(mux_id: u64) -> Connection {
 fn transmitted(connection: &mut Connection) -> String {
     let transmit = connection.poll_transmit(START).expect("something was queued");
     assert_eq!(connection.poll_transmit(START), None, "one frame");
-    hex(&transmit.bytes)
+    hex(&transmit.into_bytes())
 }
 
 /// Has `connection` serve a call, whose request must be the only event.

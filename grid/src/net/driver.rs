@@ -236,7 +236,7 @@ impl Driver {
             let is_last = frame.is_last;
             socket
                 .as_mut()
-                .start_send(WsMessage::Binary(frame.bytes))
+                .start_send(WsMessage::Binary(frame.into_bytes()))
                 .map_err(|error| close_reason(&error))?;
             if is_last {
                 written = Written::All;

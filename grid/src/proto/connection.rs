@@ -126,7 +126,7 @@ impl<S> Connection<S> {
         if bytes > self.limits.message_bytes_max {
             return Err(StartError::TooLarge { bytes });
         }
-        let state = if self.queue.try_push(&message) {
+        let state = if self.queue.try_push(&message, Some(&request.payload)) {
             call::State::Sent
         } else {
             let place = self.queue.stand_in_line(Blocked::Request(mux_id));
@@ -178,7 +178,7 @@ impl<S> Connection<S> {
                 format!("the handler's {kind} of {bytes} bytes is larger than the limit of {max}");
             return self.answer(mux_id, &Err(problem.into()), now);
         }
-        if self.queue.try_push(&message) {
+        if self.queue.try_push(&message, answer.as_ref().ok()) {
             self.serving.remove(mux_id);
         } else {
             let place = self.queue.stand_in_line(Blocked::Answer(mux_id));
@@ -423,7 +423,7 @@ impl<S> Connection<S> {
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         let mut transmit = self.queue.pop()?;
         self.counters.messages_out += u64::from(transmit.messages);
-        self.counters.bytes_out += transmit.bytes.len() as u64;
+        self.counters.bytes_out += transmit.frame_bytes() as u64;
         self.unblock(now);
         transmit.is_last = self.queue.is_empty();
         Some(transmit)
@@ -453,7 +453,7 @@ impl<S> Connection<S> {
             return true;
         }
         let message = call::request_message(mux_id, request, checksum, now);
-        if !self.queue.push_from_line(&message) {
+        if !self.queue.push_from_line(&message, Some(&request.payload)) {
             return false;
         }
         let before = std::mem::replace(&mut call.state, call::State::Sent);
@@ -471,7 +471,7 @@ impl<S> Connection<S> {
         }
         let serve::State::Blocked { answer, .. } = &served.state else { return true };
         let message = serve::answer_message(mux_id, answer, self.checksum);
-        if !self.queue.push_from_line(&message) {
+        if !self.queue.push_from_line(&message, answer.as_ref().ok()) {
             return false;
         }
         if let Some(Served { state: serve::State::Blocked { answer, .. }, .. }) =
@@ -529,7 +529,7 @@ impl<S> Connection<S> {
             self.cancel_served(mux_id, served);
         }
         self.deadlines.clear();
-        self.queue.clear();
+        self.spent.append(&mut self.queue.clear());
         self.events.push_back(Event::Closed(reason));
     }
 

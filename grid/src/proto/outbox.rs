@@ -2,7 +2,9 @@
 //!
 //! Messages are encoded straight into the frame that they will travel in: the first one opens a
 //! frame, later ones join it until it is large enough, and when the frame is taken it is either a
-//! bare message or a merged one (P20). Nothing is copied in between.
+//! bare message or a merged one (P20). Nothing is copied in between. A message that would fill a
+//! frame by itself is not encoded here at all, but by whoever takes it: copying and summing
+//! megabytes is not for the time under a lock.
 //!
 //! Two lanes: the connection's own pings and pongs overtake data, because a full queue must not
 //! look like a dead peer (B07). Everything that belongs to a call stays in order with it.
@@ -12,6 +14,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::message::{self, Checksum, Header, Op, Outgoing};
+use super::subroute::SubrouteId;
 
 /// Room for the longest envelope in front of a frame: an array of seven whose only field of more
 /// than a byte is the count.
@@ -29,12 +32,57 @@ pub(super) struct Outbox {
 /// A frame to be written as one binary WebSocket message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
-    /// The frame.
-    pub bytes: Bytes,
+    content: Content,
     /// How many messages it holds.
     pub messages: u32,
     /// Whether nothing else waits.
     pub is_last: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    Encoded(Bytes),
+    Large(Large),
+}
+
+/// A message that travels alone and is not encoded yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Large {
+    header: Header,
+    subroute: Option<SubrouteId>,
+    payload: Bytes,
+    checksum: Checksum,
+    /// Bytes that it will have.
+    length: usize,
+}
+
+impl Transmit {
+    /// Bytes of the frame.
+    pub fn frame_bytes(&self) -> usize {
+        match &self.content {
+            Content::Encoded(bytes) => bytes.len(),
+            Content::Large(large) => large.length,
+        }
+    }
+
+    /// The frame. May copy and sum up a large message: not to be called under a lock.
+    pub fn into_bytes(self) -> Bytes {
+        match self.content {
+            Content::Encoded(bytes) => bytes,
+            Content::Large(large) => large.encode(),
+        }
+    }
+}
+
+impl Large {
+    fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(self.length);
+        let Self { header, subroute, payload, checksum, .. } = self;
+        Outgoing { header: *header, payload, subroute: subroute.as_ref(), checksum: *checksum }
+            .encode(&mut bytes);
+        debug_assert_eq!(bytes.len(), self.length, "encoded_len is exact");
+        bytes.into()
+    }
 }
 
 /// Which messages a message may overtake.
@@ -47,7 +95,13 @@ pub(super) enum Lane {
 }
 
 #[derive(Debug)]
-struct Frame {
+enum Frame {
+    Open(Building),
+    Alone(Large),
+}
+
+#[derive(Debug)]
+struct Building {
     /// Room for an envelope, then each message behind the header of a bin.
     buffer: Vec<u8>,
     messages: u32,
@@ -71,42 +125,69 @@ impl Outbox {
         self.data.is_empty() && self.urgent.is_empty()
     }
 
-    /// Encodes a message to the end of its lane. Returns its length.
+    /// Puts a message at the end of its lane. Returns its length.
     pub(super) fn push(&mut self, lane: Lane, message: &Outgoing<'_>) -> usize {
         let length = message.encoded_len();
         let frames = match lane {
             Lane::Urgent => &mut self.urgent,
             Lane::InOrder => &mut self.data,
         };
-        let fits = |frame: &mut Frame| {
-            frame.buffer.len() + length <= self.frame_bytes_target && frame.messages < u32::MAX
-        };
-        if !frames.back_mut().is_some_and(fits) {
-            frames.push_back(Frame::with_room_for(length));
-        }
-        if let Some(frame) = frames.back_mut() {
+        self.queued_bytes += length;
+        if let Some(Frame::Open(frame)) = frames.back_mut()
+            && frame.buffer.len() + length <= self.frame_bytes_target
+        {
             frame.push(message, length);
-            self.queued_bytes += length;
+            return length;
         }
+        let mut frame = Building::with_room_for(length);
+        frame.push(message, length);
+        frames.push_back(Frame::Open(frame));
+        length
+    }
+
+    /// Likewise a message of data whose payload is `payload`: if it is large, without looking at it.
+    pub(super) fn push_data(&mut self, message: &Outgoing<'_>, payload: &Bytes) -> usize {
+        let length = message.encoded_len();
+        if length <= self.frame_bytes_target {
+            return self.push(Lane::InOrder, message);
+        }
+        self.queued_bytes += length;
+        self.data.push_back(Frame::Alone(Large {
+            header: message.header,
+            subroute: message.subroute.copied(),
+            payload: payload.clone(),
+            checksum: message.checksum,
+            length,
+        }));
         length
     }
 
     /// The next frame to be written.
     pub(super) fn pop(&mut self) -> Option<Transmit> {
         let frame = self.urgent.pop_front().or_else(|| self.data.pop_front())?;
-        self.queued_bytes = self.queued_bytes.saturating_sub(frame.message_bytes);
-        Some(frame.finish(self.is_empty()))
+        let (length, messages, content) = match frame {
+            Frame::Alone(large) => (large.length, 1, Content::Large(large)),
+            Frame::Open(frame) => {
+                (frame.message_bytes, frame.messages, Content::Encoded(frame.finish()))
+            }
+        };
+        self.queued_bytes = self.queued_bytes.saturating_sub(length);
+        Some(Transmit { content, messages, is_last: self.is_empty() })
     }
 
-    /// Forgets everything that waits.
-    pub(super) fn clear(&mut self) {
+    /// Forgets everything that waits. Returns the payloads that are not ours to drop.
+    pub(super) fn clear(&mut self) -> Vec<Bytes> {
         self.urgent.clear();
-        self.data.clear();
         self.queued_bytes = 0;
+        let payload = |frame| match frame {
+            Frame::Alone(large) => Some(large.payload),
+            Frame::Open(_) => None,
+        };
+        self.data.drain(..).filter_map(payload).collect()
     }
 }
 
-impl Frame {
+impl Building {
     fn with_room_for(length: usize) -> Self {
         let capacity = ENVELOPE_ROOM + message::bin_header_len(length) + length;
         let mut buffer = Vec::with_capacity(capacity.max(1024));
@@ -129,7 +210,7 @@ impl Frame {
         self.message_bytes += length;
     }
 
-    fn finish(mut self, is_last: bool) -> Transmit {
+    fn finish(mut self) -> Bytes {
         let start = if self.messages == 1 {
             ENVELOPE_ROOM + self.first_header_len
         } else {
@@ -140,7 +221,7 @@ impl Frame {
         };
         let mut bytes = Bytes::from(self.buffer);
         bytes::Buf::advance(&mut bytes, start);
-        Transmit { bytes, messages: self.messages, is_last }
+        bytes
     }
 }
 
@@ -173,8 +254,11 @@ mod tests {
 
     fn ids(transmit: &Transmit) -> Vec<u64> {
         let mut messages: Vec<Message> = Vec::new();
-        parse_frame(&transmit.bytes, &mut messages).expect("a frame of ours parses");
-        assert_eq!(messages.len(), transmit.messages as usize);
+        let count = transmit.messages as usize;
+        let bytes = transmit.clone().into_bytes();
+        assert_eq!(bytes.len(), transmit.frame_bytes());
+        parse_frame(&bytes, &mut messages).expect("a frame of ours parses");
+        assert_eq!(messages.len(), count);
         messages.iter().map(|message| message.header.mux_id).collect()
     }
 
@@ -183,7 +267,7 @@ mod tests {
         let mut outbox = Outbox::new(1024);
         outbox.push(Lane::InOrder, &message(1, b"one"));
         let bare = outbox.pop().expect("a frame");
-        Message::parse(&bare.bytes).expect("a bare message");
+        Message::parse(&bare.into_bytes()).expect("a bare message");
 
         for mux_id in 1..=3 {
             outbox.push(Lane::InOrder, &message(mux_id, b"many"));
@@ -202,6 +286,30 @@ mod tests {
         outbox.push(Lane::InOrder, &message(3, b"small"));
         let frames: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|t| ids(&t)).collect();
         assert_eq!(frames, [[1], [2], [3]]);
+    }
+
+    #[test]
+    fn a_large_payload_is_neither_copied_under_the_lock_nor_dropped_there() {
+        let mut outbox = Outbox::new(1024);
+        let payload = Bytes::from(vec![7; 70_000]);
+        outbox.push(Lane::InOrder, &message(1, b"small"));
+        outbox.push_data(&message(2, &payload), &payload);
+        outbox.push_data(&message(3, b"small"), &Bytes::from_static(b"small"));
+        let mut copied = Outbox::new(1024);
+        copied.push(Lane::InOrder, &message(2, &payload));
+
+        assert!(matches!(outbox.data[1], Frame::Alone(ref large)
+            if large.payload.as_ptr() == payload.as_ptr()));
+        assert_eq!(ids(&outbox.pop().expect("a frame")), [1]);
+        let large = outbox.pop().expect("a frame");
+        let same = copied.pop().expect("a frame");
+        assert_eq!(large.frame_bytes(), same.frame_bytes());
+        assert_eq!(large.into_bytes(), same.into_bytes());
+        assert_eq!(ids(&outbox.pop().expect("a frame")), [3]);
+        assert_eq!(outbox.queued_bytes(), 0);
+
+        outbox.push_data(&message(4, &payload), &payload);
+        assert_eq!(outbox.clear(), [payload]);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::message::Outgoing;
 use super::outbox::{Lane, Outbox, Transmit};
 use crate::limits::Limits;
@@ -39,18 +41,26 @@ impl<W: Copy> Queue<W> {
         }
     }
 
-    /// Queues data, if there is room and nobody waits in line. Returns whether it was queued.
-    pub(super) fn try_push(&mut self, message: &Outgoing<'_>) -> bool {
-        self.line.is_empty() && self.push_from_line(message)
+    /// Queues data whose payload is `payload`, if there is room and nobody waits in line. Returns
+    /// whether it was queued.
+    pub(super) fn try_push(&mut self, message: &Outgoing<'_>, payload: Option<&Bytes>) -> bool {
+        self.line.is_empty() && self.push_from_line(message, payload)
     }
 
     /// Queues data of whoever is first in line, if there is room. Returns whether it was queued.
-    pub(super) fn push_from_line(&mut self, message: &Outgoing<'_>) -> bool {
-        let has_room = self.outbox.queued_bytes() + message.encoded_len() <= self.bytes_max;
-        if has_room {
-            self.outbox.push(Lane::InOrder, message);
+    pub(super) fn push_from_line(
+        &mut self,
+        message: &Outgoing<'_>,
+        payload: Option<&Bytes>,
+    ) -> bool {
+        if self.outbox.queued_bytes() + message.encoded_len() > self.bytes_max {
+            return false;
         }
-        has_room
+        match payload {
+            Some(payload) => self.outbox.push_data(message, payload),
+            None => self.outbox.push(Lane::InOrder, message),
+        };
+        true
     }
 
     /// Queues a control message.
@@ -90,10 +100,10 @@ impl<W: Copy> Queue<W> {
         self.outbox.pop()
     }
 
-    /// Forgets everything and everybody.
-    pub(super) fn clear(&mut self) {
-        self.outbox.clear();
+    /// Forgets everything and everybody. Returns the payloads that are not ours to drop.
+    pub(super) fn clear(&mut self) -> Vec<Bytes> {
         self.line.clear();
+        self.outbox.clear()
     }
 
     /// Whether nothing waits to be written.

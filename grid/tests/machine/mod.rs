@@ -90,7 +90,8 @@ impl Subject {
     pub fn next_frame(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         if let Some(transmit) = self.connection.poll_transmit(self.now) {
-            parse_frame(&transmit.bytes, &mut messages).expect("a frame of a machine parses");
+            parse_frame(&transmit.into_bytes(), &mut messages)
+                .expect("a frame of a machine parses");
         }
         messages
     }

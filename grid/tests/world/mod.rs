@@ -218,7 +218,7 @@ impl World {
         for _ in 0..frames {
             let Some(transmit) = side.connection.poll_transmit(now) else { return };
             if is_read {
-                side.wire.push_back(transmit.bytes);
+                side.wire.push_back(transmit.into_bytes());
             }
         }
     }
