@@ -64,6 +64,22 @@ pub struct Shared {
     state: Mutex<State>,
 }
 
+/// Puts a waker where it was before, or into a new place. Returns the one that was there, which is
+/// not to be dropped under a lock.
+fn register(
+    wakers: &mut slab::Slab<Waker>,
+    key: &mut Option<usize>,
+    waker: Waker,
+) -> Option<Waker> {
+    match key.and_then(|key| wakers.get_mut(key)) {
+        Some(registered) => Some(std::mem::replace(registered, waker)),
+        None => {
+            *key = Some(wakers.insert(waker));
+            None
+        }
+    }
+}
+
 /// How a [`Shared`] is shared.
 pub type SharedRef = Arc<Shared>;
 
@@ -376,13 +392,7 @@ impl Shared {
             }
         }
         let waiters = state.handlers.entry(mux_id).or_default();
-        let earlier = match key.and_then(|key| waiters.get_mut(key)) {
-            Some(registered) => Some(std::mem::replace(registered, waker)),
-            None => {
-                *key = Some(waiters.insert(waker));
-                None
-            }
-        };
+        let earlier = register(waiters, key, waker);
         drop(state);
         drop(earlier); // not under the lock: a waker can be anybody's code
         Poll::Pending
@@ -435,13 +445,7 @@ impl Shared {
             *key = None; // the change emptied the table
             return Poll::Ready((state.connection_state, state.version));
         }
-        let earlier = match key.and_then(|key| state.watchers.get_mut(key)) {
-            Some(registered) => Some(std::mem::replace(registered, waker)),
-            None => {
-                *key = Some(state.watchers.insert(waker));
-                None
-            }
-        };
+        let earlier = register(&mut state.watchers, key, waker);
         drop(state);
         drop(earlier); // not under the lock: a waker can be anybody's code
         Poll::Pending
