@@ -8,6 +8,8 @@
 //! One `Shared` outlives its connections. Each connection is an [`Epoch`]; what still acts for an
 //! earlier one (a task whose socket was superseded, a handler that returns late) finds its epoch
 //! over and can do no harm (B03).
+//!
+//! For other shells and for loom: before 1.0 it changes with each minor version.
 
 use std::sync::Arc as StdArc;
 use std::task::{Poll, Waker};

@@ -585,3 +585,6 @@ impl<S> Connection<S> {
         self.counters
     }
 }
+
+#[cfg(test)]
+mod tests;
