@@ -12,6 +12,7 @@ use jwt_compact::alg::{Hs256, Hs256Key};
 use jwt_compact::{AlgorithmExt, Claims, Header, UntrustedToken};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::CLOCK_SKEW_MAX;
 use crate::time::Timestamp;
 
 /// Shortest secret, in bytes.
@@ -21,7 +22,7 @@ pub const SECRET_BYTES_MIN: usize = 8;
 const TOKEN_SECONDS: i64 = 15 * 60;
 
 /// How far apart the clocks of two servers may be, in seconds: what a handshake accepts (P11).
-const LEEWAY_SECONDS: i64 = 5 * 60;
+const LEEWAY_SECONDS: i64 = CLOCK_SKEW_MAX.as_secs() as i64;
 
 /// Who the tokens of the ready pair are for. One that was made for something else with the same
 /// secret is refused.

@@ -81,6 +81,39 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Frames that one turn of a connection's task reads before it writes, and writes before it reads.
 pub const FRAMES_PER_TURN: usize = 16;
 
+/// Turns that one poll of a connection's task may take before it lets others have the thread.
+pub const TURNS_PER_POLL: usize = 4;
+
+/// Bytes after which a turn reads no further frame.
+pub const BYTES_PER_TURN: usize = 256 * KIB;
+
+/// Turns in which a socket that failed is read to its end: as many as a full receive buffer needs.
+pub const LAST_TURNS: usize = 64;
+
+/// Messages that are taken in under one hold of the lock.
+pub const MESSAGES_PER_LOCK: usize = 512;
+
+/// What may be read of a socket before its handshake is over: the upgrade's own headers and one
+/// message.
+pub const HANDSHAKE_BUDGET_BYTES: usize = 2 * HANDSHAKE_BYTES_MAX;
+
+/// Buffer that a WebSocket reads into, in bytes. tungstenite fills it with zeros before each read, so
+/// that a large one costs more than the system calls it saves.
+pub const READ_BUFFER_BYTES: usize = 16 * KIB;
+
+/// Bytes in a WebSocket's write buffer from which on they go to the socket before the flush. The most
+/// that is ever buffered is this and one frame, unless a peer sends pings and does not read the
+/// pongs: twice as much is the end of that.
+pub const WRITE_BUFFER_BYTES: usize = 128 * KIB;
+
+/// Subjects whose last line in the log is remembered. Those are remotes, each as the dialled and as the dialling end,
+/// and a few kinds of strangers: more than this never comes up.
+pub const LOG_SUBJECTS_MAX: usize = 4 * SERVERS_MAX;
+
+/// Longest name of a server, in bytes: a host name has at most 253, the rest is scheme and port. Also
+/// what an error or a refusal quotes of a name that somebody else chose.
+pub const NAME_BYTES_MAX: usize = 300;
+
 /// Longest reason for a refused connection that is kept, in bytes; what is longer is cut. Errors of
 /// calls are kept whole: they are no longer than a message.
 pub const REASON_BYTES_MAX: usize = 4 * KIB;

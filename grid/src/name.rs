@@ -8,6 +8,8 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::limits::NAME_BYTES_MAX;
+
 /// A server's base URL. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
@@ -19,9 +21,6 @@ pub struct NameError {
     text: String,
     problem: &'static str,
 }
-
-/// Longest name, in bytes: a host name has at most 253, the rest is scheme and port.
-const NAME_BYTES_MAX: usize = 300;
 
 impl Name {
     /// The text.

@@ -23,8 +23,8 @@ impl<T> Mutex<T> {
         Self(imp::Mutex::new(value))
     }
 
-    /// Waits for the lock. Held for a few hundred nanoseconds at most: no await, no I/O, no call of
-    /// user code happens under it.
+    /// Waits for the lock. Held for one batch of small messages at most (`MESSAGES_PER_LOCK`): no
+    /// await, no I/O, no call of user code happens under it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

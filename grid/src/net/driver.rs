@@ -28,23 +28,13 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::dispatch::Dispatcher;
 use super::websocket::WebSocket;
-use crate::limits::FRAMES_PER_TURN;
+use crate::limits::{
+    BYTES_PER_TURN, FRAMES_PER_TURN, LAST_TURNS, MESSAGES_PER_LOCK, TURNS_PER_POLL,
+};
 use crate::proto::connection::{Answer, CloseReason};
 use crate::proto::message::{Message, Messages, ParseError};
 use crate::shared::{Epoch, Park, SharedRef, Work, Written};
 use crate::time::Instant;
-
-/// Turns that one poll of the task may take before it lets others have the thread.
-const TURNS_PER_POLL: usize = 4;
-
-/// Bytes after which a turn reads no further frame.
-const BYTES_PER_TURN: usize = 256 * 1024;
-
-/// Turns in which a socket that failed is read to its end: as many as a full receive buffer needs.
-const LAST_TURNS: usize = 64;
-
-/// Messages that are taken in under one hold of the lock.
-const MESSAGES_PER_LOCK: usize = 512;
 
 /// Runs an open connection; resolves with the reason for its end.
 pub(super) struct Driver {

@@ -5,12 +5,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::limits::{LOG_REPEAT_AFTER, SERVERS_MAX};
+use crate::limits::{LOG_REPEAT_AFTER, LOG_SUBJECTS_MAX};
 use crate::time::Instant;
-
-/// Subjects that are remembered. Those are remotes, each as the dialled and as the dialling end,
-/// and a few kinds of strangers: more than this never comes up.
-const SUBJECTS_MAX: usize = 4 * SERVERS_MAX;
 
 /// Remembers what was logged, and when.
 #[derive(Debug, Default)]
@@ -29,7 +25,7 @@ impl LogFilter {
         if last.get(subject).is_some_and(|at| now.since(*at) < period) {
             return false;
         }
-        if last.len() >= SUBJECTS_MAX && !last.contains_key(subject) {
+        if last.len() >= LOG_SUBJECTS_MAX && !last.contains_key(subject) {
             return false;
         }
         last.insert(subject.to_owned(), now);
@@ -55,9 +51,9 @@ mod tests {
     #[test]
     fn its_memory_is_bounded() {
         let filter = LogFilter::default();
-        let logged = (0..2 * SUBJECTS_MAX)
+        let logged = (0..2 * LOG_SUBJECTS_MAX)
             .filter(|subject| filter.allows(&subject.to_string(), Instant::default()))
             .count();
-        assert_eq!(logged, SUBJECTS_MAX);
+        assert_eq!(logged, LOG_SUBJECTS_MAX);
     }
 }

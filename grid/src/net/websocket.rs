@@ -13,14 +13,12 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::transport::Socket;
-use crate::limits::{HANDSHAKE_BYTES_MAX, Limits};
+use crate::limits::{
+    HANDSHAKE_BUDGET_BYTES, HANDSHAKE_BYTES_MAX, Limits, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES,
+};
 
 /// An open WebSocket over any socket.
 pub(crate) type WebSocket = WebSocketStream<Metered>;
-
-/// What may be read of a socket before its handshake is over: the upgrade's own headers and one
-/// message.
-const HANDSHAKE_BUDGET_BYTES: usize = 2 * HANDSHAKE_BYTES_MAX;
 
 /// A socket that reads a limited number of bytes until the handshake is over, because a peer that
 /// has not proved who it is must not make us hold a message of the largest size.
@@ -85,15 +83,6 @@ impl AsyncWrite for Metered {
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
-
-/// tungstenite fills this buffer with zeros before each read, so that a large one costs more than
-/// the system calls it saves.
-const READ_BUFFER_BYTES: usize = 16 * 1024;
-
-/// From here on what is written goes to the socket before the flush. The most that is ever buffered
-/// is this and one frame, unless a peer sends pings and does not read the pongs: twice as much is
-/// the end of that.
-const WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// The settings for both roles. A frame beyond the limit is refused by its header, before anything
 /// of its size is allocated.

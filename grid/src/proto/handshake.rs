@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::message::{Checksum, Header, Message, Op, Outgoing, ParseError};
-use crate::limits::REASON_BYTES_MAX;
+use crate::limits::{NAME_BYTES_MAX, REASON_BYTES_MAX};
 use crate::name::Name;
 use crate::time::Timestamp;
 
@@ -291,7 +291,7 @@ impl Acceptor<'_> {
     pub fn judge(&self, frame: &Bytes) -> Result<(Name, ConnectRequest), Refusal> {
         let request = ConnectRequest::parse(frame)?;
         let Some(host) = (self.find_remote)(&request.host) else {
-            let cut = request.host.floor_char_boundary(REASON_BYTES_MAX.min(300));
+            let cut = request.host.floor_char_boundary(NAME_BYTES_MAX);
             return Err(Refusal::UnknownHost { host: request.host[..cut].to_owned() });
         };
         let local = self.local.clone();
@@ -301,7 +301,7 @@ impl Acceptor<'_> {
         }
         (self.check_token)(&request.token).map_err(|reason| Refusal::Token { reason })?;
         if let Some(dialled) = self.dialled.filter(|dialled| !self.is_local(dialled)) {
-            let cut = dialled.floor_char_boundary(300);
+            let cut = dialled.floor_char_boundary(NAME_BYTES_MAX);
             return Err(Refusal::WrongHost { dialled: dialled[..cut].to_owned(), local });
         }
         if Dialler::between(&local, &host) == Dialler::Local {
