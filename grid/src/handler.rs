@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{HandlerError, RegisterError};
 use crate::name::Name;
-use crate::proto::connection::{Incoming, UNKNOWN_HANDLER};
+use crate::proto::connection::{Asked, Incoming, UNKNOWN_HANDLER};
 use crate::proto::subroute::{Subroute, SubrouteId};
 use crate::shared::{Epoch, SharedRef};
 use crate::time::Instant;
@@ -195,6 +195,9 @@ impl Registry {
     pub(crate) fn find(&self, incoming: &Incoming) -> Result<Arc<Registered>, String> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let handler = incoming.handler;
+        if incoming.asked != Asked::Request {
+            return Err(format!("{UNKNOWN_HANDLER}: {handler}"));
+        }
         match &incoming.subroute {
             None => table
                 .plain
@@ -327,7 +330,14 @@ mod tests {
     }
 
     fn incoming(handler: u8, subroute: Option<SubrouteId>) -> Incoming {
-        Incoming { mux_id: 1, handler, subroute, payload: Bytes::new(), deadline: None }
+        Incoming {
+            mux_id: 1,
+            asked: Asked::Request,
+            handler,
+            subroute,
+            payload: Bytes::new(),
+            deadline: None,
+        }
     }
 
     #[test]

@@ -60,6 +60,22 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Pings in a row that may go unanswered before the connection counts as dead (B07).
 pub const PINGS_MISSED_MAX: u32 = 2;
 
+/// Time between two pings of a stream by its caller.
+pub const STREAM_PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Pings of a stream in a row that may go unanswered before its caller gives it up (B07).
+pub const STREAM_PINGS_MISSED_BY_CALLER_MAX: u32 = 2;
+
+/// Pings of a stream in a row that may stay away before its serving side gives it up (B07).
+pub const STREAM_PINGS_MISSED_BY_CALLEE_MAX: u32 = 4;
+
+/// Messages of a stream that may be under way in one direction, unless its handler is declared
+/// otherwise. Enough to keep a fast link busy with small messages.
+pub const STREAM_CAPACITY: u32 = 64;
+
+/// The most that a handler may be declared with.
+pub const STREAM_CAPACITY_MAX: u32 = 65_536;
+
 /// Deadline of a request whose caller gave none (B10).
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -124,6 +140,9 @@ const CANCELLATION_BYTES_MAX: usize = 64;
 /// No queue may be chosen larger than this, so that sums of such sizes cannot overflow.
 const QUEUE_BYTES_CEILING: usize = 1 << 40;
 
+/// Streams may not be chosen to ping less often than this.
+const PING_CEILING: Duration = Duration::from_secs(3600);
+
 /// No wait between two attempts to connect may be chosen longer than this.
 const BACKOFF_CEILING: Duration = Duration::from_secs(3600);
 
@@ -168,6 +187,12 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// See [`PINGS_MISSED_MAX`].
     pub pings_missed_max: u32,
+    /// See [`STREAM_PING_INTERVAL`]. Both ends must have the same.
+    pub stream_ping_interval: Duration,
+    /// See [`STREAM_PINGS_MISSED_BY_CALLER_MAX`].
+    pub stream_pings_missed_by_caller_max: u32,
+    /// See [`STREAM_PINGS_MISSED_BY_CALLEE_MAX`].
+    pub stream_pings_missed_by_callee_max: u32,
     /// See [`DEADLINE_DEFAULT`].
     pub deadline_default: Duration,
     /// See [`BACKOFF_MIN`].
@@ -194,6 +219,9 @@ impl Default for Limits {
             clock_skew_max: CLOCK_SKEW_MAX,
             ping_interval: PING_INTERVAL,
             pings_missed_max: PINGS_MISSED_MAX,
+            stream_ping_interval: STREAM_PING_INTERVAL,
+            stream_pings_missed_by_caller_max: STREAM_PINGS_MISSED_BY_CALLER_MAX,
+            stream_pings_missed_by_callee_max: STREAM_PINGS_MISSED_BY_CALLEE_MAX,
             deadline_default: DEADLINE_DEFAULT,
             backoff_min: BACKOFF_MIN,
             backoff_max: BACKOFF_MAX,
@@ -247,6 +275,17 @@ impl Limits {
         }
         if self.pings_missed_max == 0 {
             return wrong("pings_missed_max", "at least 1");
+        }
+        if self.stream_ping_interval.is_zero() || self.stream_ping_interval > PING_CEILING {
+            return wrong("stream_ping_interval", "more than zero and at most an hour");
+        }
+        if self.stream_pings_missed_by_caller_max == 0
+            || self.stream_pings_missed_by_callee_max < self.stream_pings_missed_by_caller_max
+        {
+            return wrong(
+                "stream_pings_missed_by_caller_max",
+                "at least 1, and at most stream_pings_missed_by_callee_max",
+            );
         }
         if self.handshake_timeout.is_zero() || self.deadline_default.is_zero() {
             return wrong("handshake_timeout and deadline_default", "more than zero");

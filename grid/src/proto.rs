@@ -20,6 +20,7 @@ pub mod message;
 pub mod subroute;
 
 mod call;
+mod credit;
 mod deadlines;
 mod event;
 mod outbox;
@@ -27,5 +28,6 @@ mod payload;
 mod ping;
 mod queue;
 mod serve;
+mod stream;
 
 pub use outbox::Transmit;

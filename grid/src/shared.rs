@@ -31,11 +31,13 @@ use crate::time::{Clock, Instant};
 
 mod slot;
 mod state;
+mod stream;
 
 pub use state::Work;
+pub use stream::{NewStream, SendFailure, StreamHandle};
 
 use slot::CallSlot;
-use state::{Link, Machine, Past, State};
+use state::{Link, Machine, Past, State, Waiter};
 
 /// Where the connection to a remote stands (B08).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -197,7 +199,7 @@ impl Shared {
             };
             let mux_id = link
                 .machine
-                .call(Arc::clone(&slot), &request, now)
+                .call(Waiter::Call(Arc::clone(&slot)), &request, now)
                 .map_err(|error| self.start_error(error))?;
             link.wake_driver_for(deadline, work);
             Ok(StartedCall { slot, epoch, mux_id })
@@ -530,6 +532,10 @@ impl Shared {
             calls_served: counters.calls_served,
             live_calls: machine.map_or(0, Machine::live_calls),
             live_served: machine.map_or(0, Machine::live_served),
+            streams_made: counters.streams_made,
+            streams_served: counters.streams_served,
+            live_streams: machine.map_or(0, Machine::live_streams),
+            live_streams_served: machine.map_or(0, Machine::live_streams_served),
             live_handler_tasks: self.handler_tasks.load(Ordering::Relaxed),
             queued_bytes: machine.map_or(0, Machine::queued_bytes),
             blocked_messages: machine.map_or(0, Machine::blocked_messages),

@@ -34,6 +34,14 @@ pub struct ConnectionStats {
     pub live_calls: usize,
     /// Calls of the remote that are not answered.
     pub live_served: usize,
+    /// Streams that this side opened so far. They count as calls too.
+    pub streams_made: u64,
+    /// Streams of the remote that were taken so far. They count as calls too.
+    pub streams_served: u64,
+    /// Streams of this side that are not over.
+    pub live_streams: usize,
+    /// Streams of the remote that are not over.
+    pub live_streams_served: usize,
     /// Tasks that run handlers for the remote.
     pub live_handler_tasks: usize,
     /// Bytes that wait to be written.

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use super::event::UNKNOWN_HANDLER;
 use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
 use super::payload::{self, MuxConnectError};
+use super::stream::{Open, Stream};
 use super::subroute::SubrouteId;
 use crate::time::Instant;
 
@@ -48,7 +49,7 @@ pub enum Outcome {
     Disconnected,
 }
 
-/// A single request, seen from its caller.
+/// A call, seen from its caller. A stream that was opened goes on in `stream`.
 ///
 /// ```text
 ///              room in the queue           answer | refusal
@@ -66,6 +67,10 @@ pub(super) enum State {
     Blocked { request: Request, place: u64 },
     /// Was written to the queue.
     Sent,
+    /// Likewise the opening message of a stream, with its place while it waits for room.
+    StreamBlocked { stream: Box<Stream>, open: Box<Open>, place: u64 },
+    /// Was written to the queue.
+    Stream { stream: Box<Stream>, is_acknowledged: bool },
 }
 
 #[derive(Debug)]
@@ -100,8 +105,20 @@ impl<S> Calls<S> {
         self.live.get_mut(&mux_id)
     }
 
+    pub(super) fn get(&self, mux_id: u64) -> Option<&Call<S>> {
+        self.live.get(&mux_id)
+    }
+
     pub(super) fn contains(&self, mux_id: u64) -> bool {
         self.live.contains_key(&mux_id)
+    }
+
+    /// The caller's end of a stream that the other side has heard of.
+    pub(super) fn stream_mut(&mut self, mux_id: u64) -> Option<&mut Stream> {
+        match self.live.get_mut(&mux_id)?.state {
+            State::Stream { ref mut stream, .. } => Some(stream),
+            State::Blocked { .. } | State::Sent | State::StreamBlocked { .. } => None,
+        }
     }
 
     /// Forgets a call. The caller of this decides its outcome.
@@ -113,11 +130,19 @@ impl<S> Calls<S> {
         self.live.len()
     }
 
-    /// Forgets all calls, in the order in which they were made.
-    pub(super) fn drain(&mut self) -> Vec<Call<S>> {
+    /// How many of them are streams.
+    pub(super) fn streams(&self) -> usize {
+        let is_stream = |call: &&Call<S>| {
+            matches!(call.state, State::Stream { .. } | State::StreamBlocked { .. })
+        };
+        self.live.values().filter(is_stream).count()
+    }
+
+    /// Forgets all calls; returns them in the order in which they were made.
+    pub(super) fn drain(&mut self) -> Vec<(u64, Call<S>)> {
         let mut calls: Vec<_> = self.live.drain().collect();
         calls.sort_unstable_by_key(|(mux_id, _)| *mux_id);
-        calls.into_iter().map(|(_, call)| call).collect()
+        calls
     }
 }
 
@@ -138,7 +163,7 @@ pub(super) fn request_message(
 }
 
 /// Milliseconds to a deadline, rounded up: 0 would mean that there is none (P5).
-fn millis_left(deadline: Instant, now: Instant) -> u32 {
+pub(super) fn millis_left(deadline: Instant, now: Instant) -> u32 {
     let millis = deadline.since(now).as_nanos().div_ceil(1_000_000);
     u32::try_from(millis).unwrap_or(u32::MAX).max(1)
 }

@@ -14,24 +14,31 @@ use bytes::Bytes;
 
 pub use super::call::{Outcome, Request, Slot};
 pub use super::event::{CloseReason, Counters, Event, StartError, UNKNOWN_HANDLER};
-pub use super::serve::{Answer, Incoming};
+pub use super::serve::{Answer, Asked, Incoming};
+pub use super::stream::{Capacities, Open, Received, Sent, Side, StreamEnd, StreamId};
 
-use super::call::{self, Call, Calls};
+use super::call::{self, Call, Calls, State};
 use super::deadlines::Deadlines;
-use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
-use super::outbox::{Lane, Transmit};
-use super::payload::{self, MuxConnectError, PingPayload, PongPayload};
+use super::message::{Checksum, Flags, Header, Message, Op};
+use super::payload::{self, PingPayload, PongPayload};
 use super::ping::{Due, Pinger};
-use super::queue::{Overrun, Queue};
-use super::serve::{self, Served, Serving};
+use super::queue::Queue;
+use super::serve::{self, Served, ServedStream, Serving};
+use super::stream::Stream;
 use crate::limits::Limits;
 use crate::time::{Instant, Timestamp};
+
+mod output;
+mod requests;
+mod streams;
 
 /// Who waits for room in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blocked {
     Request(u64),
     Answer(u64),
+    Open(u64),
+    Stream(StreamId),
 }
 
 /// Which side chose the id of a call.
@@ -48,6 +55,13 @@ enum Timer {
     /// With a number of its own: a peer may use an id again, though it must not (P9), and then the
     /// timers of its earlier calls must neither cut the new one short nor pile up.
     Served {
+        mux_id: u64,
+        serial: u64,
+    },
+    /// The next ping of a stream of this side.
+    StreamPing(u64),
+    /// The time by which a stream that is served must have been pinged.
+    StreamSilence {
         mux_id: u64,
         serial: u64,
     },
@@ -68,7 +82,7 @@ pub struct Connection<S = Slot> {
     limits: Limits,
     checksum: Checksum,
     calls: Calls<S>,
-    serving: Serving,
+    serving: Serving<S>,
     deadlines: Deadlines<Timer>,
     pinger: Pinger,
     queue: Queue<Blocked>,
@@ -87,7 +101,7 @@ impl<S> Connection<S> {
         Self {
             checksum,
             calls: Calls::new(),
-            serving: Serving::default(),
+            serving: Serving::new(),
             deadlines: Deadlines::new(),
             pinger: Pinger::new(limits, now),
             queue: Queue::new(limits),
@@ -98,114 +112,6 @@ impl<S> Connection<S> {
             is_closed: false,
             limits: limits.clone(),
         }
-    }
-
-    // ---- calling ----
-
-    /// Starts a call. Its end is an [`Event::Ended`] with `slot`, unless it is given up before.
-    ///
-    /// A full queue is no error: the request waits in line.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`]; then there is no call.
-    pub fn call(&mut self, slot: S, request: &Request, now: Instant) -> Result<u64, StartError> {
-        if self.is_draining || self.is_closed {
-            return Err(StartError::Draining);
-        }
-        if request.deadline <= now {
-            return Err(StartError::DeadlinePassed);
-        }
-        if self.calls.len() >= self.limits.calls_made_max {
-            return Err(StartError::TooManyCalls);
-        }
-        let mux_id = self.calls.allocate_id();
-        let deadline = request.deadline;
-        let message = call::request_message(mux_id, request, self.checksum, now);
-        let bytes = message.encoded_len();
-        if bytes > self.limits.message_bytes_max {
-            return Err(StartError::TooLarge { bytes });
-        }
-        let state = if self.queue.try_push(&message, Some(&request.payload)) {
-            call::State::Sent
-        } else {
-            let place = self.queue.stand_in_line(Blocked::Request(mux_id));
-            call::State::Blocked { request: request.clone(), place }
-        };
-        self.calls.insert(mux_id, Call { slot, state });
-        self.arm(deadline, Timer::Call(mux_id));
-        self.counters.calls_made += 1;
-        Ok(mux_id)
-    }
-
-    /// The caller gives a call up (B11, P14). There will be no event for it.
-    pub fn give_up(&mut self, mux_id: u64) {
-        if let Some(call) = self.calls.remove(mux_id) {
-            self.abandon(mux_id, call.state);
-        }
-    }
-
-    /// Lets the serving side know that nobody waits any more, if it ever heard of the call.
-    fn abandon(&mut self, mux_id: u64, state: call::State) {
-        match state {
-            call::State::Blocked { place, request } => {
-                self.queue.leave_line(place);
-                self.spent.push(request.payload);
-            }
-            call::State::Sent => self.control(Header::new(mux_id, Op::DisconnectServerMux), &[]),
-        }
-    }
-
-    // ---- serving ----
-
-    /// Answers a call that is served. Returns whether anybody still wanted the answer.
-    ///
-    /// A full queue is no obstacle: the answer waits in line.
-    pub fn answer(&mut self, mux_id: u64, answer: &Answer, now: Instant) -> bool {
-        let Some(served) = self.serving.get_mut(mux_id) else {
-            return false;
-        };
-        if served.deadline.is_some_and(|deadline| deadline <= now) {
-            self.serving.remove(mux_id); // P14: too late to be sent
-            return false;
-        }
-        let message = serve::answer_message(mux_id, answer, self.checksum);
-        let bytes = message.encoded_len();
-        let max = self.limits.message_bytes_max;
-        if bytes > max {
-            let kind = if answer.is_ok() { "answer" } else { "error" };
-            let problem =
-                format!("the handler's {kind} of {bytes} bytes is larger than the limit of {max}");
-            return self.answer(mux_id, &Err(problem.into()), now);
-        }
-        if self.queue.try_push(&message, answer.as_ref().ok()) {
-            self.serving.remove(mux_id);
-        } else {
-            let place = self.queue.stand_in_line(Blocked::Answer(mux_id));
-            if let Some(served) = self.serving.get_mut(mux_id) {
-                served.state = serve::State::Blocked { answer: answer.clone(), place };
-            }
-        }
-        true
-    }
-
-    /// Refuses a call that was to be served: it did not run, and the caller is told why (P13).
-    pub fn refuse(&mut self, mux_id: u64, reason: &str) {
-        if let Some(served) = self.serving.remove(mux_id) {
-            self.send_refusal(mux_id, &served, reason);
-        }
-    }
-
-    fn send_refusal(&mut self, mux_id: u64, served: &Served, reason: &str) {
-        let payload = payload::encode(&MuxConnectError { error: reason.to_owned() });
-        let mut header = Header::new(mux_id, Op::MuxConnectError);
-        served.echo_into(&mut header);
-        self.control(header, &payload);
-    }
-
-    /// Whether a served call is still wanted.
-    pub fn is_serving(&self, mux_id: u64) -> bool {
-        self.serving.contains(mux_id)
     }
 
     // ---- the network ----
@@ -219,20 +125,18 @@ impl<S> Connection<S> {
         let Header { mux_id, op, .. } = message.header;
         match op {
             Op::Request => self.handle_request(message, now),
+            Op::Response if self.calls.stream_mut(mux_id).is_some() => self.skip(message.header),
             Op::Response => self.end_call(mux_id, call::outcome_of_response(message)),
             Op::MuxConnectError => self.end_call(mux_id, call::outcome_of_refusal(&message)),
             Op::Ping if mux_id == 0 => self.handle_ping(&message),
             Op::Pong if mux_id == 0 => self.handle_pong(&message, now),
-            Op::Ping => self.answer_ping_of_unknown_stream(&message.header),
-            Op::ConnectMux => self.handle_connect_mux(&message.header),
-            Op::DisconnectServerMux => self.handle_cancel(mux_id),
+            Op::Ping => self.handle_stream_ping(&message.header, now),
+            Op::Pong => self.handle_stream_pong(&message),
+            Op::ConnectMux => self.handle_connect_mux(message, now),
+            Op::DisconnectServerMux => self.drop_served(mux_id, StreamEnd::Cancelled),
             Op::DisconnectClientMux => self.end_call(mux_id, call::outcome_of_remote_end(&message)),
-            Op::AckMux | Op::MuxServerMsg | Op::Pong => {
-                self.disown(message.header, Owner::Local);
-            }
-            Op::MuxClientMsg => self.disown(message.header, Owner::Remote),
-            // A credit for a stream that is gone.
-            Op::UnblockClMux | Op::UnblockSrvMux => {}
+            Op::AckMux | Op::MuxServerMsg | Op::UnblockClMux => self.handle_server_message(message),
+            Op::MuxClientMsg | Op::UnblockSrvMux => self.handle_client_message(message),
             Op::Disconnect => self.close(CloseReason::Peer),
             // Handshake messages after the handshake, an envelope (which parsing has opened), and
             // what newer peers may have to say.
@@ -242,81 +146,98 @@ impl<S> Connection<S> {
         }
     }
 
-    fn handle_request(&mut self, message: Message, now: Instant) {
-        let Message { header, payload, subroute } = message;
-        let mux_id = header.mux_id;
-        if mux_id == 0 || self.serving.contains(mux_id) {
-            // At most one run of a handler per call: a second request with a number in use is no
-            // call of its own.
-            return self.skip(header);
-        }
-        let deadline = match header.deadline_ms {
-            0 => None,
-            ms => Some(now + Duration::from_millis(u64::from(ms))),
-        };
-        let serial = self.counters.calls_served;
-        let served = Served::new(&header, deadline, serial);
-        if self.is_draining {
-            return self.send_refusal(mux_id, &served, "this server is shutting down");
-        }
-        if self.serving.len() >= self.limits.calls_served_max {
-            let reason = format!("overloaded: {} calls are served already", self.serving.len());
-            return self.send_refusal(mux_id, &served, &reason);
-        }
-        self.serving.insert(mux_id, served);
-        if let Some(deadline) = deadline {
-            self.arm(deadline, Timer::Served { mux_id, serial });
-        }
-        self.counters.calls_served += 1;
-        let handler = header.handler;
-        self.events.push_back(Event::Serve(Incoming {
-            mux_id,
-            handler,
-            subroute,
-            payload,
-            deadline,
-        }));
-    }
-
     /// Ends a call that the other side knows to be over. One that is gone needs no answer: what
     /// comes late carries EOF or refers to nothing (P18).
     fn end_call(&mut self, mux_id: u64, outcome: Outcome) {
         match self.calls.get_mut(mux_id) {
             // The peer cannot answer what it never got: nothing that it sends ends this call.
-            Some(Call { state: call::State::Blocked { .. }, .. }) | None => {}
-            Some(Call { state: call::State::Sent, .. }) => {
-                if let Some(Call { slot, .. }) = self.calls.remove(mux_id) {
-                    self.events.push_back(Event::Ended { slot, outcome });
+            Some(Call { state: State::Blocked { .. } | State::StreamBlocked { .. }, .. })
+            | None => {}
+            Some(Call { state: State::Sent | State::Stream { .. }, .. }) => {
+                if let Some(call) = self.calls.remove(mux_id) {
+                    self.call_ended(call, outcome);
                 }
             }
         }
     }
 
-    /// The caller of a call that is served here gave it up.
-    fn handle_cancel(&mut self, mux_id: u64) {
-        if let Some(served) = self.serving.remove(mux_id) {
-            self.cancel_served(mux_id, served);
+    /// Tells the caller how its call ended.
+    fn call_ended(&mut self, call: Call<S>, outcome: Outcome) {
+        let Call { slot, state } = call;
+        match state {
+            State::Blocked { request, .. } => {
+                self.spent.push(request.payload);
+                self.events.push_back(Event::Ended { slot, outcome });
+            }
+            State::Sent => self.events.push_back(Event::Ended { slot, outcome }),
+            State::StreamBlocked { stream, open, .. } => {
+                self.spent.extend(open.payload);
+                self.stream_ended(slot, *stream, outcome.into());
+            }
+            State::Stream { stream, .. } => self.stream_ended(slot, *stream, outcome.into()),
         }
     }
 
-    fn cancel_served(&mut self, mux_id: u64, served: Served) {
+    fn stream_ended(&mut self, slot: S, stream: Stream, end: StreamEnd) {
+        if let Some(place) = stream.place {
+            self.queue.leave_line(place);
+        }
+        let (rest, waiting) = stream.into_received();
+        self.spent.extend(waiting);
+        self.events.push_back(Event::StreamEnded { slot, rest, end });
+    }
+
+    /// Lets the serving side know that nobody waits any more, if it ever heard of the call.
+    fn abandon(&mut self, mux_id: u64, call: Call<S>) {
+        match call.state {
+            State::Blocked { place, request } => {
+                self.queue.leave_line(place);
+                self.spent.push(request.payload);
+            }
+            State::StreamBlocked { place, open, .. } => {
+                self.queue.leave_line(place);
+                self.spent.extend(open.payload);
+            }
+            State::Sent => self.tell_caller_is_gone(mux_id),
+            State::Stream { stream, .. } => {
+                self.stream_ended(call.slot, *stream, StreamEnd::Cancelled);
+                self.tell_caller_is_gone(mux_id);
+            }
+        }
+    }
+
+    fn tell_caller_is_gone(&mut self, mux_id: u64) {
+        self.control(Header::new(mux_id, Op::DisconnectServerMux), &[]);
+    }
+
+    /// A call that is served here is not wanted any more.
+    fn drop_served(&mut self, mux_id: u64, end: StreamEnd) {
+        if let Some(served) = self.serving.remove(mux_id) {
+            self.cancel_served(mux_id, served, end);
+        }
+    }
+
+    fn cancel_served(&mut self, mux_id: u64, served: Served<S>, end: StreamEnd) {
         match served.state {
-            serve::State::Running => self.events.push_back(Event::Cancel { mux_id }),
+            serve::State::Running | serve::State::Opening { .. } => {
+                self.events.push_back(Event::Cancel { mux_id });
+            }
             serve::State::Blocked { place, answer } => {
                 self.queue.leave_line(place);
                 self.spent.extend(answer);
                 self.events.push_back(Event::AnswerOver { mux_id });
             }
+            serve::State::Stream(served) => {
+                let ServedStream { slot, stream } = *served;
+                let is_running = stream.is_running();
+                self.stream_ended(slot, stream, end);
+                self.events.push_back(if is_running {
+                    Event::Cancel { mux_id }
+                } else {
+                    Event::AnswerOver { mux_id }
+                });
+            }
         }
-    }
-
-    fn handle_connect_mux(&mut self, header: &Header) {
-        let served = Served::new(header, None, self.counters.calls_served);
-        if header.flags.contains(Flags::STATELESS) {
-            return self.send_refusal(header.mux_id, &served, "Stateless streams not supported");
-        }
-        let reason = format!("{UNKNOWN_HANDLER}: {}", header.handler);
-        self.send_refusal(header.mux_id, &served, &reason);
     }
 
     fn handle_ping(&mut self, message: &Message) {
@@ -337,20 +258,14 @@ impl<S> Connection<S> {
         }
     }
 
-    fn answer_ping_of_unknown_stream(&mut self, header: &Header) {
-        let pong =
-            payload::encode(&PongPayload { not_found: true, error: None, t: Timestamp::default() });
-        self.control(Header { op: Op::Pong, flags: Flags::NONE, ..*header }, &pong);
-    }
-
     /// Tells the other end that a stream is gone, toward the side that owns its id. An end is not
     /// answered, or two ends would answer each other for ever (P18, B16).
     fn disown(&mut self, header: Header, owner: Owner) {
-        let (op, is_single_request) = match owner {
+        let (op, is_another_call) = match owner {
             Owner::Local => (Op::DisconnectServerMux, self.calls.contains(header.mux_id)),
             Owner::Remote => (Op::DisconnectClientMux, self.serving.contains(header.mux_id)),
         };
-        if is_single_request || header.flags.contains(Flags::EOF) {
+        if is_another_call || header.flags.contains(Flags::EOF) {
             return self.skip(header);
         }
         self.control(Header::new(header.mux_id, op), &[]);
@@ -386,7 +301,13 @@ impl<S> Connection<S> {
                 Timer::Call(mux_id) => self.call_is_due(mux_id),
                 Timer::Served { mux_id, serial } => {
                     if self.serving.is_live(mux_id, serial) {
-                        self.handle_cancel(mux_id);
+                        self.drop_served(mux_id, StreamEnd::DeadlineExceeded);
+                    }
+                }
+                Timer::StreamPing(mux_id) => self.ping_stream(mux_id, now),
+                Timer::StreamSilence { mux_id, serial } => {
+                    if self.serving.is_live(mux_id, serial) {
+                        self.check_silence(mux_id, serial, now);
                     }
                 }
             }
@@ -402,106 +323,42 @@ impl<S> Connection<S> {
     }
 
     fn call_is_due(&mut self, mux_id: u64) {
-        if let Some(call) = self.calls.remove(mux_id) {
-            let outcome = Outcome::DeadlineExceeded;
-            self.events.push_back(Event::Ended { slot: call.slot, outcome });
-            self.abandon(mux_id, call.state);
+        self.end_and_tell(mux_id, StreamEnd::DeadlineExceeded);
+    }
+
+    /// Ends a call for a reason of this side's, and lets the serving side know.
+    fn end_and_tell(&mut self, mux_id: u64, end: StreamEnd) {
+        let Some(Call { slot, state }) = self.calls.remove(mux_id) else { return };
+        match state {
+            State::Blocked { place, request } => {
+                self.queue.leave_line(place);
+                self.spent.push(request.payload);
+                self.events.push_back(Event::Ended { slot, outcome: Outcome::DeadlineExceeded });
+            }
+            State::Sent => {
+                self.events.push_back(Event::Ended { slot, outcome: Outcome::DeadlineExceeded });
+                self.tell_caller_is_gone(mux_id);
+            }
+            State::StreamBlocked { stream, open, place } => {
+                self.queue.leave_line(place);
+                self.spent.extend(open.payload);
+                self.stream_ended(slot, *stream, end);
+            }
+            State::Stream { stream, .. } => {
+                self.stream_ended(slot, *stream, end);
+                self.tell_caller_is_gone(mux_id);
+            }
         }
     }
 
     fn arm(&mut self, at: Instant, timer: Timer) {
         let (calls, serving) = (&self.calls, &self.serving);
         self.deadlines.push(at, timer, calls.len() + serving.len(), |timer| match timer {
-            Timer::Call(mux_id) => calls.contains(mux_id),
-            Timer::Served { mux_id, serial } => serving.is_live(mux_id, serial),
-        });
-    }
-
-    // ---- the queue ----
-
-    /// The next frame to be written, and room for those who wait for it.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let mut transmit = self.queue.pop()?;
-        self.counters.messages_out += u64::from(transmit.messages);
-        self.counters.bytes_out += transmit.frame_bytes() as u64;
-        self.unblock(now);
-        transmit.is_last = self.queue.is_empty();
-        Some(transmit)
-    }
-
-    /// Encodes those who wait, in their order, as long as there is room. Those who waited beyond
-    /// their deadline are not sent, also where its timer has not run yet (B10, P14).
-    fn unblock(&mut self, now: Instant) {
-        while let Some((place, who)) = self.queue.first_in_line() {
-            let is_out_of_line = match who {
-                Blocked::Request(mux_id) => self.unblock_request(mux_id, now),
-                Blocked::Answer(mux_id) => self.unblock_answer(mux_id, now),
-            };
-            if !is_out_of_line {
-                return;
+            Timer::Call(mux_id) | Timer::StreamPing(mux_id) => calls.contains(mux_id),
+            Timer::Served { mux_id, serial } | Timer::StreamSilence { mux_id, serial } => {
+                serving.is_live(mux_id, serial)
             }
-            self.queue.leave_line(place);
-        }
-    }
-
-    fn unblock_request(&mut self, mux_id: u64, now: Instant) -> bool {
-        let checksum = self.checksum;
-        let Some(call) = self.calls.get_mut(mux_id) else { return true };
-        let call::State::Blocked { request, .. } = &call.state else { return true };
-        if request.deadline <= now {
-            self.call_is_due(mux_id);
-            return true;
-        }
-        let message = call::request_message(mux_id, request, checksum, now);
-        if !self.queue.push_from_line(&message, Some(&request.payload)) {
-            return false;
-        }
-        let before = std::mem::replace(&mut call.state, call::State::Sent);
-        if let call::State::Blocked { request, .. } = before {
-            self.spent.push(request.payload);
-        }
-        true
-    }
-
-    fn unblock_answer(&mut self, mux_id: u64, now: Instant) -> bool {
-        let Some(served) = self.serving.get_mut(mux_id) else { return true };
-        if served.deadline.is_some_and(|deadline| deadline <= now) {
-            self.handle_cancel(mux_id);
-            return true;
-        }
-        let serve::State::Blocked { answer, .. } = &served.state else { return true };
-        let message = serve::answer_message(mux_id, answer, self.checksum);
-        if !self.queue.push_from_line(&message, answer.as_ref().ok()) {
-            return false;
-        }
-        if let Some(Served { state: serve::State::Blocked { answer, .. }, .. }) =
-            self.serving.remove(mux_id)
-        {
-            self.spent.extend(answer);
-        }
-        self.events.push_back(Event::AnswerOver { mux_id });
-        true
-    }
-
-    /// Queues a control message of a call. It never waits for room, but stays behind what its call
-    /// has queued: a cancellation must not overtake its request.
-    fn control(&mut self, header: Header, payload: &[u8]) {
-        let checksum = self.checksum;
-        self.push_control(Lane::InOrder, Outgoing { header, payload, subroute: None, checksum });
-    }
-
-    /// Queues a message of the connection itself, ahead of all data.
-    fn urgent(&mut self, header: Header, payload: &[u8], checksum: Checksum) {
-        self.push_control(Lane::Urgent, Outgoing { header, payload, subroute: None, checksum });
-    }
-
-    fn push_control(&mut self, lane: Lane, message: Outgoing<'_>) {
-        if self.is_closed {
-            return;
-        }
-        if let Err(Overrun { max }) = self.queue.push_control(lane, &message) {
-            self.close(CloseReason::ControlOverrun { max });
-        }
+        });
     }
 
     // ---- the end ----
@@ -518,15 +375,11 @@ impl<S> Connection<S> {
             return;
         }
         self.is_closed = true;
-        for Call { slot, state } in self.calls.drain() {
-            let outcome = Outcome::Disconnected;
-            self.events.push_back(Event::Ended { slot, outcome });
-            if let call::State::Blocked { request, .. } = state {
-                self.spent.push(request.payload);
-            }
+        for (_, call) in self.calls.drain() {
+            self.call_ended(call, Outcome::Disconnected);
         }
         for (mux_id, served) in self.serving.drain() {
-            self.cancel_served(mux_id, served);
+            self.cancel_served(mux_id, served, StreamEnd::Disconnected);
         }
         self.deadlines.clear();
         self.spent.append(&mut self.queue.clear());
@@ -563,6 +416,16 @@ impl<S> Connection<S> {
     /// Calls of the peer that are not over.
     pub fn live_served(&self) -> usize {
         self.serving.len()
+    }
+
+    /// Streams among the calls of this side that are not over.
+    pub fn live_streams(&self) -> usize {
+        self.calls.streams()
+    }
+
+    /// Streams among the calls of the peer that are not over.
+    pub fn live_streams_served(&self) -> usize {
+        self.serving.streams()
     }
 
     /// Bytes of messages that wait to be written.

@@ -1,10 +1,14 @@
 //! What a connection tells its driver, and why it ends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::call::{Outcome, Slot};
 use super::message::Op;
 use super::serve::Incoming;
+use super::stream::{StreamEnd, StreamId};
 
 /// How a refusal begins that means "no such handler" (P13).
 pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
@@ -19,8 +23,23 @@ pub enum Event<S = Slot> {
         /// How it ended.
         outcome: Outcome,
     },
-    /// A request came in.
+    /// A request came in, or a stream is to be opened.
     Serve(Incoming),
+    /// A stream of this side was acknowledged: messages may be sent.
+    Opened(StreamId),
+    /// There is something to be received from a stream again.
+    Readable(StreamId),
+    /// The message that waited was sent, or the end of this direction was.
+    Writable(StreamId),
+    /// A stream is over, at this end.
+    StreamEnded {
+        /// Whose stream.
+        slot: S,
+        /// What came in and was not received yet. It came before the end (B23).
+        rest: VecDeque<Bytes>,
+        /// How it ended.
+        end: StreamEnd,
+    },
     /// The handler of this call is not wanted any more: its caller gave up, its deadline passed, or
     /// the connection ended.
     Cancel {
@@ -106,6 +125,10 @@ pub struct Counters {
     pub calls_made: u64,
     /// Calls of the peer that were taken.
     pub calls_served: u64,
+    /// Streams among the calls that this side started.
+    pub streams_made: u64,
+    /// Streams among the calls of the peer that were taken.
+    pub streams_served: u64,
     /// Messages that meant nothing.
     pub skipped: u64,
 }
@@ -118,6 +141,8 @@ impl Counters {
         self.bytes_out += other.bytes_out;
         self.calls_made += other.calls_made;
         self.calls_served += other.calls_served;
+        self.streams_made += other.streams_made;
+        self.streams_served += other.streams_served;
         self.skipped += other.skipped;
     }
 }

@@ -7,17 +7,32 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::message::{Checksum, Flags, Header, Op, Outgoing};
+use super::stream::Stream;
 use super::subroute::SubrouteId;
 use crate::error::HandlerError;
 use crate::time::Instant;
 
-/// A request that came in and must be answered, once, through
+/// What a call that came in asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// One answer to one payload.
+    Request,
+    /// A stream, to be taken with [`Connection::accept`](super::connection::Connection::accept).
+    Stream {
+        /// Whether there is an initial payload; an empty one is one (P5).
+        has_payload: bool,
+    },
+}
+
+/// A call that came in and must be answered, once, through
 /// [`Connection::answer`](super::connection::Connection::answer) or
 /// [`Connection::refuse`](super::connection::Connection::refuse).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incoming {
     /// The caller's id of the call.
     pub mux_id: u64,
+    /// What it asks for.
+    pub asked: Asked,
     /// The handler's id.
     pub handler: u8,
     /// Which of several handlers of that id.
@@ -28,7 +43,7 @@ pub struct Incoming {
     pub deadline: Option<Instant>,
 }
 
-/// What a handler returned.
+/// What a handler returned. That of a stream has no payload: what it had to say it has sent.
 pub type Answer = Result<Bytes, HandlerError>;
 
 /// A single request, seen from the side that serves it.
@@ -39,18 +54,33 @@ pub type Answer = Result<Bytes, HandlerError>;
 ///               │  │                           │
 ///               │  └── answer, room ───────────┼───────────────────────► over
 ///               └── cancel | deadline ─────────┴───────────────────────► over, nothing is sent
+///
+///   ConnectMux           accept
+///  ────────────► Opening ──────► Stream: see `stream`
 /// ```
+///
+/// `Opening` exists because capacities are known to whoever looks the handler up, not here.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum State<S> {
     /// The handler runs.
     Running,
     /// The answer waits for room in the queue, at this place in the line.
     Blocked { answer: Answer, place: u64 },
+    /// A stream that was not accepted yet.
+    Opening { is_input_over: bool },
+    /// A stream, and whose it is.
+    Stream(Box<ServedStream<S>>),
 }
 
 #[derive(Debug)]
-pub(super) struct Served {
-    pub(super) state: State,
+pub(super) struct ServedStream<S> {
+    pub(super) slot: S,
+    pub(super) stream: Stream,
+}
+
+#[derive(Debug)]
+pub(super) struct Served<S> {
+    pub(super) state: State<S>,
     pub(super) deadline: Option<Instant>,
     /// Tells this call from an earlier one with the same id.
     serial: u64,
@@ -60,10 +90,15 @@ pub(super) struct Served {
     flags: Flags,
 }
 
-impl Served {
-    pub(super) fn new(header: &Header, deadline: Option<Instant>, serial: u64) -> Self {
+impl<S> Served<S> {
+    pub(super) fn new(
+        header: &Header,
+        state: State<S>,
+        deadline: Option<Instant>,
+        serial: u64,
+    ) -> Self {
         Self {
-            state: State::Running,
+            state,
             deadline,
             serial,
             handler: header.handler,
@@ -80,19 +115,42 @@ impl Served {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Serving {
-    live: FxHashMap<u64, Served>,
+#[derive(Debug)]
+pub(super) struct Serving<S> {
+    live: FxHashMap<u64, Served<S>>,
 }
 
-impl Serving {
-    pub(super) fn insert(&mut self, mux_id: u64, served: Served) {
+impl<S> Serving<S> {
+    pub(super) fn new() -> Self {
+        Self { live: FxHashMap::default() }
+    }
+
+    pub(super) fn insert(&mut self, mux_id: u64, served: Served<S>) {
         let before = self.live.insert(mux_id, served);
         debug_assert!(before.is_none(), "a duplicate id is refused before");
     }
 
-    pub(super) fn get_mut(&mut self, mux_id: u64) -> Option<&mut Served> {
+    pub(super) fn get(&self, mux_id: u64) -> Option<&Served<S>> {
+        self.live.get(&mux_id)
+    }
+
+    pub(super) fn get_mut(&mut self, mux_id: u64) -> Option<&mut Served<S>> {
         self.live.get_mut(&mux_id)
+    }
+
+    /// The handler's end of a stream that was accepted.
+    pub(super) fn stream_mut(&mut self, mux_id: u64) -> Option<&mut ServedStream<S>> {
+        match self.live.get_mut(&mux_id)?.state {
+            State::Stream(ref mut stream) => Some(stream),
+            State::Running | State::Blocked { .. } | State::Opening { .. } => None,
+        }
+    }
+
+    /// How many of them are streams.
+    pub(super) fn streams(&self) -> usize {
+        let is_stream =
+            |served: &&Served<S>| matches!(served.state, State::Opening { .. } | State::Stream(_));
+        self.live.values().filter(is_stream).count()
     }
 
     pub(super) fn contains(&self, mux_id: u64) -> bool {
@@ -104,7 +162,7 @@ impl Serving {
         self.live.get(&mux_id).is_some_and(|served| served.serial == serial)
     }
 
-    pub(super) fn remove(&mut self, mux_id: u64) -> Option<Served> {
+    pub(super) fn remove(&mut self, mux_id: u64) -> Option<Served<S>> {
         self.live.remove(&mux_id)
     }
 
@@ -113,7 +171,7 @@ impl Serving {
     }
 
     /// Forgets all calls; returns them in ascending order of their ids.
-    pub(super) fn drain(&mut self) -> Vec<(u64, Served)> {
+    pub(super) fn drain(&mut self) -> Vec<(u64, Served<S>)> {
         let mut served: Vec<_> = self.live.drain().collect();
         served.sort_unstable_by_key(|(mux_id, _)| *mux_id);
         served

@@ -1,5 +1,6 @@
 //! What the lock of [`Shared`](super::Shared) guards, and how it follows the machine.
 
+use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -8,15 +9,25 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::slot::CallSlot;
+use super::stream::StreamWaiter;
 use super::{ConnectionState, Epoch};
-use crate::proto::connection::{CloseReason, Connection, Counters, Event, Incoming, Outcome};
+use crate::proto::connection::{
+    CloseReason, Connection, Counters, Event, Incoming, Outcome, StreamEnd,
+};
 use crate::proto::message::Op;
 use crate::stats::{Failure, FailureKind};
 use crate::sync::Arc;
 use crate::time::Instant;
 
 /// The machine, with callers waiting in slots.
-pub(super) type Machine = Connection<Arc<CallSlot>>;
+pub(super) type Machine = Connection<Waiter>;
+
+/// Who waits for what becomes of a call.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    Call(Arc<CallSlot>),
+    Stream(Box<StreamWaiter>),
+}
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -73,6 +84,7 @@ pub struct Work {
     /// Payloads to be dropped: their memory may be the user's own.
     spent: Vec<Bytes>,
     ended: Vec<(Arc<CallSlot>, Outcome)>,
+    ended_streams: Vec<(Box<StreamWaiter>, VecDeque<Bytes>, StreamEnd)>,
     pub(super) wakes: Vec<Waker>,
 }
 
@@ -84,6 +96,9 @@ impl Work {
             if let Some(waker) = slot.complete(outcome) {
                 waker.wake();
             }
+        }
+        for (waiter, rest, end) in self.ended_streams.drain(..) {
+            waiter.complete(rest, end);
         }
         for waker in self.wakes.drain(..) {
             waker.wake();
@@ -117,7 +132,25 @@ impl State {
         if let Some(link) = &mut self.link {
             while let Some(event) = link.machine.poll_event() {
                 match event {
-                    Event::Ended { slot, outcome } => work.ended.push((slot, outcome)),
+                    Event::Ended { slot: Waiter::Call(slot), outcome } => {
+                        work.ended.push((slot, outcome));
+                    }
+                    Event::StreamEnded { slot: Waiter::Stream(waiter), rest, end } => {
+                        work.ended_streams.push((waiter, rest, end));
+                    }
+                    Event::Ended { .. } | Event::StreamEnded { .. } => {
+                        crate::bug!("the end of one kind of call reached the other");
+                    }
+                    Event::Opened(id) | Event::Readable(id) => {
+                        if let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(id) {
+                            work.wakes.extend(waiter.receiver.take());
+                        }
+                    }
+                    Event::Writable(id) => {
+                        if let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(id) {
+                            work.wakes.extend(waiter.sender.take());
+                        }
+                    }
                     Event::Serve(incoming) => work.incoming.push(incoming),
                     Event::Cancel { mux_id } | Event::AnswerOver { mux_id } => {
                         let waiters = self.handlers.remove(&mux_id).into_iter().flatten();

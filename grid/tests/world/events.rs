@@ -21,6 +21,7 @@ impl World {
                     Event::AnswerOver { mux_id } => self.answer_over(end, mux_id),
                     Event::Skipped { op, mux_id } => panic!("{op:?} of {mux_id} meant nothing"),
                     Event::Closed(reason) => self.closed(end, &reason),
+                    other => panic!("no stream was opened: {other:?}"),
                 }
             }
             assert!(!is_disconnected || self.side(end).is_closed, "disconnected while open");
