@@ -13,6 +13,7 @@ use crate::name::Name;
 use crate::request::Request;
 use crate::shared::{ConnectionState, SharedRef};
 use crate::stats::ConnectionStats;
+use crate::stream::OpenStream;
 use crate::trace::Tracer;
 
 /// The connection to one remote, over all its reconnects. Cheap to clone.
@@ -74,6 +75,38 @@ impl Connection {
     /// Dropping the future cancels the call, on the other side too.
     pub fn request(&self, handler: HandlerId, payload: impl Into<Bytes>) -> Request {
         Request::new(Arc::clone(&self.link), handler, payload.into())
+    }
+
+    /// Opens a stream to `handler`, with `payload` to begin with. Await what is returned, after
+    /// setting what must differ from the defaults:
+    ///
+    /// ```
+    /// # use grid::{Connection, HandlerId};
+    /// const COUNT: HandlerId = HandlerId::new(201);
+    ///
+    /// # async fn example(connection: Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (mut sender, mut receiver) = connection.stream(COUNT, "begin").await?.split();
+    /// sender.send("one").await?;
+    /// sender.finish().await?;
+    /// while let Some(message) = receiver.next().await {
+    ///     println!("{:?}", message?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Resolves when the other side has taken the stream. Flow control is by credits, whose
+    /// capacities must be those that the handler is registered with (P17).
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`](crate::StreamError).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or what it returned, cancels the stream, on the other side too.
+    pub fn stream(&self, handler: HandlerId, payload: impl Into<Bytes>) -> OpenStream {
+        OpenStream::new(Arc::clone(&self.link), handler, payload.into())
     }
 
     /// Where the connection stands now.

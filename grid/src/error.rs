@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::name::{Name, NameError};
+use crate::proto::connection::StreamEnd;
 
 /// Why a call did not return its answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +75,152 @@ pub enum CallError {
     Shutdown,
 }
 
+/// Why a stream did not open, or did not end well. Everything that was received before it counts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// As a call may fail: not connected, disconnected, refused, failed by its handler, and so on.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A message of the stream is missing, or came twice.
+    #[error("incorrect sequence from {remote}: expected {expected}, received {received}")]
+    IncorrectSequence {
+        /// The server at the other end.
+        remote: Name,
+        /// The sequence that the message should have had.
+        expected: u32,
+        /// The one that it had.
+        received: u32,
+    },
+    /// The other end sent more than it had credit for. Both ends must be declared with the same
+    /// capacities.
+    #[error(
+        "{remote} sent more messages than there was credit for: are capacities the same there?"
+    )]
+    Overrun {
+        /// The server at the other end.
+        remote: Name,
+    },
+    /// The other end of the stream gave no sign of life.
+    #[error("{remote} gave no sign of life on the stream: {missed} pings in a row are missing")]
+    Silent {
+        /// The server at the other end.
+        remote: Name,
+        /// How many.
+        missed: u32,
+    },
+    /// The other end does not know the stream any more; whether its handler returned is not known.
+    #[error("{remote} does not know the stream any more")]
+    NotFound {
+        /// The server at the other end.
+        remote: Name,
+    },
+    /// The caller gave the stream up.
+    #[error("the stream with {remote} was cancelled")]
+    Cancelled {
+        /// The server at the other end.
+        remote: Name,
+    },
+    /// This side's handler has returned.
+    #[error("the handler of the stream with {remote} has returned")]
+    HandlerReturned {
+        /// The server at the other end.
+        remote: Name,
+    },
+}
+
+impl StreamError {
+    pub(crate) fn new(end: StreamEnd, remote: &Name) -> Self {
+        let remote = remote.clone();
+        match end {
+            StreamEnd::Finished => Self::HandlerReturned { remote },
+            StreamEnd::RemoteError(message) => CallError::Remote { remote, message }.into(),
+            StreamEnd::UnknownHandler(message) => {
+                CallError::UnknownHandler { remote, message }.into()
+            }
+            StreamEnd::Refused(message) => CallError::Refused { remote, message }.into(),
+            StreamEnd::DeadlineExceeded => CallError::DeadlineExceeded { remote }.into(),
+            StreamEnd::Disconnected => CallError::Disconnected { remote }.into(),
+            StreamEnd::Cancelled => Self::Cancelled { remote },
+            StreamEnd::IncorrectSequence { expected, received } => {
+                Self::IncorrectSequence { remote, expected, received }
+            }
+            StreamEnd::Overrun => Self::Overrun { remote },
+            StreamEnd::Silent { missed } => Self::Silent { remote, missed },
+            StreamEnd::NotFound => Self::NotFound { remote },
+        }
+    }
+}
+
+/// Why a message of a stream was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The stream ended well, or this direction of it did: the handler has returned, or the sender
+    /// was closed.
+    #[error("the stream takes no more messages: it is finished")]
+    Finished,
+    /// The stream was opened with an input capacity of 0 (B26).
+    #[error("the stream has no request side: its input capacity is 0")]
+    NoInput,
+    /// The message would be larger than the limit. The stream goes on.
+    #[error("message of {bytes} bytes is larger than the limit of {max} bytes")]
+    TooLarge {
+        /// The message's size with its header.
+        bytes: usize,
+        /// [`Limits::message_bytes_max`](crate::limits::Limits::message_bytes_max).
+        max: usize,
+    },
+    /// Another message waits. A `Sink` takes one only after it was ready.
+    #[error("another message of the stream waits: wait until the sink is ready")]
+    NotReady,
+    /// The stream is over.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// Why a message of a typed stream was not sent.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TypedSendError {
+    /// It could not be sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// It could not be encoded. Nothing was sent; the stream goes on.
+    #[error("cannot encode the message as {type_name}: {cause}")]
+    Encode {
+        /// The message's type.
+        type_name: &'static str,
+        /// What the encoder said.
+        cause: Arc<str>,
+    },
+}
+
+/// Why a typed stream did not open, or why there is no message where one was expected.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TypedStreamError {
+    /// The stream failed.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The initial payload could not be encoded. Nothing was sent.
+    #[error("cannot encode the payload as {type_name}: {cause}")]
+    Encode {
+        /// The payload's type.
+        type_name: &'static str,
+        /// What the encoder said.
+        cause: Arc<str>,
+    },
+    /// A message came, but not with what this side expects. The next one can still be received.
+    #[error("cannot decode the message as {type_name}: {cause}")]
+    Decode {
+        /// The message's type.
+        type_name: &'static str,
+        /// What the decoder said.
+        cause: Arc<str>,
+    },
+}
+
 /// Why a typed call did not return its answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -122,6 +269,26 @@ impl From<&str> for HandlerError {
         Self::new(message)
     }
 }
+
+/// A handler that cannot send or receive any more fails with the reason, by `?`.
+macro_rules! handler_error_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for HandlerError {
+            fn from(error: $error) -> Self {
+                Self::new(error.to_string())
+            }
+        }
+    )*};
+}
+
+handler_error_from!(
+    CallError,
+    StreamError,
+    SendError,
+    TypedCallError,
+    TypedSendError,
+    TypedStreamError
+);
 
 impl From<String> for HandlerError {
     fn from(message: String) -> Self {
@@ -185,6 +352,14 @@ pub enum RegisterError {
     /// Handler ids are 1 to 255.
     #[error("handler id 0 is not valid: ids are 1 to 255")]
     InvalidId,
+    /// A stream's capacity is out of bounds.
+    #[error("handler {name}: capacities must be at most {max}, and that of the output at least 1")]
+    Capacity {
+        /// The handler's name, with its subroute.
+        name: String,
+        /// [`STREAM_CAPACITY_MAX`](crate::limits::STREAM_CAPACITY_MAX).
+        max: u32,
+    },
     /// The id is taken, under this subroute.
     #[error("handler {name} is registered already")]
     Duplicate {

@@ -12,10 +12,12 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::error::{HandlerError, RegisterError};
+use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
 use crate::name::Name;
-use crate::proto::connection::{Asked, Incoming, UNKNOWN_HANDLER};
+use crate::proto::connection::{Asked, Capacities, Incoming, UNKNOWN_HANDLER};
 use crate::proto::subroute::{Subroute, SubrouteId};
 use crate::shared::{Epoch, SharedRef};
+use crate::stream::{StreamOutput, StreamReceiver};
 use crate::time::Instant;
 
 /// A handler's number: 1 to 255, chosen by the application.
@@ -94,6 +96,16 @@ where
     }
 }
 
+/// Serves streams; see [`Manager::register_stream`](crate::Manager::register_stream).
+pub(crate) type StreamServer = Box<
+    dyn Fn(RequestContext, Option<Bytes>, StreamReceiver, StreamOutput) -> StreamFuture
+        + Send
+        + Sync,
+>;
+
+/// The future of a running handler of streams.
+pub(crate) type StreamFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
+
 /// Where a handler begins to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
@@ -114,12 +126,14 @@ pub struct Route {
     pub(crate) subroute: Option<Subroute>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) start: Start,
+    pub(crate) capacities: Capacities,
 }
 
 impl Route {
     /// The handler with this number.
     pub const fn new(id: HandlerId) -> Self {
-        Self { id, subroute: None, name: None, start: Start::InPlace }
+        let capacities = Capacities { input: STREAM_CAPACITY, output: STREAM_CAPACITY };
+        Self { id, subroute: None, name: None, start: Start::InPlace, capacities }
     }
 
     /// Under a subroute: it serves only calls that name it (B33).
@@ -144,11 +158,35 @@ impl Route {
     }
 }
 
+impl Route {
+    /// For streams: how many messages to the handler may be under way; 0 if it takes none (B26).
+    /// Callers must be told the same. [`STREAM_CAPACITY`] unless told.
+    #[must_use]
+    pub const fn input_capacity(mut self, messages: u32) -> Self {
+        self.capacities.input = messages;
+        self
+    }
+
+    /// For streams: how many messages from the handler may be under way, at least 1. Callers must be
+    /// told the same. [`STREAM_CAPACITY`] unless told.
+    #[must_use]
+    pub const fn output_capacity(mut self, messages: u32) -> Self {
+        self.capacities.output = messages;
+        self
+    }
+}
+
+/// What a handler serves.
+pub(crate) enum Serves {
+    Requests(Box<dyn Handler>),
+    Streams(StreamServer),
+}
+
 /// A handler and what it was registered as.
 pub(crate) struct Registered {
     pub(crate) route: Route,
     pub(crate) name: Arc<str>,
-    pub(crate) handler: Box<dyn Handler>,
+    pub(crate) serves: Serves,
 }
 
 /// All handlers of a manager.
@@ -162,11 +200,7 @@ struct Table {
 }
 
 impl Registry {
-    pub(crate) fn register(
-        &self,
-        route: Route,
-        handler: Box<dyn Handler>,
-    ) -> Result<(), RegisterError> {
+    pub(crate) fn register(&self, route: Route, serves: Serves) -> Result<(), RegisterError> {
         let id = route.id.get();
         let name: Arc<str> = match (&route.name, &route.subroute) {
             (Some(name), None) => Arc::clone(name),
@@ -175,7 +209,12 @@ impl Registry {
             (None, Some(subroute)) => format!("{id}/{}", subroute.as_str()).into(),
         };
         let key = route.subroute.as_ref().map(|subroute| subroute.id(id));
-        let registered = Arc::new(Registered { route, name, handler });
+        let Capacities { input, output } = route.capacities;
+        if input > STREAM_CAPACITY_MAX || !(1..=STREAM_CAPACITY_MAX).contains(&output) {
+            let name = name.to_string();
+            return Err(RegisterError::Capacity { name, max: STREAM_CAPACITY_MAX });
+        }
+        let registered = Arc::new(Registered { route, name, serves });
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let is_taken = match key {
             None => table.plain.contains_key(&id),
@@ -195,21 +234,19 @@ impl Registry {
     pub(crate) fn find(&self, incoming: &Incoming) -> Result<Arc<Registered>, String> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let handler = incoming.handler;
-        if incoming.asked != Asked::Request {
-            return Err(format!("{UNKNOWN_HANDLER}: {handler}"));
-        }
-        match &incoming.subroute {
-            None => table
-                .plain
-                .get(&handler)
-                .cloned()
-                .ok_or_else(|| format!("{UNKNOWN_HANDLER}: {handler}")),
-            Some(id) => table
-                .subrouted
-                .get(id)
-                .cloned()
-                .ok_or_else(|| format!("{UNKNOWN_HANDLER}: {handler} with subroute {id:?}")),
-        }
+        let (found, subroute) = match &incoming.subroute {
+            None => (table.plain.get(&handler), String::new()),
+            Some(id) => (table.subrouted.get(id), format!(" with subroute {id:?}")),
+        };
+        let hint = match (found.map(|found| &found.serves), incoming.asked) {
+            (Some(Serves::Requests(_)), Asked::Stream { .. }) => ": it serves single requests",
+            (Some(Serves::Streams(_)), Asked::Request) => ": it serves streams",
+            (Some(_), _) | (None, _) => "",
+        };
+        found
+            .filter(|_| hint.is_empty())
+            .cloned()
+            .ok_or_else(|| format!("{UNKNOWN_HANDLER}: {handler}{subroute}{hint}"))
     }
 }
 
@@ -325,8 +362,8 @@ impl Drop for Cancelled {
 mod tests {
     use super::*;
 
-    fn echo() -> Box<dyn Handler> {
-        Box::new(|_: RequestContext, payload: Bytes| async move { Ok(payload) })
+    fn echo() -> Serves {
+        Serves::Requests(Box::new(|_: RequestContext, payload: Bytes| async move { Ok(payload) }))
     }
 
     fn incoming(handler: u8, subroute: Option<SubrouteId>) -> Incoming {

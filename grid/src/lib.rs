@@ -11,6 +11,8 @@
 //! - [`Manager`] is where to begin; its example is a whole server.
 //! - [`Connection`] makes calls: raw ones with [`Connection::request`], typed ones with
 //!   [`SingleHandler`].
+//! - [`Connection::stream`] opens a [`Stream`]: messages both ways under flow control;
+//!   [`StreamHandler`] is its typed form.
 //! - [`RequestContext`] is what a handler is told.
 //! - [`CallError`] says why a call failed, and whether the handler may have run.
 //! - [`limits`] has every limit of the crate.
@@ -84,11 +86,16 @@ pub mod request;
 #[cfg(feature = "net")]
 pub mod shared_bytes;
 #[cfg(feature = "net")]
+pub mod stream;
+#[cfg(feature = "net")]
 pub mod trace;
 #[cfg(feature = "net")]
 pub mod typed;
 
-pub use error::{BuildError, CallError, HandlerError, RegisterError, TypedCallError};
+pub use error::{
+    BuildError, CallError, HandlerError, RegisterError, SendError, StreamError, TypedCallError,
+    TypedSendError, TypedStreamError,
+};
 pub use limits::Limits;
 pub use name::Name;
 pub use proto::subroute::Subroute;
@@ -107,6 +114,12 @@ pub use manager::{GRID_PATH, LOCK_GRID_PATH, Manager, ManagerBuilder};
 pub use net::accept::GridService;
 #[cfg(feature = "net")]
 pub use request::Request;
+#[cfg(feature = "net")]
+pub use stream::{OpenStream, Stream, StreamOutput, StreamReceiver, StreamSender};
+#[cfg(feature = "net")]
+pub use typed::stream::{
+    NoInput, NoPayload, StreamHandler, TypedOutput, TypedReceiver, TypedSender, TypedStream,
+};
 #[cfg(feature = "net")]
 pub use typed::{CallOptions, SingleHandler};
 

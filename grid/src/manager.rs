@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::net::TcpListener;
@@ -15,8 +16,8 @@ use tokio::sync::{mpsc, watch};
 use crate::auth::Auth;
 use crate::connection::{Alive, Connection, Link};
 use crate::core::{Core, Phase, Remote};
-use crate::error::{BuildError, RegisterError};
-use crate::handler::{Handler, Registry, Route};
+use crate::error::{BuildError, HandlerError, RegisterError};
+use crate::handler::{Handler, Registry, RequestContext, Route, Serves, StreamFuture};
 use crate::limits::{Limits, SERVERS_MAX, SUPERSEDING_MAX};
 use crate::name::Name;
 use crate::net::accept::{GridService, serve_socket};
@@ -27,6 +28,7 @@ use crate::net::transport::{Socket, TcpTransport, Transport};
 use crate::proto::handshake::{Dialler, InstanceId};
 use crate::shared::{ClockHandle, Shared, SharedRef};
 use crate::stats::ConnectionStats;
+use crate::stream::{StreamOutput, StreamReceiver};
 use crate::time::Clock;
 use crate::trace::{Subscriber, Tracer};
 
@@ -282,7 +284,47 @@ impl Manager {
     ///
     /// [`RegisterError::Duplicate`] if the route is taken.
     pub fn register(&self, route: Route, handler: impl Handler) -> Result<(), RegisterError> {
-        self.last.core.registry.register(route, Box::new(handler))
+        self.last.core.registry.register(route, Serves::Requests(Box::new(handler)))
+    }
+
+    /// Serves `route` with a handler of streams, from now on. Ids are one space: a route serves
+    /// either single requests or streams.
+    ///
+    /// The handler gets what it is told of the call, the payload that the stream was opened with (an
+    /// empty one is not none), its input and its output. Returning ends the stream, an error ends it
+    /// with that error, a panic with one that says so (B13). A stream whose caller gave up, whose
+    /// deadline passed or whose connection ended is cancelled by dropping the handler's future at
+    /// its next await (B25).
+    ///
+    /// ```
+    /// # use grid::{HandlerId, Manager, RegisterError, Route};
+    /// # fn example(manager: &Manager) -> Result<(), RegisterError> {
+    /// let route = Route::new(HandlerId::new(201)).name("Shout");
+    /// manager.register_stream(route, |_context, _payload, mut input, mut output| async move {
+    ///     while let Some(message) = input.next().await {
+    ///         output.send(message?.to_ascii_uppercase()).await?;
+    ///     }
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Duplicate`] if the route is taken, [`RegisterError::Capacity`] if its
+    /// capacities are out of bounds.
+    pub fn register_stream<F, Fut>(&self, route: Route, handler: F) -> Result<(), RegisterError>
+    where
+        F: Fn(RequestContext, Option<Bytes>, StreamReceiver, StreamOutput) -> Fut
+            + Send
+            + Sync
+            + 'static,
+        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
+        let handler = move |context, payload, input, output| -> StreamFuture {
+            Box::pin(handler(context, payload, input, output))
+        };
+        self.last.core.registry.register(route, Serves::Streams(Box::new(handler)))
     }
 
     /// Begins to connect. Further calls do nothing.

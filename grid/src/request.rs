@@ -79,7 +79,11 @@ impl IntoFuture for Request {
     }
 }
 
-fn trace_name(id: HandlerId, name: Option<&str>, subroute: Option<&Subroute>) -> Arc<str> {
+pub(crate) fn trace_name(
+    id: HandlerId,
+    name: Option<&str>,
+    subroute: Option<&Subroute>,
+) -> Arc<str> {
     match (name, subroute) {
         (Some(name), None) => name.into(),
         (Some(name), Some(subroute)) => format!("{name}/{}", subroute.as_str()).into(),

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::error::CallError;
+use crate::error::{CallError, StreamError};
 use crate::name::Name;
 use crate::time::Instant;
 
-/// One call, after it ended.
+/// One call, after it ended; a stream is one, with all of its messages.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CallTrace {
@@ -54,6 +54,8 @@ pub enum TraceOutcome {
     Ok,
     /// It was made here and failed.
     Failed(CallError),
+    /// A stream was opened here and did not end well.
+    StreamFailed(StreamError),
     /// It was served here and its handler failed, with this text.
     HandlerFailed(Arc<str>),
     /// It was given up: by its caller here, or by the other side of a call that was served here.
@@ -65,6 +67,7 @@ impl fmt::Display for TraceOutcome {
         match self {
             Self::Ok => f.write_str("ok"),
             Self::Failed(error) => error.fmt(f),
+            Self::StreamFailed(error) => error.fmt(f),
             Self::HandlerFailed(message) => f.write_str(message),
             Self::Cancelled => f.write_str("cancelled"),
         }

@@ -52,6 +52,8 @@ use crate::manager::Manager;
 use crate::proto::subroute::Subroute;
 use crate::shared_bytes;
 
+pub mod stream;
+
 /// A single request with typed payloads.
 pub struct SingleHandler<Request, Response> {
     id: HandlerId,
@@ -185,8 +187,8 @@ impl<Request, Response> fmt::Debug for SingleHandler<Request, Response> {
 /// What can differ from one call of a typed handler to the next.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallOptions<'a> {
-    timeout: Option<Duration>,
-    subroute: Option<&'a Subroute>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) subroute: Option<&'a Subroute>,
 }
 
 impl<'a> CallOptions<'a> {
@@ -206,12 +208,12 @@ impl<'a> CallOptions<'a> {
 }
 
 /// Encodes a value as typed handlers do.
-fn encode<T: Serialize>(value: &T) -> Result<Bytes, String> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, String> {
     rmp_serde::to_vec_named(value).map(Bytes::from).map_err(|error| error.to_string())
 }
 
 /// Decodes a value as typed handlers do; its byte fields share the payload's memory (B31).
-fn decode<T: DeserializeOwned>(payload: &Bytes) -> Result<T, String> {
+pub(crate) fn decode<T: DeserializeOwned>(payload: &Bytes) -> Result<T, String> {
     shared_bytes::scope(payload, || rmp_serde::from_slice(payload))
         .map_err(|error| error.to_string())
 }

@@ -264,7 +264,7 @@ async fn a_number_in_use_is_not_served_twice() {
 }
 
 #[tokio::test]
-async fn streams_are_refused_until_they_are_served() {
+async fn p13_a_stream_that_no_handler_serves_is_refused() {
     let mut scene = Scene::new(Limits::default()).await;
     for (flags, text) in [
         (Flags::NONE, "Invalid Handler for type: 200"),

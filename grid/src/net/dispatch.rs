@@ -5,14 +5,16 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
 use crate::error::HandlerError;
-use crate::handler::{HandlerFuture, Registered, Registry, RequestContext, Start};
-use crate::proto::connection::{Answer, Incoming};
+use crate::handler::{HandlerFuture, Registered, Registry, RequestContext, Serves, Start};
+use crate::proto::connection::{Answer, Asked, Incoming};
 use crate::shared::{Epoch, HandlerTask, Shared, SharedRef};
+use crate::stream::{End, StreamOutput, StreamReceiver, Traffic};
 use crate::time::Instant;
 use crate::trace::{CallTrace, Side, TraceOutcome, Tracer};
 
@@ -43,31 +45,25 @@ impl Dispatcher {
     }
 
     fn run(&self, registered: Arc<Registered>, request: Incoming) -> Option<Answer> {
-        let Incoming { mux_id, payload, deadline, .. } = request;
-        let trace = self.tracer.is_active().then(|| {
+        let mux_id = request.mux_id;
+        let mut trace = self.tracer.is_active().then(|| {
             Box::new(Trace {
                 tracer: Arc::clone(&self.tracer),
                 name: Arc::clone(&registered.name),
                 start: self.shared.now(),
-                bytes_in: payload.len(),
+                bytes_in: request.payload.len(),
+                traffic: None,
             })
         });
-        let context = RequestContext {
-            registered: Arc::clone(&registered),
-            shared: SharedRef::clone(&self.shared),
-            epoch: self.epoch,
-            mux_id,
-            deadline,
-        };
-        let future = match registered.route.start {
-            Start::InPlace => match serve_in_place(&registered, context, payload) {
+        let start = registered.route.start;
+        let call = self.prepare(registered, request, &mut trace)?;
+        let future = match start {
+            Start::InPlace => match serve_in_place(call) {
                 Served::Pending(future) => future,
                 Served::Ready(answer) => return Some(self.ready(trace, answer)),
             },
             // Even the call of its function is the new task's business.
-            Start::Spawned => {
-                Box::pin(async move { registered.handler.serve(context, payload).await })
-            }
+            Start::Spawned => Box::pin(async move { call.start().await }),
         };
         tokio::spawn(Running {
             future: Some(future),
@@ -81,11 +77,71 @@ impl Dispatcher {
         None
     }
 
+    /// Puts together what a handler gets; a stream is accepted. `None` if its caller has given it up
+    /// already.
+    fn prepare(
+        &self,
+        registered: Arc<Registered>,
+        request: Incoming,
+        trace: &mut Option<Box<Trace>>,
+    ) -> Option<Call> {
+        let Incoming { mux_id, asked, payload, deadline, .. } = request;
+        let context = RequestContext {
+            registered: Arc::clone(&registered),
+            shared: SharedRef::clone(&self.shared),
+            epoch: self.epoch,
+            mux_id,
+            deadline,
+        };
+        let has_payload = match asked {
+            Asked::Request => {
+                return Some(Call { registered, context, payload: Some(payload), end: None });
+            }
+            Asked::Stream { has_payload } => has_payload,
+        };
+        let capacities = registered.route.capacities;
+        let handle = Shared::accept(&self.shared, self.epoch, mux_id, capacities)?;
+        let traffic = trace.as_mut().map(|trace| Arc::clone(trace.traffic.get_or_insert_default()));
+        let end = Some(Arc::new(End::of_handler(handle, traffic)));
+        Some(Call { registered, context, payload: has_payload.then_some(payload), end })
+    }
+
     fn ready(&self, trace: Option<Box<Trace>>, answer: Answer) -> Answer {
         if let Some(trace) = trace {
             trace.emit(&self.shared, outcome_of(&answer));
         }
         answer
+    }
+}
+
+/// A call that is ready to be served.
+struct Call {
+    registered: Arc<Registered>,
+    context: RequestContext,
+    payload: Option<Bytes>,
+    /// This end of it, if it is a stream.
+    end: Option<Arc<End>>,
+}
+
+impl Call {
+    /// Calls the handler's function: user code.
+    fn start(self) -> HandlerFuture {
+        let Self { registered, context, payload, end } = self;
+        match (&registered.serves, end) {
+            (Serves::Streams(handler), Some(end)) => {
+                let input = StreamReceiver::new(Arc::clone(&end));
+                let output = StreamOutput::new(end);
+                let running = handler(context, payload, input, output);
+                Box::pin(async move { running.await.map(|()| Bytes::new()) })
+            }
+            (Serves::Requests(handler), None) => {
+                handler.serve(context, payload.unwrap_or_default())
+            }
+            (Serves::Streams(_), None) | (Serves::Requests(_), Some(_)) => {
+                crate::bug!("handler {} was given the other kind of call", registered.name);
+                Box::pin(std::future::ready(Err("internal error".into())))
+            }
+        }
     }
 }
 
@@ -97,8 +153,8 @@ enum Served {
 }
 
 /// Polls a handler once.
-fn serve_in_place(registered: &Registered, context: RequestContext, payload: Bytes) -> Served {
-    let mut future = match contained(|| registered.handler.serve(context, payload)) {
+fn serve_in_place(call: Call) -> Served {
+    let mut future = match contained(|| call.start()) {
         Ok(future) => future,
         Err(panicked) => return Served::Ready(Err(panicked)),
     };
@@ -195,10 +251,15 @@ struct Trace {
     name: Arc<str>,
     start: Instant,
     bytes_in: usize,
+    /// What went through it, if it is a stream.
+    traffic: Option<Arc<Traffic>>,
 }
 
 impl Trace {
     fn emit(self, shared: &Shared, (outcome, bytes_out): (TraceOutcome, usize)) {
+        let count = |which: fn(&Traffic) -> &AtomicUsize| {
+            self.traffic.as_ref().map_or(0, |traffic| which(traffic).load(Ordering::Relaxed))
+        };
         self.tracer.emit(&CallTrace {
             name: self.name,
             local: shared.local().clone(),
@@ -206,8 +267,8 @@ impl Trace {
             side: Side::Server,
             start: self.start,
             duration: shared.now().since(self.start),
-            bytes_out,
-            bytes_in: self.bytes_in,
+            bytes_out: bytes_out + count(|traffic| &traffic.bytes_out),
+            bytes_in: self.bytes_in + count(|traffic| &traffic.bytes_in),
             outcome,
         });
     }

@@ -194,8 +194,9 @@ impl Driver {
             if !self.answers.is_empty() {
                 self.dispatcher.shared.answer(self.dispatcher.epoch, &self.answers);
                 self.answers.clear();
-                self.wants_transmit = true;
             }
+            // An answer, an acknowledgement, a refusal: nearly every call leaves something to write.
+            self.wants_transmit = true;
         }
         Ok(())
     }

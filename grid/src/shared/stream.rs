@@ -263,6 +263,20 @@ impl StreamHandle {
         self.poll(Half::Sender, waker, attempt, over)
     }
 
+    /// Hands `payload` over without waiting for it to be queued. Returns whether that was possible:
+    /// one at a time waits.
+    ///
+    /// # Errors
+    ///
+    /// [`SendFailure`].
+    pub fn hand_over(&self, payload: Bytes) -> Result<bool, SendFailure> {
+        let mut payload = Some(payload);
+        match self.poll_send(&mut payload, Waker::noop()) {
+            Poll::Ready(sent) => sent.map(|()| true),
+            Poll::Pending => Ok(payload.is_none()),
+        }
+    }
+
     /// Takes back the message that was handed over and waits. Nothing happens if none does.
     pub fn cancel_send(&self) {
         self.act(|machine, id| machine.cancel_send(id));
@@ -323,6 +337,20 @@ impl StreamHandle {
         };
         drop(state);
         drop(dropped);
+    }
+
+    /// The caller gives the stream up (B11). Nothing happens if it is over.
+    pub fn give_up(&self) {
+        debug_assert_eq!(self.id.side, Side::Calling, "a handler ends by its answer");
+        self.act(|machine, id| machine.give_up(id.mux_id));
+    }
+
+    /// How the stream ended, if it has.
+    pub fn end(&self) -> Option<StreamEnd> {
+        match &*self.slot.0.lock() {
+            SlotState::Over { end, .. } => Some(end.clone()),
+            SlotState::Live { .. } => None,
+        }
     }
 
     /// Moves the machine, if the stream's connection is still there.
@@ -390,7 +418,7 @@ impl StreamHandle {
 impl Drop for StreamHandle {
     fn drop(&mut self) {
         match self.id.side {
-            Side::Calling => self.act(|machine, id| machine.give_up(id.mux_id)),
+            Side::Calling => self.give_up(),
             Side::Serving => {}
         }
     }
