@@ -279,7 +279,7 @@ impl StreamHandle {
 
     /// Takes back the message that was handed over and waits. Nothing happens if none does.
     pub fn cancel_send(&self) {
-        self.act(|machine, id| machine.cancel_send(id));
+        self.act(Machine::cancel_send);
     }
 
     /// Sends nothing more, after what waits. Only for the caller's end.
@@ -329,7 +329,7 @@ impl StreamHandle {
 
     /// Drops what came in and what will, so that the other side is not stuck for it.
     pub fn stop_receiving(&self) {
-        self.act(|machine, id| machine.stop_receiving(id));
+        self.act(Machine::stop_receiving);
         let mut state = self.slot.0.lock();
         let dropped = match &mut *state {
             SlotState::Over { rest, .. } => std::mem::take(rest),
