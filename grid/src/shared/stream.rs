@@ -172,13 +172,12 @@ impl Shared {
             let Some(link) = &mut state.link else {
                 return Err(CallError::NotConnected { remote: this.remote.clone() });
             };
-            let id =
-                link.machine.open(waiter, open, now).map_err(|error| this.start_error(error))?;
+            let opened = link.machine.open(waiter, open, now);
             let first_ping = now + this.limits.stream_ping_interval;
             let wake_at = deadline.map_or(first_ping, |deadline| deadline.min(first_ping));
             link.wake_driver_for(wake_at, work);
-            state.settle(work);
-            Ok((epoch, id))
+            state.settle(work); // also if it failed: the payload is not to be dropped here
+            Ok((epoch, opened.map_err(|error| this.start_error(error))?))
         })?;
         Ok(StreamHandle { shared: SharedRef::clone(this), slot, epoch, id })
     }

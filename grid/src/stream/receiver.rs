@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tokio::task::coop::poll_proceed;
 
 use super::End;
 use crate::error::StreamError;
@@ -53,7 +54,9 @@ impl StreamReceiver {
         if self.is_over {
             return Poll::Ready(None);
         }
+        let budget = ready!(poll_proceed(cx));
         let received = ready!(self.end.handle.poll_receive(cx.waker()));
+        budget.made_progress();
         Poll::Ready(match received {
             Some(Ok(payload)) => {
                 if let Some(traffic) = &self.end.traffic {

@@ -1,4 +1,7 @@
 //! The halves of a stream that send: a caller's, and a handler's output.
+//!
+//! Like tokio's own channels they take part in its cooperative scheduling: a task that sends, or
+//! receives, and never has to wait lets others have the thread all the same.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -8,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Sink;
+use tokio::task::coop::poll_proceed;
 
 use super::End;
 use crate::error::{SendError, StreamError};
@@ -158,7 +162,9 @@ impl Outgoing {
 
     /// Ready when nothing waits.
     fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let budget = ready!(poll_proceed(cx));
         let sent = ready!(self.end.handle.poll_send(&mut None, cx.waker()));
+        budget.made_progress();
         Poll::Ready(sent.map_err(|failure| self.error(failure)))
     }
 
@@ -199,7 +205,9 @@ struct Sending<'a> {
 
 impl Sending<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let budget = ready!(poll_proceed(cx));
         let sent = ready!(self.outgoing.end.handle.poll_send(&mut self.payload, cx.waker()));
+        budget.made_progress();
         self.is_over = true;
         Poll::Ready(sent.map_err(|failure| self.outgoing.error(failure)))
     }

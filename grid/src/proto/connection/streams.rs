@@ -43,13 +43,17 @@ impl<S> Connection<S> {
     ///
     /// [`StartError`]; then there is no stream.
     pub fn open(&mut self, slot: S, open: Open, now: Instant) -> Result<StreamId, StartError> {
-        self.check_start(open.deadline, now)?;
+        if let Err(error) = self.check_start(open.deadline, now) {
+            self.spent.extend(open.payload);
+            return Err(error);
+        }
         let mux_id = self.calls.allocate_id();
         let deadline = open.deadline;
         let deadline_ms = deadline.map_or(0, |deadline| call::millis_left(deadline, now));
         let message = stream::open_message(mux_id, &open, deadline_ms, self.checksum);
         let bytes = message.encoded_len();
         if bytes > self.limits.message_bytes_max {
+            self.spent.extend(open.payload);
             return Err(StartError::TooLarge { bytes });
         }
         let stream = Box::new(Stream::calling(open.capacities, now));
