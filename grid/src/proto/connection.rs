@@ -194,9 +194,10 @@ impl<S> Connection<S> {
                 self.queue.leave_line(place);
                 self.spent.push(request.payload);
             }
-            State::StreamBlocked { place, open, .. } => {
+            State::StreamBlocked { stream, open, place } => {
                 self.queue.leave_line(place);
                 self.spent.extend(open.payload);
+                self.stream_ended(call.slot, *stream, StreamEnd::Cancelled);
             }
             State::Sent => self.tell_caller_is_gone(mux_id),
             State::Stream { stream, .. } => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Blocked, Connection, Served, Timer};
+use super::{Blocked, Connection, Served, ServedStream, Timer};
 use crate::proto::call::{self, Call, Request};
 use crate::proto::event::{Event, StartError};
 use crate::proto::message::{Header, Message, Op};
@@ -74,7 +74,7 @@ impl<S> Connection<S> {
             return false;
         };
         if served.deadline.is_some_and(|deadline| deadline <= now) {
-            self.serving.remove(mux_id); // P14: too late to be sent
+            self.drop_late_answer(mux_id);
             return false;
         }
         if let serve::State::Stream(_) = served.state {
@@ -99,6 +99,17 @@ impl<S> Connection<S> {
             }
         }
         true
+    }
+
+    /// An answer that came after the deadline, though its timer has not run yet, is not sent (P14).
+    /// Other parts of a stream's handler may still wait for something: they are told.
+    fn drop_late_answer(&mut self, mux_id: u64) {
+        if let Some(Served { state: serve::State::Stream(served), .. }) =
+            self.serving.remove(mux_id)
+        {
+            let ServedStream { slot, stream } = *served;
+            self.stream_ended(slot, stream, StreamEnd::DeadlineExceeded);
+        }
     }
 
     /// Refuses a call that was to be served: it did not run, and the caller is told why (P13).
