@@ -1,5 +1,8 @@
-//! A small vocabulary for tests of one machine: `Subject`, and what its peer says to it.
+//! A small vocabulary for tests of one machine: `Subject`, and what its peer says to it. That of
+//! streams is in `streams`.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod streams;
 
 use std::time::Duration;
 
