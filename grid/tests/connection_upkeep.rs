@@ -220,11 +220,15 @@ fn p12_the_connections_own_ping_carries_no_checksum_and_everything_else_does() {
     subject.receive_op(5, Op::Ping);
     subject.receive_op(5, Op::AckMux);
     subject.receive_op(5, Op::ConnectMux);
+    subject.connection.refuse(5, "not here");
+    subject.receive_op(6, Op::ConnectMux);
+    subject.accept(6, 1, 1);
+    subject.answer(6, &ok(b""));
     subject.receive_request(9, 0);
     subject.answer(9, &ok(b""));
     subject.call(b"");
     let sent = subject.sent();
-    assert_eq!(sent.len(), 6);
+    assert_eq!(sent.len(), 8);
     assert!(sent.iter().all(|message| message.header.flags.contains(Flags::CRC)), "{sent:?}");
 }
 
