@@ -73,6 +73,15 @@ pub(super) enum State {
     Stream { stream: Box<Stream>, is_acknowledged: bool },
 }
 
+impl State {
+    fn is_stream(&self) -> bool {
+        match self {
+            Self::Stream { .. } | Self::StreamBlocked { .. } => true,
+            Self::Blocked { .. } | Self::Sent => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Call<S> {
     pub(super) slot: S,
@@ -82,12 +91,14 @@ pub(super) struct Call<S> {
 #[derive(Debug)]
 pub(super) struct Calls<S> {
     live: FxHashMap<u64, Call<S>>,
+    /// How many of them are streams.
+    streams: usize,
     last_id: u64,
 }
 
 impl<S> Calls<S> {
     pub(super) fn new() -> Self {
-        Self { live: FxHashMap::default(), last_id: 0 }
+        Self { live: FxHashMap::default(), streams: 0, last_id: 0 }
     }
 
     /// The id of the next call (P9).
@@ -97,6 +108,7 @@ impl<S> Calls<S> {
     }
 
     pub(super) fn insert(&mut self, mux_id: u64, call: Call<S>) {
+        self.streams += usize::from(call.state.is_stream());
         let before = self.live.insert(mux_id, call);
         debug_assert!(before.is_none(), "ids are never used again");
     }
@@ -123,7 +135,9 @@ impl<S> Calls<S> {
 
     /// Forgets a call. The caller of this decides its outcome.
     pub(super) fn remove(&mut self, mux_id: u64) -> Option<Call<S>> {
-        self.live.remove(&mux_id)
+        let call = self.live.remove(&mux_id)?;
+        self.streams -= usize::from(call.state.is_stream());
+        Some(call)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -132,14 +146,12 @@ impl<S> Calls<S> {
 
     /// How many of them are streams.
     pub(super) fn streams(&self) -> usize {
-        let is_stream = |call: &&Call<S>| {
-            matches!(call.state, State::Stream { .. } | State::StreamBlocked { .. })
-        };
-        self.live.values().filter(is_stream).count()
+        self.streams
     }
 
     /// Forgets all calls; returns them in the order in which they were made.
     pub(super) fn drain(&mut self) -> Vec<(u64, Call<S>)> {
+        self.streams = 0;
         let mut calls: Vec<_> = self.live.drain().collect();
         calls.sort_unstable_by_key(|(mux_id, _)| *mux_id);
         calls

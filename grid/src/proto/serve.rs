@@ -72,6 +72,15 @@ pub(super) enum State<S> {
     Stream(Box<ServedStream<S>>),
 }
 
+impl<S> State<S> {
+    fn is_stream(&self) -> bool {
+        match self {
+            Self::Opening { .. } | Self::Stream(_) => true,
+            Self::Running | Self::Blocked { .. } => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct ServedStream<S> {
     pub(super) slot: S,
@@ -118,14 +127,17 @@ impl<S> Served<S> {
 #[derive(Debug)]
 pub(super) struct Serving<S> {
     live: FxHashMap<u64, Served<S>>,
+    /// How many of them are streams.
+    streams: usize,
 }
 
 impl<S> Serving<S> {
     pub(super) fn new() -> Self {
-        Self { live: FxHashMap::default() }
+        Self { live: FxHashMap::default(), streams: 0 }
     }
 
     pub(super) fn insert(&mut self, mux_id: u64, served: Served<S>) {
+        self.streams += usize::from(served.state.is_stream());
         let before = self.live.insert(mux_id, served);
         debug_assert!(before.is_none(), "a duplicate id is refused before");
     }
@@ -148,9 +160,7 @@ impl<S> Serving<S> {
 
     /// How many of them are streams.
     pub(super) fn streams(&self) -> usize {
-        let is_stream =
-            |served: &&Served<S>| matches!(served.state, State::Opening { .. } | State::Stream(_));
-        self.live.values().filter(is_stream).count()
+        self.streams
     }
 
     pub(super) fn contains(&self, mux_id: u64) -> bool {
@@ -163,7 +173,9 @@ impl<S> Serving<S> {
     }
 
     pub(super) fn remove(&mut self, mux_id: u64) -> Option<Served<S>> {
-        self.live.remove(&mux_id)
+        let served = self.live.remove(&mux_id)?;
+        self.streams -= usize::from(served.state.is_stream());
+        Some(served)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -172,6 +184,7 @@ impl<S> Serving<S> {
 
     /// Forgets all calls; returns them in ascending order of their ids.
     pub(super) fn drain(&mut self) -> Vec<(u64, Served<S>)> {
+        self.streams = 0;
         let mut served: Vec<_> = self.live.drain().collect();
         served.sort_unstable_by_key(|(mux_id, _)| *mux_id);
         served
