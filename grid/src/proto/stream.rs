@@ -417,14 +417,16 @@ impl Stream {
         if self.receive_credit.is_owed() {
             return Some(Next::Credit);
         }
-        let has_credit = self.send_credit.is_available();
+        if !self.send_credit.is_available() {
+            // A message that waits for a reader who has stopped must not hold the error back (B24).
+            return self.has_failed().then_some(Next::Abort);
+        }
         if self.waiting.is_some() {
-            return has_credit.then_some(Next::Message);
+            return Some(Next::Message);
         }
         match &self.out {
-            Direction::Closing(Close::Answer(Err(_))) if !has_credit => Some(Next::Abort),
-            Direction::Closing(_) if has_credit => Some(Next::End),
-            Direction::Open | Direction::Closing(_) | Direction::Closed => None,
+            Direction::Closing(_) => Some(Next::End),
+            Direction::Open | Direction::Closed => None,
         }
     }
 
