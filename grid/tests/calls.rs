@@ -5,7 +5,6 @@
 mod support;
 
 use std::future::IntoFuture;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,30 +15,8 @@ use grid::{
     SingleHandler, Start, Subroute, TypedCallError,
 };
 use serde::{Deserialize, Serialize};
+use support::live::Live;
 use support::{ECHO, PATIENCE, Place, STUCK, Server, eventually, within};
-
-/// Counts handlers that were started and not dropped.
-#[derive(Clone, Default)]
-struct Live(Arc<AtomicUsize>);
-
-struct LiveGuard(Live);
-
-impl Live {
-    fn guard(&self) -> LiveGuard {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        LiveGuard(self.clone())
-    }
-
-    fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for LiveGuard {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
 
 const COUNTED: HandlerId = HandlerId::new(202);
 

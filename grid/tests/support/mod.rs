@@ -1,6 +1,10 @@
 //! A small vocabulary for tests over real sockets: `Server`, `ScriptedPeer`, `eventually`.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod live;
+pub mod scene;
+pub mod streams;
+
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -113,6 +117,15 @@ impl Server {
         }
         let urls: Vec<_> = places.iter().map(|place| place.url.clone()).collect();
         places.into_iter().map(|place| Self::start(place, &urls, limits.clone())).collect()
+    }
+
+    /// Two servers that are connected, as both of them know.
+    pub async fn pair(limits: &Limits) -> (Self, Self) {
+        let mut servers = Self::cluster(2, limits).await.into_iter();
+        let (one, two) = (servers.next().expect("two"), servers.next().expect("two"));
+        one.connected(&two.url).await;
+        two.connected(&one.url).await;
+        (one, two)
     }
 
     pub fn connection(&self, other: &str) -> Connection {
@@ -274,4 +287,19 @@ pub fn encode(header: Header, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     message.encode(&mut bytes);
     bytes
+}
+
+/// Several messages in one frame (P20).
+pub fn merged(messages: &[(Header, &[u8])]) -> Vec<u8> {
+    let count = u8::try_from(messages.len()).expect("few");
+    assert!(count < 128, "a fixint");
+    let mut frame = vec![0x97, 0, count, 0, 0, 17, 0, 0xc4, 0];
+    for (header, payload) in messages {
+        let inner = encode(*header, payload);
+        let length = u16::try_from(inner.len()).expect("small");
+        frame.push(0xc5);
+        frame.extend(length.to_be_bytes());
+        frame.extend(inner);
+    }
+    frame
 }

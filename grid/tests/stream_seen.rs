@@ -1,0 +1,191 @@
+//! What can be seen of streams between real servers: what a handler is told, traces, statistics.
+#![cfg(feature = "net")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use grid::trace::{CallTrace, Side, Subscriber, TraceOutcome};
+use grid::{CallError, HandlerId, Limits, Route, StreamError, Subroute};
+use support::streams::{is_deadline, opened, rest, whole};
+use support::{PATIENCE, Server, eventually, within};
+
+const SHOUT: HandlerId = HandlerId::new(210);
+const FAIL: HandlerId = HandlerId::new(211);
+const STUCK_STREAM: HandlerId = HandlerId::new(212);
+
+/// Two connected servers; the second answers in capitals, fails, or does nothing.
+async fn serving() -> (Server, Server) {
+    let (one, two) = Server::pair(&Limits::default()).await;
+    two.manager
+        .register_stream(
+            Route::new(SHOUT).name("Shout"),
+            |_, _, mut input, mut output| async move {
+                while let Some(message) = input.next().await {
+                    output.send(message?.to_ascii_uppercase()).await?;
+                }
+                Ok(())
+            },
+        )
+        .expect("free");
+    two.manager
+        .register_stream(Route::new(FAIL).name("Fail"), |_, _, _, mut output| async move {
+            output.send("one").await?;
+            Err("failed".into())
+        })
+        .expect("free");
+    two.manager
+        .register_stream(Route::new(STUCK_STREAM).name("Stuck"), |_, _, input, output| async move {
+            let _halves = (input, output);
+            std::future::pending().await
+        })
+        .expect("free");
+    (one, two)
+}
+
+#[tokio::test]
+async fn a_handler_is_told_who_calls_it_as_what_and_for_how_long() {
+    let (one, two) = Server::pair(&Limits::default()).await;
+    let subroute = Subroute::new("drive-1/pool-0").expect("valid");
+    two.manager
+        .register_stream(
+            Route::new(SHOUT).subroute(&subroute),
+            |context, _, _, mut output| async move {
+                for told in [
+                    context.caller().to_string(),
+                    context.local().to_string(),
+                    context.handler().to_string(),
+                    format!("{:?}", context.subroute()),
+                    format!("{:?}", context.time_left().map(|left| left <= PATIENCE)),
+                    format!("{}", context.is_cancelled()),
+                ] {
+                    output.send(told).await?;
+                }
+                Ok(())
+            },
+        )
+        .expect("free");
+    let open = || one.connection(&two.url).stream(SHOUT, "").subroute(&subroute);
+    let subrouted = "Some(\"drive-1/pool-0\")";
+    let (messages, end) = whole(open()).await;
+    assert_eq!(messages, [&*one.url, &two.url, "210", subrouted, "None", "false"]);
+    assert_eq!(end, Ok(()));
+    let (messages, end) = whole(open().timeout(PATIENCE)).await;
+    assert_eq!(messages, [&*one.url, &two.url, "210", subrouted, "Some(true)", "false"]);
+    assert_eq!(end, Ok(()));
+}
+
+type Seen = Arc<Mutex<Vec<CallTrace>>>;
+
+fn trace(one: &Server, two: &Server) -> Seen {
+    let seen = Seen::default();
+    let record = Arc::clone(&seen);
+    let subscriber: Subscriber = Arc::new(move |trace: &CallTrace| {
+        record.lock().expect("no panic").push(trace.clone());
+    });
+    one.manager.trace(Arc::clone(&subscriber));
+    two.manager.trace(subscriber);
+    seen
+}
+
+/// The traces of the calling and of the serving end of the only stream.
+async fn both(seen: &Seen) -> (CallTrace, CallTrace) {
+    eventually("both ends are seen", || seen.lock().expect("no panic").len() >= 2).await;
+    let traces = std::mem::take(&mut *seen.lock().expect("no panic"));
+    assert_eq!(traces.len(), 2, "{traces:?}");
+    let of = |side| traces.iter().find(|trace| trace.side == side).cloned().expect("each once");
+    (of(Side::Client), of(Side::Server))
+}
+
+#[tokio::test]
+async fn b42_a_stream_is_one_call_with_all_of_its_bytes_on_both_sides() {
+    let (one, two) = serving().await;
+    let seen = trace(&one, &two);
+    let (mut sender, mut receiver) =
+        opened(one.connection(&two.url).stream(SHOUT, "payload")).await.split();
+    for message in ["a", "bc", "def"] {
+        sender.send(message).await.expect("it is taken");
+    }
+    sender.finish().await.expect("the handler is there");
+    assert_eq!(rest(&mut receiver).await.0, ["A", "BC", "DEF"]);
+    drop(receiver);
+    let (client, server) = both(&seen).await;
+    assert_eq!((client.bytes_out, client.bytes_in), (7 + 6, 6));
+    assert_eq!((server.bytes_out, server.bytes_in), (6, 7 + 6));
+    assert_eq!((client.outcome, server.outcome), (TraceOutcome::Ok, TraceOutcome::Ok));
+    assert_eq!((&*client.name, &*server.name), ("210", "Shout"));
+    assert_eq!((client.local.as_str(), client.remote.as_str()), (&*one.url, &*two.url));
+    assert_eq!((server.local.as_str(), server.remote.as_str()), (&*two.url, &*one.url));
+}
+
+#[tokio::test]
+async fn b42_how_a_stream_ended_is_seen_on_both_sides() {
+    let (one, two) = serving().await;
+    let connection = one.connection(&two.url);
+    let seen = trace(&one, &two);
+
+    assert!(whole(connection.stream(FAIL, "")).await.1.is_err());
+    let (client, server) = both(&seen).await;
+    let TraceOutcome::StreamFailed(StreamError::Call(error)) = client.outcome else {
+        panic!("{}", client.outcome)
+    };
+    assert!(matches!(&error, CallError::Remote { message, .. } if &**message == "failed"));
+    assert_eq!(server.outcome, TraceOutcome::HandlerFailed("failed".into()));
+    assert_eq!((client.bytes_in, server.bytes_out), (3, 3));
+
+    drop(opened(connection.stream(STUCK_STREAM, "abc")).await);
+    let (client, server) = both(&seen).await;
+    assert_eq!((client.outcome, client.bytes_out), (TraceOutcome::Cancelled, 3));
+    assert_eq!((server.outcome, server.bytes_in), (TraceOutcome::Cancelled, 3));
+
+    let open = connection.stream(STUCK_STREAM, "").timeout(Duration::from_millis(50));
+    assert!(is_deadline(&whole(open).await.1.expect_err("too late")));
+    let (client, server) = both(&seen).await;
+    assert!(matches!(&client.outcome, TraceOutcome::StreamFailed(error) if is_deadline(error)));
+    assert_eq!(server.outcome, TraceOutcome::Cancelled);
+
+    // One that was not opened has no other side.
+    let open = connection.stream(STUCK_STREAM, "").timeout(Duration::ZERO);
+    assert!(is_deadline(&whole(open).await.1.expect_err("too late")));
+    eventually("it is seen", || seen.lock().expect("no panic").len() == 1).await;
+    let trace = seen.lock().expect("no panic").remove(0);
+    assert!(
+        matches!(&trace.outcome, TraceOutcome::Failed(CallError::DeadlineExceeded { .. })),
+        "{}",
+        trace.outcome
+    );
+    one.is_quiescent().await;
+    two.is_quiescent().await;
+}
+
+#[tokio::test]
+async fn b08_statistics_count_streams_on_both_sides() {
+    let (one, two) = serving().await;
+    let (here, there) = (one.connection(&two.url), two.connection(&one.url));
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        open.push(opened(here.stream(STUCK_STREAM, "")).await);
+    }
+    eventually("handlers run", || there.stats().live_handler_tasks == 5).await;
+    let (calling, serving) = (here.stats(), there.stats());
+    assert_eq!((calling.streams_made, calling.live_streams, calling.live_calls), (5, 5, 5));
+    assert_eq!((calling.streams_served, calling.live_streams_served), (0, 0));
+    assert_eq!((serving.streams_served, serving.live_streams_served), (5, 5));
+    assert_eq!((serving.streams_made, serving.live_streams, serving.live_served), (0, 0, 5));
+    assert!(!calling.is_quiescent() && !serving.is_quiescent());
+
+    drop(open);
+    one.is_quiescent().await;
+    two.is_quiescent().await;
+    let (calling, serving) = (here.stats(), there.stats());
+    assert_eq!((calling.streams_made, calling.live_streams, calling.calls_made), (5, 0, 5));
+    assert_eq!((serving.streams_served, serving.live_streams_served), (5, 0));
+    assert_eq!(serving.live_handler_tasks, 0);
+
+    // What was counted outlives its connection.
+    within("the shutdown", two.manager.shutdown(Duration::ZERO)).await;
+    eventually("the end", || here.stats().state != grid::ConnectionState::Connected).await;
+    assert_eq!((here.stats().streams_made, there.stats().streams_served), (5, 5));
+}
