@@ -346,6 +346,10 @@ async fn the_number_of_the_connection_is_no_stream() {
     let mut scene = Scene::new(Limits::default()).await;
     serve_shout(&scene);
     scene.peer.send(open(0, SHOUT), b"zero").await;
+    for op in [Op::MuxClientMsg, Op::MuxServerMsg, Op::AckMux, Op::UnblockSrvMux, Op::UnblockClMux]
+    {
+        scene.peer.send(Header { flags: Flags::EOF, ..Header::new(0, op) }, b"zero").await;
+    }
     scene.peer.send(open(u64::MAX, SHOUT), b"max").await;
     hears(&mut scene.peer, u64::MAX, Op::AckMux, 0).await;
     assert_eq!(hears(&mut scene.peer, u64::MAX, Op::MuxServerMsg, 1).await, "MAX");

@@ -221,6 +221,31 @@ async fn b23_a_whole_stream_whose_connection_ends_right_behind_it_ended_well() {
 }
 
 #[tokio::test]
+async fn b05_b14_a_stream_that_is_cut_gives_what_came_and_says_disconnected() {
+    for round in 0..20 {
+        let mut scene = Scene::new(Limits::default()).await;
+        let open = far(&scene).input_capacity(1);
+        let (stream, mux_id) = acknowledged(&mut scene, open).await;
+        let (mut sender, mut receiver) = stream.split();
+        sender.send("x").await.expect("there is credit");
+        let waiting = tokio::spawn(async move { sender.send("waits").await });
+        scene.peer.send(data(mux_id, 1), b"one").await;
+        scene.peer.send(data(mux_id, 2), b"two").await;
+        let reading = round % 2 == 0;
+        if reading {
+            assert_eq!(message(&mut receiver).await, "one");
+        }
+        drop(scene.peer);
+        let error = within("the end", waiting).await.expect("no panic").expect_err("cut off");
+        assert!(matches!(&error, SendError::Stream(error) if is_disconnected(error)), "{error}");
+        let (messages, ended) = rest(&mut receiver).await;
+        assert_eq!(messages.len(), 2 - usize::from(reading));
+        assert!(is_disconnected(&ended.expect_err("cut off")));
+        scene.server.is_quiescent().await;
+    }
+}
+
+#[tokio::test]
 async fn b24_the_last_message_before_an_error_is_received_by_a_slow_reader() {
     let mut scene = Scene::new(Limits::default()).await;
     for round in 0..100_u32 {
@@ -356,22 +381,24 @@ async fn every_kind_of_end_keeps_its_kind() {
 #[tokio::test]
 async fn p17_credits_before_the_acknowledgement_neither_block_nor_count() {
     let mut scene = Scene::new(Limits::default()).await;
-    let opening = tokio::spawn(far(&scene).input_capacity(2).into_future());
-    let mux_id = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
-    for sequence in 0..1_000 {
-        scene.peer.send(say(mux_id, Op::UnblockClMux, sequence), b"").await;
+    for credits in [1, 1_000] {
+        let opening = tokio::spawn(far(&scene).input_capacity(2).into_future());
+        let mux_id = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
+        for sequence in 0..credits {
+            scene.peer.send(say(mux_id, Op::UnblockClMux, sequence), b"").await;
+        }
+        scene.peer_is_served().await;
+        assert!(!opening.is_finished(), "a credit is no acknowledgement");
+        scene.peer.send(say(mux_id, Op::AckMux, credits), b"").await;
+        let mut stream = within("opening", opening).await.expect("no panic").expect("it opens");
+        for sequence in 1..=2 {
+            stream.send("x").now_or_never().expect("it is granted").expect("it is taken");
+            assert_eq!(hears(&mut scene.peer, Op::MuxClientMsg).await.sequence, sequence);
+        }
+        assert!(stream.send("x").now_or_never().is_none(), "no more than that was granted");
+        drop(stream);
+        hears(&mut scene.peer, Op::DisconnectServerMux).await;
     }
-    scene.peer_is_served().await;
-    assert!(!opening.is_finished(), "a credit is no acknowledgement");
-    scene.peer.send(say(mux_id, Op::AckMux, 1_000), b"").await;
-    let mut stream = within("opening", opening).await.expect("no panic").expect("it opens");
-    for sequence in 1..=2 {
-        stream.send("x").now_or_never().expect("it is granted").expect("it is taken");
-        assert_eq!(hears(&mut scene.peer, Op::MuxClientMsg).await.sequence, sequence);
-    }
-    assert!(stream.send("x").now_or_never().is_none(), "no more than that was granted");
-    drop(stream);
-    hears(&mut scene.peer, Op::DisconnectServerMux).await;
     scene.nothing_happened().await;
 }
 

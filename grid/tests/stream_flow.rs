@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use futures_util::{FutureExt, SinkExt};
 use grid::{HandlerId, Limits, Route, SendError, StreamReceiver, StreamSender};
-use support::streams::{message, opened, rest};
+use support::streams::{message, opened, remote_text, rest};
 use support::{ECHO, Server, eventually, within};
 use tokio::sync::{Notify, watch};
 
@@ -284,6 +284,40 @@ async fn a_sink_that_is_not_ready_takes_nothing_and_loses_nothing() {
     take.notify_one();
     within("a credit", SinkExt::<Bytes>::flush(&mut sender)).await.expect("the handler runs");
     drop((sender, receiver));
+    one.is_quiescent().await;
+    two.is_quiescent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_whose_stream_ends_under_it_says_why() {
+    let (one, two) = Server::pair(&Limits::default()).await;
+    two.manager
+        .register_stream(Route::new(BACK), |_, _, mut input, _| async move {
+            for _ in 0..20 {
+                input.next().await;
+            }
+            Err("enough".into())
+        })
+        .expect("free");
+    let connection = one.connection(&two.url);
+    let streams: Vec<_> = (0..500)
+        .map(|_| {
+            let connection = connection.clone();
+            tokio::spawn(async move {
+                let (mut sender, _receiver) = opened(connection.stream(BACK, "")).await.split();
+                let error = loop {
+                    if let Err(error) = sender.feed("x".into()).await {
+                        break error;
+                    }
+                };
+                let SendError::Stream(error) = error else { panic!("{error:?}") };
+                assert_eq!(remote_text(Err(error)), "enough");
+            })
+        })
+        .collect();
+    for stream in streams {
+        within("the end", stream).await.expect("it says why");
+    }
     one.is_quiescent().await;
     two.is_quiescent().await;
 }
