@@ -140,7 +140,7 @@ async fn b42_how_a_stream_ended_is_seen_on_both_sides() {
     assert_eq!((client.outcome, client.bytes_out), (TraceOutcome::Cancelled, 3));
     assert_eq!((server.outcome, server.bytes_in), (TraceOutcome::Cancelled, 3));
 
-    let open = connection.stream(STUCK_STREAM, "").timeout(Duration::from_millis(50));
+    let open = connection.stream(STUCK_STREAM, "").timeout(Duration::from_millis(300));
     assert!(is_deadline(&whole(open).await.1.expect_err("too late")));
     let (client, server) = both(&seen).await;
     assert!(matches!(&client.outcome, TraceOutcome::StreamFailed(error) if is_deadline(error)));

@@ -379,7 +379,7 @@ async fn b10_a_deadline_ends_both_ends_of_a_stream() {
             }
         })
         .expect("free");
-    let timeout = Duration::from_millis(300);
+    let timeout = Duration::from_secs(1);
     let (_sender, mut receiver) =
         opened(one.connection(&two.url).stream(DOUBLE, "").timeout(timeout)).await.split();
     let left = within("the start", reports.recv()).await.expect("it runs").expect("it travels");

@@ -170,7 +170,8 @@ async fn b33_subroutes_and_timeouts() {
         let (_sender, receiver) = stream.expect("it opens").split();
         assert_eq!(values(&all(receiver).await), [10 + add]);
     }
-    let options = CallOptions::default().subroute(&subroutes[0]).timeout(Duration::from_millis(50));
+    let options =
+        CallOptions::default().subroute(&subroutes[0]).timeout(Duration::from_millis(500));
     let stream = SCALE.call_with(&connection, &Scale { by: 1 }, options).await.expect("it opens");
     let (_sender, mut receiver) = stream.split();
     let value = within("a message", receiver.next()).await.expect("not the end").expect("well");
