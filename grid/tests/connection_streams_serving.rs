@@ -351,25 +351,28 @@ fn b25_input_of_a_handler_that_returned_is_dropped_and_credited() {
 
 #[test]
 fn b23_the_end_stands_behind_the_message_that_waits() {
-    for (answer, behind) in [
-        (ok(b""), None),
-        // B24: once the message in front is gone, an error goes without a credit of its own.
-        (failed(), Some(r#"DisconnectClientMux 9 ERROR "out of disk""#)),
-    ] {
-        let mut subject = Subject::new();
-        let id = subject.accepted(9, 1, 1);
-        subject.say(id, b"x");
-        subject.say(id, b"last");
-        subject.answer(9, &answer);
-        assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 "x""#]);
+    let mut subject = Subject::new();
+    let id = subject.accepted(9, 1, 1);
+    subject.say(id, b"x");
+    subject.say(id, b"last");
+    subject.answer(9, &ok(b""));
+    assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 "x""#]);
 
-        subject.hear(Op::UnblockSrvMux, id, 1, b"");
-        let last = r#"MuxServerMsg 9 seq=2 "last""#;
-        assert_eq!(subject.lines(), [Some(last), behind].into_iter().flatten().collect::<Vec<_>>());
-        subject.hear(Op::UnblockSrvMux, id, 2, b"");
-        let end = answer.is_ok().then_some("MuxServerMsg 9 seq=3 EOF");
-        assert_eq!(subject.lines(), end.into_iter().collect::<Vec<_>>());
-    }
+    subject.hear(Op::UnblockSrvMux, id, 1, b"");
+    assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=2 "last""#]);
+    subject.hear(Op::UnblockSrvMux, id, 2, b"");
+    assert_eq!(subject.lines(), ["MuxServerMsg 9 seq=3 EOF"]);
+}
+
+#[test]
+fn b24_an_error_is_not_held_back_by_a_message_that_waits_for_credit() {
+    let mut subject = Subject::new();
+    let id = subject.accepted(9, 1, 1);
+    subject.say(id, b"x");
+    assert_eq!(subject.say(id, b"waits"), Sent::Waiting);
+    subject.answer(9, &failed());
+    let expected = [r#"MuxServerMsg 9 seq=1 "x""#, r#"DisconnectClientMux 9 ERROR "out of disk""#];
+    assert_eq!(subject.lines(), expected);
 }
 
 #[test]
