@@ -114,7 +114,12 @@ impl OpenStream {
             }
         };
         let traffic = trace.is_some().then(Arc::default);
-        let end = End { handle, traffic, of_caller: Some(OfCaller { link, trace }) };
+        let end = End {
+            handle,
+            traffic,
+            live_halves: AtomicUsize::new(HALVES),
+            of_caller: Some(OfCaller { link, trace }),
+        };
         poll_fn(|cx| end.handle.poll_open(cx.waker())).await.map_err(|how| end.error(how))?;
         let end = Arc::new(end);
         Ok(Stream {
@@ -194,6 +199,8 @@ pub(crate) struct End {
     pub(crate) handle: StreamHandle,
     /// Counted if anybody wants to see it.
     pub(crate) traffic: Option<Arc<Traffic>>,
+    /// How many of the two are not being dropped.
+    live_halves: AtomicUsize,
     of_caller: Option<OfCaller>,
 }
 
@@ -211,10 +218,26 @@ pub(crate) struct Traffic {
     pub(crate) bytes_out: AtomicUsize,
 }
 
+const HALVES: usize = 2;
+
+/// Whether a half that is being dropped leaves the other one behind.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    First,
+    Last,
+}
+
 impl End {
+    /// One half begins to be dropped. In one step: two threads that drop one each must not both
+    /// find the other still there.
+    pub(crate) fn drop_half(&self) -> Dropped {
+        let before = self.live_halves.fetch_sub(1, Ordering::AcqRel);
+        if before == HALVES { Dropped::First } else { Dropped::Last }
+    }
+
     /// That of a handler.
     pub(crate) fn of_handler(handle: StreamHandle, traffic: Option<Arc<Traffic>>) -> Self {
-        Self { handle, traffic, of_caller: None }
+        Self { handle, traffic, live_halves: AtomicUsize::new(HALVES), of_caller: None }
     }
 
     pub(crate) fn error(&self, end: StreamEnd) -> StreamError {

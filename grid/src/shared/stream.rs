@@ -243,20 +243,7 @@ impl StreamHandle {
         payload: &mut Option<Bytes>,
         waker: &Waker,
     ) -> Poll<Result<(), SendFailure>> {
-        let attempt = |machine: &mut Machine, id: StreamId| {
-            let sent = match payload {
-                Some(_) => machine.send(id, payload),
-                None => machine.sent(id),
-            };
-            match sent {
-                Sent::Queued => Attempt::Ready(Ok(())),
-                Sent::Waiting => Attempt::Pending,
-                Sent::Finished => Attempt::Ready(Err(SendFailure::Finished)),
-                Sent::NoInput => Attempt::Ready(Err(SendFailure::NoInput)),
-                Sent::TooLarge { bytes } => Attempt::Ready(Err(SendFailure::TooLarge { bytes })),
-                Sent::StreamOver => Attempt::StreamOver,
-            }
-        };
+        let attempt = |machine: &mut Machine, id: StreamId| try_send(machine, id, payload);
         let over =
             |_: &mut VecDeque<Bytes>, end: &StreamEnd| Err(SendFailure::StreamOver(end.clone()));
         self.poll(Half::Sender, waker, attempt, over)
@@ -270,9 +257,14 @@ impl StreamHandle {
     /// [`SendFailure`].
     pub fn hand_over(&self, payload: Bytes) -> Result<bool, SendFailure> {
         let mut payload = Some(payload);
-        match self.poll_send(&mut payload, Waker::noop()) {
-            Poll::Ready(sent) => sent.map(|()| true),
-            Poll::Pending => Ok(payload.is_none()),
+        let mut attempt = |machine: &mut Machine, id: StreamId| try_send(machine, id, &mut payload);
+        match self.attempt(Half::Sender, None, &mut attempt) {
+            Attempt::Ready(sent) => sent.map(|()| true),
+            Attempt::Pending => Ok(payload.is_none()),
+            // Over, but perhaps nobody has been told yet: it is lost like any that is under way then.
+            Attempt::StreamOver => {
+                self.end().map_or(Ok(true), |end| Err(SendFailure::StreamOver(end)))
+            }
         }
     }
 
@@ -411,6 +403,26 @@ impl StreamHandle {
             attempted
         })
         // `waker` and `earlier` are dropped here, not under the lock: they can be anybody's code.
+    }
+}
+
+/// Hands `payload` over, unless that has been done; says how far it came.
+fn try_send(
+    machine: &mut Machine,
+    id: StreamId,
+    payload: &mut Option<Bytes>,
+) -> Attempt<Result<(), SendFailure>> {
+    let sent = match payload {
+        Some(_) => machine.send(id, payload),
+        None => machine.sent(id),
+    };
+    match sent {
+        Sent::Queued => Attempt::Ready(Ok(())),
+        Sent::Waiting => Attempt::Pending,
+        Sent::Finished => Attempt::Ready(Err(SendFailure::Finished)),
+        Sent::NoInput => Attempt::Ready(Err(SendFailure::NoInput)),
+        Sent::TooLarge { bytes } => Attempt::Ready(Err(SendFailure::TooLarge { bytes })),
+        Sent::StreamOver => Attempt::StreamOver,
     }
 }
 

@@ -86,6 +86,7 @@ impl futures_util::Stream for StreamReceiver {
 
 impl Drop for StreamReceiver {
     fn drop(&mut self) {
+        self.end.drop_half();
         self.end.handle.stop_receiving();
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::Sink;
 use tokio::task::coop::poll_proceed;
 
-use super::End;
+use super::{Dropped, End};
 use crate::error::{SendError, StreamError};
 use crate::shared::SendFailure;
 
@@ -62,11 +62,11 @@ impl StreamSender {
 
 impl Drop for StreamSender {
     fn drop(&mut self) {
-        let is_last = Arc::strong_count(&self.0.end) == 1;
-        if std::thread::panicking() {
-            self.0.end.handle.give_up();
-        } else if !is_last {
-            self.0.end.handle.finish();
+        let end = &self.0.end;
+        match end.drop_half() {
+            Dropped::First if std::thread::panicking() => end.handle.give_up(),
+            Dropped::First => end.handle.finish(),
+            Dropped::Last => {} // the stream goes with it
         }
     }
 }
