@@ -1,9 +1,11 @@
 //! `node bench`: how many echo calls a second one connection carries, and how long each takes.
+//! `streams` is what `--stream` measures instead.
 //!
 //! A closed loop: as many tasks as calls shall be under way, each calling again as soon as it is
 //! answered. Tasks share nothing but the connection; what they counted is put together at the end.
 
 mod report;
+mod streams;
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,10 @@ pub(crate) enum BenchError {
     CallsFailed { failed: u64, answered: u64, last: String },
     #[error("no call was answered")]
     NoCalls,
+    #[error("{failed} of {streams} streams failed: the numbers mean little; first: {first}")]
+    StreamsFailed { failed: usize, streams: usize, first: String },
+    #[error("no message came through")]
+    NoMessages,
     #[error("cannot write the result: {0}")]
     Write(#[from] std::io::Error),
 }
@@ -58,6 +64,9 @@ pub(crate) fn run(arguments: &BenchArgs) -> Result<(), BenchError> {
         .enable_all()
         .build()
         .map_err(ProbeError::Runtime)?;
+    if arguments.stream {
+        return runtime.block_on(streams::run(arguments));
+    }
     let Measured { tally, elapsed, last_failure } = runtime.block_on(measure(arguments))?;
     let report = Report::new(arguments, &tally, elapsed);
     match arguments.json {
@@ -88,7 +97,7 @@ async fn measure(arguments: &BenchArgs) -> Result<Measured, BenchError> {
     let from = Instant::now() + Duration::from_secs(arguments.warmup);
     let until = from + Duration::from_secs(arguments.seconds);
     let mut tasks = JoinSet::new();
-    for _ in 0..arguments.concurrency {
+    for _ in 0..arguments.calls() {
         let caller = Caller {
             connection: probe.connection.clone(),
             payload: payload.clone(),

@@ -10,6 +10,12 @@ use grid::limits::MESSAGE_BYTES_MAX;
 /// Calls that a bench may keep under way. Each has its own histogram, some 90 KB.
 const BENCH_CONCURRENCY_MAX: i64 = 4_096;
 
+/// Calls that a bench keeps under way unless told.
+const BENCH_CALLS: u32 = 64;
+
+/// Streams that a bench opens unless told: first alone, then enough to share frames.
+const BENCH_STREAMS: [u32; 2] = [1, 64];
+
 /// Largest payload of a bench: the largest message less its header, roundly.
 const BENCH_SIZE_MAX: u64 = MESSAGE_BYTES_MAX as u64 - 1_024;
 
@@ -48,9 +54,10 @@ impl Command {
 
 /// Some servers in one process, under a mixed load, one of them killed in the middle.
 ///
-/// Ends with a table of all pairs of servers. Exits with 0 if every call had exactly one outcome,
-/// no answer was wrong, nothing failed that should not, and all servers were connected at the end;
-/// with 1 otherwise; with 130 when stopped by Ctrl-C, which still prints the table.
+/// Ends with a table of all pairs of servers. Exits with 0 if every call and every stream had
+/// exactly one outcome, no answer was wrong, no message of a stream was lost, doubled or out of
+/// order, nothing failed that should not, and all servers were connected at the end; with 1
+/// otherwise; with 130 when stopped by Ctrl-C, which still prints the table.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// How many servers: 2 to 16.
@@ -110,8 +117,9 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "FILE", env = "NODE_SECRET_FILE")]
     pub(crate) secret_file: PathBuf,
 
-    /// Longest wait for the connection, and then for each answer: 500ms, 10s, 2m. A server that
-    /// dials the probe does so every five seconds at least.
+    /// Longest wait for the connection, and then for each answer, or for the end of a stream on
+    /// which all was sent: 500ms, 10s, 2m. A server that dials the probe does so every five seconds
+    /// at least.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     pub(crate) timeout: Duration,
 }
@@ -145,37 +153,44 @@ pub(crate) enum Callable {
     Sleep,
 }
 
-/// Measures a running server: echo calls, each begun when the one before it is answered.
+/// Measures a running server: echo calls, each begun when the one before it is answered; or, with
+/// --stream, messages through streams.
 ///
-/// Exits with 1 if any call failed.
+/// Exits with 1 if any call or stream failed.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// Base URL of the server, as it calls itself.
     #[arg(long, value_name = "URL")]
     pub(crate) peer: Name,
 
-    /// Calls under way at once.
+    /// Measure messages a second through streams, first into the server, which counts them, then
+    /// echoed by it. Every stream sends as fast as the other end takes.
+    #[arg(long)]
+    pub(crate) stream: bool,
+
+    /// Calls under way at once, 64 unless given; with --stream, streams at once, 1 and then 64
+    /// unless given.
     #[arg(
-        long, value_name = "N", default_value_t = 64,
+        long, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=BENCH_CONCURRENCY_MAX)
     )]
-    pub(crate) concurrency: u32,
+    pub(crate) concurrency: Option<u32>,
 
-    /// Bytes of payload, there and back.
+    /// Bytes of payload of each call, there and back, or of each message.
     #[arg(
         long, value_name = "BYTES", default_value_t = 512,
         value_parser = clap::value_parser!(u64).range(0..=BENCH_SIZE_MAX)
     )]
     pub(crate) size: u64,
 
-    /// How long to measure.
+    /// How long to measure; with --stream, each number of streams in each of the two ways.
     #[arg(
         long, default_value_t = 10,
         value_parser = clap::value_parser!(u64).range(1..=BENCH_SECONDS_MAX)
     )]
     pub(crate) seconds: u64,
 
-    /// Seconds of load before that, which do not count.
+    /// Seconds of load before each measurement, which do not count.
     #[arg(
         long, value_name = "SECONDS", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(0..=BENCH_SECONDS_MAX)
@@ -195,6 +210,18 @@ pub(crate) struct BenchArgs {
 
     #[command(flatten)]
     pub(crate) probe: ProbeArgs,
+}
+
+impl BenchArgs {
+    /// How many calls to keep under way.
+    pub(crate) fn calls(&self) -> u32 {
+        self.concurrency.unwrap_or(BENCH_CALLS)
+    }
+
+    /// How many streams to open, one number after the other.
+    pub(crate) fn streams(&self) -> Vec<u32> {
+        self.concurrency.map_or_else(|| BENCH_STREAMS.to_vec(), |streams| vec![streams])
+    }
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Cluster, run};
+use support::{Cluster, Ended, run};
 
 #[test]
 fn a_bench_prints_one_line_of_json() {
@@ -38,6 +38,48 @@ fn a_bench_prints_one_line_of_json() {
     let parts = ["p50", "p90", "p99", "p999", "max"].map(latency);
     assert!(parts.is_sorted() && parts[0] > 0.0, "{json}");
     assert_eq!(json["errors"], serde_json::json!({}));
+}
+
+/// Runs a short bench of streams against the first server.
+fn bench_streams(cluster: &Cluster, rest: &[&str]) -> Ended {
+    let url = cluster.servers[0].url();
+    let short = ["--seconds", "1", "--warmup", "0", "--timeout", "30s"];
+    let probe = ["--name", &cluster.probe, "--secret-file", &cluster.secret_file];
+    run(&[&["bench", "--stream", "--peer", &url][..], &probe, &short, rest].concat())
+}
+
+#[test]
+fn a_bench_of_streams_counts_what_the_other_end_confirms() {
+    let cluster = Cluster::start();
+    let ended = bench_streams(&cluster, &["--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
+    let json: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!((&json["size_bytes"], &json["capacity"]), (&512.into(), &64.into()), "{json}");
+    let runs = json["runs"].as_array().expect("a list");
+    let which: Vec<_> =
+        runs.iter().map(|run| (run["streams"].as_u64(), run["way"].as_str())).collect();
+    let both_ways = |streams| [(Some(streams), Some("one_way")), (Some(streams), Some("echoed"))];
+    assert_eq!(which, [both_ways(1), both_ways(64)].concat(), "{json}");
+    for run in runs {
+        let confirmed = run["confirmed"].as_u64().expect("a number");
+        assert!(confirmed > 0 && run["sent"].as_u64() == Some(confirmed), "{json}");
+        assert_eq!(run["failed"], 0, "{json}");
+        let seconds = run["seconds"].as_f64().expect("a number");
+        let rate = run["messages_per_second"].as_f64().expect("a number");
+        assert!(seconds >= 1.0 && (rate * seconds / confirmed as f64 - 1.0).abs() < 0.01, "{json}");
+    }
+}
+
+#[test]
+fn a_bench_of_as_many_streams_as_were_asked_for_prints_a_table() {
+    let cluster = Cluster::start();
+    let ended = bench_streams(&cluster, &["--concurrency", "3", "--size", "0"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for way in ["      3  one way ", "      3  echoed "] {
+        let lines = ended.stdout.lines().filter(|line| line.starts_with(way)).count();
+        assert_eq!(lines, 1, "{ended:?}");
+    }
 }
 
 #[test]
@@ -141,6 +183,10 @@ fn what_is_wrong_with_a_probe_is_said_before_anything_is_done() {
         (vec!["call", name, "echo", "x"], "--name http://127.0.0.1:1 is the server that is to be"),
         (vec!["call", peer, "echo", "x", "--timeout", "5"], "such as 500ms, 10s or 2m"),
         (vec!["bench", "--peer", peer, "--concurrency", "0"], "0 is not in 1..=4096"),
+        (vec!["bench", "--peer", peer, "--stream", "--concurrency", "0"], "0 is not in 1..=4096"),
+        (vec!["bench", "--peer", peer, "--stream", "64"], "unexpected argument '64'"),
+        (vec!["bench", "--peer", peer, "--stream=64"], "unexpected value '64' for '--stream'"),
+        (vec!["call", peer, "echo", "x", "--stream"], "unexpected argument '--stream'"),
         (vec!["bench", "--peer", peer, "--size", "99999999"], "99999999 is not in 0..=16776192"),
         (vec!["bench", "--peer", peer, "--seconds", "0"], "0 is not in 1..=86400"),
     ] {

@@ -52,7 +52,7 @@ impl Report {
             .collect();
         Self {
             peer: arguments.peer.to_string(),
-            concurrency: arguments.concurrency,
+            concurrency: arguments.calls(),
             size_bytes: arguments.size,
             threads: arguments.threads,
             seconds: elapsed.as_secs_f64(),
@@ -82,7 +82,7 @@ fn micros(latency: Duration) -> f64 {
     round(latency.as_secs_f64() * 1e6)
 }
 
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
