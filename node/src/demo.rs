@@ -6,15 +6,16 @@
 //!                kill        restart            stop   all connected? nothing left behind?
 //! ```
 //!
-//! `cluster` has the servers, `load` the calls, `ledger` what became of each call, `recovery` how
-//! fast connections came back, `view` the screen meanwhile, and `report` the verdict. This file is
-//! the order in which they act.
+//! `cluster` has the servers, `load` the calls, `streams` the streams, `ledger` what became of each,
+//! `recovery` how fast connections came back, `view` the screen meanwhile, and `report` the verdict.
+//! This file is the order in which they act.
 
 mod cluster;
 mod ledger;
 mod load;
 mod recovery;
 mod report;
+mod streams;
 mod view;
 
 use std::io;
@@ -26,7 +27,7 @@ use crate::cli::DemoArgs;
 use crate::{signals, stdout};
 
 use self::cluster::{Cluster, ClusterError, End};
-use self::ledger::Ledger;
+use self::ledger::{Ledger, Streams};
 use self::load::Load;
 use self::recovery::Recovery;
 use self::report::{Findings, Report};
@@ -226,6 +227,7 @@ impl Show {
             connected: self.cluster.connected(),
             expected: self.cluster.expected(),
             outcomes: self.ledger.outcomes(),
+            echoed: self.ledger.sum_of_streams(Streams::echoed),
         }
     }
 }

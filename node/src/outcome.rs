@@ -1,14 +1,16 @@
-//! How a call can end, as both `bench` and `demo` count it.
+//! How a call or a stream can end, as both `bench` and `demo` count it.
 
-use grid::{CallError, TypedCallError};
+use grid::{CallError, StreamError, TypedCallError};
 
-/// One outcome of a call.
+/// One outcome of a call or a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Outcome {
     /// Answered with what was expected.
     Answered,
-    /// Answered with something else.
+    /// A stream ended well, and brought back what was sent.
+    Finished,
+    /// Answered with something else; or a stream lost, doubled or changed messages.
     Wrong,
     /// The handler returned an error.
     Remote,
@@ -16,7 +18,7 @@ pub(crate) enum Outcome {
     UnknownHandler,
     /// The remote took no calls.
     Refused,
-    /// The connection ended during the call.
+    /// The connection ended meanwhile.
     Disconnected,
     /// There was no connection.
     NotConnected,
@@ -24,7 +26,7 @@ pub(crate) enum Outcome {
     Deadline,
     /// The caller dropped it.
     Cancelled,
-    /// The caller's own server was killed during the call.
+    /// The caller's own server was killed meanwhile.
     Killed,
     /// Anything else: too large, too many, shutting down.
     Other,
@@ -32,8 +34,9 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// All of them, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Answered,
+        Self::Finished,
         Self::Wrong,
         Self::Remote,
         Self::UnknownHandler,
@@ -58,6 +61,7 @@ impl Outcome {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
+            Self::Finished => "finished",
             Self::Wrong => "WRONG",
             Self::Remote => "remote error",
             Self::UnknownHandler => "unknown handler",
@@ -81,6 +85,16 @@ impl From<&CallError> for Outcome {
             CallError::Remote { .. } => Self::Remote,
             CallError::UnknownHandler { .. } => Self::UnknownHandler,
             CallError::Refused { .. } => Self::Refused,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl From<&StreamError> for Outcome {
+    fn from(error: &StreamError) -> Self {
+        match error {
+            StreamError::Call(error) => error.into(),
+            StreamError::IncorrectSequence { .. } | StreamError::Overrun { .. } => Self::Wrong,
             _ => Self::Other,
         }
     }

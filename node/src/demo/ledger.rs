@@ -1,4 +1,4 @@
-//! What became of every call of the demo.
+//! What became of every call of the demo. What became of its streams is in `streams`.
 //!
 //! ```text
 //!   begin          end(outcome)
@@ -10,6 +10,8 @@
 //! A call that is never answered stays open, so that fewer outcomes than calls are counted. That is
 //! what the verdict looks for, next to outcomes that nobody expected.
 
+mod streams;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use hdrhistogram::CreationError;
 
 use crate::latency::Latencies;
 use crate::outcome::Outcome;
+
+pub(super) use self::streams::{OpenStream, Streams};
 
 /// Unexpected outcomes that are kept with their text, for each pair. More are only counted.
 const SURPRISES_KEPT: usize = 3;
@@ -62,12 +66,23 @@ impl Ledger {
     pub(super) fn started(&self) -> u64 {
         self.pairs.iter().map(|pair| pair.started()).sum()
     }
+
+    /// Likewise of all streams.
+    pub(super) fn stream_outcomes(&self) -> [u64; Outcome::COUNT] {
+        Outcome::ALL.map(|outcome| self.sum_of_streams(|streams| streams.count(outcome)))
+    }
+
+    /// The sum of one number of the streams of all pairs.
+    pub(super) fn sum_of_streams(&self, number: impl Fn(&Streams) -> u64) -> u64 {
+        self.pairs.iter().map(|pair| number(&pair.streams)).sum()
+    }
 }
 
-/// The calls from one server to another.
+/// The calls and the streams from one server to another.
 pub(super) struct Pair {
     pub(super) from: usize,
     pub(super) to: usize,
+    pub(super) streams: Streams,
     started: AtomicU64,
     outcomes: [AtomicU64; Outcome::COUNT],
     /// Whether one of the two was killed, so that calls may fail for it.
@@ -89,6 +104,7 @@ impl Pair {
         Ok(Self {
             from,
             to,
+            streams: Streams::default(),
             started: AtomicU64::new(0),
             outcomes: [const { AtomicU64::new(0) }; Outcome::COUNT],
             is_hit: AtomicBool::new(false),

@@ -1,5 +1,5 @@
 //! The calls of the demo: from every server to every other, of all kinds, and what each must come
-//! to.
+//! to. The streams beside them begin and end here too, but are `streams`' business.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::cluster::Cluster;
 use super::ledger::{Ledger, Pair};
+use super::streams::Streamer;
 use crate::handlers::{ECHO, SLEEP, SleepRequest};
 use crate::outcome::Outcome;
 
@@ -33,7 +34,7 @@ const PERIOD_MIN: Duration = Duration::from_millis(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A worker whose connection is down tries a call that often nevertheless.
-const RETRY_EVERY: Duration = Duration::from_millis(500);
+pub(super) const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// What a handler sleeps when it must not be the one that ends the call.
 const TOO_LONG: SleepRequest = SleepRequest { ms: 30_000 };
@@ -55,6 +56,8 @@ pub(super) fn register(manager: &Manager) -> Result<(), RegisterError> {
 /// All callers.
 pub(super) struct Load {
     is_over: Arc<AtomicBool>,
+    /// From one server to another.
+    pairs: u32,
     period: Duration,
     /// Where payloads are cut from.
     noise: Bytes,
@@ -76,6 +79,7 @@ impl Load {
         let workers = pairs.saturating_mul(WORKERS_PER_PAIR);
         Self {
             is_over: Arc::default(),
+            pairs,
             period: (Duration::from_secs(1) * workers / CALLS_PER_SECOND).max(PERIOD_MIN),
             noise: noise.into(),
             tasks: Vec::new(),
@@ -99,14 +103,19 @@ impl Load {
                 };
                 self.tasks.push(runtime.spawn(worker.work()));
             }
+            let Self { pairs, noise, is_over, .. } = self;
+            for streamer in Streamer::of_pair(*pairs, pair, &connection, noise, is_over) {
+                self.tasks.push(runtime.spawn(streamer.work()));
+            }
         }
     }
 
-    /// Lets the calls under way end, and begins no more.
+    /// Lets the calls and streams under way end, and begins no more.
     pub(super) async fn stop(&mut self) -> Stopped {
         self.is_over.store(true, Ordering::Relaxed);
         let mut stopped = Stopped { hanging: 0, panicked: 0 };
-        // Each call has a deadline of its own: when twice that has passed, it hangs.
+        // Each call has a deadline of its own: when twice that has passed, it hangs. A stream has no
+        // more to do than to finish.
         let patience = tokio::time::sleep(2 * CALL_TIMEOUT);
         tokio::pin!(patience);
         for mut task in std::mem::take(&mut self.tasks) {

@@ -6,11 +6,14 @@ use std::time::Duration;
 use indicatif::HumanCount;
 
 use super::cluster::End;
-use super::ledger::{Ledger, Pair};
+use super::ledger::{Ledger, Pair, Streams};
 use super::load::Stopped;
 use super::view::describe;
 use crate::latency::{Latencies, Shown};
 use crate::outcome::Outcome;
+
+/// What only the kill of a server may bring about.
+const LOST: [Outcome; 3] = [Outcome::Disconnected, Outcome::NotConnected, Outcome::Killed];
 
 /// What was found when the load had ended.
 pub(super) struct Findings {
@@ -44,10 +47,13 @@ impl Findings {
         let left = self.ends.iter().filter(|end| !end.stats.is_quiescent());
         reasons.extend(left.map(|End { from, to, stats }| {
             format!(
-                "{} left behind: {} calls, {} served, {} handlers, {} bytes, {} messages",
+                "{} left behind: {} calls and {} served, {} and {} of them streams, {} handlers, \
+                 {} bytes, {} messages",
                 arrow(*from, *to),
                 stats.live_calls,
                 stats.live_served,
+                stats.live_streams,
+                stats.live_streams_served,
                 stats.live_handler_tasks,
                 stats.queued_bytes,
                 stats.blocked_messages,
@@ -62,33 +68,38 @@ impl Findings {
     /// The last line, when there are no reasons.
     pub(super) fn verdict(&self) -> String {
         let calls = HumanCount(self.ledger.started());
+        let streams = HumanCount(self.ledger.sum_of_streams(Streams::opened));
+        let messages = HumanCount(self.ledger.sum_of_streams(Streams::completed));
         let connections = match self.connected / 2 {
             1 => "the connection is".to_owned(),
             several => format!("all {several} connections are"),
         };
-        format!("every one of {calls} calls had exactly one outcome; {connections} up at both ends")
+        format!(
+            "every one of {calls} calls and {streams} streams had exactly one outcome; of {messages} \
+             messages on finished streams each came back once, in order; {connections} up at both ends"
+        )
     }
 }
 
 fn pair_reasons(pair: &Pair) -> Vec<String> {
-    let mut reasons = Vec::new();
     let name = arrow(pair.from, pair.to);
-    let (started, ended) = (pair.started(), pair.ended());
-    if started != ended {
-        reasons.push(format!("{name}: {started} calls had {ended} outcomes"));
-    }
-    if pair.count(Outcome::Answered) == 0 {
-        reasons.push(format!("{name}: no call was answered"));
-    }
-    if !pair.is_hit() {
-        for outcome in [Outcome::Disconnected, Outcome::NotConnected, Outcome::Killed] {
-            let count = pair.count(outcome);
-            if count > 0 {
-                let label = outcome.label();
-                reasons.push(format!("{name}: {count} calls {label}, though neither was killed"));
-            }
-        }
-    }
+    let calls = Judged {
+        what: "calls",
+        begun: pair.started(),
+        ended: pair.ended(),
+        well: Outcome::Answered,
+        count: &|outcome| pair.count(outcome),
+    };
+    let streams = Judged {
+        what: "streams",
+        begun: pair.streams.opened(),
+        ended: pair.streams.ended(),
+        well: Outcome::Finished,
+        count: &|outcome| pair.streams.count(outcome),
+    };
+    let judged = [calls, streams];
+    let mut reasons: Vec<_> =
+        judged.iter().flat_map(|judged| judged.reasons(&name, pair.is_hit())).collect();
     let (surprises, count) = pair.surprises();
     let more = count.saturating_sub(surprises.len() as u64);
     reasons.extend(surprises.iter().map(|surprise| format!("{name}: unexpected: {surprise}")));
@@ -96,6 +107,36 @@ fn pair_reasons(pair: &Pair) -> Vec<String> {
         reasons.push(format!("{name}: and {more} more unexpected outcomes"));
     }
     reasons
+}
+
+/// All calls or all streams of a pair: the same is asked of both.
+struct Judged<'a> {
+    what: &'static str,
+    begun: u64,
+    ended: u64,
+    /// How at least one must have ended.
+    well: Outcome,
+    count: &'a dyn Fn(Outcome) -> u64,
+}
+
+impl Judged<'_> {
+    fn reasons(&self, name: &str, is_hit: bool) -> Vec<String> {
+        let Self { what, begun, ended, well, count } = self;
+        let mut reasons = Vec::new();
+        if begun != ended {
+            reasons.push(format!("{name}: {begun} {what} had {ended} outcomes"));
+        }
+        if count(*well) == 0 {
+            reasons.push(format!("{name}: no {what} came to: {}", well.label()));
+        }
+        for outcome in LOST.into_iter().filter(|_| !is_hit) {
+            let (count, label) = (count(outcome), outcome.label());
+            if count > 0 {
+                reasons.push(format!("{name}: {count} {what} {label}, though neither was killed"));
+            }
+        }
+        reasons
+    }
 }
 
 fn arrow(from: usize, to: usize) -> String {
@@ -110,6 +151,8 @@ struct Line {
     name: String,
     calls: u64,
     answered: u64,
+    streams: u64,
+    finished: u64,
     latencies: Latencies,
     reconnects: u64,
     recovered_after: Option<Duration>,
@@ -123,6 +166,8 @@ impl Line {
             name: arrow(pair.from, pair.to),
             calls: pair.started(),
             answered: pair.count(Outcome::Answered),
+            streams: pair.streams.opened(),
+            finished: pair.streams.count(Outcome::Finished),
             latencies: pair.latencies(),
             reconnects: connections.saturating_sub(1),
             recovered_after: pair.recovered_after(),
@@ -135,12 +180,14 @@ impl fmt::Display for Line {
         let recovered = self.recovered_after.map(|after| format!("{} ms", after.as_millis()));
         write!(
             f,
-            "{:<18}{:>12}{:>12}{:>11}{:>11}{:>12}{:>12}",
+            "{:<17}{:>9}{:>10}{:>10}{:>10}{:>9}{:>10}{:>12}{:>11}",
             self.name,
             HumanCount(self.calls).to_string(),
             HumanCount(self.answered).to_string(),
             Shown(self.latencies.quantile(0.5)),
             Shown(self.latencies.quantile(0.99)),
+            HumanCount(self.streams).to_string(),
+            HumanCount(self.finished).to_string(),
             self.reconnects,
             recovered.as_deref().unwrap_or("-"),
         )
@@ -152,13 +199,33 @@ impl fmt::Display for Report<'_> {
         let Self(Findings { ledger, ends, .. }) = self;
         writeln!(
             f,
-            "\n{:<18}{:>12}{:>12}{:>11}{:>11}{:>12}{:>12}",
-            "from → to", "calls", "answered", "median", "p99", "reconnects", "recovered"
+            "\n{:<17}{:>9}{:>10}{:>10}{:>10}{:>9}{:>10}{:>12}{:>11}",
+            "from → to",
+            "calls",
+            "answered",
+            "median",
+            "p99",
+            "streams",
+            "finished",
+            "reconnects",
+            "recovered"
         )?;
         for pair in ledger.pairs() {
             writeln!(f, "{}", Line::new(pair, ends))?;
         }
         writeln!(f, "\n{} calls: {}", HumanCount(ledger.started()), describe(&ledger.outcomes()))?;
+        let opened = HumanCount(ledger.sum_of_streams(Streams::opened));
+        writeln!(f, "{opened} streams: {}", describe(&ledger.stream_outcomes()))?;
+        let cut = [Outcome::Disconnected, Outcome::Killed];
+        let cut = cut.map(|outcome| ledger.sum_of_streams(|streams| streams.count(outcome)));
+        let echoed = HumanCount(ledger.sum_of_streams(Streams::echoed));
+        let completed = HumanCount(ledger.sum_of_streams(Streams::completed));
+        writeln!(
+            f,
+            "on streams: {echoed} messages came back, {completed} of them on streams that finished; \
+             {} streams were cut by the kill",
+            cut.iter().sum::<u64>()
+        )?;
         f.write_str("recovered: from when the killed server listened again until that end was up\n")
     }
 }
@@ -167,11 +234,14 @@ impl fmt::Display for Report<'_> {
 mod tests {
     use super::*;
 
-    /// A demo of two servers, in which each had one call answered.
+    /// A demo of two servers, in which each had one call answered, and one stream of one message.
     fn findings() -> Findings {
         let ledger = Ledger::new(2).expect("the histogram's bounds are constants");
         for pair in ledger.pairs() {
             pair.begin().end(Outcome::Answered);
+            let mut stream = pair.open();
+            stream.came_back(Some(0));
+            assert_eq!(stream.finish(1), Outcome::Finished);
         }
         let stopped = Stopped { hanging: 0, panicked: 0 };
         Findings { ledger, stopped, ends: Vec::new(), connected: 2, expected: 2, bugs: 0 }
@@ -189,7 +259,8 @@ mod tests {
         assert_eq!(findings.reasons(), Vec::<String>::new());
         assert_eq!(
             findings.verdict(),
-            "every one of 2 calls had exactly one outcome; the connection is up at both ends"
+            "every one of 2 calls and 2 streams had exactly one outcome; of 2 messages on finished \
+             streams each came back once, in order; the connection is up at both ends"
         );
     }
 
@@ -206,6 +277,39 @@ mod tests {
         let pair = &findings.ledger.pairs()[1];
         pair.begin().end(Outcome::Disconnected);
         assert_only_reason(&findings, "1 calls disconnected, though neither was killed");
+        pair.hit();
+        assert_eq!(findings.reasons(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_stream_without_an_outcome_is_a_reason() {
+        let findings = findings();
+        let _open = findings.ledger.pairs()[0].open();
+        assert_only_reason(&findings, "node 1 → node 2: 2 streams had 1 outcomes");
+    }
+
+    #[test]
+    fn a_message_lost_or_doubled_is_a_reason_wherever_it_was() {
+        for (echoes, expected) in [
+            (&[0, 2][..], "node 1 → node 2: unexpected: stream: message 2 came back, 1 was due"),
+            (&[0, 1, 1], "node 1 → node 2: unexpected: stream: message 1 came back, 2 was due"),
+        ] {
+            let findings = findings();
+            let pair = &findings.ledger.pairs()[0];
+            pair.hit();
+            let mut stream = pair.open();
+            echoes.iter().for_each(|number| stream.came_back(Some(*number)));
+            assert_eq!(stream.end(Outcome::Disconnected), Outcome::Wrong);
+            assert_only_reason(&findings, expected);
+        }
+    }
+
+    #[test]
+    fn a_cut_stream_is_a_reason_only_where_nobody_was_killed() {
+        let findings = findings();
+        let pair = &findings.ledger.pairs()[1];
+        drop(pair.open());
+        assert_only_reason(&findings, "1 streams caller killed, though neither was killed");
         pair.hit();
         assert_eq!(findings.reasons(), Vec::<String>::new());
     }

@@ -11,7 +11,7 @@ use crate::stdout;
 /// Time between two looks at the counters, and two pictures on a terminal.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(200);
 
-/// Weight of the newest measurement of calls a second; the rest is the past, for a calm picture.
+/// Weight of the newest measurement of a rate; the rest is the past, for a calm picture.
 const NEWEST_WEIGHT: f64 = 0.3;
 
 /// The counters at one moment.
@@ -21,7 +21,10 @@ pub(super) struct Snapshot {
     /// Ends of connections.
     pub(super) connected: usize,
     pub(super) expected: usize,
+    /// Of calls.
     pub(super) outcomes: [u64; Outcome::COUNT],
+    /// Messages of streams that came back.
+    pub(super) echoed: u64,
 }
 
 /// The screen.
@@ -30,16 +33,24 @@ pub(super) struct View {
     live: Option<Live>,
     /// The last whole second that a line was written for.
     shown_seconds: u64,
-    rate: f64,
+    calls: Rate,
+    messages: Rate,
+}
+
+/// How many a second, smoothed.
+#[derive(Default)]
+struct Rate {
+    per_second: f64,
     before: Option<(Duration, u64)>,
 }
 
-/// Three lines that are redrawn.
+/// Four lines that are redrawn.
 struct Live {
     all: MultiProgress,
     time: ProgressBar,
     connections: ProgressBar,
     calls: ProgressBar,
+    streams: ProgressBar,
 }
 
 impl View {
@@ -47,20 +58,22 @@ impl View {
     pub(super) fn new(total: Duration) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let live = (!all.is_hidden()).then(|| Live::new(all, total));
-        Self { total, live, shown_seconds: 0, rate: 0.0, before: None }
+        Self { total, live, shown_seconds: 0, calls: Rate::default(), messages: Rate::default() }
     }
 
     /// Shows the counters.
     pub(super) fn show(&mut self, now: &Snapshot) -> io::Result<()> {
-        self.measure(now);
-        let rate = HumanCount(self.rate as u64);
-        let Snapshot { elapsed, connected, expected, outcomes } = now;
-        let calls = format!("{rate} calls/s · {}", describe(outcomes));
+        let Snapshot { elapsed, connected, expected, outcomes, echoed } = now;
+        let calls = self.calls.measure(*elapsed, outcomes.iter().sum());
+        let messages = self.messages.measure(*elapsed, *echoed);
+        let (calls, messages) = (format!("{calls} calls/s"), format!("{messages} messages/s"));
+        let outcomes = describe(outcomes);
         if let Some(live) = &self.live {
             live.time.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
             live.connections.set_position(*connected as u64);
             live.connections.set_length(*expected as u64);
-            live.calls.set_message(calls);
+            live.calls.set_message(format!("{calls} · {outcomes}"));
+            live.streams.set_message(format!("{messages} · {} in all", HumanCount(*echoed)));
             return Ok(());
         }
         if elapsed.as_secs() <= self.shown_seconds {
@@ -69,8 +82,10 @@ impl View {
         self.shown_seconds = elapsed.as_secs();
         let seconds = elapsed.as_secs_f64();
         let total = self.total.as_secs();
-        let line = format!("{seconds:5.1} s of {total} · {connected}/{expected} ends up · {calls}");
-        stdout::line(&line)
+        stdout::line(&format!(
+            "{seconds:5.1} s of {total} · {connected}/{expected} ends up · {calls} · {messages} · \
+             {outcomes}"
+        ))
     }
 
     /// Says that something happened.
@@ -85,18 +100,21 @@ impl View {
     pub(super) fn close(&self) -> io::Result<()> {
         self.live.as_ref().map_or(Ok(()), |live| live.all.clear())
     }
+}
 
-    fn measure(&mut self, now: &Snapshot) {
-        let calls = now.outcomes.iter().sum();
+impl Rate {
+    /// So many there are by now. Returns how many a second that makes.
+    fn measure(&mut self, now: Duration, count: u64) -> HumanCount {
         if let Some((at, before)) = self.before {
-            let seconds = now.elapsed.saturating_sub(at).as_secs_f64();
+            let seconds = now.saturating_sub(at).as_secs_f64();
             if seconds > 0.0 {
-                let newest = (calls - before) as f64 / seconds;
-                let weight = if self.rate == 0.0 { 1.0 } else { NEWEST_WEIGHT };
-                self.rate += weight * (newest - self.rate);
+                let newest = (count - before) as f64 / seconds;
+                let weight = if self.per_second == 0.0 { 1.0 } else { NEWEST_WEIGHT };
+                self.per_second += weight * (newest - self.per_second);
             }
         }
-        self.before = Some((now.elapsed, calls));
+        self.before = Some((now, count));
+        HumanCount(self.per_second as u64)
     }
 }
 
@@ -116,7 +134,9 @@ impl Live {
         connections.set_style(style("connections  {bar:40.green} {pos}/{len} ends up"));
         let calls = all.add(ProgressBar::new_spinner());
         calls.set_style(style("calls        {wide_msg}"));
-        Self { all, time, connections, calls }
+        let streams = all.add(ProgressBar::new_spinner());
+        streams.set_style(style("streams      {wide_msg}"));
+        Self { all, time, connections, calls, streams }
     }
 }
 
@@ -125,5 +145,5 @@ pub(super) fn describe(outcomes: &[u64; Outcome::COUNT]) -> String {
     let with_counts = Outcome::ALL.into_iter().zip(outcomes).filter(|(_, count)| **count > 0);
     let texts = with_counts.map(|(outcome, n)| format!("{} {}", HumanCount(*n), outcome.label()));
     let texts: Vec<_> = texts.collect();
-    if texts.is_empty() { "no calls yet".to_owned() } else { texts.join(", ") }
+    if texts.is_empty() { "none yet".to_owned() } else { texts.join(", ") }
 }
