@@ -78,7 +78,7 @@ enum StreamFailure {
     Late(Duration),
     #[error("the server did not say how many messages it took")]
     NotCounted,
-    #[error("an echo is not what was sent")]
+    #[error("what arrived is not what was sent")]
     Wrong,
     #[error("{sent} messages were sent, {confirmed} arrived")]
     Lost { sent: u64, confirmed: u64 },
@@ -211,9 +211,10 @@ impl Traffic {
         let Counted { messages, bytes } =
             Counted::from_wire(&answer).ok_or(StreamFailure::NotCounted)?;
         match receiver.next().await {
-            None if bytes == messages * self.payload.len() as u64 => Ok(messages),
             Some(Err(error)) => Err(error.into()),
-            None | Some(Ok(_)) => Err(StreamFailure::NotCounted),
+            Some(Ok(_)) => Err(StreamFailure::NotCounted),
+            None if bytes != messages * self.payload.len() as u64 => Err(StreamFailure::Wrong),
+            None => Ok(messages),
         }
     }
 

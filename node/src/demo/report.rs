@@ -75,8 +75,8 @@ impl Findings {
             several => format!("all {several} connections are"),
         };
         format!(
-            "every one of {calls} calls and {streams} streams had exactly one outcome; of {messages} \
-             messages on finished streams each came back once, in order; {connections} up at both ends"
+            "every one of {calls} calls and {streams} streams had exactly one outcome; all {messages} \
+             messages on finished streams came back once, in order; {connections} up at both ends"
         )
     }
 }
@@ -259,8 +259,8 @@ mod tests {
         assert_eq!(findings.reasons(), Vec::<String>::new());
         assert_eq!(
             findings.verdict(),
-            "every one of 2 calls and 2 streams had exactly one outcome; of 2 messages on finished \
-             streams each came back once, in order; the connection is up at both ends"
+            "every one of 2 calls and 2 streams had exactly one outcome; all 2 messages on finished \
+             streams came back once, in order; the connection is up at both ends"
         );
     }
 
