@@ -1,0 +1,70 @@
+//! What the other server sends.
+
+use bytes::Bytes;
+use grid::proto::message::{Flags, Header, Message, Op};
+
+fn message(header: Header, payload: &'static [u8]) -> Message {
+    Message { header, payload: Bytes::from_static(payload), subroute: None }
+}
+
+/// A single request.
+pub fn request(mux_id: u64) -> Message {
+    message(Header { flags: Flags::EOF, handler: 9, ..Header::new(mux_id, Op::Request) }, b"")
+}
+
+/// The answer to a single request.
+pub fn response(mux_id: u64, payload: Bytes) -> Message {
+    let header = Header { flags: Flags::EOF, ..Header::new(mux_id, Op::Response) };
+    Message { header, payload, subroute: None }
+}
+
+/// The opening of a stream.
+pub fn connect(mux_id: u64) -> Message {
+    message(Header { handler: 9, ..Header::new(mux_id, Op::ConnectMux) }, b"")
+}
+
+/// A stream's acknowledgement: the first that the peer says in it.
+pub fn ack(mux_id: u64) -> Message {
+    message(Header::new(mux_id, Op::AckMux), b"")
+}
+
+/// A message of a handler, the `sequence`th that the peer sends in the stream, counted from 0.
+pub fn data(mux_id: u64, sequence: u32, payload: Bytes) -> Message {
+    let header = Header { sequence, ..Header::new(mux_id, Op::MuxServerMsg) };
+    Message { header, payload, subroute: None }
+}
+
+/// A handler's good end.
+pub fn end(mux_id: u64, sequence: u32) -> Message {
+    let header = Header { sequence, flags: Flags::EOF, ..Header::new(mux_id, Op::MuxServerMsg) };
+    message(header, b"")
+}
+
+/// A handler's error. It needs no credit.
+pub fn error(mux_id: u64) -> Message {
+    let header = Header { flags: Flags::ERROR, ..Header::new(mux_id, Op::DisconnectClientMux) };
+    message(header, b"it failed")
+}
+
+/// A credit for one message of the caller's.
+pub fn credit(mux_id: u64, sequence: u32) -> Message {
+    message(Header { sequence, ..Header::new(mux_id, Op::UnblockClMux) }, b"")
+}
+
+/// A caller that gives up.
+pub fn cancel(mux_id: u64) -> Message {
+    message(Header::new(mux_id, Op::DisconnectServerMux), b"")
+}
+
+/// A peer that answers each request and has nothing else to say.
+pub fn answering(written: &Message) -> Vec<Message> {
+    match written.header.op {
+        Op::Request => vec![response(written.header.mux_id, Bytes::from_static(b"answer"))],
+        _ => Vec::new(),
+    }
+}
+
+/// A peer that says nothing.
+pub fn silent(_: &Message) -> Vec<Message> {
+    Vec::new()
+}

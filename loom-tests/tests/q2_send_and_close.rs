@@ -1,0 +1,71 @@
+//! A send × the close of its connection (B05, B06).
+//!
+//! Guards against this failure of grids in the field: closing takes the lock that a blocked sender
+//! holds, or the blocked sender is not among those who are told; the server then hangs in its
+//! reconnect until it is restarted.
+#![cfg(grid_loom)]
+
+use std::task::Waker;
+
+use grid::proto::connection::{Capacities, CloseReason, Outcome, StreamEnd};
+use grid::shared::{Park, SendFailure, Written};
+use loom::thread;
+use loom_tests::{
+    FILLING, Sleeper, assert_quiescent, check, connected, opened, receive_all, request, send, start,
+};
+
+#[test]
+fn q2_b05_b06_closing_ends_what_waits_for_room_and_wakes_a_task_whose_socket_is_full() {
+    check("2 calls waiting for room × close", || {
+        let (remote, epoch) = connected();
+        let filler = start(&remote, FILLING);
+        let caller = {
+            let remote = remote.clone();
+            thread::spawn(move || request(&remote, FILLING))
+        };
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let sleeper = Sleeper::default();
+                while let Ok(Park::Until(_)) = remote.park(epoch, Written::Blocked, sleeper.waker())
+                {
+                    sleeper.sleep();
+                }
+                sleeper
+            })
+        };
+        remote.detach(epoch, CloseReason::Peer);
+        let outcome = caller.join().expect("it ends");
+        assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
+        let sleeper = task.join().expect("it ends");
+        assert!(sleeper.is_forgotten());
+        assert!(filler.poll(Waker::noop()).is_ready());
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q2_b05_b06_closing_ends_both_halves_of_a_stream_whatever_they_wait_for() {
+    check("2 stream waiting for credit × close", || {
+        let (remote, epoch) = connected();
+        let handle = opened(&remote, epoch, Capacities { input: 1, output: 1 });
+        let handle = std::sync::Arc::new(handle);
+        let sender = {
+            let handle = handle.clone();
+            thread::spawn(move || {
+                // One goes into the queue; the other has no credit until the end.
+                send(&handle, b"one").and_then(|()| send(&handle, b"two"))
+            })
+        };
+        let receiver = {
+            let handle = handle.clone();
+            thread::spawn(move || receive_all(&handle))
+        };
+        remote.detach(epoch, CloseReason::Peer);
+        let sent = sender.join().expect("it ends");
+        assert_eq!(sent, Err(SendFailure::StreamOver(StreamEnd::Disconnected)));
+        let received = receiver.join().expect("it ends");
+        assert_eq!(received, (vec![], Some(StreamEnd::Disconnected)));
+        assert_quiescent(&remote);
+    });
+}

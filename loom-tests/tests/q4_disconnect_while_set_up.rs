@@ -1,0 +1,100 @@
+//! A disconnect while a call or a stream is being set up (B15).
+//!
+//! Guards against this failure of grids in the field: the connection goes after the id was allocated
+//! and before the waiter is in its place. Nobody tells the waiter, and the caller waits for its whole
+//! deadline, or for ever.
+#![cfg(grid_loom)]
+
+use grid::proto::connection::{CloseReason, Outcome, StreamEnd};
+use grid::shared::Shared;
+use loom::thread;
+use loom_tests::{
+    FILLING, ONE_EACH, Task, assert_quiescent, check, connected, deliver, peer, receive_all,
+    request, send, stream, wait,
+};
+
+#[test]
+fn q4_b15_a_disconnect_ends_calls_and_streams_that_are_being_set_up() {
+    check("4 disconnect × set-up of a call and a stream", || {
+        let (remote, epoch) = connected();
+        let caller = {
+            let remote = remote.clone();
+            // Fills the queue, or finds the stream in it.
+            thread::spawn(move || request(&remote, FILLING))
+        };
+        let opener = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let mut new = stream(ONE_EACH);
+                new.payload = Some(bytes::Bytes::from_static(FILLING));
+                let handle = Shared::open(&remote, new).ok()?;
+                wait(|waker| handle.poll_open(waker)).err()
+            })
+        };
+        remote.detach(epoch, CloseReason::Peer);
+        let outcome = caller.join().expect("it ends");
+        assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
+        let end = opener.join().expect("it ends");
+        assert!(matches!(end, None | Some(StreamEnd::Disconnected)), "{end:?}");
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q4_b15_b20_a_disconnect_ends_a_stream_whose_acknowledgement_comes_just_then() {
+    check("4 disconnect × acknowledgement", || {
+        let (remote, epoch) = connected();
+        let opener = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let Ok(handle) = Shared::open(&remote, stream(ONE_EACH)) else { return };
+                // Open or not; but a message that waits for the acknowledgement must not for ever.
+                let opened = wait(|waker| handle.poll_open(waker));
+                assert!(matches!(opened, Ok(()) | Err(StreamEnd::Disconnected)), "{opened:?}");
+                let sent = send(&handle, b"one").and_then(|()| send(&handle, b"two"));
+                sent.expect_err("there was one credit only");
+            })
+        };
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let acknowledge = |written: &grid::proto::message::Message| {
+                    let is_new = written.header.op == grid::proto::message::Op::ConnectMux;
+                    if is_new { vec![peer::ack(written.header.mux_id)] } else { vec![] }
+                };
+                Task::new(&remote, epoch).run(acknowledge)
+            })
+        };
+        remote.detach(epoch, CloseReason::Peer);
+        opener.join().expect("it ends");
+        task.join().expect("it ends");
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q4_b15_a_disconnect_ends_a_stream_that_is_being_accepted() {
+    check("4 disconnect × accept", || {
+        let (remote, epoch) = connected();
+        deliver(&remote, epoch, vec![peer::connect(1)]).expect("open");
+        let handler = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let handle = Shared::accept(&remote, epoch, 1, ONE_EACH)?;
+                Some(receive_all(&handle))
+            })
+        };
+        let watcher = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let mut key = None;
+                wait(|waker| remote.poll_unwanted(epoch, 1, &mut key, waker));
+            })
+        };
+        remote.detach(epoch, CloseReason::Peer);
+        watcher.join().expect("it is told");
+        let received = handler.join().expect("it ends");
+        assert!(matches!(received, None | Some((_, Some(StreamEnd::Disconnected)))));
+        assert_quiescent(&remote);
+    });
+}

@@ -1,0 +1,113 @@
+//! An error pushed into a full buffer × a slow reader × a cancel (B24).
+//!
+//! Guards against this failure of grids in the field: the reader of the socket pushes the error of
+//! one stream into its full response buffer and waits there, and with it the whole connection; or
+//! the error is dropped because there was no room, and the caller never learns of it.
+#![cfg(grid_loom)]
+
+use std::sync::Arc as StdArc;
+
+use bytes::Bytes;
+use grid::proto::connection::StreamEnd;
+use grid::proto::message::Op;
+use grid::shared::SendFailure;
+use loom::thread;
+use loom_tests::{
+    ONE_EACH, accepted, assert_quiescent, check, connected, deliver, of_call, opened, peer,
+    receive_all, send, transmit_all, wait, watched,
+};
+
+#[test]
+fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
+    check("5 error × slow reader × sender without credit", || {
+        let (remote, epoch) = connected();
+        let handle = StdArc::new(opened(&remote, epoch, ONE_EACH));
+        let sender = {
+            let handle = handle.clone();
+            thread::spawn(move || send(&handle, b"one").and_then(|()| send(&handle, b"two")))
+        };
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let data = peer::data(1, 1, Bytes::from_static(b"fills it"));
+                deliver(&remote, epoch, vec![data]).expect("open");
+                // Never waits: whether there is room or not.
+                deliver(&remote, epoch, vec![peer::error(1)]).expect("open");
+            })
+        };
+        let (received, end) = receive_all(&handle);
+        assert_eq!(received, [&b"fills it"[..]], "what came before the error is received");
+        assert_eq!(end, Some(StreamEnd::RemoteError("it failed".into())));
+        let sent = sender.join().expect("it ends");
+        let over = SendFailure::StreamOver(StreamEnd::RemoteError("it failed".into()));
+        assert_eq!(sent, Err(over));
+        task.join().expect("it never waits");
+        assert_eq!(remote.stats().live_streams, 0);
+    });
+}
+
+#[test]
+fn q5_b24_b25_an_error_for_a_caller_who_cancels_leaves_nothing_behind() {
+    check("5 error × cancel", || {
+        let (remote, epoch) = connected();
+        let handle = opened(&remote, epoch, ONE_EACH);
+        let (payload, memory) = watched(b"fills it");
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                deliver(&remote, epoch, vec![peer::data(1, 1, payload)]).expect("open");
+                deliver(&remote, epoch, vec![peer::error(1)]).expect("open");
+            })
+        };
+        let slow = {
+            let handle = StdArc::new(handle);
+            let reader = handle.clone();
+            let reader = thread::spawn(move || {
+                drop(wait(|waker| reader.poll_receive(waker)));
+            });
+            reader.join().expect("there was one to receive");
+            handle
+        };
+        drop(slow); // the caller's end: cancels
+        task.join().expect("it never waits");
+        let told = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
+        let cancels = told.iter().filter(|op| **op == Op::DisconnectServerMux).count();
+        assert!(cancels <= 1, "{told:?}");
+        assert!(memory.is_released());
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_before() {
+    check("5 handler's error without credit × cancel", || {
+        let (remote, epoch) = connected();
+        let handle = accepted(&remote, epoch, 1, ONE_EACH);
+        let handler = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                // Takes the only credit: the caller reads nothing.
+                drop(send(&handle, b"unread"));
+                remote.answer(epoch, &[(1, Err("it failed".into()))]);
+                receive_all(&handle).1.expect("the handler's end ends with a reason")
+            })
+        };
+        let watcher = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let mut key = None;
+                wait(|waker| remote.poll_unwanted(epoch, 1, &mut key, waker));
+            })
+        };
+        deliver(&remote, epoch, vec![peer::cancel(1)]).expect("open");
+        let end = handler.join().expect("it is not stuck");
+        watcher.join().expect("it is told, once the answer left or nobody wants it");
+        let told = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
+        match end {
+            StreamEnd::Finished => assert_eq!(told.last(), Some(&Op::DisconnectClientMux)),
+            StreamEnd::Cancelled => assert!(!told.contains(&Op::DisconnectClientMux), "{told:?}"),
+            other => panic!("{other:?}"),
+        }
+        assert_quiescent(&remote);
+    });
+}

@@ -1,0 +1,117 @@
+//! The end of a stream × its cancellation (B23).
+//!
+//! Guards against this failure of grids in the field: the end of a stream and a cancellation are
+//! ready at once, whoever waits picks one by chance, and a handler that returned well is reported as
+//! cancelled; or the last responses, which came before the end, are thrown away with it.
+#![cfg(grid_loom)]
+
+use bytes::Bytes;
+use grid::proto::connection::{Capacities, CloseReason, StreamEnd};
+use grid::proto::message::{Flags, Op};
+use loom::thread;
+use loom_tests::{
+    ONE_EACH, accepted, assert_quiescent, check, connected, deliver, opened, peer, receive_all,
+    send, transmit_all,
+};
+
+#[test]
+fn q6_b23_what_came_before_the_end_is_received_and_a_good_end_stays_good_beside_a_disconnect() {
+    check("6 end × disconnect × reader", || {
+        let (remote, epoch) = connected();
+        let handle = opened(&remote, epoch, Capacities { input: 0, output: 2 });
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let one = peer::data(1, 1, Bytes::from_static(b"one"));
+                let two = peer::data(1, 2, Bytes::from_static(b"two"));
+                // How many of the three came in before the connection was over.
+                let Ok(_) = deliver(&remote, epoch, vec![one]) else { return 0 };
+                let Ok(_) = deliver(&remote, epoch, vec![two, peer::end(1, 3)]) else { return 1 };
+                3
+            })
+        };
+        let disconnecter = {
+            let remote = remote.clone();
+            thread::spawn(move || remote.detach(epoch, CloseReason::Peer))
+        };
+        let (received, end) = receive_all(&handle);
+        disconnecter.join().expect("it ends");
+        match task.join().expect("it ends") {
+            0 => assert_eq!((received.len(), end), (0, Some(StreamEnd::Disconnected))),
+            1 => assert_eq!((received.len(), end), (1, Some(StreamEnd::Disconnected))),
+            _ => assert_eq!((&*received, end), (&["one".into(), "two".into()][..], None)),
+        }
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q6_b23_an_open_that_is_looked_at_after_the_end_still_has_all_that_was_sent() {
+    check("6 end × open", || {
+        let (remote, epoch) = connected();
+        let new = loom_tests::stream(Capacities { input: 0, output: 1 });
+        let handle = grid::shared::Shared::open(&remote, new).expect("connected");
+        transmit_all(&remote, epoch).expect("open");
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                deliver(&remote, epoch, vec![peer::ack(1)]).expect("open");
+                let one = peer::data(1, 1, Bytes::from_static(b"one"));
+                deliver(&remote, epoch, vec![one, peer::end(1, 2)]).expect("open");
+            })
+        };
+        let opened = loom_tests::wait(|waker| handle.poll_open(waker));
+        assert_eq!(opened, Ok(()));
+        assert_eq!(receive_all(&handle), (vec!["one".into()], None));
+        task.join().expect("it ends");
+    });
+}
+
+#[test]
+fn q6_b23_a_handler_that_returned_well_is_cancelled_or_finished_as_the_wire_says() {
+    check("6 handler's end × cancel", || {
+        let (remote, epoch) = connected();
+        let handle = accepted(&remote, epoch, 1, Capacities { input: 1, output: 2 });
+        let handler = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let sent = send(&handle, b"one");
+                remote.answer(epoch, &[(1, Ok(Bytes::new()))]);
+                let (_, end) = receive_all(&handle);
+                (sent, end.expect("the handler's end ends with a reason"))
+            })
+        };
+        deliver(&remote, epoch, vec![peer::cancel(1)]).expect("open");
+        let (sent, end) = handler.join().expect("it ends");
+        let written = transmit_all(&remote, epoch).expect("open");
+        let is_end = |flags: Flags| flags.contains(Flags::EOF);
+        let messages = written.iter().filter(|message| message.header.op == Op::MuxServerMsg);
+        let ends: Vec<bool> = messages.map(|message| is_end(message.header.flags)).collect();
+        match (sent, end) {
+            (Ok(()), StreamEnd::Finished) => assert_eq!(ends, [false, true]),
+            (Ok(()), StreamEnd::Cancelled) => assert_eq!(ends, [false]),
+            (Err(_), StreamEnd::Cancelled) => assert_eq!(ends, [false; 0]),
+            other => panic!("{other:?}, but {ends:?} was sent"),
+        }
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q6_b23_b25_a_good_end_is_no_cancellation_for_whoever_sends() {
+    check("6 end × sender", || {
+        let (remote, epoch) = connected();
+        let handle = opened(&remote, epoch, ONE_EACH);
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                deliver(&remote, epoch, vec![peer::end(1, 1)]).expect("open");
+            })
+        };
+        // Finishes its side, without the credit that this takes, while the handler returns well.
+        drop(send(&handle, b"one"));
+        let finished = loom_tests::wait(|waker| handle.poll_finish(waker));
+        assert_eq!(finished, Ok(()));
+        task.join().expect("it ends");
+    });
+}

@@ -1,0 +1,121 @@
+//! A reconnect that drains the queue × senders × a second connection that supersedes the first
+//! (B03, B06).
+//!
+//! Guards against this failure of grids in the field: the task of the old connection, a handler that
+//! it started or the queue that it left behind act on the new one. The new connection is closed by
+//! the end of the old, an answer goes to a call that has the same number by chance, or a caller
+//! between the two is forgotten.
+#![cfg(grid_loom)]
+
+use bytes::Bytes;
+use grid::ConnectionState;
+use grid::proto::connection::{CloseReason, Outcome};
+use grid::proto::message::Op;
+use loom::thread;
+use loom_tests::{
+    FILLING, Task, assert_quiescent, check, connected, deliver, of_call, peer, remote, request,
+    start, transmit, transmit_all, wait,
+};
+
+#[test]
+fn q7_b03_b06_a_sender_between_two_connections_is_answered_by_the_second_or_told_of_the_first() {
+    check("7 old task × sender × superseding", || {
+        let (remote, first) = connected();
+        let _filler = start(&remote, FILLING);
+        let old_task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let written = transmit(&remote, first);
+                // Its socket is gone: a guard ends its connection, however late.
+                remote.detach(first, CloseReason::Transport("reset".into()));
+                written.unwrap_or_default()
+            })
+        };
+        let sender = {
+            let remote = remote.clone();
+            thread::spawn(move || request(&remote, FILLING))
+        };
+        let second = remote.attach().expect("not shut down");
+        let new_task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let mut task = Task::new(&remote, second);
+                (task.run(peer::answering), task.written)
+            })
+        };
+        let old_written = old_task.join().expect("it ends");
+        assert!(old_written.len() <= 1, "the old task writes what its own queue held");
+        let outcome = sender.join().expect("it is told");
+        assert_eq!(remote.connection_state().0, ConnectionState::Connected);
+        remote.detach(second, CloseReason::Peer);
+        let (reason, new_written) = new_task.join().expect("it ends");
+        assert_eq!(reason, CloseReason::Peer);
+        match outcome {
+            Some(Outcome::Response(_)) => assert_eq!(of_call(&new_written, 1), [Op::Request]),
+            // It was made on the first connection, or between the two.
+            Some(Outcome::Disconnected) | None => assert_eq!(new_written, []),
+            other => panic!("{other:?}"),
+        }
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q7_b03_of_two_that_connect_at_once_the_later_stays_and_a_watcher_misses_nothing() {
+    check("7 two connections at once × a watcher", || {
+        let remote = remote();
+        let connect = || {
+            let remote = remote.clone();
+            thread::spawn(move || match remote.attach() {
+                Ok(epoch) => (Some(epoch), Task::new(&remote, epoch).run(peer::silent)),
+                Err(reason) => (None, reason),
+            })
+        };
+        let tasks = [connect(), connect()];
+        // Watches for the state that it waits for, however many are in between.
+        let (mut key, mut seen) = (None, (ConnectionState::Connecting, 0));
+        while seen.0 != ConnectionState::Connected {
+            seen = wait(|waker| remote.poll_changed(seen.1, &mut key, waker));
+        }
+        remote.shutdown();
+        assert_eq!(remote.connection_state().0, ConnectionState::Shutdown);
+        let mut ends = tasks.map(|task| task.join().expect("it ends"));
+        ends.sort_by_key(|(epoch, _)| *epoch);
+        let [(first, first_end), (second, second_end)] = ends;
+        assert_eq!(second_end, CloseReason::Shutdown);
+        assert!(second.is_some(), "the watcher saw one");
+        let is_superseded = first.is_some();
+        let expected = if is_superseded { CloseReason::Superseded } else { CloseReason::Shutdown };
+        assert_eq!(first_end, expected);
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q7_b03_a_late_answer_of_an_earlier_connection_is_not_that_of_a_later_call() {
+    check("7 late answer × superseding", || {
+        let (remote, first) = connected();
+        assert_eq!(deliver(&remote, first, vec![peer::request(1)]), Ok(1));
+        let handler = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let mut key = None;
+                remote.answer(first, &[(1, Ok(Bytes::from_static(b"old")))]);
+                // The call that it served is over, whatever has its number now.
+                wait(|waker| remote.poll_unwanted(first, 1, &mut key, waker));
+            })
+        };
+        let canceller = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let _ = deliver(&remote, first, vec![peer::cancel(1)]);
+            })
+        };
+        let second = remote.attach().expect("not shut down");
+        assert_eq!(deliver(&remote, second, vec![peer::request(1)]), Ok(1));
+        handler.join().expect("it ends");
+        canceller.join().expect("it ends");
+        assert_eq!(transmit_all(&remote, second), Ok(vec![]));
+        assert!(remote.is_wanted(second, 1));
+    });
+}

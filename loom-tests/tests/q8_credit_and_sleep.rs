@@ -1,0 +1,142 @@
+//! A credit that comes back × a sender that goes to sleep; likewise a message and a reader, and
+//! something to write and the connection's task (B06, B21).
+//!
+//! Guards against this failure of grids in the field: whoever waits looks, finds nothing, and goes to
+//! sleep; what it waits for comes in between. It sleeps until something else happens to wake it, or
+//! for ever.
+#![cfg(grid_loom)]
+
+use std::sync::Arc as StdArc;
+
+use bytes::Bytes;
+use grid::proto::connection::{Capacities, Outcome};
+use grid::proto::message::{Flags, Message, Op};
+use grid::shared::Shared;
+use loom::thread;
+use loom_tests::{
+    ONE_EACH, Task, check, connected, deliver, opened, peer, receive_all, request, send, stream,
+    wait,
+};
+
+#[test]
+fn q8_b21_a_sender_that_goes_to_sleep_is_woken_by_the_credit() {
+    check("8 credit × sender", || {
+        let (remote, epoch) = connected();
+        let handle = opened(&remote, epoch, ONE_EACH);
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let mut sequence = 0;
+                let crediting = |written: &Message| {
+                    sequence += 1;
+                    assert_eq!(written.header.op, Op::MuxClientMsg);
+                    vec![peer::credit(1, sequence)]
+                };
+                let both = |written: &[Message]| written.len() == 2;
+                Task::new(&remote, epoch).run_until(crediting, both).expect("open");
+            })
+        };
+        assert_eq!(send(&handle, b"one"), Ok(()));
+        assert_eq!(send(&handle, b"two"), Ok(()));
+        task.join().expect("it has both");
+    });
+}
+
+#[test]
+fn q8_b20_a_sender_that_goes_to_sleep_is_woken_by_the_acknowledgement() {
+    check("8 acknowledgement × sender", || {
+        let (remote, epoch) = connected();
+        let handle = Shared::open(&remote, stream(ONE_EACH)).expect("connected");
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let acknowledging = |written: &Message| match written.header.op {
+                    Op::ConnectMux => vec![peer::ack(1)],
+                    _ => vec![],
+                };
+                let both = |written: &[Message]| written.len() == 2;
+                let mut task = Task::new(&remote, epoch);
+                task.run_until(acknowledging, both).expect("open");
+                assert_eq!(task.written[1].header.op, Op::MuxClientMsg);
+            })
+        };
+        assert_eq!(send(&handle, b"one"), Ok(()));
+        task.join().expect("it has both");
+    });
+}
+
+#[test]
+fn q8_b21_a_reader_that_goes_to_sleep_is_woken_by_the_message_and_its_credit_leaves() {
+    check("8 message × reader", || {
+        let (remote, epoch) = connected();
+        let handle = opened(&remote, epoch, Capacities { input: 0, output: 1 });
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let one = peer::data(1, 1, Bytes::from_static(b"one"));
+                deliver(&remote, epoch, vec![one]).expect("open");
+                // The second is not allowed before the first one's credit is here.
+                let next = |written: &Message| match written.header.op {
+                    Op::UnblockSrvMux => {
+                        let two = peer::data(1, 2, Bytes::from_static(b"two"));
+                        vec![two, peer::end(1, 3)]
+                    }
+                    _ => vec![],
+                };
+                let credit = |written: &[Message]| written.len() == 1;
+                Task::new(&remote, epoch).run_until(next, credit).expect("open");
+            })
+        };
+        assert_eq!(receive_all(&handle), (vec!["one".into(), "two".into()], None));
+        task.join().expect("it ends");
+    });
+}
+
+#[test]
+fn q8_b21_both_halves_of_a_stream_sleep_and_wake_apart() {
+    check("8 message and credit × both halves", || {
+        let (remote, epoch) = connected();
+        let handle = StdArc::new(opened(&remote, epoch, ONE_EACH));
+        assert_eq!(send(&handle, b"one"), Ok(())); // takes the only credit
+        let sender = {
+            let handle = handle.clone();
+            thread::spawn(move || send(&handle, b"two"))
+        };
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let data = peer::data(1, 2, Bytes::from_static(b"one"));
+                deliver(&remote, epoch, vec![peer::credit(1, 1)]).expect("open");
+                deliver(&remote, epoch, vec![data]).expect("open");
+            })
+        };
+        let received = wait(|waker| handle.poll_receive(waker));
+        assert_eq!(received, Some(Ok(Bytes::from_static(b"one"))));
+        assert_eq!(sender.join().expect("it ends"), Ok(()));
+        task.join().expect("it ends");
+    });
+}
+
+#[test]
+fn q8_b06_a_task_that_goes_to_sleep_is_woken_by_what_there_is_to_write() {
+    check("8 requests × task", || {
+        let (remote, epoch) = connected();
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let both = |written: &[Message]| {
+                    written.iter().filter(|m| m.header.flags.contains(Flags::EOF)).count() == 2
+                };
+                Task::new(&remote, epoch).run_until(peer::answering, both).expect("open");
+            })
+        };
+        let other = {
+            let remote = remote.clone();
+            thread::spawn(move || request(&remote, b"two"))
+        };
+        let answer = Some(Outcome::Response(Bytes::from_static(b"answer")));
+        assert_eq!(request(&remote, b"one"), answer);
+        assert_eq!(other.join().expect("it is answered"), answer);
+        task.join().expect("it has both");
+    });
+}
