@@ -46,6 +46,36 @@ fn q6_b23_what_came_before_the_end_is_received_and_a_good_end_stays_good_beside_
 }
 
 #[test]
+fn q6_b23_a_good_end_that_came_first_stays_good_beside_the_callers_own_cancel() {
+    check("6 end × cancel × reader", || {
+        let (remote, epoch) = connected();
+        let handle = opened(&remote, epoch, Capacities { input: 0, output: 1 });
+        let handle = std::sync::Arc::new(handle);
+        let task = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let one = peer::data(1, 1, Bytes::from_static(b"one"));
+                deliver(&remote, epoch, vec![one, peer::end(1, 2)]).expect("open");
+            })
+        };
+        let canceller = {
+            let handle = handle.clone();
+            thread::spawn(move || handle.give_up())
+        };
+        let (received, end) = receive_all(&handle);
+        task.join().expect("it ends");
+        canceller.join().expect("it returns");
+        let is_told = !transmit_all(&remote, epoch).expect("open").is_empty();
+        match end {
+            None => assert_eq!((received.len(), is_told), (1, false)),
+            Some(StreamEnd::Cancelled) => assert_eq!((received.len(), is_told), (0, true)),
+            other => panic!("{other:?}"),
+        }
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
 fn q6_b23_an_open_that_is_looked_at_after_the_end_still_has_all_that_was_sent() {
     check("6 end × open", || {
         let (remote, epoch) = connected();
