@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::name::{Name, NameError};
+#[cfg(feature = "net")]
 use crate::proto::connection::StreamEnd;
 
 /// Why a call did not return its answer.
@@ -129,6 +130,7 @@ pub enum StreamError {
     },
 }
 
+#[cfg(feature = "net")]
 impl StreamError {
     pub(crate) fn new(end: StreamEnd, remote: &Name) -> Self {
         let remote = remote.clone();
