@@ -25,6 +25,8 @@ impl<T> Mutex<T> {
 
     /// Waits for the lock. Held for one batch of small messages at most (`MESSAGES_PER_LOCK`): no
     /// await, no I/O, no call of user code happens under it.
+    // With LOOM_LOCATION=1 loom names who waits for which lock: that is the caller, not this line.
+    #[cfg_attr(grid_loom, track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

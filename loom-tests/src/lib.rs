@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::Limits;
-use grid::proto::connection::{Capacities, CloseReason, Outcome, Side, StreamEnd};
+use grid::proto::connection::{Capacities, CloseReason, Outcome, StreamEnd};
 use grid::proto::message::{Message, Op, parse_frame};
 use grid::shared::{
     ClockHandle, Epoch, NewCall, NewStream, Park, Shared, SharedRef, StartedCall, StreamHandle,
@@ -122,11 +122,13 @@ impl Sleeper {
     }
 
     /// Sleeps until woken; at once, if that happened since it slept last.
+    #[track_caller]
     pub fn sleep(&self) {
         self.bell.0.wait();
     }
 
     /// Polls, sleeps, and polls again until it is ready.
+    #[track_caller]
     pub fn until<R>(&self, mut poll: impl FnMut(&Waker) -> Poll<R>) -> R {
         loop {
             if let Poll::Ready(ready) = poll(&self.waker) {
@@ -143,6 +145,7 @@ impl Sleeper {
 }
 
 /// Waits for something once, as a task that awaits it does.
+#[track_caller]
 pub fn wait<R>(poll: impl FnMut(&Waker) -> Poll<R>) -> R {
     Sleeper::default().until(poll)
 }
@@ -364,11 +367,3 @@ pub fn of_call(written: &[Message], mux_id: u64) -> Vec<Op> {
 
 /// One message under way in each direction.
 pub const ONE_EACH: Capacities = Capacities { input: 1, output: 1 };
-
-/// At which end of a stream a model stands; for the reader of a failure.
-pub const fn name_of(side: Side) -> &'static str {
-    match side {
-        Side::Calling => "the caller's end",
-        Side::Serving => "the handler's end",
-    }
-}

@@ -5,15 +5,17 @@
 //! the line and has it sent after all.
 #![cfg(grid_loom)]
 
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use grid::proto::connection::Outcome;
+use grid::proto::connection::{Outcome, StreamEnd};
 use grid::proto::message::Op;
+use grid::shared::Shared;
 use loom::thread;
 use loom_tests::{
-    FILLING, ONE_EACH, Task, call, check, connected, of_call, opened, peer, request, start,
-    transmit, transmit_all, watched,
+    FILLING, ONE_EACH, Task, call, check, connected, of_call, opened, peer, request, start, stream,
+    transmit, transmit_all, wait, watched,
 };
 
 /// The number of the call that fills the queue.
@@ -107,5 +109,35 @@ fn q1_b06_b11_a_blocked_message_of_a_stream_is_taken_back_while_room_appears() {
         assert_eq!(told[0].header.op, Op::MuxClientMsg);
         assert_eq!(told[0].header.sequence, 1);
         drop(handle);
+    });
+}
+
+#[test]
+fn q1_b06_b11_whoever_waits_for_a_blocked_opening_learns_that_it_was_given_up() {
+    check("1 blocked opening given up, room appears", || {
+        let (remote, epoch) = connected();
+        let _filler = start(&remote, FILLING);
+        let (payload, memory) = watched(FILLING);
+        let mut new = stream(ONE_EACH);
+        new.payload = Some(payload);
+        let handle = Arc::new(Shared::open(&remote, new).expect("connected"));
+        let opener = {
+            let handle = handle.clone();
+            thread::spawn(move || wait(|waker| handle.poll_open(waker)))
+        };
+        let canceller = {
+            let handle = handle.clone();
+            thread::spawn(move || handle.give_up())
+        };
+        let mut written = transmit(&remote, epoch).expect("open");
+        written.extend(transmit(&remote, epoch).expect("open"));
+        assert_eq!(opener.join().expect("it is told"), Err(StreamEnd::Cancelled));
+        canceller.join().expect("it returns");
+        written.extend(transmit_all(&remote, epoch).expect("open"));
+        let told = of_call(&written, 2);
+        let allowed: [&[Op]; 2] = [&[], &[Op::ConnectMux, Op::DisconnectServerMux]];
+        assert!(allowed.contains(&&*told), "{told:?}");
+        assert!(memory.is_released());
+        assert_eq!(remote.stats().blocked_messages, 0);
     });
 }
