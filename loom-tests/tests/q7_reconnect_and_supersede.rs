@@ -7,6 +7,8 @@
 //! between the two is forgotten.
 #![cfg(grid_loom)]
 
+use std::task::Waker;
+
 use bytes::Bytes;
 use grid::ConnectionState;
 use grid::proto::connection::{CloseReason, Outcome};
@@ -88,6 +90,36 @@ fn q7_b03_of_two_that_connect_at_once_the_later_stays_and_a_watcher_misses_nothi
         let expected = if is_superseded { CloseReason::Superseded } else { CloseReason::Shutdown };
         assert_eq!(first_end, expected);
         assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q7_b03_a_watcher_that_goes_while_the_state_changes_takes_nobody_elses_place() {
+    check("7 watcher goes × changes × watcher comes", || {
+        let (remote, epoch) = connected();
+        let (_, version) = remote.connection_state();
+        let mut key = None;
+        assert!(remote.poll_changed(version, &mut key, Waker::noop()).is_pending());
+        let comes = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let mut key = None;
+                let mut seen = remote.connection_state();
+                while seen.0 != ConnectionState::Shutdown {
+                    seen = wait(|waker| remote.poll_changed(seen.1, &mut key, waker));
+                }
+            })
+        };
+        let changes = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                remote.detach(epoch, CloseReason::Peer);
+                remote.shutdown();
+            })
+        };
+        remote.stop_watching(version, key.expect("it watches"));
+        changes.join().expect("it ends");
+        comes.join().expect("it saw the last change");
     });
 }
 

@@ -13,7 +13,7 @@ use grid::proto::connection::{CloseReason, Outcome, StreamEnd};
 use grid::shared::{HandlerTask, SendFailure};
 use loom::thread;
 use loom_tests::{
-    ONE_EACH, Sleeper, Task, assert_quiescent, check, connected, deliver, opened, peer,
+    ONE_EACH, Remote, Sleeper, Task, assert_quiescent, check, connected, deliver, opened, peer,
     receive_all, request, send, wait,
 };
 
@@ -148,6 +148,35 @@ fn q9_b05_b09_whoever_waits_for_the_handlers_learns_that_the_last_is_gone() {
             handler.join().expect("it ends");
         }
         assert!(sleeper.is_forgotten());
+        assert_quiescent(&remote);
+    });
+}
+
+#[test]
+fn q9_b09_two_who_shut_down_at_once_both_learn_that_the_last_handler_is_gone() {
+    check("9 shutdown × shutdown × handler", || {
+        let (remote, epoch) = connected();
+        assert_eq!(deliver(&remote, epoch, vec![peer::request(1)]), Ok(1));
+        let counted = HandlerTask::counted(&remote);
+        let handler = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                let mut key = None;
+                wait(|waker| remote.poll_unwanted(epoch, 1, &mut key, waker));
+                drop(counted);
+            })
+        };
+        let shut_down = |remote: &Remote| {
+            remote.shutdown();
+            wait(|waker| remote.poll_handlers_gone(waker));
+        };
+        let other = {
+            let remote = remote.clone();
+            thread::spawn(move || shut_down(&remote))
+        };
+        shut_down(&remote);
+        other.join().expect("it learns of it");
+        handler.join().expect("it ends");
         assert_quiescent(&remote);
     });
 }
