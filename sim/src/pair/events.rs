@@ -3,11 +3,11 @@
 use grid::proto::connection::{CloseReason, Event, Incoming, Outcome};
 
 use super::operation::End;
-use super::{CallEnd, Expected, World};
+use super::{CallEnd, Expected, TOKEN_BYTES, World};
 
 impl World {
     pub(super) fn take_events(&mut self) {
-        for end in [End::A, End::B] {
+        for end in End::BOTH {
             let mut is_disconnected = false;
             while let Some(event) = self.side(end).connection.poll_event() {
                 assert!(!self.side(end).is_closed, "{event:?} after the last event");
@@ -67,7 +67,8 @@ impl World {
 
     fn serve(&mut self, end: End, incoming: &Incoming) {
         let now = self.now;
-        let token = usize::from_be_bytes(incoming.payload[..8].try_into().expect("a token"));
+        let token =
+            usize::from_be_bytes(incoming.payload[..TOKEN_BYTES].try_into().expect("a token"));
         let call = &mut self.calls[token];
         assert_eq!(call.caller, end.other(), "a call is served by the other side");
         assert_eq!((call.mux_id, &call.payload), (incoming.mux_id, &incoming.payload));

@@ -1,18 +1,23 @@
-//! The world of the connection's properties: two machines, a wire between them and a clock that
-//! only moves when told.
+//! Two machines, a wire between them and a clock that only moves when told.
 //!
 //! The world keeps its own, simple account of every call and holds the machines to it after each
-//! operation. Payloads carry a token of their call, so that an answer that reached another call
-//! would be seen.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! operation: it panics where one of them breaks its promise, which is what it is for. Payloads
+//! carry a token of their call, so that an answer that reached another call would be seen.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a world is a test: it fails where a promise is broken"
+)]
 
 mod events;
 mod invariants;
 pub mod operation;
+pub mod strategies;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use self::operation::{End, How, MESSAGE_BYTES_MAX, Operation, pick};
 use bytes::Bytes;
 use grid::error::HandlerError;
 use grid::limits::Limits;
@@ -20,16 +25,18 @@ use grid::proto::connection::{CloseReason, Connection, Outcome, Request, Slot, S
 use grid::proto::message::{Checksum, parse_frame};
 use grid::proto::subroute::SubrouteId;
 use grid::time::{Instant, Timestamp};
-use proptest::sample::Index;
 
-use operation::{End, How, MESSAGE_BYTES_MAX, Operation};
+/// What a payload begins with.
+const TOKEN_BYTES: usize = size_of::<usize>();
 
 /// A call in the world's account. Its index there is its token and its slot.
+#[derive(Debug)]
 pub struct Call {
     caller: End,
     mux_id: u64,
     payload: Bytes,
     deadline: Instant,
+    /// How it ended, once it has.
     pub end: Option<CallEnd>,
     /// What the handler did, once it has.
     pub expected: Option<Expected>,
@@ -41,17 +48,22 @@ pub struct Call {
 /// What the caller must get for what the handler did, unless the call ends before.
 #[derive(Debug)]
 pub enum Expected {
+    /// This.
     Outcome(Outcome),
     /// An error that tells of an answer beyond the limit.
     TooLarge,
 }
 
+/// How a call ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CallEnd {
+    /// The machine said how.
     Event(Outcome),
+    /// Its caller did not want it any more.
     GivenUp,
 }
 
+#[derive(Debug)]
 struct Side {
     connection: Connection,
     /// Frames that this side has written and the other has not read.
@@ -63,17 +75,21 @@ struct Side {
     last_served: u64,
 }
 
+/// The two machines, and the account.
+#[derive(Debug)]
 pub struct World {
     limits: Limits,
     now: Instant,
     a: Side,
     b: Side,
+    /// All single requests that were ever made.
     pub calls: Vec<Call>,
     /// What happened at least once: properties of what never happens would be worth nothing.
     pub seen: BTreeSet<&'static str>,
 }
 
 impl World {
+    /// A world whose two ends are connected.
     pub fn new(limits: &Limits, checksum: Checksum) -> Self {
         let now = Instant::from_nanos(5);
         let side = || Side {
@@ -105,6 +121,11 @@ impl World {
         Timestamp::new(1_700_000_000 + (self.now.as_nanos() / 1_000_000_000) as i64, 0)
     }
 
+    /// Lets one operation happen after the other, and looks at everything after each.
+    ///
+    /// # Panics
+    ///
+    /// Where a machine does not do as it promises.
     pub fn run(&mut self, operations: &[Operation]) {
         for operation in operations {
             self.apply(operation);
@@ -116,18 +137,20 @@ impl World {
     fn apply(&mut self, operation: &Operation) {
         match *operation {
             Operation::Call { end, payload_bytes, deadline_ms } => {
-                self.call(end, payload_bytes, deadline_ms);
+                self.call(end, usize::from(payload_bytes).max(TOKEN_BYTES), deadline_ms);
             }
             Operation::GiveUp { end, which } => self.give_up(end, which),
-            Operation::Transmit { end, frames } => self.transmit(end, frames),
-            Operation::Receive { end, frames } => self.receive(end, frames),
+            Operation::Transmit { end, frames } => self.transmit(end, usize::from(frames)),
+            Operation::Receive { end, frames } => self.receive(end, usize::from(frames)),
             Operation::Finish { end, which, how } => {
                 let running: Vec<_> = self.side(end).running.keys().copied().collect();
-                if !running.is_empty() {
-                    self.finish(end, *which.get(&running), how);
+                if let Some(mux_id) = pick(&running, which) {
+                    self.finish(end, mux_id, how);
                 }
             }
-            Operation::Advance { millis } => self.advance(Duration::from_millis(millis)),
+            Operation::Advance { millis } => {
+                self.advance(Duration::from_millis(u64::from(millis)));
+            }
             Operation::Drain { end } => {
                 let side = self.side(end);
                 side.connection.drain();
@@ -139,12 +162,12 @@ impl World {
         }
     }
 
-    fn call(&mut self, end: End, payload_bytes: usize, deadline_ms: u64) {
+    fn call(&mut self, end: End, payload_bytes: usize, deadline_ms: u32) {
         let (now, token, calls_made_max) = (self.now, self.calls.len(), self.limits.calls_made_max);
         let mut payload = token.to_be_bytes().to_vec();
         payload.resize(payload_bytes, end as u8);
         let payload = Bytes::from(payload);
-        let deadline = now + Duration::from_millis(deadline_ms);
+        let deadline = now + Duration::from_millis(u64::from(deadline_ms));
         let request = Request {
             handler: 7,
             subroute: token.is_multiple_of(3).then(|| SubrouteId::new(7, "drive-1")),
@@ -188,13 +211,10 @@ impl World {
     }
 
     /// Gives one of the calls of `end` up, which may be over already.
-    fn give_up(&mut self, end: End, which: Index) {
+    fn give_up(&mut self, end: End, which: u32) {
         let made: Vec<_> =
             (0..self.calls.len()).filter(|token| self.calls[*token].caller == end).collect();
-        if made.is_empty() {
-            return;
-        }
-        let token = *which.get(&made);
+        let Some(token) = pick(&made, which) else { return };
         let mux_id = self.calls[token].mux_id;
         let connection = &mut self.side(end).connection;
         let before = (connection.queued_bytes(), connection.blocked_messages());
@@ -287,7 +307,7 @@ impl World {
             assert!(due > self.now, "a timeout that was handled is not due again");
             self.now = due;
             let (now, wall) = (self.now, self.wall());
-            for end in [End::A, End::B] {
+            for end in End::BOTH {
                 self.side(end).connection.handle_timeout(now, wall);
             }
             self.take_events();

@@ -12,7 +12,7 @@ impl World {
     pub(super) fn check(&mut self) {
         let now = self.now;
         let limits = self.limits.clone();
-        for end in [End::A, End::B] {
+        for end in End::BOTH {
             let live = self.live_calls_of(end).len();
             let side = self.side(end);
             let connection = &side.connection;
@@ -44,14 +44,14 @@ impl World {
     /// Delivers whatever waits, in both directions, until nothing moves.
     fn deliver_everything(&mut self) {
         loop {
-            for end in [End::A, End::B] {
+            for end in End::BOTH {
                 self.transmit(end, usize::MAX);
                 self.take_events();
             }
             if [&self.a, &self.b].iter().all(|side| side.wire.is_empty() && !side.is_closed) {
                 return self.check();
             }
-            for end in [End::A, End::B] {
+            for end in End::BOTH {
                 let waiting = self.side(end.other()).wire.len();
                 self.receive(end, waiting + 1);
                 self.take_events();
@@ -64,10 +64,14 @@ impl World {
     }
 
     /// Every call under way is answered, and the answers arrive.
+    ///
+    /// # Panics
+    ///
+    /// Where a machine does not do as it promises.
     pub fn finish_everything(&mut self) {
         self.deliver_everything();
         if !self.a.is_closed {
-            for end in [End::A, End::B] {
+            for end in End::BOTH {
                 let running: BTreeSet<_> = self.side(end).running.keys().copied().collect();
                 let wanted = self.live_calls_of(end.other());
                 assert_eq!(running, wanted, "what is served is what is waited for (B11)");
@@ -86,8 +90,13 @@ impl World {
         }
     }
 
+    /// The connection is cut, and both ends know.
+    ///
+    /// # Panics
+    ///
+    /// Where a machine leaves anything behind.
     pub fn close_everything(&mut self) {
-        for end in [End::A, End::B] {
+        for end in End::BOTH {
             self.side(end).connection.close(CloseReason::Transport("cut".into()));
         }
         self.take_events();

@@ -4,9 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod wire;
-mod world;
-
 use std::collections::BTreeSet;
 
 use grid::proto::message::Checksum;
@@ -15,9 +12,9 @@ use proptest::prelude::{Strategy, any};
 use proptest::proptest;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use wire::any_checksum;
-use world::operation::{Operation, any_limits, wide_limits};
-use world::{CallEnd, World};
+use sim::pair::operation::Operation;
+use sim::pair::strategies::{any_checksum, any_limits, wide_limits};
+use sim::pair::{CallEnd, World};
 
 proptest! {
     #[test]
@@ -69,11 +66,21 @@ proptest! {
 }
 
 #[test]
+fn an_operation_is_plain_data_and_survives_being_written_down() {
+    let mut runner = TestRunner::deterministic();
+    let some = vec(any::<Operation>(), 200);
+    let operations = some.new_tree(&mut runner).expect("operations").current();
+    let json = serde_json::to_string(&operations).expect("plain data");
+    let read: Vec<Operation> = serde_json::from_str(&json).expect("as it was written");
+    assert_eq!(read, operations);
+}
+
+#[test]
 fn the_operations_reach_every_end_of_a_call_and_of_a_connection() {
     let mut runner = TestRunner::deterministic();
     let worlds = (any_limits(), vec(any::<Operation>(), 0..150));
     let mut seen = BTreeSet::new();
-    for _ in 0..500 {
+    for _ in 0..1_500 {
         let (limits, operations) = worlds.new_tree(&mut runner).expect("a world").current();
         let mut world = World::new(&limits, Checksum::On);
         world.run(&operations);

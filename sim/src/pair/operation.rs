@@ -1,0 +1,115 @@
+//! What can happen in a world, as plain data: written down, drawn, mutated or read from a file, it
+//! means the same.
+//!
+//! Every value of every field means something, so that a fuzzer may write whatever it likes: where
+//! one of several calls is meant, a number picks it modulo how many there are.
+
+use serde::{Deserialize, Serialize};
+
+/// Largest message of a world.
+pub const MESSAGE_BYTES_MAX: usize = 300;
+
+/// One of the two ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum End {
+    /// The one.
+    A,
+    /// The other.
+    B,
+}
+
+impl End {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
+    /// The one that this is not.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// How the handler of a single request answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum How {
+    /// With a payload.
+    Answer,
+    /// With one beyond the limit.
+    AnswerTooLarge,
+    /// With an error.
+    Error,
+    /// With one beyond the limit.
+    ErrorTooLarge,
+    /// There is no such handler.
+    UnknownHandler,
+    /// Not at all.
+    Refusal,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// A single request is made.
+    Call {
+        /// By whom.
+        end: End,
+        /// How much it carries.
+        payload_bytes: u16,
+        /// How long its caller waits.
+        deadline_ms: u32,
+    },
+    /// A caller does not want its answer any more.
+    GiveUp {
+        /// At which end.
+        end: End,
+        /// Which of all calls ever made there.
+        which: u32,
+    },
+    /// The handler of a single request is done.
+    Finish {
+        /// At which end it ran.
+        end: End,
+        /// Which of those that run.
+        which: u32,
+        /// With what.
+        how: How,
+    },
+    /// Moves frames from a machine's queue onto the wire.
+    Transmit {
+        /// Whose.
+        end: End,
+        /// At most how many.
+        frames: u8,
+    },
+    /// Takes frames from the wire into a machine, or learns that the other end is gone.
+    Receive {
+        /// Into whose.
+        end: End,
+        /// At most how many.
+        frames: u8,
+    },
+    /// Time passes.
+    Advance {
+        /// How much.
+        millis: u32,
+    },
+    /// No new calls are taken.
+    Drain {
+        /// Where.
+        end: End,
+    },
+    /// The connection is cut.
+    Close {
+        /// Who notices first.
+        end: End,
+    },
+}
+
+/// The one of `all` that `which` picks.
+pub(super) fn pick<T: Copy>(all: &[T], which: u32) -> Option<T> {
+    let count = u32::try_from(all.len()).ok().filter(|count| *count > 0)?;
+    all.get((which % count) as usize).copied()
+}
