@@ -66,8 +66,8 @@ pub(super) enum State<S> {
     Running,
     /// The answer waits for room in the queue, at this place in the line.
     Blocked { answer: Answer, place: u64 },
-    /// A stream that was not accepted yet.
-    Opening { is_input_over: bool },
+    /// A stream that was not accepted yet, and how often its caller has asked whether it lives.
+    Opening { is_input_over: bool, pings: u32 },
     /// A stream, and whose it is.
     Stream(Box<ServedStream<S>>),
 }

@@ -256,13 +256,18 @@ impl Stream {
         }
     }
 
-    /// The handler's end. `is_input_over` is whether the opening message said so.
-    pub(super) fn serving(capacities: Capacities, is_input_over: bool, now: Instant) -> Self {
+    /// The handler's end. `is_input_over` is whether the opening message said so; `pings` came since.
+    pub(super) fn serving(
+        capacities: Capacities,
+        is_input_over: bool,
+        pings: u32,
+        now: Instant,
+    ) -> Self {
         Self {
             side: Side::Serving,
             has_input: capacities.input > 0,
             sequence_out: 0,
-            sequence_in: 1,
+            sequence_in: 1 + pings,
             send_credit: SendCredit::full(capacities.output.max(1)),
             waiting: None,
             out: Direction::Open,
@@ -280,11 +285,8 @@ impl Stream {
 
     /// Holds a message's sequence against what it must be (P16).
     pub(super) fn check_sequence(&mut self, received: u32) -> Result<(), Violation> {
-        let expected = self.sequence_in;
-        if received != expected {
-            return Err(Violation::Sequence { expected, received });
-        }
-        self.sequence_in = expected.wrapping_add(1);
+        check_sequence(self.sequence_in, received)?;
+        self.sequence_in = self.sequence_in.wrapping_add(1);
         Ok(())
     }
 
@@ -489,6 +491,11 @@ impl Stream {
         }
         None
     }
+}
+
+/// Holds a sequence against what it must be (P16).
+pub(super) fn check_sequence(expected: u32, received: u32) -> Result<(), Violation> {
+    if received == expected { Ok(()) } else { Err(Violation::Sequence { expected, received }) }
 }
 
 /// The message that opens a stream (P15). `deadline_ms` is 0 where it has none.

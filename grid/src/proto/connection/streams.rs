@@ -108,7 +108,7 @@ impl<S> Connection<S> {
             return self.skip(header); // as with a request: the number is in use
         }
         let is_input_over = header.flags.contains(Flags::EOF);
-        let state = serve::State::Opening { is_input_over };
+        let state = serve::State::Opening { is_input_over, pings: 0 };
         let deadline = deadline_of(&header, now);
         if header.flags.contains(Flags::STATELESS) {
             let served = Served::new(&header, state, deadline, self.counters.calls_served);
@@ -128,11 +128,11 @@ impl<S> Connection<S> {
     /// (B20). Returns whether the caller still wants it.
     pub fn accept(&mut self, mux_id: u64, slot: S, capacities: Capacities, now: Instant) -> bool {
         let Some(served) = self.serving.get_mut(mux_id) else { return false };
-        let serve::State::Opening { is_input_over } = served.state else {
+        let serve::State::Opening { is_input_over, pings } = served.state else {
             crate::bug!("stream {mux_id} was accepted twice, or is none");
             return false;
         };
-        let mut stream = Stream::serving(capacities, is_input_over, now);
+        let mut stream = Stream::serving(capacities, is_input_over, pings, now);
         let sequence = stream.next_sequence();
         served.state = serve::State::Stream(Box::new(ServedStream { slot, stream }));
         self.control(Header { sequence, ..Header::new(mux_id, Op::AckMux) }, &[]);
@@ -501,14 +501,23 @@ impl<S> Connection<S> {
     pub(super) fn handle_stream_ping(&mut self, header: &Header, now: Instant) {
         let mux_id = header.mux_id;
         let mut pong = PongPayload { not_found: false, error: None, t: Timestamp::default() };
-        match self.serving.stream_mut(mux_id) {
-            None => pong.not_found = true,
-            Some(ServedStream { stream, .. }) => {
-                if let Err(violation) = stream.check_sequence(header.sequence) {
-                    return self.fail_served(mux_id, violation);
-                }
-                stream.last_ping = now;
+        let checked = match self.serving.get_mut(mux_id).map(|served| &mut served.state) {
+            Some(serve::State::Stream(served)) => {
+                served.stream.last_ping = now;
+                served.stream.check_sequence(header.sequence)
             }
+            // Known, though nobody has decided on it yet.
+            Some(serve::State::Opening { pings, .. }) => {
+                *pings += 1;
+                stream::check_sequence(*pings, header.sequence)
+            }
+            Some(serve::State::Running | serve::State::Blocked { .. }) | None => {
+                pong.not_found = true;
+                Ok(())
+            }
+        };
+        if let Err(violation) = checked {
+            return self.fail_served(mux_id, violation);
         }
         let header = Header { op: Op::Pong, flags: Flags::NONE, ..*header };
         self.control(header, &payload::encode(&pong));
