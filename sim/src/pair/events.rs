@@ -1,6 +1,7 @@
 //! What the machines of a world say, held against its account of the calls.
 
-use grid::proto::connection::{CloseReason, Event, Incoming, Outcome};
+use grid::proto::connection::{Asked, CloseReason, Event, Incoming, Outcome, Side, StreamEnd};
+use grid::proto::message::Op;
 
 use super::operation::End;
 use super::{CallEnd, Expected, TOKEN_BYTES, World};
@@ -16,12 +17,22 @@ impl World {
                         is_disconnected |= outcome == Outcome::Disconnected;
                         self.call_ended(end, slot.0, outcome);
                     }
-                    Event::Serve(incoming) => self.serve(end, &incoming),
+                    Event::Serve(incoming) => match incoming.asked {
+                        Asked::Request => self.serve(end, &incoming),
+                        Asked::Stream { has_payload } => {
+                            self.stream_comes_in(end, &incoming, has_payload);
+                        }
+                    },
                     Event::Cancel { mux_id } => self.cancel(end, mux_id),
                     Event::AnswerOver { mux_id } => self.answer_over(end, mux_id),
-                    Event::Skipped { op, mux_id } => panic!("{op:?} of {mux_id} meant nothing"),
+                    Event::Skipped { op, mux_id } => self.skipped(end, op, mux_id),
                     Event::Closed(reason) => self.closed(end, &reason),
-                    other => panic!("no stream was opened: {other:?}"),
+                    event => {
+                        if let Event::StreamEnded { end: StreamEnd::Disconnected, .. } = &event {
+                            is_disconnected = true;
+                        }
+                        self.stream_event(end, event);
+                    }
                 }
             }
             assert!(!is_disconnected || self.side(end).is_closed, "disconnected while open");
@@ -79,6 +90,7 @@ impl World {
         let deadline = incoming.deadline.expect("every call has one");
         assert!(deadline >= call.deadline && deadline > now);
         call.was_served = true;
+        call.served_deadline = incoming.deadline;
 
         let side = self.side(end);
         assert!(!side.is_draining, "new calls are not taken");
@@ -87,7 +99,20 @@ impl World {
         side.running.insert(incoming.mux_id, token);
     }
 
+    fn skipped(&mut self, end: End, op: Op, mux_id: u64) {
+        let is_over = match op {
+            Op::MuxServerMsg => self.is_stream_over(end, mux_id, Side::Calling),
+            Op::MuxClientMsg => self.is_stream_over(end, mux_id, Side::Serving),
+            _ => false,
+        };
+        assert!(is_over, "{op:?} of {mux_id} meant nothing");
+        self.seen.insert("ends crossed");
+    }
+
     fn cancel(&mut self, end: End, mux_id: u64) {
+        if self.stream_is_cancelled(end, mux_id) {
+            return;
+        }
         let side = self.side(end);
         let was_running = side.running.remove(&mux_id).is_some();
         let is_serving = side.connection.is_serving(mux_id);
@@ -97,6 +122,9 @@ impl World {
     }
 
     fn answer_over(&mut self, end: End, mux_id: u64) {
+        if self.stream_answer_is_over(end, mux_id) {
+            return;
+        }
         let side = self.side(end);
         assert!(!side.running.contains_key(&mux_id), "the handler of {mux_id} has answered");
         assert!(!side.connection.is_serving(mux_id), "an answer that is over is not waited for");
@@ -114,6 +142,7 @@ impl World {
         let side = self.side(end);
         side.is_closed = true;
         assert!(side.running.is_empty(), "every handler is cancelled (B05)");
+        assert!(side.streams.is_empty(), "and every stream is over (B05)");
         self.side(end.other()).wire.clear();
     }
 }

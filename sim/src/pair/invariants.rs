@@ -1,12 +1,16 @@
 //! What must hold in a world after each operation, and once everything was delivered or closed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use grid::proto::connection::{CloseReason, Connection};
+use grid::proto::connection::{CloseReason, Connection, Received, Sent, Side, Slot};
 use grid::time::Instant;
 
-use super::operation::{End, How};
-use super::{Call, World};
+use super::operation::{End, How, Return};
+use super::streams::{SERVING_SLOTS, Service, other_side};
+use super::{Call, Stream, World};
+
+const SIDES: [Side; 2] = [Side::Calling, Side::Serving];
 
 impl World {
     pub(super) fn check(&mut self) {
@@ -14,12 +18,14 @@ impl World {
         let limits = self.limits.clone();
         for end in End::BOTH {
             let live = self.live_calls_of(end).len();
+            let live_streams = self.live_streams_of(end).count();
             let side = self.side(end);
             let connection = &side.connection;
             assert_eq!(connection.live_calls(), live, "the machine's account is the world's");
+            assert_eq!(connection.live_streams(), live_streams);
             assert!(connection.live_calls() <= limits.calls_made_max);
             assert!(connection.live_served() <= limits.calls_served_max);
-            assert!(connection.live_served() >= side.running.len());
+            assert!(connection.live_served() >= side.running.len() + side.streams.len());
             assert!(side.running.keys().all(|mux_id| connection.is_serving(*mux_id)));
             let bound = limits.queue_bytes_max + limits.control_bytes_max;
             assert!(connection.queued_bytes() <= bound, "the queue is bounded");
@@ -27,22 +33,62 @@ impl World {
             assert!(blocked <= connection.live_calls() + connection.live_served());
             assert!(blocked == 0 || connection.wants_transmit(), "who waits will be woken");
             assert_eq!(connection.wants_transmit(), connection.queued_bytes() > 0);
+            assert_eq!(connection.live_streams_served(), side.streams.len());
+            assert!(side.streams.keys().all(|mux_id| connection.is_serving(*mux_id)));
             if side.is_closed {
                 assert_nothing_is_left(&mut side.connection, now);
             }
         }
         for call in self.calls.iter().filter(|call| call.end.is_none()) {
-            assert!(call.deadline > now, "no call outlives its deadline");
+            assert!(call.deadline > now || self.is_late, "no call outlives its deadline");
+        }
+        for token in 0..self.streams.len() {
+            self.check_stream(token);
+        }
+    }
+
+    fn check_stream(&mut self, token: usize) {
+        let (now, is_late) = (self.now, self.is_late);
+        for side in SIDES {
+            let stream = &self.streams[token];
+            let (id, end, half) = (stream.id(side), stream.end_of(side), stream.half(side));
+            let is_waiting = half.waiting.is_some();
+            let (slot, deadline) = match side {
+                Side::Calling => (token, stream.deadline),
+                Side::Serving => (SERVING_SLOTS + token, stream.served_deadline),
+            };
+            if !stream.is_live(side) {
+                let must_tell = side == Side::Serving && half.end.is_some() && !half.is_late;
+                assert!(half.is_handler_told || !must_tell, "a handler learns that it is over");
+                assert_eq!(half.waiting, None);
+                continue;
+            }
+            let in_time = deadline.is_none_or(|deadline| deadline > now);
+            assert!(in_time || is_late, "no stream outlives its deadline");
+            let is_acknowledged = stream.is_acknowledged;
+            let connection = &mut self.side(end).connection;
+            assert_eq!(connection.slot_mut(id), Some(&mut Slot(slot)));
+            let expected = if is_waiting { Sent::Waiting } else { Sent::Queued };
+            assert_eq!(connection.sent(id), expected, "who waits is told when it is over");
+            if side == Side::Calling {
+                assert_eq!(connection.is_open(id.mux_id), is_acknowledged);
+            }
         }
     }
 
     fn live_calls_of(&self, end: End) -> BTreeSet<u64> {
         let live = |call: &&Call| call.caller == end && call.end.is_none();
-        self.calls.iter().filter(live).map(|call| call.mux_id).collect()
+        let calls = self.calls.iter().filter(live).map(|call| call.mux_id);
+        calls.chain(self.live_streams_of(end)).collect()
+    }
+
+    fn live_streams_of(&self, end: End) -> impl Iterator<Item = u64> {
+        let live = move |stream: &&Stream| stream.caller == end && stream.is_live(Side::Calling);
+        self.streams.iter().filter(live).map(|stream| stream.mux_id)
     }
 
     /// Delivers whatever waits, in both directions, until nothing moves.
-    fn deliver_everything(&mut self) {
+    pub(super) fn deliver_everything(&mut self) {
         loop {
             for end in End::BOTH {
                 self.transmit(end, usize::MAX);
@@ -63,30 +109,106 @@ impl World {
         }
     }
 
-    /// Every call under way is answered, and the answers arrive.
+    /// Every call under way is answered, every message received, and the answers arrive.
     ///
     /// # Panics
     ///
     /// Where a machine does not do as it promises.
     pub fn finish_everything(&mut self) {
-        self.deliver_everything();
+        self.advance(Duration::ZERO);
+        self.take_events();
+        self.receive_everything();
         if !self.a.is_closed {
-            for end in End::BOTH {
-                let running: BTreeSet<_> = self.side(end).running.keys().copied().collect();
-                let wanted = self.live_calls_of(end.other());
-                assert_eq!(running, wanted, "what is served is what is waited for (B11)");
-                for mux_id in running {
-                    self.finish(end, mux_id, How::Answer);
-                    self.take_events();
-                    self.check();
-                }
-            }
+            self.assert_nobody_is_stuck();
+            self.answer_everything();
         }
-        self.deliver_everything();
-        let left = self.calls.iter().filter(|call| call.end.is_none()).count();
-        assert_eq!(left, 0, "after everything was delivered no call is without an end (B14)");
+        self.receive_everything();
+        self.assert_everything_is_over("everything was delivered");
         for side in [&self.a, &self.b] {
             assert!(side.connection.is_idle(), "nothing is under way");
+        }
+    }
+
+    /// Accepts every stream and receives on every one, until nothing moves.
+    fn receive_everything(&mut self) {
+        loop {
+            self.deliver_everything();
+            let mut has_moved = false;
+            for token in 0..self.streams.len() {
+                if self.streams[token].service == Service::Opening {
+                    self.accept(token);
+                    has_moved = true;
+                }
+                for side in SIDES {
+                    while self.streams[token].is_live(side) && self.receive_message(token, side) {
+                        has_moved = true;
+                        self.take_events();
+                    }
+                }
+            }
+            self.take_events();
+            self.check();
+            if !has_moved {
+                return;
+            }
+        }
+    }
+
+    /// Once everything was delivered and received, nothing waits for anything (B21).
+    fn assert_nobody_is_stuck(&mut self) {
+        for token in 0..self.streams.len() {
+            let stream = &self.streams[token];
+            let (is_called, is_served) =
+                (stream.is_live(Side::Calling), stream.is_live(Side::Serving));
+            assert_eq!(is_called, is_served, "both ends or none are under way: {stream:?}");
+            if !is_called {
+                continue;
+            }
+            assert!(!stream.serving.is_finished, "the handler's end arrives: {stream:?}");
+            for side in SIDES {
+                let (sender, receiver) = (stream.half(side), stream.half(other_side(side)));
+                assert_eq!(sender.waiting, None, "nobody waits for ever: {stream:?}");
+                let is_complete = sender.left.len() == receiver.received;
+                assert!(is_complete || receiver.is_discarding, "what was sent came: {stream:?}");
+            }
+            let (id, caller) = (stream.id(Side::Calling), stream.caller);
+            if stream.calling.is_finished {
+                let handlers = stream.id(Side::Serving);
+                let sent = self.side(caller).connection.finish(id);
+                assert_eq!(sent, Sent::Queued, "the end of the input neither");
+                let received = self.side(caller.other()).connection.receive(handlers);
+                assert_eq!(received, Received::InputOver, "and it arrives (B25)");
+            }
+        }
+    }
+
+    fn answer_everything(&mut self) {
+        for end in End::BOTH {
+            let side = self.side(end);
+            let running: BTreeSet<_> = side.running.keys().copied().collect();
+            let streams = side.streams.clone();
+            let served: BTreeSet<_> = running.iter().chain(streams.keys()).copied().collect();
+            let wanted = self.live_calls_of(end.other());
+            assert_eq!(served, wanted, "what is served is what is waited for (B11)");
+            for mux_id in running {
+                self.finish(end, mux_id, How::Answer);
+                self.take_events();
+                self.check();
+            }
+            for token in streams.into_values() {
+                self.handler_returns(token, Return::Ok);
+                self.take_events();
+                self.check();
+            }
+        }
+    }
+
+    fn assert_everything_is_over(&self, after: &str) {
+        let calls = self.calls.iter().filter(|call| call.end.is_none()).count();
+        assert_eq!(calls, 0, "after {after} no call is without an end (B14)");
+        for stream in &self.streams {
+            let is_live = SIDES.into_iter().any(|side| stream.is_live(side));
+            assert!(!is_live, "after {after} no stream is without an end (B14): {stream:?}");
         }
     }
 
@@ -101,8 +223,7 @@ impl World {
         }
         self.take_events();
         self.check();
-        let left = self.calls.iter().filter(|call| call.end.is_none()).count();
-        assert_eq!(left, 0, "after the end of the connection no call is without an end (B14)");
+        self.assert_everything_is_over("the end of the connection");
     }
 }
 

@@ -49,6 +49,67 @@ pub enum How {
     Refusal,
 }
 
+/// What a stream is opened with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Initial {
+    /// Nothing.
+    Absent,
+    /// A payload without bytes, which is not nothing.
+    Empty,
+    /// A payload of about that many.
+    Bytes(u16),
+}
+
+/// What the serving side does with a stream that came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Welcome {
+    /// Takes it.
+    Accept,
+    /// Has no such handler.
+    UnknownHandler,
+    /// Does not take it.
+    Refuse,
+}
+
+/// A message of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Without bytes.
+    Empty,
+    /// Of about that many.
+    Bytes(u16),
+}
+
+/// What the handler of a stream returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Return {
+    /// It is done.
+    Ok,
+    /// It failed.
+    Error,
+    /// It failed, and says more than fits a message.
+    ErrorTooLarge,
+}
+
+/// What whoever holds one end of a stream does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Hands over a message.
+    Send(Message),
+    /// Takes what is next.
+    Receive,
+    /// Does not want what comes in any more.
+    StopReceiving,
+    /// Takes back the message that waits.
+    CancelSend,
+    /// The caller sends nothing more.
+    Finish,
+    /// The caller does not want the stream any more.
+    GiveUp,
+    /// The handler returns.
+    Return(Return),
+}
+
 /// What can happen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
@@ -77,6 +138,37 @@ pub enum Operation {
         /// With what.
         how: How,
     },
+    /// A stream is opened.
+    Open {
+        /// By whom.
+        end: End,
+        /// With what.
+        initial: Initial,
+        /// How many messages of the caller may be under way, modulo 4.
+        input: u8,
+        /// How many of the handler, modulo 3, beyond the 1 that always may.
+        output: u8,
+        /// When it ends by itself; never if 0.
+        deadline_ms: u32,
+    },
+    /// The serving side decides on a stream that came in.
+    Welcome {
+        /// At which end.
+        end: End,
+        /// Which of those that wait for it.
+        which: u32,
+        /// What it decides.
+        welcome: Welcome,
+    },
+    /// Somebody does something with an end of a stream.
+    Act {
+        /// At which end of the connection.
+        end: End,
+        /// Which of those that are under way there, and of which this can be done.
+        which: u32,
+        /// What.
+        act: Act,
+    },
     /// Moves frames from a machine's queue onto the wire.
     Transmit {
         /// Whose.
@@ -94,6 +186,16 @@ pub enum Operation {
     /// Time passes.
     Advance {
         /// How much.
+        millis: u32,
+    },
+    /// Time passes, and nobody looks at the timers: what runs on a machine that is busy.
+    Sleep {
+        /// How much.
+        millis: u32,
+    },
+    /// Time passes on a connection that works: what is written arrives at once.
+    Live {
+        /// How much, in milliseconds modulo 60 s.
         millis: u32,
     },
     /// No new calls are taken.

@@ -1,19 +1,28 @@
 //! How likely what is: proptest's side of operations and limits.
 
+use std::time::Duration;
+
 use grid::limits::Limits;
 use grid::proto::message::Checksum;
 use proptest::prelude::{Arbitrary, BoxedStrategy, Just, Strategy, any};
 use proptest::prop_oneof;
 use proptest::sample::select;
 
-use super::operation::{End, How, MESSAGE_BYTES_MAX, Operation};
+use super::operation::{
+    Act, End, How, Initial, MESSAGE_BYTES_MAX, Message, Operation, Return, Welcome,
+};
 
 impl Arbitrary for Operation {
     type Parameters = ();
     type Strategy = BoxedStrategy<Self>;
 
     fn arbitrary_with((): ()) -> BoxedStrategy<Self> {
-        prop_oneof![75 => any_call_operation(), 62 => any_common_operation()].boxed()
+        prop_oneof![
+            30 => any_call_operation(),
+            80 => any_stream_operation(),
+            60 => any_common_operation(),
+        ]
+        .boxed()
     }
 }
 
@@ -44,13 +53,69 @@ fn any_call_operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+fn any_stream_operation() -> impl Strategy<Value = Operation> {
+    let which = any::<u32>;
+    let initial = prop_oneof![
+        1 => Just(Initial::Absent),
+        1 => Just(Initial::Empty),
+        4 => (10..150_u16).prop_map(Initial::Bytes),
+        1 => Just(Initial::Bytes(MESSAGE_BYTES_MAX as u16)),
+    ];
+    let deadline_ms = prop_oneof![6 => Just(0_u32), 1 => 1..3_000_u32, 2 => Just(100_000)];
+    let open = (any_end(), initial, 0..4_u8, 0..3_u8, deadline_ms).prop_map(
+        |(end, initial, input, output, deadline_ms)| Operation::Open {
+            end,
+            initial,
+            input,
+            output,
+            deadline_ms,
+        },
+    );
+    let welcome = prop_oneof![
+        10 => Just(Welcome::Accept),
+        1 => Just(Welcome::UnknownHandler),
+        1 => Just(Welcome::Refuse),
+    ];
+    prop_oneof![
+        10 => open,
+        15 => (any_end(), which(), welcome)
+            .prop_map(|(end, which, welcome)| Operation::Welcome { end, which, welcome }),
+        55 => (any_end(), which(), any_act())
+            .prop_map(|(end, which, act)| Operation::Act { end, which, act }),
+    ]
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let message = prop_oneof![
+        2 => Just(Message::Empty),
+        8 => (10..150_u16).prop_map(Message::Bytes),
+        1 => Just(Message::Bytes(MESSAGE_BYTES_MAX as u16)),
+    ];
+    let result = prop_oneof![
+        4 => Just(Return::Ok),
+        3 => Just(Return::Error),
+        1 => Just(Return::ErrorTooLarge),
+    ];
+    prop_oneof![
+        40 => message.prop_map(Act::Send),
+        25 => Just(Act::Receive),
+        2 => Just(Act::StopReceiving),
+        5 => Just(Act::CancelSend),
+        4 => Just(Act::Finish),
+        4 => Just(Act::GiveUp),
+        6 => result.prop_map(Act::Return),
+    ]
+}
+
 fn any_common_operation() -> impl Strategy<Value = Operation> {
     let frames = || prop_oneof![3 => 1..3_u8, 1 => Just(100)];
-    let millis = prop_oneof![4 => 0..100_u32, 2 => 0..3_000_u32, 1 => Just(12_000)];
+    let millis = prop_oneof![8 => 0..100_u32, 3 => 0..3_000_u32, 1 => Just(12_000)];
     prop_oneof![
         20 => (any_end(), frames()).prop_map(|(end, frames)| Operation::Transmit { end, frames }),
         20 => (any_end(), frames()).prop_map(|(end, frames)| Operation::Receive { end, frames }),
         10 => millis.prop_map(|millis| Operation::Advance { millis }),
+        1 => (0..3_000_u32).prop_map(|millis| Operation::Sleep { millis }),
+        1 => (0..40_000_u32).prop_map(|millis| Operation::Live { millis }),
         1 => any_end().prop_map(|end| Operation::Drain { end }),
         1 => any_end().prop_map(|end| Operation::Close { end }),
     ]
@@ -64,11 +129,15 @@ pub fn any_checksum() -> impl Strategy<Value = Checksum> {
 /// Limits that a few messages reach.
 pub fn any_limits() -> impl Strategy<Value = Limits> {
     let queue = select(vec![2 * MESSAGE_BYTES_MAX, 100_000]);
-    let control = select(vec![250_usize, 10_000]);
+    let control = select(vec![150_usize, 10_000]);
     let frame = select(vec![1_usize, 150, MESSAGE_BYTES_MAX]);
     let calls = || select(vec![3_usize, 100]);
-    (queue, control, frame, calls(), calls()).prop_map(|(queue, control, frame, made, served)| {
+    // Such that streams can be silent on a connection that is not.
+    let pings = select(vec![Duration::from_secs(2), Duration::from_secs(15)]);
+    let all = (queue, control, frame, calls(), calls(), pings);
+    all.prop_map(|(queue, control, frame, made, served, pings)| {
         let mut limits = wide_limits();
+        limits.stream_ping_interval = pings;
         limits.queue_bytes_max = queue;
         limits.control_bytes_max = control;
         limits.frame_bytes_target = frame;
@@ -84,4 +153,32 @@ pub fn wide_limits() -> Limits {
     limits.message_bytes_max = MESSAGE_BYTES_MAX;
     limits.frame_bytes_target = MESSAGE_BYTES_MAX;
     limits
+}
+
+/// Limits that nothing reaches but the queue's: messages wait, and nothing is refused for them.
+pub fn any_good_limits() -> impl Strategy<Value = Limits> {
+    let queue = select(vec![2 * MESSAGE_BYTES_MAX, 100_000]);
+    let pings = select(vec![Duration::from_secs(2), Duration::from_secs(15)]);
+    (queue, select(vec![1_usize, MESSAGE_BYTES_MAX]), pings).prop_map(|(queue, frame, pings)| {
+        let mut limits = wide_limits();
+        limits.queue_bytes_max = queue;
+        limits.frame_bytes_target = frame;
+        limits.stream_ping_interval = pings;
+        limits
+    })
+}
+
+/// What happens on a connection on which time only passes while it works, and on which no stream
+/// has a deadline.
+pub fn any_good_operation() -> impl Strategy<Value = Operation> {
+    any::<Operation>().prop_map(|operation| match operation {
+        Operation::Open { end, initial, input, output, .. } => {
+            Operation::Open { end, initial, input, output, deadline_ms: 0 }
+        }
+        Operation::Close { end } | Operation::Drain { end } => {
+            Operation::Transmit { end, frames: u8::MAX }
+        }
+        Operation::Advance { millis } | Operation::Sleep { millis } => Operation::Live { millis },
+        other => other,
+    })
 }

@@ -1,0 +1,63 @@
+//! What travels, as somebody who listens on the wire would account for it: sequences (P16) and
+//! credits (P17) of each stream, whatever the machines think of them.
+
+use grid::proto::connection::Side;
+use grid::proto::message::{Flags, Message, Op};
+
+use super::World;
+use super::operation::End;
+use super::streams::other_side;
+
+/// What one end of a stream has said.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    messages: u32,
+    /// Messages and ends, each of which takes a credit.
+    data: usize,
+    /// Credits given back.
+    credits: usize,
+}
+
+impl World {
+    /// A message of `sender` is about to arrive.
+    pub(super) fn overhear(&mut self, sender: End, message: &Message) {
+        let side = match message.header.op {
+            Op::Ping if message.header.mux_id == 0 => return,
+            Op::ConnectMux | Op::MuxClientMsg | Op::UnblockSrvMux | Op::Ping => Side::Calling,
+            Op::AckMux | Op::MuxServerMsg | Op::UnblockClMux => Side::Serving,
+            _ => return,
+        };
+        let caller = match side {
+            Side::Calling => sender,
+            Side::Serving => sender.other(),
+        };
+        let token = self.tokens.get(&(caller, message.header.mux_id));
+        let stream = &mut self.streams[*token.expect("a stream that was opened")];
+        let (capacity, heard) = (stream.capacity_from(side), stream.half(other_side(side)));
+        let (heard_data, heard_credits) = (heard.wire.data, heard.wire.credits);
+        let half = stream.half_mut(side);
+        let (sequence, op) = (message.header.sequence, message.header.op);
+
+        assert_eq!(sequence, half.wire.messages, "{op:?} in sequence (P16)");
+        let is_first = matches!(op, Op::ConnectMux | Op::AckMux);
+        assert_eq!(is_first, sequence == 0, "{op:?} opens, and nothing before (P15, B20)");
+        half.wire.messages += 1;
+        match op {
+            Op::MuxClientMsg | Op::MuxServerMsg => {
+                half.wire.data += 1;
+                let under_way = half.wire.data - heard_credits;
+                assert!(under_way <= capacity, "{under_way} messages without credit (P17)");
+            }
+            Op::UnblockSrvMux | Op::UnblockClMux => {
+                half.wire.credits += 1;
+                let taken = if half.is_discarding { heard_data } else { half.received };
+                assert!(half.wire.credits <= taken, "a credit for what was taken (P17)");
+            }
+            Op::ConnectMux => {
+                let says_no_input = message.header.flags.contains(Flags::EOF);
+                assert_eq!(says_no_input, capacity == 0, "no request side (B26)");
+            }
+            _ => {}
+        }
+    }
+}
