@@ -78,7 +78,7 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 10_000,
+        cases: ProptestConfig::default().cases.max(10_000),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
