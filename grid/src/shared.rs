@@ -189,7 +189,9 @@ impl Shared {
         let deadline = now + timeout;
         let request = Request { handler, subroute, payload, deadline };
         let slot = Arc::new(CallSlot::new(waker.clone()));
-        self.with(|state, work| {
+        // What is left of the slot if the call does not start is dropped out here, not under the
+        // lock: a waker can be anybody's code.
+        let (epoch, mux_id) = self.with(|state, work| {
             if state.is_draining {
                 return Err(CallError::Shutdown);
             }
@@ -202,8 +204,9 @@ impl Shared {
                 .call(Waiter::Call(Arc::clone(&slot)), &request, now)
                 .map_err(|error| self.start_error(error))?;
             link.wake_driver_for(deadline, work);
-            Ok(StartedCall { slot, epoch, mux_id })
-        })
+            Ok((epoch, mux_id))
+        })?;
+        Ok(StartedCall { slot, epoch, mux_id })
     }
 
     fn start_error(&self, error: StartError) -> CallError {

@@ -147,6 +147,7 @@ fn the_operations_reach_every_end_of_a_call_of_a_stream_and_of_a_connection() {
         "end of input waited",
         "end waited for credit",
         "ends crossed",
+        "error overtook a message that waited",
         "given up",
         "given up while blocked",
         "half-closed",

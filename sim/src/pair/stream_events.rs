@@ -126,6 +126,9 @@ impl World {
             }
             (_, verdict) => panic!("{how:?} instead of {verdict:?}: {stream:?}"),
         };
+        if seen == "stream's remote error" && stream.serving.perhaps_left.is_some() {
+            self.seen.insert("error overtook a message that waited");
+        }
         // What waited did not leave, and what had left may not have arrived: B23 is above.
         stream.calling.waiting = None;
         stream.calling.end = Some(how);
@@ -151,7 +154,10 @@ impl World {
         let seen = match &how {
             StreamEnd::Finished => {
                 assert!(stream.serving.is_finished, "the handler has returned");
-                stream.waiting_left(Side::Serving); // the end overtakes nothing
+                if stream.has_failed() {
+                    stream.serving.perhaps_left = stream.serving.waiting.take();
+                }
+                stream.waiting_left(Side::Serving); // a good end overtakes nothing
                 "served to the end"
             }
             StreamEnd::Cancelled => {

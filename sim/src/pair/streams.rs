@@ -72,6 +72,10 @@ pub(super) struct Half {
     pub(super) left: Vec<Bytes>,
     /// The message that was handed over and waits.
     pub(super) waiting: Option<Bytes>,
+    /// A message that waited when the handler's error ended the stream: it left before the error if
+    /// there was credit for it, and was overtaken if there was none (B24). Which of the two, only the
+    /// other end can tell.
+    pub(super) perhaps_left: Option<Bytes>,
     /// How many were ever handed over.
     pub(super) handed_over: usize,
     /// Whether this end was told that nothing more will be sent.
@@ -164,6 +168,10 @@ impl Stream {
     /// One end of it received a message: it is the next that left the other (B22).
     pub(super) fn assert_next(&mut self, side: Side, payload: &Bytes) {
         let nth = self.half(side).received;
+        let sender = self.half_mut(other_side(side));
+        if nth == sender.left.len() {
+            sender.left.extend(sender.perhaps_left.take());
+        }
         let expected = self.half(other_side(side)).left.get(nth);
         assert_eq!(Some(payload), expected, "message {nth}, in order and unchanged (B22)");
         assert!(!self.half(side).is_discarding, "nobody wants what comes in");
@@ -180,6 +188,11 @@ impl Stream {
         let receiver = self.half(other_side(side));
         let under_way = left - receiver.received;
         assert!(under_way <= capacity || receiver.is_discarding, "{under_way} under way (B21)");
+    }
+
+    /// Whether the handler returned an error.
+    pub(super) fn has_failed(&self) -> bool {
+        !matches!(self.verdict, None | Some(Verdict::End(StreamEnd::Finished)))
     }
 
     /// What waited at one end of it, if anything did, does not any more: it has left.
