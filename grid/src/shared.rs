@@ -13,17 +13,13 @@
 
 use std::sync::Arc as StdArc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
-
-use bytes::Bytes;
 
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::proto::Transmit;
-use crate::proto::connection::{Answer, CloseReason, Outcome, Request, StartError};
+use crate::proto::connection::{Answer, CloseReason, Request, StartError};
 use crate::proto::message::{Checksum, Message};
-use crate::proto::subroute::SubrouteId;
 use crate::stats::{ConnectionStats, Failure};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
@@ -33,6 +29,7 @@ mod slot;
 mod state;
 mod stream;
 
+pub use slot::{NewCall, StartedCall};
 pub use state::Work;
 pub use stream::{NewStream, SendFailure, StreamHandle};
 
@@ -546,34 +543,6 @@ impl Shared {
             last_failure: state.last_failure.clone(),
             ping_round_trip: machine.and_then(Machine::ping_round_trip).or(state.past.round_trip),
         }
-    }
-}
-
-/// A call to be made.
-#[derive(Debug)]
-pub struct NewCall {
-    /// The handler's id.
-    pub handler: u8,
-    /// Which of several handlers of that id.
-    pub subroute: Option<SubrouteId>,
-    /// What the handler gets.
-    pub payload: Bytes,
-    /// How long to wait for the answer.
-    pub timeout: Duration,
-}
-
-/// A call that was started and whose caller waits.
-#[derive(Debug)]
-pub struct StartedCall {
-    slot: Arc<CallSlot>,
-    epoch: Epoch,
-    mux_id: u64,
-}
-
-impl StartedCall {
-    /// How the call ended, once.
-    pub fn poll(&self, waker: &Waker) -> Poll<Outcome> {
-        self.slot.poll(waker)
     }
 }
 

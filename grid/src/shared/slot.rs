@@ -5,9 +5,42 @@
 //! behind it.
 
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::Epoch;
 use crate::proto::connection::Outcome;
-use crate::sync::Mutex;
+use crate::proto::subroute::SubrouteId;
+use crate::sync::{Arc, Mutex};
+
+/// A call to be made.
+#[derive(Debug)]
+pub struct NewCall {
+    /// The handler's id.
+    pub handler: u8,
+    /// Which of several handlers of that id.
+    pub subroute: Option<SubrouteId>,
+    /// What the handler gets.
+    pub payload: Bytes,
+    /// How long to wait for the answer.
+    pub timeout: Duration,
+}
+
+/// A call that was started and whose caller waits.
+#[derive(Debug)]
+pub struct StartedCall {
+    pub(super) slot: Arc<CallSlot>,
+    pub(super) epoch: Epoch,
+    pub(super) mux_id: u64,
+}
+
+impl StartedCall {
+    /// How the call ended, once.
+    pub fn poll(&self, waker: &Waker) -> Poll<Outcome> {
+        self.slot.poll(waker)
+    }
+}
 
 /// One caller's place.
 ///
