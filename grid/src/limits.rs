@@ -70,7 +70,8 @@ pub const STREAM_PINGS_MISSED_BY_CALLER_MAX: u32 = 2;
 pub const STREAM_PINGS_MISSED_BY_CALLEE_MAX: u32 = 4;
 
 /// Messages of a stream that may be under way in one direction, unless its handler is declared
-/// otherwise. Enough to keep a fast link busy with small messages.
+/// otherwise. Enough to keep a fast link busy with small messages. What a receiver may have to hold
+/// is this times [`MESSAGE_BYTES_MAX`]: declare less for handlers of large messages.
 pub const STREAM_CAPACITY: u32 = 64;
 
 /// The most that a handler may be declared with.
@@ -311,13 +312,15 @@ mod tests {
 
     #[test]
     fn limits_of_any_size_are_checked_without_a_panic() {
-        let set: [fn(&mut Limits); 6] = [
+        let set: [fn(&mut Limits); 8] = [
             |limits| limits.message_bytes_max = usize::MAX,
             |limits| limits.queue_bytes_max = usize::MAX,
             |limits| limits.control_bytes_max = usize::MAX,
             |limits| limits.control_bytes_max = KIB,
             |limits| limits.calls_made_max = usize::MAX,
             |limits| limits.backoff_max = Duration::MAX,
+            |limits| limits.stream_ping_interval = Duration::MAX,
+            |limits| limits.stream_pings_missed_by_caller_max = u32::MAX,
         ];
         for set in set {
             let mut limits = Limits::default();

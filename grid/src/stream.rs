@@ -7,7 +7,7 @@
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::connection::Link;
 use crate::error::{SendError, StreamError};
 use crate::handler::HandlerId;
-use crate::limits::STREAM_CAPACITY;
+use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
 use crate::proto::connection::{Capacities, StreamEnd};
 use crate::proto::subroute::Subroute;
 use crate::request::trace_name;
@@ -72,14 +72,14 @@ impl OpenStream {
     /// How many messages to the handler may be under way, as the handler is registered; 0 if it
     /// takes none (B26). [`STREAM_CAPACITY`] unless told.
     pub fn input_capacity(mut self, messages: u32) -> Self {
-        self.capacities.input = messages;
+        self.capacities.input = messages.min(STREAM_CAPACITY_MAX);
         self
     }
 
     /// How many messages from the handler may be under way, as the handler is registered; at least
     /// 1. [`STREAM_CAPACITY`] unless told.
     pub fn output_capacity(mut self, messages: u32) -> Self {
-        self.capacities.output = messages.max(1);
+        self.capacities.output = messages.clamp(1, STREAM_CAPACITY_MAX);
         self
     }
 
@@ -118,6 +118,7 @@ impl OpenStream {
             handle,
             traffic,
             live_halves: AtomicUsize::new(HALVES),
+            is_sender_dropped: AtomicBool::new(false),
             of_caller: Some(OfCaller { link, trace }),
         };
         poll_fn(|cx| end.handle.poll_open(cx.waker())).await.map_err(|how| end.error(how))?;
@@ -144,7 +145,6 @@ impl IntoFuture for OpenStream {
 /// send and receive in different tasks.
 #[derive(Debug)]
 pub struct Stream {
-    // In this order: a sender that is dropped alone finishes, one that is dropped last does not.
     receiver: StreamReceiver,
     sender: StreamSender,
 }
@@ -172,19 +172,17 @@ impl Stream {
         self.receiver.next().await
     }
 
-    /// Sends nothing more, and goes on receiving; see [`StreamSender::finish`].
+    /// Sends nothing more; messages can still be received. See [`StreamSender::finish`].
     ///
     /// # Errors
     ///
-    /// [`StreamError`] if the stream is over, and not well.
+    /// [`StreamError`] if the stream is over, and not well. What came before can still be received.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future finishes the stream all the same.
-    pub async fn finish(self) -> Result<StreamReceiver, StreamError> {
-        let Self { receiver, sender } = self;
-        sender.finish().await?;
-        Ok(receiver)
+    /// Dropping the future, once it was polled, finishes the stream all the same.
+    pub async fn finish(&mut self) -> Result<(), StreamError> {
+        self.sender.wait_finished().await
     }
 
     /// The two halves. Either may be dropped alone; both together cancel.
@@ -201,6 +199,8 @@ pub(crate) struct End {
     pub(crate) traffic: Option<Arc<Traffic>>,
     /// How many of the two are not being dropped.
     live_halves: AtomicUsize,
+    /// Whether the sender was dropped alone, which finishes once the receiver is used again.
+    is_sender_dropped: AtomicBool,
     of_caller: Option<OfCaller>,
 }
 
@@ -235,9 +235,27 @@ impl End {
         if before == HALVES { Dropped::First } else { Dropped::Last }
     }
 
+    /// The sender was dropped, and the receiver was not. If that is one task that ends, the receiver
+    /// will not be used again, and the stream be cancelled; only one that is shows that somebody still
+    /// wants what the handler makes of its whole input. So the end waits for that.
+    pub(crate) fn sender_was_dropped(&self) {
+        self.is_sender_dropped.store(true, Ordering::Release);
+        self.handle.wake_receiver();
+    }
+
+    /// The receiver is used: finishes, if the sender was dropped.
+    pub(crate) fn receiver_is_used(&self) {
+        if self.is_sender_dropped.load(Ordering::Acquire) {
+            self.is_sender_dropped.store(false, Ordering::Relaxed);
+            self.handle.finish();
+        }
+    }
+
     /// That of a handler.
     pub(crate) fn of_handler(handle: StreamHandle, traffic: Option<Arc<Traffic>>) -> Self {
-        Self { handle, traffic, live_halves: AtomicUsize::new(HALVES), of_caller: None }
+        let live_halves = AtomicUsize::new(HALVES);
+        let is_sender_dropped = AtomicBool::new(false);
+        Self { handle, traffic, live_halves, is_sender_dropped, of_caller: None }
     }
 
     pub(crate) fn error(&self, end: StreamEnd) -> StreamError {

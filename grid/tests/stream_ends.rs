@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use grid::{HandlerError, HandlerId, Limits, Route, SendError, StreamError};
+use grid::{CallError, HandlerError, HandlerId, Limits, Route, SendError, StreamError};
 use support::live::Live;
 use support::streams::{is_disconnected, message, opened, rest};
 use support::{ECHO, PATIENCE, Server, eventually, within};
@@ -479,4 +479,69 @@ async fn b24_an_error_reaches_a_caller_who_does_not_read_also_past_a_message_tha
     let end = rest(&mut receiver).await.1;
     assert_eq!(support::streams::remote_text(end), "failed");
     assert!(one.connection(&two.url).request(ECHO, "x").timeout(PATIENCE).await.is_ok());
+}
+
+/// Gives its memory up by asking the connection for its statistics, as a user's code may.
+struct Curious(grid::Connection);
+
+impl AsRef<[u8]> for Curious {
+    fn as_ref(&self) -> &[u8] {
+        b"memory of the user's own"
+    }
+}
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        self.0.stats();
+    }
+}
+
+#[tokio::test]
+async fn a_payload_of_a_stream_that_does_not_open_is_not_dropped_under_the_lock() {
+    let place = support::Place::new().await;
+    let nowhere = "http://127.0.0.1:1".to_owned();
+    let urls = [place.url.clone(), nowhere.clone()];
+    let server = Server::start(place, &urls, Limits::default());
+    let connection = server.connection(&nowhere);
+    let payload = Bytes::from_owner(Curious(connection.clone()));
+    let error = within("an error", connection.stream(LISTENER, payload).into_future()).await;
+    let error = error.expect_err("nobody is there");
+    assert!(matches!(error, StreamError::Call(CallError::NotConnected { .. })), "{error}");
+}
+
+/// A task that is aborted may drop the sender first: what it captured it drops in the order of its
+/// own. Its handler must not take what came until then for all of the input.
+#[tokio::test]
+async fn b25_dropping_the_sender_first_and_then_the_receiver_never_ends_the_input_well() {
+    let (one, two) = Server::pair(&Limits::default()).await;
+    let (told, mut inputs) = mpsc::unbounded_channel();
+    two.manager
+        .register_stream(Route::new(LISTENER), move |_, _, mut input, _| {
+            let told = told.clone();
+            async move {
+                // In a task of its own, which a cancelled handler does not take along.
+                tokio::spawn(async move {
+                    let mut last = input.next().await;
+                    while let Some(Ok(_)) = last {
+                        last = input.next().await;
+                    }
+                    told.send(last.is_none()).expect("the test waits");
+                });
+                std::future::pending().await
+            }
+        })
+        .expect("free");
+    let connection = one.connection(&two.url);
+    for _ in 0..200 {
+        let stream = within("opening", connection.stream(LISTENER, "").into_future()).await;
+        let (mut sender, receiver) = stream.expect("it opens").split();
+        sender.send("half").await.expect("there is credit");
+        drop(sender);
+        tokio::task::yield_now().await; // however long it takes until the other half goes
+        drop(receiver);
+        let is_clean = within("the input's end", inputs.recv()).await.expect("the handler runs");
+        assert!(!is_clean, "half of the input looked like all of it");
+    }
+    one.is_quiescent().await;
+    two.is_quiescent().await;
 }

@@ -308,7 +308,8 @@ async fn b13_a_panic_ends_its_stream_alone_behind_its_messages() {
         assert!(error.contains("panicked") && error.contains(text), "{error}");
     }
     other.send("still here").await.expect("the other stream goes on");
-    let mut receiver = within("finishing", other.finish()).await.expect("it is there");
+    within("finishing", other.finish()).await.expect("it is there");
+    let (_sender, mut receiver) = other.split();
     assert_eq!(rest(&mut receiver).await, (vec!["".into(), "still here".into()], Ok(())));
     one.is_quiescent().await;
     two.is_quiescent().await;

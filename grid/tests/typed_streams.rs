@@ -93,8 +93,8 @@ async fn b30_with_payload_and_input() {
     stream.send(&Number { value: 4 }).await.expect("it is taken");
     let answer = within("a message", stream.next()).await.expect("not the end").expect("well");
     assert_eq!(answer, Number { value: 8 });
-    let receiver = within("finishing", stream.finish()).await.expect("the handler is there");
-    assert_eq!(all(receiver).await, []);
+    within("finishing", stream.finish()).await.expect("the handler is there");
+    assert_eq!(all(stream.split().1).await, []);
     one.is_quiescent().await;
     two.is_quiescent().await;
 }
@@ -241,8 +241,8 @@ async fn b32_a_message_that_does_not_decode_is_an_error_and_the_next_one_is_rece
         let TypedStreamError::Decode { type_name, .. } = &error else { panic!("{error}") };
         assert!(type_name.contains("Number"), "{error}");
     }
-    let mut receiver = within("finishing", stream.finish()).await.expect("the handler is there");
-    assert!(within("the end", receiver.next()).await.is_none());
+    within("finishing", stream.finish()).await.expect("the handler is there");
+    assert!(within("the end", stream.next()).await.is_none());
     one.is_quiescent().await;
     two.is_quiescent().await;
 }

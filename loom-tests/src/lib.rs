@@ -1,6 +1,6 @@
 //! The words in which the models are told: a remote, its task, its peer, and sleepers that loom sees.
 //!
-//! The subject is [`Shared`] as it ships; nothing here stands in for it. Whoever waits in a model
+//! The subject is `grid::shared::Shared` as it ships; nothing here stands in for it. Whoever waits in a model
 //! sleeps on loom's own notification until its waker is called, so that a lost wake-up is a deadlock,
 //! which loom reports. Empty without `--cfg grid_loom`.
 #![cfg(grid_loom)]

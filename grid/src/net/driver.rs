@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
@@ -250,12 +251,17 @@ impl Driver {
     /// The socket takes no more bytes, but answers may still lie in it: those are delivered, not
     /// lost (B14).
     fn read_the_rest(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> CloseReason {
-        for _ in 0..LAST_TURNS {
-            match self.poll_read(cx) {
-                Ok(Read::Some) => {}
-                Ok(Read::All) | Err(_) => break,
+        // Beyond what tokio lets a task do in one go: there will be no other.
+        let mut last_turns = unconstrained(std::future::poll_fn(|cx| {
+            for _ in 0..LAST_TURNS {
+                match self.poll_read(cx) {
+                    Ok(Read::Some) => {}
+                    Ok(Read::All) | Err(_) => break,
+                }
             }
-        }
+            Poll::Ready(())
+        }));
+        let _ = Pin::new(&mut last_turns).poll(cx);
         reason
     }
 

@@ -48,6 +48,10 @@ enum Owner {
     Remote,
 }
 
+/// A stream has its deadline and its pings. Fewer would make the sweep of timers that are over walk
+/// over those of all streams and find few.
+const TIMERS_PER_CALL_MAX: usize = 2;
+
 /// What has a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -354,7 +358,8 @@ impl<S> Connection<S> {
 
     fn arm(&mut self, at: Instant, timer: Timer) {
         let (calls, serving) = (&self.calls, &self.serving);
-        self.deadlines.push(at, timer, calls.len() + serving.len(), |timer| match timer {
+        let live = TIMERS_PER_CALL_MAX * (calls.len() + serving.len());
+        self.deadlines.push(at, timer, live, |timer| match timer {
             Timer::Call(mux_id) | Timer::StreamPing(mux_id) => calls.contains(mux_id),
             Timer::Served { mux_id, serial } | Timer::StreamSilence { mux_id, serial } => {
                 serving.is_live(mux_id, serial)

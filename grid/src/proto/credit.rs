@@ -37,7 +37,7 @@ impl SendCredit {
     /// than it has room for.
     pub(super) fn grant_one(&mut self) {
         if self.is_granted {
-            self.available = self.capacity.min(self.available + 1);
+            self.available = self.capacity.min(self.available.saturating_add(1));
         }
     }
 

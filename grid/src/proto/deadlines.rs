@@ -23,7 +23,7 @@ impl<K: Ord + Copy> Deadlines<K> {
         Self { heap: BinaryHeap::new() }
     }
 
-    /// Adds a deadline. `live` is how many things there are, and `is_live` whether one still is:
+    /// Adds a deadline. `live` is how many live entries there can be, and `is_live` whether one still is:
     /// they decide whether to sweep.
     pub(super) fn push(&mut self, at: Instant, key: K, live: usize, is_live: impl Fn(K) -> bool) {
         if self.heap.len() >= SWEEP_MIN && self.heap.len() > 2 * live {

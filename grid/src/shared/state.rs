@@ -91,7 +91,6 @@ pub struct Work {
 impl Work {
     /// Tells callers how their calls ended, and wakes everybody who must be. Holds no lock.
     pub fn wake(&mut self) {
-        self.spent.clear();
         for (slot, outcome) in self.ended.drain(..) {
             if let Some(waker) = slot.complete(outcome) {
                 waker.wake();
@@ -103,6 +102,7 @@ impl Work {
         for waker in self.wakes.drain(..) {
             waker.wake();
         }
+        self.spent.clear(); // last: a payload's memory may be the user's, and a panic there its own
     }
 }
 

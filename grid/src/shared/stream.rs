@@ -164,6 +164,8 @@ impl Shared {
         let open = Open { handler, subroute, payload, deadline, capacities };
         let slot = StreamSlot::new();
         let waiter = Waiter::Stream(StreamWaiter::new(&slot));
+        // Until the machine takes it, the payload is dropped out here, not under the lock.
+        let mut open = Some(open);
         let (epoch, id) = this.with(|state, work| {
             if state.is_draining {
                 return Err(CallError::Shutdown);
@@ -172,6 +174,7 @@ impl Shared {
             let Some(link) = &mut state.link else {
                 return Err(CallError::NotConnected { remote: this.remote.clone() });
             };
+            let Some(open) = open.take() else { return Err(CallError::Shutdown) };
             let opened = link.machine.open(waiter, open, now);
             let first_ping = now + this.limits.stream_ping_interval;
             let wake_at = deadline.map_or(first_ping, |deadline| deadline.min(first_ping));
@@ -237,7 +240,8 @@ impl StreamHandle {
     ///
     /// # Errors
     ///
-    /// [`SendFailure`]. If the stream ended while the message waited, it was not sent.
+    /// [`SendFailure`]. If the stream ended while the message waited, it is not known whether it was
+    /// sent.
     pub fn poll_send(
         &self,
         payload: &mut Option<Bytes>,
@@ -316,6 +320,17 @@ impl StreamHandle {
             (None, StreamEnd::Finished) if side == Side::Calling => None,
             (None, end) => Some(Err(end.clone())),
         })
+    }
+
+    /// Wakes whoever waits for a message, to look at what has changed.
+    pub fn wake_receiver(&self) {
+        self.shared.with(|state, work| {
+            if let Ok(link) = state.link(self.epoch)
+                && let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(self.id)
+            {
+                work.wakes.extend(waiter.receiver.take());
+            }
+        });
     }
 
     /// Drops what came in and what will, so that the other side is not stuck for it.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::task::coop::poll_proceed;
 
-use super::End;
+use super::{Dropped, End};
 use crate::error::StreamError;
 
 /// Receives what the other side of a stream sends, in order (B22).
@@ -55,7 +55,13 @@ impl StreamReceiver {
             return Poll::Ready(None);
         }
         let budget = ready!(poll_proceed(cx));
-        let received = ready!(self.end.handle.poll_receive(cx.waker()));
+        self.end.receiver_is_used();
+        let received = self.end.handle.poll_receive(cx.waker());
+        if received.is_pending() {
+            // Once more: the sender may have been dropped in between, and found nobody to wake.
+            self.end.receiver_is_used();
+        }
+        let received = ready!(received);
         budget.made_progress();
         Poll::Ready(match received {
             Some(Ok(payload)) => {
@@ -86,7 +92,8 @@ impl futures_util::Stream for StreamReceiver {
 
 impl Drop for StreamReceiver {
     fn drop(&mut self) {
-        self.end.drop_half();
-        self.end.handle.stop_receiving();
+        if self.end.drop_half() == Dropped::First {
+            self.end.handle.stop_receiving();
+        } // else the stream goes with it
     }
 }

@@ -19,10 +19,11 @@ use crate::shared::SendFailure;
 
 /// Sends a caller's messages to the handler.
 ///
-/// Dropping it alone finishes, like [`finish`](Self::finish). Dropping it while or after the
-/// [`StreamReceiver`](super::StreamReceiver) is dropped cancels the stream, and so does a panic: a
-/// handler must not take half of its input for all of it. A task that may be aborted between two
-/// messages should own both halves, or end with a message that says that it is the last.
+/// Dropping it alone finishes, like [`finish`](Self::finish), but only when the
+/// [`StreamReceiver`](super::StreamReceiver) is used after that. If that is dropped instead, in
+/// whatever order, the stream is cancelled, and so it is by a panic: a handler must not take half of
+/// its input for all of it because a task was aborted. Where each half has a task of its own, finish
+/// explicitly, or end with a message that says that it is the last.
 #[derive(Debug)]
 pub struct StreamSender(Outgoing);
 
@@ -56,6 +57,10 @@ impl StreamSender {
     ///
     /// Dropping the future finishes the stream all the same, in the background.
     pub async fn finish(self) -> Result<(), StreamError> {
+        self.wait_finished().await
+    }
+
+    pub(super) async fn wait_finished(&self) -> Result<(), StreamError> {
         poll_fn(|cx| self.0.poll_finish(cx)).await
     }
 }
@@ -65,7 +70,7 @@ impl Drop for StreamSender {
         let end = &self.0.end;
         match end.drop_half() {
             Dropped::First if std::thread::panicking() => end.handle.give_up(),
-            Dropped::First => end.handle.finish(),
+            Dropped::First => end.sender_was_dropped(),
             Dropped::Last => {} // the stream goes with it
         }
     }
@@ -146,15 +151,20 @@ struct Outgoing {
 
 impl Outgoing {
     async fn send(&self, payload: Bytes) -> Result<(), SendError> {
-        self.count(&payload);
+        let bytes = payload.len();
         let mut sending = Sending { outgoing: self, payload: Some(payload), is_over: false };
-        poll_fn(|cx| sending.poll(cx)).await
+        poll_fn(|cx| sending.poll(cx)).await?;
+        self.count(bytes);
+        Ok(())
     }
 
     fn start_send(&self, payload: Bytes) -> Result<(), SendError> {
-        self.count(&payload);
+        let bytes = payload.len();
         match self.end.handle.hand_over(payload) {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.count(bytes);
+                Ok(())
+            }
             Ok(false) => Err(SendError::NotReady),
             Err(failure) => Err(self.error(failure)),
         }
@@ -173,9 +183,9 @@ impl Outgoing {
         Poll::Ready(finished.map_err(|end| self.end.error(end)))
     }
 
-    fn count(&self, payload: &Bytes) {
+    fn count(&self, bytes: usize) {
         if let Some(traffic) = &self.end.traffic {
-            traffic.bytes_out.fetch_add(payload.len(), Ordering::Relaxed);
+            traffic.bytes_out.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 

@@ -323,17 +323,17 @@ impl<Request: Serialize, Response> TypedStream<Request, Response> {
 }
 
 impl<Request, Response> TypedStream<Request, Response> {
-    /// Sends nothing more, and goes on receiving; see [`StreamSender::finish`].
+    /// Sends nothing more; messages can still be received. See [`StreamSender::finish`].
     ///
     /// # Errors
     ///
-    /// [`StreamError`] if the stream is over, and not well.
+    /// [`StreamError`] if the stream is over, and not well. What came before can still be received.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future finishes the stream all the same.
-    pub async fn finish(self) -> Result<TypedReceiver<Response>, StreamError> {
-        Ok(TypedReceiver::new(self.stream.finish().await?))
+    /// Dropping the future, once it was polled, finishes the stream all the same.
+    pub async fn finish(&mut self) -> Result<(), StreamError> {
+        self.stream.finish().await
     }
 }
 

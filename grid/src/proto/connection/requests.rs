@@ -77,9 +77,14 @@ impl<S> Connection<S> {
             self.drop_late_answer(mux_id);
             return false;
         }
-        if let serve::State::Stream(_) = served.state {
-            self.answer_stream(mux_id, answer);
-            return true;
+        match served.state {
+            serve::State::Stream(_) => {
+                self.answer_stream(mux_id, answer);
+                return true;
+            }
+            // Nobody can have been asked yet: of an earlier call, by a peer that uses ids again.
+            serve::State::Opening { .. } => return false,
+            serve::State::Running | serve::State::Blocked { .. } => {}
         }
         let message = serve::answer_message(mux_id, answer, self.checksum);
         let bytes = message.encoded_len();

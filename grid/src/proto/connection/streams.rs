@@ -129,7 +129,7 @@ impl<S> Connection<S> {
     pub fn accept(&mut self, mux_id: u64, slot: S, capacities: Capacities, now: Instant) -> bool {
         let Some(served) = self.serving.get_mut(mux_id) else { return false };
         let serve::State::Opening { is_input_over, pings } = served.state else {
-            crate::bug!("stream {mux_id} was accepted twice, or is none");
+            // A peer that used the id again, which it must not (P9), has another call under it now.
             return false;
         };
         let mut stream = Stream::serving(capacities, is_input_over, pings, now);
@@ -547,7 +547,8 @@ impl<S> Connection<S> {
     /// How long the pings of a stream that is served here may stay away: one interval more than may
     /// be missed, as the last of them is late only then.
     fn silence_max(&self) -> Duration {
-        self.limits.stream_ping_interval * (self.limits.stream_pings_missed_by_callee_max + 1)
+        let intervals = self.limits.stream_pings_missed_by_callee_max.saturating_add(1);
+        self.limits.stream_ping_interval.saturating_mul(intervals)
     }
 
     fn watch_for_silence(
