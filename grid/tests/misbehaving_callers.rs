@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::proto::message::{Checksum, Flags, Header, Message, Op, Outgoing};
 use grid::proto::subroute::SubrouteId;
+use grid::trace::{CallTrace, TraceOutcome};
 use grid::{CallError, HandlerId, Limits, Route, StreamError, Subroute};
 use support::live::Live;
 use support::scene::{Scene, request};
@@ -307,7 +308,13 @@ async fn p15_a_message_before_the_acknowledgement_ends_its_stream_before_its_han
     assert_eq!(watched.live.count(), 0);
     // And one that is given up before its handler runs never does.
     let gone = Header::new(3, Op::DisconnectServerMux);
+    let (seen, mut traces) = mpsc::unbounded_channel();
+    scene.server.manager.trace(std::sync::Arc::new(move |trace: &CallTrace| {
+        seen.send(trace.clone()).expect("the test is there");
+    }));
     scene.peer.send_bytes(merged(&[(open(3, WATCHED), b""), (gone, b"")])).await;
+    let trace = within("a trace", traces.recv()).await.expect("the subscriber lives");
+    assert_eq!(trace.outcome, TraceOutcome::Cancelled, "it is seen all the same (B42)");
     scene.peer_is_served().await;
     assert_eq!(watched.live.count(), 0);
     scene.nothing_happened().await;

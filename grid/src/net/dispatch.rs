@@ -56,7 +56,12 @@ impl Dispatcher {
             })
         });
         let start = registered.route.start;
-        let call = self.prepare(registered, request, &mut trace)?;
+        let Some(call) = self.prepare(registered, request, &mut trace) else {
+            if let Some(trace) = trace {
+                trace.emit(&self.shared, (TraceOutcome::Cancelled, 0));
+            }
+            return None;
+        };
         let future = match start {
             Start::InPlace => match serve_in_place(call) {
                 Served::Pending(future) => future,
