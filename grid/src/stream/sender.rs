@@ -55,7 +55,7 @@ impl StreamSender {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future finishes the stream all the same, in the background.
+    /// Dropping the future, once it was polled, finishes the stream all the same, in the background.
     pub async fn finish(self) -> Result<(), StreamError> {
         self.wait_finished().await
     }

@@ -416,7 +416,7 @@ impl<T> TypedSender<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future finishes the stream all the same.
+    /// Dropping the future, once it was polled, finishes the stream all the same.
     pub async fn finish(self) -> Result<(), StreamError> {
         self.sender.finish().await
     }
