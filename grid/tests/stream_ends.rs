@@ -545,3 +545,25 @@ async fn b25_dropping_the_sender_first_and_then_the_receiver_never_ends_the_inpu
     one.is_quiescent().await;
     two.is_quiescent().await;
 }
+
+#[tokio::test]
+async fn b23_finishing_a_stream_that_has_failed_loses_no_message_that_came_before() {
+    let (one, two) = Server::pair(&Limits::default()).await;
+    two.manager
+        .register_stream(Route::new(LISTENER), |_, _, _, mut output| async move {
+            for text in ["one", "two", "three"] {
+                output.send(text).await?;
+            }
+            Err("out of disk".into())
+        })
+        .expect("free");
+    let connection = one.connection(&two.url);
+    let mut stream = opened(connection.stream(LISTENER, "")).await;
+    eventually("the end is here", || connection.stats().live_streams == 0).await;
+    stream.finish().await.expect_err("it has failed");
+    for text in ["one", "two", "three"] {
+        assert_eq!(stream.next().await.expect("a message").expect("well"), text);
+    }
+    stream.next().await.expect("the error").expect_err("it has failed");
+    assert!(stream.next().await.is_none());
+}

@@ -24,3 +24,15 @@ fn b05_timers_of_a_peer_that_uses_an_id_again_do_not_pile_up() {
         assert!(machine.deadlines.len() < 100, "{} timers", machine.deadlines.len());
     }
 }
+
+#[test]
+fn b07_a_serving_side_that_never_misses_pings_keeps_its_streams() {
+    let now = Instant::from_nanos(0);
+    let limits = Limits { stream_pings_missed_by_callee_max: u32::MAX, ..Limits::default() };
+    limits.check().expect("never is a choice");
+    let mut machine: Connection = Connection::new(&limits, Checksum::On, now);
+    let header = Header { handler: 9, ..Header::new(1, Op::ConnectMux) };
+    machine.handle_message(Message { header, payload: Bytes::new(), subroute: None }, now);
+    machine.handle_timeout(now + Duration::from_secs(1), Timestamp::default());
+    assert!(machine.is_serving(1));
+}
