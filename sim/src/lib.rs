@@ -5,4 +5,6 @@
 //! say so: a property test, a fuzzer, a simulator with a seed, a file with an old failure. Nothing
 //! here is for production.
 
+pub mod event;
 pub mod pair;
+pub mod plan;

@@ -1,0 +1,307 @@
+//! A run as data: the cluster, what it is asked to do, and what is done to it.
+//!
+//! A [`Plan`] is all that a run depends on. It is drawn from a seed (by [`crate::swarm`] or a
+//! scenario), printed with a failure, kept in the corpus, and replayed and shrunk without the seed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A node of the cluster, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Node(pub u8);
+
+impl Node {
+    /// As an index.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("node-{}", self.0))
+    }
+}
+
+/// All that a run depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The scenario that it belongs to: which expectations are checked besides the invariants.
+    pub scenario: String,
+    /// What everything random below the plan is drawn from: latencies, jitter, rare events.
+    pub seed: u64,
+    /// The nodes and the network.
+    pub cluster: Cluster,
+    /// For how long trouble is made before everything must recover, in milliseconds.
+    pub duration_ms: u64,
+    /// What is done to the cluster, in the order of its time.
+    pub faults: Vec<(u64, Fault)>,
+    /// What the cluster is asked to do, in the order of its time. A call's number is its place here.
+    pub load: Vec<(u64, Load)>,
+}
+
+/// The nodes and the network between them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// How many nodes.
+    pub nodes: u8,
+    /// Simulated time between two looks at the network, in milliseconds. 1 or 5: others drift.
+    pub tick_ms: u64,
+    /// Shortest time that a segment travels, in milliseconds.
+    pub latency_min_ms: u64,
+    /// Longest time, likewise.
+    pub latency_max_ms: u64,
+    /// Segments that a socket takes before it is full.
+    pub socket_segments: u32,
+    /// The limits that all managers run with, where they are not the defaults.
+    pub limits: LimitsPlan,
+    /// How often, in 10,000, a rare event happens where the code offers one; by its name.
+    pub rare: Vec<(String, u16)>,
+    /// Nodes that start later than the run, and when, in milliseconds.
+    pub late: Vec<(Node, u64)>,
+    /// Nodes that have another secret than the others, until everything is healed.
+    pub strangers: Vec<Node>,
+}
+
+/// What differs from grid's default limits. Absent is the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsPlan {
+    /// Largest message, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_bytes_max: Option<u32>,
+    /// What may wait to be written, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_bytes_max: Option<u32>,
+    /// When a frame takes no further message, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame_bytes_target: Option<u32>,
+    /// Calls under way to one remote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_made_max: Option<u32>,
+    /// Calls served at once for one remote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_served_max: Option<u32>,
+    /// Time between pings of a connection, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ping_interval_ms: Option<u32>,
+    /// Time between pings of a stream, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_ping_interval_ms: Option<u32>,
+    /// Deadline of calls that have none of their own, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_default_ms: Option<u32>,
+    /// Longest wait before another attempt to connect, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff_max_ms: Option<u32>,
+}
+
+/// What can be done to a cluster. Each lasts until something says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// Nothing gets through between two nodes. What was under way is lost, and a TCP connection
+    /// that lost something is wedged for ever: nobody transmits it again.
+    Cut {
+        /// One.
+        a: Node,
+        /// The other.
+        b: Node,
+    },
+    /// Nothing gets through from one node to another; the way back is open.
+    CutOneWay {
+        /// What it sends is lost.
+        from: Node,
+        /// On the way to this one.
+        to: Node,
+    },
+    /// What travels between two nodes waits, and nothing is lost: a congested network.
+    Hold {
+        /// One.
+        a: Node,
+        /// The other.
+        b: Node,
+    },
+    /// The link between two nodes is whole again, and what was held arrives.
+    Mend {
+        /// One.
+        a: Node,
+        /// The other.
+        b: Node,
+    },
+    /// All that travels between two nodes takes this long from now on.
+    Slow {
+        /// One.
+        a: Node,
+        /// The other.
+        b: Node,
+        /// Milliseconds.
+        ms: u32,
+    },
+    /// A node loses its power: its process is gone, and nobody is told.
+    PowerLoss {
+        /// Which.
+        node: Node,
+    },
+    /// A node that lost its power starts again.
+    Restart {
+        /// Which.
+        node: Node,
+    },
+    /// A node's wall clock is off by this much.
+    Skew {
+        /// Whose.
+        node: Node,
+        /// Milliseconds; ahead if positive.
+        ms: i64,
+    },
+    /// A node's clocks run at another rate.
+    Drift {
+        /// Whose.
+        node: Node,
+        /// Parts in a million; fast if positive.
+        ppm: i32,
+    },
+    /// A node's process ends in good order and begins again.
+    Bounce {
+        /// Which.
+        node: Node,
+        /// How long calls under way may take to finish, in milliseconds.
+        grace_ms: u32,
+    },
+}
+
+impl Fault {
+    /// The name of its kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Cut { .. } => "cut",
+            Self::CutOneWay { .. } => "cut_one_way",
+            Self::Hold { .. } => "hold",
+            Self::Mend { .. } => "mend",
+            Self::Slow { .. } => "slow",
+            Self::PowerLoss { .. } => "power_loss",
+            Self::Restart { .. } => "restart",
+            Self::Skew { .. } => "skew",
+            Self::Drift { .. } => "drift",
+            Self::Bounce { .. } => "bounce",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut { a, b } => write!(f, "cut {a} | {b}"),
+            Self::CutOneWay { from, to } => write!(f, "cut {from} -> {to}"),
+            Self::Hold { a, b } => write!(f, "hold {a} | {b}"),
+            Self::Mend { a, b } => write!(f, "mend {a} | {b}"),
+            Self::Slow { a, b, ms } => write!(f, "slow {a} | {b}: {ms} ms"),
+            Self::PowerLoss { node } => write!(f, "power loss of {node}"),
+            Self::Restart { node } => write!(f, "restart of {node}"),
+            Self::Skew { node, ms } => write!(f, "wall clock of {node} off by {ms} ms"),
+            Self::Drift { node, ppm } => write!(f, "clocks of {node} off by {ppm} ppm"),
+            Self::Bounce { node, grace_ms } => write!(f, "bounce of {node}, grace {grace_ms} ms"),
+        }
+    }
+}
+
+/// One thing that a node is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "load", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Load {
+    /// A single request.
+    Request(RequestPlan),
+    /// A stream.
+    Stream(StreamPlan),
+}
+
+/// A single request, and what its handler does with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestPlan {
+    /// Who makes it.
+    pub from: Node,
+    /// Who serves it.
+    pub to: Node,
+    /// Bytes of its payload.
+    pub bytes: u32,
+    /// Bytes of its answer.
+    pub answer_bytes: u32,
+    /// How long the handler takes, in milliseconds. 0 answers in place.
+    pub work_ms: u32,
+    /// How the handler ends.
+    pub ending: Ending,
+    /// Its deadline in milliseconds; absent is the manager's default.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timeout_ms: Option<u32>,
+    /// When its maker gives it up, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub give_up_ms: Option<u32>,
+}
+
+/// How a handler ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// With what it was asked for.
+    Well,
+    /// With an error.
+    Error,
+    /// With a panic.
+    Panic,
+    /// Never, until it is cancelled.
+    Never,
+    /// It does not exist.
+    Unknown,
+}
+
+/// A stream, and what its two ends do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamPlan {
+    /// Who opens it.
+    pub from: Node,
+    /// Who serves it.
+    pub to: Node,
+    /// Index into [`CAPACITIES`].
+    pub capacities: u8,
+    /// Messages that the caller sends. None if the input capacity is 0.
+    pub up: u32,
+    /// Messages that the handler sends.
+    pub down: u32,
+    /// Bytes of each message.
+    pub bytes: u32,
+    /// Time between two messages that the caller sends, in milliseconds.
+    pub up_pace_ms: u32,
+    /// Time that the handler takes over each message, sent or taken, in milliseconds.
+    pub down_pace_ms: u32,
+    /// Time that the caller takes over each message that it receives, in milliseconds; absent if it
+    /// never takes any.
+    pub take_ms: Option<u32>,
+    /// How the handler ends.
+    pub ending: Ending,
+    /// Deadline of the stream, in milliseconds; absent if it has none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timeout_ms: Option<u32>,
+    /// When its maker drops it, in milliseconds. Needed where nothing else would end it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub give_up_ms: Option<u32>,
+}
+
+/// Input and output capacities of the stream handlers that every node has.
+pub const CAPACITIES: [(u32, u32); 5] = [(0, 1), (1, 1), (2, 3), (8, 8), (64, 64)];
+
+impl Load {
+    /// Who is asked, and whom it asks.
+    pub fn ends(&self) -> (Node, Node) {
+        match self {
+            Self::Request(request) => (request.from, request.to),
+            Self::Stream(stream) => (stream.from, stream.to),
+        }
+    }
+}
