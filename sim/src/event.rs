@@ -113,6 +113,15 @@ pub enum What {
         /// Its place in this direction.
         number: u32,
     },
+    /// A message has to wait before it is handed to a stream: for credit, or for room.
+    SendWaits {
+        /// Which stream.
+        call: CallId,
+        /// At which of its ends.
+        end: StreamSide,
+        /// Its place in this direction.
+        number: u32,
+    },
     /// A message was received from a stream.
     Taken {
         /// Which stream.
@@ -152,6 +161,13 @@ pub enum What {
         /// How.
         how: HandlerEnd,
     },
+    /// A handler was given something that its caller did not send.
+    WrongInput {
+        /// By which call.
+        call: CallId,
+        /// What it was.
+        text: String,
+    },
     /// A rare-event point of the code was struck.
     Rare {
         /// Its name.
@@ -164,6 +180,35 @@ pub enum What {
         /// What was seen.
         text: String,
     },
+}
+
+impl What {
+    /// The call that it happens to, if it is one.
+    pub fn call(&self) -> Option<CallId> {
+        match self {
+            Self::CallMade { call, .. }
+            | Self::StreamOpened { call }
+            | Self::Sent { call, .. }
+            | Self::SendWaits { call, .. }
+            | Self::Taken { call, .. }
+            | Self::InputOver { call, .. }
+            | Self::CallEnded { call, .. }
+            | Self::HandlerStarted { call, .. }
+            | Self::HandlerEnded { call, .. }
+            | Self::WrongInput { call, .. } => Some(*call),
+            Self::MessageSent { message, .. } => message.call,
+            Self::Fault { .. }
+            | Self::Healed
+            | Self::Quiet
+            | Self::Started { .. }
+            | Self::State { .. }
+            | Self::SocketOpened { .. }
+            | Self::SocketClosed { .. }
+            | Self::MessageReceived { .. }
+            | Self::Rare { .. }
+            | Self::Violated { .. } => None,
+        }
+    }
 }
 
 /// Where a connection stands.
@@ -327,6 +372,9 @@ impl fmt::Display for What {
             }
             Self::StreamOpened { call } => write!(f, "call {call}: open"),
             Self::Sent { call, end, number } => write!(f, "call {call}: {end:?} sent {number}"),
+            Self::SendWaits { call, end, number } => {
+                write!(f, "call {call}: {end:?} waits to send {number}")
+            }
             Self::Taken { call, end, number } => write!(f, "call {call}: {end:?} took {number}"),
             Self::InputOver { call, end, well } => {
                 let how = if *well { "well" } else { "not well" };
@@ -335,6 +383,7 @@ impl fmt::Display for What {
             Self::CallEnded { call, outcome } => write!(f, "call {call}: ended, {outcome}"),
             Self::HandlerStarted { call, from } => write!(f, "call {call}: served for {from}"),
             Self::HandlerEnded { call, how } => write!(f, "call {call}: handler {how:?}"),
+            Self::WrongInput { call, text } => write!(f, "call {call}: WRONG INPUT: {text}"),
             Self::Rare { point } => write!(f, "rare event: {point}"),
             Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
         }

@@ -5,6 +5,15 @@
 //! say so: a property test, a fuzzer, a simulator with a seed, a file with an old failure. Nothing
 //! here is for production.
 
+pub mod bounds;
+pub mod coverage;
 pub mod event;
+mod guard;
+pub mod invariants;
+pub mod load;
 pub mod pair;
 pub mod plan;
+pub mod recorder;
+pub mod run;
+pub mod swarm;
+pub mod world;

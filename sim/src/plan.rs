@@ -296,6 +296,31 @@ pub struct StreamPlan {
 /// Input and output capacities of the stream handlers that every node has.
 pub const CAPACITIES: [(u32, u32); 5] = [(0, 1), (1, 1), (2, 3), (8, 8), (64, 64)];
 
+impl Plan {
+    /// A cluster on a fast and whole network, of which nothing is asked.
+    pub fn quiet(nodes: u8) -> Self {
+        let cluster = Cluster {
+            nodes,
+            tick_ms: 1,
+            latency_min_ms: 1,
+            latency_max_ms: 3,
+            socket_segments: 256,
+            limits: LimitsPlan::default(),
+            rare: Vec::new(),
+            late: Vec::new(),
+            strangers: Vec::new(),
+        };
+        Self {
+            scenario: String::new(),
+            seed: 0,
+            cluster,
+            duration_ms: 0,
+            faults: Vec::new(),
+            load: Vec::new(),
+        }
+    }
+}
+
 impl Load {
     /// Who is asked, and whom it asks.
     pub fn ends(&self) -> (Node, Node) {

@@ -1,0 +1,61 @@
+//! How long things may take, and why: every time that an invariant waits comes from here.
+
+use std::time::Duration;
+
+use grid::Limits;
+
+use crate::plan::{Cluster, Load, Plan};
+use crate::world::limits_of;
+
+/// Times in which a cluster must do what it promises, in simulated milliseconds.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// The limits of the managers, which most of this follows from.
+    pub limits: Limits,
+    /// A timer is looked at once in a tick, and what it causes may be seen in the next.
+    pub ticks_ms: u64,
+    /// A message and its answer travel, each through a socket that may have to be woken.
+    pub round_trip_ms: u64,
+    /// A peer that says nothing is found: the pings that may be missed, and the one under way.
+    pub dead_peer_ms: u64,
+    /// Two nodes are connected again once their network is whole: the dead connection is found, an
+    /// attempt that hangs times out, the longest wait between two passes, and a handshake succeeds.
+    pub reconnect_ms: u64,
+    /// Whatever was under way is over.
+    pub drain_ms: u64,
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Bounds {
+    /// Those of `plan`.
+    pub fn of(plan: &Plan) -> Self {
+        let cluster: &Cluster = &plan.cluster;
+        let limits = limits_of(&cluster.limits);
+        let ticks_ms = 3 * cluster.tick_ms;
+        let round_trip_ms = 2 * (cluster.latency_max_ms + 2 * cluster.tick_ms) + ticks_ms;
+        // Clocks that drift by a hundredth are the worst that a plan may have.
+        let ping = ms(limits.ping_interval) + ms(limits.ping_interval) / 50;
+        let dead_peer_ms = ping * u64::from(limits.pings_missed_max + 2) + round_trip_ms;
+        let handshake = ms(limits.handshake_timeout) + 4 * round_trip_ms;
+        let backoff = ms(limits.backoff_max);
+        let reconnect_ms = dead_peer_ms + 2 * handshake + 2 * backoff;
+        let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
+        let drain_ms = reconnect_ms + longest.unwrap_or(0) + 5_000;
+        Self { limits, ticks_ms, round_trip_ms, dead_peer_ms, reconnect_ms, drain_ms }
+    }
+}
+
+/// How long a call may take at most, by its own plan.
+fn longest(load: &Load, limits: &Limits) -> u64 {
+    let default = ms(limits.deadline_default);
+    let (timeout, give_up, last) = match load {
+        Load::Request(plan) => (plan.timeout_ms, plan.give_up_ms, default),
+        Load::Stream(plan) => (plan.timeout_ms, plan.give_up_ms, u64::MAX),
+    };
+    let own = [timeout, give_up].into_iter().flatten().map(u64::from).min();
+    let longest = own.unwrap_or(last).min(last);
+    longest.saturating_add(longest / 50).min(600_000)
+}

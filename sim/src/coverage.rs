@@ -1,0 +1,238 @@
+//! What should happen sometimes: a run set in which one of these never did has not tested it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::{CallId, CallKind, Event, HandlerEnd, LinkState, Outcome, StreamSide, What};
+use crate::plan::{Load, Node};
+use crate::world::NodeView;
+
+/// How often each point was reached. Points that a set of runs must reach are in [`POINTS`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    counts: BTreeMap<String, u64>,
+    open: BTreeMap<CallId, Open>,
+    /// When a node last lost its connection to another.
+    lost: BTreeMap<(Node, Node), u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Open {
+    kind: Option<CallKind>,
+    gave_up_at: Option<u64>,
+    returned_at: Option<u64>,
+    is_served: bool,
+    /// Which of its ends have a message that waits.
+    waiting: BTreeSet<StreamSide>,
+    has_all_input: bool,
+    has_no_input: bool,
+    to: Option<Node>,
+}
+
+/// Every point that a set of swarm runs must reach at least once.
+pub const POINTS: &[&str] = &[
+    "bounce_in_good_order",
+    "call_answered",
+    "call_disconnected_while_its_handler_runs",
+    "call_given_up_before_it_was_served",
+    "call_given_up_while_its_handler_runs",
+    "call_not_connected",
+    "call_to_an_unknown_handler",
+    "connection_ended_by_its_pings",
+    "connection_superseded",
+    "crash_with_calls_under_way",
+    "deadline_passed",
+    "dial_timed_out",
+    "fault_bounce",
+    "fault_cut",
+    "fault_cut_one_way",
+    "fault_drift",
+    "fault_hold",
+    "fault_mend",
+    "fault_power_loss",
+    "fault_restart",
+    "fault_skew",
+    "fault_slow",
+    "handler_failed",
+    "handler_panicked",
+    "message_waited_for_room",
+    "rare_delay-flush",
+    "rare_early-timeout",
+    "rare_full-socket",
+    "rare_spurious-wake",
+    "rare_supersede",
+    "rare_tiny-queue",
+    "refused_for_its_clock",
+    "refused_for_its_token",
+    "response_came_with_a_dead_connection",
+    "send_blocked_and_cancelled",
+    "stream_answered",
+    "stream_ended_in_the_tick_of_its_cancel",
+    "stream_given_up_with_its_buffer_full",
+    "stream_half_closed",
+    "stream_without_a_request_side",
+];
+
+impl Coverage {
+    fn hit(&mut self, point: &str) {
+        match self.counts.get_mut(point) {
+            Some(count) => *count += 1,
+            None => drop(self.counts.insert(point.to_owned(), 1)),
+        }
+    }
+
+    /// How often each point was reached.
+    pub fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
+    }
+
+    /// Adds what another run reached.
+    pub fn add(&mut self, other: &Self) {
+        for (point, count) in &other.counts {
+            *self.counts.entry(point.clone()).or_default() += count;
+        }
+    }
+
+    /// Points of [`POINTS`] that were never reached.
+    pub fn missing(&self) -> Vec<&'static str> {
+        POINTS.iter().copied().filter(|point| !self.counts.contains_key(*point)).collect()
+    }
+
+    /// Something happened; to this call, if it is one.
+    pub fn see(&mut self, event: &Event, load: Option<&Load>) {
+        match &event.what {
+            What::Fault { fault } => self.hit(&format!("fault_{}", fault.kind())),
+            What::Rare { point } => self.hit(&format!("rare_{point}")),
+            What::State { state: LinkState::Backoff, cause, remote } => {
+                self.see_cause(cause.as_deref().unwrap_or_default());
+                if let Some(node) = event.node {
+                    self.lost.insert((node, *remote), event.at_ms);
+                }
+            }
+            What::State { state: LinkState::Shutdown, .. } => self.hit("bounce_in_good_order"),
+            What::CallMade { call, kind, to, .. } => {
+                let has_no_input = matches!(load, Some(Load::Stream(plan)) if plan.capacities == 0);
+                let (kind, to) = (Some(*kind), Some(*to));
+                self.open.insert(*call, Open { kind, to, has_no_input, ..Open::default() });
+            }
+            _ => self.see_call(event),
+        }
+    }
+
+    fn see_cause(&mut self, cause: &str) {
+        let points = [
+            ("superseded", "connection_superseded"),
+            ("ping", "connection_ended_by_its_pings"),
+            ("no answer within", "dial_timed_out"),
+            ("clock", "refused_for_its_clock"),
+            ("time", "refused_for_its_clock"),
+            ("token", "refused_for_its_token"),
+        ];
+        for (text, point) in points {
+            if cause.contains(text) {
+                self.hit(point);
+            }
+        }
+    }
+
+    fn see_call(&mut self, event: &Event) {
+        let at = event.at_ms;
+        let mut points = Vec::new();
+        match &event.what {
+            What::SendWaits { call, end, .. } => {
+                self.open.entry(*call).or_default().waiting.insert(*end);
+            }
+            What::Sent { call, end, .. } => {
+                let open = self.open.entry(*call).or_default();
+                open.waiting.remove(end);
+                if *end == StreamSide::Handler && open.has_all_input {
+                    points.push("stream_half_closed");
+                }
+            }
+            What::InputOver { call, end: StreamSide::Handler, well: true } => {
+                self.open.entry(*call).or_default().has_all_input = true;
+            }
+            What::HandlerStarted { call, .. } => {
+                self.open.entry(*call).or_default().is_served = true;
+            }
+            What::HandlerEnded { call, how } => {
+                let open = self.open.entry(*call).or_default();
+                open.is_served = false;
+                if *how == HandlerEnd::Returned {
+                    open.returned_at = Some(at);
+                    if open.gave_up_at == Some(at) && open.kind == Some(CallKind::Stream) {
+                        points.push("stream_ended_in_the_tick_of_its_cancel");
+                    }
+                }
+                match how {
+                    HandlerEnd::Failed => points.push("handler_failed"),
+                    HandlerEnd::Panicked => points.push("handler_panicked"),
+                    HandlerEnd::Returned | HandlerEnd::Cancelled | HandlerEnd::Crashed => {}
+                }
+            }
+            What::CallEnded { call, outcome } => {
+                if let Some(open) = self.open.get_mut(call) {
+                    points = open.ended(outcome, at);
+                    let ends = event.node.zip(open.to);
+                    let lost = ends.and_then(|ends| self.lost.get(&ends));
+                    if *outcome == Outcome::Answered && lost == Some(&at) {
+                        points.push("response_came_with_a_dead_connection");
+                    }
+                }
+            }
+            _ => {}
+        }
+        for point in points {
+            self.hit(point);
+        }
+    }
+
+    /// The nodes as they look now.
+    pub fn look(&mut self, views: &[NodeView]) {
+        let waits = |view: &NodeView| view.connections.iter().any(|c| c.blocked_messages > 0);
+        if views.iter().any(waits) {
+            self.hit("message_waited_for_room");
+        }
+    }
+}
+
+impl Open {
+    fn ended(&mut self, outcome: &Outcome, at: u64) -> Vec<&'static str> {
+        let mut points = Vec::new();
+        let is_stream = self.kind == Some(CallKind::Stream);
+        match outcome {
+            Outcome::Answered if is_stream => {
+                points.push("stream_answered");
+                if self.has_no_input {
+                    points.push("stream_without_a_request_side");
+                }
+            }
+            Outcome::Answered => points.push("call_answered"),
+            Outcome::UnknownHandler => points.push("call_to_an_unknown_handler"),
+            Outcome::NotConnected => points.push("call_not_connected"),
+            Outcome::Deadline => points.push("deadline_passed"),
+            Outcome::Disconnected if self.is_served => {
+                points.push("call_disconnected_while_its_handler_runs");
+            }
+            Outcome::Crashed => points.push("crash_with_calls_under_way"),
+            Outcome::GaveUp => {
+                self.gave_up_at = Some(at);
+                points.push(if self.is_served {
+                    "call_given_up_while_its_handler_runs"
+                } else {
+                    "call_given_up_before_it_was_served"
+                });
+                if self.waiting.contains(&StreamSide::Caller) {
+                    points.push("send_blocked_and_cancelled");
+                }
+                if self.waiting.contains(&StreamSide::Handler) {
+                    points.push("stream_given_up_with_its_buffer_full");
+                }
+                if self.returned_at == Some(at) && is_stream {
+                    points.push("stream_ended_in_the_tick_of_its_cancel");
+                }
+            }
+            _ => {}
+        }
+        points
+    }
+}

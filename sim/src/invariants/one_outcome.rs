@@ -1,0 +1,46 @@
+//! B14: every call ends in exactly one way; never none, never two.
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Invariant, Verdict};
+use crate::event::{CallId, Event, What};
+use crate::world::NodeView;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct OneOutcome {
+    /// How often each call that was made has ended.
+    ends: BTreeMap<CallId, u32>,
+}
+
+impl Invariant for OneOutcome {
+    fn name(&self) -> &'static str {
+        "one_outcome"
+    }
+
+    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+        match &event.what {
+            What::CallMade { call, .. } => match self.ends.insert(*call, 0) {
+                None => Ok(()),
+                Some(_) => Err(format!("call {call} was made twice")),
+            },
+            What::CallEnded { call, outcome } => match self.ends.get_mut(call) {
+                None => Err(format!("call {call} ended ({outcome}) and was never made")),
+                Some(ends) => {
+                    *ends += 1;
+                    let is_first = *ends == 1;
+                    is_first.then_some(()).ok_or(format!("call {call} ended twice: now {outcome}"))
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn at_quiet(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+        let open: Vec<_> = self.ends.iter().filter(|(_, ends)| **ends == 0).collect();
+        match open.first() {
+            None => Ok(()),
+            Some((call, _)) => Err(format!("{} calls never ended, call {call} first", open.len())),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Streams: both ends, each sending and receiving at its own pace.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid::error::HandlerError;
+use grid::{
+    Connection, RequestContext, SendError, StreamError, StreamOutput, StreamReceiver, StreamSender,
+};
+
+use super::body::Body;
+use super::{
+    LoadTable, Open, PLANNED_ERROR, Serving, UNKNOWN, outcome_of, pause, planned_panic,
+    stream_handler, wrong_input,
+};
+use crate::event::{CallId, CallKind, HandlerEnd, Outcome, StreamSide, What};
+use crate::plan::{CAPACITIES, Ending, Load, StreamPlan};
+use crate::recorder::Pen;
+
+fn opening(call: CallId) -> Body {
+    Body { call, end: StreamSide::Caller, number: 0 }
+}
+
+/// Opens a stream, sends and receives as the plan says, and tells how it ended.
+pub(super) async fn make(call: CallId, plan: StreamPlan, connection: Connection, pen: Pen) {
+    let open = Open::begin(call, CallKind::Stream, &Load::Stream(plan.clone()), &pen);
+    let patience = plan.give_up_ms.map(|ms| Duration::from_millis(u64::from(ms)));
+    // Boxed: it is dropped, and with it the stream, before its end is told.
+    let mut using = Box::pin(used(call, plan, connection, pen));
+    let outcome = match patience {
+        None => using.as_mut().await,
+        Some(patience) => match tokio::time::timeout(patience, using.as_mut()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::GaveUp,
+        },
+    };
+    // What is told happens before its effects; what is dropped tells of itself.
+    open.end(outcome);
+    drop(using);
+}
+
+async fn used(call: CallId, plan: StreamPlan, connection: Connection, pen: Pen) -> Outcome {
+    let (input, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
+    let handler = match plan.ending {
+        Ending::Unknown => UNKNOWN,
+        _ => stream_handler(plan.capacities % CAPACITIES.len() as u8),
+    };
+    let mut opened = connection
+        .stream(handler, opening(call).encode(plan.bytes))
+        .input_capacity(input)
+        .output_capacity(output);
+    if let Some(ms) = plan.timeout_ms {
+        opened = opened.timeout(Duration::from_millis(u64::from(ms)));
+    }
+    let (sender, receiver) = match opened.await {
+        Ok(stream) => stream.split(),
+        Err(error) => return stream_outcome(error),
+    };
+    pen.record(What::StreamOpened { call });
+    let sending = send_up(call, &plan, sender, &pen);
+    let receiving = take_down(call, &plan, receiver, &pen);
+    let (_, outcome) = tokio::join!(sending, receiving);
+    outcome
+}
+
+/// The caller's messages. How the stream ends is seen by whoever receives.
+async fn send_up(call: CallId, plan: &StreamPlan, mut sender: StreamSender, pen: &Pen) {
+    for number in 1..=plan.up {
+        pause(plan.up_pace_ms).await;
+        let body = Body { call, end: StreamSide::Caller, number };
+        match seen(sender.send(body.encode(plan.bytes)), body, pen).await {
+            Ok(()) => pen.record(What::Sent { call, end: StreamSide::Caller, number }),
+            // How it ended is the receiver's to tell; the half is kept for it.
+            Err(SendError::Stream(_) | SendError::Finished) => break,
+            Err(error) => {
+                grid::bug!("a planned message was refused: {error}");
+                break;
+            }
+        }
+    }
+    // Likewise.
+    let _ = sender.finish().await;
+}
+
+/// Sends, and writes down if that has to wait.
+async fn seen<T>(sending: impl Future<Output = T>, body: Body, pen: &Pen) -> T {
+    let Body { call, end, number } = body;
+    let mut sending = pin!(sending);
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        let polled = sending.as_mut().poll(cx);
+        if polled.is_pending() && !has_waited {
+            has_waited = true;
+            pen.record(What::SendWaits { call, end, number });
+        }
+        polled
+    })
+    .await
+}
+
+async fn take_down(
+    call: CallId,
+    plan: &StreamPlan,
+    mut receiver: StreamReceiver,
+    pen: &Pen,
+) -> Outcome {
+    let Some(take_ms) = plan.take_ms else {
+        return std::future::pending().await; // given up, some time
+    };
+    let mut number = 0;
+    loop {
+        pause(take_ms).await;
+        match receiver.next().await {
+            Some(Ok(payload)) => {
+                number += 1;
+                let body = Body { call, end: StreamSide::Handler, number };
+                if let Err(text) = body.check(&payload, plan.bytes) {
+                    return Outcome::WrongAnswer { text };
+                }
+                pen.record(What::Taken { call, end: StreamSide::Caller, number });
+            }
+            Some(Err(error)) => {
+                pen.record(What::InputOver { call, end: StreamSide::Caller, well: false });
+                return stream_outcome(error);
+            }
+            None => {
+                pen.record(What::InputOver { call, end: StreamSide::Caller, well: true });
+                return Outcome::Answered;
+            }
+        }
+    }
+}
+
+fn stream_outcome(error: StreamError) -> Outcome {
+    match error {
+        StreamError::Call(error) => outcome_of(error),
+        error => Outcome::StreamFailed { text: error.to_string() },
+    }
+}
+
+/// Serves a stream as the plan says.
+pub(super) async fn serve(
+    table: LoadTable,
+    pen: Pen,
+    context: RequestContext,
+    payload: Option<Bytes>,
+    halves: (StreamReceiver, StreamOutput),
+) -> Result<(), HandlerError> {
+    let payload = payload.ok_or("a stream without the payload that opens it")?;
+    let asked = Body::decode(&payload)?;
+    let call = asked.call;
+    let Some(Load::Stream(plan)) = table.get(call) else {
+        return Err(format!("{asked:?} is no stream").into());
+    };
+    opening(call).check(&payload, plan.bytes).map_err(|text| wrong_input(call, text, &pen))?;
+    // The halves end with the handler, before its end is told.
+    let (input, output) = halves;
+    let serving = Serving::begin(call, &context, &pen);
+    let sending = send_down(call, &plan, output, &pen);
+    let result = match plan.ending {
+        Ending::Never => {
+            let taking = take_up(call, &plan, input, &pen);
+            let _ = tokio::join!(sending, taking);
+            std::future::pending::<()>().await;
+            Ok(())
+        }
+        // Whoever fails does not wait for its input.
+        Ending::Error | Ending::Panic => sending.await,
+        Ending::Well | Ending::Unknown => {
+            let taking = take_up(call, &plan, input, &pen);
+            let (sent, taken) = tokio::join!(sending, taking);
+            sent.and(taken)
+        }
+    };
+    match (plan.ending, result) {
+        (_, Err(error)) => {
+            serving.end(HandlerEnd::Failed);
+            Err(error)
+        }
+        (Ending::Error, Ok(())) => {
+            serving.end(HandlerEnd::Failed);
+            Err(PLANNED_ERROR.into())
+        }
+        (Ending::Panic, Ok(())) => {
+            serving.end(HandlerEnd::Panicked);
+            planned_panic()
+        }
+        (Ending::Well | Ending::Never | Ending::Unknown, Ok(())) => {
+            serving.end(HandlerEnd::Returned);
+            Ok(())
+        }
+    }
+}
+
+async fn send_down(
+    call: CallId,
+    plan: &StreamPlan,
+    mut output: StreamOutput,
+    pen: &Pen,
+) -> Result<(), HandlerError> {
+    for number in 1..=plan.down {
+        pause(plan.down_pace_ms).await;
+        let body = Body { call, end: StreamSide::Handler, number };
+        seen(output.send(body.encode(plan.bytes)), body, pen).await?;
+        pen.record(What::Sent { call, end: StreamSide::Handler, number });
+    }
+    Ok(())
+}
+
+async fn take_up(
+    call: CallId,
+    plan: &StreamPlan,
+    mut input: StreamReceiver,
+    pen: &Pen,
+) -> Result<(), HandlerError> {
+    let mut number = 0;
+    while let Some(message) = input.next().await {
+        let payload = match message {
+            Ok(payload) => payload,
+            Err(error) => {
+                pen.record(What::InputOver { call, end: StreamSide::Handler, well: false });
+                return Err(error.into());
+            }
+        };
+        number += 1;
+        let body = Body { call, end: StreamSide::Caller, number };
+        body.check(&payload, plan.bytes).map_err(|text| wrong_input(call, text, pen))?;
+        pen.record(What::Taken { call, end: StreamSide::Handler, number });
+        pause(plan.down_pace_ms).await;
+    }
+    pen.record(What::InputOver { call, end: StreamSide::Handler, well: true });
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Where all nodes of a run write down what happens, in one order.
+//!
+//! A run has one thread, so the order in which events are written is that of the simulation. When a
+//! node loses its power its tasks are dropped in an order that depends on the process (tokio's task
+//! ids), so it is muted before, and what died with it is written down here, in the order of its
+//! numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::event::{CallId, Event, HandlerEnd, Meaning, Outcome, SocketId, What};
+use crate::plan::Node;
+
+/// The log of a run. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Recorder {
+    now_ms: Arc<AtomicU64>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    events: Vec<Event>,
+    live: BTreeMap<Node, Live>,
+    sockets: Sockets,
+}
+
+/// What is under way on a node.
+#[derive(Debug, Default)]
+struct Live {
+    calls: BTreeSet<CallId>,
+    handlers: BTreeSet<CallId>,
+    sockets: BTreeSet<SocketId>,
+}
+
+/// Numbers of TCP connections, which both ends find by the dialler's address.
+#[derive(Debug, Default)]
+struct Sockets {
+    next: SocketId,
+    by_dialler: BTreeMap<std::net::SocketAddr, SocketId>,
+}
+
+impl Recorder {
+    /// The simulated time, in milliseconds: the beginning of the current tick.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_now_ms(&self, now_ms: u64) {
+        self.now_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what happens to the network, or to all.
+    pub fn record(&self, what: What) {
+        let at_ms = self.now_ms();
+        self.log().events.push(Event { at_ms, node: None, what });
+    }
+
+    /// The events from `index` on.
+    pub fn since(&self, index: usize) -> Vec<Event> {
+        self.log().events.get(index..).unwrap_or_default().to_vec()
+    }
+
+    /// All events, leaving none.
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.log().events)
+    }
+
+    /// Calls and streams that are under way, for whoever made them and whoever serves them.
+    pub fn live(&self) -> (usize, usize) {
+        let log = self.log();
+        let sum = |count: fn(&Live) -> usize| log.live.values().map(count).sum();
+        (sum(|live| live.calls.len()), sum(|live| live.handlers.len()))
+    }
+
+    /// Ends of TCP connections that are open on `node`.
+    pub fn open_sockets(&self, node: Node) -> usize {
+        self.log().live.get(&node).map_or(0, |live| live.sockets.len())
+    }
+
+    /// The pen of one incarnation of `node`.
+    pub(crate) fn pen(&self, node: Node) -> Pen {
+        Pen { recorder: self.clone(), node, is_alive: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// `node` has lost its power: everything on it is over.
+    pub(crate) fn crashed(&self, node: Node) {
+        let at_ms = self.now_ms();
+        let mut log = self.log();
+        let Live { calls, handlers, sockets } = log.live.remove(&node).unwrap_or_default();
+        let handlers =
+            handlers.into_iter().map(|call| What::HandlerEnded { call, how: HandlerEnd::Crashed });
+        let calls =
+            calls.into_iter().map(|call| What::CallEnded { call, outcome: Outcome::Crashed });
+        let sockets = sockets.into_iter().map(|socket| What::SocketClosed { socket });
+        let events = handlers.chain(calls).chain(sockets);
+        log.events.extend(events.map(|what| Event { at_ms, node: Some(node), what }));
+    }
+}
+
+/// Writes down what one incarnation of a node does. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pen {
+    recorder: Recorder,
+    node: Node,
+    is_alive: Arc<AtomicBool>,
+}
+
+impl Pen {
+    /// The node.
+    pub fn node(&self) -> Node {
+        self.node
+    }
+
+    /// Nothing that this incarnation does counts from here on.
+    pub(crate) fn mute(&self) {
+        self.is_alive.store(false, Ordering::Relaxed);
+    }
+
+    /// Writes down what happens on this node.
+    pub fn record(&self, what: What) {
+        if !self.is_alive.load(Ordering::Relaxed) {
+            return;
+        }
+        let at_ms = self.recorder.now_ms();
+        let mut log = self.recorder.log();
+        let live = log.live.entry(self.node).or_default();
+        match &what {
+            What::CallMade { call, .. } => drop(live.calls.insert(*call)),
+            What::CallEnded { call, .. } => drop(live.calls.remove(call)),
+            What::HandlerStarted { call, .. } => drop(live.handlers.insert(*call)),
+            What::HandlerEnded { call, .. } => drop(live.handlers.remove(call)),
+            What::SocketOpened { socket, .. } => drop(live.sockets.insert(*socket)),
+            What::SocketClosed { socket } => drop(live.sockets.remove(socket)),
+            _ => {}
+        }
+        log.events.push(Event { at_ms, node: Some(self.node), what });
+    }
+
+    /// Opens one end of a TCP connection; `dialler` is the address of its dialling end.
+    pub(crate) fn open_socket(
+        &self,
+        dialler: std::net::SocketAddr,
+        remote: Node,
+        dialled: bool,
+    ) -> SocketId {
+        let socket = {
+            let sockets = &mut self.recorder.log().sockets;
+            // A port is used again only after all others were. The dialling end is always first.
+            let known = if dialled { None } else { sockets.by_dialler.get(&dialler).copied() };
+            known.unwrap_or_else(|| {
+                sockets.next += 1;
+                sockets.by_dialler.insert(dialler, sockets.next);
+                sockets.next
+            })
+        };
+        self.record(What::SocketOpened { socket, remote, dialled });
+        socket
+    }
+
+    pub(crate) fn message_sent(&self, socket: SocketId, index: u64, message: Meaning) {
+        self.record(What::MessageSent { socket, index, message });
+    }
+}

@@ -1,0 +1,261 @@
+//! Runs a plan: does what it says, lets everything recover, and holds it all to the invariants.
+//!
+//! ```text
+//!   trouble and load ──► heal ──► connected, drained, idle ──► settle ──► quiet ──► stop ──► end
+//!   (duration of the plan)   (within the bound of `Bounds::drain_ms`)
+//! ```
+
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::bounds::Bounds;
+use crate::coverage::Coverage;
+use crate::event::{Event, What};
+use crate::guard::Guard;
+use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
+use crate::plan::Plan;
+use crate::world::World;
+
+/// What must hold does not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{invariant}: {text}")]
+pub struct Violation {
+    /// Which invariant.
+    pub invariant: String,
+    /// What was seen.
+    pub text: String,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Run {
+    /// All that happened.
+    pub events: Vec<Event>,
+    /// The first thing that was wrong.
+    pub violation: Option<Violation>,
+    /// What was reached.
+    pub coverage: Coverage,
+    /// How long it took, in simulated milliseconds.
+    pub simulated_ms: u64,
+}
+
+impl Run {
+    /// A number that two runs share if, and only if, their traces are the same byte for byte.
+    pub fn digest(&self) -> u64 {
+        let mut hash = Xxh3Default::new();
+        for event in &self.events {
+            hash.update(format!("{event:?}\n").as_bytes());
+        }
+        hash.digest()
+    }
+}
+
+/// Something that is expected of one scenario, besides the invariants.
+pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
+
+/// Runs `plan`, and `expected` at its end.
+pub fn run(plan: &Plan, expected: Option<Expectation>) -> Run {
+    let guard = Guard::begin();
+    let mut trial = Trial::new(plan, guard);
+    let violation = trial.whole(expected).err();
+    if let Some(Violation { invariant, text }) = violation.clone() {
+        trial.world.recorder().record(What::Violated { invariant, text });
+    }
+    Run {
+        events: trial.all_events(),
+        violation,
+        coverage: trial.coverage,
+        simulated_ms: trial.world.now_ms(),
+    }
+}
+
+/// How often the nodes are looked at, in ticks. Between two looks they only write events.
+const LOOK_TICKS: u64 = 16;
+
+/// How long a recovered cluster is left alone before it must look recovered: for sockets that are
+/// being closed, and handshakes that nobody will finish.
+const SETTLE: Duration = Duration::from_secs(7);
+
+/// How long nodes may take to end.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+struct Trial<'a> {
+    plan: &'a Plan,
+    world: World,
+    bounds: Bounds,
+    calm: Calm,
+    invariants: Vec<Box<dyn Invariant>>,
+    coverage: Coverage,
+    events: Vec<Event>,
+    steps: u64,
+    guard: Guard,
+}
+
+impl<'a> Trial<'a> {
+    fn new(plan: &'a Plan, guard: Guard) -> Self {
+        let bounds = Bounds::of(plan);
+        let skew_max = u64::try_from(bounds.limits.clock_skew_max.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            plan,
+            world: World::new(plan),
+            calm: Calm::new(plan, skew_max),
+            bounds,
+            invariants: invariants::all(),
+            coverage: Coverage::default(),
+            events: Vec::new(),
+            steps: 0,
+            guard,
+        }
+    }
+
+    fn whole(&mut self, expected: Option<Expectation>) -> Result<(), Violation> {
+        self.trouble()?;
+        self.world.heal();
+        let limit = self.world.now_ms() + self.bounds.drain_ms;
+        self.recover(limit)?;
+        // Nothing is asked any more: what is idle now must stay so.
+        self.pass(SETTLE)?;
+        self.recover(self.world.now_ms())?;
+        self.at_quiet()?;
+        self.world.recorder().record(What::Quiet);
+        self.world.stop(STOP_GRACE);
+        self.pass(STOP_GRACE + SETTLE)?;
+        self.at_end()?;
+        match expected.map_or(Ok(()), |expected| expected(self.plan, &self.events)) {
+            Ok(()) => Ok(()),
+            Err(text) => {
+                Err(Violation { invariant: format!("scenario {}", self.plan.scenario), text })
+            }
+        }
+    }
+
+    /// The plan's faults and load, each at its time.
+    fn trouble(&mut self) -> Result<(), Violation> {
+        let (mut faults, mut load) = (self.plan.faults.iter(), self.plan.load.iter());
+        let (mut fault, mut call) = (faults.next(), load.next());
+        while self.world.now_ms() < self.plan.duration_ms {
+            let now_ms = self.world.now_ms();
+            while let Some((_, due)) = fault.filter(|(at, _)| *at <= now_ms) {
+                self.world.fault(*due);
+                fault = faults.next();
+            }
+            while let Some((_, due)) = call.filter(|(at, _)| *at <= now_ms) {
+                self.world.make(due.clone());
+                call = load.next();
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self, limit_ms: u64) -> Result<(), Violation> {
+        loop {
+            let (is_connected, is_idle) = (self.world.is_connected(), self.world.is_idle());
+            if is_connected && is_idle {
+                return Ok(());
+            }
+            if self.world.now_ms() >= limit_ms {
+                let text = match (is_connected, is_idle) {
+                    (false, _) => "not every node is connected to every other".to_owned(),
+                    (true, _) => format!(
+                        "calls and handlers under way: {:?}; {}",
+                        self.world.recorder().live(),
+                        self.first_restless()
+                    ),
+                };
+                return Err(Violation { invariant: "liveness".to_owned(), text });
+            }
+            for _ in 0..LOOK_TICKS {
+                self.step()?;
+            }
+        }
+    }
+
+    fn first_restless(&self) -> String {
+        let views = self.world.views();
+        let mut connections = views.iter().flat_map(|view| &view.connections);
+        let restless = connections.find(|stats| !stats.is_quiescent());
+        restless.map_or_else(|| "all connections at rest".to_owned(), |stats| format!("{stats:?}"))
+    }
+
+    fn pass(&mut self, duration: Duration) -> Result<(), Violation> {
+        let until = self.world.now_ms() + u64::try_from(duration.as_millis()).unwrap_or(0);
+        while self.world.now_ms() < until {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), Violation> {
+        self.world.step();
+        self.steps += 1;
+        if let Some(text) = self.guard.take().into_iter().next() {
+            return Err(Violation { invariant: "no_surprise".to_owned(), text });
+        }
+        let fresh = self.world.recorder().take();
+        let first = self.events.len();
+        self.events.extend(fresh);
+        for index in first..self.events.len() {
+            self.calm.see(&self.events[index]);
+            let event = &self.events[index];
+            let load = event.what.call().and_then(|call| self.world.table().get(call));
+            self.coverage.see(event, load.as_ref());
+            let facts = Facts {
+                plan: self.plan,
+                table: self.world.table(),
+                bounds: &self.bounds,
+                calm: &self.calm,
+                now_ms: event.at_ms,
+            };
+            check(&mut self.invariants, |invariant| invariant.see(event, &facts))?;
+        }
+        if self.steps.is_multiple_of(LOOK_TICKS) {
+            let views = self.world.views();
+            self.coverage.look(&views);
+            self.ask(|invariant, facts| invariant.look(&views, facts))?;
+        }
+        Ok(())
+    }
+
+    fn at_quiet(&mut self) -> Result<(), Violation> {
+        let views = self.world.views();
+        self.ask(|invariant, facts| invariant.at_quiet(&views, facts))
+    }
+
+    fn at_end(&mut self) -> Result<(), Violation> {
+        let views = self.world.views();
+        self.ask(|invariant, facts| invariant.at_end(&views, facts))
+    }
+
+    fn ask(
+        &mut self,
+        mut question: impl FnMut(&mut dyn Invariant, &Facts<'_>) -> Verdict,
+    ) -> Result<(), Violation> {
+        let facts = Facts {
+            plan: self.plan,
+            table: self.world.table(),
+            bounds: &self.bounds,
+            calm: &self.calm,
+            now_ms: self.world.now_ms(),
+        };
+        check(&mut self.invariants, |invariant| question(invariant, &facts))
+    }
+
+    fn all_events(&mut self) -> Vec<Event> {
+        self.events.append(&mut self.world.recorder().take());
+        std::mem::take(&mut self.events)
+    }
+}
+
+fn check(
+    invariants: &mut [Box<dyn Invariant>],
+    mut question: impl FnMut(&mut dyn Invariant) -> Verdict,
+) -> Result<(), Violation> {
+    for invariant in invariants {
+        if let Err(text) = question(invariant.as_mut()) {
+            return Err(Violation { invariant: invariant.name().to_owned(), text });
+        }
+    }
+    Ok(())
+}

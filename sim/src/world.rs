@@ -1,0 +1,353 @@
+//! A cluster of nodes built from the crates that ship, on a simulated network and simulated time.
+//!
+//! A [`World`] is driven from outside, tick by tick: its verbs start, cut, hold, crash and restart,
+//! ask nodes for calls, and let time pass. Everything that happens is written to one [`Recorder`].
+//! What must hold is not decided here (see [`crate::invariants`]).
+//!
+//! ```
+//! use std::time::Duration;
+//! use sim::plan::{Fault, Node, Plan};
+//! use sim::world::World;
+//!
+//! let mut world = World::new(&Plan::quiet(3));
+//! world.wait_until(Duration::from_secs(10), World::is_connected).expect("a whole network");
+//! world.fault(Fault::Cut { a: Node(0), b: Node(1) });
+//! world.run_for(Duration::from_secs(90));
+//! assert!(!world.is_connected());
+//! world.heal();
+//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("the network is whole again");
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use grid::{ConnectionState, ConnectionStats, Limits, Name};
+use turmoil::Sim;
+
+use crate::event::{CallId, What};
+use crate::load::LoadTable;
+use crate::plan::{Cluster, Fault, LimitsPlan, Load, Node, Plan};
+use crate::recorder::Recorder;
+
+mod clock;
+mod links;
+mod node;
+mod tap;
+
+pub use clock::{EPOCH_SECONDS, NodeClock};
+use links::{Links, host, usual_latency};
+use node::{Command, Shared};
+
+/// The base URL of a node.
+pub fn url(node: Node) -> String {
+    format!("http://{node}:{}", node::PORT)
+}
+
+/// The node whose base URL this is.
+pub(crate) fn node_of(name: &Name) -> Node {
+    let (host, _) = name.host_port();
+    let number = host.strip_prefix("node-").and_then(|number| number.parse().ok());
+    Node(number.unwrap_or(u8::MAX))
+}
+
+/// A condition was not reached in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not reached within {0:?} of simulated time")]
+pub struct NotReached(pub Duration);
+
+/// A cluster, and the network between its nodes.
+pub struct World {
+    sim: Sim<'static>,
+    cluster: Cluster,
+    tick: Duration,
+    nodes: Vec<Arc<Shared>>,
+    links: Links,
+    slow: Vec<(Node, Node)>,
+    recorder: Recorder,
+    table: LoadTable,
+    /// Nodes that have not begun yet, and when they do.
+    late: Vec<(Node, u64)>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("now_ms", &self.recorder.now_ms()).finish_non_exhaustive()
+    }
+}
+
+/// What one node looks like from outside.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Which.
+    pub node: Node,
+    /// Whether its process runs.
+    pub is_running: bool,
+    /// Its connections, in the order of their names.
+    pub connections: Vec<ConnectionStats>,
+    /// Incoming sockets that have not proved who they are.
+    pub unauthenticated: usize,
+    /// Tasks of its runtime.
+    pub tasks: usize,
+    /// Ends of TCP connections that are open.
+    pub sockets: usize,
+}
+
+impl World {
+    /// The cluster of `plan`, at the start of its time. The plan's faults and load are not applied:
+    /// that is [`crate::run`]'s business.
+    pub fn new(plan: &Plan) -> Self {
+        let cluster = plan.cluster.clone();
+        let tick = Duration::from_millis(cluster.tick_ms.max(1));
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(plan.seed)
+            .tick_duration(tick)
+            .epoch(UNIX_EPOCH + Duration::from_secs(EPOCH_SECONDS))
+            .simulation_duration(Duration::MAX)
+            .min_message_latency(Duration::from_millis(cluster.latency_min_ms))
+            .max_message_latency(Duration::from_millis(
+                cluster.latency_max_ms.max(cluster.latency_min_ms),
+            ))
+            .tcp_capacity(cluster.socket_segments as usize)
+            .build();
+        let (recorder, table) = (Recorder::default(), LoadTable::default());
+        let limits = limits_of(&cluster.limits);
+        let nodes: Vec<_> = (0..cluster.nodes)
+            .map(|node| {
+                let (limits, recorder) = (limits.clone(), recorder.clone());
+                Arc::new(Shared::new(Node(node), plan, limits, recorder, table.clone()))
+            })
+            .collect();
+        for shared in &nodes {
+            let name = host(shared.node);
+            let shared = Arc::clone(shared);
+            sim.host(name, move || node::live(Arc::clone(&shared)));
+        }
+        for (node, _) in &cluster.late {
+            sim.crash(host(*node));
+        }
+        let late = cluster.late.clone();
+        let links = Links::default();
+        let slow = Vec::new();
+        Self { sim, cluster, tick, nodes, links, slow, recorder, table, late }
+    }
+
+    // ---- time ----
+
+    /// How much simulated time has passed, in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.sim.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// One tick passes.
+    pub fn step(&mut self) {
+        let now_ms = self.now_ms();
+        self.recorder.set_now_ms(now_ms);
+        while let Some(at) = self.late.iter().position(|(_, at_ms)| *at_ms <= now_ms) {
+            let (node, _) = self.late.remove(at);
+            self.sim.bounce(host(node));
+        }
+        if let Err(error) = self.sim.step() {
+            grid::bug!("a node's software failed: {error}");
+        }
+        self.recorder.set_now_ms(self.now_ms());
+    }
+
+    /// So much time passes.
+    pub fn run_for(&mut self, duration: Duration) {
+        let until = self.sim.elapsed() + duration;
+        while self.sim.elapsed() < until {
+            self.step();
+        }
+    }
+
+    /// Lets time pass until `is_reached`.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReached`] if that took longer than `limit`.
+    pub fn wait_until(
+        &mut self,
+        limit: Duration,
+        is_reached: impl Fn(&Self) -> bool,
+    ) -> Result<(), NotReached> {
+        let until = self.sim.elapsed() + limit;
+        while !is_reached(self) {
+            if self.sim.elapsed() >= until {
+                return Err(NotReached(limit));
+            }
+            self.step();
+        }
+        Ok(())
+    }
+
+    // ---- load ----
+
+    /// Asks a node for a call. `None` if its process does not run.
+    pub fn make(&mut self, load: Load) -> Option<CallId> {
+        let (from, _) = load.ends();
+        let call = self.table.add(load.clone());
+        let life = self.nodes.get(from.index())?.life()?;
+        life.commands.send(Command::Make(call, load)).ok().map(|()| call)
+    }
+
+    // ---- trouble ----
+
+    /// Makes trouble, or ends some.
+    pub fn fault(&mut self, fault: Fault) {
+        self.recorder.set_now_ms(self.now_ms());
+        self.recorder.record(What::Fault { fault });
+        let Self { sim, links, .. } = self;
+        match fault {
+            Fault::Cut { a, b } => links.cut(sim, a, b),
+            Fault::CutOneWay { from, to } => links.cut_one_way(sim, from, to),
+            Fault::Hold { a, b } => links.hold(sim, a, b),
+            Fault::Mend { a, b } => {
+                links.mend(sim, a, b);
+                usual_latency(sim, &self.cluster, a, b);
+            }
+            Fault::Slow { a, b, ms } => {
+                sim.set_link_latency(host(a), host(b), Duration::from_millis(u64::from(ms)));
+                self.slow.push((a, b));
+            }
+            Fault::PowerLoss { node } => self.power_loss(node),
+            Fault::Restart { node } => self.restart(node),
+            Fault::Skew { node, ms } => self.nodes[node.index()].clock.set_skew(ms),
+            Fault::Drift { node, ppm } => {
+                self.nodes[node.index()].clock.set_drift(ppm, self.sim.elapsed());
+            }
+            Fault::Bounce { node, grace_ms } => {
+                let grace = Duration::from_millis(u64::from(grace_ms));
+                self.tell(node, Command::Bounce { grace });
+            }
+        }
+    }
+
+    fn tell(&self, node: Node, command: Command) {
+        if let Some(life) = self.nodes[node.index()].life() {
+            // A node that is ending takes no more commands.
+            let _ = life.commands.send(command);
+        }
+    }
+
+    /// The process is gone and nobody is told: no end of a stream, no reset leaves the node.
+    fn power_loss(&mut self, node: Node) {
+        let shared = &self.nodes[node.index()];
+        let Some(life) = shared.take_life() else { return };
+        life.pen.mute();
+        self.links.isolate(&self.sim, node, self.cluster.nodes);
+        shared.clock.end();
+        self.sim.crash(host(node));
+        drop(life);
+        self.links.restore(&self.sim, node, self.cluster.nodes);
+        self.recorder.crashed(node);
+    }
+
+    fn restart(&mut self, node: Node) {
+        let has_begun = !self.late.iter().any(|(late, _)| *late == node);
+        if has_begun && self.nodes[node.index()].life().is_none() {
+            self.sim.bounce(host(node));
+        }
+    }
+
+    /// Ends all trouble: links are whole and as fast as usual, clocks right, nodes running.
+    pub fn heal(&mut self) {
+        self.recorder.set_now_ms(self.now_ms());
+        for (a, b) in self.links.in_trouble() {
+            self.links.mend(&self.sim, a, b);
+        }
+        for (a, b) in std::mem::take(&mut self.slow) {
+            usual_latency(&self.sim, &self.cluster, a, b);
+        }
+        for (node, _) in std::mem::take(&mut self.late) {
+            self.sim.bounce(host(node));
+        }
+        for index in 0..self.nodes.len() {
+            let shared = Arc::clone(&self.nodes[index]);
+            shared.clock.set_skew(0);
+            shared.clock.set_drift(0, self.sim.elapsed());
+            if shared.is_stranger() {
+                shared.learn_secret();
+                self.tell(shared.node, Command::Bounce { grace: Duration::ZERO });
+            }
+            self.restart(shared.node);
+        }
+        self.recorder.record(What::Healed);
+    }
+
+    /// Ends all nodes in good order, with so much time for what is under way.
+    pub fn stop(&mut self, grace: Duration) {
+        for shared in &self.nodes {
+            self.tell(shared.node, Command::Stop { grace });
+        }
+    }
+
+    // ---- what can be seen ----
+
+    /// Everything that happens is written down here.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// All calls that were asked for.
+    pub fn table(&self) -> &LoadTable {
+        &self.table
+    }
+
+    /// The nodes, as they look from outside.
+    pub fn views(&self) -> Vec<NodeView> {
+        self.nodes.iter().map(|shared| view(shared, &self.recorder)).collect()
+    }
+
+    /// Whether every node runs and is connected to every other.
+    pub fn is_connected(&self) -> bool {
+        self.nodes.iter().all(|shared| {
+            let manager = shared.life().and_then(|life| life.manager);
+            manager.is_some_and(|manager| {
+                let connections = manager.connections();
+                connections
+                    .iter()
+                    .all(|connection| connection.state() == ConnectionState::Connected)
+            })
+        })
+    }
+
+    /// Whether nothing is under way anywhere, and nothing waits to be written.
+    pub fn is_idle(&self) -> bool {
+        self.recorder.live() == (0, 0)
+            && self.views().iter().all(|view| {
+                view.unauthenticated == 0
+                    && view.connections.iter().all(ConnectionStats::is_quiescent)
+            })
+    }
+}
+
+fn view(shared: &Shared, recorder: &Recorder) -> NodeView {
+    let life = shared.life();
+    let manager = life.as_ref().and_then(|life| life.manager.as_ref());
+    NodeView {
+        node: shared.node,
+        is_running: life.is_some(),
+        connections: manager.map(grid::Manager::stats).unwrap_or_default(),
+        unauthenticated: manager.map_or(0, grid::Manager::unauthenticated),
+        tasks: life.as_ref().map_or(0, |life| life.runtime.metrics().num_alive_tasks()),
+        sockets: recorder.open_sockets(shared.node),
+    }
+}
+
+/// The limits that managers run with.
+pub fn limits_of(plan: &LimitsPlan) -> Limits {
+    let mut limits = Limits::default();
+    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+    let set = |to: &mut usize, from: Option<u32>| *to = from.map_or(*to, |value| value as usize);
+    let wait = |to: &mut Duration, from: Option<u32>| *to = from.map_or(*to, millis);
+    set(&mut limits.message_bytes_max, plan.message_bytes_max);
+    set(&mut limits.queue_bytes_max, plan.queue_bytes_max);
+    set(&mut limits.frame_bytes_target, plan.frame_bytes_target);
+    set(&mut limits.calls_made_max, plan.calls_made_max);
+    set(&mut limits.calls_served_max, plan.calls_served_max);
+    wait(&mut limits.ping_interval, plan.ping_interval_ms);
+    wait(&mut limits.stream_ping_interval, plan.stream_ping_interval_ms);
+    wait(&mut limits.deadline_default, plan.deadline_default_ms);
+    wait(&mut limits.backoff_max, plan.backoff_max_ms);
+    limits
+}

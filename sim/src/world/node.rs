@@ -1,0 +1,253 @@
+//! One node of a cluster: what runs inside its simulated host.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use grid::net::transport::{Dialling, Socket, Transport};
+use grid::{Auth, ConnectionState, Limits, Manager, Name};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use turmoil::net::{TcpListener, TcpStream};
+
+use super::clock::NodeClock;
+use super::links::host;
+use super::tap::Tapped;
+use super::{node_of, url};
+use crate::event::{CallId, LinkState, What};
+use crate::load::{self, LoadTable};
+use crate::plan::{Load, Node};
+use crate::recorder::{Pen, Recorder};
+
+/// Where all nodes listen.
+pub(super) const PORT: u16 = 9000;
+
+/// What a node is told to do, from outside of the simulation.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Make a call.
+    Make(CallId, Load),
+    /// End in good order, and begin again.
+    Bounce { grace: Duration },
+    /// End in good order.
+    Stop { grace: Duration },
+}
+
+/// What the world and the node's host share, over all of its incarnations.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) node: Node,
+    pub(super) nodes: u8,
+    pub(super) seed: u64,
+    pub(super) limits: Limits,
+    pub(super) clock: NodeClock,
+    pub(super) recorder: Recorder,
+    pub(super) table: LoadTable,
+    pub(super) rare: Vec<(String, u16)>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    incarnation: u32,
+    secret: &'static str,
+    life: Option<Life>,
+}
+
+/// A running incarnation, as the world sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    pub(super) pen: Pen,
+    pub(super) runtime: Handle,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    /// Until it is told to end.
+    pub(super) manager: Option<Manager>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        node: Node,
+        plan: &crate::plan::Plan,
+        limits: Limits,
+        recorder: Recorder,
+        table: LoadTable,
+    ) -> Self {
+        let cluster = &plan.cluster;
+        let secret = if cluster.strangers.contains(&node) { WRONG_SECRET } else { SECRET };
+        Self {
+            node,
+            nodes: cluster.nodes,
+            seed: plan.seed,
+            limits,
+            clock: NodeClock::default(),
+            recorder,
+            table,
+            rare: cluster.rare.clone(),
+            state: Mutex::new(State { incarnation: 0, secret, life: None }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn life(&self) -> Option<Life> {
+        self.state().life.clone()
+    }
+
+    /// Takes the running incarnation away. What is in it is dropped by the caller.
+    pub(super) fn take_life(&self) -> Option<Life> {
+        self.state().life.take()
+    }
+
+    /// From its next incarnation on the node knows the cluster's secret.
+    pub(super) fn learn_secret(&self) {
+        self.state().secret = SECRET;
+    }
+
+    pub(super) fn is_stranger(&self) -> bool {
+        self.state().secret == WRONG_SECRET
+    }
+}
+
+const SECRET: &str = "what all nodes of the simulation know";
+const WRONG_SECRET: &str = "what a stranger holds to be the secret";
+
+/// The life of a host: one incarnation after the other.
+pub(super) async fn live(shared: Arc<Shared>) -> turmoil::Result {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
+    shared.clock.begin(Duration::from_millis(shared.recorder.now_ms()));
+    while incarnate(&shared, &listener).await? == Next::Again {}
+    // A host whose software has returned is dropped by turmoil; what it left behind must be seen.
+    std::future::pending().await
+}
+
+/// What follows an incarnation that ended in good order.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Again,
+    Nothing,
+}
+
+async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Result<Next> {
+    let pen = shared.recorder.pen(shared.node);
+    let (commands, mut inbox) = mpsc::unbounded_channel();
+    let manager = start(shared, &pen)?;
+    let (incarnation, ended) = {
+        let mut state = shared.state();
+        state.incarnation += 1;
+        let (pen, manager) = (pen.clone(), Some(manager.clone()));
+        let life = Life { pen, runtime: Handle::current(), commands, manager };
+        (state.incarnation, state.life.replace(life))
+    };
+    drop(ended);
+    pen.record(What::Started { incarnation });
+    for connection in manager.connections() {
+        tokio::spawn(watch(connection, pen.clone()));
+    }
+    loop {
+        tokio::select! {
+            biased;
+            command = inbox.recv() => match command {
+                Some(Command::Make(call, load)) => {
+                    let (_, to) = load.ends();
+                    if let Some(connection) = manager.connection(&url(to)) {
+                        tokio::spawn(load::make(call, load, connection, pen.clone()));
+                    }
+                }
+                Some(Command::Bounce { grace }) => {
+                    end(shared, manager, grace).await;
+                    return Ok(Next::Again);
+                }
+                Some(Command::Stop { grace }) => {
+                    end(shared, manager, grace).await;
+                    return Ok(Next::Nothing);
+                }
+                None => return Ok(Next::Nothing),
+            },
+            accepted = listener.accept() => {
+                let (stream, dialler) = accepted?;
+                let remote = node_at(dialler.ip(), shared.nodes);
+                let socket = pen.open_socket(dialler, remote, false);
+                let tapped = Tapped::new(stream, pen.clone(), socket);
+                let manager = manager.clone();
+                tokio::spawn(async move { manager.accept(tapped).await });
+            }
+        }
+    }
+}
+
+/// The world's own handle must go first, or the manager would outlive its end.
+async fn end(shared: &Shared, manager: Manager, grace: Duration) {
+    if let Some(life) = &mut shared.state().life {
+        life.manager = None;
+    }
+    manager.shutdown(grace).await;
+}
+
+fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Manager> {
+    let (secret, incarnation) = {
+        let state = shared.state();
+        (state.secret, state.incarnation)
+    };
+    let seed = shared.seed ^ (u64::from(shared.node.0) << 56) ^ (u64::from(incarnation) << 40);
+    let transport = SimTransport { pen: pen.clone() };
+    let manager = Manager::builder(&url(shared.node))
+        .servers((0..shared.nodes).map(|node| url(Node(node))))
+        .auth(Auth::shared_secret(secret.as_bytes())?)
+        .limits(shared.limits.clone())
+        .transport(transport)
+        .clock(shared.clock.clone())
+        .rng(SmallRng::seed_from_u64(seed))
+        .build()?;
+    load::register(&manager, &shared.table, pen)?;
+    manager.start()?;
+    Ok(manager)
+}
+
+fn node_at(ip: std::net::IpAddr, nodes: u8) -> Node {
+    let found = (0..nodes).map(Node).find(|node| turmoil::lookup(host(*node)) == ip);
+    found.unwrap_or(Node(u8::MAX))
+}
+
+/// Writes down what becomes of one connection.
+async fn watch(connection: grid::Connection, pen: Pen) {
+    let remote = node_of(connection.remote());
+    let mut watch = connection.watch();
+    let weak = connection.clone();
+    drop(connection);
+    loop {
+        let state = watch.changed().await;
+        let cause = weak.stats().last_failure.map(|failure| failure.cause.to_string());
+        let state = match state {
+            ConnectionState::Connecting => LinkState::Connecting,
+            ConnectionState::Connected => LinkState::Connected,
+            ConnectionState::Backoff => LinkState::Backoff,
+            ConnectionState::Shutdown => LinkState::Shutdown,
+        };
+        let cause = if state == LinkState::Connected { None } else { cause };
+        pen.record(What::State { remote, state, cause });
+        if state == LinkState::Shutdown {
+            return;
+        }
+    }
+}
+
+/// Dials through the simulated network.
+struct SimTransport {
+    pen: Pen,
+}
+
+impl Transport for SimTransport {
+    fn connect(&self, remote: &Name) -> Dialling {
+        let pen = self.pen.clone();
+        let node = node_of(remote);
+        Box::pin(async move {
+            let stream = TcpStream::connect((host(node), PORT)).await?;
+            let socket = pen.open_socket(stream.local_addr()?, node, true);
+            Ok(Box::new(Tapped::new(stream, pen, socket)) as Box<dyn Socket>)
+        })
+    }
+}
