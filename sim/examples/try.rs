@@ -1,12 +1,13 @@
 fn main() {
-    let args: Vec<u64> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
+    let name = std::env::args().nth(1).unwrap();
+    let args: Vec<u64> = std::env::args().skip(2).map(|a| a.parse().unwrap()).collect();
     let start = std::time::Instant::now();
+    let scenario = sim::scenarios::find(&name).unwrap();
     let mut coverage = sim::coverage::Coverage::default();
     let mut simulated = 0;
     for seed in args[0]..args[1] {
-        let nodes = args.get(2).map(|n| *n as u8);
-        let plan = sim::swarm::plan(seed, nodes);
-        let run = sim::run::run(&plan, None);
+        let plan = (scenario.plan)(seed);
+        let run = sim::run::run(&plan, Some(scenario.expect));
         coverage.add(&run.coverage);
         simulated += run.simulated_ms;
         println!(
@@ -17,7 +18,7 @@ fn main() {
             run.simulated_ms,
             run.violation
         );
-        if args.len() > 3 {
+        if args.len() > 2 {
             for e in &run.events {
                 println!("{e}");
             }

@@ -15,5 +15,6 @@ pub mod pair;
 pub mod plan;
 pub mod recorder;
 pub mod run;
+pub mod scenarios;
 pub mod swarm;
 pub mod world;

@@ -150,10 +150,9 @@ impl Pen {
         dialled: bool,
     ) -> SocketId {
         let socket = {
+            // Either end may be the first to know of the connection; the second takes its number.
             let sockets = &mut self.recorder.log().sockets;
-            // A port is used again only after all others were. The dialling end is always first.
-            let known = if dialled { None } else { sockets.by_dialler.get(&dialler).copied() };
-            known.unwrap_or_else(|| {
+            sockets.by_dialler.remove(&dialler).unwrap_or_else(|| {
                 sockets.next += 1;
                 sockets.by_dialler.insert(dialler, sockets.next);
                 sockets.next

@@ -79,10 +79,9 @@ impl StreamOrder {
             (Outcome::Answered, how) => {
                 Err(format!("call {call} was answered by a handler that ended {how:?}"))
             }
-            (
-                Outcome::RemoteError { .. } | Outcome::StreamFailed { .. },
-                Some(HandlerEnd::Returned),
-            ) => Err(format!("call {call} ended ({outcome}) though its handler returned well")),
+            (Outcome::RemoteError { .. }, Some(HandlerEnd::Returned)) => {
+                Err(format!("call {call} ended ({outcome}) though its handler returned well"))
+            }
             _ => Ok(()),
         }
     }

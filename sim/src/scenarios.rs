@@ -1,0 +1,85 @@
+//! Named situations, each a file with a paragraph on what it shows.
+//!
+//! A scenario makes a [`Plan`] from a seed: what happens is fixed, when and to whom and with what
+//! latencies is drawn. All invariants hold in all of them; what is expected of one alone, it says.
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::event::Event;
+use crate::invariants::Verdict;
+use crate::plan::{Ending, Load, Node, Plan, RequestPlan};
+
+mod partition_heals;
+mod swarm;
+
+/// A situation with a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its name, as on the command line.
+    pub name: &'static str,
+    /// What it shows, in a sentence.
+    pub about: &'static str,
+    /// Its plan for a seed.
+    pub plan: fn(seed: u64) -> Plan,
+    /// What is expected of it besides the invariants.
+    pub expect: fn(&Plan, &[Event]) -> Verdict,
+}
+
+/// All of them, in the order of their names but for `swarm`, which is last.
+pub const ALL: &[Scenario] = &[partition_heals::SCENARIO, swarm::SCENARIO];
+
+/// The scenario with this name.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
+
+/// A plan of `nodes` nodes with a name, a length and a source of randomness.
+fn begin(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut plan = Plan::quiet(nodes);
+    name.clone_into(&mut plan.scenario);
+    plan.seed = seed;
+    plan.duration_ms = duration_ms;
+    plan.cluster.latency_min_ms = rng.random_range(0..=2);
+    plan.cluster.latency_max_ms = plan.cluster.latency_min_ms + rng.random_range(1..=10);
+    // Half-open connections are found in seconds, so that a run takes a minute.
+    plan.cluster.limits.ping_interval_ms = Some(2_000);
+    plan.cluster.limits.deadline_default_ms = Some(8_000);
+    (plan, rng)
+}
+
+/// Small requests from each node to each other, about every `every_ms`.
+fn steady(plan: &mut Plan, rng: &mut SmallRng, every_ms: u64) {
+    let nodes = plan.cluster.nodes;
+    for from in (0..nodes).map(Node) {
+        for to in (0..nodes).map(Node).filter(|to| *to != from) {
+            let mut at = rng.random_range(0..every_ms);
+            while at < plan.duration_ms {
+                plan.load.push((at, Load::Request(small(from, to))));
+                at += rng.random_range(every_ms / 2..=every_ms * 3 / 2).max(1);
+            }
+        }
+    }
+    sort(plan);
+}
+
+/// A small request that is answered in place.
+fn small(from: Node, to: Node) -> RequestPlan {
+    RequestPlan {
+        from,
+        to,
+        bytes: 100,
+        answer_bytes: 100,
+        work_ms: 0,
+        ending: Ending::Well,
+        timeout_ms: None,
+        give_up_ms: None,
+    }
+}
+
+/// Load and faults in the order of their time.
+fn sort(plan: &mut Plan) {
+    plan.load.sort_by_key(|(at, _)| *at);
+    plan.faults.sort_by_key(|(at, _)| *at);
+}

@@ -1,0 +1,15 @@
+//! Everything at once, or nearly nothing: see [`crate::swarm`].
+//!
+//! What is expected here is what is expected anywhere: the invariants. Which rare situations were
+//! reached is counted over a set of runs (see [`crate::coverage`]).
+
+use super::Scenario;
+use crate::swarm;
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "swarm",
+    about: "faults, load, limits and rare events, all drawn from the seed",
+    plan: |seed| swarm::plan(seed, None),
+    expect: |_, _| Ok(()),
+};
