@@ -6,6 +6,7 @@
 //! here is for production.
 
 pub mod bounds;
+pub mod corpus;
 pub mod coverage;
 pub mod event;
 mod guard;
@@ -16,5 +17,7 @@ pub mod plan;
 pub mod recorder;
 pub mod run;
 pub mod scenarios;
+pub mod shrink;
 pub mod swarm;
+pub mod sweep;
 pub mod world;

@@ -176,6 +176,22 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether it happens to this node, or to a link of it.
+    pub fn concerns(&self, which: Node) -> bool {
+        match *self {
+            Self::Cut { a, b }
+            | Self::Hold { a, b }
+            | Self::Mend { a, b }
+            | Self::Slow { a, b, .. }
+            | Self::CutOneWay { from: a, to: b } => a == which || b == which,
+            Self::PowerLoss { node }
+            | Self::Restart { node }
+            | Self::Skew { node, .. }
+            | Self::Drift { node, .. }
+            | Self::Bounce { node, .. } => node == which,
+        }
+    }
+
     /// The name of its kind.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -318,6 +334,80 @@ impl Plan {
             faults: Vec::new(),
             load: Vec::new(),
         }
+    }
+
+    /// Whether the plan can be run: for plans that come from files.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let Cluster { nodes, tick_ms, socket_segments, rare, late, strangers, .. } = &self.cluster;
+        if !(2..=NODES_MAX).contains(nodes) {
+            return Err(format!("nodes must be 2 to {NODES_MAX}, not {nodes}"));
+        }
+        if !TICKS_MS.contains(tick_ms) {
+            return Err(format!("tick_ms must be one of {TICKS_MS:?}, not {tick_ms}"));
+        }
+        if !(64..=65_536).contains(socket_segments) {
+            return Err(format!("socket_segments must be 64 to 65536, not {socket_segments}"));
+        }
+        if self.duration_ms > DURATION_MS_MAX {
+            return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));
+        }
+        if let Some((point, _)) = rare.iter().find(|(_, often)| *often > 10_000) {
+            return Err(format!("rare event {point} cannot happen more often than 10000 in 10000"));
+        }
+        crate::world::limits_of(&self.cluster.limits).check().map_err(|error| error.to_string())?;
+        let named = late.iter().map(|(node, _)| node).chain(strangers);
+        let is_absent = |node: &Node| node.0 >= *nodes;
+        if let Some(node) = named.copied().find(is_absent) {
+            return Err(format!("there is no {node}"));
+        }
+        let all = (0..=u8::MAX).map(Node).filter(is_absent);
+        for absent in all {
+            if self.faults.iter().any(|(_, fault)| fault.concerns(absent)) {
+                return Err(format!("a fault concerns {absent}, which does not exist"));
+            }
+        }
+        for (call, (_, load)) in self.load.iter().enumerate() {
+            let (from, to) = load.ends();
+            if from == to || is_absent(&from) || is_absent(&to) {
+                return Err(format!("call {call} from {from} to {to} cannot be made"));
+            }
+            if let Load::Stream(plan) = load {
+                plan.check().map_err(|problem| format!("call {call}: {problem}"))?;
+            }
+        }
+        let is_in_order = self.faults.is_sorted_by_key(|(at, _)| *at)
+            && self.load.is_sorted_by_key(|(at, _)| *at);
+        is_in_order.then_some(()).ok_or_else(|| "faults and load must be in order of time".into())
+    }
+}
+
+/// Nodes of a cluster, at most.
+pub const NODES_MAX: u8 = 32;
+
+/// Ticks at which turmoil's clock and tokio's agree.
+pub const TICKS_MS: [u64; 2] = [1, 5];
+
+/// The longest run, in simulated milliseconds.
+pub const DURATION_MS_MAX: u64 = 24 * 3_600_000;
+
+impl StreamPlan {
+    fn check(&self) -> Result<(), String> {
+        let Some((input, _)) = CAPACITIES.get(usize::from(self.capacities)) else {
+            return Err(format!("capacities must be below {}", CAPACITIES.len()));
+        };
+        if *input == 0 && self.up > 0 {
+            return Err("the stream has no request side, and messages for it".to_owned());
+        }
+        if self.give_up_ms.is_none() && self.timeout_ms.is_none() {
+            return Err(
+                "nothing would end the stream: it needs give_up_ms or timeout_ms".to_owned()
+            );
+        }
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::world::World;
 
 /// What must hold does not.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
 #[error("{invariant}: {text}")]
 pub struct Violation {
     /// Which invariant.
@@ -41,6 +41,12 @@ pub struct Run {
 }
 
 impl Run {
+    /// One that came to nothing.
+    pub(crate) fn failed(violation: Violation) -> Self {
+        let (events, coverage) = (Vec::new(), Coverage::default());
+        Self { events, violation: Some(violation), coverage, simulated_ms: 0 }
+    }
+
     /// A number that two runs share if, and only if, their traces are the same byte for byte.
     pub fn digest(&self) -> u64 {
         let mut hash = Xxh3Default::new();

@@ -27,7 +27,7 @@ pub struct Scenario {
 }
 
 /// All of them, in the order of their names but for `swarm`, which is last.
-pub const ALL: &[Scenario] = &[partition_heals::SCENARIO, swarm::SCENARIO];
+pub const ALL: &[Scenario] = &[partition_heals::SCENARIO, swarm::EVERYTHING, swarm::SCENARIO];
 
 /// The scenario with this name.
 pub fn find(name: &str) -> Option<&'static Scenario> {

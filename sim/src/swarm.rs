@@ -21,11 +21,35 @@ pub const TROUBLE_MS: u64 = 35_000;
 
 /// The plan of a seed. `nodes` is drawn unless it is given.
 pub fn plan(seed: u64, nodes: Option<u8>) -> Plan {
+    draw(seed, nodes, Mix::Some)
+}
+
+/// The plan of a seed with every kind of fault and every rare event in it.
+pub fn plan_with_everything(seed: u64) -> Plan {
+    draw(seed, None, Mix::All)
+}
+
+/// Which kinds of trouble a run has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mix {
+    Some,
+    All,
+}
+
+impl Mix {
+    /// Whether a run has something that one in `1 / share` runs has.
+    fn has(self, rng: &mut impl Rng, share: f64) -> bool {
+        let is_drawn = rng.random_bool(share);
+        is_drawn || self == Self::All
+    }
+}
+
+fn draw(seed: u64, nodes: Option<u8>, mix: Mix) -> Plan {
     let mut rng = SmallRng::seed_from_u64(seed);
     let drawn = rng.random_range(2..=9);
     let nodes = nodes.unwrap_or(drawn);
-    let cluster = cluster(&mut rng, nodes);
-    let faults = faults(&mut rng, nodes);
+    let cluster = cluster(&mut rng, nodes, mix);
+    let faults = faults(&mut rng, nodes, mix);
     let load = load(&mut rng, &cluster);
     Plan { scenario: "swarm".to_owned(), seed, cluster, duration_ms: TROUBLE_MS, faults, load }
 }
@@ -35,16 +59,16 @@ fn pick<T: Copy>(rng: &mut impl Rng, choices: &[T]) -> T {
     choices[rng.random_range(0..choices.len())]
 }
 
-fn cluster(rng: &mut impl Rng, nodes: u8) -> Cluster {
+fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
     let tick_ms = pick(rng, &[1, 5, 5]);
     let latency_min_ms = pick(rng, &[0, 1, 2, 10]);
     let latency_max_ms = latency_min_ms + pick(rng, &[0, 1, 5, 40]);
     let mut late = Vec::new();
-    if rng.random_bool(0.15) {
+    if mix.has(rng, 0.15) {
         late.push((Node(rng.random_range(0..nodes)), rng.random_range(1_000..20_000)));
     }
     let mut strangers = Vec::new();
-    if rng.random_bool(0.1) {
+    if mix.has(rng, 0.1) {
         strangers.push(Node(rng.random_range(0..nodes)));
     }
     Cluster {
@@ -54,7 +78,7 @@ fn cluster(rng: &mut impl Rng, nodes: u8) -> Cluster {
         latency_max_ms,
         socket_segments: pick(rng, &[64, 64, 256]),
         limits: limits(rng),
-        rare: rare(rng),
+        rare: rare(rng, mix),
         late,
         strangers,
     }
@@ -75,10 +99,10 @@ fn limits(rng: &mut impl Rng) -> LimitsPlan {
     }
 }
 
-fn rare(rng: &mut impl Rng) -> Vec<(String, u16)> {
+fn rare(rng: &mut impl Rng, mix: Mix) -> Vec<(String, u16)> {
     let mut rare = Vec::new();
     for point in RARE_POINTS {
-        if rng.random_bool(0.3) {
+        if mix.has(rng, 0.3) {
             let often = match point {
                 // Asked with each frame.
                 "delay-flush" | "full-socket" | "spurious-wake" => pick(rng, &[10, 100, 1_000]),
@@ -125,13 +149,13 @@ const KINDS: [Kind; 9] = [
     Kind::Swizzle,
 ];
 
-fn faults(rng: &mut impl Rng, nodes: u8) -> Vec<(u64, Fault)> {
+fn faults(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
-    if rng.random_bool(0.1) {
+    if rng.random_bool(0.1) && mix == Mix::Some {
         return faults;
     }
     for kind in KINDS {
-        if !rng.random_bool(0.35) {
+        if !mix.has(rng, 0.35) {
             continue;
         }
         for _ in 0..pick(rng, &[1, 1, 2, 3, 6]) {

@@ -129,7 +129,7 @@ mod tests {
         let plan = Plan::quiet(3);
         let mut calm = Calm::new(&plan, 300_000);
         let (a, b, c) = (Node(0), Node(1), Node(2));
-        let mut see = |calm: &mut Calm, at_ms, node, what| calm.see(&Event { at_ms, node, what });
+        let see = |calm: &mut Calm, at_ms, node, what| calm.see(&Event { at_ms, node, what });
         assert_eq!(calm.since(a, b), Some(0));
         see(&mut calm, 10, None, What::Fault { fault: Fault::Cut { a: b, b: a } });
         assert_eq!(calm.since(a, b), None);

@@ -13,3 +13,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     plan: |seed| swarm::plan(seed, None),
     expect: |_, _| Ok(()),
 };
+
+/// Likewise, with all kinds of trouble in every run.
+pub(super) const EVERYTHING: Scenario = Scenario {
+    name: "everything",
+    about: "as swarm, with every kind of fault and every rare event in each run",
+    plan: swarm::plan_with_everything,
+    expect: |_, _| Ok(()),
+};

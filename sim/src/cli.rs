@@ -1,0 +1,102 @@
+//! The command line.
+
+pub(crate) mod corpus;
+pub(crate) mod replay;
+pub(crate) mod run;
+pub(crate) mod shrink;
+mod tell;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use sim::corpus::CorpusError;
+use sim::plan::Plan;
+use sim::scenarios::{self, Scenario};
+
+/// Clusters on a simulated network, from seeds.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run scenarios for many seeds; exit with 1 and name the seeds if any fails
+    Run(run::Arguments),
+    /// Run the corpus: what once failed
+    Corpus(corpus::Arguments),
+    /// Run one seed, or one plan from a file, and show what happens
+    Replay(replay::Arguments),
+    /// Make a failing plan as small as possible, while the same invariant fails
+    Shrink(shrink::Arguments),
+    /// List the scenarios
+    List,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Clean,
+    Failed,
+}
+
+/// What is wrong with the command line, or with a file that it names.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UsageError {
+    #[error("there is no scenario {name}; there are: {}", names())]
+    NoScenario { name: String },
+    #[error("give a seed, or a plan with --schedule")]
+    NothingToRun,
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    #[error("the plan does not fail: there is nothing to shrink")]
+    DoesNotFail,
+    #[error("cannot write {path}: {cause}")]
+    Write { path: PathBuf, cause: std::io::Error },
+    #[error("cannot write to standard output: {0}")]
+    Stdout(#[from] std::io::Error),
+}
+
+fn names() -> String {
+    let names: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name).collect();
+    names.join(", ")
+}
+
+fn find(name: &str) -> Result<&'static Scenario, UsageError> {
+    scenarios::find(name).ok_or_else(|| UsageError::NoScenario { name: name.to_owned() })
+}
+
+/// Which run.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The seed
+    seed: Option<u64>,
+    /// The scenario that makes a plan of the seed
+    #[arg(long, default_value = "swarm", value_name = "NAME")]
+    scenario: String,
+    /// A plan, or an entry of the corpus, instead of one made from the seed
+    #[arg(long, value_name = "FILE")]
+    schedule: Option<PathBuf>,
+}
+
+impl Which {
+    fn plan(&self) -> Result<Plan, UsageError> {
+        let mut plan = match (&self.schedule, self.seed) {
+            (Some(file), _) => sim::corpus::read_plan(file)?,
+            (None, Some(seed)) => return Ok((find(&self.scenario)?.plan)(seed)),
+            (None, None) => return Err(UsageError::NothingToRun),
+        };
+        // The same schedule with other latencies and rare events.
+        plan.seed = self.seed.unwrap_or(plan.seed);
+        Ok(plan)
+    }
+}
+
+/// Prints the scenarios.
+pub(crate) fn list() {
+    for Scenario { name, about, .. } in scenarios::ALL {
+        println!("{name:<28} {about}");
+    }
+}

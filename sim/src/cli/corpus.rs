@@ -1,0 +1,29 @@
+//! `sim corpus`: what once failed must not fail again.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{UsageError, Verdict, tell};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The folder of entries
+    #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"))]
+    folder: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
+    let mut verdict = Verdict::Clean;
+    for (name, entry) in sim::corpus::load(&arguments.folder)? {
+        let run = sim::sweep::run_plan(&entry.plan);
+        match &run.violation {
+            None => println!("{name}: passes"),
+            Some(violation) => {
+                print!("{}", tell::failure(&name, entry.plan.seed, &entry.plan, violation));
+                verdict = Verdict::Failed;
+            }
+        }
+    }
+    Ok(verdict)
+}

@@ -1,0 +1,72 @@
+//! `sim replay`: one run, to be looked at.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sim::plan::Plan;
+use sim::run::Run;
+
+use super::{UsageError, Verdict, Which, tell};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Where to write the trace: a page (.html), a ShiViz log (.shiviz), JSON lines (.jsonl), or
+    /// text (anything else)
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Where to write the plan, to change it and to replay it with --schedule
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Print all events, not only the last
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
+    let plan = arguments.which.plan()?;
+    if let Some(path) = &arguments.save {
+        super::shrink::save(path, &plan, None)?;
+    }
+    let run = sim::sweep::run_plan(&plan);
+    let hidden = if arguments.all { 0 } else { run.events.len().saturating_sub(tell::LAST_EVENTS) };
+    let mut out = std::io::stdout().lock();
+    if hidden > 0 {
+        writeln!(out, "({hidden} events before these; --all prints them)")?;
+    }
+    for event in &run.events[hidden..] {
+        writeln!(out, "{event}")?;
+    }
+    if let Some(path) = &arguments.trace {
+        write_trace(path, &plan, &run)?;
+        writeln!(out, "the trace is in {}", path.display())?;
+    }
+    let seconds = run.simulated_ms as f64 / 1000.0;
+    let events = run.events.len();
+    writeln!(out, "{events} events, {seconds:.1} simulated s, digest {:016x}", run.digest())?;
+    Ok(match &run.violation {
+        None => {
+            writeln!(out, "all is well")?;
+            Verdict::Clean
+        }
+        Some(violation) => {
+            write!(out, "{}", tell::failure(&plan.scenario, plan.seed, &plan, violation))?;
+            Verdict::Failed
+        }
+    })
+}
+
+fn write_trace(path: &Path, plan: &Plan, run: &Run) -> Result<(), UsageError> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let text = match extension {
+        Some("jsonl") => {
+            let lines: Result<Vec<_>, _> = run.events.iter().map(serde_json::to_string).collect();
+            lines.map_err(std::io::Error::from)?.join("\n") + "\n"
+        }
+        _ => run.events.iter().map(|event| format!("{event}\n")).collect(),
+    };
+    let _ = plan;
+    std::fs::write(path, text).map_err(|cause| UsageError::Write { path: path.to_owned(), cause })
+}

@@ -1,0 +1,197 @@
+//! `sim run`: many seeds, a progress bar, a summary.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use sim::coverage::Coverage;
+use sim::run::Violation;
+use sim::scenarios::{self, Scenario};
+use sim::sweep::{Done, Job, sweep};
+
+use super::{UsageError, Verdict, find, tell};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// A scenario, or several; all unless given
+    #[arg(long = "scenario", value_name = "NAME")]
+    scenarios: Vec<String>,
+    /// Which seeds: 0..200, or one
+    #[arg(long, default_value = "0..20", value_name = "RANGE")]
+    seeds: Seeds,
+    /// Threads; as many as there are processors unless given
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Nodes of swarm runs, which else are drawn
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
+    nodes: Option<u8>,
+    /// Begin no further run after so many seconds
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Fail if a point that should be reached sometimes never was
+    #[arg(long)]
+    require_coverage: bool,
+    /// Print the coverage points and how often each was reached
+    #[arg(long)]
+    coverage: bool,
+    /// Print a line of JSON for each run, and nothing else, to standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// A range of seeds.
+#[derive(Debug, Clone)]
+struct Seeds(Range<u64>);
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is neither a seed nor a range such as 0..200");
+        let number = |text: &str| text.trim().parse::<u64>().map_err(|_| wrong());
+        let range = match text.split_once("..") {
+            None => number(text).map(|seed| seed..seed.saturating_add(1))?,
+            Some((from, to)) => number(from)?..number(to)?,
+        };
+        if range.is_empty() { Err(format!("{text:?} holds no seed")) } else { Ok(Self(range)) }
+    }
+}
+
+/// A run as a line of JSON.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    scenario: &'a str,
+    seed: u64,
+    /// Equal for runs with the same trace.
+    digest: String,
+    simulated_ms: u64,
+    events: usize,
+    violation: Option<&'a Violation>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    runs: u64,
+    failed: Vec<u64>,
+    simulated_ms: u64,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
+    let chosen = chosen(arguments)?;
+    let Seeds(seeds) = &arguments.seeds;
+    let total = (seeds.end - seeds.start).saturating_mul(chosen.len() as u64);
+    let bar = progress(total, arguments.json);
+    #[expect(clippy::disallowed_methods, reason = "how long it takes the user")]
+    let start = Instant::now();
+    let limit = arguments.seconds.map(Duration::from_secs);
+    let nodes = arguments.nodes;
+    let jobs = seeds.clone().flat_map(|seed| {
+        chosen.iter().map(move |scenario| Job {
+            name: scenario.name.to_owned(),
+            seed,
+            plan: plan(scenario, seed, nodes),
+        })
+    });
+    let threads = arguments.jobs.or_else(|| std::thread::available_parallelism().ok());
+    let (mut tallies, mut coverage) = (BTreeMap::<String, Tally>::new(), Coverage::default());
+    let mut written = Ok(());
+    sweep(jobs, threads.map_or(1, NonZeroUsize::get), |done| {
+        let minutes = start.elapsed().as_secs_f64() / 60.0;
+        bar.inc(1);
+        bar.set_message(format!("{:.0} a minute", (bar.position() as f64) / minutes));
+        coverage.add(&done.run.coverage);
+        if arguments.json {
+            written = print_line(&done);
+        } else if let Some(violation) = &done.run.violation {
+            let Job { name, seed, plan } = &done.job;
+            bar.suspend(|| print!("{}", tell::failure(name, *seed, plan, violation)));
+        }
+        let tally = tallies.entry(done.job.name).or_default();
+        tally.runs += 1;
+        tally.simulated_ms += done.run.simulated_ms;
+        tally.failed.extend(done.run.violation.is_some().then_some(done.job.seed));
+        written.is_ok() && limit.is_none_or(|limit| start.elapsed() < limit)
+    });
+    written?;
+    bar.finish_and_clear();
+    if !arguments.json {
+        print_summary(&tallies, start.elapsed());
+        print_coverage(&coverage, arguments);
+    }
+    let has_failed = tallies.values().any(|tally| !tally.failed.is_empty());
+    let is_thin = arguments.require_coverage && !coverage.missing().is_empty();
+    if is_thin {
+        eprintln!("never reached: {}", coverage.missing().join(", "));
+    }
+    Ok(if has_failed || is_thin { Verdict::Failed } else { Verdict::Clean })
+}
+
+fn chosen(arguments: &Arguments) -> Result<Vec<&'static Scenario>, UsageError> {
+    if arguments.scenarios.is_empty() {
+        return Ok(scenarios::ALL.iter().collect());
+    }
+    arguments.scenarios.iter().map(|name| find(name)).collect()
+}
+
+fn plan(scenario: &Scenario, seed: u64, nodes: Option<u8>) -> sim::plan::Plan {
+    match (scenario.name, nodes) {
+        ("swarm", Some(nodes)) => sim::swarm::plan(seed, Some(nodes)),
+        (_, _) => (scenario.plan)(seed),
+    }
+}
+
+fn progress(total: u64, is_json: bool) -> ProgressBar {
+    if is_json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} {msg}");
+    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn print_line(done: &Done) -> std::io::Result<()> {
+    let line = Line {
+        scenario: &done.job.name,
+        seed: done.job.seed,
+        digest: format!("{:016x}", done.run.digest()),
+        simulated_ms: done.run.simulated_ms,
+        events: done.run.events.len(),
+        violation: done.run.violation.as_ref(),
+    };
+    let line = serde_json::to_string(&line)?;
+    writeln!(std::io::stdout(), "{line}")
+}
+
+fn print_summary(tallies: &BTreeMap<String, Tally>, took: Duration) {
+    println!("{:<28} {:>6} {:>7} {:>12}", "scenario", "runs", "failed", "simulated");
+    for (name, Tally { runs, failed, simulated_ms }) in tallies {
+        println!("{name:<28} {runs:>6} {:>7} {:>10} s", failed.len(), simulated_ms / 1000);
+    }
+    let runs: u64 = tallies.values().map(|tally| tally.runs).sum();
+    let minutes = took.as_secs_f64() / 60.0;
+    println!("{runs} runs in {:.1} s: {:.0} a minute", took.as_secs_f64(), runs as f64 / minutes);
+    for (name, Tally { failed, .. }) in tallies {
+        if !failed.is_empty() {
+            println!("{name} failed for seeds {failed:?}");
+        }
+    }
+}
+
+fn print_coverage(coverage: &Coverage, arguments: &Arguments) {
+    let points = sim::coverage::POINTS.len();
+    let reached = points - coverage.missing().len();
+    println!("{reached} of {points} coverage points reached");
+    if arguments.coverage {
+        for (point, count) in coverage.counts() {
+            println!("{count:>10} {point}");
+        }
+        for point in coverage.missing() {
+            println!("{:>10} {point}", "never");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `sim shrink`: a failing plan, made small.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sim::corpus::Entry;
+use sim::plan::Plan;
+use sim::run::Violation;
+use sim::shrink::{Effort, shrink};
+
+use super::{UsageError, Verdict, Which, tell};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Where to write the small plan, as an entry of the corpus
+    #[arg(long, default_value = "shrunk.toml", value_name = "FILE")]
+    out: PathBuf,
+    /// Runs at most
+    #[arg(long, default_value_t = Effort::default().runs, value_name = "N")]
+    runs: u32,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
+    let plan = arguments.which.plan()?;
+    let Some(violation) = sim::sweep::run_plan(&plan).violation else {
+        return Err(UsageError::DoesNotFail);
+    };
+    println!("{violation}");
+    println!("from {}", size(&plan));
+    let fails = |plan: &Plan| {
+        // A plan that has become impossible is not smaller, it is another matter.
+        let found = plan.check().ok().and_then(|()| sim::sweep::run_plan(plan).violation);
+        found.is_some_and(|found| found.invariant == violation.invariant)
+    };
+    let effort = Effort { runs: arguments.runs };
+    let shrunk = shrink(&plan, effort, fails, |plan, runs| {
+        println!("  {} after {runs} runs", size(plan));
+    });
+    let last = sim::sweep::run_plan(&shrunk.plan).violation.unwrap_or(violation);
+    save(&arguments.out, &shrunk.plan, Some(&last))?;
+    let least = if shrunk.is_minimal { "nothing smaller fails" } else { "stopped by --runs" };
+    println!("to {} ({least}): {}", size(&shrunk.plan), arguments.out.display());
+    print!("{}", tell::failure(&plan.scenario, plan.seed, &shrunk.plan, &last));
+    println!("  the small one: sim replay --schedule {}", arguments.out.display());
+    Ok(Verdict::Failed)
+}
+
+fn size(plan: &Plan) -> String {
+    let nodes = plan.cluster.nodes;
+    format!("{nodes} nodes, {} faults, {} calls", plan.faults.len(), plan.load.len())
+}
+
+/// Writes a plan as an entry of the corpus.
+pub(super) fn save(
+    path: &Path,
+    plan: &Plan,
+    violation: Option<&Violation>,
+) -> Result<(), UsageError> {
+    let (about, invariant) = match violation {
+        Some(violation) => (violation.text.clone(), violation.invariant.clone()),
+        None => ("a plan to be looked at".to_owned(), String::new()),
+    };
+    Ok(sim::corpus::write(path, &Entry { about, invariant, plan: plan.clone() })?)
+}

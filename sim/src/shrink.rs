@@ -1,0 +1,278 @@
+//! Makes a failing plan small, while it fails in the same way.
+//!
+//! Delta debugging (Zeller's ddmin) over the faults and over the load, then simpler values for what is
+//! left: fewer nodes, no rare events, default limits, shorter runs, smaller messages, rounder times.
+//! A smaller plan is another run: calls get other numbers, messages other latencies. What counts is
+//! that the same invariant fails.
+
+use crate::plan::{Ending, Load, Node, Plan};
+
+/// How much work shrinking may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Runs at most.
+    pub runs: u32,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { runs: 2_000 }
+    }
+}
+
+/// What shrinking came to.
+#[derive(Debug)]
+pub struct Shrunk {
+    /// The smallest plan found that fails in the same way.
+    pub plan: Plan,
+    /// Runs that it took.
+    pub runs: u32,
+    /// Whether nothing smaller was found, as opposed to having run out of effort.
+    pub is_minimal: bool,
+}
+
+/// Makes `plan` small, as long as `fails` says that the plan fails as the first did. `told` is called
+/// after each step that got smaller.
+pub fn shrink(
+    plan: &Plan,
+    effort: Effort,
+    mut fails: impl FnMut(&Plan) -> bool,
+    mut told: impl FnMut(&Plan, u32),
+) -> Shrunk {
+    let mut search = Search { best: plan.clone(), runs: 0, effort, fails: &mut fails };
+    let mut before = None;
+    // Until a whole round gets no smaller.
+    while before.as_ref() != Some(&search.best) && search.may_go_on() {
+        before = Some(search.best.clone());
+        search.fewer(|plan| &mut plan.load);
+        search.fewer(|plan| &mut plan.faults);
+        search.simpler_cluster();
+        search.shorter();
+        search.simpler_load();
+        search.rounder_times();
+        told(&search.best, search.runs);
+    }
+    let is_minimal = before.as_ref() == Some(&search.best);
+    Shrunk { plan: search.best, runs: search.runs, is_minimal }
+}
+
+struct Search<'a> {
+    best: Plan,
+    runs: u32,
+    effort: Effort,
+    fails: &'a mut dyn FnMut(&Plan) -> bool,
+}
+
+impl Search<'_> {
+    fn may_go_on(&self) -> bool {
+        self.runs < self.effort.runs
+    }
+
+    /// Takes `plan` if it is another one and fails likewise.
+    fn try_plan(&mut self, plan: Plan) -> bool {
+        if plan == self.best || !self.may_go_on() {
+            return false;
+        }
+        self.runs += 1;
+        let is_taken = (self.fails)(&plan);
+        if is_taken {
+            self.best = plan;
+        }
+        is_taken
+    }
+
+    fn try_with(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
+        let mut plan = self.best.clone();
+        change(&mut plan);
+        self.try_plan(plan)
+    }
+
+    /// ddmin: leaves out parts of a list, large ones first.
+    fn fewer<T: Clone>(&mut self, list: fn(&mut Plan) -> &mut Vec<T>) {
+        let mut parts = 2;
+        loop {
+            let length = list(&mut self.best).len();
+            if length == 0 || !self.may_go_on() {
+                return;
+            }
+            parts = parts.min(length);
+            let size = length.div_ceil(parts);
+            let mut start = 0;
+            let mut got_smaller = false;
+            while start < list(&mut self.best).len() {
+                let is_left_out = self.try_with(|plan| {
+                    let list = list(plan);
+                    let end = (start + size).min(list.len());
+                    list.drain(start..end);
+                });
+                got_smaller |= is_left_out;
+                if !is_left_out {
+                    start += size;
+                }
+            }
+            if size == 1 && !got_smaller {
+                return;
+            }
+            parts = if got_smaller { 2.max(parts / 2) } else { parts * 2 };
+        }
+    }
+
+    fn simpler_cluster(&mut self) {
+        for index in (0..self.best.cluster.rare.len()).rev() {
+            self.try_with(|plan| drop(plan.cluster.rare.remove(index)));
+        }
+        self.try_with(|plan| plan.cluster.late.clear());
+        self.try_with(|plan| plan.cluster.strangers.clear());
+        self.try_with(|plan| plan.cluster.limits.message_bytes_max = None);
+        self.try_with(|plan| plan.cluster.limits.queue_bytes_max = None);
+        self.try_with(|plan| plan.cluster.limits.frame_bytes_target = None);
+        self.try_with(|plan| plan.cluster.limits.calls_made_max = None);
+        self.try_with(|plan| plan.cluster.limits.calls_served_max = None);
+        self.try_with(|plan| plan.cluster.limits.stream_ping_interval_ms = None);
+        self.try_with(|plan| plan.cluster.limits.backoff_max_ms = None);
+        self.try_with(|plan| {
+            let least = plan.cluster.latency_min_ms;
+            plan.cluster.latency_max_ms = least;
+        });
+        while self.try_with(without_last_node) {}
+    }
+
+    fn shorter(&mut self) {
+        for _ in 0..8 {
+            let is_taken = self.try_with(|plan| plan.duration_ms /= 2);
+            if !is_taken {
+                break;
+            }
+        }
+        let last = |list: Option<u64>| list.unwrap_or(0);
+        let load = last(self.best.load.last().map(|(at, _)| *at));
+        let faults = last(self.best.faults.last().map(|(at, _)| *at));
+        self.try_with(|plan| plan.duration_ms = plan.duration_ms.min(load.max(faults) + 1_000));
+    }
+
+    fn simpler_load(&mut self) {
+        for index in 0..self.best.load.len() {
+            for simpler in SIMPLER {
+                self.try_with(|plan| {
+                    if let Some((_, load)) = plan.load.get_mut(index) {
+                        simpler(load);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Moves faults and calls to rounder times: readers compare them.
+    fn rounder_times(&mut self) {
+        let round = |at: u64, to: u64| at / to * to;
+        for to in [1_000, 100] {
+            self.try_with(|plan| {
+                plan.faults.iter_mut().for_each(|(at, _)| *at = round(*at, to));
+                plan.load.iter_mut().for_each(|(at, _)| *at = round(*at, to));
+            });
+            for index in 0..self.best.faults.len() {
+                self.try_with(|plan| {
+                    let at = round(plan.faults[index].0, to);
+                    // In the order of time, which a rounder one may not change.
+                    if index == 0 || plan.faults[index - 1].0 <= at {
+                        plan.faults[index].0 = at;
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Leaves out the last node, and what concerns it.
+fn without_last_node(plan: &mut Plan) {
+    let nodes = plan.cluster.nodes;
+    if nodes <= 2 {
+        return;
+    }
+    let gone = Node(nodes - 1);
+    plan.cluster.nodes -= 1;
+    plan.cluster.late.retain(|(node, _)| *node != gone);
+    plan.cluster.strangers.retain(|node| *node != gone);
+    plan.faults.retain(|(_, fault)| !fault.concerns(gone));
+    plan.load.retain(|(_, load)| load.ends().0 != gone && load.ends().1 != gone);
+}
+
+/// One value of a call, made simple.
+type Simpler = fn(&mut Load);
+
+const SIMPLER: [Simpler; 8] = [
+    |load| match load {
+        Load::Request(plan) => (plan.bytes, plan.answer_bytes) = (16, 16),
+        Load::Stream(plan) => plan.bytes = 16,
+    },
+    |load| match load {
+        Load::Request(plan) => plan.work_ms = 0,
+        Load::Stream(plan) => (plan.up_pace_ms, plan.down_pace_ms) = (0, 0),
+    },
+    |load| match load {
+        Load::Request(plan) => plan.ending = Ending::Well,
+        Load::Stream(plan) => plan.ending = Ending::Well,
+    },
+    |load| match load {
+        Load::Request(plan) => plan.timeout_ms = None,
+        Load::Stream(plan) => plan.timeout_ms = None,
+    },
+    |load| {
+        if let Load::Request(plan) = load {
+            plan.give_up_ms = None;
+        }
+    },
+    |load| {
+        if let Load::Stream(plan) = load {
+            plan.up /= 2;
+        }
+    },
+    |load| {
+        if let Load::Stream(plan) = load {
+            plan.down /= 2;
+        }
+    },
+    |load| {
+        if let Load::Stream(plan) = load {
+            plan.take_ms = Some(0);
+        }
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Fault;
+    use crate::swarm;
+
+    #[test]
+    fn what_is_left_is_what_the_failure_needs() {
+        let mut plan = swarm::plan(3, Some(5));
+        let (a, b) = (Node(1), Node(0));
+        plan.faults.push((34_000, Fault::Cut { a, b }));
+        let needs = |plan: &Plan| {
+            let cut = plan.faults.iter().any(|(_, fault)| *fault == Fault::Cut { a, b });
+            let from_one = plan.load.iter().filter(|(_, load)| load.ends().0 == a).count();
+            cut && from_one >= 2
+        };
+        assert!(needs(&plan), "the plan has what the failure needs");
+        let mut steps = 0;
+        let shrunk = shrink(&plan, Effort::default(), |plan| needs(plan), |_, _| steps += 1);
+        assert!(shrunk.is_minimal);
+        assert!(steps > 0);
+        let Plan { faults, load, cluster, .. } = &shrunk.plan;
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(load.len(), 2, "{load:?}");
+        assert_eq!(cluster.nodes, 2);
+        assert_eq!(cluster.rare, []);
+        assert_eq!(faults[0].0 % 1_000, 0, "a round time");
+    }
+
+    #[test]
+    fn effort_is_bounded() {
+        let plan = swarm::plan(3, Some(5));
+        let shrunk = shrink(&plan, Effort { runs: 7 }, |_| false, |_, _| {});
+        assert_eq!((shrunk.runs, shrunk.is_minimal), (7, true));
+        assert_eq!(shrunk.plan, plan);
+    }
+}

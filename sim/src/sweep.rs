@@ -1,0 +1,81 @@
+//! Many runs, on several threads: seeds in, results out as they come.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use crate::plan::Plan;
+use crate::run::{self, Run, Violation};
+use crate::scenarios;
+
+/// One run to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What it is called in results.
+    pub name: String,
+    /// Of which seed, if it comes from one.
+    pub seed: u64,
+    /// The run itself.
+    pub plan: Plan,
+}
+
+/// A job that is done.
+#[derive(Debug)]
+pub struct Done {
+    /// The job.
+    pub job: Job,
+    /// What became of it.
+    pub run: Run,
+}
+
+/// Runs a plan to its end, with what its scenario expects.
+pub fn run_plan(plan: &Plan) -> Run {
+    let expected = scenarios::find(&plan.scenario).map(|scenario| scenario.expect);
+    let run = AssertUnwindSafe(|| run::run(plan, expected));
+    catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        let invariant = "no_surprise".to_owned();
+        let text = format!("the simulation itself panicked: {text}");
+        Run::failed(Violation { invariant, text })
+    })
+}
+
+/// Runs `jobs` on `threads` threads, in their order. `done` is told of each, in the order in which
+/// they end, and says whether to go on.
+pub fn sweep(
+    jobs: impl Iterator<Item = Job> + Send,
+    threads: usize,
+    mut done: impl FnMut(Done) -> bool,
+) {
+    let jobs = std::sync::Mutex::new(jobs);
+    let stop = AtomicBool::new(false);
+    let (sender, receiver) = mpsc::sync_channel(threads.max(1));
+    thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            let sender = sender.clone();
+            scope.spawn(|| {
+                let sender = sender;
+                while !stop.load(Ordering::Relaxed) {
+                    let next =
+                        jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+                    let Some(job) = next else { return };
+                    let run = run_plan(&job.plan);
+                    if sender.send(Done { job, run }).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for result in receiver {
+            if !done(result) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+}
