@@ -3,6 +3,9 @@
 //! ```text
 //!   trouble and load ──► heal ──► connected, drained, idle ──► settle ──► quiet ──► stop ──► end
 //!   (duration of the plan)   (within the bound of `Bounds::drain_ms`)
+//!
+//! A connection that died unnoticed looks open for a while: so the cluster is left alone for as long
+//! as that may last, and has to recover once more.
 //! ```
 
 use std::time::Duration;
@@ -120,13 +123,15 @@ impl<'a> Trial<'a> {
         self.world.heal();
         let limit = self.world.now_ms() + self.bounds.drain_ms;
         self.recover(limit)?;
+        self.pass(Duration::from_millis(self.bounds.dead_peer_ms))?;
+        self.recover(limit)?;
         // Nothing is asked any more: what is idle now must stay so.
         self.pass(SETTLE)?;
         self.recover(self.world.now_ms())?;
         self.at_quiet()?;
         self.world.recorder().record(What::Quiet);
         self.world.stop(STOP_GRACE);
-        self.pass(STOP_GRACE + SETTLE)?;
+        self.wait_for_the_end(STOP_GRACE + SETTLE)?;
         self.at_end()?;
         match expected.map_or(Ok(()), |expected| expected(self.plan, &self.events)) {
             Ok(()) => Ok(()),
@@ -189,6 +194,16 @@ impl<'a> Trial<'a> {
         let until = self.world.now_ms() + u64::try_from(duration.as_millis()).unwrap_or(0);
         while self.world.now_ms() < until {
             self.step()?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_the_end(&mut self, limit: Duration) -> Result<(), Violation> {
+        let until = self.world.now_ms() + u64::try_from(limit.as_millis()).unwrap_or(0);
+        let is_over =
+            |world: &World| world.views().iter().all(|view| view.tasks == 0 && view.sockets == 0);
+        while self.world.now_ms() < until && !is_over(&self.world) {
+            self.pass(Duration::from_millis(100))?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ pub const RARE_POINTS: [&str; 6] =
 
 /// How long trouble is made in a swarm run, in milliseconds. With recovery a run takes about a minute
 /// of simulated time.
-pub const TROUBLE_MS: u64 = 35_000;
+pub const TROUBLE_MS: u64 = 30_000;
 
 /// The plan of a seed. `nodes` is drawn unless it is given.
 pub fn plan(seed: u64, nodes: Option<u8>) -> Plan {
