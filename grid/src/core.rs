@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{mpsc, watch};
 
 use crate::auth::Auth;
+use crate::buggify::Rare;
 use crate::handler::Registry;
 use crate::limits::Limits;
 use crate::name::Name;
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tracer: Arc<Tracer>,
     pub(crate) log_filter: LogFilter,
+    /// Whether something rare is to happen; never, in a server.
+    pub(crate) rare: Rare,
     pub(crate) remotes: BTreeMap<Name, Remote>,
     pub(crate) unauthenticated: AtomicUsize,
     pub(crate) phase: AtomicU8,

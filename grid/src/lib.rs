@@ -58,6 +58,9 @@
 //! # Features
 //!
 //! `net` (on by default) is everything that needs tokio. Without it [`proto`] and [`shared`] remain.
+//!
+//! `buggify` is for tests: what seldom happens to a server can then be made to happen. Without it
+//! nothing of that is compiled.
 
 pub mod bug;
 pub mod error;
@@ -71,6 +74,10 @@ pub mod time;
 
 #[cfg(feature = "net")]
 pub mod auth;
+#[cfg(feature = "buggify")]
+pub mod buggify;
+#[cfg(all(feature = "net", not(feature = "buggify")))]
+mod buggify;
 #[cfg(feature = "net")]
 pub mod connection;
 #[cfg(feature = "net")]

@@ -238,6 +238,12 @@ impl Limits {
         self.message_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES_MAX)
     }
 
+    /// The smallest queue that is allowed: one of the largest messages that is on its way never
+    /// keeps the next from being queued.
+    pub(crate) fn queue_bytes_min(&self) -> usize {
+        self.message_bytes_max.saturating_mul(2)
+    }
+
     /// Whether the chosen values fit together.
     ///
     /// # Errors
@@ -250,7 +256,7 @@ impl Limits {
         {
             return wrong("message_bytes_max", "between 16 KiB and 4 GiB less 1 KiB");
         }
-        if self.queue_bytes_max < self.message_bytes_max.saturating_mul(2)
+        if self.queue_bytes_max < self.queue_bytes_min()
             || self.queue_bytes_max > QUEUE_BYTES_CEILING
         {
             return wrong("queue_bytes_max", "at least twice message_bytes_max, at most 1 TiB");

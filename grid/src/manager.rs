@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::auth::Auth;
+use crate::buggify::{Point, Rare};
 use crate::connection::{Alive, Connection, Link};
 use crate::core::{Core, Phase, Remote};
 use crate::error::{BuildError, HandlerError, RegisterError};
@@ -48,6 +49,7 @@ pub struct ManagerBuilder {
     clock: Option<Arc<dyn Clock>>,
     transport: Box<dyn Transport>,
     rng: Option<Box<dyn Rng + Send>>,
+    rare: Rare,
 }
 
 impl ManagerBuilder {
@@ -61,6 +63,7 @@ impl ManagerBuilder {
             clock: None,
             transport: Box::new(TcpTransport),
             rng: None,
+            rare: Rare::never(),
         }
     }
 
@@ -118,6 +121,14 @@ impl ManagerBuilder {
         self
     }
 
+    /// Lets `buggify` decide what rare things happen, instead of nothing.
+    #[cfg(feature = "buggify")]
+    #[must_use]
+    pub fn buggify(mut self, buggify: impl crate::buggify::Buggify) -> Self {
+        self.rare = Rare::new(buggify);
+        self
+    }
+
     /// Builds the manager. It does nothing before [`Manager::start`], so that handlers can be
     /// registered first.
     ///
@@ -138,7 +149,7 @@ impl ManagerBuilder {
             let shared = SharedRef::new(Shared::new(
                 local.clone(),
                 remote.clone(),
-                self.limits.clone(),
+                limits_of_one(&self.limits, &self.rare),
                 clock.clone(),
             ));
             let (sender, accepted) = mpsc::channel(SUPERSEDING_MAX);
@@ -158,6 +169,7 @@ impl ManagerBuilder {
             registry: Arc::new(Registry::default()),
             tracer: Arc::new(Tracer::default()),
             log_filter: LogFilter::default(),
+            rare: self.rare,
             remotes: connected,
             unauthenticated: AtomicUsize::new(0),
             phase: AtomicU8::new(Phase::Built as u8),
@@ -182,6 +194,15 @@ impl std::fmt::Debug for ManagerBuilder {
 #[expect(clippy::disallowed_methods, reason = "the default, where the application gave no other")]
 fn os_rng() -> Box<dyn Rng + Send> {
     Box::new(SmallRng::from_rng(&mut rand::rng()))
+}
+
+/// The limits of one remote.
+fn limits_of_one(limits: &Limits, rare: &Rare) -> Limits {
+    let mut limits = limits.clone();
+    if rare.strike(Point::TinyQueue).is_some() {
+        limits.queue_bytes_max = limits.queue_bytes_min();
+    }
+    limits
 }
 
 fn check_path(path: &str) -> Result<(), BuildError> {

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::websocket::{self, FirstMessageError, Metered, WebSocket};
 use crate::auth::AuthError;
+use crate::buggify::Point;
 use crate::core::Core;
 use crate::limits::REASON_BYTES_MAX;
 use crate::name::Name;
@@ -55,7 +56,10 @@ impl DialError {
 
 /// Opens a connection to `remote`, within the handshake's time.
 pub(super) async fn dial(core: &Core, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
-    let limit = core.limits.handshake_timeout;
+    let mut limit = core.limits.handshake_timeout;
+    if let Some(early) = core.rare.strike(Point::EarlyTimeout) {
+        limit = limit.min(early);
+    }
     timeout(limit, dial_unlimited(core, remote)).await.map_err(|_| DialError::TimedOut(limit))?
 }
 

@@ -29,6 +29,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::dispatch::Dispatcher;
 use super::websocket::WebSocket;
+use crate::buggify::{Hold, Point, Rare};
 use crate::limits::{
     BYTES_PER_TURN, FRAMES_PER_TURN, LAST_TURNS, MESSAGES_PER_LOCK, TURNS_PER_POLL,
 };
@@ -54,6 +55,10 @@ pub(super) struct Driver {
     /// Whether the last flush found the socket full.
     is_blocked: bool,
     has_yielded: bool,
+    // Where a test can hold it up or wake it (ARCHITECTURE.md, "Rare on purpose"); empty in a server.
+    full_socket: Hold,
+    delayed_flush: Hold,
+    spurious_wake: Hold,
 }
 
 /// Ends the connection when its task does, however that happens: a task that is aborted or panics
@@ -80,7 +85,7 @@ enum Read {
 }
 
 impl Driver {
-    pub(super) fn new(socket: WebSocket, dispatcher: Dispatcher) -> Self {
+    pub(super) fn new(socket: WebSocket, dispatcher: Dispatcher, rare: &Rare) -> Self {
         let _attached =
             Attached { shared: SharedRef::clone(&dispatcher.shared), epoch: dispatcher.epoch };
         Self {
@@ -96,6 +101,9 @@ impl Driver {
             wants_transmit: false,
             is_blocked: false,
             has_yielded: false,
+            full_socket: Hold::new(rare, Point::FullSocket),
+            delayed_flush: Hold::new(rare, Point::DelayFlush),
+            spurious_wake: Hold::new(rare, Point::SpuriousWake),
         }
     }
 
@@ -203,16 +211,15 @@ impl Driver {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Written, CloseReason> {
-        let mut socket = Pin::new(&mut self.socket);
         let mut written = Written::Some;
-        if self.is_blocked {
-            match socket.as_mut().poll_flush(cx) {
-                Poll::Pending => return Ok(Written::Blocked),
-                Poll::Ready(flushed) => flushed.map_err(|error| close_reason(&error))?,
-            }
-            self.is_blocked = false;
+        if self.is_blocked && self.poll_flush(cx)?.is_pending() {
+            return Ok(Written::Blocked);
         }
         for _ in 0..FRAMES_PER_TURN {
+            if self.full_socket.poll(cx).is_pending() {
+                return Ok(Written::Blocked);
+            }
+            let mut socket = Pin::new(&mut self.socket);
             match socket.as_mut().poll_ready(cx) {
                 Poll::Pending => {
                     self.is_blocked = true;
@@ -235,17 +242,26 @@ impl Driver {
                 break;
             }
         }
-        if self.needs_flush {
-            match socket.as_mut().poll_flush(cx) {
-                Poll::Pending => {
-                    self.is_blocked = true;
-                    return Ok(Written::Blocked);
-                }
-                Poll::Ready(flushed) => flushed.map_err(|error| close_reason(&error))?,
-            }
-            self.needs_flush = false;
+        if self.needs_flush && self.poll_flush(cx)?.is_pending() {
+            return Ok(Written::Blocked);
         }
         Ok(written)
+    }
+
+    /// Hands all that was written to the socket over to what is below it.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, CloseReason> {
+        // Until it is done no further frame is taken.
+        self.is_blocked = true;
+        if self.delayed_flush.poll(cx).is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(cx) else {
+            return Ok(Poll::Pending);
+        };
+        flushed.map_err(|error| close_reason(&error))?;
+        self.is_blocked = false;
+        self.needs_flush = false;
+        Ok(Poll::Ready(()))
     }
 
     /// The socket takes no more bytes, but answers may still lie in it: those are delivered, not
@@ -271,6 +287,7 @@ impl Driver {
         let Park::Until(until) = shared.park(*epoch, written, cx.waker())? else {
             return Ok(true);
         };
+        self.spurious_wake.wake_later(cx);
         let Some(until) = until else { return Ok(false) };
         // A sleep that ends earlier is left alone: waking for nothing now and then is cheaper than
         // setting it with each call.

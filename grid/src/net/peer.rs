@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use rand::SeedableRng;
@@ -16,6 +17,7 @@ use super::dial;
 use super::dispatch::{Dispatcher, panic_text};
 use super::driver::Driver;
 use super::websocket::{self, WebSocket};
+use crate::buggify::Point;
 use crate::core::Core;
 use crate::proto::backoff::Backoff;
 use crate::proto::connection::CloseReason;
@@ -145,7 +147,31 @@ impl Peer {
         let Ok(mut driver) = self.attach(socket, instance) else {
             return CloseReason::Shutdown;
         };
+        if let Some(wait) = self.core.rare.strike(Point::Supersede) {
+            return self.run_until_forgotten(driver, wait).await;
+        }
         let reason = (&mut driver).await;
+        self.finish(driver, &reason).await;
+        reason
+    }
+
+    /// Runs a connection to its end, or forgets about it after `wait`, as a host that lost its state
+    /// would: the other end hears nothing of that before the next dial.
+    async fn run_until_forgotten(&self, mut driver: Driver, wait: Duration) -> CloseReason {
+        let reason = tokio::select! {
+            biased;
+            reason = &mut driver => reason,
+            () = tokio::time::sleep(wait) => {
+                let socket = driver.into_socket();
+                let open_for = self.core.limits.handshake_timeout;
+                tokio::spawn(async move {
+                    tokio::time::sleep(open_for).await;
+                    drop(socket);
+                });
+                self.log_failure(&CloseReason::Superseded);
+                return CloseReason::Superseded;
+            }
+        };
         self.finish(driver, &reason).await;
         reason
     }
@@ -181,7 +207,7 @@ impl Peer {
             shared: SharedRef::clone(&self.shared),
             epoch,
         };
-        Ok(Driver::new(socket, dispatcher))
+        Ok(Driver::new(socket, dispatcher, &self.core.rare))
     }
 
     /// Ends the socket of a connection that is over.

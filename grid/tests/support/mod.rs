@@ -13,7 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use grid::proto::handshake::{ConnectRequest, ConnectResponse, Dialler, InstanceId};
 use grid::proto::message::{Checksum, Header, Message, Outgoing, parse_frame};
 use grid::time::Timestamp;
-use grid::{Auth, Connection, GRID_PATH, HandlerId, Limits, Manager, Name, Route};
+use grid::{Auth, Connection, GRID_PATH, HandlerId, Limits, Manager, ManagerBuilder, Name, Route};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
@@ -91,13 +91,18 @@ pub struct Server {
 impl Server {
     /// Starts a server at `place`, in a cluster of `urls`.
     pub fn start(place: Place, urls: &[String], limits: Limits) -> Self {
+        Self::start_as(place, urls, |builder| builder.limits(limits))
+    }
+
+    /// The same, with whatever `configure` adds.
+    pub fn start_as(
+        place: Place,
+        urls: &[String],
+        configure: impl FnOnce(ManagerBuilder) -> ManagerBuilder,
+    ) -> Self {
         let Place { listener, url } = place;
-        let manager = Manager::builder(&url)
-            .servers(urls.to_vec())
-            .auth(auth())
-            .limits(limits)
-            .build()
-            .expect("the test's configuration is right");
+        let builder = Manager::builder(&url).servers(urls.to_vec()).auth(auth());
+        let manager = configure(builder).build().expect("the test's configuration is right");
         manager
             .register(Route::new(ECHO).name("Echo"), |_, payload: Bytes| async move { Ok(payload) })
             .expect("free");
