@@ -127,6 +127,8 @@ async fn all_comes_through(dialler: &Server, acceptor: &Server) {
     assert_eq!(dialler.connection(&acceptor.url).stats().connections, 1);
     dialler.is_quiescent().await;
     acceptor.is_quiescent().await;
+    // It gets to the point where all has left, and so need not wait for the grace to be over.
+    within("draining", dialler.manager.shutdown(HOUR)).await;
 }
 
 #[tokio::test]
