@@ -15,6 +15,7 @@ pub mod load;
 pub mod pair;
 pub mod plan;
 pub mod recorder;
+pub mod report;
 pub mod run;
 pub mod scenarios;
 pub mod shrink;

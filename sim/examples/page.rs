@@ -1,0 +1,376 @@
+//! A page of a run that never was, to look at and to test the page with (`.ci/page`):
+//! `cargo run -p sim --example page -- out.html [events]`.
+//!
+//! Four nodes, requests and streams, most kinds of fault, one violation; always the same for a number of
+//! events. Beside the page it writes the same run for `ShiViz` (`out.log`).
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use sim::event::{
+    CallId, CallKind, Event, HandlerEnd, LinkState, Meaning, Outcome, StreamSide, What,
+};
+use sim::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
+use sim::report;
+
+const NODES: u8 = 4;
+
+fn main() -> io::Result<()> {
+    let mut arguments = env::args_os().skip(1);
+    let page = PathBuf::from(arguments.next().unwrap_or_else(|| "run.html".into()));
+    let wanted = arguments.next().and_then(|text| text.to_str()?.parse().ok()).unwrap_or(10_000);
+    let run = Run::of(wanted);
+    fs::write(page.with_extension("log"), report::shiviz(&run.events))?;
+    fs::write(page, report::html(&run.plan, &run.events))
+}
+
+/// A trace in the making.
+struct Run {
+    plan: Plan,
+    events: Vec<Event>,
+    random: u64,
+    sessions: Vec<Session>,
+    length: u64,
+}
+
+/// A connection from when it opens until it is given up.
+struct Session {
+    ends: (u8, u8),
+    from: u64,
+    to: u64,
+    /// Messages in each direction, and calls that each end made.
+    sent: [u64; 2],
+    made: [u64; 2],
+}
+
+impl Run {
+    fn of(wanted: u64) -> Self {
+        let length = (wanted * 3).clamp(3_000, 120_000);
+        let plan = plan(length);
+        let events = Vec::new();
+        let mut run =
+            Self { plan, events, random: 0x9e37_79b9_7f4a_7c15, sessions: vec![], length };
+        run.nodes_and_faults();
+        run.connect();
+        let mut call = 0;
+        while (run.events.len() as u64) < wanted.saturating_sub(12) {
+            run.call(call);
+            call += 1;
+        }
+        let text = "stream 41 took message 17 twice: at 20.512 s and at 20.633 s".to_owned();
+        let what = What::Violated { invariant: "each_message_once".into(), text };
+        run.record(run.part(688), Some(1), what);
+        run.events.sort_by_key(|event| event.at_ms);
+        run
+    }
+
+    /// So many thousandths of the run.
+    fn part(&self, thousandths: u64) -> u64 {
+        self.length * thousandths / 1000
+    }
+
+    fn record(&mut self, at_ms: u64, node: Option<u8>, what: What) {
+        self.events.push(Event { at_ms, node: node.map(Node), what });
+    }
+
+    /// Less than `limit` (xorshift).
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % limit.max(1)
+    }
+
+    fn nodes_and_faults(&mut self) {
+        for node in 0..NODES {
+            let at = if node == 3 { self.part(25) } else { 0 };
+            self.record(at, Some(node), What::Started { incarnation: 1 });
+        }
+        for (at, fault) in self.plan.faults.clone() {
+            self.record(at, None, What::Fault { fault });
+            if let Fault::Restart { node } = fault {
+                self.record(at + 1, Some(node.0), What::Started { incarnation: 2 });
+            }
+        }
+        self.record(self.part(850), None, What::Healed);
+        self.record(self.part(985), None, What::Quiet);
+        for _ in 0..20 {
+            let (at, node) = (self.below(self.length), self.below(4) as u8);
+            let point =
+                ["reader.stall", "queue.full_once", "dial.loses_race"][self.below(3) as usize];
+            if !self.is_off(node, at) {
+                self.record(at, Some(node), What::Rare { point: point.into() });
+            }
+        }
+    }
+
+    fn is_off(&self, node: u8, at: u64) -> bool {
+        let lost = node == 2 && (self.part(600)..self.part(680)).contains(&at);
+        lost || (node == 3 && at < self.part(25))
+    }
+
+    /// What a message from one node to another meets: none if it is lost, else when it arrives.
+    fn arrival(&mut self, from: u8, to: u8, at: u64) -> Option<u64> {
+        let link = (from.min(to), from.max(to));
+        let during = |run: &Self, from, to| (run.part(from)..run.part(to)).contains(&at);
+        let cut = link == (0, 1) && during(self, 180, 260);
+        let one_way = (from, to) == (3, 1) && during(self, 730, 790);
+        let arrives = match link {
+            (1, 2) if during(self, 320, 345) => self.part(345) + 1,
+            (0, 3) if during(self, 440, 540) => at + 60,
+            _ => at + 1 + self.below(5),
+        };
+        (!cut && !one_way && !self.is_off(from, at) && !self.is_off(to, arrives)).then_some(arrives)
+    }
+
+    fn connect(&mut self) {
+        for one in 0..NODES {
+            for other in one + 1..NODES {
+                let start = if other == 3 { self.part(25) } else { 0 };
+                let broken = match (one, other) {
+                    (0, 1) => Some((200, 275)),
+                    (1, 3) => Some((750, 800)),
+                    (2, _) | (_, 2) => Some((605, 690)),
+                    _ => None,
+                };
+                let end = self.length;
+                match broken {
+                    Some((from, to)) => {
+                        self.session((one, other), start, self.part(from));
+                        self.session((one, other), self.part(to), end);
+                    }
+                    None => self.session((one, other), start, end),
+                }
+            }
+        }
+    }
+
+    fn session(&mut self, ends: (u8, u8), start: u64, to: u64) {
+        let socket = self.sessions.len() as u32;
+        let (one, other) = ends;
+        let from = start + 12 + self.below(20);
+        self.sessions.push(Session { ends, from, to, sent: [0, 0], made: [0, 0] });
+        for (node, remote, dialled) in [(one, other, true), (other, one, false)] {
+            let remote = Node(remote);
+            let state = |state, cause| What::State { remote, state, cause };
+            self.record(start, Some(node), state(LinkState::Connecting, None));
+            self.record(start + 3, Some(node), What::SocketOpened { socket, remote, dialled });
+            self.record(from, Some(node), state(LinkState::Connected, None));
+            if to < self.length && !self.is_off(node, to) {
+                let cause = Some("no pong for 3 s".to_owned());
+                self.record(to, Some(node), What::SocketClosed { socket });
+                self.record(to, Some(node), state(LinkState::Backoff, cause));
+            }
+        }
+        let session = self.sessions.len() - 1;
+        self.message(session, one, start + 4, meaning("Connect", 0, 96, None));
+        self.message(session, other, start + 8, meaning("ConnectResponse", 0, 40, None));
+        let mut at = from + 1000;
+        while at < to {
+            self.message(session, one, at, meaning("Ping", 0, 12, None));
+            self.message(session, other, at + 9, meaning("Pong", 0, 12, None));
+            at += 2500;
+        }
+    }
+
+    /// Sends a message; when it arrived, if it did.
+    fn message(&mut self, session: usize, from: u8, at: u64, message: Meaning) -> Option<u64> {
+        let Session { ends: (one, other), to: end, sent, .. } = &mut self.sessions[session];
+        let (to, end) = (if *one == from { *other } else { *one }, *end);
+        let counter = &mut sent[usize::from(*one != from)];
+        let index = *counter;
+        *counter += 1;
+        if at >= end || self.is_off(from, at) {
+            return None;
+        }
+        let socket = session as u32;
+        self.record(at, Some(from), What::MessageSent { socket, index, message });
+        let arrived = self.arrival(from, to, at).filter(|arrives| *arrives < end)?;
+        self.record(arrived, Some(to), What::MessageReceived { socket, index });
+        Some(arrived)
+    }
+
+    fn call(&mut self, call: CallId) {
+        let at = self.part(30) + self.below(self.part(900));
+        let from = self.below(u64::from(NODES)) as u8;
+        let to = (from + 1 + self.below(3) as u8) % NODES;
+        if self.is_off(from, at) {
+            return;
+        }
+        let is_stream = self.below(6) == 0;
+        let kind = if is_stream { CallKind::Stream } else { CallKind::Request };
+        let timeout_ms = Some(400 + self.below(1200) as u32);
+        self.record(at, Some(from), What::CallMade { call, to: Node(to), kind, timeout_ms });
+        let ends = (from.min(to), from.max(to));
+        let live = |session: &Session| session.ends == ends && session.from < at && at < session.to;
+        let Some(session) = self.sessions.iter().position(live) else {
+            let outcome = Outcome::NotConnected;
+            return self.record(at + 1, Some(from), What::CallEnded { call, outcome });
+        };
+        let made = &mut self.sessions[session].made[usize::from(ends.0 != from)];
+        *made += 1;
+        let talk = Talk { session, call, mux: *made, from, to };
+        let deadline = at + u64::from(timeout_ms.unwrap_or(0));
+        let (ended, outcome) = if is_stream {
+            self.stream(&talk, at, deadline)
+        } else {
+            self.request(&talk, at, deadline)
+        };
+        self.end(&talk, ended, outcome);
+    }
+
+    /// Unless the connection or the caller ends first.
+    fn end(&mut self, talk: &Talk, at: u64, outcome: Outcome) {
+        let given_up = self.sessions[talk.session].to;
+        let crash = self.part(600);
+        let lost = talk.from == 2 && at >= crash && given_up < self.part(690);
+        let (at, outcome) = match outcome {
+            _ if lost => (crash, Outcome::Crashed),
+            _ if at > given_up => (given_up, Outcome::Disconnected),
+            outcome => (at, outcome),
+        };
+        self.record(at, Some(talk.from), What::CallEnded { call: talk.call, outcome });
+    }
+
+    fn request(&mut self, talk: &Talk, at: u64, deadline: u64) -> (u64, Outcome) {
+        let &Talk { session, call, mux, from, to } = talk;
+        let bytes = 200 + self.below(4000) as u32;
+        let asked = self.message(session, from, at, meaning("Request", mux, bytes, Some(call)));
+        let Some(asked) = asked else { return (deadline, Outcome::Deadline) };
+        self.record(asked, Some(to), What::HandlerStarted { call, from: Node(from) });
+        let works = [0, 5, 40, 300][self.below(4) as usize];
+        let done = asked + self.below(works + 3);
+        let fate = self.below(40);
+        let (how, outcome) = match fate {
+            0 => (HandlerEnd::Failed, Outcome::RemoteError { text: "no such volume".into() }),
+            1 => (HandlerEnd::Panicked, Outcome::RemoteError { text: "handler panicked".into() }),
+            _ => (HandlerEnd::Returned, Outcome::Answered),
+        };
+        if fate == 2 {
+            let given_up = asked + 20;
+            self.message(session, from, given_up, meaning("DisconnectServerMux", mux, 0, None));
+            let how = HandlerEnd::Cancelled;
+            self.record(given_up + 4, Some(to), What::HandlerEnded { call, how });
+            return (given_up, Outcome::GaveUp);
+        }
+        self.handler_ended(talk, done, how);
+        let answer = meaning("Response", mux, bytes / 3, (fate != 0).then_some(call));
+        match self.message(session, to, done, answer) {
+            Some(answered) if answered < deadline => (answered, outcome),
+            _ => (deadline, Outcome::Deadline),
+        }
+    }
+
+    fn handler_ended(&mut self, talk: &Talk, at: u64, how: HandlerEnd) {
+        let crash = self.part(600);
+        let crashes = talk.to == 2 && at >= crash && self.is_off(2, at);
+        let (at, how) = if crashes { (crash, HandlerEnd::Crashed) } else { (at, how) };
+        self.record(at, Some(talk.to), What::HandlerEnded { call: talk.call, how });
+    }
+
+    fn stream(&mut self, talk: &Talk, start: u64, deadline: u64) -> (u64, Outcome) {
+        let &Talk { session, call, mux, from, to } = talk;
+        let opening = meaning("ConnectMux", mux, 64, Some(call));
+        let Some(opened) = self.message(session, from, start, opening) else {
+            return (deadline, Outcome::Deadline);
+        };
+        self.record(opened, Some(to), What::HandlerStarted { call, from: Node(from) });
+        if let Some(taken) = self.message(session, to, opened, meaning("AckMux", mux, 0, None)) {
+            self.record(taken, Some(from), What::StreamOpened { call });
+        }
+        let count = 2 + self.below(9) as u32;
+        let pace = 8 + self.below(60);
+        let mut at = opened + 6;
+        for number in 0..count {
+            at += self.below(pace);
+            if !self.pass(talk, StreamSide::Caller, number, at)
+                || !self.pass(talk, StreamSide::Handler, number, at + 3)
+            {
+                self.handler_ended(talk, deadline + 5, HandlerEnd::Cancelled);
+                return (deadline, Outcome::Deadline);
+            }
+        }
+        at += 10;
+        self.handler_ended(talk, at, HandlerEnd::Returned);
+        match self.message(session, to, at, meaning("MuxServerMsg", mux, 0, None)) {
+            Some(over) if over < deadline + 1000 => {
+                let what = What::InputOver { call, end: StreamSide::Caller, well: true };
+                self.record(over, Some(from), what);
+                (over + 1, Outcome::Answered)
+            }
+            _ => (deadline, Outcome::Deadline),
+        }
+    }
+
+    /// One message of a stream, and the credit that comes back. Whether it arrived.
+    fn pass(&mut self, talk: &Talk, end: StreamSide, number: u32, at: u64) -> bool {
+        let &Talk { session, call, mux, from, to } = talk;
+        let (sender, taker, op, credit) = match end {
+            StreamSide::Caller => (from, to, "MuxClientMsg", "UnblockClMux"),
+            StreamSide::Handler => (to, from, "MuxServerMsg", "UnblockSrvMux"),
+        };
+        let bytes = 1000 + self.below(30_000) as u32;
+        if at >= self.sessions[session].to || self.is_off(sender, at) {
+            return false;
+        }
+        self.record(at, Some(sender), What::Sent { call, end, number });
+        let arrived = self.message(session, sender, at, meaning(op, mux, bytes, Some(call)));
+        let Some(arrived) = arrived else { return false };
+        let other = end.other();
+        self.record(arrived, Some(taker), What::Taken { call, end: other, number });
+        self.message(session, taker, arrived, meaning(credit, mux, 0, None));
+        true
+    }
+}
+
+/// A call on its connection.
+struct Talk {
+    session: usize,
+    call: CallId,
+    mux: u64,
+    from: u8,
+    to: u8,
+}
+
+fn meaning(op: &str, mux_id: u64, bytes: u32, call: Option<CallId>) -> Meaning {
+    Meaning { op: op.into(), mux_id, sequence: 0, flags: 1, bytes, call }
+}
+
+fn plan(length: u64) -> Plan {
+    let [n0, n1, n2, n3] = [Node(0), Node(1), Node(2), Node(3)];
+    let faults = [
+        (90, Fault::Skew { node: n1, ms: -2500 }),
+        (180, Fault::Cut { a: n0, b: n1 }),
+        (260, Fault::Mend { a: n0, b: n1 }),
+        (320, Fault::Hold { a: n1, b: n2 }),
+        (345, Fault::Mend { a: n1, b: n2 }),
+        (400, Fault::Drift { node: n0, ppm: 300 }),
+        (440, Fault::Slow { a: n0, b: n3, ms: 60 }),
+        (540, Fault::Mend { a: n0, b: n3 }),
+        (600, Fault::PowerLoss { node: n2 }),
+        (680, Fault::Restart { node: n2 }),
+        (730, Fault::CutOneWay { from: n3, to: n1 }),
+        (790, Fault::Mend { a: n1, b: n3 }),
+    ];
+    let cluster = Cluster {
+        nodes: NODES,
+        tick_ms: 1,
+        latency_min_ms: 1,
+        latency_max_ms: 6,
+        socket_segments: 64,
+        limits: LimitsPlan::default(),
+        rare: vec![("reader.stall".into(), 20)],
+        late: vec![(n3, length * 25 / 1000)],
+        strangers: vec![],
+    };
+    Plan {
+        scenario: "synthetic".into(),
+        seed: 0xfeed_0000_0000_0042,
+        cluster,
+        duration_ms: length * 85 / 100,
+        faults: faults.map(|(part, fault)| (length * part / 1000, fault)).to_vec(),
+        load: vec![],
+    }
+}

@@ -1,0 +1,319 @@
+//! What belongs together in a trace: the two ends of a message, of a call, of a state, of a fault.
+//!
+//! Everything refers to events by their place in the trace, so that the page can say all that is known
+//! about what it drew.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::event::{CallId, CallKind, Event, HandlerEnd, Meaning, Outcome, SocketId, What};
+use crate::plan::{Node, Plan};
+
+use super::is_violation;
+use super::trouble::{self, Spell};
+
+/// Place of an event in the trace.
+pub(super) type Place = usize;
+
+/// What there is to draw.
+#[derive(Debug, Serialize)]
+pub(super) struct Diagram {
+    pub(super) nodes: usize,
+    pub(super) messages: Vec<Arrow>,
+    pub(super) bars: Vec<Bar>,
+    pub(super) states: Vec<Stay>,
+    pub(super) trouble: Vec<Spell>,
+    pub(super) violations: Vec<Place>,
+    /// The call that each event is about.
+    pub(super) calls: Vec<Option<CallId>>,
+}
+
+/// A message on its way.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Arrow {
+    pub(super) sent: Place,
+    /// None if it never arrived.
+    pub(super) received: Option<Place>,
+    pub(super) from: Node,
+    /// None if nothing is known of the socket's other end.
+    pub(super) to: Option<Node>,
+}
+
+/// A call at one of its ends.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Bar {
+    pub(super) call: CallId,
+    pub(super) node: Node,
+    pub(super) side: Side,
+    pub(super) start: Place,
+    /// None if the trace does not tell of its end.
+    pub(super) end: Option<Place>,
+    pub(super) stream: bool,
+    pub(super) tone: Tone,
+}
+
+/// Which end of a call a bar shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Side {
+    /// Who made it.
+    Caller,
+    /// Who served it.
+    Handler,
+}
+
+/// How something ended, as far as a colour tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tone {
+    /// Well.
+    Good,
+    /// With an error of the other side.
+    Failed,
+    /// What must never be.
+    Wrong,
+    /// The connection or a process went away.
+    Lost,
+    /// Too late.
+    Late,
+    /// Given up by whoever made it.
+    Dropped,
+    /// Not even begun.
+    Refused,
+    /// Not ended when the trace ends.
+    Open,
+}
+
+/// A connection in one state, as one of its nodes sees it.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Stay {
+    pub(super) node: Node,
+    pub(super) remote: Node,
+    /// The event that began it, and that names the state.
+    pub(super) start: Place,
+    /// The one that ended it; none if it lasts until the end.
+    pub(super) end: Option<Place>,
+}
+
+impl Diagram {
+    pub(super) fn of(plan: &Plan, events: &[Event]) -> Self {
+        let messages = arrows(events);
+        let calls = calls(events, &messages);
+        Self {
+            nodes: count_nodes(plan, events),
+            bars: bars(events),
+            states: stays(events),
+            trouble: trouble::spells(plan, events),
+            violations: places(events, is_violation),
+            calls,
+            messages,
+        }
+    }
+}
+
+fn places(events: &[Event], is_one: impl Fn(&Event) -> bool) -> Vec<Place> {
+    (0..events.len()).filter(|place| is_one(&events[*place])).collect()
+}
+
+/// The plan's nodes, and any other that the trace names.
+fn count_nodes(plan: &Plan, events: &[Event]) -> usize {
+    let named = events.iter().filter_map(|event| event.node).map(|node| node.index() + 1);
+    named.max().unwrap_or(0).max(usize::from(plan.cluster.nodes))
+}
+
+/// Every message that was sent, with its arrival.
+fn arrows(events: &[Event]) -> Vec<Arrow> {
+    let ends = socket_ends(events);
+    let mut arrows: Vec<Arrow> = Vec::new();
+    let mut under_way: BTreeMap<(SocketId, Node, u64), usize> = BTreeMap::new();
+    for (place, event) in events.iter().enumerate() {
+        let Some(node) = event.node else { continue };
+        match event.what {
+            What::MessageSent { socket, index, .. } => {
+                under_way.insert((socket, node, index), arrows.len());
+                let to = other_end(&ends, socket, node);
+                arrows.push(Arrow { sent: place, received: None, from: node, to });
+            }
+            What::MessageReceived { socket, index } => {
+                let from = other_end(&ends, socket, node);
+                let sent = from.and_then(|from| under_way.remove(&(socket, from, index)));
+                if let Some(sent) = sent {
+                    arrows[sent].received = Some(place);
+                }
+            }
+            _ => {}
+        }
+    }
+    arrows
+}
+
+type Ends = BTreeMap<SocketId, Vec<Node>>;
+
+/// The nodes at the ends of each socket, from all that is said about it.
+fn socket_ends(events: &[Event]) -> Ends {
+    let mut ends = Ends::new();
+    let mut learn = |socket: SocketId, node: Node| {
+        let nodes = ends.entry(socket).or_default();
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    };
+    for event in events {
+        let Some(node) = event.node else { continue };
+        match event.what {
+            What::SocketOpened { socket, remote, .. } => {
+                learn(socket, node);
+                learn(socket, remote);
+            }
+            What::SocketClosed { socket }
+            | What::MessageSent { socket, .. }
+            | What::MessageReceived { socket, .. } => learn(socket, node),
+            _ => {}
+        }
+    }
+    ends
+}
+
+fn other_end(ends: &Ends, socket: SocketId, node: Node) -> Option<Node> {
+    ends.get(&socket)?.iter().copied().find(|end| *end != node)
+}
+
+/// The call that each event is about: it says so, or it is a message of a call whose number on that
+/// connection another message has told.
+fn calls(events: &[Event], arrows: &[Arrow]) -> Vec<Option<CallId>> {
+    let mut calls: Vec<Option<CallId>> = events.iter().map(call_said).collect();
+    let mut known: BTreeMap<(SocketId, Node, u64), CallId> = BTreeMap::new();
+    for arrow in arrows {
+        if let (Some(key), Some(call)) = (mux_key(events, arrow), calls[arrow.sent]) {
+            known.insert(key, call);
+        }
+    }
+    for arrow in arrows {
+        let told = || mux_key(events, arrow).and_then(|key| known.get(&key).copied());
+        let call = calls[arrow.sent].or_else(told);
+        calls[arrow.sent] = call;
+        if let Some(received) = arrow.received {
+            calls[received] = call;
+        }
+    }
+    calls
+}
+
+fn call_said(event: &Event) -> Option<CallId> {
+    match &event.what {
+        What::CallMade { call, .. }
+        | What::StreamOpened { call }
+        | What::Sent { call, .. }
+        | What::Taken { call, .. }
+        | What::InputOver { call, .. }
+        | What::CallEnded { call, .. }
+        | What::HandlerStarted { call, .. }
+        | What::HandlerEnded { call, .. } => Some(*call),
+        What::MessageSent { message, .. } => message.call,
+        _ => None,
+    }
+}
+
+/// What names a call on the wire. Both ends of a connection number their calls, so that who made the
+/// call is part of it (P9).
+fn mux_key(events: &[Event], arrow: &Arrow) -> Option<(SocketId, Node, u64)> {
+    let What::MessageSent { socket, message, .. } = &events[arrow.sent].what else { return None };
+    let caller = if is_from_caller(message) { Some(arrow.from) } else { arrow.to };
+    (message.mux_id != 0).then_some((*socket, caller?, message.mux_id))
+}
+
+fn is_from_caller(message: &Meaning) -> bool {
+    const CALLERS: [&str; 6] =
+        ["Request", "ConnectMux", "MuxClientMsg", "DisconnectServerMux", "UnblockSrvMux", "Ping"];
+    CALLERS.contains(&message.op.as_str())
+}
+
+/// Every call, at both of its ends.
+fn bars(events: &[Event]) -> Vec<Bar> {
+    let mut bars: Vec<Bar> = Vec::new();
+    let mut open: BTreeMap<(Node, CallId, Side), usize> = BTreeMap::new();
+    let mut streams: BTreeMap<CallId, bool> = BTreeMap::new();
+    for (place, event) in events.iter().enumerate() {
+        let Some(node) = event.node else { continue };
+        let (call, side, end) = match &event.what {
+            What::CallMade { call, kind, .. } => {
+                streams.insert(*call, *kind == CallKind::Stream);
+                (*call, Side::Caller, None)
+            }
+            What::HandlerStarted { call, .. } => (*call, Side::Handler, None),
+            What::CallEnded { call, outcome } => (*call, Side::Caller, Some(Tone::of(outcome))),
+            What::HandlerEnded { call, how } => {
+                (*call, Side::Handler, Some(Tone::of_handler(*how)))
+            }
+            _ => continue,
+        };
+        let key = (node, call, side);
+        match end {
+            None => {
+                open.insert(key, bars.len());
+                let stream = streams.get(&call).copied().unwrap_or(false);
+                let (start, tone) = (place, Tone::Open);
+                bars.push(Bar { call, node, side, start, end: None, stream, tone });
+            }
+            Some(tone) => {
+                if let Some(bar) = open.remove(&key) {
+                    bars[bar].end = Some(place);
+                    bars[bar].tone = tone;
+                }
+            }
+        }
+    }
+    bars
+}
+
+impl Tone {
+    fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Answered => Self::Good,
+            Outcome::WrongAnswer { .. } => Self::Wrong,
+            Outcome::RemoteError { .. }
+            | Outcome::UnknownHandler
+            | Outcome::StreamFailed { .. } => Self::Failed,
+            Outcome::Refused { .. } | Outcome::NotConnected | Outcome::NotMade { .. } => {
+                Self::Refused
+            }
+            Outcome::Disconnected | Outcome::Crashed => Self::Lost,
+            Outcome::Deadline => Self::Late,
+            Outcome::GaveUp => Self::Dropped,
+        }
+    }
+
+    fn of_handler(how: HandlerEnd) -> Self {
+        match how {
+            HandlerEnd::Returned => Self::Good,
+            HandlerEnd::Failed | HandlerEnd::Panicked => Self::Failed,
+            HandlerEnd::Cancelled => Self::Dropped,
+            HandlerEnd::Crashed => Self::Lost,
+        }
+    }
+}
+
+/// Every state of every connection. A process that begins has none yet.
+fn stays(events: &[Event]) -> Vec<Stay> {
+    let mut stays: Vec<Stay> = Vec::new();
+    let mut current: BTreeMap<(Node, Node), usize> = BTreeMap::new();
+    for (place, event) in events.iter().enumerate() {
+        let Some(node) = event.node else { continue };
+        match event.what {
+            What::State { remote, .. } => {
+                let before = current.insert((node, remote), stays.len());
+                if let Some(before) = before {
+                    stays[before].end = Some(place);
+                }
+                stays.push(Stay { node, remote, start: place, end: None });
+            }
+            What::Started { .. } => {
+                let gone = current.extract_if(.., |(at, _), _| *at == node);
+                gone.for_each(|(_, stay)| stays[stay].end = Some(place));
+            }
+            _ => {}
+        }
+    }
+    stays
+}

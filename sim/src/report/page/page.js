@@ -1,0 +1,241 @@
+// The page: ties what is chosen to what is drawn, and offers itself to tests as `window.simReport`.
+
+class Page {
+  constructor() {
+    this.canvas = byId('diagram');
+    this.context = this.canvas.getContext('2d');
+    this.list = new EventList(byId('list'), byId('rows'), byId('event-count'), (place) => this.select(place));
+    this.waits = false;
+    this.clicked = null;
+    addFilters(this);
+    addZoom(this);
+    addPointer(this);
+    addKeys(this);
+    addOverview(this);
+    addDivider();
+    this.fillHeader();
+    fillLegend(byId('legend'));
+    fillDetails(byId('details'), null);
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.restyle());
+    new ResizeObserver(() => this.resize()).observe(byId('stage'));
+    this.restyle();
+    this.resize();
+    this.list.refresh();
+  }
+
+  fillHeader() {
+    const title = data.scenario || 'A run';
+    const failed = diagram.violations.length;
+    document.title = `${failed ? 'violated' : 'holds'}: ${title}, seed ${data.seed}`;
+    byId('title').textContent = title;
+    byId('facts').textContent = facts();
+    byId('verdict').textContent = failed ? `${failed} violated` : 'all invariants hold';
+    byId('verdict').classList.toggle('bad', failed > 0);
+    byId('plan').textContent = data.plan;
+    byId('show-plan').addEventListener('click', () => {
+      byId('plan').hidden = !byId('plan').hidden;
+      byId('show-plan').setAttribute('aria-expanded', String(!byId('plan').hidden));
+    });
+    const box = byId('violations');
+    box.hidden = failed === 0;
+    box.replaceChildren(...diagram.violations.map((place) => element('div', { class: 'violation' },
+      element('b', { text: `${events[place].invariant} at ${seconds(place)}` }),
+      element('span', { text: events[place].text }),
+      element('button', { type: 'button', text: 'Show', 'aria-label': `Show violation of ${events[place].invariant}`,
+        onclick: () => this.jumpTo(place) }))));
+  }
+
+  restyle() {
+    readColours(this.context);
+    this.histogram = null;
+    this.draw();
+  }
+
+  resize() {
+    const stage = byId('stage');
+    layOut(stage.clientWidth, stage.clientHeight);
+    for (const [canvas, height] of [[this.canvas, view.height], [byId('overview'), 46]]) {
+      const ratio = window.devicePixelRatio || 1;
+      canvas.width = Math.round(view.width * ratio);
+      canvas.height = Math.round(height * ratio);
+      canvas.style.height = `${height}px`;
+      canvas.getContext('2d').setTransform(ratio, 0, 0, ratio, 0, 0);
+    }
+    this.histogram = null;
+    // The canvas is empty now: drawn at once, it does not flicker.
+    this.drawNow();
+  }
+
+  draw() {
+    if (this.waits) return;
+    this.waits = true;
+    requestAnimationFrame(() => {
+      this.waits = false;
+      this.drawNow();
+    });
+  }
+
+  drawNow() {
+    drawAll(this.context);
+    this.drawOverview();
+  }
+
+  // How much happens when, where there is trouble, and what part is seen.
+  drawOverview() {
+    const context = byId('overview').getContext('2d');
+    const width = plotWidth();
+    const scale = width / (WHOLE.to - WHOLE.from);
+    this.histogram ??= countPerPixel(width, scale);
+    context.clearRect(0, 0, view.width, 46);
+    context.fillStyle = colour.panel;
+    context.fillRect(0, 0, view.width, 46);
+    const from = GUTTER + (view.from - WHOLE.from) * scale;
+    const wide = Math.max((view.to - view.from) * scale, 2);
+    context.fillStyle = colour.accent;
+    context.globalAlpha = 0.13;
+    context.fillRect(from, 0, wide, 46);
+    context.globalAlpha = 0.16;
+    for (const spell of spells) {
+      context.fillStyle = spell.off ? colour.off : colour.trouble;
+      context.fillRect(GUTTER + spell.from * scale, 2, Math.max((spell.to - spell.from) * scale, 1), 5);
+    }
+    context.globalAlpha = 0.75;
+    context.fillStyle = colour.message;
+    this.histogram.forEach((height, x) => context.fillRect(GUTTER + x, 44 - height, 1, height));
+    context.globalAlpha = 1;
+    context.strokeStyle = colour.accent;
+    context.strokeRect(from + 0.5, 0.5, Math.max(wide - 1, 1), 45);
+    context.fillStyle = colour.alarm;
+    for (const place of diagram.violations) context.fillRect(GUTTER + times[place] * scale - 1, 0, 2.5, 46);
+    context.fillStyle = colour.soft;
+    context.font = SMALL;
+    context.textBaseline = 'middle';
+    context.fillText('whole run', 12, 23);
+  }
+
+  show(from, to) {
+    setRange(from, to);
+    this.leave();
+    this.draw();
+  }
+
+  zoom(time, factor) {
+    zoomAround(time, factor);
+    this.leave();
+    this.draw();
+  }
+
+  // By a part of what is seen.
+  move(part) {
+    const span = view.to - view.from;
+    const by = Math.min(Math.max(part * span, WHOLE.from - view.from), WHOLE.to - view.to);
+    this.show(view.from + by, view.to + by);
+  }
+
+  filtersChanged() {
+    layOut(byId('stage').clientWidth, byId('stage').clientHeight);
+    this.resize();
+    this.list.refresh();
+    if (chosen.place !== null) this.list.reveal(chosen.place);
+  }
+
+  // Text with numbers of calls in it; without any, all are shown.
+  filterCalls(text) {
+    const calls = (text.match(/\d+/g) ?? []).map(Number);
+    shown.calls = calls.length ? new Set(calls) : null;
+    const found = calls.reduce((sum, call) => sum + (placesOfCall.get(call)?.length ?? 0), 0);
+    byId('matches').textContent = calls.length ? `${found} events` : '';
+    if (byId('call-filter').value !== text) byId('call-filter').value = text;
+    this.list.refresh();
+    if (chosen.place !== null) this.list.reveal(chosen.place);
+    this.draw();
+  }
+
+  filterSelectedCall() {
+    const call = chosen.place === null ? null : callOf(chosen.place);
+    this.filterCalls(shown.calls || call === null ? '' : String(call));
+  }
+
+  select(place) {
+    chosen.place = place;
+    fillDetails(byId('details'), place, (one) => this.select(one));
+    if (place !== null) {
+      const room = (view.to - view.from) * 0.04;
+      const outside = times[place] < view.from + room / 4 || times[place] > view.to - room / 4;
+      const half = (view.to - view.from) / 2;
+      if (outside) setRange(times[place] - half, times[place] + half);
+      this.list.reveal(place);
+    } else {
+      this.list.render();
+    }
+    this.draw();
+  }
+
+  escape() {
+    if (chosen.place !== null) this.select(null);
+    else this.filterCalls('');
+  }
+
+  // The part of the run around an event, and the event.
+  jumpTo(place) {
+    const half = Math.min((WHOLE.to - WHOLE.from) / 2, Math.max(200, data.tick_ms * 40));
+    setRange(times[place] - half, times[place] + half);
+    this.select(place);
+    this.canvas.focus({ preventScroll: true });
+  }
+
+  nextViolation() {
+    const all = diagram.violations;
+    const next = all.find((place) => chosen.place === null || place > chosen.place) ?? all[0];
+    if (next !== undefined) this.jumpTo(next);
+  }
+
+  // What lies under another is reached by clicking again.
+  click(x, y) {
+    const places = [...new Set(hitsAt(x, y).map((item) => item.place).filter((place) => place !== null))];
+    if (!places.length) return this.select(null);
+    const again = this.clicked && Math.hypot(this.clicked.x - x, this.clicked.y - y) < STILL;
+    const at = again ? places.indexOf(chosen.place) + 1 : 0;
+    this.clicked = { x, y };
+    return this.select(places[at % places.length]);
+  }
+
+  hover(x, y, pageX, pageY) {
+    const hits = hitsAt(x, y);
+    const tip = byId('tip');
+    this.canvas.style.cursor = hits.length ? 'pointer' : '';
+    tip.hidden = !hits.length;
+    if (!hits.length) return;
+    fillTip(tip, hits);
+    const { width, height } = tip.getBoundingClientRect();
+    const left = pageX + 16 + width > innerWidth ? pageX - 16 - width : pageX + 16;
+    const top = Math.min(pageY + 14, innerHeight - height - 8);
+    tip.style.left = `${Math.max(left, 8)}px`;
+    tip.style.top = `${Math.max(top, 8)}px`;
+  }
+
+  leave() {
+    byId('tip').hidden = true;
+  }
+}
+
+function countPerPixel(width, scale) {
+  const counts = new Float64Array(Math.ceil(width));
+  for (const time of times) counts[Math.min(Math.floor(time * scale), counts.length - 1)]++;
+  const most = counts.reduce((one, other) => Math.max(one, other), 1);
+  return counts.map((count) => (count ? Math.max(Math.sqrt(count / most) * 34, 1) : 0));
+}
+
+const page = new Page();
+
+window.simReport = {
+  data, view, chosen, shown, drawn, messages, bars, states, spells, points, verticals,
+  // Draws at once, and says what was drawn.
+  draw: () => { page.drawNow(); return drawn; },
+  range: () => ({ from: view.from, to: view.to }),
+  setRange: (from, to) => page.show(from, to),
+  selected: () => chosen.place,
+  select: (place) => page.select(place),
+  filter: (text) => page.filterCalls(text),
+  whereIs,
+};

@@ -1,0 +1,123 @@
+// Events in words: for the tooltip, the list and the details.
+
+const nodeName = (node) => (node === null || node === undefined ? '-' : `node-${node}`);
+const seconds = (place) => `${(events[place].at_ms / 1000).toFixed(3)} s`;
+const lineOf = (place) =>
+  `${(events[place].at_ms / 1000).toFixed(3).padStart(9)}s ${nodeName(nodeOf(place)).padEnd(7)} ${lines[place]}`;
+
+const NODES = new Set(['node', 'remote', 'to', 'from', 'a', 'b']);
+
+// All fields of an event, with those inside of others behind them.
+function fieldsOf(value, into = []) {
+  for (const [name, field] of Object.entries(value)) {
+    if (field !== null && typeof field === 'object') fieldsOf(field, into);
+    else if (NODES.has(name)) into.push([name, nodeName(field)]);
+    else if (name === 'at_ms') into.push(['time', `${field} ms`]);
+    else into.push([name.replaceAll('_', ' '), field === null ? 'none' : String(field)]);
+  }
+  return into;
+}
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === 'text') made.textContent = value;
+    else if (key.startsWith('on')) made.addEventListener(key.slice(2), value);
+    else made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+const table = (rows) => element('table', {}, ...rows.map(([name, value]) =>
+  element('tr', {}, element('th', { scope: 'row', text: name }), element('td', { text: value }))));
+
+// What an item tells beyond its event: where it ended, and how long it took.
+function storyOf(item) {
+  if (!item || item.type === 'point' || item.type === 'line') return [];
+  const took = item.other === null ? null : events[item.other].at_ms - (item.place === null ? 0 : events[item.place].at_ms);
+  if (item.type === 'message') {
+    if (item.lost) return [['received', 'never']];
+    return [['received', `${seconds(item.other)} by ${nodeName(item.to_node)}`], ['under way', `${took} ms`]];
+  }
+  const until = item.other === null ? 'the end of the trace' : seconds(item.other);
+  const ended = item.type === 'bar' && item.other !== null ? [['ended', lines[item.other].replace(/^[^:]*: /, '')]] : [];
+  return [['until', until], ...(took === null ? [] : [['lasted', `${took} ms`]]), ...ended];
+}
+
+function describe(item, place = item.place) {
+  const said = place === null ? item.label : lines[place];
+  const rows = place === null ? [] : fieldsOf(events[place]);
+  const call = place === null ? null : callOf(place);
+  if (call !== null && !rows.some(([name]) => name === 'call')) rows.push(['call', `${call}, by its number on the wire`]);
+  return { said, rows: [...rows, ...storyOf(item)] };
+}
+
+const TIP_ITEMS = 3;
+
+function fillTip(tip, hits) {
+  const parts = hits.slice(0, TIP_ITEMS).flatMap((item, at) => {
+    const { said, rows } = describe(item);
+    return [...(at ? [element('hr')] : []), element('b', { text: said }), table(rows)];
+  });
+  if (hits.length > TIP_ITEMS) {
+    parts.push(element('hr'), `and ${hits.length - TIP_ITEMS} more here; click again for the next`);
+  }
+  tip.replaceChildren(...parts);
+}
+
+const CALL_LINES = 300;
+
+function fillDetails(details, place, select) {
+  if (place === null) {
+    const hint = 'Click on anything in the diagram, or on a line of the list.';
+    details.replaceChildren(element('p', { class: 'empty', text: hint }));
+    return;
+  }
+  const { said, rows } = describe(itemOf[place], place);
+  const parts = [element('p', { class: 'said', text: said }), table(rows)];
+  const call = callOf(place);
+  if (call !== null) {
+    const places = placesOfCall.get(call);
+    parts.push(element('h3', { text: `Call ${call}: ${places.length} events` }));
+    const first = Math.max(Math.min(places.indexOf(place) - CALL_LINES / 2, places.length - CALL_LINES), 0);
+    for (const one of places.slice(first, first + CALL_LINES)) {
+      parts.push(element('button', {
+        type: 'button', class: one === place ? 'of-call here' : 'of-call', text: lineOf(one), onclick: () => select(one),
+      }));
+    }
+  }
+  details.replaceChildren(...parts);
+}
+
+// How a run went, in a line.
+function facts() {
+  const lost = messages.filter((message) => message.lost).length;
+  const made = bars.filter((bar) => bar.side === 'caller');
+  const good = made.filter((bar) => bar.tone === 'good').length;
+  const count = (number) => number.toLocaleString('en');
+  return [
+    `seed ${data.seed}`, `${diagram.nodes} nodes`, `${(lastTime / 1000).toFixed(1)} s`,
+    `${count(events.length)} events`, `${count(messages.length)} messages, ${count(lost)} never arrived`,
+    `${count(made.length)} calls, ${count(good)} answered`,
+  ].join(' · ');
+}
+
+const LEGEND = [
+  ['Calls: above the wire where made, below it where served', null],
+  ['good', 'answered, returned'], ['failed', 'failed'], ['wrong', 'wrong answer'], ['lost', 'disconnected, crashed'],
+  ['late', 'deadline'], ['dropped', 'given up, cancelled'], ['refused', 'refused, not made'], ['open', 'not over'],
+  ['Connections: a strip for each remote', null],
+  ['connected', 'connected'], ['connecting', 'connecting'], ['backoff', 'backoff'], ['shutdown', 'shut down'],
+  ['Messages, and what happens', null],
+  ['message', 'a message of a call'], ['faint', 'a message of the connection'], ['lost-message', 'never arrived'],
+  ['trouble', 'trouble on a link (hatched)'], ['off', 'a node without power (grey)'],
+  ['A framed bar is a stream: a stroke is a message sent, a dot one received. Events of one tick are spread over it in their order. Wheel: zoom. Drag: move. Keys: arrows, + − F, N P, C, V, Esc.', null],
+];
+
+function fillLegend(legend) {
+  legend.replaceChildren(...LEGEND.map(([name, text]) => {
+    if (text === null) return element('p', { text: name });
+    return element('span', {}, element('i', { style: `background: var(--${name})` }), text);
+  }));
+}

@@ -1,0 +1,118 @@
+//! A run for `ShiViz`, which draws and compares executions by their vector clocks.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::event::{Event, SocketId, What};
+use crate::plan::Node;
+
+/// How an entry is taken apart.
+const PARSER: &str = r"(?<host>\S*) (?<clock>\{.*\})\n(?<event>.*)";
+
+/// What happens to the network and to the run as a whole is a process of its own there.
+const NO_NODE: &str = "run";
+
+type Clock = BTreeMap<String, u64>;
+
+/// The trace as a log file for `ShiViz` (<https://bestchai.bitbucket.io/shiviz/>).
+///
+/// To look at it, choose the file on the tool's input page. In a file that is uploaded so, the first
+/// line is the parser, `(?<host>\S*) (?<clock>\{.*\})\n(?<event>.*)`, and the second, here empty, what
+/// separates several executions. Pasted into the page as text it works too, once that parser is in the
+/// parser's field: the first line then matches nothing, and is skipped.
+///
+/// An entry is two lines: the node with its vector clock, and what happened. A node's own clock counts
+/// its events from 1; a message that arrives brings the clock that its sender had. Hosts are the nodes
+/// that did anything, and `run`.
+pub fn shiviz(events: &[Event]) -> String {
+    let mut text = format!("{PARSER}\n\n");
+    for (host, clock, event) in entries(events) {
+        let clock = serde_json::to_string(&clock).unwrap_or_default();
+        let said = event.what.to_string().replace(['\n', '\r'], " ");
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{host} {clock}\n{} ms: {said}", event.at_ms);
+    }
+    text
+}
+
+/// Each event with its host, and what that host's clock is then.
+fn entries(events: &[Event]) -> impl Iterator<Item = (String, Clock, &Event)> {
+    let mut clocks: BTreeMap<String, Clock> = BTreeMap::new();
+    let mut under_way: BTreeMap<(SocketId, u64), Vec<(Node, Clock)>> = BTreeMap::new();
+    events.iter().map(move |event| {
+        let host = event.node.map_or_else(|| NO_NODE.to_owned(), |node| node.to_string());
+        let clock = clocks.entry(host.clone()).or_default();
+        *clock.entry(host.clone()).or_default() += 1;
+        match (&event.what, event.node) {
+            (What::MessageSent { socket, index, .. }, Some(node)) => {
+                under_way.entry((*socket, *index)).or_default().push((node, clock.clone()));
+            }
+            (What::MessageReceived { socket, index }, Some(node)) => {
+                let sent = under_way.entry((*socket, *index)).or_default();
+                // Both directions of a socket count from 0.
+                if let Some(found) = sent.iter().position(|(from, _)| *from != node) {
+                    merge(clock, sent.swap_remove(found).1);
+                }
+            }
+            _ => {}
+        }
+        (host, clock.clone(), event)
+    })
+}
+
+fn merge(clock: &mut Clock, other: Clock) {
+    for (host, time) in other {
+        let known = clock.entry(host).or_default();
+        *known = time.max(*known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::entries;
+    use crate::event::{Event, What};
+    use crate::report::tests::{received, sent};
+
+    #[test]
+    fn what_arrives_happened_after_it_was_sent() {
+        let trace =
+            [sent(0, 0, 3, 0), sent(1, 1, 3, 0), received(2, 1, 3, 0), received(3, 0, 3, 0)];
+        let clocks: Vec<_> = entries(&trace).map(|(_, clock, _)| clock).collect();
+        let dominates = |late: usize, early: usize| {
+            clocks[early].iter().all(|(host, time)| clocks[late].get(host) >= Some(time))
+        };
+        assert!(dominates(2, 0) && dominates(3, 1));
+        assert!(!dominates(1, 0) && !dominates(0, 1), "neither could know of the other");
+    }
+
+    #[test]
+    fn a_hosts_own_clock_counts_from_one_by_one() {
+        let mut trace = vec![Event { at_ms: 0, node: None, what: What::Healed }];
+        trace.extend((0..40).map(|index| sent(index, index % 2, 1, index)));
+        trace.extend((0..40).map(|index| received(50, 1 - index % 2, 1, index)));
+        let mut last = super::Clock::new();
+        for (host, clock, _) in entries(&trace) {
+            let expected = last.get(&host).copied().unwrap_or(0) + 1;
+            assert_eq!(clock[&host], expected, "{host}");
+            last.insert(host, expected);
+        }
+        assert_eq!(last.len(), 3);
+    }
+
+    #[test]
+    fn an_entry_is_two_lines_whatever_the_event_says() {
+        let what = What::Violated { invariant: "x".into(), text: "one\ntwo\r\nthree {".into() };
+        let trace = [sent(0, 0, 3, 0), Event { at_ms: 7, node: None, what }, received(9, 1, 3, 0)];
+        let log = super::shiviz(&trace);
+        let lines: Vec<_> = log.lines().collect();
+        assert_eq!(lines.len(), 2 + 2 * trace.len(), "{log}");
+        assert_eq!(&lines[..2], [super::PARSER, ""]);
+        assert_eq!(lines[6], r#"node-1 {"node-0":1,"node-1":1}"#);
+        assert_eq!(lines[5], "7 ms: VIOLATED x: one two  three {");
+    }
+
+    #[test]
+    fn a_trace_without_events_is_a_log_without_entries() {
+        assert_eq!(super::shiviz(&[]).lines().count(), 2);
+    }
+}

@@ -1,0 +1,219 @@
+//! What belongs together is found, and nothing in a trace can break out of the page.
+
+use crate::event::{CallKind, Event, HandlerEnd, LinkState, Meaning, Outcome, What};
+use crate::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
+
+use super::diagram::{Arrow, Diagram, Side, Tone};
+use super::trouble::Spell;
+
+pub(super) fn at(at_ms: u64, node: u64, what: What) -> Event {
+    Event { at_ms, node: Some(Node(u8::try_from(node).expect("few nodes"))), what }
+}
+
+pub(super) fn sent(at_ms: u64, node: u64, socket: u32, index: u64) -> Event {
+    says(at_ms, node, (socket, index), ("Ping", 0, None))
+}
+
+pub(super) fn received(at_ms: u64, node: u64, socket: u32, index: u64) -> Event {
+    at(at_ms, node, What::MessageReceived { socket, index })
+}
+
+fn says(
+    at_ms: u64,
+    node: u64,
+    (socket, index): (u32, u64),
+    (op, mux_id, call): (&str, u64, Option<u32>),
+) -> Event {
+    let message = Meaning { op: op.into(), mux_id, sequence: 0, flags: 0, bytes: 0, call };
+    at(at_ms, node, What::MessageSent { socket, index, message })
+}
+
+fn plan() -> Plan {
+    let cluster = Cluster {
+        nodes: 3,
+        tick_ms: 1,
+        latency_min_ms: 1,
+        latency_max_ms: 5,
+        socket_segments: 64,
+        limits: LimitsPlan::default(),
+        rare: vec![],
+        late: vec![],
+        strangers: vec![],
+    };
+    let scenario = "</script><!-- & \u{2028}".to_owned();
+    let seed = u64::MAX;
+    Plan { scenario, seed, cluster, duration_ms: 9, faults: vec![], load: vec![] }
+}
+
+fn diagram(events: &[Event]) -> Diagram {
+    Diagram::of(&plan(), events)
+}
+
+fn fault(at_ms: u64, fault: Fault) -> Event {
+    Event { at_ms, node: None, what: What::Fault { fault } }
+}
+
+#[test]
+fn a_message_is_paired_by_socket_direction_and_index() {
+    // Both directions count from 0, and another socket has the same numbers.
+    let trace = [
+        sent(0, 0, 7, 0),
+        sent(0, 1, 7, 0),
+        sent(1, 2, 8, 0),
+        received(2, 0, 7, 0),
+        received(3, 1, 7, 0),
+        received(4, 1, 8, 0),
+    ];
+    let arrow = |sent, received, from, to| Arrow {
+        sent,
+        received: Some(received),
+        from: Node(from),
+        to: Some(Node(to)),
+    };
+    let expected = [arrow(0, 4, 0, 1), arrow(1, 3, 1, 0), arrow(2, 5, 2, 1)];
+    assert_eq!(diagram(&trace).messages, expected);
+}
+
+#[test]
+fn a_message_that_never_arrived_still_knows_where_it_was_going() {
+    let opened = What::SocketOpened { socket: 4, remote: Node(2), dialled: true };
+    let trace = [at(0, 0, opened), sent(1, 0, 4, 0), sent(2, 1, 5, 0)];
+    let messages = diagram(&trace).messages;
+    assert_eq!((messages[0].received, messages[0].to), (None, Some(Node(2))));
+    assert_eq!((messages[1].received, messages[1].to), (None, None));
+}
+
+#[test]
+fn what_was_never_sent_arrives_alone() {
+    let twice =
+        [sent(0, 0, 1, 0), received(1, 1, 1, 0), received(2, 1, 1, 0), received(3, 1, 9, 0)];
+    let messages = diagram(&twice).messages;
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0].received, Some(1));
+}
+
+#[test]
+fn p09_messages_are_of_a_call_by_its_callers_number_for_it() {
+    let trace = [
+        says(0, 0, (1, 0), ("ConnectMux", 5, Some(70))),
+        // The same number, of a call that the other end made.
+        says(0, 1, (1, 0), ("Request", 5, Some(80))),
+        received(1, 1, 1, 0),
+        received(1, 0, 1, 0),
+        says(2, 1, (1, 1), ("AckMux", 5, None)),
+        says(3, 0, (1, 1), ("Response", 5, None)),
+        says(4, 0, (1, 2), ("UnblockSrvMux", 5, None)),
+        says(5, 0, (2, 0), ("UnblockSrvMux", 5, None)),
+        says(6, 0, (1, 3), ("Ping", 0, None)),
+        received(7, 1, 1, 2),
+    ];
+    let of = [
+        Some(70),
+        Some(80),
+        Some(70),
+        Some(80),
+        Some(70),
+        Some(80),
+        Some(70),
+        None,
+        None,
+        Some(70),
+    ];
+    assert_eq!(diagram(&trace).calls, of);
+}
+
+#[test]
+fn a_call_is_a_bar_at_each_of_its_ends() {
+    let made = What::CallMade { call: 3, to: Node(1), kind: CallKind::Stream, timeout_ms: None };
+    let trace = [
+        at(0, 0, made),
+        at(1, 1, What::HandlerStarted { call: 3, from: Node(0) }),
+        at(2, 0, What::CallEnded { call: 3, outcome: Outcome::Deadline }),
+        at(3, 1, What::HandlerEnded { call: 3, how: HandlerEnd::Cancelled }),
+        at(4, 1, What::HandlerStarted { call: 4, from: Node(0) }),
+    ];
+    let bars = diagram(&trace).bars;
+    let shape = |at: usize| {
+        let bar = &bars[at];
+        (bar.call, bar.node, bar.side, bar.start, bar.end, bar.tone, bar.stream)
+    };
+    assert_eq!(bars.len(), 3);
+    assert_eq!(shape(0), (3, Node(0), Side::Caller, 0, Some(2), Tone::Late, true));
+    assert_eq!(shape(1), (3, Node(1), Side::Handler, 1, Some(3), Tone::Dropped, true));
+    assert_eq!(shape(2), (4, Node(1), Side::Handler, 4, None, Tone::Open, false));
+}
+
+#[test]
+fn a_state_lasts_until_the_next_or_until_its_process_begins_anew() {
+    let state = |state| What::State { remote: Node(1), state, cause: None };
+    let trace = [
+        at(0, 0, state(LinkState::Connecting)),
+        at(1, 2, state(LinkState::Connecting)),
+        at(2, 0, state(LinkState::Connected)),
+        at(3, 0, What::Started { incarnation: 2 }),
+        at(4, 0, state(LinkState::Connecting)),
+    ];
+    let ends: Vec<_> = diagram(&trace).states.iter().map(|stay| (stay.start, stay.end)).collect();
+    assert_eq!(ends, [(0, Some(2)), (1, None), (2, Some(3)), (4, None)]);
+}
+
+#[test]
+fn trouble_lasts_until_something_says_otherwise() {
+    let (a, b) = (Node(0), Node(1));
+    let mut plan = plan();
+    plan.cluster.late = vec![(Node(2), 6)];
+    let trace = [
+        fault(0, Fault::Cut { a, b }),
+        fault(1, Fault::Slow { a, b, ms: 5 }),
+        fault(2, Fault::Slow { a, b, ms: 9 }),
+        fault(3, Fault::Mend { a: b, b: a }),
+        fault(4, Fault::PowerLoss { node: b }),
+        fault(5, Fault::CutOneWay { from: b, to: a }),
+        at(6, 2, What::Started { incarnation: 1 }),
+        Event { at_ms: 7, node: None, what: What::Healed },
+        fault(8, Fault::Restart { node: b }),
+    ];
+    let spells = Diagram::of(&plan, &trace).trouble;
+    let shape = |spell: &Spell| (spell.kind, spell.start, spell.end);
+    let expected = [
+        ("late", None, Some(6)),
+        ("cut", Some(0), Some(3)),
+        ("slow", Some(1), Some(2)),
+        ("slow", Some(2), Some(3)),
+        ("power_loss", Some(4), Some(8)),
+        ("cut_one_way", Some(5), Some(7)),
+    ];
+    assert_eq!(spells.iter().map(shape).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn nothing_in_a_trace_breaks_out_of_the_page() {
+    let text = "</script><script>alert(1)</script><!--<script> /*data*/ \u{2028}\"'\\".to_owned();
+    let what = What::Violated { invariant: "<!--".into(), text };
+    let trace = [Event { at_ms: 1, node: None, what }];
+    let page = super::html(&plan(), &trace);
+    let (_, data) = page.split_once(r#"id="data">"#).expect("the page has its data");
+    let (data, rest) = data.split_once("</script>").expect("and its end");
+    assert!(!data.contains('<'), "{data}");
+    assert_eq!(rest.matches("<script>").count(), 1, "only the page's own");
+    let read: serde_json::Value = serde_json::from_str(data).expect("the data is JSON");
+    let event: Event = serde_json::from_value(read["events"][0].clone()).expect("of events");
+    assert_eq!(event, trace[0]);
+    assert_eq!(read["seed"], "18446744073709551615", "as text: JavaScript has no such numbers");
+}
+
+#[test]
+fn the_page_needs_nothing_else() {
+    let page = super::html(&plan(), &[]);
+    for other in ["http:", "https:", "src=", "<link", "@import", "url(", "/*style*/", "/*script*/"]
+    {
+        assert!(!page.contains(other), "{other}");
+    }
+}
+
+#[test]
+fn text_has_a_line_for_each_event() {
+    let text = super::text(&[sent(1, 0, 7, 3), received(2, 1, 7, 3)]);
+    assert_eq!(text.lines().count(), 2);
+    assert!(text.contains("node-1  socket 7 < 3"), "{text}");
+}
