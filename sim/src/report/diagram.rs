@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::event::{CallId, CallKind, Event, HandlerEnd, Meaning, Outcome, SocketId, What};
-use crate::plan::{Node, Plan};
+use crate::plan::{Fault, Node, Plan};
 
 use super::is_violation;
 use super::trouble::{self, Spell};
@@ -294,21 +294,21 @@ impl Tone {
     }
 }
 
-/// Every state of every connection. A process that begins has none yet.
+/// Every state of every connection. A process that is gone has none, nor has one that begins.
 fn stays(events: &[Event]) -> Vec<Stay> {
     let mut stays: Vec<Stay> = Vec::new();
     let mut current: BTreeMap<(Node, Node), usize> = BTreeMap::new();
     for (place, event) in events.iter().enumerate() {
-        let Some(node) = event.node else { continue };
-        match event.what {
-            What::State { remote, .. } => {
+        match (&event.what, event.node) {
+            (&What::State { remote, .. }, Some(node)) => {
                 let before = current.insert((node, remote), stays.len());
                 if let Some(before) = before {
                     stays[before].end = Some(place);
                 }
                 stays.push(Stay { node, remote, start: place, end: None });
             }
-            What::Started { .. } => {
+            (What::Started { .. }, Some(node))
+            | (&What::Fault { fault: Fault::PowerLoss { node } }, _) => {
                 let gone = current.extract_if(.., |(at, _), _| *at == node);
                 gone.for_each(|(_, stay)| stays[stay].end = Some(place));
             }

@@ -152,9 +152,10 @@ fn a_state_lasts_until_the_next_or_until_its_process_begins_anew() {
         at(2, 0, state(LinkState::Connected)),
         at(3, 0, What::Started { incarnation: 2 }),
         at(4, 0, state(LinkState::Connecting)),
+        fault(5, Fault::PowerLoss { node: Node(0) }),
     ];
     let ends: Vec<_> = diagram(&trace).states.iter().map(|stay| (stay.start, stay.end)).collect();
-    assert_eq!(ends, [(0, Some(2)), (1, None), (2, Some(3)), (4, None)]);
+    assert_eq!(ends, [(0, Some(2)), (1, None), (2, Some(3)), (4, Some(5))]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ const colour = {};
 const hatch = {};
 const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif';
 const SMALL = FONT.replace('11px', '9.5px');
-const DIM = { filter: 0.07, selection: 0.3 };
+const DIM = { filter: 0.11, selection: 0.3 };
 
 function readColours(context) {
   const style = getComputedStyle(document.documentElement);
@@ -37,6 +37,7 @@ function drawAll(context) {
   pen = context;
   bright = focus();
   faintness = shown.calls ? DIM.filter : DIM.selection;
+  labels = [];
   Object.assign(drawn, { items: 0, painted: 0, bright: 0, by: {} });
   pen.clearRect(0, 0, view.width, view.height);
   pen.font = FONT;
@@ -50,8 +51,8 @@ function drawAll(context) {
   drawSpells();
   drawStates();
   drawWires();
-  drawBars();
   drawMessages();
+  drawBars();
   drawPoints();
   drawSpellLabels();
   drawVerticals();
@@ -210,6 +211,9 @@ function drawSpellLabels() {
   }
 }
 
+// Where labels stand already; the next ones keep away.
+let labels = [];
+
 // Text on a plate, if there is room for it.
 function label(text, x, y, room, ink, plate) {
   if (room < 24) return;
@@ -217,7 +221,9 @@ function label(text, x, y, room, ink, plate) {
   pen.textAlign = 'left';
   const from = Math.max(x, GUTTER + 4);
   const width = pen.measureText(text).width;
-  if (width + 6 > room - (from - x)) return;
+  const overlaps = (other) => Math.abs(other.y - y) < 11 && from < other.to && other.from < from + width + 6;
+  if (width + 6 > room - (from - x) || labels.some(overlaps)) return;
+  labels.push({ y, from: from - 1, to: from + width + 6 });
   pen.fillStyle = plate;
   pen.globalAlpha = 0.88;
   pen.fillRect(from - 1, y - 5.5, width + 6, 11);
@@ -277,7 +283,8 @@ function drawBar(bar, x, y, width, height, alpha) {
 function drawMessages() {
   const inSight = inView('messages');
   const roomy = inSight.length < 700;
-  const dense = Math.min(Math.max(plotWidth() / Math.max(inSight.length, 1), 0.22), 0.9);
+    // The more there are, the fainter each: the calls are to be seen through them.
+  const dense = Math.min(Math.max(plotWidth() * 0.35 / Math.max(inSight.length, 1), 0.14), 0.8);
   eachLevel(inSight, (messages, alpha) => {
     const kinds = [
       ['message', messages.filter((message) => !message.lost && !message.control)],
@@ -346,23 +353,34 @@ function labelMessage(message) {
 const MARKS = {
   fault: ['trouble', 'triangle'], started: ['well', 'triangle'], socket_opened: ['soft', 'ring'],
   socket_closed: ['soft', 'cross'], rare: ['lost', 'diamond'], stream_opened: ['ink', 'ring'],
-  sent: ['ink', 'tick'], taken: ['ink', 'dot'], input_over: ['ink', 'end'],
+  sent: ['soft', 'tick'], taken: ['soft', 'dot'], input_over: ['ink', 'end'],
 };
 
 function drawPoints() {
-  eachLevel(inView('points'), (points) => {
-    const last = new Map();
-    for (const point of points) {
-      const x = xOf(point.from);
-      const y = pointY(point);
-      if (isCovered(last, `${y} ${point.kind}`, x, 0)) continue;
-      const [name, mark] = MARKS[point.kind] ?? ['soft', 'dot'];
-      pen.fillStyle = pen.strokeStyle = colour[name];
-      pen.lineWidth = 1.2;
-      drawn.painted++;
-      drawMark(mark, x, y, point.bar ? Math.min(barBox(point.bar).height / 2, 5) : 4);
-    }
-  });
+  const inSight = inView('points');
+  const faults = inSight.filter((point) => point.kind === 'fault');
+  // Trouble is never faint: it may be why.
+  drawMarks(faults);
+  eachLevel(inSight.filter((point) => point.kind !== 'fault'), drawMarks);
+  for (const { place, from } of faults) {
+    label(lines[place].replace('fault: ', ''), xOf(from) + 7, runWire(), 400, colour.trouble, colour.panel);
+  }
+}
+
+function drawMarks(points) {
+  const last = new Map();
+  for (const point of points) {
+    const x = xOf(point.from);
+    const y = pointY(point);
+    // What happens in a stream shows once there is room to tell it apart.
+    if (point.bar && span(point.bar).width < 14) continue;
+    if (isCovered(last, `${y} ${point.kind}`, x, 0)) continue;
+    const [name, mark] = MARKS[point.kind] ?? ['soft', 'dot'];
+    pen.fillStyle = pen.strokeStyle = colour[name];
+    pen.lineWidth = 1.2;
+    drawn.painted++;
+    drawMark(mark, x, y, point.bar ? Math.min(barBox(point.bar).height / 2, 5) : 4);
+  }
 }
 
 function drawMark(mark, x, y, size) {
@@ -415,11 +433,12 @@ function plate(text, x, ink) {
   pen.font = FONT;
 }
 
-// A ring around the selected event, and the line of its time.
+// A ring around the selected event, the whole of what it belongs to, and the line of its time.
 function drawChosen() {
-  const at = chosen.place === null ? null : whereIs(chosen.place);
+  const at = chosen.place === null ? null : anchorOf(chosen.place);
   if (!at) return;
   pen.strokeStyle = colour.accent;
+  drawChosenItem(itemOf[chosen.place]);
   pen.globalAlpha = 0.5;
   pen.lineWidth = 1;
   pen.beginPath();
@@ -430,5 +449,20 @@ function drawChosen() {
   pen.lineWidth = 2;
   pen.beginPath();
   pen.arc(at.x, at.y, 8, 0, 2 * Math.PI);
+  pen.stroke();
+}
+
+function drawChosenItem(item) {
+  pen.lineWidth = 2.5;
+  pen.beginPath();
+  if (item.type === 'message') {
+    const { x, y, endX, endY } = messageEnds(item);
+    pen.moveTo(x, y);
+    pen.lineTo(endX, endY);
+  } else if (item.type === 'bar') {
+    const { x, width } = span(item, 2);
+    const { y, height } = barBox(item);
+    pen.rect(x - 1, y - 1, width + 2, height + 2);
+  }
   pen.stroke();
 }

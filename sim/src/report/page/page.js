@@ -148,7 +148,18 @@ class Page {
     if (byId('call-filter').value !== text) byId('call-filter').value = text;
     this.list.refresh();
     if (chosen.place !== null) this.list.reveal(chosen.place);
+    this.bringIntoView(this.list.places);
     this.draw();
+  }
+
+  // A filter whose calls lie elsewhere would show nothing.
+  bringIntoView(places) {
+    if (!shown.calls || !places.length) return;
+    const from = times[places[0]];
+    const to = times[places[places.length - 1]];
+    if (from <= view.to && to >= view.from) return;
+    const room = Math.max((to - from) * 0.1, 2 * data.tick_ms);
+    setRange(from - room, to + room);
   }
 
   filterSelectedCall() {

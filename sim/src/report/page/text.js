@@ -75,19 +75,21 @@ function fillDetails(details, place, select) {
     return;
   }
   const { said, rows } = describe(itemOf[place], place);
-  const parts = [element('p', { class: 'said', text: said }), table(rows)];
+  const parts = [element('div', {}, element('p', { class: 'said', text: said }), table(rows))];
   const call = callOf(place);
   if (call !== null) {
     const places = placesOfCall.get(call);
-    parts.push(element('h3', { text: `Call ${call}: ${places.length} events` }));
+    const ofCall = element('div', {}, element('h3', { text: `Call ${call}: ${places.length} events` }));
     const first = Math.max(Math.min(places.indexOf(place) - CALL_LINES / 2, places.length - CALL_LINES), 0);
     for (const one of places.slice(first, first + CALL_LINES)) {
-      parts.push(element('button', {
+      ofCall.append(element('button', {
         type: 'button', class: one === place ? 'of-call here' : 'of-call', text: lineOf(one), onclick: () => select(one),
       }));
     }
+    parts.push(ofCall);
   }
   details.replaceChildren(...parts);
+  for (const here of details.querySelectorAll('.here')) here.parentElement.scrollTop = here.offsetTop - 60;
 }
 
 // How a run went, in a line.

@@ -69,8 +69,7 @@ function placeRows(lane) {
   const above = rowCounts.get(`${lane.node} caller`) ?? 0;
   const below = rowCounts.get(`${lane.node} handler`) ?? 0;
   const room = lane.bottom - lane.stripsEnd - 24;
-  const least = Math.min(0.22, 0.5);
-  const part = Math.min(Math.max(above / Math.max(above + below, 1), least), 1 - least);
+  const part = Math.min(Math.max(above / Math.max(above + below, 1), 0.22), 0.78);
   lane.wire = lane.stripsEnd + 10 + room * (above + below ? part : 0.5);
   lane.rows = {
     caller: rowsIn(lane.wire - 5 - lane.stripsEnd - 4, above),
@@ -79,7 +78,7 @@ function placeRows(lane) {
 }
 
 function rowsIn(room, count) {
-  const height = Math.min(14, room / Math.max(count, 1));
+  const height = Math.min(16, room / Math.max(count, 1));
   // Below two pixels rows are used again from the first.
   return height >= 2 ? { height, count } : { height: 2, count: Math.max(Math.floor(room / 2), 1) };
 }
@@ -192,4 +191,12 @@ function whereIs(place) {
   }
   if (item.type === 'line') return { x: xOf(item.from), y: AXIS + RUN - 2 };
   return { x: xOf(item.from), y: pointY(item) };
+}
+
+// Where an event itself is: a message's at the end that it is about.
+function anchorOf(place) {
+  const item = itemOf[place];
+  if (item?.type !== 'message' || !isShown(item)) return whereIs(place);
+  const { x, y, endX, endY } = messageEnds(item);
+  return place === item.place ? { x, y } : { x: endX, y: endY };
 }
