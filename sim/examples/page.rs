@@ -201,7 +201,8 @@ impl Run {
         }
         let is_stream = self.below(6) == 0;
         let kind = if is_stream { CallKind::Stream } else { CallKind::Request };
-        let timeout_ms = Some(400 + self.below(1200) as u32);
+        let timeout = 400 + self.below(1200) as u32;
+        let timeout_ms = Some(timeout);
         self.record(at, Some(from), What::CallMade { call, to: Node(to), kind, timeout_ms });
         let ends = (from.min(to), from.max(to));
         let live = |session: &Session| session.ends == ends && session.from < at && at < session.to;
@@ -212,7 +213,7 @@ impl Run {
         let made = &mut self.sessions[session].made[usize::from(ends.0 != from)];
         *made += 1;
         let talk = Talk { session, call, mux: *made, from, to };
-        let deadline = at + u64::from(timeout_ms.unwrap_or(0));
+        let deadline = at + u64::from(timeout);
         let (ended, outcome) = if is_stream {
             self.stream(&talk, at, deadline)
         } else {

@@ -1,8 +1,8 @@
 //! How a run is shown: as a page to look at, as a log for other tools, as text.
 //!
 //! Everything here is a function of the trace (and of the plan, for what the trace does not say). What
-//! belongs together in a trace is found in [`diagram`], once and in Rust, where it is tested; the page
-//! only draws it.
+//! belongs together in a trace is found in `diagram`, once and in Rust, where it is tested; the page only
+//! draws it.
 
 mod diagram;
 mod shiviz;

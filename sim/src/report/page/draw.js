@@ -49,13 +49,13 @@ function drawAll(context) {
   pen.clip();
   drawGrid();
   drawSpells();
-  drawStates();
   drawWires();
   drawMessages();
+  drawStates();
   drawBars();
-  drawPoints();
   drawSpellLabels();
   drawVerticals();
+  drawPoints();
   drawChosen();
   pen.restore();
   return drawn;
@@ -125,7 +125,7 @@ function drawGrid() {
     pen.fillRect(x, AXIS - 4, 1, view.height);
     pen.globalAlpha = 1;
     pen.fillStyle = colour.soft;
-    if (x > GUTTER + 14) pen.fillText(`${(time / 1000).toFixed(decimals)} s`, x, AXIS / 2);
+    if (x > GUTTER + 14 && x < view.width - 24) pen.fillText(`${(time / 1000).toFixed(decimals)} s`, x, AXIS / 2);
   }
   pen.fillStyle = colour.line;
   pen.fillRect(0, AXIS, view.width, 1);
@@ -214,6 +214,14 @@ function drawSpellLabels() {
 // Where labels stand already; the next ones keep away.
 let labels = [];
 
+// Takes a place for a label, unless it is taken.
+function isFree(from, width, y) {
+  const to = from + width;
+  if (labels.some((other) => Math.abs(other.y - y) < 11 && from < other.to && other.from < to)) return false;
+  labels.push({ y, from, to });
+  return true;
+}
+
 // Text on a plate, if there is room for it.
 function label(text, x, y, room, ink, plate) {
   if (room < 24) return;
@@ -221,9 +229,7 @@ function label(text, x, y, room, ink, plate) {
   pen.textAlign = 'left';
   const from = Math.max(x, GUTTER + 4);
   const width = pen.measureText(text).width;
-  const overlaps = (other) => Math.abs(other.y - y) < 11 && from < other.to && other.from < from + width + 6;
-  if (width + 6 > room - (from - x) || labels.some(overlaps)) return;
-  labels.push({ y, from: from - 1, to: from + width + 6 });
+  if (width + 6 > room - (from - x) || !isFree(from - 1, width + 7, y)) return;
   pen.fillStyle = plate;
   pen.globalAlpha = 0.88;
   pen.fillRect(from - 1, y - 5.5, width + 6, 11);
@@ -284,7 +290,7 @@ function drawMessages() {
   const inSight = inView('messages');
   const roomy = inSight.length < 700;
     // The more there are, the fainter each: the calls are to be seen through them.
-  const dense = Math.min(Math.max(plotWidth() * 0.35 / Math.max(inSight.length, 1), 0.14), 0.8);
+  const dense = Math.min(Math.max(plotWidth() * 0.35 / Math.max(inSight.length, 1), 0.1), 0.8);
   eachLevel(inSight, (messages, alpha) => {
     const kinds = [
       ['message', messages.filter((message) => !message.lost && !message.control)],
@@ -362,9 +368,11 @@ function drawPoints() {
   // Trouble is never faint: it may be why.
   drawMarks(faults);
   eachLevel(inSight.filter((point) => point.kind !== 'fault'), drawMarks);
-  for (const { place, from } of faults) {
-    label(lines[place].replace('fault: ', ''), xOf(from) + 7, runWire(), 400, colour.trouble, colour.panel);
-  }
+  faults.forEach(({ place, from }, at) => {
+    const next = at + 1 < faults.length ? xOf(faults[at + 1].from) : view.width;
+    const x = xOf(from) + 7;
+    label(lines[place].replace('fault: ', ''), x, runWire(), next - x - 4, colour.trouble, colour.panel);
+  });
 }
 
 function drawMarks(points) {
@@ -373,7 +381,7 @@ function drawMarks(points) {
     const x = xOf(point.from);
     const y = pointY(point);
     // What happens in a stream shows once there is room to tell it apart.
-    if (point.bar && span(point.bar).width < 14) continue;
+    if (point.bar && xOf(point.bar.to) - xOf(point.bar.from) < 7 * point.bar.marks) continue;
     if (isCovered(last, `${y} ${point.kind}`, x, 0)) continue;
     const [name, mark] = MARKS[point.kind] ?? ['soft', 'dot'];
     pen.fillStyle = pen.strokeStyle = colour[name];
@@ -404,7 +412,9 @@ function drawMark(mark, x, y, size) {
 const VERTICALS = { violated: ['alarm', 2.5, []], healed: ['well', 1.5, [6, 4]], quiet: ['accent', 1.5, [2, 3]] };
 
 function drawVerticals() {
-  for (const line of inView('lines')) {
+  // Where plates would overlap, that of a violation stays.
+  const inSight = inView('lines').sort((one, other) => (other.kind === 'violated') - (one.kind === 'violated'));
+  for (const line of inSight) {
     const [name, width, dashes] = VERTICALS[line.kind];
     const x = xOf(line.from);
     drawn.painted++;
@@ -425,11 +435,12 @@ function plate(text, x, ink) {
   pen.font = `600 ${SMALL}`;
   const width = pen.measureText(text).width + 10;
   const from = x + width > view.width ? x - width : x;
+  if (!isFree(from, width, plateY())) return;
   pen.fillStyle = ink;
-  pen.fillRect(from, AXIS + 3, width, 14);
+  pen.fillRect(from, plateY() - 7, width, 14);
   pen.fillStyle = colour.panel;
   pen.textAlign = 'left';
-  pen.fillText(text, from + 5, AXIS + 10.5);
+  pen.fillText(text, from + 5, plateY() + 0.5);
   pen.font = FONT;
 }
 

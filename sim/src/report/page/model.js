@@ -79,7 +79,7 @@ const bars = (() => {
   return diagram.bars.map((bar) => {
     const item = {
       type: 'bar', group: bar.side === 'caller' ? 'calls' : 'handlers', place: bar.start, other: bar.end,
-      node: bar.node, side: bar.side, call: bar.call, stream: bar.stream, tone: bar.tone, row: 0,
+      node: bar.node, side: bar.side, call: bar.call, stream: bar.stream, tone: bar.tone, row: 0, marks: 0,
       from: times[bar.start], to: endOf(bar.end),
     };
     const lane = `${bar.node} ${bar.side}`;
@@ -126,9 +126,11 @@ const points = (() => {
     if (shown[place]) return;
     const side = event.end ?? (event.event === 'stream_opened' ? 'caller' : null);
     const node = nodeOf(place) ?? (event.event === 'fault' ? event.fault.node ?? null : null);
+    const bar = side && barOf.get(`${node} ${side} ${callOf(place)}`);
+    if (bar) bar.marks++;
     points.push({
       type: 'point', group: groupOf(place), place, other: null, node, call: callOf(place),
-      kind: event.event, bar: side && barOf.get(`${node} ${side} ${callOf(place)}`),
+      kind: event.event, bar,
       from: times[place], to: times[place],
     });
   });

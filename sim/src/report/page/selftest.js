@@ -1,5 +1,6 @@
 // `#selftest`: the page tries its own controls, as a hand would, and says PASS or FAIL.
-// `#measure`: it draws for a while and says how long that takes. `#view=from,to` and `#call=7` only look.
+// `#measure`: it draws for a while and says how long that takes.
+// `#view=from,to&call=7&event=12`, `#violation`: opens there.
 
 const failures = [];
 const notes = [];
@@ -47,6 +48,10 @@ async function checkWhole() {
   press(page.canvas, 'f');
   await frame();
   const all = [messages, bars, states, spells, points, verticals].reduce((sum, items) => sum + items.length, 0);
+  const count = (...kinds) => events.filter(({ event }) => kinds.includes(event)).length;
+  check(messages.length === count('message_sent'), 'not every message that was sent is drawn');
+  check(bars.length === count('call_made', 'handler_started'), 'not every call is drawn at both ends');
+  check(states.length === count('state'), 'not every state of a connection is drawn');
   check(drawn.items === all, `whole run: ${drawn.items} of ${all} items are in view`);
   check(drawn.painted > 0 && drawn.painted <= all * 2, `whole run: ${drawn.painted} items are painted`);
   check(itemOf.filter(Boolean).length === events.length, 'an event has no place in the diagram');
@@ -209,6 +214,7 @@ function look(hash) {
 const hash = location.hash.slice(1);
 if (hash === 'selftest') {
   window.addEventListener('error', (error) => failures.push(`error: ${error.message}`));
+  window.addEventListener('unhandledrejection', ({ reason }) => failures.push(`error: ${reason}`));
   selftest().catch((error) => failures.push(`error: ${error.stack}`)).finally(report);
 } else if (hash === 'measure') {
   measure();

@@ -2,7 +2,8 @@
 
 const GUTTER = 92;
 const AXIS = 22;
-const RUN = 20;
+// What happens to the run as a whole: plates of vertical lines, and below them the faults.
+const RUN = 36;
 const LANE_MIN = 96;
 // Zooming in further than a fiftieth of a millisecond shows nothing more.
 const SPAN_MIN = 0.02;
@@ -92,7 +93,8 @@ function barBox(bar) {
   return { y, height: rows.height - gap };
 }
 
-const runWire = () => AXIS + RUN / 2;
+const plateY = () => AXIS + 10;
+const runWire = () => AXIS + 27;
 
 function pointY(point) {
   if (point.bar && shown.groups.has(point.bar.group)) {
@@ -189,7 +191,7 @@ function whereIs(place) {
     const lane = view.laneOf[item.node];
     return { x: xOf(item.from) + 1, y: lane.stripOf[item.remote] + lane.strip / 2 };
   }
-  if (item.type === 'line') return { x: xOf(item.from), y: AXIS + RUN - 2 };
+  if (item.type === 'line') return { x: xOf(item.from), y: plateY() };
   return { x: xOf(item.from), y: pointY(item) };
 }
 
