@@ -4,7 +4,7 @@ const GUTTER = 92;
 const AXIS = 22;
 // What happens to the run as a whole: plates of vertical lines, and below them the faults.
 const RUN = 36;
-const LANE_MIN = 96;
+const LANE_MIN = 64;
 // Zooming in further than a fiftieth of a millisecond shows nothing more.
 const SPAN_MIN = 0.02;
 
