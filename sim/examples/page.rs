@@ -101,7 +101,7 @@ impl Run {
             let point =
                 ["reader.stall", "queue.full_once", "dial.loses_race"][self.below(3) as usize];
             if !self.is_off(node, at) {
-                self.record(at, Some(node), What::Rare { point: point.into() });
+                self.record(at, Some(node), What::Rare { point: point.into(), lasts_ms: 3 });
             }
         }
     }

@@ -101,7 +101,7 @@ impl Coverage {
     pub fn see(&mut self, event: &Event, load: Option<&Load>) {
         match &event.what {
             What::Fault { fault } => self.hit(&format!("fault_{}", fault.kind())),
-            What::Rare { point } => self.hit(&format!("rare_{point}")),
+            What::Rare { point, .. } => self.hit(&format!("rare_{point}")),
             What::State { state: LinkState::Backoff, cause, remote } => {
                 self.see_cause(cause.as_deref().unwrap_or_default());
                 if let Some(node) = event.node {

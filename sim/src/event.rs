@@ -172,6 +172,8 @@ pub enum What {
     Rare {
         /// Its name.
         point: String,
+        /// How long it lasts, in milliseconds.
+        lasts_ms: u64,
     },
     /// An invariant does not hold.
     Violated {
@@ -384,7 +386,7 @@ impl fmt::Display for What {
             Self::HandlerStarted { call, from } => write!(f, "call {call}: served for {from}"),
             Self::HandlerEnded { call, how } => write!(f, "call {call}: handler {how:?}"),
             Self::WrongInput { call, text } => write!(f, "call {call}: WRONG INPUT: {text}"),
-            Self::Rare { point } => write!(f, "rare event: {point}"),
+            Self::Rare { point, lasts_ms } => write!(f, "rare event: {point} for {lasts_ms} ms"),
             Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
         }
     }

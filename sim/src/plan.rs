@@ -355,6 +355,10 @@ impl Plan {
         if self.duration_ms > DURATION_MS_MAX {
             return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));
         }
+        let known = |name: &str| grid::buggify::Point::ALL.iter().any(|point| point.name() == name);
+        if let Some((point, _)) = rare.iter().find(|(name, _)| !known(name)) {
+            return Err(format!("there is no rare event {point}"));
+        }
         if let Some((point, _)) = rare.iter().find(|(_, often)| *often > 10_000) {
             return Err(format!("rare event {point} cannot happen more often than 10000 in 10000"));
         }

@@ -4,16 +4,13 @@
 //! how much of each, so that a run with nothing but one-way cuts, or with no faults and tiny queues,
 //! comes up as surely as one with all at once.
 
+use grid::buggify::Point;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::plan::{
     CAPACITIES, Cluster, Ending, Fault, LimitsPlan, Load, Node, Plan, RequestPlan, StreamPlan,
 };
-
-/// Names of the points at which grid's code can be made to do something rare.
-pub const RARE_POINTS: [&str; 6] =
-    ["delay-flush", "spurious-wake", "full-socket", "tiny-queue", "early-timeout", "supersede"];
 
 /// How long trouble is made in a swarm run, in milliseconds. With recovery a run takes about a minute
 /// of simulated time.
@@ -101,15 +98,19 @@ fn limits(rng: &mut impl Rng) -> LimitsPlan {
 
 fn rare(rng: &mut impl Rng, mix: Mix) -> Vec<(String, u16)> {
     let mut rare = Vec::new();
-    for point in RARE_POINTS {
+    for point in Point::ALL {
         if mix.has(rng, 0.3) {
             let often = match point {
                 // Asked with each frame.
-                "delay-flush" | "full-socket" | "spurious-wake" => pick(rng, &[10, 100, 1_000]),
+                Point::DelayFlush | Point::FullSocket | Point::SpuriousWake => {
+                    pick(rng, &[10, 100, 1_000])
+                }
                 // Asked once a connection, or once a node.
-                _ => pick(rng, &[500, 3_000]),
+                Point::TinyQueue | Point::EarlyTimeout | Point::Supersede => {
+                    pick(rng, &[500, 3_000])
+                }
             };
-            rare.push((point.to_owned(), often));
+            rare.push((point.name().to_owned(), often));
         }
     }
     rare

@@ -32,6 +32,7 @@ use crate::recorder::Recorder;
 mod clock;
 mod links;
 mod node;
+mod rare;
 mod tap;
 
 pub use clock::{EPOCH_SECONDS, NodeClock};
@@ -59,7 +60,6 @@ pub struct NotReached(pub Duration);
 pub struct World {
     sim: Sim<'static>,
     cluster: Cluster,
-    tick: Duration,
     nodes: Vec<Arc<Shared>>,
     links: Links,
     slow: Vec<(Node, Node)>,
@@ -128,7 +128,7 @@ impl World {
         let late = cluster.late.clone();
         let links = Links::default();
         let slow = Vec::new();
-        Self { sim, cluster, tick, nodes, links, slow, recorder, table, late }
+        Self { sim, cluster, nodes, links, slow, recorder, table, late }
     }
 
     // ---- time ----
@@ -263,6 +263,7 @@ impl World {
         }
         for index in 0..self.nodes.len() {
             let shared = Arc::clone(&self.nodes[index]);
+            shared.end_rare_events();
             shared.clock.set_skew(0);
             shared.clock.set_drift(0, self.sim.elapsed());
             if shared.is_stranger() {

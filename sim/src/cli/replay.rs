@@ -65,8 +65,9 @@ fn write_trace(path: &Path, plan: &Plan, run: &Run) -> Result<(), UsageError> {
             let lines: Result<Vec<_>, _> = run.events.iter().map(serde_json::to_string).collect();
             lines.map_err(std::io::Error::from)?.join("\n") + "\n"
         }
-        _ => run.events.iter().map(|event| format!("{event}\n")).collect(),
+        Some("html") => sim::report::html(plan, &run.events),
+        Some("shiviz") => sim::report::shiviz(&run.events),
+        _ => sim::report::text(&run.events),
     };
-    let _ = plan;
     std::fs::write(path, text).map_err(|cause| UsageError::Write { path: path.to_owned(), cause })
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use grid::buggify::Point;
+
 use crate::event::{Event, What};
 use crate::plan::{Fault, Node, Plan};
 
@@ -45,7 +47,13 @@ impl Calm {
                 self.lasting.remove(&Trouble::Down(node));
                 self.last_by_node.insert(node, at);
             }
-            (What::Rare { .. }, Some(node)) => drop(self.last_by_node.insert(node, at)),
+            // Those that end a connection; the others only delay a little.
+            (What::Rare { point, lasts_ms }, Some(node))
+                if point == Point::Supersede.name() || point == Point::EarlyTimeout.name() =>
+            {
+                let last = self.last_by_node.entry(node).or_default();
+                *last = (*last).max(at + lasts_ms);
+            }
             (What::Healed, _) => {
                 for trouble in std::mem::take(&mut self.lasting) {
                     match trouble {

@@ -1,6 +1,7 @@
 //! One node of a cluster: what runs inside its simulated host.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use super::clock::NodeClock;
 use super::links::host;
+use super::rare::Rare;
 use super::tap::Tapped;
 use super::{node_of, url};
 use crate::event::{CallId, LinkState, What};
@@ -45,7 +47,9 @@ pub(super) struct Shared {
     pub(super) clock: NodeClock,
     pub(super) recorder: Recorder,
     pub(super) table: LoadTable,
-    pub(super) rare: Vec<(String, u16)>,
+    rare: Vec<(String, u16)>,
+    /// Whether rare events are over.
+    is_healed: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
@@ -85,6 +89,7 @@ impl Shared {
             recorder,
             table,
             rare: cluster.rare.clone(),
+            is_healed: Arc::new(AtomicBool::new(false)),
             state: Mutex::new(State { incarnation: 0, secret, life: None }),
         }
     }
@@ -100,6 +105,11 @@ impl Shared {
     /// Takes the running incarnation away. What is in it is dropped by the caller.
     pub(super) fn take_life(&self) -> Option<Life> {
         self.state().life.take()
+    }
+
+    /// No rare events from here on.
+    pub(super) fn end_rare_events(&self) {
+        self.is_healed.store(true, Ordering::Relaxed);
     }
 
     /// From its next incarnation on the node knows the cluster's secret.
@@ -193,6 +203,8 @@ fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Manager> {
         (state.secret, state.incarnation)
     };
     let seed = shared.seed ^ (u64::from(shared.node.0) << 56) ^ (u64::from(incarnation) << 40);
+    let is_healed = Arc::clone(&shared.is_healed);
+    let rare = Rare::new(shared.rare.clone(), !seed, pen.clone(), is_healed);
     let transport = SimTransport { pen: pen.clone() };
     let manager = Manager::builder(&url(shared.node))
         .servers((0..shared.nodes).map(|node| url(Node(node))))
@@ -201,6 +213,7 @@ fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Manager> {
         .transport(transport)
         .clock(shared.clock.clone())
         .rng(SmallRng::seed_from_u64(seed))
+        .buggify(rare)
         .build()?;
     load::register(&manager, &shared.table, pen)?;
     manager.start()?;
