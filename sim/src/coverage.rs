@@ -102,8 +102,10 @@ impl Coverage {
         match &event.what {
             What::Fault { fault } => self.hit(&format!("fault_{}", fault.kind())),
             What::Rare { point, .. } => self.hit(&format!("rare_{point}")),
-            What::State { state: LinkState::Backoff, cause, remote } => {
-                self.see_cause(cause.as_deref().unwrap_or_default());
+            What::State { state, cause: Some(cause), remote }
+                if matches!(state, LinkState::Backoff | LinkState::Connected) =>
+            {
+                self.see_cause(cause);
                 if let Some(node) = event.node {
                     self.lost.insert((node, *remote), event.at_ms);
                 }

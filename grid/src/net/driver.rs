@@ -107,8 +107,10 @@ impl Driver {
         }
     }
 
-    /// The socket, after the end.
-    pub(super) fn into_socket(self) -> WebSocket {
+    /// Ends the connection, if it is not over, and gives the socket back.
+    pub(super) fn end(self, reason: CloseReason) -> WebSocket {
+        let Dispatcher { shared, epoch, .. } = &self.dispatcher;
+        shared.detach(*epoch, reason);
         self.socket
     }
 

@@ -162,7 +162,7 @@ impl Peer {
             biased;
             reason = &mut driver => reason,
             () = tokio::time::sleep(wait) => {
-                let socket = driver.into_socket();
+                let socket = driver.end(CloseReason::Superseded);
                 let open_for = self.core.limits.handshake_timeout;
                 tokio::spawn(async move {
                     tokio::time::sleep(open_for).await;
@@ -212,7 +212,7 @@ impl Peer {
 
     /// Ends the socket of a connection that is over.
     async fn finish(&self, driver: Driver, reason: &CloseReason) {
-        let closing = websocket::close(driver.into_socket(), self.core.limits.close_timeout);
+        let closing = websocket::close(driver.end(reason.clone()), self.core.limits.close_timeout);
         match reason {
             CloseReason::Shutdown => return closing.await,
             // The peer may still listen. Nothing here waits for it: the next connection must not.

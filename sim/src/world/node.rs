@@ -229,22 +229,24 @@ fn node_at(ip: std::net::IpAddr, nodes: u8) -> Node {
 async fn watch(connection: grid::Connection, pen: Pen) {
     let remote = node_of(connection.remote());
     let mut watch = connection.watch();
-    let weak = connection.clone();
-    drop(connection);
+    let mut last = watch.state();
     loop {
-        let state = watch.changed().await;
-        let cause = weak.stats().last_failure.map(|failure| failure.cause.to_string());
-        let state = match state {
+        let now = watch.changed().await;
+        let state = match now {
             ConnectionState::Connecting => LinkState::Connecting,
             ConnectionState::Connected => LinkState::Connected,
             ConnectionState::Backoff => LinkState::Backoff,
             ConnectionState::Shutdown => LinkState::Shutdown,
         };
-        let cause = if state == LinkState::Connected { None } else { cause };
+        let failure = connection.stats().last_failure;
+        // A connection that takes another's place leaves no time to see the state in between.
+        let is_lost = now != ConnectionState::Connected || last == ConnectionState::Connected;
+        let cause = failure.filter(|_| is_lost).map(|failure| failure.cause.to_string());
         pen.record(What::State { remote, state, cause });
-        if state == LinkState::Shutdown {
+        if now == ConnectionState::Shutdown {
             return;
         }
+        last = now;
     }
 }
 
