@@ -1,0 +1,117 @@
+//! What happens in six canonical situations, as pages that were read: small plans, so that they can be.
+//!
+//! Left out of the pages: pings and pongs, the receipt of messages, and everything after the healing.
+
+use insta::assert_snapshot;
+use sim::event::What;
+use sim::plan::{Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use sim::sweep::run_plan;
+
+const A: Node = Node(0);
+const B: Node = Node(1);
+
+fn plan(duration_ms: u64) -> Plan {
+    let mut plan = Plan::quiet(2);
+    plan.duration_ms = duration_ms;
+    (plan.cluster.latency_min_ms, plan.cluster.latency_max_ms) = (5, 5);
+    plan.cluster.limits.ping_interval_ms = Some(1_000);
+    plan
+}
+
+fn request(from: Node, to: Node) -> RequestPlan {
+    RequestPlan {
+        from,
+        to,
+        bytes: 100,
+        answer_bytes: 50,
+        work_ms: 0,
+        ending: Ending::Well,
+        timeout_ms: None,
+        give_up_ms: None,
+    }
+}
+
+fn stream(from: Node, to: Node, up: u32, down: u32) -> StreamPlan {
+    StreamPlan {
+        from,
+        to,
+        capacities: 1,
+        up,
+        down,
+        bytes: 20,
+        up_pace_ms: 0,
+        down_pace_ms: 0,
+        take_ms: Some(0),
+        ending: Ending::Well,
+        timeout_ms: None,
+        give_up_ms: Some(5_000),
+    }
+}
+
+/// The page of a run.
+fn page(plan: &Plan) -> String {
+    plan.check().expect("the plan can be run");
+    let run = run_plan(plan);
+    assert_eq!(run.violation, None);
+    let trouble = run.events.iter().take_while(|event| event.what != What::Healed);
+    let told = trouble.filter(|event| match &event.what {
+        What::MessageReceived { .. } => false,
+        What::MessageSent { message, .. } => message.op != "Ping" && message.op != "Pong",
+        _ => true,
+    });
+    told.map(|event| format!("{event}\n")).collect()
+}
+
+#[test]
+fn a_request_and_its_answer() {
+    let mut plan = plan(300);
+    plan.load.push((100, Load::Request(request(A, B))));
+    plan.load.push((150, Load::Request(RequestPlan { ending: Ending::Panic, ..request(B, A) })));
+    plan.load.push((200, Load::Request(RequestPlan { ending: Ending::Unknown, ..request(A, B) })));
+    assert_snapshot!(page(&plan));
+}
+
+#[test]
+fn a_stream_whose_sides_have_one_credit_each() {
+    let mut plan = plan(400);
+    plan.load.push((100, Load::Stream(stream(A, B, 2, 2))));
+    assert_snapshot!(page(&plan));
+}
+
+#[test]
+fn a_call_that_is_given_up() {
+    let mut plan = plan(400);
+    let patient = RequestPlan { ending: Ending::Never, ..request(A, B) };
+    plan.load.push((100, Load::Request(RequestPlan { give_up_ms: Some(50), ..patient.clone() })));
+    plan.load.push((200, Load::Request(RequestPlan { timeout_ms: Some(50), ..patient })));
+    assert_snapshot!(page(&plan));
+}
+
+#[test]
+fn a_half_open_peer_is_found_by_pings() {
+    let mut plan = plan(6_000);
+    plan.load.push((1_020, Load::Request(request(A, B))));
+    // What is under way is lost, and nobody says so.
+    plan.faults.push((1_025, Fault::Cut { a: A, b: B }));
+    plan.faults.push((1_030, Fault::Mend { a: A, b: B }));
+    assert_snapshot!(page(&plan));
+}
+
+#[test]
+fn a_power_loss_with_a_call_under_way() {
+    let mut plan = plan(6_000);
+    let served = RequestPlan { work_ms: 1_000, ..request(A, B) };
+    plan.load.push((100, Load::Request(served)));
+    plan.faults.push((300, Fault::PowerLoss { node: B }));
+    plan.faults.push((400, Fault::Restart { node: B }));
+    plan.load.push((5_500, Load::Request(request(A, B))));
+    assert_snapshot!(page(&plan));
+}
+
+#[test]
+fn a_stranger_is_refused() {
+    let mut plan = plan(800);
+    plan.cluster.strangers.push(B);
+    plan.load.push((500, Load::Request(request(A, B))));
+    assert_snapshot!(page(&plan));
+}
