@@ -1,0 +1,164 @@
+//! The binary, as a user meets it: exit codes, messages, files.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use sim::corpus::{self, Entry};
+use sim::plan::{Ending, Fault, Load, Node, Plan, RequestPlan};
+
+fn sim(arguments: &[&str]) -> Output {
+    let binary = env!("CARGO_BIN_EXE_sim");
+    Command::new(binary).args(arguments).output().expect("the binary of this crate runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A place for files of one test.
+fn folder(test: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    folder
+}
+
+fn path(path: &std::path::Path) -> &str {
+    path.to_str().expect("the target folder has a plain name")
+}
+
+/// A plan whose call cannot be answered in the way that its scenario expects.
+fn failing_plan() -> Plan {
+    let mut plan = (sim::scenarios::find("partition_heals").expect("it exists").plan)(1);
+    // Never mended: what the scenario expects does not come.
+    plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Mend { .. }));
+    plan
+}
+
+fn save(test: &str, plan: Plan) -> PathBuf {
+    let file = folder(test).join("plan.toml");
+    let entry = Entry { about: "for a test".into(), invariant: String::new(), plan };
+    corpus::write(&file, &entry).expect("a plan can be written");
+    file
+}
+
+#[test]
+fn seeds_that_pass_exit_with_0_and_a_summary() {
+    let output = sim(&["run", "--scenario", "swarm", "--seeds", "0..3", "--jobs", "2"]);
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    assert!(stdout.contains("3 runs in"), "{stdout}");
+    assert!(stdout.contains("coverage points reached"), "{stdout}");
+}
+
+#[test]
+fn a_line_of_json_for_each_run() {
+    let output = sim(&["run", "--scenario", "swarm", "--seeds", "5..7", "--json"]);
+    let mut seeds: Vec<_> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .inspect(|line| assert!(line["violation"].is_null(), "{line}"))
+        .map(|line| line["seed"].as_u64())
+        .collect();
+    seeds.sort();
+    assert_eq!(seeds, [Some(5), Some(6)]);
+}
+
+#[test]
+fn a_failing_run_exits_with_1_and_says_what_was_done_and_how_to_see_it_again() {
+    let file = save("failing", failing_plan());
+    let output = sim(&["replay", "--schedule", path(&file)]);
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{stdout}");
+    assert!(stdout.contains("FAILED: scenario partition_heals"), "{stdout}");
+    assert!(stdout.contains("cut node-0 | node-2"), "{stdout}");
+    assert!(stdout.contains("VIOLATED"), "{stdout}");
+}
+
+#[test]
+fn a_trace_can_be_written_in_four_forms() {
+    let folder = folder("trace");
+    let begins = [
+        ("page.html", "<!doctype html>"),
+        ("run.jsonl", "{\"at_ms\":0"),
+        ("run.txt", "    0.0"),
+        ("run.shiviz", "(?<"),
+    ];
+    for (name, begin) in begins {
+        let file = folder.join(name);
+        let output = sim(&["replay", "3", "--trace", path(&file)]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+        let trace = std::fs::read_to_string(&file).expect("the trace is there");
+        assert!(trace.starts_with(begin), "{name}: {}", &trace[..80]);
+    }
+}
+
+#[test]
+fn shrinking_leaves_what_the_failure_needs_and_the_small_plan_fails_likewise() {
+    let mut plan = failing_plan();
+    // Fewer calls to leave out: what is tried here is the command, not the search.
+    plan.load.retain(|(at, load)| *at > 59_000 && load.ends() == (Node(0), Node(3)));
+    let file = save("shrink", plan);
+    let small = folder("shrink").join("small.toml");
+    let output = sim(&["shrink", "--schedule", path(&file), "--out", path(&small), "--runs", "60"]);
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{stdout}{}", text(&output.stderr));
+    let entry = corpus::read(&small).expect("the small plan is there");
+    assert_eq!(entry.plan.load.len(), 1, "{stdout}");
+    assert_eq!(entry.invariant, "scenario partition_heals");
+    let output = sim(&["replay", "--schedule", path(&small)]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+}
+
+#[test]
+fn what_is_wrong_with_the_command_line_or_a_file_is_said_with_exit_code_2() {
+    let folder = folder("wrong");
+    let file = |name: &str, content: &str| {
+        let file = folder.join(name);
+        std::fs::write(&file, content).expect("the target folder can be written");
+        file
+    };
+    let garbage = file("garbage.toml", "seed = 'a'");
+    let mut plan = Plan::quiet(2);
+    plan.load.push((0, Load::Request(request(Node(7)))));
+    let impossible = save("impossible", plan);
+    let cases: [(&[&str], &str); 8] = [
+        (&["run", "--scenario", "no_such"], "there is no scenario no_such; there are: "),
+        (&["run", "--seeds", "9..3"], "holds no seed"),
+        (&["run", "--seeds", "x"], "neither a seed nor a range"),
+        (&["run", "--jobs", "0"], "invalid value '0'"),
+        (&["replay"], "give a seed"),
+        (&["replay", "--schedule", "/no/such/file"], "/no/such/file"),
+        (&["replay", "--schedule", path(&garbage)], "neither a corpus entry nor a plan"),
+        (&["replay", "--schedule", path(&impossible)], "from node-7 to node-1 cannot be made"),
+    ];
+    for (arguments, problem) in cases {
+        let output = sim(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(problem), "{arguments:?}: {stderr}");
+    }
+    let output = sim(&["shrink", "3", "--out", path(&folder.join("none.toml"))]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("nothing to shrink"));
+}
+
+fn request(from: Node) -> RequestPlan {
+    RequestPlan {
+        from,
+        to: Node(1),
+        bytes: 16,
+        answer_bytes: 16,
+        work_ms: 0,
+        ending: Ending::Well,
+        timeout_ms: None,
+        give_up_ms: None,
+    }
+}
+
+#[test]
+fn every_scenario_is_listed() {
+    let stdout = text(&sim(&["list"]).stdout);
+    for scenario in sim::scenarios::ALL {
+        assert!(stdout.contains(scenario.name), "{stdout}");
+    }
+}
