@@ -164,7 +164,12 @@ impl<'a> Frame<'a> {
         }
         let mut payload = self.payload.to_vec();
         if let Some(mask) = self.mask {
-            for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
+            // In whole masks, which the compiler makes wide: this is a good part of a run's time.
+            let (whole, rest) = payload.as_chunks_mut::<4>();
+            for four in whole {
+                *four = (u32::from_ne_bytes(*four) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+            }
+            for (byte, mask) in rest.iter_mut().zip(mask) {
                 *byte ^= mask;
             }
         }
