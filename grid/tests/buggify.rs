@@ -335,7 +335,10 @@ async fn b03_a_forgotten_connection_stays_open_until_the_next_one_supersedes_it(
     for (from, to) in [(&dialler, &acceptor), (&acceptor, &dialler)] {
         let connection = from.connected(&to.url).await;
         assert_eq!(connection.request(ECHO, "again").await.expect("an answer"), "again");
-        assert_eq!(connection.stats().connections, 2);
+        let stats = connection.stats();
+        assert_eq!(stats.connections, 2);
+        let failure = stats.last_failure.expect("the first connection ended");
+        assert_eq!(failure.cause.as_ref(), "superseded by a newer connection");
     }
     assert_eq!((strikes.asked(), strikes.struck()), (2, 1));
     eventually("the forgotten socket's end", || counting.open.count() == 1).await;
