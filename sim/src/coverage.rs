@@ -102,9 +102,11 @@ impl Coverage {
         match &event.what {
             What::Fault { fault } => self.hit(&format!("fault_{}", fault.kind())),
             What::Rare { point, .. } => self.hit(&format!("rare_{point}")),
-            What::State { state, cause: Some(cause), remote }
-                if matches!(state, LinkState::Backoff | LinkState::Connected) =>
-            {
+            What::State {
+                state: LinkState::Backoff | LinkState::Connected,
+                cause: Some(cause),
+                remote,
+            } => {
                 self.see_cause(cause);
                 if let Some(node) = event.node {
                     self.lost.insert((node, *remote), event.at_ms);

@@ -1,9 +1,16 @@
-//! Worlds in which grid's machines run without sockets, tasks or clocks, and are held to what they
-//! promise.
+//! Worlds in which the code that ships is held to what it promises, and replays exactly from a seed.
 //!
-//! What can happen in a world is plain data, so that whoever has ideas about what should happen can
-//! say so: a property test, a fuzzer, a simulator with a seed, a file with an old failure. Nothing
-//! here is for production.
+//! - [`world::World`] is a cluster of nodes on a simulated network and simulated time. A storage server
+//!   writes scenarios of its own with it: [`world::Software`] puts its handlers on every node,
+//!   [`World::spawn`](world::World::spawn) runs something on one, verbs make trouble and let time pass.
+//! - [`plan::Plan`] is a run as data, [`event::Event`] what happened in it. [`swarm`] and [`scenarios`]
+//!   make plans from seeds; [`run`] runs one and holds it to [`invariants`]; [`coverage`] counts what was
+//!   reached; [`sweep`] runs many.
+//! - [`shrink`] makes a failing plan small, [`corpus`] keeps it, [`report`] shows a run.
+//! - [`pair`] is another, smaller world: two pure machines and a wire, for property tests.
+//!
+//! Nothing here is for production. How it works is in ARCHITECTURE.md, how it is used in the crate's
+//! README.
 
 pub mod bounds;
 pub mod corpus;

@@ -18,6 +18,7 @@
 //! world.wait_until(Duration::from_secs(60), World::is_connected).expect("the network is whole again");
 //! ```
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -38,6 +39,7 @@ mod tap;
 pub use clock::{EPOCH_SECONDS, NodeClock};
 use links::{Links, host, usual_latency};
 use node::{Command, Shared};
+pub use node::{Host, Software};
 
 /// The base URL of a node.
 pub fn url(node: Node) -> String {
@@ -96,6 +98,11 @@ impl World {
     /// The cluster of `plan`, at the start of its time. The plan's faults and load are not applied:
     /// that is [`crate::run`]'s business.
     pub fn new(plan: &Plan) -> Self {
+        Self::with_software(plan, &(Arc::new(()) as Arc<dyn Software>))
+    }
+
+    /// Likewise, with software of the scenario's own on every node.
+    pub fn with_software(plan: &Plan, software: &Arc<dyn Software>) -> Self {
         let cluster = plan.cluster.clone();
         let tick = Duration::from_millis(cluster.tick_ms.max(1));
         let mut sim = turmoil::Builder::new()
@@ -114,7 +121,8 @@ impl World {
         let nodes: Vec<_> = (0..cluster.nodes)
             .map(|node| {
                 let (limits, recorder) = (limits.clone(), recorder.clone());
-                Arc::new(Shared::new(Node(node), plan, limits, recorder, table.clone()))
+                let (table, software) = (table.clone(), Arc::clone(software));
+                Arc::new(Shared::new(Node(node), plan, limits, recorder, table, software))
             })
             .collect();
         for shared in &nodes {
@@ -188,6 +196,19 @@ impl World {
         let call = self.table.add(load.clone());
         let life = self.nodes.get(from.index())?.life()?;
         life.commands.send(Command::Make(call, load)).ok().map(|()| call)
+    }
+
+    /// Runs something on a node, as a task of its process. Returns whether the process runs.
+    ///
+    /// What becomes of it is for the scenario to see: by the pen of the host, or by a channel.
+    pub fn spawn<F, Fut>(&self, node: Node, task: F) -> bool
+    where
+        F: FnOnce(Host) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let task = Command::Run(Box::new(move |host| Box::pin(task(host))));
+        let life = self.nodes.get(node.index()).and_then(|shared| shared.life());
+        life.is_some_and(|life| life.commands.send(task).is_ok())
     }
 
     // ---- trouble ----

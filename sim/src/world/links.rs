@@ -4,6 +4,7 @@
 //! loss cuts a node off for a moment, and must leave its links as they were.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use turmoil::Sim;
@@ -56,8 +57,8 @@ impl Links {
 
     /// Holds what travels. A link that is cut stays as it is.
     pub(super) fn hold(&mut self, sim: &Sim<'_>, a: Node, b: Node) {
-        if !self.0.contains_key(&pair(a, b)) {
-            self.0.insert(pair(a, b), Link::Held);
+        if let Entry::Vacant(open) = self.0.entry(pair(a, b)) {
+            open.insert(Link::Held);
             sim.hold(host(a), host(b));
         }
     }

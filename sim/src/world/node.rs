@@ -1,6 +1,8 @@
 //! One node of a cluster: what runs inside its simulated host.
 
+use std::future::Future;
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,18 +29,55 @@ use crate::recorder::{Pen, Recorder};
 pub(super) const PORT: u16 = 9000;
 
 /// What a node is told to do, from outside of the simulation.
-#[derive(Debug)]
 pub(super) enum Command {
     /// Make a call.
     Make(CallId, Load),
+    /// Run something of the scenario's own.
+    Run(Task),
     /// End in good order, and begin again.
     Bounce { grace: Duration },
     /// End in good order.
     Stop { grace: Duration },
 }
 
+/// Something that a scenario runs on a node.
+pub(super) type Task = Box<dyn FnOnce(Host) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// A node from inside: what software that runs on it may use.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Which node it is.
+    pub node: Node,
+    /// How many there are.
+    pub nodes: u8,
+    /// Its manager.
+    pub manager: Manager,
+    /// Its clocks, as wrong as the run wants them.
+    pub clock: NodeClock,
+    /// Where it writes down what happens.
+    pub pen: Pen,
+    /// What everything random on it is to be drawn from: another one for each incarnation.
+    pub seed: u64,
+}
+
+/// Software that nodes run besides the load: a storage server's own.
+pub trait Software: Send + Sync {
+    /// An incarnation of a node begins: register handlers, spawn tasks. Before its manager starts.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the node from starting; it fails the run.
+    fn install(&self, host: &Host) -> Result<(), Box<dyn std::error::Error>>;
+}
+
+/// Nodes without any.
+impl Software for () {
+    fn install(&self, _host: &Host) -> Result<(), Box<dyn std::error::Error>> {
+        Ok(())
+    }
+}
+
 /// What the world and the node's host share, over all of its incarnations.
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) node: Node,
     pub(super) nodes: u8,
@@ -47,6 +86,7 @@ pub(super) struct Shared {
     pub(super) clock: NodeClock,
     pub(super) recorder: Recorder,
     pub(super) table: LoadTable,
+    software: Arc<dyn Software>,
     rare: Vec<(String, u16)>,
     /// Whether rare events are over.
     is_healed: Arc<AtomicBool>,
@@ -77,6 +117,7 @@ impl Shared {
         limits: Limits,
         recorder: Recorder,
         table: LoadTable,
+        software: Arc<dyn Software>,
     ) -> Self {
         let cluster = &plan.cluster;
         let secret = if cluster.strangers.contains(&node) { WRONG_SECRET } else { SECRET };
@@ -88,6 +129,7 @@ impl Shared {
             clock: NodeClock::default(),
             recorder,
             table,
+            software,
             rare: cluster.rare.clone(),
             is_healed: Arc::new(AtomicBool::new(false)),
             state: Mutex::new(State { incarnation: 0, secret, life: None }),
@@ -144,7 +186,8 @@ enum Next {
 async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Result<Next> {
     let pen = shared.recorder.pen(shared.node);
     let (commands, mut inbox) = mpsc::unbounded_channel();
-    let manager = start(shared, &pen)?;
+    let host = start(shared, &pen)?;
+    let manager = host.manager.clone();
     let (incarnation, ended) = {
         let mut state = shared.state();
         state.incarnation += 1;
@@ -167,11 +210,14 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
                         tokio::spawn(load::make(call, load, connection, pen.clone()));
                     }
                 }
+                Some(Command::Run(task)) => drop(tokio::spawn(task(host.clone()))),
                 Some(Command::Bounce { grace }) => {
+                    drop(host);
                     end(shared, manager, grace).await;
                     return Ok(Next::Again);
                 }
                 Some(Command::Stop { grace }) => {
+                    drop(host);
                     end(shared, manager, grace).await;
                     return Ok(Next::Nothing);
                 }
@@ -197,7 +243,7 @@ async fn end(shared: &Shared, manager: Manager, grace: Duration) {
     manager.shutdown(grace).await;
 }
 
-fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Manager> {
+fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Host> {
     let (secret, incarnation) = {
         let state = shared.state();
         (state.secret, state.incarnation)
@@ -216,8 +262,11 @@ fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Manager> {
         .buggify(rare)
         .build()?;
     load::register(&manager, &shared.table, pen)?;
-    manager.start()?;
-    Ok(manager)
+    let (node, nodes, clock, pen) = (shared.node, shared.nodes, shared.clock.clone(), pen.clone());
+    let host = Host { node, nodes, manager, clock, pen, seed: seed.rotate_left(1) };
+    shared.software.install(&host)?;
+    host.manager.start()?;
+    Ok(host)
 }
 
 fn node_at(ip: std::net::IpAddr, nodes: u8) -> Node {

@@ -1,0 +1,75 @@
+//! A scenario as a storage server would write one: its own handlers, its own tasks, its own checks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use grid::{CallError, HandlerId, RequestContext, Route};
+use sim::plan::{Fault, Node, Plan};
+use sim::world::{Host, Software, World, url};
+
+const DISK_INFO: HandlerId = HandlerId::new(130);
+
+/// Every node tells how often it was asked.
+#[derive(Default)]
+struct Disks {
+    asked: AtomicU64,
+}
+
+struct Server(Arc<Disks>);
+
+impl Software for Server {
+    fn install(&self, host: &Host) -> Result<(), Box<dyn std::error::Error>> {
+        let disks = Arc::clone(&self.0);
+        let name = format!("disk of {}", host.node);
+        let handler = move |_: RequestContext, _| {
+            disks.asked.fetch_add(1, Ordering::Relaxed);
+            let answer = name.clone();
+            async move { Ok(answer.into()) }
+        };
+        Ok(host.manager.register(Route::new(DISK_INFO).name("DiskInfo"), handler)?)
+    }
+}
+
+/// Asks `of` for its disk, on `on`, and gives what came.
+fn ask(world: &mut World, on: Node, of: Node) -> Option<Result<String, CallError>> {
+    let answer = Arc::new(Mutex::new(None));
+    let place = Arc::clone(&answer);
+    let runs = world.spawn(on, move |host| async move {
+        let connection = host.manager.connection(&url(of)).expect("a node of the cluster");
+        let asked = connection.request(DISK_INFO, "").timeout(Duration::from_secs(2)).await;
+        let text = asked.map(|payload| String::from_utf8_lossy(&payload).into_owned());
+        *place.lock().expect("no panic") = Some(text);
+    });
+    assert!(runs, "{on} runs");
+    let is_there = |_: &World| answer.lock().expect("no panic").is_some();
+    world.wait_until(Duration::from_secs(3), is_there).expect("a deadline is kept");
+    let taken = answer.lock().expect("no panic").take();
+    taken
+}
+
+#[test]
+fn a_storage_server_runs_its_own_handlers_in_a_world() {
+    let disks = Arc::new(Disks::default());
+    let software: Arc<dyn Software> = Arc::new(Server(Arc::clone(&disks)));
+    let mut world = World::with_software(&Plan::quiet(3), &software);
+    world.wait_until(Duration::from_secs(10), World::is_connected).expect("connected");
+
+    let (a, b) = (Node(0), Node(2));
+    assert_eq!(ask(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
+
+    world.fault(Fault::Hold { a, b });
+    let held = ask(&mut world, a, b);
+    assert!(matches!(held, Some(Err(CallError::DeadlineExceeded { .. }))), "{held:?}");
+    world.fault(Fault::Mend { a, b });
+    assert_eq!(ask(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
+
+    world.fault(Fault::PowerLoss { node: b });
+    world.run_for(Duration::from_secs(1));
+    assert!(!world.spawn(b, |_| async {}), "nothing runs on a node without power");
+    world.heal();
+    world.wait_until(Duration::from_secs(60), World::is_connected).expect("connected again");
+    assert_eq!(ask(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
+    // The one that was held arrived when the link was mended, and had been given up.
+    assert!((3..=4).contains(&disks.asked.load(Ordering::Relaxed)));
+}
