@@ -1,4 +1,5 @@
 //! The binary, as a user meets it: exit codes, messages, files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
 //! A scenario as a storage server would write one: its own handlers, its own tasks, its own checks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,8 +45,7 @@ fn ask(world: &mut World, on: Node, of: Node) -> Option<Result<String, CallError
     assert!(runs, "{on} runs");
     let is_there = |_: &World| answer.lock().expect("no panic").is_some();
     world.wait_until(Duration::from_secs(3), is_there).expect("a deadline is kept");
-    let taken = answer.lock().expect("no panic").take();
-    taken
+    answer.lock().expect("no panic").take()
 }
 
 #[test]
