@@ -82,6 +82,10 @@ pub(crate) struct Which {
 }
 
 impl Which {
+    fn source(&self) -> tell::Source<'_> {
+        self.schedule.as_deref().map_or(tell::Source::Seed, tell::Source::File)
+    }
+
     fn plan(&self) -> Result<Plan, UsageError> {
         let mut plan = match (&self.schedule, self.seed) {
             (Some(file), _) => sim::corpus::read_plan(file)?,

@@ -20,7 +20,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
         match &run.violation {
             None => println!("{name}: passes"),
             Some(violation) => {
-                print!("{}", tell::failure(&name, entry.plan.seed, &entry.plan, violation));
+                let file = arguments.folder.join(&name).with_extension("toml");
+                let source = tell::Source::File(&file);
+                print!("{}", tell::failure(&name, &entry.plan, violation, &source));
                 verdict = Verdict::Failed;
             }
         }

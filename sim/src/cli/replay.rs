@@ -52,7 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
             Verdict::Clean
         }
         Some(violation) => {
-            write!(out, "{}", tell::failure(&plan.scenario, plan.seed, &plan, violation))?;
+            let told = tell::failure(&plan.scenario, &plan, violation, &arguments.which.source());
+            write!(out, "{told}")?;
             Verdict::Failed
         }
     })

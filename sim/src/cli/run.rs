@@ -109,8 +109,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
         if arguments.json {
             written = print_line(&done);
         } else if let Some(violation) = &done.run.violation {
-            let Job { name, seed, plan } = &done.job;
-            bar.suspend(|| print!("{}", tell::failure(name, *seed, plan, violation)));
+            let Job { name, plan, .. } = &done.job;
+            let told = tell::failure(name, plan, violation, &tell::Source::Seed);
+            bar.suspend(|| print!("{told}"));
         }
         let tally = tallies.entry(done.job.name).or_default();
         tally.runs += 1;

@@ -42,8 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     save(&arguments.out, &shrunk.plan, Some(&last))?;
     let least = if shrunk.is_minimal { "nothing smaller fails" } else { "stopped by --runs" };
     println!("to {} ({least}): {}", size(&shrunk.plan), arguments.out.display());
-    print!("{}", tell::failure(&plan.scenario, plan.seed, &shrunk.plan, &last));
-    println!("  the small one: sim replay --schedule {}", arguments.out.display());
+    let source = tell::Source::File(&arguments.out);
+    print!("{}", tell::failure(&plan.scenario, &shrunk.plan, &last, &source));
     Ok(Verdict::Failed)
 }
 
