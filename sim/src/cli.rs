@@ -76,6 +76,9 @@ pub(crate) struct Which {
     /// The scenario that makes a plan of the seed
     #[arg(long, default_value = "swarm", value_name = "NAME")]
     scenario: String,
+    /// Nodes of a swarm run, which else are drawn
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
+    nodes: Option<u8>,
     /// A plan, or an entry of the corpus, instead of one made from the seed
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
@@ -89,12 +92,20 @@ impl Which {
     fn plan(&self) -> Result<Plan, UsageError> {
         let mut plan = match (&self.schedule, self.seed) {
             (Some(file), _) => sim::corpus::read_plan(file)?,
-            (None, Some(seed)) => return Ok((find(&self.scenario)?.plan)(seed)),
+            (None, Some(seed)) => return Ok(plan_of(find(&self.scenario)?, seed, self.nodes)),
             (None, None) => return Err(UsageError::NothingToRun),
         };
         // The same schedule with other latencies and rare events.
         plan.seed = self.seed.unwrap_or(plan.seed);
         Ok(plan)
+    }
+}
+
+/// A scenario's plan of a seed; of so many nodes, if it is the swarm's.
+fn plan_of(scenario: &Scenario, seed: u64, nodes: Option<u8>) -> Plan {
+    match (scenario.name, nodes) {
+        ("swarm", Some(nodes)) => sim::swarm::plan(seed, Some(nodes)),
+        (_, _) => (scenario.plan)(seed),
     }
 }
 

@@ -15,7 +15,7 @@ use sim::run::Violation;
 use sim::scenarios::{self, Scenario};
 use sim::sweep::{Done, Job, sweep};
 
-use super::{UsageError, Verdict, find, tell};
+use super::{UsageError, Verdict, find, plan_of, tell};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
         chosen.iter().map(move |scenario| Job {
             name: scenario.name.to_owned(),
             seed,
-            plan: plan(scenario, seed, nodes),
+            plan: plan_of(scenario, seed, nodes),
         })
     });
     let threads = arguments.jobs.or_else(|| std::thread::available_parallelism().ok());
@@ -138,13 +138,6 @@ fn chosen(arguments: &Arguments) -> Result<Vec<&'static Scenario>, UsageError> {
         return Ok(scenarios::ALL.iter().collect());
     }
     arguments.scenarios.iter().map(|name| find(name)).collect()
-}
-
-fn plan(scenario: &Scenario, seed: u64, nodes: Option<u8>) -> sim::plan::Plan {
-    match (scenario.name, nodes) {
-        ("swarm", Some(nodes)) => sim::swarm::plan(seed, Some(nodes)),
-        (_, _) => (scenario.plan)(seed),
-    }
 }
 
 fn progress(total: u64, is_json: bool) -> ProgressBar {

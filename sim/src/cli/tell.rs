@@ -30,7 +30,12 @@ pub(super) fn failure(
         text += &format!("  {:>9.3}s {fault}\n", *at_ms as f64 / 1000.0);
     }
     let again = match source {
-        Source::Seed => format!("{} --scenario {}", plan.seed, plan.scenario),
+        Source::Seed => {
+            let is_chosen = plan.scenario == "swarm"
+                && sim::swarm::plan(plan.seed, None).cluster.nodes != nodes;
+            let nodes = if is_chosen { format!(" --nodes {nodes}") } else { String::new() };
+            format!("{} --scenario {}{nodes}", plan.seed, plan.scenario)
+        }
         Source::File(path) => format!("--schedule {}", path.display()),
     };
     text += &format!("  see it again: sim replay {again} --trace out.html\n");
