@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use grid::Limits;
 
-use crate::plan::{Cluster, Load, Plan};
+use crate::plan::{Cluster, Fault, Load, Plan};
 use crate::world::limits_of;
 
 /// Times in which a cluster must do what it promises, in simulated milliseconds.
@@ -23,6 +23,8 @@ pub struct Bounds {
     pub reconnect_ms: u64,
     /// Whatever was under way is over.
     pub drain_ms: u64,
+    /// How far the plan lets the rate of a clock be off, in parts of a million.
+    pub drift_ppm: u64,
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -44,8 +46,23 @@ impl Bounds {
         let reconnect_ms = dead_peer_ms + 2 * handshake + 2 * backoff;
         let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 5_000;
-        Self { limits, ticks_ms, round_trip_ms, dead_peer_ms, reconnect_ms, drain_ms }
+        let drift_ppm = drift_ppm(plan);
+        Self { limits, ticks_ms, round_trip_ms, dead_peer_ms, reconnect_ms, drain_ms, drift_ppm }
     }
+
+    /// By how much a time that a node measures may be off, in milliseconds.
+    pub fn drift_of(&self, time_ms: u64) -> u64 {
+        // A clock that is slow by one in a hundred measures 100 ms in 101.01.
+        (time_ms * self.drift_ppm).div_ceil(1_000_000 - self.drift_ppm.min(999_999))
+    }
+}
+
+fn drift_ppm(plan: &Plan) -> u64 {
+    let drifts = plan.faults.iter().filter_map(|(_, fault)| match fault {
+        Fault::Drift { ppm, .. } => Some(u64::from(ppm.unsigned_abs())),
+        _ => None,
+    });
+    drifts.max().unwrap_or(0)
 }
 
 /// How long a call may take at most, by its own plan.

@@ -11,6 +11,8 @@ use crate::plan::{Load, Plan};
 use crate::world::NodeView;
 
 mod answers;
+#[cfg(test)]
+mod bench;
 mod bounded;
 mod calm;
 mod cancellation;
@@ -22,6 +24,7 @@ mod one_handler;
 mod one_outcome;
 mod reconnects;
 mod stream_order;
+mod wire;
 
 pub use calm::Calm;
 
@@ -100,6 +103,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(answers::Answers::default()),
         Box::new(stream_order::StreamOrder::default()),
         Box::new(credits::Credits::default()),
+        Box::new(wire::Wire::default()),
         Box::new(deadlines::Deadlines::default()),
         Box::new(cancellation::Cancellation::default()),
         Box::new(one_connection::OneConnection::default()),

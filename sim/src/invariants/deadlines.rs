@@ -1,16 +1,20 @@
-//! B10: no request outlives its deadline by more than a timer's grain, whatever the network does.
+//! B10: no call outlives its deadline by more than a timer's grain, whatever the network does, and
+//! none ends by its deadline before it; nor does its handler, which is told how much is left.
 
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, CallKind, Event, What};
+use crate::event::{CallId, CallKind, Event, Outcome, What};
+use crate::plan::{CAPACITIES, Load};
 use crate::world::NodeView;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    /// When each open request must be over.
-    due: BTreeMap<CallId, u64>,
+    /// When each open call may end by its deadline, and when it must be over.
+    due: BTreeMap<CallId, (u64, u64)>,
+    /// When the handlers that run must be over.
+    handlers_due: BTreeMap<CallId, u64>,
 }
 
 impl Invariant for Deadlines {
@@ -20,36 +24,96 @@ impl Invariant for Deadlines {
 
     fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
         match &event.what {
-            // When a stream is seen to be over is a matter of when its caller looks.
-            What::CallMade { call, kind: CallKind::Request, timeout_ms, .. } => {
-                let default = facts.bounds.limits.deadline_default.as_millis();
-                let default = u64::try_from(default).unwrap_or(u64::MAX);
-                let timeout = timeout_ms.map_or(default, u64::from);
-                // A clock may run slow by a hundredth.
-                let due = event.at_ms + timeout + timeout / 50 + facts.bounds.ticks_ms;
-                self.due.insert(*call, due);
+            What::CallMade { call, kind, timeout_ms, .. } => {
+                if let Some(timeout) = timeout_of(*kind, *timeout_ms, facts) {
+                    let drift = facts.bounds.drift_of(timeout);
+                    let early = event.at_ms + timeout.saturating_sub(drift + facts.bounds.ticks_ms);
+                    let late = event.at_ms + timeout + drift + facts.bounds.ticks_ms;
+                    self.due.insert(*call, (early, late + slowness(*call, facts)));
+                }
             }
-            What::CallEnded { call, outcome } => {
-                if let Some(due) = self.due.remove(call)
-                    && event.at_ms > due
-                {
+            What::HandlerStarted { call, .. } => {
+                // What travels is what is left, so the handler has less than this.
+                if let Some(timeout) = load_timeout(*call, facts) {
+                    let grain = facts.bounds.drift_of(timeout) + facts.bounds.ticks_ms;
+                    self.handlers_due.insert(*call, event.at_ms + timeout + grain);
+                }
+            }
+            What::HandlerEnded { call, .. } => {
+                let due = self.handlers_due.remove(call);
+                if let Some(late) = due.and_then(|due| event.at_ms.checked_sub(due + 1)) {
                     return Err(format!(
-                        "call {call} ended ({outcome}) {} ms after its deadline",
-                        event.at_ms - due
+                        "the handler of call {call} ended {} ms after its deadline",
+                        late + 1
                     ));
                 }
             }
+            What::CallEnded { call, outcome } => return self.ended(*call, outcome, event.at_ms),
             _ => {}
         }
         Ok(())
     }
 
     fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
-        match self.due.iter().find(|(_, due)| **due < facts.now_ms) {
-            None => Ok(()),
-            Some((call, due)) => {
-                Err(format!("call {call} is open {} ms after its deadline", facts.now_ms - due))
-            }
+        let now = facts.now_ms;
+        if let Some((call, (_, due))) = self.due.iter().find(|(_, (_, due))| *due < now) {
+            return Err(format!("call {call} is open {} ms after its deadline", now - due));
         }
+        if let Some((call, due)) = self.handlers_due.iter().find(|(_, due)| **due < now) {
+            return Err(format!(
+                "the handler of call {call} runs {} ms after its deadline",
+                now - due
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Deadlines {
+    fn ended(&mut self, call: CallId, outcome: &Outcome, at: u64) -> Verdict {
+        match (self.due.remove(&call), outcome) {
+            (Some((early, _)), Outcome::Deadline) if at < early => {
+                Err(format!("call {call} ended {} ms before its deadline", early - at))
+            }
+            (None, Outcome::Deadline) => Err(format!("call {call} has no deadline: {outcome}")),
+            (Some((_, due)), _) if at > due => {
+                Err(format!("call {call} ended ({outcome}) {} ms after its deadline", at - due))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A stream has no deadline unless its caller gave it one.
+fn timeout_of(kind: CallKind, timeout_ms: Option<u32>, facts: &Facts<'_>) -> Option<u64> {
+    let default = facts.bounds.limits.deadline_default.as_millis();
+    let default = u64::try_from(default).unwrap_or(u64::MAX);
+    match kind {
+        CallKind::Request => Some(timeout_ms.map_or(default, u64::from)),
+        CallKind::Stream => timeout_ms.map(u64::from),
+    }
+}
+
+fn load_timeout(call: CallId, facts: &Facts<'_>) -> Option<u64> {
+    match facts.load(call)? {
+        Load::Request(plan) => timeout_of(CallKind::Request, plan.timeout_ms, facts),
+        Load::Stream(plan) => timeout_of(CallKind::Stream, plan.timeout_ms, facts),
+    }
+}
+
+/// A stream's end is seen by a caller who looks: behind all messages that it takes before, and when
+/// it sends the next.
+fn slowness(call: CallId, facts: &Facts<'_>) -> u64 {
+    match facts.load(call) {
+        Some(Load::Stream(plan)) => match plan.take_ms {
+            Some(take) => {
+                let (_, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
+                // Each pause begins in the tick in which the one before has ended.
+                let pause = |ms: u32| u64::from(ms) + facts.plan.cluster.tick_ms;
+                pause(take) * u64::from(output + 2) + pause(plan.up_pace_ms)
+            }
+            None => u64::from(u32::MAX),
+        },
+        Some(Load::Request(_)) | None => 0,
     }
 }

@@ -1,0 +1,165 @@
+//! A bench on which one invariant is shown hand-written events and views, to prove that it bites.
+
+use std::time::Duration;
+
+use super::{Calm, Facts, Invariant, Verdict};
+use crate::bounds::Bounds;
+use crate::event::{CallId, CallKind, Event, Meaning, Outcome, SocketId, What};
+use crate::load::LoadTable;
+use crate::plan::{Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::world::{NodeView, World};
+
+/// Makes the calls of the bench.
+pub(super) const CALLER: Node = Node(0);
+/// Serves them.
+pub(super) const SERVER: Node = Node(1);
+/// Long after the start: a pair that had no trouble by then is surely connected.
+pub(super) const LATE: u64 = 100_000;
+
+/// One invariant, and all that it may know.
+pub(super) struct Bench {
+    plan: Plan,
+    table: LoadTable,
+    calm: Calm,
+    bounds: Bounds,
+    invariant: Box<dyn Invariant>,
+}
+
+impl Bench {
+    /// `load` is numbered from 0, and nothing else is ever asked.
+    pub(super) fn new(invariant: impl Invariant + 'static, load: Vec<Load>) -> Self {
+        let mut plan = Plan::quiet(2);
+        plan.load = load.into_iter().map(|load| (0, load)).collect();
+        let table = LoadTable::default();
+        plan.load.iter().for_each(|(_, load)| drop(table.add(load.clone())));
+        let (bounds, calm) = (Bounds::of(&plan), Calm::new(&plan, 300_000));
+        Self { plan, table, calm, bounds, invariant: Box::new(invariant) }
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds.clone()
+    }
+
+    fn ask(
+        &mut self,
+        now_ms: u64,
+        ask: impl FnOnce(&mut dyn Invariant, &Facts<'_>) -> Verdict,
+    ) -> Verdict {
+        let Self { plan, table, calm, bounds, invariant } = self;
+        ask(invariant.as_mut(), &Facts { plan, table, bounds, calm, now_ms })
+    }
+
+    /// Something happens on a node.
+    pub(super) fn at(&mut self, at_ms: u64, node: Node, what: What) -> Verdict {
+        self.see(Event { at_ms, node: Some(node), what })
+    }
+
+    /// Trouble begins or ends.
+    pub(super) fn fault(&mut self, at_ms: u64, fault: Fault) {
+        self.see(Event { at_ms, node: None, what: What::Fault { fault } })
+            .expect("a fault is fine");
+    }
+
+    fn see(&mut self, event: Event) -> Verdict {
+        self.calm.see(&event);
+        self.ask(event.at_ms, |invariant, facts| invariant.see(&event, facts))
+    }
+
+    /// All of these happen, and nothing is wrong with them.
+    pub(super) fn well(&mut self, events: impl IntoIterator<Item = (u64, Node, What)>) {
+        for (at_ms, node, what) in events {
+            let said = format!("{what}");
+            self.at(at_ms, node, what).unwrap_or_else(|text| panic!("{said}: {text}"));
+        }
+    }
+
+    pub(super) fn look(&mut self, now_ms: u64, views: &[NodeView]) -> Verdict {
+        self.ask(now_ms, |invariant, facts| invariant.look(views, facts))
+    }
+
+    pub(super) fn at_quiet(&mut self, views: &[NodeView]) -> Verdict {
+        self.ask(LATE, |invariant, facts| invariant.at_quiet(views, facts))
+    }
+
+    pub(super) fn at_end(&mut self, views: &[NodeView]) -> Verdict {
+        self.ask(LATE, |invariant, facts| invariant.at_end(views, facts))
+    }
+}
+
+/// What two connected nodes look like.
+pub(super) fn views() -> Vec<NodeView> {
+    let mut world = World::new(&Plan::quiet(2));
+    world.wait_until(Duration::from_secs(10), World::is_connected).expect("a whole network");
+    world.run_for(Duration::from_secs(1));
+    world.views()
+}
+
+/// It was refused, with a text that names this.
+pub(super) fn bites(verdict: Verdict, names: &str) {
+    let text = verdict.expect_err(names);
+    assert!(text.contains(names), "{text:?} does not name {names:?}");
+}
+
+pub(super) fn request(change: impl FnOnce(&mut RequestPlan)) -> Load {
+    let mut plan = RequestPlan {
+        from: CALLER,
+        to: SERVER,
+        bytes: 16,
+        answer_bytes: 16,
+        work_ms: 0,
+        ending: Ending::Well,
+        timeout_ms: Some(1_000),
+        give_up_ms: None,
+    };
+    change(&mut plan);
+    Load::Request(plan)
+}
+
+/// A stream with room for two messages up and three down, and with as many messages.
+pub(super) fn stream(change: impl FnOnce(&mut StreamPlan)) -> Load {
+    let mut plan = StreamPlan {
+        from: CALLER,
+        to: SERVER,
+        capacities: 2,
+        up: 2,
+        down: 3,
+        bytes: 16,
+        up_pace_ms: 0,
+        down_pace_ms: 0,
+        take_ms: Some(0),
+        ending: Ending::Well,
+        timeout_ms: None,
+        give_up_ms: None,
+    };
+    change(&mut plan);
+    Load::Stream(plan)
+}
+
+// ---- what happens ----
+
+pub(super) fn made(call: CallId, load: &Load) -> What {
+    let (kind, timeout_ms) = match load {
+        Load::Request(plan) => (CallKind::Request, plan.timeout_ms),
+        Load::Stream(plan) => (CallKind::Stream, plan.timeout_ms),
+    };
+    What::CallMade { call, to: load.ends().1, kind, timeout_ms }
+}
+
+pub(super) fn ended(call: CallId, outcome: Outcome) -> What {
+    What::CallEnded { call, outcome }
+}
+
+pub(super) fn served(call: CallId) -> What {
+    What::HandlerStarted { call, from: CALLER }
+}
+
+/// Says its sequence and its flags besides the mux id.
+pub(super) fn sent(socket: SocketId, index: u64, op: &str, says: (u64, u32, u8)) -> What {
+    let (mux_id, sequence, flags) = says;
+    let message = Meaning { op: op.to_owned(), mux_id, sequence, flags, bytes: 16, call: Some(0) };
+    What::MessageSent { socket, index, message }
+}
+
+pub(super) fn read(socket: SocketId, index: u64) -> What {
+    What::MessageReceived { socket, index }
+}
