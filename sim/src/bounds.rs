@@ -40,10 +40,10 @@ impl Bounds {
         let round_trip_ms = 2 * (cluster.latency_max_ms + 2 * cluster.tick_ms) + ticks_ms;
         // Clocks that drift by a hundredth are the worst that a plan may have.
         let ping = ms(limits.ping_interval) + ms(limits.ping_interval) / 50;
-        let dead_peer_ms = ping * u64::from(limits.pings_missed_max + 2) + round_trip_ms;
+        let dead_peer_ms = ping * u64::from(limits.pings_missed_max + 1) + round_trip_ms;
         let handshake = ms(limits.handshake_timeout) + 4 * round_trip_ms;
         let backoff = ms(limits.backoff_max);
-        let reconnect_ms = dead_peer_ms + 2 * handshake + 2 * backoff;
+        let reconnect_ms = dead_peer_ms.max(handshake) + backoff + handshake;
         let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 5_000;
         let drift_ppm = drift_ppm(plan);

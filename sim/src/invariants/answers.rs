@@ -1,7 +1,8 @@
 //! B12, B13, B16: an outcome is one that the call's own handler can have caused.
 //!
 //! A response that reached another call, of this or of the other direction, would show here: every
-//! payload says which call it belongs to, and an error only comes from a handler that was to fail.
+//! payload says which call it belongs to, and an error only comes from a handler that was to fail. Nor
+//! does a call fail for the network's sake while its network is whole.
 
 use std::collections::BTreeMap;
 
@@ -31,17 +32,29 @@ impl Invariant for Answers {
             }
             What::WrongInput { call, text } => Err(format!("call {call} was served with {text}")),
             What::CallEnded { call, outcome } => {
-                let ending = match facts.load(*call) {
-                    Some(Load::Request(plan)) => plan.ending,
-                    Some(Load::Stream(plan)) => plan.ending,
-                    None => return Err(format!("call {call} is not in the plan")),
+                let Some(load) = facts.load(*call) else {
+                    return Err(format!("call {call} is not in the plan"));
                 };
+                let (ending, gives_up) = match load {
+                    Load::Request(plan) => (plan.ending, plan.give_up_ms.is_some()),
+                    Load::Stream(plan) => (plan.ending, plan.give_up_ms.is_some()),
+                };
+                let limits = &facts.plan.cluster.limits;
                 let is_possible = match outcome {
+                    // Silence is what a stream may die of, but not on a whole network.
                     Outcome::StreamFailed { text } => {
-                        // Silence is what a stream may die of, but not on a whole network.
-                        let is_silence = SILENCE.iter().any(|silence| text.contains(silence));
-                        is_silence && self.had_trouble(*call, facts)
+                        SILENCE.iter().any(|silence| text.contains(silence))
+                            && self.had_trouble(*call, facts)
                     }
+                    Outcome::Disconnected | Outcome::NotConnected => self.had_trouble(*call, facts),
+                    // The other side has too many, or takes no new ones.
+                    Outcome::Refused { .. } => {
+                        limits.calls_served_max.is_some() || self.had_trouble(*call, facts)
+                    }
+                    Outcome::NotMade { .. } => {
+                        limits.calls_made_max.is_some() || self.had_trouble(*call, facts)
+                    }
+                    Outcome::GaveUp => gives_up,
                     outcome => is_possible(outcome, ending),
                 };
                 is_possible.then_some(()).ok_or_else(|| {
@@ -66,6 +79,7 @@ impl Answers {
 /// What a stream that ends for want of signs of life says.
 const SILENCE: [&str; 3] = ["no sign of life", "does not know the stream", "was cancelled"];
 
+/// Outcomes that need nothing but the handler's ending.
 fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
     match outcome {
         Outcome::WrongAnswer { .. } => false,
@@ -76,14 +90,12 @@ fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
             Ending::Panic => text.ends_with(PLANNED_PANIC),
             Ending::Well | Ending::Never | Ending::Unknown => false,
         },
-        // The other side takes no new calls, or has too many.
-        Outcome::Refused { .. } => true,
-        Outcome::StreamFailed { .. } => false,
-        Outcome::NotConnected
+        Outcome::Deadline | Outcome::Crashed => true,
+        Outcome::StreamFailed { .. }
+        | Outcome::Refused { .. }
+        | Outcome::NotConnected
         | Outcome::Disconnected
-        | Outcome::Deadline
         | Outcome::GaveUp
-        | Outcome::NotMade { .. }
-        | Outcome::Crashed => true,
+        | Outcome::NotMade { .. } => false,
     }
 }

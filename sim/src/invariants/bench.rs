@@ -31,7 +31,9 @@ impl Bench {
         let mut plan = Plan::quiet(2);
         plan.load = load.into_iter().map(|load| (0, load)).collect();
         let table = LoadTable::default();
-        plan.load.iter().for_each(|(_, load)| drop(table.add(load.clone())));
+        for (_, load) in &plan.load {
+            let _ = table.add(load.clone());
+        }
         let (bounds, calm) = (Bounds::of(&plan), Calm::new(&plan, 300_000));
         Self { plan, table, calm, bounds, invariant: Box::new(invariant) }
     }

@@ -9,7 +9,7 @@ use crate::plan::Node;
 use crate::world::NodeView;
 
 /// How long a cancellation may take behind what waits to be written before it, on a whole network.
-const QUEUE_MS: u64 = 2_000;
+const QUEUE_MS: u64 = 200;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -20,6 +20,9 @@ impl Invariant for NothingLeft {
             if let Some(stats) = view.connections.iter().find(|stats| !stats.is_quiescent()) {
                 return Err(format!("{} is not at rest: {stats:?}", view.node));
             }
+            if view.unauthenticated > 0 {
+                return Err(format!("{} has {} strangers", view.node, view.unauthenticated));
+            }
             let expected = TASKS_PER_REMOTE * (views.len() - 1);
             if view.tasks != expected {
                 return Err(format!(

@@ -8,6 +8,11 @@ use crate::event::{Event, SocketId, What};
 use crate::plan::Node;
 use crate::world::NodeView;
 
+/// Sockets that a node dials to another at once.
+const DIALLED_MAX: usize = 1;
+/// Sockets that it accepts of another at once.
+const ACCEPTED_MAX: usize = 2;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct OneConnection {
@@ -22,8 +27,13 @@ impl Invariant for OneConnection {
 
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
         match (&event.what, event.node) {
-            (What::SocketOpened { socket, remote, .. }, Some(node)) => {
-                self.open.entry((node, *remote)).or_default().insert(*socket);
+            (What::SocketOpened { socket, remote, dialled }, Some(node)) => {
+                let open = self.open.entry((node, *remote)).or_default();
+                open.insert(*socket);
+                let max = if *dialled { DIALLED_MAX } else { ACCEPTED_MAX };
+                if open.len() > max {
+                    return Err(format!("{node} has {open:?} open to {remote}, of {max} at most"));
+                }
             }
             (What::SocketClosed { socket }, Some(node)) => {
                 for ((at, _), sockets) in &mut self.open {

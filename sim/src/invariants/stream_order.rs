@@ -79,8 +79,20 @@ impl StreamOrder {
             (Outcome::Answered, how) => {
                 Err(format!("call {call} was answered by a handler that ended {how:?}"))
             }
-            (Outcome::RemoteError { .. }, Some(HandlerEnd::Returned)) => {
+            (Outcome::RemoteError { .. }, Some(HandlerEnd::Failed | HandlerEnd::Panicked)) => {
+                Ok(())
+            }
+            (Outcome::RemoteError { .. }, how) => {
+                Err(format!("call {call} ended ({outcome}), and its handler {how:?}"))
+            }
+            // A handler that returned well is never seen as cancelled (B23).
+            (Outcome::StreamFailed { text }, Some(HandlerEnd::Returned))
+                if text.contains("cancelled") =>
+            {
                 Err(format!("call {call} ended ({outcome}) though its handler returned well"))
+            }
+            (Outcome::UnknownHandler, Some(how)) => {
+                Err(format!("call {call} ended ({outcome}), and its handler {how:?}"))
             }
             _ => Ok(()),
         }
