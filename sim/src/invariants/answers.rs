@@ -99,3 +99,75 @@ fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
         | Outcome::NotMade { .. } => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, ended, made, request, stream};
+    use super::*;
+    use crate::plan::Fault;
+
+    fn ends(load: Load, outcome: Outcome) -> Verdict {
+        let mut bench = Bench::new(Answers::default(), vec![load.clone()]);
+        bench.well([(LATE, CALLER, made(0, &load))]);
+        bench.at(LATE + 10, CALLER, ended(0, outcome))
+    }
+
+    fn text(text: &str) -> String {
+        text.to_owned()
+    }
+
+    #[test]
+    fn an_outcome_is_one_that_the_handler_caused() {
+        let ending = |ending| request(|plan| plan.ending = ending);
+        let planned = || Outcome::RemoteError { text: text(PLANNED_ERROR) };
+        let panicked = || Outcome::RemoteError { text: format!("it {PLANNED_PANIC}") };
+        assert_eq!(ends(ending(Ending::Well), Outcome::Answered), Ok(()));
+        assert_eq!(ends(ending(Ending::Error), planned()), Ok(()));
+        assert_eq!(ends(ending(Ending::Panic), panicked()), Ok(()));
+        assert_eq!(ends(ending(Ending::Unknown), Outcome::UnknownHandler), Ok(()));
+        for (of, outcome) in [
+            (Ending::Well, planned()),
+            (Ending::Error, panicked()),
+            (Ending::Panic, planned()),
+            (Ending::Error, Outcome::Answered),
+            (Ending::Never, Outcome::Answered),
+            (Ending::Well, Outcome::UnknownHandler),
+            (Ending::Well, Outcome::WrongAnswer { text: text("of another") }),
+        ] {
+            bites(ends(ending(of), outcome), "call 0, whose handler ends");
+        }
+    }
+
+    #[test]
+    fn on_a_whole_network_no_call_fails_for_its_sake() {
+        let silent = || Outcome::StreamFailed { text: text("no sign of life") };
+        for outcome in [
+            Outcome::Disconnected,
+            Outcome::NotConnected,
+            silent(),
+            Outcome::StreamFailed { text: text("incorrect sequence") },
+            Outcome::Refused { text: text("overload") },
+            Outcome::NotMade { text: text("too many") },
+            Outcome::GaveUp,
+        ] {
+            bites(ends(stream(|_| {}), outcome), "call 0, whose handler ends Well");
+        }
+        let load = stream(|plan| plan.give_up_ms = Some(3));
+        assert_eq!(ends(load.clone(), Outcome::GaveUp), Ok(()));
+        let mut parted = Bench::new(Answers::default(), vec![load.clone(), load.clone()]);
+        parted.well([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
+        parted.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
+        parted.well([
+            (LATE + 2, CALLER, ended(0, silent())),
+            (LATE + 2, CALLER, ended(1, Outcome::Disconnected)),
+        ]);
+    }
+
+    #[test]
+    fn what_is_not_in_the_plan_is_refused() {
+        let mut bench = Bench::new(Answers::default(), vec![]);
+        bites(bench.at(1, CALLER, ended(3, Outcome::Answered)), "call 3 is not in the plan");
+        let wrong = What::WrongInput { call: 3, text: text("damage") };
+        bites(bench.at(1, SERVER, wrong), "call 3 was served with damage");
+    }
+}

@@ -48,3 +48,30 @@ impl Invariant for Bounded {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, bites, views};
+    use super::*;
+
+    #[test]
+    fn each_size_is_held_to_its_limit() {
+        let mut bench = Bench::new(Bounded, vec![]);
+        assert_eq!(bench.look(1, &views()), Ok(()));
+        let grow: [(fn(&mut NodeView), &str); 6] = [
+            (|view| view.connections[0].queued_bytes = 1 << 30, "bytes queued"),
+            (|view| view.connections[0].live_calls = 1 << 20, "calls made"),
+            (|view| view.connections[0].live_served = 1 << 20, "calls served"),
+            (|view| view.connections[0].blocked_messages = 1 << 20, "messages that wait"),
+            (|view| view.connections[0].live_handler_tasks = 1 << 20, "handler tasks"),
+            (|view| view.unauthenticated = 1 << 20, "node-1 has 1048576 strangers"),
+        ];
+        for (grow, names) in grow {
+            let mut views = views();
+            grow(&mut views[1]);
+            let verdict = bench.look(1, &views);
+            bites(verdict.clone(), names);
+            bites(verdict, "node-1 has");
+        }
+    }
+}

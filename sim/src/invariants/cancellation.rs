@@ -62,3 +62,38 @@ impl Invariant for Cancellation {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, ended, request, served};
+    use super::*;
+    use crate::event::{HandlerEnd, Outcome};
+    use crate::plan::Fault;
+
+    fn bench() -> Bench {
+        let mut bench = Bench::new(Cancellation::default(), vec![request(|_| {})]);
+        bench.well([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::GaveUp))]);
+        bench
+    }
+
+    #[test]
+    fn b11_a_handler_ends_soon_after_its_caller_has_gone() {
+        let mut bench = bench();
+        let soon = LATE + bench.bounds().round_trip_ms;
+        assert_eq!(bench.look(soon, &[]), Ok(()));
+        bites(bench.look(soon + QUEUE_MS + 1, &[]), "the handler of call 0 still runs");
+        bench.well([(soon, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled })]);
+        assert_eq!(bench.look(soon + QUEUE_MS + 1, &[]), Ok(()));
+    }
+
+    #[test]
+    fn on_a_dead_connection_it_ends_once_that_is_found() {
+        let mut bench = bench();
+        bench.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
+        assert_eq!(bench.look(2 * LATE, &[]), Ok(()), "nobody can know yet");
+        bench.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
+        let found = 2 * LATE + bench.bounds().reconnect_ms;
+        assert_eq!(bench.look(found, &[]), Ok(()));
+        bites(bench.look(found + 1, &[]), "the handler of call 0 still runs");
+    }
+}

@@ -48,3 +48,30 @@ impl Invariant for Credits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites, request, stream};
+    use super::*;
+
+    #[test]
+    fn b21_no_end_has_more_under_way_than_its_capacity() {
+        for (end, capacity, here, there) in
+            [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Handler, 3, SERVER, CALLER)]
+        {
+            let sent = |number| What::Sent { call: 0, end, number };
+            let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
+            bench.well((1..=capacity).map(|number| (1, here, sent(number))));
+            let taken = What::Taken { call: 0, end: end.other(), number: 1 };
+            bench.well([(2, there, taken), (3, here, sent(capacity + 1))]);
+            bites(bench.at(4, here, sent(capacity + 2)), "of call 0 has");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_by_a_request_is_refused() {
+        let mut bench = Bench::new(Credits::default(), vec![request(|_| {})]);
+        let sent = What::Sent { call: 0, end: StreamSide::Caller, number: 1 };
+        bites(bench.at(1, CALLER, sent), "call 0 is no stream");
+    }
+}

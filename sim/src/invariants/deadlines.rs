@@ -117,3 +117,70 @@ fn slowness(call: CallId, facts: &Facts<'_>) -> u64 {
         Some(Load::Request(_)) | None => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request, served, stream};
+    use super::*;
+    use crate::event::HandlerEnd;
+
+    /// A request of a second, made at 0.
+    fn bench(load: Load) -> Bench {
+        let mut bench = Bench::new(Deadlines::default(), vec![load.clone()]);
+        bench.well([(0, CALLER, made(0, &load))]);
+        bench
+    }
+
+    fn handler_ended() -> What {
+        What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled }
+    }
+
+    #[test]
+    fn b10_a_call_ends_by_its_deadline_neither_early_nor_late() {
+        let load = || request(|_| {});
+        let late = 1_001 + bench(load()).bounds().ticks_ms;
+        bench(load()).well([(1_001, CALLER, ended(0, Outcome::Deadline))]);
+        bench(load()).well([(5, CALLER, ended(0, Outcome::Answered))]);
+        bites(bench(load()).at(900, CALLER, ended(0, Outcome::Deadline)), "call 0 ended 9");
+        bites(
+            bench(load()).at(late, CALLER, ended(0, Outcome::Answered)),
+            "call 0 ended (answered)",
+        );
+        assert_eq!(bench(load()).look(late - 1, &[]), Ok(()));
+        bites(bench(load()).look(late, &[]), "call 0 is open 1 ms");
+        // Without one of its own it has the default.
+        let load = || request(|plan| plan.timeout_ms = None);
+        let default = bench(load()).bounds().limits.deadline_default.as_millis() as u64;
+        assert_eq!(bench(load()).look(default, &[]), Ok(()));
+        bites(bench(load()).look(default + late, &[]), "call 0 is open");
+    }
+
+    #[test]
+    fn a_stream_has_only_the_deadline_that_it_was_given() {
+        let given = || stream(|plan| plan.timeout_ms = Some(1_000));
+        bites(bench(given()).look(2_000, &[]), "call 0 is open");
+        bench(given()).well([(1_000, CALLER, ended(0, Outcome::Deadline))]);
+        let slow = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), Some(300)));
+        assert_eq!(bench(slow).look(2_000, &[]), Ok(()));
+        let idle = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), None));
+        assert_eq!(bench(idle).look(9_000, &[]), Ok(()));
+        assert_eq!(bench(stream(|_| {})).look(90_000, &[]), Ok(()));
+        let none = bench(stream(|_| {})).at(9_000, CALLER, ended(0, Outcome::Deadline));
+        bites(none, "call 0 has no deadline");
+    }
+
+    #[test]
+    fn a_handler_does_not_outlive_the_deadline_of_its_call() {
+        let bench = || {
+            let mut bench = bench(request(|_| {}));
+            bench.well([(50, SERVER, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
+            bench
+        };
+        assert_eq!(bench().look(1_050, &[]), Ok(()));
+        bites(bench().look(1_100, &[]), "the handler of call 0 runs");
+        bites(bench().at(1_100, SERVER, handler_ended()), "the handler of call 0 ended");
+        let mut well = bench();
+        well.well([(1_000, SERVER, handler_ended())]);
+        assert_eq!(well.look(9_000, &[]), Ok(()));
+    }
+}

@@ -41,3 +41,38 @@ impl Invariant for NothingLeft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, bites, views};
+    use super::*;
+
+    #[test]
+    fn b05_at_rest_there_is_nothing_but_the_connections_themselves() {
+        let mut bench = Bench::new(NothingLeft, vec![]);
+        assert_eq!(bench.at_quiet(&views()), Ok(()));
+        let left: [(fn(&mut NodeView), &str); 7] = [
+            (|view| view.connections[0].live_calls = 1, "node-1 is not at rest"),
+            (|view| view.connections[0].live_served = 1, "node-1 is not at rest"),
+            (|view| view.connections[0].live_handler_tasks = 1, "node-1 is not at rest"),
+            (|view| view.connections[0].queued_bytes = 1, "node-1 is not at rest"),
+            (|view| view.connections[0].blocked_messages = 1, "node-1 is not at rest"),
+            (|view| view.unauthenticated = 1, "node-1 has 1 strangers"),
+            (|view| view.tasks += 1, "node-1 has 3 tasks"),
+        ];
+        for (leave, names) in left {
+            let mut views = views();
+            leave(&mut views[1]);
+            bites(bench.at_quiet(&views), names);
+        }
+    }
+
+    #[test]
+    fn no_task_outlives_its_manager() {
+        let mut bench = Bench::new(NothingLeft, vec![]);
+        let mut views = views();
+        bites(bench.at_end(&views), "node-0 left 2 tasks behind");
+        views.iter_mut().for_each(|view| view.tasks = 0);
+        assert_eq!(bench.at_end(&views), Ok(()));
+    }
+}

@@ -69,3 +69,45 @@ impl Invariant for OneConnection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites, views};
+    use super::*;
+
+    fn opened(socket: SocketId, remote: Node, dialled: bool) -> What {
+        What::SocketOpened { socket, remote, dialled }
+    }
+
+    #[test]
+    fn b02_both_ends_have_the_same_one_connection_at_rest() {
+        let mut bench = Bench::new(OneConnection::default(), vec![]);
+        let views = views();
+        bites(bench.at_quiet(&views), "node-0 and node-1 are connected by {}");
+        bench.well([(1, CALLER, opened(1, SERVER, true)), (1, SERVER, opened(1, CALLER, false))]);
+        assert_eq!(bench.at_quiet(&views), Ok(()));
+        bench.well([(2, SERVER, opened(2, CALLER, false))]);
+        bites(bench.at_quiet(&views), "node-0 and node-1 are connected by {1}");
+        bench.well([(3, SERVER, What::SocketClosed { socket: 1 })]);
+        bites(bench.at_quiet(&views), "{2} on the other");
+    }
+
+    #[test]
+    fn no_node_has_more_sockets_open_to_another_than_it_can_need() {
+        for (dialled, max) in [(true, DIALLED_MAX), (false, ACCEPTED_MAX)] {
+            let mut bench = Bench::new(OneConnection::default(), vec![]);
+            let max = max as SocketId;
+            bench.well((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialled))));
+            bites(bench.at(2, CALLER, opened(max + 1, SERVER, dialled)), "node-0 has");
+        }
+    }
+
+    #[test]
+    fn no_socket_is_left_at_the_end() {
+        let mut bench = Bench::new(OneConnection::default(), vec![]);
+        let mut views = views();
+        bites(bench.at_end(&views), "node-0 left 1 sockets open");
+        views.iter_mut().for_each(|view| view.sockets = 0);
+        assert_eq!(bench.at_end(&views), Ok(()));
+    }
+}

@@ -49,3 +49,39 @@ impl Invariant for OneHandler {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request, served};
+    use super::*;
+
+    fn bench() -> Bench {
+        let load = request(|_| {});
+        let mut bench = Bench::new(OneHandler::default(), vec![load.clone()]);
+        bench.well([(1, CALLER, made(0, &load))]);
+        bench
+    }
+
+    #[test]
+    fn a_call_is_served_once_by_whom_it_asks() {
+        bench().well([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Answered))]);
+        bites(bench().at(2, CALLER, served(0)), "call 0 is served by node-0");
+        bites(bench().at(2, SERVER, served(1)), "call 1 is served for node-0");
+        let from = SERVER;
+        let other = What::HandlerStarted { call: 0, from };
+        bites(bench().at(2, SERVER, other), "call 0 is served for node-1");
+        let mut twice = bench();
+        twice.well([(2, SERVER, served(0))]);
+        bites(twice.at(3, SERVER, served(0)), "call 0 was served twice");
+    }
+
+    #[test]
+    fn a_call_that_was_never_sent_is_not_served() {
+        let mut before = bench();
+        before.well([(2, SERVER, served(0))]);
+        bites(before.at(3, CALLER, ended(0, Outcome::NotConnected)), "call 0 was served, and");
+        let mut after = bench();
+        after.well([(2, CALLER, ended(0, Outcome::NotConnected))]);
+        bites(after.at(3, SERVER, served(0)), "call 0 is served, and was never sent");
+    }
+}

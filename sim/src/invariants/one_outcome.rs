@@ -44,3 +44,24 @@ impl Invariant for OneOutcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, bites, ended, made, request};
+    use super::*;
+    use crate::event::Outcome;
+
+    #[test]
+    fn every_call_ends_once() {
+        let load = request(|_| {});
+        let mut bench = Bench::new(OneOutcome::default(), vec![load.clone(), load.clone()]);
+        bites(bench.at(1, CALLER, ended(0, Outcome::Answered)), "call 0 ended");
+        bench.well([(1, CALLER, made(0, &load)), (2, CALLER, made(1, &load))]);
+        bites(bench.at(3, CALLER, made(1, &load)), "call 1 was made twice");
+        bench.well([(4, CALLER, ended(0, Outcome::Answered))]);
+        bites(bench.at_quiet(&[]), "call 1 first");
+        bench.well([(5, CALLER, ended(1, Outcome::Disconnected))]);
+        assert_eq!(bench.at_quiet(&[]), Ok(()));
+        bites(bench.at(6, CALLER, ended(1, Outcome::Answered)), "call 1 ended twice");
+    }
+}

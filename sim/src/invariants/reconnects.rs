@@ -36,3 +36,28 @@ impl Invariant for Reconnects {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, views};
+    use super::*;
+    use crate::plan::Fault;
+
+    #[test]
+    fn b04_two_nodes_are_connected_within_the_bound_of_their_last_trouble() {
+        let mut bench = Bench::new(Reconnects, vec![]);
+        let mut views = views();
+        assert_eq!(bench.look(LATE, &views), Ok(()));
+        views[0].connections[0].state = ConnectionState::Backoff;
+        let bound = bench.bounds().reconnect_ms;
+        assert_eq!(bench.look(bound, &views), Ok(()));
+        bites(bench.look(bound + 1, &views), "node-0 is not connected to node-1");
+        bench.fault(LATE, Fault::Cut { a: CALLER, b: SERVER });
+        assert_eq!(bench.look(2 * LATE, &views), Ok(()));
+        bench.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
+        assert_eq!(bench.look(2 * LATE + bound, &views), Ok(()));
+        bites(bench.look(2 * LATE + bound + 1, &views), "node-0 is not connected to node-1");
+        views[0].is_running = false;
+        assert_eq!(bench.look(9 * LATE, &views), Ok(()));
+    }
+}

@@ -98,3 +98,86 @@ impl StreamOrder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, request, stream};
+    use super::*;
+
+    const CALLING: StreamSide = StreamSide::Caller;
+    const SERVING: StreamSide = StreamSide::Handler;
+
+    fn sent(end: StreamSide, number: u32) -> What {
+        What::Sent { call: 0, end, number }
+    }
+
+    fn taken(end: StreamSide, number: u32) -> What {
+        What::Taken { call: 0, end, number }
+    }
+
+    fn over(end: StreamSide) -> What {
+        What::InputOver { call: 0, end, well: true }
+    }
+
+    fn bench() -> Bench {
+        Bench::new(StreamOrder::default(), vec![stream(|plan| (plan.up, plan.down) = (2, 0))])
+    }
+
+    #[test]
+    fn messages_come_in_order_and_all_before_the_end() {
+        let mut bench = bench();
+        bench.well([
+            (1, CALLER, sent(CALLING, 1)),
+            (2, SERVER, taken(SERVING, 1)),
+            (2, SERVER, taken(SERVING, 2)),
+            (3, CALLER, sent(CALLING, 2)),
+            (4, SERVER, over(SERVING)),
+            (4, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
+            (5, CALLER, over(CALLING)),
+            (5, CALLER, ended(0, Outcome::Answered)),
+        ]);
+    }
+
+    #[test]
+    fn a_gap_a_duplicate_and_an_early_end_are_refused() {
+        bites(bench().at(1, SERVER, taken(SERVING, 2)), "call 0 took 2 after 0");
+        let mut twice = bench();
+        twice.well([(1, SERVER, taken(SERVING, 1))]);
+        bites(twice.at(2, SERVER, taken(SERVING, 1)), "call 0 took 1 after 1");
+        bites(twice.at(2, SERVER, taken(SERVING, 2)), "call 0 took 2, and 0 were sent");
+        let mut short = bench();
+        short.well([(1, SERVER, taken(SERVING, 1))]);
+        bites(short.at(2, SERVER, over(SERVING)), "call 0 saw a good end after 1 of 2");
+        let mut other = Bench::new(StreamOrder::default(), vec![request(|_| {})]);
+        bites(other.at(2, SERVER, over(SERVING)), "call 0 is no stream");
+    }
+
+    #[test]
+    fn b23_an_end_is_that_of_the_handler() {
+        let failed = |text: &str| Outcome::StreamFailed { text: text.to_owned() };
+        let remote = || Outcome::RemoteError { text: "planned".to_owned() };
+        let cases = [
+            (Some(HandlerEnd::Failed), Outcome::Answered, "answered by a handler that ended"),
+            (None, Outcome::Answered, "answered by a handler that ended None"),
+            (Some(HandlerEnd::Returned), remote(), "call 0 ended (remote error"),
+            (Some(HandlerEnd::Cancelled), remote(), "call 0 ended (remote error"),
+            (Some(HandlerEnd::Returned), failed("was cancelled"), "though its handler returned"),
+            (Some(HandlerEnd::Returned), Outcome::UnknownHandler, "call 0 ended (unknown handler"),
+        ];
+        for (how, outcome, names) in cases {
+            let mut bench = bench();
+            bench.well(how.map(|how| (1, SERVER, What::HandlerEnded { call: 0, how })));
+            bites(bench.at(2, CALLER, ended(0, outcome)), names);
+        }
+        for (how, outcome) in [
+            (HandlerEnd::Panicked, remote()),
+            (HandlerEnd::Cancelled, failed("was cancelled")),
+            (HandlerEnd::Returned, Outcome::Deadline),
+        ] {
+            bench().well([
+                (1, SERVER, What::HandlerEnded { call: 0, how }),
+                (2, CALLER, ended(0, outcome)),
+            ]);
+        }
+    }
+}
