@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{CallId, CallKind, Event, HandlerEnd, LinkState, Outcome, StreamSide, What};
-use crate::plan::{Load, Node};
+use crate::event::{
+    CallId, CallKind, Event, HandlerEnd, LinkState, Outcome, SocketId, StreamSide, What,
+};
+use crate::plan::{Fault, Load, Node};
 use crate::world::NodeView;
 
 /// How often each point was reached. Points that a set of runs must reach are in [`POINTS`].
@@ -13,6 +15,14 @@ pub struct Coverage {
     open: BTreeMap<CallId, Open>,
     /// When a node last lost its connection to another.
     lost: BTreeMap<(Node, Node), u64>,
+    /// When another last answered a call of a node.
+    answered: BTreeMap<(Node, Node), u64>,
+    /// Nodes that were told to end in good order and begin again.
+    bouncing: BTreeSet<Node>,
+    /// The node at the other end of each end of a TCP connection.
+    remotes: BTreeMap<(Node, SocketId), Node>,
+    /// The TCP connection that a node uses to another, since it was last seen to be not connected.
+    used: BTreeMap<(Node, Node), SocketId>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,19 +110,21 @@ impl Coverage {
     /// Something happened; to this call, if it is one.
     pub fn see(&mut self, event: &Event, load: Option<&Load>) {
         match &event.what {
-            What::Fault { fault } => self.hit(&format!("fault_{}", fault.kind())),
+            What::Fault { fault } => self.see_fault(*fault),
             What::Rare { point, .. } => self.hit(&format!("rare_{point}")),
-            What::State {
-                state: LinkState::Backoff | LinkState::Connected,
-                cause: Some(cause),
-                remote,
-            } => {
-                self.see_cause(cause);
+            What::State { state, cause, remote } => {
                 if let Some(node) = event.node {
-                    self.lost.insert((node, *remote), event.at_ms);
+                    self.see_state((node, *remote), *state, cause.as_deref(), event.at_ms);
                 }
             }
-            What::State { state: LinkState::Shutdown, .. } => self.hit("bounce_in_good_order"),
+            What::SocketOpened { socket, remote, .. } => {
+                self.remotes.extend(event.node.map(|node| ((node, *socket), *remote)));
+            }
+            What::MessageSent { socket, message, .. } => {
+                if let Some(node) = event.node.filter(|_| !is_introduction(&message.op)) {
+                    self.see_use(node, *socket);
+                }
+            }
             What::CallMade { call, kind, to, .. } => {
                 let has_no_input = matches!(load, Some(Load::Stream(plan)) if plan.capacities == 0);
                 let (kind, to) = (Some(*kind), Some(*to));
@@ -122,14 +134,53 @@ impl Coverage {
         }
     }
 
+    fn see_fault(&mut self, fault: Fault) {
+        self.hit(&format!("fault_{}", fault.kind()));
+        match fault {
+            Fault::Bounce { node, .. } => drop(self.bouncing.insert(node)),
+            Fault::PowerLoss { node } => drop(self.bouncing.remove(&node)),
+            _ => {}
+        }
+    }
+
+    /// The first of `ends` sees that its connection to the other is in another state.
+    fn see_state(&mut self, ends: (Node, Node), state: LinkState, cause: Option<&str>, at: u64) {
+        if state == LinkState::Connected {
+            return;
+        }
+        // A connection that was accepted is waited for again, and one that was dialled backed off
+        // from; a watcher may see only the last of several changes.
+        self.used.remove(&ends);
+        self.lost.insert(ends, at);
+        if self.answered.get(&ends) == Some(&at) {
+            self.hit("response_came_with_a_dead_connection");
+        }
+        match state {
+            LinkState::Backoff => self.see_cause(cause.unwrap_or_default()),
+            // At the end of the run all do; that shows nothing.
+            LinkState::Shutdown if self.bouncing.remove(&ends.0) => {
+                self.hit("bounce_in_good_order");
+            }
+            LinkState::Shutdown | LinkState::Connecting | LinkState::Connected => {}
+        }
+    }
+
+    /// A connection supersedes another if it is used without a loss of the other in between: no
+    /// change of state is seen then.
+    fn see_use(&mut self, node: Node, socket: SocketId) {
+        let Some(remote) = self.remotes.get(&(node, socket)) else { return };
+        let before = self.used.insert((node, *remote), socket);
+        if before.is_some_and(|before| before != socket) {
+            self.hit("connection_superseded");
+        }
+    }
+
     fn see_cause(&mut self, cause: &str) {
         let points = [
-            ("superseded", "connection_superseded"),
-            ("ping", "connection_ended_by_its_pings"),
+            ("pings in a row", "connection_ended_by_its_pings"),
             ("no answer within", "dial_timed_out"),
-            ("clock", "refused_for_its_clock"),
-            ("time", "refused_for_its_clock"),
-            ("token", "refused_for_its_token"),
+            ("time difference", "refused_for_its_clock"),
+            ("auth token", "refused_for_its_token"),
         ];
         for (text, point) in points {
             if cause.contains(text) {
@@ -178,8 +229,11 @@ impl Coverage {
                     points = open.ended(outcome, at);
                     let ends = event.node.zip(open.to);
                     let lost = ends.and_then(|ends| self.lost.get(&ends));
-                    if *outcome == Outcome::Answered && lost == Some(&at) {
-                        points.push("response_came_with_a_dead_connection");
+                    if *outcome == Outcome::Answered {
+                        if lost == Some(&at) {
+                            points.push("response_came_with_a_dead_connection");
+                        }
+                        self.answered.extend(ends.map(|ends| (ends, at)));
                     }
                 }
             }
@@ -197,6 +251,11 @@ impl Coverage {
             self.hit("message_waited_for_room");
         }
     }
+}
+
+/// Whether a message belongs to the handshake, which several connections may have at once.
+fn is_introduction(op: &str) -> bool {
+    matches!(op, "Connect" | "ConnectResponse")
 }
 
 impl Open {
@@ -240,3 +299,6 @@ impl Open {
         points
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -349,8 +349,8 @@ impl Plan {
         if !TICKS_MS.contains(tick_ms) {
             return Err(format!("tick_ms must be one of {TICKS_MS:?}, not {tick_ms}"));
         }
-        if !(64..=65_536).contains(socket_segments) {
-            return Err(format!("socket_segments must be 64 to 65536, not {socket_segments}"));
+        if !(16..=65_536).contains(socket_segments) {
+            return Err(format!("socket_segments must be 16 to 65536, not {socket_segments}"));
         }
         if self.duration_ms > DURATION_MS_MAX {
             return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));

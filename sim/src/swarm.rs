@@ -49,7 +49,8 @@ fn draw(seed: u64, nodes: Option<u8>, mix: Mix) -> Plan {
     let nodes = nodes.unwrap_or(drawn.max(least));
     let cluster = cluster(&mut rng, nodes, mix);
     let faults = faults(&mut rng, nodes, mix);
-    let load = load(&mut rng, &cluster);
+    let mut load = load(&mut rng, &cluster);
+    flood(&mut rng, &cluster, &faults, &mut load);
     Plan { scenario: "swarm".to_owned(), seed, cluster, duration_ms: TROUBLE_MS, faults, load }
 }
 
@@ -75,7 +76,9 @@ fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
         tick_ms,
         latency_min_ms,
         latency_max_ms,
-        socket_segments: pick(rng, &[64, 64, 256]),
+        // turmoil bounds what waits to be accepted by the same number: small sockets are for small
+        // clusters, where a node that thaws does not meet a crowd.
+        socket_segments: pick(rng, if nodes <= 4 { &[16, 64, 256] } else { &[64, 64, 256] }),
         limits: limits(rng),
         rare: rare(rng, mix),
         late,
@@ -237,6 +240,31 @@ fn load(rng: &mut impl Rng, cluster: &Cluster) -> Vec<(u64, Load)> {
     }
     load.sort_by_key(|(at, _)| *at);
     load
+}
+
+/// More than fits into a queue, at once and to one node; often one that has just stopped reading.
+fn flood(
+    rng: &mut impl Rng,
+    cluster: &Cluster,
+    faults: &[(u64, Fault)],
+    load: &mut Vec<(u64, Load)>,
+) {
+    if !rng.random_bool(0.15) {
+        return;
+    }
+    let stops = faults.iter().filter_map(|(at, fault)| match *fault {
+        Fault::Cut { a, b } | Fault::Hold { a, b } => Some((at + 100, (a, b))),
+        Fault::CutOneWay { from, to } => Some((at + 100, (from, to))),
+        _ => None,
+    });
+    let mut stops: Vec<_> = stops.collect();
+    stops.push((rng.random_range(1_000..TROUBLE_MS), two(rng, cluster.nodes)));
+    let (at, ends) = pick(rng, &stops);
+    let sizes = [cluster.limits.message_bytes_max.unwrap_or(256 * 1024) - 128];
+    for _ in 0..pick(rng, &[30, 60]) {
+        load.push((at.min(TROUBLE_MS - 1), Load::Request(request(rng, ends, &sizes))));
+    }
+    load.sort_by_key(|(at, _)| *at);
 }
 
 /// Sizes of messages that a run has: small ones, and up to what its limits allow.

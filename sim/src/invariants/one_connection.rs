@@ -8,10 +8,11 @@ use crate::event::{Event, SocketId, What};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// Sockets that a node dials to another at once.
-const DIALLED_MAX: usize = 1;
-/// Sockets that it accepts of another at once.
-const ACCEPTED_MAX: usize = 2;
+/// Sockets that a node has dialled to another: the one in use or being tried, and those that take up
+/// to a second to close (`Limits::close_timeout`), between which back-off grows from 100 ms.
+const DIALLED_MAX: usize = 4;
+/// Sockets that it has accepted of another: as many, and one that is dead and not found to be.
+const ACCEPTED_MAX: usize = DIALLED_MAX + 1;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -1,0 +1,202 @@
+//! Each point can be reached: by its last event, and by nothing before.
+
+use std::time::Duration;
+
+use super::*;
+use crate::event::Meaning;
+use crate::plan::{Ending, Plan, StreamPlan};
+use crate::world::World;
+
+const A: Node = Node(0);
+const B: Node = Node(1);
+
+fn made(kind: CallKind) -> What {
+    What::CallMade { call: 0, to: B, kind, timeout_ms: None }
+}
+
+fn ended(outcome: Outcome) -> What {
+    What::CallEnded { call: 0, outcome }
+}
+
+fn handler(how: HandlerEnd) -> What {
+    What::HandlerEnded { call: 0, how }
+}
+
+fn state(state: LinkState, cause: &str) -> What {
+    What::State { remote: B, state, cause: Some(cause.to_owned()) }
+}
+
+fn opened(socket: SocketId) -> What {
+    What::SocketOpened { socket, remote: B, dialled: false }
+}
+
+fn said(socket: SocketId, op: &str) -> What {
+    let op = op.to_owned();
+    let message = Meaning { op, mux_id: 0, sequence: 0, flags: 0, bytes: 0, call: None };
+    What::MessageSent { socket, index: 0, message }
+}
+
+/// What reaches a point, the last of it in the same millisecond.
+fn reaching(point: &str) -> Vec<What> {
+    use {CallKind::Request, CallKind::Stream};
+    let request = || made(Request);
+    let stream = || made(Stream);
+    let served = || What::HandlerStarted { call: 0, from: A };
+    let waits = |end| What::SendWaits { call: 0, end, number: 1 };
+    let refused = || Outcome::UnknownHandler;
+    if let Some(kind) = point.strip_prefix("fault_") {
+        return vec![What::Fault { fault: fault(kind) }];
+    }
+    if let Some(point) = point.strip_prefix("rare_") {
+        return vec![What::Rare { point: point.to_owned() }];
+    }
+    match point {
+        "bounce_in_good_order" => vec![
+            What::Fault { fault: fault("bounce") },
+            state(LinkState::Shutdown, "this server is shutting down"),
+        ],
+        "call_answered" => vec![request(), ended(Outcome::Answered)],
+        "call_disconnected_while_its_handler_runs" => {
+            vec![request(), served(), ended(Outcome::Disconnected)]
+        }
+        "call_given_up_before_it_was_served" => vec![request(), ended(Outcome::GaveUp)],
+        "call_given_up_while_its_handler_runs" => {
+            vec![request(), served(), ended(Outcome::GaveUp)]
+        }
+        "call_not_connected" => vec![request(), ended(Outcome::NotConnected)],
+        "call_to_an_unknown_handler" => vec![request(), ended(refused())],
+        "connection_ended_by_its_pings" => {
+            vec![state(LinkState::Backoff, "2 pings in a row went unanswered")]
+        }
+        "connection_superseded" => vec![
+            opened(1),
+            said(1, "Response"),
+            opened(2),
+            said(2, "ConnectResponse"),
+            said(2, "Ping"),
+        ],
+        "crash_with_calls_under_way" => vec![request(), ended(Outcome::Crashed)],
+        "deadline_passed" => vec![request(), ended(Outcome::Deadline)],
+        "dial_timed_out" => vec![state(LinkState::Backoff, "no answer within 5s")],
+        "handler_failed" => vec![request(), served(), handler(HandlerEnd::Failed)],
+        "handler_panicked" => vec![request(), served(), handler(HandlerEnd::Panicked)],
+        "refused_for_its_clock" => {
+            vec![state(LinkState::Backoff, "rejected: time difference too large: the clocks of")]
+        }
+        "refused_for_its_token" => {
+            vec![state(LinkState::Backoff, "rejected: auth token: it is not signed")]
+        }
+        "response_came_with_a_dead_connection" => {
+            vec![request(), state(LinkState::Backoff, "reset"), ended(Outcome::Answered)]
+        }
+        "send_blocked_and_cancelled" => {
+            vec![stream(), served(), waits(StreamSide::Caller), ended(Outcome::GaveUp)]
+        }
+        "stream_answered" => vec![stream(), ended(Outcome::Answered)],
+        "stream_ended_in_the_tick_of_its_cancel" => {
+            vec![stream(), served(), ended(Outcome::GaveUp), handler(HandlerEnd::Returned)]
+        }
+        "stream_given_up_with_its_buffer_full" => {
+            vec![stream(), served(), waits(StreamSide::Handler), ended(Outcome::GaveUp)]
+        }
+        "stream_half_closed" => vec![
+            stream(),
+            What::InputOver { call: 0, end: StreamSide::Handler, well: true },
+            What::Sent { call: 0, end: StreamSide::Handler, number: 1 },
+        ],
+        "stream_without_a_request_side" => vec![stream(), ended(Outcome::Answered)],
+        _ => Vec::new(),
+    }
+}
+
+fn fault(kind: &str) -> Fault {
+    let (a, b, node) = (A, B, A);
+    let all = [
+        Fault::Cut { a, b },
+        Fault::CutOneWay { from: a, to: b },
+        Fault::Hold { a, b },
+        Fault::Mend { a, b },
+        Fault::Slow { a, b, ms: 1 },
+        Fault::PowerLoss { node },
+        Fault::Restart { node },
+        Fault::Skew { node, ms: 1 },
+        Fault::Drift { node, ppm: 1 },
+        Fault::Bounce { node, grace_ms: 0 },
+    ];
+    let found = all.into_iter().find(|fault| fault.kind() == kind);
+    found.unwrap_or_else(|| panic!("no fault is called {kind}"))
+}
+
+/// A stream without a request side.
+fn load() -> Load {
+    Load::Stream(StreamPlan {
+        from: A,
+        to: B,
+        capacities: 0,
+        up: 0,
+        down: 1,
+        bytes: 16,
+        up_pace_ms: 0,
+        down_pace_ms: 0,
+        take_ms: Some(0),
+        ending: Ending::Well,
+        timeout_ms: None,
+        give_up_ms: None,
+    })
+}
+
+fn reached(events: &[What]) -> Coverage {
+    let mut coverage = Coverage::default();
+    for what in events {
+        let event = Event { at_ms: 7, node: Some(A), what: what.clone() };
+        coverage.see(&event, Some(&load()));
+    }
+    coverage
+}
+
+#[test]
+fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
+    for point in POINTS.iter().filter(|point| **point != "message_waited_for_room") {
+        let events = reaching(point);
+        let (last, before) = events.split_last().unwrap_or_else(|| panic!("no story of {point}"));
+        assert!(reached(before).counts.get(*point).is_none(), "{point} before {last}");
+        assert!(!reached(&events).missing().contains(point), "{point}");
+    }
+}
+
+#[test]
+fn message_waited_for_room_is_seen_on_the_nodes() {
+    let mut world = World::new(&Plan::quiet(2));
+    world.run_for(Duration::from_secs(1));
+    let mut views = world.views();
+    let mut coverage = Coverage::default();
+    coverage.look(&views);
+    assert!(coverage.missing().contains(&"message_waited_for_room"));
+    views[0].connections[0].blocked_messages = 1;
+    coverage.look(&views);
+    assert!(!coverage.missing().contains(&"message_waited_for_room"));
+}
+
+#[test]
+fn what_only_looks_like_it_does_not_count() {
+    let backoff = || state(LinkState::Backoff, "the peer closed the connection");
+    let anew = [opened(1), said(1, "Ping"), backoff(), opened(2), said(2, "Ping")];
+    assert_eq!(reached(&anew).counts.get("connection_superseded"), None);
+    let at_the_end = [state(LinkState::Shutdown, "this server is shutting down")];
+    assert_eq!(reached(&at_the_end).counts.get("bounce_in_good_order"), None);
+    let no_token = [state(LinkState::Backoff, "no token: none")];
+    assert_eq!(reached(&no_token).counts.get("refused_for_its_token"), None);
+}
+
+#[test]
+fn a_response_may_come_before_or_behind_the_loss_of_its_connection() {
+    for lost in [LinkState::Backoff, LinkState::Connecting] {
+        let lost = state(lost, "the peer closed the connection");
+        let request = made(CallKind::Request);
+        let answered = ended(Outcome::Answered);
+        for events in [[&request, &answered, &lost], [&request, &lost, &answered]] {
+            let events = events.map(What::clone);
+            assert!(reached(&events).counts.contains_key("response_came_with_a_dead_connection"));
+        }
+    }
+}
