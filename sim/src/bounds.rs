@@ -12,7 +12,7 @@ use crate::world::limits_of;
 pub struct Bounds {
     /// The limits of the managers, which most of this follows from.
     pub limits: Limits,
-    /// A timer is looked at once in a tick, and what it causes may be seen in the next.
+    /// A timer is looked at once in a tick, and counts whole milliseconds.
     pub ticks_ms: u64,
     /// A message and its answer travel, each through a socket that may have to be woken.
     pub round_trip_ms: u64,
@@ -36,7 +36,7 @@ impl Bounds {
     pub fn of(plan: &Plan) -> Self {
         let cluster: &Cluster = &plan.cluster;
         let limits = limits_of(&cluster.limits);
-        let ticks_ms = 3 * cluster.tick_ms;
+        let ticks_ms = cluster.tick_ms + 1;
         let round_trip_ms = 2 * (cluster.latency_max_ms + 2 * cluster.tick_ms) + ticks_ms;
         // Clocks that drift by a hundredth are the worst that a plan may have.
         let ping = ms(limits.ping_interval) + ms(limits.ping_interval) / 50;

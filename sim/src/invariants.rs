@@ -109,6 +109,6 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(one_connection::OneConnection::default()),
         Box::new(nothing_left::NothingLeft),
         Box::new(reconnects::Reconnects),
-        Box::new(bounded::Bounded),
+        Box::new(bounded::Bounded::default()),
     ]
 }

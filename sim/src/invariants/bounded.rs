@@ -1,69 +1,129 @@
-//! No queue and no table grows beyond its limit.
+//! No queue, no table and no number of tasks grows beyond its limit, at either end.
+//!
+//! What a receiver holds of a stream is what was sent and not taken: see `credits`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use grid::ConnectionStats;
 
 use super::{Facts, Invariant, Verdict};
+use crate::event::{CallId, Event, What};
+use crate::plan::{Load, Node, Plan};
 use crate::world::NodeView;
 
 /// See the module.
-#[derive(Debug)]
-pub(super) struct Bounded;
+#[derive(Debug, Default)]
+pub(super) struct Bounded {
+    /// The calls that each node has under way, each in a task of its own.
+    calls: BTreeMap<Node, BTreeSet<CallId>>,
+    /// Computed once: it is the same for the whole run.
+    control_bytes_max: Option<usize>,
+}
+
+/// More than any message takes that is no payload: a cancellation, a credit, a ping.
+const CONTROL_MESSAGE_BYTES_MAX: usize = 64;
+
+/// Tasks for each remote: its own, and the one that writes the trace.
+const TASKS_PER_REMOTE: usize = 2;
+
+/// Tasks that were spawned and have not said yet what they are for, or have said that it is over.
+const TASKS_BETWEEN: usize = 2;
 
 impl Invariant for Bounded {
     fn name(&self) -> &'static str {
         "bounded"
     }
 
+    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+        let Some(node) = event.node else { return Ok(()) };
+        match &event.what {
+            What::CallMade { call, .. } => {
+                self.calls.entry(node).or_default().insert(*call);
+            }
+            What::CallEnded { call, .. } => {
+                self.calls.entry(node).or_default().remove(call);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
-        let limits = &facts.bounds.limits;
+        let control = *self.control_bytes_max.get_or_insert_with(|| control_bytes(facts.plan));
         for view in views {
             for stats in &view.connections {
-                let sizes = [
-                    (
-                        stats.queued_bytes,
-                        limits.queue_bytes_max + limits.control_bytes_max,
-                        "bytes queued",
-                    ),
-                    (stats.live_calls, limits.calls_made_max, "calls made"),
-                    (stats.live_served, limits.calls_served_max, "calls served"),
-                    // At most one of each call, and one of each direction of a stream.
-                    (
-                        stats.blocked_messages,
-                        limits.calls_made_max + limits.calls_served_max,
-                        "messages that wait",
-                    ),
-                    (stats.live_handler_tasks, limits.calls_served_max, "handler tasks"),
-                ];
-                for (size, max, what) in sizes {
-                    if size > max {
-                        return Err(format!(
-                            "{} has {size} {what} for {}, {max} are allowed",
-                            view.node, stats.remote
-                        ));
-                    }
-                }
+                sizes(stats, control, facts)
+                    .map_err(|text| format!("{} has {text} for {}", view.node, stats.remote))?;
             }
-            if view.unauthenticated > limits.unauthenticated_max {
+            if view.unauthenticated > facts.bounds.limits.unauthenticated_max {
                 return Err(format!("{} has {} strangers", view.node, view.unauthenticated));
+            }
+            let handlers: usize = view.connections.iter().map(|c| c.live_handler_tasks).sum();
+            let calls = self.calls.get(&view.node).map_or(0, BTreeSet::len);
+            let remotes = TASKS_PER_REMOTE * (views.len() - 1);
+            let max = remotes + calls + handlers + view.sockets + TASKS_BETWEEN;
+            if view.tasks > max {
+                return Err(format!("{} has {} tasks, {max} are needed", view.node, view.tasks));
             }
         }
         Ok(())
     }
 }
 
+fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> Verdict {
+    let limits = &facts.bounds.limits;
+    let queue_max = limits.queue_bytes_max + control.min(limits.control_bytes_max);
+    let sizes = [
+        (stats.queued_bytes, queue_max, "bytes queued"),
+        (stats.live_calls, limits.calls_made_max, "calls made"),
+        (stats.live_served, limits.calls_served_max, "calls served"),
+        (stats.live_streams, stats.live_calls, "streams made"),
+        (stats.live_streams_served, stats.live_served, "streams served"),
+        // At most one of each call, and one of each direction of a stream.
+        (stats.blocked_messages, stats.live_calls + stats.live_served, "messages that wait"),
+        (stats.live_handler_tasks, limits.calls_served_max, "handler tasks"),
+    ];
+    for (size, max, what) in sizes {
+        if size > max {
+            return Err(format!("{size} {what}, where {max} are allowed,"));
+        }
+    }
+    Ok(())
+}
+
+/// What may wait besides payloads: at most one cancellation of each call that there is at all, one
+/// refusal, and the acknowledgement and the credits of each stream.
+fn control_bytes(plan: &Plan) -> usize {
+    let messages = |load: &Load| match load {
+        Load::Request(_) => 2,
+        Load::Stream(stream) => 3 + stream.up as usize + stream.down as usize,
+    };
+    let messages: usize = plan.load.iter().map(|(_, load)| messages(load)).sum();
+    CONTROL_MESSAGE_BYTES_MAX * (messages + PINGS_MAX)
+}
+
+/// Pings and pongs of a connection, and of its streams, that wait until a dead peer is found.
+const PINGS_MAX: usize = 64;
+
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, bites, views};
+    use super::super::bench::{Bench, CALLER, bites, ended, made, request, views};
     use super::*;
+    use crate::event::Outcome;
 
     #[test]
     fn each_size_is_held_to_its_limit() {
-        let mut bench = Bench::new(Bounded, vec![]);
+        let mut bench = Bench::new(Bounded::default(), vec![]);
         assert_eq!(bench.look(1, &views()), Ok(()));
-        let grow: [(fn(&mut NodeView), &str); 6] = [
+        let grow: [(fn(&mut NodeView), &str); 9] = [
             (|view| view.connections[0].queued_bytes = 1 << 30, "bytes queued"),
             (|view| view.connections[0].live_calls = 1 << 20, "calls made"),
             (|view| view.connections[0].live_served = 1 << 20, "calls served"),
             (|view| view.connections[0].blocked_messages = 1 << 20, "messages that wait"),
             (|view| view.connections[0].live_handler_tasks = 1 << 20, "handler tasks"),
+            (|view| view.connections[0].live_streams = 1, "1 streams made"),
+            (|view| view.connections[0].live_streams_served = 1, "1 streams served"),
+            (|view| view.tasks = 9, "node-1 has 9 tasks, 5 are needed"),
             (|view| view.unauthenticated = 1 << 20, "node-1 has 1048576 strangers"),
         ];
         for (grow, names) in grow {
@@ -73,5 +133,28 @@ mod tests {
             bites(verdict.clone(), names);
             bites(verdict, "node-1 has");
         }
+    }
+
+    #[test]
+    fn a_task_for_each_call_is_allowed() {
+        let load = request(|_| {});
+        let mut bench = Bench::new(Bounded::default(), vec![load.clone()]);
+        let mut views = views();
+        views[0].tasks = 6;
+        bench.well([(1, CALLER, made(0, &load))]);
+        assert_eq!(bench.look(1, &views), Ok(()));
+        bench.well([(2, CALLER, ended(0, Outcome::Answered))]);
+        bites(bench.look(2, &views), "node-0 has 6 tasks");
+    }
+
+    #[test]
+    fn what_waits_besides_payloads_is_bounded_by_the_load() {
+        let mut bench = Bench::new(Bounded::default(), vec![]);
+        let mut views = views();
+        let queue = bench.bounds().limits.queue_bytes_max;
+        views[0].connections[0].queued_bytes = queue + CONTROL_MESSAGE_BYTES_MAX * PINGS_MAX;
+        assert_eq!(bench.look(1, &views), Ok(()));
+        views[0].connections[0].queued_bytes += 1;
+        bites(bench.look(1, &views), "node-0 has");
     }
 }
