@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use crate::plan::Fault;
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
     fn ends(load: Load, outcome: Outcome) -> Verdict {
         let mut bench = Bench::new(Answers::default(), vec![load.clone()]);
         bench.well([(LATE, CALLER, made(0, &load))]);

@@ -125,6 +125,7 @@ mod tests {
     use crate::event::HandlerEnd;
 
     /// A request of a second, made at 0.
+    #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
     fn bench(load: Load) -> Bench {
         let mut bench = Bench::new(Deadlines::default(), vec![load.clone()]);
         bench.well([(0, CALLER, made(0, &load))]);

@@ -47,11 +47,13 @@ mod tests {
     use super::super::bench::{Bench, bites, views};
     use super::*;
 
+    type Change = fn(&mut NodeView);
+
     #[test]
     fn b05_at_rest_there_is_nothing_but_the_connections_themselves() {
         let mut bench = Bench::new(NothingLeft, vec![]);
         assert_eq!(bench.at_quiet(&views()), Ok(()));
-        let left: [(fn(&mut NodeView), &str); 7] = [
+        let left: [(Change, &str); 7] = [
             (|view| view.connections[0].live_calls = 1, "node-1 is not at rest"),
             (|view| view.connections[0].live_served = 1, "node-1 is not at rest"),
             (|view| view.connections[0].live_handler_tasks = 1, "node-1 is not at rest"),
