@@ -62,6 +62,7 @@ impl Bench {
             .expect("a fault is fine");
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
     fn see(&mut self, event: Event) -> Verdict {
         self.calm.see(&event);
         self.ask(event.at_ms, |invariant, facts| invariant.see(&event, facts))
