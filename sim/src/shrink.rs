@@ -134,7 +134,7 @@ impl Search<'_> {
             let least = plan.cluster.latency_min_ms;
             plan.cluster.latency_max_ms = least;
         });
-        while self.try_with(without_last_node) {}
+        while self.try_with(without_last_node) || self.try_with(with_last_node_merged) {}
     }
 
     fn shorter(&mut self) {
@@ -195,6 +195,29 @@ fn without_last_node(plan: &mut Plan) {
     plan.cluster.strangers.retain(|node| *node != gone);
     plan.faults.retain(|(_, fault)| !fault.concerns(gone));
     plan.load.retain(|(_, load)| load.ends().0 != gone && load.ends().1 != gone);
+}
+
+/// Likewise, but its calls are those of the first node that can have them.
+fn with_last_node_merged(plan: &mut Plan) {
+    let gone = Node(plan.cluster.nodes - 1);
+    for (_, load) in &mut plan.load {
+        let (from, to) = load.ends();
+        let (heir_of_from, heir_of_to) = (heir(gone, from, to), heir(gone, to, from));
+        match load {
+            Load::Request(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
+            Load::Stream(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
+        }
+    }
+    without_last_node(plan);
+}
+
+/// Who takes the place of `end` in a call with `other`, if it goes.
+fn heir(gone: Node, end: Node, other: Node) -> Node {
+    match (end == gone, other) {
+        (false, _) => end,
+        (true, Node(0)) => Node(1),
+        (true, _) => Node(0),
+    }
 }
 
 /// One value of a call, made simple.

@@ -48,7 +48,7 @@ fn reaching(point: &str) -> Vec<What> {
         return vec![What::Fault { fault: fault(kind) }];
     }
     if let Some(point) = point.strip_prefix("rare_") {
-        return vec![What::Rare { point: point.to_owned() }];
+        return vec![What::Rare { point: point.to_owned(), lasts_ms: 1 }];
     }
     match point {
         "bounce_in_good_order" => vec![
