@@ -50,6 +50,13 @@ impl Bounds {
         Self { limits, ticks_ms, round_trip_ms, dead_peer_ms, reconnect_ms, drain_ms, drift_ppm }
     }
 
+    /// How late a deadline of `time_ms` may be seen, because clocks drift. Timers are tokio's, which
+    /// do not: a node whose clock runs fast may also sleep too long, by what the two part from each
+    /// other in the longest sleep there is.
+    pub fn lateness_of(&self, time_ms: u64) -> u64 {
+        self.drift_of(time_ms + ms(self.limits.ping_interval))
+    }
+
     /// By how much a time that a node measures may be off, in milliseconds.
     pub fn drift_of(&self, time_ms: u64) -> u64 {
         // A clock that is slow by one in a hundred measures 100 ms in 101.01.

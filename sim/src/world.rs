@@ -107,6 +107,8 @@ impl World {
         let tick = Duration::from_millis(cluster.tick_ms.max(1));
         let mut sim = turmoil::Builder::new()
             .rng_seed(plan.seed)
+            // Else node-0 would be the first in every tick.
+            .enable_random_order()
             .tick_duration(tick)
             .epoch(UNIX_EPOCH + Duration::from_secs(EPOCH_SECONDS))
             .simulation_duration(Duration::MAX)

@@ -28,14 +28,15 @@ impl Invariant for Deadlines {
                 if let Some(timeout) = timeout_of(*kind, *timeout_ms, facts) {
                     let drift = facts.bounds.drift_of(timeout);
                     let early = event.at_ms + timeout.saturating_sub(drift + facts.bounds.ticks_ms);
-                    let late = event.at_ms + timeout + drift + facts.bounds.ticks_ms;
+                    let lateness = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
+                    let late = event.at_ms + timeout + lateness;
                     self.due.insert(*call, (early, late + slowness(*call, facts)));
                 }
             }
             What::HandlerStarted { call, .. } => {
                 // What travels is what is left, so the handler has less than this.
                 if let Some(timeout) = load_timeout(*call, facts) {
-                    let grain = facts.bounds.drift_of(timeout) + facts.bounds.ticks_ms;
+                    let grain = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
                     self.handlers_due.insert(*call, event.at_ms + timeout + grain);
                 }
             }
