@@ -62,6 +62,26 @@ impl Bounds {
         // A clock that is slow by one in a hundred measures 100 ms in 101.01.
         (time_ms * self.drift_ppm).div_ceil(1_000_000 - self.drift_ppm.min(999_999))
     }
+
+    /// An attempt to connect that nobody answers is over.
+    pub fn attempt_ms(&self) -> u64 {
+        ms(self.limits.handshake_timeout) + self.ticks_ms
+    }
+
+    /// The longest wait before another attempt to connect.
+    pub fn backoff_ms(&self) -> u64 {
+        ms(self.limits.backoff_max) + self.ticks_ms
+    }
+
+    /// The longest that the first wait may be, where none came before it or a connection held.
+    pub fn first_backoff_ms(&self) -> u64 {
+        ms(self.limits.backoff_min) + self.ticks_ms
+    }
+
+    /// A call without a deadline of its own is over.
+    pub fn deadline_ms(&self) -> u64 {
+        ms(self.limits.deadline_default) + self.ticks_ms
+    }
 }
 
 fn drift_ppm(plan: &Plan) -> u64 {

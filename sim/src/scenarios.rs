@@ -10,8 +10,21 @@ use crate::event::Event;
 use crate::invariants::Verdict;
 use crate::plan::{Ending, Load, Node, Plan, RequestPlan};
 
+mod big_and_small;
+mod cancel_storm;
+mod clock_skew;
+mod flapping_link;
+mod full_queue_then_disconnect;
+mod half_open_peer;
+mod history;
+mod late_node;
+mod one_way_cut;
 mod partition_heals;
+mod reconnect_storm;
+mod rolling_restart;
+mod slow_reader;
 mod swarm;
+mod wrong_token;
 
 /// A situation with a name.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +40,23 @@ pub struct Scenario {
 }
 
 /// All of them, in the order of their names but for `swarm`, which is last.
-pub const ALL: &[Scenario] = &[partition_heals::SCENARIO, swarm::EVERYTHING, swarm::SCENARIO];
+pub const ALL: &[Scenario] = &[
+    big_and_small::SCENARIO,
+    cancel_storm::SCENARIO,
+    clock_skew::SCENARIO,
+    flapping_link::SCENARIO,
+    full_queue_then_disconnect::SCENARIO,
+    half_open_peer::SCENARIO,
+    late_node::SCENARIO,
+    one_way_cut::SCENARIO,
+    partition_heals::SCENARIO,
+    reconnect_storm::SCENARIO,
+    rolling_restart::SCENARIO,
+    slow_reader::SCENARIO,
+    wrong_token::SCENARIO,
+    swarm::EVERYTHING,
+    swarm::SCENARIO,
+];
 
 /// The scenario with this name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
@@ -76,6 +105,13 @@ fn small(from: Node, to: Node) -> RequestPlan {
         timeout_ms: None,
         give_up_ms: None,
     }
+}
+
+/// Two different nodes of so many.
+fn two(rng: &mut SmallRng, nodes: u8) -> (Node, Node) {
+    let first = rng.random_range(0..nodes);
+    let second = (first + rng.random_range(1..nodes)) % nodes;
+    (Node(first), Node(second))
 }
 
 /// Load and faults in the order of their time.

@@ -1,0 +1,362 @@
+//! What a trace says of each call and of each connection, for the expectations of scenarios.
+
+use std::collections::BTreeMap;
+
+use grid::Limits;
+use grid::proto::handshake::Dialler;
+
+use crate::event::{Event, HandlerEnd, LinkState, Outcome, SocketId, StreamSide, What};
+use crate::invariants::Verdict;
+use crate::plan::{Fault, Load, Node, Plan};
+use crate::world::url;
+
+/// One call of the plan, and what became of it.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    /// Its number.
+    pub(super) number: usize,
+    /// When the plan wants it made.
+    pub(super) at_ms: u64,
+    /// What the plan wants.
+    pub(super) load: &'a Load,
+    /// When it was made; never, if its maker's process did not run.
+    pub(super) made_ms: Option<u64>,
+    /// When it ended for its maker, and how.
+    pub(super) ended: Option<(u64, &'a Outcome)>,
+    /// Whether a handler began to serve it.
+    pub(super) is_served: bool,
+    /// When its handler ended, and how.
+    pub(super) handler_ended: Option<(u64, HandlerEnd)>,
+    /// Messages that its ends sent.
+    pub(super) sent: BTreeMap<StreamSide, u32>,
+    /// Messages that had to wait, by their end and number.
+    pub(super) waits: Vec<(u64, StreamSide, u32)>,
+}
+
+impl Call<'_> {
+    /// Who made it.
+    pub(super) fn from(&self) -> Node {
+        self.load.ends().0
+    }
+
+    /// Whom it asks.
+    pub(super) fn to(&self) -> Node {
+        self.load.ends().1
+    }
+
+    /// Whether it is between these two, in either direction.
+    pub(super) fn is_between(&self, a: Node, b: Node) -> bool {
+        let ends = self.load.ends();
+        ends == (a, b) || ends == (b, a)
+    }
+
+    /// Whether one of its ends is `node`.
+    pub(super) fn concerns(&self, node: Node) -> bool {
+        self.from() == node || self.to() == node
+    }
+
+    /// Whether it was answered.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.ended, Some((_, Outcome::Answered)))
+    }
+
+    /// How long its maker waited, if it ended.
+    pub(super) fn took_ms(&self) -> Option<u64> {
+        self.ended.map(|(ended, _)| ended - self.made_ms.unwrap_or(ended))
+    }
+
+    /// Whether it was under way at this time: made before, and not over.
+    pub(super) fn is_under_way(&self, at_ms: u64) -> bool {
+        self.made_ms.is_some_and(|made| made < at_ms)
+            && self.ended.is_none_or(|(ended, _)| ended >= at_ms)
+    }
+
+    /// An error that names it and says what became of it.
+    pub(super) fn complaint(&self, wanted: &str) -> String {
+        let Self { number, at_ms, made_ms, .. } = self;
+        let (from, to) = self.load.ends();
+        let became = match (made_ms, &self.ended) {
+            (None, _) => "was never made".to_owned(),
+            (Some(_), None) => "never ended".to_owned(),
+            (Some(_), Some((ended, outcome))) => format!("ended at {ended} ms: {outcome}"),
+        };
+        format!("call {number} from {from} to {to} at {at_ms} ms {wanted}, and {became}")
+    }
+
+    /// Must have been answered.
+    pub(super) fn must_be_answered(&self) -> Verdict {
+        if self.is_answered() { Ok(()) } else { Err(self.complaint("must be answered")) }
+    }
+
+    /// Must have been answered within `limit_ms`.
+    pub(super) fn must_be_answered_within(&self, limit_ms: u64) -> Verdict {
+        self.must_be_answered()?;
+        match self.took_ms() {
+            Some(took) if took <= limit_ms => Ok(()),
+            _ => Err(self.complaint(&format!("must be answered within {limit_ms} ms"))),
+        }
+    }
+}
+
+/// A change of one end's state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change<'a> {
+    /// When.
+    pub(super) at_ms: u64,
+    /// To what.
+    pub(super) state: LinkState,
+    /// Why, where that is known.
+    pub(super) cause: Option<&'a str>,
+}
+
+/// The end of a TCP connection that dialled it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dial {
+    /// When its socket was open.
+    pub(super) at_ms: u64,
+    /// Its number.
+    pub(super) socket: SocketId,
+}
+
+/// A trace, by its calls and connections.
+#[derive(Debug)]
+pub(super) struct History<'a> {
+    /// All calls of the plan.
+    pub(super) calls: Vec<Call<'a>>,
+    /// What one node saw of its connection to another.
+    changes: BTreeMap<(Node, Node), Vec<Change<'a>>>,
+    /// TCP connections that a node opened to another.
+    dials: BTreeMap<(Node, Node), Vec<Dial>>,
+    /// When each node's process began.
+    starts: BTreeMap<Node, Vec<u64>>,
+    /// When all trouble was over.
+    pub(super) healed_ms: u64,
+    /// When all was quiet: what follows is the end of the run.
+    quiet_ms: u64,
+    nodes: u8,
+}
+
+impl<'a> History<'a> {
+    /// That of a run.
+    pub(super) fn of(plan: &'a Plan, events: &'a [Event]) -> Self {
+        let calls = plan.load.iter().enumerate().map(|(number, (at_ms, load))| Call {
+            number,
+            at_ms: *at_ms,
+            load,
+            made_ms: None,
+            ended: None,
+            is_served: false,
+            handler_ended: None,
+            sent: BTreeMap::new(),
+            waits: Vec::new(),
+        });
+        let mut history = Self {
+            calls: calls.collect(),
+            changes: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            healed_ms: u64::MAX,
+            quiet_ms: u64::MAX,
+            nodes: plan.cluster.nodes,
+        };
+        for event in events {
+            history.see(event);
+        }
+        history
+    }
+
+    fn see(&mut self, event: &'a Event) {
+        let at_ms = event.at_ms;
+        match (&event.what, event.node) {
+            (What::Healed, _) => self.healed_ms = at_ms,
+            (What::Quiet, _) => self.quiet_ms = at_ms,
+            (What::Started { .. }, Some(node)) => {
+                self.starts.entry(node).or_default().push(at_ms);
+            }
+            (What::State { remote, state, cause }, Some(node)) => {
+                let change = Change { at_ms, state: *state, cause: cause.as_deref() };
+                self.changes.entry((node, *remote)).or_default().push(change);
+            }
+            (What::SocketOpened { socket, remote, dialled: true }, Some(node)) => {
+                let dial = Dial { at_ms, socket: *socket };
+                self.dials.entry((node, *remote)).or_default().push(dial);
+            }
+            (what, _) => self.see_call(what, at_ms),
+        }
+    }
+
+    fn see_call(&mut self, what: &'a What, at_ms: u64) {
+        let number = what.call().map(|call| call as usize);
+        let Some(call) = number.and_then(|number| self.calls.get_mut(number)) else { return };
+        match what {
+            What::CallMade { .. } => call.made_ms = Some(at_ms),
+            What::CallEnded { outcome, .. } => call.ended = Some((at_ms, outcome)),
+            What::HandlerStarted { .. } => call.is_served = true,
+            What::HandlerEnded { how, .. } => call.handler_ended = Some((at_ms, *how)),
+            What::Sent { end, number, .. } => drop(call.sent.insert(*end, *number)),
+            What::SendWaits { end, number, .. } => call.waits.push((at_ms, *end, *number)),
+            _ => {}
+        }
+    }
+
+    /// All ordered pairs of nodes.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (Node, Node)> + use<> {
+        let nodes = self.nodes;
+        let ends = move |a| (0..nodes).map(move |b| (Node(a), Node(b)));
+        (0..nodes).flat_map(ends).filter(|(a, b)| a != b)
+    }
+
+    /// What `node` saw of its connection to `remote`, until all was quiet.
+    pub(super) fn changes(&self, node: Node, remote: Node) -> impl Iterator<Item = &Change<'a>> {
+        let changes = self.changes.get(&(node, remote)).map(Vec::as_slice).unwrap_or_default();
+        changes.iter().filter(|change| change.at_ms < self.quiet_ms)
+    }
+
+    /// When a node's process began: the first time, and each further one.
+    pub(super) fn starts(&self, node: Node) -> &[u64] {
+        self.starts.get(&node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// TCP connections that `node` opened to `remote`.
+    pub(super) fn dials(&self, node: Node, remote: Node) -> &[Dial] {
+        self.dials.get(&(node, remote)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// When `node` was first connected to `remote` again after `after_ms`, or that it was then.
+    pub(super) fn connected_after(&self, node: Node, remote: Node, after_ms: u64) -> Option<u64> {
+        let is_connected = |change: &&Change<'_>| change.state == LinkState::Connected;
+        let before = self.changes(node, remote).take_while(|change| change.at_ms <= after_ms);
+        if before.last().is_some_and(|change| is_connected(&change)) {
+            return Some(after_ms);
+        }
+        let after = self.changes(node, remote).find(|c| c.at_ms > after_ms && is_connected(c));
+        after.map(|change| change.at_ms)
+    }
+
+    /// When `node` first saw that it was not connected to `remote` any more after `after_ms`.
+    pub(super) fn lost_after(
+        &self,
+        node: Node,
+        remote: Node,
+        after_ms: u64,
+    ) -> Option<&Change<'a>> {
+        let is_lost = |change: &&Change<'_>| change.state != LinkState::Connected;
+        self.changes(node, remote).find(|change| change.at_ms >= after_ms && is_lost(change))
+    }
+
+    /// Both ends must be connected to each other within `limit_ms` after `after_ms`.
+    pub(super) fn must_connect(&self, a: Node, b: Node, after_ms: u64, limit_ms: u64) -> Verdict {
+        for (node, remote) in [(a, b), (b, a)] {
+            match self.connected_after(node, remote, after_ms) {
+                Some(at) if at <= after_ms + limit_ms => {}
+                found => {
+                    return Err(format!(
+                        "{node} must be connected to {remote} within {limit_ms} ms after {after_ms} ms, but was at {found:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Both ends must stay connected to each other all the time.
+    pub(super) fn must_stay_connected(&self, a: Node, b: Node, after: u64, until: u64) -> Verdict {
+        self.must_connect(a, b, after, 0)?;
+        for (node, remote) in [(a, b), (b, a)] {
+            let lost = self.changes(node, remote).find(|c| c.at_ms > after && c.at_ms <= until);
+            if let Some(change) = lost {
+                return Err(format!("{node} must stay connected to {remote}: {change:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What concerns neither end of a pair must be as if nothing had happened: connected all the
+    /// time from `since_ms` until all is healed, and answered.
+    pub(super) fn others_must_be_untouched(
+        &self,
+        since_ms: u64,
+        is_touched: impl Fn(Node, Node) -> bool,
+    ) -> Verdict {
+        for (a, b) in self.pairs().filter(|(a, b)| a < b && !is_touched(*a, *b)) {
+            self.must_stay_connected(a, b, since_ms, self.healed_ms)?;
+        }
+        let others = self.calls.iter().filter(|call| !is_touched(call.from(), call.to()));
+        for call in others.filter(|call| call.at_ms >= since_ms) {
+            call.must_be_answered()?;
+        }
+        Ok(())
+    }
+
+    /// How often `node` tried to connect to `remote` in this time. Each attempt that comes to nothing
+    /// is followed by a wait, and one that succeeds by being connected.
+    pub(super) fn attempts(&self, node: Node, remote: Node, from_ms: u64, to_ms: u64) -> usize {
+        let is_outcome = |change: &&Change<'_>| {
+            matches!(change.state, LinkState::Backoff | LinkState::Connected)
+        };
+        let within = self.changes(node, remote).filter(|c| from_ms <= c.at_ms && c.at_ms < to_ms);
+        let dials = self.dials(node, remote).iter();
+        let dials = dials.filter(|dial| from_ms <= dial.at_ms && dial.at_ms < to_ms).count();
+        within.filter(is_outcome).count().max(dials)
+    }
+
+    /// Whoever dials within this time must wait between two attempts, longer each time.
+    pub(super) fn must_not_spin(
+        &self,
+        (a, b): (Node, Node),
+        (from_ms, to_ms): (u64, u64),
+        limits: &Limits,
+    ) -> Verdict {
+        let (dialler, other) = dialler_first(a, b);
+        let attempts = self.attempts(dialler, other, from_ms, to_ms);
+        let max = attempts_max(limits, to_ms.saturating_sub(from_ms));
+        if attempts > max {
+            return Err(format!(
+                "{dialler} tried {attempts} times to connect to {other} from {from_ms} to {to_ms} ms, {max} are allowed"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The two of a pair, whoever dials first.
+pub(super) fn dialler_first(a: Node, b: Node) -> (Node, Node) {
+    let name = |node| url(node).parse::<grid::Name>().ok();
+    match name(a).zip(name(b)) {
+        Some((here, there)) if Dialler::between(&here, &there) == Dialler::Remote => (b, a),
+        _ => (a, b),
+    }
+}
+
+/// The most attempts to connect that back-off allows in a time, from its beginning: each wait is at
+/// least the half of a span that doubles. One attempt may have begun before.
+pub(super) fn attempts_max(limits: &Limits, time_ms: u64) -> usize {
+    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(0);
+    let (mut ceiling, mut passed, mut attempts) = (ms(limits.backoff_min), 0, 2);
+    while passed + ceiling / 2 <= time_ms {
+        passed += ceiling / 2;
+        ceiling = (ceiling * 2).min(ms(limits.backoff_max));
+        attempts += 1;
+    }
+    attempts
+}
+
+/// When the first fault of the plan that `is_meant` happens.
+pub(super) fn fault_at(plan: &Plan, is_meant: impl Fn(&Fault) -> bool) -> Result<u64, String> {
+    let found = plan.faults.iter().find(|(_, fault)| is_meant(fault));
+    found.map(|(at_ms, _)| *at_ms).ok_or_else(|| "the plan lacks a fault".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_allows_few_attempts() {
+        let limits = Limits::default();
+        assert_eq!(attempts_max(&limits, 0), 2);
+        assert_eq!(attempts_max(&limits, 300), 4, "after waits of 100 and 200 ms");
+        // 100, 200, 400, 800, 1,600, and 2,500 from then on.
+        assert_eq!(attempts_max(&limits, 30_000), 2 + 5 + (30_000 - 3_100) / 2_500);
+    }
+}

@@ -1,0 +1,80 @@
+//! One node starts seconds after all others.
+//!
+//! Whoever dials it finds nobody there: each attempt hangs until it times out, and the waits between
+//! them grow, so there are few. Calls to it are refused at once. When it starts, it connects within a
+//! moment to those that it dials itself; those that dial it may be in an attempt that hangs, or in
+//! the wait after it, and are connected after their next attempt. Nobody else notices.
+
+use rand::RngExt;
+
+use super::history::{Call, History, dialler_first};
+use super::{Scenario, begin, steady};
+use crate::bounds::Bounds;
+use crate::event::{Event, Outcome};
+use crate::invariants::Verdict;
+use crate::plan::{Node, Plan};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "late_node",
+    about: "a node starts late: the others wait with few attempts, and connect soon after it starts",
+    plan,
+    expect,
+};
+
+const NODES: u8 = 4;
+/// When everybody else has long been connected.
+const BEGUN_MS: u64 = 2_000;
+
+fn plan(seed: u64) -> Plan {
+    let (mut plan, mut rng) = begin("late_node", seed, NODES, 40_000);
+    plan.cluster.tick_ms = 5;
+    let late = Node(rng.random_range(0..NODES));
+    plan.cluster.late.push((late, rng.random_range(3_000..25_000)));
+    steady(&mut plan, &mut rng, 400);
+    plan
+}
+
+fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+    let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
+    let [(late, starts)] = plan.cluster.late.as_slice() else {
+        return Err("the plan lacks a late node".to_owned());
+    };
+    let late = *late;
+    match history.starts(late) {
+        [started] if *started >= *starts => {}
+        started => return Err(format!("{late} must start once, after {starts} ms: {started:?}")),
+    }
+    let started = history.starts(late).first().copied().unwrap_or(0);
+    history.others_must_be_untouched(BEGUN_MS, |a, b| a == late || b == late)?;
+    for other in (0..NODES).map(Node).filter(|other| *other != late) {
+        let (dialler, acceptor) = dialler_first(late, other);
+        let handshake = 4 * bounds.round_trip_ms;
+        let limit = if dialler == late {
+            handshake
+        } else {
+            bounds.attempt_ms() + bounds.backoff_ms() + handshake
+        };
+        history.must_connect(late, other, started, limit)?;
+        history.must_stay_connected(late, other, started + limit, history.healed_ms)?;
+        // Each attempt hangs as long as a handshake may take.
+        let attempts = history.attempts(dialler, acceptor, 0, started);
+        if attempts > usize::try_from(1 + started / bounds.attempt_ms()).unwrap_or(0) {
+            return Err(format!("{dialler} tried {attempts} times to connect to {late}"));
+        }
+        let mut after = history.calls.iter().filter(|call| call.at_ms > started + limit);
+        after
+            .by_ref()
+            .filter(|call| call.is_between(late, other))
+            .try_for_each(Call::must_be_answered)?;
+    }
+    for call in history.calls.iter().filter(|call| call.concerns(late) && call.at_ms < *starts) {
+        let is_refused = matches!(call.ended, Some((_, Outcome::NotConnected)))
+            && call.took_ms() <= Some(bounds.ticks_ms);
+        // The late node makes none: it does not run.
+        if call.from() == late && call.made_ms.is_some() || call.to() == late && !is_refused {
+            return Err(call.complaint("must be refused at once"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! All nine nodes lose their power within a second, and come back within a second.
+//!
+//! The connections of a whole cluster begin at once: 36 of them, each dialled from one end. A node
+//! that comes back before another finds nobody there, and its first attempt may hang until it times
+//! out; the next comes soon after, since waits begin short. So all pairs are connected within one
+//! such attempt, one short wait and a handshake after the last node's return, and at once if all
+//! return together. Nobody needs more than a few attempts for any other (B04), and when all are
+//! connected every call is answered.
+
+use rand::RngExt;
+
+use super::history::{Call, History};
+use super::{Scenario, begin, sort, steady};
+use crate::bounds::Bounds;
+use crate::event::Event;
+use crate::invariants::Verdict;
+use crate::plan::{Fault, Node, Plan};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "reconnect_storm",
+    about: "nine nodes lose power and return together: all are connected soon, with few attempts",
+    plan,
+    expect,
+};
+
+const NODES: u8 = 9;
+/// TCP connections that one node may open to another after its return.
+const DIALS_MAX: usize = 2;
+
+fn plan(seed: u64) -> Plan {
+    let (mut plan, mut rng) = begin("reconnect_storm", seed, NODES, 20_000);
+    plan.cluster.tick_ms = 5;
+    let (lost, returned) = (rng.random_range(3_000..4_000), rng.random_range(6_000..8_000));
+    // All in one tick, or each at its own time.
+    let spread = if rng.random_bool(0.5) { 1 } else { 1_000 };
+    for node in (0..NODES).map(Node) {
+        let lost = lost + rng.random_range(0..spread);
+        plan.faults.push((lost, Fault::PowerLoss { node }));
+        plan.faults.push((returned + rng.random_range(0..spread), Fault::Restart { node }));
+    }
+    steady(&mut plan, &mut rng, 2_500);
+    sort(&mut plan);
+    plan
+}
+
+fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+    let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
+    let mut returns = Vec::new();
+    for node in (0..NODES).map(Node) {
+        match history.starts(node) {
+            [_, again] => returns.push(*again),
+            starts => return Err(format!("{node} must begin twice: {starts:?}")),
+        }
+    }
+    let first = returns.iter().copied().min().unwrap_or(0);
+    let last = returns.iter().copied().max().unwrap_or(0);
+    // Two short waits: a dial that is refused since the other does not listen yet is one more.
+    let soon = 2 * bounds.first_backoff_ms() + 4 * bounds.round_trip_ms;
+    let limit = if first == last { soon } else { bounds.attempt_ms() + soon };
+    for (a, b) in history.pairs().filter(|(a, b)| a < b) {
+        history.must_connect(a, b, last, limit)?;
+        history.must_stay_connected(a, b, last + limit, history.healed_ms)?;
+    }
+    for (node, remote) in history.pairs() {
+        let dials = history.dials(node, remote).iter().filter(|dial| dial.at_ms >= first).count();
+        let attempts = history.attempts(node, remote, first, history.healed_ms);
+        if dials > DIALS_MAX || attempts > DIALS_MAX + 1 {
+            return Err(format!(
+                "{node} opened {dials} connections to {remote} in {attempts} attempts"
+            ));
+        }
+    }
+    let mut after = history.calls.iter().filter(|call| call.at_ms > last + limit);
+    after.try_for_each(Call::must_be_answered)
+}

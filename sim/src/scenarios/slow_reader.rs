@@ -1,0 +1,134 @@
+//! One caller never takes what its stream brings, another takes it slowly; all others go on.
+//!
+//! A handler may send as many messages as the caller has room for (B21), and waits then; that is all
+//! that a slow reader does to anybody. Streams and requests between the same two nodes, on the same
+//! connection and in both directions, are answered as fast as ever. The stream that is never read
+//! lives until its caller drops it: pings pass, and nobody gives it up. Then the handler that waits
+//! to send is cancelled at once (B24, B25).
+
+use rand::RngExt;
+
+use super::history::{Call, History};
+use super::{Scenario, begin, sort, steady};
+use crate::bounds::Bounds;
+use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
+use crate::invariants::Verdict;
+use crate::plan::{CAPACITIES, Ending, Load, Node, Plan, StreamPlan};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "slow_reader",
+    about: "a stream that nobody reads stops its own handler, and nothing else",
+    plan,
+    expect,
+};
+
+/// Time that the slow reader takes over a message, in milliseconds.
+const SLOW_MS: u32 = 400;
+/// Messages that it takes.
+const SLOW_MESSAGES: u32 = 20;
+/// Messages of each stream that is read as fast as it comes, in each direction.
+const FAST_MESSAGES: u32 = 40;
+/// Capacities of those streams: 8 and 8.
+const FAST_CAPACITIES: u8 = 3;
+
+fn plan(seed: u64) -> Plan {
+    let (mut plan, mut rng) = begin("slow_reader", seed, 2, 22_000);
+    plan.cluster.tick_ms = 5;
+    // Several pings of the stream that waits.
+    plan.cluster.limits.stream_ping_interval_ms = Some(2_000);
+    let (caller, server) = super::two(&mut rng, 2);
+    let unread = StreamPlan {
+        capacities: rng.random_range(0..=2),
+        down: 30,
+        bytes: rng.random_range(50..2_000),
+        take_ms: None,
+        give_up_ms: Some(rng.random_range(14_000..17_000)),
+        ..stream(caller, server)
+    };
+    let slow = StreamPlan {
+        capacities: rng.random_range(0..=2),
+        down: SLOW_MESSAGES,
+        take_ms: Some(SLOW_MS),
+        ..stream(caller, server)
+    };
+    plan.load.push((rng.random_range(2_000..3_000), Load::Stream(unread)));
+    plan.load.push((rng.random_range(2_000..3_000), Load::Stream(slow)));
+    for number in 0..12 {
+        let (from, to) = if number % 2 == 0 { (caller, server) } else { (server, caller) };
+        let fast = StreamPlan { up: FAST_MESSAGES, down: FAST_MESSAGES, ..stream(from, to) };
+        plan.load.push((rng.random_range(3_500..12_000), Load::Stream(fast)));
+    }
+    steady(&mut plan, &mut rng, 150);
+    sort(&mut plan);
+    plan
+}
+
+fn stream(from: Node, to: Node) -> StreamPlan {
+    StreamPlan {
+        from,
+        to,
+        capacities: FAST_CAPACITIES,
+        up: 0,
+        down: 0,
+        bytes: 500,
+        up_pace_ms: 0,
+        down_pace_ms: 0,
+        take_ms: Some(0),
+        ending: Ending::Well,
+        timeout_ms: None,
+        give_up_ms: Some(60_000),
+    }
+}
+
+fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+    let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
+    let mut has_unread = false;
+    for call in history.calls.iter().filter(|call| call.at_ms >= 2_000) {
+        match call.load {
+            Load::Request(_) => call.must_be_answered_within(bounds.round_trip_ms)?,
+            Load::Stream(stream) if stream.take_ms.is_none() => {
+                has_unread = true;
+                must_wait_and_be_cancelled(call, stream, &bounds)?;
+            }
+            Load::Stream(stream) if stream.take_ms == Some(SLOW_MS) => {
+                let (took, least) = (call.took_ms(), u64::from(SLOW_MS * SLOW_MESSAGES));
+                // It looks once more for the end.
+                call.must_be_answered_within(
+                    least + u64::from(2 * SLOW_MS) + bounds.round_trip_ms,
+                )?;
+                if took < Some(least) || call.waits.is_empty() {
+                    return Err(call.complaint("must wait for its reader"));
+                }
+            }
+            Load::Stream(_) => {
+                let (input, _) = CAPACITIES[usize::from(FAST_CAPACITIES)];
+                // One round trip for each time that the credit is used up; to open, and to end.
+                let trips = u64::from(FAST_MESSAGES / input) + 3;
+                call.must_be_answered_within(trips * bounds.round_trip_ms)?;
+            }
+        }
+    }
+    if has_unread { Ok(()) } else { Err("a stream must not be read".to_owned()) }
+}
+
+/// Its handler sends what there is credit for, waits, and is cancelled when its caller leaves.
+fn must_wait_and_be_cancelled(call: &Call<'_>, stream: &StreamPlan, bounds: &Bounds) -> Verdict {
+    let (_, output) = CAPACITIES[usize::from(stream.capacities)];
+    let sent = call.sent.get(&StreamSide::Handler).copied().unwrap_or(0);
+    let waits: Vec<_> = call.waits.iter().map(|(_, end, number)| (*end, *number)).collect();
+    if sent != output || waits != [(StreamSide::Handler, output + 1)] {
+        return Err(call.complaint(&format!(
+            "has credit for {output} messages: its handler sent {sent}, and waited for {waits:?}"
+        )));
+    }
+    let patience = u64::from(stream.give_up_ms.unwrap_or(0));
+    let lived = call.took_ms().unwrap_or(0);
+    let Some((left, Outcome::GaveUp)) = call.ended.filter(|_| lived >= patience) else {
+        return Err(call.complaint("must live until it is given up"));
+    };
+    match call.handler_ended {
+        Some((ended, HandlerEnd::Cancelled)) if ended <= left + bounds.round_trip_ms => Ok(()),
+        ended => Err(call.complaint(&format!("has a handler that must be cancelled: {ended:?}"))),
+    }
+}
