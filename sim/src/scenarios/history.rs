@@ -259,11 +259,11 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    /// Both ends must stay connected to each other all the time.
+    /// Both ends must be connected to each other and stay so, up to but not at `until`.
     pub(super) fn must_stay_connected(&self, a: Node, b: Node, after: u64, until: u64) -> Verdict {
         self.must_connect(a, b, after, 0)?;
         for (node, remote) in [(a, b), (b, a)] {
-            let lost = self.changes(node, remote).find(|c| c.at_ms > after && c.at_ms <= until);
+            let lost = self.changes(node, remote).find(|c| c.at_ms > after && c.at_ms < until);
             if let Some(change) = lost {
                 return Err(format!("{node} must stay connected to {remote}: {change:?}"));
             }

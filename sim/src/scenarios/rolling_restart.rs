@@ -48,7 +48,7 @@ fn plan(seed: u64) -> Plan {
     for from in (0..NODES).map(Node) {
         for to in (0..NODES).map(Node).filter(|to| *to != from) {
             let mut at = BEGUN_MS - rng.random_range(0..EVERY_MS);
-            while at < plan.duration_ms {
+            while at < plan.duration_ms - plan.cluster.tick_ms {
                 let work_ms = if rng.random_bool(0.5) { 0 } else { rng.random_range(1..WORK_MS) };
                 let timeout_ms = Some(5_000);
                 let call = RequestPlan { work_ms, timeout_ms, ..small(from, to) };

@@ -124,7 +124,8 @@ fn must_wait_and_be_cancelled(call: &Call<'_>, stream: &StreamPlan, bounds: &Bou
     }
     let patience = u64::from(stream.give_up_ms.unwrap_or(0));
     let lived = call.took_ms().unwrap_or(0);
-    let Some((left, Outcome::GaveUp)) = call.ended.filter(|_| lived >= patience) else {
+    let Some((left, Outcome::GaveUp)) = call.ended.filter(|_| lived + bounds.ticks_ms > patience)
+    else {
         return Err(call.complaint("must live until it is given up"));
     };
     match call.handler_ended {
