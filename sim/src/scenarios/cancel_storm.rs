@@ -104,7 +104,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         match (call.is_served, call.handler_ended) {
             (false, _) => {}
             (true, Some((ended, HandlerEnd::Cancelled)))
-                if ended <= left + bounds.round_trip_ms =>
+                if (left..=left + bounds.round_trip_ms).contains(&ended) =>
             {
                 cancelled += 1;
             }

@@ -30,18 +30,18 @@ const BEGUN_MS: u64 = 2_000;
 const MENDED_MS: u64 = 40_000;
 /// A connection that dies is found after three pings, of two seconds each, or just before; it is
 /// dialled anew a few times then. On average no more than one attempt in this time.
-const ATTEMPT_EVERY_MS: u64 = 1_500;
+const ATTEMPT_EVERY_MS: u64 = 2_500;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("flapping_link", seed, NODES, MENDED_MS + 25_000);
     plan.cluster.tick_ms = 5;
     let (a, b) = two(&mut rng, NODES);
     let mut at = rng.random_range(3_000..5_000);
-    while at < MENDED_MS - 4_000 {
+    while at < MENDED_MS - 5_000 {
         plan.faults.push((at, Fault::Cut { a, b }));
-        at += rng.random_range(400..3_000);
+        at += rng.random_range(1_500..5_000);
         plan.faults.push((at, Fault::Mend { a, b }));
-        at += rng.random_range(1_000..5_000);
+        at += rng.random_range(1_000..4_000);
     }
     steady(&mut plan, &mut rng, 400);
     sort(&mut plan);

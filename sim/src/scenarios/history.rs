@@ -233,15 +233,21 @@ impl<'a> History<'a> {
         after.map(|change| change.at_ms)
     }
 
-    /// When `node` first saw that it was not connected to `remote` any more after `after_ms`.
+    /// When `node` first saw that its connection to `remote` was over, at `after_ms` or later. One that
+    /// is superseded is over when it is connected once more, without a state in between.
     pub(super) fn lost_after(
         &self,
         node: Node,
         remote: Node,
         after_ms: u64,
     ) -> Option<&Change<'a>> {
-        let is_lost = |change: &&Change<'_>| change.state != LinkState::Connected;
-        self.changes(node, remote).find(|change| change.at_ms >= after_ms && is_lost(change))
+        let is_connected = |change: &Change<'_>| change.state == LinkState::Connected;
+        let mut was_connected = false;
+        self.changes(node, remote).find(|change| {
+            let is_lost = was_connected || !is_connected(change);
+            was_connected = is_connected(change);
+            is_lost && change.at_ms >= after_ms
+        })
     }
 
     /// Both ends must be connected to each other within `limit_ms` after `after_ms`.

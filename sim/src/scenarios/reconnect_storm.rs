@@ -55,6 +55,10 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     }
     let first = returns.iter().copied().min().unwrap_or(0);
     let last = returns.iter().copied().max().unwrap_or(0);
+    let due = plan.faults.last().map_or(0, |(at_ms, _)| at_ms + bounds.ticks_ms);
+    if last > due {
+        return Err(format!("all must return by {due} ms, the last did at {last}"));
+    }
     // Two short waits: a dial that is refused since the other does not listen yet is one more.
     let soon = 2 * bounds.first_backoff_ms() + 4 * bounds.round_trip_ms;
     let limit = if first == last { soon } else { bounds.attempt_ms() + soon };

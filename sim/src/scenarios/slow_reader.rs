@@ -129,7 +129,11 @@ fn must_wait_and_be_cancelled(call: &Call<'_>, stream: &StreamPlan, bounds: &Bou
         return Err(call.complaint("must live until it is given up"));
     };
     match call.handler_ended {
-        Some((ended, HandlerEnd::Cancelled)) if ended <= left + bounds.round_trip_ms => Ok(()),
+        Some((ended, HandlerEnd::Cancelled))
+            if (left..=left + bounds.round_trip_ms).contains(&ended) =>
+        {
+            Ok(())
+        }
         ended => Err(call.complaint(&format!("has a handler that must be cancelled: {ended:?}"))),
     }
 }

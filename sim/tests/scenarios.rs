@@ -1,0 +1,323 @@
+//! Each scenario holds, and each would fail if what it shows did not happen.
+//!
+//! The second half is what gives the first its worth: a plan is run with its trouble left out or
+//! changed, and judged as if it had been run as it was. The expectation must see that.
+
+use sim::plan::{Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use sim::run::run;
+use sim::scenarios::{self, Scenario};
+
+fn scenario(name: &str) -> &'static Scenario {
+    scenarios::find(name).unwrap_or_else(|| panic!("there is no scenario {name}"))
+}
+
+/// At two seeds, one of them twice: the same seed is the same run.
+fn holds(name: &str) {
+    let scenario = scenario(name);
+    let mut digests = Vec::new();
+    for seed in [1, 2, 1] {
+        let plan = (scenario.plan)(seed);
+        assert_eq!(plan.scenario, name);
+        let run = run(&plan, Some(scenario.expect));
+        assert_eq!(run.violation, None, "{name}, seed {seed}");
+        digests.push(run.digest());
+    }
+    assert_eq!(digests[0], digests[2], "{name} is not the same twice");
+}
+
+/// A run of what `change` makes of the plan is not what the plan's scenario expects: `complaint`.
+fn bites(name: &str, complaint: &str, change: impl Fn(&mut Plan)) {
+    let scenario = scenario(name);
+    let plan = (scenario.plan)(1);
+    let mut changed = plan.clone();
+    change(&mut changed);
+    assert_ne!(plan, changed, "{name}: nothing was changed");
+    let events = run(&changed, None).events;
+    let verdict = (scenario.expect)(&plan, &events);
+    let said = verdict.expect_err(&format!("{name} must complain: {complaint}"));
+    assert!(said.contains(complaint), "{name} says: {said}");
+}
+
+fn leave_out(plan: &mut Plan, is_meant: impl Fn(&Fault) -> bool) {
+    plan.faults.retain(|(_, fault)| !is_meant(fault));
+}
+
+fn is_mend(fault: &Fault) -> bool {
+    matches!(fault, Fault::Mend { .. })
+}
+
+fn requests(plan: &mut Plan) -> impl Iterator<Item = &mut RequestPlan> {
+    plan.load.iter_mut().filter_map(|(_, load)| match load {
+        Load::Request(request) => Some(request),
+        Load::Stream(_) => None,
+    })
+}
+
+fn streams(plan: &mut Plan) -> impl Iterator<Item = &mut StreamPlan> {
+    plan.load.iter_mut().filter_map(|(_, load)| match load {
+        Load::Stream(stream) => Some(stream),
+        Load::Request(_) => None,
+    })
+}
+
+#[test]
+fn scenarios_are_in_the_order_of_their_names_and_swarm_is_last() {
+    let names: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name).collect();
+    let (last, others) = names.split_last().expect("there are scenarios");
+    assert_eq!(*last, "swarm");
+    assert!(others.is_sorted(), "{others:?}");
+    assert!(scenarios::ALL.iter().all(|scenario| scenario.about.len() < 100));
+}
+
+#[test]
+fn big_and_small_holds() {
+    holds("big_and_small");
+}
+
+#[test]
+fn cancel_storm_holds() {
+    holds("cancel_storm");
+}
+
+#[test]
+fn clock_skew_holds() {
+    holds("clock_skew");
+}
+
+#[test]
+fn flapping_link_holds() {
+    holds("flapping_link");
+}
+
+#[test]
+fn full_queue_then_disconnect_holds() {
+    holds("full_queue_then_disconnect");
+}
+
+#[test]
+fn half_open_peer_holds() {
+    holds("half_open_peer");
+}
+
+#[test]
+fn late_node_holds() {
+    holds("late_node");
+}
+
+#[test]
+fn one_way_cut_holds() {
+    holds("one_way_cut");
+}
+
+#[test]
+fn partition_heals_holds() {
+    holds("partition_heals");
+}
+
+#[test]
+fn reconnect_storm_holds() {
+    holds("reconnect_storm");
+}
+
+#[test]
+fn rolling_restart_holds() {
+    holds("rolling_restart");
+}
+
+#[test]
+fn slow_reader_holds() {
+    holds("slow_reader");
+}
+
+#[test]
+fn swarm_holds() {
+    holds("swarm");
+}
+
+#[test]
+fn wrong_token_holds() {
+    holds("wrong_token");
+}
+
+#[test]
+fn big_and_small_bites() {
+    bites("big_and_small", "must be answered within", |plan| {
+        requests(plan).filter(|request| request.bytes == 100).for_each(|small| small.work_ms = 200);
+    });
+    bites("big_and_small", "0 big messages were written", |plan| {
+        requests(plan).for_each(|request| (request.bytes, request.answer_bytes) = (100, 100));
+    });
+}
+
+#[test]
+fn cancel_storm_bites() {
+    bites("cancel_storm", "must be given up", |plan| {
+        requests(plan).for_each(|request| {
+            request.give_up_ms = None;
+            request.ending = Ending::Well;
+        });
+    });
+    bites("cancel_storm", "must be answered", |plan| {
+        let mut kept = requests(plan).filter(|request| request.give_up_ms.is_none());
+        kept.next().expect("there are others").ending = Ending::Error;
+    });
+}
+
+#[test]
+fn clock_skew_bites() {
+    let is_wrong = |fault: &Fault| matches!(fault, Fault::Skew { ms, .. } if ms.abs() > 300_000);
+    bites("clock_skew", "must not be connected", |plan| leave_out(plan, is_wrong));
+    bites("clock_skew", "must be connected to", |plan| {
+        leave_out(plan, |fault| matches!(fault, Fault::Skew { ms: 0, .. }));
+    });
+    bites("clock_skew", "must be connected to", |plan| {
+        // Now the imprecise clock is wrong as well.
+        for (_, fault) in &mut plan.faults {
+            if let Fault::Skew { ms, .. } = fault
+                && *ms != 0
+                && ms.abs() < 300_000
+            {
+                *ms = -2_000_000;
+            }
+        }
+    });
+    bites("clock_skew", "times to connect to", |plan| {
+        plan.cluster.limits.backoff_max_ms = Some(200);
+    });
+}
+
+#[test]
+fn flapping_link_bites() {
+    bites("flapping_link", "must lose", |plan| plan.faults.truncate(2));
+    bites("flapping_link", "must be connected to", |plan| {
+        plan.faults.truncate(plan.faults.len() - 1)
+    });
+    bites("flapping_link", "times to connect to", |plan| {
+        plan.cluster.limits.backoff_max_ms = Some(200);
+    });
+}
+
+#[test]
+fn full_queue_then_disconnect_bites() {
+    bites("full_queue_then_disconnect", "no message of Caller waits", |plan| {
+        plan.cluster.limits.queue_bytes_max = None;
+    });
+    bites("full_queue_then_disconnect", "must find that", |plan| {
+        leave_out(plan, |fault| matches!(fault, Fault::Cut { .. }));
+    });
+    bites("full_queue_then_disconnect", "must be connected to", |plan| leave_out(plan, is_mend));
+}
+
+#[test]
+fn half_open_peer_bites() {
+    bites("half_open_peer", "must find the dead connection", |plan| {
+        // Held and released: all arrives, late.
+        for (_, fault) in &mut plan.faults {
+            if let Fault::Cut { a, b } = *fault {
+                *fault = Fault::Hold { a, b };
+            }
+        }
+    });
+    bites("half_open_peer", "must find the dead connection", |plan| {
+        plan.cluster.limits.ping_interval_ms = Some(5_000);
+    });
+    bites("half_open_peer", "must be connected to", |plan| leave_out(plan, is_mend));
+}
+
+#[test]
+fn late_node_bites() {
+    bites("late_node", "must start once, after", |plan| plan.cluster.late.clear());
+    bites("late_node", "must be answered", |plan| {
+        let late = plan.cluster.late[0].0;
+        let request = requests(plan).filter(|request| request.to == late).last();
+        request.expect("it is asked").ending = Ending::Error;
+    });
+    bites("late_node", "must be connected to", |plan| {
+        let (late, at_ms) = plan.cluster.late[0];
+        let other = Node(u8::from(late == Node(0)));
+        plan.faults.push((at_ms - 1_000, Fault::Cut { a: late, b: other }));
+    });
+}
+
+#[test]
+fn one_way_cut_bites() {
+    bites("one_way_cut", "must find that", |plan| plan.faults.clear());
+    bites("one_way_cut", "must find that", |plan| {
+        plan.cluster.limits.ping_interval_ms = Some(5_000);
+    });
+    bites("one_way_cut", "must be connected to", |plan| leave_out(plan, is_mend));
+    bites("one_way_cut", "must stay connected", |plan| {
+        // Another pair is touched.
+        let Fault::CutOneWay { from, to } = plan.faults[0].1 else { panic!("it begins so") };
+        let other = (0..4).map(Node).find(|node| ![from, to].contains(node)).expect("of four");
+        plan.faults.insert(0, (4_000, Fault::PowerLoss { node: other }));
+    });
+}
+
+#[test]
+fn partition_heals_bites() {
+    bites("partition_heals", "ended: not connected", |plan| leave_out(plan, is_mend));
+}
+
+#[test]
+fn reconnect_storm_bites() {
+    bites("reconnect_storm", "all must return by", |plan| {
+        plan.faults.truncate(plan.faults.len() - 1)
+    });
+    bites("reconnect_storm", "must begin twice", |plan| {
+        leave_out(plan, |fault| *fault == Fault::PowerLoss { node: Node(4) });
+    });
+    bites("reconnect_storm", "must be connected to", |plan| {
+        plan.faults.insert(0, (1_000, Fault::Cut { a: Node(2), b: Node(5) }));
+    });
+}
+
+#[test]
+fn rolling_restart_bites() {
+    bites("rolling_restart", "must be answered", |plan| {
+        for (_, fault) in &mut plan.faults {
+            if let Fault::Bounce { grace_ms, .. } = fault {
+                *grace_ms = 0;
+            }
+        }
+    });
+    bites("rolling_restart", "must begin twice", |plan| {
+        plan.faults.truncate(plan.faults.len() - 1)
+    });
+    bites("rolling_restart", "must stay connected", |plan| {
+        // Two nodes lose each other while others restart.
+        let (a, b) = (Node(0), Node(1));
+        plan.faults.push((16_000, Fault::Cut { a, b }));
+        plan.faults.push((30_000, Fault::Mend { a, b }));
+        plan.faults.sort_by_key(|(at_ms, _)| *at_ms);
+    });
+}
+
+#[test]
+fn slow_reader_bites() {
+    bites("slow_reader", "has credit for", |plan| {
+        streams(plan).for_each(|stream| stream.take_ms = Some(0));
+    });
+    bites("slow_reader", "must be answered within", |plan| {
+        let (a, b) = (Node(0), Node(1));
+        plan.faults.push((10_000, Fault::Hold { a, b }));
+        plan.faults.push((10_300, Fault::Mend { a, b }));
+    });
+    bites("slow_reader", "has a handler that must be cancelled", |plan| {
+        streams(plan).filter(|stream| stream.take_ms.is_none()).for_each(|stream| {
+            stream.timeout_ms = Some(5_000);
+        });
+    });
+}
+
+#[test]
+fn wrong_token_bites() {
+    bites("wrong_token", "must be refused at once", |plan| plan.cluster.strangers.clear());
+    bites("wrong_token", "must be connected to", |plan| {
+        let other = Node(u8::from(plan.cluster.strangers[0] == Node(0)));
+        plan.cluster.strangers.push(other);
+    });
+    bites("wrong_token", "times to connect to", |plan| {
+        plan.cluster.limits.backoff_max_ms = Some(200);
+    });
+}
