@@ -81,11 +81,12 @@ fn begin(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng)
 /// Small requests from each node to each other, about every `every_ms`.
 fn steady(plan: &mut Plan, rng: &mut SmallRng, every_ms: u64) {
     let nodes = plan.cluster.nodes;
-    // What falls into the last tick would not be made any more.
+    // Before the first tick no node runs, and what falls into the last would not be made any more.
+    let begin = plan.cluster.tick_ms;
     let end = plan.duration_ms.saturating_sub(plan.cluster.tick_ms);
     for from in (0..nodes).map(Node) {
         for to in (0..nodes).map(Node).filter(|to| *to != from) {
-            let mut at = rng.random_range(0..every_ms);
+            let mut at = begin + rng.random_range(0..every_ms);
             while at < end {
                 plan.load.push((at, Load::Request(small(from, to))));
                 at += rng.random_range(every_ms / 2..=every_ms * 3 / 2).max(1);

@@ -57,11 +57,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         };
         history.must_connect(late, other, started, limit)?;
         history.must_stay_connected(late, other, started + limit, history.healed_ms)?;
-        // Each attempt hangs as long as a handshake may take.
-        let attempts = history.attempts(dialler, acceptor, 0, started);
-        if attempts > usize::try_from(1 + started / bounds.attempt_ms()).unwrap_or(0) {
-            return Err(format!("{dialler} tried {attempts} times to connect to {late}"));
-        }
+        must_keep_trying(&history, (dialler, acceptor), started, &bounds)?;
         let mut after = history.calls.iter().filter(|call| call.at_ms > started + limit);
         after
             .by_ref()
@@ -75,6 +71,26 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         if call.from() == late && call.made_ms.is_some() || call.to() == late && !is_refused {
             return Err(call.complaint("must be refused at once"));
         }
+    }
+    Ok(())
+}
+
+/// Each attempt hangs as long as a handshake may take, and is followed by a wait.
+fn must_keep_trying(
+    history: &History<'_>,
+    (dialler, acceptor): (Node, Node),
+    started: u64,
+    bounds: &Bounds,
+) -> Verdict {
+    let attempts = history.attempts(dialler, acceptor, 0, started);
+    let times = |each_ms| usize::try_from(started / each_ms).unwrap_or(0);
+    let (least, most) =
+        (times(bounds.attempt_ms() + bounds.backoff_ms()), times(bounds.attempt_ms()) + 1);
+    let is_late = history.starts(dialler).first() == Some(&started);
+    if !is_late && !(least..=most).contains(&attempts) {
+        return Err(format!(
+            "{dialler} tried {attempts} times to connect to {acceptor} before it started, {least} to {most} are expected"
+        ));
     }
     Ok(())
 }
