@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use grid::Limits;
+use grid::buggify::Point;
 
 use crate::plan::{Cluster, Fault, Load, Plan};
 use crate::world::limits_of;
@@ -25,6 +26,7 @@ pub struct Bounds {
     pub drain_ms: u64,
     /// How far the plan lets the rate of a clock be off, in parts of a million.
     pub drift_ppm: u64,
+    has_holds: bool,
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -47,7 +49,19 @@ impl Bounds {
         let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 5_000;
         let drift_ppm = drift_ppm(plan);
-        Self { limits, ticks_ms, round_trip_ms, dead_peer_ms, reconnect_ms, drain_ms, drift_ppm }
+        let holds = [Point::DelayFlush, Point::FullSocket];
+        let is_hold = |name: &str| holds.iter().any(|point| point.name() == name);
+        let has_holds = cluster.rare.iter().any(|(name, _)| is_hold(name));
+        Self {
+            limits,
+            ticks_ms,
+            round_trip_ms,
+            dead_peer_ms,
+            reconnect_ms,
+            drain_ms,
+            drift_ppm,
+            has_holds,
+        }
     }
 
     /// How late a deadline of `time_ms` may be seen, because clocks drift. Timers are tokio's, which
@@ -61,6 +75,12 @@ impl Bounds {
     pub fn drift_of(&self, time_ms: u64) -> u64 {
         // A clock that is slow by one in a hundred measures 100 ms in 101.01.
         (time_ms * self.drift_ppm).div_ceil(1_000_000 - self.drift_ppm.min(999_999))
+    }
+
+    /// How long what is written may wait before it leaves, on a whole network: behind what waits
+    /// before it, and for rare events that hold a socket, of which several may come in a row.
+    pub fn queue_ms(&self) -> u64 {
+        if self.has_holds { 2_000 } else { 200 }
     }
 
     /// An attempt to connect that nobody answers is over.

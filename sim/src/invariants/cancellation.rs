@@ -8,9 +8,6 @@ use crate::event::{CallId, Event, What};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// How long a cancellation may take behind what waits to be written before it, on a whole network.
-const QUEUE_MS: u64 = 200;
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Cancellation {
@@ -46,7 +43,7 @@ impl Invariant for Cancellation {
             let bounds = facts.bounds;
             let due = match facts.calm.since(*from, *to) {
                 Some(since) if since + bounds.reconnect_ms < *ended => {
-                    ended + bounds.round_trip_ms + QUEUE_MS
+                    ended + bounds.round_trip_ms + bounds.queue_ms()
                 }
                 // The connection may be dead, and nobody knows it yet.
                 Some(since) => since.max(*ended) + bounds.reconnect_ms,
@@ -80,10 +77,11 @@ mod tests {
     fn b11_a_handler_ends_soon_after_its_caller_has_gone() {
         let mut bench = bench();
         let soon = LATE + bench.bounds().round_trip_ms;
+        let queue_ms = bench.bounds().queue_ms();
         assert_eq!(bench.look(soon, &[]), Ok(()));
-        bites(bench.look(soon + QUEUE_MS + 1, &[]), "the handler of call 0 still runs");
+        bites(bench.look(soon + queue_ms + 1, &[]), "the handler of call 0 still runs");
         bench.well([(soon, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled })]);
-        assert_eq!(bench.look(soon + QUEUE_MS + 1, &[]), Ok(()));
+        assert_eq!(bench.look(soon + queue_ms + 1, &[]), Ok(()));
     }
 
     #[test]

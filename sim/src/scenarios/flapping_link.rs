@@ -1,14 +1,14 @@
 //! One link is cut and mended every few seconds, for the whole run.
 //!
 //! A loose cable. Each cut wedges what was connected; pings find it, attempts fail or succeed as the
-//! moment has it, and a connection that was made is lost again soon. Back-off keeps the two ends from
+//! moment has it, and a connection that was made is lost again soon, perhaps before any call. Back-off keeps the two ends from
 //! hammering each other: a connection that did not hold does not start the waits anew (B04). Calls
 //! between the two are answered or fail, none hangs, and everybody else notices nothing. When the
 //! link stays whole, the two are soon connected and their calls answered.
 
 use rand::RngExt;
 
-use super::history::{Call, History, fault_at};
+use super::history::{History, fault_at};
 use super::{Scenario, begin, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
@@ -80,15 +80,6 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         if call.at_ms > last + limit {
             call.must_be_answered()?;
         }
-    }
-    let during = |call: &&Call<'_>| (first..last).contains(&call.at_ms);
-    if !history
-        .calls
-        .iter()
-        .filter(during)
-        .any(|call| is_flapping(call.from(), call.to()) && call.is_answered())
-    {
-        return Err("between two cuts some calls must be answered".to_owned());
     }
     Ok(())
 }
