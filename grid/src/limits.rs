@@ -80,6 +80,10 @@ pub const STREAM_CAPACITY_MAX: u32 = 65_536;
 /// Deadline of a request whose caller gave none (B10).
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
+/// Clocks of two servers run at rates that differ by no more than one part in so many. Far more than
+/// quartz has; what matters is that the end of a call is not told as something that it is not.
+pub const CLOCK_RATES_DIFFER_BY: u32 = 64;
+
 /// First wait before a new attempt to connect; each further one doubles it (B04).
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 

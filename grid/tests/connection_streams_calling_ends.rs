@@ -101,6 +101,30 @@ fn p18_the_serving_side_may_give_a_stream_up_without_a_reason() {
     assert_eq!(subject.events(), [over(end)]);
 }
 
+/// Remembers a stream of a simulated cluster whose clocks differed by a hundredth: its deadline passed
+/// at the serving side first, and what the caller sent next was answered as if somebody had cancelled.
+#[test]
+fn b10_p18_a_stream_that_is_forgotten_about_its_deadline_ended_by_its_deadline() {
+    let (long_before, just_before) = (Duration::from_millis(900), Duration::from_millis(990));
+    let cancelled = StreamEnd::RemoteError("cancelled by the peer".into());
+    for (after, end) in [(long_before, cancelled), (just_before, StreamEnd::DeadlineExceeded)] {
+        let mut subject = Subject::new();
+        let id = subject.open_until(Duration::from_secs(1));
+        subject.hear(Op::AckMux, id, 0, b"");
+        subject.events();
+        subject.advance(after);
+        subject.receive_op(id.mux_id, Op::DisconnectClientMux);
+        assert_eq!(subject.events(), [over(end)]);
+    }
+    // With a reason, that is what it was.
+    let mut subject = Subject::new();
+    let id = subject.open_until(Duration::from_secs(1));
+    subject.advance(just_before);
+    let header = Header { flags: Flags::ERROR, ..Header::new(id.mux_id, Op::DisconnectClientMux) };
+    subject.receive(header, Bytes::from_static(b"the reason"));
+    assert_eq!(subject.events(), [over(StreamEnd::RemoteError("the reason".into()))]);
+}
+
 #[test]
 fn b25_a_handler_that_ends_early_ends_the_message_that_waits() {
     let mut subject = Subject::new();

@@ -138,7 +138,7 @@ impl<S> Connection<S> {
             Op::Pong => self.handle_stream_pong(&message),
             Op::ConnectMux => self.handle_connect_mux(message, now),
             Op::DisconnectServerMux => self.drop_served(mux_id, StreamEnd::Cancelled),
-            Op::DisconnectClientMux => self.end_call(mux_id, call::outcome_of_remote_end(&message)),
+            Op::DisconnectClientMux => self.handle_remote_end(&message, now),
             Op::AckMux | Op::MuxServerMsg | Op::UnblockClMux => self.handle_server_message(message),
             Op::MuxClientMsg | Op::UnblockSrvMux => self.handle_client_message(message),
             Op::Disconnect => self.close(CloseReason::Peer),
@@ -213,6 +213,21 @@ impl<S> Connection<S> {
 
     fn tell_caller_is_gone(&mut self, mux_id: u64) {
         self.control(Header::new(mux_id, Op::DisconnectServerMux), &[]);
+    }
+
+    /// The serving side gives a call up, or does not know it any more. It forgets a stream without a
+    /// word when the deadline has passed, and its clock may run a little faster than this one: what
+    /// is sent then meets nobody, and what comes back gives no reason (P18). That is the deadline.
+    fn handle_remote_end(&mut self, message: &Message, now: Instant) {
+        let mux_id = message.header.mux_id;
+        let has_reason = message.header.flags.contains(Flags::ERROR);
+        let stream = self.calls.stream_mut(mux_id);
+        let is_due = stream.is_some_and(|stream| stream.may_be_due_there(now));
+        let outcome = match (has_reason, is_due) {
+            (false, true) => Outcome::DeadlineExceeded,
+            _ => call::outcome_of_remote_end(message),
+        };
+        self.end_call(mux_id, outcome);
     }
 
     /// A call that is served here is not wanted any more.

@@ -14,6 +14,7 @@ use super::credit::{ReceiveCredit, SendCredit};
 use super::message::{Checksum, Flags, Header, Op, Outgoing};
 use super::subroute::SubrouteId;
 use crate::error::HandlerError;
+use crate::limits::CLOCK_RATES_DIFFER_BY;
 use crate::time::Instant;
 
 /// At which end of a stream.
@@ -228,6 +229,8 @@ pub(super) struct Stream {
     /// Whether nobody wants what comes in: it is dropped and its credit given back, so that the
     /// sender is not stuck for it.
     is_discarding: bool,
+    /// Calling: from when on the deadline may have passed by the other side's clock.
+    due_there: Option<Instant>,
     /// Calling: pings sent since the last pong.
     pub(super) pings_unanswered: u32,
     /// Serving: when the last ping came.
@@ -236,8 +239,10 @@ pub(super) struct Stream {
 
 impl Stream {
     /// The caller's end. Nothing may be sent before the acknowledgement (P15).
-    pub(super) fn calling(capacities: Capacities, now: Instant) -> Self {
+    pub(super) fn calling(capacities: Capacities, deadline: Option<Instant>, now: Instant) -> Self {
         let has_input = capacities.input > 0;
+        let due_there =
+            deadline.map(|deadline| deadline - deadline.since(now) / CLOCK_RATES_DIFFER_BY);
         Self {
             side: Side::Calling,
             has_input,
@@ -251,9 +256,15 @@ impl Stream {
             received: VecDeque::new(),
             is_input_over: false,
             is_discarding: false,
+            due_there,
             pings_unanswered: 0,
             last_ping: now,
         }
+    }
+
+    /// Calling: whether the deadline may have passed by the other side's clock.
+    pub(super) fn may_be_due_there(&self, now: Instant) -> bool {
+        self.due_there.is_some_and(|due| due <= now)
     }
 
     /// The handler's end. `is_input_over` is whether the opening message said so; `pings` came since.
@@ -276,6 +287,7 @@ impl Stream {
             received: VecDeque::new(),
             is_input_over: is_input_over || capacities.input == 0,
             is_discarding: false,
+            due_there: None,
             pings_unanswered: 0,
             last_ping: now,
         }

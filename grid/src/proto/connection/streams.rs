@@ -56,7 +56,7 @@ impl<S> Connection<S> {
             self.spent.extend(open.payload);
             return Err(StartError::TooLarge { bytes });
         }
-        let stream = Box::new(Stream::calling(open.capacities, now));
+        let stream = Box::new(Stream::calling(open.capacities, deadline, now));
         let state = if self.queue.try_push(&message, open.payload.as_ref()) {
             self.spent.extend(open.payload);
             State::Stream { stream, is_acknowledged: false }
