@@ -64,6 +64,16 @@ fn a_line_of_json_for_each_run() {
     assert_eq!(seeds, [Some(5), Some(6)]);
 }
 
+/// `sim/planted/check` counts on it: with a bug planted, the first line that has a violation is as many
+/// seeds away as are printed.
+#[test]
+fn stopping_at_the_first_failure_stops_at_no_run_that_passes() {
+    let arguments = ["run", "--scenario", "swarm", "--seeds", "0..3", "--json", "--stop-at-first"];
+    let output = sim(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stdout).lines().count(), 3);
+}
+
 #[test]
 fn a_failing_run_exits_with_1_and_says_what_was_done_and_how_to_see_it_again() {
     let file = save("failing", failing_plan());

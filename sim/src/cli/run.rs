@@ -34,6 +34,10 @@ pub(crate) struct Arguments {
     /// Begin no further run after so many seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
+    /// Begin no further run after one that failed; those under way are finished, so that the lowest
+    /// seed that fails is always among them
+    #[arg(long)]
+    stop_at_first: bool,
     /// Fail if a point that should be reached sometimes never was
     #[arg(long)]
     require_coverage: bool,
@@ -116,8 +120,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
         let tally = tallies.entry(done.job.name).or_default();
         tally.runs += 1;
         tally.simulated_ms += done.run.simulated_ms;
-        tally.failed.extend(done.run.violation.is_some().then_some(done.job.seed));
-        written.is_ok() && limit.is_none_or(|limit| start.elapsed() < limit)
+        let has_failed = done.run.violation.is_some();
+        tally.failed.extend(has_failed.then_some(done.job.seed));
+        let is_enough = has_failed && arguments.stop_at_first;
+        written.is_ok() && !is_enough && limit.is_none_or(|limit| start.elapsed() < limit)
     });
     written?;
     bar.finish_and_clear();
