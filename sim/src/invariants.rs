@@ -18,6 +18,7 @@ mod calm;
 mod cancellation;
 mod credits;
 mod deadlines;
+mod delivered;
 mod nothing_left;
 mod one_connection;
 mod one_handler;
@@ -105,6 +106,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(credits::Credits::default()),
         Box::new(wire::Wire::default()),
         Box::new(deadlines::Deadlines::default()),
+        Box::new(delivered::Delivered::default()),
         Box::new(cancellation::Cancellation::default()),
         Box::new(one_connection::OneConnection::default()),
         Box::new(nothing_left::NothingLeft),

@@ -1,17 +1,24 @@
-//! B21: a sender never has more messages under way than the capacity of its direction.
+//! B21: a sender never has more messages under way than the capacity of its direction, and one whose
+//! messages were all taken does not wait for ever: its credit has come back.
 
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
 use crate::event::{CallId, Event, StreamSide, What};
-use crate::plan::{CAPACITIES, Load};
+use crate::plan::{CAPACITIES, Load, Node};
+use crate::world::NodeView;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Credits {
     sent: BTreeMap<(CallId, StreamSide), u32>,
     taken: BTreeMap<(CallId, StreamSide), u32>,
+    /// Ends with a message that waits: since when it does, or the last one was taken, and their nodes.
+    waiting: BTreeMap<(CallId, StreamSide), (u64, Node, Node)>,
 }
+
+/// How long a credit may take to come back on a whole network, behind a full queue of large messages.
+const CREDIT_MS: u64 = 4_000;
 
 impl Invariant for Credits {
     fn name(&self) -> &'static str {
@@ -22,9 +29,24 @@ impl Invariant for Credits {
         match &event.what {
             What::Taken { call, end, .. } => {
                 *self.taken.entry((*call, end.other())).or_default() += 1;
+                if let Some((since, ..)) = self.waiting.get_mut(&(*call, end.other())) {
+                    *since = event.at_ms;
+                }
+                Ok(())
+            }
+            What::SendWaits { call, end, .. } => {
+                if let Some((from, to)) = facts.load(*call).map(|load| load.ends()) {
+                    self.waiting.insert((*call, *end), (event.at_ms, from, to));
+                }
+                Ok(())
+            }
+            What::CallEnded { call, .. } | What::HandlerEnded { call, .. } => {
+                self.waiting.remove(&(*call, StreamSide::Caller));
+                self.waiting.remove(&(*call, StreamSide::Handler));
                 Ok(())
             }
             What::Sent { call, end, .. } => {
+                self.waiting.remove(&(*call, *end));
                 let sent = self.sent.entry((*call, *end)).or_default();
                 *sent += 1;
                 let taken = self.taken.get(&(*call, *end)).copied().unwrap_or(0);
@@ -47,11 +69,28 @@ impl Invariant for Credits {
             _ => Ok(()),
         }
     }
+
+    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+        for ((call, end), (since, from, to)) in &self.waiting {
+            let count = |counts: &BTreeMap<_, u32>| counts.get(&(*call, *end)).copied();
+            if count(&self.taken) < count(&self.sent) {
+                continue; // whoever takes is slow, and that is its right
+            }
+            let Some(calm) = facts.calm.since(*from, *to) else { continue };
+            let due = (*since).max(calm + facts.bounds.reconnect_ms) + CREDIT_MS;
+            if facts.now_ms > due {
+                return Err(format!(
+                    "{end:?} of call {call} waits to send since {since} ms, and all was taken"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, request, stream};
+    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, request, stream};
     use super::*;
 
     #[test]
@@ -66,6 +105,22 @@ mod tests {
             bench.well([(2, there, taken), (3, here, sent(capacity + 1))]);
             bites(bench.at(4, here, sent(capacity + 2)), "of call 0 has");
         }
+    }
+
+    #[test]
+    fn b21_credit_comes_back_on_a_whole_network() {
+        let end = StreamSide::Caller;
+        let waits = What::SendWaits { call: 0, end, number: 2 };
+        let due = LATE + CREDIT_MS;
+        let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
+        bench.well([(LATE, CALLER, What::Sent { call: 0, end, number: 1 }), (LATE, CALLER, waits)]);
+        assert_eq!(bench.look(due + 1, &[]), Ok(()), "it was not taken");
+        let taken = What::Taken { call: 0, end: StreamSide::Handler, number: 1 };
+        bench.well([(LATE, SERVER, taken)]);
+        assert_eq!(bench.look(due, &[]), Ok(()));
+        bites(bench.look(due + 1, &[]), "of call 0 waits");
+        bench.well([(due, CALLER, What::Sent { call: 0, end, number: 2 })]);
+        assert_eq!(bench.look(due + 1, &[]), Ok(()));
     }
 
     #[test]

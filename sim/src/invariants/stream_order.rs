@@ -32,7 +32,10 @@ impl Invariant for StreamOrder {
                 Ok(())
             }
             What::InputOver { call, end, well: true } => self.over(*call, *end, facts),
-            What::CallEnded { call, outcome } => self.ended(*call, outcome),
+            What::CallEnded { call, outcome } => {
+                self.ended(*call, outcome)?;
+                self.all_before_an_error(*call, outcome)
+            }
             _ => Ok(()),
         }
     }
@@ -67,6 +70,17 @@ impl StreamOrder {
             return Err(format!(
                 "{end:?} of call {call} saw a good end after {taken} of {all} messages"
             ));
+        }
+        Ok(())
+    }
+
+    /// What a handler sent before it failed is received before its error is (B24).
+    fn all_before_an_error(&self, call: CallId, outcome: &Outcome) -> Verdict {
+        let Outcome::RemoteError { .. } = outcome else { return Ok(()) };
+        let sent = self.sent.get(&(call, StreamSide::Handler)).copied().unwrap_or(0);
+        let taken = self.taken.get(&(call, StreamSide::Caller)).copied().unwrap_or(0);
+        if taken < sent {
+            return Err(format!("call {call} ended ({outcome}) after {taken} of {sent} messages"));
         }
         Ok(())
     }
@@ -136,6 +150,21 @@ mod tests {
             (5, CALLER, over(CALLING)),
             (5, CALLER, ended(0, Outcome::Answered)),
         ]);
+    }
+
+    #[test]
+    fn b24_an_error_comes_behind_all_messages_that_came_before_it() {
+        let failed = What::HandlerEnded { call: 0, how: HandlerEnd::Failed };
+        let error = || ended(0, Outcome::RemoteError { text: "planned".to_owned() });
+        let mut bench = bench();
+        bench.well([
+            (1, SERVER, sent(SERVING, 1)),
+            (1, SERVER, sent(SERVING, 2)),
+            (1, SERVER, failed),
+            (2, CALLER, taken(CALLING, 1)),
+        ]);
+        bites(bench.at(3, CALLER, error()), "call 0 ended");
+        bench.well([(3, CALLER, taken(CALLING, 2)), (3, CALLER, error())]);
     }
 
     #[test]
