@@ -44,6 +44,12 @@ impl Invariant for Bounded {
             What::CallEnded { call, .. } => {
                 self.calls.entry(node).or_default().remove(call);
             }
+            // Only a peer that never reads can use up what is kept for control messages.
+            What::State { remote, cause: Some(cause), .. }
+                if cause.contains("control messages") =>
+            {
+                return Err(format!("{node} gave up {remote}: {cause}"));
+            }
             _ => {}
         }
         Ok(())
@@ -111,9 +117,9 @@ const PINGS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, bites, ended, made, request, views};
+    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request, views};
     use super::*;
-    use crate::event::Outcome;
+    use crate::event::{LinkState, Outcome};
 
     type Change = fn(&mut NodeView);
 
@@ -139,6 +145,15 @@ mod tests {
             bites(verdict.clone(), names);
             bites(verdict, "node-1 has");
         }
+    }
+
+    #[test]
+    fn what_is_kept_for_control_messages_is_not_used_up() {
+        let cause =
+            Some("the peer does not read: more than 9 bytes of control messages wait".into());
+        let lost = What::State { remote: SERVER, state: LinkState::Backoff, cause };
+        let mut bench = Bench::new(Bounded::default(), vec![]);
+        bites(bench.at(1, CALLER, lost), "node-0 gave up node-1");
     }
 
     #[test]
