@@ -59,6 +59,13 @@ pub(crate) enum UsageError {
     Stdout(#[from] std::io::Error),
 }
 
+impl UsageError {
+    /// Whether whoever read the output is gone.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Stdout(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
 fn names() -> String {
     let names: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name).collect();
     names.join(", ")
@@ -110,8 +117,9 @@ fn plan_of(scenario: &Scenario, seed: u64, nodes: Option<u8>) -> Plan {
 }
 
 /// Prints the scenarios.
-pub(crate) fn list() {
+pub(crate) fn list() -> Result<Verdict, UsageError> {
     for Scenario { name, about, .. } in scenarios::ALL {
-        println!("{name:<28} {about}");
+        tell::line(format_args!("{name:<28} {about}"))?;
     }
+    Ok(Verdict::Clean)
 }

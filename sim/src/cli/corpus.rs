@@ -18,11 +18,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     for (name, entry) in sim::corpus::load(&arguments.folder)? {
         let run = sim::sweep::run_plan(&entry.plan);
         match &run.violation {
-            None => println!("{name}: passes"),
+            None => tell::line(format_args!("{name}: passes"))?,
             Some(violation) => {
                 let file = arguments.folder.join(&name).with_extension("toml");
                 let source = tell::Source::File(&file);
-                print!("{}", tell::failure(&name, &entry.plan, violation, &source));
+                tell::line(tell::failure(&name, &entry.plan, violation, &source))?;
                 verdict = Verdict::Failed;
             }
         }

@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
         }
         Some(violation) => {
             let told = tell::failure(&plan.scenario, &plan, violation, &arguments.which.source());
-            write!(out, "{told}")?;
+            writeln!(out, "{told}")?;
             Verdict::Failed
         }
     })

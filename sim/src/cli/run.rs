@@ -1,7 +1,7 @@
 //! `sim run`: many seeds, a progress bar, a summary.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::str::FromStr;
@@ -115,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
         } else if let Some(violation) = &done.run.violation {
             let Job { name, plan, .. } = &done.job;
             let told = tell::failure(name, plan, violation, &tell::Source::Seed);
-            bar.suspend(|| print!("{told}"));
+            written = bar.suspend(|| tell::line(told));
         }
         let tally = tallies.entry(done.job.name).or_default();
         tally.runs += 1;
@@ -128,8 +128,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     written?;
     bar.finish_and_clear();
     if !arguments.json {
-        print_summary(&tallies, start.elapsed());
-        print_coverage(&coverage, arguments);
+        tell::line(summary(&tallies, start.elapsed()))?;
+        tell::line(reached(&coverage, arguments.coverage))?;
     }
     let has_failed = tallies.values().any(|tally| !tally.failed.is_empty());
     let is_thin = arguments.require_coverage && !coverage.missing().is_empty();
@@ -163,35 +163,36 @@ fn print_line(done: &Done) -> std::io::Result<()> {
         events: done.run.events.len(),
         violation: done.run.violation.as_ref(),
     };
-    let line = serde_json::to_string(&line)?;
-    writeln!(std::io::stdout(), "{line}")
+    tell::line(serde_json::to_string(&line)?)
 }
 
-fn print_summary(tallies: &BTreeMap<String, Tally>, took: Duration) {
-    println!("{:<28} {:>6} {:>7} {:>12}", "scenario", "runs", "failed", "simulated");
+fn summary(tallies: &BTreeMap<String, Tally>, took: Duration) -> String {
+    let head = format!("{:<28} {:>6} {:>7} {:>12}", "scenario", "runs", "failed", "simulated");
+    let mut lines = vec![head];
     for (name, Tally { runs, failed, simulated_ms }) in tallies {
-        println!("{name:<28} {runs:>6} {:>7} {:>10} s", failed.len(), simulated_ms / 1000);
+        let (failed, simulated) = (failed.len(), simulated_ms / 1000);
+        lines.push(format!("{name:<28} {runs:>6} {failed:>7} {simulated:>10} s"));
     }
     let runs: u64 = tallies.values().map(|tally| tally.runs).sum();
-    let minutes = took.as_secs_f64() / 60.0;
-    println!("{runs} runs in {:.1} s: {:.0} a minute", took.as_secs_f64(), runs as f64 / minutes);
+    let (seconds, minutes) = (took.as_secs_f64(), took.as_secs_f64() / 60.0);
+    lines.push(format!("{runs} runs in {seconds:.1} s: {:.0} a minute", runs as f64 / minutes));
     for (name, Tally { failed, .. }) in tallies {
         if !failed.is_empty() {
-            println!("{name} failed for seeds {failed:?}");
+            lines.push(format!("{name} failed for seeds {failed:?}"));
         }
     }
+    lines.join("\n")
 }
 
-fn print_coverage(coverage: &Coverage, arguments: &Arguments) {
+fn reached(coverage: &Coverage, with_counts: bool) -> String {
     let points = sim::coverage::POINTS.len();
     let reached = points - coverage.missing().len();
-    println!("{reached} of {points} coverage points reached");
-    if arguments.coverage {
-        for (point, count) in coverage.counts() {
-            println!("{count:>10} {point}");
-        }
-        for point in coverage.missing() {
-            println!("{:>10} {point}", "never");
-        }
+    let mut lines = vec![format!("{reached} of {points} coverage points reached")];
+    if with_counts {
+        let counts = coverage.counts().iter();
+        lines.extend(counts.map(|(point, count)| format!("{count:>10} {point}")));
+        let missing = coverage.missing().into_iter();
+        lines.extend(missing.map(|point| format!("{:>10} {point}", "never")));
     }
+    lines.join("\n")
 }

@@ -27,23 +27,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     let Some(violation) = sim::sweep::run_plan(&plan).violation else {
         return Err(UsageError::DoesNotFail);
     };
-    println!("{violation}");
-    println!("from {}", size(&plan));
+    tell::line(&violation)?;
+    tell::line(format_args!("from {}", size(&plan)))?;
     let fails = |plan: &Plan| {
         // A plan that has become impossible is not smaller, it is another matter.
         let found = plan.check().ok().and_then(|()| sim::sweep::run_plan(plan).violation);
         found.is_some_and(|found| found.invariant == violation.invariant)
     };
     let effort = Effort { runs: arguments.runs };
+    let mut told = Ok(());
     let shrunk = shrink(&plan, effort, fails, |plan, runs| {
-        println!("  {} after {runs} runs", size(plan));
+        told = tell::line(format_args!("  {} after {runs} runs", size(plan)));
     });
+    told?;
     let last = sim::sweep::run_plan(&shrunk.plan).violation.unwrap_or(violation);
     save(&arguments.out, &shrunk.plan, Some(&last))?;
     let least = if shrunk.is_minimal { "nothing smaller fails" } else { "stopped by --runs" };
-    println!("to {} ({least}): {}", size(&shrunk.plan), arguments.out.display());
+    let (size, out) = (size(&shrunk.plan), arguments.out.display());
+    tell::line(format_args!("to {size} ({least}): {out}"))?;
     let source = tell::Source::File(&arguments.out);
-    print!("{}", tell::failure(&plan.scenario, &shrunk.plan, &last, &source));
+    tell::line(tell::failure(&plan.scenario, &shrunk.plan, &last, &source))?;
     Ok(Verdict::Failed)
 }
 

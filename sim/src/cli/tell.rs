@@ -1,9 +1,19 @@
 //! How a failure is told.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::Path;
 
 use sim::plan::Plan;
 use sim::run::Violation;
+
+/// Writes one line, or several, to standard output: by the caller's error, not by a panic, if nobody
+/// reads it.
+pub(super) fn line(text: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
 
 /// Events before the violation that are shown.
 pub(super) const LAST_EVENTS: usize = 30;
@@ -39,6 +49,6 @@ pub(super) fn failure(
         Source::File(path) => format!("--schedule {}", path.display()),
     };
     text += &format!("  see it again: sim replay {again} --trace out.html\n");
-    text += &format!("  make it small: sim shrink {again} --out small.toml\n");
+    text += &format!("  make it small: sim shrink {again} --out small.toml");
     text
 }
