@@ -24,6 +24,7 @@ mod one_connection;
 mod one_handler;
 mod one_outcome;
 mod reconnects;
+mod served;
 mod stream_order;
 mod wire;
 
@@ -107,6 +108,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(wire::Wire::default()),
         Box::new(deadlines::Deadlines::default()),
         Box::new(delivered::Delivered::default()),
+        Box::new(served::Served::default()),
         Box::new(cancellation::Cancellation::default()),
         Box::new(one_connection::OneConnection::default()),
         Box::new(nothing_left::NothingLeft),

@@ -5,19 +5,21 @@
 //!   (duration of the plan)   (within the bound of `Bounds::drain_ms`)
 //!
 //! A connection that died unnoticed looks open for a while: so the cluster is left alone for as long
-//! as that may last, and has to recover once more.
+//! as that may last, and has to recover once more. Then every node asks every other for something, and
+//! must be answered: a cluster that only answers pings has not recovered.
 //! ```
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::bounds::Bounds;
 use crate::coverage::Coverage;
-use crate::event::{Event, What};
+use crate::event::{Event, Outcome, What};
 use crate::guard::Guard;
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
-use crate::plan::Plan;
+use crate::plan::{Ending, Load, Node, Plan, RequestPlan, StreamPlan};
 use crate::world::World;
 
 /// What must hold does not.
@@ -89,6 +91,39 @@ const SETTLE: Duration = Duration::from_secs(7);
 /// How long nodes may take to end.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a small call may take in a cluster that has recovered.
+const PROBE_MS: u64 = 5_000;
+
+fn probe_request(from: Node, to: Node) -> RequestPlan {
+    RequestPlan {
+        from,
+        to,
+        bytes: 32,
+        answer_bytes: 32,
+        work_ms: 0,
+        ending: Ending::Well,
+        timeout_ms: Some(PROBE_MS as u32),
+        give_up_ms: None,
+    }
+}
+
+fn probe_stream(from: Node, to: Node) -> StreamPlan {
+    StreamPlan {
+        from,
+        to,
+        capacities: 1,
+        up: 2,
+        down: 2,
+        bytes: 32,
+        up_pace_ms: 0,
+        down_pace_ms: 0,
+        take_ms: Some(0),
+        ending: Ending::Well,
+        timeout_ms: Some(PROBE_MS as u32),
+        give_up_ms: None,
+    }
+}
+
 struct Trial<'a> {
     plan: &'a Plan,
     world: World,
@@ -125,6 +160,7 @@ impl<'a> Trial<'a> {
         self.recover(limit)?;
         self.pass(Duration::from_millis(self.bounds.dead_peer_ms))?;
         self.recover(limit)?;
+        self.probe()?;
         // Nothing is asked any more: what is idle now must stay so.
         self.pass(SETTLE)?;
         self.recover(self.world.now_ms())?;
@@ -133,7 +169,14 @@ impl<'a> Trial<'a> {
         self.world.stop(STOP_GRACE);
         self.wait_for_the_end(STOP_GRACE + SETTLE)?;
         self.at_end()?;
-        match expected.map_or(Ok(()), |expected| expected(self.plan, &self.events)) {
+        let verdict = expected.map_or(Ok(()), |expected| {
+            let of_the_plan = |event: &&Event| {
+                event.what.call().is_none_or(|call| (call as usize) < self.plan.load.len())
+            };
+            let events: Vec<_> = self.events.iter().filter(of_the_plan).cloned().collect();
+            expected(self.plan, &events)
+        });
+        match verdict {
             Ok(()) => Ok(()),
             Err(text) => {
                 Err(Violation { invariant: format!("scenario {}", self.plan.scenario), text })
@@ -157,7 +200,44 @@ impl<'a> Trial<'a> {
             }
             self.step()?;
         }
+        // What comes after the trouble is not made, but keeps its number.
+        for (_, never) in call.into_iter().chain(load) {
+            self.world.table().add(never.clone());
+        }
         Ok(())
+    }
+
+    /// Every node asks every other for an answer and a stream.
+    fn probe(&mut self) -> Result<(), Violation> {
+        let nodes = || (0..self.plan.cluster.nodes).map(Node);
+        let pairs: Vec<_> = nodes().flat_map(|a| nodes().map(move |b| (a, b))).collect();
+        let mut open = BTreeSet::new();
+        for (from, to) in pairs.into_iter().filter(|(from, to)| from != to) {
+            let calls =
+                [Load::Request(probe_request(from, to)), Load::Stream(probe_stream(from, to))];
+            open.extend(calls.into_iter().filter_map(|load| self.world.make(load)));
+        }
+        let (mut seen, until) = (self.events.len(), self.world.now_ms() + PROBE_MS);
+        while !open.is_empty() && self.world.now_ms() < until {
+            self.step()?;
+            for event in &self.events[seen..] {
+                if let What::CallEnded { call, outcome } = &event.what
+                    && open.remove(call)
+                    && *outcome != Outcome::Answered
+                {
+                    let text = format!("call {call}, made after all was healed, ended: {outcome}");
+                    return Err(Violation { invariant: "liveness".to_owned(), text });
+                }
+            }
+            seen = self.events.len();
+        }
+        match open.first() {
+            None => Ok(()),
+            Some(call) => {
+                let text = format!("call {call}, made after all was healed, is not answered");
+                Err(Violation { invariant: "liveness".to_owned(), text })
+            }
+        }
     }
 
     fn recover(&mut self, limit_ms: u64) -> Result<(), Violation> {
@@ -221,7 +301,10 @@ impl<'a> Trial<'a> {
             self.calm.see(&self.events[index]);
             let event = &self.events[index];
             let load = event.what.call().and_then(|call| self.world.table().get(call));
-            self.coverage.see(event, load.as_ref());
+            // Probes reach nothing that is rare.
+            if event.what.call().is_none_or(|call| (call as usize) < self.plan.load.len()) {
+                self.coverage.see(event, load.as_ref());
+            }
             let facts = Facts {
                 plan: self.plan,
                 table: self.world.table(),

@@ -35,7 +35,7 @@ impl Invariant for Answers {
                 let Some(load) = facts.load(*call) else {
                     return Err(format!("call {call} is not in the plan"));
                 };
-                let (ending, gives_up) = match load {
+                let (ending, gives_up) = match &load {
                     Load::Request(plan) => (plan.ending, plan.give_up_ms.is_some()),
                     Load::Stream(plan) => (plan.ending, plan.give_up_ms.is_some()),
                 };
@@ -55,6 +55,7 @@ impl Invariant for Answers {
                         limits.calls_made_max.is_some() || self.had_trouble(*call, facts)
                     }
                     Outcome::GaveUp => gives_up,
+                    Outcome::Deadline => self.may_be_late(*call, &load, facts),
                     outcome => is_possible(outcome, ending),
                 };
                 is_possible.then_some(()).ok_or_else(|| {
@@ -71,8 +72,19 @@ impl Answers {
     /// for a dead connection to be found.
     fn had_trouble(&self, call: CallId, facts: &Facts<'_>) -> bool {
         let Some((from, to, made)) = self.made.get(&call) else { return false };
-        let since = facts.calm.since(*from, *to);
-        since.is_none_or(|since| since + facts.bounds.reconnect_ms > *made)
+        let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+        whole.is_none_or(|since| since > *made)
+    }
+
+    /// Whether a call may miss its deadline: its handler needs longer, or the network was not whole.
+    fn may_be_late(&self, call: CallId, load: &Load, facts: &Facts<'_>) -> bool {
+        // When a stream is over is a matter of how fast its two ends are.
+        let Load::Request(plan) = load else { return true };
+        let bounds = facts.bounds;
+        let timeout = plan.timeout_ms.map_or(bounds.deadline_ms(), u64::from);
+        let needed = u64::from(plan.work_ms) + bounds.round_trip_ms + bounds.queue_ms();
+        let never = matches!(plan.ending, Ending::Never);
+        never || timeout <= needed + bounds.drift_of(needed) || self.had_trouble(call, facts)
     }
 }
 
@@ -90,8 +102,9 @@ fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
             Ending::Panic => text.ends_with(PLANNED_PANIC),
             Ending::Well | Ending::Never | Ending::Unknown => false,
         },
-        Outcome::Deadline | Outcome::Crashed => true,
-        Outcome::StreamFailed { .. }
+        Outcome::Crashed => true,
+        Outcome::Deadline
+        | Outcome::StreamFailed { .. }
         | Outcome::Refused { .. }
         | Outcome::NotConnected
         | Outcome::Disconnected
@@ -137,6 +150,18 @@ mod tests {
         ] {
             bites(ends(ending(of), outcome), "call 0, whose handler ends");
         }
+    }
+
+    #[test]
+    fn a_deadline_is_missed_only_where_the_handler_needs_longer() {
+        let within = |timeout_ms, work_ms| {
+            request(|plan| (plan.timeout_ms, plan.work_ms) = (Some(timeout_ms), work_ms))
+        };
+        bites(ends(within(1_000, 0), Outcome::Deadline), "call 0, whose handler ends");
+        assert_eq!(ends(within(1_000, 1_000), Outcome::Deadline), Ok(()));
+        assert_eq!(ends(within(10, 0), Outcome::Deadline), Ok(()));
+        let never = request(|plan| plan.ending = Ending::Never);
+        assert_eq!(ends(never, Outcome::Deadline), Ok(()));
     }
 
     #[test]

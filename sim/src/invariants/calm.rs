@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::buggify::Point;
 
-use crate::event::{Event, What};
+use crate::bounds::Bounds;
+use crate::event::{Event, LinkState, What};
 use crate::plan::{Fault, Node, Plan};
 
 /// Trouble that lasts until something ends it.
@@ -24,6 +25,10 @@ pub struct Calm {
     last_by_link: BTreeMap<(Node, Node), u64>,
     last_by_node: BTreeMap<Node, u64>,
     skew_max_ms: u64,
+    /// When a node was last connected to another, by what it says.
+    connected: BTreeMap<(Node, Node), u64>,
+    /// Since when a pair has had a connection that was made after its last trouble.
+    fresh: BTreeMap<(Node, Node), u64>,
 }
 
 fn pair(a: Node, b: Node) -> (Node, Node) {
@@ -66,7 +71,26 @@ impl Calm {
                     }
                 }
             }
+            (What::State { remote, state: LinkState::Connected, .. }, Some(node)) => {
+                self.connected.insert((node, *remote), at);
+                self.see_connected(node, *remote);
+            }
             _ => {}
+        }
+    }
+
+    /// A pair whose two ends have connected after its last trouble has a connection that lost nothing.
+    /// That it is lost again without trouble must not be an excuse for what fails with it.
+    fn see_connected(&mut self, a: Node, b: Node) {
+        let Some(since) = self.since(a, b) else { return };
+        let ends = [(a, b), (b, a)].map(|ends| self.connected.get(&ends).copied());
+        if let [Some(one), Some(other)] = ends
+            && one.min(other) >= since
+        {
+            let fresh = self.fresh.entry(pair(a, b)).or_default();
+            if *fresh < since || *fresh == 0 {
+                *fresh = one.max(other);
+            }
         }
     }
 
@@ -107,6 +131,16 @@ impl Calm {
             // What follows a restart is its node's start.
             Fault::Restart { .. } | Fault::Drift { .. } => {}
         }
+    }
+
+    /// Since when nothing can be wrong between two nodes, in simulated milliseconds; `None` if something
+    /// is. From the connection that they have made since their last trouble, or once any that died in
+    /// it must have been found and replaced.
+    pub fn whole_since(&self, a: Node, b: Node, bounds: &Bounds) -> Option<u64> {
+        let since = self.since(a, b)?;
+        let replaced = since + bounds.reconnect_ms;
+        let fresh = self.fresh.get(&pair(a, b)).copied();
+        Some(fresh.filter(|fresh| *fresh > 0 && *fresh >= since).unwrap_or(replaced).min(replaced))
     }
 
     /// Since when there was no trouble between two nodes, in simulated milliseconds; `None` if there
@@ -151,5 +185,28 @@ mod tests {
         see(&mut calm, 40, Some(c), What::Started { incarnation: 2 });
         assert_eq!(calm.since(a, c), Some(40));
         assert_eq!(calm.since(a, b), Some(20));
+    }
+
+    #[test]
+    fn a_pair_is_whole_once_it_has_connected_after_its_trouble() {
+        let plan = Plan::quiet(2);
+        let (bounds, mut calm) = (Bounds::of(&plan), Calm::new(&plan, 300_000));
+        let (a, b) = (Node(0), Node(1));
+        let see = |calm: &mut Calm, at_ms, node, what| calm.see(&Event { at_ms, node, what });
+        let connected = |remote| What::State { remote, state: LinkState::Connected, cause: None };
+        assert_eq!(calm.whole_since(a, b, &bounds), Some(bounds.reconnect_ms));
+        see(&mut calm, 3, Some(a), connected(b));
+        assert_eq!(calm.whole_since(a, b, &bounds), Some(bounds.reconnect_ms), "one end only");
+        see(&mut calm, 5, Some(b), connected(a));
+        assert_eq!(calm.whole_since(a, b, &bounds), Some(5));
+        see(&mut calm, 7, Some(a), connected(b));
+        assert_eq!(calm.whole_since(b, a, &bounds), Some(5), "lost for no reason: no excuse");
+        see(&mut calm, 9, None, What::Fault { fault: Fault::Cut { a, b } });
+        assert_eq!(calm.whole_since(a, b, &bounds), None);
+        see(&mut calm, 11, None, What::Fault { fault: Fault::Mend { a, b } });
+        assert_eq!(calm.whole_since(a, b, &bounds), Some(11 + bounds.reconnect_ms));
+        see(&mut calm, 12, Some(a), connected(b));
+        see(&mut calm, 13, Some(b), connected(a));
+        assert_eq!(calm.whole_since(a, b, &bounds), Some(13));
     }
 }

@@ -41,14 +41,9 @@ impl Invariant for Cancellation {
         for (call, (from, to)) in &self.running {
             let Some(ended) = self.ended.get(call) else { continue };
             let bounds = facts.bounds;
-            let due = match facts.calm.since(*from, *to) {
-                Some(since) if since + bounds.reconnect_ms < *ended => {
-                    ended + bounds.round_trip_ms + bounds.queue_ms()
-                }
-                // The connection may be dead, and nobody knows it yet.
-                Some(since) => since.max(*ended) + bounds.reconnect_ms,
-                None => continue,
-            };
+            // Until then its connection may be dead, and nobody knows it yet.
+            let Some(whole) = facts.calm.whole_since(*from, *to, bounds) else { continue };
+            let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms();
             if facts.now_ms > due {
                 return Err(format!(
                     "the handler of call {call} still runs {} ms after the call ended",
@@ -90,7 +85,8 @@ mod tests {
         bench.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
         assert_eq!(bench.look(2 * LATE, &[]), Ok(()), "nobody can know yet");
         bench.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
-        let found = 2 * LATE + bench.bounds().reconnect_ms;
+        let bounds = bench.bounds();
+        let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();
         assert_eq!(bench.look(found, &[]), Ok(()));
         bites(bench.look(found + 1, &[]), "the handler of call 0 still runs");
     }

@@ -18,7 +18,7 @@ pub(super) struct Credits {
 }
 
 /// How long a credit may take to come back on a whole network, behind a full queue of large messages.
-const CREDIT_MS: u64 = 4_000;
+const CREDIT_MS: u64 = 2_000;
 
 impl Invariant for Credits {
     fn name(&self) -> &'static str {
@@ -76,8 +76,9 @@ impl Invariant for Credits {
             if count(&self.taken) < count(&self.sent) {
                 continue; // whoever takes is slow, and that is its right
             }
-            let Some(calm) = facts.calm.since(*from, *to) else { continue };
-            let due = (*since).max(calm + facts.bounds.reconnect_ms) + CREDIT_MS;
+            let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+            let Some(whole) = whole else { continue };
+            let due = whole.max(*since) + CREDIT_MS;
             if facts.now_ms > due {
                 return Err(format!(
                     "{end:?} of call {call} waits to send since {since} ms, and all was taken"

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, CallKind, Event, Outcome, What};
-use crate::plan::{CAPACITIES, Load};
+use crate::event::{CallId, CallKind, Event, HandlerEnd, Outcome, What};
+use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
 
 /// See the module.
@@ -15,6 +15,8 @@ pub(super) struct Deadlines {
     due: BTreeMap<CallId, (u64, u64)>,
     /// When the handlers that run must be over.
     handlers_due: BTreeMap<CallId, u64>,
+    /// Calls that are open: who made them, whom they ask, when, and when they may end by a deadline.
+    open: BTreeMap<CallId, (Node, Node, u64, Option<u64>)>,
 }
 
 impl Invariant for Deadlines {
@@ -24,7 +26,13 @@ impl Invariant for Deadlines {
 
     fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
         match &event.what {
-            What::CallMade { call, kind, timeout_ms, .. } => {
+            What::CallMade { call, kind, timeout_ms, to } => {
+                if let Some(from) = event.node {
+                    let timeout = timeout_of(*kind, *timeout_ms, facts);
+                    let grain = |ms| facts.bounds.drift_of(ms) + facts.bounds.ticks_ms;
+                    let early = timeout.map(|ms| (event.at_ms + ms).saturating_sub(grain(ms)));
+                    self.open.insert(*call, (from, *to, event.at_ms, early));
+                }
                 if let Some(timeout) = timeout_of(*kind, *timeout_ms, facts) {
                     let drift = facts.bounds.drift_of(timeout);
                     let early = event.at_ms + timeout.saturating_sub(drift + facts.bounds.ticks_ms);
@@ -40,7 +48,10 @@ impl Invariant for Deadlines {
                     self.handlers_due.insert(*call, event.at_ms + timeout + grain);
                 }
             }
-            What::HandlerEnded { call, .. } => {
+            What::HandlerEnded { call, how } => {
+                if *how == HandlerEnd::Cancelled {
+                    self.not_early(*call, event.at_ms, facts)?;
+                }
                 let due = self.handlers_due.remove(call);
                 if let Some(late) = due.and_then(|due| event.at_ms.checked_sub(due + 1)) {
                     return Err(format!(
@@ -49,7 +60,10 @@ impl Invariant for Deadlines {
                     ));
                 }
             }
-            What::CallEnded { call, outcome } => return self.ended(*call, outcome, event.at_ms),
+            What::CallEnded { call, outcome } => {
+                self.open.remove(call);
+                return self.ended(*call, outcome, event.at_ms);
+            }
             _ => {}
         }
         Ok(())
@@ -71,6 +85,16 @@ impl Invariant for Deadlines {
 }
 
 impl Deadlines {
+    /// A handler is cancelled for its caller's sake, for the connection's, or for its deadline's.
+    fn not_early(&self, call: CallId, at: u64, facts: &Facts<'_>) -> Verdict {
+        let Some((from, to, made, early)) = self.open.get(&call) else { return Ok(()) };
+        let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+        if whole.is_none_or(|since| since > *made) || early.is_some_and(|early| early <= at) {
+            return Ok(());
+        }
+        Err(format!("the handler of call {call} was cancelled, and its caller still waits"))
+    }
+
     fn ended(&mut self, call: CallId, outcome: &Outcome, at: u64) -> Verdict {
         match (self.due.remove(&call), outcome) {
             (Some((early, _)), Outcome::Deadline) if at < early => {

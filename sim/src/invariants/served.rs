@@ -1,0 +1,97 @@
+//! B14: what a handler did reaches its caller: no answer is lost, and no call hangs, on a whole network.
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Invariant, Verdict};
+use crate::event::{CallId, Event, HandlerEnd, What};
+use crate::plan::{Load, Node};
+use crate::world::NodeView;
+
+/// How long the end of a stream may take behind messages that its caller has yet to take.
+const STREAM_MS: u64 = 3_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    open: BTreeMap<CallId, (Node, Node)>,
+    /// Open calls whose handler has ended by itself, and when.
+    ended: BTreeMap<CallId, u64>,
+}
+
+impl Invariant for Served {
+    fn name(&self) -> &'static str {
+        "served"
+    }
+
+    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+        match (&event.what, event.node) {
+            (What::CallMade { call, to, .. }, Some(from)) => {
+                self.open.insert(*call, (from, *to));
+            }
+            (What::HandlerEnded { call, how }, _) if self.open.contains_key(call) => match how {
+                HandlerEnd::Returned | HandlerEnd::Failed | HandlerEnd::Panicked => {
+                    self.ended.insert(*call, event.at_ms);
+                }
+                HandlerEnd::Cancelled | HandlerEnd::Crashed => {}
+            },
+            (What::CallEnded { call, .. }, _) => {
+                self.open.remove(call);
+                self.ended.remove(call);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+        let bounds = facts.bounds;
+        for (call, ended) in &self.ended {
+            let Some((from, to)) = self.open.get(call) else { continue };
+            let patience = match facts.load(*call) {
+                Some(Load::Request(_)) => 0,
+                // Its caller takes its time over each message.
+                Some(Load::Stream(plan)) if plan.take_ms.is_some_and(|ms| ms <= 5) => STREAM_MS,
+                Some(Load::Stream(_)) | None => continue,
+            };
+            let Some(whole) = facts.calm.whole_since(*from, *to, bounds) else { continue };
+            let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms() + patience;
+            if facts.now_ms > due {
+                let late = facts.now_ms - ended;
+                return Err(format!("call {call} is open {late} ms after its handler ended"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, ended, made, request, stream};
+    use super::*;
+    use crate::event::Outcome;
+
+    fn bench(load: &Load) -> Bench {
+        let mut bench = Bench::new(Served::default(), vec![load.clone()]);
+        let returned = What::HandlerEnded { call: 0, how: HandlerEnd::Returned };
+        bench.well([(LATE, CALLER, made(0, load)), (LATE, SERVER, returned)]);
+        bench
+    }
+
+    #[test]
+    fn b14_an_answer_that_was_given_arrives() {
+        let mut bench = bench(&request(|_| {}));
+        let due = LATE + bench.bounds().round_trip_ms + bench.bounds().queue_ms();
+        assert_eq!(bench.look(due, &[]), Ok(()));
+        bites(bench.look(due + 1, &[]), "call 0 is open");
+        bench.well([(due, CALLER, ended(0, Outcome::Answered))]);
+        assert_eq!(bench.look(2 * LATE, &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_stream_ends_when_its_caller_has_taken_all() {
+        let mut quick = bench(&stream(|_| {}));
+        bites(quick.look(LATE + STREAM_MS + 1_000, &[]), "call 0 is open");
+        let mut slow = bench(&stream(|plan| plan.take_ms = None));
+        assert_eq!(slow.look(2 * LATE, &[]), Ok(()));
+    }
+}
