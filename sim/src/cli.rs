@@ -81,10 +81,15 @@ pub(crate) struct Which {
     /// The seed
     seed: Option<u64>,
     /// The scenario that makes a plan of the seed
-    #[arg(long, default_value = "swarm", value_name = "NAME")]
+    #[arg(long, default_value = "swarm", value_name = "NAME", conflicts_with = "schedule")]
     scenario: String,
     /// Nodes of a swarm run, which else are drawn
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(2..=9),
+        conflicts_with = "schedule"
+    )]
     nodes: Option<u8>,
     /// A plan, or an entry of the corpus, instead of one made from the seed
     #[arg(long, value_name = "FILE")]
@@ -93,7 +98,10 @@ pub(crate) struct Which {
 
 impl Which {
     fn source(&self) -> tell::Source<'_> {
-        self.schedule.as_deref().map_or(tell::Source::Seed, tell::Source::File)
+        match &self.schedule {
+            Some(file) => tell::Source::File(file, self.seed),
+            None => tell::Source::Seed,
+        }
     }
 
     fn plan(&self) -> Result<Plan, UsageError> {

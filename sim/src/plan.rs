@@ -343,6 +343,9 @@ impl Plan {
     /// What is wrong with it, in a sentence.
     pub fn check(&self) -> Result<(), String> {
         let Cluster { nodes, tick_ms, socket_segments, rare, late, strangers, .. } = &self.cluster;
+        if !self.scenario.is_empty() && crate::scenarios::find(&self.scenario).is_none() {
+            return Err(format!("there is no scenario {}: it may be empty", self.scenario));
+        }
         if !(2..=NODES_MAX).contains(nodes) {
             return Err(format!("nodes must be 2 to {NODES_MAX}, not {nodes}"));
         }
@@ -351,6 +354,26 @@ impl Plan {
         }
         if !(16..=65_536).contains(socket_segments) {
             return Err(format!("socket_segments must be 16 to 65536, not {socket_segments}"));
+        }
+        if self.cluster.latency_max_ms > LATENCY_MS_MAX {
+            return Err(format!("latency_max_ms must be at most {LATENCY_MS_MAX}"));
+        }
+        let is_too_fast = |fault: &Fault| match fault {
+            Fault::Drift { ppm, .. } => ppm.unsigned_abs() > DRIFT_PPM_MAX,
+            _ => false,
+        };
+        if self.faults.iter().any(|(_, fault)| is_too_fast(fault)) {
+            return Err(format!("a clock may drift by at most {DRIFT_PPM_MAX} ppm"));
+        }
+        let limits = &self.cluster.limits;
+        let waits = [
+            limits.ping_interval_ms,
+            limits.stream_ping_interval_ms,
+            limits.deadline_default_ms,
+            limits.backoff_max_ms,
+        ];
+        if waits.into_iter().flatten().any(|ms| ms > WAIT_MS_MAX) {
+            return Err(format!("no time in limits may be longer than {WAIT_MS_MAX} ms"));
         }
         if self.duration_ms > DURATION_MS_MAX {
             return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));
@@ -379,6 +402,13 @@ impl Plan {
             if from == to || is_absent(&from) || is_absent(&to) {
                 return Err(format!("call {call} from {from} to {to} cannot be made"));
             }
+            let bytes = match load {
+                Load::Request(plan) => plan.bytes.max(plan.answer_bytes),
+                Load::Stream(plan) => plan.bytes,
+            };
+            if bytes > PAYLOAD_BYTES_MAX {
+                return Err(format!("call {call}: payloads are {PAYLOAD_BYTES_MAX} bytes at most"));
+            }
             if let Load::Stream(plan) = load {
                 plan.check().map_err(|problem| format!("call {call}: {problem}"))?;
             }
@@ -391,6 +421,19 @@ impl Plan {
 
 /// Nodes of a cluster, at most.
 pub const NODES_MAX: u8 = 32;
+
+/// The longest time that a segment may travel, in milliseconds: a call and its answer must fit into
+/// the handshake's time.
+pub const LATENCY_MS_MAX: u64 = 500;
+
+/// How much a clock may drift: bounds are computed for clocks that are off by no more.
+pub const DRIFT_PPM_MAX: u32 = 10_000;
+
+/// The longest wait that a plan's limits may have, in milliseconds.
+pub const WAIT_MS_MAX: u32 = 600_000;
+
+/// The largest payload, in bytes.
+pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// Ticks at which turmoil's clock and tokio's agree.
 pub const TICKS_MS: [u64; 2] = [1, 5];

@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3Default;
@@ -17,10 +18,9 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::bounds::Bounds;
 use crate::coverage::Coverage;
 use crate::event::{Event, Outcome, What};
-use crate::guard::Guard;
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
 use crate::plan::{Ending, Load, Node, Plan, RequestPlan, StreamPlan};
-use crate::world::World;
+use crate::world::{Software, World};
 
 /// What must hold does not.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
@@ -31,6 +31,24 @@ pub struct Violation {
     /// What was seen.
     pub text: String,
 }
+
+impl Violation {
+    /// Whether this is the same failure as another, with other numbers: what shrinking goes by. The
+    /// invariant alone would not do, because one that expects several things would be shrunk to a run
+    /// that has nothing of what the first was about.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.invariant == other.invariant && skeleton(&self.text) == skeleton(&other.text)
+    }
+}
+
+/// The words that a violation begins with.
+fn skeleton(text: &str) -> String {
+    let words = text.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    words.take(SKELETON_WORDS).collect::<Vec<_>>().join(" ")
+}
+
+/// As many as tell one failure from another; further on are the circumstances.
+const SKELETON_WORDS: usize = 5;
 
 /// A run that is over.
 #[derive(Debug)]
@@ -67,18 +85,29 @@ pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
 
 /// Runs `plan`, and `expected` at its end.
 pub fn run(plan: &Plan, expected: Option<Expectation>) -> Run {
-    let guard = Guard::begin();
-    let mut trial = Trial::new(plan, guard);
-    let violation = trial.whole(expected).err();
+    run_with(plan, &(Arc::new(()) as Arc<dyn Software>), expected)
+}
+
+/// Likewise, with software of a storage server's own on every node.
+pub fn run_with(plan: &Plan, software: &Arc<dyn Software>, expected: Option<Expectation>) -> Run {
+    let mut trial = Trial::new(plan, software);
+    let mut violation = trial.whole(expected).err();
+    let recorder = trial.world.recorder().clone();
+    let (mut events, simulated_ms) = (trial.all_events(), trial.world.now_ms());
+    let Trial { world, coverage, .. } = trial;
+    // Destructors are code too, and what is left is dropped here.
+    if let Some(text) = world.end().into_iter().next() {
+        violation.get_or_insert(surprise(text));
+    }
     if let Some(Violation { invariant, text }) = violation.clone() {
-        trial.world.recorder().record(What::Violated { invariant, text });
+        recorder.record(What::Violated { invariant, text });
     }
-    Run {
-        events: trial.all_events(),
-        violation,
-        coverage: trial.coverage,
-        simulated_ms: trial.world.now_ms(),
-    }
+    events.append(&mut recorder.take());
+    Run { events, violation, coverage, simulated_ms }
+}
+
+fn surprise(text: String) -> Violation {
+    Violation { invariant: "no_surprise".to_owned(), text }
 }
 
 /// How often the nodes are looked at, in ticks. Between two looks they only write events.
@@ -133,23 +162,21 @@ struct Trial<'a> {
     coverage: Coverage,
     events: Vec<Event>,
     steps: u64,
-    guard: Guard,
 }
 
 impl<'a> Trial<'a> {
-    fn new(plan: &'a Plan, guard: Guard) -> Self {
+    fn new(plan: &'a Plan, software: &Arc<dyn Software>) -> Self {
         let bounds = Bounds::of(plan);
         let skew_max = u64::try_from(bounds.limits.clock_skew_max.as_millis()).unwrap_or(u64::MAX);
         Self {
             plan,
-            world: World::new(plan),
+            world: World::with_software(plan, software),
             calm: Calm::new(plan, skew_max),
             bounds,
             invariants: invariants::all(),
             coverage: Coverage::default(),
             events: Vec::new(),
             steps: 0,
-            guard,
         }
     }
 
@@ -291,8 +318,8 @@ impl<'a> Trial<'a> {
     fn step(&mut self) -> Result<(), Violation> {
         self.world.step();
         self.steps += 1;
-        if let Some(text) = self.guard.take().into_iter().next() {
-            return Err(Violation { invariant: "no_surprise".to_owned(), text });
+        if let Some(text) = self.world.surprises().into_iter().next() {
+            return Err(surprise(text));
         }
         let fresh = self.world.recorder().take();
         let first = self.events.len();
@@ -362,4 +389,22 @@ fn check(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_the_same_with_other_numbers_and_another_with_other_words() {
+        let violation = |text: &str| Violation {
+            invariant: "scenario half_open_peer".to_owned(),
+            text: text.to_owned(),
+        };
+        let first = violation("node-1 must stay connected to node-2: lost at 17 ms");
+        assert!(violation("node-0 must stay connected to node-3: lost at 4 ms").is_like(&first));
+        assert!(!violation("the plan lacks a fault").is_like(&first));
+        let elsewhere = Violation { invariant: "answers".to_owned(), ..first.clone() };
+        assert!(!elsewhere.is_like(&first));
+    }
 }

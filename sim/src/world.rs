@@ -26,6 +26,7 @@ use grid::{ConnectionState, ConnectionStats, Limits, Name};
 use turmoil::Sim;
 
 use crate::event::{CallId, What};
+use crate::guard::Guard;
 use crate::load::LoadTable;
 use crate::plan::{Cluster, Fault, LimitsPlan, Load, Node, Plan};
 use crate::recorder::Recorder;
@@ -69,6 +70,8 @@ pub struct World {
     table: LoadTable,
     /// Nodes that have not begun yet, and when they do.
     late: Vec<(Node, u64)>,
+    /// Last: it sees what goes wrong while the others are dropped.
+    guard: Guard,
 }
 
 impl std::fmt::Debug for World {
@@ -103,6 +106,7 @@ impl World {
 
     /// Likewise, with software of the scenario's own on every node.
     pub fn with_software(plan: &Plan, software: &Arc<dyn Software>) -> Self {
+        let guard = Guard::begin();
         let cluster = plan.cluster.clone();
         let tick = Duration::from_millis(cluster.tick_ms.max(1));
         let mut sim = turmoil::Builder::new()
@@ -138,7 +142,7 @@ impl World {
         let late = cluster.late.clone();
         let links = Links::default();
         let slow = Vec::new();
-        Self { sim, cluster, nodes, links, slow, recorder, table, late }
+        Self { sim, cluster, nodes, links, slow, recorder, table, late, guard }
     }
 
     // ---- time ----
@@ -306,6 +310,21 @@ impl World {
     }
 
     // ---- what can be seen ----
+
+    /// Panics of any task and every [`grid::bug!`] since this was last asked: turmoil swallows the
+    /// former, and grid goes on after the latter. [`crate::run`] fails a run for any; a scenario of your
+    /// own asks at its end. A thread can have one world at a time.
+    pub fn surprises(&self) -> Vec<String> {
+        self.guard.take()
+    }
+
+    /// Ends the world: drops everything in it, and returns the surprises of that and those before.
+    pub fn end(self) -> Vec<String> {
+        let Self { sim, nodes, guard, .. } = self;
+        drop(sim);
+        drop(nodes);
+        guard.take()
+    }
 
     /// Everything that happens is written down here.
     pub fn recorder(&self) -> &Recorder {

@@ -72,4 +72,39 @@ fn a_storage_server_runs_its_own_handlers_in_a_world() {
     assert_eq!(ask(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
     // The one that was held arrived when the link was mended, and had been given up.
     assert!((3..=4).contains(&disks.asked.load(Ordering::Relaxed)));
+    assert_eq!(
+        world.end(),
+        [] as [&str; 0],
+        "nothing has panicked, and nothing that should not happen did"
+    );
+}
+
+#[test]
+fn a_panic_or_a_bug_on_a_node_is_seen() {
+    let mut world = World::new(&Plan::quiet(2));
+    world.run_for(Duration::from_millis(2));
+    assert!(world.spawn(Node(0), |_| async { panic!("of a task") }));
+    assert!(world.spawn(Node(1), |_| async { grid::bug!("of another") }));
+    world.run_for(Duration::from_millis(5));
+    let mut surprises = world.surprises();
+    surprises.sort();
+    assert_eq!(surprises.len(), 2, "{surprises:?}");
+    assert!(surprises[0].contains("of another") && surprises[1].contains("of a task"));
+}
+
+#[test]
+fn a_plan_is_run_with_the_software_of_a_storage_server() {
+    struct Broken;
+    impl Software for Broken {
+        fn install(&self, _: &Host) -> Result<(), Box<dyn std::error::Error>> {
+            tokio::spawn(async { panic!("some task of the server") });
+            Ok(())
+        }
+    }
+    let plan = Plan { duration_ms: 1_000, ..Plan::quiet(2) };
+    let whole: Arc<dyn Software> = Arc::new(Server(Arc::default()));
+    assert_eq!(sim::run::run_with(&plan, &whole, None).violation, None);
+    let broken: Arc<dyn Software> = Arc::new(Broken);
+    let violation = sim::run::run_with(&plan, &broken, None).violation.expect("it panics");
+    assert!(violation.text.contains("some task of the server"), "{violation}");
 }

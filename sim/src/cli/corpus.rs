@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
             None => tell::line(format_args!("{name}: passes"))?,
             Some(violation) => {
                 let file = arguments.folder.join(&name).with_extension("toml");
-                let source = tell::Source::File(&file);
+                let source = tell::Source::File(&file, None);
                 tell::line(tell::failure(&name, &entry.plan, violation, &source))?;
                 verdict = Verdict::Failed;
             }

@@ -31,6 +31,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
         super::shrink::save(path, &plan, None)?;
     }
     let run = sim::sweep::run_plan(&plan);
+    // First: whoever reads the output may be gone before its end.
+    if let Some(path) = &arguments.trace {
+        write_trace(path, &plan, &run)?;
+    }
     let hidden = if arguments.all { 0 } else { run.events.len().saturating_sub(tell::LAST_EVENTS) };
     let mut out = std::io::stdout().lock();
     if hidden > 0 {
@@ -40,7 +44,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
         writeln!(out, "{event}")?;
     }
     if let Some(path) = &arguments.trace {
-        write_trace(path, &plan, &run)?;
         writeln!(out, "the trace is in {}", path.display())?;
     }
     let seconds = run.simulated_ms as f64 / 1000.0;

@@ -77,6 +77,8 @@ struct Line<'a> {
     simulated_ms: u64,
     events: usize,
     violation: Option<&'a Violation>,
+    /// Points that it reached, and how often: to be added up over machines.
+    coverage: &'a BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +164,7 @@ fn print_line(done: &Done) -> std::io::Result<()> {
         simulated_ms: done.run.simulated_ms,
         events: done.run.events.len(),
         violation: done.run.violation.as_ref(),
+        coverage: done.run.coverage.counts(),
     };
     tell::line(serde_json::to_string(&line)?)
 }

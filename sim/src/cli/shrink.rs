@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     let fails = |plan: &Plan| {
         // A plan that has become impossible is not smaller, it is another matter.
         let found = plan.check().ok().and_then(|()| sim::sweep::run_plan(plan).violation);
-        found.is_some_and(|found| found.invariant == violation.invariant)
+        found.is_some_and(|found| found.is_like(&violation))
     };
     let effort = Effort { runs: arguments.runs };
     let mut told = Ok(());
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     let least = if shrunk.is_minimal { "nothing smaller fails" } else { "stopped by --runs" };
     let (size, out) = (size(&shrunk.plan), arguments.out.display());
     tell::line(format_args!("to {size} ({least}): {out}"))?;
-    let source = tell::Source::File(&arguments.out);
+    let source = tell::Source::File(&arguments.out, None);
     tell::line(tell::failure(&plan.scenario, &shrunk.plan, &last, &source))?;
     Ok(Verdict::Failed)
 }

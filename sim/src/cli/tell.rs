@@ -22,8 +22,8 @@ pub(super) const LAST_EVENTS: usize = 30;
 pub(super) enum Source<'a> {
     /// A scenario's plan of a seed.
     Seed,
-    /// A file.
-    File(&'a Path),
+    /// A file, and the seed that was given instead of its own.
+    File(&'a Path, Option<u64>),
 }
 
 /// What failed, what was done to the cluster, and how to see it again.
@@ -46,7 +46,8 @@ pub(super) fn failure(
             let nodes = if is_chosen { format!(" --nodes {nodes}") } else { String::new() };
             format!("{} --scenario {}{nodes}", plan.seed, plan.scenario)
         }
-        Source::File(path) => format!("--schedule {}", path.display()),
+        Source::File(path, None) => format!("--schedule {}", path.display()),
+        Source::File(path, Some(seed)) => format!("{seed} --schedule {}", path.display()),
     };
     text += &format!("  see it again: sim replay {again} --trace out.html\n");
     text += &format!("  make it small: sim shrink {again} --out small.toml");
