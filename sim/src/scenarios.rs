@@ -14,6 +14,7 @@ mod big_and_small;
 mod cancel_storm;
 mod clock_skew;
 mod flapping_link;
+mod full_queue_then_cancel;
 mod full_queue_then_disconnect;
 mod half_open_peer;
 mod history;
@@ -45,6 +46,7 @@ pub const ALL: &[Scenario] = &[
     cancel_storm::SCENARIO,
     clock_skew::SCENARIO,
     flapping_link::SCENARIO,
+    full_queue_then_cancel::SCENARIO,
     full_queue_then_disconnect::SCENARIO,
     half_open_peer::SCENARIO,
     late_node::SCENARIO,

@@ -91,6 +91,22 @@ fn flapping_link_holds() {
 }
 
 #[test]
+fn full_queue_then_cancel_holds() {
+    holds("full_queue_then_cancel");
+}
+
+#[test]
+fn full_queue_then_cancel_bites() {
+    bites("full_queue_then_cancel", "no message waits", |plan| {
+        streams(plan).for_each(|stream| stream.up = 1);
+    });
+    bites("full_queue_then_cancel", "must be cancelled by", |plan| {
+        // The link goes on later than it should.
+        plan.faults.iter_mut().filter(|(_, fault)| is_mend(fault)).for_each(|(at, _)| *at += 2_000);
+    });
+}
+
+#[test]
 fn full_queue_then_disconnect_holds() {
     holds("full_queue_then_disconnect");
 }
