@@ -45,6 +45,7 @@ pub const ALL: &[Scenario] = &[
     big_and_small::SCENARIO,
     cancel_storm::SCENARIO,
     clock_skew::SCENARIO,
+    swarm::EVERYTHING,
     flapping_link::SCENARIO,
     full_queue_then_cancel::SCENARIO,
     full_queue_then_disconnect::SCENARIO,
@@ -56,7 +57,6 @@ pub const ALL: &[Scenario] = &[
     rolling_restart::SCENARIO,
     slow_reader::SCENARIO,
     wrong_token::SCENARIO,
-    swarm::EVERYTHING,
     swarm::SCENARIO,
 ];
 
