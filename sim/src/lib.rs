@@ -29,3 +29,8 @@ pub mod shrink;
 pub mod swarm;
 pub mod sweep;
 pub mod world;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
