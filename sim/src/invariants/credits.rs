@@ -40,6 +40,13 @@ impl Invariant for Credits {
                 }
                 Ok(())
             }
+            // With its connection every send ends, which only whoever takes its messages tells.
+            What::State { remote, .. } => {
+                let lost = event.node.map(|node| (node.min(*remote), node.max(*remote)));
+                self.waiting
+                    .retain(|_, (_, from, to)| Some(((*from).min(*to), (*from).max(*to))) != lost);
+                Ok(())
+            }
             What::CallEnded { call, .. } | What::HandlerEnded { call, .. } => {
                 self.waiting.remove(&(*call, StreamSide::Caller));
                 self.waiting.remove(&(*call, StreamSide::Handler));
@@ -93,6 +100,7 @@ impl Invariant for Credits {
 mod tests {
     use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, request, stream};
     use super::*;
+    use crate::event::LinkState;
 
     #[test]
     fn b21_no_end_has_more_under_way_than_its_capacity() {
@@ -122,6 +130,17 @@ mod tests {
         bites(bench.look(due + 1, &[]), "of call 0 waits");
         bench.well([(due, CALLER, What::Sent { call: 0, end, number: 2 })]);
         assert_eq!(bench.look(due + 1, &[]), Ok(()));
+    }
+
+    #[test]
+    fn nobody_waits_on_a_connection_that_is_lost() {
+        let end = StreamSide::Caller;
+        let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
+        bench.well([
+            (LATE, CALLER, What::SendWaits { call: 0, end, number: 1 }),
+            (LATE, CALLER, What::State { remote: SERVER, state: LinkState::Backoff, cause: None }),
+        ]);
+        assert_eq!(bench.look(LATE + CREDIT_MS + 1, &[]), Ok(()));
     }
 
     #[test]
