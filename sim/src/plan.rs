@@ -342,10 +342,28 @@ impl Plan {
     ///
     /// What is wrong with it, in a sentence.
     pub fn check(&self) -> Result<(), String> {
-        let Cluster { nodes, tick_ms, socket_segments, rare, late, strangers, .. } = &self.cluster;
         if !self.scenario.is_empty() && crate::scenarios::find(&self.scenario).is_none() {
             return Err(format!("there is no scenario {}: it may be empty", self.scenario));
         }
+        if self.duration_ms > DURATION_MS_MAX {
+            return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));
+        }
+        self.cluster.check()?;
+        for (_, fault) in &self.faults {
+            fault.check(self.cluster.nodes)?;
+        }
+        for (call, (_, load)) in self.load.iter().enumerate() {
+            load.check(self.cluster.nodes).map_err(|problem| format!("call {call}: {problem}"))?;
+        }
+        let is_in_order = self.faults.is_sorted_by_key(|(at, _)| *at)
+            && self.load.is_sorted_by_key(|(at, _)| *at);
+        is_in_order.then_some(()).ok_or_else(|| "faults and load must be in order of time".into())
+    }
+}
+
+impl Cluster {
+    fn check(&self) -> Result<(), String> {
+        let Self { nodes, tick_ms, socket_segments, rare, late, strangers, limits, .. } = self;
         if !(2..=NODES_MAX).contains(nodes) {
             return Err(format!("nodes must be 2 to {NODES_MAX}, not {nodes}"));
         }
@@ -355,28 +373,8 @@ impl Plan {
         if !(16..=65_536).contains(socket_segments) {
             return Err(format!("socket_segments must be 16 to 65536, not {socket_segments}"));
         }
-        if self.cluster.latency_max_ms > LATENCY_MS_MAX {
+        if self.latency_max_ms > LATENCY_MS_MAX {
             return Err(format!("latency_max_ms must be at most {LATENCY_MS_MAX}"));
-        }
-        let is_too_fast = |fault: &Fault| match fault {
-            Fault::Drift { ppm, .. } => ppm.unsigned_abs() > DRIFT_PPM_MAX,
-            _ => false,
-        };
-        if self.faults.iter().any(|(_, fault)| is_too_fast(fault)) {
-            return Err(format!("a clock may drift by at most {DRIFT_PPM_MAX} ppm"));
-        }
-        let limits = &self.cluster.limits;
-        let waits = [
-            limits.ping_interval_ms,
-            limits.stream_ping_interval_ms,
-            limits.deadline_default_ms,
-            limits.backoff_max_ms,
-        ];
-        if waits.into_iter().flatten().any(|ms| ms > WAIT_MS_MAX) {
-            return Err(format!("no time in limits may be longer than {WAIT_MS_MAX} ms"));
-        }
-        if self.duration_ms > DURATION_MS_MAX {
-            return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));
         }
         let known = |name: &str| grid::buggify::Point::ALL.iter().any(|point| point.name() == name);
         if let Some((point, _)) = rare.iter().find(|(name, _)| !known(name)) {
@@ -385,37 +383,60 @@ impl Plan {
         if let Some((point, _)) = rare.iter().find(|(_, often)| *often > 10_000) {
             return Err(format!("rare event {point} cannot happen more often than 10000 in 10000"));
         }
-        crate::world::limits_of(&self.cluster.limits).check().map_err(|error| error.to_string())?;
-        let named = late.iter().map(|(node, _)| node).chain(strangers);
-        let is_absent = |node: &Node| node.0 >= *nodes;
-        if let Some(node) = named.copied().find(is_absent) {
+        let mut named = late.iter().map(|(node, _)| node).chain(strangers);
+        if let Some(node) = named.find(|node| node.0 >= *nodes) {
             return Err(format!("there is no {node}"));
         }
-        let all = (0..=u8::MAX).map(Node).filter(is_absent);
-        for absent in all {
-            if self.faults.iter().any(|(_, fault)| fault.concerns(absent)) {
-                return Err(format!("a fault concerns {absent}, which does not exist"));
-            }
+        limits.check()
+    }
+}
+
+impl LimitsPlan {
+    fn check(&self) -> Result<(), String> {
+        let waits = [
+            self.ping_interval_ms,
+            self.stream_ping_interval_ms,
+            self.deadline_default_ms,
+            self.backoff_max_ms,
+        ];
+        if waits.into_iter().flatten().any(|ms| ms > WAIT_MS_MAX) {
+            return Err(format!("no time in limits may be longer than {WAIT_MS_MAX} ms"));
         }
-        for (call, (_, load)) in self.load.iter().enumerate() {
-            let (from, to) = load.ends();
-            if from == to || is_absent(&from) || is_absent(&to) {
-                return Err(format!("call {call} from {from} to {to} cannot be made"));
-            }
-            let bytes = match load {
-                Load::Request(plan) => plan.bytes.max(plan.answer_bytes),
-                Load::Stream(plan) => plan.bytes,
-            };
-            if bytes > PAYLOAD_BYTES_MAX {
-                return Err(format!("call {call}: payloads are {PAYLOAD_BYTES_MAX} bytes at most"));
-            }
-            if let Load::Stream(plan) = load {
-                plan.check().map_err(|problem| format!("call {call}: {problem}"))?;
-            }
+        crate::world::limits_of(self).check().map_err(|error| error.to_string())
+    }
+}
+
+impl Fault {
+    fn check(&self, nodes: u8) -> Result<(), String> {
+        if let Self::Drift { ppm, .. } = self
+            && ppm.unsigned_abs() > DRIFT_PPM_MAX
+        {
+            return Err(format!("a clock may drift by at most {DRIFT_PPM_MAX} ppm"));
         }
-        let is_in_order = self.faults.is_sorted_by_key(|(at, _)| *at)
-            && self.load.is_sorted_by_key(|(at, _)| *at);
-        is_in_order.then_some(()).ok_or_else(|| "faults and load must be in order of time".into())
+        match (nodes..=u8::MAX).map(Node).find(|absent| self.concerns(*absent)) {
+            Some(absent) => Err(format!("a fault concerns {absent}, which does not exist")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Load {
+    fn check(&self, nodes: u8) -> Result<(), String> {
+        let (from, to) = self.ends();
+        if from == to || from.0 >= nodes || to.0 >= nodes {
+            return Err(format!("{from} cannot ask {to}"));
+        }
+        let bytes = match self {
+            Self::Request(plan) => plan.bytes.max(plan.answer_bytes),
+            Self::Stream(plan) => plan.bytes,
+        };
+        if bytes > PAYLOAD_BYTES_MAX {
+            return Err(format!("payloads are {PAYLOAD_BYTES_MAX} bytes at most"));
+        }
+        match self {
+            Self::Request(_) => Ok(()),
+            Self::Stream(plan) => plan.check(),
+        }
     }
 }
 

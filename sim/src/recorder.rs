@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::event::{CallId, Event, HandlerEnd, Meaning, Outcome, SocketId, What};
+use crate::event::{CallId, Event, HandlerEnd, Outcome, SocketId, What};
 use crate::plan::Node;
 
 /// The log of a run. Cheap to clone.
@@ -59,11 +59,6 @@ impl Recorder {
     pub fn record(&self, what: What) {
         let at_ms = self.now_ms();
         self.log().events.push(Event { at_ms, node: None, what });
-    }
-
-    /// The events from `index` on.
-    pub fn since(&self, index: usize) -> Vec<Event> {
-        self.log().events.get(index..).unwrap_or_default().to_vec()
     }
 
     /// All events, leaving none.
@@ -160,9 +155,5 @@ impl Pen {
         };
         self.record(What::SocketOpened { socket, remote, dialled });
         socket
-    }
-
-    pub(crate) fn message_sent(&self, socket: SocketId, index: u64, message: Meaning) {
-        self.record(What::MessageSent { socket, index, message });
     }
 }

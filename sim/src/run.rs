@@ -3,11 +3,11 @@
 //! ```text
 //!   trouble and load ──► heal ──► connected, drained, idle ──► settle ──► quiet ──► stop ──► end
 //!   (duration of the plan)   (within the bound of `Bounds::drain_ms`)
+//! ```
 //!
 //! A connection that died unnoticed looks open for a while: so the cluster is left alone for as long
 //! as that may last, and has to recover once more. Then every node asks every other for something, and
 //! must be answered: a cluster that only answers pings has not recovered.
-//! ```
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -203,12 +203,8 @@ impl<'a> Trial<'a> {
             let events: Vec<_> = self.events.iter().filter(of_the_plan).cloned().collect();
             expected(self.plan, &events)
         });
-        match verdict {
-            Ok(()) => Ok(()),
-            Err(text) => {
-                Err(Violation { invariant: format!("scenario {}", self.plan.scenario), text })
-            }
-        }
+        let invariant = format!("scenario {}", self.plan.scenario);
+        verdict.map_err(|text| Violation { invariant, text })
     }
 
     /// The plan's faults and load, each at its time.

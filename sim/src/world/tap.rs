@@ -64,7 +64,7 @@ impl AsyncWrite for Tapped {
         let Self { stream, pen, socket, sent, .. } = &mut *self;
         let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
         sent.hear(&bytes[..written], |index, message| {
-            pen.message_sent(*socket, index, meaning(message));
+            pen.record(What::MessageSent { socket: *socket, index, message: meaning(message) });
         });
         Poll::Ready(Ok(written))
     }
