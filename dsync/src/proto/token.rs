@@ -1,0 +1,219 @@
+//! Fencing tokens: numbers that grow with every grant of a resource (B54).
+//!
+//! A holder that was stopped does not know that its lock is gone; what it protects can tell by the
+//! token, if it refuses one that is lower than it has seen. So a token must exceed every earlier
+//! one, whoever gave it, though lockers crash and forget.
+//!
+//! Tokens look like microseconds since 1970, because a locker that has forgotten all can be sure of
+//! its wall clock. Each locker keeps the highest that it knows; a holder's token must exceed what a
+//! quorum knows, and be known to a quorum before the lock counts as taken. As any two quorums that
+//! exclude each other have a locker in common, the next one is higher.
+//!
+//! One round of requests is enough, nearly always: the holder proposes a token together with its
+//! request, from what lockers have told it of their clocks before, and each locker that grants takes
+//! it if it is higher than what it knows. Where they do not, a second round writes a higher one.
+
+use std::fmt;
+use std::time::Duration;
+
+use grid::time::{Instant, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::keyed::Key;
+use super::names::Names;
+use crate::limits::{TOKEN_LEAD_MICROS, TOKEN_PLACES};
+
+/// A fencing token. Greater is later.
+///
+/// A writer's token is greater than that of every earlier grant of its resources, a reader's greater
+/// than that of every earlier writer. Readers that may hold together are not ordered among
+/// themselves.
+///
+/// The assumption: the wall clocks of the lockers differ by less than a lease, and none is set back by
+/// as much, while so many lockers forget what they knew that no quorum remembers.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Token(u64);
+
+impl Token {
+    /// The token with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// What a wall clock shows, as a token.
+    pub fn of(wall: Timestamp) -> Self {
+        Self(u64::try_from(wall.unix_nanos() / 1_000).unwrap_or(0))
+    }
+
+    /// So much later.
+    #[must_use]
+    pub fn later_by(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    }
+
+    /// The next one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The tokens that one locker knows.
+///
+/// Resources come and go, so there is a fixed number of places, each with the highest token of the
+/// resources whose hash falls there. Sharing a place makes tokens grow faster, never slower.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    places: Box<[Token]>,
+    high: Token,
+    key: Key,
+}
+
+impl Tokens {
+    /// Of a locker that knows nothing but that no token was higher than `floor`.
+    pub(super) fn new(floor: Token, key: Key) -> Self {
+        Self { places: vec![floor; TOKEN_PLACES].into(), high: floor, key }
+    }
+
+    fn place(&self, name: &str) -> usize {
+        self.key.hash_of(name) as usize & (TOKEN_PLACES - 1)
+    }
+
+    /// The highest token of any of `names`.
+    pub(super) fn known(&self, names: &Names) -> Token {
+        names.iter().map(|name| self.places[self.place(name)]).max().unwrap_or_default()
+    }
+
+    /// A lock on `names` was granted, with this proposal. Returns the highest token known after that:
+    /// the proposal itself, if and only if it was taken.
+    pub(super) fn propose(&mut self, names: &Names, proposal: Token, wall: Token) -> Token {
+        let known = self.known(names);
+        let ahead = Token(self.stamp(wall).0.saturating_add(TOKEN_LEAD_MICROS));
+        if known < proposal && proposal <= ahead {
+            self.raise(names, proposal);
+            return proposal;
+        }
+        // Not the proposal by chance: a holder takes its own for accepted.
+        if known == proposal { known.next() } else { known }
+    }
+
+    /// `token` was given for `names`.
+    pub(super) fn raise(&mut self, names: &Names, token: Token) {
+        for name in names.iter() {
+            let place = self.place(name);
+            self.places[place] = self.places[place].max(token);
+        }
+        self.high = self.high.max(token);
+    }
+
+    /// Any token up to `floor` may have been given for any resource.
+    pub(super) fn raise_all(&mut self, floor: Token) {
+        for place in &mut self.places {
+            *place = (*place).max(floor);
+        }
+        self.high = self.high.max(floor);
+    }
+
+    /// What this locker's clock of tokens shows: its wall clock, or the highest token if that is
+    /// ahead of it.
+    pub(super) fn stamp(&self, wall: Token) -> Token {
+        self.high.max(wall)
+    }
+}
+
+/// A holder's idea of what the lockers' clocks of tokens show now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TokenClock {
+    seen: Token,
+    at: Instant,
+}
+
+impl TokenClock {
+    /// A locker has shown this, now.
+    pub fn observe(&mut self, stamp: Token, now: Instant) {
+        if stamp > self.now(now) {
+            *self = Self { seen: stamp, at: now };
+        }
+    }
+
+    /// A token to propose: higher than all that were observed or proposed, if there were any.
+    pub fn propose(&mut self, now: Instant) -> Token {
+        let proposal = self.now(now).next();
+        if self.seen == Token::default() {
+            return Token::default(); // A guess would only be refused.
+        }
+        *self = Self { seen: proposal, at: now };
+        proposal
+    }
+
+    /// What they show, as far as is known.
+    pub fn now(&self, now: Instant) -> Token {
+        match self.seen {
+            Token(0) => Token(0),
+            seen => seen.later_by(now.since(self.at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(name: &str) -> Names {
+        Names::new([name]).expect("a name")
+    }
+
+    #[test]
+    fn b54_a_proposal_is_taken_only_above_what_is_known_and_not_far_ahead_of_the_clock() {
+        let wall = Token(1_000_000_000);
+        let mut tokens = Tokens::new(Token(5_000), Key::new(1));
+        let (a, b) = (names("a"), names("b"));
+        assert_eq!(tokens.propose(&a, Token(5_000), wall), Token(5_001), "known is not enough");
+        assert_eq!(tokens.propose(&a, Token(5_001), wall), Token(5_001));
+        assert_eq!(tokens.propose(&a, Token(5_001), wall), Token(5_002), "and never twice");
+        assert_eq!(tokens.known(&b), Token(5_000), "another resource is not concerned");
+        let ahead = Token(wall.get() + TOKEN_LEAD_MICROS);
+        assert_eq!(tokens.propose(&a, ahead.next(), wall), Token(5_001), "too far ahead");
+        assert_eq!(tokens.propose(&a, ahead, wall), ahead);
+    }
+
+    #[test]
+    fn b54_what_was_written_back_is_known_for_all_names_of_the_lock() {
+        let mut tokens = Tokens::new(Token(10), Key::new(2));
+        let both = Names::new(["x", "y"]).expect("names");
+        tokens.raise(&both, Token(50));
+        assert_eq!((tokens.known(&names("x")), tokens.known(&names("y"))), (Token(50), Token(50)));
+        tokens.raise(&both, Token(20));
+        assert_eq!(tokens.known(&both), Token(50), "never lower");
+        assert_eq!(tokens.stamp(Token(7)), Token(50), "the clock is not behind its tokens");
+        tokens.raise_all(Token(60));
+        assert_eq!(tokens.known(&names("z")), Token(60));
+    }
+
+    #[test]
+    fn a_token_clock_follows_the_lockers_and_never_proposes_twice() {
+        let mut clock = TokenClock::default();
+        let second = |s: u64| Instant::from_nanos(s * 1_000_000_000);
+        assert_eq!(clock.propose(second(1)), Token(0), "nothing is known");
+        clock.observe(Token(5_000_000), second(1));
+        assert_eq!(clock.now(second(2)), Token(6_000_000));
+        let first = clock.propose(second(2));
+        assert!(clock.propose(second(2)) > first);
+        clock.observe(Token(1), second(2));
+        assert!(clock.now(second(2)) > first, "an old stamp changes nothing");
+    }
+}

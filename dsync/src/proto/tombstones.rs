@@ -1,0 +1,53 @@
+//! Grants that are over, as many of the last ones as are worth remembering.
+//!
+//! A request can be overtaken by the release of what it asks for, when the connection that it was
+//! sent on was replaced. Granted then, the lock would be nobody's until its lease ends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::keyed::{Key, KeyedMap};
+
+#[derive(Debug)]
+pub(super) struct Tombstones {
+    order: VecDeque<Arc<str>>,
+    known: KeyedMap<Arc<str>, ()>,
+    max: usize,
+}
+
+impl Tombstones {
+    pub(super) fn new(max: usize, key: Key) -> Self {
+        Self { order: VecDeque::new(), known: KeyedMap::with_hasher(key), max }
+    }
+
+    pub(super) fn insert(&mut self, uid: Arc<str>) {
+        if self.known.insert(Arc::clone(&uid), ()).is_some() {
+            return;
+        }
+        self.order.push_back(uid);
+        if self.order.len() > self.max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    pub(super) fn contains(&self, uid: &str) -> bool {
+        self.known.contains_key(uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ones_are_remembered_and_no_more() {
+        let mut tombstones = Tombstones::new(2, Key::new(1));
+        for uid in ["a", "b", "b", "c"] {
+            tombstones.insert(uid.into());
+        }
+        assert!(!tombstones.contains("a") && tombstones.contains("b") && tombstones.contains("c"));
+        assert_eq!((tombstones.order.len(), tombstones.known.len()), (2, 2));
+    }
+}

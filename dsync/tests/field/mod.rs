@@ -1,0 +1,556 @@
+//! Lockers and holders, as they ship, and an adversary between them: requests and answers that take
+//! any time or are lost, lockers that forget all, holders that die, clocks that run at rates of their
+//! own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dsync::Limits;
+use dsync::proto::hold::{Answer, CallId, Config, Failure, Hold, Message, Output, Status, Waiting};
+use dsync::proto::names::Names;
+use dsync::proto::quorum::Kind;
+use dsync::proto::table::{Holding, Table};
+use dsync::proto::token::{Token, TokenClock};
+use grid::time::Instant;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+/// Wall clocks begin here, in microseconds.
+const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
+
+pub fn limits() -> Limits {
+    Limits::with_lease(Duration::from_secs(12))
+}
+
+/// How bad the world is.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    pub lockers: usize,
+    pub clients: usize,
+    pub resources: usize,
+    /// Of a hundred messages, so many are lost.
+    pub lost: u32,
+    /// The longest that a message takes, in milliseconds.
+    pub delay_max_ms: u64,
+    /// Of a thousand steps, in so many a locker crashes.
+    pub locker_crashes: u32,
+    pub client_crashes: u32,
+    /// Of a thousand steps, in so many a client is cut off, or a cut is mended.
+    pub cuts: u32,
+    /// Clocks are off by up to so many parts of a million.
+    pub drift_ppm: u32,
+    pub waiting: Waiting,
+}
+
+/// A clock that starts anywhere and runs at a rate of its own.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    offset: u64,
+    ppm: i64,
+    wall_skew_micros: i64,
+}
+
+impl Clock {
+    fn draw(rng: &mut SmallRng, drift_ppm: u32) -> Self {
+        let drift = i64::from(drift_ppm);
+        Self {
+            offset: rng.random_range(0..1_000_000_000_000),
+            ppm: rng.random_range(-drift..=drift),
+            wall_skew_micros: rng.random_range(-1_000_000..=1_000_000),
+        }
+    }
+
+    fn now(&self, at: u64) -> Instant {
+        let shown = i128::from(at) + i128::from(at) * i128::from(self.ppm) / 1_000_000;
+        Instant::from_nanos(self.offset + u64::try_from(shown).expect("forward"))
+    }
+
+    /// The true time at which this clock shows `instant`, roughly, and not before it.
+    fn when(&self, instant: Instant) -> u64 {
+        let shown = i128::from(instant.as_nanos().saturating_sub(self.offset));
+        u64::try_from(shown * 1_000_000 / (1_000_000 + i128::from(self.ppm))).expect("forward")
+            + 2_000
+    }
+
+    fn wall(&self, at: u64) -> Token {
+        let shown = (EPOCH_MICROS + self.now(at).since(self.now(0)).as_micros() as u64) as i64;
+        Token::new((shown + self.wall_skew_micros) as u64)
+    }
+}
+
+struct Locker {
+    table: Table,
+    clock: Clock,
+    boot: u64,
+    /// Pending questions of waiters: whom to answer.
+    waiting: BTreeMap<Arc<str>, Route>,
+}
+
+struct Client {
+    clock: Clock,
+    tokens: TokenClock,
+    life: u64,
+    holds: BTreeMap<u64, Held>,
+    cut: BTreeSet<usize>,
+}
+
+struct Held {
+    hold: Hold,
+    kind: Kind,
+    names: Names,
+    limits: BTreeMap<(usize, CallId), u64>,
+    token: Option<Token>,
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    client: usize,
+    life: u64,
+    hold: u64,
+    locker: usize,
+    call: CallId,
+}
+
+enum Event {
+    Request(Route, Message),
+    Answer(Route, Answer, Token),
+    Limit(Route),
+    Timer { client: usize, life: u64, hold: u64 },
+    LockerTimer(usize),
+    Ask { locker: usize, boot: u64, client: usize },
+    Report { locker: usize, boot: u64, client: usize, holdings: Vec<Holding>, high: Token },
+    Step,
+}
+
+/// What was granted of a resource, in the order of time.
+#[derive(Debug, Default)]
+struct History {
+    writer: Token,
+    any: Token,
+}
+
+pub struct Field {
+    weather: Weather,
+    now: u64,
+    rng: SmallRng,
+    lockers: Vec<Locker>,
+    clients: Vec<Client>,
+    events: BTreeMap<(u64, u64), Event>,
+    next: u64,
+    history: BTreeMap<Arc<str>, History>,
+    calm: bool,
+    pub granted: u64,
+    pub lost: u64,
+    pub second_rounds: u64,
+}
+
+impl Field {
+    pub fn new(weather: Weather, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let nodes = || (0..weather.clients).map(|client| Arc::from(client.to_string()));
+        let lockers = (0..weather.lockers)
+            .map(|_| {
+                let clock = Clock::draw(&mut rng, weather.drift_ppm);
+                let (now, wall) = (clock.now(0), clock.wall(0));
+                let table = Table::new(&limits(), nodes(), now, wall, rng.random());
+                Locker { table, clock, boot: 0, waiting: BTreeMap::new() }
+            })
+            .collect();
+        let clients = (0..weather.clients)
+            .map(|_| Client {
+                clock: Clock::draw(&mut rng, weather.drift_ppm),
+                tokens: TokenClock::default(),
+                life: 0,
+                holds: BTreeMap::new(),
+                cut: BTreeSet::new(),
+            })
+            .collect();
+        let mut field = Self {
+            weather,
+            now: 0,
+            rng,
+            lockers,
+            clients,
+            events: BTreeMap::new(),
+            next: 0,
+            history: BTreeMap::new(),
+            calm: false,
+            granted: 0,
+            lost: 0,
+            second_rounds: 0,
+        };
+        for locker in 0..weather.lockers {
+            field.ask_all(locker);
+        }
+        field.at(1_000_000, Event::Step);
+        field
+    }
+
+    fn at(&mut self, when: u64, event: Event) {
+        self.next += 1;
+        self.events.insert((when.max(self.now), self.next), event);
+    }
+
+    fn delay(&mut self) -> u64 {
+        let max = if self.calm { 5 } else { self.weather.delay_max_ms };
+        // Mostly quick, so that something succeeds.
+        let ms = if self.rng.random_bool(0.8) { max.min(5) } else { max };
+        self.rng.random_range(100_000..=1_000_000 * ms.max(1))
+    }
+
+    fn is_lost(&mut self, client: usize, locker: usize) -> bool {
+        let is_cut = self.clients[client].cut.contains(&locker);
+        !self.calm && (is_cut || self.rng.random_range(0..100) < self.weather.lost)
+    }
+
+    /// Runs for so long, in milliseconds, checking after each event.
+    pub fn run(&mut self, ms: u64) {
+        let until = self.now + ms * 1_000_000;
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > until {
+                break;
+            }
+            let ((at, _), event) = entry.remove_entry();
+            self.now = at;
+            self.handle(event);
+            self.check();
+        }
+        self.now = until;
+    }
+
+    /// From here on everything works, and nothing new is asked for.
+    pub fn calm_down(&mut self) {
+        self.calm = true;
+        for client in &mut self.clients {
+            client.cut.clear();
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Request(route, message) => self.serve(route, message),
+            Event::Answer(route, answer, stamp) => self.answer(route, Ok(answer), Some(stamp)),
+            Event::Limit(route) => {
+                self.answer(route, Err(Failure { may_have_run: true }), None);
+            }
+            Event::Timer { client, life, hold } => {
+                let owner = &mut self.clients[client];
+                let now = owner.clock.now(self.now);
+                if owner.life == life
+                    && let Some(held) = owner.holds.get_mut(&hold)
+                {
+                    held.hold.handle_timeout(now);
+                    self.drain(client, hold);
+                }
+            }
+            Event::LockerTimer(locker) => {
+                let now = self.lockers[locker].clock.now(self.now);
+                self.lockers[locker].table.handle_timeout(now);
+                self.tell_called(locker);
+            }
+            Event::Ask { locker, boot, client } => self.recall(locker, boot, client),
+            Event::Report { locker, boot, client, holdings, high } => {
+                let now = self.lockers[locker].clock.now(self.now);
+                if self.lockers[locker].boot == boot {
+                    let node = client.to_string();
+                    self.lockers[locker].table.report(&node, holdings, high, now);
+                }
+            }
+            Event::Step => self.step(),
+        }
+    }
+
+    // ---- what happens by itself ----
+
+    fn step(&mut self) {
+        let pause = self.rng.random_range(1_000_000..200_000_000);
+        self.at(self.now + pause, Event::Step);
+        if self.calm {
+            return;
+        }
+        let draw = |field: &mut Self| field.rng.random_range(0..1_000);
+        if draw(self) < self.weather.locker_crashes {
+            let locker = self.rng.random_range(0..self.weather.lockers);
+            self.crash_locker(locker);
+        }
+        let client = self.rng.random_range(0..self.weather.clients);
+        if draw(self) < self.weather.client_crashes {
+            self.clients[client].life += 1;
+            self.clients[client].holds.clear();
+            self.clients[client].tokens = TokenClock::default();
+        }
+        if draw(self) < self.weather.cuts {
+            let locker = self.rng.random_range(0..self.weather.lockers);
+            if !self.clients[client].cut.remove(&locker) {
+                self.clients[client].cut.insert(locker);
+            }
+        }
+        match self.rng.random_range(0..3) {
+            0 if self.clients[client].holds.len() < 4 => drop(self.begin(client)),
+            1 => {
+                let holds = &self.clients[client].holds;
+                let held = holds.iter().filter(|(_, held)| held.token.is_some());
+                let ids: Vec<_> = held.map(|(id, _)| *id).collect();
+                if !ids.is_empty() {
+                    let id = ids[self.rng.random_range(0..ids.len())];
+                    self.let_go(client, id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn crash_locker(&mut self, locker: usize) {
+        let nodes = (0..self.weather.clients).map(|client| Arc::from(client.to_string()));
+        let seed = self.rng.random();
+        let Locker { table, clock, boot, waiting } = &mut self.lockers[locker];
+        *table = Table::new(&limits(), nodes, clock.now(self.now), clock.wall(self.now), seed);
+        *boot += 1;
+        waiting.clear();
+        self.ask_all(locker);
+    }
+
+    fn ask_all(&mut self, locker: usize) {
+        let boot = self.lockers[locker].boot;
+        for client in 0..self.weather.clients {
+            let when = self.now + self.delay();
+            self.at(when, Event::Ask { locker, boot, client });
+        }
+    }
+
+    fn recall(&mut self, locker: usize, boot: u64, client: usize) {
+        if self.lockers[locker].boot != boot {
+            return;
+        }
+        let again = self.now + 200_000_000;
+        if !self.is_lost(client, locker) {
+            let now = self.clients[client].clock.now(self.now);
+            let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
+            let mut holdings = Vec::new();
+            for hold in ids {
+                if let Some(held) = self.clients[client].holds.get_mut(&hold) {
+                    holdings.extend(held.hold.recall(locker, now));
+                }
+                self.drain(client, hold);
+            }
+            let high = self.clients[client].tokens.now(now);
+            // Lockers are nodes too, and tell what they know.
+            let tables = self.lockers.iter().enumerate().filter(|(index, _)| *index != locker);
+            let known = tables.map(|(_, other)| other.table.stamp(Token::default())).max();
+            let high = high.max(known.unwrap_or_default());
+            if !self.is_lost(client, locker) {
+                let when = self.now + self.delay();
+                return self.at(when, Event::Report { locker, boot, client, holdings, high });
+            }
+        }
+        self.at(again, Event::Ask { locker, boot, client });
+    }
+
+    /// A client wants a lock. Returns its number.
+    pub fn begin(&mut self, client: usize) -> u64 {
+        let kind = if self.rng.random_bool(0.6) { Kind::Write } else { Kind::Read };
+        let count = if self.rng.random_bool(0.2) { 2 } else { 1 };
+        let resources = self.weather.resources;
+        let names = (0..count).map(|_| format!("r{}", self.rng.random_range(0..resources)));
+        let names = Names::new(names.collect::<Vec<_>>()).expect("good names");
+        self.next += 1;
+        let (id, now) = (self.next, self.clients[client].clock.now(self.now));
+        let config = Config {
+            lockers: self.weather.lockers,
+            names: names.clone(),
+            kind,
+            owner: client.to_string().into(),
+            source: "test".into(),
+            id: format!("{client}-{id}").into(),
+            deadline: Some(now + Duration::from_secs(30)),
+            waiting: self.weather.waiting,
+            limits: limits(),
+            seed: self.rng.random(),
+        };
+        let hold = Hold::new(config, self.clients[client].tokens, now);
+        let held = Held { hold, kind, names, limits: BTreeMap::new(), token: None };
+        self.clients[client].holds.insert(id, held);
+        self.drain(client, id);
+        id
+    }
+
+    fn let_go(&mut self, client: usize, hold: u64) {
+        let now = self.clients[client].clock.now(self.now);
+        if let Some(held) = self.clients[client].holds.get_mut(&hold) {
+            held.hold.let_go(now);
+        }
+        self.drain(client, hold);
+    }
+
+    /// All clients let go of everything.
+    pub fn let_all_go(&mut self) {
+        for client in 0..self.weather.clients {
+            let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
+            for id in ids {
+                self.let_go(client, id);
+            }
+        }
+    }
+
+    // ---- the network ----
+
+    fn drain(&mut self, client: usize, hold: u64) {
+        let (life, time) = (self.clients[client].life, limits());
+        let Some(held) = self.clients[client].holds.get_mut(&hold) else { return };
+        let mut out = Vec::new();
+        while let Some(output) = held.hold.poll_output() {
+            out.push(output);
+        }
+        for output in out {
+            match output {
+                Output::Send { call, locker, message } => {
+                    let route = Route { client, life, hold, locker, call };
+                    let limit = message.time_limit(&time);
+                    let limit = self.now + u64::try_from(limit.as_nanos()).expect("short");
+                    self.at(limit, Event::Limit(route));
+                    if !self.is_lost(client, locker) {
+                        let when = self.now + self.delay();
+                        self.at(when, Event::Request(route, message));
+                    }
+                }
+                // The adversary does not listen: what was sent may still arrive.
+                Output::Cancel { .. } => {}
+            }
+        }
+        self.look(client, hold);
+        let Some(held) = self.clients[client].holds.get(&hold) else { return };
+        if let Some(at) = held.hold.poll_timeout() {
+            // Timers may be late.
+            let late = self.rng.random_range(0..50_000_000);
+            let when = self.clients[client].clock.when(at) + late;
+            self.at(when, Event::Timer { client, life, hold });
+        }
+    }
+
+    fn serve(&mut self, route: Route, message: Message) {
+        let locker = &mut self.lockers[route.locker];
+        let (now, wall) = (locker.clock.now(self.now), locker.clock.wall(self.now));
+        let answer = match message {
+            Message::Lock(ask) => Some(Answer::Lock(locker.table.lock(&ask, now, wall))),
+            Message::Refresh(refresh) => Some(Answer::Refresh(locker.table.refresh(&refresh, now))),
+            Message::Unlock { uid, .. } => {
+                locker.table.unlock(&uid, now);
+                Some(Answer::Released)
+            }
+            Message::Wait(ask) => {
+                let has_joined = locker.table.wait(&ask, now);
+                if has_joined && let Some(place) = &ask.place {
+                    locker.waiting.insert(Arc::clone(&place.id), route);
+                }
+                (!has_joined).then_some(Answer::Wait { is_called: false })
+            }
+        };
+        let stamp = locker.table.stamp(wall);
+        if let Some(answer) = answer {
+            self.reply(route, answer, stamp);
+        }
+        self.tell_called(route.locker);
+    }
+
+    fn tell_called(&mut self, index: usize) {
+        while let Some(place) = self.lockers[index].table.poll_called() {
+            let stamp = self.lockers[index].table.stamp(Token::default());
+            if let Some(route) = self.lockers[index].waiting.remove(&place.id) {
+                self.reply(route, Answer::Wait { is_called: true }, stamp);
+            }
+        }
+        let locker = &self.lockers[index];
+        if let Some(at) = locker.table.poll_timeout() {
+            let when = locker.clock.when(at);
+            self.at(when, Event::LockerTimer(index));
+        }
+    }
+
+    fn reply(&mut self, route: Route, answer: Answer, stamp: Token) {
+        if !self.is_lost(route.client, route.locker) {
+            let when = self.now + self.delay();
+            self.at(when, Event::Answer(route, answer, stamp));
+        }
+    }
+
+    fn answer(&mut self, route: Route, answer: Result<Answer, Failure>, stamp: Option<Token>) {
+        let client = &mut self.clients[route.client];
+        let now = client.clock.now(self.now);
+        if client.life != route.life {
+            return;
+        }
+        if let Some(stamp) = stamp {
+            client.tokens.observe(stamp, now);
+        }
+        if let Some(held) = client.holds.get_mut(&route.hold) {
+            held.limits.insert((route.locker, route.call), self.now);
+            held.hold.handle_answer((route.locker, route.call), answer, stamp, now);
+            self.drain(route.client, route.hold);
+        }
+    }
+
+    // ---- what must hold ----
+
+    /// Sees what became of a hold.
+    fn look(&mut self, client: usize, id: u64) {
+        let now = self.clients[client].clock.now(self.now);
+        let Some(held) = self.clients[client].holds.get_mut(&id) else { return };
+        match held.hold.status(now) {
+            Status::Held { token, .. } if held.token.is_none() => {
+                held.token = Some(token);
+                self.granted += 1;
+                self.second_rounds += u64::from(held.hold.tries().second_rounds > 0);
+                let (kind, names) = (held.kind, held.names.clone());
+                for name in names.iter() {
+                    let history = self.history.entry(Arc::clone(name)).or_default();
+                    let floor = if kind == Kind::Write { history.any } else { history.writer };
+                    assert!(token > floor, "B54: {kind} {name}: {token} after {floor}");
+                    history.any = history.any.max(token);
+                    if kind == Kind::Write {
+                        history.writer = token;
+                    }
+                }
+            }
+            Status::Held { token, .. } => assert_eq!(held.token, Some(token), "it has one token"),
+            Status::Ended(_) => {
+                self.lost += u64::from(held.token.take().is_some());
+                if held.hold.is_over() {
+                    self.clients[client].holds.remove(&id);
+                }
+            }
+            Status::Trying => assert_eq!(held.token, None, "what was held is not tried for"),
+        }
+    }
+
+    /// No writer believes together with anybody else.
+    fn check(&self) {
+        let mut believers: BTreeMap<&Arc<str>, Vec<(Kind, usize)>> = BTreeMap::new();
+        for (index, client) in self.clients.iter().enumerate() {
+            let now = client.clock.now(self.now);
+            for held in client.holds.values() {
+                if let Status::Held { .. } = held.hold.status(now) {
+                    for name in held.names.iter() {
+                        believers.entry(name).or_default().push((held.kind, index));
+                    }
+                }
+            }
+        }
+        for (name, who) in believers {
+            let writers = who.iter().filter(|(kind, _)| *kind == Kind::Write).count();
+            assert!(writers == 0 || who.len() == 1, "B51: {name} is held by {who:?}");
+        }
+    }
+
+    /// What is left: grants and waiters of all lockers, and holds.
+    pub fn left(&mut self) -> (usize, usize, usize) {
+        for locker in &mut self.lockers {
+            locker.table.handle_timeout(locker.clock.now(self.now));
+        }
+        let sizes = self.lockers.iter().map(|locker| locker.table.sizes());
+        let (grants, waiters) = sizes.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        let holds = self.clients.iter().map(|client| client.holds.len()).sum();
+        (grants, waiters, holds)
+    }
+}
