@@ -98,6 +98,21 @@ const LEASE_MIN: Duration = Duration::from_millis(100);
 /// The longest lease that may be chosen.
 const LEASE_MAX: Duration = Duration::from_secs(86_400);
 
+/// Locks that one answer to a restarted locker tells of, and about how many bytes it may have: more
+/// travel in further ones.
+pub const HOLDINGS_PER_ANSWER: usize = 1_000;
+/// See [`HOLDINGS_PER_ANSWER`].
+pub const HOLDINGS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Grants, and waiters, that a locker lists: the oldest.
+pub const LISTED_MAX: usize = 10_000;
+
+/// Bytes of names that either list may have.
+pub const LISTED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a lock is tried for, unless told.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What a process runs with. Start from [`Limits::default`] and change what must differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

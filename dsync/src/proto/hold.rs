@@ -343,6 +343,23 @@ impl Hold {
         }
     }
 
+    /// A locker says that the grant with this id was forced open there.
+    pub fn handle_revoked(&mut self, locker: usize, uid: &str, now: Instant) {
+        if *self.uid == *uid
+            && let Some(seat) = self.seats.get_mut(locker)
+        {
+            seat.vote = Vote::None;
+            self.review(now);
+        }
+    }
+
+    /// Its holder has seen that its time is over. Nothing that comes later makes it held again.
+    pub fn lapse(&mut self, now: Instant) {
+        if let Phase::Held { .. } = self.phase {
+            self.end(End::Expired, now);
+        }
+    }
+
     /// Until when a quorum of votes is certain; `None` if there is no such quorum.
     fn valid_until(&self) -> Option<Instant> {
         let mut untils: Vec<_> = self.seats.iter().filter_map(Seat::certain_until).collect();

@@ -138,10 +138,10 @@ struct Grant {
     serial: u64,
 }
 
-/// Who holds one resource: keys of the slab.
+/// Who holds one resource; of readers, their keys in the slab.
 #[derive(Debug)]
 enum Holders {
-    Writer(usize),
+    Writer,
     Reader(usize),
     Readers(FxHashSet<usize>),
 }
@@ -388,7 +388,7 @@ impl Table {
         let key = entry.key();
         for name in ask.names.iter() {
             let holders = match (self.resources.remove(name), ask.kind) {
-                (None, Kind::Write) => Holders::Writer(key),
+                (None, Kind::Write) => Holders::Writer,
                 (None, Kind::Read) => Holders::Reader(key),
                 (Some(Holders::Reader(other)), _) => {
                     Holders::Readers([other, key].into_iter().collect())
@@ -397,9 +397,9 @@ impl Table {
                     others.insert(key);
                     Holders::Readers(others)
                 }
-                (Some(Holders::Writer(_)), _) => {
+                (Some(Holders::Writer), _) => {
                     grid::bug!("a lock was granted that somebody holds");
-                    Holders::Writer(key)
+                    Holders::Writer
                 }
             };
             self.resources.insert(Arc::clone(name), holders);
@@ -441,7 +441,7 @@ impl Table {
 fn is_free(resources: &KeyedMap<Arc<str>, Holders>, names: &Names, kind: Kind) -> bool {
     names.iter().all(|name| match resources.get(name) {
         None => true,
-        Some(Holders::Writer(_)) => false,
+        Some(Holders::Writer) => false,
         Some(Holders::Reader(_) | Holders::Readers(_)) => kind == Kind::Read,
     })
 }

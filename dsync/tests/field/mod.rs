@@ -19,28 +19,28 @@ use rand::{RngExt, SeedableRng};
 /// Wall clocks begin here, in microseconds.
 const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
 
-pub fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits::with_lease(Duration::from_secs(12))
 }
 
 /// How bad the world is.
 #[derive(Debug, Clone, Copy)]
-pub struct Weather {
-    pub lockers: usize,
-    pub clients: usize,
-    pub resources: usize,
+pub(crate) struct Weather {
+    pub(crate) lockers: usize,
+    pub(crate) clients: usize,
+    pub(crate) resources: usize,
     /// Of a hundred messages, so many are lost.
-    pub lost: u32,
+    pub(crate) lost: u32,
     /// The longest that a message takes, in milliseconds.
-    pub delay_max_ms: u64,
+    pub(crate) delay_max_ms: u64,
     /// Of a thousand steps, in so many a locker crashes.
-    pub locker_crashes: u32,
-    pub client_crashes: u32,
+    pub(crate) locker_crashes: u32,
+    pub(crate) client_crashes: u32,
     /// Of a thousand steps, in so many a client is cut off, or a cut is mended.
-    pub cuts: u32,
+    pub(crate) cuts: u32,
     /// Clocks are off by up to so many parts of a million.
-    pub drift_ppm: u32,
-    pub waiting: Waiting,
+    pub(crate) drift_ppm: u32,
+    pub(crate) waiting: Waiting,
 }
 
 /// A clock that starts anywhere and runs at a rate of its own.
@@ -131,7 +131,7 @@ struct History {
     any: Token,
 }
 
-pub struct Field {
+pub(crate) struct Field {
     weather: Weather,
     now: u64,
     rng: SmallRng,
@@ -141,13 +141,13 @@ pub struct Field {
     next: u64,
     history: BTreeMap<Arc<str>, History>,
     calm: bool,
-    pub granted: u64,
-    pub lost: u64,
-    pub second_rounds: u64,
+    pub(crate) granted: u64,
+    pub(crate) lost: u64,
+    pub(crate) second_rounds: u64,
 }
 
 impl Field {
-    pub fn new(weather: Weather, seed: u64) -> Self {
+    pub(crate) fn new(weather: Weather, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let nodes = || (0..weather.clients).map(|client| Arc::from(client.to_string()));
         let lockers = (0..weather.lockers)
@@ -206,7 +206,7 @@ impl Field {
     }
 
     /// Runs for so long, in milliseconds, checking after each event.
-    pub fn run(&mut self, ms: u64) {
+    pub(crate) fn run(&mut self, ms: u64) {
         let until = self.now + ms * 1_000_000;
         while let Some(entry) = self.events.first_entry() {
             if entry.key().0 > until {
@@ -221,7 +221,7 @@ impl Field {
     }
 
     /// From here on everything works, and nothing new is asked for.
-    pub fn calm_down(&mut self) {
+    pub(crate) fn calm_down(&mut self) {
         self.calm = true;
         for client in &mut self.clients {
             client.cut.clear();
@@ -349,7 +349,7 @@ impl Field {
     }
 
     /// A client wants a lock. Returns its number.
-    pub fn begin(&mut self, client: usize) -> u64 {
+    pub(crate) fn begin(&mut self, client: usize) -> u64 {
         let kind = if self.rng.random_bool(0.6) { Kind::Write } else { Kind::Read };
         let count = if self.rng.random_bool(0.2) { 2 } else { 1 };
         let resources = self.weather.resources;
@@ -385,7 +385,7 @@ impl Field {
     }
 
     /// All clients let go of everything.
-    pub fn let_all_go(&mut self) {
+    pub(crate) fn let_all_go(&mut self) {
         for client in 0..self.weather.clients {
             let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
             for id in ids {
@@ -544,7 +544,7 @@ impl Field {
     }
 
     /// What is left: grants and waiters of all lockers, and holds.
-    pub fn left(&mut self) -> (usize, usize, usize) {
+    pub(crate) fn left(&mut self) -> (usize, usize, usize) {
         for locker in &mut self.lockers {
             locker.table.handle_timeout(locker.clock.now(self.now));
         }

@@ -66,12 +66,22 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Whether these names fit into what is `left`.
+fn take(left: &mut usize, names: &Names) -> bool {
+    let fits = names.bytes() <= *left;
+    *left = left.saturating_sub(names.bytes());
+    fits
+}
+
 impl Table {
-    /// All grants that stand, the oldest first.
-    pub fn grants(&mut self, now: Instant) -> Vec<GrantInfo> {
+    /// Grants that stand, the oldest first: so many, or about so many bytes of names, at most.
+    pub fn grants(&mut self, now: Instant, count: usize, bytes: usize) -> Vec<GrantInfo> {
         self.handle_timeout(now);
         let mut grants: Vec<_> = self.grants.iter().map(|(_, grant)| grant).collect();
         grants.sort_by_key(|grant| grant.serial);
+        let mut left = bytes;
+        let grants =
+            grants.into_iter().take(count).take_while(|grant| take(&mut left, &grant.ask.names));
         let info = |grant: &super::Grant| GrantInfo {
             uid: grant.ask.uid.to_string(),
             resources: grant.ask.names.to_vec(),
@@ -84,12 +94,13 @@ impl Table {
             expires_ms: millis(grant.expires.since(now)),
             is_revoked: grant.is_revoked,
         };
-        grants.into_iter().map(info).collect()
+        grants.map(info).collect()
     }
 
-    /// All waiters, in their order.
-    pub fn waiters(&mut self, now: Instant) -> Vec<WaiterInfo> {
+    /// Waiters, in their order, with the same limits.
+    pub fn waiters(&mut self, now: Instant, count: usize, bytes: usize) -> Vec<WaiterInfo> {
         self.handle_timeout(now);
+        let mut left = bytes;
         let info = |(place, waiter): (&super::Place, &super::Waiter)| WaiterInfo {
             id: place.id.to_string(),
             resources: waiter.names.to_vec(),
@@ -98,7 +109,8 @@ impl Table {
             source: waiter.source.to_string(),
             age_ms: millis(now.since(waiter.since)),
         };
-        self.waiters.iter().map(info).collect()
+        let waiters = self.waiters.iter().take(count);
+        waiters.take_while(|(_, waiter)| take(&mut left, &waiter.names)).map(info).collect()
     }
 
     /// Forces grants open: they are refreshed no more, so that their holders let go. Whoever knows

@@ -1,0 +1,89 @@
+//! Some servers in this process, on loopback sockets, with locks between them.
+
+use std::time::Duration;
+
+use dsync::{DRWMutex, Dsync, Limits, LockOptions};
+use grid::{Auth, LOCK_GRID_PATH, Manager};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub(crate) struct Server {
+    pub(crate) manager: Manager,
+    pub(crate) dsync: Dsync,
+    serving: JoinHandle<()>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) urls: Vec<String>,
+}
+
+/// Long enough for everything that should happen on one machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+impl Server {
+    pub(crate) fn mutex(&self, name: &str) -> DRWMutex {
+        DRWMutex::new(&self.dsync, [name])
+    }
+
+    /// Gone, as far as the others can see: no goodbye for its locks.
+    pub(crate) async fn kill(self) {
+        self.serving.abort();
+        self.manager.shutdown(Duration::ZERO).await;
+    }
+}
+
+async fn start(listener: TcpListener, url: &str, urls: &[String], limits: &Limits) -> Server {
+    let manager = Manager::builder(url)
+        .servers(urls)
+        .auth(Auth::shared_secret(b"what all servers know").expect("long enough"))
+        .path(LOCK_GRID_PATH)
+        .build()
+        .expect("a good configuration");
+    let dsync = Dsync::builder(&manager).limits(limits.clone()).build().expect("good lockers");
+    manager.start().expect("a runtime");
+    dsync.start();
+    let serving = tokio::spawn(manager.clone().serve(listener));
+    Server { manager, dsync, serving }
+}
+
+impl Cluster {
+    pub(crate) async fn start(servers: usize, limits: &Limits) -> Self {
+        let mut listeners = Vec::new();
+        for _ in 0..servers {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
+        }
+        let url =
+            |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("bound"));
+        let urls: Vec<_> = listeners.iter().map(url).collect();
+        let mut servers = Vec::new();
+        for (listener, url) in listeners.into_iter().zip(&urls) {
+            servers.push(start(listener, url, &urls, limits).await);
+        }
+        let cluster = Self { servers, urls };
+        cluster.wait_open().await;
+        cluster
+    }
+
+    pub(crate) async fn wait_open(&self) {
+        eventually("every locker is open", || self.servers.iter().all(|s| s.dsync.is_open())).await;
+    }
+
+    pub(crate) fn mutex(&self, server: usize, name: &str) -> DRWMutex {
+        self.servers[server].mutex(name)
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+}
+
+pub(crate) fn within(millis: u64) -> LockOptions {
+    LockOptions::default().timeout(Duration::from_millis(millis))
+}

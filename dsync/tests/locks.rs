@@ -1,0 +1,206 @@
+//! Locks between servers, over real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cluster::{Cluster, SOON, eventually, within};
+use dsync::{DRWMutex, Forced, Kind, Limits, LockError, LockOptions, Lost, Token};
+
+fn default() -> LockOptions {
+    LockOptions::default().timeout(SOON)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b50_a_writer_excludes_all_and_readers_share() {
+    let cluster = Cluster::start(4, &Limits::default()).await;
+    let writer = cluster.mutex(0, "a").lock(default()).await.expect("free");
+    assert!(writer.is_held());
+    for server in 0..4 {
+        let refused = cluster.mutex(server, "a").read_lock(within(30)).await;
+        assert!(matches!(refused, Err(LockError::TimedOut { .. })), "{refused:?}");
+        drop(cluster.mutex(server, "b").lock(default()).await.expect("something else is free"));
+    }
+    writer.unlock().await;
+    let first = cluster.mutex(1, "a").read_lock(default()).await.expect("free");
+    let second = cluster.mutex(2, "a").read_lock(default()).await.expect("readers share");
+    let refused =
+        cluster.mutex(3, "a").lock(within(30)).await.expect_err("readers exclude writers");
+    assert!(refused.to_string().contains("others hold it"), "{refused}");
+    drop((first, second));
+    drop(cluster.mutex(3, "a").lock(default()).await.expect("free again"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b51_contenders_hold_one_after_the_other_and_b54_tokens_grow() {
+    let cluster = Cluster::start(3, &Limits::default()).await;
+    let (holders, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut tasks = Vec::new();
+    for task in 0..12 {
+        let mutex = cluster.mutex(task % 3, "contended");
+        let (holders, last) = (Arc::clone(&holders), Arc::clone(&last));
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..5 {
+                let guard = mutex.lock(default()).await.expect("in turn");
+                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
+                let token = guard.token().get();
+                assert!(last.swap(token, Ordering::SeqCst) < token, "a token that does not grow");
+                tokio::task::yield_now().await;
+                holders.fetch_sub(1, Ordering::SeqCst);
+                drop(guard);
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    for server in &cluster.servers {
+        eventually("nothing is left", || server.dsync.stats().live == 0).await;
+        assert_eq!(server.dsync.stats().lost, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_resources_are_taken_all_or_none_and_in_any_order() {
+    let cluster = Cluster::start(3, &Limits::default()).await;
+    let both = |server: usize, names: [&str; 2]| {
+        let mutex = DRWMutex::new(&cluster.servers[server].dsync, names);
+        async move {
+            for _ in 0..10 {
+                mutex
+                    .lock(default())
+                    .await
+                    .expect("no two block each other for ever")
+                    .unlock()
+                    .await;
+            }
+        }
+    };
+    tokio::join!(both(0, ["x", "y"]), both(1, ["y", "x"]), both(2, ["y", "z"]));
+    let x = cluster.mutex(0, "x").lock(default()).await.expect("free");
+    DRWMutex::new(&cluster.servers[1].dsync, ["x", "y"])
+        .lock(within(30))
+        .await
+        .expect_err("x is taken");
+    let y = cluster.mutex(2, "y").lock(default()).await.expect("y was not kept");
+    drop((x, y));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b56_a_lock_that_is_given_up_or_dropped_leaves_nothing() {
+    let cluster = Cluster::start(3, &Limits::default()).await;
+    let held = cluster.mutex(0, "a").lock(default()).await.expect("free");
+    let mutex = cluster.mutex(1, "a");
+    let trying = tokio::spawn(async move { mutex.lock(LockOptions::default().forever()).await });
+    let waiters = || {
+        let stats = cluster.servers.iter().map(|server| server.dsync.stats());
+        stats.filter_map(|stats| stats.locker).map(|locker| locker.waiters).sum::<usize>()
+    };
+    eventually("it waits", || waiters() > 0).await;
+    trying.abort();
+    eventually("its waiters have left", || waiters() == 0).await;
+    drop(held);
+    let left = || {
+        let grants = |stats: dsync::Stats| stats.live + stats.locker.map_or(0, |own| own.grants);
+        cluster.servers.iter().map(|server| grants(server.dsync.stats())).sum::<usize>()
+    };
+    eventually("nothing is left", || left() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b52_a_holder_whose_lockers_are_gone_is_told_before_its_lease_ends() {
+    let limits = Limits::with_lease(Duration::from_secs(2));
+    let mut cluster = Cluster::start(3, &limits).await;
+    let guard = cluster.mutex(0, "a").lock(default()).await.expect("free");
+    let (lost, token) = (guard.lost(), guard.token());
+    for server in cluster.servers.drain(1..) {
+        server.kill().await;
+    }
+    let lost = tokio::time::timeout(SOON, lost).await.expect("it is told");
+    assert_eq!(lost, Lost::Expired);
+    assert!(!guard.is_held() && guard.token() == token);
+    let refused = cluster.mutex(0, "a").lock(within(100)).await.expect_err("no quorum");
+    assert!(refused.to_string().contains("2 could not be reached"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b52_work_under_a_lock_is_dropped_when_it_is_lost() {
+    let limits = Limits::with_lease(Duration::from_secs(2));
+    let mut cluster = Cluster::start(3, &limits).await;
+    let mutex = cluster.mutex(0, "a");
+    let done = mutex.lock_with(default(), async |guard| guard.token()).await.expect("quick work");
+    let others: Vec<_> = cluster.servers.drain(1..).collect();
+    let work = mutex.lock_with(default(), async |guard| {
+        assert!(guard.token() > done);
+        for server in others {
+            server.kill().await;
+        }
+        std::future::pending::<()>().await;
+    });
+    let ended = tokio::time::timeout(SOON, work).await.expect("it ends");
+    assert_eq!(ended, Err(LockError::Lost(Lost::Expired)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b56_operators_see_holders_and_waiters_and_force_a_lock_open_safely() {
+    let cluster = Cluster::start(3, &Limits::default()).await;
+    let options = default().source("put_object");
+    let held = cluster.mutex(0, "a").lock(options).await.expect("free");
+    let waiter = cluster.mutex(1, "a");
+    let next = tokio::spawn(async move { waiter.lock(default()).await });
+    let listing = loop {
+        let listing = cluster.servers[2].dsync.locks(SOON).await;
+        if !listing.waiters.is_empty() {
+            break listing;
+        }
+    };
+    let lock = listing.locks.iter().find(|lock| lock.uid == held.uid()).expect("it is listed");
+    assert_eq!(
+        (&*lock.resources, lock.kind, &*lock.source),
+        (&["a".to_owned()][..], Kind::Write, "put_object")
+    );
+    assert_eq!((&lock.owner, lock.quorum, lock.is_stale), (&cluster.urls[0], 2, false));
+    assert_eq!(listing.waiters[0].owner, cluster.urls[1]);
+    assert!(listing.silent.is_empty() && listing.closed.is_empty());
+
+    let forced = Forced::Resource("a".to_owned());
+    let report = cluster.servers[2].dsync.force_unlock(&forced, SOON).await;
+    assert!(report.is_effective, "{report:?}");
+    assert_eq!(held.lost().await, Lost::Revoked);
+    assert!(!held.is_held());
+    let next = next.await.expect("no panic").expect("it is free");
+    assert!(next.token() > held.token());
+    let nothing = cluster.servers[2].dsync.force_unlock(&Forced::Uid("x".to_owned()), SOON).await;
+    assert!(!nothing.is_effective && nothing.not_found.len() == 3, "{nothing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b54_tokens_come_in_one_round_once_the_lockers_clocks_are_known() {
+    let cluster = Cluster::start(4, &Limits::default()).await;
+    let mut last = Token::default();
+    for round in 0..50 {
+        let guard = cluster.mutex(round % 4, "a").lock(default()).await.expect("free");
+        assert!(guard.token() > last);
+        last = guard.token();
+        guard.unlock().await;
+    }
+    let second: u64 = cluster.servers.iter().map(|s| s.dsync.stats().second_rounds).sum();
+    // Each server needs one to learn what the lockers' clocks show, and little more.
+    assert!((4..25).contains(&second), "{second}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_locked_is_refused_with_the_reason() {
+    let cluster = Cluster::start(1, &Limits::default()).await;
+    let empty = cluster.mutex(0, "").lock(default()).await.expect_err("no name");
+    assert_eq!(empty.to_string(), "a resource's name must not be empty");
+    let source = LockOptions::default().source(&"x".repeat(2_000));
+    let long = cluster.mutex(0, "a").lock(source).await.expect_err("a long text");
+    assert_eq!(long.to_string(), "a lock's source may have 1024 bytes, not 2000");
+    cluster.servers[0].dsync.shutdown(SOON).await;
+    let late = cluster.mutex(0, "a").lock(default()).await.expect_err("it is over");
+    assert_eq!(late, LockError::ShuttingDown);
+}
