@@ -76,20 +76,20 @@ impl Locker for RemoteLocker {
 }
 
 /// What a failed call means for whoever counts on what it was to do.
-pub(crate) fn failed(error: TypedCallError) -> LockerError {
-    let may_have_run = match &error {
-        TypedCallError::Call(error) => match error {
-            CallError::NotConnected { .. }
-            | CallError::UnknownHandler { .. }
-            | CallError::Refused { .. }
-            | CallError::TooLarge { .. }
-            | CallError::TooManyCalls { .. }
-            | CallError::Shutdown => false,
-            // Errors are not refusals: what a handler did before it failed is not known.
-            _ => true,
-        },
-        TypedCallError::Encode { .. } => false,
-        _ => true,
-    };
-    LockerError { may_have_run, text: error.to_string() }
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
+fn failed(error: TypedCallError) -> LockerError {
+    // Errors are no refusals: what a handler did before it failed is not known.
+    let did_nothing = matches!(
+        error,
+        TypedCallError::Encode { .. }
+            | TypedCallError::Call(
+                CallError::NotConnected { .. }
+                    | CallError::UnknownHandler { .. }
+                    | CallError::Refused { .. }
+                    | CallError::TooLarge { .. }
+                    | CallError::TooManyCalls { .. }
+                    | CallError::Shutdown
+            )
+    );
+    LockerError { may_have_run: !did_nothing, text: error.to_string() }
 }

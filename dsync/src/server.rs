@@ -25,9 +25,9 @@ pub(crate) fn register(dsync: &Dsync) -> Result<(), RegisterError> {
             (wire::READ_UNLOCK, Asked::Unlock, Kind::Read),
             (wire::REFRESH, Asked::Refresh, Kind::Write),
         ] {
-            serve(manager, own, handler, move |args| message(&args, asked, kind))?;
+            serve(manager, own, &handler, move |args| message(&args, asked, kind))?;
         }
-        serve(manager, own, wire::WAIT, |args| {
+        serve(manager, own, &wire::WAIT, |args| {
             let kind = if args.write { Kind::Write } else { Kind::Read };
             message(&args, Asked::Wait, kind)
         })?;
@@ -40,23 +40,19 @@ pub(crate) fn register(dsync: &Dsync) -> Result<(), RegisterError> {
 
 /// What a request means; an error text if it means nothing.
 fn message(args: &LockArgs, asked: Asked, kind: Kind) -> Result<Message, String> {
+    args.check_texts()?;
     Ok(match asked {
         Asked::Lock => Message::Lock(args.to_ask(kind)?),
         Asked::Wait => Message::Wait(args.to_ask(kind)?),
         Asked::Refresh => Message::Refresh(args.to_refresh()?),
-        Asked::Unlock => {
-            // Lockers go by the id alone.
-            let ask = LockArgs { resources: Some(vec!["-".to_owned()]), ..args.clone() };
-            let ask = ask.to_ask(kind)?;
-            Message::Unlock { uid: ask.uid, names: ask.names, kind }
-        }
+        Asked::Unlock => args.to_unlock(kind),
     })
 }
 
 fn serve(
     manager: &Manager,
     own: &LocalLocker,
-    handler: SingleHandler<LockArgs, LockAnswer>,
+    handler: &SingleHandler<LockArgs, LockAnswer>,
     meaning: impl Fn(LockArgs) -> Result<Message, String> + Send + Sync + 'static,
 ) -> Result<(), RegisterError> {
     let own = own.clone();

@@ -197,7 +197,7 @@ impl LockArgs {
             },
             Message::Unlock { uid, names, kind } => Self {
                 uid: uid.to_string(),
-                resources: Some(names.to_vec()),
+                resources: names.as_ref().map(Names::to_vec),
                 write: *kind == Kind::Write,
                 leased: true,
                 ..Self::default()
@@ -236,6 +236,21 @@ impl LockArgs {
         if self.write { Kind::Write } else { Kind::Read }
     }
 
+    /// Whether there is an id, and no text is longer than what a locker keeps.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in a sentence.
+    pub(crate) fn check_texts(&self) -> Result<(), String> {
+        let texts = [&self.uid, &self.owner, &self.source, &self.waiter];
+        if self.uid.is_empty() || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+            return Err(format!(
+                "a lock needs a UID, and none of its texts may be longer than {TEXT_BYTES_MAX} bytes"
+            ));
+        }
+        Ok(())
+    }
+
     /// What is asked for.
     ///
     /// # Errors
@@ -244,12 +259,7 @@ impl LockArgs {
     pub(crate) fn to_ask(&self, kind: Kind) -> Result<Ask, String> {
         let names = self.resources.as_deref().unwrap_or_default();
         let names = Names::new(names).map_err(|error| error.to_string())?;
-        let texts = [&self.uid, &self.owner, &self.source, &self.waiter];
-        if self.uid.is_empty() || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
-            return Err(format!(
-                "a lock needs a UID, and none of its texts may be longer than {TEXT_BYTES_MAX} bytes"
-            ));
-        }
+        self.check_texts()?;
         let has_waited = self.leased && !self.waiter.is_empty();
         let place =
             has_waited.then(|| Place { ticket: self.ticket, id: Arc::from(self.waiter.as_str()) });
@@ -264,6 +274,12 @@ impl LockArgs {
             place,
             knows_leases: self.leased,
         })
+    }
+
+    /// What is to be released.
+    pub(crate) fn to_unlock(&self, kind: Kind) -> Message {
+        let uid = Arc::from(self.uid.as_str());
+        Message::Unlock { uid, names: None, kind }
     }
 
     /// What is to be refreshed. A holder of an existing cluster tells only the id.

@@ -112,8 +112,8 @@ pub enum Message {
     Unlock {
         /// The grant.
         uid: Arc<str>,
-        /// What it locks, how, and for whom: for the lockers of existing clusters.
-        names: Names,
+        /// What it locks, for the lockers of existing clusters; ours go by the id alone.
+        names: Option<Names>,
         /// How.
         kind: Kind,
     },

@@ -80,7 +80,7 @@ impl Names {
 
     /// As texts of their own.
     pub(crate) fn to_vec(&self) -> Vec<String> {
-        self.0.iter().map(|name| name.to_string()).collect()
+        self.0.iter().map(ToString::to_string).collect()
     }
 }
 

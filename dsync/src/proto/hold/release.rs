@@ -49,7 +49,7 @@ impl Hold {
                 let forgotten = self.seats[locker].debt.take().and_then(|debt| debt.call);
                 self.out.extend(forgotten.map(|call| Output::Cancel { call }));
             } else if debt.call.is_none() && debt.retry_at <= now {
-                let (uid, names) = (Arc::clone(&debt.uid), self.config.names.clone());
+                let (uid, names) = (Arc::clone(&debt.uid), Some(self.config.names.clone()));
                 let kind = self.config.kind;
                 let call = self.send(locker, Message::Unlock { uid, names, kind });
                 if let Some(debt) = &mut self.seats[locker].debt {
