@@ -14,7 +14,7 @@ use crate::error::LockerError;
 use crate::lock::Lock;
 use crate::locker::Answering;
 use crate::locker::Stamped;
-use crate::proto::hold::{CallId, Failure, Hold, Output, Status};
+use crate::proto::hold::{CallId, End, Failure, Hold, Output, Status};
 
 /// The driver of one lock. Dropped before everything is released, it takes the lock with it.
 pub(crate) struct Driver {
@@ -47,6 +47,14 @@ impl Driver {
 
     /// Goes on until there is nothing left to do.
     pub(crate) async fn finish(mut self) {
+        let end = self.until(|hold, now| match hold.status(now) {
+            Status::Ended(end) => Some(end),
+            Status::Trying | Status::Held { .. } => None,
+        });
+        let end = end.await;
+        if matches!(end, End::Expired | End::Revoked) {
+            self.inner.tell_of_loss(&self.lock.look(|hold| Arc::clone(hold.uid())), end.into());
+        }
         self.until(|hold, _| hold.is_over().then_some(())).await;
     }
 

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::Notify;
 
-use crate::error::{BuildError, LockError};
+use crate::error::{BuildError, LockError, Lost};
 use crate::limits::{LOCKERS_MAX, Limits};
 use crate::local::LocalLocker;
 use crate::lock::Lock;
@@ -128,6 +128,7 @@ impl DsyncBuilder {
             is_started: AtomicBool::new(false),
             released: Notify::new(),
             meter: Meter::default(),
+            losses: Mutex::default(),
         };
         let dsync = Dsync { inner: Arc::new(inner), manager };
         server::register(&dsync)?;
@@ -200,6 +201,17 @@ pub(crate) struct Inner {
     is_started: AtomicBool,
     released: Notify,
     pub(crate) meter: Meter,
+    losses: Mutex<Losses>,
+}
+
+/// How often it is logged that locks were lost: whatever takes one takes many.
+const LOSSES_TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Locks that were lost.
+#[derive(Debug, Default)]
+struct Losses {
+    untold: u64,
+    told_at: Option<Instant>,
 }
 
 /// All locks of this process that are not over, by their numbers.
@@ -329,6 +341,20 @@ impl Inner {
         let forgotten = lock(&self.locks).live.remove(&number);
         drop(forgotten);
         self.released.notify_waiters();
+    }
+
+    /// Logs that a lock was lost: of many, one now and then.
+    pub(crate) fn tell_of_loss(&self, uid: &str, why: Lost) {
+        let now = self.clock.now();
+        let mut losses = lock(&self.losses);
+        losses.untold += 1;
+        if losses.told_at.is_some_and(|at| now.since(at) < LOSSES_TOLD_EVERY) {
+            return;
+        }
+        let count = std::mem::take(&mut losses.untold);
+        losses.told_at = Some(now);
+        drop(losses);
+        tracing::warn!(target: "dsync", count, uid, "{why}");
     }
 
     /// Locks that are not over, from after this number on.

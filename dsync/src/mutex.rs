@@ -131,18 +131,39 @@ impl DRWMutex {
         options: LockOptions,
         work: impl AsyncFnOnce(&Guard) -> T,
     ) -> Result<T, LockError> {
-        let guard = self.lock(options).await?;
-        let lost = guard.lost();
+        self.work_with(Kind::Write, options, work).await
+    }
+
+    /// Likewise, for reading.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_with`](Self::lock_with).
+    pub async fn read_lock_with<T>(
+        &self,
+        options: LockOptions,
+        work: impl AsyncFnOnce(&Guard) -> T,
+    ) -> Result<T, LockError> {
+        self.work_with(Kind::Read, options, work).await
+    }
+
+    async fn work_with<T>(
+        &self,
+        kind: Kind,
+        options: LockOptions,
+        work: impl AsyncFnOnce(&Guard) -> T,
+    ) -> Result<T, LockError> {
+        let guard = self.acquire(kind, options).await?;
         let done = tokio::select! {
             biased;
-            lost = lost => Err(LockError::Lost(lost)),
+            lost = guard.lost() => Err(LockError::Lost(lost)),
             result = work(&guard) => Ok(result),
         };
-        // Its end may have come together with that of the work.
-        match done {
-            Ok(_) if !guard.is_held() => Err(LockError::Lost(guard.lost().await)),
-            done => done,
+        // Its end may have come together with that of the work, and its timer later.
+        if done.is_ok() && !guard.is_held() {
+            return Err(LockError::Lost(guard.lost().await));
         }
+        done
     }
 
     async fn acquire(&self, kind: Kind, options: LockOptions) -> Result<Guard, LockError> {

@@ -90,6 +90,50 @@ async fn several_resources_are_taken_all_or_none_and_in_any_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lock_takes_as_many_resources_as_it_may() {
+    let cluster = Cluster::start(3, &Limits::default()).await;
+    let names = |count: usize| (0..count).map(|n| format!("bucket/object-{n}")).collect::<Vec<_>>();
+    let all = DRWMutex::new(&cluster.servers[0].dsync, names(1_000));
+    let guard = all.lock(default()).await.expect("all are free");
+    for name in ["bucket/object-0", "bucket/object-999"] {
+        cluster.mutex(1, name).read_lock(within(30)).await.expect_err("it is one of them");
+    }
+    guard.unlock().await;
+    drop(cluster.mutex(1, "bucket/object-999").lock(default()).await.expect("free again"));
+    let more = DRWMutex::new(&cluster.servers[0].dsync, names(1_001));
+    let refused = more.lock(default()).await.expect_err("one too many");
+    assert_eq!(refused.to_string(), "a lock may take 1000 resources, not 1001");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lockers_may_be_fewer_than_servers() {
+    let cluster = Cluster::start_with_lockers(4, 1, &Limits::default()).await;
+    assert!(cluster.servers[0].dsync.locker().is_some());
+    assert!(cluster.servers[3].dsync.locker().is_none());
+    let held = cluster.mutex(3, "a").lock(default()).await.expect("one locker is enough");
+    cluster.mutex(2, "a").lock(within(30)).await.expect_err("and all go by it");
+    let listing = cluster.servers[1].dsync.locks(SOON).await;
+    assert_eq!(listing.locks[0].granted_by, [cluster.urls[0].clone()]);
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_under_a_lock_can_be_a_task() {
+    let cluster = Cluster::start(1, &Limits::default()).await;
+    let mutex = cluster.mutex(0, "a");
+    let work = async move {
+        let read = mutex.read_lock_with(default(), async |guard| guard.token()).await?;
+        let written = mutex.lock_with(default(), async |guard| {
+            tokio::task::yield_now().await;
+            guard.token()
+        });
+        Ok::<_, LockError>((read, written.await?))
+    };
+    let (read, written) = tokio::spawn(work).await.expect("no panic").expect("free");
+    assert!(read < written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn b56_a_lock_that_is_given_up_or_dropped_leaves_nothing() {
     let cluster = Cluster::start(3, &Limits::default()).await;
     let held = cluster.mutex(0, "a").lock(default()).await.expect("free");

@@ -33,14 +33,24 @@ impl Server {
     }
 }
 
-async fn start(listener: TcpListener, url: &str, urls: &[String], limits: &Limits) -> Server {
+async fn start(
+    listener: TcpListener,
+    url: &str,
+    urls: &[String],
+    lockers: usize,
+    limits: &Limits,
+) -> Server {
     let manager = Manager::builder(url)
         .servers(urls)
         .auth(Auth::shared_secret(b"what all servers know").expect("long enough"))
         .path(LOCK_GRID_PATH)
         .build()
         .expect("a good configuration");
-    let dsync = Dsync::builder(&manager).limits(limits.clone()).build().expect("good lockers");
+    let dsync = Dsync::builder(&manager)
+        .lockers(&urls[..lockers])
+        .limits(limits.clone())
+        .build()
+        .expect("good lockers");
     manager.start().expect("a runtime");
     dsync.start();
     let serving = tokio::spawn(manager.clone().serve(listener));
@@ -49,6 +59,15 @@ async fn start(listener: TcpListener, url: &str, urls: &[String], limits: &Limit
 
 impl Cluster {
     pub(crate) async fn start(servers: usize, limits: &Limits) -> Self {
+        Self::start_with_lockers(servers, servers, limits).await
+    }
+
+    /// The first of them are lockers.
+    pub(crate) async fn start_with_lockers(
+        servers: usize,
+        lockers: usize,
+        limits: &Limits,
+    ) -> Self {
         let mut listeners = Vec::new();
         for _ in 0..servers {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
@@ -58,7 +77,7 @@ impl Cluster {
         let urls: Vec<_> = listeners.iter().map(url).collect();
         let mut servers = Vec::new();
         for (listener, url) in listeners.into_iter().zip(&urls) {
-            servers.push(start(listener, url, &urls, limits).await);
+            servers.push(start(listener, url, &urls, lockers, limits).await);
         }
         let cluster = Self { servers, urls };
         cluster.wait_open().await;
