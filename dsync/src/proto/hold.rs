@@ -465,16 +465,27 @@ impl Hold {
     /// The attempt has failed: what it got is released, and another one begins later.
     fn fail(&mut self, now: Instant) {
         self.note_who_failed();
+        let is_late = matches!(self.phase, Phase::Trying { until } if until <= now);
+        for seat in &mut self.seats {
+            if seat.call.is_some() && seat.tells && !is_late {
+                seat.stance = Stance::Blocked; // It had no time to say anything else.
+            }
+        }
         self.release_all(now);
-        let is_told = self.wait_to_be_called(now);
-        let limits = &self.config.limits;
-        let step = limits.retry_step.saturating_mul(self.tries.attempts - 1);
-        let wait = match is_told {
-            true => limits.retry_max, // Only in case that nobody tells.
-            false => (limits.retry_first.saturating_add(step)).min(limits.retry_max),
+        self.wait_to_be_called();
+        let wait = match self.is_told() {
+            true => self.config.limits.retry_max, // Only in case that nobody tells.
+            false => self.back_off(),
         };
         let until = now + wait.mul_f64(self.rng.random_range(0.5..1.0));
         self.phase = Phase::Waiting { until, is_called: false };
+    }
+
+    /// How long to wait where nobody tells: longer after each attempt (B55).
+    fn back_off(&self) -> Duration {
+        let limits = &self.config.limits;
+        let steps = limits.retry_step.saturating_mul(self.tries.attempts.saturating_sub(1));
+        limits.retry_first.saturating_add(steps).min(limits.retry_max)
     }
 
     fn note_who_failed(&mut self) {
@@ -483,30 +494,31 @@ impl Hold {
         self.tries.unreachable = u32::try_from(count(Stance::Unreachable)).unwrap_or(u32::MAX);
     }
 
-    /// Asks those lockers to tell where others were in the way. Returns whether all of these can.
-    fn wait_to_be_called(&mut self, now: Instant) -> bool {
-        let blocked: Vec<_> = (0..self.seats.len())
-            .filter(|locker| self.seats[*locker].stance == Stance::Blocked)
-            .collect();
-        if self.config.waiting == Waiting::Polling || blocked.is_empty() {
-            return false;
+    /// Asks those lockers to tell where others were in the way.
+    fn wait_to_be_called(&mut self) {
+        let is_blocked = |seat: &Seat| seat.stance == Stance::Blocked && seat.tells;
+        if self.config.waiting == Waiting::Polling || !self.seats.iter().any(is_blocked) {
+            return;
         }
         // The ticket is drawn once: all lockers must have the same order.
-        let (tokens, id) = (&self.tokens, &self.config.id);
-        let ticket = || Place { ticket: tokens.now(now), id: Arc::clone(id) };
-        let place = self.place.get_or_insert_with(ticket).clone();
-        let Some(ask) = self.ask.clone() else { return false };
-        let ask = Ask { place: Some(place), ..ask };
-        let mut is_told = true;
-        for locker in blocked {
-            if self.seats[locker].tells {
+        if self.place.is_none() {
+            let id = Arc::clone(&self.config.id);
+            self.place = Some(Place { ticket: self.tokens.latest(), id });
+        }
+        let Some(ask) = self.ask.clone() else { return };
+        let ask = Ask { place: self.place.clone(), ..ask };
+        for locker in 0..self.seats.len() {
+            if is_blocked(&self.seats[locker]) {
                 let id = self.send(locker, Message::Wait(ask.clone()));
                 self.seats[locker].wait = Some(id);
-            } else {
-                is_told = false;
             }
         }
-        is_told
+    }
+
+    /// Whether so many lockers are free or will tell that a quorum of calls can come.
+    fn is_told(&self) -> bool {
+        let tells = |seat: &&Seat| seat.wait.is_some() || seat.stance == Stance::Free;
+        self.seats.iter().filter(tells).count() >= self.quorum
     }
 
     /// So many lockers are worth asking that an attempt can succeed.

@@ -160,6 +160,11 @@ impl TokenClock {
         proposal
     }
 
+    /// The latest that was observed or proposed.
+    pub fn latest(&self) -> Token {
+        self.seen
+    }
+
     /// What they show, as far as is known.
     pub fn now(&self, now: Instant) -> Token {
         match self.seen {

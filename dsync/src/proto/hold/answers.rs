@@ -23,7 +23,9 @@ impl Hold {
             self.tokens.observe(stamp, now);
         }
         let Some(seat) = self.seats.get_mut(locker) else { return };
-        seat.tells |= stamp.is_some();
+        if answer.is_ok() {
+            seat.tells = stamp.is_some();
+        }
         if seat.debt.as_ref().is_some_and(|debt| debt.call == Some(call)) {
             return self.handle_release(locker, answer.is_ok(), now);
         }
@@ -112,10 +114,12 @@ impl Hold {
             self.tries.calls = self.tries.calls.saturating_add(1);
             self.seats[locker].stance = Stance::Free;
             self.phase = Phase::Waiting { until, is_called: true };
-            self.try_if_called(now);
-        } else {
-            // Nobody will tell: ask, as if nobody could have.
-            let until = until.min(now + self.config.limits.retry_first);
+            return self.try_if_called(now);
+        }
+        self.seats[locker].stance = Stance::Unreachable;
+        if !self.is_told() {
+            // Too few will tell: it has to be asked.
+            let until = until.min(now + self.back_off());
             self.phase = Phase::Waiting { until, is_called: was_called };
         }
     }

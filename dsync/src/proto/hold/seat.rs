@@ -26,7 +26,7 @@ pub(super) struct Seat {
     pub(super) wait: Option<CallId>,
     /// Why it did not vote for the last attempt.
     pub(super) stance: Stance,
-    /// Whether it can tell waiters: it is one of ours.
+    /// Whether it can tell waiters, as ours can: until it has answered like one that cannot.
     pub(super) tells: bool,
 }
 
@@ -85,7 +85,7 @@ impl Seat {
             debt: None,
             wait: None,
             stance: Stance::Unreachable,
-            tells: false,
+            tells: true,
         }
     }
 
