@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use grid::time::Instant;
 
@@ -53,6 +54,11 @@ impl Guard {
     /// beginning once it is lost.
     pub fn valid_until(&self) -> Instant {
         self.lock.validity().until()
+    }
+
+    /// How much longer it is held unless it is refreshed before; zero once it is lost.
+    pub fn time_left(&self) -> Duration {
+        self.valid_until().since(self.inner.clock.now())
     }
 
     /// Resolves when the lock is lost or released, with the reason: before anybody else can be

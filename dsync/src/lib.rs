@@ -26,7 +26,8 @@
 //!   [`Guard::is_held`] needs none.
 //! - For tokens: wall clocks of lockers that differ by less than a lease, and are not set back by as
 //!   much, while so many lockers restart that no quorum remembers.
-//! - No two processes run under the name of one server.
+//! - No two processes run under the name of one server, and all servers have the same list of lockers. (A
+//!   locker refuses whoever counts another number of them.)
 //!
 //! # What is not promised
 //!
@@ -83,6 +84,7 @@ pub mod proto;
 pub mod stats;
 pub mod wire;
 
+mod census;
 mod driver;
 mod dsync;
 mod guard;

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use grid::{CallOptions, HandlerError, Manager, RegisterError, RequestContext, SingleHandler};
+use grid::{
+    CallOptions, HandlerError, Manager, Name, RegisterError, RequestContext, SingleHandler,
+};
 
+use crate::census::Census;
 use crate::dsync::{Dsync, Inner};
 use crate::limits::{HOLDINGS_BYTES_MAX, HOLDINGS_PER_ANSWER};
 use crate::local::{LocalLocker, Overloaded};
@@ -18,6 +21,8 @@ use crate::wire::{self, Asked, HoldingsAnswer, LockAnswer, LockArgs, RevokedArgs
 pub(crate) fn register(dsync: &Dsync) -> Result<(), RegisterError> {
     let manager = &dsync.manager;
     if let Some(own) = &dsync.inner.own {
+        let census = Census::new(dsync.lockers(), Arc::clone(&dsync.inner.clock));
+        let census = Arc::new(census);
         for (handler, asked, kind) in [
             (wire::LOCK, Asked::Lock, Kind::Write),
             (wire::READ_LOCK, Asked::Lock, Kind::Read),
@@ -25,11 +30,17 @@ pub(crate) fn register(dsync: &Dsync) -> Result<(), RegisterError> {
             (wire::READ_UNLOCK, Asked::Unlock, Kind::Read),
             (wire::REFRESH, Asked::Refresh, Kind::Write),
         ] {
-            serve(manager, own, &handler, move |args| message(&args, asked, kind))?;
+            let census = Arc::clone(&census);
+            serve(manager, own, &handler, move |caller, args| {
+                if asked == Asked::Lock {
+                    census.check(caller, args, kind)?;
+                }
+                message(args, asked, kind)
+            })?;
         }
-        serve(manager, own, &wire::WAIT, |args| {
+        serve(manager, own, &wire::WAIT, |_caller, args| {
             let kind = if args.write { Kind::Write } else { Kind::Read };
-            message(&args, Asked::Wait, kind)
+            message(args, Asked::Wait, kind)
         })?;
         register_list(manager, own)?;
         register_force(dsync, own)?;
@@ -53,11 +64,11 @@ fn serve(
     manager: &Manager,
     own: &LocalLocker,
     handler: &SingleHandler<LockArgs, LockAnswer>,
-    meaning: impl Fn(LockArgs) -> Result<Message, String> + Send + Sync + 'static,
+    meaning: impl Fn(&Name, &LockArgs) -> Result<Message, String> + Send + Sync + 'static,
 ) -> Result<(), RegisterError> {
     let own = own.clone();
-    handler.register(manager, move |_context, args| {
-        let (own, message) = (own.clone(), meaning(args));
+    handler.register(manager, move |context, args| {
+        let (own, message) = (own.clone(), meaning(context.caller(), &args));
         async move {
             let message = match message {
                 Ok(message) => message,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster::{Cluster, SOON, eventually, within};
+use dsync::wire::{self, LockArgs};
 use dsync::{DRWMutex, Forced, Kind, Limits, LockError, LockOptions, Lost, Token};
 
 fn default() -> LockOptions {
@@ -239,6 +240,30 @@ async fn b54_tokens_come_in_one_round_once_the_lockers_clocks_are_known() {
             assert_eq!(cluster.servers[0].dsync.stats().second_rounds, 1);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b51_a_server_that_counts_other_lockers_gets_no_locks() {
+    let cluster = Cluster::start(3, &Limits::default()).await;
+    let manager = &cluster.servers[1].manager;
+    let connection = manager.connection(&cluster.urls[0]).expect("a server");
+    connection.wait_connected().await.expect("both are there");
+    let args = |quorum| LockArgs {
+        uid: "1".to_owned(),
+        resources: Some(vec!["a".to_owned()]),
+        quorum: Some(quorum),
+        leased: true,
+        ..LockArgs::default()
+    };
+    let answer = wire::LOCK.call(&connection, &args(1)).await.expect("an answer");
+    assert_eq!(answer.code, wire::CODE_ERROR);
+    assert_eq!(
+        answer.error,
+        "with 3 lockers a write lock needs 2 of them, not 1: is the list of lockers the same on all \
+         servers?"
+    );
+    let answer = wire::LOCK.call(&connection, &args(2)).await.expect("an answer");
+    assert_eq!(answer.code, wire::CODE_OK);
 }
 
 #[tokio::test]
