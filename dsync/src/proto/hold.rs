@@ -39,6 +39,8 @@ use crate::limits::Limits;
 mod answers;
 mod release;
 mod seat;
+#[cfg(test)]
+mod tests;
 
 use seat::{Debt, Seat, Stance, Vote};
 

@@ -176,6 +176,9 @@ impl TokenClock {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn names(name: &str) -> Names {
@@ -220,5 +223,79 @@ mod tests {
         assert!(clock.propose(second(2)) > first);
         clock.observe(Token(1), second(2));
         assert!(clock.now(second(2)) > first, "an old stamp changes nothing");
+    }
+
+    /// One round of requests about tokens, of which any may be lost, and their answers too.
+    #[derive(Debug, Clone)]
+    struct Round {
+        /// How far the holder's idea of the clocks is off.
+        guess: i64,
+        asked: Vec<Fate>,
+        told: Vec<Fate>,
+        pause: u64,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Fate {
+        Arrives,
+        AnswerIsLost,
+        IsLost,
+    }
+
+    const LOCKERS: usize = 5;
+
+    fn rounds() -> impl Strategy<Value = Vec<Round>> {
+        let fate = prop_oneof![
+            4 => Just(Fate::Arrives), 1 => Just(Fate::AnswerIsLost), 1 => Just(Fate::IsLost)
+        ];
+        let fates = || vec(fate.clone(), LOCKERS);
+        let round = (-3..4_i64, fates(), fates(), 0..3_u64);
+        vec(
+            round.prop_map(|(guess, asked, told, pause)| Round { guess, asked, told, pause }),
+            1..40,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn b54_each_token_is_greater_than_all_before_whatever_is_lost(rounds in rounds()) {
+            let mut wall = Token(1_000_000);
+            let floor = |locker| wall.later_by(Duration::from_micros(locker));
+            let mut lockers: Vec<_> =
+                (0..LOCKERS as u64).map(|n| Tokens::new(floor(n), Key::new(n))).collect();
+            let (a, quorum) = (names("a"), LOCKERS / 2 + 1);
+            let mut last = Token::default();
+            for Round { guess, asked, told, pause } in rounds {
+                wall = wall.later_by(Duration::from_micros(pause));
+                let proposal = Token(last.0.max(wall.0).saturating_add_signed(guess));
+                let mut answers = Vec::new();
+                for (tokens, fate) in lockers.iter_mut().zip(&asked) {
+                    if *fate != Fate::IsLost {
+                        let known = tokens.propose(&a, proposal, wall);
+                        answers.extend((*fate == Fate::Arrives).then_some(known));
+                    }
+                }
+                if answers.len() < quorum {
+                    continue;
+                }
+                let took = answers.iter().filter(|token| **token == proposal).count();
+                let highest = answers.into_iter().max().unwrap_or_default();
+                let token = if took >= quorum { proposal } else { highest.max(proposal).next() };
+                if took < quorum {
+                    let mut known = 0;
+                    for (tokens, fate) in lockers.iter_mut().zip(&told) {
+                        if *fate != Fate::IsLost {
+                            tokens.raise(&a, token);
+                            known += usize::from(*fate == Fate::Arrives);
+                        }
+                    }
+                    if known < quorum {
+                        continue;
+                    }
+                }
+                prop_assert!(token > last, "{token} after {last}");
+                last = token;
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use grid::time::Instant;
 
 use super::{Ask, Table};
+use crate::proto::names::Names;
 use crate::proto::token::Token;
 
 /// Whether a locker grants.
@@ -80,9 +81,13 @@ impl Table {
             if self.tombstones.contains(&ask.uid) {
                 continue; // Its release was faster.
             }
-            self.give_way(&ask);
-            if !self.by_uid.contains_key(&ask.uid) && self.has_room(&ask.names) {
+            if !self.by_uid.contains_key(&ask.uid) {
+                let freed = self.give_way(&ask);
+                // Though there be no room: its holder counts on it.
                 self.insert(ask, now);
+                for names in freed {
+                    self.call(&names, now);
+                }
             }
         }
         if was_last {
@@ -90,20 +95,18 @@ impl Table {
         }
     }
 
-    /// Removes what excludes `ask`.
-    fn give_way(&mut self, ask: &Ask) {
+    /// Removes what excludes `ask`. Returns what that had locked.
+    fn give_way(&mut self, ask: &Ask) -> Vec<Names> {
         let is_in_the_way = |other: &Ask| {
             other.uid != ask.uid
                 && other.kind.excludes(ask.kind)
                 && other.names.iter().any(|name| ask.names.contains(name))
         };
         if self.is_free(&ask.names, ask.kind) {
-            return;
+            return Vec::new();
         }
-        let keys: Vec<_> =
-            self.grants.iter().filter(|(_, grant)| is_in_the_way(&grant.ask)).collect();
-        for key in keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>() {
-            self.remove(key);
-        }
+        let grants = self.grants.iter().filter(|(_, grant)| is_in_the_way(&grant.ask));
+        let keys: Vec<_> = grants.map(|(key, _)| key).collect();
+        keys.into_iter().map(|key| self.remove(key)).collect()
     }
 }
