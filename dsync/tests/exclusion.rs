@@ -9,8 +9,9 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 /// How many seeds; more by `DSYNC_SEEDS`.
+#[expect(clippy::disallowed_methods, reason = "whoever runs a test may say how long it looks")]
 fn seeds() -> u64 {
-    option_env!("DSYNC_SEEDS").and_then(|seeds| seeds.parse().ok()).unwrap_or(300)
+    std::env::var("DSYNC_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(250)
 }
 
 fn weather(rng: &mut SmallRng) -> Weather {
@@ -24,6 +25,9 @@ fn weather(rng: &mut SmallRng) -> Weather {
         locker_crashes: pick(&[0, 5, 40]),
         client_crashes: pick(&[0, 5]),
         cuts: pick(&[0, 50]),
+        isolations: pick(&[0, 20, 100]),
+        blackouts: pick(&[0, 0, 0, 5]),
+        forced: pick(&[0, 0, 10]),
         drift_ppm: pick(&[0, 10_000]),
         waiting: if pick(&[0, 1]) == 0 { Waiting::Told } else { Waiting::Polling },
     }
@@ -49,5 +53,5 @@ fn b51_no_two_exclude_each_other_and_believe_and_b54_tokens_grow() {
         (granted, lost, second) = (granted + a, lost + b, second + c);
     }
     // What never happens proves nothing.
-    assert!(granted > 5_000 && lost > 1_000 && second > 500, "{granted} {lost} {second}");
+    assert!(granted > 3_000 && lost > 1_000 && second > 500, "{granted} {lost} {second}");
 }

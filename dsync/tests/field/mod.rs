@@ -7,20 +7,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::Limits;
-use dsync::proto::hold::{Answer, CallId, Config, Failure, Hold, Message, Output, Status, Waiting};
+use dsync::proto::hold::{Answer, CallId, Config, Failure, Hold, Message, Output, Waiting};
 use dsync::proto::names::Names;
 use dsync::proto::quorum::Kind;
-use dsync::proto::table::{Holding, Table};
+use dsync::proto::table::{Forced, Holding, Table};
 use dsync::proto::token::{Token, TokenClock};
 use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+mod watch;
+
+use watch::History;
+
 /// Wall clocks begin here, in microseconds.
 const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
 
+/// Without the margin for scheduling: nobody here is told late, and it would hide what is too little.
 pub(crate) fn limits() -> Limits {
-    Limits::with_lease(Duration::from_secs(12))
+    let mut limits = Limits::with_lease(Duration::from_secs(12));
+    limits.scheduling_margin = Duration::ZERO;
+    limits
 }
 
 /// How bad the world is.
@@ -38,6 +45,13 @@ pub(crate) struct Weather {
     pub(crate) client_crashes: u32,
     /// Of a thousand steps, in so many a client is cut off, or a cut is mended.
     pub(crate) cuts: u32,
+    /// Of a thousand steps, in so many a client that holds something is cut off from all for longer
+    /// than a lease, and does not know; and so often when it has just been granted something.
+    pub(crate) isolations: u32,
+    /// Of a thousand steps, in so many all lockers crash at once.
+    pub(crate) blackouts: u32,
+    /// Of a thousand steps, in so many a resource is forced open.
+    pub(crate) forced: u32,
     /// Clocks are off by up to so many parts of a million.
     pub(crate) drift_ppm: u32,
     pub(crate) waiting: Waiting,
@@ -83,8 +97,18 @@ struct Locker {
     table: Table,
     clock: Clock,
     boot: u64,
+    booted_at: u64,
+    /// Attempts that were released here since it booted.
+    released: BTreeSet<Arc<str>>,
     /// Pending questions of waiters: whom to answer.
     waiting: BTreeMap<Arc<str>, Route>,
+}
+
+impl Locker {
+    fn new(table: Table, clock: Clock, boot: u64, booted_at: u64) -> Self {
+        let (released, waiting) = (BTreeSet::new(), BTreeMap::new());
+        Self { table, clock, boot, booted_at, released, waiting }
+    }
 }
 
 struct Client {
@@ -93,14 +117,18 @@ struct Client {
     life: u64,
     holds: BTreeMap<u64, Held>,
     cut: BTreeSet<usize>,
+    /// Until when it is cut off from all.
+    isolated_until: u64,
 }
 
 struct Held {
     hold: Hold,
     kind: Kind,
     names: Names,
-    limits: BTreeMap<(usize, CallId), u64>,
     token: Option<Token>,
+    /// The true time at which it began.
+    began: u64,
+    id: Arc<str>,
 }
 
 /// Where an answer goes.
@@ -121,14 +149,8 @@ enum Event {
     LockerTimer(usize),
     Ask { locker: usize, boot: u64, client: usize },
     Report { locker: usize, boot: u64, client: usize, holdings: Vec<Holding>, high: Token },
+    Revoked { locker: usize, client: usize, uid: Arc<str> },
     Step,
-}
-
-/// What was granted of a resource, in the order of time.
-#[derive(Debug, Default)]
-struct History {
-    writer: Token,
-    any: Token,
 }
 
 pub(crate) struct Field {
@@ -141,6 +163,8 @@ pub(crate) struct Field {
     next: u64,
     history: BTreeMap<Arc<str>, History>,
     calm: bool,
+    /// Somebody was seen to hold a lock since the last check.
+    has_believer: bool,
     pub(crate) granted: u64,
     pub(crate) lost: u64,
     pub(crate) second_rounds: u64,
@@ -155,7 +179,7 @@ impl Field {
                 let clock = Clock::draw(&mut rng, weather.drift_ppm);
                 let (now, wall) = (clock.now(0), clock.wall(0));
                 let table = Table::new(&limits(), nodes(), now, wall, rng.random());
-                Locker { table, clock, boot: 0, waiting: BTreeMap::new() }
+                Locker::new(table, clock, 0, 0)
             })
             .collect();
         let clients = (0..weather.clients)
@@ -165,6 +189,7 @@ impl Field {
                 life: 0,
                 holds: BTreeMap::new(),
                 cut: BTreeSet::new(),
+                isolated_until: 0,
             })
             .collect();
         let mut field = Self {
@@ -177,6 +202,7 @@ impl Field {
             next: 0,
             history: BTreeMap::new(),
             calm: false,
+            has_believer: false,
             granted: 0,
             lost: 0,
             second_rounds: 0,
@@ -201,7 +227,8 @@ impl Field {
     }
 
     fn is_lost(&mut self, client: usize, locker: usize) -> bool {
-        let is_cut = self.clients[client].cut.contains(&locker);
+        let Client { cut, isolated_until, .. } = &self.clients[client];
+        let is_cut = cut.contains(&locker) || *isolated_until > self.now;
         !self.calm && (is_cut || self.rng.random_range(0..100) < self.weather.lost)
     }
 
@@ -215,7 +242,10 @@ impl Field {
             let ((at, _), event) = entry.remove_entry();
             self.now = at;
             self.handle(event);
-            self.check();
+            // Nobody believes more than before unless it was seen to.
+            if std::mem::take(&mut self.has_believer) {
+                self.check();
+            }
         }
         self.now = until;
     }
@@ -258,6 +288,7 @@ impl Field {
                     self.lockers[locker].table.report(&node, holdings, high, now);
                 }
             }
+            Event::Revoked { locker, client, uid } => self.revoke(locker, client, &uid),
             Event::Step => self.step(),
         }
     }
@@ -287,9 +318,21 @@ impl Field {
                 self.clients[client].cut.insert(locker);
             }
         }
+        if draw(self) < self.weather.blackouts {
+            (0..self.weather.lockers).for_each(|locker| self.crash_locker(locker));
+        }
+        if draw(self) < self.weather.isolations
+            && self.clients[client].holds.values().any(|held| held.token.is_some())
+        {
+            self.isolate(client);
+        }
+        if draw(self) < self.weather.forced {
+            self.force();
+        }
         match self.rng.random_range(0..3) {
-            0 if self.clients[client].holds.len() < 4 => drop(self.begin(client)),
-            1 => {
+            0 if self.clients[client].holds.len() < 4 => self.begin(client),
+            // Who is cut off believes for as long as it can.
+            1 if self.clients[client].isolated_until < self.now => {
                 let holds = &self.clients[client].holds;
                 let held = holds.iter().filter(|(_, held)| held.token.is_some());
                 let ids: Vec<_> = held.map(|(id, _)| *id).collect();
@@ -302,13 +345,50 @@ impl Field {
         }
     }
 
+    fn isolate(&mut self, client: usize) {
+        let lease = u64::try_from(limits().lease.as_nanos()).expect("short");
+        self.clients[client].isolated_until = self.now + lease * 3 / 2;
+    }
+
+    /// An operator forces a resource open, at those lockers that can be reached.
+    fn force(&mut self) {
+        let resource = format!("r{}", self.rng.random_range(0..self.weather.resources));
+        for locker in 0..self.weather.lockers {
+            if self.rng.random_bool(0.2) {
+                continue;
+            }
+            let now = self.lockers[locker].clock.now(self.now);
+            let what = Forced::Resource(resource.clone());
+            for (uid, owner) in self.lockers[locker].table.force_unlock(&what, now) {
+                let client = owner.parse().expect("owners are numbers");
+                if !self.is_lost(client, locker) {
+                    let when = self.now + self.delay();
+                    self.at(when, Event::Revoked { locker, client, uid });
+                }
+            }
+            self.tell_called(locker);
+        }
+    }
+
+    /// A locker has told a client that its grant was forced open there.
+    fn revoke(&mut self, locker: usize, client: usize, uid: &str) {
+        let now = self.clients[client].clock.now(self.now);
+        let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
+        for id in ids {
+            if let Some(held) = self.clients[client].holds.get_mut(&id) {
+                held.hold.handle_revoked(locker, uid, now);
+                self.drain(client, id);
+            }
+        }
+    }
+
     fn crash_locker(&mut self, locker: usize) {
         let nodes = (0..self.weather.clients).map(|client| Arc::from(client.to_string()));
         let seed = self.rng.random();
-        let Locker { table, clock, boot, waiting } = &mut self.lockers[locker];
-        *table = Table::new(&limits(), nodes, clock.now(self.now), clock.wall(self.now), seed);
-        *boot += 1;
-        waiting.clear();
+        let Locker { clock, boot, .. } = self.lockers[locker];
+        let (now, wall) = (clock.now(self.now), clock.wall(self.now));
+        let table = Table::new(&limits(), nodes, now, wall, seed);
+        self.lockers[locker] = Locker::new(table, clock, boot + 1, self.now);
         self.ask_all(locker);
     }
 
@@ -348,32 +428,32 @@ impl Field {
         self.at(again, Event::Ask { locker, boot, client });
     }
 
-    /// A client wants a lock. Returns its number.
-    pub(crate) fn begin(&mut self, client: usize) -> u64 {
+    /// A client wants a lock.
+    fn begin(&mut self, client: usize) {
         let kind = if self.rng.random_bool(0.6) { Kind::Write } else { Kind::Read };
         let count = if self.rng.random_bool(0.2) { 2 } else { 1 };
         let resources = self.weather.resources;
         let names = (0..count).map(|_| format!("r{}", self.rng.random_range(0..resources)));
         let names = Names::new(names.collect::<Vec<_>>()).expect("good names");
         self.next += 1;
-        let (id, now) = (self.next, self.clients[client].clock.now(self.now));
+        let (number, now) = (self.next, self.clients[client].clock.now(self.now));
+        let id: Arc<str> = format!("{client}-{number}").into();
         let config = Config {
             lockers: self.weather.lockers,
             names: names.clone(),
             kind,
             owner: client.to_string().into(),
             source: "test".into(),
-            id: format!("{client}-{id}").into(),
+            id: Arc::clone(&id),
             deadline: Some(now + Duration::from_secs(30)),
             waiting: self.weather.waiting,
             limits: limits(),
             seed: self.rng.random(),
         };
         let hold = Hold::new(config, self.clients[client].tokens, now);
-        let held = Held { hold, kind, names, limits: BTreeMap::new(), token: None };
-        self.clients[client].holds.insert(id, held);
-        self.drain(client, id);
-        id
+        let held = Held { hold, kind, names, token: None, began: self.now, id };
+        self.clients[client].holds.insert(number, held);
+        self.drain(client, number);
     }
 
     fn let_go(&mut self, client: usize, hold: u64) {
@@ -433,10 +513,16 @@ impl Field {
         let locker = &mut self.lockers[route.locker];
         let (now, wall) = (locker.clock.now(self.now), locker.clock.wall(self.now));
         let answer = match message {
-            Message::Lock(ask) => Some(Answer::Lock(locker.table.lock(&ask, now, wall))),
+            Message::Lock(ask) => {
+                let verdict = locker.table.lock(&ask, now, wall);
+                let is_late = verdict.is_ok() && locker.released.contains(&ask.uid);
+                assert!(!is_late, "B50: {} is granted after its release", ask.uid);
+                Some(Answer::Lock(verdict))
+            }
             Message::Refresh(refresh) => Some(Answer::Refresh(locker.table.refresh(&refresh, now))),
             Message::Unlock { uid, .. } => {
                 locker.table.unlock(&uid, now);
+                locker.released.insert(uid);
                 Some(Answer::Released)
             }
             Message::Wait(ask) => {
@@ -485,72 +571,8 @@ impl Field {
             client.tokens.observe(stamp, now);
         }
         if let Some(held) = client.holds.get_mut(&route.hold) {
-            held.limits.insert((route.locker, route.call), self.now);
             held.hold.handle_answer((route.locker, route.call), answer, stamp, now);
             self.drain(route.client, route.hold);
         }
-    }
-
-    // ---- what must hold ----
-
-    /// Sees what became of a hold.
-    fn look(&mut self, client: usize, id: u64) {
-        let now = self.clients[client].clock.now(self.now);
-        let Some(held) = self.clients[client].holds.get_mut(&id) else { return };
-        match held.hold.status(now) {
-            Status::Held { token, .. } if held.token.is_none() => {
-                held.token = Some(token);
-                self.granted += 1;
-                self.second_rounds += u64::from(held.hold.tries().second_rounds > 0);
-                let (kind, names) = (held.kind, held.names.clone());
-                for name in names.iter() {
-                    let history = self.history.entry(Arc::clone(name)).or_default();
-                    let floor = if kind == Kind::Write { history.any } else { history.writer };
-                    assert!(token > floor, "B54: {kind} {name}: {token} after {floor}");
-                    history.any = history.any.max(token);
-                    if kind == Kind::Write {
-                        history.writer = token;
-                    }
-                }
-            }
-            Status::Held { token, .. } => assert_eq!(held.token, Some(token), "it has one token"),
-            Status::Ended(_) => {
-                self.lost += u64::from(held.token.take().is_some());
-                if held.hold.is_over() {
-                    self.clients[client].holds.remove(&id);
-                }
-            }
-            Status::Trying => assert_eq!(held.token, None, "what was held is not tried for"),
-        }
-    }
-
-    /// No writer believes together with anybody else.
-    fn check(&self) {
-        let mut believers: BTreeMap<&Arc<str>, Vec<(Kind, usize)>> = BTreeMap::new();
-        for (index, client) in self.clients.iter().enumerate() {
-            let now = client.clock.now(self.now);
-            for held in client.holds.values() {
-                if let Status::Held { .. } = held.hold.status(now) {
-                    for name in held.names.iter() {
-                        believers.entry(name).or_default().push((held.kind, index));
-                    }
-                }
-            }
-        }
-        for (name, who) in believers {
-            let writers = who.iter().filter(|(kind, _)| *kind == Kind::Write).count();
-            assert!(writers == 0 || who.len() == 1, "B51: {name} is held by {who:?}");
-        }
-    }
-
-    /// What is left: grants and waiters of all lockers, and holds.
-    pub(crate) fn left(&mut self) -> (usize, usize, usize) {
-        for locker in &mut self.lockers {
-            locker.table.handle_timeout(locker.clock.now(self.now));
-        }
-        let sizes = self.lockers.iter().map(|locker| locker.table.sizes());
-        let (grants, waiters) = sizes.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
-        let holds = self.clients.iter().map(|client| client.holds.len()).sum();
-        (grants, waiters, holds)
     }
 }
