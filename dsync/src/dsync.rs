@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use grid::net::clock::SystemClock;
 use grid::time::{Clock, Instant};
 use grid::{Connection, Manager, Name};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::Notify;
 
+use crate::clock::LeaseClock;
 use crate::error::{BuildError, LockError, Lost};
 use crate::limits::{LOCKERS_MAX, Limits};
 use crate::local::LocalLocker;
@@ -68,7 +68,7 @@ impl DsyncBuilder {
         self
     }
 
-    /// Another clock than the system's.
+    /// Another clock than [`LeaseClock`].
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
@@ -95,7 +95,7 @@ impl DsyncBuilder {
         let remotes = manager.connections().into_iter().map(|remote| remote.remote().clone());
         let nodes: BTreeSet<Name> = remotes.chain([local.clone()]).collect();
         let lockers = check_lockers(self.lockers, &nodes)?;
-        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let clock = self.clock.unwrap_or_else(|| Arc::new(LeaseClock::new()));
         let mut rng = SmallRng::from_rng(&mut self.rng.unwrap_or_else(os_rng));
         let nodes: Vec<Arc<str>> = nodes.iter().map(|node| node.as_str().into()).collect();
         let own = lockers.contains(&local).then(|| {

@@ -19,9 +19,9 @@
 //!
 //! # Under which assumptions
 //!
-//! - A monotonic clock that does not stand still while its process runs or is stopped. A virtual
-//!   machine that is suspended together with its clock believes in its locks when it wakes up:
-//!   tokens are for that.
+//! - A monotonic clock that does not stand still while its process runs or is stopped. On Linux it
+//!   also counts the time that the machine sleeps ([`LeaseClock`]); but a virtual machine that its host
+//!   suspends together with all clocks believes in its locks when it wakes up: tokens are for that.
 //! - Timers that are late by less than [`limits::SCHEDULING_MARGIN`], for [`Guard::lost`] alone;
 //!   [`Guard::is_held`] needs none.
 //! - For tokens: wall clocks of lockers that differ by less than a lease, and are not set back by as
@@ -85,6 +85,7 @@ pub mod stats;
 pub mod wire;
 
 mod census;
+mod clock;
 mod driver;
 mod dsync;
 mod guard;
@@ -97,6 +98,7 @@ mod server;
 mod validity;
 
 pub use admin::{ForceReport, Listing, LockInfo};
+pub use clock::LeaseClock;
 pub use dsync::{Dsync, DsyncBuilder};
 pub use error::{BuildError, LockError, LockerError, Lost, NamesError};
 pub use guard::Guard;

@@ -194,7 +194,9 @@ impl Model {
     }
 
     fn wait(&mut self, ask: &Ask, now: Instant) -> bool {
-        let Some(place) = &ask.place else { return false };
+        let Some(place) = ask.place.as_ref().filter(|_| self.closed.is_none()) else {
+            return false; // Whoever waits here could only be refused.
+        };
         let known = self.waiters.iter().position(|waiter| waiter.place == *place);
         let since = match known {
             Some(index) => self.waiters.remove(index).since,

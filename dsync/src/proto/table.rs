@@ -301,7 +301,7 @@ impl Table {
     /// Somebody was refused and wants to be told when it may try again. Returns whether it will be.
     pub fn wait(&mut self, ask: &Ask, now: Instant) -> bool {
         self.handle_timeout(now);
-        let Some(place) = ask.place.clone() else { return false };
+        let Some(place) = ask.place.clone().filter(|_| self.gate.is_open()) else { return false };
         let who = (Arc::clone(&ask.owner), Arc::clone(&ask.source));
         let has_joined = self.waiters.join(place, (ask.names.clone(), ask.kind), who, now);
         self.call(&ask.names, now);
