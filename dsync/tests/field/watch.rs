@@ -79,8 +79,14 @@ impl Field {
         for (index, client) in self.clients.iter().enumerate() {
             let now = client.clock.now(self.now);
             for held in client.holds.values() {
-                if let Status::Held { .. } = held.hold.status(now) {
+                if let Status::Held { token, .. } = held.hold.status(now) {
                     for name in held.names.iter() {
+                        let history = &self.history[name];
+                        let later = match held.kind {
+                            Kind::Write => history.any,
+                            Kind::Read => history.writer,
+                        };
+                        assert!(token >= later, "B54: {token} is believed in after {later}");
                         believers.entry(name).or_default().push((held.kind, index));
                     }
                 }
