@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 /// How many seeds; more by `DSYNC_SEEDS`.
 #[expect(clippy::disallowed_methods, reason = "whoever runs a test may say how long it looks")]
 fn seeds() -> u64 {
-    std::env::var("DSYNC_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(250)
+    std::env::var("DSYNC_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200)
 }
 
 fn weather(rng: &mut SmallRng) -> Weather {
@@ -22,10 +22,11 @@ fn weather(rng: &mut SmallRng) -> Weather {
         resources: pick(&[1, 2, 4]) as usize,
         lost: pick(&[0, 2, 20]),
         delay_max_ms: u64::from(pick(&[5, 500, 4_000, 20_000])),
+        slow_answers: pick(&[0, 0, 1]) == 1,
         locker_crashes: pick(&[0, 5, 40]),
         client_crashes: pick(&[0, 5]),
         cuts: pick(&[0, 50]),
-        isolations: pick(&[0, 20, 100]),
+        isolations: pick(&[0, 50, 200]),
         blackouts: pick(&[0, 0, 0, 5]),
         forced: pick(&[0, 0, 10]),
         drift_ppm: pick(&[0, 10_000]),
@@ -53,5 +54,5 @@ fn b51_no_two_exclude_each_other_and_believe_and_b54_tokens_grow() {
         (granted, lost, second) = (granted + a, lost + b, second + c);
     }
     // What never happens proves nothing.
-    assert!(granted > 3_000 && lost > 1_000 && second > 500, "{granted} {lost} {second}");
+    assert!(granted > 1_500 && lost > 1_000 && second > 300, "{granted} {lost} {second}");
 }

@@ -194,7 +194,7 @@ impl Table {
             next_serial: 0,
             names_bytes: 0,
             // Higher than any token of before, though the wall clock was set back by up to a lease.
-            tokens: Tokens::new(wall.later_by(limits.lease), key),
+            tokens: Tokens::new(wall, limits.lease, key),
             waiters: Waiters::new(limits, key),
             tombstones: Tombstones::new(TOMBSTONES_MAX, key),
             gate: Gate::closed(nodes, now + limits.lease),

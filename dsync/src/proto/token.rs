@@ -80,13 +80,16 @@ impl fmt::Display for Token {
 pub(super) struct Tokens {
     places: Box<[Token]>,
     high: Token,
+    /// How far tokens may be ahead of this locker's wall clock: as far as they begin.
+    lead: Duration,
     key: Key,
 }
 
 impl Tokens {
-    /// Of a locker that knows nothing but that no token was higher than `floor`.
-    pub(super) fn new(floor: Token, key: Key) -> Self {
-        Self { places: vec![floor; TOKEN_PLACES].into(), high: floor, key }
+    /// Of a locker that knows nothing but that no token is further than `lead` ahead of its wall clock.
+    pub(super) fn new(wall: Token, lead: Duration, key: Key) -> Self {
+        let floor = wall.later_by(lead);
+        Self { places: vec![floor; TOKEN_PLACES].into(), high: floor, lead, key }
     }
 
     fn place(&self, name: &str) -> usize {
@@ -102,7 +105,9 @@ impl Tokens {
     /// the proposal itself, if and only if it was taken.
     pub(super) fn propose(&mut self, names: &Names, proposal: Token, wall: Token) -> Token {
         let known = self.known(names);
-        let ahead = Token(self.stamp(wall).0.saturating_add(TOKEN_LEAD_MICROS));
+        // Holders' clocks run on while nobody locks, from where tokens began.
+        let clock = self.stamp(wall.later_by(self.lead));
+        let ahead = Token(clock.0.saturating_add(TOKEN_LEAD_MICROS));
         if known < proposal && proposal <= ahead {
             self.raise(names, proposal);
             return proposal;
@@ -188,7 +193,7 @@ mod tests {
     #[test]
     fn b54_a_proposal_is_taken_only_above_what_is_known_and_not_far_ahead_of_the_clock() {
         let wall = Token(1_000_000_000);
-        let mut tokens = Tokens::new(Token(5_000), Key::new(1));
+        let mut tokens = Tokens::new(Token(5_000), Duration::ZERO, Key::new(1));
         let (a, b) = (names("a"), names("b"));
         assert_eq!(tokens.propose(&a, Token(5_000), wall), Token(5_001), "known is not enough");
         assert_eq!(tokens.propose(&a, Token(5_001), wall), Token(5_001));
@@ -201,7 +206,7 @@ mod tests {
 
     #[test]
     fn b54_what_was_written_back_is_known_for_all_names_of_the_lock() {
-        let mut tokens = Tokens::new(Token(10), Key::new(2));
+        let mut tokens = Tokens::new(Token(10), Duration::ZERO, Key::new(2));
         let both = Names::new(["x", "y"]).expect("names");
         tokens.raise(&both, Token(50));
         assert_eq!((tokens.known(&names("x")), tokens.known(&names("y"))), (Token(50), Token(50)));
@@ -210,6 +215,18 @@ mod tests {
         assert_eq!(tokens.stamp(Token(7)), Token(50), "the clock is not behind its tokens");
         tokens.raise_all(Token(60));
         assert_eq!(tokens.known(&names("z")), Token(60));
+    }
+
+    #[test]
+    fn b54_one_round_is_enough_after_a_pause_too() {
+        let (wall, lead) = (Token(1_000_000_000), Duration::from_secs(60));
+        let (mut tokens, mut clock) = (Tokens::new(wall, lead, Key::new(1)), TokenClock::default());
+        let start = Instant::from_nanos(1_000_000_000);
+        clock.observe(tokens.stamp(wall), start);
+        for pause in [1, 2, 30, 600, 86_400].map(Duration::from_secs) {
+            let proposal = clock.propose(start + pause);
+            assert_eq!(tokens.propose(&names("a"), proposal, wall.later_by(pause)), proposal);
+        }
     }
 
     #[test]
@@ -260,9 +277,9 @@ mod tests {
         #[test]
         fn b54_each_token_is_greater_than_all_before_whatever_is_lost(rounds in rounds()) {
             let mut wall = Token(1_000_000);
-            let floor = |locker| wall.later_by(Duration::from_micros(locker));
+            let lead = Duration::from_micros;
             let mut lockers: Vec<_> =
-                (0..LOCKERS as u64).map(|n| Tokens::new(floor(n), Key::new(n))).collect();
+                (0..LOCKERS as u64).map(|n| Tokens::new(wall, lead(n), Key::new(n))).collect();
             let (a, quorum) = (names("a"), LOCKERS / 2 + 1);
             let mut last = Token::default();
             for Round { guess, asked, told, pause } in rounds {

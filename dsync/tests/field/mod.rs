@@ -40,6 +40,8 @@ pub(crate) struct Weather {
     pub(crate) lost: u32,
     /// The longest that a message takes, in milliseconds.
     pub(crate) delay_max_ms: u64,
+    /// Whether half of the answers take longer than requests: almost as long as they are waited for.
+    pub(crate) slow_answers: bool,
     /// Of a thousand steps, in so many a locker crashes.
     pub(crate) locker_crashes: u32,
     pub(crate) client_crashes: u32,
@@ -556,7 +558,9 @@ impl Field {
 
     fn reply(&mut self, route: Route, answer: Answer, stamp: Token) {
         if !self.is_lost(route.client, route.locker) {
-            let when = self.now + self.delay();
+            let is_slow = self.weather.slow_answers && !self.calm && self.rng.random_bool(0.5);
+            let slow = if is_slow { self.rng.random_range(0..1_900_000_000) } else { 0 };
+            let when = self.now + self.delay() + slow;
             self.at(when, Event::Answer(route, answer, stamp));
         }
     }

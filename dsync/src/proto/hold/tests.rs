@@ -229,18 +229,21 @@ fn b52_a_vote_counts_from_when_it_was_asked_for() {
 
 #[test]
 fn b52_silence_ends_a_lock_and_no_late_answer_brings_it_back() {
-    let mut bench = Bench::held();
-    let until = bench.until();
-    bench.pass(Limits::default().refresh_interval);
-    let late = [0, 1, 2].map(|locker| bench.call(locker, is_refresh));
-    assert_eq!(bench.hold.status(until), Status::Ended(End::Expired), "by the clock alone");
-    // Nobody asks the hold anything until then: its process was stopped.
-    bench.now = until;
-    for (locker, call) in late.into_iter().enumerate() {
-        bench.answer_call(locker, call, Ok(HELD));
-        assert_eq!(bench.hold.status(bench.now), Status::Ended(End::Expired));
+    for lockers in [1, 3] {
+        let mut bench = Bench::new(config(lockers, Kind::Write));
+        bench.grant(0..lockers);
+        let until = bench.until();
+        bench.pass(Limits::default().refresh_interval);
+        let late: Vec<_> = (0..lockers).map(|locker| bench.call(locker, is_refresh)).collect();
+        assert_eq!(bench.hold.status(until), Status::Ended(End::Expired), "by the clock alone");
+        // Nobody asks the hold anything until then: its process was stopped.
+        bench.now = until;
+        for (locker, call) in late.into_iter().enumerate() {
+            bench.answer_call(locker, call, Ok(HELD));
+            assert_eq!(bench.hold.status(bench.now), Status::Ended(End::Expired));
+        }
+        assert_eq!(bench.asked(is_unlock), (0..lockers).collect::<Vec<_>>());
     }
-    assert_eq!(bench.asked(is_unlock), [0, 1, 2]);
 }
 
 #[test]
