@@ -71,9 +71,9 @@ pub(crate) struct DemoArgs {
 
 /// One server of a cluster, as a process of its own.
 ///
-/// What is given here wins over the environment (NODE_LISTEN, NODE_NAME, NODE_PEERS,
-/// NODE_SECRET_FILE, NODE_CONFIG), which wins over the configuration file. SIGINT and SIGTERM end
-/// the server in good order.
+/// What is given here wins over the environment (NODE_LISTEN, NODE_NAME, NODE_PEERS, NODE_GUESTS,
+/// NODE_LOCKERS, NODE_SECRET_FILE, NODE_CONFIG), which wins over the configuration file. SIGINT and
+/// SIGTERM end the server in good order.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServeArgs {
     /// Address and port to listen on, such as 0.0.0.0:9000.
@@ -89,23 +89,33 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL,URL")]
     pub(crate) peers: Option<String>,
 
+    /// Names that tools such as `node call` may take, separated by commas: base URLs at which this
+    /// server reaches the tool. They are no servers, and count as none.
+    #[arg(long, value_name = "URL,URL")]
+    pub(crate) guests: Option<String>,
+
+    /// Which servers grant locks, separated by commas; all unless given. The same on every server.
+    #[arg(long, value_name = "URL,URL")]
+    pub(crate) lockers: Option<String>,
+
     /// File that holds the secret which all servers know.
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<String>,
 
-    /// TOML file with the keys listen, name, peers (a list) and secret_file.
+    /// TOML file with the keys listen, name, peers, guests, lockers (these three are lists) and
+    /// secret_file.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
 }
 
-/// How `call` and `bench` get into a cluster.
+/// How tools get into a cluster.
 ///
 /// Servers talk to those only whom their configuration lists, and either side may be the one that
-/// dials. So a probe takes the place of a server that is configured but does not run.
+/// dials. So a tool takes the name of a guest, and listens there.
 #[derive(Debug, Args)]
 pub(crate) struct ProbeArgs {
-    /// A name that the server has among its peers and whose own server does not run now. The
-    /// probe listens there, because the server may be the one that dials.
+    /// A name that the server has among its guests, and that no other tool has taken now. The tool
+    /// listens there, because the server may be the one that dials.
     #[arg(long, value_name = "URL", env = "NODE_NAME")]
     pub(crate) name: Name,
 
@@ -118,7 +128,7 @@ pub(crate) struct ProbeArgs {
     pub(crate) secret_file: PathBuf,
 
     /// Longest wait for the connection, and then for each answer, or for the end of a stream on
-    /// which all was sent: 500ms, 10s, 2m. A server that dials the probe does so every five seconds
+    /// which all was sent: 500ms, 10s, 2m. A server that dials the tool does so every five seconds
     /// at least.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     pub(crate) timeout: Duration,

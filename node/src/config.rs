@@ -26,6 +26,10 @@ pub(crate) struct ServeConfig {
     pub(crate) name: Name,
     /// All other servers.
     pub(crate) peers: BTreeSet<Name>,
+    /// Names that tools may take: no servers, and counted nowhere.
+    pub(crate) guests: BTreeSet<Name>,
+    /// The servers that grant locks.
+    pub(crate) lockers: BTreeSet<Name>,
     pub(crate) auth: Auth,
 }
 
@@ -33,6 +37,10 @@ const LISTEN_ALLOWED: &str = "an address and port, such as 0.0.0.0:9000 or [::]:
 const NAME_ALLOWED: &str = "a base URL without a path, such as http://10.0.0.1:9000";
 const PEERS_ALLOWED: &str =
     "the base URLs of all other servers, each once, such as http://10.0.0.2:9000";
+const GUESTS_ALLOWED: &str = "base URLs that tools may take as their names, each once, none of them a \
+                              server's, such as http://127.0.0.1:9009";
+const LOCKERS_ALLOWED: &str =
+    "at least one of the servers, which are this one and its peers, each once; all unless given";
 
 impl ServeConfig {
     /// From the flags, this process's environment, and the file that either names.
@@ -47,11 +55,20 @@ impl ServeConfig {
         let name = layers.find("name", NAME_ALLOWED)?;
         let peers = layers.find("peers", PEERS_ALLOWED)?;
         let secret_file = layers.find("secret_file", &secret::allowed())?;
-        let listen = parse_listen(&listen)?;
-        let name = parse_name(&name)?;
-        let peers = parse_peers(&peers, &name)?;
-        let auth = read_secret(&secret_file)?;
-        Ok(Self { listen, name, peers, auth })
+        let listen = parse_listen(listen)?;
+        let name = parse_name(name)?;
+        let peers = parse_peers(peers, &name)?;
+        let servers = peers.iter().chain([&name]).cloned().collect();
+        let guests = match layers.find_optional("guests") {
+            Some(given) => parse_guests(given, &name, &servers)?,
+            None => BTreeSet::new(),
+        };
+        let lockers = match layers.find_optional("lockers") {
+            Some(given) => parse_lockers(given, &servers, &guests)?,
+            None => servers,
+        };
+        let auth = read_secret(secret_file)?;
+        Ok(Self { listen, name, peers, guests, lockers, auth })
     }
 }
 
@@ -74,13 +91,7 @@ fn parse_server(given: &Given, text: &str, allowed: &str) -> Result<Name, Config
 
 /// All servers but this one. Listing this one too, once, lets all servers share one list.
 fn parse_peers(given: &Given, local: &Name) -> Result<BTreeSet<Name>, ConfigError> {
-    let mut peers = BTreeSet::new();
-    for text in given.list() {
-        let peer = parse_server(given, text, PEERS_ALLOWED)?;
-        if !peers.insert(peer.clone()) {
-            return Err(given.wrong(&format!("{peer} is listed more than once"), PEERS_ALLOWED));
-        }
-    }
+    let mut peers = parse_servers(given, PEERS_ALLOWED)?;
     peers.remove(local);
     match peers.len() < SERVERS_MAX {
         true => Ok(peers),
@@ -90,6 +101,58 @@ fn parse_peers(given: &Given, local: &Name) -> Result<BTreeSet<Name>, ConfigErro
             Err(given.wrong(&format!("it lists {count} other servers"), &allowed))
         }
     }
+}
+
+/// Each once.
+fn parse_servers(given: &Given, allowed: &str) -> Result<BTreeSet<Name>, ConfigError> {
+    let mut names = BTreeSet::new();
+    for text in given.list() {
+        let name = parse_server(given, text, allowed)?;
+        if !names.insert(name.clone()) {
+            return Err(given.wrong(&format!("{name} is listed more than once"), allowed));
+        }
+    }
+    Ok(names)
+}
+
+/// A tool that took the name of a server would be called as one, and taken for its loss.
+fn parse_guests(
+    given: &Given,
+    local: &Name,
+    servers: &BTreeSet<Name>,
+) -> Result<BTreeSet<Name>, ConfigError> {
+    let guests = parse_servers(given, GUESTS_ALLOWED)?;
+    if let Some(server) = guests.intersection(servers).next() {
+        let problem = match server == local {
+            true => format!("{server} is this server itself"),
+            false => format!("{server} is among the peers too"),
+        };
+        return Err(given.wrong(&problem, GUESTS_ALLOWED));
+    }
+    let count = servers.len() + guests.len();
+    match count <= SERVERS_MAX {
+        true => Ok(guests),
+        false => {
+            let problem = format!("with it there are {count} servers and guests");
+            let allowed = format!("so short that there are at most {SERVERS_MAX} of both");
+            Err(given.wrong(&problem, &allowed))
+        }
+    }
+}
+
+fn parse_lockers(
+    given: &Given,
+    servers: &BTreeSet<Name>,
+    guests: &BTreeSet<Name>,
+) -> Result<BTreeSet<Name>, ConfigError> {
+    let lockers = parse_servers(given, LOCKERS_ALLOWED)?;
+    let problem = match lockers.difference(servers).next() {
+        Some(guest) if guests.contains(guest) => format!("{guest} is a guest"),
+        Some(stranger) => format!("{stranger} is no server that is known here"),
+        None if lockers.is_empty() => "it is empty".to_owned(),
+        None => return Ok(lockers),
+    };
+    Err(given.wrong(&problem, LOCKERS_ALLOWED))
 }
 
 fn read_secret(given: &Given) -> Result<Auth, ConfigError> {

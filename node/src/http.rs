@@ -1,9 +1,10 @@
-//! The HTTP side of a server: the grid's upgrades, and what an orchestrator asks.
+//! The HTTP side of a server: the grids' upgrades, and what an orchestrator asks.
 //!
 //! ```text
-//! GET <manager.path()>   the grid: upgrades of other servers (grid::GridService)
-//! GET /health/live       200 as long as the process answers
-//! GET /health/ready      200 when enough peers are connected, else 503; JSON says which
+//! GET <main.path()>    the main grid: upgrades of other servers and of tools (grid::GridService)
+//! GET <locks.path()>   the grid of the locks: upgrades of other servers
+//! GET /health/live     200 as long as the process answers
+//! GET /health/ready    200 when enough peers are connected, else 503; JSON says which
 //! ```
 
 mod health;
@@ -17,7 +18,6 @@ use std::time::Duration;
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use grid::GridService;
-use grid::Manager;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
@@ -25,6 +25,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
+
+use crate::grids::Grids;
 
 /// HTTP connections at once. A connection that became the grid's counts no more. Further ones wait
 /// in the kernel's backlog.
@@ -83,23 +85,24 @@ async fn serve_connection(socket: TcpStream, routes: Routes) -> Result<(), Conne
 /// Who answers what. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Routes {
-    manager: Manager,
-    grid: GridService,
+    grids: Grids,
+    main: GridService,
+    locks: GridService,
 }
 
 impl Routes {
-    pub(crate) fn new(manager: Manager) -> Self {
-        Self { grid: manager.service(), manager }
+    pub(crate) fn new(grids: Grids) -> Self {
+        Self { main: grids.main.service(), locks: grids.locks.service(), grids }
     }
 
     fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let answer: fn(&Manager) -> Response<Full<Bytes>> = match path {
+        let answer: fn(&Grids) -> Response<Full<Bytes>> = match path {
             "/health/live" => |_| health::live(),
             "/health/ready" => health::ready,
             _ => return text(StatusCode::NOT_FOUND, "there is nothing here\n"),
         };
         match *method {
-            Method::GET | Method::HEAD => answer(&self.manager),
+            Method::GET | Method::HEAD => answer(&self.grids),
             _ => {
                 let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
                 refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -115,10 +118,11 @@ impl HyperService<Request<Incoming>> for Routes {
     type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if request.uri().path() == self.manager.path() {
-            return self.grid.clone().call(request);
+        match request.uri().path() {
+            path if path == self.grids.main.path() => self.main.clone().call(request),
+            path if path == self.grids.locks.path() => self.locks.clone().call(request),
+            path => ready(Ok(self.respond(request.method(), path))),
         }
-        ready(Ok(self.respond(request.method(), request.uri().path())))
     }
 }
 

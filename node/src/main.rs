@@ -9,6 +9,7 @@ mod call;
 mod cli;
 mod config;
 mod demo;
+mod grids;
 mod handlers;
 mod http;
 mod latency;

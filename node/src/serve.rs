@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use grid::{BuildError, Manager, RegisterError};
+use grid::{BuildError, RegisterError};
 
 use crate::config::ServeConfig;
+use crate::grids::{Grids, Members};
 use crate::http::{self, Routes};
 use crate::listen::{self, ListenError};
 use crate::{handlers, signals};
@@ -38,22 +39,20 @@ pub(crate) fn run(config: &ServeConfig) -> Result<(), ServeError> {
 }
 
 async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
-    let servers = config.peers.iter().chain([&config.name]).map(ToString::to_string);
-    let manager = Manager::builder(config.name.as_str())
-        .servers(servers)
-        .auth(config.auth.clone())
-        .build()?;
-    handlers::register(&manager)?;
+    let ServeConfig { name, peers, guests, .. } = config;
+    let grids = Grids::build(Members { local: name, peers, guests }, &config.auth)?;
+    handlers::register(&grids.main)?;
     let listener = listen::bind(config.listen)?;
-    manager.start()?;
+    grids.start()?;
     tracing::info!(
-        name = %config.name, listen = %config.listen, peers = config.peers.len(), "serving"
+        %name, listen = %config.listen, peers = peers.len(), guests = guests.len(),
+        lockers = config.lockers.len(), "serving"
     );
-    let accepting = tokio::spawn(http::accept(listener, Routes::new(manager.clone())));
+    let accepting = tokio::spawn(http::accept(listener, Routes::new(grids.clone())));
     let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;
     tracing::info!(signal, "stopping: calls under way get {SHUTDOWN_GRACE:?} to finish");
     accepting.abort();
-    manager.shutdown(SHUTDOWN_GRACE).await;
+    grids.shutdown(SHUTDOWN_GRACE).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -6,19 +6,22 @@ mod support;
 
 use support::{Directory, Ended, node};
 
-const GOOD: [(&str, &str); 3] = [
+const GOOD: [(&str, &str); 4] = [
     ("listen", "127.0.0.1:1"),
     ("name", "http://127.0.0.1:1"),
     ("peers", "http://127.0.0.1:2,http://127.0.0.1:3"),
+    ("guests", "http://127.0.0.1:9"),
 ];
 
 const LISTEN: &str = "it must be an address and port, such as 0.0.0.0:9000";
 const NAME: &str = "it must be a base URL without a path";
 const PEERS: &str = "it must be the base URLs of all other servers, each once";
+const GUESTS: &str = "it must be base URLs that tools may take as their names";
+const LOCKERS: &str = "it must be at least one of the servers";
 const SECRET: &str = "it must be a readable file of at least 8 bytes";
 
 /// A key, a wrong value of it, what is wrong, and what is allowed.
-const WRONG: [(&str, &str, &str, &str); 15] = [
+const WRONG: [(&str, &str, &str, &str); 24] = [
     ("listen", "", "it is empty", LISTEN),
     ("listen", "9000", "it is no address with a port", LISTEN),
     ("listen", "localhost:9000", "it is no address with a port", LISTEN),
@@ -32,6 +35,15 @@ const WRONG: [(&str, &str, &str, &str); 15] = [
     ("peers", "http://a:1,", "it must be a base URL such as", PEERS),
     ("peers", "http://a:1,http://a:1", "http://a:1 is listed more than once", PEERS),
     ("peers", "https://a:1", "needs TLS, which node does not have", PEERS),
+    ("guests", "http://a:1,b", "it must be a base URL such as", GUESTS),
+    ("guests", "http://a:1,http://a:1", "http://a:1 is listed more than once", GUESTS),
+    ("guests", "http://127.0.0.1:3", "http://127.0.0.1:3 is among the peers too", GUESTS),
+    ("guests", "http://127.0.0.1:1", "http://127.0.0.1:1 is this server itself", GUESTS),
+    ("lockers", "", "it is empty", LOCKERS),
+    ("lockers", "b", "it must be a base URL such as", LOCKERS),
+    ("lockers", "http://127.0.0.1:1,http://127.0.0.1:1", "is listed more than once", LOCKERS),
+    ("lockers", "http://127.0.0.1:4", "http://127.0.0.1:4 is no server that is known", LOCKERS),
+    ("lockers", "http://127.0.0.1:9", "http://127.0.0.1:9 is a guest", LOCKERS),
     ("secret_file", "/does/not/exist", "cannot be read", SECRET),
     ("secret_file", "/", "cannot be read", SECRET),
 ];
@@ -120,10 +132,15 @@ fn a_file_with_an_unknown_key_or_a_wrong_type_is_refused() {
     let directory = Directory::new();
     let file = directory.path("node.toml");
     for (content, expected) in [
-        ("lisen = '127.0.0.1:1'", ["lisen = ", "there is no such key", "listen, name, peers, sec"]),
+        (
+            "lisen = '127.0.0.1:1'",
+            ["lisen = ", "there is no such key", "listen, name, peers, guests, lockers, sec"],
+        ),
         ("listen = 9000", ["listen = 9000", "it has the type integer", "a text in quotes"]),
         ("peers = [1, 2]", ["peers = [1, 2]", "it has the type array", "a list of texts"]),
         ("peers = {}", ["peers = {}", "it has the type table", "a list of texts"]),
+        ("guests = [1]", ["guests = [1]", "it has the type array", "a list of texts"]),
+        ("lockers = true", ["lockers = true", "it has the type boolean", "a list of texts"]),
         ("name = ['http://a:1']", ["name = [", "it has the type array", "a text in quotes"]),
         ("listen", ["config = ", "is wrong", "it must be a readable TOML file"]),
         ("[server]\nlisten = ''", ["server = ", "there is no such key", "listen, name, peers"]),

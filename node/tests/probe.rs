@@ -122,7 +122,7 @@ fn a_probe_whose_name_the_server_does_not_know_is_told_so() {
         assert_eq!(ended.code, Some(1), "{ended:?}");
         // Said by the server if the probe is the one to dial. If the server is, it never does.
         let is_said = ended.stderr.contains("is not a server of this cluster");
-        let is_guessed = ended.stderr.contains(&format!("is {name} among its peers?"));
+        let is_guessed = ended.stderr.contains(&format!("is {name} among its guests?"));
         assert!(is_said || is_guessed, "{ended:?}");
     }
 }

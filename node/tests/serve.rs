@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Cluster, Directory, Server, free_addresses, get, node, request, run};
+use support::{Cluster, Directory, Server, eventually, free_addresses, get, node, request, run};
 
 #[test]
 fn two_servers_survive_the_kill_of_either() {
@@ -55,6 +55,7 @@ fn health_is_answered_beside_the_grid() {
     let json: serde_json::Value = serde_json::from_str(&ready.body).expect("JSON");
     assert_eq!(json["ready"], true);
     assert_eq!(json["peers"], serde_json::json!([]));
+    assert_eq!(json["locks"], serde_json::json!({ "connected": 0, "peers": [] }));
 
     for (method, path, status) in [
         ("HEAD", "/health/live", 200),
@@ -62,6 +63,7 @@ fn health_is_answered_beside_the_grid() {
         ("GET", "/", 404),
         ("GET", "/health", 404),
         ("GET", "/minio/grid/v1", 426),
+        ("GET", "/minio/grid/lock/v1", 426),
     ] {
         let answer = request(&server.address, method, path).expect("an answer");
         assert_eq!(answer.status, status, "{method} {path}");
@@ -79,6 +81,30 @@ fn a_server_that_misses_its_peers_is_not_ready_and_names_them() {
     let missed = peers.iter().find(|peer| peer["remote"] == cluster.servers[0].url().as_str());
     let state = missed.expect("it is listed")["state"].as_str().expect("a text");
     assert!(["connecting", "backoff"].contains(&state), "{json}");
+}
+
+/// What `/health/ready` of a server says.
+fn readiness(server: &Server) -> serde_json::Value {
+    let answer = get(&server.address, "/health/ready").expect("an answer");
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+#[test]
+fn servers_connect_for_locks_too_and_count_no_guest() {
+    let cluster = Cluster::start();
+    for (server, peer) in [(0, 1), (1, 0)] {
+        let (server, peer) = (&cluster.servers[server], &cluster.servers[peer]);
+        eventually("the grid of the locks is connected", || {
+            (readiness(server)["locks"]["connected"] == 1).then_some(())
+        });
+        server.wait_ready(200);
+        let json = readiness(server);
+        assert_eq!((&json["connected"], &json["needed"]), (&1.into(), &1.into()), "{json}");
+        for peers in [&json["peers"], &json["locks"]["peers"]] {
+            assert_eq!(peers.as_array().expect("a list").len(), 1, "the guest is none: {json}");
+            assert_eq!(peers[0]["remote"], peer.url().as_str(), "{json}");
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,10 @@ use super::error::{ConfigError, Origin, variable};
 use crate::cli::ServeArgs;
 
 /// The keys, as the file has them. Flags and variables are made of these names.
-const KEYS: [&str; 4] = ["listen", "name", "peers", "secret_file"];
+const KEYS: [&str; 6] = ["listen", "name", "peers", "guests", "lockers", "secret_file"];
+
+/// Those of them that a file may give as a list.
+const LISTS: [&str; 3] = ["peers", "guests", "lockers"];
 
 /// A value, as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +70,8 @@ impl Layers {
         flags: ServeArgs,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let ServeArgs { listen, name, peers, secret_file, config } = flags;
-        let flags = [listen, name, peers, secret_file];
+        let ServeArgs { listen, name, peers, guests, lockers, secret_file, config } = flags;
+        let flags = [listen, name, peers, guests, lockers, secret_file];
         let mut given = Vec::new();
         for (key, text) in KEYS.into_iter().zip(flags) {
             given.extend(text.map(|text| text_from(key, text, Origin::Flag(key))));
@@ -87,11 +90,16 @@ impl Layers {
         Ok(Self(given))
     }
 
-    /// The value that wins.
-    pub(super) fn find(&self, key: &'static str, allowed: &str) -> Result<Given, ConfigError> {
+    /// The value that wins; one must be given.
+    pub(super) fn find(&self, key: &'static str, allowed: &str) -> Result<&Given, ConfigError> {
+        let missing = || ConfigError::Missing { key, allowed: allowed.to_owned() };
+        self.find_optional(key).ok_or_else(missing)
+    }
+
+    /// The value that wins, if any was given.
+    pub(super) fn find_optional(&self, key: &'static str) -> Option<&Given> {
         debug_assert!(KEYS.contains(&key), "{key} is not read");
-        let found = self.0.iter().find(|given| given.key == key);
-        found.cloned().ok_or_else(|| ConfigError::Missing { key, allowed: allowed.to_owned() })
+        self.0.iter().find(|given| given.key == key)
     }
 }
 
@@ -123,7 +131,7 @@ fn from_file(key: &str, value: &toml::Value, origin: &Origin) -> Result<Given, C
     };
     let value = match (known, value) {
         (_, toml::Value::String(text)) => Value::Text(text.clone()),
-        ("peers", toml::Value::Array(items)) => {
+        (key, toml::Value::Array(items)) if LISTS.contains(&key) => {
             let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
             let texts: Option<Vec<_>> = texts.collect();
             Value::List(texts.ok_or_else(|| mistyped(known, value, origin))?)
@@ -139,9 +147,9 @@ fn mistyped(key: &'static str, value: &toml::Value, origin: &Origin) -> ConfigEr
         value: value.to_string(),
         origin: origin.clone(),
         problem: format!("it has the type {}", value.type_str()),
-        allowed: match key {
-            "peers" => "a list of texts, such as [\"http://10.0.0.2:9000\"]".to_owned(),
-            _ => "a text in quotes".to_owned(),
+        allowed: match LISTS.contains(&key) {
+            true => "a list of texts, such as [\"http://10.0.0.2:9000\"]".to_owned(),
+            false => "a text in quotes".to_owned(),
         },
     }
 }

@@ -63,7 +63,7 @@ fn peers_may_list_this_server_too_but_nobody_twice() {
             name: Some("http://me:1".into()),
             peers: Some(peers.into()),
             secret_file: Some(secret.path()),
-            config: None,
+            ..ServeArgs::default()
         };
         resolve(flags, &[]).map(|config| config.peers.len())
     };
@@ -73,4 +73,30 @@ fn peers_may_list_this_server_too_but_nobody_twice() {
     with_peers("http://a:1,http://a:1").expect_err("a twice");
     with_peers("http://me:1,http://me:1").expect_err("itself twice");
     with_peers("http://a:1,").expect_err("an empty name");
+}
+
+/// The guests and the lockers of a server `me` with the peers `a` and `b`.
+fn members(rest: &str) -> Result<[Vec<String>; 2], ConfigError> {
+    let secret = File::new(&format!("secret-{}", rest.len()), "a good secret");
+    let toml = format!(
+        "listen = '127.0.0.1:1'\nname = 'http://me:1'\npeers = ['http://a:1', 'http://b:1']\n\
+         secret_file = '{}'\n{rest}",
+        secret.path()
+    );
+    let file = File::new(&format!("members-{}.toml", rest.len()), &toml);
+    let config = resolve(ServeArgs::default(), &[("NODE_CONFIG", file.path())])?;
+    assert_eq!(config.peers.len(), 2, "neither changes the peers");
+    Ok([config.guests, config.lockers].map(|names| names.iter().map(Name::to_string).collect()))
+}
+
+#[test]
+fn no_guests_and_all_servers_are_lockers_unless_told() {
+    let [guests, lockers] = members("").expect("neither has to be given");
+    assert_eq!(guests, [""; 0]);
+    assert_eq!(lockers, ["http://a:1", "http://b:1", "http://me:1"]);
+    let given = "guests = ['http://g:1']\nlockers = 'http://me:1,http://a:1'";
+    let [guests, lockers] = members(given).expect("both are right");
+    assert_eq!(guests, ["http://g:1"]);
+    assert_eq!(lockers, ["http://a:1", "http://me:1"]);
+    members("guests = []").expect("none may be said too");
 }

@@ -1,19 +1,20 @@
 //! The servers of the demo: each with its own listener on loopback and its own runtime, so that
 //! one can be killed as a process would be, without a word to the others.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::time::{Duration, Instant};
 
-use grid::{
-    Auth, BuildError, Connection, ConnectionState, ConnectionStats, Manager, RegisterError,
-};
+use grid::{Auth, BuildError, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
 use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 
 use super::{LOOK_EVERY, SHUTDOWN_GRACE, load};
+use crate::grids::{Grids, Members};
 use crate::handlers;
+use crate::http::{self, Routes};
 use crate::listen::{self, ListenError};
 
 /// Longest time that a restarted server tries to get its port back.
@@ -39,7 +40,7 @@ pub(crate) enum ClusterError {
 /// All servers. They are numbered from 0 here, and from 1 where they are shown.
 pub(super) struct Cluster {
     auth: Auth,
-    names: Vec<String>,
+    names: Vec<Name>,
     addresses: Vec<SocketAddr>,
     /// `None` while a server is killed.
     servers: Vec<Option<Server>>,
@@ -67,7 +68,7 @@ impl Cluster {
         for _ in 0..count {
             let listener = listen::bind((Ipv4Addr::LOCALHOST, 0).into())?;
             let address = listener.local_addr()?;
-            cluster.names.push(format!("http://{address}"));
+            cluster.names.push(format!("http://{address}").parse().map_err(BuildError::from)?);
             cluster.addresses.push(address);
             listeners.push(listener.into_std()?);
         }
@@ -103,7 +104,7 @@ impl Cluster {
     }
 
     pub(super) fn connection(&self, from: usize, to: usize) -> Option<Connection> {
-        self.servers[from].as_ref()?.manager.connection(&self.names[to])
+        self.servers[from].as_ref()?.grids.main.connection(self.names[to].as_str())
     }
 
     /// Both ends of all connections, now; without those at killed servers.
@@ -112,9 +113,9 @@ impl Cluster {
     }
 
     fn ends_at(&self, from: usize) -> Vec<End> {
-        let stats = self.servers[from].as_ref().map(|server| server.manager.stats());
+        let stats = self.servers[from].as_ref().map(|server| server.grids.main.stats());
         let end = |stats: ConnectionStats| {
-            let to = self.names.iter().position(|name| name == stats.remote.as_str())?;
+            let to = self.names.iter().position(|name| *name == stats.remote)?;
             Some(End { from, to, stats })
         };
         stats.unwrap_or_default().into_iter().filter_map(end).collect()
@@ -144,7 +145,7 @@ impl Cluster {
     /// Ends all servers in good order.
     pub(super) async fn shutdown(&mut self) {
         for server in self.servers.iter_mut().filter_map(Option::take) {
-            server.manager.shutdown(SHUTDOWN_GRACE).await;
+            server.grids.shutdown(SHUTDOWN_GRACE).await;
         }
     }
 }
@@ -180,7 +181,7 @@ async fn rebind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 struct Server {
     /// Taken when it is dropped.
     runtime: Option<Runtime>,
-    manager: Manager,
+    grids: Grids,
 }
 
 impl Server {
@@ -189,22 +190,23 @@ impl Server {
         node: usize,
         listener: StdListener,
     ) -> Result<Self, ClusterError> {
-        let manager = Manager::builder(&cluster.names[node])
-            .servers(cluster.names.clone())
-            .auth(cluster.auth.clone())
-            .build()?;
-        handlers::register(&manager)?;
-        load::register(&manager)?;
+        let local = &cluster.names[node];
+        let peers = cluster.names.iter().filter(|name| *name != local).cloned().collect();
+        let members = Members { local, peers: &peers, guests: &BTreeSet::new() };
+        let grids = Grids::build(members, &cluster.auth)?;
+        handlers::register(&grids.main)?;
+        load::register(&grids.main)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name(format!("node-{}", node + 1))
             .enable_all()
             .build()?;
-        let server = Self { runtime: Some(runtime), manager: manager.clone() };
+        let server = Self { runtime: Some(runtime), grids: grids.clone() };
         let Some(runtime) = &server.runtime else { return Ok(server) };
         let started = runtime.spawn(async move {
-            manager.start()?;
-            tokio::spawn(manager.serve(TcpListener::from_std(listener)?));
+            grids.start()?;
+            let listener = TcpListener::from_std(listener)?;
+            tokio::spawn(http::accept(listener, Routes::new(grids)));
             Ok::<(), ClusterError>(())
         });
         started.await??;

@@ -2,11 +2,12 @@
 
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
-use grid::{ConnectionState, ConnectionStats, Manager};
+use grid::{ConnectionState, ConnectionStats};
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::text;
+use crate::grids::Grids;
 
 /// The process answers, that is all.
 pub(super) fn live() -> Response<Full<Bytes>> {
@@ -14,9 +15,10 @@ pub(super) fn live() -> Response<Full<Bytes>> {
 }
 
 /// Whether this server can be of use: with half of its peers or more it can, as every quorum that
-/// it may take part in can then be had. One on its own always is.
-pub(super) fn ready(manager: &Manager) -> Response<Full<Bytes>> {
-    let readiness = Readiness::new(manager);
+/// it may take part in can then be had. One on its own always is. Guests do not count, and the grid of
+/// the locks is shown but does not decide.
+pub(super) fn ready(grids: &Grids) -> Response<Full<Bytes>> {
+    let readiness = Readiness::new(grids);
     let mut response = Response::new(Full::from(serde_json::json!(readiness).to_string() + "\n"));
     if !readiness.ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -34,6 +36,14 @@ struct Readiness {
     /// How many must be connected.
     needed: usize,
     peers: Vec<Peer>,
+    locks: Locks,
+}
+
+/// The same peers on the grid of the locks.
+#[derive(Debug, Serialize)]
+struct Locks {
+    connected: usize,
+    peers: Vec<Peer>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,13 +54,32 @@ struct Peer {
 }
 
 impl Readiness {
-    fn new(manager: &Manager) -> Self {
-        let peers: Vec<_> = manager.stats().iter().map(Peer::new).collect();
-        let connected = peers.iter().filter(|peer| peer.state == CONNECTED).count();
+    fn new(grids: &Grids) -> Self {
+        let (connected, peers) = peers(&grids.peer_stats());
         let needed = peers_needed(peers.len());
-        let name = manager.local().to_string();
-        Self { ready: connected >= needed, name, connected, needed, peers }
+        let name = grids.main.local().to_string();
+        Self {
+            ready: connected >= needed,
+            name,
+            connected,
+            needed,
+            peers,
+            locks: Locks::new(grids),
+        }
     }
+}
+
+impl Locks {
+    fn new(grids: &Grids) -> Self {
+        let (connected, peers) = peers(&grids.locks.stats());
+        Self { connected, peers }
+    }
+}
+
+/// All peers, and how many of them are connected.
+fn peers(stats: &[ConnectionStats]) -> (usize, Vec<Peer>) {
+    let peers: Vec<_> = stats.iter().map(Peer::new).collect();
+    (peers.iter().filter(|peer| peer.state == CONNECTED).count(), peers)
 }
 
 const fn peers_needed(peers: usize) -> usize {

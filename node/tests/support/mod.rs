@@ -183,7 +183,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
-/// Two servers that know each other and a probe.
+/// Two servers that know each other and a guest.
 pub(crate) struct Cluster {
     pub(crate) servers: [Server; 2],
     pub(crate) probe: String,
@@ -210,7 +210,8 @@ impl Cluster {
             let log = File::create(directory.path(&format!("server-{index}.log")));
             let mut command = node(&["serve", "--listen", &addresses[index]]);
             command
-                .args(["--name", &urls[index], "--peers", &urls.join(",")])
+                .args(["--name", &urls[index], "--peers", &urls[..2].join(",")])
+                .args(["--guests", &urls[2]])
                 .args(["--secret-file", &secret_file])
                 .stderr(log.expect("the directory is writable"));
             Server::start(&addresses[index], command)
