@@ -1,11 +1,18 @@
 //! The command line.
 
+#[cfg(unix)]
+mod lock;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use grid::Name;
 use grid::limits::MESSAGE_BYTES_MAX;
+
+#[cfg(unix)]
+#[expect(unused_imports, reason = "the commands come with the server's side of locks")]
+pub(crate) use self::lock::{LockArgs, LocksArgs};
 
 /// Calls that a bench may keep under way. Each has its own histogram, some 90 KB.
 const BENCH_CONCURRENCY_MAX: i64 = 4_096;
@@ -127,9 +134,9 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "FILE", env = "NODE_SECRET_FILE")]
     pub(crate) secret_file: PathBuf,
 
-    /// Longest wait for the connection, and then for each answer, or for the end of a stream on
-    /// which all was sent: 500ms, 10s, 2m. A server that dials the tool does so every five seconds
-    /// at least.
+    /// Longest wait for the connection, and then for each answer, for the lock, or for the end of a
+    /// stream on which all was sent: 500ms, 10s, 2m. A server that dials the tool does so every five
+    /// seconds at least.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     pub(crate) timeout: Duration,
 }

@@ -14,6 +14,9 @@ mod handlers;
 mod http;
 mod latency;
 mod listen;
+#[cfg(unix)]
+#[allow(dead_code, reason = "node lock comes with the server's side of it")]
+mod lock;
 mod outcome;
 mod probe;
 mod secret;

@@ -1,4 +1,4 @@
-//! When somebody wants the process to stop.
+//! When somebody wants the process to stop, or the command that it runs.
 
 use std::io;
 
@@ -19,5 +19,39 @@ pub(crate) async fn stop_requested() -> io::Result<&'static str> {
     {
         tokio::signal::ctrl_c().await?;
         Ok("Ctrl-C")
+    }
+}
+
+/// The signals that a tool which runs a command passes on to it, and does not end by itself.
+#[cfg(unix)]
+#[allow(dead_code, reason = "node lock comes with the server's side of it")]
+pub(crate) struct PassedOn([(rustix::process::Signal, tokio::signal::unix::Signal); 4]);
+
+#[cfg(unix)]
+#[allow(dead_code, reason = "node lock comes with the server's side of it")]
+impl PassedOn {
+    /// From now on, none of them ends this process.
+    pub(crate) fn new() -> io::Result<Self> {
+        use rustix::process::Signal;
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self([
+            (Signal::TERM, signal(SignalKind::terminate())?),
+            (Signal::INT, signal(SignalKind::interrupt())?),
+            (Signal::HUP, signal(SignalKind::hangup())?),
+            (Signal::QUIT, signal(SignalKind::quit())?),
+        ]))
+    }
+
+    /// The next one. Dropping the future loses none.
+    pub(crate) async fn next(&mut self) -> rustix::process::Signal {
+        std::future::poll_fn(|cx| {
+            for (number, signals) in &mut self.0 {
+                if signals.poll_recv(cx).is_ready() {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
     }
 }
