@@ -92,7 +92,8 @@ struct Measured {
 }
 
 async fn measure(arguments: &BenchArgs) -> Result<Measured, BenchError> {
-    let probe = Probe::connect(&arguments.peer, &arguments.probe).await?;
+    let probe =
+        Probe::connect(&arguments.peer, &arguments.probe.entry, arguments.probe.timeout).await?;
     let payload = random_payload(usize::try_from(arguments.size).unwrap_or(usize::MAX));
     let from = Instant::now() + Duration::from_secs(arguments.warmup);
     let until = from + Duration::from_secs(arguments.seconds);

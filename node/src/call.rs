@@ -50,7 +50,9 @@ pub(crate) fn run(arguments: &CallArgs) -> Result<(), CallFailure> {
         .build()
         .map_err(ProbeError::Runtime)?;
     let answer = runtime.block_on(async {
-        let probe = Probe::connect(&arguments.peer, &arguments.probe).await?;
+        let probe =
+            Probe::connect(&arguments.peer, &arguments.probe.entry, arguments.probe.timeout)
+                .await?;
         let answer = make(&probe.connection, call, arguments.probe.timeout).await;
         probe.leave().await;
         answer

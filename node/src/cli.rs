@@ -1,6 +1,5 @@
 //! The command line.
 
-#[cfg(unix)]
 mod lock;
 
 use std::path::PathBuf;
@@ -11,8 +10,8 @@ use grid::Name;
 use grid::limits::MESSAGE_BYTES_MAX;
 
 #[cfg(unix)]
-#[expect(unused_imports, reason = "the commands come with the server's side of locks")]
-pub(crate) use self::lock::{LockArgs, LocksArgs};
+pub(crate) use self::lock::LockArgs;
+pub(crate) use self::lock::LocksArgs;
 
 /// Calls that a bench may keep under way. Each has its own histogram, some 90 KB.
 const BENCH_CONCURRENCY_MAX: i64 = 4_096;
@@ -43,6 +42,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     Call(CallArgs),
     Bench(BenchArgs),
+    #[cfg(unix)]
+    Lock(LockArgs),
+    Locks(LocksArgs),
 }
 
 impl Command {
@@ -52,7 +54,9 @@ impl Command {
             Self::Serve(_) => "info",
             // What a probe has to say is in its last error. The warnings are about servers that it
             // was not asked about, but that dial it because they know its name.
-            Self::Call(_) | Self::Bench(_) => "error",
+            Self::Call(_) | Self::Bench(_) | Self::Locks(_) => "error",
+            #[cfg(unix)]
+            Self::Lock(_) => "error",
             // A server is killed on purpose: the warnings about it are no news.
             Self::Demo(_) => "error",
         }
@@ -79,8 +83,8 @@ pub(crate) struct DemoArgs {
 /// One server of a cluster, as a process of its own.
 ///
 /// What is given here wins over the environment (NODE_LISTEN, NODE_NAME, NODE_PEERS, NODE_GUESTS,
-/// NODE_LOCKERS, NODE_SECRET_FILE, NODE_CONFIG), which wins over the configuration file. SIGINT and
-/// SIGTERM end the server in good order.
+/// NODE_LOCKERS, NODE_LOCK_LEASE, NODE_SECRET_FILE, NODE_CONFIG), which wins over the configuration
+/// file. SIGINT and SIGTERM end the server in good order.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServeArgs {
     /// Address and port to listen on, such as 0.0.0.0:9000.
@@ -105,12 +109,18 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL,URL")]
     pub(crate) lockers: Option<String>,
 
+    /// How long a lock outlives a holder that nobody hears of any more, such as 60s, which it is
+    /// unless given. The same on every server; before servers are started with a shorter one, let the
+    /// longer one pass.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) lock_lease: Option<String>,
+
     /// File that holds the secret which all servers know.
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<String>,
 
-    /// TOML file with the keys listen, name, peers, guests, lockers (these three are lists) and
-    /// secret_file.
+    /// TOML file with the keys listen, name, peers, guests, lockers (these three are lists),
+    /// lock_lease and secret_file.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
 }
@@ -120,7 +130,7 @@ pub(crate) struct ServeArgs {
 /// Servers talk to those only whom their configuration lists, and either side may be the one that
 /// dials. So a tool takes the name of a guest, and listens there.
 #[derive(Debug, Args)]
-pub(crate) struct ProbeArgs {
+pub(crate) struct EntryArgs {
     /// A name that the server has among its guests, and that no other tool has taken now. The tool
     /// listens there, because the server may be the one that dials.
     #[arg(long, value_name = "URL", env = "NODE_NAME")]
@@ -133,10 +143,17 @@ pub(crate) struct ProbeArgs {
     /// File that holds the secret which all servers know.
     #[arg(long, value_name = "FILE", env = "NODE_SECRET_FILE")]
     pub(crate) secret_file: PathBuf,
+}
 
-    /// Longest wait for the connection, and then for each answer, for the lock, or for the end of a
-    /// stream on which all was sent: 500ms, 10s, 2m. A server that dials the tool does so every five
-    /// seconds at least.
+/// How tools get into a cluster, and how long they wait for what they want there.
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    #[command(flatten)]
+    pub(crate) entry: EntryArgs,
+
+    /// Longest wait for the connection, and then for each answer, or for the end of a stream on
+    /// which all was sent: 500ms, 10s, 2m. A server that dials the tool does so every five seconds
+    /// at least.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     pub(crate) timeout: Duration,
 }

@@ -9,7 +9,9 @@ mod layers;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
+use dsync::limits::{LEASE, LOCKERS_MAX, Limits};
 use grid::limits::SERVERS_MAX;
 use grid::{Auth, Name};
 
@@ -30,6 +32,8 @@ pub(crate) struct ServeConfig {
     pub(crate) guests: BTreeSet<Name>,
     /// The servers that grant locks.
     pub(crate) lockers: BTreeSet<Name>,
+    /// How long a lock outlives a holder that nobody hears of.
+    pub(crate) lock_lease: Duration,
     pub(crate) auth: Auth,
 }
 
@@ -39,6 +43,7 @@ const PEERS_ALLOWED: &str =
     "the base URLs of all other servers, each once, such as http://10.0.0.2:9000";
 const GUESTS_ALLOWED: &str = "base URLs that tools may take as their names, each once, none of them a \
                               server's, such as http://127.0.0.1:9009";
+const LEASE_ALLOWED: &str = "a duration between 100ms and 1day, such as 60s";
 const LOCKERS_ALLOWED: &str =
     "at least one of the servers, which are this one and its peers, each once; all unless given";
 
@@ -67,8 +72,19 @@ impl ServeConfig {
             Some(given) => parse_lockers(given, &servers, &guests)?,
             None => servers,
         };
+        if lockers.len() > LOCKERS_MAX {
+            let allowed = format!("at most {LOCKERS_MAX} of the {} servers", lockers.len());
+            return Err(match layers.find_optional("lockers") {
+                Some(given) => given.wrong(&"it lists too many", &allowed),
+                None => ConfigError::Missing { key: "lockers", allowed },
+            });
+        }
+        let lock_lease = match layers.find_optional("lock_lease") {
+            Some(given) => parse_lease(given)?,
+            None => LEASE,
+        };
         let auth = read_secret(secret_file)?;
-        Ok(Self { listen, name, peers, guests, lockers, auth })
+        Ok(Self { listen, name, peers, guests, lockers, lock_lease, auth })
     }
 }
 
@@ -153,6 +169,14 @@ fn parse_lockers(
         None => return Ok(lockers),
     };
     Err(given.wrong(&problem, LOCKERS_ALLOWED))
+}
+
+fn parse_lease(given: &Given) -> Result<Duration, ConfigError> {
+    let text = one_text(given, LEASE_ALLOWED)?;
+    let lease =
+        humantime::parse_duration(text).map_err(|error| given.wrong(&error, LEASE_ALLOWED))?;
+    let checked = Limits::with_lease(lease).check();
+    checked.map(|()| lease).map_err(|error| given.wrong(&error, LEASE_ALLOWED))
 }
 
 fn read_secret(given: &Given) -> Result<Auth, ConfigError> {

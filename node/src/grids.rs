@@ -1,12 +1,16 @@
-//! The two grids of a server: one for everything, and one for the traffic of locks alone, so that a
-//! lock is refreshed in time whatever else the servers have to say to each other (P1).
+//! The two grids of a server, and the locks on the second: that one carries the traffic of locks alone,
+//! so that a lock is refreshed in time whatever else the servers have to say to each other (P1).
 //!
 //! Guests are known to the first only. They come and go, so nothing that is counted counts them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use grid::{Auth, BuildError, ConnectionStats, LOCK_GRID_PATH, Manager, Name};
+use dsync::{Dsync, Guard, Limits};
+use grid::net::clock::SystemClock;
+use grid::time::{Clock, Instant, Timestamp};
+use grid::{Auth, ConnectionStats, LOCK_GRID_PATH, Manager, Name};
 
 /// Who is in the cluster.
 #[derive(Debug, Clone, Copy)]
@@ -17,30 +21,59 @@ pub(crate) struct Members<'a> {
     pub(crate) peers: &'a BTreeSet<Name>,
     /// Names that tools may take.
     pub(crate) guests: &'a BTreeSet<Name>,
+    /// The servers that grant locks.
+    pub(crate) lockers: &'a BTreeSet<Name>,
 }
 
-/// Both. Cheap to clone.
+/// Why the grids could not be built or started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GridsError {
+    #[error(transparent)]
+    Grid(#[from] grid::BuildError),
+    #[error(transparent)]
+    Locks(#[from] dsync::BuildError),
+}
+
+/// Both, and the locks. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Grids {
     pub(crate) main: Manager,
     pub(crate) locks: Manager,
+    pub(crate) dsync: Dsync,
+    clock: LockClock,
 }
 
 impl Grids {
-    /// Builds both; neither does anything before [`start`](Self::start).
-    pub(crate) fn build(members: Members<'_>, auth: &Auth) -> Result<Self, BuildError> {
-        let Members { local, peers, guests } = members;
-        let servers = || peers.iter().chain([local]).map(ToString::to_string);
-        let builder = || Manager::builder(local.as_str()).auth(auth.clone()).servers(servers());
-        let main = builder().servers(guests.iter().map(ToString::to_string)).build()?;
+    /// Builds all; nothing is done before [`start`](Self::start).
+    pub(crate) fn build(
+        members: Members<'_>,
+        auth: &Auth,
+        lock_lease: Duration,
+    ) -> Result<Self, GridsError> {
+        let Members { local, peers, guests, lockers } = members;
+        let names = |names: &BTreeSet<Name>| -> Vec<String> {
+            names.iter().map(ToString::to_string).collect()
+        };
+        let builder = || {
+            let servers = names(peers).into_iter().chain([local.to_string()]);
+            Manager::builder(local.as_str()).auth(auth.clone()).servers(servers)
+        };
+        let main = builder().servers(names(guests)).build()?;
         let locks = builder().path(LOCK_GRID_PATH).build()?;
-        Ok(Self { main, locks })
+        let clock = LockClock(Arc::new(SystemClock::new()));
+        let dsync = Dsync::builder(&locks)
+            .lockers(names(lockers))
+            .limits(Limits::with_lease(lock_lease))
+            .clock(clock.clone())
+            .build()?;
+        Ok(Self { main, locks, dsync, clock })
     }
 
-    /// Begins to connect.
-    pub(crate) fn start(&self) -> Result<(), BuildError> {
+    /// Begins to connect, and to find out which locks there are.
+    pub(crate) fn start(&self) -> Result<(), GridsError> {
         self.locks.start()?;
-        self.main.start()
+        self.dsync.start();
+        Ok(self.main.start()?)
     }
 
     /// What can be seen of all peers on the main grid now, in the order of their names.
@@ -51,9 +84,33 @@ impl Grids {
         self.main.stats().into_iter().filter(is_peer).collect()
     }
 
-    /// Ends the main grid and then the other: what the first still serves may hold locks.
+    /// How much longer a lock is certain, unless it is refreshed; zero once it is lost.
+    pub(crate) fn certain_for(&self, guard: &Guard) -> Duration {
+        match guard.is_held() {
+            true => guard.valid_until().since(self.clock.now()),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Ends the main grid, the locks, and their grid: what the first still serves may hold locks, and
+    /// releasing them takes the last.
     pub(crate) async fn shutdown(&self, grace: Duration) {
         self.main.shutdown(grace).await;
+        self.dsync.shutdown(grace).await;
         self.locks.shutdown(grace).await;
+    }
+}
+
+/// The clock by which the locks are measured; kept to read what is left of one.
+#[derive(Debug, Clone)]
+struct LockClock(Arc<SystemClock>);
+
+impl Clock for LockClock {
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.0.wall()
     }
 }

@@ -1,13 +1,12 @@
 //! `node lock`: a command that runs while a lock is held.
 //!
-//! `wire` is what is said to the server, `hold` the lock as seen from here, `certainty` how long it may
+//! What is said to the server is in `lock_service`. `hold` is the lock as seen from here, `certainty` how long it may
 //! be believed in, `command` the command. This file is the order in which they act, and what comes of
 //! it.
 
 mod certainty;
 mod command;
 mod hold;
-pub(crate) mod wire;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -17,8 +16,8 @@ use rustix::process::Signal;
 
 use self::command::{Reach, Running, SpawnError, exit_code};
 use self::hold::{Hold, HoldError, Lost};
-use self::wire::{HoldRequest, Refusal};
 use crate::cli::LockArgs;
+use crate::lock_service::wire::{HoldRequest, Refusal};
 use crate::probe::{Probe, ProbeError};
 use crate::signals::PassedOn;
 
@@ -83,10 +82,11 @@ pub(crate) fn run(arguments: &LockArgs) -> Result<u8, LockFailure> {
         .map_err(ProbeError::Runtime)?;
     runtime.block_on(async {
         let mut signals = PassedOn::new().map_err(LockFailure::Signals)?;
+        let LockArgs { peer, entry, connect_timeout, .. } = arguments;
         let probe = tokio::select! {
             biased;
             signal = signals.next() => return Err(LockFailure::GivenUp(signal)),
-            probe = Probe::connect(&arguments.peer, &arguments.probe) => probe?,
+            probe = Probe::connect(peer, entry, *connect_timeout) => probe?,
         };
         let result = lock_and_run(arguments, &probe, &mut signals).await;
         probe.leave().await;
@@ -102,7 +102,7 @@ async fn lock_and_run(
     let request = HoldRequest {
         resources: arguments.resources.clone(),
         read: arguments.read,
-        timeout_ms: milliseconds(arguments.probe.timeout),
+        timeout_ms: milliseconds(arguments.timeout),
         source: source(arguments),
     };
     let held = tokio::select! {

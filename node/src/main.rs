@@ -2,7 +2,8 @@
 //! measures it.
 //!
 //! Exit codes: 0 all is well, 1 something failed while running, 2 the command line or the
-//! configuration is wrong, 130 stopped by Ctrl-C.
+//! configuration is wrong, 130 stopped by Ctrl-C. `node lock` has more of them, and that of its
+//! command.
 
 mod bench;
 mod call;
@@ -15,8 +16,9 @@ mod http;
 mod latency;
 mod listen;
 #[cfg(unix)]
-#[allow(dead_code, reason = "node lock comes with the server's side of it")]
 mod lock;
+mod lock_service;
+mod locks;
 mod outcome;
 mod probe;
 mod secret;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.command.log_level());
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             stdout::complain(&failure);
             ExitCode::from(failure.exit_code())
@@ -44,13 +46,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Demo(arguments) => Ok(demo::run(&arguments)?),
-        Command::Serve(flags) => Ok(serve::run(&config::ServeConfig::from_process(flags)?)?),
-        Command::Call(arguments) => Ok(call::run(&arguments)?),
-        Command::Bench(arguments) => Ok(bench::run(&arguments)?),
+        Command::Demo(arguments) => demo::run(&arguments)?,
+        Command::Serve(flags) => serve::run(&config::ServeConfig::from_process(flags)?)?,
+        Command::Call(arguments) => call::run(&arguments)?,
+        Command::Bench(arguments) => bench::run(&arguments)?,
+        Command::Locks(arguments) => locks::run(&arguments)?,
+        #[cfg(unix)]
+        Command::Lock(arguments) => return Ok(lock::run(&arguments)?.into()),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Why the process ends with something else than 0.
@@ -66,6 +72,11 @@ enum Failure {
     Call(#[from] call::CallFailure),
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
+    #[error(transparent)]
+    Locks(#[from] locks::LocksError),
+    #[cfg(unix)]
+    #[error(transparent)]
+    Lock(#[from] lock::LockFailure),
 }
 
 impl Failure {
@@ -76,6 +87,9 @@ impl Failure {
             Self::Serve(_) => 1,
             Self::Call(failure) => failure.exit_code(),
             Self::Bench(failure) => failure.exit_code(),
+            Self::Locks(failure) => failure.exit_code(),
+            #[cfg(unix)]
+            Self::Lock(failure) => failure.exit_code(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use grid::{Auth, BuildError, CallError, Connection, FailureKind, Manager, Name};
 
-use crate::cli::ProbeArgs;
+use crate::cli::EntryArgs;
 use crate::listen::{self, ListenError};
 use crate::secret;
 
@@ -69,7 +69,11 @@ impl ProbeError {
 
 impl Probe {
     /// Connects to `peer`, or says why that was not possible in time.
-    pub(crate) async fn connect(peer: &Name, arguments: &ProbeArgs) -> Result<Self, ProbeError> {
+    pub(crate) async fn connect(
+        peer: &Name,
+        arguments: &EntryArgs,
+        within: Duration,
+    ) -> Result<Self, ProbeError> {
         let name = &arguments.name;
         if name == peer {
             return Err(ProbeError::Itself(name.clone()));
@@ -96,7 +100,7 @@ impl Probe {
         })?;
         manager.start()?;
         tokio::spawn(manager.clone().serve(listener));
-        wait_connected(&connection, &strangers, arguments.timeout).await?;
+        wait_connected(&connection, &strangers, within).await?;
         Ok(Self { manager, connection })
     }
 

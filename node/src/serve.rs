@@ -3,12 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use grid::{BuildError, RegisterError};
+use grid::RegisterError;
 
 use crate::config::ServeConfig;
-use crate::grids::{Grids, Members};
+use crate::grids::{Grids, GridsError, Members};
 use crate::http::{self, Routes};
 use crate::listen::{self, ListenError};
+use crate::lock_service::LockService;
 use crate::{handlers, signals};
 
 /// How long calls under way get to finish when the server is asked to stop.
@@ -20,7 +21,7 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Grids(#[from] GridsError),
     #[error(transparent)]
     Register(#[from] RegisterError),
     #[error("cannot start the runtime: {0}")]
@@ -39,19 +40,22 @@ pub(crate) fn run(config: &ServeConfig) -> Result<(), ServeError> {
 }
 
 async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
-    let ServeConfig { name, peers, guests, .. } = config;
-    let grids = Grids::build(Members { local: name, peers, guests }, &config.auth)?;
+    let ServeConfig { name, peers, guests, lockers, .. } = config;
+    let members = Members { local: name, peers, guests, lockers };
+    let grids = Grids::build(members, &config.auth, config.lock_lease)?;
     handlers::register(&grids.main)?;
+    let lock_service = LockService::register(&grids)?;
     let listener = listen::bind(config.listen)?;
     grids.start()?;
     tracing::info!(
         %name, listen = %config.listen, peers = peers.len(), guests = guests.len(),
-        lockers = config.lockers.len(), "serving"
+        lockers = lockers.len(), "serving"
     );
     let accepting = tokio::spawn(http::accept(listener, Routes::new(grids.clone())));
     let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;
     tracing::info!(signal, "stopping: calls under way get {SHUTDOWN_GRACE:?} to finish");
     accepting.abort();
+    lock_service.stop();
     grids.shutdown(SHUTDOWN_GRACE).await;
     tracing::info!("stopped");
     Ok(())

@@ -24,11 +24,9 @@ pub(crate) async fn stop_requested() -> io::Result<&'static str> {
 
 /// The signals that a tool which runs a command passes on to it, and does not end by itself.
 #[cfg(unix)]
-#[allow(dead_code, reason = "node lock comes with the server's side of it")]
 pub(crate) struct PassedOn([(rustix::process::Signal, tokio::signal::unix::Signal); 4]);
 
 #[cfg(unix)]
-#[allow(dead_code, reason = "node lock comes with the server's side of it")]
 impl PassedOn {
     /// From now on, none of them ends this process.
     pub(crate) fn new() -> io::Result<Self> {

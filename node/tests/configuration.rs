@@ -18,10 +18,11 @@ const NAME: &str = "it must be a base URL without a path";
 const PEERS: &str = "it must be the base URLs of all other servers, each once";
 const GUESTS: &str = "it must be base URLs that tools may take as their names";
 const LOCKERS: &str = "it must be at least one of the servers";
+const LEASE: &str = "it must be a duration between 100ms and 1day, such as 60s";
 const SECRET: &str = "it must be a readable file of at least 8 bytes";
 
 /// A key, a wrong value of it, what is wrong, and what is allowed.
-const WRONG: [(&str, &str, &str, &str); 24] = [
+const WRONG: [(&str, &str, &str, &str); 27] = [
     ("listen", "", "it is empty", LISTEN),
     ("listen", "9000", "it is no address with a port", LISTEN),
     ("listen", "localhost:9000", "it is no address with a port", LISTEN),
@@ -44,6 +45,9 @@ const WRONG: [(&str, &str, &str, &str); 24] = [
     ("lockers", "http://127.0.0.1:1,http://127.0.0.1:1", "is listed more than once", LOCKERS),
     ("lockers", "http://127.0.0.1:4", "http://127.0.0.1:4 is no server that is known", LOCKERS),
     ("lockers", "http://127.0.0.1:9", "http://127.0.0.1:9 is a guest", LOCKERS),
+    ("lock_lease", "", "it is empty", LEASE),
+    ("lock_lease", "60", "time unit needed", LEASE),
+    ("lock_lease", "99ms", "between 100 ms and a day", LEASE),
     ("secret_file", "/does/not/exist", "cannot be read", SECRET),
     ("secret_file", "/", "cannot be read", SECRET),
 ];
@@ -134,7 +138,11 @@ fn a_file_with_an_unknown_key_or_a_wrong_type_is_refused() {
     for (content, expected) in [
         (
             "lisen = '127.0.0.1:1'",
-            ["lisen = ", "there is no such key", "listen, name, peers, guests, lockers, sec"],
+            [
+                "lisen = ",
+                "there is no such key",
+                "listen, name, peers, guests, lockers, lock_lease, sec",
+            ],
         ),
         ("listen = 9000", ["listen = 9000", "it has the type integer", "a text in quotes"]),
         ("peers = [1, 2]", ["peers = [1, 2]", "it has the type array", "a list of texts"]),

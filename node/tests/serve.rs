@@ -55,7 +55,7 @@ fn health_is_answered_beside_the_grid() {
     let json: serde_json::Value = serde_json::from_str(&ready.body).expect("JSON");
     assert_eq!(json["ready"], true);
     assert_eq!(json["peers"], serde_json::json!([]));
-    assert_eq!(json["locks"], serde_json::json!({ "connected": 0, "peers": [] }));
+    assert_eq!(json["locks"], serde_json::json!({ "open": true, "connected": 0, "peers": [] }));
 
     for (method, path, status) in [
         ("HEAD", "/health/live", 200),
@@ -111,7 +111,7 @@ fn servers_connect_for_locks_too_and_count_no_guest() {
 fn signals_end_a_server_in_good_order() {
     let directory = Directory::new();
     for signal in ["TERM", "INT"] {
-        assert_eq!(start_alone(&directory).signal(signal), Some(0), "{signal}");
+        assert_eq!(start_alone(&directory).end(signal), Some(0), "{signal}");
     }
 }
 

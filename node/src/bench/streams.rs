@@ -97,7 +97,8 @@ struct Run {
 }
 
 async fn measure(arguments: &BenchArgs) -> Result<Vec<Run>, BenchError> {
-    let probe = Probe::connect(&arguments.peer, &arguments.probe).await?;
+    let probe =
+        Probe::connect(&arguments.peer, &arguments.probe.entry, arguments.probe.timeout).await?;
     let bench = Bench {
         connection: probe.connection.clone(),
         payload: random_payload(usize::try_from(arguments.size).unwrap_or(usize::MAX)),

@@ -1,19 +1,21 @@
 //! The command lines of `node lock` and `node locks`.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Args;
 use grid::Name;
 
-use super::ProbeArgs;
+use super::{EntryArgs, ProbeArgs, timeout};
 
 /// Runs a command while a lock is held.
 ///
-/// A running server takes the lock on behalf of this tool, and the lock is free again as soon as the
-/// command has ended, this tool has died, or the server has. Once the lock is no longer certain, the
-/// command gets SIGTERM, and SIGKILL five seconds later. Until it has ended it may overlap with the next
-/// holder: what must not be written by both has to compare NODE_LOCK_TOKEN, which grows from holder
-/// to holder.
+/// A running server takes the lock on behalf of this tool. It is free again when the command has
+/// ended or this tool has died, or, if it is the server that dies, a lease later.
+///
+/// Once the lock is no longer certain, the command gets SIGTERM, and SIGKILL five seconds later. Until
+/// it has ended, and after a kill -9 of this tool, it may overlap with the next holder: what must not
+/// be written by both has to compare NODE_LOCK_TOKEN, which grows from holder to holder.
 ///
 /// The command finds NODE_LOCK_TOKEN, NODE_LOCK_UID and NODE_LOCK_RESOURCES (separated by newlines)
 /// in its environment, and gets SIGINT, SIGTERM, SIGHUP and SIGQUIT that this tool gets. Unless the
@@ -43,7 +45,16 @@ pub(crate) struct LockArgs {
     pub(crate) peer: Name,
 
     #[command(flatten)]
-    pub(crate) probe: ProbeArgs,
+    pub(crate) entry: EntryArgs,
+
+    /// Longest wait for the lock, once there is a connection: 500ms, 10s, 2m.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    pub(crate) timeout: Duration,
+
+    /// Longest wait for the connection. A server that dials the tool does so every five seconds at
+    /// least.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    pub(crate) connect_timeout: Duration,
 
     /// The command and its arguments, after `--`.
     #[arg(last = true, value_name = "COMMAND", required = true)]

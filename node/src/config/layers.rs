@@ -8,7 +8,8 @@ use super::error::{ConfigError, Origin, variable};
 use crate::cli::ServeArgs;
 
 /// The keys, as the file has them. Flags and variables are made of these names.
-const KEYS: [&str; 6] = ["listen", "name", "peers", "guests", "lockers", "secret_file"];
+const KEYS: [&str; 7] =
+    ["listen", "name", "peers", "guests", "lockers", "lock_lease", "secret_file"];
 
 /// Those of them that a file may give as a list.
 const LISTS: [&str; 3] = ["peers", "guests", "lockers"];
@@ -70,8 +71,9 @@ impl Layers {
         flags: ServeArgs,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let ServeArgs { listen, name, peers, guests, lockers, secret_file, config } = flags;
-        let flags = [listen, name, peers, guests, lockers, secret_file];
+        let ServeArgs { listen, name, peers, guests, lockers, lock_lease, secret_file, config } =
+            flags;
+        let flags = [listen, name, peers, guests, lockers, lock_lease, secret_file];
         let mut given = Vec::new();
         for (key, text) in KEYS.into_iter().zip(flags) {
             given.extend(text.map(|text| text_from(key, text, Origin::Flag(key))));

@@ -6,13 +6,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::time::{Duration, Instant};
 
-use grid::{Auth, BuildError, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
+use grid::name::NameError;
+use grid::{Auth, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
 use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 
 use super::{LOOK_EVERY, SHUTDOWN_GRACE, load};
-use crate::grids::{Grids, Members};
+use crate::grids::{Grids, GridsError, Members};
 use crate::handlers;
 use crate::http::{self, Routes};
 use crate::listen::{self, ListenError};
@@ -20,13 +21,19 @@ use crate::listen::{self, ListenError};
 /// Longest time that a restarted server tries to get its port back.
 const REBIND_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long the locks of a killed server last: short enough for others to get them while the demo
+/// lasts.
+const LOCK_LEASE: Duration = Duration::from_secs(2);
+
 /// Why a server of the demo could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClusterError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Grids(#[from] GridsError),
     #[error(transparent)]
     Register(#[from] RegisterError),
     #[error("cannot make a secret: {0}")]
@@ -68,7 +75,7 @@ impl Cluster {
         for _ in 0..count {
             let listener = listen::bind((Ipv4Addr::LOCALHOST, 0).into())?;
             let address = listener.local_addr()?;
-            cluster.names.push(format!("http://{address}").parse().map_err(BuildError::from)?);
+            cluster.names.push(format!("http://{address}").parse()?);
             cluster.addresses.push(address);
             listeners.push(listener.into_std()?);
         }
@@ -192,8 +199,10 @@ impl Server {
     ) -> Result<Self, ClusterError> {
         let local = &cluster.names[node];
         let peers = cluster.names.iter().filter(|name| *name != local).cloned().collect();
-        let members = Members { local, peers: &peers, guests: &BTreeSet::new() };
-        let grids = Grids::build(members, &cluster.auth)?;
+        let lockers = cluster.names.iter().cloned().collect();
+        let guests = BTreeSet::new();
+        let members = Members { local, peers: &peers, guests: &guests, lockers: &lockers };
+        let grids = Grids::build(members, &cluster.auth, LOCK_LEASE)?;
         handlers::register(&grids.main)?;
         load::register(&grids.main)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()

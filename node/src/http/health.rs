@@ -42,6 +42,8 @@ struct Readiness {
 /// The same peers on the grid of the locks.
 #[derive(Debug, Serialize)]
 struct Locks {
+    /// Whether this server grants locks, or is not to: for a while after its start it does not.
+    open: bool,
     connected: usize,
     peers: Vec<Peer>,
 }
@@ -72,7 +74,7 @@ impl Readiness {
 impl Locks {
     fn new(grids: &Grids) -> Self {
         let (connected, peers) = peers(&grids.locks.stats());
-        Self { connected, peers }
+        Self { open: grids.dsync.is_open(), connected, peers }
     }
 }
 

@@ -16,7 +16,7 @@ use grid::{Connection, TypedReceiver, TypedSender, TypedStreamError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
 use super::certainty::Certainty;
-use super::wire::{HOLD_LOCK, HoldAnswer, HoldRequest, Ping, Refusal};
+use crate::lock_service::wire::{HOLD_LOCK, HoldAnswer, HoldRequest, Ping, Refusal};
 
 /// Time between two pings.
 const PING_EVERY: Duration = Duration::from_secs(1);

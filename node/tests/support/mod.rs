@@ -139,8 +139,13 @@ impl Server {
         });
     }
 
-    /// Sends a signal, and returns the exit code.
-    pub(crate) fn signal(mut self, name: &str) -> Option<i32> {
+    /// Sends a signal that does not end it.
+    pub(crate) fn send(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Sends a signal that ends it, and returns the exit code.
+    pub(crate) fn end(&mut self, name: &str) -> Option<i32> {
         signal(&self.child, name);
         let child = &mut self.child;
         eventually("a server ends when it is asked to", || {
@@ -183,41 +188,54 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
-/// Two servers that know each other and a guest.
-pub(crate) struct Cluster {
-    pub(crate) servers: [Server; 2],
-    pub(crate) probe: String,
+/// Names that tools may take in a cluster: one for each tool that runs at once.
+const GUESTS: usize = 4;
+
+/// Servers that know each other and some guests.
+pub(crate) struct ClusterOf<const N: usize> {
+    pub(crate) servers: [Server; N],
+    pub(crate) guests: [String; GUESTS],
     pub(crate) secret_file: String,
     pub(crate) directory: Directory,
 }
 
-impl Cluster {
+/// Two of them.
+pub(crate) type Cluster = ClusterOf<2>;
+
+impl<const N: usize> ClusterOf<N> {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more arguments for each server.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         for _ in 0..PORT_ATTEMPTS {
-            if let Some(cluster) = Self::try_start() {
+            if let Some(cluster) = Self::try_start(arguments) {
                 return cluster;
             }
         }
         panic!("{PORT_ATTEMPTS} times, free ports were taken before they could be used");
     }
 
-    fn try_start() -> Option<Self> {
+    fn try_start(arguments: &[&str]) -> Option<Self> {
         let directory = Directory::new();
         let secret_file = directory.file("secret", "what all servers know\n");
-        let addresses: [String; 3] = free_addresses();
+        let guests = free_addresses::<GUESTS>().map(|address| format!("http://{address}"));
+        let addresses: [String; N] = free_addresses();
         let urls = addresses.each_ref().map(|address| format!("http://{address}"));
         let start = |index: usize| {
             let log = File::create(directory.path(&format!("server-{index}.log")));
             let mut command = node(&["serve", "--listen", &addresses[index]]);
             command
-                .args(["--name", &urls[index], "--peers", &urls[..2].join(",")])
-                .args(["--guests", &urls[2]])
+                .args(["--name", &urls[index], "--peers", &urls.join(","), "--guests"])
+                .arg(guests.join(","))
+                .args(arguments)
                 .args(["--secret-file", &secret_file])
                 .stderr(log.expect("the directory is writable"));
             Server::start(&addresses[index], command)
         };
-        let servers = [start(0)?, start(1)?];
-        Some(Self { servers, probe: urls[2].clone(), secret_file, directory })
+        let servers: Vec<_> = (0..N).map_while(start).collect();
+        Some(Self { servers: servers.try_into().ok()?, guests, secret_file, directory })
     }
 
     /// Calls the echo handler of one server through `node call`.
@@ -229,7 +247,7 @@ impl Cluster {
             "echo",
             text,
             "--name",
-            &self.probe,
+            &self.guests[0],
             "--secret-file",
             &self.secret_file,
             "--timeout",

@@ -1,4 +1,4 @@
-//! What `node lock` and the server that takes the lock on its behalf say to each other.
+//! What `node lock` and `node locks` and the server that they ask say to each other.
 //!
 //! ```text
 //!   node lock                         server
@@ -15,12 +15,34 @@
 //! A connection that is lost ends the stream at both sides: the server then releases, the tool counts
 //! the lock as lost.
 
-use grid::{HandlerId, StreamHandler};
+use dsync::{ForceReport, Forced, Listing};
+use grid::{HandlerId, SingleHandler, StreamHandler};
 use serde::{Deserialize, Serialize};
 
 /// Takes a lock for a guest, and holds it as long as the stream lasts.
 pub(crate) const HOLD_LOCK: StreamHandler<HoldRequest, Ping, HoldAnswer> =
     StreamHandler::new(HandlerId::new(132), "HoldLock");
+
+/// Asks all lockers who holds and who waits.
+pub(crate) const GET_LOCKS: SingleHandler<GetLocksRequest, Listing> =
+    SingleHandler::new(HandlerId::new(65), "GetLocks");
+
+/// Forces locks open, at all lockers.
+pub(crate) const FORCE_UNLOCK: SingleHandler<ForceRequest, ForceReport> =
+    SingleHandler::new(HandlerId::new(133), "ForceUnlock");
+
+/// How long lockers are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GetLocksRequest {
+    pub(crate) timeout_ms: u64,
+}
+
+/// Which locks to force open, and how long lockers are waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForceRequest {
+    pub(crate) what: Forced,
+    pub(crate) timeout_ms: u64,
+}
 
 /// Which lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +91,7 @@ pub(crate) enum HoldAnswer {
         /// How long the lock was certain when this was sent.
         valid_for_ms: u64,
     },
-    /// The lock is held no more; the stream ends.
+    /// The lock is held no more, or not for long: the command is to end.
     Lost {
         /// In words.
         why: String,

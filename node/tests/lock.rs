@@ -1,0 +1,385 @@
+//! Locks across processes: servers that grant them, and tools that hold them while a command runs.
+//!
+//! With four lockers, three make a writer's quorum. What a command saw it writes to files of the
+//! test's directory, and waits for files of it: that is how the tests and the commands take turns.
+#![cfg(unix)]
+#![allow(clippy::expect_used, clippy::panic, reason = "this is how tests fail")]
+
+mod support;
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{ClusterOf, Ended, Server, eventually, node, signal};
+
+type Cluster = ClusterOf<4>;
+
+/// Short enough for tests to see it end, long enough for busy machines to refresh in.
+const LEASE: &str = "4s";
+
+/// What the tool says when the lock was lost.
+const LOST: Option<i32> = Some(75);
+
+/// The exit code for a lock that others hold, chosen to be no other.
+const CONFLICT: &str = "99";
+
+fn start() -> Cluster {
+    let cluster = Cluster::start_with(&["--lock-lease", LEASE]);
+    cluster.servers.iter().for_each(wait_open);
+    cluster
+}
+
+/// Waits until a server grants locks and reaches two others that do: with it, a quorum.
+fn wait_open(server: &Server) {
+    eventually("a server grants locks", || {
+        let answer = support::get(&server.address, "/health/ready")?;
+        let json: serde_json::Value = serde_json::from_str(&answer.body).ok()?;
+        let locks = &json["locks"];
+        (locks["open"] == true && locks["connected"].as_u64()? >= 2).then_some(())
+    });
+}
+
+/// A `node lock` that runs.
+struct Tool {
+    /// Until it has ended.
+    child: Option<Child>,
+    files: String,
+}
+
+/// A way into a cluster: a server, and the name to ask it under.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    cluster: &'a Cluster,
+    server: usize,
+    guest: usize,
+}
+
+fn entry(cluster: &Cluster, server: usize, guest: usize) -> Entry<'_> {
+    Entry { cluster, server, guest }
+}
+
+impl Entry<'_> {
+    fn command(self, tool: &str, arguments: &[&str]) -> std::process::Command {
+        let Self { cluster, server, guest } = self;
+        let mut command = node(&[tool]);
+        command
+            .args(["--peer", &cluster.servers[server].url(), "--name", &cluster.guests[guest]])
+            .args(["--secret-file", &cluster.secret_file])
+            .args(arguments);
+        command
+    }
+
+    /// Runs a shell script under a lock. In it, `$files` begins the names of its files, and `say`
+    /// writes one.
+    fn lock(self, name: &str, arguments: &[&str], script: &str) -> Tool {
+        let files = self.cluster.directory.path(name);
+        let script = format!(
+            "files={files}; say() {{ echo \"$2\" > $files.tmp; mv $files.tmp $files.$1; }}; {script}"
+        );
+        let child = self
+            .command("lock", &["-E", CONFLICT])
+            .args(unless_given("--timeout", arguments))
+            .args(unless_given("--connect-timeout", arguments))
+            .args(arguments)
+            .args(["--", "sh", "-c", &script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("node can be run");
+        Tool { child: Some(child), files }
+    }
+
+    fn locks(self, arguments: &[&str]) -> Ended {
+        self.command("locks", &["--timeout", "30s"])
+            .args(arguments)
+            .output()
+            .expect("node can be run")
+            .into()
+    }
+
+    fn listing(self) -> serde_json::Value {
+        let ended = self.locks(&["--json"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        serde_json::from_str(&ended.stdout).expect("JSON")
+    }
+}
+
+/// A flag and its long time, unless there is a shorter one.
+fn unless_given<'a>(flag: &'a str, arguments: &[&str]) -> Vec<&'a str> {
+    if arguments.contains(&flag) { Vec::new() } else { vec![flag, "30s"] }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        // Of a test that failed. What the tool runs ends with it, if it is asked to.
+        if let Some(mut child) = self.child.take() {
+            signal(&child, "TERM");
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Tool {
+    fn child(&self) -> &Child {
+        self.child.as_ref().expect("it has not ended")
+    }
+
+    /// What the script has said under this name, once it has.
+    fn heard(&self, name: &str) -> String {
+        let file = format!("{}.{name}", self.files);
+        eventually(&file, || std::fs::read_to_string(&file).ok()).trim_end().to_owned()
+    }
+
+    fn has_said(&self, name: &str) -> bool {
+        std::fs::exists(format!("{}.{name}", self.files)).expect("it is our directory")
+    }
+
+    /// Tells the script something: it waits for this file.
+    fn tell(&self, name: &str) {
+        std::fs::write(format!("{}.{name}", self.files), "").expect("it is our directory");
+    }
+
+    fn token(&self) -> u64 {
+        self.heard("held").parse().expect("a number")
+    }
+
+    fn signal(&self, name: &str) {
+        signal(self.child(), name);
+    }
+
+    fn end(mut self) -> Ended {
+        let child = self.child.as_mut().expect("it has not ended");
+        eventually("a tool ends", || child.try_wait().expect("it is our child"));
+        let child = self.child.take().expect("it has just been there");
+        child.wait_with_output().expect("it is our child").into()
+    }
+}
+
+/// Says that it is held, and waits to be told.
+const HOLD: &str = "say held $NODE_LOCK_TOKEN; while [ ! -e $files.go ]; do sleep 0.05; done";
+
+/// Likewise, and says when it is ended early.
+const HOLD_TO_THE_END: &str = "trap 'say ended; exit 0' TERM; say held $NODE_LOCK_TOKEN; \
+                               while [ ! -e $files.go ]; do sleep 0.05; done";
+
+/// Says so if it runs although the one named first has not ended.
+fn after(first: &Tool) -> String {
+    format!("test -e {}.ended || exit 5; {HOLD}", first.files)
+}
+
+#[test]
+fn a_lock_is_held_by_one_and_handed_on_with_a_greater_token() {
+    let cluster = start();
+    let first = entry(&cluster, 0, 0).lock("first", &["a/b", "c"], HOLD);
+    let token = first.token();
+    let refused = entry(&cluster, 1, 1).lock("refused", &["c", "--timeout", "300ms"], HOLD);
+    let refused = refused.end();
+    assert_eq!(refused.code, Some(99), "{refused:?}");
+    assert!(refused.stderr.contains("c is not locked: not locked within"), "{refused:?}");
+    let other = entry(&cluster, 1, 1).lock("other", &["d"], "say held; exit 4").end();
+    assert_eq!(other.code, Some(4), "nobody holds that: {other:?}");
+
+    let next = entry(&cluster, 2, 2).lock("next", &["c"], HOLD);
+    wait_for_waiter(entry(&cluster, 3, 1));
+    assert!(!next.has_said("held"));
+    first.tell("go");
+    assert_eq!(first.end().code, Some(0));
+    assert!(next.token() > token);
+    next.tell("go");
+    assert_eq!(next.end().code, Some(0));
+}
+
+fn wait_for_waiter(entry: Entry<'_>) {
+    eventually("somebody waits", || {
+        let listing = entry.listing();
+        (!listing["waiters"].as_array().expect("a list").is_empty()).then_some(())
+    });
+}
+
+#[test]
+fn readers_share_a_lock() {
+    let cluster = start();
+    let both = [("one", 0), ("two", 1)]
+        .map(|(name, number)| entry(&cluster, number, number).lock(name, &["a", "--read"], HOLD));
+    for tool in &both {
+        tool.token();
+    }
+    let writer = entry(&cluster, 2, 2).lock("writer", &["a", "--timeout", "300ms"], HOLD).end();
+    assert_eq!(writer.code, Some(99), "{writer:?}");
+    for tool in both {
+        tool.tell("go");
+        assert_eq!(tool.end().code, Some(0));
+    }
+}
+
+#[test]
+fn a_lock_outlives_one_locker_but_not_two_and_goes_on_when_there_is_a_quorum_again() {
+    let mut cluster = start();
+    // Longer than a lease: without refreshes it would be lost.
+    let script = format!("sleep 6; say outlived; {HOLD_TO_THE_END}");
+    let first = entry(&cluster, 0, 0).lock("first", &["a"], &format!("say begun; {script}"));
+    first.heard("begun");
+    cluster.servers[3].kill();
+    let token = first.token();
+    assert!(first.has_said("outlived"));
+
+    cluster.servers[2].kill();
+    let killed = Instant::now();
+    let next = entry(&cluster, 1, 1).lock("next", &["a"], &after(&first));
+    first.heard("ended");
+    // It has no more than what is left of the lease; the rest is for slow machines.
+    assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
+    assert!(!next.has_said("held"), "two of four are no quorum");
+    let lost = first.end();
+    assert_eq!(lost.code, LOST, "{lost:?}");
+    assert!(lost.stderr.contains("a is locked no more, and the command was ended"), "{lost:?}");
+
+    cluster.servers[2].restart();
+    assert!(next.token() > token);
+    next.tell("go");
+    assert_eq!(next.end().code, Some(0));
+}
+
+#[test]
+fn the_death_of_the_holder_s_server_ends_the_command_and_then_the_lease() {
+    let mut cluster = start();
+    let first = entry(&cluster, 3, 0).lock("first", &["a"], HOLD_TO_THE_END);
+    let token = first.token();
+    let next = entry(&cluster, 0, 1).lock("next", &["a"], &after(&first));
+    wait_for_waiter(entry(&cluster, 1, 2));
+    cluster.servers[3].kill();
+    let lost = first.end();
+    assert_eq!(lost.code, LOST, "{lost:?}");
+    assert!(next.token() > token);
+    next.tell("go");
+    assert_eq!(next.end().code, Some(0));
+}
+
+#[test]
+fn a_server_that_stands_still_is_not_believed() {
+    let cluster = start();
+    let first = entry(&cluster, 0, 0).lock("first", &["a"], HOLD_TO_THE_END);
+    first.token();
+    let next = entry(&cluster, 1, 1).lock("next", &["a"], &after(&first));
+    cluster.servers[0].send("STOP");
+    let lost = first.end();
+    cluster.servers[0].send("CONT");
+    assert_eq!(lost.code, LOST, "{lost:?}");
+    assert!(lost.stderr.contains("the server has not confirmed it in time"), "{lost:?}");
+    next.token();
+    next.tell("go");
+    assert_eq!(next.end().code, Some(0));
+}
+
+#[test]
+fn restarted_lockers_give_away_nothing_that_is_held() {
+    // Long enough for all restarts.
+    let mut cluster = Cluster::start_with(&["--lock-lease", "30s"]);
+    cluster.servers.iter().for_each(wait_open);
+    let first = entry(&cluster, 0, 0).lock("first", &["a"], HOLD);
+    first.token();
+    for locker in 1..4 {
+        cluster.servers[locker].kill();
+        cluster.servers[locker].restart();
+        wait_open(&cluster.servers[locker]);
+        let entry = entry(&cluster, locker, 1);
+        let other = entry.lock(&format!("other-{locker}"), &["a", "--timeout", "300ms"], "exit 5");
+        assert_eq!(other.end().code, Some(99));
+    }
+    first.tell("go");
+    assert_eq!(first.end().code, Some(0), "it was held all the time");
+    let next = entry(&cluster, 1, 1).lock("next", &["a"], "exit 6").end();
+    assert_eq!(next.code, Some(6), "{next:?}");
+}
+
+#[test]
+fn a_server_that_is_asked_to_end_lets_the_command_end_first() {
+    let mut cluster = start();
+    // Takes its time, and says so at its end.
+    let script = HOLD_TO_THE_END.replace("say ended", "sleep 1; say ended");
+    let first = entry(&cluster, 0, 0).lock("first", &["a"], &script);
+    let token = first.token();
+    let next = entry(&cluster, 1, 1).lock("next", &["a"], &after(&first));
+    wait_for_waiter(entry(&cluster, 2, 2));
+    assert_eq!(cluster.servers[0].end("TERM"), Some(0));
+    let lost = first.end();
+    assert_eq!(lost.code, LOST, "{lost:?}");
+    assert!(lost.stderr.contains("this server is shutting down"), "{lost:?}");
+    assert!(next.token() > token);
+    next.tell("go");
+    assert_eq!(next.end().code, Some(0));
+}
+
+#[test]
+fn operators_see_who_holds_and_who_waits_and_take_locks_away() {
+    let cluster = start();
+    let first = entry(&cluster, 0, 0).lock("first", &["a/b"], HOLD_TO_THE_END);
+    first.token();
+    let next = entry(&cluster, 1, 1).lock("next", &["a/b"], &after(&first));
+    let operator = entry(&cluster, 2, 2);
+    wait_for_waiter(operator);
+    let listing = operator.listing();
+    let lock = &listing["locks"][0];
+    assert_eq!(lock["resources"], serde_json::json!(["a/b"]), "{listing}");
+    assert_eq!(lock["owner"], cluster.servers[0].url().as_str(), "{listing}");
+    let source = lock["source"].as_str().expect("a text");
+    let expected = format!("{}: node lock, process {}: sh", cluster.guests[0], first.child().id());
+    assert_eq!(source, expected);
+    let shown = operator.locks(&[]);
+    assert!(shown.stdout.contains(&expected) && shown.stdout.contains("a/b"), "{shown:?}");
+
+    let uid = lock["uid"].as_str().expect("a text");
+    let forced = operator.locks(&["--unlock", uid]);
+    assert_eq!(forced.code, Some(0), "{forced:?}");
+    let lost = first.end();
+    assert_eq!(lost.code, LOST, "{lost:?}");
+    assert!(lost.stderr.contains("forced open"), "{lost:?}");
+    next.token();
+    let forced = operator.locks(&["--unlock-resource", "a/b"]);
+    assert_eq!(forced.code, Some(0), "{forced:?}");
+    assert_eq!(next.end().code, LOST);
+    let nothing = operator.locks(&["--unlock", uid]);
+    assert_eq!(nothing.code, Some(1), "{nothing:?}");
+    assert!(nothing.stderr.contains("has such a lock"), "{nothing:?}");
+}
+
+#[test]
+fn exit_codes_are_the_command_s_own_and_signals_reach_it() {
+    let cluster = Cluster::start();
+    cluster.servers.iter().for_each(wait_open);
+    let tool = entry(&cluster, 0, 0);
+    assert_eq!(tool.lock("own", &["a"], "exit 3").end().code, Some(3));
+    assert_eq!(tool.lock("killed", &["a"], "kill -KILL $$").end().code, Some(137));
+    for (command, code) in [("/does/not/exist", 127), ("/", 126)] {
+        let ended: Ended =
+            tool.command("lock", &["a", "--", command]).output().expect("node can be run").into();
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("cannot run {command:?}")), "{ended:?}");
+    }
+    let unnamed = tool.lock("unnamed", &[""], "exit 3").end();
+    assert_eq!(unnamed.code, Some(2), "{unnamed:?}");
+    assert!(unnamed.stderr.contains("a resource's name must not be empty"), "{unnamed:?}");
+
+    let trapping = "trap 'exit 42' TERM; say held $NODE_LOCK_TOKEN; while :; do sleep 0.05; done";
+    let held = tool.lock("trapping", &["a"], trapping);
+    held.token();
+    let waiting = entry(&cluster, 1, 1).lock("waiting", &["a"], HOLD);
+    wait_for_waiter(entry(&cluster, 2, 2));
+    waiting.signal("INT");
+    assert_eq!(waiting.end().code, Some(130), "it never ran its command");
+    held.signal("TERM");
+    assert_eq!(held.end().code, Some(42));
+    let after = tool.lock("after", &["a", "--timeout", "1s"], "exit 6").end();
+    assert_eq!(after.code, Some(6), "the lock was released: {after:?}");
+}
+
+#[test]
+fn a_tool_that_cannot_ask_says_so() {
+    let mut cluster = Cluster::start();
+    cluster.servers[0].kill();
+    let ended =
+        entry(&cluster, 0, 0).lock("x", &["a", "--connect-timeout", "300ms"], "exit 0").end();
+    assert_eq!(ended.code, Some(69), "{ended:?}");
+    let expected = format!("not connected to {} within 300ms", cluster.servers[0].url());
+    assert!(ended.stderr.contains(&expected), "{ended:?}");
+}
