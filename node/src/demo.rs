@@ -6,13 +6,15 @@
 //!                kill        restart            stop   all connected? nothing left behind?
 //! ```
 //!
-//! `cluster` has the servers, `load` the calls, `streams` the streams, `ledger` what became of each,
+//! `cluster` has the servers, `load` the calls, `streams` the streams, `locks` the locks, `ledger` what
+//! became of each,
 //! `recovery` how fast connections came back, `view` the screen meanwhile, and `report` the verdict.
 //! This file is the order in which they act.
 
 mod cluster;
 mod ledger;
 mod load;
+mod locks;
 mod recovery;
 mod report;
 mod streams;
@@ -29,6 +31,7 @@ use crate::{signals, stdout};
 use self::cluster::{Cluster, ClusterError, End};
 use self::ledger::{Ledger, Streams};
 use self::load::Load;
+use self::locks::LockOutcome;
 use self::recovery::Recovery;
 use self::report::{Findings, Report};
 use self::view::{REFRESH_EVERY, Snapshot, View};
@@ -138,7 +141,7 @@ impl Show {
             begun: Instant::now(),
             total,
         };
-        if !show.cluster.wait_connected(CONNECT_WITHIN).await {
+        if !show.cluster.wait_ready(CONNECT_WITHIN).await {
             let (connected, expected) = (show.cluster.connected(), show.cluster.expected());
             return Err(DemoError::NeverConnected { connected, expected, within: CONNECT_WITHIN });
         }
@@ -179,6 +182,7 @@ impl Show {
                 pair.hit();
             }
         }
+        self.ledger.locks.nodes[victim].hit();
         self.recovery = Some(Recovery::watch(victim, &self.cluster, &self.ledger));
         for End { from, to, stats } in self.cluster.kill(victim) {
             if let Some(pair) = self.ledger.pair(from, to) {
@@ -215,10 +219,10 @@ impl Show {
         }
         self.view.close()?;
         let (connected, expected) = (self.cluster.connected(), self.cluster.expected());
-        let ends = self.cluster.ends();
+        let (ends, locks_left) = (self.cluster.ends(), self.cluster.locks_left());
         self.cluster.shutdown().await;
         let bugs = grid::bug::count();
-        Ok(Findings { ledger: self.ledger, stopped, ends, connected, expected, bugs })
+        Ok(Findings { ledger: self.ledger, stopped, ends, locks_left, connected, expected, bugs })
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -228,6 +232,7 @@ impl Show {
             expected: self.cluster.expected(),
             outcomes: self.ledger.outcomes(),
             echoed: self.ledger.sum_of_streams(Streams::echoed),
+            locked: self.ledger.locks.count(LockOutcome::Granted),
         }
     }
 }

@@ -28,7 +28,11 @@ fn a_demo_ends_with_a_table_and_a_verdict() {
     let verdict = ended.stdout.lines().last().expect("there is output");
     assert!(verdict.starts_with("every one of "), "{verdict}");
     assert!(verdict.contains(" streams had exactly one outcome; all "), "{verdict}");
-    let end = " came back once, in order; all 3 connections are up at both ends";
+    let locks = ended.stdout.lines().find(|line| line.contains(" tries for locks: "));
+    assert!(locks.expect("there is a line about locks").contains(" granted, "), "{locks:?}");
+    assert!(verdict.contains(" came back once, in order; "), "{verdict}");
+    let end = " locks were held, with tokens that grew, and none by two at once; all 3 connections \
+               are up at both ends";
     assert!(verdict.ends_with(end), "{verdict}");
 }
 

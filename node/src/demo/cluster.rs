@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::time::{Duration, Instant};
 
+use dsync::Dsync;
 use grid::name::NameError;
 use grid::{Auth, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
 use rand::Rng;
@@ -114,6 +115,10 @@ impl Cluster {
         self.servers[from].as_ref()?.grids.main.connection(self.names[to].as_str())
     }
 
+    pub(super) fn dsync(&self, node: usize) -> Option<&Dsync> {
+        self.servers[node].as_ref().map(|server| &server.grids.dsync)
+    }
+
     /// Both ends of all connections, now; without those at killed servers.
     pub(super) fn ends(&self) -> Vec<End> {
         (0..self.len()).flat_map(|node| self.ends_at(node)).collect()
@@ -144,9 +149,29 @@ impl Cluster {
         wait_until(within, || self.connected() == self.expected()).await
     }
 
+    /// Likewise, and until all grant locks.
+    pub(super) async fn wait_ready(&self, within: Duration) -> bool {
+        let grant = || self.living().all(|server| server.grids.dsync.is_open());
+        wait_until(within, || self.connected() == self.expected() && grant()).await
+    }
+
+    /// Locks that a server holds, tries for or releases, or that it has granted: of all servers.
+    pub(super) fn locks_left(&self) -> usize {
+        let left = |server: &Server| {
+            let stats = server.grids.dsync.stats();
+            stats.live + stats.locker.map_or(0, |locker| locker.grants)
+        };
+        self.living().map(left).sum()
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().flatten()
+    }
+
     /// Waits until nothing is under way anywhere. Whether that came, in time.
     pub(super) async fn wait_calm(&self, within: Duration) -> bool {
-        wait_until(within, || self.ends().iter().all(|end| end.stats.is_quiescent())).await
+        let is_calm = || self.ends().iter().all(|end| end.stats.is_quiescent());
+        wait_until(within, || is_calm() && self.locks_left() == 0).await
     }
 
     /// Ends all servers in good order.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::CreationError;
 
+use super::locks::LockLedger;
 use crate::latency::Latencies;
 use crate::outcome::Outcome;
 
@@ -26,9 +27,10 @@ pub(super) use self::streams::{OpenStream, Streams};
 /// Unexpected outcomes that are kept with their text, for each pair. More are only counted.
 const SURPRISES_KEPT: usize = 3;
 
-/// All pairs of servers, in both directions.
+/// All pairs of servers, in both directions; and the locks, which are not of pairs.
 pub(super) struct Ledger {
     pairs: Vec<Arc<Pair>>,
+    pub(super) locks: LockLedger,
 }
 
 impl Ledger {
@@ -39,7 +41,7 @@ impl Ledger {
                 pairs.push(Arc::new(Pair::new(from, to)?));
             }
         }
-        Ok(Self { pairs })
+        Ok(Self { pairs, locks: LockLedger::new(nodes)? })
     }
 
     /// In the order in which they are shown.

@@ -1,5 +1,6 @@
 //! The calls of the demo: from every server to every other, of all kinds, and what each must come
-//! to. The streams beside them begin and end here too, but are `streams`' business.
+//! to. The streams and locks beside them begin and end here too, but are the business of `streams` and
+//! `locks`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::cluster::Cluster;
 use super::ledger::{Ledger, Pair};
+use super::locks::LockWorker;
 use super::streams::Streamer;
 use crate::handlers::{ECHO, SLEEP, SleepRequest};
 use crate::outcome::Outcome;
@@ -86,7 +88,7 @@ impl Load {
         }
     }
 
-    /// Lets one server call all others, until the load is stopped or the server killed.
+    /// Lets one server call all others, and take locks, until the load is stopped or the server killed.
     pub(super) fn start_from(&mut self, from: usize, cluster: &Cluster, ledger: &Ledger) {
         let Some(runtime) = cluster.runtime(from) else { return };
         for pair in ledger.pairs().iter().filter(|pair| pair.from == from) {
@@ -106,6 +108,11 @@ impl Load {
             let Self { pairs, noise, is_over, .. } = self;
             for streamer in Streamer::of_pair(*pairs, pair, &connection, noise, is_over) {
                 self.tasks.push(runtime.spawn(streamer.work()));
+            }
+        }
+        if let Some(dsync) = cluster.dsync(from) {
+            for worker in LockWorker::of_node(from, dsync, &ledger.locks, &self.is_over) {
+                self.tasks.push(runtime.spawn(worker.work()));
             }
         }
     }

@@ -1,13 +1,17 @@
 //! The table at the end of the demo, and the verdict.
 
+mod locks;
+
 use std::fmt;
 use std::time::Duration;
 
 use indicatif::HumanCount;
 
+use self::locks::LockTable;
 use super::cluster::End;
 use super::ledger::{Ledger, Pair, Streams};
 use super::load::Stopped;
+use super::locks::LockOutcome;
 use super::view::describe;
 use crate::latency::{Latencies, Shown};
 use crate::outcome::Outcome;
@@ -21,6 +25,8 @@ pub(super) struct Findings {
     pub(super) stopped: Stopped,
     /// Both ends of all connections, when all was calm or the patience over.
     pub(super) ends: Vec<End>,
+    /// Locks that somebody still had something to do with, then.
+    pub(super) locks_left: usize,
     /// Ends of connections that were up, and that should have been.
     pub(super) connected: usize,
     pub(super) expected: usize,
@@ -33,6 +39,7 @@ impl Findings {
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons: Vec<_> =
             self.ledger.pairs().iter().flat_map(|pair| pair_reasons(pair)).collect();
+        reasons.extend(locks::reasons(&self.ledger.locks, self.locks_left));
         let Stopped { hanging, panicked } = self.stopped;
         if hanging > 0 {
             reasons.push(format!("{hanging} callers wait for answers that do not come"));
@@ -70,13 +77,15 @@ impl Findings {
         let calls = HumanCount(self.ledger.started());
         let streams = HumanCount(self.ledger.sum_of_streams(Streams::opened));
         let messages = HumanCount(self.ledger.sum_of_streams(Streams::completed));
+        let locks = HumanCount(self.ledger.locks.count(LockOutcome::Granted));
         let connections = match self.connected / 2 {
             1 => "the connection is".to_owned(),
             several => format!("all {several} connections are"),
         };
         format!(
             "every one of {calls} calls and {streams} streams had exactly one outcome; all {messages} \
-             messages on finished streams came back once, in order; {connections} up at both ends"
+             messages on finished streams came back once, in order; {locks} locks were held, with tokens \
+             that grew, and none by two at once; {connections} up at both ends"
         )
     }
 }
@@ -213,7 +222,8 @@ impl fmt::Display for Report<'_> {
         for pair in ledger.pairs() {
             writeln!(f, "{}", Line::new(pair, ends))?;
         }
-        writeln!(f, "\n{} calls: {}", HumanCount(ledger.started()), describe(&ledger.outcomes()))?;
+        write!(f, "\n{}", LockTable(&ledger.locks))?;
+        writeln!(f, "{} calls: {}", HumanCount(ledger.started()), describe(&ledger.outcomes()))?;
         let opened = HumanCount(ledger.sum_of_streams(Streams::opened));
         writeln!(f, "{opened} streams: {}", describe(&ledger.stream_outcomes()))?;
         let cut = [Outcome::Disconnected, Outcome::Killed];
@@ -243,8 +253,12 @@ mod tests {
             stream.came_back(Some(0));
             assert_eq!(stream.finish(1), Outcome::Finished);
         }
+        for tries in &ledger.locks.nodes {
+            tries.begin().end(LockOutcome::Granted);
+        }
         let stopped = Stopped { hanging: 0, panicked: 0 };
-        Findings { ledger, stopped, ends: Vec::new(), connected: 2, expected: 2, bugs: 0 }
+        let (ends, locks_left) = (Vec::new(), 0);
+        Findings { ledger, stopped, ends, locks_left, connected: 2, expected: 2, bugs: 0 }
     }
 
     fn assert_only_reason(findings: &Findings, expected: &str) {
@@ -260,7 +274,8 @@ mod tests {
         assert_eq!(
             findings.verdict(),
             "every one of 2 calls and 2 streams had exactly one outcome; all 2 messages on finished \
-             streams came back once, in order; the connection is up at both ends"
+             streams came back once, in order; 2 locks were held, with tokens that grew, and none by two \
+             at once; the connection is up at both ends"
         );
     }
 
@@ -321,6 +336,7 @@ mod tests {
         assert_only_reason(&surprising, "node 1 → node 2: unexpected: Small: WRONG");
         assert_only_reason(&Findings { connected: 1, ..findings() }, "1 of 2 ends");
         assert_only_reason(&Findings { bugs: 1, ..findings() }, "grid met 1 bugs");
+        assert_only_reason(&Findings { locks_left: 1, ..findings() }, "1 locks or grants");
         let stopped = Stopped { hanging: 1, panicked: 0 };
         assert_only_reason(&Findings { stopped, ..findings() }, "1 callers wait for answers");
     }

@@ -25,6 +25,8 @@ pub(super) struct Snapshot {
     pub(super) outcomes: [u64; Outcome::COUNT],
     /// Messages of streams that came back.
     pub(super) echoed: u64,
+    /// Locks that were granted, and released.
+    pub(super) locked: u64,
 }
 
 /// The screen.
@@ -35,6 +37,7 @@ pub(super) struct View {
     shown_seconds: u64,
     calls: Rate,
     messages: Rate,
+    locks: Rate,
 }
 
 /// How many a second, smoothed.
@@ -44,13 +47,14 @@ struct Rate {
     before: Option<(Duration, u64)>,
 }
 
-/// Four lines that are redrawn.
+/// Five lines that are redrawn.
 struct Live {
     all: MultiProgress,
     time: ProgressBar,
     connections: ProgressBar,
     calls: ProgressBar,
     streams: ProgressBar,
+    locks: ProgressBar,
 }
 
 impl View {
@@ -58,15 +62,17 @@ impl View {
     pub(super) fn new(total: Duration) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let live = (!all.is_hidden()).then(|| Live::new(all, total));
-        Self { total, live, shown_seconds: 0, calls: Rate::default(), messages: Rate::default() }
+        let [calls, messages, locks] = [(); 3].map(|()| Rate::default());
+        Self { total, live, shown_seconds: 0, calls, messages, locks }
     }
 
     /// Shows the counters.
     pub(super) fn show(&mut self, now: &Snapshot) -> io::Result<()> {
-        let Snapshot { elapsed, connected, expected, outcomes, echoed } = now;
+        let Snapshot { elapsed, connected, expected, outcomes, echoed, locked } = now;
         let calls = self.calls.measure(*elapsed, outcomes.iter().sum());
         let messages = self.messages.measure(*elapsed, *echoed);
         let (calls, messages) = (format!("{calls} calls/s"), format!("{messages} messages/s"));
+        let locks = format!("{} locks/s", self.locks.measure(*elapsed, *locked));
         let outcomes = describe(outcomes);
         if let Some(live) = &self.live {
             live.time.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
@@ -74,6 +80,7 @@ impl View {
             live.connections.set_length(*expected as u64);
             live.calls.set_message(format!("{calls} · {outcomes}"));
             live.streams.set_message(format!("{messages} · {} in all", HumanCount(*echoed)));
+            live.locks.set_message(format!("{locks} · {} in all", HumanCount(*locked)));
             return Ok(());
         }
         if elapsed.as_secs() <= self.shown_seconds {
@@ -84,7 +91,7 @@ impl View {
         let total = self.total.as_secs();
         stdout::line(&format!(
             "{seconds:5.1} s of {total} · {connected}/{expected} ends up · {calls} · {messages} · \
-             {outcomes}"
+             {locks} · {outcomes}"
         ))
     }
 
@@ -136,7 +143,9 @@ impl Live {
         calls.set_style(style("calls        {wide_msg}"));
         let streams = all.add(ProgressBar::new_spinner());
         streams.set_style(style("streams      {wide_msg}"));
-        Self { all, time, connections, calls, streams }
+        let locks = all.add(ProgressBar::new_spinner());
+        locks.set_style(style("locks        {wide_msg}"));
+        Self { all, time, connections, calls, streams, locks }
     }
 }
 
