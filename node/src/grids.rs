@@ -4,12 +4,9 @@
 //! Guests are known to the first only. They come and go, so nothing that is counted counts them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use dsync::{Dsync, Guard, Limits};
-use grid::net::clock::SystemClock;
-use grid::time::{Clock, Instant, Timestamp};
+use dsync::{Dsync, Limits};
 use grid::{Auth, ConnectionStats, LOCK_GRID_PATH, Manager, Name};
 
 /// Who is in the cluster.
@@ -40,7 +37,6 @@ pub(crate) struct Grids {
     pub(crate) main: Manager,
     pub(crate) locks: Manager,
     pub(crate) dsync: Dsync,
-    clock: LockClock,
 }
 
 impl Grids {
@@ -60,13 +56,11 @@ impl Grids {
         };
         let main = builder().servers(names(guests)).build()?;
         let locks = builder().path(LOCK_GRID_PATH).build()?;
-        let clock = LockClock(Arc::new(SystemClock::new()));
         let dsync = Dsync::builder(&locks)
             .lockers(names(lockers))
             .limits(Limits::with_lease(lock_lease))
-            .clock(clock.clone())
             .build()?;
-        Ok(Self { main, locks, dsync, clock })
+        Ok(Self { main, locks, dsync })
     }
 
     /// Begins to connect, and to find out which locks there are.
@@ -84,33 +78,11 @@ impl Grids {
         self.main.stats().into_iter().filter(is_peer).collect()
     }
 
-    /// How much longer a lock is certain, unless it is refreshed; zero once it is lost.
-    pub(crate) fn certain_for(&self, guard: &Guard) -> Duration {
-        match guard.is_held() {
-            true => guard.valid_until().since(self.clock.now()),
-            false => Duration::ZERO,
-        }
-    }
-
     /// Ends the main grid, the locks, and their grid: what the first still serves may hold locks, and
     /// releasing them takes the last.
     pub(crate) async fn shutdown(&self, grace: Duration) {
         self.main.shutdown(grace).await;
         self.dsync.shutdown(grace).await;
         self.locks.shutdown(grace).await;
-    }
-}
-
-/// The clock by which the locks are measured; kept to read what is left of one.
-#[derive(Debug, Clone)]
-struct LockClock(Arc<SystemClock>);
-
-impl Clock for LockClock {
-    fn now(&self) -> Instant {
-        self.0.now()
-    }
-
-    fn wall(&self) -> Timestamp {
-        self.0.wall()
     }
 }

@@ -15,7 +15,7 @@ pub(crate) mod wire;
 
 use std::time::Duration;
 
-use dsync::{DRWMutex, Guard, LockError, LockOptions, Lost};
+use dsync::{DRWMutex, Dsync, Guard, LockError, LockOptions, Lost};
 use grid::{HandlerError, RegisterError, RequestContext, TypedOutput, TypedReceiver};
 use tokio::sync::watch;
 
@@ -38,10 +38,10 @@ impl LockService {
     /// Registers all handlers with the main grid.
     pub(crate) fn register(grids: &Grids) -> Result<Self, RegisterError> {
         let is_stopping = watch::Sender::new(false);
-        let (holder, stopping) = (grids.clone(), is_stopping.subscribe());
+        let (dsync, stopping) = (grids.dsync.clone(), is_stopping.subscribe());
         HOLD_LOCK.register(&grids.main, move |context, request, input, output| {
             let serving =
-                Serving { grids: holder.clone(), stopping: stopping.clone(), input, output };
+                Serving { dsync: dsync.clone(), stopping: stopping.clone(), input, output };
             serving.serve(context, request)
         })?;
         let dsync = grids.dsync.clone();
@@ -72,7 +72,7 @@ fn ask_within(timeout_ms: u64) -> Duration {
 
 /// One guest that wants a lock.
 struct Serving {
-    grids: Grids,
+    dsync: Dsync,
     stopping: watch::Receiver<bool>,
     input: TypedReceiver<Ping>,
     output: TypedOutput<HoldAnswer>,
@@ -101,7 +101,7 @@ impl Serving {
         let granted = HoldAnswer::Granted {
             token: guard.token().get(),
             uid: guard.uid().to_owned(),
-            valid_for_ms: self.valid_for_ms(&guard),
+            valid_for_ms: valid_for_ms(&guard),
         };
         self.output.send(&granted).await?;
         self.hold(guard).await
@@ -113,7 +113,7 @@ impl Serving {
         context: &RequestContext,
         request: &HoldRequest,
     ) -> Result<Guard, NotTaken> {
-        let mutex = DRWMutex::new(&self.grids.dsync, &request.resources);
+        let mutex = DRWMutex::new(&self.dsync, &request.resources);
         let options = LockOptions::default()
             .timeout(Duration::from_millis(request.timeout_ms))
             .source(&format!("{}: {}", context.caller(), request.source));
@@ -152,7 +152,7 @@ impl Serving {
                 ping = self.input.next() => match ping {
                     Some(ping) => {
                         let number = ping?.number;
-                        let valid_for_ms = self.valid_for_ms(&guard);
+                        let valid_for_ms = valid_for_ms(&guard);
                         self.output.send(&HoldAnswer::Pong { number, valid_for_ms }).await?;
                     }
                     None => {
@@ -163,10 +163,10 @@ impl Serving {
             }
         }
     }
+}
 
-    fn valid_for_ms(&self, guard: &Guard) -> u64 {
-        u64::try_from(self.grids.certain_for(guard).as_millis()).unwrap_or(u64::MAX)
-    }
+fn valid_for_ms(guard: &Guard) -> u64 {
+    u64::try_from(guard.time_left().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Resolves when guests are to come to an end.
