@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Fault, Node};
 
+mod lock;
+
+pub use lock::{LockEnd, LockFailure, Notice, StoreOp, StoreResult};
+
 /// Number of a call or stream: its place in the load of the run.
 pub type CallId = u32;
 
@@ -168,6 +172,86 @@ pub enum What {
         /// What it was.
         text: String,
     },
+    /// A lock is asked for.
+    LockAsked {
+        /// By which call.
+        call: CallId,
+        /// What is to be locked.
+        resources: Vec<u8>,
+        /// Whether nobody else may hold it meanwhile.
+        write: bool,
+        /// How long it is waited for, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// A lock was granted, and whoever asked knows.
+    LockGranted {
+        /// To which call.
+        call: CallId,
+        /// What is locked.
+        resources: Vec<u8>,
+        /// Whether nobody else may hold it meanwhile.
+        write: bool,
+        /// Its fencing token.
+        token: u64,
+        /// For how long it is certain to be held, by the clock of its holder, in milliseconds.
+        valid_ms: u64,
+    },
+    /// A lock was not granted.
+    LockFailed {
+        /// To which call.
+        call: CallId,
+        /// Why not.
+        failure: LockFailure,
+    },
+    /// A holder noticed that its lock is lost.
+    LockLost {
+        /// Of which call.
+        call: CallId,
+        /// How it noticed.
+        notice: Notice,
+    },
+    /// A lock is over for its holder, who does nothing under it any more.
+    LockEnded {
+        /// Of which call.
+        call: CallId,
+        /// How.
+        how: LockEnd,
+    },
+    /// A holder wants something of the protected store.
+    StoreAsked {
+        /// Under the lock of which call.
+        call: CallId,
+        /// Of which register.
+        resource: u8,
+        /// What.
+        op: StoreOp,
+    },
+    /// Something that a holder sent reached the protected store.
+    StoreReached {
+        /// Under the lock of which call.
+        call: CallId,
+        /// Which register.
+        resource: u8,
+        /// The token that came with it.
+        token: u64,
+        /// Whether it came from a writer, of which the store takes note.
+        writer: bool,
+        /// The value to write; none if it reads.
+        value: Option<u64>,
+        /// Whether the store did it.
+        accepted: bool,
+        /// Whether its holder believed just then that it held the lock.
+        believed: bool,
+    },
+    /// What a holder wanted of the protected store is over.
+    StoreAnswered {
+        /// Under the lock of which call.
+        call: CallId,
+        /// Of which register.
+        resource: u8,
+        /// What came of it.
+        result: StoreResult,
+    },
     /// A rare-event point of the code was struck.
     Rare {
         /// Its name.
@@ -197,7 +281,15 @@ impl What {
             | Self::CallEnded { call, .. }
             | Self::HandlerStarted { call, .. }
             | Self::HandlerEnded { call, .. }
-            | Self::WrongInput { call, .. } => Some(*call),
+            | Self::WrongInput { call, .. }
+            | Self::LockAsked { call, .. }
+            | Self::LockGranted { call, .. }
+            | Self::LockFailed { call, .. }
+            | Self::LockLost { call, .. }
+            | Self::LockEnded { call, .. }
+            | Self::StoreAsked { call, .. }
+            | Self::StoreReached { call, .. }
+            | Self::StoreAnswered { call, .. } => Some(*call),
             Self::MessageSent { message, .. } => message.call,
             Self::Fault { .. }
             | Self::Healed
@@ -386,9 +478,45 @@ impl fmt::Display for What {
             Self::HandlerStarted { call, from } => write!(f, "call {call}: served for {from}"),
             Self::HandlerEnded { call, how } => write!(f, "call {call}: handler {how:?}"),
             Self::WrongInput { call, text } => write!(f, "call {call}: WRONG INPUT: {text}"),
+            Self::LockAsked { call, resources, write, timeout_ms } => {
+                let what = Locked { resources, write: *write };
+                write!(f, "call {call}: {what} within {timeout_ms} ms")
+            }
+            Self::LockGranted { call, resources, write, token, valid_ms } => {
+                let what = Locked { resources, write: *write };
+                write!(f, "call {call}: has {what}, token {token}, certain for {valid_ms} ms")
+            }
+            Self::LockFailed { call, failure } => write!(f, "call {call}: no lock, {failure}"),
+            Self::LockLost { call, notice } => write!(f, "call {call}: lock LOST, {notice:?}"),
+            Self::LockEnded { call, how } => write!(f, "call {call}: lock {how}"),
+            Self::StoreAsked { call, resource, op } => {
+                write!(f, "call {call}: r{resource}, {op}")
+            }
+            Self::StoreReached { call, resource, token, value, accepted, believed, .. } => {
+                write!(f, "call {call}: r{resource} reached with token {token}")?;
+                value.map_or(Ok(()), |value| write!(f, ", value {value}"))?;
+                f.write_str(if *accepted { "" } else { ", REFUSED" })?;
+                f.write_str(if *believed { "" } else { ", by a holder no more" })
+            }
+            Self::StoreAnswered { call, resource, result } => {
+                write!(f, "call {call}: r{resource}, {result}")
+            }
             Self::Rare { point, lasts_ms } => write!(f, "rare event: {point} for {lasts_ms} ms"),
             Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
         }
+    }
+}
+
+/// A lock in words.
+struct Locked<'a> {
+    resources: &'a [u8],
+    write: bool,
+}
+
+impl fmt::Display for Locked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.write { "write lock of" } else { "read lock of" })?;
+        self.resources.iter().try_for_each(|resource| write!(f, " r{resource}"))
     }
 }
 

@@ -7,13 +7,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grid::error::HandlerError;
-use grid::{CallError, Connection, HandlerId, Manager, RegisterError, Route, Start};
+use grid::{CallError, HandlerId, Manager, RegisterError, Route, Start};
 
 use crate::event::{CallId, CallKind, HandlerEnd, Outcome, What};
 use crate::plan::{CAPACITIES, Load};
 use crate::recorder::Pen;
+use crate::world::{Host, url};
 
 pub mod body;
+mod lock;
 mod request;
 mod stream;
 
@@ -72,10 +74,20 @@ pub(crate) fn register(
 }
 
 /// Does what the plan says for one call, from beginning to end.
-pub(crate) async fn make(call: CallId, load: Load, connection: Connection, pen: Pen) {
-    match load {
-        Load::Request(plan) => request::make(call, plan, connection, pen).await,
-        Load::Stream(plan) => stream::make(call, plan, connection, pen).await,
+pub(crate) async fn make(call: CallId, load: Load, host: Host) {
+    host.gate.pass().await;
+    if let Load::Lock(plan) = load {
+        return lock::make(call, plan, host).await;
+    }
+    let (_, to) = load.ends();
+    let (connection, pen) = (host.manager.connection(&url(to)), host.pen.clone());
+    // A call that waits must not keep its manager.
+    drop(host);
+    match (load, connection) {
+        (Load::Request(plan), Some(to)) => request::make(call, plan, to, pen).await,
+        (Load::Stream(plan), Some(to)) => stream::make(call, plan, to, pen).await,
+        // The plan was checked: whom it asks is a node of the cluster.
+        (Load::Lock(_), _) | (_, None) => {}
     }
 }
 
@@ -91,6 +103,7 @@ impl Open {
         let timeout_ms = match load {
             Load::Request(plan) => plan.timeout_ms,
             Load::Stream(plan) => plan.timeout_ms,
+            Load::Lock(plan) => Some(plan.timeout_ms),
         };
         let (_, to) = load.ends();
         pen.record(What::CallMade { call, to, kind, timeout_ms });

@@ -7,6 +7,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod locks;
+
+pub use locks::{LockEnding, LockPlan, LocksPlan, RESOURCES_MAX, resource_name};
+
 /// A node of the cluster, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -65,6 +69,9 @@ pub struct Cluster {
     pub late: Vec<(Node, u64)>,
     /// Nodes that have another secret than the others, until everything is healed.
     pub strangers: Vec<Node>,
+    /// What the cluster locks with, if it does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub locks: Option<LocksPlan>,
 }
 
 /// What differs from grid's default limits. Absent is the default.
@@ -173,6 +180,28 @@ pub enum Fault {
         /// How long calls under way may take to finish, in milliseconds.
         grace_ms: u32,
     },
+    /// A node's process stops where it is: it sees nothing, does nothing, and sees no time pass.
+    Pause {
+        /// Which.
+        node: Node,
+    },
+    /// A process that was stopped goes on, and what was sent to it and by it arrives.
+    Wake {
+        /// Which.
+        node: Node,
+        /// What its clocks did meanwhile.
+        clock: Meanwhile,
+    },
+}
+
+/// What the clocks of a process did while it was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meanwhile {
+    /// They ran on, as under SIGSTOP: the process can see at once how long it was away.
+    Ran,
+    /// They stood, as in a virtual machine that is suspended: nothing tells that time has passed.
+    Stood,
 }
 
 impl Fault {
@@ -188,7 +217,9 @@ impl Fault {
             | Self::Restart { node }
             | Self::Skew { node, .. }
             | Self::Drift { node, .. }
-            | Self::Bounce { node, .. } => node == which,
+            | Self::Bounce { node, .. }
+            | Self::Pause { node }
+            | Self::Wake { node, .. } => node == which,
         }
     }
 
@@ -205,6 +236,8 @@ impl Fault {
             Self::Skew { .. } => "skew",
             Self::Drift { .. } => "drift",
             Self::Bounce { .. } => "bounce",
+            Self::Pause { .. } => "pause",
+            Self::Wake { .. } => "wake",
         }
     }
 }
@@ -222,6 +255,11 @@ impl fmt::Display for Fault {
             Self::Skew { node, ms } => write!(f, "wall clock of {node} off by {ms} ms"),
             Self::Drift { node, ppm } => write!(f, "clocks of {node} off by {ppm} ppm"),
             Self::Bounce { node, grace_ms } => write!(f, "bounce of {node}, grace {grace_ms} ms"),
+            Self::Pause { node } => write!(f, "{node} is stopped"),
+            Self::Wake { node, clock: Meanwhile::Ran } => write!(f, "{node} goes on"),
+            Self::Wake { node, clock: Meanwhile::Stood } => {
+                write!(f, "{node} goes on, and its clocks stood meanwhile")
+            }
         }
     }
 }
@@ -234,6 +272,8 @@ pub enum Load {
     Request(RequestPlan),
     /// A stream.
     Stream(StreamPlan),
+    /// A lock.
+    Lock(LockPlan),
 }
 
 /// A single request, and what its handler does with it.
@@ -325,6 +365,7 @@ impl Plan {
             rare: Vec::new(),
             late: Vec::new(),
             strangers: Vec::new(),
+            locks: None,
         };
         Self {
             scenario: String::new(),
@@ -363,7 +404,8 @@ impl Plan {
 
 impl Cluster {
     fn check(&self) -> Result<(), String> {
-        let Self { nodes, tick_ms, socket_segments, rare, late, strangers, limits, .. } = self;
+        let Self { nodes, tick_ms, socket_segments, rare, late, strangers, limits, locks, .. } =
+            self;
         if !(2..=NODES_MAX).contains(nodes) {
             return Err(format!("nodes must be 2 to {NODES_MAX}, not {nodes}"));
         }
@@ -386,6 +428,9 @@ impl Cluster {
         let mut named = late.iter().map(|(node, _)| node).chain(strangers);
         if let Some(node) = named.find(|node| node.0 >= *nodes) {
             return Err(format!("there is no {node}"));
+        }
+        if let Some(locks) = locks {
+            locks.check(*nodes)?;
         }
         limits.check()
     }
@@ -422,6 +467,9 @@ impl Fault {
 
 impl Load {
     fn check(&self, nodes: u8) -> Result<(), String> {
+        if let Self::Lock(plan) = self {
+            return plan.check(nodes);
+        }
         let (from, to) = self.ends();
         if from == to || from.0 >= nodes || to.0 >= nodes {
             return Err(format!("{from} cannot ask {to}"));
@@ -429,12 +477,13 @@ impl Load {
         let bytes = match self {
             Self::Request(plan) => plan.bytes.max(plan.answer_bytes),
             Self::Stream(plan) => plan.bytes,
+            Self::Lock(_) => 0,
         };
         if bytes > PAYLOAD_BYTES_MAX {
             return Err(format!("payloads are {PAYLOAD_BYTES_MAX} bytes at most"));
         }
         match self {
-            Self::Request(_) => Ok(()),
+            Self::Request(_) | Self::Lock(_) => Ok(()),
             Self::Stream(plan) => plan.check(),
         }
     }
@@ -480,11 +529,12 @@ impl StreamPlan {
 }
 
 impl Load {
-    /// Who is asked, and whom it asks.
+    /// Who is asked, and whom it asks. A lock has one end: whoever asks for it, twice.
     pub fn ends(&self) -> (Node, Node) {
         match self {
             Self::Request(request) => (request.from, request.to),
             Self::Stream(stream) => (stream.from, stream.to),
+            Self::Lock(lock) => (lock.on, lock.on),
         }
     }
 }

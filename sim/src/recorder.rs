@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::event::{CallId, Event, HandlerEnd, Outcome, SocketId, What};
+use crate::event::{
+    CallId, Event, HandlerEnd, LockEnd, LockFailure, Outcome, SocketId, StoreResult, What,
+};
 use crate::plan::Node;
 
 /// The log of a run. Cheap to clone.
@@ -32,6 +34,56 @@ struct Live {
     calls: BTreeSet<CallId>,
     handlers: BTreeSet<CallId>,
     sockets: BTreeSet<SocketId>,
+    locks: BTreeMap<CallId, Lock>,
+}
+
+/// How far a lock has come.
+#[derive(Debug)]
+enum Lock {
+    Asked,
+    Granted {
+        /// The register on which an operation is under way.
+        at_store: Option<u8>,
+    },
+}
+
+impl Live {
+    fn see(&mut self, what: &What) {
+        match what {
+            What::CallMade { call, .. } => drop(self.calls.insert(*call)),
+            What::CallEnded { call, .. } => drop(self.calls.remove(call)),
+            What::HandlerStarted { call, .. } => drop(self.handlers.insert(*call)),
+            What::HandlerEnded { call, .. } => drop(self.handlers.remove(call)),
+            What::SocketOpened { socket, .. } => drop(self.sockets.insert(*socket)),
+            What::SocketClosed { socket } => drop(self.sockets.remove(socket)),
+            What::LockAsked { call, .. } => drop(self.locks.insert(*call, Lock::Asked)),
+            What::LockGranted { call, .. } | What::StoreAnswered { call, .. } => {
+                self.locks.insert(*call, Lock::Granted { at_store: None });
+            }
+            What::StoreAsked { call, resource, .. } => {
+                self.locks.insert(*call, Lock::Granted { at_store: Some(*resource) });
+            }
+            What::LockFailed { call, .. } | What::LockEnded { call, .. } => {
+                self.locks.remove(call);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Lock {
+    /// What its process's crash does to it.
+    fn crashed(self, call: CallId) -> Vec<What> {
+        match self {
+            Self::Asked => vec![What::LockFailed { call, failure: LockFailure::Crashed }],
+            Self::Granted { at_store } => {
+                let result = StoreResult::Unknown;
+                let asked = at_store.map(|resource| What::StoreAnswered { call, resource, result });
+                let ended = What::LockEnded { call, how: LockEnd::Crashed };
+                asked.into_iter().chain([ended]).collect()
+            }
+        }
+    }
 }
 
 /// Numbers of TCP connections, which both ends find by the dialler's address.
@@ -66,11 +118,11 @@ impl Recorder {
         std::mem::take(&mut self.log().events)
     }
 
-    /// Calls and streams that are under way, for whoever made them and whoever serves them.
+    /// Calls, streams and locks that are under way, for whoever made them and whoever serves them.
     pub fn live(&self) -> (usize, usize) {
         let log = self.log();
         let sum = |count: fn(&Live) -> usize| log.live.values().map(count).sum();
-        (sum(|live| live.calls.len()), sum(|live| live.handlers.len()))
+        (sum(|live| live.calls.len() + live.locks.len()), sum(|live| live.handlers.len()))
     }
 
     /// Ends of TCP connections that are open on `node`.
@@ -87,13 +139,14 @@ impl Recorder {
     pub(crate) fn crashed(&self, node: Node) {
         let at_ms = self.now_ms();
         let mut log = self.log();
-        let Live { calls, handlers, sockets } = log.live.remove(&node).unwrap_or_default();
+        let Live { calls, handlers, sockets, locks } = log.live.remove(&node).unwrap_or_default();
         let handlers =
             handlers.into_iter().map(|call| What::HandlerEnded { call, how: HandlerEnd::Crashed });
         let calls =
             calls.into_iter().map(|call| What::CallEnded { call, outcome: Outcome::Crashed });
         let sockets = sockets.into_iter().map(|socket| What::SocketClosed { socket });
-        let events = handlers.chain(calls).chain(sockets);
+        let locks = locks.into_iter().flat_map(|(call, lock)| lock.crashed(call));
+        let events = handlers.chain(calls).chain(sockets).chain(locks);
         log.events.extend(events.map(|what| Event { at_ms, node: Some(node), what }));
     }
 }
@@ -112,6 +165,11 @@ impl Pen {
         self.node
     }
 
+    /// The simulated time, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.recorder.now_ms()
+    }
+
     /// Nothing that this incarnation does counts from here on.
     pub(crate) fn mute(&self) {
         self.is_alive.store(false, Ordering::Relaxed);
@@ -124,16 +182,7 @@ impl Pen {
         }
         let at_ms = self.recorder.now_ms();
         let mut log = self.recorder.log();
-        let live = log.live.entry(self.node).or_default();
-        match &what {
-            What::CallMade { call, .. } => drop(live.calls.insert(*call)),
-            What::CallEnded { call, .. } => drop(live.calls.remove(call)),
-            What::HandlerStarted { call, .. } => drop(live.handlers.insert(*call)),
-            What::HandlerEnded { call, .. } => drop(live.handlers.remove(call)),
-            What::SocketOpened { socket, .. } => drop(live.sockets.insert(*socket)),
-            What::SocketClosed { socket } => drop(live.sockets.remove(socket)),
-            _ => {}
-        }
+        log.live.entry(self.node).or_default().see(&what);
         log.events.push(Event { at_ms, node: Some(self.node), what });
     }
 

@@ -5,7 +5,7 @@
 //! A smaller plan is another run: calls get other numbers, messages other latencies. What counts is
 //! that the same invariant fails.
 
-use crate::plan::{Ending, Load, Node, Plan};
+use crate::plan::{Ending, Load, LockEnding, Node, Plan};
 
 /// How much work shrinking may be.
 #[derive(Debug, Clone, Copy)]
@@ -193,6 +193,12 @@ fn without_last_node(plan: &mut Plan) {
     plan.cluster.nodes -= 1;
     plan.cluster.late.retain(|(node, _)| *node != gone);
     plan.cluster.strangers.retain(|node| *node != gone);
+    if let Some(locks) = &mut plan.cluster.locks {
+        locks.lockers.retain(|node| *node != gone);
+        if locks.lockers.is_empty() {
+            locks.lockers.push(Node(0));
+        }
+    }
     plan.faults.retain(|(_, fault)| !fault.concerns(gone));
     plan.load.retain(|(_, load)| load.ends().0 != gone && load.ends().1 != gone);
 }
@@ -206,6 +212,7 @@ fn with_last_node_merged(plan: &mut Plan) {
         match load {
             Load::Request(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
             Load::Stream(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
+            Load::Lock(plan) => plan.on = heir_of_from,
         }
     }
     without_last_node(plan);
@@ -223,22 +230,26 @@ fn heir(gone: Node, end: Node, other: Node) -> Node {
 /// One value of a call, made simple.
 type Simpler = fn(&mut Load);
 
-const SIMPLER: [Simpler; 8] = [
+const SIMPLER: [Simpler; 9] = [
     |load| match load {
         Load::Request(plan) => (plan.bytes, plan.answer_bytes) = (16, 16),
         Load::Stream(plan) => plan.bytes = 16,
+        Load::Lock(plan) => plan.store_ms = 0,
     },
     |load| match load {
         Load::Request(plan) => plan.work_ms = 0,
         Load::Stream(plan) => (plan.up_pace_ms, plan.down_pace_ms) = (0, 0),
+        Load::Lock(plan) => plan.pace_ms = 0,
     },
     |load| match load {
         Load::Request(plan) => plan.ending = Ending::Well,
         Load::Stream(plan) => plan.ending = Ending::Well,
+        Load::Lock(plan) => plan.ending = LockEnding::Unlock,
     },
     |load| match load {
         Load::Request(plan) => plan.timeout_ms = None,
         Load::Stream(plan) => plan.timeout_ms = None,
+        Load::Lock(plan) => plan.give_up_ms = None,
     },
     |load| {
         if let Load::Request(plan) = load {
@@ -258,6 +269,11 @@ const SIMPLER: [Simpler; 8] = [
     |load| {
         if let Load::Stream(plan) = load {
             plan.take_ms = Some(0);
+        }
+    },
+    |load| {
+        if let Load::Lock(plan) = load {
+            plan.resources.truncate(1);
         }
     },
 ];

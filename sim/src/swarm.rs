@@ -83,6 +83,7 @@ fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
         rare: rare(rng, mix),
         late,
         strangers,
+        locks: None,
     }
 }
 

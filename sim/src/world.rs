@@ -28,16 +28,19 @@ use turmoil::Sim;
 use crate::event::{CallId, What};
 use crate::guard::Guard;
 use crate::load::LoadTable;
-use crate::plan::{Cluster, Fault, LimitsPlan, Load, Node, Plan};
+use crate::lock::{Belief, Protected};
+use crate::plan::{Cluster, Fault, LimitsPlan, Load, Meanwhile, Node, Plan};
 use crate::recorder::Recorder;
 
 mod clock;
+mod gate;
 mod links;
 mod node;
 mod rare;
 mod tap;
 
 pub use clock::{EPOCH_SECONDS, NodeClock};
+pub use gate::Gate;
 use links::{Links, host, usual_latency};
 use node::{Command, Shared};
 pub use node::{Host, Software};
@@ -68,6 +71,7 @@ pub struct World {
     slow: Vec<(Node, Node)>,
     recorder: Recorder,
     table: LoadTable,
+    protected: Protected,
     /// Nodes that have not begun yet, and when they do.
     late: Vec<(Node, u64)>,
     /// Last: it sees what goes wrong while the others are dropped.
@@ -123,12 +127,16 @@ impl World {
             .tcp_capacity(cluster.socket_segments as usize)
             .build();
         let (recorder, table) = (Recorder::default(), LoadTable::default());
+        let protected = Protected::default();
         let limits = limits_of(&cluster.limits);
         let nodes: Vec<_> = (0..cluster.nodes)
             .map(|node| {
                 let (limits, recorder) = (limits.clone(), recorder.clone());
                 let (table, software) = (table.clone(), Arc::clone(software));
-                Arc::new(Shared::new(Node(node), plan, limits, recorder, table, software))
+                let protected = protected.clone();
+                let shared =
+                    Shared::new(Node(node), plan, limits, recorder, table, software, protected);
+                Arc::new(shared)
             })
             .collect();
         for shared in &nodes {
@@ -142,7 +150,7 @@ impl World {
         let late = cluster.late.clone();
         let links = Links::default();
         let slow = Vec::new();
-        Self { sim, cluster, nodes, links, slow, recorder, table, late, guard }
+        Self { sim, cluster, nodes, links, slow, recorder, table, protected, late, guard }
     }
 
     // ---- time ----
@@ -246,6 +254,8 @@ impl World {
                 let grace = Duration::from_millis(u64::from(grace_ms));
                 self.tell(node, Command::Bounce { grace });
             }
+            Fault::Pause { node } => self.pause(node),
+            Fault::Wake { node, clock } => self.wake(node, clock),
         }
     }
 
@@ -265,8 +275,30 @@ impl World {
         shared.clock.end();
         self.sim.crash(host(node));
         drop(life);
+        self.links.forget_stop(node);
+        shared.clock.go_on(self.sim.elapsed(), Meanwhile::Ran);
+        shared.gate.open();
         self.links.restore(&self.sim, node, self.cluster.nodes);
         self.recorder.crashed(node);
+        self.protected.holds.crashed(node);
+    }
+
+    /// The process stops where it is. Its runtime is still polled, as turmoil polls all: but nothing
+    /// reaches it, nothing leaves it, its clock stands, and its application waits at the gate.
+    fn pause(&mut self, node: Node) {
+        let shared = &self.nodes[node.index()];
+        if shared.life().is_some() {
+            shared.gate.close();
+            shared.clock.stop(self.sim.elapsed());
+            self.links.stop(&self.sim, node, self.cluster.nodes);
+        }
+    }
+
+    fn wake(&mut self, node: Node, clock: Meanwhile) {
+        let shared = &self.nodes[node.index()];
+        shared.clock.go_on(self.sim.elapsed(), clock);
+        self.links.go_on(&self.sim, node, self.cluster.nodes);
+        shared.gate.open();
     }
 
     fn restart(&mut self, node: Node) {
@@ -276,9 +308,13 @@ impl World {
         }
     }
 
-    /// Ends all trouble: links are whole and as fast as usual, clocks right, nodes running.
+    /// Ends all trouble: links are whole and as fast as usual, clocks right, nodes running. Whoever is
+    /// stopped goes on, with clocks that ran meanwhile.
     pub fn heal(&mut self) {
         self.recorder.set_now_ms(self.now_ms());
+        for node in self.links.stopped() {
+            self.wake(node, Meanwhile::Ran);
+        }
         for (a, b) in self.links.in_trouble() {
             self.links.mend(&self.sim, a, b);
         }
@@ -290,8 +326,8 @@ impl World {
         }
         for index in 0..self.nodes.len() {
             let shared = Arc::clone(&self.nodes[index]);
-            shared.end_rare_events();
-            shared.clock.set_skew(0);
+            shared.heal();
+            shared.clock.set_right();
             shared.clock.set_drift(0, self.sim.elapsed());
             if shared.is_stranger() {
                 shared.learn_secret();
@@ -334,6 +370,11 @@ impl World {
     /// All calls that were asked for.
     pub fn table(&self) -> &LoadTable {
         &self.table
+    }
+
+    /// Who has which lock, and whether it believes so, all at this instant.
+    pub fn beliefs(&self) -> Vec<Belief> {
+        self.protected.holds.beliefs(self.sim.elapsed())
     }
 
     /// The nodes, as they look from outside.

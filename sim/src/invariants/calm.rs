@@ -14,6 +14,7 @@ enum Trouble {
     Link(Node, Node),
     Slow(Node, Node),
     Down(Node),
+    Stopped(Node),
     Skewed(Node),
     Stranger(Node),
 }
@@ -65,7 +66,9 @@ impl Calm {
                         Trouble::Link(a, b) | Trouble::Slow(a, b) => self.touch(a, b, at),
                         // It starts in a moment, and that will end it.
                         Trouble::Down(_) => drop(self.lasting.insert(trouble)),
-                        Trouble::Skewed(node) | Trouble::Stranger(node) => {
+                        Trouble::Skewed(node)
+                        | Trouble::Stranger(node)
+                        | Trouble::Stopped(node) => {
                             self.last_by_node.insert(node, at);
                         }
                     }
@@ -118,7 +121,16 @@ impl Calm {
                 self.lasting.remove(&Trouble::Slow(a, b));
                 self.touch(a, b, at);
             }
-            Fault::PowerLoss { node } => drop(self.lasting.insert(Trouble::Down(node))),
+            Fault::PowerLoss { node } => {
+                self.lasting.insert(Trouble::Down(node));
+                self.lasting.remove(&Trouble::Stopped(node));
+            }
+            Fault::Pause { node } => drop(self.lasting.insert(Trouble::Stopped(node))),
+            Fault::Wake { node, .. } => {
+                if self.lasting.remove(&Trouble::Stopped(node)) {
+                    self.last_by_node.insert(node, at);
+                }
+            }
             Fault::Skew { node, ms } => {
                 // Two clocks that are each a little off may be too far apart together.
                 if ms.unsigned_abs() > self.skew_max_ms / 2 {
@@ -149,9 +161,10 @@ impl Calm {
         let (a, b) = pair(a, b);
         let concerns = |trouble: &Trouble| match *trouble {
             Trouble::Link(c, d) | Trouble::Slow(c, d) => (a, b) == (c, d),
-            Trouble::Down(node) | Trouble::Skewed(node) | Trouble::Stranger(node) => {
-                node == a || node == b
-            }
+            Trouble::Down(node)
+            | Trouble::Stopped(node)
+            | Trouble::Skewed(node)
+            | Trouble::Stranger(node) => node == a || node == b,
         };
         if self.lasting.iter().any(concerns) {
             return None;
@@ -165,6 +178,7 @@ impl Calm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Meanwhile;
 
     #[test]
     fn calm_is_counted_from_the_last_trouble_of_a_pair_or_its_nodes() {
@@ -185,6 +199,26 @@ mod tests {
         see(&mut calm, 40, Some(c), What::Started { incarnation: 2 });
         assert_eq!(calm.since(a, c), Some(40));
         assert_eq!(calm.since(a, b), Some(20));
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_is_trouble_until_it_goes_on() {
+        let mut calm = Calm::new(&Plan::quiet(3), 300_000);
+        let (a, b, node) = (Node(0), Node(1), Node(1));
+        let fault = |at_ms, fault, calm: &mut Calm| {
+            calm.see(&Event { at_ms, node: None, what: What::Fault { fault } });
+        };
+        fault(10, Fault::Pause { node }, &mut calm);
+        assert_eq!((calm.since(a, b), calm.since(a, Node(2))), (None, Some(0)));
+        fault(20, Fault::Wake { node, clock: Meanwhile::Stood }, &mut calm);
+        assert_eq!(calm.since(a, b), Some(20));
+        fault(30, Fault::Pause { node }, &mut calm);
+        calm.see(&Event { at_ms: 40, node: None, what: What::Healed });
+        assert_eq!(calm.since(a, b), Some(40));
+        fault(50, Fault::Pause { node }, &mut calm);
+        fault(60, Fault::PowerLoss { node }, &mut calm);
+        calm.see(&Event { at_ms: 70, node: Some(node), what: What::Started { incarnation: 2 } });
+        assert_eq!(calm.since(a, b), Some(70), "what begins anew is not stopped");
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn plan() -> Plan {
         rare: vec![],
         late: vec![],
         strangers: vec![],
+        locks: None,
     };
     let scenario = "</script><!-- & \u{2028}".to_owned();
     let seed = u64::MAX;

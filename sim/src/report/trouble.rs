@@ -7,6 +7,9 @@ use crate::plan::{Fault, Node, Plan};
 
 use super::diagram::Place;
 
+/// The kind of a spell in which a process is stopped: it has its power, and goes on.
+const PAUSE: &str = "pause";
+
 /// A time of trouble.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Spell {
@@ -37,7 +40,9 @@ pub(super) fn spells(plan: &Plan, events: &[Event]) -> Vec<Spell> {
     for (place, event) in events.iter().enumerate() {
         match &event.what {
             What::Fault { fault } => note(&mut spells, fault, place),
-            What::Healed => end(&mut spells, place, |spell| !spell.off),
+            What::Healed => {
+                end(&mut spells, place, |spell| !spell.off || spell.kind == PAUSE);
+            }
             What::Started { .. } => {
                 end(&mut spells, place, |spell| spell.off && event.node == Some(spell.nodes[0]));
             }
@@ -53,7 +58,14 @@ fn note(spells: &mut Vec<Spell>, fault: &Fault, place: Place) {
             (vec![a, b], false)
         }
         Fault::CutOneWay { from, to } => (vec![from, to], false),
-        Fault::PowerLoss { node } => (vec![node], true),
+        Fault::PowerLoss { node } => {
+            end(spells, place, |spell| spell.kind == PAUSE && spell.nodes == [node]);
+            (vec![node], true)
+        }
+        Fault::Pause { node } => (vec![node], true),
+        Fault::Wake { node, .. } => {
+            return end(spells, place, |spell| spell.kind == PAUSE && spell.nodes == [node]);
+        }
         Fault::Mend { a, b } => {
             let link = |spell: &Spell| spell.nodes.contains(&a) && spell.nodes.contains(&b);
             return end(spells, place, |spell| !spell.off && link(spell));

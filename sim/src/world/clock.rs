@@ -6,6 +6,8 @@ use std::time::Duration;
 use grid::time::{Clock, Instant, Timestamp};
 use tokio::runtime::Handle;
 
+use crate::plan::Meanwhile;
+
 /// When all runs begin, in seconds since 1970.
 pub const EPOCH_SECONDS: u64 = 1_700_000_000;
 
@@ -24,6 +26,10 @@ struct State {
     anchor: (Duration, Duration),
     ppm: i32,
     skew_ms: i64,
+    /// What it shows while its process is stopped.
+    stopped: Option<Duration>,
+    /// How far it is behind because it stood.
+    behind: Duration,
 }
 
 impl NodeClock {
@@ -46,6 +52,37 @@ impl NodeClock {
         self.state().skew_ms = ms;
     }
 
+    /// The wall clock is right again, as far as the rate is.
+    pub(crate) fn set_right(&self) {
+        let mut state = self.state();
+        state.skew_ms = i64::try_from(state.behind.as_millis()).unwrap_or(0);
+    }
+
+    /// Its process stops at the simulated time `now`, and sees no time pass from here on.
+    pub(crate) fn stop(&self, now: Duration) {
+        let mut state = self.state();
+        let shown = state.shown(now.max(state.last));
+        state.stopped.get_or_insert(shown);
+    }
+
+    /// Its process goes on.
+    pub(crate) fn go_on(&self, now: Duration, meanwhile: Meanwhile) {
+        let mut state = self.state();
+        let now = now.max(state.last);
+        if let (Some(shown), Meanwhile::Stood) = (state.stopped.take(), meanwhile) {
+            let missed = state.shown(now).saturating_sub(shown);
+            state.behind += missed;
+            state.anchor = (now, shown);
+        }
+    }
+
+    /// What it shows at the simulated time `now`, for whoever asks from outside of the simulation; while
+    /// its process is stopped, what it will show if it runs on.
+    pub fn shows(&self, now: Duration) -> Instant {
+        let state = self.state();
+        instant(state.shown(now.max(state.last)))
+    }
+
     /// Runs at another rate from the simulated time `now` on.
     pub(crate) fn set_drift(&self, ppm: i32, now: Duration) {
         let mut state = self.state();
@@ -59,8 +96,12 @@ impl NodeClock {
         if Handle::try_current().is_ok() {
             state.last = state.last.max(state.simulated());
         }
-        state.shown(state.last)
+        state.stopped.unwrap_or_else(|| state.shown(state.last))
     }
+}
+
+fn instant(shown: Duration) -> Instant {
+    Instant::from_nanos(u64::try_from(shown.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl State {
@@ -83,7 +124,7 @@ impl State {
 
 impl Clock for NodeClock {
     fn now(&self) -> Instant {
-        Instant::from_nanos(u64::try_from(self.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        instant(self.elapsed())
     }
 
     fn wall(&self) -> Timestamp {
@@ -110,6 +151,27 @@ mod tests {
         assert_eq!(clock.now().as_nanos(), 201_000_000_000);
         clock.state().last = Duration::from_secs(300);
         assert_eq!(clock.now().as_nanos(), 300_000_000_000);
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_sees_no_time_pass_and_afterwards_all_of_it_or_none() {
+        let seconds = Duration::from_secs;
+        for (meanwhile, afterwards) in [(Meanwhile::Ran, 90), (Meanwhile::Stood, 10)] {
+            let clock = NodeClock::default();
+            clock.state().last = seconds(10);
+            clock.stop(seconds(10));
+            clock.state().last = seconds(60);
+            clock.stop(seconds(60));
+            assert_eq!(clock.now(), instant(seconds(10)), "stopped");
+            assert_eq!(clock.shows(seconds(70)), instant(seconds(70)), "from outside");
+            clock.state().last = seconds(90);
+            clock.go_on(seconds(90), meanwhile);
+            assert_eq!(clock.now(), instant(seconds(afterwards)), "{meanwhile:?}");
+            clock.state().last = seconds(95);
+            assert_eq!(clock.now(), instant(seconds(afterwards + 5)), "{meanwhile:?}");
+            clock.set_right();
+            assert_eq!(clock.wall(), Timestamp::new(EPOCH_SECONDS as i64 + 95, 0));
+        }
     }
 
     #[test]

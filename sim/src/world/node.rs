@@ -16,12 +16,14 @@ use tokio::sync::mpsc;
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::clock::NodeClock;
+use super::gate::Gate;
 use super::links::host;
 use super::rare::Rare;
 use super::tap::Tapped;
 use super::{node_of, url};
 use crate::event::{CallId, LinkState, What};
 use crate::load::{self, LoadTable};
+use crate::lock::{Locks, Protected};
 use crate::plan::{Load, Node};
 use crate::recorder::{Pen, Recorder};
 
@@ -58,6 +60,23 @@ pub struct Host {
     pub pen: Pen,
     /// What everything random on it is to be drawn from: another one for each incarnation.
     pub seed: u64,
+    /// Closed while the process is stopped: what an application does on it waits there before each step.
+    pub gate: Gate,
+    /// Open once the process is told to end in good order.
+    pub ending: Gate,
+    /// Open once all trouble is over.
+    pub healed: Gate,
+    /// Where software leaves what the load asks for locks.
+    pub locks: Locks,
+    pub(crate) protected: Protected,
+}
+
+impl Host {
+    /// Whether the holder of a lock believes now that it holds it.
+    pub(crate) fn believes(&self, call: CallId) -> bool {
+        let now = Duration::from_millis(self.pen.now_ms());
+        self.protected.holds.is_believed(call, now)
+    }
 }
 
 /// Software that nodes run besides the load: a storage server's own.
@@ -84,12 +103,17 @@ pub(super) struct Shared {
     pub(super) seed: u64,
     pub(super) limits: Limits,
     pub(super) clock: NodeClock,
+    /// Closed while the process is stopped.
+    pub(super) gate: Gate,
     pub(super) recorder: Recorder,
     pub(super) table: LoadTable,
     software: Arc<dyn Software>,
     rare: Vec<(String, u16)>,
     /// Whether rare events are over.
     is_healed: Arc<AtomicBool>,
+    /// Open once they are, for whoever waits for it.
+    healed: Gate,
+    pub(super) protected: Protected,
     state: Mutex<State>,
 }
 
@@ -118,6 +142,7 @@ impl Shared {
         recorder: Recorder,
         table: LoadTable,
         software: Arc<dyn Software>,
+        protected: Protected,
     ) -> Self {
         let cluster = &plan.cluster;
         let secret = if cluster.strangers.contains(&node) { WRONG_SECRET } else { SECRET };
@@ -127,11 +152,14 @@ impl Shared {
             seed: plan.seed,
             limits,
             clock: NodeClock::default(),
+            gate: Gate::default(),
             recorder,
             table,
             software,
             rare: cluster.rare.clone(),
             is_healed: Arc::new(AtomicBool::new(false)),
+            healed: Gate::closed(),
+            protected,
             state: Mutex::new(State { incarnation: 0, secret, life: None }),
         }
     }
@@ -149,9 +177,10 @@ impl Shared {
         self.state().life.take()
     }
 
-    /// No rare events from here on.
-    pub(super) fn end_rare_events(&self) {
+    /// All trouble is over: no rare events from here on.
+    pub(super) fn heal(&self) {
         self.is_healed.store(true, Ordering::Relaxed);
+        self.healed.open();
     }
 
     /// From its next incarnation on the node knows the cluster's secret.
@@ -205,20 +234,19 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
             biased;
             command = inbox.recv() => match command {
                 Some(Command::Make(call, load)) => {
-                    let (_, to) = load.ends();
-                    if let Some(connection) = manager.connection(&url(to)) {
-                        tokio::spawn(load::make(call, load, connection, pen.clone()));
-                    }
+                    tokio::spawn(load::make(call, load, host.clone()));
                 }
                 Some(Command::Run(task)) => drop(tokio::spawn(task(host.clone()))),
                 Some(Command::Bounce { grace }) => {
-                    drop(host);
-                    end(shared, manager, grace).await;
+                    // A process that is stopped ends once it goes on.
+                    host.gate.pass().await;
+                    drop(manager);
+                    end(shared, host, grace).await;
                     return Ok(Next::Again);
                 }
                 Some(Command::Stop { grace }) => {
-                    drop(host);
-                    end(shared, manager, grace).await;
+                    drop(manager);
+                    end(shared, host, grace).await;
                     return Ok(Next::Nothing);
                 }
                 None => return Ok(Next::Nothing),
@@ -236,10 +264,16 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
 }
 
 /// The world's own handle must go first, or the manager would outlive its end.
-async fn end(shared: &Shared, manager: Manager, grace: Duration) {
+async fn end(shared: &Shared, host: Host, grace: Duration) {
     if let Some(life) = &mut shared.state().life {
         life.manager = None;
     }
+    host.ending.open();
+    let Host { manager, locks, .. } = host;
+    if let Some(client) = locks.client() {
+        client.shutdown(grace).await;
+    }
+    drop(locks);
     manager.shutdown(grace).await;
 }
 
@@ -263,7 +297,19 @@ fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Host> {
         .build()?;
     load::register(&manager, &shared.table, pen)?;
     let (node, nodes, clock, pen) = (shared.node, shared.nodes, shared.clock.clone(), pen.clone());
-    let host = Host { node, nodes, manager, clock, pen, seed: seed.rotate_left(1) };
+    let host = Host {
+        node,
+        nodes,
+        manager,
+        clock,
+        pen,
+        seed: seed.rotate_left(1),
+        gate: shared.gate.clone(),
+        ending: Gate::closed(),
+        healed: shared.healed.clone(),
+        locks: Locks::default(),
+        protected: shared.protected.clone(),
+    };
     shared.software.install(&host)?;
     host.manager.start()?;
     Ok(host)

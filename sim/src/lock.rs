@@ -1,0 +1,101 @@
+//! Locks as a run sees them: who asks, who believes that it holds what, and what the locks protect.
+//!
+//! Which locks those are is the software's business: it offers a [`LockClient`] on each node, and the load
+//! asks that for locks. Who believes to hold what is looked at from outside of the simulation, by the
+//! holders' own clocks and at one instant for all of them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use grid::time::Instant;
+
+use crate::event::LockFailure;
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod holds;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use holds::{Belief, Holds};
+pub use store::{Refused, Store};
+
+/// What happens later.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Asks for locks, on one node.
+pub trait LockClient: Send + Sync {
+    /// Waits for a lock. Dropping the future gives up.
+    fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>>;
+
+    /// The process ends in good order: takes no more, and waits no longer than `grace` for what is let go.
+    fn shutdown(&self, grace: Duration) -> Later<()>;
+}
+
+/// A lock that somebody wants.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Names of the resources, all or none.
+    pub resources: Vec<String>,
+    /// Whether nobody else may hold it meanwhile.
+    pub write: bool,
+    /// How long to wait for it.
+    pub timeout: Duration,
+    /// Who asks, for operators.
+    pub source: String,
+}
+
+/// A lock that was granted.
+pub trait Held: Send + Sync {
+    /// Whether it is held now, by the node's own clock.
+    fn is_held(&self) -> bool;
+
+    /// Up to when it is certain to be held, by the node's own clock, as far as is known now.
+    fn valid_until(&self) -> Instant;
+
+    /// Resolves when it is lost.
+    fn lost(&self) -> Later<()>;
+
+    /// For the protected store to compare.
+    fn token(&self) -> u64;
+
+    /// Lets go, and waits for the acknowledgement.
+    fn unlock(&self) -> Later<()>;
+
+    /// Lets go as dropping does, without waiting for anything.
+    fn let_go(&self);
+}
+
+/// Where software leaves the client of its node.
+#[derive(Clone, Default)]
+pub struct Locks(Arc<OnceLock<Arc<dyn LockClient>>>);
+
+impl Locks {
+    /// The load asks this client from now on. One for each incarnation of a node.
+    pub fn offer(&self, client: Arc<dyn LockClient>) {
+        if self.0.set(client).is_err() {
+            grid::bug!("a node has one lock client");
+        }
+    }
+
+    /// The client, if there is one.
+    pub(crate) fn client(&self) -> Option<Arc<dyn LockClient>> {
+        self.0.get().cloned()
+    }
+}
+
+impl std::fmt::Debug for Locks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Locks").field(&self.0.get().is_some()).finish()
+    }
+}
+
+/// What the locks of a run are about, for all nodes: the store that they protect, and who holds what.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Protected {
+    pub(crate) store: Store,
+    pub(crate) holds: Holds,
+}

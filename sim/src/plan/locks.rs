@@ -1,0 +1,173 @@
+//! Locks in a plan: what the cluster locks with, and one lock that a node asks for.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Node, WAIT_MS_MAX};
+
+/// What the cluster locks with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocksPlan {
+    /// How long a lease lasts after its last refresh, in milliseconds.
+    pub lease_ms: u32,
+    /// Time between two refreshes, in milliseconds.
+    pub refresh_ms: u32,
+    /// The nodes that are lockers, each once and in their order.
+    pub lockers: Vec<Node>,
+}
+
+/// A lock that a node asks for, and what it does with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockPlan {
+    /// Who asks for it.
+    pub on: Node,
+    /// What it locks: numbers of resources, each once and in their order.
+    pub resources: Vec<u8>,
+    /// Whether nobody else may hold it meanwhile; otherwise only no writer.
+    pub write: bool,
+    /// How long it waits for the lock, in milliseconds.
+    pub timeout_ms: u32,
+    /// How long it holds the lock, in milliseconds.
+    pub hold_ms: u32,
+    /// Time between two operations on the protected store while it holds the lock, in milliseconds;
+    /// 0 if it has no use for the store.
+    pub pace_ms: u32,
+    /// How long what it sends to the store travels, in milliseconds.
+    pub store_ms: u32,
+    /// How it parts with the lock.
+    pub ending: LockEnding,
+    /// When it gives up waiting by dropping the attempt, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub give_up_ms: Option<u32>,
+}
+
+/// How a holder parts with its lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockEnding {
+    /// It unlocks, and waits until that is acknowledged.
+    Unlock,
+    /// It drops the guard.
+    Drop,
+    /// It never lets go while it can: until it loses the lock, or all trouble is over.
+    Lose,
+}
+
+/// How many different resources a plan may name.
+pub const RESOURCES_MAX: u8 = 32;
+
+/// The name of a resource, as the lockers know it.
+pub fn resource_name(resource: u8) -> String {
+    format!("r{resource}")
+}
+
+/// Leases of less would be lost on a whole network: a refresh has to travel, and clocks have a margin.
+const LEASE_MS_MIN: u32 = 3_000;
+
+impl LocksPlan {
+    pub(super) fn check(&self, nodes: u8) -> Result<(), String> {
+        let Self { lease_ms, refresh_ms, lockers } = self;
+        if !(LEASE_MS_MIN..=WAIT_MS_MAX).contains(lease_ms) {
+            return Err(format!("lease_ms must be {LEASE_MS_MIN} to {WAIT_MS_MAX}"));
+        }
+        if *refresh_ms == 0 || *refresh_ms > lease_ms / 2 {
+            return Err("refresh_ms must be at most half of lease_ms".to_owned());
+        }
+        if lockers.is_empty() || !is_strictly_sorted(lockers) {
+            return Err("lockers must be at least one, each once and in order".to_owned());
+        }
+        match lockers.iter().find(|node| node.0 >= nodes) {
+            Some(node) => Err(format!("there is no {node}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl LockPlan {
+    pub(super) fn check(&self, nodes: u8) -> Result<(), String> {
+        if self.on.0 >= nodes {
+            return Err(format!("there is no {}", self.on));
+        }
+        if self.resources.is_empty() || !is_strictly_sorted(&self.resources) {
+            return Err("resources must be at least one, each once and in order".to_owned());
+        }
+        if self.resources.iter().any(|resource| *resource >= RESOURCES_MAX) {
+            return Err(format!("resources must be below {RESOURCES_MAX}"));
+        }
+        let waits = [self.timeout_ms, self.hold_ms, self.pace_ms, self.store_ms];
+        if waits.into_iter().chain(self.give_up_ms).any(|ms| ms > WAIT_MS_MAX) {
+            return Err(format!("no time of a lock may be longer than {WAIT_MS_MAX} ms"));
+        }
+        Ok(())
+    }
+
+    /// How long it may last, but for a holder that never lets go.
+    pub(crate) fn longest_ms(&self) -> u64 {
+        // An operation may be under way when the time is over: two steps there and back.
+        let waits = [self.timeout_ms, self.hold_ms, 4 * self.store_ms];
+        waits.into_iter().map(u64::from).sum()
+    }
+}
+
+fn is_strictly_sorted<T: Ord>(list: &[T]) -> bool {
+    list.is_sorted_by(|one, next| one < next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock() -> LockPlan {
+        LockPlan {
+            on: Node(1),
+            resources: vec![0, 3],
+            write: true,
+            timeout_ms: 1_000,
+            hold_ms: 1_000,
+            pace_ms: 0,
+            store_ms: 0,
+            ending: LockEnding::Unlock,
+            give_up_ms: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_locked_is_refused() {
+        type Change = fn(&mut LockPlan);
+        assert_eq!(lock().check(2), Ok(()));
+        let wrong: [(Change, &str); 5] = [
+            (|plan| plan.on = Node(2), "there is no node-2"),
+            (|plan| plan.resources = vec![], "at least one"),
+            (|plan| plan.resources = vec![3, 3], "each once"),
+            (|plan| plan.resources = vec![RESOURCES_MAX], "below 32"),
+            (|plan| plan.give_up_ms = Some(u32::MAX), "longer than"),
+        ];
+        for (change, names) in wrong {
+            let mut plan = lock();
+            change(&mut plan);
+            let said = plan.check(2).expect_err(names);
+            assert!(said.contains(names), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_locked_with_is_refused() {
+        type Change = fn(&mut LocksPlan);
+        let locks =
+            || LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers: vec![Node(0), Node(2)] };
+        assert_eq!(locks().check(3), Ok(()));
+        let wrong: [(Change, &str); 4] = [
+            (|plan| plan.lease_ms = 10, "lease_ms"),
+            (|plan| plan.refresh_ms = 7_000, "half of lease_ms"),
+            (|plan| plan.lockers = vec![Node(2), Node(0)], "in order"),
+            (|plan| plan.lockers = vec![Node(3)], "there is no node-3"),
+        ];
+        for (change, names) in wrong {
+            let mut plan = locks();
+            change(&mut plan);
+            let said = plan.check(3).expect_err(names);
+            assert!(said.contains(names), "{said}");
+        }
+    }
+}
