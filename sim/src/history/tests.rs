@@ -1,0 +1,160 @@
+//! The search agrees with trying all orders, on histories small enough for that.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn done(invoked: u64, returned: u64, op: StoreOp, value: u64) -> Operation {
+    Operation { invoked, returned, op, result: StoreResult::Done { value } }
+}
+
+fn verdict(history: &[Operation]) -> Result<(), Problem> {
+    check(0, &mut history.to_vec())
+}
+
+const fn write(value: u64) -> StoreOp {
+    StoreOp::Write { value }
+}
+
+#[test]
+fn what_overlaps_may_have_any_order_and_what_does_not_has_its_own() {
+    let (read, increment) = (StoreOp::Read, StoreOp::Increment);
+    let overlapping = [done(0, 5, write(7), 7), done(1, 3, read, 0)];
+    assert_eq!(verdict(&overlapping), Ok(()));
+    let behind = [done(0, 5, write(7), 7), done(6, 8, read, 0)];
+    assert!(matches!(verdict(&behind), Err(Problem::Unexplained(_))));
+    let lost = [done(0, 5, increment, 1), done(1, 6, increment, 1)];
+    assert!(matches!(verdict(&lost), Err(Problem::Unexplained(_))), "an update is lost");
+    let both = [done(0, 5, increment, 2), done(1, 6, increment, 1)];
+    assert_eq!(verdict(&both), Ok(()));
+}
+
+#[test]
+fn what_nobody_knows_of_may_have_been_done_until_its_process_was_gone() {
+    let unknown = Operation { invoked: 0, returned: 5, op: write(7), result: StoreResult::Unknown };
+    for value in [0, 7] {
+        assert_eq!(verdict(&[unknown, done(6, 7, StoreOp::Read, value)]), Ok(()));
+    }
+    let late = [unknown, done(6, 7, StoreOp::Read, 0), done(8, 9, StoreOp::Read, 7)];
+    assert!(matches!(verdict(&late), Err(Problem::Unexplained(_))), "not after its end");
+}
+
+#[test]
+fn a_long_history_is_cut_into_pieces() {
+    let increment = |number: u64| done(2 * number, 2 * number + 1, StoreOp::Increment, number + 1);
+    let mut history: Vec<_> = (0..5_000).map(increment).collect();
+    assert_eq!(verdict(&history), Ok(()));
+    history[4_000].result = StoreResult::Done { value: 4_000 };
+    assert!(verdict(&history).is_err_and(|problem| problem.to_string().contains("1 operations")));
+}
+
+#[test]
+fn what_cannot_be_searched_is_said() {
+    let history = vec![done(0, 9, StoreOp::Read, 0); PIECE_MAX + 1];
+    assert_eq!(verdict(&history), Err(Problem::TooLong(PIECE_MAX + 1)));
+    assert_eq!(verdict(&history[1..]), Ok(()), "as many readers as may be");
+}
+
+// ---- against all orders ----
+
+/// Tries every order of every choice of what was done.
+fn is_explained(history: &[Operation], value: u64) -> bool {
+    if history.is_empty() {
+        return true;
+    }
+    (0..history.len()).any(|first| {
+        let one = history[first];
+        let mut rest = history.to_vec();
+        rest.remove(first);
+        // Nothing that was over before it began may come behind it.
+        if rest.iter().any(|other| other.returned < one.invoked) {
+            return false;
+        }
+        let after = match one.op {
+            StoreOp::Read => value,
+            StoreOp::Write { value } => value,
+            StoreOp::Increment => value + 1,
+        };
+        match one.result {
+            StoreResult::Done { value: seen } => seen == after && is_explained(&rest, after),
+            _ => is_explained(&rest, after) || is_explained(&rest, value),
+        }
+    })
+}
+
+fn op() -> impl Strategy<Value = StoreOp> {
+    prop_oneof![
+        Just(StoreOp::Read),
+        Just(StoreOp::Increment),
+        (1..4u64).prop_map(|value| StoreOp::Write { value }),
+    ]
+}
+
+fn times() -> impl Strategy<Value = (u64, u64)> {
+    (0..16u64, 1..6u64).prop_map(|(from, length)| (from, from + length))
+}
+
+/// What came of it is anything.
+fn operation() -> impl Strategy<Value = Operation> {
+    let result = prop_oneof![
+        8 => (0..5u64).prop_map(|value| StoreResult::Done { value }),
+        1 => Just(StoreResult::Unknown),
+    ];
+    (times(), op(), result).prop_map(|((invoked, returned), op, result)| {
+        let result = match (op, result) {
+            (StoreOp::Write { value }, StoreResult::Done { .. }) => StoreResult::Done { value },
+            (_, result) => result,
+        };
+        Operation { invoked, returned, op, result }
+    })
+}
+
+/// What came of it is what would, if each was done at an instant within it; then one is changed.
+fn nearly_right() -> impl Strategy<Value = Vec<Operation>> {
+    let with_instant = (times(), op(), 0..=4u64, prop::bool::weighted(0.1));
+    let change = prop::option::of((any::<prop::sample::Index>(), 0..5u64));
+    (prop::collection::vec(with_instant, 1..7), change).prop_map(|(drawn, change)| {
+        let mut history = Vec::new();
+        let mut order: Vec<usize> = (0..drawn.len()).collect();
+        let instant = |at: usize| {
+            let ((from, to), _, within, _) = drawn[at];
+            from + within.min(to - from)
+        };
+        order.sort_by_key(|at| instant(*at));
+        let mut value = 0;
+        for at in order {
+            let ((invoked, returned), op, _, is_unknown) = drawn[at];
+            value = match op {
+                StoreOp::Read => value,
+                StoreOp::Write { value } => value,
+                StoreOp::Increment => value + 1,
+            };
+            let known = StoreResult::Done { value };
+            let result = if is_unknown { StoreResult::Unknown } else { known };
+            history.push(Operation { invoked, returned, op, result });
+        }
+        if let Some((at, value)) = change {
+            let at = at.index(history.len());
+            if !matches!(history[at].op, StoreOp::Write { .. }) {
+                history[at].result = StoreResult::Done { value };
+            }
+        }
+        history
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn the_search_agrees_with_trying_all_orders(
+        history in prop::collection::vec(operation(), 0..6)
+    ) {
+        prop_assert_eq!(verdict(&history).is_ok(), is_explained(&history, 0));
+    }
+
+    #[test]
+    fn the_search_agrees_with_trying_all_orders_where_most_is_right(history in nearly_right()) {
+        prop_assert_eq!(verdict(&history).is_ok(), is_explained(&history, 0));
+    }
+}
