@@ -24,6 +24,8 @@ pub struct Bounds {
     pub reconnect_ms: u64,
     /// Whatever was under way is over.
     pub drain_ms: u64,
+    /// A lease lasts so long after its last refresh; 0 if the cluster has no locks.
+    pub lease_ms: u64,
     /// How far the plan lets the rate of a clock be off, in parts of a million.
     pub drift_ppm: u64,
     has_holds: bool,
@@ -47,7 +49,9 @@ impl Bounds {
         let backoff = ms(limits.backoff_max);
         let reconnect_ms = dead_peer_ms.max(handshake) + backoff + handshake;
         let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
-        let drain_ms = reconnect_ms + longest.unwrap_or(0) + 5_000;
+        let lease_ms = cluster.locks.as_ref().map_or(0, |locks| u64::from(locks.lease_ms));
+        // What is not let go ends with its lease, and a locker that has just begun waits for as long.
+        let drain_ms = reconnect_ms + longest.unwrap_or(0) + 2 * lease_ms + 5_000;
         let drift_ppm = drift_ppm(plan);
         let holds = [Point::DelayFlush, Point::FullSocket];
         let is_hold = |name: &str| holds.iter().any(|point| point.name() == name);
@@ -59,6 +63,7 @@ impl Bounds {
             dead_peer_ms,
             reconnect_ms,
             drain_ms,
+            lease_ms,
             drift_ppm,
             has_holds,
         }
@@ -83,6 +88,13 @@ impl Bounds {
         if self.has_holds { 2_000 } else { 200 }
     }
 
+    /// A lock that so many ask for at once, in a cluster that has recovered, is granted to each of them:
+    /// the lease of a holder that is gone ends, and each waits for its turn, at worst for the longest
+    /// time between two attempts (B55).
+    pub fn lock_ms(&self, asking: u64) -> u64 {
+        2 * self.lease_ms + self.lease_ms / 25 + asking * LOCK_TURN_MS
+    }
+
     /// An attempt to connect that nobody answers is over.
     pub fn attempt_ms(&self) -> u64 {
         ms(self.limits.handshake_timeout) + self.ticks_ms
@@ -104,6 +116,9 @@ impl Bounds {
     }
 }
 
+/// The longest wait between two attempts to lock, with what it is scaled by at random, and the attempt.
+const LOCK_TURN_MS: u64 = 8_000;
+
 fn drift_ppm(plan: &Plan) -> u64 {
     let drifts = plan.faults.iter().filter_map(|(_, fault)| match fault {
         Fault::Drift { ppm, .. } => Some(u64::from(ppm.unsigned_abs())),
@@ -118,6 +133,7 @@ fn longest(load: &Load, limits: &Limits) -> u64 {
     let (timeout, give_up, last) = match load {
         Load::Request(plan) => (plan.timeout_ms, plan.give_up_ms, default),
         Load::Stream(plan) => (plan.timeout_ms, plan.give_up_ms, u64::MAX),
+        Load::Lock(plan) => (None, None, plan.longest_ms()),
     };
     let own = [timeout, give_up].into_iter().flatten().map(u64::from).min();
     let longest = own.unwrap_or(last).min(last);

@@ -7,6 +7,7 @@
 use crate::bounds::Bounds;
 use crate::event::{CallId, Event};
 use crate::load::LoadTable;
+use crate::lock::Belief;
 use crate::plan::{Load, Plan};
 use crate::world::NodeView;
 
@@ -19,13 +20,19 @@ mod cancellation;
 mod credits;
 mod deadlines;
 mod delivered;
+mod exclusion;
+mod lock_outcome;
 mod nothing_left;
 mod one_connection;
 mod one_handler;
 mod one_outcome;
 mod reconnects;
+mod register;
 mod served;
 mod stream_order;
+mod suspended;
+mod tokens;
+mod told;
 mod wire;
 
 pub use calm::Calm;
@@ -66,6 +73,15 @@ pub trait Invariant {
     ///
     /// What is wrong.
     fn see(&mut self, _event: &Event, _facts: &Facts<'_>) -> Verdict {
+        Ok(())
+    }
+
+    /// A tick has passed, and these hold locks or believe so.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    fn tick(&mut self, _beliefs: &[Belief], _facts: &Facts<'_>) -> Verdict {
         Ok(())
     }
 
@@ -114,5 +130,10 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(nothing_left::NothingLeft),
         Box::new(reconnects::Reconnects),
         Box::new(bounded::Bounded::default()),
+        Box::new(exclusion::Exclusion::default()),
+        Box::new(tokens::Tokens::default()),
+        Box::new(lock_outcome::LockOutcome::default()),
+        Box::new(told::Told::default()),
+        Box::new(register::Register::default()),
     ]
 }

@@ -7,9 +7,8 @@
 //!
 //! A connection that died unnoticed looks open for a while: so the cluster is left alone for as long
 //! as that may last, and has to recover once more. Then every node asks every other for something, and
-//! must be answered: a cluster that only answers pings has not recovered.
+//! must be answered, and each lock be had: a cluster that only answers pings has not recovered.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +16,12 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::bounds::Bounds;
 use crate::coverage::Coverage;
-use crate::event::{Event, Outcome, What};
+use crate::event::{Event, What};
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
-use crate::plan::{Ending, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::plan::Plan;
 use crate::world::{Software, World};
+
+mod probe;
 
 /// What must hold does not.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
@@ -120,39 +121,6 @@ const SETTLE: Duration = Duration::from_secs(7);
 /// How long nodes may take to end.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// How long a small call may take in a cluster that has recovered.
-const PROBE_MS: u64 = 5_000;
-
-fn probe_request(from: Node, to: Node) -> RequestPlan {
-    RequestPlan {
-        from,
-        to,
-        bytes: 32,
-        answer_bytes: 32,
-        work_ms: 0,
-        ending: Ending::Well,
-        timeout_ms: Some(PROBE_MS as u32),
-        give_up_ms: None,
-    }
-}
-
-fn probe_stream(from: Node, to: Node) -> StreamPlan {
-    StreamPlan {
-        from,
-        to,
-        capacities: 1,
-        up: 2,
-        down: 2,
-        bytes: 32,
-        up_pace_ms: 0,
-        down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
-        timeout_ms: Some(PROBE_MS as u32),
-        give_up_ms: None,
-    }
-}
-
 struct Trial<'a> {
     plan: &'a Plan,
     world: World,
@@ -230,39 +198,6 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Every node asks every other for an answer and a stream.
-    fn probe(&mut self) -> Result<(), Violation> {
-        let nodes = || (0..self.plan.cluster.nodes).map(Node);
-        let pairs: Vec<_> = nodes().flat_map(|a| nodes().map(move |b| (a, b))).collect();
-        let mut open = BTreeSet::new();
-        for (from, to) in pairs.into_iter().filter(|(from, to)| from != to) {
-            let calls =
-                [Load::Request(probe_request(from, to)), Load::Stream(probe_stream(from, to))];
-            open.extend(calls.into_iter().filter_map(|load| self.world.make(load)));
-        }
-        let (mut seen, until) = (self.events.len(), self.world.now_ms() + PROBE_MS);
-        while !open.is_empty() && self.world.now_ms() < until {
-            self.step()?;
-            for event in &self.events[seen..] {
-                if let What::CallEnded { call, outcome } = &event.what
-                    && open.remove(call)
-                    && *outcome != Outcome::Answered
-                {
-                    let text = format!("call {call}, made after all was healed, ended: {outcome}");
-                    return Err(Violation { invariant: "liveness".to_owned(), text });
-                }
-            }
-            seen = self.events.len();
-        }
-        match open.first() {
-            None => Ok(()),
-            Some(call) => {
-                let text = format!("call {call}, made after all was healed, is not answered");
-                Err(Violation { invariant: "liveness".to_owned(), text })
-            }
-        }
-    }
-
     fn recover(&mut self, limit_ms: u64) -> Result<(), Violation> {
         loop {
             let (is_connected, is_idle) = (self.world.is_connected(), self.world.is_idle());
@@ -337,6 +272,8 @@ impl<'a> Trial<'a> {
             };
             check(&mut self.invariants, |invariant| invariant.see(event, &facts))?;
         }
+        let beliefs = self.world.beliefs();
+        self.ask(|invariant, facts| invariant.tick(&beliefs, facts))?;
         if self.steps.is_multiple_of(LOOK_TICKS) {
             let views = self.world.views();
             self.coverage.look(&views);

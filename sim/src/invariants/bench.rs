@@ -6,7 +6,8 @@ use super::{Calm, Facts, Invariant, Verdict};
 use crate::bounds::Bounds;
 use crate::event::{CallId, CallKind, Event, Meaning, Outcome, SocketId, What};
 use crate::load::LoadTable;
-use crate::plan::{Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::lock::Belief;
+use crate::plan::{Ending, Fault, Load, LockEnding, LockPlan, Node, Plan, RequestPlan, StreamPlan};
 use crate::world::{NodeView, World};
 
 /// Makes the calls of the bench.
@@ -80,6 +81,10 @@ impl Bench {
         self.ask(now_ms, |invariant, facts| invariant.look(views, facts))
     }
 
+    pub(super) fn tick(&mut self, now_ms: u64, beliefs: &[Belief]) -> Verdict {
+        self.ask(now_ms, |invariant, facts| invariant.tick(beliefs, facts))
+    }
+
     pub(super) fn at_quiet(&mut self, views: &[NodeView]) -> Verdict {
         self.ask(LATE, |invariant, facts| invariant.at_quiet(views, facts))
     }
@@ -138,12 +143,43 @@ pub(super) fn stream(change: impl FnOnce(&mut StreamPlan)) -> Load {
     Load::Stream(plan)
 }
 
+/// A write lock of the first resource that is held for a second.
+pub(super) fn lock(change: impl FnOnce(&mut LockPlan)) -> Load {
+    let mut plan = LockPlan {
+        on: CALLER,
+        resources: vec![0],
+        write: true,
+        timeout_ms: 1_000,
+        hold_ms: 1_000,
+        pace_ms: 0,
+        store_ms: 0,
+        ending: LockEnding::Unlock,
+        give_up_ms: None,
+    };
+    change(&mut plan);
+    Load::Lock(plan)
+}
+
+/// It believes that it holds the first resource.
+pub(super) fn belief(call: CallId, node: Node, write: bool) -> Belief {
+    let (resources, token) = (vec![0], u64::from(call));
+    Belief { call, node, resources, write, token, is_believed: true, overdue_ms: 0 }
+}
+
 // ---- what happens ----
+
+pub(super) fn granted(call: CallId, write: bool, token: u64) -> What {
+    What::LockGranted { call, resources: vec![0], write, token, valid_ms: 1_000 }
+}
 
 pub(super) fn made(call: CallId, load: &Load) -> What {
     let (kind, timeout_ms) = match load {
         Load::Request(plan) => (CallKind::Request, plan.timeout_ms),
         Load::Stream(plan) => (CallKind::Stream, plan.timeout_ms),
+        Load::Lock(LockPlan { resources, write, timeout_ms, .. }) => {
+            let (resources, write, timeout_ms) = (resources.clone(), *write, *timeout_ms);
+            return What::LockAsked { call, resources, write, timeout_ms };
+        }
     };
     What::CallMade { call, to: load.ends().1, kind, timeout_ms }
 }

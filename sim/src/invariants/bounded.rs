@@ -101,11 +101,16 @@ fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> Verdict 
     Ok(())
 }
 
+/// What a lock may have waiting toward one locker: an attempt, its release and a refresh, each of which
+/// may be given up for another.
+const LOCK_MESSAGES: usize = 16;
+
 /// What may wait besides payloads: at most one cancellation of each call that there is at all, one
 /// refusal, and the acknowledgement and the credits of each stream.
 fn control_bytes(plan: &Plan) -> usize {
     let messages = |load: &Load| match load {
         Load::Request(_) => 2,
+        Load::Lock(_) => LOCK_MESSAGES,
         Load::Stream(stream) => 3 + stream.up as usize + stream.down as usize,
     };
     let messages: usize = plan.load.iter().map(|(_, load)| messages(load)).sum();

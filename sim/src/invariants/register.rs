@@ -1,0 +1,89 @@
+//! What the locks protect looks as if everything done to it was done at one instant: histories of each
+//! register are linearizable (see [`crate::history`]).
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Invariant, Verdict};
+use crate::event::{CallId, Event, StoreOp, StoreResult, What};
+use crate::history::{Operation, check};
+use crate::world::NodeView;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    /// Events seen so far: the order in which things happened.
+    now: u64,
+    open: BTreeMap<CallId, (u64, StoreOp)>,
+    histories: BTreeMap<u8, Vec<Operation>>,
+}
+
+impl Invariant for Register {
+    fn name(&self) -> &'static str {
+        "register"
+    }
+
+    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+        self.now += 1;
+        match &event.what {
+            What::StoreAsked { call, op, .. } => match self.open.insert(*call, (self.now, *op)) {
+                None => Ok(()),
+                Some(_) => Err(format!("call {call} wants two things at once")),
+            },
+            What::StoreAnswered { call, resource, result } => {
+                let Some((invoked, op)) = self.open.remove(call) else {
+                    return Err(format!("call {call} wanted nothing: {result}"));
+                };
+                // What was not done has left no trace.
+                if matches!(result, StoreResult::Done { .. } | StoreResult::Unknown) {
+                    let (returned, result) = (self.now, *result);
+                    let operation = Operation { invoked, returned, op, result };
+                    self.histories.entry(*resource).or_default().push(operation);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn at_quiet(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+        if let Some((call, (_, op))) = self.open.first_key_value() {
+            return Err(format!("call {call} never learned what came of its {op}"));
+        }
+        for (resource, history) in &mut self.histories {
+            check(0, history).map_err(|problem| format!("r{resource}: {problem}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, bites};
+    use super::*;
+
+    fn bench(values: [u64; 2]) -> Bench {
+        let mut bench = Bench::new(Register::default(), vec![]);
+        for (call, value) in (0..).zip(values) {
+            let (resource, op) = (0, StoreOp::Increment);
+            let result = StoreResult::Done { value };
+            bench.well([
+                (1, CALLER, What::StoreAsked { call, resource, op }),
+                (2, CALLER, What::StoreAnswered { call, resource, result }),
+            ]);
+        }
+        bench
+    }
+
+    #[test]
+    fn an_update_that_is_lost_is_seen() {
+        assert_eq!(bench([1, 2]).at_quiet(&[]), Ok(()));
+        bites(bench([1, 1]).at_quiet(&[]), "r0: no order explains");
+        let asked = What::StoreAsked { call: 0, resource: 0, op: StoreOp::Read };
+        let mut open = bench([1, 2]);
+        open.well([(3, CALLER, asked.clone())]);
+        bites(open.at_quiet(&[]), "call 0 never learned");
+        bites(open.at(4, CALLER, asked), "two things at once");
+        let answered = What::StoreAnswered { call: 7, resource: 0, result: StoreResult::Refused };
+        bites(open.at(5, CALLER, answered), "wanted nothing");
+    }
+}

@@ -1,0 +1,145 @@
+//! B54: a writer's token is greater than every token granted for the resource before, a reader's greater
+//! than every writer's before; and the store lets in whoever believes, and nobody whose token is stale.
+//!
+//! Who was suspended with its clocks standing comes late and cannot know: it may be refused.
+
+use std::collections::BTreeMap;
+
+use super::suspended::Suspended;
+use super::{Facts, Invariant, Verdict};
+use crate::event::{CallId, Event, What};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    suspended: Suspended,
+    granted: BTreeMap<u8, Granted>,
+    /// The highest token of a writer that each register has seen.
+    fences: BTreeMap<u8, u64>,
+}
+
+/// The highest tokens of a resource, and whose they are.
+#[derive(Debug, Default)]
+struct Granted {
+    any: Option<(u64, CallId)>,
+    writer: Option<(u64, CallId)>,
+}
+
+impl Invariant for Tokens {
+    fn name(&self) -> &'static str {
+        "tokens"
+    }
+
+    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+        self.suspended.see(event);
+        match &event.what {
+            // One that was over before its holder knew of it has no place in the order.
+            What::LockGranted { valid_ms: 0, .. } => Ok(()),
+            What::LockGranted { call, resources, write, token, .. } => {
+                if self.suspended.is_over(*call) {
+                    return Ok(());
+                }
+                resources.iter().try_for_each(|one| self.grant(*one, *call, *write, *token))
+            }
+            What::StoreReached { call, resource, token, writer, accepted, believed, .. } => {
+                let is_excused = !believed || self.suspended.is_over(*call);
+                let fence = self.fences.entry(*resource).or_default();
+                let is_stale = token < fence;
+                if *accepted && *writer {
+                    *fence = (*fence).max(*token);
+                }
+                match (accepted, is_stale) {
+                    (true, true) => Err(format!(
+                        "the store let in call {call} with the stale token {token} for r{resource}"
+                    )),
+                    (false, _) if !is_excused => Err(format!(
+                        "the store refused call {call}, which believes that it holds r{resource}"
+                    )),
+                    (false, false) => Err(format!(
+                        "the store refused call {call}, whose token is not stale for r{resource}"
+                    )),
+                    (true, false) | (false, true) => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Tokens {
+    fn grant(&mut self, resource: u8, call: CallId, write: bool, token: u64) -> Verdict {
+        let granted = self.granted.entry(resource).or_default();
+        let before = if write { granted.any } else { granted.writer };
+        if let Some((highest, earlier)) = before.filter(|(highest, _)| *highest >= token) {
+            return Err(format!(
+                "the token of call {call} does not exceed that of call {earlier} for r{resource}: \
+                 {token} after {highest}"
+            ));
+        }
+        granted.any = granted.any.max(Some((token, call)));
+        if write {
+            granted.writer = Some((token, call));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, bites, granted, lock, made};
+    use super::*;
+    use crate::plan::{Fault, Meanwhile};
+
+    fn bench() -> Bench {
+        Bench::new(Tokens::default(), vec![])
+    }
+
+    fn reached(call: CallId, token: u64, accepted: bool, believed: bool) -> What {
+        let (resource, writer, value) = (0, true, None);
+        What::StoreReached { call, resource, token, writer, value, accepted, believed }
+    }
+
+    #[test]
+    fn b54_tokens_grow_in_the_order_of_grants() {
+        let (write, read) = (true, false);
+        let after = |grants: &[(bool, u64)]| {
+            let mut bench = bench();
+            for (call, (write, token)) in (0..).zip(grants) {
+                bench.well([(1, CALLER, granted(call, *write, *token))]);
+            }
+            bench
+        };
+        after(&[(write, 5), (read, 7), (read, 6), (read, 7), (write, 8), (read, 9)]);
+        bites(after(&[(write, 5)]).at(2, CALLER, granted(9, write, 5)), "5 after 5");
+        bites(after(&[(write, 5)]).at(2, CALLER, granted(9, read, 4)), "that of call 0");
+        let readers = [(read, 7), (read, 6)];
+        bites(after(&readers).at(2, CALLER, granted(9, write, 7)), "that of call 0 for r0");
+        let unknown =
+            What::LockGranted { call: 3, resources: vec![0], write, token: 1, valid_ms: 0 };
+        after(&[(write, 5)]).well([(2, CALLER, unknown)]);
+        let other = What::LockGranted { call: 3, resources: vec![1], write, token: 1, valid_ms: 9 };
+        after(&[(write, 5)]).well([(2, CALLER, other)]);
+    }
+
+    #[test]
+    fn b54_the_store_lets_in_whoever_believes_and_nobody_who_is_late() {
+        let mut bench = bench();
+        bench
+            .well([(1, CALLER, reached(0, 5, true, true)), (2, CALLER, reached(1, 7, true, true))]);
+        bench.well([(3, CALLER, reached(0, 5, false, false))]);
+        bites(bench.at(4, CALLER, reached(0, 5, true, false)), "stale token 5");
+        bites(bench.at(4, CALLER, reached(0, 5, false, true)), "refused call 0, which believes");
+        bites(bench.at(4, CALLER, reached(1, 7, false, false)), "whose token is not stale");
+    }
+
+    #[test]
+    fn b54_who_was_suspended_with_its_clocks_may_be_refused() {
+        let (node, load) = (CALLER, lock(|_| {}));
+        let mut bench = Bench::new(Tokens::default(), vec![load.clone()]);
+        bench.well([(1, CALLER, made(0, &load)), (2, CALLER, reached(1, 7, true, true))]);
+        bites(bench.at(3, CALLER, reached(0, 5, false, true)), "which believes");
+        bench.fault(4, Fault::Pause { node });
+        bench.fault(5, Fault::Wake { node, clock: Meanwhile::Stood });
+        bench.well([(6, CALLER, reached(0, 5, false, true)), (7, CALLER, granted(0, true, 5))]);
+    }
+}

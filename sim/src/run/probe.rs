@@ -1,0 +1,133 @@
+//! What a cluster that has recovered is asked: it must answer, not only say that it is connected.
+
+use std::collections::BTreeSet;
+
+use super::{Trial, Violation};
+use crate::event::{CallId, LockEnd, Outcome, What};
+use crate::plan::{Ending, Load, LockEnding, LockPlan, Node, RequestPlan, StreamPlan};
+
+/// How long a small call may take in a cluster that has recovered.
+const PROBE_MS: u64 = 5_000;
+
+impl Trial<'_> {
+    /// Every node asks every other for an answer and a stream, and for each lock.
+    pub(super) fn probe(&mut self) -> Result<(), Violation> {
+        let nodes = || (0..self.plan.cluster.nodes).map(Node);
+        let pairs = nodes().flat_map(|a| nodes().map(move |b| (a, b))).filter(|(a, b)| a != b);
+        let calls = pairs.flat_map(|(from, to)| {
+            [Load::Request(probe_request(from, to)), Load::Stream(probe_stream(from, to))]
+        });
+        self.must_be_done(calls.collect(), PROBE_MS)?;
+        let (locks, limit_ms) = (self.probe_locks(), self.bounds.lock_ms(self.nodes()));
+        self.must_be_done(locks, limit_ms)
+    }
+
+    fn nodes(&self) -> u64 {
+        u64::from(self.plan.cluster.nodes)
+    }
+
+    /// Each node for each resource, all at once.
+    fn probe_locks(&self) -> Vec<Load> {
+        if self.plan.cluster.locks.is_none() {
+            return Vec::new();
+        }
+        let timeout_ms = u32::try_from(self.bounds.lock_ms(self.nodes())).unwrap_or(u32::MAX);
+        let resources: BTreeSet<u8> =
+            self.plan.load.iter().flat_map(|(_, load)| of(load)).collect();
+        let nodes = (0..self.plan.cluster.nodes).map(Node);
+        let pairs = nodes.flat_map(|on| resources.iter().map(move |resource| (on, *resource)));
+        pairs.map(|(on, resource)| Load::Lock(probe_lock(on, resource, timeout_ms))).collect()
+    }
+
+    fn must_be_done(&mut self, calls: Vec<Load>, limit_ms: u64) -> Result<(), Violation> {
+        let mut open = BTreeSet::new();
+        open.extend(calls.into_iter().filter_map(|load| self.world.make(load)));
+        let (mut seen, until) = (self.events.len(), self.world.now_ms() + limit_ms);
+        while !open.is_empty() && self.world.now_ms() < until {
+            self.step()?;
+            for event in &self.events[seen..] {
+                if let Some((call, is_well)) = end_of(&event.what)
+                    && open.remove(&call)
+                    && !is_well
+                {
+                    let text = format!("after all was healed was made {}", event.what);
+                    return Err(liveness(text));
+                }
+            }
+            seen = self.events.len();
+        }
+        match open.first() {
+            None => Ok(()),
+            Some(call) => {
+                let text = format!("call {call}, made after all was healed, is not answered");
+                Err(liveness(text))
+            }
+        }
+    }
+}
+
+fn liveness(text: String) -> Violation {
+    Violation { invariant: "liveness".to_owned(), text }
+}
+
+/// The call that this ends, and whether well.
+fn end_of(what: &What) -> Option<(CallId, bool)> {
+    match what {
+        What::CallEnded { call, outcome } => Some((*call, *outcome == Outcome::Answered)),
+        What::LockEnded { call, how } => Some((*call, *how == LockEnd::Unlocked)),
+        What::LockFailed { call, .. } => Some((*call, false)),
+        _ => None,
+    }
+}
+
+/// What a load locks.
+fn of(load: &Load) -> Vec<u8> {
+    match load {
+        Load::Lock(plan) => plan.resources.clone(),
+        Load::Request(_) | Load::Stream(_) => Vec::new(),
+    }
+}
+
+fn probe_lock(on: Node, resource: u8, timeout_ms: u32) -> LockPlan {
+    LockPlan {
+        on,
+        resources: vec![resource],
+        write: true,
+        timeout_ms,
+        hold_ms: 0,
+        pace_ms: 0,
+        store_ms: 0,
+        ending: LockEnding::Unlock,
+        give_up_ms: None,
+    }
+}
+
+fn probe_request(from: Node, to: Node) -> RequestPlan {
+    RequestPlan {
+        from,
+        to,
+        bytes: 32,
+        answer_bytes: 32,
+        work_ms: 0,
+        ending: Ending::Well,
+        timeout_ms: Some(PROBE_MS as u32),
+        give_up_ms: None,
+    }
+}
+
+fn probe_stream(from: Node, to: Node) -> StreamPlan {
+    StreamPlan {
+        from,
+        to,
+        capacities: 1,
+        up: 2,
+        down: 2,
+        bytes: 32,
+        up_pace_ms: 0,
+        down_pace_ms: 0,
+        take_ms: Some(0),
+        ending: Ending::Well,
+        timeout_ms: Some(PROBE_MS as u32),
+        give_up_ms: None,
+    }
+}
