@@ -10,7 +10,8 @@ use std::io;
 use std::path::PathBuf;
 
 use sim::event::{
-    CallId, CallKind, Event, HandlerEnd, LinkState, Meaning, Outcome, StreamSide, What,
+    CallId, CallKind, Event, HandlerEnd, LinkState, LockEnd, LockFailure, Meaning, Notice, Outcome,
+    StoreOp, StoreResult, StreamSide, What,
 };
 use sim::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 use sim::report;
@@ -59,6 +60,7 @@ impl Run {
             run.call(call);
             call += 1;
         }
+        run.locks(call);
         let text = "stream 41 took message 17 twice: at 20.512 s and at 20.633 s".to_owned();
         let what = What::Violated { invariant: "each_message_once".into(), text };
         run.record(run.part(688), Some(1), what);
@@ -235,6 +237,34 @@ impl Run {
         self.record(at, Some(talk.from), What::CallEnded { call: talk.call, outcome });
     }
 
+    /// One lock that is held and one that is waited for in vain.
+    fn locks(&mut self, call: CallId) {
+        let (at, write) = (self.part(900), true);
+        for (call, node) in [(call, 0), (call + 1, 1)] {
+            let (resources, timeout_ms) = (vec![0, 2], 90);
+            let asked = What::LockAsked { call, resources, write, timeout_ms };
+            self.record(at, Some(node), asked);
+        }
+        let (token, resources, valid_ms) = (1_700_000, vec![0, 2], 57_800);
+        let granted = What::LockGranted { call, resources, write, token, valid_ms };
+        self.record(at + 4, Some(0), granted);
+        let (resource, writer, value) = (0, true, Some(17));
+        let (accepted, believed) = (true, true);
+        let op = StoreOp::Write { value: 17 };
+        self.record(at + 20, Some(0), What::StoreAsked { call, resource, op });
+        self.record(
+            at + 22,
+            Some(0),
+            What::StoreReached { call, resource, token, writer, value, accepted, believed },
+        );
+        let result = StoreResult::Done { value: 17 };
+        self.record(at + 24, Some(0), What::StoreAnswered { call, resource, result });
+        self.record(at + 60, Some(0), What::LockLost { call, notice: Notice::Told });
+        self.record(at + 60, Some(0), What::LockEnded { call, how: LockEnd::Lost });
+        let (call, failure) = (call + 1, LockFailure::TimedOut);
+        self.record(at + 90, Some(1), What::LockFailed { call, failure });
+    }
+
     fn request(&mut self, talk: &Talk, at: u64, deadline: u64) -> (u64, Outcome) {
         let &Talk { session, call, mux, from, to } = talk;
         let bytes = 200 + self.below(4000) as u32;
@@ -365,6 +395,7 @@ fn plan(length: u64) -> Plan {
         rare: vec![("reader.stall".into(), 20)],
         late: vec![(n3, length * 25 / 1000)],
         strangers: vec![],
+        locks: None,
     };
     Plan {
         scenario: "synthetic".into(),

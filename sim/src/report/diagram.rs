@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::event::{CallId, CallKind, Event, HandlerEnd, Meaning, Outcome, SocketId, What};
+use crate::event::{
+    CallId, CallKind, Event, HandlerEnd, LockEnd, LockFailure, Meaning, Outcome, SocketId, What,
+};
 use crate::plan::{Fault, Node, Plan};
 
 use super::is_violation;
@@ -209,7 +211,15 @@ fn call_said(event: &Event) -> Option<CallId> {
         | What::InputOver { call, .. }
         | What::CallEnded { call, .. }
         | What::HandlerStarted { call, .. }
-        | What::HandlerEnded { call, .. } => Some(*call),
+        | What::HandlerEnded { call, .. }
+        | What::LockAsked { call, .. }
+        | What::LockGranted { call, .. }
+        | What::LockFailed { call, .. }
+        | What::LockLost { call, .. }
+        | What::LockEnded { call, .. }
+        | What::StoreAsked { call, .. }
+        | What::StoreReached { call, .. }
+        | What::StoreAnswered { call, .. } => Some(*call),
         What::MessageSent { message, .. } => message.call,
         _ => None,
     }
@@ -229,42 +239,56 @@ fn is_from_caller(message: &Meaning) -> bool {
     CALLERS.contains(&message.op.as_str())
 }
 
-/// Every call, at both of its ends.
+/// Every call, at both of its ends; every lock, while it is waited for and while it is held.
 fn bars(events: &[Event]) -> Vec<Bar> {
     let mut bars: Vec<Bar> = Vec::new();
     let mut open: BTreeMap<(Node, CallId, Side), usize> = BTreeMap::new();
     let mut streams: BTreeMap<CallId, bool> = BTreeMap::new();
     for (place, event) in events.iter().enumerate() {
         let Some(node) = event.node else { continue };
-        let (call, side, end) = match &event.what {
-            What::CallMade { call, kind, .. } => {
-                streams.insert(*call, *kind == CallKind::Stream);
-                (*call, Side::Caller, None)
-            }
-            What::HandlerStarted { call, .. } => (*call, Side::Handler, None),
-            What::CallEnded { call, outcome } => (*call, Side::Caller, Some(Tone::of(outcome))),
-            What::HandlerEnded { call, how } => {
-                (*call, Side::Handler, Some(Tone::of_handler(*how)))
-            }
-            _ => continue,
-        };
-        let key = (node, call, side);
-        match end {
-            None => {
-                open.insert(key, bars.len());
-                let stream = streams.get(&call).copied().unwrap_or(false);
-                let (start, tone) = (place, Tone::Open);
-                bars.push(Bar { call, node, side, start, end: None, stream, tone });
-            }
-            Some(tone) => {
-                if let Some(bar) = open.remove(&key) {
-                    bars[bar].end = Some(place);
-                    bars[bar].tone = tone;
-                }
-            }
+        if let What::CallMade { call, kind, .. } = &event.what {
+            streams.insert(*call, *kind == CallKind::Stream);
+        }
+        if let Some((call, side, tone)) = ended_by(&event.what)
+            && let Some(bar) = open.remove(&(node, call, side))
+        {
+            bars[bar].end = Some(place);
+            bars[bar].tone = tone;
+        }
+        if let Some((call, side)) = begun_by(&event.what) {
+            open.insert((node, call, side), bars.len());
+            let stream = streams.get(&call).copied().unwrap_or(false);
+            let (start, tone) = (place, Tone::Open);
+            bars.push(Bar { call, node, side, start, end: None, stream, tone });
         }
     }
     bars
+}
+
+/// The call that begins with this, and at which of its ends. Whoever waits for a lock is its caller; what
+/// is below the wire is the holding.
+fn begun_by(what: &What) -> Option<(CallId, Side)> {
+    match what {
+        What::CallMade { call, .. } | What::LockAsked { call, .. } => Some((*call, Side::Caller)),
+        What::HandlerStarted { call, .. } | What::LockGranted { call, .. } => {
+            Some((*call, Side::Handler))
+        }
+        _ => None,
+    }
+}
+
+/// The call that ends with this, at which of its ends, and how.
+fn ended_by(what: &What) -> Option<(CallId, Side, Tone)> {
+    match what {
+        What::CallEnded { call, outcome } => Some((*call, Side::Caller, Tone::of(outcome))),
+        What::LockGranted { call, .. } => Some((*call, Side::Caller, Tone::Good)),
+        What::LockFailed { call, failure } => {
+            Some((*call, Side::Caller, Tone::of_failure(failure)))
+        }
+        What::HandlerEnded { call, how } => Some((*call, Side::Handler, Tone::of_handler(*how))),
+        What::LockEnded { call, how } => Some((*call, Side::Handler, Tone::of_lock(*how))),
+        _ => None,
+    }
 }
 
 impl Tone {
@@ -281,6 +305,23 @@ impl Tone {
             Outcome::Disconnected | Outcome::Crashed => Self::Lost,
             Outcome::Deadline => Self::Late,
             Outcome::GaveUp => Self::Dropped,
+        }
+    }
+
+    fn of_failure(failure: &LockFailure) -> Self {
+        match failure {
+            LockFailure::TimedOut => Self::Late,
+            LockFailure::GaveUp => Self::Dropped,
+            LockFailure::ShuttingDown | LockFailure::NotAsked { .. } => Self::Refused,
+            LockFailure::Lost | LockFailure::Crashed => Self::Lost,
+        }
+    }
+
+    fn of_lock(how: LockEnd) -> Self {
+        match how {
+            LockEnd::Unlocked => Self::Good,
+            LockEnd::Dropped => Self::Dropped,
+            LockEnd::Lost | LockEnd::Crashed => Self::Lost,
         }
     }
 

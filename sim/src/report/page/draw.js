@@ -360,6 +360,7 @@ const MARKS = {
   fault: ['trouble', 'triangle'], started: ['well', 'triangle'], socket_opened: ['soft', 'ring'],
   socket_closed: ['soft', 'cross'], rare: ['lost', 'diamond'], stream_opened: ['ink', 'ring'],
   sent: ['soft', 'tick'], taken: ['soft', 'dot'], input_over: ['ink', 'end'],
+  lock_lost: ['wrong', 'diamond'], store_reached: ['ink', 'tick'],
 };
 
 function drawPoints() {

@@ -9,6 +9,8 @@ const GROUPS = [
   ['handlers', 'Handlers', ['handler_started', 'handler_ended']],
   ['streams', 'Stream messages', ['stream_opened', 'sent', 'taken', 'input_over']],
   ['connections', 'Connections', ['state', 'socket_opened', 'socket_closed', 'started']],
+  ['locks', 'Locks', ['lock_asked', 'lock_granted', 'lock_failed', 'lock_lost', 'lock_ended']],
+  ['store', 'Protected store', ['store_asked', 'store_reached', 'store_answered']],
   ['faults', 'Faults', ['fault', 'healed', 'quiet']],
   ['rare', 'Rare events', ['rare']],
 ];
@@ -78,7 +80,7 @@ const bars = (() => {
   const free = new Map();
   return diagram.bars.map((bar) => {
     const item = {
-      type: 'bar', group: bar.side === 'caller' ? 'calls' : 'handlers', place: bar.start, other: bar.end,
+      type: 'bar', group: groupOf(bar.start), place: bar.start, other: bar.end,
       node: bar.node, side: bar.side, call: bar.call, stream: bar.stream, tone: bar.tone, row: 0, marks: 0,
       from: times[bar.start], to: endOf(bar.end),
     };

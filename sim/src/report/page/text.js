@@ -10,7 +10,8 @@ const NODES = new Set(['node', 'remote', 'to', 'from', 'a', 'b']);
 // All fields of an event, with those inside of others behind them.
 function fieldsOf(value, into = []) {
   for (const [name, field] of Object.entries(value)) {
-    if (field !== null && typeof field === 'object') fieldsOf(field, into);
+    if (Array.isArray(field)) into.push([name, field.join(' ')]);
+    else if (field !== null && typeof field === 'object') fieldsOf(field, into);
     else if (NODES.has(name)) into.push([name, nodeName(field)]);
     else if (name === 'at_ms') into.push(['time', `${field} ms`]);
     else into.push([name.replaceAll('_', ' '), field === null ? 'none' : String(field)]);
@@ -109,6 +110,7 @@ const LEGEND = [
   ['Calls: above the wire where made, below it where served', null],
   ['good', 'answered, returned'], ['failed', 'failed'], ['wrong', 'wrong answer'], ['lost', 'disconnected, crashed'],
   ['late', 'deadline'], ['dropped', 'given up, cancelled'], ['refused', 'refused, not made'], ['open', 'not over'],
+  ['Locks: above the wire while waited for, below it while held', null],
   ['Connections: a strip for each remote', null],
   ['connected', 'connected'], ['connecting', 'connecting'], ['backoff', 'backoff'], ['shutdown', 'shut down'],
   ['Messages, and what happens', null],
