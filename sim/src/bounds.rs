@@ -134,6 +134,7 @@ fn longest(load: &Load, limits: &Limits) -> u64 {
         Load::Request(plan) => (plan.timeout_ms, plan.give_up_ms, default),
         Load::Stream(plan) => (plan.timeout_ms, plan.give_up_ms, u64::MAX),
         Load::Lock(plan) => (None, None, plan.longest_ms()),
+        Load::Force(_) => (None, None, default),
     };
     let own = [timeout, give_up].into_iter().flatten().map(u64::from).min();
     let longest = own.unwrap_or(last).min(last);

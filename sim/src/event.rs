@@ -217,6 +217,15 @@ pub enum What {
         /// How.
         how: LockEnd,
     },
+    /// An operator has forced locks open.
+    LockForced {
+        /// By which call.
+        call: CallId,
+        /// Of which resource.
+        resource: u8,
+        /// How many lockers had any.
+        lockers: usize,
+    },
     /// A holder wants something of the protected store.
     StoreAsked {
         /// Under the lock of which call.
@@ -287,6 +296,7 @@ impl What {
             | Self::LockFailed { call, .. }
             | Self::LockLost { call, .. }
             | Self::LockEnded { call, .. }
+            | Self::LockForced { call, .. }
             | Self::StoreAsked { call, .. }
             | Self::StoreReached { call, .. }
             | Self::StoreAnswered { call, .. } => Some(*call),
@@ -489,6 +499,9 @@ impl fmt::Display for What {
             Self::LockFailed { call, failure } => write!(f, "call {call}: no lock, {failure}"),
             Self::LockLost { call, notice } => write!(f, "call {call}: lock LOST, {notice:?}"),
             Self::LockEnded { call, how } => write!(f, "call {call}: lock {how}"),
+            Self::LockForced { call, resource, lockers } => {
+                write!(f, "call {call}: r{resource} forced open at {lockers} lockers")
+            }
             Self::StoreAsked { call, resource, op } => {
                 write!(f, "call {call}: r{resource}, {op}")
             }

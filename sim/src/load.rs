@@ -76,9 +76,11 @@ pub(crate) fn register(
 /// Does what the plan says for one call, from beginning to end.
 pub(crate) async fn make(call: CallId, load: Load, host: Host) {
     host.gate.pass().await;
-    if let Load::Lock(plan) = load {
-        return lock::make(call, plan, host).await;
-    }
+    let load = match load {
+        Load::Lock(plan) => return lock::make(call, plan, host).await,
+        Load::Force(plan) => return lock::force(call, plan, host).await,
+        load @ (Load::Request(_) | Load::Stream(_)) => load,
+    };
     let (_, to) = load.ends();
     let (connection, pen) = (host.manager.connection(&url(to)), host.pen.clone());
     // A call that waits must not keep its manager.
@@ -87,7 +89,7 @@ pub(crate) async fn make(call: CallId, load: Load, host: Host) {
         (Load::Request(plan), Some(to)) => request::make(call, plan, to, pen).await,
         (Load::Stream(plan), Some(to)) => stream::make(call, plan, to, pen).await,
         // The plan was checked: whom it asks is a node of the cluster.
-        (Load::Lock(_), _) | (_, None) => {}
+        (Load::Lock(_) | Load::Force(_), _) | (_, None) => {}
     }
 }
 
@@ -104,6 +106,7 @@ impl Open {
             Load::Request(plan) => plan.timeout_ms,
             Load::Stream(plan) => plan.timeout_ms,
             Load::Lock(plan) => Some(plan.timeout_ms),
+            Load::Force(_) => None,
         };
         let (_, to) = load.ends();
         pen.record(What::CallMade { call, to, kind, timeout_ms });

@@ -13,6 +13,7 @@ use grid::time::Instant;
 
 use crate::event::LockFailure;
 
+mod cluster;
 #[cfg(test)]
 pub(crate) mod fake;
 mod holds;
@@ -20,6 +21,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::software;
 pub use holds::{Belief, Holds};
 pub use store::{Refused, Store};
 
@@ -30,6 +32,9 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait LockClient: Send + Sync {
     /// Waits for a lock. Dropping the future gives up.
     fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>>;
+
+    /// Forces the locks of a resource open. Tells how many lockers had any.
+    fn force_unlock(&self, resource: String) -> Later<usize>;
 
     /// The process ends in good order: takes no more, and waits no longer than `grace` for what is let go.
     fn shutdown(&self, grace: Duration) -> Later<()>;
@@ -53,7 +58,8 @@ pub trait Held: Send + Sync {
     /// Whether it is held now, by the node's own clock.
     fn is_held(&self) -> bool;
 
-    /// Up to when it is certain to be held, by the node's own clock, as far as is known now.
+    /// Up to when it is certain to be held, by the node's own clock, as far as is known now; the clock's
+    /// beginning if it is known not to be.
     fn valid_until(&self) -> Instant;
 
     /// Resolves when it is lost.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod locks;
 
-pub use locks::{LockEnding, LockPlan, LocksPlan, RESOURCES_MAX, resource_name};
+pub use locks::{ForcePlan, LockEnding, LockPlan, LocksPlan, RESOURCES_MAX, resource_name};
 
 /// A node of the cluster, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -274,6 +274,8 @@ pub enum Load {
     Stream(StreamPlan),
     /// A lock.
     Lock(LockPlan),
+    /// An operator forces the locks of a resource open.
+    Force(ForcePlan),
 }
 
 /// A single request, and what its handler does with it.
@@ -467,8 +469,10 @@ impl Fault {
 
 impl Load {
     fn check(&self, nodes: u8) -> Result<(), String> {
-        if let Self::Lock(plan) = self {
-            return plan.check(nodes);
+        match self {
+            Self::Lock(plan) => return plan.check(nodes),
+            Self::Force(plan) => return plan.check(nodes),
+            Self::Request(_) | Self::Stream(_) => {}
         }
         let (from, to) = self.ends();
         if from == to || from.0 >= nodes || to.0 >= nodes {
@@ -477,13 +481,13 @@ impl Load {
         let bytes = match self {
             Self::Request(plan) => plan.bytes.max(plan.answer_bytes),
             Self::Stream(plan) => plan.bytes,
-            Self::Lock(_) => 0,
+            Self::Lock(_) | Self::Force(_) => 0,
         };
         if bytes > PAYLOAD_BYTES_MAX {
             return Err(format!("payloads are {PAYLOAD_BYTES_MAX} bytes at most"));
         }
         match self {
-            Self::Request(_) | Self::Lock(_) => Ok(()),
+            Self::Request(_) | Self::Lock(_) | Self::Force(_) => Ok(()),
             Self::Stream(plan) => plan.check(),
         }
     }
@@ -529,12 +533,14 @@ impl StreamPlan {
 }
 
 impl Load {
-    /// Who is asked, and whom it asks. A lock has one end: whoever asks for it, twice.
+    /// Who is asked, and whom it asks. What is asked of all lockers has one end,
+    /// twice.
     pub fn ends(&self) -> (Node, Node) {
         match self {
             Self::Request(request) => (request.from, request.to),
             Self::Stream(stream) => (stream.from, stream.to),
             Self::Lock(lock) => (lock.on, lock.on),
+            Self::Force(force) => (force.on, force.on),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::bounds::Bounds;
 use crate::coverage::Coverage;
 use crate::event::{Event, What};
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
+use crate::lock;
 use crate::plan::Plan;
 use crate::world::{Software, World};
 
@@ -84,9 +85,9 @@ impl Run {
 /// Something that is expected of one scenario, besides the invariants.
 pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
 
-/// Runs `plan`, and `expected` at its end.
+/// Runs `plan`, and `expected` at its end. If the plan has locks, they are dsync's.
 pub fn run(plan: &Plan, expected: Option<Expectation>) -> Run {
-    run_with(plan, &(Arc::new(()) as Arc<dyn Software>), expected)
+    run_with(plan, &lock::software(plan), expected)
 }
 
 /// Likewise, with software of a storage server's own on every node.

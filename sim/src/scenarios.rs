@@ -51,6 +51,7 @@ pub const ALL: &[Scenario] = &[
     full_queue_then_disconnect::SCENARIO,
     half_open_peer::SCENARIO,
     late_node::SCENARIO,
+    swarm::LOCKS,
     one_way_cut::SCENARIO,
     partition_heals::SCENARIO,
     reconnect_storm::SCENARIO,

@@ -213,6 +213,7 @@ fn with_last_node_merged(plan: &mut Plan) {
             Load::Request(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
             Load::Stream(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
             Load::Lock(plan) => plan.on = heir_of_from,
+            Load::Force(plan) => plan.on = heir_of_from,
         }
     }
     without_last_node(plan);
@@ -235,21 +236,25 @@ const SIMPLER: [Simpler; 9] = [
         Load::Request(plan) => (plan.bytes, plan.answer_bytes) = (16, 16),
         Load::Stream(plan) => plan.bytes = 16,
         Load::Lock(plan) => plan.store_ms = 0,
+        Load::Force(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.work_ms = 0,
         Load::Stream(plan) => (plan.up_pace_ms, plan.down_pace_ms) = (0, 0),
         Load::Lock(plan) => plan.pace_ms = 0,
+        Load::Force(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.ending = Ending::Well,
         Load::Stream(plan) => plan.ending = Ending::Well,
         Load::Lock(plan) => plan.ending = LockEnding::Unlock,
+        Load::Force(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.timeout_ms = None,
         Load::Stream(plan) => plan.timeout_ms = None,
         Load::Lock(plan) => plan.give_up_ms = None,
+        Load::Force(_) => {}
     },
     |load| {
         if let Load::Request(plan) = load {

@@ -12,6 +12,10 @@ use crate::plan::{
     CAPACITIES, Cluster, Ending, Fault, LimitsPlan, Load, Node, Plan, RequestPlan, StreamPlan,
 };
 
+mod locks;
+
+pub use locks::plan as plan_with_locks;
+
 /// How long trouble is made in a swarm run, in milliseconds. With recovery a run takes about a minute
 /// of simulated time.
 pub const TROUBLE_MS: u64 = 30_000;

@@ -38,7 +38,9 @@ impl Invariant for Answers {
                 let (ending, gives_up) = match &load {
                     Load::Request(plan) => (plan.ending, plan.give_up_ms.is_some()),
                     Load::Stream(plan) => (plan.ending, plan.give_up_ms.is_some()),
-                    Load::Lock(_) => return Err(format!("call {call} is a lock: {outcome}")),
+                    Load::Lock(_) | Load::Force(_) => {
+                        return Err(format!("call {call} is a lock: {outcome}"));
+                    }
                 };
                 let limits = &facts.plan.cluster.limits;
                 let is_possible = match outcome {

@@ -163,7 +163,7 @@ pub(super) fn lock(change: impl FnOnce(&mut LockPlan)) -> Load {
 /// It believes that it holds the first resource.
 pub(super) fn belief(call: CallId, node: Node, write: bool) -> Belief {
     let (resources, token) = (vec![0], u64::from(call));
-    Belief { call, node, resources, write, token, is_believed: true, overdue_ms: 0 }
+    Belief { call, node, resources, write, token, is_believed: true }
 }
 
 // ---- what happens ----
@@ -180,6 +180,7 @@ pub(super) fn made(call: CallId, load: &Load) -> What {
             let (resources, write, timeout_ms) = (resources.clone(), *write, *timeout_ms);
             return What::LockAsked { call, resources, write, timeout_ms };
         }
+        Load::Force(_) => unreachable!("nothing is made of it"),
     };
     What::CallMade { call, to: load.ends().1, kind, timeout_ms }
 }

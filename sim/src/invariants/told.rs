@@ -1,9 +1,11 @@
 //! B52: a holder whose lock is not certain any more is told; it does not hold on for ever, and when all
 //! is quiet nobody holds anything.
 
+use std::collections::BTreeMap;
+
 use super::suspended::Suspended;
 use super::{Facts, Invariant, Verdict};
-use crate::event::Event;
+use crate::event::{CallId, Event};
 use crate::lock::Belief;
 use crate::plan::Load;
 use crate::world::NodeView;
@@ -12,8 +14,8 @@ use crate::world::NodeView;
 #[derive(Debug, Default)]
 pub(super) struct Told {
     suspended: Suspended,
-    /// Who holds what now.
-    beliefs: Vec<Belief>,
+    /// Since when somebody who has not let go does not believe in its lock any more, if so.
+    holders: BTreeMap<CallId, Option<u64>>,
 }
 
 impl Invariant for Told {
@@ -27,21 +29,23 @@ impl Invariant for Told {
     }
 
     fn tick(&mut self, beliefs: &[Belief], facts: &Facts<'_>) -> Verdict {
-        self.beliefs = beliefs.to_vec();
+        let before = std::mem::take(&mut self.holders);
         let lease_ms = facts.bounds.lease_ms;
         for belief in beliefs {
-            let Belief { call, node, overdue_ms, .. } = belief;
-            // It goes on with timers that were set while it was stopped.
-            let woken = self.suspended.woken_at(*node);
-            let has_just_woken = woken.is_some_and(|woken| facts.now_ms <= woken + lease_ms);
-            if self.suspended.is_stopped(*node) || has_just_woken {
+            let Belief { call, node, is_believed, .. } = belief;
+            let lost = before.get(call).copied().flatten().unwrap_or(facts.now_ms);
+            self.holders.insert(*call, (!is_believed).then_some(lost));
+            if *is_believed || self.suspended.is_stopped(*node) {
                 continue;
             }
+            // It goes on with timers that were set while it was stopped.
+            let woken = self.suspended.woken_at(*node).map_or(0, |woken| woken + lease_ms);
             let patience = facts.bounds.lateness_of(lease_ms) + at_store(*call, facts);
-            if *overdue_ms > patience + facts.bounds.ticks_ms {
+            if facts.now_ms > lost.max(woken) + patience + facts.bounds.ticks_ms {
+                let late = facts.now_ms - lost;
                 return Err(format!(
                     "the holder of call {call} on {node} was not told that its lock is lost since \
-                     {overdue_ms} ms"
+                     {late} ms"
                 ));
             }
         }
@@ -49,17 +53,15 @@ impl Invariant for Told {
     }
 
     fn at_quiet(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
-        match self.beliefs.first() {
+        match self.holders.first_key_value() {
             None => Ok(()),
-            Some(Belief { call, node, .. }) => {
-                Err(format!("{node} still has the lock of call {call}"))
-            }
+            Some((call, _)) => Err(format!("somebody still has the lock of call {call}")),
         }
     }
 }
 
 /// A holder looks up only between two operations.
-fn at_store(call: crate::event::CallId, facts: &Facts<'_>) -> u64 {
+fn at_store(call: CallId, facts: &Facts<'_>) -> u64 {
     match facts.load(call) {
         Some(Load::Lock(plan)) => 4 * (u64::from(plan.store_ms) + facts.bounds.ticks_ms),
         _ => 0,
@@ -75,23 +77,26 @@ mod tests {
     #[test]
     fn b52_a_holder_is_told() {
         let mut bench = Bench::new(Told::default(), vec![]);
-        let overdue = |overdue_ms| [Belief { overdue_ms, ..belief(0, CALLER, true) }];
-        assert_eq!(bench.tick(9, &overdue(0)), Ok(()));
-        let grain = bench.bounds().ticks_ms;
-        assert_eq!(bench.tick(9, &overdue(grain)), Ok(()));
-        bites(bench.tick(9, &overdue(grain + 1)), "call 0 on node-0 was not told");
+        let grain = bench.bounds().lateness_of(0) + bench.bounds().ticks_ms;
+        let lost = [Belief { is_believed: false, ..belief(0, CALLER, true) }];
+        assert_eq!(bench.tick(9, &lost), Ok(()));
+        assert_eq!(bench.tick(9 + grain, &lost), Ok(()));
+        bites(bench.tick(10 + grain, &lost), "call 0 on node-0 was not told");
+        assert_eq!(bench.tick(90, &[belief(0, CALLER, true)]), Ok(()));
         let node = CALLER;
-        bench.fault(10, Fault::Pause { node });
-        assert_eq!(bench.tick(90_000, &overdue(80_000)), Ok(()), "nobody can tell it");
+        bench.fault(100, Fault::Pause { node });
+        assert_eq!(bench.tick(200, &lost), Ok(()));
+        assert_eq!(bench.tick(90_000, &lost), Ok(()), "nobody can tell it");
         bench.fault(90_000, Fault::Wake { node, clock: Meanwhile::Ran });
-        bites(bench.tick(90_001, &overdue(80_001)), "was not told");
+        assert_eq!(bench.tick(90_000 + grain, &lost), Ok(()));
+        bites(bench.tick(90_001 + grain, &lost), "was not told");
     }
 
     #[test]
     fn b52_nobody_holds_anything_when_all_is_quiet() {
         let mut bench = Bench::new(Told::default(), vec![]);
         bench.tick(9, &[belief(0, CALLER, true)]).expect("it may hold it");
-        bites(bench.at_quiet(&[]), "node-0 still has the lock of call 0");
+        bites(bench.at_quiet(&[]), "somebody still has the lock of call 0");
         bench.tick(10, &[]).expect("it let go");
         assert_eq!(bench.at_quiet(&[]), Ok(()));
     }

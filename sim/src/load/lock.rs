@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::pause;
 use crate::event::{CallId, LockEnd, LockFailure, Notice, StoreOp, StoreResult, What};
 use crate::lock::{Held, Later, Wanted};
-use crate::plan::{LockEnding, LockPlan, resource_name};
+use crate::plan::{ForcePlan, LockEnding, LockPlan, resource_name};
 use crate::world::Host;
 
 /// Asks for a lock, holds it, and lets go, as the plan says.
@@ -22,6 +22,16 @@ pub(super) async fn make(call: CallId, plan: LockPlan, host: Host) {
         Ok(held) => Holder { call, plan, host, held, operations: 0 }.hold().await,
         Err(failure) => host.pen.record(What::LockFailed { call, failure }),
     }
+}
+
+/// Forces locks open, as an operator does.
+pub(super) async fn force(call: CallId, plan: ForcePlan, host: Host) {
+    let Some(client) = host.locks.client() else { return };
+    let (resource, pen) = (plan.resource, host.pen.clone());
+    // As for a call: it must not keep the manager.
+    drop(host);
+    let lockers = client.force_unlock(resource_name(resource)).await;
+    pen.record(What::LockForced { call, resource, lockers });
 }
 
 async fn ask(call: CallId, plan: &LockPlan, host: &Host) -> Result<Arc<dyn Held>, LockFailure> {

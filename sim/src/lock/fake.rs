@@ -146,6 +146,12 @@ impl LockClient for Client {
         })
     }
 
+    fn force_unlock(&self, resource: String) -> Later<usize> {
+        let mut table = self.fake.table();
+        let forced = table.held.extract_if(.., |_, (names, ..)| names.contains(&resource)).count();
+        Box::pin(async move { forced })
+    }
+
     fn shutdown(&self, _grace: Duration) -> Later<()> {
         Box::pin(async {})
     }
@@ -196,6 +202,9 @@ impl Held for Guard {
     fn valid_until(&self) -> Instant {
         if self.fake.flaw == Flaw::BelievesForEver {
             return Instant::from_nanos(u64::MAX);
+        }
+        if self.is_over.load(Ordering::Relaxed) {
+            return Instant::default();
         }
         *self.valid_until.lock().expect("no panic")
     }

@@ -49,8 +49,6 @@ pub struct Belief {
     pub token: u64,
     /// Whether its holder believes that it holds it.
     pub is_believed: bool,
-    /// For how long it has not been certain any more, by its holder's clock, in milliseconds.
-    pub overdue_ms: u64,
 }
 
 impl Holds {
@@ -96,18 +94,18 @@ impl Holds {
 impl Hold {
     fn is_believed(&self, now: Duration) -> bool {
         let Some(held) = self.held.upgrade() else { return false };
-        held.is_held() && self.clock.shows(now) < held.valid_until()
+        // Not by asking whether it is held: who has seen that it is not does not hold it any more,
+        // and nobody who looks from outside may be the one who has seen it.
+        self.clock.shows(now) < held.valid_until()
     }
 
     fn belief(self, call: CallId, now: Duration) -> Option<Belief> {
         let is_believed = self.is_believed(now);
         let held = self.held.upgrade()?;
-        let overdue = self.clock.shows(now).since(held.valid_until());
         Some(Belief {
             call,
             node: self.plan.on,
             is_believed,
-            overdue_ms: u64::try_from(overdue.as_millis()).unwrap_or(u64::MAX),
             token: held.token(),
             resources: self.plan.resources,
             write: self.plan.write,

@@ -42,6 +42,16 @@ pub struct LockPlan {
     pub give_up_ms: Option<u32>,
 }
 
+/// An operator forces the locks of a resource open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForcePlan {
+    /// On which node.
+    pub on: Node,
+    /// Of which resource.
+    pub resource: u8,
+}
+
 /// How a holder parts with its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,8 +81,8 @@ impl LocksPlan {
         if !(LEASE_MS_MIN..=WAIT_MS_MAX).contains(lease_ms) {
             return Err(format!("lease_ms must be {LEASE_MS_MIN} to {WAIT_MS_MAX}"));
         }
-        if *refresh_ms == 0 || *refresh_ms > lease_ms / 2 {
-            return Err("refresh_ms must be at most half of lease_ms".to_owned());
+        if *refresh_ms == 0 || *refresh_ms > lease_ms / 4 {
+            return Err("refresh_ms must be at most a quarter of lease_ms".to_owned());
         }
         if lockers.is_empty() || !is_strictly_sorted(lockers) {
             return Err("lockers must be at least one, each once and in order".to_owned());
@@ -81,6 +91,15 @@ impl LocksPlan {
             Some(node) => Err(format!("there is no {node}")),
             None => Ok(()),
         }
+    }
+}
+
+impl ForcePlan {
+    pub(super) fn check(&self, nodes: u8) -> Result<(), String> {
+        if self.on.0 >= nodes || self.resource >= RESOURCES_MAX {
+            return Err(format!("{} cannot force r{} open", self.on, self.resource));
+        }
+        Ok(())
     }
 }
 
@@ -159,7 +178,7 @@ mod tests {
         assert_eq!(locks().check(3), Ok(()));
         let wrong: [(Change, &str); 4] = [
             (|plan| plan.lease_ms = 10, "lease_ms"),
-            (|plan| plan.refresh_ms = 7_000, "half of lease_ms"),
+            (|plan| plan.refresh_ms = 4_000, "quarter of lease_ms"),
             (|plan| plan.lockers = vec![Node(2), Node(0)], "in order"),
             (|plan| plan.lockers = vec![Node(3)], "there is no node-3"),
         ];

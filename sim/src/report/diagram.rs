@@ -217,6 +217,7 @@ fn call_said(event: &Event) -> Option<CallId> {
         | What::LockFailed { call, .. }
         | What::LockLost { call, .. }
         | What::LockEnded { call, .. }
+        | What::LockForced { call, .. }
         | What::StoreAsked { call, .. }
         | What::StoreReached { call, .. }
         | What::StoreAnswered { call, .. } => Some(*call),

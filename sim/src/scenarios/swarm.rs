@@ -14,6 +14,14 @@ pub(super) const SCENARIO: Scenario = Scenario {
     expect: |_, _| Ok(()),
 };
 
+/// Locks, with all that may happen to those who hold them and those who grant them.
+pub(super) const LOCKS: Scenario = Scenario {
+    name: "locks",
+    about: "locks, faults, stopped processes and wrong clocks, all drawn from the seed",
+    plan: swarm::plan_with_locks,
+    expect: |_, _| Ok(()),
+};
+
 /// Likewise, with all kinds of trouble in every run.
 pub(super) const EVERYTHING: Scenario = Scenario {
     name: "everything",

@@ -30,6 +30,8 @@ struct State {
     stopped: Option<Duration>,
     /// How far it is behind because it stood.
     behind: Duration,
+    /// How much of that the wall clock was told.
+    corrected: Duration,
 }
 
 impl NodeClock {
@@ -54,8 +56,14 @@ impl NodeClock {
 
     /// The wall clock is right again, as far as the rate is.
     pub(crate) fn set_right(&self) {
+        self.set_skew(0);
+        self.correct();
+    }
+
+    /// The wall clock is told how long it stood, as a machine asks when it starts something.
+    pub(crate) fn correct(&self) {
         let mut state = self.state();
-        state.skew_ms = i64::try_from(state.behind.as_millis()).unwrap_or(0);
+        state.corrected = state.behind;
     }
 
     /// Its process stops at the simulated time `now`, and sees no time pass from here on.
@@ -129,7 +137,8 @@ impl Clock for NodeClock {
 
     fn wall(&self) -> Timestamp {
         let elapsed = Duration::from_secs(EPOCH_SECONDS) + self.elapsed();
-        let skew = i128::from(self.state().skew_ms) * 1_000_000;
+        let state = self.state();
+        let skew = i128::from(state.skew_ms) * 1_000_000 + state.corrected.as_nanos() as i128;
         let nanos = elapsed.as_nanos() as i128 + skew;
         let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).unwrap_or(0);
         Timestamp::new(seconds, nanos.rem_euclid(1_000_000_000) as u32)

@@ -214,6 +214,7 @@ enum Next {
 
 async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Result<Next> {
     let pen = shared.recorder.pen(shared.node);
+    shared.clock.correct();
     let (commands, mut inbox) = mpsc::unbounded_channel();
     let host = start(shared, &pen)?;
     let manager = host.manager.clone();

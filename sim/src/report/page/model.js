@@ -9,7 +9,7 @@ const GROUPS = [
   ['handlers', 'Handlers', ['handler_started', 'handler_ended']],
   ['streams', 'Stream messages', ['stream_opened', 'sent', 'taken', 'input_over']],
   ['connections', 'Connections', ['state', 'socket_opened', 'socket_closed', 'started']],
-  ['locks', 'Locks', ['lock_asked', 'lock_granted', 'lock_failed', 'lock_lost', 'lock_ended']],
+  ['locks', 'Locks', ['lock_asked', 'lock_granted', 'lock_failed', 'lock_lost', 'lock_ended', 'lock_forced']],
   ['store', 'Protected store', ['store_asked', 'store_reached', 'store_answered']],
   ['faults', 'Faults', ['fault', 'healed', 'quiet']],
   ['rare', 'Rare events', ['rare']],

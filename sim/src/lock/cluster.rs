@@ -1,0 +1,143 @@
+//! The locks that ship: dsync on every node, as the plan wants it.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dsync::{DRWMutex, Dsync, Forced, Guard, Limits, LockError, LockOptions};
+use grid::time::Instant;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::{Held, Later, LockClient, Wanted};
+use crate::event::LockFailure;
+use crate::plan::{LocksPlan, Plan};
+use crate::world::{Host, Software, url};
+
+/// What the nodes of `plan` run besides the load: dsync, if the plan has locks.
+pub fn software(plan: &Plan) -> Arc<dyn Software> {
+    match &plan.cluster.locks {
+        Some(locks) => Arc::new(Cluster(locks.clone())),
+        None => Arc::new(()),
+    }
+}
+
+struct Cluster(LocksPlan);
+
+impl Software for Cluster {
+    fn install(&self, host: &Host) -> Result<(), Box<dyn Error>> {
+        // One manager for everything: its handlers are not those of the load.
+        let dsync = Dsync::builder(&host.manager)
+            .lockers(self.0.lockers.iter().map(|node| url(*node)))
+            .limits(limits_of(&self.0))
+            .clock(host.clock.clone())
+            .rng(SmallRng::seed_from_u64(host.seed ^ 0x6c6f_636b))
+            .build()?;
+        dsync.start();
+        host.locks.offer(Arc::new(Client(dsync)));
+        Ok(())
+    }
+}
+
+/// The limits that all nodes lock with.
+fn limits_of(plan: &LocksPlan) -> Limits {
+    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+    let mut limits = Limits::with_lease(millis(plan.lease_ms));
+    limits.refresh_interval = millis(plan.refresh_ms);
+    limits
+}
+
+struct Client(Dsync);
+
+impl LockClient for Client {
+    fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>> {
+        let Wanted { resources, write, timeout, source } = wanted;
+        let mutex = DRWMutex::new(&self.0, resources);
+        Box::pin(async move {
+            let options = LockOptions::default().timeout(timeout).source(&source);
+            let granted = match write {
+                true => mutex.lock(options).await,
+                false => mutex.read_lock(options).await,
+            };
+            granted.map(|guard| Lease::new(guard) as Arc<dyn Held>).map_err(failure_of)
+        })
+    }
+
+    fn force_unlock(&self, resource: String) -> Later<usize> {
+        let dsync = self.0.clone();
+        Box::pin(async move {
+            let report = dsync.force_unlock(&Forced::Resource(resource), FORCE_TIMEOUT).await;
+            report.forced.len()
+        })
+    }
+
+    fn shutdown(&self, grace: Duration) -> Later<()> {
+        let dsync = self.0.clone();
+        Box::pin(async move { dsync.shutdown(grace).await })
+    }
+}
+
+/// How long an operator waits for lockers.
+const FORCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+fn failure_of(error: LockError) -> LockFailure {
+    match error {
+        LockError::TimedOut { .. } => LockFailure::TimedOut,
+        LockError::Lost(_) => LockFailure::Lost,
+        LockError::ShuttingDown => LockFailure::ShuttingDown,
+        error => LockFailure::NotAsked { text: error.to_string() },
+    }
+}
+
+/// A guard that several look at, until it is let go.
+struct Lease {
+    guard: Mutex<Option<Guard>>,
+    token: u64,
+}
+
+impl Lease {
+    fn new(guard: Guard) -> Arc<Self> {
+        let token = guard.token().get();
+        Arc::new(Self { guard: Mutex::new(Some(guard)), token })
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&Guard) -> R) -> Option<R> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
+    }
+
+    fn take(&self) -> Option<Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Held for Lease {
+    fn is_held(&self) -> bool {
+        self.look(Guard::is_held).unwrap_or(false)
+    }
+
+    fn valid_until(&self) -> Instant {
+        self.look(Guard::valid_until).unwrap_or_default()
+    }
+
+    fn lost(&self) -> Later<()> {
+        match self.look(Guard::lost) {
+            Some(lost) => Box::pin(async move { lost.await; }),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+
+    fn token(&self) -> u64 {
+        self.token
+    }
+
+    fn unlock(&self) -> Later<()> {
+        match self.take() {
+            Some(guard) => Box::pin(guard.unlock()),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+
+    fn let_go(&self) {
+        drop(self.take());
+    }
+}
