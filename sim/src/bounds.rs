@@ -22,6 +22,9 @@ pub struct Bounds {
     /// Two nodes are connected again once their network is whole: the dead connection is found, an
     /// attempt that hangs times out, the longest wait between two passes, and a handshake succeeds.
     pub reconnect_ms: u64,
+    /// What died, or is to die, without anybody knowing has been found: a dead peer, and a connection that
+    /// a rare event has superseded.
+    pub settle_ms: u64,
     /// Whatever was under way is over.
     pub drain_ms: u64,
     /// A lease lasts so long after its last refresh; 0 if the cluster has no locks.
@@ -54,6 +57,8 @@ impl Bounds {
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 2 * lease_ms + 5_000;
         let drift_ppm = drift_ppm(plan);
         let holds = [Point::DelayFlush, Point::FullSocket];
+        let supersedes = cluster.rare.iter().any(|(name, _)| name == Point::Supersede.name());
+        let settle_ms = dead_peer_ms.max(if supersedes { SUPERSEDE_MS } else { 0 });
         let is_hold = |name: &str| holds.iter().any(|point| point.name() == name);
         let has_holds = cluster.rare.iter().any(|(name, _)| is_hold(name));
         Self {
@@ -62,6 +67,7 @@ impl Bounds {
             round_trip_ms,
             dead_peer_ms,
             reconnect_ms,
+            settle_ms,
             drain_ms,
             lease_ms,
             drift_ppm,
@@ -115,6 +121,9 @@ impl Bounds {
         ms(self.limits.deadline_default) + self.ticks_ms
     }
 }
+
+/// The longest that a superseding connection may wait, and a handshake.
+const SUPERSEDE_MS: u64 = 6_000;
 
 /// The longest wait between two attempts to lock, with what it is scaled by at random, and the attempt.
 const LOCK_TURN_MS: u64 = 8_000;

@@ -3,17 +3,17 @@
 //!
 //! Wing and Gong's search, with Lowe's memory: orders are tried depth first, and what has been tried with
 //! the same operations done and the same value is not tried again. A history is cut where nothing is under
-//! way, and each piece is searched for itself: under a lock that excludes, pieces are a few operations
-//! long. A general search of an invalid history takes for ever from a few hundred on, so a piece may have
-//! [`PIECE_MAX`] operations.
+//! way, and each piece is searched for itself: under a lock that excludes, few operations overlap. A
+//! general search of an invalid history takes for ever, so no operation may overlap with more than
+//! [`WIDTH_MAX`] that began after it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::event::{StoreOp, StoreResult};
 
-/// Operations of a piece, at most.
-pub const PIECE_MAX: usize = 128;
+/// How many operations may begin while one is under way.
+pub const WIDTH_MAX: usize = 127;
 
 /// One operation on a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub enum Problem {
     #[error("no order explains {0}")]
     Unexplained(String),
     /// Too much is under way at once to be searched.
-    #[error("{0} operations without a pause: only {PIECE_MAX} can be searched")]
-    TooLong(usize),
+    #[error("{0} operations begin while one is under way: only {WIDTH_MAX} can be searched")]
+    TooWide(usize),
 }
 
 /// Checks the history of a register that began with the value `initial`.
@@ -51,8 +51,9 @@ pub fn check(initial: u64, history: &mut [Operation]) -> Result<(), Problem> {
     while !rest.is_empty() {
         let (piece, behind) = rest.split_at(piece_length(rest));
         rest = behind;
-        if piece.len() > PIECE_MAX {
-            return Err(Problem::TooLong(piece.len()));
+        let width = width(piece);
+        if width > WIDTH_MAX {
+            return Err(Problem::TooWide(width));
         }
         let after = values_after(piece, &values);
         if after.is_empty() {
@@ -74,25 +75,57 @@ fn piece_length(history: &[Operation]) -> usize {
     overlapping.count()
 }
 
+/// How many operations begin while one is under way, at most.
+fn width(piece: &[Operation]) -> usize {
+    let behind = |place: usize| {
+        let during = piece[place + 1..].iter();
+        during.take_while(|other| other.invoked <= piece[place].returned).count()
+    };
+    (0..piece.len()).map(behind).max().unwrap_or(0)
+}
+
+/// Which operations of a piece are done: all before a place, and some behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Done {
+    whole: usize,
+    /// Counted from `whole`, which is never among them.
+    behind: u128,
+}
+
+impl Done {
+    fn contains(self, place: usize) -> bool {
+        place < self.whole || self.behind & (1 << (place - self.whole)) != 0
+    }
+
+    fn with(mut self, place: usize) -> Self {
+        self.behind |= 1 << (place - self.whole);
+        let more = self.behind.trailing_ones();
+        // In two steps: a shift by all bits there are would be none.
+        self.behind = self.behind >> (more / 2) >> (more - more / 2);
+        self.whole += more as usize;
+        self
+    }
+}
+
 /// All values that the register may have after `piece`, if it had one of `before`.
 fn values_after(piece: &[Operation], before: &BTreeSet<u64>) -> BTreeSet<u64> {
-    let all_done = if piece.len() == PIECE_MAX { u128::MAX } else { (1 << piece.len()) - 1 };
     let mut ends = BTreeSet::new();
-    let mut to_try: Vec<(u128, u64)> = before.iter().map(|value| (0, *value)).collect();
+    let mut to_try: Vec<_> = before.iter().map(|value| (Done::default(), *value)).collect();
     let mut tried: BTreeSet<_> = to_try.iter().copied().collect();
     while let Some((done, value)) = to_try.pop() {
-        if done == all_done {
+        if done.whole == piece.len() {
             ends.insert(value);
             continue;
         }
+        let mut next = candidates(piece, done);
         // A read that can be now may as well be: it changes nothing for the others. Without this many
         // readers at once have as many orders as there are subsets of them.
-        let is_idle = |(_, operation): &(usize, &Operation)| operation.may_change_nothing(value);
-        let idle = candidates(piece, done).find(is_idle);
-        let is_next = |place| idle.is_none_or(|(idle, _)| idle == place);
-        for (place, operation) in candidates(piece, done).filter(|(place, _)| is_next(*place)) {
-            for next in values_of(operation, value).into_iter().flatten() {
-                let reached = (done | 1 << place, next);
+        if let Some(idle) = next.iter().copied().find(|at| piece[*at].may_change_nothing(value)) {
+            next = vec![idle];
+        }
+        for place in next {
+            for after in values_of(&piece[place], value).into_iter().flatten() {
+                let reached = (done.with(place), after);
                 if tried.insert(reached) {
                     to_try.push(reached);
                 }
@@ -103,10 +136,20 @@ fn values_after(piece: &[Operation], before: &BTreeSet<u64>) -> BTreeSet<u64> {
 }
 
 /// Operations that may come next: those that began before any other that is left was over.
-fn candidates(piece: &[Operation], done: u128) -> impl Iterator<Item = (usize, &Operation)> {
-    let left = move || piece.iter().enumerate().filter(move |(place, _)| done & (1 << place) == 0);
-    let first_over = left().map(|(_, operation)| operation.returned).min().unwrap_or(0);
-    left().filter(move |(_, operation)| operation.invoked <= first_over)
+fn candidates(piece: &[Operation], done: Done) -> Vec<usize> {
+    let mut first_over = u64::MAX;
+    let mut next = Vec::new();
+    for (place, operation) in piece.iter().enumerate().skip(done.whole) {
+        if operation.invoked > first_over {
+            break;
+        }
+        if !done.contains(place) {
+            first_over = first_over.min(operation.returned);
+            next.push(place);
+        }
+    }
+    next.retain(|place| piece[*place].invoked <= first_over);
+    next
 }
 
 /// What the register may hold after an operation; nothing if what came of it contradicts `value`. What

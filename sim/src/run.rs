@@ -154,7 +154,7 @@ impl<'a> Trial<'a> {
         self.world.heal();
         let limit = self.world.now_ms() + self.bounds.drain_ms;
         self.recover(limit)?;
-        self.pass(Duration::from_millis(self.bounds.dead_peer_ms))?;
+        self.pass(Duration::from_millis(self.bounds.settle_ms))?;
         self.recover(limit)?;
         self.probe()?;
         // Nothing is asked any more: what is idle now must stay so.

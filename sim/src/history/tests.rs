@@ -50,9 +50,14 @@ fn a_long_history_is_cut_into_pieces() {
 
 #[test]
 fn what_cannot_be_searched_is_said() {
-    let history = vec![done(0, 9, StoreOp::Read, 0); PIECE_MAX + 1];
-    assert_eq!(verdict(&history), Err(Problem::TooLong(PIECE_MAX + 1)));
+    let history = vec![done(0, 9, StoreOp::Read, 0); WIDTH_MAX + 2];
+    assert_eq!(verdict(&history), Err(Problem::TooWide(WIDTH_MAX + 1)));
     assert_eq!(verdict(&history[1..]), Ok(()), "as many readers as may be");
+    let after_another = |number: u64| done(2 * number, 2 * number + 3, StoreOp::Read, 0);
+    let mut readers: Vec<_> = (0..1_000).map(after_another).collect();
+    assert_eq!(verdict(&readers), Ok(()), "for as long as they like");
+    readers[900].result = StoreResult::Done { value: 1 };
+    assert!(matches!(verdict(&readers), Err(Problem::Unexplained(_))));
 }
 
 // ---- against all orders ----

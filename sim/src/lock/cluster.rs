@@ -121,7 +121,9 @@ impl Held for Lease {
 
     fn lost(&self) -> Later<()> {
         match self.look(Guard::lost) {
-            Some(lost) => Box::pin(async move { lost.await; }),
+            Some(lost) => Box::pin(async move {
+                lost.await;
+            }),
             None => Box::pin(std::future::ready(())),
         }
     }
