@@ -129,8 +129,3 @@ pub use typed::stream::{
 };
 #[cfg(feature = "net")]
 pub use typed::{CallOptions, SingleHandler};
-
-/// The README's example compiles.
-#[cfg(all(doctest, feature = "net"))]
-#[doc = include_str!("../../README.md")]
-struct Readme;

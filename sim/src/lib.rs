@@ -36,3 +36,8 @@ pub mod world;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those of the workspace's. Here, because of all libraries only this one has all others at hand.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct WorkspaceReadme;
