@@ -339,3 +339,87 @@ impl Locker for LocalLocker {
         Box::pin(async move { Ok(forced) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+    use std::thread;
+
+    use super::*;
+    use crate::clock::LeaseClock;
+    use crate::proto::names::Names;
+    use crate::proto::quorum::Kind;
+
+    /// Long enough for whatever does not hang.
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn lock_of(uid: &str) -> Message {
+        let names = Names::new(["a"]).expect("a good name");
+        Message::Lock(Ask {
+            uid: uid.into(),
+            names,
+            kind: Kind::Read,
+            owner: "n".into(),
+            source: "test".into(),
+            quorum: 1,
+            proposal: Token::default(),
+            place: None,
+            knows_leases: true,
+        })
+    }
+
+    fn open_for(table_callers_max: usize) -> LocalLocker {
+        let limits = Limits { table_callers_max, ..Limits::default() };
+        let locker = LocalLocker::new("n", ["n".into()], &limits, Arc::new(LeaseClock::new()), 1);
+        locker.report("n", Vec::new(), Token::default());
+        locker
+    }
+
+    /// Asks it as the driver of a lock does, from a thread of its own, as it may have to wait.
+    fn ask(locker: &LocalLocker, message: Message) -> thread::JoinHandle<Result<Answer, bool>> {
+        let answering = locker.ask(message, SOON);
+        thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let answer = runtime.expect("a runtime").block_on(answering);
+            answer.map(|stamped| stamped.answer).map_err(|error| error.may_have_run)
+        })
+    }
+
+    fn wait_until(mut is_so: impl FnMut() -> bool) {
+        while !is_so() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn b57_when_too_many_wait_for_the_table_the_next_is_refused_without_waiting() {
+        let locker = open_for(2);
+        let occupied = locker.inner.state.lock().expect("nobody panics");
+        let waiting = ["1", "2"].map(|uid| ask(&locker, lock_of(uid)));
+        wait_until(|| locker.inner.callers.load(Ordering::Relaxed) == 2);
+
+        let (sender, receiver) = sync_channel(2);
+        let asker = locker.clone();
+        thread::spawn(move || {
+            let release = Message::Unlock { uid: "0".into(), names: None, kind: Kind::Read };
+            for message in [lock_of("3"), release] {
+                let _ = sender.send(ask(&asker, message).join().expect("no panic"));
+            }
+        });
+        // The table is still occupied: who waited for it would not be answered.
+        let refused = receiver.recv_timeout(SOON).expect("it does not wait");
+        assert_eq!(refused, Ok(Answer::Lock(Err(Refusal::Full))));
+        let refused = receiver.recv_timeout(SOON).expect("it does not wait");
+        assert_eq!(refused, Err(false), "what was refused has certainly not been done");
+
+        drop(occupied);
+        for waiter in waiting {
+            let answer = waiter.join().expect("no panic");
+            assert!(matches!(answer, Ok(Answer::Lock(Ok(_)))), "{answer:?}");
+        }
+        let answer = ask(&locker, lock_of("3")).join().expect("no panic");
+        assert!(matches!(answer, Ok(Answer::Lock(Ok(_)))), "there is room again: {answer:?}");
+        let (_, grants, _, overloaded) = locker.counts();
+        assert_eq!((grants, overloaded), (3, 2));
+    }
+}

@@ -1,28 +1,26 @@
-//! Locks between four servers over loopback TCP: what one costs alone, and who waits how long where 64
-//! want the same.
+//! Locks between four processes over loopback TCP: what one costs alone, and who waits how long where
+//! 64 want the same.
 //!
 //! Being told is measured against asking now and then in one run and in turns, because the figures of
-//! a shared machine compare with nothing but those of the same minute. The servers share one process
-//! and one tokio runtime, with a socket between any two; each is a locker.
+//! a shared machine compare with nothing but those of the same minute. There are four processes for
+//! each of the two, every one a locker with a tokio runtime of its own; those whose turn it is not do
+//! nothing but answer pings. They are this program once more, and end with it, however it ends.
 //!
 //! Nothing is asserted about time. With `--test`, and wherever `cargo bench` did not start it, there is
 //! one short round and no figures.
 #![expect(clippy::expect_used, reason = "a figure of locks that failed would mean nothing")]
 #![expect(clippy::print_stdout, reason = "a table is what it is for")]
 
-mod servers;
+mod cluster;
+mod order;
+mod server;
 mod table;
 
-use std::time::{Duration, Instant};
+use self::cluster::{Cluster, PROCESSES, SERVER_FLAG};
+use self::order::{Mode, Order};
+use self::table::{Figures, Rounds};
 
-use dsync::{DRWMutex, LockOptions, Waiting};
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinSet;
-
-use self::servers::Servers;
-use self::table::{Contended, Figures};
-
-/// Who want the same lock: sixteen on each server.
+/// Who want the same lock: sixteen in each process.
 const CONTENDERS: usize = 64;
 
 /// How often each takes it. All take it as often, so that nobody's long wait is missing in the figures.
@@ -33,89 +31,53 @@ const ROUNDS: usize = 5;
 
 /// Locks of which nobody else wants one, and how many come before them.
 const ALONE: usize = 4_000;
-const WARM_UP: usize = 400;
-
-/// Of the runtime.
-const WORKERS: usize = 2;
+const WARM_UP: usize = 1_000;
 
 fn main() {
-    let runtime: Runtime = Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .expect("the system has threads");
-    runtime.block_on(async {
-        let told = Servers::start(Waiting::Told).await;
-        let polling = Servers::start(Waiting::Polling).await;
-        if is_smoke() {
-            smoke(&told, &polling).await;
-        } else {
-            measure(&told, &polling).await;
-        }
-    });
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, mode] = &arguments[..]
+        && flag == SERVER_FLAG
+    {
+        return server::run(Mode::parse(mode));
+    }
+    let told = Cluster::start(Mode::Told);
+    let polling = Cluster::start(Mode::Polling);
+    // As criterion decides it: `cargo bench` says `--bench`, `cargo test` does not.
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if has("--test") || !has("--bench") {
+        smoke(told, polling);
+    } else {
+        measure(told, polling);
+    }
 }
 
-/// As criterion decides it: `cargo bench` says `--bench`, `cargo test` does not.
-fn is_smoke() -> bool {
-    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
-    has("--test") || !has("--bench")
-}
-
-async fn smoke(told: &Servers, polling: &Servers) {
-    alone(told, 10).await;
+fn smoke(mut told: Cluster, mut polling: Cluster) {
+    alone(&mut told, 10);
     println!("Testing dsync_locks/alone\nSuccess");
-    for (name, servers) in [("told", told), ("polling", polling)] {
-        contended(servers, 4, 1).await;
+    for (name, cluster) in [("told", &mut told), ("polling", &mut polling)] {
+        contended(cluster, 4, 1);
         println!("Testing dsync_locks/contended/{name}\nSuccess");
     }
 }
 
-async fn measure(told: &Servers, polling: &Servers) {
-    alone(told, WARM_UP).await;
-    println!("{}", table::alone(&alone(told, ALONE).await));
-    let mut rounds = Contended::default();
+fn measure(mut told: Cluster, mut polling: Cluster) {
+    let mut rounds = Rounds::default();
     for round in 1..=ROUNDS {
-        rounds.told.push(contended(told, CONTENDERS, LOCKS_EACH).await);
-        rounds.polling.push(contended(polling, CONTENDERS, LOCKS_EACH).await);
-        println!("round {round} of {ROUNDS}: {}", rounds.last());
+        alone(&mut told, WARM_UP);
+        rounds.alone.push(alone(&mut told, ALONE));
+        rounds.told.push(contended(&mut told, CONTENDERS, LOCKS_EACH));
+        rounds.polling.push(contended(&mut polling, CONTENDERS, LOCKS_EACH));
+        println!("round {round} of {ROUNDS}");
     }
-    println!("{}", table::contended(&rounds));
+    println!("{}", table::text(&rounds));
 }
 
-/// One lock after the other, each of another resource, as a request of a user takes it: from asking
-/// until it can be had again.
-async fn alone(servers: &Servers, count: usize) -> Figures {
-    let begun = Instant::now();
-    let mut times = Vec::with_capacity(count);
-    for number in 0..count {
-        let mutex = DRWMutex::new(&servers.dsyncs[0], [format!("bucket/object-{number}")]);
-        let asked = Instant::now();
-        let guard = mutex.lock(LockOptions::default()).await.expect("it is free");
-        guard.unlock().await;
-        times.push(asked.elapsed());
-    }
-    Figures::new(times, begun.elapsed())
+/// Of what nobody else wants.
+fn alone(cluster: &mut Cluster, locks: usize) -> Figures {
+    cluster.one(Order::Alone { locks })
 }
 
-/// All want one lock, hold it for no time, and want it again.
-async fn contended(servers: &Servers, contenders: usize, locks_each: usize) -> Figures {
-    let begun = Instant::now();
-    let mut tasks = JoinSet::new();
-    for contender in 0..contenders {
-        let dsync = &servers.dsyncs[contender % servers.dsyncs.len()];
-        tasks.spawn(wait_in_turn(DRWMutex::new(dsync, ["contended"]), locks_each));
-    }
-    let times = tasks.join_all().await.concat();
-    Figures::new(times, begun.elapsed())
-}
-
-async fn wait_in_turn(mutex: DRWMutex, locks: usize) -> Vec<Duration> {
-    let mut waits = Vec::with_capacity(locks);
-    for _ in 0..locks {
-        let asked = Instant::now();
-        let guard = mutex.lock(LockOptions::default().forever()).await.expect("its turn comes");
-        waits.push(asked.elapsed());
-        drop(guard);
-    }
-    waits
+/// As many in each process.
+fn contended(cluster: &mut Cluster, contenders: usize, locks_each: usize) -> Figures {
+    cluster.all(Order::Contended { tasks: contenders / PROCESSES, locks_each })
 }

@@ -35,6 +35,7 @@ fn granted(token: Token) -> Answer {
 const CONFLICT: Answer = Answer::Lock(Err(Refusal::Conflict));
 const HELD: Answer = Answer::Refresh(Refreshed::Held { lease: LEASE });
 const NOT_FOUND: Answer = Answer::Refresh(Refreshed::NotFound);
+const FULL: Answer = Answer::Lock(Err(Refusal::Full));
 const CALLED: Answer = Answer::Wait { is_called: true };
 
 fn is_lock(message: &Message) -> bool {
@@ -404,6 +405,38 @@ fn b55_where_lockers_do_not_tell_they_are_asked_now_and_then() {
     assert!(bench.asked(is_wait).is_empty());
     bench.pass(Limits::default().retry_first);
     assert_eq!(bench.asked(is_lock), [0]);
+}
+
+#[test]
+fn b57_who_is_refused_by_lockers_with_too_much_to_do_waits_longer_after_each_attempt() {
+    let limits = Limits::default();
+    let mut bench = Bench::new(config(3, Kind::Write));
+    for attempt in 0..60_u32 {
+        for locker in 0..3 {
+            bench.answer(locker, is_lock, FULL);
+        }
+        assert!(bench.open.is_empty(), "a locker with too much to do is asked for nothing more");
+        let wait = bench.hold.poll_timeout().expect("it tries again").since(bench.now);
+        let most = (limits.retry_first + limits.retry_step * attempt).min(limits.retry_max);
+        assert!((most / 2..=most).contains(&wait), "attempt {attempt}: {wait:?}");
+        bench.pass(wait);
+        assert_eq!(bench.asked(is_lock), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn b57_a_holder_whose_refresh_is_refused_asks_again_later() {
+    let limits = Limits::default();
+    let mut bench = Bench::held();
+    let until = bench.until();
+    bench.pass(limits.refresh_interval);
+    for locker in bench.asked(is_refresh) {
+        let call = bench.call(locker, is_refresh);
+        bench.answer_call(locker, call, Err(Failure { may_have_run: false }));
+    }
+    assert!(bench.open.is_empty() && bench.is_held() && bench.until() == until);
+    bench.pass(limits.refresh_interval / 5);
+    assert_eq!(bench.asked(is_refresh), [0, 1, 2]);
 }
 
 #[test]
