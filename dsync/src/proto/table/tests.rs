@@ -132,6 +132,21 @@ fn b54_what_a_report_says_of_tokens_is_known_afterwards() {
 }
 
 #[test]
+fn b54_a_locker_that_nobody_tells_of_tokens_begins_above_those_of_before() {
+    let limits = Limits::default();
+    // Holders' clocks have run on since tokens began a lease ahead of the wall clock.
+    let proposal = WALL.later_by(LEASE + Duration::from_millis(1));
+    let asked = Ask { proposal, ..write("1") };
+    let before = open(&limits).lock(&asked, START, WALL).expect("it is free").token;
+    assert_eq!(before, proposal);
+    // All have restarted, and none knows anything.
+    let (now, wall) = (START + Duration::from_secs(1), WALL.later_by(Duration::from_secs(1)));
+    let mut table = Table::new(&limits, ["n1".into()], now, wall, 1);
+    table.report("n1", Vec::new(), Token::default(), now);
+    assert!(table.lock(&write("2"), now, wall).expect("it is free").token >= before);
+}
+
+#[test]
 fn b50_what_was_released_before_it_arrives_is_not_granted() {
     let mut table = open(&Limits::default());
     assert!(!table.unlock(&"1".into(), START), "there is nothing yet");
