@@ -351,7 +351,7 @@ mod tests {
     use crate::proto::quorum::Kind;
 
     /// Long enough for whatever does not hang.
-    const SOON: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_secs(10);
 
     fn lock_of(uid: &str) -> Message {
         let names = Names::new(["a"]).expect("a good name");
