@@ -20,7 +20,7 @@ use crate::locker::Locker;
 use crate::proto::hold::{Config, Hold, Waiting};
 use crate::proto::names::Names;
 use crate::proto::quorum::Kind;
-use crate::proto::token::{Token, TokenClock};
+use crate::proto::token::{Stamp, Token, TokenClock};
 use crate::remote::RemoteLocker;
 use crate::stats::{Meter, Stats};
 use crate::{recovery, server};
@@ -374,9 +374,14 @@ impl Inner {
         lock(&self.locks).live.get(&number).cloned()
     }
 
-    /// A locker's clock of tokens has shown this, or a token was given.
-    pub(crate) fn observe(&self, token: Token, now: Instant) {
-        lock(&self.tokens).observe(token, now);
+    /// A locker has told this of tokens.
+    pub(crate) fn observe(&self, stamp: Stamp, now: Instant) {
+        lock(&self.tokens).observe(stamp, now);
+    }
+
+    /// This token was given.
+    pub(crate) fn observe_token(&self, token: Token) {
+        lock(&self.tokens).observe_token(token);
     }
 
     /// The highest token that may have been given, as far as this server knows.

@@ -24,8 +24,9 @@
 //!   suspends together with all clocks believes in its locks when it wakes up: tokens are for that.
 //! - Timers that are late by less than [`limits::SCHEDULING_MARGIN`], for [`Guard::lost`] alone;
 //!   [`Guard::is_held`] needs none.
-//! - For tokens: wall clocks of lockers that differ by less than a lease, and are not set back by as
-//!   much, while so many lockers restart that no quorum remembers.
+//! - For tokens: where so many lockers restart that no quorum remembers, a lease has passed since that
+//!   happened last, and what the lockers' wall clocks differ by and were set back by meanwhile is less
+//!   than a lease in all.
 //! - No two processes run under the name of one server, and all servers have the same list of lockers. (A
 //!   locker refuses whoever counts another number of them.)
 //!

@@ -13,7 +13,7 @@ use crate::limits::{LISTED_BYTES_MAX, LISTED_MAX, Limits, WAIT_POLL};
 use crate::locker::{Answering, Locker, Stamped};
 use crate::proto::hold::{Answer, Message};
 use crate::proto::table::{Ask, Counts, Forced, Gate, Holding, Refusal, Table};
-use crate::proto::token::Token;
+use crate::proto::token::{Stamp, Token};
 use crate::proto::waiters::Place;
 use crate::wire::LockerListing;
 
@@ -100,7 +100,7 @@ impl LocalLocker {
     }
 
     /// Answers all but waiters, who have to wait for it.
-    fn answer(&self, message: &Message) -> Result<(Answer, Token), Overloaded> {
+    fn answer(&self, message: &Message) -> Result<(Answer, Stamp), Overloaded> {
         self.with(|state, now, wall| {
             let table = &mut state.table;
             let answer = match message {
@@ -148,8 +148,8 @@ impl LocalLocker {
         Ok(Stamped { answer, stamp: Some(stamp) })
     }
 
-    /// What its clock of tokens shows.
-    pub(crate) fn stamp(&self) -> Token {
+    /// What it tells of tokens.
+    pub(crate) fn stamp(&self) -> Stamp {
         let inner = &self.inner;
         let wall = Token::of(inner.clock.wall());
         inner.state.lock().unwrap_or_else(PoisonError::into_inner).table.stamp(wall)
@@ -158,7 +158,7 @@ impl LocalLocker {
     /// The highest token that it knows.
     pub(crate) fn high(&self) -> Token {
         let state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.table.stamp(Token::default())
+        state.table.high()
     }
 
     /// Forces grants open. Returns their ids, and who holds them.

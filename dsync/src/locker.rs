@@ -7,19 +7,19 @@ use std::time::Duration;
 use crate::error::LockerError;
 use crate::proto::hold::{Answer, Message};
 use crate::proto::table::Forced;
-use crate::proto::token::Token;
+use crate::proto::token::Stamp;
 use crate::wire::LockerListing;
 
 /// An answer that is on its way.
 pub type Answering<T> = Pin<Box<dyn Future<Output = Result<T, LockerError>> + Send>>;
 
-/// An answer, and what the locker's clock of tokens showed.
+/// An answer, and what the locker told of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamped {
     /// The answer.
     pub answer: Answer,
     /// Absent from lockers of existing clusters.
-    pub stamp: Option<Token>,
+    pub stamp: Option<Stamp>,
 }
 
 /// Grants locks. [`LocalLocker`](crate::LocalLocker) does so in this process,

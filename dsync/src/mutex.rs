@@ -183,7 +183,7 @@ impl DRWMutex {
         inner.meter.tried(status, waited, tries);
         match status {
             Status::Held { token, .. } => {
-                inner.observe(token, now);
+                inner.observe_token(token);
                 Ok(Guard::new(lock, Arc::clone(inner), token))
             }
             Status::Ended(End::TimedOut) => Err(LockError::TimedOut { waited, tries }),

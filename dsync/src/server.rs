@@ -14,7 +14,7 @@ use crate::locker::Locker;
 use crate::proto::hold::{Answer, Message};
 use crate::proto::quorum::Kind;
 use crate::proto::table::{Holding, Refusal};
-use crate::proto::token::Token;
+use crate::proto::token::Stamp;
 use crate::wire::{self, Asked, HoldingsAnswer, LockAnswer, LockArgs, RevokedArgs};
 
 /// Registers all handlers with the manager of the lock traffic.
@@ -78,7 +78,7 @@ fn serve(
             Ok(match own.serve(message).await {
                 Ok(stamped) => LockAnswer::of(stamped.answer, stamped.stamp.unwrap_or_default()),
                 Err(Overloaded) if is_lock => {
-                    LockAnswer::of(Answer::Lock(Err(Refusal::Full)), Token::default())
+                    LockAnswer::of(Answer::Lock(Err(Refusal::Full)), Stamp::default())
                 }
                 Err(Overloaded) => LockAnswer::wrong("overloaded".to_owned()),
             })
@@ -106,7 +106,9 @@ fn register_force(dsync: &Dsync, own: &LocalLocker) -> Result<(), RegisterError>
             }
         }
         let code = if count == 0 { wire::CODE_NOT_FOUND } else { wire::CODE_OK };
-        let answer = LockAnswer { code, stamp: own.stamp(), ..LockAnswer::default() };
+        let stamp = own.stamp();
+        let answer =
+            LockAnswer { code, high: stamp.high, wall: stamp.wall, ..LockAnswer::default() };
         async move { Ok(answer) }
     })
 }

@@ -14,7 +14,7 @@ use crate::proto::quorum::Kind;
 use crate::proto::table::{
     Ask, Forced, GrantInfo, Granted, Holding, Lesson, Refresh, Refreshed, Refusal, WaiterInfo,
 };
-use crate::proto::token::Token;
+use crate::proto::token::{Stamp, Token};
 use crate::proto::waiters::Place;
 
 /// Grants a write lock.
@@ -106,9 +106,12 @@ pub struct LockAnswer {
     /// Ours: the highest token known for what was locked.
     #[serde(rename = "Token", skip_serializing_if = "is_default")]
     pub token: Token,
-    /// Ours: what the locker's clock of tokens shows.
-    #[serde(rename = "Stamp", skip_serializing_if = "is_default")]
-    pub stamp: Token,
+    /// Ours: the highest token that the locker knows.
+    #[serde(rename = "High", skip_serializing_if = "is_default")]
+    pub high: Token,
+    /// Ours: what its wall clock shows.
+    #[serde(rename = "Wall", skip_serializing_if = "is_default")]
+    pub wall: Token,
     /// Ours: for how long a grant stands, in milliseconds.
     #[serde(rename = "Lease", skip_serializing_if = "is_default")]
     pub lease_ms: u64,
@@ -326,8 +329,8 @@ impl LockArgs {
 
 impl LockAnswer {
     /// As an answer travels.
-    pub(crate) fn of(answer: Answer, stamp: Token) -> Self {
-        let base = Self { stamp, ..Self::default() };
+    pub(crate) fn of(answer: Answer, stamp: Stamp) -> Self {
+        let base = Self { high: stamp.high, wall: stamp.wall, ..Self::default() };
         let failed = |code, error: &str| Self { code, error: error.to_owned(), ..base.clone() };
         match answer {
             Answer::Lock(Ok(Granted { token, lease })) => {
@@ -389,9 +392,10 @@ impl LockAnswer {
         })
     }
 
-    /// What the locker's clock of tokens shows, where it is one of ours.
-    pub(crate) fn stamp(&self) -> Option<Token> {
-        (self.stamp != Token::default()).then_some(self.stamp)
+    /// What the locker tells of tokens, where it is one of ours.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let stamp = Stamp { high: self.high, wall: self.wall };
+        (stamp != Stamp::default()).then_some(stamp)
     }
 }
 

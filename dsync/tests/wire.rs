@@ -68,8 +68,8 @@ fn numbers_are_understood_in_every_form_and_unknown_keys_are_skipped() {
     for three in [&b"\x03"[..], b"\xcc\x03", b"\xcd\x00\x03", b"\xd0\x03", b"\xd1\x00\x03"] {
         let args: LockArgs = decode(&[b"\x81\xa6Quorum", three].concat());
         assert_eq!(args.quorum, Some(3));
-        let answer: LockAnswer = decode(&[b"\x82\xa4Code", three, b"\xa5Stamp", three].concat());
-        assert_eq!((answer.code, answer.stamp), (3, Token::new(3)));
+        let answer: LockAnswer = decode(&[b"\x82\xa4Code", three, b"\xa4Wall", three].concat());
+        assert_eq!((answer.code, answer.wall), (3, Token::new(3)));
     }
     let negative: LockArgs = decode(b"\x81\xa6Quorum\xff");
     assert_eq!(negative.quorum, Some(-1));
@@ -110,10 +110,10 @@ proptest! {
     #[test]
     fn answers_come_back_as_they_were(
         (code, error, taught) in (any::<u8>(), text(), any::<bool>()),
-        (token, stamp, lease_ms) in (number(), number(), number()),
+        (token, high, wall, lease_ms) in (number(), number(), number(), number()),
     ) {
-        let (token, stamp) = (Token::new(token), Token::new(stamp));
-        let answer = LockAnswer { code, error, token, stamp, lease_ms, taught };
+        let [token, high, wall] = [token, high, wall].map(Token::new);
+        let answer = LockAnswer { code, error, token, high, wall, lease_ms, taught };
         prop_assert_eq!(decode::<LockAnswer>(&encode(&answer)), answer);
     }
 

@@ -455,7 +455,7 @@ impl Hold {
     }
 
     fn hold(&mut self, token: Token, now: Instant) {
-        self.tokens.observe(token, now);
+        self.tokens.observe_token(token);
         self.phase = Phase::Held { token };
         for seat in &mut self.seats {
             let part = self.rng.random_range(0.9..1.0);

@@ -26,7 +26,7 @@ use slab::Slab;
 use super::keyed::{Key, KeyedMap};
 use super::names::Names;
 use super::quorum::Kind;
-use super::token::{Token, Tokens};
+use super::token::{Stamp, Token, Tokens};
 use super::tombstones::Tombstones;
 use super::waiters::{Place, Waiter, Waiters};
 use crate::limits::{Limits, NAMES_BYTES_MAX, TOMBSTONES_MAX};
@@ -193,7 +193,8 @@ impl Table {
             ends: BinaryHeap::new(),
             next_serial: 0,
             names_bytes: 0,
-            // Higher than any token of before, though the wall clock was set back by up to a lease.
+            // Higher than any token of before, though the wall clock was set back by up to a lease:
+            // tokens were no further ahead of it than that of the last start, which is over.
             tokens: Tokens::new(wall, limits.lease, key),
             waiters: Waiters::new(limits, key),
             tombstones: Tombstones::new(TOMBSTONES_MAX, key),
@@ -204,9 +205,14 @@ impl Table {
         }
     }
 
-    /// What its clock of tokens shows.
-    pub fn stamp(&self, wall: Token) -> Token {
+    /// What it tells of tokens.
+    pub fn stamp(&self, wall: Token) -> Stamp {
         self.tokens.stamp(wall)
+    }
+
+    /// The highest token that it knows.
+    pub fn high(&self) -> Token {
+        self.tokens.high()
     }
 
     /// Grants a lock, or does not.

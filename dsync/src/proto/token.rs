@@ -29,8 +29,9 @@ use crate::limits::{TOKEN_LEAD_MICROS, TOKEN_PLACES};
 /// than that of every earlier writer. Readers that may hold together are not ordered among
 /// themselves.
 ///
-/// The assumption: the wall clocks of the lockers differ by less than a lease, and none is set back by
-/// as much, while so many lockers forget what they knew that no quorum remembers.
+/// The assumption: between two moments at which so many lockers forget what they knew that no quorum
+/// remembers, a lease passes; and what their wall clocks differ by, and what they are set back by
+/// meanwhile, is less than a lease in all.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -105,8 +106,8 @@ impl Tokens {
     /// the proposal itself, if and only if it was taken.
     pub(super) fn propose(&mut self, names: &Names, proposal: Token, wall: Token) -> Token {
         let known = self.known(names);
-        // Holders' clocks run on while nobody locks, from where tokens began.
-        let clock = self.stamp(wall.later_by(self.lead));
+        // Another locker may have begun ahead of its wall clock by as much.
+        let clock = self.high.max(wall.later_by(self.lead));
         let ahead = Token(clock.0.saturating_add(TOKEN_LEAD_MICROS));
         if known < proposal && proposal <= ahead {
             self.raise(names, proposal);
@@ -133,48 +134,82 @@ impl Tokens {
         self.high = self.high.max(floor);
     }
 
-    /// What this locker's clock of tokens shows: its wall clock, or the highest token if that is
-    /// ahead of it.
-    pub(super) fn stamp(&self, wall: Token) -> Token {
-        self.high.max(wall)
+    /// What this locker tells with each answer.
+    pub(super) fn stamp(&self, wall: Token) -> Stamp {
+        Stamp { high: self.high, wall }
+    }
+
+    /// The highest token that it knows.
+    pub(super) fn high(&self) -> Token {
+        self.high
     }
 }
 
-/// A holder's idea of what the lockers' clocks of tokens show now.
+/// What a locker tells with each answer, so that the next proposal is high enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp {
+    /// The highest token that it knows.
+    pub high: Token,
+    /// What its wall clock shows.
+    pub wall: Token,
+}
+
+/// How long a holder goes on from what one locker's wall clock showed, before it believes the next one
+/// also if that is behind: so that a holder's own clock, which may run faster, does not carry tokens
+/// away from the lockers' clocks.
+const WALL_BELIEVED: Duration = Duration::from_secs(1);
+
+/// A holder's idea of which token is high enough.
+///
+/// Tokens follow the lockers' wall clocks, and are ahead of them only where they have to be: for as long
+/// after a start of all lockers as these began ahead of their clocks. When that is over, all lockers may
+/// forget again.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokenClock {
-    seen: Token,
+    high: Token,
+    wall: Token,
     at: Instant,
 }
 
 impl TokenClock {
-    /// A locker has shown this, now.
-    pub fn observe(&mut self, stamp: Token, now: Instant) {
-        if stamp > self.now(now) {
-            *self = Self { seen: stamp, at: now };
+    /// A locker has told this, now.
+    pub fn observe(&mut self, stamp: Stamp, now: Instant) {
+        self.observe_token(stamp.high);
+        let is_news = stamp.wall > self.wall_at(now) || now.since(self.at) > WALL_BELIEVED;
+        if stamp.wall != Token(0) && is_news {
+            (self.wall, self.at) = (stamp.wall, now);
         }
+    }
+
+    /// This token was given.
+    pub fn observe_token(&mut self, token: Token) {
+        self.high = self.high.max(token);
     }
 
     /// A token to propose: higher than all that were observed or proposed, if there were any.
     pub fn propose(&mut self, now: Instant) -> Token {
-        let proposal = self.now(now).next();
-        if self.seen == Token::default() {
-            return Token::default(); // A guess would only be refused.
-        }
-        *self = Self { seen: proposal, at: now };
+        let proposal = match self.now(now) {
+            Token(0) => return Token(0), // A guess would only be refused.
+            latest => latest.next(),
+        };
+        self.high = proposal;
         proposal
     }
 
-    /// The latest that was observed or proposed.
+    /// The highest that was observed or proposed.
     pub fn latest(&self) -> Token {
-        self.seen
+        self.high
     }
 
-    /// What they show, as far as is known.
+    /// No token was given up to now that is higher, as far as is known.
     pub fn now(&self, now: Instant) -> Token {
-        match self.seen {
+        self.high.max(self.wall_at(now))
+    }
+
+    fn wall_at(&self, now: Instant) -> Token {
+        match self.wall {
             Token(0) => Token(0),
-            seen => seen.later_by(now.since(self.at)),
+            wall => wall.later_by(now.since(self.at)),
         }
     }
 }
@@ -212,7 +247,7 @@ mod tests {
         assert_eq!((tokens.known(&names("x")), tokens.known(&names("y"))), (Token(50), Token(50)));
         tokens.raise(&both, Token(20));
         assert_eq!(tokens.known(&both), Token(50), "never lower");
-        assert_eq!(tokens.stamp(Token(7)), Token(50), "the clock is not behind its tokens");
+        assert_eq!(tokens.stamp(Token(7)), Stamp { high: Token(50), wall: Token(7) });
         tokens.raise_all(Token(60));
         assert_eq!(tokens.known(&names("z")), Token(60));
     }
@@ -233,13 +268,62 @@ mod tests {
     fn a_token_clock_follows_the_lockers_and_never_proposes_twice() {
         let mut clock = TokenClock::default();
         let second = |s: u64| Instant::from_nanos(s * 1_000_000_000);
+        let stamp = |high, wall| Stamp { high: Token(high), wall: Token(wall) };
         assert_eq!(clock.propose(second(1)), Token(0), "nothing is known");
-        clock.observe(Token(5_000_000), second(1));
+        clock.observe(stamp(1, 5_000_000), second(1));
         assert_eq!(clock.now(second(2)), Token(6_000_000));
         let first = clock.propose(second(2));
         assert!(clock.propose(second(2)) > first);
-        clock.observe(Token(1), second(2));
+        clock.observe(stamp(1, 1), second(2));
         assert!(clock.now(second(2)) > first, "an old stamp changes nothing");
+        clock.observe(stamp(9_000_000, 7_000_000), second(3));
+        assert_eq!(clock.now(second(4)), Token(9_000_000), "what is ahead waits for the clock");
+        assert_eq!(clock.now(second(6)), Token(10_000_000));
+    }
+
+    #[test]
+    fn b54_a_holder_whose_clock_runs_fast_does_not_carry_tokens_away() {
+        let mut clock = TokenClock::default();
+        let mut now = Instant::from_nanos(1);
+        let mut wall = Token(1_000_000_000);
+        for _ in 0..1_000 {
+            clock.observe(Stamp { high: clock.now(now), wall }, now);
+            // By its own clock ten seconds pass while nine do.
+            now = now + Duration::from_secs(10);
+            wall = wall.later_by(Duration::from_secs(9));
+            let ahead = clock.propose(now).0.saturating_sub(wall.0);
+            assert!(ahead <= 1_000_001, "{ahead} microseconds ahead");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn b54_all_may_forget_again_a_lease_later_with_clocks_that_were_set_back(
+            lives in vec((60_001..400_000_u64, 0..59_000_u64, vec(0..400_000_u64, 0..30)), 1..8),
+        ) {
+            let lease = Duration::from_secs(60);
+            let ms = |ms: u64| Token(ms * 1_000);
+            let (a, mut last) = (names("a"), Token(0));
+            let mut wall_began: u64 = 1_000_000_000;
+            let mut now = Instant::from_nanos(1_000_000_000);
+            for (long, back, mut grants) in lives {
+                // Nobody knows anything any more: one locker stands for all of them.
+                let mut tokens = Tokens::new(ms(wall_began), lease, Key::new(1));
+                let (mut clock, began) = (TokenClock::default(), now);
+                grants.sort_unstable();
+                for at in grants.into_iter().filter(|at| *at < long) {
+                    now = began + Duration::from_millis(at);
+                    let wall = ms(wall_began + at);
+                    clock.observe(tokens.stamp(wall), now);
+                    let proposal = clock.propose(now);
+                    prop_assert_eq!(tokens.propose(&a, proposal, wall), proposal);
+                    prop_assert!(proposal > last, "{} after {}", proposal, last);
+                    last = proposal;
+                }
+                now = began + Duration::from_millis(long);
+                wall_began = wall_began + long - back;
+            }
+        }
     }
 
     /// One round of requests about tokens, of which any may be lost, and their answers too.

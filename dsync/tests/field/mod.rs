@@ -11,7 +11,7 @@ use dsync::proto::hold::{Answer, CallId, Config, Failure, Hold, Message, Output,
 use dsync::proto::names::Names;
 use dsync::proto::quorum::Kind;
 use dsync::proto::table::{Forced, Holding, Table};
-use dsync::proto::token::{Token, TokenClock};
+use dsync::proto::token::{Stamp, Token, TokenClock};
 use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -145,7 +145,7 @@ struct Route {
 
 enum Event {
     Request(Route, Message),
-    Answer(Route, Answer, Token),
+    Answer(Route, Answer, Stamp),
     Limit(Route),
     Timer { client: usize, life: u64, hold: u64 },
     LockerTimer(usize),
@@ -420,7 +420,7 @@ impl Field {
             let high = self.clients[client].tokens.now(now);
             // Lockers are nodes too, and tell what they know.
             let tables = self.lockers.iter().enumerate().filter(|(index, _)| *index != locker);
-            let known = tables.map(|(_, other)| other.table.stamp(Token::default())).max();
+            let known = tables.map(|(_, other)| other.table.high()).max();
             let high = high.max(known.unwrap_or_default());
             if !self.is_lost(client, locker) {
                 let when = self.now + self.delay();
@@ -556,7 +556,7 @@ impl Field {
         }
     }
 
-    fn reply(&mut self, route: Route, answer: Answer, stamp: Token) {
+    fn reply(&mut self, route: Route, answer: Answer, stamp: Stamp) {
         if !self.is_lost(route.client, route.locker) {
             let is_slow = self.weather.slow_answers && !self.calm && self.rng.random_bool(0.5);
             let slow = if is_slow { self.rng.random_range(0..1_900_000_000) } else { 0 };
@@ -565,7 +565,7 @@ impl Field {
         }
     }
 
-    fn answer(&mut self, route: Route, answer: Result<Answer, Failure>, stamp: Option<Token>) {
+    fn answer(&mut self, route: Route, answer: Result<Answer, Failure>, stamp: Option<Stamp>) {
         let client = &mut self.clients[route.client];
         let now = client.clock.now(self.now);
         if client.life != route.life {

@@ -5,16 +5,16 @@ use grid::time::Instant;
 use super::seat::{Call, Stance, Vote};
 use super::{Answer, CallId, Failure, Hold, Phase};
 use crate::proto::table::{Granted, Refreshed, Refusal};
-use crate::proto::token::Token;
+use crate::proto::token::Stamp;
 
 impl Hold {
-    /// A locker has answered, or failed to. `stamp` is what its clock of tokens shows, where it is
-    /// one of ours.
+    /// A locker has answered, or failed to. `stamp` is what it tells of tokens, where it is one of
+    /// ours.
     pub fn handle_answer(
         &mut self,
         (locker, call): (usize, CallId),
         answer: Result<Answer, Failure>,
-        stamp: Option<Token>,
+        stamp: Option<Stamp>,
         now: Instant,
     ) {
         // First of all: what the clock has ended, no answer brings back.

@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::proto::token::Stamp;
 
 const START: Instant = Instant::from_nanos(1_000_000_000);
 const LEASE: Duration = crate::limits::LEASE;
-const STAMP: Token = Token::new(5_000_000);
+const HIGH: Token = Token::new(5_000_000);
+const STAMP: Stamp = Stamp { high: HIGH, wall: HIGH };
 
 /// A hold, and what it has asked that nobody has answered.
 struct Bench {
@@ -152,7 +154,7 @@ fn b50_what_may_be_granted_late_is_released_until_that_is_confirmed() {
     assert_eq!(bench.asked(is_unlock), [0], "who refused has nothing to release");
     let Message::Unlock { uid, .. } = &bench.open[&bench.call(0, is_unlock)].1 else { panic!() };
     assert_eq!(**uid, *"lock.1");
-    bench.answer_call(0, late, Ok(granted(STAMP)));
+    bench.answer_call(0, late, Ok(granted(HIGH)));
     assert!(!bench.is_held(), "it comes too late");
     bench.fail(0, is_unlock);
     assert!(bench.asked(is_unlock).is_empty(), "not at once");
@@ -290,7 +292,7 @@ fn b53_what_was_asked_before_a_recall_does_not_count() {
     let early = bench.call(0, is_lock);
     assert_eq!(bench.hold.recall(0, bench.now), None, "nothing is counted on yet");
     bench.collect();
-    bench.answer_call(0, early, Ok(granted(STAMP)));
+    bench.answer_call(0, early, Ok(granted(HIGH)));
     assert!(!bench.is_held());
     assert_eq!(bench.asked(is_unlock), [0], "it may have been granted");
 }
@@ -324,11 +326,11 @@ fn b53_who_was_not_certain_all_along_does_not_count_on_what_it_taught() {
         bench.pass(Limits::default().refresh_interval);
         let votes = bench.hold.seats.iter_mut();
         let until = bench.now + Duration::from_secs(if is_certain { 2 } else { 1 });
-        votes.take(2).for_each(|seat| seat.vote = Vote::Granted { until, token: STAMP });
+        votes.take(2).for_each(|seat| seat.vote = Vote::Granted { until, token: HIGH });
         bench.answer(2, is_refresh, HELD);
         // The other two were certain when they were asked; one of them answers afterwards.
         bench.now = bench.now + Duration::from_secs(1);
-        bench.hold.seats[1].vote = Vote::Granted { until: bench.now + LEASE, token: STAMP };
+        bench.hold.seats[1].vote = Vote::Granted { until: bench.now + LEASE, token: HIGH };
         bench.answer(0, is_refresh, taught);
         let until = bench.hold.seats[0].certain_until().expect("it has voted once");
         assert_eq!(until > bench.now + LEASE / 2, is_certain);
@@ -381,7 +383,7 @@ fn b55_waits_grow_with_jitter_within_bounds() {
 fn b55_a_waiter_that_is_called_by_enough_tries_at_once() {
     let mut bench = Bench::new(config(3, Kind::Write));
     for locker in 0..3 {
-        let refusal = if locker == 0 { granted(STAMP.next()) } else { CONFLICT };
+        let refusal = if locker == 0 { granted(HIGH.next()) } else { CONFLICT };
         bench.answer(locker, is_lock, refusal);
     }
     assert_eq!(bench.asked(is_wait), [1, 2], "the first one has nobody in the way");
