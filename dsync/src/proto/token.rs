@@ -310,13 +310,14 @@ mod tests {
                 // Nobody knows anything any more: one locker stands for all of them.
                 let mut tokens = Tokens::new(ms(wall_began), lease, Key::new(1));
                 let (mut clock, began) = (TokenClock::default(), now);
+                clock.observe(tokens.stamp(ms(wall_began)), now);
                 grants.sort_unstable();
                 for at in grants.into_iter().filter(|at| *at < long) {
                     now = began + Duration::from_millis(at);
                     let wall = ms(wall_began + at);
-                    clock.observe(tokens.stamp(wall), now);
                     let proposal = clock.propose(now);
                     prop_assert_eq!(tokens.propose(&a, proposal, wall), proposal);
+                    clock.observe(tokens.stamp(wall), now);
                     prop_assert!(proposal > last, "{} after {}", proposal, last);
                     last = proposal;
                 }
