@@ -1,0 +1,220 @@
+//! Names of users, groups and policies, and access keys: short text that can be logged, typed, and
+//! stored under.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::NAME_BYTES_MAX;
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {problem}")]
+pub struct NameError {
+    what: &'static str,
+    problem: NameProblem,
+}
+
+impl NameError {
+    /// What is wrong.
+    pub fn problem(&self) -> &NameProblem {
+        &self.problem
+    }
+}
+
+/// What is wrong with a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameProblem {
+    /// There is no text.
+    #[error("must not be empty")]
+    Empty,
+    /// There is too much.
+    #[error("may have {NAME_BYTES_MAX} bytes, not {bytes}")]
+    TooLong {
+        /// How many bytes it has.
+        bytes: usize,
+    },
+    /// A space at its beginning or end could not be told from none.
+    #[error("must not begin or end with a space")]
+    Surrounded,
+    /// A character that is not allowed.
+    #[error("must not contain {found:?}: {allowed}")]
+    Character {
+        /// The character.
+        found: char,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+/// What all names have in common; `allows` is what may be in them besides.
+fn check(
+    name: &str,
+    what: &'static str,
+    allows: fn(char) -> bool,
+    allowed: &'static str,
+) -> Result<(), NameError> {
+    let problem = if name.is_empty() {
+        NameProblem::Empty
+    } else if name.len() > NAME_BYTES_MAX {
+        NameProblem::TooLong { bytes: name.len() }
+    } else if let Some(found) = name.chars().find(|&c| !allows(c)) {
+        NameProblem::Character { found, allowed }
+    } else if name.trim() != name {
+        NameProblem::Surrounded
+    } else {
+        return Ok(());
+    };
+    Err(NameError { what, problem })
+}
+
+fn is_printable(c: char) -> bool {
+    !c.is_control()
+}
+
+/// An access key stands between a comma and a slash in the header that signs a request.
+fn is_for_access_keys(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, ',' | '/' | '=')
+}
+
+const PRINTABLE: &str = "all characters but control characters are allowed";
+const FOR_ACCESS_KEYS: &str = "printable ASCII but space, ',', '/' and '=' is allowed";
+
+/// Four types that differ in what they may be mistaken for, and in nothing else.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $allows:path, $allowed:path) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name with this text.
+            ///
+            /// # Errors
+            ///
+            /// What is wrong with it, and what is allowed.
+            pub fn new(name: &str) -> Result<Self, NameError> {
+                check(name, $what, $allows, $allowed)?;
+                Ok(Self(name.into()))
+            }
+
+            /// Its text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(name: String) -> Result<Self, NameError> {
+                Self::new(&name)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(name: &str) -> Result<Self, NameError> {
+                Self::new(name)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.as_str().into()
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        // Maps are asked with plain text: equality, order and hash are those of the text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+    };
+}
+
+name! {
+    /// A user's name, which is also what the user signs requests with.
+    UserName, "a user's name", is_printable, PRINTABLE
+}
+name! {
+    /// A group's name.
+    GroupName, "a group's name", is_printable, PRINTABLE
+}
+name! {
+    /// A policy's name.
+    PolicyName, "a policy's name", is_printable, PRINTABLE
+}
+name! {
+    /// The public half of a service account's or a temporary credential's keys.
+    AccessKey, "an access key", is_for_access_keys, FOR_ACCESS_KEYS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b61_a_name_is_short_printable_text() {
+        let longest = "n".repeat(NAME_BYTES_MAX);
+        for good in ["a", "Zoë", "a b", "..", "a/b", longest.as_str()] {
+            assert_eq!(UserName::new(good).unwrap().as_str(), good);
+        }
+        let wrong = [
+            ("", "a group's name must not be empty"),
+            (&format!("{longest}n"), "a group's name may have 80 bytes, not 81"),
+            (" a", "a group's name must not begin or end with a space"),
+            (
+                "a\nb",
+                "a group's name must not contain '\\n': all characters but control characters are \
+                 allowed",
+            ),
+        ];
+        for (name, message) in wrong {
+            assert_eq!(GroupName::new(name).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn b61_an_access_key_fits_into_the_header_that_signs() {
+        assert!(AccessKey::new("AKIA-0_9.x").is_ok());
+        for wrong in ["a/b", "a=b", "a,b", "a b", "ä"] {
+            let error = AccessKey::new(wrong).unwrap_err();
+            assert!(matches!(error.problem(), NameProblem::Character { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn b61_a_stored_name_is_checked_when_it_is_read() {
+        let name: PolicyName = serde_json::from_str(r#""readonly""#).unwrap();
+        assert_eq!(serde_json::to_string(&name).unwrap(), r#""readonly""#);
+        assert!(serde_json::from_str::<PolicyName>(r#""a\u0000b""#).is_err());
+    }
+}
