@@ -1,0 +1,123 @@
+//! What in a snapshot refers to nothing, or is hidden: not wrong enough to refuse it, but an operator
+//! should know.
+
+use std::fmt;
+
+use super::{ItemKey, Snapshot};
+use crate::limits::FINDINGS_MAX;
+use crate::model::UserName;
+
+/// Something odd.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Finding {
+    /// An item refers to one that does not exist. The reference has no effect.
+    Dangling {
+        /// What refers.
+        from: ItemKey,
+        /// What is missing.
+        to: ItemKey,
+    },
+    /// An account cannot be used: another one has the same access key.
+    Hidden {
+        /// The account.
+        account: ItemKey,
+        /// Whose the access key is; `None` for the root account.
+        by: Option<ItemKey>,
+    },
+}
+
+/// What is odd about a snapshot, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The first of them, at most [`FINDINGS_MAX`].
+    pub listed: Vec<Finding>,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Snapshot {
+    /// Everything in it that is odd. Looks at all items.
+    pub fn findings(&self) -> Findings {
+        let mut all: Vec<_> = self.dangling().chain(self.hidden()).collect();
+        all.sort_unstable();
+        let count = all.len();
+        all.truncate(FINDINGS_MAX);
+        Findings { listed: all, count }
+    }
+
+    fn dangling(&self) -> impl Iterator<Item = Finding> {
+        let members = self.groups().flat_map(|group| {
+            let from = ItemKey::Group(group.name().clone());
+            group.members().iter().map(move |member| (from.clone(), ItemKey::User(member.clone())))
+        });
+        let accounts = self.service_accounts().map(|account| {
+            let from = ItemKey::ServiceAccount(account.access_key.clone());
+            (from, ItemKey::User(account.parent.clone()))
+        });
+        let temporaries = self.temporaries().map(|credential| {
+            let from = ItemKey::Temporary(credential.access_key.clone());
+            (from, ItemKey::User(credential.parent.clone()))
+        });
+        let users = self.user_policies.iter().flat_map(|(user, entry)| {
+            let from = ItemKey::UserPolicies(user.clone());
+            let policies = entry.item.policies().iter().cloned().map(ItemKey::Policy);
+            policies.chain([ItemKey::User(user.clone())]).map(move |to| (from.clone(), to))
+        });
+        let groups = self.group_policies.iter().flat_map(|(group, entry)| {
+            let from = ItemKey::GroupPolicies(group.clone());
+            let policies = entry.item.policies().iter().cloned().map(ItemKey::Policy);
+            policies.chain([ItemKey::Group(group.clone())]).map(move |to| (from.clone(), to))
+        });
+        let references = members.chain(accounts).chain(temporaries).chain(users).chain(groups);
+        let missing = references.filter(|(_, to)| !self.exists(to));
+        missing.map(|(from, to)| Finding::Dangling { from, to })
+    }
+
+    fn exists(&self, key: &ItemKey) -> bool {
+        matches!(key, ItemKey::User(name) if *name == self.root) || self.contains(key)
+    }
+
+    fn hidden(&self) -> impl Iterator<Item = Finding> {
+        let users = self.users().map(|user| ItemKey::User(user.name.clone()));
+        let accounts = self.service_accounts.keys().cloned().map(ItemKey::ServiceAccount);
+        let temporaries = self.temporary.keys().cloned().map(ItemKey::Temporary);
+        users.chain(accounts).chain(temporaries).filter_map(|account| {
+            let by = self.hidden_by(&account)?;
+            Some(Finding::Hidden { account, by })
+        })
+    }
+
+    /// Who has the account's access key and is asked before it.
+    fn hidden_by(&self, account: &ItemKey) -> Option<Option<ItemKey>> {
+        let access_key = account.name();
+        if access_key == &*self.root {
+            return Some(None);
+        }
+        let user = || self.users.get_key_value(access_key).map(|(name, _)| name.clone());
+        let earlier =
+            || self.service_accounts.get_key_value(access_key).map(|(key, _)| key.clone());
+        match account {
+            ItemKey::ServiceAccount(_) => user().map(|name: UserName| Some(ItemKey::User(name))),
+            ItemKey::Temporary(_) => user()
+                .map(ItemKey::User)
+                .or_else(|| earlier().map(ItemKey::ServiceAccount))
+                .map(Some),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dangling { from, to } => write!(f, "{from} refers to {to}, which does not exist"),
+            Self::Hidden { account, by: Some(by) } => {
+                write!(f, "{account} cannot be used: its access key is that of {by}")
+            }
+            Self::Hidden { account, by: None } => {
+                write!(f, "{account} cannot be used: its access key is that of the root account")
+            }
+        }
+    }
+}

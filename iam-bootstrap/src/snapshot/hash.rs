@@ -1,0 +1,134 @@
+//! One number for all that a snapshot holds, that does not have to be computed anew at each change.
+
+use std::fmt;
+use std::io;
+
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// The hash of a snapshot's items: equal if two nodes know the same.
+///
+/// It is the sum, modulo 2²⁵⁶, of the SHA-256 of each item. A sum does not depend on the order, and
+/// one item is added to it or taken from it without looking at the others. Unlike the exclusive or of
+/// the hashes, it does not cancel out what is there twice. It is made to notice that two honest nodes
+/// differ, which they do by chance in one of 2²⁵⁶ cases; somebody who may choose very many items
+/// could construct two sets with one sum, so it proves nothing to anybody who distrusts who made it.
+///
+/// Secrets are part of it. Who knows everything else could try out a weak one, so it is for the
+/// cluster's own nodes and their operators.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ContentHash(Words);
+
+/// The hash of one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ItemHash(Words);
+
+/// 256 bits, least significant first.
+type Words = [u64; 4];
+
+impl ContentHash {
+    /// Its bytes, the most significant first.
+    pub fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(self.0.iter().rev()) {
+            to.copy_from_slice(&word.to_be_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn add(&mut self, item: ItemHash) {
+        let mut carry = false;
+        for (own, other) in self.0.iter_mut().zip(item.0) {
+            (*own, carry) = own.carrying_add(other, carry);
+        }
+    }
+
+    pub(super) fn subtract(&mut self, item: ItemHash) {
+        let mut borrow = false;
+        for (own, other) in self.0.iter_mut().zip(item.0) {
+            (*own, borrow) = own.borrowing_sub(other, borrow);
+        }
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.to_bytes()))
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl ItemHash {
+    /// The hash of an item of this kind, under this name. Both are delimited: no name has a zero byte.
+    pub(super) fn of(kind: &str, name: &str, item: &impl Serialize) -> Self {
+        let mut hasher = Sha256::new();
+        for part in [kind, name] {
+            hasher.update(part);
+            hasher.update([0]);
+        }
+        // Straight into the hasher: no buffer is left behind with a secret in it.
+        if serde_json::to_writer(Hashing(&mut hasher), item).is_err() {
+            debug_assert!(false, "items are maps with text for keys, and hashing does not fail");
+        }
+        let mut words = Words::default();
+        for (word, bytes) in words.iter_mut().zip(hasher.finalize().as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Self(words)
+    }
+}
+
+struct Hashing<'a>(&'a mut Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b61_the_sum_carries_through_all_words() {
+        let mut sum = ContentHash([u64::MAX; 4]);
+        sum.add(ItemHash([1, 0, 0, 0]));
+        assert_eq!(sum, ContentHash::default());
+        sum.subtract(ItemHash([1, 0, 0, 0]));
+        assert_eq!(sum, ContentHash([u64::MAX; 4]));
+        sum.subtract(ItemHash([0, u64::MAX, 0, 0]));
+        assert_eq!(sum, ContentHash([u64::MAX, 0, u64::MAX, u64::MAX]));
+    }
+
+    #[test]
+    fn b61_kind_and_name_belong_to_an_items_hash() {
+        let hash = ItemHash::of("users", "a", &"x");
+        assert_eq!(hash, ItemHash::of("users", "a", &"x"));
+        for other in [
+            ItemHash::of("group", "a", &"x"),
+            ItemHash::of("users", "b", &"x"),
+            ItemHash::of("users", "a", &"y"),
+            ItemHash::of("user", "sa", &"x"),
+        ] {
+            assert_ne!(hash, other);
+        }
+    }
+
+    #[test]
+    fn b61_a_hash_is_shown_most_significant_digit_first() {
+        let hash = ContentHash([0xff, 0, 0, 1 << 60]);
+        assert_eq!(hash.to_string(), format!("1{}ff", "0".repeat(61)));
+    }
+}
