@@ -1,0 +1,167 @@
+//! How long it takes to decide whether somebody may do something, and to change who may.
+//!
+//! A hundred thousand users, a thousand policies. Each user has two of them and is in one group, which
+//! has a third. Who asks is drawn from all users, so that what a decision reads is not in the cache
+//! because the one before it read the same.
+#![expect(clippy::expect_used, reason = "what a benchmark makes for itself is well-formed")]
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use iam_bootstrap::model::{
+    AccessKey, Group, GroupName, PolicyMapping, PolicyName, Secret, ServiceAccount, User, UserName,
+    UtcMillis,
+};
+use iam_bootstrap::policy::{Context, Policy};
+use iam_bootstrap::snapshot::{Item, Snapshot, SnapshotBuilder};
+
+const USERS: usize = 100_000;
+const POLICIES: usize = 1_000;
+const GROUPS: usize = 1_000;
+/// Accounts that act for the first users, with a session policy each.
+const ACCOUNTS: usize = 10_000;
+const NOW: UtcMillis = UtcMillis::new(1_769_860_800_000);
+
+criterion_group!(iam_evaluate, decide, change);
+criterion_main!(iam_evaluate);
+
+fn decide(criterion: &mut Criterion) {
+    let snapshot = build();
+    let context = Context::new(NOW)
+        .with("aws:SourceIp", "10.1.2.3")
+        .with("aws:SecureTransport", "true")
+        .with("s3:prefix", "");
+    let users = drawn(USERS).map(user_text).collect::<Vec<_>>();
+    let objects = drawn(USERS)
+        .map(|user| format!("arn:aws:s3:::bucket-{}/{}/a.jpg", user % POLICIES, user_text(user)))
+        .collect::<Vec<_>>();
+    let accounts = drawn(ACCOUNTS).map(account_text).collect::<Vec<_>>();
+    let account_objects = drawn(ACCOUNTS)
+        .map(|user| format!("arn:aws:s3:::bucket-{}/{}/a.jpg", user % POLICIES, user_text(user)))
+        .collect::<Vec<_>>();
+
+    let mut group = criterion.benchmark_group("iam_evaluate");
+    group.throughput(Throughput::Elements(1));
+    for (name, keys, objects, action, is_allowed) in [
+        ("user_allowed", &users, &objects, "s3:GetObject", true),
+        ("user_denied", &users, &objects, "s3:PutBucketPolicy", false),
+        ("service_account_allowed", &accounts, &account_objects, "s3:GetObject", true),
+    ] {
+        let mut requests = keys.iter().zip(objects).cycle();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let (key, object) = requests.next().expect("it never ends");
+                let decision = snapshot.is_allowed(key, action, object, &context);
+                assert_eq!(decision.is_allowed(), is_allowed);
+            });
+        });
+    }
+    group.finish();
+}
+
+fn change(criterion: &mut Criterion) {
+    let snapshot = build();
+    let mut group = criterion.benchmark_group("iam_change");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one_user", |bencher| {
+        let mut names = drawn(USERS).map(user).cycle();
+        let next = || names.next().expect("it never ends");
+        bencher.iter_batched(next, |user| snapshot.with(user), BatchSize::SmallInput);
+    });
+    group.finish();
+
+    let mut group = criterion.benchmark_group("iam_build");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(snapshot.len() as u64));
+    group.bench_function("all", |bencher| bencher.iter_with_large_drop(build));
+    group.finish();
+}
+
+/// All numbers below `count`, in an order that no prefetcher expects.
+fn drawn(count: usize) -> impl Iterator<Item = usize> + Clone {
+    // The step is prime, and greater than any count: all are visited before one is visited again.
+    (0..count).map(move |index| index * 1_000_003 % count)
+}
+
+fn build() -> Snapshot {
+    let mut builder = SnapshotBuilder::new(UserName::new("root").expect("a name"));
+    let items = (0..POLICIES).map(policy).chain((0..USERS).map(user));
+    let items = items.chain((0..USERS).map(mapping)).chain((0..ACCOUNTS).map(account));
+    for item in items.chain((0..GROUPS).flat_map(group)) {
+        builder.put(item);
+    }
+    builder.build()
+}
+
+fn user_text(index: usize) -> String {
+    format!("user-{index:06}")
+}
+
+fn account_text(index: usize) -> String {
+    format!("AKIA{index:016}")
+}
+
+fn user_name(index: usize) -> UserName {
+    UserName::new(&user_text(index)).expect("a name")
+}
+
+fn policy_name(index: usize) -> PolicyName {
+    PolicyName::new(&format!("policy-{:03}", index % POLICIES)).expect("a name")
+}
+
+fn user(index: usize) -> Item {
+    let secret = Secret::new(&format!("secret of {index}")).expect("a secret");
+    Item::User(User::new(user_name(index), secret))
+}
+
+/// One's own directory in a bucket, and listing it, over an encrypted connection.
+fn policy(index: usize) -> Item {
+    let document = format!(
+        r#"{{
+            "Version": "2012-10-17",
+            "Statement": [
+                {{
+                    "Effect": "Allow",
+                    "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                    "Resource": "arn:aws:s3:::bucket-{index}/${{aws:username}}/*"
+                }},
+                {{
+                    "Effect": "Allow",
+                    "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
+                    "Resource": "arn:aws:s3:::bucket-{index}",
+                    "Condition": {{"StringLike": {{"s3:prefix": ["", "${{aws:username}}/*"]}}}}
+                }},
+                {{
+                    "Effect": "Deny",
+                    "Action": "s3:*",
+                    "Resource": "arn:aws:s3:::bucket-{index}/*",
+                    "Condition": {{"Bool": {{"aws:SecureTransport": "false"}}}}
+                }}
+            ]
+        }}"#
+    );
+    let policy = Policy::parse(document.as_bytes()).expect("a policy");
+    Item::Policy(policy_name(index), policy.into())
+}
+
+fn mapping(index: usize) -> Item {
+    let policies = [policy_name(index), policy_name(index + 1)];
+    Item::UserPolicies(user_name(index), PolicyMapping::new(policies).expect("two policies"))
+}
+
+/// A group of every thousandth user, and its policy.
+fn group(index: usize) -> [Item; 2] {
+    let name = GroupName::new(&format!("group-{index}")).expect("a name");
+    let members = (index..USERS).step_by(GROUPS).map(user_name);
+    let policies = PolicyMapping::new([policy_name(index + 2)]).expect("one policy");
+    let group = Group::new(name.clone(), members).expect("a hundred members");
+    [Item::Group(group), Item::GroupPolicies(name, policies)]
+}
+
+fn account(index: usize) -> Item {
+    let document =
+        br#"{"Statement": {"Effect": "Allow", "Action": "s3:Get*", "Resource": "arn:aws:s3:::*"}}"#;
+    let key = AccessKey::new(&account_text(index)).expect("an access key");
+    let secret = Secret::new(&format!("secret of {index}")).expect("a secret");
+    let mut account = ServiceAccount::new(key, secret, user_name(index));
+    account.session_policy = Some(Policy::parse(document).expect("a policy").into());
+    Item::ServiceAccount(account)
+}

@@ -1,0 +1,426 @@
+//! A snapshot of users and rights: who may do what and why, and how one follows from another.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use iam_bootstrap::model::{
+    AccessKey, Group, GroupName, PolicyMapping, PolicyName, Secret, ServiceAccount, Status,
+    TemporaryCredential, User, UserName, UtcMillis,
+};
+use iam_bootstrap::policy::{Context, Policy};
+use iam_bootstrap::snapshot::{
+    Decision, Ground, Holder, Item, ItemKey, Refusal, Snapshot, SnapshotBuilder,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::json;
+
+const NOW: i64 = 1_769_860_800_000;
+const OBJECT: &str = "arn:aws:s3:::photos/a.jpg";
+
+fn user_name(name: &str) -> UserName {
+    UserName::new(name).unwrap()
+}
+
+fn policy_name(name: &str) -> PolicyName {
+    PolicyName::new(name).unwrap()
+}
+
+fn key(key: &str) -> AccessKey {
+    AccessKey::new(key).unwrap()
+}
+
+fn secret() -> Secret {
+    Secret::new("correct horse").unwrap()
+}
+
+fn user(name: &str, status: Status) -> Item {
+    let mut user = User::new(user_name(name), secret());
+    user.status = status;
+    Item::User(user)
+}
+
+fn group(name: &str, members: &[&str], status: Status) -> Item {
+    let members = members.iter().map(|member| user_name(member));
+    Item::Group(Group::new(GroupName::new(name).unwrap(), members).unwrap().with_status(status))
+}
+
+fn document(effect: &str, action: &str) -> Arc<Policy> {
+    let statement = json!({"Sid": action, "Effect": effect, "Action": action, "Resource": "*"});
+    Policy::parse(json!({ "Statement": statement }).to_string().as_bytes()).unwrap().into()
+}
+
+fn policy(name: &str, effect: &str, action: &str) -> Item {
+    Item::Policy(policy_name(name), document(effect, action))
+}
+
+fn mapping(policies: &[&str]) -> PolicyMapping {
+    PolicyMapping::new(policies.iter().map(|name| policy_name(name))).unwrap()
+}
+
+fn of_user(user: &str, policies: &[&str]) -> Item {
+    Item::UserPolicies(user_name(user), mapping(policies))
+}
+
+fn of_group(group: &str, policies: &[&str]) -> Item {
+    Item::GroupPolicies(GroupName::new(group).unwrap(), mapping(policies))
+}
+
+fn account(access_key: &str, parent: &str, session_policy: Option<Arc<Policy>>) -> ServiceAccount {
+    let mut account = ServiceAccount::new(key(access_key), secret(), user_name(parent));
+    account.session_policy = session_policy;
+    account
+}
+
+fn temporary(access_key: &str, parent: &str, expires_at: i64) -> Item {
+    let expires_at = UtcMillis::new(expires_at);
+    let (access_key, parent) = (key(access_key), user_name(parent));
+    Item::Temporary(TemporaryCredential::new(access_key, secret(), secret(), parent, expires_at))
+}
+
+/// Alice may read; readers may list, and are disabled writers; Carol is disabled.
+fn snapshot() -> Snapshot {
+    let items = [
+        user("alice", Status::Enabled),
+        user("bob", Status::Enabled),
+        user("carol", Status::Disabled),
+        policy("read", "Allow", "s3:Get*"),
+        policy("list", "Allow", "s3:List*"),
+        policy("write", "Allow", "s3:Put*"),
+        policy("frozen", "Deny", "s3:GetSecret"),
+        of_user("alice", &["read"]),
+        of_user("carol", &["read"]),
+        group("readers", &["alice", "bob"], Status::Enabled),
+        of_group("readers", &["list", "frozen"]),
+        group("writers", &["alice"], Status::Disabled),
+        of_group("writers", &["write"]),
+    ];
+    let mut builder = SnapshotBuilder::new(user_name("root"));
+    for item in items {
+        assert!(!builder.put(item));
+    }
+    builder.build()
+}
+
+fn ask<'s>(snapshot: &'s Snapshot, access_key: &str, action: &str) -> Decision<'s> {
+    snapshot.is_allowed(access_key, action, OBJECT, &Context::new(UtcMillis::new(NOW)))
+}
+
+fn why(snapshot: &Snapshot, access_key: &str, action: &str) -> String {
+    ask(snapshot, access_key, action).to_string()
+}
+
+#[test]
+fn b61_a_decision_says_why() {
+    let snapshot = snapshot();
+    let cases = [
+        ("root", "s3:GetObject", "allowed: the root account"),
+        (
+            "alice",
+            "s3:GetObject",
+            "allowed by statement 1 (\"s3:Get*\") of policy read, attached to user alice",
+        ),
+        (
+            "alice",
+            "s3:ListBucket",
+            "allowed by statement 1 (\"s3:List*\") of policy list, attached to group readers",
+        ),
+        (
+            "alice",
+            "s3:GetSecret",
+            "denied by statement 1 (\"s3:GetSecret\") of policy frozen, attached to group readers",
+        ),
+        ("alice", "s3:PutObject", "denied: no statement of user alice allows it"),
+        ("bob", "s3:GetObject", "denied: no statement of user bob allows it"),
+        ("carol", "s3:GetObject", "denied: user carol is disabled"),
+        ("dave", "s3:GetObject", "denied: nobody has this access key"),
+    ];
+    for (access_key, action, reason) in cases {
+        assert_eq!(why(&snapshot, access_key, action), reason);
+    }
+}
+
+#[test]
+fn b61_a_decision_names_group_policy_and_statement() {
+    let snapshot = snapshot();
+    let Decision::Allowed(Ground::Statement(statement)) = ask(&snapshot, "bob", "s3:ListBucket")
+    else {
+        panic!("it is allowed")
+    };
+    assert_eq!(statement.group().map(GroupName::as_str), Some("readers"));
+    assert_eq!(statement.policy_name().map(PolicyName::as_str), Some("list"));
+    assert_eq!(statement.index(), 0);
+    assert_eq!(statement.statement().unwrap().sid(), Some("s3:List*"));
+}
+
+#[test]
+fn b61_an_account_may_do_what_its_parent_and_its_session_policy_allow() {
+    let gets = Some(document("Allow", "s3:Get*"));
+    let everything = Some(document("Allow", "*"));
+    let never = Some(document("Deny", "s3:GetObject"));
+    let snapshot = snapshot()
+        .with(Item::ServiceAccount(account("plain", "alice", None)))
+        .with(Item::ServiceAccount(account("gets", "alice", gets.clone())))
+        .with(Item::ServiceAccount(account("everything", "alice", everything)))
+        .with(Item::ServiceAccount(account("never", "alice", never)))
+        .with(Item::ServiceAccount(account("roots", "root", None)))
+        .with(Item::ServiceAccount(account("roots-gets", "root", gets)));
+    let may = |access_key, action| ask(&snapshot, access_key, action).is_allowed();
+    for (access_key, get, list, put, get_secret) in [
+        ("plain", true, true, false, false),
+        ("gets", true, false, false, false),
+        ("everything", true, true, false, false),
+        ("never", false, false, false, false),
+        ("roots", true, true, true, true),
+        ("roots-gets", true, false, false, true),
+    ] {
+        assert_eq!(may(access_key, "s3:GetObject"), get, "{access_key} get");
+        assert_eq!(may(access_key, "s3:ListBucket"), list, "{access_key} list");
+        assert_eq!(may(access_key, "s3:PutObject"), put, "{access_key} put");
+        assert_eq!(may(access_key, "s3:GetSecret"), get_secret, "{access_key} get secret");
+    }
+    let reasons = [
+        ("gets", "s3:ListBucket", "denied: no statement of the session policy allows it"),
+        ("gets", "s3:PutObject", "denied: no statement of user alice allows it"),
+        ("never", "s3:GetObject", "denied by statement 1 (\"s3:GetObject\") of the session policy"),
+    ];
+    for (access_key, action, reason) in reasons {
+        assert_eq!(why(&snapshot, access_key, action), reason);
+    }
+}
+
+#[test]
+fn b61_an_account_ends_with_its_parent() {
+    let snapshot = snapshot()
+        .with(Item::ServiceAccount(account("alices", "alice", None)))
+        .with(temporary("alices-too", "alice", NOW + 1))
+        .with(Item::ServiceAccount(account("carols", "carol", None)));
+    assert!(ask(&snapshot, "alices", "s3:GetObject").is_allowed());
+    assert!(ask(&snapshot, "alices-too", "s3:GetObject").is_allowed());
+    assert_eq!(why(&snapshot, "carols", "s3:GetObject"), "denied: user carol is disabled");
+    let orphaned = snapshot.without(&ItemKey::User(user_name("alice")));
+    for access_key in ["alices", "alices-too"] {
+        assert_eq!(
+            ask(&orphaned, access_key, "s3:GetObject"),
+            Decision::Denied(Refusal::NoParent { user: "alice" }),
+        );
+    }
+}
+
+#[test]
+fn b61_expired_and_disabled_keys_do_nothing() {
+    let mut expiring = account("expiring", "alice", None);
+    expiring.expires_at = Some(UtcMillis::new(NOW));
+    let mut disabled = account("disabled", "alice", None);
+    disabled.status = Status::Disabled;
+    let snapshot = snapshot()
+        .with(temporary("brief", "alice", NOW))
+        .with(Item::ServiceAccount(expiring))
+        .with(Item::ServiceAccount(disabled));
+    for access_key in ["brief", "expiring"] {
+        let at = |millis| {
+            let context = Context::new(UtcMillis::new(millis));
+            snapshot.is_allowed(access_key, "s3:GetObject", OBJECT, &context)
+        };
+        assert!(at(NOW - 1).is_allowed());
+        assert_eq!(at(NOW), Decision::Denied(Refusal::Expired));
+    }
+    assert_eq!(
+        ask(&snapshot, "disabled", "s3:GetObject"),
+        Decision::Denied(Refusal::AccountDisabled),
+    );
+}
+
+#[test]
+fn b61_a_parent_is_who_its_accounts_are_for_variables() {
+    let home = json!({
+        "Version": "2012-10-17",
+        "Statement": {
+            "Effect": "Allow",
+            "Action": "s3:GetObject",
+            "Resource": "arn:aws:s3:::home/${aws:username}",
+            "Condition": {"StringEquals": {"aws:PrincipalType": ["User", "AssumedRole"]}},
+        },
+    });
+    let home = Policy::parse(home.to_string().as_bytes()).unwrap();
+    let snapshot = snapshot()
+        .with(Item::Policy(policy_name("home"), home.into()))
+        .with(of_user("bob", &["home"]))
+        .with(Item::ServiceAccount(account("bobs", "bob", None)));
+    let context = Context::new(UtcMillis::new(NOW));
+    for access_key in ["bob", "bobs"] {
+        let may = |object| snapshot.is_allowed(access_key, "s3:GetObject", object, &context);
+        assert!(may("arn:aws:s3:::home/bob").is_allowed());
+        assert!(!may("arn:aws:s3:::home/bobs").is_allowed());
+    }
+}
+
+#[test]
+fn b61_who_has_an_access_key_is_one_and_others_are_told() {
+    let snapshot = snapshot()
+        .with(user("root", Status::Enabled))
+        .with(Item::ServiceAccount(account("bob", "alice", None)))
+        .with(temporary("bob", "alice", NOW + 1))
+        .with(Item::ServiceAccount(account("twice", "alice", None)))
+        .with(temporary("twice", "alice", NOW + 1));
+    assert_eq!(snapshot.holder("root"), Some(Holder::Root));
+    assert!(matches!(snapshot.holder("bob"), Some(Holder::User(user)) if &*user.name == "bob"));
+    assert!(matches!(snapshot.holder("twice"), Some(Holder::ServiceAccount(_))));
+    let findings: Vec<_> = snapshot.findings().listed.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        [
+            "user root cannot be used: its access key is that of the root account",
+            "service account bob cannot be used: its access key is that of user bob",
+            "temporary credential bob cannot be used: its access key is that of user bob",
+            "temporary credential twice cannot be used: its access key is that of service account \
+             twice",
+        ],
+    );
+}
+
+#[test]
+fn b61_references_to_nothing_are_reported_and_do_nothing() {
+    assert_eq!(snapshot().findings().count, 0);
+    let snapshot = snapshot()
+        .with(group("ghosts", &["eve"], Status::Enabled))
+        .with(of_group("gone", &["read"]))
+        .with(of_user("frank", &["read", "missing"]))
+        .with(Item::ServiceAccount(account("evesdrop", "eve", None)))
+        .with(Item::ServiceAccount(account("roots", "root", None)))
+        .with(temporary("eve-brief", "eve", NOW + 1));
+    let findings = snapshot.findings();
+    let listed: Vec<_> = findings.listed.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        listed,
+        [
+            "group ghosts refers to user eve, which does not exist",
+            "service account evesdrop refers to user eve, which does not exist",
+            "temporary credential eve-brief refers to user eve, which does not exist",
+            "policies of user frank refers to user frank, which does not exist",
+            "policies of user frank refers to policy missing, which does not exist",
+            "policies of group gone refers to group gone, which does not exist",
+        ],
+    );
+    assert_eq!(findings.count, 6);
+    let with_frank = snapshot.with(user("frank", Status::Enabled));
+    assert!(ask(&with_frank, "frank", "s3:GetObject").is_allowed(), "what exists counts");
+}
+
+#[test]
+fn b61_a_derived_snapshot_leaves_its_origin_as_it_was() {
+    let before = snapshot();
+    let hash = before.content_hash();
+    let after = before
+        .with(of_user("bob", &["read"]))
+        .without(&ItemKey::Group(GroupName::new("readers").unwrap()));
+    assert!(ask(&after, "bob", "s3:GetObject").is_allowed());
+    assert!(!ask(&after, "bob", "s3:ListBucket").is_allowed());
+    assert!(!ask(&before, "bob", "s3:GetObject").is_allowed());
+    assert!(ask(&before, "bob", "s3:ListBucket").is_allowed());
+    assert_eq!((before.content_hash(), before.len()), (hash, 13));
+    assert_ne!(after.content_hash(), hash);
+}
+
+#[test]
+fn b61_the_hash_of_known_items_is_the_same_on_every_node_and_in_every_version() {
+    assert_eq!(
+        snapshot().content_hash().to_string(),
+        "9c87e491fbfa523795f74bbab57c35e396a7539713e233613998135f9a102a68",
+    );
+}
+
+#[test]
+fn b61_items_are_the_same_after_they_were_stored() {
+    let session = Some(document("Allow", "s3:Get*"));
+    let account = account("AKIA1", "alice", session);
+    let stored = serde_json::to_string(&account).unwrap();
+    assert_eq!(serde_json::from_str::<ServiceAccount>(&stored).unwrap(), account);
+    let newer = stored.replacen('{', "{\"from_the_future\":[1],", 1);
+    assert_eq!(serde_json::from_str::<ServiceAccount>(&newer).unwrap(), account);
+    assert_eq!(
+        stored,
+        "{\"access_key\":\"AKIA1\",\"secret\":\"correct horse\",\"parent\":\"alice\",\
+         \"status\":\"enabled\",\"session_policy\":{\"Statement\":[{\"Sid\":\"s3:Get*\",\
+         \"Effect\":\"Allow\",\"Action\":[\"s3:Get*\"],\"Resource\":[\"*\"]}]}}",
+    );
+    let broken = stored.replace("\"Allow\"", "\"allow\"");
+    let error = serde_json::from_str::<ServiceAccount>(&broken).unwrap_err().to_string();
+    assert!(error.contains("statement 1 (\"s3:Get*\"), Effect: must be"), "{error}");
+    assert!(!format!("{account:?}").contains("horse"));
+}
+
+// ---- any order of changes ----
+
+fn any_item() -> impl Strategy<Value = Item> {
+    let name = || prop::sample::select(vec!["a", "b", "c"]);
+    let status = || prop::sample::select(vec![Status::Enabled, Status::Disabled]);
+    let names = || prop::sample::subsequence(vec!["a", "b", "c"], 0..=3);
+    prop_oneof![
+        (name(), status()).prop_map(|(name, status)| user(name, status)),
+        (name(), names(), status())
+            .prop_map(|(name, members, status)| group(name, &members, status)),
+        (name(), prop::sample::select(vec!["s3:*", "s3:Get*"]))
+            .prop_map(|(name, action)| policy(name, "Allow", action)),
+        (name(), names()).prop_map(|(name, policies)| of_user(name, &policies)),
+        (name(), names()).prop_map(|(name, policies)| of_group(name, &policies)),
+        (name(), name()).prop_map(|(k, parent)| Item::ServiceAccount(account(k, parent, None))),
+        (name(), name()).prop_map(|(k, parent)| temporary(k, parent, NOW + 1)),
+    ]
+}
+
+fn build<'a>(items: impl IntoIterator<Item = &'a Item>) -> Snapshot {
+    let start = SnapshotBuilder::new(user_name("root"));
+    items.into_iter().cloned().fold(start, SnapshotBuilder::with).build()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn b61_only_what_is_there_matters_not_how_it_came(
+        changes in vec((any_item(), any::<bool>()), 0..30),
+    ) {
+        let mut items = BTreeMap::new();
+        let mut changed = Snapshot::empty(user_name("root"));
+        for (item, is_put) in changes {
+            let key = item.key();
+            if is_put {
+                changed = changed.with(item.clone());
+                items.insert(key.clone(), item);
+            } else {
+                changed = changed.without(&key);
+                items.remove(&key);
+            }
+            prop_assert_eq!(changed.contains(&key), is_put);
+        }
+        let forwards = build(items.values());
+        let backwards = build(items.values().rev());
+        prop_assert_eq!(changed.content_hash(), forwards.content_hash());
+        prop_assert_eq!(changed.content_hash(), backwards.content_hash());
+        prop_assert_eq!(changed.len(), items.len());
+        for name in ["a", "b", "c"] {
+            prop_assert!(changed.groups_of(name).eq(forwards.groups_of(name)));
+            let members = items.values().filter_map(|item| match item {
+                Item::Group(group) if group.members().contains(name) => Some(group.name()),
+                _ => None,
+            });
+            prop_assert!(changed.groups_of(name).eq(members));
+            for action in ["s3:GetObject", "s3:PutObject"] {
+                prop_assert_eq!(ask(&changed, name, action), ask(&backwards, name, action));
+            }
+        }
+    }
+
+    #[test]
+    fn b61_two_snapshots_have_one_hash_only_if_they_hold_the_same(
+        one in vec(any_item(), 0..6), other in vec(any_item(), 0..6),
+    ) {
+        let by_key = |items: &[Item]| -> BTreeMap<_, _> {
+            items.iter().map(|item| (item.key(), item.clone())).collect()
+        };
+        let are_same = by_key(&one) == by_key(&other);
+        prop_assert_eq!(build(&one).content_hash() == build(&other).content_hash(), are_same);
+    }
+}

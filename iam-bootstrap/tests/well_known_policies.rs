@@ -1,0 +1,264 @@
+//! Policies that operators know, and what they are expected to do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use iam_bootstrap::model::UtcMillis;
+use iam_bootstrap::policy::{Context, Policy, PrincipalKind, Request, Subject, Verdict};
+use serde_json::{Value, json};
+
+/// 2026-01-31T12:00:00Z
+const NOW: UtcMillis = UtcMillis::new(1_769_860_800_000);
+
+fn policy(statements: Value) -> Policy {
+    let document = json!({"Version": "2012-10-17", "Statement": statements});
+    Policy::parse(document.to_string().as_bytes()).unwrap()
+}
+
+fn verdict(policy: &Policy, action: &str, resource: &str, context: &Context<'_>) -> Verdict {
+    let subject = Subject { username: "alice", kind: PrincipalKind::User };
+    policy.evaluate(&Request::new(subject, action, resource, context))
+}
+
+fn allows(policy: &Policy, action: &str, resource: &str) -> bool {
+    let context = Context::new(NOW);
+    matches!(verdict(policy, action, resource, &context), Verdict::Allowed(_))
+}
+
+#[test]
+fn b61_readonly_reads_and_does_not_write() {
+    let readonly = policy(json!({
+        "Effect": "Allow",
+        "Action": ["s3:GetBucketLocation", "s3:GetObject"],
+        "Resource": "arn:aws:s3:::*",
+    }));
+    assert!(allows(&readonly, "s3:GetObject", "arn:aws:s3:::photos/a.jpg"));
+    assert!(allows(&readonly, "s3:getobject", "arn:aws:s3:::photos/a.jpg"), "case does not matter");
+    for action in
+        ["s3:PutObject", "s3:DeleteObject", "s3:GetObjectTagging", "s3:GetObjec", "GetObject"]
+    {
+        assert!(!allows(&readonly, action, "arn:aws:s3:::photos/a.jpg"), "{action}");
+    }
+}
+
+#[test]
+fn b61_writeonly_writes_and_does_not_read() {
+    let writeonly = policy(json!([{
+        "Effect": "Allow",
+        "Action": ["s3:PutObject"],
+        "Resource": ["arn:aws:s3:::inbox/*"],
+    }]));
+    assert!(allows(&writeonly, "s3:PutObject", "arn:aws:s3:::inbox/new"));
+    assert!(!allows(&writeonly, "s3:GetObject", "arn:aws:s3:::inbox/new"));
+    for elsewhere in ["arn:aws:s3:::inbox", "arn:aws:s3:::inbox2/new", "arn:aws:s3:::INBOX/new", ""]
+    {
+        assert!(!allows(&writeonly, "s3:PutObject", elsewhere), "{elsewhere}");
+    }
+}
+
+#[test]
+fn b61_diagnostics_is_about_the_cluster_and_needs_no_resource() {
+    let diagnostics = policy(json!({
+        "Effect": "Allow",
+        "Action": ["admin:ServerTrace", "admin:Profiling", "admin:ServerInfo"],
+    }));
+    assert!(allows(&diagnostics, "admin:ServerInfo", ""));
+    assert!(!allows(&diagnostics, "admin:CreateUser", ""));
+    assert!(!allows(&diagnostics, "s3:GetObject", "arn:aws:s3:::photos/a.jpg"));
+}
+
+#[test]
+fn b61_all_of_a_bucket_is_not_the_cluster() {
+    let bucket =
+        policy(json!({"Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::mine*"}));
+    assert!(allows(&bucket, "s3:PutObject", "arn:aws:s3:::mine/a"));
+    assert!(!allows(&bucket, "admin:CreateUser", ""));
+    let everything = policy(json!({"Effect": "Allow", "Action": "*", "Resource": "*"}));
+    assert!(allows(&everything, "admin:CreateUser", ""));
+}
+
+#[test]
+fn b61_a_home_directory_is_listed_by_its_prefix() {
+    let home = policy(json!([
+        {
+            "Sid": "list",
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": "arn:aws:s3:::home",
+            "Condition": {"StringLike": {"s3:prefix": ["", "${aws:username}/*"]}},
+        },
+        {
+            "Sid": "use",
+            "Effect": "Allow",
+            "Action": "s3:*Object",
+            "Resource": "arn:aws:s3:::home/${aws:username}/*",
+        },
+    ]));
+    let list = |prefix| {
+        let context = Context::new(NOW).with("s3:prefix", prefix);
+        verdict(&home, "s3:ListBucket", "arn:aws:s3:::home", &context)
+    };
+    assert_eq!(list(""), Verdict::Allowed(0));
+    assert_eq!(list("alice/2026"), Verdict::Allowed(0));
+    assert_eq!(list("bob/"), Verdict::Silent);
+    assert_eq!(list("alice"), Verdict::Silent);
+    assert!(!allows(&home, "s3:ListBucket", "arn:aws:s3:::home"), "without a prefix");
+
+    assert!(allows(&home, "s3:GetObject", "arn:aws:s3:::home/alice/a"));
+    assert!(!allows(&home, "s3:GetObject", "arn:aws:s3:::home/bob/a"));
+    assert!(!allows(&home, "s3:GetObjectAcl", "arn:aws:s3:::home/alice/a"));
+}
+
+#[test]
+fn b61_a_request_cannot_say_who_it_is() {
+    let home = policy(json!({
+        "Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::home/${aws:username}/*",
+    }));
+    let context = Context::new(NOW).with("aws:username", "bob").with("AWS:UserName", "*");
+    assert_eq!(
+        verdict(&home, "s3:GetObject", "arn:aws:s3:::home/bob/a", &context),
+        Verdict::Silent
+    );
+}
+
+#[test]
+fn b61_a_value_that_looks_like_a_pattern_is_none() {
+    let tagged = policy(json!({
+        "Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::${x:team}/*",
+    }));
+    let star = Context::new(NOW).with("x:team", "*");
+    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &star), Verdict::Silent);
+    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::*/a", &star), Verdict::Allowed(0));
+    let two = Context::new(NOW).with("x:team", "red").with("x:team", "blue");
+    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &two), Verdict::Silent);
+}
+
+#[test]
+fn b61_a_variable_without_a_value_allows_nothing() {
+    let others = |effect| {
+        policy(json!({
+            "Effect": effect, "Action": "s3:*", "NotResource": "arn:aws:s3:::${x:team}/*",
+        }))
+    };
+    let red = Context::new(NOW).with("x:team", "red");
+    let none = Context::new(NOW);
+    let ask = |effect, context: &Context<'_>| {
+        verdict(&others(effect), "s3:GetObject", "arn:aws:s3:::blue/a", context)
+    };
+    assert_eq!(ask("Allow", &red), Verdict::Allowed(0));
+    assert_eq!(ask("Allow", &none), Verdict::Silent);
+    assert_eq!(ask("Deny", &none), Verdict::Denied(0));
+}
+
+#[test]
+fn b61_a_denial_wins_wherever_it_stands() {
+    let allow = json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*"});
+    let deny = json!({"Effect": "Deny", "Action": "s3:Delete*", "Resource": "arn:aws:s3:::kept/*"});
+    let context = Context::new(NOW);
+    for (statements, denying) in [(json!([allow, deny]), 1), (json!([deny, allow]), 0)] {
+        let policy = policy(statements);
+        let ask = |action, resource| verdict(&policy, action, resource, &context);
+        assert_eq!(ask("s3:DeleteObject", "arn:aws:s3:::kept/a"), Verdict::Denied(denying));
+        assert_eq!(ask("s3:DeleteObject", "arn:aws:s3:::other/a"), Verdict::Allowed(1 - denying));
+    }
+}
+
+#[test]
+fn b61_only_from_the_office_and_only_encrypted() {
+    let guarded = policy(json!([
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*"},
+        {
+            "Effect": "Deny",
+            "Action": "*",
+            "Resource": "*",
+            "Condition": {"NotIpAddress": {"aws:SourceIp": ["192.0.2.0/24", "2001:db8::/32"]}},
+        },
+        {
+            "Effect": "Deny",
+            "Action": "*",
+            "Resource": "*",
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        },
+    ]));
+    let from = |address, secure| {
+        let context =
+            Context::new(NOW).with("aws:SourceIp", address).with("aws:SecureTransport", secure);
+        verdict(&guarded, "s3:GetObject", "arn:aws:s3:::a/b", &context)
+    };
+    assert_eq!(from("192.0.2.7", "true"), Verdict::Allowed(0));
+    assert_eq!(from("2001:db8::7", "true"), Verdict::Allowed(0));
+    assert_eq!(from("::ffff:192.0.2.7", "true"), Verdict::Allowed(0));
+    assert_eq!(from("198.51.100.1", "true"), Verdict::Denied(1));
+    assert_eq!(from("no address", "true"), Verdict::Denied(1));
+    assert_eq!(from("192.0.2.7", "False"), Verdict::Denied(2));
+}
+
+#[test]
+fn b61_a_statement_may_end_at_a_time() {
+    let until = policy(json!({
+        "Effect": "Allow",
+        "Action": "s3:*",
+        "Resource": "*",
+        "Condition": {
+            "DateLessThan": {"aws:CurrentTime": "2026-01-31T12:00:00Z"},
+            "NumericGreaterThanEquals": {"aws:EpochTime": 1_769_860_799},
+        },
+    }));
+    let at = |millis| {
+        let context = Context::new(UtcMillis::new(NOW.get() + millis));
+        verdict(&until, "s3:GetObject", "arn:aws:s3:::a/b", &context)
+    };
+    assert_eq!(at(-1_001), Verdict::Silent);
+    assert_eq!(at(-1_000), Verdict::Allowed(0));
+    assert_eq!(at(-1), Verdict::Allowed(0));
+    assert_eq!(at(0), Verdict::Silent);
+}
+
+#[test]
+fn b61_sets_of_values_are_compared_as_sets() {
+    let with = |operator: &str| {
+        policy(json!({
+            "Effect": "Allow", "Action": "s3:*", "Resource": "*",
+            "Condition": {operator: {"s3:RequestObjectTagKeys": ["team", "cost"]}},
+        }))
+    };
+    let tagged = |operator, tags: &[&'static str]| {
+        let mut context = Context::new(NOW);
+        tags.iter().for_each(|tag| context.insert("s3:RequestObjectTagKeys", *tag));
+        let verdict = verdict(&with(operator), "s3:PutObject", "arn:aws:s3:::a/b", &context);
+        verdict == Verdict::Allowed(0)
+    };
+    let all = ["team", "cost"];
+    let some = ["team", "secret"];
+    let other = ["secret"];
+    for (operator, of_all, of_some, of_other, of_none) in [
+        ("StringEquals", true, true, false, false),
+        ("StringNotEquals", false, false, true, true),
+        ("StringEqualsIfExists", true, true, false, true),
+        ("ForAnyValue:StringEquals", true, true, false, false),
+        ("ForAnyValue:StringNotEquals", false, true, true, false),
+        ("ForAllValues:StringEquals", true, false, false, true),
+        ("ForAllValues:StringNotEquals", false, false, true, true),
+        ("ForAnyValue:StringEqualsIfExists", true, true, false, true),
+    ] {
+        assert_eq!(tagged(operator, &all), of_all, "{operator}, all");
+        assert_eq!(tagged(operator, &some), of_some, "{operator}, some");
+        assert_eq!(tagged(operator, &other), of_other, "{operator}, other");
+        assert_eq!(tagged(operator, &[]), of_none, "{operator}, none");
+    }
+}
+
+#[test]
+fn b61_an_action_that_is_longer_than_any_is_not_allowed() {
+    let all = policy(json!({"Effect": "Allow", "NotAction": "s3:x", "Resource": "*"}));
+    assert!(allows(&all, &format!("s3:{}", "a".repeat(125)), ""));
+    assert!(!allows(&all, &format!("s3:{}", "a".repeat(126)), ""));
+}
+
+/// Two hundred stars would take longer than the universe has, if all ways were tried.
+#[test]
+fn b61_many_stars_are_matched_without_trying_all_ways() {
+    let stars = format!("arn:aws:s3:::{}c", "*a?".repeat(200));
+    let policy = policy(json!({"Effect": "Allow", "Action": "s3:*", "Resource": stars}));
+    let text = format!("arn:aws:s3:::{}", "ab".repeat(4_000));
+    assert!(!allows(&policy, "s3:GetObject", &text));
+    assert!(allows(&policy, "s3:GetObject", &format!("{text}c")));
+}
