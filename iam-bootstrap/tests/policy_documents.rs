@@ -82,6 +82,15 @@ fn b61_a_wrong_document_is_told_statement_field_and_what_is_allowed() {
             "statement 1, Principal: is not supported: a policy is for the users and groups that it \
              is attached to",
         ),
+    ];
+    for (document, message) in wrong {
+        assert_eq!(complaint(&document), message);
+    }
+}
+
+#[test]
+fn b61_a_wrong_condition_or_variable_is_told_operator_key_and_what_is_allowed() {
+    let wrong = [
         (
             with(json!({"Resource": "arn:aws:s3:::${aws:username"})),
             "statement 1, Resource: has a malformed variable in \"arn:aws:s3:::${aws:username\": \

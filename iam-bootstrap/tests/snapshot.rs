@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use iam_bootstrap::limits::FINDINGS_MAX;
 use iam_bootstrap::model::{
     AccessKey, Group, GroupName, PolicyMapping, PolicyName, Secret, ServiceAccount, Status,
     TemporaryCredential, User, UserName, UtcMillis,
@@ -306,6 +307,16 @@ fn b61_references_to_nothing_are_reported_and_do_nothing() {
     assert_eq!(findings.count, 6);
     let with_frank = snapshot.with(user("frank", Status::Enabled));
     assert!(ask(&with_frank, "frank", "s3:GetObject").is_allowed(), "what exists counts");
+}
+
+#[test]
+fn b61_of_very_many_findings_the_first_are_listed() {
+    let names: Vec<_> = (0..FINDINGS_MAX + 10).map(|index| format!("ghost-{index:04}")).collect();
+    let members: Vec<_> = names.iter().map(String::as_str).collect();
+    let findings = snapshot().with(group("ghosts", &members, Status::Enabled)).findings();
+    assert_eq!((findings.listed.len(), findings.count), (FINDINGS_MAX, FINDINGS_MAX + 10));
+    let [first, .., last] = &findings.listed[..] else { panic!("there are many") };
+    assert!(first.to_string().contains("ghost-0000") && last.to_string().contains("ghost-0999"));
 }
 
 #[test]

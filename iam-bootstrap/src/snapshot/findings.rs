@@ -1,6 +1,7 @@
 //! What in a snapshot refers to nothing, or is hidden: not wrong enough to refuse it, but an operator
 //! should know.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{ItemKey, Snapshot};
@@ -39,11 +40,16 @@ pub struct Findings {
 impl Snapshot {
     /// Everything in it that is odd. Looks at all items.
     pub fn findings(&self) -> Findings {
-        let mut all: Vec<_> = self.dangling().chain(self.hidden()).collect();
-        all.sort_unstable();
-        let count = all.len();
-        all.truncate(FINDINGS_MAX);
-        Findings { listed: all, count }
+        let mut listed = BTreeSet::new();
+        let mut count = 0;
+        for finding in self.dangling().chain(self.hidden()) {
+            count += 1;
+            listed.insert(finding);
+            if listed.len() > FINDINGS_MAX {
+                listed.pop_last();
+            }
+        }
+        Findings { listed: listed.into_iter().collect(), count }
     }
 
     fn dangling(&self) -> impl Iterator<Item = Finding> {
