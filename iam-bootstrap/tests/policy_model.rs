@@ -131,7 +131,7 @@ impl Ask {
         let mut passes = Vec::new();
         for value in &values {
             let ways = operands.iter().map(|operand| self.matches_one(&test, operand, value));
-            passes.push(settle(ways.collect(), negated, effect));
+            passes.push(settle(&ways.collect::<Vec<_>>(), negated, effect));
         }
         if set == "ForAllValues" || (set.is_empty() && negated) {
             !passes.contains(&false)
@@ -145,12 +145,12 @@ impl Ask {
         let (actions, not) = listed(statement, "Action");
         let action = self.action.to_lowercase();
         let ways = actions.iter().map(|pattern| self.like(&pattern.to_lowercase(), &action));
-        if !settle(ways.collect(), not, effect) {
+        if !settle(&ways.collect::<Vec<_>>(), not, effect) {
             return false;
         }
         let (resources, not) = listed(statement, "Resource");
         let ways = resources.iter().map(|pattern| self.like(pattern, &self.resource));
-        if !settle(ways.collect(), not, effect) {
+        if !settle(&ways.collect::<Vec<_>>(), not, effect) {
             return false;
         }
         let none = Map::new();
@@ -166,7 +166,7 @@ impl Ask {
 }
 
 /// Whether one of the ways is one; negated, whether none is. What is not known never allows.
-fn settle(ways: Vec<Option<bool>>, negated: bool, effect: &str) -> bool {
+fn settle(ways: &[Option<bool>], negated: bool, effect: &str) -> bool {
     if ways.contains(&Some(true)) {
         !negated
     } else if ways.contains(&None) {
