@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 /// 2026-01-31T12:00:00Z
 const NOW: UtcMillis = UtcMillis::new(1_769_860_800_000);
 
+#[expect(clippy::needless_pass_by_value, reason = "so that json! stands where it is used")]
 fn policy(statements: Value) -> Policy {
     let document = json!({"Version": "2012-10-17", "Statement": statements});
     Policy::parse(document.to_string().as_bytes()).unwrap()
