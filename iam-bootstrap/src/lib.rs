@@ -1,0 +1,9 @@
+//! A cluster that starts, agrees on its configuration, and knows its users.
+#![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod store;
+
+pub use store::{
+    IamStore, Item, ItemPath, Kind, Listing, MemoryStore, PathError, Sealed, StoreError,
+};
