@@ -3,7 +3,9 @@
 
 pub mod limits;
 pub mod store;
+pub mod system;
 
 pub use store::{
     IamStore, Item, ItemPath, Kind, Listing, MemoryStore, PathError, Sealed, StoreError,
 };
+pub use system::{ConfigDifference, Salt, SystemConfig};

@@ -42,3 +42,15 @@ pub const OPENED_PER_TURN: usize = 256;
 
 const _: () = assert!(NAME_ENCODED_BYTES_MAX < PATH_BYTES_MAX / 2);
 const _: () = assert!(SEAL_BYTES < ITEM_BYTES_MAX);
+
+/// Endpoints, arguments or variables of one server's configuration that are compared.
+pub const CONFIG_ITEMS_MAX: usize = 10_000;
+
+/// Longest of their texts, in bytes; longer ones are compared by their beginning and their hash.
+pub const CONFIG_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Items of a difference that are shown; more are counted.
+pub const DIFFERENCES_SHOWN_MAX: usize = 20;
+
+/// Servers that one log line names; more are counted.
+pub const NAMED_MAX: usize = 10;

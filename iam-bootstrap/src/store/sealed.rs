@@ -124,7 +124,7 @@ pub(crate) fn derive(secret: &[u8], words: &[u8], into: &mut [u8]) {
     debug_assert!(expanded.is_ok(), "HKDF-SHA-256 gives up to 8,160 bytes");
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
