@@ -4,6 +4,7 @@
 pub mod limits;
 pub mod store;
 pub mod system;
+pub mod verify;
 
 pub use store::{
     IamStore, Item, ItemPath, Kind, Listing, MemoryStore, PathError, Sealed, StoreError,

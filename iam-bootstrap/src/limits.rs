@@ -1,5 +1,7 @@
 //! Every default and maximum of the crate, with units, and how they relate.
 
+use std::time::Duration;
+
 /// Longest path of an item, in bytes, as it is encoded.
 pub const PATH_BYTES_MAX: usize = 1_024;
 
@@ -54,3 +56,38 @@ pub const DIFFERENCES_SHOWN_MAX: usize = 20;
 
 /// Servers that one log line names; more are counted.
 pub const NAMED_MAX: usize = 10;
+
+/// Over how long the first questions to all peers are spread, for each peer: servers that are started
+/// together do not all ask at one instant.
+pub const SPREAD_PER_PEER: Duration = Duration::from_millis(20);
+
+/// The longest that they are spread.
+pub const SPREAD_MAX: Duration = Duration::from_secs(1);
+
+/// Peers that are asked at once.
+pub const ASKED_AT_ONCE: usize = 4;
+
+/// Longest wait for a peer's configuration.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// First wait before a peer that did not answer is asked again; each is twice the one before.
+pub const ASK_AGAIN_FIRST: Duration = Duration::from_millis(250);
+
+/// The longest such wait.
+pub const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Wait before a peer that differs is asked again: somebody has to restart it first.
+pub const ASK_DIFFERING_AGAIN: Duration = Duration::from_secs(3);
+
+/// Tries in vain after which it is logged who cannot be reached, and again after as many more (B60).
+pub const TRIES_PER_REPORT: u32 = 20;
+
+/// How long differences are gathered before they are reported: peers that differ in the same are named
+/// in one line.
+pub const REPORT_DELAY: Duration = Duration::from_millis(500);
+
+/// How long a server that has been verified goes on to ask those that have not answered, so that a
+/// difference is reported on both sides.
+pub const LINGER: Duration = Duration::from_secs(30);
+
+const _: () = assert!(REPORT_DELAY.as_millis() < LINGER.as_millis());
