@@ -172,8 +172,8 @@ impl Driver {
 
     /// The first few by name, and how many more.
     fn names(&self, peers: &[usize]) -> String {
-        let names = peers.iter().take(NAMED_MAX).map(|peer| self.name(*peer)).collect();
-        and_more(names, peers.len())
+        let names: Vec<_> = peers.iter().take(NAMED_MAX).map(|peer| self.name(*peer)).collect();
+        and_more(&names, peers.len())
     }
 
     fn log(&self, report: &Report) {
@@ -193,9 +193,9 @@ impl Driver {
                 let named = peers.iter().take(NAMED_MAX);
                 let named: Vec<_> =
                     named.map(|(peer, why)| format!("{}: {why}", self.name(*peer))).collect();
-                let named = named.iter().map(String::as_str).collect();
+                let named: Vec<_> = named.iter().map(String::as_str).collect();
                 tracing::warn!(
-                    target: "iam", tries, peers = and_more(named, peers.len()),
+                    target: "iam", tries, peers = and_more(&named, peers.len()),
                     "peers have not told their configuration; waiting for at least half of all"
                 );
             }
@@ -212,7 +212,7 @@ impl Driver {
     }
 }
 
-fn and_more(named: Vec<&str>, count: usize) -> String {
+fn and_more(named: &[&str], count: usize) -> String {
     match count.saturating_sub(named.len()) {
         0 => named.join(", "),
         more => format!("{} and {more} more", named.join(", ")),

@@ -303,7 +303,7 @@ async fn no_secret_and_no_item_shows_in_debug() {
     within.plant(&alice(), "a plain item");
     let keys = Keys::new(SECRET).and_then(|keys| keys.older(b"the elder secret")).expect("long");
     let store = Sealed::new(within.clone(), keys, StdRng::seed_from_u64(1));
-    let shown = format!("{store:?} {:?}", within);
+    let shown = format!("{store:?} {within:?}");
     let secrets: [&[u8]; 3] = [SECRET, b"the elder secret", b"a plain item"];
     for secret in secrets {
         let text = str::from_utf8(secret).expect("text");

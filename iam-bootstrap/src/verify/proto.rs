@@ -281,17 +281,16 @@ impl Verify {
     }
 
     fn handle_config(&mut self, peer: usize, config: Option<SystemConfig>, now: Instant) {
-        let found = config.as_ref().map(|theirs| (theirs, difference(&self.ours, theirs)));
+        let found = config.map(|theirs| (difference(&self.ours, &theirs), theirs.digest()));
         let again = now + jittered(ASK_DIFFERING_AGAIN, &mut self.rng);
         let Some(known) = self.peers.get_mut(peer) else { return };
-        let Some((theirs, difference)) = found.filter(|(_, found)| !found.is_empty()) else {
+        let Some((difference, digest)) = found.filter(|(found, _)| !found.is_empty()) else {
             known.answer = Answer::Agrees;
             if known.told.take().is_some() {
                 self.reports.push(Report::AgreesNow { peer });
             }
             return;
         };
-        let digest = theirs.digest();
         let is_news = known.told.as_ref() != Some(&digest);
         known.answer = Answer::Differs { digest, difference };
         known.ask_at = Some(again);
