@@ -216,6 +216,7 @@ fn content(generation: u64) -> Vec<u8> {
 
 /// The generation that an item wholly is of.
 fn generation(bytes: &[u8]) -> u64 {
+    assert!(bytes.len() == 8 * WORDS, "a part of an item: {} bytes", bytes.len());
     let generation = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
     assert!(bytes == content(generation), "an item is a mixture");
     generation
