@@ -206,7 +206,8 @@ impl Driver {
         let complaints = self.verify.complaints().into_iter().take(NAMED_MAX);
         let text = |(peer, complaint)| match complaint {
             Complaint::Differs(difference) => format!("{} differs: {difference}", self.name(peer)),
-            Complaint::Unreachable(why) => format!("{}: {why}", self.name(peer)),
+            // What a peer answers must not make lines of its own.
+            Complaint::Unreachable(why) => format!("{}: {}", self.name(peer), why.escape_debug()),
         };
         complaints.map(text).collect()
     }
