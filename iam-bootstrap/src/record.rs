@@ -1,0 +1,208 @@
+//! An item as it is kept: with its version, or as the mark that it was deleted.
+//!
+//! Servers keep copies of the same items and change them independently, also while they cannot reach
+//! each other. Of two records of one item the one with the later [`Version`] counts, everywhere, in
+//! whatever order they arrive: so all copies become the same (B62). A deletion is a record too, and
+//! wins against what was there before; else a server that missed it would bring the item back.
+//!
+//! ```text
+//!   iam1 1763712345678901 9c56cc51b374c3ba item\n      {"name":"alice", …}
+//!        │                │                └ or deleted, with nothing behind
+//!        │                └ which server, as 16 hexadecimal digits
+//!        └ when, in microseconds since 1970
+//! ```
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::limits::RECORD_HEADER_BYTES_MAX;
+use crate::store::{ItemPath, StoreError};
+
+/// When and where an item was changed. The later of two counts; servers that change an item in the
+/// same microsecond are told apart by their names.
+///
+/// Times are those of the server's wall clock, but always later than every version that the server has
+/// seen: a change that was made knowing another comes after it, whatever the clocks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// Microseconds since 1970.
+    pub micros: u64,
+    /// The hash of the name of the server that made the change.
+    pub node: u64,
+}
+
+/// One record of an item.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// When it was made.
+    pub version: Version,
+    /// What the item became.
+    pub content: Content,
+}
+
+/// What an item became.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// This, as JSON. It may hold secrets.
+    Item(Zeroizing<Vec<u8>>),
+    /// Nothing: it was deleted.
+    Deleted,
+}
+
+const MAGIC: &str = "iam1";
+const ITEM: &str = "item";
+const DELETED: &str = "deleted";
+
+impl Record {
+    /// Whether it says that the item was deleted.
+    pub fn is_deletion(&self) -> bool {
+        self.content == Content::Deleted
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let (what, body) = match &self.content {
+            Content::Item(body) => (ITEM, body.as_slice()),
+            Content::Deleted => (DELETED, [].as_slice()),
+        };
+        let header = format!("{MAGIC} {} {what}\n", self.version);
+        debug_assert!(header.len() <= RECORD_HEADER_BYTES_MAX);
+        let mut bytes = Vec::with_capacity(header.len() + body.len());
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    /// The record that these are the bytes of.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if they are none, [`StoreError::Unsupported`] if a newer version wrote it.
+    pub fn decode(path: &ItemPath, bytes: &[u8]) -> Result<Self, StoreError> {
+        let corrupt = |why: &str| StoreError::Corrupt { path: path.clone(), why: why.into() };
+        let beginning = bytes.get(..RECORD_HEADER_BYTES_MAX).unwrap_or(bytes);
+        let end = beginning.iter().position(|byte| *byte == b'\n');
+        let end = end.ok_or_else(|| corrupt("it has no header"))?;
+        let (header, body) = bytes.split_at(end);
+        let body = body.get(1..).unwrap_or_default();
+        let header = std::str::from_utf8(header).map_err(|_| corrupt("its header is no text"))?;
+        let (magic, rest) = header.split_once(' ').unwrap_or((header, ""));
+        if magic != MAGIC {
+            return Err(foreign(path, magic));
+        }
+        let (version, what) =
+            rest.rsplit_once(' ').ok_or_else(|| corrupt("its header is incomplete"))?;
+        let version = parse_version(version).ok_or_else(|| corrupt("it has no version"))?;
+        let content = match what {
+            ITEM => Content::Item(Zeroizing::new(body.to_vec())),
+            DELETED if body.is_empty() => Content::Deleted,
+            DELETED => return Err(corrupt("it is deleted, and yet there is something")),
+            _ => return Err(corrupt("it is neither an item nor deleted")),
+        };
+        Ok(Self { version, content })
+    }
+}
+
+/// What does not begin as ours does: a later format, or no record at all.
+fn foreign(path: &ItemPath, magic: &str) -> StoreError {
+    match magic.strip_prefix("iam").map(str::parse::<u32>) {
+        Some(Ok(found)) if found > 1 => {
+            StoreError::Unsupported { what: path.as_str().into(), found, max: 1 }
+        }
+        _ => StoreError::Corrupt { path: path.clone(), why: "it is no record".into() },
+    }
+}
+
+/// Not the item: it may hold secrets.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_deletion() { DELETED } else { ITEM };
+        write!(f, "Record({} {what})", self.version)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:016x}", self.micros, self.node)
+    }
+}
+
+/// The version that this text is, in its one spelling.
+fn parse_version(text: &str) -> Option<Version> {
+    let (micros, node) = text.split_once(' ')?;
+    let version =
+        Version { micros: micros.parse().ok()?, node: u64::from_str_radix(node, 16).ok()? };
+    (version.to_string() == text).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::Kind;
+
+    fn path() -> ItemPath {
+        ItemPath::new(Kind::User, "alice").expect("a name")
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let body = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..100));
+        (any::<u64>(), any::<u64>(), body).prop_map(|(micros, node, body)| Record {
+            version: Version { micros, node },
+            content: body.map_or(Content::Deleted, |body| Content::Item(Zeroizing::new(body))),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn b62_a_record_comes_back_from_its_bytes(record in any_record()) {
+            prop_assert_eq!(Record::decode(&path(), &record.encode()), Ok(record));
+        }
+
+        #[test]
+        fn b61_bytes_that_are_no_record_are_told_why(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert!(Record::decode(&path(), &bytes).is_err());
+        }
+
+        #[test]
+        fn b61_a_record_that_was_cut_or_changed_in_its_header_is_none(record in any_record(), at in 0..40_usize, byte in any::<u8>()) {
+            let mut bytes = record.encode();
+            let end = bytes.iter().position(|byte| *byte == b'\n').expect("a header");
+            prop_assert!(Record::decode(&path(), &bytes[..at.min(end)]).is_err());
+            let at = at.min(end);
+            bytes[at] = byte;
+            if let Ok(other) = Record::decode(&path(), &bytes) {
+                prop_assert_eq!(other.encode(), bytes, "it has one spelling");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_is_readable_by_who_looks_at_a_store() {
+        let version = Version { micros: 1_763_712_345_678_901, node: 0xba };
+        let content = Content::Item(Zeroizing::new(b"{}".to_vec()));
+        let record = Record { version, content };
+        assert_eq!(record.encode(), b"iam1 1763712345678901 00000000000000ba item\n{}");
+        let deletion = Record { version, content: Content::Deleted };
+        assert_eq!(deletion.encode(), b"iam1 1763712345678901 00000000000000ba deleted\n");
+        assert_eq!(format!("{record:?}"), "Record(1763712345678901 00000000000000ba item)");
+    }
+
+    #[test]
+    fn a_record_of_a_later_format_asks_for_a_newer_version() {
+        let error = Record::decode(&path(), b"iam2 whatever\n").expect_err("not known yet");
+        assert_eq!(
+            error.to_string(),
+            "users/alice was written in format 2, and this version knows up to 1: upgrade"
+        );
+    }
+
+    #[test]
+    fn b62_the_later_version_counts_and_names_decide_between_equal_times() {
+        let version = |micros, node| Version { micros, node };
+        assert!(version(2, 0) > version(1, 9));
+        assert!(version(1, 2) > version(1, 1));
+    }
+}

@@ -1,0 +1,254 @@
+//! What one server runs with.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Salt;
+use crate::limits::{CONFIG_ITEMS_MAX, CONFIG_TEXT_BYTES_MAX};
+use crate::store::sealed::hex;
+
+/// What one server runs with, as it is told to others. Values of the environment, and of arguments that
+/// are secret, are in it as hashes alone.
+///
+/// It may grow: a field that is not known is skipped, one that is absent is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SystemConfig {
+    /// All endpoints of the cluster, in their order.
+    pub endpoints: Vec<String>,
+    /// The arguments of the command line, but for those that may differ.
+    pub arguments: Vec<String>,
+    /// Hashes of the variables' values, by name.
+    pub environment: BTreeMap<String, String>,
+    /// The program's version.
+    pub version: String,
+    /// SHA-256 of the program, in hexadecimal digits.
+    pub checksum: String,
+}
+
+impl SystemConfig {
+    /// Begins to collect one. `salt` is the same on all servers of the cluster.
+    pub fn collect(salt: &Salt) -> Collect<'_> {
+        Collect { salt, config: Self::default(), secret: Vec::new(), exempt: Vec::new() }
+    }
+
+    /// What all servers that run with the same have in common, and no others.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |text: &str| {
+            hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(text);
+        };
+        for list in [&self.endpoints, &self.arguments] {
+            add(&list.len().to_string());
+            list.iter().for_each(|text| add(text));
+        }
+        for (name, value) in &self.environment {
+            add(name);
+            add(value);
+        }
+        add(&self.version);
+        add(&self.checksum);
+        hex(&hash.finalize())
+    }
+
+    /// Whether it is of a size that a server's configuration may have: what others send is asked this
+    /// before it is compared.
+    ///
+    /// # Errors
+    ///
+    /// What is too large, in a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let counts = [self.endpoints.len(), self.arguments.len(), self.environment.len()];
+        if counts.into_iter().any(|count| count > CONFIG_ITEMS_MAX) {
+            return Err(format!("a configuration may have {CONFIG_ITEMS_MAX} items of a kind"));
+        }
+        let lists = self.endpoints.iter().chain(&self.arguments);
+        let environment = self.environment.iter().flat_map(|(name, value)| [name, value]);
+        let mut texts = lists.chain(environment).chain([&self.version, &self.checksum]);
+        match texts.any(|text| text.len() > CONFIG_TEXT_BYTES_MAX) {
+            true => Err(format!("its texts may have {CONFIG_TEXT_BYTES_MAX} bytes each")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Collects a [`SystemConfig`]. Everything is handed in; nothing is read from the process.
+#[derive(Debug)]
+pub struct Collect<'a> {
+    salt: &'a Salt,
+    config: SystemConfig,
+    secret: Vec<String>,
+    exempt: Vec<String>,
+}
+
+impl Collect<'_> {
+    /// The endpoints of the cluster, in order.
+    #[must_use]
+    pub fn endpoints<I: IntoIterator<Item: Into<String>>>(mut self, endpoints: I) -> Self {
+        self.config.endpoints = endpoints.into_iter().map(Into::into).map(shorten).collect();
+        self
+    }
+
+    /// Options whose values are secret, such as `--secret`. To be told before the arguments are.
+    #[must_use]
+    pub fn secret_options<I: IntoIterator<Item: Into<String>>>(mut self, names: I) -> Self {
+        self.secret = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Options with a value, and variables, that are not compared, since each server has its own. To be
+    /// told before arguments and environment are.
+    #[must_use]
+    pub fn exempt<I: IntoIterator<Item: Into<String>>>(mut self, names: I) -> Self {
+        self.exempt = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The command line, without the program. An option that is secret or exempt takes its value as
+    /// `--name=value` or as the next argument.
+    #[must_use]
+    pub fn arguments<I: IntoIterator<Item: Into<String>>>(mut self, arguments: I) -> Self {
+        let mut arguments = arguments.into_iter().map(Into::into);
+        while let Some(argument) = arguments.next() {
+            let name = argument.split_once('=').map_or(argument.as_str(), |(name, _)| name);
+            let is_exempt = self.exempt.iter().any(|exempt| exempt == name);
+            if !is_exempt && !self.secret.iter().any(|secret| secret == name) {
+                self.config.arguments.push(shorten(argument));
+                continue;
+            }
+            let value = match argument.split_once('=') {
+                Some((_, value)) => value.to_owned(),
+                None => arguments.next().unwrap_or_default(),
+            };
+            if !is_exempt {
+                let hash = self.salt.hash(name, &value);
+                self.config.arguments.push(format!("{name}={hash}"));
+            }
+        }
+        self
+    }
+
+    /// The variables of the environment whose names begin with `prefix`.
+    #[must_use]
+    pub fn environment<I, K, V>(mut self, prefix: &str, variables: I) -> Self
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        for (name, value) in variables {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            if name.starts_with(prefix) && !self.exempt.iter().any(|exempt| exempt == name) {
+                let hash = self.salt.hash(name, value);
+                self.config.environment.insert(shorten(name.to_owned()), hash);
+            }
+        }
+        self
+    }
+
+    /// The program's version, and what [`checksum`] gives for it.
+    #[must_use]
+    pub fn program(mut self, version: &str, checksum: &str) -> Self {
+        self.config.version = version.to_owned();
+        self.config.checksum = checksum.to_owned();
+        self
+    }
+
+    /// What was collected.
+    pub fn finish(self) -> SystemConfig {
+        self.config
+    }
+}
+
+/// SHA-256 of a program, in hexadecimal digits. Blocks.
+///
+/// # Errors
+///
+/// What reading it fails with.
+pub fn checksum(mut program: impl Read) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match program.read(&mut buffer)? {
+            0 => return Ok(hex(&hash.finalize())),
+            bytes => hash.update(buffer.get(..bytes).unwrap_or_default()),
+        }
+    }
+}
+
+/// A text that others take: of one that is too long, the beginning and the hash.
+fn shorten(text: String) -> String {
+    if text.len() <= CONFIG_TEXT_BYTES_MAX {
+        return text;
+    }
+    let hash = hex(&Sha256::digest(&text));
+    let mut beginning = CONFIG_TEXT_BYTES_MAX / 2;
+    while !text.is_char_boundary(beginning) {
+        beginning -= 1;
+    }
+    format!("{}… sha256:{hash}", text.get(..beginning).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b60_secrets_are_collected_as_hashes_and_what_may_differ_not_at_all() {
+        let salt = Salt::of_secret(b"what all servers know");
+        let collect = |arguments: &[&str]| {
+            SystemConfig::collect(&salt)
+                .endpoints(["http://a:1", "http://b:1"])
+                .secret_options(["--secret"])
+                .exempt(["--listen", "NODE_HOME"])
+                .arguments(arguments.iter().copied())
+                .environment(
+                    "NODE_",
+                    [("NODE_KEY", "hunter2"), ("NODE_HOME", "/home"), ("PATH", "/bin")],
+                )
+                .program("1.0", "abc")
+                .finish()
+        };
+        let config = collect(&["serve", "--listen", ":1", "--secret", "hunter2", "--dir=/d"]);
+        assert_eq!(config, collect(&["serve", "--listen=:2", "--secret=hunter2", "--dir=/d"]));
+        assert_ne!(config, collect(&["serve", "--secret=hunter3", "--dir=/d"]));
+        assert_eq!(config.arguments.len(), 3);
+        assert_eq!(config.environment.keys().collect::<Vec<_>>(), ["NODE_KEY"]);
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert_eq!(config.check(), Ok(()));
+        let long = collect(&["é".repeat(2_000).as_str()]);
+        assert_eq!(long.check(), Ok(()));
+        assert_ne!(long, collect(&["é".repeat(2_001).as_str()]));
+    }
+
+    #[test]
+    fn b60_a_configuration_from_a_newer_or_older_server_is_understood() {
+        #[derive(Serialize)]
+        struct Newer {
+            version: &'static str,
+            region: &'static str,
+        }
+        let bytes = rmp_serde::to_vec_named(&Newer { version: "2.0", region: "x" });
+        let config: SystemConfig =
+            rmp_serde::from_slice(&bytes.expect("encodes")).expect("decodes");
+        assert_eq!(config, SystemConfig { version: "2.0".to_owned(), ..SystemConfig::default() });
+    }
+
+    #[test]
+    fn b60_a_digest_differs_where_configurations_do() {
+        let of = |endpoints: &[&str], arguments: &[&str]| {
+            let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+            let (endpoints, arguments) = (texts(endpoints), texts(arguments));
+            SystemConfig { endpoints, arguments, ..SystemConfig::default() }.digest()
+        };
+        assert_eq!(of(&["a"], &["b"]), of(&["a"], &["b"]));
+        assert_ne!(of(&["a"], &["b"]), of(&["a", "b"], &[]));
+        assert_ne!(of(&["ab"], &[]), of(&["a", "b"], &[]));
+        let sum = checksum(&b"abc"[..]).expect("reads");
+        assert!(sum.starts_with("ba7816bf8f01cfea414140de5dae2223"), "{sum}");
+    }
+}

@@ -1,0 +1,246 @@
+//! How two configurations differ, item by item.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::SystemConfig;
+use crate::limits::DIFFERENCES_SHOWN_MAX;
+
+/// A part of a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The endpoints of the cluster.
+    Endpoints,
+    /// The command line.
+    Arguments,
+    /// The environment.
+    Environment,
+    /// The program.
+    Program,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Endpoints => "endpoint",
+            Self::Arguments => "argument",
+            Self::Environment => "variable",
+            Self::Program => "program",
+        })
+    }
+}
+
+/// How one item differs. Values that are secret are hashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// We have it and they do not.
+    Missing(String),
+    /// Both have it, with different values.
+    Mismatching {
+        /// The item's name.
+        name: String,
+        /// Our value.
+        ours: String,
+        /// Theirs.
+        theirs: String,
+    },
+    /// They have it and we do not.
+    Extra(String),
+}
+
+/// How another server's configuration differs from ours.
+///
+/// Displayed, it is one line for a log; with `{:#}`, a line for each item.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigDifference {
+    /// Each item that differs, with the part that it is in.
+    pub items: Vec<(Part, Difference)>,
+}
+
+impl ConfigDifference {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+/// How `theirs` differs from `ours`.
+pub fn difference(ours: &SystemConfig, theirs: &SystemConfig) -> ConfigDifference {
+    let mut items = Vec::new();
+    let mut add = |part, found: Vec<Difference>| items.extend(found.into_iter().map(|d| (part, d)));
+    add(Part::Endpoints, of_lists(&ours.endpoints, &theirs.endpoints, |text| (text, "")));
+    let option = |text| str::split_once(text, '=').unwrap_or((text, ""));
+    add(Part::Arguments, of_lists(&ours.arguments, &theirs.arguments, option));
+    add(Part::Environment, of_maps(&ours.environment, &theirs.environment));
+    for (name, ours, theirs) in [
+        ("version", &ours.version, &theirs.version),
+        ("checksum", &ours.checksum, &theirs.checksum),
+    ] {
+        add(Part::Program, mismatch(name, ours, theirs).into_iter().collect());
+    }
+    ConfigDifference { items }
+}
+
+fn mismatch(name: &str, ours: &str, theirs: &str) -> Option<Difference> {
+    let (name, ours, theirs) = (name.to_owned(), ours.to_owned(), theirs.to_owned());
+    (ours != theirs).then_some(Difference::Mismatching { name, ours, theirs })
+}
+
+/// Items that both have are taken away; of what is left, those of one name belong together. What is
+/// left of nothing but differs is the order.
+fn of_lists<'a>(
+    ours: &'a [String],
+    theirs: &'a [String],
+    split: impl Fn(&'a str) -> (&'a str, &'a str),
+) -> Vec<Difference> {
+    let mut surplus: BTreeMap<&str, i64> = BTreeMap::new();
+    ours.iter().for_each(|text| *surplus.entry(text).or_default() += 1);
+    theirs.iter().for_each(|text| *surplus.entry(text).or_default() -= 1);
+    let mut extra: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let times = |count: i64| usize::try_from(count).unwrap_or(0);
+    for (text, count) in &surplus {
+        extra.entry(split(text).0).or_default().extend(vec![*text; times(-count)]);
+    }
+    let mut found = Vec::new();
+    for (text, count) in &surplus {
+        for _ in 0..times(*count) {
+            let (name, value) = split(text);
+            match extra.get_mut(name).and_then(Vec::pop) {
+                Some(other) => found.extend(mismatch(name, value, split(other).1)),
+                None => found.push(Difference::Missing((*text).to_owned())),
+            }
+        }
+    }
+    found.extend(extra.into_values().flatten().map(|text| Difference::Extra(text.to_owned())));
+    if found.is_empty() {
+        let first = ours.iter().zip(theirs).enumerate().find(|(_, (ours, theirs))| ours != theirs);
+        found.extend(first.and_then(|(place, (ours, theirs))| {
+            mismatch(&format!("order, at {}", place + 1), ours, theirs)
+        }));
+    }
+    found
+}
+
+fn of_maps(ours: &BTreeMap<String, String>, theirs: &BTreeMap<String, String>) -> Vec<Difference> {
+    let mut found = Vec::new();
+    for (name, value) in ours {
+        match theirs.get(name) {
+            Some(other) => found.extend(mismatch(name, value, other)),
+            None => found.push(Difference::Missing(name.clone())),
+        }
+    }
+    let extra = theirs.keys().filter(|name| !ours.contains_key(*name));
+    found.extend(extra.map(|name| Difference::Extra(name.clone())));
+    found
+}
+
+impl fmt::Display for ConfigDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("no difference");
+        }
+        let separator = if f.alternate() { "\n" } else { "; " };
+        for (index, (part, item)) in self.items.iter().take(DIFFERENCES_SHOWN_MAX).enumerate() {
+            if index > 0 {
+                f.write_str(separator)?;
+            }
+            write!(f, "{part} {item}")?;
+        }
+        match self.items.len().saturating_sub(DIFFERENCES_SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, "{separator}and {more} more"),
+        }
+    }
+}
+
+/// What came from another server is escaped: it must not make lines of its own in a log.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(name) => write!(f, "{} is missing there", name.escape_debug()),
+            Self::Extra(name) => write!(f, "{} is only there", name.escape_debug()),
+            Self::Mismatching { name, ours, theirs } => {
+                let (ours, theirs) = (shown(ours), shown(theirs));
+                write!(f, "{} is {ours} here and {theirs} there", name.escape_debug())
+            }
+        }
+    }
+}
+
+fn shown(value: &str) -> String {
+    if value.is_empty() { "empty".to_owned() } else { value.escape_debug().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Salt;
+    use super::*;
+
+    fn config(endpoints: &[&str], arguments: &[&str], vars: &[(&str, &str)]) -> SystemConfig {
+        SystemConfig::collect(&Salt::of_secret(b"what all servers know"))
+            .endpoints(endpoints.iter().copied())
+            .arguments(arguments.iter().copied())
+            .environment("NODE_", vars.iter().copied())
+            .program("1.4.0", "e3b0c442")
+            .finish()
+    }
+
+    #[test]
+    fn b60_a_difference_names_what_is_missing_mismatching_and_extra() {
+        let ours = config(
+            &["http://10.0.0.1:9000", "http://10.0.0.2:9000"],
+            &["serve", "--drives=4", "--fast"],
+            &[("NODE_KEY", "hunter2"), ("NODE_REGION", "east"), ("NODE_ZONE", "1")],
+        );
+        let mut theirs = config(
+            &["http://10.0.0.1:9000", "http://10.0.0.3:9000"],
+            &["serve", "--drives=8", "--verbose\nINFO all is well"],
+            &[("NODE_KEY", "hunter3"), ("NODE_REGION", "east"), ("NODE_TIER", "cold")],
+        );
+        theirs.version = "1.3.9".to_owned();
+        insta::assert_snapshot!(format!("{:#}", difference(&ours, &theirs)), @r"
+        endpoint http://10.0.0.2:9000 is missing there
+        endpoint http://10.0.0.3:9000 is only there
+        argument --drives is 4 here and 8 there
+        argument --fast is missing there
+        argument --verbose\nINFO all is well is only there
+        variable NODE_KEY is 3efefccef9e332b9cfa04731 here and e68f1fc5a01f7227f30be87d there
+        variable NODE_ZONE is missing there
+        variable NODE_TIER is only there
+        program version is 1.4.0 here and 1.3.9 there
+        ");
+    }
+
+    #[test]
+    fn b60_another_order_of_endpoints_is_a_difference_and_long_ones_are_cut() {
+        let (ours, theirs) =
+            (config(&["a", "b", "c"], &[], &[]), config(&["a", "c", "b"], &[], &[]));
+        let shown = difference(&ours, &theirs).to_string();
+        assert_eq!(shown, "endpoint order, at 2 is b here and c there");
+        let many: Vec<_> = (0..50).map(|index| index.to_string()).collect();
+        let many = SystemConfig { endpoints: many, ..theirs };
+        let shown = difference(&ours, &many).to_string();
+        assert!(shown.ends_with("; and 33 more"), "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn b60_there_is_a_difference_if_and_only_if_configurations_differ(
+            lists in proptest::collection::vec(proptest::collection::vec("[ab](=[01])?", 0..4), 4),
+            names in proptest::collection::vec(proptest::collection::btree_map("[ab]", "[01]", 0..3), 2),
+        ) {
+            let of = |index: usize| SystemConfig {
+                endpoints: lists[index].clone(),
+                arguments: lists[index + 2].clone(),
+                environment: names[index].clone(),
+                ..SystemConfig::default()
+            };
+            let (ours, theirs) = (of(0), of(1));
+            prop_assert_eq!(difference(&ours, &theirs).is_empty(), ours == theirs);
+            prop_assert_eq!(ours.digest() == theirs.digest(), ours == theirs);
+            prop_assert!(difference(&ours, &ours).is_empty());
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Hashes of values that others may compare and not read.
+//!
+//! A hash is HMAC-SHA-256 under a key that is made from what all servers of the cluster know. So the same
+//! value has the same hash on every server, and whoever sees hashes in a log or on the wire cannot look
+//! values up in a list of likely ones: for that the key is needed. Whoever has the cluster's secret can
+//! try values, and could read them from any server anyhow. The value's name is hashed with it, so that
+//! equal values of two names are not seen to be equal.
+
+use std::fmt;
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::store::sealed::{derive, hex};
+
+/// Bytes of a hash that are shown: no two values share them by chance, and a person can compare them.
+const SHOWN_BYTES: usize = 12;
+
+/// The key of a cluster's hashes. Wiped from memory when it is dropped.
+pub struct Salt {
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl Salt {
+    /// The salt of the cluster whose servers share this secret.
+    pub fn of_secret(shared_secret: &[u8]) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        derive(shared_secret, b"iam-bootstrap configuration, salt, 1", &mut *key);
+        Self { key }
+    }
+
+    /// The hash of the value that has this name, in hexadecimal digits.
+    pub fn hash(&self, name: &str, value: &str) -> String {
+        // HMAC takes keys of any length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&*self.key) else { return String::new() };
+        let length = u64::try_from(name.len()).unwrap_or(u64::MAX);
+        mac.update(&length.to_be_bytes());
+        mac.update(name.as_bytes());
+        mac.update(value.as_bytes());
+        let hash = mac.finalize().into_bytes();
+        hex(hash.get(..SHOWN_BYTES).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Salt").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b60_hashes_compare_between_servers_of_one_cluster_and_of_no_two() {
+        let (ours, theirs) = (Salt::of_secret(b"shared secret"), Salt::of_secret(b"shared secret"));
+        assert_eq!(ours.hash("NODE_KEY", "hunter2"), theirs.hash("NODE_KEY", "hunter2"));
+        assert_ne!(ours.hash("NODE_KEY", "hunter2"), ours.hash("NODE_KEY", "hunter3"));
+        assert_ne!(ours.hash("NODE_KEY", "hunter2"), ours.hash("NODE_KE", "Yhunter2"));
+        assert_ne!(ours.hash("A", "x"), Salt::of_secret(b"another secret").hash("A", "x"));
+        assert_eq!(ours.hash("A", "x").len(), 2 * SHOWN_BYTES);
+        assert_eq!(format!("{ours:?}"), "Salt { .. }");
+    }
+}

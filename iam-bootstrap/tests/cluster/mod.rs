@@ -1,0 +1,173 @@
+//! Some servers in this process, on loopback sockets, each with pools of its own.
+
+use std::time::Duration;
+
+use grid::{Auth, Manager};
+use iam_bootstrap::model::{Secret, User, UserName};
+use iam_bootstrap::snapshot::{ContentHash, Item, ItemKey};
+use iam_bootstrap::store::sealed::Keys;
+use iam_bootstrap::store::{MemoryStore, Sealed};
+use iam_bootstrap::{Iam, Phase};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+const SECRET: &[u8] = b"what all servers know";
+
+/// Longer than any test: what is repaired is not repaired by waiting.
+pub(crate) const NEVER: Duration = Duration::from_secs(86_400);
+
+pub(crate) struct Server {
+    pub(crate) manager: Manager,
+    pub(crate) iam: Iam,
+    serving: JoinHandle<()>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Option<Server>>,
+    pub(crate) pools: Vec<MemoryStore>,
+    urls: Vec<String>,
+    refresh: Duration,
+}
+
+pub(crate) fn keys() -> Keys {
+    Keys::new(SECRET).expect("long enough")
+}
+
+fn build(url: &str, urls: &[String], pool: &MemoryStore, refresh: Duration) -> (Manager, Iam) {
+    let manager = Manager::builder(url)
+        .servers(urls)
+        .auth(Auth::shared_secret(SECRET).expect("long enough"))
+        .build()
+        .expect("a good configuration");
+    let root = UserName::new("root").expect("a name");
+    let iam = Iam::builder(&manager, root, keys())
+        .pool(Sealed::new(pool.clone(), keys(), StdRng::seed_from_u64(1)))
+        .refresh_interval(refresh)
+        .build()
+        .expect("a pool");
+    (manager, iam)
+}
+
+impl Cluster {
+    /// Servers that are connected, and of which none is started yet: no copy is loaded.
+    pub(crate) async fn connected(count: usize, refresh: Duration) -> Self {
+        let mut listeners = Vec::new();
+        for _ in 0..count {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
+        }
+        let url =
+            |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("bound"));
+        let urls: Vec<_> = listeners.iter().map(url).collect();
+        let pools: Vec<_> =
+            (0..count).map(|number| MemoryStore::new(&format!("pool-{number}"))).collect();
+        let mut servers = Vec::new();
+        for ((listener, url), pool) in listeners.into_iter().zip(&urls).zip(&pools) {
+            let (manager, iam) = build(url, &urls, pool, refresh);
+            manager.start().expect("a runtime");
+            let serving = tokio::spawn(manager.clone().serve(listener));
+            servers.push(Some(Server { manager, iam, serving }));
+        }
+        let cluster = Self { servers, pools, urls, refresh };
+        for server in 0..count {
+            cluster.wait_connected(server).await;
+        }
+        cluster
+    }
+
+    /// Servers that are ready.
+    pub(crate) async fn ready(count: usize, refresh: Duration) -> Self {
+        let cluster = Self::connected(count, refresh).await;
+        for server in 0..count {
+            cluster.iam(server).start();
+            cluster.wait_ready(server).await;
+        }
+        cluster
+    }
+
+    async fn wait_connected(&self, server: usize) {
+        let server = self.servers[server].as_ref().expect("it runs");
+        for (index, url) in self.urls.iter().enumerate() {
+            if let Some(peer) = server.manager.connection(url)
+                && self.servers[index].is_some()
+            {
+                let connected = tokio::time::timeout(SOON, peer.wait_connected()).await;
+                connected.expect("in time").expect("not shut down");
+            }
+        }
+    }
+
+    pub(crate) async fn wait_ready(&self, server: usize) {
+        let ready = tokio::time::timeout(SOON, self.iam(server).ready()).await;
+        ready.expect("in time").expect("loaded");
+        assert_eq!(self.iam(server).phase(), Phase::Ready);
+    }
+
+    pub(crate) fn iam(&self, server: usize) -> &Iam {
+        &self.servers[server].as_ref().expect("it runs").iam
+    }
+
+    /// Gone, as far as the others can see.
+    pub(crate) async fn kill(&mut self, server: usize) {
+        let gone = self.servers[server].take().expect("it runs");
+        gone.serving.abort();
+        gone.manager.shutdown(Duration::ZERO).await;
+    }
+
+    /// Again, with the same pool; connected with all others, and not started.
+    pub(crate) async fn revive(&mut self, server: usize) {
+        let url = &self.urls[server];
+        let (manager, iam) = build(url, &self.urls, &self.pools[server], self.refresh);
+        manager.start().expect("a runtime");
+        let address = url.trim_start_matches("http://");
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let serving = tokio::spawn(manager.clone().serve(listener));
+        self.servers[server] = Some(Server { manager, iam, serving });
+        self.wait_connected(server).await;
+    }
+
+    pub(crate) fn hashes(&self) -> Vec<Option<ContentHash>> {
+        let running = self.servers.iter().flatten();
+        running.map(|server| server.iam.snapshot().map(|all| all.content_hash())).collect()
+    }
+
+    /// Waits until all running servers know the same.
+    pub(crate) async fn wait_same(&self) {
+        eventually("all know the same", || {
+            let hashes = self.hashes();
+            hashes.iter().all(|hash| hash.is_some() && *hash == hashes[0])
+        })
+        .await;
+    }
+
+    pub(crate) fn knows(&self, server: usize, user: &str) -> bool {
+        self.iam(server).snapshot().expect("loaded").user(user).is_some()
+    }
+}
+
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Waits for a condition.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+}
+
+pub(crate) fn user(name: &str) -> Item {
+    let secret = Secret::new(&format!("secret of {name}")).expect("long enough");
+    Item::User(User::new(UserName::new(name).expect("a name"), secret))
+}
+
+pub(crate) fn key(name: &str) -> ItemKey {
+    ItemKey::User(UserName::new(name).expect("a name"))
+}

@@ -1,0 +1,304 @@
+//! A directory as a store: damage, other processes, and being killed at any moment.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use iam_bootstrap::limits::{ITEM_BYTES_MAX, STRANGERS_MAX};
+use iam_bootstrap::store::DirectoryStore;
+use iam_bootstrap::{IamStore, ItemPath, Kind, StoreError};
+use tempfile::TempDir;
+
+fn user(name: &str) -> ItemPath {
+    ItemPath::new(Kind::User, name).expect("a name")
+}
+
+async fn store() -> (TempDir, PathBuf, DirectoryStore) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().join("pool");
+    let store = DirectoryStore::new(&root);
+    store.initialise().await.expect("there is nothing");
+    (directory, root, store)
+}
+
+fn cause(error: StoreError) -> String {
+    match error {
+        StoreError::Unavailable { cause, .. } => cause.to_string(),
+        error => panic!("{error}"),
+    }
+}
+
+fn why(error: StoreError) -> String {
+    match error {
+        StoreError::Corrupt { why, .. } => why.to_string(),
+        error => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn b61_what_was_never_a_store_is_not_initialised_and_what_was_one_is_unavailable() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().join("pool");
+    let store = DirectoryStore::new(&root);
+    for _ in 0..2 {
+        let error = store.read(&user("alice")).await.expect_err("nothing is there");
+        assert!(matches!(error, StoreError::NotInitialised { .. }), "{error}");
+        fs::create_dir_all(root.join("users")).expect("an interrupted initialisation");
+    }
+    store.initialise().await.expect("completes it");
+    store.initialise().await.expect("and again does nothing");
+    store.write(&user("alice"), b"1".to_vec()).await.expect("written");
+    let error = store.read(&user("bob")).await.expect_err("there is no bob");
+    assert_eq!(error.to_string(), "there is no users/bob");
+
+    fs::rename(&root, directory.path().join("elsewhere")).expect("moved away");
+    assert_eq!(store.read(&user("alice")).await, Ok(b"1".to_vec()), "what is open stays so");
+    fs::remove_dir_all(directory.path().join("elsewhere")).expect("removed");
+    for _ in 0..2 {
+        let gone = cause(store.read(&user("alice")).await.expect_err("it is gone"));
+        assert!(gone.contains("removed") || gone.contains("is its disk?"), "{gone}");
+    }
+    cause(store.list(Kind::User).await.expect_err("no empty list"));
+    cause(store.write(&user("a"), Vec::new()).await.expect_err("nowhere to write"));
+}
+
+#[tokio::test]
+async fn a_directory_of_something_else_is_not_taken() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("thesis.tex"), "years of work").expect("written");
+    let store = DirectoryStore::new(directory.path());
+    for result in [store.open().await, store.initialise().await] {
+        let cause = cause(result.expect_err("it is something else's"));
+        assert!(cause.contains("holds \"thesis.tex\", so it is no store"), "{cause}");
+    }
+    let (_directory, root, first) = store_of_format("iam-store format 2\n").await;
+    let error = first.open().await.expect_err("from the future");
+    assert!(matches!(error, StoreError::Unsupported { found: 2, max: 1, .. }), "{error}");
+    fs::write(root.join(".iam-store"), b"\xff\xfe").expect("damaged");
+    assert!(cause(first.open().await.expect_err("damaged")).contains("marker"));
+}
+
+async fn store_of_format(words: &str) -> (TempDir, PathBuf, DirectoryStore) {
+    let (directory, root, store) = store().await;
+    drop(store);
+    fs::write(root.join(".iam-store"), words).expect("written");
+    let store = DirectoryStore::new(&root);
+    (directory, root, store)
+}
+
+#[tokio::test]
+async fn a_directory_has_one_process_at_a_time() {
+    let (_directory, root, first) = store().await;
+    let second = DirectoryStore::new(&root);
+    let refused = cause(second.open().await.expect_err("the first has it"));
+    assert!(refused.contains("another process has it open"), "{refused}");
+    drop(first);
+    second.open().await.expect("it is free");
+}
+
+#[tokio::test]
+async fn files_and_directories_are_for_their_owner_alone() {
+    let (_directory, root, store) = store().await;
+    store.write(&user("alice"), b"1".to_vec()).await.expect("written");
+    let mode =
+        |path: &str| fs::metadata(root.join(path)).expect("there").permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("users"), mode("users/alice")), (0o700, 0o700, 0o600));
+}
+
+#[tokio::test]
+async fn b61_damage_to_one_file_is_an_error_of_that_item_and_the_rest_is_read() {
+    let (directory, root, store) = store().await;
+    let users = root.join("users");
+    store.write(&user("sound"), b"1".to_vec()).await.expect("written");
+    let outside = directory.path().join("outside");
+    fs::write(&outside, "not ours").expect("written");
+    symlink(&outside, users.join("link")).expect("linked");
+    fs::create_dir(users.join("directory")).expect("made");
+    assert!(Command::new("mkfifo").arg(users.join("pipe")).status().expect("runs").success());
+    let large = fs::File::create(users.join("large")).expect("made");
+    large.set_len(1 << 50).or_else(|_| large.set_len(1 << 40)).expect("sparse");
+
+    assert_eq!(
+        why(store.read(&user("link")).await.expect_err("a link")),
+        "it is a symbolic link, and no file"
+    );
+    assert!(
+        why(store.read(&user("directory")).await.expect_err("a directory")).contains("no file")
+    );
+    assert!(why(store.read(&user("pipe")).await.expect_err("a pipe")).contains("no file"));
+    let error = store.read(&user("large")).await.expect_err("refused before it is read");
+    assert!(matches!(error, StoreError::TooLarge { max: ITEM_BYTES_MAX, .. }), "{error}");
+
+    let items = store.read_all(Kind::User).await.expect("the kind can be read");
+    let sound: Vec<_> = items.iter().filter(|item| item.bytes.is_ok()).collect();
+    assert_eq!((items.len(), sound.len(), sound[0].path.as_str()), (5, 1, "users/sound"));
+
+    store.write(&user("link"), b"2".to_vec()).await.expect("the link is replaced");
+    assert_eq!(fs::read_to_string(&outside).expect("there"), "not ours");
+    assert_eq!(store.read(&user("link")).await, Ok(b"2".to_vec()));
+}
+
+#[tokio::test]
+async fn a_kind_whose_directory_is_a_link_out_of_the_store_is_not_followed() {
+    let (directory, root, store) = store().await;
+    drop(store);
+    fs::remove_dir(root.join("users")).expect("empty");
+    symlink(directory.path(), root.join("users")).expect("linked");
+    let cause = cause(DirectoryStore::new(&root).open().await.expect_err("not followed"));
+    assert!(cause.contains("its directory users"), "{cause}");
+}
+
+#[tokio::test]
+async fn names_that_are_no_items_are_told_and_few_of_them() {
+    let (_directory, root, store) = store().await;
+    store.write(&user("alice"), b"1".to_vec()).await.expect("written");
+    for index in 0..STRANGERS_MAX {
+        fs::write(root.join("users").join(format!("~{index}")), "").expect("written");
+    }
+    fs::write(root.join("users/%41"), "").expect("an A in another spelling");
+    let listing = store.list(Kind::User).await.expect("listed");
+    assert_eq!(listing.paths, [user("alice")]);
+    assert_eq!(
+        (listing.strangers.len(), listing.strangers_total),
+        (STRANGERS_MAX, STRANGERS_MAX + 1)
+    );
+}
+
+#[tokio::test]
+async fn what_interrupted_writes_have_left_is_removed_when_it_is_opened() {
+    let (_directory, root, store) = store().await;
+    drop(store);
+    for left in [".tmp-0", "users/.tmp-17", "policies/.tmp-1"] {
+        fs::write(root.join(left), "half a").expect("written");
+    }
+    let store = DirectoryStore::new(&root);
+    store.write(&user("alice"), b"1".to_vec()).await.expect("its temporary name is free");
+    let is_left = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with(".tmp-");
+    for directory in ["", "users", "policies"] {
+        let mut entries = fs::read_dir(root.join(directory)).expect("there");
+        assert!(!entries.any(|entry| is_left(entry.expect("an entry"))), "in {directory:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_one_item_at_once_leave_what_one_of_them_wrote() {
+    let (_directory, _root, store) = store().await;
+    let mut writing = Vec::new();
+    for writer in 0..8u8 {
+        let store = store.clone();
+        writing.push(tokio::spawn(async move {
+            for _ in 0..5 {
+                store.write(&user("alice"), vec![writer; 10_000]).await.expect("written");
+                let read = store.read(&user("alice")).await.expect("there at any time");
+                assert!(read.len() == 10_000 && read.iter().all(|byte| *byte == read[0]));
+            }
+        }));
+    }
+    for writer in writing {
+        writer.await.expect("no panic");
+    }
+}
+
+/// Where a child process is told what to write to; it is none if this is not set.
+const CHILD: &str = "IAM_BOOTSTRAP_CRASH_CHILD";
+const ITEMS: u64 = 5;
+/// A generation fills its item, which is longer than what the kernel writes at once.
+const WORDS: usize = 5_000;
+
+fn content(generation: u64) -> Vec<u8> {
+    generation.to_le_bytes().repeat(WORDS)
+}
+
+/// The generation that an item wholly is of.
+fn generation(bytes: &[u8]) -> u64 {
+    assert!(bytes.len() == 8 * WORDS, "a part of an item: {} bytes", bytes.len());
+    let generation = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
+    assert!(bytes == content(generation), "an item is a mixture");
+    generation
+}
+
+/// What the generation does to its item: every seventh deletes it.
+fn is_deletion(generation: u64) -> bool {
+    generation % 7 == 6
+}
+
+/// Not a test of its own: the process that the next one kills.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to do")]
+async fn crash_child() {
+    let Ok(told) = std::env::var(CHILD) else { return };
+    let (first, root) = told.split_once(' ').expect("a generation and a directory");
+    let store = DirectoryStore::new(root);
+    let mut out = std::io::stdout();
+    for generation in first.parse::<u64>().expect("a number").. {
+        let item = user(&(generation % ITEMS).to_string());
+        match is_deletion(generation) {
+            true => match store.delete(&item).await {
+                Ok(()) | Err(StoreError::NotFound { .. }) => {}
+                Err(error) => panic!("{error}"),
+            },
+            false => store.write(&item, content(generation)).await.expect("written"),
+        }
+        writeln!(out, "\ndone {generation}").expect("the parent reads");
+        out.flush().expect("the parent reads");
+    }
+}
+
+/// Lets a child write until it has acknowledged so much, kills it, and returns the last
+/// acknowledgement.
+fn write_and_be_killed(root: &Path, first: u64, count: usize, spin: u32) -> Option<u64> {
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["crash_child", "--exact", "--nocapture"])
+        .env(CHILD, format!("{first} {}", root.display()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut done = Vec::new();
+    let parse =
+        |line: std::io::Result<String>| line.ok()?.strip_prefix("done ")?.parse::<u64>().ok();
+    while done.len() < count {
+        done.extend(parse(lines.next().expect("it goes on until it is killed")));
+    }
+    for _ in 0..spin {
+        std::hint::spin_loop();
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it is dead");
+    done.extend(lines.filter_map(parse));
+    done.into_iter().max()
+}
+
+#[tokio::test]
+async fn b61_a_process_that_is_killed_in_mid_write_leaves_each_item_old_or_new_and_loses_nothing() {
+    let (_directory, root, store) = store().await;
+    drop(store);
+    let mut expected: BTreeMap<u64, Option<u64>> = (0..ITEMS).map(|item| (item, None)).collect();
+    let mut next = 0;
+    for round in 0..40u32 {
+        let count = 1 + round as usize % 9;
+        let acknowledged = write_and_be_killed(&root, next, count, round * 4_000).expect("some");
+        for generation in next..=acknowledged {
+            expected.insert(generation % ITEMS, (!is_deletion(generation)).then_some(generation));
+        }
+        next = acknowledged + 1; // It may have been done, or begun, or neither.
+        let store = DirectoryStore::new(&root);
+        for (item, was) in &mut expected {
+            let is = match store.read(&user(&item.to_string())).await {
+                Ok(bytes) => Some(generation(&bytes)),
+                Err(StoreError::NotFound { .. }) => None,
+                Err(error) => panic!("round {round}: {error}"),
+            };
+            let may_be = (!is_deletion(next)).then_some(next);
+            let is_new = next % ITEMS == *item && is == may_be;
+            assert!(is == *was || is_new, "round {round}: {item} is {is:?}, and was {was:?}");
+            *was = is;
+        }
+    }
+    assert!(next > 40, "each round wrote something");
+}

@@ -1,0 +1,183 @@
+//! Servers compare their configurations, over real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use grid::net::clock::SystemClock;
+use grid::{Auth, Manager};
+use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyAnswer, VerifyArgs};
+use iam_bootstrap::verify::{Options, VerifyError, proto::Tally, serve, verify};
+use iam_bootstrap::{Salt, SystemConfig};
+use tokio::net::TcpListener;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::MakeWriter;
+
+const SECRET: &[u8] = b"what all servers know";
+
+/// What was logged by this thread, which in these tests runs everything.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn capture() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter("iam=info")
+            .with_ansi(false)
+            .without_time()
+            .with_writer(log.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("logs are text")
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+struct Cluster {
+    managers: Vec<Manager>,
+    configs: Vec<Arc<SystemConfig>>,
+    urls: Vec<String>,
+}
+
+impl Cluster {
+    /// As many servers as there are regions, each of which runs with its own. The first so many of them
+    /// are up.
+    async fn start(regions: &[&str], up: usize) -> Self {
+        let mut listeners = Vec::new();
+        for _ in regions {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            listeners.push((format!("http://{}", listener.local_addr().expect("bound")), listener));
+        }
+        listeners.sort_by(|(first, _), (second, _)| first.cmp(second));
+        let urls: Vec<_> = listeners.iter().map(|(url, _)| url.clone()).collect();
+        let (mut managers, mut configs) = (Vec::new(), Vec::new());
+        for ((url, listener), region) in listeners.into_iter().zip(regions).take(up) {
+            let manager = Manager::builder(&url)
+                .servers(&urls)
+                .auth(Auth::shared_secret(SECRET).expect("long enough"))
+                .build()
+                .expect("a good configuration");
+            let config = SystemConfig::collect(&Salt::of_secret(SECRET))
+                .endpoints(&urls)
+                .arguments(["serve", "--drives=4"])
+                .environment("NODE_", [("NODE_REGION", *region)])
+                .program("1.4.0", "e3b0c442")
+                .finish();
+            let config = Arc::new(config);
+            serve(&manager, &config).expect("once");
+            manager.start().expect("a runtime");
+            tokio::spawn(manager.clone().serve(listener));
+            managers.push(manager);
+            configs.push(config);
+        }
+        for manager in &managers {
+            for connection in manager.connections() {
+                if urls[..up].iter().any(|url| url == connection.remote().as_str()) {
+                    connection.wait_connected().await.expect("not shut down");
+                }
+            }
+        }
+        Self { managers, configs, urls }
+    }
+
+    async fn verify(&self, server: usize, limit: Duration) -> Result<Tally, VerifyError> {
+        let clock = Arc::new(SystemClock::new());
+        let options = Options { clock, seed: 1 + server as u64, limit: Some(limit) };
+        verify(&self.managers[server], &self.configs[server], options).await
+    }
+
+    /// Servers by letters, since their ports differ from run to run.
+    fn named(&self, text: &str) -> String {
+        let urls = self.urls.iter().zip('a'..);
+        urls.fold(text.to_owned(), |text, (url, name)| text.replace(url, &format!("http://{name}")))
+    }
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+}
+
+#[tokio::test]
+async fn b60_of_four_servers_the_odd_one_is_told_and_the_others_go_on() {
+    let cluster = Cluster::start(&["east", "east", "east", "west"], 4).await;
+
+    let (log, guard) = Log::capture();
+    let error = cluster.verify(3, Duration::from_secs(2)).await.expect_err("nobody agrees");
+    assert!(error.tally.is_odd && error.tally.differ == 3, "{error}");
+    insta::assert_snapshot!(cluster.named(&log.text()).trim(), @r#"ERROR iam: this server is the odd one: most peers agree with each other, and not with it peers="http://a, http://b, http://c" answered=3 difference=variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
+    insta::assert_snapshot!(cluster.named(&error.to_string()), @r#"of 2 peers that must run with the same configuration, 0 do; 3 run with another, 0 did not answer; this server is the odd one: http://a differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://b differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://c differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
+    drop(guard);
+
+    let (log, _guard) = Log::capture();
+    for server in 0..3 {
+        let tally = cluster.verify(server, SOON).await.expect("two of three agree");
+        assert!(tally.agree >= 2 && !tally.is_odd, "{tally:?}");
+    }
+    let told = || log.text().matches("run with another configuration").count();
+    eventually("each of the others names the odd one", || told() == 3).await;
+    let text = cluster.named(&log.text());
+    let line = text.lines().find(|line| line.contains("another")).expect("there are three");
+    insta::assert_snapshot!(line.trim(), @r#"WARN iam: peers run with another configuration peers="http://d" difference=variable NODE_REGION is b67f0dbadc17530460634fc3 here and 8fdad10d9b49d3802b2b64a2 there"#);
+    for secret in ["east", "west"] {
+        assert!(!text.contains(secret), "values of the environment are not logged: {text}");
+    }
+}
+
+#[tokio::test]
+async fn b60_a_server_starts_with_half_of_its_peers_and_not_with_fewer() {
+    let cluster = Cluster::start(&["east"; 5], 3).await;
+    let tally = cluster.verify(0, SOON).await.expect("two of four");
+    assert_eq!((tally.needed, tally.agree, tally.unreachable), (2, 2, 2));
+    let cluster = Cluster::start(&["east"; 5], 2).await;
+    let error = cluster.verify(0, Duration::from_millis(300)).await.expect_err("one of four");
+    assert_eq!((error.tally.needed, error.tally.agree), (2, 1));
+    assert!(error.to_string().contains("not connected to"), "{error}");
+}
+
+#[tokio::test]
+async fn b60_an_answer_tells_the_configuration_only_to_those_who_have_another() {
+    let cluster = Cluster::start(&["east", "west"], 2).await;
+    let connection = cluster.managers[0].connection(&cluster.urls[1]).expect("a server");
+    let ask = async |digest: String| {
+        SERVER_VERIFY.call(&connection, &VerifyArgs { digest }).await.expect("it answers")
+    };
+    let theirs = &cluster.configs[1];
+    let same = ask(theirs.digest()).await;
+    assert_eq!(same, VerifyAnswer { digest: theirs.digest(), config: None });
+    assert_eq!(ask(String::new()).await.into_config(""), Ok(Some((**theirs).clone())));
+    VerifyAnswer::default().into_config("ours").expect_err("it told nothing");
+    let endless = SystemConfig { arguments: vec!["x".repeat(5_000)], ..SystemConfig::default() };
+    let endless = VerifyAnswer { config: Some(endless), ..VerifyAnswer::default() };
+    let error = endless.into_config("ours").expect_err("too long");
+    assert_eq!(error, "its texts may have 1024 bytes each");
+}
