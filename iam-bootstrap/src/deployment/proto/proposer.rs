@@ -149,6 +149,11 @@ impl Proposer {
         }
     }
 
+    /// Whether no attempt is under way.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { .. })
+    }
+
     /// What was decided.
     pub fn decided(&self) -> Option<DeploymentId> {
         match self.phase {
