@@ -130,6 +130,14 @@ mod tests {
     }
 
     #[test]
+    fn b63_whoever_accepts_has_promised() {
+        let (state, answer) = after(&State::default(), &Request::Accept(vote(5, "a", 1)));
+        assert_eq!((answer, &state.promised), (Answer::Accepted, &ballot(5, "a")));
+        let refused = Answer::Refused { promised: ballot(5, "a") };
+        assert_eq!(state.handle(&Request::Accept(vote(4, "b", 2))), self::answer(refused));
+    }
+
+    #[test]
     fn b63_what_is_decided_stays_and_whoever_says_otherwise_is_told() {
         let (state, answer) = after(&State::default(), &Request::Learn { id: id(1) });
         assert_eq!((state.decided, answer), (Some(id(1)), Answer::Decided { id: id(1) }));

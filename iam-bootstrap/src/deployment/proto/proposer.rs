@@ -300,3 +300,159 @@ impl Proposer {
         self.phase = phase;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const SERVERS: usize = 5;
+
+    fn proposer() -> Proposer {
+        Proposer::new(0, SERVERS, Timing::default(), SmallRng::seed_from_u64(7))
+    }
+
+    fn ballot(round: u64) -> Ballot {
+        Ballot { round, node: Arc::from("http://n0:1") }
+    }
+
+    fn vote(round: u64, bits: u128) -> Vote {
+        let id = DeploymentId::from_bits(bits).expect("not nil");
+        Vote { ballot: Ballot { round, node: Arc::from("http://n9:1") }, id }
+    }
+
+    fn promised(round: u64, accepted: Option<Vote>) -> Result<Answer, NoAnswer> {
+        Ok(Answer::Promised { ballot: ballot(round), accepted })
+    }
+
+    fn time_out(proposer: &mut Proposer) {
+        let (epoch, _) = proposer.poll_timeout().expect("it waits for something");
+        proposer.handle_timeout(epoch);
+    }
+
+    fn outputs(proposer: &mut Proposer) -> Vec<Output> {
+        std::iter::from_fn(|| proposer.poll_output()).collect()
+    }
+
+    /// Begins an attempt in this round.
+    fn begin(proposer: &mut Proposer, round: u64) -> Request {
+        time_out(proposer);
+        assert!(matches!(outputs(proposer)[..], [Output::Claim { .. }]));
+        proposer.handle_claim(promised(round, None));
+        let request = Request::Prepare { ballot: ballot(round) };
+        let others = (1..SERVERS).map(|to| Output::Send { to, request: request.clone() });
+        assert_eq!(outputs(proposer), others.collect::<Vec<_>>());
+        request
+    }
+
+    /// What it asks all servers to accept.
+    fn proposed(proposer: &mut Proposer) -> Vote {
+        let outputs = outputs(proposer);
+        assert_eq!(outputs.len(), SERVERS, "all of them, itself too");
+        match outputs.into_iter().next() {
+            Some(Output::Send { request: Request::Accept(vote), .. }) => vote,
+            other => panic!("it proposes nothing: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn b63_what_was_accepted_in_the_highest_ballot_is_proposed_again() {
+        for votes in [[vote(2, 2), vote(1, 1)], [vote(1, 1), vote(2, 2)]] {
+            let mut proposer = proposer();
+            let prepare = begin(&mut proposer, 3);
+            for (from, accepted) in (1..).zip(votes) {
+                proposer.handle_answer(from, &prepare, &promised(3, Some(accepted)));
+            }
+            let proposed = proposed(&mut proposer);
+            assert_eq!((proposed.id, proposed.ballot), (vote(2, 2).id, ballot(3)));
+        }
+    }
+
+    #[test]
+    fn b63_answers_to_an_earlier_attempt_do_not_count() {
+        let mut proposer = proposer();
+        let earlier = begin(&mut proposer, 1);
+        proposer.handle_answer(1, &earlier, &promised(1, None));
+        time_out(&mut proposer);
+        let prepare = begin(&mut proposer, 2);
+        for from in 1..SERVERS {
+            proposer.handle_answer(from, &earlier, &promised(1, None));
+        }
+        assert_eq!(outputs(&mut proposer), []);
+        for from in 1..SERVERS {
+            proposer.handle_answer(from, &prepare, &promised(2, None));
+        }
+        let first = proposed(&mut proposer);
+        time_out(&mut proposer);
+        let prepare = begin(&mut proposer, 3);
+        for from in 1..3 {
+            proposer.handle_answer(from, &prepare, &promised(3, None));
+        }
+        let second = proposed(&mut proposer);
+        for from in 0..SERVERS {
+            proposer.handle_answer(from, &Request::Accept(first.clone()), &Ok(Answer::Accepted));
+        }
+        assert_eq!(proposer.decided(), None);
+        for from in 0..3 {
+            assert_eq!(proposer.decided(), None, "{from} of five have accepted");
+            proposer.handle_answer(from, &Request::Accept(second.clone()), &Ok(Answer::Accepted));
+        }
+        assert_eq!(proposer.decided(), Some(second.id));
+    }
+
+    #[test]
+    fn b63_a_ballot_that_others_have_heard_of_is_not_used_again() {
+        let mut proposer = proposer();
+        begin(&mut proposer, 4);
+        time_out(&mut proposer);
+        time_out(&mut proposer);
+        assert_eq!(outputs(&mut proposer).len(), 1, "it claims another");
+        proposer.handle_claim(promised(4, None));
+        assert_eq!(outputs(&mut proposer), []);
+        assert!(proposer.is_waiting());
+    }
+
+    #[test]
+    fn an_attempt_ends_as_soon_as_no_majority_is_left_and_the_next_one_is_higher() {
+        let mut proposer = proposer();
+        let prepare = begin(&mut proposer, 1);
+        let refused = Ok(Answer::Refused { promised: vote(8, 1).ballot });
+        proposer.handle_answer(1, &prepare, &refused);
+        proposer.handle_answer(2, &prepare, &Err(NoAnswer));
+        assert!(!proposer.is_waiting(), "three of five could still promise");
+        proposer.handle_answer(3, &prepare, &Err(NoAnswer));
+        assert!(proposer.is_waiting());
+        time_out(&mut proposer);
+        assert_eq!(outputs(&mut proposer), [Output::Claim { above: 8 }]);
+    }
+
+    #[test]
+    fn waits_between_attempts_grow_up_to_a_limit_and_are_jittered() {
+        let mut proposer = proposer();
+        let mut ceiling = AGREE_RETRY_FIRST;
+        for _ in 0..12 {
+            time_out(&mut proposer);
+            proposer.handle_claim(Err(NoAnswer));
+            let (_, wait) = proposer.poll_timeout().expect("it tries again");
+            assert!((ceiling / 2..=ceiling).contains(&wait), "{wait:?} of {ceiling:?}");
+            ceiling = (2 * ceiling).min(AGREE_RETRY_MAX);
+        }
+    }
+
+    #[test]
+    fn whoever_says_that_it_is_decided_ends_it_in_any_state() {
+        let id = vote(1, 9).id;
+        let mut waiting = proposer();
+        let prepare = Request::Prepare { ballot: ballot(1) };
+        waiting.handle_answer(3, &prepare, &Ok(Answer::Decided { id }));
+        let mut preparing = proposer();
+        begin(&mut preparing, 1);
+        preparing.handle_answer(3, &prepare, &Ok(Answer::Decided { id }));
+        for proposer in [waiting, preparing] {
+            assert_eq!((proposer.decided(), proposer.poll_timeout()), (Some(id), None));
+        }
+    }
+}
