@@ -150,7 +150,8 @@ impl Drop for Wait<'_> {
 }
 
 // Not where loom-tests compiles this file: outside of a model loom's types cannot be used.
-#[cfg(all(test, not(grid_loom)))]
+#[cfg(not(grid_loom))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;

@@ -120,7 +120,8 @@ impl From<DeploymentId> for String {
 }
 
 // Not where loom-tests compiles this file.
-#[cfg(all(test, not(grid_loom)))]
+#[cfg(not(grid_loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
