@@ -4,6 +4,7 @@
 //! one, while it is being set; two that set it and both believe that theirs is in force; and a start that
 //! never goes on, because the id came while its task was about to wait for it.
 #![cfg(grid_loom)]
+#![allow(clippy::expect_used)]
 
 use std::future::Future;
 use std::pin::Pin;
