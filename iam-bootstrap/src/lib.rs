@@ -1,6 +1,7 @@
 //! A cluster that starts, agrees on its configuration, and knows its users.
 #![forbid(unsafe_code)]
 
+pub mod deployment;
 pub mod format;
 pub mod iam;
 pub mod limits;

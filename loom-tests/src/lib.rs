@@ -1,8 +1,8 @@
 //! The words in which the models are told: a remote, its task, its peer, and sleepers that loom sees.
 //!
-//! The subject is `grid::shared::Shared` as it ships; nothing here stands in for it. Whoever waits in a model
-//! sleeps on loom's own notification until its waker is called, so that a lost wake-up is a deadlock,
-//! which loom reports. Empty without `--cfg grid_loom`.
+//! The subject is `grid::shared::Shared` as it ships, or iam-bootstrap's `DeploymentCell`; nothing here
+//! stands in for them. Whoever waits in a model sleeps on loom's own notification until its waker is
+//! called, so that a lost wake-up is a deadlock, which loom reports. Empty without `--cfg grid_loom`.
 #![cfg(grid_loom)]
 #![allow(clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
@@ -24,6 +24,13 @@ use grid::time::{Clock, Instant, Timestamp};
 use loom::sync::Notify;
 
 pub mod peer;
+
+// The deployment's id is checked as it ships as well: its files themselves, so that the rest of
+// iam-bootstrap, which is not about threads, is not built with every planted bug.
+#[path = "../../iam-bootstrap/src/deployment/cell.rs"]
+pub mod cell;
+#[path = "../../iam-bootstrap/src/deployment/id.rs"]
+pub mod id;
 
 /// Preemptions that a model is searched with unless `LOOM_MAX_PREEMPTIONS` says otherwise.
 pub const PREEMPTIONS: usize = 3;

@@ -1,0 +1,171 @@
+//! What a [`Deployment`] is made of.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use grid::name::NameError;
+use grid::{Manager, Name, RegisterError};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::agree::Deployment;
+use super::cell::DeploymentCell;
+use super::conflict::Conflicts;
+use super::keeper::Keeper;
+use super::proto::proposer::Timing;
+use super::serve::{self, Inner};
+use super::store::DeploymentStore;
+use super::tell::Teller;
+use super::wire;
+
+/// Why a [`Deployment`] did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A server's address is malformed.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A server is not among those that the manager knows.
+    #[error("server {name} must be one of those that the manager knows")]
+    Unknown {
+        /// The name that was given.
+        name: Name,
+    },
+    /// This server is not among them.
+    #[error("this server, {local}, must be among the servers of the deployment")]
+    LocalMissing {
+        /// This server.
+        local: Name,
+    },
+    /// A time does not fit.
+    #[error("{name} must be {must}")]
+    Timing {
+        /// The field of [`Timing`].
+        name: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+    /// The manager has such a handler already: another `Deployment` was started on it.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// There is no tokio runtime to run on.
+    #[error("a deployment must be started inside a tokio runtime")]
+    NoRuntime,
+}
+
+/// Collects what a [`Deployment`] needs.
+pub struct DeploymentBuilder {
+    manager: Manager,
+    store: Arc<dyn DeploymentStore>,
+    servers: Option<Vec<String>>,
+    timing: Timing,
+    rng: Option<Box<dyn Rng + Send>>,
+}
+
+impl DeploymentBuilder {
+    pub(crate) fn new(manager: &Manager, store: Arc<dyn DeploymentStore>) -> Self {
+        let manager = manager.clone();
+        Self { manager, store, servers: None, timing: Timing::default(), rng: None }
+    }
+
+    /// The servers among which a majority decides, this one included. All that the manager knows, unless
+    /// told: guests must not be among them. The same on every server.
+    #[must_use]
+    pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
+        self.servers = Some(servers.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Other times than the default ones.
+    #[must_use]
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+
+    /// Where randomness comes from, the deployment id above all: the operating system, unless told.
+    #[must_use]
+    pub fn rng(mut self, rng: Box<dyn Rng + Send>) -> Self {
+        self.rng = Some(rng);
+        self
+    }
+
+    /// Begins to load what was kept, to answer other servers, and to tell them the id once it is known.
+    /// To be called before the manager is started, so that nobody is told that there is no such handler.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn start(self) -> Result<Deployment, StartError> {
+        check(&self.timing)?;
+        let servers = self.check_servers()?;
+        if Handle::try_current().is_err() {
+            return Err(StartError::NoRuntime);
+        }
+        let Self { manager, store, timing, rng, .. } = self;
+        let mut rng = SmallRng::from_rng(&mut rng.unwrap_or_else(os_rng));
+        let cell = Arc::new(DeploymentCell::new());
+        let keeper = Keeper::start(manager.local().as_str().into(), store, Arc::clone(&cell));
+        let members = wire::members(servers.iter().map(Name::as_str));
+        let conflicts = Conflicts::default();
+        let inner = Arc::new(Inner { cell, keeper, conflicts, servers, members });
+        serve::register(&manager, &inner)?;
+        let mut tellers = JoinSet::new();
+        let connections: Vec<_> =
+            inner.servers.iter().map(|name| manager.connection(name.as_str())).collect();
+        for connection in connections.iter().flatten().cloned() {
+            let (inner, timing) = (Arc::clone(&inner), timing.clone());
+            let rng = SmallRng::from_rng(&mut rng);
+            tellers.spawn(Teller { connection, inner, timing, rng }.run());
+        }
+        let me = inner.servers.iter().position(|name| name == manager.local()).unwrap_or_default();
+        Ok(Deployment { inner, me, connections, timing, rng: Mutex::new(rng), _tellers: tellers })
+    }
+
+    fn check_servers(&self) -> Result<BTreeSet<Name>, StartError> {
+        let local = self.manager.local();
+        let known = self.manager.connections();
+        let known: BTreeSet<_> = known
+            .iter()
+            .map(|connection| connection.remote().clone())
+            .chain([local.clone()])
+            .collect();
+        let Some(servers) = &self.servers else { return Ok(known) };
+        let servers: BTreeSet<Name> =
+            servers.iter().map(|server| server.parse()).collect::<Result<_, _>>()?;
+        if let Some(name) = servers.difference(&known).next() {
+            return Err(StartError::Unknown { name: name.clone() });
+        }
+        if !servers.contains(local) {
+            return Err(StartError::LocalMissing { local: local.clone() });
+        }
+        Ok(servers)
+    }
+}
+
+fn check(timing: &Timing) -> Result<(), StartError> {
+    let wrong = |name, must| Err(StartError::Timing { name, must });
+    if timing.attempt_timeout.is_zero() {
+        return wrong("attempt_timeout", "more than zero");
+    }
+    if timing.retry_first.is_zero() || timing.retry_max < timing.retry_first {
+        return wrong("retry_first", "more than zero and at most retry_max");
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the default, where the application gave no other")]
+fn os_rng() -> Box<dyn Rng + Send> {
+    Box::new(SmallRng::from_rng(&mut rand::rng()))
+}
+
+impl std::fmt::Debug for DeploymentBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeploymentBuilder")
+            .field("local", self.manager.local())
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,208 @@
+//! The deployment's id as everybody in the process reads it: not known yet, or known for ever (B63).
+//!
+//! Shared state comes from [`grid::sync`], so that loom checks this very file
+//! (`loom-tests/tests/q10_deployment_id.rs`). How the id comes to be known is `agree`'s business.
+
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use grid::sync::Mutex;
+use grid::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use slab::Slab;
+
+use super::id::DeploymentId;
+
+/// An id that is written once.
+///
+/// ```text
+///   not known yet ──set──► known
+/// ```
+///
+/// Readers take no lock: they look at one flag, which is stored after both halves of the id.
+pub struct DeploymentCell {
+    is_known: AtomicBool,
+    high: AtomicU64,
+    low: AtomicU64,
+    /// Held by whoever writes. Empty once the id is known.
+    waiting: Mutex<Slab<Waker>>,
+}
+
+/// Another id is known already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the deployment id is {ours} already, and is never changed")]
+pub struct AlreadySet {
+    /// The id that is known.
+    pub ours: DeploymentId,
+}
+
+impl Default for DeploymentCell {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DeploymentCell {
+    /// A cell whose id is not known yet.
+    pub fn new() -> Self {
+        Self {
+            is_known: AtomicBool::new(false),
+            high: AtomicU64::new(0),
+            low: AtomicU64::new(0),
+            waiting: Mutex::new(Slab::new()),
+        }
+    }
+
+    /// The id; `None` as long as it is not known. Takes no lock.
+    pub fn get(&self) -> Option<DeploymentId> {
+        if !self.is_known.load(Ordering::Acquire) {
+            return None;
+        }
+        let [high, low] = [&self.high, &self.low].map(|half| half.load(Ordering::Relaxed));
+        DeploymentId::from_bits(u128::from(high) << 64 | u128::from(low))
+    }
+
+    /// Makes the id known, and wakes all who wait for it. The same id again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadySet`] if another id is known.
+    pub fn set(&self, id: DeploymentId) -> Result<(), AlreadySet> {
+        let mut waiting = self.waiting.lock();
+        if let Some(ours) = self.get() {
+            return if ours == id { Ok(()) } else { Err(AlreadySet { ours }) };
+        }
+        let bits = id.to_bits();
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+        self.low.store(bits as u64, Ordering::Relaxed);
+        self.high.store((bits >> 64) as u64, Ordering::Relaxed);
+        self.is_known.store(true, Ordering::Release);
+        let woken = mem::take(&mut *waiting);
+        drop(waiting); // a waker can be anybody's code
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        Ok(())
+    }
+
+    /// Waits until the id is known. At once, if it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub fn wait(&self) -> impl Future<Output = DeploymentId> + Send + Unpin + '_ {
+        Wait { cell: self, key: None }
+    }
+
+    fn poll_known(&self, key: &mut Option<usize>, waker: &Waker) -> Poll<DeploymentId> {
+        if let Some(id) = self.get() {
+            return Poll::Ready(id);
+        }
+        let waker = waker.clone();
+        let mut waiting = self.waiting.lock();
+        // Again, since whoever sets it holds the lock: a waker that comes after is called by nobody.
+        if let Some(id) = self.get() {
+            return Poll::Ready(id);
+        }
+        let earlier = match key.and_then(|key| waiting.get_mut(key)) {
+            Some(known) => Some(mem::replace(known, waker)),
+            None => {
+                *key = Some(waiting.insert(waker));
+                None
+            }
+        };
+        drop(waiting);
+        drop(earlier); // not under the lock: a waker can be anybody's code
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for DeploymentCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DeploymentCell").field(&self.get()).finish()
+    }
+}
+
+struct Wait<'a> {
+    cell: &'a DeploymentCell,
+    /// Its place among those who wait.
+    key: Option<usize>,
+}
+
+impl Future for Wait<'_> {
+    type Output = DeploymentId;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<DeploymentId> {
+        let wait = &mut *self;
+        wait.cell.poll_known(&mut wait.key, cx.waker())
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut waiting = self.cell.waiting.lock();
+        // Gone if the id has become known. Nobody else has the place then: nobody waits any more.
+        let waker = waiting.try_remove(key);
+        drop(waiting);
+        drop(waker); // not under the lock either
+    }
+}
+
+// Not where loom-tests compiles this file: outside of a model loom's types cannot be used.
+#[cfg(not(grid_loom))]
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn id(bits: u128) -> DeploymentId {
+        DeploymentId::from_bits(bits).expect("not nil")
+    }
+
+    #[test]
+    fn b63_an_id_is_not_known_yet_or_known_for_ever() {
+        let cell = DeploymentCell::new();
+        assert_eq!(cell.get(), None);
+        let (ours, theirs) = (id(3 << 64), id(u128::MAX));
+        assert_eq!(cell.set(ours), Ok(()));
+        assert_eq!(cell.set(ours), Ok(()), "the same again");
+        assert_eq!(cell.set(theirs), Err(AlreadySet { ours }));
+        assert_eq!(cell.get(), Some(ours));
+    }
+
+    #[test]
+    fn b63_whoever_waits_is_woken_once_and_whoever_gave_up_is_forgotten() {
+        let cell = DeploymentCell::new();
+        let bells = [(); 3].map(|()| Arc::new(Bell::default()));
+        let poll = |wait: &mut Wait<'_>, bell: &Arc<Bell>| {
+            let waker = Waker::from(Arc::clone(bell));
+            Pin::new(wait).poll(&mut Context::from_waker(&waker))
+        };
+        let mut waits = [(); 2].map(|()| Wait { cell: &cell, key: None });
+        assert!(poll(&mut waits[0], &bells[0]).is_pending());
+        assert!(poll(&mut waits[1], &bells[1]).is_pending());
+        let [gone, mut stays] = waits;
+        drop(gone);
+        assert_eq!(Arc::strong_count(&bells[0]), 1, "its waker went with it");
+        assert!(poll(&mut stays, &bells[2]).is_pending(), "from another task now");
+        cell.set(id(1)).expect("the first");
+        let rung = bells.each_ref().map(|bell| bell.0.load(Ordering::Relaxed));
+        assert_eq!(rung, [0, 0, 1]);
+        assert_eq!(poll(&mut stays, &bells[2]), Poll::Ready(id(1)));
+        drop(stays);
+        assert!(cell.waiting.lock().is_empty());
+    }
+}
