@@ -9,7 +9,6 @@ mod bounded;
 
 use std::collections::BTreeMap;
 
-use grid::time::Timestamp;
 use grid::{HandlerId, SingleHandler};
 use serde::{Deserialize, Serialize};
 
@@ -26,15 +25,16 @@ pub struct ReportRequest {}
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// When it began to sample, by its own clock: averages and maxima are those since then.
+    /// When it began to sample, in seconds since 1970 by its own clock: averages and maxima are those
+    /// since then.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Timestamp>,
-    /// When it sampled last, by its own clock.
+    pub start_time_seconds: Option<f64>,
+    /// When it sampled last, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sampled_at: Option<Timestamp>,
+    pub sample_time_seconds: Option<f64>,
     /// The time between the last two samples, which the current values are of.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub interval_seconds: Option<f64>,
+    pub sample_interval_seconds: Option<f64>,
     /// Processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuReport>,
@@ -215,7 +215,7 @@ mod tests {
         #[derive(Serialize)]
         struct Newer {
             gpu: Vec<u8>,
-            interval_seconds: f64,
+            sample_interval_seconds: f64,
             cpu: NewerCpu,
         }
         #[derive(Serialize)]
@@ -225,15 +225,16 @@ mod tests {
         }
         let newer = Newer {
             gpu: vec![1, 2],
-            interval_seconds: 1.5,
+            sample_interval_seconds: 1.5,
             cpu: NewerCpu { cores: 3, kind: "quantum" },
         };
         let report: Report = through(&newer).expect("what is not known is skipped");
-        assert_eq!(report.interval_seconds, Some(1.5));
+        assert_eq!(report.sample_interval_seconds, Some(1.5));
         assert_eq!(report.cpu.expect("the part that is known").cores, Some(3));
         let older: Report = through(&BTreeMap::<String, u8>::new()).expect("all may be absent");
         assert_eq!(older, Report::default());
-        through::<Report>(&vec![1, 2]).expect_err("existing clusters answer with an array");
+        let existing = [BTreeMap::from([("Description", BTreeMap::<String, u8>::new())])];
+        through::<Report>(&existing).expect_err("existing clusters answer with an array of maps");
     }
 
     #[test]

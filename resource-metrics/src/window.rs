@@ -97,9 +97,9 @@ impl Window {
     /// What is known now.
     pub fn report(&self) -> Report {
         Report {
-            started_at: Some(self.started_at),
-            sampled_at: self.sampled_at,
-            interval_seconds: self.interval.map(|interval| interval.as_secs_f64()),
+            start_time_seconds: Some(unix_seconds(self.started_at)),
+            sample_time_seconds: self.sampled_at.map(unix_seconds),
+            sample_interval_seconds: self.interval.map(|interval| interval.as_secs_f64()),
             cpu: self.cpu.report(self.cores),
             load: self.loads.summaries().map(load_report),
             memory: self.memory.summaries().map(memory_report),
@@ -111,6 +111,11 @@ impl Window {
                 .collect(),
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "good to a microsecond for centuries")]
+fn unix_seconds(time: Timestamp) -> f64 {
+    time.seconds() as f64 + f64::from(time.nanos()) / 1e9
 }
 
 /// Values that were measured at one moment. Each counts for the time since the sample before it, so

@@ -152,8 +152,9 @@ async fn b71_a_slow_server_and_one_that_means_something_else_are_down_and_the_ot
     let (slow, listener) = managers.next().unwrap();
     slow.register(route(), |_, _| std::future::pending()).expect("a free number");
     servers.push(Server::start(slow, listener).await);
+    // As existing clusters answer: an array of maps.
     let (strange, listener) = managers.next().unwrap();
-    strange.register(route(), |_, _| async { Ok(vec![0x90].into()) }).expect("a free number");
+    strange.register(route(), |_, _| async { Ok(vec![0x91, 0x80].into()) }).expect("a free number");
     servers.push(Server::start(strange, listener).await);
     let (older, listener) = managers.next().unwrap();
     servers.push(Server::start(older, listener).await);
@@ -221,7 +222,7 @@ async fn b70_samples_are_taken_from_the_start_until_nobody_wants_them() {
     metrics.start();
     metrics.start();
     eventually("a sample", || taken.load(Ordering::SeqCst) == 1).await;
-    eventually("it counts", || metrics.latest().sampled_at.is_some()).await;
+    eventually("it counts", || metrics.latest().sample_time_seconds.is_some()).await;
 }
 
 #[tokio::test]

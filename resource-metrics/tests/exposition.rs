@@ -75,8 +75,8 @@ fn report() -> Report {
 fn collection() -> Arc<Collection> {
     let down = Down { reason: Reason::NotConnected, cause: "not connected to it".to_owned() };
     // As a platform without a source reports.
-    let started_at = Some(Timestamp::new(1_700_000_100, 0));
-    let sourceless = Report { started_at, ..Report::default() };
+    let start_time_seconds = Some(1_700_000_100.0);
+    let sourceless = Report { start_time_seconds, ..Report::default() };
     let servers = [
         ("http://10.0.0.1:9000".to_owned(), Answer::Up(Box::new(report()))),
         ("http://10.0.0.2:9000".to_owned(), Answer::Down(down)),

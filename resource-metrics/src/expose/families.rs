@@ -105,28 +105,26 @@ impl<'a> Up<'a> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "of seconds since 1970 nothing is lost")]
 fn times<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
-    let unix = |time: grid::time::Timestamp| time.seconds() as f64 + f64::from(time.nanos()) / 1e9;
     let seconds = Some("seconds");
     vec![
         family(
             "start_time",
             seconds,
             "When the server began to sample, since 1970: averages and maxima are since then.",
-            up.each(|report| report.started_at.map(unix)),
+            up.each(|report| report.start_time_seconds),
         ),
         family(
             "sample_time",
             seconds,
             "When the server sampled last, since 1970.",
-            up.each(|report| report.sampled_at.map(unix)),
+            up.each(|report| report.sample_time_seconds),
         ),
         family(
             "sample_interval",
             seconds,
             "The time between the last two samples, which current values are of.",
-            up.each(|report| report.interval_seconds),
+            up.each(|report| report.sample_interval_seconds),
         ),
         family(
             "cpu_cores",

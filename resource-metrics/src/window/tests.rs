@@ -41,16 +41,16 @@ fn summary(current: f64, average: f64, maximum: f64) -> Summary {
 fn b70_nothing_is_known_before_it_was_sampled_and_no_rate_before_it_was_twice() {
     let mut minutes = Minutes::new();
     let report = minutes.window.report();
-    let started_at = Some(Timestamp::new(7, 0));
-    assert_eq!(report, Report { started_at, ..Report::default() });
+    let start_time_seconds = Some(7.0);
+    assert_eq!(report, Report { start_time_seconds, ..Report::default() });
     let report = minutes.observe(&eth0(1_000_000));
     assert_eq!(received(&report), Summary::default(), "what was before is nobody's interval");
-    assert_eq!((report.interval_seconds, report.cpu, report.memory), (None, None, None));
+    assert_eq!((report.sample_interval_seconds, report.cpu, report.memory), (None, None, None));
     let report = minutes.observe(&eth0(1_000_600));
     assert_eq!(received(&report), summary(10.0, 10.0, 10.0));
     assert_eq!(
-        (report.interval_seconds, report.sampled_at),
-        (Some(60.0), Some(Timestamp::new(8, 0)))
+        (report.sample_interval_seconds, report.sample_time_seconds),
+        (Some(60.0), Some(8.0))
     );
 }
 
@@ -98,7 +98,7 @@ fn b70_two_samples_at_one_time_are_no_interval() {
     minutes.observe(&eth0(0));
     minutes.now = minutes.now - MINUTE;
     let report = minutes.observe(&eth0(600));
-    assert_eq!((received(&report), report.interval_seconds), (Summary::default(), None));
+    assert_eq!((received(&report), report.sample_interval_seconds), (Summary::default(), None));
 }
 
 #[test]
