@@ -92,19 +92,24 @@ pub(crate) struct Routes {
     grids: Grids,
     main: GridService,
     locks: GridService,
-    metrics: Metrics,
+    metrics: Option<Metrics>,
 }
 
 impl Routes {
-    pub(crate) fn new(grids: Grids, metrics: Metrics) -> Self {
-        Self { main: grids.main.service(), locks: grids.locks.service(), grids, metrics }
+    pub(crate) fn new(grids: Grids) -> Self {
+        Self { main: grids.main.service(), locks: grids.locks.service(), grids, metrics: None }
+    }
+
+    /// And metrics.
+    pub(crate) fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let answer: fn(&Grids) -> Response<Full<Bytes>> = match path {
             "/health/live" => |_| health::live(),
             "/health/ready" => health::ready,
-            _ => return text(StatusCode::NOT_FOUND, "there is nothing here\n"),
+            _ => return nothing_here(),
         };
         match *method {
             Method::GET | Method::HEAD => answer(&self.grids),
@@ -125,16 +130,20 @@ impl HyperService<Request<Incoming>> for Routes {
         match request.uri().path() {
             path if path == self.grids.main.path() => Box::pin(self.main.clone().call(request)),
             path if path == self.grids.locks.path() => Box::pin(self.locks.clone().call(request)),
-            METRICS_PATH => match *request.method() {
-                Method::GET | Method::HEAD => {
-                    let metrics = self.metrics.clone();
+            METRICS_PATH => match (request.method(), self.metrics.clone()) {
+                (&Method::GET | &Method::HEAD, Some(metrics)) => {
                     Box::pin(async move { Ok(metrics.respond(request.headers()).await) })
                 }
-                _ => Box::pin(ready(Ok(wrong_method()))),
+                (_, Some(_)) => Box::pin(ready(Ok(wrong_method()))),
+                (_, None) => Box::pin(ready(Ok(nothing_here()))),
             },
             path => Box::pin(ready(Ok(self.respond(request.method(), path)))),
         }
     }
+}
+
+fn nothing_here() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "there is nothing here\n")
 }
 
 fn wrong_method() -> Response<Full<Bytes>> {

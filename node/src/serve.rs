@@ -57,7 +57,8 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
         %name, listen = %config.listen, peers = peers.len(), guests = guests.len(),
         lockers = lockers.len(), "serving"
     );
-    let accepting = tokio::spawn(http::accept(listener, Routes::new(grids.clone(), metrics)));
+    let accepting =
+        tokio::spawn(http::accept(listener, Routes::new(grids.clone()).with_metrics(metrics)));
     let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;
     tracing::info!(signal, "stopping: calls under way get {SHUTDOWN_GRACE:?} to finish");
     accepting.abort();

@@ -154,17 +154,17 @@ fn b71_any_server_tells_of_all_and_which_is_down() {
 #[test]
 fn the_tool_says_what_is_wrong_and_whose_fault_it_is() {
     let directory = Directory::new();
-    let [nobody] = free_addresses();
+    let [nobody] = free_addresses().map(|address| format!("http://{address}"));
     let short = directory.file("short", "hushhh");
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let silent = silent.local_addr().expect("bound").to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = format!("http://{}", listener.local_addr().expect("bound"));
     for (arguments, code, expected) in [
         (&["http://127.0.0.1:1/path"][..], 2, "without a path"),
         (&["https://127.0.0.1:1"][..], 2, "needs TLS"),
-        (&[&format!("http://{nobody}"), "--token-file", &short][..], 2, "the token has 6 bytes"),
-        (&[&format!("http://{nobody}"), "--token-file", "/no"][..], 2, "cannot be read"),
-        (&[&format!("http://{nobody}")][..], 1, "does it run?"),
-        (&[&format!("http://{silent}"), "--timeout", "50ms"][..], 1, "did not answer within 50ms"),
+        (&[nobody.as_str(), "--token-file", &short][..], 2, "the token has 6 bytes"),
+        (&[nobody.as_str(), "--token-file", "/no"][..], 2, "cannot be read"),
+        (&[nobody.as_str()][..], 1, "does it run?"),
+        (&[silent.as_str(), "--timeout", "50ms"][..], 1, "did not answer within 50ms"),
     ] {
         let ended = run(&[&["metrics"], arguments].concat());
         assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
