@@ -257,10 +257,7 @@ mod tests {
             ["current", "average", "maximum"]
         );
         assert_eq!(lines[2], "  cpu user                          50.0 %      25.0 %     100.0 %");
-        assert_eq!(
-            lines[8],
-            "  e\\u{1b} received a second               -         0 B         1 B"
-        );
+        assert_eq!(lines[8], "  e\\u{1b} received a second              -         0 B         1 B");
         let drive: Vec<_> = lines[13].split_whitespace().collect();
         assert_eq!(drive[..6], ["/data1", "1.5", "GiB", "-", "-", "-"], "{table}");
         assert!(lines[13].contains("1.50 ms"), "{table}");
