@@ -86,7 +86,7 @@ impl Machine {
     fn live(&mut self, step: &Step) -> Sample {
         self.millis += step.millis;
         let mut interfaces = BTreeMap::new();
-        for index in 0..3 {
+        for (index, name) in NAMES.into_iter().enumerate() {
             let counters = &mut self.counters[index];
             if step.fate[index] != Fate::Stays {
                 *counters = InterfaceCounters::default();
@@ -95,7 +95,7 @@ impl Machine {
             counters.receive_bytes += bytes;
             counters.transmit_errors += errors;
             if step.fate[index] != Fate::IsAway {
-                interfaces.insert(NAMES[index].to_owned(), *counters);
+                interfaces.insert(name.to_owned(), *counters);
             }
         }
         let [user, nice, system, idle, iowait, steal] = step.ticks;
