@@ -6,7 +6,6 @@
 use std::alloc::System;
 use std::future::Future;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use grid::net::clock::SystemClock;
@@ -103,8 +102,7 @@ async fn scrapes(rounds: usize) {
         text.lines().count(),
         text.len() / 1_024
     );
-    let report = rmp_bytes(&collection);
-    println!("one server's report: {report} bytes of JSON");
+    println!("one server's report: {} bytes of msgpack", report_bytes(metrics));
     measure("collecting of 32 servers", rounds, || metrics.collect()).await;
     measure("text of 32 servers", rounds, || std::future::ready(expose(&collection, Format::Text)))
         .await;
@@ -114,9 +112,8 @@ async fn scrapes(rounds: usize) {
     .await;
 }
 
-fn rmp_bytes(collection: &Arc<resource_metrics::Collection>) -> usize {
-    let first = collection.servers.values().next().expect("there are servers");
-    serde_json::to_vec(first).map_or(0, |bytes| bytes.len())
+fn report_bytes(metrics: &ResourceMetrics) -> usize {
+    rmp_serde::to_vec_named(&*metrics.latest()).expect("a report can travel").len()
 }
 
 /// A storage server.

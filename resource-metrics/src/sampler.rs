@@ -140,6 +140,10 @@ mod tests {
         let report = sampler.latest();
         assert_eq!(report.sample_interval_seconds, Some(120.0), "two minutes in one");
         assert_eq!(report.interfaces["eth0"].receive_bytes.current, Some(10.0));
+        // Nobody ran for an hour: what was missed is in one interval.
+        tokio::time::advance(60 * MINUTE).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(taken.load(Ordering::SeqCst), 4);
     }
 
     #[test]
