@@ -1,6 +1,7 @@
 //! The command line.
 
 mod lock;
+mod metrics;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use grid::limits::MESSAGE_BYTES_MAX;
 #[cfg(unix)]
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::lock::LocksArgs;
+pub(crate) use self::metrics::MetricsArgs;
 
 /// Calls that a bench may keep under way. Each has its own histogram, some 90 KB.
 const BENCH_CONCURRENCY_MAX: i64 = 4_096;
@@ -45,6 +47,7 @@ pub(crate) enum Command {
     #[cfg(unix)]
     Lock(LockArgs),
     Locks(LocksArgs),
+    Metrics(MetricsArgs),
 }
 
 impl Command {
@@ -54,7 +57,7 @@ impl Command {
             Self::Serve(_) => "info",
             // What a probe has to say is in its last error. The warnings are about servers that it
             // was not asked about, but that dial it because they know its name.
-            Self::Call(_) | Self::Bench(_) | Self::Locks(_) => "error",
+            Self::Call(_) | Self::Bench(_) | Self::Locks(_) | Self::Metrics(_) => "error",
             #[cfg(unix)]
             Self::Lock(_) => "error",
             // A server is killed on purpose: the warnings about it are no news.
@@ -83,8 +86,8 @@ pub(crate) struct DemoArgs {
 /// One server of a cluster, as a process of its own.
 ///
 /// What is given here wins over the environment (NODE_LISTEN, NODE_NAME, NODE_PEERS, NODE_GUESTS,
-/// NODE_LOCKERS, NODE_LOCK_LEASE, NODE_SECRET_FILE, NODE_CONFIG), which wins over the configuration
-/// file. SIGINT and SIGTERM end the server in good order.
+/// NODE_LOCKERS, NODE_LOCK_LEASE, NODE_SECRET_FILE, NODE_METRICS_TOKEN_FILE, NODE_METRICS_PUBLIC,
+/// NODE_METRICS_INTERVAL, NODE_DRIVES, NODE_CONFIG), which wins over the configuration file. SIGINT and SIGTERM end the server in good order.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServeArgs {
     /// Address and port to listen on, such as 0.0.0.0:9000.
@@ -119,8 +122,27 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<String>,
 
-    /// TOML file with the keys listen, name, peers, guests, lockers (these three are lists),
-    /// lock_lease and secret_file.
+    /// File that holds the token with which /v2/metrics/resource may be read. Without it, and without
+    /// --metrics-public, nobody may.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics_token_file: Option<String>,
+
+    /// Let everybody read /v2/metrics/resource.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) metrics_public: Option<String>,
+
+    /// Time between two samples of this machine, 60s unless given.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) metrics_interval: Option<String>,
+
+    /// The drives that are sampled, by directories on them, separated by commas; every file system
+    /// that is mounted from a block device unless given.
+    #[arg(long, value_name = "DIR,DIR")]
+    pub(crate) drives: Option<String>,
+
+    /// TOML file with the keys listen, name, peers, guests, lockers, lock_lease, secret_file,
+    /// metrics_token_file, metrics_public (true or false), metrics_interval and drives; peers,
+    /// guests, lockers and drives are lists.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
 }

@@ -5,6 +5,7 @@
 
 mod error;
 mod layers;
+mod metrics;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::secret;
 
 pub(crate) use self::error::ConfigError;
 use self::layers::{Given, Layers, Value};
+pub(crate) use self::metrics::MetricsConfig;
 
 /// A configuration that is known to be well-formed.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub(crate) struct ServeConfig {
     /// How long a lock outlives a holder that nobody hears of.
     pub(crate) lock_lease: Duration,
     pub(crate) auth: Auth,
+    pub(crate) metrics: MetricsConfig,
 }
 
 const LISTEN_ALLOWED: &str = "an address and port, such as 0.0.0.0:9000 or [::]:9000";
@@ -84,7 +87,8 @@ impl ServeConfig {
             None => LEASE,
         };
         let auth = read_secret(secret_file)?;
-        Ok(Self { listen, name, peers, guests, lockers, lock_lease, auth })
+        let metrics = MetricsConfig::from_layers(layers)?;
+        Ok(Self { listen, name, peers, guests, lockers, lock_lease, auth, metrics })
     }
 }
 

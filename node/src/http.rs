@@ -5,13 +5,16 @@
 //! GET <locks.path()>   the grid of the locks: upgrades of other servers
 //! GET /health/live     200 as long as the process answers
 //! GET /health/ready    200 when enough peers are connected, else 503; JSON says which
+//! GET /v2/metrics/resource   what all servers' drives, network, processors and memory do
 //! ```
 
 mod health;
+mod metrics;
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Future, ready};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
+pub(crate) use self::metrics::{JSON, Metrics, PATH as METRICS_PATH};
 use crate::grids::Grids;
 
 /// HTTP connections at once. A connection that became the grid's counts no more. Further ones wait
@@ -88,42 +92,64 @@ pub(crate) struct Routes {
     grids: Grids,
     main: GridService,
     locks: GridService,
+    metrics: Option<Metrics>,
 }
 
 impl Routes {
     pub(crate) fn new(grids: Grids) -> Self {
-        Self { main: grids.main.service(), locks: grids.locks.service(), grids }
+        Self { main: grids.main.service(), locks: grids.locks.service(), grids, metrics: None }
+    }
+
+    /// And metrics.
+    pub(crate) fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let answer: fn(&Grids) -> Response<Full<Bytes>> = match path {
             "/health/live" => |_| health::live(),
             "/health/ready" => health::ready,
-            _ => return text(StatusCode::NOT_FOUND, "there is nothing here\n"),
+            _ => return nothing_here(),
         };
         match *method {
             Method::GET | Method::HEAD => answer(&self.grids),
-            _ => {
-                let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
-                refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-                refusal
-            }
+            _ => wrong_method(),
         }
     }
 }
 
+/// An answer that is on its way.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
 impl HyperService<Request<Incoming>> for Routes {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         match request.uri().path() {
-            path if path == self.grids.main.path() => self.main.clone().call(request),
-            path if path == self.grids.locks.path() => self.locks.clone().call(request),
-            path => ready(Ok(self.respond(request.method(), path))),
+            path if path == self.grids.main.path() => Box::pin(self.main.clone().call(request)),
+            path if path == self.grids.locks.path() => Box::pin(self.locks.clone().call(request)),
+            METRICS_PATH => match (request.method(), self.metrics.clone()) {
+                (&Method::GET | &Method::HEAD, Some(metrics)) => {
+                    Box::pin(async move { Ok(metrics.respond(request.headers()).await) })
+                }
+                (_, Some(_)) => Box::pin(ready(Ok(wrong_method()))),
+                (_, None) => Box::pin(ready(Ok(nothing_here()))),
+            },
+            path => Box::pin(ready(Ok(self.respond(request.method(), path)))),
         }
     }
+}
+
+fn nothing_here() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "there is nothing here\n")
+}
+
+fn wrong_method() -> Response<Full<Bytes>> {
+    let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+    refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    refusal
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {

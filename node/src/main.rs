@@ -19,6 +19,8 @@ mod listen;
 mod lock;
 mod lock_service;
 mod locks;
+mod metrics;
+mod metrics_access;
 mod outcome;
 mod probe;
 mod secret;
@@ -53,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Call(arguments) => call::run(&arguments)?,
         Command::Bench(arguments) => bench::run(&arguments)?,
         Command::Locks(arguments) => locks::run(&arguments)?,
+        Command::Metrics(arguments) => metrics::run(&arguments)?,
         #[cfg(unix)]
         Command::Lock(arguments) => return Ok(lock::run(&arguments)?.into()),
     }
@@ -74,6 +77,8 @@ enum Failure {
     Bench(#[from] bench::BenchError),
     #[error(transparent)]
     Locks(#[from] locks::LocksError),
+    #[error(transparent)]
+    Metrics(#[from] metrics::MetricsError),
     #[cfg(unix)]
     #[error(transparent)]
     Lock(#[from] lock::LockFailure),
@@ -88,6 +93,7 @@ impl Failure {
             Self::Call(failure) => failure.exit_code(),
             Self::Bench(failure) => failure.exit_code(),
             Self::Locks(failure) => failure.exit_code(),
+            Self::Metrics(failure) => failure.exit_code(),
             #[cfg(unix)]
             Self::Lock(failure) => failure.exit_code(),
         }

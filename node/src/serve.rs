@@ -1,13 +1,15 @@
 //! `node serve`: one server of a cluster, from its start to its end in good order.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use grid::RegisterError;
+use grid::{Name, RegisterError};
+use resource_metrics::{ResourceMetrics, SystemSource};
 
-use crate::config::ServeConfig;
+use crate::config::{MetricsConfig, ServeConfig};
 use crate::grids::{Grids, GridsError, Members};
-use crate::http::{self, Routes};
+use crate::http::{self, Metrics, Routes};
 use crate::listen::{self, ListenError};
 use crate::lock_service::LockService;
 use crate::{handlers, signals};
@@ -24,6 +26,8 @@ pub(crate) enum ServeError {
     Grids(#[from] GridsError),
     #[error(transparent)]
     Register(#[from] RegisterError),
+    #[error(transparent)]
+    Metrics(#[from] resource_metrics::BuildError),
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
     #[error("cannot wait for signals: {0}")]
@@ -40,18 +44,21 @@ pub(crate) fn run(config: &ServeConfig) -> Result<(), ServeError> {
 }
 
 async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
-    let ServeConfig { name, peers, guests, lockers, .. } = config;
+    let ServeConfig { name, peers, guests, lockers, metrics, .. } = config;
     let members = Members { local: name, peers, guests, lockers };
     let grids = Grids::build(members, &config.auth, config.lock_lease)?;
     handlers::register(&grids.main)?;
     let lock_service = LockService::register(&grids)?;
+    let metrics = build_metrics(&grids, peers, metrics)?;
     let listener = listen::bind(config.listen)?;
     grids.start()?;
+    metrics.metrics.start();
     tracing::info!(
         %name, listen = %config.listen, peers = peers.len(), guests = guests.len(),
         lockers = lockers.len(), "serving"
     );
-    let accepting = tokio::spawn(http::accept(listener, Routes::new(grids.clone())));
+    let accepting =
+        tokio::spawn(http::accept(listener, Routes::new(grids.clone()).with_metrics(metrics)));
     let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;
     tracing::info!(signal, "stopping: calls under way get {SHUTDOWN_GRACE:?} to finish");
     accepting.abort();
@@ -59,4 +66,20 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     grids.shutdown(SHUTDOWN_GRACE).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Guests are not asked for metrics: they are no servers.
+fn build_metrics(
+    grids: &Grids,
+    peers: &BTreeSet<Name>,
+    config: &MetricsConfig,
+) -> Result<Metrics, ServeError> {
+    let mut limits = resource_metrics::Limits::default();
+    limits.sample_interval = config.interval;
+    let metrics = ResourceMetrics::builder(&grids.main)
+        .servers(peers.iter().map(ToString::to_string))
+        .source(SystemSource::new(config.drives.clone()))
+        .limits(limits)
+        .build()?;
+    Ok(Metrics { metrics, access: config.access.clone() })
 }

@@ -20,9 +20,13 @@ const GUESTS: &str = "it must be base URLs that tools may take as their names";
 const LOCKERS: &str = "it must be at least one of the servers";
 const LEASE: &str = "it must be a duration between 100ms and 1day, such as 60s";
 const SECRET: &str = "it must be a readable file of at least 8 bytes";
+const TOKEN: &str = "it must be a readable file with one token of at least 16 visible ASCII";
+const PUBLIC: &str = "it must be true or false, and not true beside a metrics_token_file";
+const INTERVAL: &str = "it must be a duration between 1s and 1day, such as 60s";
+const DRIVES: &str = "it must be absolute paths of directories, each once, such as /data1";
 
 /// A key, a wrong value of it, what is wrong, and what is allowed.
-const WRONG: [(&str, &str, &str, &str); 27] = [
+const WRONG: [(&str, &str, &str, &str); 36] = [
     ("listen", "", "it is empty", LISTEN),
     ("listen", "9000", "it is no address with a port", LISTEN),
     ("listen", "localhost:9000", "it is no address with a port", LISTEN),
@@ -50,6 +54,15 @@ const WRONG: [(&str, &str, &str, &str); 27] = [
     ("lock_lease", "99ms", "between 100 ms and a day", LEASE),
     ("secret_file", "/does/not/exist", "cannot be read", SECRET),
     ("secret_file", "/", "cannot be read", SECRET),
+    ("metrics_token_file", "", "it is empty", TOKEN),
+    ("metrics_token_file", "/does/not/exist", "cannot be read", TOKEN),
+    ("metrics_public", "yes", "it is neither", PUBLIC),
+    ("metrics_interval", "60", "time unit needed", INTERVAL),
+    ("metrics_interval", "999ms", "it is out of bounds", INTERVAL),
+    ("metrics_interval", "2days", "it is out of bounds", INTERVAL),
+    ("drives", "data1", "\"data1\" is no absolute path", DRIVES),
+    ("drives", "/data1,", "\"\" is no absolute path", DRIVES),
+    ("drives", "/data1,/data1", "/data1 is listed more than once", DRIVES),
 ];
 
 fn flag(key: &str) -> String {
@@ -150,6 +163,8 @@ fn a_file_with_an_unknown_key_or_a_wrong_type_is_refused() {
         ("guests = [1]", ["guests = [1]", "it has the type array", "a list of texts"]),
         ("lockers = true", ["lockers = true", "it has the type boolean", "a list of texts"]),
         ("name = ['http://a:1']", ["name = [", "it has the type array", "a text in quotes"]),
+        ("drives = [1]", ["drives = [1]", "it has the type array", "a list of texts"]),
+        ("metrics_public = 1", ["metrics_public = 1", "it has the type integer", "true or false"]),
         ("listen", ["config = ", "is wrong", "it must be a readable TOML file"]),
         ("[server]\nlisten = ''", ["server = ", "there is no such key", "listen, name, peers"]),
     ] {

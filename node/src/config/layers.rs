@@ -8,11 +8,25 @@ use super::error::{ConfigError, Origin, variable};
 use crate::cli::ServeArgs;
 
 /// The keys, as the file has them. Flags and variables are made of these names.
-const KEYS: [&str; 7] =
-    ["listen", "name", "peers", "guests", "lockers", "lock_lease", "secret_file"];
+const KEYS: [&str; 11] = [
+    "listen",
+    "name",
+    "peers",
+    "guests",
+    "lockers",
+    "lock_lease",
+    "secret_file",
+    "metrics_token_file",
+    "metrics_public",
+    "metrics_interval",
+    "drives",
+];
 
 /// Those of them that a file may give as a list.
-const LISTS: [&str; 3] = ["peers", "guests", "lockers"];
+const LISTS: [&str; 4] = ["peers", "guests", "lockers", "drives"];
+
+/// Those that a file may give as true or false.
+const SWITCHES: [&str; 1] = ["metrics_public"];
 
 /// A value, as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,11 +85,13 @@ impl Layers {
         flags: ServeArgs,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let ServeArgs { listen, name, peers, guests, lockers, lock_lease, secret_file, config } =
-            flags;
-        let flags = [listen, name, peers, guests, lockers, lock_lease, secret_file];
+        let ServeArgs { listen, name, peers, guests, lockers, lock_lease, secret_file, .. } = flags;
+        let ServeArgs { metrics_token_file, metrics_public, metrics_interval, drives, .. } = flags;
+        let cluster = [listen, name, peers, guests, lockers, lock_lease, secret_file];
+        let metrics = [metrics_token_file, metrics_public, metrics_interval, drives];
+        let config = flags.config;
         let mut given = Vec::new();
-        for (key, text) in KEYS.into_iter().zip(flags) {
+        for (key, text) in KEYS.into_iter().zip(cluster.into_iter().chain(metrics)) {
             given.extend(text.map(|text| text_from(key, text, Origin::Flag(key))));
         }
         for key in KEYS {
@@ -133,6 +149,9 @@ fn from_file(key: &str, value: &toml::Value, origin: &Origin) -> Result<Given, C
     };
     let value = match (known, value) {
         (_, toml::Value::String(text)) => Value::Text(text.clone()),
+        (key, toml::Value::Boolean(is_on)) if SWITCHES.contains(&key) => {
+            Value::Text(is_on.to_string())
+        }
         (key, toml::Value::Array(items)) if LISTS.contains(&key) => {
             let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
             let texts: Option<Vec<_>> = texts.collect();
@@ -149,9 +168,13 @@ fn mistyped(key: &'static str, value: &toml::Value, origin: &Origin) -> ConfigEr
         value: value.to_string(),
         origin: origin.clone(),
         problem: format!("it has the type {}", value.type_str()),
-        allowed: match LISTS.contains(&key) {
-            true => "a list of texts, such as [\"http://10.0.0.2:9000\"]".to_owned(),
-            false => "a text in quotes".to_owned(),
+        allowed: match key {
+            "drives" => "a list of texts, such as [\"/data1\"]".to_owned(),
+            key if LISTS.contains(&key) => {
+                "a list of texts, such as [\"http://10.0.0.2:9000\"]".to_owned()
+            }
+            key if SWITCHES.contains(&key) => "true or false".to_owned(),
+            _ => "a text in quotes".to_owned(),
         },
     }
 }

@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
+use resource_metrics::Drives;
+
 use super::*;
+use crate::metrics_access::Access;
 
 /// A file of this process, gone with the value.
 struct File(PathBuf);
@@ -99,4 +102,34 @@ fn no_guests_and_all_servers_are_lockers_unless_told() {
     assert_eq!(guests, ["http://g:1"]);
     assert_eq!(lockers, ["http://a:1", "http://me:1"]);
     members("guests = []").expect("none may be said too");
+}
+
+/// What a server `me` does about metrics, configured like this.
+fn metrics(rest: &str) -> Result<MetricsConfig, ConfigError> {
+    let secret = File::new("secret-metrics", "a good secret");
+    let toml = format!(
+        "listen = '127.0.0.1:1'\nname = 'http://me:1'\npeers = []\nsecret_file = '{}'\n{rest}",
+        secret.path()
+    );
+    let file = File::new("metrics.toml", &toml);
+    Ok(resolve(ServeArgs::default(), &[("NODE_CONFIG", file.path())])?.metrics)
+}
+
+#[test]
+fn b71_metrics_are_closed_and_of_every_mounted_drive_unless_told() {
+    let defaults = metrics("").expect("nothing has to be given");
+    assert_eq!((defaults.access, defaults.drives), (Access::Closed, Drives::Mounted));
+    assert_eq!(defaults.interval, Duration::from_secs(60));
+    let given = "metrics_public = true\ndrives = ['/a', '/b']\nmetrics_interval = '5s'";
+    let given = metrics(given).expect("all is right");
+    let drives = ["/a", "/b"].map(PathBuf::from).into();
+    assert_eq!((given.access, given.drives), (Access::Public, Drives::At(drives)));
+    assert_eq!(given.interval, Duration::from_secs(5));
+    assert_eq!(metrics("drives = ''").expect("none").drives, Drives::At(Vec::new()));
+    assert_eq!(metrics("metrics_public = false").expect("not").access, Access::Closed);
+    let token = File::new("token", "0123456789abcdef\n");
+    let with_token = format!("metrics_token_file = '{}'\n", token.path());
+    let access = metrics(&with_token).expect("a good token").access;
+    assert_eq!(access, Access::token("0123456789abcdef"));
+    metrics(&format!("{with_token}metrics_public = true")).expect_err("public and not");
 }

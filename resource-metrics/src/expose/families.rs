@@ -1,0 +1,308 @@
+//! The metrics: their names, what they mean, and where in a collection their values are.
+
+use crate::collect::{Answer, Collection};
+use crate::report::{
+    CpuReport, DriveReport, InterfaceReport, LoadReport, MemoryReport, Report, Summary,
+};
+
+/// Values of one name.
+pub(super) struct Family<'a> {
+    /// Without the prefix of all, and the unit.
+    pub(super) name: String,
+    pub(super) help: String,
+    /// The end of the name.
+    pub(super) unit: Option<&'static str>,
+    pub(super) points: Vec<Point<'a>>,
+}
+
+/// One value.
+#[derive(Debug)]
+pub(super) struct Point<'a> {
+    pub(super) server: &'a str,
+    /// Beside the server's.
+    pub(super) label: Option<(&'static str, &'a str)>,
+    pub(super) value: f64,
+}
+
+type Points<'a> = Vec<Point<'a>>;
+
+/// All of them, in the order in which they are shown.
+pub(super) fn families(collection: &Collection) -> Vec<Family<'_>> {
+    let mut families = servers(collection);
+    let up = Up::of(collection);
+    families.extend(times(&up));
+    families.extend(cpu(&up));
+    families.extend(load(&up));
+    families.extend(memory(&up));
+    families.extend(interfaces(&up));
+    families.extend(drives(&up));
+    families
+}
+
+fn family<'a>(
+    name: &str,
+    unit: Option<&'static str>,
+    help: &str,
+    points: Points<'a>,
+) -> Family<'a> {
+    Family { name: name.to_owned(), help: help.to_owned(), unit, points }
+}
+
+fn servers(collection: &Collection) -> Vec<Family<'_>> {
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for (server, answer) in &collection.servers {
+        let value = match answer {
+            Answer::Up(_) => 1.0,
+            Answer::Down(why) => {
+                let label = Some(("reason", why.reason.as_str()));
+                down.push(Point { server, label, value: 1.0 });
+                0.0
+            }
+        };
+        up.push(Point { server, label: None, value });
+    }
+    vec![
+        family("server_up", None, "Whether the server has answered in time.", up),
+        family("server_down", None, "Why the server has not answered: always 1.", down),
+    ]
+}
+
+/// The servers that have answered.
+struct Up<'a>(Vec<(&'a str, &'a Report)>);
+
+impl<'a> Up<'a> {
+    fn of(collection: &'a Collection) -> Self {
+        let report = |(server, answer): (&'a String, &'a Answer)| match answer {
+            Answer::Up(report) => Some((server.as_str(), &**report)),
+            Answer::Down(_) => None,
+        };
+        Self(collection.servers.iter().filter_map(report).collect())
+    }
+
+    /// One value of each server.
+    fn each(&self, value: impl Fn(&Report) -> Option<f64>) -> Points<'a> {
+        let point = |&(server, report): &(&'a str, &'a Report)| {
+            Some(Point { server, label: None, value: value(report)? })
+        };
+        self.0.iter().filter_map(point).collect()
+    }
+
+    /// One value of each of several things of each server.
+    fn labelled<T: 'a>(
+        &self,
+        key: &'static str,
+        things: impl Fn(&'a Report) -> Vec<(&'a str, T)>,
+        value: impl Fn(&T) -> Option<f64>,
+    ) -> Points<'a> {
+        let mut points = Vec::new();
+        for (server, report) in &self.0 {
+            for (name, thing) in things(report) {
+                let label = Some((key, name));
+                points.extend(value(&thing).map(|value| Point { server, label, value }));
+            }
+        }
+        points
+    }
+}
+
+fn times<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+    let seconds = Some("seconds");
+    vec![
+        family(
+            "start_time",
+            seconds,
+            "When the server began to sample, since 1970: averages and maxima are since then.",
+            up.each(|report| report.start_time_seconds),
+        ),
+        family(
+            "sample_time",
+            seconds,
+            "When the server sampled last, since 1970.",
+            up.each(|report| report.sample_time_seconds),
+        ),
+        family(
+            "sample_interval",
+            seconds,
+            "The time between the last two samples, which current values are of.",
+            up.each(|report| report.sample_interval_seconds),
+        ),
+        family(
+            "cpu_cores",
+            None,
+            "Processors.",
+            up.each(|report| report.cpu?.cores.map(f64::from)),
+        ),
+    ]
+}
+
+/// A name and a help text for each value that is kept of one thing.
+struct Kept {
+    name: &'static str,
+    unit: Option<&'static str>,
+    help: &'static str,
+}
+
+impl Kept {
+    /// Three families: current, average and maximum.
+    fn families<'a>(
+        &self,
+        points: impl Fn(&dyn Fn(&Summary) -> Option<f64>) -> Points<'a>,
+    ) -> [Family<'a>; 3] {
+        let Self { name, unit, help } = self;
+        let of = |suffix: &str, what: &str, points| {
+            family(&format!("{name}{suffix}"), *unit, &format!("{help}{what}."), points)
+        };
+        [
+            of("", "", points(&|summary| summary.current)),
+            of("_average", ": average since the start", points(&|summary| summary.average)),
+            of("_maximum", ": maximum since the start", points(&|summary| summary.maximum)),
+        ]
+    }
+}
+
+fn cpu<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+    let help = "The part of the processors' time that went into each mode";
+    let modes = |report: &'a Report| report.cpu.as_ref().map_or_else(Vec::new, modes_of);
+    Kept { name: "cpu_usage", unit: Some("ratio"), help }
+        .families(|value| up.labelled("mode", modes, |summary: &Summary| value(summary)))
+        .into()
+}
+
+fn modes_of(cpu: &CpuReport) -> Vec<(&'static str, Summary)> {
+    let modes = &cpu.modes;
+    vec![
+        ("idle", modes.idle),
+        ("iowait", modes.iowait),
+        ("nice", modes.nice),
+        ("steal", modes.steal),
+        ("system", modes.system),
+        ("user", modes.user),
+    ]
+}
+
+fn load<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+    let absolute =
+        |load: &LoadReport| vec![("1", load.one), ("5", load.five), ("15", load.fifteen)];
+    let per_core = |load: &LoadReport| {
+        vec![("1", load.one_per_core), ("5", load.five_per_core), ("15", load.fifteen_per_core)]
+    };
+    type Loads = fn(&LoadReport) -> Vec<(&'static str, Summary)>;
+    let kinds: [(&str, &str, Loads); 2] = [
+        ("load", "Processes that ran or waited to, by the minutes that this is of", absolute),
+        ("load_per_core", "The load, divided by the processors", per_core),
+    ];
+    let mut families = Vec::new();
+    for (name, help, loads) in kinds {
+        let loads = |report: &'a Report| report.load.as_ref().map_or_else(Vec::new, loads);
+        families.extend(
+            Kept { name, unit: None, help }.families(|value| {
+                up.labelled("minutes", loads, |summary: &Summary| value(summary))
+            }),
+        );
+    }
+    families
+}
+
+fn memory<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+    type Field = fn(&MemoryReport) -> &Summary;
+    let bytes = Some("bytes");
+    let fields: [(&str, Option<&str>, &str, Field); 8] = [
+        ("memory_total", bytes, "Memory", |memory| &memory.total),
+        ("memory_used", bytes, "Memory that is not available", |memory| &memory.used),
+        ("memory_free", bytes, "Memory that nothing uses", |memory| &memory.free),
+        ("memory_available", bytes, "Memory that could be had without swapping", |memory| {
+            &memory.available
+        }),
+        ("memory_shared", bytes, "Shared memory", |memory| &memory.shared),
+        ("memory_buffers", bytes, "Buffers of block devices", |memory| &memory.buffers),
+        ("memory_cache", bytes, "Cached files", |memory| &memory.cache),
+        ("memory_used", Some("ratio"), "The part of memory that is used", |m| &m.used_ratio),
+    ];
+    let mut families = Vec::new();
+    for (name, unit, help, field) in fields {
+        families.extend(Kept { name, unit, help }.families(|value| {
+            up.each(|report| report.memory.as_ref().and_then(|memory| value(field(memory))))
+        }));
+    }
+    families
+}
+
+fn interfaces<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+    type Field = fn(&InterfaceReport) -> &Summary;
+    let (bytes, errors) = (Some("bytes_per_second"), Some("errors_per_second"));
+    let fields: [(&str, Option<&str>, &str, Field); 4] = [
+        ("interface_receive", bytes, "Bytes received", |interface| &interface.receive_bytes),
+        ("interface_receive", errors, "Receptions that failed", |interface| {
+            &interface.receive_errors
+        }),
+        ("interface_transmit", bytes, "Bytes sent", |interface| &interface.transmit_bytes),
+        ("interface_transmit", errors, "Transmissions that failed", |interface| {
+            &interface.transmit_errors
+        }),
+    ];
+    let all = |report: &'a Report| -> Vec<(&'a str, &'a InterfaceReport)> {
+        report.interfaces.iter().map(|(name, interface)| (name.as_str(), interface)).collect()
+    };
+    let mut families = Vec::new();
+    for (name, unit, help, field) in fields {
+        families.extend(
+            Kept { name, unit, help }.families(|value| {
+                up.labelled("interface", all, |interface| value(field(interface)))
+            }),
+        );
+    }
+    families
+}
+
+fn drives<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+    let all = |report: &'a Report| -> Vec<(&'a str, &'a DriveReport)> {
+        report.drives.iter().map(|(name, drive)| (name.as_str(), drive)).collect()
+    };
+    let fields = DRIVE_FIELDS.iter();
+    let of = |&(name, unit, help, field): &DriveField| {
+        family(name, unit, help, up.labelled("drive", all, |drive| field(drive)))
+    };
+    fields.map(of).collect()
+}
+
+type DriveField =
+    (&'static str, Option<&'static str>, &'static str, fn(&DriveReport) -> Option<f64>);
+
+const DRIVE_FIELDS: [DriveField; 12] = [
+    ("drive", Some("reads_per_second"), "Reads that were done.", |drive| drive.reads_per_second),
+    ("drive", Some("writes_per_second"), "Writes that were done.", |drive| drive.writes_per_second),
+    ("drive_read", Some("bytes_per_second"), "Bytes read.", |drive| drive.read_bytes_per_second),
+    ("drive_written", Some("bytes_per_second"), "Bytes written.", |drive| {
+        drive.written_bytes_per_second
+    }),
+    (
+        "drive_read_wait",
+        Some("seconds"),
+        "How long a read took on average, the queue included.",
+        |drive| drive.read_wait_seconds,
+    ),
+    (
+        "drive_write_wait",
+        Some("seconds"),
+        "How long a write took on average, the queue included.",
+        |drive| drive.write_wait_seconds,
+    ),
+    (
+        "drive_busy",
+        Some("ratio"),
+        "Utilisation: the part of the time in which something was under way.",
+        |drive| drive.busy_ratio,
+    ),
+    ("drive_total", Some("bytes"), "The file system's size.", |drive| whole(drive.total_bytes)),
+    ("drive_used", Some("bytes"), "Bytes that are used.", |drive| whole(drive.used_bytes)),
+    ("drive_available", Some("bytes"), "Bytes that others than root may still use.", |drive| {
+        whole(drive.available_bytes)
+    }),
+    ("drive_total", Some("inodes"), "Inodes.", |drive| whole(drive.total_inodes)),
+    ("drive_used", Some("inodes"), "Inodes that are used.", |drive| whole(drive.used_inodes)),
+];
+
+#[expect(clippy::cast_precision_loss, reason = "what Prometheus keeps is an f64 too")]
+fn whole(number: Option<u64>) -> Option<f64> {
+    number.map(|number| number as f64)
+}

@@ -1,0 +1,79 @@
+//! Which format a scraper wants, from its `Accept` header.
+
+/// A format that metrics are exposed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Prometheus's text format, 0.0.4: for whoever does not say otherwise.
+    #[default]
+    Text,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What the header `Content-Type` is to say.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// The format for a scraper that sends this `Accept` header: OpenMetrics, if that is asked for by
+    /// name and nothing else is preferred.
+    pub fn negotiate(accept: &str) -> Self {
+        let weight_of = |matches: fn(&str) -> bool| {
+            let weights = accept.split(',').filter_map(media_range);
+            weights.filter(|(name, _)| matches(name)).map(|(_, weight)| weight).fold(0.0, f32::max)
+        };
+        let open = weight_of(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+        let text = weight_of(|name| name.eq_ignore_ascii_case("text/plain"));
+        match open > 0.0 && open >= text {
+            true => Self::OpenMetrics,
+            false => Self::Text,
+        }
+    }
+}
+
+/// The name and the weight of one media range; `None` for a version that we do not write.
+fn media_range(range: &str) -> Option<(&str, f32)> {
+    let mut parts = range.split(';').map(str::trim);
+    let name = parts.next()?;
+    let mut weight = 1.0;
+    for part in parts {
+        let (key, value) = part.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        match key.trim() {
+            "q" => weight = value.parse().ok()?,
+            // What we write is no more than what the first draft allowed.
+            "version" if !["0.0.1", "0.0.4", "1.0.0"].contains(&value) => return None,
+            _ => {}
+        }
+    }
+    Some((name, weight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b71_the_format_is_what_the_scraper_prefers() {
+        let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
+                          version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        for (accept, format) in [
+            (prometheus, Format::OpenMetrics),
+            ("application/openmetrics-text", Format::OpenMetrics),
+            ("Application/OpenMetrics-Text; Version=\"1.0.0\" ; q=0.2", Format::OpenMetrics),
+            ("text/plain;q=0.5, application/openmetrics-text;q=0.4", Format::Text),
+            ("application/openmetrics-text;version=2.0.0, text/plain", Format::Text),
+            ("application/openmetrics-text;q=0", Format::Text),
+            ("application/openmetrics-text;q=much", Format::Text),
+            ("*/*", Format::Text),
+            ("text/html, image/*;;,=,", Format::Text),
+            ("", Format::Text),
+        ] {
+            assert_eq!(Format::negotiate(accept), format, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Takes samples, keeps what they amount to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use grid::time::{Clock, Instant};
+use tokio::time::MissedTickBehavior;
+
+use crate::limits::{PROBLEM_LOG_PERIOD, PROBLEMS_KEPT_MAX, SAMPLE_TIMEOUT};
+use crate::report::Report;
+use crate::sample::{Problem, Source};
+use crate::window::Window;
+
+/// Samples one server.
+pub(crate) struct Sampler {
+    source: Box<dyn Source>,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+struct State {
+    window: Window,
+    latest: Arc<Report>,
+    /// When the log was told last about a part of the system.
+    told: BTreeMap<String, Instant>,
+}
+
+impl Sampler {
+    pub(crate) fn new(source: Box<dyn Source>, clock: Arc<dyn Clock>) -> Self {
+        let window = Window::new(clock.wall());
+        let latest = Arc::new(window.report());
+        let state = Mutex::new(State { window, latest, told: BTreeMap::new() });
+        Self { source, clock, state }
+    }
+
+    /// What the samples so far amount to.
+    pub(crate) fn latest(&self) -> Arc<Report> {
+        Arc::clone(&self.lock().latest)
+    }
+
+    /// Takes samples for ever, the first at once.
+    pub(crate) async fn run(&self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        // After a pause one sample is enough: what was missed is in its interval.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.sample().await;
+        }
+    }
+
+    /// Takes one sample, or misses it.
+    pub(crate) async fn sample(&self) {
+        // Counters are read when sampling begins; asking drives how full they are takes longer.
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        match tokio::time::timeout(SAMPLE_TIMEOUT, self.source.sample()).await {
+            Ok(sample) => {
+                let mut state = self.lock();
+                state.window.observe(&sample, now, wall);
+                state.latest = Arc::new(state.window.report());
+                state.tell(&sample.problems, now);
+            }
+            Err(_) => {
+                let cause = format!("not within {SAMPLE_TIMEOUT:?}");
+                let problem = Problem { part: "the system".to_owned(), cause };
+                self.lock().tell(&[problem], now);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Logs what could not be sampled: of each part once in a while.
+    fn tell(&mut self, problems: &[Problem], now: Instant) {
+        self.told.retain(|_, at| now.since(*at) < PROBLEM_LOG_PERIOD);
+        for Problem { part, cause } in problems {
+            if self.told.contains_key(part) || self.told.len() >= PROBLEMS_KEPT_MAX {
+                continue;
+            }
+            self.told.insert(part.clone(), now);
+            tracing::warn!(target: "metrics", "cannot sample {part}: {cause}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use grid::net::clock::SystemClock;
+
+    use super::*;
+    use crate::sample::{InterfaceCounters, Sample, Sampling};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// An interface that receives 600 bytes between any two samples; the second sample hangs.
+    #[derive(Default)]
+    struct Machine {
+        taken: Arc<AtomicU64>,
+    }
+
+    impl Source for Machine {
+        fn sample(&self) -> Sampling {
+            let number = self.taken.fetch_add(1, Ordering::SeqCst);
+            if number == 1 {
+                return Box::pin(std::future::pending());
+            }
+            let counters = InterfaceCounters { receive_bytes: 600 * number, ..Default::default() };
+            let interfaces = Some([("eth0".to_owned(), counters)].into());
+            Box::pin(std::future::ready(Sample { interfaces, ..Sample::default() }))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b70_a_sample_each_minute_and_one_that_hangs_is_missed() {
+        let taken = Arc::new(AtomicU64::new(0));
+        let machine = Machine { taken: Arc::clone(&taken) };
+        let sampler = Arc::new(Sampler::new(Box::new(machine), Arc::new(SystemClock::new())));
+        let running = Arc::clone(&sampler);
+        tokio::spawn(async move { running.run(MINUTE).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let first = sampler.latest();
+        assert_eq!((taken.load(Ordering::SeqCst), first.sample_interval_seconds), (1, None));
+        // The second begins at 60 s, and is given up ten seconds later.
+        tokio::time::sleep(MINUTE + SAMPLE_TIMEOUT).await;
+        assert_eq!(taken.load(Ordering::SeqCst), 2);
+        assert_eq!(
+            sampler.latest().sample_time_seconds,
+            first.sample_time_seconds,
+            "it is as it was"
+        );
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(taken.load(Ordering::SeqCst), 3);
+        let report = sampler.latest();
+        assert_eq!(report.sample_interval_seconds, Some(120.0), "two minutes in one");
+        assert_eq!(report.interfaces["eth0"].receive_bytes.current, Some(10.0));
+        // Nobody ran for an hour: what was missed is in one interval.
+        tokio::time::advance(60 * MINUTE).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(taken.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn b41_a_part_that_cannot_be_sampled_is_logged_once_in_a_while() {
+        let window = Window::new(grid::time::Timestamp::default());
+        let latest = Arc::new(window.report());
+        let mut state = State { window, latest, told: BTreeMap::new() };
+        let problem = |part: &str| Problem { part: part.to_owned(), cause: "no".to_owned() };
+        let at = |seconds| Instant::from_nanos(0) + Duration::from_secs(seconds);
+        let told_at = |state: &State, part: &str| state.told.get(part).copied();
+        state.tell(&[problem("/a")], at(0));
+        state.tell(&[problem("/a"), problem("/b")], at(3_599));
+        assert_eq!((told_at(&state, "/a"), told_at(&state, "/b")), (Some(at(0)), Some(at(3_599))));
+        state.tell(&[problem("/a")], at(3_600));
+        assert_eq!(told_at(&state, "/a"), Some(at(3_600)), "again after an hour");
+        let many: Vec<_> = (0..2 * PROBLEMS_KEPT_MAX).map(|n| problem(&n.to_string())).collect();
+        state.tell(&many, at(3_601));
+        assert_eq!(state.told.len(), PROBLEMS_KEPT_MAX);
+    }
+}

@@ -1,0 +1,182 @@
+//! The rules one by one; `tests/window_model.rs` has all of them against a slow model.
+
+use super::*;
+use crate::sample::{InterfaceCounters, Space};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Samples, a minute apart.
+struct Minutes {
+    window: Window,
+    now: Instant,
+}
+
+impl Minutes {
+    fn new() -> Self {
+        Self { window: Window::new(Timestamp::new(7, 0)), now: Instant::from_nanos(1) }
+    }
+
+    fn observe(&mut self, sample: &Sample) -> Report {
+        self.now = self.now + MINUTE;
+        self.window.observe(sample, self.now, Timestamp::new(8, 0));
+        self.window.report()
+    }
+}
+
+fn eth0(receive_bytes: u64) -> Sample {
+    let counters = InterfaceCounters { receive_bytes, ..Default::default() };
+    let interfaces = [("eth0".to_owned(), counters)].into();
+    Sample { interfaces: Some(interfaces), ..Sample::default() }
+}
+
+fn received(report: &Report) -> Summary {
+    report.interfaces["eth0"].receive_bytes
+}
+
+fn summary(current: f64, average: f64, maximum: f64) -> Summary {
+    Summary { current: Some(current), average: Some(average), maximum: Some(maximum) }
+}
+
+#[test]
+fn b70_nothing_is_known_before_it_was_sampled_and_no_rate_before_it_was_twice() {
+    let mut minutes = Minutes::new();
+    let report = minutes.window.report();
+    let start_time_seconds = Some(7.0);
+    assert_eq!(report, Report { start_time_seconds, ..Report::default() });
+    let report = minutes.observe(&eth0(1_000_000));
+    assert_eq!(received(&report), Summary::default(), "what was before is nobody's interval");
+    assert_eq!((report.sample_interval_seconds, report.cpu, report.memory), (None, None, None));
+    let report = minutes.observe(&eth0(1_000_600));
+    assert_eq!(received(&report), summary(10.0, 10.0, 10.0));
+    assert_eq!(
+        (report.sample_interval_seconds, report.sample_time_seconds),
+        (Some(60.0), Some(8.0))
+    );
+}
+
+#[test]
+fn b70_a_missed_part_makes_its_next_interval_longer() {
+    let mut minutes = Minutes::new();
+    minutes.observe(&eth0(0));
+    minutes.observe(&eth0(1_200));
+    let missed = minutes.observe(&Sample::default());
+    let expected = Summary { current: None, ..summary(0.0, 20.0, 20.0) };
+    assert_eq!(received(&missed), expected, "it is there, and nothing is known of this minute");
+    let report = minutes.observe(&eth0(1_200 + 600));
+    assert_eq!(received(&report), summary(5.0, 10.0, 20.0), "600 bytes in two minutes");
+}
+
+#[test]
+fn b70_an_interface_that_comes_back_goes_on_where_it_was() {
+    let mut minutes = Minutes::new();
+    minutes.observe(&eth0(0));
+    minutes.observe(&eth0(1_200));
+    let none = Sample { interfaces: Some(BTreeMap::new()), ..Sample::default() };
+    assert_eq!(minutes.observe(&none).interfaces, BTreeMap::new());
+    let report = minutes.observe(&eth0(1_000_000));
+    assert_eq!(received(&report), Summary { current: None, ..summary(0.0, 20.0, 20.0) });
+    let report = minutes.observe(&eth0(1_000_000));
+    assert_eq!(received(&report), summary(0.0, 10.0, 20.0));
+}
+
+#[test]
+fn b70_those_that_went_first_are_forgotten_first() {
+    let mut minutes = Minutes::new();
+    minutes.observe(&eth0(0));
+    minutes.observe(&eth0(600));
+    for number in 0..=crate::limits::INTERFACES_KEPT_MAX {
+        let interfaces = [(format!("veth{number}"), InterfaceCounters::default())].into();
+        minutes.observe(&Sample { interfaces: Some(interfaces), ..Sample::default() });
+    }
+    let report = minutes.observe(&eth0(0));
+    assert_eq!(received(&report), Summary::default(), "eth0 was the first to go");
+}
+
+#[test]
+fn b70_two_samples_at_one_time_are_no_interval() {
+    let mut minutes = Minutes::new();
+    minutes.observe(&eth0(0));
+    minutes.now = minutes.now - MINUTE;
+    let report = minutes.observe(&eth0(600));
+    assert_eq!((received(&report), report.sample_interval_seconds), (Summary::default(), None));
+}
+
+#[test]
+fn b70_memory_and_load_are_what_they_are_and_processors_are_shared() {
+    let mut minutes = Minutes::new();
+    let memory = Memory { total: 100, free: 20, buffers: 5, cache: 15, ..Memory::default() };
+    let load = Load { one: 3.0, five: 2.0, fifteen: 1.0 };
+    let sample = Sample {
+        memory: Some(memory),
+        load: Some(load),
+        cores: Some(2),
+        cpu: Some(CpuTimes { user: 1, ..CpuTimes::default() }),
+        ..Sample::default()
+    };
+    minutes.observe(&sample);
+    let available = Some(90);
+    let cpu = Some(CpuTimes { user: 2, idle: 3, ..CpuTimes::default() });
+    let memory = Some(Memory { available, ..memory });
+    let report = minutes.observe(&Sample { cpu, memory, ..sample });
+    let memory = report.memory.expect("it was sampled");
+    assert_eq!(memory.used, summary(10.0, 10.0, 60.0), "the first sample is no interval's");
+    assert_eq!(memory.used_ratio.current, Some(0.1));
+    assert_eq!(memory.shared, Summary::default(), "this kernel does not tell");
+    let load = report.load.expect("it was sampled");
+    assert_eq!((load.one.current, load.one_per_core.current), (Some(3.0), Some(1.5)));
+    let cpu = report.cpu.expect("it was sampled");
+    assert_eq!(
+        (cpu.cores, cpu.modes.user, cpu.modes.steal.maximum),
+        (Some(2), summary(0.25, 0.25, 0.25), Some(0.0))
+    );
+}
+
+fn drive(device: &str, io: DriveCounters) -> Sample {
+    let space =
+        Some(Space { total_bytes: 9, used_bytes: 4, available_bytes: 5, ..Default::default() });
+    let sample = DriveSample { device: Some(device.to_owned()), io: Some(io), space };
+    Sample { drives: Some([("/data".to_owned(), sample)].into()), ..Sample::default() }
+}
+
+#[test]
+fn b70_drives_have_rates_waits_and_utilisation_of_the_last_interval() {
+    let mut minutes = Minutes::new();
+    let io = DriveCounters { busy_millis: 1, ..Default::default() };
+    let report = minutes.observe(&drive("sda", io));
+    let first = &report.drives["/data"];
+    assert_eq!((first.busy_ratio, first.used_bytes, first.total_inodes), (None, Some(4), None));
+    let io = DriveCounters {
+        reads: 120,
+        read_bytes: 61_440,
+        read_millis: 600,
+        written_bytes: 60,
+        busy_millis: 30_001,
+        ..Default::default()
+    };
+    let report = minutes.observe(&drive("sda", io));
+    let second = &report.drives["/data"];
+    assert_eq!((second.reads_per_second, second.read_bytes_per_second), (Some(2.0), Some(1_024.0)));
+    assert_eq!((second.read_wait_seconds, second.write_wait_seconds), (Some(0.005), None));
+    assert_eq!((second.writes_per_second, second.written_bytes_per_second), (Some(0.0), Some(1.0)));
+    assert_eq!(second.busy_ratio, Some(0.5));
+    let io = DriveCounters { busy_millis: 90_002, ..io };
+    let report = minutes.observe(&drive("sda", io));
+    assert_eq!(report.drives["/data"].busy_ratio, Some(1.0), "no more than all of the time");
+}
+
+#[test]
+fn b70_another_drive_under_the_same_name_is_another_drive() {
+    let mut minutes = Minutes::new();
+    minutes.observe(&drive("sda", DriveCounters::default()));
+    let io = DriveCounters { reads: 600, ..Default::default() };
+    let report = minutes.observe(&drive("sdb", io));
+    assert_eq!(report.drives["/data"].reads_per_second, None);
+    let report = minutes.observe(&drive("sdb", DriveCounters { reads: 660, ..io }));
+    assert_eq!(report.drives["/data"].reads_per_second, Some(1.0));
+    let none = Sample { drives: Some(BTreeMap::new()), ..Sample::default() };
+    assert_eq!(minutes.observe(&none).drives, BTreeMap::new());
+    let report = minutes.observe(&drive("sdb", io));
+    assert_eq!(report.drives["/data"].reads_per_second, None, "it has been away");
+    let missed = minutes.observe(&Sample::default());
+    assert_eq!(missed.drives["/data"], DriveReport::default(), "nothing is known of it now");
+}
