@@ -22,6 +22,7 @@ mod late_node;
 mod lock_history;
 mod locks_contention;
 mod locks_cut_off_holder;
+mod locks_dead_holder;
 mod locks_force_unlock;
 mod locks_locker_restarts;
 mod locks_slow_locker;
@@ -62,6 +63,7 @@ pub const ALL: &[Scenario] = &[
     swarm::LOCKS,
     locks_contention::SCENARIO,
     locks_cut_off_holder::SCENARIO,
+    locks_dead_holder::SCENARIO,
     locks_force_unlock::SCENARIO,
     locks_locker_restarts::SCENARIO,
     locks_slow_locker::SCENARIO,

@@ -162,8 +162,8 @@ pub(super) fn lock(change: impl FnOnce(&mut LockPlan)) -> Load {
 
 /// It believes that it holds the first resource.
 pub(super) fn belief(call: CallId, node: Node, write: bool) -> Belief {
-    let (resources, token) = (vec![0], u64::from(call));
-    Belief { call, node, resources, write, token, is_believed: true }
+    let (resources, token, id) = (vec![0], u64::from(call), format!("lock-{call}"));
+    Belief { call, node, resources, write, token, id, is_believed: true }
 }
 
 // ---- what happens ----

@@ -54,12 +54,10 @@ impl Lock<'_> {
         Ok(())
     }
 
-    /// When its holder noticed that it is lost; it must have been, in this way.
-    pub(super) fn must_be_lost(&self, wanted: Notice) -> Result<u64, String> {
-        match self.lost {
-            Some((at, notice)) if notice == wanted => Ok(at),
-            _ => Err(self.complaint(&format!("must be lost, and its holder know: {wanted:?}"))),
-        }
+    /// When and how its holder noticed that it is lost; it must have been. In the tick in which a holder
+    /// is told it may look first.
+    pub(super) fn must_be_lost(&self) -> Result<(u64, Notice), String> {
+        self.lost.ok_or_else(|| self.complaint("must be lost, and its holder know"))
     }
 
     /// Its holder must not have lost it.

@@ -6,8 +6,9 @@
 
 use rand::RngExt;
 
-use super::lock_history::{begin_locks, lock, locks};
+use super::lock_history::{begin_locks, lease_over_ms, lock, locks, turn_ms};
 use super::{Scenario, sort};
+use crate::bounds::Bounds;
 use crate::event::Event;
 use crate::invariants::Verdict;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
@@ -26,8 +27,8 @@ const APART: u8 = 2;
 const LEASE_MS: u32 = 6_000;
 const CUT_MS: u64 = 10_000;
 const MENDED_MS: u64 = 25_000;
-/// Whatever was held by the other side when the network fell apart is free.
-const FREE_MS: u64 = CUT_MS + 7_500;
+/// All are connected again, and the next cut is not near.
+const CALM_MS: (u64, u64) = (32_000, 38_000);
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin_locks("locks_contention", seed, NODES, 60_000, LEASE_MS);
@@ -54,7 +55,9 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> Verdict {
-    let locks = locks(plan, events);
+    let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
+    // Whatever the other side held when the network fell apart is free.
+    let free = CUT_MS + lease_over_ms(&bounds);
     if !plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut { .. })) {
         return Err("the plan lacks a cut".to_owned());
     }
@@ -63,13 +66,13 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         let Some(asked) = lock.asked_ms else { continue };
         let is_apart = lock.plan.on.0 < APART;
         let granted = lock.granted_ms;
-        if is_apart && granted.is_some_and(|at| (FREE_MS..MENDED_MS).contains(&at)) {
+        if is_apart && granted.is_some_and(|at| (free..MENDED_MS).contains(&at)) {
             return Err(lock.complaint("must not be granted on the smaller side"));
         }
-        let is_in_calm = asked < CUT_MS - 1_000 || (32_000..38_000).contains(&asked);
-        let is_on_larger_side = !is_apart && (FREE_MS..MENDED_MS).contains(&asked);
+        let is_in_calm = asked < CUT_MS - 1_000 || (CALM_MS.0..CALM_MS.1).contains(&asked);
+        let is_on_larger_side = !is_apart && (free..MENDED_MS - 2_000).contains(&asked);
         if is_in_calm || is_on_larger_side {
-            lock.must_be_granted_within(5_000)?;
+            lock.must_be_granted_within(turn_ms(&bounds))?;
             together += u32::from(is_in_calm);
             apart += u32::from(is_on_larger_side);
         }

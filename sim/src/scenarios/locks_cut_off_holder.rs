@@ -11,7 +11,7 @@ use rand::RngExt;
 use super::lock_history::{begin_locks, cut_off, kept, lease_over_ms, lock, locks, turn_ms};
 use super::{Scenario, sort, two};
 use crate::bounds::Bounds;
-use crate::event::{Event, Notice};
+use crate::event::Event;
 use crate::invariants::Verdict;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
@@ -59,7 +59,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. } | Fault::CutOneWay { .. });
     let cut = plan.faults.iter().find(|(_, fault)| is_cut(fault)).map(|(at, _)| *at);
     let cut = cut.ok_or("the plan lacks a cut")?;
-    let lost = holder.must_be_lost(Notice::Told)?;
+    let (lost, _) = holder.must_be_lost()?;
     let granted = waiter.must_be_granted()?;
     if lost <= cut || lost > cut + bounds.lease_ms {
         return Err(holder.complaint(&format!("must be lost after the cut at {cut} ms, in time")));

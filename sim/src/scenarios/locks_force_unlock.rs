@@ -11,7 +11,7 @@ use super::lock_history::{
 };
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
-use crate::event::{Event, Notice, What};
+use crate::event::{Event, What};
 use crate::invariants::Verdict;
 use crate::plan::{Fault, ForcePlan, Load, LockPlan, Node, Plan};
 
@@ -53,7 +53,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     if !events.iter().any(was_there) {
         return Err("no locker had anything to force open".to_owned());
     }
-    let lost = holder.must_be_lost(Notice::Told)?;
+    let (lost, _) = holder.must_be_lost()?;
     let granted = waiter.must_be_granted()?;
     let is_cut_off = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut { .. }));
     let limit = forced + if is_cut_off { lease_over_ms(&bounds) } else { free_ms(&bounds) };

@@ -48,8 +48,8 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     if holder.must_be_granted()? >= stopped {
         return Err(holder.complaint("must be held when its process is stopped"));
     }
-    let lost = holder.must_be_lost(Notice::Looked)?;
-    if !(woken..=woken + bounds.ticks_ms).contains(&lost) {
+    let (lost, notice) = holder.must_be_lost()?;
+    if notice != Notice::Looked || !(woken..=woken + bounds.ticks_ms).contains(&lost) {
         return Err(holder.complaint(&format!("must be seen to be lost at {woken} ms")));
     }
     // What it had sent when it was stopped may arrive, and nothing after that.

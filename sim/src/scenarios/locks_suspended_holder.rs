@@ -35,7 +35,8 @@ fn plan(seed: u64) -> Plan {
     // So often that it comes to the store before it has heard of anything.
     let holds = LockPlan { pace_ms: 1, ..kept(node) };
     plan.load.push((rng.random_range(3_000..6_000), Load::Lock(holds)));
-    let waits = LockPlan { timeout_ms: 40_000, hold_ms: 40_000, ..lock(other) };
+    // Not so often that there is no telling whether what the first had under way has its place.
+    let waits = LockPlan { timeout_ms: 40_000, hold_ms: 40_000, pace_ms: 400, ..lock(other) };
     plan.load.push((stopped + rng.random_range(100..2_000), Load::Lock(waits)));
     sort(&mut plan);
     plan
