@@ -50,6 +50,10 @@ pub trait LockClient: Send + Sync {
 pub struct LocksView {
     /// How many it holds, tries for, or is releasing.
     pub live: usize,
+    /// How often it needed a second round of questions, for a token.
+    pub second_rounds: u64,
+    /// How often it was told that it was worth trying again.
+    pub calls: u64,
     /// Its locker, if it is one that can be looked at.
     pub locker: Option<LockerView>,
 }
@@ -61,6 +65,8 @@ pub struct LockerView {
     pub is_open: bool,
     /// What it has granted.
     pub grants: Vec<GrantView>,
+    /// How many grants ended because nobody refreshed them.
+    pub expired: u64,
 }
 
 /// A grant, as it looks from outside.

@@ -383,7 +383,7 @@ fn locks_locker_restarts_bites() {
     bites("locks_locker_restarts", "must not be granted while another holds it", |plan| {
         lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Unlock);
     });
-    bites("locks_locker_restarts", "must be granted within", |plan| {
+    bites("locks_locker_restarts", "must be granted", |plan| {
         for b in (0..5).map(Node) {
             plan.faults.push((12_200, Fault::Hold { a: Node(6), b }));
             plan.faults.push((36_000, Fault::Mend { a: Node(6), b }));

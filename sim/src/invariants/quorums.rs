@@ -50,7 +50,8 @@ impl Invariant for Quorums {
 
     fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
         let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
-        if self.believed.is_empty() {
+        // Locks of another kind may have no lockers.
+        if self.believed.is_empty() || locks.lockers.is_empty() {
             return Ok(());
         }
         let tables: Vec<_> = tables(locks, views).map(ids).collect();
@@ -108,4 +109,78 @@ fn ids(table: Option<&LockerView>) -> Option<BTreeSet<&str>> {
 /// So many of `lockers` have one in common with any quorum of writers; of writers, with any of readers.
 fn quorum(lockers: usize, write: bool) -> usize {
     if write { lockers / 2 + 1 } else { lockers - lockers / 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, LATE, SERVER, belief, bites, ended_lock, views};
+    use super::*;
+    use crate::lock::GrantView;
+    use crate::plan::{Fault, Meanwhile, Node};
+
+    fn bench() -> Bench {
+        let lockers = [CALLER, SERVER].to_vec();
+        let locks = LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers };
+        Bench::with_locks(Quorums::default(), locks)
+    }
+
+    /// Lockers that know these locks, or are closed.
+    fn know(calls: [Option<&[CallId]>; 2]) -> Vec<NodeView> {
+        let mut views = views();
+        for (view, calls) in views.iter_mut().zip(calls) {
+            let grant = |call: &CallId| GrantView { id: format!("lock-{call}"), call: Some(*call) };
+            let grants = calls.unwrap_or_default().iter().map(grant).collect();
+            let is_open = calls.is_some();
+            view.locks.locker = Some(LockerView { is_open, grants, expired: 0 });
+        }
+        views
+    }
+
+    #[test]
+    fn b51_a_lock_that_is_believed_is_known_by_a_quorum() {
+        let looks = |write, views: &[NodeView]| {
+            let mut bench = bench();
+            assert_eq!(bench.tick(9, &[belief(0, CALLER, write)]), Ok(()));
+            bench.look(9, views)
+        };
+        let (writer, reader) = (true, false);
+        assert_eq!(looks(writer, &know([Some(&[0]), Some(&[0, 1])])), Ok(()));
+        bites(looks(writer, &know([Some(&[0]), Some(&[1])])), "known by 1 lockers of 2");
+        assert_eq!(looks(writer, &know([Some(&[0]), None])), Ok(()), "it grants nothing");
+        assert_eq!(looks(reader, &know([Some(&[0]), Some(&[])])), Ok(()), "readers need half");
+        bites(looks(reader, &know([Some(&[]), Some(&[])])), "known by 0 lockers of 2");
+        let mut gone = know([Some(&[0]), Some(&[])]);
+        gone[1].locks.locker = None;
+        assert_eq!(looks(writer, &gone), Ok(()), "its process does not run");
+    }
+
+    #[test]
+    fn b51_who_does_not_believe_or_cannot_know_need_not_be_known() {
+        let nobody_knows = know([Some(&[]), Some(&[])]);
+        let mut bench = bench();
+        let over = Belief { is_believed: false, ..belief(0, CALLER, true) };
+        assert_eq!(bench.tick(9, &[over]), Ok(()));
+        assert_eq!(bench.look(9, &nobody_knows), Ok(()));
+        let (call, resources, write, timeout_ms) = (0, vec![0], true, 1_000);
+        bench.well([(1, CALLER, What::LockAsked { call, resources, write, timeout_ms })]);
+        let node: Node = CALLER;
+        bench.fault(2, Fault::Pause { node });
+        bench.fault(3, Fault::Wake { node, clock: Meanwhile::Stood });
+        assert_eq!(bench.tick(9, &[belief(0, CALLER, true)]), Ok(()));
+        assert_eq!(bench.look(9, &nobody_knows), Ok(()));
+    }
+
+    #[test]
+    fn b52_no_locker_keeps_a_lock_for_ever() {
+        let kept = know([Some(&[0]), Some(&[])]);
+        bites(bench().at_quiet(&kept), "which is over since None");
+        let after = |ended_ms| {
+            let mut bench = bench();
+            bench.well([(ended_ms, CALLER, ended_lock(0))]);
+            bench.at_quiet(&kept)
+        };
+        assert_eq!(after(LATE - 12_000), Ok(()), "its lease may not be over");
+        bites(after(LATE - 13_000), "a locker keeps lock-0 for call Some(0)");
+        assert_eq!(bench().at_quiet(&know([Some(&[]), None])), Ok(()));
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dsync::locker::Answering;
 use dsync::{
     DRWMutex, Dsync, Forced, GrantInfo, Guard, Limits, LockError, LockOptions, Locker, LockerError,
+    Stats,
 };
 use grid::time::Instant;
 use rand::SeedableRng;
@@ -82,11 +83,13 @@ impl LockClient for Client {
 
     fn look(&self) -> LocksView {
         let locker = self.0.locker().and_then(|own| ready(own.list(FORCE_TIMEOUT)));
+        let Stats { live, second_rounds, calls, locker: counted, .. } = self.0.stats();
         let locker = locker.and_then(Result::ok).map(|listing| LockerView {
             is_open: listing.is_open,
             grants: listing.grants.into_iter().map(view_of).collect(),
+            expired: counted.map_or(0, |counted| counted.counts.expired),
         });
-        LocksView { live: self.0.stats().live, locker }
+        LocksView { live, second_rounds, calls, locker }
     }
 }
 
