@@ -198,15 +198,14 @@ fn outlive(
         Fault::Wake { node, clock: Meanwhile::Stood } => Some((*at, node)),
         _ => None,
     });
-    let stood = wakes.filter_map(|(to, node)| {
-        let pauses =
-            faults.iter().filter(|(at, fault)| *at < to && *fault == Fault::Pause { node });
-        pauses.map(|(from, _)| (node, *from, to)).last()
+    let suspensions = wakes.filter_map(|(to, node)| {
+        let is_its = |(at, fault): &&(u64, Fault)| *at < to && *fault == Fault::Pause { node };
+        faults.iter().rfind(is_its).map(|(from, _)| (node, *from, to))
     });
     let is_long = |(_, from, to): &(Node, u64, u64)| {
         *from > SUSPENDED_AFTER_MS && to - from > u64::from(lease_ms) + 1_000
     };
-    let long = stood.filter(is_long).last();
+    let long = suspensions.rev().find(is_long);
     let Some((on, from, _)) = long.filter(|_| nodes > 2 && rng.random_bool(0.5)) else { return };
     let holds = LockPlan {
         on,
