@@ -28,6 +28,7 @@ mod locks_locker_restarts;
 mod locks_slow_locker;
 mod locks_stopped_holder;
 mod locks_suspended_holder;
+mod locks_wrong_clocks;
 mod one_way_cut;
 mod partition_heals;
 mod reconnect_storm;
@@ -69,6 +70,7 @@ pub const ALL: &[Scenario] = &[
     locks_slow_locker::SCENARIO,
     locks_stopped_holder::SCENARIO,
     locks_suspended_holder::SCENARIO,
+    locks_wrong_clocks::SCENARIO,
     one_way_cut::SCENARIO,
     partition_heals::SCENARIO,
     reconnect_storm::SCENARIO,

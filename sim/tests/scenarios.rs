@@ -176,6 +176,11 @@ fn locks_suspended_holder_holds() {
 }
 
 #[test]
+fn locks_wrong_clocks_holds() {
+    holds("locks_wrong_clocks");
+}
+
+#[test]
 fn one_way_cut_holds() {
     holds("one_way_cut");
 }
@@ -447,6 +452,16 @@ fn locks_suspended_holder_bites() {
             plan.faults.push((31_000, Fault::Cut { a: other, b }));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
+    });
+}
+
+#[test]
+fn locks_wrong_clocks_bites() {
+    bites("locks_wrong_clocks", "has a token that is 0 ms ahead", |plan| {
+        leave_out(plan, |fault| matches!(fault, Fault::Skew { .. }));
+    });
+    bites("locks_wrong_clocks", "must be granted", |plan| {
+        plan.faults.push((16_000, Fault::Cut { a: Node(1), b: Node(2) }));
     });
 }
 

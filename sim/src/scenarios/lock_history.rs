@@ -19,6 +19,8 @@ pub(super) struct Lock<'a> {
     pub(super) asked_ms: Option<u64>,
     /// When it was granted.
     pub(super) granted_ms: Option<u64>,
+    /// The token that came with it.
+    pub(super) token: Option<u64>,
     /// Why not.
     pub(super) failed: Option<(u64, &'a LockFailure)>,
     /// When and how its holder noticed that it is lost.
@@ -87,12 +89,14 @@ fn lock_of<'a>(
     plan: &'a LockPlan,
     its: impl Iterator<Item = &'a Event>,
 ) -> Lock<'a> {
-    let (mut asked_ms, mut granted_ms, mut failed) = (None, None, None);
+    let (mut asked_ms, mut granted_ms, mut token, mut failed) = (None, None, None, None);
     let (mut lost, mut ended, mut at_store) = (None, None, Vec::new());
     for Event { at_ms, what, .. } in its {
         match what {
             What::LockAsked { .. } => asked_ms = Some(*at_ms),
-            What::LockGranted { .. } => granted_ms = Some(*at_ms),
+            What::LockGranted { token: given, .. } => {
+                (granted_ms, token) = (Some(*at_ms), Some(*given));
+            }
             What::LockFailed { failure, .. } => failed = Some((*at_ms, failure)),
             What::LockLost { notice, .. } => lost = Some((*at_ms, *notice)),
             What::LockEnded { how, .. } => ended = Some((*at_ms, *how)),
@@ -100,7 +104,7 @@ fn lock_of<'a>(
             _ => {}
         }
     }
-    Lock { number, plan, asked_ms, granted_ms, failed, lost, ended, at_store }
+    Lock { number, plan, asked_ms, granted_ms, token, failed, lost, ended, at_store }
 }
 
 /// A plan in which all nodes are lockers.
