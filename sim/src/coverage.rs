@@ -8,7 +8,12 @@ use crate::event::{
 use crate::plan::{Fault, Load, Node};
 use crate::world::NodeView;
 
-/// How often each point was reached. Points that a set of runs must reach are in [`POINTS`].
+mod locks;
+
+pub use locks::LOCK_POINTS;
+
+/// How often each point was reached. Points that a set of runs must reach are in [`POINTS`] and
+/// [`LOCK_POINTS`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
     counts: BTreeMap<String, u64>,
@@ -23,6 +28,7 @@ pub struct Coverage {
     remotes: BTreeMap<(Node, SocketId), Node>,
     /// The TCP connection that a node uses to another, since it was last seen to be not connected.
     used: BTreeMap<(Node, Node), SocketId>,
+    locks: locks::Locks,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +88,19 @@ pub const POINTS: &[&str] = &[
     "stream_without_a_request_side",
 ];
 
+/// What runs of these scenarios must reach together: that of the swarm, of the swarm of locks, or both.
+pub fn points_of<'a>(scenarios: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+    let (mut has_locks, mut has_others) = (false, false);
+    for name in scenarios {
+        let is_locks = name.starts_with("locks");
+        has_locks |= is_locks;
+        has_others |= !is_locks;
+    }
+    let lists = [(has_others, POINTS), (has_locks, LOCK_POINTS)];
+    let points = lists.into_iter().filter(|(has, _)| *has).flat_map(|(_, points)| points);
+    BTreeSet::from_iter(points.copied()).into_iter().collect()
+}
+
 impl Coverage {
     fn hit(&mut self, point: &str) {
         match self.counts.get_mut(point) {
@@ -102,13 +121,16 @@ impl Coverage {
         }
     }
 
-    /// Points of [`POINTS`] that were never reached.
-    pub fn missing(&self) -> Vec<&'static str> {
-        POINTS.iter().copied().filter(|point| !self.counts.contains_key(*point)).collect()
+    /// Which of these points were never reached.
+    pub fn missing(&self, points: &[&'static str]) -> Vec<&'static str> {
+        points.iter().copied().filter(|point| !self.counts.contains_key(*point)).collect()
     }
 
     /// Something happened; to this call, if it is one.
     pub fn see(&mut self, event: &Event, load: Option<&Load>) {
+        for point in self.locks.see(event) {
+            self.hit(point);
+        }
         match &event.what {
             What::Fault { fault } => self.see_fault(*fault),
             What::Rare { point, .. } => self.hit(&format!("rare_{point}")),
@@ -246,6 +268,9 @@ impl Coverage {
 
     /// The nodes as they look now.
     pub fn look(&mut self, views: &[NodeView]) {
+        for point in self.locks.look(views) {
+            self.hit(point);
+        }
         let waits = |view: &NodeView| view.connections.iter().any(|c| c.blocked_messages > 0);
         if views.iter().any(waits) {
             self.hit("message_waited_for_room");

@@ -26,6 +26,7 @@ mod nothing_left;
 mod one_connection;
 mod one_handler;
 mod one_outcome;
+mod quorums;
 mod reconnects;
 mod register;
 mod served;
@@ -131,6 +132,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(reconnects::Reconnects),
         Box::new(bounded::Bounded::default()),
         Box::new(exclusion::Exclusion::default()),
+        Box::new(quorums::Quorums::default()),
         Box::new(tokens::Tokens::default()),
         Box::new(lock_outcome::LockOutcome::default()),
         Box::new(told::Told::default()),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use grid::time::Instant;
 
-use crate::event::LockFailure;
+use crate::event::{CallId, LockFailure};
 
 mod cluster;
 #[cfg(test)]
@@ -38,6 +38,54 @@ pub trait LockClient: Send + Sync {
 
     /// The process ends in good order: takes no more, and waits no longer than `grace` for what is let go.
     fn shutdown(&self, grace: Duration) -> Later<()>;
+
+    /// What is to be seen of it from outside of the simulation; nothing unless it has something to show.
+    fn look(&self) -> LocksView {
+        LocksView::default()
+    }
+}
+
+/// The locks of one node, as they look from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocksView {
+    /// How many it holds, tries for, or is releasing.
+    pub live: usize,
+    /// How often it needed a second round of questions, for a token.
+    pub second_rounds: u64,
+    /// How often it was told that it was worth trying again.
+    pub calls: u64,
+    /// Its locker, if it is one that can be looked at.
+    pub locker: Option<LockerView>,
+}
+
+/// A locker, as it looks from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockerView {
+    /// Whether it grants; if not, it does not know yet what it granted before it was started.
+    pub is_open: bool,
+    /// What it has granted.
+    pub grants: Vec<GrantView>,
+    /// How many grants ended because nobody refreshed them.
+    pub expired: u64,
+}
+
+/// A grant, as it looks from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantView {
+    /// Its id.
+    pub id: String,
+    /// The call that it was granted to, if its source names one.
+    pub call: Option<CallId>,
+}
+
+/// The source of a lock that this call asks for.
+pub(crate) fn source_of(call: CallId) -> String {
+    format!("call {call}")
+}
+
+/// The call that a source names.
+fn call_of(source: &str) -> Option<CallId> {
+    source.strip_prefix("call ")?.parse().ok()
 }
 
 /// A lock that somebody wants.
@@ -67,6 +115,9 @@ pub trait Held: Send + Sync {
 
     /// For the protected store to compare.
     fn token(&self) -> u64;
+
+    /// Under which lockers know it.
+    fn id(&self) -> String;
 
     /// Lets go, and waits for the acknowledgement.
     fn unlock(&self) -> Later<()>;

@@ -19,6 +19,16 @@ mod full_queue_then_disconnect;
 mod half_open_peer;
 mod history;
 mod late_node;
+mod lock_history;
+mod locks_contention;
+mod locks_cut_off_holder;
+mod locks_dead_holder;
+mod locks_force_unlock;
+mod locks_locker_restarts;
+mod locks_slow_locker;
+mod locks_stopped_holder;
+mod locks_suspended_holder;
+mod locks_wrong_clocks;
 mod one_way_cut;
 mod partition_heals;
 mod reconnect_storm;
@@ -52,6 +62,15 @@ pub const ALL: &[Scenario] = &[
     half_open_peer::SCENARIO,
     late_node::SCENARIO,
     swarm::LOCKS,
+    locks_contention::SCENARIO,
+    locks_cut_off_holder::SCENARIO,
+    locks_dead_holder::SCENARIO,
+    locks_force_unlock::SCENARIO,
+    locks_locker_restarts::SCENARIO,
+    locks_slow_locker::SCENARIO,
+    locks_stopped_holder::SCENARIO,
+    locks_suspended_holder::SCENARIO,
+    locks_wrong_clocks::SCENARIO,
     one_way_cut::SCENARIO,
     partition_heals::SCENARIO,
     reconnect_storm::SCENARIO,

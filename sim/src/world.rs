@@ -28,7 +28,7 @@ use turmoil::Sim;
 use crate::event::{CallId, What};
 use crate::guard::Guard;
 use crate::load::LoadTable;
-use crate::lock::{Belief, Protected};
+use crate::lock::{Belief, LocksView, Protected};
 use crate::plan::{Cluster, Fault, LimitsPlan, Load, Meanwhile, Node, Plan};
 use crate::recorder::Recorder;
 
@@ -99,6 +99,8 @@ pub struct NodeView {
     pub tasks: usize,
     /// Ends of TCP connections that are open.
     pub sockets: usize,
+    /// Its locks.
+    pub locks: LocksView,
 }
 
 impl World {
@@ -408,6 +410,7 @@ impl World {
 fn view(shared: &Shared, recorder: &Recorder) -> NodeView {
     let life = shared.life();
     let manager = life.as_ref().and_then(|life| life.manager.as_ref());
+    let client = life.as_ref().and_then(|life| life.locks.as_ref()?.client());
     NodeView {
         node: shared.node,
         is_running: life.is_some(),
@@ -415,6 +418,7 @@ fn view(shared: &Shared, recorder: &Recorder) -> NodeView {
         unauthenticated: manager.map_or(0, grid::Manager::unauthenticated),
         tasks: life.as_ref().map_or(0, |life| life.runtime.metrics().num_alive_tasks()),
         sockets: recorder.open_sockets(shared.node),
+        locks: client.map(|client| client.look()).unwrap_or_default(),
     }
 }
 

@@ -4,7 +4,9 @@
 //! changed, and judged as if it had been run as it was. The expectation must see that.
 #![allow(clippy::expect_used, clippy::panic)]
 
-use sim::plan::{Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use sim::plan::{
+    Ending, Fault, Load, LockEnding, LockPlan, Meanwhile, Node, Plan, RequestPlan, StreamPlan,
+};
 use sim::run::run;
 use sim::scenarios::{self, Scenario};
 
@@ -58,6 +60,13 @@ fn streams(plan: &mut Plan) -> impl Iterator<Item = &mut StreamPlan> {
     plan.load.iter_mut().filter_map(|(_, load)| match load {
         Load::Stream(stream) => Some(stream),
         Load::Request(_) | Load::Lock(_) | Load::Force(_) => None,
+    })
+}
+
+fn lock_plans(plan: &mut Plan) -> impl Iterator<Item = &mut LockPlan> {
+    plan.load.iter_mut().filter_map(|(_, load)| match load {
+        Load::Lock(lock) => Some(lock),
+        Load::Request(_) | Load::Stream(_) | Load::Force(_) => None,
     })
 }
 
@@ -119,6 +128,56 @@ fn half_open_peer_holds() {
 #[test]
 fn late_node_holds() {
     holds("late_node");
+}
+
+#[test]
+fn locks_holds() {
+    holds("locks");
+}
+
+#[test]
+fn locks_contention_holds() {
+    holds("locks_contention");
+}
+
+#[test]
+fn locks_cut_off_holder_holds() {
+    holds("locks_cut_off_holder");
+}
+
+#[test]
+fn locks_dead_holder_holds() {
+    holds("locks_dead_holder");
+}
+
+#[test]
+fn locks_force_unlock_holds() {
+    holds("locks_force_unlock");
+}
+
+#[test]
+fn locks_locker_restarts_holds() {
+    holds("locks_locker_restarts");
+}
+
+#[test]
+fn locks_slow_locker_holds() {
+    holds("locks_slow_locker");
+}
+
+#[test]
+fn locks_stopped_holder_holds() {
+    holds("locks_stopped_holder");
+}
+
+#[test]
+fn locks_suspended_holder_holds() {
+    holds("locks_suspended_holder");
+}
+
+#[test]
+fn locks_wrong_clocks_holds() {
+    holds("locks_wrong_clocks");
 }
 
 #[test]
@@ -253,6 +312,156 @@ fn late_node_bites() {
         let (late, at_ms) = plan.cluster.late[0];
         let other = Node(u8::from(late == Node(0)));
         plan.faults.push((at_ms - 1_000, Fault::Cut { a: late, b: other }));
+    });
+}
+
+#[test]
+fn locks_contention_bites() {
+    bites("locks_contention", "must not be granted on the smaller side", |plan| {
+        leave_out(plan, |fault| matches!(fault, Fault::Cut { .. }));
+    });
+    bites("locks_contention", "must be granted", |plan| {
+        // They stay apart.
+        plan.faults.retain(|(at, fault)| *at > 30_000 || !is_mend(fault));
+    });
+    bites("locks_contention", "are too few", |plan| plan.load.truncate(40));
+}
+
+#[test]
+fn locks_cut_off_holder_bites() {
+    let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. } | Fault::CutOneWay { .. });
+    bites("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
+        leave_out(plan, is_cut);
+    });
+    bites("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
+        // Long before its lease is over it is heard again.
+        plan.faults.iter_mut().filter(|(_, fault)| is_mend(fault)).for_each(|(at, _)| *at = 12_000);
+        plan.faults.sort_by_key(|(at, _)| *at);
+    });
+    bites("locks_cut_off_holder", "in time", |plan| {
+        plan.faults.iter_mut().filter(|(_, fault)| is_cut(fault)).for_each(|(at, _)| *at += 8_000);
+        plan.faults.sort_by_key(|(at, _)| *at);
+    });
+    bites("locks_cut_off_holder", "must be granted", |plan| {
+        lock_plans(plan).for_each(|lock| lock.timeout_ms = 3_000);
+    });
+}
+
+#[test]
+fn locks_dead_holder_bites() {
+    bites("locks_dead_holder", "must be held until its process dies", |plan| plan.faults.clear());
+    bites("locks_dead_holder", "must not be granted before the lease is over", |plan| {
+        // As if its last refresh had been long ago, for the lockers alone.
+        plan.cluster.locks.as_mut().expect("it has locks").lease_ms = 4_000;
+        plan.cluster.locks.as_mut().expect("it has locks").refresh_ms = 500;
+    });
+    bites("locks_dead_holder", "must be granted", |plan| {
+        // Whoever is next never lets go.
+        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Lose);
+    });
+}
+
+#[test]
+fn locks_force_unlock_bites() {
+    bites("locks_force_unlock", "no locker had anything", |plan| {
+        plan.load.retain(|(_, load)| !matches!(load, Load::Force(_)));
+    });
+    bites("locks_force_unlock", "must be lost between", |plan| {
+        plan.faults.clear();
+        for (at, load) in &mut plan.load {
+            *at += if matches!(load, Load::Force(_)) { 20_000 } else { 0 };
+        }
+    });
+    bites("locks_force_unlock", "must be granted", |plan| {
+        lock_plans(plan).for_each(|lock| lock.timeout_ms = 1_000);
+    });
+}
+
+#[test]
+fn locks_locker_restarts_bites() {
+    let holder = Node(5);
+    bites("locks_locker_restarts", "must be kept", |plan| {
+        for b in (0..5).map(Node) {
+            plan.faults.insert(0, (9_000, Fault::Cut { a: holder, b }));
+        }
+    });
+    bites("locks_locker_restarts", "must not be granted while another holds it", |plan| {
+        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Unlock);
+    });
+    bites("locks_locker_restarts", "must be granted", |plan| {
+        for b in (0..5).map(Node) {
+            plan.faults.push((12_200, Fault::Hold { a: Node(6), b }));
+            plan.faults.push((36_000, Fault::Mend { a: Node(6), b }));
+        }
+        plan.faults.sort_by_key(|(at, _)| *at);
+    });
+}
+
+#[test]
+fn locks_slow_locker_bites() {
+    bites("locks_slow_locker", "must be granted", |plan| {
+        for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+            plan.faults.push((4_000, Fault::Slow { a: Node(a), b: Node(b), ms: 1_000 }));
+        }
+    });
+    bites("locks_slow_locker", "locks took longer than", |plan| {
+        lock_plans(plan).for_each(|lock| lock.hold_ms = 600);
+    });
+}
+
+#[test]
+fn locks_stopped_holder_bites() {
+    let is_wake = |fault: &Fault| matches!(fault, Fault::Wake { .. });
+    bites("locks_stopped_holder", "must be seen to be lost", |plan| {
+        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at += 3_000);
+    });
+    bites("locks_stopped_holder", "must be lost, and its holder know", |plan| {
+        // It cannot see how long that was.
+        for (_, fault) in &mut plan.faults {
+            if let Fault::Wake { clock, .. } = fault {
+                *clock = Meanwhile::Stood;
+            }
+        }
+    });
+    bites("locks_stopped_holder", "must be lost, and its holder know", |plan| {
+        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at -= 80_000);
+    });
+    bites("locks_stopped_holder", "must be granted", |plan| {
+        lock_plans(plan).for_each(|lock| lock.timeout_ms = 30_000);
+    });
+}
+
+#[test]
+fn locks_suspended_holder_bites() {
+    bites("locks_suspended_holder", "must come to the store", |plan| {
+        // With a clock that runs on it knows.
+        for (_, fault) in &mut plan.faults {
+            if let Fault::Wake { clock, .. } = fault {
+                *clock = Meanwhile::Ran;
+            }
+        }
+    });
+    bites("locks_suspended_holder", "must be granted", |plan| {
+        let is_wake = |fault: &Fault| matches!(fault, Fault::Wake { .. });
+        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at -= 20_000);
+        plan.faults.sort_by_key(|(at, _)| *at);
+    });
+    bites("locks_suspended_holder", "must be kept", |plan| {
+        let other = lock_plans(plan).last().expect("it has two").on;
+        for b in (0..4).map(Node).filter(|b| *b != other) {
+            plan.faults.push((31_000, Fault::Cut { a: other, b }));
+        }
+        plan.faults.sort_by_key(|(at, _)| *at);
+    });
+}
+
+#[test]
+fn locks_wrong_clocks_bites() {
+    bites("locks_wrong_clocks", "has a token that is 0 ms ahead", |plan| {
+        leave_out(plan, |fault| matches!(fault, Fault::Skew { .. }));
+    });
+    bites("locks_wrong_clocks", "must be granted", |plan| {
+        plan.faults.push((16_000, Fault::Cut { a: Node(1), b: Node(2) }));
     });
 }
 

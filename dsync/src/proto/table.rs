@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grid::time::Instant;
-use rustc_hash::FxHashSet;
 use slab::Slab;
 
 use super::keyed::{Key, KeyedMap};
@@ -32,11 +31,13 @@ use super::waiters::{Place, Waiter, Waiters};
 use crate::limits::{Limits, NAMES_BYTES_MAX, TOMBSTONES_MAX};
 
 mod gate;
+mod holders;
 mod listing;
 #[cfg(test)]
 mod tests;
 
 pub use gate::{Gate, Holding};
+use holders::Holders;
 pub use listing::{Forced, GrantInfo, WaiterInfo};
 
 /// One attempt to take a lock. Cheap to clone.
@@ -138,14 +139,6 @@ struct Grant {
     serial: u64,
 }
 
-/// Who holds one resource; of readers, their keys in the slab.
-#[derive(Debug)]
-enum Holders {
-    Writer,
-    Reader(usize),
-    Readers(FxHashSet<usize>),
-}
-
 /// What a locker has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -164,7 +157,7 @@ pub struct Counts {
 pub struct Table {
     grants: Slab<Grant>,
     by_uid: KeyedMap<Arc<str>, usize>,
-    resources: KeyedMap<Arc<str>, Holders>,
+    holders: Holders,
     /// When to look whether a grant has expired: refreshes do not move its entry.
     ends: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     next_serial: u64,
@@ -189,7 +182,7 @@ impl Table {
         Self {
             grants: Slab::new(),
             by_uid: KeyedMap::with_hasher(key),
-            resources: KeyedMap::with_hasher(key),
+            holders: Holders::new(key),
             ends: BinaryHeap::new(),
             next_serial: 0,
             names_bytes: 0,
@@ -283,8 +276,9 @@ impl Table {
         if !is_open && !is_certain {
             return Refreshed::Closed;
         }
+        // While it is closed it believes all who are certain, also where they exclude each other.
         let may_stand = !self.tombstones.contains(&ask.uid)
-            && self.is_free(&ask.names, ask.kind)
+            && (!is_open || self.is_free(&ask.names, ask.kind))
             && self.has_room(&ask.names);
         if !may_stand {
             return Refreshed::NotFound;
@@ -374,12 +368,12 @@ impl Table {
     // ---- inside ----
 
     fn call(&mut self, names: &Names, now: Instant) {
-        let resources = &self.resources;
-        self.waiters.call(names, |wanted, kind| is_free(resources, wanted, kind), now);
+        let holders = &self.holders;
+        self.waiters.call(names, |wanted, kind| holders.is_free(wanted, kind), now);
     }
 
     fn is_free(&self, names: &Names, kind: Kind) -> bool {
-        is_free(&self.resources, names, kind)
+        self.holders.is_free(names, kind)
     }
 
     fn has_room(&self, names: &Names) -> bool {
@@ -392,24 +386,7 @@ impl Table {
         self.names_bytes += ask.names.bytes();
         let entry = self.grants.vacant_entry();
         let key = entry.key();
-        for name in ask.names.iter() {
-            let holders = match (self.resources.remove(name), ask.kind) {
-                (None, Kind::Write) => Holders::Writer,
-                (None, Kind::Read) => Holders::Reader(key),
-                (Some(Holders::Reader(other)), _) => {
-                    Holders::Readers([other, key].into_iter().collect())
-                }
-                (Some(Holders::Readers(mut others)), _) => {
-                    others.insert(key);
-                    Holders::Readers(others)
-                }
-                (Some(Holders::Writer), _) => {
-                    grid::bug!("a lock was granted that somebody holds");
-                    Holders::Writer
-                }
-            };
-            self.resources.insert(Arc::clone(name), holders);
-        }
+        self.holders.add(&ask.names, key, ask.kind);
         let expires = now + self.lease;
         self.by_uid.insert(Arc::clone(&ask.uid), key);
         self.ends.push(Reverse((expires, key, serial)));
@@ -421,15 +398,7 @@ impl Table {
         let Grant { ask, .. } = self.grants.remove(key);
         self.by_uid.remove(&ask.uid);
         self.names_bytes -= ask.names.bytes();
-        for name in ask.names.iter() {
-            if let Some(Holders::Readers(keys)) = self.resources.get_mut(name) {
-                keys.remove(&key);
-                if !keys.is_empty() {
-                    continue;
-                }
-            }
-            self.resources.remove(name);
-        }
+        self.holders.remove(&ask.names, key);
         ask.names
     }
 
@@ -442,12 +411,4 @@ impl Table {
             });
         }
     }
-}
-
-fn is_free(resources: &KeyedMap<Arc<str>, Holders>, names: &Names, kind: Kind) -> bool {
-    names.iter().all(|name| match resources.get(name) {
-        None => true,
-        Some(Holders::Writer) => false,
-        Some(Holders::Reader(_) | Holders::Readers(_)) => kind == Kind::Read,
-    })
 }

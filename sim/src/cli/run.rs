@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use sim::coverage::Coverage;
+use sim::coverage::{self, Coverage};
 use sim::run::Violation;
 use sim::scenarios::{self, Scenario};
 use sim::sweep::{Done, Job, sweep};
@@ -90,6 +90,7 @@ struct Tally {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     let chosen = chosen(arguments)?;
+    let points = coverage::points_of(chosen.iter().map(|scenario| scenario.name));
     let Seeds(seeds) = &arguments.seeds;
     let total = (seeds.end - seeds.start).saturating_mul(chosen.len() as u64);
     let bar = progress(total, arguments.json);
@@ -131,12 +132,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     bar.finish_and_clear();
     if !arguments.json {
         tell::line(summary(&tallies, start.elapsed()))?;
-        tell::line(reached(&coverage, arguments.coverage))?;
+        tell::line(reached(&coverage, &points, arguments.coverage))?;
     }
     let has_failed = tallies.values().any(|tally| !tally.failed.is_empty());
-    let is_thin = arguments.require_coverage && !coverage.missing().is_empty();
+    let missing = coverage.missing(&points);
+    let is_thin = arguments.require_coverage && !missing.is_empty();
     if is_thin {
-        eprintln!("never reached: {}", coverage.missing().join(", "));
+        eprintln!("never reached: {}", missing.join(", "));
     }
     Ok(if has_failed || is_thin { Verdict::Failed } else { Verdict::Clean })
 }
@@ -187,15 +189,14 @@ fn summary(tallies: &BTreeMap<String, Tally>, took: Duration) -> String {
     lines.join("\n")
 }
 
-fn reached(coverage: &Coverage, with_counts: bool) -> String {
-    let points = sim::coverage::POINTS.len();
-    let reached = points - coverage.missing().len();
+fn reached(coverage: &Coverage, points: &[&'static str], with_counts: bool) -> String {
+    let missing = coverage.missing(points);
+    let (points, reached) = (points.len(), points.len() - missing.len());
     let mut lines = vec![format!("{reached} of {points} coverage points reached")];
     if with_counts {
         let counts = coverage.counts().iter();
         lines.extend(counts.map(|(point, count)| format!("{count:>10} {point}")));
-        let missing = coverage.missing().into_iter();
-        lines.extend(missing.map(|point| format!("{:>10} {point}", "never")));
+        lines.extend(missing.iter().map(|point| format!("{:>10} {point}", "never")));
     }
     lines.join("\n")
 }

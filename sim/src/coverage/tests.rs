@@ -160,7 +160,7 @@ fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
         let events = reaching(point);
         let (last, before) = events.split_last().unwrap_or_else(|| panic!("no story of {point}"));
         assert!(!reached(before).counts.contains_key(*point), "{point} before {last}");
-        assert!(!reached(&events).missing().contains(point), "{point}");
+        assert!(!reached(&events).missing(POINTS).contains(point), "{point}");
     }
 }
 
@@ -171,10 +171,10 @@ fn message_waited_for_room_is_seen_on_the_nodes() {
     let mut views = world.views();
     let mut coverage = Coverage::default();
     coverage.look(&views);
-    assert!(coverage.missing().contains(&"message_waited_for_room"));
+    assert!(coverage.missing(POINTS).contains(&"message_waited_for_room"));
     views[0].connections[0].blocked_messages = 1;
     coverage.look(&views);
-    assert!(!coverage.missing().contains(&"message_waited_for_room"));
+    assert!(!coverage.missing(POINTS).contains(&"message_waited_for_room"));
 }
 
 #[test]
@@ -199,4 +199,13 @@ fn a_response_may_come_before_or_behind_the_loss_of_its_connection() {
             assert!(reached(&events).counts.contains_key("response_came_with_a_dead_connection"));
         }
     }
+}
+
+#[test]
+fn what_must_be_reached_depends_on_what_was_run() {
+    assert_eq!(points_of(["swarm"]), POINTS);
+    assert_eq!(points_of(["locks", "locks_contention"]), LOCK_POINTS);
+    let both = points_of(["locks", "swarm"]);
+    assert!(POINTS.iter().chain(LOCK_POINTS).all(|point| both.contains(point)));
+    assert!(both.is_sorted_by(|one, next| one < next), "each once: {both:?}");
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use super::{Calm, Facts, Invariant, Verdict};
 use crate::bounds::Bounds;
-use crate::event::{CallId, CallKind, Event, Meaning, Outcome, SocketId, What};
+use crate::event::{CallId, CallKind, Event, LockEnd, Meaning, Outcome, SocketId, What};
 use crate::load::LoadTable;
 use crate::lock::Belief;
-use crate::plan::{Ending, Fault, Load, LockEnding, LockPlan, Node, Plan, RequestPlan, StreamPlan};
+use crate::plan::{
+    Ending, Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan, RequestPlan, StreamPlan,
+};
 use crate::world::{NodeView, World};
 
 /// Makes the calls of the bench.
@@ -29,7 +31,17 @@ pub(super) struct Bench {
 impl Bench {
     /// `load` is numbered from 0, and nothing else is ever asked.
     pub(super) fn new(invariant: impl Invariant + 'static, load: Vec<Load>) -> Self {
+        Self::of(invariant, Plan::quiet(2), load)
+    }
+
+    /// Likewise, in a cluster with locks.
+    pub(super) fn with_locks(invariant: impl Invariant + 'static, locks: LocksPlan) -> Self {
         let mut plan = Plan::quiet(2);
+        plan.cluster.locks = Some(locks);
+        Self::of(invariant, plan, vec![])
+    }
+
+    fn of(invariant: impl Invariant + 'static, mut plan: Plan, load: Vec<Load>) -> Self {
         plan.load = load.into_iter().map(|load| (0, load)).collect();
         let table = LoadTable::default();
         for (_, load) in &plan.load {
@@ -162,14 +174,18 @@ pub(super) fn lock(change: impl FnOnce(&mut LockPlan)) -> Load {
 
 /// It believes that it holds the first resource.
 pub(super) fn belief(call: CallId, node: Node, write: bool) -> Belief {
-    let (resources, token) = (vec![0], u64::from(call));
-    Belief { call, node, resources, write, token, is_believed: true }
+    let (resources, token, id) = (vec![0], u64::from(call), format!("lock-{call}"));
+    Belief { call, node, resources, write, token, id, is_believed: true }
 }
 
 // ---- what happens ----
 
 pub(super) fn granted(call: CallId, write: bool, token: u64) -> What {
     What::LockGranted { call, resources: vec![0], write, token, valid_ms: 1_000 }
+}
+
+pub(super) fn ended_lock(call: CallId) -> What {
+    What::LockEnded { call, how: LockEnd::Unlocked }
 }
 
 pub(super) fn made(call: CallId, load: &Load) -> What {

@@ -38,10 +38,12 @@ impl Invariant for Bounded {
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
         let Some(node) = event.node else { return Ok(()) };
         match &event.what {
-            What::CallMade { call, .. } => {
+            What::CallMade { call, .. } | What::LockAsked { call, .. } => {
                 self.calls.entry(node).or_default().insert(*call);
             }
-            What::CallEnded { call, .. } => {
+            What::CallEnded { call, .. }
+            | What::LockFailed { call, .. }
+            | What::LockEnded { call, .. } => {
                 self.calls.entry(node).or_default().remove(call);
             }
             // Only a peer that never reads can use up what is kept for control messages.
@@ -71,13 +73,20 @@ impl Invariant for Bounded {
             let handlers: usize = view.connections.iter().map(|c| c.live_handler_tasks).sum();
             let calls = self.calls.get(&view.node).map_or(0, BTreeSet::len);
             let remotes = TASKS_PER_REMOTE * (views.len() - 1);
-            let max = remotes + calls + handlers + view.sockets + TASKS_BETWEEN;
+            let locks = locks(view, views.len());
+            let max = remotes + calls + handlers + view.sockets + locks + TASKS_BETWEEN;
             if view.tasks > max {
                 return Err(format!("{} has {} tasks, {max} are needed", view.node, view.tasks));
             }
         }
         Ok(())
     }
+}
+
+/// Each lock that is not over has a task that asks and releases, and whoever let go of it may wait for
+/// that. A locker has one that keeps its time, one that tells, and one for each node that it asks.
+fn locks(view: &NodeView, nodes: usize) -> usize {
+    2 * view.locks.live + view.locks.locker.as_ref().map_or(0, |_| nodes + 1)
 }
 
 fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> Verdict {

@@ -13,8 +13,17 @@ use crate::world::NodeView;
 pub(super) struct Register {
     /// Events seen so far: the order in which things happened.
     now: u64,
-    open: BTreeMap<CallId, (u64, StoreOp)>,
+    open: BTreeMap<CallId, Open>,
     histories: BTreeMap<u8, Vec<Operation>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    invoked: u64,
+    op: StoreOp,
+    /// When the last of it reached the store. Nothing happens to the register after that, though its holder
+    /// may hear of it much later, if its process was stopped.
+    reached: Option<u64>,
 }
 
 impl Invariant for Register {
@@ -25,17 +34,28 @@ impl Invariant for Register {
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
         self.now += 1;
         match &event.what {
-            What::StoreAsked { call, op, .. } => match self.open.insert(*call, (self.now, *op)) {
-                None => Ok(()),
-                Some(_) => Err(format!("call {call} wants two things at once")),
-            },
+            What::StoreAsked { call, op, .. } => {
+                let open = Open { invoked: self.now, op: *op, reached: None };
+                match self.open.insert(*call, open) {
+                    None => Ok(()),
+                    Some(_) => Err(format!("call {call} wants two things at once")),
+                }
+            }
+            What::StoreReached { call, .. } => {
+                if let Some(open) = self.open.get_mut(call) {
+                    open.reached = Some(self.now);
+                }
+                Ok(())
+            }
             What::StoreAnswered { call, resource, result } => {
-                let Some((invoked, op)) = self.open.remove(call) else {
+                let Some(Open { invoked, op, reached }) = self.open.remove(call) else {
                     return Err(format!("call {call} wanted nothing: {result}"));
                 };
                 // What was not done has left no trace.
-                if matches!(result, StoreResult::Done { .. } | StoreResult::Unknown) {
-                    let (returned, result) = (self.now, *result);
+                if let Some(returned) = reached
+                    && matches!(result, StoreResult::Done { .. } | StoreResult::Unknown)
+                {
+                    let result = *result;
                     let operation = Operation { invoked, returned, op, result };
                     self.histories.entry(*resource).or_default().push(operation);
                 }
@@ -46,7 +66,7 @@ impl Invariant for Register {
     }
 
     fn at_quiet(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
-        if let Some((call, (_, op))) = self.open.first_key_value() {
+        if let Some((call, Open { op, .. })) = self.open.first_key_value() {
             return Err(format!("call {call} never learned what came of its {op}"));
         }
         for (resource, history) in &mut self.histories {
@@ -61,6 +81,12 @@ mod tests {
     use super::super::bench::{Bench, CALLER, bites};
     use super::*;
 
+    fn reached(call: CallId) -> What {
+        let (resource, token, value) = (0, 1, None);
+        let (writer, accepted, believed) = (true, true, true);
+        What::StoreReached { call, resource, token, writer, value, accepted, believed }
+    }
+
     fn bench(values: [u64; 2]) -> Bench {
         let mut bench = Bench::new(Register::default(), vec![]);
         for (call, value) in (0..).zip(values) {
@@ -68,6 +94,7 @@ mod tests {
             let result = StoreResult::Done { value };
             bench.well([
                 (1, CALLER, What::StoreAsked { call, resource, op }),
+                (1, CALLER, reached(call)),
                 (2, CALLER, What::StoreAnswered { call, resource, result }),
             ]);
         }
@@ -85,5 +112,32 @@ mod tests {
         bites(open.at(4, CALLER, asked), "two things at once");
         let answered = What::StoreAnswered { call: 7, resource: 0, result: StoreResult::Refused };
         bites(open.at(5, CALLER, answered), "wanted nothing");
+    }
+
+    #[test]
+    fn what_its_holder_hears_of_late_is_done_when_it_has_reached_the_store() {
+        let (call, resource, op) = (9, 0, StoreOp::Read);
+        let read = |value| {
+            let mut bench = bench([1, 2]);
+            let asked = What::StoreAsked { call, resource, op };
+            bench.well([(3, CALLER, asked), (4, CALLER, reached(call))]);
+            for other in 10..300 {
+                let (asked, result) = (
+                    What::StoreAsked { call: other, resource, op: StoreOp::Increment },
+                    StoreResult::Done { value: u64::from(other) - 7 },
+                );
+                let answered = What::StoreAnswered { call: other, resource, result };
+                bench.well([
+                    (5, CALLER, asked),
+                    (5, CALLER, reached(other)),
+                    (6, CALLER, answered),
+                ]);
+            }
+            let result = StoreResult::Done { value };
+            bench.well([(7, CALLER, What::StoreAnswered { call, resource, result })]);
+            bench.at_quiet(&[])
+        };
+        assert_eq!(read(2), Ok(()));
+        bites(read(3), "no order explains");
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::pause;
 use crate::event::{CallId, LockEnd, LockFailure, Notice, StoreOp, StoreResult, What};
-use crate::lock::{Held, Later, Wanted};
+use crate::lock::{Held, Later, Wanted, source_of};
 use crate::plan::{ForcePlan, LockEnding, LockPlan, resource_name};
 use crate::world::Host;
 
@@ -42,7 +42,7 @@ async fn ask(call: CallId, plan: &LockPlan, host: &Host) -> Result<Arc<dyn Held>
         resources: plan.resources.iter().copied().map(resource_name).collect(),
         write: plan.write,
         timeout: millis(plan.timeout_ms),
-        source: format!("call {call}"),
+        source: source_of(call),
     });
     let granted = match plan.give_up_ms {
         None => asked.await,

@@ -2,14 +2,19 @@
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use dsync::{DRWMutex, Dsync, Forced, Guard, Limits, LockError, LockOptions};
+use dsync::locker::Answering;
+use dsync::{
+    DRWMutex, Dsync, Forced, GrantInfo, Guard, Limits, LockError, LockOptions, Locker, LockerError,
+    Stats,
+};
 use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::{Held, Later, LockClient, Wanted};
+use super::{GrantView, Held, Later, LockClient, LockerView, LocksView, Wanted, call_of};
 use crate::event::LockFailure;
 use crate::plan::{LocksPlan, Plan};
 use crate::world::{Host, Software, url};
@@ -75,6 +80,29 @@ impl LockClient for Client {
         let dsync = self.0.clone();
         Box::pin(async move { dsync.shutdown(grace).await })
     }
+
+    fn look(&self) -> LocksView {
+        let locker = self.0.locker().and_then(|own| ready(own.list(FORCE_TIMEOUT)));
+        let Stats { live, second_rounds, calls, locker: counted, .. } = self.0.stats();
+        let locker = locker.and_then(Result::ok).map(|listing| LockerView {
+            is_open: listing.is_open,
+            grants: listing.grants.into_iter().map(view_of).collect(),
+            expired: counted.map_or(0, |counted| counted.counts.expired),
+        });
+        LocksView { live, second_rounds, calls, locker }
+    }
+}
+
+fn view_of(grant: GrantInfo) -> GrantView {
+    GrantView { call: call_of(&grant.source), id: grant.uid }
+}
+
+/// What a future has to say that need not wait for anything, as what a node's own locker is asked.
+fn ready<T>(mut later: Answering<T>) -> Option<Result<T, LockerError>> {
+    match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
 }
 
 /// How long an operator waits for lockers.
@@ -93,12 +121,13 @@ fn failure_of(error: LockError) -> LockFailure {
 struct Lease {
     guard: Mutex<Option<Guard>>,
     token: u64,
+    id: String,
 }
 
 impl Lease {
     fn new(guard: Guard) -> Arc<Self> {
-        let token = guard.token().get();
-        Arc::new(Self { guard: Mutex::new(Some(guard)), token })
+        let (token, id) = (guard.token().get(), guard.uid().to_owned());
+        Arc::new(Self { guard: Mutex::new(Some(guard)), token, id })
     }
 
     fn look<R>(&self, look: impl FnOnce(&Guard) -> R) -> Option<R> {
@@ -130,6 +159,10 @@ impl Held for Lease {
 
     fn token(&self) -> u64 {
         self.token
+    }
+
+    fn id(&self) -> String {
+        self.id.clone()
     }
 
     fn unlock(&self) -> Later<()> {

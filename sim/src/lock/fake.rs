@@ -221,6 +221,10 @@ impl Held for Guard {
         })
     }
 
+    fn id(&self) -> String {
+        self.token.to_string()
+    }
+
     fn token(&self) -> u64 {
         if self.fake.flaw == Flaw::OneToken { 1 } else { self.token }
     }

@@ -47,6 +47,8 @@ pub struct Belief {
     pub write: bool,
     /// Its token.
     pub token: u64,
+    /// Under which lockers know it.
+    pub id: String,
     /// Whether its holder believes that it holds it.
     pub is_believed: bool,
 }
@@ -107,6 +109,7 @@ impl Hold {
             node: self.plan.on,
             is_believed,
             token: held.token(),
+            id: held.id(),
             resources: self.plan.resources,
             write: self.plan.write,
         })

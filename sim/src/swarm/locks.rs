@@ -19,7 +19,8 @@ pub fn plan(seed: u64) -> Plan {
     let cluster = cluster(&mut rng);
     let lease_ms = cluster.locks.as_ref().map_or(0, |locks| locks.lease_ms);
     let faults = faults(&mut rng, &cluster, u64::from(lease_ms));
-    let load = load(&mut rng, cluster.nodes, lease_ms);
+    let mut load = load(&mut rng, cluster.nodes, lease_ms);
+    outlive(&mut rng, (cluster.nodes, lease_ms), &faults, &mut load);
     Plan { scenario: "locks".to_owned(), seed, cluster, duration_ms: TROUBLE_MS, faults, load }
 }
 
@@ -183,6 +184,60 @@ fn load(rng: &mut impl Rng, nodes: u8, lease_ms: u32) -> Vec<(u64, Load)> {
     load.sort_by_key(|(at, _)| *at);
     load
 }
+
+/// Two who want what nobody else wants: one has it and does not let go while its process is suspended for
+/// longer than its lease, the other has it by the time that one goes on. By luck alone that happens in one
+/// run of a thousand.
+fn outlive(
+    rng: &mut impl Rng,
+    (nodes, lease_ms): (u8, u32),
+    faults: &[(u64, Fault)],
+    load: &mut Vec<(u64, Load)>,
+) {
+    let wakes = faults.iter().filter_map(|(at, fault)| match *fault {
+        Fault::Wake { node, clock: Meanwhile::Stood } => Some((*at, node)),
+        _ => None,
+    });
+    let suspensions = wakes.filter_map(|(to, node)| {
+        let is_its = |(at, fault): &&(u64, Fault)| *at < to && *fault == Fault::Pause { node };
+        faults.iter().rfind(is_its).map(|(from, _)| (node, *from, to))
+    });
+    let is_long = |(_, from, to): &(Node, u64, u64)| {
+        *from > SUSPENDED_AFTER_MS && to - from > u64::from(lease_ms) + 1_000
+    };
+    let long = suspensions.rev().find(is_long);
+    let Some((on, from, _)) = long.filter(|_| nodes > 2 && rng.random_bool(0.5)) else { return };
+    let holds = LockPlan {
+        on,
+        resources: vec![OWN_RESOURCE],
+        write: true,
+        timeout_ms: 2_000,
+        hold_ms: 0,
+        // So often that it comes to the store before it has heard of anything.
+        pace_ms: 1,
+        store_ms: 0,
+        ending: LockEnding::Lose,
+        give_up_ms: None,
+    };
+    let other = Node((on.0 + rng.random_range(1..nodes)) % nodes);
+    let waits = LockPlan {
+        on: other,
+        timeout_ms: lease_ms + 3_000,
+        hold_ms: lease_ms,
+        pace_ms: 200,
+        ending: LockEnding::Unlock,
+        ..holds.clone()
+    };
+    load.push((from - rng.random_range(300..2_000), Load::Lock(holds)));
+    load.push((from + rng.random_range(100..1_000), Load::Lock(waits)));
+    load.sort_by_key(|(at, _)| *at);
+}
+
+/// What nobody else wants.
+const OWN_RESOURCE: u8 = 9;
+
+/// Before that hardly anybody is connected.
+const SUSPENDED_AFTER_MS: u64 = 4_000;
 
 fn lock(
     rng: &mut impl Rng,

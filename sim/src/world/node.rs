@@ -132,6 +132,8 @@ pub(super) struct Life {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     /// Until it is told to end.
     pub(super) manager: Option<Manager>,
+    /// Likewise.
+    pub(super) locks: Option<Locks>,
 }
 
 impl Shared {
@@ -221,8 +223,8 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
     let (incarnation, ended) = {
         let mut state = shared.state();
         state.incarnation += 1;
-        let (pen, manager) = (pen.clone(), Some(manager.clone()));
-        let life = Life { pen, runtime: Handle::current(), commands, manager };
+        let (pen, manager, locks) = (pen.clone(), Some(manager.clone()), Some(host.locks.clone()));
+        let life = Life { pen, runtime: Handle::current(), commands, manager, locks };
         (state.incarnation, state.life.replace(life))
     };
     drop(ended);
@@ -267,7 +269,7 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
 /// The world's own handle must go first, or the manager would outlive its end.
 async fn end(shared: &Shared, host: Host, grace: Duration) {
     if let Some(life) = &mut shared.state().life {
-        life.manager = None;
+        (life.manager, life.locks) = (None, None);
     }
     host.ending.open();
     let Host { manager, locks, .. } = host;

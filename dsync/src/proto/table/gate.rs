@@ -14,7 +14,6 @@ use std::sync::Arc;
 use grid::time::Instant;
 
 use super::{Ask, Table};
-use crate::proto::names::Names;
 use crate::proto::token::Token;
 
 /// Whether a locker grants.
@@ -66,8 +65,9 @@ impl Table {
     }
 
     /// A node has said which leases of this locker it counts on, and the highest token that it knows.
-    /// Asked and answered since this locker started. Nobody else can count on what it holds, so its
-    /// word goes before that of a holder who was not certain.
+    /// Asked and answered since this locker started. All of them are kept, though there be no room and
+    /// though they exclude each other: one of two may have been suspended together with its clock, and
+    /// the other one counts on this locker.
     pub fn report(&mut self, node: &str, holdings: Vec<Holding>, high: Token, now: Instant) {
         self.handle_timeout(now);
         let Gate::Closed { silent, .. } = &mut self.gate else { return };
@@ -82,31 +82,11 @@ impl Table {
                 continue; // Its release was faster.
             }
             if !self.by_uid.contains_key(&ask.uid) {
-                let freed = self.give_way(&ask);
-                // Though there be no room: its holder counts on it.
                 self.insert(ask, now);
-                for names in freed {
-                    self.call(&names, now);
-                }
             }
         }
         if was_last {
             self.gate = Gate::Open;
         }
-    }
-
-    /// Removes what excludes `ask`. Returns what that had locked.
-    fn give_way(&mut self, ask: &Ask) -> Vec<Names> {
-        let is_in_the_way = |other: &Ask| {
-            other.uid != ask.uid
-                && other.kind.excludes(ask.kind)
-                && other.names.iter().any(|name| ask.names.contains(name))
-        };
-        if self.is_free(&ask.names, ask.kind) {
-            return Vec::new();
-        }
-        let grants = self.grants.iter().filter(|(_, grant)| is_in_the_way(&grant.ask));
-        let keys: Vec<_> = grants.map(|(key, _)| key).collect();
-        keys.into_iter().map(|key| self.remove(key)).collect()
     }
 }

@@ -1,0 +1,186 @@
+//! B51: a lock that is believed to be held is known by a quorum of lockers, so that any other quorum has
+//! one of them in it; and of a lock that is over no locker knows anything once a lease has passed, so that
+//! nobody's death keeps it for ever.
+//!
+//! Exclusion follows from the first half, but fails only if somebody asks in the wrong moment: this fails
+//! in any. A locker that does not grant may know the lock: it is closed, or its process does not run. Who
+//! cannot know is excused (see `suspended`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::suspended::Suspended;
+use super::{Facts, Invariant, Verdict};
+use crate::event::{CallId, Event, What};
+use crate::lock::{Belief, LockerView};
+use crate::plan::LocksPlan;
+use crate::world::NodeView;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Quorums {
+    suspended: Suspended,
+    believed: Vec<Belief>,
+    over: BTreeMap<CallId, u64>,
+    healed_ms: u64,
+}
+
+impl Invariant for Quorums {
+    fn name(&self) -> &'static str {
+        "quorums"
+    }
+
+    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+        self.suspended.see(event);
+        match event.what {
+            What::LockFailed { call, .. } | What::LockEnded { call, .. } => {
+                self.over.insert(call, event.at_ms);
+            }
+            What::Healed => self.healed_ms = event.at_ms,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, beliefs: &[Belief], _facts: &Facts<'_>) -> Verdict {
+        let believed = beliefs.iter().filter(|belief| belief.is_believed);
+        let known = believed.filter(|belief| !self.suspended.is_over(belief.call));
+        self.believed = known.cloned().collect();
+        Ok(())
+    }
+
+    fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+        let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
+        // Locks of another kind may have no lockers.
+        if self.believed.is_empty() || locks.lockers.is_empty() {
+            return Ok(());
+        }
+        let tables: Vec<_> = tables(locks, views).map(ids).collect();
+        for Belief { call, node, id, write, .. } in &self.believed {
+            let may_know = |ids: &&Option<BTreeSet<&str>>| {
+                ids.as_ref().is_none_or(|ids| ids.contains(id.as_str()))
+            };
+            let known = tables.iter().filter(may_know).count();
+            let needed = quorum(tables.len(), *write);
+            if known < needed {
+                return Err(format!(
+                    "the lock of call {call} is believed by {node}, and known by {known} lockers of \
+                     {}: {needed} are needed",
+                    tables.len()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn at_quiet(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+        let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
+        let bounds = facts.bounds;
+        // What was held up in the network until it was healed may have been granted then.
+        let lease_ms = bounds.lease_ms + bounds.drift_of(bounds.lease_ms);
+        let patience = lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.ticks_ms;
+        for grant in tables(locks, views).flatten().flat_map(|table| &table.grants) {
+            let over = grant.call.and_then(|call| self.over.get(&call).copied());
+            if over.is_none_or(|over| over.max(self.healed_ms) + patience < facts.now_ms) {
+                return Err(format!(
+                    "a locker keeps {} for call {:?}, which is over since {over:?}",
+                    grant.id, grant.call
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What each locker knows, if that can be seen.
+fn tables<'a>(
+    locks: &'a LocksPlan,
+    views: &'a [NodeView],
+) -> impl Iterator<Item = Option<&'a LockerView>> {
+    let view = |node| views.iter().find(move |view| view.node == node);
+    locks.lockers.iter().map(move |node| view(*node).and_then(|view| view.locks.locker.as_ref()))
+}
+
+/// The locks that a locker knows of, if it grants anything.
+fn ids(table: Option<&LockerView>) -> Option<BTreeSet<&str>> {
+    let table = table.filter(|table| table.is_open)?;
+    Some(table.grants.iter().map(|grant| grant.id.as_str()).collect())
+}
+
+/// So many of `lockers` have one in common with any quorum of writers; of writers, with any of readers.
+fn quorum(lockers: usize, write: bool) -> usize {
+    if write { lockers / 2 + 1 } else { lockers - lockers / 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, LATE, SERVER, belief, bites, ended_lock, views};
+    use super::*;
+    use crate::lock::GrantView;
+    use crate::plan::{Fault, Meanwhile, Node};
+
+    fn bench() -> Bench {
+        let lockers = [CALLER, SERVER].to_vec();
+        let locks = LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers };
+        Bench::with_locks(Quorums::default(), locks)
+    }
+
+    /// Lockers that know these locks, or are closed.
+    fn know(calls: [Option<&[CallId]>; 2]) -> Vec<NodeView> {
+        let mut views = views();
+        for (view, calls) in views.iter_mut().zip(calls) {
+            let grant = |call: &CallId| GrantView { id: format!("lock-{call}"), call: Some(*call) };
+            let grants = calls.unwrap_or_default().iter().map(grant).collect();
+            let is_open = calls.is_some();
+            view.locks.locker = Some(LockerView { is_open, grants, expired: 0 });
+        }
+        views
+    }
+
+    #[test]
+    fn b51_a_lock_that_is_believed_is_known_by_a_quorum() {
+        let looks = |write, views: &[NodeView]| {
+            let mut bench = bench();
+            assert_eq!(bench.tick(9, &[belief(0, CALLER, write)]), Ok(()));
+            bench.look(9, views)
+        };
+        let (writer, reader) = (true, false);
+        assert_eq!(looks(writer, &know([Some(&[0]), Some(&[0, 1])])), Ok(()));
+        bites(looks(writer, &know([Some(&[0]), Some(&[1])])), "known by 1 lockers of 2");
+        assert_eq!(looks(writer, &know([Some(&[0]), None])), Ok(()), "it grants nothing");
+        assert_eq!(looks(reader, &know([Some(&[0]), Some(&[])])), Ok(()), "readers need half");
+        bites(looks(reader, &know([Some(&[]), Some(&[])])), "known by 0 lockers of 2");
+        let mut gone = know([Some(&[0]), Some(&[])]);
+        gone[1].locks.locker = None;
+        assert_eq!(looks(writer, &gone), Ok(()), "its process does not run");
+    }
+
+    #[test]
+    fn b51_who_does_not_believe_or_cannot_know_need_not_be_known() {
+        let nobody_knows = know([Some(&[]), Some(&[])]);
+        let mut bench = bench();
+        let over = Belief { is_believed: false, ..belief(0, CALLER, true) };
+        assert_eq!(bench.tick(9, &[over]), Ok(()));
+        assert_eq!(bench.look(9, &nobody_knows), Ok(()));
+        let (call, resources, write, timeout_ms) = (0, vec![0], true, 1_000);
+        bench.well([(1, CALLER, What::LockAsked { call, resources, write, timeout_ms })]);
+        let node: Node = CALLER;
+        bench.fault(2, Fault::Pause { node });
+        bench.fault(3, Fault::Wake { node, clock: Meanwhile::Stood });
+        assert_eq!(bench.tick(9, &[belief(0, CALLER, true)]), Ok(()));
+        assert_eq!(bench.look(9, &nobody_knows), Ok(()));
+    }
+
+    #[test]
+    fn b52_no_locker_keeps_a_lock_for_ever() {
+        let kept = know([Some(&[0]), Some(&[])]);
+        bites(bench().at_quiet(&kept), "which is over since None");
+        let after = |ended_ms| {
+            let mut bench = bench();
+            bench.well([(ended_ms, CALLER, ended_lock(0))]);
+            bench.at_quiet(&kept)
+        };
+        assert_eq!(after(LATE - 12_000), Ok(()), "its lease may not be over");
+        bites(after(LATE - 13_000), "a locker keeps lock-0 for call Some(0)");
+        assert_eq!(bench().at_quiet(&know([Some(&[]), None])), Ok(()));
+    }
+}

@@ -1,0 +1,74 @@
+//! A holder is cut off from all others, and its clock is as slow as a clock may be, those of the lockers
+//! as fast.
+//!
+//! It hears nothing from anybody. Silence is not success: when its lease may end it must be told, by its
+//! own clock alone, and no later than the first locker may give the lock away by its own (B52). Whoever
+//! waits is granted the lock soon after that. In some runs the cut has one direction only: the holder hears
+//! others and cannot be heard, or the reverse.
+
+use rand::RngExt;
+
+use super::lock_history::{begin_locks, cut_off, kept, lease_over_ms, lock, locks, turn_ms};
+use super::{Scenario, sort, two};
+use crate::bounds::Bounds;
+use crate::event::Event;
+use crate::invariants::Verdict;
+use crate::plan::{Fault, Load, LockPlan, Node, Plan};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "locks_cut_off_holder",
+    about: "a holder with a slow clock is cut off: it is told before others can be granted its lock",
+    plan,
+    expect,
+};
+
+const NODES: u8 = 5;
+const LEASE_MS: u32 = 12_000;
+const DRIFT_PPM: i32 = 10_000;
+const CUT_MS: (u64, u64) = (8_000, 11_000);
+
+fn plan(seed: u64) -> Plan {
+    let (mut plan, mut rng) = begin_locks("locks_cut_off_holder", seed, NODES, 45_000, LEASE_MS);
+    let (node, other) = two(&mut rng, NODES);
+    for any in (0..NODES).map(Node) {
+        let ppm = if any == node { -DRIFT_PPM } else { DRIFT_PPM };
+        plan.faults.push((0, Fault::Drift { node: any, ppm }));
+    }
+    let (cut, mended) = (rng.random_range(CUT_MS.0..CUT_MS.1), rng.random_range(38_000..42_000));
+    match rng.random_range(0..3) {
+        0 => cut_off(&mut plan, node, (cut, mended)),
+        direction => {
+            for b in (0..NODES).map(Node).filter(|b| *b != node) {
+                let (from, to) = if direction == 1 { (node, b) } else { (b, node) };
+                plan.faults.push((cut, Fault::CutOneWay { from, to }));
+                plan.faults.push((mended, Fault::Mend { a: node, b }));
+            }
+        }
+    }
+    plan.load.push((rng.random_range(3_000..6_000), Load::Lock(kept(node))));
+    let waits = LockPlan { timeout_ms: 30_000, ..lock(other) };
+    plan.load.push((rng.random_range(7_000..CUT_MS.0), Load::Lock(waits)));
+    sort(&mut plan);
+    plan
+}
+
+fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+    let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
+    let [holder, waiter] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
+    let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. } | Fault::CutOneWay { .. });
+    let cut = plan.faults.iter().find(|(_, fault)| is_cut(fault)).map(|(at, _)| *at);
+    let cut = cut.ok_or("the plan lacks a cut")?;
+    let (lost, _) = holder.must_be_lost()?;
+    let granted = waiter.must_be_granted()?;
+    if lost <= cut || lost > cut + bounds.lease_ms {
+        return Err(holder.complaint(&format!("must be lost after the cut at {cut} ms, in time")));
+    }
+    if granted <= lost {
+        return Err(holder.complaint("must be told before anybody else is granted its lock"));
+    }
+    if granted > cut + lease_over_ms(&bounds) + turn_ms(&bounds) {
+        return Err(waiter.complaint("must be granted when the lease is over"));
+    }
+    Ok(())
+}

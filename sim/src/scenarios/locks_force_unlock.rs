@@ -1,0 +1,67 @@
+//! An operator forces a lock open (B56), whose holder never lets go and for which another waits.
+//!
+//! A holder that can be reached is told at once, and the waiter has the lock as soon as that has let go. One
+//! that is cut off cannot be told: its lease ends, no locker extends it, and until then nobody else is
+//! granted the lock. Never do two believe.
+
+use rand::RngExt;
+
+use super::lock_history::{
+    begin_locks, cut_off, free_ms, kept, lease_over_ms, lock, locks, turn_ms,
+};
+use super::{Scenario, sort};
+use crate::bounds::Bounds;
+use crate::event::{Event, What};
+use crate::invariants::Verdict;
+use crate::plan::{Fault, ForcePlan, Load, LockPlan, Node, Plan};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "locks_force_unlock",
+    about: "an operator forces a lock open: its holder is told, or its lease ends",
+    plan,
+    expect,
+};
+
+const NODES: u8 = 4;
+const LEASE_MS: u32 = 12_000;
+const HOLDER: Node = Node(0);
+const WAITER: Node = Node(1);
+const OPERATOR: Node = Node(2);
+
+fn plan(seed: u64) -> Plan {
+    let (mut plan, mut rng) = begin_locks("locks_force_unlock", seed, NODES, 40_000, LEASE_MS);
+    plan.load.push((rng.random_range(3_000..5_000), Load::Lock(kept(HOLDER))));
+    let waits = LockPlan { timeout_ms: 30_000, ..lock(WAITER) };
+    plan.load.push((rng.random_range(6_000..7_000), Load::Lock(waits)));
+    let forced = rng.random_range(9_000..12_000);
+    plan.load.push((forced, Load::Force(ForcePlan { on: OPERATOR, resource: 0 })));
+    if seed % 2 == 1 {
+        cut_off(&mut plan, HOLDER, (forced - 1_000, 38_000));
+    }
+    sort(&mut plan);
+    plan
+}
+
+fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+    let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
+    let [holder, waiter] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
+    let forced = plan.load.iter().find(|(_, load)| matches!(load, Load::Force(_)));
+    let forced = forced.map(|(at, _)| *at).ok_or("the plan forces nothing open")?;
+    let was_there =
+        |event: &Event| matches!(event.what, What::LockForced { lockers, .. } if lockers > 0);
+    if !events.iter().any(was_there) {
+        return Err("no locker had anything to force open".to_owned());
+    }
+    let (lost, _) = holder.must_be_lost()?;
+    let granted = waiter.must_be_granted()?;
+    let is_cut_off = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut { .. }));
+    let limit = forced + if is_cut_off { lease_over_ms(&bounds) } else { free_ms(&bounds) };
+    if lost < forced.saturating_sub(1_000) || lost > limit {
+        return Err(holder.complaint(&format!("must be lost between {forced} and {limit} ms")));
+    }
+    if granted < lost || granted > limit + turn_ms(&bounds) {
+        return Err(waiter.complaint("must be granted once its holder has let go"));
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Lockers lose their power and come back with empty tables: one, a minority, a majority, or all at once.
+//!
+//! A lock is held meanwhile, on a node that is no locker. Lockers that have forgotten it must not give it
+//! away: they grant nothing before they know what is held, and its holder teaches them (B53). So the
+//! holder keeps its lock through all of that, whoever wants it waits in vain, and another lock, which
+//! nobody has, can be had soon after the lockers are back: long before a lease is over.
+
+use rand::RngExt;
+
+use super::lock_history::{begin_locks, free_ms, kept, lock, locks, turn_ms};
+use super::{Scenario, sort};
+use crate::bounds::Bounds;
+use crate::event::{Event, LockFailure};
+use crate::invariants::Verdict;
+use crate::plan::{Fault, Load, LockPlan, Node, Plan};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "locks_locker_restarts",
+    about: "lockers restart with empty tables, some or all: what is held stays held",
+    plan,
+    expect,
+};
+
+const LOCKERS: u8 = 5;
+/// They are no lockers: one holds, one wants.
+const HOLDER: Node = Node(LOCKERS);
+const OTHER: Node = Node(LOCKERS + 1);
+const LEASE_MS: u32 = 30_000;
+
+fn plan(seed: u64) -> Plan {
+    let (mut plan, mut rng) =
+        begin_locks("locks_locker_restarts", seed, LOCKERS + 2, 50_000, LEASE_MS);
+    if let Some(locks) = &mut plan.cluster.locks {
+        locks.lockers.truncate(usize::from(LOCKERS));
+    }
+    let lost = [1, 2, 3, LOCKERS][usize::try_from(seed % 4).unwrap_or(0)];
+    let first = rng.random_range(0..LOCKERS);
+    for index in 0..lost {
+        let node = Node((first + index) % LOCKERS);
+        let at = rng.random_range(10_000..10_200);
+        plan.faults.push((at, Fault::PowerLoss { node }));
+        plan.faults.push((at + rng.random_range(300..2_000), Fault::Restart { node }));
+    }
+    plan.load.push((rng.random_range(3_000..6_000), Load::Lock(kept(HOLDER))));
+    // Its time is over before everything is healed, when the holder lets go.
+    let in_vain = LockPlan { timeout_ms: 30_000, ..lock(OTHER) };
+    plan.load.push((rng.random_range(7_000..15_000), Load::Lock(in_vain)));
+    let another = LockPlan { resources: vec![1], timeout_ms: 25_000, ..lock(OTHER) };
+    plan.load.push((12_300, Load::Lock(another)));
+    sort(&mut plan);
+    plan
+}
+
+fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+    let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
+    let restarts = plan.faults.iter().filter(|(_, fault)| matches!(fault, Fault::Restart { .. }));
+    if restarts.count() == 0 {
+        return Err("the plan lacks a restart".to_owned());
+    }
+    for lock in &locks {
+        match (lock.plan.on, &lock.plan.resources[..]) {
+            (HOLDER, _) => lock.must_be_kept()?,
+            (_, [0]) => {
+                if !matches!(lock.failed, Some((_, LockFailure::TimedOut))) {
+                    return Err(lock.complaint("must not be granted while another holds it"));
+                }
+            }
+            // Connections that died are found and replaced, and the lockers ask all nodes.
+            _ => lock.must_be_granted_within(
+                bounds.reconnect_ms.min(bounds.lease_ms / 2) + free_ms(&bounds) + turn_ms(&bounds),
+            )?,
+        }
+    }
+    Ok(())
+}
