@@ -175,7 +175,9 @@ impl Model {
             Some(lesson) if is_open || lesson.is_certain => {
                 let has_room = self.grants.len() < self.limits.grants_max;
                 let is_over = self.over.contains(&refresh.uid);
-                if is_over || !has_room || !self.is_free(&lesson.ask) {
+                // A closed locker cannot know which of two is right, and believes both.
+                let is_taken = is_open && !self.is_free(&lesson.ask);
+                if is_over || !has_room || is_taken {
                     return Refreshed::NotFound;
                 }
                 self.insert(&lesson.ask, now);
@@ -239,7 +241,6 @@ impl Model {
             self.raise(&ask.names, ask.proposal);
             let is_known = self.grants.iter().any(|grant| grant.ask.uid == ask.uid);
             if !is_known && !self.over.contains(&ask.uid) {
-                self.grants.retain(|grant| !collide(&grant.ask, ask));
                 self.insert(ask, now);
             }
         }
