@@ -1,4 +1,5 @@
-//! How long it takes to read 100,000 users from a directory, as they are and sealed.
+//! How long it takes to load 100,000 users from a directory: to read their files, to open them, and until
+//! a server answers questions about them.
 //!
 //! The files are in the page cache: what is measured is the work, not the disk.
 #![expect(clippy::expect_used, reason = "what a benchmark makes for itself is well-formed")]
@@ -7,20 +8,33 @@ use std::fs;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use grid::{Auth, Manager};
+use iam_bootstrap::model::{Secret, User, UserName};
+use iam_bootstrap::record::{Content, Record, Version};
 use iam_bootstrap::store::DirectoryStore;
 use iam_bootstrap::store::sealed::Keys;
-use iam_bootstrap::{IamStore, ItemPath, Kind, MemoryStore, Sealed};
+use iam_bootstrap::{Iam, IamStore, ItemPath, Kind, MemoryStore, Sealed};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 
 const USERS: usize = 100_000;
-/// A user with a status, a hashed secret and some groups.
-const USER_BYTES: usize = 300;
+
+fn keys() -> Keys {
+    Keys::new(b"what all servers know").expect("long enough")
+}
 
 fn sealed<S: IamStore>(store: S) -> Sealed<S> {
-    let keys = Keys::new(b"what all servers know").expect("long enough");
-    Sealed::new(store, keys, StdRng::seed_from_u64(1))
+    Sealed::new(store, keys(), StdRng::seed_from_u64(1))
+}
+
+/// A user as a server keeps it.
+fn record(name: &str) -> Vec<u8> {
+    let secret = Secret::new(&format!("the secret of {name}")).expect("long enough");
+    let user = User::new(UserName::new(name).expect("a name"), secret);
+    let body = serde_json::to_vec(&user).expect("a map");
+    let version = Version { micros: 1_763_000_000_000_000, node: 1 };
+    Record { version, content: Content::Item(body.into()) }.encode()
 }
 
 /// Makes the files in the store's layout, all at once: writing them one by one would wait for the disk
@@ -31,17 +45,37 @@ fn fill(runtime: &Runtime, root: &Path) {
     let within = MemoryStore::new("made");
     let made = sealed(within.clone());
     for user in 0..USERS {
-        let path = ItemPath::new(Kind::User, format!("user-{user:06}")).expect("a name");
-        runtime.block_on(made.write(&path, vec![b'x'; USER_BYTES])).expect("kept");
+        let name = format!("user-{user:06}");
+        let path = ItemPath::new(Kind::User, &name).expect("a name");
+        runtime.block_on(made.write(&path, record(&name))).expect("kept");
     }
     for (path, bytes) in within.contents() {
         fs::write(root.join(path.as_str()), bytes).expect("written");
     }
 }
 
-fn load(runtime: &Runtime, store: &dyn IamStore) {
+fn read(runtime: &Runtime, store: &dyn IamStore) {
     let items = runtime.block_on(store.read_all(Kind::User)).expect("read");
     assert!(items.len() == USERS && items.iter().all(|item| item.bytes.is_ok()));
+}
+
+/// From a server that has just started to one that is ready.
+fn load(runtime: &Runtime, store: Sealed<DirectoryStore>) {
+    const URL: &str = "http://127.0.0.1:1";
+    let manager = Manager::builder(URL)
+        .servers([URL])
+        .auth(Auth::shared_secret(b"what all servers know").expect("long enough"))
+        .build()
+        .expect("a good configuration");
+    let iam = Iam::builder(&manager, UserName::new("root").expect("a name"), keys())
+        .pool(store)
+        .build()
+        .expect("a pool");
+    runtime.block_on(async {
+        iam.start();
+        iam.ready().await.expect("loaded");
+    });
+    assert_eq!(iam.snapshot().expect("ready").len(), USERS);
 }
 
 fn benchmarks(criterion: &mut Criterion) {
@@ -51,10 +85,14 @@ fn benchmarks(criterion: &mut Criterion) {
     let plain = DirectoryStore::new(directory.path());
     let mut group = criterion.benchmark_group("iam_store");
     group.sample_size(10);
-    group.bench_function("100,000 users", |bencher| bencher.iter(|| load(&runtime, &plain)));
-    let sealed = sealed(plain.clone());
+    group.bench_function("100,000 users", |bencher| bencher.iter(|| read(&runtime, &plain)));
+    let opened = sealed(plain.clone());
     let name = "100,000 users, sealed";
-    group.bench_function(name, |bencher| bencher.iter(|| load(&runtime, &sealed)));
+    group.bench_function(name, |bencher| bencher.iter(|| read(&runtime, &opened)));
+    let name = "100,000 users, until ready";
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| load(&runtime, sealed(plain.clone())));
+    });
     group.finish();
 }
 
