@@ -71,6 +71,10 @@ async fn repeatedly(inner: Arc<Inner>, peer: Connection, mut rng: SmallRng) {
         if peer.wait_connected().await.is_err() {
             return; // The manager was shut down.
         }
+        // From before the comparison: what is missed while it runs may not be part of it.
+        let missed = inner.missed.notified();
+        tokio::pin!(missed);
+        missed.as_mut().enable();
         let wait = match once(&inner, &peer).await {
             Ok(taken) => {
                 if taken > 0 {
@@ -89,19 +93,18 @@ async fn repeatedly(inner: Arc<Inner>, peer: Connection, mut rng: SmallRng) {
         tokio::select! {
             biased;
             _ = reconnected(&mut states) => {}
-            () = inner.missed.notified() => {}
+            () = missed => {}
             () = tokio::time::sleep(wait) => {}
         }
         spacing.await;
     }
 }
 
-/// Waits until the connection was away and is there again.
+/// Waits until the connection was away and is there again, or is over for good.
 async fn reconnected(states: &mut grid::StateWatch) {
     loop {
         match states.changed().await {
-            ConnectionState::Connected => return,
-            ConnectionState::Shutdown => std::future::pending().await,
+            ConnectionState::Connected | ConnectionState::Shutdown => return,
             ConnectionState::Connecting | ConnectionState::Backoff => {}
         }
     }

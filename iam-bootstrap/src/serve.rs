@@ -29,8 +29,14 @@ pub(crate) fn register(iam: &Iam) -> Result<(), RegisterError> {
                 if !path.kind().is_some_and(|kind| kinds.contains(&kind)) {
                     return Err(HandlerError::from(format!("{path} is told to another handler")));
                 }
-                let is_news = take(&inner, vec![(path, record)]).await? > 0;
-                Ok(ChangeAnswer { is_news })
+                match take(&inner, vec![(path, record)]).await {
+                    Ok(news) => Ok(ChangeAnswer { is_news: news > 0 }),
+                    Err(error) => {
+                        // Nobody tells it again: this server asks for it.
+                        inner.missed.notify_waiters();
+                        Err(error)
+                    }
+                }
             }
         })?;
     }

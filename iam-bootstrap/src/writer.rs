@@ -65,11 +65,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut inbox: mpsc::Receiver<Job>) {
                 }
             }
             Job::Remote { records, done } => {
-                let taken = take(&inner, records).await;
-                if taken.is_err() {
-                    inner.missed.notify_waiters();
-                }
-                let _ = done.send(taken);
+                let _ = done.send(take(&inner, records).await);
             }
             Job::Sweep => sweep(&inner).await,
         }
