@@ -114,9 +114,7 @@ pub async fn verify_among(
             tokio::spawn(async move { driver.until(Verify::is_over).await });
             Ok(tally)
         }
-        Status::Waiting | Status::TimedOut => {
-            Err(driver.error())
-        }
+        Status::Waiting | Status::TimedOut => Err(driver.error()),
     }
 }
 

@@ -12,7 +12,8 @@ use grid::Name;
 use grid::limits::MESSAGE_BYTES_MAX;
 
 pub(crate) use self::iam::{
-    Attachment, GroupCommand, IamArgs, IamCommand, PolicyCommand, ServiceAccountCommand, UserCommand,
+    Attachment, GroupCommand, IamArgs, IamCommand, PolicyCommand, ServiceAccountCommand,
+    UserCommand,
 };
 #[cfg(unix)]
 pub(crate) use self::lock::LockArgs;

@@ -21,8 +21,8 @@ use crate::cli::ServeArgs;
 use crate::secret::{self, SecretBytes};
 
 pub(crate) use self::error::ConfigError;
-use self::layers::{Given, KEYS, Layers, Value};
 pub(crate) use self::iam::IamConfig;
+use self::layers::{Given, KEYS, Layers, Value};
 pub(crate) use self::metrics::MetricsConfig;
 
 /// A configuration that is known to be well-formed.

@@ -32,9 +32,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
+use self::admin::Admin;
 pub(crate) use self::admin::PREFIX as IAM_PREFIX;
 pub(crate) use self::metrics::{JSON, Metrics, PATH as METRICS_PATH};
-use self::admin::Admin;
 use crate::grids::Grids;
 use crate::startup::Startup;
 

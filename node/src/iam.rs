@@ -54,9 +54,7 @@ pub(crate) enum IamError {
     Sign(String),
     #[error("cannot reach {server}: {cause}; does it run?")]
     Unreachable { server: Name, cause: io::Error },
-    #[error(
-        "asking {server} failed: {cause}; a change may have been made or not"
-    )]
+    #[error("asking {server} failed: {cause}; a change may have been made or not")]
     Http { server: Name, cause: String },
     #[error("{server} did not answer within {waited:?}; a change may have been made or not")]
     Timeout { server: Name, waited: Duration },
@@ -97,8 +95,7 @@ pub(crate) fn run(arguments: &IamArgs) -> Result<(), IamError> {
         return Err(IamError::Secure(server));
     }
     let path = arguments.secret_file.clone().ok_or(IamError::NoSecret)?;
-    let secret =
-        secret::read(&path).map_err(|problem| IamError::SecretFile { path, problem })?;
+    let secret = secret::read(&path).map_err(|problem| IamError::SecretFile { path, problem })?;
     let Made { request, secret: made } = Made::of(&arguments.command)?;
     let client = Client { server, access_key: &arguments.access_key, secret };
     let runtime = tokio::runtime::Builder::new_current_thread()

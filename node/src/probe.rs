@@ -83,7 +83,8 @@ impl Probe {
             problem,
         };
         let secret = secret::read(&arguments.secret_file).map_err(wrong)?;
-        let auth = Auth::shared_secret(secret.expose()).map_err(|error| wrong(error.to_string()))?;
+        let auth =
+            Auth::shared_secret(secret.expose()).map_err(|error| wrong(error.to_string()))?;
         let (auth, strangers) = watched(auth);
         let manager = Manager::builder(name.as_str())
             .servers([name.as_str(), peer.as_str()])

@@ -43,9 +43,9 @@ pub(crate) fn read(path: &Path) -> Result<SecretBytes, String> {
     let secret = trim_newline(&content);
     match secret.len() {
         0 => Err("the file is empty".to_owned()),
-        bytes if bytes < SECRET_BYTES_MIN => Err(format!(
-            "the secret has {bytes} bytes, at least {SECRET_BYTES_MIN} are needed"
-        )),
+        bytes if bytes < SECRET_BYTES_MIN => {
+            Err(format!("the secret has {bytes} bytes, at least {SECRET_BYTES_MIN} are needed"))
+        }
         bytes if bytes > SECRET_BYTES_MAX => {
             Err(format!("the secret has {bytes} bytes, and may have {SECRET_BYTES_MAX}"))
         }

@@ -61,11 +61,11 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     let listener = listen::bind(config.listen)?;
     grids.start()?;
     metrics.metrics.start();
-    startup.start();
     tracing::info!(
         %name, listen = %config.listen, peers = peers.len(), guests = guests.len(),
         lockers = lockers.len(), "serving"
     );
+    startup.start();
     let routes = Routes::new(grids.clone(), startup).with_metrics(metrics);
     let accepting = tokio::spawn(http::accept(listener, routes));
     let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;

@@ -26,7 +26,9 @@ use iam_bootstrap::deployment::{Conflict, Deployment, DeploymentId, StartError};
 use iam_bootstrap::model::UserName;
 use iam_bootstrap::store::sealed::{Keys, SecretError};
 use iam_bootstrap::verify::{self, Options};
-use iam_bootstrap::{BuildError, Iam, IamStore, MemoryStore, Phase as IamPhase, SystemConfig};
+use iam_bootstrap::{
+    BuildError, Iam, IamBuilder, IamStore, MemoryStore, Phase as IamPhase, SystemConfig,
+};
 use rand::RngExt;
 use tokio::sync::watch;
 
@@ -96,6 +98,8 @@ struct Inner {
     iam: Iam,
     root_secret: SecretBytes,
     phase: watch::Sender<Phase>,
+    /// What keeping the deployment's id fails with now.
+    trouble: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Startup {
@@ -116,14 +120,16 @@ impl Startup {
         }
         // There is one: memory, if nothing else.
         let first = pools.first().cloned().ok_or(BuildError::NoPool)?;
-        let iam = pools.into_iter().fold(iam, |iam, pool| iam.pool(pool)).build()?;
-        let deployment = Deployment::builder(&grids.main, InPool::new(first));
+        let iam = pools.into_iter().fold(iam, IamBuilder::pool).build()?;
+        let trouble = Arc::new(watch::Sender::new(None));
+        let store = InPool::new(first, Arc::clone(&trouble));
+        let deployment = Deployment::builder(&grids.main, store);
         let deployment = deployment.servers(servers).start()?;
         // Guests are known to the first grid only, and are no peers.
         let known = |peer: &Connection| grids.locks.connection(peer.remote().as_str()).is_some();
         let peers = grids.main.connections().into_iter().filter(known).collect();
         let phase = watch::Sender::new(Phase::Verifying("nobody was asked yet".to_owned()));
-        let inner = Inner { system, peers, deployment, iam, root_secret, phase };
+        let inner = Inner { system, peers, deployment, iam, root_secret, phase, trouble };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -166,8 +172,11 @@ impl Startup {
                 _ => false,
             });
         };
-        let options =
-            Options { clock: Arc::new(SystemClock::new()), seed: rand::rng().random(), limit: None };
+        let options = Options {
+            clock: Arc::new(SystemClock::new()),
+            seed: rand::rng().random(),
+            limit: None,
+        };
         let peers = self.inner.peers.clone();
         if let Err(error) = verify::verify_among(peers, &self.inner.system, options, tell).await {
             // There is no limit, so this is never reached; if it were, going on would be wrong.
@@ -182,11 +191,12 @@ impl Startup {
         let waiting = |phase, why: String| Status { phase, waiting: Some(why) };
         match phase {
             Phase::Verifying(why) => waiting("verifying", why),
-            Phase::Identity => waiting(
-                "agreeing",
-                "a majority of the servers, and this one's first pool, must keep the deployment's id"
-                    .to_owned(),
-            ),
+            Phase::Identity => {
+                let trouble = self.inner.trouble.borrow().clone();
+                let majority =
+                    || "a majority of the servers must keep the deployment's id".to_owned();
+                waiting("agreeing", trouble.unwrap_or_else(majority))
+            }
             Phase::Iam => match self.inner.iam.phase() {
                 phase @ IamPhase::Loading(_) => waiting("loading", phase.to_string()),
                 phase => waiting("catching up", phase.to_string()),

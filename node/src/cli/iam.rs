@@ -21,7 +21,11 @@ pub(crate) struct IamArgs {
 
     /// Who asks: a user's name or a service account's access key.
     #[arg(
-        long, value_name = "KEY", env = "NODE_ACCESS_KEY", global = true, default_value = "root"
+        long,
+        value_name = "KEY",
+        env = "NODE_ACCESS_KEY",
+        global = true,
+        default_value = "root"
     )]
     pub(crate) access_key: String,
 

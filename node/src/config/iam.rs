@@ -30,8 +30,7 @@ const DATA_ALLOWED: &str =
     "absolute paths of directories, each once, such as /data1/iam; in memory unless given";
 const INITIALISE_ALLOWED: &str = "true or false, and not true without data";
 const ROOT_USER_ALLOWED: &str = "the name of the account that may do everything, such as root";
-const ROOT_SECRET_ALLOWED: &str =
-    "a readable file of 8 to 4096 bytes of text without control characters, its last newline not counted";
+const ROOT_SECRET_ALLOWED: &str = "a readable file of 8 to 4096 bytes of text without control characters, its last newline not counted";
 
 impl IamConfig {
     /// Whoever gives no root secret has that of the cluster.

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use grid::Name;
 use grid::net::clock::SystemClock;
 use grid::time::Clock;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use zeroize::Zeroizing;
 
 use crate::iam::operations::{Fault, Operations};
@@ -69,7 +69,8 @@ impl Admin {
         let now = SystemClock::new().wall();
         let snapshot = self.operations.snapshot()?;
         let token = token::bearer(headers).ok_or(Fault::Unauthorized)?;
-        let caller = token::check(token, now, |issuer| self.operations.secret_of(&snapshot, issuer));
+        let caller =
+            token::check(token, now, |issuer| self.operations.secret_of(&snapshot, issuer));
         caller.ok_or(Fault::Unauthorized)
     }
 }

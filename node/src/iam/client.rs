@@ -31,11 +31,7 @@ pub(super) struct Client<'a> {
 
 impl Client<'_> {
     /// The body of a good answer.
-    pub(super) async fn ask(
-        &self,
-        request: &Request,
-        within: Duration,
-    ) -> Result<Bytes, IamError> {
+    pub(super) async fn ask(&self, request: &Request, within: Duration) -> Result<Bytes, IamError> {
         let asked = tokio::time::timeout(within, self.exchange(request)).await;
         let timeout = || IamError::Timeout { server: self.server.clone(), waited: within };
         let (status, body) = asked.map_err(|_| timeout())??;

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use grid::Name;
 use grid::net::clock::SystemClock;
 use grid::time::Clock;
-use iam_bootstrap::model::{
-    Group, PolicyMapping, ServiceAccount, User, UserName, UtcMillis,
-};
+use iam_bootstrap::model::{Group, PolicyMapping, ServiceAccount, User, UserName, UtcMillis};
 use iam_bootstrap::policy::{Context, Policy};
 use iam_bootstrap::snapshot::{Decision, Holder, Item, ItemKey, Refusal, Snapshot};
 use iam_bootstrap::{ChangeError, StoreError};
@@ -19,8 +17,8 @@ use tokio::sync::Semaphore;
 use super::rights::Wanted;
 use super::show;
 use super::wire::{
-    AddServiceAccount, AddUser, Answer, Attach, Caller, Changed, IsAllowed, Peer, Request, SetGroup,
-    SetPolicy, Verdict, Whom,
+    AddServiceAccount, AddUser, Answer, Attach, Caller, Changed, IsAllowed, Peer, Request,
+    SetGroup, SetPolicy, Verdict, Whom,
 };
 use crate::startup::Startup;
 
@@ -138,9 +136,7 @@ impl Operations {
         let mut done = Changed::default();
         for change in changes {
             let (text, told) = match change {
-                Change::Put(item) => {
-                    (item.key().to_string(), self.startup.iam().put(*item).await?)
-                }
+                Change::Put(item) => (item.key().to_string(), self.startup.iam().put(*item).await?),
                 Change::Delete(key) => {
                     (format!("{key} removed"), self.startup.iam().delete(key).await?)
                 }
@@ -246,11 +242,14 @@ fn changes(snapshot: &Snapshot, caller: &str, request: Request) -> Result<Vec<Ch
             Ok(vec![put(Item::Group(group.with_status(status)))])
         }
         Request::RemoveGroup(of) => {
-            let mut changes = vec![Change::Delete(ItemKey::Group(of.group.clone()))];
-            if snapshot.group_policies(&of.group).is_some() {
-                changes.push(Change::Delete(ItemKey::GroupPolicies(of.group)));
+            let parts =
+                [ItemKey::Group(of.group.clone()), ItemKey::GroupPolicies(of.group.clone())];
+            let changes = parts.into_iter().filter(|key| snapshot.contains(key));
+            let changes: Vec<_> = changes.map(Change::Delete).collect();
+            match changes.is_empty() {
+                true => Err(Fault::NotFound(format!("there is no group {}", of.group))),
+                false => Ok(changes),
             }
-            Ok(changes)
         }
         Request::ListUsers(_)
         | Request::ListPolicies(_)
@@ -291,7 +290,10 @@ fn add_user(snapshot: &Snapshot, add: AddUser) -> Result<Vec<Change>, Fault> {
 /// With everything that would be another's who gets the name later. First of all the user, since all
 /// rights end with it.
 fn remove_user(snapshot: &Snapshot, user: &UserName) -> Result<Vec<Change>, Fault> {
-    let mut changes = vec![Change::Delete(ItemKey::User(user.clone()))];
+    let mut changes = Vec::new();
+    if snapshot.user(user).is_some() {
+        changes.push(Change::Delete(ItemKey::User(user.clone())));
+    }
     if snapshot.user_policies(user).is_some() {
         changes.push(Change::Delete(ItemKey::UserPolicies(user.clone())));
     }
@@ -304,7 +306,11 @@ fn remove_user(snapshot: &Snapshot, user: &UserName) -> Result<Vec<Change>, Faul
         let left = Group::new(name.clone(), members).map_err(|error| invalid(&error))?;
         changes.push(put(Item::Group(left.with_status(group.status()))));
     }
-    Ok(changes)
+    // What an attempt that failed half-way has left is removed by the next.
+    match changes.is_empty() {
+        true => Err(Fault::NotFound(format!("there is no user {user}"))),
+        false => Ok(changes),
+    }
 }
 
 fn mapping(snapshot: &Snapshot, change: Attach, attach: bool) -> Result<Vec<Change>, Fault> {

@@ -67,7 +67,10 @@ fn plain(command: &IamCommand) -> Result<Request, IamError> {
             Request::RemoveUser(OfUser { user: user.clone() })
         }
         IamCommand::Policy(PolicyCommand::Set { policy, document }) => {
-            Request::SetPolicy(SetPolicy { policy: policy.clone(), document: read_policy(document)? })
+            Request::SetPolicy(SetPolicy {
+                policy: policy.clone(),
+                document: read_policy(document)?,
+            })
         }
         IamCommand::Policy(PolicyCommand::List) => Request::ListPolicies(Nothing {}),
         IamCommand::Policy(PolicyCommand::Remove { policy }) => {
@@ -150,7 +153,8 @@ fn new_secret(path: Option<&Path>) -> Result<(Secret, Option<Secret>), IamError>
     };
     let wrong = |problem: String| IamError::SecretFile { path: path.to_owned(), problem };
     let bytes = secret::read(path).map_err(wrong)?;
-    let text = std::str::from_utf8(bytes.expose()).map_err(|_| wrong("it is no text".to_owned()))?;
+    let text =
+        std::str::from_utf8(bytes.expose()).map_err(|_| wrong("it is no text".to_owned()))?;
     let secret = Secret::new(text);
     let secret = secret.map_err(|error| IamError::NewSecret { path: path.to_owned(), error })?;
     Ok((secret, None))
@@ -175,8 +179,6 @@ fn read_policy(path: &Path) -> Result<String, IamError> {
     }
     match Policy::parse(text.as_bytes()) {
         Ok(_) => Ok(text),
-        Err(error) => {
-            Err(IamError::Policy { path: path.to_owned(), problem: error.to_string() })
-        }
+        Err(error) => Err(IamError::Policy { path: path.to_owned(), problem: error.to_string() }),
     }
 }

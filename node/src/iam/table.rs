@@ -49,9 +49,8 @@ fn changed(answer: Value) -> Result<String, serde_json::Error> {
 }
 
 fn users(list: List<UserRow>) -> String {
-    let row = |row: UserRow| {
-        [row.user, status(row.status), joined(&row.policies), joined(&row.groups)]
-    };
+    let row =
+        |row: UserRow| [row.user, status(row.status), joined(&row.policies), joined(&row.groups)];
     table(["user", "status", "policies", "groups"], list.items.into_iter().map(row))
 }
 
@@ -64,7 +63,14 @@ fn accounts(list: List<ServiceAccountRow>) -> String {
     let row = |row: ServiceAccountRow| {
         let policy = if row.has_session_policy { "yes" } else { "-" };
         let expires = row.expires_at.map_or_else(|| "-".to_owned(), time);
-        [row.access_key, row.parent, status(row.status), policy.to_owned(), expires, row.description]
+        [
+            row.access_key,
+            row.parent,
+            status(row.status),
+            policy.to_owned(),
+            expires,
+            row.description,
+        ]
     };
     let head = ["access key", "parent", "status", "session policy", "expires", "description"];
     table(head, list.items.into_iter().map(row))

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use iam_bootstrap::deployment::{DeploymentStore, DeploymentStoreError, Pending};
 use iam_bootstrap::{IamStore, ItemPath, StoreError};
 
@@ -9,29 +11,36 @@ use iam_bootstrap::{IamStore, ItemPath, StoreError};
 pub(super) struct InPool {
     pool: Arc<dyn IamStore>,
     path: ItemPath,
+    trouble: Arc<watch::Sender<Option<String>>>,
 }
 
 impl InPool {
-    pub(super) fn new(pool: Arc<dyn IamStore>) -> Self {
-        Self { pool, path: ItemPath::deployment() }
+    /// What the pool fails with is said to `trouble`, until it does not.
+    pub(super) fn new(
+        pool: Arc<dyn IamStore>,
+        trouble: Arc<watch::Sender<Option<String>>>,
+    ) -> Self {
+        Self { pool, path: ItemPath::deployment(), trouble }
+    }
+
+    fn told<T>(&self, done: Result<T, StoreError>) -> Result<T, DeploymentStoreError> {
+        self.trouble.send_replace(done.as_ref().err().map(ToString::to_string));
+        done.map_err(|error| failed(&error))
     }
 }
 
 impl DeploymentStore for InPool {
     fn load(&self) -> Pending<'_, Option<Vec<u8>>> {
         Box::pin(async {
-            match self.pool.read(&self.path).await {
-                Ok(bytes) => Ok(Some(bytes)),
+            self.told(match self.pool.read(&self.path).await {
                 Err(StoreError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(failed(&error)),
-            }
+                read => read.map(Some),
+            })
         })
     }
 
     fn save(&self, state: Vec<u8>) -> Pending<'_, ()> {
-        Box::pin(async {
-            self.pool.write(&self.path, state).await.map_err(|error| failed(&error))
-        })
+        Box::pin(async { self.told(self.pool.write(&self.path, state).await) })
     }
 }
 

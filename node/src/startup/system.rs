@@ -21,8 +21,9 @@ const OF_TOOLS: [&str; 4] =
 pub(crate) fn collect(config: &ServeConfig) -> io::Result<SystemConfig> {
     let salt = Salt::of_secret(config.secret.expose());
     let exempt = config::variables().chain(OF_TOOLS.map(str::to_owned));
-    let variables = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    let variables = std::env::vars_os().map(|(name, value)| {
+        (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+    });
     // Its digest, so that a copy that is not wiped is of no use.
     let root_secret = format!("{:x}", Sha256::digest(config.iam.root_secret.expose()));
     let lockers: Vec<_> = config.lockers.iter().map(ToString::to_string).collect();
