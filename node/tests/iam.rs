@@ -384,5 +384,12 @@ fn b61_the_log_of_a_start_says_each_step_once() {
         log.contains("node: ready").then_some(log)
     });
     let log = stable(&log, &[(&data, "[data]"), (&server.address, "[address]")]);
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r#"
+    INFO node::serve: serving name=http://[address] listen=[address] peers=0 guests=0 lockers=1
+    INFO iam: enough peers run with the same configuration agree=0 differ=0 unreachable=0
+    INFO node: the deployment is known deployment=…
+    INFO iam: a new pool pool="[data]" format=1
+    INFO iam: IAM is loaded items=0 deleted=0 skipped=0 pools=1 retries=0 took=…
+    INFO node: ready took=…
+    "#);
 }

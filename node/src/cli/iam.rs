@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use grid::Name;
 use iam_bootstrap::model::{AccessKey, GroupName, PolicyName, UserName};
 
@@ -116,10 +116,11 @@ pub(crate) enum PolicyCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whom").args(["user", "group"]).required(true)))]
 pub(crate) struct Attachment {
     pub(crate) policy: PolicyName,
     /// To or from this user.
-    #[arg(long, value_name = "NAME", required_unless_present = "group", conflicts_with = "group")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<UserName>,
     /// To or from this group.
     #[arg(long, value_name = "NAME")]
