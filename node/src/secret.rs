@@ -8,7 +8,7 @@ use grid::auth::SECRET_BYTES_MIN;
 use zeroize::Zeroizing;
 
 /// Largest secret. A file that is larger is some other file.
-const SECRET_BYTES_MAX: usize = 4_096;
+const SECRET_BYTES_MAX: usize = 64 * 1_024;
 
 /// A secret.
 #[derive(Clone)]

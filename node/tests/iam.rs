@@ -104,9 +104,7 @@ impl Trio {
     }
 
     fn users(&self, server: usize) -> Vec<String> {
-        let list = self.json(server, &["user", "list"]);
-        let users = list["items"].as_array().expect("a list").iter();
-        users.map(|row| row["user"].as_str().expect("a name").to_owned()).collect()
+        users_of(&self.json(server, &["user", "list"]))
     }
 
     /// Waits until all three say that they know the same.
@@ -124,6 +122,11 @@ impl Trio {
         let peer = peers.iter().find(|peer| peer["peer"] == url.as_str());
         peer.expect("each peer is named")["error"].clone()
     }
+}
+
+fn users_of(list: &Value) -> Vec<String> {
+    let users = list["items"].as_array().expect("a list").iter();
+    users.map(|row| row["user"].as_str().expect("a name").to_owned()).collect()
 }
 
 fn iam(url: &str, secret_file: &str, arguments: &[&str]) -> Ended {
@@ -153,41 +156,78 @@ fn b61_b62_a_server_that_starts_late_gets_everything_and_the_others_do_not_wait_
     }
 }
 
-#[test]
-fn b61_nothing_acknowledged_is_lost_by_a_server_that_is_killed_while_it_writes() {
-    const ROUNDS: usize = 3;
-    const WRITERS: usize = 3;
-    let mut trio = Trio::ready(&[0, 1, 2]);
-    let acknowledged = Mutex::new(Vec::new());
-    let next = AtomicUsize::new(0);
-    for round in 1..=ROUNDS {
-        let (url, secret_file) = (trio.url(0), trio.secret_file.clone());
+/// Users that several writers add until their server is killed; those that were acknowledged.
+#[derive(Default)]
+struct Writers {
+    acknowledged: Mutex<Vec<String>>,
+    next: AtomicUsize,
+}
+
+impl Writers {
+    /// Lets them write until `count` more are acknowledged, and `kill` has ended the server meanwhile.
+    fn write(&self, url: &str, secret_file: &str, count: usize, kill: impl FnOnce()) {
+        const AT_ONCE: usize = 3;
         let write = || {
             loop {
-                let user = format!("user-{}", next.fetch_add(1, Ordering::Relaxed));
-                match iam(&url, &secret_file, &["user", "add", &user]).code {
-                    Some(0) => acknowledged.lock().unwrap().push(user),
+                let user = format!("user-{}", self.next.fetch_add(1, Ordering::Relaxed));
+                match iam(url, secret_file, &["user", "add", &user]).code {
+                    Some(0) => self.acknowledged.lock().unwrap().push(user),
                     code => return assert!(matches!(code, Some(1 | 69)), "{code:?}"),
                 }
             }
         };
+        let acknowledged = || self.acknowledged.lock().unwrap().len();
+        let enough = acknowledged() + count;
         std::thread::scope(|scope| {
-            (0..WRITERS).for_each(|_| drop(scope.spawn(write)));
-            eventually("some changes are acknowledged", || {
-                (acknowledged.lock().unwrap().len() >= round * 8).then_some(())
-            });
-            trio.kill(0);
+            (0..AT_ONCE).for_each(|_| drop(scope.spawn(write)));
+            eventually("changes are acknowledged", || (acknowledged() >= enough).then_some(()));
+            kill();
         });
+    }
+
+    fn assert_all_in(&self, users: &[String]) {
+        for user in self.acknowledged.lock().unwrap().iter() {
+            assert!(users.contains(user), "{user} is lost: {users:?}");
+        }
+    }
+}
+
+/// How often a server is killed.
+const KILLS: usize = 3;
+
+#[test]
+fn b61_b62_a_server_that_is_killed_while_it_writes_becomes_the_same_as_the_others() {
+    let mut trio = Trio::ready(&[0, 1, 2]);
+    let writers = Writers::default();
+    for _ in 0..KILLS {
+        let (url, secret_file) = (trio.url(0), trio.secret_file.clone());
+        writers.write(&url, &secret_file, 8, || trio.kill(0));
         trio.restart(0);
         trio.server(0).wait_ready(200);
     }
     trio.wait_same();
-    let users = trio.users(0);
-    for user in acknowledged.into_inner().unwrap() {
-        assert!(users.contains(&user), "{user} is lost: {users:?}");
+    writers.assert_all_in(&trio.users(2));
+    assert!(!trio.log(0).contains("corrupt"), "{}", trio.log(0));
+}
+
+/// Nobody can give it back what it had not kept itself.
+#[test]
+fn b61_nothing_acknowledged_is_lost_by_a_server_alone_that_is_killed_while_it_writes() {
+    let directory = Directory::new();
+    let mut server = alone(&directory, &["--data", &directory.path("data"), "--initialise"]);
+    server.wait_ready(200);
+    let writers = Writers::default();
+    let (url, secret_file) = (server.url(), directory.path("secret"));
+    for _ in 0..KILLS {
+        writers.write(&url, &secret_file, 8, || server.kill());
+        server.restart();
+        server.wait_ready(200);
     }
-    let log = trio.log(0);
-    assert!(!log.contains("corrupt"), "{log}");
+    let listed = iam(&url, &secret_file, &["user", "list", "--json"]);
+    let list: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    writers.assert_all_in(&users_of(&list));
+    let log = std::fs::read_to_string(directory.path("log")).unwrap();
+    assert!(log.contains("skipped=0") && !log.contains("corrupt"), "{log}");
 }
 
 #[test]

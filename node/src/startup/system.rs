@@ -13,9 +13,15 @@ use crate::config::{self, ServeConfig};
 /// Variables whose names begin so are compared.
 const PREFIX: &str = "NODE_";
 
-/// Those of tools, which a shell may have: no server reads them.
-const OF_TOOLS: [&str; 4] =
-    ["NODE_SERVER", "NODE_ACCESS_KEY", "NODE_ACCESS_SECRET_FILE", "NODE_TOKEN_FILE"];
+/// Those of tools, which the shell that starts a server may have: no server reads them.
+const OF_TOOLS: [&str; 6] = [
+    "NODE_SERVER",
+    "NODE_ACCESS_KEY",
+    "NODE_ACCESS_SECRET_FILE",
+    "NODE_LOCK_RESOURCES",
+    "NODE_LOCK_TOKEN",
+    "NODE_LOCK_UID",
+];
 
 /// What this process runs with. Reads the whole program: blocks.
 pub(crate) fn collect(config: &ServeConfig) -> io::Result<SystemConfig> {
