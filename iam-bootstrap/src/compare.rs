@@ -39,7 +39,7 @@ pub(crate) enum CompareError {
 /// Compares once with all peers that are there, before this server says that it is ready: what was
 /// deleted while it was down must not be used.
 pub(crate) async fn catch_up(inner: &Arc<Inner>) {
-    let peers = inner.manager.connections().into_iter().map(|peer| async move {
+    let peers = inner.peers().into_iter().map(|peer| async move {
         if peer.state() != ConnectionState::Connected {
             return;
         }
@@ -58,7 +58,7 @@ pub(crate) async fn catch_up(inner: &Arc<Inner>) {
 
 /// From now on, each peer is compared with whenever there is reason to.
 pub(crate) fn start(inner: &Arc<Inner>) {
-    for peer in inner.manager.connections() {
+    for peer in inner.peers() {
         let rng = SmallRng::seed_from_u64(inner.fork_seed());
         tokio::spawn(repeatedly(Arc::clone(inner), peer, rng));
     }

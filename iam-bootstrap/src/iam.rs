@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use grid::net::clock::SystemClock;
 use grid::time::Clock;
-use grid::{Manager, Name, RegisterError};
+use grid::{Connection, Manager, Name, RegisterError};
 use rand::rngs::{SmallRng, StdRng};
 use rand::{CryptoRng, RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -49,6 +49,7 @@ pub struct IamBuilder {
     pools: Vec<Arc<dyn IamStore>>,
     guard: Arc<dyn FormatGuard>,
     refresh_interval: Duration,
+    servers: Option<Vec<String>>,
     clock: Option<Arc<dyn Clock>>,
     rng: Option<Box<dyn CryptoRng + Send>>,
 }
@@ -103,6 +104,14 @@ impl IamBuilder {
         self
     }
 
+    /// The servers that keep the same; all that the manager knows, unless told. Who else it knows is
+    /// neither told of changes nor asked for them.
+    #[must_use]
+    pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
+        self.servers = Some(servers.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Another clock than the system's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -139,6 +148,7 @@ impl IamBuilder {
         let inner = Inner {
             node: xxh3_64(self.manager.local().as_str().as_bytes()),
             manager: self.manager,
+            servers: self.servers,
             root: self.root,
             pools: self.pools,
             guard: self.guard,
@@ -252,6 +262,7 @@ impl fmt::Debug for Iam {
 
 pub(crate) struct Inner {
     pub(crate) manager: Manager,
+    servers: Option<Vec<String>>,
     /// The hash of this server's name, for versions.
     pub(crate) node: u64,
     pub(crate) root: UserName,
@@ -288,6 +299,7 @@ impl Iam {
             pools: Vec::new(),
             guard: Arc::new(Unguarded),
             refresh_interval: REFRESH_INTERVAL,
+            servers: None,
             clock: None,
             rng: None,
         }
@@ -422,6 +434,15 @@ async fn load_all(inner: &Arc<Inner>) -> Result<LoadReport, LoadError> {
 }
 
 impl Inner {
+    /// The servers that keep the same, but for this one.
+    pub(crate) fn peers(&self) -> Vec<Connection> {
+        let mut peers = self.manager.connections();
+        if let Some(servers) = &self.servers {
+            peers.retain(|peer| servers.iter().any(|server| server == peer.remote().as_str()));
+        }
+        peers
+    }
+
     /// From now on this is what is asked, and these are its versions.
     pub(crate) fn publish(&self, snapshot: Snapshot, replica: Replica) {
         let mut copy = lock(&self.copy);

@@ -18,7 +18,7 @@ pub(crate) async fn all(
     path: &ItemPath,
     record: &Record,
 ) -> BTreeMap<Name, Result<(), String>> {
-    let peers = inner.manager.connections();
+    let peers = inner.peers();
     let args = match seal(inner, path, record) {
         Ok(args) => args,
         Err(error) => {

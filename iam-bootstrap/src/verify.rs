@@ -82,7 +82,26 @@ pub async fn verify(
     config: &Arc<SystemConfig>,
     options: Options,
 ) -> Result<Tally, VerifyError> {
-    let mut driver = Driver::new(manager, config, options);
+    verify_among(manager.connections(), config, options, |_| {}).await
+}
+
+/// [`verify`] among these peers alone, for a manager that also knows who is no server. `tell` is told
+/// what is waited for, whenever that changes.
+///
+/// # Errors
+///
+/// [`VerifyError`] when the limit has passed.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends it; it can be called again.
+pub async fn verify_among(
+    peers: Vec<Connection>,
+    config: &Arc<SystemConfig>,
+    options: Options,
+    tell: impl Fn(VerifyError) + Send + Sync + 'static,
+) -> Result<Tally, VerifyError> {
+    let mut driver = Driver::new(peers, config, options, Box::new(tell));
     let status = driver.until(|verify| verify.status() != Status::Waiting).await;
     let tally = driver.verify.tally();
     match status {
@@ -95,9 +114,7 @@ pub async fn verify(
             tokio::spawn(async move { driver.until(Verify::is_over).await });
             Ok(tally)
         }
-        Status::Waiting | Status::TimedOut => {
-            Err(VerifyError { tally, complaints: driver.complaints() })
-        }
+        Status::Waiting | Status::TimedOut => Err(driver.error()),
     }
 }
 
@@ -108,14 +125,22 @@ struct Driver {
     peers: Vec<Connection>,
     digest: Arc<str>,
     asking: JoinSet<(usize, Answer)>,
+    tell: Box<dyn Fn(VerifyError) + Send + Sync>,
+    /// What was told last.
+    told: Option<VerifyError>,
 }
 
 type Answer = Result<Option<SystemConfig>, Arc<str>>;
 
 impl Driver {
-    fn new(manager: &Manager, config: &Arc<SystemConfig>, options: Options) -> Self {
+    fn new(
+        peers: Vec<Connection>,
+        config: &Arc<SystemConfig>,
+        options: Options,
+        tell: Box<dyn Fn(VerifyError) + Send + Sync>,
+    ) -> Self {
         let Options { clock, seed, limit } = options;
-        let (peers, now) = (manager.connections(), clock.now());
+        let now = clock.now();
         let deadline = limit.map(|limit| now + limit);
         let machine = Config { ours: Arc::clone(config), peers: peers.len(), deadline, seed };
         Self {
@@ -124,6 +149,24 @@ impl Driver {
             peers,
             digest: config.digest().into(),
             asking: JoinSet::new(),
+            tell,
+            told: None,
+        }
+    }
+
+    fn error(&self) -> VerifyError {
+        VerifyError { tally: self.verify.tally(), complaints: self.complaints() }
+    }
+
+    /// Once enough agree, nothing is waited for.
+    fn tell(&mut self) {
+        if self.verify.status() != Status::Waiting {
+            return;
+        }
+        let waiting = self.error();
+        if self.told.as_ref() != Some(&waiting) {
+            (self.tell)(waiting.clone());
+            self.told = Some(waiting);
         }
     }
 
@@ -147,6 +190,7 @@ impl Driver {
                     // One that was stopped is asked by nobody: the runtime ends.
                     if let Ok((peer, answer)) = answered {
                         self.verify.handle_answer(peer, answer, self.clock.now());
+                        self.tell();
                     }
                 }
                 () = wait(due, now) => {}

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod iam;
 mod lock;
 mod metrics;
 
@@ -10,6 +11,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use grid::Name;
 use grid::limits::MESSAGE_BYTES_MAX;
 
+pub(crate) use self::iam::{
+    Attachment, GroupCommand, IamArgs, IamCommand, PolicyCommand, ServiceAccountCommand,
+    UserCommand,
+};
 #[cfg(unix)]
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::lock::LocksArgs;
@@ -48,6 +53,7 @@ pub(crate) enum Command {
     Lock(LockArgs),
     Locks(LocksArgs),
     Metrics(MetricsArgs),
+    Iam(IamArgs),
 }
 
 impl Command {
@@ -57,7 +63,9 @@ impl Command {
             Self::Serve(_) => "info",
             // What a probe has to say is in its last error. The warnings are about servers that it
             // was not asked about, but that dial it because they know its name.
-            Self::Call(_) | Self::Bench(_) | Self::Locks(_) | Self::Metrics(_) => "error",
+            Self::Call(_) | Self::Bench(_) | Self::Locks(_) | Self::Metrics(_) | Self::Iam(_) => {
+                "error"
+            }
             #[cfg(unix)]
             Self::Lock(_) => "error",
             // A server is killed on purpose: the warnings about it are no news.
@@ -87,7 +95,9 @@ pub(crate) struct DemoArgs {
 ///
 /// What is given here wins over the environment (NODE_LISTEN, NODE_NAME, NODE_PEERS, NODE_GUESTS,
 /// NODE_LOCKERS, NODE_LOCK_LEASE, NODE_SECRET_FILE, NODE_METRICS_TOKEN_FILE, NODE_METRICS_PUBLIC,
-/// NODE_METRICS_INTERVAL, NODE_DRIVES, NODE_CONFIG), which wins over the configuration file. SIGINT and SIGTERM end the server in good order.
+/// NODE_METRICS_INTERVAL, NODE_DRIVES, NODE_DATA, NODE_INITIALISE, NODE_ROOT_USER,
+/// NODE_ROOT_SECRET_FILE, NODE_CONFIG), which wins over the configuration file. SIGINT and SIGTERM end
+/// the server in good order.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServeArgs {
     /// Address and port to listen on, such as 0.0.0.0:9000.
@@ -140,9 +150,30 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR,DIR")]
     pub(crate) drives: Option<String>,
 
+    /// Directories of this server alone in which users, policies and the deployment's id are kept,
+    /// separated by commas: each is a pool, and the first that has an item counts. Unless given, they
+    /// are kept in memory, and end with the last server.
+    #[arg(long, value_name = "DIR,DIR")]
+    pub(crate) data: Option<String>,
+
+    /// Makes pools of directories in --data that are empty or not there. For the first start: where a
+    /// disk is to be mounted, an empty directory is not the disk, and without this it is waited for.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) initialise: Option<String>,
+
+    /// The account that may do everything, `root` unless given. The same on every server.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) root_user: Option<String>,
+
+    /// File with that account's secret, which also seals what is kept; that of --secret-file unless
+    /// given. The same on every server.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root_secret_file: Option<String>,
+
     /// TOML file with the keys listen, name, peers, guests, lockers, lock_lease, secret_file,
-    /// metrics_token_file, metrics_public (true or false), metrics_interval and drives; peers,
-    /// guests, lockers and drives are lists.
+    /// metrics_token_file, metrics_public, metrics_interval, drives, data, initialise, root_user and
+    /// root_secret_file; peers, guests, lockers, drives and data are lists, metrics_public and
+    /// initialise are true or false.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! what is wrong, where, and what would be allowed.
 
 mod error;
+mod iam;
 mod layers;
 mod metrics;
 
@@ -17,10 +18,11 @@ use grid::limits::SERVERS_MAX;
 use grid::{Auth, Name};
 
 use crate::cli::ServeArgs;
-use crate::secret;
+use crate::secret::{self, SecretBytes};
 
 pub(crate) use self::error::ConfigError;
-use self::layers::{Given, Layers, Value};
+pub(crate) use self::iam::IamConfig;
+use self::layers::{Given, KEYS, Layers, Value};
 pub(crate) use self::metrics::MetricsConfig;
 
 /// A configuration that is known to be well-formed.
@@ -37,7 +39,15 @@ pub(crate) struct ServeConfig {
     /// How long a lock outlives a holder that nobody hears of.
     pub(crate) lock_lease: Duration,
     pub(crate) auth: Auth,
+    /// What all servers know.
+    pub(crate) secret: SecretBytes,
     pub(crate) metrics: MetricsConfig,
+    pub(crate) iam: IamConfig,
+}
+
+/// The variables that are settings of `node serve`.
+pub(crate) fn variables() -> impl Iterator<Item = String> {
+    KEYS.into_iter().chain(["config"]).map(error::variable)
 }
 
 const LISTEN_ALLOWED: &str = "an address and port, such as 0.0.0.0:9000 or [::]:9000";
@@ -86,9 +96,12 @@ impl ServeConfig {
             Some(given) => parse_lease(given)?,
             None => LEASE,
         };
-        let auth = read_secret(secret_file)?;
+        let secret = read_secret(secret_file)?;
+        let auth = Auth::shared_secret(secret.expose());
+        let auth = auth.map_err(|error| secret_file.wrong(&error, &secret::allowed()))?;
         let metrics = MetricsConfig::from_layers(layers)?;
-        Ok(Self { listen, name, peers, guests, lockers, lock_lease, auth, metrics })
+        let iam = IamConfig::from_layers(layers, &secret)?;
+        Ok(Self { listen, name, peers, guests, lockers, lock_lease, auth, secret, metrics, iam })
     }
 }
 
@@ -183,7 +196,7 @@ fn parse_lease(given: &Given) -> Result<Duration, ConfigError> {
     checked.map(|()| lease).map_err(|error| given.wrong(&error, LEASE_ALLOWED))
 }
 
-fn read_secret(given: &Given) -> Result<Auth, ConfigError> {
+fn read_secret(given: &Given) -> Result<SecretBytes, ConfigError> {
     let allowed = secret::allowed();
     let path = one_text(given, &allowed)?;
     secret::read(Path::new(path)).map_err(|problem| given.wrong(&problem, &allowed))

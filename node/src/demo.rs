@@ -45,6 +45,9 @@ const LEFT_AFTER_KILL: Duration = Duration::from_secs(2);
 /// Longest wait for the connections, at the beginning and at the end.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
+/// Longest wait until all servers are ready, once they are connected.
+const START_WITHIN: Duration = Duration::from_secs(10);
+
 /// Longest wait until nothing is under way any more, after the last call has ended.
 const CALM_WITHIN: Duration = Duration::from_secs(5);
 
@@ -69,6 +72,8 @@ pub(crate) enum DemoError {
     Write(#[from] io::Error),
     #[error("{connected} of {expected} ends of connections were up after {within:?}")]
     NeverConnected { connected: usize, expected: usize, within: Duration },
+    #[error("not all servers had verified each other, and knew their users, after {within:?}")]
+    NeverStarted { within: Duration },
     #[error("not all was well:{}", list(.0))]
     Failed(Vec<String>),
     #[error("stopped by {0} before its end; what is shown is what there was")]
@@ -146,7 +151,14 @@ impl Show {
             return Err(DemoError::NeverConnected { connected, expected, within: CONNECT_WITHIN });
         }
         let took = show.begun.elapsed().as_millis();
+        let Some(deployment) = show.cluster.wait_started(START_WITHIN).await else {
+            return Err(DemoError::NeverStarted { within: START_WITHIN });
+        };
+        let ready = show.begun.elapsed().as_millis();
         show.view.say(&format!("{nodes} servers, all connected in {took} ms"))?;
+        show.view.say(&format!(
+            "{nodes} servers: verified, deployment {deployment}, IAM ready in {ready} ms"
+        ))?;
         Ok(show)
     }
 

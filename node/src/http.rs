@@ -4,10 +4,13 @@
 //! GET <main.path()>    the main grid: upgrades of other servers and of tools (grid::GridService)
 //! GET <locks.path()>   the grid of the locks: upgrades of other servers
 //! GET /health/live     200 as long as the process answers
-//! GET /health/ready    200 when enough peers are connected, else 503; JSON says which
+//! GET /health/ready    200 when this server is ready and enough peers are connected, else 503; JSON
+//!                      says what is waited for
+//! POST /v2/iam/…       users and their rights: `admin`
 //! GET /v2/metrics/resource   what all servers' drives, network, processors and memory do
 //! ```
 
+mod admin;
 mod health;
 mod metrics;
 
@@ -29,8 +32,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
+use self::admin::Admin;
+pub(crate) use self::admin::PREFIX as IAM_PREFIX;
 pub(crate) use self::metrics::{JSON, Metrics, PATH as METRICS_PATH};
 use crate::grids::Grids;
+use crate::startup::Startup;
 
 /// HTTP connections at once. A connection that became the grid's counts no more. Further ones wait
 /// in the kernel's backlog.
@@ -93,11 +99,15 @@ pub(crate) struct Routes {
     main: GridService,
     locks: GridService,
     metrics: Option<Metrics>,
+    startup: Startup,
+    admin: Admin,
 }
 
 impl Routes {
-    pub(crate) fn new(grids: Grids) -> Self {
-        Self { main: grids.main.service(), locks: grids.locks.service(), grids, metrics: None }
+    pub(crate) fn new(grids: Grids, startup: Startup) -> Self {
+        let (main, locks) = (grids.main.service(), grids.locks.service());
+        let admin = Admin::new(startup.clone(), grids.main.local().clone());
+        Self { main, locks, grids, metrics: None, startup, admin }
     }
 
     /// And metrics.
@@ -106,13 +116,13 @@ impl Routes {
     }
 
     fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let answer: fn(&Grids) -> Response<Full<Bytes>> = match path {
+        let answer: fn(&Self) -> Response<Full<Bytes>> = match path {
             "/health/live" => |_| health::live(),
-            "/health/ready" => health::ready,
+            "/health/ready" => |routes| health::ready(&routes.grids, &routes.startup),
             _ => return nothing_here(),
         };
         match *method {
-            Method::GET | Method::HEAD => answer(&self.grids),
+            Method::GET | Method::HEAD => answer(self),
             _ => wrong_method(),
         }
     }
@@ -137,6 +147,10 @@ impl HyperService<Request<Incoming>> for Routes {
                 (_, Some(_)) => Box::pin(ready(Ok(wrong_method()))),
                 (_, None) => Box::pin(ready(Ok(nothing_here()))),
             },
+            path if path.starts_with(IAM_PREFIX) => {
+                let admin = self.admin.clone();
+                Box::pin(async move { Ok(admin.respond(request).await) })
+            }
             path => Box::pin(ready(Ok(self.respond(request.method(), path)))),
         }
     }

@@ -2,7 +2,7 @@
 //! measures it.
 //!
 //! Exit codes: 0 all is well, 1 something failed while running, 2 the command line or the
-//! configuration is wrong, 130 stopped by Ctrl-C. `node lock` has more of them, and that of its
+//! configuration is wrong, 69 a server cannot be reached (`node iam`), 130 stopped by Ctrl-C. `node lock` has more of them, and that of its
 //! command.
 
 mod bench;
@@ -13,6 +13,7 @@ mod demo;
 mod grids;
 mod handlers;
 mod http;
+mod iam;
 mod latency;
 mod listen;
 #[cfg(unix)]
@@ -26,6 +27,7 @@ mod probe;
 mod secret;
 mod serve;
 mod signals;
+mod startup;
 mod stdout;
 
 use std::io::IsTerminal;
@@ -56,6 +58,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Bench(arguments) => bench::run(&arguments)?,
         Command::Locks(arguments) => locks::run(&arguments)?,
         Command::Metrics(arguments) => metrics::run(&arguments)?,
+        Command::Iam(arguments) => iam::run(&arguments)?,
         #[cfg(unix)]
         Command::Lock(arguments) => return Ok(lock::run(&arguments)?.into()),
     }
@@ -79,6 +82,8 @@ enum Failure {
     Locks(#[from] locks::LocksError),
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
+    #[error(transparent)]
+    Iam(#[from] iam::IamError),
     #[cfg(unix)]
     #[error(transparent)]
     Lock(#[from] lock::LockFailure),
@@ -94,6 +99,7 @@ impl Failure {
             Self::Bench(failure) => failure.exit_code(),
             Self::Locks(failure) => failure.exit_code(),
             Self::Metrics(failure) => failure.exit_code(),
+            Self::Iam(failure) => failure.exit_code(),
             #[cfg(unix)]
             Self::Lock(failure) => failure.exit_code(),
         }

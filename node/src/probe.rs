@@ -78,10 +78,13 @@ impl Probe {
         if name == peer {
             return Err(ProbeError::Itself(name.clone()));
         }
-        let auth = secret::read(&arguments.secret_file).map_err(|problem| ProbeError::Secret {
+        let wrong = |problem| ProbeError::Secret {
             path: arguments.secret_file.display().to_string(),
             problem,
-        })?;
+        };
+        let secret = secret::read(&arguments.secret_file).map_err(wrong)?;
+        let auth =
+            Auth::shared_secret(secret.expose()).map_err(|error| wrong(error.to_string()))?;
         let (auth, strangers) = watched(auth);
         let manager = Manager::builder(name.as_str())
             .servers([name.as_str(), peer.as_str()])

@@ -1,23 +1,55 @@
-//! Reads what all servers of a cluster know. The secret itself leaves this file only as an
-//! [`Auth`], so that nothing can print it.
+//! Reads secrets from files. They are wiped from memory when they are dropped, and nothing prints
+//! them by accident.
 
+use std::fmt;
 use std::path::Path;
 
-use grid::Auth;
 use grid::auth::SECRET_BYTES_MIN;
+use zeroize::Zeroizing;
+
+/// Largest secret. A file that is larger is some other file.
+const SECRET_BYTES_MAX: usize = 64 * 1_024;
+
+/// A secret.
+#[derive(Clone)]
+pub(crate) struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(Zeroizing::new(secret.to_vec()))
+    }
+
+    /// Its bytes, for who computes a signature or a key.
+    pub(crate) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes")
+    }
+}
 
 /// What a secret file must be, for error messages.
 pub(crate) fn allowed() -> String {
     format!("a readable file of at least {SECRET_BYTES_MIN} bytes, its last newline not counted")
 }
 
-/// The authentication that the secret in this file makes, or what is wrong with the file.
-pub(crate) fn read(path: &Path) -> Result<Auth, String> {
+/// The secret in this file, or what is wrong with the file.
+pub(crate) fn read(path: &Path) -> Result<SecretBytes, String> {
     let content = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let content = Zeroizing::new(content);
     let secret = trim_newline(&content);
     match secret.len() {
         0 => Err("the file is empty".to_owned()),
-        _ => Auth::shared_secret(secret).map_err(|error| error.to_string()),
+        bytes if bytes < SECRET_BYTES_MIN => {
+            Err(format!("the secret has {bytes} bytes, at least {SECRET_BYTES_MIN} are needed"))
+        }
+        bytes if bytes > SECRET_BYTES_MAX => {
+            Err(format!("the secret has {bytes} bytes, and may have {SECRET_BYTES_MAX}"))
+        }
+        _ => Ok(SecretBytes::new(secret)),
     }
 }
 

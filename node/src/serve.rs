@@ -12,6 +12,7 @@ use crate::grids::{Grids, GridsError, Members};
 use crate::http::{self, Metrics, Routes};
 use crate::listen::{self, ListenError};
 use crate::lock_service::LockService;
+use crate::startup::{self, Parts, PoolError, Startup, StartupError, system};
 use crate::{handlers, signals};
 
 /// How long calls under way get to finish when the server is asked to stop.
@@ -28,6 +29,12 @@ pub(crate) enum ServeError {
     Register(#[from] RegisterError),
     #[error(transparent)]
     Metrics(#[from] resource_metrics::BuildError),
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    #[error("cannot read this program, to compare it with those of the other servers: {0}")]
+    Program(io::Error),
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
     #[error("cannot wait for signals: {0}")]
@@ -50,6 +57,7 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     handlers::register(&grids.main)?;
     let lock_service = LockService::register(&grids)?;
     let metrics = build_metrics(&grids, peers, metrics)?;
+    let startup = build_startup(&grids, config).await?;
     let listener = listen::bind(config.listen)?;
     grids.start()?;
     metrics.metrics.start();
@@ -57,8 +65,9 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
         %name, listen = %config.listen, peers = peers.len(), guests = guests.len(),
         lockers = lockers.len(), "serving"
     );
-    let accepting =
-        tokio::spawn(http::accept(listener, Routes::new(grids.clone()).with_metrics(metrics)));
+    startup.start();
+    let routes = Routes::new(grids.clone(), startup).with_metrics(metrics);
+    let accepting = tokio::spawn(http::accept(listener, routes));
     let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;
     tracing::info!(signal, "stopping: calls under way get {SHUTDOWN_GRACE:?} to finish");
     accepting.abort();
@@ -66,6 +75,27 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     grids.shutdown(SHUTDOWN_GRACE).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Nothing is on disk after this but pools that are initialised.
+async fn build_startup(grids: &Grids, config: &ServeConfig) -> Result<Startup, ServeError> {
+    let ServeConfig { name, peers, iam, .. } = config;
+    let system = system::collect(config).map_err(ServeError::Program)?;
+    if iam.pools.is_empty() {
+        tracing::warn!(
+            "users, policies and the deployment's id are kept in memory alone, and end with the last \
+             server: give directories with --data"
+        );
+    }
+    let pools = startup::directories(&iam.pools, iam.initialise, &iam.root_secret).await?;
+    Ok(Startup::register(Parts {
+        grids,
+        servers: peers.iter().chain([name]).collect(),
+        system,
+        root_user: iam.root_user.clone(),
+        root_secret: iam.root_secret.clone(),
+        pools,
+    })?)
 }
 
 /// Guests are not asked for metrics: they are no servers.

@@ -132,7 +132,7 @@ fn a_secret_that_is_too_short_is_refused_and_not_shown() {
     for (content, problem) in [
         ("", "the file is empty"),
         ("\n", "the file is empty"),
-        ("hushhh\n", "the shared secret has 6 bytes, at least 8 are needed"),
+        ("hushhh\n", "the secret has 6 bytes, at least 8 are needed"),
     ] {
         let secret_file = directory.file("secret", content);
         let mut command = node(&["serve"]);

@@ -49,6 +49,7 @@ fn health_is_answered_beside_the_grid() {
     let server = start_alone(&directory);
     let live = get(&server.address, "/health/live").expect("an answer");
     assert_eq!((live.status, live.body.as_str()), (200, "live\n"));
+    server.wait_ready(200);
 
     let ready = get(&server.address, "/health/ready").expect("an answer");
     assert_eq!(ready.status, 200, "{ready:?}");

@@ -8,7 +8,7 @@ use super::error::{ConfigError, Origin, variable};
 use crate::cli::ServeArgs;
 
 /// The keys, as the file has them. Flags and variables are made of these names.
-const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 15] = [
     "listen",
     "name",
     "peers",
@@ -20,13 +20,17 @@ const KEYS: [&str; 11] = [
     "metrics_public",
     "metrics_interval",
     "drives",
+    "data",
+    "initialise",
+    "root_user",
+    "root_secret_file",
 ];
 
 /// Those of them that a file may give as a list.
-const LISTS: [&str; 4] = ["peers", "guests", "lockers", "drives"];
+const LISTS: [&str; 5] = ["peers", "guests", "lockers", "drives", "data"];
 
 /// Those that a file may give as true or false.
-const SWITCHES: [&str; 1] = ["metrics_public"];
+const SWITCHES: [&str; 2] = ["metrics_public", "initialise"];
 
 /// A value, as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,9 +93,11 @@ impl Layers {
         let ServeArgs { metrics_token_file, metrics_public, metrics_interval, drives, .. } = flags;
         let cluster = [listen, name, peers, guests, lockers, lock_lease, secret_file];
         let metrics = [metrics_token_file, metrics_public, metrics_interval, drives];
+        let ServeArgs { data, initialise, root_user, root_secret_file, .. } = flags;
+        let iam = [data, initialise, root_user, root_secret_file];
         let config = flags.config;
         let mut given = Vec::new();
-        for (key, text) in KEYS.into_iter().zip(cluster.into_iter().chain(metrics)) {
+        for (key, text) in KEYS.into_iter().zip(cluster.into_iter().chain(metrics).chain(iam)) {
             given.extend(text.map(|text| text_from(key, text, Origin::Flag(key))));
         }
         for key in KEYS {
@@ -169,7 +175,7 @@ fn mistyped(key: &'static str, value: &toml::Value, origin: &Origin) -> ConfigEr
         origin: origin.clone(),
         problem: format!("it has the type {}", value.type_str()),
         allowed: match key {
-            "drives" => "a list of texts, such as [\"/data1\"]".to_owned(),
+            "drives" | "data" => "a list of texts, such as [\"/data1\"]".to_owned(),
             key if LISTS.contains(&key) => {
                 "a list of texts, such as [\"http://10.0.0.2:9000\"]".to_owned()
             }

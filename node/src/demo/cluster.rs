@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use dsync::Dsync;
 use grid::name::NameError;
 use grid::{Auth, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
+use iam_bootstrap::deployment::DeploymentId;
+use iam_bootstrap::model::{NameError as NameProblem, UserName};
+use iam_bootstrap::{Salt, SystemConfig};
 use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
@@ -18,6 +21,8 @@ use crate::grids::{Grids, GridsError, Members};
 use crate::handlers;
 use crate::http::{self, Routes};
 use crate::listen::{self, ListenError};
+use crate::secret::SecretBytes;
+use crate::startup::{Parts, Startup, StartupError};
 
 /// Longest time that a restarted server tries to get its port back.
 const REBIND_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +42,10 @@ pub(crate) enum ClusterError {
     Grids(#[from] GridsError),
     #[error(transparent)]
     Register(#[from] RegisterError),
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    #[error("the account that may do everything cannot be named: {0}")]
+    RootUser(#[from] NameProblem),
     #[error("cannot make a secret: {0}")]
     Auth(#[from] grid::auth::AuthError),
     #[error("cannot start a server: {0}")]
@@ -48,6 +57,7 @@ pub(crate) enum ClusterError {
 /// All servers. They are numbered from 0 here, and from 1 where they are shown.
 pub(super) struct Cluster {
     auth: Auth,
+    secret: SecretBytes,
     names: Vec<Name>,
     addresses: Vec<SocketAddr>,
     /// `None` while a server is killed.
@@ -69,6 +79,7 @@ impl Cluster {
         let mut listeners = Vec::new();
         let mut cluster = Self {
             auth: Auth::shared_secret(&secret)?,
+            secret: SecretBytes::new(&secret),
             names: Vec::new(),
             addresses: Vec::new(),
             servers: Vec::new(),
@@ -85,6 +96,20 @@ impl Cluster {
             cluster.servers.push(Some(server));
         }
         Ok(cluster)
+    }
+
+    /// All servers are this process: they are the same, and keep what they know in memory.
+    fn startup(&self, grids: &Grids) -> Result<Startup, ClusterError> {
+        let salt = Salt::of_secret(self.secret.expose());
+        let endpoints = self.names.iter().map(ToString::to_string);
+        Ok(Startup::register(Parts {
+            grids,
+            servers: self.names.iter().collect(),
+            system: SystemConfig::collect(&salt).endpoints(endpoints).finish(),
+            root_user: UserName::new("root")?,
+            root_secret: self.secret.clone(),
+            pools: Vec::new(),
+        })?)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -155,6 +180,21 @@ impl Cluster {
         wait_until(within, || self.connected() == self.expected() && grant()).await
     }
 
+    /// Waits until all have verified each other, know their deployment, and know their users. Which
+    /// deployment it is, if that came in time.
+    pub(super) async fn wait_started(&self, within: Duration) -> Option<DeploymentId> {
+        let until = Instant::now() + within;
+        for server in self.living() {
+            let left = until.saturating_duration_since(Instant::now());
+            if !server.startup.wait_ready(left).await {
+                return None;
+            }
+        }
+        let mut ids = self.living().map(|server| server.startup.deployment());
+        let first = ids.next()?;
+        ids.all(|id| id == first).then_some(first)?
+    }
+
     /// Locks that a server holds, tries for or releases, or that it has granted: of all servers.
     pub(super) fn locks_left(&self) -> usize {
         let left = |server: &Server| {
@@ -214,6 +254,7 @@ struct Server {
     /// Taken when it is dropped.
     runtime: Option<Runtime>,
     grids: Grids,
+    startup: Startup,
 }
 
 impl Server {
@@ -235,12 +276,18 @@ impl Server {
             .thread_name(format!("node-{}", node + 1))
             .enable_all()
             .build()?;
-        let server = Self { runtime: Some(runtime), grids: grids.clone() };
+        let startup = {
+            let _inside = runtime.enter();
+            cluster.startup(&grids)?
+        };
+        let server = Self { runtime: Some(runtime), grids: grids.clone(), startup };
         let Some(runtime) = &server.runtime else { return Ok(server) };
+        let startup = server.startup.clone();
         let started = runtime.spawn(async move {
             grids.start()?;
+            startup.start();
             let listener = TcpListener::from_std(listener)?;
-            tokio::spawn(http::accept(listener, Routes::new(grids)));
+            tokio::spawn(http::accept(listener, Routes::new(grids, startup)));
             Ok::<(), ClusterError>(())
         });
         started.await??;

@@ -8,17 +8,18 @@ use serde::Serialize;
 
 use super::text;
 use crate::grids::Grids;
+use crate::startup::{Startup, Status};
 
 /// The process answers, that is all.
 pub(super) fn live() -> Response<Full<Bytes>> {
     text(StatusCode::OK, "live\n")
 }
 
-/// Whether this server can be of use: with half of its peers or more it can, as every quorum that
+/// Whether this server can be of use: it has come through its startup, and is connected. With half of its peers or more it can, as every quorum that
 /// it may take part in can then be had. One on its own always is. Guests do not count, and the grid of
 /// the locks is shown but does not decide.
-pub(super) fn ready(grids: &Grids) -> Response<Full<Bytes>> {
-    let readiness = Readiness::new(grids);
+pub(super) fn ready(grids: &Grids, startup: &Startup) -> Response<Full<Bytes>> {
+    let readiness = Readiness::new(grids, startup);
     let mut response = Response::new(Full::from(serde_json::json!(readiness).to_string() + "\n"));
     if !readiness.ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -32,6 +33,16 @@ pub(super) fn ready(grids: &Grids) -> Response<Full<Bytes>> {
 struct Readiness {
     ready: bool,
     name: String,
+    /// How far the startup is.
+    phase: &'static str,
+    /// What is waited for, if it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment: Option<String>,
+    /// Servers that belong to other deployments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<String>,
     connected: usize,
     /// How many must be connected.
     needed: usize,
@@ -56,13 +67,23 @@ struct Peer {
 }
 
 impl Readiness {
-    fn new(grids: &Grids) -> Self {
+    fn new(grids: &Grids, startup: &Startup) -> Self {
         let (connected, peers) = peers(&grids.peer_stats());
+        let Status { phase, mut waiting } = startup.status();
         let needed = peers_needed(peers.len());
         let name = grids.main.local().to_string();
+        let is_ready = startup.is_ready();
+        if is_ready && connected < needed {
+            waiting = Some(format!("{connected} peers are connected, {needed} are needed"));
+        }
+        let conflicts = startup.conflicts();
         Self {
-            ready: connected >= needed,
+            ready: is_ready && connected >= needed,
             name,
+            phase,
+            waiting,
+            deployment: startup.deployment().map(|id| id.to_string()),
+            conflicts: conflicts.iter().map(ToString::to_string).collect(),
             connected,
             needed,
             peers,

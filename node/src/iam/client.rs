@@ -1,0 +1,93 @@
+//! Asks a server over plain HTTP, with a token that is signed with the caller's secret.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use grid::Name;
+use grid::net::clock::SystemClock;
+use grid::time::Clock;
+use http::{HeaderValue, Request as HttpRequest, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::wire::{Problem, Request};
+use super::{IamError, token};
+use crate::http::IAM_PREFIX;
+use crate::secret::SecretBytes;
+
+/// Largest answer that is read: a list of hundreds of thousands of users is smaller.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Longest message of a server that is shown.
+const MESSAGE_CHARACTERS_MAX: usize = 1_000;
+
+/// Who asks, and whom.
+pub(super) struct Client<'a> {
+    pub(super) server: Name,
+    pub(super) access_key: &'a str,
+    pub(super) secret: SecretBytes,
+}
+
+impl Client<'_> {
+    /// The body of a good answer.
+    pub(super) async fn ask(&self, request: &Request, within: Duration) -> Result<Bytes, IamError> {
+        let asked = tokio::time::timeout(within, self.exchange(request)).await;
+        let timeout = || IamError::Timeout { server: self.server.clone(), waited: within };
+        let (status, body) = asked.map_err(|_| timeout())??;
+        match status {
+            StatusCode::OK => Ok(body),
+            status => {
+                let message = match serde_json::from_slice::<Problem>(&body) {
+                    Ok(problem) => problem.message,
+                    Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
+                };
+                // What a server answers must not move the cursor.
+                let message = message.chars().take(MESSAGE_CHARACTERS_MAX);
+                let is_text = |c: &char| !c.is_control();
+                let message = message.filter(is_text).collect();
+                Err(IamError::Refused { server: self.server.clone(), status, message })
+            }
+        }
+    }
+
+    pub(super) fn not_understood(&self, cause: &serde_json::Error) -> IamError {
+        IamError::Answer { server: self.server.clone(), cause: cause.to_string() }
+    }
+
+    async fn exchange(&self, request: &Request) -> Result<(StatusCode, Bytes), IamError> {
+        let server = &self.server;
+        let connecting = TcpStream::connect(server.host_port()).await;
+        let socket =
+            connecting.map_err(|cause| IamError::Unreachable { server: server.clone(), cause })?;
+        let now = SystemClock::new().wall();
+        let token = token::make(self.access_key, self.secret.expose(), now);
+        let token = token.map_err(IamError::Sign)?;
+        send(socket, server, request, &token)
+            .await
+            .map_err(|cause| IamError::Http { server: server.clone(), cause: cause.to_string() })
+    }
+}
+
+async fn send(
+    socket: TcpStream,
+    server: &Name,
+    request: &Request,
+    token: &str,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+    tokio::spawn(connection);
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))?;
+    bearer.set_sensitive(true);
+    let body = serde_json::to_vec(request)?;
+    let request = HttpRequest::post(format!("{IAM_PREFIX}{}", request.path()))
+        .header(header::HOST, server.as_str().trim_start_matches("http://"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::AUTHORIZATION, bearer)
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?;
+    Ok((status, body.to_bytes()))
+}

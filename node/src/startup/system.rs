@@ -1,0 +1,54 @@
+//! What servers compare before they serve (B60): not how a setting was given, but what came of it, and
+//! of the environment what is no setting of this program's.
+
+use std::fs::File;
+use std::io;
+
+use iam_bootstrap::system::config::checksum;
+use iam_bootstrap::{Salt, SystemConfig};
+use sha2::{Digest, Sha256};
+
+use crate::config::{self, ServeConfig};
+
+/// Variables whose names begin so are compared.
+const PREFIX: &str = "NODE_";
+
+/// Those of tools, which the shell that starts a server may have: no server reads them.
+const OF_TOOLS: [&str; 6] = [
+    "NODE_SERVER",
+    "NODE_ACCESS_KEY",
+    "NODE_ACCESS_SECRET_FILE",
+    "NODE_LOCK_RESOURCES",
+    "NODE_LOCK_TOKEN",
+    "NODE_LOCK_UID",
+];
+
+/// What this process runs with. Reads the whole program: blocks.
+pub(crate) fn collect(config: &ServeConfig) -> io::Result<SystemConfig> {
+    let salt = Salt::of_secret(config.secret.expose());
+    let exempt = config::variables().chain(OF_TOOLS.map(str::to_owned));
+    let variables = std::env::vars_os().map(|(name, value)| {
+        (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+    });
+    // Its digest, so that a copy that is not wiped is of no use.
+    let root_secret = format!("{:x}", Sha256::digest(config.iam.root_secret.expose()));
+    let lockers: Vec<_> = config.lockers.iter().map(ToString::to_string).collect();
+    let arguments = [
+        format!("--lockers={}", lockers.join(",")),
+        format!("--lock-lease={}", humantime::format_duration(config.lock_lease)),
+        format!("--root-user={}", config.iam.root_user),
+        format!("--root-secret={root_secret}"),
+    ];
+    let mut servers: Vec<_> =
+        config.peers.iter().chain([&config.name]).map(ToString::to_string).collect();
+    servers.sort_unstable();
+    let checksum = checksum(File::open(std::env::current_exe()?)?)?;
+    Ok(SystemConfig::collect(&salt)
+        .endpoints(servers)
+        .secret_options(["--root-secret"])
+        .exempt(exempt)
+        .arguments(arguments)
+        .environment(PREFIX, variables)
+        .program(env!("CARGO_PKG_VERSION"), &checksum)
+        .finish())
+}

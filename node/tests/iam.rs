@@ -1,0 +1,435 @@
+//! Servers as processes that verify each other, know their deployment, and keep the same users: with
+//! one that comes late, one that is killed while it writes, and one with another configuration.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is how tests fail"
+)]
+
+mod support;
+
+use std::fs::File;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+use support::{Directory, Ended, Server, eventually, free_addresses, get, node};
+
+/// Three servers, each with a directory of its own, started one by one.
+struct Trio {
+    directory: Directory,
+    addresses: [String; 3],
+    secret_file: String,
+    servers: [Option<Server>; 3],
+}
+
+const SECRET: &str = "what all servers know";
+
+impl Trio {
+    fn new() -> Self {
+        let directory = Directory::new();
+        let secret_file = directory.file("secret", SECRET);
+        let addresses = free_addresses();
+        Self { directory, addresses, secret_file, servers: [None, None, None] }
+    }
+
+    /// With these servers running and ready.
+    fn ready(servers: &[usize]) -> Self {
+        let mut trio = Self::new();
+        for server in servers {
+            trio.start(*server, |_| {});
+        }
+        for server in servers {
+            trio.server(*server).wait_ready(200);
+        }
+        trio
+    }
+
+    fn url(&self, server: usize) -> String {
+        format!("http://{}", self.addresses[server])
+    }
+
+    fn start(&mut self, server: usize, also: impl FnOnce(&mut Command)) {
+        let log = File::create(self.log_path(server)).unwrap();
+        let peers = [0, 1, 2].map(|server| self.url(server)).join(",");
+        let mut command = node(&["serve", "--listen", &self.addresses[server], "--initialise"]);
+        command
+            .args(["--name", &self.url(server), "--peers", &peers, "--lock-lease", "2s"])
+            .args(["--data", &self.directory.path(&format!("pool-{server}"))])
+            .args(["--secret-file", &self.secret_file])
+            .stderr(log);
+        also(&mut command);
+        let started = Server::start(&self.addresses[server], command);
+        self.servers[server] = Some(started.expect("a port that was free is still free"));
+    }
+
+    fn server(&self, server: usize) -> &Server {
+        self.servers[server].as_ref().expect("it was started")
+    }
+
+    fn kill(&mut self, server: usize) {
+        self.servers[server].as_mut().expect("it was started").kill();
+    }
+
+    fn restart(&mut self, server: usize) {
+        self.servers[server].as_mut().expect("it was started").restart();
+    }
+
+    fn log_path(&self, server: usize) -> String {
+        self.directory.path(&format!("server-{server}.log"))
+    }
+
+    fn log(&self, server: usize) -> String {
+        std::fs::read_to_string(self.log_path(server)).unwrap()
+    }
+
+    fn readiness(&self, server: usize) -> Value {
+        let answer = get(&self.addresses[server], "/health/ready").expect("it answers");
+        serde_json::from_str(&answer.body).expect("JSON")
+    }
+
+    /// `node iam` as the root account.
+    fn iam(&self, server: usize, arguments: &[&str]) -> Ended {
+        iam(&self.url(server), &self.secret_file, arguments)
+    }
+
+    /// What it prints as JSON, if all went well.
+    fn json(&self, server: usize, arguments: &[&str]) -> Value {
+        let ended = self.iam(server, &[arguments, &["--json"]].concat());
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
+        serde_json::from_str(&ended.stdout).expect("JSON")
+    }
+
+    fn users(&self, server: usize) -> Vec<String> {
+        users_of(&self.json(server, &["user", "list"]))
+    }
+
+    /// Waits until all three say that they know the same.
+    fn wait_same(&self) {
+        eventually("all servers know the same", || {
+            let content = |server| self.json(server, &["whoami"])["content_hash"].clone();
+            (content(0) == content(1) && content(1) == content(2)).then_some(())
+        });
+    }
+
+    /// What the answer to a change says of a server.
+    fn told(&self, answer: &Value, server: usize) -> Value {
+        let url = self.url(server);
+        let peers = answer["peers"].as_array().expect("a list");
+        let peer = peers.iter().find(|peer| peer["peer"] == url.as_str());
+        peer.expect("each peer is named")["error"].clone()
+    }
+}
+
+fn users_of(list: &Value) -> Vec<String> {
+    let users = list["items"].as_array().expect("a list").iter();
+    users.map(|row| row["user"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn iam(url: &str, secret_file: &str, arguments: &[&str]) -> Ended {
+    let mut command = node(&["iam", "--server", url, "--secret-file", secret_file]);
+    command.args(arguments).output().expect("node can be run").into()
+}
+
+#[test]
+fn b61_b62_a_server_that_starts_late_gets_everything_and_the_others_do_not_wait_for_it() {
+    let mut trio = Trio::ready(&[0, 1]);
+    let answer = trio.json(0, &["user", "add", "alice"]);
+    assert_eq!(trio.told(&answer, 1), Value::Null, "{answer}");
+    let missed = trio.told(&answer, 2);
+    assert!(missed.as_str().is_some_and(|why| why.contains("not connected")), "{answer}");
+    let readiness = trio.readiness(0);
+    assert_eq!((&readiness["ready"], &readiness["connected"]), (&true.into(), &1.into()));
+
+    trio.start(2, |_| {});
+    trio.server(2).wait_ready(200);
+    trio.wait_same();
+    assert_eq!(trio.users(2), ["alice"]);
+    let deployment = readiness["deployment"].as_str().expect("it is known");
+    assert_eq!(trio.readiness(2)["deployment"], deployment);
+    for server in 0..3 {
+        let log = trio.log(server);
+        assert_eq!(log.matches("IAM is loaded").count(), 1, "{log}");
+    }
+}
+
+/// Users that several writers add until their server is killed; those that were acknowledged.
+#[derive(Default)]
+struct Writers {
+    acknowledged: Mutex<Vec<String>>,
+    next: AtomicUsize,
+}
+
+impl Writers {
+    /// Lets them write until `count` more are acknowledged, and `kill` has ended the server meanwhile.
+    fn write(&self, url: &str, secret_file: &str, count: usize, kill: impl FnOnce()) {
+        const AT_ONCE: usize = 3;
+        let write = || {
+            loop {
+                let user = format!("user-{}", self.next.fetch_add(1, Ordering::Relaxed));
+                match iam(url, secret_file, &["user", "add", &user]).code {
+                    Some(0) => self.acknowledged.lock().unwrap().push(user),
+                    code => return assert!(matches!(code, Some(1 | 69)), "{code:?}"),
+                }
+            }
+        };
+        let acknowledged = || self.acknowledged.lock().unwrap().len();
+        let enough = acknowledged() + count;
+        std::thread::scope(|scope| {
+            (0..AT_ONCE).for_each(|_| drop(scope.spawn(write)));
+            eventually("changes are acknowledged", || (acknowledged() >= enough).then_some(()));
+            kill();
+        });
+    }
+
+    fn assert_all_in(&self, users: &[String]) {
+        for user in self.acknowledged.lock().unwrap().iter() {
+            assert!(users.contains(user), "{user} is lost: {users:?}");
+        }
+    }
+}
+
+/// How often a server is killed.
+const KILLS: usize = 3;
+
+#[test]
+fn b61_b62_a_server_that_is_killed_while_it_writes_becomes_the_same_as_the_others() {
+    let mut trio = Trio::ready(&[0, 1, 2]);
+    let writers = Writers::default();
+    for _ in 0..KILLS {
+        let (url, secret_file) = (trio.url(0), trio.secret_file.clone());
+        writers.write(&url, &secret_file, 8, || trio.kill(0));
+        trio.restart(0);
+        trio.server(0).wait_ready(200);
+    }
+    trio.wait_same();
+    writers.assert_all_in(&trio.users(2));
+    assert!(!trio.log(0).contains("corrupt"), "{}", trio.log(0));
+}
+
+/// Nobody can give it back what it had not kept itself.
+#[test]
+fn b61_nothing_acknowledged_is_lost_by_a_server_alone_that_is_killed_while_it_writes() {
+    let directory = Directory::new();
+    let mut server = alone(&directory, &["--data", &directory.path("data"), "--initialise"]);
+    server.wait_ready(200);
+    let writers = Writers::default();
+    let (url, secret_file) = (server.url(), directory.path("secret"));
+    for _ in 0..KILLS {
+        writers.write(&url, &secret_file, 8, || server.kill());
+        server.restart();
+        server.wait_ready(200);
+    }
+    let listed = iam(&url, &secret_file, &["user", "list", "--json"]);
+    let list: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    writers.assert_all_in(&users_of(&list));
+    let log = std::fs::read_to_string(directory.path("log")).unwrap();
+    assert!(log.contains("skipped=0") && !log.contains("corrupt"), "{log}");
+}
+
+#[test]
+fn b62_a_deletion_that_a_killed_server_missed_does_not_come_back() {
+    let mut trio = Trio::ready(&[0, 1, 2]);
+    trio.json(0, &["user", "add", "alice"]);
+    trio.json(0, &["user", "add", "bob"]);
+    trio.wait_same();
+    assert_eq!(trio.users(2), ["alice", "bob"]);
+    trio.kill(2);
+    let answer = trio.json(0, &["user", "remove", "alice"]);
+    assert!(trio.told(&answer, 2).is_string(), "{answer}");
+
+    trio.restart(2);
+    trio.server(2).wait_ready(200);
+    trio.wait_same();
+    for server in 0..3 {
+        assert_eq!(trio.users(server), ["bob"], "of server {server}");
+    }
+}
+
+#[test]
+fn b60_a_server_with_another_configuration_is_told_that_it_is_the_odd_one() {
+    let mut trio = Trio::new();
+    trio.start(0, |_| {});
+    trio.start(1, |_| {});
+    trio.start(2, |command| {
+        command.env("NODE_SITE", "elsewhere");
+    });
+    trio.server(0).wait_ready(200);
+    trio.server(1).wait_ready(200);
+    eventually("the odd one knows that it is", || {
+        let readiness = trio.readiness(2);
+        let waiting = readiness["waiting"].as_str()?.to_owned();
+        let is_told =
+            waiting.contains("this server is the odd one") && waiting.contains("NODE_SITE");
+        (is_told && readiness["phase"] == "verifying").then_some(())
+    });
+    eventually("it is in its log", || {
+        trio.log(2).contains("this server is the odd one").then_some(())
+    });
+    trio.server(2).wait_ready(503);
+    assert!(!trio.log(2).contains("elsewhere"), "values are told as hashes alone");
+    assert!(!trio.log(0).contains("this server is the odd one"));
+    let refused = trio.iam(2, &["user", "list"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("not ready: verifying"), "{refused:?}");
+
+    trio.kill(2);
+    trio.start(2, |_| {});
+    trio.server(2).wait_ready(200);
+}
+
+#[test]
+fn b63_servers_that_start_together_belong_to_one_deployment_for_ever() {
+    let mut trio = Trio::ready(&[0, 1, 2]);
+    let deployment = |trio: &Trio, server| trio.readiness(server)["deployment"].clone();
+    let first = deployment(&trio, 0);
+    assert!(first.is_string());
+    for server in 1..3 {
+        assert_eq!(deployment(&trio, server), first);
+    }
+    (0..3).for_each(|server| trio.kill(server));
+    for server in 0..3 {
+        trio.restart(server);
+    }
+    for server in 0..3 {
+        trio.server(server).wait_ready(200);
+        assert_eq!(deployment(&trio, server), first);
+    }
+}
+
+/// A server on its own.
+fn alone(directory: &Directory, arguments: &[&str]) -> Server {
+    let secret_file = directory.file("secret", SECRET);
+    let [address] = free_addresses();
+    let url = format!("http://{address}");
+    let log = File::create(directory.path("log")).unwrap();
+    let mut command = node(&["serve", "--listen", &address, "--name", &url, "--peers", ""]);
+    command.args(["--secret-file", &secret_file]).args(arguments).stderr(log);
+    Server::start(&address, command).expect("a port that was free is still free")
+}
+
+#[test]
+fn b61_a_directory_that_is_no_pool_is_waited_for_and_made_one_only_when_told() {
+    let directory = Directory::new();
+    let data = directory.path("data");
+    let mut server = alone(&directory, &["--data", &data]);
+    let waiting = eventually("it says what it waits for", || {
+        let answer = get(&server.address, "/health/ready")?;
+        let json: Value = serde_json::from_str(&answer.body).ok()?;
+        let waiting = json["waiting"].as_str().filter(|why| why.contains("is not initialised"));
+        (answer.status == 503).then_some(waiting?.to_owned())
+    });
+    assert!(waiting.contains(&data), "{waiting}");
+    server.kill();
+
+    let server = alone(&directory, &["--data", &data, "--initialise"]);
+    server.wait_ready(200);
+}
+
+#[test]
+fn b61_who_may_not_is_told_why_and_no_secret_is_logged() {
+    let directory = Directory::new();
+    let server = alone(&directory, &[]);
+    server.wait_ready(200);
+    let root = directory.path("secret");
+    let alice = directory.file("alice", "correct horse battery");
+    let wrong = directory.file("wrong", "wrong horse battery");
+    let policy = directory.file(
+        "policy",
+        r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow",
+            "Action": "admin:ListUsers", "Resource": "*"}}"#,
+    );
+    let typo = directory.file("typo", r#"{"Statement": {"Effect": "Alow"}}"#);
+    let run = |secret: &str, arguments: &[&str], code: i32, says: &str| {
+        let ended = iam(&server.url(), secret, arguments);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+        let output = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(output.contains(says), "{arguments:?} says {says}: {output}");
+        output
+    };
+    run(&root, &["user", "add", "alice", "--new-secret-file", &alice], 0, "user alice");
+    run(&root, &["user", "add", "alice", "--new-secret-file", &alice], 1, "--replace");
+    let as_alice = |more: &[&'static str]| [&["--access-key", "alice"], more].concat();
+    run(&alice, &as_alice(&["whoami"]), 0, "alice");
+    run(&alice, &as_alice(&["user", "list"]), 1, "admin:ListUsers");
+    run(&root, &["policy", "set", "lister", &policy], 0, "policy lister");
+    run(&root, &["policy", "attach", "lister", "--user", "alice"], 0, "alice");
+    run(&alice, &as_alice(&["user", "list"]), 0, "lister");
+    run(&alice, &as_alice(&["user", "add", "eve"]), 1, "admin:CreateUser");
+    run(&root, &["is-allowed", "alice", "admin:ListUsers", "x"], 0, "allowed by statement 1");
+    run(&root, &["is-allowed", "alice", "s3:GetObject", "x"], 1, "no statement of user alice");
+    run(&root, &["policy", "remove", "lister"], 1, "detach it first");
+    run(&root, &["policy", "attach", "missing", "--user", "alice"], 1, "no policy missing");
+    run(&root, &["policy", "set", "typo", &typo], 2, "is no policy");
+    run(&root, &["user", "remove", "nobody"], 1, "there is no user nobody");
+
+    // Whether there is such a user is not seen from outside.
+    let known = run(&wrong, &as_alice(&["whoami"]), 1, "401 Unauthorized");
+    let unknown = run(&wrong, &["--access-key", "nobody", "whoami"], 1, "401 Unauthorized");
+    assert_eq!(known, unknown);
+
+    let log = std::fs::read_to_string(directory.path("log")).unwrap();
+    assert!(log.contains("kept in memory alone"), "{log}");
+    for secret in [SECRET, "correct horse", "wrong horse"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[test]
+fn b61_what_is_given_wrongly_and_who_cannot_be_reached_have_exit_codes_of_their_own() {
+    let directory = Directory::new();
+    let secret_file = directory.file("secret", SECRET);
+    let [address] = free_addresses();
+    let unreachable = iam(&format!("http://{address}"), &secret_file, &["whoami"]);
+    assert_eq!(unreachable.code, Some(69), "{unreachable:?}");
+    assert!(unreachable.stderr.contains("cannot reach"), "{unreachable:?}");
+    let missing = directory.path("missing");
+    for (arguments, says) in [
+        (&["iam", "whoami"][..], "--server"),
+        (&["iam", "whoami", "--server", "http://a:1"][..], "--secret-file"),
+        (&["iam", "whoami", "--server", "http://a:1", "--secret-file", &missing][..], "missing"),
+        (&["iam", "policy", "attach", "p"][..], "--group"),
+    ] {
+        let ended = support::run(arguments);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(says), "{arguments:?}: {ended:?}");
+    }
+}
+
+/// A log without what differs between two runs.
+fn stable(log: &str, volatile: &[(&str, &str)]) -> String {
+    let line = |line: &str| {
+        let (_time, rest) = line.trim_start().split_once(' ').unwrap_or_default();
+        let words = rest.split(' ').map(|word| match word.split_once('=') {
+            Some(("took", _)) => "took=…".to_owned(),
+            Some(("deployment", _)) => "deployment=…".to_owned(),
+            _ => volatile.iter().fold(word.to_owned(), |word, (from, to)| word.replace(from, to)),
+        });
+        words.collect::<Vec<_>>().join(" ").trim().to_owned()
+    };
+    log.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn b61_the_log_of_a_start_says_each_step_once() {
+    let directory = Directory::new();
+    let data = directory.path("data");
+    let server = alone(&directory, &["--data", &data, "--initialise"]);
+    server.wait_ready(200);
+    let log = eventually("all is written", || {
+        let log = std::fs::read_to_string(directory.path("log")).unwrap();
+        log.contains("node: ready").then_some(log)
+    });
+    let log = stable(&log, &[(&data, "[data]"), (&server.address, "[address]")]);
+    insta::assert_snapshot!(log, @r#"
+    INFO node::serve: serving name=http://[address] listen=[address] peers=0 guests=0 lockers=1
+    INFO iam: enough peers run with the same configuration agree=0 differ=0 unreachable=0
+    INFO node: the deployment is known deployment=…
+    INFO iam: a new pool pool="[data]" format=1
+    INFO iam: IAM is loaded items=0 deleted=0 skipped=0 pools=1 retries=0 took=…
+    INFO node: ready took=…
+    "#);
+}
