@@ -28,6 +28,8 @@ use crate::{serve, tell};
 pub(crate) enum CompareError {
     #[error(transparent)]
     Call(#[from] TypedCallError),
+    #[error("not asked: {0}")]
+    NotAdmitted(String),
     #[error("it has not loaded IAM yet")]
     NotLoaded,
     #[error("it answers what cannot be understood: {0}")]
@@ -112,6 +114,7 @@ async fn reconnected(states: &mut grid::StateWatch) {
 
 /// Takes from a peer what is newer there. Returns how much it was.
 async fn once(inner: &Inner, peer: &Connection) -> Result<usize, CompareError> {
+    inner.admit(peer.remote()).map_err(CompareError::NotAdmitted)?;
     let options = || CallOptions::default().timeout(COMPARE_TIMEOUT);
     let answer = wire::DIGEST.call_with(peer, &DigestArgs {}, options()).await?;
     if !answer.is_loaded {

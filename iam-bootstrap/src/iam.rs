@@ -41,6 +41,9 @@ use crate::store::{IamStore, ItemPath, StoreError};
 use crate::writer::Job;
 use crate::{compare, format, serve, writer};
 
+/// Why a peer is not one of those that keep the same.
+type Admission = Arc<dyn Fn(&Name) -> Result<(), String> + Send + Sync>;
+
 /// Puts an [`Iam`] together.
 pub struct IamBuilder {
     manager: Manager,
@@ -50,6 +53,7 @@ pub struct IamBuilder {
     guard: Arc<dyn FormatGuard>,
     refresh_interval: Duration,
     servers: Option<Vec<String>>,
+    admission: Admission,
     clock: Option<Arc<dyn Clock>>,
     rng: Option<Box<dyn CryptoRng + Send>>,
 }
@@ -87,6 +91,17 @@ impl IamBuilder {
     #[must_use]
     pub fn pool(mut self, pool: impl IamStore) -> Self {
         self.pools.push(Arc::new(pool));
+        self
+    }
+
+    /// Who else is not told, not compared with and not answered: whoever this gives a reason for. For
+    /// servers of another [deployment](crate::deployment).
+    #[must_use]
+    pub fn admission(
+        mut self,
+        admit: impl Fn(&Name) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.admission = Arc::new(admit);
         self
     }
 
@@ -149,6 +164,7 @@ impl IamBuilder {
             node: xxh3_64(self.manager.local().as_str().as_bytes()),
             manager: self.manager,
             servers: self.servers,
+            admission: self.admission,
             root: self.root,
             pools: self.pools,
             guard: self.guard,
@@ -263,6 +279,7 @@ impl fmt::Debug for Iam {
 pub(crate) struct Inner {
     pub(crate) manager: Manager,
     servers: Option<Vec<String>>,
+    admission: Admission,
     /// The hash of this server's name, for versions.
     pub(crate) node: u64,
     pub(crate) root: UserName,
@@ -300,6 +317,7 @@ impl Iam {
             guard: Arc::new(Unguarded),
             refresh_interval: REFRESH_INTERVAL,
             servers: None,
+            admission: Arc::new(|_| Ok(())),
             clock: None,
             rng: None,
         }
@@ -434,6 +452,16 @@ async fn load_all(inner: &Arc<Inner>) -> Result<LoadReport, LoadError> {
 }
 
 impl Inner {
+    /// Whether this server keeps the same as that one.
+    pub(crate) fn admit(&self, peer: &Name) -> Result<(), String> {
+        if let Some(servers) = &self.servers
+            && !servers.iter().any(|server| server == peer.as_str())
+        {
+            return Err(format!("{peer} is none of the servers that keep the same"));
+        }
+        (self.admission)(peer)
+    }
+
     /// The servers that keep the same, but for this one.
     pub(crate) fn peers(&self) -> Vec<Connection> {
         let mut peers = self.manager.connections();

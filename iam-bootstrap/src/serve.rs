@@ -1,18 +1,19 @@
 //! What this server answers to its peers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use grid::{HandlerError, RegisterError};
+use grid::{HandlerError, RegisterError, RequestContext};
 use tokio::sync::oneshot;
 
 use crate::iam::{Iam, Inner};
 use crate::limits::{RECORDS_BYTES_MAX, RECORDS_PER_ANSWER, VERSIONS_PER_ANSWER};
 use crate::load::within;
 use crate::record::Record;
-use crate::store::{self, ItemPath, StoreError};
+use crate::store::{self, ItemPath, Kind, StoreError};
 use crate::tell;
 use crate::wire::{
-    self, ChangeAnswer, DigestAnswer, RecordsAnswer, RecordsArgs, VersionsAnswer, VersionsArgs,
+    self, ChangeAnswer, ChangeArgs, DigestAnswer, RecordsAnswer, RecordsArgs, VersionsAnswer,
+    VersionsArgs,
 };
 use crate::writer::Job;
 
@@ -21,47 +22,57 @@ pub(crate) fn register(iam: &Iam) -> Result<(), RegisterError> {
     let manager = &iam.inner.manager;
     for (handler, kinds) in wire::TELLS {
         let inner = Arc::downgrade(&iam.inner);
-        handler.register(manager, move |_context, args| {
-            let inner = inner.upgrade();
-            async move {
-                let inner = inner.ok_or("the server is shutting down")?;
-                let (path, record) = tell::open(&inner, &args).map_err(HandlerError::from)?;
-                if !path.kind().is_some_and(|kind| kinds.contains(&kind)) {
-                    return Err(HandlerError::from(format!("{path} is told to another handler")));
-                }
-                match take(&inner, vec![(path, record)]).await {
-                    Ok(news) => Ok(ChangeAnswer { is_news: news > 0 }),
-                    Err(error) => {
-                        // Nobody tells it again: this server asks for it.
-                        inner.missed.notify_waiters();
-                        Err(error)
-                    }
-                }
-            }
+        handler.register(manager, move |context, args| {
+            let inner = admitted(&inner, &context);
+            async move { told(&*inner?, kinds, &args).await }
         })?;
     }
     let inner = Arc::downgrade(&iam.inner);
-    wire::DIGEST.register(manager, move |_context, _args| {
-        let digest =
-            inner.upgrade().and_then(|inner| inner.with_copy(|copy| copy.digest().to_bytes()));
-        let is_loaded = digest.is_some();
-        let answer = DigestAnswer { is_loaded, digest: digest.unwrap_or_default().into() };
-        async move { Ok(answer) }
+    wire::DIGEST.register(manager, move |context, _args| {
+        let answer = admitted(&inner, &context).map(|inner| {
+            let digest = inner.with_copy(|copy| copy.digest().to_bytes());
+            let is_loaded = digest.is_some();
+            DigestAnswer { is_loaded, digest: digest.unwrap_or_default().into() }
+        });
+        async move { answer }
     })?;
     let inner = Arc::downgrade(&iam.inner);
-    wire::VERSIONS.register(manager, move |_context, args| {
-        let answer = inner.upgrade().ok_or("the server is shutting down".to_owned());
-        let answer = answer.and_then(|inner| versions(&inner, &args));
-        async move { answer.map_err(HandlerError::from) }
+    wire::VERSIONS.register(manager, move |context, args| {
+        let answer = admitted(&inner, &context)
+            .and_then(|inner| versions(&inner, &args).map_err(HandlerError::from));
+        async move { answer }
     })?;
     let inner = Arc::downgrade(&iam.inner);
-    wire::RECORDS.register(manager, move |_context, args| {
-        let inner = inner.upgrade();
-        async move {
-            let inner = inner.ok_or("the server is shutting down")?;
-            records(&inner, &args).await.map_err(HandlerError::from)
-        }
+    wire::RECORDS.register(manager, move |context, args| {
+        let inner = admitted(&inner, &context);
+        async move { records(&*inner?, &args).await.map_err(HandlerError::from) }
     })
+}
+
+/// This server's copy, for who keeps the same.
+fn admitted(inner: &Weak<Inner>, context: &RequestContext) -> Result<Arc<Inner>, HandlerError> {
+    let inner = inner.upgrade().ok_or("the server is shutting down")?;
+    inner.admit(context.caller()).map_err(HandlerError::from)?;
+    Ok(inner)
+}
+
+async fn told(
+    inner: &Inner,
+    kinds: &[Kind],
+    args: &ChangeArgs,
+) -> Result<ChangeAnswer, HandlerError> {
+    let (path, record) = tell::open(inner, args).map_err(HandlerError::from)?;
+    if !path.kind().is_some_and(|kind| kinds.contains(&kind)) {
+        return Err(HandlerError::from(format!("{path} is told to another handler")));
+    }
+    match take(inner, vec![(path, record)]).await {
+        Ok(news) => Ok(ChangeAnswer { is_news: news > 0 }),
+        Err(error) => {
+            // Nobody tells it again: this server asks for it.
+            inner.missed.notify_waiters();
+            Err(error)
+        }
+    }
 }
 
 /// Takes records of a peer. Returns how many were news.

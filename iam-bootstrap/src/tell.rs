@@ -29,7 +29,10 @@ pub(crate) async fn all(
     let told = peers.into_iter().map(|peer| {
         let args = &args;
         async move {
-            let outcome = one(&peer, path, record, args).await;
+            let outcome = match inner.admit(peer.remote()) {
+                Ok(()) => one(&peer, path, record, args).await,
+                Err(why) => Err(why),
+            };
             if let Err(cause) = &outcome {
                 let peer = peer.remote();
                 tracing::debug!(target: "iam", %peer, %path, cause, "a peer was not told of a change");

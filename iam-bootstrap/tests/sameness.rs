@@ -4,6 +4,7 @@
 mod cluster;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster::{Cluster, NEVER, eventually, key, user};
@@ -203,4 +204,30 @@ async fn fill(pool: &MemoryStore, count: usize) {
     for (path, bytes) in cluster.pools[0].contents() {
         pool.plant(&path, bytes);
     }
+}
+
+#[tokio::test]
+async fn b63_a_server_of_another_deployment_is_neither_told_nor_asked_nor_answered() {
+    let stranger = Arc::new(AtomicBool::new(false));
+    let cluster = Cluster::ready_with(2, Duration::from_millis(50), {
+        let stranger = Arc::clone(&stranger);
+        move |peer| match stranger.load(Ordering::Relaxed) {
+            true => Err(format!("{peer} belongs to another deployment")),
+            false => Ok(()),
+        }
+    })
+    .await;
+    cluster.iam(0).put(user("alice")).await.expect("kept");
+    cluster.wait_same().await;
+    stranger.store(true, Ordering::Relaxed);
+    let changed = cluster.iam(0).put(user("bob")).await.expect("kept");
+    let told = changed.peers.into_values().next().expect("one peer");
+    assert!(told.expect_err("it is refused").contains("belongs to another deployment"));
+    let on_the_other_side = cluster.iam(1).put(user("carol")).await.expect("kept");
+    assert!(on_the_other_side.peers.values().all(Result::is_err));
+    assert!(!cluster.knows(1, "bob") && !cluster.knows(0, "carol"));
+    // Once they have one id, they become the same.
+    stranger.store(false, Ordering::Relaxed);
+    cluster.wait_same().await;
+    assert!(cluster.knows(1, "bob") && cluster.knows(0, "carol"));
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iam_bootstrap::limits::{ITEM_BYTES_MAX, SEAL_BYTES};
+use iam_bootstrap::store::Item;
 use iam_bootstrap::store::memory::{Health, Operation};
 use iam_bootstrap::store::sealed::{Keys, Resealed, SecretError};
-use iam_bootstrap::{IamStore, Item, ItemPath, Kind, MemoryStore, Sealed, StoreError};
+use iam_bootstrap::{IamStore, ItemPath, Kind, MemoryStore, Sealed, StoreError};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -94,7 +94,7 @@ pub(crate) struct Startup {
 struct Inner {
     system: Arc<SystemConfig>,
     peers: Vec<Connection>,
-    deployment: Deployment,
+    deployment: Arc<Deployment>,
     iam: Iam,
     root_secret: SecretBytes,
     phase: watch::Sender<Phase>,
@@ -114,17 +114,23 @@ impl Startup {
         let system = Arc::new(system);
         verify::serve(&grids.main, &system)?;
         let keys = Keys::new(root_secret.expose())?;
-        let mut iam = Iam::builder(&grids.main, root_user, keys).servers(servers.clone());
-        if is_kept {
-            iam = iam.format_guard(DsyncGuard::new(grids.dsync.clone()));
-        }
         // There is one: memory, if nothing else.
         let first = pools.first().cloned().ok_or(BuildError::NoPool)?;
-        let iam = pools.into_iter().fold(iam, IamBuilder::pool).build()?;
         let trouble = Arc::new(watch::Sender::new(None));
         let store = InPool::new(first, Arc::clone(&trouble));
         let deployment = Deployment::builder(&grids.main, store);
-        let deployment = deployment.servers(servers).start()?;
+        let deployment = Arc::new(deployment.servers(servers.clone()).start()?);
+        let of_servers = Arc::downgrade(&deployment);
+        let mut iam =
+            Iam::builder(&grids.main, root_user, keys).servers(servers).admission(move |peer| {
+                let checked =
+                    of_servers.upgrade().map(|deployment| deployment.check(peer.as_str()));
+                checked.transpose().map(drop).map_err(|conflict| conflict.to_string())
+            });
+        if is_kept {
+            iam = iam.format_guard(DsyncGuard::new(grids.dsync.clone()));
+        }
+        let iam = pools.into_iter().fold(iam, IamBuilder::pool).build()?;
         // Guests are known to the first grid only, and are no peers.
         let known = |peer: &Connection| grids.locks.connection(peer.remote().as_str()).is_some();
         let peers = grids.main.connections().into_iter().filter(known).collect();

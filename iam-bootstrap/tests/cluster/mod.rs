@@ -1,8 +1,9 @@
 //! Some servers in this process, on loopback sockets, each with pools of its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use grid::{Auth, Manager};
+use grid::{Auth, Manager, Name};
 use iam_bootstrap::model::{Secret, User, UserName};
 use iam_bootstrap::snapshot::{ContentHash, Item, ItemKey};
 use iam_bootstrap::store::sealed::Keys;
@@ -29,13 +30,22 @@ pub(crate) struct Cluster {
     pub(crate) pools: Vec<MemoryStore>,
     urls: Vec<String>,
     refresh: Duration,
+    admission: Admission,
 }
 
 pub(crate) fn keys() -> Keys {
     Keys::new(SECRET).expect("long enough")
 }
 
-fn build(url: &str, urls: &[String], pool: &MemoryStore, refresh: Duration) -> (Manager, Iam) {
+type Admission = Arc<dyn Fn(&Name) -> Result<(), String> + Send + Sync>;
+
+fn build(
+    url: &str,
+    urls: &[String],
+    pool: &MemoryStore,
+    (refresh, admission): (Duration, &Admission),
+) -> (Manager, Iam) {
+    let admission = Arc::clone(admission);
     let manager = Manager::builder(url)
         .servers(urls)
         .auth(Auth::shared_secret(SECRET).expect("long enough"))
@@ -45,6 +55,7 @@ fn build(url: &str, urls: &[String], pool: &MemoryStore, refresh: Duration) -> (
     let iam = Iam::builder(&manager, root, keys())
         .pool(Sealed::new(pool.clone(), keys(), StdRng::seed_from_u64(1)))
         .refresh_interval(refresh)
+        .admission(move |peer| admission(peer))
         .build()
         .expect("a pool");
     (manager, iam)
@@ -53,6 +64,10 @@ fn build(url: &str, urls: &[String], pool: &MemoryStore, refresh: Duration) -> (
 impl Cluster {
     /// Servers that are connected, and of which none is started yet: no copy is loaded.
     pub(crate) async fn connected(count: usize, refresh: Duration) -> Self {
+        Self::connected_with(count, refresh, Arc::new(|_| Ok(()))).await
+    }
+
+    async fn connected_with(count: usize, refresh: Duration, admission: Admission) -> Self {
         let mut listeners = Vec::new();
         for _ in 0..count {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
@@ -64,12 +79,12 @@ impl Cluster {
             (0..count).map(|number| MemoryStore::new(&format!("pool-{number}"))).collect();
         let mut servers = Vec::new();
         for ((listener, url), pool) in listeners.into_iter().zip(&urls).zip(&pools) {
-            let (manager, iam) = build(url, &urls, pool, refresh);
+            let (manager, iam) = build(url, &urls, pool, (refresh, &admission));
             manager.start().expect("a runtime");
             let serving = tokio::spawn(manager.clone().serve(listener));
             servers.push(Some(Server { manager, iam, serving }));
         }
-        let cluster = Self { servers, pools, urls, refresh };
+        let cluster = Self { servers, pools, urls, refresh, admission };
         for server in 0..count {
             cluster.wait_connected(server).await;
         }
@@ -78,7 +93,16 @@ impl Cluster {
 
     /// Servers that are ready.
     pub(crate) async fn ready(count: usize, refresh: Duration) -> Self {
-        let cluster = Self::connected(count, refresh).await;
+        Self::ready_with(count, refresh, |_| Ok(())).await
+    }
+
+    /// Servers that are ready, and have to do with none that this gives a reason for.
+    pub(crate) async fn ready_with(
+        count: usize,
+        refresh: Duration,
+        admission: impl Fn(&Name) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        let cluster = Self::connected_with(count, refresh, Arc::new(admission)).await;
         for server in 0..count {
             cluster.iam(server).start();
             cluster.wait_ready(server).await;
@@ -118,7 +142,8 @@ impl Cluster {
     /// Again, with the same pool; connected with all others, and not started.
     pub(crate) async fn revive(&mut self, server: usize) {
         let url = &self.urls[server];
-        let (manager, iam) = build(url, &self.urls, &self.pools[server], self.refresh);
+        let (manager, iam) =
+            build(url, &self.urls, &self.pools[server], (self.refresh, &self.admission));
         manager.start().expect("a runtime");
         let address = url.trim_start_matches("http://");
         let listener = loop {
