@@ -62,9 +62,9 @@ pub(crate) async fn catch_up(inner: &Arc<Inner>) {
 pub(crate) fn start(inner: &Arc<Inner>) {
     for peer in inner.peers() {
         let rng = SmallRng::seed_from_u64(inner.fork_seed());
-        tokio::spawn(repeatedly(Arc::clone(inner), peer, rng));
+        inner.spawn(repeatedly(Arc::clone(inner), peer, rng));
     }
-    tokio::spawn(sweep(Arc::clone(inner)));
+    inner.spawn(sweep(Arc::clone(inner)));
 }
 
 async fn repeatedly(inner: Arc<Inner>, peer: Connection, mut rng: SmallRng) {

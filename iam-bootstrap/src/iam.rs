@@ -179,6 +179,7 @@ impl IamBuilder {
             phase: watch::Sender::new(Phase::Loading(Progress::default())),
             missed: Notify::new(),
             is_started: AtomicBool::new(false),
+            is_ending: watch::Sender::new(false),
         };
         let iam = Iam { inner: Arc::new(inner) };
         serve::register(&iam)?;
@@ -299,6 +300,7 @@ pub(crate) struct Inner {
     /// A change could not be taken: peers are to be asked soon.
     pub(crate) missed: Notify,
     is_started: AtomicBool,
+    is_ending: watch::Sender<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -323,12 +325,19 @@ impl Iam {
         }
     }
 
-    /// Begins to load, and goes on by itself until the runtime ends. To be called inside a tokio
+    /// Begins to load, and goes on by itself until [`Iam::shutdown`]. To be called inside a tokio
     /// runtime; further calls do nothing.
     pub fn start(&self) {
         if !self.inner.is_started.swap(true, Ordering::AcqRel) {
-            tokio::spawn(run(Arc::clone(&self.inner)));
+            self.inner.spawn(run(Arc::clone(&self.inner)));
         }
+    }
+
+    /// Ends all that goes on by itself. Questions are still answered from what is known; nothing is
+    /// changed any more, and whoever waits for a change is told [`ChangeError::ShuttingDown`]: it may
+    /// have been kept.
+    pub fn shutdown(&self) {
+        self.inner.is_ending.send_replace(true);
     }
 
     /// All that is known now; `None` until everything is loaded, never a part of it (B61). Without a
@@ -424,7 +433,7 @@ async fn run(inner: Arc<Inner>) {
             return;
         }
     }
-    tokio::spawn(writer::run(Arc::clone(&inner), inbox));
+    inner.spawn(writer::run(Arc::clone(&inner), inbox));
     compare::catch_up(&inner).await;
     inner.phase.send_replace(Phase::Ready);
     compare::start(&inner);
@@ -469,6 +478,18 @@ impl Inner {
             peers.retain(|peer| servers.iter().any(|server| server == peer.remote().as_str()));
         }
         peers
+    }
+
+    /// Runs it in a task of its own, until it is done or all ends.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut ending = self.is_ending.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = ending.wait_for(|is_ending| *is_ending) => {}
+                () = task => {}
+            }
+        });
     }
 
     /// From now on this is what is asked, and these are its versions.

@@ -54,10 +54,10 @@ pub(crate) async fn run(inner: Arc<Inner>, mut inbox: mpsc::Receiver<Job>) {
                 match make(&inner, change).await {
                     Err(error) => drop(done.send(Err(error))),
                     Ok((path, record)) => {
-                        let inner = Arc::clone(&inner);
-                        tokio::spawn(async move {
+                        let own = Arc::clone(&inner);
+                        inner.spawn(async move {
                             let version = record.version;
-                            let peers = tell::all(&inner, &path, &record).await;
+                            let peers = tell::all(&own, &path, &record).await;
                             drop(permit);
                             let _ = done.send(Ok(Changed { version, peers }));
                         });

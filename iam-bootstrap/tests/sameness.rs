@@ -195,6 +195,23 @@ async fn b61_nobody_sees_a_part_of_what_is_being_loaded() {
     assert_eq!(cluster.iam(0).snapshot().expect("loaded").users().count(), 30);
 }
 
+#[tokio::test]
+async fn b62_a_copy_that_was_shut_down_answers_and_changes_nothing_and_keeps_nothing_alive() {
+    let cluster = Cluster::ready(2, NEVER).await;
+    cluster.iam(0).put(user("alice")).await.expect("kept");
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    cluster.iam(0).shutdown();
+    // Of one peer: what compares with it, what changes the copy, and what forgets.
+    eventually("its tasks are over", || {
+        tokio::runtime::Handle::current().metrics().num_alive_tasks() == tasks - 3
+    })
+    .await;
+    assert!(cluster.knows(0, "alice"));
+    assert_eq!(cluster.iam(0).put(user("bob")).await, Err(ChangeError::ShuttingDown));
+    let told = cluster.iam(1).put(user("bob")).await.expect("kept there").peers;
+    assert!(told.values().all(Result::is_err), "{told:?}");
+}
+
 /// Puts users into a pool, as a server does.
 async fn fill(pool: &MemoryStore, count: usize) {
     let cluster = Cluster::ready(1, NEVER).await;

@@ -396,6 +396,7 @@ fn plan(length: u64) -> Plan {
         late: vec![(n3, length * 25 / 1000)],
         strangers: vec![],
         locks: None,
+        iam: None,
     };
     Plan {
         scenario: "synthetic".into(),

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use grid::Limits;
 use grid::buggify::Point;
+use iam_bootstrap::limits;
+use iam_bootstrap::store::Kind;
 
-use crate::plan::{Cluster, Fault, Load, Plan};
+use crate::plan::{Cluster, Fault, ITEMS_MAX, IamPlan, Load, Plan};
 use crate::world::limits_of;
 
 /// Times in which a cluster must do what it promises, in simulated milliseconds.
@@ -31,6 +33,12 @@ pub struct Bounds {
     pub lease_ms: u64,
     /// How far the plan lets the rate of a clock be off, in parts of a million.
     pub drift_ppm: u64,
+    /// All copies of users, policies and mappings are the same so long after all is healed (B62); 0 if
+    /// there are none.
+    pub same_ms: u64,
+    /// What goes on by itself in a cluster that has recovered pauses within this time: comparisons of
+    /// copies.
+    pub idle_ms: u64,
     has_holds: bool,
 }
 
@@ -71,6 +79,8 @@ impl Bounds {
             drain_ms,
             lease_ms,
             drift_ppm,
+            same_ms: cluster.iam.as_ref().map_or(0, |iam| same_ms(iam, reconnect_ms)),
+            idle_ms: if cluster.iam.is_some() { 5_000 } else { 0 },
             has_holds,
         }
     }
@@ -128,6 +138,18 @@ const SUPERSEDE_MS: u64 = 6_000;
 /// The longest wait between two attempts to lock, with what it is scaled by at random, and the attempt.
 const LOCK_TURN_MS: u64 = 8_000;
 
+/// All nodes are connected; whoever has not loaded yet tries its pools for the last time and reads them;
+/// it catches up, and whoever found it not loaded, or was in a comparison that hung, compares again; and
+/// what nobody knows to be missing is found by a comparison at the interval.
+fn same_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
+    let records = u64::from(ITEMS_MAX) * u64::from(iam.store_ms);
+    let kinds = Kind::ALL.len() as u64 * u64::from(iam.store_ms);
+    let load = 2 * ms(limits::RETRY_MAX) + kinds + records;
+    let again = ms(limits::COMPARE_TIMEOUT) + ms(limits::RETRY_MAX).max(u64::from(iam.refresh_ms));
+    // Taken from each peer in turn at worst, and each time all.
+    reconnect_ms + load + ms(limits::CATCH_UP_TIMEOUT) + again + 2 * records + 1_000
+}
+
 fn drift_ppm(plan: &Plan) -> u64 {
     let drifts = plan.faults.iter().filter_map(|(_, fault)| match fault {
         Fault::Drift { ppm, .. } => Some(u64::from(ppm.unsigned_abs())),
@@ -143,7 +165,7 @@ fn longest(load: &Load, limits: &Limits) -> u64 {
         Load::Request(plan) => (plan.timeout_ms, plan.give_up_ms, default),
         Load::Stream(plan) => (plan.timeout_ms, plan.give_up_ms, u64::MAX),
         Load::Lock(plan) => (None, None, plan.longest_ms()),
-        Load::Force(_) => (None, None, default),
+        Load::Force(_) | Load::Change(_) => (None, None, default),
     };
     let own = [timeout, give_up].into_iter().flatten().map(u64::from).min();
     let longest = own.unwrap_or(last).min(last);

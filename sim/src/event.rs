@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Fault, Node};
 
+mod iam;
 mod lock;
 
+pub use iam::{IamEvent, Kept, RecordVersion};
 pub use lock::{LockEnd, LockFailure, Notice, StoreOp, StoreResult};
 
 /// Number of a call or stream: its place in the load of the run.
@@ -261,6 +263,8 @@ pub enum What {
         /// What came of it.
         result: StoreResult,
     },
+    /// Something happened to users, policies and mappings.
+    Iam(IamEvent),
     /// A rare-event point of the code was struck.
     Rare {
         /// Its name.
@@ -301,6 +305,7 @@ impl What {
             | Self::StoreReached { call, .. }
             | Self::StoreAnswered { call, .. } => Some(*call),
             Self::MessageSent { message, .. } => message.call,
+            Self::Iam(event) => event.call(),
             Self::Fault { .. }
             | Self::Healed
             | Self::Quiet
@@ -514,6 +519,7 @@ impl fmt::Display for What {
             Self::StoreAnswered { call, resource, result } => {
                 write!(f, "call {call}: r{resource}, {result}")
             }
+            Self::Iam(event) => event.fmt(f),
             Self::Rare { point, lasts_ms } => write!(f, "rare event: {point} for {lasts_ms} ms"),
             Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
         }

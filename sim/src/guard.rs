@@ -3,7 +3,7 @@
 //! turmoil on stable Rust swallows panics of spawned tasks, and grid goes on after a bug. A run has
 //! a thread to itself, so both are counted by thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Once;
 
 use tracing::field::{Field, Visit};
@@ -11,8 +11,13 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::plan::Node;
+
 thread_local! {
     static SEEN: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    /// The node that runs now, and those that have logged that IAM is loaded.
+    static NODE: Cell<Node> = const { Cell::new(Node(u8::MAX)) };
+    static LOADED: RefCell<Vec<Node>> = const { RefCell::new(Vec::new()) };
 }
 
 fn note(what: String) -> bool {
@@ -43,6 +48,7 @@ impl Guard {
             }));
         });
         SEEN.with(|seen| *seen.borrow_mut() = Some(Vec::new()));
+        LOADED.with(|loaded| loaded.borrow_mut().clear());
         Self { _default: tracing::subscriber::set_default(Bugs) }
     }
 
@@ -52,25 +58,45 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// Nodes that have logged since this was last asked that IAM is loaded, as often as they did.
+    pub(crate) fn take_loaded(&self) -> Vec<Node> {
+        LOADED.with(|loaded| std::mem::take(&mut *loaded.borrow_mut()))
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         SEEN.with(|seen| *seen.borrow_mut() = None);
     }
 }
 
-/// Hears nothing but bugs, so that all other logging costs nothing.
+/// Hears nothing but bugs, what IAM logs for operators, and which node runs: all other logging costs
+/// nothing.
 struct Bugs;
 
 impl Subscriber for Bugs {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target() == "grid::bug"
+        match metadata.is_event() {
+            true => {
+                let is_told = metadata.target() == "iam" && *metadata.level() <= Level::INFO;
+                is_told || metadata.target() == "grid::bug"
+            }
+            false => metadata.target().starts_with("turmoil") && metadata.name() == "node",
+        }
     }
 
     fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
-        Some(Level::ERROR.into())
+        Some(Level::INFO.into())
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
+    /// turmoil makes one whenever a node runs.
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut name = Name(None);
+        span.record(&mut name);
+        if let Name(Some(node)) = name {
+            NODE.set(node);
+        }
         Id::from_u64(1)
     }
 
@@ -81,12 +107,35 @@ impl Subscriber for Bugs {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
+        if event.metadata().target() == "iam" {
+            if text.0 == LOADED_TEXT {
+                LOADED.with(|loaded| loaded.borrow_mut().push(NODE.get()));
+            }
+            return;
+        }
         note(format!("bug: {}", text.0));
     }
 
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+/// What IAM logs when it is loaded.
+const LOADED_TEXT: &str = "IAM is loaded";
+
+/// The node that a span names.
+struct Name(Option<Node>);
+
+impl Visit for Name {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "name" {
+            let number = value.strip_prefix("node-").and_then(|number| number.parse().ok());
+            self.0 = number.map(Node);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
 struct Text(String);

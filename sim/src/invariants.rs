@@ -21,6 +21,10 @@ mod credits;
 mod deadlines;
 mod delivered;
 mod exclusion;
+mod iam_calm;
+mod iam_kept;
+mod iam_same;
+mod iam_whole;
 mod lock_outcome;
 mod nothing_left;
 mod one_connection;
@@ -137,5 +141,9 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(lock_outcome::LockOutcome::default()),
         Box::new(told::Told::default()),
         Box::new(register::Register::default()),
+        Box::new(iam_whole::IamWhole::default()),
+        Box::new(iam_kept::IamKept::default()),
+        Box::new(iam_same::IamSame::default()),
+        Box::new(iam_calm::IamCalm::default()),
     ]
 }

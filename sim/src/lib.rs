@@ -18,6 +18,7 @@ pub mod coverage;
 pub mod event;
 mod guard;
 pub mod history;
+pub mod iam;
 pub mod invariants;
 pub mod load;
 pub mod lock;

@@ -15,6 +15,7 @@ use crate::recorder::Pen;
 use crate::world::{Host, url};
 
 pub mod body;
+mod iam;
 mod lock;
 mod request;
 mod stream;
@@ -79,6 +80,7 @@ pub(crate) async fn make(call: CallId, load: Load, host: Host) {
     let load = match load {
         Load::Lock(plan) => return lock::make(call, plan, host).await,
         Load::Force(plan) => return lock::force(call, plan, host).await,
+        Load::Change(plan) => return iam::change(call, plan, host).await,
         load @ (Load::Request(_) | Load::Stream(_)) => load,
     };
     let (_, to) = load.ends();
@@ -89,7 +91,7 @@ pub(crate) async fn make(call: CallId, load: Load, host: Host) {
         (Load::Request(plan), Some(to)) => request::make(call, plan, to, pen).await,
         (Load::Stream(plan), Some(to)) => stream::make(call, plan, to, pen).await,
         // The plan was checked: whom it asks is a node of the cluster.
-        (Load::Lock(_) | Load::Force(_), _) | (_, None) => {}
+        (Load::Lock(_) | Load::Force(_) | Load::Change(_), _) | (_, None) => {}
     }
 }
 
@@ -106,7 +108,7 @@ impl Open {
             Load::Request(plan) => plan.timeout_ms,
             Load::Stream(plan) => plan.timeout_ms,
             Load::Lock(plan) => Some(plan.timeout_ms),
-            Load::Force(_) => None,
+            Load::Force(_) | Load::Change(_) => None,
         };
         let (_, to) = load.ends();
         pen.record(What::CallMade { call, to, kind, timeout_ms });

@@ -7,8 +7,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod iam;
 mod locks;
 
+pub use iam::{ChangePlan, ITEMS_MAX, IamPlan, ItemChange, Outage};
 pub use locks::{ForcePlan, LockEnding, LockPlan, LocksPlan, RESOURCES_MAX, resource_name};
 
 /// A node of the cluster, counted from 0.
@@ -72,6 +74,9 @@ pub struct Cluster {
     /// What the cluster locks with, if it does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub locks: Option<LocksPlan>,
+    /// What its users, policies and mappings are kept in, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub iam: Option<IamPlan>,
 }
 
 /// What differs from grid's default limits. Absent is the default.
@@ -192,6 +197,22 @@ pub enum Fault {
         /// What its clocks did meanwhile.
         clock: Meanwhile,
     },
+    /// A pool of a node cannot be used, for this reason. It keeps what it holds.
+    PoolDown {
+        /// Whose.
+        node: Node,
+        /// Which of its pools.
+        pool: u8,
+        /// Why.
+        why: Outage,
+    },
+    /// A pool of a node can be used.
+    PoolUp {
+        /// Whose.
+        node: Node,
+        /// Which of its pools.
+        pool: u8,
+    },
 }
 
 /// What the clocks of a process did while it was stopped.
@@ -219,6 +240,8 @@ impl Fault {
             | Self::Drift { node, .. }
             | Self::Bounce { node, .. }
             | Self::Pause { node }
+            | Self::PoolDown { node, .. }
+            | Self::PoolUp { node, .. }
             | Self::Wake { node, .. } => node == which,
         }
     }
@@ -238,6 +261,8 @@ impl Fault {
             Self::Bounce { .. } => "bounce",
             Self::Pause { .. } => "pause",
             Self::Wake { .. } => "wake",
+            Self::PoolDown { .. } => "pool_down",
+            Self::PoolUp { .. } => "pool_up",
         }
     }
 }
@@ -260,6 +285,8 @@ impl fmt::Display for Fault {
             Self::Wake { node, clock: Meanwhile::Stood } => {
                 write!(f, "{node} goes on, and its clocks stood meanwhile")
             }
+            Self::PoolDown { node, pool, why } => write!(f, "pool {pool} of {node} is {why}"),
+            Self::PoolUp { node, pool } => write!(f, "pool {pool} of {node} is online"),
         }
     }
 }
@@ -276,6 +303,8 @@ pub enum Load {
     Lock(LockPlan),
     /// An operator forces the locks of a resource open.
     Force(ForcePlan),
+    /// A change of a user, a policy or a mapping.
+    Change(ChangePlan),
 }
 
 /// A single request, and what its handler does with it.
@@ -368,6 +397,7 @@ impl Plan {
             late: Vec::new(),
             strangers: Vec::new(),
             locks: None,
+            iam: None,
         };
         Self {
             scenario: String::new(),
@@ -406,8 +436,9 @@ impl Plan {
 
 impl Cluster {
     fn check(&self) -> Result<(), String> {
-        let Self { nodes, tick_ms, socket_segments, rare, late, strangers, limits, locks, .. } =
-            self;
+        let Self {
+            nodes, tick_ms, socket_segments, rare, late, strangers, limits, locks, iam, ..
+        } = self;
         if !(2..=NODES_MAX).contains(nodes) {
             return Err(format!("nodes must be 2 to {NODES_MAX}, not {nodes}"));
         }
@@ -433,6 +464,9 @@ impl Cluster {
         }
         if let Some(locks) = locks {
             locks.check(*nodes)?;
+        }
+        if let Some(iam) = iam {
+            iam.check()?;
         }
         limits.check()
     }
@@ -472,6 +506,7 @@ impl Load {
         match self {
             Self::Lock(plan) => return plan.check(nodes),
             Self::Force(plan) => return plan.check(nodes),
+            Self::Change(plan) => return plan.check(nodes),
             Self::Request(_) | Self::Stream(_) => {}
         }
         let (from, to) = self.ends();
@@ -481,13 +516,13 @@ impl Load {
         let bytes = match self {
             Self::Request(plan) => plan.bytes.max(plan.answer_bytes),
             Self::Stream(plan) => plan.bytes,
-            Self::Lock(_) | Self::Force(_) => 0,
+            Self::Lock(_) | Self::Force(_) | Self::Change(_) => 0,
         };
         if bytes > PAYLOAD_BYTES_MAX {
             return Err(format!("payloads are {PAYLOAD_BYTES_MAX} bytes at most"));
         }
         match self {
-            Self::Request(_) | Self::Lock(_) | Self::Force(_) => Ok(()),
+            Self::Request(_) | Self::Lock(_) | Self::Force(_) | Self::Change(_) => Ok(()),
             Self::Stream(plan) => plan.check(),
         }
     }
@@ -541,6 +576,7 @@ impl Load {
             Self::Stream(stream) => (stream.from, stream.to),
             Self::Lock(lock) => (lock.on, lock.on),
             Self::Force(force) => (force.on, force.on),
+            Self::Change(change) => (change.on, change.on),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{
-    CallId, Event, HandlerEnd, LockEnd, LockFailure, Outcome, SocketId, StoreResult, What,
+    CallId, Event, HandlerEnd, IamEvent, LockEnd, LockFailure, Outcome, SocketId, StoreResult, What,
 };
 use crate::plan::Node;
 
@@ -35,6 +35,7 @@ struct Live {
     handlers: BTreeSet<CallId>,
     sockets: BTreeSet<SocketId>,
     locks: BTreeMap<CallId, Lock>,
+    changes: BTreeSet<CallId>,
 }
 
 /// How far a lock has come.
@@ -65,6 +66,10 @@ impl Live {
             }
             What::LockFailed { call, .. } | What::LockEnded { call, .. } => {
                 self.locks.remove(call);
+            }
+            What::Iam(IamEvent::Asked { call, .. }) => drop(self.changes.insert(*call)),
+            What::Iam(IamEvent::Changed { call, .. } | IamEvent::Refused { call, .. }) => {
+                self.changes.remove(call);
             }
             _ => {}
         }
@@ -122,7 +127,10 @@ impl Recorder {
     pub fn live(&self) -> (usize, usize) {
         let log = self.log();
         let sum = |count: fn(&Live) -> usize| log.live.values().map(count).sum();
-        (sum(|live| live.calls.len() + live.locks.len()), sum(|live| live.handlers.len()))
+        (
+            sum(|live| live.calls.len() + live.locks.len() + live.changes.len()),
+            sum(|live| live.handlers.len()),
+        )
     }
 
     /// Ends of TCP connections that are open on `node`.
@@ -139,14 +147,18 @@ impl Recorder {
     pub(crate) fn crashed(&self, node: Node) {
         let at_ms = self.now_ms();
         let mut log = self.log();
-        let Live { calls, handlers, sockets, locks } = log.live.remove(&node).unwrap_or_default();
+        let live = log.live.remove(&node).unwrap_or_default();
+        let Live { calls, handlers, sockets, locks, changes } = live;
         let handlers =
             handlers.into_iter().map(|call| What::HandlerEnded { call, how: HandlerEnd::Crashed });
         let calls =
             calls.into_iter().map(|call| What::CallEnded { call, outcome: Outcome::Crashed });
         let sockets = sockets.into_iter().map(|socket| What::SocketClosed { socket });
         let locks = locks.into_iter().flat_map(|(call, lock)| lock.crashed(call));
-        let events = handlers.chain(calls).chain(sockets).chain(locks);
+        let changes = changes.into_iter().map(|call| {
+            What::Iam(IamEvent::Refused { call, text: "its process crashed".to_owned() })
+        });
+        let events = handlers.chain(calls).chain(sockets).chain(locks).chain(changes);
         log.events.extend(events.map(|what| Event { at_ms, node: Some(node), what }));
     }
 }

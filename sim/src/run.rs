@@ -18,9 +18,9 @@ use crate::bounds::Bounds;
 use crate::coverage::Coverage;
 use crate::event::{Event, What};
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
-use crate::lock;
 use crate::plan::Plan;
 use crate::world::{Software, World};
+use crate::{iam, lock};
 
 mod probe;
 
@@ -85,9 +85,14 @@ impl Run {
 /// Something that is expected of one scenario, besides the invariants.
 pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
 
-/// Runs `plan`, and `expected` at its end. If the plan has locks, they are dsync's.
+/// What the nodes of `plan` run besides the load: dsync if it has locks, iam-bootstrap if it has items.
+pub fn software(plan: &Plan) -> Arc<dyn Software> {
+    Arc::new(vec![lock::software(plan), iam::software(plan)])
+}
+
+/// Runs `plan` with its [`software`], and `expected` at its end.
 pub fn run(plan: &Plan, expected: Option<Expectation>) -> Run {
-    run_with(plan, &lock::software(plan), expected)
+    run_with(plan, &software(plan), expected)
 }
 
 /// Likewise, with software of a storage server's own on every node.
@@ -152,14 +157,16 @@ impl<'a> Trial<'a> {
     fn whole(&mut self, expected: Option<Expectation>) -> Result<(), Violation> {
         self.trouble()?;
         self.world.heal();
+        let healed_ms = self.world.now_ms();
         let limit = self.world.now_ms() + self.bounds.drain_ms;
         self.recover(limit)?;
         self.pass(Duration::from_millis(self.bounds.settle_ms))?;
         self.recover(limit)?;
         self.probe()?;
+        self.converge(healed_ms + self.bounds.same_ms)?;
         // Nothing is asked any more: what is idle now must stay so.
         self.pass(SETTLE)?;
-        self.recover(self.world.now_ms())?;
+        self.recover(self.world.now_ms() + self.bounds.idle_ms)?;
         self.at_quiet()?;
         self.world.recorder().record(What::Quiet);
         self.world.stop(STOP_GRACE);
@@ -195,6 +202,15 @@ impl<'a> Trial<'a> {
         // What comes after the trouble is not made, but keeps its number.
         for (_, never) in call.into_iter().chain(load) {
             self.world.table().add(never.clone());
+        }
+        Ok(())
+    }
+
+    /// Copies become the same; an invariant sees if they do not.
+    fn converge(&mut self, limit_ms: u64) -> Result<(), Violation> {
+        let has_copies = self.plan.cluster.iam.is_some();
+        while has_copies && !self.world.is_same() && self.world.now_ms() <= limit_ms {
+            self.step()?;
         }
         Ok(())
     }

@@ -60,6 +60,7 @@ pub const ALL: &[Scenario] = &[
     full_queue_then_cancel::SCENARIO,
     full_queue_then_disconnect::SCENARIO,
     half_open_peer::SCENARIO,
+    swarm::IAM,
     late_node::SCENARIO,
     swarm::LOCKS,
     locks_contention::SCENARIO,

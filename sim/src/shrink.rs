@@ -214,6 +214,7 @@ fn with_last_node_merged(plan: &mut Plan) {
             Load::Stream(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
             Load::Lock(plan) => plan.on = heir_of_from,
             Load::Force(plan) => plan.on = heir_of_from,
+            Load::Change(plan) => plan.on = heir_of_from,
         }
     }
     without_last_node(plan);
@@ -236,25 +237,25 @@ const SIMPLER: [Simpler; 9] = [
         Load::Request(plan) => (plan.bytes, plan.answer_bytes) = (16, 16),
         Load::Stream(plan) => plan.bytes = 16,
         Load::Lock(plan) => plan.store_ms = 0,
-        Load::Force(_) => {}
+        Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.work_ms = 0,
         Load::Stream(plan) => (plan.up_pace_ms, plan.down_pace_ms) = (0, 0),
         Load::Lock(plan) => plan.pace_ms = 0,
-        Load::Force(_) => {}
+        Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.ending = Ending::Well,
         Load::Stream(plan) => plan.ending = Ending::Well,
         Load::Lock(plan) => plan.ending = LockEnding::Unlock,
-        Load::Force(_) => {}
+        Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.timeout_ms = None,
         Load::Stream(plan) => plan.timeout_ms = None,
         Load::Lock(plan) => plan.give_up_ms = None,
-        Load::Force(_) => {}
+        Load::Force(_) | Load::Change(_) => {}
     },
     |load| {
         if let Load::Request(plan) = load {

@@ -12,8 +12,10 @@ use crate::plan::{
     CAPACITIES, Cluster, Ending, Fault, LimitsPlan, Load, Node, Plan, RequestPlan, StreamPlan,
 };
 
+mod iam;
 mod locks;
 
+pub use iam::plan as plan_with_iam;
 pub use locks::plan as plan_with_locks;
 
 /// How long trouble is made in a swarm run, in milliseconds. With recovery a run takes about a minute
@@ -88,6 +90,7 @@ fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
         late,
         strangers,
         locks: None,
+        iam: None,
     }
 }
 

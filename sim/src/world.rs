@@ -23,13 +23,15 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use grid::{ConnectionState, ConnectionStats, Limits, Name};
+use iam_bootstrap::store::memory::Health;
 use turmoil::Sim;
 
-use crate::event::{CallId, What};
+use crate::event::{CallId, IamEvent, What};
 use crate::guard::Guard;
+use crate::iam;
 use crate::load::LoadTable;
 use crate::lock::{Belief, LocksView, Protected};
-use crate::plan::{Cluster, Fault, LimitsPlan, Load, Meanwhile, Node, Plan};
+use crate::plan::{Cluster, Fault, LimitsPlan, Load, Meanwhile, Node, Outage, Plan};
 use crate::recorder::Recorder;
 
 mod clock;
@@ -174,6 +176,23 @@ impl World {
             grid::bug!("a node's software failed: {error}");
         }
         self.recorder.set_now_ms(self.now_ms());
+        if self.cluster.iam.is_some() {
+            self.look_at_copies();
+        }
+    }
+
+    /// Writes down what readers see from now on, and what was logged of it.
+    fn look_at_copies(&self) {
+        for node in self.guard.take_loaded() {
+            if let Some(life) = self.nodes.get(node.index()).and_then(|shared| shared.life()) {
+                life.pen.record(What::Iam(IamEvent::LoadLogged));
+            }
+        }
+        for life in self.nodes.iter().filter_map(|shared| shared.life()) {
+            if let Some(seen) = life.iam.as_ref().and_then(iam::Seat::look) {
+                life.pen.record(What::Iam(seen));
+            }
+        }
     }
 
     /// So much time passes.
@@ -258,6 +277,20 @@ impl World {
             }
             Fault::Pause { node } => self.pause(node),
             Fault::Wake { node, clock } => self.wake(node, clock),
+            Fault::PoolDown { node, pool, why } => {
+                let health = match why {
+                    Outage::NotInitialised => Health::NotInitialised,
+                    Outage::Unavailable => Health::Offline("the run says so".into()),
+                };
+                self.set_health(node, pool, health);
+            }
+            Fault::PoolUp { node, pool } => self.set_health(node, pool, Health::Online),
+        }
+    }
+
+    fn set_health(&self, node: Node, pool: u8, health: Health) {
+        if let Some(store) = self.nodes[node.index()].pools.get(usize::from(pool)) {
+            store.set_health(health);
         }
     }
 
@@ -329,6 +362,9 @@ impl World {
         for index in 0..self.nodes.len() {
             let shared = Arc::clone(&self.nodes[index]);
             shared.heal();
+            for pool in &shared.pools {
+                pool.set_health(Health::Online);
+            }
             shared.clock.set_right();
             shared.clock.set_drift(0, self.sim.elapsed());
             if shared.is_stranger() {
@@ -395,6 +431,17 @@ impl World {
                     .all(|connection| connection.state() == ConnectionState::Connected)
             })
         })
+    }
+
+    /// Whether users, policies and mappings are loaded on every node, and are the same.
+    pub fn is_same(&self) -> bool {
+        let hash = |shared: &Arc<Shared>| {
+            let iam = shared.life()?.iam?.iam()?;
+            Some(iam.snapshot()?.content_hash())
+        };
+        let mut hashes = self.nodes.iter().map(hash);
+        let first = hashes.next().flatten();
+        first.is_some() && hashes.all(|hash| hash == first)
     }
 
     /// Whether nothing is under way anywhere, and nothing waits to be written.

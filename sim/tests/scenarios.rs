@@ -52,21 +52,21 @@ fn is_mend(fault: &Fault) -> bool {
 fn requests(plan: &mut Plan) -> impl Iterator<Item = &mut RequestPlan> {
     plan.load.iter_mut().filter_map(|(_, load)| match load {
         Load::Request(request) => Some(request),
-        Load::Stream(_) | Load::Lock(_) | Load::Force(_) => None,
+        Load::Stream(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_) => None,
     })
 }
 
 fn streams(plan: &mut Plan) -> impl Iterator<Item = &mut StreamPlan> {
     plan.load.iter_mut().filter_map(|(_, load)| match load {
         Load::Stream(stream) => Some(stream),
-        Load::Request(_) | Load::Lock(_) | Load::Force(_) => None,
+        Load::Request(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_) => None,
     })
 }
 
 fn lock_plans(plan: &mut Plan) -> impl Iterator<Item = &mut LockPlan> {
     plan.load.iter_mut().filter_map(|(_, load)| match load {
         Load::Lock(lock) => Some(lock),
-        Load::Request(_) | Load::Stream(_) | Load::Force(_) => None,
+        Load::Request(_) | Load::Stream(_) | Load::Force(_) | Load::Change(_) => None,
     })
 }
 

@@ -38,7 +38,7 @@ impl Invariant for Answers {
                 let (ending, gives_up) = match &load {
                     Load::Request(plan) => (plan.ending, plan.give_up_ms.is_some()),
                     Load::Stream(plan) => (plan.ending, plan.give_up_ms.is_some()),
-                    Load::Lock(_) | Load::Force(_) => {
+                    Load::Lock(_) | Load::Force(_) | Load::Change(_) => {
                         return Err(format!("call {call} is a lock: {outcome}"));
                     }
                 };

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use super::{Calm, Facts, Invariant, Verdict};
 use crate::bounds::Bounds;
-use crate::event::{CallId, CallKind, Event, LockEnd, Meaning, Outcome, SocketId, What};
+use crate::event::{
+    CallId, CallKind, Event, IamEvent, Kept, LockEnd, Meaning, Outcome, RecordVersion, SocketId,
+    What,
+};
 use crate::load::LoadTable;
 use crate::lock::Belief;
 use crate::plan::{
-    Ending, Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan, RequestPlan, StreamPlan,
+    Ending, Fault, IamPlan, Load, LockEnding, LockPlan, LocksPlan, Node, Plan, RequestPlan,
+    StreamPlan,
 };
 use crate::world::{NodeView, World};
 
@@ -38,6 +42,13 @@ impl Bench {
     pub(super) fn with_locks(invariant: impl Invariant + 'static, locks: LocksPlan) -> Self {
         let mut plan = Plan::quiet(2);
         plan.cluster.locks = Some(locks);
+        Self::of(invariant, plan, vec![])
+    }
+
+    /// Likewise, in a cluster with users, policies and mappings, of which it has none yet.
+    pub(super) fn with_iam(invariant: impl Invariant + 'static) -> Self {
+        let mut plan = Plan::quiet(2);
+        plan.cluster.iam = Some(IamPlan { pools: 1, seeded: 0, refresh_ms: 10_000, store_ms: 0 });
         Self::of(invariant, plan, vec![])
     }
 
@@ -104,6 +115,21 @@ impl Bench {
     pub(super) fn at_end(&mut self, views: &[NodeView]) -> Verdict {
         self.ask(LATE, |invariant, facts| invariant.at_end(views, facts))
     }
+}
+
+/// A record of an item.
+pub(super) fn record(item: u8, micros: u64, value: Option<u32>) -> Kept {
+    Kept { item, version: RecordVersion { micros, server: 0 }, value }
+}
+
+/// It is kept.
+pub(super) fn kept(item: u8, micros: u64, value: Option<u32>) -> What {
+    What::Iam(IamEvent::Kept { pool: 0, kept: record(item, micros, value) })
+}
+
+/// Readers see these.
+pub(super) fn seen(items: &[(u8, u32)]) -> What {
+    What::Iam(IamEvent::Seen { items: Some(items.to_vec()) })
 }
 
 /// What two connected nodes look like.
@@ -196,7 +222,7 @@ pub(super) fn made(call: CallId, load: &Load) -> What {
             let (resources, write, timeout_ms) = (resources.clone(), *write, *timeout_ms);
             return What::LockAsked { call, resources, write, timeout_ms };
         }
-        Load::Force(_) => unreachable!("nothing is made of it"),
+        Load::Force(_) | Load::Change(_) => unreachable!("nothing is made of it"),
     };
     What::CallMade { call, to: load.ends().1, kind, timeout_ms }
 }

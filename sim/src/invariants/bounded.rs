@@ -119,7 +119,7 @@ const LOCK_MESSAGES: usize = 16;
 fn control_bytes(plan: &Plan) -> usize {
     let messages = |load: &Load| match load {
         Load::Request(_) => 2,
-        Load::Lock(_) | Load::Force(_) => LOCK_MESSAGES,
+        Load::Lock(_) | Load::Force(_) | Load::Change(_) => LOCK_MESSAGES,
         Load::Stream(stream) => 3 + stream.up as usize + stream.down as usize,
     };
     let messages: usize = plan.load.iter().map(|(_, load)| messages(load)).sum();

@@ -141,7 +141,10 @@ impl Calm {
             }
             Fault::Bounce { node, .. } => drop(self.lasting.insert(Trouble::Down(node))),
             // What follows a restart is its node's start.
-            Fault::Restart { .. } | Fault::Drift { .. } => {}
+            Fault::Restart { .. }
+            | Fault::Drift { .. }
+            | Fault::PoolDown { .. }
+            | Fault::PoolUp { .. } => {}
         }
     }
 

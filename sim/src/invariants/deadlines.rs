@@ -123,7 +123,7 @@ fn load_timeout(call: CallId, facts: &Facts<'_>) -> Option<u64> {
     match facts.load(call)? {
         Load::Request(plan) => timeout_of(CallKind::Request, plan.timeout_ms, facts),
         Load::Stream(plan) => timeout_of(CallKind::Stream, plan.timeout_ms, facts),
-        Load::Lock(_) | Load::Force(_) => None,
+        Load::Lock(_) | Load::Force(_) | Load::Change(_) => None,
     }
 }
 
@@ -140,7 +140,7 @@ fn slowness(call: CallId, facts: &Facts<'_>) -> u64 {
             }
             None => u64::from(u32::MAX),
         },
-        Some(Load::Request(_) | Load::Lock(_) | Load::Force(_)) | None => 0,
+        Some(Load::Request(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_)) | None => 0,
     }
 }
 

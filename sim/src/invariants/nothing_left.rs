@@ -10,6 +10,9 @@ pub(super) struct NothingLeft;
 /// Tasks of a node at rest, for each remote: its own, and the one that writes the trace.
 const TASKS_PER_REMOTE: usize = 2;
 
+/// Besides one for each remote: what changes the copy, and what forgets.
+const TASKS_OF_IAM: usize = 2;
+
 impl Invariant for NothingLeft {
     fn name(&self) -> &'static str {
         "nothing_left"
@@ -26,7 +29,9 @@ impl Invariant for NothingLeft {
                 return Err(format!("{} has {} strangers", view.node, view.unauthenticated));
             }
             let is_locker = locks.is_some_and(|locks| locks.lockers.contains(&view.node));
-            let expected = TASKS_PER_REMOTE * (views.len() - 1) + usize::from(is_locker);
+            let remotes = views.len() - 1;
+            let iam = facts.plan.cluster.iam.as_ref().map_or(0, |_| remotes + TASKS_OF_IAM);
+            let expected = TASKS_PER_REMOTE * remotes + usize::from(is_locker) + iam;
             if view.tasks != expected {
                 return Err(format!(
                     "{} has {} tasks at rest instead of {expected}",

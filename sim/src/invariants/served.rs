@@ -51,7 +51,9 @@ impl Invariant for Served {
                 Some(Load::Request(_)) => 0,
                 // Its caller takes its time over each message.
                 Some(Load::Stream(plan)) if plan.take_ms.is_some_and(|ms| ms <= 5) => STREAM_MS,
-                Some(Load::Stream(_) | Load::Lock(_) | Load::Force(_)) | None => continue,
+                Some(Load::Stream(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_)) | None => {
+                    continue;
+                }
             };
             let Some(whole) = facts.calm.whole_since(*from, *to, bounds) else { continue };
             let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms() + patience;

@@ -244,7 +244,7 @@ fn opened(
     }
     let (input, output) = match message.call.and_then(|call| facts.load(call)) {
         Some(Load::Stream(plan)) => CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()],
-        Some(Load::Request(_) | Load::Lock(_) | Load::Force(_)) | None => (0, 0),
+        Some(Load::Request(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_)) | None => (0, 0),
     };
     let is_over = Flags::from_bits(message.flags).contains(Flags::EOF);
     let up = Direction { sequence: 1, capacity: input, is_over, owed: 0 };

@@ -73,7 +73,11 @@ fn note(spells: &mut Vec<Spell>, fault: &Fault, place: Place) {
         Fault::Restart { node } => {
             return end(spells, place, |spell| spell.off && spell.nodes == [node]);
         }
-        Fault::Skew { .. } | Fault::Drift { .. } | Fault::Bounce { .. } => return,
+        Fault::Skew { .. }
+        | Fault::Drift { .. }
+        | Fault::Bounce { .. }
+        | Fault::PoolDown { .. }
+        | Fault::PoolUp { .. } => return,
     };
     let kind = fault.kind();
     // The same again is a new value, and not a second trouble beside the first.

@@ -84,7 +84,7 @@ fn end_of(what: &What) -> Option<(CallId, bool)> {
 fn of(load: &Load) -> Vec<u8> {
     match load {
         Load::Lock(plan) => plan.resources.clone(),
-        Load::Request(_) | Load::Stream(_) | Load::Force(_) => Vec::new(),
+        Load::Request(_) | Load::Stream(_) | Load::Force(_) | Load::Change(_) => Vec::new(),
     }
 }
 

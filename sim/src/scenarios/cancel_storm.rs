@@ -89,7 +89,7 @@ fn is_given_up(load: &Load) -> bool {
         Load::Request(plan) => plan.give_up_ms.is_some(),
         Load::Stream(plan) => plan.give_up_ms.is_some(),
         Load::Lock(plan) => plan.give_up_ms.is_some(),
-        Load::Force(_) => false,
+        Load::Force(_) | Load::Change(_) => false,
     }
 }
 

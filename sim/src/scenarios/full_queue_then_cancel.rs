@@ -90,7 +90,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         match call.load {
             Load::Stream(_) => call.must_be_answered()?,
             Load::Request(_) => must_be_cancelled(call, (held, mended, limit))?,
-            Load::Lock(_) | Load::Force(_) => {}
+            Load::Lock(_) | Load::Force(_) | Load::Change(_) => {}
         }
     }
     Ok(())

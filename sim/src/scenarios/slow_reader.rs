@@ -101,7 +101,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
                     return Err(call.complaint("must wait for its reader"));
                 }
             }
-            Load::Lock(_) | Load::Force(_) => {}
+            Load::Lock(_) | Load::Force(_) | Load::Change(_) => {}
             Load::Stream(_) => {
                 let (input, _) = CAPACITIES[usize::from(FAST_CAPACITIES)];
                 // One round trip for each time that the credit is used up; to open, and to end.

@@ -22,6 +22,14 @@ pub(super) const LOCKS: Scenario = Scenario {
     expect: |_, _| Ok(()),
 };
 
+/// Users, policies and mappings, with all that may happen to nodes and their pools.
+pub(super) const IAM: Scenario = Scenario {
+    name: "iam",
+    about: "users, policies and mappings change, with faults and late pools, all drawn from the seed",
+    plan: swarm::plan_with_iam,
+    expect: |_, _| Ok(()),
+};
+
 /// Likewise, with all kinds of trouble in every run.
 pub(super) const EVERYTHING: Scenario = Scenario {
     name: "everything",

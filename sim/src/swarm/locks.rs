@@ -44,6 +44,7 @@ fn cluster(rng: &mut SmallRng) -> Cluster {
         rare: rare(rng, Mix::Some),
         late: late.into_iter().collect(),
         strangers: Vec::new(),
+        iam: None,
         locks: Some(LocksPlan {
             lease_ms,
             refresh_ms: lease_ms / pick(rng, &[4, 6]),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use grid::net::transport::{Dialling, Socket, Transport};
 use grid::{Auth, ConnectionState, Limits, Manager, Name};
+use iam_bootstrap::store::MemoryStore;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::runtime::Handle;
@@ -22,6 +23,7 @@ use super::rare::Rare;
 use super::tap::Tapped;
 use super::{node_of, url};
 use crate::event::{CallId, LinkState, What};
+use crate::iam;
 use crate::load::{self, LoadTable};
 use crate::lock::{Locks, Protected};
 use crate::plan::{Load, Node};
@@ -68,6 +70,10 @@ pub struct Host {
     pub healed: Gate,
     /// Where software leaves what the load asks for locks.
     pub locks: Locks,
+    /// Where software leaves the copy of users, policies and mappings that the load changes.
+    pub iam: iam::Seat,
+    /// The pools of this node, which its processes share, one after the other.
+    pub pools: Vec<MemoryStore>,
     pub(crate) protected: Protected,
 }
 
@@ -96,6 +102,13 @@ impl Software for () {
     }
 }
 
+/// Several, one after the other.
+impl Software for Vec<Arc<dyn Software>> {
+    fn install(&self, host: &Host) -> Result<(), Box<dyn std::error::Error>> {
+        self.iter().try_for_each(|software| software.install(host))
+    }
+}
+
 /// What the world and the node's host share, over all of its incarnations.
 pub(super) struct Shared {
     pub(super) node: Node,
@@ -114,6 +127,7 @@ pub(super) struct Shared {
     /// Open once they are, for whoever waits for it.
     healed: Gate,
     pub(super) protected: Protected,
+    pub(super) pools: Vec<MemoryStore>,
     state: Mutex<State>,
 }
 
@@ -134,6 +148,8 @@ pub(super) struct Life {
     pub(super) manager: Option<Manager>,
     /// Likewise.
     pub(super) locks: Option<Locks>,
+    /// Likewise.
+    pub(super) iam: Option<iam::Seat>,
 }
 
 impl Shared {
@@ -162,6 +178,7 @@ impl Shared {
             is_healed: Arc::new(AtomicBool::new(false)),
             healed: Gate::closed(),
             protected,
+            pools: iam::pools(plan),
             state: Mutex::new(State { incarnation: 0, secret, life: None }),
         }
     }
@@ -224,7 +241,8 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
         let mut state = shared.state();
         state.incarnation += 1;
         let (pen, manager, locks) = (pen.clone(), Some(manager.clone()), Some(host.locks.clone()));
-        let life = Life { pen, runtime: Handle::current(), commands, manager, locks };
+        let iam = Some(host.iam.clone());
+        let life = Life { pen, runtime: Handle::current(), commands, manager, locks, iam };
         (state.incarnation, state.life.replace(life))
     };
     drop(ended);
@@ -258,7 +276,7 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
                 let (stream, dialler) = accepted?;
                 let remote = node_at(dialler.ip(), shared.nodes);
                 let socket = pen.open_socket(dialler, remote, false);
-                let tapped = Tapped::new(stream, pen.clone(), socket);
+                let tapped = Tapped::new(stream, pen.clone(), socket, remote);
                 let manager = manager.clone();
                 tokio::spawn(async move { manager.accept(tapped).await });
             }
@@ -269,10 +287,14 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
 /// The world's own handle must go first, or the manager would outlive its end.
 async fn end(shared: &Shared, host: Host, grace: Duration) {
     if let Some(life) = &mut shared.state().life {
-        (life.manager, life.locks) = (None, None);
+        (life.manager, life.locks, life.iam) = (None, None, None);
     }
     host.ending.open();
-    let Host { manager, locks, .. } = host;
+    let Host { manager, locks, iam, .. } = host;
+    if let Some(copy) = iam.iam() {
+        copy.shutdown();
+    }
+    drop(iam);
     if let Some(client) = locks.client() {
         client.shutdown(grace).await;
     }
@@ -311,6 +333,8 @@ fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Host> {
         ending: Gate::closed(),
         healed: shared.healed.clone(),
         locks: Locks::default(),
+        iam: iam::Seat::default(),
+        pools: shared.pools.clone(),
         protected: shared.protected.clone(),
     };
     shared.software.install(&host)?;
@@ -360,7 +384,7 @@ impl Transport for SimTransport {
         Box::pin(async move {
             let stream = TcpStream::connect((host(node), PORT)).await?;
             let socket = pen.open_socket(stream.local_addr()?, node, true);
-            Ok(Box::new(Tapped::new(stream, pen, socket)) as Box<dyn Socket>)
+            Ok(Box::new(Tapped::new(stream, pen, socket, node)) as Box<dyn Socket>)
         })
     }
 }

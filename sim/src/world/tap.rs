@@ -8,12 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use grid::proto::message::{Message, Messages};
+use grid::proto::message::{Message, Messages, Op};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::TcpStream;
 
-use crate::event::{Meaning, SocketId, What};
+use crate::event::{IamEvent, Meaning, SocketId, What};
 use crate::load::body;
+use crate::plan::Node;
 use crate::recorder::Pen;
 
 /// A simulated socket whose messages are written down.
@@ -22,13 +23,14 @@ pub(super) struct Tapped {
     stream: TcpStream,
     pen: Pen,
     socket: SocketId,
+    remote: Node,
     sent: Ear,
     received: Ear,
 }
 
 impl Tapped {
-    pub(super) fn new(stream: TcpStream, pen: Pen, socket: SocketId) -> Self {
-        Self { stream, pen, socket, sent: Ear::default(), received: Ear::default() }
+    pub(super) fn new(stream: TcpStream, pen: Pen, socket: SocketId, remote: Node) -> Self {
+        Self { stream, pen, socket, remote, sent: Ear::default(), received: Ear::default() }
     }
 }
 
@@ -61,10 +63,13 @@ impl AsyncWrite for Tapped {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, pen, socket, sent, .. } = &mut *self;
+        let Self { stream, pen, socket, remote, sent, .. } = &mut *self;
         let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
         sent.hear(&bytes[..written], |index, message| {
             pen.record(What::MessageSent { socket: *socket, index, message: meaning(message) });
+            if is_comparison(message) {
+                pen.record(What::Iam(IamEvent::Compares { with: *remote }));
+            }
         });
         Poll::Ready(Ok(written))
     }
@@ -88,6 +93,12 @@ fn meaning(message: &Message) -> Meaning {
         bytes: u32::try_from(message.payload.len()).unwrap_or(u32::MAX),
         call: body::call_of(&message.payload),
     }
+}
+
+/// Whether it asks for the digest of a copy, with which each comparison begins.
+fn is_comparison(message: &Message) -> bool {
+    message.header.op == Op::Request
+        && message.header.handler == iam_bootstrap::wire::DIGEST.id().get()
 }
 
 /// Understands one direction of a socket: an HTTP head, then WebSocket frames.

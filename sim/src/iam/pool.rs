@@ -1,0 +1,68 @@
+//! A pool that writes down what it keeps.
+
+use iam_bootstrap::record::Record;
+use iam_bootstrap::store::{self, Kind, Listing, Pending};
+use iam_bootstrap::store::{IamStore, ItemPath, MemoryStore, Sealed};
+
+use super::items;
+use crate::event::{IamEvent, Kept, RecordVersion, What};
+use crate::recorder::Pen;
+
+/// One pool of one incarnation of a node.
+pub(super) struct Pool {
+    index: u8,
+    store: Sealed<MemoryStore>,
+    pen: Pen,
+}
+
+impl Pool {
+    pub(super) fn new(index: u8, store: Sealed<MemoryStore>, pen: &Pen) -> Self {
+        Self { index, store, pen: pen.clone() }
+    }
+}
+
+impl IamStore for Pool {
+    fn name(&self) -> &str {
+        self.store.name()
+    }
+
+    fn read<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, Vec<u8>> {
+        self.store.read(path)
+    }
+
+    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let record = Record::decode(path, &bytes).ok();
+            self.store.write(path, bytes).await?;
+            if let (Some(item), Some(record)) = (items::number(path), record) {
+                let version = version(record.version);
+                let kept = Kept { item, version, value: items::value(&record) };
+                self.pen.record(What::Iam(IamEvent::Kept { pool: self.index, kept }));
+            }
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, ()> {
+        Box::pin(async move {
+            self.store.delete(path).await?;
+            if let Some(item) = items::number(path) {
+                self.pen.record(What::Iam(IamEvent::Forgotten { item }));
+            }
+            Ok(())
+        })
+    }
+
+    fn list(&self, kind: Kind) -> Pending<'_, Listing> {
+        self.store.list(kind)
+    }
+
+    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> Pending<'a, Vec<store::Item>> {
+        self.store.read_many(paths)
+    }
+}
+
+/// A version as events have it.
+pub(crate) fn version(version: iam_bootstrap::record::Version) -> RecordVersion {
+    RecordVersion { micros: version.micros, server: version.node }
+}

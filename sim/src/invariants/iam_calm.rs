@@ -1,0 +1,100 @@
+//! B61, B62: loading is logged once in a process, and with each peer a node compares at most once in the
+//! shortest time between two comparisons, however often they reconnect.
+
+use std::collections::BTreeMap;
+
+use iam_bootstrap::limits::COMPARE_SPACING;
+
+use super::{Facts, Invariant, Verdict};
+use crate::event::{Event, IamEvent, What};
+use crate::plan::Node;
+use crate::world::NodeView;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct IamCalm {
+    logged: BTreeMap<Node, u32>,
+    compared: BTreeMap<(Node, Node), Vec<u64>>,
+}
+
+/// One while it catches up, one when it is ready; and what a full socket has held back.
+const AT_ONCE: u64 = 3;
+
+/// As far back as is looked.
+const WINDOW: usize = 12;
+
+impl Invariant for IamCalm {
+    fn name(&self) -> &'static str {
+        "iam_calm"
+    }
+
+    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+        let Some(node) = event.node else { return Ok(()) };
+        match &event.what {
+            What::Started { .. } => {
+                self.logged.insert(node, 0);
+                self.compared.retain(|(of, _), _| *of != node);
+            }
+            What::Iam(IamEvent::LoadLogged) => {
+                let logged = self.logged.entry(node).or_default();
+                *logged += 1;
+                if *logged > 1 {
+                    return Err(format!("{node} logged {logged} times that IAM is loaded"));
+                }
+            }
+            What::Iam(IamEvent::Compares { with }) => {
+                let times = self.compared.entry((node, *with)).or_default();
+                times.push(event.at_ms);
+                let spacing = u64::try_from(COMPARE_SPACING.as_millis()).unwrap_or(u64::MAX);
+                for (count, since) in (1..).zip(times.iter().rev()).take(WINDOW) {
+                    let passed = event.at_ms - since;
+                    if count > AT_ONCE + passed / spacing {
+                        return Err(format!(
+                            "{node} began {count} comparisons with {with} in {passed} ms"
+                        ));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn at_quiet(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+        let all = (0..facts.plan.cluster.nodes).map(Node);
+        let silent = all.clone().find(|node| self.logged.get(node) != Some(&1));
+        match silent.filter(|_| facts.plan.cluster.iam.is_some()) {
+            Some(node) => Err(format!("{node} has not logged that IAM is loaded")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites};
+    use super::*;
+
+    #[test]
+    fn b61_loading_is_logged_once_in_a_process() {
+        let mut bench = Bench::with_iam(IamCalm::default());
+        let (started, logged) = (What::Started { incarnation: 1 }, What::Iam(IamEvent::LoadLogged));
+        bench.well([
+            (1, SERVER, logged.clone()),
+            (2, SERVER, started),
+            (3, SERVER, logged.clone()),
+        ]);
+        bites(bench.at_quiet(&[]), "node-0 has not logged");
+        bites(bench.at(4, SERVER, logged), "node-1 logged 2 times");
+    }
+
+    #[test]
+    fn b62_comparisons_with_a_peer_are_spaced() {
+        let mut bench = Bench::with_iam(IamCalm::default());
+        let compares = |with| What::Iam(IamEvent::Compares { with });
+        bench.well((0..20).map(|second| (second * 1_000, CALLER, compares(SERVER))));
+        bench.well([(19_001, CALLER, compares(SERVER)), (19_002, SERVER, compares(CALLER))]);
+        bench.well([(19_003, CALLER, compares(SERVER))]);
+        bites(bench.at(19_004, CALLER, compares(SERVER)), "node-0 began 4 comparisons");
+    }
+}

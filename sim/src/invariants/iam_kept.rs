@@ -1,0 +1,67 @@
+//! B62: a change is kept before anybody is told that it is made, and what is kept of an item only gets
+//! later, over all processes of a node.
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Invariant, Verdict};
+use crate::event::{Event, IamEvent, Kept, What};
+use crate::plan::Node;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct IamKept {
+    latest: BTreeMap<(Node, u8), Kept>,
+}
+
+impl Invariant for IamKept {
+    fn name(&self) -> &'static str {
+        "iam_kept"
+    }
+
+    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+        let (Some(node), What::Iam(iam)) = (event.node, &event.what) else { return Ok(()) };
+        match iam {
+            IamEvent::Kept { kept, .. } => {
+                let before = self.latest.insert((node, kept.item), *kept);
+                match before.filter(|before| before.version >= kept.version) {
+                    Some(before) => Err(format!("{node} keeps {kept} after {before}")),
+                    None => Ok(()),
+                }
+            }
+            IamEvent::Forgotten { item } => {
+                Err(format!("{node} forgot all about item {item}, which was not long over"))
+            }
+            IamEvent::Changed { call, kept } => {
+                let latest = self.latest.get(&(node, kept.item));
+                match latest.is_some_and(|latest| latest.version >= kept.version) {
+                    true => Ok(()),
+                    false => Err(format!("call {call} is made, and {node} does not keep {kept}")),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites, kept, record};
+    use super::*;
+
+    #[test]
+    fn b62_what_is_kept_only_gets_later() {
+        let mut bench = Bench::with_iam(IamKept::default());
+        bench.well([(1, SERVER, kept(0, 10, None)), (2, CALLER, kept(0, 9, Some(1)))]);
+        bites(bench.at(3, SERVER, kept(0, 9, Some(1))), "item 0 = 1");
+        let forgotten = What::Iam(IamEvent::Forgotten { item: 0 });
+        bites(bench.at(4, SERVER, forgotten), "forgot all about item 0");
+    }
+
+    #[test]
+    fn b62_what_is_made_is_kept() {
+        let mut bench = Bench::with_iam(IamKept::default());
+        let changed = || What::Iam(IamEvent::Changed { call: 1, kept: record(0, 10, Some(1)) });
+        bites(bench.at(1, SERVER, changed()), "node-1 does not keep item 0");
+        bench.well([(2, SERVER, kept(0, 10, Some(1))), (3, SERVER, changed())]);
+    }
+}

@@ -1,0 +1,118 @@
+//! B62: within a bound after all is healed readers of all nodes see the same: of each item what was kept
+//! last anywhere, so that what was deleted comes back by nothing but a later change.
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Invariant, Verdict};
+use crate::event::{Event, IamEvent, Kept, What};
+use crate::iam;
+use crate::plan::Node;
+use crate::world::NodeView;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct IamSame {
+    latest: BTreeMap<u8, Kept>,
+    /// What readers of each node see; nothing before it has loaded.
+    seen: BTreeMap<Node, Option<Vec<(u8, u32)>>>,
+    healed_ms: Option<u64>,
+}
+
+impl IamSame {
+    fn keep(&mut self, kept: Kept) {
+        let latest = self.latest.entry(kept.item).or_insert(kept);
+        if latest.version < kept.version {
+            *latest = kept;
+        }
+    }
+
+    fn is_same(&self, facts: &Facts<'_>) -> Verdict {
+        let value = |kept: &Kept| Some((kept.item, kept.value?));
+        let must: Vec<_> = self.latest.values().filter_map(value).collect();
+        for node in (0..facts.plan.cluster.nodes).map(Node) {
+            let Some(Some(seen)) = self.seen.get(&node) else {
+                return Err(format!("{node} has not loaded its copy"));
+            };
+            if *seen == must {
+                continue;
+            }
+            let one = |list: &[(u8, u32)], item: u8| {
+                list.iter().find(|(number, _)| *number == item).map(|(_, value)| *value)
+            };
+            let differs = self.latest.values().find(|k| one(seen, k.item) != one(&must, k.item));
+            return Err(match differs {
+                Some(kept @ Kept { item, value: None, .. }) => {
+                    let value = one(seen, *item);
+                    format!("on {node} is what was deleted: {value:?}, and the last is {kept}")
+                }
+                Some(kept) => {
+                    let value = one(seen, kept.item);
+                    format!("{node} did not get what the others have: {value:?}, not {kept}")
+                }
+                None => format!("{node} has what nobody ever kept"),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for IamSame {
+    fn name(&self) -> &'static str {
+        "iam_same"
+    }
+
+    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+        if facts.plan.cluster.iam.is_none() {
+            return Ok(());
+        }
+        if self.latest.is_empty() {
+            iam::seeds(facts.plan).for_each(|kept| self.keep(kept));
+        }
+        match (&event.what, event.node) {
+            (What::Healed, _) => self.healed_ms = Some(event.at_ms),
+            (What::Started { .. }, Some(node)) => drop(self.seen.insert(node, None)),
+            (What::Iam(IamEvent::Kept { kept, .. } | IamEvent::Changed { kept, .. }), _) => {
+                self.keep(*kept);
+            }
+            (What::Iam(IamEvent::Seen { items }), Some(node)) => {
+                self.seen.insert(node, items.clone());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+        let bound = self.healed_ms.map(|healed| healed + facts.bounds.same_ms);
+        let is_due = bound.is_some_and(|bound| facts.now_ms > bound);
+        if is_due && facts.plan.cluster.iam.is_some() { self.is_same(facts) } else { Ok(()) }
+    }
+
+    fn at_quiet(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+        if facts.plan.cluster.iam.is_some() { self.is_same(facts) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites, kept, seen};
+    use super::*;
+
+    #[test]
+    fn b62_all_see_what_was_kept_last() {
+        let mut bench = Bench::with_iam(IamSame::default());
+        bites(bench.at_quiet(&[]), "node-0 has not loaded");
+        bench.well([
+            (1, CALLER, kept(0, 10, Some(1))),
+            (1, CALLER, kept(1, 11, Some(2))),
+            (2, CALLER, kept(0, 12, None)),
+            (3, CALLER, seen(&[(1, 2)])),
+            (3, SERVER, seen(&[(0, 1), (1, 2)])),
+        ]);
+        bites(bench.at_quiet(&[]), "on node-1 is what was deleted");
+        bench.well([(4, SERVER, seen(&[]))]);
+        bites(bench.at_quiet(&[]), "node-1 did not get what the others have");
+        bench.well([(5, SERVER, seen(&[(1, 2)]))]);
+        assert_eq!(bench.at_quiet(&[]), Ok(()));
+    }
+}

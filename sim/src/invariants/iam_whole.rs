@@ -1,0 +1,140 @@
+//! B61: whoever reads sees a whole copy: all that its pools had when its process began, and of each item
+//! that or something later that was kept since. Never a part, never nothing again, nothing older.
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Invariant, Verdict};
+use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
+use crate::iam;
+use crate::plan::Node;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct IamWhole {
+    copies: BTreeMap<Node, Copy>,
+}
+
+#[derive(Debug, Default)]
+struct Copy {
+    /// All that was ever kept of each item, by its versions.
+    kept: BTreeMap<u8, BTreeMap<RecordVersion, Option<u32>>>,
+    /// What readers must see of each item, or something later.
+    floor: BTreeMap<u8, RecordVersion>,
+    is_seen: bool,
+}
+
+impl Copy {
+    fn keep(&mut self, kept: Kept) {
+        self.kept.entry(kept.item).or_default().insert(kept.version, kept.value);
+    }
+
+    fn begin(&mut self) {
+        let latest = self.kept.iter().filter_map(|(item, all)| Some((*item, *all.keys().last()?)));
+        self.floor = latest.collect();
+        self.is_seen = false;
+    }
+
+    fn see(&mut self, items: Option<&[(u8, u32)]>) -> Verdict {
+        let Some(items) = items else {
+            return match self.is_seen {
+                true => Err("see nothing any more".to_owned()),
+                false => Ok(()),
+            };
+        };
+        self.is_seen = true;
+        let seen: BTreeMap<_, _> = items.iter().copied().collect();
+        if let Some(item) = seen.keys().find(|item| !self.kept.contains_key(item)) {
+            return Err(format!("see item {item}, which was never kept there"));
+        }
+        for (item, all) in &self.kept {
+            let value = seen.get(item).copied();
+            let floor = self.floor.get(item).copied().unwrap_or_default();
+            let is_fine = all.range(floor..).find(|(_, kept)| **kept == value);
+            match is_fine {
+                Some((version, _)) => drop(self.floor.insert(*item, *version)),
+                // It may not be there before it was kept for the first time.
+                None if value.is_none() && !self.floor.contains_key(item) => {}
+                None => {
+                    let must = all.get(&floor).copied().flatten();
+                    return Err(format!(
+                        "see {value:?} as item {item}, and it is {must:?} since {floor}, or later"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for IamWhole {
+    fn name(&self) -> &'static str {
+        "iam_whole"
+    }
+
+    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+        let (Some(node), true) = (event.node, facts.plan.cluster.iam.is_some()) else {
+            return Ok(());
+        };
+        let copy = self.copies.entry(node).or_insert_with(|| {
+            let mut copy = Copy::default();
+            iam::seeds(facts.plan).for_each(|kept| copy.keep(kept));
+            copy
+        });
+        match &event.what {
+            What::Started { .. } => copy.begin(),
+            What::Iam(IamEvent::Kept { kept, .. }) => copy.keep(*kept),
+            What::Iam(IamEvent::Seen { items }) => {
+                let seen = copy.see(items.as_deref());
+                return seen.map_err(|text| format!("readers of {node} {text}"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, SERVER, bites, kept, seen};
+    use super::*;
+
+    fn bench() -> Bench {
+        let mut bench = Bench::with_iam(IamWhole::default());
+        let started = |incarnation| What::Started { incarnation };
+        bench.well([
+            (0, SERVER, started(1)),
+            (1, SERVER, kept(0, 10, Some(1))),
+            (1, SERVER, kept(1, 11, Some(2))),
+            (2, SERVER, seen(&[(0, 1), (1, 2)])),
+            (3, SERVER, kept(0, 12, None)),
+            (4, SERVER, started(2)),
+        ]);
+        bench
+    }
+
+    #[test]
+    fn b61_a_part_is_not_a_copy() {
+        let mut bench = bench();
+        bites(bench.at(5, SERVER, seen(&[])), "see None as item 1, and it is Some(2)");
+        let mut bench = super::tests::bench();
+        bench.well([(5, SERVER, seen(&[(1, 2)])), (6, SERVER, kept(1, 13, Some(3)))]);
+        bench.well([(6, SERVER, seen(&[(1, 3)]))]);
+        bites(bench.at(7, SERVER, seen(&[(1, 2)])), "see Some(2) as item 1");
+    }
+
+    #[test]
+    fn b61_what_is_read_was_kept_before_and_does_not_go_away() {
+        let mut bench = bench();
+        bites(bench.at(5, SERVER, seen(&[(1, 2), (7, 7)])), "item 7, which was never kept");
+        let mut bench = super::tests::bench();
+        bench.well([(5, SERVER, seen(&[(1, 2)]))]);
+        let nothing = What::Iam(IamEvent::Seen { items: None });
+        bites(bench.at(6, SERVER, nothing), "see nothing any more");
+    }
+
+    #[test]
+    fn b62_what_a_node_knows_to_be_deleted_stays_deleted() {
+        let mut bench = bench();
+        bites(bench.at(5, SERVER, seen(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
+    }
+}

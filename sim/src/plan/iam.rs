@@ -1,0 +1,128 @@
+//! Users, policies and mappings in a plan: what the cluster keeps them in, and one change of one of them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Node, WAIT_MS_MAX};
+
+/// What the cluster keeps its users, policies and mappings in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IamPlan {
+    /// Pools of each node.
+    pub pools: u8,
+    /// Items that all nodes have in their pools when the run begins: those with the first numbers, from
+    /// pool to pool in turn.
+    pub seeded: u8,
+    /// Longest time between two comparisons with a peer, in milliseconds.
+    pub refresh_ms: u32,
+    /// How long a pool takes over each thing that is asked of it, in milliseconds.
+    pub store_ms: u32,
+}
+
+/// A change of one item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePlan {
+    /// Where it is made.
+    pub on: Node,
+    /// The number of the item: users, policies and mappings take turns.
+    pub item: u8,
+    /// What is done with it.
+    pub what: ItemChange,
+}
+
+/// What is done with an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemChange {
+    /// It is put, with the number of the call as its value.
+    Put,
+    /// It is deleted.
+    Delete,
+}
+
+/// Why a pool cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outage {
+    /// It says that it was never initialised.
+    NotInitialised,
+    /// It is unavailable.
+    Unavailable,
+}
+
+/// Pools of one node.
+pub(super) const POOLS_MAX: u8 = 3;
+
+/// Items of a plan.
+pub const ITEMS_MAX: u8 = 64;
+
+/// A pool that is slower than this would make a run of nothing else.
+const STORE_MS_MAX: u32 = 1_000;
+
+impl IamPlan {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Self { pools, seeded, refresh_ms, store_ms } = self;
+        if !(1..=POOLS_MAX).contains(pools) {
+            return Err(format!("pools must be 1 to {POOLS_MAX}, not {pools}"));
+        }
+        if *seeded > ITEMS_MAX {
+            return Err(format!("seeded must be at most {ITEMS_MAX}"));
+        }
+        if !(1..=WAIT_MS_MAX).contains(refresh_ms) || *store_ms > STORE_MS_MAX {
+            return Err(format!(
+                "refresh_ms must be 1 to {WAIT_MS_MAX}, and store_ms at most {STORE_MS_MAX}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl ChangePlan {
+    pub(super) fn check(&self, nodes: u8) -> Result<(), String> {
+        if self.on.0 >= nodes || self.item >= ITEMS_MAX {
+            return Err(format!("{} cannot change item {}", self.on, self.item));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotInitialised => "not initialised",
+            Self::Unavailable => "unavailable",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nothing_can_be_kept_in_is_refused() {
+        type Change = fn(&mut IamPlan);
+        let iam = || IamPlan { pools: 2, seeded: 9, refresh_ms: 5_000, store_ms: 5 };
+        assert_eq!(iam().check(), Ok(()));
+        let wrong: [(Change, &str); 4] = [
+            (|plan| plan.pools = 0, "pools"),
+            (|plan| plan.seeded = ITEMS_MAX + 1, "seeded"),
+            (|plan| plan.refresh_ms = 0, "refresh_ms"),
+            (|plan| plan.store_ms = 5_000, "store_ms"),
+        ];
+        for (change, names) in wrong {
+            let mut plan = iam();
+            change(&mut plan);
+            let said = plan.check().expect_err(names);
+            assert!(said.contains(names), "{said}");
+        }
+        let change = ChangePlan { on: Node(2), item: 0, what: ItemChange::Put };
+        assert_eq!(change.check(3), Ok(()));
+        assert!(
+            change.check(2).is_err() && ChangePlan { item: ITEMS_MAX, ..change }.check(3).is_err()
+        );
+    }
+}
