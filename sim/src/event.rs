@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Fault, Node};
 
 mod lock;
+mod metrics;
 
 pub use lock::{LockEnd, LockFailure, Notice, StoreOp, StoreResult};
+pub use metrics::{Metrics, Reported, ScrapeId, Told};
 
 /// Number of a call or stream: its place in the load of the run.
 pub type CallId = u32;
@@ -261,6 +263,8 @@ pub enum What {
         /// What came of it.
         result: StoreResult,
     },
+    /// A node samples itself, or is asked for what all have to say.
+    Metrics(Metrics),
     /// A rare-event point of the code was struck.
     Rare {
         /// Its name.
@@ -309,6 +313,7 @@ impl What {
             | Self::SocketOpened { .. }
             | Self::SocketClosed { .. }
             | Self::MessageReceived { .. }
+            | Self::Metrics(_)
             | Self::Rare { .. }
             | Self::Violated { .. } => None,
         }
@@ -514,6 +519,7 @@ impl fmt::Display for What {
             Self::StoreAnswered { call, resource, result } => {
                 write!(f, "call {call}: r{resource}, {result}")
             }
+            Self::Metrics(metrics) => metrics.fmt(f),
             Self::Rare { point, lasts_ms } => write!(f, "rare event: {point} for {lasts_ms} ms"),
             Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
         }

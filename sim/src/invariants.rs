@@ -22,6 +22,11 @@ mod deadlines;
 mod delivered;
 mod exclusion;
 mod lock_outcome;
+mod metrics_answers;
+mod metrics_deadline;
+mod metrics_recovery;
+mod metrics_reports;
+mod metrics_requests;
 mod nothing_left;
 mod one_connection;
 mod one_handler;
@@ -29,6 +34,7 @@ mod one_outcome;
 mod quorums;
 mod reconnects;
 mod register;
+mod scrapes;
 mod served;
 mod stream_order;
 mod suspended;
@@ -137,5 +143,10 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(lock_outcome::LockOutcome::default()),
         Box::new(told::Told::default()),
         Box::new(register::Register::default()),
+        Box::new(metrics_deadline::MetricsDeadline::default()),
+        Box::new(metrics_reports::MetricsReports::default()),
+        Box::new(metrics_answers::MetricsAnswers::default()),
+        Box::new(metrics_requests::MetricsRequests::default()),
+        Box::new(metrics_recovery::MetricsRecovery::default()),
     ]
 }

@@ -21,6 +21,7 @@ pub mod history;
 pub mod invariants;
 pub mod load;
 pub mod lock;
+pub mod metrics;
 pub mod pair;
 pub mod plan;
 pub mod recorder;

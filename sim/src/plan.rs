@@ -8,8 +8,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 mod locks;
+mod metrics;
 
 pub use locks::{ForcePlan, LockEnding, LockPlan, LocksPlan, RESOURCES_MAX, resource_name};
+pub use metrics::MetricsPlan;
 
 /// A node of the cluster, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,6 +74,9 @@ pub struct Cluster {
     /// What the cluster locks with, if it does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub locks: Option<LocksPlan>,
+    /// What the nodes tell about themselves, if they do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub metrics: Option<MetricsPlan>,
 }
 
 /// What differs from grid's default limits. Absent is the default.
@@ -368,6 +373,7 @@ impl Plan {
             late: Vec::new(),
             strangers: Vec::new(),
             locks: None,
+            metrics: None,
         };
         Self {
             scenario: String::new(),
@@ -433,6 +439,9 @@ impl Cluster {
         }
         if let Some(locks) = locks {
             locks.check(*nodes)?;
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.check(*nodes)?;
         }
         limits.check()
     }

@@ -19,6 +19,7 @@ use crate::coverage::Coverage;
 use crate::event::{Event, What};
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
 use crate::lock;
+use crate::metrics;
 use crate::plan::Plan;
 use crate::world::{Software, World};
 
@@ -85,9 +86,10 @@ impl Run {
 /// Something that is expected of one scenario, besides the invariants.
 pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
 
-/// Runs `plan`, and `expected` at its end. If the plan has locks, they are dsync's.
+/// Runs `plan`, and `expected` at its end. If the plan has locks, they are dsync's; metrics likewise
+/// those of the crate that ships.
 pub fn run(plan: &Plan, expected: Option<Expectation>) -> Run {
-    run_with(plan, &lock::software(plan), expected)
+    run_with(plan, &metrics::over(plan, lock::software(plan)), expected)
 }
 
 /// Likewise, with software of a storage server's own on every node.

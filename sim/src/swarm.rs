@@ -88,6 +88,7 @@ fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
         late,
         strangers,
         locks: None,
+        metrics: None,
     }
 }
 

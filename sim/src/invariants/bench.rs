@@ -8,7 +8,8 @@ use crate::event::{CallId, CallKind, Event, LockEnd, Meaning, Outcome, SocketId,
 use crate::load::LoadTable;
 use crate::lock::Belief;
 use crate::plan::{
-    Ending, Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan, RequestPlan, StreamPlan,
+    Ending, Fault, Load, LockEnding, LockPlan, LocksPlan, MetricsPlan, Node, Plan, RequestPlan,
+    StreamPlan,
 };
 use crate::world::{NodeView, World};
 
@@ -38,6 +39,13 @@ impl Bench {
     pub(super) fn with_locks(invariant: impl Invariant + 'static, locks: LocksPlan) -> Self {
         let mut plan = Plan::quiet(2);
         plan.cluster.locks = Some(locks);
+        Self::of(invariant, plan, vec![])
+    }
+
+    /// Likewise, in a cluster with metrics.
+    pub(super) fn with_metrics(invariant: impl Invariant + 'static, metrics: MetricsPlan) -> Self {
+        let mut plan = Plan::quiet(2);
+        plan.cluster.metrics = Some(metrics);
         Self::of(invariant, plan, vec![])
     }
 

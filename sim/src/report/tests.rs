@@ -40,6 +40,7 @@ fn plan() -> Plan {
         late: vec![],
         strangers: vec![],
         locks: None,
+        metrics: None,
     };
     let scenario = "</script><!-- & \u{2028}".to_owned();
     let seed = u64::MAX;
