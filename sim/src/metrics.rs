@@ -55,7 +55,7 @@ impl Software for Measured {
             .build()?;
         host.pen.record(What::Metrics(Metrics::Began { start_ms }));
         metrics.start();
-        self.scrape_as_planned(&metrics, host);
+        tokio::spawn(scrape_as_planned(self.times(host), metrics.clone(), host.pen.clone()));
         let (pen, healed, asked) = (host.pen.clone(), host.healed.clone(), metrics.clone());
         tokio::spawn(scrape_once_healed(self.plan.scrapes.len(), asked, pen, healed));
         let ending = host.ending.clone();
@@ -67,19 +67,25 @@ impl Software for Measured {
     }
 }
 
+/// When this node is asked.
+type Times = Vec<(ScrapeId, u64)>;
+
 impl Measured {
-    fn scrape_as_planned(&self, metrics: &ResourceMetrics, host: &Host) {
+    /// Those that come after the process has begun.
+    fn times(&self, host: &Host) -> Times {
         let now_ms = host.pen.now_ms();
-        for (scrape, (at_ms, on)) in (0..).zip(&self.plan.scrapes) {
-            let Some(wait_ms) = at_ms.checked_sub(now_ms).filter(|_| *on == host.node) else {
-                continue;
-            };
-            let (metrics, pen) = (metrics.clone(), host.pen.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                ask(scrape, &metrics, &pen).await;
-            });
-        }
+        let planned = (0..).zip(&self.plan.scrapes);
+        let own = planned.filter(|(_, (at_ms, on))| *on == host.node && *at_ms >= now_ms);
+        own.map(|(scrape, (at_ms, _))| (scrape, *at_ms)).collect()
+    }
+}
+
+/// Each scrape at its time, whatever has become of those before.
+async fn scrape_as_planned(times: Times, metrics: ResourceMetrics, pen: Pen) {
+    for (scrape, at_ms) in times {
+        tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(pen.now_ms()))).await;
+        let (metrics, pen) = (metrics.clone(), pen.clone());
+        tokio::spawn(async move { ask(scrape, &metrics, &pen).await });
     }
 }
 
