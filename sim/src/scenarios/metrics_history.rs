@@ -1,5 +1,7 @@
 //! What a trace says of each scrape, for the expectations of scenarios; and how such plans begin.
 
+use std::collections::BTreeMap;
+
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -7,25 +9,23 @@ use super::begin;
 use crate::event::{Event, Metrics, Reported, Told, What};
 use crate::plan::{MetricsPlan, Node, Plan};
 
-/// One scrape of the plan that was made, and what it was answered.
+/// One scrape, and what it was answered.
 #[derive(Debug)]
 pub(super) struct Scrape<'a> {
-    /// Its place in the plan.
-    pub(super) number: usize,
     /// Who was asked.
     pub(super) on: Node,
     /// When.
     pub(super) asked_ms: u64,
-    /// With what; nothing if its process ended before.
+    /// With what.
     pub(super) servers: &'a [(Node, Told)],
 }
 
 impl<'a> Scrape<'a> {
     /// An error that names it and says what it was answered.
     pub(super) fn complaint(&self, wanted: &str) -> String {
-        let Self { number, on, asked_ms, servers } = self;
+        let Self { on, asked_ms, servers } = self;
         let told: Vec<_> = servers.iter().map(|(node, told)| format!("{node} {told}")).collect();
-        format!("scrape {number} of {on} at {asked_ms} ms {wanted}: {}", told.join("; "))
+        format!("scrape of {on} at {asked_ms} ms {wanted}: {}", told.join("; "))
     }
 
     /// What it was told about a server.
@@ -50,18 +50,23 @@ impl<'a> Scrape<'a> {
     }
 }
 
-/// All scrapes of the plan that were made and answered, in the order in which they were.
-pub(super) fn scrapes<'a>(plan: &Plan, events: &'a [Event]) -> Vec<Scrape<'a>> {
-    let planned = plan.cluster.metrics.as_ref().map_or(&[][..], |metrics| &metrics.scrapes);
-    let answered = events.iter().filter_map(|event| match &event.what {
-        What::Metrics(Metrics::Answered { scrape, servers }) => {
-            let number = *scrape as usize;
-            let (asked_ms, on) = planned.get(number).copied()?;
-            Some(Scrape { number, on, asked_ms, servers })
+/// All scrapes before everything was healed that were answered, in the order in which they were.
+pub(super) fn scrapes(events: &[Event]) -> Vec<Scrape<'_>> {
+    let (mut open, mut scrapes) = (BTreeMap::new(), Vec::new());
+    for Event { at_ms, node, what } in events {
+        match (what, *node) {
+            (What::Metrics(Metrics::Asked { scrape }), Some(on)) => {
+                open.insert((on, *scrape), *at_ms);
+            }
+            (What::Metrics(Metrics::Answered { scrape, servers }), Some(on)) => {
+                let asked_ms = open.remove(&(on, *scrape));
+                scrapes.extend(asked_ms.map(|asked_ms| Scrape { on, asked_ms, servers }));
+            }
+            (What::Healed, _) => break,
+            _ => {}
         }
-        _ => None,
-    });
-    answered.collect()
+    }
+    scrapes
 }
 
 /// A plan with metrics and without scrapes.

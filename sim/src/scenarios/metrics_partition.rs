@@ -49,7 +49,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let found_ms = cut_ms + bounds.dead_peer_ms + MARGIN_MS;
     let whole_ms = mended_ms + bounds.settle_ms + bounds.reconnect_ms + MARGIN_MS;
     let (mut timeouts, mut not_connected, mut recovered) = (0, 0, 0);
-    for scrape in scrapes(plan, events) {
+    for scrape in scrapes(events) {
         for server in (0..NODES).map(Node).filter(|server| *server != scrape.on) {
             let is_cut = [server, scrape.on].contains(cut_off);
             match scrape.asked_ms {

@@ -41,7 +41,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         return Err("the plan lacks a restart".to_owned());
     };
     for on in (0..NODES).map(Node) {
-        let of_it = scrapes(plan, events).into_iter().filter(|scrape| scrape.on == on);
+        let of_it = scrapes(events).into_iter().filter(|scrape| scrape.on == on);
         let told = of_it.filter_map(|scrape| scrape.of(node).map(|told| (scrape.asked_ms, told)));
         let told: Vec<_> = told.collect();
         let up = |(at_ms, told): &(u64, &Told)| match told {

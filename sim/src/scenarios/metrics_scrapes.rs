@@ -67,7 +67,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let Some((crowded, often)) = nodes(plan) else {
         return Err("the plan lacks a crowd".to_owned());
     };
-    let scrapes = scrapes(plan, events);
+    let scrapes = scrapes(events);
     for crowd in 0..CROWDS {
         let begin = FIRST_MS + crowd * APART_MS;
         let within = begin..begin + APART_MS;

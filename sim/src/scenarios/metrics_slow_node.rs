@@ -61,7 +61,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         return Err("the plan lacks slow links".to_owned());
     };
     let mut is_seen = (false, false);
-    for scrape in scrapes(plan, events) {
+    for scrape in scrapes(events) {
         for server in (0..NODES).map(Node) {
             let is_far = [one, other].contains(&server);
             let asked_ms = scrape.asked_ms;

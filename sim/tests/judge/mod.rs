@@ -9,7 +9,7 @@ fn scenario(name: &str) -> &'static Scenario {
 }
 
 /// At two seeds, one of them twice: the same seed is the same run.
-pub fn holds(name: &str) {
+pub(crate) fn holds(name: &str) {
     let scenario = scenario(name);
     let mut digests = Vec::new();
     for seed in [1, 2, 1] {
@@ -23,7 +23,7 @@ pub fn holds(name: &str) {
 }
 
 /// A run of what `change` makes of the plan is not what the plan's scenario expects: `complaint`.
-pub fn bites(name: &str, complaint: &str, change: impl Fn(&mut Plan)) {
+pub(crate) fn bites(name: &str, complaint: &str, change: impl Fn(&mut Plan)) {
     let scenario = scenario(name);
     let plan = (scenario.plan)(1);
     let mut changed = plan.clone();
