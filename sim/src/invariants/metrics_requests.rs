@@ -83,6 +83,23 @@ mod tests {
     }
 
     #[test]
+    fn b71_at_the_border_a_collection_begins_or_does_not() {
+        let border = || {
+            let mut bench = bench();
+            bench.well([(1_010, CALLER, answered(0, vec![])), (2_010, CALLER, asked(1))]);
+            bench
+        };
+        let mut new = border();
+        new.well([(2_011, CALLER, request(7, 2)), (2_020, CALLER, answered(1, vec![]))]);
+        new.well([(2_900, CALLER, asked(2))]);
+        bites(new.at(2_901, CALLER, request(7, 3)), "asked node-1 2 times");
+        let mut old = border();
+        old.well([(2_010, CALLER, answered(1, vec![])), (2_900, CALLER, asked(2))]);
+        old.well([(2_901, CALLER, request(7, 2))]);
+        bites(old.at(2_902, CALLER, request(7, 3)), "asked node-1 2 times");
+    }
+
+    #[test]
     fn b71_what_is_shared_lasts_from_when_it_was_made_and_not_from_when_it_was_wanted() {
         let mut bench = bench();
         bench.well([(1_010, CALLER, answered(0, vec![])), (1_800, CALLER, asked(1))]);

@@ -15,6 +15,9 @@ pub(super) struct Scrapes(BTreeMap<Node, Collections>);
 #[derive(Debug, Default)]
 struct Collections {
     open: BTreeMap<ScrapeId, Scrape>,
+    /// The one that came when what was collected was just about too old. If it is not answered at
+    /// once, a collection began with it.
+    in_doubt: Option<ScrapeId>,
     /// When the last one that is done began, and when it was done.
     done: Option<(u64, u64)>,
 }
@@ -90,20 +93,34 @@ impl Collections {
     ) -> Happened<'a> {
         let shared_ms = plan_of(facts).map_or(0, |plan| u64::from(plan.shared_ms));
         let grain_ms = facts.bounds.drift_of(shared_ms) + facts.bounds.ticks_ms;
+        // What is there already is told at once: whoever still waits does so for a new collection.
+        self.settle();
         let under_way = self.open.values().map(|scraped| scraped.began_ms).max();
         let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + shared_ms + grain_ms);
         let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + shared_ms);
         let shared = under_way.or(fresh.map(|(began_ms, _)| began_ms));
         let began_ms = shared.unwrap_or(now_ms);
         self.open.insert(scrape, Scrape { asked_ms: now_ms, began_ms });
-        match under_way.is_some() || is_sure {
-            true => Happened::Nothing,
-            false => Happened::Begins(node),
+        if under_way.is_some() || is_sure {
+            return Happened::Nothing;
+        }
+        self.in_doubt = fresh.map(|_| scrape);
+        Happened::Begins(node)
+    }
+
+    /// The one that was in doubt began a collection.
+    fn settle(&mut self) {
+        if let Some(scraped) = self.in_doubt.take().and_then(|scrape| self.open.get_mut(&scrape)) {
+            scraped.began_ms = scraped.asked_ms;
         }
     }
 
     fn answered(&mut self, scrape: ScrapeId, now_ms: u64) -> Option<Scrape> {
+        if self.open.get(&scrape).is_some_and(|scraped| scraped.asked_ms < now_ms) {
+            self.settle();
+        }
         let scraped = self.open.remove(&scrape)?;
+        self.in_doubt = self.in_doubt.filter(|in_doubt| *in_doubt != scrape);
         if self.done.is_none_or(|(began_ms, _)| began_ms < scraped.began_ms) {
             self.done = Some((scraped.began_ms, now_ms));
         }
