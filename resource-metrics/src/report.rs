@@ -3,9 +3,10 @@
 //! was not measured.
 //!
 //! What is received is bounded ([`limits`](crate::limits)): a report with more drives or interfaces,
-//! or longer names, is no report.
+//! or longer names, is no report. Nor is an array, whose values would pass for others of this version.
 
 mod bounded;
+mod named;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ pub struct ReportRequest {}
 
 /// What one server has to say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, remote = "Self")] // `named` calls what is derived.
 pub struct Report {
     /// When it began to sample, in seconds since 1970 by its own clock: averages and maxima are those
     /// since then.
@@ -235,6 +236,18 @@ mod tests {
         assert_eq!(older, Report::default());
         let existing = [BTreeMap::from([("Description", BTreeMap::<String, u8>::new())])];
         through::<Report>(&existing).expect_err("existing clusters answer with an array of maps");
+    }
+
+    #[test]
+    fn b71_a_bare_array_of_fields_is_no_report() {
+        let whole = Report { start_time_seconds: Some(1.0), ..Report::default() };
+        assert_eq!(through::<Report>(&whole).as_ref(), Ok(&whole), "as it is sent");
+        // The start, the last sample and its interval, each of which a number may be.
+        let arrays: [&[f64]; 3] = [&[], &[1.0], &[1.0, 2.0, 3.0]];
+        for array in arrays {
+            let error = through::<Report>(&array).expect_err("no field is named");
+            assert!(error.contains("a map of what a server reports"), "{error}");
+        }
     }
 
     #[test]

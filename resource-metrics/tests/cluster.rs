@@ -138,7 +138,7 @@ async fn b71_any_server_answers_for_all_and_says_which_is_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b71_a_slow_server_and_one_that_means_something_else_are_down_and_the_others_are_not() {
-    let mut managers = managers(5).await.into_iter();
+    let mut managers = managers(6).await.into_iter();
     let mut servers = Vec::new();
     let (manager, listener) = managers.next().unwrap();
     let metrics = ResourceMetrics::builder(&manager)
@@ -162,11 +162,17 @@ async fn b71_a_slow_server_and_one_that_means_something_else_are_down_and_the_ot
     failing.register(route(), |_, _| async { Err("no".into()) }).expect("a free number");
     servers.push(Server::start(failing, listener).await);
 
+    // Without names the first number would be the start time.
+    let (nameless, listener) = managers.next().unwrap();
+    nameless.register(route(), |_, _| async { Ok(vec![0x91, 1].into()) }).expect("a free number");
+    servers.push(Server::start(nameless, listener).await);
+
     connected(&servers).await;
     let collection = metrics.collect().await.expect("no shutdown");
     up(&collection, &servers[0]);
-    let reasons = [Reason::Timeout, Reason::Incompatible, Reason::Incompatible, Reason::Failed];
-    assert_eq!([1, 2, 3, 4].map(|index| down(&collection, &servers[index])), reasons);
+    let incompatible = Reason::Incompatible;
+    let reasons = [Reason::Timeout, incompatible, incompatible, Reason::Failed, incompatible];
+    assert_eq!([1, 2, 3, 4, 5].map(|index| down(&collection, &servers[index])), reasons);
 }
 
 #[tokio::test(flavor = "multi_thread")]

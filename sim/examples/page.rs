@@ -397,6 +397,7 @@ fn plan(length: u64) -> Plan {
         strangers: vec![],
         locks: None,
         iam: None,
+        metrics: None,
     };
     Plan {
         scenario: "synthetic".into(),

@@ -13,9 +13,11 @@ use crate::plan::{Fault, Node};
 
 mod iam;
 mod lock;
+mod metrics;
 
 pub use iam::{IamEvent, Kept, RecordVersion};
 pub use lock::{LockEnd, LockFailure, Notice, StoreOp, StoreResult};
+pub use metrics::{Metrics, Reported, ScrapeId, Told};
 
 /// Number of a call or stream: its place in the load of the run.
 pub type CallId = u32;
@@ -265,6 +267,8 @@ pub enum What {
     },
     /// Something happened to users, policies and mappings.
     Iam(IamEvent),
+    /// A node samples itself, or is asked for what all have to say.
+    Metrics(Metrics),
     /// A rare-event point of the code was struck.
     Rare {
         /// Its name.
@@ -314,6 +318,7 @@ impl What {
             | Self::SocketOpened { .. }
             | Self::SocketClosed { .. }
             | Self::MessageReceived { .. }
+            | Self::Metrics(_)
             | Self::Rare { .. }
             | Self::Violated { .. } => None,
         }
@@ -520,6 +525,7 @@ impl fmt::Display for What {
                 write!(f, "call {call}: r{resource}, {result}")
             }
             Self::Iam(event) => event.fmt(f),
+            Self::Metrics(metrics) => metrics.fmt(f),
             Self::Rare { point, lasts_ms } => write!(f, "rare event: {point} for {lasts_ms} ms"),
             Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
         }

@@ -26,6 +26,11 @@ mod iam_kept;
 mod iam_same;
 mod iam_whole;
 mod lock_outcome;
+mod metrics_answers;
+mod metrics_deadline;
+mod metrics_recovery;
+mod metrics_reports;
+mod metrics_requests;
 mod nothing_left;
 mod one_connection;
 mod one_handler;
@@ -33,6 +38,7 @@ mod one_outcome;
 mod quorums;
 mod reconnects;
 mod register;
+mod scrapes;
 mod served;
 mod stream_order;
 mod suspended;
@@ -145,5 +151,10 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(iam_kept::IamKept::default()),
         Box::new(iam_same::IamSame::default()),
         Box::new(iam_calm::IamCalm::default()),
+        Box::new(metrics_deadline::MetricsDeadline::default()),
+        Box::new(metrics_reports::MetricsReports::default()),
+        Box::new(metrics_answers::MetricsAnswers::default()),
+        Box::new(metrics_requests::MetricsRequests::default()),
+        Box::new(metrics_recovery::MetricsRecovery::default()),
     ]
 }

@@ -22,6 +22,7 @@ pub mod iam;
 pub mod invariants;
 pub mod load;
 pub mod lock;
+pub mod metrics;
 pub mod pair;
 pub mod plan;
 pub mod recorder;

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 mod iam;
 mod locks;
+mod metrics;
 
 pub use iam::{ChangePlan, ITEMS_MAX, IamPlan, ItemChange, Outage};
 pub use locks::{ForcePlan, LockEnding, LockPlan, LocksPlan, RESOURCES_MAX, resource_name};
+pub use metrics::MetricsPlan;
 
 /// A node of the cluster, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -77,6 +79,9 @@ pub struct Cluster {
     /// What its users, policies and mappings are kept in, if it has any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub iam: Option<IamPlan>,
+    /// What the nodes tell about themselves, if they do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub metrics: Option<MetricsPlan>,
 }
 
 /// What differs from grid's default limits. Absent is the default.
@@ -398,6 +403,7 @@ impl Plan {
             strangers: Vec::new(),
             locks: None,
             iam: None,
+            metrics: None,
         };
         Self {
             scenario: String::new(),
@@ -467,6 +473,9 @@ impl Cluster {
         }
         if let Some(iam) = iam {
             iam.check()?;
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.check(*nodes)?;
         }
         limits.check()
     }

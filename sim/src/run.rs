@@ -20,7 +20,7 @@ use crate::event::{Event, What};
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
 use crate::plan::Plan;
 use crate::world::{Software, World};
-use crate::{iam, lock};
+use crate::{iam, lock, metrics};
 
 mod probe;
 
@@ -87,7 +87,7 @@ pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
 
 /// What the nodes of `plan` run besides the load: dsync if it has locks, iam-bootstrap if it has items.
 pub fn software(plan: &Plan) -> Arc<dyn Software> {
-    Arc::new(vec![lock::software(plan), iam::software(plan)])
+    metrics::over(plan, Arc::new(vec![lock::software(plan), iam::software(plan)]))
 }
 
 /// Runs `plan` with its [`software`], and `expected` at its end.

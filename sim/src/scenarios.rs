@@ -29,6 +29,11 @@ mod locks_slow_locker;
 mod locks_stopped_holder;
 mod locks_suspended_holder;
 mod locks_wrong_clocks;
+mod metrics_history;
+mod metrics_partition;
+mod metrics_restart;
+mod metrics_scrapes;
+mod metrics_slow_node;
 mod one_way_cut;
 mod partition_heals;
 mod reconnect_storm;
@@ -72,6 +77,10 @@ pub const ALL: &[Scenario] = &[
     locks_stopped_holder::SCENARIO,
     locks_suspended_holder::SCENARIO,
     locks_wrong_clocks::SCENARIO,
+    metrics_partition::SCENARIO,
+    metrics_restart::SCENARIO,
+    metrics_scrapes::SCENARIO,
+    metrics_slow_node::SCENARIO,
     one_way_cut::SCENARIO,
     partition_heals::SCENARIO,
     reconnect_storm::SCENARIO,

@@ -199,6 +199,9 @@ fn without_last_node(plan: &mut Plan) {
             locks.lockers.push(Node(0));
         }
     }
+    if let Some(metrics) = &mut plan.cluster.metrics {
+        metrics.leave_out(gone);
+    }
     plan.faults.retain(|(_, fault)| !fault.concerns(gone));
     plan.load.retain(|(_, load)| load.ends().0 != gone && load.ends().1 != gone);
 }

@@ -91,6 +91,7 @@ fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
         strangers,
         locks: None,
         iam: None,
+        metrics: None,
     }
 }
 

@@ -11,11 +11,11 @@
 //! take nothing from the others.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use grid::time::{Clock, Instant};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Makes a value for several who want it.
 #[derive(Debug)]
@@ -27,8 +27,19 @@ pub(crate) struct Flight<T> {
 #[derive(Debug)]
 enum State<T> {
     Nothing,
-    UnderWay(watch::Receiver<Option<Arc<T>>>),
+    UnderWay(Arc<Making<T>>),
     Done(Arc<T>, Instant),
+}
+
+/// A value that is being made.
+///
+/// Whoever waits is woken in the order of coming. A watch channel would do the same with less, but wakes in
+/// an order that is drawn anew each time: no run of a simulation could be repeated.
+#[derive(Debug)]
+struct Making<T> {
+    /// What came of it, once it is over; nothing if its task ended before.
+    made: OnceLock<Option<Arc<T>>>,
+    is_over: Notify,
 }
 
 impl<T: Send + Sync + 'static> Flight<T> {
@@ -51,12 +62,10 @@ impl<T: Send + Sync + 'static> Flight<T> {
     where
         Fut: Future<Output = T> + Send + 'static,
     {
-        let mut made = match self.join(clock, make) {
-            Ok(made) => return Some(made),
-            Err(under_way) => under_way,
-        };
-        let made = made.wait_for(Option::is_some).await.ok()?;
-        made.clone()
+        match self.join(clock, make) {
+            Ok(made) => Some(made),
+            Err(under_way) => under_way.wait().await,
+        }
     }
 
     /// What is there already, or what is under way.
@@ -64,7 +73,7 @@ impl<T: Send + Sync + 'static> Flight<T> {
         &self,
         clock: &Arc<dyn Clock>,
         make: impl FnOnce() -> Fut,
-    ) -> Result<Arc<T>, watch::Receiver<Option<Arc<T>>>>
+    ) -> Result<Arc<T>, Arc<Making<T>>>
     where
         Fut: Future<Output = T> + Send + 'static,
     {
@@ -74,22 +83,52 @@ impl<T: Send + Sync + 'static> Flight<T> {
             State::Done(made, at) if now.since(*at) < self.shared_for => {
                 return Ok(Arc::clone(made));
             }
-            // Without a sender its task is over; with a result it would have said so.
-            State::UnderWay(made) if made.has_changed().is_ok() => return Err(made.clone()),
+            State::UnderWay(making) if !making.has_failed() => return Err(Arc::clone(making)),
             State::Nothing | State::UnderWay(_) | State::Done(..) => {}
         }
-        let (done, made) = watch::channel(None);
-        *state = State::UnderWay(made.clone());
+        let making = Arc::new(Making { made: OnceLock::new(), is_over: Notify::new() });
+        *state = State::UnderWay(Arc::clone(&making));
         drop(state);
-        let (making, state, clock) = (make(), Arc::clone(&self.state), Arc::clone(clock));
+        let (value, state, clock) = (make(), Arc::clone(&self.state), Arc::clone(clock));
+        let ending = Ending(Arc::clone(&making));
         tokio::spawn(async move {
-            let made = Arc::new(making.await);
+            let made = Arc::new(value.await);
             let before =
                 std::mem::replace(&mut *lock(&state), State::Done(Arc::clone(&made), clock.now()));
             drop(before);
-            done.send_replace(Some(made));
+            ending.0.end(Some(made));
         });
-        Err(made)
+        Err(making)
+    }
+}
+
+impl<T> Making<T> {
+    async fn wait(&self) -> Option<Arc<T>> {
+        // What ends between the look and the wait is not missed: it counts from here.
+        let is_over = self.is_over.notified();
+        if self.made.get().is_none() {
+            is_over.await;
+        }
+        self.made.get().cloned().flatten()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.made.get().is_some_and(Option::is_none)
+    }
+
+    /// The first end counts.
+    fn end(&self, made: Option<Arc<T>>) {
+        let _ = self.made.set(made);
+        self.is_over.notify_waiters();
+    }
+}
+
+/// Of the task that makes something: however it ends, nobody waits for it any longer.
+struct Ending<T>(Arc<Making<T>>);
+
+impl<T> Drop for Ending<T> {
+    fn drop(&mut self) {
+        self.0.end(None);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::event::{
 use crate::load::LoadTable;
 use crate::lock::Belief;
 use crate::plan::{
-    Ending, Fault, IamPlan, Load, LockEnding, LockPlan, LocksPlan, Node, Plan, RequestPlan,
-    StreamPlan,
+    Ending, Fault, IamPlan, Load, LockEnding, LockPlan, LocksPlan, MetricsPlan, Node, Plan,
+    RequestPlan, StreamPlan,
 };
 use crate::world::{NodeView, World};
 
@@ -49,6 +49,13 @@ impl Bench {
     pub(super) fn with_iam(invariant: impl Invariant + 'static) -> Self {
         let mut plan = Plan::quiet(2);
         plan.cluster.iam = Some(IamPlan { pools: 1, seeded: 0, refresh_ms: 10_000, store_ms: 0 });
+        Self::of(invariant, plan, vec![])
+    }
+
+    /// Likewise, in a cluster with metrics.
+    pub(super) fn with_metrics(invariant: impl Invariant + 'static, metrics: MetricsPlan) -> Self {
+        let mut plan = Plan::quiet(2);
+        plan.cluster.metrics = Some(metrics);
         Self::of(invariant, plan, vec![])
     }
 

@@ -19,8 +19,9 @@ impl Invariant for NothingLeft {
     }
 
     fn at_quiet(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
-        // A locker has a task that keeps its time.
+        // A locker has a task that keeps its time; of metrics one samples, and one waits for the end.
         let locks = facts.plan.cluster.locks.as_ref();
+        let metrics = facts.plan.cluster.metrics.as_ref().map_or(0, |_| 2);
         for view in views {
             if let Some(stats) = view.connections.iter().find(|stats| !stats.is_quiescent()) {
                 return Err(format!("{} is not at rest: {stats:?}", view.node));
@@ -31,7 +32,7 @@ impl Invariant for NothingLeft {
             let is_locker = locks.is_some_and(|locks| locks.lockers.contains(&view.node));
             let remotes = views.len() - 1;
             let iam = facts.plan.cluster.iam.as_ref().map_or(0, |_| remotes + TASKS_OF_IAM);
-            let expected = TASKS_PER_REMOTE * remotes + usize::from(is_locker) + iam;
+            let expected = TASKS_PER_REMOTE * remotes + usize::from(is_locker) + iam + metrics;
             if view.tasks != expected {
                 return Err(format!(
                     "{} has {} tasks at rest instead of {expected}",

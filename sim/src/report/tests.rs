@@ -41,6 +41,7 @@ fn plan() -> Plan {
         strangers: vec![],
         locks: None,
         iam: None,
+        metrics: None,
     };
     let scenario = "</script><!-- & \u{2028}".to_owned();
     let seed = u64::MAX;

@@ -46,6 +46,7 @@ fn cluster(rng: &mut SmallRng, nodes: u8, iam: IamPlan) -> Cluster {
         strangers: Vec::new(),
         locks: None,
         iam: Some(iam),
+        metrics: None,
     }
 }
 

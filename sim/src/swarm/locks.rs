@@ -50,6 +50,7 @@ fn cluster(rng: &mut SmallRng) -> Cluster {
             refresh_ms: lease_ms / pick(rng, &[4, 6]),
             lockers: lockers(rng, nodes),
         }),
+        metrics: None,
     }
 }
 

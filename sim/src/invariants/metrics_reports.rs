@@ -1,0 +1,202 @@
+//! B70, B71: what is told of a server is what it sampled last, neither what nobody sampled nor what is
+//! older than what is shared for a second; averages and maxima are those since its start, and begin
+//! anew with it.
+
+use std::collections::BTreeMap;
+
+use super::scrapes::{Happened, Scrape, Scrapes};
+use super::{Facts, Invariant, Verdict};
+use crate::event::{Event, Metrics, Reported, Told, What};
+use crate::metrics::thousandths;
+use crate::plan::Node;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct MetricsReports {
+    scrapes: Scrapes,
+    servers: BTreeMap<Node, Server>,
+}
+
+/// What a server had to say, and from when on.
+#[derive(Debug, Default)]
+struct Server {
+    said: Vec<(u64, Reported)>,
+    account: Account,
+}
+
+/// The samples of one process, added up plainly.
+#[derive(Debug, Default)]
+struct Account {
+    start_ms: u64,
+    /// By the server's clock, in microseconds, and bytes received by then.
+    last: Option<(u64, u64)>,
+    load_times_us: u128,
+    us: u64,
+    maximum: u32,
+}
+
+impl Invariant for MetricsReports {
+    fn name(&self) -> &'static str {
+        "metrics_reports"
+    }
+
+    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+        if let Happened::Answered(on, _, scraped, servers) = self.scrapes.see(event, facts) {
+            return servers.iter().try_for_each(|(node, told)| match told {
+                Told::Up { report } => self.must_have_been_so(on, *node, report, scraped),
+                Told::Down { .. } => Ok(()),
+            });
+        }
+        let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
+            return Ok(());
+        };
+        let Server { said, account } = self.servers.entry(node).or_default();
+        match metrics {
+            Metrics::Began { start_ms } => {
+                *account = Account { start_ms: *start_ms, ..Account::default() };
+                let nothing = Reported { start_ms: Some(*start_ms), ..Reported::default() };
+                said.push((event.at_ms, nothing));
+            }
+            Metrics::Sampled { clock_us, load, received } => {
+                said.push((event.at_ms, account.add(*clock_us, *load, *received)));
+            }
+            Metrics::Asked { .. } | Metrics::Answered { .. } | Metrics::Aborted { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+impl MetricsReports {
+    /// At some time since the collection began this was what the server had to say.
+    fn must_have_been_so(&self, on: Node, of: Node, told: &Reported, scraped: Scrape) -> Verdict {
+        let said = self.servers.get(&of).map_or(&[][..], |server| &server.said);
+        let Some(found) = said.iter().rposition(|(_, said)| is_same(said, told)) else {
+            return Err(format!("{on} tells of {of} what was not sampled there: {told}"));
+        };
+        match said.get(found + 1) {
+            Some((until_ms, _)) if *until_ms < scraped.began_ms => Err(format!(
+                "{on} tells of {of} what had been over for {} ms when it was asked for: {told}",
+                scraped.began_ms - until_ms
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Account {
+    /// What is to be reported after this sample.
+    fn add(&mut self, clock_us: u64, load: u32, received: u64) -> Reported {
+        let before = self.last.replace((clock_us, received));
+        let interval = before.map(|(us, bytes)| (clock_us - us, received - bytes));
+        if let Some((us, _)) = interval {
+            self.load_times_us += u128::from(load) * u128::from(us);
+            self.us += us;
+        }
+        self.maximum = self.maximum.max(load);
+        // The first sample stands for no time: it counts while it is alone.
+        let average = match self.us {
+            0 => f64::from(load),
+            us => self.load_times_us as f64 / us as f64,
+        };
+        let interval = interval.filter(|(us, _)| *us > 0);
+        Reported {
+            start_ms: Some(self.start_ms),
+            interval_ms: interval.map(|(us, _)| thousandths(us as f64 / 1e6)),
+            load: Some(u64::from(load)),
+            load_average: Some(thousandths(average)),
+            load_maximum: Some(u64::from(self.maximum)),
+            receive_rate: interval.map(|(us, bytes)| thousandths(bytes as f64 / (us as f64 / 1e6))),
+        }
+    }
+}
+
+/// The same but for what rounding makes of it.
+fn is_same(one: &Reported, other: &Reported) -> bool {
+    let is_near = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        (Some(one), Some(other)) => one.abs_diff(other) <= 1,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    (one.load, one.load_maximum) == (other.load, other.load_maximum)
+        && is_near(one.start_ms, other.start_ms)
+        && is_near(one.interval_ms, other.interval_ms)
+        && is_near(one.load_average, other.load_average)
+        && is_near(one.receive_rate, other.receive_rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::{Bench, CALLER, SERVER, bites};
+    use super::super::scrapes::bench::{answered, asked, began, metrics};
+    use super::*;
+
+    fn sampled(second: u64, load: u32, received: u64) -> What {
+        let clock_us = second * 1_000_000;
+        What::Metrics(Metrics::Sampled { clock_us, load, received })
+    }
+
+    /// Loads of 10, 20 and, after a sample that was missed, 50: by hand.
+    fn third() -> Reported {
+        Reported {
+            start_ms: Some(1),
+            interval_ms: Some(10_000),
+            load: Some(50),
+            load_average: Some(40_000),
+            load_maximum: Some(50),
+            receive_rate: Some(30_500),
+        }
+    }
+
+    fn bench() -> Bench {
+        let mut bench = Bench::with_metrics(MetricsReports::default(), metrics());
+        bench.well([(0, CALLER, began()), (0, SERVER, began())]);
+        bench.well([(1, SERVER, sampled(0, 10, 7)), (5_000, SERVER, sampled(5, 20, 107))]);
+        bench.well([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, asked(0))]);
+        bench
+    }
+
+    fn tells(bench: &mut Bench, report: Reported) -> Verdict {
+        bench.at(16_010, CALLER, answered(0, vec![(SERVER, Told::Up { report })]))
+    }
+
+    #[test]
+    fn b71_what_is_told_was_sampled() {
+        tells(&mut bench(), third()).expect("as it was");
+        let wrong: [fn(&mut Reported); 6] = [
+            |told| told.start_ms = Some(1_000),
+            |told| told.interval_ms = Some(5_000),
+            |told| told.load = None,
+            |told| told.load_average = Some(26_667), // Each sample counted the same.
+            |told| told.load_maximum = Some(51),
+            |told| told.receive_rate = Some(61_000), // Of two intervals in one.
+        ];
+        for change in wrong {
+            let mut told = third();
+            change(&mut told);
+            bites(tells(&mut bench(), told), "node-0 tells of node-1 what was not sampled there");
+        }
+    }
+
+    #[test]
+    fn b70_what_a_server_said_before_it_restarted_is_over_and_averages_begin_anew() {
+        let mut bench = bench();
+        bench.well([(15_500, SERVER, What::Metrics(Metrics::Began { start_ms: 15_500 }))]);
+        bites(tells(&mut bench, third()), "had been over for 500 ms");
+        bench.well([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, asked(0))]);
+        let alone = Reported {
+            start_ms: Some(15_500),
+            load: Some(30),
+            load_average: Some(30_000),
+            load_maximum: Some(30),
+            ..Reported::default()
+        };
+        tells(&mut bench, alone).expect("all of it is new");
+    }
+
+    #[test]
+    fn b71_what_changed_while_it_was_collected_may_be_old_or_new() {
+        let mut bench = bench();
+        bench.well([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, asked(1))]);
+        tells(&mut bench, third()).expect("it was so when it was asked for");
+    }
+}

@@ -1,0 +1,163 @@
+//! Which scrapes share one collection, as B71 wants it: those that come while one is under way, or soon
+//! after it was done. For the invariants of metrics, each of which keeps its own account.
+
+use std::collections::BTreeMap;
+
+use super::Facts;
+use crate::event::{Event, Metrics, ScrapeId, Told, What};
+use crate::plan::{MetricsPlan, Node};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Scrapes(BTreeMap<Node, Collections>);
+
+/// Those of one process.
+#[derive(Debug, Default)]
+struct Collections {
+    open: BTreeMap<ScrapeId, Scrape>,
+    /// The one that came when what was collected was just about too old. If it is not answered at
+    /// once, a collection began with it.
+    in_doubt: Option<ScrapeId>,
+    /// When the last one that is done began, and when it was done.
+    done: Option<(u64, u64)>,
+}
+
+/// A scrape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Scrape {
+    /// When it came.
+    pub(super) asked_ms: u64,
+    /// When the collection that it is answered with began.
+    pub(super) began_ms: u64,
+}
+
+/// What happened to scrapes.
+#[derive(Debug)]
+pub(super) enum Happened<'a> {
+    /// A collection may begin on this node. If it need not, that cannot be told from outside.
+    Begins(Node),
+    /// A scrape is answered.
+    Answered(Node, ScrapeId, Scrape, &'a [(Node, Told)]),
+    /// Nothing.
+    Nothing,
+}
+
+/// The metrics of the plan, if it has any.
+pub(super) fn plan_of<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
+    facts.plan.cluster.metrics.as_ref()
+}
+
+impl Scrapes {
+    /// Something happened.
+    pub(super) fn see<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> Happened<'a> {
+        let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
+            return Happened::Nothing;
+        };
+        let own = self.0.entry(node).or_default();
+        match metrics {
+            // Of the process before nobody waits any more.
+            Metrics::Began { .. } => *own = Collections::default(),
+            Metrics::Asked { scrape } => return own.asked(*scrape, node, event.at_ms, facts),
+            Metrics::Answered { scrape, servers } => {
+                if let Some(scraped) = own.answered(*scrape, event.at_ms) {
+                    return Happened::Answered(node, *scrape, scraped, servers);
+                }
+            }
+            Metrics::Aborted { scrape } => drop(own.open.remove(scrape)),
+            Metrics::Sampled { .. } => {}
+        }
+        Happened::Nothing
+    }
+
+    /// A scrape that is not answered since this time or longer.
+    pub(super) fn open_since(&self, asked_ms: u64) -> Option<(Node, ScrapeId, Scrape)> {
+        let open =
+            self.0.iter().flat_map(|(node, own)| own.open.iter().map(move |own| (node, own)));
+        open.map(|(node, (scrape, scraped))| (*node, *scrape, *scraped))
+            .find(|(_, _, scraped)| scraped.asked_ms <= asked_ms)
+    }
+
+    /// The process of a node is gone.
+    pub(super) fn forget(&mut self, node: Node) {
+        self.0.remove(&node);
+    }
+}
+
+impl Collections {
+    fn asked<'a>(
+        &mut self,
+        scrape: ScrapeId,
+        node: Node,
+        now_ms: u64,
+        facts: &Facts<'_>,
+    ) -> Happened<'a> {
+        let shared_ms = plan_of(facts).map_or(0, |plan| u64::from(plan.shared_ms));
+        let grain_ms = facts.bounds.drift_of(shared_ms) + facts.bounds.ticks_ms;
+        // What is there already is told at once: whoever still waits does so for a new collection.
+        self.settle();
+        let under_way = self.open.values().map(|scraped| scraped.began_ms).max();
+        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + shared_ms + grain_ms);
+        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + shared_ms);
+        let shared = under_way.or(fresh.map(|(began_ms, _)| began_ms));
+        let began_ms = shared.unwrap_or(now_ms);
+        self.open.insert(scrape, Scrape { asked_ms: now_ms, began_ms });
+        if under_way.is_some() || is_sure {
+            return Happened::Nothing;
+        }
+        self.in_doubt = fresh.map(|_| scrape);
+        Happened::Begins(node)
+    }
+
+    /// The one that was in doubt began a collection.
+    fn settle(&mut self) {
+        if let Some(scraped) = self.in_doubt.take().and_then(|scrape| self.open.get_mut(&scrape)) {
+            scraped.began_ms = scraped.asked_ms;
+        }
+    }
+
+    fn answered(&mut self, scrape: ScrapeId, now_ms: u64) -> Option<Scrape> {
+        if self.open.get(&scrape).is_some_and(|scraped| scraped.asked_ms < now_ms) {
+            self.settle();
+        }
+        let scraped = self.open.remove(&scrape)?;
+        self.in_doubt = self.in_doubt.filter(|in_doubt| *in_doubt != scrape);
+        if self.done.is_none_or(|(began_ms, _)| began_ms < scraped.began_ms) {
+            self.done = Some((scraped.began_ms, now_ms));
+        }
+        Some(scraped)
+    }
+}
+
+/// Words of the bench for metrics.
+#[cfg(test)]
+pub(super) mod bench {
+    use super::*;
+    use crate::event::{Meaning, SocketId};
+
+    pub(in super::super) fn metrics() -> MetricsPlan {
+        let (slow, scrapes) = (vec![], vec![]);
+        MetricsPlan { interval_ms: 5_000, deadline_ms: 500, shared_ms: 1_000, slow, scrapes }
+    }
+
+    pub(in super::super) fn began() -> What {
+        What::Metrics(Metrics::Began { start_ms: 1 })
+    }
+
+    pub(in super::super) fn asked(scrape: ScrapeId) -> What {
+        What::Metrics(Metrics::Asked { scrape })
+    }
+
+    pub(in super::super) fn answered(scrape: ScrapeId, servers: Vec<(Node, Told)>) -> What {
+        What::Metrics(Metrics::Answered { scrape, servers })
+    }
+
+    pub(in super::super) fn request(socket: SocketId, mux_id: u64) -> What {
+        message(socket, 0, "Request", mux_id)
+    }
+
+    pub(in super::super) fn message(socket: SocketId, index: u64, op: &str, mux_id: u64) -> What {
+        let (op, sequence, flags, bytes) = (op.to_owned(), 0, 0, 1);
+        let message = Meaning { op, mux_id, sequence, flags, bytes, call: None };
+        What::MessageSent { socket, index, message }
+    }
+}
