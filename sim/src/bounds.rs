@@ -33,6 +33,8 @@ pub struct Bounds {
     pub lease_ms: u64,
     /// How far the plan lets the rate of a clock be off, in parts of a million.
     pub drift_ppm: u64,
+    /// A node has loaded its copy so long after the last of its pools is there; 0 if it has none.
+    pub load_ms: u64,
     /// All copies of users, policies and mappings are the same so long after all is healed (B62); 0 if
     /// there are none.
     pub same_ms: u64,
@@ -79,6 +81,7 @@ impl Bounds {
             drain_ms,
             lease_ms,
             drift_ppm,
+            load_ms: cluster.iam.as_ref().map_or(0, load_ms),
             same_ms: cluster.iam.as_ref().map_or(0, |iam| same_ms(iam, reconnect_ms)),
             idle_ms: if cluster.iam.is_some() { 5_000 } else { 0 },
             has_holds,
@@ -138,13 +141,18 @@ const SUPERSEDE_MS: u64 = 6_000;
 /// The longest wait between two attempts to lock, with what it is scaled by at random, and the attempt.
 const LOCK_TURN_MS: u64 = 8_000;
 
+/// The format is looked for, and each pool read: each after the longest wait between two tries.
+fn load_ms(iam: &IamPlan) -> u64 {
+    let asked = u64::from(ITEMS_MAX) + Kind::ALL.len() as u64 + 3;
+    2 * ms(limits::RETRY_MAX) + asked * u64::from(iam.store_ms) + 100
+}
+
 /// All nodes are connected; whoever has not loaded yet tries its pools for the last time and reads them;
 /// it catches up, and whoever found it not loaded, or was in a comparison that hung, compares again; and
 /// what nobody knows to be missing is found by a comparison at the interval.
 fn same_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
     let records = u64::from(ITEMS_MAX) * u64::from(iam.store_ms);
-    let kinds = Kind::ALL.len() as u64 * u64::from(iam.store_ms);
-    let load = 2 * ms(limits::RETRY_MAX) + kinds + records;
+    let load = load_ms(iam);
     let again = ms(limits::COMPARE_TIMEOUT) + ms(limits::RETRY_MAX).max(u64::from(iam.refresh_ms));
     // Taken from each peer in turn at worst, and each time all.
     reconnect_ms + load + ms(limits::CATCH_UP_TIMEOUT) + again + 2 * records + 1_000

@@ -18,6 +18,8 @@ mod full_queue_then_cancel;
 mod full_queue_then_disconnect;
 mod half_open_peer;
 mod history;
+mod iam_deletion_missed;
+mod iam_late_pools;
 mod late_node;
 mod lock_history;
 mod locks_contention;
@@ -66,6 +68,8 @@ pub const ALL: &[Scenario] = &[
     full_queue_then_disconnect::SCENARIO,
     half_open_peer::SCENARIO,
     swarm::IAM,
+    iam_deletion_missed::SCENARIO,
+    iam_late_pools::SCENARIO,
     late_node::SCENARIO,
     swarm::LOCKS,
     locks_contention::SCENARIO,

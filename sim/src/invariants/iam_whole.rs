@@ -98,7 +98,7 @@ mod tests {
     use super::super::bench::{Bench, SERVER, bites, kept, seen};
     use super::*;
 
-    fn nothing_yet() -> Bench {
+    fn begun() -> Bench {
         let mut bench = Bench::with_iam(IamWhole::default());
         let started = |incarnation| What::Started { incarnation };
         bench.well([
@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn b61_a_part_is_not_a_copy() {
-        let mut bench = nothing_yet();
+        let mut bench = begun();
         bites(bench.at(5, SERVER, seen(&[])), "see None as item 1, and it is Some(2)");
-        let mut bench = nothing_yet();
+        let mut bench = begun();
         bench.well([(5, SERVER, seen(&[(1, 2)])), (6, SERVER, kept(1, 13, Some(3)))]);
         bench.well([(6, SERVER, seen(&[(1, 3)]))]);
         bites(bench.at(7, SERVER, seen(&[(1, 2)])), "see Some(2) as item 1");
@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn b61_what_is_read_was_kept_before_and_does_not_go_away() {
-        let mut bench = nothing_yet();
+        let mut bench = begun();
         bites(bench.at(5, SERVER, seen(&[(1, 2), (7, 7)])), "item 7, which was never kept");
-        let mut bench = nothing_yet();
+        let mut bench = begun();
         bench.well([(5, SERVER, seen(&[(1, 2)]))]);
         let nothing = What::Iam(IamEvent::Seen { items: None });
         bites(bench.at(6, SERVER, nothing), "see nothing any more");
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn b62_what_a_node_knows_to_be_deleted_stays_deleted() {
-        let mut bench = nothing_yet();
+        let mut bench = begun();
         bites(bench.at(5, SERVER, seen(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
     }
 }

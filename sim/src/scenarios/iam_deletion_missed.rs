@@ -1,0 +1,72 @@
+//! A node is down while an item that it has is deleted, and others are put.
+//!
+//! When it begins again its pools still hold what was deleted, as it was left. It may show that until it has
+//! reached a peer, and no longer: it takes the deletion, keeps it, and nobody takes from it what is gone.
+
+use rand::RngExt;
+
+use super::{Scenario, begin, history::fault_at, sort};
+use crate::bounds::Bounds;
+use crate::event::{Event, IamEvent, Kept, What};
+use crate::invariants::Verdict;
+use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Plan};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "iam_deletion_missed",
+    about: "an item is deleted while a node that has it is down: the node takes the deletion",
+    plan,
+    expect,
+};
+
+const NODES: u8 = 3;
+/// What is deleted, and what is put meanwhile.
+const GONE: u8 = 0;
+const NEW: u8 = 30;
+
+fn plan(seed: u64) -> Plan {
+    let (mut plan, mut rng) = begin("iam_deletion_missed", seed, NODES, 40_000);
+    plan.cluster.tick_ms = 5;
+    plan.cluster.iam = Some(IamPlan {
+        pools: 2,
+        seeded: 12,
+        refresh_ms: 300_000,
+        store_ms: rng.random_range(0..20),
+    });
+    let node = Node(rng.random_range(0..NODES));
+    let on = Node((node.0 + 1) % NODES);
+    plan.faults.push((rng.random_range(6_000..8_000), Fault::PowerLoss { node }));
+    plan.faults.push((rng.random_range(14_000..20_000), Fault::Restart { node }));
+    for (item, what) in [(GONE, ItemChange::Delete), (NEW, ItemChange::Put)] {
+        let at = rng.random_range(9_000..12_000);
+        plan.load.push((at, Load::Change(ChangePlan { on, item, what })));
+    }
+    sort(&mut plan);
+    plan
+}
+
+fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+    let is_restart = |fault: &Fault| matches!(fault, Fault::Restart { .. });
+    let restarted = fault_at(plan, is_restart)?;
+    let node = plan.faults.iter().find_map(|(_, fault)| match fault {
+        Fault::Restart { node } => Some(*node),
+        _ => None,
+    });
+    let bound = restarted + Bounds::of(plan).same_ms;
+    for item in [GONE, NEW] {
+        let taken = events.iter().find(|event| {
+            let is_it = |kept: &Kept| kept.item == item && kept.value.is_some() == (item == NEW);
+            matches!(&event.what, What::Iam(IamEvent::Kept { kept, .. }) if is_it(kept))
+                && event.node == node
+        });
+        match taken.map(|event| event.at_ms) {
+            Some(at_ms) if (restarted..=bound).contains(&at_ms) => {}
+            other => {
+                return Err(format!(
+                    "item {item} must be taken by who missed it after {restarted} ms: {other:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}

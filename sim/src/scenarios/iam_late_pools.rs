@@ -1,0 +1,63 @@
+//! Pools come online seconds after their nodes begin, in any order.
+//!
+//! A node waits for the last of its pools, with nothing to be read of it before: then all of it is there at
+//! once. It tries again soon enough that nobody waits much longer than the pool.
+
+use rand::RngExt;
+
+use super::{Scenario, begin, sort};
+use crate::bounds::Bounds;
+use crate::event::{Event, IamEvent, What};
+use crate::invariants::Verdict;
+use crate::plan::{Fault, IamPlan, Node, Outage, Plan};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "iam_late_pools",
+    about: "pools come online late and in any order: nodes wait for the last, then have all at once",
+    plan,
+    expect,
+};
+
+const NODES: u8 = 3;
+const POOLS: u8 = 3;
+
+fn plan(seed: u64) -> Plan {
+    let (mut plan, mut rng) = begin("iam_late_pools", seed, NODES, 50_000);
+    plan.cluster.tick_ms = 5;
+    plan.cluster.iam = Some(IamPlan { pools: POOLS, seeded: 30, refresh_ms: 300_000, store_ms: 2 });
+    for node in (0..NODES).map(Node) {
+        for pool in 0..POOLS {
+            let is_new = rng.random_bool(0.5);
+            let why = if is_new { Outage::NotInitialised } else { Outage::Unavailable };
+            plan.faults.push((0, Fault::PoolDown { node, pool, why }));
+            let online = rng.random_range(1_000..20_000);
+            plan.faults.push((online, Fault::PoolUp { node, pool }));
+        }
+    }
+    sort(&mut plan);
+    plan
+}
+
+fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+    let patience = Bounds::of(plan).load_ms;
+    for node in (0..NODES).map(Node) {
+        let ups = plan.faults.iter().filter_map(|(at, fault)| match fault {
+            Fault::PoolUp { node: whose, .. } if *whose == node => Some(*at),
+            _ => None,
+        });
+        let last = ups.max().ok_or("the plan has pools that come online")?;
+        let seen = events.iter().find(|event| {
+            event.node == Some(node) && matches!(event.what, What::Iam(IamEvent::Seen { .. }))
+        });
+        match seen.map(|event| event.at_ms) {
+            Some(at_ms) if (last..=last + patience).contains(&at_ms) => {}
+            other => {
+                return Err(format!(
+                    "{node} must show its copy once its last pool is there at {last} ms: {other:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
