@@ -3,8 +3,8 @@
 
 mod cluster;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster::{Cluster, NEVER, eventually, key, user};
@@ -223,28 +223,38 @@ async fn fill(pool: &MemoryStore, count: usize) {
     }
 }
 
+/// Only one of the two refuses, so that what it does when it tells and what it does when it is told
+/// are each seen alone: the other would tell, ask and answer.
 #[tokio::test]
 async fn b63_a_server_of_another_deployment_is_neither_told_nor_asked_nor_answered() {
-    let stranger = Arc::new(AtomicBool::new(false));
+    let refuses = Arc::new(Mutex::new(None::<String>));
+    let refusals = Arc::new(AtomicUsize::new(0));
     let cluster = Cluster::ready_with(2, Duration::from_millis(50), {
-        let stranger = Arc::clone(&stranger);
-        move |peer| match stranger.load(Ordering::Relaxed) {
-            true => Err(format!("{peer} belongs to another deployment")),
+        let (refuses, refusals) = (Arc::clone(&refuses), Arc::clone(&refusals));
+        move |own, peer| match refuses.lock().expect("no panic").as_deref() == Some(own) {
+            true => {
+                refusals.fetch_add(1, Ordering::Relaxed);
+                Err(format!("{peer} belongs to another deployment"))
+            }
             false => Ok(()),
         }
     })
     .await;
     cluster.iam(0).put(user("alice")).await.expect("kept");
     cluster.wait_same().await;
-    stranger.store(true, Ordering::Relaxed);
-    let changed = cluster.iam(0).put(user("bob")).await.expect("kept");
-    let told = changed.peers.into_values().next().expect("one peer");
-    assert!(told.expect_err("it is refused").contains("belongs to another deployment"));
-    let on_the_other_side = cluster.iam(1).put(user("carol")).await.expect("kept");
-    assert!(on_the_other_side.peers.values().all(Result::is_err));
+    *refuses.lock().expect("no panic") = Some(cluster.url(0).to_owned());
+    for (teller, name) in [(0, "bob"), (1, "carol")] {
+        let changed = cluster.iam(teller).put(user(name)).await.expect("kept");
+        let told = changed.peers.into_values().next().expect("one peer");
+        let cause = told.expect_err("it is refused");
+        assert!(cause.contains("belongs to another deployment"), "told by {teller}: {cause}");
+    }
+    // Both go on to compare themselves, at their interval.
+    let so_far = refusals.load(Ordering::Relaxed);
+    eventually("both tried more", || refusals.load(Ordering::Relaxed) > so_far + 3).await;
     assert!(!cluster.knows(1, "bob") && !cluster.knows(0, "carol"));
     // Once they have one id, they become the same.
-    stranger.store(false, Ordering::Relaxed);
+    *refuses.lock().expect("no panic") = None;
     cluster.wait_same().await;
     assert!(cluster.knows(1, "bob") && cluster.knows(0, "carol"));
 }

@@ -386,7 +386,9 @@ impl Table {
         self.names_bytes += ask.names.bytes();
         let entry = self.grants.vacant_entry();
         let key = entry.key();
-        self.holders.add(&ask.names, key, ask.kind);
+        if self.holders.add(&ask.names, key, ask.kind) && self.gate.is_open() {
+            grid::bug!("a lock was granted that somebody holds");
+        }
         let expires = now + self.lease;
         self.by_uid.insert(Arc::clone(&ask.uid), key);
         self.ends.push(Reverse((expires, key, serial)));

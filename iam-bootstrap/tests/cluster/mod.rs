@@ -37,7 +37,8 @@ pub(crate) fn keys() -> Keys {
     Keys::new(SECRET).expect("long enough")
 }
 
-type Admission = Arc<dyn Fn(&Name) -> Result<(), String> + Send + Sync>;
+/// Who (the first, a URL) has to do with whom, or why not.
+type Admission = Arc<dyn Fn(&str, &Name) -> Result<(), String> + Send + Sync>;
 
 fn build(
     url: &str,
@@ -45,7 +46,7 @@ fn build(
     pool: &MemoryStore,
     (refresh, admission): (Duration, &Admission),
 ) -> (Manager, Iam) {
-    let admission = Arc::clone(admission);
+    let (own, admission) = (url.to_owned(), Arc::clone(admission));
     let manager = Manager::builder(url)
         .servers(urls)
         .auth(Auth::shared_secret(SECRET).expect("long enough"))
@@ -55,7 +56,7 @@ fn build(
     let iam = Iam::builder(&manager, root, keys())
         .pool(Sealed::new(pool.clone(), keys(), StdRng::seed_from_u64(1)))
         .refresh_interval(refresh)
-        .admission(move |peer| admission(peer))
+        .admission(move |peer| admission(&own, peer))
         .build()
         .expect("a pool");
     (manager, iam)
@@ -64,7 +65,7 @@ fn build(
 impl Cluster {
     /// Servers that are connected, and of which none is started yet: no copy is loaded.
     pub(crate) async fn connected(count: usize, refresh: Duration) -> Self {
-        Self::connected_with(count, refresh, Arc::new(|_| Ok(()))).await
+        Self::connected_with(count, refresh, Arc::new(|_, _| Ok(()))).await
     }
 
     async fn connected_with(count: usize, refresh: Duration, admission: Admission) -> Self {
@@ -93,14 +94,14 @@ impl Cluster {
 
     /// Servers that are ready.
     pub(crate) async fn ready(count: usize, refresh: Duration) -> Self {
-        Self::ready_with(count, refresh, |_| Ok(())).await
+        Self::ready_with(count, refresh, |_, _| Ok(())).await
     }
 
-    /// Servers that are ready, and have to do with none that this gives a reason for.
+    /// Servers that are ready, and have nothing to do with whom this gives a reason for.
     pub(crate) async fn ready_with(
         count: usize,
         refresh: Duration,
-        admission: impl Fn(&Name) -> Result<(), String> + Send + Sync + 'static,
+        admission: impl Fn(&str, &Name) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         let cluster = Self::connected_with(count, refresh, Arc::new(admission)).await;
         for server in 0..count {
@@ -130,6 +131,10 @@ impl Cluster {
 
     pub(crate) fn iam(&self, server: usize) -> &Iam {
         &self.servers[server].as_ref().expect("it runs").iam
+    }
+
+    pub(crate) fn url(&self, server: usize) -> &str {
+        &self.urls[server]
     }
 
     /// Gone, as far as the others can see.

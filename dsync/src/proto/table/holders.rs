@@ -47,8 +47,9 @@ impl Holders {
         })
     }
 
-    /// The grant with this key holds these.
-    pub(super) fn add(&mut self, names: &Names, key: usize, kind: Kind) {
+    /// The grant with this key holds these. Returns whether somebody whom it excludes does so too.
+    pub(super) fn add(&mut self, names: &Names, key: usize, kind: Kind) -> bool {
+        let mut is_disputed = false;
         for name in names.iter() {
             let held = match (self.0.remove(name), kind) {
                 (None, Kind::Write) => Held::Writer(key),
@@ -61,6 +62,7 @@ impl Holders {
                     Held::Readers(others)
                 }
                 (Some(held), _) => {
+                    is_disputed = true;
                     let mut all = held.into_all();
                     all.push((key, kind));
                     Held::Disputed(all)
@@ -68,6 +70,7 @@ impl Holders {
             };
             self.0.insert(Arc::clone(name), held);
         }
+        is_disputed
     }
 
     /// The grant with this key holds these no more.
