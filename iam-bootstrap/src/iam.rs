@@ -2,11 +2,11 @@
 //! the others'.
 //!
 //! ```text
-//!              pools online            peers compared            
+//!              pools online            peers compared
 //!   Loading ─────────────────► CatchingUp ─────────────► Ready
-//!      │                                                   
+//!      │
 //!      └────────────────────► Failed     a pool that waiting does not mend
-//!         other errors                   
+//!         other errors
 //! ```
 //!
 //! Whoever asks reads the snapshot of the moment, without a lock. Whatever changes it goes through one
@@ -254,6 +254,18 @@ pub enum ChangeError {
     ShuttingDown,
 }
 
+/// Why a copy will not be ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadyError {
+    /// Nothing could be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The server ends before it was ready.
+    #[error("IAM is not loaded: the server is shutting down")]
+    ShuttingDown,
+}
+
 /// A change that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -335,7 +347,7 @@ impl Iam {
 
     /// Ends all that goes on by itself. Questions are still answered from what is known; nothing is
     /// changed any more, and whoever waits for a change is told [`ChangeError::ShuttingDown`]: it may
-    /// have been kept.
+    /// have been kept. Whoever waits for [`Iam::ready`] in vain is told as well.
     pub fn shutdown(&self) {
         self.inner.is_ending.send_replace(true);
     }
@@ -360,12 +372,17 @@ impl Iam {
     /// # Cancel safety
     ///
     /// Waiting changes nothing.
-    pub async fn ready(&self) -> Result<(), LoadError> {
+    pub async fn ready(&self) -> Result<(), ReadyError> {
         let mut phases = self.inner.phase.subscribe();
-        let phase = phases.wait_for(|phase| matches!(phase, Phase::Ready | Phase::Failed(_))).await;
-        match phase.as_deref() {
-            Ok(Phase::Failed(error)) => Err(error.clone()),
-            _ => Ok(()), // The sender is ours.
+        let mut ending = self.inner.is_ending.subscribe();
+        let decided = phases.wait_for(|phase| matches!(phase, Phase::Ready | Phase::Failed(_)));
+        tokio::select! {
+            biased;
+            phase = decided => match phase.as_deref() {
+                Ok(Phase::Failed(error)) => Err(error.clone().into()),
+                _ => Ok(()), // The sender is ours.
+            },
+            _ = ending.wait_for(|is_ending| *is_ending) => Err(ReadyError::ShuttingDown),
         }
     }
 

@@ -82,7 +82,7 @@ mod serve;
 mod tell;
 mod writer;
 
-pub use iam::{BuildError, ChangeError, Changed, Iam, IamBuilder, Phase};
+pub use iam::{BuildError, ChangeError, Changed, Iam, IamBuilder, Phase, ReadyError};
 pub use snapshot::{Decision, Item, ItemKey, Snapshot, SnapshotBuilder};
 pub use store::{IamStore, ItemPath, Kind, MemoryStore, PathError, Sealed, StoreError};
 pub use system::{ConfigDifference, Salt, SystemConfig};

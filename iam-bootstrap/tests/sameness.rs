@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cluster::{Cluster, NEVER, eventually, key, user};
+use cluster::{Cluster, NEVER, SOON, eventually, key, user};
 use iam_bootstrap::store::memory::{Health, Operation, Pace};
 use iam_bootstrap::store::{ItemPath, Kind, MemoryStore};
-use iam_bootstrap::{ChangeError, Phase};
+use iam_bootstrap::{ChangeError, Phase, ReadyError};
 use tokio::sync::Semaphore;
 
 fn path(name: &str) -> ItemPath {
@@ -149,6 +149,18 @@ async fn b61_pools_that_are_not_there_yet_are_waited_for() {
     cluster.pools[0].set_health(Health::Offline("it is being mounted".into()));
     cluster.pools[0].set_health(Health::Online);
     cluster.wait_ready(0).await;
+}
+
+#[tokio::test]
+async fn b61_whoever_waits_for_a_copy_is_told_that_it_will_not_be_loaded() {
+    let cluster = Cluster::connected(1, NEVER).await;
+    cluster.pools[0].set_health(Health::NotInitialised);
+    cluster.iam(0).start();
+    let iam = cluster.iam(0).clone();
+    let waits = tokio::spawn(async move { iam.ready().await });
+    cluster.iam(0).shutdown();
+    let told = tokio::time::timeout(SOON, waits).await.expect("in time").expect("no panic");
+    assert_eq!(told, Err(ReadyError::ShuttingDown));
 }
 
 #[tokio::test]

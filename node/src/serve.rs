@@ -66,11 +66,12 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
         lockers = lockers.len(), "serving"
     );
     startup.start();
-    let routes = Routes::new(grids.clone(), startup).with_metrics(metrics);
+    let routes = Routes::new(grids.clone(), startup.clone()).with_metrics(metrics);
     let accepting = tokio::spawn(http::accept(listener, routes));
     let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;
     tracing::info!(signal, "stopping: calls under way get {SHUTDOWN_GRACE:?} to finish");
     accepting.abort();
+    startup.stop();
     lock_service.stop();
     grids.shutdown(SHUTDOWN_GRACE).await;
     tracing::info!("stopped");

@@ -17,7 +17,7 @@ mod identity;
 mod pools;
 pub(crate) mod system;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use grid::net::clock::SystemClock;
@@ -31,6 +31,7 @@ use iam_bootstrap::{
 };
 use rand::RngExt;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use self::guard::DsyncGuard;
 use self::identity::InPool;
@@ -100,6 +101,8 @@ struct Inner {
     phase: watch::Sender<Phase>,
     /// What keeping the deployment's id fails with now.
     trouble: Arc<watch::Sender<Option<String>>>,
+    /// What goes on by itself, once it has begun.
+    running: OnceLock<AbortHandle>,
 }
 
 impl Startup {
@@ -135,14 +138,15 @@ impl Startup {
         let known = |peer: &Connection| grids.locks.connection(peer.remote().as_str()).is_some();
         let peers = grids.main.connections().into_iter().filter(known).collect();
         let phase = watch::Sender::new(Phase::Verifying("nobody was asked yet".to_owned()));
-        let inner = Inner { system, peers, deployment, iam, root_secret, phase, trouble };
+        let running = OnceLock::new();
+        let inner = Inner { system, peers, deployment, iam, root_secret, phase, trouble, running };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Begins, and goes on by itself until the runtime ends.
+    /// Begins, and goes on by itself until [`Startup::stop`]. To be called once.
     pub(crate) fn start(&self) {
         let startup = self.clone();
-        tokio::spawn(async move {
+        let running = tokio::spawn(async move {
             let begun = Instant::now();
             if let Err(why) = startup.run().await {
                 tracing::error!(target: "node", %why, "this server will not be ready");
@@ -153,6 +157,17 @@ impl Startup {
             startup.inner.phase.send_replace(Phase::Ready);
             tracing::info!(target: "node", ?took, "ready");
         });
+        // Only a second start finds one, and there is none.
+        let _ = self.inner.running.set(running.abort_handle());
+    }
+
+    /// Waits for nothing any more, and changes nothing any more: peers that go away while this server
+    /// ends are nothing to try again, or to be logged.
+    pub(crate) fn stop(&self) {
+        if let Some(running) = self.inner.running.get() {
+            running.abort();
+        }
+        self.inner.iam.shutdown();
     }
 
     async fn run(&self) -> Result<(), String> {

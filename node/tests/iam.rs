@@ -311,22 +311,42 @@ fn alone(directory: &Directory, arguments: &[&str]) -> Server {
     Server::start(&address, command).expect("a port that was free is still free")
 }
 
+/// What a server waits for, once that has these words in it.
+fn waits_for(server: &Server, words: &str) {
+    eventually(&format!("it waits and says: {words}"), || {
+        let answer = get(&server.address, "/health/ready")?;
+        let json: Value = serde_json::from_str(&answer.body).ok()?;
+        let waiting = json["waiting"].as_str()?;
+        (answer.status == 503 && waiting.contains(words)).then_some(())
+    });
+}
+
 #[test]
 fn b61_a_directory_that_is_no_pool_is_waited_for_and_made_one_only_when_told() {
     let directory = Directory::new();
     let data = directory.path("data");
     let mut server = alone(&directory, &["--data", &data]);
-    let waiting = eventually("it says what it waits for", || {
-        let answer = get(&server.address, "/health/ready")?;
-        let json: Value = serde_json::from_str(&answer.body).ok()?;
-        let waiting = json["waiting"].as_str().filter(|why| why.contains("is not initialised"));
-        (answer.status == 503).then_some(waiting?.to_owned())
-    });
-    assert!(waiting.contains(&data), "{waiting}");
+    waits_for(&server, &format!("{data} is not initialised"));
     server.kill();
 
     let server = alone(&directory, &["--data", &data, "--initialise"]);
     server.wait_ready(200);
+}
+
+#[test]
+fn b61_a_server_that_waits_for_a_pool_ends_without_a_complaint_when_it_is_asked_to() {
+    let directory = Directory::new();
+    let (data, other) = (directory.path("data"), directory.path("other"));
+    let mut server = alone(&directory, &["--data", &data, "--initialise"]);
+    server.wait_ready(200);
+    server.kill();
+
+    // The deployment's id is in the first.
+    let mut server = alone(&directory, &["--data", &format!("{data},{other}")]);
+    waits_for(&server, &format!("{other} is not initialised"));
+    assert_eq!(server.end("TERM"), Some(0));
+    let log = std::fs::read_to_string(directory.path("log")).unwrap();
+    assert!(log.contains("stopped") && !log.contains("ERROR"), "{log}");
 }
 
 #[test]

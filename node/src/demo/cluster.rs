@@ -217,6 +217,7 @@ impl Cluster {
     /// Ends all servers in good order.
     pub(super) async fn shutdown(&mut self) {
         for server in self.servers.iter_mut().filter_map(Option::take) {
+            server.startup.stop();
             server.grids.shutdown(SHUTDOWN_GRACE).await;
         }
     }
