@@ -11,6 +11,7 @@ mod evaluate;
 mod findings;
 mod hash;
 mod item;
+mod people;
 
 pub use builder::SnapshotBuilder;
 pub use decision::{Attached, Decision, Ground, Layer, Refusal};
@@ -18,10 +19,8 @@ pub use findings::{Finding, Findings};
 pub use hash::ContentHash;
 pub use item::{Item, ItemKey};
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 use rustc_hash::FxBuildHasher;
@@ -31,7 +30,7 @@ use crate::model::{
     TemporaryCredential, User, UserName,
 };
 use crate::policy::Policy;
-use hash::ItemHash;
+use people::{Entry, Person, Sum, Team};
 
 /// A map of which a changed copy shares what did not change. Its hasher is fixed: replays need it.
 /// (Names are chosen by operators, who have simpler ways to be slow than colliding hashes.)
@@ -39,13 +38,6 @@ type Map<K, V> = HashTrieMapSync<K, V, FxBuildHasher>;
 
 fn map<K: Eq + Hash, V>() -> Map<K, V> {
     Map::new_with_hasher_and_ptr_kind(FxBuildHasher)
-}
-
-/// An item, and its part of the content hash.
-#[derive(Debug, Clone)]
-struct Entry<T> {
-    item: Arc<T>,
-    hash: ItemHash,
 }
 
 /// All users, groups, accounts, policies and mappings at one moment. Cheap to clone.
@@ -80,16 +72,12 @@ struct Entry<T> {
 pub struct Snapshot {
     /// The account that may do everything, and is kept in no store.
     root: UserName,
-    users: Map<UserName, Entry<User>>,
-    groups: Map<GroupName, Entry<Group>>,
+    people: Map<UserName, Person>,
+    teams: Map<GroupName, Team>,
     service_accounts: Map<AccessKey, Entry<ServiceAccount>>,
     temporary: Map<AccessKey, Entry<TemporaryCredential>>,
     policies: Map<PolicyName, Entry<Policy>>,
-    user_policies: Map<UserName, Entry<PolicyMapping>>,
-    group_policies: Map<GroupName, Entry<PolicyMapping>>,
-    /// Of which groups a user is a member: what `groups` says, the other way round.
-    memberships: Map<UserName, Arc<BTreeSet<GroupName>>>,
-    content_hash: ContentHash,
+    sum: Sum,
 }
 
 /// Whose keys an access key belongs to.
@@ -123,15 +111,12 @@ impl Snapshot {
     pub fn empty(root: UserName) -> Self {
         Self {
             root,
-            users: map(),
-            groups: map(),
+            people: map(),
+            teams: map(),
             service_accounts: map(),
             temporary: map(),
             policies: map(),
-            user_policies: map(),
-            group_policies: map(),
-            memberships: map(),
-            content_hash: ContentHash::default(),
+            sum: Sum::default(),
         }
     }
 
@@ -154,12 +139,12 @@ impl Snapshot {
 
     /// The user with this name.
     pub fn user(&self, name: &str) -> Option<&User> {
-        self.users.get(name).map(|entry| &*entry.item)
+        Some(&*self.people.get(name)?.user.as_ref()?.item)
     }
 
     /// The group with this name.
     pub fn group(&self, name: &str) -> Option<&Group> {
-        self.groups.get(name).map(|entry| &*entry.item)
+        Some(&*self.teams.get(name)?.group.as_ref()?.item)
     }
 
     /// The service account with this access key.
@@ -179,27 +164,30 @@ impl Snapshot {
 
     /// The policies that are attached to this user.
     pub fn user_policies(&self, user: &str) -> Option<&PolicyMapping> {
-        self.user_policies.get(user).map(|entry| &*entry.item)
+        Some(&*self.people.get(user)?.policies.as_ref()?.item)
     }
 
     /// The policies that are attached to this group.
     pub fn group_policies(&self, group: &str) -> Option<&PolicyMapping> {
-        self.group_policies.get(group).map(|entry| &*entry.item)
+        Some(&*self.teams.get(group)?.policies.as_ref()?.item)
     }
 
     /// The groups that this user is a member of, in order.
     pub fn groups_of(&self, user: &str) -> impl Iterator<Item = &GroupName> {
-        self.memberships.get(user).into_iter().flat_map(|groups| groups.iter())
+        self.people
+            .get(user)
+            .into_iter()
+            .flat_map(|person| person.groups.iter().flat_map(|all| all.iter()))
     }
 
     /// All users, in no order.
     pub fn users(&self) -> impl Iterator<Item = &User> {
-        self.users.values().map(|entry| &*entry.item)
+        self.people.values().filter_map(|person| Some(&*person.user.as_ref()?.item))
     }
 
     /// All groups, in no order.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
-        self.groups.values().map(|entry| &*entry.item)
+        self.teams.values().filter_map(|team| Some(&*team.group.as_ref()?.item))
     }
 
     /// All service accounts, in no order.
@@ -219,9 +207,7 @@ impl Snapshot {
 
     /// How many items there are.
     pub fn len(&self) -> usize {
-        let accounts = self.users.size() + self.service_accounts.size() + self.temporary.size();
-        let mappings = self.user_policies.size() + self.group_policies.size();
-        accounts + mappings + self.groups.size() + self.policies.size()
+        self.sum.items
     }
 
     /// Whether there is nothing but the root account.
@@ -232,7 +218,7 @@ impl Snapshot {
     /// The hash of all items: the same on two nodes that know the same, whatever the order in which
     /// they learned it.
     pub fn content_hash(&self) -> ContentHash {
-        self.content_hash
+        self.sum.hash
     }
 }
 
@@ -240,12 +226,8 @@ impl Snapshot {
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")
-            .field("users", &self.users.size())
-            .field("groups", &self.groups.size())
-            .field("service_accounts", &self.service_accounts.size())
-            .field("temporary", &self.temporary.size())
-            .field("policies", &self.policies.size())
-            .field("content_hash", &self.content_hash)
+            .field("items", &self.sum.items)
+            .field("content_hash", &self.sum.hash)
             .finish_non_exhaustive()
     }
 }

@@ -46,6 +46,11 @@ impl PolicyMapping {
         Ok(Self { policies })
     }
 
+    /// The same policies, by other copies of their names.
+    pub(crate) fn map_names(self, copy: impl FnMut(PolicyName) -> PolicyName) -> Self {
+        Self { policies: self.policies.into_iter().map(copy).collect() }
+    }
+
     /// Their names, in order. Some may not exist, or not any more.
     pub fn policies(&self) -> &BTreeSet<PolicyName> {
         &self.policies

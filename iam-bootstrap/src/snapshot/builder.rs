@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
-use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::{ContentHash, Entry, Item, ItemHash, ItemKey, Map, Snapshot};
-use crate::model::{Group, GroupName, UserName};
+use super::people::Parts;
+use super::{Entry, Item, ItemKey, Map, Person, Snapshot, Sum};
+use crate::model::{Group, PolicyMapping, UserName};
 
 /// A snapshot that is being put together. Nobody can ask it before it is complete.
 #[derive(Debug)]
@@ -75,107 +73,137 @@ impl Snapshot {
     /// Whether there is an item with this key.
     pub fn contains(&self, key: &ItemKey) -> bool {
         match key {
-            ItemKey::User(name) => self.users.contains_key(name),
-            ItemKey::Group(name) => self.groups.contains_key(name),
+            ItemKey::User(name) => self.user(name).is_some(),
+            ItemKey::Group(name) => self.group(name).is_some(),
             ItemKey::ServiceAccount(key) => self.service_accounts.contains_key(key),
             ItemKey::Temporary(key) => self.temporary.contains_key(key),
             ItemKey::Policy(name) => self.policies.contains_key(name),
-            ItemKey::UserPolicies(name) => self.user_policies.contains_key(name),
-            ItemKey::GroupPolicies(name) => self.group_policies.contains_key(name),
+            ItemKey::UserPolicies(name) => self.user_policies(name).is_some(),
+            ItemKey::GroupPolicies(name) => self.group_policies(name).is_some(),
         }
     }
 
     fn put(&mut self, item: Item) -> bool {
-        let (key, sum) = (item.key(), &mut self.content_hash);
+        let key = item.key();
         match item {
-            Item::User(user) => put(&mut self.users, user.name.clone(), user.into(), &key, sum),
+            Item::User(user) => {
+                let name = user.name.clone();
+                let user = Some(Entry::new(&key, user.into()));
+                let (people, sum) = (&mut self.people, &mut self.sum);
+                change(people, &name, |person| sum.exchange(&mut person.user, user))
+            }
             Item::Group(group) => {
                 let name = group.name().clone();
-                let before = self.groups.get(&name).map(|entry| entry.item.clone());
-                change_members(&mut self.memberships, before.as_deref(), Some(&group));
-                put(&mut self.groups, name, group.into(), &key, sum)
+                let group = Entry::new(&key, group.into());
+                let before = self.teams.get(&name).and_then(|team| team.group.clone());
+                let items = (before.as_ref().map(|group| &*group.item), Some(&*group.item));
+                change_members(&mut self.people, items);
+                let (teams, sum) = (&mut self.teams, &mut self.sum);
+                change(teams, &name, |team| sum.exchange(&mut team.group, Some(group)))
             }
             Item::ServiceAccount(account) => {
                 let access_key = account.access_key.clone();
-                put(&mut self.service_accounts, access_key, account.into(), &key, sum)
+                let account = Entry::new(&key, account.into());
+                put(&mut self.service_accounts, access_key, account, &mut self.sum)
             }
             Item::Temporary(credential) => {
                 let access_key = credential.access_key.clone();
-                put(&mut self.temporary, access_key, credential.into(), &key, sum)
+                let credential = Entry::new(&key, credential.into());
+                put(&mut self.temporary, access_key, credential, &mut self.sum)
             }
-            Item::Policy(name, policy) => put(&mut self.policies, name, policy, &key, sum),
-            Item::UserPolicies(user, mapping) => {
-                put(&mut self.user_policies, user, mapping.into(), &key, sum)
+            Item::Policy(name, policy) => {
+                put(&mut self.policies, name, Entry::new(&key, policy), &mut self.sum)
             }
-            Item::GroupPolicies(group, mapping) => {
-                put(&mut self.group_policies, group, mapping.into(), &key, sum)
+            Item::UserPolicies(name, mapping) => {
+                let mapping = Some(Entry::new(&key, self.with_shared_names(mapping).into()));
+                let (people, sum) = (&mut self.people, &mut self.sum);
+                change(people, &name, |person| sum.exchange(&mut person.policies, mapping))
+            }
+            Item::GroupPolicies(name, mapping) => {
+                let mapping = Some(Entry::new(&key, self.with_shared_names(mapping).into()));
+                let (teams, sum) = (&mut self.teams, &mut self.sum);
+                change(teams, &name, |team| sum.exchange(&mut team.policies, mapping))
             }
         }
     }
 
     fn remove(&mut self, key: &ItemKey) -> bool {
-        let sum = &mut self.content_hash;
+        let (people, teams, sum) = (&mut self.people, &mut self.teams, &mut self.sum);
         match key {
-            ItemKey::User(name) => remove(&mut self.users, name, sum),
+            ItemKey::User(name) => {
+                change(people, name, |person| sum.exchange(&mut person.user, None))
+            }
             ItemKey::Group(name) => {
-                let before = self.groups.get(name).map(|entry| entry.item.clone());
-                change_members(&mut self.memberships, before.as_deref(), None);
-                remove(&mut self.groups, name, sum)
+                let before = teams.get(name).and_then(|team| team.group.clone());
+                change_members(people, (before.as_ref().map(|group| &*group.item), None));
+                change(teams, name, |team| sum.exchange(&mut team.group, None))
             }
             ItemKey::ServiceAccount(key) => remove(&mut self.service_accounts, key, sum),
             ItemKey::Temporary(key) => remove(&mut self.temporary, key, sum),
             ItemKey::Policy(name) => remove(&mut self.policies, name, sum),
-            ItemKey::UserPolicies(name) => remove(&mut self.user_policies, name, sum),
-            ItemKey::GroupPolicies(name) => remove(&mut self.group_policies, name, sum),
+            ItemKey::UserPolicies(name) => {
+                change(people, name, |person| sum.exchange(&mut person.policies, None))
+            }
+            ItemKey::GroupPolicies(name) => {
+                change(teams, name, |team| sum.exchange(&mut team.policies, None))
+            }
         }
+    }
+
+    /// The same mapping, with the names of policies that are there taken from them. A decision reads
+    /// them: one text for all mappings is in the cache, one for each is not.
+    fn with_shared_names(&self, mapping: PolicyMapping) -> PolicyMapping {
+        mapping.map_names(|name| match self.policies.get_key_value(&name) {
+            Some((shared, _)) => shared.clone(),
+            None => name,
+        })
     }
 }
 
-fn put<K: Eq + Hash, V: Serialize>(
-    map: &mut Map<K, Entry<V>>,
+fn put<K: Eq + Hash, T>(
+    map: &mut Map<K, Entry<T>>,
     name: K,
-    item: Arc<V>,
-    key: &ItemKey,
-    sum: &mut ContentHash,
+    item: Entry<T>,
+    sum: &mut Sum,
 ) -> bool {
-    let replaced = remove(map, &name, sum);
-    let hash = ItemHash::of(key.kind(), key.name(), &*item);
-    sum.add(hash);
-    map.insert_mut(name, Entry { item, hash });
-    replaced
+    let is_replaced = sum.subtract(map.get(&name));
+    sum.add(&item);
+    map.insert_mut(name, item);
+    is_replaced
 }
 
-fn remove<K: Eq + Hash, V>(map: &mut Map<K, Entry<V>>, name: &K, sum: &mut ContentHash) -> bool {
-    let Some(entry) = map.get(name) else { return false };
-    sum.subtract(entry.hash);
-    map.remove_mut(name)
+fn remove<K: Eq + Hash, T>(map: &mut Map<K, Entry<T>>, name: &K, sum: &mut Sum) -> bool {
+    sum.subtract(map.get(name)) && map.remove_mut(name)
+}
+
+/// Changes what is known under a name.
+fn change<K: Eq + Hash + Clone, P: Parts, T>(
+    map: &mut Map<K, P>,
+    name: &K,
+    change: impl FnOnce(&mut P) -> T,
+) -> T {
+    let mut parts = map.get(name).cloned().unwrap_or_default();
+    let done = change(&mut parts);
+    match parts.is_empty() {
+        true => drop(map.remove_mut(name)),
+        false => map.insert_mut(name.clone(), parts),
+    }
+    done
 }
 
 /// Keeps what is known of users' groups in step with a group that comes, changes or goes.
 fn change_members(
-    memberships: &mut Map<UserName, Arc<BTreeSet<GroupName>>>,
-    before: Option<&Group>,
-    after: Option<&Group>,
+    people: &mut Map<UserName, Person>,
+    (before, after): (Option<&Group>, Option<&Group>),
 ) {
     let Some(name) = after.or(before).map(Group::name) else { return };
     let none = BTreeSet::new();
     let was = before.map_or(&none, Group::members);
     let is = after.map_or(&none, Group::members);
     for member in is.difference(was) {
-        let mut groups = memberships.get(member).map_or_else(Arc::default, Arc::clone);
-        Arc::make_mut(&mut groups).insert(name.clone());
-        memberships.insert_mut(member.clone(), groups);
+        change(people, member, |person| person.join(name));
     }
     for member in was.difference(is) {
-        let Some(groups) = memberships.get(member) else { continue };
-        let mut groups = Arc::clone(groups);
-        Arc::make_mut(&mut groups).remove(name);
-        match groups.is_empty() {
-            true => memberships.remove_mut(member),
-            false => {
-                memberships.insert_mut(member.clone(), groups);
-                true
-            }
-        };
+        change(people, member, |person| person.part_from(name));
     }
 }

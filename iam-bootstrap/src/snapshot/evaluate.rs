@@ -1,14 +1,14 @@
 //! Who may do what.
 
 use super::decision::Source;
-use super::{Attached, Decision, Ground, Holder, Layer, Refusal, Snapshot};
-use crate::model::{PolicyMapping, Status};
+use super::{Attached, Decision, Entry, Ground, Layer, Person, Refusal, Snapshot};
+use crate::model::{PolicyMapping, PolicyName, Status, User};
 use crate::policy::{Context, Policy, PrincipalKind, Request, Subject, Verdict};
 
 /// For whom a request is made: the layer of rights that everything else narrows.
 enum Base<'s> {
     Root,
-    User(&'s str),
+    User(&'s User, &'s Person),
 }
 
 /// What keys stand for, once it is known that they count.
@@ -42,7 +42,7 @@ impl Snapshot {
         let request = Request::new(principal.subject, action, resource, context);
         let base = match principal.base {
             Base::Root => Decision::Allowed(Ground::Root),
-            Base::User(user) => self.judge_user(user, &request),
+            Base::User(user, person) => self.judge_user(&user.name, person, &request),
         };
         match (base, principal.session_policy) {
             (Decision::Denied(_), _) | (Decision::Allowed(_), None) => base,
@@ -55,32 +55,31 @@ impl Snapshot {
         access_key: &str,
         context: &Context<'_>,
     ) -> Result<Principal<'_>, Refusal<'_>> {
-        match self.holder(access_key).ok_or(Refusal::UnknownAccessKey)? {
-            Holder::Root => {
-                let subject = Subject { username: &self.root, kind: PrincipalKind::Root };
-                Ok(Principal { base: Base::Root, session_policy: None, subject })
-            }
-            Holder::User(user) => {
-                check_user(&user.name, user.status)?;
-                let subject = Subject { username: &user.name, kind: PrincipalKind::User };
-                Ok(Principal { base: Base::User(&user.name), session_policy: None, subject })
-            }
-            Holder::ServiceAccount(account) => {
-                if !account.status.is_enabled() {
-                    return Err(Refusal::AccountDisabled);
-                }
-                if account.expires_at.is_some_and(|end| end <= context.now()) {
-                    return Err(Refusal::Expired);
-                }
-                self.derived(&account.parent, account.session_policy.as_deref())
-            }
-            Holder::Temporary(credential) => {
-                if credential.expires_at <= context.now() {
-                    return Err(Refusal::Expired);
-                }
-                self.derived(&credential.parent, credential.session_policy.as_deref())
-            }
+        if access_key == &*self.root {
+            return Ok(self.as_root(None));
         }
+        if let Some((user, person)) = self.person(access_key) {
+            return as_user(user, person, PrincipalKind::User, None);
+        }
+        if let Some(account) = self.service_account(access_key) {
+            if !account.status.is_enabled() {
+                return Err(Refusal::AccountDisabled);
+            }
+            if account.expires_at.is_some_and(|end| end <= context.now()) {
+                return Err(Refusal::Expired);
+            }
+            return self.derived(&account.parent, account.session_policy.as_deref());
+        }
+        let credential = self.temporary(access_key).ok_or(Refusal::UnknownAccessKey)?;
+        if credential.expires_at <= context.now() {
+            return Err(Refusal::Expired);
+        }
+        self.derived(&credential.parent, credential.session_policy.as_deref())
+    }
+
+    fn person(&self, name: &str) -> Option<(&User, &Person)> {
+        let person = self.people.get(name)?;
+        Some((&*person.user.as_ref()?.item, person))
     }
 
     /// What acts for this parent.
@@ -90,29 +89,37 @@ impl Snapshot {
         session_policy: Option<&'s Policy>,
     ) -> Result<Principal<'s>, Refusal<'s>> {
         if parent == &*self.root {
-            let subject = Subject { username: parent, kind: PrincipalKind::Root };
-            return Ok(Principal { base: Base::Root, session_policy, subject });
+            return Ok(self.as_root(session_policy));
         }
-        let user = self.user(parent).ok_or(Refusal::NoParent { user: parent })?;
-        check_user(&user.name, user.status)?;
-        let subject = Subject { username: &user.name, kind: PrincipalKind::Derived };
-        Ok(Principal { base: Base::User(&user.name), session_policy, subject })
+        let (user, person) = self.person(parent).ok_or(Refusal::NoParent { user: parent })?;
+        as_user(user, person, PrincipalKind::Derived, session_policy)
     }
 
-    fn judge_user<'s>(&'s self, user: &'s str, request: &Request<'_>) -> Decision<'s> {
+    fn as_root<'s>(&'s self, session_policy: Option<&'s Policy>) -> Principal<'s> {
+        let subject = Subject { username: &self.root, kind: PrincipalKind::Root };
+        Principal { base: Base::Root, session_policy, subject }
+    }
+
+    fn judge_user<'s>(
+        &'s self,
+        user: &'s str,
+        person: &'s Person,
+        request: &Request<'_>,
+    ) -> Decision<'s> {
         let mut ground = None;
-        let own = self.user_policies(user);
+        let own = person.policies.as_ref();
         if let Some(denied) =
-            self.judge_mapping(own, |p| Source::User(user, p), request, &mut ground)
+            self.judge_mapping(own, |policy| Source::User(user, policy), request, &mut ground)
         {
             return denied;
         }
-        for group in self.groups_of(user) {
-            if !self.group(group).is_some_and(|group| group.status().is_enabled()) {
+        for name in person.groups.iter().flat_map(|groups| groups.iter()) {
+            let Some(team) = self.teams.get(name) else { continue };
+            if !team.group.as_ref().is_some_and(|group| group.item.status().is_enabled()) {
                 continue;
             }
-            let mapping = self.group_policies(group);
-            let source = |policy| Source::Group(group, policy);
+            let source = |policy| Source::Group(name, policy);
+            let mapping = team.policies.as_ref();
             if let Some(denied) = self.judge_mapping(mapping, source, request, &mut ground) {
                 return denied;
             }
@@ -127,12 +134,12 @@ impl Snapshot {
     /// if there is none yet.
     fn judge_mapping<'s>(
         &'s self,
-        mapping: Option<&'s PolicyMapping>,
-        source: impl Fn(&'s crate::model::PolicyName) -> Source<'s>,
+        mapping: Option<&'s Entry<PolicyMapping>>,
+        source: impl Fn(&'s PolicyName) -> Source<'s>,
         request: &Request<'_>,
         ground: &mut Option<Attached<'s>>,
     ) -> Option<Decision<'s>> {
-        for name in mapping?.policies() {
+        for name in mapping?.item.policies() {
             let Some(policy) = self.policy(name) else { continue };
             let attached = |index| Attached { source: source(name), policy, index };
             match policy.evaluate(request) {
@@ -149,10 +156,18 @@ impl Snapshot {
     }
 }
 
-fn check_user(user: &str, status: Status) -> Result<(), Refusal<'_>> {
-    match status {
-        Status::Enabled => Ok(()),
-        Status::Disabled => Err(Refusal::UserDisabled { user }),
+fn as_user<'s>(
+    user: &'s User,
+    person: &'s Person,
+    kind: PrincipalKind,
+    session_policy: Option<&'s Policy>,
+) -> Result<Principal<'s>, Refusal<'s>> {
+    match user.status {
+        Status::Enabled => {
+            let subject = Subject { username: &user.name, kind };
+            Ok(Principal { base: Base::User(user, person), session_policy, subject })
+        }
+        Status::Disabled => Err(Refusal::UserDisabled { user: &user.name }),
     }
 }
 

@@ -65,12 +65,16 @@ impl Snapshot {
             let from = ItemKey::Temporary(credential.access_key.clone());
             (from, ItemKey::User(credential.parent.clone()))
         });
-        let users = self.user_policies.iter().flat_map(|(user, entry)| {
+        let people =
+            self.people.iter().filter_map(|(name, person)| Some((name, person.policies.as_ref()?)));
+        let users = people.flat_map(|(user, entry)| {
             let from = ItemKey::UserPolicies(user.clone());
             let policies = entry.item.policies().iter().cloned().map(ItemKey::Policy);
             policies.chain([ItemKey::User(user.clone())]).map(move |to| (from.clone(), to))
         });
-        let groups = self.group_policies.iter().flat_map(|(group, entry)| {
+        let teams =
+            self.teams.iter().filter_map(|(name, team)| Some((name, team.policies.as_ref()?)));
+        let groups = teams.flat_map(|(group, entry)| {
             let from = ItemKey::GroupPolicies(group.clone());
             let policies = entry.item.policies().iter().cloned().map(ItemKey::Policy);
             policies.chain([ItemKey::Group(group.clone())]).map(move |to| (from.clone(), to))
@@ -100,7 +104,7 @@ impl Snapshot {
         if access_key == &*self.root {
             return Some(None);
         }
-        let user = || self.users.get_key_value(access_key).map(|(name, _)| name.clone());
+        let user = || self.user(access_key).map(|user| user.name.clone());
         let earlier =
             || self.service_accounts.get_key_value(access_key).map(|(key, _)| key.clone());
         match account {
