@@ -20,7 +20,8 @@ use crate::proto::token::Token;
 /// [`token`](Self::token).
 ///
 /// Dropping the guard releases the lock in the background: each locker is asked until it confirms, or
-/// until the lease has ended.
+/// until the lease has ended. That is so for a lock that was lost, too: who loses it to an operator keeps
+/// others out until the guard is gone, or the lease has ended.
 #[derive(Debug)]
 #[must_use = "a guard that is dropped releases its lock"]
 pub struct Guard {

@@ -219,8 +219,13 @@ async fn b56_operators_see_holders_and_waiters_and_force_a_lock_open_safely() {
     assert!(report.is_effective, "{report:?}");
     assert_eq!(held.lost().await, Lost::Revoked);
     assert!(!held.is_held());
+    // Its holder comes to an end: nobody else has the lock yet.
+    let listing = cluster.servers[2].dsync.locks(SOON).await;
+    assert!(!next.is_finished() && listing.locks.iter().any(|lock| lock.uid == held.uid()));
+    let token = held.token();
+    drop(held);
     let next = next.await.expect("no panic").expect("it is free");
-    assert!(next.token() > held.token());
+    assert!(next.token() > token);
     let nothing = cluster.servers[2].dsync.force_unlock(&Forced::Uid("x".to_owned()), SOON).await;
     assert!(!nothing.is_effective && nothing.not_found.len() == 3, "{nothing:?}");
 }

@@ -6,9 +6,9 @@
 //! ```text
 //!            granted           guest ends the stream, or is gone
 //!   Taking ──────────► Held ────────────────────────────────────► released
-//!     │ refused,        │ lost: the guest is told, there is nothing to release
-//!     │ guest gone      │ this server stops: the guest is told, and keeps it while its command ends
-//!     └──► nothing      └──► …
+//!     │ refused,        │ lost, or this server stops: the guest is told, and nobody else gets it
+//!     │ guest gone      ▼ while the guest's command ends, or before its lease has
+//!     └──► nothing    Told ─────────────────────────────────────► released
 //! ```
 
 pub(crate) mod wire;
@@ -133,20 +133,21 @@ impl Serving {
     }
 
     async fn hold(&mut self, guard: Guard) -> Result<(), HandlerError> {
-        let lost = guard.lost();
-        let stopped = stopped(self.stopping.clone());
-        tokio::pin!(lost, stopped);
-        let mut is_stopping = false;
+        let (lost, stopped) = (guard.lost(), stopped(self.stopping.clone()));
+        let over = async {
+            tokio::select! {
+                biased;
+                lost = lost => why_lost(lost),
+                () = stopped => LockError::ShuttingDown.to_string(),
+            }
+        };
+        tokio::pin!(over);
+        let mut is_told = false;
         loop {
             tokio::select! {
                 biased;
-                lost = &mut lost => {
-                    let why = why_lost(lost);
-                    return Ok(self.output.send(&HoldAnswer::Lost { why }).await?);
-                }
-                () = &mut stopped, if !is_stopping => {
-                    is_stopping = true;
-                    let why = LockError::ShuttingDown.to_string();
+                why = &mut over, if !is_told => {
+                    is_told = true;
                     self.output.send(&HoldAnswer::Lost { why }).await?;
                 }
                 ping = self.input.next() => match ping {

@@ -336,11 +336,11 @@ impl Hold {
         }
     }
 
-    /// Nobody wants it any more: releases it, or stops trying.
+    /// Nobody wants it any more: releases it, or stops trying. What was lost is released by this too.
     pub fn let_go(&mut self, now: Instant) {
         match self.phase {
             Phase::Held { .. } => self.end(End::Unlocked, now),
-            Phase::Ended(_) => {}
+            Phase::Ended(_) => self.release_what_was_lost(now),
             _ => self.end(End::GivenUp, now),
         }
     }

@@ -8,13 +8,27 @@ use super::seat::Vote;
 use super::{Debt, End, Hold, Message, Output, Phase};
 
 impl Hold {
-    /// It is not held, and will not be.
+    /// It is not held, and will not be. What was lost is not released yet: its holder has to learn of
+    /// it first, and to come to an end, which may take longer than it takes others to get the lock. It
+    /// is released when the holder [lets go](Hold::let_go), and lapses by itself.
     pub(super) fn end(&mut self, end: End, now: Instant) {
         self.phase = Phase::Ended(end);
         for locker in 0..self.seats.len() {
             self.stop_waiting(locker);
         }
-        self.release_all(now);
+        match end {
+            End::Expired | End::Revoked => self.owe_all(now + self.config.limits.lease, now),
+            End::Unlocked | End::GivenUp | End::TimedOut => self.release_all(now),
+        }
+    }
+
+    /// Its holder has come to an end.
+    pub(super) fn release_what_was_lost(&mut self, now: Instant) {
+        let debts = self.seats.iter_mut().filter_map(|seat| seat.debt.as_mut());
+        for debt in debts.filter(|debt| debt.tries == 0 && debt.call.is_none()) {
+            debt.retry_at = now;
+        }
+        self.pay_debts(now);
     }
 
     pub(super) fn stop_waiting(&mut self, locker: usize) {
@@ -25,6 +39,12 @@ impl Hold {
 
     /// Releases what the current attempt has got, and what it may get while an answer is under way.
     pub(super) fn release_all(&mut self, now: Instant) {
+        self.owe_all(now, now);
+        self.pay_debts(now);
+    }
+
+    /// Nothing of the current attempt counts any more, and all of it is to be released from `at` on.
+    fn owe_all(&mut self, at: Instant, now: Instant) {
         let until = now + self.config.limits.lease;
         for locker in 0..self.seats.len() {
             let uid = Arc::clone(&self.uid);
@@ -35,10 +55,9 @@ impl Hold {
             (seat.vote, seat.knows) = (Vote::None, None);
             if std::mem::take(&mut seat.may_hold) {
                 debug_assert!(seat.debt.is_none(), "who owes is not asked");
-                seat.debt = Some(Debt { uid, until, retry_at: now, tries: 0, call: None });
+                seat.debt = Some(Debt { uid, until, retry_at: at, tries: 0, call: None });
             }
         }
-        self.pay_debts(now);
     }
 
     /// Asks to release what is due, and forgets what can stand no more.

@@ -245,6 +245,9 @@ fn b52_silence_ends_a_lock_and_no_late_answer_brings_it_back() {
             bench.answer_call(locker, call, Ok(HELD));
             assert_eq!(bench.hold.status(bench.now), Status::Ended(End::Expired));
         }
+        assert!(bench.asked(is_unlock).is_empty(), "its holder may not have seen it yet");
+        bench.hold.let_go(bench.now);
+        bench.collect();
         assert_eq!(bench.asked(is_unlock), (0..lockers).collect::<Vec<_>>());
     }
 }
@@ -271,7 +274,27 @@ fn b56_a_lock_that_too_few_know_is_revoked() {
     assert!(bench.is_held(), "two are enough");
     bench.answer(1, is_refresh, NOT_FOUND);
     assert_eq!(bench.hold.status(bench.now), Status::Ended(End::Revoked));
+    assert!(bench.asked(is_unlock).is_empty(), "its holder may not have seen it yet");
+    bench.hold.let_go(bench.now);
+    bench.collect();
     assert_eq!(bench.asked(is_unlock), [0, 1, 2]);
+    bench.hold.let_go(bench.now);
+    bench.collect();
+    assert_eq!(bench.asked(is_unlock), [0, 1, 2], "each is asked once");
+}
+
+#[test]
+fn b56_what_was_lost_and_is_never_let_go_lapses() {
+    let mut bench = Bench::held();
+    let uid = Arc::clone(bench.hold.uid());
+    bench.hold.handle_revoked(0, &uid, bench.now);
+    bench.hold.handle_revoked(1, &uid, bench.now);
+    assert_eq!(bench.hold.status(bench.now), Status::Ended(End::Revoked));
+    bench.pass(LEASE - Duration::from_millis(1));
+    assert!(!bench.hold.is_over() && !bench.hold.is_released());
+    bench.pass(Duration::from_millis(1));
+    assert!(bench.hold.is_over() && bench.hold.is_released());
+    assert!(bench.asked(is_unlock).is_empty(), "no lease of it stands any more");
 }
 
 #[test]
