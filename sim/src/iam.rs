@@ -27,6 +27,7 @@ mod same;
 
 pub(crate) use items::{item, key};
 pub(crate) use pool::version;
+pub use same::Same;
 pub(crate) use same::same_since;
 
 /// What the nodes of `plan` run besides the load: iam-bootstrap, if the plan has what it keeps.

@@ -35,7 +35,9 @@ impl<'a> Copies<'a> {
 
     /// How often it logged that everything is loaded.
     pub(super) fn loads(self, node: Node) -> usize {
-        self.on(node).filter(|(_, what)| matches!(what, What::Iam(IamEvent::LoadLogged))).count()
+        self.on(node)
+            .filter(|(_, what)| matches!(what, What::Iam(IamEvent::LoadLogged { .. })))
+            .count()
     }
 
     /// When it was connected to another anew; each time.
