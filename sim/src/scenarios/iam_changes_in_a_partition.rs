@@ -90,7 +90,9 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     for item in [BOTH, PUT_AND_DELETED, DELETED_AND_PUT] {
         let last = last_change(events, item, cut).ok_or("nothing was changed")?;
         let what = if last.value.is_some() { Is::There } else { Is::Gone };
-        (0..NODES).map(Node).try_for_each(|node| copies.must_see(node, item, what, u64::MAX))?;
+        (0..NODES)
+            .map(Node)
+            .try_for_each(|node| copies.must_see(node, item, what, copies.end_ms()))?;
     }
     Ok(())
 }

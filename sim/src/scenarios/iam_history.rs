@@ -81,6 +81,11 @@ impl<'a> Copies<'a> {
         seen
     }
 
+    /// When the run was over.
+    pub(super) fn end_ms(self) -> u64 {
+        self.events.last().map_or(0, |event| event.at_ms)
+    }
+
     /// Its readers must see this item at this time, or must not.
     pub(super) fn must_see(self, node: Node, item: u8, what: Is, at_ms: u64) -> Verdict {
         let Some(seen) = self.seen(node, at_ms) else {

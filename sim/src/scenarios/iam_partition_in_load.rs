@@ -78,6 +78,6 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         return Err(format!("{node} must begin and load twice: {begun} times, and {loads}"));
     }
     copies.must_be_same_soon(mended)?;
-    copies.must_see(node, GONE, Is::Gone, u64::MAX)?;
-    copies.must_see(node, NEW, Is::There, u64::MAX)
+    copies.must_see(node, GONE, Is::Gone, copies.end_ms())?;
+    copies.must_see(node, NEW, Is::There, copies.end_ms())
 }

@@ -93,8 +93,8 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     }
     copies.must_be_same_soon(last)?;
     for node in (0..NODES).map(Node) {
-        copies.must_see(node, GONE, Is::Gone, u64::MAX)?;
-        copies.must_see(node, NEW, Is::There, u64::MAX)?;
+        copies.must_see(node, GONE, Is::Gone, copies.end_ms())?;
+        copies.must_see(node, NEW, Is::There, copies.end_ms())?;
     }
     Ok(())
 }
