@@ -179,7 +179,7 @@ impl IamBuilder {
             phase: watch::Sender::new(Phase::Loading(Progress::default())),
             missed: Notify::new(),
             is_started: AtomicBool::new(false),
-            is_ending: watch::Sender::new(false),
+            ending: Arc::default(),
         };
         let iam = Iam { inner: Arc::new(inner) };
         serve::register(&iam)?;
@@ -300,7 +300,15 @@ pub(crate) struct Inner {
     /// A change could not be taken: peers are to be asked soon.
     pub(crate) missed: Notify,
     is_started: AtomicBool,
-    is_ending: watch::Sender<bool>,
+    ending: Arc<Ending>,
+}
+
+/// Ends tasks in the order in which they began. A `watch` would wake them in an order that tokio draws anew
+/// in each process, and two runs of one simulation would differ.
+#[derive(Default)]
+struct Ending {
+    has_begun: AtomicBool,
+    told: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -337,7 +345,8 @@ impl Iam {
     /// changed any more, and whoever waits for a change is told [`ChangeError::ShuttingDown`]: it may
     /// have been kept.
     pub fn shutdown(&self) {
-        self.inner.is_ending.send_replace(true);
+        self.inner.ending.has_begun.store(true, Ordering::Release);
+        self.inner.ending.told.notify_waiters();
     }
 
     /// All that is known now; `None` until everything is loaded, never a part of it (B61). Without a
@@ -482,11 +491,18 @@ impl Inner {
 
     /// Runs it in a task of its own, until it is done or all ends.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut ending = self.is_ending.subscribe();
+        let ending = Arc::clone(&self.ending);
         tokio::spawn(async move {
+            let told = ending.told.notified();
+            tokio::pin!(told);
+            // Before the look: an end that begins in between is not missed.
+            told.as_mut().enable();
+            if ending.has_begun.load(Ordering::Acquire) {
+                return;
+            }
             tokio::select! {
                 biased;
-                _ = ending.wait_for(|is_ending| *is_ending) => {}
+                () = told => {}
                 () = task => {}
             }
         });
