@@ -29,6 +29,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::body::{self, Change};
+use crate::ending::Ending;
 use crate::format::{FormatGuard, Unguarded};
 use crate::limits::{CHANGES_QUEUED_MAX, REFRESH_INTERVAL};
 use crate::load::{self, LoadError, LoadReport, Progress, Source};
@@ -179,7 +180,7 @@ impl IamBuilder {
             phase: watch::Sender::new(Phase::Loading(Progress::default())),
             missed: Notify::new(),
             is_started: AtomicBool::new(false),
-            is_ending: watch::Sender::new(false),
+            ending: Arc::default(),
         };
         let iam = Iam { inner: Arc::new(inner) };
         serve::register(&iam)?;
@@ -312,7 +313,7 @@ pub(crate) struct Inner {
     /// A change could not be taken: peers are to be asked soon.
     pub(crate) missed: Notify,
     is_started: AtomicBool,
-    is_ending: watch::Sender<bool>,
+    ending: Arc<Ending>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -349,7 +350,7 @@ impl Iam {
     /// changed any more, and whoever waits for a change is told [`ChangeError::ShuttingDown`]: it may
     /// have been kept. Whoever waits for [`Iam::ready`] in vain is told as well.
     pub fn shutdown(&self) {
-        self.inner.is_ending.send_replace(true);
+        self.inner.ending.begin();
     }
 
     /// All that is known now; `None` until everything is loaded, never a part of it (B61). Without a
@@ -374,7 +375,6 @@ impl Iam {
     /// Waiting changes nothing.
     pub async fn ready(&self) -> Result<(), ReadyError> {
         let mut phases = self.inner.phase.subscribe();
-        let mut ending = self.inner.is_ending.subscribe();
         let decided = phases.wait_for(|phase| matches!(phase, Phase::Ready | Phase::Failed(_)));
         tokio::select! {
             biased;
@@ -382,7 +382,7 @@ impl Iam {
                 Ok(Phase::Failed(error)) => Err(error.clone().into()),
                 _ => Ok(()), // The sender is ours.
             },
-            _ = ending.wait_for(|is_ending| *is_ending) => Err(ReadyError::ShuttingDown),
+            () = self.inner.ending.wait() => Err(ReadyError::ShuttingDown),
         }
     }
 
@@ -499,11 +499,11 @@ impl Inner {
 
     /// Runs it in a task of its own, until it is done or all ends.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut ending = self.is_ending.subscribe();
+        let ending = Arc::clone(&self.ending);
         tokio::spawn(async move {
             tokio::select! {
                 biased;
-                _ = ending.wait_for(|is_ending| *is_ending) => {}
+                () = ending.wait() => {}
                 () = task => {}
             }
         });

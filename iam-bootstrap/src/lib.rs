@@ -77,6 +77,7 @@ pub mod wire;
 
 mod body;
 mod compare;
+mod ending;
 mod retry;
 mod serve;
 mod tell;

@@ -8,12 +8,14 @@ use crate::event::{
 use crate::plan::{Fault, Load, Node};
 use crate::world::NodeView;
 
+mod iam;
 mod locks;
 
+pub use iam::IAM_POINTS;
 pub use locks::LOCK_POINTS;
 
-/// How often each point was reached. Points that a set of runs must reach are in [`POINTS`] and
-/// [`LOCK_POINTS`].
+/// How often each point was reached. Points that a set of runs must reach are in [`POINTS`],
+/// [`LOCK_POINTS`] and [`IAM_POINTS`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
     counts: BTreeMap<String, u64>,
@@ -29,6 +31,7 @@ pub struct Coverage {
     /// The TCP connection that a node uses to another, since it was last seen to be not connected.
     used: BTreeMap<(Node, Node), SocketId>,
     locks: locks::Locks,
+    iam: iam::Iam,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,16 +91,15 @@ pub const POINTS: &[&str] = &[
     "stream_without_a_request_side",
 ];
 
-/// What runs of these scenarios must reach together: that of the swarm, of the swarm of locks, or both.
+/// What runs of these scenarios must reach together: that of the swarm, and of those of locks and of users,
+/// policies and mappings, whichever are among them.
 pub fn points_of<'a>(scenarios: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
-    let (mut has_locks, mut has_others) = (false, false);
-    for name in scenarios {
-        let is_locks = name.starts_with("locks");
-        has_locks |= is_locks;
-        has_others |= !is_locks;
-    }
-    let lists = [(has_others, POINTS), (has_locks, LOCK_POINTS)];
-    let points = lists.into_iter().filter(|(has, _)| *has).flat_map(|(_, points)| points);
+    let list_of = |name: &str| match name {
+        _ if name.starts_with("locks") => LOCK_POINTS,
+        _ if name.starts_with("iam") => IAM_POINTS,
+        _ => POINTS,
+    };
+    let points = scenarios.into_iter().flat_map(list_of);
     BTreeSet::from_iter(points.copied()).into_iter().collect()
 }
 
@@ -128,7 +130,7 @@ impl Coverage {
 
     /// Something happened; to this call, if it is one.
     pub fn see(&mut self, event: &Event, load: Option<&Load>) {
-        for point in self.locks.see(event) {
+        for point in self.locks.see(event).into_iter().chain(self.iam.see(event)) {
             self.hit(point);
         }
         match &event.what {

@@ -15,9 +15,9 @@ use crate::plan::Node;
 
 thread_local! {
     static SEEN: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
-    /// The node that runs now, and those that have logged that IAM is loaded.
+    /// The node that runs now, and those that have logged that IAM is loaded, after how many retries.
     static NODE: Cell<Node> = const { Cell::new(Node(u8::MAX)) };
-    static LOADED: RefCell<Vec<Node>> = const { RefCell::new(Vec::new()) };
+    static LOADED: RefCell<Vec<(Node, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
 fn note(what: String) -> bool {
@@ -59,8 +59,9 @@ impl Guard {
 }
 
 impl Guard {
-    /// Nodes that have logged since this was last asked that IAM is loaded, as often as they did.
-    pub(crate) fn take_loaded(&self) -> Vec<Node> {
+    /// Nodes that have logged since this was last asked that IAM is loaded, as often as they did, and
+    /// after how many retries.
+    pub(crate) fn take_loaded(&self) -> Vec<(Node, u32)> {
         LOADED.with(|loaded| std::mem::take(&mut *loaded.borrow_mut()))
     }
 }
@@ -105,15 +106,15 @@ impl Subscriber for Bugs {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
+        let mut told = Told::default();
+        event.record(&mut told);
         if event.metadata().target() == "iam" {
-            if text.0 == LOADED_TEXT {
-                LOADED.with(|loaded| loaded.borrow_mut().push(NODE.get()));
+            if told.text == LOADED_TEXT {
+                LOADED.with(|loaded| loaded.borrow_mut().push((NODE.get(), told.retries)));
             }
             return;
         }
-        note(format!("bug: {}", text.0));
+        note(format!("bug: {}", told.text));
     }
 
     fn enter(&self, _: &Id) {}
@@ -138,12 +139,23 @@ impl Visit for Name {
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
-struct Text(String);
+/// What a line says.
+#[derive(Default)]
+struct Told {
+    text: String,
+    retries: u32,
+}
 
-impl Visit for Text {
+impl Visit for Told {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "retries" {
+            self.retries = u32::try_from(value).unwrap_or(u32::MAX);
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
-            self.0 = format!("{value:?}");
+            self.text = format!("{value:?}");
         }
     }
 }

@@ -23,9 +23,12 @@ use crate::world::{EPOCH_SECONDS, Host, Software};
 
 mod items;
 mod pool;
+mod same;
 
 pub(crate) use items::{item, key};
 pub(crate) use pool::version;
+pub use same::Same;
+pub(crate) use same::same_since;
 
 /// What the nodes of `plan` run besides the load: iam-bootstrap, if the plan has what it keeps.
 pub fn software(plan: &Plan) -> Arc<dyn Software> {

@@ -105,6 +105,12 @@ pub trait Invariant {
         Ok(())
     }
 
+    /// Whether what it waits for after all was healed is there: the run goes on until it is, or for as
+    /// long as that may take.
+    fn is_settled(&self, _facts: &Facts<'_>) -> bool {
+        true
+    }
+
     /// Everything has recovered: connected, drained and idle.
     ///
     /// # Errors

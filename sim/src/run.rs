@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::bounds::Bounds;
 use crate::coverage::Coverage;
 use crate::event::{Event, What};
+use crate::iam::Same;
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
 use crate::plan::Plan;
 use crate::world::{Software, World};
@@ -63,13 +64,16 @@ pub struct Run {
     pub coverage: Coverage,
     /// How long it took, in simulated milliseconds.
     pub simulated_ms: u64,
+    /// How soon all copies of users, policies and mappings were the same; `None` if there are none, or they
+    /// were not.
+    pub same: Option<Same>,
 }
 
 impl Run {
     /// One that came to nothing.
     pub(crate) fn failed(violation: Violation) -> Self {
         let (events, coverage) = (Vec::new(), Coverage::default());
-        Self { events, violation: Some(violation), coverage, simulated_ms: 0 }
+        Self { events, violation: Some(violation), coverage, simulated_ms: 0, same: None }
     }
 
     /// A number that two runs share if, and only if, their traces are the same byte for byte.
@@ -110,7 +114,8 @@ pub fn run_with(plan: &Plan, software: &Arc<dyn Software>, expected: Option<Expe
         recorder.record(What::Violated { invariant, text });
     }
     events.append(&mut recorder.take());
-    Run { events, violation, coverage, simulated_ms }
+    let same = Same::of(plan, &events);
+    Run { events, violation, coverage, simulated_ms, same }
 }
 
 fn surprise(text: String) -> Violation {
@@ -209,10 +214,26 @@ impl<'a> Trial<'a> {
     /// Copies become the same; an invariant sees if they do not.
     fn converge(&mut self, limit_ms: u64) -> Result<(), Violation> {
         let has_copies = self.plan.cluster.iam.is_some();
-        while has_copies && !self.world.is_same() && self.world.now_ms() <= limit_ms {
+        while has_copies && !self.is_settled() && self.world.now_ms() <= limit_ms {
             self.step()?;
         }
         Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        let facts = self.facts();
+        let mut invariants = self.invariants.iter();
+        self.world.is_same() && invariants.all(|invariant| invariant.is_settled(&facts))
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            plan: self.plan,
+            table: self.world.table(),
+            bounds: &self.bounds,
+            calm: &self.calm,
+            now_ms: self.world.now_ms(),
+        }
     }
 
     fn recover(&mut self, limit_ms: u64) -> Result<(), Violation> {

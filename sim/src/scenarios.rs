@@ -18,8 +18,13 @@ mod full_queue_then_cancel;
 mod full_queue_then_disconnect;
 mod half_open_peer;
 mod history;
+mod iam_changes_in_a_partition;
 mod iam_deletion_missed;
+mod iam_history;
+mod iam_late_joiner;
 mod iam_late_pools;
+mod iam_partition_in_load;
+mod iam_reconnect_storm;
 mod late_node;
 mod lock_history;
 mod locks_contention;
@@ -68,8 +73,12 @@ pub const ALL: &[Scenario] = &[
     full_queue_then_disconnect::SCENARIO,
     half_open_peer::SCENARIO,
     swarm::IAM,
+    iam_changes_in_a_partition::SCENARIO,
     iam_deletion_missed::SCENARIO,
+    iam_late_joiner::SCENARIO,
     iam_late_pools::SCENARIO,
+    iam_partition_in_load::SCENARIO,
+    iam_reconnect_storm::SCENARIO,
     late_node::SCENARIO,
     swarm::LOCKS,
     locks_contention::SCENARIO,

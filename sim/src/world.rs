@@ -183,9 +183,9 @@ impl World {
 
     /// Writes down what readers see from now on, and what was logged of it.
     fn look_at_copies(&self) {
-        for node in self.guard.take_loaded() {
+        for (node, retries) in self.guard.take_loaded() {
             if let Some(life) = self.nodes.get(node.index()).and_then(|shared| shared.life()) {
-                life.pen.record(What::Iam(IamEvent::LoadLogged));
+                life.pen.record(What::Iam(IamEvent::LoadLogged { retries }));
             }
         }
         for life in self.nodes.iter().filter_map(|shared| shared.life()) {

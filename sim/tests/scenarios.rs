@@ -350,31 +350,6 @@ fn locks_force_unlock_bites() {
 }
 
 #[test]
-fn iam_deletion_missed_holds() {
-    holds("iam_deletion_missed");
-}
-
-#[test]
-fn iam_deletion_missed_bites() {
-    bites("iam_deletion_missed", "must be taken by who missed it", |plan| plan.faults.clear());
-}
-
-#[test]
-fn iam_late_pools_holds() {
-    holds("iam_late_pools");
-}
-
-#[test]
-fn iam_late_pools_bites() {
-    bites("iam_late_pools", "must show its copy once its last pool is there", |plan| {
-        plan.faults.retain(|(_, fault)| !matches!(fault, Fault::PoolDown { .. }));
-    });
-    bites("iam_late_pools", "must show its copy once its last pool is there", |plan| {
-        plan.faults.retain(|(_, fault)| !matches!(fault, Fault::PoolUp { pool: 0, .. }));
-    });
-}
-
-#[test]
 fn locks_locker_restarts_bites() {
     let holder = Node(5);
     bites("locks_locker_restarts", "must be kept", |plan| {

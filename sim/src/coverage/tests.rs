@@ -205,6 +205,7 @@ fn a_response_may_come_before_or_behind_the_loss_of_its_connection() {
 fn what_must_be_reached_depends_on_what_was_run() {
     assert_eq!(points_of(["swarm"]), POINTS);
     assert_eq!(points_of(["locks", "locks_contention"]), LOCK_POINTS);
+    assert_eq!(points_of(["iam", "iam_late_pools"]), IAM_POINTS);
     let both = points_of(["locks", "swarm"]);
     assert!(POINTS.iter().chain(LOCK_POINTS).all(|point| both.contains(point)));
     assert!(both.is_sorted_by(|one, next| one < next), "each once: {both:?}");

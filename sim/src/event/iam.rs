@@ -40,6 +40,9 @@ pub enum IamEvent {
         /// The record of it.
         #[serde(flatten)]
         kept: Kept,
+        /// Why peers did not take it, of each that did not.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        untold: Vec<String>,
     },
     /// A change is not made, or nobody knows.
     Refused {
@@ -54,11 +57,19 @@ pub enum IamEvent {
         items: Option<Vec<(u8, u32)>>,
     },
     /// It was logged that everything is loaded.
-    LoadLogged,
+    LoadLogged {
+        /// How often a pool had to be tried again, as the line says.
+        retries: u32,
+    },
     /// The node asks another what it has: the beginning of a comparison.
     Compares {
         /// Which one.
         with: Node,
+    },
+    /// The node asks another for records that are newer there: what a comparison found.
+    Fetches {
+        /// Whom.
+        from: Node,
     },
 }
 
@@ -92,8 +103,9 @@ impl IamEvent {
             Self::Kept { .. }
             | Self::Forgotten { .. }
             | Self::Seen { .. }
-            | Self::LoadLogged
-            | Self::Compares { .. } => None,
+            | Self::LoadLogged { .. }
+            | Self::Compares { .. }
+            | Self::Fetches { .. } => None,
         }
     }
 }
@@ -110,15 +122,21 @@ impl fmt::Display for IamEvent {
             }
             Self::Kept { pool, kept } => write!(f, "pool {pool} keeps {kept}"),
             Self::Forgotten { item } => write!(f, "nothing is kept of item {item}"),
-            Self::Changed { call, kept } => write!(f, "call {call}: changed, {kept}"),
+            Self::Changed { call, kept, untold } => {
+                write!(f, "call {call}: changed, {kept}")?;
+                untold.iter().try_for_each(|cause| write!(f, "; {cause}"))
+            }
             Self::Refused { call, text } => write!(f, "call {call}: not changed, {text}"),
             Self::Seen { items: None } => f.write_str("readers see nothing"),
             Self::Seen { items: Some(items) } => {
                 write!(f, "readers see")?;
                 items.iter().try_for_each(|(item, value)| write!(f, " {item}={value}"))
             }
-            Self::LoadLogged => f.write_str("logs that IAM is loaded"),
+            Self::LoadLogged { retries } => {
+                write!(f, "logs that IAM is loaded, after {retries} retries")
+            }
             Self::Compares { with } => write!(f, "compares with {with}"),
+            Self::Fetches { from } => write!(f, "takes from {from} what is newer there"),
         }
     }
 }

@@ -35,7 +35,7 @@ impl Invariant for IamCalm {
                 self.logged.insert(node, 0);
                 self.compared.retain(|(of, _), _| *of != node);
             }
-            What::Iam(IamEvent::LoadLogged) => {
+            What::Iam(IamEvent::LoadLogged { .. }) => {
                 let logged = self.logged.entry(node).or_default();
                 *logged += 1;
                 if *logged > 1 {
@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn b61_loading_is_logged_once_in_a_process() {
         let mut bench = Bench::with_iam(IamCalm::default());
-        let (started, logged) = (What::Started { incarnation: 1 }, What::Iam(IamEvent::LoadLogged));
+        let (started, logged) =
+            (What::Started { incarnation: 1 }, What::Iam(IamEvent::LoadLogged { retries: 0 }));
         bench.well([
             (1, SERVER, logged.clone()),
             (2, SERVER, started),

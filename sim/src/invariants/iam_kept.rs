@@ -31,7 +31,7 @@ impl Invariant for IamKept {
             IamEvent::Forgotten { item } => {
                 Err(format!("{node} forgot all about item {item}, which was not long over"))
             }
-            IamEvent::Changed { call, kept } => {
+            IamEvent::Changed { call, kept, .. } => {
                 let latest = self.latest.get(&(node, kept.item));
                 match latest.is_some_and(|latest| latest.version >= kept.version) {
                     true => Ok(()),
@@ -60,7 +60,10 @@ mod tests {
     #[test]
     fn b62_what_is_made_is_kept() {
         let mut bench = Bench::with_iam(IamKept::default());
-        let changed = || What::Iam(IamEvent::Changed { call: 1, kept: record(0, 10, Some(1)) });
+        let changed = || {
+            let (kept, untold) = (record(0, 10, Some(1)), Vec::new());
+            What::Iam(IamEvent::Changed { call: 1, kept, untold })
+        };
         bites(bench.at(1, SERVER, changed()), "node-1 does not keep item 0");
         bench.well([(2, SERVER, kept(0, 10, Some(1))), (3, SERVER, changed())]);
     }

@@ -1,10 +1,13 @@
 //! B62: within a bound after all is healed readers of all nodes see the same: of each item what was kept
 //! last anywhere, so that what was deleted comes back by nothing but a later change.
+//!
+//! All nodes then keep the record of it too. Of a deletion that is more than readers can see: a node that
+//! never had the item has to know that it is gone, or takes it from whoever comes back with it.
 
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, IamEvent, Kept, What};
+use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
 use crate::iam;
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -15,10 +18,13 @@ pub(super) struct IamSame {
     latest: BTreeMap<u8, Kept>,
     /// What readers of each node see; nothing before it has loaded.
     seen: BTreeMap<Node, Option<Vec<(u8, u32)>>>,
+    /// What each node keeps of each item.
+    kept: BTreeMap<(Node, u8), RecordVersion>,
     healed_ms: Option<u64>,
 }
 
 impl IamSame {
+    /// Somebody keeps it.
     fn keep(&mut self, kept: Kept) {
         let latest = self.latest.entry(kept.item).or_insert(kept);
         if latest.version < kept.version {
@@ -27,6 +33,20 @@ impl IamSame {
     }
 
     fn is_same(&self, facts: &Facts<'_>) -> Verdict {
+        if facts.plan.cluster.iam.is_none() {
+            return Ok(());
+        }
+        self.is_seen_by_all(facts)?;
+        for node in (0..facts.plan.cluster.nodes).map(Node) {
+            let lacks = |kept: &&Kept| self.kept.get(&(node, kept.item)) != Some(&kept.version);
+            if let Some(kept) = self.latest.values().find(lacks) {
+                return Err(format!("{node} does not keep what the others do: {kept}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_seen_by_all(&self, facts: &Facts<'_>) -> Verdict {
         let value = |kept: &Kept| Some((kept.item, kept.value?));
         let must: Vec<_> = self.latest.values().filter_map(value).collect();
         for node in (0..facts.plan.cluster.nodes).map(Node) {
@@ -66,13 +86,18 @@ impl Invariant for IamSame {
             return Ok(());
         }
         if self.latest.is_empty() {
-            iam::seeds(facts.plan).for_each(|kept| self.keep(kept));
+            for kept in iam::seeds(facts.plan) {
+                self.keep(kept);
+                let nodes = (0..facts.plan.cluster.nodes).map(Node);
+                self.kept.extend(nodes.map(|node| ((node, kept.item), kept.version)));
+            }
         }
         match (&event.what, event.node) {
             (What::Healed, _) => self.healed_ms = Some(event.at_ms),
             (What::Started { .. }, Some(node)) => drop(self.seen.insert(node, None)),
-            (What::Iam(IamEvent::Kept { kept, .. } | IamEvent::Changed { kept, .. }), _) => {
+            (What::Iam(IamEvent::Kept { kept, .. }), Some(node)) => {
                 self.keep(*kept);
+                self.kept.insert((node, kept.item), kept.version);
             }
             (What::Iam(IamEvent::Seen { items }), Some(node)) => {
                 self.seen.insert(node, items.clone());
@@ -85,11 +110,15 @@ impl Invariant for IamSame {
     fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
         let bound = self.healed_ms.map(|healed| healed + facts.bounds.same_ms);
         let is_due = bound.is_some_and(|bound| facts.now_ms > bound);
-        if is_due && facts.plan.cluster.iam.is_some() { self.is_same(facts) } else { Ok(()) }
+        if is_due { self.is_same(facts) } else { Ok(()) }
+    }
+
+    fn is_settled(&self, facts: &Facts<'_>) -> bool {
+        self.is_same(facts).is_ok()
     }
 
     fn at_quiet(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
-        if facts.plan.cluster.iam.is_some() { self.is_same(facts) } else { Ok(()) }
+        self.is_same(facts)
     }
 }
 
@@ -112,7 +141,9 @@ mod tests {
         bites(bench.at_quiet(&[]), "on node-1 is what was deleted");
         bench.well([(4, SERVER, seen(&[]))]);
         bites(bench.at_quiet(&[]), "node-1 did not get what the others have");
-        bench.well([(5, SERVER, seen(&[(1, 2)]))]);
+        bench.well([(5, SERVER, kept(1, 11, Some(2))), (5, SERVER, seen(&[(1, 2)]))]);
+        bites(bench.at_quiet(&[]), "node-1 does not keep what the others do: item 0 deleted");
+        bench.well([(6, SERVER, kept(0, 12, None))]);
         assert_eq!(bench.at_quiet(&[]), Ok(()));
     }
 }

@@ -17,17 +17,18 @@ pub(super) async fn change(call: CallId, plan: ChangePlan, host: Host) {
         None => Err("the node keeps no items".to_owned()),
     };
     pen.record(What::Iam(match done {
-        Ok(kept) => IamEvent::Changed { call, kept },
+        Ok((kept, untold)) => IamEvent::Changed { call, kept, untold },
         Err(text) => IamEvent::Refused { call, text },
     }));
 }
 
+/// Makes it. Returns the record of it, and why peers did not take it.
 async fn make(
     copy: &iam_bootstrap::Iam,
     call: CallId,
     item: u8,
     change: ItemChange,
-) -> Result<Kept, String> {
+) -> Result<(Kept, Vec<String>), String> {
     let (changed, value) = match change {
         ItemChange::Put => {
             let put = iam::item(item, call).map_err(|error| error.to_string())?;
@@ -39,7 +40,10 @@ async fn make(
         }
     };
     match changed {
-        Ok(changed) => Ok(Kept { item, version: iam::version(changed.version), value }),
+        Ok(changed) => {
+            let untold = changed.peers.into_values().filter_map(Result::err).collect();
+            Ok((Kept { item, version: iam::version(changed.version), value }, untold))
+        }
         Err(error) => Err(error.to_string()),
     }
 }

@@ -5,8 +5,8 @@
 
 use rand::RngExt;
 
+use super::iam_history::soon_ms;
 use super::{Scenario, begin, history::fault_at, sort};
-use crate::bounds::Bounds;
 use crate::event::{Event, IamEvent, Kept, What};
 use crate::invariants::Verdict;
 use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Plan};
@@ -52,7 +52,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         Fault::Restart { node } => Some(*node),
         _ => None,
     });
-    let bound = restarted + Bounds::of(plan).same_ms;
+    let bound = restarted + soon_ms(plan);
     for item in [GONE, NEW] {
         let taken = events.iter().find(|event| {
             let is_it = |kept: &Kept| kept.item == item && kept.value.is_some() == (item == NEW);

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use grid::proto::message::{Message, Messages, Op};
+use iam_bootstrap::wire;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::TcpStream;
 
@@ -67,8 +68,8 @@ impl AsyncWrite for Tapped {
         let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
         sent.hear(&bytes[..written], |index, message| {
             pen.record(What::MessageSent { socket: *socket, index, message: meaning(message) });
-            if is_comparison(message) {
-                pen.record(What::Iam(IamEvent::Compares { with: *remote }));
+            if let Some(iam) = comparison(message, *remote) {
+                pen.record(What::Iam(iam));
             }
         });
         Poll::Ready(Ok(written))
@@ -95,10 +96,16 @@ fn meaning(message: &Message) -> Meaning {
     }
 }
 
-/// Whether it asks for the digest of a copy, with which each comparison begins.
-fn is_comparison(message: &Message) -> bool {
-    message.header.op == Op::Request
-        && message.header.handler == iam_bootstrap::wire::DIGEST.id().get()
+/// What a message is to a comparison of copies: it begins with asking for a digest, and ends with asking
+/// for records if it found any that are newer.
+fn comparison(message: &Message, remote: Node) -> Option<IamEvent> {
+    let header = &message.header;
+    match header.handler {
+        _ if header.op != Op::Request => None,
+        id if id == wire::DIGEST.id().get() => Some(IamEvent::Compares { with: remote }),
+        id if id == wire::RECORDS.id().get() => Some(IamEvent::Fetches { from: remote }),
+        _ => None,
+    }
 }
 
 /// Understands one direction of a socket: an HTTP head, then WebSocket frames.
