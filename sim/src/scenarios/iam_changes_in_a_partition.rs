@@ -7,11 +7,11 @@
 
 use rand::RngExt;
 
-use super::iam_history::{Copies, Is, is_mend, last_fault};
-use super::{Scenario, begin, history::fault_at, sort};
+use super::iam_history::{Copies, Is, begin_copies, is_mend, last_fault};
+use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, IamEvent, Kept, What};
 use crate::invariants::Verdict;
-use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Plan};
+use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -32,14 +32,7 @@ const DELETED_AND_PUT: u8 = 2;
 const OWN: [u8; 2] = [30, 31];
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("iam_changes_in_a_partition", seed, NODES, 100_000);
-    plan.cluster.tick_ms = 5;
-    plan.cluster.iam = Some(IamPlan {
-        pools: 2,
-        seeded: 12,
-        refresh_ms: 300_000,
-        store_ms: rng.random_range(0..20),
-    });
+    let (mut plan, mut rng) = begin_copies("iam_changes_in_a_partition", seed, NODES, 100_000);
     let cut = rng.random_range(4_000..6_000);
     let mended = cut + rng.random_range(15_000..25_000);
     for (a, b) in across() {

@@ -5,11 +5,11 @@
 
 use rand::RngExt;
 
-use super::iam_history::soon_ms;
-use super::{Scenario, begin, history::fault_at, sort};
+use super::iam_history::{begin_copies, soon_ms};
+use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, IamEvent, Kept, What};
 use crate::invariants::Verdict;
-use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Plan};
+use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -25,14 +25,7 @@ const GONE: u8 = 0;
 const NEW: u8 = 30;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("iam_deletion_missed", seed, NODES, 40_000);
-    plan.cluster.tick_ms = 5;
-    plan.cluster.iam = Some(IamPlan {
-        pools: 2,
-        seeded: 12,
-        refresh_ms: 300_000,
-        store_ms: rng.random_range(0..20),
-    });
+    let (mut plan, mut rng) = begin_copies("iam_deletion_missed", seed, NODES, 40_000);
     let node = Node(rng.random_range(0..NODES));
     let on = Node((node.0 + 1) % NODES);
     plan.faults.push((rng.random_range(6_000..8_000), Fault::PowerLoss { node }));

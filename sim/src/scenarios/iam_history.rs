@@ -1,12 +1,25 @@
-//! What a trace says of each node's copy, for the expectations of scenarios.
+//! Clusters whose nodes keep copies, and what a trace says of each, for the expectations of scenarios.
 
 use iam_bootstrap::limits;
+use rand::RngExt;
+use rand::rngs::SmallRng;
 
+use super::begin;
 use crate::bounds::Bounds;
 use crate::event::{Event, IamEvent, Kept, LinkState, What};
 use crate::iam;
 use crate::invariants::Verdict;
-use crate::plan::{Fault, Node, Plan};
+use crate::plan::{Fault, IamPlan, Node, Plan};
+
+/// A plan of `nodes` nodes with two pools each. They compare their copies by themselves every few minutes:
+/// what becomes the same sooner does so for another reason.
+pub(super) fn begin_copies(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
+    let (mut plan, mut rng) = begin(name, seed, nodes, duration_ms);
+    plan.cluster.tick_ms = 5;
+    let store_ms = rng.random_range(0..20);
+    plan.cluster.iam = Some(IamPlan { pools: 2, seeded: 12, refresh_ms: 300_000, store_ms });
+    (plan, rng)
+}
 
 /// A trace, by its copies.
 #[derive(Debug, Clone, Copy)]

@@ -7,11 +7,11 @@
 
 use rand::RngExt;
 
-use super::iam_history::{Copies, Is, is_mend, last_fault};
-use super::{Scenario, begin, history::fault_at, sort};
+use super::iam_history::{Copies, Is, begin_copies, is_mend, last_fault};
+use super::{Scenario, history::fault_at, sort};
 use crate::event::Event;
 use crate::invariants::Verdict;
-use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Outage, Plan};
+use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Outage, Plan};
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -27,14 +27,7 @@ const GONE: u8 = 0;
 const NEW: u8 = 30;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("iam_partition_in_load", seed, NODES, 100_000);
-    plan.cluster.tick_ms = 5;
-    plan.cluster.iam = Some(IamPlan {
-        pools: 2,
-        seeded: 12,
-        refresh_ms: 300_000,
-        store_ms: rng.random_range(0..20),
-    });
+    let (mut plan, mut rng) = begin_copies("iam_partition_in_load", seed, NODES, 100_000);
     let node = Node(rng.random_range(0..NODES));
     let others = || (0..NODES).map(Node).filter(|other| *other != node);
     let on = Node((node.0 + 1) % NODES);
