@@ -7,6 +7,7 @@
 
 mod builder;
 mod decision;
+mod entry;
 mod evaluate;
 mod findings;
 mod hash;
@@ -30,7 +31,8 @@ use crate::model::{
     TemporaryCredential, User, UserName,
 };
 use crate::policy::Policy;
-use people::{Entry, Person, Sum, Team};
+use entry::{Entry, Sum};
+use people::{Person, Team};
 
 /// A map of which a changed copy shares what did not change. Its hasher is fixed: replays need it.
 /// (Names are chosen by operators, who have simpler ways to be slow than colliding hashes.)

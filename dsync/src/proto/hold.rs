@@ -5,13 +5,16 @@
 //!          and took our token            the token
 //!   Trying ──────────────────────────────────────────► Held
 //!    ▲  │  └─ granted ─────► Settling ─────────────────► │
-//!    │  │ no quorum             │                        │ unlock | dropped | no quorum
-//!    │  ▼                       │                        │ is certain any more
-//!   Waiting ◄───────────────────┘                        ▼
+//!    │  │ no quorum             │      no quorum is      │
+//!    │  ▼                       │      certain any more  │ unlock | dropped
+//!   Waiting ◄───────────────────┘    Lost ◄──────────────┤
+//!    │                                └───── dropped ──► ▼
 //!    └──────────── given up | timed out ────────────► Releasing ────► Over
 //!                                                       every locker has confirmed, or no
 //!                                                       lease of ours can stand any more
 //! ```
+//!
+//! What was lost is released when its holder, who has to stop first, lets go; or lapses with its lease.
 //!
 //! Each attempt has an id of its own. What a failed one may have got is released, by each locker in
 //! turn and for as long as a lease lasts; a locker that owes us the confirmation is not asked again
