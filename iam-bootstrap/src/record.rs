@@ -1,15 +1,15 @@
-//! An item as it is kept: with its version, or as the mark that it was deleted.
+//! Stored form of an item: its version, and its content or a tombstone.
 //!
-//! Servers keep copies of the same items and change them independently, also while they cannot reach
-//! each other. Of two records of one item the one with the later [`Version`] counts, everywhere, in
-//! whatever order they arrive: so all copies become the same (B62). A deletion is a record too, and
-//! wins against what was there before; else a server that missed it would bring the item back.
+//! Servers keep replicas of the same items and change them independently, also during a partition.
+//! Of two records of one item the one with the later [`Version`] wins, in whatever order they
+//! arrive, so all replicas converge (B62). A deletion is a record too, a tombstone, and wins over
+//! earlier versions; otherwise a server that missed it would bring the item back.
 //!
 //! ```text
 //!   iam1 1763712345678901 9c56cc51b374c3ba item\n      {"name":"alice", …}
-//!        │                │                └ or deleted, with nothing behind
-//!        │                └ which server, as 16 hexadecimal digits
-//!        └ when, in microseconds since 1970
+//!        │                │                └ or "deleted", with no content
+//!        │                └ hash of the server's name, 16 hexadecimal digits
+//!        └ microseconds since 1970
 //! ```
 
 use std::fmt;
@@ -19,34 +19,34 @@ use zeroize::Zeroizing;
 use crate::limits::RECORD_HEADER_BYTES_MAX;
 use crate::store::{ItemPath, StoreError};
 
-/// When and where an item was changed. The later of two counts; servers that change an item in the
-/// same microsecond are told apart by their names.
+/// Time and server of a change. The later of two versions wins; changes in the same microsecond are
+/// ordered by the hash of the server's name.
 ///
-/// Times are those of the server's wall clock, but always later than every version that the server has
-/// seen: a change that was made knowing another comes after it, whatever the clocks say.
+/// The time is the server's wall clock, but always later than every version that the server has
+/// seen: a change made with knowledge of another comes after it, whatever the clocks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// Microseconds since 1970.
     pub micros: u64,
-    /// The hash of the name of the server that made the change.
+    /// Hash of the name of the server that made the change.
     pub node: u64,
 }
 
-/// One record of an item.
+/// Versioned content of an item.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    /// When it was made.
+    /// Version of the change.
     pub version: Version,
-    /// What the item became.
+    /// Content after the change.
     pub content: Content,
 }
 
-/// What an item became.
+/// Content of a record.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
-    /// This, as JSON. It may hold secrets.
+    /// The item as JSON. It may hold secrets.
     Item(Zeroizing<Vec<u8>>),
-    /// Nothing: it was deleted.
+    /// A tombstone: the item was deleted.
     Deleted,
 }
 
@@ -55,12 +55,12 @@ const ITEM: &str = "item";
 const DELETED: &str = "deleted";
 
 impl Record {
-    /// Whether it says that the item was deleted.
+    /// Returns whether the record is a tombstone.
     pub fn is_deletion(&self) -> bool {
         self.content == Content::Deleted
     }
 
-    /// Its bytes.
+    /// Encodes the record.
     pub fn encode(&self) -> Vec<u8> {
         let (what, body) = match &self.content {
             Content::Item(body) => (ITEM, body.as_slice()),
@@ -74,11 +74,12 @@ impl Record {
         bytes
     }
 
-    /// The record that these are the bytes of.
+    /// Decodes a record.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if they are none, [`StoreError::Unsupported`] if a newer version wrote it.
+    /// [`StoreError::Corrupt`] if the bytes are not a record, [`StoreError::Unsupported`] if a
+    /// newer version wrote it.
     pub fn decode(path: &ItemPath, bytes: &[u8]) -> Result<Self, StoreError> {
         let corrupt = |why: &str| StoreError::Corrupt { path: path.clone(), why: why.into() };
         let beginning = bytes.get(..RECORD_HEADER_BYTES_MAX).unwrap_or(bytes);
@@ -104,7 +105,7 @@ impl Record {
     }
 }
 
-/// What does not begin as ours does: a later format, or no record at all.
+/// Error for an unknown magic: a later format, or not a record.
 fn foreign(path: &ItemPath, magic: &str) -> StoreError {
     match magic.strip_prefix("iam").map(str::parse::<u32>) {
         Some(Ok(found)) if found > 1 => {
@@ -114,7 +115,7 @@ fn foreign(path: &ItemPath, magic: &str) -> StoreError {
     }
 }
 
-/// Not the item: it may hold secrets.
+/// Omits the item: it may hold secrets.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.is_deletion() { DELETED } else { ITEM };
@@ -128,7 +129,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The version that this text is, in its one spelling.
+/// Parses a version in its canonical form.
 fn parse_version(text: &str) -> Option<Version> {
     let (micros, node) = text.split_once(' ')?;
     let version =
@@ -141,10 +142,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::Kind;
+    use crate::store::ItemKind;
 
     fn path() -> ItemPath {
-        ItemPath::new(Kind::User, "alice").expect("a name")
+        ItemPath::new(ItemKind::User, "alice").expect("a name")
     }
 
     fn any_record() -> impl Strategy<Value = Record> {

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use grid::{Auth, CallError, Manager, TypedCallError};
-use iam_bootstrap::deployment::proto::{Answer, Ballot, Request, Vote};
-use iam_bootstrap::deployment::wire::{self, DEPLOYMENT, DeploymentAnswer, DeploymentArgs};
+use iam_bootstrap::deployment::proto::{Ballot, PaxosRequest, PaxosResponse, Vote};
+use iam_bootstrap::deployment::wire::{self, DEPLOYMENT, DeploymentArgs, DeploymentResponse};
 use iam_bootstrap::deployment::{
     AgreeError, Conflict, Deployment, DeploymentId, DeploymentStore, DeploymentStoreError,
-    MemoryDeploymentStore, Pending, StartError, Timing,
+    DeploymentStoreFuture, MemoryDeploymentStore, StartError, Timing,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -249,14 +249,14 @@ impl Faulty {
 }
 
 impl DeploymentStore for Faulty {
-    fn load(&self) -> Pending<'_, Option<Vec<u8>>> {
+    fn load(&self) -> DeploymentStoreFuture<'_, Option<Vec<u8>>> {
         Box::pin(async {
             Self::check(&self.fails_to_load)?;
             self.store.load().await
         })
     }
 
-    fn save(&self, state: Vec<u8>) -> Pending<'_, ()> {
+    fn save(&self, state: Vec<u8>) -> DeploymentStoreFuture<'_, ()> {
         Box::pin(async {
             Self::check(&self.fails_to_save)?;
             self.store.save(state).await
@@ -277,10 +277,10 @@ async fn b63_nothing_is_promised_before_the_store_can_be_read_and_written() {
     let connection = asker.connection(server.name()).expect("a server");
     within(connection.wait_connected()).await.expect("it connects");
     let ballot = Ballot { round: 1, node: urls[1].as_str().into() };
-    let args = DeploymentArgs::of(&Request::Prepare { ballot }, members(&urls));
-    let ask = || DEPLOYMENT.call(&connection, &args);
+    let args = DeploymentArgs::of(&PaxosRequest::Prepare { ballot }, members(&urls));
+    let request_kind = || DEPLOYMENT.call(&connection, &args);
 
-    let mut waiting = Box::pin(ask());
+    let mut waiting = Box::pin(request_kind());
     tokio::select! {
         biased;
         answer = &mut waiting => panic!("it was not loaded, and yet: {answer:?}"),
@@ -291,8 +291,8 @@ async fn b63_nothing_is_promised_before_the_store_can_be_read_and_written() {
     assert!(error.to_string().contains("unplugged"), "{error}");
     assert_eq!(store.load().await, Ok(None));
     store.fails_to_save.store(false, Ordering::Relaxed);
-    let answer = within(ask()).await.expect("it can");
-    assert_eq!(answer.say, wire::SAY_PROMISED);
+    let answer = within(request_kind()).await.expect("it can");
+    assert_eq!(answer.response_kind, wire::RESPONSE_PROMISED);
     assert_ne!(store.load().await, Ok(None));
     server.kill().await;
     asker.shutdown(Duration::ZERO).await;
@@ -352,8 +352,8 @@ fn members(urls: &[String]) -> u64 {
 #[tokio::test]
 async fn b63_servers_of_two_deployments_refuse_each_other_and_say_so_once() {
     let (mut stores, ours) = stores_of_a_cluster(2).await;
-    let (strangers, theirs) = stores_of_a_cluster(2).await;
-    stores.extend(strangers);
+    let (unrecognised, theirs) = stores_of_a_cluster(2).await;
+    stores.extend(unrecognised);
     let (log, _guard) = Log::begin();
     let (listeners, urls) = listeners(4).await;
     let start = |(listener, store): (_, &Store)| Server::start(listener, &urls, store.clone());
@@ -378,11 +378,11 @@ async fn b63_servers_of_two_deployments_refuse_each_other_and_say_so_once() {
 
     // The refusal as it travels.
     let connection = servers[0].manager.connection(&urls[3]).expect("a server");
-    let learn = Request::Learn { id: ours };
+    let learn = PaxosRequest::Learn { id: ours };
     let args = DeploymentArgs::of(&learn, 0);
     let answer = within(DEPLOYMENT.call(&connection, &args)).await.expect("an answer");
-    assert_eq!(answer.say, wire::SAY_CONFLICT);
-    assert_eq!(answer.to_answer(&learn), Ok(Answer::Conflict { ours: theirs }));
+    assert_eq!(answer.response_kind, wire::RESPONSE_CONFLICT);
+    assert_eq!(answer.to_response(&learn), Ok(PaxosResponse::Conflict { ours: theirs }));
 
     // A restart changes nothing of it: eight lines, however often they meet.
     let line = "belongs to deployment";
@@ -425,7 +425,7 @@ async fn whoever_may_not_ask_is_told_why() {
     tokio::spawn(host.clone().serve(listeners.pop().expect("one")));
     let connection = guest.connection(&urls[0]).expect("a server");
     within(connection.wait_connected()).await.expect("it connects");
-    let args = DeploymentArgs::of(&Request::Learn { id: DeploymentId::from_random(1) }, 0);
+    let args = DeploymentArgs::of(&PaxosRequest::Learn { id: DeploymentId::from_random(1) }, 0);
     let error = within(DEPLOYMENT.call(&connection, &args)).await.expect_err("a guest");
     assert!(error.to_string().contains("not one of the servers"), "{error}");
     assert!(within(deployment.agree()).await.is_ok(), "alone");
@@ -439,13 +439,13 @@ async fn whoever_may_not_ask_is_told_why() {
     let urls: Vec<_> = servers.iter().map(|server| server.name().to_owned()).collect();
     let prepare = |node: &str, members| {
         let ballot = Ballot { round: 1, node: node.into() };
-        DeploymentArgs::of(&Request::Prepare { ballot }, members)
+        DeploymentArgs::of(&PaxosRequest::Prepare { ballot }, members)
     };
     for (args, text) in [
         (prepare(&urls[0], members(&urls[1..])), "lists of servers differ"),
         (prepare(&urls[1], members(&urls)), "ballot of another server"),
-        (DeploymentArgs { ask: 9, ..DeploymentArgs::default() }, "no question 9"),
-        (DeploymentArgs { ask: 2, ..DeploymentArgs::default() }, "is missing"),
+        (DeploymentArgs { request_kind: 9, ..DeploymentArgs::default() }, "no question 9"),
+        (DeploymentArgs { request_kind: 2, ..DeploymentArgs::default() }, "is missing"),
     ] {
         let error = within(DEPLOYMENT.call(&connection, &args)).await.expect_err(text);
         let TypedCallError::Call(CallError::Remote { message, .. }) = &error else {
@@ -479,11 +479,11 @@ async fn what_does_not_fit_is_named_before_anything_starts() {
 fn questions_and_answers_travel_as_maps_that_can_grow() {
     let encode = |value: &DeploymentArgs| rmp_serde::to_vec_named(value).expect("encodes");
     let id: DeploymentId = "00112233-4455-4677-8899-aabbccddeeff".parse().expect("a UUID");
-    let learn = DeploymentArgs::of(&Request::Learn { id }, 7);
+    let learn = DeploymentArgs::of(&PaxosRequest::Learn { id }, 7);
     let bytes = b"\x82\xa3Ask\x03\xa2ID\xd9\x2400112233-4455-4677-8899-aabbccddeeff";
     assert_eq!(encode(&learn), bytes);
     let ballot = Ballot { round: 5, node: "n".into() };
-    let prepare = DeploymentArgs::of(&Request::Prepare { ballot: ballot.clone() }, 7);
+    let prepare = DeploymentArgs::of(&PaxosRequest::Prepare { ballot: ballot.clone() }, 7);
     let bytes = b"\x83\xa3Ask\x01\xa6Ballot\x82\xa5Round\x05\xa4Node\xa1n\xa7Members\x07";
     assert_eq!(encode(&prepare), bytes);
     let more = [b"\x84\xa4More\x81\xa1x\x92\x01\xc3", &bytes[1..]].concat();
@@ -491,23 +491,26 @@ fn questions_and_answers_travel_as_maps_that_can_grow() {
     assert_eq!(read, prepare);
 
     let vote = Vote { ballot: ballot.clone(), id };
-    let prepare = Request::Prepare { ballot: ballot.clone() };
-    let accept = Request::Accept(vote.clone());
-    let learn = Request::Learn { id };
-    for (asked, answer) in [
-        (&prepare, Answer::Promised { ballot: ballot.clone(), accepted: None }),
-        (&prepare, Answer::Promised { ballot: ballot.clone(), accepted: Some(vote) }),
-        (&accept, Answer::Accepted),
-        (&accept, Answer::Refused { promised: ballot }),
-        (&learn, Answer::Decided { id }),
-        (&learn, Answer::Conflict { ours: id }),
+    let prepare = PaxosRequest::Prepare { ballot: ballot.clone() };
+    let accept = PaxosRequest::Accept(vote.clone());
+    let learn = PaxosRequest::Learn { id };
+    for (request, answer) in [
+        (&prepare, PaxosResponse::Promised { ballot: ballot.clone(), accepted: None }),
+        (&prepare, PaxosResponse::Promised { ballot: ballot.clone(), accepted: Some(vote) }),
+        (&accept, PaxosResponse::Accepted),
+        (&accept, PaxosResponse::Refused { promised: ballot }),
+        (&learn, PaxosResponse::Decided { id }),
+        (&learn, PaxosResponse::Conflict { ours: id }),
     ] {
-        assert_eq!(DeploymentArgs::of(asked, 7).to_request().as_ref(), Ok(asked));
-        let bytes = rmp_serde::to_vec_named(&DeploymentAnswer::of(&answer)).expect("encodes");
-        let read: DeploymentAnswer = rmp_serde::from_slice(&bytes).expect("decodes");
-        assert_eq!(read.to_answer(asked), Ok(answer));
+        assert_eq!(DeploymentArgs::of(request, 7).to_request().as_ref(), Ok(request));
+        let bytes = rmp_serde::to_vec_named(&DeploymentResponse::of(&answer)).expect("encodes");
+        let read: DeploymentResponse = rmp_serde::from_slice(&bytes).expect("decodes");
+        assert_eq!(read.to_response(request), Ok(answer));
     }
-    assert!(DeploymentAnswer::default().to_answer(&accept).is_err(), "it says nothing");
-    let promise = DeploymentAnswer { say: wire::SAY_PROMISED, ..DeploymentAnswer::default() };
-    assert!(promise.to_answer(&accept).is_err(), "an answer to another question");
+    assert!(DeploymentResponse::default().to_response(&accept).is_err(), "it says nothing");
+    let promise = DeploymentResponse {
+        response_kind: wire::RESPONSE_PROMISED,
+        ..DeploymentResponse::default()
+    };
+    assert!(promise.to_response(&accept).is_err(), "an answer to another question");
 }

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use iam_bootstrap::deployment::proto::acceptor::{State, Step};
-use iam_bootstrap::deployment::proto::proposer::{NoAnswer, Output, Proposer};
-use iam_bootstrap::deployment::proto::{Answer, Request};
+use iam_bootstrap::deployment::proto::acceptor::{AcceptorState, Transition};
+use iam_bootstrap::deployment::proto::proposer::{NoResponse, Output, Proposer};
+use iam_bootstrap::deployment::proto::{PaxosRequest, PaxosResponse};
 use iam_bootstrap::deployment::{DeploymentId, Timing};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -24,25 +24,25 @@ enum Flight {
     },
     Claimed {
         of: usize,
-        answer: Answer,
+        answer: PaxosResponse,
     },
     Asked {
         from: usize,
         to: usize,
-        request: Request,
+        request: PaxosRequest,
     },
     Answered {
         from: usize,
         to: usize,
-        request: Request,
-        answer: Result<Answer, NoAnswer>,
+        request: PaxosRequest,
+        answer: Result<PaxosResponse, NoResponse>,
     },
 }
 
 struct Server {
     name: Arc<str>,
     /// What is on disk.
-    disk: State,
+    disk: AcceptorState,
     proposer: Proposer,
     /// Starts of the process, for seeds.
     starts: u64,
@@ -66,7 +66,7 @@ impl World {
     fn new(servers: usize, seed: u64) -> Self {
         let server = |me: usize| Server {
             name: format!("http://n{me}:1").into(),
-            disk: State::default(),
+            disk: AcceptorState::default(),
             proposer: proposer(seed, me, servers, 0),
             starts: 0,
             has_told: false,
@@ -98,14 +98,18 @@ impl World {
     }
 
     /// What a server's acceptor answers, once that is on disk.
-    fn serve(&mut self, at: usize, ask: impl Fn(&State, &Arc<str>) -> Step) -> Answer {
+    fn serve(
+        &mut self,
+        at: usize,
+        ask: impl Fn(&AcceptorState, &Arc<str>) -> Transition,
+    ) -> PaxosResponse {
         let server = &mut self.servers[at];
         let step = ask(&server.disk, &server.name);
         if let Some(saved) = step.save {
             server.disk = saved;
         }
         self.decided.extend(self.servers[at].disk.decided);
-        step.answer
+        step.response
     }
 
     /// Brings something to where it is going. A server that crashes has saved and does not answer.
@@ -130,7 +134,7 @@ impl World {
                 }
             }
             Flight::Answered { from, to, request, answer } => {
-                self.servers[to].proposer.handle_answer(from, &request, &answer);
+                self.servers[to].proposer.handle_response(from, &request, &answer);
                 self.collect(to);
                 self.crash_if(crashes, to);
             }
@@ -156,7 +160,7 @@ impl World {
         if !self.servers[at].has_told {
             self.servers[at].has_told = true;
             for to in 0..self.servers.len() {
-                let request = Request::Learn { id };
+                let request = PaxosRequest::Learn { id };
                 self.flights.push(Flight::Asked { from: at, to, request });
             }
         }
@@ -166,7 +170,7 @@ impl World {
     fn lose(&mut self, index: usize, is_noticed: bool) {
         let lost = self.flights.swap_remove(index);
         if let (Flight::Asked { from, to, request }, true) = (lost, is_noticed) {
-            let answer = Err(NoAnswer);
+            let answer = Err(NoResponse);
             self.flights.push(Flight::Answered { from: to, to: from, request, answer });
         }
     }

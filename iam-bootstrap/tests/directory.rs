@@ -9,13 +9,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use iam_bootstrap::limits::{ITEM_BYTES_MAX, STRANGERS_MAX};
+use iam_bootstrap::limits::{ITEM_BYTES_MAX, UNRECOGNISED_MAX};
 use iam_bootstrap::store::DirectoryStore;
-use iam_bootstrap::{IamStore, ItemPath, Kind, StoreError};
+use iam_bootstrap::{IamStore, ItemKind, ItemPath, StoreError};
 use tempfile::TempDir;
 
 fn user(name: &str) -> ItemPath {
-    ItemPath::new(Kind::User, name).expect("a name")
+    ItemPath::new(ItemKind::User, name).expect("a name")
 }
 
 async fn store() -> (TempDir, PathBuf, DirectoryStore) {
@@ -63,7 +63,7 @@ async fn b61_what_was_never_a_store_is_not_initialised_and_what_was_one_is_unava
         let gone = cause(store.read(&user("alice")).await.expect_err("it is gone"));
         assert!(gone.contains("removed") || gone.contains("is its disk?"), "{gone}");
     }
-    cause(store.list(Kind::User).await.expect_err("no empty list"));
+    cause(store.list(ItemKind::User).await.expect_err("no empty list"));
     cause(store.write(&user("a"), Vec::new()).await.expect_err("nowhere to write"));
 }
 
@@ -134,7 +134,7 @@ async fn b61_damage_to_one_file_is_an_error_of_that_item_and_the_rest_is_read() 
     let error = store.read(&user("large")).await.expect_err("refused before it is read");
     assert!(matches!(error, StoreError::TooLarge { max: ITEM_BYTES_MAX, .. }), "{error}");
 
-    let items = store.read_all(Kind::User).await.expect("the kind can be read");
+    let items = store.read_all(ItemKind::User).await.expect("the kind can be read");
     let sound: Vec<_> = items.iter().filter(|item| item.bytes.is_ok()).collect();
     assert_eq!((items.len(), sound.len(), sound[0].path.as_str()), (5, 1, "users/sound"));
 
@@ -157,15 +157,15 @@ async fn a_kind_whose_directory_is_a_link_out_of_the_store_is_not_followed() {
 async fn names_that_are_no_items_are_told_and_few_of_them() {
     let (_directory, root, store) = store().await;
     store.write(&user("alice"), b"1".to_vec()).await.expect("written");
-    for index in 0..STRANGERS_MAX {
+    for index in 0..UNRECOGNISED_MAX {
         fs::write(root.join("users").join(format!("~{index}")), "").expect("written");
     }
     fs::write(root.join("users/%41"), "").expect("an A in another spelling");
-    let listing = store.list(Kind::User).await.expect("listed");
+    let listing = store.list(ItemKind::User).await.expect("listed");
     assert_eq!(listing.paths, [user("alice")]);
     assert_eq!(
-        (listing.strangers.len(), listing.strangers_total),
-        (STRANGERS_MAX, STRANGERS_MAX + 1)
+        (listing.unrecognised.len(), listing.unrecognised_total),
+        (UNRECOGNISED_MAX, UNRECOGNISED_MAX + 1)
     );
 }
 

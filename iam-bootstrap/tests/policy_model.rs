@@ -231,7 +231,7 @@ fn model(document: &Value, ask: &Ask) -> Verdict {
     match (find("Deny"), find("Allow")) {
         (Some(index), _) => Verdict::Denied(index),
         (None, Some(index)) => Verdict::Allowed(index),
-        (None, None) => Verdict::Silent,
+        (None, None) => Verdict::NoMatch,
     }
 }
 

@@ -11,7 +11,7 @@ use iam_bootstrap::model::{
 };
 use iam_bootstrap::policy::{Context, Policy};
 use iam_bootstrap::snapshot::{
-    Decision, Ground, Holder, Item, ItemKey, Refusal, Snapshot, SnapshotBuilder,
+    AllowReason, Decision, DenyReason, Item, ItemKey, KeyOwner, Snapshot, SnapshotBuilder,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -145,7 +145,8 @@ fn b61_a_decision_says_why() {
 #[test]
 fn b61_a_decision_names_group_policy_and_statement() {
     let snapshot = snapshot();
-    let Decision::Allowed(Ground::Statement(statement)) = ask(&snapshot, "bob", "s3:ListBucket")
+    let Decision::Allowed(AllowReason::Statement(statement)) =
+        ask(&snapshot, "bob", "s3:ListBucket")
     else {
         panic!("it is allowed")
     };
@@ -204,7 +205,7 @@ fn b61_an_account_ends_with_its_parent() {
     for access_key in ["alices", "alices-too"] {
         assert_eq!(
             ask(&orphaned, access_key, "s3:GetObject"),
-            Decision::Denied(Refusal::NoParent { user: "alice" }),
+            Decision::Denied(DenyReason::NoParent { user: "alice" }),
         );
     }
 }
@@ -225,11 +226,11 @@ fn b61_expired_and_disabled_keys_do_nothing() {
             snapshot.is_allowed(access_key, "s3:GetObject", OBJECT, &context)
         };
         assert!(at(NOW - 1).is_allowed());
-        assert_eq!(at(NOW), Decision::Denied(Refusal::Expired));
+        assert_eq!(at(NOW), Decision::Denied(DenyReason::Expired));
     }
     assert_eq!(
         ask(&snapshot, "disabled", "s3:GetObject"),
-        Decision::Denied(Refusal::AccountDisabled),
+        Decision::Denied(DenyReason::AccountDisabled),
     );
 }
 
@@ -265,9 +266,11 @@ fn b61_who_has_an_access_key_is_one_and_others_are_told() {
         .with(temporary("bob", "alice", NOW + 1))
         .with(Item::ServiceAccount(account("twice", "alice", None)))
         .with(temporary("twice", "alice", NOW + 1));
-    assert_eq!(snapshot.holder("root"), Some(Holder::Root));
-    assert!(matches!(snapshot.holder("bob"), Some(Holder::User(user)) if &*user.name == "bob"));
-    assert!(matches!(snapshot.holder("twice"), Some(Holder::ServiceAccount(_))));
+    assert_eq!(snapshot.key_owner("root"), Some(KeyOwner::Root));
+    assert!(
+        matches!(snapshot.key_owner("bob"), Some(KeyOwner::User(user)) if &*user.name == "bob")
+    );
+    assert!(matches!(snapshot.key_owner("twice"), Some(KeyOwner::ServiceAccount(_))));
     let findings: Vec<_> = snapshot.findings().listed.iter().map(ToString::to_string).collect();
     assert_eq!(
         findings,

@@ -7,20 +7,20 @@ use std::sync::Arc;
 use iam_bootstrap::limits::{ITEM_BYTES_MAX, SEAL_BYTES};
 use iam_bootstrap::store::Item;
 use iam_bootstrap::store::memory::{Health, Operation};
-use iam_bootstrap::store::sealed::{Keys, Resealed, SecretError};
-use iam_bootstrap::{IamStore, ItemPath, Kind, MemoryStore, Sealed, StoreError};
+use iam_bootstrap::store::sealed::{Keys, ResealReport, RootSecretError};
+use iam_bootstrap::{IamStore, ItemKind, ItemPath, MemoryStore, Sealed, StoreError};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 const SECRET: &[u8] = b"correct horse battery staple";
 
-fn path(kind: Kind, name: &str) -> ItemPath {
+fn path(kind: ItemKind, name: &str) -> ItemPath {
     ItemPath::new(kind, name).expect("a name")
 }
 
 fn alice() -> ItemPath {
-    path(Kind::User, "alice")
+    path(ItemKind::User, "alice")
 }
 
 fn sealed<S: IamStore>(store: S, secret: &[u8]) -> Sealed<S> {
@@ -32,12 +32,12 @@ enum Step {
     Write(ItemPath, Vec<u8>),
     Delete(ItemPath),
     Read(ItemPath),
-    List(Kind),
-    ReadAll(Kind),
+    List(ItemKind),
+    ReadAll(ItemKind),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let kind = prop_oneof![Just(Kind::User), Just(Kind::Policy)];
+    let kind = prop_oneof![Just(ItemKind::User), Just(ItemKind::Policy)];
     let named = (kind.clone(), "[a.%é/]{1,2}").prop_map(|(kind, name)| path(kind, &name));
     let path = prop_oneof![1 => Just(ItemPath::format()), 6 => named];
     let bytes = proptest::collection::vec(any::<u8>(), 0..40);
@@ -76,7 +76,7 @@ async fn behaves_like_a_map(store: &dyn IamStore, steps: &[Step]) -> BTreeMap<It
                 let listing = store.list(*kind).await.expect("listed");
                 let paths: Vec<_> =
                     of_kind(&map, *kind).into_iter().map(|(path, _)| path).collect();
-                assert_eq!((listing.paths, listing.strangers_total), (paths, 0));
+                assert_eq!((listing.paths, listing.unrecognised_total), (paths, 0));
             }
             Step::ReadAll(kind) => {
                 let items = store.read_all(*kind).await.expect("read").into_iter();
@@ -130,14 +130,14 @@ proptest! {
             let mut flipped = bytes.clone();
             let at = at.index(bytes.len());
             flipped[at] ^= flip;
-            within.plant(&alice(), flipped);
+            within.overwrite_raw(&alice(), flipped);
             let error = store.read(&alice()).await.expect_err("changed");
             match at {
                 4 => assert!(matches!(error, StoreError::Unsupported { .. }), "{error}"),
                 5..13 => assert!(matches!(error, StoreError::WrongKey { .. }), "{error}"),
                 _ => assert!(matches!(error, StoreError::Corrupt { .. }), "{error}"),
             }
-            within.plant(&alice(), &bytes[..cut.index(bytes.len())]);
+            within.overwrite_raw(&alice(), &bytes[..cut.index(bytes.len())]);
             let error = store.read(&alice()).await.expect_err("cut");
             assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
         });
@@ -150,12 +150,12 @@ proptest! {
         run(async {
             let within = MemoryStore::new("pool 1");
             let store = sealed(within.clone(), SECRET);
-            let bob = path(Kind::User, "bob");
+            let bob = path(ItemKind::User, "bob");
             store.write(&bob, b"a user".to_vec()).await.expect("written");
             let garbage = if head { [b"IAMS\x01".as_slice(), &garbage].concat() } else { garbage };
-            within.plant(&alice(), garbage);
-            let items = store.read_all(Kind::User).await.expect("the rest can be read");
-            assert!(items[0].bytes.as_ref().expect_err("garbage").is_of_one_item());
+            within.overwrite_raw(&alice(), garbage);
+            let items = store.read_all(ItemKind::User).await.expect("the rest can be read");
+            assert!(items[0].bytes.as_ref().expect_err("garbage").affects_one_item());
             assert_eq!(items[1], Item { path: bob, bytes: Ok(b"a user".to_vec()) });
         });
     }
@@ -192,17 +192,17 @@ async fn b61_a_store_in_memory_fails_as_it_is_told() {
     store.set_health(Health::Offline("no route to disk".into()));
     let error = store.read(&alice()).await.expect_err("offline");
     assert_eq!(error.to_string(), "pool 1 is unavailable: no route to disk");
-    assert!(error.is_transient() && !error.is_of_one_item());
+    assert!(error.is_transient() && !error.affects_one_item());
 
     store.set_health(Health::NotInitialised);
-    let error = store.list(Kind::User).await.expect_err("not initialised");
+    let error = store.list(ItemKind::User).await.expect_err("not initialised");
     assert!(matches!(error, StoreError::NotInitialised { .. }) && error.is_transient(), "{error}");
 
     store.set_health(Health::Online);
-    store.corrupt(&alice());
-    let items = store.read_all(Kind::User).await.expect("the kind can be read");
+    store.mark_corrupt(&alice());
+    let items = store.read_all(ItemKind::User).await.expect("the kind can be read");
     let error = items[0].bytes.clone().expect_err("corrupt");
-    assert!(error.is_of_one_item() && !error.is_transient(), "{error}");
+    assert!(error.affects_one_item() && !error.is_transient(), "{error}");
     store.write(&alice(), b"2".to_vec()).await.expect("written anew");
     assert_eq!(store.read(&alice()).await, Ok(b"2".to_vec()));
 }
@@ -211,7 +211,7 @@ async fn b61_a_store_in_memory_fails_as_it_is_told() {
 async fn a_slow_store_in_memory_fails_by_what_it_is_when_its_turn_comes() {
     let store = MemoryStore::new("pool 1");
     let second = std::time::Duration::from_secs(1);
-    store.set_pace(Some(Arc::new(move |operation| match operation {
+    store.set_delay_hook(Some(Arc::new(move |operation| match operation {
         Operation::Read(_) => Box::pin(tokio::time::sleep(second)),
         _ => Box::pin(async {}),
     })));
@@ -246,8 +246,8 @@ async fn b61_a_sealed_item_is_bound_to_its_path() {
     let within = MemoryStore::new("pool 1");
     let store = sealed(within.clone(), SECRET);
     store.write(&alice(), b"may do all".to_vec()).await.expect("written");
-    let bob = path(Kind::User, "bob");
-    within.plant(&bob, within.contents()[&alice()].clone());
+    let bob = path(ItemKind::User, "bob");
+    within.overwrite_raw(&bob, within.contents()[&alice()].clone());
     let error = store.read(&bob).await.expect_err("it is alice's");
     assert!(error.to_string().contains("moved from another path"), "{error}");
     assert_eq!(store.read(&alice()).await, Ok(b"may do all".to_vec()));
@@ -263,7 +263,7 @@ async fn b61_a_wrong_root_secret_is_told_from_a_corrupt_item() {
     assert!(error.to_string().contains("give the secret that it was written with"), "{error}");
     assert_eq!(
         Keys::new(b"short").expect_err("too short"),
-        SecretError::TooShort { bytes: 5, min: 8 }
+        RootSecretError::TooShort { bytes: 5, min: 8 }
     );
 }
 
@@ -271,38 +271,39 @@ async fn b61_a_wrong_root_secret_is_told_from_a_corrupt_item() {
 async fn b61_a_root_secret_is_changed_without_losing_an_item() {
     let within = MemoryStore::new("pool 1");
     let old = sealed(within.clone(), SECRET);
-    for kind in Kind::ALL {
+    for kind in ItemKind::ALL {
         old.write(&path(kind, "a"), kind.prefix().into()).await.expect("written");
     }
     old.write(&ItemPath::format(), b"1".to_vec()).await.expect("written");
-    within.plant(&path(Kind::User, "damaged"), "IAMS");
+    within.overwrite_raw(&path(ItemKind::User, "damaged"), "IAMS");
 
     let keys = || Keys::new(b"the new secret").expect("long enough");
-    let both = keys().older(SECRET).expect("long enough");
+    let both = keys().with_older(SECRET).expect("long enough");
     let mut rotating = Sealed::new(within.clone(), both, StdRng::seed_from_u64(2));
     assert_eq!(
-        rotating.read(&path(Kind::User, "a")).await,
+        rotating.read(&path(ItemKind::User, "a")).await,
         Ok(b"users".to_vec()),
         "opens with the old"
     );
     let done = rotating.reseal().await.expect("online");
     assert_eq!((done.resealed, done.current, done.failed.len()), (8, 0, 1));
     let again = rotating.reseal().await.expect("online");
-    assert_eq!(again, Resealed { resealed: 0, current: 8, failed: done.failed });
+    assert_eq!(again, ResealReport { resealed: 0, current: 8, failed: done.failed });
 
     let new = Sealed::new(within, keys(), StdRng::seed_from_u64(3));
-    assert_eq!(new.read(&path(Kind::Temporary, "a")).await, Ok(b"temporary".to_vec()));
+    assert_eq!(new.read(&path(ItemKind::Temporary, "a")).await, Ok(b"temporary".to_vec()));
     assert_eq!(new.read(&ItemPath::format()).await, Ok(b"1".to_vec()));
     let error =
-        old.read(&path(Kind::User, "a")).await.expect_err("the old secret is of no use now");
+        old.read(&path(ItemKind::User, "a")).await.expect_err("the old secret is of no use now");
     assert!(matches!(error, StoreError::WrongKey { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn no_secret_and_no_item_shows_in_debug() {
     let within = MemoryStore::new("pool 1");
-    within.plant(&alice(), "a plain item");
-    let keys = Keys::new(SECRET).and_then(|keys| keys.older(b"the elder secret")).expect("long");
+    within.overwrite_raw(&alice(), "a plain item");
+    let keys =
+        Keys::new(SECRET).and_then(|keys| keys.with_older(b"the elder secret")).expect("long");
     let store = Sealed::new(within.clone(), keys, StdRng::seed_from_u64(1));
     let shown = format!("{store:?} {within:?}");
     let secrets: [&[u8]; 3] = [SECRET, b"the elder secret", b"a plain item"];

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use grid::net::clock::SystemClock;
 use grid::{Auth, Manager};
-use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyAnswer, VerifyArgs};
-use iam_bootstrap::verify::{Options, VerifyError, proto::Tally, serve, verify};
+use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyArgs, VerifyResponse};
+use iam_bootstrap::verify::{VerifyError, VerifyOptions, proto::Tally, serve, verify};
 use iam_bootstrap::{Salt, SystemConfig};
 use tokio::net::TcpListener;
 use tracing::subscriber::DefaultGuard;
@@ -105,7 +105,7 @@ impl Cluster {
 
     async fn verify(&self, server: usize, limit: Duration) -> Result<Tally, VerifyError> {
         let clock = Arc::new(SystemClock::new());
-        let options = Options { clock, seed: 1 + server as u64, limit: Some(limit) };
+        let options = VerifyOptions { clock, seed: 1 + server as u64, limit: Some(limit) };
         verify(&self.managers[server], &self.configs[server], options).await
     }
 
@@ -133,7 +133,7 @@ async fn b60_of_four_servers_the_odd_one_is_told_and_the_others_go_on() {
 
     let (log, guard) = Log::capture();
     let error = cluster.verify(3, Duration::from_secs(2)).await.expect_err("nobody agrees");
-    assert!(error.tally.is_odd && error.tally.differ == 3, "{error}");
+    assert!(error.tally.is_outlier && error.tally.differ == 3, "{error}");
     insta::assert_snapshot!(cluster.named(&log.text()).trim(), @r#"ERROR iam: this server is the odd one: most peers agree with each other, and not with it peers="http://a, http://b, http://c" answered=3 difference=variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
     insta::assert_snapshot!(cluster.named(&error.to_string()), @r#"of 2 peers that must run with the same configuration, 0 do; 3 run with another, 0 did not answer; this server is the odd one: http://a differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://b differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://c differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
     drop(guard);
@@ -141,7 +141,7 @@ async fn b60_of_four_servers_the_odd_one_is_told_and_the_others_go_on() {
     let (log, _guard) = Log::capture();
     for server in 0..3 {
         let tally = cluster.verify(server, SOON).await.expect("two of three agree");
-        assert!(tally.agree >= 2 && !tally.is_odd, "{tally:?}");
+        assert!(tally.agree >= 2 && !tally.is_outlier, "{tally:?}");
     }
     let told = || log.text().matches("run with another configuration").count();
     eventually("each of the others names the odd one", || told() == 3).await;
@@ -173,11 +173,11 @@ async fn b60_an_answer_tells_the_configuration_only_to_those_who_have_another() 
     };
     let theirs = &cluster.configs[1];
     let same = ask(theirs.digest()).await;
-    assert_eq!(same, VerifyAnswer { digest: theirs.digest(), config: None });
+    assert_eq!(same, VerifyResponse { digest: theirs.digest(), config: None });
     assert_eq!(ask(String::new()).await.into_config(""), Ok(Some((**theirs).clone())));
-    VerifyAnswer::default().into_config("ours").expect_err("it told nothing");
+    VerifyResponse::default().into_config("ours").expect_err("it told nothing");
     let endless = SystemConfig { arguments: vec!["x".repeat(5_000)], ..SystemConfig::default() };
-    let endless = VerifyAnswer { config: Some(endless), ..VerifyAnswer::default() };
+    let endless = VerifyResponse { config: Some(endless), ..VerifyResponse::default() };
     let error = endless.into_config("ours").expect_err("too long");
     assert_eq!(error, "its texts may have 1024 bytes each");
 }

@@ -99,8 +99,8 @@ fn b61_a_home_directory_is_listed_by_its_prefix() {
     };
     assert_eq!(list(""), Verdict::Allowed(0));
     assert_eq!(list("alice/2026"), Verdict::Allowed(0));
-    assert_eq!(list("bob/"), Verdict::Silent);
-    assert_eq!(list("alice"), Verdict::Silent);
+    assert_eq!(list("bob/"), Verdict::NoMatch);
+    assert_eq!(list("alice"), Verdict::NoMatch);
     assert!(!allows(&home, "s3:ListBucket", "arn:aws:s3:::home"), "without a prefix");
 
     assert!(allows(&home, "s3:GetObject", "arn:aws:s3:::home/alice/a"));
@@ -116,7 +116,7 @@ fn b61_a_request_cannot_say_who_it_is() {
     let context = Context::new(NOW).with("aws:username", "bob").with("AWS:UserName", "*");
     assert_eq!(
         verdict(&home, "s3:GetObject", "arn:aws:s3:::home/bob/a", &context),
-        Verdict::Silent
+        Verdict::NoMatch
     );
 }
 
@@ -126,10 +126,10 @@ fn b61_a_value_that_looks_like_a_pattern_is_none() {
         "Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::${x:team}/*",
     }));
     let star = Context::new(NOW).with("x:team", "*");
-    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &star), Verdict::Silent);
+    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &star), Verdict::NoMatch);
     assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::*/a", &star), Verdict::Allowed(0));
     let two = Context::new(NOW).with("x:team", "red").with("x:team", "blue");
-    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &two), Verdict::Silent);
+    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &two), Verdict::NoMatch);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn b61_a_variable_without_a_value_allows_nothing() {
         verdict(&others(effect), "s3:GetObject", "arn:aws:s3:::blue/a", context)
     };
     assert_eq!(ask("Allow", &red), Verdict::Allowed(0));
-    assert_eq!(ask("Allow", &none), Verdict::Silent);
+    assert_eq!(ask("Allow", &none), Verdict::NoMatch);
     assert_eq!(ask("Deny", &none), Verdict::Denied(0));
 }
 
@@ -207,10 +207,10 @@ fn b61_a_statement_may_end_at_a_time() {
         let context = Context::new(UtcMillis::new(NOW.get() + millis));
         verdict(&until, "s3:GetObject", "arn:aws:s3:::a/b", &context)
     };
-    assert_eq!(at(-1_001), Verdict::Silent);
+    assert_eq!(at(-1_001), Verdict::NoMatch);
     assert_eq!(at(-1_000), Verdict::Allowed(0));
     assert_eq!(at(-1), Verdict::Allowed(0));
-    assert_eq!(at(0), Verdict::Silent);
+    assert_eq!(at(0), Verdict::NoMatch);
 }
 
 #[test]

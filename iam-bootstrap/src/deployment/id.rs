@@ -1,4 +1,4 @@
-//! What a deployment is called: 128 bits, shown as a UUID.
+//! Deployment id: 128 bits, shown as a UUID.
 
 use std::fmt;
 use std::num::NonZeroU128;
@@ -19,37 +19,37 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct DeploymentId(NonZeroU128);
 
-/// Why a text is not the id of a deployment.
+/// Error of parsing a deployment id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "deployment id {text:?} must be a UUID such as 6f1a2b3c-0d4e-4f50-8a6b-7c8d9e0f1a2b, and not nil"
 )]
 pub struct DeploymentIdError {
-    /// The beginning of the text.
+    /// Beginning of the text.
     text: String,
 }
 
-/// How much of a wrong text an error repeats, in characters.
+/// Most characters of an invalid text that an error repeats.
 const EXCERPT_CHARS: usize = 40;
 
-/// Where a UUID's text has hyphens.
+/// Positions of the hyphens in a UUID.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 const TEXT_BYTES: usize = 36;
 
-/// The bits of a UUID that say its version and variant, and what they are where the others are random.
+/// The version and variant bits of a UUID, and their values for a random UUID.
 const FIXED_BITS: u128 = 0xf000_c000_0000_0000_0000;
 const VERSION_4: NonZeroU128 = match NonZeroU128::new(0x4000_8000_0000_0000_0000) {
     Some(bits) => bits,
-    None => NonZeroU128::MAX, // never: it is a constant
+    None => NonZeroU128::MAX, // unreachable: the constant is not zero
 };
 
 impl DeploymentId {
-    /// The id that 128 random bits make: a UUID of version 4, which uses 122 of them.
+    /// Makes a UUID of version 4 from 128 random bits, of which it uses 122.
     pub fn from_random(bits: u128) -> Self {
         Self(VERSION_4 | (bits & !FIXED_BITS))
     }
 
-    /// The id with these bits; `None` if they are all zero.
+    /// Returns the id with these bits; `None` if they are all zero.
     pub const fn from_bits(bits: u128) -> Option<Self> {
         match NonZeroU128::new(bits) {
             Some(bits) => Some(Self(bits)),
@@ -57,7 +57,7 @@ impl DeploymentId {
         }
     }
 
-    /// Its bits, in the order of the text.
+    /// Returns the bits, in the order of the text.
     pub const fn to_bits(self) -> u128 {
         self.0.get()
     }

@@ -1,4 +1,5 @@
-//! Tells another server the id, each time that it connects: it adopts it, or says that it has another.
+//! Announces the id to another server on each connect: the server adopts it, or responds with its
+//! own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +10,20 @@ use rand::rngs::SmallRng;
 
 use super::id::DeploymentId;
 use super::proto::proposer::Timing;
-use super::proto::{Answer, Request};
-use super::serve::Inner;
+use super::proto::{PaxosRequest, PaxosResponse};
+use super::serve::DeploymentInner;
 use super::wire::{DEPLOYMENT, DeploymentArgs};
 
-/// One server, who is told.
-pub(crate) struct Teller {
+/// Announces the id to one server.
+pub(crate) struct Announcer {
     pub(crate) connection: Connection,
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<DeploymentInner>,
     pub(crate) timing: Timing,
     pub(crate) rng: SmallRng,
 }
 
-impl Teller {
-    /// Goes on until the manager is shut down.
+impl Announcer {
+    /// Runs until the manager is shut down.
     pub(crate) async fn run(mut self) {
         let id = self.inner.cell.wait().await;
         let mut watch = self.connection.watch();
@@ -31,9 +32,9 @@ impl Teller {
                 ConnectionState::Connected => {
                     tokio::select! {
                         biased;
-                        // Another connection may lead to a server that has restarted: it is told again.
+                        // A new connection may lead to a server that has restarted: announce again.
                         _ = watch.changed() => continue,
-                        () = self.tell(id) => {}
+                        () = self.announce(id) => {}
                     }
                 }
                 ConnectionState::Shutdown => return,
@@ -43,10 +44,10 @@ impl Teller {
         }
     }
 
-    /// Tells until it is answered.
-    async fn tell(&mut self, id: DeploymentId) {
+    /// Retries until the server responds.
+    async fn announce(&mut self, id: DeploymentId) {
         let mut ceiling = self.timing.retry_first;
-        while let Err(error) = self.tell_once(id).await {
+        while let Err(error) = self.announce_once(id).await {
             let peer = self.connection.remote();
             tracing::debug!(target: "bootstrap", %peer, error, "a server was not told the deployment id");
             tokio::time::sleep(self.jittered(ceiling)).await;
@@ -54,26 +55,26 @@ impl Teller {
         }
     }
 
-    async fn tell_once(&self, id: DeploymentId) -> Result<(), String> {
-        let request = Request::Learn { id };
+    async fn announce_once(&self, id: DeploymentId) -> Result<(), String> {
+        let request = PaxosRequest::Learn { id };
         let options = CallOptions::default().timeout(self.timing.attempt_timeout);
         let args = DeploymentArgs::of(&request, self.inner.members);
-        let answer = DEPLOYMENT.call_with(&self.connection, &args, options).await;
-        let answer = answer.map_err(|error| error.to_string())?.to_answer(&request)?;
+        let response = DEPLOYMENT.call_with(&self.connection, &args, options).await;
+        let response = response.map_err(|error| error.to_string())?.to_response(&request)?;
         let peer = self.connection.remote();
-        match answer {
-            // What is theirs to them is ours here.
-            Answer::Conflict { ours: theirs } => {
-                self.inner.note(peer, theirs, &Answer::Conflict { ours: id });
+        match response {
+            // The peer's "ours" is the other deployment's id from this server's point of view.
+            PaxosResponse::Conflict { ours: theirs } => {
+                self.inner.update_conflict(peer, theirs, &PaxosResponse::Conflict { ours: id });
                 Ok(())
             }
-            Answer::Decided { id: theirs } => {
-                self.inner.note(peer, theirs, &Answer::Decided { id });
+            PaxosResponse::Decided { id: theirs } => {
+                self.inner.update_conflict(peer, theirs, &PaxosResponse::Decided { id });
                 Ok(())
             }
-            Answer::Promised { .. } | Answer::Accepted | Answer::Refused { .. } => {
-                Err("the answer is to another question".to_owned())
-            }
+            PaxosResponse::Promised { .. }
+            | PaxosResponse::Accepted
+            | PaxosResponse::Refused { .. } => Err("the answer is to another question".to_owned()),
         }
     }
 

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster::{Cluster, NEVER, SOON, eventually, key, user};
-use iam_bootstrap::store::memory::{Health, Operation, Pace};
-use iam_bootstrap::store::{ItemPath, Kind, MemoryStore};
+use iam_bootstrap::store::memory::{DelayHook, Health, Operation};
+use iam_bootstrap::store::{ItemKind, ItemPath, MemoryStore};
 use iam_bootstrap::{ChangeError, Phase, ReadyError};
 use tokio::sync::Semaphore;
 
 fn path(name: &str) -> ItemPath {
-    ItemPath::new(Kind::User, name).expect("a name")
+    ItemPath::new(ItemKind::User, name).expect("a name")
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn b61_a_damaged_item_is_skipped_and_taken_from_a_peer() {
         cluster.iam(0).put(user(name)).await.expect("kept");
     }
     cluster.kill(1).await;
-    cluster.pools[1].plant(&path("alice"), b"neither sealed nor whole".to_vec());
+    cluster.pools[1].overwrite_raw(&path("alice"), b"neither sealed nor whole".to_vec());
     cluster.revive(1).await;
     cluster.iam(1).start();
     cluster.wait_ready(1).await;
@@ -184,7 +184,7 @@ async fn b61_nobody_sees_a_part_of_what_is_being_loaded() {
     let cluster = Cluster::connected(1, NEVER).await;
     let gate = Arc::new(Semaphore::new(0));
     fill(&cluster.pools[0], 30).await;
-    let pace: Pace = {
+    let pace: DelayHook = {
         let gate = Arc::clone(&gate);
         Arc::new(move |operation: Operation| {
             let gate = Arc::clone(&gate);
@@ -195,7 +195,7 @@ async fn b61_nobody_sees_a_part_of_what_is_being_loaded() {
             })
         })
     };
-    cluster.pools[0].set_pace(Some(pace));
+    cluster.pools[0].set_delay_hook(Some(pace));
     cluster.iam(0).start();
     for _ in 0..30 {
         assert!(cluster.iam(0).snapshot().is_none());
@@ -231,7 +231,7 @@ async fn fill(pool: &MemoryStore, count: usize) {
         cluster.iam(0).put(user(&format!("user-{number}"))).await.expect("kept");
     }
     for (path, bytes) in cluster.pools[0].contents() {
-        pool.plant(&path, bytes);
+        pool.overwrite_raw(&path, bytes);
     }
 }
 
