@@ -45,14 +45,14 @@ pub struct VerifyOptions {
 
 impl fmt::Debug for VerifyOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("VerifyOptions").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
 /// The limit passed before enough peers agreed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "of {} peers that must run with the same configuration, {} do; {} run with another, {} did not answer{}: {}",
+    "of {} peers that must run with the same configuration, {} do; {} run with another, {} did not respond{}: {}",
     tally.needed, tally.agree, tally.differ, tally.unreachable, outlier_note(*tally), issues.join("; ")
 )]
 pub struct VerifyError {
@@ -63,7 +63,7 @@ pub struct VerifyError {
 }
 
 fn outlier_note(tally: Tally) -> &'static str {
-    if tally.is_outlier { "; this server is the odd one" } else { "" }
+    if tally.is_outlier { "; this server is the outlier" } else { "" }
 }
 
 /// Waits until at least half of the peers run with `config`, and returns the counts of their
@@ -187,9 +187,9 @@ impl Driver {
             let due = self.verify.poll_timeout();
             tokio::select! {
                 biased;
-                Some(responded) = self.requests.join_next() => {
+                Some(completed) = self.requests.join_next() => {
                     // An aborted request is not repeated: the runtime is shutting down.
-                    if let Ok((peer, response)) = responded {
+                    if let Ok((peer, response)) = completed {
                         self.verify.handle_response(peer, response, self.clock.now());
                         self.notify_progress();
                     }
@@ -229,10 +229,10 @@ impl Driver {
             ),
             Report::LocalIsOutlier { peers, responded, difference } => tracing::error!(
                 target: "iam", peers = self.names(peers), responded, %difference,
-                "this server is the odd one: most peers agree with each other, and not with it"
+                "this server is the outlier: most peers agree with each other, and not with it"
             ),
             Report::NowAgrees { peer } => tracing::info!(
-                target: "iam", peer = self.name(*peer), "runs with the same configuration now"
+                target: "iam", peer = self.name(*peer), "peer runs with the same configuration now"
             ),
             Report::Unreachable { peers, attempts } => {
                 let named = peers.iter().take(NAMED_MAX);
@@ -241,7 +241,7 @@ impl Driver {
                 let named: Vec<_> = named.iter().map(String::as_str).collect();
                 tracing::warn!(
                     target: "iam", attempts, peers = and_more(&named, peers.len()),
-                    "peers have not told their configuration; waiting for at least half of all"
+                    "peers unreachable, waiting for the configuration of at least half of all peers"
                 );
             }
         }

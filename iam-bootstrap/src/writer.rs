@@ -218,7 +218,7 @@ async fn sweep(inner: &IamInner) {
                 })
             }
             Err(error) => {
-                tracing::debug!(target: "iam", %path, %error, "sweep of an item failed");
+                tracing::debug!(target: "iam", %path, %error, "item sweep failed");
             }
         }
     }

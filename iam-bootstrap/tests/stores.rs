@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iam_bootstrap::limits::{ITEM_BYTES_MAX, SEAL_BYTES};
-use iam_bootstrap::store::Item;
+use iam_bootstrap::store::ReadItem;
 use iam_bootstrap::store::memory::{Health, Operation};
 use iam_bootstrap::store::sealed::{Keys, ResealReport, RootSecretError};
 use iam_bootstrap::{IamStore, ItemKind, ItemPath, MemoryStore, Sealed, StoreError};
@@ -81,7 +81,7 @@ async fn behaves_like_a_map(store: &dyn IamStore, steps: &[Step]) -> BTreeMap<It
             Step::ReadAll(kind) => {
                 let items = store.read_all(*kind).await.expect("read").into_iter();
                 let items: Vec<_> =
-                    items.map(|Item { path, bytes }| (path, bytes.expect("sound"))).collect();
+                    items.map(|ReadItem { path, bytes }| (path, bytes.expect("sound"))).collect();
                 assert_eq!(items, of_kind(&map, *kind));
             }
         }
@@ -156,7 +156,7 @@ proptest! {
             within.overwrite_raw(&alice(), garbage);
             let items = store.read_all(ItemKind::User).await.expect("the rest can be read");
             assert!(items[0].bytes.as_ref().expect_err("garbage").affects_one_item());
-            assert_eq!(items[1], Item { path: bob, bytes: Ok(b"a user".to_vec()) });
+            assert_eq!(items[1], ReadItem { path: bob, bytes: Ok(b"a user".to_vec()) });
         });
     }
 }

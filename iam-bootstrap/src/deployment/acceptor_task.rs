@@ -117,7 +117,7 @@ impl AcceptorTask {
             && let Err(error) = self.cell.set(id)
         {
             // The cell was set to another id elsewhere: other servers rely on the stored one.
-            tracing::error!(target: "bootstrap", kept = %id, %error, "two deployment ids in one server");
+            tracing::error!(target: "bootstrap", kept = %id, %error, "stored deployment id differs from the one in memory");
         }
     }
 
@@ -136,7 +136,7 @@ impl AcceptorTask {
             }
             if attempts.is_multiple_of(DEPLOYMENT_LOAD_ATTEMPTS_PER_LOG) {
                 tracing::warn!(
-                    target: "bootstrap", %cause, "the deployment's store is unavailable; trying again"
+                    target: "bootstrap", error = %cause, "deployment store unavailable, retrying"
                 );
             }
             attempts = attempts.saturating_add(1);
@@ -146,7 +146,7 @@ impl AcceptorTask {
 
     /// Refuses all requests with the error: no promise can be made.
     async fn refuse(mut self, error: AcceptorError) {
-        tracing::error!(target: "bootstrap", %error, "this server cannot tell its deployment");
+        tracing::error!(target: "bootstrap", %error, "deployment state unreadable, refusing all deployment requests");
         while let Some(job) = self.jobs.recv().await {
             let _ = job.response.send(Err(error.clone()));
         }

@@ -153,8 +153,8 @@ impl Deployment {
             let connected = self.connections.iter().flatten().filter(is_connected).count();
             let servers = self.connections.len();
             tracing::info!(
-                target: "bootstrap", attempts, connected,
-                "no majority of {servers} servers has decided on a deployment id yet; trying again"
+                target: "bootstrap", attempts, connected, servers,
+                "no majority for a deployment id yet, retrying"
             );
         }
     }
@@ -234,7 +234,7 @@ fn no_response(error: AcceptorError) -> Result<Result<PaxosResponse, NoResponse>
         }
         AcceptorError::Overloaded
         | AcceptorError::Store(DeploymentStoreError::Unavailable { .. }) => {
-            tracing::warn!(target: "bootstrap", %error, "nothing can be promised now; trying again");
+            tracing::warn!(target: "bootstrap", %error, "local acceptor request failed, retrying");
             Ok(Err(NoResponse))
         }
     }
@@ -261,7 +261,7 @@ async fn send_request(
     };
     Ok(response.map_err(|error| {
         let peer = connection.remote();
-        tracing::debug!(target: "bootstrap", %peer, error, "no answer about the deployment id");
+        tracing::debug!(target: "bootstrap", %peer, error, "deployment request failed");
         NoResponse
     }))
 }

@@ -49,7 +49,7 @@ impl Announcer {
         let mut ceiling = self.timing.retry_first;
         while let Err(error) = self.announce_once(id).await {
             let peer = self.connection.remote();
-            tracing::debug!(target: "bootstrap", %peer, error, "a server was not told the deployment id");
+            tracing::debug!(target: "bootstrap", %peer, error, "deployment id announcement failed");
             tokio::time::sleep(self.jittered(ceiling)).await;
             ceiling = (ceiling * 2).min(self.timing.retry_max);
         }
@@ -74,7 +74,7 @@ impl Announcer {
             }
             PaxosResponse::Promised { .. }
             | PaxosResponse::Accepted
-            | PaxosResponse::Refused { .. } => Err("the answer is to another question".to_owned()),
+            | PaxosResponse::Refused { .. } => Err("the response does not match the request".to_owned()),
         }
     }
 

@@ -10,7 +10,7 @@ use super::id::DeploymentId;
 /// A server belongs to another deployment than this one. Neither accepts data from the other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{peer} belongs to deployment {theirs}, this server to {ours}: take one of them out of the other's list of servers, or empty the store of the one that joins"
+    "{peer} belongs to deployment {theirs}, this server to {ours}: remove one of them from the other's list of servers, or empty the store of the one that joins"
 )]
 pub struct Conflict {
     /// Deployment of this server.
@@ -31,7 +31,7 @@ impl Conflicts {
     pub(crate) fn record_conflict(&self, conflict: &Conflict) {
         let earlier = self.lock().insert(conflict.peer.clone(), conflict.clone());
         if earlier.as_ref() != Some(conflict) {
-            tracing::error!(target: "bootstrap", peer = %conflict.peer, "{conflict}");
+            tracing::error!(target: "bootstrap", peer = %conflict.peer, error = %conflict, "deployment conflict");
         }
     }
 
@@ -39,7 +39,7 @@ impl Conflicts {
     pub(crate) fn resolve(&self, peer: &Name) {
         let earlier = self.lock().remove(peer);
         if let Some(Conflict { ours, .. }) = earlier {
-            tracing::info!(target: "bootstrap", %peer, "{peer} belongs to deployment {ours} now, as this server");
+            tracing::info!(target: "bootstrap", %peer, deployment = %ours, "deployment conflict resolved");
         }
     }
 

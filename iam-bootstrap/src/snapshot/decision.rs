@@ -133,7 +133,7 @@ impl fmt::Display for Decision<'_> {
 impl fmt::Display for DenyReason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownAccessKey => f.write_str("nobody has this access key"),
+            Self::UnknownAccessKey => f.write_str("unknown access key"),
             Self::UserDisabled { user } => write!(f, "user {user} is disabled"),
             Self::AccountDisabled => f.write_str("the service account is disabled"),
             Self::Expired => f.write_str("the keys have expired"),

@@ -138,7 +138,7 @@ impl IamStore for MemoryStore {
             let not_found = || StoreError::NotFound { path: path.clone() };
             let bytes = state.items.get(path).ok_or_else(not_found)?;
             if state.corrupt.contains(path) {
-                let why = "it was made so by a test".into();
+                let why = "marked corrupt by a test".into();
                 return Err(StoreError::Corrupt { path: path.clone(), why });
             }
             check_size(path, bytes, ITEM_BYTES_MAX)?;

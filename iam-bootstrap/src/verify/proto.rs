@@ -211,7 +211,7 @@ impl Verify {
                 Some((index, PeerIssue::Differs(difference.clone())))
             }
             Agreement::Unknown => {
-                let why = peer.failure.clone().unwrap_or_else(|| "it has not answered yet".into());
+                let why = peer.failure.clone().unwrap_or_else(|| "no response yet".into());
                 Some((index, PeerIssue::Unreachable(why)))
             }
         };

@@ -78,7 +78,7 @@ impl StoreLocation {
         let root = self.open_root()?;
         match self.check_marker(&root) {
             Err(StoreError::NotInitialised { .. }) => {}
-            is_a_store => return is_a_store,
+            store => return store,
         }
         rustix::fs::fchmod(&root, Mode::RWXU).map_err(self.io_error("cannot set its mode"))?;
         let _lock = self.lock_exclusive(&root)?;
@@ -105,7 +105,7 @@ impl StoreLocation {
     fn open_root(&self) -> Result<OwnedFd, StoreError> {
         match rustix::fs::openat(CWD, &self.root, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => Err(StoreError::NotInitialised { store: Arc::clone(&self.name) }),
-            open_state => open_state.map_err(self.io_error("cannot open it")),
+            opened => opened.map_err(self.io_error("cannot open it")),
         }
     }
 
@@ -128,7 +128,7 @@ impl StoreLocation {
                 let what = Arc::clone(&self.name);
                 Err(StoreError::Unsupported { what, found, max: FORMAT })
             }
-            None => Err(self.unavailable(format!("its marker {MARKER} is none of ours"))),
+            None => Err(self.unavailable(format!("its marker {MARKER} is not one of this program"))),
         }
     }
 
@@ -141,13 +141,13 @@ impl StoreLocation {
                 || ItemKind::ALL.iter().any(|kind| kind.prefix() == name)
         };
         let mut foreign = None;
-        let looked = for_each_name(root, |name| {
+        let listed = for_each_name(root, |name| {
             if !name.is_some_and(is_ours) {
-                foreign = Some(name.unwrap_or("a name that is no text").to_owned());
+                foreign = Some(name.unwrap_or("a name that is not UTF-8").to_owned());
             }
             foreign.is_none()
         });
-        match (looked, foreign) {
+        match (listed, foreign) {
             (Err(error), _) => self.io_error("cannot list it")(error),
             (Ok(()), None) => StoreError::NotInitialised { store: Arc::clone(&self.name) },
             (Ok(()), Some(foreign)) => self.unavailable(format!(
@@ -248,7 +248,7 @@ impl OpenStore {
                     if listing.unrecognised.len() < UNRECOGNISED_MAX {
                         listing
                             .unrecognised
-                            .push(name.unwrap_or("a name that is no text").to_owned());
+                            .push(name.unwrap_or("a name that is not UTF-8").to_owned());
                     }
                 }
             }
