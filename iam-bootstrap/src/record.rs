@@ -145,7 +145,7 @@ mod tests {
     use crate::store::ItemKind;
 
     fn path() -> ItemPath {
-        ItemPath::new(ItemKind::User, "alice").expect("a name")
+        ItemPath::new(ItemKind::User, "alice").expect("valid name")
     }
 
     fn any_record() -> impl Strategy<Value = Record> {
@@ -158,30 +158,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b62_a_record_comes_back_from_its_bytes(record in any_record()) {
+        fn b62_record_round_trips_through_bytes(record in any_record()) {
             prop_assert_eq!(Record::decode(&path(), &record.encode()), Ok(record));
         }
 
         #[test]
-        fn b61_bytes_that_are_no_record_are_told_why(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn b61_bytes_that_are_no_record_are_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             prop_assert!(Record::decode(&path(), &bytes).is_err());
         }
 
         #[test]
-        fn b61_a_record_that_was_cut_or_changed_in_its_header_is_none(record in any_record(), at in 0..40_usize, byte in any::<u8>()) {
+        fn b61_record_with_truncated_or_altered_header_is_rejected(record in any_record(), at in 0..40_usize, byte in any::<u8>()) {
             let mut bytes = record.encode();
-            let end = bytes.iter().position(|byte| *byte == b'\n').expect("a header");
+            let end = bytes.iter().position(|byte| *byte == b'\n').expect("header line");
             prop_assert!(Record::decode(&path(), &bytes[..at.min(end)]).is_err());
             let at = at.min(end);
             bytes[at] = byte;
             if let Ok(other) = Record::decode(&path(), &bytes) {
-                prop_assert_eq!(other.encode(), bytes, "it has one spelling");
+                prop_assert_eq!(other.encode(), bytes, "encoding is canonical");
             }
         }
     }
 
     #[test]
-    fn a_record_is_readable_by_who_looks_at_a_store() {
+    fn record_format_is_human_readable() {
         let version = Version { micros: 1_763_712_345_678_901, node: 0xba };
         let content = Content::Item(Zeroizing::new(b"{}".to_vec()));
         let record = Record { version, content };
@@ -192,8 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_later_format_asks_for_a_newer_version() {
-        let error = Record::decode(&path(), b"iam2 whatever\n").expect_err("not known yet");
+    fn record_of_a_later_format_asks_for_an_upgrade() {
+        let error =
+            Record::decode(&path(), b"iam2 whatever\n").expect_err("later format is refused");
         assert_eq!(
             error.to_string(),
             "users/alice was written in format 2, and this version knows up to 1: upgrade"
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn b62_the_later_version_counts_and_names_decide_between_equal_times() {
+    fn b62_later_version_wins_and_server_hash_breaks_ties() {
         let version = |micros, node| Version { micros, node };
         assert!(version(2, 0) > version(1, 9));
         assert!(version(1, 2) > version(1, 1));

@@ -150,7 +150,7 @@ impl Replica {
         match self.known.entry(path.clone()) {
             Entry::Occupied(mut entry) => {
                 let before = entry.get().version;
-                debug_assert!(known.version > before, "it was compared");
+                debug_assert!(known.version > before, "caller compares versions first");
                 if known.version <= before {
                     return;
                 }
@@ -225,7 +225,7 @@ mod tests {
     use crate::store::ItemKind;
 
     fn path(number: u8) -> ItemPath {
-        ItemPath::new(ItemKind::User, format!("user-{number}")).expect("a name")
+        ItemPath::new(ItemKind::User, format!("user-{number}")).expect("valid name")
     }
 
     fn version(micros: u64) -> Version {
@@ -253,7 +253,7 @@ mod tests {
         loop {
             let (versions, next) = other.versions_in(&buckets, after.as_ref(), part);
             for path in own.newer_in(&versions, 1_000) {
-                let known = other.get(&path).expect("it has just said so");
+                let known = other.get(&path).expect("listed item exists");
                 own.record(&path, known);
             }
             after = next;
@@ -265,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b62_copies_that_take_from_each_other_become_equal(
+        fn b62_replicas_that_pull_from_each_other_converge(
             one in proptest::collection::vec((0..40_u8, 1..50_u64), 0..60),
             two in proptest::collection::vec((0..40_u8, 1..50_u64), 0..60),
             part in 1..10_usize,
@@ -278,7 +278,7 @@ mod tests {
         }
 
         #[test]
-        fn b62_order_and_repetition_of_what_arrives_do_not_matter(
+        fn b62_order_and_repetition_of_records_do_not_matter(
             mut items in proptest::collection::vec((0..10_u8, 1..50_u64), 0..60),
         ) {
             let forwards = replica_of(&items);
@@ -288,13 +288,13 @@ mod tests {
             prop_assert_eq!(&forwards.known, &backwards.known);
             prop_assert_eq!(forwards.digest(), backwards.digest());
             for (number, micros) in &items {
-                let known = forwards.get(&path(*number)).expect("it was offered");
-                prop_assert!(known.version >= version(*micros), "the latest counts");
+                let known = forwards.get(&path(*number)).expect("recorded item exists");
+                prop_assert!(known.version >= version(*micros), "latest version wins");
             }
         }
 
         #[test]
-        fn b62_a_change_made_here_is_later_than_all_that_is_known(
+        fn b62_local_change_is_later_than_every_known_version(
             items in proptest::collection::vec((0..10_u8, 1..900_u64), 0..20),
             wall in 0..1_000_u64,
         ) {
@@ -305,7 +305,7 @@ mod tests {
         }
 
         #[test]
-        fn a_digest_comes_back_from_its_bytes(items in proptest::collection::vec((0..40_u8, 1..50_u64), 0..60)) {
+        fn digest_round_trips_through_bytes(items in proptest::collection::vec((0..40_u8, 1..50_u64), 0..60)) {
             let replica = replica_of(&items);
             let bytes = replica.digest().to_bytes();
             let back = Digest::from_bytes(&bytes);
@@ -315,9 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn b62_a_version_from_a_wrong_clock_does_not_carry_all_others_with_it() {
+    fn b62_version_from_a_wrong_clock_is_rejected() {
         let mut replica = replica_of(&[(1, 10)]);
-        let lead = u64::try_from(CLOCK_SKEW_MAX.as_micros()).expect("an hour");
+        let lead = u64::try_from(CLOCK_SKEW_MAX.as_micros()).expect("fits into u64");
         let far = version(1_001 + lead);
         assert_eq!(replica.freshness(&path(1), far, 1_000), Freshness::Future);
         assert_eq!(replica.freshness(&path(1), version(1_000 + lead), 1_000), Freshness::Newer);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_come_in_parts_that_leave_nothing_out() {
+    fn versions_are_paged_without_gaps() {
         let items: Vec<(u8, u64)> = (0..100).map(|number| (number, 5)).collect();
         let replica = replica_of(&items);
         let all: Vec<u8> = (0..=u8::MAX).collect();

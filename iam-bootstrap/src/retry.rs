@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b61_waits_grow_to_a_limit_and_are_scaled_by_chance() {
+    fn b61_retry_waits_grow_to_a_limit_and_are_jittered() {
         let mut retry = RetryState::default();
         let now = Instant::default();
         let waits: Vec<_> = (0..12).map(|_| retry.failed("offline", now, 1.0).after).collect();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_a_cause_is_told_at_once_and_then_every_few_seconds() {
+    fn b61_cause_is_logged_at_once_and_then_at_intervals() {
         let mut retry = RetryState::default();
         let at = |millis| Instant::default() + Duration::from_millis(millis);
         let logged_at: Vec<u64> = (0..=120)
@@ -76,10 +76,7 @@ mod tests {
             .filter(|millis| retry.failed("offline", at(*millis), 0.5).should_log)
             .collect();
         assert_eq!(logged_at, [0, 5_000, 10_000]);
-        assert!(
-            retry.failed("not initialised", at(12_000), 0.5).should_log,
-            "another cause is news"
-        );
-        assert!(!retry.failed("offline", at(12_100), 0.5).should_log, "not at each turn");
+        assert!(retry.failed("not initialised", at(12_000), 0.5).should_log, "new cause is logged");
+        assert!(!retry.failed("offline", at(12_100), 0.5).should_log, "not on every attempt");
     }
 }

@@ -74,7 +74,9 @@ impl Announcer {
             }
             PaxosResponse::Promised { .. }
             | PaxosResponse::Accepted
-            | PaxosResponse::Refused { .. } => Err("the response does not match the request".to_owned()),
+            | PaxosResponse::Refused { .. } => {
+                Err("the response does not match the request".to_owned())
+            }
         }
     }
 

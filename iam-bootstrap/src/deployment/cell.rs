@@ -174,18 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn b63_an_id_is_not_known_yet_or_known_for_ever() {
+    fn b63_id_is_unknown_or_known_for_ever() {
         let cell = DeploymentCell::new();
         assert_eq!(cell.get(), None);
         let (ours, theirs) = (id(3 << 64), id(u128::MAX));
         assert_eq!(cell.set(ours), Ok(()));
-        assert_eq!(cell.set(ours), Ok(()), "the same again");
+        assert_eq!(cell.set(ours), Ok(()), "same id again");
         assert_eq!(cell.set(theirs), Err(AlreadySet { ours }));
         assert_eq!(cell.get(), Some(ours));
     }
 
     #[test]
-    fn b63_whoever_waits_is_woken_once_and_whoever_gave_up_is_forgotten() {
+    fn b63_waiting_tasks_are_woken_once_and_cancelled_ones_are_removed() {
         let cell = DeploymentCell::new();
         let bells = [(); 3].map(|()| Arc::new(Bell::default()));
         let poll = |wait: &mut Wait<'_>, bell: &Arc<Bell>| {
@@ -197,9 +197,9 @@ mod tests {
         assert!(poll(&mut waits[1], &bells[1]).is_pending());
         let [gone, mut stays] = waits;
         drop(gone);
-        assert_eq!(Arc::strong_count(&bells[0]), 1, "its waker went with it");
-        assert!(poll(&mut stays, &bells[2]).is_pending(), "from another task now");
-        cell.set(id(1)).expect("the first");
+        assert_eq!(Arc::strong_count(&bells[0]), 1, "waker is dropped with the future");
+        assert!(poll(&mut stays, &bells[2]).is_pending(), "polled by another task");
+        cell.set(id(1)).expect("first set succeeds");
         let rung = bells.each_ref().map(|bell| bell.0.load(Ordering::Relaxed));
         assert_eq!(rung, [0, 0, 1]);
         assert_eq!(poll(&mut stays, &bells[2]), Poll::Ready(id(1)));

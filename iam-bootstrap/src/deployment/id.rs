@@ -126,19 +126,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_a_uuid_and_is_read_back_from_its_text() {
+    fn id_round_trips_through_uuid_text() {
         let text = "00112233-4455-4677-8899-aabbccddeeff";
-        let id: DeploymentId = text.parse().expect("a UUID");
+        let id: DeploymentId = text.parse().expect("valid UUID");
         assert_eq!(id.to_bits(), 0x0011_2233_4455_4677_8899_aabb_ccdd_eeff);
         assert_eq!(id.to_string(), text);
         assert_eq!(text.to_uppercase().parse(), Ok(id));
-        let json = serde_json::to_string(&id).expect("it can be encoded");
+        let json = serde_json::to_string(&id).expect("encodes");
         assert_eq!(json, format!("\"{text}\""));
-        assert_eq!(serde_json::from_str::<DeploymentId>(&json).expect("and decoded"), id);
+        assert_eq!(serde_json::from_str::<DeploymentId>(&json).expect("decodes"), id);
     }
 
     #[test]
-    fn random_bits_make_a_uuid_of_version_4() {
+    fn random_id_is_a_uuid_of_version_4() {
         for (bits, text) in [
             (0, "00000000-0000-4000-8000-000000000000"),
             (u128::MAX, "ffffffff-ffff-4fff-bfff-ffffffffffff"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_an_error_that_says_what_one_is() {
+    fn invalid_id_error_describes_the_expected_format() {
         for text in [
             "",
             "00000000-0000-0000-0000-000000000000",

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_read_back_and_is_what_earlier_versions_wrote() {
+    fn stored_state_round_trips_and_keeps_its_format() {
         let text = r#"{"version":1,"promised":{"round":4,"node":"http://a:1"},"accepted":{"ballot":{"round":3,"node":"http://a:1"},"id":"00000000-0000-4000-8000-000000000007"},"decided":null}"#;
         assert_eq!(
             encode(&state()).map(|bytes| String::from_utf8(bytes).unwrap()),
@@ -146,19 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_state_is_within_the_limit() {
+    fn longest_state_is_within_the_limit() {
         let node: Arc<str> = "\\".repeat(grid::limits::NAME_BYTES_MAX).into();
         let ballot = Ballot { round: u64::MAX, node };
         let vote = Vote { ballot: ballot.clone(), id: DeploymentId::from_random(u128::MAX) };
         let state =
             AcceptorState { decided: Some(vote.id), promised: ballot, accepted: Some(vote) };
-        let bytes = encode(&state).expect("it can be encoded");
+        let bytes = encode(&state).expect("encodes");
         assert_eq!(decode(&bytes), Ok(state));
     }
 
     #[test]
-    fn what_was_not_written_so_is_corrupt_and_never_taken_for_nothing() {
-        let whole = encode(&state()).expect("it can be encoded");
+    fn malformed_state_is_corrupt_and_never_treated_as_empty() {
+        let whole = encode(&state()).expect("encodes");
         for length in 0..whole.len() {
             let decoded = decode(&whole[..length]);
             assert!(matches!(decoded, Err(DeploymentStoreError::Corrupt { .. })), "{length}");

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b61_a_name_is_short_printable_text() {
+    fn b61_name_is_short_printable_text() {
         let longest = "n".repeat(NAME_BYTES_MAX);
         for good in ["a", "Zoë", "a b", "..", "a/b", longest.as_str()] {
             assert_eq!(UserName::new(good).unwrap().as_str(), good);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_an_access_key_fits_into_the_header_that_signs() {
+    fn b61_access_key_excludes_separators_of_the_signature_header() {
         assert!(AccessKey::new("AKIA-0_9.x").is_ok());
         for wrong in ["a/b", "a=b", "a,b", "a b", "ä"] {
             let error = AccessKey::new(wrong).unwrap_err();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_a_stored_name_is_checked_when_it_is_read() {
+    fn b61_stored_name_is_validated_on_read() {
         let name: PolicyName = serde_json::from_str(r#""readonly""#).unwrap();
         assert_eq!(serde_json::to_string(&name).unwrap(), r#""readonly""#);
         assert!(serde_json::from_str::<PolicyName>(r#""a\u0000b""#).is_err());

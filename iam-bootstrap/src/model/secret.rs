@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b61_a_secret_is_not_shown() {
+    fn b61_secret_never_appears_in_debug_or_errors() {
         let secret = Secret::new("correct horse").unwrap();
         assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "Secret(..) Some(Secret(..))");
         let errors = [
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_secrets_are_equal_when_their_texts_are() {
+    fn b61_secrets_are_equal_if_their_texts_are() {
         let secret = Secret::new("correct horse").unwrap();
         assert_eq!(secret, Secret::new("correct horse").unwrap());
         assert_ne!(secret, Secret::new("correct house").unwrap());

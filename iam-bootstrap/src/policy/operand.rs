@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_times_are_written_in_three_ways() {
+    fn b61_times_have_three_notations() {
         let noon = Some(UtcMillis::new(1_769_860_800_000));
         assert_eq!(parse_date("2026-01-31T12:00:00Z"), noon);
         assert_eq!(parse_date("2026-01-31T13:30:00.000+01:30"), noon);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_networks_hold_what_shares_their_first_bits() {
+    fn b61_network_contains_addresses_with_its_prefix() {
         let holds = |network: &str, address: &str| {
             Network::parse(network).unwrap().contains(address.parse().unwrap())
         };

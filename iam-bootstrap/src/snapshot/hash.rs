@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b61_the_sum_carries_through_all_words() {
+    fn b61_content_hash_carries_through_all_words() {
         let mut totals = ContentHash([u64::MAX; 4]);
         totals.add(ItemHash([1, 0, 0, 0]));
         assert_eq!(totals, ContentHash::default());
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_kind_and_name_belong_to_an_items_hash() {
+    fn b61_item_hash_covers_kind_and_name() {
         let hash = ItemHash::of("users", "a", &"x");
         assert_eq!(hash, ItemHash::of("users", "a", &"x"));
         for other in [
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_a_hash_is_shown_most_significant_digit_first() {
+    fn b61_content_hash_is_displayed_most_significant_digit_first() {
         let hash = ContentHash([0xff, 0, 0, 1 << 60]);
         assert_eq!(hash.to_string(), format!("1{}ff", "0".repeat(61)));
     }

@@ -266,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b61_every_name_has_one_path_and_comes_back_from_it(name in "\\PC{1,28}", kind in 0..7usize) {
+        fn b61_every_name_round_trips_through_its_one_path(name in "\\PC{1,28}", kind in 0..7usize) {
             let kind = ItemKind::ALL[kind];
             let path = match ItemPath::new(kind, &name) {
                 Ok(path) => path,
@@ -284,7 +284,7 @@ mod tests {
         }
 
         #[test]
-        fn b61_any_text_is_a_path_in_its_one_spelling_or_none(text in "(users|format|policies)?/?[a%.0-9A-F/]{0,12}") {
+        fn b61_text_is_a_canonical_path_or_an_error(text in "(users|format|policies)?/?[a%.0-9A-F/]{0,12}") {
             if let Ok(path) = text.parse::<ItemPath>() {
                 prop_assert_eq!(path.as_str(), text);
             }
@@ -292,8 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn names_that_mean_something_to_a_file_system_are_spelled_out() {
-        let path = |name: &str| ItemPath::new(ItemKind::User, name).expect("a name").to_string();
+    fn names_with_special_file_system_characters_are_encoded() {
+        let path =
+            |name: &str| ItemPath::new(ItemKind::User, name).expect("valid name").to_string();
         assert_eq!(path("alice@example.com"), "users/alice@example.com");
         assert_eq!(path(".."), "users/%2E.");
         assert_eq!(path("a/b"), "users/a%2Fb");
@@ -304,8 +305,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_told_why() {
-        let wrong = |text: &str| text.parse::<ItemPath>().expect_err("no path").to_string();
+    fn invalid_path_error_names_the_reason() {
+        let wrong = |text: &str| text.parse::<ItemPath>().expect_err("invalid path").to_string();
         assert_eq!(
             wrong("users/%41"),
             "\"%41\" is no item's path: its name is spelled in another way than ours"

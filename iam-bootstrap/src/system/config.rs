@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b60_secrets_are_collected_as_hashes_and_what_may_differ_not_at_all() {
+    fn b60_secrets_are_collected_as_hashes_and_exempt_values_are_omitted() {
         let salt = Salt::of_secret(b"what all servers know");
         let collect = |arguments: &[&str]| {
             SystemConfig::collect(&salt)
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn b60_a_configuration_from_a_newer_or_older_server_is_understood() {
+    fn b60_configuration_of_a_newer_or_older_server_is_decoded() {
         #[derive(Serialize)]
         struct Newer {
             version: &'static str,
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn b60_a_digest_differs_where_configurations_do() {
+    fn b60_digests_differ_if_configurations_do() {
         let of = |endpoints: &[&str], arguments: &[&str]| {
             let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
             let (endpoints, arguments) = (texts(endpoints), texts(arguments));

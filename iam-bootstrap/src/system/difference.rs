@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn b60_a_difference_names_what_is_missing_mismatching_and_extra() {
+    fn b60_difference_names_missing_mismatching_and_extra_items() {
         let ours = config(
             &["http://10.0.0.1:9000", "http://10.0.0.2:9000"],
             &["serve", "--drives=4", "--fast"],
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn b60_another_order_of_endpoints_is_a_difference_and_long_ones_are_cut() {
+    fn b60_endpoint_order_is_compared_and_long_differences_are_truncated() {
         let (ours, theirs) =
             (config(&["a", "b", "c"], &[], &[]), config(&["a", "c", "b"], &[], &[]));
         let shown = difference(&ours, &theirs).to_string();
@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b60_there_is_a_difference_if_and_only_if_configurations_differ(
+        fn b60_difference_is_empty_exactly_for_equal_configurations(
             lists in proptest::collection::vec(proptest::collection::vec("[ab](=[01])?", 0..4), 4),
             names in proptest::collection::vec(proptest::collection::btree_map("[ab]", "[01]", 0..3), 2),
         ) {

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b60_hashes_compare_between_servers_of_one_cluster_and_of_no_two() {
+    fn b60_hashes_are_comparable_within_one_cluster_only() {
         let (ours, theirs) = (Salt::of_secret(b"shared secret"), Salt::of_secret(b"shared secret"));
         assert_eq!(ours.hash("NODE_KEY", "hunter2"), theirs.hash("NODE_KEY", "hunter2"));
         assert_ne!(ours.hash("NODE_KEY", "hunter2"), ours.hash("NODE_KEY", "hunter3"));

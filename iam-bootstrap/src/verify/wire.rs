@@ -45,7 +45,10 @@ impl VerifyResponse {
         match self.config {
             Some(config) => config.check().map(|()| Some(config)),
             None if self.digest == digest => Ok(None),
-            None => Err("the response has neither a configuration nor the digest of this server".to_owned()),
+            None => {
+                Err("the response has neither a configuration nor the digest of this server"
+                    .to_owned())
+            }
         }
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn b63_nothing_is_accepted_below_what_was_promised() {
+    fn b63_nothing_is_accepted_below_the_promised_ballot() {
         let prepare = |round| PaxosRequest::Prepare { ballot: ballot(round, "b") };
         let (state, response) = after(&AcceptorState::default(), &prepare(2));
         assert_eq!(response, PaxosResponse::Promised { ballot: ballot(2, "b"), accepted: None });
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn b63_whoever_accepts_has_promised() {
+    fn b63_accepting_a_vote_promises_its_ballot() {
         let (state, response) =
             after(&AcceptorState::default(), &PaxosRequest::Accept(vote(5, "a", 1)));
         assert_eq!((response, &state.promised), (PaxosResponse::Accepted, &ballot(5, "a")));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn b63_what_is_decided_stays_and_whoever_says_otherwise_is_told() {
+    fn b63_decided_id_stays_and_another_id_is_a_conflict() {
         let (state, response) =
             after(&AcceptorState::default(), &PaxosRequest::Learn { id: id(1) });
         assert_eq!((state.decided, response), (Some(id(1)), PaxosResponse::Decided { id: id(1) }));
@@ -170,24 +170,24 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_higher_than_everything_known_and_never_the_same_twice() {
+    fn claim_is_higher_than_every_known_ballot_and_never_repeats() {
         let node: Arc<str> = "a".into();
         let mut state = AcceptorState { promised: ballot(7, "z"), ..AcceptorState::default() };
         let mut last = state.promised.clone();
         for above in [0, 3, 20, 5] {
             let step = state.claim(&node, above);
-            let claimed = step.save.expect("it must be on disk");
+            let claimed = step.save.expect("a new promise needs a save");
             assert!(claimed.promised > last && claimed.promised.round > above);
             (last, state) = (claimed.promised.clone(), claimed);
         }
     }
 
     #[test]
-    fn rounds_cannot_be_used_up_at_once() {
+    fn rounds_cannot_be_exhausted_by_one_request() {
         let state = AcceptorState::default();
         let absurd = PaxosRequest::Prepare { ballot: ballot(u64::MAX, "z") };
         assert!(matches!(state.handle(&absurd).response, PaxosResponse::Refused { .. }));
-        let claimed = state.claim(&"a".into(), u64::MAX).save.expect("it must be on disk");
+        let claimed = state.claim(&"a".into(), u64::MAX).save.expect("a new promise needs a save");
         assert!(claimed.promised.round <= BALLOT_LEAD_MAX);
         assert!(
             matches!(

@@ -122,7 +122,7 @@ impl Proposer {
     /// Creates a proposer for server `local_index` of `servers`. It first waits for a random time,
     /// so that servers do not start together.
     pub fn new(local_index: usize, servers: usize, timing: Timing, mut rng: SmallRng) -> Self {
-        debug_assert!(local_index < servers, "one of the servers");
+        debug_assert!(local_index < servers, "index of a server");
         let proposed_id = DeploymentId::from_random(rng.random());
         let others = u32::try_from(servers.saturating_sub(1)).unwrap_or(u32::MAX);
         let spread = timing.spread_per_server.saturating_mul(others);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     fn time_out(proposer: &mut Proposer) {
-        let (epoch, _) = proposer.poll_timeout().expect("it waits for something");
+        let (epoch, _) = proposer.poll_timeout().expect("timer is set");
         proposer.handle_timeout(epoch);
     }
 
@@ -383,15 +383,15 @@ mod tests {
     /// Returns the vote that the proposer asks all servers to accept.
     fn proposed(proposer: &mut Proposer) -> Vote {
         let outputs = outputs(proposer);
-        assert_eq!(outputs.len(), SERVERS, "all of them, itself too");
+        assert_eq!(outputs.len(), SERVERS, "request to every server, itself included");
         match outputs.into_iter().next() {
             Some(Output::Send { request: PaxosRequest::Accept(vote), .. }) => vote,
-            other => panic!("it proposes nothing: {other:?}"),
+            other => panic!("expected an accept request: {other:?}"),
         }
     }
 
     #[test]
-    fn b63_what_was_accepted_in_the_highest_ballot_is_proposed_again() {
+    fn b63_vote_of_the_highest_ballot_is_proposed_again() {
         for votes in [[vote(2, 2), vote(1, 1)], [vote(1, 1), vote(2, 2)]] {
             let mut proposer = proposer();
             let prepare = begin(&mut proposer, 3);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn b63_answers_to_an_earlier_attempt_do_not_count() {
+    fn b63_responses_to_an_earlier_attempt_do_not_count() {
         let mut proposer = proposer();
         let earlier = begin(&mut proposer, 1);
         proposer.handle_response(1, &earlier, &promised(1, None));
@@ -444,19 +444,19 @@ mod tests {
     }
 
     #[test]
-    fn b63_a_ballot_that_others_have_heard_of_is_not_used_again() {
+    fn b63_ballot_that_other_servers_have_seen_is_not_reused() {
         let mut proposer = proposer();
         begin(&mut proposer, 4);
         time_out(&mut proposer);
         time_out(&mut proposer);
-        assert_eq!(outputs(&mut proposer).len(), 1, "it claims another");
+        assert_eq!(outputs(&mut proposer).len(), 1, "claims another ballot");
         proposer.handle_claim(promised(4, None));
         assert_eq!(outputs(&mut proposer), []);
         assert!(proposer.is_waiting());
     }
 
     #[test]
-    fn an_attempt_ends_as_soon_as_no_majority_is_left_and_the_next_one_is_higher() {
+    fn attempt_without_possible_majority_ends_and_the_next_one_is_higher() {
         let mut proposer = proposer();
         let prepare = begin(&mut proposer, 1);
         let refused = Ok(PaxosResponse::Refused { promised: vote(8, 1).ballot });
@@ -470,13 +470,13 @@ mod tests {
     }
 
     #[test]
-    fn waits_between_attempts_grow_up_to_a_limit_and_are_jittered() {
+    fn waits_between_attempts_grow_to_a_limit_and_are_jittered() {
         let mut proposer = proposer();
         let mut retry_ceiling = AGREE_RETRY_FIRST;
         for _ in 0..12 {
             time_out(&mut proposer);
             proposer.handle_claim(Err(NoResponse));
-            let (_, wait) = proposer.poll_timeout().expect("it tries again");
+            let (_, wait) = proposer.poll_timeout().expect("retry timer is set");
             assert!(
                 (retry_ceiling / 2..=retry_ceiling).contains(&wait),
                 "{wait:?} of {retry_ceiling:?}"
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_says_that_it_is_decided_ends_it_in_any_state() {
+    fn decided_response_ends_the_proposer_in_any_state() {
         let id = vote(1, 9).id;
         let mut waiting = proposer();
         let prepare = PaxosRequest::Prepare { ballot: ballot(1) };

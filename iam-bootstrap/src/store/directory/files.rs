@@ -128,7 +128,9 @@ impl StoreLocation {
                 let what = Arc::clone(&self.name);
                 Err(StoreError::Unsupported { what, found, max: FORMAT })
             }
-            None => Err(self.unavailable(format!("its marker {MARKER} is not one of this program"))),
+            None => {
+                Err(self.unavailable(format!("its marker {MARKER} is not one of this program")))
+            }
         }
     }
 

@@ -67,7 +67,7 @@ fn unreachable() -> Result<Option<SystemConfig>, Arc<str>> {
 }
 
 #[test]
-fn b60_half_of_the_peers_must_agree_and_a_server_alone_is_verified_at_once() {
+fn b60_half_of_the_peers_must_agree_and_a_single_server_is_verified_at_once() {
     assert_eq!(Simulation::new(0, None, 1).verify.status(), Status::Verified);
     for (peers, needed) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (31, 16)] {
         let mut run = Simulation::new(peers, None, 1);
@@ -90,22 +90,22 @@ fn b60_two_configurations_never_both_start() {
 }
 
 #[test]
-fn b60_a_cold_start_of_32_makes_no_herd() {
+fn b60_cold_start_of_32_servers_spreads_its_requests() {
     let mut at = Vec::new();
     for server in 0..32 {
         let mut run = Simulation::new(31, None, server);
         run.run(5, &|_, _| Ok(None));
         assert!(run.verify.is_done());
-        assert_eq!(run.requests.len(), 31, "each is asked once");
+        assert_eq!(run.requests.len(), 31, "each peer is asked once");
         at.extend(run.requests.iter().map(|(at, _)| at.as_millis() / 50));
     }
     let bins: BTreeSet<_> = at.iter().copied().collect();
     let most = bins.iter().map(|bin| at.iter().filter(|at| *at == bin).count()).max();
-    assert!(most < Some(32 * 31 / 6), "{most:?} of 992 questions in 50 ms");
+    assert!(most < Some(32 * 31 / 6), "{most:?} of 992 requests in 50 ms");
 }
 
 #[test]
-fn b60_who_cannot_be_reached_is_logged_after_twenty_tries_and_not_each() {
+fn b60_unreachable_peers_are_logged_after_twenty_attempts_in_one_line() {
     let mut run = Simulation::new(3, None, 7);
     run.run(60, &|peer, _| if peer == 0 { Ok(None) } else { unreachable() });
     let attempts = run.requests.iter().filter(|(_, peer)| *peer == 1).count();
@@ -121,7 +121,7 @@ fn b60_who_cannot_be_reached_is_logged_after_twenty_tries_and_not_each() {
 }
 
 #[test]
-fn b60_a_peer_that_differs_is_reported_once_and_again_when_it_changes() {
+fn b60_differing_peer_is_reported_once_and_again_when_it_changes() {
     let mut run = Simulation::new(3, None, 3);
     let agrees_or = |other: &'static str| {
         move |peer: usize, _| match peer {
@@ -143,12 +143,12 @@ fn b60_a_peer_that_differs_is_reported_once_and_again_when_it_changes() {
     run.run(20, &agrees_or("north"));
     assert_eq!(reported(&run).len(), 2);
     run.run(20, &agrees_or("east"));
-    assert_eq!(run.verify.status(), Status::Verified, "a full answer without a difference agrees");
+    assert_eq!(run.verify.status(), Status::Verified, "full response without a difference agrees");
     assert_eq!(run.reports().last(), Some(&&Report::NowAgrees { peer: 1 }));
 }
 
 #[test]
-fn b60_the_odd_one_among_many_is_told_so_and_the_others_go_on() {
+fn b60_outlier_reports_itself_and_the_other_servers_start() {
     let mut outlier = Simulation::new(31, Some(30), 5);
     outlier.run(60, &|_, _| Ok(Some(config("west"))));
     assert_eq!(outlier.verify.status(), Status::TimedOut);
@@ -165,7 +165,7 @@ fn b60_the_odd_one_among_many_is_told_so_and_the_others_go_on() {
     });
     let mut named: Vec<_> = named.collect();
     named.sort_unstable();
-    assert_eq!(named, (0..31).collect::<Vec<_>>(), "each once");
+    assert_eq!(named, (0..31).collect::<Vec<_>>(), "each peer is named once");
 
     let mut other = Simulation::new(31, None, 6);
     other.run(10, &|peer, _| if peer == 9 { Ok(Some(config("west"))) } else { Ok(None) });
@@ -176,7 +176,7 @@ fn b60_the_odd_one_among_many_is_told_so_and_the_others_go_on() {
 }
 
 #[test]
-fn b60_one_other_that_differs_makes_nobody_the_odd_one() {
+fn b60_single_differing_peer_makes_no_outlier() {
     let mut run = Simulation::new(1, Some(5), 5);
     run.run(10, &|_, _| Ok(Some(config("west"))));
     assert_eq!(run.verify.status(), Status::TimedOut);
@@ -184,7 +184,7 @@ fn b60_one_other_that_differs_makes_nobody_the_odd_one() {
 }
 
 #[test]
-fn an_answer_that_was_not_asked_for_changes_nothing() {
+fn unsolicited_response_changes_nothing() {
     let mut run = Simulation::new(1, None, 5);
     run.verify.handle_response(0, Ok(None), run.now);
     run.verify.handle_response(7, Ok(None), run.now);
