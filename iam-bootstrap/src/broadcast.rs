@@ -35,7 +35,10 @@ pub(crate) async fn broadcast(
             };
             if let Err(cause) = &outcome {
                 let peer = peer.remote();
-                tracing::debug!(target: "iam", %peer, %path, error = cause, "change broadcast failed");
+                tracing::debug!(
+                    target: "iam", %peer, %path, error = cause,
+                    "change broadcast failed"
+                );
             }
             (peer.remote().clone(), outcome)
         }

@@ -94,7 +94,10 @@ async fn find_or_write(inner: &IamInner, pool: &dyn IamStore) -> Result<u32, For
             let path = ItemPath::format();
             let bytes = format!("{{\"format\":{FORMAT}}}").into_bytes();
             with_store_timeout(pool, pool.write(&path, bytes)).await?;
-            tracing::info!(target: "iam", pool = pool.name(), format = FORMAT, "pool format written");
+            tracing::info!(
+                target: "iam", pool = pool.name(), format = FORMAT,
+                "pool format written"
+            );
             FORMAT
         }
     };

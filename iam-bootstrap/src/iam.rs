@@ -420,8 +420,8 @@ impl Iam {
         if self.inner.current.load().is_none() {
             return Err(ChangeError::NotReady { phase: self.phase().to_string() });
         }
-        let (done, outcome) = oneshot::channel();
-        self.inner.writer_jobs.try_send(WriterJob::Local { change, done }).map_err(|error| {
+        let (reply, outcome) = oneshot::channel();
+        self.inner.writer_jobs.try_send(WriterJob::Local { change, reply }).map_err(|error| {
             match error {
                 mpsc::error::TrySendError::Full(_) => {
                     ChangeError::Overloaded { max: CHANGES_QUEUED_MAX }

@@ -46,7 +46,10 @@ pub(crate) async fn catch_up(inner: &Arc<IamInner>) {
             return;
         }
         if let Err(error) = reconcile_once(inner, &peer).await {
-            tracing::debug!(target: "iam", peer = %peer.remote(), %error, "catch-up with a peer failed");
+            tracing::debug!(
+                target: "iam", peer = %peer.remote(), %error,
+                "catch-up with a peer failed"
+            );
         }
     });
     let all = futures_util::future::join_all(peers);
@@ -81,7 +84,10 @@ async fn reconcile_task(inner: Arc<IamInner>, peer: Connection, mut rng: SmallRn
         let wait = match reconcile_once(&inner, &peer).await {
             Ok(applied) => {
                 if applied > 0 {
-                    tracing::debug!(target: "iam", peer = %peer.remote(), applied, "missed changes applied");
+                    tracing::debug!(
+                        target: "iam", peer = %peer.remote(), applied,
+                        "missed changes applied"
+                    );
                 }
                 inner.refresh_interval
             }

@@ -23,13 +23,13 @@ pub(crate) fn register(iam: &Iam) -> Result<(), RegisterError> {
     for (handler, kinds) in wire::CHANGE_HANDLERS {
         let inner = Arc::downgrade(&iam.inner);
         handler.register(manager, move |context, args| {
-            let inner = admitted(&inner, &context);
+            let inner = admit_caller(&inner, &context);
             async move { handle_change(&*inner?, kinds, &args).await }
         })?;
     }
     let inner = Arc::downgrade(&iam.inner);
     wire::DIGEST.register(manager, move |context, _args| {
-        let response = admitted(&inner, &context).map(|inner| {
+        let response = admit_caller(&inner, &context).map(|inner| {
             let digest = inner.with_replica(|replica| replica.digest().to_bytes());
             let is_loaded = digest.is_some();
             DigestResponse { is_loaded, digest: digest.unwrap_or_default().into() }
@@ -38,19 +38,19 @@ pub(crate) fn register(iam: &Iam) -> Result<(), RegisterError> {
     })?;
     let inner = Arc::downgrade(&iam.inner);
     wire::VERSIONS.register(manager, move |context, args| {
-        let response = admitted(&inner, &context)
+        let response = admit_caller(&inner, &context)
             .and_then(|inner| versions(&inner, &args).map_err(HandlerError::from));
         async move { response }
     })?;
     let inner = Arc::downgrade(&iam.inner);
     wire::RECORDS.register(manager, move |context, args| {
-        let inner = admitted(&inner, &context);
+        let inner = admit_caller(&inner, &context);
         async move { records(&*inner?, &args).await.map_err(HandlerError::from) }
     })
 }
 
 /// Returns this server's replica if the caller is admitted to replication.
-fn admitted(
+fn admit_caller(
     inner: &Weak<IamInner>,
     context: &RequestContext,
 ) -> Result<Arc<IamInner>, HandlerError> {
@@ -86,8 +86,8 @@ pub(crate) async fn apply_records(
     if !inner.is_loaded() {
         return Err("this server has not loaded IAM yet, and will ask for it when it has".into());
     }
-    let (done, outcome) = oneshot::channel();
-    let job = WriterJob::Remote { records, done };
+    let (reply, outcome) = oneshot::channel();
+    let job = WriterJob::Remote { records, reply };
     inner.writer_jobs.send(job).await.map_err(|_| "the server is shutting down")?;
     let applied = outcome.await.map_err(|_| "the server is shutting down")?;
     applied.map_err(|error| HandlerError::from(error.to_string()))

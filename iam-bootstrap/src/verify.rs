@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::limits::{NAMED_MAX, VERIFY_TIMEOUT};
 use crate::system::SystemConfig;
-use proto::{PeerIssue, Report, Status, Tally, Verify, VerifyConfig};
+use proto::{PeerIssue, Report, Tally, Verify, VerifyConfig, VerifyStatus};
 use wire::{SERVER_VERIFY, VerifyArgs, VerifyResponse};
 
 /// Registers the handler that reports this server's configuration. Must be called before the
@@ -103,19 +103,19 @@ pub async fn verify_among(
     notify_progress: impl Fn(VerifyError) + Send + Sync + 'static,
 ) -> Result<Tally, VerifyError> {
     let mut driver = Driver::new(peers, config, options, Box::new(notify_progress));
-    let status = driver.until(|verify| verify.status() != Status::Waiting).await;
+    let status = driver.run_until(|verify| verify.status() != VerifyStatus::Waiting).await;
     let tally = driver.verify.tally();
     match status {
-        Status::Verified => {
+        VerifyStatus::Verified => {
             let Tally { agree, differ, unreachable, .. } = tally;
             tracing::info!(
                 target: "iam", agree, differ, unreachable,
                 "enough peers run with the same configuration"
             );
-            tokio::spawn(async move { driver.until(Verify::is_done).await });
+            tokio::spawn(async move { driver.run_until(Verify::is_done).await });
             Ok(tally)
         }
-        Status::Waiting | Status::TimedOut => Err(driver.error()),
+        VerifyStatus::Waiting | VerifyStatus::TimedOut => Err(driver.error()),
     }
 }
 
@@ -143,9 +143,10 @@ impl Driver {
         let VerifyOptions { clock, seed, limit } = options;
         let now = clock.now();
         let deadline = limit.map(|limit| now + limit);
-        let machine = VerifyConfig { ours: Arc::clone(config), peers: peers.len(), deadline, seed };
+        let verify_config =
+            VerifyConfig { ours: Arc::clone(config), peers: peers.len(), deadline, seed };
         Self {
-            verify: Verify::new(machine, now),
+            verify: Verify::new(verify_config, now),
             clock,
             peers,
             digest: config.digest().into(),
@@ -161,7 +162,7 @@ impl Driver {
 
     /// Once enough peers agree, there is no reason to wait.
     fn notify_progress(&mut self) {
-        if self.verify.status() != Status::Waiting {
+        if self.verify.status() != VerifyStatus::Waiting {
             return;
         }
         let waiting = self.error();
@@ -171,7 +172,7 @@ impl Driver {
         }
     }
 
-    async fn until(&mut self, is_done: impl Fn(&Verify) -> bool) -> Status {
+    async fn run_until(&mut self, is_done: impl Fn(&Verify) -> bool) -> VerifyStatus {
         loop {
             let now = self.clock.now();
             self.verify.handle_timeout(now);

@@ -23,9 +23,9 @@ use crate::store::{ItemPath, StoreError};
 /// Work item of the writer.
 pub(crate) enum WriterJob {
     /// A change that was requested on this server.
-    Local { change: Change, done: oneshot::Sender<Result<ChangeOutcome, ChangeError>> },
+    Local { change: Change, reply: oneshot::Sender<Result<ChangeOutcome, ChangeError>> },
     /// Records that another server sent.
-    Remote { records: Vec<(ItemPath, Record)>, done: oneshot::Sender<Result<usize, RemoteError>> },
+    Remote { records: Vec<(ItemPath, Record)>, reply: oneshot::Sender<Result<usize, RemoteError>> },
     /// Removal of collectable items.
     Sweep,
 }
@@ -49,25 +49,25 @@ pub(crate) async fn run(inner: Arc<IamInner>, mut inbox: mpsc::Receiver<WriterJo
     let broadcasts = Arc::new(Semaphore::new(BROADCASTS_MAX));
     while let Some(job) = inbox.recv().await {
         match job {
-            WriterJob::Local { change, done } => {
+            WriterJob::Local { change, reply } => {
                 // Backpressure: if changes outrun the broadcasts, the writer waits here and jobs
                 // wait in the queue.
                 let Ok(permit) = Arc::clone(&broadcasts).acquire_owned().await else { return };
                 match apply_local(&inner, change).await {
-                    Err(error) => drop(done.send(Err(error))),
+                    Err(error) => drop(reply.send(Err(error))),
                     Ok((path, record)) => {
                         let own = Arc::clone(&inner);
                         inner.spawn(async move {
                             let version = record.version;
                             let peers = broadcast::broadcast(&own, &path, &record).await;
                             drop(permit);
-                            let _ = done.send(Ok(ChangeOutcome { version, peers }));
+                            let _ = reply.send(Ok(ChangeOutcome { version, peers }));
                         });
                     }
                 }
             }
-            WriterJob::Remote { records, done } => {
-                let _ = done.send(apply_remote(&inner, records).await);
+            WriterJob::Remote { records, reply } => {
+                let _ = reply.send(apply_remote(&inner, records).await);
             }
             WriterJob::Sweep => sweep(&inner).await,
         }

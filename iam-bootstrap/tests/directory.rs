@@ -235,7 +235,7 @@ fn is_deletion(generation: u64) -> bool {
 
 /// Not a test of its own: the process that the next test kills.
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to do")]
+#[expect(clippy::disallowed_methods, reason = "how the parent instructs its child")]
 async fn crash_child() {
     let Ok(instruction) = std::env::var(CHILD) else { return };
     let (first, root) = instruction.split_once(' ').expect("generation and directory");

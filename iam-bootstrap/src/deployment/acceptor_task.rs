@@ -117,7 +117,10 @@ impl AcceptorTask {
             && let Err(error) = self.cell.set(id)
         {
             // The cell was set to another id elsewhere: other servers rely on the stored one.
-            tracing::error!(target: "bootstrap", kept = %id, %error, "stored deployment id differs from the one in memory");
+            tracing::error!(
+                target: "bootstrap", kept = %id, %error,
+                "stored deployment id differs from the one in memory"
+            );
         }
     }
 
@@ -146,7 +149,10 @@ impl AcceptorTask {
 
     /// Refuses all requests with the error: no promise can be made.
     async fn refuse(mut self, error: AcceptorError) {
-        tracing::error!(target: "bootstrap", %error, "deployment state unreadable, refusing all deployment requests");
+        tracing::error!(
+            target: "bootstrap", %error,
+            "deployment state unreadable, refusing all deployment requests"
+        );
         while let Some(job) = self.jobs.recv().await {
             let _ = job.response.send(Err(error.clone()));
         }

@@ -161,9 +161,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Bell(AtomicUsize);
+    struct CountingWaker(AtomicUsize);
 
-    impl Wake for Bell {
+    impl Wake for CountingWaker {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -187,23 +187,23 @@ mod tests {
     #[test]
     fn b63_waiting_tasks_are_woken_once_and_cancelled_ones_are_removed() {
         let cell = DeploymentCell::new();
-        let bells = [(); 3].map(|()| Arc::new(Bell::default()));
-        let poll = |wait: &mut Wait<'_>, bell: &Arc<Bell>| {
-            let waker = Waker::from(Arc::clone(bell));
+        let counters = [(); 3].map(|()| Arc::new(CountingWaker::default()));
+        let poll = |wait: &mut Wait<'_>, counter: &Arc<CountingWaker>| {
+            let waker = Waker::from(Arc::clone(counter));
             Pin::new(wait).poll(&mut Context::from_waker(&waker))
         };
         let mut waits = [(); 2].map(|()| Wait { cell: &cell, key: None });
-        assert!(poll(&mut waits[0], &bells[0]).is_pending());
-        assert!(poll(&mut waits[1], &bells[1]).is_pending());
-        let [gone, mut stays] = waits;
-        drop(gone);
-        assert_eq!(Arc::strong_count(&bells[0]), 1, "waker is dropped with the future");
-        assert!(poll(&mut stays, &bells[2]).is_pending(), "polled by another task");
+        assert!(poll(&mut waits[0], &counters[0]).is_pending());
+        assert!(poll(&mut waits[1], &counters[1]).is_pending());
+        let [dropped, mut pending] = waits;
+        drop(dropped);
+        assert_eq!(Arc::strong_count(&counters[0]), 1, "waker is dropped with the future");
+        assert!(poll(&mut pending, &counters[2]).is_pending(), "polled by another task");
         cell.set(id(1)).expect("first set succeeds");
-        let rung = bells.each_ref().map(|bell| bell.0.load(Ordering::Relaxed));
-        assert_eq!(rung, [0, 0, 1]);
-        assert_eq!(poll(&mut stays, &bells[2]), Poll::Ready(id(1)));
-        drop(stays);
+        let wake_counts = counters.each_ref().map(|counter| counter.0.load(Ordering::Relaxed));
+        assert_eq!(wake_counts, [0, 0, 1]);
+        assert_eq!(poll(&mut pending, &counters[2]), Poll::Ready(id(1)));
+        drop(pending);
         assert!(cell.waiters.lock().is_empty());
     }
 }

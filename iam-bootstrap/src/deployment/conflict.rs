@@ -31,7 +31,10 @@ impl Conflicts {
     pub(crate) fn record_conflict(&self, conflict: &Conflict) {
         let earlier = self.lock().insert(conflict.peer.clone(), conflict.clone());
         if earlier.as_ref() != Some(conflict) {
-            tracing::error!(target: "bootstrap", peer = %conflict.peer, error = %conflict, "deployment conflict");
+            tracing::error!(
+                target: "bootstrap", peer = %conflict.peer, error = %conflict,
+                "deployment conflict"
+            );
         }
     }
 
@@ -39,7 +42,10 @@ impl Conflicts {
     pub(crate) fn resolve(&self, peer: &Name) {
         let earlier = self.lock().remove(peer);
         if let Some(Conflict { ours, .. }) = earlier {
-            tracing::info!(target: "bootstrap", %peer, deployment = %ours, "deployment conflict resolved");
+            tracing::info!(
+                target: "bootstrap", %peer, deployment = %ours,
+                "deployment conflict resolved"
+            );
         }
     }
 

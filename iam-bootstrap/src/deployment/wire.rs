@@ -178,7 +178,7 @@ impl DeploymentResponse {
                 Ok(PaxosResponse::Conflict { ours })
             }
             (response_kind, ballot, id, _) => Err(format!(
-                "{response_kind} is no answer to that question (ballot {}, id {})",
+                "response kind {response_kind} does not match the request (ballot {}, id {})",
                 if ballot.is_some() { "given" } else { "missing" },
                 if id.is_some() { "given" } else { "missing" },
             )),

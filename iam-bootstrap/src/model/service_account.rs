@@ -17,7 +17,7 @@ pub struct ServiceAccount {
     pub access_key: AccessKey,
     /// Secret with which it signs requests.
     pub secret: Secret,
-    /// The user for whom it acts.
+    /// The user that it acts for.
     pub parent: UserName,
     /// Whether it may do anything at all.
     pub status: Status,

@@ -18,7 +18,7 @@ pub struct TemporaryCredential {
     pub secret: Secret,
     /// Token that each request must carry.
     pub session_token: Secret,
-    /// The user for whom they act.
+    /// The user that they act for.
     pub parent: UserName,
     /// Restriction of the parent's rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]

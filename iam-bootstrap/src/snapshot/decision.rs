@@ -44,7 +44,7 @@ pub enum DenyReason<'s> {
     AccountDisabled,
     /// The account's keys have expired.
     Expired,
-    /// The user for whom the account acts does not exist, or no longer exists.
+    /// The parent of the account does not exist, or no longer exists.
     NoParent {
         /// Name of the missing user.
         user: &'s str,
@@ -138,7 +138,7 @@ impl fmt::Display for DenyReason<'_> {
             Self::AccountDisabled => f.write_str("the service account is disabled"),
             Self::Expired => f.write_str("the keys have expired"),
             Self::NoParent { user } => {
-                write!(f, "user {user}, for whom the account acts, does not exist")
+                write!(f, "user {user}, the parent of the account, does not exist")
             }
             Self::Statement(statement) => statement.fmt(f),
             Self::NoStatement { layer } => write!(f, "no statement of {layer} allows it"),

@@ -122,7 +122,7 @@ impl SealKey {
 /// Derives bytes from a secret for one purpose: different `words` give unrelated bytes.
 pub(crate) fn derive(secret: &[u8], words: &[u8], into: &mut [u8]) {
     let expanded = Hkdf::<Sha256>::new(None, secret).expand(words, into);
-    debug_assert!(expanded.is_ok(), "HKDF-SHA-256 gives up to 8,160 bytes");
+    debug_assert!(expanded.is_ok(), "HKDF-SHA-256 yields at most 8,160 bytes");
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -196,7 +196,7 @@ mod tests {
         );
         let mut theirs = config(
             &["http://10.0.0.1:9000", "http://10.0.0.3:9000"],
-            &["serve", "--drives=8", "--verbose\nINFO all is well"],
+            &["serve", "--drives=8", "--verbose\nINFO forged line"],
             &[("NODE_KEY", "hunter3"), ("NODE_REGION", "east"), ("NODE_TIER", "cold")],
         );
         theirs.version = "1.3.9".to_owned();
@@ -205,7 +205,7 @@ mod tests {
         endpoint http://10.0.0.3:9000 is only there
         argument --drives is 4 here and 8 there
         argument --fast is missing there
-        argument --verbose\nINFO all is well is only there
+        argument --verbose\nINFO forged line is only there
         variable NODE_KEY is 3efefccef9e332b9cfa04731 here and e68f1fc5a01f7227f30be87d there
         variable NODE_ZONE is missing there
         variable NODE_TIER is only there

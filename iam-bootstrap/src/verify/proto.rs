@@ -78,7 +78,7 @@ pub enum Report {
 
 /// State of the verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum VerifyStatus {
     /// Waiting for more peers to agree.
     Waiting,
     /// Enough peers agree.
@@ -108,7 +108,7 @@ pub struct Verify {
     ours: Arc<SystemConfig>,
     deadline: Option<Instant>,
     peers: Vec<PeerState>,
-    status: Status,
+    status: VerifyStatus,
     /// Time at which requests to peers that have not responded end.
     linger_until: Option<Instant>,
     report_at: Option<Instant>,
@@ -157,7 +157,7 @@ impl Verify {
             ours: config.ours,
             deadline: config.deadline,
             peers,
-            status: Status::Waiting,
+            status: VerifyStatus::Waiting,
             linger_until: None,
             report_at: None,
             outlier_reported_to: None,
@@ -169,16 +169,16 @@ impl Verify {
     }
 
     /// Returns the state of the verification.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> VerifyStatus {
         self.status
     }
 
     /// Returns whether no further peer is to be asked.
     pub fn is_done(&self) -> bool {
         match self.status {
-            Status::Waiting => false,
-            Status::TimedOut => true,
-            Status::Verified => {
+            VerifyStatus::Waiting => false,
+            VerifyStatus::TimedOut => true,
+            VerifyStatus::Verified => {
                 self.linger_until.is_none()
                     || self.report_at.is_none()
                         && self
@@ -247,7 +247,7 @@ impl Verify {
         let in_flight = self.peers.iter().filter(|peer| peer.in_flight).count();
         let requests = self.peers.iter().filter_map(|peer| peer.request_at);
         let request = requests.min().filter(|_| in_flight < VERIFY_CONCURRENCY_MAX);
-        let deadline = self.deadline.filter(|_| self.status == Status::Waiting);
+        let deadline = self.deadline.filter(|_| self.status == VerifyStatus::Waiting);
         [request, deadline, self.linger_until, self.report_at].into_iter().flatten().min()
     }
 
@@ -267,14 +267,14 @@ impl Verify {
         response: Result<Option<SystemConfig>, Arc<str>>,
         now: Instant,
     ) {
-        let Some(known) = self.peers.get_mut(peer) else { return };
-        if !known.in_flight {
+        let Some(peer_state) = self.peers.get_mut(peer) else { return };
+        if !peer_state.in_flight {
             return;
         }
-        known.in_flight = false;
+        peer_state.in_flight = false;
         match response {
             Ok(config) => {
-                (known.attempts, known.failure) = (0, None);
+                (peer_state.attempts, peer_state.failure) = (0, None);
                 self.handle_config(peer, config, now);
             }
             Err(why) => self.handle_failure(peer, why, now),
@@ -285,38 +285,38 @@ impl Verify {
     fn handle_config(&mut self, peer: usize, config: Option<SystemConfig>, now: Instant) {
         let found = config.map(|theirs| (difference(&self.ours, &theirs), theirs.digest()));
         let again = now + jittered(VERIFY_DIFFERING_RETRY, &mut self.rng);
-        let Some(known) = self.peers.get_mut(peer) else { return };
+        let Some(peer_state) = self.peers.get_mut(peer) else { return };
         let Some((difference, digest)) = found.filter(|(found, _)| !found.is_empty()) else {
-            known.agreement = Agreement::Agrees;
-            if known.reported_digest.take().is_some() {
+            peer_state.agreement = Agreement::Agrees;
+            if peer_state.reported_digest.take().is_some() {
                 self.reports.push(Report::NowAgrees { peer });
             }
             return;
         };
-        let is_newer = known.reported_digest.as_ref() != Some(&digest);
-        known.agreement = Agreement::Differs { digest, difference };
-        known.request_at = Some(again);
-        if is_newer && self.report_at.is_none() {
+        let is_unreported = peer_state.reported_digest.as_ref() != Some(&digest);
+        peer_state.agreement = Agreement::Differs { digest, difference };
+        peer_state.request_at = Some(again);
+        if is_unreported && self.report_at.is_none() {
             self.report_at = Some(now + REPORT_DELAY);
         }
     }
 
     fn handle_failure(&mut self, peer: usize, why: Arc<str>, now: Instant) {
-        let Some(known) = self.peers.get_mut(peer) else { return };
-        known.attempts = known.attempts.saturating_add(1);
-        known.failure = Some(why);
+        let Some(peer_state) = self.peers.get_mut(peer) else { return };
+        peer_state.attempts = peer_state.attempts.saturating_add(1);
+        peer_state.failure = Some(why);
         let doubled =
-            VERIFY_RETRY_FIRST.saturating_mul(1 << known.attempts.min(10).saturating_sub(1));
-        known.request_at = Some(now + jittered(doubled.min(VERIFY_RETRY_MAX), &mut self.rng));
+            VERIFY_RETRY_FIRST.saturating_mul(1 << peer_state.attempts.min(10).saturating_sub(1));
+        peer_state.request_at = Some(now + jittered(doubled.min(VERIFY_RETRY_MAX), &mut self.rng));
         // One line for all, when the peer with the most attempts reaches a multiple.
-        let attempts = known.attempts;
+        let attempts = peer_state.attempts;
         let is_first = self.peers.iter().all(|other| other.attempts <= attempts);
         let others = self.peers.iter().enumerate();
         let same = others.filter(|(index, other)| *index != peer && other.attempts == attempts);
         if attempts.is_multiple_of(ATTEMPTS_PER_REPORT)
             && is_first
             && same.count() == 0
-            && self.status == Status::Waiting
+            && self.status == VerifyStatus::Waiting
         {
             let failing = self.peers.iter().enumerate();
             let failing = failing.filter_map(|(index, peer)| Some((index, peer.failure.clone()?)));
@@ -328,19 +328,19 @@ impl Verify {
     fn update_status(&mut self, now: Instant) {
         let tally = self.tally();
         match self.status {
-            Status::Waiting if tally.agree >= tally.needed => {
-                self.status = Status::Verified;
+            VerifyStatus::Waiting if tally.agree >= tally.needed => {
+                self.status = VerifyStatus::Verified;
                 self.linger_until = Some(now + LINGER);
             }
-            Status::Waiting if self.deadline.is_some_and(|at| at <= now) => {
+            VerifyStatus::Waiting if self.deadline.is_some_and(|at| at <= now) => {
                 self.report_differences();
-                self.status = Status::TimedOut;
+                self.status = VerifyStatus::TimedOut;
             }
-            Status::Verified if self.linger_until.is_some_and(|at| at <= now) => {
+            VerifyStatus::Verified if self.linger_until.is_some_and(|at| at <= now) => {
                 self.report_differences();
                 self.linger_until = None;
             }
-            Status::Waiting | Status::Verified | Status::TimedOut => {}
+            VerifyStatus::Waiting | VerifyStatus::Verified | VerifyStatus::TimedOut => {}
         }
     }
 

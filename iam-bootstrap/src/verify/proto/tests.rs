@@ -68,14 +68,14 @@ fn unreachable() -> Result<Option<SystemConfig>, Arc<str>> {
 
 #[test]
 fn b60_half_of_the_peers_must_agree_and_a_single_server_is_verified_at_once() {
-    assert_eq!(Simulation::new(0, None, 1).verify.status(), Status::Verified);
+    assert_eq!(Simulation::new(0, None, 1).verify.status(), VerifyStatus::Verified);
     for (peers, needed) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (31, 16)] {
         let mut run = Simulation::new(peers, None, 1);
         assert_eq!(run.verify.tally().needed, needed);
         run.run(60, &|peer, _| if peer + 1 < needed { Ok(None) } else { unreachable() });
-        assert_eq!(run.verify.status(), Status::Waiting, "{peers} peers");
+        assert_eq!(run.verify.status(), VerifyStatus::Waiting, "{peers} peers");
         run.run(60, &|peer, _| if peer < needed { Ok(None) } else { unreachable() });
-        assert_eq!(run.verify.status(), Status::Verified, "{peers} peers");
+        assert_eq!(run.verify.status(), VerifyStatus::Verified, "{peers} peers");
     }
 }
 
@@ -117,7 +117,7 @@ fn b60_unreachable_peers_are_logged_after_twenty_attempts_in_one_line() {
     let peers = vec![(1, Arc::clone(&why)), (2, why)];
     assert_eq!(*first, Report::Unreachable { peers, attempts: 20 });
     run.run(5, &|_, _| Ok(None));
-    assert_eq!(run.verify.status(), Status::Verified);
+    assert_eq!(run.verify.status(), VerifyStatus::Verified);
 }
 
 #[test]
@@ -143,7 +143,11 @@ fn b60_differing_peer_is_reported_once_and_again_when_it_changes() {
     run.run(20, &agrees_or("north"));
     assert_eq!(reported(&run).len(), 2);
     run.run(20, &agrees_or("east"));
-    assert_eq!(run.verify.status(), Status::Verified, "full response without a difference agrees");
+    assert_eq!(
+        run.verify.status(),
+        VerifyStatus::Verified,
+        "full response without a difference agrees"
+    );
     assert_eq!(run.reports().last(), Some(&&Report::NowAgrees { peer: 1 }));
 }
 
@@ -151,7 +155,7 @@ fn b60_differing_peer_is_reported_once_and_again_when_it_changes() {
 fn b60_outlier_reports_itself_and_the_other_servers_start() {
     let mut outlier = Simulation::new(31, Some(30), 5);
     outlier.run(60, &|_, _| Ok(Some(config("west"))));
-    assert_eq!(outlier.verify.status(), Status::TimedOut);
+    assert_eq!(outlier.verify.status(), VerifyStatus::TimedOut);
     let outlier_reports: Vec<_> = outlier
         .reports()
         .into_iter()
@@ -169,7 +173,7 @@ fn b60_outlier_reports_itself_and_the_other_servers_start() {
 
     let mut other = Simulation::new(31, None, 6);
     other.run(10, &|peer, _| if peer == 9 { Ok(Some(config("west"))) } else { Ok(None) });
-    assert_eq!(other.verify.status(), Status::Verified);
+    assert_eq!(other.verify.status(), VerifyStatus::Verified);
     let west = difference(&config("east"), &config("west"));
     assert_eq!(other.reports(), [&Report::Differ { peers: vec![9], difference: west }]);
     assert!(other.verify.is_done() && !other.verify.tally().is_outlier);
@@ -179,7 +183,7 @@ fn b60_outlier_reports_itself_and_the_other_servers_start() {
 fn b60_single_differing_peer_makes_no_outlier() {
     let mut run = Simulation::new(1, Some(5), 5);
     run.run(10, &|_, _| Ok(Some(config("west"))));
-    assert_eq!(run.verify.status(), Status::TimedOut);
+    assert_eq!(run.verify.status(), VerifyStatus::TimedOut);
     assert!(matches!(run.reports()[..], [Report::Differ { .. }]), "{:?}", run.reports);
 }
 
@@ -188,5 +192,5 @@ fn unsolicited_response_changes_nothing() {
     let mut run = Simulation::new(1, None, 5);
     run.verify.handle_response(0, Ok(None), run.now);
     run.verify.handle_response(7, Ok(None), run.now);
-    assert_eq!(run.verify.status(), Status::Waiting);
+    assert_eq!(run.verify.status(), VerifyStatus::Waiting);
 }
