@@ -15,10 +15,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A cluster of one server: with more, all their names are given, and the manager serves a listener.
+//! // A cluster of one server. A larger one lists all names, and the manager serves a listener.
 //! let manager = Manager::builder("http://127.0.0.1:9000")
 //!     .servers(["http://127.0.0.1:9000"])
-//!     .auth(Auth::shared_secret(b"what all servers know")?)
+//!     .auth(Auth::shared_secret(b"the shared secret")?)
 //!     .build()?;
 //! let deployment = Deployment::builder(&manager, MemoryDeploymentStore::new()).start()?;
 //! manager.start()?;

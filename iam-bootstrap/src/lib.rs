@@ -40,10 +40,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A cluster of one server: with more, all their names are given, and the manager serves a listener.
+//! // A cluster of one server. A larger one lists all names, and the manager serves a listener.
 //! let manager = Manager::builder("http://127.0.0.1:9000")
 //!     .servers(["http://127.0.0.1:9000"])
-//!     .auth(Auth::shared_secret(b"what all servers know")?)
+//!     .auth(Auth::shared_secret(b"the shared secret")?)
 //!     .build()?;
 //! let keys = Keys::new(b"the root secret of all servers")?;
 //! let iam = Iam::builder(&manager, UserName::new("root")?, keys)
@@ -55,7 +55,7 @@
 //!
 //! let alice = User::new(UserName::new("alice")?, Secret::new("correct horse")?);
 //! iam.put(Item::User(alice)).await?;
-//! let snapshot = iam.snapshot().ok_or("it is ready")?;
+//! let snapshot = iam.snapshot().ok_or("not ready")?;
 //! let context = Context::new(UtcMillis::new(1_763_000_000_000));
 //! let decision = snapshot.is_allowed("alice", "s3:GetObject", "arn:aws:s3:::photos/a.jpg", &context);
 //! assert_eq!(decision.to_string(), "denied: no statement of user alice allows it");

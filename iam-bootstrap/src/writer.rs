@@ -215,7 +215,7 @@ async fn sweep(inner: &IamInner) {
                         changed.remove(&key);
                     }
                     changed.build()
-                })
+                });
             }
             Err(error) => {
                 tracing::debug!(target: "iam", %path, %error, "item sweep failed");

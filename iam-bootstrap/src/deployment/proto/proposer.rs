@@ -216,7 +216,7 @@ impl Proposer {
                 self.check_quorum();
             }
             Ok(_) | Err(NoResponse) if matches!(self.phase, ProposerPhase::Claiming) => {
-                self.back_off()
+                self.back_off();
             }
             Ok(_) | Err(NoResponse) => {} // of an earlier attempt
         }
