@@ -70,12 +70,12 @@ fn unreachable() -> Result<Option<SystemConfig>, Arc<str>> {
 fn b60_half_of_the_peers_must_agree_and_a_single_server_is_verified_at_once() {
     assert_eq!(Simulation::new(0, None, 1).verify.status(), VerifyStatus::Verified);
     for (peers, needed) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (31, 16)] {
-        let mut run = Simulation::new(peers, None, 1);
-        assert_eq!(run.verify.tally().needed, needed);
-        run.run(60, &|peer, _| if peer + 1 < needed { Ok(None) } else { unreachable() });
-        assert_eq!(run.verify.status(), VerifyStatus::Waiting, "{peers} peers");
-        run.run(60, &|peer, _| if peer < needed { Ok(None) } else { unreachable() });
-        assert_eq!(run.verify.status(), VerifyStatus::Verified, "{peers} peers");
+        let mut simulation = Simulation::new(peers, None, 1);
+        assert_eq!(simulation.verify.tally().needed, needed);
+        simulation.run(60, &|peer, _| if peer + 1 < needed { Ok(None) } else { unreachable() });
+        assert_eq!(simulation.verify.status(), VerifyStatus::Waiting, "{peers} peers");
+        simulation.run(60, &|peer, _| if peer < needed { Ok(None) } else { unreachable() });
+        assert_eq!(simulation.verify.status(), VerifyStatus::Verified, "{peers} peers");
     }
 }
 
@@ -93,11 +93,11 @@ fn b60_two_configurations_never_both_start() {
 fn b60_cold_start_of_32_servers_spreads_its_requests() {
     let mut at = Vec::new();
     for server in 0..32 {
-        let mut run = Simulation::new(31, None, server);
-        run.run(5, &|_, _| Ok(None));
-        assert!(run.verify.is_done());
-        assert_eq!(run.requests.len(), 31, "each peer is asked once");
-        at.extend(run.requests.iter().map(|(at, _)| at.as_millis() / 50));
+        let mut simulation = Simulation::new(31, None, server);
+        simulation.run(5, &|_, _| Ok(None));
+        assert!(simulation.verify.is_done());
+        assert_eq!(simulation.requests.len(), 31, "each peer is asked once");
+        at.extend(simulation.requests.iter().map(|(at, _)| at.as_millis() / 50));
     }
     let bins: BTreeSet<_> = at.iter().copied().collect();
     let most = bins.iter().map(|bin| at.iter().filter(|at| *at == bin).count()).max();
@@ -106,23 +106,23 @@ fn b60_cold_start_of_32_servers_spreads_its_requests() {
 
 #[test]
 fn b60_unreachable_peers_are_logged_after_twenty_attempts_in_one_line() {
-    let mut run = Simulation::new(3, None, 7);
-    run.run(60, &|peer, _| if peer == 0 { Ok(None) } else { unreachable() });
-    let attempts = run.requests.iter().filter(|(_, peer)| *peer == 1).count();
+    let mut simulation = Simulation::new(3, None, 7);
+    simulation.run(60, &|peer, _| if peer == 0 { Ok(None) } else { unreachable() });
+    let attempts = simulation.requests.iter().filter(|(_, peer)| *peer == 1).count();
     assert!((55..=130).contains(&attempts), "{attempts} in a minute");
-    assert!((2..=6).contains(&run.reports.len()), "{:?}", run.reports);
-    let (at, first) = &run.reports[0];
+    assert!((2..=6).contains(&simulation.reports.len()), "{:?}", simulation.reports);
+    let (at, first) = &simulation.reports[0];
     assert!((8..=20).contains(&at.as_secs()), "{at:?}");
     let why: Arc<str> = "not connected".into();
     let peers = vec![(1, Arc::clone(&why)), (2, why)];
     assert_eq!(*first, Report::Unreachable { peers, attempts: 20 });
-    run.run(5, &|_, _| Ok(None));
-    assert_eq!(run.verify.status(), VerifyStatus::Verified);
+    simulation.run(5, &|_, _| Ok(None));
+    assert_eq!(simulation.verify.status(), VerifyStatus::Verified);
 }
 
 #[test]
 fn b60_differing_peer_is_reported_once_and_again_when_it_changes() {
-    let mut run = Simulation::new(3, None, 3);
+    let mut simulation = Simulation::new(3, None, 3);
     let agrees_or = |other: &'static str| {
         move |peer: usize, _| match peer {
             0 => Ok(None),
@@ -130,25 +130,26 @@ fn b60_differing_peer_is_reported_once_and_again_when_it_changes() {
             _ => unreachable(),
         }
     };
-    let reported = |run: &Simulation| {
-        run.reports()
+    let reported = |simulation: &Simulation| {
+        simulation
+            .reports()
             .into_iter()
             .filter(|report| matches!(report, Report::Differ { .. }))
             .cloned()
             .collect::<Vec<_>>()
     };
-    run.run(20, &agrees_or("west"));
+    simulation.run(20, &agrees_or("west"));
     let west = difference(&config("east"), &config("west"));
-    assert_eq!(reported(&run), [Report::Differ { peers: vec![1], difference: west }]);
-    run.run(20, &agrees_or("north"));
-    assert_eq!(reported(&run).len(), 2);
-    run.run(20, &agrees_or("east"));
+    assert_eq!(reported(&simulation), [Report::Differ { peers: vec![1], difference: west }]);
+    simulation.run(20, &agrees_or("north"));
+    assert_eq!(reported(&simulation).len(), 2);
+    simulation.run(20, &agrees_or("east"));
     assert_eq!(
-        run.verify.status(),
+        simulation.verify.status(),
         VerifyStatus::Verified,
         "full response without a difference agrees"
     );
-    assert_eq!(run.reports().last(), Some(&&Report::NowAgrees { peer: 1 }));
+    assert_eq!(simulation.reports().last(), Some(&&Report::NowAgrees { peer: 1 }));
 }
 
 #[test]
@@ -181,16 +182,20 @@ fn b60_outlier_reports_itself_and_the_other_servers_start() {
 
 #[test]
 fn b60_single_differing_peer_makes_no_outlier() {
-    let mut run = Simulation::new(1, Some(5), 5);
-    run.run(10, &|_, _| Ok(Some(config("west"))));
-    assert_eq!(run.verify.status(), VerifyStatus::TimedOut);
-    assert!(matches!(run.reports()[..], [Report::Differ { .. }]), "{:?}", run.reports);
+    let mut simulation = Simulation::new(1, Some(5), 5);
+    simulation.run(10, &|_, _| Ok(Some(config("west"))));
+    assert_eq!(simulation.verify.status(), VerifyStatus::TimedOut);
+    assert!(
+        matches!(simulation.reports()[..], [Report::Differ { .. }]),
+        "{:?}",
+        simulation.reports
+    );
 }
 
 #[test]
 fn unsolicited_response_changes_nothing() {
-    let mut run = Simulation::new(1, None, 5);
-    run.verify.handle_response(0, Ok(None), run.now);
-    run.verify.handle_response(7, Ok(None), run.now);
-    assert_eq!(run.verify.status(), VerifyStatus::Waiting);
+    let mut simulation = Simulation::new(1, None, 5);
+    simulation.verify.handle_response(0, Ok(None), simulation.now);
+    simulation.verify.handle_response(7, Ok(None), simulation.now);
+    assert_eq!(simulation.verify.status(), VerifyStatus::Waiting);
 }
