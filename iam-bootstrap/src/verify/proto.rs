@@ -2,12 +2,12 @@
 //! does no I/O: the clock, a seed and the responses are passed in.
 //!
 //! ```text
-//!                 ask                 response: the same
-//!   Idle(at) ───────────────► Asked ───────────────────► agrees
-//!     ▲                         │
-//!     │ again, after a wait     ├── response: differs ───► differs ──┐
-//!     └─────────────────────────┴── none ───► unreachable ─────────┤
-//!     └────────────────────────────────────────────────────────────┘
+//!               request             response: the same
+//!   Idle(at) ───────────► InFlight ──────────────────► agrees
+//!     ▲                      │
+//!     │ retry after a wait   ├── response: another ──► differs ─────┐
+//!     │                      └── no response ────────► unreachable ─┤
+//!     └─────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! A server is verified when at least half of its peers agree with it: of n peers, n/2 rounded up.
