@@ -1,5 +1,5 @@
-//! What a record of an item holds: the item as JSON, at the path that its kind and name make; and what
-//! that does to a snapshot.
+//! Conversion between records and items: an item is stored as JSON at a path derived from its kind
+//! and name. A record is applied to a snapshot as a change.
 
 use std::sync::Arc;
 
@@ -7,43 +7,43 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::limits::{DELETION_KEPT, EXPIRED_KEPT, ITEM_BYTES_MAX};
+use crate::limits::{EXPIRED_RETENTION, ITEM_BYTES_MAX, TOMBSTONE_RETENTION};
 use crate::model::{AccessKey, GroupName, NameError, PolicyName, UserName};
 use crate::policy::Policy;
 use crate::record::{Content, Record, Version};
 use crate::snapshot::{Item, ItemKey, SnapshotBuilder};
-use crate::store::{ItemPath, Kind, StoreError};
+use crate::store::{ItemKind, ItemPath, StoreError};
 
-/// Where an item is kept.
+/// Returns the path of an item.
 pub(crate) fn path_of(key: &ItemKey) -> ItemPath {
     let kind = match key {
-        ItemKey::User(_) => Kind::User,
-        ItemKey::Group(_) => Kind::Group,
-        ItemKey::ServiceAccount(_) => Kind::ServiceAccount,
-        ItemKey::Temporary(_) => Kind::Temporary,
-        ItemKey::Policy(_) => Kind::Policy,
-        ItemKey::UserPolicies(_) => Kind::UserPolicy,
-        ItemKey::GroupPolicies(_) => Kind::GroupPolicy,
+        ItemKey::User(_) => ItemKind::User,
+        ItemKey::Group(_) => ItemKind::Group,
+        ItemKey::ServiceAccount(_) => ItemKind::ServiceAccount,
+        ItemKey::Temporary(_) => ItemKind::Temporary,
+        ItemKey::Policy(_) => ItemKind::Policy,
+        ItemKey::UserPolicies(_) => ItemKind::UserPolicy,
+        ItemKey::GroupPolicies(_) => ItemKind::GroupPolicy,
     };
     ItemPath::of_name(kind, key.name())
 }
 
-/// What is kept at a path; `None` for the items that are no user's.
+/// Returns the key of the item at a path; `None` for paths that are not IAM items.
 pub(crate) fn key_of(path: &ItemPath) -> Option<Result<ItemKey, StoreError>> {
     let (kind, name) = (path.kind()?, path.name()?);
     let key = match kind {
-        Kind::User => UserName::new(&name).map(ItemKey::User),
-        Kind::Group => GroupName::new(&name).map(ItemKey::Group),
-        Kind::ServiceAccount => AccessKey::new(&name).map(ItemKey::ServiceAccount),
-        Kind::Temporary => AccessKey::new(&name).map(ItemKey::Temporary),
-        Kind::Policy => PolicyName::new(&name).map(ItemKey::Policy),
-        Kind::UserPolicy => UserName::new(&name).map(ItemKey::UserPolicies),
-        Kind::GroupPolicy => GroupName::new(&name).map(ItemKey::GroupPolicies),
+        ItemKind::User => UserName::new(&name).map(ItemKey::User),
+        ItemKind::Group => GroupName::new(&name).map(ItemKey::Group),
+        ItemKind::ServiceAccount => AccessKey::new(&name).map(ItemKey::ServiceAccount),
+        ItemKind::Temporary => AccessKey::new(&name).map(ItemKey::Temporary),
+        ItemKind::Policy => PolicyName::new(&name).map(ItemKey::Policy),
+        ItemKind::UserPolicy => UserName::new(&name).map(ItemKey::UserPolicies),
+        ItemKind::GroupPolicy => GroupName::new(&name).map(ItemKey::GroupPolicies),
     };
     Some(key.map_err(|error: NameError| corrupt(path, &error.to_string())))
 }
 
-/// The item's JSON.
+/// Encodes an item as JSON.
 ///
 /// # Errors
 ///
@@ -73,10 +73,10 @@ fn json(item: &Item, value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, Store
     }
 }
 
-/// What leaves room in a store for the record's header and a seal.
+/// Largest JSON that leaves room for the record's header and the seal.
 const BODY_BYTES_MAX: usize = ITEM_BYTES_MAX - 1024;
 
-/// The item that is kept at `path` as this JSON.
+/// Decodes the JSON of the item at `path`.
 ///
 /// # Errors
 ///
@@ -100,22 +100,25 @@ pub(crate) fn decode(path: &ItemPath, key: &ItemKey, body: &[u8]) -> Result<Item
     }
 }
 
-/// What a record does to a snapshot.
+/// Effect of a record on a snapshot.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    /// The item is this from now on.
+    /// Inserts or replaces the item.
     Put(Item),
-    /// The item is gone.
+    /// Removes the item.
     Delete(ItemKey),
 }
 
 impl Change {
-    /// What a record does; `None` if its path is no user's item.
+    /// Converts a record to a change; `None` if its path is not an IAM item.
     ///
     /// # Errors
     ///
     /// [`StoreError::Corrupt`].
-    pub(crate) fn of(path: &ItemPath, record: &Record) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn from_record(
+        path: &ItemPath,
+        record: &Record,
+    ) -> Result<Option<Self>, StoreError> {
         let Some(key) = key_of(path) else { return Ok(None) };
         let key = key?;
         Ok(Some(match &record.content {
@@ -124,14 +127,14 @@ impl Change {
         }))
     }
 
-    /// Whether it is so long over that nobody needs to know of it: a deletion that all have seen, a
-    /// credential that expired. All servers come to that by themselves.
-    pub(crate) fn is_over(&self, version: Version, wall_micros: u64) -> bool {
+    /// Returns whether the item is past its retention: an old tombstone, or a long expired
+    /// credential. All servers reach this result independently.
+    pub(crate) fn is_collectable(&self, version: Version, wall_micros: u64) -> bool {
         let (since_micros, kept) = match self {
-            Self::Delete(_) => (version.micros, DELETION_KEPT),
+            Self::Delete(_) => (version.micros, TOMBSTONE_RETENTION),
             Self::Put(Item::Temporary(credential)) => {
                 let millis = u64::try_from(credential.expires_at.get()).unwrap_or(0);
-                (millis.saturating_mul(1_000), EXPIRED_KEPT)
+                (millis.saturating_mul(1_000), EXPIRED_RETENTION)
             }
             Self::Put(_) => return false,
         };
@@ -139,7 +142,7 @@ impl Change {
         since_micros.saturating_add(kept) < wall_micros
     }
 
-    /// Makes it.
+    /// Applies the change to a snapshot.
     pub(crate) fn apply(self, snapshot: &mut SnapshotBuilder) {
         match self {
             Self::Put(item) => snapshot.put(item),

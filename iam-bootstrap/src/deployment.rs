@@ -1,13 +1,13 @@
-//! Which deployment this server belongs to: an id that all its servers agree on at the first start, for
+//! The deployment id of this server: all servers of a cluster agree on it at the first start, for
 //! ever (B63).
 //!
-//! [`Deployment::builder`] begins; [`Deployment::agree`] waits until the id is known; [`DeploymentCell`] is
-//! read from anywhere. [`proto`] decides, without any I/O, [`wire`] says what travels, a
-//! [`DeploymentStore`] keeps what was promised. A server that belongs to another deployment is refused
-//! ([`Conflict`]).
+//! [`Deployment::builder`] configures it; [`Deployment::agree`] waits until the id is known;
+//! [`DeploymentCell`] is readable from anywhere. [`proto`] decides, without any I/O; [`wire`]
+//! defines the messages; a [`DeploymentStore`] persists promises. A server that belongs to another
+//! deployment is refused ([`Conflict`]).
 //!
-//! The list of servers must be the same everywhere, and stay so, until the id is known. A cluster that
-//! grows does so while its old servers run: new ones adopt its id.
+//! The list of servers must be the same on every server, and must not change, until the id is
+//! known. To grow a cluster, keep its old servers running: new servers adopt its id.
 //!
 //! ```
 //! use grid::{Auth, Manager};
@@ -15,10 +15,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A cluster of one server: with more, all their names are given, and the manager serves a listener.
+//! // A cluster of one server. A larger one lists all names, and the manager serves a listener.
 //! let manager = Manager::builder("http://127.0.0.1:9000")
 //!     .servers(["http://127.0.0.1:9000"])
-//!     .auth(Auth::shared_secret(b"what all servers know")?)
+//!     .auth(Auth::shared_secret(b"the shared secret")?)
 //!     .build()?;
 //! let deployment = Deployment::builder(&manager, MemoryDeploymentStore::new()).start()?;
 //! manager.start()?;
@@ -35,12 +35,12 @@ pub mod proto;
 pub mod store;
 pub mod wire;
 
+mod acceptor_task;
 mod agree;
+mod announce;
 mod builder;
 mod conflict;
-mod keeper;
 mod serve;
-mod tell;
 
 pub use agree::{AgreeError, Deployment};
 pub use builder::{DeploymentBuilder, StartError};
@@ -48,4 +48,6 @@ pub use cell::{AlreadySet, DeploymentCell};
 pub use conflict::Conflict;
 pub use id::{DeploymentId, DeploymentIdError};
 pub use proto::proposer::Timing;
-pub use store::{DeploymentStore, DeploymentStoreError, MemoryDeploymentStore, Pending};
+pub use store::{
+    DeploymentStore, DeploymentStoreError, DeploymentStoreFuture, MemoryDeploymentStore,
+};

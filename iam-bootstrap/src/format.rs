@@ -1,8 +1,8 @@
-//! The format of all that is kept: looked at before anything is loaded, written once.
+//! Storage format of all items: checked before anything is loaded, written once.
 //!
-//! A server of an older version must not read what it would misunderstand, nor two versions begin at
-//! once with different formats; so the first to write it holds a lock of the cluster's
-//! ([`FormatGuard`]; `node` gives one of dsync's).
+//! A server of an older version must not misread a newer format, and two versions must not
+//! initialise one cluster with different formats. So the first server to write the format holds a
+//! cluster-wide lock ([`FormatLock`]; the server binary provides one with dsync).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,30 +12,33 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::iam::{Inner, Phase};
-use crate::load::{LoadError, Progress, Source, within};
-use crate::retry::Retry;
+use crate::iam::{IamInner, Phase};
+use crate::load::{LoadError, LoadSource, Progress, with_store_timeout};
+use crate::retry::RetryState;
 use crate::store::{IamStore, ItemPath, StoreError};
 
-/// The format that this version writes.
+/// Format that this version writes.
 pub(crate) const FORMAT: u32 = 1;
 
-/// Held while the format is written for the first time. Dropping it lets go.
-pub type Held = Box<dyn Send>;
+/// Guard of the lock that protects writing the format. Dropping it releases the lock.
+pub type FormatLockGuard = Box<dyn Send>;
 
-/// Takes a lock that only one server of the cluster holds at a time.
-pub trait FormatGuard: Send + Sync + 'static {
-    /// Takes it. Why it could not be taken is logged, and it is tried again.
-    fn hold(&self) -> Pin<Box<dyn Future<Output = Result<Held, String>> + Send + '_>>;
+/// A lock that at most one server of the cluster holds at a time.
+pub trait FormatLock: Send + Sync + 'static {
+    /// Acquires the lock. A failure is logged with its reason and retried.
+    fn acquire(&self)
+    -> Pin<Box<dyn Future<Output = Result<FormatLockGuard, String>> + Send + '_>>;
 }
 
-/// No lock: for one server, and for tests.
+/// No lock: for a single server, and for tests.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Unguarded;
+pub struct NoFormatLock;
 
-impl FormatGuard for Unguarded {
-    fn hold(&self) -> Pin<Box<dyn Future<Output = Result<Held, String>> + Send + '_>> {
-        Box::pin(std::future::ready(Ok(Box::new(()) as Held)))
+impl FormatLock for NoFormatLock {
+    fn acquire(
+        &self,
+    ) -> Pin<Box<dyn Future<Output = Result<FormatLockGuard, String>> + Send + '_>> {
+        Box::pin(std::future::ready(Ok(Box::new(()) as FormatLockGuard)))
     }
 }
 
@@ -44,64 +47,67 @@ struct Format {
     format: u32,
 }
 
-/// Why the format is not known yet.
+/// Error of one attempt to read or write the format.
 #[derive(Debug, thiserror::Error)]
-enum NotYet {
+enum FormatError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the format is written under a lock of the cluster's, which cannot be had: {0}")]
-    Guard(String),
+    #[error("cannot take the cluster-wide lock for writing the format: {0}")]
+    Lock(String),
 }
 
 /// Waits until the format of the first pool is known, and writes it if there is none.
-pub(crate) async fn check(inner: &Arc<Inner>, source: &Source) -> Result<(), LoadError> {
+pub(crate) async fn check(inner: &Arc<IamInner>, source: &LoadSource) -> Result<(), LoadError> {
     let Some(pool) = inner.pools.first() else { return Ok(()) };
-    let mut retry = Retry::default();
+    let mut retry = RetryState::default();
     let mut rng = SmallRng::seed_from_u64(source.seed.wrapping_mul(3));
     loop {
         let cause = match find_or_write(inner, &**pool).await {
             Ok(FORMAT) => return Ok(()),
             Ok(found) => return Err(LoadError::Format { found, max: FORMAT }),
-            Err(NotYet::Store(error)) if !error.is_transient() => {
+            Err(FormatError::Store(error)) if !error.is_transient() => {
                 return Err(LoadError::Pool { pool: pool.name().to_owned(), error });
             }
             Err(error) => error.to_string(),
         };
-        let again = retry.failed(&cause, source.clock.now(), rng.random());
-        if again.tell {
+        let decision = retry.failed(&cause, source.clock.now(), rng.random());
+        if decision.should_log {
             let pool = pool.name();
-            tracing::info!(target: "iam", pool, cause, "IAM is not loaded yet: waiting for a pool");
+            tracing::info!(target: "iam", pool, cause, "IAM load is waiting for a pool");
         }
         let mut progress = Progress::default();
         progress.waiting.insert(pool.name().to_owned(), cause);
         inner.set_phase(Phase::Loading(progress));
-        tokio::time::sleep(again.after).await;
+        tokio::time::sleep(decision.after).await;
     }
 }
 
-async fn find_or_write(inner: &Inner, pool: &dyn IamStore) -> Result<u32, NotYet> {
+async fn find_or_write(inner: &IamInner, pool: &dyn IamStore) -> Result<u32, FormatError> {
     if let Some(found) = find(pool).await? {
         return Ok(found);
     }
-    let held = inner.guard.hold().await.map_err(NotYet::Guard)?;
-    // Who held it before us may have written it.
+    let guard = inner.format_lock.acquire().await.map_err(FormatError::Lock)?;
+    // The previous lock holder may have written it.
     let found = match find(pool).await? {
         Some(found) => found,
         None => {
             let path = ItemPath::format();
             let bytes = format!("{{\"format\":{FORMAT}}}").into_bytes();
-            within(pool, pool.write(&path, bytes)).await?;
-            tracing::info!(target: "iam", pool = pool.name(), format = FORMAT, "a new pool");
+            with_store_timeout(pool, pool.write(&path, bytes)).await?;
+            tracing::info!(
+                target: "iam", pool = pool.name(), format = FORMAT,
+                "pool format written"
+            );
             FORMAT
         }
     };
-    drop(held);
+    drop(guard);
     Ok(found)
 }
 
 async fn find(pool: &dyn IamStore) -> Result<Option<u32>, StoreError> {
     let path = ItemPath::format();
-    let bytes = match within(pool, pool.read(&path)).await {
+    let bytes = match with_store_timeout(pool, pool.read(&path)).await {
         Ok(bytes) => bytes,
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error),

@@ -1,17 +1,16 @@
-//! One server's copy of all users, groups, policies and accounts: loaded, changed, and kept the same as
-//! the others'.
+//! One server's replica of all users, groups, policies and accounts: loads it, changes it, and
+//! keeps it consistent with the other servers'.
 //!
 //! ```text
-//!              pools online            peers compared
+//!              pools online              caught up
 //!   Loading ─────────────────► CatchingUp ─────────────► Ready
 //!      │
-//!      └────────────────────► Failed     a pool that waiting does not mend
-//!         other errors
+//!      └────────────────────► Failed     permanent error
 //! ```
 //!
-//! Whoever asks reads the snapshot of the moment, without a lock. Whatever changes it goes through one
-//! task (`writer`), which writes to the pool first. `tell` tells peers of a change, `compare` finds and
-//! takes what was missed, `serve` answers those who do so with us.
+//! Readers take the current snapshot, without a lock. All changes go through one task (`writer`),
+//! which writes to the pool first. `broadcast` sends a change to the peers, `reconcile` finds and
+//! applies changes that this server missed, and `serve` handles the same requests from peers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,29 +28,29 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::body::{self, Change};
-use crate::ending::Ending;
-use crate::format::{FormatGuard, Unguarded};
+use crate::format::{FormatLock, NoFormatLock};
 use crate::limits::{CHANGES_QUEUED_MAX, REFRESH_INTERVAL};
-use crate::load::{self, LoadError, LoadReport, Progress, Source};
+use crate::load::{self, LoadError, LoadReport, LoadSource, Progress};
 use crate::model::UserName;
 use crate::record::Version;
 use crate::replica::Replica;
+use crate::shutdown::Shutdown;
 use crate::snapshot::{Item, ItemKey, Snapshot};
 use crate::store::sealed::{Keys, Sealer};
 use crate::store::{IamStore, ItemPath, StoreError};
-use crate::writer::Job;
-use crate::{compare, format, serve, writer};
+use crate::writer::WriterJob;
+use crate::{format, reconcile, serve, writer};
 
-/// Why a peer is not one of those that keep the same.
+/// Returns an error with the reason if a peer is not admitted to replication.
 type Admission = Arc<dyn Fn(&Name) -> Result<(), String> + Send + Sync>;
 
-/// Puts an [`Iam`] together.
+/// Builds an [`Iam`].
 pub struct IamBuilder {
     manager: Manager,
     root: UserName,
     keys: Keys,
     pools: Vec<Arc<dyn IamStore>>,
-    guard: Arc<dyn FormatGuard>,
+    format_lock: Arc<dyn FormatLock>,
     refresh_interval: Duration,
     servers: Option<Vec<String>>,
     admission: Admission,
@@ -66,17 +65,17 @@ impl fmt::Debug for IamBuilder {
     }
 }
 
-/// Why there is no [`Iam`].
+/// Error of [`IamBuilder::build`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// There is no pool.
+    /// No pool was given.
     #[error("IAM needs at least one pool to keep its items in")]
     NoPool,
-    /// Two pools have one name.
-    #[error("two pools are called {name}: names tell them apart in logs and errors")]
+    /// Two pools have the same name.
+    #[error("two pools are named {name}: give each pool a unique name for logs and errors")]
     DuplicatePool {
-        /// The name.
+        /// The duplicate name.
         name: String,
     },
     /// A handler cannot be registered.
@@ -85,18 +84,18 @@ pub enum BuildError {
 }
 
 impl IamBuilder {
-    /// One more pool. Items of those given first count; changes go to the pool that has the item, new
-    /// items to the first.
+    /// Adds a pool. If several pools have an item, the pool that was added first wins. A change is
+    /// written to the pool that has the item, a new item to the first pool.
     ///
-    /// A pool belongs to this server alone: what others keep, they keep in theirs.
+    /// A pool belongs to this server alone: every server keeps its items in its own pools.
     #[must_use]
     pub fn pool(mut self, pool: impl IamStore) -> Self {
         self.pools.push(Arc::new(pool));
         self
     }
 
-    /// Who else is not told, not compared with and not answered: whoever this gives a reason for. For
-    /// servers of another [deployment](crate::deployment).
+    /// Sets a filter on peers. A peer for which it returns an error receives no changes, is not
+    /// reconciled with, and is refused. For servers of another [deployment](crate::deployment).
     #[must_use]
     pub fn admission(
         mut self,
@@ -106,43 +105,45 @@ impl IamBuilder {
         self
     }
 
-    /// What is held while the format of what is kept is written for the first time. None, unless given.
+    /// Sets the lock that is held while the storage format is written for the first time. Default:
+    /// no lock.
     #[must_use]
-    pub fn format_guard(mut self, guard: impl FormatGuard) -> Self {
-        self.guard = Arc::new(guard);
+    pub fn format_lock(mut self, format_lock: impl FormatLock) -> Self {
+        self.format_lock = Arc::new(format_lock);
         self
     }
 
-    /// Longest time between two comparisons with each peer; [`REFRESH_INTERVAL`], unless given.
+    /// Sets the longest time between two reconciliations with each peer. Default:
+    /// [`REFRESH_INTERVAL`].
     #[must_use]
     pub fn refresh_interval(mut self, interval: Duration) -> Self {
         self.refresh_interval = interval;
         self
     }
 
-    /// The servers that keep the same; all that the manager knows, unless told. Who else it knows is
-    /// neither told of changes nor asked for them.
+    /// Sets the servers that replicate with each other. Default: all servers that the manager
+    /// knows. Any other remote of the manager neither receives changes nor is asked for them.
     #[must_use]
     pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.servers = Some(servers.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Another clock than the system's.
+    /// Sets the clock. Default: the system clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Another source of randomness than the operating system's: for seals and jitter.
+    /// Sets the source of randomness for nonces and jitter. Default: the operating system's.
     #[must_use]
     pub fn rng(mut self, rng: impl CryptoRng + Send + 'static) -> Self {
         self.rng = Some(Box::new(rng));
         self
     }
 
-    /// Builds it, and registers its handlers with the manager. Nothing is loaded before
+    /// Builds the [`Iam`] and registers its handlers with the manager. Nothing is loaded before
     /// [`Iam::start`].
     ///
     /// # Errors
@@ -160,27 +161,27 @@ impl IamBuilder {
         }
         let mut rng = self.rng.unwrap_or_else(os_rng);
         let jitter = SmallRng::from_rng(&mut rng);
-        let (jobs, inbox) = mpsc::channel(CHANGES_QUEUED_MAX);
-        let inner = Inner {
+        let (writer_jobs, writer_inbox) = mpsc::channel(CHANGES_QUEUED_MAX);
+        let inner = IamInner {
             node: xxh3_64(self.manager.local().as_str().as_bytes()),
             manager: self.manager,
             servers: self.servers,
             admission: self.admission,
             root: self.root,
             pools: self.pools,
-            guard: self.guard,
+            format_lock: self.format_lock,
             sealer: Sealer::new(self.keys, rng),
             refresh_interval: self.refresh_interval,
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
             rng: Mutex::new(jitter),
             current: ArcSwapOption::empty(),
-            copy: Mutex::default(),
-            jobs,
-            inbox: Mutex::new(Some(inbox)),
+            replica: Mutex::default(),
+            writer_jobs,
+            writer_inbox: Mutex::new(Some(writer_inbox)),
             phase: watch::Sender::new(Phase::Loading(Progress::default())),
-            missed: Notify::new(),
+            reconcile_now: Notify::new(),
             is_started: AtomicBool::new(false),
-            ending: Arc::default(),
+            shutdown: Arc::default(),
         };
         let iam = Iam { inner: Arc::new(inner) };
         serve::register(&iam)?;
@@ -193,17 +194,17 @@ fn os_rng() -> Box<dyn CryptoRng + Send> {
     Box::new(StdRng::from_rng(&mut rand::rng()))
 }
 
-/// How far this server is.
+/// State of this server's replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
     /// The pools are being read.
     Loading(Progress),
-    /// Everything is loaded; what was missed is being taken from peers.
+    /// The pools are loaded; changes that this server missed are being fetched from peers.
     CatchingUp,
-    /// Questions are answered.
+    /// Snapshots are complete, and changes are accepted.
     Ready,
-    /// It cannot be loaded.
+    /// Loading failed for good.
     Failed(LoadError),
 }
 
@@ -211,31 +212,31 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Loading(progress) => write!(f, "loading IAM: {progress}"),
-            Self::CatchingUp => f.write_str("taking from other servers what was changed meanwhile"),
+            Self::CatchingUp => f.write_str("catching up with the changes of other servers"),
             Self::Ready => f.write_str("ready"),
             Self::Failed(error) => error.fmt(f),
         }
     }
 }
 
-/// Why an item was not changed.
+/// Error of [`Iam::put`] and [`Iam::delete`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
     /// Nothing is loaded yet. Nothing was changed.
     #[error("IAM cannot be changed yet: this server is {phase}")]
     NotReady {
-        /// How far it is.
+        /// The current phase.
         phase: String,
     },
-    /// There is no such item to delete.
+    /// The item to delete does not exist.
     #[error("there is no {key}")]
     NotFound {
-        /// What was to be deleted.
+        /// Key of the item to delete.
         key: ItemKey,
     },
-    /// Too many changes wait. Nothing was changed.
-    #[error("{max} changes are waiting already: try again later")]
+    /// Too many changes are queued. Nothing was changed.
+    #[error("{max} changes are queued already: try again later")]
     Overloaded {
         /// [`CHANGES_QUEUED_MAX`].
         max: usize,
@@ -246,42 +247,42 @@ pub enum ChangeError {
         /// [`ITEMS_MAX`](crate::limits::ITEMS_MAX).
         max: usize,
     },
-    /// The pool did not take it. After [`StoreError::Unavailable`] it may have: the change may then come
-    /// into force when this server is started again.
+    /// The pool refused the write. After [`StoreError::Unavailable`] the outcome is unknown: the
+    /// change may take effect when this server is restarted.
     #[error("not changed: {0}")]
     Store(#[from] StoreError),
-    /// The server ends.
+    /// The server is shutting down.
     #[error("not changed: the server is shutting down")]
     ShuttingDown,
 }
 
-/// Why a copy will not be ready.
+/// Error of [`Iam::ready`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadyError {
-    /// Nothing could be loaded.
+    /// Loading failed.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The server ends before it was ready.
+    /// The server shuts down before the replica is ready.
     #[error("IAM is not loaded: the server is shutting down")]
     ShuttingDown,
 }
 
-/// A change that is kept.
+/// Outcome of a change that is durable on this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Changed {
-    /// Its version.
+pub struct ChangeOutcome {
+    /// Version of the change.
     pub version: Version,
-    /// What each peer made of it. Those that failed find out by themselves, when they are reached again
-    /// or at the next comparison.
+    /// Result of the broadcast to each peer. A peer that failed fetches the change when it
+    /// reconnects, or at the next reconciliation.
     pub peers: BTreeMap<Name, Result<(), String>>,
 }
 
-/// One server's copy. Cheap to clone.
+/// One server's replica of all IAM items. Cheap to clone.
 #[derive(Clone)]
 pub struct Iam {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<IamInner>,
 }
 
 impl fmt::Debug for Iam {
@@ -290,30 +291,30 @@ impl fmt::Debug for Iam {
     }
 }
 
-pub(crate) struct Inner {
+pub(crate) struct IamInner {
     pub(crate) manager: Manager,
     servers: Option<Vec<String>>,
     admission: Admission,
-    /// The hash of this server's name, for versions.
+    /// Hash of this server's name, part of each version.
     pub(crate) node: u64,
     pub(crate) root: UserName,
     pub(crate) pools: Vec<Arc<dyn IamStore>>,
-    pub(crate) guard: Arc<dyn FormatGuard>,
+    pub(crate) format_lock: Arc<dyn FormatLock>,
     pub(crate) sealer: Sealer,
     pub(crate) refresh_interval: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     rng: Mutex<SmallRng>,
-    /// What is asked; `None` until it is complete.
+    /// Snapshot that readers see; `None` until it is complete.
     current: ArcSwapOption<Snapshot>,
-    /// The versions of what is asked. Changed together with it, by the writer alone.
-    copy: Mutex<Option<Replica>>,
-    pub(crate) jobs: mpsc::Sender<Job>,
-    inbox: Mutex<Option<mpsc::Receiver<Job>>>,
+    /// Versions of the items in `current`. Changed together with it, by the writer alone.
+    replica: Mutex<Option<Replica>>,
+    pub(crate) writer_jobs: mpsc::Sender<WriterJob>,
+    writer_inbox: Mutex<Option<mpsc::Receiver<WriterJob>>>,
     phase: watch::Sender<Phase>,
-    /// A change could not be taken: peers are to be asked soon.
-    pub(crate) missed: Notify,
+    /// Wakes the reconcile tasks after a change could not be applied.
+    pub(crate) reconcile_now: Notify,
     is_started: AtomicBool,
-    ending: Arc<Ending>,
+    shutdown: Arc<Shutdown>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -321,15 +322,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Iam {
-    /// A copy on the server of `manager`. `root` is the account that may do everything, and is kept
-    /// nowhere. Changes travel sealed with `keys`, which are the same on all servers.
+    /// Returns a builder for the replica on the server of `manager`. `root` is the account that may
+    /// do everything; it is stored nowhere. Changes are sent sealed with `keys`, which are the same
+    /// on all servers.
     pub fn builder(manager: &Manager, root: UserName, keys: Keys) -> IamBuilder {
         IamBuilder {
             manager: manager.clone(),
             root,
             keys,
             pools: Vec::new(),
-            guard: Arc::new(Unguarded),
+            format_lock: Arc::new(NoFormatLock),
             refresh_interval: REFRESH_INTERVAL,
             servers: None,
             admission: Arc::new(|_| Ok(())),
@@ -338,69 +340,70 @@ impl Iam {
         }
     }
 
-    /// Begins to load, and goes on by itself until [`Iam::shutdown`]. To be called inside a tokio
+    /// Starts loading in the background, until [`Iam::shutdown`]. Must be called inside a tokio
     /// runtime; further calls do nothing.
     pub fn start(&self) {
         if !self.inner.is_started.swap(true, Ordering::AcqRel) {
-            self.inner.spawn(run(Arc::clone(&self.inner)));
+            self.inner.spawn(load_and_serve(Arc::clone(&self.inner)));
         }
     }
 
-    /// Ends all that goes on by itself. Questions are still answered from what is known; nothing is
-    /// changed any more, and whoever waits for a change is told [`ChangeError::ShuttingDown`]: it may
-    /// have been kept. Whoever waits for [`Iam::ready`] in vain is told as well.
+    /// Stops all background tasks. Snapshots can still be read; no further change is made. A
+    /// pending change returns [`ChangeError::ShuttingDown`]: it may have been made. A pending
+    /// [`Iam::ready`] returns [`ReadyError::ShuttingDown`].
     pub fn shutdown(&self) {
-        self.inner.ending.begin();
+        self.inner.shutdown.begin();
     }
 
-    /// All that is known now; `None` until everything is loaded, never a part of it (B61). Without a
-    /// lock.
+    /// Returns the current snapshot; `None` until everything is loaded, never a part of it (B61).
+    /// Takes no lock.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.inner.current.load_full()
     }
 
-    /// How far this server is.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         self.inner.phase.borrow().clone()
     }
 
-    /// Waits until it is ready.
+    /// Waits until the replica is ready.
     ///
     /// # Errors
     ///
-    /// Why it never will be.
+    /// [`ReadyError`] if it never will be.
     ///
     /// # Cancel safety
     ///
-    /// Waiting changes nothing.
+    /// Dropping the future has no effect.
     pub async fn ready(&self) -> Result<(), ReadyError> {
         let mut phases = self.inner.phase.subscribe();
-        let decided = phases.wait_for(|phase| matches!(phase, Phase::Ready | Phase::Failed(_)));
+        let settled = phases.wait_for(|phase| matches!(phase, Phase::Ready | Phase::Failed(_)));
         tokio::select! {
             biased;
-            phase = decided => match phase.as_deref() {
+            phase = settled => match phase.as_deref() {
                 Ok(Phase::Failed(error)) => Err(error.clone().into()),
-                _ => Ok(()), // The sender is ours.
+                _ => Ok(()), // The sender lives as long as `self`.
             },
-            () = self.inner.ending.wait() => Err(ReadyError::ShuttingDown),
+            () = self.inner.shutdown.wait() => Err(ReadyError::ShuttingDown),
         }
     }
 
-    /// Puts an item, in place of the one that is there: into the pool first, then here, then on all
+    /// Inserts or replaces an item: first in the pool, then in the local snapshot, then on all
     /// peers.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]. That a peer did not take it is no error.
+    /// [`ChangeError`]. A peer that did not apply the change is not an error.
     ///
     /// # Cancel safety
     ///
-    /// Once it was polled it is made, and peers are told, also if this future is dropped.
-    pub async fn put(&self, item: Item) -> Result<Changed, ChangeError> {
+    /// Once polled, the change is made and broadcast even if this future is dropped.
+    pub async fn put(&self, item: Item) -> Result<ChangeOutcome, ChangeError> {
         self.change(Change::Put(item)).await
     }
 
-    /// Deletes an item, likewise. It does not come back from a peer that missed it.
+    /// Deletes an item, in the same way. A peer that missed the deletion does not bring the item
+    /// back.
     ///
     /// # Errors
     ///
@@ -409,28 +412,30 @@ impl Iam {
     /// # Cancel safety
     ///
     /// As [`Iam::put`].
-    pub async fn delete(&self, key: ItemKey) -> Result<Changed, ChangeError> {
+    pub async fn delete(&self, key: ItemKey) -> Result<ChangeOutcome, ChangeError> {
         self.change(Change::Delete(key)).await
     }
 
-    async fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+    async fn change(&self, change: Change) -> Result<ChangeOutcome, ChangeError> {
         if self.inner.current.load().is_none() {
             return Err(ChangeError::NotReady { phase: self.phase().to_string() });
         }
-        let (done, outcome) = oneshot::channel();
-        self.inner.jobs.try_send(Job::Local { change, done }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                ChangeError::Overloaded { max: CHANGES_QUEUED_MAX }
+        let (reply, outcome) = oneshot::channel();
+        self.inner.writer_jobs.try_send(WriterJob::Local { change, reply }).map_err(|error| {
+            match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    ChangeError::Overloaded { max: CHANGES_QUEUED_MAX }
+                }
+                mpsc::error::TrySendError::Closed(_) => ChangeError::ShuttingDown,
             }
-            mpsc::error::TrySendError::Closed(_) => ChangeError::ShuttingDown,
         })?;
         outcome.await.map_err(|_| ChangeError::ShuttingDown)?
     }
 }
 
-/// From nothing to ready.
-async fn run(inner: Arc<Inner>) {
-    let Some(inbox) = lock(&inner.inbox).take() else { return };
+/// Loads the pools, catches up with the peers, and starts the writer and reconcile tasks.
+async fn load_and_serve(inner: Arc<IamInner>) {
+    let Some(writer_inbox) = lock(&inner.writer_inbox).take() else { return };
     match load_all(&inner).await {
         Ok(report) => {
             tracing::info!(
@@ -445,30 +450,30 @@ async fn run(inner: Arc<Inner>) {
             );
         }
         Err(error) => {
-            tracing::error!(target: "iam", %error, "IAM is not loaded");
+            tracing::error!(target: "iam", %error, "IAM load failed");
             inner.phase.send_replace(Phase::Failed(error));
             return;
         }
     }
-    inner.spawn(writer::run(Arc::clone(&inner), inbox));
-    compare::catch_up(&inner).await;
+    inner.spawn(writer::run(Arc::clone(&inner), writer_inbox));
+    reconcile::catch_up(&inner).await;
     inner.phase.send_replace(Phase::Ready);
-    compare::start(&inner);
+    reconcile::start(&inner);
 }
 
-async fn load_all(inner: &Arc<Inner>) -> Result<LoadReport, LoadError> {
-    let source = Source { clock: Arc::clone(&inner.clock), seed: inner.fork_seed() };
+async fn load_all(inner: &Arc<IamInner>) -> Result<LoadReport, LoadError> {
+    let source = LoadSource { clock: Arc::clone(&inner.clock), seed: inner.fork_seed() };
     format::check(inner, &source).await?;
     let progress = watch::Sender::new(Progress::default());
-    let mut seen = progress.subscribe();
+    let mut updates = progress.subscribe();
     let loading = load::load(&inner.pools, &inner.root, &source, &progress);
     tokio::pin!(loading);
     let loaded = loop {
         tokio::select! {
             biased;
             loaded = &mut loading => break loaded?,
-            changed = seen.changed() => if changed.is_ok() {
-                inner.set_phase(Phase::Loading(seen.borrow_and_update().clone()));
+            changed = updates.changed() => if changed.is_ok() {
+                inner.set_phase(Phase::Loading(updates.borrow_and_update().clone()));
             },
         }
     };
@@ -477,8 +482,8 @@ async fn load_all(inner: &Arc<Inner>) -> Result<LoadReport, LoadError> {
     Ok(loaded.report)
 }
 
-impl Inner {
-    /// Whether this server keeps the same as that one.
+impl IamInner {
+    /// Checks whether this server replicates with `peer`.
     pub(crate) fn admit(&self, peer: &Name) -> Result<(), String> {
         if let Some(servers) = &self.servers
             && !servers.iter().any(|server| server == peer.as_str())
@@ -488,7 +493,7 @@ impl Inner {
         (self.admission)(peer)
     }
 
-    /// The servers that keep the same, but for this one.
+    /// Returns the connections to the other servers that replicate with this one.
     pub(crate) fn peers(&self) -> Vec<Connection> {
         let mut peers = self.manager.connections();
         if let Some(servers) = &self.servers {
@@ -497,22 +502,22 @@ impl Inner {
         peers
     }
 
-    /// Runs it in a task of its own, until it is done or all ends.
+    /// Spawns a task that ends with [`Iam::shutdown`].
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let ending = Arc::clone(&self.ending);
+        let shutdown = Arc::clone(&self.shutdown);
         tokio::spawn(async move {
             tokio::select! {
                 biased;
-                () = ending.wait() => {}
+                () = shutdown.wait() => {}
                 () = task => {}
             }
         });
     }
 
-    /// From now on this is what is asked, and these are its versions.
+    /// Replaces the snapshot that readers see, and the versions of its items.
     pub(crate) fn publish(&self, snapshot: Snapshot, replica: Replica) {
-        let mut copy = lock(&self.copy);
-        *copy = Some(replica);
+        let mut current = lock(&self.replica);
+        *current = Some(replica);
         self.current.store(Some(Arc::new(snapshot)));
     }
 
@@ -520,20 +525,20 @@ impl Inner {
         self.phase.send_replace(phase);
     }
 
-    /// How far this server is, in words.
+    /// Returns the current phase as text.
     pub(crate) fn phase_text(&self) -> String {
         self.phase.borrow().to_string()
     }
 
-    /// Whether there is such an item now.
+    /// Returns whether the current snapshot has such an item.
     pub(crate) fn contains(&self, key: &ItemKey) -> bool {
         self.current.load().as_ref().is_some_and(|snapshot| snapshot.contains(key))
     }
 
-    /// What is so long over that it can be forgotten, and in which pool it is.
-    pub(crate) fn over(&self, wall_micros: u64) -> Vec<(ItemPath, usize)> {
+    /// Returns the items past their retention, with the index of their pool.
+    pub(crate) fn collectable(&self, wall_micros: u64) -> Vec<(ItemPath, usize)> {
         let snapshot = self.current.load_full();
-        let is_over = |path: &ItemPath, version: Version| {
+        let is_collectable = |path: &ItemPath, version: Version| {
             let Some(Ok(key)) = body::key_of(path) else { return false };
             let change = match (&key, snapshot.as_deref()) {
                 (_, None) => return false,
@@ -543,40 +548,40 @@ impl Inner {
                 (key, Some(snapshot)) if snapshot.contains(key) => None,
                 (key, Some(_)) => Some(Change::Delete(key.clone())),
             };
-            change.is_some_and(|change| change.is_over(version, wall_micros))
+            change.is_some_and(|change| change.is_collectable(version, wall_micros))
         };
-        let over = |copy: &Replica| {
-            let all = copy.iter().filter(|(path, known)| is_over(path, known.version));
+        let collectable = |replica: &Replica| {
+            let all = replica.iter().filter(|(path, known)| is_collectable(path, known.version));
             all.map(|(path, known)| (path.clone(), known.pool)).collect()
         };
-        self.with_copy(over).unwrap_or_default()
+        self.with_replica(collectable).unwrap_or_default()
     }
 
-    /// Looks at the versions; `None` before everything is loaded.
-    pub(crate) fn with_copy<T>(&self, look: impl FnOnce(&Replica) -> T) -> Option<T> {
-        lock(&self.copy).as_ref().map(look)
+    /// Reads the versions; `None` before everything is loaded.
+    pub(crate) fn with_replica<T>(&self, read: impl FnOnce(&Replica) -> T) -> Option<T> {
+        lock(&self.replica).as_ref().map(read)
     }
 
-    /// What is asked now, and a copy of its versions that may be changed: for the writer.
-    pub(crate) fn change_copy(&self, change: impl FnOnce(&mut Replica, &Snapshot) -> Snapshot) {
-        let mut copy = lock(&self.copy);
-        if let (Some(replica), Some(snapshot)) = (copy.as_mut(), self.current.load().as_ref()) {
+    /// Updates the versions and the snapshot together. For the writer alone.
+    pub(crate) fn update_replica(&self, change: impl FnOnce(&mut Replica, &Snapshot) -> Snapshot) {
+        let mut current = lock(&self.replica);
+        if let (Some(replica), Some(snapshot)) = (current.as_mut(), self.current.load().as_ref()) {
             let changed = change(replica, snapshot);
             self.current.store(Some(Arc::new(changed)));
         }
     }
 
-    /// Whether it is loaded.
+    /// Returns whether everything is loaded.
     pub(crate) fn is_loaded(&self) -> bool {
         self.current.load().is_some()
     }
 
-    /// Microseconds since 1970, by this server's clock.
+    /// Returns this server's wall clock in microseconds since 1970.
     pub(crate) fn wall_micros(&self) -> u64 {
         crate::wall_micros(&*self.clock)
     }
 
-    /// A source of randomness for a task.
+    /// Draws a seed for a task's own generator.
     pub(crate) fn fork_seed(&self) -> u64 {
         lock(&self.rng).random()
     }

@@ -1,31 +1,35 @@
-//! What a storage server does between "process started" and "serving", and keeps doing: it verifies that
-//! its peers run with the same, agrees with them on the deployment's id, loads who may do what, and keeps
-//! that the same on every server.
+//! Startup and identity management of a storage server. A server verifies that its peers run the
+//! same configuration, agrees with them on a deployment id, loads users and policies, and keeps
+//! them replicated.
 //!
-//! Three parts, each of use by itself, in the order in which a server needs them:
+//! Three parts, each usable by itself, in the order in which a server needs them:
 //!
-//! - [`verify`]: does at least half of my peers run with what I run with ([`SystemConfig`])?
-//! - [`deployment`]: one id for the cluster, decided once, read at any time.
-//! - [`Iam`]: users, groups, accounts and policies ([`model`], [`policy`]) as one [`Snapshot`] that never
-//!   changes and decides; loaded from pools ([`store`]), changed on any server, known on all.
+//! - [`verify`]: checks that at least half of the peers run the same configuration
+//!   ([`SystemConfig`]).
+//! - [`deployment`]: one id for the cluster, decided once, readable at any time.
+//! - [`Iam`]: users, groups, accounts and policies ([`model`], [`policy`]) as one immutable
+//!   [`Snapshot`] that makes access decisions; loaded from pools ([`store`]), changed on any
+//!   server, replicated to all.
 //!
-//! # What is promised of IAM
+//! # Guarantees
 //!
-//! - A change that has returned is kept, and known here; [`Changed::peers`] says which other servers took it.
-//! - Whoever missed it takes it when it is connected again, or after
-//!   [`REFRESH_INTERVAL`](limits::REFRESH_INTERVAL) at the latest. Of two changes of one item the later one
-//!   counts, everywhere. What was deleted does not come back.
-//! - A snapshot is a whole state: never a part of what is being loaded.
+//! - A change that has returned is durable and visible on this server; [`ChangeOutcome::peers`]
+//!   says which other servers applied it.
+//! - A peer that missed a change applies it when it reconnects, or after
+//!   [`REFRESH_INTERVAL`](limits::REFRESH_INTERVAL) at the latest. Of two changes of one item the
+//!   later one wins on every server. A deleted item does not come back.
+//! - A snapshot is complete: it never contains a part of a load in progress.
 //!
-//! Under which assumptions: the servers' wall clocks are less than
-//! [`CLOCK_LEAD_MAX`](limits::CLOCK_LEAD_MAX) apart, or changes are refused until they are; between
-//! changes that do not know of each other, the later clock wins. A server that was away for longer than
-//! [`DELETION_KEPT`](limits::DELETION_KEPT) joins with empty pools. All servers have one root secret.
+//! Assumptions: the servers' wall clocks are less than [`CLOCK_SKEW_MAX`](limits::CLOCK_SKEW_MAX)
+//! apart; otherwise changes are refused until they are. Between concurrent changes the later clock
+//! wins. A server that was away for longer than
+//! [`TOMBSTONE_RETENTION`](limits::TOMBSTONE_RETENTION) joins with empty pools. All servers have
+//! one root secret.
 //!
-//! What is not promised: that two servers know a change at the same moment; that a user who was deleted
-//! is refused by a server that cannot be reached; anything to whoever knows the root secret.
+//! Not guaranteed: that two servers apply a change at the same moment; that a partitioned server
+//! refuses a user who was deleted elsewhere; any protection against a holder of the root secret.
 //!
-//! # An example
+//! # Example
 //!
 //! ```
 //! use grid::{Auth, Manager};
@@ -36,10 +40,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A cluster of one server: with more, all their names are given, and the manager serves a listener.
+//! // A cluster of one server. A larger one lists all names, and the manager serves a listener.
 //! let manager = Manager::builder("http://127.0.0.1:9000")
 //!     .servers(["http://127.0.0.1:9000"])
-//!     .auth(Auth::shared_secret(b"what all servers know")?)
+//!     .auth(Auth::shared_secret(b"the shared secret")?)
 //!     .build()?;
 //! let keys = Keys::new(b"the root secret of all servers")?;
 //! let iam = Iam::builder(&manager, UserName::new("root")?, keys)
@@ -51,7 +55,7 @@
 //!
 //! let alice = User::new(UserName::new("alice")?, Secret::new("correct horse")?);
 //! iam.put(Item::User(alice)).await?;
-//! let snapshot = iam.snapshot().ok_or("it is ready")?;
+//! let snapshot = iam.snapshot().ok_or("not ready")?;
 //! let context = Context::new(UtcMillis::new(1_763_000_000_000));
 //! let decision = snapshot.is_allowed("alice", "s3:GetObject", "arn:aws:s3:::photos/a.jpg", &context);
 //! assert_eq!(decision.to_string(), "denied: no statement of user alice allows it");
@@ -76,19 +80,19 @@ pub mod verify;
 pub mod wire;
 
 mod body;
-mod compare;
-mod ending;
+mod broadcast;
+mod reconcile;
 mod retry;
 mod serve;
-mod tell;
+mod shutdown;
 mod writer;
 
-pub use iam::{BuildError, ChangeError, Changed, Iam, IamBuilder, Phase, ReadyError};
+pub use iam::{BuildError, ChangeError, ChangeOutcome, Iam, IamBuilder, Phase, ReadyError};
 pub use snapshot::{Decision, Item, ItemKey, Snapshot, SnapshotBuilder};
-pub use store::{IamStore, ItemPath, Kind, MemoryStore, PathError, Sealed, StoreError};
+pub use store::{IamStore, ItemKind, ItemPath, MemoryStore, PathError, Sealed, StoreError};
 pub use system::{ConfigDifference, Salt, SystemConfig};
 
-/// Microseconds since 1970.
+/// Returns the wall clock's time in microseconds since 1970.
 pub(crate) fn wall_micros(clock: &dyn grid::time::Clock) -> u64 {
     u64::try_from(clock.wall().unix_nanos() / 1_000).unwrap_or(0)
 }

@@ -1,8 +1,8 @@
-//! Everything that the pools hold becomes one snapshot (B61).
+//! Loads the content of all pools into one snapshot (B61).
 //!
-//! All pools are read at once; one that is not initialised yet or unavailable is tried again until it
-//! is there, and every other failure of a whole pool ends the loading. What is wrong with one item is
-//! reported, and the rest is loaded. Of several pools that have an item the first one's counts.
+//! All pools are read in parallel. A pool that is not initialised or unavailable is retried until
+//! it can be read; any other failure of a whole pool ends the load. A damaged item is reported and
+//! skipped. If several pools have an item, the first pool wins.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,54 +15,56 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
 use crate::body::Change;
-use crate::limits::{ITEMS_MAX, ITEMS_PER_READ, PARSED_PER_TURN, SKIPPED_TOLD_MAX, STORE_TIMEOUT};
+use crate::limits::{
+    ITEMS_MAX, ITEMS_PER_READ, PARSED_PER_YIELD, SKIPPED_REPORTED_MAX, STORE_TIMEOUT,
+};
 use crate::model::UserName;
 use crate::record::Record;
-use crate::replica::{Known, Replica};
-use crate::retry::Retry;
+use crate::replica::{KnownItem, Replica};
+use crate::retry::RetryState;
 use crate::snapshot::{Snapshot, SnapshotBuilder};
-use crate::store::{self, IamStore, ItemPath, Kind, Pending, StoreError};
+use crate::store::{self, IamStore, ItemKind, ItemPath, StoreError, StoreFuture};
 use crate::wall_micros;
 
-/// Why nothing was loaded. Trying again does not help; the operator has to act.
+/// Permanent error of a load. Retrying does not help; an operator has to act.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// A pool cannot be read as a whole, and waiting does not help.
+    /// A pool cannot be read as a whole, and retrying does not help.
     #[error("cannot load IAM from {pool}: {error}")]
     Pool {
-        /// The pool's name.
+        /// Name of the pool.
         pool: String,
-        /// What is wrong with it.
+        /// Error of the pool.
         error: StoreError,
     },
-    /// The pools hold more than a server keeps.
+    /// The pools hold more items than a server keeps.
     #[error("cannot load IAM: there are more than {max} items, deleted ones included")]
     TooMany {
         /// [`ITEMS_MAX`].
         max: usize,
     },
-    /// A newer version wrote what is kept.
+    /// The items were written by a newer version.
     #[error(
-        "cannot load IAM: it is kept in format {found}, and this version knows up to {max}: upgrade"
+        "cannot load IAM: the pool is in format {found}, and this version reads up to {max}: upgrade"
     )]
     Format {
-        /// The format that it is in.
+        /// Format of the pool.
         found: u32,
-        /// The newest that is known.
+        /// Newest format that this version reads.
         max: u32,
     },
 }
 
-/// How far the loading is.
+/// Progress of a load.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Items that were read so far.
+    /// Items read so far.
     pub items: usize,
-    /// Items that were listed so far.
+    /// Items listed so far.
     pub listed: usize,
-    /// What each pool that cannot be read is waited for, by its name.
+    /// Reason why each unreadable pool is waited for, by the pool's name.
     pub waiting: BTreeMap<String, String>,
 }
 
@@ -73,29 +75,29 @@ impl fmt::Display for Progress {
     }
 }
 
-/// What was loaded, and what was not.
+/// Result of a load: what was loaded, and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
-    /// Items that count.
+    /// Items in effect.
     pub items: usize,
-    /// Marks of deleted ones.
+    /// Tombstones of deleted items.
     pub deleted: usize,
-    /// Items that are not what was written, the first few.
+    /// Damaged items, the first few.
     pub skipped: Vec<StoreError>,
-    /// How many such there are.
+    /// Number of damaged items.
     pub skipped_total: usize,
-    /// Names in pools that are no items', the first few.
-    pub strangers: Vec<String>,
-    /// Pools that were read.
+    /// Names in pools that are not item names, the first few.
+    pub unrecognised: Vec<String>,
+    /// Pools read.
     pub pools: usize,
-    /// How often a pool had to be tried again.
+    /// Retries of all pools.
     pub retries: u32,
-    /// How long it took.
+    /// Duration of the load.
     pub took: Duration,
 }
 
-/// All of it.
+/// Result of a load.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) snapshot: Snapshot,
@@ -103,28 +105,28 @@ pub(crate) struct Loaded {
     pub(crate) report: LoadReport,
 }
 
-/// Where time and chance come from.
+/// Clock and seed of a load.
 #[derive(Clone)]
-pub(crate) struct Source {
+pub(crate) struct LoadSource {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seed: u64,
 }
 
-/// Loads everything. Waits for pools for ever.
+/// Loads everything. Retries unavailable pools for ever.
 ///
 /// # Cancel safety
 ///
-/// Nothing is changed by loading.
+/// Loading changes nothing.
 pub(crate) async fn load(
     pools: &[Arc<dyn IamStore>],
     root: &UserName,
-    source: &Source,
+    source: &LoadSource,
     progress: &watch::Sender<Progress>,
 ) -> Result<Loaded, LoadError> {
     let started = source.clock.now();
     let read = pools.iter().enumerate().map(|(index, pool)| {
         let rng = SmallRng::seed_from_u64(source.seed.wrapping_add(index as u64));
-        Reader { pool: &**pool, clock: &*source.clock, rng, retry: Retry::default(), progress }
+        Reader { pool: &**pool, clock: &*source.clock, rng, retry: RetryState::default(), progress }
             .read_all()
     });
     let mut merged = Merged::new(root, wall_micros(&*source.clock));
@@ -137,38 +139,38 @@ pub(crate) async fn load(
     Ok(loaded)
 }
 
-/// What one pool holds.
+/// Content of one pool.
 #[derive(Debug, Default)]
 struct Pool {
-    items: Vec<store::Item>,
-    strangers: Vec<String>,
+    items: Vec<store::ReadItem>,
+    unrecognised: Vec<String>,
     retries: u32,
 }
 
-/// Reads one pool, however often it takes.
+/// Reads one pool, with retries.
 struct Reader<'a> {
     pool: &'a dyn IamStore,
     clock: &'a dyn Clock,
     rng: SmallRng,
-    retry: Retry,
+    retry: RetryState,
     progress: &'a watch::Sender<Progress>,
 }
 
 impl Reader<'_> {
     async fn read_all(mut self) -> Result<Pool, LoadError> {
         let mut read = Pool::default();
-        for kind in Kind::ALL {
+        for kind in ItemKind::ALL {
             let listing = loop {
-                match within(self.pool, self.pool.list(kind)).await {
+                match with_store_timeout(self.pool, self.pool.list(kind)).await {
                     Ok(listing) => break listing,
                     Err(error) => self.wait(error).await?,
                 }
             };
-            read.strangers.extend(listing.strangers);
+            read.unrecognised.extend(listing.unrecognised);
             self.progress.send_modify(|progress| progress.listed += listing.paths.len());
             for part in listing.paths.chunks(ITEMS_PER_READ) {
                 let mut items = loop {
-                    match within(self.pool, self.pool.read_many(part)).await {
+                    match with_store_timeout(self.pool, self.pool.read_many(part)).await {
                         Ok(items) => break items,
                         Err(error) => self.wait(error).await?,
                     }
@@ -184,29 +186,30 @@ impl Reader<'_> {
         Ok(read)
     }
 
-    /// Waits before the next try; or says that there is none.
+    /// Waits before the next attempt, or returns the error if a retry cannot help.
     async fn wait(&mut self, error: StoreError) -> Result<(), LoadError> {
         let pool = self.pool.name();
         if !error.is_transient() {
             return Err(LoadError::Pool { pool: pool.to_owned(), error });
         }
         let cause = error.to_string();
-        let again = self.retry.failed(&cause, self.clock.now(), self.rng.random());
-        if again.tell {
-            tracing::info!(target: "iam", pool, cause, "IAM is not loaded yet: waiting for a pool");
+        let decision = self.retry.failed(&cause, self.clock.now(), self.rng.random());
+        if decision.should_log {
+            tracing::info!(target: "iam", pool, cause, "IAM load is waiting for a pool");
         }
         self.progress.send_modify(|progress| {
             progress.waiting.insert(pool.to_owned(), cause);
         });
-        tokio::time::sleep(again.after).await;
+        tokio::time::sleep(decision.after).await;
         Ok(())
     }
 }
 
-/// A store that does not answer is unavailable, not waited for without end.
-pub(crate) async fn within<T>(
+/// Limits a store operation to [`STORE_TIMEOUT`]; a store that does not respond in time is
+/// unavailable.
+pub(crate) async fn with_store_timeout<T>(
     pool: &dyn IamStore,
-    pending: Pending<'_, T>,
+    pending: StoreFuture<'_, T>,
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(STORE_TIMEOUT, pending).await {
         Ok(result) => result,
@@ -217,7 +220,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// What the pools hold together.
+/// Content of all pools.
 struct Merged {
     snapshot: SnapshotBuilder,
     replica: Replica,
@@ -232,36 +235,36 @@ impl Merged {
         Self { snapshot, replica, report, wall_micros }
     }
 
-    /// Adds what none of the pools before has.
+    /// Adds the items that no earlier pool has.
     async fn add(&mut self, index: usize, pool: Pool) -> Result<(), LoadError> {
         self.report.retries += pool.retries;
-        let room = SKIPPED_TOLD_MAX.saturating_sub(self.report.strangers.len());
-        self.report.strangers.extend(pool.strangers.into_iter().take(room));
+        let remaining = SKIPPED_REPORTED_MAX.saturating_sub(self.report.unrecognised.len());
+        self.report.unrecognised.extend(pool.unrecognised.into_iter().take(remaining));
         for (number, item) in pool.items.into_iter().enumerate() {
-            if number % PARSED_PER_TURN == 0 {
+            if number % PARSED_PER_YIELD == 0 {
                 tokio::task::yield_now().await;
             }
-            let store::Item { path, bytes } = item;
+            let store::ReadItem { path, bytes } = item;
             if self.replica.get(&path).is_some() {
                 continue;
             }
             if self.replica.len() >= ITEMS_MAX {
                 return Err(LoadError::TooMany { max: ITEMS_MAX });
             }
-            if let Err(error) = bytes.and_then(|bytes| self.take(index, &path, &bytes)) {
+            if let Err(error) = bytes.and_then(|bytes| self.add_item(index, &path, &bytes)) {
                 self.skip(error);
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, pool: usize, path: &ItemPath, bytes: &[u8]) -> Result<(), StoreError> {
+    fn add_item(&mut self, pool: usize, path: &ItemPath, bytes: &[u8]) -> Result<(), StoreError> {
         let record = Record::decode(path, bytes)?;
-        let Some(change) = Change::of(path, &record)? else { return Ok(()) };
-        if change.is_over(record.version, self.wall_micros) {
+        let Some(change) = Change::from_record(path, &record)? else { return Ok(()) };
+        if change.is_collectable(record.version, self.wall_micros) {
             return Ok(());
         }
-        self.replica.learn(path, Known { version: record.version, pool });
+        self.replica.record(path, KnownItem { version: record.version, pool });
         match change {
             Change::Put(_) => self.report.items += 1,
             Change::Delete(_) => self.report.deleted += 1,
@@ -271,8 +274,8 @@ impl Merged {
     }
 
     fn skip(&mut self, error: StoreError) {
-        if self.report.skipped.len() < SKIPPED_TOLD_MAX {
-            tracing::error!(target: "iam", %error, "an item is not loaded");
+        if self.report.skipped.len() < SKIPPED_REPORTED_MAX {
+            tracing::error!(target: "iam", %error, "damaged item skipped");
             self.report.skipped.push(error);
         }
         self.report.skipped_total += 1;

@@ -1,10 +1,9 @@
-//! What a cluster knows of its users, as plain data: users, groups, accounts, and who has which
-//! policies.
+//! Users, groups, accounts and policy attachments of a cluster, as plain data.
 //!
 //! Each item is valid by construction, and has one JSON form: the same item gives the same bytes on
-//! each node. A field that this version does not know is ignored, so that a newer node can add some;
-//! one that is missing or wrong makes the item corrupt. How items refer to each other is
-//! [`snapshot`](crate::snapshot)'s business.
+//! each server. An unknown field is ignored, so that a newer server can add fields; a missing or
+//! invalid field makes the item corrupt. References between items are handled in
+//! [`snapshot`](crate::snapshot).
 
 mod group;
 mod mapping;
@@ -26,18 +25,19 @@ pub use user::User;
 
 use serde::{Deserialize, Serialize};
 
-/// Whether an account or a group counts.
+/// Status of an account or a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It does.
+    /// The account or group is in effect.
     Enabled,
-    /// It is kept, and refused: a user may do nothing, a group gives its members nothing.
+    /// The account or group is kept but has no effect: a user may do nothing, a group grants
+    /// nothing to its members.
     Disabled,
 }
 
 impl Status {
-    /// Whether it is [`Status::Enabled`].
+    /// Returns whether it is [`Status::Enabled`].
     pub fn is_enabled(self) -> bool {
         self == Self::Enabled
     }

@@ -1,24 +1,27 @@
-//! Policies: what may be done, in the JSON language that operators of storage know.
+//! Access policies in the JSON language of S3 and AWS IAM.
 //!
-//! A [`Policy`] is read once, and every pattern and value of it with it: what is wrong is said then,
-//! by statement and field, and not when a request comes. [`Policy::evaluate`] then allocates nothing.
+//! A [`Policy`] is parsed once, with all its patterns and values: errors are reported then, by
+//! statement and field, and not when a request arrives. [`Policy::evaluate`] then allocates
+//! nothing.
 //!
-//! What a document may say:
+//! Supported elements of a document:
 //!
-//! - `Version` (`2012-10-17`, or `2008-10-17` without variables), `Id`, `Statement` (one, or a list);
+//! - `Version` (`2012-10-17`, or `2008-10-17` without variables), `Id`, `Statement` (one, or a
+//!   list);
 //! - of a statement: `Sid`, `Effect`, `Action` or `NotAction`, `Resource` or `NotResource`,
-//!   `Condition`. No `Principal`: it speaks of whom it is attached to.
-//! - `*` for any characters and `?` for any one, in actions, resources, and values of `StringLike`;
+//!   `Condition`. No `Principal`: a policy applies to the users and groups that it is attached to.
+//! - `*` for any characters and `?` for any one character, in actions, resources, and values of
+//!   `StringLike`;
 //! - variables such as `${aws:username}`, `${s3:prefix, 'default'}`, and `${*}`, `${?}`, `${$}` for
-//!   these characters themselves, in resources and in values of string operators. What a variable
-//!   stands for is plain text: a `*` in it is a star.
+//!   these characters themselves, in resources and in values of string operators. The value of a
+//!   variable is plain text: a `*` in it is a literal star.
 //!
-//! Where the language leaves something open, the answer that gives less is taken:
+//! Where the language is ambiguous, the more restrictive reading applies:
 //!
-//! - a variable without a value stands for nothing that could be named, and a statement that allows
-//!   everything *but* what it names then allows nothing;
-//! - a request about no resource (an empty one) is matched by `*` alone;
-//! - a misspelt or doubled field is an error, not ignored.
+//! - a variable without a value matches nothing, and a statement that allows everything *except*
+//!   such a match then allows nothing;
+//! - a request without a resource (an empty one) is matched by `*` alone;
+//! - a misspelt or duplicate field is an error, not ignored.
 
 mod condition;
 mod context;

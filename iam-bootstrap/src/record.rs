@@ -1,15 +1,15 @@
-//! An item as it is kept: with its version, or as the mark that it was deleted.
+//! Stored form of an item: its version, and its content or a tombstone.
 //!
-//! Servers keep copies of the same items and change them independently, also while they cannot reach
-//! each other. Of two records of one item the one with the later [`Version`] counts, everywhere, in
-//! whatever order they arrive: so all copies become the same (B62). A deletion is a record too, and
-//! wins against what was there before; else a server that missed it would bring the item back.
+//! Servers keep replicas of the same items and change them independently, also during a partition.
+//! Of two records of one item the one with the later [`Version`] wins, in whatever order they
+//! arrive, so all replicas converge (B62). A deletion is a record too, a tombstone, and wins over
+//! earlier versions; otherwise a server that missed it would bring the item back.
 //!
 //! ```text
 //!   iam1 1763712345678901 9c56cc51b374c3ba item\n      {"name":"alice", …}
-//!        │                │                └ or deleted, with nothing behind
-//!        │                └ which server, as 16 hexadecimal digits
-//!        └ when, in microseconds since 1970
+//!        │                │                └ or "deleted", with no content
+//!        │                └ hash of the server's name, 16 hexadecimal digits
+//!        └ microseconds since 1970
 //! ```
 
 use std::fmt;
@@ -19,34 +19,34 @@ use zeroize::Zeroizing;
 use crate::limits::RECORD_HEADER_BYTES_MAX;
 use crate::store::{ItemPath, StoreError};
 
-/// When and where an item was changed. The later of two counts; servers that change an item in the
-/// same microsecond are told apart by their names.
+/// Time and server of a change. The later of two versions wins; changes in the same microsecond are
+/// ordered by the hash of the server's name.
 ///
-/// Times are those of the server's wall clock, but always later than every version that the server has
-/// seen: a change that was made knowing another comes after it, whatever the clocks say.
+/// The time is the server's wall clock, but always later than every version that the server has
+/// seen: a change made with knowledge of another comes after it, whatever the clocks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// Microseconds since 1970.
     pub micros: u64,
-    /// The hash of the name of the server that made the change.
+    /// Hash of the name of the server that made the change.
     pub node: u64,
 }
 
-/// One record of an item.
+/// Versioned content of an item.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    /// When it was made.
+    /// Version of the change.
     pub version: Version,
-    /// What the item became.
+    /// Content after the change.
     pub content: Content,
 }
 
-/// What an item became.
+/// Content of a record.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
-    /// This, as JSON. It may hold secrets.
+    /// The item as JSON. It may hold secrets.
     Item(Zeroizing<Vec<u8>>),
-    /// Nothing: it was deleted.
+    /// A tombstone: the item was deleted.
     Deleted,
 }
 
@@ -55,12 +55,12 @@ const ITEM: &str = "item";
 const DELETED: &str = "deleted";
 
 impl Record {
-    /// Whether it says that the item was deleted.
+    /// Returns whether the record is a tombstone.
     pub fn is_deletion(&self) -> bool {
         self.content == Content::Deleted
     }
 
-    /// Its bytes.
+    /// Encodes the record.
     pub fn encode(&self) -> Vec<u8> {
         let (what, body) = match &self.content {
             Content::Item(body) => (ITEM, body.as_slice()),
@@ -74,11 +74,12 @@ impl Record {
         bytes
     }
 
-    /// The record that these are the bytes of.
+    /// Decodes a record.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if they are none, [`StoreError::Unsupported`] if a newer version wrote it.
+    /// [`StoreError::Corrupt`] if the bytes are not a record, [`StoreError::Unsupported`] if a
+    /// newer version wrote it.
     pub fn decode(path: &ItemPath, bytes: &[u8]) -> Result<Self, StoreError> {
         let corrupt = |why: &str| StoreError::Corrupt { path: path.clone(), why: why.into() };
         let beginning = bytes.get(..RECORD_HEADER_BYTES_MAX).unwrap_or(bytes);
@@ -104,7 +105,7 @@ impl Record {
     }
 }
 
-/// What does not begin as ours does: a later format, or no record at all.
+/// Error for an unknown magic: a later format, or not a record.
 fn foreign(path: &ItemPath, magic: &str) -> StoreError {
     match magic.strip_prefix("iam").map(str::parse::<u32>) {
         Some(Ok(found)) if found > 1 => {
@@ -114,7 +115,7 @@ fn foreign(path: &ItemPath, magic: &str) -> StoreError {
     }
 }
 
-/// Not the item: it may hold secrets.
+/// Omits the item: it may hold secrets.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.is_deletion() { DELETED } else { ITEM };
@@ -128,7 +129,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The version that this text is, in its one spelling.
+/// Parses a version in its canonical form.
 fn parse_version(text: &str) -> Option<Version> {
     let (micros, node) = text.split_once(' ')?;
     let version =
@@ -141,10 +142,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::Kind;
+    use crate::store::ItemKind;
 
     fn path() -> ItemPath {
-        ItemPath::new(Kind::User, "alice").expect("a name")
+        ItemPath::new(ItemKind::User, "alice").expect("valid name")
     }
 
     fn any_record() -> impl Strategy<Value = Record> {
@@ -157,30 +158,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b62_a_record_comes_back_from_its_bytes(record in any_record()) {
+        fn b62_record_round_trips_through_bytes(record in any_record()) {
             prop_assert_eq!(Record::decode(&path(), &record.encode()), Ok(record));
         }
 
         #[test]
-        fn b61_bytes_that_are_no_record_are_told_why(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn b61_bytes_that_are_no_record_are_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             prop_assert!(Record::decode(&path(), &bytes).is_err());
         }
 
         #[test]
-        fn b61_a_record_that_was_cut_or_changed_in_its_header_is_none(record in any_record(), at in 0..40_usize, byte in any::<u8>()) {
+        fn b61_record_with_truncated_or_altered_header_is_rejected(record in any_record(), at in 0..40_usize, byte in any::<u8>()) {
             let mut bytes = record.encode();
-            let end = bytes.iter().position(|byte| *byte == b'\n').expect("a header");
+            let end = bytes.iter().position(|byte| *byte == b'\n').expect("header line");
             prop_assert!(Record::decode(&path(), &bytes[..at.min(end)]).is_err());
             let at = at.min(end);
             bytes[at] = byte;
             if let Ok(other) = Record::decode(&path(), &bytes) {
-                prop_assert_eq!(other.encode(), bytes, "it has one spelling");
+                prop_assert_eq!(other.encode(), bytes, "encoding is canonical");
             }
         }
     }
 
     #[test]
-    fn a_record_is_readable_by_who_looks_at_a_store() {
+    fn record_format_is_human_readable() {
         let version = Version { micros: 1_763_712_345_678_901, node: 0xba };
         let content = Content::Item(Zeroizing::new(b"{}".to_vec()));
         let record = Record { version, content };
@@ -191,8 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_later_format_asks_for_a_newer_version() {
-        let error = Record::decode(&path(), b"iam2 whatever\n").expect_err("not known yet");
+    fn record_of_a_later_format_asks_for_an_upgrade() {
+        let error =
+            Record::decode(&path(), b"iam2 whatever\n").expect_err("later format is refused");
         assert_eq!(
             error.to_string(),
             "users/alice was written in format 2, and this version knows up to 1: upgrade"
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn b62_the_later_version_counts_and_names_decide_between_equal_times() {
+    fn b62_later_version_wins_and_server_hash_breaks_ties() {
         let version = |micros, node| Version { micros, node };
         assert!(version(2, 0) > version(1, 9));
         assert!(version(1, 2) > version(1, 1));

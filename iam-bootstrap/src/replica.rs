@@ -1,8 +1,9 @@
-//! What one server's copy knows of each item's version, and what it has to do about another's.
+//! Versions of all items on one server, and their comparison with another server's.
 //!
-//! Pure: it compares. Two copies are compared from the top: a [`Digest`] of 256 numbers first, each over
-//! the items whose paths hash to it; then the versions of the items behind those numbers that differ;
-//! then the records that are newer at the other. Who asks takes; nobody is sent what it did not ask for.
+//! Pure. Two replicas are compared top down: first a [`Digest`] of 256 numbers, each over the items
+//! whose paths hash to it; then the versions of the items in the buckets that differ; then the
+//! records that are newer at the other. A replica only pulls; it is never sent an item that it did
+//! not ask for.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,14 +11,14 @@ use std::ops::Bound;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::limits::{CLOCK_LEAD_MAX, ITEMS_MAX};
+use crate::limits::{CLOCK_SKEW_MAX, ITEMS_MAX};
 use crate::record::Version;
 use crate::store::ItemPath;
 
-/// Parts that a copy is compared in.
+/// Number of buckets of a digest.
 pub const BUCKETS: usize = 256;
 
-/// One number for each part of a copy. Equal numbers are equal versions.
+/// One number for each bucket. Equal numbers mean equal versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest([u128; BUCKETS]);
 
@@ -28,12 +29,12 @@ impl Default for Digest {
 }
 
 impl Digest {
-    /// Its numbers as bytes, one after the other.
+    /// Returns the numbers as bytes, one after the other.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|number| number.to_be_bytes()).collect()
     }
 
-    /// The digest that these are the bytes of; `None` if there are too few or too many.
+    /// Parses a digest from its bytes; `None` if there are too few or too many.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks();
         if numbers.len() != BUCKETS || !rest.is_empty() {
@@ -46,7 +47,7 @@ impl Digest {
         Some(digest)
     }
 
-    /// The parts that differ.
+    /// Returns the buckets that differ.
     pub fn differing(&self, other: &Self) -> Vec<u8> {
         let pairs = (0..=u8::MAX).zip(self.0.iter().zip(&other.0));
         pairs.filter(|(_, (own, other))| own != other).map(|(bucket, _)| bucket).collect()
@@ -73,83 +74,83 @@ fn hash(path: &ItemPath, version: Version) -> u128 {
     xxh3_128(format!("{path} {version}").as_bytes())
 }
 
-/// What is known of one item.
+/// Version and pool of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// Its latest version.
+pub struct KnownItem {
+    /// Latest version.
     pub version: Version,
-    /// Which pool it is kept in.
+    /// Index of the pool that keeps the item.
     pub pool: usize,
 }
 
-/// How a record stands to what is known.
+/// Result of comparing a record with the known version of its item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It counts from now on.
+pub enum Freshness {
+    /// Newer: the record is to be applied.
     Newer,
-    /// It is known.
+    /// The same version.
     Same,
-    /// A later one is known.
+    /// Older than the known version.
     Older,
-    /// Its time has not come by far: the clock of the server that made it is wrong, and to take it
-    /// would carry all later versions with it.
+    /// Too far in the future: the clock of the server that made it is wrong, and applying it would
+    /// pull all later versions into the future as well.
     Future,
-    /// It is new, and there are [`ITEMS_MAX`] items.
+    /// New, but there are already [`ITEMS_MAX`] items.
     Full,
 }
 
-/// The versions of all items of one copy, deletions included.
+/// The versions of all items of one replica, tombstones included.
 #[derive(Debug, Clone, Default)]
 pub struct Replica {
-    known: BTreeMap<ItemPath, Known>,
+    known: BTreeMap<ItemPath, KnownItem>,
     digest: Digest,
     latest: u64,
 }
 
 impl Replica {
-    /// How many items are known, deletions included.
+    /// Returns the number of items, tombstones included.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Whether none is.
+    /// Returns whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// What is known of an item.
-    pub fn get(&self, path: &ItemPath) -> Option<Known> {
+    /// Returns the version and pool of an item.
+    pub fn get(&self, path: &ItemPath) -> Option<KnownItem> {
         self.known.get(path).copied()
     }
 
-    /// The version of a change that is made here now: later than every version that is known (B62).
+    /// Returns the version of a change that is made here now: later than every known version (B62).
     ///
-    /// `wall_micros` is the wall clock's, in microseconds since 1970.
+    /// `wall_micros` is the wall clock's time in microseconds since 1970.
     pub fn next_version(&self, wall_micros: u64, node: u64) -> Version {
         Version { micros: wall_micros.max(self.latest.saturating_add(1)), node }
     }
 
-    /// How a record with this version stands to what is known.
-    pub fn standing(&self, path: &ItemPath, version: Version, wall_micros: u64) -> Standing {
-        let lead = u64::try_from(CLOCK_LEAD_MAX.as_micros()).unwrap_or(u64::MAX);
+    /// Compares a record's version with the known one.
+    pub fn freshness(&self, path: &ItemPath, version: Version, wall_micros: u64) -> Freshness {
+        let lead = u64::try_from(CLOCK_SKEW_MAX.as_micros()).unwrap_or(u64::MAX);
         match self.known.get(path) {
-            Some(known) if version == known.version => Standing::Same,
-            Some(known) if version < known.version => Standing::Older,
+            Some(known) if version == known.version => Freshness::Same,
+            Some(known) if version < known.version => Freshness::Older,
             _ if version.micros > wall_micros.max(self.latest).saturating_add(lead) => {
-                Standing::Future
+                Freshness::Future
             }
-            None if self.known.len() >= ITEMS_MAX => Standing::Full,
-            _ => Standing::Newer,
+            None if self.known.len() >= ITEMS_MAX => Freshness::Full,
+            _ => Freshness::Newer,
         }
     }
 
-    /// An item is kept with this version in this pool. An older version than the known one changes
-    /// nothing: what was learned is not unlearned.
-    pub fn learn(&mut self, path: &ItemPath, known: Known) {
+    /// Records an item's version and pool. A version that is not newer than the known one changes
+    /// nothing: versions never go back.
+    pub fn record(&mut self, path: &ItemPath, known: KnownItem) {
         match self.known.entry(path.clone()) {
             Entry::Occupied(mut entry) => {
                 let before = entry.get().version;
-                debug_assert!(known.version > before, "it was compared");
+                debug_assert!(known.version > before, "caller compares versions first");
                 if known.version <= before {
                     return;
                 }
@@ -164,38 +165,38 @@ impl Replica {
         self.latest = self.latest.max(known.version.micros);
     }
 
-    /// An item is so long over that nobody needs to know of it.
-    pub fn forget(&mut self, path: &ItemPath) {
+    /// Removes a collectable item.
+    pub fn remove(&mut self, path: &ItemPath) {
         if let Some(known) = self.known.remove(path) {
             self.digest.subtract(path, known.version);
         }
     }
 
-    /// All items, in the order of their paths.
-    pub fn iter(&self) -> impl Iterator<Item = (&ItemPath, &Known)> {
+    /// Returns all items in the order of their paths.
+    pub fn iter(&self) -> impl Iterator<Item = (&ItemPath, &KnownItem)> {
         self.known.iter()
     }
 
-    /// One number for each part of the copy.
+    /// Returns the digest of all versions.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Versions of items in these parts, `max` at most, and the path to go on after.
+    /// Returns at most `max` versions of items in these buckets, and the path to continue after.
     pub fn versions_in(
         &self,
         buckets: &[u8],
         after: Option<&ItemPath>,
         max: usize,
     ) -> (Vec<(ItemPath, Version)>, Option<ItemPath>) {
-        let mut wanted = [false; BUCKETS];
+        let mut selected = [false; BUCKETS];
         for bucket in buckets {
-            wanted[usize::from(*bucket)] = true;
+            selected[usize::from(*bucket)] = true;
         }
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.known.range::<ItemPath, _>((from, Bound::Unbounded));
         let mut versions = Vec::new();
-        for (path, known) in range.filter(|(path, _)| wanted[usize::from(bucket(path))]) {
+        for (path, known) in range.filter(|(path, _)| selected[usize::from(bucket(path))]) {
             if versions.len() == max {
                 let next = versions.last().map(|(path, _): &(ItemPath, Version)| path.clone());
                 return (versions, next);
@@ -205,10 +206,10 @@ impl Replica {
         (versions, None)
     }
 
-    /// Which of another's items are newer there.
-    pub fn wanted(&self, theirs: &[(ItemPath, Version)], wall_micros: u64) -> Vec<ItemPath> {
+    /// Returns the paths of those of another replica's items that are newer there.
+    pub fn newer_in(&self, theirs: &[(ItemPath, Version)], wall_micros: u64) -> Vec<ItemPath> {
         let newer = theirs.iter().filter(|(path, version)| {
-            self.standing(path, *version, wall_micros) == Standing::Newer
+            self.freshness(path, *version, wall_micros) == Freshness::Newer
         });
         newer.map(|(path, _)| path.clone()).collect()
     }
@@ -221,39 +222,39 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::Kind;
+    use crate::store::ItemKind;
 
     fn path(number: u8) -> ItemPath {
-        ItemPath::new(Kind::User, format!("user-{number}")).expect("a name")
+        ItemPath::new(ItemKind::User, format!("user-{number}")).expect("valid name")
     }
 
     fn version(micros: u64) -> Version {
         Version { micros, node: 1 }
     }
 
-    fn copy_of(items: &[(u8, u64)]) -> Replica {
+    fn replica_of(items: &[(u8, u64)]) -> Replica {
         let mut replica = Replica::default();
         for (number, micros) in items {
-            offer(&mut replica, &path(*number), version(*micros));
+            record_if_newer(&mut replica, &path(*number), version(*micros));
         }
         replica
     }
 
-    fn offer(replica: &mut Replica, path: &ItemPath, version: Version) {
-        if replica.standing(path, version, 1_000) == Standing::Newer {
-            replica.learn(path, Known { version, pool: 0 });
+    fn record_if_newer(replica: &mut Replica, path: &ItemPath, version: Version) {
+        if replica.freshness(path, version, 1_000) == Freshness::Newer {
+            replica.record(path, KnownItem { version, pool: 0 });
         }
     }
 
-    /// Takes from another copy what is newer there, as a server does over the network.
-    fn take(own: &mut Replica, other: &Replica, part: usize) {
+    /// Pulls from another replica what is newer there, as a server does over the network.
+    fn reconcile_from(own: &mut Replica, other: &Replica, part: usize) {
         let buckets = own.digest().differing(other.digest());
         let mut after = None;
         loop {
             let (versions, next) = other.versions_in(&buckets, after.as_ref(), part);
-            for path in own.wanted(&versions, 1_000) {
-                let known = other.get(&path).expect("it has just said so");
-                own.learn(&path, known);
+            for path in own.newer_in(&versions, 1_000) {
+                let known = other.get(&path).expect("listed item exists");
+                own.record(&path, known);
             }
             after = next;
             if after.is_none() {
@@ -264,48 +265,48 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b62_copies_that_take_from_each_other_become_equal(
+        fn b62_replicas_that_pull_from_each_other_converge(
             one in proptest::collection::vec((0..40_u8, 1..50_u64), 0..60),
             two in proptest::collection::vec((0..40_u8, 1..50_u64), 0..60),
             part in 1..10_usize,
         ) {
-            let (mut one, mut two) = (copy_of(&one), copy_of(&two));
-            take(&mut one, &two, part);
-            take(&mut two, &one, part);
+            let (mut one, mut two) = (replica_of(&one), replica_of(&two));
+            reconcile_from(&mut one, &two, part);
+            reconcile_from(&mut two, &one, part);
             prop_assert_eq!(&one.known, &two.known);
             prop_assert_eq!(one.digest().differing(two.digest()), Vec::<u8>::new());
         }
 
         #[test]
-        fn b62_order_and_repetition_of_what_arrives_do_not_matter(
+        fn b62_order_and_repetition_of_records_do_not_matter(
             mut items in proptest::collection::vec((0..10_u8, 1..50_u64), 0..60),
         ) {
-            let forwards = copy_of(&items);
+            let forwards = replica_of(&items);
             items.extend(items.clone());
             items.reverse();
-            let backwards = copy_of(&items);
+            let backwards = replica_of(&items);
             prop_assert_eq!(&forwards.known, &backwards.known);
             prop_assert_eq!(forwards.digest(), backwards.digest());
             for (number, micros) in &items {
-                let known = forwards.get(&path(*number)).expect("it was offered");
-                prop_assert!(known.version >= version(*micros), "the latest counts");
+                let known = forwards.get(&path(*number)).expect("recorded item exists");
+                prop_assert!(known.version >= version(*micros), "latest version wins");
             }
         }
 
         #[test]
-        fn b62_a_change_made_here_is_later_than_all_that_is_known(
+        fn b62_local_change_is_later_than_every_known_version(
             items in proptest::collection::vec((0..10_u8, 1..900_u64), 0..20),
             wall in 0..1_000_u64,
         ) {
-            let replica = copy_of(&items);
+            let replica = replica_of(&items);
             let next = replica.next_version(wall, 0);
             prop_assert!(replica.known.values().all(|known| known.version < next));
             prop_assert!(next.micros >= wall);
         }
 
         #[test]
-        fn a_digest_comes_back_from_its_bytes(items in proptest::collection::vec((0..40_u8, 1..50_u64), 0..60)) {
-            let replica = copy_of(&items);
+        fn digest_round_trips_through_bytes(items in proptest::collection::vec((0..40_u8, 1..50_u64), 0..60)) {
+            let replica = replica_of(&items);
             let bytes = replica.digest().to_bytes();
             let back = Digest::from_bytes(&bytes);
             prop_assert_eq!(back.as_ref(), Some(replica.digest()));
@@ -314,21 +315,22 @@ mod tests {
     }
 
     #[test]
-    fn b62_a_version_from_a_wrong_clock_does_not_carry_all_others_with_it() {
-        let mut replica = copy_of(&[(1, 10)]);
-        let lead = u64::try_from(CLOCK_LEAD_MAX.as_micros()).expect("an hour");
+    fn b62_version_from_a_wrong_clock_is_rejected() {
+        let mut replica = replica_of(&[(1, 10)]);
+        let lead = u64::try_from(CLOCK_SKEW_MAX.as_micros()).expect("fits into u64");
         let far = version(1_001 + lead);
-        assert_eq!(replica.standing(&path(1), far, 1_000), Standing::Future);
-        assert_eq!(replica.standing(&path(1), version(1_000 + lead), 1_000), Standing::Newer);
-        // A server's own clock may be set back: what it knows is then ahead, and may be built upon.
-        replica.learn(&path(2), Known { version: version(2_000 + lead), pool: 0 });
-        assert_eq!(replica.standing(&path(1), far, 1_000), Standing::Newer);
+        assert_eq!(replica.freshness(&path(1), far, 1_000), Freshness::Future);
+        assert_eq!(replica.freshness(&path(1), version(1_000 + lead), 1_000), Freshness::Newer);
+        // A server's own clock may be set back: its known versions are then in the future, and
+        // newer ones are still accepted.
+        replica.record(&path(2), KnownItem { version: version(2_000 + lead), pool: 0 });
+        assert_eq!(replica.freshness(&path(1), far, 1_000), Freshness::Newer);
     }
 
     #[test]
-    fn versions_come_in_parts_that_leave_nothing_out() {
+    fn versions_are_paged_without_gaps() {
         let items: Vec<(u8, u64)> = (0..100).map(|number| (number, 5)).collect();
-        let replica = copy_of(&items);
+        let replica = replica_of(&items);
         let all: Vec<u8> = (0..=u8::MAX).collect();
         let mut seen = BTreeSet::new();
         let mut after = None;

@@ -1,50 +1,50 @@
-//! When something that failed is tried again, and when it is worth a line in the log.
+//! Decides when a failed operation is retried, and whether the failure is logged.
 //!
-//! Pure: time and chance are handed in. Waits grow from [`RETRY_FIRST`] to [`RETRY_MAX`], each scaled by
-//! chance, so that servers which failed together do not come back together. A cause is told at once
-//! when it is new, and then every [`TELL_EVERY`] (B61).
+//! Pure: time and jitter are passed in. Waits grow from [`RETRY_FIRST`] to [`RETRY_MAX`], each
+//! scaled by the jitter, so that servers which failed together do not retry together. A new cause
+//! is logged at once, and then every [`LOG_INTERVAL`] (B61).
 
 use std::time::Duration;
 
 use grid::time::Instant;
 
-use crate::limits::{RETRY_FIRST, RETRY_MAX, TELL_EVERY};
+use crate::limits::{LOG_INTERVAL, RETRY_FIRST, RETRY_MAX};
 
-/// The tries of one thing.
+/// Retry state of one operation.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Retry {
+pub(crate) struct RetryState {
     failures: u32,
-    told: Option<(Instant, String)>,
+    last_logged: Option<(Instant, String)>,
 }
 
-/// What follows a failure.
+/// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Again {
-    /// How long to wait.
+pub(crate) struct RetryDecision {
+    /// Time until the next attempt.
     pub(crate) after: Duration,
-    /// Whether to log it.
-    pub(crate) tell: bool,
+    /// Whether to log the failure.
+    pub(crate) should_log: bool,
 }
 
-impl Retry {
-    /// It failed for this reason. `chance` is from 0 to 1.
-    pub(crate) fn failed(&mut self, cause: &str, now: Instant, chance: f64) -> Again {
+impl RetryState {
+    /// Records a failure with this cause. `jitter` is from 0 to 1.
+    pub(crate) fn failed(&mut self, cause: &str, now: Instant, jitter: f64) -> RetryDecision {
         let doubled = RETRY_FIRST.saturating_mul(1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        let scale = 0.5 + chance.clamp(0.0, 1.0) / 2.0;
-        let tell = match &self.told {
+        let scale = 0.5 + jitter.clamp(0.0, 1.0) / 2.0;
+        let should_log = match &self.last_logged {
             None => true,
-            Some((at, _)) if now.since(*at) >= TELL_EVERY => true,
-            // Two causes that alternate are not told at each turn.
-            Some((at, before)) => before != cause && now.since(*at) >= TELL_EVERY / 5,
+            Some((at, _)) if now.since(*at) >= LOG_INTERVAL => true,
+            // Two causes that alternate are not logged on every attempt.
+            Some((at, before)) => before != cause && now.since(*at) >= LOG_INTERVAL / 5,
         };
-        if tell {
-            self.told = Some((now, cause.to_owned()));
+        if should_log {
+            self.last_logged = Some((now, cause.to_owned()));
         }
-        Again { after: doubled.min(RETRY_MAX).mul_f64(scale), tell }
+        RetryDecision { after: doubled.min(RETRY_MAX).mul_f64(scale), should_log }
     }
 
-    /// How often it has failed.
+    /// Returns the number of failures.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
@@ -55,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b61_waits_grow_to_a_limit_and_are_scaled_by_chance() {
-        let mut retry = Retry::default();
+    fn b61_retry_waits_grow_to_a_limit_and_are_jittered() {
+        let mut retry = RetryState::default();
         let now = Instant::default();
         let waits: Vec<_> = (0..12).map(|_| retry.failed("offline", now, 1.0).after).collect();
         assert_eq!(waits[0], RETRY_FIRST);
@@ -68,15 +68,15 @@ mod tests {
     }
 
     #[test]
-    fn b61_a_cause_is_told_at_once_and_then_every_few_seconds() {
-        let mut retry = Retry::default();
+    fn b61_cause_is_logged_at_once_and_then_at_intervals() {
+        let mut retry = RetryState::default();
         let at = |millis| Instant::default() + Duration::from_millis(millis);
-        let told: Vec<u64> = (0..=120)
+        let logged_at: Vec<u64> = (0..=120)
             .map(|tenth| tenth * 100)
-            .filter(|millis| retry.failed("offline", at(*millis), 0.5).tell)
+            .filter(|millis| retry.failed("offline", at(*millis), 0.5).should_log)
             .collect();
-        assert_eq!(told, [0, 5_000, 10_000]);
-        assert!(retry.failed("not initialised", at(12_000), 0.5).tell, "another cause is news");
-        assert!(!retry.failed("offline", at(12_100), 0.5).tell, "not at each turn");
+        assert_eq!(logged_at, [0, 5_000, 10_000]);
+        assert!(retry.failed("not initialised", at(12_000), 0.5).should_log, "new cause is logged");
+        assert!(!retry.failed("offline", at(12_100), 0.5).should_log, "not on every attempt");
     }
 }

@@ -1,9 +1,9 @@
-//! All that is known of users and their rights at one moment.
+//! Immutable view of all users and their rights at one moment.
 //!
-//! A [`Snapshot`] never changes, so that who asks it twice gets answers that fit together. One with a
-//! change is derived from it ([`Snapshot::with`], [`Snapshot::without`]) and shares with it all that
-//! did not change: the cost is that of the item, not of how many there are. Where snapshots come from
-//! and who sees which is the loader's business.
+//! A [`Snapshot`] never changes, so repeated reads are consistent. A changed one is derived from it
+//! ([`Snapshot::with`], [`Snapshot::without`]) and shares all unchanged parts: the cost depends on
+//! the item, not on the number of items. The loader creates snapshots and decides which one readers
+//! see.
 
 mod builder;
 mod decision;
@@ -12,10 +12,10 @@ mod evaluate;
 mod findings;
 mod hash;
 mod item;
-mod people;
+mod name_entries;
 
 pub use builder::SnapshotBuilder;
-pub use decision::{Attached, Decision, Ground, Layer, Refusal};
+pub use decision::{AllowReason, AttachedStatement, Decision, DenyReason, Layer};
 pub use findings::{Finding, Findings};
 pub use hash::ContentHash;
 pub use item::{Item, ItemKey};
@@ -31,11 +31,12 @@ use crate::model::{
     TemporaryCredential, User, UserName,
 };
 use crate::policy::Policy;
-use entry::{Entry, Sum};
-use people::{Person, Team};
+use entry::{HashedItem, Totals};
+use name_entries::{GroupEntry, UserEntry};
 
-/// A map of which a changed copy shares what did not change. Its hasher is fixed: replays need it.
-/// (Names are chosen by operators, who have simpler ways to be slow than colliding hashes.)
+/// A persistent map: a changed copy shares the unchanged parts. The hasher is fixed, because
+/// replays need it. (Names are chosen by operators, who have simpler ways to slow a server down
+/// than colliding hashes.)
 type Map<K, V> = HashTrieMapSync<K, V, FxBuildHasher>;
 
 fn map<K: Eq + Hash, V>() -> Map<K, V> {
@@ -72,21 +73,21 @@ fn map<K: Eq + Hash, V>() -> Map<K, V> {
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {
-    /// The account that may do everything, and is kept in no store.
+    /// The account that may do everything; it is stored nowhere.
     root: UserName,
-    people: Map<UserName, Person>,
-    teams: Map<GroupName, Team>,
-    service_accounts: Map<AccessKey, Entry<ServiceAccount>>,
-    temporary: Map<AccessKey, Entry<TemporaryCredential>>,
-    policies: Map<PolicyName, Entry<Policy>>,
-    sum: Sum,
+    user_entries: Map<UserName, UserEntry>,
+    group_entries: Map<GroupName, GroupEntry>,
+    service_accounts: Map<AccessKey, HashedItem<ServiceAccount>>,
+    temporary: Map<AccessKey, HashedItem<TemporaryCredential>>,
+    policies: Map<PolicyName, HashedItem<Policy>>,
+    totals: Totals,
 }
 
-/// Whose keys an access key belongs to.
+/// Owner of an access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Holder<'s> {
-    /// The root account, whose secret is not kept here.
+pub enum KeyOwner<'s> {
+    /// The root account, whose secret is not stored.
     Root,
     /// A user.
     User(&'s User),
@@ -96,8 +97,8 @@ pub enum Holder<'s> {
     Temporary(&'s TemporaryCredential),
 }
 
-impl<'s> Holder<'s> {
-    /// What requests are signed with. The root account's is not known here.
+impl<'s> KeyOwner<'s> {
+    /// Returns the secret that requests are signed with; `None` for the root account.
     pub fn secret(&self) -> Option<&'s Secret> {
         match self {
             Self::Root => None,
@@ -109,127 +110,129 @@ impl<'s> Holder<'s> {
 }
 
 impl Snapshot {
-    /// Nothing but the root account.
+    /// Creates a snapshot with nothing but the root account.
     pub fn empty(root: UserName) -> Self {
         Self {
             root,
-            people: map(),
-            teams: map(),
+            user_entries: map(),
+            group_entries: map(),
             service_accounts: map(),
             temporary: map(),
             policies: map(),
-            sum: Sum::default(),
+            totals: Totals::default(),
         }
     }
 
-    /// Whose keys these are: the root account's, a user's, a service account's, or temporary ones, in
-    /// this order. (That two have the same is a [`Finding`].)
-    pub fn holder(&self, access_key: &str) -> Option<Holder<'_>> {
+    /// Returns the owner of an access key: the root account, a user, a service account or a
+    /// temporary credential, in this order of precedence. (A key with two owners is a [`Finding`].)
+    pub fn key_owner(&self, access_key: &str) -> Option<KeyOwner<'_>> {
         if access_key == &*self.root {
-            return Some(Holder::Root);
+            return Some(KeyOwner::Root);
         }
-        let user = || self.user(access_key).map(Holder::User);
-        let account = || self.service_account(access_key).map(Holder::ServiceAccount);
-        let temporary = || self.temporary(access_key).map(Holder::Temporary);
+        let user = || self.user(access_key).map(KeyOwner::User);
+        let account = || self.service_account(access_key).map(KeyOwner::ServiceAccount);
+        let temporary = || self.temporary(access_key).map(KeyOwner::Temporary);
         user().or_else(account).or_else(temporary)
     }
 
-    /// The name of the account that may do everything.
+    /// Returns the name of the root account.
     pub fn root(&self) -> &UserName {
         &self.root
     }
 
-    /// The user with this name.
+    /// Returns the user with this name.
     pub fn user(&self, name: &str) -> Option<&User> {
-        Some(&*self.people.get(name)?.user.as_ref()?.item)
+        Some(&*self.user_entries.get(name)?.user.as_ref()?.item)
     }
 
-    /// The group with this name.
+    /// Returns the group with this name.
     pub fn group(&self, name: &str) -> Option<&Group> {
-        Some(&*self.teams.get(name)?.group.as_ref()?.item)
+        Some(&*self.group_entries.get(name)?.group.as_ref()?.item)
     }
 
-    /// The service account with this access key.
+    /// Returns the service account with this access key.
     pub fn service_account(&self, access_key: &str) -> Option<&ServiceAccount> {
         self.service_accounts.get(access_key).map(|entry| &*entry.item)
     }
 
-    /// The temporary credential with this access key, expired or not.
+    /// Returns the temporary credential with this access key, expired or not.
     pub fn temporary(&self, access_key: &str) -> Option<&TemporaryCredential> {
         self.temporary.get(access_key).map(|entry| &*entry.item)
     }
 
-    /// The policy with this name.
+    /// Returns the policy with this name.
     pub fn policy(&self, name: &str) -> Option<&Policy> {
         self.policies.get(name).map(|entry| &*entry.item)
     }
 
-    /// The policies that are attached to this user.
+    /// Returns the policies that are attached to this user.
     pub fn user_policies(&self, user: &str) -> Option<&PolicyMapping> {
-        Some(&*self.people.get(user)?.policies.as_ref()?.item)
+        Some(&*self.user_entries.get(user)?.policies.as_ref()?.item)
     }
 
-    /// The policies that are attached to this group.
+    /// Returns the policies that are attached to this group.
     pub fn group_policies(&self, group: &str) -> Option<&PolicyMapping> {
-        Some(&*self.teams.get(group)?.policies.as_ref()?.item)
+        Some(&*self.group_entries.get(group)?.policies.as_ref()?.item)
     }
 
-    /// The groups that this user is a member of, in order.
+    /// Returns the groups that this user is a member of, in order.
     pub fn groups_of(&self, user: &str) -> impl Iterator<Item = &GroupName> {
-        self.people
+        self.user_entries
             .get(user)
             .into_iter()
-            .flat_map(|person| person.groups.iter().flat_map(|all| all.iter()))
+            .flat_map(|user_entry| user_entry.groups.iter().flat_map(|all| all.iter()))
     }
 
-    /// All users, in no order.
+    /// Returns all users, in no order.
     pub fn users(&self) -> impl Iterator<Item = &User> {
-        self.people.values().filter_map(|person| Some(&*person.user.as_ref()?.item))
+        self.user_entries.values().filter_map(|user_entry| Some(&*user_entry.user.as_ref()?.item))
     }
 
-    /// All groups, in no order.
+    /// Returns all groups, in no order.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
-        self.teams.values().filter_map(|team| Some(&*team.group.as_ref()?.item))
+        self.group_entries
+            .values()
+            .filter_map(|group_entry| Some(&*group_entry.group.as_ref()?.item))
     }
 
-    /// All service accounts, in no order.
+    /// Returns all service accounts, in no order.
     pub fn service_accounts(&self) -> impl Iterator<Item = &ServiceAccount> {
         self.service_accounts.values().map(|entry| &*entry.item)
     }
 
-    /// All temporary credentials, expired or not, in no order.
+    /// Returns all temporary credentials, expired or not, in no order.
     pub fn temporaries(&self) -> impl Iterator<Item = &TemporaryCredential> {
         self.temporary.values().map(|entry| &*entry.item)
     }
 
-    /// All policies, in no order.
+    /// Returns all policies, in no order.
     pub fn policies(&self) -> impl Iterator<Item = (&PolicyName, &Policy)> {
         self.policies.iter().map(|(name, entry)| (name, &*entry.item))
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
-        self.sum.items
+        self.totals.items
     }
 
-    /// Whether there is nothing but the root account.
+    /// Returns whether there is nothing but the root account.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The hash of all items: the same on two nodes that know the same, whatever the order in which
-    /// they learned it.
+    /// Returns the hash of all items. It is equal on two servers with the same items, whatever the
+    /// order in which they arrived.
     pub fn content_hash(&self) -> ContentHash {
-        self.sum.hash
+        self.totals.hash
     }
 }
 
-/// Not the items: there may be very many.
+/// Omits the items: there may be very many.
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")
-            .field("items", &self.sum.items)
-            .field("content_hash", &self.sum.hash)
+            .field("items", &self.totals.items)
+            .field("content_hash", &self.totals.hash)
             .finish_non_exhaustive()
     }
 }

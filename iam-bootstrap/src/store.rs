@@ -1,8 +1,9 @@
-//! Where items are kept: an interface to one pool, and stores that are ready to use.
+//! Storage of items: the interface to one pool, and ready-made stores.
 //!
-//! An *item* is some bytes at an [`ItemPath`]. A store knows nothing of what they mean; it promises that
-//! an item is wholly what was written last, that what was acknowledged is kept, and that each failure
-//! says which it is: nothing there, not there yet, not reachable, or damaged.
+//! An *item* is a byte string at an [`ItemPath`]; a store does not interpret it. A store promises
+//! that a read returns the last complete write, that an acknowledged write is durable, and that an
+//! error says whether the item does not exist, the store is uninitialised or unreachable, or the
+//! data is damaged.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,44 +18,43 @@ pub mod sealed;
 #[cfg(unix)]
 pub use directory::DirectoryStore;
 pub use memory::MemoryStore;
-pub use path::{ItemPath, Kind, PathError};
+pub use path::{ItemKind, ItemPath, PathError};
 pub use sealed::Sealed;
 
 use crate::limits::ITEMS_PER_READ;
 
-/// Why a store did not do what it was asked.
+/// Error of a store operation.
 ///
-/// After a failed write or deletion the item is either what it was or what it was to become.
+/// After a failed write or deletion the item is either unchanged or fully changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Nothing was ever kept here. Wait for the server that initialises it, or for its disk.
+    /// The store was never initialised. Wait for the server that initialises it, or for its disk.
     #[error("{store} is not initialised: wait until it is online, or initialise it")]
     NotInitialised {
-        /// The store's name.
+        /// Name of the store.
         store: Arc<str>,
     },
-    /// The store is there and has no such item.
+    /// The store has no such item.
     #[error("there is no {path}")]
     NotFound {
-        /// The item.
+        /// Path of the item.
         path: ItemPath,
     },
-    /// The store cannot be used now; what it holds is not known. Worth trying again.
+    /// The store cannot be used now; its content is unknown. Retry later.
     #[error("{store} is unavailable: {cause}")]
     Unavailable {
-        /// The store's name.
+        /// Name of the store.
         store: Arc<str>,
-        /// What failed.
+        /// Cause of the failure.
         cause: Arc<str>,
     },
-    /// The item is there, but not as it was written. Trying again does not help; restore it, write it
-    /// anew or delete it.
+    /// The item exists but is damaged. Retrying does not help; restore, rewrite or delete the item.
     #[error("{path} is corrupt: {why}")]
     Corrupt {
-        /// The item.
+        /// Path of the item.
         path: ItemPath,
-        /// How that is known.
+        /// Reason why it is considered damaged.
         why: Arc<str>,
     },
     /// The item is sealed with a key that this server does not have.
@@ -62,51 +62,52 @@ pub enum StoreError {
         "{path} is sealed with the key {key}, and the root secret makes another: give the secret that it was written with as an older one"
     )]
     WrongKey {
-        /// The item.
+        /// Path of the item.
         path: ItemPath,
-        /// The id of the key that it was sealed with.
+        /// Id of the key that it was sealed with.
         key: Arc<str>,
     },
-    /// The item is larger than any may be.
+    /// The item exceeds the size limit.
     #[error("{path} has {bytes} bytes, and an item may have {max}")]
     TooLarge {
-        /// The item.
+        /// Path of the item.
         path: ItemPath,
-        /// How large it is.
+        /// Size of the item in bytes.
         bytes: u64,
-        /// [`ITEM_BYTES_MAX`](crate::limits::ITEM_BYTES_MAX), or less where something is added to it.
+        /// [`ITEM_BYTES_MAX`](crate::limits::ITEM_BYTES_MAX), or less where a header or seal is
+        /// added.
         max: usize,
     },
-    /// There are more items of a kind than a store lists.
+    /// The store has more items of a kind than it lists.
     #[error("{store} holds more than {max} {kind}, which is the limit")]
     TooMany {
-        /// The store's name.
+        /// Name of the store.
         store: Arc<str>,
-        /// The kind.
-        kind: Kind,
+        /// Kind of the items.
+        kind: ItemKind,
         /// [`LISTED_MAX`](crate::limits::LISTED_MAX).
         max: usize,
     },
-    /// The store, or an item, was written by a newer version than this.
+    /// The store, or an item, was written by a newer version.
     #[error("{what} was written in format {found}, and this version knows up to {max}: upgrade")]
     Unsupported {
-        /// The store's name or the item's path.
+        /// Name of the store, or path of the item.
         what: Arc<str>,
-        /// The format that it is in.
+        /// Format that was found.
         found: u32,
-        /// The newest that is known.
+        /// Newest format that this version reads.
         max: u32,
     },
 }
 
 impl StoreError {
-    /// Whether the same may succeed later without anybody mending the store's content.
+    /// Returns whether a retry may succeed without a repair of the store's content.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::NotInitialised { .. } | Self::Unavailable { .. })
     }
 
-    /// Whether it is about one item alone: others can be read.
-    pub fn is_of_one_item(&self) -> bool {
+    /// Returns whether the error concerns one item alone, so that others can be read.
+    pub fn affects_one_item(&self) -> bool {
         match self {
             Self::NotFound { .. }
             | Self::Corrupt { .. }
@@ -118,43 +119,43 @@ impl StoreError {
     }
 }
 
-/// What a store is about to say.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+/// Future of a store operation.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// The items of one kind.
+/// Items of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Their paths, in order.
+    /// Paths, in order.
     pub paths: Vec<ItemPath>,
-    /// Names that were found among them and are no items', the first few: somebody should look.
-    pub strangers: Vec<String>,
-    /// How many such names there are.
-    pub strangers_total: usize,
+    /// Names in the listing that are not item names, the first few. An operator should check them.
+    pub unrecognised: Vec<String>,
+    /// Number of such names.
+    pub unrecognised_total: usize,
 }
 
-/// One item of many that were read.
+/// One item of a bulk read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// Its path.
+pub struct ReadItem {
+    /// Path of the item.
     pub path: ItemPath,
-    /// Its bytes, or what is wrong with this one item.
+    /// Bytes of the item, or the error of this one item.
     pub bytes: Result<Vec<u8>, StoreError>,
 }
 
 /// One pool that keeps items. Implementations are used behind `Arc<dyn IamStore>`.
 pub trait IamStore: Send + Sync + 'static {
-    /// What it is called in logs and errors: one store's name differs from all others'.
+    /// Returns the name for logs and errors, unique among the stores of a server.
     fn name(&self) -> &str;
 
     /// Reads an item.
     ///
     /// # Errors
     ///
-    /// Each of [`StoreError`] but `TooMany`.
-    fn read<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, Vec<u8>>;
+    /// Any [`StoreError`] except `TooMany`.
+    fn read<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, Vec<u8>>;
 
-    /// Writes an item in place of what was there. When it has returned, it is kept, and no reader ever
-    /// sees a part of it.
+    /// Writes an item, replacing the previous content. When it has returned, the write is durable;
+    /// no reader ever sees a part of it.
     ///
     /// # Errors
     ///
@@ -162,46 +163,46 @@ pub trait IamStore: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// A write whose future is dropped may be done or not, but never in part.
-    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> Pending<'a, ()>;
+    /// A write whose future is dropped may or may not happen, but never in part.
+    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> StoreFuture<'a, ()>;
 
-    /// Deletes an item. When it has returned, the item does not come back.
+    /// Deletes an item. When it has returned, the deletion is durable.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotFound`] if it was not there.
-    fn delete<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, ()>;
+    /// [`StoreError::NotFound`] if there was no such item.
+    fn delete<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, ()>;
 
     /// Lists the items of a kind.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooMany`], and those that are not of one item.
-    fn list(&self, kind: Kind) -> Pending<'_, Listing>;
+    /// [`StoreError::TooMany`], and those that do not concern one item alone.
+    fn list(&self, kind: ItemKind) -> StoreFuture<'_, Listing>;
 
-    /// Reads many items, in their order. Those that are not there any more are left out; what is wrong
-    /// with one of them is said in its place.
+    /// Reads many items, in order. Items that no longer exist are left out; the error of a single
+    /// item is returned in its place.
     ///
     /// # Errors
     ///
-    /// Those that are not of one item.
-    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> Pending<'a, Vec<Item>> {
+    /// Those that do not concern one item alone.
+    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> StoreFuture<'a, Vec<ReadItem>> {
         Box::pin(async move {
             let mut items = Vec::with_capacity(paths.len());
             for path in paths {
-                keep(&mut items, path.clone(), self.read(path).await)?;
+                push_read(&mut items, path.clone(), self.read(path).await)?;
             }
             Ok(items)
         })
     }
 
-    /// Reads all items of a kind, [`ITEMS_PER_READ`] at a time. Whoever tells progress lists them and
-    /// reads them in parts.
+    /// Reads all items of a kind, [`ITEMS_PER_READ`] at a time. A caller that reports progress
+    /// lists the items and reads them in parts.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooMany`], and those that are not of one item.
-    fn read_all(&self, kind: Kind) -> Pending<'_, Vec<Item>> {
+    /// [`StoreError::TooMany`], and those that do not concern one item alone.
+    fn read_all(&self, kind: ItemKind) -> StoreFuture<'_, Vec<ReadItem>> {
         Box::pin(async move {
             let paths = self.list(kind).await?.paths;
             let mut items = Vec::with_capacity(paths.len());
@@ -213,17 +214,17 @@ pub trait IamStore: Send + Sync + 'static {
     }
 }
 
-/// Adds what was read of one of many items.
-fn keep(
-    items: &mut Vec<Item>,
+/// Appends the result of reading one item of a bulk read.
+fn push_read(
+    items: &mut Vec<ReadItem>,
     path: ItemPath,
     read: Result<Vec<u8>, StoreError>,
 ) -> Result<(), StoreError> {
     match read {
         Err(StoreError::NotFound { .. }) => Ok(()), // Deleted since it was listed.
-        Err(error) if !error.is_of_one_item() => Err(error),
+        Err(error) if !error.affects_one_item() => Err(error),
         bytes => {
-            items.push(Item { path, bytes });
+            items.push(ReadItem { path, bytes });
             Ok(())
         }
     }
@@ -237,33 +238,33 @@ fn check_size(path: &ItemPath, bytes: &[u8], max: usize) -> Result<(), StoreErro
     Ok(())
 }
 
-/// So that a store can be shared and wrapped.
+/// Lets a store be shared and wrapped.
 impl<S: IamStore + ?Sized> IamStore for Arc<S> {
     fn name(&self) -> &str {
         (**self).name()
     }
 
-    fn read<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, Vec<u8>> {
+    fn read<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, Vec<u8>> {
         (**self).read(path)
     }
 
-    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> Pending<'a, ()> {
+    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> StoreFuture<'a, ()> {
         (**self).write(path, bytes)
     }
 
-    fn delete<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, ()> {
+    fn delete<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, ()> {
         (**self).delete(path)
     }
 
-    fn list(&self, kind: Kind) -> Pending<'_, Listing> {
+    fn list(&self, kind: ItemKind) -> StoreFuture<'_, Listing> {
         (**self).list(kind)
     }
 
-    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> Pending<'a, Vec<Item>> {
+    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> StoreFuture<'a, Vec<ReadItem>> {
         (**self).read_many(paths)
     }
 
-    fn read_all(&self, kind: Kind) -> Pending<'_, Vec<Item>> {
+    fn read_all(&self, kind: ItemKind) -> StoreFuture<'_, Vec<ReadItem>> {
         (**self).read_all(kind)
     }
 }

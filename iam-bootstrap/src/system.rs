@@ -1,9 +1,10 @@
-//! What servers of one cluster must have in common, and how two of them differ.
+//! Configuration that the servers of one cluster must have in common, and the difference between
+//! two of them.
 
 pub mod config;
 pub mod difference;
 pub mod salted;
 
-pub use config::{Collect, SystemConfig};
-pub use difference::{ConfigDifference, Difference, Part};
+pub use config::{ConfigCollector, SystemConfig};
+pub use difference::{ConfigDifference, ConfigPart, Difference};
 pub use salted::Salt;

@@ -1,7 +1,7 @@
-//! Before it serves, a server makes sure that its peers run with what it runs with (B60).
+//! Verifies before serving that the peers run the same configuration (B60).
 //!
-//! [`serve`] answers what this server runs with; [`verify`] asks the others until enough of them agree.
-//! [`proto`] decides, this file asks, waits and logs.
+//! [`serve`] reports this server's configuration to peers; [`verify`] asks peers until enough of
+//! them agree. [`proto`] decides; this file sends, waits and logs.
 
 pub mod proto;
 pub mod wire;
@@ -14,12 +14,13 @@ use grid::time::{Clock, Instant};
 use grid::{CallOptions, Connection, Manager, RegisterError};
 use tokio::task::JoinSet;
 
-use crate::limits::{ASK_TIMEOUT, NAMED_MAX};
+use crate::limits::{NAMED_MAX, VERIFY_TIMEOUT};
 use crate::system::SystemConfig;
-use proto::{Complaint, Config, Report, Status, Tally, Verify};
-use wire::{SERVER_VERIFY, VerifyAnswer, VerifyArgs};
+use proto::{PeerIssue, Report, Tally, Verify, VerifyConfig, VerifyStatus};
+use wire::{SERVER_VERIFY, VerifyArgs, VerifyResponse};
 
-/// Answers to other servers what this one runs with. To be called before the manager is started.
+/// Registers the handler that reports this server's configuration. Must be called before the
+/// manager is started.
 ///
 /// # Errors
 ///
@@ -27,46 +28,46 @@ use wire::{SERVER_VERIFY, VerifyAnswer, VerifyArgs};
 pub fn serve(manager: &Manager, config: &Arc<SystemConfig>) -> Result<(), RegisterError> {
     let (config, digest) = (Arc::clone(config), config.digest());
     SERVER_VERIFY.register(manager, move |_context, args| {
-        let answer = VerifyAnswer::of(&config, &digest, &args);
-        async move { Ok(answer) }
+        let response = VerifyResponse::of(&config, &digest, &args);
+        async move { Ok(response) }
     })
 }
 
-/// How to ask.
-pub struct Options {
-    /// What the waits are counted by.
+/// Options of [`verify`].
+pub struct VerifyOptions {
+    /// Clock of the waits.
     pub clock: Arc<dyn Clock>,
-    /// What their jitter is drawn from: another on each server.
+    /// Seed of the jitter, different on each server.
     pub seed: u64,
-    /// How long to wait for enough peers; `None` is for ever.
+    /// Longest wait for enough peers; `None` waits for ever.
     pub limit: Option<Duration>,
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for VerifyOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("VerifyOptions").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
-/// Why a server was not verified.
+/// The limit passed before enough peers agreed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "of {} peers that must run with the same configuration, {} do; {} run with another, {} did not answer{}: {}",
-    tally.needed, tally.agree, tally.differ, tally.unreachable, odd(*tally), complaints.join("; ")
+    "of {} peers that must run with the same configuration, {} do; {} run with another, {} did not respond{}: {}",
+    tally.needed, tally.agree, tally.differ, tally.unreachable, outlier_note(*tally), issues.join("; ")
 )]
 pub struct VerifyError {
-    /// How many peers answered what.
+    /// Responses of the peers, counted.
     pub tally: Tally,
-    /// What is to be said of the first of those that do not agree.
-    pub complaints: Vec<String>,
+    /// Reasons of the first peers that do not agree.
+    pub issues: Vec<String>,
 }
 
-fn odd(tally: Tally) -> &'static str {
-    if tally.is_odd { "; this server is the odd one" } else { "" }
+fn outlier_note(tally: Tally) -> &'static str {
+    if tally.is_outlier { "; this server is the outlier" } else { "" }
 }
 
-/// Waits until at least half of the peers run with `config`, and returns how many answered what.
-/// Differences are logged, here and, for a while after it has returned, in the background.
+/// Waits until at least half of the peers run with `config`, and returns the counts of their
+/// responses. Differences are logged, also in the background for a while after it has returned.
 ///
 /// Must be called inside a tokio runtime.
 ///
@@ -80,13 +81,13 @@ fn odd(tally: Tally) -> &'static str {
 pub async fn verify(
     manager: &Manager,
     config: &Arc<SystemConfig>,
-    options: Options,
+    options: VerifyOptions,
 ) -> Result<Tally, VerifyError> {
     verify_among(manager.connections(), config, options, |_| {}).await
 }
 
-/// [`verify`] among these peers alone, for a manager that also knows who is no server. `tell` is told
-/// what is waited for, whenever that changes.
+/// Like [`verify`], among these peers only, for a manager that also knows clients.
+/// `notify_progress` is called with the reason for waiting whenever that changes.
 ///
 /// # Errors
 ///
@@ -98,84 +99,85 @@ pub async fn verify(
 pub async fn verify_among(
     peers: Vec<Connection>,
     config: &Arc<SystemConfig>,
-    options: Options,
-    tell: impl Fn(VerifyError) + Send + Sync + 'static,
+    options: VerifyOptions,
+    notify_progress: impl Fn(VerifyError) + Send + Sync + 'static,
 ) -> Result<Tally, VerifyError> {
-    let mut driver = Driver::new(peers, config, options, Box::new(tell));
-    let status = driver.until(|verify| verify.status() != Status::Waiting).await;
+    let mut driver = Driver::new(peers, config, options, Box::new(notify_progress));
+    let status = driver.run_until(|verify| verify.status() != VerifyStatus::Waiting).await;
     let tally = driver.verify.tally();
     match status {
-        Status::Verified => {
+        VerifyStatus::Verified => {
             let Tally { agree, differ, unreachable, .. } = tally;
             tracing::info!(
                 target: "iam", agree, differ, unreachable,
                 "enough peers run with the same configuration"
             );
-            tokio::spawn(async move { driver.until(Verify::is_over).await });
+            tokio::spawn(async move { driver.run_until(Verify::is_done).await });
             Ok(tally)
         }
-        Status::Waiting | Status::TimedOut => Err(driver.error()),
+        VerifyStatus::Waiting | VerifyStatus::TimedOut => Err(driver.error()),
     }
 }
 
-/// Does what the machine wants.
+/// Performs the I/O of the state machine.
 struct Driver {
     verify: Verify,
     clock: Arc<dyn Clock>,
     peers: Vec<Connection>,
     digest: Arc<str>,
-    asking: JoinSet<(usize, Answer)>,
-    tell: Box<dyn Fn(VerifyError) + Send + Sync>,
-    /// What was told last.
-    told: Option<VerifyError>,
+    requests: JoinSet<(usize, ConfigResult)>,
+    notify_progress: Box<dyn Fn(VerifyError) + Send + Sync>,
+    /// Last value passed to `notify_progress`.
+    last_progress: Option<VerifyError>,
 }
 
-type Answer = Result<Option<SystemConfig>, Arc<str>>;
+type ConfigResult = Result<Option<SystemConfig>, Arc<str>>;
 
 impl Driver {
     fn new(
         peers: Vec<Connection>,
         config: &Arc<SystemConfig>,
-        options: Options,
-        tell: Box<dyn Fn(VerifyError) + Send + Sync>,
+        options: VerifyOptions,
+        notify_progress: Box<dyn Fn(VerifyError) + Send + Sync>,
     ) -> Self {
-        let Options { clock, seed, limit } = options;
+        let VerifyOptions { clock, seed, limit } = options;
         let now = clock.now();
         let deadline = limit.map(|limit| now + limit);
-        let machine = Config { ours: Arc::clone(config), peers: peers.len(), deadline, seed };
+        let verify_config =
+            VerifyConfig { ours: Arc::clone(config), peers: peers.len(), deadline, seed };
         Self {
-            verify: Verify::new(machine, now),
+            verify: Verify::new(verify_config, now),
             clock,
             peers,
             digest: config.digest().into(),
-            asking: JoinSet::new(),
-            tell,
-            told: None,
+            requests: JoinSet::new(),
+            notify_progress,
+            last_progress: None,
         }
     }
 
     fn error(&self) -> VerifyError {
-        VerifyError { tally: self.verify.tally(), complaints: self.complaints() }
+        VerifyError { tally: self.verify.tally(), issues: self.issues() }
     }
 
-    /// Once enough agree, nothing is waited for.
-    fn tell(&mut self) {
-        if self.verify.status() != Status::Waiting {
+    /// Once enough peers agree, there is no reason to wait.
+    fn notify_progress(&mut self) {
+        if self.verify.status() != VerifyStatus::Waiting {
             return;
         }
         let waiting = self.error();
-        if self.told.as_ref() != Some(&waiting) {
-            (self.tell)(waiting.clone());
-            self.told = Some(waiting);
+        if self.last_progress.as_ref() != Some(&waiting) {
+            (self.notify_progress)(waiting.clone());
+            self.last_progress = Some(waiting);
         }
     }
 
-    async fn until(&mut self, is_done: impl Fn(&Verify) -> bool) -> Status {
+    async fn run_until(&mut self, is_done: impl Fn(&Verify) -> bool) -> VerifyStatus {
         loop {
             let now = self.clock.now();
             self.verify.handle_timeout(now);
-            while let Some(peer) = self.verify.poll_ask(now) {
-                self.ask(peer);
+            while let Some(peer) = self.verify.poll_request(now) {
+                self.send_request(peer);
             }
             while let Some(report) = self.verify.poll_report() {
                 self.log(&report);
@@ -186,11 +188,11 @@ impl Driver {
             let due = self.verify.poll_timeout();
             tokio::select! {
                 biased;
-                Some(answered) = self.asking.join_next() => {
-                    // One that was stopped is asked by nobody: the runtime ends.
-                    if let Ok((peer, answer)) = answered {
-                        self.verify.handle_answer(peer, answer, self.clock.now());
-                        self.tell();
+                Some(completed) = self.requests.join_next() => {
+                    // An aborted request is not repeated: the runtime is shutting down.
+                    if let Ok((peer, response)) = completed {
+                        self.verify.handle_response(peer, response, self.clock.now());
+                        self.notify_progress();
                     }
                 }
                 () = wait(due, now) => {}
@@ -198,15 +200,15 @@ impl Driver {
         }
     }
 
-    fn ask(&mut self, peer: usize) {
+    fn send_request(&mut self, peer: usize) {
         let Some(connection) = self.peers.get(peer).cloned() else { return };
         let digest = Arc::clone(&self.digest);
-        self.asking.spawn(async move {
+        self.requests.spawn(async move {
             let args = VerifyArgs { digest: digest.to_string() };
-            let options = CallOptions::default().timeout(ASK_TIMEOUT);
-            let answer = SERVER_VERIFY.call_with(&connection, &args, options).await;
-            let config = answer.map_err(|error| error.to_string().into());
-            (peer, config.and_then(|answer| answer.into_config(&digest).map_err(Into::into)))
+            let options = CallOptions::default().timeout(VERIFY_TIMEOUT);
+            let response = SERVER_VERIFY.call_with(&connection, &args, options).await;
+            let config = response.map_err(|error| error.to_string().into());
+            (peer, config.and_then(|response| response.into_config(&digest).map_err(Into::into)))
         });
     }
 
@@ -214,7 +216,7 @@ impl Driver {
         self.peers.get(peer).map_or("", |connection| connection.remote().as_str())
     }
 
-    /// The first few by name, and how many more.
+    /// Returns the first few names, and the number of further ones.
     fn names(&self, peers: &[usize]) -> String {
         let names: Vec<_> = peers.iter().take(NAMED_MAX).map(|peer| self.name(*peer)).collect();
         and_more(&names, peers.len())
@@ -226,34 +228,34 @@ impl Driver {
                 target: "iam", peers = self.names(peers), %difference,
                 "peers run with another configuration"
             ),
-            Report::Odd { peers, answered, difference } => tracing::error!(
-                target: "iam", peers = self.names(peers), answered, %difference,
-                "this server is the odd one: most peers agree with each other, and not with it"
+            Report::LocalIsOutlier { peers, responded, difference } => tracing::error!(
+                target: "iam", peers = self.names(peers), responded, %difference,
+                "this server is the outlier: most peers agree with each other, and not with it"
             ),
-            Report::AgreesNow { peer } => tracing::info!(
-                target: "iam", peer = self.name(*peer), "runs with the same configuration now"
+            Report::NowAgrees { peer } => tracing::info!(
+                target: "iam", peer = self.name(*peer), "peer runs with the same configuration now"
             ),
-            Report::Unreachable { peers, tries } => {
+            Report::Unreachable { peers, attempts } => {
                 let named = peers.iter().take(NAMED_MAX);
                 let named: Vec<_> =
                     named.map(|(peer, why)| format!("{}: {why}", self.name(*peer))).collect();
                 let named: Vec<_> = named.iter().map(String::as_str).collect();
                 tracing::warn!(
-                    target: "iam", tries, peers = and_more(&named, peers.len()),
-                    "peers have not told their configuration; waiting for at least half of all"
+                    target: "iam", attempts, peers = and_more(&named, peers.len()),
+                    "peers unreachable, waiting for the configuration of at least half of all peers"
                 );
             }
         }
     }
 
-    fn complaints(&self) -> Vec<String> {
-        let complaints = self.verify.complaints().into_iter().take(NAMED_MAX);
-        let text = |(peer, complaint)| match complaint {
-            Complaint::Differs(difference) => format!("{} differs: {difference}", self.name(peer)),
-            // What a peer answers must not make lines of its own.
-            Complaint::Unreachable(why) => format!("{}: {}", self.name(peer), why.escape_debug()),
+    fn issues(&self) -> Vec<String> {
+        let issues = self.verify.issues().into_iter().take(NAMED_MAX);
+        let text = |(peer, issue)| match issue {
+            PeerIssue::Differs(difference) => format!("{} differs: {difference}", self.name(peer)),
+            // Text of a peer must not forge log lines.
+            PeerIssue::Unreachable(why) => format!("{}: {}", self.name(peer), why.escape_debug()),
         };
-        complaints.map(text).collect()
+        issues.map(text).collect()
     }
 }
 
@@ -264,7 +266,7 @@ fn and_more(named: &[&str], count: usize) -> String {
     }
 }
 
-/// Timers count whole milliseconds; what is due already must not keep the task busy.
+/// Timers have millisecond resolution; an overdue time must not spin.
 async fn wait(due: Option<Instant>, now: Instant) {
     match due {
         Some(at) => tokio::time::sleep(at.since(now).max(Duration::from_millis(1))).await,

@@ -1,102 +1,105 @@
-//! What servers tell and ask each other about users, groups, policies and accounts: msgpack maps.
+//! Messages between servers about users, groups, policies and accounts: msgpack maps.
 //!
-//! A change travels as a record that is sealed with the key which all servers make of their root
-//! secret, and names its path. The handlers have the numbers of existing clusters, by what they load or
-//! delete; those that compare copies are ours (PROTOCOL.md, "IAM").
+//! A change is sent as a record with its path, sealed with the key that all servers derive from
+//! their root secret. The change handlers have the ids of existing clusters, by the item that they
+//! load or delete; the reconcile handlers are this project's own (PROTOCOL.md, "IAM").
 
 use grid::{HandlerId, SingleHandler};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::store::Kind;
+use crate::store::ItemKind;
 
-/// A handler that is told of a change.
-pub type Tell = SingleHandler<ChangeArgs, ChangeAnswer>;
+/// Handler that receives changes.
+pub type ChangeHandler = SingleHandler<ChangeArgs, ChangeResponse>;
 
-/// A policy was deleted.
-pub const DELETE_POLICY: Tell = Tell::new(HandlerId::new(31), "DeletePolicy");
-/// A policy was put.
-pub const LOAD_POLICY: Tell = Tell::new(HandlerId::new(32), "LoadPolicy");
-/// What is attached to a user or a group was put or deleted.
-pub const LOAD_POLICY_MAPPING: Tell = Tell::new(HandlerId::new(33), "LoadPolicyMapping");
-/// A service account was deleted.
-pub const DELETE_SERVICE_ACCOUNT: Tell = Tell::new(HandlerId::new(34), "DeleteServiceAccount");
-/// A service account was put.
-pub const LOAD_SERVICE_ACCOUNT: Tell = Tell::new(HandlerId::new(35), "LoadServiceAccount");
-/// A user or a temporary credential was deleted.
-pub const DELETE_USER: Tell = Tell::new(HandlerId::new(36), "DeleteUser");
-/// A user or a temporary credential was put.
-pub const LOAD_USER: Tell = Tell::new(HandlerId::new(37), "LoadUser");
-/// A group was put or deleted.
-pub const LOAD_GROUP: Tell = Tell::new(HandlerId::new(38), "LoadGroup");
+/// Deletes a policy.
+pub const DELETE_POLICY: ChangeHandler = ChangeHandler::new(HandlerId::new(31), "DeletePolicy");
+/// Inserts or replaces a policy.
+pub const LOAD_POLICY: ChangeHandler = ChangeHandler::new(HandlerId::new(32), "LoadPolicy");
+/// Changes the policies attached to a user or group.
+pub const LOAD_POLICY_MAPPING: ChangeHandler =
+    ChangeHandler::new(HandlerId::new(33), "LoadPolicyMapping");
+/// Deletes a service account.
+pub const DELETE_SERVICE_ACCOUNT: ChangeHandler =
+    ChangeHandler::new(HandlerId::new(34), "DeleteServiceAccount");
+/// Inserts or replaces a service account.
+pub const LOAD_SERVICE_ACCOUNT: ChangeHandler =
+    ChangeHandler::new(HandlerId::new(35), "LoadServiceAccount");
+/// Deletes a user or a temporary credential.
+pub const DELETE_USER: ChangeHandler = ChangeHandler::new(HandlerId::new(36), "DeleteUser");
+/// Inserts or replaces a user or a temporary credential.
+pub const LOAD_USER: ChangeHandler = ChangeHandler::new(HandlerId::new(37), "LoadUser");
+/// Changes or deletes a group.
+pub const LOAD_GROUP: ChangeHandler = ChangeHandler::new(HandlerId::new(38), "LoadGroup");
 
-/// All of them, and of which kinds of items each is told.
-pub(crate) const TELLS: [(Tell, &[Kind]); 8] = [
-    (DELETE_POLICY, &[Kind::Policy]),
-    (LOAD_POLICY, &[Kind::Policy]),
-    (LOAD_POLICY_MAPPING, &[Kind::UserPolicy, Kind::GroupPolicy]),
-    (DELETE_SERVICE_ACCOUNT, &[Kind::ServiceAccount]),
-    (LOAD_SERVICE_ACCOUNT, &[Kind::ServiceAccount]),
-    (DELETE_USER, &[Kind::User, Kind::Temporary]),
-    (LOAD_USER, &[Kind::User, Kind::Temporary]),
-    (LOAD_GROUP, &[Kind::Group]),
+/// All change handlers, and the kinds of items that each accepts.
+pub(crate) const CHANGE_HANDLERS: [(ChangeHandler, &[ItemKind]); 8] = [
+    (DELETE_POLICY, &[ItemKind::Policy]),
+    (LOAD_POLICY, &[ItemKind::Policy]),
+    (LOAD_POLICY_MAPPING, &[ItemKind::UserPolicy, ItemKind::GroupPolicy]),
+    (DELETE_SERVICE_ACCOUNT, &[ItemKind::ServiceAccount]),
+    (LOAD_SERVICE_ACCOUNT, &[ItemKind::ServiceAccount]),
+    (DELETE_USER, &[ItemKind::User, ItemKind::Temporary]),
+    (LOAD_USER, &[ItemKind::User, ItemKind::Temporary]),
+    (LOAD_GROUP, &[ItemKind::Group]),
 ];
 
-/// Which handler is told that an item of this kind was put, or deleted.
-pub(crate) const fn tell_of(kind: Kind, is_deletion: bool) -> Tell {
+/// Returns the handler for a change of an item of this kind.
+pub(crate) const fn change_handler(kind: ItemKind, is_deletion: bool) -> ChangeHandler {
     match (kind, is_deletion) {
-        (Kind::Policy, true) => DELETE_POLICY,
-        (Kind::Policy, false) => LOAD_POLICY,
-        (Kind::UserPolicy | Kind::GroupPolicy, _) => LOAD_POLICY_MAPPING,
-        (Kind::ServiceAccount, true) => DELETE_SERVICE_ACCOUNT,
-        (Kind::ServiceAccount, false) => LOAD_SERVICE_ACCOUNT,
-        (Kind::User | Kind::Temporary, true) => DELETE_USER,
-        (Kind::User | Kind::Temporary, false) => LOAD_USER,
-        (Kind::Group, _) => LOAD_GROUP,
+        (ItemKind::Policy, true) => DELETE_POLICY,
+        (ItemKind::Policy, false) => LOAD_POLICY,
+        (ItemKind::UserPolicy | ItemKind::GroupPolicy, _) => LOAD_POLICY_MAPPING,
+        (ItemKind::ServiceAccount, true) => DELETE_SERVICE_ACCOUNT,
+        (ItemKind::ServiceAccount, false) => LOAD_SERVICE_ACCOUNT,
+        (ItemKind::User | ItemKind::Temporary, true) => DELETE_USER,
+        (ItemKind::User | ItemKind::Temporary, false) => LOAD_USER,
+        (ItemKind::Group, _) => LOAD_GROUP,
     }
 }
 
-/// Asks for one number for each part of a copy.
-pub const DIGEST: SingleHandler<DigestArgs, DigestAnswer> =
+/// Requests the digest of a replica.
+pub const DIGEST: SingleHandler<DigestArgs, DigestResponse> =
     SingleHandler::new(HandlerId::new(140), "IamDigest");
-/// Asks for versions.
-pub const VERSIONS: SingleHandler<VersionsArgs, VersionsAnswer> =
+/// Requests versions of items.
+pub const VERSIONS: SingleHandler<VersionsArgs, VersionsResponse> =
     SingleHandler::new(HandlerId::new(141), "IamVersions");
-/// Asks for records.
-pub const RECORDS: SingleHandler<RecordsArgs, RecordsAnswer> =
+/// Requests records of items.
+pub const RECORDS: SingleHandler<RecordsArgs, RecordsResponse> =
     SingleHandler::new(HandlerId::new(142), "IamRecords");
 
-/// An item was changed.
+/// A change of an item.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ChangeArgs {
-    /// Its path.
+    /// Path of the item.
     #[serde(rename = "Path")]
     pub path: String,
-    /// The record, sealed.
+    /// Sealed record.
     #[serde(rename = "Record")]
     pub record: ByteBuf,
 }
 
-/// What came of it. (That it was not taken is an error.)
+/// Result of a change. A change that was not applied is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ChangeAnswer {
-    /// Whether it was news.
+pub struct ChangeResponse {
+    /// Whether the change was newer than the known version.
     #[serde(rename = "News")]
-    pub is_news: bool,
+    pub is_newer: bool,
 }
 
-/// Asks for a digest.
+/// Request for a digest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DigestArgs {}
 
-/// The digest of a copy.
+/// Digest of a replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct DigestAnswer {
-    /// Whether the server has loaded its copy. If not, there is no digest.
+pub struct DigestResponse {
+    /// Whether the server has loaded its replica. If not, there is no digest.
     #[serde(rename = "Loaded")]
     pub is_loaded: bool,
     /// 256 numbers of 16 bytes.
@@ -104,14 +107,14 @@ pub struct DigestAnswer {
     pub digest: ByteBuf,
 }
 
-/// Asks for versions.
+/// Request for versions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VersionsArgs {
-    /// Of items in these parts.
+    /// Buckets of the items.
     #[serde(rename = "Parts")]
     pub parts: ByteBuf,
-    /// Whose paths come after this.
+    /// Path to continue after; empty for the first request.
     #[serde(rename = "After")]
     pub after: String,
 }
@@ -119,32 +122,32 @@ pub struct VersionsArgs {
 /// Versions of items, in the order of their paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct VersionsAnswer {
-    /// Path, microseconds, server.
+pub struct VersionsResponse {
+    /// Path, microseconds, hash of the server's name.
     #[serde(rename = "Versions")]
     pub versions: Vec<(String, u64, u64)>,
-    /// Where to go on; empty if this is all.
+    /// Path to continue after; empty at the end.
     #[serde(rename = "Next")]
     pub next: String,
 }
 
-/// Asks for the records of these items.
+/// Request for records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RecordsArgs {
-    /// Their paths.
+    /// Paths of the items.
     #[serde(rename = "Paths")]
     pub paths: Vec<String>,
 }
 
-/// As many of them as fit, in their order.
+/// Records of the requested items, as many as fit, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RecordsAnswer {
-    /// Records, as they are told of.
+pub struct RecordsResponse {
+    /// Sealed records, as in a change.
     #[serde(rename = "Records")]
     pub records: Vec<ChangeArgs>,
-    /// How many paths were looked at: whoever wants more asks for those after them.
+    /// Number of paths examined: a further request continues with the paths after them.
     #[serde(rename = "Looked")]
-    pub looked: u64,
+    pub examined: u64,
 }

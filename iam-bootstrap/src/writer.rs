@@ -1,7 +1,8 @@
-//! The one task that changes a server's copy: one change after the other, into the pool first.
+//! The one task that changes a server's replica: changes are applied one after the other, in the
+//! pool first.
 //!
-//! What a peer sent and what is changed here go the same way, so no two changes of an item ever
-//! overtake each other between the pool and the snapshot.
+//! Local changes and records of peers take the same path, so two changes of an item never overtake
+//! each other between the pool and the snapshot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,25 +12,25 @@ use futures_util::stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::body::{self, Change};
-use crate::iam::{ChangeError, Changed, Inner};
-use crate::limits::{ITEMS_MAX, TELLING_MAX, WRITES_AT_ONCE};
-use crate::load::within;
+use crate::broadcast;
+use crate::iam::{ChangeError, ChangeOutcome, IamInner};
+use crate::limits::{BROADCASTS_MAX, CONCURRENT_WRITES_MAX, ITEMS_MAX};
+use crate::load::with_store_timeout;
 use crate::record::{Content, Record, Version};
-use crate::replica::{Known, Standing};
+use crate::replica::{Freshness, KnownItem};
 use crate::store::{ItemPath, StoreError};
-use crate::tell;
 
-/// Something to be changed.
-pub(crate) enum Job {
-    /// By somebody who asked this server.
-    Local { change: Change, done: oneshot::Sender<Result<Changed, ChangeError>> },
-    /// On another server.
-    Remote { records: Vec<(ItemPath, Record)>, done: oneshot::Sender<Result<usize, RemoteError>> },
-    /// What is long over can be forgotten.
+/// Work item of the writer.
+pub(crate) enum WriterJob {
+    /// A change that was requested on this server.
+    Local { change: Change, reply: oneshot::Sender<Result<ChangeOutcome, ChangeError>> },
+    /// Records that another server sent.
+    Remote { records: Vec<(ItemPath, Record)>, reply: oneshot::Sender<Result<usize, RemoteError>> },
+    /// Removal of collectable items.
     Sweep,
 }
 
-/// Why what another server sent was not taken.
+/// Error of applying records of another server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RemoteError {
     #[error(transparent)]
@@ -43,48 +44,49 @@ pub(crate) enum RemoteError {
     Full,
 }
 
-/// Makes changes, until nobody can ask for any.
-pub(crate) async fn run(inner: Arc<Inner>, mut inbox: mpsc::Receiver<Job>) {
-    let telling = Arc::new(Semaphore::new(TELLING_MAX));
+/// Runs the writer until all senders of jobs are gone.
+pub(crate) async fn run(inner: Arc<IamInner>, mut inbox: mpsc::Receiver<WriterJob>) {
+    let broadcasts = Arc::new(Semaphore::new(BROADCASTS_MAX));
     while let Some(job) = inbox.recv().await {
         match job {
-            Job::Local { change, done } => {
-                // Who changes faster than peers can be told waits here, and then in the queue.
-                let Ok(permit) = Arc::clone(&telling).acquire_owned().await else { return };
-                match make(&inner, change).await {
-                    Err(error) => drop(done.send(Err(error))),
+            WriterJob::Local { change, reply } => {
+                // Backpressure: if changes outrun the broadcasts, the writer waits here and jobs
+                // wait in the queue.
+                let Ok(permit) = Arc::clone(&broadcasts).acquire_owned().await else { return };
+                match apply_local(&inner, change).await {
+                    Err(error) => drop(reply.send(Err(error))),
                     Ok((path, record)) => {
                         let own = Arc::clone(&inner);
                         inner.spawn(async move {
                             let version = record.version;
-                            let peers = tell::all(&own, &path, &record).await;
+                            let peers = broadcast::broadcast(&own, &path, &record).await;
                             drop(permit);
-                            let _ = done.send(Ok(Changed { version, peers }));
+                            let _ = reply.send(Ok(ChangeOutcome { version, peers }));
                         });
                     }
                 }
             }
-            Job::Remote { records, done } => {
-                let _ = done.send(take(&inner, records).await);
+            WriterJob::Remote { records, reply } => {
+                let _ = reply.send(apply_remote(&inner, records).await);
             }
-            Job::Sweep => sweep(&inner).await,
+            WriterJob::Sweep => sweep(&inner).await,
         }
     }
 }
 
-/// Makes one change of this server's own.
-async fn make(inner: &Inner, change: Change) -> Result<(ItemPath, Record), ChangeError> {
+/// Applies one change of this server's own.
+async fn apply_local(inner: &IamInner, change: Change) -> Result<(ItemPath, Record), ChangeError> {
     let wall = inner.wall_micros();
     let (key, content) = match &change {
         Change::Put(item) => (item.key(), Content::Item(body::encode(item)?)),
         Change::Delete(key) => (key.clone(), Content::Deleted),
     };
     let path = body::path_of(&key);
-    let looked = inner.with_copy(|copy| {
-        let known = copy.get(&path);
-        (copy.next_version(wall, inner.node), known, copy.len())
+    let looked_up = inner.with_replica(|replica| {
+        let known = replica.get(&path);
+        (replica.next_version(wall, inner.node), known, replica.len())
     });
-    let Some((version, known, len)) = looked else {
+    let Some((version, known, len)) = looked_up else {
         return Err(ChangeError::NotReady { phase: inner.phase_text() });
     };
     if matches!(change, Change::Delete(_)) && !inner.contains(&key) {
@@ -95,48 +97,51 @@ async fn make(inner: &Inner, change: Change) -> Result<(ItemPath, Record), Chang
     }
     let record = Record { version, content };
     let pool = known.map_or(0, |known| known.pool);
-    keep(inner, pool, &path, &record).await?;
-    publish(inner, vec![Kept { path: path.clone(), pool, version, change }]);
+    persist(inner, pool, &path, &record).await?;
+    publish(inner, vec![Persisted { path: path.clone(), pool, version, change }]);
     Ok((path, record))
 }
 
 /// A change that is in its pool.
-struct Kept {
+struct Persisted {
     path: ItemPath,
     pool: usize,
     version: Version,
     change: Change,
 }
 
-async fn keep(
-    inner: &Inner,
+async fn persist(
+    inner: &IamInner,
     pool: usize,
     path: &ItemPath,
     record: &Record,
 ) -> Result<(), StoreError> {
     let Some(pool) = inner.pools.get(pool) else { return Ok(()) };
-    within(&**pool, pool.write(path, record.encode())).await
+    with_store_timeout(&**pool, pool.write(path, record.encode())).await
 }
 
-/// All of these become visible at once.
-fn publish(inner: &Inner, kept: Vec<Kept>) {
-    inner.change_copy(|copy, snapshot| {
+/// Makes all of these changes visible at once.
+fn publish(inner: &IamInner, persisted: Vec<Persisted>) {
+    inner.update_replica(|replica, snapshot| {
         let mut changed = snapshot.to_builder();
-        for Kept { path, pool, version, change } in kept {
-            copy.learn(&path, Known { version, pool });
+        for Persisted { path, pool, version, change } in persisted {
+            replica.record(&path, KnownItem { version, pool });
             change.apply(&mut changed);
         }
         changed.build()
     });
 }
 
-/// Takes what is newer on another server. Returns how much that was.
-async fn take(inner: &Inner, records: Vec<(ItemPath, Record)>) -> Result<usize, RemoteError> {
+/// Applies the records that are newer than this server's. Returns their number.
+async fn apply_remote(
+    inner: &IamInner,
+    records: Vec<(ItemPath, Record)>,
+) -> Result<usize, RemoteError> {
     let wall = inner.wall_micros();
     let mut newer: BTreeMap<ItemPath, (Record, Change, usize)> = BTreeMap::new();
     let mut failed = None;
     for (path, record) in records {
-        match judge(inner, &path, &record, wall) {
+        match classify(inner, &path, &record, wall) {
             Ok(Some((change, pool))) => {
                 let before = newer.get(&path).map(|(before, ..)| before.version);
                 if before.is_none_or(|before| before < record.version) {
@@ -148,66 +153,72 @@ async fn take(inner: &Inner, records: Vec<(ItemPath, Record)>) -> Result<usize, 
         }
     }
     let writes = newer.into_iter().map(|(path, (record, change, pool))| async move {
-        keep(inner, pool, &path, &record).await?;
-        Ok(Kept { path, pool, version: record.version, change })
+        persist(inner, pool, &path, &record).await?;
+        Ok(Persisted { path, pool, version: record.version, change })
     });
-    let mut writes = stream::iter(writes).buffered(WRITES_AT_ONCE);
-    let mut kept = Vec::new();
+    let mut writes = stream::iter(writes).buffered(CONCURRENT_WRITES_MAX);
+    let mut persisted = Vec::new();
     while let Some(written) = writes.next().await {
         match written {
-            Ok(written) => kept.push(written),
+            Ok(written) => persisted.push(written),
             Err(error) => failed = Some(RemoteError::Store(error)),
         }
     }
-    let taken = kept.len();
-    if taken > 0 {
-        publish(inner, kept);
+    let applied = persisted.len();
+    if applied > 0 {
+        publish(inner, persisted);
     }
-    failed.map_or(Ok(taken), Err)
+    failed.map_or(Ok(applied), Err)
 }
 
-/// What a record of another server does here, and in which pool; `None` if it is no news.
-fn judge(
-    inner: &Inner,
+/// Returns the change that a record of another server makes here, and its pool; `None` if the
+/// record is not newer.
+fn classify(
+    inner: &IamInner,
     path: &ItemPath,
     record: &Record,
     wall: u64,
 ) -> Result<Option<(Change, usize)>, RemoteError> {
-    let looked = inner.with_copy(|copy| {
-        (copy.standing(path, record.version, wall), copy.get(path).map_or(0, |known| known.pool))
+    let looked_up = inner.with_replica(|replica| {
+        (
+            replica.freshness(path, record.version, wall),
+            replica.get(path).map_or(0, |known| known.pool),
+        )
     });
-    let Some((standing, pool)) = looked else { return Ok(None) };
-    match standing {
-        Standing::Same | Standing::Older => Ok(None),
-        Standing::Full => Err(RemoteError::Full),
-        Standing::Future => {
+    let Some((freshness, pool)) = looked_up else { return Ok(None) };
+    match freshness {
+        Freshness::Same | Freshness::Older => Ok(None),
+        Freshness::Full => Err(RemoteError::Full),
+        Freshness::Future => {
             let micros = record.version.micros;
             Err(RemoteError::Future { path: path.clone(), micros, now: wall })
         }
-        Standing::Newer => {
-            let Some(change) = Change::of(path, record)? else { return Ok(None) };
-            // All servers forget what is long over: what comes back of it is no news.
-            Ok((!change.is_over(record.version, wall)).then_some((change, pool)))
+        Freshness::Newer => {
+            let Some(change) = Change::from_record(path, record)? else { return Ok(None) };
+            // All servers remove collectable items; one that comes back is not newer.
+            Ok((!change.is_collectable(record.version, wall)).then_some((change, pool)))
         }
     }
 }
 
-/// Forgets what is long over: in the pool, in the snapshot, and of the versions.
-async fn sweep(inner: &Inner) {
+/// Removes collectable items from the pool, the snapshot and the versions.
+async fn sweep(inner: &IamInner) {
     let wall = inner.wall_micros();
-    for (path, pool) in inner.over(wall) {
+    for (path, pool) in inner.collectable(wall) {
         let Some(store) = inner.pools.get(pool) else { continue };
-        match within(&**store, store.delete(&path)).await {
-            Ok(()) | Err(StoreError::NotFound { .. }) => inner.change_copy(|copy, snapshot| {
-                copy.forget(&path);
-                let mut changed = snapshot.to_builder();
-                if let Some(Ok(key)) = body::key_of(&path) {
-                    changed.remove(&key);
-                }
-                changed.build()
-            }),
+        match with_store_timeout(&**store, store.delete(&path)).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => {
+                inner.update_replica(|replica, snapshot| {
+                    replica.remove(&path);
+                    let mut changed = snapshot.to_builder();
+                    if let Some(Ok(key)) = body::key_of(&path) {
+                        changed.remove(&key);
+                    }
+                    changed.build()
+                });
+            }
             Err(error) => {
-                tracing::debug!(target: "iam", %path, %error, "what is long over is still kept");
+                tracing::debug!(target: "iam", %path, %error, "item sweep failed");
             }
         }
     }

@@ -1,136 +1,148 @@
-//! The agreement on a deployment id under arbitrary schedules: messages that are lost, late, doubled and
-//! out of order, timers whenever, servers that crash at any point, also between disk and answer.
+//! Agreement on a deployment id under arbitrary schedules: messages lost, delayed, duplicated and
+//! reordered, timers at any time, and crashes at any point, also between the disk write and the
+//! response.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use iam_bootstrap::deployment::proto::acceptor::{State, Step};
-use iam_bootstrap::deployment::proto::proposer::{NoAnswer, Output, Proposer};
-use iam_bootstrap::deployment::proto::{Answer, Request};
+use iam_bootstrap::deployment::proto::acceptor::{AcceptorState, Transition};
+use iam_bootstrap::deployment::proto::proposer::{NoResponse, Output, Proposer};
+use iam_bootstrap::deployment::proto::{PaxosRequest, PaxosResponse};
 use iam_bootstrap::deployment::{DeploymentId, Timing};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-/// Something under way.
+/// A message in flight.
 #[derive(Debug, Clone)]
-enum Flight {
-    /// To a server's own acceptor.
+enum Message {
+    /// Request to a server's own acceptor.
     Claim {
         of: usize,
         above: u64,
     },
     Claimed {
         of: usize,
-        answer: Answer,
+        response: PaxosResponse,
     },
-    Asked {
+    Request {
         from: usize,
         to: usize,
-        request: Request,
+        request: PaxosRequest,
     },
-    Answered {
+    Response {
         from: usize,
         to: usize,
-        request: Request,
-        answer: Result<Answer, NoAnswer>,
+        request: PaxosRequest,
+        response: Result<PaxosResponse, NoResponse>,
     },
 }
 
 struct Server {
     name: Arc<str>,
-    /// What is on disk.
-    disk: State,
+    /// State on disk.
+    disk: AcceptorState,
     proposer: Proposer,
     /// Starts of the process, for seeds.
     starts: u64,
-    has_told: bool,
+    has_announced: bool,
 }
 
 struct World {
     seed: u64,
     servers: Vec<Server>,
-    flights: Vec<Flight>,
-    /// All ids that anybody ever took for decided.
+    in_flight: Vec<Message>,
+    /// All ids that any server ever considered decided.
     decided: BTreeSet<DeploymentId>,
 }
 
-fn proposer(seed: u64, me: usize, servers: usize, starts: u64) -> Proposer {
-    let rng = SmallRng::seed_from_u64(seed ^ (me as u64) << 32 ^ starts << 40);
-    Proposer::new(me, servers, Timing::default(), rng)
+fn proposer(seed: u64, index: usize, servers: usize, starts: u64) -> Proposer {
+    let rng = SmallRng::seed_from_u64(seed ^ (index as u64) << 32 ^ starts << 40);
+    Proposer::new(index, servers, Timing::default(), rng)
 }
 
 impl World {
     fn new(servers: usize, seed: u64) -> Self {
-        let server = |me: usize| Server {
-            name: format!("http://n{me}:1").into(),
-            disk: State::default(),
-            proposer: proposer(seed, me, servers, 0),
+        let server = |index: usize| Server {
+            name: format!("http://n{index}:1").into(),
+            disk: AcceptorState::default(),
+            proposer: proposer(seed, index, servers, 0),
             starts: 0,
-            has_told: false,
+            has_announced: false,
         };
         let servers = (0..servers).map(server).collect();
-        Self { seed, servers, flights: Vec::new(), decided: BTreeSet::new() }
+        Self { seed, servers, in_flight: Vec::new(), decided: BTreeSet::new() }
     }
 
-    /// Everything in memory is gone, and so is what others asked it. What it sent stays under way.
+    /// Loses everything in memory, with the requests to its own acceptor. Messages that it sent
+    /// stay in flight.
     fn crash(&mut self, at: usize) {
         let count = self.servers.len();
         let server = &mut self.servers[at];
         server.starts += 1;
-        server.has_told = false;
+        server.has_announced = false;
         server.proposer = proposer(self.seed, at, count, server.starts);
-        self.flights.retain(|flight| match flight {
-            Flight::Claim { of, .. } | Flight::Claimed { of, .. } => *of != at,
-            Flight::Asked { .. } | Flight::Answered { .. } => true,
+        self.in_flight.retain(|message| match message {
+            Message::Claim { of, .. } | Message::Claimed { of, .. } => *of != at,
+            Message::Request { .. } | Message::Response { .. } => true,
         });
     }
 
-    /// A server's timer is due. One that knows the id tells it again: it may have been lost.
+    /// Fires a server's timer. A server that knows the id announces it again: the announcement may
+    /// have been lost.
     fn time_out(&mut self, at: usize) {
         match self.servers[at].proposer.poll_timeout() {
             Some((epoch, _)) => self.servers[at].proposer.handle_timeout(epoch),
-            None => self.servers[at].has_told = false,
+            None => self.servers[at].has_announced = false,
         }
         self.collect(at);
     }
 
-    /// What a server's acceptor answers, once that is on disk.
-    fn serve(&mut self, at: usize, ask: impl Fn(&State, &Arc<str>) -> Step) -> Answer {
+    /// Returns the response of a server's acceptor, once its state is on disk.
+    fn serve(
+        &mut self,
+        at: usize,
+        handle: impl Fn(&AcceptorState, &Arc<str>) -> Transition,
+    ) -> PaxosResponse {
         let server = &mut self.servers[at];
-        let step = ask(&server.disk, &server.name);
-        if let Some(saved) = step.save {
+        let transition = handle(&server.disk, &server.name);
+        if let Some(saved) = transition.save {
             server.disk = saved;
         }
         self.decided.extend(self.servers[at].disk.decided);
-        step.answer
+        transition.response
     }
 
-    /// Brings something to where it is going. A server that crashes has saved and does not answer.
-    fn deliver(&mut self, flight: Flight, crashes: bool) {
-        match flight {
-            Flight::Claim { of, above } => {
-                let answer = self.serve(of, |state, name| state.claim(name, above));
-                self.flights.push(Flight::Claimed { of, answer });
+    /// Delivers a message. A server that crashes has saved its state and does not respond.
+    fn deliver(&mut self, message: Message, crashes: bool) {
+        match message {
+            Message::Claim { of, above } => {
+                let response = self.serve(of, |state, name| state.claim(name, above));
+                self.in_flight.push(Message::Claimed { of, response });
                 self.crash_if(crashes, of);
             }
-            Flight::Claimed { of, answer } => {
-                self.servers[of].proposer.handle_claim(Ok(answer));
+            Message::Claimed { of, response } => {
+                self.servers[of].proposer.handle_claim(Ok(response));
                 self.collect(of);
                 self.crash_if(crashes, of);
             }
-            Flight::Asked { from, to, request } => {
-                let answer = self.serve(to, |state, _| state.handle(&request));
+            Message::Request { from, to, request } => {
+                let response = self.serve(to, |state, _| state.handle(&request));
                 self.crash_if(crashes, to);
                 if !crashes {
-                    let answer = Ok(answer);
-                    self.flights.push(Flight::Answered { from: to, to: from, request, answer });
+                    let response = Ok(response);
+                    self.in_flight.push(Message::Response {
+                        from: to,
+                        to: from,
+                        request,
+                        response,
+                    });
                 }
             }
-            Flight::Answered { from, to, request, answer } => {
-                self.servers[to].proposer.handle_answer(from, &request, &answer);
+            Message::Response { from, to, request, response } => {
+                self.servers[to].proposer.handle_response(from, &request, &response);
                 self.collect(to);
                 self.crash_if(crashes, to);
             }
@@ -143,65 +155,65 @@ impl World {
         }
     }
 
-    /// Sends what a server wants sent.
+    /// Sends the messages that a server's proposer requests.
     fn collect(&mut self, at: usize) {
         while let Some(output) = self.servers[at].proposer.poll_output() {
-            self.flights.push(match output {
-                Output::Claim { above } => Flight::Claim { of: at, above },
-                Output::Send { to, request } => Flight::Asked { from: at, to, request },
+            self.in_flight.push(match output {
+                Output::Claim { above } => Message::Claim { of: at, above },
+                Output::Send { to, request } => Message::Request { from: at, to, request },
             });
         }
         let Some(id) = self.servers[at].proposer.decided() else { return };
         self.decided.insert(id);
-        if !self.servers[at].has_told {
-            self.servers[at].has_told = true;
+        if !self.servers[at].has_announced {
+            self.servers[at].has_announced = true;
             for to in 0..self.servers.len() {
-                let request = Request::Learn { id };
-                self.flights.push(Flight::Asked { from: at, to, request });
+                let request = PaxosRequest::Learn { id };
+                self.in_flight.push(Message::Request { from: at, to, request });
             }
         }
     }
 
-    /// Loses something: nobody hears of it, or who asked hears that there is no answer.
+    /// Loses a message. If noticed, the sender of a request sees that there is no response.
     fn lose(&mut self, index: usize, is_noticed: bool) {
-        let lost = self.flights.swap_remove(index);
-        if let (Flight::Asked { from, to, request }, true) = (lost, is_noticed) {
-            let answer = Err(NoAnswer);
-            self.flights.push(Flight::Answered { from: to, to: from, request, answer });
+        let lost = self.in_flight.swap_remove(index);
+        if let (Message::Request { from, to, request }, true) = (lost, is_noticed) {
+            let response = Err(NoResponse);
+            self.in_flight.push(Message::Response { from: to, to: from, request, response });
         }
     }
 
     fn step(&mut self, action: Action, which: u16) {
         let (server, which) = (usize::from(which) % self.servers.len(), usize::from(which));
-        let count = self.flights.len();
+        let count = self.in_flight.len();
         match (action, which.checked_rem(count)) {
             (Action::Crash, _) => self.crash(server),
             (Action::TimeOut, _) => self.time_out(server),
             (Action::Begin, _) => self.begin(server),
             (_, None) => {}
             (Action::Deliver, Some(index)) => {
-                let flight = self.flights.swap_remove(index);
-                self.deliver(flight, false);
+                let message = self.in_flight.swap_remove(index);
+                self.deliver(message, false);
             }
             (Action::DeliverNewest, Some(_)) => {
-                let flight = self.flights.swap_remove(count - 1);
-                self.deliver(flight, false);
+                let message = self.in_flight.swap_remove(count - 1);
+                self.deliver(message, false);
             }
             (Action::Double, Some(index)) => {
-                let flight = self.flights[index].clone(); // it stays under way
-                self.deliver(flight, false);
+                let message = self.in_flight[index].clone(); // the original stays in flight
+                self.deliver(message, false);
             }
             (Action::Lose, Some(index)) => self.lose(index, false),
             (Action::Fail, Some(index)) => self.lose(index, true),
             (Action::DeliverAndCrash, Some(index)) => {
-                let flight = self.flights.swap_remove(index);
-                self.deliver(flight, true);
+                let message = self.in_flight.swap_remove(index);
+                self.deliver(message, true);
             }
         }
         assert!(self.decided.len() <= 1, "two ids were decided: {:?}", self.decided);
     }
 
-    /// Time passes for a server that waits for nothing else.
+    /// Fires the timer of a server that waits between attempts.
     fn begin(&mut self, at: usize) {
         if self.servers[at].proposer.is_waiting() {
             self.time_out(at);
@@ -212,13 +224,13 @@ impl World {
         self.servers.iter().all(|server| server.disk.decided.is_some())
     }
 
-    /// From now on nothing is lost, and timers are due when nothing else happens.
-    fn settle(&mut self) {
+    /// From now on no message is lost, and timers fire only when no message is in flight.
+    fn run_fairly(&mut self) {
         let mut turns = 0;
         while !self.is_done() {
-            while !self.flights.is_empty() {
-                let flight = self.flights.remove(0);
-                self.deliver(flight, false);
+            while !self.in_flight.is_empty() {
+                let message = self.in_flight.remove(0);
+                self.deliver(message, false);
             }
             let next = turns % self.servers.len();
             self.time_out(next);
@@ -233,15 +245,15 @@ impl World {
 enum Action {
     Deliver,
     DeliverNewest,
-    /// Deliver, and again some time.
+    /// Deliver a copy; the original is delivered later.
     Double,
     Lose,
-    /// Lose, and whoever asked learns that there is no answer.
+    /// Lose a request; its sender sees that there is no response.
     Fail,
     DeliverAndCrash,
     Crash,
     TimeOut,
-    /// A time-out that ends no attempt.
+    /// A timer that ends no attempt.
     Begin,
 }
 
@@ -257,8 +269,8 @@ const ACTIONS: [Action; 9] = [
     Action::Begin,
 ];
 
-/// What happens, to whom. How often which action is taken differs from schedule to schedule: some never
-/// lose anything, some do little else.
+/// Actions with the server or message that each applies to. The weights differ between schedules:
+/// some never lose a message, some do little else.
 fn schedule() -> impl Strategy<Value = Vec<(Action, u16)>> {
     let weights = prop::array::uniform9(prop::sample::select(vec![0_u32, 1, 4, 16]));
     weights.prop_flat_map(|weights| {
@@ -268,12 +280,12 @@ fn schedule() -> impl Strategy<Value = Vec<(Action, u16)>> {
     })
 }
 
-/// Mostly enough for different majorities.
+/// Mostly enough servers for different majorities.
 fn servers() -> impl Strategy<Value = usize> {
     prop_oneof![1 => 1..=2_usize, 6 => 3..=5_usize]
 }
 
-/// A schedule is short and quick, and what goes wrong needs a rare one.
+/// A schedule is short and fast, and failures need a rare one.
 fn many() -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     ProptestConfig { cases: default.cases.max(3_000), ..default }
@@ -290,12 +302,12 @@ proptest! {
         for (action, which) in schedule {
             world.step(action, which);
         }
-        world.settle();
+        world.run_fairly();
         prop_assert_eq!(world.decided.len(), 1);
     }
 
     #[test]
-    fn b63_without_a_majority_nothing_is_decided_and_with_one_it_is(
+    fn b63_decision_needs_a_majority(
         servers in servers(), seed in any::<u64>(), schedule in schedule(),
     ) {
         let mut world = World::new(servers, seed);
@@ -305,44 +317,44 @@ proptest! {
                 break;
             }
             world.step(action, which);
-            let is_live = |flight: &Flight| match flight {
-                Flight::Claim { of, .. } | Flight::Claimed { of, .. } => *of < live,
-                Flight::Asked { from, to, .. } | Flight::Answered { from, to, .. } => {
+            let is_live = |message: &Message| match message {
+                Message::Claim { of, .. } | Message::Claimed { of, .. } => *of < live,
+                Message::Request { from, to, .. } | Message::Response { from, to, .. } => {
                     *from < live && *to < live
                 }
             };
-            world.flights.retain(is_live);
+            world.in_flight.retain(is_live);
         }
         prop_assert!(world.decided.is_empty(), "{:?}", world.decided);
-        world.settle();
+        world.run_fairly();
         prop_assert_eq!(world.decided.len(), 1);
     }
 }
 
 #[test]
-fn b63_one_server_alone_decides_alone() {
+fn b63_single_server_decides() {
     let mut world = World::new(1, 7);
     world.time_out(0);
-    while let Some(flight) = world.flights.pop() {
-        world.deliver(flight, false);
+    while let Some(message) = world.in_flight.pop() {
+        world.deliver(message, false);
     }
     assert!(world.is_done());
 }
 
 #[test]
-fn b63_an_answer_that_comes_twice_is_no_majority() {
+fn b63_duplicate_response_counts_once() {
     let mut world = World::new(5, 7);
     world.time_out(0);
-    let claim = world.flights.remove(0);
+    let claim = world.in_flight.remove(0);
     world.deliver(claim, false);
-    let claimed = world.flights.remove(0);
+    let claimed = world.in_flight.remove(0);
     world.deliver(claimed, false);
-    let asked = world.flights.remove(0);
-    world.deliver(asked, false);
-    let answered = world.flights.pop().expect("it was answered");
-    world.flights.clear();
+    let request = world.in_flight.remove(0);
+    world.deliver(request, false);
+    let duplicate = world.in_flight.pop().expect("request has a response");
+    world.in_flight.clear();
     for _ in 0..5 {
-        world.deliver(answered.clone(), false);
+        world.deliver(duplicate.clone(), false);
     }
-    assert!(world.flights.is_empty(), "two of five have promised: {:?}", world.flights);
+    assert!(world.in_flight.is_empty(), "only two of five have promised: {:?}", world.in_flight);
 }

@@ -1,4 +1,4 @@
-//! Documents that are none, and what is said of them.
+//! Invalid policy documents, and their error messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use iam_bootstrap::limits::{DOCUMENT_BYTES_MAX, ENTRIES_MAX, STATEMENTS_MAX};
@@ -6,7 +6,7 @@ use iam_bootstrap::policy::{Effect, Policy, PolicyError};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// A statement in which some fields are replaced; `null` takes one away.
+/// Returns a document whose statement has some fields replaced; `null` removes a field.
 #[expect(clippy::needless_pass_by_value, reason = "so that json! stands where it is used")]
 fn with(fields: Value) -> Value {
     let mut statement = json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"});
@@ -23,12 +23,12 @@ fn read(document: &Value) -> Result<Policy, PolicyError> {
     Policy::parse(document.to_string().as_bytes())
 }
 
-fn complaint(document: &Value) -> String {
+fn error_text(document: &Value) -> String {
     read(document).unwrap_err().to_string()
 }
 
 #[test]
-fn b61_a_wrong_document_is_told_statement_field_and_what_is_allowed() {
+fn b61_invalid_document_error_names_statement_field_and_allowed_values() {
     let wrong = [
         (json!([]), "policy: must be an object with a Statement, not a list"),
         (json!({}), "Statement: is missing: must be a statement, or a list of them"),
@@ -85,12 +85,12 @@ fn b61_a_wrong_document_is_told_statement_field_and_what_is_allowed() {
         ),
     ];
     for (document, message) in wrong {
-        assert_eq!(complaint(&document), message);
+        assert_eq!(error_text(&document), message);
     }
 }
 
 #[test]
-fn b61_a_wrong_condition_or_variable_is_told_operator_key_and_what_is_allowed() {
+fn b61_invalid_condition_error_names_operator_key_and_allowed_values() {
     let wrong = [
         (
             with(json!({"Resource": "arn:aws:s3:::${aws:username"})),
@@ -118,22 +118,22 @@ fn b61_a_wrong_condition_or_variable_is_told_operator_key_and_what_is_allowed() 
         ),
     ];
     for (document, message) in wrong {
-        assert_eq!(complaint(&document), message);
+        assert_eq!(error_text(&document), message);
     }
 }
 
 #[test]
-fn b61_an_unknown_operator_is_told_which_there_are() {
+fn b61_unknown_operator_error_lists_the_known_ones() {
     for operator in ["StringsEqual", "ForSomeValues:StringLike", "NullIfExists", "NotBool", "Date"]
     {
-        let message = complaint(&with(json!({"Condition": {operator: {"s3:prefix": "a"}}})));
+        let message = error_text(&with(json!({"Condition": {operator: {"s3:prefix": "a"}}})));
         assert!(message.starts_with("statement 1, Condition: must be StringEquals, "), "{message}");
         assert!(message.ends_with(&format!("not {operator:?}")), "{message}");
     }
 }
 
 #[test]
-fn b61_a_field_that_is_given_twice_is_not_ignored() {
+fn b61_duplicate_field_is_rejected() {
     let twice =
         br#"{"Statement": {"Effect": "Deny", "Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
     let message = Policy::parse(twice).unwrap_err().to_string();
@@ -141,27 +141,27 @@ fn b61_a_field_that_is_given_twice_is_not_ignored() {
 }
 
 #[test]
-fn b61_a_variable_needs_the_version_that_has_them() {
+fn b61_variables_need_the_2012_version() {
     let mut document = with(json!({"Resource": "arn:aws:s3:::${aws:username}"}));
     assert!(read(&document).is_ok());
     let refused = "statement 1, Resource: has a variable, for which Version must be \"2012-10-17\"";
     document["Version"] = json!("2008-10-17");
-    assert_eq!(complaint(&document), refused);
+    assert_eq!(error_text(&document), refused);
     document.as_object_mut().unwrap().remove("Version");
-    assert_eq!(complaint(&document), refused);
+    assert_eq!(error_text(&document), refused);
 }
 
 #[test]
-fn b61_a_document_has_limits() {
+fn b61_documents_have_limits() {
     let statement = json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*"});
     let many = |count| json!({"Statement": vec![statement.clone(); count]});
     assert!(read(&many(STATEMENTS_MAX)).is_ok());
-    assert_eq!(complaint(&many(STATEMENTS_MAX + 1)), "Statement: may have 200 entries, not 201");
+    assert_eq!(error_text(&many(STATEMENTS_MAX + 1)), "Statement: may have 200 entries, not 201");
 
     let actions = |count| with(json!({"Action": vec!["s3:GetObject"; count]}));
     assert!(read(&actions(ENTRIES_MAX)).is_ok());
     assert_eq!(
-        complaint(&actions(ENTRIES_MAX + 1)),
+        error_text(&actions(ENTRIES_MAX + 1)),
         "statement 1, Action: may have 500 entries, not 501",
     );
 
@@ -170,17 +170,20 @@ fn b61_a_document_has_limits() {
         with(json!({"Resource": format!("arn:aws:s3:::{padding}")}))
     };
     assert!(read(&resource(2_048)).is_ok());
-    assert_eq!(complaint(&resource(2_049)), "statement 1, Resource: may have 2048 bytes, not 2049");
+    assert_eq!(
+        error_text(&resource(2_049)),
+        "statement 1, Resource: may have 2048 bytes, not 2049"
+    );
 
     let variables = |count| {
         with(json!({"Resource": format!("arn:aws:s3:::{}", "${aws:username}".repeat(count))}))
     };
     assert!(read(&variables(8)).is_ok());
-    assert_eq!(complaint(&variables(9)), "statement 1, Resource: may have 8 variables, not 9",);
+    assert_eq!(error_text(&variables(9)), "statement 1, Resource: may have 8 variables, not 9",);
 }
 
 #[test]
-fn b61_a_document_has_so_many_bytes_before_and_after_it_was_read() {
+fn b61_size_limit_applies_to_the_source_and_to_the_canonical_form() {
     let mut bytes = with(json!({})).to_string().into_bytes();
     bytes.resize(DOCUMENT_BYTES_MAX, b' ');
     assert!(Policy::parse(&bytes).is_ok());
@@ -188,20 +191,20 @@ fn b61_a_document_has_so_many_bytes_before_and_after_it_was_read() {
     let error = Policy::parse(&bytes).unwrap_err();
     assert_eq!(error, PolicyError::TooLong { bytes: DOCUMENT_BYTES_MAX + 1 });
 
-    // A document within another item is not measured by its own bytes.
+    // The size of a document inside another item is that of its canonical form.
     let resources = vec![format!("arn:aws:s3:::{}", "a".repeat(2_000)); 11];
-    let within: Result<Policy, _> = serde_json::from_value(with(json!({"Resource": resources})));
-    assert!(within.unwrap_err().to_string().starts_with("a policy may have 20480 bytes"));
+    let nested: Result<Policy, _> = serde_json::from_value(with(json!({"Resource": resources})));
+    assert!(nested.unwrap_err().to_string().starts_with("a policy may have 20480 bytes"));
 }
 
 #[test]
-fn b61_an_error_repeats_no_more_of_the_input_than_one_can_read() {
-    let message = complaint(&with(json!({"Action": "\n".repeat(100)})));
+fn b61_error_truncates_long_input() {
+    let message = error_text(&with(json!({"Action": "\n".repeat(100)})));
     assert!(message.ends_with(&format!("not \"{}\"...", "\\n".repeat(80))), "{message}");
 }
 
 #[test]
-fn b61_one_entry_may_stand_for_a_list_and_values_need_no_quotes() {
+fn b61_single_entry_is_a_list_and_values_need_no_quotes() {
     let policy = read(&json!({
         "Version": "2012-10-17",
         "Id": "",
@@ -234,7 +237,7 @@ fn b61_one_entry_may_stand_for_a_list_and_values_need_no_quotes() {
     );
 }
 
-/// JSON that looks like a policy from afar.
+/// JSON that resembles a policy.
 fn nearly() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
         "Version",
@@ -276,12 +279,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn b61_no_bytes_make_the_parser_panic(bytes in any::<Vec<u8>>()) {
+    fn b61_parser_never_panics_on_bytes(bytes in any::<Vec<u8>>()) {
         let _ = Policy::parse(&bytes);
     }
 
     #[test]
-    fn b61_no_json_makes_the_parser_panic(json in nearly(), field in "[A-Z][a-z]+", text in ".*") {
+    fn b61_parser_never_panics_on_json(json in nearly(), field in "[A-Z][a-z]+", text in ".*") {
         let _ = read(&json);
         let _ = read(&with(json!({ field: json.clone() })));
         for field in ["Sid", "Action", "Resource", "NotResource", "Condition"] {
@@ -292,14 +295,14 @@ proptest! {
     }
 
     #[test]
-    fn b61_what_is_cut_off_is_an_error(cut in 1_usize..80) {
+    fn b61_truncated_document_is_an_error(cut in 1_usize..80) {
         let whole = with(json!({})).to_string();
         prop_assert!(Policy::parse(&whole.as_bytes()[..whole.len().saturating_sub(cut)]).is_err());
     }
 }
 
 #[test]
-fn b61_json_may_not_be_nested_without_end() {
+fn b61_deeply_nested_json_is_rejected() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(matches!(Policy::parse(deep.as_bytes()), Err(PolicyError::Json { .. })));
 }

@@ -1,5 +1,6 @@
-//! What a policy says of a request, against a slow model that reads the document's JSON anew each
-//! time and goes by the definition: every text is expanded to tokens, every match tried in full.
+//! Policy evaluation against a slow model. The model reads the document's JSON anew for each
+//! request and follows the definition: every text is expanded to tokens, every match tried
+//! exhaustively.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use iam_bootstrap::model::UtcMillis;
@@ -13,7 +14,7 @@ const NOW: i64 = 1_769_860_800_000;
 const USERNAME: &str = "a*";
 
 #[derive(Debug, Clone)]
-struct Ask {
+struct ModelRequest {
     action: &'static str,
     resource: String,
     entries: Vec<(&'static str, String)>,
@@ -24,11 +25,11 @@ struct Ask {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Token {
     Char(char),
-    One,
-    Many,
+    AnyChar,
+    AnyText,
 }
 
-impl Ask {
+impl ModelRequest {
     fn values(&self, key: &str) -> Vec<String> {
         match key.to_lowercase().as_str() {
             "aws:username" | "aws:userid" => vec![USERNAME.to_owned()],
@@ -41,7 +42,7 @@ impl Ask {
         }
     }
 
-    /// The pattern's tokens; none if a variable has no value.
+    /// Returns the pattern's tokens; `None` if a variable has no value.
     fn tokens(&self, pattern: &str, wildcards: bool) -> Option<Vec<Token>> {
         let chars: Vec<char> = pattern.chars().collect();
         let mut tokens = Vec::new();
@@ -63,8 +64,8 @@ impl Ask {
                 continue;
             }
             tokens.push(match chars[at] {
-                '*' if wildcards => Token::Many,
-                '?' if wildcards => Token::One,
+                '*' if wildcards => Token::AnyText,
+                '?' if wildcards => Token::AnyChar,
                 c => Token::Char(c),
             });
             at += 1;
@@ -74,10 +75,10 @@ impl Ask {
 
     fn like(&self, pattern: &str, text: &str) -> Option<bool> {
         let text: Vec<char> = text.chars().collect();
-        self.tokens(pattern, true).map(|tokens| all_ways(&tokens, &text))
+        self.tokens(pattern, true).map(|tokens| matches_exhaustively(&tokens, &text))
     }
 
-    fn matches_one(&self, test: &str, operand: &str, value: &str) -> Option<bool> {
+    fn matches_one(&self, operator_name: &str, operand: &str, value: &str) -> Option<bool> {
         let equal = |ignore_case: bool| {
             let letters: Vec<Token> = value.chars().map(Token::Char).collect();
             let lower = |tokens: Vec<Token>| -> Vec<Token> {
@@ -97,7 +98,7 @@ impl Ask {
             "GreaterThanEquals" => value >= operand,
             other => panic!("{other}"),
         };
-        match test {
+        match operator_name {
             "StringEquals" => equal(false),
             "StringEqualsIgnoreCase" => equal(true),
             "StringLike" => self.like(operand, value),
@@ -105,9 +106,13 @@ impl Ask {
             "BinaryEquals" => Some([("YWI=", "ab"), ("Yg==", "b")].contains(&(operand, value))),
             "IpAddress" => Some(in_network(operand, value)),
             _ => {
-                let (read, name): (fn(&str) -> Option<f64>, _) = match test.strip_prefix("Date") {
+                let (read, name): (fn(&str) -> Option<f64>, _) = match operator_name
+                    .strip_prefix("Date")
+                {
                     Some(name) => (seconds, name),
-                    None => (|text| text.parse().ok(), test.strip_prefix("Numeric").unwrap()),
+                    None => {
+                        (|text| text.parse().ok(), operator_name.strip_prefix("Numeric").unwrap())
+                    }
                 };
                 let operand = read(operand).unwrap();
                 Some(read(value).is_some_and(|value| compare(name, value, operand)))
@@ -124,14 +129,15 @@ impl Ask {
         let if_exists = name.ends_with("IfExists");
         let name = name.trim_end_matches("IfExists");
         let negated = name.contains("Not");
-        let test = name.replacen("Not", "", 1);
+        let operator_name = name.replacen("Not", "", 1);
         if values.is_empty() {
             return if_exists || if set.is_empty() { negated } else { set == "ForAllValues" };
         }
         let mut passes = Vec::new();
         for value in &values {
-            let ways = operands.iter().map(|operand| self.matches_one(&test, operand, value));
-            passes.push(settle(&ways.collect::<Vec<_>>(), negated, effect));
+            let matches =
+                operands.iter().map(|operand| self.matches_one(&operator_name, operand, value));
+            passes.push(combine(&matches.collect::<Vec<_>>(), negated, effect));
         }
         if set == "ForAllValues" || (set.is_empty() && negated) {
             !passes.contains(&false)
@@ -144,13 +150,13 @@ impl Ask {
         let effect = statement["Effect"].as_str().unwrap();
         let (actions, not) = listed(statement, "Action");
         let action = self.action.to_lowercase();
-        let ways = actions.iter().map(|pattern| self.like(&pattern.to_lowercase(), &action));
-        if !settle(&ways.collect::<Vec<_>>(), not, effect) {
+        let matches = actions.iter().map(|pattern| self.like(&pattern.to_lowercase(), &action));
+        if !combine(&matches.collect::<Vec<_>>(), not, effect) {
             return false;
         }
         let (resources, not) = listed(statement, "Resource");
-        let ways = resources.iter().map(|pattern| self.like(pattern, &self.resource));
-        if !settle(&ways.collect::<Vec<_>>(), not, effect) {
+        let matches = resources.iter().map(|pattern| self.like(pattern, &self.resource));
+        if !combine(&matches.collect::<Vec<_>>(), not, effect) {
             return false;
         }
         let none = Map::new();
@@ -165,11 +171,12 @@ impl Ask {
     }
 }
 
-/// Whether one of the ways is one; negated, whether none is. What is not known never allows.
-fn settle(ways: &[Option<bool>], negated: bool, effect: &str) -> bool {
-    if ways.contains(&Some(true)) {
+/// Returns whether one of several matches; if negated, whether none does. An unknown match never
+/// allows.
+fn combine(matches: &[Option<bool>], negated: bool, effect: &str) -> bool {
+    if matches.contains(&Some(true)) {
         !negated
-    } else if ways.contains(&None) {
+    } else if matches.contains(&None) {
         negated && effect == "Deny"
     } else {
         negated
@@ -187,15 +194,15 @@ fn listed<'a>(statement: &'a Value, name: &str) -> (Vec<&'a str>, bool) {
     }
 }
 
-/// By a table of which beginning of the pattern matches which beginning of the text.
-fn all_ways(tokens: &[Token], text: &[char]) -> bool {
+/// Fills a table of which prefix of the pattern matches which prefix of the text.
+fn matches_exhaustively(tokens: &[Token], text: &[char]) -> bool {
     let mut matches = vec![vec![false; text.len() + 1]; tokens.len() + 1];
     matches[0][0] = true;
     for t in 1..=tokens.len() {
         for c in 0..=text.len() {
             matches[t][c] = match tokens[t - 1] {
-                Token::Many => matches[t - 1][c] || (c > 0 && matches[t][c - 1]),
-                Token::One => c > 0 && matches[t - 1][c - 1],
+                Token::AnyText => matches[t - 1][c] || (c > 0 && matches[t][c - 1]),
+                Token::AnyChar => c > 0 && matches[t - 1][c - 1],
                 Token::Char(own) => c > 0 && own == text[c - 1] && matches[t - 1][c - 1],
             };
         }
@@ -223,19 +230,19 @@ fn seconds(text: &str) -> Option<f64> {
     }
 }
 
-fn model(document: &Value, ask: &Ask) -> Verdict {
+fn model(document: &Value, request: &ModelRequest) -> Verdict {
     let statements = document["Statement"].as_array().unwrap();
     let find = |effect: &str| {
-        statements.iter().position(|one| one["Effect"] == effect && ask.applies(one))
+        statements.iter().position(|one| one["Effect"] == effect && request.applies(one))
     };
     match (find("Deny"), find("Allow")) {
         (Some(index), _) => Verdict::Denied(index),
         (None, Some(index)) => Verdict::Allowed(index),
-        (None, None) => Verdict::Silent,
+        (None, None) => Verdict::NoMatch,
     }
 }
 
-// ---- documents and requests that have something to do with each other ----
+// ---- related documents and requests ----
 
 const ACTIONS: [&str; 8] = [
     "*",
@@ -247,7 +254,7 @@ const ACTIONS: [&str; 8] = [
     "admin:*",
     "s3:ListBucket",
 ];
-const ASKED: [&str; 5] = ["s3:GetObject", "S3:PUTOBJECT", "s3:ListBucket", "admin:Info", "s3:"];
+const REQUESTED: [&str; 5] = ["s3:GetObject", "S3:PUTOBJECT", "s3:ListBucket", "admin:Info", "s3:"];
 const TEXTS: [&str; 14] = [
     "a",
     "b",
@@ -291,8 +298,8 @@ fn resources() -> impl Strategy<Value = Vec<String>> {
     vec(prop_oneof![1 => Just("*".to_owned()), 6 => pattern()], 1..4)
 }
 
-/// An operator without what may stand around it, and keys and values that it can do with.
-fn test() -> impl Strategy<Value = (String, &'static str, Vec<&'static str>)> {
+/// An operator without quantifier and suffix, with a suitable key and values.
+fn operator_and_operands() -> impl Strategy<Value = (String, &'static str, Vec<&'static str>)> {
     let text = select(vec![
         "StringEquals",
         "StringNotEquals",
@@ -329,9 +336,10 @@ fn test() -> impl Strategy<Value = (String, &'static str, Vec<&'static str>)> {
 fn condition() -> impl Strategy<Value = (String, &'static str, Vec<&'static str>)> {
     let around =
         (select(vec!["", "", "ForAnyValue:", "ForAllValues:"]), select(vec!["", "IfExists"]));
-    let operator = (around, test()).prop_map(|((before, behind), (name, key, operands))| {
-        (format!("{before}{name}{behind}"), key, operands)
-    });
+    let operator =
+        (around, operator_and_operands()).prop_map(|((before, behind), (name, key, operands))| {
+            (format!("{before}{name}{behind}"), key, operands)
+        });
     let null = (select(vec!["x:text", "x:none", "aws:username"]), select(vec!["true", "false"]));
     prop_oneof![
         8 => operator,
@@ -362,7 +370,7 @@ fn document() -> impl Strategy<Value = Value> {
     vec(statement(), 1..4).prop_map(|all| json!({"Version": "2012-10-17", "Statement": all}))
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn request() -> impl Strategy<Value = ModelRequest> {
     let resource = vec(select(vec!["a", "b", "ä", "/", "*", "?", "$", "ab"]), 0..8);
     let resource = prop_oneof![
         8 => resource.prop_map(|pieces| format!("arn:aws:s3:::{}", pieces.concat())),
@@ -379,32 +387,29 @@ fn ask() -> impl Strategy<Value = Ask> {
         1 => (Just("aws:username"), Just("root")),
     ];
     let entry = entry.prop_map(|(key, value)| (key, value.to_owned()));
-    (select(&ASKED[..]), resource, vec(entry, 0..6)).prop_map(|(action, resource, entries)| Ask {
-        action,
-        resource,
-        entries,
-    })
+    (select(&REQUESTED[..]), resource, vec(entry, 0..6))
+        .prop_map(|(action, resource, entries)| ModelRequest { action, resource, entries })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn b61_a_policy_says_what_the_model_says(document in document(), asks in vec(ask(), 8)) {
+    fn b61_policy_evaluation_matches_the_model(document in document(), requests in vec(request(), 8)) {
         let policy = Policy::parse(document.to_string().as_bytes()).unwrap();
-        for ask in asks {
+        for asked in requests {
             let mut context = Context::new(UtcMillis::new(NOW));
-            for (key, value) in &ask.entries {
+            for (key, value) in &asked.entries {
                 context.insert(*key, value.as_str());
             }
             let subject = Subject { username: USERNAME, kind: PrincipalKind::User };
-            let request = Request::new(subject, ask.action, &ask.resource, &context);
-            prop_assert_eq!(policy.evaluate(&request), model(&document, &ask), "{:?}", ask);
+            let request = Request::new(subject, asked.action, &asked.resource, &context);
+            prop_assert_eq!(policy.evaluate(&request), model(&document, &asked), "{:?}", asked);
         }
     }
 
     #[test]
-    fn b61_a_policy_is_the_same_after_a_round_trip(document in document()) {
+    fn b61_policy_round_trips_through_json(document in document()) {
         let policy = Policy::parse(document.to_string().as_bytes()).unwrap();
         let written = serde_json::to_vec(&policy).unwrap();
         let read = Policy::parse(&written).unwrap();

@@ -1,4 +1,4 @@
-//! A snapshot of users and rights: who may do what and why, and how one follows from another.
+//! Snapshots of users and rights: decisions with their reasons, and derived snapshots.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use iam_bootstrap::model::{
 };
 use iam_bootstrap::policy::{Context, Policy};
 use iam_bootstrap::snapshot::{
-    Decision, Ground, Holder, Item, ItemKey, Refusal, Snapshot, SnapshotBuilder,
+    AllowReason, Decision, DenyReason, Item, ItemKey, KeyOwner, Snapshot, SnapshotBuilder,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -80,7 +80,7 @@ fn temporary(access_key: &str, parent: &str, expires_at: i64) -> Item {
     Item::Temporary(TemporaryCredential::new(access_key, secret(), secret(), parent, expires_at))
 }
 
-/// Alice may read; readers may list, and are disabled writers; Carol is disabled.
+/// Alice may read; readers may list; writers are a disabled group; Carol is disabled.
 fn snapshot() -> Snapshot {
     let items = [
         user("alice", Status::Enabled),
@@ -104,16 +104,16 @@ fn snapshot() -> Snapshot {
     builder.build()
 }
 
-fn ask<'s>(snapshot: &'s Snapshot, access_key: &str, action: &str) -> Decision<'s> {
+fn decide<'s>(snapshot: &'s Snapshot, access_key: &str, action: &str) -> Decision<'s> {
     snapshot.is_allowed(access_key, action, OBJECT, &Context::new(UtcMillis::new(NOW)))
 }
 
 fn why(snapshot: &Snapshot, access_key: &str, action: &str) -> String {
-    ask(snapshot, access_key, action).to_string()
+    decide(snapshot, access_key, action).to_string()
 }
 
 #[test]
-fn b61_a_decision_says_why() {
+fn b61_decision_states_its_reason() {
     let snapshot = snapshot();
     let cases = [
         ("root", "s3:GetObject", "allowed: the root account"),
@@ -135,7 +135,7 @@ fn b61_a_decision_says_why() {
         ("alice", "s3:PutObject", "denied: no statement of user alice allows it"),
         ("bob", "s3:GetObject", "denied: no statement of user bob allows it"),
         ("carol", "s3:GetObject", "denied: user carol is disabled"),
-        ("dave", "s3:GetObject", "denied: nobody has this access key"),
+        ("dave", "s3:GetObject", "denied: unknown access key"),
     ];
     for (access_key, action, reason) in cases {
         assert_eq!(why(&snapshot, access_key, action), reason);
@@ -143,11 +143,12 @@ fn b61_a_decision_says_why() {
 }
 
 #[test]
-fn b61_a_decision_names_group_policy_and_statement() {
+fn b61_decision_names_group_policy_and_statement() {
     let snapshot = snapshot();
-    let Decision::Allowed(Ground::Statement(statement)) = ask(&snapshot, "bob", "s3:ListBucket")
+    let Decision::Allowed(AllowReason::Statement(statement)) =
+        decide(&snapshot, "bob", "s3:ListBucket")
     else {
-        panic!("it is allowed")
+        panic!("expected an allowed decision")
     };
     assert_eq!(statement.group().map(GroupName::as_str), Some("readers"));
     assert_eq!(statement.policy_name().map(PolicyName::as_str), Some("list"));
@@ -156,7 +157,7 @@ fn b61_a_decision_names_group_policy_and_statement() {
 }
 
 #[test]
-fn b61_an_account_may_do_what_its_parent_and_its_session_policy_allow() {
+fn b61_account_needs_its_parent_and_its_session_policy_to_allow() {
     let gets = Some(document("Allow", "s3:Get*"));
     let everything = Some(document("Allow", "*"));
     let never = Some(document("Deny", "s3:GetObject"));
@@ -167,7 +168,7 @@ fn b61_an_account_may_do_what_its_parent_and_its_session_policy_allow() {
         .with(Item::ServiceAccount(account("never", "alice", never)))
         .with(Item::ServiceAccount(account("roots", "root", None)))
         .with(Item::ServiceAccount(account("roots-gets", "root", gets)));
-    let may = |access_key, action| ask(&snapshot, access_key, action).is_allowed();
+    let may = |access_key, action| decide(&snapshot, access_key, action).is_allowed();
     for (access_key, get, list, put, get_secret) in [
         ("plain", true, true, false, false),
         ("gets", true, false, false, false),
@@ -192,25 +193,25 @@ fn b61_an_account_may_do_what_its_parent_and_its_session_policy_allow() {
 }
 
 #[test]
-fn b61_an_account_ends_with_its_parent() {
+fn b61_account_is_denied_without_its_parent() {
     let snapshot = snapshot()
         .with(Item::ServiceAccount(account("alices", "alice", None)))
         .with(temporary("alices-too", "alice", NOW + 1))
         .with(Item::ServiceAccount(account("carols", "carol", None)));
-    assert!(ask(&snapshot, "alices", "s3:GetObject").is_allowed());
-    assert!(ask(&snapshot, "alices-too", "s3:GetObject").is_allowed());
+    assert!(decide(&snapshot, "alices", "s3:GetObject").is_allowed());
+    assert!(decide(&snapshot, "alices-too", "s3:GetObject").is_allowed());
     assert_eq!(why(&snapshot, "carols", "s3:GetObject"), "denied: user carol is disabled");
     let orphaned = snapshot.without(&ItemKey::User(user_name("alice")));
     for access_key in ["alices", "alices-too"] {
         assert_eq!(
-            ask(&orphaned, access_key, "s3:GetObject"),
-            Decision::Denied(Refusal::NoParent { user: "alice" }),
+            decide(&orphaned, access_key, "s3:GetObject"),
+            Decision::Denied(DenyReason::NoParent { user: "alice" }),
         );
     }
 }
 
 #[test]
-fn b61_expired_and_disabled_keys_do_nothing() {
+fn b61_expired_and_disabled_keys_are_denied() {
     let mut expiring = account("expiring", "alice", None);
     expiring.expires_at = Some(UtcMillis::new(NOW));
     let mut disabled = account("disabled", "alice", None);
@@ -225,16 +226,16 @@ fn b61_expired_and_disabled_keys_do_nothing() {
             snapshot.is_allowed(access_key, "s3:GetObject", OBJECT, &context)
         };
         assert!(at(NOW - 1).is_allowed());
-        assert_eq!(at(NOW), Decision::Denied(Refusal::Expired));
+        assert_eq!(at(NOW), Decision::Denied(DenyReason::Expired));
     }
     assert_eq!(
-        ask(&snapshot, "disabled", "s3:GetObject"),
-        Decision::Denied(Refusal::AccountDisabled),
+        decide(&snapshot, "disabled", "s3:GetObject"),
+        Decision::Denied(DenyReason::AccountDisabled),
     );
 }
 
 #[test]
-fn b61_a_parent_is_who_its_accounts_are_for_variables() {
+fn b61_username_variable_of_an_account_is_its_parent() {
     let home = json!({
         "Version": "2012-10-17",
         "Statement": {
@@ -258,16 +259,18 @@ fn b61_a_parent_is_who_its_accounts_are_for_variables() {
 }
 
 #[test]
-fn b61_who_has_an_access_key_is_one_and_others_are_told() {
+fn b61_access_key_has_one_owner_and_hidden_accounts_are_reported() {
     let snapshot = snapshot()
         .with(user("root", Status::Enabled))
         .with(Item::ServiceAccount(account("bob", "alice", None)))
         .with(temporary("bob", "alice", NOW + 1))
         .with(Item::ServiceAccount(account("twice", "alice", None)))
         .with(temporary("twice", "alice", NOW + 1));
-    assert_eq!(snapshot.holder("root"), Some(Holder::Root));
-    assert!(matches!(snapshot.holder("bob"), Some(Holder::User(user)) if &*user.name == "bob"));
-    assert!(matches!(snapshot.holder("twice"), Some(Holder::ServiceAccount(_))));
+    assert_eq!(snapshot.key_owner("root"), Some(KeyOwner::Root));
+    assert!(
+        matches!(snapshot.key_owner("bob"), Some(KeyOwner::User(user)) if &*user.name == "bob")
+    );
+    assert!(matches!(snapshot.key_owner("twice"), Some(KeyOwner::ServiceAccount(_))));
     let findings: Vec<_> = snapshot.findings().listed.iter().map(ToString::to_string).collect();
     assert_eq!(
         findings,
@@ -282,7 +285,7 @@ fn b61_who_has_an_access_key_is_one_and_others_are_told() {
 }
 
 #[test]
-fn b61_references_to_nothing_are_reported_and_do_nothing() {
+fn b61_dangling_references_are_reported_and_have_no_effect() {
     assert_eq!(snapshot().findings().count, 0);
     let snapshot = snapshot()
         .with(group("ghosts", &["eve"], Status::Enabled))
@@ -306,36 +309,36 @@ fn b61_references_to_nothing_are_reported_and_do_nothing() {
     );
     assert_eq!(findings.count, 6);
     let with_frank = snapshot.with(user("frank", Status::Enabled));
-    assert!(ask(&with_frank, "frank", "s3:GetObject").is_allowed(), "what exists counts");
+    assert!(decide(&with_frank, "frank", "s3:GetObject").is_allowed(), "existing policies apply");
 }
 
 #[test]
-fn b61_of_very_many_findings_the_first_are_listed() {
+fn b61_findings_are_listed_up_to_a_limit() {
     let names: Vec<_> = (0..FINDINGS_MAX + 10).map(|index| format!("ghost-{index:04}")).collect();
     let members: Vec<_> = names.iter().map(String::as_str).collect();
     let findings = snapshot().with(group("ghosts", &members, Status::Enabled)).findings();
     assert_eq!((findings.listed.len(), findings.count), (FINDINGS_MAX, FINDINGS_MAX + 10));
-    let [first, .., last] = &findings.listed[..] else { panic!("there are many") };
+    let [first, .., last] = &findings.listed[..] else { panic!("expected several findings") };
     assert!(first.to_string().contains("ghost-0000") && last.to_string().contains("ghost-0999"));
 }
 
 #[test]
-fn b61_a_derived_snapshot_leaves_its_origin_as_it_was() {
+fn b61_derived_snapshot_does_not_change_its_origin() {
     let before = snapshot();
     let hash = before.content_hash();
     let after = before
         .with(of_user("bob", &["read"]))
         .without(&ItemKey::Group(GroupName::new("readers").unwrap()));
-    assert!(ask(&after, "bob", "s3:GetObject").is_allowed());
-    assert!(!ask(&after, "bob", "s3:ListBucket").is_allowed());
-    assert!(!ask(&before, "bob", "s3:GetObject").is_allowed());
-    assert!(ask(&before, "bob", "s3:ListBucket").is_allowed());
+    assert!(decide(&after, "bob", "s3:GetObject").is_allowed());
+    assert!(!decide(&after, "bob", "s3:ListBucket").is_allowed());
+    assert!(!decide(&before, "bob", "s3:GetObject").is_allowed());
+    assert!(decide(&before, "bob", "s3:ListBucket").is_allowed());
     assert_eq!((before.content_hash(), before.len()), (hash, 13));
     assert_ne!(after.content_hash(), hash);
 }
 
 #[test]
-fn b61_the_hash_of_known_items_is_the_same_on_every_node_and_in_every_version() {
+fn b61_content_hash_is_stable_across_servers_and_versions() {
     assert_eq!(
         snapshot().content_hash().to_string(),
         "9c87e491fbfa523795f74bbab57c35e396a7539713e233613998135f9a102a68",
@@ -343,7 +346,7 @@ fn b61_the_hash_of_known_items_is_the_same_on_every_node_and_in_every_version() 
 }
 
 #[test]
-fn b61_items_are_the_same_after_they_were_stored() {
+fn b61_items_round_trip_through_json() {
     let session = Some(document("Allow", "s3:Get*"));
     let account = account("AKIA1", "alice", session);
     let stored = serde_json::to_string(&account).unwrap();
@@ -390,7 +393,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn b61_only_what_is_there_matters_not_how_it_came(
+    fn b61_snapshot_depends_on_its_items_and_not_on_their_history(
         changes in vec((any_item(), any::<bool>()), 0..30),
     ) {
         let mut items = BTreeMap::new();
@@ -419,13 +422,13 @@ proptest! {
             });
             prop_assert!(changed.groups_of(name).eq(members));
             for action in ["s3:GetObject", "s3:PutObject"] {
-                prop_assert_eq!(ask(&changed, name, action), ask(&backwards, name, action));
+                prop_assert_eq!(decide(&changed, name, action), decide(&backwards, name, action));
             }
         }
     }
 
     #[test]
-    fn b61_two_snapshots_have_one_hash_only_if_they_hold_the_same(
+    fn b61_content_hashes_are_equal_exactly_for_equal_items(
         one in vec(any_item(), 0..6), other in vec(any_item(), 0..6),
     ) {
         let by_key = |items: &[Item]| -> BTreeMap<_, _> {

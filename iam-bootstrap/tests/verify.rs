@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use grid::net::clock::SystemClock;
 use grid::{Auth, Manager};
-use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyAnswer, VerifyArgs};
-use iam_bootstrap::verify::{Options, VerifyError, proto::Tally, serve, verify};
+use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyArgs, VerifyResponse};
+use iam_bootstrap::verify::{VerifyError, VerifyOptions, proto::Tally, serve, verify};
 use iam_bootstrap::{Salt, SystemConfig};
 use tokio::net::TcpListener;
 use tracing::subscriber::DefaultGuard;
@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 const SECRET: &[u8] = b"what all servers know";
 
-/// What was logged by this thread, which in these tests runs everything.
+/// Log output of this thread, which runs everything in these tests.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -33,13 +33,14 @@ impl Log {
     }
 
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("logs are text")
+        String::from_utf8(self.0.lock().expect("task did not panic").clone())
+            .expect("logs are text")
     }
 }
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        self.0.lock().expect("task did not panic").extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -63,13 +64,16 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// As many servers as there are regions, each of which runs with its own. The first so many of them
-    /// are up.
+    /// Starts a server for each region, each with its own region in its configuration. Only the
+    /// first `up` servers run.
     async fn start(regions: &[&str], up: usize) -> Self {
         let mut listeners = Vec::new();
         for _ in regions {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            listeners.push((format!("http://{}", listener.local_addr().expect("bound")), listener));
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("port bound");
+            listeners.push((
+                format!("http://{}", listener.local_addr().expect("listener address")),
+                listener,
+            ));
         }
         listeners.sort_by(|(first, _), (second, _)| first.cmp(second));
         let urls: Vec<_> = listeners.iter().map(|(url, _)| url.clone()).collect();
@@ -77,9 +81,9 @@ impl Cluster {
         for ((url, listener), region) in listeners.into_iter().zip(regions).take(up) {
             let manager = Manager::builder(&url)
                 .servers(&urls)
-                .auth(Auth::shared_secret(SECRET).expect("long enough"))
+                .auth(Auth::shared_secret(SECRET).expect("valid length"))
                 .build()
-                .expect("a good configuration");
+                .expect("valid configuration");
             let config = SystemConfig::collect(&Salt::of_secret(SECRET))
                 .endpoints(&urls)
                 .arguments(["serve", "--drives=4"])
@@ -87,8 +91,8 @@ impl Cluster {
                 .program("1.4.0", "e3b0c442")
                 .finish();
             let config = Arc::new(config);
-            serve(&manager, &config).expect("once");
-            manager.start().expect("a runtime");
+            serve(&manager, &config).expect("first registration");
+            manager.start().expect("runtime");
             tokio::spawn(manager.clone().serve(listener));
             managers.push(manager);
             configs.push(config);
@@ -105,11 +109,11 @@ impl Cluster {
 
     async fn verify(&self, server: usize, limit: Duration) -> Result<Tally, VerifyError> {
         let clock = Arc::new(SystemClock::new());
-        let options = Options { clock, seed: 1 + server as u64, limit: Some(limit) };
+        let options = VerifyOptions { clock, seed: 1 + server as u64, limit: Some(limit) };
         verify(&self.managers[server], &self.configs[server], options).await
     }
 
-    /// Servers by letters, since their ports differ from run to run.
+    /// Replaces the servers' addresses by letters, since their ports differ from run to run.
     fn named(&self, text: &str) -> String {
         let urls = self.urls.iter().zip('a'..);
         urls.fold(text.to_owned(), |text, (url, name)| text.replace(url, &format!("http://{name}")))
@@ -118,9 +122,9 @@ impl Cluster {
 
 const SOON: Duration = Duration::from_secs(20);
 
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
-        while !is_so() {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -128,25 +132,25 @@ async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn b60_of_four_servers_the_odd_one_is_told_and_the_others_go_on() {
+async fn b60_outlier_of_four_servers_reports_itself_and_the_others_start() {
     let cluster = Cluster::start(&["east", "east", "east", "west"], 4).await;
 
     let (log, guard) = Log::capture();
-    let error = cluster.verify(3, Duration::from_secs(2)).await.expect_err("nobody agrees");
-    assert!(error.tally.is_odd && error.tally.differ == 3, "{error}");
-    insta::assert_snapshot!(cluster.named(&log.text()).trim(), @r#"ERROR iam: this server is the odd one: most peers agree with each other, and not with it peers="http://a, http://b, http://c" answered=3 difference=variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
-    insta::assert_snapshot!(cluster.named(&error.to_string()), @r#"of 2 peers that must run with the same configuration, 0 do; 3 run with another, 0 did not answer; this server is the odd one: http://a differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://b differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://c differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
+    let error = cluster.verify(3, Duration::from_secs(2)).await.expect_err("no peer agrees");
+    assert!(error.tally.is_outlier && error.tally.differ == 3, "{error}");
+    insta::assert_snapshot!(cluster.named(&log.text()).trim(), @r#"ERROR iam: this server is the outlier: most peers agree with each other, and not with it peers="http://a, http://b, http://c" responded=3 difference=variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
+    insta::assert_snapshot!(cluster.named(&error.to_string()), @r#"of 2 peers that must run with the same configuration, 0 do; 3 run with another, 0 did not respond; this server is the outlier: http://a differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://b differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://c differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
     drop(guard);
 
     let (log, _guard) = Log::capture();
     for server in 0..3 {
         let tally = cluster.verify(server, SOON).await.expect("two of three agree");
-        assert!(tally.agree >= 2 && !tally.is_odd, "{tally:?}");
+        assert!(tally.agree >= 2 && !tally.is_outlier, "{tally:?}");
     }
-    let told = || log.text().matches("run with another configuration").count();
-    eventually("each of the others names the odd one", || told() == 3).await;
+    let reports = || log.text().matches("run with another configuration").count();
+    eventually("each other server reports the outlier", || reports() == 3).await;
     let text = cluster.named(&log.text());
-    let line = text.lines().find(|line| line.contains("another")).expect("there are three");
+    let line = text.lines().find(|line| line.contains("another")).expect("outlier is logged");
     insta::assert_snapshot!(line.trim(), @r#"WARN iam: peers run with another configuration peers="http://d" difference=variable NODE_REGION is b67f0dbadc17530460634fc3 here and 8fdad10d9b49d3802b2b64a2 there"#);
     for secret in ["east", "west"] {
         assert!(!text.contains(secret), "values of the environment are not logged: {text}");
@@ -154,7 +158,7 @@ async fn b60_of_four_servers_the_odd_one_is_told_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn b60_a_server_starts_with_half_of_its_peers_and_not_with_fewer() {
+async fn b60_server_starts_with_half_of_its_peers_and_not_with_fewer() {
     let cluster = Cluster::start(&["east"; 5], 3).await;
     let tally = cluster.verify(0, SOON).await.expect("two of four");
     assert_eq!((tally.needed, tally.agree, tally.unreachable), (2, 2, 2));
@@ -165,19 +169,19 @@ async fn b60_a_server_starts_with_half_of_its_peers_and_not_with_fewer() {
 }
 
 #[tokio::test]
-async fn b60_an_answer_tells_the_configuration_only_to_those_who_have_another() {
+async fn b60_response_contains_the_configuration_only_if_it_differs() {
     let cluster = Cluster::start(&["east", "west"], 2).await;
-    let connection = cluster.managers[0].connection(&cluster.urls[1]).expect("a server");
-    let ask = async |digest: String| {
-        SERVER_VERIFY.call(&connection, &VerifyArgs { digest }).await.expect("it answers")
+    let connection = cluster.managers[0].connection(&cluster.urls[1]).expect("known server");
+    let request_config = async |digest: String| {
+        SERVER_VERIFY.call(&connection, &VerifyArgs { digest }).await.expect("peer responds")
     };
     let theirs = &cluster.configs[1];
-    let same = ask(theirs.digest()).await;
-    assert_eq!(same, VerifyAnswer { digest: theirs.digest(), config: None });
-    assert_eq!(ask(String::new()).await.into_config(""), Ok(Some((**theirs).clone())));
-    VerifyAnswer::default().into_config("ours").expect_err("it told nothing");
+    let same = request_config(theirs.digest()).await;
+    assert_eq!(same, VerifyResponse { digest: theirs.digest(), config: None });
+    assert_eq!(request_config(String::new()).await.into_config(""), Ok(Some((**theirs).clone())));
+    VerifyResponse::default().into_config("ours").expect_err("empty response is malformed");
     let endless = SystemConfig { arguments: vec!["x".repeat(5_000)], ..SystemConfig::default() };
-    let endless = VerifyAnswer { config: Some(endless), ..VerifyAnswer::default() };
+    let endless = VerifyResponse { config: Some(endless), ..VerifyResponse::default() };
     let error = endless.into_config("ours").expect_err("too long");
     assert_eq!(error, "its texts may have 1024 bytes each");
 }

@@ -1,4 +1,4 @@
-//! Policies that operators know, and what they are expected to do.
+//! Common policies, and their expected decisions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use iam_bootstrap::model::UtcMillis;
@@ -25,7 +25,7 @@ fn allows(policy: &Policy, action: &str, resource: &str) -> bool {
 }
 
 #[test]
-fn b61_readonly_reads_and_does_not_write() {
+fn b61_readonly_policy_allows_only_reads() {
     let readonly = policy(json!({
         "Effect": "Allow",
         "Action": ["s3:GetBucketLocation", "s3:GetObject"],
@@ -41,7 +41,7 @@ fn b61_readonly_reads_and_does_not_write() {
 }
 
 #[test]
-fn b61_writeonly_writes_and_does_not_read() {
+fn b61_writeonly_policy_allows_only_writes() {
     let writeonly = policy(json!([{
         "Effect": "Allow",
         "Action": ["s3:PutObject"],
@@ -56,7 +56,7 @@ fn b61_writeonly_writes_and_does_not_read() {
 }
 
 #[test]
-fn b61_diagnostics_is_about_the_cluster_and_needs_no_resource() {
+fn b61_admin_actions_need_no_resource() {
     let diagnostics = policy(json!({
         "Effect": "Allow",
         "Action": ["admin:ServerTrace", "admin:Profiling", "admin:ServerInfo"],
@@ -67,7 +67,7 @@ fn b61_diagnostics_is_about_the_cluster_and_needs_no_resource() {
 }
 
 #[test]
-fn b61_all_of_a_bucket_is_not_the_cluster() {
+fn b61_bucket_resource_does_not_cover_admin_actions() {
     let bucket =
         policy(json!({"Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::mine*"}));
     assert!(allows(&bucket, "s3:PutObject", "arn:aws:s3:::mine/a"));
@@ -77,7 +77,7 @@ fn b61_all_of_a_bucket_is_not_the_cluster() {
 }
 
 #[test]
-fn b61_a_home_directory_is_listed_by_its_prefix() {
+fn b61_home_directory_is_restricted_by_prefix() {
     let home = policy(json!([
         {
             "Sid": "list",
@@ -99,8 +99,8 @@ fn b61_a_home_directory_is_listed_by_its_prefix() {
     };
     assert_eq!(list(""), Verdict::Allowed(0));
     assert_eq!(list("alice/2026"), Verdict::Allowed(0));
-    assert_eq!(list("bob/"), Verdict::Silent);
-    assert_eq!(list("alice"), Verdict::Silent);
+    assert_eq!(list("bob/"), Verdict::NoMatch);
+    assert_eq!(list("alice"), Verdict::NoMatch);
     assert!(!allows(&home, "s3:ListBucket", "arn:aws:s3:::home"), "without a prefix");
 
     assert!(allows(&home, "s3:GetObject", "arn:aws:s3:::home/alice/a"));
@@ -109,31 +109,31 @@ fn b61_a_home_directory_is_listed_by_its_prefix() {
 }
 
 #[test]
-fn b61_a_request_cannot_say_who_it_is() {
+fn b61_request_cannot_override_its_username() {
     let home = policy(json!({
         "Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::home/${aws:username}/*",
     }));
     let context = Context::new(NOW).with("aws:username", "bob").with("AWS:UserName", "*");
     assert_eq!(
         verdict(&home, "s3:GetObject", "arn:aws:s3:::home/bob/a", &context),
-        Verdict::Silent
+        Verdict::NoMatch
     );
 }
 
 #[test]
-fn b61_a_value_that_looks_like_a_pattern_is_none() {
+fn b61_wildcard_in_a_variable_value_is_literal() {
     let tagged = policy(json!({
         "Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::${x:team}/*",
     }));
     let star = Context::new(NOW).with("x:team", "*");
-    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &star), Verdict::Silent);
+    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &star), Verdict::NoMatch);
     assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::*/a", &star), Verdict::Allowed(0));
     let two = Context::new(NOW).with("x:team", "red").with("x:team", "blue");
-    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &two), Verdict::Silent);
+    assert_eq!(verdict(&tagged, "s3:GetObject", "arn:aws:s3:::red/a", &two), Verdict::NoMatch);
 }
 
 #[test]
-fn b61_a_variable_without_a_value_allows_nothing() {
+fn b61_variable_without_a_value_allows_nothing() {
     let others = |effect| {
         policy(json!({
             "Effect": effect, "Action": "s3:*", "NotResource": "arn:aws:s3:::${x:team}/*",
@@ -141,29 +141,32 @@ fn b61_a_variable_without_a_value_allows_nothing() {
     };
     let red = Context::new(NOW).with("x:team", "red");
     let none = Context::new(NOW);
-    let ask = |effect, context: &Context<'_>| {
+    let decide = |effect, context: &Context<'_>| {
         verdict(&others(effect), "s3:GetObject", "arn:aws:s3:::blue/a", context)
     };
-    assert_eq!(ask("Allow", &red), Verdict::Allowed(0));
-    assert_eq!(ask("Allow", &none), Verdict::Silent);
-    assert_eq!(ask("Deny", &none), Verdict::Denied(0));
+    assert_eq!(decide("Allow", &red), Verdict::Allowed(0));
+    assert_eq!(decide("Allow", &none), Verdict::NoMatch);
+    assert_eq!(decide("Deny", &none), Verdict::Denied(0));
 }
 
 #[test]
-fn b61_a_denial_wins_wherever_it_stands() {
+fn b61_deny_overrides_allow_in_any_order() {
     let allow = json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*"});
     let deny = json!({"Effect": "Deny", "Action": "s3:Delete*", "Resource": "arn:aws:s3:::kept/*"});
     let context = Context::new(NOW);
     for (statements, denying) in [(json!([allow, deny]), 1), (json!([deny, allow]), 0)] {
         let policy = policy(statements);
-        let ask = |action, resource| verdict(&policy, action, resource, &context);
-        assert_eq!(ask("s3:DeleteObject", "arn:aws:s3:::kept/a"), Verdict::Denied(denying));
-        assert_eq!(ask("s3:DeleteObject", "arn:aws:s3:::other/a"), Verdict::Allowed(1 - denying));
+        let decide = |action, resource| verdict(&policy, action, resource, &context);
+        assert_eq!(decide("s3:DeleteObject", "arn:aws:s3:::kept/a"), Verdict::Denied(denying));
+        assert_eq!(
+            decide("s3:DeleteObject", "arn:aws:s3:::other/a"),
+            Verdict::Allowed(1 - denying)
+        );
     }
 }
 
 #[test]
-fn b61_only_from_the_office_and_only_encrypted() {
+fn b61_source_network_and_encryption_can_be_required() {
     let guarded = policy(json!([
         {"Effect": "Allow", "Action": "s3:*", "Resource": "*"},
         {
@@ -193,7 +196,7 @@ fn b61_only_from_the_office_and_only_encrypted() {
 }
 
 #[test]
-fn b61_a_statement_may_end_at_a_time() {
+fn b61_statement_can_be_limited_in_time() {
     let until = policy(json!({
         "Effect": "Allow",
         "Action": "s3:*",
@@ -207,14 +210,14 @@ fn b61_a_statement_may_end_at_a_time() {
         let context = Context::new(UtcMillis::new(NOW.get() + millis));
         verdict(&until, "s3:GetObject", "arn:aws:s3:::a/b", &context)
     };
-    assert_eq!(at(-1_001), Verdict::Silent);
+    assert_eq!(at(-1_001), Verdict::NoMatch);
     assert_eq!(at(-1_000), Verdict::Allowed(0));
     assert_eq!(at(-1), Verdict::Allowed(0));
-    assert_eq!(at(0), Verdict::Silent);
+    assert_eq!(at(0), Verdict::NoMatch);
 }
 
 #[test]
-fn b61_sets_of_values_are_compared_as_sets() {
+fn b61_quantifiers_compare_sets_of_values() {
     let with = |operator: &str| {
         policy(json!({
             "Effect": "Allow", "Action": "s3:*", "Resource": "*",
@@ -248,15 +251,15 @@ fn b61_sets_of_values_are_compared_as_sets() {
 }
 
 #[test]
-fn b61_an_action_that_is_longer_than_any_is_not_allowed() {
+fn b61_overlong_action_is_not_allowed() {
     let all = policy(json!({"Effect": "Allow", "NotAction": "s3:x", "Resource": "*"}));
     assert!(allows(&all, &format!("s3:{}", "a".repeat(125)), ""));
     assert!(!allows(&all, &format!("s3:{}", "a".repeat(126)), ""));
 }
 
-/// Two hundred stars would take longer than the universe has, if all ways were tried.
+/// Two hundred wildcards would take longer than the age of the universe with backtracking.
 #[test]
-fn b61_many_stars_are_matched_without_trying_all_ways() {
+fn b61_many_wildcards_are_matched_without_backtracking() {
     let stars = format!("arn:aws:s3:::{}c", "*a?".repeat(200));
     let policy = policy(json!({"Effect": "Allow", "Action": "s3:*", "Resource": stars}));
     let text = format!("arn:aws:s3:::{}", "ab".repeat(4_000));

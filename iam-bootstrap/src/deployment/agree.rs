@@ -1,4 +1,4 @@
-//! The handle on this server's deployment, and the attempts to decide its id.
+//! The handle on this server's deployment, and its attempts to decide the id.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +10,23 @@ use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
+use super::acceptor_task::{AcceptorError, AcceptorRequest};
 use super::builder::DeploymentBuilder;
 use super::cell::DeploymentCell;
 use super::conflict::Conflict;
 use super::id::DeploymentId;
-use super::keeper::{KeepError, Question};
-use super::proto::proposer::{NoAnswer, Output, Proposer, Timing};
-use super::proto::{Answer, Request};
-use super::serve::Inner;
+use super::proto::proposer::{NoResponse, Output, Proposer, Timing};
+use super::proto::{PaxosRequest, PaxosResponse};
+use super::serve::DeploymentInner;
 use super::store::{DeploymentStore, DeploymentStoreError};
 use super::wire::{DEPLOYMENT, DeploymentArgs};
 use crate::limits::AGREE_ATTEMPTS_PER_LOG;
 
-/// Why there will be no deployment id.
+/// Permanent error of [`Deployment::agree`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgreeError {
-    /// What was kept cannot be used.
+    /// The stored state cannot be used.
     #[error(transparent)]
     Store(DeploymentStoreError),
     /// The manager was shut down.
@@ -34,48 +34,48 @@ pub enum AgreeError {
     ShuttingDown,
 }
 
-/// This server's part in a deployment.
+/// This server's membership in a deployment.
 ///
-/// Keeps its manager alive. Dropped, it tells and asks no more; the handler goes on answering as long as
-/// the manager lives.
+/// Keeps its manager alive. When dropped, it makes no further attempts or announcements; the
+/// handler goes on responding as long as the manager lives.
 #[derive(Debug)]
 pub struct Deployment {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<DeploymentInner>,
     /// This server's index among the servers.
-    pub(crate) me: usize,
-    /// To each server, in the order of their names; none to this one.
+    pub(crate) local_index: usize,
+    /// Connection to each server, in the order of their names; `None` for this one.
     pub(crate) connections: Vec<Option<Connection>>,
     pub(crate) timing: Timing,
     pub(crate) rng: Mutex<SmallRng>,
-    /// Ended with it.
-    pub(crate) _tellers: JoinSet<()>,
+    /// Announcer tasks, aborted on drop.
+    pub(crate) _announcers: JoinSet<()>,
 }
 
-/// What came of a question.
+/// Outcome of a request to the local acceptor or to another server.
 #[derive(Debug)]
-enum Done {
-    Claimed(Result<Answer, NoAnswer>),
-    Asked(usize, Request, Result<Answer, NoAnswer>),
-    Ended(AgreeError),
+enum RpcOutcome {
+    Claimed(Result<PaxosResponse, NoResponse>),
+    Responded(usize, PaxosRequest, Result<PaxosResponse, NoResponse>),
+    Failed(AgreeError),
 }
 
 impl Deployment {
-    /// A part for the server of `manager`, which keeps what it has promised in `store`.
+    /// Returns a builder for the server of `manager`, which persists its promises in `store`.
     pub fn builder(manager: &Manager, store: impl DeploymentStore) -> DeploymentBuilder {
         DeploymentBuilder::new(manager, Arc::new(store))
     }
 
-    /// Where the id is read, once it is known.
+    /// Returns the cell from which the id is read.
     pub fn cell(&self) -> &Arc<DeploymentCell> {
         &self.inner.cell
     }
 
-    /// The servers that belong to other deployments, as far as is known, in the order of their names.
+    /// Returns the servers known to belong to other deployments, in the order of their names.
     pub fn conflicts(&self) -> Vec<Conflict> {
         self.inner.conflicts.all()
     }
 
-    /// Whether something may be taken from this server, or given to it.
+    /// Checks whether data may be exchanged with a peer.
     ///
     /// # Errors
     ///
@@ -84,10 +84,11 @@ impl Deployment {
         self.inner.conflicts.of(peer).map_or(Ok(()), Err)
     }
 
-    /// Waits until the id is known, and on disk here: what was kept of it, what other servers know, or
-    /// what a majority of them decides now. Goes on for as long as no majority can be reached.
+    /// Waits until the id is known, and on disk here: the stored id, the id that other servers
+    /// know, or the id that a majority decides now. Retries for as long as no majority can be
+    /// reached.
     ///
-    /// A server whose store knew the id gets that one, whatever others say: see
+    /// A server with a stored id returns that one, whatever other servers report: see
     /// [`conflicts`](Self::conflicts).
     ///
     /// # Errors
@@ -96,8 +97,8 @@ impl Deployment {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the attempt; what this server has promised it keeps. It may be called
-    /// again, also several times at once.
+    /// Dropping the future ends the attempt; promises of this server stay. May be called again,
+    /// also concurrently.
     pub async fn agree(&self) -> Result<DeploymentId, AgreeError> {
         tokio::select! {
             biased;
@@ -112,31 +113,31 @@ impl Deployment {
             SmallRng::from_rng(&mut *rng)
         };
         let servers = self.connections.len();
-        let mut proposer = Proposer::new(self.me, servers, self.timing.clone(), rng);
-        let mut calls = JoinSet::new();
+        let mut proposer = Proposer::new(self.local_index, servers, self.timing.clone(), rng);
+        let mut rpcs = JoinSet::new();
         let mut timer = Timer::default();
         let mut attempts: u32 = 0;
         loop {
             while let Some(output) = proposer.poll_output() {
                 if matches!(output, Output::Claim { .. }) {
-                    calls.abort_all(); // those of earlier attempts
+                    rpcs.abort_all(); // requests of earlier attempts
                     self.log_attempt(attempts);
                     attempts = attempts.saturating_add(1);
                 }
-                self.begin(output, &mut calls);
+                self.spawn_output(output, &mut rpcs);
             }
             if let Some(id) = proposer.decided() {
-                return self.learn(id).await;
+                return self.persist_decision(id).await;
             }
             timer.set(proposer.poll_timeout());
             tokio::select! {
                 biased;
-                Some(done) = calls.join_next() => match done {
-                    Ok(Done::Claimed(answer)) => proposer.handle_claim(answer),
-                    Ok(Done::Asked(from, asked, answer)) => {
-                        proposer.handle_answer(from, &asked, &answer);
+                Some(outcome) = rpcs.join_next() => match outcome {
+                    Ok(RpcOutcome::Claimed(response)) => proposer.handle_claim(response),
+                    Ok(RpcOutcome::Responded(from, request, response)) => {
+                        proposer.handle_response(from, &request, &response);
                     }
-                    Ok(Done::Ended(error)) => return Err(error),
+                    Ok(RpcOutcome::Failed(error)) => return Err(error),
                     Err(_aborted) => {}
                 },
                 epoch = timer.expired() => proposer.handle_timeout(epoch),
@@ -144,7 +145,7 @@ impl Deployment {
         }
     }
 
-    /// Says once in a while why there is no id yet.
+    /// Logs at intervals that the id is still undecided.
     fn log_attempt(&self, attempts: u32) {
         if attempts > 0 && attempts.is_multiple_of(AGREE_ATTEMPTS_PER_LOG) {
             let is_connected =
@@ -152,21 +153,23 @@ impl Deployment {
             let connected = self.connections.iter().flatten().filter(is_connected).count();
             let servers = self.connections.len();
             tracing::info!(
-                target: "bootstrap", attempts, connected,
-                "no majority of {servers} servers has decided on a deployment id yet; trying again"
+                target: "bootstrap", attempts, connected, servers,
+                "no majority for a deployment id yet, retrying"
             );
         }
     }
 
-    /// Does what the proposer wants.
-    fn begin(&self, output: Output, calls: &mut JoinSet<Done>) {
+    /// Spawns the request that the proposer asks for.
+    fn spawn_output(&self, output: Output, rpcs: &mut JoinSet<RpcOutcome>) {
         let inner = Arc::clone(&self.inner);
         let (to, request) = match output {
             Output::Claim { above } => {
-                calls.spawn(async move {
-                    match inner.keeper.ask(Question::Claim { above }).await {
-                        Ok(answer) => Done::Claimed(Ok(answer)),
-                        Err(error) => no_answer(error).map_or_else(Done::Ended, Done::Claimed),
+                rpcs.spawn(async move {
+                    match inner.acceptor.request(AcceptorRequest::Claim { above }).await {
+                        Ok(response) => RpcOutcome::Claimed(Ok(response)),
+                        Err(error) => {
+                            no_response(error).map_or_else(RpcOutcome::Failed, RpcOutcome::Claimed)
+                        }
                     }
                 });
                 return;
@@ -176,33 +179,45 @@ impl Deployment {
         match self.connections.get(to).cloned().flatten() {
             Some(connection) => {
                 let limit = self.timing.attempt_timeout;
-                calls.spawn(async move {
-                    match ask(&connection, &request, inner.members, limit).await {
-                        Ok(answer) => Done::Asked(to, request, answer),
-                        Err(error) => Done::Ended(error),
+                rpcs.spawn(async move {
+                    match send_request(&connection, &request, inner.members, limit).await {
+                        Ok(response) => RpcOutcome::Responded(to, request, response),
+                        Err(error) => RpcOutcome::Failed(error),
                     }
                 });
             }
             None => {
-                calls.spawn(async move {
-                    match inner.keeper.ask(Question::Asked(request.clone())).await {
-                        Ok(answer) => Done::Asked(to, request, Ok(answer)),
-                        Err(error) => no_answer(error)
-                            .map_or_else(Done::Ended, |none| Done::Asked(to, request, none)),
+                rpcs.spawn(async move {
+                    match inner.acceptor.request(AcceptorRequest::Paxos(request.clone())).await {
+                        Ok(response) => RpcOutcome::Responded(to, request, Ok(response)),
+                        Err(error) => no_response(error).map_or_else(RpcOutcome::Failed, |none| {
+                            RpcOutcome::Responded(to, request, none)
+                        }),
                     }
                 });
             }
         }
     }
 
-    /// Keeps what was decided, however often that must be tried.
-    async fn learn(&self, id: DeploymentId) -> Result<DeploymentId, AgreeError> {
+    /// Persists the decided id, retrying until it succeeds.
+    async fn persist_decision(&self, id: DeploymentId) -> Result<DeploymentId, AgreeError> {
         loop {
-            match self.inner.keeper.ask(Question::Asked(Request::Learn { id })).await {
-                Ok(Answer::Decided { id } | Answer::Conflict { ours: id }) => return Ok(id),
-                Ok(Answer::Promised { .. } | Answer::Accepted | Answer::Refused { .. }) => {}
+            match self
+                .inner
+                .acceptor
+                .request(AcceptorRequest::Paxos(PaxosRequest::Learn { id }))
+                .await
+            {
+                Ok(PaxosResponse::Decided { id } | PaxosResponse::Conflict { ours: id }) => {
+                    return Ok(id);
+                }
+                Ok(
+                    PaxosResponse::Promised { .. }
+                    | PaxosResponse::Accepted
+                    | PaxosResponse::Refused { .. },
+                ) => {}
                 Err(error) => {
-                    let _ = no_answer(error)?;
+                    let _ = no_response(error)?;
                 }
             }
             tokio::time::sleep(self.timing.retry_max).await;
@@ -210,47 +225,48 @@ impl Deployment {
     }
 }
 
-/// Whether a failure of this server's own memory leaves anything to hope for.
-fn no_answer(error: KeepError) -> Result<Result<Answer, NoAnswer>, AgreeError> {
+/// Returns the final error, or [`NoResponse`] if a retry of the local acceptor may succeed.
+fn no_response(error: AcceptorError) -> Result<Result<PaxosResponse, NoResponse>, AgreeError> {
     match error {
-        KeepError::Gone => Err(AgreeError::ShuttingDown),
-        KeepError::Store(error @ DeploymentStoreError::Corrupt { .. }) => {
+        AcceptorError::Gone => Err(AgreeError::ShuttingDown),
+        AcceptorError::Store(error @ DeploymentStoreError::Corrupt { .. }) => {
             Err(AgreeError::Store(error))
         }
-        KeepError::Overloaded | KeepError::Store(DeploymentStoreError::Unavailable { .. }) => {
-            tracing::warn!(target: "bootstrap", %error, "nothing can be promised now; trying again");
-            Ok(Err(NoAnswer))
+        AcceptorError::Overloaded
+        | AcceptorError::Store(DeploymentStoreError::Unavailable { .. }) => {
+            tracing::warn!(target: "bootstrap", %error, "local acceptor request failed, retrying");
+            Ok(Err(NoResponse))
         }
     }
 }
 
-/// Asks another server, as soon as it is connected.
-async fn ask(
+/// Sends a request to another server as soon as it is connected.
+async fn send_request(
     connection: &Connection,
-    request: &Request,
+    request: &PaxosRequest,
     members: u64,
     limit: Duration,
-) -> Result<Result<Answer, NoAnswer>, AgreeError> {
+) -> Result<Result<PaxosResponse, NoResponse>, AgreeError> {
     let args = DeploymentArgs::of(request, members);
-    let asked = tokio::time::timeout(limit, async {
+    let reply = tokio::time::timeout(limit, async {
         connection.wait_connected().await?;
         let options = CallOptions::default().timeout(limit);
         DEPLOYMENT.call_with(connection, &args, options).await
     });
-    let answer = match asked.await {
-        Ok(Ok(answer)) => answer.to_answer(request),
+    let response = match reply.await {
+        Ok(Ok(response)) => response.to_response(request),
         Ok(Err(TypedCallError::Call(CallError::Shutdown))) => return Err(AgreeError::ShuttingDown),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_elapsed) => return Ok(Err(NoAnswer)),
+        Err(_elapsed) => return Ok(Err(NoResponse)),
     };
-    Ok(answer.map_err(|error| {
+    Ok(response.map_err(|error| {
         let peer = connection.remote();
-        tracing::debug!(target: "bootstrap", %peer, error, "no answer about the deployment id");
-        NoAnswer
+        tracing::debug!(target: "bootstrap", %peer, error, "deployment request failed");
+        NoResponse
     }))
 }
 
-/// The proposer's one wait.
+/// The proposer's one timer.
 #[derive(Debug, Default)]
 struct Timer(Option<(u64, Pin<Box<Sleep>>)>);
 
@@ -261,7 +277,7 @@ impl Timer {
         }
     }
 
-    /// Whose wait is over; never, if there is none.
+    /// Returns the epoch whose wait has elapsed; never resolves without a timer.
     async fn expired(&mut self) -> u64 {
         match &mut self.0 {
             Some((epoch, sleep)) => {

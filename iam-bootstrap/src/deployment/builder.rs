@@ -1,4 +1,4 @@
-//! What a [`Deployment`] is made of.
+//! Configuration of a [`Deployment`].
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -10,17 +10,17 @@ use rand::{Rng, SeedableRng};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::acceptor_task::AcceptorHandle;
 use super::agree::Deployment;
+use super::announce::Announcer;
 use super::cell::DeploymentCell;
 use super::conflict::Conflicts;
-use super::keeper::Keeper;
 use super::proto::proposer::Timing;
-use super::serve::{self, Inner};
+use super::serve::{self, DeploymentInner};
 use super::store::DeploymentStore;
-use super::tell::Teller;
 use super::wire;
 
-/// Why a [`Deployment`] did not start.
+/// Error of [`DeploymentBuilder::start`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -30,32 +30,32 @@ pub enum StartError {
     /// A server is not among those that the manager knows.
     #[error("server {name} must be one of those that the manager knows")]
     Unknown {
-        /// The name that was given.
+        /// Name of the unknown server.
         name: Name,
     },
-    /// This server is not among them.
+    /// This server is not in the list.
     #[error("this server, {local}, must be among the servers of the deployment")]
     LocalMissing {
-        /// This server.
+        /// Name of this server.
         local: Name,
     },
-    /// A time does not fit.
+    /// A time is out of range.
     #[error("{name} must be {must}")]
     Timing {
-        /// The field of [`Timing`].
+        /// Field of [`Timing`].
         name: &'static str,
-        /// What it must be.
+        /// Requirement on the field.
         must: &'static str,
     },
-    /// The manager has such a handler already: another `Deployment` was started on it.
+    /// The manager already has this handler: another `Deployment` was started on it.
     #[error(transparent)]
     Register(#[from] RegisterError),
-    /// There is no tokio runtime to run on.
+    /// There is no current tokio runtime.
     #[error("a deployment must be started inside a tokio runtime")]
     NoRuntime,
 }
 
-/// Collects what a [`Deployment`] needs.
+/// Builds a [`Deployment`].
 pub struct DeploymentBuilder {
     manager: Manager,
     store: Arc<dyn DeploymentStore>,
@@ -70,30 +70,32 @@ impl DeploymentBuilder {
         Self { manager, store, servers: None, timing: Timing::default(), rng: None }
     }
 
-    /// The servers among which a majority decides, this one included. All that the manager knows, unless
-    /// told: guests must not be among them. The same on every server.
+    /// Sets the servers among which a majority decides, this one included. Default: all servers
+    /// that the manager knows; clients must not be among them. Must be the same on every server.
     #[must_use]
     pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.servers = Some(servers.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Other times than the default ones.
+    /// Sets timeouts and retry waits. Default: [`Timing::default`].
     #[must_use]
     pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         self
     }
 
-    /// Where randomness comes from, the deployment id above all: the operating system, unless told.
+    /// Sets the source of randomness, above all for the deployment id. Default: the operating
+    /// system.
     #[must_use]
     pub fn rng(mut self, rng: Box<dyn Rng + Send>) -> Self {
         self.rng = Some(rng);
         self
     }
 
-    /// Begins to load what was kept, to answer other servers, and to tell them the id once it is known.
-    /// To be called before the manager is started, so that nobody is told that there is no such handler.
+    /// Starts loading the stored state, serving other servers, and announcing the id once it is
+    /// known. Must be called before the manager is started, so that no early caller gets an
+    /// unknown-handler error.
     ///
     /// # Errors
     ///
@@ -107,21 +109,30 @@ impl DeploymentBuilder {
         let Self { manager, store, timing, rng, .. } = self;
         let mut rng = SmallRng::from_rng(&mut rng.unwrap_or_else(os_rng));
         let cell = Arc::new(DeploymentCell::new());
-        let keeper = Keeper::start(manager.local().as_str().into(), store, Arc::clone(&cell));
+        let acceptor =
+            AcceptorHandle::start(manager.local().as_str().into(), store, Arc::clone(&cell));
         let members = wire::members(servers.iter().map(Name::as_str));
         let conflicts = Conflicts::default();
-        let inner = Arc::new(Inner { cell, keeper, conflicts, servers, members });
+        let inner = Arc::new(DeploymentInner { cell, acceptor, conflicts, servers, members });
         serve::register(&manager, &inner)?;
-        let mut tellers = JoinSet::new();
+        let mut announcers = JoinSet::new();
         let connections: Vec<_> =
             inner.servers.iter().map(|name| manager.connection(name.as_str())).collect();
         for connection in connections.iter().flatten().cloned() {
             let (inner, timing) = (Arc::clone(&inner), timing.clone());
             let rng = SmallRng::from_rng(&mut rng);
-            tellers.spawn(Teller { connection, inner, timing, rng }.run());
+            announcers.spawn(Announcer { connection, inner, timing, rng }.run());
         }
-        let me = inner.servers.iter().position(|name| name == manager.local()).unwrap_or_default();
-        Ok(Deployment { inner, me, connections, timing, rng: Mutex::new(rng), _tellers: tellers })
+        let local_index =
+            inner.servers.iter().position(|name| name == manager.local()).unwrap_or_default();
+        Ok(Deployment {
+            inner,
+            local_index,
+            connections,
+            timing,
+            rng: Mutex::new(rng),
+            _announcers: announcers,
+        })
     }
 
     fn check_servers(&self) -> Result<BTreeSet<Name>, StartError> {

@@ -1,7 +1,7 @@
-//! The deployment's id as everybody in the process reads it: not known yet, or known for ever (B63).
+//! The deployment id within the process: unknown, or known for ever (B63).
 //!
 //! Shared state comes from [`grid::sync`], so that loom checks this very file
-//! (`loom-tests/tests/q10_deployment_id.rs`). How the id comes to be known is `agree`'s business.
+//! (`loom-tests/tests/q10_deployment_id.rs`). `agree` decides the id.
 
 use std::fmt;
 use std::future::Future;
@@ -15,26 +15,26 @@ use slab::Slab;
 
 use super::id::DeploymentId;
 
-/// An id that is written once.
+/// A write-once cell for the id.
 ///
 /// ```text
 ///   not known yet ──set──► known
 /// ```
 ///
-/// Readers take no lock: they look at one flag, which is stored after both halves of the id.
+/// Readers take no lock: they load one flag, which is stored after both halves of the id.
 pub struct DeploymentCell {
     is_known: AtomicBool,
     high: AtomicU64,
     low: AtomicU64,
-    /// Held by whoever writes. Empty once the id is known.
-    waiting: Mutex<Slab<Waker>>,
+    /// Wakers of waiting tasks. Locked by `set`; empty once the id is known.
+    waiters: Mutex<Slab<Waker>>,
 }
 
-/// Another id is known already.
+/// The cell already holds another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the deployment id is {ours} already, and is never changed")]
 pub struct AlreadySet {
-    /// The id that is known.
+    /// The id in the cell.
     pub ours: DeploymentId,
 }
 
@@ -45,17 +45,17 @@ impl Default for DeploymentCell {
 }
 
 impl DeploymentCell {
-    /// A cell whose id is not known yet.
+    /// Creates an empty cell.
     pub fn new() -> Self {
         Self {
             is_known: AtomicBool::new(false),
             high: AtomicU64::new(0),
             low: AtomicU64::new(0),
-            waiting: Mutex::new(Slab::new()),
+            waiters: Mutex::new(Slab::new()),
         }
     }
 
-    /// The id; `None` as long as it is not known. Takes no lock.
+    /// Returns the id; `None` until it is known. Takes no lock.
     pub fn get(&self) -> Option<DeploymentId> {
         if !self.is_known.load(Ordering::Acquire) {
             return None;
@@ -64,13 +64,13 @@ impl DeploymentCell {
         DeploymentId::from_bits(u128::from(high) << 64 | u128::from(low))
     }
 
-    /// Makes the id known, and wakes all who wait for it. The same id again changes nothing.
+    /// Sets the id and wakes all waiting tasks. Setting the same id again changes nothing.
     ///
     /// # Errors
     ///
-    /// [`AlreadySet`] if another id is known.
+    /// [`AlreadySet`] if the cell holds another id.
     pub fn set(&self, id: DeploymentId) -> Result<(), AlreadySet> {
-        let mut waiting = self.waiting.lock();
+        let mut waiters = self.waiters.lock();
         if let Some(ours) = self.get() {
             return if ours == id { Ok(()) } else { Err(AlreadySet { ours }) };
         }
@@ -79,13 +79,13 @@ impl DeploymentCell {
         self.low.store(bits as u64, Ordering::Relaxed);
         self.high.store((bits >> 64) as u64, Ordering::Relaxed);
         self.is_known.store(true, Ordering::Release);
-        let woken = mem::take(&mut *waiting);
-        drop(waiting); // a waker can be anybody's code
+        let woken = mem::take(&mut *waiters);
+        drop(waiters); // a waker may run arbitrary code
         woken.into_iter().for_each(|(_, waker)| waker.wake());
         Ok(())
     }
 
-    /// Waits until the id is known. At once, if it is.
+    /// Waits until the id is known.
     ///
     /// # Cancel safety
     ///
@@ -99,20 +99,21 @@ impl DeploymentCell {
             return Poll::Ready(id);
         }
         let waker = waker.clone();
-        let mut waiting = self.waiting.lock();
-        // Again, since whoever sets it holds the lock: a waker that comes after is called by nobody.
+        let mut waiters = self.waiters.lock();
+        // Checked again under the lock that `set` holds: a waker registered after `set` would never
+        // be woken.
         if let Some(id) = self.get() {
             return Poll::Ready(id);
         }
-        let earlier = match key.and_then(|key| waiting.get_mut(key)) {
+        let earlier = match key.and_then(|key| waiters.get_mut(key)) {
             Some(known) => Some(mem::replace(known, waker)),
             None => {
-                *key = Some(waiting.insert(waker));
+                *key = Some(waiters.insert(waker));
                 None
             }
         };
-        drop(waiting);
-        drop(earlier); // not under the lock: a waker can be anybody's code
+        drop(waiters);
+        drop(earlier); // not under the lock: a waker may run arbitrary code
         Poll::Pending
     }
 }
@@ -125,7 +126,7 @@ impl fmt::Debug for DeploymentCell {
 
 struct Wait<'a> {
     cell: &'a DeploymentCell,
-    /// Its place among those who wait.
+    /// Key of this future's waker.
     key: Option<usize>,
 }
 
@@ -141,15 +142,15 @@ impl Future for Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
-        let mut waiting = self.cell.waiting.lock();
-        // Gone if the id has become known. Nobody else has the place then: nobody waits any more.
-        let waker = waiting.try_remove(key);
-        drop(waiting);
+        let mut waiters = self.cell.waiters.lock();
+        // Absent if the id has become known. The key is not reused then: no task waits any more.
+        let waker = waiters.try_remove(key);
+        drop(waiters);
         drop(waker); // not under the lock either
     }
 }
 
-// Not where loom-tests compiles this file: outside of a model loom's types cannot be used.
+// Not where loom-tests compiles this file: loom's types cannot be used outside of a model.
 #[cfg(not(grid_loom))]
 #[cfg(test)]
 mod tests {
@@ -160,9 +161,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Bell(AtomicUsize);
+    struct CountingWaker(AtomicUsize);
 
-    impl Wake for Bell {
+    impl Wake for CountingWaker {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -173,36 +174,36 @@ mod tests {
     }
 
     #[test]
-    fn b63_an_id_is_not_known_yet_or_known_for_ever() {
+    fn b63_id_is_unknown_or_known_for_ever() {
         let cell = DeploymentCell::new();
         assert_eq!(cell.get(), None);
         let (ours, theirs) = (id(3 << 64), id(u128::MAX));
         assert_eq!(cell.set(ours), Ok(()));
-        assert_eq!(cell.set(ours), Ok(()), "the same again");
+        assert_eq!(cell.set(ours), Ok(()), "same id again");
         assert_eq!(cell.set(theirs), Err(AlreadySet { ours }));
         assert_eq!(cell.get(), Some(ours));
     }
 
     #[test]
-    fn b63_whoever_waits_is_woken_once_and_whoever_gave_up_is_forgotten() {
+    fn b63_waiting_tasks_are_woken_once_and_cancelled_ones_are_removed() {
         let cell = DeploymentCell::new();
-        let bells = [(); 3].map(|()| Arc::new(Bell::default()));
-        let poll = |wait: &mut Wait<'_>, bell: &Arc<Bell>| {
-            let waker = Waker::from(Arc::clone(bell));
+        let counters = [(); 3].map(|()| Arc::new(CountingWaker::default()));
+        let poll = |wait: &mut Wait<'_>, counter: &Arc<CountingWaker>| {
+            let waker = Waker::from(Arc::clone(counter));
             Pin::new(wait).poll(&mut Context::from_waker(&waker))
         };
         let mut waits = [(); 2].map(|()| Wait { cell: &cell, key: None });
-        assert!(poll(&mut waits[0], &bells[0]).is_pending());
-        assert!(poll(&mut waits[1], &bells[1]).is_pending());
-        let [gone, mut stays] = waits;
-        drop(gone);
-        assert_eq!(Arc::strong_count(&bells[0]), 1, "its waker went with it");
-        assert!(poll(&mut stays, &bells[2]).is_pending(), "from another task now");
-        cell.set(id(1)).expect("the first");
-        let rung = bells.each_ref().map(|bell| bell.0.load(Ordering::Relaxed));
-        assert_eq!(rung, [0, 0, 1]);
-        assert_eq!(poll(&mut stays, &bells[2]), Poll::Ready(id(1)));
-        drop(stays);
-        assert!(cell.waiting.lock().is_empty());
+        assert!(poll(&mut waits[0], &counters[0]).is_pending());
+        assert!(poll(&mut waits[1], &counters[1]).is_pending());
+        let [dropped, mut pending] = waits;
+        drop(dropped);
+        assert_eq!(Arc::strong_count(&counters[0]), 1, "waker is dropped with the future");
+        assert!(poll(&mut pending, &counters[2]).is_pending(), "polled by another task");
+        cell.set(id(1)).expect("first set succeeds");
+        let wake_counts = counters.each_ref().map(|counter| counter.0.load(Ordering::Relaxed));
+        assert_eq!(wake_counts, [0, 0, 1]);
+        assert_eq!(poll(&mut pending, &counters[2]), Poll::Ready(id(1)));
+        drop(pending);
+        assert!(cell.waiters.lock().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Which servers belong to other deployments, as far as this one has found out.
+//! Servers known to belong to other deployments.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,48 +7,55 @@ use grid::Name;
 
 use super::id::DeploymentId;
 
-/// A server belongs to another deployment than this one. Neither takes anything from the other.
+/// A server belongs to another deployment than this one. Neither accepts data from the other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{peer} belongs to deployment {theirs}, this server to {ours}: take one of them out of the other's list of servers, or empty the store of the one that joins"
+    "{peer} belongs to deployment {theirs}, this server to {ours}: remove one of them from the other's list of servers, or empty the store of the one that joins"
 )]
 pub struct Conflict {
-    /// The deployment of this server.
+    /// Deployment of this server.
     pub ours: DeploymentId,
-    /// That of the other one.
+    /// Deployment of the other server.
     pub theirs: DeploymentId,
     /// The other server.
     pub peer: Name,
 }
 
-/// What was found out last about each server.
+/// Latest conflict with each server.
 #[derive(Debug, Default)]
 pub(crate) struct Conflicts(Mutex<BTreeMap<Name, Conflict>>);
 
 impl Conflicts {
-    /// A server has said that it belongs to another deployment. Logged once, until it says something else.
-    pub(crate) fn found(&self, conflict: &Conflict) {
+    /// Records that a server belongs to another deployment. Logs it once, until the server reports
+    /// another id.
+    pub(crate) fn record_conflict(&self, conflict: &Conflict) {
         let earlier = self.lock().insert(conflict.peer.clone(), conflict.clone());
         if earlier.as_ref() != Some(conflict) {
-            tracing::error!(target: "bootstrap", peer = %conflict.peer, "{conflict}");
+            tracing::error!(
+                target: "bootstrap", peer = %conflict.peer, error = %conflict,
+                "deployment conflict"
+            );
         }
     }
 
-    /// A server belongs to this deployment.
-    pub(crate) fn settled(&self, peer: &Name) {
+    /// Records that a server belongs to this deployment.
+    pub(crate) fn resolve(&self, peer: &Name) {
         let earlier = self.lock().remove(peer);
         if let Some(Conflict { ours, .. }) = earlier {
-            tracing::info!(target: "bootstrap", %peer, "{peer} belongs to deployment {ours} now, as this server");
+            tracing::info!(
+                target: "bootstrap", %peer, deployment = %ours,
+                "deployment conflict resolved"
+            );
         }
     }
 
-    /// What is known of one server.
+    /// Returns the conflict with a server.
     pub(crate) fn of(&self, peer: &str) -> Option<Conflict> {
         let conflicts = self.lock();
         conflicts.values().find(|conflict| conflict.peer.as_str() == peer).cloned()
     }
 
-    /// All of them, in the order of their names.
+    /// Returns all conflicts, in the order of the servers' names.
     pub(crate) fn all(&self) -> Vec<Conflict> {
         self.lock().values().cloned().collect()
     }

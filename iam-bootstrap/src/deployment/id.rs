@@ -1,4 +1,4 @@
-//! What a deployment is called: 128 bits, shown as a UUID.
+//! Deployment id: 128 bits, shown as a UUID.
 
 use std::fmt;
 use std::num::NonZeroU128;
@@ -19,37 +19,37 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct DeploymentId(NonZeroU128);
 
-/// Why a text is not the id of a deployment.
+/// Error of parsing a deployment id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "deployment id {text:?} must be a UUID such as 6f1a2b3c-0d4e-4f50-8a6b-7c8d9e0f1a2b, and not nil"
 )]
 pub struct DeploymentIdError {
-    /// The beginning of the text.
+    /// Beginning of the text.
     text: String,
 }
 
-/// How much of a wrong text an error repeats, in characters.
+/// Most characters of an invalid text that an error repeats.
 const EXCERPT_CHARS: usize = 40;
 
-/// Where a UUID's text has hyphens.
+/// Positions of the hyphens in a UUID.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 const TEXT_BYTES: usize = 36;
 
-/// The bits of a UUID that say its version and variant, and what they are where the others are random.
+/// The version and variant bits of a UUID, and their values for a random UUID.
 const FIXED_BITS: u128 = 0xf000_c000_0000_0000_0000;
 const VERSION_4: NonZeroU128 = match NonZeroU128::new(0x4000_8000_0000_0000_0000) {
     Some(bits) => bits,
-    None => NonZeroU128::MAX, // never: it is a constant
+    None => NonZeroU128::MAX, // unreachable: the constant is not zero
 };
 
 impl DeploymentId {
-    /// The id that 128 random bits make: a UUID of version 4, which uses 122 of them.
+    /// Makes a UUID of version 4 from 128 random bits, of which it uses 122.
     pub fn from_random(bits: u128) -> Self {
         Self(VERSION_4 | (bits & !FIXED_BITS))
     }
 
-    /// The id with these bits; `None` if they are all zero.
+    /// Returns the id with these bits; `None` if they are all zero.
     pub const fn from_bits(bits: u128) -> Option<Self> {
         match NonZeroU128::new(bits) {
             Some(bits) => Some(Self(bits)),
@@ -57,7 +57,7 @@ impl DeploymentId {
         }
     }
 
-    /// Its bits, in the order of the text.
+    /// Returns the bits, in the order of the text.
     pub const fn to_bits(self) -> u128 {
         self.0.get()
     }
@@ -126,19 +126,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_a_uuid_and_is_read_back_from_its_text() {
+    fn id_round_trips_through_uuid_text() {
         let text = "00112233-4455-4677-8899-aabbccddeeff";
-        let id: DeploymentId = text.parse().expect("a UUID");
+        let id: DeploymentId = text.parse().expect("valid UUID");
         assert_eq!(id.to_bits(), 0x0011_2233_4455_4677_8899_aabb_ccdd_eeff);
         assert_eq!(id.to_string(), text);
         assert_eq!(text.to_uppercase().parse(), Ok(id));
-        let json = serde_json::to_string(&id).expect("it can be encoded");
+        let json = serde_json::to_string(&id).expect("encodes");
         assert_eq!(json, format!("\"{text}\""));
-        assert_eq!(serde_json::from_str::<DeploymentId>(&json).expect("and decoded"), id);
+        assert_eq!(serde_json::from_str::<DeploymentId>(&json).expect("decodes"), id);
     }
 
     #[test]
-    fn random_bits_make_a_uuid_of_version_4() {
+    fn random_id_is_a_uuid_of_version_4() {
         for (bits, text) in [
             (0, "00000000-0000-4000-8000-000000000000"),
             (u128::MAX, "ffffffff-ffff-4fff-bfff-ffffffffffff"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_an_error_that_says_what_one_is() {
+    fn invalid_id_error_describes_the_expected_format() {
         for text in [
             "",
             "00000000-0000-0000-0000-000000000000",

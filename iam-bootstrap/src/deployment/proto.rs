@@ -1,10 +1,11 @@
 //! Agreement on one deployment id, for ever: single-decree Paxos, without any I/O.
 //!
-//! Every server is an [`acceptor`], whose [`State`](acceptor::State) is on disk before it answers; a server
-//! that does not know the id is a [`proposer`] as well. An id is decided when a majority of all servers
-//! has accepted it in one ballot. Whoever proposes in a later ballot has asked a majority first, one of
-//! which has accepted that id and says so: it proposes the same. So nothing that is lost, late, doubled or
-//! crashes can make two ids of one, as long as the list of servers stays the same until one is decided.
+//! Every server is an [`acceptor`], whose [`AcceptorState`](acceptor::AcceptorState) is on disk
+//! before it responds; a server that does not know the id is a [`proposer`] as well. An id is
+//! decided when a majority of all servers has accepted it in one ballot. A proposer of a later
+//! ballot first asks a majority; at least one of it has accepted that id and reports it, so the
+//! proposer proposes the same id. Lost, late or duplicated messages and crashes therefore never
+//! lead to two ids, as long as the list of servers stays the same until one is decided.
 
 use std::sync::Arc;
 
@@ -15,56 +16,57 @@ use super::id::DeploymentId;
 pub mod acceptor;
 pub mod proposer;
 
-/// One attempt to decide. Higher ones win; no two servers, and no two attempts of one, have the same.
+/// One attempt to decide. The higher ballot wins; no two servers, and no two attempts of one
+/// server, use the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ballot {
-    /// Grows with each attempt. Attempts are in rounds from 1: the default is below all of them.
+    /// Grows with each attempt. Attempts use rounds from 1: the default is below all of them.
     pub round: u64,
-    /// The server whose attempt it is, by name and not by number: lists may differ by mistake.
+    /// Name of the proposing server, not its index: lists of servers may differ by mistake.
     pub node: Arc<str>,
 }
 
-/// An id that was accepted, and when.
+/// An accepted id and its ballot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
-    /// The ballot that it was accepted in.
+    /// Ballot in which the id was accepted.
     pub ballot: Ballot,
     /// The id.
     pub id: DeploymentId,
 }
 
-/// What a server is asked.
+/// Request to an acceptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// To accept nothing in lower ballots any more, and to say what it has accepted so far.
+pub enum PaxosRequest {
+    /// Promise to accept nothing in lower ballots, and report the last accepted vote.
     Prepare {
-        /// The attempt.
+        /// Ballot of the attempt.
         ballot: Ballot,
     },
-    /// To accept an id.
+    /// Accept an id.
     Accept(Vote),
-    /// To take note of what was decided.
+    /// Record the decided id.
     Learn {
         /// The id.
         id: DeploymentId,
     },
 }
 
-/// What it answers.
+/// Response of an acceptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// It will accept nothing in a ballot lower than this.
+pub enum PaxosResponse {
+    /// The acceptor will accept nothing in a ballot lower than this.
     Promised {
-        /// The ballot that it was asked about.
+        /// Ballot of the request.
         ballot: Ballot,
-        /// What it accepted last.
+        /// Vote that was accepted last.
         accepted: Option<Vote>,
     },
-    /// It has accepted the id.
+    /// The acceptor has accepted the id.
     Accepted,
-    /// It has promised a higher ballot than it was asked about.
+    /// The acceptor has promised a higher ballot than that of the request.
     Refused {
-        /// That ballot.
+        /// The promised ballot.
         promised: Ballot,
     },
     /// The id is decided.
@@ -72,7 +74,7 @@ pub enum Answer {
         /// The id.
         id: DeploymentId,
     },
-    /// It was told another id than it knows.
+    /// The acceptor knows another id than that of the request.
     Conflict {
         /// The id that it knows.
         ours: DeploymentId,

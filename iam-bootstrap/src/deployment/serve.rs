@@ -1,80 +1,96 @@
-//! What this server answers to others about the deployment.
+//! Handler for Paxos requests of other servers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use grid::{HandlerError, Manager, Name, RegisterError, RequestContext};
 
+use super::acceptor_task::{AcceptorHandle, AcceptorRequest};
 use super::cell::DeploymentCell;
 use super::conflict::{Conflict, Conflicts};
 use super::id::DeploymentId;
-use super::keeper::{Keeper, Question};
-use super::proto::{Answer, Ballot, Request, Vote};
-use super::wire::{DEPLOYMENT, DeploymentAnswer, DeploymentArgs};
+use super::proto::{Ballot, PaxosRequest, PaxosResponse, Vote};
+use super::wire::{DEPLOYMENT, DeploymentArgs, DeploymentResponse};
 
-/// What this server's own attempts and those of others share.
+/// State shared by this server's own attempts and the handler.
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub(crate) struct DeploymentInner {
     pub(crate) cell: Arc<DeploymentCell>,
-    pub(crate) keeper: Keeper,
+    pub(crate) acceptor: AcceptorHandle,
     pub(crate) conflicts: Conflicts,
-    /// Those among whom a majority decides, this one among them.
+    /// Servers among which a majority decides, this one included.
     pub(crate) servers: BTreeSet<Name>,
-    /// See [`members`](super::wire::members).
+    /// Hash of the servers' names; see [`members`](super::wire::members).
     pub(crate) members: u64,
 }
 
-/// Serves the handler. It does not keep the manager alive.
-pub(crate) fn register(manager: &Manager, inner: &Arc<Inner>) -> Result<(), RegisterError> {
+/// Registers the handler. It does not keep the manager alive.
+pub(crate) fn register(
+    manager: &Manager,
+    inner: &Arc<DeploymentInner>,
+) -> Result<(), RegisterError> {
     let inner = Arc::clone(inner);
     DEPLOYMENT.register(manager, move |context: RequestContext, args| {
         let (inner, caller) = (Arc::clone(&inner), context.caller().clone());
-        async move { inner.serve(&caller, args).await }
+        async move { inner.handle_request(&caller, args).await }
     })
 }
 
-impl Inner {
-    async fn serve(
+impl DeploymentInner {
+    async fn handle_request(
         &self,
         caller: &Name,
         args: DeploymentArgs,
-    ) -> Result<DeploymentAnswer, HandlerError> {
-        let request = self.check(caller, args)?;
-        let answer = self
-            .keeper
-            .ask(Question::Asked(request.clone()))
+    ) -> Result<DeploymentResponse, HandlerError> {
+        let request = self.check_request(caller, args)?;
+        let response = self
+            .acceptor
+            .request(AcceptorRequest::Paxos(request.clone()))
             .await
             .map_err(|error| HandlerError::from(error.to_string()))?;
-        if let Request::Learn { id } = request {
-            self.note(caller, id, &answer);
+        if let PaxosRequest::Learn { id } = request {
+            self.update_conflict(caller, id, &response);
         }
-        Ok(DeploymentAnswer::of(&answer))
+        Ok(DeploymentResponse::of(&response))
     }
 
-    /// A server and this one have told each other their ids.
-    pub(crate) fn note(&self, peer: &Name, theirs: DeploymentId, answer: &Answer) {
-        match answer {
-            Answer::Conflict { ours } => {
-                self.conflicts.found(&Conflict { ours: *ours, theirs, peer: peer.clone() });
+    /// Updates the recorded conflict after an exchange of ids with a peer.
+    pub(crate) fn update_conflict(
+        &self,
+        peer: &Name,
+        theirs: DeploymentId,
+        response: &PaxosResponse,
+    ) {
+        match response {
+            PaxosResponse::Conflict { ours } => {
+                self.conflicts.record_conflict(&Conflict {
+                    ours: *ours,
+                    theirs,
+                    peer: peer.clone(),
+                });
             }
-            Answer::Decided { id } if *id == theirs => self.conflicts.settled(peer),
-            Answer::Decided { .. }
-            | Answer::Promised { .. }
-            | Answer::Accepted
-            | Answer::Refused { .. } => {}
+            PaxosResponse::Decided { id } if *id == theirs => self.conflicts.resolve(peer),
+            PaxosResponse::Decided { .. }
+            | PaxosResponse::Promised { .. }
+            | PaxosResponse::Accepted
+            | PaxosResponse::Refused { .. } => {}
         }
     }
 
-    /// What a question means, if this caller may ask it.
-    fn check(&self, caller: &Name, args: DeploymentArgs) -> Result<Request, HandlerError> {
+    /// Parses a request and checks that the caller may send it.
+    fn check_request(
+        &self,
+        caller: &Name,
+        args: DeploymentArgs,
+    ) -> Result<PaxosRequest, HandlerError> {
         if !self.servers.contains(caller) {
             return Err(format!("{caller} is not one of the servers of this deployment").into());
         }
         let members = args.members;
         let request = args.to_request()?;
         match &request {
-            Request::Learn { .. } => {}
-            Request::Prepare { ballot } | Request::Accept(Vote { ballot, .. }) => {
+            PaxosRequest::Learn { .. } => {}
+            PaxosRequest::Prepare { ballot } | PaxosRequest::Accept(Vote { ballot, .. }) => {
                 self.check_ballot(caller, ballot, members)?;
             }
         }

@@ -1,4 +1,4 @@
-//! Where a server keeps what it has promised about the deployment: some bytes, in whatever store.
+//! Persistence of this server's acceptor state, as a byte string in any store.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,71 +6,71 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::proto::acceptor::State;
+use super::proto::acceptor::AcceptorState;
 use crate::limits::DEPLOYMENT_STATE_BYTES_MAX;
 
-/// What a store does, under way.
-pub type Pending<'a, T> =
+/// Future of a store operation.
+pub type DeploymentStoreFuture<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, DeploymentStoreError>> + Send + 'a>>;
 
-/// Keeps some bytes for one server. They are this server's own: no two may share them.
+/// Keeps a byte string for one server. No two servers may share it.
 pub trait DeploymentStore: Send + Sync + 'static {
-    /// What was saved last; `None` if nothing ever was. A store that does not *know* that must fail: a
-    /// server that takes its promises for never made can break them.
+    /// Returns the last saved bytes; `None` if nothing was ever saved. A store that does not *know*
+    /// that must fail: a server that forgets its promises can break them.
     ///
     /// # Errors
     ///
     /// [`DeploymentStoreError`].
-    fn load(&self) -> Pending<'_, Option<Vec<u8>>>;
+    fn load(&self) -> DeploymentStoreFuture<'_, Option<Vec<u8>>>;
 
-    /// Replaces it: wholly, and for good once this returns. What failed, or was dropped, is either as it
-    /// was or as it was to become, and does not take effect after a later one has begun.
+    /// Replaces the bytes atomically; durable once this returns. A save that failed or was dropped
+    /// has either happened or not, and does not take effect after a later one has begun.
     ///
     /// # Errors
     ///
     /// [`DeploymentStoreError`].
-    fn save(&self, state: Vec<u8>) -> Pending<'_, ()>;
+    fn save(&self, state: Vec<u8>) -> DeploymentStoreFuture<'_, ()>;
 }
 
-/// Why a store did not load or save.
+/// Error of loading or saving.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeploymentStoreError {
-    /// It cannot be used now. Worth trying again.
+    /// The store cannot be used now. Retry later.
     #[error("the deployment's store is unavailable: {cause}")]
     Unavailable {
-        /// What failed.
+        /// Cause of the failure.
         cause: Arc<str>,
     },
-    /// What it holds is not what was saved. Trying again does not help, nor does beginning anew: this
-    /// server may have promised something.
+    /// The content is not what was saved. Neither a retry nor a fresh start helps: this server may
+    /// have made promises.
     #[error(
         "what is kept of the deployment is corrupt: {cause}; restore it, or delete it while the other servers run"
     )]
     Corrupt {
-        /// How that is known.
+        /// Reason why it is considered corrupt.
         cause: Arc<str>,
     },
 }
 
-/// A store for tests and for what needs no other: it forgets with the process.
+/// A store in memory, for tests and for uses without persistence.
 #[derive(Debug, Default)]
 pub struct MemoryDeploymentStore(Mutex<Option<Vec<u8>>>);
 
 impl MemoryDeploymentStore {
-    /// A store that holds nothing.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
 impl DeploymentStore for MemoryDeploymentStore {
-    fn load(&self) -> Pending<'_, Option<Vec<u8>>> {
+    fn load(&self) -> DeploymentStoreFuture<'_, Option<Vec<u8>>> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Box::pin(async { Ok(state) })
     }
 
-    fn save(&self, state: Vec<u8>) -> Pending<'_, ()> {
+    fn save(&self, state: Vec<u8>) -> DeploymentStoreFuture<'_, ()> {
         Box::pin(async {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
             Ok(())
@@ -79,34 +79,34 @@ impl DeploymentStore for MemoryDeploymentStore {
 }
 
 impl<S: DeploymentStore + ?Sized> DeploymentStore for Arc<S> {
-    fn load(&self) -> Pending<'_, Option<Vec<u8>>> {
+    fn load(&self) -> DeploymentStoreFuture<'_, Option<Vec<u8>>> {
         (**self).load()
     }
 
-    fn save(&self, state: Vec<u8>) -> Pending<'_, ()> {
+    fn save(&self, state: Vec<u8>) -> DeploymentStoreFuture<'_, ()> {
         (**self).save(state)
     }
 }
 
-/// The format of what is kept. A newer one is not read: what it says could be missed.
+/// Format of the stored state. A newer one is refused: parts of it could be missed.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Saved {
     version: u32,
     #[serde(flatten)]
-    state: State,
+    state: AcceptorState,
 }
 
-/// A state as it is kept: JSON, which an operator can read.
-pub(crate) fn encode(state: &State) -> Result<Vec<u8>, DeploymentStoreError> {
+/// Encodes a state as JSON, which an operator can read.
+pub(crate) fn encode(state: &AcceptorState) -> Result<Vec<u8>, DeploymentStoreError> {
     let saved = Saved { version: VERSION, state: state.clone() };
     serde_json::to_vec(&saved)
         .map_err(|error| DeploymentStoreError::Unavailable { cause: error.to_string().into() })
 }
 
-/// And back.
-pub(crate) fn decode(bytes: &[u8]) -> Result<State, DeploymentStoreError> {
+/// Decodes a state from JSON.
+pub(crate) fn decode(bytes: &[u8]) -> Result<AcceptorState, DeploymentStoreError> {
     let corrupt = |cause: String| DeploymentStoreError::Corrupt { cause: cause.into() };
     if bytes.len() > DEPLOYMENT_STATE_BYTES_MAX {
         let (len, max) = (bytes.len(), DEPLOYMENT_STATE_BYTES_MAX);
@@ -114,9 +114,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, DeploymentStoreError> {
     }
     let saved: Saved = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
     if saved.version != VERSION {
-        let found = saved.version;
+        let record_conflict = saved.version;
         return Err(corrupt(format!(
-            "it is in format {found}, and this version knows format {VERSION}"
+            "it is in format {record_conflict}, and this version knows format {VERSION}"
         )));
     }
     Ok(saved.state)
@@ -128,36 +128,37 @@ mod tests {
     use crate::deployment::id::DeploymentId;
     use crate::deployment::proto::{Ballot, Vote};
 
-    fn state() -> State {
+    fn state() -> AcceptorState {
         let ballot = |round| Ballot { round, node: "http://a:1".into() };
         let vote = Vote { ballot: ballot(3), id: DeploymentId::from_random(7) };
-        State { promised: ballot(4), accepted: Some(vote), decided: None }
+        AcceptorState { promised: ballot(4), accepted: Some(vote), decided: None }
     }
 
     #[test]
-    fn what_is_kept_is_read_back_and_is_what_earlier_versions_wrote() {
+    fn stored_state_round_trips_and_keeps_its_format() {
         let text = r#"{"version":1,"promised":{"round":4,"node":"http://a:1"},"accepted":{"ballot":{"round":3,"node":"http://a:1"},"id":"00000000-0000-4000-8000-000000000007"},"decided":null}"#;
         assert_eq!(
             encode(&state()).map(|bytes| String::from_utf8(bytes).unwrap()),
             Ok(text.into())
         );
         assert_eq!(decode(text.as_bytes()), Ok(state()));
-        assert_eq!(decode(br#"{"version":1,"more":[1]}"#), Ok(State::default()));
+        assert_eq!(decode(br#"{"version":1,"more":[1]}"#), Ok(AcceptorState::default()));
     }
 
     #[test]
-    fn the_longest_state_is_within_the_limit() {
+    fn longest_state_is_within_the_limit() {
         let node: Arc<str> = "\\".repeat(grid::limits::NAME_BYTES_MAX).into();
         let ballot = Ballot { round: u64::MAX, node };
         let vote = Vote { ballot: ballot.clone(), id: DeploymentId::from_random(u128::MAX) };
-        let state = State { decided: Some(vote.id), promised: ballot, accepted: Some(vote) };
-        let bytes = encode(&state).expect("it can be encoded");
+        let state =
+            AcceptorState { decided: Some(vote.id), promised: ballot, accepted: Some(vote) };
+        let bytes = encode(&state).expect("encodes");
         assert_eq!(decode(&bytes), Ok(state));
     }
 
     #[test]
-    fn what_was_not_written_so_is_corrupt_and_never_taken_for_nothing() {
-        let whole = encode(&state()).expect("it can be encoded");
+    fn malformed_state_is_corrupt_and_never_treated_as_empty() {
+        let whole = encode(&state()).expect("encodes");
         for length in 0..whole.len() {
             let decoded = decode(&whole[..length]);
             assert!(matches!(decoded, Err(DeploymentStoreError::Corrupt { .. })), "{length}");

@@ -7,42 +7,42 @@ use serde::{Deserialize, Serialize};
 use super::{GroupName, Status, UserName};
 use crate::limits::GROUP_MEMBERS_MAX;
 
-/// Users who have the group's policies besides their own.
+/// Users who have the group's policies in addition to their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked")]
+#[serde(try_from = "UncheckedGroup")]
 pub struct Group {
     name: GroupName,
     members: BTreeSet<UserName>,
     status: Status,
 }
 
-/// Why a group cannot be so.
+/// Error of creating a group.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
-    /// It would have too many members.
+    /// The group would have too many members.
     #[error("group {name} may have {GROUP_MEMBERS_MAX} members, not {count}")]
     TooManyMembers {
-        /// The group.
+        /// Name of the group.
         name: GroupName,
-        /// How many there would be.
+        /// Number of members.
         count: usize,
     },
 }
 
 #[derive(Deserialize)]
-struct Unchecked {
+struct UncheckedGroup {
     name: GroupName,
     members: BTreeSet<UserName>,
     status: Status,
 }
 
 impl Group {
-    /// An enabled group with these members.
+    /// Creates an enabled group with these members.
     ///
     /// # Errors
     ///
-    /// There are too many of them.
+    /// There are too many members.
     pub fn new(
         name: GroupName,
         members: impl IntoIterator<Item = UserName>,
@@ -50,23 +50,23 @@ impl Group {
         Self { name, members: members.into_iter().collect(), status: Status::Enabled }.checked()
     }
 
-    /// The same group, enabled or disabled.
+    /// Returns the group, enabled or disabled.
     #[must_use]
     pub fn with_status(self, status: Status) -> Self {
         Self { status, ..self }
     }
 
-    /// The group's name.
+    /// Returns the group's name.
     pub fn name(&self) -> &GroupName {
         &self.name
     }
 
-    /// Who is in it, in order. Some may not exist, or not any more.
+    /// Returns the members, in order. Some may not exist, or no longer exist.
     pub fn members(&self) -> &BTreeSet<UserName> {
         &self.members
     }
 
-    /// Whether its policies count for its members.
+    /// Returns whether its policies apply to its members.
     pub fn status(&self) -> Status {
         self.status
     }
@@ -79,10 +79,10 @@ impl Group {
     }
 }
 
-impl TryFrom<Unchecked> for Group {
+impl TryFrom<UncheckedGroup> for Group {
     type Error = GroupError;
 
-    fn try_from(read: Unchecked) -> Result<Self, GroupError> {
+    fn try_from(read: UncheckedGroup) -> Result<Self, GroupError> {
         Self { name: read.name, members: read.members, status: read.status }.checked()
     }
 }

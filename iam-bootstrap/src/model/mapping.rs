@@ -1,4 +1,4 @@
-//! Which policies a user or a group has.
+//! Policies attached to a user or a group.
 
 use std::collections::BTreeSet;
 
@@ -7,37 +7,37 @@ use serde::{Deserialize, Serialize};
 use super::PolicyName;
 use crate::limits::ATTACHED_POLICIES_MAX;
 
-/// The policies that are attached to one user or one group. Whose they are is said by where the
-/// mapping is kept.
+/// The policies that are attached to one user or one group. The path or key of the mapping says to
+/// which.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked")]
+#[serde(try_from = "UncheckedMapping")]
 pub struct PolicyMapping {
     policies: BTreeSet<PolicyName>,
 }
 
-/// Why policies cannot be attached.
+/// Error of attaching policies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MappingError {
     /// There are too many for one user or group.
     #[error("a user or group may have {ATTACHED_POLICIES_MAX} policies, not {count}")]
     TooMany {
-        /// How many there would be.
+        /// Number of policies.
         count: usize,
     },
 }
 
 #[derive(Deserialize)]
-struct Unchecked {
+struct UncheckedMapping {
     policies: BTreeSet<PolicyName>,
 }
 
 impl PolicyMapping {
-    /// These policies. The order does not matter, and doubles count once.
+    /// Creates a mapping. The order does not matter, and duplicates count once.
     ///
     /// # Errors
     ///
-    /// There are too many of them.
+    /// There are too many policies.
     pub fn new(policies: impl IntoIterator<Item = PolicyName>) -> Result<Self, MappingError> {
         let policies: BTreeSet<_> = policies.into_iter().collect();
         if policies.len() > ATTACHED_POLICIES_MAX {
@@ -46,21 +46,21 @@ impl PolicyMapping {
         Ok(Self { policies })
     }
 
-    /// The same policies, by other copies of their names.
+    /// Returns the same mapping with other copies of the names.
     pub(crate) fn map_names(self, copy: impl FnMut(PolicyName) -> PolicyName) -> Self {
         Self { policies: self.policies.into_iter().map(copy).collect() }
     }
 
-    /// Their names, in order. Some may not exist, or not any more.
+    /// Returns the names of the policies, in order. Some may not exist, or no longer exist.
     pub fn policies(&self) -> &BTreeSet<PolicyName> {
         &self.policies
     }
 }
 
-impl TryFrom<Unchecked> for PolicyMapping {
+impl TryFrom<UncheckedMapping> for PolicyMapping {
     type Error = MappingError;
 
-    fn try_from(read: Unchecked) -> Result<Self, MappingError> {
+    fn try_from(read: UncheckedMapping) -> Result<Self, MappingError> {
         Self::new(read.policies)
     }
 }

@@ -1,5 +1,5 @@
 //! Names of users, groups and policies, and access keys: short text that can be logged, typed, and
-//! stored under.
+//! used as a storage key.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::NAME_BYTES_MAX;
 
-/// Why a text is not a name.
+/// Error of an invalid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {problem}")]
 pub struct NameError {
@@ -19,39 +19,39 @@ pub struct NameError {
 }
 
 impl NameError {
-    /// What is wrong.
+    /// Returns what is wrong with the name.
     pub fn problem(&self) -> &NameProblem {
         &self.problem
     }
 }
 
-/// What is wrong with a name.
+/// Problem of an invalid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameProblem {
-    /// There is no text.
+    /// The name is empty.
     #[error("must not be empty")]
     Empty,
-    /// There is too much.
+    /// The name is too long.
     #[error("may have {NAME_BYTES_MAX} bytes, not {bytes}")]
     TooLong {
-        /// How many bytes it has.
+        /// Length of the name in bytes.
         bytes: usize,
     },
-    /// A space at its beginning or end could not be told from none.
+    /// The name begins or ends with a space, which is easily overlooked.
     #[error("must not begin or end with a space")]
     Surrounded,
-    /// A character that is not allowed.
+    /// The name has a character that is not allowed.
     #[error("must not contain {found:?}: {allowed}")]
     Character {
         /// The character.
         found: char,
-        /// What is allowed.
+        /// Description of the allowed characters.
         allowed: &'static str,
     },
 }
 
-/// What all names have in common; `allows` is what may be in them besides.
+/// Checks the rules that all names share; `allows` adds the allowed characters.
 fn check(
     name: &str,
     what: &'static str,
@@ -76,7 +76,7 @@ fn is_printable(c: char) -> bool {
     !c.is_control()
 }
 
-/// An access key stands between a comma and a slash in the header that signs a request.
+/// An access key appears between a comma and a slash in the header that signs a request.
 fn is_for_access_keys(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, ',' | '/' | '=')
 }
@@ -84,7 +84,7 @@ fn is_for_access_keys(c: char) -> bool {
 const PRINTABLE: &str = "all characters but control characters are allowed";
 const FOR_ACCESS_KEYS: &str = "printable ASCII but space, ',', '/' and '=' is allowed";
 
-/// Four types that differ in what they may be mistaken for, and in nothing else.
+/// Defines four types that differ only in name, so that one cannot be mistaken for another.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $allows:path, $allowed:path) => {
         $(#[$doc])*
@@ -93,7 +93,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The name with this text.
+            /// Creates a name.
             ///
             /// # Errors
             ///
@@ -103,7 +103,7 @@ macro_rules! name {
                 Ok(Self(name.into()))
             }
 
-            /// Its text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -139,7 +139,7 @@ macro_rules! name {
             }
         }
 
-        // Maps are asked with plain text: equality, order and hash are those of the text.
+        // Maps are searched by plain text: equality, order and hash are those of the text.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -161,7 +161,7 @@ macro_rules! name {
 }
 
 name! {
-    /// A user's name, which is also what the user signs requests with.
+    /// A user's name, which is also the user's access key.
     UserName, "a user's name", is_printable, PRINTABLE
 }
 name! {
@@ -173,7 +173,7 @@ name! {
     PolicyName, "a policy's name", is_printable, PRINTABLE
 }
 name! {
-    /// The public half of a service account's or a temporary credential's keys.
+    /// Public half of the keys of a service account or a temporary credential.
     AccessKey, "an access key", is_for_access_keys, FOR_ACCESS_KEYS
 }
 
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b61_a_name_is_short_printable_text() {
+    fn b61_name_is_short_printable_text() {
         let longest = "n".repeat(NAME_BYTES_MAX);
         for good in ["a", "Zoë", "a b", "..", "a/b", longest.as_str()] {
             assert_eq!(UserName::new(good).unwrap().as_str(), good);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_an_access_key_fits_into_the_header_that_signs() {
+    fn b61_access_key_excludes_separators_of_the_signature_header() {
         assert!(AccessKey::new("AKIA-0_9.x").is_ok());
         for wrong in ["a/b", "a=b", "a,b", "a b", "ä"] {
             let error = AccessKey::new(wrong).unwrap_err();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_a_stored_name_is_checked_when_it_is_read() {
+    fn b61_stored_name_is_validated_on_read() {
         let name: PolicyName = serde_json::from_str(r#""readonly""#).unwrap();
         assert_eq!(serde_json::to_string(&name).unwrap(), r#""readonly""#);
         assert!(serde_json::from_str::<PolicyName>(r#""a\u0000b""#).is_err());

@@ -1,4 +1,4 @@
-//! Text that must not be seen: secret keys and session tokens.
+//! Sensitive text: secret keys and session tokens.
 
 use std::fmt;
 
@@ -8,35 +8,33 @@ use zeroize::Zeroizing;
 
 use crate::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 
-/// A secret key or a session token.
-///
-/// It is never shown by `Debug`, has no `Display`, is wiped from memory when dropped, and takes as
-/// long to be compared with a wrong one as with the right one (of the same length). It *is* part of an
-/// item's JSON: who stores or sends that must encrypt it.
+/// A secret key or a session token. `Debug` does not show it, and there is no `Display`. It is
+/// wiped from memory when dropped. Comparison takes constant time for texts of the same length. It
+/// *is* part of an item's JSON: that must be encrypted for storage and transport.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Box<str>>);
 
-/// Why a text cannot be a secret. Does not repeat it.
+/// Error of an invalid secret. Does not repeat the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// It has too few bytes, or too many.
+    /// The secret is too short or too long.
     #[error("a secret must have {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes, not {bytes}")]
     Length {
-        /// How many it has.
+        /// Length of the text in bytes.
         bytes: usize,
     },
-    /// It has a control character.
+    /// The secret has a control character.
     #[error("a secret must not contain control characters")]
     Control,
 }
 
 impl Secret {
-    /// The secret with this text.
+    /// Creates a secret.
     ///
     /// # Errors
     ///
-    /// It is too short or too long, or has a control character.
+    /// The text is too short or too long, or has a control character.
     pub fn new(secret: &str) -> Result<Self, SecretError> {
         if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&secret.len()) {
             return Err(SecretError::Length { bytes: secret.len() });
@@ -47,7 +45,7 @@ impl Secret {
         Ok(Self(Zeroizing::new(secret.into())))
     }
 
-    /// Its text, for who computes a signature.
+    /// Returns the text, for computing a signature.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -79,8 +77,8 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Takes the text where it is: a copy that serde made would not be wiped. (Where the text has
-/// escapes, serde_json has to make one.)
+/// Visits the text in place: a copy made by serde would not be wiped. (If the text has escapes,
+/// serde_json has to make one.)
 struct SecretVisitor;
 
 impl serde::de::Visitor<'_> for SecretVisitor {
@@ -104,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b61_a_secret_is_not_shown() {
+    fn b61_secret_never_appears_in_debug_or_errors() {
         let secret = Secret::new("correct horse").unwrap();
         assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "Secret(..) Some(Secret(..))");
         let errors = [
@@ -117,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_secrets_are_equal_when_their_texts_are() {
+    fn b61_secrets_are_equal_if_their_texts_are() {
         let secret = Secret::new("correct horse").unwrap();
         assert_eq!(secret, Secret::new("correct horse").unwrap());
         assert_ne!(secret, Secret::new("correct house").unwrap());

@@ -1,4 +1,4 @@
-//! Keys that a user gives to a program.
+//! Service accounts: keys that a user gives to a program.
 
 use std::sync::Arc;
 
@@ -8,32 +8,32 @@ use super::{AccessKey, Secret, Status, UserName, UtcMillis};
 use crate::limits::DESCRIPTION_BYTES_MAX;
 use crate::policy::Policy;
 
-/// Keys of their own for what acts for a user. It may do what its parent may and, if it has a
-/// session policy, of that only what the session policy allows as well.
+/// Separate keys for a program that acts for a user. The account may do what its parent may and,
+/// with a session policy, only what that policy allows as well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServiceAccount {
-    /// What it signs requests as.
+    /// Access key with which it signs requests.
     pub access_key: AccessKey,
-    /// What it signs them with.
+    /// Secret with which it signs requests.
     pub secret: Secret,
-    /// The user for whom it acts.
+    /// The user that it acts for.
     pub parent: UserName,
     /// Whether it may do anything at all.
     pub status: Status,
-    /// What it is held to, besides what its parent may.
+    /// Restriction of the parent's rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_policy: Option<Arc<Policy>>,
-    /// From when on it may do nothing.
+    /// Time from which on it may do nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UtcMillis>,
-    /// What it is for.
+    /// Purpose of the account.
     #[serde(default, skip_serializing_if = "Description::is_empty")]
     pub description: Description,
 }
 
 impl ServiceAccount {
-    /// An enabled account that may do what its parent may, until it is deleted.
+    /// Creates an enabled account that may do what its parent may, until it is deleted.
     pub fn new(access_key: AccessKey, secret: Secret, parent: UserName) -> Self {
         Self {
             access_key,
@@ -47,29 +47,29 @@ impl ServiceAccount {
     }
 }
 
-/// What an operator says of an account: free text.
+/// Free text of an operator about an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Description(Box<str>);
 
-/// Why a text is no description.
+/// Error of an invalid description.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DescriptionError {
-    /// There is too much of it.
+    /// The text is too long.
     #[error("a description may have {DESCRIPTION_BYTES_MAX} bytes, not {bytes}")]
     TooLong {
-        /// How many bytes it has.
+        /// Length of the text in bytes.
         bytes: usize,
     },
 }
 
 impl Description {
-    /// This text.
+    /// Creates a description.
     ///
     /// # Errors
     ///
-    /// It is too long.
+    /// The text is too long.
     pub fn new(text: &str) -> Result<Self, DescriptionError> {
         if text.len() > DESCRIPTION_BYTES_MAX {
             return Err(DescriptionError::TooLong { bytes: text.len() });
@@ -77,12 +77,12 @@ impl Description {
         Ok(Self(text.into()))
     }
 
-    /// Its text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether nothing is said.
+    /// Returns whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

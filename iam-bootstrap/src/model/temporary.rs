@@ -1,4 +1,4 @@
-//! Keys that end by themselves.
+//! Temporary credentials: keys that expire.
 
 use std::sync::Arc;
 
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 use super::{AccessKey, Secret, UserName, UtcMillis};
 use crate::policy::Policy;
 
-/// Keys with which somebody acts for a user for a while. They may do what a
-/// [`ServiceAccount`](super::ServiceAccount) of that user may, and nothing from their end on.
+/// Keys with which a client acts for a user for a limited time. They may do what a
+/// [`ServiceAccount`](super::ServiceAccount) of that user may, and nothing once they have expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TemporaryCredential {
-    /// What requests are signed as.
+    /// Access key with which requests are signed.
     pub access_key: AccessKey,
-    /// What they are signed with.
+    /// Secret with which requests are signed.
     pub secret: Secret,
-    /// What each request has to bring along.
+    /// Token that each request must carry.
     pub session_token: Secret,
-    /// The user for whom they act.
+    /// The user that they act for.
     pub parent: UserName,
-    /// What they are held to, besides what the parent may.
+    /// Restriction of the parent's rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_policy: Option<Arc<Policy>>,
-    /// From when on they may do nothing.
+    /// Time from which on they may do nothing.
     pub expires_at: UtcMillis,
 }
 
 impl TemporaryCredential {
-    /// Keys that may do what the parent may, until they expire.
+    /// Creates keys that may do what the parent may, until they expire.
     pub fn new(
         access_key: AccessKey,
         secret: Secret,

@@ -1,37 +1,38 @@
-//! Conditions: one operator, one key, and the values that the request's are compared with.
+//! Conditions: one operator, one key, and the policy's values, compared with those of the request.
 //!
-//! A request may have several values for a key, and so may the policy. What `NOT` of it all means
-//! differs from operator to operator, so it is written down once, in [`Condition::holds`].
+//! A request may have several values for a key, and so may the policy. The meaning of a negation
+//! over several values depends on the operator; [`Condition::holds`] is the one place that defines
+//! it.
 
 use std::net::IpAddr;
 
 use super::context::{Lookup, Value};
 use super::document::Effect;
-use super::key::Key;
+use super::key::ContextKey;
 use super::operand::{Decimal, Network, parse_bool, parse_date};
 use super::pattern::{Case, Match, Pattern};
 use crate::model::UtcMillis;
 
-/// An operator and what it is applied to.
+/// An operator and its operands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Condition {
-    /// As it was written: `ForAnyValue:StringLikeIfExists`.
+    /// Operator as written: `ForAnyValue:StringLikeIfExists`.
     pub(super) operator: Box<str>,
-    /// As it was written.
+    /// Key as written.
     pub(super) key_source: Box<str>,
-    /// As they were written.
+    /// Values as written.
     pub(super) value_sources: Box<[Box<str>]>,
-    pub(super) key: Key,
+    pub(super) key: ContextKey,
     pub(super) quantifier: Quantifier,
     pub(super) if_exists: bool,
     pub(super) negated: bool,
     pub(super) operands: Operands,
 }
 
-/// Which of a request's values must pass.
+/// How many of a request's values must pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quantifier {
-    /// Not said: one of them; if the operator is negated, all.
+    /// No quantifier: one of them; all, if the operator is negated.
     None,
     /// `ForAnyValue:`
     Any,
@@ -39,7 +40,7 @@ pub(super) enum Quantifier {
     All,
 }
 
-/// The test, and the policy's values, ready to be compared.
+/// The kind of comparison, and the policy's values, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Operands {
     TextEquals(Case, Box<[Pattern]>),
@@ -53,7 +54,7 @@ pub(super) enum Operands {
     Null(bool),
 }
 
-/// How the request's value must be, as seen from the policy's.
+/// Required relation of the request's value to the policy's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
     Equal,
@@ -76,10 +77,10 @@ impl Comparison {
 }
 
 impl Condition {
-    /// Whether it holds for a request, in a statement with this effect.
+    /// Returns whether the condition holds for a request, in a statement with this effect.
     ///
-    /// Without a quantifier, a key that the request does not have matches nothing: what must match
-    /// fails, what must not match holds.
+    /// Without a quantifier, a key that the request does not have matches nothing: a positive
+    /// operator fails, a negated one holds.
     pub(super) fn holds(&self, effect: Effect, lookup: &Lookup<'_>) -> bool {
         let mut values = lookup.values(&self.key);
         let is_missing = values.clone().next().is_none();
@@ -97,7 +98,7 @@ impl Condition {
         let passes = |value| match self.matches(value, lookup) {
             Match::Yes => !self.negated,
             Match::No => self.negated,
-            // "Unlike nothing in particular" must not allow anything.
+            // A negated match with an unknown value must not allow a request.
             Match::Unknown => self.negated && effect == Effect::Deny,
         };
         match (self.quantifier, self.negated) {
@@ -106,8 +107,8 @@ impl Condition {
         }
     }
 
-    /// Whether one of the policy's values matches this one. A value of the wrong form, such as a
-    /// number that is none, matches nothing.
+    /// Returns whether one of the policy's values matches this one. A malformed value, such as a
+    /// number with letters, matches nothing.
     fn matches(&self, value: Value<'_>, lookup: &Lookup<'_>) -> Match {
         match (&self.operands, value) {
             (Operands::TextEquals(case, patterns), Value::Text(text)) => {
@@ -149,7 +150,7 @@ impl Condition {
                 | Operands::Networks(_)
                 | Operands::Bytes(_),
                 Value::Time(_),
-            ) => Match::No, // refused when the document was read
+            ) => Match::No, // rejected when the document was parsed
         }
     }
 }

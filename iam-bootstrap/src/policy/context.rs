@@ -1,15 +1,15 @@
-//! What is known of a request besides action and resource.
+//! Context of a request: everything besides action and resource.
 
 use std::borrow::Cow;
 
-use super::key::Key;
+use super::key::ContextKey;
 use crate::model::UtcMillis;
 
-/// What conditions and variables are asked about: the time, and what the request brings.
+/// Input of conditions and variables: the time, and the keys of the request.
 ///
-/// Keys such as `s3:prefix` and `aws:SourceIp` are told apart without regard to case. Those of the
-/// subject (`aws:username`, `aws:userid`, `aws:PrincipalType`) and of the time (`aws:CurrentTime`,
-/// `aws:EpochTime`) are known to who decides; what is set here under their names is not looked at.
+/// Keys such as `s3:prefix` and `aws:SourceIp` are case-insensitive. The keys of the subject
+/// (`aws:username`, `aws:userid`, `aws:PrincipalType`) and of the time (`aws:CurrentTime`,
+/// `aws:EpochTime`) are set by the evaluation; values set here under their names are ignored.
 ///
 /// ```
 /// use iam_bootstrap::model::UtcMillis;
@@ -23,57 +23,57 @@ use crate::model::UtcMillis;
 #[derive(Debug, Clone)]
 pub struct Context<'a> {
     now: UtcMillis,
-    // A request has a dozen: looking through them is faster than hashing.
+    // A request has a dozen: a linear search is faster than hashing.
     entries: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
 impl<'a> Context<'a> {
-    /// A request at this time that brings nothing.
+    /// Creates the context of a request at this time, without keys.
     pub fn new(now: UtcMillis) -> Self {
         Self { now, entries: Vec::new() }
     }
 
-    /// One more value of this key.
+    /// Adds a value of this key.
     #[must_use]
     pub fn with(mut self, key: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> Self {
         self.insert(key, value);
         self
     }
 
-    /// Adds a value to those of this key.
+    /// Adds a value of this key.
     pub fn insert(&mut self, key: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
         self.entries.push((key.into(), value.into()));
     }
 
-    /// The time of the request.
+    /// Returns the time of the request.
     pub fn now(&self) -> UtcMillis {
         self.now
     }
 
-    /// All values of this key, in the order in which they were added.
+    /// Returns all values of this key, in the order in which they were added.
     pub fn values(&self, key: &str) -> impl Iterator<Item = &str> + Clone {
-        let is_asked = move |name: &str| name.eq_ignore_ascii_case(key);
-        self.entries.iter().filter(move |(name, _)| is_asked(name)).map(|(_, value)| &**value)
+        let matches_key = move |name: &str| name.eq_ignore_ascii_case(key);
+        self.entries.iter().filter(move |(name, _)| matches_key(name)).map(|(_, value)| &**value)
     }
 }
 
-/// Who asks, as policies see it.
+/// The principal, as policies see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subject<'a> {
-    /// The user's name; of a service account or temporary credential, its parent's.
+    /// The user's name; for a service account or temporary credential, its parent's.
     pub username: &'a str,
-    /// What kind of keys are used.
+    /// Kind of the keys used.
     pub kind: PrincipalKind,
 }
 
-/// What kind of keys a request is signed with: `aws:PrincipalType`.
+/// Kind of the keys that sign a request: `aws:PrincipalType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrincipalKind {
-    /// The root account's, or those of an account that acts for it: `Account`.
+    /// Keys of the root account, or of an account that acts for it: `Account`.
     Root,
-    /// A user's own: `User`.
+    /// Keys of a user: `User`.
     User,
-    /// Those of a service account or a temporary credential: `AssumedRole`.
+    /// Keys of a service account or a temporary credential: `AssumedRole`.
     Derived,
 }
 
@@ -94,7 +94,7 @@ pub(super) enum Value<'a> {
     Time(UtcMillis),
 }
 
-/// Where values of keys come from: the subject, the clock, and then the request.
+/// Sources of the values of keys: the subject, the clock, and then the request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lookup<'a> {
     pub(super) subject: Subject<'a>,
@@ -102,21 +102,25 @@ pub(super) struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    /// All values of a key. There are none if it is not known.
-    pub(super) fn values(&self, key: &'a Key) -> impl Iterator<Item = Value<'a>> + Clone {
+    /// Returns all values of a key; none if the key is unknown.
+    pub(super) fn values(&self, key: &'a ContextKey) -> impl Iterator<Item = Value<'a>> + Clone {
         let (one, name) = match key {
-            Key::Username | Key::UserId => (Some(Value::Text(self.subject.username)), None),
-            Key::PrincipalType => (Some(Value::Text(self.subject.kind.as_str())), None),
-            Key::CurrentTime | Key::EpochTime => (Some(Value::Time(self.context.now)), None),
-            Key::Other(name) => (None, Some(&**name)),
+            ContextKey::Username | ContextKey::UserId => {
+                (Some(Value::Text(self.subject.username)), None)
+            }
+            ContextKey::PrincipalType => (Some(Value::Text(self.subject.kind.as_str())), None),
+            ContextKey::CurrentTime | ContextKey::EpochTime => {
+                (Some(Value::Time(self.context.now)), None)
+            }
+            ContextKey::Other(name) => (None, Some(&**name)),
         };
         let context = self.context;
         let many = name.into_iter().flat_map(move |name| context.values(name)).map(Value::Text);
         one.into_iter().chain(many)
     }
 
-    /// What a variable stands for: the one value that is known. Of several none is *the* value.
-    pub(super) fn variable(&self, key: &'a Key) -> Option<&'a str> {
+    /// Returns the value of a variable; `None` if the key has no value, or several.
+    pub(super) fn variable(&self, key: &'a ContextKey) -> Option<&'a str> {
         let mut values = self.values(key);
         match (values.next(), values.next()) {
             (Some(Value::Text(value)), None) => Some(value),

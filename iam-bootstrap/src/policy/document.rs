@@ -1,4 +1,4 @@
-//! A policy document: read, checked, and ready to be evaluated.
+//! A policy document: parsed, validated, and ready for evaluation.
 
 use std::fmt;
 
@@ -7,14 +7,15 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::condition::Condition;
 use super::error::PolicyError;
-use super::json::Node;
+use super::json::JsonValue;
 use super::parse;
 use super::pattern::Pattern;
 
-/// A policy: what may be done and what not, for whomever it is attached to.
+/// A policy: statements that allow and deny actions, for the users and groups that it is attached
+/// to.
 ///
-/// Its JSON form is canonical: lists are always lists, fields have one order. Two policies are equal
-/// if they say the same in the same words and order.
+/// Its JSON form is canonical: lists are always lists, fields have one order. Two policies are
+/// equal if their texts are the same in words and order.
 ///
 /// ```
 /// use iam_bootstrap::policy::Policy;
@@ -41,26 +42,26 @@ use super::pattern::Pattern;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    pub(super) version: Option<Version>,
+    pub(super) version: Option<LanguageVersion>,
     pub(super) id: Option<Box<str>>,
     pub(super) statements: Box<[Statement]>,
 }
 
-/// Which language a document is in.
+/// Version of the policy language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
-    /// `2008-10-17`: has no variables. So is a document that does not say.
-    First,
-    /// `2012-10-17`
-    Second,
+pub(super) enum LanguageVersion {
+    /// `2008-10-17`: without variables. Also the default of a document without a version.
+    V2008,
+    /// `2012-10-17`: with variables.
+    V2012,
 }
 
-/// What a statement does if it matches.
+/// Effect of a statement that matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// It allows, unless another one denies.
+    /// Allows the request, unless another statement denies it.
     Allow,
-    /// It denies, whatever others say.
+    /// Denies the request, whatever other statements allow.
     Deny,
 }
 
@@ -70,7 +71,7 @@ pub struct Statement {
     pub(super) sid: Option<Box<str>>,
     pub(super) effect: Effect,
     pub(super) actions: Actions,
-    /// Of actions that are about no resource, it may say nothing.
+    /// `None` is valid only for actions that have no resource.
     pub(super) resources: Option<Resources>,
     pub(super) conditions: Box<[Condition]>,
 }
@@ -91,45 +92,46 @@ pub(super) struct Resources {
 }
 
 impl Policy {
-    /// Reads a document.
+    /// Parses a document.
     ///
     /// # Errors
     ///
-    /// It is too long, no JSON, or no policy: which statement and field is wrong, and what is allowed.
+    /// The document is too long, not JSON, or not a policy. The error names the statement and
+    /// field, and what is allowed.
     pub fn parse(document: &[u8]) -> Result<Self, PolicyError> {
         parse::document(document)
     }
 
-    /// What its author calls it. Has no meaning here.
+    /// Returns the author's id of the policy. It has no effect.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// Its statements, in the order in which they were written.
+    /// Returns the statements, in the order of the document.
     pub fn statements(&self) -> &[Statement] {
         &self.statements
     }
 }
 
 impl Statement {
-    /// What its author calls it.
+    /// Returns the author's id of the statement.
     pub fn sid(&self) -> Option<&str> {
         self.sid.as_deref()
     }
 
-    /// What it does if it matches.
+    /// Returns the effect of the statement if it matches.
     pub fn effect(&self) -> Effect {
         self.effect
     }
 }
 
-impl Version {
+impl LanguageVersion {
     pub(super) const ALLOWED: &'static str = "\"2012-10-17\" or \"2008-10-17\"";
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::First => "2008-10-17",
-            Self::Second => "2012-10-17",
+            Self::V2008 => "2008-10-17",
+            Self::V2012 => "2012-10-17",
         }
     }
 }
@@ -159,7 +161,7 @@ impl std::str::FromStr for Policy {
 
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse::policy(Node::deserialize(deserializer)?).map_err(de::Error::custom)
+        parse::policy(JsonValue::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
@@ -188,38 +190,38 @@ impl Serialize for Statement {
         map.serialize_entry(name, &self.actions.sources)?;
         if let Some(resources) = &self.resources {
             let name = if resources.negated { "NotResource" } else { "Resource" };
-            map.serialize_entry(name, &Sources(&resources.patterns))?;
+            map.serialize_entry(name, &PatternSources(&resources.patterns))?;
         }
         if !self.conditions.is_empty() {
-            map.serialize_entry("Condition", &Conditions(&self.conditions))?;
+            map.serialize_entry("Condition", &ByOperator(&self.conditions))?;
         }
         map.end()
     }
 }
 
-/// Patterns, as they were written.
-struct Sources<'a>(&'a [Pattern]);
+/// Serializes patterns as written.
+struct PatternSources<'a>(&'a [Pattern]);
 
-impl Serialize for Sources<'_> {
+impl Serialize for PatternSources<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(Pattern::source))
     }
 }
 
-/// Conditions by operator. Those of one operator are next to each other, as they were read.
-struct Conditions<'a>(&'a [Condition]);
+/// Serializes conditions by operator. Those of one operator are adjacent, as in the document.
+struct ByOperator<'a>(&'a [Condition]);
 
-impl Serialize for Conditions<'_> {
+impl Serialize for ByOperator<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let operators = self.0.chunk_by(|one, next| one.operator == next.operator);
-        serializer.collect_map(operators.map(|same| (&same[0].operator, Keys(same))))
+        serializer.collect_map(operators.map(|same| (&same[0].operator, ByKey(same))))
     }
 }
 
-/// Conditions with one operator, by key.
-struct Keys<'a>(&'a [Condition]);
+/// Serializes the conditions of one operator by key.
+struct ByKey<'a>(&'a [Condition]);
 
-impl Serialize for Keys<'_> {
+impl Serialize for ByKey<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|one| (&one.key_source, &one.value_sources)))
     }

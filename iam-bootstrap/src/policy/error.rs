@@ -1,4 +1,4 @@
-//! What is wrong with a policy document, and where.
+//! Errors of policy documents, with their location.
 
 use std::fmt;
 
@@ -7,64 +7,64 @@ use crate::limits::{
     PATTERN_VARIABLES_MAX, QUOTED_CHARS_MAX, STATEMENTS_MAX,
 };
 
-/// Why a document is no policy.
+/// Error of parsing a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// It has too many bytes.
+    /// The document is too long.
     #[error("a policy may have {DOCUMENT_BYTES_MAX} bytes, not {bytes}")]
     TooLong {
-        /// How many it has, as it was given or in canonical form.
+        /// Length in bytes, as given or in canonical form.
         bytes: usize,
     },
-    /// It is not JSON, or has a field twice.
+    /// The document is not JSON, or has a duplicate field.
     #[error("the policy is not valid JSON: {message}")]
     Json {
-        /// What the parser says, with line and column.
+        /// Message of the JSON parser, with line and column.
         message: String,
     },
-    /// It is JSON, and does not say what a policy says.
+    /// The document is JSON, but not a valid policy.
     #[error("{place}: {problem}")]
     Invalid {
         /// Statement (counted from 1, with its `Sid`) and field.
         place: String,
-        /// What is wrong there, and what would be right.
+        /// The problem, and what is allowed.
         problem: Problem,
     },
 }
 
-/// What is wrong with one field, and what would be right.
+/// Problem of one field, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A value of another kind is needed.
+    /// The value has the wrong JSON type.
     #[error("must be {expected}, not {found}")]
     Kind {
-        /// What is needed.
+        /// Expected type.
         expected: &'static str,
-        /// What is there.
+        /// Type of the value.
         found: &'static str,
     },
-    /// A field that is needed is not there.
+    /// A required field is missing.
     #[error("is missing: must be {expected}")]
     Missing {
-        /// What is needed.
+        /// Expected value.
         expected: &'static str,
     },
-    /// There is no such field.
+    /// The field is unknown.
     #[error("has no field {found}: allowed are {allowed}")]
     UnknownField {
-        /// Its name.
+        /// Name of the field.
         found: Quoted,
-        /// All that there are.
+        /// All known fields.
         allowed: &'static str,
     },
-    /// A value is not one of those that are allowed.
+    /// The value is not one of the allowed ones.
     #[error("must be {allowed}, not {found}")]
     Value {
         /// The value.
         found: Quoted,
-        /// What is allowed.
+        /// The allowed values.
         allowed: &'static str,
     },
     /// Two fields exclude each other.
@@ -73,7 +73,7 @@ pub enum Problem {
         /// The other field.
         other: &'static str,
     },
-    /// It says whom it is for.
+    /// The statement has a principal, which is not supported.
     #[error("is not supported: a policy is for the users and groups that it is attached to")]
     Principal,
     /// A list is empty.
@@ -82,20 +82,20 @@ pub enum Problem {
     /// A list is too long.
     #[error("may have {max} entries, not {count}")]
     TooMany {
-        /// How many there are.
+        /// Number of entries.
         count: usize,
-        /// How many there may be: [`STATEMENTS_MAX`], [`ENTRIES_MAX`] or [`CONDITIONS_MAX`].
+        /// Allowed number of entries: [`STATEMENTS_MAX`], [`ENTRIES_MAX`] or [`CONDITIONS_MAX`].
         max: usize,
     },
     /// A pattern or value is too long.
     #[error("may have {max} bytes, not {bytes}")]
     TooLong {
-        /// How many it has.
+        /// Length in bytes.
         bytes: usize,
-        /// How many it may have: [`ACTION_BYTES_MAX`] or [`PATTERN_BYTES_MAX`].
+        /// Allowed length: [`ACTION_BYTES_MAX`] or [`PATTERN_BYTES_MAX`].
         max: usize,
     },
-    /// A `${` begins no variable.
+    /// A `${` is not followed by a valid variable.
     #[error(
         "has a malformed variable in {found}: allowed are ${{key}}, ${{key, 'default'}}, ${{*}}, \
          ${{?}} and ${{$}}"
@@ -107,18 +107,18 @@ pub enum Problem {
     /// A pattern has too many variables.
     #[error("may have {PATTERN_VARIABLES_MAX} variables, not {count}")]
     TooManyVariables {
-        /// How many it has.
+        /// Number of variables.
         count: usize,
     },
-    /// A variable in a document of a version that has none.
+    /// The document has a variable, but its language version does not support variables.
     #[error("has a variable, for which Version must be \"2012-10-17\"")]
     VariableVersion,
-    /// A time is not text.
+    /// A time is used where text is required.
     #[error("must not use {key} here: it is for {operators} alone")]
     Time {
         /// The key.
         key: &'static str,
-        /// With which operators it may be used.
+        /// Operators that the key may be used with.
         operators: &'static str,
     },
 }
@@ -126,7 +126,7 @@ pub enum Problem {
 const _: () = assert!(STATEMENTS_MAX > 0 && ENTRIES_MAX > 0 && CONDITIONS_MAX > 0);
 const _: () = assert!(ACTION_BYTES_MAX <= PATTERN_BYTES_MAX);
 
-/// A piece of a wrong input: escaped, and cut where it is long.
+/// A part of an invalid input: escaped, and truncated if it is long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quoted(Box<str>);
 

@@ -1,35 +1,35 @@
-//! What a policy says of a request.
+//! Evaluation of a policy for a request.
 
 use super::context::{Context, Lookup, Subject};
 use super::document::{Actions, Effect, Policy, Resources, Statement};
 use super::pattern::Match;
 use crate::limits::ACTION_BYTES_MAX;
 
-/// What is to be judged: who wants to do what, with what, under which circumstances.
+/// A request to be evaluated: subject, action, resource, and context.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// The action in lower case: case does not matter.
+    /// Action in lower case, as actions are case-insensitive.
     action: [u8; ACTION_BYTES_MAX],
     action_bytes: Option<usize>,
     resource: &'a str,
     lookup: Lookup<'a>,
 }
 
-/// What one policy says of a request. Statements are counted from 0.
+/// Result of one policy for a request. Statements are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
-    /// This statement denies it: nothing else matters.
+    /// This statement denies the request, which overrides everything else.
     Denied(usize),
-    /// This statement allows it, the first of those that do, and none denies it.
+    /// This statement is the first that allows the request, and none denies it.
     Allowed(usize),
     /// No statement matches.
-    Silent,
+    NoMatch,
 }
 
 impl<'a> Request<'a> {
-    /// A request for this action, such as `s3:GetObject`, on this resource, such as
-    /// `arn:aws:s3:::bucket/key`; on none, if it is empty.
+    /// Creates a request for an action, such as `s3:GetObject`, on a resource, such as
+    /// `arn:aws:s3:::bucket/key`. An empty resource means none.
     pub fn new(
         subject: Subject<'a>,
         action: &str,
@@ -46,20 +46,21 @@ impl<'a> Request<'a> {
         Self { action: lower, action_bytes: lowered, resource, lookup }
     }
 
-    /// The action, unless it is longer than any.
+    /// Returns the action; `None` if it exceeds the maximum length.
     fn action(&self) -> Option<&str> {
         str::from_utf8(self.action.get(..self.action_bytes?)?).ok()
     }
 }
 
 impl Policy {
-    /// What this policy says of a request. Allocates nothing.
+    /// Evaluates this policy for a request. Allocates nothing.
     pub fn evaluate(&self, request: &Request<'_>) -> Verdict {
-        // What is longer than any action is one that nobody can name, so nothing can except it.
-        let Some(action) = request.action() else { return Verdict::Silent };
-        let mut verdict = Verdict::Silent;
+        // No pattern can name an action that is too long, so no `Deny` or `NotAction` could exclude
+        // it.
+        let Some(action) = request.action() else { return Verdict::NoMatch };
+        let mut verdict = Verdict::NoMatch;
         for (index, statement) in self.statements.iter().enumerate() {
-            if statement.effect == Effect::Allow && verdict != Verdict::Silent {
+            if statement.effect == Effect::Allow && verdict != Verdict::NoMatch {
                 continue;
             }
             if statement.matches(action, request) {
@@ -96,7 +97,7 @@ impl Resources {
         match Match::any(matches) {
             Match::Yes => !self.negated,
             Match::No => self.negated,
-            // "All but nothing in particular" must not allow anything.
+            // A negated match with an unknown value must not allow a request.
             Match::Unknown => self.negated && effect == Effect::Deny,
         }
     }

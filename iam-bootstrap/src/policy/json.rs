@@ -1,7 +1,7 @@
-//! JSON as it was written: fields in their order, and none twice.
+//! JSON with ordered fields and without duplicates.
 //!
 //! `serde_json::Value` keeps the last of two fields with one name. In a policy that would hide a
-//! `Deny` from who reads it.
+//! `Deny` from a reader of the document.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,17 +10,17 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(super) enum JsonValue {
     Null,
     Bool(bool),
     Number(serde_json::Number),
     Text(String),
-    List(Vec<Node>),
-    Object(Vec<(String, Node)>),
+    List(Vec<JsonValue>),
+    Object(Vec<(String, JsonValue)>),
 }
 
-impl Node {
-    /// What it is, for who expected something else.
+impl JsonValue {
+    /// Returns the JSON type, for error messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -33,67 +33,67 @@ impl Node {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for JsonValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        deserializer.deserialize_any(JsonVisitor)
     }
 }
 
-struct NodeVisitor;
+struct JsonVisitor;
 
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = JsonValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_unit<E: Error>(self) -> Result<JsonValue, E> {
+        Ok(JsonValue::Null)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Bool(value))
+    fn visit_bool<E: Error>(self, value: bool) -> Result<JsonValue, E> {
+        Ok(JsonValue::Bool(value))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Number(value.into()))
+    fn visit_i64<E: Error>(self, value: i64) -> Result<JsonValue, E> {
+        Ok(JsonValue::Number(value.into()))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Number(value.into()))
+    fn visit_u64<E: Error>(self, value: u64) -> Result<JsonValue, E> {
+        Ok(JsonValue::Number(value.into()))
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<JsonValue, E> {
         let number = serde_json::Number::from_f64(value);
-        number.map(Node::Number).ok_or_else(|| E::custom("a number must be finite"))
+        number.map(JsonValue::Number).ok_or_else(|| E::custom("a number must be finite"))
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Text(value.into()))
+    fn visit_str<E: Error>(self, value: &str) -> Result<JsonValue, E> {
+        Ok(JsonValue::Text(value.into()))
     }
 
-    fn visit_string<E: Error>(self, value: String) -> Result<Node, E> {
-        Ok(Node::Text(value))
+    fn visit_string<E: Error>(self, value: String) -> Result<JsonValue, E> {
+        Ok(JsonValue::Text(value))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<JsonValue, A::Error> {
         let mut list = Vec::new();
         while let Some(value) = seq.next_element()? {
             list.push(value);
         }
-        Ok(Node::List(list))
+        Ok(JsonValue::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonValue, A::Error> {
         let mut fields = Vec::new();
         let mut seen = BTreeSet::new();
-        while let Some((name, value)) = map.next_entry::<String, Node>()? {
+        while let Some((name, value)) = map.next_entry::<String, JsonValue>()? {
             if !seen.insert(name.clone()) {
                 return Err(A::Error::custom(format_args!("field {name:?} is given twice")));
             }
             fields.push((name, value));
         }
-        Ok(Node::Object(fields))
+        Ok(JsonValue::Object(fields))
     }
 }

@@ -1,16 +1,16 @@
-//! Keys of conditions and variables: what a policy may ask of a request.
+//! Keys of conditions and variables.
 
 use std::fmt;
 
-/// A key. Case does not matter.
+/// A case-insensitive key.
 ///
-/// What is known of the subject and the time is told by who decides, never by the request: a header
-/// must not make somebody another user.
+/// Keys of the subject and the time are set by the evaluation, never by the request: a header must
+/// not change the identity of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Key {
-    /// The user's name; of an account, its parent's.
+pub(super) enum ContextKey {
+    /// The user's name; for an account, its parent's.
     Username,
-    /// The same: users have no other id.
+    /// Same as `Username`: users have no other id.
     UserId,
     /// `Account`, `User` or `AssumedRole`.
     PrincipalType,
@@ -18,21 +18,21 @@ pub(super) enum Key {
     CurrentTime,
     /// The time of the request, in seconds since 1970.
     EpochTime,
-    /// Whatever the request brings, in lower case.
+    /// A key set by the request, in lower case.
     Other(Box<str>),
 }
 
-/// What is told by who decides. Names are in lower case.
-const KNOWN: [(&str, Key); 5] = [
-    ("aws:username", Key::Username),
-    ("aws:userid", Key::UserId),
-    ("aws:principaltype", Key::PrincipalType),
-    ("aws:currenttime", Key::CurrentTime),
-    ("aws:epochtime", Key::EpochTime),
+/// Keys set by the evaluation. Names are in lower case.
+const KNOWN: [(&str, ContextKey); 5] = [
+    ("aws:username", ContextKey::Username),
+    ("aws:userid", ContextKey::UserId),
+    ("aws:principaltype", ContextKey::PrincipalType),
+    ("aws:currenttime", ContextKey::CurrentTime),
+    ("aws:epochtime", ContextKey::EpochTime),
 ];
 
-impl Key {
-    /// The key with this name, unless it has characters that no key has.
+impl ContextKey {
+    /// Parses a key; `None` if it has invalid characters.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let is_allowed =
             |c: char| c.is_ascii_graphic() && !matches!(c, '{' | '}' | '$' | '\'' | ',');
@@ -45,7 +45,7 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for ContextKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Username => "aws:username",

@@ -6,12 +6,12 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 
 use crate::model::UtcMillis;
 
-/// Digits after the point that are kept. What has more is refused, not rounded.
+/// Most digits after the point. A longer number is rejected, not rounded.
 const FRACTION_DIGITS: usize = 9;
-/// Digits before it: 10^27 units fit into 128 bits many times.
+/// Most digits before the point: 10^27 units fit into 128 bits many times.
 const INTEGER_DIGITS: usize = 18;
 
-/// A decimal number, exact: sizes of objects are compared to the byte.
+/// An exact decimal number: object sizes are compared to the byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Decimal(i128);
 
@@ -19,7 +19,7 @@ impl Decimal {
     pub(super) const ALLOWED: &'static str =
         "a number with up to 18 digits before and 9 after the point";
 
-    /// The number that is written so, such as `10`, `-1` or `2.50`.
+    /// Parses a number such as `10`, `-1` or `2.50`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (sign, digits) = match text.strip_prefix('-') {
             Some(digits) => (-1, digits),
@@ -38,7 +38,7 @@ impl Decimal {
         Some(Self(sign * digits.fold(0, |sum, digit| sum * 10 + i128::from(digit - b'0'))))
     }
 
-    /// Seconds since 1970.
+    /// Converts a time to seconds since 1970.
     pub(super) fn of_time(time: UtcMillis) -> Self {
         const UNITS_PER_MILLISECOND: i128 = 10_i128.pow(FRACTION_DIGITS as u32) / 1_000;
         Self(i128::from(time.get()) * UNITS_PER_MILLISECOND)
@@ -48,7 +48,7 @@ impl Decimal {
 pub(super) const DATE_ALLOWED: &str =
     "a time such as \"2026-01-31T12:00:00Z\", a date such as \"2026-01-31\", or seconds since 1970";
 
-/// The time that is written so. A date is its first moment in UTC.
+/// Parses a time. A date means its first moment in UTC.
 pub(super) fn parse_date(text: &str) -> Option<UtcMillis> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(UtcMillis::new(time.timestamp_millis()));
@@ -60,7 +60,7 @@ pub(super) fn parse_date(text: &str) -> Option<UtcMillis> {
     seconds.checked_mul(1_000).map(UtcMillis::new)
 }
 
-/// An address, or all that share its first bits. IPv4 written as IPv6 is IPv4.
+/// An address, or all addresses with a common prefix. IPv4-mapped IPv6 is treated as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Network {
     address: IpAddr,
@@ -71,7 +71,7 @@ impl Network {
     pub(super) const ALLOWED: &'static str =
         "an address such as \"10.1.2.3\", or a network such as \"10.0.0.0/8\" or \"fd00::/8\"";
 
-    /// The network that is written so.
+    /// Parses an address or network.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
             None => (text, None),
@@ -87,13 +87,13 @@ impl Network {
         };
         let prefix_bits = match prefix {
             None => width,
-            // A prefix that ends within the 96 bits that say "IPv4" is more than all of IPv4.
+            // A prefix within the 96 bits of the IPv4 mapping would cover more than all of IPv4.
             Some(bits) => bits.checked_sub(skipped)?,
         };
         (prefix_bits <= width).then_some(Self { address, prefix_bits })
     }
 
-    /// Whether an address is in it.
+    /// Returns whether the network contains an address.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -109,7 +109,7 @@ impl Network {
     }
 }
 
-/// `true` or `false`, in whatever case.
+/// Parses `true` or `false`, in any case.
 pub(super) fn parse_bool(text: &str) -> Option<bool> {
     if text.eq_ignore_ascii_case("true") {
         Some(true)
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_times_are_written_in_three_ways() {
+    fn b61_times_have_three_notations() {
         let noon = Some(UtcMillis::new(1_769_860_800_000));
         assert_eq!(parse_date("2026-01-31T12:00:00Z"), noon);
         assert_eq!(parse_date("2026-01-31T13:30:00.000+01:30"), noon);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_networks_hold_what_shares_their_first_bits() {
+    fn b61_network_contains_addresses_with_its_prefix() {
         let holds = |network: &str, address: &str| {
             Network::parse(network).unwrap().contains(address.parse().unwrap())
         };

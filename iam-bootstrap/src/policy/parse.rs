@@ -1,12 +1,12 @@
-//! From JSON to a policy, or to what is wrong with it.
+//! Parser of policy documents, with located errors.
 
 use data_encoding::BASE64;
 
 use super::condition::{Comparison, Condition, Operands, Quantifier};
-use super::document::{Actions, Effect, Policy, Resources, Statement, Version};
+use super::document::{Actions, Effect, LanguageVersion, Policy, Resources, Statement};
 use super::error::{PolicyError, Problem, Quoted};
-use super::json::Node;
-use super::key::Key;
+use super::json::JsonValue;
+use super::key::ContextKey;
 use super::operand::{DATE_ALLOWED, Decimal, Network, parse_bool, parse_date};
 use super::pattern::{Case, Pattern, Variables, Wildcards};
 use crate::limits::{
@@ -14,8 +14,8 @@ use crate::limits::{
     STATEMENTS_MAX,
 };
 
-/// Services whose actions are about the cluster and not about a resource: statements that allow or
-/// deny nothing else need not name one.
+/// Prefixes of services whose actions have no resource: statements that consist only of such
+/// actions need no resource.
 const WITHOUT_RESOURCES: [&str; 3] = ["admin:", "kms:", "sts:"];
 
 const ACTION_ALLOWED: &str =
@@ -28,15 +28,15 @@ const OPERATOR_ALLOWED: &str = "StringEquals, StringEqualsIgnoreCase, StringLike
      DateGreaterThan, DateGreaterThanEquals, Bool, BinaryEquals (each also with IfExists, \
      ForAnyValue: and ForAllValues:), or Null";
 
-/// A problem, and where it is within what is being read.
-struct Misplaced {
+/// A problem, and its location within the element being parsed.
+struct LocatedProblem {
     place: String,
     problem: Problem,
 }
 
-impl Misplaced {
-    /// The same, seen from one level further out.
-    fn within(mut self, outer: &str) -> Self {
+impl LocatedProblem {
+    /// Prepends the enclosing element to the location.
+    fn nested_in(mut self, outer: &str) -> Self {
         self.place = match self.place.is_empty() {
             true => outer.into(),
             false => format!("{outer}, {}", self.place),
@@ -45,13 +45,13 @@ impl Misplaced {
     }
 }
 
-impl From<Problem> for Misplaced {
+impl From<Problem> for LocatedProblem {
     fn from(problem: Problem) -> Self {
         Self { place: String::new(), problem }
     }
 }
 
-/// Reads a document's bytes.
+/// Parses the bytes of a document.
 pub(super) fn document(bytes: &[u8]) -> Result<Policy, PolicyError> {
     if bytes.len() > DOCUMENT_BYTES_MAX {
         return Err(PolicyError::TooLong { bytes: bytes.len() });
@@ -63,8 +63,8 @@ fn not_json(error: &serde_json::Error) -> PolicyError {
     PolicyError::Json { message: error.to_string() }
 }
 
-/// Reads a document that was JSON, in canonical form of no more than the largest size.
-pub(super) fn policy(document: Node) -> Result<Policy, PolicyError> {
+/// Parses a JSON document, and checks the size of its canonical form.
+pub(super) fn policy(document: JsonValue) -> Result<Policy, PolicyError> {
     let policy = read_policy(document).map_err(|wrong| PolicyError::Invalid {
         place: if wrong.place.is_empty() { "policy".into() } else { wrong.place },
         problem: wrong.problem,
@@ -76,13 +76,13 @@ pub(super) fn policy(document: Node) -> Result<Policy, PolicyError> {
     Ok(policy)
 }
 
-fn read_policy(document: Node) -> Result<Policy, Misplaced> {
+fn read_policy(document: JsonValue) -> Result<Policy, LocatedProblem> {
     let (mut version, mut id, mut statements) = (None, None, None);
-    for (name, value) in object(document, "an object with a Statement")? {
-        let place = |wrong: Misplaced| wrong.within(&name);
+    for (name, value) in read_object(document, "an object with a Statement")? {
+        let place = |wrong: LocatedProblem| wrong.nested_in(&name);
         match name.as_str() {
             "Version" => version = Some(read_version(value).map_err(place)?),
-            "Id" => id = label(value).map_err(place)?,
+            "Id" => id = read_label(value).map_err(place)?,
             "Statement" => statements = Some(value),
             _ => {
                 let allowed = "Version, Id and Statement";
@@ -91,58 +91,59 @@ fn read_policy(document: Node) -> Result<Policy, Misplaced> {
         }
     }
     let missing = Problem::Missing { expected: "a statement, or a list of them" };
-    let statements = statements.ok_or_else(|| Misplaced::from(missing).within("Statement"))?;
-    let statements = list(statements, STATEMENTS_MAX).map_err(|w| w.within("Statement"))?;
+    let statements =
+        statements.ok_or_else(|| LocatedProblem::from(missing).nested_in("Statement"))?;
+    let statements = read_list(statements, STATEMENTS_MAX).map_err(|w| w.nested_in("Statement"))?;
     let variables = match version {
-        Some(Version::Second) => Variables::Yes,
-        Some(Version::First) | None => Variables::Refused,
+        Some(LanguageVersion::V2012) => Variables::Yes,
+        Some(LanguageVersion::V2008) | None => Variables::Refused,
     };
     let read = |(index, statement)| read_statement(statement, index + 1, variables);
     let statements = statements.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
     Ok(Policy { version, id, statements })
 }
 
-fn read_version(value: Node) -> Result<Version, Misplaced> {
-    let version = text(value)?;
-    let versions = [Version::First, Version::Second];
+fn read_version(value: JsonValue) -> Result<LanguageVersion, LocatedProblem> {
+    let version = read_text(value)?;
+    let versions = [LanguageVersion::V2008, LanguageVersion::V2012];
     let found = versions.into_iter().find(|known| known.as_str() == version);
-    found.ok_or_else(|| not_allowed(&version, Version::ALLOWED))
+    found.ok_or_else(|| not_allowed(&version, LanguageVersion::ALLOWED))
 }
 
-/// A statement's fields, as they are.
+/// Fields of a statement, not parsed yet.
 #[derive(Default)]
 struct Fields {
     sid: Option<Box<str>>,
-    effect: Option<Node>,
-    action: Option<Node>,
-    not_action: Option<Node>,
-    resource: Option<Node>,
-    not_resource: Option<Node>,
-    condition: Option<Node>,
+    effect: Option<JsonValue>,
+    action: Option<JsonValue>,
+    not_action: Option<JsonValue>,
+    resource: Option<JsonValue>,
+    not_resource: Option<JsonValue>,
+    condition: Option<JsonValue>,
 }
 
 fn read_statement(
-    statement: Node,
+    statement: JsonValue,
     number: usize,
     variables: Variables,
-) -> Result<Statement, Misplaced> {
+) -> Result<Statement, LocatedProblem> {
     let mut place = format!("statement {number}");
-    let fields = object(statement, "an object").map_err(|wrong| wrong.within(&place))?;
-    // First of all, for all other errors to name the statement as its author does.
-    if let Some((_, Node::Text(sid))) = fields.iter().find(|(name, _)| name == "Sid")
+    let fields = read_object(statement, "an object").map_err(|wrong| wrong.nested_in(&place))?;
+    // Parsed first, so that all other errors can name the statement by its `Sid`.
+    if let Some((_, JsonValue::Text(sid))) = fields.iter().find(|(name, _)| name == "Sid")
         && !sid.is_empty()
     {
         place = format!("{place} ({})", Quoted::new(sid));
     }
     let fields = read_fields(fields);
-    fields.and_then(|f| compile(f, variables)).map_err(|wrong| wrong.within(&place))
+    fields.and_then(|f| compile_statement(f, variables)).map_err(|wrong| wrong.nested_in(&place))
 }
 
-fn read_fields(fields: Vec<(String, Node)>) -> Result<Fields, Misplaced> {
+fn read_fields(fields: Vec<(String, JsonValue)>) -> Result<Fields, LocatedProblem> {
     let mut read = Fields::default();
     for (name, value) in fields {
         match name.as_str() {
-            "Sid" => read.sid = label(value).map_err(|wrong| wrong.within("Sid"))?,
+            "Sid" => read.sid = read_label(value).map_err(|wrong| wrong.nested_in("Sid"))?,
             "Effect" => read.effect = Some(value),
             "Action" => read.action = Some(value),
             "NotAction" => read.not_action = Some(value),
@@ -150,7 +151,7 @@ fn read_fields(fields: Vec<(String, Node)>) -> Result<Fields, Misplaced> {
             "NotResource" => read.not_resource = Some(value),
             "Condition" => read.condition = Some(value),
             "Principal" | "NotPrincipal" => {
-                return Err(Misplaced::from(Problem::Principal).within(&name));
+                return Err(LocatedProblem::from(Problem::Principal).nested_in(&name));
             }
             _ => {
                 let allowed = "Sid, Effect, Action, NotAction, Resource, NotResource and Condition";
@@ -161,46 +162,49 @@ fn read_fields(fields: Vec<(String, Node)>) -> Result<Fields, Misplaced> {
     Ok(read)
 }
 
-fn compile(fields: Fields, variables: Variables) -> Result<Statement, Misplaced> {
-    let missing = |field, expected| Misplaced::from(Problem::Missing { expected }).within(field);
+fn compile_statement(fields: Fields, variables: Variables) -> Result<Statement, LocatedProblem> {
+    let missing =
+        |field, expected| LocatedProblem::from(Problem::Missing { expected }).nested_in(field);
     let Some(effect) = fields.effect else {
         return Err(missing("Effect", "\"Allow\" or \"Deny\""));
     };
-    let effect = read_effect(effect).map_err(|wrong| wrong.within("Effect"))?;
+    let effect = read_effect(effect).map_err(|wrong| wrong.nested_in("Effect"))?;
 
-    let actions = one_of("Action", fields.action, "NotAction", fields.not_action)?;
+    let actions = exclusive_field("Action", fields.action, "NotAction", fields.not_action)?;
     let Some((name, negated, list)) = actions else {
         return Err(missing("Action", ACTION_ALLOWED));
     };
-    let actions = read_actions(list, negated).map_err(|wrong| wrong.within(name))?;
+    let actions = read_actions(list, negated).map_err(|wrong| wrong.nested_in(name))?;
 
-    let resources = one_of("Resource", fields.resource, "NotResource", fields.not_resource)?;
+    let resources =
+        exclusive_field("Resource", fields.resource, "NotResource", fields.not_resource)?;
     let resources = match resources {
         Some((name, negated, list)) => {
             let read = read_resources(list, negated, variables);
-            Some(read.map_err(|wrong| wrong.within(name))?)
+            Some(read.map_err(|wrong| wrong.nested_in(name))?)
         }
         None if needs_no_resource(&actions) => None,
         None => return Err(missing("Resource", RESOURCE_ALLOWED)),
     };
 
     let conditions = match fields.condition {
-        Some(block) => read_conditions(block, variables).map_err(|w| w.within("Condition"))?,
+        Some(block) => read_conditions(block, variables).map_err(|w| w.nested_in("Condition"))?,
         None => Box::default(),
     };
     Ok(Statement { sid: fields.sid, effect, actions, resources, conditions })
 }
 
-/// The one of two fields that is there: its name, whether it is the second, its value.
-fn one_of(
+/// Returns the one of two exclusive fields that is present: its name, whether it is the negated
+/// one, and its value.
+fn exclusive_field(
     name: &'static str,
-    value: Option<Node>,
+    value: Option<JsonValue>,
     negated_name: &'static str,
-    negated_value: Option<Node>,
-) -> Result<Option<(&'static str, bool, Node)>, Misplaced> {
+    negated_value: Option<JsonValue>,
+) -> Result<Option<(&'static str, bool, JsonValue)>, LocatedProblem> {
     match (value, negated_value) {
         (Some(_), Some(_)) => {
-            Err(Misplaced::from(Problem::Both { other: negated_name }).within(name))
+            Err(LocatedProblem::from(Problem::Both { other: negated_name }).nested_in(name))
         }
         (Some(value), None) => Ok(Some((name, false, value))),
         (None, Some(value)) => Ok(Some((negated_name, true, value))),
@@ -208,15 +212,16 @@ fn one_of(
     }
 }
 
-fn read_effect(value: Node) -> Result<Effect, Misplaced> {
-    let effect = text(value)?;
+fn read_effect(value: JsonValue) -> Result<Effect, LocatedProblem> {
+    let effect = read_text(value)?;
     let effects = [Effect::Allow, Effect::Deny];
     let found = effects.into_iter().find(|known| known.as_str() == effect);
     found.ok_or_else(|| not_allowed(&effect, "\"Allow\" or \"Deny\""))
 }
 
-fn read_actions(value: Node, negated: bool) -> Result<Actions, Misplaced> {
-    let sources = list(value, ENTRIES_MAX)?.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+fn read_actions(value: JsonValue, negated: bool) -> Result<Actions, LocatedProblem> {
+    let sources =
+        read_list(value, ENTRIES_MAX)?.into_iter().map(read_text).collect::<Result<Vec<_>, _>>()?;
     let compile = |source: &String| {
         if source.len() > ACTION_BYTES_MAX {
             return Err(Problem::TooLong { bytes: source.len(), max: ACTION_BYTES_MAX }.into());
@@ -227,12 +232,12 @@ fn read_actions(value: Node, negated: bool) -> Result<Actions, Misplaced> {
         let lower = source.to_ascii_lowercase();
         Ok(Pattern::parse(&lower, Wildcards::Yes, Variables::Refused)?)
     };
-    let patterns = sources.iter().map(compile).collect::<Result<_, Misplaced>>()?;
+    let patterns = sources.iter().map(compile).collect::<Result<_, LocatedProblem>>()?;
     let sources = sources.into_iter().map(String::into_boxed_str).collect();
     Ok(Actions { negated, sources, patterns })
 }
 
-/// Whether it can name an action: a service without wildcards, a colon, and a name.
+/// Returns whether it is a valid action pattern: a service without wildcards, a colon, and a name.
 fn is_action(source: &str) -> bool {
     let is_service = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*' | '?');
@@ -251,36 +256,39 @@ fn needs_no_resource(actions: &Actions) -> bool {
 }
 
 fn read_resources(
-    value: Node,
+    value: JsonValue,
     negated: bool,
     variables: Variables,
-) -> Result<Resources, Misplaced> {
+) -> Result<Resources, LocatedProblem> {
     let compile = |value| {
-        let source = text(value)?;
-        // A key may have colons: what comes after the fifth is the service's business.
+        let source = read_text(value)?;
+        // An object key may contain colons: the part after the fifth is not checked.
         let is_arn = source.starts_with("arn:") && source.matches(':').count() >= 5;
         if !is_arn && source != "*" {
             return Err(not_allowed(&source, RESOURCE_ALLOWED));
         }
         Ok(Pattern::parse(&source, Wildcards::Yes, variables)?)
     };
-    let patterns = list(value, ENTRIES_MAX)?.into_iter().map(compile);
-    Ok(Resources { negated, patterns: patterns.collect::<Result<_, Misplaced>>()? })
+    let patterns = read_list(value, ENTRIES_MAX)?.into_iter().map(compile);
+    Ok(Resources { negated, patterns: patterns.collect::<Result<_, LocatedProblem>>()? })
 }
 
-fn read_conditions(block: Node, variables: Variables) -> Result<Box<[Condition]>, Misplaced> {
+fn read_conditions(
+    block: JsonValue,
+    variables: Variables,
+) -> Result<Box<[Condition]>, LocatedProblem> {
     let mut conditions = Vec::new();
-    for (operator, keys) in object(block, "an object of operators")? {
-        let place = |wrong: Misplaced| wrong.within(&operator);
+    for (operator, keys) in read_object(block, "an object of operators")? {
+        let place = |wrong: LocatedProblem| wrong.nested_in(&operator);
         let parsed = Operator::parse(&operator)
-            .ok_or_else(|| Misplaced::from(unknown_operator(&operator)))?;
-        let keys = object(keys, "an object of keys and values").map_err(place)?;
+            .ok_or_else(|| LocatedProblem::from(unknown_operator(&operator)))?;
+        let keys = read_object(keys, "an object of keys and values").map_err(place)?;
         if keys.is_empty() {
             return Err(place(Problem::Empty.into()));
         }
         for (key, values) in keys {
             let read = read_condition(&operator, &parsed, &key, values, variables);
-            conditions.push(read.map_err(|wrong| place(wrong.within(&key)))?);
+            conditions.push(read.map_err(|wrong| place(wrong.nested_in(&key)))?);
         }
     }
     if conditions.len() > CONDITIONS_MAX {
@@ -293,16 +301,16 @@ fn unknown_operator(operator: &str) -> Problem {
     Problem::Value { found: Quoted::new(operator), allowed: OPERATOR_ALLOWED }
 }
 
-/// What an operator's name says.
+/// Parsed name of an operator.
 struct Operator {
-    test: Test,
+    operand_type: OperandType,
     quantifier: Quantifier,
     if_exists: bool,
     negated: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Test {
+enum OperandType {
     TextEquals(Case),
     TextLike,
     Number(Comparison),
@@ -325,23 +333,24 @@ impl Operator {
             Some(plain) => (true, plain),
             None => (false, plain),
         };
-        let (test, negated) = match plain {
-            "StringEquals" => (Test::TextEquals(Case::Sensitive), false),
-            "StringNotEquals" => (Test::TextEquals(Case::Sensitive), true),
-            "StringEqualsIgnoreCase" => (Test::TextEquals(Case::Ignored), false),
-            "StringNotEqualsIgnoreCase" => (Test::TextEquals(Case::Ignored), true),
-            "StringLike" => (Test::TextLike, false),
-            "StringNotLike" => (Test::TextLike, true),
-            "Bool" => (Test::Bool, false),
-            "BinaryEquals" => (Test::Bytes, false),
-            "IpAddress" => (Test::Network, false),
-            "NotIpAddress" => (Test::Network, true),
-            // Asks whether there is a value at all: neither which nor "if" there is one.
-            "Null" if !if_exists && quantifier == Quantifier::None => (Test::Null, false),
+        let (operand_type, negated) = match plain {
+            "StringEquals" => (OperandType::TextEquals(Case::Sensitive), false),
+            "StringNotEquals" => (OperandType::TextEquals(Case::Sensitive), true),
+            "StringEqualsIgnoreCase" => (OperandType::TextEquals(Case::Ignored), false),
+            "StringNotEqualsIgnoreCase" => (OperandType::TextEquals(Case::Ignored), true),
+            "StringLike" => (OperandType::TextLike, false),
+            "StringNotLike" => (OperandType::TextLike, true),
+            "Bool" => (OperandType::Bool, false),
+            "BinaryEquals" => (OperandType::Bytes, false),
+            "IpAddress" => (OperandType::Network, false),
+            "NotIpAddress" => (OperandType::Network, true),
+            // `Null` tests only the presence of a key: neither a quantifier nor `IfExists` makes
+            // sense.
+            "Null" if !if_exists && quantifier == Quantifier::None => (OperandType::Null, false),
             _ => {
-                let (test, comparison) = match plain.strip_prefix("Numeric") {
-                    Some(comparison) => (Test::Number as fn(_) -> _, comparison),
-                    None => (Test::Date as fn(_) -> _, plain.strip_prefix("Date")?),
+                let (make_type, comparison) = match plain.strip_prefix("Numeric") {
+                    Some(comparison) => (OperandType::Number as fn(_) -> _, comparison),
+                    None => (OperandType::Date as fn(_) -> _, plain.strip_prefix("Date")?),
                 };
                 let (comparison, negated) = match comparison {
                     "Equals" => (Comparison::Equal, false),
@@ -352,10 +361,10 @@ impl Operator {
                     "GreaterThanEquals" => (Comparison::GreaterOrEqual, false),
                     _ => return None,
                 };
-                (test(comparison), negated)
+                (make_type(comparison), negated)
             }
         };
-        Some(Self { test, quantifier, if_exists, negated })
+        Some(Self { operand_type, quantifier, if_exists, negated })
     }
 }
 
@@ -363,17 +372,17 @@ fn read_condition(
     operator: &str,
     parsed: &Operator,
     key_source: &str,
-    values: Node,
+    values: JsonValue,
     variables: Variables,
-) -> Result<Condition, Misplaced> {
-    let key = Key::parse(key_source).ok_or_else(|| not_allowed(key_source, KEY_ALLOWED))?;
-    check_time(&key, parsed.test)?;
-    let values = list(values, ENTRIES_MAX)?.into_iter().map(scalar);
+) -> Result<Condition, LocatedProblem> {
+    let key = ContextKey::parse(key_source).ok_or_else(|| not_allowed(key_source, KEY_ALLOWED))?;
+    check_time(&key, parsed.operand_type)?;
+    let values = read_list(values, ENTRIES_MAX)?.into_iter().map(read_scalar);
     let values = values.collect::<Result<Vec<_>, _>>()?;
     Ok(Condition {
         operator: operator.into(),
         key_source: key_source.into(),
-        operands: read_operands(parsed.test, &values, variables)?,
+        operands: read_operands(parsed.operand_type, &values, variables)?,
         value_sources: values.into_iter().map(String::into_boxed_str).collect(),
         key,
         quantifier: parsed.quantifier,
@@ -382,43 +391,54 @@ fn read_condition(
     })
 }
 
-/// The time is a number, not a text: it is compared as that.
-fn check_time(key: &Key, test: Test) -> Result<(), Problem> {
-    match (key, test) {
-        (Key::CurrentTime, Test::Date(_) | Test::Null)
-        | (Key::EpochTime, Test::Date(_) | Test::Number(_) | Test::Null) => Ok(()),
-        (Key::CurrentTime, _) => {
+/// Checks that a time key is used only with operators that compare it as a number or date.
+fn check_time(key: &ContextKey, operand_type: OperandType) -> Result<(), Problem> {
+    match (key, operand_type) {
+        (ContextKey::CurrentTime, OperandType::Date(_) | OperandType::Null)
+        | (
+            ContextKey::EpochTime,
+            OperandType::Date(_) | OperandType::Number(_) | OperandType::Null,
+        ) => Ok(()),
+        (ContextKey::CurrentTime, _) => {
             Err(Problem::Time { key: "aws:CurrentTime", operators: "Date operators" })
         }
-        (Key::EpochTime, _) => {
+        (ContextKey::EpochTime, _) => {
             Err(Problem::Time { key: "aws:EpochTime", operators: "Date and Numeric operators" })
         }
-        (Key::Username | Key::UserId | Key::PrincipalType | Key::Other(_), _) => Ok(()),
+        (
+            ContextKey::Username
+            | ContextKey::UserId
+            | ContextKey::PrincipalType
+            | ContextKey::Other(_),
+            _,
+        ) => Ok(()),
     }
 }
 
 fn read_operands(
-    test: Test,
+    operand_type: OperandType,
     values: &[String],
     variables: Variables,
-) -> Result<Operands, Misplaced> {
+) -> Result<Operands, LocatedProblem> {
     let patterns = |wildcards| {
         let parse = |value: &String| Pattern::parse(value, wildcards, variables);
         values.iter().map(parse).collect::<Result<Box<_>, _>>()
     };
-    Ok(match test {
-        Test::TextEquals(case) => Operands::TextEquals(case, patterns(Wildcards::No)?),
-        Test::TextLike => Operands::TextLike(patterns(Wildcards::Yes)?),
-        Test::Number(comparison) => {
+    Ok(match operand_type {
+        OperandType::TextEquals(case) => Operands::TextEquals(case, patterns(Wildcards::No)?),
+        OperandType::TextLike => Operands::TextLike(patterns(Wildcards::Yes)?),
+        OperandType::Number(comparison) => {
             Operands::Numbers(comparison, parsed(values, Decimal::parse, Decimal::ALLOWED)?)
         }
-        Test::Date(comparison) => {
+        OperandType::Date(comparison) => {
             Operands::Dates(comparison, parsed(values, parse_date, DATE_ALLOWED)?)
         }
-        Test::Bool => Operands::Bools(parsed(values, parse_bool, BOOL_ALLOWED)?),
-        Test::Network => Operands::Networks(parsed(values, Network::parse, Network::ALLOWED)?),
-        Test::Bytes => Operands::Bytes(parsed(values, decode, "base64")?),
-        Test::Null => match parsed(values, parse_bool, BOOL_ALLOWED)?[..] {
+        OperandType::Bool => Operands::Bools(parsed(values, parse_bool, BOOL_ALLOWED)?),
+        OperandType::Network => {
+            Operands::Networks(parsed(values, Network::parse, Network::ALLOWED)?)
+        }
+        OperandType::Bytes => Operands::Bytes(parsed(values, decode, "base64")?),
+        OperandType::Null => match parsed(values, parse_bool, BOOL_ALLOWED)?[..] {
             [must_be_missing] => Operands::Null(must_be_missing),
             _ => return Err(Problem::TooMany { count: values.len(), max: 1 }.into()),
         },
@@ -431,34 +451,37 @@ fn decode(value: &str) -> Option<Box<[u8]>> {
     BASE64.decode(value.as_bytes()).ok().map(Vec::into_boxed_slice)
 }
 
-/// All values, or the first that is none.
+/// Parses all values, or fails with the first invalid one.
 fn parsed<T>(
     values: &[String],
     parse: fn(&str) -> Option<T>,
     allowed: &'static str,
-) -> Result<Box<[T]>, Misplaced> {
+) -> Result<Box<[T]>, LocatedProblem> {
     values.iter().map(|value| parse(value).ok_or_else(|| not_allowed(value, allowed))).collect()
 }
 
-fn not_allowed(found: &str, allowed: &'static str) -> Misplaced {
+fn not_allowed(found: &str, allowed: &'static str) -> LocatedProblem {
     Problem::Value { found: Quoted::new(found), allowed }.into()
 }
 
-fn unexpected(node: &Node, expected: &'static str) -> Misplaced {
+fn unexpected(node: &JsonValue, expected: &'static str) -> LocatedProblem {
     Problem::Kind { expected, found: node.kind() }.into()
 }
 
-fn object(node: Node, expected: &'static str) -> Result<Vec<(String, Node)>, Misplaced> {
+fn read_object(
+    node: JsonValue,
+    expected: &'static str,
+) -> Result<Vec<(String, JsonValue)>, LocatedProblem> {
     match node {
-        Node::Object(fields) => Ok(fields),
+        JsonValue::Object(fields) => Ok(fields),
         other => Err(unexpected(&other, expected)),
     }
 }
 
-/// A list, or what stands for one with a single entry. It has at least one.
-fn list(node: Node, max: usize) -> Result<Vec<Node>, Misplaced> {
+/// Returns the entries of a list, or a single value as a list of one. Never empty.
+fn read_list(node: JsonValue, max: usize) -> Result<Vec<JsonValue>, LocatedProblem> {
     let entries = match node {
-        Node::List(entries) => entries,
+        JsonValue::List(entries) => entries,
         single => vec![single],
     };
     match entries.len() {
@@ -468,24 +491,24 @@ fn list(node: Node, max: usize) -> Result<Vec<Node>, Misplaced> {
     }
 }
 
-fn text(node: Node) -> Result<String, Misplaced> {
+fn read_text(node: JsonValue) -> Result<String, LocatedProblem> {
     match node {
-        Node::Text(text) => Ok(text),
+        JsonValue::Text(text) => Ok(text),
         other => Err(unexpected(&other, "a string")),
     }
 }
 
-/// Text that means nothing here. Tools write an empty one for none.
-fn label(node: Node) -> Result<Option<Box<str>>, Misplaced> {
-    text(node).map(|text| (!text.is_empty()).then(|| text.into()))
+/// Returns free text without effect. Tools write an empty string for none.
+fn read_label(node: JsonValue) -> Result<Option<Box<str>>, LocatedProblem> {
+    read_text(node).map(|text| (!text.is_empty()).then(|| text.into()))
 }
 
-/// A condition's value: numbers and booleans may be written without quotes.
-fn scalar(node: Node) -> Result<String, Misplaced> {
+/// Returns a condition's value as text: numbers and booleans may be written without quotes.
+fn read_scalar(node: JsonValue) -> Result<String, LocatedProblem> {
     let text = match node {
-        Node::Text(text) => text,
-        Node::Bool(value) => value.to_string(),
-        Node::Number(number) => number.to_string(),
+        JsonValue::Text(text) => text,
+        JsonValue::Bool(value) => value.to_string(),
+        JsonValue::Number(number) => number.to_string(),
         other => {
             return Err(unexpected(&other, "a string, a number, a boolean, or a list of them"));
         }

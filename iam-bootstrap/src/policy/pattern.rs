@@ -1,73 +1,73 @@
 //! Patterns of actions, resources and condition values.
 //!
-//! A pattern is cut at each `*` into segments. The first is where the text begins and the last where
-//! it ends; those between are found from left to right, each as early as it can be. That is never
-//! wrong: a segment takes as many characters wherever it is, so who ends earlier leaves more to those
-//! that follow. Nothing is tried twice, whatever the pattern: the time is that of looking for each
-//! segment once (text plus pattern where segments are plain; with `?` or variables within them, at
-//! most text times segment).
+//! A pattern is split at each `*` into segments. The first must match at the beginning of the text
+//! and the last at its end; those between are searched from left to right, each at its earliest
+//! position. The greedy search is correct: a segment has the same length wherever it matches, so an
+//! earlier match leaves more text to the following segments. There is no backtracking. The cost is
+//! one search per segment: text plus pattern for plain segments, at most text times segment with
+//! `?` or variables.
 
 use super::context::Lookup;
 use super::error::{Problem, Quoted};
-use super::key::Key;
+use super::key::ContextKey;
 use crate::limits::{PATTERN_BYTES_MAX, PATTERN_VARIABLES_MAX};
 
-/// What text is matched with.
+/// A parsed pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
     source: Box<str>,
-    /// At least one. What lies between two of them is any text.
+    /// At least one. Any text matches between two of them.
     segments: Box<[Segment]>,
     variables: Box<[Variable]>,
 }
 
-/// What takes a fixed number of characters, once variables have values.
+/// Pieces that match a fixed number of characters, once variables have values.
 type Segment = Box<[Piece]>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Text(Box<str>),
     /// Any one character.
-    One,
+    AnyChar,
     /// The value of the variable with this index.
     Variable(usize),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Variable {
-    key: Key,
+    key: ContextKey,
     default: Option<Box<str>>,
 }
 
-/// What `*` and `?` are.
+/// Meaning of `*` and `?`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wildcards {
     Yes,
-    /// Characters as all others.
+    /// Ordinary characters.
     No,
 }
 
-/// What `${` is.
+/// Meaning of `${`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variables {
     Yes,
-    /// An error: the document's version has none, but who wrote it meant one.
+    /// An error: the language version has no variables, but the author meant one.
     Refused,
 }
 
-/// Whether case matters.
+/// Case sensitivity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Case {
     Sensitive,
     Ignored,
 }
 
-/// What a pattern says of a text.
+/// Result of matching a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Match {
     Yes,
     No,
-    /// A variable has no value: the pattern says nothing.
+    /// A variable has no value: the result is undefined.
     Unknown,
 }
 
@@ -76,7 +76,7 @@ impl Match {
         if matches { Self::Yes } else { Self::No }
     }
 
-    /// Whether one of several matches. What is not known might have.
+    /// Returns whether one of several matches. `Unknown` if none does, but one is unknown.
     pub(super) fn any(matches: impl Iterator<Item = Self>) -> Self {
         let mut any = Self::No;
         for one in matches {
@@ -94,7 +94,7 @@ impl Match {
 type Values<'a> = [&'a str; PATTERN_VARIABLES_MAX];
 
 impl Pattern {
-    /// The pattern that is written so.
+    /// Parses a pattern.
     pub(super) fn parse(
         source: &str,
         wildcards: Wildcards,
@@ -117,41 +117,41 @@ impl Pattern {
             rest = &rest[c.len_utf8()..];
             match (c, wildcards) {
                 ('*', Wildcards::Yes) => parser.star(),
-                ('?', Wildcards::Yes) => parser.push(Piece::One),
+                ('?', Wildcards::Yes) => parser.push(Piece::AnyChar),
                 _ => parser.text(c),
             }
         }
         parser.finish(source)
     }
 
-    /// As it was written.
+    /// Returns the pattern as written.
     pub(super) fn source(&self) -> &str {
         &self.source
     }
 
-    /// Whether it matches all of this text.
+    /// Matches the whole text.
     pub(super) fn matches<'a>(&'a self, text: &str, lookup: &Lookup<'a>) -> Match {
         match self.values(lookup) {
-            Some(values) => Match::of(self.covers(text, &values)),
+            Some(values) => Match::of(self.matches_with_values(text, &values)),
             None => Match::Unknown,
         }
     }
 
-    /// Whether it matches all of this text, if it has no variables.
+    /// Matches the whole text; false if the pattern has variables.
     pub(super) fn matches_plain(&self, text: &str) -> bool {
-        self.variables.is_empty() && self.covers(text, &[""; PATTERN_VARIABLES_MAX])
+        self.variables.is_empty() && self.matches_with_values(text, &[""; PATTERN_VARIABLES_MAX])
     }
 
-    /// Whether it is this text, if it has no wildcards.
+    /// Compares with the text; `No` if the pattern has wildcards.
     pub(super) fn equals<'a>(&'a self, text: &str, case: Case, lookup: &Lookup<'a>) -> Match {
         let [segment] = &*self.segments else { return Match::No };
         let Some(values) = self.values(lookup) else { return Match::Unknown };
         match case {
-            Case::Sensitive => Match::of(self.covers(text, &values)),
+            Case::Sensitive => Match::of(self.matches_with_values(text, &values)),
             Case::Ignored => {
                 let own = segment.iter().flat_map(|piece| match piece {
                     Piece::Text(own) => own.chars(),
-                    Piece::One => "".chars(),
+                    Piece::AnyChar => "".chars(),
                     Piece::Variable(index) => values[*index].chars(),
                 });
                 let lower = own.flat_map(char::to_lowercase);
@@ -160,7 +160,7 @@ impl Pattern {
         }
     }
 
-    /// What its variables stand for, unless one has no value.
+    /// Returns the values of the variables; `None` if one has no value.
     fn values<'a>(&'a self, lookup: &Lookup<'a>) -> Option<Values<'a>> {
         let mut values = [""; PATTERN_VARIABLES_MAX];
         for (value, variable) in values.iter_mut().zip(&self.variables) {
@@ -169,18 +169,18 @@ impl Pattern {
         Some(values)
     }
 
-    fn covers(&self, text: &str, values: &Values<'_>) -> bool {
+    fn matches_with_values(&self, text: &str, values: &Values<'_>) -> bool {
         let (first, others) = match &*self.segments {
             [] => return false,
-            [only] => return after(only, text, values) == Some(""),
+            [only] => return strip_segment_prefix(only, text, values) == Some(""),
             [first, others @ ..] => (first, others),
         };
-        let Some(rest) = after(first, text, values) else { return false };
+        let Some(rest) = strip_segment_prefix(first, text, values) else { return false };
         let Some((last, between)) = others.split_last() else { return false };
-        let Some(mut rest) = before(last, rest, values) else { return false };
+        let Some(mut rest) = strip_segment_suffix(last, rest, values) else { return false };
         for segment in between {
-            match behind(segment, rest, values) {
-                Some(behind) => rest = behind,
+            match find_segment(segment, rest, values) {
+                Some(remaining) => rest = remaining,
                 None => return false,
             }
         }
@@ -188,47 +188,55 @@ impl Pattern {
     }
 }
 
-/// What follows this segment, if the text begins with it.
-fn after<'t>(segment: &Segment, text: &'t str, values: &Values<'_>) -> Option<&'t str> {
+/// Returns the text after this segment, if the text begins with it.
+fn strip_segment_prefix<'t>(
+    segment: &Segment,
+    text: &'t str,
+    values: &Values<'_>,
+) -> Option<&'t str> {
     segment.iter().try_fold(text, |rest, piece| match piece {
         Piece::Text(own) => rest.strip_prefix(&**own),
         Piece::Variable(index) => rest.strip_prefix(values[*index]),
-        Piece::One => {
+        Piece::AnyChar => {
             let mut chars = rest.chars();
             chars.next().map(|_| chars.as_str())
         }
     })
 }
 
-/// What precedes this segment, if the text ends with it.
-fn before<'t>(segment: &Segment, text: &'t str, values: &Values<'_>) -> Option<&'t str> {
+/// Returns the text before this segment, if the text ends with it.
+fn strip_segment_suffix<'t>(
+    segment: &Segment,
+    text: &'t str,
+    values: &Values<'_>,
+) -> Option<&'t str> {
     segment.iter().rev().try_fold(text, |rest, piece| match piece {
         Piece::Text(own) => rest.strip_suffix(&**own),
         Piece::Variable(index) => rest.strip_suffix(values[*index]),
-        Piece::One => {
+        Piece::AnyChar => {
             let mut chars = rest.chars();
             chars.next_back().map(|_| chars.as_str())
         }
     })
 }
 
-/// What follows the first place where this segment is.
-fn behind<'t>(segment: &Segment, text: &'t str, values: &Values<'_>) -> Option<&'t str> {
+/// Returns the text after the first occurrence of this segment.
+fn find_segment<'t>(segment: &Segment, text: &'t str, values: &Values<'_>) -> Option<&'t str> {
     match &**segment {
         [] => Some(text),
         [Piece::Text(own)] => text.find(&**own).map(|at| &text[at + own.len()..]),
         _ => {
             let starts = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-            starts.into_iter().find_map(|at| after(segment, &text[at..], values))
+            starts.into_iter().find_map(|at| strip_segment_prefix(segment, &text[at..], values))
         }
     }
 }
 
-/// A pattern that is being read.
+/// Parser state.
 #[derive(Default)]
 struct Parser {
     segments: Vec<Vec<Piece>>,
-    /// What belongs to the segment's next piece.
+    /// Text of the segment's next piece.
     text: String,
     variables: Vec<Variable>,
 }
@@ -257,7 +265,8 @@ impl Parser {
         }
     }
 
-    /// Reads what follows `${`, and returns what follows that. `None` if it is no variable.
+    /// Parses the text after `${`, and returns the rest after the variable. `None` if it is not a
+    /// variable.
     fn variable<'t>(&mut self, text: &'t str) -> Option<&'t str> {
         for escaped in ['*', '?', '$'] {
             if let Some(rest) = text.strip_prefix(escaped).and_then(|rest| rest.strip_prefix('}')) {
@@ -273,7 +282,7 @@ impl Parser {
                 (Some(default.into()), rest.trim_start().strip_prefix('}')?)
             }
         };
-        let key = Key::parse(name.trim())?;
+        let key = ContextKey::parse(name.trim())?;
         self.push(Piece::Variable(self.variables.len()));
         self.variables.push(Variable { key, default });
         Some(rest)
@@ -286,8 +295,8 @@ impl Parser {
         }
         for variable in &self.variables {
             let key = match variable.key {
-                Key::CurrentTime => "aws:CurrentTime",
-                Key::EpochTime => "aws:EpochTime",
+                ContextKey::CurrentTime => "aws:CurrentTime",
+                ContextKey::EpochTime => "aws:EpochTime",
                 _ => continue,
             };
             return Err(Problem::Time { key, operators: "conditions" });

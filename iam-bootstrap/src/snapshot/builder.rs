@@ -1,55 +1,55 @@
-//! How a snapshot comes to be: item by item, or from another one.
+//! Construction of snapshots: item by item, or from another snapshot.
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
 
-use super::people::Parts;
-use super::{Entry, Item, ItemKey, Map, Person, Snapshot, Sum};
+use super::name_entries::PruneWhenEmpty;
+use super::{HashedItem, Item, ItemKey, Map, Snapshot, Totals, UserEntry};
 use crate::model::{Group, PolicyMapping, UserName};
 
-/// A snapshot that is being put together. Nobody can ask it before it is complete.
+/// A snapshot under construction. It cannot be queried before it is complete.
 #[derive(Debug)]
 pub struct SnapshotBuilder {
     snapshot: Snapshot,
 }
 
 impl SnapshotBuilder {
-    /// Nothing but the root account.
+    /// Starts with nothing but the root account.
     pub fn new(root: UserName) -> Self {
         Self { snapshot: Snapshot::empty(root) }
     }
 
-    /// Puts an item into it. Returns whether there was one with its key, which it replaces.
+    /// Inserts or replaces an item. Returns whether an item with its key was replaced.
     pub fn put(&mut self, item: Item) -> bool {
         self.snapshot.put(item)
     }
 
-    /// Takes an item out of it. Returns whether there was one.
+    /// Removes an item. Returns whether it existed.
     pub fn remove(&mut self, key: &ItemKey) -> bool {
         self.snapshot.remove(key)
     }
 
-    /// The same with one item more.
+    /// Inserts or replaces an item.
     #[must_use]
     pub fn with(mut self, item: Item) -> Self {
         self.put(item);
         self
     }
 
-    /// Whether an item with this key is in it.
+    /// Returns whether there is an item with this key.
     pub fn contains(&self, key: &ItemKey) -> bool {
         self.snapshot.contains(key)
     }
 
-    /// The snapshot. That items refer to others which do not exist is no error: they may not have
-    /// arrived yet, and [`Snapshot::findings`] tells which.
+    /// Returns the snapshot. A reference to a missing item is no error: the item may not have
+    /// arrived yet, and [`Snapshot::findings`] reports it.
     pub fn build(self) -> Snapshot {
         self.snapshot
     }
 }
 
 impl Snapshot {
-    /// The same with one item put, or replaced. What did not change is shared.
+    /// Returns a copy with one item inserted or replaced. Unchanged parts are shared.
     #[must_use]
     pub fn with(&self, item: Item) -> Self {
         let mut changed = self.clone();
@@ -57,7 +57,7 @@ impl Snapshot {
         changed
     }
 
-    /// The same without one item. What did not change is shared.
+    /// Returns a copy without one item. Unchanged parts are shared.
     #[must_use]
     pub fn without(&self, key: &ItemKey) -> Self {
         let mut changed = self.clone();
@@ -65,12 +65,13 @@ impl Snapshot {
         changed
     }
 
-    /// The same, to be changed further: for several changes that must be seen together.
+    /// Returns a builder that starts from this snapshot: for several changes that must become
+    /// visible together.
     pub fn to_builder(&self) -> SnapshotBuilder {
         SnapshotBuilder { snapshot: self.clone() }
     }
 
-    /// Whether there is an item with this key.
+    /// Returns whether there is an item with this key.
     pub fn contains(&self, key: &ItemKey) -> bool {
         match key {
             ItemKey::User(name) => self.user(name).is_some(),
@@ -88,70 +89,83 @@ impl Snapshot {
         match item {
             Item::User(user) => {
                 let name = user.name.clone();
-                let user = Some(Entry::new(&key, user.into()));
-                let (people, sum) = (&mut self.people, &mut self.sum);
-                change(people, &name, |person| sum.exchange(&mut person.user, user))
+                let user = Some(HashedItem::new(&key, user.into()));
+                let (user_entries, totals) = (&mut self.user_entries, &mut self.totals);
+                update_entry(user_entries, &name, |user_entry| {
+                    totals.replace(&mut user_entry.user, user)
+                })
             }
             Item::Group(group) => {
                 let name = group.name().clone();
-                let group = Entry::new(&key, group.into());
-                let before = self.teams.get(&name).and_then(|team| team.group.clone());
+                let group = HashedItem::new(&key, group.into());
+                let before =
+                    self.group_entries.get(&name).and_then(|group_entry| group_entry.group.clone());
                 let items = (before.as_ref().map(|group| &*group.item), Some(&*group.item));
-                change_members(&mut self.people, items);
-                let (teams, sum) = (&mut self.teams, &mut self.sum);
-                change(teams, &name, |team| sum.exchange(&mut team.group, Some(group)))
+                update_memberships(&mut self.user_entries, items);
+                let (group_entries, totals) = (&mut self.group_entries, &mut self.totals);
+                update_entry(group_entries, &name, |group_entry| {
+                    totals.replace(&mut group_entry.group, Some(group))
+                })
             }
             Item::ServiceAccount(account) => {
                 let access_key = account.access_key.clone();
-                let account = Entry::new(&key, account.into());
-                put(&mut self.service_accounts, access_key, account, &mut self.sum)
+                let account = HashedItem::new(&key, account.into());
+                put(&mut self.service_accounts, access_key, account, &mut self.totals)
             }
             Item::Temporary(credential) => {
                 let access_key = credential.access_key.clone();
-                let credential = Entry::new(&key, credential.into());
-                put(&mut self.temporary, access_key, credential, &mut self.sum)
+                let credential = HashedItem::new(&key, credential.into());
+                put(&mut self.temporary, access_key, credential, &mut self.totals)
             }
             Item::Policy(name, policy) => {
-                put(&mut self.policies, name, Entry::new(&key, policy), &mut self.sum)
+                put(&mut self.policies, name, HashedItem::new(&key, policy), &mut self.totals)
             }
             Item::UserPolicies(name, mapping) => {
-                let mapping = Some(Entry::new(&key, self.with_shared_names(mapping).into()));
-                let (people, sum) = (&mut self.people, &mut self.sum);
-                change(people, &name, |person| sum.exchange(&mut person.policies, mapping))
+                let mapping = Some(HashedItem::new(&key, self.with_shared_names(mapping).into()));
+                let (user_entries, totals) = (&mut self.user_entries, &mut self.totals);
+                update_entry(user_entries, &name, |user_entry| {
+                    totals.replace(&mut user_entry.policies, mapping)
+                })
             }
             Item::GroupPolicies(name, mapping) => {
-                let mapping = Some(Entry::new(&key, self.with_shared_names(mapping).into()));
-                let (teams, sum) = (&mut self.teams, &mut self.sum);
-                change(teams, &name, |team| sum.exchange(&mut team.policies, mapping))
+                let mapping = Some(HashedItem::new(&key, self.with_shared_names(mapping).into()));
+                let (group_entries, totals) = (&mut self.group_entries, &mut self.totals);
+                update_entry(group_entries, &name, |group_entry| {
+                    totals.replace(&mut group_entry.policies, mapping)
+                })
             }
         }
     }
 
     fn remove(&mut self, key: &ItemKey) -> bool {
-        let (people, teams, sum) = (&mut self.people, &mut self.teams, &mut self.sum);
+        let (user_entries, group_entries, totals) =
+            (&mut self.user_entries, &mut self.group_entries, &mut self.totals);
         match key {
-            ItemKey::User(name) => {
-                change(people, name, |person| sum.exchange(&mut person.user, None))
-            }
+            ItemKey::User(name) => update_entry(user_entries, name, |user_entry| {
+                totals.replace(&mut user_entry.user, None)
+            }),
             ItemKey::Group(name) => {
-                let before = teams.get(name).and_then(|team| team.group.clone());
-                change_members(people, (before.as_ref().map(|group| &*group.item), None));
-                change(teams, name, |team| sum.exchange(&mut team.group, None))
+                let before =
+                    group_entries.get(name).and_then(|group_entry| group_entry.group.clone());
+                update_memberships(user_entries, (before.as_ref().map(|group| &*group.item), None));
+                update_entry(group_entries, name, |group_entry| {
+                    totals.replace(&mut group_entry.group, None)
+                })
             }
-            ItemKey::ServiceAccount(key) => remove(&mut self.service_accounts, key, sum),
-            ItemKey::Temporary(key) => remove(&mut self.temporary, key, sum),
-            ItemKey::Policy(name) => remove(&mut self.policies, name, sum),
-            ItemKey::UserPolicies(name) => {
-                change(people, name, |person| sum.exchange(&mut person.policies, None))
-            }
-            ItemKey::GroupPolicies(name) => {
-                change(teams, name, |team| sum.exchange(&mut team.policies, None))
-            }
+            ItemKey::ServiceAccount(key) => remove(&mut self.service_accounts, key, totals),
+            ItemKey::Temporary(key) => remove(&mut self.temporary, key, totals),
+            ItemKey::Policy(name) => remove(&mut self.policies, name, totals),
+            ItemKey::UserPolicies(name) => update_entry(user_entries, name, |user_entry| {
+                totals.replace(&mut user_entry.policies, None)
+            }),
+            ItemKey::GroupPolicies(name) => update_entry(group_entries, name, |group_entry| {
+                totals.replace(&mut group_entry.policies, None)
+            }),
         }
     }
 
-    /// The same mapping, with the names of policies that are there taken from them. A decision reads
-    /// them: one text for all mappings is in the cache, one for each is not.
+    /// Replaces the names in a mapping by the shared names of existing policies. A decision reads
+    /// them: one text for all mappings stays in the CPU cache, one per mapping does not.
     fn with_shared_names(&self, mapping: PolicyMapping) -> PolicyMapping {
         mapping.map_names(|name| match self.policies.get_key_value(&name) {
             Some((shared, _)) => shared.clone(),
@@ -161,29 +175,29 @@ impl Snapshot {
 }
 
 fn put<K: Eq + Hash, T>(
-    map: &mut Map<K, Entry<T>>,
+    map: &mut Map<K, HashedItem<T>>,
     name: K,
-    item: Entry<T>,
-    sum: &mut Sum,
+    item: HashedItem<T>,
+    totals: &mut Totals,
 ) -> bool {
-    let is_replaced = sum.subtract(map.get(&name));
-    sum.add(&item);
+    let is_replaced = totals.subtract(map.get(&name));
+    totals.add(&item);
     map.insert_mut(name, item);
     is_replaced
 }
 
-fn remove<K: Eq + Hash, T>(map: &mut Map<K, Entry<T>>, name: &K, sum: &mut Sum) -> bool {
-    sum.subtract(map.get(name)) && map.remove_mut(name)
+fn remove<K: Eq + Hash, T>(map: &mut Map<K, HashedItem<T>>, name: &K, totals: &mut Totals) -> bool {
+    totals.subtract(map.get(name)) && map.remove_mut(name)
 }
 
-/// Changes what is known under a name.
-fn change<K: Eq + Hash + Clone, P: Parts, T>(
+/// Updates the entry of a name; removes it if it becomes empty.
+fn update_entry<K: Eq + Hash + Clone, P: PruneWhenEmpty, T>(
     map: &mut Map<K, P>,
     name: &K,
-    change: impl FnOnce(&mut P) -> T,
+    update_entry: impl FnOnce(&mut P) -> T,
 ) -> T {
     let mut parts = map.get(name).cloned().unwrap_or_default();
-    let done = change(&mut parts);
+    let done = update_entry(&mut parts);
     match parts.is_empty() {
         true => drop(map.remove_mut(name)),
         false => map.insert_mut(name.clone(), parts),
@@ -191,9 +205,9 @@ fn change<K: Eq + Hash + Clone, P: Parts, T>(
     done
 }
 
-/// Keeps what is known of users' groups in step with a group that comes, changes or goes.
-fn change_members(
-    people: &mut Map<UserName, Person>,
+/// Updates the groups of users after a change of a group's members.
+fn update_memberships(
+    user_entries: &mut Map<UserName, UserEntry>,
     (before, after): (Option<&Group>, Option<&Group>),
 ) {
     let Some(name) = after.or(before).map(Group::name) else { return };
@@ -201,9 +215,9 @@ fn change_members(
     let was = before.map_or(&none, Group::members);
     let is = after.map_or(&none, Group::members);
     for member in is.difference(was) {
-        change(people, member, |person| person.join(name));
+        update_entry(user_entries, member, |user_entry| user_entry.join(name));
     }
     for member in was.difference(is) {
-        change(people, member, |person| person.part_from(name));
+        update_entry(user_entries, member, |user_entry| user_entry.leave(name));
     }
 }

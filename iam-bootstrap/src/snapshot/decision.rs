@@ -1,64 +1,64 @@
-//! What was decided, and why: for who asks "why can she not …".
+//! Access decisions with their reason, so that an operator can see why a request was denied.
 
 use std::fmt;
 
 use crate::model::{GroupName, PolicyName};
 use crate::policy::{Policy, Statement};
 
-/// Whether something is allowed, and what made it so.
+/// Whether an action is allowed, and the reason.
 ///
-/// It borrows from the snapshot that decided: nothing is allocated unless somebody asks for the text.
+/// It borrows from the snapshot: nothing is allocated unless the text is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Decision<'s> {
-    /// It may be done.
-    Allowed(Ground<'s>),
-    /// It must not be done.
-    Denied(Refusal<'s>),
+    /// The action is allowed.
+    Allowed(AllowReason<'s>),
+    /// The action is denied.
+    Denied(DenyReason<'s>),
 }
 
-/// What allows something.
+/// Reason why an action is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ground<'s> {
+pub enum AllowReason<'s> {
     /// The root account may do everything, and so may accounts that act for it without a session
     /// policy.
     Root,
-    /// A statement allows it: the first of those that do. Of an account with a session policy it is
-    /// the session policy's, which is the narrower one.
-    Statement(Attached<'s>),
+    /// The first statement that allows it. For an account with a session policy, the statement of
+    /// that policy, which is the narrower one.
+    Statement(AttachedStatement<'s>),
 }
 
-/// What denies something.
+/// Reason why an action is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal<'s> {
-    /// Nobody has this access key.
+pub enum DenyReason<'s> {
+    /// The access key is unknown.
     UnknownAccessKey,
-    /// The user is disabled: whoever asks, or its parent.
+    /// The user, or the parent of the account, is disabled.
     UserDisabled {
-        /// The user.
+        /// The disabled user.
         user: &'s str,
     },
     /// The service account is disabled.
     AccountDisabled,
     /// The account's keys have expired.
     Expired,
-    /// The user for whom the account acts does not exist, or not any more.
+    /// The parent of the account does not exist, or no longer exists.
     NoParent {
-        /// The user.
+        /// Name of the missing user.
         user: &'s str,
     },
     /// A statement denies it.
-    Statement(Attached<'s>),
+    Statement(AttachedStatement<'s>),
     /// No statement allows it.
     NoStatement {
-        /// Where one would have to be.
+        /// Layer without an allowing statement.
         layer: Layer<'s>,
     },
 }
 
-/// Where a statement may come from. Each layer that there is has to allow.
+/// Origin of statements. Each layer that applies has to allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Layer<'s> {
@@ -68,9 +68,9 @@ pub enum Layer<'s> {
     SessionPolicy,
 }
 
-/// A statement, and how it comes to matter.
+/// A statement, and how it is attached to the principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attached<'s> {
+pub struct AttachedStatement<'s> {
     pub(super) source: Source<'s>,
     pub(super) policy: &'s Policy,
     pub(super) index: usize,
@@ -84,14 +84,14 @@ pub(super) enum Source<'s> {
 }
 
 impl Decision<'_> {
-    /// Whether it may be done.
+    /// Returns whether the action is allowed.
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allowed(_))
     }
 }
 
-impl<'s> Attached<'s> {
-    /// The policy's name; a session policy has none.
+impl<'s> AttachedStatement<'s> {
+    /// Returns the policy's name; `None` for a session policy.
     pub fn policy_name(&self) -> Option<&'s PolicyName> {
         match self.source {
             Source::User(_, name) | Source::Group(_, name) => Some(name),
@@ -99,17 +99,18 @@ impl<'s> Attached<'s> {
         }
     }
 
-    /// Which statement it is, counted from 0.
+    /// Returns the index of the statement, counted from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// The statement itself.
+    /// Returns the statement.
     pub fn statement(&self) -> Option<&'s Statement> {
         self.policy.statements().get(self.index)
     }
 
-    /// The group by whose membership the policy matters, if it is not the user's own.
+    /// Returns the group to which the policy is attached; `None` for the user's own and session
+    /// policies.
     pub fn group(&self) -> Option<&'s GroupName> {
         match self.source {
             Source::Group(group, _) => Some(group),
@@ -121,23 +122,23 @@ impl<'s> Attached<'s> {
 impl fmt::Display for Decision<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Allowed(Ground::Root) => f.write_str("allowed: the root account"),
-            Self::Allowed(Ground::Statement(statement)) => write!(f, "allowed by {statement}"),
-            Self::Denied(Refusal::Statement(statement)) => write!(f, "denied by {statement}"),
+            Self::Allowed(AllowReason::Root) => f.write_str("allowed: the root account"),
+            Self::Allowed(AllowReason::Statement(statement)) => write!(f, "allowed by {statement}"),
+            Self::Denied(DenyReason::Statement(statement)) => write!(f, "denied by {statement}"),
             Self::Denied(refusal) => write!(f, "denied: {refusal}"),
         }
     }
 }
 
-impl fmt::Display for Refusal<'_> {
+impl fmt::Display for DenyReason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownAccessKey => f.write_str("nobody has this access key"),
+            Self::UnknownAccessKey => f.write_str("unknown access key"),
             Self::UserDisabled { user } => write!(f, "user {user} is disabled"),
             Self::AccountDisabled => f.write_str("the service account is disabled"),
             Self::Expired => f.write_str("the keys have expired"),
             Self::NoParent { user } => {
-                write!(f, "user {user}, for whom the account acts, does not exist")
+                write!(f, "user {user}, the parent of the account, does not exist")
             }
             Self::Statement(statement) => statement.fmt(f),
             Self::NoStatement { layer } => write!(f, "no statement of {layer} allows it"),
@@ -154,7 +155,7 @@ impl fmt::Display for Layer<'_> {
     }
 }
 
-impl fmt::Display for Attached<'_> {
+impl fmt::Display for AttachedStatement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "statement {}", self.index + 1)?;
         if let Some(sid) = self.statement().and_then(Statement::sid) {

@@ -1,33 +1,35 @@
-//! Who may do what.
+//! Evaluation of access requests.
 
 use super::decision::Source;
-use super::{Attached, Decision, Entry, Ground, Layer, Person, Refusal, Snapshot};
+use super::{
+    AllowReason, AttachedStatement, Decision, DenyReason, HashedItem, Layer, Snapshot, UserEntry,
+};
 use crate::model::{PolicyMapping, PolicyName, Status, User};
 use crate::policy::{Context, Policy, PrincipalKind, Request, Subject, Verdict};
 
-/// For whom a request is made: the layer of rights that everything else narrows.
-enum Base<'s> {
+/// Principal on whose behalf a request is made; all other layers narrow its rights.
+enum BasePrincipal<'s> {
     Root,
-    User(&'s User, &'s Person),
+    User(&'s User, &'s UserEntry),
 }
 
-/// What keys stand for, once it is known that they count.
+/// Principal of a valid access key.
 struct Principal<'s> {
-    base: Base<'s>,
+    base: BasePrincipal<'s>,
     session_policy: Option<&'s Policy>,
     subject: Subject<'s>,
 }
 
 impl Snapshot {
-    /// Whether whoever signs with this access key may do this with that.
+    /// Decides whether the owner of an access key may perform an action on a resource.
     ///
     /// The root account may do everything. A user may do what a statement allows, of the user's own
-    /// policies or of those of an enabled group, unless one denies it. An account may do what its
-    /// parent may and, if it has a session policy, of that only what this allows as well.
+    /// policies or of those of an enabled group, unless a statement denies it. An account may do
+    /// what its parent may and, with a session policy, only what that policy allows as well.
     ///
-    /// `resource` is an ARN such as `arn:aws:s3:::bucket/key`, or empty for an action that is about
-    /// none. The signature is not looked at: who calls has checked it, with [`Snapshot::holder`]'s
-    /// secret. Takes no lock, and allocates nothing.
+    /// `resource` is an ARN such as `arn:aws:s3:::bucket/key`, or empty for an action without a
+    /// resource. The signature is not checked here: the caller has verified it with the secret of
+    /// [`Snapshot::key_owner`]. Takes no lock, and allocates nothing.
     pub fn is_allowed<'s>(
         &'s self,
         access_key: &str,
@@ -41,12 +43,14 @@ impl Snapshot {
         };
         let request = Request::new(principal.subject, action, resource, context);
         let base = match principal.base {
-            Base::Root => Decision::Allowed(Ground::Root),
-            Base::User(user, person) => self.judge_user(&user.name, person, &request),
+            BasePrincipal::Root => Decision::Allowed(AllowReason::Root),
+            BasePrincipal::User(user, user_entry) => {
+                self.decide_for_user(&user.name, user_entry, &request)
+            }
         };
         match (base, principal.session_policy) {
             (Decision::Denied(_), _) | (Decision::Allowed(_), None) => base,
-            (Decision::Allowed(_), Some(policy)) => judge_session(policy, &request),
+            (Decision::Allowed(_), Some(policy)) => decide_session_policy(policy, &request),
         }
     }
 
@@ -54,128 +58,135 @@ impl Snapshot {
         &self,
         access_key: &str,
         context: &Context<'_>,
-    ) -> Result<Principal<'_>, Refusal<'_>> {
+    ) -> Result<Principal<'_>, DenyReason<'_>> {
         if access_key == &*self.root {
-            return Ok(self.as_root(None));
+            return Ok(self.root_principal(None));
         }
-        if let Some((user, person)) = self.person(access_key) {
-            return as_user(user, person, PrincipalKind::User, None);
+        if let Some((user, user_entry)) = self.user_entry(access_key) {
+            return user_principal(user, user_entry, PrincipalKind::User, None);
         }
         if let Some(account) = self.service_account(access_key) {
             if !account.status.is_enabled() {
-                return Err(Refusal::AccountDisabled);
+                return Err(DenyReason::AccountDisabled);
             }
             if account.expires_at.is_some_and(|end| end <= context.now()) {
-                return Err(Refusal::Expired);
+                return Err(DenyReason::Expired);
             }
-            return self.derived(&account.parent, account.session_policy.as_deref());
+            return self.derived_principal(&account.parent, account.session_policy.as_deref());
         }
-        let credential = self.temporary(access_key).ok_or(Refusal::UnknownAccessKey)?;
+        let credential = self.temporary(access_key).ok_or(DenyReason::UnknownAccessKey)?;
         if credential.expires_at <= context.now() {
-            return Err(Refusal::Expired);
+            return Err(DenyReason::Expired);
         }
-        self.derived(&credential.parent, credential.session_policy.as_deref())
+        self.derived_principal(&credential.parent, credential.session_policy.as_deref())
     }
 
-    fn person(&self, name: &str) -> Option<(&User, &Person)> {
-        let person = self.people.get(name)?;
-        Some((&*person.user.as_ref()?.item, person))
+    fn user_entry(&self, name: &str) -> Option<(&User, &UserEntry)> {
+        let user_entry = self.user_entries.get(name)?;
+        Some((&*user_entry.user.as_ref()?.item, user_entry))
     }
 
-    /// What acts for this parent.
-    fn derived<'s>(
+    /// Returns the principal of an account that acts for this parent.
+    fn derived_principal<'s>(
         &'s self,
         parent: &'s str,
         session_policy: Option<&'s Policy>,
-    ) -> Result<Principal<'s>, Refusal<'s>> {
+    ) -> Result<Principal<'s>, DenyReason<'s>> {
         if parent == &*self.root {
-            return Ok(self.as_root(session_policy));
+            return Ok(self.root_principal(session_policy));
         }
-        let (user, person) = self.person(parent).ok_or(Refusal::NoParent { user: parent })?;
-        as_user(user, person, PrincipalKind::Derived, session_policy)
+        let (user, user_entry) =
+            self.user_entry(parent).ok_or(DenyReason::NoParent { user: parent })?;
+        user_principal(user, user_entry, PrincipalKind::Derived, session_policy)
     }
 
-    fn as_root<'s>(&'s self, session_policy: Option<&'s Policy>) -> Principal<'s> {
+    fn root_principal<'s>(&'s self, session_policy: Option<&'s Policy>) -> Principal<'s> {
         let subject = Subject { username: &self.root, kind: PrincipalKind::Root };
-        Principal { base: Base::Root, session_policy, subject }
+        Principal { base: BasePrincipal::Root, session_policy, subject }
     }
 
-    fn judge_user<'s>(
+    fn decide_for_user<'s>(
         &'s self,
         user: &'s str,
-        person: &'s Person,
+        user_entry: &'s UserEntry,
         request: &Request<'_>,
     ) -> Decision<'s> {
-        let mut ground = None;
-        let own = person.policies.as_ref();
-        if let Some(denied) =
-            self.judge_mapping(own, |policy| Source::User(user, policy), request, &mut ground)
-        {
+        let mut first_allow = None;
+        let own = user_entry.policies.as_ref();
+        if let Some(denied) = self.evaluate_mapping(
+            own,
+            |policy| Source::User(user, policy),
+            request,
+            &mut first_allow,
+        ) {
             return denied;
         }
-        for name in person.groups.iter().flat_map(|groups| groups.iter()) {
-            let Some(team) = self.teams.get(name) else { continue };
-            if !team.group.as_ref().is_some_and(|group| group.item.status().is_enabled()) {
+        for name in user_entry.groups.iter().flat_map(|groups| groups.iter()) {
+            let Some(group_entry) = self.group_entries.get(name) else { continue };
+            if !group_entry.group.as_ref().is_some_and(|group| group.item.status().is_enabled()) {
                 continue;
             }
             let source = |policy| Source::Group(name, policy);
-            let mapping = team.policies.as_ref();
-            if let Some(denied) = self.judge_mapping(mapping, source, request, &mut ground) {
+            let mapping = group_entry.policies.as_ref();
+            if let Some(denied) = self.evaluate_mapping(mapping, source, request, &mut first_allow)
+            {
                 return denied;
             }
         }
-        match ground {
-            Some(statement) => Decision::Allowed(Ground::Statement(statement)),
-            None => Decision::Denied(Refusal::NoStatement { layer: Layer::User(user) }),
+        match first_allow {
+            Some(statement) => Decision::Allowed(AllowReason::Statement(statement)),
+            None => Decision::Denied(DenyReason::NoStatement { layer: Layer::User(user) }),
         }
     }
 
-    /// Looks at all policies of one mapping, until one denies. The first that allows is the ground,
-    /// if there is none yet.
-    fn judge_mapping<'s>(
+    /// Evaluates all policies of one mapping, until one denies. Stores the first statement that
+    /// allows, if there is none yet.
+    fn evaluate_mapping<'s>(
         &'s self,
-        mapping: Option<&'s Entry<PolicyMapping>>,
+        mapping: Option<&'s HashedItem<PolicyMapping>>,
         source: impl Fn(&'s PolicyName) -> Source<'s>,
         request: &Request<'_>,
-        ground: &mut Option<Attached<'s>>,
+        first_allow: &mut Option<AttachedStatement<'s>>,
     ) -> Option<Decision<'s>> {
         for name in mapping?.item.policies() {
             let Some(policy) = self.policy(name) else { continue };
-            let attached = |index| Attached { source: source(name), policy, index };
+            let attached = |index| AttachedStatement { source: source(name), policy, index };
             match policy.evaluate(request) {
                 Verdict::Denied(index) => {
-                    return Some(Decision::Denied(Refusal::Statement(attached(index))));
+                    return Some(Decision::Denied(DenyReason::Statement(attached(index))));
                 }
                 Verdict::Allowed(index) => {
-                    ground.get_or_insert_with(|| attached(index));
+                    first_allow.get_or_insert_with(|| attached(index));
                 }
-                Verdict::Silent => {}
+                Verdict::NoMatch => {}
             }
         }
         None
     }
 }
 
-fn as_user<'s>(
+fn user_principal<'s>(
     user: &'s User,
-    person: &'s Person,
+    user_entry: &'s UserEntry,
     kind: PrincipalKind,
     session_policy: Option<&'s Policy>,
-) -> Result<Principal<'s>, Refusal<'s>> {
+) -> Result<Principal<'s>, DenyReason<'s>> {
     match user.status {
         Status::Enabled => {
             let subject = Subject { username: &user.name, kind };
-            Ok(Principal { base: Base::User(user, person), session_policy, subject })
+            Ok(Principal { base: BasePrincipal::User(user, user_entry), session_policy, subject })
         }
-        Status::Disabled => Err(Refusal::UserDisabled { user: &user.name }),
+        Status::Disabled => Err(DenyReason::UserDisabled { user: &user.name }),
     }
 }
 
-fn judge_session<'s>(policy: &'s Policy, request: &Request<'_>) -> Decision<'s> {
-    let attached = |index| Attached { source: Source::SessionPolicy, policy, index };
+fn decide_session_policy<'s>(policy: &'s Policy, request: &Request<'_>) -> Decision<'s> {
+    let attached = |index| AttachedStatement { source: Source::SessionPolicy, policy, index };
     match policy.evaluate(request) {
-        Verdict::Denied(index) => Decision::Denied(Refusal::Statement(attached(index))),
-        Verdict::Allowed(index) => Decision::Allowed(Ground::Statement(attached(index))),
-        Verdict::Silent => Decision::Denied(Refusal::NoStatement { layer: Layer::SessionPolicy }),
+        Verdict::Denied(index) => Decision::Denied(DenyReason::Statement(attached(index))),
+        Verdict::Allowed(index) => Decision::Allowed(AllowReason::Statement(attached(index))),
+        Verdict::NoMatch => {
+            Decision::Denied(DenyReason::NoStatement { layer: Layer::SessionPolicy })
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What in a snapshot refers to nothing, or is hidden: not wrong enough to refuse it, but an operator
-//! should know.
+//! Dangling references and hidden accounts of a snapshot: not wrong enough to refuse it, but an
+//! operator should know.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,37 +8,37 @@ use super::{ItemKey, Snapshot};
 use crate::limits::FINDINGS_MAX;
 use crate::model::UserName;
 
-/// Something odd.
+/// One inconsistency.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Finding {
     /// An item refers to one that does not exist. The reference has no effect.
     Dangling {
-        /// What refers.
+        /// The referring item.
         from: ItemKey,
-        /// What is missing.
+        /// The missing item.
         to: ItemKey,
     },
     /// An account cannot be used: another one has the same access key.
     Hidden {
-        /// The account.
+        /// The hidden account.
         account: ItemKey,
-        /// Whose the access key is; `None` for the root account.
+        /// The owner of the access key; `None` for the root account.
         by: Option<ItemKey>,
     },
 }
 
-/// What is odd about a snapshot, in order.
+/// Inconsistencies of a snapshot, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// The first of them, at most [`FINDINGS_MAX`].
+    /// The first findings, at most [`FINDINGS_MAX`].
     pub listed: Vec<Finding>,
-    /// How many there are.
+    /// Number of all findings.
     pub count: usize,
 }
 
 impl Snapshot {
-    /// Everything in it that is odd. Looks at all items.
+    /// Returns all inconsistencies. Visits all items.
     pub fn findings(&self) -> Findings {
         let mut listed = BTreeSet::new();
         let mut count = 0;
@@ -65,26 +65,30 @@ impl Snapshot {
             let from = ItemKey::Temporary(credential.access_key.clone());
             (from, ItemKey::User(credential.parent.clone()))
         });
-        let people =
-            self.people.iter().filter_map(|(name, person)| Some((name, person.policies.as_ref()?)));
-        let users = people.flat_map(|(user, entry)| {
+        let user_entries = self
+            .user_entries
+            .iter()
+            .filter_map(|(name, user_entry)| Some((name, user_entry.policies.as_ref()?)));
+        let users = user_entries.flat_map(|(user, entry)| {
             let from = ItemKey::UserPolicies(user.clone());
             let policies = entry.item.policies().iter().cloned().map(ItemKey::Policy);
             policies.chain([ItemKey::User(user.clone())]).map(move |to| (from.clone(), to))
         });
-        let teams =
-            self.teams.iter().filter_map(|(name, team)| Some((name, team.policies.as_ref()?)));
-        let groups = teams.flat_map(|(group, entry)| {
+        let group_entries = self
+            .group_entries
+            .iter()
+            .filter_map(|(name, group_entry)| Some((name, group_entry.policies.as_ref()?)));
+        let groups = group_entries.flat_map(|(group, entry)| {
             let from = ItemKey::GroupPolicies(group.clone());
             let policies = entry.item.policies().iter().cloned().map(ItemKey::Policy);
             policies.chain([ItemKey::Group(group.clone())]).map(move |to| (from.clone(), to))
         });
         let references = members.chain(accounts).chain(temporaries).chain(users).chain(groups);
-        let missing = references.filter(|(_, to)| !self.exists(to));
+        let missing = references.filter(|(_, to)| !self.target_exists(to));
         missing.map(|(from, to)| Finding::Dangling { from, to })
     }
 
-    fn exists(&self, key: &ItemKey) -> bool {
+    fn target_exists(&self, key: &ItemKey) -> bool {
         matches!(key, ItemKey::User(name) if *name == self.root) || self.contains(key)
     }
 
@@ -98,7 +102,7 @@ impl Snapshot {
         })
     }
 
-    /// Who has the account's access key and is asked before it.
+    /// Returns the owner of the account's access key that takes precedence over the account.
     fn hidden_by(&self, account: &ItemKey) -> Option<Option<ItemKey>> {
         let access_key = account.name();
         if access_key == &*self.root {

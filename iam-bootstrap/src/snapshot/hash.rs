@@ -1,4 +1,4 @@
-//! One number for all that a snapshot holds, that does not have to be computed anew at each change.
+//! Incremental hash of a snapshot's content.
 
 use std::fmt;
 use std::io;
@@ -7,28 +7,28 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// The hash of a snapshot's items: equal if two nodes know the same.
+/// Hash of a snapshot's items: equal if two servers have the same items.
 ///
 /// It is the sum, modulo 2²⁵⁶, of the SHA-256 of each item. A sum does not depend on the order, and
-/// one item is added to it or taken from it without looking at the others. Unlike the exclusive or of
-/// the hashes, it does not cancel out what is there twice. It is made to notice that two honest nodes
-/// differ, which they do by chance in one of 2²⁵⁶ cases; somebody who may choose very many items
-/// could construct two sets with one sum, so it proves nothing to anybody who distrusts who made it.
+/// an item is added or subtracted without visiting the others. Unlike the exclusive or of the
+/// hashes, it does not cancel out duplicates. It detects differences between honest servers, with a
+/// chance of 1 in 2²⁵⁶ of missing one. An attacker who may choose very many items could construct
+/// two sets with one sum, so the hash proves nothing about an untrusted server.
 ///
-/// Secrets are part of it. Who knows everything else could try out a weak one, so it is for the
-/// cluster's own nodes and their operators.
+/// Secrets are part of the hash. A reader who knows everything else could test guesses of a weak
+/// one, so the hash is for the cluster's own servers and their operators.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ContentHash(Words);
 
-/// The hash of one item.
+/// Hash of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ItemHash(Words);
 
-/// 256 bits, least significant first.
+/// 256 bits, least significant word first.
 type Words = [u64; 4];
 
 impl ContentHash {
-    /// Its bytes, the most significant first.
+    /// Returns the bytes, most significant first.
     pub fn to_bytes(self) -> [u8; 32] {
         let mut bytes = [0; 32];
         for (to, word) in bytes.chunks_exact_mut(8).zip(self.0.iter().rev()) {
@@ -65,14 +65,15 @@ impl fmt::Debug for ContentHash {
 }
 
 impl ItemHash {
-    /// The hash of an item of this kind, under this name. Both are delimited: no name has a zero byte.
+    /// Returns the hash of an item of this kind and name. Both are delimited: no name has a zero
+    /// byte.
     pub(super) fn of(kind: &str, name: &str, item: &impl Serialize) -> Self {
         let mut hasher = Sha256::new();
         for part in [kind, name] {
             hasher.update(part);
             hasher.update([0]);
         }
-        // Straight into the hasher: no buffer is left behind with a secret in it.
+        // Directly into the hasher: no buffer with a secret is left behind.
         if serde_json::to_writer(Hashing(&mut hasher), item).is_err() {
             debug_assert!(false, "items are maps with text for keys, and hashing does not fail");
         }
@@ -102,18 +103,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b61_the_sum_carries_through_all_words() {
-        let mut sum = ContentHash([u64::MAX; 4]);
-        sum.add(ItemHash([1, 0, 0, 0]));
-        assert_eq!(sum, ContentHash::default());
-        sum.subtract(ItemHash([1, 0, 0, 0]));
-        assert_eq!(sum, ContentHash([u64::MAX; 4]));
-        sum.subtract(ItemHash([0, u64::MAX, 0, 0]));
-        assert_eq!(sum, ContentHash([u64::MAX, 0, u64::MAX, u64::MAX]));
+    fn b61_content_hash_carries_through_all_words() {
+        let mut totals = ContentHash([u64::MAX; 4]);
+        totals.add(ItemHash([1, 0, 0, 0]));
+        assert_eq!(totals, ContentHash::default());
+        totals.subtract(ItemHash([1, 0, 0, 0]));
+        assert_eq!(totals, ContentHash([u64::MAX; 4]));
+        totals.subtract(ItemHash([0, u64::MAX, 0, 0]));
+        assert_eq!(totals, ContentHash([u64::MAX, 0, u64::MAX, u64::MAX]));
     }
 
     #[test]
-    fn b61_kind_and_name_belong_to_an_items_hash() {
+    fn b61_item_hash_covers_kind_and_name() {
         let hash = ItemHash::of("users", "a", &"x");
         assert_eq!(hash, ItemHash::of("users", "a", &"x"));
         for other in [
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_a_hash_is_shown_most_significant_digit_first() {
+    fn b61_content_hash_is_displayed_most_significant_digit_first() {
         let hash = ContentHash([0xff, 0, 0, 1 << 60]);
         assert_eq!(hash.to_string(), format!("1{}ff", "0".repeat(61)));
     }

@@ -1,4 +1,4 @@
-//! One thing that a snapshot may hold, and what it is found by.
+//! Items of a snapshot, and their keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ pub enum Item {
     ServiceAccount(ServiceAccount),
     /// A temporary credential.
     Temporary(TemporaryCredential),
-    /// A policy, under its name.
+    /// A policy and its name.
     Policy(PolicyName, Arc<Policy>),
-    /// What is attached to a user.
+    /// The policies attached to a user.
     UserPolicies(UserName, PolicyMapping),
-    /// What is attached to a group.
+    /// The policies attached to a group.
     GroupPolicies(GroupName, PolicyMapping),
 }
 
-/// What an item is found by: its kind and name.
+/// Key of an item: its kind and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ItemKey {
@@ -43,14 +43,14 @@ pub enum ItemKey {
     Temporary(AccessKey),
     /// The policy with this name.
     Policy(PolicyName),
-    /// What is attached to this user.
+    /// The policies attached to this user.
     UserPolicies(UserName),
-    /// What is attached to this group.
+    /// The policies attached to this group.
     GroupPolicies(GroupName),
 }
 
 impl Item {
-    /// What it is found by.
+    /// Returns the key.
     pub fn key(&self) -> ItemKey {
         match self {
             Self::User(user) => ItemKey::User(user.name.clone()),
@@ -65,7 +65,7 @@ impl Item {
 }
 
 impl ItemKey {
-    /// What kind of item it is, as operators call it.
+    /// Returns the kind, in the words of operators.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::User(_) => "user",
@@ -78,7 +78,7 @@ impl ItemKey {
         }
     }
 
-    /// Its name within its kind.
+    /// Returns the name within the kind.
     pub fn name(&self) -> &str {
         match self {
             Self::User(name) | Self::UserPolicies(name) => name,

@@ -1,17 +1,17 @@
-//! A directory as a store: one file an item, written so that a process that is killed, or a machine that
-//! loses power, leaves each item wholly old or wholly new.
+//! A directory as a store: one file per item. If the process is killed or the machine loses power,
+//! each item is wholly old or wholly new.
 //!
 //! ```text
-//!   <root>/.iam-store          the marker: what this is, in which format; written last of all
+//!   <root>/.iam-store          marker with the format; written last
 //!   <root>/.lock               held by the process that has the store open
 //!   <root>/format, deployment
 //!   <root>/users/alice         an item; its name is encoded as in its path
-//!   <root>/users/.tmp-17       being written, or left by who was killed; removed when the store is opened
+//!   <root>/users/.tmp-17       unfinished write; leftovers are removed when the store is opened
 //! ```
 //!
-//! Each directory is opened once and everything done relative to it, without following symbolic links,
-//! so nothing outside is ever read or written. `files` does the work, on tokio's blocking threads; this
-//! file opens the store when it is first used and again after it was lost.
+//! Each directory is opened once and used through relative operations that do not follow symbolic
+//! links, so no file outside is ever read or written. `files` does the work, on tokio's blocking
+//! threads; this file opens the store on first use, and again after its directory was lost.
 
 mod files;
 
@@ -19,90 +19,102 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{IamStore, Item, ItemPath, Kind, Listing, Pending, StoreError, check_size, keep};
+use super::{
+    IamStore, ItemKind, ItemPath, Listing, ReadItem, StoreError, StoreFuture, check_size, push_read,
+};
 use crate::limits::{DIRECTORY_READERS, ITEM_BYTES_MAX};
-use files::{Files, Place};
+use files::{OpenStore, StoreLocation};
 
-/// A store in a directory of its own, which one process at a time may have open. Clones share it.
+/// A store in a directory of its own, which at most one process at a time may have open. Clones
+/// share it.
 ///
-/// It is opened when it is first used, so that a disk may come later than the server. A directory that
-/// has no marker and nothing else is [`NotInitialised`](StoreError::NotInitialised); only
-/// [`DirectoryStore::initialise`] makes a store of it. A server must not do so by itself for a disk that
-/// it has used before: the directory where that disk is to be mounted looks just the same.
+/// It is opened on first use, so that a disk may be mounted later than the server starts. A
+/// directory that has no marker and is otherwise empty is
+/// [`NotInitialised`](StoreError::NotInitialised); only [`DirectoryStore::initialise`] makes it a
+/// store. A server must not initialise automatically a disk that it has used before: the empty
+/// mount point of an unmounted disk looks the same.
 ///
 /// Must be used inside a tokio runtime.
 #[derive(Clone)]
 pub struct DirectoryStore {
-    inner: Arc<Inner>,
+    inner: Arc<DirectoryInner>,
 }
 
-struct Inner {
-    place: Place,
-    /// Held while the store is opened, by a blocking thread alone.
-    open: Mutex<Opened>,
+struct DirectoryInner {
+    location: StoreLocation,
+    /// Locked while the store is opened, by a blocking thread alone.
+    open: Mutex<OpenState>,
 }
 
 #[derive(Default)]
-struct Opened {
-    files: Option<Arc<Files>>,
-    /// What was a store once has not become uninitialised if it is gone, but unavailable.
+struct OpenState {
+    store: Option<Arc<OpenStore>>,
+    /// A store that was open once and has disappeared is unavailable, not uninitialised.
     was_open: bool,
 }
 
 impl DirectoryStore {
-    /// The store in this directory. Nothing is opened yet.
+    /// Returns the store in this directory. Nothing is opened yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        let inner = Inner { place: Place::new(root.into()), open: Mutex::default() };
+        let inner =
+            DirectoryInner { location: StoreLocation::new(root.into()), open: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Where it is.
+    /// Returns the directory.
     pub fn root(&self) -> &Path {
-        self.inner.place.root()
+        self.inner.location.root()
     }
 
-    /// Makes a store of a directory that is empty or not there. Does nothing to one that is a store.
+    /// Initialises a store in a directory that is empty or does not exist. Does nothing if it is a
+    /// store already.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the directory holds something else, is in use, or cannot be written.
+    /// [`StoreError::Unavailable`] if the directory holds other files, is in use, or cannot be
+    /// written.
     ///
     /// # Cancel safety
     ///
-    /// It may be done or not; what was begun is completed by the next call.
+    /// It may or may not happen; the next call completes an interrupted one.
     pub async fn initialise(&self) -> Result<(), StoreError> {
-        self.on_a_thread(|inner| inner.place.initialise().and_then(|()| inner.files().map(drop)))
-            .await
+        self.run_blocking(|inner| {
+            inner.location.initialise().and_then(|()| inner.store().map(drop))
+        })
+        .await
     }
 
-    /// Opens it, if it is not open: takes its lock, and removes what interrupted writes have left.
+    /// Opens the store, if it is not open: takes its lock, and removes the leftovers of interrupted
+    /// writes.
     ///
     /// # Errors
     ///
     /// [`StoreError::NotInitialised`], [`StoreError::Unavailable`] (also if another process has it
     /// open), [`StoreError::Unsupported`].
     pub async fn open(&self) -> Result<(), StoreError> {
-        self.on_a_thread(|inner| inner.files().map(drop)).await
+        self.run_blocking(|inner| inner.store().map(drop)).await
     }
 
-    async fn on_a_thread<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&DirectoryInner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.inner);
         let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-        done.unwrap_or_else(|error| Err(self.inner.place.unavailable(format!("stopped: {error}"))))
+        done.unwrap_or_else(|error| {
+            Err(self.inner.location.unavailable(format!("stopped: {error}")))
+        })
     }
 
-    async fn with_files<T: Send + 'static>(
+    async fn with_open_store<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&OpenStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.on_a_thread(move |inner| {
-            let files = inner.files()?;
-            let done = work(&files);
-            if matches!(&done, Err(StoreError::Unavailable { .. })) && !files.are_there() {
-                inner.forget(&files);
+        self.run_blocking(move |inner| {
+            let store = inner.store()?;
+            let done = work(&store);
+            if matches!(&done, Err(StoreError::Unavailable { .. })) && !store.is_present() {
+                inner.close_if_current(&store);
             }
             done
         })
@@ -110,31 +122,31 @@ impl DirectoryStore {
     }
 }
 
-impl Inner {
-    fn files(&self) -> Result<Arc<Files>, StoreError> {
-        let mut opened = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(files) = &opened.files {
-            return Ok(Arc::clone(files));
+impl DirectoryInner {
+    fn store(&self) -> Result<Arc<OpenStore>, StoreError> {
+        let mut open_state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &open_state.store {
+            return Ok(Arc::clone(store));
         }
-        match Files::open(&self.place) {
-            Ok(files) => {
-                let files = Arc::new(files);
-                opened.files = Some(Arc::clone(&files));
-                opened.was_open = true;
-                Ok(files)
+        match OpenStore::open(&self.location) {
+            Ok(store) => {
+                let store = Arc::new(store);
+                open_state.store = Some(Arc::clone(&store));
+                open_state.was_open = true;
+                Ok(store)
             }
-            Err(StoreError::NotInitialised { .. }) if opened.was_open => {
-                Err(self.place.unavailable("it was a store, and its marker is gone; is its disk?"))
-            }
+            Err(StoreError::NotInitialised { .. }) if open_state.was_open => Err(self
+                .location
+                .unavailable("it was a store, and its marker is gone; is its disk?")),
             Err(error) => Err(error),
         }
     }
 
-    /// The directory was removed under the store: it is opened again when it is used again.
-    fn forget(&self, files: &Arc<Files>) {
-        let mut opened = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if opened.files.as_ref().is_some_and(|known| Arc::ptr_eq(known, files)) {
-            opened.files = None;
+    /// Drops an open store whose directory was removed; the next use opens it again.
+    fn close_if_current(&self, store: &Arc<OpenStore>) {
+        let mut open_state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open_state.store.as_ref().is_some_and(|known| Arc::ptr_eq(known, store)) {
+            open_state.store = None;
         }
     }
 }
@@ -147,44 +159,44 @@ impl fmt::Debug for DirectoryStore {
 
 impl IamStore for DirectoryStore {
     fn name(&self) -> &str {
-        self.inner.place.name()
+        self.inner.location.name()
     }
 
-    fn read<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, Vec<u8>> {
+    fn read<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, Vec<u8>> {
         let path = path.clone();
-        Box::pin(self.with_files(move |files| files.read(&path)))
+        Box::pin(self.with_open_store(move |store| store.read(&path)))
     }
 
-    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> Pending<'a, ()> {
+    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             check_size(path, &bytes, ITEM_BYTES_MAX)?;
             let path = path.clone();
-            self.with_files(move |files| files.write(&path, &bytes)).await
+            self.with_open_store(move |store| store.write(&path, &bytes)).await
         })
     }
 
-    fn delete<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, ()> {
+    fn delete<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, ()> {
         let path = path.clone();
-        Box::pin(self.with_files(move |files| files.delete(&path)))
+        Box::pin(self.with_open_store(move |store| store.delete(&path)))
     }
 
-    fn list(&self, kind: Kind) -> Pending<'_, Listing> {
-        Box::pin(self.with_files(move |files| files.list(kind)))
+    fn list(&self, kind: ItemKind) -> StoreFuture<'_, Listing> {
+        Box::pin(self.with_open_store(move |store| store.list(kind)))
     }
 
-    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> Pending<'a, Vec<Item>> {
+    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> StoreFuture<'a, Vec<ReadItem>> {
         Box::pin(async move {
             let part = paths.len().div_ceil(DIRECTORY_READERS).max(1);
             let mut reading = Vec::with_capacity(DIRECTORY_READERS);
             for paths in paths.chunks(part) {
                 let (paths, store) = (paths.to_vec(), self.clone());
                 reading.push(tokio::spawn(async move {
-                    store.with_files(move |files| read_part(files, paths)).await
+                    store.with_open_store(move |store| read_part(store, paths)).await
                 }));
             }
             let mut items = Vec::with_capacity(paths.len());
             for part in reading {
-                let stopped = |error| self.inner.place.unavailable(format!("stopped: {error}"));
+                let stopped = |error| self.inner.location.unavailable(format!("stopped: {error}"));
                 items.append(&mut part.await.map_err(stopped)??);
             }
             Ok(items)
@@ -192,11 +204,11 @@ impl IamStore for DirectoryStore {
     }
 }
 
-fn read_part(files: &Files, paths: Vec<ItemPath>) -> Result<Vec<Item>, StoreError> {
+fn read_part(store: &OpenStore, paths: Vec<ItemPath>) -> Result<Vec<ReadItem>, StoreError> {
     let mut items = Vec::with_capacity(paths.len());
     for path in paths {
-        let read = files.read(&path);
-        keep(&mut items, path, read)?;
+        let read = store.read(&path);
+        push_read(&mut items, path, read)?;
     }
     Ok(items)
 }

@@ -1,4 +1,4 @@
-//! A store in memory, with faults that can be switched on: for tests and simulation.
+//! A store in memory with injectable faults, for tests and simulation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,101 +6,102 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{IamStore, ItemPath, Kind, Listing, Pending, StoreError, check_size};
+use super::{IamStore, ItemKind, ItemPath, Listing, StoreError, StoreFuture, check_size};
 use crate::limits::{ITEM_BYTES_MAX, LISTED_MAX};
 
-/// A store in memory. Clones share what it holds.
+/// A store in memory. Clones share the content.
 ///
-/// It has no clock and no tasks: how slow it is, a hook decides ([`MemoryStore::set_pace`]).
+/// It has no clock and no tasks: a hook determines its latency ([`MemoryStore::set_delay_hook`]).
 #[derive(Clone)]
 pub struct MemoryStore {
-    inner: Arc<Inner>,
+    inner: Arc<MemoryInner>,
 }
 
-struct Inner {
+struct MemoryInner {
     name: Arc<str>,
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
 }
 
-struct State {
+struct MemoryState {
     items: BTreeMap<ItemPath, Vec<u8>>,
     corrupt: BTreeSet<ItemPath>,
     health: Health,
-    pace: Option<Pace>,
+    delay_hook: Option<DelayHook>,
 }
 
-/// Whether a store in memory can be used.
+/// Availability of a store in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// It can.
+    /// All operations succeed.
     Online,
-    /// It says that it was never initialised, whatever it holds.
+    /// All operations fail as if the store was never initialised, whatever its content.
     NotInitialised,
-    /// It is unavailable, for this reason.
+    /// All operations fail as unavailable, for this reason.
     Offline(Arc<str>),
 }
 
-/// What is done with a store in memory.
+/// An operation on a store in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// An item is read.
+    /// Read of an item.
     Read(ItemPath),
-    /// An item is written.
+    /// Write of an item.
     Write(ItemPath),
-    /// An item is deleted.
+    /// Deletion of an item.
     Delete(ItemPath),
-    /// A kind is listed.
-    List(Kind),
+    /// Listing of a kind.
+    List(ItemKind),
 }
 
-/// What each operation waits for before it is done.
-pub type Pace = Arc<dyn Fn(Operation) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+/// Hook whose future each operation awaits first.
+pub type DelayHook =
+    Arc<dyn Fn(Operation) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 impl MemoryStore {
-    /// An empty store that is online.
+    /// Returns an empty store that is online.
     pub fn new(name: &str) -> Self {
         let (items, corrupt) = (BTreeMap::new(), BTreeSet::new());
-        let state = State { items, corrupt, health: Health::Online, pace: None };
-        Self { inner: Arc::new(Inner { name: name.into(), state: Mutex::new(state) }) }
+        let state = MemoryState { items, corrupt, health: Health::Online, delay_hook: None };
+        Self { inner: Arc::new(MemoryInner { name: name.into(), state: Mutex::new(state) }) }
     }
 
-    /// From now on it can be used, or not. It keeps what it holds.
+    /// Sets the availability. The content is kept.
     pub fn set_health(&self, health: Health) {
         self.state().health = health;
     }
 
-    /// From now on each operation first waits for what `pace` returns; then it is done at once.
-    pub fn set_pace(&self, pace: Option<Pace>) {
-        self.state().pace = pace;
+    /// Sets the hook that each operation awaits before it is done at once.
+    pub fn set_delay_hook(&self, delay_hook: Option<DelayHook>) {
+        self.state().delay_hook = delay_hook;
     }
 
-    /// The item cannot be read until it is written or deleted.
-    pub fn corrupt(&self, path: &ItemPath) {
+    /// Marks an item as corrupt: it cannot be read until it is written or deleted.
+    pub fn mark_corrupt(&self, path: &ItemPath) {
         self.state().corrupt.insert(path.clone());
     }
 
-    /// All that it holds, whatever its health.
+    /// Returns the whole content, whatever the store's health.
     pub fn contents(&self) -> BTreeMap<ItemPath, Vec<u8>> {
         self.state().items.clone()
     }
 
-    /// Puts bytes at a path, whatever its health: what a disk may do to them.
-    pub fn plant(&self, path: &ItemPath, bytes: impl Into<Vec<u8>>) {
+    /// Overwrites the bytes at a path, whatever the store's health, as a faulty disk might.
+    pub fn overwrite_raw(&self, path: &ItemPath, bytes: impl Into<Vec<u8>>) {
         self.state().items.insert(path.clone(), bytes.into());
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn turn(&self, operation: Operation) {
-        let pace = self.state().pace.clone();
-        if let Some(pace) = pace {
-            pace(operation).await;
+    async fn wait_delay_hook(&self, operation: Operation) {
+        let delay_hook = self.state().delay_hook.clone();
+        if let Some(delay_hook) = delay_hook {
+            delay_hook(operation).await;
         }
     }
 
-    fn online(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+    fn require_online(&self) -> Result<MutexGuard<'_, MemoryState>, StoreError> {
         let state = self.state();
         let store = Arc::clone(&self.inner.name);
         match &state.health {
@@ -115,7 +116,7 @@ impl MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the items: they may be secrets.
+        // Omits the items: they may be secrets.
         let state = self.state();
         f.debug_struct("MemoryStore")
             .field("name", &self.inner.name)
@@ -130,14 +131,14 @@ impl IamStore for MemoryStore {
         &self.inner.name
     }
 
-    fn read<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, Vec<u8>> {
+    fn read<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, Vec<u8>> {
         Box::pin(async move {
-            self.turn(Operation::Read(path.clone())).await;
-            let state = self.online()?;
+            self.wait_delay_hook(Operation::Read(path.clone())).await;
+            let state = self.require_online()?;
             let not_found = || StoreError::NotFound { path: path.clone() };
             let bytes = state.items.get(path).ok_or_else(not_found)?;
             if state.corrupt.contains(path) {
-                let why = "it was made so by a test".into();
+                let why = "marked corrupt by a test".into();
                 return Err(StoreError::Corrupt { path: path.clone(), why });
             }
             check_size(path, bytes, ITEM_BYTES_MAX)?;
@@ -145,21 +146,21 @@ impl IamStore for MemoryStore {
         })
     }
 
-    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> Pending<'a, ()> {
+    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             check_size(path, &bytes, ITEM_BYTES_MAX)?;
-            self.turn(Operation::Write(path.clone())).await;
-            let mut state = self.online()?;
+            self.wait_delay_hook(Operation::Write(path.clone())).await;
+            let mut state = self.require_online()?;
             state.corrupt.remove(path);
             state.items.insert(path.clone(), bytes);
             Ok(())
         })
     }
 
-    fn delete<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, ()> {
+    fn delete<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            self.turn(Operation::Delete(path.clone())).await;
-            let mut state = self.online()?;
+            self.wait_delay_hook(Operation::Delete(path.clone())).await;
+            let mut state = self.require_online()?;
             state.corrupt.remove(path);
             match state.items.remove(path) {
                 Some(_) => Ok(()),
@@ -168,10 +169,10 @@ impl IamStore for MemoryStore {
         })
     }
 
-    fn list(&self, kind: Kind) -> Pending<'_, Listing> {
+    fn list(&self, kind: ItemKind) -> StoreFuture<'_, Listing> {
         Box::pin(async move {
-            self.turn(Operation::List(kind)).await;
-            let state = self.online()?;
+            self.wait_delay_hook(Operation::List(kind)).await;
+            let state = self.require_online()?;
             let of_kind = state.items.keys().filter(|path| path.kind() == Some(kind));
             let paths: Vec<_> = of_kind.take(LISTED_MAX + 1).cloned().collect();
             if paths.len() > LISTED_MAX {

@@ -1,9 +1,9 @@
-//! Where an item is in its store: its kind and its name, spelled so that every name is one plain part.
+//! Path of an item in its store: its kind and its encoded name.
 //!
-//! A path is also a file name and travels in logs, so a name is percent-encoded: ASCII letters, digits
-//! and `-_@+=,` stand for themselves, as does `.` where it is not the first; all other bytes become `%`
-//! and two upper-case hexadecimal digits. Each name has one spelling, and what is spelled otherwise is
-//! no path.
+//! A path is also a file name and appears in logs, so a name is percent-encoded: ASCII letters,
+//! digits and `-_@+=,` stand for themselves, as does `.` except in the first position; all other
+//! bytes become `%` and two upper-case hexadecimal digits. The encoding is canonical: each name has
+//! exactly one spelling, and any other spelling is not a path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use crate::limits::{NAME_ENCODED_BYTES_MAX, PATH_BYTES_MAX};
 
-/// What an item describes. There are many items of each kind, by name.
+/// Kind of an item. A store has many items of each kind, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum ItemKind {
     /// A user.
     User,
     /// A group of users.
@@ -22,15 +22,15 @@ pub enum Kind {
     ServiceAccount,
     /// A policy.
     Policy,
-    /// Which policies a user has.
+    /// The policies attached to a user.
     UserPolicy,
-    /// Which policies a group has.
+    /// The policies attached to a group.
     GroupPolicy,
-    /// Temporary credentials.
+    /// A temporary credential.
     Temporary,
 }
 
-impl Kind {
+impl ItemKind {
     /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::User,
@@ -42,7 +42,7 @@ impl Kind {
         Self::Temporary,
     ];
 
-    /// The first part of the paths of this kind.
+    /// Returns the first part of the paths of this kind.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::User => "users",
@@ -60,45 +60,45 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ItemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.prefix())
     }
 }
 
-/// The address of an item: `users/alice`, `format`. Cheap to clone.
+/// Path of an item: `users/alice`, `format`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemPath {
     text: Arc<str>,
-    kind: Option<Kind>,
+    kind: Option<ItemKind>,
 }
 
-/// Why there is no such path.
+/// Error of an invalid path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
     /// An item of a kind needs a name.
     #[error("an item of {kind} needs a name, and has none")]
     NoName {
-        /// The kind.
-        kind: Kind,
+        /// Kind of the item.
+        kind: ItemKind,
     },
-    /// The name is too long once it is encoded.
+    /// The encoded name is too long.
     #[error(
         "a name in {kind} may have {max} bytes, not {bytes}, where each but a letter or digit counts as three"
     )]
     NameTooLong {
-        /// The kind.
-        kind: Kind,
-        /// How long it is, encoded.
+        /// Kind of the item.
+        kind: ItemKind,
+        /// Length of the encoded name in bytes.
         bytes: usize,
         /// [`NAME_ENCODED_BYTES_MAX`].
         max: usize,
     },
-    /// The text is not what any item's path looks like.
+    /// The text is not the path of an item.
     #[error("{text:?} is no item's path: {problem}")]
     Malformed {
-        /// The beginning of the text.
+        /// Beginning of the text.
         text: String,
         /// What is wrong with it.
         problem: &'static str,
@@ -109,12 +109,12 @@ const FORMAT: &str = "format";
 const DEPLOYMENT: &str = "deployment";
 
 impl ItemPath {
-    /// The item of this kind and name.
+    /// Returns the path of the item of this kind and name.
     ///
     /// # Errors
     ///
     /// [`PathError::NoName`] and [`PathError::NameTooLong`].
-    pub fn new(kind: Kind, name: impl AsRef<str>) -> Result<Self, PathError> {
+    pub fn new(kind: ItemKind, name: impl AsRef<str>) -> Result<Self, PathError> {
         let name = name.as_ref();
         if name.is_empty() {
             return Err(PathError::NoName { kind });
@@ -130,46 +130,46 @@ impl ItemPath {
         Ok(Self { text: text.into(), kind: Some(kind) })
     }
 
-    /// The item of this kind whose name the model has checked: it is short enough.
-    pub(crate) fn of_name(kind: Kind, name: &str) -> Self {
+    /// Returns the path of an item whose name the model has already checked to be short enough.
+    pub(crate) fn of_name(kind: ItemKind, name: &str) -> Self {
         debug_assert!(Self::new(kind, name).is_ok(), "{name:?} is too long");
         let mut text = format!("{}/", kind.prefix());
         encode(name, &mut text);
         Self { text: text.into(), kind: Some(kind) }
     }
 
-    /// The item that tells the format of all others.
+    /// Returns the path of the item that holds the storage format.
     pub fn format() -> Self {
         Self { text: FORMAT.into(), kind: None }
     }
 
-    /// The item that tells the deployment's id.
+    /// Returns the path of the item that holds the deployment id.
     pub fn deployment() -> Self {
         Self { text: DEPLOYMENT.into(), kind: None }
     }
 
-    /// The path.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The kind, unless there is only one such item.
-    pub fn kind(&self) -> Option<Kind> {
+    /// Returns the kind; `None` for the format and deployment items.
+    pub fn kind(&self) -> Option<ItemKind> {
         self.kind
     }
 
-    /// The name as it was given, unless there is only one such item.
+    /// Returns the decoded name; `None` for the format and deployment items.
     pub fn name(&self) -> Option<String> {
         self.kind.and_then(|_| decode(self.file_name()))
     }
 
-    /// The last part, as it is encoded.
+    /// Returns the last part of the path, encoded.
     pub(crate) fn file_name(&self) -> &str {
         self.text.rsplit_once('/').map_or(&self.text, |(_, name)| name)
     }
 
-    /// The item of this kind whose name is encoded so.
-    pub(crate) fn of_file_name(kind: Kind, encoded: &str) -> Result<Self, PathError> {
+    /// Returns the path of the item of this kind with this encoded name.
+    pub(crate) fn of_file_name(kind: ItemKind, encoded: &str) -> Result<Self, PathError> {
         let malformed = |problem| PathError::Malformed { text: excerpt(encoded), problem };
         let name = decode(encoded).ok_or_else(|| malformed("its encoding is not ours"))?;
         let path = Self::new(kind, name)?;
@@ -192,7 +192,7 @@ impl FromStr for ItemPath {
             None if text == FORMAT => Ok(Self::format()),
             None if text == DEPLOYMENT => Ok(Self::deployment()),
             None => Err(malformed("it must be a kind, a slash and a name")),
-            Some((prefix, name)) => match Kind::of_prefix(prefix) {
+            Some((prefix, name)) => match ItemKind::of_prefix(prefix) {
                 Some(kind) => Self::of_file_name(kind, name),
                 None => Err(malformed("there is no such kind of items")),
             },
@@ -266,8 +266,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b61_every_name_has_one_path_and_comes_back_from_it(name in "\\PC{1,28}", kind in 0..7usize) {
-            let kind = Kind::ALL[kind];
+        fn b61_every_name_round_trips_through_its_one_path(name in "\\PC{1,28}", kind in 0..7usize) {
+            let kind = ItemKind::ALL[kind];
             let path = match ItemPath::new(kind, &name) {
                 Ok(path) => path,
                 Err(PathError::NameTooLong { bytes, .. }) => {
@@ -284,7 +284,7 @@ mod tests {
         }
 
         #[test]
-        fn b61_any_text_is_a_path_in_its_one_spelling_or_none(text in "(users|format|policies)?/?[a%.0-9A-F/]{0,12}") {
+        fn b61_text_is_a_canonical_path_or_an_error(text in "(users|format|policies)?/?[a%.0-9A-F/]{0,12}") {
             if let Ok(path) = text.parse::<ItemPath>() {
                 prop_assert_eq!(path.as_str(), text);
             }
@@ -292,8 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn names_that_mean_something_to_a_file_system_are_spelled_out() {
-        let path = |name: &str| ItemPath::new(Kind::User, name).expect("a name").to_string();
+    fn names_with_special_file_system_characters_are_encoded() {
+        let path =
+            |name: &str| ItemPath::new(ItemKind::User, name).expect("valid name").to_string();
         assert_eq!(path("alice@example.com"), "users/alice@example.com");
         assert_eq!(path(".."), "users/%2E.");
         assert_eq!(path("a/b"), "users/a%2Fb");
@@ -304,8 +305,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_told_why() {
-        let wrong = |text: &str| text.parse::<ItemPath>().expect_err("no path").to_string();
+    fn invalid_path_error_names_the_reason() {
+        let wrong = |text: &str| text.parse::<ItemPath>().expect_err("invalid path").to_string();
         assert_eq!(
             wrong("users/%41"),
             "\"%41\" is no item's path: its name is spelled in another way than ours"
@@ -316,7 +317,7 @@ mod tests {
         assert!(wrong("users").contains("a kind, a slash and a name"));
         assert!(wrong(&"x".repeat(2_000)).contains("longer than 1,024 bytes"));
         assert_eq!(wrong("users/"), "an item of users needs a name, and has none");
-        let long = ItemPath::new(Kind::User, "é".repeat(43)).expect_err("258 bytes");
+        let long = ItemPath::new(ItemKind::User, "é".repeat(43)).expect_err("258 bytes");
         assert!(long.to_string().contains("may have 255 bytes, not 258"), "{long}");
     }
 }

@@ -1,17 +1,18 @@
-//! A store whose items nobody reads who has only its disk.
+//! A store that encrypts its items: access to the disk alone does not reveal them.
 //!
-//! Each item is encrypted and authenticated with XChaCha20-Poly1305, under a key that HKDF-SHA-256 makes
-//! of the root secret. The item's path is authenticated with it, so that one item cannot be put in place
-//! of another; that an *older version of the same item* is put back is not noticed here.
+//! Each item is encrypted and authenticated with XChaCha20-Poly1305, under a key that HKDF-SHA-256
+//! derives from the root secret. The item's path is authenticated with it, so an item cannot be
+//! moved to the path of another. A rollback to an *older version of the same item* is not detected
+//! here.
 //!
 //! ```text
-//!   "IAMS" │ format 1 │ key id, 8 bytes │ nonce, 24 bytes │ ciphertext, and 16 bytes that seal it
+//!   "IAMS" │ format 1 │ key id, 8 bytes │ nonce, 24 bytes │ ciphertext │ tag, 16 bytes
 //!   └──────────── authenticated, with the path ──────────┘
 //! ```
 //!
-//! The key id is made from the secret in another way than the key, and tells a wrong key from a damaged
-//! item. Whoever reads the disk can try secrets against it, as against any item: a root secret that can
-//! be guessed protects nothing.
+//! The key id is derived from the secret independently of the key, and distinguishes a wrong key
+//! from a damaged item. An attacker with the disk can test guesses of the secret against it, as
+//! against any item: a root secret that can be guessed protects nothing.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -23,9 +24,9 @@ use rand::CryptoRng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{IamStore, Item, ItemPath, Kind, Listing, Pending, StoreError, check_size};
+use super::{IamStore, ItemKind, ItemPath, Listing, ReadItem, StoreError, StoreFuture, check_size};
 use crate::limits::{
-    ITEM_BYTES_MAX, ITEMS_PER_READ, KEY_ID_BYTES, OLDER_KEYS_MAX, OPENED_PER_TURN,
+    ITEM_BYTES_MAX, ITEMS_PER_READ, KEY_ID_BYTES, OLDER_KEYS_MAX, OPENED_PER_YIELD,
     ROOT_SECRET_BYTES_MIN, SEAL_BYTES,
 };
 
@@ -34,19 +35,19 @@ const FORMAT: u8 = 1;
 const NONCE_BYTES: usize = 24;
 const HEADER_BYTES: usize = MAGIC.len() + 1 + KEY_ID_BYTES;
 
-/// Why a secret cannot be used.
+/// Error of an unusable root secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum SecretError {
-    /// It is too short.
+pub enum RootSecretError {
+    /// The secret is too short.
     #[error("a root secret must have at least {min} bytes, not {bytes}")]
     TooShort {
-        /// How long it is.
+        /// Length of the secret in bytes.
         bytes: usize,
         /// [`ROOT_SECRET_BYTES_MIN`].
         min: usize,
     },
-    /// There are too many older ones.
+    /// There are too many older secrets.
     #[error("there may be {max} older root secrets")]
     TooMany {
         /// [`OLDER_KEYS_MAX`].
@@ -54,42 +55,42 @@ pub enum SecretError {
     },
 }
 
-/// What items are sealed with, and what those may be sealed with that were written before the root
-/// secret was changed. Keys are wiped from memory when it is dropped.
+/// The key that seals items, and the older keys that may still open items from before a change of
+/// the root secret. Keys are wiped from memory when dropped.
 pub struct Keys {
-    current: Key,
-    older: Vec<Key>,
+    current: SealKey,
+    older: Vec<SealKey>,
 }
 
-struct Key {
+struct SealKey {
     id: [u8; KEY_ID_BYTES],
     cipher: XChaCha20Poly1305,
 }
 
 impl Keys {
-    /// A key made from the root secret.
+    /// Derives the key from the root secret.
     ///
     /// # Errors
     ///
-    /// [`SecretError::TooShort`].
-    pub fn new(root_secret: &[u8]) -> Result<Self, SecretError> {
-        Ok(Self { current: Key::new(root_secret)?, older: Vec::new() })
+    /// [`RootSecretError::TooShort`].
+    pub fn new(root_secret: &[u8]) -> Result<Self, RootSecretError> {
+        Ok(Self { current: SealKey::new(root_secret)?, older: Vec::new() })
     }
 
-    /// Items that were sealed with this secret can be opened too.
+    /// Adds an older root secret, whose items can still be opened.
     ///
     /// # Errors
     ///
-    /// [`SecretError`].
-    pub fn older(mut self, root_secret: &[u8]) -> Result<Self, SecretError> {
+    /// [`RootSecretError`].
+    pub fn with_older(mut self, root_secret: &[u8]) -> Result<Self, RootSecretError> {
         if self.older.len() == OLDER_KEYS_MAX {
-            return Err(SecretError::TooMany { max: OLDER_KEYS_MAX });
+            return Err(RootSecretError::TooMany { max: OLDER_KEYS_MAX });
         }
-        self.older.push(Key::new(root_secret)?);
+        self.older.push(SealKey::new(root_secret)?);
         Ok(self)
     }
 
-    fn of_id(&self, id: &[u8]) -> Option<&Key> {
+    fn by_id(&self, id: &[u8]) -> Option<&SealKey> {
         std::iter::once(&self.current).chain(&self.older).find(|key| key.id == id)
     }
 }
@@ -104,11 +105,11 @@ impl fmt::Debug for Keys {
     }
 }
 
-impl Key {
-    fn new(root_secret: &[u8]) -> Result<Self, SecretError> {
+impl SealKey {
+    fn new(root_secret: &[u8]) -> Result<Self, RootSecretError> {
         if root_secret.len() < ROOT_SECRET_BYTES_MIN {
             let bytes = root_secret.len();
-            return Err(SecretError::TooShort { bytes, min: ROOT_SECRET_BYTES_MIN });
+            return Err(RootSecretError::TooShort { bytes, min: ROOT_SECRET_BYTES_MIN });
         }
         let mut key = Zeroizing::new([0; 32]);
         let mut id = [0; KEY_ID_BYTES];
@@ -118,10 +119,10 @@ impl Key {
     }
 }
 
-/// Bytes made from a secret for one use: different words, unrelated bytes.
+/// Derives bytes from a secret for one purpose: different `words` give unrelated bytes.
 pub(crate) fn derive(secret: &[u8], words: &[u8], into: &mut [u8]) {
     let expanded = Hkdf::<Sha256>::new(None, secret).expand(words, into);
-    debug_assert!(expanded.is_ok(), "HKDF-SHA-256 gives up to 8,160 bytes");
+    debug_assert!(expanded.is_ok(), "HKDF-SHA-256 yields at most 8,160 bytes");
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -132,20 +133,20 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Seals items and opens them.
+/// Seals and opens items.
 pub(crate) struct Sealer {
     keys: Keys,
-    /// Nonces. Locked to draw one, never longer.
+    /// Generator of nonces. Locked to draw one, never longer.
     rng: Mutex<Box<dyn CryptoRng + Send>>,
 }
 
 impl Sealer {
-    /// See [`Sealed::new`].
+    /// Creates a sealer; see [`Sealed::new`] for the requirements on `rng`.
     pub(crate) fn new(keys: Keys, rng: Box<dyn CryptoRng + Send>) -> Self {
         Self { keys, rng: Mutex::new(rng) }
     }
 
-    /// What is kept, or sent, in place of an item.
+    /// Seals an item for storage or for the wire.
     pub(crate) fn seal(&self, path: &ItemPath, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
         check_size(path, plain, ITEM_BYTES_MAX - SEAL_BYTES)?;
         let mut nonce = [0; NONCE_BYTES];
@@ -163,13 +164,13 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// The cipher refuses nothing but what is far beyond the limit.
+    /// The cipher fails only on inputs far beyond the size limit.
     fn cannot_seal(&self, path: &ItemPath, plain: &[u8]) -> StoreError {
         let bytes = u64::try_from(plain.len()).unwrap_or(u64::MAX);
         StoreError::TooLarge { path: path.clone(), bytes, max: ITEM_BYTES_MAX - SEAL_BYTES }
     }
 
-    /// What was sealed, and whether with the current key.
+    /// Opens a sealed item. Returns its bytes, and whether it was sealed with the current key.
     pub(crate) fn open(
         &self,
         path: &ItemPath,
@@ -189,7 +190,7 @@ impl Sealer {
             let what = path.as_str().into();
             return Err(StoreError::Unsupported { what, found, max: u32::from(FORMAT) });
         }
-        let Some(key) = self.keys.of_id(id) else {
+        let Some(key) = self.keys.by_id(id) else {
             return Err(StoreError::WrongKey { path: path.clone(), key: hex(id).into() });
         };
         let Some((nonce, ciphertext)) = rest.split_first_chunk::<NONCE_BYTES>() else {
@@ -205,56 +206,56 @@ impl Sealer {
     }
 }
 
-/// A store that keeps its items sealed in another.
+/// A store that keeps its items sealed in another store.
 ///
-/// Reading opens also what was sealed with an older key; writing seals with the current one.
+/// Reads also open items that were sealed with an older key; writes seal with the current one.
 pub struct Sealed<S> {
     store: S,
     sealer: Sealer,
 }
 
-/// What became of a store's items when they were sealed anew.
+/// Result of [`Sealed::reseal`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resealed {
-    /// Items that were sealed anew.
+pub struct ResealReport {
+    /// Items that were resealed with the current key.
     pub resealed: usize,
     /// Items that had the current key already.
     pub current: usize,
-    /// Items that could not be opened, and are as they were.
+    /// Errors of items that could not be opened; these are unchanged.
     pub failed: Vec<StoreError>,
 }
 
 impl<S: IamStore> Sealed<S> {
     /// Keeps items sealed in `store`.
     ///
-    /// `rng` gives the nonces. Two that give the same numbers must never be used with one key: outside of
-    /// tests it is seeded by the operating system.
+    /// `rng` generates the nonces. Two generators with the same output must never be used with one
+    /// key: outside of tests, seed it from the operating system.
     pub fn new(store: S, keys: Keys, rng: impl CryptoRng + Send + 'static) -> Self {
         Self { store, sealer: Sealer::new(keys, Box::new(rng)) }
     }
 
-    /// The store within.
+    /// Returns the underlying store.
     pub fn inner(&self) -> &S {
         &self.store
     }
 
-    /// Seals everything anew that has an older key; after that, older secrets are not needed any more.
+    /// Reseals everything that has an older key; after that, older secrets are no longer needed.
     ///
-    /// Takes the store for itself: a write between the reading and the writing of an item would be lost.
-    /// No other process may write either.
+    /// Borrows the store exclusively: a write between the read and the write of an item would be
+    /// lost. No other process may write either.
     ///
     /// # Errors
     ///
-    /// The first that is not of one item; what was done until then stays.
+    /// The first that does not concern one item alone; work done until then stays.
     ///
     /// # Cancel safety
     ///
-    /// Each item is sealed anew or as it was.
-    pub async fn reseal(&mut self) -> Result<Resealed, StoreError> {
-        let mut done = Resealed::default();
+    /// Each item is either resealed or unchanged.
+    pub async fn reseal(&mut self) -> Result<ResealReport, StoreError> {
+        let mut done = ResealReport::default();
         let single = [ItemPath::format(), ItemPath::deployment()];
         self.reseal_part(&single, &mut done).await?;
-        for kind in Kind::ALL {
+        for kind in ItemKind::ALL {
             let paths = self.store.list(kind).await?.paths;
             for part in paths.chunks(ITEMS_PER_READ) {
                 self.reseal_part(part, &mut done).await?;
@@ -266,9 +267,9 @@ impl<S: IamStore> Sealed<S> {
     async fn reseal_part(
         &mut self,
         paths: &[ItemPath],
-        done: &mut Resealed,
+        done: &mut ResealReport,
     ) -> Result<(), StoreError> {
-        for Item { path, bytes } in self.store.read_many(paths).await? {
+        for ReadItem { path, bytes } in self.store.read_many(paths).await? {
             match bytes.and_then(|bytes| self.sealer.open(&path, &bytes)) {
                 Ok((_, true)) => done.current += 1,
                 Ok((plain, false)) => {
@@ -293,14 +294,14 @@ impl<S: IamStore> IamStore for Sealed<S> {
         self.store.name()
     }
 
-    fn read<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, Vec<u8>> {
+    fn read<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, Vec<u8>> {
         Box::pin(async move {
             let sealed = self.store.read(path).await?;
             self.sealer.open(path, &sealed).map(|(plain, _)| plain)
         })
     }
 
-    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> Pending<'a, ()> {
+    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let bytes = Zeroizing::new(bytes);
             let sealed = self.sealer.seal(path, &bytes)?;
@@ -308,19 +309,19 @@ impl<S: IamStore> IamStore for Sealed<S> {
         })
     }
 
-    fn delete<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, ()> {
+    fn delete<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, ()> {
         self.store.delete(path)
     }
 
-    fn list(&self, kind: Kind) -> Pending<'_, Listing> {
+    fn list(&self, kind: ItemKind) -> StoreFuture<'_, Listing> {
         self.store.list(kind)
     }
 
-    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> Pending<'a, Vec<Item>> {
+    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> StoreFuture<'a, Vec<ReadItem>> {
         Box::pin(async move {
             let mut items = self.store.read_many(paths).await?;
-            for turn in items.chunks_mut(OPENED_PER_TURN) {
-                for Item { path, bytes } in turn {
+            for turn in items.chunks_mut(OPENED_PER_YIELD) {
+                for ReadItem { path, bytes } in turn {
                     if let Ok(sealed) = bytes {
                         *bytes = self.sealer.open(path, sealed).map(|(plain, _)| plain);
                     }

@@ -1,4 +1,4 @@
-//! What one server runs with.
+//! Configuration that a server reports to its peers.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -10,32 +10,32 @@ use super::Salt;
 use crate::limits::{CONFIG_ITEMS_MAX, CONFIG_TEXT_BYTES_MAX};
 use crate::store::sealed::hex;
 
-/// What one server runs with, as it is told to others. Values of the environment, and of arguments that
-/// are secret, are in it as hashes alone.
+/// The configuration of one server, as reported to its peers. Values of the environment, and of
+/// secret arguments, are included as hashes only.
 ///
-/// It may grow: a field that is not known is skipped, one that is absent is empty.
+/// It is extensible: an unknown field is skipped, a missing one is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SystemConfig {
-    /// All endpoints of the cluster, in their order.
+    /// All endpoints of the cluster, in order.
     pub endpoints: Vec<String>,
-    /// The arguments of the command line, but for those that may differ.
+    /// Command line arguments, except those that may differ.
     pub arguments: Vec<String>,
-    /// Hashes of the variables' values, by name.
+    /// Hashes of the environment variables' values, by name.
     pub environment: BTreeMap<String, String>,
-    /// The program's version.
+    /// Version of the program.
     pub version: String,
     /// SHA-256 of the program, in hexadecimal digits.
     pub checksum: String,
 }
 
 impl SystemConfig {
-    /// Begins to collect one. `salt` is the same on all servers of the cluster.
-    pub fn collect(salt: &Salt) -> Collect<'_> {
-        Collect { salt, config: Self::default(), secret: Vec::new(), exempt: Vec::new() }
+    /// Returns a collector. `salt` is the same on all servers of the cluster.
+    pub fn collect(salt: &Salt) -> ConfigCollector<'_> {
+        ConfigCollector { salt, config: Self::default(), secret: Vec::new(), exempt: Vec::new() }
     }
 
-    /// What all servers that run with the same have in common, and no others.
+    /// Returns a digest that is equal exactly for equal configurations.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         let mut add = |text: &str| {
@@ -55,8 +55,7 @@ impl SystemConfig {
         hex(&hash.finalize())
     }
 
-    /// Whether it is of a size that a server's configuration may have: what others send is asked this
-    /// before it is compared.
+    /// Checks the size of a configuration that a peer sent, before it is compared.
     ///
     /// # Errors
     ///
@@ -76,39 +75,39 @@ impl SystemConfig {
     }
 }
 
-/// Collects a [`SystemConfig`]. Everything is handed in; nothing is read from the process.
+/// Collects a [`SystemConfig`]. All values are passed in; nothing is read from the process.
 #[derive(Debug)]
-pub struct Collect<'a> {
+pub struct ConfigCollector<'a> {
     salt: &'a Salt,
     config: SystemConfig,
     secret: Vec<String>,
     exempt: Vec<String>,
 }
 
-impl Collect<'_> {
-    /// The endpoints of the cluster, in order.
+impl ConfigCollector<'_> {
+    /// Sets the endpoints of the cluster, in order.
     #[must_use]
     pub fn endpoints<I: IntoIterator<Item: Into<String>>>(mut self, endpoints: I) -> Self {
         self.config.endpoints = endpoints.into_iter().map(Into::into).map(shorten).collect();
         self
     }
 
-    /// Options whose values are secret, such as `--secret`. To be told before the arguments are.
+    /// Sets options whose values are secret, such as `--secret`. Must be called before `arguments`.
     #[must_use]
     pub fn secret_options<I: IntoIterator<Item: Into<String>>>(mut self, names: I) -> Self {
         self.secret = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Options with a value, and variables, that are not compared, since each server has its own. To be
-    /// told before arguments and environment are.
+    /// Sets options with a value, and variables, that are not compared because each server has its
+    /// own. Must be called before `arguments` and `environment`.
     #[must_use]
     pub fn exempt<I: IntoIterator<Item: Into<String>>>(mut self, names: I) -> Self {
         self.exempt = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The command line, without the program. An option that is secret or exempt takes its value as
+    /// Adds the command line, without the program. A secret or exempt option has its value as
     /// `--name=value` or as the next argument.
     #[must_use]
     pub fn arguments<I: IntoIterator<Item: Into<String>>>(mut self, arguments: I) -> Self {
@@ -132,7 +131,7 @@ impl Collect<'_> {
         self
     }
 
-    /// The variables of the environment whose names begin with `prefix`.
+    /// Adds the environment variables whose names begin with `prefix`.
     #[must_use]
     pub fn environment<I, K, V>(mut self, prefix: &str, variables: I) -> Self
     where
@@ -150,7 +149,7 @@ impl Collect<'_> {
         self
     }
 
-    /// The program's version, and what [`checksum`] gives for it.
+    /// Sets the program's version, and its [`checksum`].
     #[must_use]
     pub fn program(mut self, version: &str, checksum: &str) -> Self {
         self.config.version = version.to_owned();
@@ -158,17 +157,17 @@ impl Collect<'_> {
         self
     }
 
-    /// What was collected.
+    /// Returns the collected configuration.
     pub fn finish(self) -> SystemConfig {
         self.config
     }
 }
 
-/// SHA-256 of a program, in hexadecimal digits. Blocks.
+/// Returns the SHA-256 of a program, in hexadecimal digits. Blocks.
 ///
 /// # Errors
 ///
-/// What reading it fails with.
+/// Errors of reading it.
 pub fn checksum(mut program: impl Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -180,7 +179,7 @@ pub fn checksum(mut program: impl Read) -> io::Result<String> {
     }
 }
 
-/// A text that others take: of one that is too long, the beginning and the hash.
+/// Shortens a text to the length that peers accept: a longer one to its beginning and hash.
 fn shorten(text: String) -> String {
     if text.len() <= CONFIG_TEXT_BYTES_MAX {
         return text;
@@ -198,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b60_secrets_are_collected_as_hashes_and_what_may_differ_not_at_all() {
+    fn b60_secrets_are_collected_as_hashes_and_exempt_values_are_omitted() {
         let salt = Salt::of_secret(b"what all servers know");
         let collect = |arguments: &[&str]| {
             SystemConfig::collect(&salt)
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn b60_a_configuration_from_a_newer_or_older_server_is_understood() {
+    fn b60_configuration_of_a_newer_or_older_server_is_decoded() {
         #[derive(Serialize)]
         struct Newer {
             version: &'static str,
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn b60_a_digest_differs_where_configurations_do() {
+    fn b60_digests_differ_if_configurations_do() {
         let of = |endpoints: &[&str], arguments: &[&str]| {
             let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
             let (endpoints, arguments) = (texts(endpoints), texts(arguments));

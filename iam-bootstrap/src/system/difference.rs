@@ -1,4 +1,4 @@
-//! How two configurations differ, item by item.
+//! Difference between two configurations, item by item.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,9 +6,9 @@ use std::fmt;
 use super::SystemConfig;
 use crate::limits::DIFFERENCES_SHOWN_MAX;
 
-/// A part of a configuration.
+/// Section of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum ConfigPart {
     /// The endpoints of the cluster.
     Endpoints,
     /// The command line.
@@ -19,7 +19,7 @@ pub enum Part {
     Program,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for ConfigPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Endpoints => "endpoint",
@@ -30,53 +30,53 @@ impl fmt::Display for Part {
     }
 }
 
-/// How one item differs. Values that are secret are hashes.
+/// Difference of one item. Secret values are hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// We have it and they do not.
+    /// Only this server has the item.
     Missing(String),
-    /// Both have it, with different values.
+    /// Both servers have the item, with different values.
     Mismatching {
-        /// The item's name.
+        /// Name of the item.
         name: String,
-        /// Our value.
+        /// Value on this server.
         ours: String,
-        /// Theirs.
+        /// Value on the other server.
         theirs: String,
     },
-    /// They have it and we do not.
+    /// Only the other server has the item.
     Extra(String),
 }
 
-/// How another server's configuration differs from ours.
+/// Difference of another server's configuration from this server's.
 ///
-/// Displayed, it is one line for a log; with `{:#}`, a line for each item.
+/// `Display` prints one line for a log; `{:#}` prints a line per item.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigDifference {
-    /// Each item that differs, with the part that it is in.
-    pub items: Vec<(Part, Difference)>,
+    /// The items that differ, with their section.
+    pub items: Vec<(ConfigPart, Difference)>,
 }
 
 impl ConfigDifference {
-    /// Whether there is none.
+    /// Returns whether the configurations are equal.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 }
 
-/// How `theirs` differs from `ours`.
+/// Returns the difference of `theirs` from `ours`.
 pub fn difference(ours: &SystemConfig, theirs: &SystemConfig) -> ConfigDifference {
     let mut items = Vec::new();
     let mut add = |part, found: Vec<Difference>| items.extend(found.into_iter().map(|d| (part, d)));
-    add(Part::Endpoints, of_lists(&ours.endpoints, &theirs.endpoints, |text| (text, "")));
+    add(ConfigPart::Endpoints, of_lists(&ours.endpoints, &theirs.endpoints, |text| (text, "")));
     let option = |text| str::split_once(text, '=').unwrap_or((text, ""));
-    add(Part::Arguments, of_lists(&ours.arguments, &theirs.arguments, option));
-    add(Part::Environment, of_maps(&ours.environment, &theirs.environment));
+    add(ConfigPart::Arguments, of_lists(&ours.arguments, &theirs.arguments, option));
+    add(ConfigPart::Environment, of_maps(&ours.environment, &theirs.environment));
     for (name, ours, theirs) in [
         ("version", &ours.version, &theirs.version),
         ("checksum", &ours.checksum, &theirs.checksum),
     ] {
-        add(Part::Program, mismatch(name, ours, theirs).into_iter().collect());
+        add(ConfigPart::Program, mismatch(name, ours, theirs).into_iter().collect());
     }
     ConfigDifference { items }
 }
@@ -86,8 +86,8 @@ fn mismatch(name: &str, ours: &str, theirs: &str) -> Option<Difference> {
     (ours != theirs).then_some(Difference::Mismatching { name, ours, theirs })
 }
 
-/// Items that both have are taken away; of what is left, those of one name belong together. What is
-/// left of nothing but differs is the order.
+/// Compares two lists. Equal items cancel out; the remaining ones are paired by name. If none
+/// remain but the lists differ, their order differs.
 fn of_lists<'a>(
     ours: &'a [String],
     theirs: &'a [String],
@@ -153,7 +153,7 @@ impl fmt::Display for ConfigDifference {
     }
 }
 
-/// What came from another server is escaped: it must not make lines of its own in a log.
+/// Text of another server is escaped: it must not forge log lines.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn b60_a_difference_names_what_is_missing_mismatching_and_extra() {
+    fn b60_difference_names_missing_mismatching_and_extra_items() {
         let ours = config(
             &["http://10.0.0.1:9000", "http://10.0.0.2:9000"],
             &["serve", "--drives=4", "--fast"],
@@ -196,7 +196,7 @@ mod tests {
         );
         let mut theirs = config(
             &["http://10.0.0.1:9000", "http://10.0.0.3:9000"],
-            &["serve", "--drives=8", "--verbose\nINFO all is well"],
+            &["serve", "--drives=8", "--verbose\nINFO forged line"],
             &[("NODE_KEY", "hunter3"), ("NODE_REGION", "east"), ("NODE_TIER", "cold")],
         );
         theirs.version = "1.3.9".to_owned();
@@ -205,7 +205,7 @@ mod tests {
         endpoint http://10.0.0.3:9000 is only there
         argument --drives is 4 here and 8 there
         argument --fast is missing there
-        argument --verbose\nINFO all is well is only there
+        argument --verbose\nINFO forged line is only there
         variable NODE_KEY is 3efefccef9e332b9cfa04731 here and e68f1fc5a01f7227f30be87d there
         variable NODE_ZONE is missing there
         variable NODE_TIER is only there
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn b60_another_order_of_endpoints_is_a_difference_and_long_ones_are_cut() {
+    fn b60_endpoint_order_is_compared_and_long_differences_are_truncated() {
         let (ours, theirs) =
             (config(&["a", "b", "c"], &[], &[]), config(&["a", "c", "b"], &[], &[]));
         let shown = difference(&ours, &theirs).to_string();
@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b60_there_is_a_difference_if_and_only_if_configurations_differ(
+        fn b60_difference_is_empty_exactly_for_equal_configurations(
             lists in proptest::collection::vec(proptest::collection::vec("[ab](=[01])?", 0..4), 4),
             names in proptest::collection::vec(proptest::collection::btree_map("[ab]", "[01]", 0..3), 2),
         ) {

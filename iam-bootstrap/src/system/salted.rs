@@ -1,10 +1,10 @@
-//! Hashes of values that others may compare and not read.
+//! Keyed hashes of values: comparable between servers, but not readable.
 //!
-//! A hash is HMAC-SHA-256 under a key that is made from what all servers of the cluster know. So the same
-//! value has the same hash on every server, and whoever sees hashes in a log or on the wire cannot look
-//! values up in a list of likely ones: for that the key is needed. Whoever has the cluster's secret can
-//! try values, and could read them from any server anyhow. The value's name is hashed with it, so that
-//! equal values of two names are not seen to be equal.
+//! A hash is HMAC-SHA-256 under a key derived from the cluster's shared secret. The same value has
+//! the same hash on every server. A reader of hashes in a log or on the wire cannot look them up in
+//! a dictionary: that needs the key. A holder of the cluster's secret can test guesses, but could
+//! read the values from any server anyway. The value's name is hashed with it, so equal values of
+//! two names have different hashes.
 
 use std::fmt;
 
@@ -14,23 +14,24 @@ use zeroize::Zeroizing;
 
 use crate::store::sealed::{derive, hex};
 
-/// Bytes of a hash that are shown: no two values share them by chance, and a person can compare them.
+/// Bytes of a hash that are shown: enough to avoid collisions by chance, short enough to compare by
+/// eye.
 const SHOWN_BYTES: usize = 12;
 
-/// The key of a cluster's hashes. Wiped from memory when it is dropped.
+/// The key of a cluster's hashes. Wiped from memory when dropped.
 pub struct Salt {
     key: Zeroizing<[u8; 32]>,
 }
 
 impl Salt {
-    /// The salt of the cluster whose servers share this secret.
+    /// Returns the salt of the cluster whose servers share this secret.
     pub fn of_secret(shared_secret: &[u8]) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         derive(shared_secret, b"iam-bootstrap configuration, salt, 1", &mut *key);
         Self { key }
     }
 
-    /// The hash of the value that has this name, in hexadecimal digits.
+    /// Returns the hash of a value and its name, in hexadecimal digits.
     pub fn hash(&self, name: &str, value: &str) -> String {
         // HMAC takes keys of any length.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&*self.key) else { return String::new() };
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b60_hashes_compare_between_servers_of_one_cluster_and_of_no_two() {
+    fn b60_hashes_are_comparable_within_one_cluster_only() {
         let (ours, theirs) = (Salt::of_secret(b"shared secret"), Salt::of_secret(b"shared secret"));
         assert_eq!(ours.hash("NODE_KEY", "hunter2"), theirs.hash("NODE_KEY", "hunter2"));
         assert_ne!(ours.hash("NODE_KEY", "hunter2"), ours.hash("NODE_KEY", "hunter3"));

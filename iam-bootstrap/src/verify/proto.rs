@@ -1,13 +1,13 @@
-//! Decides whom to ask for its configuration, when, and what the answers mean (B60). It does not ask:
-//! the clock and a seed are handed in, and answers brought.
+//! Decides which peer to ask for its configuration, when, and what the responses mean (B60). It
+//! does no I/O: the clock, a seed and the responses are passed in.
 //!
 //! ```text
-//!                 ask                 answer: the same
-//!   Idle(at) ───────────────► Asked ───────────────────► agrees
-//!     ▲                         │
-//!     │ again, after a wait     ├── answer: another ───► differs ──┐
-//!     └─────────────────────────┴── none ───► unreachable ─────────┤
-//!     └────────────────────────────────────────────────────────────┘
+//!               request             response: the same
+//!   Idle(at) ───────────► InFlight ──────────────────► agrees
+//!     ▲                      │
+//!     │ retry after a wait   ├── response: another ──► differs ─────┐
+//!     │                      └── no response ────────► unreachable ─┤
+//!     └─────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! A server is verified when at least half of its peers agree with it: of n peers, n/2 rounded up.
@@ -23,118 +23,118 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::limits::{
-    ASK_AGAIN_FIRST, ASK_AGAIN_MAX, ASK_DIFFERING_AGAIN, ASKED_AT_ONCE, LINGER, REPORT_DELAY,
-    SPREAD_MAX, SPREAD_PER_PEER, TRIES_PER_REPORT,
+    ATTEMPTS_PER_REPORT, LINGER, REPORT_DELAY, SPREAD_MAX, SPREAD_PER_PEER, VERIFY_CONCURRENCY_MAX,
+    VERIFY_DIFFERING_RETRY, VERIFY_RETRY_FIRST, VERIFY_RETRY_MAX,
 };
 use crate::system::difference::difference;
 use crate::system::{ConfigDifference, SystemConfig};
 
-/// What a server that asks its peers starts with.
+/// Parameters of [`Verify`].
 #[derive(Debug, Clone)]
-pub struct Config {
-    /// What it runs with.
+pub struct VerifyConfig {
+    /// Configuration of this server.
     pub ours: Arc<SystemConfig>,
-    /// How many peers it has. They are known by their numbers here.
+    /// Number of peers. Peers are identified by index.
     pub peers: usize,
-    /// When it gives up; `None` is never.
+    /// Time after which it stops; `None` is never.
     pub deadline: Option<Instant>,
-    /// What its jitter is drawn from.
+    /// Seed of the jitter.
     pub seed: u64,
 }
 
-/// What somebody should be told.
+/// Event to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// These peers all run with another configuration, and this is how it differs.
+    /// Peers that all run with the same different configuration.
     Differ {
-        /// Each peer is named once, and again when its configuration changes.
+        /// The peers. Each is reported once, and again when its configuration changes.
         peers: Vec<usize>,
-        /// How theirs differs from ours.
+        /// Difference of their configuration from this server's.
         difference: ConfigDifference,
     },
-    /// Most of those that have answered agree with each other and not with us: it is this server whose
-    /// configuration is to be looked at.
-    Odd {
-        /// Those that agree with each other.
+    /// Most peers that have responded agree with each other and not with this server: its own
+    /// configuration is the suspect.
+    LocalIsOutlier {
+        /// The peers that agree with each other.
         peers: Vec<usize>,
-        /// How many have answered.
-        answered: usize,
-        /// How theirs differs from ours.
+        /// Number of peers that have responded.
+        responded: usize,
+        /// Difference of their configuration from this server's.
         difference: ConfigDifference,
     },
     /// A peer that differed agrees now.
-    AgreesNow {
+    NowAgrees {
         /// The peer.
         peer: usize,
     },
-    /// These have not answered for a while, each for this reason.
+    /// Peers that have not responded for a while.
     Unreachable {
         /// Peers and reasons.
         peers: Vec<(usize, Arc<str>)>,
-        /// How often one of them was tried.
-        tries: u32,
+        /// Attempts so far.
+        attempts: u32,
     },
 }
 
-/// How far a server has come.
+/// State of the verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It waits for more peers to agree.
+pub enum VerifyStatus {
+    /// Waiting for more peers to agree.
     Waiting,
-    /// Enough agree.
+    /// Enough peers agree.
     Verified,
-    /// The deadline passed before enough agreed.
+    /// The deadline passed before enough peers agreed.
     TimedOut,
 }
 
-/// How many peers answered what.
+/// Responses of the peers, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many must agree.
+    /// Peers that must agree.
     pub needed: usize,
-    /// How many do.
+    /// Peers that agree.
     pub agree: usize,
-    /// How many run with something else.
+    /// Peers that run a different configuration.
     pub differ: usize,
-    /// How many have not answered.
+    /// Peers that have not responded.
     pub unreachable: usize,
-    /// Whether most of those that answered agree with each other and not with us.
-    pub is_odd: bool,
+    /// Whether most peers that responded agree with each other and not with this server.
+    pub is_outlier: bool,
 }
 
-/// One server that asks its peers.
+/// State machine of one server's verification.
 #[derive(Debug)]
 pub struct Verify {
     ours: Arc<SystemConfig>,
     deadline: Option<Instant>,
-    peers: Vec<Peer>,
-    status: Status,
-    /// When the questions to those that have not answered end.
+    peers: Vec<PeerState>,
+    status: VerifyStatus,
+    /// Time at which requests to peers that have not responded end.
     linger_until: Option<Instant>,
     report_at: Option<Instant>,
-    /// The configuration of the majority that this server was told to be at odds with.
-    told_odd_to: Option<String>,
+    /// Digest of the majority configuration for which the outlier was last reported.
+    outlier_reported_to: Option<String>,
     reports: Vec<Report>,
     rng: SmallRng,
 }
 
 #[derive(Debug, Default)]
-struct Peer {
-    /// When it is to be asked; `None` while it is asked, or if it agrees.
-    ask_at: Option<Instant>,
-    is_asked: bool,
-    /// Tries in vain since it last answered.
-    tries: u32,
+struct PeerState {
+    /// Time of the next request; `None` while one is in flight, or if the peer agrees.
+    request_at: Option<Instant>,
+    in_flight: bool,
+    /// Failed attempts since the last response.
+    attempts: u32,
     failure: Option<Arc<str>>,
-    answer: Answer,
-    /// The digest of the configuration that it was last reported with.
-    told: Option<String>,
+    agreement: Agreement,
+    /// Digest of the configuration with which the peer was last reported.
+    reported_digest: Option<String>,
 }
 
 #[derive(Debug, Default)]
-enum Answer {
+enum Agreement {
     #[default]
-    None,
+    Unknown,
     Agrees,
     Differs {
         digest: String,
@@ -143,261 +143,268 @@ enum Answer {
 }
 
 impl Verify {
-    /// Begins at `now`.
-    pub fn new(config: Config, now: Instant) -> Self {
+    /// Starts at `now`.
+    pub fn new(config: VerifyConfig, now: Instant) -> Self {
         let mut rng = SmallRng::seed_from_u64(config.seed);
         let count = u32::try_from(config.peers).unwrap_or(u32::MAX);
         let spread = SPREAD_PER_PEER.saturating_mul(count).min(SPREAD_MAX);
         let peer = |_| {
-            let ask_at = Some(now + spread.mul_f64(rng.random::<f64>()));
-            Peer { ask_at, ..Peer::default() }
+            let request_at = Some(now + spread.mul_f64(rng.random::<f64>()));
+            PeerState { request_at, ..PeerState::default() }
         };
         let peers = (0..config.peers).map(peer).collect();
         let mut verify = Self {
             ours: config.ours,
             deadline: config.deadline,
             peers,
-            status: Status::Waiting,
+            status: VerifyStatus::Waiting,
             linger_until: None,
             report_at: None,
-            told_odd_to: None,
+            outlier_reported_to: None,
             reports: Vec::new(),
             rng,
         };
-        verify.settle(now);
+        verify.update_status(now);
         verify
     }
 
-    /// How far it has come.
-    pub fn status(&self) -> Status {
+    /// Returns the state of the verification.
+    pub fn status(&self) -> VerifyStatus {
         self.status
     }
 
-    /// Whether nobody is to be asked any more.
-    pub fn is_over(&self) -> bool {
+    /// Returns whether no further peer is to be asked.
+    pub fn is_done(&self) -> bool {
         match self.status {
-            Status::Waiting => false,
-            Status::TimedOut => true,
-            Status::Verified => {
+            VerifyStatus::Waiting => false,
+            VerifyStatus::TimedOut => true,
+            VerifyStatus::Verified => {
                 self.linger_until.is_none()
                     || self.report_at.is_none()
-                        && self.peers.iter().all(|peer| !matches!(peer.answer, Answer::None))
+                        && self
+                            .peers
+                            .iter()
+                            .all(|peer| !matches!(peer.agreement, Agreement::Unknown))
             }
         }
     }
 
-    /// How many peers answered what.
+    /// Counts the responses of the peers.
     pub fn tally(&self) -> Tally {
-        let count = |wanted: fn(&Answer) -> bool| {
-            self.peers.iter().filter(|peer| wanted(&peer.answer)).count()
+        let count = |matches: fn(&Agreement) -> bool| {
+            self.peers.iter().filter(|peer| matches(&peer.agreement)).count()
         };
         Tally {
             needed: self.peers.len().div_ceil(2),
-            agree: count(|answer| matches!(answer, Answer::Agrees)),
-            differ: count(|answer| matches!(answer, Answer::Differs { .. })),
-            unreachable: count(|answer| matches!(answer, Answer::None)),
-            is_odd: self.majority().is_some(),
+            agree: count(|agreement| matches!(agreement, Agreement::Agrees)),
+            differ: count(|agreement| matches!(agreement, Agreement::Differs { .. })),
+            unreachable: count(|agreement| matches!(agreement, Agreement::Unknown)),
+            is_outlier: self.majority().is_some(),
         }
     }
 
-    /// Peers that differ, and how; and those that did not answer, and why.
-    pub fn complaints(&self) -> Vec<(usize, Complaint)> {
-        let of = |(index, peer): (usize, &Peer)| match &peer.answer {
-            Answer::Agrees => None,
-            Answer::Differs { difference, .. } => {
-                Some((index, Complaint::Differs(difference.clone())))
+    /// Returns the peers that differ or have not responded, with the reason.
+    pub fn issues(&self) -> Vec<(usize, PeerIssue)> {
+        let of = |(index, peer): (usize, &PeerState)| match &peer.agreement {
+            Agreement::Agrees => None,
+            Agreement::Differs { difference, .. } => {
+                Some((index, PeerIssue::Differs(difference.clone())))
             }
-            Answer::None => {
-                let why = peer.failure.clone().unwrap_or_else(|| "it has not answered yet".into());
-                Some((index, Complaint::Unreachable(why)))
+            Agreement::Unknown => {
+                let why = peer.failure.clone().unwrap_or_else(|| "no response yet".into());
+                Some((index, PeerIssue::Unreachable(why)))
             }
         };
         self.peers.iter().enumerate().filter_map(of).collect()
     }
 
-    /// A peer to ask now, if there is one. Whatever comes of it is to be brought to
-    /// [`Verify::handle_answer`].
-    pub fn poll_ask(&mut self, now: Instant) -> Option<usize> {
-        let asked = self.peers.iter().filter(|peer| peer.is_asked).count();
-        if self.is_over() || asked >= ASKED_AT_ONCE {
+    /// Returns a peer to ask now. Pass the result to [`Verify::handle_response`].
+    pub fn poll_request(&mut self, now: Instant) -> Option<usize> {
+        let in_flight = self.peers.iter().filter(|peer| peer.in_flight).count();
+        if self.is_done() || in_flight >= VERIFY_CONCURRENCY_MAX {
             return None;
         }
-        let due = |peer: &Peer| peer.ask_at.filter(|at| *at <= now);
+        let due = |peer: &PeerState| peer.request_at.filter(|at| *at <= now);
         let candidates = self.peers.iter().enumerate();
         let next = candidates.filter_map(|(index, peer)| Some((due(peer)?, index))).min();
         let (_, index) = next?;
         let peer = self.peers.get_mut(index)?;
-        (peer.ask_at, peer.is_asked) = (None, true);
+        (peer.request_at, peer.in_flight) = (None, true);
         Some(index)
     }
 
-    /// What somebody should be told, if there is something.
+    /// Returns the next event to log.
     pub fn poll_report(&mut self) -> Option<Report> {
         (!self.reports.is_empty()).then(|| self.reports.remove(0))
     }
 
-    /// When [`Verify::handle_timeout`] and [`Verify::poll_ask`] are to be called next, if nothing
-    /// happens before.
+    /// Returns when to call [`Verify::handle_timeout`] and [`Verify::poll_request`] next, if no
+    /// response arrives before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.is_over() {
+        if self.is_done() {
             return None;
         }
-        let asked = self.peers.iter().filter(|peer| peer.is_asked).count();
-        let asks = self.peers.iter().filter_map(|peer| peer.ask_at);
-        let ask = asks.min().filter(|_| asked < ASKED_AT_ONCE);
-        let deadline = self.deadline.filter(|_| self.status == Status::Waiting);
-        [ask, deadline, self.linger_until, self.report_at].into_iter().flatten().min()
+        let in_flight = self.peers.iter().filter(|peer| peer.in_flight).count();
+        let requests = self.peers.iter().filter_map(|peer| peer.request_at);
+        let request = requests.min().filter(|_| in_flight < VERIFY_CONCURRENCY_MAX);
+        let deadline = self.deadline.filter(|_| self.status == VerifyStatus::Waiting);
+        [request, deadline, self.linger_until, self.report_at].into_iter().flatten().min()
     }
 
-    /// Time has passed.
+    /// Handles the passage of time.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.report_at.is_some_and(|at| at <= now) {
             self.report_differences();
         }
-        self.settle(now);
+        self.update_status(now);
     }
 
-    /// A peer that was asked has answered with its configuration (`None`: the same as ours), or has
-    /// not, for this reason.
-    pub fn handle_answer(
+    /// Handles the response of a peer: its configuration (`None`: the same as ours), or the reason
+    /// why there is none.
+    pub fn handle_response(
         &mut self,
         peer: usize,
-        answer: Result<Option<SystemConfig>, Arc<str>>,
+        response: Result<Option<SystemConfig>, Arc<str>>,
         now: Instant,
     ) {
-        let Some(known) = self.peers.get_mut(peer) else { return };
-        if !known.is_asked {
+        let Some(peer_state) = self.peers.get_mut(peer) else { return };
+        if !peer_state.in_flight {
             return;
         }
-        known.is_asked = false;
-        match answer {
+        peer_state.in_flight = false;
+        match response {
             Ok(config) => {
-                (known.tries, known.failure) = (0, None);
+                (peer_state.attempts, peer_state.failure) = (0, None);
                 self.handle_config(peer, config, now);
             }
             Err(why) => self.handle_failure(peer, why, now),
         }
-        self.settle(now);
+        self.update_status(now);
     }
 
     fn handle_config(&mut self, peer: usize, config: Option<SystemConfig>, now: Instant) {
         let found = config.map(|theirs| (difference(&self.ours, &theirs), theirs.digest()));
-        let again = now + jittered(ASK_DIFFERING_AGAIN, &mut self.rng);
-        let Some(known) = self.peers.get_mut(peer) else { return };
+        let again = now + jittered(VERIFY_DIFFERING_RETRY, &mut self.rng);
+        let Some(peer_state) = self.peers.get_mut(peer) else { return };
         let Some((difference, digest)) = found.filter(|(found, _)| !found.is_empty()) else {
-            known.answer = Answer::Agrees;
-            if known.told.take().is_some() {
-                self.reports.push(Report::AgreesNow { peer });
+            peer_state.agreement = Agreement::Agrees;
+            if peer_state.reported_digest.take().is_some() {
+                self.reports.push(Report::NowAgrees { peer });
             }
             return;
         };
-        let is_news = known.told.as_ref() != Some(&digest);
-        known.answer = Answer::Differs { digest, difference };
-        known.ask_at = Some(again);
-        if is_news && self.report_at.is_none() {
+        let is_unreported = peer_state.reported_digest.as_ref() != Some(&digest);
+        peer_state.agreement = Agreement::Differs { digest, difference };
+        peer_state.request_at = Some(again);
+        if is_unreported && self.report_at.is_none() {
             self.report_at = Some(now + REPORT_DELAY);
         }
     }
 
     fn handle_failure(&mut self, peer: usize, why: Arc<str>, now: Instant) {
-        let Some(known) = self.peers.get_mut(peer) else { return };
-        known.tries = known.tries.saturating_add(1);
-        known.failure = Some(why);
-        let doubled = ASK_AGAIN_FIRST.saturating_mul(1 << known.tries.min(10).saturating_sub(1));
-        known.ask_at = Some(now + jittered(doubled.min(ASK_AGAIN_MAX), &mut self.rng));
-        // All of them in one line, when the one that was tried most often has been tried so often.
-        let tries = known.tries;
-        let is_first = self.peers.iter().all(|other| other.tries <= tries);
-        let is_told_of = self.peers.iter().enumerate();
-        let same = is_told_of.filter(|(index, other)| *index != peer && other.tries == tries);
-        if tries.is_multiple_of(TRIES_PER_REPORT)
+        let Some(peer_state) = self.peers.get_mut(peer) else { return };
+        peer_state.attempts = peer_state.attempts.saturating_add(1);
+        peer_state.failure = Some(why);
+        let doubled =
+            VERIFY_RETRY_FIRST.saturating_mul(1 << peer_state.attempts.min(10).saturating_sub(1));
+        peer_state.request_at = Some(now + jittered(doubled.min(VERIFY_RETRY_MAX), &mut self.rng));
+        // One line for all, when the peer with the most attempts reaches a multiple.
+        let attempts = peer_state.attempts;
+        let is_first = self.peers.iter().all(|other| other.attempts <= attempts);
+        let others = self.peers.iter().enumerate();
+        let same = others.filter(|(index, other)| *index != peer && other.attempts == attempts);
+        if attempts.is_multiple_of(ATTEMPTS_PER_REPORT)
             && is_first
             && same.count() == 0
-            && self.status == Status::Waiting
+            && self.status == VerifyStatus::Waiting
         {
             let failing = self.peers.iter().enumerate();
             let failing = failing.filter_map(|(index, peer)| Some((index, peer.failure.clone()?)));
-            self.reports.push(Report::Unreachable { peers: failing.collect(), tries });
+            self.reports.push(Report::Unreachable { peers: failing.collect(), attempts });
         }
     }
 
-    /// Whether it has come to an end.
-    fn settle(&mut self, now: Instant) {
+    /// Updates the status after a change.
+    fn update_status(&mut self, now: Instant) {
         let tally = self.tally();
         match self.status {
-            Status::Waiting if tally.agree >= tally.needed => {
-                self.status = Status::Verified;
+            VerifyStatus::Waiting if tally.agree >= tally.needed => {
+                self.status = VerifyStatus::Verified;
                 self.linger_until = Some(now + LINGER);
             }
-            Status::Waiting if self.deadline.is_some_and(|at| at <= now) => {
+            VerifyStatus::Waiting if self.deadline.is_some_and(|at| at <= now) => {
                 self.report_differences();
-                self.status = Status::TimedOut;
+                self.status = VerifyStatus::TimedOut;
             }
-            Status::Verified if self.linger_until.is_some_and(|at| at <= now) => {
+            VerifyStatus::Verified if self.linger_until.is_some_and(|at| at <= now) => {
                 self.report_differences();
                 self.linger_until = None;
             }
-            Status::Waiting | Status::Verified | Status::TimedOut => {}
+            VerifyStatus::Waiting | VerifyStatus::Verified | VerifyStatus::TimedOut => {}
         }
     }
 
-    /// The configuration that more than half of those that answered have in common, and two at least,
-    /// if it is not ours.
+    /// Returns the configuration that more than half of the peers that responded have in common,
+    /// and at least two, if it is not ours.
     fn majority(&self) -> Option<&str> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut answered = 0;
+        let mut responded = 0;
         for peer in &self.peers {
-            match &peer.answer {
-                Answer::None => {}
-                Answer::Agrees => answered += 1,
-                Answer::Differs { digest, .. } => {
-                    answered += 1;
+            match &peer.agreement {
+                Agreement::Unknown => {}
+                Agreement::Agrees => responded += 1,
+                Agreement::Differs { digest, .. } => {
+                    responded += 1;
                     *counts.entry(digest).or_default() += 1;
                 }
             }
         }
         let (digest, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        (count >= 2 && 2 * count > answered).then_some(digest)
+        (count >= 2 && 2 * count > responded).then_some(digest)
     }
 
-    /// Names each peer whose difference has not been told, those of one configuration together.
+    /// Reports each peer whose difference has not been reported, grouped by configuration.
     fn report_differences(&mut self) {
         self.report_at = None;
         let majority = self.majority().map(str::to_owned);
-        let becomes_odd = majority.is_some() && majority != self.told_odd_to;
+        let becomes_outlier = majority.is_some() && majority != self.outlier_reported_to;
         let mut groups: BTreeMap<String, (Vec<usize>, ConfigDifference)> = BTreeMap::new();
         for (index, peer) in self.peers.iter_mut().enumerate() {
-            let Answer::Differs { digest, difference } = &peer.answer else { continue };
-            let is_of_majority = becomes_odd && majority.as_ref() == Some(digest);
-            if peer.told.as_ref() == Some(digest) && !is_of_majority {
+            let Agreement::Differs { digest, difference } = &peer.agreement else { continue };
+            let is_of_majority = becomes_outlier && majority.as_ref() == Some(digest);
+            if peer.reported_digest.as_ref() == Some(digest) && !is_of_majority {
                 continue;
             }
-            peer.told = Some(digest.clone());
+            peer.reported_digest = Some(digest.clone());
             let group = groups.entry(digest.clone());
             group.or_insert_with(|| (Vec::new(), difference.clone())).0.push(index);
         }
         let tally = self.tally();
         for (digest, (peers, difference)) in groups {
-            let is_odd = becomes_odd && majority.as_ref() == Some(&digest);
-            self.reports.push(match is_odd {
-                true => Report::Odd { peers, answered: tally.agree + tally.differ, difference },
+            let is_outlier = becomes_outlier && majority.as_ref() == Some(&digest);
+            self.reports.push(match is_outlier {
+                true => Report::LocalIsOutlier {
+                    peers,
+                    responded: tally.agree + tally.differ,
+                    difference,
+                },
                 false => Report::Differ { peers, difference },
             });
         }
-        self.told_odd_to = majority;
+        self.outlier_reported_to = majority;
     }
 }
 
-/// What is to be said of a peer that does not agree.
+/// Reason why a peer does not count as agreeing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Complaint {
-    /// It runs with something else.
+pub enum PeerIssue {
+    /// It runs a different configuration.
     Differs(ConfigDifference),
-    /// It did not answer.
+    /// It did not respond.
     Unreachable(Arc<str>),
 }
 
-/// A wait from the upper half of the span: nobody is hammered, and nobody in step.
+/// Returns a random wait from the upper half of the span, so that peers are not asked in step.
 fn jittered(wait: Duration, rng: &mut dyn Rng) -> Duration {
     wait.mul_f64(0.5 + 0.5 * rng.random::<f64>())
 }

@@ -1,49 +1,54 @@
-//! What travels when servers compare their configurations.
+//! Messages of the comparison of configurations.
 
 use grid::{HandlerId, SingleHandler};
 use serde::{Deserialize, Serialize};
 
 use crate::system::SystemConfig;
 
-/// Tells what this server runs with.
-pub const SERVER_VERIFY: SingleHandler<VerifyArgs, VerifyAnswer> =
+/// Requests a server's configuration.
+pub const SERVER_VERIFY: SingleHandler<VerifyArgs, VerifyResponse> =
     SingleHandler::new(HandlerId::new(21), "ServerVerify");
 
-/// Asks for a server's configuration.
+/// Request for a server's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VerifyArgs {
-    /// The digest of the asker's: if it is the same, there is no need to tell more.
+    /// Digest of the caller's configuration: if it is the same, the response omits the
+    /// configuration.
     pub digest: String,
 }
 
-/// A server's configuration.
+/// Response with a server's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct VerifyAnswer {
-    /// Its digest, as the answering server makes it.
+pub struct VerifyResponse {
+    /// Digest of the callee's configuration, computed by the callee.
     pub digest: String,
-    /// All of it, unless it has the asker's digest.
+    /// The whole configuration, unless its digest is the caller's.
     pub config: Option<SystemConfig>,
 }
 
-impl VerifyAnswer {
-    /// What a server answers that runs with `config`, whose digest is `digest`.
-    pub fn of(config: &SystemConfig, digest: &str, asked: &VerifyArgs) -> Self {
-        let config = (asked.digest != digest).then(|| config.clone());
+impl VerifyResponse {
+    /// Returns the response of a server that runs with `config`, whose digest is `digest`.
+    pub fn of(config: &SystemConfig, digest: &str, args: &VerifyArgs) -> Self {
+        let config = (args.digest != digest).then(|| config.clone());
         Self { digest: digest.to_owned(), config }
     }
 
-    /// What was answered: `None` is the same as ours, whose digest is `digest`.
+    /// Returns the peer's configuration; `None` if it is the same as ours, whose digest is
+    /// `digest`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the answer, in a sentence.
+    /// What is wrong with the response, in a sentence.
     pub fn into_config(self, digest: &str) -> Result<Option<SystemConfig>, String> {
         match self.config {
             Some(config) => config.check().map(|()| Some(config)),
             None if self.digest == digest => Ok(None),
-            None => Err("it told neither its configuration nor our digest".to_owned()),
+            None => {
+                Err("the response has neither a configuration nor the digest of this server"
+                    .to_owned())
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Some servers in this process, on loopback sockets, each with pools of its own.
+//! Servers in this process, on loopback sockets, each with a pool of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 const SECRET: &[u8] = b"what all servers know";
 
-/// Longer than any test: what is repaired is not repaired by waiting.
+/// Longer than any test: repairs must not depend on the interval.
 pub(crate) const NEVER: Duration = Duration::from_secs(86_400);
 
 pub(crate) struct Server {
@@ -34,10 +34,10 @@ pub(crate) struct Cluster {
 }
 
 pub(crate) fn keys() -> Keys {
-    Keys::new(SECRET).expect("long enough")
+    Keys::new(SECRET).expect("valid length")
 }
 
-/// Who (the first, a URL) has to do with whom, or why not.
+/// Admission filter: the server (by URL) and the peer; an error refuses the peer.
 type Admission = Arc<dyn Fn(&str, &Name) -> Result<(), String> + Send + Sync>;
 
 fn build(
@@ -49,21 +49,21 @@ fn build(
     let (own, admission) = (url.to_owned(), Arc::clone(admission));
     let manager = Manager::builder(url)
         .servers(urls)
-        .auth(Auth::shared_secret(SECRET).expect("long enough"))
+        .auth(Auth::shared_secret(SECRET).expect("valid length"))
         .build()
-        .expect("a good configuration");
-    let root = UserName::new("root").expect("a name");
+        .expect("valid configuration");
+    let root = UserName::new("root").expect("valid name");
     let iam = Iam::builder(&manager, root, keys())
         .pool(Sealed::new(pool.clone(), keys(), StdRng::seed_from_u64(1)))
         .refresh_interval(refresh)
         .admission(move |peer| admission(&own, peer))
         .build()
-        .expect("a pool");
+        .expect("IAM builds");
     (manager, iam)
 }
 
 impl Cluster {
-    /// Servers that are connected, and of which none is started yet: no copy is loaded.
+    /// Returns connected servers, none of which has started to load its replica.
     pub(crate) async fn connected(count: usize, refresh: Duration) -> Self {
         Self::connected_with(count, refresh, Arc::new(|_, _| Ok(()))).await
     }
@@ -71,17 +71,18 @@ impl Cluster {
     async fn connected_with(count: usize, refresh: Duration, admission: Admission) -> Self {
         let mut listeners = Vec::new();
         for _ in 0..count {
-            listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("port bound"));
         }
-        let url =
-            |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("bound"));
+        let url = |listener: &TcpListener| {
+            format!("http://{}", listener.local_addr().expect("listener address"))
+        };
         let urls: Vec<_> = listeners.iter().map(url).collect();
         let pools: Vec<_> =
             (0..count).map(|number| MemoryStore::new(&format!("pool-{number}"))).collect();
         let mut servers = Vec::new();
         for ((listener, url), pool) in listeners.into_iter().zip(&urls).zip(&pools) {
             let (manager, iam) = build(url, &urls, pool, (refresh, &admission));
-            manager.start().expect("a runtime");
+            manager.start().expect("runtime");
             let serving = tokio::spawn(manager.clone().serve(listener));
             servers.push(Some(Server { manager, iam, serving }));
         }
@@ -92,12 +93,12 @@ impl Cluster {
         cluster
     }
 
-    /// Servers that are ready.
+    /// Returns servers that are ready.
     pub(crate) async fn ready(count: usize, refresh: Duration) -> Self {
         Self::ready_with(count, refresh, |_, _| Ok(())).await
     }
 
-    /// Servers that are ready, and have nothing to do with whom this gives a reason for.
+    /// Returns servers that are ready and use this admission filter.
     pub(crate) async fn ready_with(
         count: usize,
         refresh: Duration,
@@ -112,44 +113,44 @@ impl Cluster {
     }
 
     async fn wait_connected(&self, server: usize) {
-        let server = self.servers[server].as_ref().expect("it runs");
+        let server = self.servers[server].as_ref().expect("server is running");
         for (index, url) in self.urls.iter().enumerate() {
             if let Some(peer) = server.manager.connection(url)
                 && self.servers[index].is_some()
             {
                 let connected = tokio::time::timeout(SOON, peer.wait_connected()).await;
-                connected.expect("in time").expect("not shut down");
+                connected.expect("before the timeout").expect("not shut down");
             }
         }
     }
 
     pub(crate) async fn wait_ready(&self, server: usize) {
         let ready = tokio::time::timeout(SOON, self.iam(server).ready()).await;
-        ready.expect("in time").expect("loaded");
+        ready.expect("before the timeout").expect("loaded");
         assert_eq!(self.iam(server).phase(), Phase::Ready);
     }
 
     pub(crate) fn iam(&self, server: usize) -> &Iam {
-        &self.servers[server].as_ref().expect("it runs").iam
+        &self.servers[server].as_ref().expect("server is running").iam
     }
 
     pub(crate) fn url(&self, server: usize) -> &str {
         &self.urls[server]
     }
 
-    /// Gone, as far as the others can see.
+    /// Shuts a server down, as far as its peers can see.
     pub(crate) async fn kill(&mut self, server: usize) {
-        let gone = self.servers[server].take().expect("it runs");
+        let gone = self.servers[server].take().expect("server is running");
         gone.serving.abort();
         gone.manager.shutdown(Duration::ZERO).await;
     }
 
-    /// Again, with the same pool; connected with all others, and not started.
-    pub(crate) async fn revive(&mut self, server: usize) {
+    /// Restarts a server with the same pool; connected to all peers, but not loading yet.
+    pub(crate) async fn restart(&mut self, server: usize) {
         let url = &self.urls[server];
         let (manager, iam) =
             build(url, &self.urls, &self.pools[server], (self.refresh, &self.admission));
-        manager.start().expect("a runtime");
+        manager.start().expect("runtime");
         let address = url.trim_start_matches("http://");
         let listener = loop {
             match TcpListener::bind(address).await {
@@ -167,16 +168,16 @@ impl Cluster {
         running.map(|server| server.iam.snapshot().map(|all| all.content_hash())).collect()
     }
 
-    /// Waits until all running servers know the same.
-    pub(crate) async fn wait_same(&self) {
-        eventually("all know the same", || {
+    /// Waits until all running servers have the same items.
+    pub(crate) async fn wait_converged(&self) {
+        eventually("all replicas are equal", || {
             let hashes = self.hashes();
             hashes.iter().all(|hash| hash.is_some() && *hash == hashes[0])
         })
         .await;
     }
 
-    pub(crate) fn knows(&self, server: usize, user: &str) -> bool {
+    pub(crate) fn has_user(&self, server: usize, user: &str) -> bool {
         self.iam(server).snapshot().expect("loaded").user(user).is_some()
     }
 }
@@ -184,9 +185,9 @@ impl Cluster {
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// Waits for a condition.
-pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
-        while !is_so() {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -194,10 +195,10 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 pub(crate) fn user(name: &str) -> Item {
-    let secret = Secret::new(&format!("secret of {name}")).expect("long enough");
-    Item::User(User::new(UserName::new(name).expect("a name"), secret))
+    let secret = Secret::new(&format!("secret of {name}")).expect("valid length");
+    Item::User(User::new(UserName::new(name).expect("valid name"), secret))
 }
 
 pub(crate) fn key(name: &str) -> ItemKey {
-    ItemKey::User(UserName::new(name).expect("a name"))
+    ItemKey::User(UserName::new(name).expect("valid name"))
 }

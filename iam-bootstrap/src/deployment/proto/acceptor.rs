@@ -1,93 +1,103 @@
-//! What one server has promised and accepted: the memory that makes an agreement last.
+//! Acceptor: the durable promises and votes of one server.
 //!
-//! Everything here says what the state would *become*. It becomes so when it is on disk, and only then
-//! anybody is told: what a crash forgets was never promised.
+//! Every method returns the state that the server would *change to*. The change takes effect when
+//! it is on disk, and only then the response is sent: a promise lost in a crash was never made.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Ballot, Request, Vote};
+use super::{Ballot, PaxosRequest, PaxosResponse, Vote};
 use crate::deployment::id::DeploymentId;
 use crate::limits::BALLOT_LEAD_MAX;
 
-/// What a server keeps of the deployment.
+/// Durable state of an acceptor.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct AcceptorState {
     /// Nothing is accepted in ballots lower than this.
     #[serde(default)]
     pub promised: Ballot,
-    /// What was accepted last.
+    /// Vote that was accepted last.
     #[serde(default)]
     pub accepted: Option<Vote>,
-    /// What is decided. The rest has no meaning any more then.
+    /// The decided id. The other fields have no meaning once it is set.
     #[serde(default)]
     pub decided: Option<DeploymentId>,
 }
 
-/// What comes of a question.
+/// Result of handling a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub struct Step {
-    /// What must be on disk before anybody hears the answer; `None` if that is there already.
-    pub save: Option<State>,
-    /// The answer.
-    pub answer: Answer,
+pub struct Transition {
+    /// State that must be on disk before the response is sent; `None` if it is there already.
+    pub save: Option<AcceptorState>,
+    /// Response to send.
+    pub response: PaxosResponse,
 }
 
-impl State {
-    /// Promises this server's own next attempt: in a ballot that it never used before, higher than any
-    /// that it knows of and than round `above`.
-    pub fn claim(&self, node: &Arc<str>, above: u64) -> Step {
+impl AcceptorState {
+    /// Promises this server's own next attempt, in a ballot that it never used before, higher than
+    /// any known ballot and than round `above`.
+    pub fn claim(&self, node: &Arc<str>, above: u64) -> Transition {
         if let Some(id) = self.decided {
-            return Step { save: None, answer: Answer::Decided { id } };
+            return Transition { save: None, response: PaxosResponse::Decided { id } };
         }
         let above = above.min(self.promised.round.saturating_add(BALLOT_LEAD_MAX - 1));
         let round = self.promised.round.max(above).saturating_add(1);
         self.promise(&Ballot { round, node: Arc::clone(node) })
     }
 
-    /// What another server's question, or this one's own, comes to.
-    pub fn handle(&self, request: &Request) -> Step {
+    /// Handles a request of another server, or of this one.
+    pub fn handle(&self, request: &PaxosRequest) -> Transition {
         match (request, self.decided) {
-            (Request::Learn { id }, Some(ours)) if *id != ours => answer(Answer::Conflict { ours }),
-            (_, Some(id)) => answer(Answer::Decided { id }),
-            (Request::Learn { id }, None) => Step {
+            (PaxosRequest::Learn { id }, Some(ours)) if *id != ours => {
+                response_without_save(PaxosResponse::Conflict { ours })
+            }
+            (_, Some(id)) => response_without_save(PaxosResponse::Decided { id }),
+            (PaxosRequest::Learn { id }, None) => Transition {
                 save: Some(Self { decided: Some(*id), ..self.clone() }),
-                answer: Answer::Decided { id: *id },
+                response: PaxosResponse::Decided { id: *id },
             },
-            (Request::Prepare { ballot }, None) => self.promise(ballot),
-            (Request::Accept(vote), None) => self.accept(vote),
+            (PaxosRequest::Prepare { ballot }, None) => self.promise(ballot),
+            (PaxosRequest::Accept(vote), None) => self.accept(vote),
         }
     }
 
-    fn promise(&self, ballot: &Ballot) -> Step {
+    fn promise(&self, ballot: &Ballot) -> Transition {
         if !self.may_follow(ballot) {
-            return answer(Answer::Refused { promised: self.promised.clone() });
+            return response_without_save(PaxosResponse::Refused {
+                promised: self.promised.clone(),
+            });
         }
         let promised = Self { promised: ballot.clone(), ..self.clone() };
-        let answer = Answer::Promised { ballot: ballot.clone(), accepted: self.accepted.clone() };
-        Step { save: (promised != *self).then_some(promised), answer }
+        let response =
+            PaxosResponse::Promised { ballot: ballot.clone(), accepted: self.accepted.clone() };
+        Transition { save: (promised != *self).then_some(promised), response }
     }
 
-    fn accept(&self, vote: &Vote) -> Step {
+    fn accept(&self, vote: &Vote) -> Transition {
         if !self.may_follow(&vote.ballot) {
-            return answer(Answer::Refused { promised: self.promised.clone() });
+            return response_without_save(PaxosResponse::Refused {
+                promised: self.promised.clone(),
+            });
         }
         let accepted = Some(vote.clone());
         let accepted = Self { promised: vote.ballot.clone(), accepted, ..self.clone() };
-        Step { save: (accepted != *self).then_some(accepted), answer: Answer::Accepted }
+        Transition {
+            save: (accepted != *self).then_some(accepted),
+            response: PaxosResponse::Accepted,
+        }
     }
 
-    /// Whether a ballot is as high as what was promised, and not absurdly higher.
+    /// Returns whether a ballot is at least as high as the promised one, and not absurdly higher.
     fn may_follow(&self, ballot: &Ballot) -> bool {
         let highest = self.promised.round.saturating_add(BALLOT_LEAD_MAX);
         *ballot >= self.promised && (1..=highest).contains(&ballot.round)
     }
 }
 
-fn answer(answer: Answer) -> Step {
-    Step { save: None, answer }
+fn response_without_save(response: PaxosResponse) -> Transition {
+    Transition { save: None, response }
 }
 
 #[cfg(test)]
@@ -106,72 +116,83 @@ mod tests {
         Vote { ballot: ballot(round, node), id: id(bits) }
     }
 
-    /// The state after a question, as it would be on disk.
-    fn after(state: &State, request: &Request) -> (State, Answer) {
-        let Step { save, answer } = state.handle(request);
-        (save.unwrap_or_else(|| state.clone()), answer)
+    /// Returns the state after a request, as it would be on disk, and the response.
+    fn after(state: &AcceptorState, request: &PaxosRequest) -> (AcceptorState, PaxosResponse) {
+        let Transition { save, response } = state.handle(request);
+        (save.unwrap_or_else(|| state.clone()), response)
     }
 
     #[test]
-    fn b63_nothing_is_accepted_below_what_was_promised() {
-        let prepare = |round| Request::Prepare { ballot: ballot(round, "b") };
-        let (state, answer) = after(&State::default(), &prepare(2));
-        assert_eq!(answer, Answer::Promised { ballot: ballot(2, "b"), accepted: None });
-        let refused = Answer::Refused { promised: ballot(2, "b") };
+    fn b63_nothing_is_accepted_below_the_promised_ballot() {
+        let prepare = |round| PaxosRequest::Prepare { ballot: ballot(round, "b") };
+        let (state, response) = after(&AcceptorState::default(), &prepare(2));
+        assert_eq!(response, PaxosResponse::Promised { ballot: ballot(2, "b"), accepted: None });
+        let refused = PaxosResponse::Refused { promised: ballot(2, "b") };
         for lower in [vote(1, "z", 1), vote(2, "a", 1)] {
-            assert_eq!(state.handle(&Request::Accept(lower)), self::answer(refused.clone()));
+            assert_eq!(
+                state.handle(&PaxosRequest::Accept(lower)),
+                response_without_save(refused.clone())
+            );
         }
-        assert_eq!(state.handle(&prepare(1)), self::answer(refused));
-        let (state, answer) = after(&state, &Request::Accept(vote(2, "b", 1)));
-        assert_eq!((answer, &state.accepted), (Answer::Accepted, &Some(vote(2, "b", 1))));
-        let (_, answer) = after(&state, &prepare(3));
+        assert_eq!(state.handle(&prepare(1)), response_without_save(refused));
+        let (state, response) = after(&state, &PaxosRequest::Accept(vote(2, "b", 1)));
+        assert_eq!((response, &state.accepted), (PaxosResponse::Accepted, &Some(vote(2, "b", 1))));
+        let (_, response) = after(&state, &prepare(3));
         let accepted = Some(vote(2, "b", 1));
-        assert_eq!(answer, Answer::Promised { ballot: ballot(3, "b"), accepted });
+        assert_eq!(response, PaxosResponse::Promised { ballot: ballot(3, "b"), accepted });
     }
 
     #[test]
-    fn b63_whoever_accepts_has_promised() {
-        let (state, answer) = after(&State::default(), &Request::Accept(vote(5, "a", 1)));
-        assert_eq!((answer, &state.promised), (Answer::Accepted, &ballot(5, "a")));
-        let refused = Answer::Refused { promised: ballot(5, "a") };
-        assert_eq!(state.handle(&Request::Accept(vote(4, "b", 2))), self::answer(refused));
+    fn b63_accepting_a_vote_promises_its_ballot() {
+        let (state, response) =
+            after(&AcceptorState::default(), &PaxosRequest::Accept(vote(5, "a", 1)));
+        assert_eq!((response, &state.promised), (PaxosResponse::Accepted, &ballot(5, "a")));
+        let refused = PaxosResponse::Refused { promised: ballot(5, "a") };
+        assert_eq!(
+            state.handle(&PaxosRequest::Accept(vote(4, "b", 2))),
+            response_without_save(refused)
+        );
     }
 
     #[test]
-    fn b63_what_is_decided_stays_and_whoever_says_otherwise_is_told() {
-        let (state, answer) = after(&State::default(), &Request::Learn { id: id(1) });
-        assert_eq!((state.decided, answer), (Some(id(1)), Answer::Decided { id: id(1) }));
-        let conflict = Answer::Conflict { ours: id(1) };
-        assert_eq!(state.handle(&Request::Learn { id: id(2) }), self::answer(conflict));
-        let known = self::answer(Answer::Decided { id: id(1) });
-        assert_eq!(state.handle(&Request::Accept(vote(9, "b", 2))), known);
+    fn b63_decided_id_stays_and_another_id_is_a_conflict() {
+        let (state, response) =
+            after(&AcceptorState::default(), &PaxosRequest::Learn { id: id(1) });
+        assert_eq!((state.decided, response), (Some(id(1)), PaxosResponse::Decided { id: id(1) }));
+        let conflict = PaxosResponse::Conflict { ours: id(1) };
+        assert_eq!(
+            state.handle(&PaxosRequest::Learn { id: id(2) }),
+            response_without_save(conflict)
+        );
+        let known = response_without_save(PaxosResponse::Decided { id: id(1) });
+        assert_eq!(state.handle(&PaxosRequest::Accept(vote(9, "b", 2))), known);
         assert_eq!(state.claim(&"a".into(), 0), known);
     }
 
     #[test]
-    fn a_claim_is_higher_than_everything_known_and_never_the_same_twice() {
+    fn claim_is_higher_than_every_known_ballot_and_never_repeats() {
         let node: Arc<str> = "a".into();
-        let mut state = State { promised: ballot(7, "z"), ..State::default() };
+        let mut state = AcceptorState { promised: ballot(7, "z"), ..AcceptorState::default() };
         let mut last = state.promised.clone();
         for above in [0, 3, 20, 5] {
             let step = state.claim(&node, above);
-            let claimed = step.save.expect("it must be on disk");
+            let claimed = step.save.expect("a new promise needs a save");
             assert!(claimed.promised > last && claimed.promised.round > above);
             (last, state) = (claimed.promised.clone(), claimed);
         }
     }
 
     #[test]
-    fn rounds_cannot_be_used_up_at_once() {
-        let state = State::default();
-        let absurd = Request::Prepare { ballot: ballot(u64::MAX, "z") };
-        assert!(matches!(state.handle(&absurd).answer, Answer::Refused { .. }));
-        let claimed = state.claim(&"a".into(), u64::MAX).save.expect("it must be on disk");
+    fn rounds_cannot_be_exhausted_by_one_request() {
+        let state = AcceptorState::default();
+        let absurd = PaxosRequest::Prepare { ballot: ballot(u64::MAX, "z") };
+        assert!(matches!(state.handle(&absurd).response, PaxosResponse::Refused { .. }));
+        let claimed = state.claim(&"a".into(), u64::MAX).save.expect("a new promise needs a save");
         assert!(claimed.promised.round <= BALLOT_LEAD_MAX);
         assert!(
             matches!(
-                state.handle(&Request::Prepare { ballot: Ballot::default() }).answer,
-                Answer::Refused { .. }
+                state.handle(&PaxosRequest::Prepare { ballot: Ballot::default() }).response,
+                PaxosResponse::Refused { .. }
             ),
             "no attempt is in round 0"
         );

@@ -1,6 +1,7 @@
-//! A server that does not know the id, and gets the servers to decide one.
+//! Proposer: runs on a server that does not know the id, and leads the servers to decide one.
 //!
-//! It says whom to ask what, and for how long it waits; `agree` asks and waits. Randomness is handed in.
+//! It emits the requests to send and the time to wait; `agree` sends and waits. Randomness is
+//! passed in.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,23 +9,23 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::{Answer, Ballot, Request, Vote};
+use super::{Ballot, PaxosRequest, PaxosResponse, Vote};
 use crate::deployment::id::DeploymentId;
 use crate::limits::{
     AGREE_ATTEMPT_TIMEOUT, AGREE_RETRY_FIRST, AGREE_RETRY_MAX, AGREE_SPREAD_PER_SERVER,
     BALLOT_LEAD_MAX,
 };
 
-/// How long the proposer waits for what.
+/// Timeouts and waits of the proposer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
-    /// See [`AGREE_ATTEMPT_TIMEOUT`].
+    /// Timeout of one attempt; see [`AGREE_ATTEMPT_TIMEOUT`].
     pub attempt_timeout: Duration,
-    /// See [`AGREE_RETRY_FIRST`].
+    /// First wait after a failed attempt; see [`AGREE_RETRY_FIRST`].
     pub retry_first: Duration,
-    /// See [`AGREE_RETRY_MAX`].
+    /// Longest wait between attempts; see [`AGREE_RETRY_MAX`].
     pub retry_max: Duration,
-    /// See [`AGREE_SPREAD_PER_SERVER`].
+    /// Spread of the first attempts, per server; see [`AGREE_SPREAD_PER_SERVER`].
     pub spread_per_server: Duration,
 }
 
@@ -39,29 +40,29 @@ impl Default for Timing {
     }
 }
 
-/// What the proposer wants done.
+/// Action that the proposer requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Have this server itself promise an attempt above this round, on disk: the ballot is used by nobody
-    /// else then, not even by this server after a crash.
+    /// Let the local acceptor promise an attempt above this round, on disk: no other attempt then
+    /// uses the ballot, not even this server's own after a crash.
     Claim {
         /// The round.
         above: u64,
     },
-    /// Ask a server.
+    /// Send a request to a server.
     Send {
-        /// Its index among the servers. This one's own among them.
+        /// Index of the server; may be this server's own.
         to: usize,
-        /// What it is asked.
-        request: Request,
+        /// Request to send.
+        request: PaxosRequest,
     },
 }
 
-/// A server did not answer what it was asked. It may have done it all the same.
+/// A server did not respond. It may still have handled the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoAnswer;
+pub struct NoResponse;
 
-/// An attempt to decide, and the waits between attempts.
+/// Attempts to decide, and the waits between attempts.
 ///
 /// ```text
 ///              time               claimed            a majority has promised
@@ -72,230 +73,261 @@ pub struct NoAnswer;
 ///      └──────────────────────────────────────────────────────────────  Decided
 /// ```
 ///
-/// Whoever answers that the id is decided ends it in any state. `Claiming` exists because a ballot that
-/// others have heard of must not be used for another id after a crash: it is on disk first.
+/// A response that the id is decided ends it in any state. `Claiming` exists because a ballot that
+/// other servers have seen must not be used for another id after a crash: it is on disk first.
 #[derive(Debug)]
 pub struct Proposer {
     /// This server's index.
-    me: usize,
+    local_index: usize,
     servers: usize,
     timing: Timing,
     rng: SmallRng,
-    /// What is proposed, where nothing was accepted yet.
-    candidate: DeploymentId,
-    /// The highest round that somebody refused this server for.
-    seen: u64,
-    /// The last round that this proposer asked others about. It is never used again.
-    used: u64,
-    /// The longest that the next wait may be.
-    ceiling: Duration,
-    /// Counts the states, so that a timer which was set in an earlier one does nothing.
+    /// Id to propose if no server has accepted one yet.
+    proposed_id: DeploymentId,
+    /// Highest round of a refusal.
+    highest_refused_round: u64,
+    /// Round of this proposer's last attempt. It is never used again.
+    last_used_round: u64,
+    /// Upper bound of the next wait.
+    retry_ceiling: Duration,
+    /// Number of the current state: a timer that was set in an earlier one does nothing.
     epoch: u64,
-    phase: Phase,
-    out: VecDeque<Output>,
+    phase: ProposerPhase,
+    outputs: VecDeque<Output>,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum ProposerPhase {
     Waiting { wait: Duration },
     Claiming,
-    Preparing { ballot: Ballot, poll: Poll, highest: Option<Vote> },
-    Accepting { vote: Vote, poll: Poll },
+    Preparing { ballot: Ballot, quorum: QuorumCount, highest: Option<Vote> },
+    Accepting { vote: Vote, quorum: QuorumCount },
     Decided { id: DeploymentId },
 }
 
-/// Who has answered.
+/// Servers that have responded.
 #[derive(Debug, Default)]
-struct Poll {
-    yes: BTreeSet<usize>,
-    no: BTreeSet<usize>,
+struct QuorumCount {
+    granted: BTreeSet<usize>,
+    rejected: BTreeSet<usize>,
 }
 
-impl Poll {
-    fn has_answered(&self, server: usize) -> bool {
-        self.yes.contains(&server) || self.no.contains(&server)
+impl QuorumCount {
+    fn has_responded(&self, server: usize) -> bool {
+        self.granted.contains(&server) || self.rejected.contains(&server)
     }
 }
 
 impl Proposer {
-    /// A proposer for server `me` of so many. It waits at first, for a moment that differs from server to
-    /// server.
-    pub fn new(me: usize, servers: usize, timing: Timing, mut rng: SmallRng) -> Self {
-        debug_assert!(me < servers, "one of the servers");
-        let candidate = DeploymentId::from_random(rng.random());
+    /// Creates a proposer for server `local_index` of `servers`. It first waits for a random time,
+    /// so that servers do not start together.
+    pub fn new(local_index: usize, servers: usize, timing: Timing, mut rng: SmallRng) -> Self {
+        debug_assert!(local_index < servers, "index of a server");
+        let proposed_id = DeploymentId::from_random(rng.random());
         let others = u32::try_from(servers.saturating_sub(1)).unwrap_or(u32::MAX);
         let spread = timing.spread_per_server.saturating_mul(others);
         let wait = spread.mul_f64(rng.random::<f64>());
-        let ceiling = timing.retry_first;
-        let (phase, out) = (Phase::Waiting { wait }, VecDeque::new());
-        let (seen, used, epoch) = (0, 0, 0);
-        Self { me, servers, timing, rng, candidate, seen, used, ceiling, epoch, phase, out }
+        let retry_ceiling = timing.retry_first;
+        let (phase, outputs) = (ProposerPhase::Waiting { wait }, VecDeque::new());
+        let (highest_refused_round, last_used_round, epoch) = (0, 0, 0);
+        Self {
+            local_index,
+            servers,
+            timing,
+            rng,
+            proposed_id,
+            highest_refused_round,
+            last_used_round,
+            retry_ceiling,
+            epoch,
+            phase,
+            outputs,
+        }
     }
 
-    /// What is to be done next.
+    /// Returns the next action.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        self.outputs.pop_front()
     }
 
-    /// How long to wait from when this was first returned, and which call of
-    /// [`handle_timeout`](Self::handle_timeout) to make then; `None` once it is decided.
+    /// Returns the wait, counted from the first return of this value, and the epoch to pass to
+    /// [`handle_timeout`](Self::handle_timeout) then; `None` once the id is decided.
     pub fn poll_timeout(&self) -> Option<(u64, Duration)> {
         match &self.phase {
-            Phase::Waiting { wait } => Some((self.epoch, *wait)),
-            Phase::Claiming | Phase::Preparing { .. } | Phase::Accepting { .. } => {
-                Some((self.epoch, self.timing.attempt_timeout))
-            }
-            Phase::Decided { .. } => None,
+            ProposerPhase::Waiting { wait } => Some((self.epoch, *wait)),
+            ProposerPhase::Claiming
+            | ProposerPhase::Preparing { .. }
+            | ProposerPhase::Accepting { .. } => Some((self.epoch, self.timing.attempt_timeout)),
+            ProposerPhase::Decided { .. } => None,
         }
     }
 
-    /// Whether no attempt is under way.
+    /// Returns whether no attempt is in progress.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { .. })
+        matches!(self.phase, ProposerPhase::Waiting { .. })
     }
 
-    /// What was decided.
+    /// Returns the decided id.
     pub fn decided(&self) -> Option<DeploymentId> {
         match self.phase {
-            Phase::Decided { id } => Some(id),
-            Phase::Waiting { .. }
-            | Phase::Claiming
-            | Phase::Preparing { .. }
-            | Phase::Accepting { .. } => None,
+            ProposerPhase::Decided { id } => Some(id),
+            ProposerPhase::Waiting { .. }
+            | ProposerPhase::Claiming
+            | ProposerPhase::Preparing { .. }
+            | ProposerPhase::Accepting { .. } => None,
         }
     }
 
-    /// A wait is over.
+    /// Handles an elapsed wait.
     pub fn handle_timeout(&mut self, epoch: u64) {
         if epoch != self.epoch {
             return;
         }
         match self.phase {
-            Phase::Waiting { .. } => {
-                self.enter(Phase::Claiming);
-                self.out.push_back(Output::Claim { above: self.seen });
+            ProposerPhase::Waiting { .. } => {
+                self.enter(ProposerPhase::Claiming);
+                self.outputs.push_back(Output::Claim { above: self.highest_refused_round });
             }
-            Phase::Claiming | Phase::Preparing { .. } | Phase::Accepting { .. } => self.back_off(),
-            Phase::Decided { .. } => {}
+            ProposerPhase::Claiming
+            | ProposerPhase::Preparing { .. }
+            | ProposerPhase::Accepting { .. } => self.back_off(),
+            ProposerPhase::Decided { .. } => {}
         }
     }
 
-    /// This server itself has promised an attempt, or not.
-    pub fn handle_claim(&mut self, answer: Result<Answer, NoAnswer>) {
-        match answer {
-            Ok(Answer::Decided { id }) => self.decide(id),
-            Ok(Answer::Promised { ballot, accepted })
-                if matches!(self.phase, Phase::Claiming) && ballot.round > self.used =>
+    /// Handles the local acceptor's response to a claim.
+    pub fn handle_claim(&mut self, response: Result<PaxosResponse, NoResponse>) {
+        match response {
+            Ok(PaxosResponse::Decided { id }) => self.decide(id),
+            Ok(PaxosResponse::Promised { ballot, accepted })
+                if matches!(self.phase, ProposerPhase::Claiming)
+                    && ballot.round > self.last_used_round =>
             {
-                self.used = ballot.round;
-                self.ask(&Request::Prepare { ballot: ballot.clone() }, Some(self.me));
-                let poll = Poll { yes: BTreeSet::from([self.me]), no: BTreeSet::new() };
-                self.enter(Phase::Preparing { ballot, poll, highest: accepted });
-                self.count();
+                self.last_used_round = ballot.round;
+                self.send_to_all(
+                    &PaxosRequest::Prepare { ballot: ballot.clone() },
+                    Some(self.local_index),
+                );
+                let quorum = QuorumCount {
+                    granted: BTreeSet::from([self.local_index]),
+                    rejected: BTreeSet::new(),
+                };
+                self.enter(ProposerPhase::Preparing { ballot, quorum, highest: accepted });
+                self.check_quorum();
             }
-            Ok(_) | Err(NoAnswer) if matches!(self.phase, Phase::Claiming) => self.back_off(),
-            Ok(_) | Err(NoAnswer) => {} // of an earlier attempt
+            Ok(_) | Err(NoResponse) if matches!(self.phase, ProposerPhase::Claiming) => {
+                self.back_off();
+            }
+            Ok(_) | Err(NoResponse) => {} // of an earlier attempt
         }
     }
 
-    /// A server has answered what it was asked, or has not.
-    pub fn handle_answer(
+    /// Handles a server's response, or its absence.
+    pub fn handle_response(
         &mut self,
         from: usize,
-        asked: &Request,
-        answer: &Result<Answer, NoAnswer>,
+        request: &PaxosRequest,
+        response: &Result<PaxosResponse, NoResponse>,
     ) {
-        if let Ok(Answer::Decided { id }) = answer {
+        if let Ok(PaxosResponse::Decided { id }) = response {
             return self.decide(*id);
         }
-        let (ballot, accepted) = match asked {
-            Request::Prepare { ballot } => (ballot, false),
-            Request::Accept(vote) => (&vote.ballot, true),
-            Request::Learn { .. } => return,
+        let (ballot, accepted) = match request {
+            PaxosRequest::Prepare { ballot } => (ballot, false),
+            PaxosRequest::Accept(vote) => (&vote.ballot, true),
+            PaxosRequest::Learn { .. } => return,
         };
-        if let Ok(Answer::Refused { promised }) = answer {
-            // No further ahead than others would follow.
+        if let Ok(PaxosResponse::Refused { promised }) = response {
+            // At most as far ahead as acceptors would follow.
             let highest = ballot.round.saturating_add(BALLOT_LEAD_MAX - 1);
-            self.seen = self.seen.max(promised.round.min(highest));
+            self.highest_refused_round =
+                self.highest_refused_round.max(promised.round.min(highest));
         }
-        let poll = match &mut self.phase {
-            Phase::Preparing { ballot: current, poll, highest }
+        let quorum = match &mut self.phase {
+            ProposerPhase::Preparing { ballot: current, quorum, highest }
                 if !accepted && current == ballot =>
             {
-                if let Ok(Answer::Promised { accepted: Some(vote), .. }) = answer
+                if let Ok(PaxosResponse::Promised { accepted: Some(vote), .. }) = response
                     && highest.as_ref().is_none_or(|highest| highest.ballot < vote.ballot)
                 {
                     *highest = Some(vote.clone());
                 }
-                poll
+                quorum
             }
-            Phase::Accepting { vote, poll } if accepted && vote.ballot == *ballot => poll,
+            ProposerPhase::Accepting { vote, quorum } if accepted && vote.ballot == *ballot => {
+                quorum
+            }
             // Of an earlier attempt, or too late for this one.
-            Phase::Preparing { .. }
-            | Phase::Accepting { .. }
-            | Phase::Waiting { .. }
-            | Phase::Claiming
-            | Phase::Decided { .. } => return,
+            ProposerPhase::Preparing { .. }
+            | ProposerPhase::Accepting { .. }
+            | ProposerPhase::Waiting { .. }
+            | ProposerPhase::Claiming
+            | ProposerPhase::Decided { .. } => return,
         };
-        if poll.has_answered(from) {
+        if quorum.has_responded(from) {
             return;
         }
-        match answer {
-            Ok(Answer::Promised { .. }) if !accepted => poll.yes.insert(from),
-            Ok(Answer::Accepted) if accepted => poll.yes.insert(from),
-            Ok(_) | Err(NoAnswer) => poll.no.insert(from),
+        match response {
+            Ok(PaxosResponse::Promised { .. }) if !accepted => quorum.granted.insert(from),
+            Ok(PaxosResponse::Accepted) if accepted => quorum.granted.insert(from),
+            Ok(_) | Err(NoResponse) => quorum.rejected.insert(from),
         };
-        self.count();
+        self.check_quorum();
     }
 
-    /// Goes on if a majority has said yes, and gives up if none can any more.
-    fn count(&mut self) {
+    /// Advances if a majority has granted, and ends the attempt if no majority can any more.
+    fn check_quorum(&mut self) {
         let majority = self.servers / 2 + 1;
-        let (Phase::Preparing { poll, .. } | Phase::Accepting { poll, .. }) = &self.phase else {
+        let (ProposerPhase::Preparing { quorum, .. } | ProposerPhase::Accepting { quorum, .. }) =
+            &self.phase
+        else {
             return;
         };
-        if poll.yes.len() < majority {
-            if self.servers - poll.no.len() < majority {
+        if quorum.granted.len() < majority {
+            if self.servers - quorum.rejected.len() < majority {
                 self.back_off();
             }
             return;
         }
         match &self.phase {
-            Phase::Preparing { ballot, highest, .. } => {
-                // What may have been decided already is what is proposed.
-                let id = highest.as_ref().map_or(self.candidate, |vote| vote.id);
+            ProposerPhase::Preparing { ballot, highest, .. } => {
+                // An id that may have been decided already is proposed again.
+                let id = highest.as_ref().map_or(self.proposed_id, |vote| vote.id);
                 let vote = Vote { ballot: ballot.clone(), id };
-                self.ask(&Request::Accept(vote.clone()), None);
-                self.enter(Phase::Accepting { vote, poll: Poll::default() });
+                self.send_to_all(&PaxosRequest::Accept(vote.clone()), None);
+                self.enter(ProposerPhase::Accepting { vote, quorum: QuorumCount::default() });
             }
-            Phase::Accepting { vote, .. } => self.decide(vote.id),
-            Phase::Waiting { .. } | Phase::Claiming | Phase::Decided { .. } => {}
+            ProposerPhase::Accepting { vote, .. } => self.decide(vote.id),
+            ProposerPhase::Waiting { .. }
+            | ProposerPhase::Claiming
+            | ProposerPhase::Decided { .. } => {}
         }
     }
 
-    /// Asks all servers but one.
-    fn ask(&mut self, request: &Request, except: Option<usize>) {
+    /// Sends a request to all servers, except one.
+    fn send_to_all(&mut self, request: &PaxosRequest, except: Option<usize>) {
         for to in (0..self.servers).filter(|to| Some(*to) != except) {
-            self.out.push_back(Output::Send { to, request: request.clone() });
+            self.outputs.push_back(Output::Send { to, request: request.clone() });
         }
     }
 
     fn decide(&mut self, id: DeploymentId) {
         if self.decided().is_none() {
-            self.enter(Phase::Decided { id });
-            self.out.clear();
+            self.enter(ProposerPhase::Decided { id });
+            self.outputs.clear();
         }
     }
 
-    /// Waits before the next attempt: in the upper half of a span that doubles with each.
+    /// Waits before the next attempt: random in the upper half of a span that doubles with each
+    /// attempt.
     fn back_off(&mut self) {
-        let wait = self.ceiling.mul_f64(0.5 + 0.5 * self.rng.random::<f64>());
-        self.ceiling = (self.ceiling * 2).min(self.timing.retry_max);
-        self.out.clear();
-        self.enter(Phase::Waiting { wait });
+        let wait = self.retry_ceiling.mul_f64(0.5 + 0.5 * self.rng.random::<f64>());
+        self.retry_ceiling = (self.retry_ceiling * 2).min(self.timing.retry_max);
+        self.outputs.clear();
+        self.enter(ProposerPhase::Waiting { wait });
     }
 
-    fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: ProposerPhase) {
         self.epoch += 1;
         self.phase = phase;
     }
@@ -324,12 +356,12 @@ mod tests {
         Vote { ballot: Ballot { round, node: Arc::from("http://n9:1") }, id }
     }
 
-    fn promised(round: u64, accepted: Option<Vote>) -> Result<Answer, NoAnswer> {
-        Ok(Answer::Promised { ballot: ballot(round), accepted })
+    fn promised(round: u64, accepted: Option<Vote>) -> Result<PaxosResponse, NoResponse> {
+        Ok(PaxosResponse::Promised { ballot: ballot(round), accepted })
     }
 
     fn time_out(proposer: &mut Proposer) {
-        let (epoch, _) = proposer.poll_timeout().expect("it waits for something");
+        let (epoch, _) = proposer.poll_timeout().expect("timer is set");
         proposer.handle_timeout(epoch);
     }
 
@@ -338,33 +370,33 @@ mod tests {
     }
 
     /// Begins an attempt in this round.
-    fn begin(proposer: &mut Proposer, round: u64) -> Request {
+    fn begin(proposer: &mut Proposer, round: u64) -> PaxosRequest {
         time_out(proposer);
         assert!(matches!(outputs(proposer)[..], [Output::Claim { .. }]));
         proposer.handle_claim(promised(round, None));
-        let request = Request::Prepare { ballot: ballot(round) };
+        let request = PaxosRequest::Prepare { ballot: ballot(round) };
         let others = (1..SERVERS).map(|to| Output::Send { to, request: request.clone() });
         assert_eq!(outputs(proposer), others.collect::<Vec<_>>());
         request
     }
 
-    /// What it asks all servers to accept.
+    /// Returns the vote that the proposer asks all servers to accept.
     fn proposed(proposer: &mut Proposer) -> Vote {
         let outputs = outputs(proposer);
-        assert_eq!(outputs.len(), SERVERS, "all of them, itself too");
+        assert_eq!(outputs.len(), SERVERS, "request to every server, itself included");
         match outputs.into_iter().next() {
-            Some(Output::Send { request: Request::Accept(vote), .. }) => vote,
-            other => panic!("it proposes nothing: {other:?}"),
+            Some(Output::Send { request: PaxosRequest::Accept(vote), .. }) => vote,
+            other => panic!("expected an accept request: {other:?}"),
         }
     }
 
     #[test]
-    fn b63_what_was_accepted_in_the_highest_ballot_is_proposed_again() {
+    fn b63_vote_of_the_highest_ballot_is_proposed_again() {
         for votes in [[vote(2, 2), vote(1, 1)], [vote(1, 1), vote(2, 2)]] {
             let mut proposer = proposer();
             let prepare = begin(&mut proposer, 3);
             for (from, accepted) in (1..).zip(votes) {
-                proposer.handle_answer(from, &prepare, &promised(3, Some(accepted)));
+                proposer.handle_response(from, &prepare, &promised(3, Some(accepted)));
             }
             let proposed = proposed(&mut proposer);
             assert_eq!((proposed.id, proposed.ballot), (vote(2, 2).id, ballot(3)));
@@ -372,85 +404,96 @@ mod tests {
     }
 
     #[test]
-    fn b63_answers_to_an_earlier_attempt_do_not_count() {
+    fn b63_responses_to_an_earlier_attempt_do_not_count() {
         let mut proposer = proposer();
         let earlier = begin(&mut proposer, 1);
-        proposer.handle_answer(1, &earlier, &promised(1, None));
+        proposer.handle_response(1, &earlier, &promised(1, None));
         time_out(&mut proposer);
         let prepare = begin(&mut proposer, 2);
         for from in 1..SERVERS {
-            proposer.handle_answer(from, &earlier, &promised(1, None));
+            proposer.handle_response(from, &earlier, &promised(1, None));
         }
         assert_eq!(outputs(&mut proposer), []);
         for from in 1..SERVERS {
-            proposer.handle_answer(from, &prepare, &promised(2, None));
+            proposer.handle_response(from, &prepare, &promised(2, None));
         }
         let first = proposed(&mut proposer);
         time_out(&mut proposer);
         let prepare = begin(&mut proposer, 3);
         for from in 1..3 {
-            proposer.handle_answer(from, &prepare, &promised(3, None));
+            proposer.handle_response(from, &prepare, &promised(3, None));
         }
         let second = proposed(&mut proposer);
         for from in 0..SERVERS {
-            proposer.handle_answer(from, &Request::Accept(first.clone()), &Ok(Answer::Accepted));
+            proposer.handle_response(
+                from,
+                &PaxosRequest::Accept(first.clone()),
+                &Ok(PaxosResponse::Accepted),
+            );
         }
         assert_eq!(proposer.decided(), None);
         for from in 0..3 {
             assert_eq!(proposer.decided(), None, "{from} of five have accepted");
-            proposer.handle_answer(from, &Request::Accept(second.clone()), &Ok(Answer::Accepted));
+            proposer.handle_response(
+                from,
+                &PaxosRequest::Accept(second.clone()),
+                &Ok(PaxosResponse::Accepted),
+            );
         }
         assert_eq!(proposer.decided(), Some(second.id));
     }
 
     #[test]
-    fn b63_a_ballot_that_others_have_heard_of_is_not_used_again() {
+    fn b63_ballot_that_other_servers_have_seen_is_not_reused() {
         let mut proposer = proposer();
         begin(&mut proposer, 4);
         time_out(&mut proposer);
         time_out(&mut proposer);
-        assert_eq!(outputs(&mut proposer).len(), 1, "it claims another");
+        assert_eq!(outputs(&mut proposer).len(), 1, "claims another ballot");
         proposer.handle_claim(promised(4, None));
         assert_eq!(outputs(&mut proposer), []);
         assert!(proposer.is_waiting());
     }
 
     #[test]
-    fn an_attempt_ends_as_soon_as_no_majority_is_left_and_the_next_one_is_higher() {
+    fn attempt_without_possible_majority_ends_and_the_next_one_is_higher() {
         let mut proposer = proposer();
         let prepare = begin(&mut proposer, 1);
-        let refused = Ok(Answer::Refused { promised: vote(8, 1).ballot });
-        proposer.handle_answer(1, &prepare, &refused);
-        proposer.handle_answer(2, &prepare, &Err(NoAnswer));
+        let refused = Ok(PaxosResponse::Refused { promised: vote(8, 1).ballot });
+        proposer.handle_response(1, &prepare, &refused);
+        proposer.handle_response(2, &prepare, &Err(NoResponse));
         assert!(!proposer.is_waiting(), "three of five could still promise");
-        proposer.handle_answer(3, &prepare, &Err(NoAnswer));
+        proposer.handle_response(3, &prepare, &Err(NoResponse));
         assert!(proposer.is_waiting());
         time_out(&mut proposer);
         assert_eq!(outputs(&mut proposer), [Output::Claim { above: 8 }]);
     }
 
     #[test]
-    fn waits_between_attempts_grow_up_to_a_limit_and_are_jittered() {
+    fn waits_between_attempts_grow_to_a_limit_and_are_jittered() {
         let mut proposer = proposer();
-        let mut ceiling = AGREE_RETRY_FIRST;
+        let mut retry_ceiling = AGREE_RETRY_FIRST;
         for _ in 0..12 {
             time_out(&mut proposer);
-            proposer.handle_claim(Err(NoAnswer));
-            let (_, wait) = proposer.poll_timeout().expect("it tries again");
-            assert!((ceiling / 2..=ceiling).contains(&wait), "{wait:?} of {ceiling:?}");
-            ceiling = (2 * ceiling).min(AGREE_RETRY_MAX);
+            proposer.handle_claim(Err(NoResponse));
+            let (_, wait) = proposer.poll_timeout().expect("retry timer is set");
+            assert!(
+                (retry_ceiling / 2..=retry_ceiling).contains(&wait),
+                "{wait:?} of {retry_ceiling:?}"
+            );
+            retry_ceiling = (2 * retry_ceiling).min(AGREE_RETRY_MAX);
         }
     }
 
     #[test]
-    fn whoever_says_that_it_is_decided_ends_it_in_any_state() {
+    fn decided_response_ends_the_proposer_in_any_state() {
         let id = vote(1, 9).id;
         let mut waiting = proposer();
-        let prepare = Request::Prepare { ballot: ballot(1) };
-        waiting.handle_answer(3, &prepare, &Ok(Answer::Decided { id }));
+        let prepare = PaxosRequest::Prepare { ballot: ballot(1) };
+        waiting.handle_response(3, &prepare, &Ok(PaxosResponse::Decided { id }));
         let mut preparing = proposer();
         begin(&mut preparing, 1);
-        preparing.handle_answer(3, &prepare, &Ok(Answer::Decided { id }));
+        preparing.handle_response(3, &prepare, &Ok(PaxosResponse::Decided { id }));
         for proposer in [waiting, preparing] {
             assert_eq!((proposer.decided(), proposer.poll_timeout()), (Some(id), None));
         }

@@ -1,4 +1,4 @@
-//! The files of a directory store, through system calls that block.
+//! The files of a directory store, through blocking system calls.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{ItemPath, Kind, Listing, StoreError};
-use crate::limits::{ITEM_BYTES_MAX, LISTED_MAX, STRANGERS_MAX};
+use super::{ItemKind, ItemPath, Listing, StoreError};
+use crate::limits::{ITEM_BYTES_MAX, LISTED_MAX, UNRECOGNISED_MAX};
 
 const MARKER: &str = ".iam-store";
 const LOCK: &str = ".lock";
@@ -23,7 +23,7 @@ const FORMAT: u32 = 1;
 const MARKER_BYTES_MAX: u64 = 64;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// Not to wait at a pipe that somebody put in place of a file.
+/// Nonblocking: a pipe in place of a file must not block the open.
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 const CREATE: OFlags = OFlags::WRONLY
@@ -32,23 +32,24 @@ const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Where a store is or may be.
-pub(super) struct Place {
+/// Directory of a store, which may not exist yet.
+pub(super) struct StoreLocation {
     root: PathBuf,
     name: Arc<str>,
 }
 
-/// A store that is open. Its lock is held as long as this lives.
-pub(super) struct Files {
+/// An open store. Holds the lock until it is dropped.
+pub(super) struct OpenStore {
     name: Arc<str>,
     root: OwnedFd,
-    kinds: BTreeMap<Kind, OwnedFd>,
+    kinds: BTreeMap<ItemKind, OwnedFd>,
     _lock: File,
-    /// The next temporary file's number: nobody else makes any, and those of others are gone.
+    /// Number of the next temporary file: the lock excludes other writers, and their leftovers were
+    /// removed.
     next: AtomicU64,
 }
 
-impl Place {
+impl StoreLocation {
     pub(super) fn new(root: PathBuf) -> Self {
         let name = root.display().to_string().into();
         Self { root, name }
@@ -66,32 +67,32 @@ impl Place {
         StoreError::Unavailable { store: Arc::clone(&self.name), cause: cause.into() }
     }
 
-    fn failed(&self, what: &str) -> impl Fn(Errno) -> StoreError {
-        failed(&self.name, what)
+    fn io_error(&self, what: &str) -> impl Fn(Errno) -> StoreError {
+        io_error(&self.name, what)
     }
 
-    /// The marker comes last: a store that has one is complete.
+    /// Initialises the store. The marker is written last: a store that has one is complete.
     pub(super) fn initialise(&self) -> Result<(), StoreError> {
         std::fs::create_dir_all(&self.root)
             .map_err(|error| self.unavailable(format!("cannot create it: {error}")))?;
         let root = self.open_root()?;
         match self.check_marker(&root) {
             Err(StoreError::NotInitialised { .. }) => {}
-            is_a_store => return is_a_store,
+            store => return store,
         }
-        rustix::fs::fchmod(&root, Mode::RWXU).map_err(self.failed("cannot set its mode"))?;
-        let _lock = self.take_lock(&root)?;
-        for kind in Kind::ALL {
+        rustix::fs::fchmod(&root, Mode::RWXU).map_err(self.io_error("cannot set its mode"))?;
+        let _lock = self.lock_exclusive(&root)?;
+        for kind in ItemKind::ALL {
             match rustix::fs::mkdirat(&root, kind.prefix(), Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(self.failed("cannot create a directory")(error)),
+                Err(error) => return Err(self.io_error("cannot create a directory")(error)),
             }
         }
-        // What an earlier attempt began, and the directory's own entry in its parent, where that can
-        // be opened.
-        clean(&root).map_err(self.failed("cannot be cleaned"))?;
+        // The leftovers of an earlier attempt, and the directory's own entry in its parent, where
+        // that can be opened.
+        remove_temporaries(&root).map_err(self.io_error("cannot be cleaned"))?;
         let marker = format!("{MARKER_WORDS}{FORMAT}\n");
-        replace(&root, &format!("{TEMPORARY}0"), MARKER, marker.as_bytes())
+        write_replacing(&root, &format!("{TEMPORARY}0"), MARKER, marker.as_bytes())
             .map_err(|error| self.unavailable(format!("cannot write its marker: {error}")))?;
         if let Some(parent) = self.root.parent().and_then(|parent| File::open(parent).ok()) {
             parent
@@ -104,16 +105,16 @@ impl Place {
     fn open_root(&self) -> Result<OwnedFd, StoreError> {
         match rustix::fs::openat(CWD, &self.root, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => Err(StoreError::NotInitialised { store: Arc::clone(&self.name) }),
-            opened => opened.map_err(self.failed("cannot open it")),
+            opened => opened.map_err(self.io_error("cannot open it")),
         }
     }
 
-    /// Whether there is a marker, and one that we know.
+    /// Checks that there is a marker of a known format.
     fn check_marker(&self, root: &OwnedFd) -> Result<(), StoreError> {
         let marker = match rustix::fs::openat(root, MARKER, READ, Mode::empty()) {
             Ok(marker) => File::from(marker),
-            Err(Errno::NOENT) => return Err(self.without_marker(root)),
-            Err(error) => return Err(self.failed("cannot open its marker")(error)),
+            Err(Errno::NOENT) => return Err(self.error_without_marker(root)),
+            Err(error) => return Err(self.io_error("cannot open its marker")(error)),
         };
         let mut text = String::new();
         marker
@@ -127,38 +128,40 @@ impl Place {
                 let what = Arc::clone(&self.name);
                 Err(StoreError::Unsupported { what, found, max: FORMAT })
             }
-            None => Err(self.unavailable(format!("its marker {MARKER} is none of ours"))),
+            None => {
+                Err(self.unavailable(format!("its marker {MARKER} is not one of this program")))
+            }
         }
     }
 
-    /// A directory without a marker may become a store if there is nothing in it but what an
-    /// interrupted initialisation has left.
-    fn without_marker(&self, root: &OwnedFd) -> StoreError {
+    /// Returns the error for a directory without a marker. It may become a store if it contains
+    /// nothing but the leftovers of an interrupted initialisation.
+    fn error_without_marker(&self, root: &OwnedFd) -> StoreError {
         let is_ours = |name: &str| {
             name == LOCK
                 || name.starts_with(TEMPORARY)
-                || Kind::ALL.iter().any(|kind| kind.prefix() == name)
+                || ItemKind::ALL.iter().any(|kind| kind.prefix() == name)
         };
-        let mut stranger = None;
-        let looked = for_each_name(root, |name| {
+        let mut foreign = None;
+        let listed = for_each_name(root, |name| {
             if !name.is_some_and(is_ours) {
-                stranger = Some(name.unwrap_or("a name that is no text").to_owned());
+                foreign = Some(name.unwrap_or("a name that is not UTF-8").to_owned());
             }
-            stranger.is_none()
+            foreign.is_none()
         });
-        match (looked, stranger) {
-            (Err(error), _) => self.failed("cannot list it")(error),
+        match (listed, foreign) {
+            (Err(error), _) => self.io_error("cannot list it")(error),
             (Ok(()), None) => StoreError::NotInitialised { store: Arc::clone(&self.name) },
-            (Ok(()), Some(stranger)) => self.unavailable(format!(
-                "it has no marker {MARKER} and holds {stranger:?}, so it is no store; give another directory"
+            (Ok(()), Some(foreign)) => self.unavailable(format!(
+                "it has no marker {MARKER} and holds {foreign:?}, so it is no store; give another directory"
             )),
         }
     }
 
-    fn take_lock(&self, root: &OwnedFd) -> Result<File, StoreError> {
+    fn lock_exclusive(&self, root: &OwnedFd) -> Result<File, StoreError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(root, LOCK, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(self.failed("cannot open its lock"))?;
+            .map_err(self.io_error("cannot open its lock"))?;
         let lock = File::from(lock);
         match lock.try_lock() {
             Ok(()) => Ok(lock),
@@ -171,26 +174,26 @@ impl Place {
     }
 }
 
-impl Files {
-    pub(super) fn open(place: &Place) -> Result<Self, StoreError> {
-        let root = place.open_root()?;
-        place.check_marker(&root)?;
-        let lock = place.take_lock(&root)?;
+impl OpenStore {
+    pub(super) fn open(location: &StoreLocation) -> Result<Self, StoreError> {
+        let root = location.open_root()?;
+        location.check_marker(&root)?;
+        let lock = location.lock_exclusive(&root)?;
         let mut kinds = BTreeMap::new();
-        for kind in Kind::ALL {
+        for kind in ItemKind::ALL {
             let flags = DIRECTORY | OFlags::NOFOLLOW;
             let directory = rustix::fs::openat(&root, kind.prefix(), flags, Mode::empty())
-                .map_err(place.failed(&format!("cannot open its directory {kind}")))?;
-            clean(&directory).map_err(place.failed("cannot be cleaned"))?;
+                .map_err(location.io_error(&format!("cannot open its directory {kind}")))?;
+            remove_temporaries(&directory).map_err(location.io_error("cannot be cleaned"))?;
             kinds.insert(kind, directory);
         }
-        clean(&root).map_err(place.failed("cannot be cleaned"))?;
-        let name = Arc::clone(&place.name);
+        remove_temporaries(&root).map_err(location.io_error("cannot be cleaned"))?;
+        let name = Arc::clone(&location.name);
         Ok(Self { name, root, kinds, _lock: lock, next: AtomicU64::new(0) })
     }
 
-    /// Whether the directories that were opened still have names.
-    pub(super) fn are_there(&self) -> bool {
+    /// Returns whether the open directories are still linked.
+    pub(super) fn is_present(&self) -> bool {
         let has_name =
             |directory: &OwnedFd| rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_nlink > 0);
         has_name(&self.root)
@@ -202,8 +205,8 @@ impl Files {
         let corrupt = |why: String| StoreError::Corrupt { path: path.clone(), why: why.into() };
         let directory = self.directory(path)?;
         let file = rustix::fs::openat(directory, path.file_name(), READ, Mode::empty());
-        let file = file.map_err(|error| self.of_item(path, "cannot open", error))?;
-        let stat = rustix::fs::fstat(&file).map_err(self.failed("cannot look at a file"))?;
+        let file = file.map_err(|error| self.item_error(path, "cannot open", error))?;
+        let stat = rustix::fs::fstat(&file).map_err(self.io_error("cannot look at a file"))?;
         let bytes = size_of(&stat).map_err(corrupt)?;
         let too_large = StoreError::TooLarge { path: path.clone(), bytes, max: ITEM_BYTES_MAX };
         let size = usize::try_from(bytes).map_err(|_| too_large.clone())?;
@@ -223,42 +226,44 @@ impl Files {
     pub(super) fn write(&self, path: &ItemPath, bytes: &[u8]) -> Result<(), StoreError> {
         let directory = self.directory(path)?;
         let temporary = format!("{TEMPORARY}{}", self.next.fetch_add(1, Ordering::Relaxed));
-        replace(directory, &temporary, path.file_name(), bytes)
+        write_replacing(directory, &temporary, path.file_name(), bytes)
             .map_err(|error| self.unavailable(format!("cannot write {path}: {error}")))?;
-        // A directory that was removed takes files until the last one is closed.
-        self.check_there()
+        // A removed directory accepts files until its last descriptor is closed.
+        self.check_present()
     }
 
     pub(super) fn delete(&self, path: &ItemPath) -> Result<(), StoreError> {
         let directory = self.directory(path)?;
         rustix::fs::unlinkat(directory, path.file_name(), AtFlags::empty())
-            .map_err(|error| self.of_item(path, "cannot delete", error))?;
-        rustix::fs::fsync(directory).map_err(self.failed("cannot sync a directory"))
+            .map_err(|error| self.item_error(path, "cannot delete", error))?;
+        rustix::fs::fsync(directory).map_err(self.io_error("cannot sync a directory"))
     }
 
-    pub(super) fn list(&self, kind: Kind) -> Result<Listing, StoreError> {
+    pub(super) fn list(&self, kind: ItemKind) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
         for_each_name(self.directory_of(Some(kind))?, |name| {
             match name.ok_or(()).and_then(|name| ItemPath::of_file_name(kind, name).map_err(drop)) {
                 Ok(path) => listing.paths.push(path),
                 Err(()) if name.is_some_and(|name| name.starts_with(TEMPORARY)) => {}
                 Err(()) => {
-                    listing.strangers_total += 1;
-                    if listing.strangers.len() < STRANGERS_MAX {
-                        listing.strangers.push(name.unwrap_or("a name that is no text").to_owned());
+                    listing.unrecognised_total += 1;
+                    if listing.unrecognised.len() < UNRECOGNISED_MAX {
+                        listing
+                            .unrecognised
+                            .push(name.unwrap_or("a name that is not UTF-8").to_owned());
                     }
                 }
             }
             listing.paths.len() <= LISTED_MAX
         })
-        .map_err(self.failed("cannot list a directory"))?;
-        self.check_there()?;
+        .map_err(self.io_error("cannot list a directory"))?;
+        self.check_present()?;
         if listing.paths.len() > LISTED_MAX {
             let store = Arc::clone(&self.name);
             return Err(StoreError::TooMany { store, kind, max: LISTED_MAX });
         }
         listing.paths.sort_unstable();
-        listing.strangers.sort_unstable();
+        listing.unrecognised.sort_unstable();
         Ok(listing)
     }
 
@@ -266,17 +271,17 @@ impl Files {
         self.directory_of(path.kind())
     }
 
-    fn directory_of(&self, kind: Option<Kind>) -> Result<BorrowedFd<'_>, StoreError> {
+    fn directory_of(&self, kind: Option<ItemKind>) -> Result<BorrowedFd<'_>, StoreError> {
         let Some(kind) = kind else { return Ok(self.root.as_fd()) };
         let directory = self.kinds.get(&kind).map(AsFd::as_fd);
         directory.ok_or_else(|| self.unavailable(format!("its directory {kind} is not open")))
     }
 
-    /// An item that is not there, in a directory that is.
-    fn of_item(&self, path: &ItemPath, what: &str, error: Errno) -> StoreError {
+    /// Converts an error on one item; distinguishes a missing item from a missing directory.
+    fn item_error(&self, path: &ItemPath, what: &str, error: Errno) -> StoreError {
         match error {
             Errno::NOENT => {
-                let gone = self.check_there().err();
+                let gone = self.check_present().err();
                 gone.unwrap_or_else(|| StoreError::NotFound { path: path.clone() })
             }
             Errno::LOOP | Errno::MLINK => not_a_file(path, "a symbolic link"),
@@ -286,8 +291,8 @@ impl Files {
         }
     }
 
-    fn check_there(&self) -> Result<(), StoreError> {
-        match self.are_there() {
+    fn check_present(&self) -> Result<(), StoreError> {
+        match self.is_present() {
             true => Ok(()),
             false => Err(self.unavailable("its directory was removed while it was open")),
         }
@@ -297,12 +302,12 @@ impl Files {
         StoreError::Unavailable { store: Arc::clone(&self.name), cause: cause.into() }
     }
 
-    fn failed(&self, what: &str) -> impl Fn(Errno) -> StoreError {
-        failed(&self.name, what)
+    fn io_error(&self, what: &str) -> impl Fn(Errno) -> StoreError {
+        io_error(&self.name, what)
     }
 }
 
-fn failed(name: &Arc<str>, what: &str) -> impl Fn(Errno) -> StoreError + use<> {
+fn io_error(name: &Arc<str>, what: &str) -> impl Fn(Errno) -> StoreError + use<> {
     let (store, what) = (Arc::clone(name), what.to_owned());
     move |error: Errno| {
         let cause = format!("{what}: {error}").into();
@@ -323,26 +328,31 @@ fn size_of(stat: &Stat) -> Result<u64, String> {
     }
 }
 
-/// Writes a file in place of another: whoever looks sees one of the two, also after a crash, and after
-/// it has returned only the new one.
-fn replace(directory: impl AsFd, temporary: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+/// Replaces a file atomically: a reader sees the old or the new content, also after a crash, and
+/// only the new one after this has returned.
+fn write_replacing(
+    directory: impl AsFd,
+    temporary: &str,
+    name: &str,
+    bytes: &[u8],
+) -> std::io::Result<()> {
     let directory = directory.as_fd();
     let mode = Mode::RUSR | Mode::WUSR;
     let mut file = File::from(rustix::fs::openat(directory, temporary, CREATE, mode)?);
     let renamed = file
         .write_all(bytes)
-        .and_then(|()| file.sync_all()) // Before it gets the name: a name never has half a file.
+        .and_then(|()| file.sync_all()) // Before the rename: a name never refers to a partial file.
         .and_then(|()| Ok(rustix::fs::renameat(directory, temporary, directory, name)?));
     if renamed.is_err() {
-        // It would be removed when the store is opened; until then it takes room.
+        // The next open would remove it; until then it takes space.
         let _ = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
     }
     renamed?;
     Ok(rustix::fs::fsync(directory)?)
 }
 
-/// Removes what interrupted writes have left. Only who holds the lock may.
-fn clean(directory: &OwnedFd) -> Result<(), Errno> {
+/// Removes the leftovers of interrupted writes. Requires the lock.
+fn remove_temporaries(directory: &OwnedFd) -> Result<(), Errno> {
     let mut left = Vec::new();
     for_each_name(directory, |name| {
         left.extend(name.filter(|name| name.starts_with(TEMPORARY)).map(str::to_owned));
@@ -354,7 +364,8 @@ fn clean(directory: &OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Names in a directory, `None` for those that are no text, until `next` says no.
+/// Calls `next` with each name in a directory, `None` for names that are not UTF-8, until it
+/// returns false.
 fn for_each_name(
     directory: impl AsFd,
     mut next: impl FnMut(Option<&str>) -> bool,

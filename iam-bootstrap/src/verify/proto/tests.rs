@@ -6,53 +6,53 @@ fn config(region: &str) -> SystemConfig {
     SystemConfig { arguments: vec![format!("--region={region}")], ..SystemConfig::default() }
 }
 
-/// What a peer answers, by its number and time.
-type Script<'a> = &'a dyn Fn(usize, Instant) -> Result<Option<SystemConfig>, Arc<str>>;
+/// Response of a peer, by its index and the time.
+type PeerScript<'a> = &'a dyn Fn(usize, Instant) -> Result<Option<SystemConfig>, Arc<str>>;
 
-struct Run {
+struct Simulation {
     verify: Verify,
     now: Instant,
     reports: Vec<(Duration, Report)>,
-    asks: Vec<(Duration, usize)>,
+    requests: Vec<(Duration, usize)>,
 }
 
 const LATENCY: Duration = Duration::from_millis(30);
 
-impl Run {
+impl Simulation {
     fn new(peers: usize, limit: Option<u64>, seed: u64) -> Self {
         let now = Instant::from_nanos(0);
         let deadline = limit.map(|seconds| now + Duration::from_secs(seconds));
-        let config = Config { ours: Arc::new(config("east")), peers, deadline, seed };
+        let config = VerifyConfig { ours: Arc::new(config("east")), peers, deadline, seed };
         let verify = Verify::new(config, now);
-        Self { verify, now, reports: Vec::new(), asks: Vec::new() }
+        Self { verify, now, reports: Vec::new(), requests: Vec::new() }
     }
 
-    /// Goes on for so many seconds, or until it is over. Answers take a while.
-    fn go(&mut self, seconds: u64, script: Script<'_>) -> &mut Self {
+    /// Runs for so many seconds, or until it is done. Responses take [`LATENCY`].
+    fn run(&mut self, seconds: u64, script: PeerScript<'_>) -> &mut Self {
         let end = self.now + Duration::from_secs(seconds);
-        let mut asked: Vec<(Instant, usize)> = Vec::new();
+        let mut in_flight: Vec<(Instant, usize)> = Vec::new();
         loop {
             self.verify.handle_timeout(self.now);
-            while let Some(peer) = self.verify.poll_ask(self.now) {
-                asked.push((self.now + LATENCY, peer));
-                self.asks.push((self.now.since(Instant::default()), peer));
-                assert!(asked.len() <= ASKED_AT_ONCE);
+            while let Some(peer) = self.verify.poll_request(self.now) {
+                in_flight.push((self.now + LATENCY, peer));
+                self.requests.push((self.now.since(Instant::default()), peer));
+                assert!(in_flight.len() <= VERIFY_CONCURRENCY_MAX);
             }
             while let Some(report) = self.verify.poll_report() {
                 self.reports.push((self.now.since(Instant::default()), report));
             }
-            let answer = asked.iter().map(|(at, _)| *at).min();
-            let Some(next) = self.verify.poll_timeout().into_iter().chain(answer).min() else {
+            let response = in_flight.iter().map(|(at, _)| *at).min();
+            let Some(next) = self.verify.poll_timeout().into_iter().chain(response).min() else {
                 return self;
             };
             if next > end {
                 return self;
             }
-            assert!(next > self.now || answer == Some(next), "it must not spin");
+            assert!(next > self.now || response == Some(next), "it must not spin");
             self.now = next.max(self.now);
-            while let Some(index) = asked.iter().position(|(at, _)| *at <= self.now) {
-                let (_, peer) = asked.remove(index);
-                self.verify.handle_answer(peer, script(peer, self.now), self.now);
+            while let Some(index) = in_flight.iter().position(|(at, _)| *at <= self.now) {
+                let (_, peer) = in_flight.remove(index);
+                self.verify.handle_response(peer, script(peer, self.now), self.now);
             }
         }
     }
@@ -67,15 +67,15 @@ fn unreachable() -> Result<Option<SystemConfig>, Arc<str>> {
 }
 
 #[test]
-fn b60_half_of_the_peers_must_agree_and_a_server_alone_is_verified_at_once() {
-    assert_eq!(Run::new(0, None, 1).verify.status(), Status::Verified);
+fn b60_half_of_the_peers_must_agree_and_a_single_server_is_verified_at_once() {
+    assert_eq!(Simulation::new(0, None, 1).verify.status(), VerifyStatus::Verified);
     for (peers, needed) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (31, 16)] {
-        let mut run = Run::new(peers, None, 1);
-        assert_eq!(run.verify.tally().needed, needed);
-        run.go(60, &|peer, _| if peer + 1 < needed { Ok(None) } else { unreachable() });
-        assert_eq!(run.verify.status(), Status::Waiting, "{peers} peers");
-        run.go(60, &|peer, _| if peer < needed { Ok(None) } else { unreachable() });
-        assert_eq!(run.verify.status(), Status::Verified, "{peers} peers");
+        let mut simulation = Simulation::new(peers, None, 1);
+        assert_eq!(simulation.verify.tally().needed, needed);
+        simulation.run(60, &|peer, _| if peer + 1 < needed { Ok(None) } else { unreachable() });
+        assert_eq!(simulation.verify.status(), VerifyStatus::Waiting, "{peers} peers");
+        simulation.run(60, &|peer, _| if peer < needed { Ok(None) } else { unreachable() });
+        assert_eq!(simulation.verify.status(), VerifyStatus::Verified, "{peers} peers");
     }
 }
 
@@ -90,39 +90,39 @@ fn b60_two_configurations_never_both_start() {
 }
 
 #[test]
-fn b60_a_cold_start_of_32_makes_no_herd() {
+fn b60_cold_start_of_32_servers_spreads_its_requests() {
     let mut at = Vec::new();
     for server in 0..32 {
-        let mut run = Run::new(31, None, server);
-        run.go(5, &|_, _| Ok(None));
-        assert!(run.verify.is_over());
-        assert_eq!(run.asks.len(), 31, "each is asked once");
-        at.extend(run.asks.iter().map(|(at, _)| at.as_millis() / 50));
+        let mut simulation = Simulation::new(31, None, server);
+        simulation.run(5, &|_, _| Ok(None));
+        assert!(simulation.verify.is_done());
+        assert_eq!(simulation.requests.len(), 31, "each peer is asked once");
+        at.extend(simulation.requests.iter().map(|(at, _)| at.as_millis() / 50));
     }
     let bins: BTreeSet<_> = at.iter().copied().collect();
     let most = bins.iter().map(|bin| at.iter().filter(|at| *at == bin).count()).max();
-    assert!(most < Some(32 * 31 / 6), "{most:?} of 992 questions in 50 ms");
+    assert!(most < Some(32 * 31 / 6), "{most:?} of 992 requests in 50 ms");
 }
 
 #[test]
-fn b60_who_cannot_be_reached_is_logged_after_twenty_tries_and_not_each() {
-    let mut run = Run::new(3, None, 7);
-    run.go(60, &|peer, _| if peer == 0 { Ok(None) } else { unreachable() });
-    let tries = run.asks.iter().filter(|(_, peer)| *peer == 1).count();
-    assert!((55..=130).contains(&tries), "{tries} in a minute");
-    assert!((2..=6).contains(&run.reports.len()), "{:?}", run.reports);
-    let (at, first) = &run.reports[0];
+fn b60_unreachable_peers_are_logged_after_twenty_attempts_in_one_line() {
+    let mut simulation = Simulation::new(3, None, 7);
+    simulation.run(60, &|peer, _| if peer == 0 { Ok(None) } else { unreachable() });
+    let attempts = simulation.requests.iter().filter(|(_, peer)| *peer == 1).count();
+    assert!((55..=130).contains(&attempts), "{attempts} in a minute");
+    assert!((2..=6).contains(&simulation.reports.len()), "{:?}", simulation.reports);
+    let (at, first) = &simulation.reports[0];
     assert!((8..=20).contains(&at.as_secs()), "{at:?}");
     let why: Arc<str> = "not connected".into();
     let peers = vec![(1, Arc::clone(&why)), (2, why)];
-    assert_eq!(*first, Report::Unreachable { peers, tries: 20 });
-    run.go(5, &|_, _| Ok(None));
-    assert_eq!(run.verify.status(), Status::Verified);
+    assert_eq!(*first, Report::Unreachable { peers, attempts: 20 });
+    simulation.run(5, &|_, _| Ok(None));
+    assert_eq!(simulation.verify.status(), VerifyStatus::Verified);
 }
 
 #[test]
-fn b60_a_peer_that_differs_is_reported_once_and_again_when_it_changes() {
-    let mut run = Run::new(3, None, 3);
+fn b60_differing_peer_is_reported_once_and_again_when_it_changes() {
+    let mut simulation = Simulation::new(3, None, 3);
     let agrees_or = |other: &'static str| {
         move |peer: usize, _| match peer {
             0 => Ok(None),
@@ -130,60 +130,72 @@ fn b60_a_peer_that_differs_is_reported_once_and_again_when_it_changes() {
             _ => unreachable(),
         }
     };
-    let reported = |run: &Run| {
-        run.reports()
+    let reported = |simulation: &Simulation| {
+        simulation
+            .reports()
             .into_iter()
             .filter(|report| matches!(report, Report::Differ { .. }))
             .cloned()
             .collect::<Vec<_>>()
     };
-    run.go(20, &agrees_or("west"));
+    simulation.run(20, &agrees_or("west"));
     let west = difference(&config("east"), &config("west"));
-    assert_eq!(reported(&run), [Report::Differ { peers: vec![1], difference: west }]);
-    run.go(20, &agrees_or("north"));
-    assert_eq!(reported(&run).len(), 2);
-    run.go(20, &agrees_or("east"));
-    assert_eq!(run.verify.status(), Status::Verified, "a full answer without a difference agrees");
-    assert_eq!(run.reports().last(), Some(&&Report::AgreesNow { peer: 1 }));
+    assert_eq!(reported(&simulation), [Report::Differ { peers: vec![1], difference: west }]);
+    simulation.run(20, &agrees_or("north"));
+    assert_eq!(reported(&simulation).len(), 2);
+    simulation.run(20, &agrees_or("east"));
+    assert_eq!(
+        simulation.verify.status(),
+        VerifyStatus::Verified,
+        "full response without a difference agrees"
+    );
+    assert_eq!(simulation.reports().last(), Some(&&Report::NowAgrees { peer: 1 }));
 }
 
 #[test]
-fn b60_the_odd_one_among_many_is_told_so_and_the_others_go_on() {
-    let mut odd = Run::new(31, Some(30), 5);
-    odd.go(60, &|_, _| Ok(Some(config("west"))));
-    assert_eq!(odd.verify.status(), Status::TimedOut);
-    let told: Vec<_> =
-        odd.reports().into_iter().filter(|report| matches!(report, Report::Odd { .. })).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(odd.verify.tally().is_odd);
-    let named = odd.reports().into_iter().flat_map(|report| match report {
-        Report::Differ { peers, .. } | Report::Odd { peers, .. } => peers.clone(),
-        Report::AgreesNow { .. } | Report::Unreachable { .. } => Vec::new(),
+fn b60_outlier_reports_itself_and_the_other_servers_start() {
+    let mut outlier = Simulation::new(31, Some(30), 5);
+    outlier.run(60, &|_, _| Ok(Some(config("west"))));
+    assert_eq!(outlier.verify.status(), VerifyStatus::TimedOut);
+    let outlier_reports: Vec<_> = outlier
+        .reports()
+        .into_iter()
+        .filter(|report| matches!(report, Report::LocalIsOutlier { .. }))
+        .collect();
+    assert_eq!(outlier_reports.len(), 1, "{outlier_reports:?}");
+    assert!(outlier.verify.tally().is_outlier);
+    let named = outlier.reports().into_iter().flat_map(|report| match report {
+        Report::Differ { peers, .. } | Report::LocalIsOutlier { peers, .. } => peers.clone(),
+        Report::NowAgrees { .. } | Report::Unreachable { .. } => Vec::new(),
     });
     let mut named: Vec<_> = named.collect();
     named.sort_unstable();
-    assert_eq!(named, (0..31).collect::<Vec<_>>(), "each once");
+    assert_eq!(named, (0..31).collect::<Vec<_>>(), "each peer is named once");
 
-    let mut other = Run::new(31, None, 6);
-    other.go(10, &|peer, _| if peer == 9 { Ok(Some(config("west"))) } else { Ok(None) });
-    assert_eq!(other.verify.status(), Status::Verified);
+    let mut other = Simulation::new(31, None, 6);
+    other.run(10, &|peer, _| if peer == 9 { Ok(Some(config("west"))) } else { Ok(None) });
+    assert_eq!(other.verify.status(), VerifyStatus::Verified);
     let west = difference(&config("east"), &config("west"));
     assert_eq!(other.reports(), [&Report::Differ { peers: vec![9], difference: west }]);
-    assert!(other.verify.is_over() && !other.verify.tally().is_odd);
+    assert!(other.verify.is_done() && !other.verify.tally().is_outlier);
 }
 
 #[test]
-fn b60_one_other_that_differs_makes_nobody_the_odd_one() {
-    let mut run = Run::new(1, Some(5), 5);
-    run.go(10, &|_, _| Ok(Some(config("west"))));
-    assert_eq!(run.verify.status(), Status::TimedOut);
-    assert!(matches!(run.reports()[..], [Report::Differ { .. }]), "{:?}", run.reports);
+fn b60_single_differing_peer_makes_no_outlier() {
+    let mut simulation = Simulation::new(1, Some(5), 5);
+    simulation.run(10, &|_, _| Ok(Some(config("west"))));
+    assert_eq!(simulation.verify.status(), VerifyStatus::TimedOut);
+    assert!(
+        matches!(simulation.reports()[..], [Report::Differ { .. }]),
+        "{:?}",
+        simulation.reports
+    );
 }
 
 #[test]
-fn an_answer_that_was_not_asked_for_changes_nothing() {
-    let mut run = Run::new(1, None, 5);
-    run.verify.handle_answer(0, Ok(None), run.now);
-    run.verify.handle_answer(7, Ok(None), run.now);
-    assert_eq!(run.verify.status(), Status::Waiting);
+fn unsolicited_response_changes_nothing() {
+    let mut simulation = Simulation::new(1, None, 5);
+    simulation.verify.handle_response(0, Ok(None), simulation.now);
+    simulation.verify.handle_response(7, Ok(None), simulation.now);
+    assert_eq!(simulation.verify.status(), VerifyStatus::Waiting);
 }

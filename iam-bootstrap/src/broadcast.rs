@@ -1,20 +1,20 @@
-//! Peers are told of a change, all at once, each with its own outcome: one that is dead or slow neither
-//! holds up the others nor goes unnoticed (B62).
+//! Broadcasts a change to all peers in parallel, each with its own outcome: a peer that is down or
+//! slow neither delays the others nor goes unnoticed (B62).
 
 use std::collections::BTreeMap;
 
 use grid::{CallOptions, Connection, Name};
 use serde_bytes::ByteBuf;
 
-use crate::iam::Inner;
-use crate::limits::TELL_TIMEOUT;
+use crate::iam::IamInner;
+use crate::limits::BROADCAST_TIMEOUT;
 use crate::record::Record;
 use crate::store::{ItemPath, StoreError};
 use crate::wire::{self, ChangeArgs};
 
-/// Tells all peers. Takes [`TELL_TIMEOUT`] at most.
-pub(crate) async fn all(
-    inner: &Inner,
+/// Sends a change to all peers. Takes [`BROADCAST_TIMEOUT`] at most.
+pub(crate) async fn broadcast(
+    inner: &IamInner,
     path: &ItemPath,
     record: &Record,
 ) -> BTreeMap<Name, Result<(), String>> {
@@ -26,41 +26,44 @@ pub(crate) async fn all(
             return peers.into_iter().map(failed).collect();
         }
     };
-    let told = peers.into_iter().map(|peer| {
+    let sends = peers.into_iter().map(|peer| {
         let args = &args;
         async move {
             let outcome = match inner.admit(peer.remote()) {
-                Ok(()) => one(&peer, path, record, args).await,
+                Ok(()) => send_to_peer(&peer, path, record, args).await,
                 Err(why) => Err(why),
             };
             if let Err(cause) = &outcome {
                 let peer = peer.remote();
-                tracing::debug!(target: "iam", %peer, %path, cause, "a peer was not told of a change");
+                tracing::debug!(
+                    target: "iam", %peer, %path, error = cause,
+                    "change broadcast failed"
+                );
             }
             (peer.remote().clone(), outcome)
         }
     });
-    futures_util::future::join_all(told).await.into_iter().collect()
+    futures_util::future::join_all(sends).await.into_iter().collect()
 }
 
-async fn one(
+async fn send_to_peer(
     peer: &Connection,
     path: &ItemPath,
     record: &Record,
     args: &ChangeArgs,
 ) -> Result<(), String> {
     let Some(kind) = path.kind() else { return Ok(()) };
-    let handler = wire::tell_of(kind, record.is_deletion());
-    let options = CallOptions::default().timeout(TELL_TIMEOUT);
+    let handler = wire::change_handler(kind, record.is_deletion());
+    let options = CallOptions::default().timeout(BROADCAST_TIMEOUT);
     match handler.call_with(peer, args, options).await {
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// A record as it travels: without the root secret nobody reads or makes one.
+/// Seals a record for the wire. Without the root secret it can be neither read nor forged.
 pub(crate) fn seal(
-    inner: &Inner,
+    inner: &IamInner,
     path: &ItemPath,
     record: &Record,
 ) -> Result<ChangeArgs, StoreError> {
@@ -69,12 +72,12 @@ pub(crate) fn seal(
     Ok(ChangeArgs { path: path.as_str().to_owned(), record })
 }
 
-/// What a peer sent.
+/// Opens a record that a peer sent.
 ///
 /// # Errors
 ///
-/// Why it is not taken for a change.
-pub(crate) fn open(inner: &Inner, args: &ChangeArgs) -> Result<(ItemPath, Record), String> {
+/// The reason why it is not a valid change.
+pub(crate) fn open(inner: &IamInner, args: &ChangeArgs) -> Result<(ItemPath, Record), String> {
     let path: ItemPath = args.path.parse().map_err(|error| format!("no change: {error}"))?;
     let (plain, _) = inner.sealer.open(&path, &args.record).map_err(|error| match error {
         StoreError::WrongKey { .. } => {
