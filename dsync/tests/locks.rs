@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster::{Cluster, SOON, eventually, within};
 use dsync::wire::{self, LockArgs};
-use dsync::{DRWMutex, Forced, Kind, Limits, LockError, LockOptions, Lost, Token};
+use dsync::{DRWMutex, ForceTarget, LockKind, Limits, LockError, LockOptions, LossReason, Token};
 
 fn default() -> LockOptions {
     LockOptions::default().timeout(SOON)
@@ -63,15 +63,15 @@ async fn b51_contenders_hold_one_after_the_other_and_b54_tokens_grow() {
         let stats = server.dsync.stats();
         assert_eq!((stats.lost, stats.locked), (0, 20));
         // Who is told does not ask in vain: two attempts a lock, but for the odd one.
-        assert!(stats.calls > 0 && stats.attempts < 100, "B55: {stats:?}");
+        assert!(stats.notifications > 0 && stats.attempts < 100, "B55: {stats:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_resources_are_taken_all_or_none_and_in_any_order() {
     let cluster = Cluster::start(3, &Limits::default()).await;
-    let both = |server: usize, names: [&str; 2]| {
-        let mutex = DRWMutex::new(&cluster.servers[server].dsync, names);
+    let both = |server: usize, resources: [&str; 2]| {
+        let mutex = DRWMutex::new(&cluster.servers[server].dsync, resources);
         async move {
             for _ in 0..10 {
                 mutex
@@ -96,15 +96,15 @@ async fn several_resources_are_taken_all_or_none_and_in_any_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_takes_as_many_resources_as_it_may() {
     let cluster = Cluster::start(3, &Limits::default()).await;
-    let names = |count: usize| (0..count).map(|n| format!("bucket/object-{n}")).collect::<Vec<_>>();
-    let all = DRWMutex::new(&cluster.servers[0].dsync, names(1_000));
+    let resources = |count: usize| (0..count).map(|n| format!("bucket/object-{n}")).collect::<Vec<_>>();
+    let all = DRWMutex::new(&cluster.servers[0].dsync, resources(1_000));
     let guard = all.lock(default()).await.expect("all are free");
     for name in ["bucket/object-0", "bucket/object-999"] {
         cluster.mutex(1, name).read_lock(within(30)).await.expect_err("it is one of them");
     }
     guard.unlock().await;
     drop(cluster.mutex(1, "bucket/object-999").lock(default()).await.expect("free again"));
-    let more = DRWMutex::new(&cluster.servers[0].dsync, names(1_001));
+    let more = DRWMutex::new(&cluster.servers[0].dsync, resources(1_001));
     let refused = more.lock(default()).await.expect_err("one too many");
     assert_eq!(refused.to_string(), "a lock may take 1000 resources, not 1001");
 }
@@ -168,7 +168,7 @@ async fn b52_a_holder_whose_lockers_are_gone_is_told_before_its_lease_ends() {
         server.kill().await;
     }
     let lost = tokio::time::timeout(SOON, lost).await.expect("it is told");
-    assert_eq!(lost, Lost::Expired);
+    assert_eq!(lost, LossReason::Expired);
     assert!(!guard.is_held() && guard.token() == token);
     let refused = cluster.mutex(0, "a").lock(within(100)).await.expect_err("no quorum");
     assert!(refused.to_string().contains("could not be reached"), "{refused}");
@@ -189,7 +189,7 @@ async fn b52_work_under_a_lock_is_dropped_when_it_is_lost() {
         std::future::pending::<()>().await;
     });
     let ended = tokio::time::timeout(SOON, work).await.expect("it ends");
-    assert_eq!(ended, Err(LockError::Lost(Lost::Expired)));
+    assert_eq!(ended, Err(LockError::Lost(LossReason::Expired)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,16 +208,16 @@ async fn b56_operators_see_holders_and_waiters_and_force_a_lock_open_safely() {
     let lock = listing.locks.iter().find(|lock| lock.uid == held.uid()).expect("it is listed");
     assert_eq!(
         (&*lock.resources, lock.kind, &*lock.source),
-        (&["a".to_owned()][..], Kind::Write, "put_object")
+        (&["a".to_owned()][..], LockKind::Write, "put_object")
     );
     assert_eq!((&lock.owner, lock.quorum, lock.is_stale), (&cluster.urls[0], 2, false));
     assert_eq!(listing.waiters[0].owner, cluster.urls[1]);
-    assert!(listing.silent.is_empty() && listing.closed.is_empty());
+    assert!(listing.unreachable.is_empty() && listing.closed.is_empty());
 
-    let forced = Forced::Resource("a".to_owned());
+    let forced = ForceTarget::Resource("a".to_owned());
     let report = cluster.servers[2].dsync.force_unlock(&forced, SOON).await;
     assert!(report.is_effective, "{report:?}");
-    assert_eq!(held.lost().await, Lost::Revoked);
+    assert_eq!(held.lost().await, LossReason::Revoked);
     assert!(!held.is_held());
     // Its holder comes to an end: nobody else has the lock yet.
     let listing = cluster.servers[2].dsync.locks(SOON).await;
@@ -226,7 +226,7 @@ async fn b56_operators_see_holders_and_waiters_and_force_a_lock_open_safely() {
     drop(held);
     let next = next.await.expect("no panic").expect("it is free");
     assert!(next.token() > token);
-    let nothing = cluster.servers[2].dsync.force_unlock(&Forced::Uid("x".to_owned()), SOON).await;
+    let nothing = cluster.servers[2].dsync.force_unlock(&ForceTarget::Uid("x".to_owned()), SOON).await;
     assert!(!nothing.is_effective && nothing.not_found.len() == 3, "{nothing:?}");
 }
 
@@ -260,15 +260,15 @@ async fn b51_a_server_that_counts_other_lockers_gets_no_locks() {
         leased: true,
         ..LockArgs::default()
     };
-    let answer = wire::LOCK.call(&connection, &args(1)).await.expect("an answer");
-    assert_eq!(answer.code, wire::CODE_ERROR);
+    let response = wire::LOCK.call(&connection, &args(1)).await.expect("an answer");
+    assert_eq!(response.code, wire::CODE_ERROR);
     assert_eq!(
-        answer.error,
+        response.error,
         "with 3 lockers a write lock needs 2 of them, not 1: is the list of lockers the same on all \
          servers?"
     );
-    let answer = wire::LOCK.call(&connection, &args(2)).await.expect("an answer");
-    assert_eq!(answer.code, wire::CODE_OK);
+    let response = wire::LOCK.call(&connection, &args(2)).await.expect("an answer");
+    assert_eq!(response.code, wire::CODE_OK);
 }
 
 #[tokio::test]

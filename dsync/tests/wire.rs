@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use cluster::{Cluster, SOON, eventually, within};
-use dsync::wire::{self, LockAnswer, LockArgs};
+use dsync::wire::{self, LockResponse, LockArgs};
 use dsync::{DRWMutex, Dsync, Limits, LockOptions, Token};
 use grid::{Auth, HandlerId, LOCK_GRID_PATH, Manager, Route};
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ fn args(uid: &str) -> LockArgs {
 /// As an existing peer's generated code writes them.
 const ARGS: &[u8] = b"\x85\xa3UID\xa2u1\xa9Resources\x92\xa1a\xa3b/c\xa5Owner\xa1n\xa6Source\xa1s\
                       \xa6Quorum\x03";
-const ANSWER: &[u8] = b"\x82\xa4Code\x01\xa3Err\xa5taken";
+const RESPONSE: &[u8] = b"\x82\xa4Code\x01\xa3Err\xa5taken";
 
 #[test]
 fn arguments_and_answers_without_our_keys_are_byte_for_byte_those_of_existing_peers() {
@@ -48,9 +48,9 @@ fn arguments_and_answers_without_our_keys_are_byte_for_byte_those_of_existing_pe
     };
     assert_eq!(encode(&lock), ARGS);
     assert_eq!(decode::<LockArgs>(ARGS), lock);
-    let answer = LockAnswer { code: 1, error: "taken".to_owned(), ..LockAnswer::default() };
-    assert_eq!(encode(&answer), ANSWER);
-    assert_eq!(decode::<LockAnswer>(ANSWER), answer);
+    let response = LockResponse { code: 1, error: "taken".to_owned(), ..LockResponse::default() };
+    assert_eq!(encode(&response), RESPONSE);
+    assert_eq!(decode::<LockResponse>(RESPONSE), response);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn what_existing_peers_leave_out_or_set_to_nil_is_understood() {
     assert_eq!(encode(&args("u1")), unlock, "and so is what we leave out, by them");
     assert_eq!(decode::<LockArgs>(b"\x81\xa3UID\xa2u1"), args("u1"));
     assert_eq!(decode::<LockArgs>(b"\x80"), LockArgs::default());
-    assert_eq!(decode::<LockAnswer>(b"\x80"), LockAnswer::default());
+    assert_eq!(decode::<LockResponse>(b"\x80"), LockResponse::default());
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn numbers_are_understood_in_every_form_and_unknown_keys_are_skipped() {
     for three in [&b"\x03"[..], b"\xcc\x03", b"\xcd\x00\x03", b"\xd0\x03", b"\xd1\x00\x03"] {
         let args: LockArgs = decode(&[b"\x81\xa6Quorum", three].concat());
         assert_eq!(args.quorum, Some(3));
-        let answer: LockAnswer = decode(&[b"\x82\xa4Code", three, b"\xa4Wall", three].concat());
-        assert_eq!((answer.code, answer.wall), (3, Token::new(3)));
+        let response: LockResponse = decode(&[b"\x82\xa4Code", three, b"\xa4Wall", three].concat());
+        assert_eq!((response.code, response.wall), (3, Token::new(3)));
     }
     let negative: LockArgs = decode(b"\x81\xa6Quorum\xff");
     assert_eq!(negative.quorum, Some(-1));
@@ -97,11 +97,11 @@ proptest! {
         resources in option::of(collection::vec(text(), 0..20)),
         quorum in option::of(any::<i64>()),
         (leased, write, certain) in any::<(bool, bool, bool)>(),
-        (token, proposal, ticket) in (number(), number(), number()),
+        (token, proposed_token, ticket) in (number(), number(), number()),
     ) {
-        let [token, proposal, ticket] = [token, proposal, ticket].map(Token::new);
+        let [token, proposed_token, ticket] = [token, proposed_token, ticket].map(Token::new);
         let args = LockArgs {
-            uid, resources, owner, source, quorum, leased, write, token, proposal, ticket, waiter,
+            uid, resources, owner, source, quorum, leased, write, token, proposed_token, ticket, waiter,
             certain,
         };
         prop_assert_eq!(decode::<LockArgs>(&encode(&args)), args);
@@ -109,18 +109,18 @@ proptest! {
 
     #[test]
     fn answers_come_back_as_they_were(
-        (code, error, taught) in (any::<u8>(), text(), any::<bool>()),
+        (code, error, reinstated) in (any::<u8>(), text(), any::<bool>()),
         (token, high, wall, lease_ms) in (number(), number(), number(), number()),
     ) {
         let [token, high, wall] = [token, high, wall].map(Token::new);
-        let answer = LockAnswer { code, error, token, high, wall, lease_ms, taught };
-        prop_assert_eq!(decode::<LockAnswer>(&encode(&answer)), answer);
+        let response = LockResponse { code, error, token, high, wall, lease_ms, reinstated };
+        prop_assert_eq!(decode::<LockResponse>(&encode(&response)), response);
     }
 
     #[test]
     fn bytes_that_mean_nothing_are_an_error_and_no_panic(bytes in collection::vec(any::<u8>(), 0..60)) {
         let _ = rmp_serde::from_slice::<LockArgs>(&bytes);
-        let _ = rmp_serde::from_slice::<LockAnswer>(&bytes);
+        let _ = rmp_serde::from_slice::<LockResponse>(&bytes);
         // Half of them begin well.
         let _ = rmp_serde::from_slice::<LockArgs>(&[&ARGS[..bytes.len().min(ARGS.len())], &bytes].concat());
     }
@@ -135,15 +135,15 @@ const FORCE_UNLOCK: u8 = 6;
 const WAIT: u8 = 129;
 
 /// Asks the first server's locker, from the second, as any peer could.
-async fn ask(cluster: &Cluster, handler: u8, payload: Vec<u8>) -> Result<LockAnswer, String> {
+async fn call(cluster: &Cluster, handler: u8, payload: Vec<u8>) -> Result<LockResponse, String> {
     let connection = cluster.servers[1].manager.connection(&cluster.urls[0]).expect("it is known");
     connection.wait_connected().await.expect("both are there");
-    let answer = connection.request(HandlerId::new(handler), payload).timeout(SOON).await;
-    answer.map(|answer| decode(&answer)).map_err(|error| error.to_string())
+    let response = connection.request(HandlerId::new(handler), payload).timeout(SOON).await;
+    response.map(|response| decode(&response)).map_err(|error| error.to_string())
 }
 
 async fn code(cluster: &Cluster, handler: u8, args: &LockArgs) -> u8 {
-    ask(cluster, handler, encode(args)).await.expect("it is answered").code
+    request(cluster, handler, encode(args)).await.expect("it is answered").code
 }
 
 fn lock_of(uid: &str, resource: &str) -> LockArgs {
@@ -168,12 +168,12 @@ async fn arguments_that_mean_nothing_are_answered_with_what_is_wrong() {
     ];
     for (args, text) in &wrong {
         for handler in [LOCK, WAIT] {
-            let answer = ask(&cluster, handler, encode(args)).await.expect("it is answered");
-            assert_eq!(answer.code, wire::CODE_ERROR);
-            assert!(answer.error.contains(text), "{text}: {}", answer.error);
+            let response = call(&cluster, handler, encode(args)).await.expect("it is answered");
+            assert_eq!(response.code, wire::CODE_ERROR);
+            assert!(response.error.contains(text), "{text}: {}", response.error);
         }
-        let taught = LockArgs { leased: true, ..args.clone() };
-        assert_eq!(code(&cluster, REFRESH, &taught).await, wire::CODE_ERROR, "{text}");
+        let reinstated = LockArgs { leased: true, ..args.clone() };
+        assert_eq!(code(&cluster, REFRESH, &reinstated).await, wire::CODE_ERROR, "{text}");
     }
     for handler in [UNLOCK, REFRESH] {
         assert_eq!(code(&cluster, handler, &args("")).await, wire::CODE_ERROR);
@@ -191,10 +191,10 @@ async fn payloads_that_are_no_arguments_are_an_error_of_that_call_alone() {
         [b"", b"\xc1", b"\x85\xa3UID", b"garbage", b"\x81\xa3UID\x05", b"\xdf\xff\xff\xff\xff"];
     for handler in [LOCK, 2, UNLOCK, 4, REFRESH, FORCE_UNLOCK, 128, WAIT, 130, 131] {
         for payload in garbage {
-            let answer = ask(&cluster, handler, payload.to_vec()).await;
+            let response = call(&cluster, handler, payload.to_vec()).await;
             // A map with a key that the handler does not know is a map.
             let has_unknown_key = handler >= 128 && payload.starts_with(b"\x81");
-            assert!(has_unknown_key || answer.is_err(), "{handler}: {payload:02x?}: {answer:?}");
+            assert!(has_unknown_key || response.is_err(), "{handler}: {payload:02x?}: {response:?}");
         }
     }
     assert_eq!(code(&cluster, LOCK, &lock_of("u1", "a")).await, wire::CODE_OK, "others are served");
@@ -236,18 +236,18 @@ fn manager(url: &str, urls: &[String]) -> Manager {
 /// locks, so many.
 fn old_locker(url: &str, urls: &[String], refusals: u64, unlocked: &Arc<AtomicU64>) -> Manager {
     let manager = manager(url, urls);
-    let asked = Arc::new(AtomicU64::new(0));
+    let rpc = Arc::new(AtomicU64::new(0));
     for handler in 1..=5_u8 {
-        let (asked, unlocked) = (Arc::clone(&asked), Arc::clone(unlocked));
-        let answer = move |_context, payload: Bytes| {
+        let (rpc, unlocked) = (Arc::clone(&rpc), Arc::clone(unlocked));
+        let response = move |_context, payload: Bytes| {
             let args: LockArgs = decode(&payload);
             assert!(!args.uid.is_empty());
-            let is_refused = handler == LOCK && asked.fetch_add(1, Ordering::Relaxed) < refusals;
+            let is_refused = handler == LOCK && rpc.fetch_add(1, Ordering::Relaxed) < refusals;
             unlocked.fetch_add(u64::from(handler == UNLOCK), Ordering::Relaxed);
-            let answer: &[u8] = if is_refused { ANSWER } else { b"\x82\xa4Code\x00\xa3Err\xa0" };
-            async move { Ok(Bytes::from_static(answer)) }
+            let response: &[u8] = if is_refused { RESPONSE } else { b"\x82\xa4Code\x00\xa3Err\xa0" };
+            async move { Ok(Bytes::from_static(response)) }
         };
-        manager.register(Route::new(HandlerId::new(handler)), answer).expect("it is free");
+        manager.register(Route::new(HandlerId::new(handler)), response).expect("it is free");
     }
     manager
 }
@@ -275,7 +275,7 @@ async fn b55_old_lockers_are_polled_and_what_they_answer_is_enough_for_a_lock() 
     let guard = DRWMutex::new(&dsync, ["a"]).lock(LockOptions::default()).await.expect("polled");
     assert!(guard.is_held());
     let stats = dsync.stats();
-    assert!(stats.attempts >= 2 && stats.calls == 0, "{stats:?}");
+    assert!(stats.attempts >= 2 && stats.notifications == 0, "{stats:?}");
     drop(guard);
     eventually("both are asked to release it", || unlocked.load(Ordering::Relaxed) >= 2).await;
 }

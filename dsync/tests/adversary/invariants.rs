@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::proto::hold::Status;
-use dsync::proto::quorum::Kind;
+use dsync::proto::quorum::LockKind;
 use dsync::proto::token::Token;
 use rand::RngExt;
 
-use super::{Field, limits};
+use super::{World, limits};
 
 /// What was granted of a resource, in the order of time.
 #[derive(Debug, Default)]
@@ -18,36 +18,36 @@ pub(super) struct History {
     any: Token,
 }
 
-impl Field {
+impl World {
     /// Sees what became of a hold.
-    pub(super) fn look(&mut self, client: usize, number: u64) {
+    pub(super) fn observe_hold(&mut self, client: usize, number: u64) {
         let now = self.clients[client].clock.now(self.now);
         let Some(held) = self.clients[client].holds.get_mut(&number) else { return };
         let status = held.hold.status(now);
-        self.has_believer |= matches!(status, Status::Held { .. });
+        self.saw_held |= matches!(status, Status::Held { .. });
         match status {
             Status::Held { token, .. } if held.token.is_none() => {
                 held.token = Some(token);
                 self.granted += 1;
-                self.second_rounds += u64::from(held.hold.tries().second_rounds > 0);
-                let (kind, names) = (held.kind, held.names.clone());
-                for name in names.iter() {
+                self.second_rounds += u64::from(held.hold.stats().second_rounds > 0);
+                let (kind, resources) = (held.kind, held.resources.clone());
+                for name in resources.iter() {
                     let history = self.history.entry(Arc::clone(name)).or_default();
-                    let floor = if kind == Kind::Write { history.any } else { history.writer };
+                    let floor = if kind == LockKind::Write { history.any } else { history.writer };
                     assert!(token > floor, "B54: {kind} {name}: {token} after {floor}");
                     history.any = history.any.max(token);
-                    if kind == Kind::Write {
+                    if kind == LockKind::Write {
                         history.writer = token;
                     }
                 }
-                if self.rng.random_range(0..1_000) < self.weather.isolations && !self.calm {
+                if self.rng.random_range(0..1_000) < self.faults.isolations && !self.is_calm {
                     self.isolate(client);
                 }
             }
             Status::Held { token, .. } => assert_eq!(held.token, Some(token), "it has one token"),
             Status::Ended(_) => {
                 self.lost += u64::from(held.token.take().is_some());
-                if held.hold.is_over() {
+                if held.hold.is_finished() {
                     let (id, began) = (Arc::clone(&held.id), held.began);
                     self.clients[client].holds.remove(&number);
                     self.check_released(&id, began);
@@ -75,25 +75,25 @@ impl Field {
 
     /// No writer believes together with anybody else.
     pub(super) fn check(&self) {
-        let mut believers: BTreeMap<&Arc<str>, Vec<(Kind, usize)>> = BTreeMap::new();
+        let mut holders: BTreeMap<&Arc<str>, Vec<(LockKind, usize)>> = BTreeMap::new();
         for (index, client) in self.clients.iter().enumerate() {
             let now = client.clock.now(self.now);
             for held in client.holds.values() {
                 if let Status::Held { token, .. } = held.hold.status(now) {
-                    for name in held.names.iter() {
+                    for name in held.resources.iter() {
                         let history = &self.history[name];
                         let later = match held.kind {
-                            Kind::Write => history.any,
-                            Kind::Read => history.writer,
+                            LockKind::Write => history.any,
+                            LockKind::Read => history.writer,
                         };
                         assert!(token >= later, "B54: {token} is believed in after {later}");
-                        believers.entry(name).or_default().push((held.kind, index));
+                        holders.entry(name).or_default().push((held.kind, index));
                     }
                 }
             }
         }
-        for (name, who) in believers {
-            let writers = who.iter().filter(|(kind, _)| *kind == Kind::Write).count();
+        for (name, who) in holders {
+            let writers = who.iter().filter(|(kind, _)| *kind == LockKind::Write).count();
             assert!(writers == 0 || who.len() == 1, "B51: {name} is held by {who:?}");
         }
     }
