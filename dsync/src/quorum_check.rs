@@ -49,7 +49,8 @@ impl QuorumCheck {
         if !is_recent {
             last_logged.insert(caller.clone(), now);
             tracing::warn!(
-                target: "dsync", server = %caller, lockers = self.lockers, needed, given = args.quorum,
+                target: "dsync", server = %caller, lockers = self.lockers, needed,
+                given = args.quorum,
                 "lock refused: the server has another list of lockers; configure the same on all"
             );
         }

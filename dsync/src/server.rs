@@ -138,7 +138,8 @@ pub(crate) fn notify_holders(inner: &DsyncInner, forced: Vec<(Arc<str>, Arc<str>
         for (connection, args) in others {
             let options = CallOptions::default().timeout(timeout);
             if let Err(error) = wire::REVOKED.call_with(&connection, &args, options).await {
-                tracing::debug!(target: "dsync", uid = args.uid, %error, "revocation notice failed");
+                let uid = args.uid;
+                tracing::debug!(target: "dsync", uid, %error, "revocation notice failed");
             }
         }
     });

@@ -1,5 +1,5 @@
-//! What travels between lockers and those who ask them: msgpack maps, as existing clusters have
-//! them, with some fields of our own (PROTOCOL.md, "Locks").
+//! Messages between lockers and their callers: msgpack maps, as existing clusters have them, with
+//! some fields of our own (PROTOCOL.md, "Locks").
 
 use std::sync::Arc;
 use std::time::Duration;

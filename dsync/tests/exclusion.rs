@@ -3,13 +3,13 @@
 
 mod adversary;
 
-use dsync::proto::hold::WaitMode;
 use adversary::{Faults, World};
+use dsync::proto::hold::WaitMode;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-/// How many seeds; more by `DSYNC_SEEDS`.
-#[expect(clippy::disallowed_methods, reason = "whoever runs a test may say how long it looks")]
+/// Number of seeds, from `DSYNC_SEEDS` if set.
+#[expect(clippy::disallowed_methods, reason = "the environment may say how long to search")]
 fn seeds() -> u64 {
     std::env::var("DSYNC_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200)
 }
@@ -22,7 +22,7 @@ fn draw_faults(rng: &mut SmallRng) -> Faults {
         resources: pick(&[1, 2, 4]) as usize,
         lost: pick(&[0, 2, 20]),
         delay_max_ms: u64::from(pick(&[5, 500, 4_000, 20_000])),
-        slow_answers: pick(&[0, 0, 1]) == 1,
+        slow_responses: pick(&[0, 0, 1]) == 1,
         locker_crashes: pick(&[0, 5, 40]),
         client_crashes: pick(&[0, 5]),
         cuts: pick(&[0, 50]),
@@ -35,7 +35,7 @@ fn draw_faults(rng: &mut SmallRng) -> Faults {
 }
 
 #[test]
-fn b51_no_two_exclude_each_other_and_believe_and_b54_tokens_grow() {
+fn b51_no_two_conflicting_holders_see_is_held_and_b54_tokens_grow() {
     let (mut granted, mut lost, mut second) = (0, 0, 0);
     for seed in 0..seeds() {
         let faults = draw_faults(&mut SmallRng::seed_from_u64(seed));
@@ -45,7 +45,7 @@ fn b51_no_two_exclude_each_other_and_believe_and_b54_tokens_grow() {
             world.stop_faults();
             world.run(1_000);
             world.release_all();
-            // Whatever was granted to the dead, or late, ends with its lease.
+            // Grants to dead clients, and late ones, end with their lease.
             world.run(40_000);
             assert_eq!(world.left(), (0, 0, 0), "grants, waiters and holds are left");
             (world.granted, world.lost, world.second_rounds)
@@ -53,6 +53,6 @@ fn b51_no_two_exclude_each_other_and_believe_and_b54_tokens_grow() {
         let (a, b, c) = run.unwrap_or_else(|_| panic!("seed {seed}: {faults:?}"));
         (granted, lost, second) = (granted + a, lost + b, second + c);
     }
-    // What never happens proves nothing.
+    // Events that never happen prove nothing.
     assert!(granted > 1_500 && lost > 1_000 && second > 300, "{granted} {lost} {second}");
 }

@@ -1,5 +1,4 @@
-//! One locker against a model of it: a plain list of grants and one of waiters, looked through from
-//! beginning to end.
+//! One locker against a model of it: plain lists of grants and waiters, searched linearly.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::limits::WAIT_POLL;
-use dsync::proto::resources::Resources;
 use dsync::proto::quorum::LockKind;
+use dsync::proto::resources::Resources;
 use dsync::proto::table::{
-    LockRequest, ForceTarget, Gate, Granted, HeldLease, LeaseClaim, RefreshRequest, RefreshOutcome, Refusal, Table,
+    ForceTarget, Gate, Granted, HeldLease, LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest,
+    Refusal, Table,
 };
 use dsync::proto::token::Token;
 use dsync::proto::waiters::Ticket;
@@ -41,7 +41,7 @@ enum Op {
     Pass(Duration),
 }
 
-/// What a refresh carries besides the id.
+/// Claim that a refresh carries besides the id.
 #[derive(Debug, Clone, Copy)]
 enum ClaimKind {
     Absent,
@@ -72,12 +72,12 @@ struct Model {
     limits: Limits,
     /// In the order in which they were granted.
     grants: Vec<ModelGrant>,
-    /// In their order.
+    /// In the order of their tickets.
     waiters: Vec<ModelWaiter>,
     ended: BTreeSet<Arc<str>>,
-    /// Whom it waits for, and until when.
+    /// Nodes whose reports are missing, and the latest time to open.
     closed: Option<(BTreeSet<&'static str>, Instant)>,
-    /// Tokens that it must know.
+    /// Lower bounds of the tokens that the locker must know.
     tokens: BTreeMap<Arc<str>, Token>,
 }
 
@@ -114,7 +114,7 @@ impl Model {
         }
     }
 
-    /// Ends grants that are over.
+    /// Ends expired grants.
     fn expire(&mut self, now: Instant) {
         if self.closed.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.closed = None;
@@ -125,7 +125,7 @@ impl Model {
         self.ended.extend(ended.into_iter().filter(|g| g.is_revoked).map(|g| g.request.uid));
     }
 
-    /// What a lock must be answered; tokens are compared apart.
+    /// Returns the expected result of a lock request; tokens are compared separately.
     fn lock(&mut self, request: &LockRequest, now: Instant) -> Result<(), Refusal> {
         let uid = &request.uid;
         if self.closed.is_some() {
@@ -160,7 +160,11 @@ impl Model {
     fn refresh(&mut self, refresh: &RefreshRequest, now: Instant) -> RefreshOutcome {
         let lease = self.limits.lease;
         let is_open = self.closed.is_none();
-        let kept = if is_open { RefreshOutcome::Held { lease } } else { RefreshOutcome::Reinstated { lease } };
+        let kept = if is_open {
+            RefreshOutcome::Held { lease }
+        } else {
+            RefreshOutcome::Reinstated { lease }
+        };
         if let Some(claim) = &refresh.claim {
             self.raise(&claim.request.resources, claim.token);
         }
@@ -175,7 +179,7 @@ impl Model {
             Some(claim) if is_open || claim.is_valid => {
                 let has_room = self.grants.len() < self.limits.grants_max;
                 let is_ended = self.ended.contains(&refresh.uid);
-                // A closed locker cannot know which of two is right, and believes both.
+                // A closed locker cannot know which of two is right, and reinstates both.
                 let is_taken = is_open && !self.is_free(&claim.request);
                 if is_ended || !has_room || is_taken {
                     return RefreshOutcome::NotFound;
@@ -197,7 +201,7 @@ impl Model {
 
     fn wait(&mut self, request: &LockRequest, now: Instant) -> bool {
         let Some(ticket) = request.ticket.as_ref().filter(|_| self.closed.is_none()) else {
-            return false; // Whoever waits here could only be refused.
+            return false; // A closed locker refuses waiters.
         };
         let known = self.waiters.iter().position(|waiter| waiter.ticket == *ticket);
         let since = match known {
@@ -250,7 +254,7 @@ impl Model {
     }
 }
 
-// ---- both, side by side ----
+// ---- table and model, side by side ----
 
 struct Both {
     table: Table,
@@ -300,7 +304,8 @@ impl Both {
             Op::Report(node, requests) => {
                 let token = |request: &LockRequest| request.proposed_token;
                 let held_leases = requests.iter();
-                let held_leases = held_leases.map(|request| HeldLease { request: request.clone(), token: token(request) });
+                let held_leases = held_leases
+                    .map(|request| HeldLease { request: request.clone(), token: token(request) });
                 self.table.handle_report(node, held_leases.collect(), Token::default(), now);
                 self.model.report(node, &requests, now);
             }
@@ -324,13 +329,16 @@ impl Both {
         let Ok(Granted { token, .. }) = response else { return };
         let known = self.model.known(&request.resources);
         assert!(token >= known, "{token}, though {known} is known");
-        assert!(token != proposed_token || proposed_token > known, "{proposed_token} was taken, {known} is known");
+        assert!(
+            token != proposed_token || proposed_token > known,
+            "{proposed_token} taken, {known} known"
+        );
         if token == proposed_token {
             self.model.raise(&request.resources, token);
         }
     }
 
-    /// First grants, so that who waits for them is called, then waiters.
+    /// Expires grants first, so that their waiters are notified, then waiters.
     fn expire_due(&mut self) {
         self.table.handle_timeout(self.now);
         self.model.expire(self.now);
@@ -340,21 +348,21 @@ impl Both {
         self.take_notifications();
     }
 
-    /// Whom the locker has called is for it to decide, within what [`compare`](Self::compare) asks.
+    /// The table chooses the waiters to notify, within the checks of [`compare`](Self::compare).
     fn take_notifications(&mut self) {
         let until = self.now + self.model.limits.reservation;
         while let Some(ticket) = self.table.poll_notification() {
             let waiter = self.model.waiters.iter_mut().find(|waiter| waiter.ticket == ticket);
             let Some(waiter) = waiter else { continue };
-            assert!(!waiter.is_notified, "{ticket:?} is called twice");
+            assert!(!waiter.is_notified, "{ticket:?} is notified twice");
             (waiter.is_notified, waiter.expires_at) = (true, until);
         }
     }
 
     fn compare(&mut self) {
         let grants = self.table.grants(self.now, usize::MAX, usize::MAX);
-        let target = |info: &GrantInfo| (info.uid.clone(), info.expires_ms, info.is_revoked);
-        let listed: Vec<_> = grants.iter().map(target).collect();
+        let fields = |info: &GrantInfo| (info.uid.clone(), info.expires_ms, info.is_revoked);
+        let listed: Vec<_> = grants.iter().map(fields).collect();
         let expected = self.model.grants.iter().map(|grant| {
             let left = grant.expires_at.since(self.now).as_millis() as u64;
             (grant.request.uid.to_string(), left, grant.is_revoked)
@@ -368,7 +376,8 @@ impl Both {
         self.check_front_notified();
     }
 
-    /// Nobody is before it at any of its names, and all of these are free: it has been told (B55).
+    /// Checks that a waiter is notified if it is first for all its resources, and they are free
+    /// (B55).
     fn check_front_notified(&mut self) {
         for (index, waiter) in self.model.waiters.iter().enumerate() {
             let shares = |other: &ModelWaiter| {
@@ -376,13 +385,13 @@ impl Both {
             };
             let is_first = !self.model.waiters[..index].iter().any(shares);
             if is_first && self.model.is_free(&waiter.request) {
-                assert!(waiter.is_notified, "B55: {:?} waits for what is free", waiter.ticket);
+                assert!(waiter.is_notified, "B55: {:?} waits for free resources", waiter.ticket);
             }
         }
         let first = self.model.waiters.iter().map(|waiter| waiter.expires_at).min();
         let due = self.table.poll_timeout();
         assert_eq!(due.is_some(), first.is_some());
-        assert!(due <= first, "somebody is forgotten too late");
+        assert!(due <= first, "a waiter expires too late");
     }
 }
 
@@ -394,10 +403,11 @@ fn table(now: Instant) -> Table {
     Table::new(&limits(), NODES.map(Arc::from), now, wall(now), 7)
 }
 
-// ---- what is done ----
+// ---- operations ----
 
 fn resources() -> impl Strategy<Value = Resources> {
-    vec(prop::sample::select(&NAMES[..]), 1..3).prop_map(|resources| Resources::new(resources).expect("good"))
+    vec(prop::sample::select(&NAMES[..]), 1..3)
+        .prop_map(|names| Resources::new(names).expect("valid"))
 }
 
 fn uid() -> impl Strategy<Value = Arc<str>> {
@@ -411,25 +421,36 @@ fn ticket() -> impl Strategy<Value = Ticket> {
 fn request() -> impl Strategy<Value = LockRequest> {
     let kind = prop_oneof![Just(LockKind::Read), Just(LockKind::Write)];
     let ticket = prop::option::weighted(0.4, ticket());
-    // Far enough to be ahead of all tokens now and then, seldom too far.
+    // High enough to be ahead of all tokens often, and too far ahead seldom.
     let proposed_token = prop_oneof![0..40_000_000_u64, Just(0)];
     (uid(), resources(), kind, ticket, proposed_token, prop::bool::weighted(0.8)).prop_map(
         |(uid, resources, kind, ticket, proposed_token, supports_leases)| {
             let (owner, source) = ("n0".into(), "test".into());
             let proposed_token = Token::new(proposed_token);
-            let request =
-                LockRequest { uid, resources, kind, owner, source, quorum: 1, proposed_token, ticket, supports_leases };
-            with_ticket_request(request)
+            let request = LockRequest {
+                uid,
+                resources,
+                kind,
+                owner,
+                source,
+                quorum: 1,
+                proposed_token,
+                ticket,
+                supports_leases,
+            };
+            with_ticket_resources(request)
         },
     )
 }
 
 fn waiting() -> impl Strategy<Value = LockRequest> {
-    (request(), ticket()).prop_map(|(request, ticket)| with_ticket_request(LockRequest { ticket: Some(ticket), ..request }))
+    (request(), ticket()).prop_map(|(request, ticket)| {
+        with_ticket_resources(LockRequest { ticket: Some(ticket), ..request })
+    })
 }
 
-/// A waiter wants the same each time it asks.
-fn with_ticket_request(request: LockRequest) -> LockRequest {
+/// Gives a waiter the same resources each time it requests.
+fn with_ticket_resources(request: LockRequest) -> LockRequest {
     let Some(ticket) = &request.ticket else { return request };
     let (resources, kind): (&[&str], LockKind) = match ticket.time.get() {
         0 => (&["a"], LockKind::Write),
@@ -438,7 +459,7 @@ fn with_ticket_request(request: LockRequest) -> LockRequest {
         3 => (&["b", "c"], LockKind::Read),
         _ => (&["b"], LockKind::Write),
     };
-    LockRequest { resources: Resources::new(resources).expect("good names"), kind, ..request }
+    LockRequest { resources: Resources::new(resources).expect("valid names"), kind, ..request }
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -451,10 +472,10 @@ fn op() -> impl Strategy<Value = Op> {
     let report = (prop::sample::select(&NODES[..]), vec(request(), 0..4));
     prop_oneof![
         8 => request().prop_map(Op::Lock),
-        3 => (request(), claim_kind).prop_map(|(request, claim_kind)| Op::Refresh(request, claim_kind)),
+        3 => (request(), claim_kind).prop_map(|(request, kind)| Op::Refresh(request, kind)),
         4 => uid().prop_map(Op::Unlock),
         4 => waiting().prop_map(Op::Wait),
-        1 => ticket().prop_map(Op::Leave),
+        1 => ticket().prop_map(Op::CancelWait),
         1 => forced.prop_map(Op::Force),
         1 => report.prop_map(|(node, requests)| Op::Report(node, requests)),
         1 => (0..40_u8).prop_map(|n| if n == 0 { Op::Crash } else { Op::Pass(Duration::ZERO) }),
@@ -465,10 +486,10 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Verdicts, grants with their ends, waiters and whether it is open: as the model has them after
-    /// each step. Tokens never fall.
+    /// Results, grants with their expiry, waiters and the gate match the model after each step.
+    /// Tokens never decrease.
     #[test]
-    fn a_locker_does_what_a_plain_list_would(ops in vec(op(), 1..200)) {
+    fn a_locker_matches_the_model(ops in vec(op(), 1..200)) {
         let mut both = Both::new();
         for node in NODES {
             both.act(Op::Report(node, Vec::new()));
@@ -478,9 +499,9 @@ proptest! {
         }
     }
 
-    /// The same for one that has just started, and is told what it had granted.
+    /// The same for a locker that has just started, and receives lease reports.
     #[test]
-    fn b53_a_locker_that_has_restarted_does_what_a_plain_list_would(ops in vec(op(), 1..60)) {
+    fn b53_a_restarted_locker_matches_the_model(ops in vec(op(), 1..60)) {
         let mut both = Both::new();
         for op in ops {
             both.act(op);

@@ -1,4 +1,4 @@
-//! What must hold, whatever happens: looked at after every event.
+//! Invariants, checked after every event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rand::RngExt;
 
 use super::{World, limits};
 
-/// What was granted of a resource, in the order of time.
+/// Highest tokens granted for a resource.
 #[derive(Debug, Default)]
 pub(super) struct History {
     writer: Token,
@@ -19,7 +19,7 @@ pub(super) struct History {
 }
 
 impl World {
-    /// Sees what became of a hold.
+    /// Checks the token of a hold that has changed, and counts grants and losses.
     pub(super) fn observe_hold(&mut self, client: usize, number: u64) {
         let now = self.clients[client].clock.now(self.now);
         let Some(held) = self.clients[client].holds.get_mut(&number) else { return };
@@ -53,12 +53,12 @@ impl World {
                     self.check_released(&id, began);
                 }
             }
-            Status::Trying => assert_eq!(held.token, None, "what was held is not tried for"),
+            Status::Trying => assert_eq!(held.token, None, "a held lock is not tried for again"),
         }
     }
 
-    /// A hold is over in less time than a lease takes: every locker that has not restarted since it
-    /// began has confirmed that nothing of it is left.
+    /// Checks a hold that finished in less time than a lease: every locker that has not restarted
+    /// meanwhile has confirmed the release, and has no grant of it left.
     fn check_released(&mut self, id: &str, began: u64) {
         let lived = Duration::from_nanos(self.now - began);
         if lived > limits().lease.mul_f64(0.9) {
@@ -69,11 +69,11 @@ impl World {
             let left = grants.iter().find(|grant| {
                 grant.uid.rsplit_once('.').is_some_and(|(lock, _attempt)| lock == id)
             });
-            assert!(left.is_none(), "B50: a lock is over, and this is left of it: {left:?}");
+            assert!(left.is_none(), "B50: a lock is finished, and this grant is left: {left:?}");
         }
     }
 
-    /// No writer believes together with anybody else.
+    /// Checks that no writer and another holder of a resource both see it held.
     pub(super) fn check(&self) {
         let mut holders: BTreeMap<&Arc<str>, Vec<(LockKind, usize)>> = BTreeMap::new();
         for (index, client) in self.clients.iter().enumerate() {
@@ -86,19 +86,19 @@ impl World {
                             LockKind::Write => history.any,
                             LockKind::Read => history.writer,
                         };
-                        assert!(token >= later, "B54: {token} is believed in after {later}");
+                        assert!(token >= later, "B54: {token} is still held after {later}");
                         holders.entry(name).or_default().push((held.kind, index));
                     }
                 }
             }
         }
-        for (name, who) in holders {
-            let writers = who.iter().filter(|(kind, _)| *kind == LockKind::Write).count();
-            assert!(writers == 0 || who.len() == 1, "B51: {name} is held by {who:?}");
+        for (name, holds) in holders {
+            let writers = holds.iter().filter(|(kind, _)| *kind == LockKind::Write).count();
+            assert!(writers == 0 || holds.len() == 1, "B51: {name} is held by {holds:?}");
         }
     }
 
-    /// What is left: grants and waiters of all lockers, and holds.
+    /// Returns the numbers of grants and waiters of all lockers, and of holds.
     pub(crate) fn left(&mut self) -> (usize, usize, usize) {
         for locker in &mut self.lockers {
             locker.table.handle_timeout(locker.clock.now(self.now));

@@ -1,17 +1,17 @@
-//! Lockers and holders, as they ship, and an adversary between them: requests and answers that take
-//! any time or are lost, lockers that forget all, holders that die, clocks that run at rates of their
-//! own.
+//! The shipped lockers and holders, and an adversary between them: requests and responses that take
+//! any time or are lost, lockers that lose their state, holders that die, clocks with rates of
+//! their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::Limits;
-use dsync::proto::hold::{Response, RpcId, HoldConfig, Failure, Hold, Request, Output, WaitMode};
-use dsync::proto::resources::Resources;
+use dsync::proto::hold::{Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
 use dsync::proto::quorum::LockKind;
+use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table};
-use dsync::proto::token::{TokenStamp, Token, TokenClock};
+use dsync::proto::token::{Token, TokenClock, TokenStamp};
 use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -23,43 +23,43 @@ use invariants::History;
 /// Wall clocks begin here, in microseconds.
 const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
 
-/// Without the margin for scheduling: nobody here is told late, and it would hide what is too little.
+/// No scheduling margin: no holder here learns late, and a margin would hide one that is too small.
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::with_lease(Duration::from_secs(12));
     limits.scheduling_margin = Duration::ZERO;
     limits
 }
 
-/// How bad the world is.
+/// Kind and rate of the faults in one run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Faults {
     pub(crate) lockers: usize,
     pub(crate) clients: usize,
     pub(crate) resources: usize,
-    /// Of a hundred messages, so many are lost.
+    /// Lost messages, of a hundred.
     pub(crate) lost: u32,
-    /// The longest that a message takes, in milliseconds.
+    /// Longest delay of a message, in milliseconds.
     pub(crate) delay_max_ms: u64,
-    /// Whether half of the answers take longer than requests: almost as long as they are waited for.
-    pub(crate) slow_answers: bool,
-    /// Of a thousand steps, in so many a locker crashes.
+    /// Whether half of the responses take almost as long as their timeout.
+    pub(crate) slow_responses: bool,
+    /// Steps, of a thousand, in which a locker crashes.
     pub(crate) locker_crashes: u32,
     pub(crate) client_crashes: u32,
-    /// Of a thousand steps, in so many a client is cut off, or a cut is mended.
+    /// Steps, of a thousand, in which a client is cut off from a locker, or such a cut ends.
     pub(crate) cuts: u32,
-    /// Of a thousand steps, in so many a client that holds something is cut off from all for longer
-    /// than a lease, and does not know; and so often when it has just been granted something.
+    /// Steps, of a thousand, in which a client with a lock is unknowingly cut off from all lockers
+    /// for longer than a lease; also grants, of a thousand, followed by that.
     pub(crate) isolations: u32,
-    /// Of a thousand steps, in so many all lockers crash at once.
+    /// Steps, of a thousand, in which all lockers crash at once.
     pub(crate) blackouts: u32,
-    /// Of a thousand steps, in so many a resource is forced open.
+    /// Steps, of a thousand, in which a resource is forced open.
     pub(crate) forced: u32,
-    /// Clocks are off by up to so many parts of a million.
+    /// Largest rate error of a clock, in parts per million.
     pub(crate) drift_ppm: u32,
     pub(crate) wait_mode: WaitMode,
 }
 
-/// A clock that starts anywhere and runs at a rate of its own.
+/// A clock with an arbitrary start and its own rate.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     offset: u64,
@@ -82,7 +82,7 @@ impl Clock {
         Instant::from_nanos(self.offset + u64::try_from(shown).expect("forward"))
     }
 
-    /// The true time at which this clock shows `instant`, roughly, and not before it.
+    /// Returns the true time at which this clock shows `instant`, approximately, and not before.
     fn when(&self, instant: Instant) -> u64 {
         let shown = i128::from(instant.as_nanos().saturating_sub(self.offset));
         u64::try_from(shown * 1_000_000 / (1_000_000 + i128::from(self.ppm))).expect("forward")
@@ -100,9 +100,9 @@ struct Locker {
     clock: Clock,
     boot: u64,
     booted_at: u64,
-    /// Attempts that were released here since it booted.
+    /// Attempts that were released here since the boot.
     released: BTreeSet<Arc<str>>,
-    /// Pending questions of waiters: whom to answer.
+    /// Waiters with a request in flight, and where to respond.
     waiting: BTreeMap<Arc<str>, Route>,
 }
 
@@ -119,7 +119,7 @@ struct Client {
     incarnation: u64,
     holds: BTreeMap<u64, Held>,
     cut: BTreeSet<usize>,
-    /// Until when it is cut off from all.
+    /// End of its isolation from all lockers.
     isolated_until: u64,
 }
 
@@ -128,12 +128,12 @@ struct Held {
     kind: LockKind,
     resources: Resources,
     token: Option<Token>,
-    /// The true time at which it began.
+    /// True time of its start.
     began: u64,
     id: Arc<str>,
 }
 
-/// Where an answer goes.
+/// Destination of a response.
 #[derive(Debug, Clone, Copy)]
 struct Route {
     client: usize,
@@ -165,7 +165,7 @@ pub(crate) struct World {
     next: u64,
     history: BTreeMap<Arc<str>, History>,
     is_calm: bool,
-    /// Somebody was seen to hold a lock since the last check.
+    /// Whether a lock was seen held since the last check.
     saw_held: bool,
     pub(crate) granted: u64,
     pub(crate) lost: u64,
@@ -223,7 +223,7 @@ impl World {
 
     fn delay(&mut self) -> u64 {
         let max = if self.is_calm { 5 } else { self.faults.delay_max_ms };
-        // Mostly quick, so that something succeeds.
+        // Mostly quick, so that some locks are acquired.
         let ms = if self.rng.random_bool(0.8) { max.min(5) } else { max };
         self.rng.random_range(100_000..=1_000_000 * ms.max(1))
     }
@@ -234,7 +234,7 @@ impl World {
         !self.is_calm && (is_cut || self.rng.random_range(0..100) < self.faults.lost)
     }
 
-    /// Runs for so long, in milliseconds, checking after each event.
+    /// Runs for `ms` milliseconds, checking the invariants after each event.
     pub(crate) fn run(&mut self, ms: u64) {
         let until = self.now + ms * 1_000_000;
         while let Some(entry) = self.events.first_entry() {
@@ -244,7 +244,7 @@ impl World {
             let ((at, _), event) = entry.remove_entry();
             self.now = at;
             self.handle(event);
-            // Nobody believes more than before unless it was seen to.
+            // No other event can make a lock held.
             if std::mem::take(&mut self.saw_held) {
                 self.check();
             }
@@ -252,7 +252,7 @@ impl World {
         self.now = until;
     }
 
-    /// From here on everything works, and nothing new is asked for.
+    /// Ends all faults, and begins no new locks.
     pub(crate) fn stop_faults(&mut self) {
         self.is_calm = true;
         for client in &mut self.clients {
@@ -263,7 +263,9 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Request(route, request) => self.serve(route, request),
-            Event::Response(route, response, stamp) => self.deliver(route, Ok(response), Some(stamp)),
+            Event::Response(route, response, stamp) => {
+                self.deliver(route, Ok(response), Some(stamp))
+            }
             Event::Limit(route) => {
                 self.deliver(route, Err(Failure { may_have_run: true }), None);
             }
@@ -295,7 +297,7 @@ impl World {
         }
     }
 
-    // ---- what happens by itself ----
+    // ---- spontaneous events ----
 
     fn step(&mut self) {
         let pause = self.rng.random_range(1_000_000..200_000_000);
@@ -333,7 +335,7 @@ impl World {
         }
         match self.rng.random_range(0..3) {
             0 if self.clients[client].holds.len() < 4 => self.begin(client),
-            // Who is cut off believes for as long as it can.
+            // An isolated client holds its locks as long as it can.
             1 if self.clients[client].isolated_until < self.now => {
                 let holds = &self.clients[client].holds;
                 let held = holds.iter().filter(|(_, held)| held.token.is_some());
@@ -352,7 +354,7 @@ impl World {
         self.clients[client].isolated_until = self.now + lease * 3 / 2;
     }
 
-    /// An operator forces a resource open, at those lockers that can be reached.
+    /// Forces a resource open, as an operator, at those lockers that can be reached.
     fn force(&mut self) {
         let resource = format!("r{}", self.rng.random_range(0..self.faults.resources));
         for locker in 0..self.faults.lockers {
@@ -372,7 +374,7 @@ impl World {
         }
     }
 
-    /// A locker has told a client that its grant was forced open there.
+    /// Delivers a locker's notice to a client that its grant was forced open.
     fn revoke(&mut self, locker: usize, client: usize, uid: &str) {
         let now = self.clients[client].clock.now(self.now);
         let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
@@ -418,9 +420,9 @@ impl World {
                 self.drain(client, hold);
             }
             let highest = self.clients[client].tokens.now(now);
-            // Lockers are nodes too, and tell what they know.
+            // Lockers are nodes too, and report what they know.
             let tables = self.lockers.iter().enumerate().filter(|(index, _)| *index != locker);
-            let known = tables.map(|(_, other)| other.table.highest()).max();
+            let known = tables.map(|(_, other)| other.table.highest_token()).max();
             let highest = highest.max(known.unwrap_or_default());
             if !self.is_lost(client, locker) {
                 let when = self.now + self.delay();
@@ -430,13 +432,13 @@ impl World {
         self.at(again, Event::QueryLeases { locker, boot, client });
     }
 
-    /// A client wants a lock.
+    /// Begins a lock of a client.
     fn begin(&mut self, client: usize) {
         let kind = if self.rng.random_bool(0.6) { LockKind::Write } else { LockKind::Read };
         let count = if self.rng.random_bool(0.2) { 2 } else { 1 };
         let resources = self.faults.resources;
         let resources = (0..count).map(|_| format!("r{}", self.rng.random_range(0..resources)));
-        let resources = Resources::new(resources.collect::<Vec<_>>()).expect("good names");
+        let resources = Resources::new(resources.collect::<Vec<_>>()).expect("valid names");
         self.next += 1;
         let (number, now) = (self.next, self.clients[client].clock.now(self.now));
         let id: Arc<str> = format!("{client}-{number}").into();
@@ -466,7 +468,7 @@ impl World {
         self.drain(client, hold);
     }
 
-    /// All clients let go of everything.
+    /// Releases all locks of all clients.
     pub(crate) fn release_all(&mut self) {
         for client in 0..self.faults.clients {
             let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
@@ -476,7 +478,7 @@ impl World {
         }
     }
 
-    // ---- the network ----
+    // ---- network ----
 
     fn drain(&mut self, client: usize, hold: u64) {
         let (incarnation, time) = (self.clients[client].incarnation, limits());
@@ -497,7 +499,7 @@ impl World {
                         self.at(when, Event::Request(route, request));
                     }
                 }
-                // The adversary does not listen: what was sent may still arrive.
+                // The adversary ignores it: a sent request may still arrive.
                 Output::Cancel { .. } => {}
             }
         }
@@ -521,18 +523,20 @@ impl World {
                 assert!(!is_late, "B50: {} is granted after its release", request.uid);
                 Some(Response::Lock(verdict))
             }
-            Request::Refresh(refresh) => Some(Response::Refresh(locker.table.refresh(&refresh, now))),
+            Request::Refresh(refresh) => {
+                Some(Response::Refresh(locker.table.refresh(&refresh, now)))
+            }
             Request::Unlock { uid, .. } => {
                 locker.table.unlock(&uid, now);
                 locker.released.insert(uid);
                 Some(Response::Released)
             }
             Request::Wait(request) => {
-                let has_joined = locker.table.wait(&request, now);
-                if has_joined && let Some(ticket) = &request.ticket {
+                let is_enqueued = locker.table.wait(&request, now);
+                if is_enqueued && let Some(ticket) = &request.ticket {
                     locker.waiting.insert(Arc::clone(&ticket.id), route);
                 }
-                (!has_joined).then_some(Response::Wait { is_notified: false })
+                (!is_enqueued).then_some(Response::Wait { is_notified: false })
             }
         };
         let stamp = locker.table.stamp(wall);
@@ -558,14 +562,19 @@ impl World {
 
     fn reply(&mut self, route: Route, response: Response, stamp: TokenStamp) {
         if !self.is_lost(route.client, route.locker) {
-            let is_slow = self.faults.slow_answers && !self.is_calm && self.rng.random_bool(0.5);
+            let is_slow = self.faults.slow_responses && !self.is_calm && self.rng.random_bool(0.5);
             let slow = if is_slow { self.rng.random_range(0..1_900_000_000) } else { 0 };
             let when = self.now + self.delay() + slow;
             self.at(when, Event::Response(route, response, stamp));
         }
     }
 
-    fn deliver(&mut self, route: Route, response: Result<Response, Failure>, stamp: Option<TokenStamp>) {
+    fn deliver(
+        &mut self,
+        route: Route,
+        response: Result<Response, Failure>,
+        stamp: Option<TokenStamp>,
+    ) {
         let client = &mut self.clients[route.client];
         let now = client.clock.now(self.now);
         if client.incarnation != route.incarnation {

@@ -6,9 +6,9 @@ use crate::proto::token::TokenStamp;
 const START: Instant = Instant::from_nanos(1_000_000_000);
 const LEASE: Duration = crate::limits::LEASE;
 const HIGH: Token = Token::new(5_000_000);
-const STAMP: TokenStamp = TokenStamp { high: HIGH, wall: HIGH };
+const STAMP: TokenStamp = TokenStamp { highest: HIGH, wall: HIGH };
 
-/// A hold, and what it has asked that nobody has answered.
+/// A hold, and its requests without a response.
 struct Harness {
     hold: Hold,
     now: Instant,
@@ -18,7 +18,7 @@ struct Harness {
 fn config(lockers: usize, kind: LockKind) -> HoldConfig {
     HoldConfig {
         lockers,
-        resources: Resources::new(["a"]).expect("a good name"),
+        resources: Resources::new(["a"]).expect("valid names"),
         kind,
         owner: "n1".into(),
         source: "test".into(),
@@ -66,7 +66,7 @@ impl Harness {
         harness
     }
 
-    /// A write lock that all of three lockers have granted at once.
+    /// Returns a write lock that all of three lockers have granted at once.
     fn held() -> Self {
         let mut harness = Self::new(config(3, LockKind::Write));
         harness.grant(0..3);
@@ -85,7 +85,7 @@ impl Harness {
         }
     }
 
-    /// Lockers that have been asked such a thing and have not answered.
+    /// Returns the lockers with such a request in flight.
     fn pending(&self, is_such: impl Fn(&Request) -> bool) -> Vec<usize> {
         let such = self.in_flight.values().filter(|(_, request)| is_such(request));
         such.map(|(locker, _)| *locker).collect()
@@ -94,7 +94,7 @@ impl Harness {
     fn rpc(&self, locker: usize, is_such: impl Fn(&Request) -> bool) -> RpcId {
         let mut such =
             self.in_flight.iter().filter(|(_, (to, pending))| *to == locker && is_such(pending));
-        *such.next().expect("it was asked").0
+        *such.next().expect("such a request is in flight").0
     }
 
     fn respond(&mut self, locker: usize, is_such: impl Fn(&Request) -> bool, response: Response) {
@@ -114,7 +114,7 @@ impl Harness {
         self.collect();
     }
 
-    /// These lockers take the proposal.
+    /// Lets these lockers grant with the proposed token.
     fn grant(&mut self, lockers: impl IntoIterator<Item = usize>) {
         for locker in lockers {
             let Request::Lock(request) = &self.in_flight[&self.rpc(locker, is_lock)].1 else {
@@ -125,7 +125,7 @@ impl Harness {
         }
     }
 
-    /// Time passes, and the hold is asked whenever it wants to be.
+    /// Lets time pass, and runs the timers of the hold.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(due) = self.hold.poll_timeout().filter(|due| *due <= until) {
@@ -143,24 +143,24 @@ impl Harness {
     fn until(&self) -> Instant {
         match self.hold.status(self.now) {
             Status::Held { until, .. } => until,
-            other => panic!("it is not held: {other:?}"),
+            other => panic!("not held: {other:?}"),
         }
     }
 }
 
 #[test]
-fn b50_what_may_be_granted_late_is_released_until_that_is_confirmed() {
+fn b50_a_grant_that_may_come_late_is_released_until_that_is_confirmed() {
     let mut harness = Harness::new(config(3, LockKind::Write));
     let late = harness.rpc(0, is_lock);
     harness.respond(1, is_lock, CONFLICT);
     harness.respond(2, is_lock, CONFLICT);
-    assert_eq!(harness.pending(is_unlock), [0], "who refused has nothing to release");
+    assert_eq!(harness.pending(is_unlock), [0], "a locker that refused has nothing to release");
     let Request::Unlock { uid, .. } = &harness.in_flight[&harness.rpc(0, is_unlock)].1 else {
         panic!()
     };
     assert_eq!(**uid, *"lock.1");
     harness.respond_to(0, late, Ok(granted(HIGH)));
-    assert!(!harness.is_held(), "it comes too late");
+    assert!(!harness.is_held(), "too late");
     harness.fail(0, is_unlock);
     assert!(harness.pending(is_unlock).is_empty(), "not at once");
     harness.pass(Limits::default().retry_max);
@@ -176,7 +176,7 @@ fn b50_what_may_be_granted_late_is_released_until_that_is_confirmed() {
 }
 
 #[test]
-fn b56_a_release_that_nobody_confirms_is_tried_for_a_lease_and_no_longer() {
+fn b56_an_unconfirmed_release_is_retried_for_a_lease_and_no_longer() {
     let mut harness = Harness::held();
     harness.hold.release(harness.now);
     harness.collect();
@@ -187,7 +187,7 @@ fn b56_a_release_that_nobody_confirms_is_tried_for_a_lease_and_no_longer() {
             attempts += 1;
             harness.fail(locker, is_unlock);
         }
-        let pause = harness.hold.poll_timeout().expect("it goes on").since(harness.now);
+        let pause = harness.hold.poll_timeout().expect("another try").since(harness.now);
         harness.pass(pause);
     }
     assert_eq!(harness.now, START + LEASE);
@@ -195,7 +195,7 @@ fn b56_a_release_that_nobody_confirms_is_tried_for_a_lease_and_no_longer() {
 }
 
 #[test]
-fn b55_a_locker_that_owes_a_release_is_not_asked_again() {
+fn b55_a_locker_with_a_pending_release_gets_no_other_request() {
     let mut harness = Harness::new(config(3, LockKind::Write));
     harness.respond(1, is_lock, CONFLICT);
     harness.respond(2, is_lock, CONFLICT);
@@ -216,11 +216,11 @@ fn b55_a_slow_locker_does_not_delay_a_lock_that_has_its_quorum() {
     let mut harness = Harness::new(config(3, LockKind::Write));
     harness.grant([0, 2]);
     assert!(harness.is_held());
-    assert_eq!(harness.pending(is_lock), [1], "its answer is welcome still");
+    assert_eq!(harness.pending(is_lock), [1], "its response is still useful");
 }
 
 #[test]
-fn b52_a_vote_counts_from_when_it_was_asked_for() {
+fn b52_a_vote_counts_from_when_its_request_was_sent() {
     let validity_period = Limits::default().validity_period(LEASE);
     let mut harness = Harness::new(config(1, LockKind::Write));
     harness.pass(Duration::from_secs(3));
@@ -236,7 +236,7 @@ fn b52_a_vote_counts_from_when_it_was_asked_for() {
 }
 
 #[test]
-fn b52_silence_ends_a_lock_and_no_late_answer_brings_it_back() {
+fn b52_silence_ends_a_lock_and_no_late_response_revives_it() {
     for lockers in [1, 3] {
         let mut harness = Harness::new(config(lockers, LockKind::Write));
         harness.grant(0..lockers);
@@ -248,7 +248,7 @@ fn b52_silence_ends_a_lock_and_no_late_answer_brings_it_back() {
             Status::Ended(EndReason::Expired),
             "by the clock alone"
         );
-        // Nobody asks the hold anything until then: its process was stopped.
+        // No method of the hold runs until then: its process was stopped.
         harness.now = until;
         for (locker, rpc) in late.into_iter().enumerate() {
             harness.respond_to(locker, rpc, Ok(HELD));
@@ -262,7 +262,7 @@ fn b52_silence_ends_a_lock_and_no_late_answer_brings_it_back() {
 }
 
 #[test]
-fn b52_a_lock_is_held_as_long_as_a_quorum_is_certain() {
+fn b52_a_lock_is_held_as_long_as_a_quorum_of_votes_is_valid() {
     let mut harness = Harness::held();
     for _ in 0..20 {
         harness.pass(Limits::default().refresh_interval);
@@ -276,7 +276,7 @@ fn b52_a_lock_is_held_as_long_as_a_quorum_is_certain() {
 }
 
 #[test]
-fn b56_a_lock_that_too_few_know_is_revoked() {
+fn b56_a_lock_without_a_quorum_of_grants_is_revoked() {
     let mut harness = Harness::held();
     harness.pass(Limits::default().refresh_interval);
     harness.respond(0, is_refresh, NOT_FOUND);
@@ -289,11 +289,11 @@ fn b56_a_lock_that_too_few_know_is_revoked() {
     assert_eq!(harness.pending(is_unlock), [0, 1, 2]);
     harness.hold.release(harness.now);
     harness.collect();
-    assert_eq!(harness.pending(is_unlock), [0, 1, 2], "each is asked once");
+    assert_eq!(harness.pending(is_unlock), [0, 1, 2], "once each");
 }
 
 #[test]
-fn b56_what_was_lost_and_is_never_let_go_lapses() {
+fn b56_a_lost_lock_that_is_never_released_expires() {
     let mut harness = Harness::held();
     let uid = Arc::clone(harness.hold.uid());
     harness.hold.handle_revoked(0, &uid, harness.now);
@@ -303,11 +303,11 @@ fn b56_what_was_lost_and_is_never_let_go_lapses() {
     assert!(!harness.hold.is_finished() && !harness.hold.is_released());
     harness.pass(Duration::from_millis(1));
     assert!(harness.hold.is_finished() && harness.hold.is_released());
-    assert!(harness.pending(is_unlock).is_empty(), "no lease of it stands any more");
+    assert!(harness.pending(is_unlock).is_empty(), "no lease of it can remain");
 }
 
 #[test]
-fn b56_a_lock_is_revoked_as_soon_as_lockers_tell_so() {
+fn b56_a_lock_is_revoked_as_soon_as_enough_lockers_notify() {
     let mut harness = Harness::held();
     let uid = Arc::clone(harness.hold.uid());
     harness.hold.handle_revoked(0, "another.1", harness.now);
@@ -319,10 +319,10 @@ fn b56_a_lock_is_revoked_as_soon_as_lockers_tell_so() {
 }
 
 #[test]
-fn b53_what_was_asked_before_a_recall_does_not_count() {
+fn b53_a_request_from_before_a_lease_query_does_not_count() {
     let mut harness = Harness::new(config(1, LockKind::Write));
     let early = harness.rpc(0, is_lock);
-    assert_eq!(harness.hold.void_outstanding(0, harness.now), None, "nothing is counted on yet");
+    assert_eq!(harness.hold.void_outstanding(0, harness.now), None, "no vote yet");
     harness.collect();
     harness.respond_to(0, early, Ok(granted(HIGH)));
     assert!(!harness.is_held());
@@ -330,15 +330,15 @@ fn b53_what_was_asked_before_a_recall_does_not_count() {
 }
 
 #[test]
-fn b53_a_recall_tells_what_is_counted_on_and_a_refresh_of_before_extends_nothing() {
+fn b53_a_lease_query_reports_valid_votes_and_voids_earlier_refreshes() {
     let mut harness = Harness::held();
     let until = harness.until();
     harness.pass(Limits::default().refresh_interval);
     let early = [0, 1].map(|locker| harness.rpc(locker, is_refresh));
     for locker in [0, 1] {
-        let held_lease = harness.hold.void_outstanding(locker, harness.now).expect("it is certain");
+        let held_lease = harness.hold.void_outstanding(locker, harness.now).expect("a valid vote");
         assert_eq!(*held_lease.request.uid, **harness.hold.uid());
-        let Status::Held { token, .. } = harness.hold.status(harness.now) else { panic!("it is") };
+        let Status::Held { token, .. } = harness.hold.status(harness.now) else { panic!("held") };
         assert_eq!(held_lease.token, token);
     }
     harness.collect();
@@ -347,11 +347,11 @@ fn b53_a_recall_tells_what_is_counted_on_and_a_refresh_of_before_extends_nothing
     }
     harness.respond(2, is_refresh, HELD);
     assert_eq!(harness.until(), until, "one new vote of three");
-    assert_eq!(harness.hold.void_outstanding(0, until), None, "what is not certain is not told");
+    assert_eq!(harness.hold.void_outstanding(0, until), None, "an expired vote is not reported");
 }
 
 #[test]
-fn b53_who_was_not_certain_all_along_does_not_count_on_what_it_taught() {
+fn b53_a_reinstated_vote_does_not_count_unless_it_was_valid_all_along() {
     let reinstated = Response::Refresh(RefreshOutcome::Reinstated { lease: LEASE });
     for is_valid in [true, false] {
         let mut harness = Harness::held();
@@ -360,17 +360,17 @@ fn b53_who_was_not_certain_all_along_does_not_count_on_what_it_taught() {
         let until = harness.now + Duration::from_secs(if is_valid { 2 } else { 1 });
         votes.take(2).for_each(|state| state.vote = Vote::Granted { until, token: HIGH });
         harness.respond(2, is_refresh, HELD);
-        // The other two were certain when they were asked; one of them answers afterwards.
+        // The other two votes were valid when the requests were sent; one response comes later.
         harness.now = harness.now + Duration::from_secs(1);
         harness.hold.lockers[1].vote = Vote::Granted { until: harness.now + LEASE, token: HIGH };
         harness.respond(0, is_refresh, reinstated);
-        let until = harness.hold.lockers[0].valid_until().expect("it has voted once");
+        let until = harness.hold.lockers[0].valid_until().expect("it has voted");
         assert_eq!(until > harness.now + LEASE / 2, is_valid);
     }
 }
 
 #[test]
-fn b54_a_token_that_lockers_did_not_take_is_made_higher_and_known_to_a_quorum_first() {
+fn b54_a_token_that_lockers_did_not_take_is_raised_and_known_to_a_quorum_first() {
     let mut harness = Harness::new(config(3, LockKind::Write));
     let highest = Token::new(9_000_000);
     harness.respond(0, is_lock, granted(Token::new(8_000_000)));
@@ -380,9 +380,9 @@ fn b54_a_token_that_lockers_did_not_take_is_made_higher_and_known_to_a_quorum_fi
     harness.respond(0, is_refresh, HELD);
     assert!(!harness.is_held(), "one of three knows it");
     harness.respond(2, is_lock, granted(Token::new(1)));
-    assert_eq!(harness.pending(is_refresh), [1, 2], "who grants late is told too");
+    assert_eq!(harness.pending(is_refresh), [1, 2], "a locker that grants late gets it too");
     harness.respond(2, is_refresh, HELD);
-    let Status::Held { token, .. } = harness.hold.status(harness.now) else { panic!("it is held") };
+    let Status::Held { token, .. } = harness.hold.status(harness.now) else { panic!("held") };
     assert!(token > highest);
 }
 
@@ -396,7 +396,7 @@ fn b55_waits_grow_with_jitter_within_bounds() {
         let mut harness = Harness::new(config);
         let waits = (0..60_u32).map(|attempt| {
             harness.respond(0, is_lock, CONFLICT);
-            let wait = harness.hold.poll_timeout().expect("it tries again").since(harness.now);
+            let wait = harness.hold.poll_timeout().expect("another try").since(harness.now);
             harness.pass(wait);
             let most = (limits.retry_first + limits.retry_step * attempt).min(limits.retry_max);
             assert!((most / 2..=most).contains(&wait), "attempt {attempt}: {wait:?}");
@@ -409,30 +409,30 @@ fn b55_waits_grow_with_jitter_within_bounds() {
     let mut lasts: Vec<_> = all.iter().map(last).collect();
     lasts.sort();
     lasts.dedup();
-    assert!(lasts.len() > 15, "no two wait for as long: {lasts:?}");
+    assert!(lasts.len() > 15, "nearly all waits differ: {lasts:?}");
 }
 
 #[test]
-fn b55_a_waiter_that_is_called_by_enough_tries_at_once() {
+fn b55_a_waiter_notified_by_enough_lockers_retries_at_once() {
     let mut harness = Harness::new(config(3, LockKind::Write));
     for locker in 0..3 {
         let refusal = if locker == 0 { granted(HIGH.next()) } else { CONFLICT };
         harness.respond(locker, is_lock, refusal);
     }
-    assert_eq!(harness.pending(is_wait), [1, 2], "the first one has nobody in the way");
+    assert_eq!(harness.pending(is_wait), [1, 2], "the first one reported no conflict");
     harness.respond(1, is_wait, NOTIFIED);
     assert!(harness.pending(is_lock).is_empty(), "the first one has not confirmed the release");
     harness.respond(0, is_unlock, Response::Released);
     assert_eq!(harness.pending(is_lock), [0, 1, 2]);
-    assert!(harness.pending(is_wait).is_empty(), "it waits no more while it tries");
+    assert!(harness.pending(is_wait).is_empty(), "no wait during an attempt");
     let Request::Lock(request) = &harness.in_flight[&harness.rpc(0, is_lock)].1 else { panic!() };
     assert_eq!(*request.ticket.as_ref().expect("it has waited").id, *"lock");
 }
 
 #[test]
-fn b55_where_lockers_do_not_tell_they_are_asked_now_and_then() {
+fn b55_lockers_without_notifications_are_polled() {
     let mut harness = Harness::new(config(1, LockKind::Write));
-    // As lockers of existing clusters answer: without a stamp.
+    // As lockers of existing clusters respond: without a stamp.
     let rpc = harness.rpc(0, is_lock);
     harness.hold.handle_response((0, rpc), Ok(CONFLICT), None, harness.now);
     harness.in_flight.clear();
@@ -443,13 +443,13 @@ fn b55_where_lockers_do_not_tell_they_are_asked_now_and_then() {
 }
 
 #[test]
-fn b57_who_is_refused_by_a_locker_with_too_much_to_do_waits_longer_after_each_attempt() {
+fn b57_waits_grow_after_refusals_by_an_overloaded_locker() {
     let limits = Limits::default();
     let mut harness = Harness::new(config(1, LockKind::Write));
     for attempt in 0..60_u32 {
         harness.respond(0, is_lock, FULL);
-        assert!(harness.in_flight.is_empty(), "it is asked for nothing more, nor to tell");
-        let wait = harness.hold.poll_timeout().expect("it tries again").since(harness.now);
+        assert!(harness.in_flight.is_empty(), "no other request, nor a wait");
+        let wait = harness.hold.poll_timeout().expect("another try").since(harness.now);
         let most = (limits.retry_first + limits.retry_step * attempt).min(limits.retry_max);
         assert!((most / 2..=most).contains(&wait), "attempt {attempt}: {wait:?}");
         harness.pass(wait);
@@ -458,7 +458,7 @@ fn b57_who_is_refused_by_a_locker_with_too_much_to_do_waits_longer_after_each_at
 }
 
 #[test]
-fn b57_a_holder_whose_refresh_is_refused_asks_again_later() {
+fn b57_a_refused_refresh_is_retried_later() {
     let limits = Limits::default();
     let mut harness = Harness::held();
     let until = harness.until();
@@ -473,7 +473,7 @@ fn b57_a_holder_whose_refresh_is_refused_asks_again_later() {
 }
 
 #[test]
-fn a_lock_that_is_not_got_in_time_ends_at_its_deadline_and_releases_what_it_may_have() {
+fn a_lock_ends_at_its_deadline_and_releases_possible_grants() {
     for is_refused in [false, true] {
         let deadline = Some(START + Duration::from_secs(2));
         let mut harness = Harness::new(HoldConfig { deadline, ..config(1, LockKind::Write) });

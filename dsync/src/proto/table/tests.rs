@@ -8,7 +8,7 @@ fn closed(limits: &Limits, nodes: &[&str]) -> Table {
     Table::new(limits, nodes.iter().map(|node| Arc::from(*node)), START, WALL, 1)
 }
 
-/// Nobody could hold anything of it: it is open at once.
+/// Returns an open table: its only node has no leases to report.
 fn open(limits: &Limits) -> Table {
     let mut table = closed(limits, &["n1"]);
     table.handle_report("n1", Vec::new(), Token::default(), START);
@@ -18,7 +18,7 @@ fn open(limits: &Limits) -> Table {
 fn request(uid: &str, resources: &[&str], kind: LockKind) -> LockRequest {
     LockRequest {
         uid: uid.into(),
-        resources: Resources::new(resources).expect("good names"),
+        resources: Resources::new(resources).expect("valid names"),
         kind,
         owner: "n1".into(),
         source: "test".into(),
@@ -33,18 +33,18 @@ fn write(uid: &str) -> LockRequest {
     request(uid, &["a"], LockKind::Write)
 }
 
-/// Whether it is granted, or why not.
+/// Requests a lock. Returns whether it is granted, or why not.
 fn lock(table: &mut Table, request: &LockRequest, now: Instant) -> Result<(), Refusal> {
     table.lock(request, now, WALL).map(drop)
 }
 
-fn refresh(request: &LockRequest, is_valid: bool) -> Refresh {
+fn refresh(request: &LockRequest, is_valid: bool) -> RefreshRequest {
     let claim = LeaseClaim { request: request.clone(), token: Token::default(), is_valid };
     RefreshRequest { uid: Arc::clone(&request.uid), claim: Some(claim) }
 }
 
-/// As holders of existing clusters have it.
-fn bare_refresh(uid: &str) -> Refresh {
+/// Returns a refresh as holders of existing clusters send it.
+fn bare_refresh(uid: &str) -> RefreshRequest {
     RefreshRequest { uid: uid.into(), claim: None }
 }
 
@@ -73,7 +73,7 @@ fn b53_a_closed_locker_opens_when_every_node_has_reported_and_not_before() {
     table.handle_report("n1", Vec::new(), Token::default(), START);
     table.handle_report("n1", Vec::new(), Token::default(), START);
     table.handle_report("n3", Vec::new(), Token::default(), START);
-    let Gate::Closed { unreported, .. } = table.gate(START) else { panic!("n2 has said nothing") };
+    let Gate::Closed { unreported, .. } = table.gate(START) else { panic!("n2 has not reported") };
     assert_eq!(unreported.iter().map(|node| &**node).collect::<Vec<_>>(), ["n2"]);
     table.handle_report("n2", vec![held_lease(&write("2"))], Token::default(), START);
     assert!(matches!(table.gate(START), Gate::Open));
@@ -81,20 +81,20 @@ fn b53_a_closed_locker_opens_when_every_node_has_reported_and_not_before() {
 }
 
 #[test]
-fn b53_a_closed_locker_is_taught_by_who_is_certain_alone() {
+fn b53_a_closed_locker_reinstates_only_valid_claims() {
     let mut table = closed(&Limits::default(), &["n1"]);
-    let (certain, other) = (write("1"), write("2"));
+    let (valid, other) = (write("1"), write("2"));
     assert_eq!(table.refresh(&refresh(&other, false), START), RefreshOutcome::Closed);
     assert_eq!(table.sizes().0, 0, "and keeps nothing of it");
     assert_eq!(
-        table.refresh(&refresh(&certain, true), START),
+        table.refresh(&refresh(&valid, true), START),
         RefreshOutcome::Reinstated { lease: LEASE }
     );
-    let again = table.refresh(&refresh(&certain, false), START);
+    let again = table.refresh(&refresh(&valid, false), START);
     assert_eq!(
         again,
         RefreshOutcome::Reinstated { lease: LEASE },
-        "closed still: it may not be the truth"
+        "still closed: an earlier grant to another may be lost"
     );
     table.handle_report("n1", Vec::new(), Token::default(), START);
     assert_eq!(table.refresh(&bare_refresh("1"), START), RefreshOutcome::Held { lease: LEASE });
@@ -102,9 +102,9 @@ fn b53_a_closed_locker_is_taught_by_who_is_certain_alone() {
 }
 
 #[test]
-fn b53_all_who_are_certain_are_believed_also_where_they_exclude_each_other() {
+fn b53_all_valid_claims_are_reinstated_even_if_they_exclude_each_other() {
     let mut table = closed(&Limits::default(), &["n1", "n2"]);
-    // One of them was suspended together with its clock: nobody but the store can know which.
+    // One holder was suspended together with its clock: only the store can detect which.
     table.handle_report("n1", vec![held_lease(&write("1"))], Token::default(), START);
     table.refresh(&refresh(&request("2", &["a", "b"], LockKind::Read), true), START);
     table.handle_report("n2", vec![held_lease(&write("3"))], Token::default(), START);
@@ -127,17 +127,17 @@ fn b53_all_who_are_certain_are_believed_also_where_they_exclude_each_other() {
 }
 
 #[test]
-fn b53_what_is_reported_is_kept_though_there_is_no_room() {
+fn b53_reported_leases_are_kept_beyond_the_limit() {
     let mut table = closed(&Limits { grants_max: 1, ..Limits::default() }, &["n1"]);
     let held = [write("1"), request("2", &["b"], LockKind::Write)];
     table.handle_report("n1", held.iter().map(held_lease).collect(), Token::default(), START);
     assert!(matches!(table.gate(START), Gate::Open));
     let other = request("3", &["b"], LockKind::Write);
-    assert_eq!(lock(&mut table, &other, START), Err(Refusal::Conflict), "its holder counts on it");
+    assert_eq!(lock(&mut table, &other, START), Err(Refusal::Conflict), "its holder relies on it");
 }
 
 #[test]
-fn b53_what_was_released_meanwhile_is_not_learnt_from_a_report() {
+fn b53_a_lease_released_meanwhile_is_not_reinstated_by_a_report() {
     let mut table = closed(&Limits::default(), &["n1"]);
     assert!(!table.unlock(&"1".into(), START));
     table.handle_report("n1", vec![held_lease(&write("1"))], Token::default(), START);
@@ -145,7 +145,7 @@ fn b53_what_was_released_meanwhile_is_not_learnt_from_a_report() {
 }
 
 #[test]
-fn b54_what_a_report_says_of_tokens_is_known_afterwards() {
+fn b54_tokens_of_a_report_are_known_afterwards() {
     let mut table = closed(&Limits::default(), &["n1"]);
     let (highest, higher) = (WALL.later_by(2 * LEASE), WALL.later_by(3 * LEASE));
     let held = HeldLease { request: write("1"), token: higher };
@@ -158,14 +158,14 @@ fn b54_what_a_report_says_of_tokens_is_known_afterwards() {
 }
 
 #[test]
-fn b54_a_locker_that_nobody_tells_of_tokens_begins_above_those_of_before() {
+fn b54_tokens_after_a_restart_without_reports_exceed_those_before() {
     let limits = Limits::default();
     // Holders' clocks have run on since tokens began a lease ahead of the wall clock.
     let proposed_token = WALL.later_by(LEASE + Duration::from_millis(1));
-    let rpc = LockRequest { proposed_token, ..write("1") };
-    let before = open(&limits).lock(&rpc, START, WALL).expect("it is free").token;
+    let asked = LockRequest { proposed_token, ..write("1") };
+    let before = open(&limits).lock(&asked, START, WALL).expect("it is free").token;
     assert_eq!(before, proposed_token);
-    // All have restarted, and none knows anything.
+    // All lockers have restarted, and lost their state.
     let (now, wall) = (START + Duration::from_secs(1), WALL.later_by(Duration::from_secs(1)));
     let mut table = Table::new(&limits, ["n1".into()], now, wall, 1);
     table.handle_report("n1", Vec::new(), Token::default(), now);
@@ -173,16 +173,16 @@ fn b54_a_locker_that_nobody_tells_of_tokens_begins_above_those_of_before() {
 }
 
 #[test]
-fn b50_what_was_released_before_it_arrives_is_not_granted() {
+fn b50_a_request_that_arrives_after_its_release_is_not_granted() {
     let mut table = open(&Limits::default());
-    assert!(!table.unlock(&"1".into(), START), "there is nothing yet");
+    assert!(!table.unlock(&"1".into(), START), "no grant yet");
     assert_eq!(lock(&mut table, &write("1"), START), Err(Refusal::AttemptEnded));
     assert_eq!(table.refresh(&refresh(&write("1"), true), START), RefreshOutcome::NotFound);
-    assert_eq!(lock(&mut table, &write("2"), START), Ok(()), "others are not concerned");
+    assert_eq!(lock(&mut table, &write("2"), START), Ok(()), "others are unaffected");
     assert_eq!(
         lock(&mut table, &write("2"), START),
         Err(Refusal::AttemptEnded),
-        "an attempt asks once"
+        "an attempt is sent once"
     );
 }
 
@@ -203,14 +203,14 @@ fn b52_a_grant_ends_a_lease_after_its_last_refresh() {
 }
 
 #[test]
-fn b56_what_was_forced_open_excludes_others_until_its_holder_lets_go() {
+fn b56_a_lock_forced_open_excludes_others_until_its_holder_releases_it() {
     let mut table = open(&Limits::default());
     lock(&mut table, &write("1"), START).expect("it is free");
     let forced = table.force_unlock(&ForceTarget::Resource("a".to_owned()), START);
     assert_eq!(forced, [("1".into(), "n1".into())]);
     assert!(
         table.force_unlock(&ForceTarget::Uid("1".to_owned()), START).is_empty(),
-        "it is already"
+        "already revoked"
     );
     assert_eq!(lock(&mut table, &write("2"), START), Err(Refusal::Conflict));
     assert_eq!(table.refresh(&refresh(&write("1"), true), START), RefreshOutcome::NotFound);
@@ -219,7 +219,7 @@ fn b56_what_was_forced_open_excludes_others_until_its_holder_lets_go() {
 }
 
 #[test]
-fn b56_what_was_forced_open_and_is_never_released_ends_with_its_lease_for_ever() {
+fn b56_a_lock_forced_open_and_never_released_ends_with_its_lease() {
     let mut table = open(&Limits::default());
     lock(&mut table, &write("1"), START).expect("it is free");
     let later = START + LEASE / 2;
@@ -231,7 +231,7 @@ fn b56_what_was_forced_open_and_is_never_released_ends_with_its_lease_for_ever()
 }
 
 #[test]
-fn b56_a_holder_that_knows_nothing_of_leases_is_out_at_once() {
+fn b56_a_lock_of_a_holder_without_leases_ends_at_once_when_forced_open() {
     let mut table = open(&Limits::default());
     let old = LockRequest { supports_leases: false, ..write("1") };
     lock(&mut table, &old, START).expect("it is free");
