@@ -180,7 +180,7 @@ impl LocalLocker {
         highest_token: Token,
     ) {
         let reported = self.with_table(|state, now, _| {
-            state.table.handle_report(node, held_leases, highest_token, now)
+            state.table.handle_report(node, held_leases, highest_token, now);
         });
         if reported.is_err() {
             // The node is queried again, or the gate opens after a lease.

@@ -326,7 +326,7 @@ impl Hold {
             }
             Phase::Waiting { .. } if is_late => self.end(EndReason::TimedOut, now),
             Phase::Trying { until } | Phase::Fencing { until, .. } if until <= now => {
-                self.fail(now)
+                self.fail(now);
             }
             Phase::Waiting { until, .. } if until <= now => self.begin_attempt(now),
             Phase::Held { .. } => {

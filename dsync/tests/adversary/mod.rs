@@ -264,7 +264,7 @@ impl World {
         match event {
             Event::Request(route, request) => self.serve(route, request),
             Event::Response(route, response, stamp) => {
-                self.deliver(route, Ok(response), Some(stamp))
+                self.deliver(route, Ok(response), Some(stamp));
             }
             Event::Limit(route) => {
                 self.deliver(route, Err(Failure { may_have_run: true }), None);

@@ -18,10 +18,10 @@ impl Hold {
         }
         match end {
             EndReason::Expired | EndReason::Revoked => {
-                self.schedule_releases(now + self.config.limits.lease, now)
+                self.schedule_releases(now + self.config.limits.lease, now);
             }
             EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => {
-                self.release_all(now)
+                self.release_all(now);
             }
         }
     }

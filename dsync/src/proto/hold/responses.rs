@@ -42,10 +42,10 @@ impl Hold {
         match response {
             Ok(Response::Lock(verdict)) => self.handle_lock_response(locker, rpc, verdict, now),
             Ok(Response::Refresh(outcome)) => {
-                self.handle_refresh_response(locker, rpc, outcome, now)
+                self.handle_refresh_response(locker, rpc, outcome, now);
             }
             Ok(Response::Released | Response::Wait { .. }) => {
-                self.handle_failure(locker, true, now)
+                self.handle_failure(locker, true, now);
             }
             Err(Failure { may_have_run }) => self.handle_failure(locker, may_have_run, now),
         }
