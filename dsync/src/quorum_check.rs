@@ -55,8 +55,8 @@ impl QuorumCheck {
             );
         }
         Err(format!(
-            "with {} lockers a {kind} lock needs {needed} of them, not {}: is the list of lockers the \
-             same on all servers?",
+            "with {} lockers a {kind} lock needs {needed} of them, not {}: is the list of lockers \
+             the same on all servers?",
             self.lockers,
             args.quorum.unwrap_or_default()
         ))

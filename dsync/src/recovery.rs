@@ -58,7 +58,9 @@ impl NodeReport {
                 Ok(held_lease) => self.held_leases.push(held_lease),
                 Err(error) => {
                     let uid = args.uid;
-                    tracing::warn!(target: "dsync", uid, error, "ignoring a malformed lease report");
+                    tracing::warn!(
+                        target: "dsync", uid, error, "ignoring a malformed lease report"
+                    );
                 }
             }
         }
