@@ -348,7 +348,7 @@ impl LockResponse {
             }
             Response::Lock(Err(refusal)) => match refusal {
                 Refusal::Conflict => failed(CODE_CONFLICT, "the resource is locked"),
-                Refusal::Closed => failed(CODE_NOT_INITIALISED, NOT_YET),
+                Refusal::Closed => failed(CODE_NOT_INITIALISED, RECOVERING),
                 Refusal::AttemptEnded => failed(CODE_NOT_FOUND, "the attempt is over"),
                 Refusal::Full => failed(CODE_ERROR, "this locker has no room for more"),
             },
@@ -357,9 +357,9 @@ impl LockResponse {
                 RefreshOutcome::Reinstated { lease } => Self {
                     lease_ms: millis(lease),
                     reinstated: true,
-                    ..failed(CODE_NOT_INITIALISED, NOT_YET)
+                    ..failed(CODE_NOT_INITIALISED, RECOVERING)
                 },
-                RefreshOutcome::Closed => failed(CODE_NOT_INITIALISED, NOT_YET),
+                RefreshOutcome::Closed => failed(CODE_NOT_INITIALISED, RECOVERING),
                 RefreshOutcome::NotFound => failed(CODE_NOT_FOUND, "there is no such lock"),
             },
             Response::Released | Response::Wait { is_notified: true } => base,
@@ -409,7 +409,7 @@ impl LockResponse {
     }
 }
 
-const NOT_YET: &str = "this locker has restarted and does not know yet what it has granted";
+const RECOVERING: &str = "this locker has restarted and does not know yet what it has granted";
 
 /// Kind of a request, as far as the decoding of its response depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,7 +47,7 @@ async fn main() {
 }
 
 /// Prints the median of all rounds; allocations are those of all threads.
-async fn measure<T, F: Future<Output = T>>(what: &str, rounds: usize, mut make: impl FnMut() -> F) {
+async fn measure<T, F: Future<Output = T>>(name: &str, rounds: usize, mut make: impl FnMut() -> F) {
     let mut times = Vec::with_capacity(rounds);
     black_box(make().await);
     let region = Region::new(ALLOCATOR);
@@ -60,7 +60,7 @@ async fn measure<T, F: Future<Output = T>>(what: &str, rounds: usize, mut make: 
     times.sort_unstable();
     let median = times[rounds / 2].as_secs_f64() * 1e6;
     println!(
-        "{what}: {median:.0} µs, {} allocations of {} KiB",
+        "{name}: {median:.0} µs, {} allocations of {} KiB",
         change.allocations / rounds,
         change.bytes_allocated / rounds / 1_024
     );

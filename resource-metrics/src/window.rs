@@ -256,10 +256,7 @@ impl DriveWindow {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "what a drive does in an interval is less than 8 PiB"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a drive moves less than 8 PiB in an interval")]
 fn io_report(delta: &DriveCounters, since: Duration) -> DriveReport {
     let seconds = since.as_secs_f64();
     let rate = |count: u64| Some(count as f64 / seconds);

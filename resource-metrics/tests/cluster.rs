@@ -54,13 +54,13 @@ impl Server {
 }
 
 /// Waits for a condition.
-async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+async fn eventually(state: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {state}"));
 }
 
 async fn connected(servers: &[Server]) {

@@ -221,11 +221,11 @@ fn is_close(a: Option<f64>, b: Option<f64>) -> bool {
 }
 
 #[track_caller]
-fn same(what: &str, real: &Summary, model: &Summary) -> Result<(), TestCaseError> {
+fn same(name: &str, real: &Summary, model: &Summary) -> Result<(), TestCaseError> {
     let is_same = is_close(real.current, model.current)
         && is_close(real.average, model.average)
         && is_close(real.maximum, model.maximum);
-    prop_assert!(is_same, "{what}: {real:?} should be {model:?}");
+    prop_assert!(is_same, "{name}: {real:?} should be {model:?}");
     Ok(())
 }
 

@@ -149,8 +149,8 @@ impl SummaryMetric {
         points: impl Fn(&dyn Fn(&Summary) -> Option<f64>) -> Points<'a>,
     ) -> [Family<'a>; 3] {
         let Self { name, unit, help } = self;
-        let of = |suffix: &str, what: &str, points| {
-            family(&format!("{name}{suffix}"), *unit, &format!("{help}{what}."), points)
+        let of = |suffix: &str, description: &str, points| {
+            family(&format!("{name}{suffix}"), *unit, &format!("{help}{description}."), points)
         };
         [
             of("", "", points(&|summary| summary.current)),
@@ -302,7 +302,7 @@ const DRIVE_FIELDS: [DriveField; 12] = [
     ("drive_used", Some("inodes"), "Inodes that are used.", |drive| whole(drive.used_inodes)),
 ];
 
-#[expect(clippy::cast_precision_loss, reason = "what Prometheus keeps is an f64 too")]
+#[expect(clippy::cast_precision_loss, reason = "Prometheus stores an f64 too")]
 fn whole(number: Option<u64>) -> Option<f64> {
     number.map(|number| number as f64)
 }
