@@ -492,8 +492,8 @@ impl Hold {
 
     fn count_refusals(&mut self) {
         let count = |availability| {
-            let such = self.lockers.iter().filter(|state| state.availability == availability);
-            u32::try_from(such.count()).unwrap_or(u32::MAX)
+            let matching = self.lockers.iter().filter(|state| state.availability == availability);
+            u32::try_from(matching.count()).unwrap_or(u32::MAX)
         };
         self.stats.in_conflict = count(Availability::Blocked);
         self.stats.unreachable = count(Availability::Unreachable);
@@ -501,7 +501,7 @@ impl Hold {
 
     /// Asks the lockers that reported a conflict for a notification.
     fn request_notifications(&mut self) {
-        let can_wait = self.lockers.iter().any(LockerState::can_be_waited_for);
+        let can_wait = self.lockers.iter().any(LockerState::accepts_waiters);
         if self.config.wait_mode == WaitMode::Polling || !can_wait {
             return;
         }
@@ -513,7 +513,7 @@ impl Hold {
         let Some(request) = self.request.clone() else { return };
         let request = LockRequest { ticket: self.ticket.clone(), ..request };
         for locker in 0..self.lockers.len() {
-            if self.lockers[locker].can_be_waited_for() {
+            if self.lockers[locker].accepts_waiters() {
                 let id = self.send(locker, Request::Wait(request.clone()));
                 self.lockers[locker].wait_rpc = Some(id);
             }

@@ -13,8 +13,8 @@
 //! A locker does not grant by itself: with each locker in its own order, two waiters could get half
 //! of a quorum each, and keep it. Instead it notifies the oldest waiter and reserves the lock for
 //! it for a moment; a waiter that enough lockers have notified tries again. The order is that of
-//! tickets, which are the same at all lockers: what the lockers' clocks showed when the waiter was
-//! first refused.
+//! tickets, which are the same at all lockers: the time by the lockers' clocks at the waiter's first
+//! refusal.
 //!
 //! An older waiter *blocks* a younger one, and a newcomer, once it was notified, or has waited for
 //! [`BARGING_LIMIT`](crate::limits::BARGING_LIMIT): until then readers may pass a writer that waits

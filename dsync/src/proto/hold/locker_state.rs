@@ -110,7 +110,7 @@ impl LockerState {
     }
 
     /// Returns whether it reported a conflict, and can notify when that is over.
-    pub(super) fn can_be_waited_for(&self) -> bool {
+    pub(super) fn accepts_waiters(&self) -> bool {
         self.availability == Availability::Blocked && self.can_notify
     }
 
