@@ -1,4 +1,4 @@
-//! What operators see and do (B56).
+//! Listing and forced release of locks, for operators (B56).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -9,164 +9,168 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::dsync::Dsync;
-use crate::locker::Answering;
-use crate::proto::quorum::{Kind, quorum};
-use crate::proto::table::{Forced, WaiterInfo};
+use crate::locker::ResponseFuture;
+use crate::proto::quorum::{LockKind, quorum};
+use crate::proto::table::{ForceTarget, WaiterInfo};
 use crate::server;
 use crate::wire::LockerListing;
 
-/// All locks of the cluster, as far as its lockers answered.
+/// Locks of the cluster, merged from the lockers that responded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
     /// Locks, the oldest first.
     pub locks: Vec<LockInfo>,
-    /// Waiters, those first who have waited longest.
+    /// Waiters, the longest wait first.
     pub waiters: Vec<WaiterInfo>,
-    /// Lockers that did not answer, and why.
-    pub silent: Vec<(String, String)>,
+    /// Lockers that did not respond, and why.
+    #[serde(rename = "silent")]
+    pub unreachable: Vec<(String, String)>,
     /// Lockers that have restarted and do not grant yet.
     pub closed: Vec<String>,
-    /// Whether there are more locks or waiters than lockers list.
-    pub is_cut: bool,
+    /// Whether a locker has more grants or waiters than it lists.
+    #[serde(rename = "is_cut")]
+    pub is_truncated: bool,
 }
 
 /// One lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockInfo {
-    /// Its id.
+    /// Id of the lock.
     pub uid: String,
-    /// What is locked.
+    /// Resources that are locked.
     pub resources: Vec<String>,
-    /// How.
-    pub kind: Kind,
-    /// The server that holds it.
+    /// Read or write.
+    pub kind: LockKind,
+    /// Name of the server that holds it.
     pub owner: String,
-    /// Where in its code.
+    /// Place in the holder's code.
     pub source: String,
-    /// The lockers that have granted it.
+    /// Lockers that have granted it.
     pub granted_by: Vec<String>,
-    /// How many must have.
+    /// Number of lockers that it needs.
     pub quorum: u32,
-    /// How long ago it was granted, in milliseconds.
+    /// Time since it was granted, in milliseconds.
     pub age_ms: u64,
-    /// How long ago a locker last heard of its holder, in milliseconds.
+    /// Time since its last refresh at any locker, in milliseconds.
     pub refreshed_ms: u64,
-    /// When the last of its leases ends unless it is refreshed, in milliseconds from now.
+    /// Time until the last of its leases ends unless refreshed, in milliseconds.
     pub expires_ms: u64,
-    /// Whether it was forced open and its holder has not let go yet.
+    /// Whether it was forced open, and its holder has not released it yet.
     pub is_revoked: bool,
-    /// Whether fewer lockers than it needs have granted it: it is being taken or released, or what is
-    /// left of a lock whose holder is gone.
+    /// Whether fewer lockers than it needs have granted it: it is being acquired or released, or
+    /// its holder is gone.
     pub is_stale: bool,
 }
 
-/// What came of forcing locks open.
+/// Result of forcing locks open.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForceReport {
-    /// Lockers that had such a grant, and refresh it no more.
+    /// Lockers that had such a grant, whose refreshes now fail.
     pub forced: Vec<String>,
-    /// Lockers that had none.
+    /// Lockers without such a grant.
     pub not_found: Vec<String>,
-    /// Lockers that did not answer, and why.
+    /// Lockers that did not respond, and why.
     pub failed: Vec<(String, String)>,
-    /// Whether so many lockers let go of it that its holder must.
+    /// Whether too few lockers keep the grant for its holder to keep the lock.
     pub is_effective: bool,
 }
 
 impl Dsync {
-    /// Asks all lockers for their grants and waiters, each for so long at most.
+    /// Lists grants and waiters of all lockers, waiting at most `timeout` for each.
     pub async fn locks(&self, timeout: Duration) -> Listing {
         let lockers = self.inner.lockers.iter();
-        let asked: Vec<_> =
+        let pending: Vec<_> =
             lockers.map(|locker| (locker.name().to_owned(), locker.list(timeout))).collect();
-        let answers = all(asked, timeout).await;
-        let mut merge = Merge { lockers: self.inner.lockers.len(), ..Merge::default() };
-        for (name, answer) in answers {
-            match answer {
+        let responses = join_all(pending, timeout).await;
+        let mut merge =
+            ListingMerge { lockers: self.inner.lockers.len(), ..ListingMerge::default() };
+        for (name, response) in responses {
+            match response {
                 Ok(listing) => merge.add(name, listing),
-                Err(text) => merge.listing.silent.push((name, text)),
+                Err(text) => merge.listing.unreachable.push((name, text)),
             }
         }
         merge.finish()
     }
 
-    /// Forces locks open, at all lockers. A holder that knows of leases lets go at once if it is
-    /// reached, at its next refresh if not, and at the end of its lease at the latest; nobody else gets
-    /// the lock before.
-    pub async fn force_unlock(&self, what: &Forced, timeout: Duration) -> ForceReport {
-        let mut asked = Vec::new();
+    /// Forces locks open at all lockers. A holder with leases stops at once if the notice reaches
+    /// it, else at its next refresh, and at the end of its lease at the latest. No other holder is
+    /// granted the lock before.
+    pub async fn force_unlock(&self, target: &ForceTarget, timeout: Duration) -> ForceReport {
+        let mut pending = Vec::new();
         for locker in &self.inner.lockers {
             let name = locker.name().to_owned();
-            match &self.inner.own {
-                // Asked directly, it does not tell the holders.
-                Some(own) if *name == *self.inner.owner => {
-                    let forced = own.force(what);
+            match &self.inner.local_locker {
+                // Called directly, it does not notify the holders.
+                Some(local_locker) if *name == *self.inner.owner => {
+                    let forced = local_locker.force(target);
                     let count = forced.len();
-                    server::tell_holders(&self.inner, forced);
-                    asked.push((name, Box::pin(async move { Ok(count) }) as Answering<_>));
+                    server::notify_holders(&self.inner, forced);
+                    pending.push((name, Box::pin(async move { Ok(count) }) as ResponseFuture<_>));
                 }
-                _ => asked.push((name, locker.force_unlock(what, timeout))),
+                _ => pending.push((name, locker.force_unlock(target, timeout))),
             }
         }
         let lockers = self.inner.lockers.len();
         let mut report = ForceReport::default();
-        for (name, answer) in all(asked, timeout).await {
-            match answer {
+        for (name, response) in join_all(pending, timeout).await {
+            match response {
                 Ok(0) => report.not_found.push(name),
                 Ok(_) => report.forced.push(name),
                 Err(text) => report.failed.push((name, text)),
             }
         }
-        // What is left is less than a reader needs, and than a writer.
+        // The rest must be fewer than a reader needs, and so fewer than a writer needs.
         let left = lockers - report.forced.len() - report.not_found.len();
-        report.is_effective = !report.forced.is_empty() && left < quorum(lockers, Kind::Read);
+        report.is_effective = !report.forced.is_empty() && left < quorum(lockers, LockKind::Read);
         report
     }
 }
 
-/// Waits for all answers, for so long at most.
-async fn all<T>(
-    asked: Vec<(String, Answering<T>)>,
+/// Waits for all responses, at most `timeout` for each.
+async fn join_all<T>(
+    pending: Vec<(String, ResponseFuture<T>)>,
     timeout: Duration,
 ) -> Vec<(String, Result<T, String>)> {
-    let mut answers = Vec::new();
-    let mut tasks: Vec<_> = asked
+    let mut responses = Vec::new();
+    let mut tasks: Vec<_> = pending
         .into_iter()
-        .map(|(name, answering)| (name, Box::pin(tokio::time::timeout(timeout, answering))))
+        .map(|(name, response)| (name, Box::pin(tokio::time::timeout(timeout, response))))
         .collect();
-    // All of them are polled with each turn, so none waits for another.
+    // All are polled on each wake-up, so none waits for another.
     poll_fn(|cx| {
         tasks.retain_mut(|(name, task)| match task.as_mut().poll(cx) {
             Poll::Pending => true,
-            Poll::Ready(answer) => {
-                let answer = match answer {
-                    Ok(answer) => answer.map_err(|error| error.text),
-                    Err(_) => Err(format!("no answer within {timeout:?}")),
+            Poll::Ready(response) => {
+                let response = match response {
+                    Ok(response) => response.map_err(|error| error.text),
+                    Err(_) => Err(format!("no response within {timeout:?}")),
                 };
-                answers.push((std::mem::take(name), answer));
+                responses.push((std::mem::take(name), response));
                 false
             }
         });
         if tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    answers.sort_by(|(a, _), (b, _)| a.cmp(b));
-    answers
+    responses.sort_by(|(a, _), (b, _)| a.cmp(b));
+    responses
 }
 
 #[derive(Debug, Default)]
-struct Merge {
+struct ListingMerge {
     lockers: usize,
     listing: Listing,
     locks: BTreeMap<String, LockInfo>,
     waiters: BTreeMap<String, WaiterInfo>,
 }
 
-impl Merge {
-    fn add(&mut self, name: String, answer: LockerListing) {
-        let total = answer.grants_total + answer.waiters_total;
-        self.listing.is_cut |= (answer.grants.len() + answer.waiters.len()) as u64 != total;
-        for grant in answer.grants {
+impl ListingMerge {
+    fn add(&mut self, name: String, response: LockerListing) {
+        let total = response.grants_total + response.waiters_total;
+        self.listing.is_truncated |=
+            (response.grants.len() + response.waiters.len()) as u64 != total;
+        for grant in response.grants {
             let lock = self.locks.entry(grant.uid.clone()).or_insert_with(|| LockInfo {
                 uid: grant.uid,
                 resources: grant.resources,
@@ -187,11 +191,11 @@ impl Merge {
             lock.expires_ms = lock.expires_ms.max(grant.expires_ms);
             lock.is_revoked |= grant.is_revoked;
         }
-        for waiter in answer.waiters {
+        for waiter in response.waiters {
             let known = self.waiters.entry(waiter.id.clone()).or_insert_with(|| waiter.clone());
             known.age_ms = known.age_ms.max(waiter.age_ms);
         }
-        if !answer.is_open {
+        if !response.is_open {
             self.listing.closed.push(name);
         }
     }
@@ -199,7 +203,7 @@ impl Merge {
     fn finish(mut self) -> Listing {
         let mut locks: Vec<_> = self.locks.into_values().collect();
         for lock in &mut locks {
-            // Holders of existing clusters need not say how many they need.
+            // Holders of existing clusters need not state their quorum.
             let quorum = match lock.quorum {
                 0 => quorum(self.lockers, lock.kind),
                 quorum => quorum as usize,

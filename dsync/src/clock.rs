@@ -1,20 +1,20 @@
-//! The clock that leases are counted by, where the application gives no other.
+//! Default clock for leases.
 
 use grid::net::clock::SystemClock;
 use grid::time::{Clock, Instant, Timestamp};
 
-/// A monotonic clock that goes on while the machine sleeps, where the system has one (Linux:
+/// A monotonic clock that keeps running while the machine sleeps, where the system has one (Linux:
 /// `CLOCK_BOOTTIME`), and the system's wall clock.
 ///
-/// The usual monotonic clock stands still while a machine is suspended. A holder that wakes up would
-/// believe in leases that ended long ago; by this clock it knows.
+/// The usual monotonic clock stops while a machine is suspended. A holder that resumes would rely
+/// on leases that ended long ago; by this clock they have expired.
 #[derive(Debug, Default)]
 pub struct LeaseClock {
     system: SystemClock,
 }
 
 impl LeaseClock {
-    /// The clock.
+    /// Returns the clock.
     pub fn new() -> Self {
         Self::default()
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b52_it_goes_forward_at_the_pace_of_the_usual_clock() {
+    fn b52_it_advances_at_the_rate_of_the_usual_clock() {
         let (lease, usual) = (LeaseClock::new(), SystemClock::new());
         let (began, began_usual) = (lease.now(), usual.now());
         while usual.now().since(began_usual) < Duration::from_millis(20) {
@@ -55,7 +55,7 @@ mod tests {
         let passed = lease.now().since(began);
         let passed_usual = usual.now().since(began_usual);
         assert!(passed >= Duration::from_millis(20), "{passed:?}");
-        // Read before the other, so never ahead of it, if nobody suspends the machine just now.
+        // Read first, so never ahead of the other unless the machine is suspended between the two.
         assert!(passed <= passed_usual + Duration::from_millis(1), "{passed:?} {passed_usual:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Does what the machine of one lock wants: asks lockers, brings their answers, keeps its time.
+//! Drives one lock: sends its requests to lockers, delivers their responses, runs its timer.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -9,56 +9,56 @@ use std::time::Duration;
 use grid::time::Instant;
 use tokio::time::Sleep;
 
-use crate::dsync::Inner;
+use crate::dsync::DsyncInner;
 use crate::error::LockerError;
 use crate::lock::Lock;
-use crate::locker::Answering;
-use crate::locker::Stamped;
-use crate::proto::hold::{CallId, End, Failure, Hold, Output, Status};
+use crate::locker::ResponseFuture;
+use crate::locker::StampedResponse;
+use crate::proto::hold::{EndReason, Failure, Hold, Output, RpcId, Status};
 
-/// The driver of one lock. Dropped before everything is released, it takes the lock with it.
+/// Driver of one lock. Dropped before everything is released, it removes the lock.
 pub(crate) struct Driver {
     pub(crate) lock: Arc<Lock>,
-    inner: Arc<Inner>,
-    calls: Vec<Call>,
+    inner: Arc<DsyncInner>,
+    rpcs: Vec<PendingRpc>,
     out: Vec<Output>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-struct Call {
-    id: CallId,
+struct PendingRpc {
+    id: RpcId,
     locker: usize,
-    answering: Answering<Stamped>,
+    response: ResponseFuture<StampedResponse>,
 }
 
 impl Driver {
-    pub(crate) fn new(lock: Arc<Lock>, inner: Arc<Inner>) -> Self {
-        Self { lock, inner, calls: Vec::new(), out: Vec::new(), timer: None }
+    pub(crate) fn new(lock: Arc<Lock>, inner: Arc<DsyncInner>) -> Self {
+        Self { lock, inner, rpcs: Vec::new(), out: Vec::new(), timer: None }
     }
 
-    /// Goes on until the lock is held, or will not be.
+    /// Runs until the lock is held, or will not be.
     pub(crate) async fn acquire(&mut self) -> Status {
-        self.until(|hold, now| match hold.status(now) {
+        self.run_until(|hold, now| match hold.status(now) {
             Status::Trying => None,
             status => Some(status),
         })
         .await
     }
 
-    /// Goes on until there is nothing left to do.
+    /// Runs until there is nothing left to do.
     pub(crate) async fn finish(mut self) {
-        let end = self.until(|hold, now| match hold.status(now) {
+        let end = self.run_until(|hold, now| match hold.status(now) {
             Status::Ended(end) => Some(end),
             Status::Trying | Status::Held { .. } => None,
         });
         let end = end.await;
-        if matches!(end, End::Expired | End::Revoked) {
-            self.inner.tell_of_loss(&self.lock.look(|hold| Arc::clone(hold.uid())), end.into());
+        if matches!(end, EndReason::Expired | EndReason::Revoked) {
+            self.inner.log_loss(&self.lock.inspect(|hold| Arc::clone(hold.uid())), end.into());
         }
-        self.until(|hold, _| hold.is_over().then_some(())).await;
+        self.run_until(|hold, _| hold.is_finished().then_some(())).await;
     }
 
-    async fn until<R>(&mut self, done: impl Fn(&mut Hold, Instant) -> Option<R>) -> R {
+    async fn run_until<R>(&mut self, done: impl Fn(&mut Hold, Instant) -> Option<R>) -> R {
         let lock = Arc::clone(&self.lock);
         let mut changed = Box::pin(lock.changed());
         poll_fn(|cx| {
@@ -66,7 +66,7 @@ impl Driver {
                 if let Some(result) = self.step(&done) {
                     return Poll::Ready(result);
                 }
-                let mut has_progress = self.poll_calls(cx);
+                let mut has_progress = self.poll_rpcs(cx);
                 if changed.as_mut().poll(cx).is_ready() {
                     changed.set(lock.changed());
                     has_progress = true;
@@ -79,7 +79,7 @@ impl Driver {
         .await
     }
 
-    /// Lets the machine do what is due, and begins what it wants.
+    /// Lets the hold execute what is due, and sends its requests.
     fn step<R>(&mut self, done: impl Fn(&mut Hold, Instant) -> Option<R>) -> Option<R> {
         let now = self.inner.clock.now();
         let (result, due) = self.lock.drive(now, &mut self.out, |hold| {
@@ -88,59 +88,64 @@ impl Driver {
         });
         for output in std::mem::take(&mut self.out) {
             match output {
-                Output::Send { call, locker, message } => {
-                    let Some(asked) = self.inner.lockers.get(locker) else { continue };
-                    let limit = message.time_limit(&self.inner.limits);
-                    self.calls.push(Call {
-                        id: call,
+                Output::Send { rpc, locker, request } => {
+                    let Some(target) = self.inner.lockers.get(locker) else { continue };
+                    let limit = request.time_limit(&self.inner.limits);
+                    self.rpcs.push(PendingRpc {
+                        id: rpc,
                         locker,
-                        answering: asked.ask(message, limit),
+                        response: target.call(request, limit),
                     });
                 }
-                Output::Cancel { call } => self.calls.retain(|known| known.id != call),
+                Output::Cancel { rpc } => self.rpcs.retain(|known| known.id != rpc),
             }
         }
         self.set_timer(due, now);
         result
     }
 
-    /// Whether a locker has answered.
-    fn poll_calls(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Delivers responses. Returns whether there were any.
+    fn poll_rpcs(&mut self, cx: &mut Context<'_>) -> bool {
         let mut index = 0;
         let mut has_progress = false;
-        while let Some(call) = self.calls.get_mut(index) {
-            let Poll::Ready(answer) = call.answering.as_mut().poll(cx) else {
+        while let Some(rpc) = self.rpcs.get_mut(index) {
+            let Poll::Ready(response) = rpc.response.as_mut().poll(cx) else {
                 index += 1;
                 continue;
             };
-            let Call { id, locker, .. } = self.calls.swap_remove(index);
-            self.handle_answer((locker, id), answer);
+            let PendingRpc { id, locker, .. } = self.rpcs.swap_remove(index);
+            self.handle_response((locker, id), response);
             has_progress = true;
         }
         has_progress
     }
 
-    fn handle_answer(&mut self, from: (usize, CallId), answer: Result<Stamped, LockerError>) {
+    fn handle_response(
+        &mut self,
+        from: (usize, RpcId),
+        response: Result<StampedResponse, LockerError>,
+    ) {
         let now = self.inner.clock.now();
-        let (answer, stamp) = match answer {
-            Ok(Stamped { answer, stamp }) => (Ok(answer), stamp),
+        let (response, stamp) = match response {
+            Ok(StampedResponse { response, stamp }) => (Ok(response), stamp),
             Err(LockerError { may_have_run, text }) => {
                 let locker = self.inner.lockers.get(from.0).map_or("", |locker| locker.name());
-                tracing::trace!(target: "dsync", locker, error = text, "a locker did not answer");
+                tracing::trace!(target: "dsync", locker, error = text, "rpc failed");
                 (Err(Failure { may_have_run }), None)
             }
         };
         if let Some(stamp) = stamp {
             self.inner.observe(stamp, now);
         }
-        self.lock.drive(now, &mut self.out, |hold| hold.handle_answer(from, answer, stamp, now));
+        self.lock
+            .drive(now, &mut self.out, |hold| hold.handle_response(from, response, stamp, now));
     }
 
     fn set_timer(&mut self, due: Option<Instant>, now: Instant) {
         if self.timer.as_ref().map(|(at, _)| *at) == due {
             return;
         }
-        // Timers count whole milliseconds; one that is due already must not keep the task busy.
+        // Timers count whole milliseconds; one that is already due must not keep the task busy.
         self.timer = due.map(|at| {
             let pause = at.since(now).max(Duration::from_millis(1));
             (at, Box::pin(tokio::time::sleep(pause)))
@@ -151,7 +156,7 @@ impl Driver {
         let Some((_, sleep)) = &mut self.timer else { return Poll::Pending };
         let fired = sleep.as_mut().poll(cx);
         if fired.is_ready() {
-            // By the machine's clock it may be too early still: it is set anew.
+            // By the lock's clock it may still be too early: it is set again.
             self.timer = None;
         }
         fired
@@ -160,25 +165,25 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // A lock that nobody keeps is not held: the runtime has ended.
+        // A lock without a driver cannot be refreshed: the runtime has ended.
         let now = self.inner.clock.now();
-        self.lock.let_go(now);
-        self.inner.forget(self.lock.number());
+        self.lock.release(now);
+        self.inner.remove_lock(self.lock.number());
     }
 }
 
-/// A driver that tries for a lock. Dropped, it releases what it has got, in the background.
-pub(crate) struct Trying {
+/// Driver of a lock that is being acquired. Dropping it releases the grants in the background.
+pub(crate) struct Acquisition {
     driver: Option<Driver>,
     runtime: tokio::runtime::Handle,
 }
 
-impl Trying {
+impl Acquisition {
     pub(crate) fn new(driver: Driver, runtime: tokio::runtime::Handle) -> Self {
         Self { driver: Some(driver), runtime }
     }
 
-    /// Goes on until the lock is held, or will not be. After that the driver goes on in a task.
+    /// Runs until the lock is held, or will not be. A task then continues to drive it.
     pub(crate) async fn acquire(mut self) -> Status {
         match &mut self.driver {
             Some(driver) => driver.acquire().await,
@@ -187,15 +192,15 @@ impl Trying {
     }
 }
 
-impl Drop for Trying {
+impl Drop for Acquisition {
     fn drop(&mut self) {
         let Some(driver) = self.driver.take() else { return };
         let now = driver.inner.clock.now();
-        let is_held = driver.lock.validity().is_certain(now);
+        let is_held = driver.lock.validity().is_valid(now);
         if !is_held {
-            driver.lock.let_go(now);
+            driver.lock.release(now);
         }
-        if !driver.lock.look(Hold::is_over) {
+        if !driver.lock.inspect(Hold::is_finished) {
             self.runtime.spawn(driver.finish());
         }
     }

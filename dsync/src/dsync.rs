@@ -1,4 +1,4 @@
-//! One server's part in the locking of its cluster.
+//! One server's view of the cluster's locks, and the builder for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,25 +12,25 @@ use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::Notify;
 
 use crate::clock::LeaseClock;
-use crate::error::{BuildError, LockError, Lost};
+use crate::error::{BuildError, LockError, LossReason};
 use crate::limits::{LOCKERS_MAX, Limits};
 use crate::local::LocalLocker;
 use crate::lock::Lock;
 use crate::locker::Locker;
-use crate::proto::hold::{Config, Hold, Waiting};
-use crate::proto::names::Names;
-use crate::proto::quorum::Kind;
-use crate::proto::token::{Stamp, Token, TokenClock};
+use crate::proto::hold::{Hold, HoldConfig, WaitMode};
+use crate::proto::quorum::LockKind;
+use crate::proto::resources::Resources;
+use crate::proto::token::{Token, TokenClock, TokenStamp};
 use crate::remote::RemoteLocker;
 use crate::stats::{Meter, Stats};
 use crate::{recovery, server};
 
-/// Puts a [`Dsync`] together.
+/// Builder of a [`Dsync`].
 pub struct DsyncBuilder {
     manager: Manager,
     lockers: Option<Vec<String>>,
     limits: Limits,
-    waiting: Waiting,
+    wait_mode: WaitMode,
     clock: Option<Arc<dyn Clock>>,
     rng: Option<Box<dyn Rng + Send>>,
 }
@@ -42,8 +42,8 @@ impl std::fmt::Debug for DsyncBuilder {
 }
 
 impl DsyncBuilder {
-    /// The servers that grant locks, where they are not all that the manager knows. The same on every
-    /// server of the cluster.
+    /// Sets the servers that grant locks, if not all that the manager knows. Must be the same on
+    /// every server of the cluster.
     #[must_use]
     pub fn lockers<I>(mut self, lockers: I) -> Self
     where
@@ -54,40 +54,40 @@ impl DsyncBuilder {
         self
     }
 
-    /// Other limits than the defaults.
+    /// Sets the limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Another way to wait than to be told: for comparisons.
+    /// Sets how to wait for a lock: polling instead of notifications, for comparisons.
     #[must_use]
-    pub fn waiting(mut self, waiting: Waiting) -> Self {
-        self.waiting = waiting;
+    pub fn wait_mode(mut self, wait_mode: WaitMode) -> Self {
+        self.wait_mode = wait_mode;
         self
     }
 
-    /// Another clock than [`LeaseClock`].
+    /// Sets the clock, instead of [`LeaseClock`].
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Another source of randomness than the operating system's: for ids and jitter.
+    /// Sets the source of randomness for ids and jitter, instead of the operating system's.
     #[must_use]
     pub fn rng(mut self, rng: impl Rng + Send + 'static) -> Self {
         self.rng = Some(Box::new(rng));
         self
     }
 
-    /// Builds it, and registers its handlers with the manager. It grants nothing before
-    /// [`Dsync::start`].
+    /// Builds the instance, and registers its handlers with the manager. Its locker grants nothing
+    /// before [`Dsync::start`].
     ///
     /// # Errors
     ///
-    /// [`BuildError`] names the locker or limit that is wrong.
+    /// [`BuildError`] names the invalid locker or limit.
     pub fn build(self) -> Result<Dsync, BuildError> {
         self.limits.check()?;
         let manager = self.manager;
@@ -98,28 +98,30 @@ impl DsyncBuilder {
         let clock = self.clock.unwrap_or_else(|| Arc::new(LeaseClock::new()));
         let mut rng = SmallRng::from_rng(&mut self.rng.unwrap_or_else(os_rng));
         let nodes: Vec<Arc<str>> = nodes.iter().map(|node| node.as_str().into()).collect();
-        let own = lockers.contains(&local).then(|| {
+        let local_locker = lockers.contains(&local).then(|| {
             let clock = Arc::clone(&clock);
             LocalLocker::new(local.as_str(), nodes.clone(), &self.limits, clock, rng.random())
         });
         let lockers = lockers.iter().filter_map(|name| {
             let remote = || manager.connection(name.as_str()).map(RemoteLocker::new);
-            match &own {
-                Some(own) if *name == local => Some(Arc::new(own.clone()) as Arc<dyn Locker>),
+            match &local_locker {
+                Some(local_locker) if *name == local => {
+                    Some(Arc::new(local_locker.clone()) as Arc<dyn Locker>)
+                }
                 _ => remote().map(|remote| Arc::new(remote) as Arc<dyn Locker>),
             }
         });
         let lockers: Vec<_> = lockers.collect();
         let connections = manager.connections().into_iter();
         let connections = connections.map(|remote| (remote.remote().to_string(), remote)).collect();
-        let inner = Inner {
+        let inner = DsyncInner {
             owner: local.as_str().into(),
-            instance: rng.random(),
+            instance_id: rng.random(),
             lockers,
-            own,
+            local_locker,
             connections,
             limits: self.limits,
-            waiting: self.waiting,
+            wait_mode: self.wait_mode,
             clock,
             tokens: Mutex::default(),
             rng: Mutex::new(rng),
@@ -128,7 +130,7 @@ impl DsyncBuilder {
             is_started: AtomicBool::new(false),
             released: Notify::new(),
             meter: Meter::default(),
-            losses: Mutex::default(),
+            loss_log: Mutex::default(),
         };
         let dsync = Dsync { inner: Arc::new(inner), manager };
         server::register(&dsync)?;
@@ -136,7 +138,7 @@ impl DsyncBuilder {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the default, where the application gave no other")]
+#[expect(clippy::disallowed_methods, reason = "the default, where the application gives no other")]
 fn os_rng() -> Box<dyn Rng + Send> {
     Box::new(SmallRng::from_rng(&mut rand::rng()))
 }
@@ -164,13 +166,12 @@ fn check_lockers(
     }
 }
 
-/// One server's part in the locking of its cluster: the locks that it holds, and its locker if it is
-/// one. Cheap to clone.
+/// The locks that this server holds, and its locker if it is one. Cheap to clone.
 ///
-/// Keeps its manager alive. Locks outlive it until they are released.
+/// It keeps its manager alive. Locks outlive it until they are released.
 #[derive(Clone)]
 pub struct Dsync {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<DsyncInner>,
     pub(crate) manager: Manager,
 }
 
@@ -183,40 +184,40 @@ impl std::fmt::Debug for Dsync {
     }
 }
 
-pub(crate) struct Inner {
+pub(crate) struct DsyncInner {
     pub(crate) owner: Arc<str>,
-    /// Tells this process from all others, ever.
-    instance: u128,
+    /// Distinguishes this process from all others, ever.
+    instance_id: u128,
     pub(crate) lockers: Vec<Arc<dyn Locker>>,
-    pub(crate) own: Option<LocalLocker>,
-    /// To every other server, by its name.
+    pub(crate) local_locker: Option<LocalLocker>,
+    /// Connections to every other server, by its name.
     pub(crate) connections: BTreeMap<String, Connection>,
     pub(crate) limits: Limits,
-    waiting: Waiting,
+    wait_mode: WaitMode,
     pub(crate) clock: Arc<dyn Clock>,
     tokens: Mutex<TokenClock>,
     rng: Mutex<SmallRng>,
-    locks: Mutex<Locks>,
+    locks: Mutex<LiveLocks>,
     is_closing: AtomicBool,
     is_started: AtomicBool,
     released: Notify,
     pub(crate) meter: Meter,
-    losses: Mutex<Losses>,
+    loss_log: Mutex<LossLog>,
 }
 
-/// How often it is logged that locks were lost: whatever takes one takes many.
-const LOSSES_TOLD_EVERY: Duration = Duration::from_secs(10);
+/// Minimum time between two log lines about lost locks: one cause usually affects many.
+const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Locks that were lost.
+/// Rate limiter of the log line about lost locks.
 #[derive(Debug, Default)]
-struct Losses {
-    untold: u64,
-    told_at: Option<Instant>,
+struct LossLog {
+    unreported: u64,
+    last_logged: Option<Instant>,
 }
 
-/// All locks of this process that are not over, by their numbers.
+/// Locks of this process that are not finished, by number.
 #[derive(Debug, Default)]
-struct Locks {
+struct LiveLocks {
     last: u64,
     live: BTreeMap<u64, Arc<Lock>>,
 }
@@ -226,64 +227,65 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Dsync {
-    /// A part in the locking between the servers of `manager`, which is to be one for this alone, at
+    /// Returns a builder for the servers of `manager`, which must carry lock traffic alone, at
     /// [`LOCK_GRID_PATH`](grid::LOCK_GRID_PATH).
     pub fn builder(manager: &Manager) -> DsyncBuilder {
         DsyncBuilder {
             manager: manager.clone(),
             lockers: None,
             limits: Limits::default(),
-            waiting: Waiting::default(),
+            wait_mode: WaitMode::default(),
             clock: None,
             rng: None,
         }
     }
 
-    /// Begins: this server's locker finds out what it granted before it was started, and then grants
+    /// Starts the recovery of this server's locker, which grants once it knows its earlier grants
     /// (B53). To be called inside a tokio runtime; further calls do nothing.
     pub fn start(&self) {
         if !self.inner.is_started.swap(true, Ordering::AcqRel)
-            && let Some(own) = &self.inner.own
+            && let Some(local_locker) = &self.inner.local_locker
         {
-            tokio::spawn(own.clone().keep_time());
-            recovery::start(self, own);
+            tokio::spawn(local_locker.clone().run_timers());
+            recovery::start(self, local_locker);
         }
     }
 
-    /// This server's locker, if it is one.
+    /// Returns this server's locker, if it is one.
     pub fn locker(&self) -> Option<&LocalLocker> {
-        self.inner.own.as_ref()
+        self.inner.local_locker.as_ref()
     }
 
-    /// Whether this server's locker grants, or it has none.
+    /// Returns whether this server's locker grants, or it has none.
     pub fn is_open(&self) -> bool {
-        self.inner.own.as_ref().is_none_or(|own| own.waits_for().is_none())
+        let locker = self.inner.local_locker.as_ref();
+        locker.is_none_or(|locker| locker.unreported_nodes().is_none())
     }
 
-    /// How many servers grant locks.
+    /// Returns the number of servers that grant locks.
     pub fn lockers(&self) -> usize {
         self.inner.lockers.len()
     }
 
-    /// The limits that it runs with.
+    /// Returns the limits.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
     }
 
-    /// What has happened so far.
+    /// Returns the counters.
     pub fn stats(&self) -> Stats {
         let live = lock(&self.inner.locks).live.len();
-        self.inner.meter.stats(live, self.inner.own.as_ref())
+        self.inner.meter.stats(live, self.inner.local_locker.as_ref())
     }
 
-    /// Takes no more locks, releases all that are held, and waits until that is confirmed, for so
-    /// long at most. Lockers go on.
+    /// Refuses new locks, releases all held ones, and waits at most `grace` until that is
+    /// confirmed. This server's locker keeps running.
     pub async fn shutdown(&self, grace: Duration) {
         self.inner.is_closing.store(true, Ordering::Release);
         let locks: Vec<_> = lock(&self.inner.locks).live.values().cloned().collect();
         let now = self.inner.clock.now();
         for lock in locks {
-            lock.let_go(now);
+            lock.release(now);
         }
         let all_released = async {
             loop {
@@ -298,12 +300,12 @@ impl Dsync {
     }
 }
 
-impl Inner {
-    /// Begins to try for a lock.
-    pub(crate) fn begin(
+impl DsyncInner {
+    /// Creates a lock, and begins its first attempt.
+    pub(crate) fn begin_lock(
         &self,
-        names: Names,
-        kind: Kind,
+        resources: Resources,
+        kind: LockKind,
         source: Arc<str>,
         timeout: Option<Duration>,
     ) -> Result<Arc<Lock>, LockError> {
@@ -319,83 +321,84 @@ impl Inner {
         }
         locks.last += 1;
         let number = locks.last;
-        let config = Config {
+        let config = HoldConfig {
             lockers: self.lockers.len(),
-            names,
+            resources,
             kind,
             owner: Arc::clone(&self.owner),
             source,
-            id: format!("{:032x}-{number:x}", self.instance).into(),
+            id: format!("{:032x}-{number:x}", self.instance_id).into(),
             deadline: timeout.map(|timeout| now + timeout),
-            waiting: self.waiting,
+            wait_mode: self.wait_mode,
             limits: self.limits.clone(),
             seed,
         };
-        let begun = Arc::new(Lock::new(number, Hold::new(config, tokens, now)));
-        locks.live.insert(number, Arc::clone(&begun));
-        Ok(begun)
+        let new_lock = Arc::new(Lock::new(number, Hold::new(config, tokens, now)));
+        locks.live.insert(number, Arc::clone(&new_lock));
+        Ok(new_lock)
     }
 
-    /// A lock is over: everything is released.
-    pub(crate) fn forget(&self, number: u64) {
-        let forgotten = lock(&self.locks).live.remove(&number);
-        drop(forgotten);
+    /// Removes a lock that is finished: everything is released.
+    pub(crate) fn remove_lock(&self, number: u64) {
+        let removed = lock(&self.locks).live.remove(&number);
+        drop(removed);
         self.released.notify_waiters();
     }
 
-    /// Logs that a lock was lost: of many, one now and then.
-    pub(crate) fn tell_of_loss(&self, uid: &str, why: Lost) {
+    /// Logs that a lock was lost, at most once per interval.
+    pub(crate) fn log_loss(&self, uid: &str, reason: LossReason) {
         let now = self.clock.now();
-        let mut losses = lock(&self.losses);
-        losses.untold += 1;
-        if losses.told_at.is_some_and(|at| now.since(at) < LOSSES_TOLD_EVERY) {
+        let mut loss_log = lock(&self.loss_log);
+        loss_log.unreported += 1;
+        if loss_log.last_logged.is_some_and(|at| now.since(at) < LOSS_LOG_INTERVAL) {
             return;
         }
-        let count = std::mem::take(&mut losses.untold);
-        losses.told_at = Some(now);
-        drop(losses);
-        tracing::warn!(target: "dsync", count, uid, "{why}");
+        let count = std::mem::take(&mut loss_log.unreported);
+        loss_log.last_logged = Some(now);
+        drop(loss_log);
+        tracing::warn!(target: "dsync", count, uid, %reason, "lock lost");
     }
 
-    /// Locks that are not over, from after this number on.
+    /// Returns up to `count` unfinished locks with a greater number.
     pub(crate) fn locks_after(&self, number: u64, count: usize) -> Vec<(u64, Arc<Lock>)> {
         let locks = lock(&self.locks);
         let after = locks.live.range(number.saturating_add(1)..).take(count);
         after.map(|(number, lock)| (*number, Arc::clone(lock))).collect()
     }
 
-    /// The lock whose attempt this id names.
-    pub(crate) fn lock_of(&self, uid: &str) -> Option<Arc<Lock>> {
+    /// Returns the lock of the attempt with this id.
+    pub(crate) fn lock_by_uid(&self, uid: &str) -> Option<Arc<Lock>> {
         let id = uid.rsplit_once('.')?.0.rsplit_once('-')?;
-        if id.0 != format!("{:032x}", self.instance) {
+        if id.0 != format!("{:032x}", self.instance_id) {
             return None;
         }
         let number = u64::from_str_radix(id.1, 16).ok()?;
         lock(&self.locks).live.get(&number).cloned()
     }
 
-    /// A locker has told this of tokens.
-    pub(crate) fn observe(&self, stamp: Stamp, now: Instant) {
+    /// Records the token stamp of a locker.
+    pub(crate) fn observe(&self, stamp: TokenStamp, now: Instant) {
         lock(&self.tokens).observe(stamp, now);
     }
 
-    /// This token was given.
+    /// Records an issued token.
     pub(crate) fn observe_token(&self, token: Token) {
         lock(&self.tokens).observe_token(token);
     }
 
-    /// The highest token that may have been given, as far as this server knows.
-    pub(crate) fn high(&self, now: Instant) -> Token {
+    /// Returns an upper bound of the tokens issued so far, as far as this server knows.
+    pub(crate) fn highest_token(&self, now: Instant) -> Token {
         let seen = lock(&self.tokens).now(now);
-        self.own.as_ref().map_or(seen, |own| own.high().max(seen))
+        let locker = self.local_locker.as_ref();
+        locker.map_or(seen, |locker| locker.highest_token().max(seen))
     }
 
-    /// A source of randomness for a task.
+    /// Returns a new source of randomness, for a task.
     pub(crate) fn fork_rng(&self) -> SmallRng {
         SmallRng::from_rng(&mut *lock(&self.rng))
     }
 
-    /// Where a locker is among all, by its server's name.
+    /// Returns the index of a locker, by its server's name.
     pub(crate) fn locker_index(&self, name: &str) -> Option<usize> {
         self.lockers.iter().position(|locker| locker.name() == name)
     }

@@ -1,23 +1,23 @@
-//! What can go wrong: one small enum per operation.
+//! Errors: one small enum per operation.
 
 use std::time::Duration;
 
 use grid::RegisterError;
 use grid::name::NameError;
 
-use crate::proto::hold::{End, Tries};
-pub use crate::proto::names::NamesError;
+use crate::proto::hold::{AttemptStats, EndReason};
+pub use crate::proto::resources::ResourcesError;
 
 /// Why a [`Dsync`](crate::Dsync) could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A limit does not fit the others.
+    /// A limit is out of range, or does not fit the others.
     #[error("limit {name} must be {must}")]
     Limit {
-        /// The limit's name.
+        /// Name of the limit.
         name: &'static str,
-        /// What it must be.
+        /// Its constraint.
         must: &'static str,
     },
     /// A locker's address is malformed.
@@ -35,47 +35,47 @@ pub enum BuildError {
         /// The name that occurs twice.
         name: String,
     },
-    /// There are none, or too many.
+    /// The list has no lockers, or too many.
     #[error("there must be 1 to {max} lockers, not {count}")]
     Lockers {
-        /// How many were given.
+        /// Number of lockers given.
         count: usize,
         /// [`LOCKERS_MAX`](crate::limits::LOCKERS_MAX).
         max: usize,
     },
-    /// The manager has such handlers already: another `Dsync` was built on it.
+    /// The manager already has such handlers: another `Dsync` was built on it.
     #[error(transparent)]
     Register(#[from] RegisterError),
 }
 
-/// Why a lock was not taken, or not kept.
+/// Why a lock was not acquired, or not kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// It was not got in time. Nothing is held.
-    #[error("not locked within {waited:?}: {}", blame(*tries))]
+    /// It was not acquired in time. Nothing is held.
+    #[error("not locked within {waited:?}: {}", describe_attempts(*stats))]
     TimedOut {
-        /// How long it was tried.
+        /// Time spent trying.
         waited: Duration,
-        /// What was tried.
-        tries: Tries,
+        /// Counters of the attempts.
+        stats: AttemptStats,
     },
-    /// It was lost while it was held: others may hold it now. Whatever was written since its token
-    /// was last accepted may have been refused.
+    /// It was lost while it was held: others may hold it now. Writes since its token was last
+    /// accepted may have been refused.
     #[error("{0}")]
-    Lost(Lost),
-    /// What is to be locked has names that cannot be.
+    Lost(LossReason),
+    /// The resource names are invalid.
     #[error(transparent)]
-    Names(#[from] NamesError),
-    /// A text that travels with the lock is too long.
+    Resources(#[from] ResourcesError),
+    /// The source text is too long.
     #[error("a lock's source may have {max} bytes, not {bytes}")]
     SourceTooLong {
-        /// How long it is.
+        /// Length of the text.
         bytes: usize,
         /// [`TEXT_BYTES_MAX`](crate::limits::TEXT_BYTES_MAX).
         max: usize,
     },
-    /// This process holds, tries for, or is releasing as many locks as it may.
+    /// This process holds, tries for, or is releasing as many locks as its limit.
     #[error("{max} locks are held or tried for by this process, which is the limit")]
     TooMany {
         /// [`Limits::holds_max`](crate::Limits::holds_max).
@@ -84,19 +84,19 @@ pub enum LockError {
     /// This process takes no more locks.
     #[error("this server is shutting down")]
     ShuttingDown,
-    /// There is no tokio runtime to keep the lock on.
+    /// There is no tokio runtime to refresh the lock on.
     #[error("a lock must be taken inside a tokio runtime")]
     NoRuntime,
 }
 
-/// How a lock was lost.
+/// Why a lock is no longer held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Lost {
+pub enum LossReason {
     /// Too few lockers confirmed it in time.
     #[error("the lock was lost: too few lockers confirmed it before its lease could end")]
     Expired,
-    /// Too few lockers know it any more.
+    /// Too few lockers still have the grant.
     #[error("the lock was lost: it was forced open")]
     Revoked,
     /// Its holder released it.
@@ -104,31 +104,31 @@ pub enum Lost {
     Released,
 }
 
-impl From<End> for Lost {
-    fn from(end: End) -> Self {
+impl From<EndReason> for LossReason {
+    fn from(end: EndReason) -> Self {
         match end {
-            End::Expired => Self::Expired,
-            End::Revoked => Self::Revoked,
-            End::Unlocked | End::GivenUp | End::TimedOut => Self::Released,
+            EndReason::Expired => Self::Expired,
+            EndReason::Revoked => Self::Revoked,
+            EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => Self::Released,
         }
     }
 }
 
-fn blame(tries: Tries) -> String {
-    let Tries { attempts, in_conflict, unreachable, .. } = tries;
+fn describe_attempts(stats: AttemptStats) -> String {
+    let AttemptStats { attempts, in_conflict, unreachable, .. } = stats;
     let plural = if attempts == 1 { "" } else { "s" };
     format!(
         "{attempts} attempt{plural}; in the last one {in_conflict} lockers said that others hold it \
-         or are before us, {unreachable} could not be reached or do not grant yet"
+         or are queued ahead, {unreachable} could not be reached or do not grant yet"
     )
 }
 
-/// Why a locker did not answer.
+/// Why a locker did not respond.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct LockerError {
-    /// Whether it may have done what it was asked.
+    /// Whether the locker may have executed the request.
     pub may_have_run: bool,
-    /// What went wrong.
+    /// Description of the failure.
     pub text: String,
 }

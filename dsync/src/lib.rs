@@ -1,43 +1,44 @@
 //! Read and write locks held by a quorum of servers, as leases with fencing tokens.
 //!
-//! Each server of a cluster has a [`Dsync`] on a [`grid::Manager`] of its own; some or all of them are
-//! *lockers*. A [`DRWMutex`] is taken when a quorum of lockers has granted it, and held as long as its
-//! [`Guard`] says so. No server coordinates, and none keeps anything on disk.
+//! Each server of a cluster has a [`Dsync`] on its own [`grid::Manager`]; some or all of them are
+//! *lockers*. A [`DRWMutex`] is acquired when a quorum of lockers has granted it, and held as long
+//! as its [`Guard`] says so. There is no coordinator, and no state on disk.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - **Exclusion.** No writer and anybody else both believe, at one instant, that they hold the same
-//!   resource: [`Guard::is_held`] of one of them says no. That holds under partitions, cuts in one
-//!   direction, slow links, crashes and restarts of lockers and holders in any number, and clocks
-//!   whose rates are off by up to a hundredth each.
-//! - **Fencing.** A writer's [`Token`] is greater than that of every earlier grant of its resources, a
-//!   reader's greater than that of every earlier writer. A store that refuses lower tokens is safe
-//!   from holders who could not know that they lost their lock.
-//! - **An end.** What a dead holder held is free after at most one lease; what was granted late, or to
-//!   somebody who gave up, is released.
-//! - **A turn.** Who waits is served in order, roughly. A writer is not starved by readers.
+//! - **Exclusion.** At no instant do a writer and another holder of the same resource both see
+//!   [`Guard::is_held`]. That holds under partitions, one-way cuts, slow links, any number of
+//!   crashes and restarts of lockers and holders, and clock rates off by up to a hundredth each.
+//! - **Fencing.** A writer's [`Token`] is greater than that of every earlier grant of its
+//!   resources, a reader's greater than that of every earlier writer. A store that refuses lower
+//!   tokens is safe from holders that could not know that they lost their lock.
+//! - **Expiry.** The locks of a dead holder are free after at most one lease. A grant that comes
+//!   late, or after the attempt was cancelled, is released.
+//! - **Fairness.** Waiters are served roughly in order. Readers do not starve a writer.
 //!
-//! # Under which assumptions
+//! # Assumptions
 //!
-//! - A monotonic clock that does not stand still while its process runs or is stopped. On Linux it
-//!   also counts the time that the machine sleeps ([`LeaseClock`]); but a virtual machine that its host
-//!   suspends together with all clocks believes in its locks when it wakes up: tokens are for that.
+//! - A monotonic clock that keeps running while its process runs or is stopped. On Linux it also
+//!   counts the time that the machine sleeps ([`LeaseClock`]). A virtual machine that its host
+//!   suspends together with all clocks still sees [`Guard::is_held`] when it resumes: that is what
+//!   tokens are for.
 //! - Timers that are late by less than [`limits::SCHEDULING_MARGIN`], for [`Guard::lost`] alone;
 //!   [`Guard::is_held`] needs none.
-//! - For tokens: where so many lockers restart that no quorum remembers, a lease has passed since that
-//!   happened last, and what the lockers' wall clocks differ by and were set back by meanwhile is less
-//!   than a lease in all.
-//! - No two processes run under the name of one server, and all servers have the same list of lockers. (A
-//!   locker refuses whoever counts another number of them.)
+//! - For tokens: between two moments at which so many lockers restart that no quorum remembers, a
+//!   lease passes. What the lockers' wall clocks differ by, and were set back by meanwhile, is less
+//!   than a lease in total.
+//! - No two processes run under the name of one server, and all servers have the same list of
+//!   lockers. (A locker refuses callers that assume another number of lockers.)
 //!
-//! # What is not promised
+//! # Not guaranteed
 //!
-//! - That a lock can be taken while fewer lockers than a quorum can be reached, or within a lease of
-//!   the restart of a locker when some server cannot be asked what it holds.
-//! - Exactness of the order among waiters; anything to whoever does not check `is_held` or the token.
-//! - Exclusion from holders of existing clusters' kind, which do not give up what they cannot refresh.
+//! - Availability while fewer lockers than a quorum can be reached, or within a lease of a locker's
+//!   restart while some server cannot report its leases.
+//! - Exact order among waiters; anything for a holder that checks neither `is_held` nor the token.
+//! - Exclusion from holders of the kind in existing clusters, which do not stop when a refresh
+//!   fails.
 //!
-//! # An example
+//! # Example
 //!
 //! ```
 //! use std::time::Duration;
@@ -46,7 +47,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A cluster of one server: with more, all their names are given, and the manager serves a listener.
+//! // A cluster of one server. With more, list all names, and let the manager serve a listener.
 //! let manager = Manager::builder("http://127.0.0.1:9000")
 //!     .servers(["http://127.0.0.1:9000"])
 //!     .auth(Auth::shared_secret(b"what all servers know")?)
@@ -70,11 +71,11 @@
 //! # }
 //! ```
 //!
-//! # A tour
+//! # Overview
 //!
-//! [`proto`] decides everything, without doing any of it: [`proto::hold::Hold`] is one lock at its
-//! holder, [`proto::table::Table`] one locker. The rest does what they say. [`limits`] has every limit;
-//! ARCHITECTURE.md tells why it is so.
+//! [`proto`] makes all decisions, without I/O: [`proto::hold::Hold`] is one lock at its holder,
+//! [`proto::table::Table`] one locker. The other modules execute them. [`limits`] has every limit;
+//! ARCHITECTURE.md explains the design.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -85,7 +86,6 @@ pub mod proto;
 pub mod stats;
 pub mod wire;
 
-mod census;
 mod clock;
 mod driver;
 mod dsync;
@@ -93,6 +93,7 @@ mod guard;
 mod local;
 mod lock;
 mod mutex;
+mod quorum_check;
 mod recovery;
 mod remote;
 mod server;
@@ -101,15 +102,15 @@ mod validity;
 pub use admin::{ForceReport, Listing, LockInfo};
 pub use clock::LeaseClock;
 pub use dsync::{Dsync, DsyncBuilder};
-pub use error::{BuildError, LockError, LockerError, Lost, NamesError};
+pub use error::{BuildError, LockError, LockerError, LossReason, ResourcesError};
 pub use guard::Guard;
 pub use limits::Limits;
 pub use local::LocalLocker;
 pub use locker::Locker;
 pub use mutex::{DRWMutex, LockOptions};
-pub use proto::hold::Waiting;
-pub use proto::quorum::Kind;
-pub use proto::table::{Forced, GrantInfo, WaiterInfo};
+pub use proto::hold::WaitMode;
+pub use proto::quorum::LockKind;
+pub use proto::table::{ForceTarget, GrantInfo, WaiterInfo};
 pub use proto::token::Token;
 pub use remote::RemoteLocker;
-pub use stats::{LockerStats, Stats, Waits};
+pub use stats::{LockerStats, Stats, WaitStats};

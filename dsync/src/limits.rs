@@ -1,60 +1,61 @@
-//! Every default and maximum of the crate, with units, and how they relate.
+//! Defaults and maxima of the crate, with units and relations.
 //!
-//! [`Limits`] carries those that an application may choose. [`Limits::check`] holds them to what
-//! exclusion depends on.
+//! [`Limits`] has those that an application may choose. [`Limits::check`] enforces the relations
+//! that exclusion depends on.
 
 use std::time::Duration;
 
 use crate::error::BuildError;
 
-/// How long a locker keeps a grant after its last refresh (B52).
+/// Duration of a grant after its last refresh (B52).
 pub const LEASE: Duration = Duration::from_secs(60);
 
 /// Time between two refreshes of a lock by its holder.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How far the rate of any one clock may be off, in parts of a million. Two clocks may be off in
-/// opposite directions, so a holder subtracts twice this from its lease. Quartz is a hundred times
-/// better; what is worse than this is broken.
+/// Largest rate error of any one clock, in parts per million. Two clocks may be off in opposite
+/// directions, so a holder subtracts twice this from its lease. Quartz is a hundred times better; a
+/// worse clock is broken.
 pub const CLOCK_RATE_ERROR_PPM: u32 = 10_000;
 
-/// What a holder subtracts from its lease for its own scheduling: so long before a locker may give
-/// the lock away it is told.
+/// Part of its lease that a holder gives to its own scheduling: it learns of a loss this long
+/// before a locker may grant the lock to another.
 pub const SCHEDULING_MARGIN: Duration = Duration::from_secs(1);
 
-/// Longest time that one attempt to reach a quorum may take, and longest wait for an answer.
+/// Timeout of one attempt to reach a quorum, and of one RPC.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First wait after a failed attempt (B55).
 pub const RETRY_FIRST: Duration = Duration::from_millis(250);
 
-/// By how much each further wait is longer.
+/// Increment of each further wait.
 pub const RETRY_STEP: Duration = Duration::from_millis(100);
 
-/// The longest wait between two attempts, and between two tries to release.
+/// Longest wait between two attempts, and between two tries to release.
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// How long a lock that became free is kept for the waiter who was told. Long enough for an answer
-/// from the other end of a continent; a waiter that died costs the next one this much.
+/// How long a free lock is reserved for the notified waiter. Long enough for a response from the
+/// other end of a continent; a dead waiter delays the next one by this much.
 pub const RESERVATION: Duration = Duration::from_millis(500);
 
-/// A waiter that has waited for so long lets nobody pass whom it would have to wait for: readers
-/// that keep coming do not starve a writer (B55).
-pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How long younger waiters and newcomers may pass (barge ahead of) a waiter that excludes them.
+/// After it, they wait too: a stream of readers does not starve a writer (B55).
+pub const BARGING_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a locker remembers a waiter that does not ask again.
+/// How long a locker keeps a waiter that does not renew its wait.
 pub const WAIT_POLL: Duration = Duration::from_secs(10);
 
-/// Waiters that a locker looks at when a lock becomes free. Those behind find out by asking.
-pub const WAITERS_CALLED_MAX: usize = 64;
+/// Waiters that a locker considers for notification when a lock becomes free. Those behind retry by
+/// polling.
+pub const WAITERS_NOTIFIED_MAX: usize = 64;
 
 /// Resources that one lock may take.
 pub const RESOURCES_MAX: usize = 1_000;
 
 /// Longest name of a resource, in bytes.
-pub const RESOURCE_BYTES_MAX: usize = 2_048;
+pub const RESOURCE_NAME_BYTES_MAX: usize = 2_048;
 
-/// Longest owner, source or id of a lock that a locker keeps, in bytes; what is longer is refused.
+/// Longest owner, source or id of a lock that a locker keeps, in bytes; longer ones are refused.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 
 /// Lockers of one cluster.
@@ -63,63 +64,62 @@ pub const LOCKERS_MAX: usize = 256;
 /// Grants that one locker keeps at once; more are refused.
 pub const GRANTS_MAX: usize = 262_144;
 
-/// Bytes of names that the grants of one locker may take.
-pub const NAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Total length of the resource names in one locker's grants, in bytes.
+pub const GRANTED_NAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Waiters that one locker keeps; further ones are not told and have to ask.
+/// Waiters that one locker keeps; further ones get no notifications and have to poll.
 pub const WAITERS_MAX: usize = 10_000;
 
 /// Callers that may wait for one locker's table at once; further ones are refused at once (B57).
 pub const TABLE_CALLERS_MAX: usize = 1_000;
 
 /// Released grants that a locker remembers, so that a request which was overtaken by its release
-/// changes nothing.
+/// has no effect.
 pub const TOMBSTONES_MAX: usize = 4_096;
 
 /// Locks that one process may hold, try for, or be releasing.
 pub const HOLDS_MAX: usize = 262_144;
 
-/// How far a holder's proposal for a token may be ahead of a locker's own clock, in microseconds.
-/// A client whose clock is wrong must not carry all tokens with it.
+/// How far a holder's proposed token may be ahead of a locker's own clock, in microseconds. A
+/// holder with a wrong clock must not advance all tokens.
 pub const TOKEN_LEAD_MICROS: u64 = 1_000_000;
 
-/// Tokens that a locker remembers, each the highest of all resources that share its place.
-pub const TOKEN_PLACES: usize = 4_096;
+/// Token slots of a locker, each with the highest token of all resources that share it.
+pub const TOKEN_SLOTS: usize = 4_096;
 
-/// Time between two questions of a restarted locker to a node that did not answer.
+/// Time between two queries of a restarted locker to a node that did not respond.
 pub const RECOVERY_RETRY: Duration = Duration::from_millis(200);
 
-/// Longest time for a node to answer what it holds.
+/// Timeout of one query for the leases of a node.
 pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The shortest lease that may be chosen: there must be room for the margin and some refreshes.
+/// Shortest configurable lease: there must be room for the margin and some refreshes.
 const LEASE_MIN: Duration = Duration::from_millis(100);
 
-/// The longest lease that may be chosen.
+/// Longest configurable lease.
 const LEASE_MAX: Duration = Duration::from_secs(86_400);
 
-/// Locks that one answer to a restarted locker tells of, and about how many bytes it may have: more
-/// travel in further ones.
-pub const HOLDINGS_PER_ANSWER: usize = 1_000;
-/// See [`HOLDINGS_PER_ANSWER`].
-pub const HOLDINGS_BYTES_MAX: usize = 1024 * 1024;
+/// Leases in one response to a restarted locker; more travel in further responses.
+pub const HELD_LEASES_PER_RESPONSE: usize = 1_000;
+/// Resource name bytes in one response to a restarted locker, approximately.
+pub const HELD_LEASES_BYTES_MAX: usize = 1024 * 1024;
 
-/// Grants, and waiters, that a locker lists: the oldest.
+/// Grants, and waiters, in a locker's listing: the oldest.
 pub const LISTED_MAX: usize = 10_000;
 
-/// Bytes of names that either list may have.
+/// Resource name bytes in either part of a listing.
 pub const LISTED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long a lock is tried for, unless told.
+/// Default time to try for a lock.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a process runs with. Start from [`Limits::default`] and change what must differ.
+/// Limits of one process. Start from [`Limits::default`] and change fields as needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// See [`LEASE`]. May differ between servers: a holder counts on the shorter of its own and the
-    /// locker's. A locker that is restarted with a shorter one forgets that it promised more: wait
-    /// for the longer one to pass before you start it again.
+    /// See [`LEASE`]. May differ between servers: a holder relies on the shorter of its own and the
+    /// locker's. A locker that is restarted with a shorter lease forgets its longer grants: let the
+    /// longer lease pass before the restart.
     pub lease: Duration,
     /// See [`REFRESH_INTERVAL`].
     pub refresh_interval: Duration,
@@ -135,8 +135,8 @@ pub struct Limits {
     pub retry_max: Duration,
     /// See [`RESERVATION`].
     pub reservation: Duration,
-    /// See [`PATIENCE`].
-    pub patience: Duration,
+    /// See [`BARGING_LIMIT`].
+    pub barging_limit: Duration,
     /// See [`GRANTS_MAX`].
     pub grants_max: usize,
     /// See [`WAITERS_MAX`].
@@ -158,7 +158,7 @@ impl Default for Limits {
             retry_step: RETRY_STEP,
             retry_max: RETRY_MAX,
             reservation: RESERVATION,
-            patience: PATIENCE,
+            barging_limit: BARGING_LIMIT,
             grants_max: GRANTS_MAX,
             waiters_max: WAITERS_MAX,
             table_callers_max: TABLE_CALLERS_MAX,
@@ -168,8 +168,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The defaults for another lease: refreshes, margin and time-outs in the same proportion, none
-    /// longer than with the default lease.
+    /// Returns the defaults for another lease: refreshes, margin and timeouts in the same
+    /// proportion, none longer than with the default lease.
     pub fn with_lease(lease: Duration) -> Self {
         let part = |of: u32, max: Duration| (lease / of).min(max);
         Self {
@@ -181,19 +181,19 @@ impl Limits {
         }
     }
 
-    /// How long a holder may be certain of a locker's grant, from when it asked for it: the lease,
-    /// less what clocks may be off and the margin for scheduling (B52).
-    pub fn certainty(&self, lease: Duration) -> Duration {
+    /// Returns how long a vote is valid, from when it was requested: the lease, less the possible
+    /// clock error and the margin for scheduling (B52).
+    pub fn validity_period(&self, lease: Duration) -> Duration {
         let lease = lease.min(self.lease);
         let error = lease.mul_f64(f64::from(2 * CLOCK_RATE_ERROR_PPM) / 1e6);
         lease.saturating_sub(error).saturating_sub(self.scheduling_margin)
     }
 
-    /// Whether the chosen values fit together.
+    /// Checks that the values fit together.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Limit`] names the first value that does not, and what it must be.
+    /// [`BuildError::Limit`] names the first value that does not, and its constraint.
     pub fn check(&self) -> Result<(), BuildError> {
         let wrong = |name, must| Err(BuildError::Limit { name, must });
         if !(LEASE_MIN..=LEASE_MAX).contains(&self.lease) {
@@ -214,8 +214,14 @@ impl Limits {
         if self.retry_max > LEASE_MAX || self.retry_step > self.retry_max {
             return wrong("retry_max", "at least retry_step and at most a day");
         }
-        if self.reservation.is_zero() || self.reservation > WAIT_POLL || self.patience > WAIT_POLL {
-            return wrong("reservation and patience", "at most 10 s, and reservation not zero");
+        if self.reservation.is_zero()
+            || self.reservation > WAIT_POLL
+            || self.barging_limit > WAIT_POLL
+        {
+            return wrong(
+                "reservation and barging_limit",
+                "at most 10 s, and reservation not zero",
+            );
         }
         if self.grants_max == 0 || self.table_callers_max == 0 || self.holds_max == 0 {
             return wrong("grants_max, table_callers_max and holds_max", "at least 1");
@@ -224,15 +230,15 @@ impl Limits {
     }
 }
 
-const _: () = assert!(RESOURCES_MAX * RESOURCE_BYTES_MAX < NAMES_BYTES_MAX);
-const _: () = assert!(TOKEN_PLACES.is_power_of_two());
+const _: () = assert!(RESOURCES_MAX * RESOURCE_NAME_BYTES_MAX < GRANTED_NAME_BYTES_MAX);
+const _: () = assert!(TOKEN_SLOTS.is_power_of_two());
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_fit_together_and_so_do_those_of_any_lease() {
+    fn the_defaults_fit_together_for_any_lease() {
         Limits::default().check().expect("the defaults");
         for millis in [100, 1_000, 4_000, 12_000, 60_000, 600_000] {
             let limits = Limits::with_lease(Duration::from_millis(millis));
@@ -242,18 +248,21 @@ mod tests {
     }
 
     #[test]
-    fn b52_a_certainty_ends_before_the_shortest_lease_that_a_locker_may_measure() {
+    fn b52_a_vote_expires_before_the_shortest_lease_that_a_locker_may_measure() {
         let limits = Limits::default();
         // The holder's clock is slow by a hundredth, the locker's fast by one.
         let (slow, fast) = (0.99, 1.01);
-        let by_true_time = limits.certainty(LEASE).as_secs_f64() / slow;
+        let by_true_time = limits.validity_period(LEASE).as_secs_f64() / slow;
         assert!(by_true_time < LEASE.as_secs_f64() / fast);
-        assert!(limits.certainty(LEASE) > LEASE * 9 / 10, "and most of the lease can be used");
-        assert_eq!(limits.certainty(LEASE / 2), limits.certainty(LEASE / 2).min(LEASE / 2));
+        assert!(limits.validity_period(LEASE) > LEASE * 9 / 10, "most of the lease is usable");
+        assert_eq!(
+            limits.validity_period(LEASE / 2),
+            limits.validity_period(LEASE / 2).min(LEASE / 2)
+        );
     }
 
     #[test]
-    fn a_limit_that_does_not_fit_is_named_with_what_it_must_be() {
+    fn a_limit_that_does_not_fit_is_named_with_its_constraint() {
         let limits = Limits { refresh_interval: LEASE, ..Limits::default() };
         let error = limits.check().expect_err("one refresh a lease is too few");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The locker of this server: a table behind a lock, and those who wait to be told.
+//! The locker of this server: a table behind a mutex, and the waiters to notify.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,38 +10,38 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::error::LockerError;
 use crate::limits::{LISTED_BYTES_MAX, LISTED_MAX, Limits, WAIT_POLL};
-use crate::locker::{Answering, Locker, Stamped};
-use crate::proto::hold::{Answer, Message};
-use crate::proto::table::{Ask, Counts, Forced, Gate, Holding, Refusal, Table};
-use crate::proto::token::{Stamp, Token};
-use crate::proto::waiters::Place;
+use crate::locker::{Locker, ResponseFuture, StampedResponse};
+use crate::proto::hold::{Request, Response};
+use crate::proto::table::{ForceTarget, Gate, GrantCounts, HeldLease, LockRequest, Refusal, Table};
+use crate::proto::token::{Token, TokenStamp};
+use crate::proto::waiters::Ticket;
 use crate::wire::LockerListing;
 
 /// The locker of this server. Cheap to clone.
 #[derive(Clone)]
 pub struct LocalLocker {
-    inner: Arc<Inner>,
+    inner: Arc<LockerInner>,
 }
 
-struct Inner {
+struct LockerInner {
     name: Arc<str>,
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
-    /// How many wait for the lock of `state`, or have it.
+    state: Mutex<TableState>,
+    /// Number of callers that have, or wait for, the mutex of `state`.
     callers: AtomicUsize,
     callers_max: usize,
-    /// There is something to do earlier than was thought.
-    earlier: Notify,
+    /// Wakes the timer task when something is due earlier than it expects.
+    reschedule: Notify,
     overloaded: AtomicUsize,
 }
 
-struct State {
+struct TableState {
     table: Table,
-    /// Those who wait to be told, and which of their questions it is that waits.
-    told: BTreeMap<Arc<str>, (u64, oneshot::Sender<()>)>,
-    questions: u64,
-    /// When somebody looks at the table next.
-    awake_at: Option<Instant>,
+    /// Waiters to notify, by id, with the number of their latest wait request.
+    waiters: BTreeMap<Arc<str>, (u64, oneshot::Sender<()>)>,
+    wait_seq: u64,
+    /// When the timer task runs next.
+    next_wakeup: Option<Instant>,
 }
 
 impl std::fmt::Debug for LocalLocker {
@@ -51,145 +51,159 @@ impl std::fmt::Debug for LocalLocker {
 }
 
 impl LocalLocker {
-    /// The locker of the server `name`, which has just started; `nodes` may hold locks. The seed keys
-    /// its tables.
+    /// Returns the locker of the server `name`, which has just started; `nodes` may hold locks. The
+    /// seed keys its hash tables.
     pub fn new<I>(name: &str, nodes: I, limits: &Limits, clock: Arc<dyn Clock>, seed: u64) -> Self
     where
         I: IntoIterator<Item = Arc<str>>,
     {
         let (now, wall) = (clock.now(), Token::of(clock.wall()));
         let table = Table::new(limits, nodes, now, wall, seed);
-        let state = State { table, told: BTreeMap::new(), questions: 0, awake_at: None };
-        let inner = Inner {
+        let state = TableState { table, waiters: BTreeMap::new(), wait_seq: 0, next_wakeup: None };
+        let inner = LockerInner {
             name: name.into(),
             clock,
             state: Mutex::new(state),
             callers: AtomicUsize::new(0),
             callers_max: limits.table_callers_max,
-            earlier: Notify::new(),
+            reschedule: Notify::new(),
             overloaded: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Does one thing to the table, and tells those who can go on after it.
+    /// Runs an operation on the table, then notifies the waiters that can retry after it.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] if too many wait to do something to it (B57).
-    fn with<R>(&self, act: impl FnOnce(&mut State, Instant, Token) -> R) -> Result<R, Overloaded> {
+    /// [`Overloaded`] if too many callers wait for the table (B57).
+    fn with_table<R>(
+        &self,
+        operation: impl FnOnce(&mut TableState, Instant, Token) -> R,
+    ) -> Result<R, Overloaded> {
         let inner = &self.inner;
-        let _place = inner.enter()?;
+        let _permit = inner.acquire_permit()?;
         let (now, wall) = (inner.clock.now(), Token::of(inner.clock.wall()));
-        let (result, called, is_earlier) = {
+        let (result, notifications, is_earlier) = {
             let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let result = act(&mut state, now, wall);
-            let called = state.called();
+            let result = operation(&mut state, now, wall);
+            let notifications = state.take_notifications();
             let due = state.table.poll_timeout();
-            let is_earlier = due.is_some_and(|due| state.awake_at.is_none_or(|at| due < at));
-            (result, called, is_earlier)
+            let is_earlier = due.is_some_and(|due| state.next_wakeup.is_none_or(|at| due < at));
+            (result, notifications, is_earlier)
         };
-        // Without the lock: whoever is woken may come back at once.
-        for waiter in called {
+        // Without the mutex: a woken waiter may come back at once.
+        for waiter in notifications {
             let _ = waiter.send(());
         }
         if is_earlier {
-            inner.earlier.notify_one();
+            inner.reschedule.notify_one();
         }
         Ok(result)
     }
 
-    /// Answers all but waiters, who have to wait for it.
-    fn answer(&self, message: &Message) -> Result<(Answer, Stamp), Overloaded> {
-        self.with(|state, now, wall| {
+    /// Handles all requests but those of waiters, whose response has to wait.
+    fn handle(&self, request: &Request) -> Result<(Response, TokenStamp), Overloaded> {
+        self.with_table(|state, now, wall| {
             let table = &mut state.table;
-            let answer = match message {
-                Message::Lock(ask) => Answer::Lock(table.lock(ask, now, wall)),
-                Message::Refresh(refresh) => Answer::Refresh(table.refresh(refresh, now)),
-                Message::Unlock { uid, .. } => {
+            let response = match request {
+                Request::Lock(request) => Response::Lock(table.lock(request, now, wall)),
+                Request::Refresh(refresh) => Response::Refresh(table.refresh(refresh, now)),
+                Request::Unlock { uid, .. } => {
                     table.unlock(uid, now);
-                    Answer::Released
+                    Response::Released
                 }
-                Message::Wait(_) => Answer::Wait { is_called: false },
+                Request::Wait(_) => Response::Wait { is_notified: false },
             };
-            (answer, table.stamp(wall))
+            (response, table.stamp(wall))
         })
     }
 
-    /// Waits until it is worth trying `ask` again, for a while. Returns whether it is.
-    async fn wait(&self, ask: Ask) -> bool {
-        let Some(place) = ask.place.clone() else { return false };
-        let joined = self.with(|state, now, _| {
+    /// Waits for a notification that `request` is worth retrying. Returns whether it came in time.
+    async fn wait(&self, request: LockRequest) -> bool {
+        let Some(ticket) = request.ticket.clone() else { return false };
+        let enqueued = self.with_table(|state, now, _| {
             let (sender, receiver) = oneshot::channel();
-            state.questions += 1;
-            let question = state.questions;
-            // Before it joins: it may be called at once.
-            state.told.insert(Arc::clone(&place.id), (question, sender));
-            let has_joined = state.table.wait(&ask, now);
-            if !has_joined {
-                state.told.remove(&place.id);
+            state.wait_seq += 1;
+            let seq = state.wait_seq;
+            // Before the table knows it, which may notify it at once.
+            state.waiters.insert(Arc::clone(&ticket.id), (seq, sender));
+            let is_enqueued = state.table.wait(&request, now);
+            if !is_enqueued {
+                state.waiters.remove(&ticket.id);
             }
-            has_joined.then_some((question, receiver))
+            is_enqueued.then_some((seq, receiver))
         });
-        let Ok(Some((question, receiver))) = joined else { return false };
-        let mut waiting = Waiting { locker: self.clone(), place, question, is_called: false };
-        waiting.is_called = matches!(tokio::time::timeout(WAIT_POLL, receiver).await, Ok(Ok(())));
-        waiting.is_called
+        let Ok(Some((seq, receiver))) = enqueued else { return false };
+        let mut guard = WaitGuard { locker: self.clone(), ticket, seq, is_notified: false };
+        guard.is_notified = matches!(tokio::time::timeout(WAIT_POLL, receiver).await, Ok(Ok(())));
+        guard.is_notified
     }
 
-    /// Answers a question, waiters' too.
-    pub(crate) async fn serve(&self, message: Message) -> Result<Stamped, Overloaded> {
-        if let Message::Wait(ask) = message {
-            let is_called = self.wait(ask).await;
+    /// Handles a request, including those of waiters.
+    pub(crate) async fn serve(&self, request: Request) -> Result<StampedResponse, Overloaded> {
+        if let Request::Wait(request) = request {
+            let is_notified = self.wait(request).await;
             let stamp = self.stamp();
-            return Ok(Stamped { answer: Answer::Wait { is_called }, stamp: Some(stamp) });
+            return Ok(StampedResponse {
+                response: Response::Wait { is_notified },
+                stamp: Some(stamp),
+            });
         }
-        let (answer, stamp) = self.answer(&message)?;
-        Ok(Stamped { answer, stamp: Some(stamp) })
+        let (response, stamp) = self.handle(&request)?;
+        Ok(StampedResponse { response, stamp: Some(stamp) })
     }
 
-    /// What it tells of tokens.
-    pub(crate) fn stamp(&self) -> Stamp {
+    /// Returns the token stamp for a response.
+    pub(crate) fn stamp(&self) -> TokenStamp {
         let inner = &self.inner;
         let wall = Token::of(inner.clock.wall());
         inner.state.lock().unwrap_or_else(PoisonError::into_inner).table.stamp(wall)
     }
 
-    /// The highest token that it knows.
-    pub(crate) fn high(&self) -> Token {
+    /// Returns the highest token that this locker knows.
+    pub(crate) fn highest_token(&self) -> Token {
         let state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.table.high()
+        state.table.highest_token()
     }
 
-    /// Forces grants open. Returns their ids, and who holds them.
-    pub(crate) fn force(&self, what: &Forced) -> Vec<(Arc<str>, Arc<str>)> {
-        self.with(|state, now, _| state.table.force_unlock(what, now)).unwrap_or_default()
+    /// Forces grants open. Returns their ids and holders.
+    pub(crate) fn force(&self, target: &ForceTarget) -> Vec<(Arc<str>, Arc<str>)> {
+        self.with_table(|state, now, _| state.table.force_unlock(target, now)).unwrap_or_default()
     }
 
-    /// A node has said what it holds (B53).
-    pub(crate) fn report(&self, node: &str, holdings: Vec<Holding>, high: Token) {
-        let reported = self.with(|state, now, _| state.table.report(node, holdings, high, now));
+    /// Records the leases that a node has reported (B53).
+    pub(crate) fn handle_report(
+        &self,
+        node: &str,
+        held_leases: Vec<HeldLease>,
+        highest_token: Token,
+    ) {
+        let reported = self.with_table(|state, now, _| {
+            state.table.handle_report(node, held_leases, highest_token, now);
+        });
         if reported.is_err() {
-            // The node is asked again, or the lease ends.
-            tracing::debug!(target: "dsync", node, "too busy to learn what a node holds");
+            // The node is queried again, or the gate opens after a lease.
+            tracing::debug!(target: "dsync", node, "table overloaded, lease report dropped");
         }
     }
 
-    /// Whom it waits for before it grants, and for how long at most; `None` if it grants.
-    pub fn waits_for(&self) -> Option<(Vec<Arc<str>>, Duration)> {
+    /// Returns the nodes whose reports are missing before it grants, and for how long at most;
+    /// `None` if it grants.
+    pub fn unreported_nodes(&self) -> Option<(Vec<Arc<str>>, Duration)> {
         let now = self.inner.clock.now();
         let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.table.gate(now) {
             Gate::Open => None,
-            Gate::Closed { until, silent } => {
-                Some((silent.iter().cloned().collect(), until.since(now)))
+            Gate::Closed { until, unreported } => {
+                Some((unreported.iter().cloned().collect(), until.since(now)))
             }
         }
     }
 
-    /// What it has done so far; grants that stand; waiters; callers refused because there were too
-    /// many.
-    pub fn counts(&self) -> (Counts, usize, usize, usize) {
+    /// Returns the counters, the numbers of grants and waiters, and that of requests refused
+    /// because the table was overloaded.
+    pub fn counts(&self) -> (GrantCounts, usize, usize, usize) {
         let now = self.inner.clock.now();
         let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.table.handle_timeout(now);
@@ -198,7 +212,7 @@ impl LocalLocker {
     }
 
     fn listing(&self) -> LockerListing {
-        let listing = self.with(|state, now, _| {
+        let listing = self.with_table(|state, now, _| {
             let table = &mut state.table;
             let is_open = matches!(table.gate(now), Gate::Open);
             let (grants_total, waiters_total) = table.sizes();
@@ -213,15 +227,15 @@ impl LocalLocker {
         listing.unwrap_or_default()
     }
 
-    /// Tells those whose time has come, until the locker is gone. One task of it is enough.
-    pub(crate) async fn keep_time(self) {
+    /// Runs the timers of the table until the locker is dropped. One task per locker.
+    pub(crate) async fn run_timers(self) {
         let weak = Arc::downgrade(&self.inner);
         drop(self);
         while let Some(locker) = upgrade(&weak) {
-            let Ok(due) = locker.with(|state, now, _| {
+            let Ok(due) = locker.with_table(|state, now, _| {
                 state.table.handle_timeout(now);
-                state.awake_at = state.table.poll_timeout();
-                state.awake_at.map(|at| at.since(now))
+                state.next_wakeup = state.table.poll_timeout();
+                state.next_wakeup.map(|at| at.since(now))
             }) else {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 continue;
@@ -232,77 +246,77 @@ impl LocalLocker {
             drop(locker);
             tokio::select! {
                 biased;
-                () = inner.earlier.notified() => {}
+                () = inner.reschedule.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
     }
 }
 
-/// How often a locker looks that has nothing to do: so long its task may outlive it.
+/// Interval of the timer task while nothing is due: it may outlive the locker by as much.
 const IDLE: Duration = Duration::from_secs(1);
 
-fn upgrade(weak: &Weak<Inner>) -> Option<LocalLocker> {
+fn upgrade(weak: &Weak<LockerInner>) -> Option<LocalLocker> {
     weak.upgrade().map(|inner| LocalLocker { inner })
 }
 
-/// Too many wait for the table.
+/// Too many callers wait for the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Overloaded;
 
-/// A caller that waits for the table, or has it.
-struct InTheTable<'a>(&'a AtomicUsize);
+/// Permit of a caller that has, or waits for, the table.
+struct TablePermit<'a>(&'a AtomicUsize);
 
-impl Drop for InTheTable<'_> {
+impl Drop for TablePermit<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Inner {
-    fn enter(&self) -> Result<InTheTable<'_>, Overloaded> {
-        let place = InTheTable(&self.callers);
+impl LockerInner {
+    fn acquire_permit(&self) -> Result<TablePermit<'_>, Overloaded> {
+        let permit = TablePermit(&self.callers);
         if self.callers.fetch_add(1, Ordering::Relaxed) >= self.callers_max {
             self.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(Overloaded);
         }
-        Ok(place)
+        Ok(permit)
     }
 }
 
-impl State {
-    /// Those who are to be told now.
-    fn called(&mut self) -> Vec<oneshot::Sender<()>> {
-        let mut called = Vec::new();
-        while let Some(place) = self.table.poll_called() {
-            called.extend(self.told.remove(&place.id).map(|(_, sender)| sender));
+impl TableState {
+    /// Takes the waiters that are to be notified now.
+    fn take_notifications(&mut self) -> Vec<oneshot::Sender<()>> {
+        let mut notifications = Vec::new();
+        while let Some(ticket) = self.table.poll_notification() {
+            notifications.extend(self.waiters.remove(&ticket.id).map(|(_, sender)| sender));
         }
-        called
+        notifications
     }
 }
 
-/// A waiter that waits to be told. Dropped when its question is taken back.
-struct Waiting {
+/// Removes a waiter when its wait request is cancelled.
+struct WaitGuard {
     locker: LocalLocker,
-    place: Place,
-    question: u64,
-    is_called: bool,
+    ticket: Ticket,
+    seq: u64,
+    is_notified: bool,
 }
 
-impl Drop for Waiting {
+impl Drop for WaitGuard {
     fn drop(&mut self) {
-        if self.is_called {
+        if self.is_notified {
             return;
         }
-        let left = self.locker.with(|state, now, _| {
-            // Unless it has asked again meanwhile.
-            if state.told.get(&self.place.id).is_some_and(|(latest, _)| *latest == self.question) {
-                state.told.remove(&self.place.id);
-                state.table.leave(&self.place, now);
+        let removed = self.locker.with_table(|state, now, _| {
+            // Unless a newer wait request has replaced this one.
+            if state.waiters.get(&self.ticket.id).is_some_and(|(latest, _)| *latest == self.seq) {
+                state.waiters.remove(&self.ticket.id);
+                state.table.cancel_wait(&self.ticket, now);
             }
         });
-        if left.is_err() {
-            tracing::debug!(target: "dsync", "too busy to forget a waiter: its time will end");
+        if removed.is_err() {
+            tracing::debug!(target: "dsync", "table overloaded, waiter left to expire");
         }
     }
 }
@@ -312,30 +326,31 @@ impl Locker for LocalLocker {
         &self.inner.name
     }
 
-    fn ask(&self, message: Message, limit: Duration) -> Answering<Stamped> {
+    fn call(&self, request: Request, timeout: Duration) -> ResponseFuture<StampedResponse> {
         let locker = self.clone();
         Box::pin(async move {
-            let is_lock = matches!(message, Message::Lock(_));
-            match tokio::time::timeout(limit, locker.serve(message)).await {
-                Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(Overloaded)) if is_lock => {
-                    Ok(Stamped { answer: Answer::Lock(Err(Refusal::Full)), stamp: None })
-                }
+            let is_lock = matches!(request, Request::Lock(_));
+            match tokio::time::timeout(timeout, locker.serve(request)).await {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err(Overloaded)) if is_lock => Ok(StampedResponse {
+                    response: Response::Lock(Err(Refusal::Full)),
+                    stamp: None,
+                }),
                 Ok(Err(Overloaded)) => {
                     Err(LockerError { may_have_run: false, text: "overloaded".to_owned() })
                 }
-                Err(_) => Err(LockerError { may_have_run: true, text: "too slow".to_owned() }),
+                Err(_) => Err(LockerError { may_have_run: true, text: "timed out".to_owned() }),
             }
         })
     }
 
-    fn list(&self, _limit: Duration) -> Answering<LockerListing> {
+    fn list(&self, _timeout: Duration) -> ResponseFuture<LockerListing> {
         let listing = self.listing();
         Box::pin(async move { Ok(listing) })
     }
 
-    fn force_unlock(&self, what: &Forced, _limit: Duration) -> Answering<usize> {
-        let forced = self.force(what).len();
+    fn force_unlock(&self, target: &ForceTarget, _timeout: Duration) -> ResponseFuture<usize> {
+        let forced = self.force(target).len();
         Box::pin(async move { Ok(forced) })
     }
 }
@@ -347,78 +362,79 @@ mod tests {
 
     use super::*;
     use crate::clock::LeaseClock;
-    use crate::proto::names::Names;
-    use crate::proto::quorum::Kind;
+    use crate::proto::quorum::LockKind;
+    use crate::proto::resources::Resources;
 
-    /// Long enough for whatever does not hang.
+    /// Timeout of everything that must not hang.
     const SOON: Duration = Duration::from_secs(10);
 
-    fn lock_of(uid: &str) -> Message {
-        let names = Names::new(["a"]).expect("a good name");
-        Message::Lock(Ask {
+    fn lock_request(uid: &str) -> Request {
+        let resources = Resources::new(["a"]).expect("valid names");
+        Request::Lock(LockRequest {
             uid: uid.into(),
-            names,
-            kind: Kind::Read,
+            resources,
+            kind: LockKind::Read,
             owner: "n".into(),
             source: "test".into(),
             quorum: 1,
-            proposal: Token::default(),
-            place: None,
-            knows_leases: true,
+            proposed_token: Token::default(),
+            ticket: None,
+            supports_leases: true,
         })
     }
 
-    fn open_for(table_callers_max: usize) -> LocalLocker {
+    fn open_locker(table_callers_max: usize) -> LocalLocker {
         let limits = Limits { table_callers_max, ..Limits::default() };
         let locker = LocalLocker::new("n", ["n".into()], &limits, Arc::new(LeaseClock::new()), 1);
-        locker.report("n", Vec::new(), Token::default());
+        locker.handle_report("n", Vec::new(), Token::default());
         locker
     }
 
-    /// Asks it as the driver of a lock does, from a thread of its own, as it may have to wait.
-    fn ask(locker: &LocalLocker, message: Message) -> thread::JoinHandle<Result<Answer, bool>> {
-        let answering = locker.ask(message, SOON);
+    /// Calls the locker as a driver does, in a separate thread, as the call may block.
+    fn call(locker: &LocalLocker, request: Request) -> thread::JoinHandle<Result<Response, bool>> {
+        let response = locker.call(request, SOON);
         thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            let answer = runtime.expect("a runtime").block_on(answering);
-            answer.map(|stamped| stamped.answer).map_err(|error| error.may_have_run)
+            let response = runtime.expect("a runtime").block_on(response);
+            response.map(|stamped| stamped.response).map_err(|error| error.may_have_run)
         })
     }
 
-    fn wait_until(mut is_so: impl FnMut() -> bool) {
-        while !is_so() {
+    fn wait_until(mut condition: impl FnMut() -> bool) {
+        while !condition() {
             thread::yield_now();
         }
     }
 
     #[test]
-    fn b57_when_too_many_wait_for_the_table_the_next_is_refused_without_waiting() {
-        let locker = open_for(2);
-        let occupied = locker.inner.state.lock().expect("nobody panics");
-        let waiting = ["1", "2"].map(|uid| ask(&locker, lock_of(uid)));
+    fn b57_callers_beyond_the_limit_are_refused_without_waiting() {
+        let locker = open_locker(2);
+        let occupied = locker.inner.state.lock().expect("not poisoned");
+        let waiting = ["1", "2"].map(|uid| call(&locker, lock_request(uid)));
         wait_until(|| locker.inner.callers.load(Ordering::Relaxed) == 2);
 
         let (sender, receiver) = sync_channel(2);
-        let asker = locker.clone();
+        let caller = locker.clone();
         thread::spawn(move || {
-            let release = Message::Unlock { uid: "0".into(), names: None, kind: Kind::Read };
-            for message in [lock_of("3"), release] {
-                let _ = sender.send(ask(&asker, message).join().expect("no panic"));
+            let release =
+                Request::Unlock { uid: "0".into(), resources: None, kind: LockKind::Read };
+            for request in [lock_request("3"), release] {
+                let _ = sender.send(call(&caller, request).join().expect("no panic"));
             }
         });
-        // The table is still occupied: who waited for it would not be answered.
+        // The table is still occupied: a caller that waited for it would get no response.
         let refused = receiver.recv_timeout(SOON).expect("it does not wait");
-        assert_eq!(refused, Ok(Answer::Lock(Err(Refusal::Full))));
+        assert_eq!(refused, Ok(Response::Lock(Err(Refusal::Full))));
         let refused = receiver.recv_timeout(SOON).expect("it does not wait");
-        assert_eq!(refused, Err(false), "what was refused has certainly not been done");
+        assert_eq!(refused, Err(false), "a refused request has certainly not run");
 
         drop(occupied);
         for waiter in waiting {
-            let answer = waiter.join().expect("no panic");
-            assert!(matches!(answer, Ok(Answer::Lock(Ok(_)))), "{answer:?}");
+            let response = waiter.join().expect("no panic");
+            assert!(matches!(response, Ok(Response::Lock(Ok(_)))), "{response:?}");
         }
-        let answer = ask(&locker, lock_of("3")).join().expect("no panic");
-        assert!(matches!(answer, Ok(Answer::Lock(Ok(_)))), "there is room again: {answer:?}");
+        let response = call(&locker, lock_request("3")).join().expect("no panic");
+        assert!(matches!(response, Ok(Response::Lock(Ok(_)))), "there is room again: {response:?}");
         let (_, grants, _, overloaded) = locker.counts();
         assert_eq!((grants, overloaded), (3, 2));
     }

@@ -1,23 +1,23 @@
-//! One lock of this process: its machine, and what its holder and its driver share.
+//! One lock of this process, shared by its guard and its driver.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grid::time::Instant;
 use tokio::sync::{Notify, watch};
 
-use crate::error::Lost;
+use crate::error::LossReason;
 use crate::proto::hold::{Hold, Output, Status};
 use crate::validity::Validity;
 
-/// See the module.
+/// One lock of this process: its hold, and what its guard and its driver observe of it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     number: u64,
     hold: Mutex<Hold>,
     validity: Validity,
-    /// Somebody else than its driver has done something to the machine.
+    /// Wakes the driver after a change by another task.
     changed: Notify,
-    ended: watch::Sender<Option<Lost>>,
+    ended: watch::Sender<Option<LossReason>>,
     released: watch::Sender<bool>,
 }
 
@@ -41,30 +41,29 @@ impl Lock {
         &self.validity
     }
 
-    /// Does one thing to the machine, as its driver: makes known what came of it, and collects what
-    /// it wants done.
+    /// Applies a change as the driver: publishes the status, and collects the outputs.
     pub(crate) fn drive<R>(
         &self,
         now: Instant,
         out: &mut Vec<Output>,
-        act: impl FnOnce(&mut Hold) -> R,
+        change: impl FnOnce(&mut Hold) -> R,
     ) -> R {
         let (result, status, is_released) = {
             let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-            let result = act(&mut hold);
+            let result = change(&mut hold);
             if let Status::Held { until, .. } = hold.status(now)
                 && !self.validity.publish(until)
             {
-                hold.lapse(now);
+                hold.expire(now);
             }
             out.extend(std::iter::from_fn(|| hold.poll_output()));
             (result, hold.status(now), hold.is_released())
         };
-        self.tell(status, is_released);
+        self.publish_status(status, is_released);
         result
     }
 
-    fn tell(&self, status: Status, is_released: bool) {
+    fn publish_status(&self, status: Status, is_released: bool) {
         if let Status::Ended(end) = status {
             self.validity.revoke();
             self.ended.send_if_modified(|ended| ended.replace(end.into()).is_none());
@@ -74,47 +73,47 @@ impl Lock {
         }
     }
 
-    /// Does one thing to the machine, as somebody else.
-    pub(crate) fn act<R>(&self, now: Instant, act: impl FnOnce(&mut Hold) -> R) -> R {
+    /// Applies a change as another task, and wakes the driver.
+    pub(crate) fn apply<R>(&self, now: Instant, change: impl FnOnce(&mut Hold) -> R) -> R {
         let (result, status) = {
             let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-            let result = act(&mut hold);
+            let result = change(&mut hold);
             (result, hold.status(now))
         };
-        self.tell(status, false);
+        self.publish_status(status, false);
         self.changed.notify_one();
         result
     }
 
-    /// Asks the machine something.
-    pub(crate) fn look<R>(&self, ask: impl FnOnce(&Hold) -> R) -> R {
-        ask(&self.hold.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Reads from the hold.
+    pub(crate) fn inspect<R>(&self, read: impl FnOnce(&Hold) -> R) -> R {
+        read(&self.hold.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Nobody wants it any more.
-    pub(crate) fn let_go(&self, now: Instant) {
-        self.act(now, |hold| hold.let_go(now));
+    /// Releases the lock, or stops trying for it.
+    pub(crate) fn release(&self, now: Instant) {
+        self.apply(now, |hold| hold.release(now));
     }
 
-    /// Resolves when [`act`](Self::act) was called since this last resolved.
+    /// Resolves when [`apply`](Self::apply) has been called since this last resolved.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Resolves when it is not held any more.
-    pub(crate) fn ended(self: &Arc<Self>) -> impl Future<Output = Lost> + Send + use<> {
+    /// Resolves when the lock is no longer held.
+    pub(crate) fn ended(self: &Arc<Self>) -> impl Future<Output = LossReason> + Send + use<> {
         let mut ended = self.ended.subscribe();
         async move {
             let end = ended.wait_for(Option::is_some).await;
-            end.map_or(Lost::Expired, |end| end.unwrap_or(Lost::Expired))
+            end.map_or(LossReason::Expired, |end| end.unwrap_or(LossReason::Expired))
         }
     }
 
-    /// Resolves when others can get it.
+    /// Resolves when others can acquire the lock.
     pub(crate) fn released(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
         let mut released = self.released.subscribe();
         async move {
-            // Its sender is gone only when it is over.
+            // The sender is dropped only after the lock has ended.
             let _ = released.wait_for(|is_released| *is_released).await;
         }
     }

@@ -1,40 +1,40 @@
-//! Who grants locks, wherever it is.
+//! Interface of a locker, in this process or remote.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 use crate::error::LockerError;
-use crate::proto::hold::{Answer, Message};
-use crate::proto::table::Forced;
-use crate::proto::token::Stamp;
+use crate::proto::hold::{Request, Response};
+use crate::proto::table::ForceTarget;
+use crate::proto::token::TokenStamp;
 use crate::wire::LockerListing;
 
-/// An answer that is on its way.
-pub type Answering<T> = Pin<Box<dyn Future<Output = Result<T, LockerError>> + Send>>;
+/// Response of a locker, in flight.
+pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = Result<T, LockerError>> + Send>>;
 
-/// An answer, and what the locker told of tokens.
+/// A response with the locker's token stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamped {
-    /// The answer.
-    pub answer: Answer,
-    /// Absent from lockers of existing clusters.
-    pub stamp: Option<Stamp>,
+pub struct StampedResponse {
+    /// The response.
+    pub response: Response,
+    /// Token stamp; absent from lockers of existing clusters.
+    pub stamp: Option<TokenStamp>,
 }
 
-/// Grants locks. [`LocalLocker`](crate::LocalLocker) does so in this process,
-/// [`RemoteLocker`](crate::RemoteLocker) asks another server.
+/// A server that grants locks. [`LocalLocker`](crate::LocalLocker) does so in this process,
+/// [`RemoteLocker`](crate::RemoteLocker) calls another server.
 pub trait Locker: Send + Sync + 'static {
-    /// The server's name.
+    /// Returns the server's name.
     fn name(&self) -> &str;
 
-    /// Asks for what a holder wants, for so long at most. Dropping the future takes the question
-    /// back if it is not answered yet.
-    fn ask(&self, message: Message, limit: Duration) -> Answering<Stamped>;
+    /// Sends a holder's request and waits at most `timeout` for the response. Dropping the future
+    /// cancels the request.
+    fn call(&self, request: Request, timeout: Duration) -> ResponseFuture<StampedResponse>;
 
     /// Lists grants and waiters.
-    fn list(&self, limit: Duration) -> Answering<LockerListing>;
+    fn list(&self, timeout: Duration) -> ResponseFuture<LockerListing>;
 
-    /// Forces grants open; their holders let go of them. Returns how many there were.
-    fn force_unlock(&self, what: &Forced, limit: Duration) -> Answering<usize>;
+    /// Forces grants open, so that their holders stop. Returns how many there were.
+    fn force_unlock(&self, target: &ForceTarget, timeout: Duration) -> ResponseFuture<usize>;
 }

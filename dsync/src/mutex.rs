@@ -1,24 +1,24 @@
-//! What an application locks with.
+//! The distributed mutex that applications lock with.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::driver::{Driver, Trying};
+use crate::driver::{Acquisition, Driver};
 use crate::dsync::Dsync;
-use crate::error::{LockError, NamesError};
+use crate::error::{LockError, ResourcesError};
 use crate::guard::Guard;
 use crate::limits::{LOCK_TIMEOUT, TEXT_BYTES_MAX};
-use crate::proto::hold::{End, Hold, Status};
-use crate::proto::names::Names;
-use crate::proto::quorum::Kind;
+use crate::proto::hold::{EndReason, Hold, Status};
+use crate::proto::quorum::LockKind;
+use crate::proto::resources::Resources;
 
-/// A read-write lock of one or several resources, which all servers of the cluster know by their
-/// names. Cheap to make and to clone: nothing is asked before it is locked.
+/// A read-write lock of one or several resources, named alike on all servers of the cluster. Cheap
+/// to create and to clone: no RPC is sent before it is locked.
 ///
-/// Several resources are taken all or none. As no attempt keeps what it has got while it waits for the
-/// rest, sets that overlap cannot block each other for ever.
+/// Several resources are acquired all or none. No attempt keeps a part while it waits for the rest,
+/// so overlapping sets cannot deadlock.
 ///
 /// ```
 /// # use dsync::{Dsync, DRWMutex, LockError, LockOptions};
@@ -34,10 +34,10 @@ use crate::proto::quorum::Kind;
 #[derive(Debug, Clone)]
 pub struct DRWMutex {
     dsync: Dsync,
-    names: Result<Names, NamesError>,
+    resources: Result<Resources, ResourcesError>,
 }
 
-/// How to lock.
+/// Options of one acquisition.
 #[derive(Debug, Clone)]
 pub struct LockOptions {
     timeout: Option<Duration>,
@@ -51,21 +51,21 @@ impl Default for LockOptions {
 }
 
 impl LockOptions {
-    /// For how long to try at most; [`LOCK_TIMEOUT`] unless told.
+    /// Sets how long to try; [`LOCK_TIMEOUT`] by default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// To try until the future is dropped.
+    /// Tries until the future is dropped.
     #[must_use]
     pub fn forever(mut self) -> Self {
         self.timeout = None;
         self
     }
 
-    /// Where in the code, or for what: for operators who look at the list of locks.
+    /// Sets the place in the code, or the purpose: for operators who list locks.
     #[must_use]
     pub fn source(mut self, source: &str) -> Self {
         self.source = source.into();
@@ -74,41 +74,41 @@ impl LockOptions {
 }
 
 impl DRWMutex {
-    /// A lock of these resources. The order does not matter. What is wrong with the names is told when
-    /// it is locked.
+    /// Returns a lock of these resources, in any order. Invalid names are reported when it is
+    /// locked.
     pub fn new<I>(dsync: &Dsync, resources: I) -> Self
     where
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        Self { dsync: dsync.clone(), names: Names::new(resources) }
+        Self { dsync: dsync.clone(), resources: Resources::new(resources) }
     }
 
-    /// Locks it for writing: for nobody else.
+    /// Locks it for writing, exclusively.
     ///
     /// # Errors
     ///
-    /// [`LockError`]. Nothing is held then.
+    /// [`LockError`]; nothing is held then.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up. What has been granted, or is granted late, is released in the
+    /// Dropping the future cancels the attempt. Grants, including late ones, are released in the
     /// background.
     pub async fn lock(&self, options: LockOptions) -> Result<Guard, LockError> {
-        self.acquire(Kind::Write, options).await
+        self.acquire(LockKind::Write, options).await
     }
 
-    /// Locks it for reading: with other readers.
+    /// Locks it for reading, shared with other readers.
     ///
     /// # Errors
     ///
-    /// [`LockError`]. Nothing is held then.
+    /// [`LockError`]; nothing is held then.
     ///
     /// # Cancel safety
     ///
     /// As [`lock`](Self::lock).
     pub async fn read_lock(&self, options: LockOptions) -> Result<Guard, LockError> {
-        self.acquire(Kind::Read, options).await
+        self.acquire(LockKind::Read, options).await
     }
 
     /// Locks it for writing, runs `work`, and releases it. `work` is dropped, at its next await, if
@@ -125,16 +125,17 @@ impl DRWMutex {
     ///
     /// # Errors
     ///
-    /// [`LockError::Lost`] if the lock was lost before `work` was done; others if it was not got.
+    /// [`LockError::Lost`] if the lock was lost before `work` was done; others if it was not
+    /// acquired.
     pub async fn lock_with<T>(
         &self,
         options: LockOptions,
         work: impl AsyncFnOnce(&Guard) -> T,
     ) -> Result<T, LockError> {
-        self.work_with(Kind::Write, options, work).await
+        self.work_with(LockKind::Write, options, work).await
     }
 
-    /// Likewise, for reading.
+    /// Locks it for reading, runs `work`, and releases it, as [`lock_with`](Self::lock_with).
     ///
     /// # Errors
     ///
@@ -144,12 +145,12 @@ impl DRWMutex {
         options: LockOptions,
         work: impl AsyncFnOnce(&Guard) -> T,
     ) -> Result<T, LockError> {
-        self.work_with(Kind::Read, options, work).await
+        self.work_with(LockKind::Read, options, work).await
     }
 
     async fn work_with<T>(
         &self,
-        kind: Kind,
+        kind: LockKind,
         options: LockOptions,
         work: impl AsyncFnOnce(&Guard) -> T,
     ) -> Result<T, LockError> {
@@ -159,15 +160,15 @@ impl DRWMutex {
             lost = guard.lost() => Err(LockError::Lost(lost)),
             result = work(&guard) => Ok(result),
         };
-        // Its end may have come together with that of the work, and its timer later.
+        // The lock may have ended together with the work, and its timer fire later.
         if done.is_ok() && !guard.is_held() {
             return Err(LockError::Lost(guard.lost().await));
         }
         done
     }
 
-    async fn acquire(&self, kind: Kind, options: LockOptions) -> Result<Guard, LockError> {
-        let names = self.names.clone()?;
+    async fn acquire(&self, kind: LockKind, options: LockOptions) -> Result<Guard, LockError> {
+        let resources = self.resources.clone()?;
         let LockOptions { timeout, source } = options;
         if source.len() > TEXT_BYTES_MAX {
             return Err(LockError::SourceTooLong { bytes: source.len(), max: TEXT_BYTES_MAX });
@@ -175,18 +176,19 @@ impl DRWMutex {
         let runtime = Handle::try_current().map_err(|_| LockError::NoRuntime)?;
         let inner = &self.dsync.inner;
         let began = inner.clock.now();
-        let lock = inner.begin(names, kind, source, timeout)?;
-        let trying = Trying::new(Driver::new(Arc::clone(&lock), Arc::clone(inner)), runtime);
-        let status = trying.acquire().await;
+        let lock = inner.begin_lock(resources, kind, source, timeout)?;
+        let acquisition =
+            Acquisition::new(Driver::new(Arc::clone(&lock), Arc::clone(inner)), runtime);
+        let status = acquisition.acquire().await;
         let now = inner.clock.now();
-        let (waited, tries) = (now.since(began), lock.look(Hold::tries));
-        inner.meter.tried(status, waited, tries);
+        let (waited, stats) = (now.since(began), lock.inspect(Hold::stats));
+        inner.meter.record_attempt(status, waited, stats);
         match status {
             Status::Held { token, .. } => {
                 inner.observe_token(token);
                 Ok(Guard::new(lock, Arc::clone(inner), token))
             }
-            Status::Ended(End::TimedOut) => Err(LockError::TimedOut { waited, tries }),
+            Status::Ended(EndReason::TimedOut) => Err(LockError::TimedOut { waited, stats }),
             Status::Ended(_) | Status::Trying => Err(LockError::ShuttingDown),
         }
     }

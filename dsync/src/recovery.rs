@@ -1,5 +1,5 @@
-//! A locker that has started asks every node which of its grants it counts on, and grants when all
-//! have answered (B53).
+//! Recovery of a locker after a start: queries every node which of its leases that node still
+//! relies on, and grants once all have reported (B53).
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,73 +8,86 @@ use grid::{CallOptions, Connection};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use crate::dsync::{Dsync, Inner};
+use crate::dsync::{Dsync, DsyncInner};
 use crate::limits::{RECOVERY_RETRY, RECOVERY_TIMEOUT};
 use crate::local::LocalLocker;
-use crate::proto::table::Holding;
+use crate::proto::table::HeldLease;
 use crate::proto::token::Token;
 use crate::server;
-use crate::wire::{HOLDINGS, HoldingsAnswer, HoldingsArgs};
+use crate::wire::{HELD_LEASES, HeldLeasesArgs, HeldLeasesResponse};
 
-/// Asks all nodes, each in a task of its own, until they have answered or the locker grants.
-pub(crate) fn start(dsync: &Dsync, own: &LocalLocker) {
+/// Queries all nodes, each in its own task, until they have reported or the locker grants.
+pub(crate) fn start(dsync: &Dsync, local_locker: &LocalLocker) {
     let inner = &dsync.inner;
-    ask_oneself(inner, own);
+    report_local_leases(inner, local_locker);
     for connection in dsync.manager.connections() {
-        let (own, rng) = (own.clone(), inner.fork_rng());
-        tokio::spawn(ask(connection, own, Arc::downgrade(inner), rng));
+        let (local_locker, rng) = (local_locker.clone(), inner.fork_rng());
+        tokio::spawn(query_node(connection, local_locker, Arc::downgrade(inner), rng));
     }
-    tokio::spawn(tell(own.clone(), Arc::downgrade(inner)));
+    tokio::spawn(log_waiting(local_locker.clone(), Arc::downgrade(inner)));
 }
 
-/// This server may hold locks of its own locker. It has just started: it does not.
-fn ask_oneself(inner: &Inner, own: &LocalLocker) {
+/// Reports the leases that this server itself holds: none, as it has just started.
+fn report_local_leases(inner: &DsyncInner, local_locker: &LocalLocker) {
     let locker = inner.locker_index(&inner.owner);
-    let mut learnt = Learnt::default();
+    let mut report = NodeReport::default();
     let mut after = 0;
     loop {
-        let answer = server::holdings(inner, locker, after);
-        after = answer.next;
-        learnt.add(answer);
+        let response = server::held_leases(inner, locker, after);
+        after = response.next;
+        report.add(response);
         if after == 0 {
             break;
         }
     }
-    own.report(&inner.owner, learnt.holdings, learnt.high);
+    local_locker.handle_report(&inner.owner, report.held_leases, report.highest_token);
 }
 
+/// Leases and highest token that a node has reported.
 #[derive(Debug, Default)]
-struct Learnt {
-    holdings: Vec<Holding>,
-    high: Token,
+struct NodeReport {
+    held_leases: Vec<HeldLease>,
+    highest_token: Token,
 }
 
-impl Learnt {
-    fn add(&mut self, answer: HoldingsAnswer) {
-        self.high = self.high.max(answer.high);
-        for args in answer.holdings {
-            match args.to_holding() {
-                Ok(holding) => self.holdings.push(holding),
+impl NodeReport {
+    fn add(&mut self, response: HeldLeasesResponse) {
+        self.highest_token = self.highest_token.max(response.highest_token);
+        for args in response.held_leases {
+            match args.to_held_lease() {
+                Ok(held_lease) => self.held_leases.push(held_lease),
                 Err(error) => {
-                    tracing::warn!(target: "dsync", uid = args.uid, error, "a node holds what nobody can");
+                    let uid = args.uid;
+                    tracing::warn!(
+                        target: "dsync", uid, error, "ignoring a malformed lease report"
+                    );
                 }
             }
         }
     }
 }
 
-async fn ask(connection: Connection, own: LocalLocker, inner: Weak<Inner>, mut rng: SmallRng) {
-    // A locker that is gone needs to know nothing.
-    while inner.strong_count() > 0 && own.waits_for().is_some() {
+async fn query_node(
+    connection: Connection,
+    local_locker: LocalLocker,
+    inner: Weak<DsyncInner>,
+    mut rng: SmallRng,
+) {
+    // A dropped locker needs no reports.
+    while inner.strong_count() > 0 && local_locker.unreported_nodes().is_some() {
         let connected = tokio::time::timeout(RECOVERY_TIMEOUT, connection.wait_connected()).await;
         if let Ok(Ok(())) = connected {
-            match ask_once(&connection).await {
-                Ok(learnt) => {
+            match query_once(&connection).await {
+                Ok(report) => {
                     let node = connection.remote().as_str();
-                    return own.report(node, learnt.holdings, learnt.high);
+                    return local_locker.handle_report(
+                        node,
+                        report.held_leases,
+                        report.highest_token,
+                    );
                 }
                 Err(error) => tracing::debug!(
-                    target: "dsync", node = %connection.remote(), %error, "a node did not say what it holds"
+                    target: "dsync", node = %connection.remote(), %error, "lease query failed"
                 ),
             }
         }
@@ -83,35 +96,37 @@ async fn ask(connection: Connection, own: LocalLocker, inner: Weak<Inner>, mut r
     }
 }
 
-/// All parts of what a node holds. Each time from the beginning: what it was asked in vain does not
-/// count any more.
-async fn ask_once(connection: &Connection) -> Result<Learnt, grid::TypedCallError> {
-    let mut learnt = Learnt::default();
+/// Queries all parts of a node's report, always from the beginning: parts of an earlier failed
+/// query no longer count.
+async fn query_once(connection: &Connection) -> Result<NodeReport, grid::TypedCallError> {
+    let mut report = NodeReport::default();
     let mut after = 0;
     loop {
         let (args, options) =
-            (HoldingsArgs { after }, CallOptions::default().timeout(RECOVERY_TIMEOUT));
-        let answer = HOLDINGS.call_with(connection, &args, options).await?;
-        let next = answer.next;
-        learnt.add(answer);
+            (HeldLeasesArgs { after }, CallOptions::default().timeout(RECOVERY_TIMEOUT));
+        let response = HELD_LEASES.call_with(connection, &args, options).await?;
+        let next = response.next;
+        report.add(response);
         if next <= after {
-            return Ok(learnt);
+            return Ok(report);
         }
         after = next;
     }
 }
 
-/// How often it is logged that a locker does not grant yet.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Interval of the log line while a locker does not grant yet.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Tells operators why locks are not granted.
-async fn tell(own: LocalLocker, inner: Weak<Inner>) {
-    tokio::time::sleep(TELL_EVERY / 5).await;
-    while let Some((nodes, left)) = own.waits_for().filter(|_| inner.strong_count() > 0) {
+/// Logs why locks are not granted, until they are.
+async fn log_waiting(local_locker: LocalLocker, inner: Weak<DsyncInner>) {
+    tokio::time::sleep(LOG_INTERVAL / 5).await;
+    while let Some((nodes, left)) =
+        local_locker.unreported_nodes().filter(|_| inner.strong_count() > 0)
+    {
         tracing::info!(
             target: "dsync", ?nodes, at_most = ?left,
-            "this locker has restarted and grants nothing before these nodes have said what they hold"
+            "recovering after restart, no grants until these nodes report their leases"
         );
-        tokio::time::sleep(TELL_EVERY.min(left)).await;
+        tokio::time::sleep(LOG_INTERVAL.min(left)).await;
     }
 }

@@ -1,15 +1,15 @@
-//! A locker on another server, asked over grid.
+//! A locker on another server, called over grid.
 
 use std::time::Duration;
 
 use grid::{CallError, CallOptions, Connection, TypedCallError};
 
 use crate::error::LockerError;
-use crate::locker::{Answering, Locker, Stamped};
-use crate::proto::hold::Message;
-use crate::proto::quorum::Kind;
-use crate::proto::table::Forced;
-use crate::wire::{self, Asked, LockArgs, LockerListing};
+use crate::locker::{Locker, ResponseFuture, StampedResponse};
+use crate::proto::hold::Request;
+use crate::proto::quorum::LockKind;
+use crate::proto::table::ForceTarget;
+use crate::wire::{self, LockArgs, LockRpc, LockerListing};
 
 /// A locker on another server.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct RemoteLocker {
 }
 
 impl RemoteLocker {
-    /// The locker at the other end of this connection of the lock traffic's manager.
+    /// Returns the locker at the other end of this connection of the lock traffic's manager.
     pub fn new(connection: Connection) -> Self {
         Self { connection }
     }
@@ -29,56 +29,56 @@ impl Locker for RemoteLocker {
         self.connection.remote().as_str()
     }
 
-    fn ask(&self, message: Message, limit: Duration) -> Answering<Stamped> {
+    fn call(&self, request: Request, timeout: Duration) -> ResponseFuture<StampedResponse> {
         let connection = self.connection.clone();
         Box::pin(async move {
-            let handler = match &message {
-                Message::Lock(ask) if ask.kind == Kind::Write => wire::LOCK,
-                Message::Lock(_) => wire::READ_LOCK,
-                Message::Refresh(_) => wire::REFRESH,
-                Message::Unlock { kind: Kind::Write, .. } => wire::UNLOCK,
-                Message::Unlock { kind: Kind::Read, .. } => wire::READ_UNLOCK,
-                Message::Wait(_) => wire::WAIT,
+            let handler = match &request {
+                Request::Lock(request) if request.kind == LockKind::Write => wire::LOCK,
+                Request::Lock(_) => wire::READ_LOCK,
+                Request::Refresh(_) => wire::REFRESH,
+                Request::Unlock { kind: LockKind::Write, .. } => wire::UNLOCK,
+                Request::Unlock { kind: LockKind::Read, .. } => wire::READ_UNLOCK,
+                Request::Wait(_) => wire::WAIT,
             };
-            let (args, asked) = (LockArgs::of(&message), Asked::from(&message));
-            drop(message);
-            let options = CallOptions::default().timeout(limit);
-            let answer = handler.call_with(&connection, &args, options).await.map_err(failed)?;
-            let stamp = answer.stamp();
-            match answer.to_answer(asked) {
-                Ok(answer) => Ok(Stamped { answer, stamp }),
+            let (args, rpc) = (LockArgs::of(&request), LockRpc::from(&request));
+            drop(request);
+            let options = CallOptions::default().timeout(timeout);
+            let response = handler.call_with(&connection, &args, options).await.map_err(failed)?;
+            let stamp = response.stamp();
+            match response.to_response(rpc) {
+                Ok(response) => Ok(StampedResponse { response, stamp }),
                 Err(text) => Err(LockerError { may_have_run: true, text }),
             }
         })
     }
 
-    fn list(&self, limit: Duration) -> Answering<LockerListing> {
+    fn list(&self, timeout: Duration) -> ResponseFuture<LockerListing> {
         let connection = self.connection.clone();
         Box::pin(async move {
-            let (args, options) = (wire::ListArgs {}, CallOptions::default().timeout(limit));
+            let (args, options) = (wire::ListArgs {}, CallOptions::default().timeout(timeout));
             wire::LIST.call_with(&connection, &args, options).await.map_err(failed)
         })
     }
 
-    fn force_unlock(&self, what: &Forced, limit: Duration) -> Answering<usize> {
-        let (connection, args) = (self.connection.clone(), LockArgs::forced(what));
+    fn force_unlock(&self, target: &ForceTarget, timeout: Duration) -> ResponseFuture<usize> {
+        let (connection, args) = (self.connection.clone(), LockArgs::force_target(target));
         Box::pin(async move {
-            let options = CallOptions::default().timeout(limit);
-            let answer =
+            let options = CallOptions::default().timeout(timeout);
+            let response =
                 wire::FORCE_UNLOCK.call_with(&connection, &args, options).await.map_err(failed)?;
-            match answer.code {
+            match response.code {
                 wire::CODE_OK => Ok(1),
                 wire::CODE_NOT_FOUND => Ok(0),
-                _ => Err(LockerError { may_have_run: true, text: answer.error }),
+                _ => Err(LockerError { may_have_run: true, text: response.error }),
             }
         })
     }
 }
 
-/// What a failed call means for whoever counts on what it was to do.
+/// Converts the error of a call: decides whether the handler may have run.
 #[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
 fn failed(error: TypedCallError) -> LockerError {
-    // Errors are no refusals: what a handler did before it failed is not known.
+    // Handler errors are no refusals: what the handler did before it failed is not known.
     let did_nothing = matches!(
         error,
         TypedCallError::Encode { .. }

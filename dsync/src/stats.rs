@@ -1,4 +1,4 @@
-//! What has happened so far: counters, and how long locks were waited for.
+//! Counters, and a histogram of the time to acquire locks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,67 +7,67 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::local::LocalLocker;
-use crate::proto::hold::{End, Status, Tries};
-use crate::proto::table::Counts;
+use crate::proto::hold::{AttemptStats, EndReason, Status};
+use crate::proto::table::GrantCounts;
 
-/// What has happened so far, since the process began.
+/// Counters since the process began.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Locks that were got.
+    /// Locks acquired.
     pub locked: u64,
-    /// Locks that were not got in time.
+    /// Locks not acquired in time.
     pub timed_out: u64,
-    /// Locks that were lost while they were held.
+    /// Locks lost while they were held.
     pub lost: u64,
-    /// Attempts, several for a lock that others held.
+    /// Attempts: several for a lock that others hold.
     pub attempts: u64,
-    /// Attempts that needed a second round of requests, for their token.
+    /// Attempts with a second round of requests, for their token.
     pub second_rounds: u64,
-    /// How often a waiter was told that it was worth trying.
-    pub calls: u64,
-    /// Guards that are alive.
+    /// Notifications to waiters that a retry is worthwhile.
+    pub notifications: u64,
+    /// Live guards.
     pub held: u64,
     /// Locks that are held, tried for, or being released.
     pub live: usize,
-    /// How long it took to get the locks that were got.
-    pub waits: Waits,
-    /// This server's locker, if it is one.
+    /// Times to acquire the locks that were acquired.
+    pub waits: WaitStats,
+    /// Counters of this server's locker, if it is one.
     pub locker: Option<LockerStats>,
 }
 
-/// How long it took to get locks: the part of them that the name says took no longer.
+/// Quantiles of the time to acquire a lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waits {
-    /// How many there were.
+pub struct WaitStats {
+    /// Number of samples.
     pub count: u64,
-    /// The median.
+    /// Median.
     pub p50: Duration,
-    /// Nine tenths.
+    /// 90th percentile.
     pub p90: Duration,
-    /// Ninety-nine hundredths.
+    /// 99th percentile.
     pub p99: Duration,
-    /// The longest.
+    /// Maximum.
     pub max: Duration,
 }
 
-/// What a locker has done, and what it has to do.
+/// Counters and gauges of a locker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockerStats {
-    /// Locks granted, refused, expired and forced.
-    pub counts: Counts,
-    /// Grants that stand.
+    /// Locks granted, refused, expired and forced open.
+    pub counts: GrantCounts,
+    /// Current grants.
     pub grants: usize,
-    /// Waiters.
+    /// Current waiters.
     pub waiters: usize,
-    /// Callers that were refused because too many waited for the table.
+    /// Requests refused because too many were waiting for the table.
     pub overloaded: usize,
-    /// Whether it grants.
+    /// Whether it grants, rather than recovering from a restart.
     pub is_open: bool,
 }
 
-/// Where all that is counted.
+/// Atomic counters behind [`Stats`].
 #[derive(Debug)]
 pub(crate) struct Meter {
     locked: AtomicU64,
@@ -75,12 +75,12 @@ pub(crate) struct Meter {
     lost: AtomicU64,
     attempts: AtomicU64,
     second_rounds: AtomicU64,
-    calls: AtomicU64,
+    notifications: AtomicU64,
     held: AtomicU64,
     waits: Mutex<Option<Histogram<u64>>>,
 }
 
-/// Waits are told apart to a hundredth of themselves.
+/// Precision of the recorded times: one percent.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
 impl Default for Meter {
@@ -91,7 +91,7 @@ impl Default for Meter {
             lost: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
             second_rounds: AtomicU64::new(0),
-            calls: AtomicU64::new(0),
+            notifications: AtomicU64::new(0),
             held: AtomicU64::new(0),
             waits: Mutex::new(Histogram::new(SIGNIFICANT_DIGITS).ok()),
         }
@@ -99,11 +99,11 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// A lock was tried for.
-    pub(crate) fn tried(&self, status: Status, waited: Duration, tries: Tries) {
-        self.attempts.fetch_add(u64::from(tries.attempts), Ordering::Relaxed);
-        self.second_rounds.fetch_add(u64::from(tries.second_rounds), Ordering::Relaxed);
-        self.calls.fetch_add(u64::from(tries.calls), Ordering::Relaxed);
+    /// Records the outcome of trying for a lock.
+    pub(crate) fn record_attempt(&self, status: Status, waited: Duration, stats: AttemptStats) {
+        self.attempts.fetch_add(u64::from(stats.attempts), Ordering::Relaxed);
+        self.second_rounds.fetch_add(u64::from(stats.second_rounds), Ordering::Relaxed);
+        self.notifications.fetch_add(u64::from(stats.notifications), Ordering::Relaxed);
         match status {
             Status::Held { .. } => {
                 self.locked.fetch_add(1, Ordering::Relaxed);
@@ -113,18 +113,20 @@ impl Meter {
                     waits.saturating_record(micros.max(1));
                 }
             }
-            Status::Ended(End::TimedOut) => drop(self.timed_out.fetch_add(1, Ordering::Relaxed)),
+            Status::Ended(EndReason::TimedOut) => {
+                self.timed_out.fetch_add(1, Ordering::Relaxed);
+            }
             Status::Ended(_) | Status::Trying => {}
         }
     }
 
-    /// There is a guard.
-    pub(crate) fn made(&self) {
+    /// Records a new guard.
+    pub(crate) fn guard_created(&self) {
         self.held.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A guard is gone, whose lock was still held or not.
-    pub(crate) fn dropped(&self, was_held: bool) {
+    /// Records that a guard was dropped, and whether its lock was still held.
+    pub(crate) fn guard_dropped(&self, was_held: bool) {
         self.held.fetch_sub(1, Ordering::Relaxed);
         if !was_held {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -139,24 +141,24 @@ impl Meter {
             lost: get(&self.lost),
             attempts: get(&self.attempts),
             second_rounds: get(&self.second_rounds),
-            calls: get(&self.calls),
+            notifications: get(&self.notifications),
             held: get(&self.held),
             live,
             waits: self.waits(),
             locker: own.map(|own| {
                 let (counts, grants, waiters, overloaded) = own.counts();
-                let is_open = own.waits_for().is_none();
+                let is_open = own.unreported_nodes().is_none();
                 LockerStats { counts, grants, waiters, overloaded, is_open }
             }),
         }
     }
 
-    fn waits(&self) -> Waits {
+    fn waits(&self) -> WaitStats {
         let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        waits.as_ref().map_or_else(Waits::default, |waits| {
+        waits.as_ref().map_or_else(WaitStats::default, |waits| {
             let at = |part| Duration::from_micros(waits.value_at_quantile(part));
             let max = Duration::from_micros(waits.max());
-            Waits { count: waits.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), max }
+            WaitStats { count: waits.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), max }
         })
     }
 }

@@ -1,5 +1,5 @@
-//! What travels between lockers and those who ask them: msgpack maps, as existing clusters have them,
-//! with some fields of our own (PROTOCOL.md, "Locks").
+//! Messages between lockers and their callers: msgpack maps, as existing clusters have them, with
+//! some fields of our own (PROTOCOL.md, "Locks").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,83 +8,85 @@ use grid::{HandlerId, SingleHandler};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{LEASE, TEXT_BYTES_MAX};
-use crate::proto::hold::{Answer, Message};
-use crate::proto::names::Names;
-use crate::proto::quorum::Kind;
+use crate::proto::hold::{Request, Response};
+use crate::proto::quorum::LockKind;
+use crate::proto::resources::Resources;
 use crate::proto::table::{
-    Ask, Forced, GrantInfo, Granted, Holding, Lesson, Refresh, Refreshed, Refusal, WaiterInfo,
+    ForceTarget, GrantInfo, Granted, HeldLease, LeaseClaim, LockRequest, RefreshOutcome,
+    RefreshRequest, Refusal, WaiterInfo,
 };
-use crate::proto::token::{Stamp, Token};
-use crate::proto::waiters::Place;
+use crate::proto::token::{Token, TokenStamp};
+use crate::proto::waiters::Ticket;
 
 /// Grants a write lock.
-pub const LOCK: SingleHandler<LockArgs, LockAnswer> = SingleHandler::new(HandlerId::new(1), "Lock");
+pub const LOCK: SingleHandler<LockArgs, LockResponse> =
+    SingleHandler::new(HandlerId::new(1), "Lock");
 /// Grants a read lock.
-pub const READ_LOCK: SingleHandler<LockArgs, LockAnswer> =
+pub const READ_LOCK: SingleHandler<LockArgs, LockResponse> =
     SingleHandler::new(HandlerId::new(2), "RLock");
 /// Releases a write lock.
-pub const UNLOCK: SingleHandler<LockArgs, LockAnswer> =
+pub const UNLOCK: SingleHandler<LockArgs, LockResponse> =
     SingleHandler::new(HandlerId::new(3), "Unlock");
 /// Releases a read lock.
-pub const READ_UNLOCK: SingleHandler<LockArgs, LockAnswer> =
+pub const READ_UNLOCK: SingleHandler<LockArgs, LockResponse> =
     SingleHandler::new(HandlerId::new(4), "RUnlock");
-/// Keeps a lock for another lease.
-pub const REFRESH: SingleHandler<LockArgs, LockAnswer> =
+/// Extends a lock by another lease.
+pub const REFRESH: SingleHandler<LockArgs, LockResponse> =
     SingleHandler::new(HandlerId::new(5), "Refresh");
 /// Forces locks open.
-pub const FORCE_UNLOCK: SingleHandler<LockArgs, LockAnswer> =
+pub const FORCE_UNLOCK: SingleHandler<LockArgs, LockResponse> =
     SingleHandler::new(HandlerId::new(6), "ForceUnlock");
-/// A locker that has restarted asks a node what it holds.
-pub const HOLDINGS: SingleHandler<HoldingsArgs, HoldingsAnswer> =
+/// Queries a node for the leases that it holds from a locker that has restarted.
+pub const HELD_LEASES: SingleHandler<HeldLeasesArgs, HeldLeasesResponse> =
     SingleHandler::new(HandlerId::new(128), "Holdings");
-/// Answers when it is worth trying to lock again.
-pub const WAIT: SingleHandler<LockArgs, LockAnswer> =
+/// Responds when a retry is worthwhile.
+pub const WAIT: SingleHandler<LockArgs, LockResponse> =
     SingleHandler::new(HandlerId::new(129), "Wait");
-/// Lists what a locker has granted.
+/// Lists a locker's grants and waiters.
 pub const LIST: SingleHandler<ListArgs, LockerListing> =
     SingleHandler::new(HandlerId::new(130), "List");
-/// A locker tells a holder that its lock was forced open.
+/// Notifies a holder that a locker has forced its lock open.
 pub const REVOKED: SingleHandler<RevokedArgs, ()> =
     SingleHandler::new(HandlerId::new(131), "Revoked");
 
-/// What a locker is asked.
+/// Request to a locker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LockArgs {
-    /// The attempt, and the grant that it gets.
+    /// Id of the attempt, and of the grant that it gets.
     #[serde(rename = "UID")]
     pub uid: String,
-    /// What is to be locked.
+    /// Resources to lock.
     #[serde(rename = "Resources")]
     pub resources: Option<Vec<String>>,
-    /// The server that asks.
+    /// Name of the server that requests.
     #[serde(rename = "Owner")]
     pub owner: String,
-    /// Where in its code.
+    /// Place in the holder's code.
     #[serde(rename = "Source")]
     pub source: String,
-    /// How many lockers must grant it.
+    /// Number of lockers that must grant it.
     #[serde(rename = "Quorum")]
     pub quorum: Option<i64>,
-    /// Ours: present where the holder loses a lock that it cannot refresh. All below go with it.
+    /// Ours: set if the holder loses a lock that it cannot refresh. All fields below depend on it.
     #[serde(rename = "Leased", skip_serializing_if = "is_default")]
     pub leased: bool,
     /// Ours, for a refresh: whether it is a write lock.
     #[serde(rename = "Write", skip_serializing_if = "is_default")]
     pub write: bool,
-    /// Ours: the token that is proposed, or that the lock has.
+    /// Ours: token of the lock, or the proposed one.
     #[serde(rename = "Token", skip_serializing_if = "is_default")]
     pub token: Token,
-    /// Ours, for a refresh: the token that was proposed when the lock was asked for.
+    /// Ours, for a refresh: token that the lock request proposed.
     #[serde(rename = "Proposal", skip_serializing_if = "is_default")]
-    pub proposal: Token,
-    /// Ours: a waiter's ticket.
+    pub proposed_token: Token,
+    /// Ours: time of a waiter's ticket.
     #[serde(rename = "Ticket", skip_serializing_if = "is_default")]
-    pub ticket: Token,
-    /// Ours: who waits; empty is nobody.
+    pub ticket_time: Token,
+    /// Ours: id of a waiter; empty if there is none.
     #[serde(rename = "Waiter", skip_serializing_if = "is_default")]
     pub waiter: String,
-    /// Ours, for a refresh: whether the holder is certain of the grant that it wants kept.
+    /// Ours, for a refresh: whether the holder's vote from this locker is still valid.
     #[serde(rename = "Certain", skip_serializing_if = "is_default")]
     pub certain: bool,
 }
@@ -93,74 +95,74 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// What a locker answers.
+/// Response of a locker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct LockAnswer {
+pub struct LockResponse {
     /// One of the `CODE_` constants.
     #[serde(rename = "Code")]
     pub code: u8,
-    /// What went wrong, for a person.
+    /// Error text for operators.
     #[serde(rename = "Err")]
     pub error: String,
-    /// Ours: the highest token known for what was locked.
+    /// Ours: highest token known for the resources.
     #[serde(rename = "Token", skip_serializing_if = "is_default")]
     pub token: Token,
-    /// Ours: the highest token that the locker knows.
+    /// Ours: highest token that the locker knows.
     #[serde(rename = "High", skip_serializing_if = "is_default")]
-    pub high: Token,
-    /// Ours: what its wall clock shows.
+    pub highest_token: Token,
+    /// Ours: reading of the locker's wall clock.
     #[serde(rename = "Wall", skip_serializing_if = "is_default")]
     pub wall: Token,
-    /// Ours: for how long a grant stands, in milliseconds.
+    /// Ours: duration of the grant, in milliseconds.
     #[serde(rename = "Lease", skip_serializing_if = "is_default")]
     pub lease_ms: u64,
-    /// Ours: the locker is closed, but has learnt of the lock.
+    /// Ours: the locker is closed, but has reinstated the lock.
     #[serde(rename = "Taught", skip_serializing_if = "is_default")]
-    pub taught: bool,
+    pub reinstated: bool,
 }
 
-/// Done.
+/// Success.
 pub const CODE_OK: u8 = 0;
-/// Others hold it.
+/// Conflict: others hold the lock, or wait for it.
 pub const CODE_CONFLICT: u8 = 1;
 /// The locker does not grant yet.
 pub const CODE_NOT_INITIALISED: u8 = 2;
-/// There is no such grant, or the attempt is over.
+/// There is no such grant, or the attempt has ended.
 pub const CODE_NOT_FOUND: u8 = 3;
-/// Something else; the text says what.
+/// Another error, described by the text.
 pub const CODE_ERROR: u8 = 4;
 
-/// What a node is asked by a locker that has restarted: which of its grants the node counts on.
+/// Query of a locker that has restarted: which of its leases the node still relies on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct HoldingsArgs {
-    /// Where the last answer ended; 0 to begin.
+pub struct HeldLeasesArgs {
+    /// End of the last part; 0 for the first.
     #[serde(rename = "After")]
     pub after: u64,
 }
 
-/// A part of what a node holds.
+/// Part of a node's lease report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct HoldingsAnswer {
-    /// Locks, as they would be refreshed.
+pub struct HeldLeasesResponse {
+    /// Claims, as in refreshes.
     #[serde(rename = "Holdings")]
-    pub holdings: Vec<LockArgs>,
-    /// The highest token that the node knows.
+    pub held_leases: Vec<LockArgs>,
+    /// Highest token that the node knows.
     #[serde(rename = "High")]
-    pub high: Token,
-    /// Where to go on; 0 if this is all.
+    pub highest_token: Token,
+    /// Start of the next part; 0 after the last.
     #[serde(rename = "Next")]
     pub next: u64,
 }
 
-/// Asks for the list of grants and waiters.
+/// Query for the list of grants and waiters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListArgs {}
 
-/// What one locker has granted.
+/// Grants and waiters of one locker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LockerListing {
@@ -168,19 +170,19 @@ pub struct LockerListing {
     pub grants: Vec<GrantInfo>,
     /// The first waiters, as many as fit.
     pub waiters: Vec<WaiterInfo>,
-    /// How many grants there are.
+    /// Number of grants.
     pub grants_total: u64,
-    /// How many waiters.
+    /// Number of waiters.
     pub waiters_total: u64,
-    /// Whether it grants; if not, it has restarted and does not know yet what it has granted.
+    /// Whether it grants; if not, it has restarted and does not know its earlier grants yet.
     pub is_open: bool,
 }
 
-/// A lock was forced open.
+/// Notice that a lock was forced open.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RevokedArgs {
-    /// Its id.
+    /// Id of the grant.
     #[serde(rename = "UID")]
     pub uid: String,
 }
@@ -190,60 +192,65 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl LockArgs {
-    /// As a message travels.
-    pub(crate) fn of(message: &Message) -> Self {
-        match message {
-            Message::Lock(ask) | Message::Wait(ask) => Self::ask(ask),
-            Message::Refresh(Refresh { uid, lesson }) => match lesson {
-                Some(lesson) => Self::lesson(&lesson.ask, lesson.token, lesson.is_certain),
+    /// Encodes a request.
+    pub(crate) fn of(request: &Request) -> Self {
+        match request {
+            Request::Lock(request) | Request::Wait(request) => Self::lock_request(request),
+            Request::Refresh(RefreshRequest { uid, claim }) => match claim {
+                Some(claim) => Self::claim(&claim.request, claim.token, claim.is_valid),
                 None => Self { uid: uid.to_string(), ..Self::default() },
             },
-            Message::Unlock { uid, names, kind } => Self {
+            Request::Unlock { uid, resources, kind } => Self {
                 uid: uid.to_string(),
-                resources: names.as_ref().map(Names::to_vec),
-                write: *kind == Kind::Write,
+                resources: resources.as_ref().map(Resources::to_vec),
+                write: *kind == LockKind::Write,
                 leased: true,
                 ..Self::default()
             },
         }
     }
 
-    fn ask(ask: &Ask) -> Self {
-        let place = ask.place.as_ref();
+    fn lock_request(request: &LockRequest) -> Self {
+        let ticket = request.ticket.as_ref();
         Self {
-            uid: ask.uid.to_string(),
-            resources: Some(ask.names.to_vec()),
-            owner: ask.owner.to_string(),
-            source: ask.source.to_string(),
-            quorum: i64::try_from(ask.quorum).ok(),
+            uid: request.uid.to_string(),
+            resources: Some(request.resources.to_vec()),
+            owner: request.owner.to_string(),
+            source: request.source.to_string(),
+            quorum: i64::try_from(request.quorum).ok(),
             leased: true,
-            write: ask.kind == Kind::Write,
-            token: ask.proposal,
-            proposal: Token::default(),
-            ticket: place.map(|place| place.ticket).unwrap_or_default(),
-            waiter: place.map(|place| place.id.to_string()).unwrap_or_default(),
+            write: request.kind == LockKind::Write,
+            token: request.proposed_token,
+            proposed_token: Token::default(),
+            ticket_time: ticket.map(|ticket| ticket.time).unwrap_or_default(),
+            waiter: ticket.map(|ticket| ticket.id.to_string()).unwrap_or_default(),
             certain: false,
         }
     }
 
-    fn lesson(ask: &Ask, token: Token, certain: bool) -> Self {
-        Self { token, proposal: ask.proposal, certain, ..Self::ask(ask) }
+    fn claim(request: &LockRequest, token: Token, certain: bool) -> Self {
+        Self {
+            token,
+            proposed_token: request.proposed_token,
+            certain,
+            ..Self::lock_request(request)
+        }
     }
 
-    /// As a node tells what it holds.
-    pub(crate) fn holding(holding: &Holding) -> Self {
-        Self::lesson(&holding.ask, holding.token, true)
+    /// Encodes a lease of a node's report.
+    pub(crate) fn held_lease(held_lease: &HeldLease) -> Self {
+        Self::claim(&held_lease.request, held_lease.token, true)
     }
 
-    fn kind(&self) -> Kind {
-        if self.write { Kind::Write } else { Kind::Read }
+    fn kind(&self) -> LockKind {
+        if self.write { LockKind::Write } else { LockKind::Read }
     }
 
-    /// Whether there is an id, and no text is longer than what a locker keeps.
+    /// Checks that there is an id, and no text is too long for a locker to keep.
     ///
     /// # Errors
     ///
-    /// What is wrong, in a sentence.
+    /// A sentence with the reason.
     pub(crate) fn check_texts(&self) -> Result<(), String> {
         let texts = [&self.uid, &self.owner, &self.source, &self.waiter];
         if self.uid.is_empty() || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
@@ -254,169 +261,172 @@ impl LockArgs {
         Ok(())
     }
 
-    /// What is asked for.
+    /// Decodes a lock or wait request.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in a sentence.
-    pub(crate) fn to_ask(&self, kind: Kind) -> Result<Ask, String> {
-        let names = self.resources.as_deref().unwrap_or_default();
-        let names = Names::new(names).map_err(|error| error.to_string())?;
+    /// A sentence with the reason.
+    pub(crate) fn to_lock_request(&self, kind: LockKind) -> Result<LockRequest, String> {
+        let resources = self.resources.as_deref().unwrap_or_default();
+        let resources = Resources::new(resources).map_err(|error| error.to_string())?;
         self.check_texts()?;
         let has_waited = self.leased && !self.waiter.is_empty();
-        let place =
-            has_waited.then(|| Place { ticket: self.ticket, id: Arc::from(self.waiter.as_str()) });
-        Ok(Ask {
+        let ticket = has_waited
+            .then(|| Ticket { time: self.ticket_time, id: Arc::from(self.waiter.as_str()) });
+        Ok(LockRequest {
             uid: Arc::from(self.uid.as_str()),
-            names,
+            resources,
             kind,
             owner: Arc::from(self.owner.as_str()),
             source: Arc::from(self.source.as_str()),
             quorum: self.quorum.and_then(|quorum| usize::try_from(quorum).ok()).unwrap_or(0),
-            proposal: self.token,
-            place,
-            knows_leases: self.leased,
+            proposed_token: self.token,
+            ticket,
+            supports_leases: self.leased,
         })
     }
 
-    /// What is to be released.
-    pub(crate) fn to_unlock(&self, kind: Kind) -> Message {
+    /// Decodes a release.
+    pub(crate) fn to_unlock(&self, kind: LockKind) -> Request {
         let uid = Arc::from(self.uid.as_str());
-        Message::Unlock { uid, names: None, kind }
+        Request::Unlock { uid, resources: None, kind }
     }
 
-    /// What is to be refreshed. A holder of an existing cluster tells only the id.
-    pub(crate) fn to_refresh(&self) -> Result<Refresh, String> {
-        let lesson = match self.leased {
-            true => Some(self.to_lesson()?),
+    /// Decodes a refresh. A holder of an existing cluster sends only the id.
+    pub(crate) fn to_refresh(&self) -> Result<RefreshRequest, String> {
+        let claim = match self.leased {
+            true => Some(self.to_claim()?),
             false => None,
         };
-        Ok(Refresh { uid: Arc::from(self.uid.as_str()), lesson })
+        Ok(RefreshRequest { uid: Arc::from(self.uid.as_str()), claim })
     }
 
-    fn to_lesson(&self) -> Result<Lesson, String> {
-        let ask = Ask { proposal: self.proposal, ..self.to_ask(self.kind())? };
-        Ok(Lesson { ask, token: self.token, is_certain: self.certain })
+    fn to_claim(&self) -> Result<LeaseClaim, String> {
+        let request = LockRequest {
+            proposed_token: self.proposed_token,
+            ..self.to_lock_request(self.kind())?
+        };
+        Ok(LeaseClaim { request, token: self.token, is_valid: self.certain })
     }
 
-    /// What a node holds.
-    pub(crate) fn to_holding(&self) -> Result<Holding, String> {
-        let Lesson { ask, token, .. } = self.to_lesson()?;
-        Ok(Holding { ask, token })
+    /// Decodes a lease of a node's report.
+    pub(crate) fn to_held_lease(&self) -> Result<HeldLease, String> {
+        let LeaseClaim { request, token, .. } = self.to_claim()?;
+        Ok(HeldLease { request, token })
     }
 
-    /// What is to be forced open: the id if there is one, else each resource.
-    pub(crate) fn to_forced(&self) -> Vec<Forced> {
+    /// Decodes the targets of a forced release: the id if there is one, else each resource.
+    pub(crate) fn to_force_targets(&self) -> Vec<ForceTarget> {
         match self.uid.as_str() {
             "" => {
                 let resources = self.resources.clone().unwrap_or_default();
-                resources.into_iter().map(Forced::Resource).collect()
+                resources.into_iter().map(ForceTarget::Resource).collect()
             }
-            uid => vec![Forced::Uid(uid.to_owned())],
+            uid => vec![ForceTarget::Uid(uid.to_owned())],
         }
     }
 
-    /// As a request to force something open travels.
-    pub(crate) fn forced(what: &Forced) -> Self {
-        match what {
-            Forced::Uid(uid) => Self { uid: uid.clone(), ..Self::default() },
-            Forced::Resource(name) => {
+    /// Encodes the target of a forced release.
+    pub(crate) fn force_target(target: &ForceTarget) -> Self {
+        match target {
+            ForceTarget::Uid(uid) => Self { uid: uid.clone(), ..Self::default() },
+            ForceTarget::Resource(name) => {
                 Self { resources: Some(vec![name.clone()]), ..Self::default() }
             }
         }
     }
 }
 
-impl LockAnswer {
-    /// As an answer travels.
-    pub(crate) fn of(answer: Answer, stamp: Stamp) -> Self {
-        let base = Self { high: stamp.high, wall: stamp.wall, ..Self::default() };
+impl LockResponse {
+    /// Encodes a response.
+    pub(crate) fn of(response: Response, stamp: TokenStamp) -> Self {
+        let base = Self { highest_token: stamp.highest, wall: stamp.wall, ..Self::default() };
         let failed = |code, error: &str| Self { code, error: error.to_owned(), ..base.clone() };
-        match answer {
-            Answer::Lock(Ok(Granted { token, lease })) => {
+        match response {
+            Response::Lock(Ok(Granted { token, lease })) => {
                 Self { token, lease_ms: millis(lease), ..base }
             }
-            Answer::Lock(Err(refusal)) => match refusal {
+            Response::Lock(Err(refusal)) => match refusal {
                 Refusal::Conflict => failed(CODE_CONFLICT, "the resource is locked"),
-                Refusal::Closed => failed(CODE_NOT_INITIALISED, NOT_YET),
-                Refusal::Over => failed(CODE_NOT_FOUND, "the attempt is over"),
+                Refusal::Closed => failed(CODE_NOT_INITIALISED, RECOVERING),
+                Refusal::AttemptEnded => failed(CODE_NOT_FOUND, "the attempt is over"),
                 Refusal::Full => failed(CODE_ERROR, "this locker has no room for more"),
             },
-            Answer::Refresh(refreshed) => match refreshed {
-                Refreshed::Held { lease } => Self { lease_ms: millis(lease), ..base },
-                Refreshed::Taught { lease } => Self {
+            Response::Refresh(outcome) => match outcome {
+                RefreshOutcome::Held { lease } => Self { lease_ms: millis(lease), ..base },
+                RefreshOutcome::Reinstated { lease } => Self {
                     lease_ms: millis(lease),
-                    taught: true,
-                    ..failed(CODE_NOT_INITIALISED, NOT_YET)
+                    reinstated: true,
+                    ..failed(CODE_NOT_INITIALISED, RECOVERING)
                 },
-                Refreshed::Closed => failed(CODE_NOT_INITIALISED, NOT_YET),
-                Refreshed::NotFound => failed(CODE_NOT_FOUND, "there is no such lock"),
+                RefreshOutcome::Closed => failed(CODE_NOT_INITIALISED, RECOVERING),
+                RefreshOutcome::NotFound => failed(CODE_NOT_FOUND, "there is no such lock"),
             },
-            Answer::Released | Answer::Wait { is_called: true } => base,
-            Answer::Wait { is_called: false } => failed(CODE_CONFLICT, "not waited for"),
+            Response::Released | Response::Wait { is_notified: true } => base,
+            Response::Wait { is_notified: false } => failed(CODE_CONFLICT, "not waited for"),
         }
     }
 
-    /// An answer to what cannot be understood.
-    pub(crate) fn wrong(error: String) -> Self {
+    /// Returns the response to a request that cannot be decoded.
+    pub(crate) fn invalid(error: String) -> Self {
         Self { code: CODE_ERROR, error, ..Self::default() }
     }
 
-    /// What it means as an answer to `message`, and what the locker's clock shows.
+    /// Decodes the response to a request of this kind.
     ///
     /// # Errors
     ///
-    /// The text of the answer, if it is that something is wrong.
-    pub(crate) fn to_answer(&self, message: Asked) -> Result<Answer, String> {
+    /// The text of the response, if it reports an error.
+    pub(crate) fn to_response(&self, rpc: LockRpc) -> Result<Response, String> {
         let lease = match self.lease_ms {
             0 => LEASE, // A locker of an existing cluster.
             ms => Duration::from_millis(ms),
         };
-        let wrong = || Err(format!("code {}: {}", self.code, self.error));
-        Ok(match (message, self.code) {
-            (Asked::Lock, CODE_OK) => Answer::Lock(Ok(Granted { token: self.token, lease })),
-            (Asked::Lock, CODE_CONFLICT) => Answer::Lock(Err(Refusal::Conflict)),
-            (Asked::Lock, CODE_NOT_INITIALISED) => Answer::Lock(Err(Refusal::Closed)),
-            (Asked::Lock, CODE_NOT_FOUND) => Answer::Lock(Err(Refusal::Over)),
-            (Asked::Lock, CODE_ERROR) => Answer::Lock(Err(Refusal::Full)),
-            (Asked::Refresh, CODE_OK) => Answer::Refresh(Refreshed::Held { lease }),
-            (Asked::Refresh, CODE_NOT_INITIALISED) if self.taught => {
-                Answer::Refresh(Refreshed::Taught { lease })
+        let invalid = || Err(format!("code {}: {}", self.code, self.error));
+        Ok(match (rpc, self.code) {
+            (LockRpc::Lock, CODE_OK) => Response::Lock(Ok(Granted { token: self.token, lease })),
+            (LockRpc::Lock, CODE_CONFLICT) => Response::Lock(Err(Refusal::Conflict)),
+            (LockRpc::Lock, CODE_NOT_INITIALISED) => Response::Lock(Err(Refusal::Closed)),
+            (LockRpc::Lock, CODE_NOT_FOUND) => Response::Lock(Err(Refusal::AttemptEnded)),
+            (LockRpc::Lock, CODE_ERROR) => Response::Lock(Err(Refusal::Full)),
+            (LockRpc::Refresh, CODE_OK) => Response::Refresh(RefreshOutcome::Held { lease }),
+            (LockRpc::Refresh, CODE_NOT_INITIALISED) if self.reinstated => {
+                Response::Refresh(RefreshOutcome::Reinstated { lease })
             }
-            (Asked::Refresh, CODE_NOT_INITIALISED) => Answer::Refresh(Refreshed::Closed),
-            (Asked::Refresh, CODE_NOT_FOUND) => Answer::Refresh(Refreshed::NotFound),
-            (Asked::Unlock, CODE_OK | CODE_NOT_FOUND) => Answer::Released,
-            (Asked::Wait, CODE_OK) => Answer::Wait { is_called: true },
-            (Asked::Wait, CODE_CONFLICT) => Answer::Wait { is_called: false },
-            _ => return wrong(),
+            (LockRpc::Refresh, CODE_NOT_INITIALISED) => Response::Refresh(RefreshOutcome::Closed),
+            (LockRpc::Refresh, CODE_NOT_FOUND) => Response::Refresh(RefreshOutcome::NotFound),
+            (LockRpc::Unlock, CODE_OK | CODE_NOT_FOUND) => Response::Released,
+            (LockRpc::Wait, CODE_OK) => Response::Wait { is_notified: true },
+            (LockRpc::Wait, CODE_CONFLICT) => Response::Wait { is_notified: false },
+            _ => return invalid(),
         })
     }
 
-    /// What the locker tells of tokens, where it is one of ours.
-    pub(crate) fn stamp(&self) -> Option<Stamp> {
-        let stamp = Stamp { high: self.high, wall: self.wall };
-        (stamp != Stamp::default()).then_some(stamp)
+    /// Returns the token stamp; `None` from a locker of an existing cluster.
+    pub(crate) fn stamp(&self) -> Option<TokenStamp> {
+        let stamp = TokenStamp { highest: self.highest_token, wall: self.wall };
+        (stamp != TokenStamp::default()).then_some(stamp)
     }
 }
 
-const NOT_YET: &str = "this locker has restarted and does not know yet what it has granted";
+const RECOVERING: &str = "this locker has restarted and does not know yet what it has granted";
 
-/// What was asked, as far as the answer depends on it.
+/// Kind of a request, as far as the decoding of its response depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum LockRpc {
     Lock,
     Refresh,
     Unlock,
     Wait,
 }
 
-impl From<&Message> for Asked {
-    fn from(message: &Message) -> Self {
-        match message {
-            Message::Lock(_) => Self::Lock,
-            Message::Refresh(_) => Self::Refresh,
-            Message::Unlock { .. } => Self::Unlock,
-            Message::Wait(_) => Self::Wait,
+impl From<&Request> for LockRpc {
+    fn from(request: &Request) -> Self {
+        match request {
+            Request::Lock(_) => Self::Lock,
+            Request::Refresh(_) => Self::Refresh,
+            Request::Unlock { .. } => Self::Unlock,
+            Request::Wait(_) => Self::Wait,
         }
     }
 }

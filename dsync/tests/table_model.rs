@@ -1,5 +1,4 @@
-//! One locker against a model of it: a plain list of grants and one of waiters, looked through from
-//! beginning to end.
+//! One locker against a model of it: plain lists of grants and waiters, searched linearly.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::limits::WAIT_POLL;
-use dsync::proto::names::Names;
-use dsync::proto::quorum::Kind;
+use dsync::proto::quorum::LockKind;
+use dsync::proto::resources::Resources;
 use dsync::proto::table::{
-    Ask, Forced, Gate, Granted, Holding, Lesson, Refresh, Refreshed, Refusal, Table,
+    ForceTarget, Gate, Granted, HeldLease, LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest,
+    Refusal, Table,
 };
 use dsync::proto::token::Token;
-use dsync::proto::waiters::Place;
+use dsync::proto::waiters::Ticket;
 use dsync::{GrantInfo, Limits};
 use grid::time::Instant;
 use proptest::collection::vec;
@@ -30,41 +30,41 @@ fn limits() -> Limits {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Lock(Ask),
-    Refresh(Ask, Lessons),
+    Lock(LockRequest),
+    Refresh(LockRequest, ClaimKind),
     Unlock(Arc<str>),
-    Wait(Ask),
-    Leave(Place),
-    Force(Forced),
-    Report(&'static str, Vec<Ask>),
+    Wait(LockRequest),
+    CancelWait(Ticket),
+    Force(ForceTarget),
+    Report(&'static str, Vec<LockRequest>),
     Crash,
     Pass(Duration),
 }
 
-/// What a refresh carries besides the id.
+/// Claim that a refresh carries besides the id.
 #[derive(Debug, Clone, Copy)]
-enum Lessons {
-    Nothing,
-    Doubtful,
-    Certain,
+enum ClaimKind {
+    Absent,
+    Invalid,
+    Valid,
 }
 
 // ---- the model ----
 
 #[derive(Debug)]
 struct ModelGrant {
-    ask: Ask,
-    expires: Instant,
+    request: LockRequest,
+    expires_at: Instant,
     is_revoked: bool,
 }
 
 #[derive(Debug)]
 struct ModelWaiter {
-    ask: Ask,
-    place: Place,
+    request: LockRequest,
+    ticket: Ticket,
     since: Instant,
-    until: Instant,
-    is_called: bool,
+    expires_at: Instant,
+    is_notified: bool,
 }
 
 #[derive(Debug)]
@@ -72,17 +72,17 @@ struct Model {
     limits: Limits,
     /// In the order in which they were granted.
     grants: Vec<ModelGrant>,
-    /// In their order.
+    /// In the order of their tickets.
     waiters: Vec<ModelWaiter>,
-    over: BTreeSet<Arc<str>>,
-    /// Whom it waits for, and until when.
+    ended: BTreeSet<Arc<str>>,
+    /// Nodes whose reports are missing, and the latest time to open.
     closed: Option<(BTreeSet<&'static str>, Instant)>,
-    /// Tokens that it must know.
+    /// Lower bounds of the tokens that the locker must know.
     tokens: BTreeMap<Arc<str>, Token>,
 }
 
-fn collide(one: &Ask, other: &Ask) -> bool {
-    let shares = one.names.iter().any(|name| other.names.contains(name));
+fn conflicts(one: &LockRequest, other: &LockRequest) -> bool {
+    let shares = one.resources.iter().any(|name| other.resources.contains(name));
     shares && one.kind.excludes(other.kind)
 }
 
@@ -91,157 +91,161 @@ impl Model {
         let limits = limits();
         let closed = Some((NODES.into(), now + limits.lease));
         let (grants, waiters) = (Vec::new(), Vec::new());
-        Self { limits, grants, waiters, over: BTreeSet::new(), closed, tokens: BTreeMap::new() }
+        Self { limits, grants, waiters, ended: BTreeSet::new(), closed, tokens: BTreeMap::new() }
     }
 
-    fn is_free(&self, ask: &Ask) -> bool {
-        self.grants.iter().all(|grant| !collide(&grant.ask, ask))
+    fn is_free(&self, request: &LockRequest) -> bool {
+        self.grants.iter().all(|grant| !conflicts(&grant.request, request))
     }
 
-    fn insert(&mut self, ask: &Ask, now: Instant) {
-        let expires = now + self.limits.lease;
-        self.grants.push(ModelGrant { ask: ask.clone(), expires, is_revoked: false });
+    fn insert(&mut self, request: &LockRequest, now: Instant) {
+        let expires_at = now + self.limits.lease;
+        self.grants.push(ModelGrant { request: request.clone(), expires_at, is_revoked: false });
     }
 
-    fn known(&self, names: &Names) -> Token {
-        names.iter().filter_map(|name| self.tokens.get(name)).max().copied().unwrap_or_default()
+    fn known(&self, resources: &Resources) -> Token {
+        resources.iter().filter_map(|name| self.tokens.get(name)).max().copied().unwrap_or_default()
     }
 
-    fn raise(&mut self, names: &Names, token: Token) {
-        for name in names.iter() {
+    fn raise(&mut self, resources: &Resources, token: Token) {
+        for name in resources.iter() {
             let known = self.tokens.entry(Arc::clone(name)).or_default();
             *known = token.max(*known);
         }
     }
 
-    /// Ends grants that are over.
+    /// Ends expired grants.
     fn expire(&mut self, now: Instant) {
         if self.closed.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.closed = None;
         }
-        let (ended, left) = self.grants.drain(..).partition(|grant| grant.expires <= now);
+        let (ended, left) = self.grants.drain(..).partition(|grant| grant.expires_at <= now);
         self.grants = left;
         let ended: Vec<ModelGrant> = ended;
-        self.over.extend(ended.into_iter().filter(|g| g.is_revoked).map(|g| g.ask.uid));
+        self.ended.extend(ended.into_iter().filter(|g| g.is_revoked).map(|g| g.request.uid));
     }
 
-    /// What a lock must be answered; tokens are compared apart.
-    fn lock(&mut self, ask: &Ask, now: Instant) -> Result<(), Refusal> {
-        let uid = &ask.uid;
+    /// Returns the expected result of a lock request; tokens are compared separately.
+    fn lock(&mut self, request: &LockRequest, now: Instant) -> Result<(), Refusal> {
+        let uid = &request.uid;
         if self.closed.is_some() {
             return Err(Refusal::Closed);
         }
-        if self.over.contains(uid) || self.grants.iter().any(|grant| grant.ask.uid == *uid) {
-            return Err(Refusal::Over);
+        if self.ended.contains(uid) || self.grants.iter().any(|grant| grant.request.uid == *uid) {
+            return Err(Refusal::AttemptEnded);
         }
-        if !self.is_free(ask) || self.somebody_waits_before(ask, now) {
-            let place = ask.place.as_ref();
-            for waiter in self.waiters.iter_mut().filter(|waiter| Some(&waiter.place) == place) {
-                (waiter.is_called, waiter.until) = (false, now + WAIT_POLL);
+        if !self.is_free(request) || self.is_blocked_by_older(request, now) {
+            let ticket = request.ticket.as_ref();
+            for waiter in self.waiters.iter_mut().filter(|waiter| Some(&waiter.ticket) == ticket) {
+                (waiter.is_notified, waiter.expires_at) = (false, now + WAIT_POLL);
             }
             return Err(Refusal::Conflict);
         }
         if self.grants.len() >= self.limits.grants_max {
             return Err(Refusal::Full);
         }
-        self.insert(ask, now);
-        self.waiters.retain(|waiter| Some(&waiter.place) != ask.place.as_ref());
+        self.insert(request, now);
+        self.waiters.retain(|waiter| Some(&waiter.ticket) != request.ticket.as_ref());
         Ok(())
     }
 
-    fn somebody_waits_before(&self, ask: &Ask, now: Instant) -> bool {
+    fn is_blocked_by_older(&self, request: &LockRequest, now: Instant) -> bool {
         self.waiters.iter().any(|waiter| {
-            let is_older = ask.place.as_ref().is_none_or(|own| waiter.place < *own);
-            let is_due = waiter.is_called || now.since(waiter.since) >= self.limits.patience;
-            is_older && is_due && collide(&waiter.ask, ask)
+            let is_older = request.ticket.as_ref().is_none_or(|own| waiter.ticket < *own);
+            let is_due = waiter.is_notified || now.since(waiter.since) >= self.limits.barging_limit;
+            is_older && is_due && conflicts(&waiter.request, request)
         })
     }
 
-    fn refresh(&mut self, refresh: &Refresh, now: Instant) -> Refreshed {
+    fn refresh(&mut self, refresh: &RefreshRequest, now: Instant) -> RefreshOutcome {
         let lease = self.limits.lease;
         let is_open = self.closed.is_none();
-        let kept = if is_open { Refreshed::Held { lease } } else { Refreshed::Taught { lease } };
-        if let Some(lesson) = &refresh.lesson {
-            self.raise(&lesson.ask.names, lesson.token);
+        let kept = if is_open {
+            RefreshOutcome::Held { lease }
+        } else {
+            RefreshOutcome::Reinstated { lease }
+        };
+        if let Some(claim) = &refresh.claim {
+            self.raise(&claim.request.resources, claim.token);
         }
-        if let Some(grant) = self.grants.iter_mut().find(|grant| grant.ask.uid == refresh.uid) {
+        if let Some(grant) = self.grants.iter_mut().find(|grant| grant.request.uid == refresh.uid) {
             if grant.is_revoked {
-                return Refreshed::NotFound;
+                return RefreshOutcome::NotFound;
             }
-            grant.expires = now + lease;
+            grant.expires_at = now + lease;
             return kept;
         }
-        match &refresh.lesson {
-            Some(lesson) if is_open || lesson.is_certain => {
+        match &refresh.claim {
+            Some(claim) if is_open || claim.is_valid => {
                 let has_room = self.grants.len() < self.limits.grants_max;
-                let is_over = self.over.contains(&refresh.uid);
-                // A closed locker cannot know which of two is right, and believes both.
-                let is_taken = is_open && !self.is_free(&lesson.ask);
-                if is_over || !has_room || is_taken {
-                    return Refreshed::NotFound;
+                let is_ended = self.ended.contains(&refresh.uid);
+                // A closed locker cannot know which of two is right, and reinstates both.
+                let is_taken = is_open && !self.is_free(&claim.request);
+                if is_ended || !has_room || is_taken {
+                    return RefreshOutcome::NotFound;
                 }
-                self.insert(&lesson.ask, now);
+                self.insert(&claim.request, now);
                 kept
             }
-            _ if is_open => Refreshed::NotFound,
-            _ => Refreshed::Closed,
+            _ if is_open => RefreshOutcome::NotFound,
+            _ => RefreshOutcome::Closed,
         }
     }
 
     fn unlock(&mut self, uid: &Arc<str>) -> bool {
-        self.over.insert(Arc::clone(uid));
+        self.ended.insert(Arc::clone(uid));
         let before = self.grants.len();
-        self.grants.retain(|grant| grant.ask.uid != *uid);
+        self.grants.retain(|grant| grant.request.uid != *uid);
         self.grants.len() < before
     }
 
-    fn wait(&mut self, ask: &Ask, now: Instant) -> bool {
-        let Some(place) = ask.place.as_ref().filter(|_| self.closed.is_none()) else {
-            return false; // Whoever waits here could only be refused.
+    fn wait(&mut self, request: &LockRequest, now: Instant) -> bool {
+        let Some(ticket) = request.ticket.as_ref().filter(|_| self.closed.is_none()) else {
+            return false; // A closed locker refuses waiters.
         };
-        let known = self.waiters.iter().position(|waiter| waiter.place == *place);
+        let known = self.waiters.iter().position(|waiter| waiter.ticket == *ticket);
         let since = match known {
             Some(index) => self.waiters.remove(index).since,
             None if self.waiters.len() >= self.limits.waiters_max => return false,
             None => now,
         };
-        let (ask, place, until) = (ask.clone(), place.clone(), now + WAIT_POLL);
-        self.waiters.push(ModelWaiter { ask, place, since, until, is_called: false });
-        self.waiters.sort_by(|one, other| one.place.cmp(&other.place));
+        let (request, ticket, expires_at) = (request.clone(), ticket.clone(), now + WAIT_POLL);
+        self.waiters.push(ModelWaiter { request, ticket, since, expires_at, is_notified: false });
+        self.waiters.sort_by(|one, other| one.ticket.cmp(&other.ticket));
         true
     }
 
-    fn force(&mut self, what: &Forced) -> Vec<Arc<str>> {
+    fn force(&mut self, target: &ForceTarget) -> Vec<Arc<str>> {
         let mut forced = Vec::new();
         for grant in self.grants.iter_mut().filter(|grant| !grant.is_revoked) {
-            let is_meant = match what {
-                Forced::Uid(uid) => *grant.ask.uid == **uid,
-                Forced::Resource(name) => grant.ask.names.contains(name),
+            let is_meant = match target {
+                ForceTarget::Uid(uid) => *grant.request.uid == **uid,
+                ForceTarget::Resource(name) => grant.request.resources.contains(name),
             };
             if is_meant {
                 grant.is_revoked = true;
-                forced.push(Arc::clone(&grant.ask.uid));
-                if !grant.ask.knows_leases {
-                    self.over.insert(Arc::clone(&grant.ask.uid));
+                forced.push(Arc::clone(&grant.request.uid));
+                if !grant.request.supports_leases {
+                    self.ended.insert(Arc::clone(&grant.request.uid));
                 }
             }
         }
-        self.grants.retain(|grant| !grant.is_revoked || grant.ask.knows_leases);
+        self.grants.retain(|grant| !grant.is_revoked || grant.request.supports_leases);
         forced.sort();
         forced
     }
 
-    fn report(&mut self, node: &'static str, holdings: &[Ask], now: Instant) {
-        let Some((silent, _)) = &mut self.closed else { return };
-        if !silent.remove(node) {
+    fn report(&mut self, node: &'static str, held_leases: &[LockRequest], now: Instant) {
+        let Some((unreported, _)) = &mut self.closed else { return };
+        if !unreported.remove(node) {
             return;
         }
-        let is_last = silent.is_empty();
-        for ask in holdings {
-            self.raise(&ask.names, ask.proposal);
-            let is_known = self.grants.iter().any(|grant| grant.ask.uid == ask.uid);
-            if !is_known && !self.over.contains(&ask.uid) {
-                self.insert(ask, now);
+        let is_last = unreported.is_empty();
+        for request in held_leases {
+            self.raise(&request.resources, request.proposed_token);
+            let is_known = self.grants.iter().any(|grant| grant.request.uid == request.uid);
+            if !is_known && !self.ended.contains(&request.uid) {
+                self.insert(request, now);
             }
         }
         if is_last {
@@ -250,7 +254,7 @@ impl Model {
     }
 }
 
-// ---- both, side by side ----
+// ---- table and model, side by side ----
 
 struct Both {
     table: Table,
@@ -269,120 +273,125 @@ impl Both {
     }
 
     fn act(&mut self, op: Op) {
-        self.end_what_is_over();
+        self.expire_due();
         let now = self.now;
         match op {
-            Op::Lock(ask) => self.lock(&ask),
-            Op::Refresh(ask, lessons) => {
-                let is_certain = matches!(lessons, Lessons::Certain);
-                let token = Token::new(self.wall().get() + ask.proposal.get());
-                let lesson = Lesson { ask: ask.clone(), token, is_certain };
-                let lesson = (!matches!(lessons, Lessons::Nothing)).then_some(lesson);
-                let refresh = Refresh { uid: ask.uid, lesson };
+            Op::Lock(request) => self.lock(&request),
+            Op::Refresh(request, claim_kind) => {
+                let is_valid = matches!(claim_kind, ClaimKind::Valid);
+                let token = Token::new(self.wall().get() + request.proposed_token.get());
+                let claim = LeaseClaim { request: request.clone(), token, is_valid };
+                let claim = (!matches!(claim_kind, ClaimKind::Absent)).then_some(claim);
+                let refresh = RefreshRequest { uid: request.uid, claim };
                 assert_eq!(self.table.refresh(&refresh, now), self.model.refresh(&refresh, now));
             }
             Op::Unlock(uid) => {
                 assert_eq!(self.table.unlock(&uid, now), self.model.unlock(&uid));
             }
-            Op::Wait(ask) => {
-                assert_eq!(self.table.wait(&ask, now), self.model.wait(&ask, now));
+            Op::Wait(request) => {
+                assert_eq!(self.table.wait(&request, now), self.model.wait(&request, now));
             }
-            Op::Leave(place) => {
-                self.table.leave(&place, now);
-                self.model.waiters.retain(|waiter| waiter.place != place);
+            Op::CancelWait(ticket) => {
+                self.table.cancel_wait(&ticket, now);
+                self.model.waiters.retain(|waiter| waiter.ticket != ticket);
             }
-            Op::Force(what) => {
-                let forced = self.table.force_unlock(&what, now).into_iter();
+            Op::Force(target) => {
+                let forced = self.table.force_unlock(&target, now).into_iter();
                 let mut forced: Vec<_> = forced.map(|(uid, _owner)| uid).collect();
                 forced.sort();
-                assert_eq!(forced, self.model.force(&what));
+                assert_eq!(forced, self.model.force(&target));
             }
-            Op::Report(node, asks) => {
-                let token = |ask: &Ask| ask.proposal;
-                let holdings = asks.iter();
-                let holdings = holdings.map(|ask| Holding { ask: ask.clone(), token: token(ask) });
-                self.table.report(node, holdings.collect(), Token::default(), now);
-                self.model.report(node, &asks, now);
+            Op::Report(node, requests) => {
+                let token = |request: &LockRequest| request.proposed_token;
+                let held_leases = requests.iter();
+                let held_leases = held_leases
+                    .map(|request| HeldLease { request: request.clone(), token: token(request) });
+                self.table.handle_report(node, held_leases.collect(), Token::default(), now);
+                self.model.report(node, &requests, now);
             }
             Op::Crash => {
                 (self.table, self.model) = (table(now), Model::new(now));
             }
             Op::Pass(time) => {
                 self.now = now + time;
-                self.end_what_is_over();
+                self.expire_due();
             }
         }
-        self.take_calls();
+        self.take_notifications();
         self.compare();
     }
 
-    fn lock(&mut self, ask: &Ask) {
-        let proposal = Token::new(self.wall().get() + ask.proposal.get());
-        let ask = Ask { proposal, ..ask.clone() };
-        let answer = self.table.lock(&ask, self.now, self.wall());
-        assert_eq!(answer.map(drop), self.model.lock(&ask, self.now));
-        let Ok(Granted { token, .. }) = answer else { return };
-        let known = self.model.known(&ask.names);
+    fn lock(&mut self, request: &LockRequest) {
+        let proposed_token = Token::new(self.wall().get() + request.proposed_token.get());
+        let request = LockRequest { proposed_token, ..request.clone() };
+        let response = self.table.lock(&request, self.now, self.wall());
+        assert_eq!(response.map(drop), self.model.lock(&request, self.now));
+        let Ok(Granted { token, .. }) = response else { return };
+        let known = self.model.known(&request.resources);
         assert!(token >= known, "{token}, though {known} is known");
-        assert!(token != proposal || proposal > known, "{proposal} was taken, {known} is known");
-        if token == proposal {
-            self.model.raise(&ask.names, token);
+        assert!(
+            token != proposed_token || proposed_token > known,
+            "{proposed_token} taken, {known} known"
+        );
+        if token == proposed_token {
+            self.model.raise(&request.resources, token);
         }
     }
 
-    /// First grants, so that who waits for them is called, then waiters.
-    fn end_what_is_over(&mut self) {
+    /// Expires grants first, so that their waiters are notified, then waiters.
+    fn expire_due(&mut self) {
         self.table.handle_timeout(self.now);
         self.model.expire(self.now);
-        self.take_calls();
+        self.take_notifications();
         let now = self.now;
-        self.model.waiters.retain(|waiter| waiter.until > now);
-        self.take_calls();
+        self.model.waiters.retain(|waiter| waiter.expires_at > now);
+        self.take_notifications();
     }
 
-    /// Whom the locker has called is for it to decide, within what [`compare`](Self::compare) asks.
-    fn take_calls(&mut self) {
+    /// The table chooses the waiters to notify, within the checks of [`compare`](Self::compare).
+    fn take_notifications(&mut self) {
         let until = self.now + self.model.limits.reservation;
-        while let Some(place) = self.table.poll_called() {
-            let waiter = self.model.waiters.iter_mut().find(|waiter| waiter.place == place);
+        while let Some(ticket) = self.table.poll_notification() {
+            let waiter = self.model.waiters.iter_mut().find(|waiter| waiter.ticket == ticket);
             let Some(waiter) = waiter else { continue };
-            assert!(!waiter.is_called, "{place:?} is called twice");
-            (waiter.is_called, waiter.until) = (true, until);
+            assert!(!waiter.is_notified, "{ticket:?} is notified twice");
+            (waiter.is_notified, waiter.expires_at) = (true, until);
         }
     }
 
     fn compare(&mut self) {
         let grants = self.table.grants(self.now, usize::MAX, usize::MAX);
-        let what = |info: &GrantInfo| (info.uid.clone(), info.expires_ms, info.is_revoked);
-        let listed: Vec<_> = grants.iter().map(what).collect();
+        let fields = |info: &GrantInfo| (info.uid.clone(), info.expires_ms, info.is_revoked);
+        let listed: Vec<_> = grants.iter().map(fields).collect();
         let expected = self.model.grants.iter().map(|grant| {
-            let left = grant.expires.since(self.now).as_millis() as u64;
-            (grant.ask.uid.to_string(), left, grant.is_revoked)
+            let left = grant.expires_at.since(self.now).as_millis() as u64;
+            (grant.request.uid.to_string(), left, grant.is_revoked)
         });
         assert_eq!(listed, expected.collect::<Vec<_>>());
         let waiters = self.table.waiters(self.now, usize::MAX, usize::MAX).into_iter();
-        let expected = self.model.waiters.iter().map(|waiter| waiter.place.id.to_string());
+        let expected = self.model.waiters.iter().map(|waiter| waiter.ticket.id.to_string());
         assert_eq!(waiters.map(|info| info.id).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
         let is_open = matches!(self.table.gate(self.now), Gate::Open);
         assert_eq!(is_open, self.model.closed.is_none());
-        self.the_first_are_called();
+        self.check_front_notified();
     }
 
-    /// Nobody is before it at any of its names, and all of these are free: it has been told (B55).
-    fn the_first_are_called(&mut self) {
+    /// Checks that a waiter is notified if it is first for all its resources, and they are free
+    /// (B55).
+    fn check_front_notified(&mut self) {
         for (index, waiter) in self.model.waiters.iter().enumerate() {
             let shares = |other: &ModelWaiter| {
-                other.ask.names.iter().any(|name| waiter.ask.names.contains(name))
+                other.request.resources.iter().any(|name| waiter.request.resources.contains(name))
             };
             let is_first = !self.model.waiters[..index].iter().any(shares);
-            if is_first && self.model.is_free(&waiter.ask) {
-                assert!(waiter.is_called, "B55: {:?} waits for what is free", waiter.place);
+            if is_first && self.model.is_free(&waiter.request) {
+                assert!(waiter.is_notified, "B55: {:?} waits for free resources", waiter.ticket);
             }
         }
-        let first = self.model.waiters.iter().map(|waiter| waiter.until).min();
+        let first = self.model.waiters.iter().map(|waiter| waiter.expires_at).min();
         let due = self.table.poll_timeout();
         assert_eq!(due.is_some(), first.is_some());
-        assert!(due <= first, "somebody is forgotten too late");
+        assert!(due <= first, "a waiter expires too late");
     }
 }
 
@@ -394,69 +403,81 @@ fn table(now: Instant) -> Table {
     Table::new(&limits(), NODES.map(Arc::from), now, wall(now), 7)
 }
 
-// ---- what is done ----
+// ---- operations ----
 
-fn names() -> impl Strategy<Value = Names> {
-    vec(prop::sample::select(&NAMES[..]), 1..3).prop_map(|names| Names::new(names).expect("good"))
+fn resources() -> impl Strategy<Value = Resources> {
+    vec(prop::sample::select(&NAMES[..]), 1..3)
+        .prop_map(|names| Resources::new(names).expect("valid"))
 }
 
 fn uid() -> impl Strategy<Value = Arc<str>> {
     (0..24_u8).prop_map(|n| Arc::from(format!("u{n}")))
 }
 
-fn place() -> impl Strategy<Value = Place> {
-    (0..5_u64).prop_map(|n| Place { ticket: Token::new(n), id: format!("w{n}").into() })
+fn ticket() -> impl Strategy<Value = Ticket> {
+    (0..5_u64).prop_map(|n| Ticket { time: Token::new(n), id: format!("w{n}").into() })
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
-    let kind = prop_oneof![Just(Kind::Read), Just(Kind::Write)];
-    let place = prop::option::weighted(0.4, place());
-    // Far enough to be ahead of all tokens now and then, seldom too far.
-    let proposal = prop_oneof![0..40_000_000_u64, Just(0)];
-    (uid(), names(), kind, place, proposal, prop::bool::weighted(0.8)).prop_map(
-        |(uid, names, kind, place, proposal, knows_leases)| {
+fn request() -> impl Strategy<Value = LockRequest> {
+    let kind = prop_oneof![Just(LockKind::Read), Just(LockKind::Write)];
+    let ticket = prop::option::weighted(0.4, ticket());
+    // High enough to be ahead of all tokens often, and too far ahead seldom.
+    let proposed_token = prop_oneof![0..40_000_000_u64, Just(0)];
+    (uid(), resources(), kind, ticket, proposed_token, prop::bool::weighted(0.8)).prop_map(
+        |(uid, resources, kind, ticket, proposed_token, supports_leases)| {
             let (owner, source) = ("n0".into(), "test".into());
-            let proposal = Token::new(proposal);
-            let ask =
-                Ask { uid, names, kind, owner, source, quorum: 1, proposal, place, knows_leases };
-            as_its_place_wants(ask)
+            let proposed_token = Token::new(proposed_token);
+            let request = LockRequest {
+                uid,
+                resources,
+                kind,
+                owner,
+                source,
+                quorum: 1,
+                proposed_token,
+                ticket,
+                supports_leases,
+            };
+            with_ticket_resources(request)
         },
     )
 }
 
-fn waiting() -> impl Strategy<Value = Ask> {
-    (ask(), place()).prop_map(|(ask, place)| as_its_place_wants(Ask { place: Some(place), ..ask }))
+fn waiting() -> impl Strategy<Value = LockRequest> {
+    (request(), ticket()).prop_map(|(request, ticket)| {
+        with_ticket_resources(LockRequest { ticket: Some(ticket), ..request })
+    })
 }
 
-/// A waiter wants the same each time it asks.
-fn as_its_place_wants(ask: Ask) -> Ask {
-    let Some(place) = &ask.place else { return ask };
-    let (names, kind): (&[&str], Kind) = match place.ticket.get() {
-        0 => (&["a"], Kind::Write),
-        1 => (&["a", "b"], Kind::Write),
-        2 => (&["a"], Kind::Read),
-        3 => (&["b", "c"], Kind::Read),
-        _ => (&["b"], Kind::Write),
+/// Gives a waiter the same resources each time it requests.
+fn with_ticket_resources(request: LockRequest) -> LockRequest {
+    let Some(ticket) = &request.ticket else { return request };
+    let (resources, kind): (&[&str], LockKind) = match ticket.time.get() {
+        0 => (&["a"], LockKind::Write),
+        1 => (&["a", "b"], LockKind::Write),
+        2 => (&["a"], LockKind::Read),
+        3 => (&["b", "c"], LockKind::Read),
+        _ => (&["b"], LockKind::Write),
     };
-    Ask { names: Names::new(names).expect("good names"), kind, ..ask }
+    LockRequest { resources: Resources::new(resources).expect("valid names"), kind, ..request }
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let lessons =
-        prop_oneof![Just(Lessons::Nothing), Just(Lessons::Doubtful), Just(Lessons::Certain)];
+    let claim_kind =
+        prop_oneof![Just(ClaimKind::Absent), Just(ClaimKind::Invalid), Just(ClaimKind::Valid)];
     let forced = prop_oneof![
-        uid().prop_map(|uid| Forced::Uid(uid.to_string())),
-        prop::sample::select(&NAMES[..]).prop_map(|name| Forced::Resource(name.to_owned())),
+        uid().prop_map(|uid| ForceTarget::Uid(uid.to_string())),
+        prop::sample::select(&NAMES[..]).prop_map(|name| ForceTarget::Resource(name.to_owned())),
     ];
-    let report = (prop::sample::select(&NODES[..]), vec(ask(), 0..4));
+    let report = (prop::sample::select(&NODES[..]), vec(request(), 0..4));
     prop_oneof![
-        8 => ask().prop_map(Op::Lock),
-        3 => (ask(), lessons).prop_map(|(ask, lessons)| Op::Refresh(ask, lessons)),
+        8 => request().prop_map(Op::Lock),
+        3 => (request(), claim_kind).prop_map(|(request, kind)| Op::Refresh(request, kind)),
         4 => uid().prop_map(Op::Unlock),
         4 => waiting().prop_map(Op::Wait),
-        1 => place().prop_map(Op::Leave),
+        1 => ticket().prop_map(Op::CancelWait),
         1 => forced.prop_map(Op::Force),
-        1 => report.prop_map(|(node, asks)| Op::Report(node, asks)),
+        1 => report.prop_map(|(node, requests)| Op::Report(node, requests)),
         1 => (0..40_u8).prop_map(|n| if n == 0 { Op::Crash } else { Op::Pass(Duration::ZERO) }),
         4 => (0..4_000_u64).prop_map(|ms| Op::Pass(Duration::from_millis(ms))),
     ]
@@ -465,10 +486,10 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Verdicts, grants with their ends, waiters and whether it is open: as the model has them after
-    /// each step. Tokens never fall.
+    /// Results, grants with their expiry, waiters and the gate match the model after each step.
+    /// Tokens never decrease.
     #[test]
-    fn a_locker_does_what_a_plain_list_would(ops in vec(op(), 1..200)) {
+    fn a_locker_matches_the_model(ops in vec(op(), 1..200)) {
         let mut both = Both::new();
         for node in NODES {
             both.act(Op::Report(node, Vec::new()));
@@ -478,9 +499,9 @@ proptest! {
         }
     }
 
-    /// The same for one that has just started, and is told what it had granted.
+    /// The same for a locker that has just started, and receives lease reports.
     #[test]
-    fn b53_a_locker_that_has_restarted_does_what_a_plain_list_would(ops in vec(op(), 1..60)) {
+    fn b53_a_restarted_locker_matches_the_model(ops in vec(op(), 1..60)) {
         let mut both = Both::new();
         for op in ops {
             both.act(op);

@@ -1,8 +1,8 @@
-//! What travels: the bytes that peers of existing clusters send and expect, and what comes of arguments
-//! that mean nothing.
+//! Wire format: the bytes that peers of existing clusters send and expect, and responses to invalid
+//! arguments.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[expect(dead_code, reason = "other tests need more of it")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod cluster;
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use cluster::{Cluster, SOON, eventually, within};
-use dsync::wire::{self, LockAnswer, LockArgs};
+use dsync::wire::{self, LockArgs, LockResponse};
 use dsync::{DRWMutex, Dsync, Limits, LockOptions, Token};
 use grid::{Auth, HandlerId, LOCK_GRID_PATH, Manager, Route};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ use proptest::{collection, option};
 use tokio::net::TcpListener;
 
 fn encode(value: &impl serde::Serialize) -> Vec<u8> {
-    rmp_serde::to_vec_named(value).expect("it can be encoded")
+    rmp_serde::to_vec_named(value).expect("encodable")
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> T {
@@ -31,13 +31,13 @@ fn args(uid: &str) -> LockArgs {
 
 // ---- bytes ----
 
-/// As an existing peer's generated code writes them.
+/// Bytes as the generated code of an existing peer writes them.
 const ARGS: &[u8] = b"\x85\xa3UID\xa2u1\xa9Resources\x92\xa1a\xa3b/c\xa5Owner\xa1n\xa6Source\xa1s\
                       \xa6Quorum\x03";
-const ANSWER: &[u8] = b"\x82\xa4Code\x01\xa3Err\xa5taken";
+const RESPONSE: &[u8] = b"\x82\xa4Code\x01\xa3Err\xa5taken";
 
 #[test]
-fn arguments_and_answers_without_our_keys_are_byte_for_byte_those_of_existing_peers() {
+fn arguments_and_responses_without_our_keys_match_existing_peers_byte_for_byte() {
     let lock = LockArgs {
         uid: "u1".to_owned(),
         resources: Some(vec!["a".to_owned(), "b/c".to_owned()]),
@@ -48,32 +48,32 @@ fn arguments_and_answers_without_our_keys_are_byte_for_byte_those_of_existing_pe
     };
     assert_eq!(encode(&lock), ARGS);
     assert_eq!(decode::<LockArgs>(ARGS), lock);
-    let answer = LockAnswer { code: 1, error: "taken".to_owned(), ..LockAnswer::default() };
-    assert_eq!(encode(&answer), ANSWER);
-    assert_eq!(decode::<LockAnswer>(ANSWER), answer);
+    let response = LockResponse { code: 1, error: "taken".to_owned(), ..LockResponse::default() };
+    assert_eq!(encode(&response), RESPONSE);
+    assert_eq!(decode::<LockResponse>(RESPONSE), response);
 }
 
 #[test]
-fn what_existing_peers_leave_out_or_set_to_nil_is_understood() {
+fn keys_that_existing_peers_omit_or_set_to_nil_are_accepted() {
     let unlock = b"\x85\xa3UID\xa2u1\xa9Resources\xc0\xa5Owner\xa0\xa6Source\xa0\xa6Quorum\xc0";
     assert_eq!(decode::<LockArgs>(unlock), args("u1"));
-    assert_eq!(encode(&args("u1")), unlock, "and so is what we leave out, by them");
+    assert_eq!(encode(&args("u1")), unlock, "the same in the other direction");
     assert_eq!(decode::<LockArgs>(b"\x81\xa3UID\xa2u1"), args("u1"));
     assert_eq!(decode::<LockArgs>(b"\x80"), LockArgs::default());
-    assert_eq!(decode::<LockAnswer>(b"\x80"), LockAnswer::default());
+    assert_eq!(decode::<LockResponse>(b"\x80"), LockResponse::default());
 }
 
 #[test]
-fn numbers_are_understood_in_every_form_and_unknown_keys_are_skipped() {
+fn numbers_are_accepted_in_every_form_and_unknown_keys_are_skipped() {
     for three in [&b"\x03"[..], b"\xcc\x03", b"\xcd\x00\x03", b"\xd0\x03", b"\xd1\x00\x03"] {
         let args: LockArgs = decode(&[b"\x81\xa6Quorum", three].concat());
         assert_eq!(args.quorum, Some(3));
-        let answer: LockAnswer = decode(&[b"\x82\xa4Code", three, b"\xa4Wall", three].concat());
-        assert_eq!((answer.code, answer.wall), (3, Token::new(3)));
+        let response: LockResponse = decode(&[b"\x82\xa4Code", three, b"\xa4Wall", three].concat());
+        assert_eq!((response.code, response.wall), (3, Token::new(3)));
     }
     let negative: LockArgs = decode(b"\x81\xa6Quorum\xff");
     assert_eq!(negative.quorum, Some(-1));
-    // A map, an array, a float and bytes that somebody may add one day.
+    // A map, an array, a float and bytes that a later version may add.
     let more =
         b"\x85\xa1A\x81\xa1x\x92\x01\xc3\xa1B\xcb\0\0\0\0\0\0\0\0\xa1C\xc4\x02zz\xa3UID\xa2u1\
                  \xa1D\xc0";
@@ -92,41 +92,44 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn arguments_come_back_as_they_were(
+    fn arguments_round_trip(
         (uid, owner, source, waiter) in (text(), text(), text(), text()),
         resources in option::of(collection::vec(text(), 0..20)),
         quorum in option::of(any::<i64>()),
         (leased, write, certain) in any::<(bool, bool, bool)>(),
-        (token, proposal, ticket) in (number(), number(), number()),
+        (token, proposed_token, ticket_time) in (number(), number(), number()),
     ) {
-        let [token, proposal, ticket] = [token, proposal, ticket].map(Token::new);
+        let [token, proposed_token, ticket_time] =
+            [token, proposed_token, ticket_time].map(Token::new);
         let args = LockArgs {
-            uid, resources, owner, source, quorum, leased, write, token, proposal, ticket, waiter,
-            certain,
+            uid, resources, owner, source, quorum, leased, write, token, proposed_token,
+            ticket_time, waiter, certain,
         };
         prop_assert_eq!(decode::<LockArgs>(&encode(&args)), args);
     }
 
     #[test]
-    fn answers_come_back_as_they_were(
-        (code, error, taught) in (any::<u8>(), text(), any::<bool>()),
-        (token, high, wall, lease_ms) in (number(), number(), number(), number()),
+    fn responses_round_trip(
+        (code, error, reinstated) in (any::<u8>(), text(), any::<bool>()),
+        (token, highest_token, wall, lease_ms) in (number(), number(), number(), number()),
     ) {
-        let [token, high, wall] = [token, high, wall].map(Token::new);
-        let answer = LockAnswer { code, error, token, high, wall, lease_ms, taught };
-        prop_assert_eq!(decode::<LockAnswer>(&encode(&answer)), answer);
+        let [token, highest_token, wall] = [token, highest_token, wall].map(Token::new);
+        let response =
+            LockResponse { code, error, token, highest_token, wall, lease_ms, reinstated };
+        prop_assert_eq!(decode::<LockResponse>(&encode(&response)), response);
     }
 
     #[test]
-    fn bytes_that_mean_nothing_are_an_error_and_no_panic(bytes in collection::vec(any::<u8>(), 0..60)) {
+    fn random_bytes_are_an_error_and_no_panic(bytes in collection::vec(any::<u8>(), 0..60)) {
         let _ = rmp_serde::from_slice::<LockArgs>(&bytes);
-        let _ = rmp_serde::from_slice::<LockAnswer>(&bytes);
-        // Half of them begin well.
-        let _ = rmp_serde::from_slice::<LockArgs>(&[&ARGS[..bytes.len().min(ARGS.len())], &bytes].concat());
+        let _ = rmp_serde::from_slice::<LockResponse>(&bytes);
+        // Half of them begin with a valid prefix.
+        let prefix = &ARGS[..bytes.len().min(ARGS.len())];
+        let _ = rmp_serde::from_slice::<LockArgs>(&[prefix, &bytes].concat());
     }
 }
 
-// ---- what a locker makes of it ----
+// ---- responses of a locker ----
 
 const LOCK: u8 = 1;
 const UNLOCK: u8 = 3;
@@ -134,16 +137,16 @@ const REFRESH: u8 = 5;
 const FORCE_UNLOCK: u8 = 6;
 const WAIT: u8 = 129;
 
-/// Asks the first server's locker, from the second, as any peer could.
-async fn ask(cluster: &Cluster, handler: u8, payload: Vec<u8>) -> Result<LockAnswer, String> {
-    let connection = cluster.servers[1].manager.connection(&cluster.urls[0]).expect("it is known");
-    connection.wait_connected().await.expect("both are there");
-    let answer = connection.request(HandlerId::new(handler), payload).timeout(SOON).await;
-    answer.map(|answer| decode(&answer)).map_err(|error| error.to_string())
+/// Calls the first server's locker from the second, as any peer could.
+async fn call(cluster: &Cluster, handler: u8, payload: Vec<u8>) -> Result<LockResponse, String> {
+    let connection = cluster.servers[1].manager.connection(&cluster.urls[0]).expect("configured");
+    connection.wait_connected().await.expect("both are up");
+    let response = connection.request(HandlerId::new(handler), payload).timeout(SOON).await;
+    response.map(|response| decode(&response)).map_err(|error| error.to_string())
 }
 
 async fn code(cluster: &Cluster, handler: u8, args: &LockArgs) -> u8 {
-    ask(cluster, handler, encode(args)).await.expect("it is answered").code
+    call(cluster, handler, encode(args)).await.expect("a response").code
 }
 
 fn lock_of(uid: &str, resource: &str) -> LockArgs {
@@ -152,7 +155,7 @@ fn lock_of(uid: &str, resource: &str) -> LockArgs {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn arguments_that_mean_nothing_are_answered_with_what_is_wrong() {
+async fn invalid_arguments_are_refused_with_the_reason() {
     let cluster = Cluster::start(2, &Limits::default()).await;
     let long = "x".repeat(3_000);
     let many = (0..1_001).map(|n| n.to_string()).collect();
@@ -168,12 +171,12 @@ async fn arguments_that_mean_nothing_are_answered_with_what_is_wrong() {
     ];
     for (args, text) in &wrong {
         for handler in [LOCK, WAIT] {
-            let answer = ask(&cluster, handler, encode(args)).await.expect("it is answered");
-            assert_eq!(answer.code, wire::CODE_ERROR);
-            assert!(answer.error.contains(text), "{text}: {}", answer.error);
+            let response = call(&cluster, handler, encode(args)).await.expect("a response");
+            assert_eq!(response.code, wire::CODE_ERROR);
+            assert!(response.error.contains(text), "{text}: {}", response.error);
         }
-        let taught = LockArgs { leased: true, ..args.clone() };
-        assert_eq!(code(&cluster, REFRESH, &taught).await, wire::CODE_ERROR, "{text}");
+        let reinstated = LockArgs { leased: true, ..args.clone() };
+        assert_eq!(code(&cluster, REFRESH, &reinstated).await, wire::CODE_ERROR, "{text}");
     }
     for handler in [UNLOCK, REFRESH] {
         assert_eq!(code(&cluster, handler, &args("")).await, wire::CODE_ERROR);
@@ -185,27 +188,30 @@ async fn arguments_that_mean_nothing_are_answered_with_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn payloads_that_are_no_arguments_are_an_error_of_that_call_alone() {
+async fn undecodable_payloads_fail_only_their_own_call() {
     let cluster = Cluster::start(2, &Limits::default()).await;
     let garbage: [&[u8]; 6] =
         [b"", b"\xc1", b"\x85\xa3UID", b"garbage", b"\x81\xa3UID\x05", b"\xdf\xff\xff\xff\xff"];
     for handler in [LOCK, 2, UNLOCK, 4, REFRESH, FORCE_UNLOCK, 128, WAIT, 130, 131] {
         for payload in garbage {
-            let answer = ask(&cluster, handler, payload.to_vec()).await;
-            // A map with a key that the handler does not know is a map.
+            let response = call(&cluster, handler, payload.to_vec()).await;
+            // A map with a key that the handler does not know is still a map.
             let has_unknown_key = handler >= 128 && payload.starts_with(b"\x81");
-            assert!(has_unknown_key || answer.is_err(), "{handler}: {payload:02x?}: {answer:?}");
+            assert!(
+                has_unknown_key || response.is_err(),
+                "{handler}: {payload:02x?}: {response:?}"
+            );
         }
     }
-    assert_eq!(code(&cluster, LOCK, &lock_of("u1", "a")).await, wire::CODE_OK, "others are served");
+    assert_eq!(code(&cluster, LOCK, &lock_of("u1", "a")).await, wire::CODE_OK, "others succeed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_peer_locks_refreshes_and_unlocks_with_what_it_has() {
+async fn an_old_peer_locks_refreshes_and_unlocks() {
     let cluster = Cluster::start(2, &Limits::default()).await;
     assert_eq!(code(&cluster, LOCK, &lock_of("u1", "a")).await, wire::CODE_OK);
     assert_eq!(code(&cluster, LOCK, &lock_of("u2", "a")).await, wire::CODE_CONFLICT);
-    assert_eq!(code(&cluster, REFRESH, &args("u1")).await, wire::CODE_OK, "the id is enough");
+    assert_eq!(code(&cluster, REFRESH, &args("u1")).await, wire::CODE_OK, "the id suffices");
     assert_eq!(code(&cluster, REFRESH, &args("u2")).await, wire::CODE_NOT_FOUND);
     let refused = cluster.mutex(0, "a").lock(within(30)).await;
     refused.expect_err("its lock excludes ours: one of two lockers is missing");
@@ -229,31 +235,32 @@ async fn listen() -> (TcpListener, String) {
 fn manager(url: &str, urls: &[String]) -> Manager {
     let auth = Auth::shared_secret(b"what all servers know").expect("long enough");
     let builder = Manager::builder(url).servers(urls).auth(auth).path(LOCK_GRID_PATH);
-    builder.build().expect("a good configuration")
+    builder.build().expect("a valid configuration")
 }
 
-/// Answers as an old locker does, in bytes: two maps' worth of keys and nothing else. Refuses the first
-/// locks, so many.
+/// Responds as an old locker does, in bytes: two keys and nothing else. Refuses the first
+/// `refusals` lock requests.
 fn old_locker(url: &str, urls: &[String], refusals: u64, unlocked: &Arc<AtomicU64>) -> Manager {
     let manager = manager(url, urls);
-    let asked = Arc::new(AtomicU64::new(0));
+    let rpc = Arc::new(AtomicU64::new(0));
     for handler in 1..=5_u8 {
-        let (asked, unlocked) = (Arc::clone(&asked), Arc::clone(unlocked));
-        let answer = move |_context, payload: Bytes| {
+        let (rpc, unlocked) = (Arc::clone(&rpc), Arc::clone(unlocked));
+        let response = move |_context, payload: Bytes| {
             let args: LockArgs = decode(&payload);
             assert!(!args.uid.is_empty());
-            let is_refused = handler == LOCK && asked.fetch_add(1, Ordering::Relaxed) < refusals;
+            let is_refused = handler == LOCK && rpc.fetch_add(1, Ordering::Relaxed) < refusals;
             unlocked.fetch_add(u64::from(handler == UNLOCK), Ordering::Relaxed);
-            let answer: &[u8] = if is_refused { ANSWER } else { b"\x82\xa4Code\x00\xa3Err\xa0" };
-            async move { Ok(Bytes::from_static(answer)) }
+            let response: &[u8] =
+                if is_refused { RESPONSE } else { b"\x82\xa4Code\x00\xa3Err\xa0" };
+            async move { Ok(Bytes::from_static(response)) }
         };
-        manager.register(Route::new(HandlerId::new(handler)), answer).expect("it is free");
+        manager.register(Route::new(HandlerId::new(handler)), response).expect("a free handler");
     }
     manager
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b55_old_lockers_are_polled_and_what_they_answer_is_enough_for_a_lock() {
+async fn b55_old_lockers_are_polled_and_their_responses_suffice_for_a_lock() {
     let mut listeners = Vec::new();
     for _ in 0..3 {
         listeners.push(listen().await);
@@ -269,13 +276,13 @@ async fn b55_old_lockers_are_polled_and_what_they_answer_is_enough_for_a_lock() 
     }
     dsync.start();
     for url in &urls[1..] {
-        let connection = managers[0].connection(url).expect("it is known");
-        connection.wait_connected().await.expect("it is there");
+        let connection = managers[0].connection(url).expect("configured");
+        connection.wait_connected().await.expect("it is up");
     }
     let guard = DRWMutex::new(&dsync, ["a"]).lock(LockOptions::default()).await.expect("polled");
     assert!(guard.is_held());
     let stats = dsync.stats();
-    assert!(stats.attempts >= 2 && stats.calls == 0, "{stats:?}");
+    assert!(stats.attempts >= 2 && stats.notifications == 0, "{stats:?}");
     drop(guard);
     eventually("both are asked to release it", || unlocked.load(Ordering::Relaxed) >= 2).await;
 }

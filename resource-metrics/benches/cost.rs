@@ -1,6 +1,6 @@
-//! What metrics cost: one sample, and one scrape of 32 servers. `-- --test` does each once.
+//! Cost of metrics: one sample, and one scrape of 32 servers. `-- --test` runs each once.
 //!
-//! All servers are in this process, so a scrape's time is that of 31 answers too.
+//! All servers are in this process, so a scrape's time includes 31 responses.
 #![allow(clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods)]
 
 use std::alloc::System;
@@ -32,8 +32,8 @@ const INTERFACES: usize = 4;
 async fn main() {
     let rounds = if std::env::args().any(|argument| argument == "--test") { 1 } else { 200 };
     let system = SystemSource::new(Drives::Mounted);
-    measure("sample of this machine, drives asked", rounds, || system.sample()).await;
-    let system = SystemSource::new(Drives::At(Vec::new()));
+    measure("sample of this machine, drives probed", rounds, || system.sample()).await;
+    let system = SystemSource::new(Drives::Directories(Vec::new()));
     measure("sample of this machine, no drives", rounds, || system.sample()).await;
 
     let (clock, sample) = (SystemClock::new(), busy());
@@ -46,8 +46,8 @@ async fn main() {
     scrapes(rounds).await;
 }
 
-/// The median of all rounds; allocations are those of all threads.
-async fn measure<T, F: Future<Output = T>>(what: &str, rounds: usize, mut make: impl FnMut() -> F) {
+/// Prints the median of all rounds; allocations are those of all threads.
+async fn measure<T, F: Future<Output = T>>(name: &str, rounds: usize, mut make: impl FnMut() -> F) {
     let mut times = Vec::with_capacity(rounds);
     black_box(make().await);
     let region = Region::new(ALLOCATOR);
@@ -60,7 +60,7 @@ async fn measure<T, F: Future<Output = T>>(what: &str, rounds: usize, mut make: 
     times.sort_unstable();
     let median = times[rounds / 2].as_secs_f64() * 1e6;
     println!(
-        "{what}: {median:.0} µs, {} allocations of {} KiB",
+        "{name}: {median:.0} µs, {} allocations of {} KiB",
         change.allocations / rounds,
         change.bytes_allocated / rounds / 1_024
     );
@@ -76,11 +76,11 @@ async fn scrapes(rounds: usize) {
     let mut servers = Vec::new();
     for (listener, url) in listeners.into_iter().zip(&urls) {
         let auth = Auth::shared_secret(b"what all servers know").expect("long enough");
-        let manager = Manager::builder(url).servers(&urls).auth(auth).build().expect("good names");
+        let manager = Manager::builder(url).servers(&urls).auth(auth).build().expect("valid names");
         let mut limits = Limits::default();
-        limits.collect_shared_for = Duration::ZERO;
+        limits.collect_ttl = Duration::ZERO;
         let metrics = ResourceMetrics::builder(&manager).source(busy).limits(limits);
-        let metrics = metrics.build().expect("good limits");
+        let metrics = metrics.build().expect("valid limits");
         manager.start().expect("a runtime");
         tokio::spawn(manager.clone().serve(listener));
         metrics.sample_now().await;
@@ -90,13 +90,13 @@ async fn scrapes(rounds: usize) {
     }
     let (manager, metrics) = &servers[0];
     for connection in manager.connections() {
-        connection.wait_connected().await.expect("they all run");
+        connection.wait_connected().await.expect("all are up");
     }
     let collection = metrics.collect().await.expect("no shutdown");
     let text = expose(&collection, Format::Text);
     let up =
         text.lines().filter(|line| line.starts_with("resource_server_up") && line.ends_with(" 1"));
-    assert_eq!(up.count(), SERVERS, "all answer");
+    assert_eq!(up.count(), SERVERS, "all respond");
     println!(
         "a scrape of {SERVERS} servers: {} lines, {} KiB",
         text.lines().count(),
@@ -113,10 +113,10 @@ async fn scrapes(rounds: usize) {
 }
 
 fn report_bytes(metrics: &ResourceMetrics) -> usize {
-    rmp_serde::to_vec_named(&*metrics.latest()).expect("a report can travel").len()
+    rmp_serde::to_vec_named(&*metrics.latest()).expect("encodable").len()
 }
 
-/// A storage server.
+/// Returns a sample of a busy storage server.
 fn busy() -> Sample {
     let interface = InterfaceCounters { receive_bytes: 1 << 40, ..InterfaceCounters::default() };
     let drive = DriveSample {

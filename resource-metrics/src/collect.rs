@@ -1,9 +1,10 @@
-//! What all servers have to say, asked at once (B71).
+//! Collection of all servers' reports, concurrently (B71).
 //!
-//! A server that does not answer in time is reported as down, with the reason; nobody waits for it any
-//! longer. Who else wants the same meanwhile, or within a second, shares it (`flight`).
+//! A server that does not respond in time is reported as down, with the reason, and delays the
+//! collection no further. Concurrent callers, and those within a second, share it
+//! (`single_flight`).
 
-pub(crate) mod flight;
+pub(crate) mod single_flight;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,53 +18,53 @@ use serde::{Deserialize, Serialize};
 use crate::limits::CAUSE_BYTES_MAX;
 use crate::report::{GET_RESOURCE_METRICS, Report, ReportRequest};
 
-/// What all servers have said.
+/// Reports of all servers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Collection {
-    /// By their names.
-    pub servers: BTreeMap<String, Answer>,
+    /// Status of each server, by name.
+    pub servers: BTreeMap<String, ServerStatus>,
 }
 
-/// What became of asking one server.
+/// Result of the call to one server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// It said this.
+pub enum ServerStatus {
+    /// It responded with this report.
     Up(Box<Report>),
-    /// It said nothing that counts.
+    /// It sent no valid report.
     Down(Down),
 }
 
-/// Why a server did not answer.
+/// Why a server did not report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Down {
-    /// What kind of trouble it is.
-    pub reason: Reason,
-    /// What happened, for a person to read.
+    /// Kind of failure.
+    pub reason: DownReason,
+    /// Description for operators.
     pub cause: String,
 }
 
-/// Kinds of trouble: few, as they become values of a label.
+/// Kinds of failure: few, as they become label values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Reason {
-    /// There is no connection to it.
+pub enum DownReason {
+    /// There is no connection to the server.
     NotConnected,
-    /// The connection ended before the answer came.
+    /// The connection ended before the response.
     Disconnected,
-    /// The answer did not come in time.
+    /// The response did not come in time.
     Timeout,
-    /// It answers no such question, or in a way that means nothing here: another version.
+    /// The server has no such handler, or its response cannot be decoded: another version.
     Incompatible,
-    /// It could not answer, or would not.
+    /// The server failed or refused to respond.
     Failed,
-    /// The server that asks is shutting down.
+    /// The collecting server is shutting down.
     ShuttingDown,
 }
 
-impl Reason {
-    /// As the label has it.
+impl DownReason {
+    /// Returns the label value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotConnected => "not_connected",
@@ -77,7 +78,7 @@ impl Reason {
 }
 
 impl Down {
-    fn new(reason: Reason, cause: &str) -> Self {
+    fn new(reason: DownReason, cause: &str) -> Self {
         let end = cause.floor_char_boundary(CAUSE_BYTES_MAX);
         Self { reason, cause: cause[..end].to_owned() }
     }
@@ -86,29 +87,29 @@ impl Down {
 impl From<TypedCallError> for Down {
     fn from(error: TypedCallError) -> Self {
         let reason = match &error {
-            TypedCallError::Decode { .. } => Reason::Incompatible,
+            TypedCallError::Decode { .. } => DownReason::Incompatible,
             TypedCallError::Call(error) => match error {
-                CallError::NotConnected { .. } => Reason::NotConnected,
-                CallError::Disconnected { .. } => Reason::Disconnected,
-                CallError::DeadlineExceeded { .. } => Reason::Timeout,
-                CallError::UnknownHandler { .. } => Reason::Incompatible,
-                CallError::Shutdown => Reason::ShuttingDown,
-                _ => Reason::Failed,
+                CallError::NotConnected { .. } => DownReason::NotConnected,
+                CallError::Disconnected { .. } => DownReason::Disconnected,
+                CallError::DeadlineExceeded { .. } => DownReason::Timeout,
+                CallError::UnknownHandler { .. } => DownReason::Incompatible,
+                CallError::Shutdown => DownReason::ShuttingDown,
+                _ => DownReason::Failed,
             },
-            _ => Reason::Failed,
+            _ => DownReason::Failed,
         };
         Self::new(reason, &error.to_string())
     }
 }
 
-type Asking<'a> = Pin<Box<dyn Future<Output = Result<Report, Down>> + Send + 'a>>;
+type ReportFuture<'a> = Pin<Box<dyn Future<Output = Result<Report, Down>> + Send + 'a>>;
 
 /// Another server.
 pub(crate) trait Peer: Send + Sync + 'static {
     fn name(&self) -> &str;
 
-    /// Asks it once.
-    fn ask(&self, within: Duration) -> Asking<'_>;
+    /// Calls the server once.
+    fn fetch_report(&self, timeout: Duration) -> ReportFuture<'_>;
 }
 
 impl Peer for Connection {
@@ -116,30 +117,33 @@ impl Peer for Connection {
         self.remote().as_str()
     }
 
-    fn ask(&self, within: Duration) -> Asking<'_> {
+    fn fetch_report(&self, timeout: Duration) -> ReportFuture<'_> {
         Box::pin(async move {
-            let options = CallOptions::default().timeout(within);
-            let asked = GET_RESOURCE_METRICS.call_with(self, &ReportRequest {}, options);
-            asked.await.map_err(Down::from)
+            let options = CallOptions::default().timeout(timeout);
+            let call = GET_RESOURCE_METRICS.call_with(self, &ReportRequest {}, options);
+            call.await.map_err(Down::from)
         })
     }
 }
 
-/// Asks all at once. Whoever has not answered by then is down.
-pub(crate) async fn gather<P: Peer>(peers: &[P], within: Duration) -> BTreeMap<String, Answer> {
-    let asking = peers.iter().map(|peer| async move {
-        // The call has a deadline too, but by a clock that may not be the one that waits here.
-        let answer = match tokio::time::timeout(within, peer.ask(within)).await {
-            Ok(Ok(report)) => Answer::Up(Box::new(report)),
-            Ok(Err(down)) => Answer::Down(down),
+/// Calls all servers concurrently. A server without a response by the deadline is down.
+pub(crate) async fn gather<P: Peer>(
+    peers: &[P],
+    timeout: Duration,
+) -> BTreeMap<String, ServerStatus> {
+    let pending = peers.iter().map(|peer| async move {
+        // The call has a deadline too, but its clock may not be the one that runs here.
+        let status = match tokio::time::timeout(timeout, peer.fetch_report(timeout)).await {
+            Ok(Ok(report)) => ServerStatus::Up(Box::new(report)),
+            Ok(Err(down)) => ServerStatus::Down(down),
             Err(_) => {
-                let cause = format!("{} did not answer within {within:?}", peer.name());
-                Answer::Down(Down::new(Reason::Timeout, &cause))
+                let cause = format!("{} did not respond within {timeout:?}", peer.name());
+                ServerStatus::Down(Down::new(DownReason::Timeout, &cause))
             }
         };
-        (peer.name().to_owned(), answer)
+        (peer.name().to_owned(), status)
     });
-    join_all(asking).await.into_iter().collect()
+    join_all(pending).await.into_iter().collect()
 }
 
 #[cfg(test)]

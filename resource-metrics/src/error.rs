@@ -1,4 +1,4 @@
-//! What can go wrong: one small enum per operation.
+//! Errors: one small enum per operation.
 
 use grid::RegisterError;
 use grid::name::NameError;
@@ -7,33 +7,33 @@ use grid::name::NameError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A limit cannot be used.
+    /// A limit is out of range.
     #[error("limit {name} must be {must}")]
     Limit {
-        /// The limit's name.
+        /// Name of the limit.
         name: &'static str,
-        /// What it must be.
+        /// Its constraint.
         must: &'static str,
     },
     /// A server's address is malformed.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A server that is to be asked is unknown to the manager.
-    #[error("{name} is none of the servers that the manager knows")]
+    /// A server to collect from is unknown to the manager.
+    #[error("{name} is not one of the manager's servers")]
     Unknown {
         /// The name that was given.
         name: String,
     },
-    /// The handler's number is taken.
+    /// The handler id is taken.
     #[error(transparent)]
     Register(#[from] RegisterError),
 }
 
-/// Why nothing was collected.
+/// Why a collection failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectError {
-    /// The task that collects has ended without a result, as it does when its runtime shuts down.
+    /// The collecting task ended without a result, as it does when its runtime shuts down.
     #[error("collecting was aborted; is this server shutting down?")]
     Aborted,
 }

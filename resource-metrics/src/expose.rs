@@ -1,7 +1,7 @@
-//! What was collected, as Prometheus reads it: its text format, or OpenMetrics.
+//! Writes a collection for Prometheus: in its text format, or OpenMetrics.
 //!
-//! All metrics are gauges, as what travels is values of intervals and no counters. So the two formats
-//! differ in nothing but what OpenMetrics has more: units, and a mark at the end.
+//! All metrics are gauges, as reports have values of intervals and no counters. So the two formats
+//! only differ in what OpenMetrics adds: units, and a mark at the end.
 
 mod families;
 mod negotiate;
@@ -23,17 +23,17 @@ use crate::collect::Collection;
 
 pub use self::negotiate::Format;
 
-/// What each metric's name begins with.
+/// Prefix of each metric's name.
 const PREFIX: &str = "resource";
 
-/// The collection, as a scraper reads it.
+/// Returns the text of a collection for a scraper.
 ///
-/// Names and texts that came from other servers are escaped; a value that is no number is left out.
+/// Names and texts of other servers are escaped; a value that is not finite is omitted.
 pub fn expose(collection: &Arc<Collection>, format: Format) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Exposition(Arc::clone(collection))));
     let mut text = String::new();
-    // Writing to a string does not fail, and neither do our values.
+    // Writing to a string cannot fail, and neither can our values.
     let written = prometheus_client::encoding::text::encode(&mut text, &registry);
     debug_assert!(written.is_ok(), "{written:?}");
     match format {
@@ -42,8 +42,8 @@ pub fn expose(collection: &Arc<Collection>, format: Format) -> String {
     }
 }
 
-/// Without what the older format does not have. Labels have no line breaks in them, so no other line
-/// begins like these.
+/// Removes the lines that only OpenMetrics has. Labels have no line breaks in them, so no other
+/// line begins like these.
 fn plain(text: &str) -> String {
     let is_older = |line: &&str| !line.starts_with("# UNIT ") && *line != "# EOF\n";
     text.split_inclusive('\n').filter(is_older).collect()
@@ -61,7 +61,7 @@ impl Collector for Exposition {
     }
 }
 
-/// A family that nobody has a value of is left out.
+/// Writes a family, unless it has no values.
 fn encode_family(encoder: &mut DescriptorEncoder<'_>, family: &Family<'_>) -> fmt::Result {
     let mut points = family.points.iter().filter(|point| point.value.is_finite()).peekable();
     if points.peek().is_none() {
@@ -76,12 +76,12 @@ fn encode_family(encoder: &mut DescriptorEncoder<'_>, family: &Family<'_>) -> fm
     Ok(())
 }
 
-/// As a whole number, where it is one: easier to read, and shorter.
+/// A value, written as an integer where it is one: easier to read, and shorter.
 #[derive(Debug)]
 struct Value(f64);
 
 impl EncodeGaugeValue for Value {
-    #[expect(clippy::cast_possible_truncation, reason = "it is checked that nothing is lost")]
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be an integer in range")]
     fn encode(&self, encoder: &mut GaugeValueEncoder<'_>) -> fmt::Result {
         const WHOLE_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
         match self.0.fract() == 0.0 && self.0.abs() <= WHOLE_MAX {
@@ -109,14 +109,14 @@ impl EncodeLabelSet for Labels<'_> {
     }
 }
 
-/// `prometheus-client` 0.24 writes label values as they are. A name with a quotation mark in it would
-/// spoil the whole answer, or make up metrics.
+/// A label value, escaped. `prometheus-client` 0.24 writes label values verbatim: a name with a
+/// quotation mark in it would corrupt the whole text, or forge metrics.
 #[derive(Debug)]
 struct Escaped<'a>(&'a str);
 
 impl EncodeLabelValue for Escaped<'_> {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        // Nearly always there is nothing to be escaped, and each write is a call or two.
+        // Nearly always there is nothing to escape, and each write is a call or two.
         for part in self.0.split_inclusive(['\\', '"', '\n']) {
             let (plain, special) = match part.char_indices().next_back() {
                 Some((at, '\\')) => (&part[..at], "\\\\"),

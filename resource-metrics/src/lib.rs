@@ -1,13 +1,15 @@
-//! What each server's drives, network, processors and memory do, from any server of a cluster.
+//! Utilisation of each server's drives, network, processors and memory, from any server of a
+//! cluster.
 //!
-//! A server samples itself each minute and makes intervals of what the kernel counts: current values,
-//! and, of all but drives, the average and the maximum since the start. Any server answers for all: it
-//! asks the others over grid, at once and with a deadline, and says of those that do not answer that
-//! they are down, and why. The answer is text that Prometheus scrapes.
+//! A server samples itself each minute and converts kernel counters into values per interval:
+//! current values and, except for drives, the average and the maximum since the start. Any server
+//! reports for the whole cluster: it calls the others over grid, concurrently and with a deadline.
+//! A server that does not respond is reported as down, with the reason. The report is text that
+//! Prometheus scrapes.
 //!
-//! What cannot be measured is absent, and never zero.
+//! A value that cannot be measured is absent, and never zero.
 //!
-//! # An example
+//! # Example
 //!
 //! ```
 //! use grid::{Auth, Manager};
@@ -29,19 +31,19 @@
 //! # }
 //! ```
 //!
-//! # A tour
+//! # Overview
 //!
 //! - [`sample`] reads counters, and does nothing else; tests and simulations inject theirs.
-//! - [`window`] makes of samples what is reported: pure, the time is handed in.
-//! - [`report`] is what travels, [`collect`] asks all servers for it.
+//! - [`window`] computes a report from samples, with the time as a parameter.
+//! - [`report`] is the message that travels, [`collect`] fetches it from all servers.
 //! - [`expose()`] writes it for scrapers.
 //! - [`limits`] has every limit.
 //!
 //! # Across restarts and failures
 //!
-//! Averages and maxima are since the server's start, which is reported too; they begin anew with it.
-//! Counters that begin anew, samples that are missed, and interfaces and drives that come and go are
-//! accounted for ([`window`]).
+//! Averages and maxima are since the server's start, which is reported too; they restart with it.
+//! Counter resets, missed samples, and interfaces and drives that come and go are accounted for
+//! ([`window`]).
 #![forbid(unsafe_code)]
 
 pub mod collect;
@@ -55,7 +57,7 @@ mod expose;
 mod metrics;
 mod sampler;
 
-pub use collect::{Answer, Collection, Down, Reason};
+pub use collect::{Collection, Down, DownReason, ServerStatus};
 pub use error::{BuildError, CollectError};
 pub use expose::{Format, expose};
 pub use limits::Limits;

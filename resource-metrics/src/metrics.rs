@@ -1,4 +1,4 @@
-//! One server's part in the metrics of its cluster.
+//! One server's metrics, and the collection of all servers' metrics.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -8,15 +8,15 @@ use grid::time::Clock;
 use grid::{Connection, Manager, Name};
 use tokio::task::AbortHandle;
 
-use crate::collect::flight::Flight;
-use crate::collect::{Answer, Collection, gather};
+use crate::collect::single_flight::SingleFlight;
+use crate::collect::{Collection, ServerStatus, gather};
 use crate::error::{BuildError, CollectError};
 use crate::limits::Limits;
 use crate::report::{GET_RESOURCE_METRICS, Report};
 use crate::sample::{Drives, Source, SystemSource};
 use crate::sampler::Sampler;
 
-/// Puts a [`ResourceMetrics`] together.
+/// Builder of a [`ResourceMetrics`].
 pub struct ResourceMetricsBuilder {
     manager: Manager,
     servers: Option<Vec<String>>,
@@ -35,8 +35,8 @@ impl fmt::Debug for ResourceMetricsBuilder {
 }
 
 impl ResourceMetricsBuilder {
-    /// The servers that are asked, where they are not all that the manager knows. This one may be
-    /// among them; it is reported on in any case.
+    /// Sets the servers to collect from, if not all that the manager knows. This server may be
+    /// among them; it is reported in any case.
     #[must_use]
     pub fn servers<I>(mut self, servers: I) -> Self
     where
@@ -47,33 +47,33 @@ impl ResourceMetricsBuilder {
         self
     }
 
-    /// Where samples come from, if not from this machine with all [`Drives::Mounted`].
+    /// Sets the source of samples, instead of this machine with all [`Drives::Mounted`].
     #[must_use]
     pub fn source(mut self, source: impl Source) -> Self {
         self.source = Some(Box::new(source));
         self
     }
 
-    /// Another clock than the system's. Waiting is by tokio's, in any case.
+    /// Sets the clock that timestamps samples. Timers always use tokio's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Other limits than the defaults.
+    /// Sets the limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Builds it, and registers its handler with the manager. It samples nothing before
+    /// Builds the instance, and registers its handler with the manager. It takes no samples before
     /// [`ResourceMetrics::start`].
     ///
     /// # Errors
     ///
-    /// [`BuildError`] names the server or the limit that is wrong.
+    /// [`BuildError`] names the invalid server or limit.
     pub fn build(self) -> Result<ResourceMetrics, BuildError> {
         self.limits.check()?;
         let manager = self.manager;
@@ -85,20 +85,28 @@ impl ResourceMetricsBuilder {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let source = self.source.unwrap_or_else(|| Box::new(SystemSource::new(Drives::Mounted)));
         let sampler = Arc::new(Sampler::new(source, Arc::clone(&clock)));
-        let flight = Flight::new(self.limits.collect_shared_for);
+        let collections = SingleFlight::new(self.limits.collect_ttl);
         let served = Arc::clone(&sampler);
         GET_RESOURCE_METRICS.register(&manager, move |_context, _request| {
             let report = Report::clone(&served.latest());
             async move { Ok(report) }
         })?;
-        let sampling = OnceLock::new();
+        let sample_task = OnceLock::new();
         let limits = self.limits;
-        let inner = Inner { local, peers: peers.into(), clock, sampler, flight, limits, sampling };
+        let inner = MetricsInner {
+            local,
+            peers: peers.into(),
+            clock,
+            sampler,
+            collections,
+            limits,
+            sample_task,
+        };
         Ok(ResourceMetrics { inner: Arc::new(inner) })
     }
 }
 
-/// Connections to these servers, each once.
+/// Returns connections to these servers, without duplicates.
 fn peers(
     manager: &Manager,
     local: &Name,
@@ -116,11 +124,10 @@ fn peers(
     Ok(peers)
 }
 
-/// One server's part in the metrics of its cluster: samples itself, answers others, asks them. Cheap
-/// to clone.
+/// Samples this server, serves its report to others, and collects theirs. Cheap to clone.
 #[derive(Clone)]
 pub struct ResourceMetrics {
-    inner: Arc<Inner>,
+    inner: Arc<MetricsInner>,
 }
 
 impl fmt::Debug for ResourceMetrics {
@@ -132,27 +139,27 @@ impl fmt::Debug for ResourceMetrics {
     }
 }
 
-struct Inner {
+struct MetricsInner {
     local: Name,
     peers: Arc<[Connection]>,
     clock: Arc<dyn Clock>,
     sampler: Arc<Sampler>,
-    flight: Flight<Collection>,
+    collections: SingleFlight<Collection>,
     limits: Limits,
-    /// The task that samples, once it is started.
-    sampling: OnceLock<AbortHandle>,
+    /// Task that takes samples, once it is started.
+    sample_task: OnceLock<AbortHandle>,
 }
 
-impl Drop for Inner {
+impl Drop for MetricsInner {
     fn drop(&mut self) {
-        if let Some(sampling) = self.sampling.get() {
-            sampling.abort();
+        if let Some(sample_task) = self.sample_task.get() {
+            sample_task.abort();
         }
     }
 }
 
 impl ResourceMetrics {
-    /// A part in the metrics of the servers of `manager`.
+    /// Returns a builder for the servers of `manager`.
     pub fn builder(manager: &Manager) -> ResourceMetricsBuilder {
         ResourceMetricsBuilder {
             manager: manager.clone(),
@@ -163,53 +170,53 @@ impl ResourceMetrics {
         }
     }
 
-    /// Begins to take samples, the first at once, until the last clone is dropped. To be called
+    /// Starts to take samples, the first at once, until the last clone is dropped. To be called
     /// inside a tokio runtime; further calls do nothing.
     pub fn start(&self) {
-        self.inner.sampling.get_or_init(|| {
+        self.inner.sample_task.get_or_init(|| {
             let sampler = Arc::clone(&self.inner.sampler);
             let every = self.inner.limits.sample_interval;
             tokio::spawn(async move { sampler.run(every).await }).abort_handle()
         });
     }
 
-    /// Takes one sample now, beside those that [`start`](Self::start) takes: for tests and
-    /// simulations, whose time is their own.
+    /// Takes one sample now, in addition to those of [`start`](Self::start): for tests and
+    /// simulations that control time themselves.
     ///
     /// # Cancel safety
     ///
-    /// A sample that is given up is missed.
+    /// A cancelled sample is missed.
     pub async fn sample_now(&self) {
         self.inner.sampler.sample().await;
     }
 
-    /// What this server has to say.
+    /// Returns this server's latest report.
     pub fn latest(&self) -> Arc<Report> {
         self.inner.sampler.latest()
     }
 
-    /// What all servers have to say: no later than
-    /// [`collect_deadline`](crate::Limits::collect_deadline), and with one request to each at most.
-    /// Callers at the same time, or within
-    /// [`collect_shared_for`](crate::Limits::collect_shared_for), get the same.
+    /// Collects the reports of all servers: within
+    /// [`collect_deadline`](crate::Limits::collect_deadline), and with at most one request to each.
+    /// Concurrent callers, and those within [`collect_ttl`](crate::Limits::collect_ttl), share one
+    /// collection.
     ///
     /// # Errors
     ///
-    /// [`CollectError`], if this server is shutting down. Servers that do not answer are no error,
-    /// but [`Answer::Down`].
+    /// [`CollectError`], if this server is shutting down. A server that does not respond is no
+    /// error, but [`ServerStatus::Down`].
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time; others who wait for the same still get it.
+    /// May be dropped at any time; other callers still get the collection.
     pub async fn collect(&self) -> Result<Arc<Collection>, CollectError> {
         let inner = &self.inner;
-        let collected = inner.flight.get(&inner.clock, || {
+        let collected = inner.collections.get(&inner.clock, || {
             let (peers, sampler) = (Arc::clone(&inner.peers), Arc::clone(&inner.sampler));
-            let (local, within) = (inner.local.to_string(), inner.limits.collect_deadline);
+            let (local, timeout) = (inner.local.to_string(), inner.limits.collect_deadline);
             async move {
-                let mut servers = gather(&peers, within).await;
+                let mut servers = gather(&peers, timeout).await;
                 let own = Report::clone(&sampler.latest());
-                servers.insert(local, Answer::Up(Box::new(own)));
+                servers.insert(local, ServerStatus::Up(Box::new(own)));
                 Collection { servers }
             }
         });

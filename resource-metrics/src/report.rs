@@ -1,45 +1,45 @@
-//! What one server has to say, as it travels: msgpack maps whose fields may all be absent, so that
-//! servers of different ages understand each other. What is absent is not known; nothing is zero that
-//! was not measured.
+//! A server's report as a message: msgpack maps whose fields are all optional, so that servers of
+//! different versions are compatible. An absent field is unknown; no field is zero unless measured.
 //!
-//! What is received is bounded ([`limits`](crate::limits)): a report with more drives or interfaces,
-//! or longer names, is no report. Nor is an array, whose values would pass for others of this version.
+//! Received reports are bounded ([`limits`](crate::limits)): a report with more drives or
+//! interfaces, or longer names, is refused. So is an array, whose values could pass for other
+//! fields.
 
 mod bounded;
-mod named;
+mod map_only;
 
 use std::collections::BTreeMap;
 
 use grid::{HandlerId, SingleHandler};
 use serde::{Deserialize, Serialize};
 
-/// Asks a server for its latest report.
+/// Fetches a server's latest report.
 pub const GET_RESOURCE_METRICS: SingleHandler<ReportRequest, Report> =
     SingleHandler::new(HandlerId::new(44), "GetResourceMetrics");
 
-/// Asks for a report.
+/// Request for a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReportRequest {}
 
-/// What one server has to say.
+/// Report of one server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, remote = "Self")] // `named` calls what is derived.
+#[serde(default, remote = "Self")] // `map_only` calls the derived code.
 pub struct Report {
-    /// When it began to sample, in seconds since 1970 by its own clock: averages and maxima are those
+    /// Start of sampling, in seconds since 1970 by the server's clock: averages and maxima are
     /// since then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time_seconds: Option<f64>,
-    /// When it sampled last, likewise.
+    /// Time of the last sample, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_time_seconds: Option<f64>,
-    /// The time between the last two samples, which the current values are of.
+    /// Time between the last two samples, to which the current values belong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_interval_seconds: Option<f64>,
     /// Processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuReport>,
-    /// How many want to run.
+    /// Load averages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadReport>,
     /// Memory, in bytes.
@@ -57,13 +57,13 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
-    /// Of the last interval.
+    /// Value of the last interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<f64>,
-    /// Since the start, weighted by time.
+    /// Average since the start, weighted by time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
-    /// Of any interval since the start.
+    /// Maximum of any interval since the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum: Option<f64>,
 }
@@ -72,46 +72,46 @@ pub struct Summary {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CpuReport {
-    /// How many there are.
+    /// Number of processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores: Option<u32>,
-    /// What their time went into.
+    /// Time per mode.
     pub modes: ModesReport,
 }
 
-/// Parts of all processors' time, from 0 to 1; together 1.
+/// Ratios of all processors' time, from 0 to 1; their sum is 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModesReport {
-    /// In processes.
+    /// User mode.
     pub user: Summary,
-    /// In processes that were made nice.
+    /// User mode, with lowered priority (nice).
     pub nice: Summary,
-    /// In the kernel, its interrupts included.
+    /// Kernel mode, including interrupts.
     pub system: Summary,
     /// Idle.
     pub idle: Summary,
-    /// Idle, while something waited for a drive.
+    /// Idle, with outstanding disk I/O.
     pub iowait: Summary,
-    /// Given to other guests by a hypervisor.
+    /// Given to other virtual machines by the hypervisor.
     pub steal: Summary,
 }
 
-/// How many processes ran or waited to, on average of so many minutes.
+/// Load averages: mean numbers of processes that ran or waited to run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoadReport {
-    /// Of one minute.
+    /// Over one minute.
     pub one: Summary,
-    /// Of five.
+    /// Over five minutes.
     pub five: Summary,
-    /// Of fifteen.
+    /// Over fifteen minutes.
     pub fifteen: Summary,
-    /// Of one minute, for each processor.
+    /// Over one minute, per processor.
     pub one_per_core: Summary,
-    /// Of five.
+    /// Over five minutes, per processor.
     pub five_per_core: Summary,
-    /// Of fifteen.
+    /// Over fifteen minutes, per processor.
     pub fifteen_per_core: Summary,
 }
 
@@ -119,76 +119,76 @@ pub struct LoadReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MemoryReport {
-    /// All.
+    /// Total memory.
     pub total: Summary,
-    /// What is not available.
+    /// Memory that is not available.
     pub used: Summary,
-    /// Used by nobody at all.
+    /// Unused memory.
     pub free: Summary,
-    /// What could be had without swapping.
+    /// Memory available without swapping.
     pub available: Summary,
-    /// Shared, temporary file systems included.
+    /// Shared memory, including temporary file systems.
     pub shared: Summary,
     /// Buffers of block devices.
     pub buffers: Summary,
     /// Cached files.
     pub cache: Summary,
-    /// The part that is used, from 0 to 1.
+    /// Ratio of used memory, from 0 to 1.
     pub used_ratio: Summary,
 }
 
-/// A network interface, for each second.
+/// A network interface: rates per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InterfaceReport {
     /// Bytes received.
     pub receive_bytes: Summary,
-    /// Receptions that failed.
+    /// Receive errors.
     pub receive_errors: Summary,
     /// Bytes sent.
     pub transmit_bytes: Summary,
-    /// Transmissions that failed.
+    /// Transmit errors.
     pub transmit_errors: Summary,
 }
 
-/// A drive in the last interval, and how full it is.
+/// A drive: I/O of the last interval, and space.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DriveReport {
-    /// Reads a second.
+    /// Reads per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reads_per_second: Option<f64>,
-    /// Writes a second.
+    /// Writes per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writes_per_second: Option<f64>,
-    /// Bytes read a second.
+    /// Bytes read per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_bytes_per_second: Option<f64>,
-    /// Bytes written a second.
+    /// Bytes written per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_bytes_per_second: Option<f64>,
-    /// How long a read took on average, its time in the queue included; unknown if there was none.
+    /// Average duration of a read, including its time in the queue; unknown without reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_wait_seconds: Option<f64>,
-    /// How long a write took.
+    /// Average duration of a write, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_wait_seconds: Option<f64>,
-    /// The part of the interval in which something was under way, from 0 to 1.
+    /// Ratio of the interval with I/O in flight, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy_ratio: Option<f64>,
-    /// The file system's size, in bytes.
+    /// Size of the file system, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<u64>,
-    /// Used, in bytes.
+    /// Used space, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,
-    /// What others than root may still use, in bytes.
+    /// Space available to users other than root, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_bytes: Option<u64>,
     /// Inodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_inodes: Option<u64>,
-    /// Inodes that are used.
+    /// Used inodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_inodes: Option<u64>,
 }
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::limits::{DRIVES_MAX, LABEL_BYTES_MAX};
 
-    fn through<T: DeserializeOwned>(value: &impl Serialize) -> Result<T, String> {
+    fn round_trip<T: DeserializeOwned>(value: &impl Serialize) -> Result<T, String> {
         let bytes = rmp_serde::to_vec_named(value).expect("encodes");
         rmp_serde::from_slice(&bytes).map_err(|error| error.to_string())
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn b71_servers_of_other_ages_are_understood() {
+    fn b71_reports_of_other_versions_are_accepted() {
         #[derive(Serialize)]
         struct Newer {
             gpu: Vec<u8>,
@@ -229,44 +229,46 @@ mod tests {
             sample_interval_seconds: 1.5,
             cpu: NewerCpu { cores: 3, kind: "quantum" },
         };
-        let report: Report = through(&newer).expect("what is not known is skipped");
+        let report: Report = round_trip(&newer).expect("unknown fields are skipped");
         assert_eq!(report.sample_interval_seconds, Some(1.5));
-        assert_eq!(report.cpu.expect("the part that is known").cores, Some(3));
-        let older: Report = through(&BTreeMap::<String, u8>::new()).expect("all may be absent");
+        assert_eq!(report.cpu.expect("the known part").cores, Some(3));
+        let older: Report =
+            round_trip(&BTreeMap::<String, u8>::new()).expect("all fields are optional");
         assert_eq!(older, Report::default());
         let existing = [BTreeMap::from([("Description", BTreeMap::<String, u8>::new())])];
-        through::<Report>(&existing).expect_err("existing clusters answer with an array of maps");
+        round_trip::<Report>(&existing)
+            .expect_err("existing clusters respond with an array of maps");
     }
 
     #[test]
     fn b71_a_bare_array_of_fields_is_no_report() {
         let whole = Report { start_time_seconds: Some(1.0), ..Report::default() };
-        assert_eq!(through::<Report>(&whole).as_ref(), Ok(&whole), "as it is sent");
-        // The start, the last sample and its interval, each of which a number may be.
+        assert_eq!(round_trip::<Report>(&whole).as_ref(), Ok(&whole), "as it is sent");
+        // The start, the last sample and its interval: any number fits.
         let arrays: [&[f64]; 3] = [&[], &[1.0], &[1.0, 2.0, 3.0]];
         for array in arrays {
-            let error = through::<Report>(&array).expect_err("no field is named");
-            assert!(error.contains("a map of what a server reports"), "{error}");
+            let error = round_trip::<Report>(&array).expect_err("no field is named");
+            assert!(error.contains("a map of report fields"), "{error}");
         }
     }
 
     #[test]
-    fn b71_what_is_received_is_bounded() {
+    fn b71_received_reports_are_bounded() {
         let most = with_drives((0..DRIVES_MAX).map(|number| number.to_string()));
-        assert_eq!(through::<Report>(&most).expect("as many as allowed"), most);
+        assert_eq!(round_trip::<Report>(&most).expect("as many as allowed"), most);
         let more = with_drives((0..=DRIVES_MAX).map(|number| number.to_string()));
-        let error = through::<Report>(&more).expect_err("one too many");
+        let error = round_trip::<Report>(&more).expect_err("one too many");
         assert!(error.contains("more than 256 drives"), "{error}");
         let longest = with_drives(["a".repeat(LABEL_BYTES_MAX)]);
-        assert_eq!(through::<Report>(&longest).expect("as long as allowed"), longest);
+        assert_eq!(round_trip::<Report>(&longest).expect("as long as allowed"), longest);
         let longer = with_drives(["a".repeat(LABEL_BYTES_MAX + 1)]);
-        let error = through::<Report>(&longer).expect_err("too long");
+        let error = round_trip::<Report>(&longer).expect_err("too long");
         assert!(error.contains("longer than 1024 bytes"), "{error}");
     }
 
     #[test]
-    fn b71_a_drive_that_is_listed_again_and_again_counts_each_time() {
-        // A map of msgpack may repeat keys, and so keep a reader busy without end.
+    fn b71_a_repeated_drive_counts_each_time() {
+        // A msgpack map may repeat keys, and so keep a reader busy without end.
         let mut bytes = vec![0x81, 0xa6];
         bytes.extend(b"drives");
         bytes.extend([0xde, 0x01, 0x01]); // 257 entries

@@ -1,12 +1,12 @@
-//! What a machine counts, at one moment: cumulative counters and states, as they were read.
+//! Counters and states of a machine at one moment, as read.
 //!
-//! Nothing is decided here. What the numbers mean over time is [`window`](crate::window)'s business;
-//! when samples are taken, [`ResourceMetrics`](crate::ResourceMetrics)'s.
+//! Nothing is decided here. [`window`](crate::window) computes values over time, and
+//! [`ResourceMetrics`](crate::ResourceMetrics) decides when to sample.
 //!
-//! [`SystemSource`] reads Linux through `procfs` and `rustix`: both are thin, and give the counters
-//! themselves. (`sysinfo` knows more platforms, but of processor time only the busy part, and of drives
-//! neither waits nor utilisation.) On other platforms it compiles and reads nothing, which is
-//! reported as nothing, not as zeros.
+//! [`SystemSource`] reads Linux through `procfs` and `rustix`: both are thin, and give the raw
+//! counters. (`sysinfo` supports more platforms, but of processor time only the busy part, and of
+//! drives neither waits nor utilisation.) On other platforms it compiles and reads nothing, which
+//! is reported as absent values, not as zeros.
 
 use std::collections::BTreeMap;
 use std::future::{Future, ready};
@@ -22,94 +22,94 @@ mod system;
 
 pub use system::{Drives, SystemSource};
 
-/// A sample that is being taken.
-pub type Sampling = Pin<Box<dyn Future<Output = Sample> + Send>>;
+/// A sample in progress.
+pub type SampleFuture = Pin<Box<dyn Future<Output = Sample> + Send>>;
 
-/// Where samples come from. Closures that return a [`Sample`] are sources: tests and simulations
-/// inject them.
+/// Source of samples. Closures that return a [`Sample`] are sources: tests and simulations inject
+/// them.
 pub trait Source: Send + Sync + 'static {
-    /// Takes one sample. What cannot be read is left out and named in [`Sample::problems`].
+    /// Takes one sample. A part that cannot be read is absent, and named in [`Sample::problems`].
     ///
     /// # Cancel safety
     ///
     /// The future may be dropped at any time; that sample is missed.
-    fn sample(&self) -> Sampling;
+    fn sample(&self) -> SampleFuture;
 }
 
 impl<F: Fn() -> Sample + Send + Sync + 'static> Source for F {
-    fn sample(&self) -> Sampling {
+    fn sample(&self) -> SampleFuture {
         Box::pin(ready(self()))
     }
 }
 
-/// What was read. A part that is `None` could not be read this time: that is not the same as having
-/// no interfaces or no drives.
+/// One sample. A part that is `None` could not be read this time, unlike a machine without
+/// interfaces or drives.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
     /// Processor time since the machine started.
     pub cpu: Option<CpuTimes>,
-    /// How many processors share the load.
+    /// Number of processors.
     pub cores: Option<u32>,
-    /// How many want to run.
+    /// Load averages.
     pub load: Option<Load>,
-    /// Memory now.
+    /// Memory use.
     pub memory: Option<Memory>,
     /// All network interfaces, by name.
     pub interfaces: Option<BTreeMap<String, InterfaceCounters>>,
-    /// All drives, by the name that they are reported under.
+    /// All drives, by their reported name.
     pub drives: Option<BTreeMap<String, DriveSample>>,
-    /// What could not be read.
+    /// Parts that could not be read.
     pub problems: Vec<Problem>,
 }
 
 /// A part of the system that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Which: a file of `/proc`, or a drive.
+    /// File of `/proc`, or drive.
     pub part: String,
-    /// Why.
+    /// Description of the failure.
     pub cause: String,
 }
 
-/// Processor time since the machine started, of all processors together, in ticks. How long a tick
-/// is does not matter: only parts of the whole are reported.
+/// Processor time since the machine started, of all processors together, in ticks. The length of a
+/// tick does not matter: only ratios are reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuTimes {
-    /// In processes, guests of a hypervisor among them.
+    /// User mode, including virtual machines.
     pub user: u64,
-    /// In processes that were made nice.
+    /// User mode, with lowered priority (nice).
     pub nice: u64,
-    /// In the kernel, its interrupts included.
+    /// Kernel mode, including interrupts.
     pub system: u64,
     /// Idle.
     pub idle: u64,
-    /// Idle, while something waited for a drive.
+    /// Idle, with outstanding disk I/O.
     pub iowait: u64,
-    /// Given to other guests by the hypervisor under this one.
+    /// Given to other virtual machines by the hypervisor.
     pub steal: u64,
 }
 
-/// How many processes ran or waited to, on average of the last minutes, as the kernel tells.
+/// Load averages: mean numbers of processes that ran or waited to run, from the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Load {
-    /// Of the last minute.
+    /// Over one minute.
     pub one: f64,
-    /// Of the last five minutes.
+    /// Over five minutes.
     pub five: f64,
-    /// Of the last fifteen minutes.
+    /// Over fifteen minutes.
     pub fifteen: f64,
 }
 
 /// Memory, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// All.
+    /// Total memory.
     pub total: u64,
-    /// Used by nobody at all.
+    /// Unused memory.
     pub free: u64,
-    /// What could be had without swapping, as the kernel estimates it.
+    /// Memory available without swapping, as the kernel estimates it.
     pub available: Option<u64>,
-    /// Shared, temporary file systems included.
+    /// Shared memory, including temporary file systems.
     pub shared: Option<u64>,
     /// Buffers of block devices.
     pub buffers: u64,
@@ -117,61 +117,61 @@ pub struct Memory {
     pub cache: u64,
 }
 
-/// What has passed an interface since it was made.
+/// Cumulative counters of a network interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InterfaceCounters {
     /// Bytes received.
     pub receive_bytes: u64,
-    /// Receptions that failed.
+    /// Receive errors.
     pub receive_errors: u64,
     /// Bytes sent.
     pub transmit_bytes: u64,
-    /// Transmissions that failed.
+    /// Transmit errors.
     pub transmit_errors: u64,
 }
 
 /// One drive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DriveSample {
-    /// The block device under it, as the kernel calls it. Another one is another drive.
+    /// Kernel name of its block device. Another device is another drive.
     pub device: Option<String>,
-    /// What the device has done since it appeared.
+    /// Cumulative counters of the device.
     pub io: Option<DriveCounters>,
-    /// How full its file system is.
+    /// Space on its file system.
     pub space: Option<Space>,
 }
 
-/// What a block device has done since it appeared.
+/// Cumulative counters of a block device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DriveCounters {
-    /// Reads that are done.
+    /// Completed reads.
     pub reads: u64,
-    /// Bytes that they read.
+    /// Bytes read.
     pub read_bytes: u64,
-    /// For how long they took, waiting in the queue included, added up; in milliseconds. The kernel
-    /// counts this with 32 bits, and begins at zero again after 49 days.
+    /// Total duration of the reads, including time in the queue, in milliseconds. The kernel counts
+    /// this in 32 bits, which wrap around after 49 days.
     pub read_millis: u64,
-    /// Writes that are done.
+    /// Completed writes.
     pub writes: u64,
-    /// Bytes that they wrote.
+    /// Bytes written.
     pub written_bytes: u64,
     /// As `read_millis`, for writes.
     pub write_millis: u64,
-    /// Milliseconds with at least one of them under way; 32 bits, too.
+    /// Milliseconds with I/O in flight; 32 bits, too.
     pub busy_millis: u64,
 }
 
-/// How full a file system is.
+/// Space on a file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
-    /// Its size, in bytes.
+    /// Size, in bytes.
     pub total_bytes: u64,
-    /// Used, in bytes.
+    /// Used space, in bytes.
     pub used_bytes: u64,
-    /// What others than root may still use, in bytes.
+    /// Space available to users other than root, in bytes.
     pub available_bytes: u64,
     /// Inodes, on a file system that has a fixed number of them.
     pub total_inodes: Option<u64>,
-    /// Those of them that are used.
+    /// Used inodes.
     pub used_inodes: Option<u64>,
 }

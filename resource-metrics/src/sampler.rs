@@ -1,4 +1,4 @@
-//! Takes samples, keeps what they amount to.
+//! Takes samples, and keeps the latest report.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,33 +16,33 @@ use crate::window::Window;
 pub(crate) struct Sampler {
     source: Box<dyn Source>,
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    state: Mutex<SamplerState>,
 }
 
-struct State {
+struct SamplerState {
     window: Window,
     latest: Arc<Report>,
-    /// When the log was told last about a part of the system.
-    told: BTreeMap<String, Instant>,
+    /// Time of the last log line about each part of the system.
+    last_logged: BTreeMap<String, Instant>,
 }
 
 impl Sampler {
     pub(crate) fn new(source: Box<dyn Source>, clock: Arc<dyn Clock>) -> Self {
         let window = Window::new(clock.wall());
         let latest = Arc::new(window.report());
-        let state = Mutex::new(State { window, latest, told: BTreeMap::new() });
+        let state = Mutex::new(SamplerState { window, latest, last_logged: BTreeMap::new() });
         Self { source, clock, state }
     }
 
-    /// What the samples so far amount to.
+    /// Returns the report of the samples so far.
     pub(crate) fn latest(&self) -> Arc<Report> {
         Arc::clone(&self.lock().latest)
     }
 
-    /// Takes samples for ever, the first at once.
+    /// Takes samples forever, the first at once.
     pub(crate) async fn run(&self, every: Duration) {
         let mut ticks = tokio::time::interval(every);
-        // After a pause one sample is enough: what was missed is in its interval.
+        // After a pause one sample suffices: its interval covers the missed ones.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -52,38 +52,38 @@ impl Sampler {
 
     /// Takes one sample, or misses it.
     pub(crate) async fn sample(&self) {
-        // Counters are read when sampling begins; asking drives how full they are takes longer.
+        // Counters are read when sampling begins; probing the drives takes longer.
         let (now, wall) = (self.clock.now(), self.clock.wall());
         match tokio::time::timeout(SAMPLE_TIMEOUT, self.source.sample()).await {
             Ok(sample) => {
                 let mut state = self.lock();
                 state.window.observe(&sample, now, wall);
                 state.latest = Arc::new(state.window.report());
-                state.tell(&sample.problems, now);
+                state.log_problems(&sample.problems, now);
             }
             Err(_) => {
                 let cause = format!("not within {SAMPLE_TIMEOUT:?}");
                 let problem = Problem { part: "the system".to_owned(), cause };
-                self.lock().tell(&[problem], now);
+                self.lock().log_problems(&[problem], now);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SamplerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Logs what could not be sampled: of each part once in a while.
-    fn tell(&mut self, problems: &[Problem], now: Instant) {
-        self.told.retain(|_, at| now.since(*at) < PROBLEM_LOG_PERIOD);
+impl SamplerState {
+    /// Logs what could not be sampled, at most once per period and part.
+    fn log_problems(&mut self, problems: &[Problem], now: Instant) {
+        self.last_logged.retain(|_, at| now.since(*at) < PROBLEM_LOG_PERIOD);
         for Problem { part, cause } in problems {
-            if self.told.contains_key(part) || self.told.len() >= PROBLEMS_KEPT_MAX {
+            if self.last_logged.contains_key(part) || self.last_logged.len() >= PROBLEMS_KEPT_MAX {
                 continue;
             }
-            self.told.insert(part.clone(), now);
-            tracing::warn!(target: "metrics", "cannot sample {part}: {cause}");
+            self.last_logged.insert(part.clone(), now);
+            tracing::warn!(target: "metrics", part, cause, "sampling failed");
         }
     }
 }
@@ -95,18 +95,18 @@ mod tests {
     use grid::net::clock::SystemClock;
 
     use super::*;
-    use crate::sample::{InterfaceCounters, Sample, Sampling};
+    use crate::sample::{InterfaceCounters, Sample, SampleFuture};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    /// An interface that receives 600 bytes between any two samples; the second sample hangs.
+    /// A machine whose interface receives 600 bytes per sample, and whose second sample hangs.
     #[derive(Default)]
     struct Machine {
         taken: Arc<AtomicU64>,
     }
 
     impl Source for Machine {
-        fn sample(&self) -> Sampling {
+        fn sample(&self) -> SampleFuture {
             let number = self.taken.fetch_add(1, Ordering::SeqCst);
             if number == 1 {
                 return Box::pin(std::future::pending());
@@ -127,40 +127,39 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let first = sampler.latest();
         assert_eq!((taken.load(Ordering::SeqCst), first.sample_interval_seconds), (1, None));
-        // The second begins at 60 s, and is given up ten seconds later.
+        // The second begins at 60 s, and is cancelled ten seconds later.
         tokio::time::sleep(MINUTE + SAMPLE_TIMEOUT).await;
         assert_eq!(taken.load(Ordering::SeqCst), 2);
-        assert_eq!(
-            sampler.latest().sample_time_seconds,
-            first.sample_time_seconds,
-            "it is as it was"
-        );
+        assert_eq!(sampler.latest().sample_time_seconds, first.sample_time_seconds, "unchanged");
         tokio::time::sleep(MINUTE).await;
         assert_eq!(taken.load(Ordering::SeqCst), 3);
         let report = sampler.latest();
         assert_eq!(report.sample_interval_seconds, Some(120.0), "two minutes in one");
         assert_eq!(report.interfaces["eth0"].receive_bytes.current, Some(10.0));
-        // Nobody ran for an hour: what was missed is in one interval.
+        // The process was stopped for an hour: one interval covers the missed samples.
         tokio::time::advance(60 * MINUTE).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(taken.load(Ordering::SeqCst), 4);
     }
 
     #[test]
-    fn b41_a_part_that_cannot_be_sampled_is_logged_once_in_a_while() {
+    fn b41_a_part_that_cannot_be_sampled_is_logged_once_per_period() {
         let window = Window::new(grid::time::Timestamp::default());
         let latest = Arc::new(window.report());
-        let mut state = State { window, latest, told: BTreeMap::new() };
+        let mut state = SamplerState { window, latest, last_logged: BTreeMap::new() };
         let problem = |part: &str| Problem { part: part.to_owned(), cause: "no".to_owned() };
         let at = |seconds| Instant::from_nanos(0) + Duration::from_secs(seconds);
-        let told_at = |state: &State, part: &str| state.told.get(part).copied();
-        state.tell(&[problem("/a")], at(0));
-        state.tell(&[problem("/a"), problem("/b")], at(3_599));
-        assert_eq!((told_at(&state, "/a"), told_at(&state, "/b")), (Some(at(0)), Some(at(3_599))));
-        state.tell(&[problem("/a")], at(3_600));
-        assert_eq!(told_at(&state, "/a"), Some(at(3_600)), "again after an hour");
+        let logged_at = |state: &SamplerState, part: &str| state.last_logged.get(part).copied();
+        state.log_problems(&[problem("/a")], at(0));
+        state.log_problems(&[problem("/a"), problem("/b")], at(3_599));
+        assert_eq!(
+            (logged_at(&state, "/a"), logged_at(&state, "/b")),
+            (Some(at(0)), Some(at(3_599)))
+        );
+        state.log_problems(&[problem("/a")], at(3_600));
+        assert_eq!(logged_at(&state, "/a"), Some(at(3_600)), "again after an hour");
         let many: Vec<_> = (0..2 * PROBLEMS_KEPT_MAX).map(|n| problem(&n.to_string())).collect();
-        state.tell(&many, at(3_601));
-        assert_eq!(state.told.len(), PROBLEMS_KEPT_MAX);
+        state.log_problems(&many, at(3_601));
+        assert_eq!(state.last_logged.len(), PROBLEMS_KEPT_MAX);
     }
 }

@@ -1,20 +1,20 @@
-//! From what was counted to what happened: samples in, a report out (B70).
+//! Computes reports from samples (B70).
 //!
-//! Cumulative counters become values of the interval between two samples; of everything but drives
-//! the average and the maximum since the start are kept. Pure: the time of a sample is handed in.
+//! Cumulative counters become values of the interval between two samples. Except for drives, the
+//! average and the maximum since the start are kept. The time of a sample is a parameter.
 //!
 //! ```text
 //! an interface     in a sample          in the next
-//!   unknown ─────────► counted from ────────────► an interval's value; counted from here
+//!   unknown ─────────► baseline ────────────────► value of the interval; new baseline
 //!                        ▲     │ part not read: current unknown, the next interval is longer
-//!                        │     │ not in the sample any more
+//!                        │     │ no longer in the sample
 //!                        │     ▼
-//!                 comes  └─── gone: not reported; average and maximum wait for it
+//!            comes back  └─── gone: not reported; average and maximum are kept
 //! ```
 //!
-//! What happened while an interface was gone, or before it was seen first, is nobody's interval.
+//! Traffic while an interface was gone, or before its first sample, belongs to no interval.
 
-mod growth;
+mod deltas;
 mod interfaces;
 mod series;
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use grid::time::{Instant, Timestamp};
 
-use self::growth::{cpu_growth, drive_growth};
+use self::deltas::{cpu_ratios, drive_delta};
 use self::interfaces::Interfaces;
 use self::series::Series;
 use crate::limits::{DRIVES_MAX, LABEL_BYTES_MAX};
@@ -32,31 +32,31 @@ use crate::report::{
 };
 use crate::sample::{CpuTimes, DriveCounters, DriveSample, Load, Memory, Sample};
 
-/// What one server's samples amount to so far.
+/// State computed from one server's samples so far.
 #[derive(Debug)]
 pub struct Window {
     started_at: Timestamp,
     sampled_at: Option<Timestamp>,
-    last: Option<Instant>,
+    last_sample: Option<Instant>,
     interval: Option<Duration>,
     cores: Option<u32>,
     cpu: Cpu,
     loads: Gauges<6>,
     memory: Gauges<8>,
     interfaces: Interfaces,
-    drives: BTreeMap<String, Drive>,
+    drives: BTreeMap<String, DriveWindow>,
 }
 
-/// A part of the system that was read at some time.
-type Seen<T> = Option<(Instant, T)>;
+/// Time and value of the last successful reading of a part.
+type LastReading<T> = Option<(Instant, T)>;
 
 impl Window {
-    /// Nothing sampled yet. Averages and maxima will be those since now.
+    /// Creates a window without samples. Averages and maxima will be since `now`.
     pub fn new(now: Timestamp) -> Self {
         Self {
             started_at: now,
             sampled_at: None,
-            last: None,
+            last_sample: None,
             interval: None,
             cores: None,
             cpu: Cpu::default(),
@@ -67,11 +67,14 @@ impl Window {
         }
     }
 
-    /// Takes in a sample that was read at `now`, by either clock. Parts of it that are `None` were
-    /// missed: the next time they are there, their interval is as long as that took.
+    /// Adds a sample that was read at `now`, by both clocks. Parts that are `None` were missed:
+    /// their next interval extends to the next reading.
     pub fn observe(&mut self, sample: &Sample, now: Instant, wall: Timestamp) {
-        self.interval = self.last.map(|last| now.since(last)).filter(|since| !since.is_zero());
-        self.last = Some(now);
+        self.interval = self
+            .last_sample
+            .map(|last_sample| now.since(last_sample))
+            .filter(|since| !since.is_zero());
+        self.last_sample = Some(now);
         self.sampled_at = Some(wall);
         self.cores = sample.cores.filter(|cores| *cores > 0).or(self.cores);
         self.cpu.observe(sample.cpu, now);
@@ -83,18 +86,18 @@ impl Window {
 
     fn observe_drives(&mut self, drives: Option<&BTreeMap<String, DriveSample>>, now: Instant) {
         let Some(drives) = drives else {
-            self.drives.values_mut().for_each(Drive::miss);
+            self.drives.values_mut().for_each(DriveWindow::record_missing);
             return;
         };
-        let is_there = |name: &str| drives.contains_key(name);
-        self.drives.retain(|name, _| is_there(name));
-        let named = drives.iter().filter(|(name, _)| name.len() <= LABEL_BYTES_MAX);
-        for (name, sample) in named.take(DRIVES_MAX) {
+        let is_present = |name: &str| drives.contains_key(name);
+        self.drives.retain(|name, _| is_present(name));
+        let valid = drives.iter().filter(|(name, _)| name.len() <= LABEL_BYTES_MAX);
+        for (name, sample) in valid.take(DRIVES_MAX) {
             self.drives.entry(name.clone()).or_default().observe(sample, now);
         }
     }
 
-    /// What is known now.
+    /// Returns the report of the samples so far.
     pub fn report(&self) -> Report {
         Report {
             start_time_seconds: Some(unix_seconds(self.started_at)),
@@ -118,35 +121,35 @@ fn unix_seconds(time: Timestamp) -> f64 {
     time.seconds() as f64 + f64::from(time.nanos()) / 1e9
 }
 
-/// Values that were measured at one moment. Each counts for the time since the sample before it, so
-/// the first one, before which there was none, counts for the average only while it is alone.
+/// Values measured at one moment. Each counts for the time since the previous sample, so the first
+/// one counts for the average only while it is alone.
 #[derive(Debug)]
 struct Gauges<const N: usize> {
-    seen: Option<Instant>,
+    last_at: Option<Instant>,
     series: [Series; N],
 }
 
 impl<const N: usize> Default for Gauges<N> {
     fn default() -> Self {
-        Self { seen: None, series: [Series::default(); N] }
+        Self { last_at: None, series: [Series::default(); N] }
     }
 }
 
 impl<const N: usize> Gauges<N> {
     fn observe(&mut self, values: Option<[Option<f64>; N]>, now: Instant) {
         let Some(values) = values else {
-            self.series.iter_mut().for_each(Series::miss);
+            self.series.iter_mut().for_each(Series::record_missing);
             return;
         };
-        let since = self.seen.replace(now).map_or(Duration::ZERO, |seen| now.since(seen));
+        let since = self.last_at.replace(now).map_or(Duration::ZERO, |last_at| now.since(last_at));
         for (series, value) in self.series.iter_mut().zip(values) {
             series.observe(value, since);
         }
     }
 
-    /// `None` before the first sample.
+    /// Returns `None` before the first sample.
     fn summaries(&self) -> Option<[Summary; N]> {
-        self.seen.map(|_| self.series.each_ref().map(Series::summary))
+        self.last_at.map(|_| self.series.each_ref().map(Series::summary))
     }
 }
 
@@ -164,7 +167,7 @@ fn load_report(summaries: [Summary; 6]) -> LoadReport {
 #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB, which is more than memory has")]
 fn memory_values(memory: Memory) -> [Option<f64>; 8] {
     let Memory { total, free, available, shared, buffers, cache } = memory;
-    // Kernels before 3.14 estimate nothing.
+    // Kernels before 3.14 have no estimate.
     let unused = available.unwrap_or_else(|| free.saturating_add(buffers).saturating_add(cache));
     let used = total.saturating_sub(unused);
     let ratio = (total > 0).then(|| used as f64 / total as f64);
@@ -180,21 +183,21 @@ fn memory_report(summaries: [Summary; 8]) -> MemoryReport {
     MemoryReport { total, used, free, available, shared, buffers, cache, used_ratio }
 }
 
-/// Processor time, as parts of the whole.
+/// Processor time, as ratios.
 #[derive(Debug, Default)]
 struct Cpu {
-    seen: Seen<CpuTimes>,
+    last_reading: LastReading<CpuTimes>,
     modes: [Series; 6],
 }
 
 impl Cpu {
     fn observe(&mut self, times: Option<CpuTimes>, now: Instant) {
         let interval = times.and_then(|times| {
-            let (seen, before) = self.seen.replace((now, times))?;
-            Some((cpu_growth(&times, &before)?, now.since(seen)))
+            let (last_at, before) = self.last_reading.replace((now, times))?;
+            Some((cpu_ratios(&times, &before)?, now.since(last_at)))
         });
         let Some((ratios, since)) = interval.filter(|(_, since)| !since.is_zero()) else {
-            self.modes.iter_mut().for_each(Series::miss);
+            self.modes.iter_mut().for_each(Series::record_missing);
             return;
         };
         for (series, ratio) in self.modes.iter_mut().zip(ratios) {
@@ -203,35 +206,35 @@ impl Cpu {
     }
 
     fn report(&self, cores: Option<u32>) -> Option<CpuReport> {
-        self.seen.as_ref()?;
+        self.last_reading.as_ref()?;
         let [user, nice, system, idle, iowait, steal] = self.modes.each_ref().map(Series::summary);
         let modes = ModesReport { user, nice, system, idle, iowait, steal };
         Some(CpuReport { cores, modes })
     }
 }
 
-/// A drive that is there. Of it only the last interval is known.
+/// A drive that is present. Only its last interval is kept.
 #[derive(Debug, Default)]
-struct Drive {
+struct DriveWindow {
     device: Option<String>,
-    seen: Seen<DriveCounters>,
+    last_reading: LastReading<DriveCounters>,
     report: DriveReport,
 }
 
-impl Drive {
+impl DriveWindow {
     fn observe(&mut self, sample: &DriveSample, now: Instant) {
         if self.device != sample.device {
-            // Another device under the same name has counters of its own.
+            // Another device under the same name has its own counters.
             self.device.clone_from(&sample.device);
-            self.seen = None;
+            self.last_reading = None;
         }
         let interval = sample.io.and_then(|io| {
-            let (seen, before) = self.seen.replace((now, io))?;
-            let since = now.since(seen);
-            (!since.is_zero()).then(|| (drive_growth(&io, &before), since))
+            let (last_at, before) = self.last_reading.replace((now, io))?;
+            let since = now.since(last_at);
+            (!since.is_zero()).then(|| (drive_delta(&io, &before), since))
         });
         self.report = match interval {
-            Some((growth, since)) => io_report(&growth, since),
+            Some((delta, since)) => io_report(&delta, since),
             None => DriveReport::default(),
         };
         if let Some(space) = &sample.space {
@@ -243,8 +246,8 @@ impl Drive {
         }
     }
 
-    /// No drive could be read.
-    fn miss(&mut self) {
+    /// Records that no drive could be read.
+    fn record_missing(&mut self) {
         self.report = DriveReport::default();
     }
 
@@ -253,25 +256,22 @@ impl Drive {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "what a drive does in an interval is less than 8 PiB"
-)]
-fn io_report(growth: &DriveCounters, since: Duration) -> DriveReport {
+#[expect(clippy::cast_precision_loss, reason = "a drive moves less than 8 PiB in an interval")]
+fn io_report(delta: &DriveCounters, since: Duration) -> DriveReport {
     let seconds = since.as_secs_f64();
     let rate = |count: u64| Some(count as f64 / seconds);
-    // How long nothing waited is no number.
+    // Without operations there is no wait.
     let wait =
         |millis: u64, count: u64| (count > 0).then(|| millis as f64 / 1_000.0 / count as f64);
     DriveReport {
-        reads_per_second: rate(growth.reads),
-        writes_per_second: rate(growth.writes),
-        read_bytes_per_second: rate(growth.read_bytes),
-        written_bytes_per_second: rate(growth.written_bytes),
-        read_wait_seconds: wait(growth.read_millis, growth.reads),
-        write_wait_seconds: wait(growth.write_millis, growth.writes),
-        // The two clocks are not read at once.
-        busy_ratio: Some((growth.busy_millis as f64 / 1_000.0 / seconds).min(1.0)),
+        reads_per_second: rate(delta.reads),
+        writes_per_second: rate(delta.writes),
+        read_bytes_per_second: rate(delta.read_bytes),
+        written_bytes_per_second: rate(delta.written_bytes),
+        read_wait_seconds: wait(delta.read_millis, delta.reads),
+        write_wait_seconds: wait(delta.write_millis, delta.writes),
+        // The two clocks are not read at the same instant.
+        busy_ratio: Some((delta.busy_millis as f64 / 1_000.0 / seconds).min(1.0)),
         ..DriveReport::default()
     }
 }

@@ -1,4 +1,4 @@
-//! Servers that ask each other, over real sockets.
+//! Collection between servers, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use grid::{Auth, HandlerId, Manager, Route};
 use resource_metrics::sample::{InterfaceCounters, Sample};
-use resource_metrics::{Answer, BuildError, Collection, Limits, Reason, Report, ResourceMetrics};
+use resource_metrics::{
+    BuildError, Collection, DownReason, Limits, Report, ResourceMetrics, ServerStatus,
+};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Long enough for everything that should happen on one machine.
+/// Timeout of everything that should happen quickly on one machine.
 const SOON: Duration = Duration::from_secs(20);
 
 struct Server {
@@ -19,7 +21,7 @@ struct Server {
     serving: JoinHandle<()>,
 }
 
-/// Listeners and managers that know each other; nothing serves yet.
+/// Returns managers configured with each other, and their listeners; none serves yet.
 async fn managers(count: usize) -> Vec<(Manager, TcpListener)> {
     let mut listeners = Vec::new();
     for _ in 0..count {
@@ -29,7 +31,7 @@ async fn managers(count: usize) -> Vec<(Manager, TcpListener)> {
     let urls: Vec<_> = listeners.iter().map(url).collect();
     let manager = |url: &String| {
         let auth = Auth::shared_secret(b"what all servers know").expect("long enough");
-        Manager::builder(url).servers(&urls).auth(auth).build().expect("a good configuration")
+        Manager::builder(url).servers(&urls).auth(auth).build().expect("a valid configuration")
     };
     urls.iter().map(manager).zip(listeners).collect()
 }
@@ -52,13 +54,13 @@ impl Server {
 }
 
 /// Waits for a condition.
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+async fn eventually(state: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
-        while !is_so() {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {state}"));
 }
 
 async fn connected(servers: &[Server]) {
@@ -70,7 +72,7 @@ async fn connected(servers: &[Server]) {
     }
 }
 
-/// A machine whose only interface is called like this.
+/// Returns a machine whose only interface has this name.
 fn machine(interface: String) -> impl Fn() -> Sample + Send + Sync + 'static {
     move || {
         let interfaces = [(interface.clone(), InterfaceCounters::default())].into();
@@ -81,37 +83,37 @@ fn machine(interface: String) -> impl Fn() -> Sample + Send + Sync + 'static {
 fn limits(deadline: Duration) -> Limits {
     let mut limits = Limits::default();
     limits.collect_deadline = deadline;
-    limits.collect_shared_for = Duration::ZERO;
+    limits.collect_ttl = Duration::ZERO;
     limits
 }
 
-/// What others are asked, counted by the calls that they served.
+/// Returns the number of inbound calls of a server.
 fn served(servers: &[Server], by: usize) -> u64 {
     let stats = servers[by].manager.stats();
     stats.iter().map(|stats| stats.calls_served).sum()
 }
 
-fn down(collection: &Collection, server: &Server) -> Reason {
+fn down(collection: &Collection, server: &Server) -> DownReason {
     match &collection.servers[&server.name()] {
-        Answer::Down(down) => down.reason,
-        Answer::Up(report) => panic!("{} is up: {report:?}", server.name()),
+        ServerStatus::Down(down) => down.reason,
+        ServerStatus::Up(report) => panic!("{} is up: {report:?}", server.name()),
     }
 }
 
 fn up<'a>(collection: &'a Collection, server: &Server) -> &'a Report {
     match &collection.servers[&server.name()] {
-        Answer::Up(report) => report,
-        Answer::Down(down) => panic!("{} is down: {down:?}", server.name()),
+        ServerStatus::Up(report) => report,
+        ServerStatus::Down(down) => panic!("{} is down: {down:?}", server.name()),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b71_any_server_answers_for_all_and_says_which_is_down() {
+async fn b71_any_server_reports_for_the_cluster_and_which_server_is_down() {
     let (mut servers, mut metrics) = (Vec::new(), Vec::new());
     for (index, (manager, listener)) in managers(3).await.into_iter().enumerate() {
         let source = machine(format!("eth{index}"));
         let built = ResourceMetrics::builder(&manager).source(source).limits(limits(SOON));
-        metrics.push(built.build().expect("good limits"));
+        metrics.push(built.build().expect("valid limits"));
         servers.push(Server::start(manager, listener).await);
     }
     connected(&servers).await;
@@ -132,12 +134,12 @@ async fn b71_any_server_answers_for_all_and_says_which_is_down() {
     let lost = servers[0].manager.connection(&name).unwrap();
     eventually("the loss is noticed", || lost.state() != grid::ConnectionState::Connected).await;
     let collection = metrics[0].collect().await.expect("no shutdown");
-    assert_eq!(down(&collection, &servers[2]), Reason::NotConnected);
+    assert_eq!(down(&collection, &servers[2]), DownReason::NotConnected);
     assert!(up(&collection, &servers[1]).interfaces.contains_key("eth1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b71_a_slow_server_and_one_that_means_something_else_are_down_and_the_others_are_not() {
+async fn b71_slow_failing_and_incompatible_servers_are_down_and_the_others_are_up() {
     let mut managers = managers(6).await.into_iter();
     let mut servers = Vec::new();
     let (manager, listener) = managers.next().unwrap();
@@ -145,33 +147,34 @@ async fn b71_a_slow_server_and_one_that_means_something_else_are_down_and_the_ot
         .source(machine("eth0".to_owned()))
         .limits(limits(Duration::from_millis(500)))
         .build()
-        .expect("good limits");
+        .expect("valid limits");
     servers.push(Server::start(manager, listener).await);
 
     let route = || Route::new(HandlerId::new(44));
     let (slow, listener) = managers.next().unwrap();
-    slow.register(route(), |_, _| std::future::pending()).expect("a free number");
+    slow.register(route(), |_, _| std::future::pending()).expect("a free handler id");
     servers.push(Server::start(slow, listener).await);
-    // As existing clusters answer: an array of maps.
-    let (strange, listener) = managers.next().unwrap();
-    strange.register(route(), |_, _| async { Ok(vec![0x91, 0x80].into()) }).expect("a free number");
-    servers.push(Server::start(strange, listener).await);
+    // As existing clusters respond: an array of maps.
+    let (existing, listener) = managers.next().unwrap();
+    existing.register(route(), |_, _| async { Ok(vec![0x91, 0x80].into()) }).expect("a free id");
+    servers.push(Server::start(existing, listener).await);
     let (older, listener) = managers.next().unwrap();
     servers.push(Server::start(older, listener).await);
     let (failing, listener) = managers.next().unwrap();
-    failing.register(route(), |_, _| async { Err("no".into()) }).expect("a free number");
+    failing.register(route(), |_, _| async { Err("no".into()) }).expect("a free handler id");
     servers.push(Server::start(failing, listener).await);
 
-    // Without names the first number would be the start time.
+    // By position the first number would be the start time.
     let (nameless, listener) = managers.next().unwrap();
-    nameless.register(route(), |_, _| async { Ok(vec![0x91, 1].into()) }).expect("a free number");
+    nameless.register(route(), |_, _| async { Ok(vec![0x91, 1].into()) }).expect("a free id");
     servers.push(Server::start(nameless, listener).await);
 
     connected(&servers).await;
     let collection = metrics.collect().await.expect("no shutdown");
     up(&collection, &servers[0]);
-    let incompatible = Reason::Incompatible;
-    let reasons = [Reason::Timeout, incompatible, incompatible, Reason::Failed, incompatible];
+    let incompatible = DownReason::Incompatible;
+    let reasons =
+        [DownReason::Timeout, incompatible, incompatible, DownReason::Failed, incompatible];
     assert_eq!([1, 2, 3, 4, 5].map(|index| down(&collection, &servers[index])), reasons);
 }
 
@@ -184,22 +187,22 @@ async fn b71_many_scrapes_cost_each_server_one_request() {
         .source(Sample::default)
         .limits({
             let mut limits = limits(SOON);
-            limits.collect_shared_for = Duration::from_secs(3_600);
+            limits.collect_ttl = Duration::from_secs(3_600);
             limits
         })
         .build()
-        .expect("good limits");
+        .expect("valid limits");
     servers.push(Server::start(manager, listener).await);
     let (other, listener) = managers.next().unwrap();
-    let asked = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&asked);
+    let requests = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&requests);
     let route = Route::new(HandlerId::new(44));
     other
         .register(route, move |_, _| {
             counted.fetch_add(1, Ordering::SeqCst);
-            async { Ok(vec![0x80].into()) } // An empty report: what is counted is the question.
+            async { Ok(vec![0x80].into()) } // An empty report: only the requests are counted.
         })
-        .expect("a free number");
+        .expect("a free handler id");
     servers.push(Server::start(other, listener).await);
     connected(&servers).await;
     let scrapes = (0..50).map(|_| {
@@ -210,12 +213,12 @@ async fn b71_many_scrapes_cost_each_server_one_request() {
     for scrape in scrapes {
         scrape.await.expect("no panic").expect("no shutdown");
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
     assert_eq!(served(&servers, 1), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b70_samples_are_taken_from_the_start_until_nobody_wants_them() {
+async fn b70_samples_are_taken_from_the_start_until_the_last_clone_is_dropped() {
     let (manager, _listener) = managers(1).await.remove(0);
     let taken = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&taken);
@@ -228,19 +231,23 @@ async fn b70_samples_are_taken_from_the_start_until_nobody_wants_them() {
     metrics.start();
     metrics.start();
     eventually("a sample", || taken.load(Ordering::SeqCst) == 1).await;
-    eventually("it counts", || metrics.latest().sample_time_seconds.is_some()).await;
+    eventually("the report has it", || metrics.latest().sample_time_seconds.is_some()).await;
 }
 
 #[tokio::test]
-async fn only_servers_that_the_manager_knows_are_asked() {
+async fn only_the_managers_servers_can_be_configured() {
     let (manager, _listener) = managers(2).await.remove(0);
     let local = manager.local().to_string();
     let build = |servers: Vec<String>| ResourceMetrics::builder(&manager).servers(servers).build();
-    let error = build(vec!["http://stranger:1".to_owned()]).expect_err("a stranger");
-    assert!(matches!(&error, BuildError::Unknown { name } if name == "http://stranger:1"));
+    let error = build(vec!["http://unknown:1".to_owned()]).expect_err("an unknown server");
+    assert!(matches!(&error, BuildError::Unknown { name } if name == "http://unknown:1"));
     assert!(matches!(build(vec!["?".to_owned()]), Err(BuildError::Name(_))));
-    let metrics = build(vec![local.clone()]).expect("itself is known");
+    let metrics = build(vec![local.clone()]).expect("this server is known");
     let collection = metrics.collect().await.expect("no shutdown");
-    assert_eq!(collection.servers.keys().collect::<Vec<_>>(), [&local], "nobody else is asked");
-    assert!(matches!(build(Vec::new()), Err(BuildError::Register(_))), "there is one already");
+    assert_eq!(
+        collection.servers.keys().collect::<Vec<_>>(),
+        [&local],
+        "no other server is called"
+    );
+    assert!(matches!(build(Vec::new()), Err(BuildError::Register(_))), "it is already registered");
 }

@@ -1,4 +1,4 @@
-//! What scrapers read, as pages that were read by us first (`tests/snapshots`).
+//! Exposition for scrapers, as snapshots that were reviewed by hand (`tests/snapshots`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use resource_metrics::sample::{
     CpuTimes, DriveCounters, DriveSample, InterfaceCounters, Load, Memory, Sample, Space,
 };
 use resource_metrics::window::Window;
-use resource_metrics::{Answer, Collection, Down, Format, Reason, expose};
+use resource_metrics::{Collection, Down, DownReason, Format, ServerStatus, expose};
 
-/// A machine after so many minutes, all alike.
+/// Returns a sample after this many minutes of constant load.
 fn sample(minutes: u64) -> Sample {
     let counters = InterfaceCounters {
         receive_bytes: 6_000 * minutes * minutes,
@@ -73,14 +73,14 @@ fn report() -> Report {
 }
 
 fn collection() -> Arc<Collection> {
-    let down = Down { reason: Reason::NotConnected, cause: "not connected to it".to_owned() };
+    let down = Down { reason: DownReason::NotConnected, cause: "not connected to it".to_owned() };
     // As a platform without a source reports.
     let start_time_seconds = Some(1_700_000_100.0);
     let sourceless = Report { start_time_seconds, ..Report::default() };
     let servers = [
-        ("http://10.0.0.1:9000".to_owned(), Answer::Up(Box::new(report()))),
-        ("http://10.0.0.2:9000".to_owned(), Answer::Down(down)),
-        ("http://10.0.0.3:9000".to_owned(), Answer::Up(Box::new(sourceless))),
+        ("http://10.0.0.1:9000".to_owned(), ServerStatus::Up(Box::new(report()))),
+        ("http://10.0.0.2:9000".to_owned(), ServerStatus::Down(down)),
+        ("http://10.0.0.3:9000".to_owned(), ServerStatus::Up(Box::new(sourceless))),
     ];
     Arc::new(Collection { servers: servers.into() })
 }
@@ -102,7 +102,7 @@ fn b71_names_from_elsewhere_cannot_make_up_metrics() {
     let drive =
         DriveReport { used_bytes: Some(1), busy_ratio: Some(f64::NAN), ..Default::default() };
     let report = Report { drives: [(evil.to_owned(), drive)].into(), ..Report::default() };
-    let servers = [("s".to_owned(), Answer::Up(Box::new(report)))];
+    let servers = [("s".to_owned(), ServerStatus::Up(Box::new(report)))];
     let text = expose(&Arc::new(Collection { servers: servers.into() }), Format::Text);
     let used: Vec<_> = text.lines().filter(|line| line.contains("drive_used")).collect();
     assert_eq!(
@@ -111,10 +111,10 @@ fn b71_names_from_elsewhere_cannot_make_up_metrics() {
             r#"resource_drive_used_bytes{server="s",drive="a\"} 1\nresource_server_up{server=\"b\\"} 1"#
         ]
     );
-    assert!(!text.contains("busy"), "a family of nothing but NaN is not there: {text}");
+    assert!(!text.contains("busy"), "a family with only NaN is absent: {text}");
 }
 
-/// What `.ci/metrics` gives to promtool.
+/// Writes the file that `.ci/metrics` passes to promtool.
 #[test]
 fn b71_the_exposition_is_written_for_promtool() {
     let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));

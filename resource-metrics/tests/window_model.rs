@@ -1,7 +1,6 @@
-//! Windows against a model that keeps every sample and computes all from them, each time anew.
+//! Windows against a model that keeps every sample and recomputes all values from them.
 //!
-//! The model knows nothing of sums that are carried along. It works with whole numbers, so it has no
-//! rounding to hide behind.
+//! The model has no running sums. It works with integers, so it has no rounding error of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -15,18 +14,18 @@ use resource_metrics::window::Window;
 
 const NAMES: [&str; 3] = ["eth0", "eth1", "veth"];
 
-/// What happens between two samples.
+/// Changes between two samples.
 #[derive(Debug, Clone)]
 struct Step {
-    /// Milliseconds since the last sample; none at all, now and then.
+    /// Milliseconds since the last sample; sometimes none.
     millis: u64,
-    /// For each interface: bytes and errors that pass it.
+    /// For each interface: bytes and errors.
     traffic: [(u64, u64); 3],
-    /// For each: is it there, and has it been made anew?
+    /// For each interface: whether it is present, or recreated.
     fate: [Fate; 3],
     ticks: [u64; 6],
     memory: (u64, u64),
-    /// Parts that cannot be read.
+    /// Whether each part cannot be read.
     interfaces_missed: bool,
     memory_missed: bool,
     cpu_missed: bool,
@@ -34,13 +33,13 @@ struct Step {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
-    Stays,
-    IsAway,
-    IsMadeAnew,
+    Present,
+    Absent,
+    Recreated,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![8 => Just(Fate::Stays), 1 => Just(Fate::IsAway), 1 => Just(Fate::IsMadeAnew)]
+    prop_oneof![8 => Just(Fate::Present), 1 => Just(Fate::Absent), 1 => Just(Fate::Recreated)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -74,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         })
 }
 
-/// The machine: counters as a kernel has them.
+/// A simulated machine, with counters like a kernel's.
 #[derive(Default)]
 struct Machine {
     millis: u64,
@@ -83,18 +82,18 @@ struct Machine {
 }
 
 impl Machine {
-    fn live(&mut self, step: &Step) -> Sample {
+    fn step(&mut self, step: &Step) -> Sample {
         self.millis += step.millis;
         let mut interfaces = BTreeMap::new();
         for (index, name) in NAMES.into_iter().enumerate() {
             let counters = &mut self.counters[index];
-            if step.fate[index] != Fate::Stays {
+            if step.fate[index] != Fate::Present {
                 *counters = InterfaceCounters::default();
             }
             let (bytes, errors) = step.traffic[index];
             counters.receive_bytes += bytes;
             counters.transmit_errors += errors;
-            if step.fate[index] != Fate::IsAway {
+            if step.fate[index] != Fate::Absent {
                 interfaces.insert(name.to_owned(), *counters);
             }
         }
@@ -119,11 +118,11 @@ impl Machine {
 /// Every sample so far, with its time in milliseconds.
 type History = Vec<(u64, Sample)>;
 
-/// An amount, and the milliseconds that it came in. `None` where a value is not known.
+/// An amount, and the milliseconds in which it came; `None` for an unknown value.
 type Interval = Option<(u64, u64)>;
 
-/// The intervals of one counter of an interface, one for each sample; `None` of a sample in which it
-/// was away.
+/// Returns the intervals of one counter of an interface, one for each sample; `None` for a sample
+/// without the interface.
 fn intervals(
     history: &History,
     name: &str,
@@ -139,14 +138,14 @@ fn intervals(
             all.push(None);
             continue;
         };
-        // The last sample before in which interfaces could be read at all.
+        // The last earlier sample in which interfaces could be read at all.
         let before = history[..index].iter().rev().find(|(_, sample)| sample.interfaces.is_some());
         let before = before
             .and_then(|(at, sample)| Some((*at, sample.interfaces.as_ref().unwrap().get(name)?)));
         all.push(Some(before.filter(|(at, _)| at < millis).map(|(at, before)| {
-            let began_anew = now.receive_bytes < before.receive_bytes
+            let was_reset = now.receive_bytes < before.receive_bytes
                 || now.transmit_errors < before.transmit_errors;
-            let before = if began_anew { 0 } else { counter(before) };
+            let before = if was_reset { 0 } else { counter(before) };
             (counter(now) - before, millis - at)
         })));
     }
@@ -157,7 +156,7 @@ fn rate((amount, millis): (u64, u64)) -> f64 {
     amount as f64 * 1_000.0 / millis as f64
 }
 
-/// Of rates.
+/// Summarizes rates.
 fn summary(intervals: &[Option<Interval>]) -> Summary {
     let known: Vec<_> = intervals.iter().filter_map(|interval| interval.flatten()).collect();
     let amount: u128 = known.iter().map(|(amount, _)| u128::from(*amount)).sum();
@@ -169,7 +168,7 @@ fn summary(intervals: &[Option<Interval>]) -> Summary {
     }
 }
 
-/// Of memory that is free, which counts for the time since the sample before.
+/// Summarizes free memory, which counts for the time since the previous sample.
 fn free_memory(history: &History) -> Option<Summary> {
     let known = history.iter().filter_map(|(millis, sample)| Some((*millis, sample.memory?.free)));
     let known: Vec<(u64, u64)> = known.collect();
@@ -187,7 +186,7 @@ fn free_memory(history: &History) -> Option<Summary> {
     Some(Summary { current, average, maximum })
 }
 
-/// Of the part of processor time that was idle.
+/// Summarizes the ratio of idle processor time.
 fn idle(history: &History) -> Option<Summary> {
     let known = history.iter().filter_map(|(millis, sample)| Some((*millis, sample.cpu?)));
     let known: Vec<(u64, CpuTimes)> = known.collect();
@@ -222,11 +221,11 @@ fn is_close(a: Option<f64>, b: Option<f64>) -> bool {
 }
 
 #[track_caller]
-fn same(what: &str, real: &Summary, model: &Summary) -> Result<(), TestCaseError> {
+fn same(name: &str, real: &Summary, model: &Summary) -> Result<(), TestCaseError> {
     let is_same = is_close(real.current, model.current)
         && is_close(real.average, model.average)
         && is_close(real.maximum, model.maximum);
-    prop_assert!(is_same, "{what}: {real:?} should be {model:?}");
+    prop_assert!(is_same, "{name}: {real:?} should be {model:?}");
     Ok(())
 }
 
@@ -234,10 +233,10 @@ fn check(report: &Report, history: &History) -> Result<(), TestCaseError> {
     for name in NAMES {
         let bytes = intervals(history, name, |counters| counters.receive_bytes);
         let errors = intervals(history, name, |counters| counters.transmit_errors);
-        // It is there if it was when interfaces could be read last.
+        // It is present if it was in the last sample with readable interfaces.
         let read = history.iter().rev().find_map(|(_, sample)| sample.interfaces.as_ref());
-        let is_there = read.is_some_and(|interfaces| interfaces.contains_key(name));
-        prop_assert_eq!(report.interfaces.contains_key(name), is_there, "{} is there", name);
+        let is_present = read.is_some_and(|interfaces| interfaces.contains_key(name));
+        prop_assert_eq!(report.interfaces.contains_key(name), is_present, "{} is there", name);
         if let Some(interface) = report.interfaces.get(name) {
             same(name, &interface.receive_bytes, &summary(&bytes))?;
             same(name, &interface.transmit_errors, &summary(&errors))?;
@@ -267,14 +266,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn b70_a_window_is_what_all_samples_together_say(
+    fn b70_a_window_matches_the_model_after_every_sample(
         steps in proptest::collection::vec(step(), 1..60)
     ) {
         let mut machine = Machine::default();
         let mut window = Window::new(Timestamp::new(1, 0));
         let mut history = History::new();
         for step in &steps {
-            let sample = machine.live(step);
+            let sample = machine.step(step);
             let now = Instant::from_nanos(0) + Duration::from_millis(machine.millis);
             window.observe(&sample, now, Timestamp::new(2, 0));
             history.push((machine.millis, sample));

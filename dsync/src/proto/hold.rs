@@ -1,28 +1,27 @@
 //! One lock at its holder, from the first attempt until everything is released.
 //!
 //! ```text
-//!          quorum granted                quorum knows
-//!          and took our token            the token
+//!          quorum granted                 quorum knows
+//!          and took our token             the token
 //!   Trying ──────────────────────────────────────────► Held
-//!    ▲  │  └─ granted ─────► Settling ─────────────────► │
+//!    ▲  │  └─ granted ─────► Fencing ──────────────────► │
 //!    │  │ no quorum             │      no quorum is      │
-//!    │  ▼                       │      certain any more  │ unlock | dropped
+//!    │  ▼                       │      valid any more    │ unlock | dropped
 //!   Waiting ◄───────────────────┘    Lost ◄──────────────┤
 //!    │                                └───── dropped ──► ▼
-//!    └──────────── given up | timed out ────────────► Releasing ────► Over
+//!    └─────────────── cancelled | timed out ────────► Releasing ────► Finished
 //!                                                       every locker has confirmed, or no
-//!                                                       lease of ours can stand any more
+//!                                                       lease of ours can remain
 //! ```
 //!
-//! What was lost is released when its holder, who has to stop first, lets go; or lapses with its lease.
+//! A lost lock is released when its guard is dropped, or expires with its lease. Each attempt has
+//! its own id. Each locker that may have granted a failed attempt is asked to release it, for as
+//! long as a lease lasts, and gets no other request until it confirms. So a late grant is released
+//! (B50), attempts do not pile up on a locker that does not respond (B55), and the release of one
+//! attempt can never hit the next.
 //!
-//! Each attempt has an id of its own. What a failed one may have got is released, by each locker in
-//! turn and for as long as a lease lasts; a locker that owes us the confirmation is not asked again
-//! before. So a grant that comes late is released (B50), attempts do not pile up on a locker that
-//! does not answer (B55), and the release of one attempt can never hit the next.
-//!
-//! A *vote* is certain up to a time that counts from when its request was sent (B52). The lock is
-//! held as long as a quorum of votes is certain, which the holder's clock alone decides.
+//! A *vote* is valid until a time that counts from when its request was sent (B52). The lock is
+//! held as long as a quorum of votes is valid, by the holder's clock alone.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,102 +31,103 @@ use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::names::Names;
-use super::quorum::{Kind, quorum};
-use super::table::{Ask, Granted, Holding, Lesson, Refresh, Refreshed, Refusal};
+use super::quorum::{LockKind, quorum};
+use super::resources::Resources;
+use super::table::{
+    Granted, HeldLease, LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest, Refusal,
+};
 use super::token::{Token, TokenClock};
-use super::waiters::Place;
+use super::waiters::Ticket;
 use crate::limits::Limits;
 
-mod answers;
+mod locker_state;
 mod release;
-mod seat;
+mod responses;
 #[cfg(test)]
 mod tests;
 
-use seat::{Debt, Seat, Stance, Vote};
+use locker_state::{Availability, LockerState, OutstandingRpc, PendingRelease, Vote};
 
-/// What a lock is to be.
+/// Parameters of one lock.
 #[derive(Debug, Clone)]
-pub struct Config {
-    /// How many lockers there are.
+pub struct HoldConfig {
+    /// Number of lockers.
     pub lockers: usize,
-    /// What is to be locked.
-    pub names: Names,
-    /// How.
-    pub kind: Kind,
-    /// This server.
+    /// Resources to lock.
+    pub resources: Resources,
+    /// Read or write.
+    pub kind: LockKind,
+    /// Name of this server.
     pub owner: Arc<str>,
-    /// Where in its code.
+    /// Place in the holder's code, for operators.
     pub source: Arc<str>,
-    /// Names this lock: different from that of every other, ever.
+    /// Unique id of this lock, different from that of every other lock ever.
     pub id: Arc<str>,
     /// When to stop trying; never if absent.
     pub deadline: Option<Instant>,
-    /// How to wait.
-    pub waiting: Waiting,
-    /// Times.
+    /// How to wait after a conflict.
+    pub wait_mode: WaitMode,
+    /// Lease, timeouts and intervals.
     pub limits: Limits,
-    /// For jitter.
+    /// Seed of the jitter.
     pub seed: u64,
 }
 
 /// How to wait for a lock that others hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Waiting {
-    /// Lockers tell when it is worth trying again; those that cannot are asked now and then.
+pub enum WaitMode {
+    /// Lockers notify when a retry is worthwhile; those without notifications are polled.
     #[default]
-    Told,
-    /// All lockers are asked now and then.
+    Notified,
+    /// All lockers are polled.
     Polling,
 }
 
-/// Names a call to a locker.
+/// Id of an RPC to a locker, unique within one hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
+pub struct RpcId(pub u64);
 
-/// What a hold wants done.
+/// Action that the driver must take for a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Ask a locker. Answer with [`Hold::handle_answer`]; what takes longer than
-    /// [`Message::time_limit`] has failed.
+    /// Sends a request. Without a response within [`Request::time_limit`] the RPC has failed.
     Send {
-        /// Names the call.
-        call: CallId,
-        /// Which locker.
+        /// Id of the RPC.
+        rpc: RpcId,
+        /// Index of the locker.
         locker: usize,
-        /// What to ask.
-        message: Message,
+        /// The request.
+        request: Request,
     },
-    /// The answer to this call is not wanted any more.
+    /// The response to this RPC is no longer needed.
     Cancel {
-        /// Which call.
-        call: CallId,
+        /// Id of the RPC.
+        rpc: RpcId,
     },
 }
 
-/// What a locker is asked.
+/// Request to a locker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// To grant a lock.
-    Lock(Ask),
-    /// To keep it.
-    Refresh(Refresh),
-    /// To release it.
+pub enum Request {
+    /// Grants a lock.
+    Lock(LockRequest),
+    /// Extends a grant by another lease.
+    Refresh(RefreshRequest),
+    /// Releases a grant.
     Unlock {
-        /// The grant.
+        /// Id of the grant.
         uid: Arc<str>,
-        /// What it locks, for the lockers of existing clusters; ours go by the id alone.
-        names: Option<Names>,
-        /// How.
-        kind: Kind,
+        /// Its resources, for lockers of existing clusters; ours need only the id.
+        resources: Option<Resources>,
+        /// Read or write.
+        kind: LockKind,
     },
-    /// To answer when it is worth trying again.
-    Wait(Ask),
+    /// Responds when a retry is worthwhile.
+    Wait(LockRequest),
 }
 
-impl Message {
-    /// How long its answer may take.
+impl Request {
+    /// Timeout of the RPC.
     pub fn time_limit(&self, limits: &Limits) -> Duration {
         match self {
             Self::Lock(_) | Self::Refresh(_) | Self::Unlock { .. } => limits.attempt_timeout,
@@ -136,115 +136,115 @@ impl Message {
     }
 }
 
-/// What a locker answered.
+/// Response of a locker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// To a lock.
+pub enum Response {
+    /// To a lock request.
     Lock(Result<Granted, Refusal>),
     /// To a refresh.
-    Refresh(Refreshed),
+    Refresh(RefreshOutcome),
     /// To a release.
     Released,
-    /// To a waiter: whether it was called. If not, it is not waited for here.
+    /// To a wait request. If not notified, the locker does not keep this waiter.
     Wait {
-        /// Whether it is worth trying.
-        is_called: bool,
+        /// Whether a retry is worthwhile.
+        is_notified: bool,
     },
 }
 
-/// There is no answer, or none that can be understood.
+/// The RPC has no response, or none that can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure {
-    /// Whether the locker may have done what it was asked.
+    /// Whether the locker may have executed the request.
     pub may_have_run: bool,
 }
 
-/// Where a lock stands.
+/// State of a lock, as its user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It is not held yet.
+    /// Not held yet.
     Trying,
-    /// It is held.
+    /// Held.
     Held {
-        /// Its fencing token.
+        /// Fencing token of the lock.
         token: Token,
-        /// Until when that is certain, by the holder's clock.
+        /// End of its validity, by the holder's clock.
         until: Instant,
     },
-    /// It is not held any more, or never was. Some of it may still have to be released.
-    Ended(End),
+    /// Not held any more, or never was. Some grants may still have to be released.
+    Ended(EndReason),
 }
 
 /// Why a lock is not held any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Its holder released it.
+pub enum EndReason {
+    /// The holder released it.
     Unlocked,
-    /// Whoever wanted it lost interest.
-    GivenUp,
-    /// It was not got in time.
+    /// The attempt was cancelled.
+    Cancelled,
+    /// The deadline passed before it was acquired.
     TimedOut,
-    /// It could not be refreshed in time: too few lockers answer.
+    /// Too few lockers confirmed a refresh in time.
     Expired,
-    /// Too few lockers know it: it was forced open.
+    /// Too few lockers still have the grant: it was forced open.
     Revoked,
 }
 
-/// What was tried so far.
+/// Counters of one lock's attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tries {
+pub struct AttemptStats {
     /// Attempts.
     pub attempts: u32,
-    /// How often lockers told that it was worth trying.
-    pub calls: u32,
-    /// Second rounds, for a token that exceeds what lockers knew.
+    /// Notifications from lockers that a retry is worthwhile.
+    pub notifications: u32,
+    /// Second rounds, for a token above what lockers knew.
     pub second_rounds: u32,
-    /// Lockers that refused the last attempt because others hold the lock, or wait for it.
+    /// Lockers that refused the last attempt because others hold the lock or wait for it.
     pub in_conflict: u32,
-    /// Lockers that could not be asked in the last attempt, or did not answer, or were closed.
+    /// Lockers of the last attempt that were unreachable, did not respond, or were closed.
     pub unreachable: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Trying { until: Instant },
-    Settling { token: Token, until: Instant },
-    Waiting { until: Instant, is_called: bool },
+    Fencing { token: Token, until: Instant },
+    Waiting { until: Instant, is_notified: bool },
     Held { token: Token },
-    Ended(End),
+    Ended(EndReason),
 }
 
 /// One lock at its holder.
 #[derive(Debug)]
 pub struct Hold {
-    config: Config,
+    config: HoldConfig,
     quorum: usize,
     phase: Phase,
-    seats: Vec<Seat>,
+    lockers: Vec<LockerState>,
     uid: Arc<str>,
-    ask: Option<Ask>,
+    request: Option<LockRequest>,
     tokens: TokenClock,
-    place: Option<Place>,
-    tries: Tries,
+    ticket: Option<Ticket>,
+    stats: AttemptStats,
     out: VecDeque<Output>,
-    next_call: u64,
+    next_rpc: u64,
     rng: SmallRng,
 }
 
 impl Hold {
-    /// Begins to try. `tokens` is what the process knows of the lockers' clocks.
-    pub fn new(config: Config, tokens: TokenClock, now: Instant) -> Self {
+    /// Begins the first attempt. `tokens` is what the process knows of the lockers' clocks.
+    pub fn new(config: HoldConfig, tokens: TokenClock, now: Instant) -> Self {
         let mut hold = Self {
             quorum: quorum(config.lockers, config.kind),
             phase: Phase::Trying { until: now },
-            seats: (0..config.lockers).map(|_| Seat::new(now)).collect(),
+            lockers: (0..config.lockers).map(|_| LockerState::new(now)).collect(),
             uid: Arc::clone(&config.id),
-            ask: None,
+            request: None,
             tokens,
-            place: None,
-            tries: Tries::default(),
+            ticket: None,
+            stats: AttemptStats::default(),
             out: VecDeque::new(),
-            next_call: 0,
+            next_rpc: 0,
             rng: SmallRng::seed_from_u64(config.seed),
             config,
         };
@@ -252,54 +252,57 @@ impl Hold {
         hold
     }
 
-    /// Where it stands at `now`.
+    /// Returns the state at `now`.
     pub fn status(&self, now: Instant) -> Status {
         match self.phase {
             Phase::Held { token } => match self.valid_until() {
                 Some(until) if until > now => Status::Held { token, until },
-                _ => Status::Ended(End::Expired),
+                _ => Status::Ended(EndReason::Expired),
             },
             Phase::Ended(end) => Status::Ended(end),
-            Phase::Trying { .. } | Phase::Settling { .. } | Phase::Waiting { .. } => Status::Trying,
+            Phase::Trying { .. } | Phase::Fencing { .. } | Phase::Waiting { .. } => Status::Trying,
         }
     }
 
-    /// Whether there is nothing left to do.
-    pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Ended(_)) && self.seats.iter().all(|seat| seat.debt.is_none())
+    /// Returns whether there is nothing left to do.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_)) && self.lockers.iter().all(LockerState::is_released)
     }
 
-    /// Whether so many lockers have confirmed the release, or never granted anything, that others can
-    /// get the lock.
+    /// Returns whether enough lockers have confirmed the release, or never granted, for others to
+    /// acquire the lock.
     pub fn is_released(&self) -> bool {
-        let free = self.seats.iter().filter(|seat| seat.debt.is_none()).count();
-        matches!(self.phase, Phase::Ended(_)) && free >= quorum(self.config.lockers, Kind::Write)
+        let free = self.lockers.iter().filter(|state| state.is_released()).count();
+        matches!(self.phase, Phase::Ended(_))
+            && free >= quorum(self.config.lockers, LockKind::Write)
     }
 
-    /// What was tried so far.
-    pub fn tries(&self) -> Tries {
-        self.tries
+    /// Returns the counters so far.
+    pub fn stats(&self) -> AttemptStats {
+        self.stats
     }
 
-    /// The id of the current attempt, and of the grants that it got.
+    /// Returns the id of the current attempt and of its grants.
     pub fn uid(&self) -> &Arc<str> {
         &self.uid
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) is due at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let debts = self.seats.iter().filter_map(|seat| seat.debt.as_ref()?.due());
+        let releases =
+            self.lockers.iter().filter_map(|state| state.pending_release.as_ref()?.due());
         let own = match self.phase {
-            Phase::Trying { until } | Phase::Settling { until, .. } => Some(until),
-            Phase::Waiting { until, .. } => Some(until),
+            Phase::Trying { until }
+            | Phase::Fencing { until, .. }
+            | Phase::Waiting { until, .. } => Some(until),
             Phase::Held { .. } => {
-                let idle = self.seats.iter().filter(|seat| seat.is_idle());
-                let refresh = idle.map(|seat| seat.refresh_at).min();
+                let idle = self.lockers.iter().filter(|state| state.is_idle());
+                let refresh = idle.map(|state| state.refresh_at).min();
                 let end = self.valid_until();
                 refresh.into_iter().chain(end).min()
             }
@@ -309,228 +312,223 @@ impl Hold {
             Phase::Held { .. } | Phase::Ended(_) => None,
             _ => self.config.deadline,
         };
-        debts.chain(own).chain(deadline).min()
+        releases.chain(own).chain(deadline).min()
     }
 
-    /// Does what is due.
+    /// Executes what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.pay_debts(now);
+        self.send_due_releases(now);
         let is_late = self.config.deadline.is_some_and(|deadline| deadline <= now);
         match self.phase {
-            Phase::Trying { .. } | Phase::Settling { .. } if is_late => {
-                self.note_who_failed();
-                self.end(End::TimedOut, now);
+            Phase::Trying { .. } | Phase::Fencing { .. } if is_late => {
+                self.count_refusals();
+                self.end(EndReason::TimedOut, now);
             }
-            Phase::Waiting { .. } if is_late => {
-                self.end(End::TimedOut, now);
-            }
-            Phase::Trying { until } | Phase::Settling { until, .. } if until <= now => {
+            Phase::Waiting { .. } if is_late => self.end(EndReason::TimedOut, now),
+            Phase::Trying { until } | Phase::Fencing { until, .. } if until <= now => {
                 self.fail(now);
             }
             Phase::Waiting { until, .. } if until <= now => self.begin_attempt(now),
             Phase::Held { .. } => {
-                self.review(now);
-                self.refresh_what_is_due(now);
+                self.evaluate_votes(now);
+                self.send_due_refreshes(now);
             }
             Phase::Trying { .. }
-            | Phase::Settling { .. }
+            | Phase::Fencing { .. }
             | Phase::Waiting { .. }
             | Phase::Ended(_) => {}
         }
     }
 
-    /// Nobody wants it any more: releases it, or stops trying. What was lost is released by this too.
-    pub fn let_go(&mut self, now: Instant) {
+    /// Releases the lock, stops trying, or releases what is left of a lost lock.
+    pub fn release(&mut self, now: Instant) {
         match self.phase {
-            Phase::Held { .. } => self.end(End::Unlocked, now),
-            Phase::Ended(_) => self.release_what_was_lost(now),
-            _ => self.end(End::GivenUp, now),
+            Phase::Held { .. } => self.end(EndReason::Unlocked, now),
+            Phase::Ended(_) => self.release_lost_grants(now),
+            _ => self.end(EndReason::Cancelled, now),
         }
     }
 
-    /// A locker says that the grant with this id was forced open there.
+    /// Handles a locker's notice that it forced this grant open.
     pub fn handle_revoked(&mut self, locker: usize, uid: &str, now: Instant) {
         if *self.uid == *uid
-            && let Some(seat) = self.seats.get_mut(locker)
+            && let Some(state) = self.lockers.get_mut(locker)
         {
-            seat.vote = Vote::None;
-            self.review(now);
+            state.vote = Vote::None;
+            self.evaluate_votes(now);
         }
     }
 
-    /// Its holder has seen that its time is over. Nothing that comes later makes it held again.
-    pub fn lapse(&mut self, now: Instant) {
+    /// Makes an expiry that the holder has seen final: no later response makes the lock held again.
+    pub fn expire(&mut self, now: Instant) {
         if let Phase::Held { .. } = self.phase {
-            self.end(End::Expired, now);
+            self.end(EndReason::Expired, now);
         }
     }
 
-    /// Until when a quorum of votes is certain; `None` if there is no such quorum.
+    /// Returns until when a quorum of votes is valid; `None` if there is no such quorum.
     fn valid_until(&self) -> Option<Instant> {
-        let mut untils: Vec<_> = self.seats.iter().filter_map(Seat::certain_until).collect();
+        let mut untils: Vec<_> = self.lockers.iter().filter_map(LockerState::valid_until).collect();
         untils.sort_unstable_by(|a, b| b.cmp(a));
         untils.get(self.quorum - 1).copied()
-    }
-
-    fn granted(&self, now: Instant) -> usize {
-        self.seats.iter().filter(|seat| seat.is_certain(now)).count()
     }
 
     // ---- attempts ----
 
     fn begin_attempt(&mut self, now: Instant) {
-        self.tries.attempts += 1;
-        self.uid = format!("{}.{}", self.config.id, self.tries.attempts).into();
-        let ask = Ask {
+        self.stats.attempts += 1;
+        self.uid = format!("{}.{}", self.config.id, self.stats.attempts).into();
+        let request = LockRequest {
             uid: Arc::clone(&self.uid),
-            names: self.config.names.clone(),
+            resources: self.config.resources.clone(),
             kind: self.config.kind,
             owner: Arc::clone(&self.config.owner),
             source: Arc::clone(&self.config.source),
             quorum: self.quorum,
-            proposal: self.tokens.propose(now),
-            place: self.place.clone(),
-            knows_leases: true,
+            proposed_token: self.tokens.propose(now),
+            ticket: self.ticket.clone(),
+            supports_leases: true,
         };
-        self.ask = Some(ask.clone());
+        self.request = Some(request.clone());
         self.phase = Phase::Trying { until: now + self.config.limits.attempt_timeout };
-        for locker in 0..self.seats.len() {
-            self.stop_waiting(locker);
-            let seat = &mut self.seats[locker];
-            (seat.vote, seat.stance, seat.may_hold) = (Vote::None, Stance::Unreachable, false);
-            if seat.debt.is_none() {
-                seat.may_hold = true;
-                self.call(locker, Message::Lock(ask.clone()), now);
+        for locker in 0..self.lockers.len() {
+            self.cancel_wait(locker);
+            let state = &mut self.lockers[locker];
+            (state.vote, state.availability, state.may_have_granted) =
+                (Vote::None, Availability::Unreachable, false);
+            if state.pending_release.is_none() {
+                state.may_have_granted = true;
+                self.send_rpc(locker, Request::Lock(request.clone()), now);
             }
         }
-        self.review(now);
+        self.evaluate_votes(now);
     }
 
-    /// Decides whether the votes are enough, or cannot become enough.
-    fn review(&mut self, now: Instant) {
+    /// Decides whether the votes suffice, or no longer can.
+    fn evaluate_votes(&mut self, now: Instant) {
         match self.phase {
             Phase::Trying { .. } => {
-                let granted = self.granted(now);
-                let asked = self.seats.iter().filter(|seat| seat.call.is_some()).count();
+                let granted = self.lockers.iter().filter(|state| state.is_valid(now)).count();
+                let outstanding = self.lockers.iter().filter(|state| state.rpc.is_some()).count();
                 if granted >= self.quorum {
-                    self.settle(now);
-                } else if granted + asked < self.quorum {
+                    self.choose_token(now);
+                } else if granted + outstanding < self.quorum {
                     self.fail(now);
                 }
             }
-            Phase::Settling { token, .. } => {
-                let knows = |seat: &&Seat| seat.knows == Some(token) && seat.is_certain(now);
-                let known = self.seats.iter().filter(knows).count();
-                let asked = self.seats.iter().filter(|seat| seat.call.is_some()).count();
+            Phase::Fencing { token, .. } => {
+                let known = self.lockers.iter().filter(|state| state.knows(token, now)).count();
+                let outstanding = self.lockers.iter().filter(|state| state.rpc.is_some()).count();
                 if known >= self.quorum {
-                    self.hold(token, now);
-                } else if known + asked < self.quorum {
+                    self.enter_held(token, now);
+                } else if known + outstanding < self.quorum {
                     self.fail(now);
                 }
             }
             Phase::Held { .. } => match self.valid_until() {
-                None => self.end(End::Revoked, now),
-                Some(until) if until <= now => self.end(End::Expired, now),
+                None => self.end(EndReason::Revoked, now),
+                Some(until) if until <= now => self.end(EndReason::Expired, now),
                 Some(_) => {}
             },
             Phase::Waiting { .. } | Phase::Ended(_) => {}
         }
     }
 
-    /// A quorum has granted. If it took our token it knows it; else it has to be told a higher one.
-    fn settle(&mut self, now: Instant) {
+    /// Holds the lock if a quorum took our token; else writes a higher one to the lockers first.
+    fn choose_token(&mut self, now: Instant) {
         let Phase::Trying { until } = self.phase else { return };
-        let proposal = self.ask.as_ref().map(|ask| ask.proposal).unwrap_or_default();
-        let certain = || self.seats.iter().filter(|seat| seat.is_certain(now));
-        let took = certain().filter(|seat| seat.token() == Some(proposal)).count();
+        let proposed = self.request.as_ref().map(|ours| ours.proposed_token).unwrap_or_default();
+        let valid = || self.lockers.iter().filter(|state| state.is_valid(now));
+        let took = valid().filter(|state| state.token() == Some(proposed)).count();
         if took >= self.quorum {
-            return self.hold(proposal, now);
+            return self.enter_held(proposed, now);
         }
-        let highest = certain().filter_map(Seat::token).max().unwrap_or_default();
-        let token = highest.max(proposal).next();
-        self.tries.second_rounds += 1;
-        self.phase = Phase::Settling { token, until };
-        for locker in 0..self.seats.len() {
-            if self.seats[locker].is_certain(now) && self.seats[locker].call.is_none() {
+        let highest = valid().filter_map(LockerState::token).max().unwrap_or_default();
+        let token = highest.max(proposed).next();
+        self.stats.second_rounds += 1;
+        self.phase = Phase::Fencing { token, until };
+        for locker in 0..self.lockers.len() {
+            if self.lockers[locker].is_valid(now) && self.lockers[locker].rpc.is_none() {
                 self.refresh(locker, token, now);
             }
         }
     }
 
-    fn hold(&mut self, token: Token, now: Instant) {
+    fn enter_held(&mut self, token: Token, now: Instant) {
         self.tokens.observe_token(token);
         self.phase = Phase::Held { token };
-        for seat in &mut self.seats {
+        for state in &mut self.lockers {
             let part = self.rng.random_range(0.9..1.0);
-            seat.refresh_at = now + self.config.limits.refresh_interval.mul_f64(part);
+            state.refresh_at = now + self.config.limits.refresh_interval.mul_f64(part);
         }
-        self.review(now);
+        self.evaluate_votes(now);
     }
 
-    /// The attempt has failed: what it got is released, and another one begins later.
+    /// Releases what a failed attempt may have been granted, and schedules the next one.
     fn fail(&mut self, now: Instant) {
-        self.note_who_failed();
+        self.count_refusals();
         let is_late = matches!(self.phase, Phase::Trying { until } if until <= now);
-        for seat in &mut self.seats {
-            if seat.call.is_some() && seat.tells && !is_late {
-                seat.stance = Stance::Blocked; // It had no time to say anything else.
+        for state in &mut self.lockers {
+            if state.rpc.is_some() && state.can_notify && !is_late {
+                state.availability = Availability::Blocked; // It had no time to respond.
             }
         }
         self.release_all(now);
-        self.wait_to_be_called();
-        let wait = match self.is_told() {
-            true => self.config.limits.retry_max, // Only in case that nobody tells.
+        self.request_notifications();
+        let wait = match self.expects_notifications() {
+            true => self.config.limits.retry_max, // Only in case no notification arrives.
             false => self.back_off(),
         };
         let until = now + wait.mul_f64(self.rng.random_range(0.5..1.0));
-        self.phase = Phase::Waiting { until, is_called: false };
+        self.phase = Phase::Waiting { until, is_notified: false };
     }
 
-    /// How long to wait where nobody tells: longer after each attempt (B55).
+    /// Returns the wait without notifications: longer after each attempt (B55).
     fn back_off(&self) -> Duration {
         let limits = &self.config.limits;
-        let steps = limits.retry_step.saturating_mul(self.tries.attempts.saturating_sub(1));
+        let steps = limits.retry_step.saturating_mul(self.stats.attempts.saturating_sub(1));
         limits.retry_first.saturating_add(steps).min(limits.retry_max)
     }
 
-    fn note_who_failed(&mut self) {
-        let count = |stance| self.seats.iter().filter(|seat| seat.stance == stance).count();
-        self.tries.in_conflict = u32::try_from(count(Stance::Blocked)).unwrap_or(u32::MAX);
-        self.tries.unreachable = u32::try_from(count(Stance::Unreachable)).unwrap_or(u32::MAX);
+    fn count_refusals(&mut self) {
+        let count = |availability| {
+            let matching = self.lockers.iter().filter(|state| state.availability == availability);
+            u32::try_from(matching.count()).unwrap_or(u32::MAX)
+        };
+        self.stats.in_conflict = count(Availability::Blocked);
+        self.stats.unreachable = count(Availability::Unreachable);
     }
 
-    /// Asks those lockers to tell where others were in the way.
-    fn wait_to_be_called(&mut self) {
-        let is_blocked = |seat: &Seat| seat.stance == Stance::Blocked && seat.tells;
-        if self.config.waiting == Waiting::Polling || !self.seats.iter().any(is_blocked) {
+    /// Asks the lockers that reported a conflict for a notification.
+    fn request_notifications(&mut self) {
+        let can_wait = self.lockers.iter().any(LockerState::accepts_waiters);
+        if self.config.wait_mode == WaitMode::Polling || !can_wait {
             return;
         }
         // The ticket is drawn once: all lockers must have the same order.
-        if self.place.is_none() {
+        if self.ticket.is_none() {
             let id = Arc::clone(&self.config.id);
-            self.place = Some(Place { ticket: self.tokens.latest(), id });
+            self.ticket = Some(Ticket { time: self.tokens.latest(), id });
         }
-        let Some(ask) = self.ask.clone() else { return };
-        let ask = Ask { place: self.place.clone(), ..ask };
-        for locker in 0..self.seats.len() {
-            if is_blocked(&self.seats[locker]) {
-                let id = self.send(locker, Message::Wait(ask.clone()));
-                self.seats[locker].wait = Some(id);
+        let Some(request) = self.request.clone() else { return };
+        let request = LockRequest { ticket: self.ticket.clone(), ..request };
+        for locker in 0..self.lockers.len() {
+            if self.lockers[locker].accepts_waiters() {
+                let id = self.send(locker, Request::Wait(request.clone()));
+                self.lockers[locker].wait_rpc = Some(id);
             }
         }
     }
 
-    /// Whether so many lockers are free or will tell that a quorum of calls can come.
-    fn is_told(&self) -> bool {
-        let tells = |seat: &&Seat| seat.wait.is_some() || seat.stance == Stance::Free;
-        self.seats.iter().filter(tells).count() >= self.quorum
+    /// Returns whether enough lockers are free or will notify for a quorum of notifications.
+    fn expects_notifications(&self) -> bool {
+        self.lockers.iter().filter(|state| state.will_notify()).count() >= self.quorum
     }
 
-    /// So many lockers are worth asking that an attempt can succeed.
-    fn try_if_called(&mut self, now: Instant) {
-        let is_free = |seat: &&Seat| seat.stance == Stance::Free && seat.debt.is_none();
-        if let Phase::Waiting { is_called: true, .. } = self.phase
-            && self.seats.iter().filter(is_free).count() >= self.quorum
+    /// Begins an attempt if it was notified and enough lockers are free for a quorum.
+    fn retry_if_notified(&mut self, now: Instant) {
+        if let Phase::Waiting { is_notified: true, .. } = self.phase
+            && self.lockers.iter().filter(|state| state.is_ready()).count() >= self.quorum
         {
             self.begin_attempt(now);
         }
@@ -538,62 +536,64 @@ impl Hold {
 
     // ---- refreshes ----
 
-    fn refresh_what_is_due(&mut self, now: Instant) {
+    fn send_due_refreshes(&mut self, now: Instant) {
         let Phase::Held { token } = self.phase else { return };
-        for locker in 0..self.seats.len() {
-            if self.seats[locker].is_idle() && self.seats[locker].refresh_at <= now {
+        for locker in 0..self.lockers.len() {
+            if self.lockers[locker].is_idle() && self.lockers[locker].refresh_at <= now {
                 self.refresh(locker, token, now);
             }
         }
     }
 
     fn refresh(&mut self, locker: usize, token: Token, now: Instant) {
-        let Some(ask) = self.ask.clone() else { return };
-        self.seats[locker].may_hold = true;
-        let is_certain = self.seats[locker].is_certain(now);
-        let lesson = Some(Lesson { ask, token, is_certain });
+        let Some(request) = self.request.clone() else { return };
+        self.lockers[locker].may_have_granted = true;
+        let is_valid = self.lockers[locker].is_valid(now);
+        let claim = Some(LeaseClaim { request, token, is_valid });
         let uid = Arc::clone(&self.uid);
-        self.call(locker, Message::Refresh(Refresh { uid, lesson }), now);
+        self.send_rpc(locker, Request::Refresh(RefreshRequest { uid, claim }), now);
     }
 
-    /// A locker has restarted, and asks whether this lock counts on a grant of its. Nothing that was
-    /// asked of it before counts any more, unless it is told of it now.
-    pub fn recall(&mut self, locker: usize, now: Instant) -> Option<Holding> {
-        if let Some(call) = self.seats.get_mut(locker)?.call.take() {
-            self.out.push_back(Output::Cancel { call: call.id });
+    /// Returns the lease of a locker that has restarted, if this lock relies on one. Voids the
+    /// outstanding request to it: only what the locker learns from the returned lease counts.
+    pub fn void_outstanding(&mut self, locker: usize, now: Instant) -> Option<HeldLease> {
+        if let Some(rpc) = self.lockers.get_mut(locker)?.rpc.take() {
+            self.out.push_back(Output::Cancel { rpc: rpc.id });
             let retry = self.config.limits.refresh_interval / 5;
-            self.seats[locker].refresh_at = now + retry;
+            self.lockers[locker].refresh_at = now + retry;
         }
         let is_live = !matches!(self.phase, Phase::Ended(_) | Phase::Waiting { .. });
-        let holding = || {
-            let ask = self.ask.clone()?;
+        let lease = || {
+            let request = self.request.clone()?;
             let token = match self.phase {
-                Phase::Held { token } | Phase::Settling { token, .. } => token.max(ask.proposal),
-                _ => ask.proposal,
+                Phase::Held { token } | Phase::Fencing { token, .. } => {
+                    token.max(request.proposed_token)
+                }
+                _ => request.proposed_token,
             };
-            Some(Holding { ask, token })
+            Some(HeldLease { request, token })
         };
-        let holding = if is_live && self.seats[locker].is_certain(now) { holding() } else { None };
-        self.review(now);
-        holding
+        let lease = if is_live && self.lockers[locker].is_valid(now) { lease() } else { None };
+        self.evaluate_votes(now);
+        lease
     }
 
-    // ---- calls ----
+    // ---- RPCs ----
 
-    /// Asks a locker about the current attempt.
-    fn call(&mut self, locker: usize, message: Message, now: Instant) {
-        let token = match &message {
-            Message::Refresh(refresh) => refresh.lesson.as_ref().map(|lesson| lesson.token),
+    /// Sends a request about the current attempt.
+    fn send_rpc(&mut self, locker: usize, request: Request, now: Instant) {
+        let token = match &request {
+            Request::Refresh(refresh) => refresh.claim.as_ref().map(|claim| claim.token),
             _ => None,
         };
-        let id = self.send(locker, message);
-        self.seats[locker].call = Some(seat::Call { id, sent: now, token });
+        let id = self.send(locker, request);
+        self.lockers[locker].rpc = Some(OutstandingRpc { id, sent_at: now, token });
     }
 
-    fn send(&mut self, locker: usize, message: Message) -> CallId {
-        let call = CallId(self.next_call);
-        self.next_call += 1;
-        self.out.push_back(Output::Send { call, locker, message });
-        call
+    fn send(&mut self, locker: usize, request: Request) -> RpcId {
+        let rpc = RpcId(self.next_rpc);
+        self.next_rpc += 1;
+        self.out.push_back(Output::Send { rpc, locker, request });
+        rpc
     }
 }

@@ -1,14 +1,15 @@
-//! Hash tables whose order is the seed's: names come from users, who must not choose their places.
+//! Hash tables keyed by a seed: names come from users, who must not be able to choose their
+//! buckets.
 
 use std::hash::{BuildHasher, Hasher};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// A table that is keyed by a secret of this process.
-#[expect(clippy::disallowed_types, reason = "with a hasher whose key is handed in")]
+/// Hash map keyed by a secret of this process.
+#[expect(clippy::disallowed_types, reason = "its hasher takes the key as a parameter")]
 pub(super) type KeyedMap<K, V> = std::collections::HashMap<K, V, Key>;
 
-/// The key of the tables of one locker.
+/// Key of the hash tables of one locker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key(u64);
 
@@ -17,7 +18,7 @@ impl Key {
         Self(seed)
     }
 
-    /// The hash of a name.
+    /// Returns the hash of a name.
     pub(super) fn hash_of(self, name: &str) -> u64 {
         xxh3_64_with_seed(name.as_bytes(), self.0)
     }
@@ -40,7 +41,7 @@ impl Hasher for KeyedHasher {
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
 
-    // What ends a text: it need not be hashed for keys that are one text.
+    // The terminator of a string: keys that are one string do not need it hashed.
     fn write_u8(&mut self, byte: u8) {
         self.0 = self.0.rotate_left(8) ^ u64::from(byte);
     }

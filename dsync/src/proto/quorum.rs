@@ -1,27 +1,27 @@
-//! How many lockers must agree.
+//! Quorums of lockers.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Two kinds of lock.
+/// Read or write lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum LockKind {
     /// Shared with other readers.
     Read,
-    /// Shared with nobody.
+    /// Exclusive.
     Write,
 }
 
-impl Kind {
-    /// Whether two locks of one resource exclude each other.
+impl LockKind {
+    /// Returns whether two locks of one resource exclude each other.
     pub fn excludes(self, other: Self) -> bool {
         self == Self::Write || other == Self::Write
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for LockKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Read => "read",
@@ -30,21 +30,21 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How many of `lockers` must grant a lock (B50).
+/// Returns how many of `lockers` must grant a lock (B50).
 ///
-/// A writer needs more than half, a reader the rest and one more: any two writers, and any writer and
-/// any reader, have a locker in common, which grants to one of them only.
+/// A writer needs more than half, a reader the rest plus one. So any two writers, and any writer
+/// and any reader, have a locker in common, which grants to only one of them.
 ///
 /// ```
-/// use dsync::proto::quorum::{Kind, quorum};
+/// use dsync::proto::quorum::{LockKind, quorum};
 ///
-/// assert_eq!((quorum(3, Kind::Write), quorum(3, Kind::Read)), (2, 2));
-/// assert_eq!((quorum(4, Kind::Write), quorum(4, Kind::Read)), (3, 2));
+/// assert_eq!((quorum(3, LockKind::Write), quorum(3, LockKind::Read)), (2, 2));
+/// assert_eq!((quorum(4, LockKind::Write), quorum(4, LockKind::Read)), (3, 2));
 /// ```
-pub const fn quorum(lockers: usize, kind: Kind) -> usize {
+pub const fn quorum(lockers: usize, kind: LockKind) -> usize {
     match kind {
-        Kind::Write => lockers / 2 + 1,
-        Kind::Read => lockers - lockers / 2,
+        LockKind::Write => lockers / 2 + 1,
+        LockKind::Read => lockers - lockers / 2,
     }
 }
 
@@ -53,9 +53,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b50_quorums_of_1_to_16_lockers_overlap_and_are_no_larger_than_that_takes() {
+    fn b50_quorums_of_1_to_16_lockers_overlap_and_are_minimal() {
         for n in 1..=16 {
-            let (write, read) = (quorum(n, Kind::Write), quorum(n, Kind::Read));
+            let (write, read) = (quorum(n, LockKind::Write), quorum(n, LockKind::Read));
             assert!(2 * write > n && write + read > n, "{n}: {write} {read}");
             assert!(2 * (write - 1) <= n && write - 1 + read <= n, "{n}: {write} {read}");
             assert!((1..=n).contains(&write) && (1..=n).contains(&read));
@@ -65,8 +65,10 @@ mod tests {
 
     #[test]
     fn only_readers_share() {
-        assert!(!Kind::Read.excludes(Kind::Read));
-        assert!(Kind::Read.excludes(Kind::Write) && Kind::Write.excludes(Kind::Read));
-        assert!(Kind::Write.excludes(Kind::Write));
+        assert!(!LockKind::Read.excludes(LockKind::Read));
+        assert!(
+            LockKind::Read.excludes(LockKind::Write) && LockKind::Write.excludes(LockKind::Read)
+        );
+        assert!(LockKind::Write.excludes(LockKind::Write));
     }
 }

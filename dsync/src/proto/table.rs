@@ -1,16 +1,16 @@
-//! What one locker has granted, and for how long.
+//! Grants of one locker, and their leases.
 //!
 //! ```text
-//!           lock, nothing in conflict              unlock | lease over
-//!   free ───────────────────────────────► granted ─────────────────────► free
-//!                                           │  ▲
-//!                             force_unlock  │  │ refresh: the lease begins anew
-//!                                           ▼  │
-//!                                         revoked ── unlock | lease over ──► free
+//!           lock, no conflict               unlock | lease expired
+//!   free ───────────────────────► granted ─────────────────────────► free
+//!                                   │  ▲
+//!                     force_unlock  │  │ refresh: the lease starts again
+//!                                   ▼  │
+//!                                 revoked ── unlock | lease expired ──► free
 //! ```
 //!
-//! A grant that was revoked still excludes others: its holder does not know yet, and must not meet
-//! another. But it is refreshed no more.
+//! A revoked grant still excludes others: its holder may not know yet, and must not overlap with
+//! another. But refreshes of it fail.
 //!
 //! A locker that starts does not know what it granted before ([`Gate`], B53).
 
@@ -23,12 +23,12 @@ use grid::time::Instant;
 use slab::Slab;
 
 use super::keyed::{Key, KeyedMap};
-use super::names::Names;
-use super::quorum::Kind;
-use super::token::{Stamp, Token, Tokens};
+use super::quorum::LockKind;
+use super::resources::Resources;
+use super::token::{Token, TokenStamp, Tokens};
 use super::tombstones::Tombstones;
-use super::waiters::{Place, Waiter, Waiters};
-use crate::limits::{Limits, NAMES_BYTES_MAX, TOMBSTONES_MAX};
+use super::waiters::{Ticket, Waiter, Waiters};
+use crate::limits::{GRANTED_NAME_BYTES_MAX, Limits, TOMBSTONES_MAX};
 
 mod gate;
 mod holders;
@@ -36,144 +36,144 @@ mod listing;
 #[cfg(test)]
 mod tests;
 
-pub use gate::{Gate, Holding};
+pub use gate::{Gate, HeldLease};
 use holders::Holders;
-pub use listing::{Forced, GrantInfo, WaiterInfo};
+pub use listing::{ForceTarget, GrantInfo, WaiterInfo};
 
 /// One attempt to take a lock. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
-    /// Names the attempt, and the grant that it gets: no two attempts have the same.
+pub struct LockRequest {
+    /// Unique id of the attempt, and of the grant that it gets.
     pub uid: Arc<str>,
-    /// What is to be locked.
-    pub names: Names,
-    /// How.
-    pub kind: Kind,
-    /// The server that asks.
+    /// Resources to lock.
+    pub resources: Resources,
+    /// Read or write.
+    pub kind: LockKind,
+    /// Name of the server that requests.
     pub owner: Arc<str>,
-    /// Where in its code.
+    /// Place in the holder's code, for operators.
     pub source: Arc<str>,
-    /// How many lockers must grant it.
+    /// Number of lockers that must grant it.
     pub quorum: usize,
-    /// The token that the holder would like; the smallest if it has no idea.
-    pub proposal: Token,
-    /// Its place among the waiters, if it has waited.
-    pub place: Option<Place>,
-    /// Whether the holder is one that loses its lock when it cannot refresh it. Others, of existing
-    /// clusters, are told nothing when their lock is forced open.
-    pub knows_leases: bool,
+    /// Token that the holder proposes; the smallest if it has no estimate.
+    pub proposed_token: Token,
+    /// Its ticket, if it has waited.
+    pub ticket: Option<Ticket>,
+    /// Whether the holder loses its lock when it cannot refresh it. Holders of existing clusters do
+    /// not, and get no notice when their lock is forced open.
+    pub supports_leases: bool,
 }
 
-/// The answer to a lock that was granted, here.
+/// Response to a lock request that this locker granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
-    /// The highest token known for what is locked: the proposal, if and only if it was taken.
+    /// Highest token known for the resources: the proposed one, if and only if it was taken.
     pub token: Token,
-    /// For how long, unless it is refreshed.
+    /// Duration of the grant unless it is refreshed.
     pub lease: Duration,
 }
 
 /// Why a lock was not granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Others hold it, or have waited for it for longer.
+    /// Others hold it, or have waited longer.
     Conflict,
-    /// This locker has started and grants nothing yet.
+    /// This locker has restarted and does not grant yet.
     Closed,
-    /// The attempt has been given up already.
-    Over,
-    /// This locker has no room for more.
+    /// The attempt has already been released.
+    AttemptEnded,
+    /// The table of this locker is full.
     Full,
 }
 
-/// A holder wants to keep its lock.
+/// Request to extend a grant by another lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refresh {
-    /// The grant.
+pub struct RefreshRequest {
+    /// Id of the grant.
     pub uid: Arc<str>,
-    /// All that a locker needs that has forgotten it; absent from holders of existing clusters.
-    pub lesson: Option<Lesson>,
+    /// Claim for a locker that has lost the grant; absent from holders of existing clusters.
+    pub claim: Option<LeaseClaim>,
 }
 
-/// What a locker needs to know of a lock that it has forgotten.
+/// All that a locker needs to reinstate a grant that it has lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lesson {
-    /// What the holder asked for once.
-    pub ask: Ask,
-    /// Its token.
+pub struct LeaseClaim {
+    /// The original lock request.
+    pub request: LockRequest,
+    /// Token of the lock.
     pub token: Token,
-    /// Whether the holder is certain that this locker's last grant still stands.
-    pub is_certain: bool,
+    /// Whether the holder's vote from this locker is still valid.
+    pub is_valid: bool,
 }
 
-/// The answer to a refresh.
+/// Response to a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refreshed {
-    /// It stands for another lease.
+pub enum RefreshOutcome {
+    /// The grant is extended.
     Held {
-        /// How long that is.
+        /// Duration of the lease.
         lease: Duration,
     },
-    /// This locker had forgotten it, is closed, and believes it now: it stands for another lease if
-    /// the holder was certain of it up to this answer. If not, others may have been granted it
-    /// meanwhile, and this locker has forgotten them.
-    Taught {
-        /// How long that is.
+    /// This locker had lost the grant, is closed, and has reinstated it. The grant is extended only
+    /// if the holder's vote was valid until this response: otherwise this locker may meanwhile have
+    /// granted to others, and lost that too.
+    Reinstated {
+        /// Duration of the lease.
         lease: Duration,
     },
-    /// It does not stand, here.
+    /// This locker has no such grant.
     NotFound,
-    /// This locker has started and does not know.
+    /// This locker has restarted and does not know.
     Closed,
 }
 
 /// One grant.
 #[derive(Debug)]
 struct Grant {
-    ask: Ask,
-    since: Instant,
-    refreshed: Instant,
-    expires: Instant,
+    request: LockRequest,
+    granted_at: Instant,
+    refreshed_at: Instant,
+    expires_at: Instant,
     is_revoked: bool,
-    /// Tells a grant from an earlier one that had its place in the slab.
+    /// Distinguishes a grant from an earlier one in the same slab entry.
     serial: u64,
 }
 
-/// What a locker has done so far.
+/// Counters of a locker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Locks granted, those included that a holder had to remind this locker of.
+pub struct GrantCounts {
+    /// Locks granted, including those reinstated by a holder's claim.
     pub granted: u64,
     /// Locks refused.
     pub refused: u64,
-    /// Grants that ended because nobody refreshed them.
+    /// Grants whose lease ended without a refresh.
     pub expired: u64,
     /// Grants that were forced open.
     pub forced: u64,
 }
 
-/// One locker.
+/// State of one locker.
 #[derive(Debug)]
 pub struct Table {
     grants: Slab<Grant>,
     by_uid: KeyedMap<Arc<str>, usize>,
     holders: Holders,
-    /// When to look whether a grant has expired: refreshes do not move its entry.
-    ends: BinaryHeap<Reverse<(Instant, usize, u64)>>,
+    /// When to check a grant for expiry: refreshes do not move its entry.
+    expiries: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     next_serial: u64,
-    names_bytes: usize,
+    resource_bytes: usize,
     tokens: Tokens,
     waiters: Waiters,
     tombstones: Tombstones,
     gate: Gate,
-    counts: Counts,
+    counts: GrantCounts,
     lease: Duration,
     grants_max: usize,
 }
 
 impl Table {
-    /// A locker that has just started, and knows nothing but that `nodes` may hold locks. `wall` is
-    /// what its wall clock shows, as a token; the seed keys its hash tables.
+    /// Returns the state of a locker that has just started, and only knows that `nodes` may hold
+    /// locks. `wall` is its wall clock as a token; the seed keys its hash tables.
     pub fn new<I>(limits: &Limits, nodes: I, now: Instant, wall: Token, seed: u64) -> Self
     where
         I: IntoIterator<Item = Arc<str>>,
@@ -183,109 +183,127 @@ impl Table {
             grants: Slab::new(),
             by_uid: KeyedMap::with_hasher(key),
             holders: Holders::new(key),
-            ends: BinaryHeap::new(),
+            expiries: BinaryHeap::new(),
             next_serial: 0,
-            names_bytes: 0,
-            // Higher than any token of before, though the wall clock was set back by up to a lease:
-            // tokens were no further ahead of it than that of the last start, which is over.
+            resource_bytes: 0,
+            // Higher than any earlier token, even if the wall clock was set back by up to a lease:
+            // no earlier token was further ahead of that clock than at the last start.
             tokens: Tokens::new(wall, limits.lease, key),
             waiters: Waiters::new(limits, key),
             tombstones: Tombstones::new(TOMBSTONES_MAX, key),
             gate: Gate::closed(nodes, now + limits.lease),
-            counts: Counts::default(),
+            counts: GrantCounts::default(),
             lease: limits.lease,
             grants_max: limits.grants_max,
         }
     }
 
-    /// What it tells of tokens.
-    pub fn stamp(&self, wall: Token) -> Stamp {
+    /// Returns the token stamp for a response.
+    pub fn stamp(&self, wall: Token) -> TokenStamp {
         self.tokens.stamp(wall)
     }
 
-    /// The highest token that it knows.
-    pub fn high(&self) -> Token {
-        self.tokens.high()
+    /// Returns the highest token that this locker knows.
+    pub fn highest_token(&self) -> Token {
+        self.tokens.highest()
     }
 
-    /// Grants a lock, or does not.
+    /// Grants or refuses a lock.
     ///
     /// # Errors
     ///
-    /// [`Refusal`] says why not.
-    pub fn lock(&mut self, ask: &Ask, now: Instant, wall: Token) -> Result<Granted, Refusal> {
+    /// [`Refusal`] names the reason.
+    pub fn lock(
+        &mut self,
+        request: &LockRequest,
+        now: Instant,
+        wall: Token,
+    ) -> Result<Granted, Refusal> {
         self.handle_timeout(now);
-        let verdict = self.try_lock(ask, now, wall);
+        let verdict = self.try_lock(request, now, wall);
         match verdict {
             Ok(_) => self.counts.granted += 1,
             Err(refusal) => {
                 self.counts.refused += 1;
-                if let (Refusal::Conflict, Some(place)) = (refusal, &ask.place) {
-                    self.waiters.refused(place, now);
+                if let (Refusal::Conflict, Some(ticket)) = (refusal, &request.ticket) {
+                    self.waiters.requeue(ticket, now);
                 }
             }
         }
         verdict
     }
 
-    fn try_lock(&mut self, ask: &Ask, now: Instant, wall: Token) -> Result<Granted, Refusal> {
+    fn try_lock(
+        &mut self,
+        request: &LockRequest,
+        now: Instant,
+        wall: Token,
+    ) -> Result<Granted, Refusal> {
         if !self.gate.is_open() {
             return Err(Refusal::Closed);
         }
-        if self.tombstones.contains(&ask.uid) || self.by_uid.contains_key(&ask.uid) {
-            // Each attempt has an id of its own, and asks each locker once.
-            return Err(Refusal::Over);
+        if self.tombstones.contains(&request.uid) || self.by_uid.contains_key(&request.uid) {
+            // Each attempt has its own id, and is sent to each locker once.
+            return Err(Refusal::AttemptEnded);
         }
-        if !self.is_free(&ask.names, ask.kind) {
+        if !self.is_free(&request.resources, request.kind) {
             return Err(Refusal::Conflict);
         }
-        if self.waiters.stand_in_the_way((&ask.names, ask.kind), ask.place.as_ref(), now) {
+        if self.waiters.is_blocked_by_older(
+            (&request.resources, request.kind),
+            request.ticket.as_ref(),
+            now,
+        ) {
             return Err(Refusal::Conflict);
         }
-        if !self.has_room(&ask.names) {
+        if !self.has_room(&request.resources) {
             return Err(Refusal::Full);
         }
-        self.insert(ask.clone(), now);
-        if let Some(place) = &ask.place {
-            self.waiters.leave(place);
+        self.insert(request.clone(), now);
+        if let Some(ticket) = &request.ticket {
+            self.waiters.remove(ticket);
         }
-        let token = self.tokens.propose(&ask.names, ask.proposal, wall);
+        let token = self.tokens.propose(&request.resources, request.proposed_token, wall);
         Ok(Granted { token, lease: self.lease })
     }
 
-    /// Lets a holder keep its lock for another lease.
-    pub fn refresh(&mut self, refresh: &Refresh, now: Instant) -> Refreshed {
+    /// Extends a grant by another lease.
+    pub fn refresh(&mut self, refresh: &RefreshRequest, now: Instant) -> RefreshOutcome {
         self.handle_timeout(now);
         let lease = self.lease;
         let is_open = self.gate.is_open();
-        if let Some(lesson) = &refresh.lesson {
-            self.tokens.raise(&lesson.ask.names, lesson.token);
+        if let Some(claim) = &refresh.claim {
+            self.tokens.raise(&claim.request.resources, claim.token);
         }
         if let Some(grant) = self.by_uid.get(&refresh.uid).and_then(|key| self.grants.get_mut(*key))
         {
             if grant.is_revoked {
-                return Refreshed::NotFound;
+                return RefreshOutcome::NotFound;
             }
-            (grant.refreshed, grant.expires) = (now, now + lease);
-            return if is_open { Refreshed::Held { lease } } else { Refreshed::Taught { lease } };
+            (grant.refreshed_at, grant.expires_at) = (now, now + lease);
+            return if is_open {
+                RefreshOutcome::Held { lease }
+            } else {
+                RefreshOutcome::Reinstated { lease }
+            };
         }
-        let Some(lesson) = refresh.lesson.as_ref() else {
-            return if is_open { Refreshed::NotFound } else { Refreshed::Closed };
+        let Some(claim) = refresh.claim.as_ref() else {
+            return if is_open { RefreshOutcome::NotFound } else { RefreshOutcome::Closed };
         };
-        let Lesson { ask, is_certain, .. } = lesson;
-        if !is_open && !is_certain {
-            return Refreshed::Closed;
+        let LeaseClaim { request, is_valid, .. } = claim;
+        if !is_open && !is_valid {
+            return RefreshOutcome::Closed;
         }
-        // While it is closed it believes all who are certain, also where they exclude each other.
-        let may_stand = !self.tombstones.contains(&ask.uid)
-            && (!is_open || self.is_free(&ask.names, ask.kind))
-            && self.has_room(&ask.names);
+        // While closed it reinstates every valid claim, even claims that exclude each other.
+        let may_stand = !self.tombstones.contains(&request.uid)
+            && (!is_open || self.is_free(&request.resources, request.kind))
+            && self.has_room(&request.resources);
         if !may_stand {
-            return Refreshed::NotFound;
+            return RefreshOutcome::NotFound;
         }
-        self.insert(ask.clone(), now);
+        self.insert(request.clone(), now);
         self.counts.granted += 1;
-        if is_open { Refreshed::Held { lease } } else { Refreshed::Taught { lease } }
+        if is_open { RefreshOutcome::Held { lease } } else { RefreshOutcome::Reinstated { lease } }
     }
 
     /// Releases a grant. Returns whether there was one.
@@ -293,122 +311,133 @@ impl Table {
         self.handle_timeout(now);
         self.tombstones.insert(Arc::clone(uid));
         let Some(key) = self.by_uid.get(uid).copied() else { return false };
-        let names = self.remove(key);
-        self.call(&names, now);
+        let resources = self.remove(key);
+        self.notify_waiters(&resources, now);
         true
     }
 
-    /// Somebody was refused and wants to be told when it may try again. Returns whether it will be.
-    pub fn wait(&mut self, ask: &Ask, now: Instant) -> bool {
+    /// Enqueues a refused request for notification. Returns whether it will be notified.
+    pub fn wait(&mut self, request: &LockRequest, now: Instant) -> bool {
         self.handle_timeout(now);
-        let Some(place) = ask.place.clone().filter(|_| self.gate.is_open()) else { return false };
-        let who = (Arc::clone(&ask.owner), Arc::clone(&ask.source));
-        let has_joined = self.waiters.join(place, (ask.names.clone(), ask.kind), who, now);
-        self.call(&ask.names, now);
-        has_joined
+        let Some(ticket) = request.ticket.clone().filter(|_| self.gate.is_open()) else {
+            return false;
+        };
+        let origin = (Arc::clone(&request.owner), Arc::clone(&request.source));
+        let is_enqueued =
+            self.waiters.enqueue(ticket, (request.resources.clone(), request.kind), origin, now);
+        self.notify_waiters(&request.resources, now);
+        is_enqueued
     }
 
-    /// A waiter waits no more.
-    pub fn leave(&mut self, place: &Place, now: Instant) {
-        if let Some(names) = self.waiters.leave(place) {
-            self.call(&names, now);
+    /// Removes a waiter.
+    pub fn cancel_wait(&mut self, ticket: &Ticket, now: Instant) {
+        if let Some(resources) = self.waiters.remove(ticket) {
+            self.notify_waiters(&resources, now);
         }
     }
 
-    /// Who has to be told that it may try, one after the other. To be asked after every other call.
-    pub fn poll_called(&mut self) -> Option<Place> {
-        self.waiters.poll_called()
+    /// Returns the next waiter to notify. To be polled after every other method.
+    pub fn poll_notification(&mut self) -> Option<Ticket> {
+        self.waiters.poll_notification()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has somebody to tell, at the earliest. Nothing
-    /// else waits for it: what is over is over for every other call.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) may have a waiter to notify, at the
+    /// earliest. Nothing else needs it: every other method expires grants first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waiter = self.waiters.poll_timeout()?;
-        let end = self.ends.peek().map(|Reverse((end, ..))| *end);
+        let end = self.expiries.peek().map(|Reverse((end, ..))| *end);
         Some(end.map_or(waiter, |end| end.min(waiter)))
     }
 
-    /// Ends what is over.
+    /// Expires grants and waiters.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.gate.handle_timeout(now);
         while let Some(Reverse((_, key, serial))) =
-            self.ends.peek().filter(|Reverse((end, ..))| *end <= now).copied()
+            self.expiries.peek().filter(|Reverse((end, ..))| *end <= now).copied()
         {
-            self.ends.pop();
+            self.expiries.pop();
             let Some(grant) = self.grants.get(key).filter(|grant| grant.serial == serial) else {
                 continue;
             };
-            if grant.expires > now {
-                self.ends.push(Reverse((grant.expires, key, serial)));
+            if grant.expires_at > now {
+                self.expiries.push(Reverse((grant.expires_at, key, serial)));
                 continue;
             }
             self.counts.expired += 1;
             if grant.is_revoked {
-                let uid = Arc::clone(&grant.ask.uid);
+                let uid = Arc::clone(&grant.request.uid);
                 self.tombstones.insert(uid);
             }
-            let names = self.remove(key);
-            self.call(&names, now);
+            let resources = self.remove(key);
+            self.notify_waiters(&resources, now);
         }
-        while let Some(names) = self.waiters.forget_one(now) {
-            self.call(&names, now);
+        while let Some(resources) = self.waiters.expire_one(now) {
+            self.notify_waiters(&resources, now);
         }
     }
 
-    /// What it has done so far.
-    pub fn counts(&self) -> Counts {
+    /// Returns the counters.
+    pub fn counts(&self) -> GrantCounts {
         self.counts
     }
 
-    /// Grants that stand, and waiters.
+    /// Returns the numbers of grants and waiters.
     pub fn sizes(&self) -> (usize, usize) {
         (self.grants.len(), self.waiters.len())
     }
 
-    // ---- inside ----
+    // ---- internal ----
 
-    fn call(&mut self, names: &Names, now: Instant) {
+    fn notify_waiters(&mut self, resources: &Resources, now: Instant) {
         let holders = &self.holders;
-        self.waiters.call(names, |wanted, kind| holders.is_free(wanted, kind), now);
+        self.waiters.notify(resources, |wanted, kind| holders.is_free(wanted, kind), now);
     }
 
-    fn is_free(&self, names: &Names, kind: Kind) -> bool {
-        self.holders.is_free(names, kind)
+    fn is_free(&self, resources: &Resources, kind: LockKind) -> bool {
+        self.holders.is_free(resources, kind)
     }
 
-    fn has_room(&self, names: &Names) -> bool {
-        self.grants.len() < self.grants_max && self.names_bytes + names.bytes() <= NAMES_BYTES_MAX
+    fn has_room(&self, resources: &Resources) -> bool {
+        self.grants.len() < self.grants_max
+            && self.resource_bytes + resources.bytes() <= GRANTED_NAME_BYTES_MAX
     }
 
-    fn insert(&mut self, ask: Ask, now: Instant) {
+    fn insert(&mut self, request: LockRequest, now: Instant) {
         let serial = self.next_serial;
         self.next_serial += 1;
-        self.names_bytes += ask.names.bytes();
+        self.resource_bytes += request.resources.bytes();
         let entry = self.grants.vacant_entry();
         let key = entry.key();
-        if self.holders.add(&ask.names, key, ask.kind) && self.gate.is_open() {
-            grid::bug!("a lock was granted that somebody holds");
+        if self.holders.add(&request.resources, key, request.kind) && self.gate.is_open() {
+            grid::bug!("granted a lock that another grant excludes");
         }
-        let expires = now + self.lease;
-        self.by_uid.insert(Arc::clone(&ask.uid), key);
-        self.ends.push(Reverse((expires, key, serial)));
-        entry.insert(Grant { ask, since: now, refreshed: now, expires, is_revoked: false, serial });
+        let expires_at = now + self.lease;
+        self.by_uid.insert(Arc::clone(&request.uid), key);
+        self.expiries.push(Reverse((expires_at, key, serial)));
+        entry.insert(Grant {
+            request,
+            granted_at: now,
+            refreshed_at: now,
+            expires_at,
+            is_revoked: false,
+            serial,
+        });
         self.compact();
     }
 
-    fn remove(&mut self, key: usize) -> Names {
-        let Grant { ask, .. } = self.grants.remove(key);
-        self.by_uid.remove(&ask.uid);
-        self.names_bytes -= ask.names.bytes();
-        self.holders.remove(&ask.names, key);
-        ask.names
+    fn remove(&mut self, key: usize) -> Resources {
+        let Grant { request, .. } = self.grants.remove(key);
+        self.by_uid.remove(&request.uid);
+        self.resource_bytes -= request.resources.bytes();
+        self.holders.remove(&request.resources, key);
+        request.resources
     }
 
-    /// Entries of released grants stay until they are due, or until most of the heap is such.
+    /// Drops the entries of released grants once they are most of the heap.
     fn compact(&mut self) {
-        if self.ends.len() > 2 * self.grants.len() + 64 {
+        if self.expiries.len() > 2 * self.grants.len() + 64 {
             let grants = &self.grants;
-            self.ends.retain(|Reverse((_, key, serial))| {
+            self.expiries.retain(|Reverse((_, key, serial))| {
                 grants.get(*key).is_some_and(|grant| grant.serial == *serial)
             });
         }

@@ -1,7 +1,7 @@
-//! Grants that are over, as many of the last ones as are worth remembering.
+//! Tombstones of the latest released grants.
 //!
-//! A request can be overtaken by the release of what it asks for, when the connection that it was
-//! sent on was replaced. Granted then, the lock would be nobody's until its lease ends.
+//! A request can be overtaken by its own release, when the connection that it was sent on has been
+//! replaced. If it were granted then, no holder would refresh or release it until its lease ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_ones_are_remembered_and_no_more() {
+    fn the_latest_are_kept_and_no_more() {
         let mut tombstones = Tombstones::new(2, Key::new(1));
         for uid in ["a", "b", "b", "c"] {
             tombstones.insert(uid.into());

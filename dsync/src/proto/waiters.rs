@@ -1,23 +1,24 @@
-//! Who waits for a lock at one locker, and who is told that it is free (B55).
+//! Queues of waiters at one locker, and their notifications (B55).
 //!
 //! ```text
-//!             refused, asks to be told        free for it           granted
-//!   nothing ─────────────────────────► waiting ─────────► called ─────────► nothing
-//!                                         │  ▲               │ │
-//!                             left, or    │  └───────────────┘ │ did not come in time
-//!                             not renewed │  asked, refused    │
-//!                                         ▼                    ▼
-//!                                      nothing              nothing
+//!              refused, enqueues            free for it             granted
+//!   absent ─────────────────────────► waiting ───────► notified ─────────────► absent
+//!                                        │  ▲              │ │
+//!                       cancelled, or    │  └──────────────┘ │ no retry in time
+//!                       not renewed      │  retries, refused │
+//!                                        ▼                   ▼
+//!                                     absent              absent
 //! ```
 //!
-//! A locker does not grant by itself: with each locker in an order of its own, two waiters could get
-//! half of a quorum each, and keep it. It calls the oldest, keeps the lock for it a moment, and a
-//! waiter that was called by enough lockers tries again. The order is that of tickets, which are the
-//! same at all lockers: what the lockers' clocks showed when the waiter was first refused.
+//! A locker does not grant by itself: with each locker in its own order, two waiters could get half
+//! of a quorum each, and keep it. Instead it notifies the oldest waiter and reserves the lock for
+//! it for a moment; a waiter that enough lockers have notified tries again. The order is that of
+//! tickets, which are the same at all lockers: the time by the lockers' clocks at the waiter's first
+//! refusal.
 //!
-//! An older waiter *stands in the way* of a younger one, and of a newcomer, once it was called, or
-//! has waited for [`PATIENCE`](crate::limits::PATIENCE): until then readers may pass a writer that
-//! waits for other readers.
+//! An older waiter *blocks* a younger one, and a newcomer, once it was notified, or has waited for
+//! [`BARGING_LIMIT`](crate::limits::BARGING_LIMIT): until then readers may pass a writer that waits
+//! for other readers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,181 +27,183 @@ use std::time::Duration;
 use grid::time::Instant;
 
 use super::keyed::{Key, KeyedMap};
-use super::names::Names;
-use super::quorum::Kind;
+use super::quorum::LockKind;
+use super::resources::Resources;
 use super::token::Token;
-use crate::limits::{Limits, WAIT_POLL, WAITERS_CALLED_MAX};
+use crate::limits::{Limits, WAIT_POLL, WAITERS_NOTIFIED_MAX};
 
-/// A waiter's place: first come, first served. The id decides between equal tickets.
+/// Position in the queue: first come, first served. The id decides between equal times.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// When it was first refused, by the lockers' clocks.
-    pub ticket: Token,
-    /// Who waits: one number for one call of `lock`, over all of its attempts.
+pub struct Ticket {
+    /// Time of the first refusal, by the lockers' clocks.
+    pub time: Token,
+    /// Id of the waiter: one for one call of `lock`, over all of its attempts.
     pub id: Arc<str>,
 }
 
-/// What is known of a waiter.
+/// One waiter.
 #[derive(Debug, Clone)]
 pub struct Waiter {
-    /// What it waits for.
-    pub names: Names,
-    /// How.
-    pub kind: Kind,
-    /// The server that waits.
+    /// Resources that it waits for.
+    pub resources: Resources,
+    /// Read or write.
+    pub kind: LockKind,
+    /// Name of the server that waits.
     pub owner: Arc<str>,
-    /// Where in its code.
+    /// Place in the waiter's code, for operators.
     pub source: Arc<str>,
-    /// Since when it has been waiting here.
+    /// Start of its wait here.
     pub since: Instant,
-    /// When it is forgotten if it does not ask again, or does not come although it was called.
-    until: Instant,
-    is_called: bool,
+    /// When it is dropped unless it renews the wait, or uses its notification.
+    expires_at: Instant,
+    is_notified: bool,
 }
 
 /// All waiters of one locker.
 #[derive(Debug)]
 pub(super) struct Waiters {
-    waiting: BTreeMap<Place, Waiter>,
-    queues: KeyedMap<Arc<str>, BTreeSet<Place>>,
-    ends: BTreeSet<(Instant, Place)>,
-    called: VecDeque<Place>,
+    by_ticket: BTreeMap<Ticket, Waiter>,
+    queues: KeyedMap<Arc<str>, BTreeSet<Ticket>>,
+    expiries: BTreeSet<(Instant, Ticket)>,
+    notifications: VecDeque<Ticket>,
     reservation: Duration,
-    patience: Duration,
+    barging_limit: Duration,
     max: usize,
 }
 
 impl Waiters {
     pub(super) fn new(limits: &Limits, key: Key) -> Self {
         Self {
-            waiting: BTreeMap::new(),
+            by_ticket: BTreeMap::new(),
             queues: KeyedMap::with_hasher(key),
-            ends: BTreeSet::new(),
-            called: VecDeque::new(),
+            expiries: BTreeSet::new(),
+            notifications: VecDeque::new(),
             reservation: limits.reservation,
-            patience: limits.patience,
+            barging_limit: limits.barging_limit,
             max: limits.waiters_max,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.by_ticket.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Place, &Waiter)> {
-        self.waiting.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Ticket, &Waiter)> {
+        self.by_ticket.iter()
     }
 
-    /// Somebody waits, or still does. Returns whether there is room for it.
-    pub(super) fn join(
+    /// Enqueues or renews a waiter. Returns whether there is room for it.
+    pub(super) fn enqueue(
         &mut self,
-        place: Place,
-        (names, kind): (Names, Kind),
+        ticket: Ticket,
+        (resources, kind): (Resources, LockKind),
         (owner, source): (Arc<str>, Arc<str>),
         now: Instant,
     ) -> bool {
-        if self.waiting.len() >= self.max && !self.waiting.contains_key(&place) {
+        if self.by_ticket.len() >= self.max && !self.by_ticket.contains_key(&ticket) {
             return false;
         }
-        let since = self.waiting.get(&place).map_or(now, |known| known.since);
-        self.leave(&place);
-        for name in names.iter() {
-            self.queues.entry(Arc::clone(name)).or_default().insert(place.clone());
+        let since = self.by_ticket.get(&ticket).map_or(now, |known| known.since);
+        self.remove(&ticket);
+        for name in resources.iter() {
+            self.queues.entry(Arc::clone(name)).or_default().insert(ticket.clone());
         }
-        let until = now + WAIT_POLL;
-        self.ends.insert((until, place.clone()));
-        let waiter = Waiter { names, kind, owner, source, since, until, is_called: false };
-        self.waiting.insert(place, waiter);
+        let expires_at = now + WAIT_POLL;
+        self.expiries.insert((expires_at, ticket.clone()));
+        let waiter =
+            Waiter { resources, kind, owner, source, since, expires_at, is_notified: false };
+        self.by_ticket.insert(ticket, waiter);
         true
     }
 
-    /// Somebody waits no more. Returns what it waited for.
-    pub(super) fn leave(&mut self, place: &Place) -> Option<Names> {
-        let waiter = self.waiting.remove(place)?;
-        self.ends.remove(&(waiter.until, place.clone()));
-        for name in waiter.names.iter() {
+    /// Removes a waiter. Returns its resources.
+    pub(super) fn remove(&mut self, ticket: &Ticket) -> Option<Resources> {
+        let waiter = self.by_ticket.remove(ticket)?;
+        self.expiries.remove(&(waiter.expires_at, ticket.clone()));
+        for name in waiter.resources.iter() {
             if let Some(queue) = self.queues.get_mut(name) {
-                queue.remove(place);
+                queue.remove(ticket);
                 if queue.is_empty() {
                     self.queues.remove(name);
                 }
             }
         }
-        Some(waiter.names)
+        Some(waiter.resources)
     }
 
-    /// A waiter came because it was called, and was refused: it waits on.
-    pub(super) fn refused(&mut self, place: &Place, now: Instant) {
-        self.set(place, false, now + WAIT_POLL);
+    /// Clears the notification of a waiter that tried again and was refused.
+    pub(super) fn requeue(&mut self, ticket: &Ticket, now: Instant) {
+        self.set_state(ticket, false, now + WAIT_POLL);
     }
 
-    fn set(&mut self, place: &Place, is_called: bool, until: Instant) {
-        if let Some(waiter) = self.waiting.get_mut(place) {
-            self.ends.remove(&(waiter.until, place.clone()));
-            (waiter.is_called, waiter.until) = (is_called, until);
-            self.ends.insert((until, place.clone()));
+    fn set_state(&mut self, ticket: &Ticket, is_notified: bool, expires_at: Instant) {
+        if let Some(waiter) = self.by_ticket.get_mut(ticket) {
+            self.expiries.remove(&(waiter.expires_at, ticket.clone()));
+            (waiter.is_notified, waiter.expires_at) = (is_notified, expires_at);
+            self.expiries.insert((expires_at, ticket.clone()));
         }
     }
 
-    /// Whether an older waiter stands in the way of somebody with this place; of a newcomer if it
-    /// has none.
-    pub(super) fn stand_in_the_way(
+    /// Returns whether an older waiter blocks a request with this ticket, or a newcomer's without
+    /// one.
+    pub(super) fn is_blocked_by_older(
         &self,
-        (names, kind): (&Names, Kind),
-        place: Option<&Place>,
+        (resources, kind): (&Resources, LockKind),
+        ticket: Option<&Ticket>,
         now: Instant,
     ) -> bool {
-        names.iter().filter_map(|name| self.queues.get(name)).any(|queue| {
-            let older = queue.iter().take_while(|other| place.is_none_or(|own| *other < own));
-            older.filter_map(|other| self.waiting.get(other)).any(|waiter| {
+        resources.iter().filter_map(|name| self.queues.get(name)).any(|queue| {
+            let older = queue.iter().take_while(|other| ticket.is_none_or(|own| *other < own));
+            older.filter_map(|other| self.by_ticket.get(other)).any(|waiter| {
                 kind.excludes(waiter.kind)
-                    && (waiter.is_called || now.since(waiter.since) >= self.patience)
+                    && (waiter.is_notified || now.since(waiter.since) >= self.barging_limit)
             })
         })
     }
 
-    /// Something was released: calls the oldest waiters for `names` whom `is_free` lets pass.
-    pub(super) fn call(
+    /// Notifies the oldest waiters for `resources` that `is_free` admits, after a release.
+    pub(super) fn notify(
         &mut self,
-        names: &Names,
-        is_free: impl Fn(&Names, Kind) -> bool,
+        resources: &Resources,
+        is_free: impl Fn(&Resources, LockKind) -> bool,
         now: Instant,
     ) {
-        for name in names.iter() {
+        for name in resources.iter() {
             let Some(queue) = self.queues.get(name) else { continue };
-            let first: Vec<Place> = queue.iter().take(WAITERS_CALLED_MAX).cloned().collect();
-            for place in first {
-                let Some(waiter) = self.waiting.get(&place) else { continue };
-                let (wanted, kind) = (&waiter.names, waiter.kind);
-                let may_pass = waiter.is_called
+            let first: Vec<Ticket> = queue.iter().take(WAITERS_NOTIFIED_MAX).cloned().collect();
+            for ticket in first {
+                let Some(waiter) = self.by_ticket.get(&ticket) else { continue };
+                let (wanted, kind) = (&waiter.resources, waiter.kind);
+                let may_pass = waiter.is_notified
                     || is_free(wanted, kind)
-                        && !self.stand_in_the_way((wanted, kind), Some(&place), now);
-                let was_called = waiter.is_called;
-                if may_pass && !was_called {
-                    self.set(&place, true, now + self.reservation);
-                    self.called.push_back(place);
+                        && !self.is_blocked_by_older((wanted, kind), Some(&ticket), now);
+                let was_notified = waiter.is_notified;
+                if may_pass && !was_notified {
+                    self.set_state(&ticket, true, now + self.reservation);
+                    self.notifications.push_back(ticket);
                 }
-                if may_pass && kind == Kind::Write {
-                    break; // Nobody behind a writer that may go.
+                if may_pass && kind == LockKind::Write {
+                    break; // No waiter behind a writer that may retry.
                 }
             }
         }
     }
 
-    /// Who has to be told, one after the other.
-    pub(super) fn poll_called(&mut self) -> Option<Place> {
-        self.called.pop_front()
+    /// Returns the next waiter to notify.
+    pub(super) fn poll_notification(&mut self) -> Option<Ticket> {
+        self.notifications.pop_front()
     }
 
-    /// When somebody is to be forgotten, or has waited for so long that the order changes.
+    /// Returns when the next waiter is dropped.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.ends.first().map(|(until, _)| *until)
+        self.expiries.first().map(|(expires_at, _)| *expires_at)
     }
 
-    /// Forgets one who did not come or did not ask again. Returns what it waited for.
-    pub(super) fn forget_one(&mut self, now: Instant) -> Option<Names> {
-        let (_, place) = self.ends.first().filter(|(until, _)| *until <= now)?.clone();
-        self.leave(&place)
+    /// Drops one waiter that did not retry or renew in time. Returns its resources.
+    pub(super) fn expire_one(&mut self, now: Instant) -> Option<Resources> {
+        let (_, ticket) =
+            self.expiries.first().filter(|(expires_at, _)| *expires_at <= now)?.clone();
+        self.remove(&ticket)
     }
 }
 
@@ -214,90 +217,115 @@ mod tests {
         Waiters::new(&Limits { waiters_max: 4, ..Limits::default() }, Key::new(1))
     }
 
-    fn names(names: &[&str]) -> Names {
-        Names::new(names).expect("names")
+    fn resources(resources: &[&str]) -> Resources {
+        Resources::new(resources).expect("valid names")
     }
 
-    fn place(ticket: u64) -> Place {
-        Place { ticket: Token::new(ticket), id: format!("w{ticket}").into() }
+    fn ticket(time: u64) -> Ticket {
+        Ticket { time: Token::new(time), id: format!("w{time}").into() }
     }
 
-    fn join(waiters: &mut Waiters, ticket: u64, wanted: &[&str], kind: Kind, now: Instant) -> bool {
-        let who = ("node".into(), "test".into());
-        waiters.join(place(ticket), (names(wanted), kind), who, now)
+    fn enqueue(
+        waiters: &mut Waiters,
+        time: u64,
+        wanted: &[&str],
+        kind: LockKind,
+        now: Instant,
+    ) -> bool {
+        let origin = ("node".into(), "test".into());
+        waiters.enqueue(ticket(time), (resources(wanted), kind), origin, now)
     }
 
-    fn called(waiters: &mut Waiters, now: Instant, is_free: impl Fn(&Names) -> bool) -> Vec<u64> {
-        waiters.call(&names(&["a"]), |wanted, _| is_free(wanted), now);
-        std::iter::from_fn(|| waiters.poll_called()).map(|place| place.ticket.get()).collect()
+    fn notifications(
+        waiters: &mut Waiters,
+        now: Instant,
+        is_free: impl Fn(&Resources) -> bool,
+    ) -> Vec<u64> {
+        waiters.notify(&resources(&["a"]), |wanted, _| is_free(wanted), now);
+        std::iter::from_fn(|| waiters.poll_notification()).map(|ticket| ticket.time.get()).collect()
     }
 
     #[test]
-    fn b55_the_oldest_writer_is_called_alone_and_only_once() {
+    fn b55_the_oldest_writer_is_notified_alone_and_only_once() {
         let mut waiters = waiters();
-        for ticket in [3, 1, 2] {
-            assert!(join(&mut waiters, ticket, &["a"], Kind::Write, START));
+        for time in [3, 1, 2] {
+            assert!(enqueue(&mut waiters, time, &["a"], LockKind::Write, START));
         }
-        assert_eq!(called(&mut waiters, START, |_| true), [1]);
-        assert_eq!(called(&mut waiters, START, |_| true), [0; 0], "it has been called");
-        let newcomer = (&names(&["a"]), Kind::Read);
-        assert!(waiters.stand_in_the_way(newcomer, None, START), "the lock is kept for it");
-        assert!(!waiters.stand_in_the_way(newcomer, Some(&place(1)), START), "but not from itself");
+        assert_eq!(notifications(&mut waiters, START, |_| true), [1]);
+        assert_eq!(notifications(&mut waiters, START, |_| true), [0; 0], "only once");
+        let newcomer = (&resources(&["a"]), LockKind::Read);
+        assert!(waiters.is_blocked_by_older(newcomer, None, START), "the lock is reserved");
+        assert!(
+            !waiters.is_blocked_by_older(newcomer, Some(&ticket(1)), START),
+            "but not from itself"
+        );
     }
 
     #[test]
-    fn b55_readers_are_called_together_up_to_the_first_writer() {
+    fn b55_readers_are_notified_together_up_to_the_first_writer() {
         let mut waiters = waiters();
-        for (ticket, kind) in [(1, Kind::Read), (2, Kind::Read), (3, Kind::Write), (4, Kind::Read)]
+        for (time, kind) in
+            [(1, LockKind::Read), (2, LockKind::Read), (3, LockKind::Write), (4, LockKind::Read)]
         {
-            join(&mut waiters, ticket, &["a"], kind, START);
+            enqueue(&mut waiters, time, &["a"], kind, START);
         }
-        // The fourth may pass the writer, who has only begun to wait.
-        assert_eq!(called(&mut waiters, START, |_| true), [1, 2, 4]);
-        let mut patient = self::waiters();
-        for (ticket, kind) in [(1, Kind::Read), (3, Kind::Write), (4, Kind::Read)] {
-            join(&mut patient, ticket, &["a"], kind, START);
+        // The fourth may pass the writer, which has only begun to wait.
+        assert_eq!(notifications(&mut waiters, START, |_| true), [1, 2, 4]);
+        let mut barged = self::waiters();
+        for (time, kind) in [(1, LockKind::Read), (3, LockKind::Write), (4, LockKind::Read)] {
+            enqueue(&mut barged, time, &["a"], kind, START);
         }
-        let later = START + Limits::default().patience;
-        assert_eq!(called(&mut patient, later, |_| true), [1], "the writer has waited for long");
+        let later = START + Limits::default().barging_limit;
+        assert_eq!(
+            notifications(&mut barged, later, |_| true),
+            [1],
+            "the writer has reached the barging limit"
+        );
     }
 
     #[test]
-    fn b55_one_who_waits_for_something_else_too_lets_others_pass_for_a_while() {
+    fn b55_a_waiter_blocked_elsewhere_lets_others_pass_until_the_barging_limit() {
         let mut waiters = waiters();
-        join(&mut waiters, 1, &["a", "b"], Kind::Write, START);
-        join(&mut waiters, 2, &["a"], Kind::Write, START);
-        let without_b = |wanted: &Names| !wanted.contains("b");
-        assert_eq!(called(&mut waiters, START, without_b), [2]);
-        let later = START + Limits::default().patience;
-        waiters.refused(&place(2), later);
-        assert_eq!(called(&mut waiters, later, without_b), [0; 0], "now it stands in the way");
+        enqueue(&mut waiters, 1, &["a", "b"], LockKind::Write, START);
+        enqueue(&mut waiters, 2, &["a"], LockKind::Write, START);
+        let without_b = |wanted: &Resources| !wanted.contains("b");
+        assert_eq!(notifications(&mut waiters, START, without_b), [2]);
+        let later = START + Limits::default().barging_limit;
+        waiters.requeue(&ticket(2), later);
+        assert_eq!(
+            notifications(&mut waiters, later, without_b),
+            [0; 0],
+            "now it blocks younger waiters"
+        );
     }
 
     #[test]
-    fn b55_who_is_called_and_does_not_come_is_forgotten() {
+    fn b55_a_notified_waiter_that_does_not_retry_is_dropped() {
         let mut waiters = waiters();
-        join(&mut waiters, 1, &["a"], Kind::Write, START);
-        join(&mut waiters, 2, &["a"], Kind::Write, START);
-        assert_eq!(called(&mut waiters, START, |_| true), [1]);
+        enqueue(&mut waiters, 1, &["a"], LockKind::Write, START);
+        enqueue(&mut waiters, 2, &["a"], LockKind::Write, START);
+        assert_eq!(notifications(&mut waiters, START, |_| true), [1]);
         let end = START + Limits::default().reservation;
         assert_eq!(waiters.poll_timeout(), Some(end));
-        assert_eq!(waiters.forget_one(end), Some(names(&["a"])));
-        assert_eq!(waiters.forget_one(end), None);
-        assert_eq!(called(&mut waiters, end, |_| true), [2]);
+        assert_eq!(waiters.expire_one(end), Some(resources(&["a"])));
+        assert_eq!(waiters.expire_one(end), None);
+        assert_eq!(notifications(&mut waiters, end, |_| true), [2]);
     }
 
     #[test]
     fn waiters_are_bounded_and_leave_nothing_behind() {
         let mut waiters = waiters();
-        for ticket in 1..=4 {
-            assert!(join(&mut waiters, ticket, &["a", "b"], Kind::Write, START));
+        for time in 1..=4 {
+            assert!(enqueue(&mut waiters, time, &["a", "b"], LockKind::Write, START));
         }
-        assert!(!join(&mut waiters, 5, &["a"], Kind::Write, START));
-        assert!(join(&mut waiters, 4, &["a"], Kind::Write, START), "who is known may ask again");
-        for ticket in 1..=4 {
-            assert!(waiters.leave(&place(ticket)).is_some());
+        assert!(!enqueue(&mut waiters, 5, &["a"], LockKind::Write, START));
+        assert!(
+            enqueue(&mut waiters, 4, &["a"], LockKind::Write, START),
+            "a known waiter may renew"
+        );
+        for time in 1..=4 {
+            assert!(waiters.remove(&ticket(time)).is_some());
         }
-        assert_eq!((waiters.len(), waiters.queues.len(), waiters.ends.len()), (0, 0, 0));
+        assert_eq!((waiters.len(), waiters.queues.len(), waiters.expiries.len()), (0, 0, 0));
     }
 }

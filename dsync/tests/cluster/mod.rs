@@ -1,4 +1,4 @@
-//! Some servers in this process, on loopback sockets, with locks between them.
+//! Servers in this process, on loopback sockets, with locks between them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
     pub(crate) urls: Vec<String>,
 }
 
-/// Long enough for everything that should happen on one machine.
+/// Timeout of everything that should happen quickly on one machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 impl Server {
@@ -26,7 +26,7 @@ impl Server {
         DRWMutex::new(&self.dsync, [name])
     }
 
-    /// Gone, as far as the others can see: no goodbye for its locks.
+    /// Stops the server as a crash would: nothing is sent for its locks.
     pub(crate) async fn kill(self) {
         self.serving.abort();
         self.manager.shutdown(Duration::ZERO).await;
@@ -45,12 +45,12 @@ async fn start(
         .auth(Auth::shared_secret(b"what all servers know").expect("long enough"))
         .path(LOCK_GRID_PATH)
         .build()
-        .expect("a good configuration");
+        .expect("a valid configuration");
     let dsync = Dsync::builder(&manager)
         .lockers(&urls[..lockers])
         .limits(limits.clone())
         .build()
-        .expect("good lockers");
+        .expect("valid lockers");
     manager.start().expect("a runtime");
     dsync.start();
     let serving = tokio::spawn(manager.clone().serve(listener));
@@ -62,7 +62,7 @@ impl Cluster {
         Self::start_with_lockers(servers, servers, limits).await
     }
 
-    /// The first of them are lockers.
+    /// Starts servers of which the first ones are lockers.
     pub(crate) async fn start_with_lockers(
         servers: usize,
         lockers: usize,
@@ -94,13 +94,13 @@ impl Cluster {
 }
 
 /// Waits for a condition.
-pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn eventually(state: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
-        while !is_so() {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {state}"));
 }
 
 pub(crate) fn within(millis: u64) -> LockOptions {

@@ -1,4 +1,4 @@
-//! Deadlines and sharing, in the test's own time.
+//! Deadlines and sharing, under a paused clock.
 #![allow(clippy::disallowed_methods, reason = "the clock of the test is paused")]
 
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use grid::time::Clock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::flight::Flight;
+use super::single_flight::SingleFlight;
 use super::*;
 
-const WITHIN: Duration = Duration::from_secs(5);
-const SHARED_FOR: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(5);
+const TTL: Duration = Duration::from_secs(1);
 
-/// A server that answers after so long, whatever time it is given.
+/// A server that responds after a fixed time, whatever its timeout.
 struct Slow {
     name: String,
     after: Duration,
@@ -26,7 +26,7 @@ impl Peer for Slow {
         &self.name
     }
 
-    fn ask(&self, _: Duration) -> Asking<'_> {
+    fn fetch_report(&self, _: Duration) -> ReportFuture<'_> {
         Box::pin(async move {
             tokio::time::sleep(self.after).await;
             Ok(Report::default())
@@ -39,40 +39,43 @@ fn slow(name: &str, after: Duration) -> Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b71_all_are_asked_at_once_and_nobody_is_waited_for_past_the_deadline() {
+async fn b71_all_servers_are_called_concurrently_and_none_delays_past_the_deadline() {
     let millisecond = Duration::from_millis(1);
-    let peers =
-        [slow("a", WITHIN - millisecond), slow("b", WITHIN + millisecond), slow("c", WITHIN * 100)];
+    let peers = [
+        slow("a", DEADLINE - millisecond),
+        slow("b", DEADLINE + millisecond),
+        slow("c", DEADLINE * 100),
+    ];
     let began = Instant::now();
-    let answers = gather(&peers, WITHIN).await;
-    assert_eq!(began.elapsed(), WITHIN);
-    assert_eq!(answers["a"], Answer::Up(Box::default()));
+    let statuses = gather(&peers, DEADLINE).await;
+    assert_eq!(began.elapsed(), DEADLINE);
+    assert_eq!(statuses["a"], ServerStatus::Up(Box::default()));
     for late in ["b", "c"] {
-        let cause = format!("{late} did not answer within 5s");
-        assert_eq!(answers[late], Answer::Down(Down { reason: Reason::Timeout, cause }));
+        let cause = format!("{late} did not respond within 5s");
+        assert_eq!(statuses[late], ServerStatus::Down(Down { reason: DownReason::Timeout, cause }));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn b71_nobody_is_waited_for_who_has_answered() {
+async fn b71_a_collection_ends_when_all_have_responded() {
     let began = Instant::now();
-    gather(&[slow("a", SHARED_FOR), slow("b", Duration::ZERO)], WITHIN).await;
-    assert_eq!(began.elapsed(), SHARED_FOR);
-    assert_eq!(gather::<Slow>(&[], WITHIN).await, BTreeMap::new());
+    gather(&[slow("a", TTL), slow("b", Duration::ZERO)], DEADLINE).await;
+    assert_eq!(began.elapsed(), TTL);
+    assert_eq!(gather::<Slow>(&[], DEADLINE).await, BTreeMap::new());
 }
 
-/// Counts how often something was made, which takes until it is released.
-struct Made {
-    flight: Flight<usize>,
+/// Counts how often the value was made, which blocks until it is released.
+struct Scrapes {
+    single_flight: SingleFlight<usize>,
     clock: Arc<dyn Clock>,
     count: Arc<AtomicUsize>,
     release: Arc<Notify>,
 }
 
-impl Made {
+impl Scrapes {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            flight: Flight::new(SHARED_FOR),
+            single_flight: SingleFlight::new(TTL),
             clock: Arc::new(SystemClock::new()),
             count: Arc::default(),
             release: Arc::default(),
@@ -86,7 +89,7 @@ impl Made {
             release.notified().await;
             number
         };
-        self.flight.get(&self.clock, make).await.map(|made| *made)
+        self.single_flight.get(&self.clock, make).await.map(|value| *value)
     }
 
     fn begin(self: &Arc<Self>) -> tokio::task::JoinHandle<Option<usize>> {
@@ -94,11 +97,10 @@ impl Made {
     }
 }
 
-/// What came of a scrape. Nobody waits for ever: the test's time passes by itself when nothing else
-/// happens.
-async fn ended(scrape: tokio::task::JoinHandle<Option<usize>>) -> Option<usize> {
+/// Returns the result of a scrape. Paused time advances by itself, so none hangs.
+async fn outcome(scrape: tokio::task::JoinHandle<Option<usize>>) -> Option<usize> {
     let ended = tokio::time::timeout(Duration::from_secs(3_600), scrape).await;
-    ended.expect("it ends").expect("no panic")
+    ended.expect("in time").expect("no panic")
 }
 
 async fn settle() {
@@ -109,56 +111,56 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn b71_scrapes_within_a_second_share_one_collection() {
-    let made = Made::new();
-    let scrapes = [made.begin(), made.begin(), made.begin()];
+    let scrapes = Scrapes::new();
+    let handles = [scrapes.begin(), scrapes.begin(), scrapes.begin()];
     settle().await;
-    made.release.notify_one();
-    for scrape in scrapes {
-        assert_eq!(ended(scrape).await, Some(0));
+    scrapes.release.notify_one();
+    for scrape in handles {
+        assert_eq!(outcome(scrape).await, Some(0));
     }
-    tokio::time::advance(SHARED_FOR - Duration::from_millis(1)).await;
-    assert_eq!(ended(made.begin()).await, Some(0), "it is still good");
+    tokio::time::advance(TTL - Duration::from_millis(1)).await;
+    assert_eq!(outcome(scrapes.begin()).await, Some(0), "still fresh");
     tokio::time::advance(Duration::from_millis(1)).await;
-    made.release.notify_one();
-    assert_eq!(ended(made.begin()).await, Some(1), "and now another is made");
-    assert_eq!(made.count.load(Ordering::SeqCst), 2);
+    scrapes.release.notify_one();
+    assert_eq!(outcome(scrapes.begin()).await, Some(1), "made again");
+    assert_eq!(scrapes.count.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn b71_a_scraper_who_leaves_takes_nothing_from_the_others() {
-    let made = Made::new();
-    let first = made.begin();
+async fn b71_a_cancelled_scrape_does_not_affect_the_others() {
+    let scrapes = Scrapes::new();
+    let first = scrapes.begin();
     settle().await;
-    let second = made.begin();
+    let second = scrapes.begin();
     settle().await;
     first.abort();
     assert!(first.await.expect_err("it was aborted").is_cancelled());
-    made.release.notify_one();
-    assert_eq!(ended(second).await, Some(0));
+    scrapes.release.notify_one();
+    assert_eq!(outcome(second).await, Some(0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_collection_that_came_to_nothing_is_told_and_made_anew() {
-    let flight: Flight<usize> = Flight::new(SHARED_FOR);
+async fn a_collection_without_a_result_is_reported_and_made_again() {
+    let single_flight: SingleFlight<usize> = SingleFlight::new(TTL);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    // A task that panics, as one whose runtime shuts down, has no result.
-    let failed = flight.get(&clock, || async { panic!("on purpose") }).await;
+    // A task that panics has no result, as one whose runtime shuts down.
+    let failed = single_flight.get(&clock, || async { panic!("on purpose") }).await;
     assert_eq!(failed, None);
-    assert_eq!(flight.get(&clock, || async { 7 }).await.as_deref(), Some(&7));
+    assert_eq!(single_flight.get(&clock, || async { 7 }).await.as_deref(), Some(&7));
 }
 
 #[test]
-fn b71_each_kind_of_failure_has_its_reason_and_causes_are_cut() {
+fn b71_each_kind_of_failure_has_its_reason_and_causes_are_truncated() {
     let remote: grid::Name = "http://a:1".parse().expect("a name");
     let call = |error: CallError| Down::from(TypedCallError::Call(error)).reason;
-    assert_eq!(call(CallError::NotConnected { remote: remote.clone() }), Reason::NotConnected);
-    assert_eq!(call(CallError::Disconnected { remote: remote.clone() }), Reason::Disconnected);
-    assert_eq!(call(CallError::DeadlineExceeded { remote: remote.clone() }), Reason::Timeout);
+    assert_eq!(call(CallError::NotConnected { remote: remote.clone() }), DownReason::NotConnected);
+    assert_eq!(call(CallError::Disconnected { remote: remote.clone() }), DownReason::Disconnected);
+    assert_eq!(call(CallError::DeadlineExceeded { remote: remote.clone() }), DownReason::Timeout);
     let message: Arc<str> = "é".repeat(CAUSE_BYTES_MAX).into();
     let unknown = CallError::UnknownHandler { remote: remote.clone(), message: message.clone() };
-    assert_eq!(call(unknown), Reason::Incompatible);
-    assert_eq!(call(CallError::Shutdown), Reason::ShuttingDown);
+    assert_eq!(call(unknown), DownReason::Incompatible);
+    assert_eq!(call(CallError::Shutdown), DownReason::ShuttingDown);
     let failed = Down::from(TypedCallError::Call(CallError::Remote { remote, message }));
-    assert_eq!(failed.reason, Reason::Failed);
+    assert_eq!(failed.reason, DownReason::Failed);
     assert!(failed.cause.len() <= CAUSE_BYTES_MAX && failed.cause.ends_with('é'));
 }

@@ -1,35 +1,35 @@
-//! The metrics: their names, what they mean, and where in a collection their values are.
+//! Metric families: names, help texts, and their values in a collection.
 
-use crate::collect::{Answer, Collection};
+use crate::collect::{Collection, ServerStatus};
 use crate::report::{
     CpuReport, DriveReport, InterfaceReport, LoadReport, MemoryReport, Report, Summary,
 };
 
-/// Values of one name.
+/// Metric family: all values of one name.
 pub(super) struct Family<'a> {
-    /// Without the prefix of all, and the unit.
+    /// Name, without the common prefix and the unit.
     pub(super) name: String,
     pub(super) help: String,
-    /// The end of the name.
+    /// Unit, the end of the name.
     pub(super) unit: Option<&'static str>,
     pub(super) points: Vec<Point<'a>>,
 }
 
-/// One value.
+/// One value with its labels.
 #[derive(Debug)]
 pub(super) struct Point<'a> {
     pub(super) server: &'a str,
-    /// Beside the server's.
+    /// Second label, besides the server's.
     pub(super) label: Option<(&'static str, &'a str)>,
     pub(super) value: f64,
 }
 
 type Points<'a> = Vec<Point<'a>>;
 
-/// All of them, in the order in which they are shown.
+/// Returns all families, in the order of the exposition.
 pub(super) fn families(collection: &Collection) -> Vec<Family<'_>> {
     let mut families = servers(collection);
-    let up = Up::of(collection);
+    let up = UpServers::of(collection);
     families.extend(times(&up));
     families.extend(cpu(&up));
     families.extend(load(&up));
@@ -50,10 +50,10 @@ fn family<'a>(
 
 fn servers(collection: &Collection) -> Vec<Family<'_>> {
     let (mut up, mut down) = (Vec::new(), Vec::new());
-    for (server, answer) in &collection.servers {
-        let value = match answer {
-            Answer::Up(_) => 1.0,
-            Answer::Down(why) => {
+    for (server, status) in &collection.servers {
+        let value = match status {
+            ServerStatus::Up(_) => 1.0,
+            ServerStatus::Down(why) => {
                 let label = Some(("reason", why.reason.as_str()));
                 down.push(Point { server, label, value: 1.0 });
                 0.0
@@ -62,24 +62,24 @@ fn servers(collection: &Collection) -> Vec<Family<'_>> {
         up.push(Point { server, label: None, value });
     }
     vec![
-        family("server_up", None, "Whether the server has answered in time.", up),
-        family("server_down", None, "Why the server has not answered: always 1.", down),
+        family("server_up", None, "Whether the server responded in time.", up),
+        family("server_down", None, "Why the server did not respond: always 1.", down),
     ]
 }
 
-/// The servers that have answered.
-struct Up<'a>(Vec<(&'a str, &'a Report)>);
+/// Servers that have responded, and their reports.
+struct UpServers<'a>(Vec<(&'a str, &'a Report)>);
 
-impl<'a> Up<'a> {
+impl<'a> UpServers<'a> {
     fn of(collection: &'a Collection) -> Self {
-        let report = |(server, answer): (&'a String, &'a Answer)| match answer {
-            Answer::Up(report) => Some((server.as_str(), &**report)),
-            Answer::Down(_) => None,
+        let report = |(server, status): (&'a String, &'a ServerStatus)| match status {
+            ServerStatus::Up(report) => Some((server.as_str(), &**report)),
+            ServerStatus::Down(_) => None,
         };
         Self(collection.servers.iter().filter_map(report).collect())
     }
 
-    /// One value of each server.
+    /// Returns one value per server.
     fn each(&self, value: impl Fn(&Report) -> Option<f64>) -> Points<'a> {
         let point = |&(server, report): &(&'a str, &'a Report)| {
             Some(Point { server, label: None, value: value(report)? })
@@ -87,25 +87,25 @@ impl<'a> Up<'a> {
         self.0.iter().filter_map(point).collect()
     }
 
-    /// One value of each of several things of each server.
+    /// Returns one value per entry (mode, interface or drive) of each server.
     fn labelled<T: 'a>(
         &self,
         key: &'static str,
-        things: impl Fn(&'a Report) -> Vec<(&'a str, T)>,
+        entries: impl Fn(&'a Report) -> Vec<(&'a str, T)>,
         value: impl Fn(&T) -> Option<f64>,
     ) -> Points<'a> {
         let mut points = Vec::new();
         for (server, report) in &self.0 {
-            for (name, thing) in things(report) {
+            for (name, entry) in entries(report) {
                 let label = Some((key, name));
-                points.extend(value(&thing).map(|value| Point { server, label, value }));
+                points.extend(value(&entry).map(|value| Point { server, label, value }));
             }
         }
         points
     }
 }
 
-fn times<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+fn times<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     let seconds = Some("seconds");
     vec![
         family(
@@ -135,22 +135,22 @@ fn times<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
     ]
 }
 
-/// A name and a help text for each value that is kept of one thing.
-struct Kept {
+/// A metric with a current value, an average and a maximum.
+struct SummaryMetric {
     name: &'static str,
     unit: Option<&'static str>,
     help: &'static str,
 }
 
-impl Kept {
-    /// Three families: current, average and maximum.
+impl SummaryMetric {
+    /// Returns its three families.
     fn families<'a>(
         &self,
         points: impl Fn(&dyn Fn(&Summary) -> Option<f64>) -> Points<'a>,
     ) -> [Family<'a>; 3] {
         let Self { name, unit, help } = self;
-        let of = |suffix: &str, what: &str, points| {
-            family(&format!("{name}{suffix}"), *unit, &format!("{help}{what}."), points)
+        let of = |suffix: &str, description: &str, points| {
+            family(&format!("{name}{suffix}"), *unit, &format!("{help}{description}."), points)
         };
         [
             of("", "", points(&|summary| summary.current)),
@@ -160,10 +160,10 @@ impl Kept {
     }
 }
 
-fn cpu<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+fn cpu<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     let help = "The part of the processors' time that went into each mode";
     let modes = |report: &'a Report| report.cpu.as_ref().map_or_else(Vec::new, modes_of);
-    Kept { name: "cpu_usage", unit: Some("ratio"), help }
+    SummaryMetric { name: "cpu_usage", unit: Some("ratio"), help }
         .families(|value| up.labelled("mode", modes, |summary: &Summary| value(summary)))
         .into()
 }
@@ -180,7 +180,7 @@ fn modes_of(cpu: &CpuReport) -> Vec<(&'static str, Summary)> {
     ]
 }
 
-fn load<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+fn load<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     let absolute =
         |load: &LoadReport| vec![("1", load.one), ("5", load.five), ("15", load.fifteen)];
     let per_core = |load: &LoadReport| {
@@ -195,7 +195,7 @@ fn load<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
     for (name, help, loads) in kinds {
         let loads = |report: &'a Report| report.load.as_ref().map_or_else(Vec::new, loads);
         families.extend(
-            Kept { name, unit: None, help }.families(|value| {
+            SummaryMetric { name, unit: None, help }.families(|value| {
                 up.labelled("minutes", loads, |summary: &Summary| value(summary))
             }),
         );
@@ -203,7 +203,7 @@ fn load<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
     families
 }
 
-fn memory<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+fn memory<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     type Field = fn(&MemoryReport) -> &Summary;
     let bytes = Some("bytes");
     let fields: [(&str, Option<&str>, &str, Field); 8] = [
@@ -220,14 +220,14 @@ fn memory<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
     ];
     let mut families = Vec::new();
     for (name, unit, help, field) in fields {
-        families.extend(Kept { name, unit, help }.families(|value| {
+        families.extend(SummaryMetric { name, unit, help }.families(|value| {
             up.each(|report| report.memory.as_ref().and_then(|memory| value(field(memory))))
         }));
     }
     families
 }
 
-fn interfaces<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+fn interfaces<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     type Field = fn(&InterfaceReport) -> &Summary;
     let (bytes, errors) = (Some("bytes_per_second"), Some("errors_per_second"));
     let fields: [(&str, Option<&str>, &str, Field); 4] = [
@@ -246,7 +246,7 @@ fn interfaces<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
     let mut families = Vec::new();
     for (name, unit, help, field) in fields {
         families.extend(
-            Kept { name, unit, help }.families(|value| {
+            SummaryMetric { name, unit, help }.families(|value| {
                 up.labelled("interface", all, |interface| value(field(interface)))
             }),
         );
@@ -254,7 +254,7 @@ fn interfaces<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
     families
 }
 
-fn drives<'a>(up: &Up<'a>) -> Vec<Family<'a>> {
+fn drives<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     let all = |report: &'a Report| -> Vec<(&'a str, &'a DriveReport)> {
         report.drives.iter().map(|(name, drive)| (name.as_str(), drive)).collect()
     };
@@ -290,7 +290,7 @@ const DRIVE_FIELDS: [DriveField; 12] = [
     (
         "drive_busy",
         Some("ratio"),
-        "Utilisation: the part of the time in which something was under way.",
+        "Utilisation: the ratio of the time with I/O in flight.",
         |drive| drive.busy_ratio,
     ),
     ("drive_total", Some("bytes"), "The file system's size.", |drive| whole(drive.total_bytes)),
@@ -302,7 +302,7 @@ const DRIVE_FIELDS: [DriveField; 12] = [
     ("drive_used", Some("inodes"), "Inodes that are used.", |drive| whole(drive.used_inodes)),
 ];
 
-#[expect(clippy::cast_precision_loss, reason = "what Prometheus keeps is an f64 too")]
+#[expect(clippy::cast_precision_loss, reason = "Prometheus stores an f64 too")]
 fn whole(number: Option<u64>) -> Option<f64> {
     number.map(|number| number as f64)
 }

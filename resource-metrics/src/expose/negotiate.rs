@@ -1,9 +1,9 @@
-//! Which format a scraper wants, from its `Accept` header.
+//! Content negotiation by a scraper's `Accept` header.
 
-/// A format that metrics are exposed in.
+/// Format of the exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// Prometheus's text format, 0.0.4: for whoever does not say otherwise.
+    /// Prometheus's text format, 0.0.4: the default.
     #[default]
     Text,
     /// OpenMetrics 1.0.0.
@@ -11,7 +11,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the header `Content-Type` is to say.
+    /// Returns the `Content-Type` header.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -19,8 +19,8 @@ impl Format {
         }
     }
 
-    /// The format for a scraper that sends this `Accept` header: OpenMetrics, if that is asked for by
-    /// name and nothing else is preferred.
+    /// Returns the format for a scraper that sends this `Accept` header: OpenMetrics if it is
+    /// requested by name and no other format is preferred.
     pub fn negotiate(accept: &str) -> Self {
         let weight_of = |matches: fn(&str) -> bool| {
             let weights = accept.split(',').filter_map(media_range);
@@ -35,7 +35,7 @@ impl Format {
     }
 }
 
-/// The name and the weight of one media range; `None` for a version that we do not write.
+/// Returns the name and the weight of one media range; `None` for a version that we do not write.
 fn media_range(range: &str) -> Option<(&str, f32)> {
     let mut parts = range.split(';').map(str::trim);
     let name = parts.next()?;
@@ -45,7 +45,7 @@ fn media_range(range: &str) -> Option<(&str, f32)> {
         let value = value.trim().trim_matches('"');
         match key.trim() {
             "q" => weight = value.parse().ok()?,
-            // What we write is no more than what the first draft allowed.
+            // We write only what the first draft already allowed.
             "version" if !["0.0.1", "0.0.4", "1.0.0"].contains(&value) => return None,
             _ => {}
         }

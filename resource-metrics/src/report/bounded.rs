@@ -1,5 +1,5 @@
-//! Maps that stop at a limit while they are read, so that a sender cannot decide how much memory a
-//! receiver uses.
+//! Maps that stop at a limit while they are decoded, so that a sender cannot choose how much memory
+//! its receiver uses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,14 +24,14 @@ pub(super) fn interfaces<'de, D: Deserializer<'de>>(
 
 fn read<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
-    what: &'static str,
+    entries: &'static str,
     max: usize,
 ) -> Result<BTreeMap<String, T>, D::Error> {
-    deserializer.deserialize_map(Bounded { what, max, values: PhantomData })
+    deserializer.deserialize_map(Bounded { entries, max, values: PhantomData })
 }
 
 struct Bounded<T> {
-    what: &'static str,
+    entries: &'static str,
     max: usize,
     values: PhantomData<T>,
 }
@@ -40,20 +40,20 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
     type Value = BTreeMap<String, T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a map of at most {} {}", self.max, self.what)
+        write!(f, "a map of at most {} {}", self.max, self.entries)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let Self { what, max, .. } = self;
+        let Self { entries, max, .. } = self;
         let mut map = BTreeMap::new();
         for read in 0.. {
             let Some(name) = access.next_key::<String>()? else { break };
             if read >= max {
-                return Err(A::Error::custom(format_args!("more than {max} {what}")));
+                return Err(A::Error::custom(format_args!("more than {max} {entries}")));
             }
             if name.len() > LABEL_BYTES_MAX {
                 return Err(A::Error::custom(format_args!(
-                    "one of the {what} has a name that is longer than {LABEL_BYTES_MAX} bytes"
+                    "one of the {entries} has a name that is longer than {LABEL_BYTES_MAX} bytes"
                 )));
             }
             map.insert(name, access.next_value()?);

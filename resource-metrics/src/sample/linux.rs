@@ -1,7 +1,7 @@
 //! Linux: `/proc` through the `procfs` crate.
 //!
-//! Counters are read by one blocking task, as none of the files of `/proc` waits for a drive. Drives
-//! themselves are asked by threads of their own (`space`): any may hang.
+//! Counters are read by one blocking task, as no file of `/proc` waits for a drive. Drives may
+//! hang, so they are probed by their own threads (`space`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,33 +10,33 @@ use procfs::{Current, CurrentSI, DiskStats, KernelStats, LoadAverage, Meminfo, P
 use tokio::sync::Semaphore;
 
 use super::mounts;
-use super::space::{Asked, DeviceNumber, Spaces};
+use super::space::{DeviceNumber, DriveStatus, SpaceProbe};
 use super::system::Drives;
 use super::{
     CpuTimes, DriveCounters, DriveSample, InterfaceCounters, Load, Memory, Problem, Sample,
-    Sampling,
+    SampleFuture,
 };
 use crate::limits::{DRIVES_MAX, INTERFACES_MAX, LABEL_BYTES_MAX};
 
-/// `/proc/diskstats` counts sectors of this size, whatever the device's are.
+/// Sector size of `/proc/diskstats`, whatever the device's sector size.
 const SECTOR_BYTES: u64 = 512;
 
-/// `/proc`, and the drives.
+/// Source of samples from `/proc` and the drives.
 #[derive(Debug)]
 pub(super) struct Linux {
     drives: Arc<Drives>,
-    spaces: Arc<Spaces>,
-    /// One permit: should `/proc` ever hang, then one thread of ours and no more.
+    space_probe: Arc<SpaceProbe>,
+    /// One permit: if `/proc` ever hangs, it blocks only one of our threads.
     reading: Arc<Semaphore>,
 }
 
-/// What `/proc` says.
+/// One reading of `/proc`.
 #[derive(Debug, Default)]
-struct Read {
+struct ProcReading {
     sample: Sample,
     disks: Option<BTreeMap<DeviceNumber, Disk>>,
-    /// The drives to be asked how full they are.
-    drives: Option<Vec<mounts::Drive>>,
+    /// Drives to probe for their space.
+    drives: Option<Vec<mounts::DriveMount>>,
 }
 
 #[derive(Debug)]
@@ -49,14 +49,14 @@ impl Linux {
     pub(super) fn new(drives: Drives) -> Self {
         Self {
             drives: Arc::new(drives),
-            spaces: Arc::default(),
+            space_probe: Arc::default(),
             reading: Arc::new(Semaphore::new(1)),
         }
     }
 
-    pub(super) fn sample(&self) -> Sampling {
+    pub(super) fn sample(&self) -> SampleFuture {
         let drives = Arc::clone(&self.drives);
-        let spaces = Arc::clone(&self.spaces);
+        let space_probe = Arc::clone(&self.space_probe);
         let Ok(permit) = Arc::clone(&self.reading).try_acquire_owned() else {
             let problem = problem("/proc", "the last sample is still being read");
             let sample = Sample { problems: vec![problem], ..Sample::default() };
@@ -64,18 +64,22 @@ impl Linux {
         };
         Box::pin(async move {
             let read = tokio::task::spawn_blocking(move || {
-                let read = Read::now(&drives);
+                let read = ProcReading::take(&drives);
                 drop(permit);
                 read
             });
-            // It fails if it panics, or the runtime shuts down.
-            let Read { mut sample, disks, drives } = read.await.unwrap_or_else(|error| {
+            // It fails on a panic, or when the runtime shuts down.
+            let ProcReading { mut sample, disks, drives } = read.await.unwrap_or_else(|error| {
                 let problems = vec![problem("/proc", &error.to_string())];
-                Read { sample: Sample { problems, ..Sample::default() }, ..Read::default() }
+                ProcReading {
+                    sample: Sample { problems, ..Sample::default() },
+                    ..ProcReading::default()
+                }
             });
             if let Some(drives) = drives {
-                let asked = spaces.ask(&drives).await;
-                sample.drives = Some(join(&drives, asked, disks.as_ref(), &mut sample.problems));
+                let statuses = space_probe.probe(&drives).await;
+                sample.drives =
+                    Some(join_drives(&drives, statuses, disks.as_ref(), &mut sample.problems));
             }
             sample
         })
@@ -86,50 +90,53 @@ fn problem(part: &str, cause: &str) -> Problem {
     Problem { part: part.to_owned(), cause: cause.to_owned() }
 }
 
-/// What the drives said, and what their devices have done.
-fn join(
-    drives: &[mounts::Drive],
-    asked: Vec<Asked>,
+/// Joins the probes of the drives with the counters of their devices.
+fn join_drives(
+    drives: &[mounts::DriveMount],
+    statuses: Vec<DriveStatus>,
     disks: Option<&BTreeMap<DeviceNumber, Disk>>,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, DriveSample> {
     let mut samples = BTreeMap::new();
-    for (drive, asked) in drives.iter().zip(asked) {
-        if let Some(cause) = &asked.problem {
+    for (drive, status) in drives.iter().zip(statuses) {
+        if let Some(cause) = &status.problem {
             problems.push(problem(&drive.name, cause));
         }
-        let number = drive.device.or(asked.device);
+        let number = drive.device.or(status.device);
         let disk = number.and_then(|number| disks?.get(&number));
-        if asked.space.is_none() && disk.is_none() {
-            continue; // Nothing is known of it: it is not there.
+        if status.space.is_none() && disk.is_none() {
+            continue; // The drive is not there.
         }
         let device = disk.map(|disk| disk.name.clone());
         let io = disk.map(|disk| disk.io);
-        samples.insert(drive.name.clone(), DriveSample { device, io, space: asked.space });
+        samples.insert(drive.name.clone(), DriveSample { device, io, space: status.space });
     }
     samples
 }
 
-impl Read {
-    fn now(drives: &Drives) -> Self {
+impl ProcReading {
+    fn take(drives: &Drives) -> Self {
         let mut problems = Vec::new();
         let mut read = Self::default();
-        if let Some(stat) = keep("/proc/stat", KernelStats::current(), &mut problems) {
+        if let Some(stat) = ok_or_problem("/proc/stat", KernelStats::current(), &mut problems) {
             read.sample.cpu = Some(cpu_times(&stat.total));
             read.sample.cores = u32::try_from(stat.cpu_time.len()).ok().filter(|cores| *cores > 0);
         }
-        if let Some(load) = keep("/proc/loadavg", LoadAverage::current(), &mut problems) {
+        if let Some(load) = ok_or_problem("/proc/loadavg", LoadAverage::current(), &mut problems) {
             let [one, five, fifteen] = [load.one, load.five, load.fifteen].map(hundredths);
             read.sample.load = Some(Load { one, five, fifteen });
         }
-        if let Some(memory) = keep("/proc/meminfo", Meminfo::current(), &mut problems) {
+        if let Some(memory) = ok_or_problem("/proc/meminfo", Meminfo::current(), &mut problems) {
             read.sample.memory = Some(memory_now(&memory));
         }
-        read.sample.interfaces = keep("/proc/net/dev", interfaces(), &mut problems);
-        read.disks = keep("/proc/diskstats", DiskStats::current(), &mut problems).map(disks);
+        read.sample.interfaces = ok_or_problem("/proc/net/dev", interfaces(), &mut problems);
+        read.disks =
+            ok_or_problem("/proc/diskstats", DiskStats::current(), &mut problems).map(disks);
         read.drives = match drives {
-            Drives::At(paths) => Some(mounts::at(paths)),
-            Drives::Mounted => keep("/proc/self/mountinfo", mounts::mounted(), &mut problems),
+            Drives::Directories(paths) => Some(mounts::from_directories(paths)),
+            Drives::Mounted => {
+                ok_or_problem("/proc/self/mountinfo", mounts::mounted(), &mut problems)
+            }
         };
         if let Some(drives) = &mut read.drives {
             drives.truncate(DRIVES_MAX);
@@ -139,8 +146,8 @@ impl Read {
     }
 }
 
-/// What was read, or the problem.
-fn keep<T>(file: &str, read: ProcResult<T>, problems: &mut Vec<Problem>) -> Option<T> {
+/// Returns the value, or adds a problem.
+fn ok_or_problem<T>(file: &str, read: ProcResult<T>, problems: &mut Vec<Problem>) -> Option<T> {
     read.map_err(|error| problems.push(problem(file, &error.to_string()))).ok()
 }
 
@@ -156,7 +163,7 @@ fn cpu_times(time: &procfs::CpuTime) -> CpuTimes {
     }
 }
 
-/// The kernel writes two decimals: what `f32` adds to them is not the load's.
+/// Rounds to the two decimals that the kernel writes, without the digits that `f32` adds.
 fn hundredths(load: f32) -> f64 {
     (f64::from(load) * 100.0).round() / 100.0
 }
@@ -168,7 +175,7 @@ fn memory_now(memory: &Meminfo) -> Memory {
         available: memory.mem_available,
         shared: memory.shmem,
         buffers: memory.buffers,
-        // Caches of directories and inodes can be given back likewise.
+        // Reclaimable caches of directories and inodes count too.
         cache: memory.cached.saturating_add(memory.s_reclaimable.unwrap_or(0)),
     }
 }
@@ -215,11 +222,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn b70_this_machine_has_processors_memory_interfaces_and_a_drive_that_is_asked_for() {
+    async fn b70_this_machine_has_processors_memory_interfaces_and_a_configured_drive() {
         let directory = std::env::temp_dir();
         let name = directory.display().to_string();
-        let sample = Linux::new(Drives::At(vec![directory])).sample().await;
-        assert_eq!(sample.problems, [], "all can be read");
+        let sample = Linux::new(Drives::Directories(vec![directory])).sample().await;
+        assert_eq!(sample.problems, [], "all parts are readable");
         let cpu = sample.cpu.expect("processors");
         assert!(cpu.user + cpu.system + cpu.idle > 0);
         assert!(sample.cores.expect("processors") > 0);
@@ -228,28 +235,28 @@ mod tests {
         assert!(memory.total > memory.free && memory.available.expect("a kernel since 3.14") > 0);
         assert!(sample.interfaces.expect("a network").contains_key("lo"));
         let drives = sample.drives.expect("drives");
-        let space = drives[&name].space.expect("it can be asked");
+        let space = drives[&name].space.expect("it responds");
         assert!(space.total_bytes >= space.used_bytes && space.total_bytes > 0);
     }
 
     #[tokio::test]
-    async fn b70_a_drive_that_is_not_there_is_a_problem_and_no_zero() {
-        let linux = Linux::new(Drives::At(vec![PathBuf::from("/not/here")]));
+    async fn b70_a_missing_drive_is_a_problem_and_not_a_zero() {
+        let linux = Linux::new(Drives::Directories(vec![PathBuf::from("/not/here")]));
         let sample = linux.sample().await;
-        assert_eq!(sample.drives.expect("they were looked for"), BTreeMap::new());
+        assert_eq!(sample.drives.expect("a list of drives"), BTreeMap::new());
         assert_eq!(sample.problems.len(), 1);
         assert_eq!(sample.problems[0].part, "/not/here");
     }
 
     #[tokio::test]
-    async fn a_sample_that_is_still_read_is_not_read_twice() {
-        let linux = Linux::new(Drives::At(Vec::new()));
+    async fn a_sample_in_progress_is_not_read_twice() {
+        let linux = Linux::new(Drives::Directories(Vec::new()));
         let first = linux.sample();
         let second = linux.sample().await;
         assert_eq!((second.cpu, second.interfaces), (None, None));
         assert_eq!(second.problems.len(), 1);
         assert!(first.await.cpu.is_some());
-        assert!(linux.sample().await.cpu.is_some(), "and then again");
+        assert!(linux.sample().await.cpu.is_some(), "possible again");
     }
 
     #[test]

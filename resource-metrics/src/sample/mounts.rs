@@ -1,4 +1,4 @@
-//! Which drives there are.
+//! Drives of this machine, by mount point or directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,48 +9,48 @@ use procfs::{FromRead, ProcResult};
 use super::space::DeviceNumber;
 use crate::limits::LABEL_BYTES_MAX;
 
-/// Images that are full by nature: how full they are is no news.
+/// File systems of read-only images, which are always full.
 const IMAGES: [&str; 4] = ["squashfs", "iso9660", "udf", "erofs"];
 
-/// A directory that stands for a drive.
+/// A directory that represents a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Drive {
-    /// The name that it is reported under.
+pub(super) struct DriveMount {
+    /// Reported name.
     pub(super) name: String,
     pub(super) path: PathBuf,
-    /// The block device, where it is known without asking the drive.
+    /// Block device, where it is known without accessing the drive.
     pub(super) device: Option<DeviceNumber>,
 }
 
-/// The drives with these directories.
-pub(super) fn at(paths: &[PathBuf]) -> Vec<Drive> {
-    let drive = |path: &PathBuf| Drive { name: name(path), path: path.clone(), device: None };
+/// Returns the drives of these directories.
+pub(super) fn from_directories(paths: &[PathBuf]) -> Vec<DriveMount> {
+    let drive = |path: &PathBuf| DriveMount { name: name(path), path: path.clone(), device: None };
     let mut drives: Vec<_> = paths.iter().map(drive).filter(has_name).collect();
     drives.sort_by(|a, b| a.name.cmp(&b.name));
     drives.dedup_by(|a, b| a.name == b.name);
     drives
 }
 
-/// All file systems that are mounted from block devices, in the order of their names.
-pub(super) fn mounted() -> ProcResult<Vec<Drive>> {
-    Ok(of(MountInfos::from_file("/proc/self/mountinfo")?.0))
+/// Returns all file systems mounted from block devices, by name.
+pub(super) fn mounted() -> ProcResult<Vec<DriveMount>> {
+    Ok(by_device(MountInfos::from_file("/proc/self/mountinfo")?.0))
 }
 
-/// Of the mount points of one device the shortest: the others are parts of it, or the same again.
-fn of(mounts: Vec<MountInfo>) -> Vec<Drive> {
-    let mut by_device: BTreeMap<DeviceNumber, Drive> = BTreeMap::new();
+/// Keeps the shortest mount point of each device: the others are parts of it, or duplicates.
+fn by_device(mounts: Vec<MountInfo>) -> Vec<DriveMount> {
+    let mut shortest: BTreeMap<DeviceNumber, DriveMount> = BTreeMap::new();
     for mount in mounts {
         let is_image = IMAGES.contains(&mount.fs_type.as_str());
         let Some(number) = device_number(&mount.majmin).filter(|_| !is_image) else { continue };
         let path = unescape(&mount.mount_point);
-        let drive = Drive { name: name(&path), path, device: Some(number) };
-        let rank = |drive: &Drive| (drive.name.len(), drive.name.clone());
-        let is_shorter = by_device.get(&number).is_none_or(|known| rank(&drive) < rank(known));
+        let drive = DriveMount { name: name(&path), path, device: Some(number) };
+        let rank = |drive: &DriveMount| (drive.name.len(), drive.name.clone());
+        let is_shorter = shortest.get(&number).is_none_or(|known| rank(&drive) < rank(known));
         if has_name(&drive) && is_shorter {
-            by_device.insert(number, drive);
+            shortest.insert(number, drive);
         }
     }
-    let mut drives: Vec<_> = by_device.into_values().collect();
+    let mut drives: Vec<_> = shortest.into_values().collect();
     drives.sort_by(|a, b| a.name.cmp(&b.name));
     drives
 }
@@ -59,23 +59,23 @@ fn name(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn has_name(drive: &Drive) -> bool {
+fn has_name(drive: &DriveMount) -> bool {
     (1..=LABEL_BYTES_MAX).contains(&drive.name.len())
 }
 
-/// `None` for file systems without a block device: their major number is 0.
+/// Parses a device number; `None` for file systems without a block device, with major number 0.
 fn device_number(text: &str) -> Option<DeviceNumber> {
     let (major, minor) = text.split_once(':')?;
     let number = (major.parse().ok()?, minor.parse().ok()?);
     (number.0 != 0).then_some(number)
 }
 
-/// The kernel writes white space and backslashes of a path as octal numbers, and `procfs` leaves
-/// them.
+/// Decodes the octal escapes of white space and backslashes in the kernel's mount points, which
+/// `procfs` leaves in place.
 fn unescape(path: &Path) -> PathBuf {
     let text = path.display().to_string();
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    // Backslashes last: what they make is no escape.
+    // Backslashes last: a decoded backslash starts no escape.
     escapes.iter().fold(text, |text, (escape, plain)| text.replace(escape, plain)).into()
 }
 
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
 
     fn drives(lines: &[&str]) -> Vec<(String, Option<DeviceNumber>)> {
-        let mounts = lines.iter().map(|line| MountInfo::from_line(line).expect("a good line"));
-        let drives = of(mounts.collect()).into_iter();
+        let mounts = lines.iter().map(|line| MountInfo::from_line(line).expect("a valid line"));
+        let drives = by_device(mounts.collect()).into_iter();
         drives.map(|drive| (drive.name, drive.device)).collect()
     }
 
@@ -107,12 +107,12 @@ mod tests {
     #[test]
     fn directories_are_listed_once_in_the_order_of_their_names() {
         let paths = ["/b", "/a", "/b", ""].map(PathBuf::from);
-        let names: Vec<_> = at(&paths).into_iter().map(|drive| drive.name).collect();
+        let names: Vec<_> = from_directories(&paths).into_iter().map(|drive| drive.name).collect();
         assert_eq!(names, ["/a", "/b"]);
     }
 
     #[test]
-    fn escaped_mount_points_are_as_they_were() {
+    fn escaped_mount_points_are_decoded() {
         let path = unescape(Path::new("/a\\040b\\011c\\134040"));
         assert_eq!(path, Path::new("/a b\tc\\040"));
     }

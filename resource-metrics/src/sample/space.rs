@@ -1,5 +1,5 @@
-//! How full drives are. A drive that is broken may let a question hang for ever, so each is asked by a
-//! thread of its own, which nobody waits for longer than [`SPACE_TIMEOUT`], and at most one at a time.
+//! Space on drives. A broken drive may block a system call forever, so each is probed by its own
+//! thread, one at a time, which the sampler waits for no longer than [`SPACE_TIMEOUT`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,118 +11,124 @@ use rustix::fs::{major, minor, stat, statvfs};
 use tokio::sync::oneshot;
 
 use super::Space;
-use super::mounts::Drive;
+use super::mounts::DriveMount;
 use crate::limits::{DRIVES_MAX, SPACE_TIMEOUT};
 
 /// Major and minor number of a block device.
 pub(super) type DeviceNumber = (u32, u32);
 
-/// What one drive said.
+/// Result of one drive's probe.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct DriveStatus {
     pub(super) space: Option<Space>,
     pub(super) device: Option<DeviceNumber>,
     pub(super) problem: Option<String>,
 }
 
-/// Asks drives.
+/// Probes drives for their space.
 #[derive(Debug, Default)]
-pub(super) struct Spaces {
-    state: Mutex<State>,
+pub(super) struct SpaceProbe {
+    state: Mutex<ProbeState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Drives that have not answered yet.
-    asked: BTreeSet<String>,
-    /// On which device a drive was when it was asked last: one that hangs cannot say it again.
-    devices: BTreeMap<String, DeviceNumber>,
+struct ProbeState {
+    /// Drives with a probe in flight.
+    pending: BTreeSet<String>,
+    /// Device of each drive at its last probe: a drive that hangs cannot report it again.
+    last_devices: BTreeMap<String, DeviceNumber>,
 }
 
-type Answer = io::Result<(Space, Option<DeviceNumber>)>;
+type ProbeResult = io::Result<(Space, Option<DeviceNumber>)>;
 
-impl Spaces {
-    /// Asks all of them at once.
-    pub(super) async fn ask(self: &Arc<Self>, drives: &[Drive]) -> Vec<Asked> {
-        lock(&self.state).devices.retain(|name, _| drives.iter().any(|drive| drive.name == *name));
-        let asking = drives.iter().map(|drive| self.ask_one(drive, SPACE_TIMEOUT, question));
-        futures_util::future::join_all(asking).await
+impl SpaceProbe {
+    /// Probes all drives concurrently.
+    pub(super) async fn probe(self: &Arc<Self>, drives: &[DriveMount]) -> Vec<DriveStatus> {
+        lock(&self.state)
+            .last_devices
+            .retain(|name, _| drives.iter().any(|drive| drive.name == *name));
+        let probes = drives.iter().map(|drive| self.probe_one(drive, SPACE_TIMEOUT, read_space));
+        futures_util::future::join_all(probes).await
     }
 
-    async fn ask_one(
+    async fn probe_one(
         self: &Arc<Self>,
-        drive: &Drive,
-        within: Duration,
-        question: impl FnOnce(&Path) -> Answer + Send + 'static,
-    ) -> Asked {
-        let hangs = |since: &str| Asked {
-            device: lock(&self.state).devices.get(&drive.name).copied(),
-            problem: Some(format!("it does not answer how full it is{since}")),
+        drive: &DriveMount,
+        timeout: Duration,
+        read: impl FnOnce(&Path) -> ProbeResult + Send + 'static,
+    ) -> DriveStatus {
+        let hung_status = |since: &str| DriveStatus {
+            device: lock(&self.state).last_devices.get(&drive.name).copied(),
+            problem: Some(format!("statvfs does not return{since}")),
             space: None,
         };
-        let answer = match self.begin(drive, question) {
-            Ok(Some(answer)) => tokio::time::timeout(within, answer).await,
-            Ok(None) => return hangs(" since an earlier sample"),
-            Err(error) => return Asked { problem: Some(error.to_string()), ..Asked::default() },
+        let result = match self.start(drive, read) {
+            Ok(Some(response)) => tokio::time::timeout(timeout, response).await,
+            Ok(None) => return hung_status(" since an earlier sample"),
+            Err(error) => {
+                return DriveStatus { problem: Some(error.to_string()), ..DriveStatus::default() };
+            }
         };
-        match answer {
+        match result {
             Ok(Ok(Ok((space, device)))) => {
                 let mut state = lock(&self.state);
                 match device {
-                    Some(device) => state.devices.insert(drive.name.clone(), device),
-                    None => state.devices.remove(&drive.name),
+                    Some(device) => state.last_devices.insert(drive.name.clone(), device),
+                    None => state.last_devices.remove(&drive.name),
                 };
-                Asked { space: Some(space), device, problem: None }
+                DriveStatus { space: Some(space), device, problem: None }
             }
-            Ok(Ok(Err(error))) => Asked { problem: Some(error.to_string()), ..Asked::default() },
-            // The thread has died, or is still waiting.
-            Ok(Err(_)) | Err(_) => hangs(""),
+            Ok(Ok(Err(error))) => {
+                DriveStatus { problem: Some(error.to_string()), ..DriveStatus::default() }
+            }
+            // The thread has panicked, or is still blocked.
+            Ok(Err(_)) | Err(_) => hung_status(""),
         }
     }
 
-    /// Begins to ask, unless the drive owes an answer.
-    fn begin(
+    /// Starts a probe, unless one of the drive is still in flight.
+    fn start(
         self: &Arc<Self>,
-        drive: &Drive,
-        question: impl FnOnce(&Path) -> Answer + Send + 'static,
-    ) -> io::Result<Option<oneshot::Receiver<Answer>>> {
+        drive: &DriveMount,
+        read: impl FnOnce(&Path) -> ProbeResult + Send + 'static,
+    ) -> io::Result<Option<oneshot::Receiver<ProbeResult>>> {
         {
             let mut state = lock(&self.state);
-            let is_full = state.asked.len() >= DRIVES_MAX;
-            if is_full || !state.asked.insert(drive.name.clone()) {
+            let is_full = state.pending.len() >= DRIVES_MAX;
+            if is_full || !state.pending.insert(drive.name.clone()) {
                 return Ok(None);
             }
         }
-        let (answer, answered) = oneshot::channel();
-        let pending = Pending { spaces: Arc::clone(self), name: drive.name.clone() };
+        let (sender, receiver) = oneshot::channel();
+        let guard = ProbeGuard { space_probe: Arc::clone(self), name: drive.name.clone() };
         let path = drive.path.clone();
-        // Not tokio's: a runtime that shuts down waits for those.
+        // Not a thread of tokio: a runtime that shuts down waits for those.
         std::thread::Builder::new().name("drive-space".to_owned()).spawn(move || {
-            let said = question(&path);
-            drop(pending);
-            let _ = answer.send(said); // Nobody may wait any more.
+            let result = read(&path);
+            drop(guard);
+            let _ = sender.send(result); // The sampler may have timed out.
         })?;
-        Ok(Some(answered))
+        Ok(Some(receiver))
     }
 }
 
-/// A question under way.
-struct Pending {
-    spaces: Arc<Spaces>,
+/// A probe in flight.
+struct ProbeGuard {
+    space_probe: Arc<SpaceProbe>,
     name: String,
 }
 
-impl Drop for Pending {
+impl Drop for ProbeGuard {
     fn drop(&mut self) {
-        lock(&self.spaces.state).asked.remove(&self.name);
+        lock(&self.space_probe.state).pending.remove(&self.name);
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<ProbeState>) -> MutexGuard<'_, ProbeState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn question(path: &Path) -> Answer {
+fn read_space(path: &Path) -> ProbeResult {
     let device = stat(path)?.st_dev;
     let device = (major(device), minor(device));
     let space = statvfs(path)?;
@@ -145,36 +151,36 @@ mod tests {
 
     use super::*;
 
-    /// Long enough for everything that should happen on one machine.
+    /// Timeout of everything that should happen quickly on one machine.
     const SOON: Duration = Duration::from_secs(20);
 
-    fn drive() -> Drive {
-        Drive { name: "/a".to_owned(), path: PathBuf::from("/a"), device: None }
+    fn drive() -> DriveMount {
+        DriveMount { name: "/a".to_owned(), path: PathBuf::from("/a"), device: None }
     }
 
     #[tokio::test]
-    async fn b70_a_drive_that_hangs_is_sampled_without_and_not_asked_again_before_it_answers() {
-        let spaces = Arc::new(Spaces::default());
+    async fn b70_a_hanging_drive_has_no_space_and_is_not_probed_again_before_it_responds() {
+        let space_probe = Arc::new(SpaceProbe::default());
         let full = Space { total_bytes: 5, ..Space::default() };
-        let good = spaces.ask_one(&drive(), SOON, move |_| Ok((full, Some((8, 1))))).await;
+        let good = space_probe.probe_one(&drive(), SOON, move |_| Ok((full, Some((8, 1))))).await;
         assert_eq!((good.space, good.device, good.problem), (Some(full), Some((8, 1)), None));
 
         let (release, released) = mpsc::channel::<()>();
-        let hung = spaces
-            .ask_one(&drive(), Duration::ZERO, move |_| {
-                released.recv().expect("the test goes on");
+        let hung = space_probe
+            .probe_one(&drive(), Duration::ZERO, move |_| {
+                released.recv().expect("the test is running");
                 Ok((Space::default(), None))
             })
             .await;
-        assert_eq!((hung.space, hung.device), (None, Some((8, 1))), "it is where it was");
-        let again = spaces.ask_one(&drive(), SOON, |_| panic!("asked again")).await;
+        assert_eq!((hung.space, hung.device), (None, Some((8, 1))), "the last known device");
+        let again = space_probe.probe_one(&drive(), SOON, |_| panic!("probed again")).await;
         assert!(again.problem.expect("still hanging").ends_with("since an earlier sample"));
 
         release.send(()).expect("the thread waits");
-        while !lock(&spaces.state).asked.is_empty() {
+        while !lock(&space_probe.state).pending.is_empty() {
             tokio::task::yield_now().await;
         }
-        let healed = spaces.ask_one(&drive(), SOON, move |_| Ok((full, None))).await;
+        let healed = space_probe.probe_one(&drive(), SOON, move |_| Ok((full, None))).await;
         assert_eq!((healed.space, healed.device), (Some(full), None));
     }
 }

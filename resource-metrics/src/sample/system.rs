@@ -1,24 +1,24 @@
-//! The machine that this process runs on.
+//! Samples of the machine that this process runs on.
 
 use std::path::PathBuf;
 
-use super::{Sampling, Source};
+use super::{SampleFuture, Source};
 
-/// Which drives are sampled.
+/// Drives to sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Drives {
-    /// Every file system that is mounted from a block device, whenever it is mounted. Each once, by
-    /// its shortest mount point; read-only images excepted, which are always full.
+    /// Every file system mounted from a block device, as of each sample. Each once, by its shortest
+    /// mount point; except read-only images, which are always full.
     Mounted,
-    /// Those with these directories, under these names. One that is on no block device of its own
-    /// (overlay, btrfs, a network's) has no I/O to report.
-    At(Vec<PathBuf>),
+    /// The drives of these directories, which name them. A directory without its own block device
+    /// (overlay, btrfs, network file systems) has no I/O to report.
+    Directories(Vec<PathBuf>),
 }
 
 #[cfg(target_os = "linux")]
 type System = super::linux::Linux;
 
-/// A platform without a source: nothing is known.
+/// A platform without a source: all values are absent.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 struct System;
@@ -29,30 +29,30 @@ impl System {
         Self
     }
 
-    fn sample(&self) -> Sampling {
+    fn sample(&self) -> SampleFuture {
         Box::pin(std::future::ready(super::Sample::default()))
     }
 }
 
-/// The machine that this process runs on. Its network interfaces are those of the process's
-/// network namespace.
+/// Source of samples of this machine. Its network interfaces are those of the process's network
+/// namespace.
 ///
-/// Needs a tokio runtime. A drive that hangs keeps one thread until it answers, and costs the sample
-/// only what that drive would have said.
+/// Needs a tokio runtime. A drive that hangs blocks one thread until it responds, and costs the
+/// sample only its space.
 #[derive(Debug)]
 pub struct SystemSource {
     system: System,
 }
 
 impl SystemSource {
-    /// The machine, and these of its drives.
+    /// Creates a source for this machine and these drives.
     pub fn new(drives: Drives) -> Self {
         Self { system: System::new(drives) }
     }
 }
 
 impl Source for SystemSource {
-    fn sample(&self) -> Sampling {
+    fn sample(&self) -> SampleFuture {
         self.system.sample()
     }
 }

@@ -1,4 +1,4 @@
-//! One value over time: what it is now, its average weighted by time, its maximum.
+//! One value over time: current, average weighted by time, maximum.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use crate::report::Summary;
 
 /// One value over time.
 ///
-/// The average is a sum, divided by the time that it is of. Added up plainly, a sum over years of
-/// minutes would swallow small values. This one carries along what each addition lost (after Neumaier),
-/// so that its error does not grow with the number of samples.
+/// The average is a sum divided by its total time. A plain sum over years of minutes would swallow
+/// small values. This one also keeps the rounding error of each addition (after Neumaier), so that
+/// its error does not grow with the number of samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Series {
     current: Option<f64>,
     maximum: Option<f64>,
-    /// Of value times seconds.
+    /// Sum of value times seconds.
     sum: f64,
-    /// What `sum` is too small by.
+    /// Accumulated rounding error of `sum`.
     lost: f64,
-    /// The time that the sum is of: whole nanoseconds, good for 584 years.
+    /// Total time of the sum: whole nanoseconds, good for 584 years.
     time: Duration,
 }
 
 impl Series {
-    /// The value was this for so long. What is no number was not measured.
+    /// Records the value of a period of this length. A value that is not finite is missing.
     pub(super) fn observe(&mut self, value: Option<f64>, time: Duration) {
         self.current = value.filter(|value| value.is_finite());
         let Some(value) = self.current else { return };
@@ -31,8 +31,8 @@ impl Series {
         self.time += time;
     }
 
-    /// It was not measured this time.
-    pub(super) fn miss(&mut self) {
+    /// Records that there is no value of this interval.
+    pub(super) fn record_missing(&mut self) {
         self.current = None;
     }
 
@@ -47,7 +47,7 @@ impl Series {
 
     pub(super) fn summary(&self) -> Summary {
         let average = match self.time.is_zero() {
-            true => self.current.or(self.maximum), // Seen once.
+            true => self.current.or(self.maximum), // One sample only.
             false => Some((self.sum + self.lost) / self.time.as_secs_f64()),
         };
         Summary { current: self.current, average, maximum: self.maximum }
@@ -62,7 +62,7 @@ mod tests {
     fn b70_averages_are_exact_over_ten_years_of_minutes() {
         let mut series = Series::default();
         let minute = Duration::from_secs(60);
-        // A burst at first, which a plain sum would never add the small values to.
+        // A burst first, to which a plain sum would never add the small values.
         series.observe(Some(1e18), minute);
         let small: u32 = 10 * 365 * 24 * 60;
         for _ in 0..small {
@@ -72,11 +72,11 @@ mod tests {
         let average = series.summary().average.expect("an average");
         assert!((average / exact - 1.0).abs() < 1e-15, "{average} is not {exact}");
         let without_small = 1e18 / (1.0 + f64::from(small));
-        assert!(exact - without_small > 0.9, "the small ones matter");
+        assert!(exact - without_small > 0.9, "the small values matter");
     }
 
     #[test]
-    fn b70_a_value_counts_for_as_long_as_it_was() {
+    fn b70_a_value_is_weighted_by_its_duration() {
         let mut series = Series::default();
         assert_eq!(series.summary(), Summary::default());
         series.observe(Some(3.0), Duration::ZERO);
@@ -84,13 +84,13 @@ mod tests {
         assert_eq!(series.summary(), once);
         series.observe(Some(1.0), Duration::from_secs(30));
         series.observe(Some(2.0), Duration::from_secs(90));
-        series.miss();
+        series.record_missing();
         let then = Summary { current: None, average: Some(1.75), maximum: Some(3.0) };
         assert_eq!(series.summary(), then);
     }
 
     #[test]
-    fn what_is_no_number_was_not_measured() {
+    fn values_that_are_not_finite_are_missing() {
         let mut series = Series::default();
         for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             series.observe(Some(wrong), Duration::from_secs(1));

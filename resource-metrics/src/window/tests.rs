@@ -1,11 +1,11 @@
-//! The rules one by one; `tests/window_model.rs` has all of them against a slow model.
+//! The rules one by one; `tests/window_model.rs` checks all of them against a slow model.
 
 use super::*;
 use crate::sample::{InterfaceCounters, Space};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Samples, a minute apart.
+/// A window that is sampled each minute.
 struct Minutes {
     window: Window,
     now: Instant,
@@ -38,13 +38,13 @@ fn summary(current: f64, average: f64, maximum: f64) -> Summary {
 }
 
 #[test]
-fn b70_nothing_is_known_before_it_was_sampled_and_no_rate_before_it_was_twice() {
+fn b70_no_value_exists_before_the_first_sample_and_no_rate_before_the_second() {
     let mut minutes = Minutes::new();
     let report = minutes.window.report();
     let start_time_seconds = Some(7.0);
     assert_eq!(report, Report { start_time_seconds, ..Report::default() });
     let report = minutes.observe(&eth0(1_000_000));
-    assert_eq!(received(&report), Summary::default(), "what was before is nobody's interval");
+    assert_eq!(received(&report), Summary::default(), "earlier traffic belongs to no interval");
     assert_eq!((report.sample_interval_seconds, report.cpu, report.memory), (None, None, None));
     let report = minutes.observe(&eth0(1_000_600));
     assert_eq!(received(&report), summary(10.0, 10.0, 10.0));
@@ -61,13 +61,13 @@ fn b70_a_missed_part_makes_its_next_interval_longer() {
     minutes.observe(&eth0(1_200));
     let missed = minutes.observe(&Sample::default());
     let expected = Summary { current: None, ..summary(0.0, 20.0, 20.0) };
-    assert_eq!(received(&missed), expected, "it is there, and nothing is known of this minute");
+    assert_eq!(received(&missed), expected, "present, without a value of this minute");
     let report = minutes.observe(&eth0(1_200 + 600));
     assert_eq!(received(&report), summary(5.0, 10.0, 20.0), "600 bytes in two minutes");
 }
 
 #[test]
-fn b70_an_interface_that_comes_back_goes_on_where_it_was() {
+fn b70_an_interface_that_comes_back_continues_its_series() {
     let mut minutes = Minutes::new();
     minutes.observe(&eth0(0));
     minutes.observe(&eth0(1_200));
@@ -80,7 +80,7 @@ fn b70_an_interface_that_comes_back_goes_on_where_it_was() {
 }
 
 #[test]
-fn b70_those_that_went_first_are_forgotten_first() {
+fn b70_interfaces_gone_longest_are_evicted_first() {
     let mut minutes = Minutes::new();
     minutes.observe(&eth0(0));
     minutes.observe(&eth0(600));
@@ -102,7 +102,7 @@ fn b70_two_samples_at_one_time_are_no_interval() {
 }
 
 #[test]
-fn b70_memory_and_load_are_what_they_are_and_processors_are_shared() {
+fn b70_memory_and_load_are_gauges_and_processor_time_is_ratios() {
     let mut minutes = Minutes::new();
     let memory = Memory { total: 100, free: 20, buffers: 5, cache: 15, ..Memory::default() };
     let load = Load { one: 3.0, five: 2.0, fifteen: 1.0 };
@@ -119,9 +119,9 @@ fn b70_memory_and_load_are_what_they_are_and_processors_are_shared() {
     let memory = Some(Memory { available, ..memory });
     let report = minutes.observe(&Sample { cpu, memory, ..sample });
     let memory = report.memory.expect("it was sampled");
-    assert_eq!(memory.used, summary(10.0, 10.0, 60.0), "the first sample is no interval's");
+    assert_eq!(memory.used, summary(10.0, 10.0, 60.0), "the first sample has no interval");
     assert_eq!(memory.used_ratio.current, Some(0.1));
-    assert_eq!(memory.shared, Summary::default(), "this kernel does not tell");
+    assert_eq!(memory.shared, Summary::default(), "this kernel does not report it");
     let load = report.load.expect("it was sampled");
     assert_eq!((load.one.current, load.one_per_core.current), (Some(3.0), Some(1.5)));
     let cpu = report.cpu.expect("it was sampled");
@@ -176,7 +176,7 @@ fn b70_another_drive_under_the_same_name_is_another_drive() {
     let none = Sample { drives: Some(BTreeMap::new()), ..Sample::default() };
     assert_eq!(minutes.observe(&none).drives, BTreeMap::new());
     let report = minutes.observe(&drive("sdb", io));
-    assert_eq!(report.drives["/data"].reads_per_second, None, "it has been away");
+    assert_eq!(report.drives["/data"].reads_per_second, None, "it was gone");
     let missed = minutes.observe(&Sample::default());
-    assert_eq!(missed.drives["/data"], DriveReport::default(), "nothing is known of it now");
+    assert_eq!(missed.drives["/data"], DriveReport::default(), "missed, so without values");
 }

@@ -1,78 +1,93 @@
-//! How everything that an attempt may have got is released.
+//! Release of everything that an attempt may have been granted.
 
 use std::sync::Arc;
 
 use grid::time::Instant;
 
-use super::seat::Vote;
-use super::{Debt, End, Hold, Message, Output, Phase};
+use super::locker_state::Vote;
+use super::{EndReason, Hold, Output, PendingRelease, Phase, Request};
 
 impl Hold {
-    /// It is not held, and will not be. What was lost is not released yet: its holder has to learn of
-    /// it first, and to come to an end, which may take longer than it takes others to get the lock. It
-    /// is released when the holder [lets go](Hold::let_go), and lapses by itself.
-    pub(super) fn end(&mut self, end: End, now: Instant) {
+    /// Ends the hold. A lost lock is not released yet: its holder has to notice and stop first,
+    /// which may take longer than it takes others to acquire the lock. It is released by
+    /// [`Hold::release`], or expires by itself.
+    pub(super) fn end(&mut self, end: EndReason, now: Instant) {
         self.phase = Phase::Ended(end);
-        for locker in 0..self.seats.len() {
-            self.stop_waiting(locker);
+        for locker in 0..self.lockers.len() {
+            self.cancel_wait(locker);
         }
         match end {
-            End::Expired | End::Revoked => self.owe_all(now + self.config.limits.lease, now),
-            End::Unlocked | End::GivenUp | End::TimedOut => self.release_all(now),
+            EndReason::Expired | EndReason::Revoked => {
+                self.schedule_releases(now + self.config.limits.lease, now);
+            }
+            EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => {
+                self.release_all(now);
+            }
         }
     }
 
-    /// Its holder has come to an end.
-    pub(super) fn release_what_was_lost(&mut self, now: Instant) {
-        let debts = self.seats.iter_mut().filter_map(|seat| seat.debt.as_mut());
-        for debt in debts.filter(|debt| debt.tries == 0 && debt.call.is_none()) {
-            debt.retry_at = now;
+    /// Releases the grants of a lost lock, whose holder has stopped.
+    pub(super) fn release_lost_grants(&mut self, now: Instant) {
+        let pending = self.lockers.iter_mut().filter_map(|state| state.pending_release.as_mut());
+        for release in pending.filter(|release| release.attempts == 0 && release.rpc.is_none()) {
+            release.retry_at = now;
         }
-        self.pay_debts(now);
+        self.send_due_releases(now);
     }
 
-    pub(super) fn stop_waiting(&mut self, locker: usize) {
-        if let Some(call) = self.seats[locker].wait.take() {
-            self.out.push_back(Output::Cancel { call });
+    pub(super) fn cancel_wait(&mut self, locker: usize) {
+        if let Some(rpc) = self.lockers[locker].wait_rpc.take() {
+            self.out.push_back(Output::Cancel { rpc });
         }
     }
 
-    /// Releases what the current attempt has got, and what it may get while an answer is under way.
+    /// Releases the grants of the current attempt, and those that outstanding RPCs may still get.
     pub(super) fn release_all(&mut self, now: Instant) {
-        self.owe_all(now, now);
-        self.pay_debts(now);
+        self.schedule_releases(now, now);
+        self.send_due_releases(now);
     }
 
-    /// Nothing of the current attempt counts any more, and all of it is to be released from `at` on.
-    fn owe_all(&mut self, at: Instant, now: Instant) {
+    /// Voids the current attempt, and schedules the release of its grants for `at`.
+    fn schedule_releases(&mut self, at: Instant, now: Instant) {
         let until = now + self.config.limits.lease;
-        for locker in 0..self.seats.len() {
+        for locker in 0..self.lockers.len() {
             let uid = Arc::clone(&self.uid);
-            let seat = &mut self.seats[locker];
-            if let Some(call) = seat.call.take() {
-                self.out.push_back(Output::Cancel { call: call.id });
+            let state = &mut self.lockers[locker];
+            if let Some(rpc) = state.rpc.take() {
+                self.out.push_back(Output::Cancel { rpc: rpc.id });
             }
-            (seat.vote, seat.knows) = (Vote::None, None);
-            if std::mem::take(&mut seat.may_hold) {
-                debug_assert!(seat.debt.is_none(), "who owes is not asked");
-                seat.debt = Some(Debt { uid, until, retry_at: at, tries: 0, call: None });
+            (state.vote, state.confirmed_token) = (Vote::None, None);
+            if std::mem::take(&mut state.may_have_granted) {
+                debug_assert!(
+                    state.pending_release.is_none(),
+                    "no request while a release is pending"
+                );
+                state.pending_release = Some(PendingRelease {
+                    uid,
+                    expires_at: until,
+                    retry_at: at,
+                    attempts: 0,
+                    rpc: None,
+                });
             }
         }
     }
 
-    /// Asks to release what is due, and forgets what can stand no more.
-    pub(super) fn pay_debts(&mut self, now: Instant) {
-        for locker in 0..self.seats.len() {
-            let Some(debt) = &self.seats[locker].debt else { continue };
-            if debt.until <= now {
-                let forgotten = self.seats[locker].debt.take().and_then(|debt| debt.call);
-                self.out.extend(forgotten.map(|call| Output::Cancel { call }));
-            } else if debt.call.is_none() && debt.retry_at <= now {
-                let (uid, names) = (Arc::clone(&debt.uid), Some(self.config.names.clone()));
+    /// Sends the releases that are due, and drops those whose lease has ended.
+    pub(super) fn send_due_releases(&mut self, now: Instant) {
+        for locker in 0..self.lockers.len() {
+            let Some(pending) = &self.lockers[locker].pending_release else { continue };
+            if pending.expires_at <= now {
+                let dropped = self.lockers[locker].pending_release.take();
+                let rpc = dropped.and_then(|release| release.rpc);
+                self.out.extend(rpc.map(|rpc| Output::Cancel { rpc }));
+            } else if pending.rpc.is_none() && pending.retry_at <= now {
+                let (uid, resources) =
+                    (Arc::clone(&pending.uid), Some(self.config.resources.clone()));
                 let kind = self.config.kind;
-                let call = self.send(locker, Message::Unlock { uid, names, kind });
-                if let Some(debt) = &mut self.seats[locker].debt {
-                    debt.call = Some(call);
+                let rpc = self.send(locker, Request::Unlock { uid, resources, kind });
+                if let Some(pending) = &mut self.lockers[locker].pending_release {
+                    pending.rpc = Some(rpc);
                 }
             }
         }

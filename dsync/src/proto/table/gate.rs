@@ -1,47 +1,47 @@
-//! A locker that has started does not know what it granted before (B53).
+//! Recovery gate: a locker that has restarted does not know what it granted before (B53).
 //!
 //! ```text
-//!   Closed ── one lease has passed, or every node has said what it holds ──► Open
+//!   Closed ── one lease has passed, or every node has reported its leases ──► Open
 //! ```
 //!
-//! While it is closed it grants nothing, so whatever was granted before stays what it was: a holder's
-//! certainty ends within a lease. It opens earlier once every node that could hold one of its leases
-//! has said which of them it still counts on.
+//! While it is closed it grants nothing, so no earlier grant is violated: a holder's votes expire
+//! within a lease. To grant before a full lease has passed, it must hear from every node which
+//! leases that node still relies on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use grid::time::Instant;
 
-use super::{Ask, Table};
+use super::{LockRequest, Table};
 use crate::proto::token::Token;
 
 /// Whether a locker grants.
 #[derive(Debug)]
 pub enum Gate {
-    /// Not yet.
+    /// Not yet: the locker has restarted.
     Closed {
-        /// When it opens at the latest.
+        /// Latest time at which it opens.
         until: Instant,
-        /// Nodes that have not said what they hold.
-        silent: BTreeSet<Arc<str>>,
+        /// Nodes that have not reported their leases.
+        unreported: BTreeSet<Arc<str>>,
     },
-    /// It does.
+    /// It grants.
     Open,
 }
 
-/// A lease that a node counts on, as it tells a locker that has forgotten it.
+/// A lease that a node still relies on, as reported to the locker that granted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holding {
-    /// What it asked for once.
-    pub ask: Ask,
-    /// Its token, or the one that it has proposed.
+pub struct HeldLease {
+    /// The original lock request.
+    pub request: LockRequest,
+    /// Token of the lock, or the one that was proposed.
     pub token: Token,
 }
 
 impl Gate {
     pub(super) fn closed(nodes: impl IntoIterator<Item = Arc<str>>, until: Instant) -> Self {
-        Self::Closed { until, silent: nodes.into_iter().collect() }
+        Self::Closed { until, unreported: nodes.into_iter().collect() }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -58,31 +58,37 @@ impl Gate {
 }
 
 impl Table {
-    /// Whether it grants, and if not, whom it waits for.
+    /// Returns whether it grants, and if not, which reports are missing.
     pub fn gate(&mut self, now: Instant) -> &Gate {
         self.handle_timeout(now);
         &self.gate
     }
 
-    /// A node has said which leases of this locker it counts on, and the highest token that it knows.
-    /// Asked and answered since this locker started. All of them are kept, though there be no room and
-    /// though they exclude each other: one of two may have been suspended together with its clock, and
-    /// the other one counts on this locker.
-    pub fn report(&mut self, node: &str, holdings: Vec<Holding>, high: Token, now: Instant) {
+    /// Records a node's report: its leases of this locker, and the highest token that it knows.
+    /// Both the query and the report date from after this locker's start. All leases are kept, even
+    /// beyond the limit and even if they exclude each other: one of two holders may have been
+    /// suspended together with its clock, and the other one relies on this locker.
+    pub fn handle_report(
+        &mut self,
+        node: &str,
+        held_leases: Vec<HeldLease>,
+        highest: Token,
+        now: Instant,
+    ) {
         self.handle_timeout(now);
-        let Gate::Closed { silent, .. } = &mut self.gate else { return };
-        if !silent.remove(node) {
+        let Gate::Closed { unreported, .. } = &mut self.gate else { return };
+        if !unreported.remove(node) {
             return;
         }
-        let was_last = silent.is_empty();
-        self.tokens.raise_all(high);
-        for Holding { ask, token } in holdings {
-            self.tokens.raise(&ask.names, token);
-            if self.tombstones.contains(&ask.uid) {
+        let was_last = unreported.is_empty();
+        self.tokens.raise_all(highest);
+        for HeldLease { request, token } in held_leases {
+            self.tokens.raise(&request.resources, token);
+            if self.tombstones.contains(&request.uid) {
                 continue; // Its release was faster.
             }
-            if !self.by_uid.contains_key(&ask.uid) {
-                self.insert(ask, now);
+            if !self.by_uid.contains_key(&request.uid) {
+                self.insert(request, now);
             }
         }
         if was_last {

@@ -1,30 +1,30 @@
-//! Who holds each resource.
+//! Holders of each resource.
 //!
-//! Grants never exclude each other; but what a locker learns from others after a restart may. A holder
-//! that was suspended together with its clock counts on what was given to another meanwhile. Which of
-//! them is right no locker can know, so the resource is disputed, and nobody else gets it, until all
-//! of them but one kind have let go or expired (B53).
+//! Grants of one locker never exclude each other, but those that it reinstates after a restart may:
+//! a holder that was suspended together with its clock relies on a lease that has meanwhile been
+//! granted to another. The locker cannot know which of them is right. So the resource is disputed,
+//! and granted to no other, until the rest do not exclude each other (B53).
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
 use crate::proto::keyed::{Key, KeyedMap};
-use crate::proto::names::Names;
-use crate::proto::quorum::Kind;
+use crate::proto::quorum::LockKind;
+use crate::proto::resources::Resources;
 
-/// The holders of all resources that have any, by the keys of their grants.
+/// Holders of all resources that have any, by the keys of their grants.
 #[derive(Debug)]
-pub(super) struct Holders(KeyedMap<Arc<str>, Held>);
+pub(super) struct Holders(KeyedMap<Arc<str>, ResourceHolders>);
 
-/// Who holds one resource.
+/// Holders of one resource.
 #[derive(Debug)]
-enum Held {
+enum ResourceHolders {
     Writer(usize),
     Reader(usize),
     Readers(FxHashSet<usize>),
-    /// More than one, and not all of them readers.
-    Disputed(Vec<(usize, Kind)>),
+    /// Several holders, not all of them readers.
+    Disputed(Vec<(usize, LockKind)>),
 }
 
 impl Holders {
@@ -32,40 +32,42 @@ impl Holders {
         Self(KeyedMap::with_hasher(key))
     }
 
-    /// How many resources are held.
+    /// Returns the number of resources that are held.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether all of these may be granted.
-    pub(super) fn is_free(&self, names: &Names, kind: Kind) -> bool {
-        names.iter().all(|name| match self.0.get(name) {
+    /// Returns whether all of these may be granted.
+    pub(super) fn is_free(&self, resources: &Resources, kind: LockKind) -> bool {
+        resources.iter().all(|name| match self.0.get(name) {
             None => true,
-            Some(Held::Reader(_) | Held::Readers(_)) => kind == Kind::Read,
-            Some(Held::Writer(_) | Held::Disputed(_)) => false,
+            Some(ResourceHolders::Reader(_) | ResourceHolders::Readers(_)) => {
+                kind == LockKind::Read
+            }
+            Some(ResourceHolders::Writer(_) | ResourceHolders::Disputed(_)) => false,
         })
     }
 
-    /// The grant with this key holds these. Returns whether somebody whom it excludes does so too.
-    pub(super) fn add(&mut self, names: &Names, key: usize, kind: Kind) -> bool {
+    /// Adds a grant. Returns whether it conflicts with another one.
+    pub(super) fn add(&mut self, resources: &Resources, key: usize, kind: LockKind) -> bool {
         let mut is_disputed = false;
-        for name in names.iter() {
+        for name in resources.iter() {
             let held = match (self.0.remove(name), kind) {
-                (None, Kind::Write) => Held::Writer(key),
-                (None, Kind::Read) => Held::Reader(key),
-                (Some(Held::Reader(other)), Kind::Read) => {
-                    Held::Readers([other, key].into_iter().collect())
+                (None, LockKind::Write) => ResourceHolders::Writer(key),
+                (None, LockKind::Read) => ResourceHolders::Reader(key),
+                (Some(ResourceHolders::Reader(other)), LockKind::Read) => {
+                    ResourceHolders::Readers([other, key].into_iter().collect())
                 }
-                (Some(Held::Readers(mut others)), Kind::Read) => {
+                (Some(ResourceHolders::Readers(mut others)), LockKind::Read) => {
                     others.insert(key);
-                    Held::Readers(others)
+                    ResourceHolders::Readers(others)
                 }
                 (Some(held), _) => {
                     is_disputed = true;
                     let mut all = held.into_all();
                     all.push((key, kind));
-                    Held::Disputed(all)
+                    ResourceHolders::Disputed(all)
                 }
             };
             self.0.insert(Arc::clone(name), held);
@@ -73,17 +75,17 @@ impl Holders {
         is_disputed
     }
 
-    /// The grant with this key holds these no more.
-    pub(super) fn remove(&mut self, names: &Names, key: usize) {
-        for name in names.iter() {
+    /// Removes a grant.
+    pub(super) fn remove(&mut self, resources: &Resources, key: usize) {
+        for name in resources.iter() {
             let is_held = match self.0.get_mut(name) {
                 None => continue,
-                Some(Held::Writer(_) | Held::Reader(_)) => false,
-                Some(Held::Readers(keys)) => {
+                Some(ResourceHolders::Writer(_) | ResourceHolders::Reader(_)) => false,
+                Some(ResourceHolders::Readers(keys)) => {
                     keys.remove(&key);
                     !keys.is_empty()
                 }
-                Some(held @ Held::Disputed(_)) => {
+                Some(held @ ResourceHolders::Disputed(_)) => {
                     held.leave_dispute(key);
                     true
                 }
@@ -95,24 +97,24 @@ impl Holders {
     }
 }
 
-impl Held {
-    fn into_all(self) -> Vec<(usize, Kind)> {
+impl ResourceHolders {
+    fn into_all(self) -> Vec<(usize, LockKind)> {
         match self {
-            Self::Writer(key) => vec![(key, Kind::Write)],
-            Self::Reader(key) => vec![(key, Kind::Read)],
-            Self::Readers(keys) => keys.into_iter().map(|key| (key, Kind::Read)).collect(),
+            Self::Writer(key) => vec![(key, LockKind::Write)],
+            Self::Reader(key) => vec![(key, LockKind::Read)],
+            Self::Readers(keys) => keys.into_iter().map(|key| (key, LockKind::Read)).collect(),
             Self::Disputed(all) => all,
         }
     }
 
-    /// One of several goes. What is left may be a dispute no more.
+    /// Removes one of several holders, which may end the dispute.
     fn leave_dispute(&mut self, key: usize) {
         let Self::Disputed(all) = self else { return };
         all.retain(|(other, _)| *other != key);
-        debug_assert!(!all.is_empty(), "there are two at least in a dispute");
+        debug_assert!(!all.is_empty(), "a dispute has two holders at least");
         *self = match all.as_slice() {
-            [(key, Kind::Write)] => Self::Writer(*key),
-            rest if rest.iter().all(|(_, kind)| *kind == Kind::Read) => {
+            [(key, LockKind::Write)] => Self::Writer(*key),
+            rest if rest.iter().all(|(_, kind)| *kind == LockKind::Read) => {
                 Self::Readers(rest.iter().map(|(key, _)| *key).collect())
             }
             _ => return,

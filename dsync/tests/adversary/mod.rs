@@ -1,65 +1,65 @@
-//! Lockers and holders, as they ship, and an adversary between them: requests and answers that take
-//! any time or are lost, lockers that forget all, holders that die, clocks that run at rates of their
-//! own.
+//! The shipped lockers and holders, and an adversary between them: requests and responses that take
+//! any time or are lost, lockers that lose their state, holders that die, clocks with rates of
+//! their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::Limits;
-use dsync::proto::hold::{Answer, CallId, Config, Failure, Hold, Message, Output, Waiting};
-use dsync::proto::names::Names;
-use dsync::proto::quorum::Kind;
-use dsync::proto::table::{Forced, Holding, Table};
-use dsync::proto::token::{Stamp, Token, TokenClock};
+use dsync::proto::hold::{Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
+use dsync::proto::quorum::LockKind;
+use dsync::proto::resources::Resources;
+use dsync::proto::table::{ForceTarget, HeldLease, Table};
+use dsync::proto::token::{Token, TokenClock, TokenStamp};
 use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-mod watch;
+mod invariants;
 
-use watch::History;
+use invariants::History;
 
 /// Wall clocks begin here, in microseconds.
 const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
 
-/// Without the margin for scheduling: nobody here is told late, and it would hide what is too little.
+/// No scheduling margin: no holder here learns late, and a margin would hide one that is too small.
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::with_lease(Duration::from_secs(12));
     limits.scheduling_margin = Duration::ZERO;
     limits
 }
 
-/// How bad the world is.
+/// Kind and rate of the faults in one run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Weather {
+pub(crate) struct Faults {
     pub(crate) lockers: usize,
     pub(crate) clients: usize,
     pub(crate) resources: usize,
-    /// Of a hundred messages, so many are lost.
+    /// Lost messages, of a hundred.
     pub(crate) lost: u32,
-    /// The longest that a message takes, in milliseconds.
+    /// Longest delay of a message, in milliseconds.
     pub(crate) delay_max_ms: u64,
-    /// Whether half of the answers take longer than requests: almost as long as they are waited for.
-    pub(crate) slow_answers: bool,
-    /// Of a thousand steps, in so many a locker crashes.
+    /// Whether half of the responses take almost as long as their timeout.
+    pub(crate) slow_responses: bool,
+    /// Steps, of a thousand, in which a locker crashes.
     pub(crate) locker_crashes: u32,
     pub(crate) client_crashes: u32,
-    /// Of a thousand steps, in so many a client is cut off, or a cut is mended.
+    /// Steps, of a thousand, in which a client is cut off from a locker, or such a cut ends.
     pub(crate) cuts: u32,
-    /// Of a thousand steps, in so many a client that holds something is cut off from all for longer
-    /// than a lease, and does not know; and so often when it has just been granted something.
+    /// Steps, of a thousand, in which a client with a lock is unknowingly cut off from all lockers
+    /// for longer than a lease; also grants, of a thousand, followed by that.
     pub(crate) isolations: u32,
-    /// Of a thousand steps, in so many all lockers crash at once.
+    /// Steps, of a thousand, in which all lockers crash at once.
     pub(crate) blackouts: u32,
-    /// Of a thousand steps, in so many a resource is forced open.
+    /// Steps, of a thousand, in which a resource is forced open.
     pub(crate) forced: u32,
-    /// Clocks are off by up to so many parts of a million.
+    /// Largest rate error of a clock, in parts per million.
     pub(crate) drift_ppm: u32,
-    pub(crate) waiting: Waiting,
+    pub(crate) wait_mode: WaitMode,
 }
 
-/// A clock that starts anywhere and runs at a rate of its own.
+/// A clock with an arbitrary start and its own rate.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     offset: u64,
@@ -82,7 +82,7 @@ impl Clock {
         Instant::from_nanos(self.offset + u64::try_from(shown).expect("forward"))
     }
 
-    /// The true time at which this clock shows `instant`, roughly, and not before it.
+    /// Returns the true time at which this clock shows `instant`, approximately, and not before.
     fn when(&self, instant: Instant) -> u64 {
         let shown = i128::from(instant.as_nanos().saturating_sub(self.offset));
         u64::try_from(shown * 1_000_000 / (1_000_000 + i128::from(self.ppm))).expect("forward")
@@ -100,9 +100,9 @@ struct Locker {
     clock: Clock,
     boot: u64,
     booted_at: u64,
-    /// Attempts that were released here since it booted.
+    /// Attempts that were released here since the boot.
     released: BTreeSet<Arc<str>>,
-    /// Pending questions of waiters: whom to answer.
+    /// Waiters with a request in flight, and where to respond.
     waiting: BTreeMap<Arc<str>, Route>,
 }
 
@@ -116,47 +116,47 @@ impl Locker {
 struct Client {
     clock: Clock,
     tokens: TokenClock,
-    life: u64,
+    incarnation: u64,
     holds: BTreeMap<u64, Held>,
     cut: BTreeSet<usize>,
-    /// Until when it is cut off from all.
+    /// End of its isolation from all lockers.
     isolated_until: u64,
 }
 
 struct Held {
     hold: Hold,
-    kind: Kind,
-    names: Names,
+    kind: LockKind,
+    resources: Resources,
     token: Option<Token>,
-    /// The true time at which it began.
+    /// True time of its start.
     began: u64,
     id: Arc<str>,
 }
 
-/// Where an answer goes.
+/// Destination of a response.
 #[derive(Debug, Clone, Copy)]
 struct Route {
     client: usize,
-    life: u64,
+    incarnation: u64,
     hold: u64,
     locker: usize,
-    call: CallId,
+    rpc: RpcId,
 }
 
 enum Event {
-    Request(Route, Message),
-    Answer(Route, Answer, Stamp),
+    Request(Route, Request),
+    Response(Route, Response, TokenStamp),
     Limit(Route),
-    Timer { client: usize, life: u64, hold: u64 },
+    Timer { client: usize, incarnation: u64, hold: u64 },
     LockerTimer(usize),
-    Ask { locker: usize, boot: u64, client: usize },
-    Report { locker: usize, boot: u64, client: usize, holdings: Vec<Holding>, high: Token },
+    QueryLeases { locker: usize, boot: u64, client: usize },
+    Report { locker: usize, boot: u64, client: usize, held_leases: Vec<HeldLease>, highest: Token },
     Revoked { locker: usize, client: usize, uid: Arc<str> },
     Step,
 }
 
-pub(crate) struct Field {
-    weather: Weather,
+pub(crate) struct World {
+    faults: Faults,
     now: u64,
     rng: SmallRng,
     lockers: Vec<Locker>,
@@ -164,38 +164,38 @@ pub(crate) struct Field {
     events: BTreeMap<(u64, u64), Event>,
     next: u64,
     history: BTreeMap<Arc<str>, History>,
-    calm: bool,
-    /// Somebody was seen to hold a lock since the last check.
-    has_believer: bool,
+    is_calm: bool,
+    /// Whether a lock was seen held since the last check.
+    saw_held: bool,
     pub(crate) granted: u64,
     pub(crate) lost: u64,
     pub(crate) second_rounds: u64,
 }
 
-impl Field {
-    pub(crate) fn new(weather: Weather, seed: u64) -> Self {
+impl World {
+    pub(crate) fn new(faults: Faults, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let nodes = || (0..weather.clients).map(|client| Arc::from(client.to_string()));
-        let lockers = (0..weather.lockers)
+        let nodes = || (0..faults.clients).map(|client| Arc::from(client.to_string()));
+        let lockers = (0..faults.lockers)
             .map(|_| {
-                let clock = Clock::draw(&mut rng, weather.drift_ppm);
+                let clock = Clock::draw(&mut rng, faults.drift_ppm);
                 let (now, wall) = (clock.now(0), clock.wall(0));
                 let table = Table::new(&limits(), nodes(), now, wall, rng.random());
                 Locker::new(table, clock, 0, 0)
             })
             .collect();
-        let clients = (0..weather.clients)
+        let clients = (0..faults.clients)
             .map(|_| Client {
-                clock: Clock::draw(&mut rng, weather.drift_ppm),
+                clock: Clock::draw(&mut rng, faults.drift_ppm),
                 tokens: TokenClock::default(),
-                life: 0,
+                incarnation: 0,
                 holds: BTreeMap::new(),
                 cut: BTreeSet::new(),
                 isolated_until: 0,
             })
             .collect();
-        let mut field = Self {
-            weather,
+        let mut world = Self {
+            faults,
             now: 0,
             rng,
             lockers,
@@ -203,17 +203,17 @@ impl Field {
             events: BTreeMap::new(),
             next: 0,
             history: BTreeMap::new(),
-            calm: false,
-            has_believer: false,
+            is_calm: false,
+            saw_held: false,
             granted: 0,
             lost: 0,
             second_rounds: 0,
         };
-        for locker in 0..weather.lockers {
-            field.ask_all(locker);
+        for locker in 0..faults.lockers {
+            world.query_all(locker);
         }
-        field.at(1_000_000, Event::Step);
-        field
+        world.at(1_000_000, Event::Step);
+        world
     }
 
     fn at(&mut self, when: u64, event: Event) {
@@ -222,8 +222,8 @@ impl Field {
     }
 
     fn delay(&mut self) -> u64 {
-        let max = if self.calm { 5 } else { self.weather.delay_max_ms };
-        // Mostly quick, so that something succeeds.
+        let max = if self.is_calm { 5 } else { self.faults.delay_max_ms };
+        // Mostly quick, so that some locks are acquired.
         let ms = if self.rng.random_bool(0.8) { max.min(5) } else { max };
         self.rng.random_range(100_000..=1_000_000 * ms.max(1))
     }
@@ -231,10 +231,10 @@ impl Field {
     fn is_lost(&mut self, client: usize, locker: usize) -> bool {
         let Client { cut, isolated_until, .. } = &self.clients[client];
         let is_cut = cut.contains(&locker) || *isolated_until > self.now;
-        !self.calm && (is_cut || self.rng.random_range(0..100) < self.weather.lost)
+        !self.is_calm && (is_cut || self.rng.random_range(0..100) < self.faults.lost)
     }
 
-    /// Runs for so long, in milliseconds, checking after each event.
+    /// Runs for `ms` milliseconds, checking the invariants after each event.
     pub(crate) fn run(&mut self, ms: u64) {
         let until = self.now + ms * 1_000_000;
         while let Some(entry) = self.events.first_entry() {
@@ -244,17 +244,17 @@ impl Field {
             let ((at, _), event) = entry.remove_entry();
             self.now = at;
             self.handle(event);
-            // Nobody believes more than before unless it was seen to.
-            if std::mem::take(&mut self.has_believer) {
+            // No other event can make a lock held.
+            if std::mem::take(&mut self.saw_held) {
                 self.check();
             }
         }
         self.now = until;
     }
 
-    /// From here on everything works, and nothing new is asked for.
-    pub(crate) fn calm_down(&mut self) {
-        self.calm = true;
+    /// Ends all faults, and begins no new locks.
+    pub(crate) fn stop_faults(&mut self) {
+        self.is_calm = true;
         for client in &mut self.clients {
             client.cut.clear();
         }
@@ -262,15 +262,17 @@ impl Field {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Request(route, message) => self.serve(route, message),
-            Event::Answer(route, answer, stamp) => self.answer(route, Ok(answer), Some(stamp)),
-            Event::Limit(route) => {
-                self.answer(route, Err(Failure { may_have_run: true }), None);
+            Event::Request(route, request) => self.serve(route, request),
+            Event::Response(route, response, stamp) => {
+                self.deliver(route, Ok(response), Some(stamp));
             }
-            Event::Timer { client, life, hold } => {
+            Event::Limit(route) => {
+                self.deliver(route, Err(Failure { may_have_run: true }), None);
+            }
+            Event::Timer { client, incarnation, hold } => {
                 let owner = &mut self.clients[client];
                 let now = owner.clock.now(self.now);
-                if owner.life == life
+                if owner.incarnation == incarnation
                     && let Some(held) = owner.holds.get_mut(&hold)
                 {
                     held.hold.handle_timeout(now);
@@ -280,14 +282,14 @@ impl Field {
             Event::LockerTimer(locker) => {
                 let now = self.lockers[locker].clock.now(self.now);
                 self.lockers[locker].table.handle_timeout(now);
-                self.tell_called(locker);
+                self.deliver_notifications(locker);
             }
-            Event::Ask { locker, boot, client } => self.recall(locker, boot, client),
-            Event::Report { locker, boot, client, holdings, high } => {
+            Event::QueryLeases { locker, boot, client } => self.query_leases(locker, boot, client),
+            Event::Report { locker, boot, client, held_leases, highest } => {
                 let now = self.lockers[locker].clock.now(self.now);
                 if self.lockers[locker].boot == boot {
                     let node = client.to_string();
-                    self.lockers[locker].table.report(&node, holdings, high, now);
+                    self.lockers[locker].table.handle_report(&node, held_leases, highest, now);
                 }
             }
             Event::Revoked { locker, client, uid } => self.revoke(locker, client, &uid),
@@ -295,52 +297,52 @@ impl Field {
         }
     }
 
-    // ---- what happens by itself ----
+    // ---- spontaneous events ----
 
     fn step(&mut self) {
         let pause = self.rng.random_range(1_000_000..200_000_000);
         self.at(self.now + pause, Event::Step);
-        if self.calm {
+        if self.is_calm {
             return;
         }
-        let draw = |field: &mut Self| field.rng.random_range(0..1_000);
-        if draw(self) < self.weather.locker_crashes {
-            let locker = self.rng.random_range(0..self.weather.lockers);
+        let draw = |world: &mut Self| world.rng.random_range(0..1_000);
+        if draw(self) < self.faults.locker_crashes {
+            let locker = self.rng.random_range(0..self.faults.lockers);
             self.crash_locker(locker);
         }
-        let client = self.rng.random_range(0..self.weather.clients);
-        if draw(self) < self.weather.client_crashes {
-            self.clients[client].life += 1;
+        let client = self.rng.random_range(0..self.faults.clients);
+        if draw(self) < self.faults.client_crashes {
+            self.clients[client].incarnation += 1;
             self.clients[client].holds.clear();
             self.clients[client].tokens = TokenClock::default();
         }
-        if draw(self) < self.weather.cuts {
-            let locker = self.rng.random_range(0..self.weather.lockers);
+        if draw(self) < self.faults.cuts {
+            let locker = self.rng.random_range(0..self.faults.lockers);
             if !self.clients[client].cut.remove(&locker) {
                 self.clients[client].cut.insert(locker);
             }
         }
-        if draw(self) < self.weather.blackouts {
-            (0..self.weather.lockers).for_each(|locker| self.crash_locker(locker));
+        if draw(self) < self.faults.blackouts {
+            (0..self.faults.lockers).for_each(|locker| self.crash_locker(locker));
         }
-        if draw(self) < self.weather.isolations
+        if draw(self) < self.faults.isolations
             && self.clients[client].holds.values().any(|held| held.token.is_some())
         {
             self.isolate(client);
         }
-        if draw(self) < self.weather.forced {
+        if draw(self) < self.faults.forced {
             self.force();
         }
         match self.rng.random_range(0..3) {
             0 if self.clients[client].holds.len() < 4 => self.begin(client),
-            // Who is cut off believes for as long as it can.
+            // An isolated client holds its locks as long as it can.
             1 if self.clients[client].isolated_until < self.now => {
                 let holds = &self.clients[client].holds;
                 let held = holds.iter().filter(|(_, held)| held.token.is_some());
                 let ids: Vec<_> = held.map(|(id, _)| *id).collect();
                 if !ids.is_empty() {
                     let id = ids[self.rng.random_range(0..ids.len())];
-                    self.let_go(client, id);
+                    self.release(client, id);
                 }
             }
             _ => {}
@@ -352,27 +354,27 @@ impl Field {
         self.clients[client].isolated_until = self.now + lease * 3 / 2;
     }
 
-    /// An operator forces a resource open, at those lockers that can be reached.
+    /// Forces a resource open, as an operator, at those lockers that can be reached.
     fn force(&mut self) {
-        let resource = format!("r{}", self.rng.random_range(0..self.weather.resources));
-        for locker in 0..self.weather.lockers {
+        let resource = format!("r{}", self.rng.random_range(0..self.faults.resources));
+        for locker in 0..self.faults.lockers {
             if self.rng.random_bool(0.2) {
                 continue;
             }
             let now = self.lockers[locker].clock.now(self.now);
-            let what = Forced::Resource(resource.clone());
-            for (uid, owner) in self.lockers[locker].table.force_unlock(&what, now) {
+            let target = ForceTarget::Resource(resource.clone());
+            for (uid, owner) in self.lockers[locker].table.force_unlock(&target, now) {
                 let client = owner.parse().expect("owners are numbers");
                 if !self.is_lost(client, locker) {
                     let when = self.now + self.delay();
                     self.at(when, Event::Revoked { locker, client, uid });
                 }
             }
-            self.tell_called(locker);
+            self.deliver_notifications(locker);
         }
     }
 
-    /// A locker has told a client that its grant was forced open there.
+    /// Delivers a locker's notice to a client that its grant was forced open.
     fn revoke(&mut self, locker: usize, client: usize, uid: &str) {
         let now = self.clients[client].clock.now(self.now);
         let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
@@ -385,24 +387,24 @@ impl Field {
     }
 
     fn crash_locker(&mut self, locker: usize) {
-        let nodes = (0..self.weather.clients).map(|client| Arc::from(client.to_string()));
+        let nodes = (0..self.faults.clients).map(|client| Arc::from(client.to_string()));
         let seed = self.rng.random();
         let Locker { clock, boot, .. } = self.lockers[locker];
         let (now, wall) = (clock.now(self.now), clock.wall(self.now));
         let table = Table::new(&limits(), nodes, now, wall, seed);
         self.lockers[locker] = Locker::new(table, clock, boot + 1, self.now);
-        self.ask_all(locker);
+        self.query_all(locker);
     }
 
-    fn ask_all(&mut self, locker: usize) {
+    fn query_all(&mut self, locker: usize) {
         let boot = self.lockers[locker].boot;
-        for client in 0..self.weather.clients {
+        for client in 0..self.faults.clients {
             let when = self.now + self.delay();
-            self.at(when, Event::Ask { locker, boot, client });
+            self.at(when, Event::QueryLeases { locker, boot, client });
         }
     }
 
-    fn recall(&mut self, locker: usize, boot: u64, client: usize) {
+    fn query_leases(&mut self, locker: usize, boot: u64, client: usize) {
         if self.lockers[locker].boot != boot {
             return;
         }
@@ -410,76 +412,76 @@ impl Field {
         if !self.is_lost(client, locker) {
             let now = self.clients[client].clock.now(self.now);
             let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
-            let mut holdings = Vec::new();
+            let mut held_leases = Vec::new();
             for hold in ids {
                 if let Some(held) = self.clients[client].holds.get_mut(&hold) {
-                    holdings.extend(held.hold.recall(locker, now));
+                    held_leases.extend(held.hold.void_outstanding(locker, now));
                 }
                 self.drain(client, hold);
             }
-            let high = self.clients[client].tokens.now(now);
-            // Lockers are nodes too, and tell what they know.
+            let highest = self.clients[client].tokens.now(now);
+            // Lockers are nodes too, and report what they know.
             let tables = self.lockers.iter().enumerate().filter(|(index, _)| *index != locker);
-            let known = tables.map(|(_, other)| other.table.high()).max();
-            let high = high.max(known.unwrap_or_default());
+            let known = tables.map(|(_, other)| other.table.highest_token()).max();
+            let highest = highest.max(known.unwrap_or_default());
             if !self.is_lost(client, locker) {
                 let when = self.now + self.delay();
-                return self.at(when, Event::Report { locker, boot, client, holdings, high });
+                return self.at(when, Event::Report { locker, boot, client, held_leases, highest });
             }
         }
-        self.at(again, Event::Ask { locker, boot, client });
+        self.at(again, Event::QueryLeases { locker, boot, client });
     }
 
-    /// A client wants a lock.
+    /// Begins a lock of a client.
     fn begin(&mut self, client: usize) {
-        let kind = if self.rng.random_bool(0.6) { Kind::Write } else { Kind::Read };
+        let kind = if self.rng.random_bool(0.6) { LockKind::Write } else { LockKind::Read };
         let count = if self.rng.random_bool(0.2) { 2 } else { 1 };
-        let resources = self.weather.resources;
-        let names = (0..count).map(|_| format!("r{}", self.rng.random_range(0..resources)));
-        let names = Names::new(names.collect::<Vec<_>>()).expect("good names");
+        let resources = self.faults.resources;
+        let resources = (0..count).map(|_| format!("r{}", self.rng.random_range(0..resources)));
+        let resources = Resources::new(resources.collect::<Vec<_>>()).expect("valid names");
         self.next += 1;
         let (number, now) = (self.next, self.clients[client].clock.now(self.now));
         let id: Arc<str> = format!("{client}-{number}").into();
-        let config = Config {
-            lockers: self.weather.lockers,
-            names: names.clone(),
+        let config = HoldConfig {
+            lockers: self.faults.lockers,
+            resources: resources.clone(),
             kind,
             owner: client.to_string().into(),
             source: "test".into(),
             id: Arc::clone(&id),
             deadline: Some(now + Duration::from_secs(30)),
-            waiting: self.weather.waiting,
+            wait_mode: self.faults.wait_mode,
             limits: limits(),
             seed: self.rng.random(),
         };
         let hold = Hold::new(config, self.clients[client].tokens, now);
-        let held = Held { hold, kind, names, token: None, began: self.now, id };
+        let held = Held { hold, kind, resources, token: None, began: self.now, id };
         self.clients[client].holds.insert(number, held);
         self.drain(client, number);
     }
 
-    fn let_go(&mut self, client: usize, hold: u64) {
+    fn release(&mut self, client: usize, hold: u64) {
         let now = self.clients[client].clock.now(self.now);
         if let Some(held) = self.clients[client].holds.get_mut(&hold) {
-            held.hold.let_go(now);
+            held.hold.release(now);
         }
         self.drain(client, hold);
     }
 
-    /// All clients let go of everything.
-    pub(crate) fn let_all_go(&mut self) {
-        for client in 0..self.weather.clients {
+    /// Releases all locks of all clients.
+    pub(crate) fn release_all(&mut self) {
+        for client in 0..self.faults.clients {
             let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
             for id in ids {
-                self.let_go(client, id);
+                self.release(client, id);
             }
         }
     }
 
-    // ---- the network ----
+    // ---- network ----
 
     fn drain(&mut self, client: usize, hold: u64) {
-        let (life, time) = (self.clients[client].life, limits());
+        let (incarnation, time) = (self.clients[client].incarnation, limits());
         let Some(held) = self.clients[client].holds.get_mut(&hold) else { return };
         let mut out = Vec::new();
         while let Some(output) = held.hold.poll_output() {
@@ -487,66 +489,68 @@ impl Field {
         }
         for output in out {
             match output {
-                Output::Send { call, locker, message } => {
-                    let route = Route { client, life, hold, locker, call };
-                    let limit = message.time_limit(&time);
+                Output::Send { rpc, locker, request } => {
+                    let route = Route { client, incarnation, hold, locker, rpc };
+                    let limit = request.time_limit(&time);
                     let limit = self.now + u64::try_from(limit.as_nanos()).expect("short");
                     self.at(limit, Event::Limit(route));
                     if !self.is_lost(client, locker) {
                         let when = self.now + self.delay();
-                        self.at(when, Event::Request(route, message));
+                        self.at(when, Event::Request(route, request));
                     }
                 }
-                // The adversary does not listen: what was sent may still arrive.
+                // The adversary ignores it: a sent request may still arrive.
                 Output::Cancel { .. } => {}
             }
         }
-        self.look(client, hold);
+        self.observe_hold(client, hold);
         let Some(held) = self.clients[client].holds.get(&hold) else { return };
         if let Some(at) = held.hold.poll_timeout() {
             // Timers may be late.
             let late = self.rng.random_range(0..50_000_000);
             let when = self.clients[client].clock.when(at) + late;
-            self.at(when, Event::Timer { client, life, hold });
+            self.at(when, Event::Timer { client, incarnation, hold });
         }
     }
 
-    fn serve(&mut self, route: Route, message: Message) {
+    fn serve(&mut self, route: Route, request: Request) {
         let locker = &mut self.lockers[route.locker];
         let (now, wall) = (locker.clock.now(self.now), locker.clock.wall(self.now));
-        let answer = match message {
-            Message::Lock(ask) => {
-                let verdict = locker.table.lock(&ask, now, wall);
-                let is_late = verdict.is_ok() && locker.released.contains(&ask.uid);
-                assert!(!is_late, "B50: {} is granted after its release", ask.uid);
-                Some(Answer::Lock(verdict))
+        let response = match request {
+            Request::Lock(request) => {
+                let verdict = locker.table.lock(&request, now, wall);
+                let is_late = verdict.is_ok() && locker.released.contains(&request.uid);
+                assert!(!is_late, "B50: {} is granted after its release", request.uid);
+                Some(Response::Lock(verdict))
             }
-            Message::Refresh(refresh) => Some(Answer::Refresh(locker.table.refresh(&refresh, now))),
-            Message::Unlock { uid, .. } => {
+            Request::Refresh(refresh) => {
+                Some(Response::Refresh(locker.table.refresh(&refresh, now)))
+            }
+            Request::Unlock { uid, .. } => {
                 locker.table.unlock(&uid, now);
                 locker.released.insert(uid);
-                Some(Answer::Released)
+                Some(Response::Released)
             }
-            Message::Wait(ask) => {
-                let has_joined = locker.table.wait(&ask, now);
-                if has_joined && let Some(place) = &ask.place {
-                    locker.waiting.insert(Arc::clone(&place.id), route);
+            Request::Wait(request) => {
+                let is_enqueued = locker.table.wait(&request, now);
+                if is_enqueued && let Some(ticket) = &request.ticket {
+                    locker.waiting.insert(Arc::clone(&ticket.id), route);
                 }
-                (!has_joined).then_some(Answer::Wait { is_called: false })
+                (!is_enqueued).then_some(Response::Wait { is_notified: false })
             }
         };
         let stamp = locker.table.stamp(wall);
-        if let Some(answer) = answer {
-            self.reply(route, answer, stamp);
+        if let Some(response) = response {
+            self.reply(route, response, stamp);
         }
-        self.tell_called(route.locker);
+        self.deliver_notifications(route.locker);
     }
 
-    fn tell_called(&mut self, index: usize) {
-        while let Some(place) = self.lockers[index].table.poll_called() {
+    fn deliver_notifications(&mut self, index: usize) {
+        while let Some(ticket) = self.lockers[index].table.poll_notification() {
             let stamp = self.lockers[index].table.stamp(Token::default());
-            if let Some(route) = self.lockers[index].waiting.remove(&place.id) {
-                self.reply(route, Answer::Wait { is_called: true }, stamp);
+            if let Some(route) = self.lockers[index].waiting.remove(&ticket.id) {
+                self.reply(route, Response::Wait { is_notified: true }, stamp);
             }
         }
         let locker = &self.lockers[index];
@@ -556,26 +560,31 @@ impl Field {
         }
     }
 
-    fn reply(&mut self, route: Route, answer: Answer, stamp: Stamp) {
+    fn reply(&mut self, route: Route, response: Response, stamp: TokenStamp) {
         if !self.is_lost(route.client, route.locker) {
-            let is_slow = self.weather.slow_answers && !self.calm && self.rng.random_bool(0.5);
+            let is_slow = self.faults.slow_responses && !self.is_calm && self.rng.random_bool(0.5);
             let slow = if is_slow { self.rng.random_range(0..1_900_000_000) } else { 0 };
             let when = self.now + self.delay() + slow;
-            self.at(when, Event::Answer(route, answer, stamp));
+            self.at(when, Event::Response(route, response, stamp));
         }
     }
 
-    fn answer(&mut self, route: Route, answer: Result<Answer, Failure>, stamp: Option<Stamp>) {
+    fn deliver(
+        &mut self,
+        route: Route,
+        response: Result<Response, Failure>,
+        stamp: Option<TokenStamp>,
+    ) {
         let client = &mut self.clients[route.client];
         let now = client.clock.now(self.now);
-        if client.life != route.life {
+        if client.incarnation != route.incarnation {
             return;
         }
         if let Some(stamp) = stamp {
             client.tokens.observe(stamp, now);
         }
         if let Some(held) = client.holds.get_mut(&route.hold) {
-            held.hold.handle_answer((route.locker, route.call), answer, stamp, now);
+            held.hold.handle_response((route.locker, route.rpc), response, stamp, now);
             self.drain(route.client, route.hold);
         }
     }

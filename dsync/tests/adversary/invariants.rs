@@ -1,64 +1,64 @@
-//! What must hold, whatever happens: looked at after every event.
+//! Invariants, checked after every event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::proto::hold::Status;
-use dsync::proto::quorum::Kind;
+use dsync::proto::quorum::LockKind;
 use dsync::proto::token::Token;
 use rand::RngExt;
 
-use super::{Field, limits};
+use super::{World, limits};
 
-/// What was granted of a resource, in the order of time.
+/// Highest tokens granted for a resource.
 #[derive(Debug, Default)]
 pub(super) struct History {
     writer: Token,
     any: Token,
 }
 
-impl Field {
-    /// Sees what became of a hold.
-    pub(super) fn look(&mut self, client: usize, number: u64) {
+impl World {
+    /// Checks the token of a hold that has changed, and counts grants and losses.
+    pub(super) fn observe_hold(&mut self, client: usize, number: u64) {
         let now = self.clients[client].clock.now(self.now);
         let Some(held) = self.clients[client].holds.get_mut(&number) else { return };
         let status = held.hold.status(now);
-        self.has_believer |= matches!(status, Status::Held { .. });
+        self.saw_held |= matches!(status, Status::Held { .. });
         match status {
             Status::Held { token, .. } if held.token.is_none() => {
                 held.token = Some(token);
                 self.granted += 1;
-                self.second_rounds += u64::from(held.hold.tries().second_rounds > 0);
-                let (kind, names) = (held.kind, held.names.clone());
-                for name in names.iter() {
+                self.second_rounds += u64::from(held.hold.stats().second_rounds > 0);
+                let (kind, resources) = (held.kind, held.resources.clone());
+                for name in resources.iter() {
                     let history = self.history.entry(Arc::clone(name)).or_default();
-                    let floor = if kind == Kind::Write { history.any } else { history.writer };
+                    let floor = if kind == LockKind::Write { history.any } else { history.writer };
                     assert!(token > floor, "B54: {kind} {name}: {token} after {floor}");
                     history.any = history.any.max(token);
-                    if kind == Kind::Write {
+                    if kind == LockKind::Write {
                         history.writer = token;
                     }
                 }
-                if self.rng.random_range(0..1_000) < self.weather.isolations && !self.calm {
+                if self.rng.random_range(0..1_000) < self.faults.isolations && !self.is_calm {
                     self.isolate(client);
                 }
             }
             Status::Held { token, .. } => assert_eq!(held.token, Some(token), "it has one token"),
             Status::Ended(_) => {
                 self.lost += u64::from(held.token.take().is_some());
-                if held.hold.is_over() {
+                if held.hold.is_finished() {
                     let (id, began) = (Arc::clone(&held.id), held.began);
                     self.clients[client].holds.remove(&number);
                     self.check_released(&id, began);
                 }
             }
-            Status::Trying => assert_eq!(held.token, None, "what was held is not tried for"),
+            Status::Trying => assert_eq!(held.token, None, "a held lock is not tried for again"),
         }
     }
 
-    /// A hold is over in less time than a lease takes: every locker that has not restarted since it
-    /// began has confirmed that nothing of it is left.
+    /// Checks a hold that finished in less time than a lease: every locker that has not restarted
+    /// meanwhile has confirmed the release, and has no grant of it left.
     fn check_released(&mut self, id: &str, began: u64) {
         let lived = Duration::from_nanos(self.now - began);
         if lived > limits().lease.mul_f64(0.9) {
@@ -69,36 +69,36 @@ impl Field {
             let left = grants.iter().find(|grant| {
                 grant.uid.rsplit_once('.').is_some_and(|(lock, _attempt)| lock == id)
             });
-            assert!(left.is_none(), "B50: a lock is over, and this is left of it: {left:?}");
+            assert!(left.is_none(), "B50: a lock is finished, and this grant is left: {left:?}");
         }
     }
 
-    /// No writer believes together with anybody else.
+    /// Checks that no writer and another holder of a resource both see it held.
     pub(super) fn check(&self) {
-        let mut believers: BTreeMap<&Arc<str>, Vec<(Kind, usize)>> = BTreeMap::new();
+        let mut holders: BTreeMap<&Arc<str>, Vec<(LockKind, usize)>> = BTreeMap::new();
         for (index, client) in self.clients.iter().enumerate() {
             let now = client.clock.now(self.now);
             for held in client.holds.values() {
                 if let Status::Held { token, .. } = held.hold.status(now) {
-                    for name in held.names.iter() {
+                    for name in held.resources.iter() {
                         let history = &self.history[name];
                         let later = match held.kind {
-                            Kind::Write => history.any,
-                            Kind::Read => history.writer,
+                            LockKind::Write => history.any,
+                            LockKind::Read => history.writer,
                         };
-                        assert!(token >= later, "B54: {token} is believed in after {later}");
-                        believers.entry(name).or_default().push((held.kind, index));
+                        assert!(token >= later, "B54: {token} is still held after {later}");
+                        holders.entry(name).or_default().push((held.kind, index));
                     }
                 }
             }
         }
-        for (name, who) in believers {
-            let writers = who.iter().filter(|(kind, _)| *kind == Kind::Write).count();
-            assert!(writers == 0 || who.len() == 1, "B51: {name} is held by {who:?}");
+        for (name, holds) in holders {
+            let writers = holds.iter().filter(|(kind, _)| *kind == LockKind::Write).count();
+            assert!(writers == 0 || holds.len() == 1, "B51: {name} is held by {holds:?}");
         }
     }
 
-    /// What is left: grants and waiters of all lockers, and holds.
+    /// Returns the numbers of grants and waiters of all lockers, and of holds.
     pub(crate) fn left(&mut self) -> (usize, usize, usize) {
         for locker in &mut self.lockers {
             locker.table.handle_timeout(locker.clock.now(self.now));

@@ -1,5 +1,5 @@
-//! Reports are maps. Left to itself serde would also take an array for one, by the places of its values:
-//! and what another version has in the first place is no start time because it is a number.
+//! Decodes a report from a map only. By default serde also accepts an array, by position: the first
+//! field of another version is not a start time only because it is a number.
 
 use std::fmt;
 
@@ -17,17 +17,17 @@ impl Serialize for Report {
 
 impl<'de> Deserialize<'de> for Report {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Named)
+        deserializer.deserialize_map(MapOnly)
     }
 }
 
-struct Named;
+struct MapOnly;
 
-impl<'de> Visitor<'de> for Named {
+impl<'de> Visitor<'de> for MapOnly {
     type Value = Report;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of what a server reports")
+        f.write_str("a map of report fields")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Report, A::Error> {

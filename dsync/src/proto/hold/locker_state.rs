@@ -1,0 +1,145 @@
+//! State of one locker, as a holder knows it.
+
+use std::sync::Arc;
+
+use grid::time::Instant;
+
+use super::RpcId;
+use crate::proto::token::Token;
+
+/// State of one locker, as a holder knows it.
+#[derive(Debug)]
+pub(super) struct LockerState {
+    /// Its vote for the current attempt.
+    pub(super) vote: Vote,
+    /// Outstanding RPC of the current attempt.
+    pub(super) rpc: Option<OutstandingRpc>,
+    /// Token that the locker has confirmed to know.
+    pub(super) confirmed_token: Option<Token>,
+    /// When the next refresh is due.
+    pub(super) refresh_at: Instant,
+    /// Whether the locker may have granted the current attempt.
+    pub(super) may_have_granted: bool,
+    /// Release of an earlier attempt that the locker has not confirmed.
+    pub(super) pending_release: Option<PendingRelease>,
+    /// Outstanding wait request, to which the locker responds when a retry is worthwhile.
+    pub(super) wait_rpc: Option<RpcId>,
+    /// Why it did not vote for the last attempt.
+    pub(super) availability: Availability,
+    /// Whether it can notify waiters, as ours can: true until a response comes without a stamp.
+    pub(super) can_notify: bool,
+}
+
+/// A vote for the current attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vote {
+    None,
+    Granted { until: Instant, token: Token },
+}
+
+/// Whether another request to a locker is worthwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Availability {
+    /// It granted, or has notified.
+    Free,
+    /// Others hold the lock there, or wait for it.
+    Blocked,
+    /// It did not respond, or cannot grant for another reason.
+    Unreachable,
+}
+
+/// RPC of the current attempt without a response.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OutstandingRpc {
+    pub(super) id: RpcId,
+    pub(super) sent_at: Instant,
+    /// Token in the request.
+    pub(super) token: Option<Token>,
+}
+
+/// A release that the locker has not confirmed.
+#[derive(Debug)]
+pub(super) struct PendingRelease {
+    pub(super) uid: Arc<str>,
+    /// When no lease of the grant can remain.
+    pub(super) expires_at: Instant,
+    pub(super) retry_at: Instant,
+    pub(super) attempts: u32,
+    pub(super) rpc: Option<RpcId>,
+}
+
+impl PendingRelease {
+    /// Returns when there is something to do for it.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.rpc.is_some() {
+            Some(self.expires_at)
+        } else {
+            Some(self.retry_at.min(self.expires_at))
+        }
+    }
+}
+
+impl LockerState {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            vote: Vote::None,
+            rpc: None,
+            confirmed_token: None,
+            refresh_at: now,
+            may_have_granted: false,
+            pending_release: None,
+            wait_rpc: None,
+            availability: Availability::Unreachable,
+            can_notify: true,
+        }
+    }
+
+    /// Returns whether it can be refreshed: one release at a time is pending.
+    pub(super) fn is_idle(&self) -> bool {
+        self.rpc.is_none() && self.pending_release.is_none()
+    }
+
+    /// Returns whether it has no release to confirm.
+    pub(super) fn is_released(&self) -> bool {
+        self.pending_release.is_none()
+    }
+
+    /// Returns whether it would take part in another attempt.
+    pub(super) fn is_ready(&self) -> bool {
+        self.availability == Availability::Free && self.is_released()
+    }
+
+    /// Returns whether it reported a conflict, and can notify when that is over.
+    pub(super) fn accepts_waiters(&self) -> bool {
+        self.availability == Availability::Blocked && self.can_notify
+    }
+
+    /// Returns whether it is free, or will notify when it is.
+    pub(super) fn will_notify(&self) -> bool {
+        self.wait_rpc.is_some() || self.availability == Availability::Free
+    }
+
+    /// Returns whether it has confirmed this token, with a vote that is valid.
+    pub(super) fn knows(&self, token: Token, now: Instant) -> bool {
+        self.confirmed_token == Some(token) && self.is_valid(now)
+    }
+
+    pub(super) fn valid_until(&self) -> Option<Instant> {
+        match self.vote {
+            Vote::Granted { until, .. } => Some(until),
+            Vote::None => None,
+        }
+    }
+
+    pub(super) fn is_valid(&self, now: Instant) -> bool {
+        self.valid_until().is_some_and(|until| until > now)
+    }
+
+    /// Returns the highest token that it knew when it granted.
+    pub(super) fn token(&self) -> Option<Token> {
+        match self.vote {
+            Vote::Granted { token, .. } => Some(token),
+            Vote::None => None,
+        }
+    }
+}
