@@ -1,8 +1,8 @@
-//! The one path for what should never happen (B40).
+//! Reporting of broken internal assumptions (B40).
 //!
-//! A storage server must not stop because one of our assumptions was wrong, but nobody should have
-//! to find out by chance either. [`bug!`](crate::bug!) logs under its own target, counts, and lets
-//! the caller go on in the safe direction. Tests and simulated runs fail when the count has grown.
+//! A storage server must not stop because one assumption of this crate is wrong, and the error must
+//! not stay hidden either. [`bug!`](crate::bug!) logs under its own target, counts, and lets the
+//! caller continue in the safe direction. Tests and simulated runs fail when the count has grown.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,20 +11,20 @@ pub use tracing;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// How many bugs were met in this process. Zero, or something must be reported to us.
+/// Returns the number of bugs met in this process. Any value above zero is worth a report.
 pub fn count() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// Counts one. Called by [`bug!`](crate::bug!).
+/// Counts one bug. Called by [`bug!`](crate::bug!).
 #[doc(hidden)]
 pub fn record() {
     COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Reports that something happened which this crate holds to be impossible.
+/// Logs and counts an event that this crate holds to be impossible.
 ///
-/// Takes what `format!` takes.
+/// Takes the arguments of `format!`.
 #[macro_export]
 macro_rules! bug {
     ($($message:tt)+) => {{

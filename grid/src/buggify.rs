@@ -1,54 +1,53 @@
-//! Rare events on purpose: named points in the shell at which what seldom happens can be made to.
+//! Fault points: named places in the `net` layer where a test can make an unlikely event happen.
 //!
-//! With the feature `buggify` an application that tests gives a manager a [`Buggify`], which is asked
-//! each time that a [`Point`] is passed. Without the feature, which is how servers are built, asking
-//! is a constant and the points are not there: `.ci/buggify-free` looks into the binary.
+//! With the feature `buggify`, an application under test gives a manager a [`Buggify`], which is
+//! asked each time a [`FaultPoint`] is reached. Servers are built without the feature. Asking is
+//! then a constant and the points do not exist: `.ci/buggify-free` checks the binary.
 //!
 //! A point does nothing that a network, a kernel or another server could not do, so whatever breaks
-//! at one is a bug. The pure half has none: its rare events are messages and instants, which a test
-//! hands in.
+//! at one is a bug. [`proto`](crate::proto) has no fault points: its unlikely events are messages
+//! and instants, which a test passes in.
 
 #[cfg(not(feature = "buggify"))]
-mod absent;
+mod disabled;
 #[cfg(feature = "buggify")]
-mod armed;
+mod enabled;
 
 #[cfg(not(feature = "buggify"))]
-pub(crate) use absent::{Hold, Rare};
+pub(crate) use disabled::{FaultDelay, FaultInjector};
 #[cfg(feature = "buggify")]
-pub use armed::{Buggify, MARKER};
+pub use enabled::{Buggify, MARKER};
 #[cfg(feature = "buggify")]
-pub(crate) use armed::{Hold, Rare};
+pub(crate) use enabled::{FaultDelay, FaultInjector};
 
-/// A place where something rare can happen. Each says what the duration means that it is struck
-/// with.
+/// A place where a fault can be injected. Each variant documents what the returned duration means.
 #[cfg_attr(not(feature = "buggify"), expect(unreachable_pub, reason = "public with the feature"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Point {
-    /// What was written to the socket stays there for the duration before it is flushed, while the
-    /// connection goes on to read and to keep its timers. Stands for a kernel or a network that
-    /// takes its time. Asked before each flush; one that was delayed is done without asking again.
+pub enum FaultPoint {
+    /// Delays the flush of the socket by the duration, while the connection continues to read and
+    /// to run its timers. Models a slow kernel or network. Asked before each flush; a delayed flush
+    /// is done without asking again.
     DelayFlush,
-    /// The connection's task, about to sleep, is woken after the duration for nothing. Stands for
-    /// wakers that somebody kept. Asked each time that it goes to sleep and has no such wake-up
-    /// before it, so that always striking wakes it again and again: with zero it never rests.
+    /// Wakes the connection's task after the duration for no reason. Models a spurious wake-up from
+    /// a stale waker. Asked each time the task goes to sleep without such a wake-up pending. An
+    /// injector that always returns zero therefore keeps the task running all the time.
     SpuriousWake,
-    /// The socket counts as full for the duration: no frame is taken from the queue, while the
-    /// connection goes on to read and to keep its timers. Stands for a peer that reads slowly. Asked
-    /// before each look for a frame, also where there turns out to be none; a look that was delayed
-    /// is had without asking again.
+    /// Treats the socket as full for the duration: no frame is taken from the queue, while the
+    /// connection continues to read and to run its timers. Models a peer that reads slowly. Asked
+    /// before each look for a frame, also when the queue turns out to be empty; a delayed look is
+    /// done without asking again.
     FullSocket,
-    /// The queue of one remote is the smallest that [`Limits`](crate::Limits) allow: two of the
-    /// largest messages. Stands for load at which queues are full. Asked for each remote when a
-    /// manager is built; the duration means nothing.
+    /// Gives one remote the smallest queue that [`Limits`](crate::Limits) allow: two of the largest
+    /// messages. Models load under which queues are full. Asked for each remote when a manager is
+    /// built; the duration is ignored.
     TinyQueue,
-    /// A dial is given up after the duration, though its time is not over; a longer duration than
-    /// that changes nothing. Stands for an answer that comes too late: the other end may have
-    /// accepted the connection by then. Asked for each dial.
+    /// Fails a dial after the duration, before its own timeout; a longer duration has no effect.
+    /// Models a response that comes too late: the other end may have accepted the connection by
+    /// then. Asked for each dial.
     EarlyTimeout,
-    /// A connection that was dialled here is forgotten after the duration: its socket stays open,
-    /// unread, for [`handshake_timeout`](crate::Limits::handshake_timeout), and the remote is dialled
-    /// again, so that the other end has the new connection supersede the old. Stands for a host or a
-    /// middlebox that lost the connection without a word. Asked once for each such connection.
+    /// Abandons a dialed connection after the duration: its socket stays open, unread, for
+    /// [`handshake_timeout`](crate::Limits::handshake_timeout), and the remote is dialed again, so
+    /// that the other end supersedes the old connection with the new one. Models a host or a
+    /// middlebox that silently lost the connection. Asked once for each such connection.
     Supersede,
 }

@@ -1,8 +1,8 @@
-//! Every limit of the crate: its name, its default, its unit, and how it relates to the others.
+//! Every limit of the crate: its name, default, unit, and relation to the other limits.
 //!
-//! The constants are defaults; [`Limits`] carries the values that a manager runs with, so that an
-//! application (and the simulator) can choose its own. [`Limits::check`] holds whatever was chosen
-//! to the same relations that the asserts below hold the defaults to.
+//! The constants are defaults. [`Limits`] carries the values that a manager runs with, so that an
+//! application (and the simulator) can choose its own. [`Limits::check`] enforces for the chosen
+//! values the relations that the asserts below enforce for the defaults.
 
 use std::time::Duration;
 
@@ -15,37 +15,37 @@ const MIB: usize = 1024 * KIB;
 /// receiving one ends the connection before anything of that size is allocated.
 pub const MESSAGE_BYTES_MAX: usize = 16 * MIB;
 
-/// What a receiver allows a frame beyond the message in it: the envelope of a merged frame and the
-/// length in front of its message.
+/// Bytes that a frame may have beyond the message in it: the envelope of a merged frame and the
+/// length prefix of its message.
 pub const FRAME_OVERHEAD_BYTES_MAX: usize = KIB;
 
-/// A frame under construction that has reached this many bytes takes no further message.
+/// Size in bytes at which a frame under construction takes no further message.
 ///
 /// Chosen by measurement: below 16 KiB frames cost system calls, above 64 KiB nothing was gained.
 pub const FRAME_BYTES_TARGET: usize = 64 * KIB;
 
-/// What may wait to be written, in bytes. Holds at least two of the largest messages, so that one
-/// in progress never keeps the next from being queued.
+/// Most bytes of data that may be queued for writing. Holds at least two of the largest messages,
+/// so that one in progress never keeps the next from being queued.
 pub const QUEUE_BYTES_MAX: usize = 40 * MIB;
 
-/// What control messages may take beyond [`QUEUE_BYTES_MAX`]. Only a peer that makes us answer
-/// while it does not read can use it up, and then the connection ends.
+/// Bytes that control messages may take beyond [`QUEUE_BYTES_MAX`]. Only a peer that provokes
+/// replies without reading them can use up this reserve, and then the connection ends.
 pub const CONTROL_BYTES_MAX: usize = 8 * MIB;
 
-/// Calls that this side may have under way to one remote.
-pub const CALLS_MADE_MAX: usize = 65_536;
+/// Most outstanding calls from this side to one remote.
+pub const OUTBOUND_CALLS_MAX: usize = 65_536;
 
-/// Calls of one remote that are served at once; more are answered with an overload error.
-pub const CALLS_SERVED_MAX: usize = 65_536;
+/// Most outstanding calls from one remote; further ones are refused with an overload error.
+pub const INBOUND_CALLS_MAX: usize = 65_536;
 
-/// Largest message before a peer has proved who it is, in bytes. A Connect holds two names and a
-/// token.
+/// Largest message of a peer that is not authenticated yet, in bytes. A Connect holds two names and
+/// a token.
 pub const HANDSHAKE_BYTES_MAX: usize = 16 * KIB;
 
-/// Sockets that have not proved who they are, at once and for the whole manager.
+/// Most sockets that are not authenticated yet, over the whole manager.
 pub const UNAUTHENTICATED_MAX: usize = 256;
 
-/// Accepted connections of one remote that wait to supersede the one in use.
+/// Most accepted connections of one remote that wait to supersede the one in use.
 pub const SUPERSEDING_MAX: usize = 4;
 
 /// Longest time from the first byte of a connection to its accepted Connect, on either side.
@@ -57,32 +57,33 @@ pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 /// Time between two pings of a connection (P12).
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Pings in a row that may go unanswered before the connection counts as dead (B07).
+/// Pings in a row without a pong before the connection counts as dead (B07).
 pub const PINGS_MISSED_MAX: u32 = 2;
 
 /// Time between two pings of a stream by its caller.
 pub const STREAM_PING_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Pings of a stream in a row that may go unanswered before its caller gives it up (B07).
+/// Pings of a stream in a row without a pong before its caller ends it (B07).
 pub const STREAM_PINGS_MISSED_BY_CALLER_MAX: u32 = 2;
 
-/// Pings of a stream in a row that may stay away before its serving side gives it up (B07).
+/// Expected pings of a stream in a row that may be missing before its callee ends it (B07).
 pub const STREAM_PINGS_MISSED_BY_CALLEE_MAX: u32 = 4;
 
-/// Messages of a stream that may be under way in one direction, unless its handler is declared
-/// otherwise. Enough to keep a fast link busy with small messages. What a receiver may have to hold
-/// is this times [`MESSAGE_BYTES_MAX`]: declare less for handlers of large messages.
+/// Messages of a stream that may be in flight in one direction, unless its handler is declared with
+/// another number. Enough to keep a fast link busy with small messages. A receiver may have to hold
+/// this many times [`MESSAGE_BYTES_MAX`]: declare less for handlers of large messages.
 pub const STREAM_CAPACITY: u32 = 64;
 
-/// The most that a handler may be declared with.
+/// Largest capacity with which a handler may be declared.
 pub const STREAM_CAPACITY_MAX: u32 = 65_536;
 
-/// Deadline of a request whose caller gave none (B10).
+/// Deadline of a request whose caller set none (B10).
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
-/// Clocks of two servers run at rates that differ by no more than one part in so many. Far more than
-/// quartz has; what matters is that the end of a call is not told as something that it is not.
-pub const CLOCK_RATES_DIFFER_BY: u32 = 64;
+/// Bound on clock drift: the clocks of two servers run at rates that differ by at most one part in
+/// this many. Far more than the drift of quartz clocks; it only keeps the end of a call from being
+/// reported with the wrong cause.
+pub const CLOCK_DRIFT_DIVISOR: u32 = 64;
 
 /// First wait before a new attempt to connect; each further one doubles it (B04).
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -90,82 +91,82 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Longest wait before a new attempt to connect.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// A connection that held this long starts its back-off anew.
+/// Age at which a connection that ends resets the back-off.
 pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
 
-/// The same trouble with the same remote is logged once in this time (B04, B41).
+/// Interval in which the same fault of the same remote is logged once (B04, B41).
 pub const LOG_REPEAT_AFTER: Duration = Duration::from_secs(3600);
 
-/// Longest time that a closing connection may take to write what is queued.
+/// Longest time that a closing connection may take to write its queue.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Frames that one turn of a connection's task reads before it writes, and writes before it reads.
 pub const FRAMES_PER_TURN: usize = 16;
 
-/// Turns that one poll of a connection's task may take before it lets others have the thread.
+/// Turns that one poll of a connection's task may take before it yields the thread.
 pub const TURNS_PER_POLL: usize = 4;
 
 /// Bytes after which a turn reads no further frame.
 pub const BYTES_PER_TURN: usize = 256 * KIB;
 
-/// Turns in which a socket that failed is read to its end: as many as a full receive buffer needs.
-pub const LAST_TURNS: usize = 64;
+/// Turns in which a failed socket is read to its end: as many as a full receive buffer needs.
+pub const FINAL_READ_TURNS_MAX: usize = 64;
 
-/// Messages that are taken in under one hold of the lock.
+/// Messages that are processed under one acquisition of the lock.
 pub const MESSAGES_PER_LOCK: usize = 512;
 
-/// What may be read of a socket before its handshake is over: the upgrade's own headers and one
-/// message.
+/// Bytes that may be read from a socket before its handshake is complete: the headers of the
+/// upgrade and one message.
 pub const HANDSHAKE_BUDGET_BYTES: usize = 2 * HANDSHAKE_BYTES_MAX;
 
-/// Buffer that a WebSocket reads into, in bytes. tungstenite fills it with zeros before each read, so
-/// that a large one costs more than the system calls it saves.
+/// Size of the read buffer of a WebSocket, in bytes. tungstenite fills it with zeros before each
+/// read, so that a large one costs more than the system calls it saves.
 pub const READ_BUFFER_BYTES: usize = 16 * KIB;
 
-/// Bytes in a WebSocket's write buffer from which on they go to the socket before the flush. The most
-/// that is ever buffered is this and one frame, unless a peer sends pings and does not read the
-/// pongs: twice as much is the end of that.
+/// Bytes in the write buffer of a WebSocket from which on they go to the socket before the flush.
+/// The buffer holds at most this and one frame. A peer that sends WebSocket pings and does not read
+/// the pongs can double it; then the connection ends.
 pub const WRITE_BUFFER_BYTES: usize = 128 * KIB;
 
-/// Subjects whose last line in the log is remembered. Those are remotes, each as the dialled and as the dialling end,
-/// and a few kinds of strangers: more than this never comes up.
+/// Subjects whose last log line is remembered. Those are remotes, each as dialed and as dialing
+/// end, and a few kinds of unknown peers: the limit is never reached.
 pub const LOG_SUBJECTS_MAX: usize = 4 * SERVERS_MAX;
 
-/// Longest name of a server, in bytes: a host name has at most 253, the rest is scheme and port. Also
-/// what an error or a refusal quotes of a name that somebody else chose.
+/// Longest name of a server, in bytes: a host name has at most 253, the rest is scheme and port.
+/// Also the bytes that an error or a refusal quotes of a name from outside.
 pub const NAME_BYTES_MAX: usize = 300;
 
-/// Longest reason for a refused connection that is kept, in bytes; what is longer is cut. Errors of
+/// Longest reason of a refused connection that is kept, in bytes; a longer one is cut. Errors of
 /// calls are kept whole: they are no longer than a message.
 pub const REASON_BYTES_MAX: usize = 4 * KIB;
 
-/// More than a cancellation takes in the queue, in bytes.
+/// Upper bound for the bytes of a cancellation in the queue.
 const CANCELLATION_BYTES_MAX: usize = 64;
 
-/// No queue may be chosen larger than this, so that sums of such sizes cannot overflow.
+/// Largest configurable queue, so that sums of such sizes cannot overflow.
 const QUEUE_BYTES_CEILING: usize = 1 << 40;
 
-/// Streams may not be chosen to ping less often than this.
+/// Longest configurable ping interval of streams.
 const PING_CEILING: Duration = Duration::from_secs(3600);
 
-/// No wait between two attempts to connect may be chosen longer than this.
+/// Longest configurable wait between two attempts to connect.
 const BACKOFF_CEILING: Duration = Duration::from_secs(3600);
 
-/// Servers that one manager may know, itself included.
+/// Most servers in the configuration of one manager, itself included.
 pub const SERVERS_MAX: usize = 4_096;
 
 const _: () = assert!(QUEUE_BYTES_MAX >= 2 * MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_TARGET <= MESSAGE_BYTES_MAX);
 const _: () = assert!(HANDSHAKE_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(REASON_BYTES_MAX < HANDSHAKE_BYTES_MAX);
-// A cancellation of each call under way fits the reserve.
-const _: () = assert!(CALLS_MADE_MAX * CANCELLATION_BYTES_MAX <= CONTROL_BYTES_MAX);
+// The reserve holds a cancellation of each outstanding call.
+const _: () = assert!(OUTBOUND_CALLS_MAX * CANCELLATION_BYTES_MAX <= CONTROL_BYTES_MAX);
 const _: () = assert!(QUEUE_BYTES_MAX + CONTROL_BYTES_MAX <= QUEUE_BYTES_CEILING);
-// A lengths field of the wire is 32 bits wide.
+// A length field on the wire is 32 bits wide.
 const _: () = assert!(MESSAGE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX <= u32::MAX as usize);
 
-/// The limits that one manager runs with. Start from [`Limits::default`] and change what must
-/// differ.
+/// The limits that one manager runs with. Start from [`Limits::default`] and change the values that
+/// must differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -175,20 +176,20 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// See [`CONTROL_BYTES_MAX`].
     pub control_bytes_max: usize,
-    /// See [`FRAME_BYTES_TARGET`]. Never more than `message_bytes_max` in effect, so that a frame
-    /// is never larger than what a peer with the same limits takes.
+    /// See [`FRAME_BYTES_TARGET`]. The effective value is at most `message_bytes_max`, so that a
+    /// frame is never larger than a peer with the same limits accepts.
     pub frame_bytes_target: usize,
-    /// See [`CALLS_MADE_MAX`].
-    pub calls_made_max: usize,
-    /// See [`CALLS_SERVED_MAX`].
-    pub calls_served_max: usize,
+    /// See [`OUTBOUND_CALLS_MAX`].
+    pub outbound_calls_max: usize,
+    /// See [`INBOUND_CALLS_MAX`].
+    pub inbound_calls_max: usize,
     /// See [`UNAUTHENTICATED_MAX`].
     pub unauthenticated_max: usize,
     /// See [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,
     /// See [`CLOCK_SKEW_MAX`].
     pub clock_skew_max: Duration,
-    /// See [`PING_INTERVAL`]. Travels in whole milliseconds.
+    /// See [`PING_INTERVAL`]. Sent in whole milliseconds.
     pub ping_interval: Duration,
     /// See [`PINGS_MISSED_MAX`].
     pub pings_missed_max: u32,
@@ -217,8 +218,8 @@ impl Default for Limits {
             queue_bytes_max: QUEUE_BYTES_MAX,
             control_bytes_max: CONTROL_BYTES_MAX,
             frame_bytes_target: FRAME_BYTES_TARGET,
-            calls_made_max: CALLS_MADE_MAX,
-            calls_served_max: CALLS_SERVED_MAX,
+            outbound_calls_max: OUTBOUND_CALLS_MAX,
+            inbound_calls_max: INBOUND_CALLS_MAX,
             unauthenticated_max: UNAUTHENTICATED_MAX,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             clock_skew_max: CLOCK_SKEW_MAX,
@@ -237,75 +238,78 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Largest WebSocket message that a receiver takes, in bytes.
+    /// Returns the size of the largest WebSocket message that a receiver accepts, in bytes.
     pub fn frame_bytes_max(&self) -> usize {
         self.message_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES_MAX)
     }
 
-    /// The smallest queue that is allowed: one of the largest messages that is on its way never
-    /// keeps the next from being queued.
+    /// Returns the smallest allowed queue. It holds two of the largest messages, so that one in
+    /// transit never keeps the next from being queued.
     pub(crate) fn queue_bytes_min(&self) -> usize {
         self.message_bytes_max.saturating_mul(2)
     }
 
-    /// Whether the chosen values fit together.
+    /// Checks that the chosen values are compatible.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Limit`] names the first value that does not, and what it must be.
+    /// [`BuildError::Limit`] names the first value that is not, and its allowed range.
     pub fn check(&self) -> Result<(), BuildError> {
-        let wrong = |name, must| Err(BuildError::Limit { name, must });
+        let invalid = |name, must| Err(BuildError::Limit { name, must });
         if self.message_bytes_max < HANDSHAKE_BYTES_MAX
             || self.frame_bytes_max() > u32::MAX as usize
         {
-            return wrong("message_bytes_max", "between 16 KiB and 4 GiB less 1 KiB");
+            return invalid("message_bytes_max", "between 16 KiB and 4 GiB less 1 KiB");
         }
         if self.queue_bytes_max < self.queue_bytes_min()
             || self.queue_bytes_max > QUEUE_BYTES_CEILING
         {
-            return wrong("queue_bytes_max", "at least twice message_bytes_max, at most 1 TiB");
+            return invalid("queue_bytes_max", "at least twice message_bytes_max, at most 1 TiB");
         }
-        if self.control_bytes_max < self.calls_made_max.saturating_mul(CANCELLATION_BYTES_MAX)
+        if self.control_bytes_max < self.outbound_calls_max.saturating_mul(CANCELLATION_BYTES_MAX)
             || self.control_bytes_max > QUEUE_BYTES_CEILING
         {
-            return wrong("control_bytes_max", "at least 64 times calls_made_max, at most 1 TiB");
+            return invalid(
+                "control_bytes_max",
+                "at least 64 times outbound_calls_max, at most 1 TiB",
+            );
         }
         if self.frame_bytes_target == 0 {
-            return wrong("frame_bytes_target", "at least 1 byte");
+            return invalid("frame_bytes_target", "at least 1 byte");
         }
-        if self.calls_made_max == 0 || self.calls_served_max == 0 {
-            return wrong("calls_made_max and calls_served_max", "at least 1");
+        if self.outbound_calls_max == 0 || self.inbound_calls_max == 0 {
+            return invalid("outbound_calls_max and inbound_calls_max", "at least 1");
         }
         if self.unauthenticated_max == 0 {
-            return wrong("unauthenticated_max", "at least 1");
+            return invalid("unauthenticated_max", "at least 1");
         }
         if self.ping_interval < Duration::from_millis(1)
             || self.ping_interval.as_millis() > u128::from(u32::MAX)
         {
-            return wrong("ping_interval", "between 1 ms and 49 days");
+            return invalid("ping_interval", "between 1 ms and 49 days");
         }
         if self.pings_missed_max == 0 {
-            return wrong("pings_missed_max", "at least 1");
+            return invalid("pings_missed_max", "at least 1");
         }
         if self.stream_ping_interval.is_zero() || self.stream_ping_interval > PING_CEILING {
-            return wrong("stream_ping_interval", "more than zero and at most an hour");
+            return invalid("stream_ping_interval", "more than zero and at most an hour");
         }
         if self.stream_pings_missed_by_caller_max == 0
             || self.stream_pings_missed_by_callee_max < self.stream_pings_missed_by_caller_max
         {
-            return wrong(
+            return invalid(
                 "stream_pings_missed_by_caller_max",
                 "at least 1, and at most stream_pings_missed_by_callee_max",
             );
         }
         if self.handshake_timeout.is_zero() || self.deadline_default.is_zero() {
-            return wrong("handshake_timeout and deadline_default", "more than zero");
+            return invalid("handshake_timeout and deadline_default", "more than zero");
         }
         if self.backoff_min.is_zero() || self.backoff_max < self.backoff_min {
-            return wrong("backoff_min", "more than zero and at most backoff_max");
+            return invalid("backoff_min", "more than zero and at most backoff_max");
         }
         if self.backoff_max > BACKOFF_CEILING {
-            return wrong("backoff_max", "at most an hour");
+            return invalid("backoff_max", "at most an hour");
         }
         Ok(())
     }
@@ -316,33 +320,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_fit_together() {
+    fn default_limits_are_compatible() {
         Limits::default().check().expect("the defaults are checked");
     }
 
     #[test]
-    fn limits_of_any_size_are_checked_without_a_panic() {
-        let set: [fn(&mut Limits); 8] = [
+    fn check_refuses_extreme_values_without_a_panic() {
+        let mutations: [fn(&mut Limits); 8] = [
             |limits| limits.message_bytes_max = usize::MAX,
             |limits| limits.queue_bytes_max = usize::MAX,
             |limits| limits.control_bytes_max = usize::MAX,
             |limits| limits.control_bytes_max = KIB,
-            |limits| limits.calls_made_max = usize::MAX,
+            |limits| limits.outbound_calls_max = usize::MAX,
             |limits| limits.backoff_max = Duration::MAX,
             |limits| limits.stream_ping_interval = Duration::MAX,
             |limits| limits.stream_pings_missed_by_caller_max = u32::MAX,
         ];
-        for set in set {
+        for mutate in mutations {
             let mut limits = Limits::default();
-            set(&mut limits);
+            mutate(&mut limits);
             assert!(limits.check().is_err(), "{limits:?}");
         }
     }
 
     #[test]
-    fn a_limit_that_does_not_fit_is_named_with_what_it_must_be() {
+    fn check_names_the_limit_and_its_allowed_range() {
         let limits = Limits { queue_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
-        let error = limits.check().expect_err("a queue of one message must be refused");
+        let error = limits.check().expect_err("a queue of one message is refused");
         assert_eq!(
             error.to_string(),
             "limit queue_bytes_max must be at least twice message_bytes_max, at most 1 TiB"

@@ -1,7 +1,7 @@
 //! The name of a server: its base URL, such as `http://10.0.0.1:9000`.
 //!
-//! Names are compared byte by byte, here and on every other server (P4, P10), so what could be
-//! spelled in two ways is refused instead of mended.
+//! Names are compared byte by byte, here and on every other server (P4, P10), so a name with two
+//! possible spellings is refused instead of normalised.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -14,7 +14,7 @@ use crate::limits::NAME_BYTES_MAX;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// Why a text is not the name of a server.
+/// The reason why a text is not the name of a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("server address {text:?} is malformed: {problem}")]
 pub struct NameError {
@@ -23,17 +23,18 @@ pub struct NameError {
 }
 
 impl Name {
-    /// The text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Host and port as the URL has them, such as `10.0.0.1:9000` or `[::1]:9000`.
+    /// Returns host and port as written in the URL, such as `10.0.0.1:9000` or `[::1]:9000`.
     pub fn authority(&self) -> &str {
         self.0.split_once("://").map_or("", |(_, authority)| authority)
     }
 
-    /// The host without brackets and the port, the scheme's default where the URL has none.
+    /// Returns the host without brackets, and the port: the scheme's default where the URL has
+    /// none.
     pub fn host_port(&self) -> (&str, u16) {
         let (host, port) = split_port(self.authority());
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -41,7 +42,7 @@ impl Name {
         (host, port.and_then(|port| port.parse().ok()).unwrap_or(default))
     }
 
-    /// Whether the transport protects what travels: `https://` or `wss://` (P8).
+    /// Whether the transport protects the data: `https://` or `wss://` (P8).
     pub fn is_secure(&self) -> bool {
         self.0.starts_with("https://") || self.0.starts_with("wss://")
     }
@@ -92,13 +93,13 @@ fn host_problem(host: &str) -> Option<&'static str> {
         let is_canonical =
             address.parse::<Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address);
         return (!is_canonical)
-            .then_some("what stands in brackets must be an IPv6 address in its shortest form");
+            .then_some("the part in brackets must be an IPv6 address in its shortest form");
     }
     if host.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c)) {
         return Some("its host may hold letters, digits, '-', '_' and '.' only");
     }
     if host.contains(|c: char| c.is_ascii_uppercase()) {
-        return Some("its host must be in lower case, so that all servers spell it alike");
+        return Some("its host must be in lower case, so that all servers use the same spelling");
     }
     None
 }
@@ -119,7 +120,7 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// What an error quotes of a text that somebody else chose.
+/// Returns the part of an untrusted text that an error quotes.
 fn excerpt(text: &str) -> String {
     text.chars().take(NAME_BYTES_MAX).collect()
 }
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn b01_a_malformed_address_is_an_error_that_says_what_is_wrong() {
+    fn b01_a_malformed_address_is_refused_with_its_problem() {
         for (text, problem) in [
             ("", "base URL"),
             ("10.0.0.1:9000", "base URL"),
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_does_not_repeat_a_text_of_any_length() {
+    fn an_error_quotes_a_bounded_part_of_the_text() {
         let error = "x".repeat(1 << 20).parse::<Name>().expect_err("too long");
         assert!(error.to_string().len() < 500);
     }

@@ -1,15 +1,16 @@
-//! The machine of one remote behind its lock, and everybody who waits for it.
+//! The state machine of one remote behind its lock, and the wakers of its waiters.
 //!
 //! Callers, handlers, the connection's task and watchers of its state meet here and nowhere else.
-//! Each method takes the lock once, moves the machine, and wakes whom it must after the lock is
-//! gone. Nothing here knows sockets or tasks, and all locks come from [`crate::sync`], so that loom
-//! can check it as it ships.
+//! Each method takes the lock once, drives the state machine, and wakes tasks after the lock is
+//! released. Nothing here knows sockets or tasks, and all locks come from [`crate::sync`], so that
+//! loom can check it as it ships.
 //!
-//! One `Shared` outlives its connections. Each connection is an [`Epoch`]; what still acts for an
-//! earlier one (a task whose socket was superseded, a handler that returns late) finds its epoch
-//! over and can do no harm (B03).
+//! One `Shared` outlives its connections. Each connection is an [`Epoch`]. A task or handler of an
+//! earlier connection (one whose socket was superseded, or that returns late) finds its epoch ended
+//! and can do no harm (B03).
 //!
-//! For other shells and for loom: before 1.0 it changes with each minor version.
+//! Public for other I/O layers and for loom: before 1.0 the interface may change with each minor
+//! version.
 
 use std::sync::Arc as StdArc;
 use std::task::{Poll, Waker};
@@ -18,7 +19,7 @@ use crate::error::CallError;
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::proto::Transmit;
-use crate::proto::connection::{Answer, CloseReason, Request, StartError};
+use crate::proto::connection::{CloseReason, HandlerResult, Request, StartError};
 use crate::proto::message::{Checksum, Message};
 use crate::stats::{ConnectionStats, Failure};
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -30,30 +31,30 @@ mod state;
 mod stream;
 
 pub use slot::{NewCall, StartedCall};
-pub use state::Work;
+pub use state::DeferredWork;
 pub use stream::{NewStream, SendFailure, StreamHandle};
 
 use slot::CallSlot;
-use state::{Link, Machine, Past, State, Waiter};
+use state::{ClosedTotals, Machine, OpenLink, SharedState, Waiter};
 
-/// Where the connection to a remote stands (B08).
+/// The state of the connection to a remote (B08).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectionState {
-    /// Dialling, or waiting to be dialled.
+    /// Dialing, or waiting to be dialed.
     Connecting,
     /// Open: calls can be made.
     Connected,
     /// Waiting before the next attempt.
     Backoff,
-    /// Over for good.
+    /// Ended for good.
     Shutdown,
 }
 
-/// One connection of a remote, as opposed to those before and after it.
+/// Identifies one connection of a remote among those before and after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
-/// Everything that is shared about one remote.
+/// The state shared by all users of one remote.
 #[derive(Debug)]
 pub struct Shared {
     local: Name,
@@ -62,11 +63,11 @@ pub struct Shared {
     checksum: Checksum,
     clock: ClockHandle,
     handler_tasks: AtomicUsize,
-    state: Mutex<State>,
+    state: Mutex<SharedState>,
 }
 
-/// Puts a waker where it was before, or into a new place. Returns the one that was there, which is
-/// not to be dropped under a lock.
+/// Registers a waker under its earlier key, or under a new one. Returns the replaced waker, which
+/// must not be dropped under a lock.
 fn register(
     wakers: &mut slab::Slab<Waker>,
     key: &mut Option<usize>,
@@ -81,11 +82,11 @@ fn register(
     }
 }
 
-/// How a [`Shared`] is shared.
+/// A shared pointer to a [`Shared`].
 pub type SharedRef = Arc<Shared>;
 
-/// A clock that everybody of a manager shares. Always std's `Arc`: loom's cannot hold a trait
-/// object, and a clock has nothing to interleave.
+/// The clock of a manager, shared by its tasks. Always std's `Arc`: loom's cannot hold a trait
+/// object, and a clock has no interleavings to check.
 #[derive(Clone)]
 pub struct ClockHandle(pub StdArc<dyn Clock>);
 
@@ -95,30 +96,30 @@ impl std::fmt::Debug for ClockHandle {
     }
 }
 
-/// How far a connection's task came with what there was to write.
+/// The progress of a connection's task with its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// To the end, and all of it has left this process.
+    /// Everything was written and has left this process.
     All,
-    /// To the limit of a turn; there is more.
-    Some,
-    /// To the point where the socket takes no more.
+    /// The limit of a turn was reached; more is queued.
+    Partial,
+    /// The socket is full.
     Blocked,
 }
 
-/// What a connection's task is told when it has nothing to do.
+/// The instruction for a connection's task without work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Park {
-    /// There is something to write after all.
+    /// There is output to write after all.
     Ready,
-    /// Sleep until woken, or until then.
+    /// Sleep until woken, or until this time.
     Until(Option<Instant>),
 }
 
 impl Shared {
-    /// A remote that is not connected.
+    /// Creates a remote that is not connected.
     pub fn new(local: Name, remote: Name, limits: Limits, clock: ClockHandle) -> Self {
-        // P8: a checksum unless the transport of both ends protects what travels.
+        // P8: a checksum unless the transport of both ends protects the messages.
         let is_protected = local.is_secure() && remote.is_secure();
         let checksum = if is_protected { Checksum::Off } else { Checksum::On };
         Self {
@@ -128,10 +129,10 @@ impl Shared {
             checksum,
             clock,
             handler_tasks: AtomicUsize::new(0),
-            state: Mutex::new(State {
+            state: Mutex::new(SharedState {
                 link: None,
                 epoch: Epoch(0),
-                ended: None,
+                end_reason: None,
                 connection_state: ConnectionState::Connecting,
                 version: 0,
                 watchers: slab::Slab::new(),
@@ -139,55 +140,55 @@ impl Shared {
                 is_draining: false,
                 idle_waiters: Vec::new(),
                 last_failure: None,
-                past: Past::default(),
+                closed_totals: ClosedTotals::default(),
             }),
         }
     }
 
-    /// This server.
+    /// Returns the name of this server.
     pub fn local(&self) -> &Name {
         &self.local
     }
 
-    /// The other server.
+    /// Returns the name of the other server.
     pub fn remote(&self) -> &Name {
         &self.remote
     }
 
-    /// The limits in force.
+    /// Returns the limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The monotonic clock.
+    /// Reads the monotonic clock.
     pub fn now(&self) -> Instant {
         self.clock.0.now()
     }
 
-    /// Runs `act` under the lock and wakes afterwards.
-    fn with<R>(&self, act: impl FnOnce(&mut State, &mut Work) -> R) -> R {
-        let mut work = Work::default();
+    /// Runs `act` under the lock, and wakes tasks after it.
+    fn with<R>(&self, act: impl FnOnce(&mut SharedState, &mut DeferredWork) -> R) -> R {
+        let mut work = DeferredWork::default();
         let result = act(&mut self.state.lock(), &mut work);
-        debug_assert!(work.incoming.is_empty(), "requests come in through `receive` only");
+        debug_assert!(work.incoming.is_empty(), "only `receive` adds incoming calls");
         work.wake();
         result
     }
 
     // ---- callers ----
 
-    /// Starts a call; `waker` is woken when it is over.
+    /// Starts a call; `waker` is woken when it ends.
     ///
     /// # Errors
     ///
-    /// [`CallError`] if the call was not made. Nothing was sent then.
+    /// [`CallError`] if the call was not started. Nothing was sent then.
     pub fn start(&self, call: NewCall, waker: &Waker) -> Result<StartedCall, CallError> {
         let NewCall { handler, subroute, payload, timeout } = call;
         let now = self.now();
         let deadline = now + timeout;
         let request = Request { handler, subroute, payload, deadline };
         let slot = Arc::new(CallSlot::new(waker.clone()));
-        // What is left of the slot if the call does not start is dropped out here, not under the
-        // lock: a waker can be anybody's code.
+        // If the call does not start, the slot is dropped out here, not under the lock: a waker may
+        // run foreign code.
         let (epoch, mux_id) = self.with(|state, work| {
             if state.is_draining {
                 return Err(CallError::Shutdown);
@@ -213,31 +214,31 @@ impl Shared {
                 CallError::TooLarge { bytes, max: self.limits.message_bytes_max }
             }
             StartError::TooManyCalls => {
-                CallError::TooManyCalls { remote, max: self.limits.calls_made_max }
+                CallError::TooManyCalls { remote, max: self.limits.outbound_calls_max }
             }
             StartError::DeadlinePassed => CallError::DeadlineExceeded { remote },
             StartError::Draining => CallError::Shutdown,
         }
     }
 
-    /// The caller of a started call gives it up (B11). Nothing happens if it is over.
-    pub fn give_up(&self, call: &StartedCall) {
+    /// Cancels a started call (B11). Does nothing if it has ended.
+    pub fn cancel(&self, call: &StartedCall) {
         self.with(|state, work| {
             if let Ok(link) = state.link(call.epoch) {
-                link.machine.give_up(call.mux_id);
+                link.machine.cancel(call.mux_id);
                 link.wake_driver(work);
-                state.settle(work);
+                state.apply_events(work);
             }
         });
     }
 
     // ---- the connection's task ----
 
-    /// A new connection takes the place of whatever was there (B03).
+    /// Starts a new connection, which supersedes the current one, if any (B03).
     ///
     /// # Errors
     ///
-    /// [`CloseReason::Shutdown`] if this remote is over for good.
+    /// [`CloseReason::Shutdown`] if this remote is draining or ended for good.
     pub fn attach(&self) -> Result<Epoch, CloseReason> {
         let now = self.now();
         self.with(|state, work| {
@@ -246,21 +247,21 @@ impl Shared {
             }
             state.end(CloseReason::Superseded, work);
             state.epoch.0 += 1;
-            state.ended = None;
-            state.link = Some(Link {
+            state.end_reason = None;
+            state.link = Some(OpenLink {
                 machine: Machine::new(&self.limits, self.checksum, now),
                 driver: None,
                 driver_can_write: true,
-                armed: None,
+                driver_wakes_at: None,
                 is_flushed: true,
                 bytes_in: 0,
             });
-            state.change_to(ConnectionState::Connected, work);
+            state.set_connection_state(ConnectionState::Connected, work);
             Ok(state.epoch)
         })
     }
 
-    /// Ends a connection. Does nothing if it is over already.
+    /// Ends a connection. Does nothing if it has already ended.
     pub fn detach(&self, epoch: Epoch, reason: CloseReason) {
         self.with(|state, work| {
             if state.epoch == epoch {
@@ -269,22 +270,22 @@ impl Shared {
         });
     }
 
-    /// Does what is due, and takes in what one or more frames of `bytes` bytes held, emptying
-    /// `messages`. Returns whether there is something to write now.
+    /// Runs expired timers, and handles the messages of one or more frames of `bytes` bytes,
+    /// emptying `messages`. Returns whether there is output to write.
     ///
-    /// What must be done without the lock is added to `work`, waking included. To be called in each
-    /// turn, also with nothing to take in: a task that always has something to do never sleeps, and
-    /// its deadlines must be kept all the same.
+    /// Actions that must not happen under the lock, wake-ups included, are added to `work`. The
+    /// task must call this in each turn, also without messages: a task that is always busy never
+    /// sleeps, and its deadlines must be kept all the same.
     ///
     /// # Errors
     ///
-    /// Why the connection is over, if it is.
+    /// The reason for the end of the connection, if it has ended.
     pub fn receive(
         &self,
         epoch: Epoch,
         messages: &mut Vec<Message>,
         bytes: usize,
-        work: &mut Work,
+        work: &mut DeferredWork,
     ) -> Result<bool, CloseReason> {
         let now = self.now();
         let mut state = self.state.lock();
@@ -296,22 +297,22 @@ impl Shared {
         for message in messages.drain(..) {
             link.machine.handle_message(message, now);
         }
-        state.settle(work);
+        state.apply_events(work);
         state.link(epoch).map(|link| link.machine.wants_transmit())
     }
 
-    /// Queues the answers of handlers. Those that nobody wants any more are ignored.
-    pub fn answer(&self, epoch: Epoch, answers: &[(u64, Answer)]) {
+    /// Queues the responses of handlers. Those of calls that have ended are ignored.
+    pub fn respond(&self, epoch: Epoch, responses: &[(u64, HandlerResult)]) {
         let now = self.now();
         self.with(|state, work| {
             if state.link(epoch).is_err() {
                 return;
             }
-            if let State { link: Some(link), handlers, .. } = state {
-                for (mux_id, answer) in answers {
-                    link.machine.answer(*mux_id, answer, now);
-                    // One that waits for room is still wanted; the machine says when it is not.
-                    if !handlers.is_empty() && !link.machine.is_serving(*mux_id) {
+            if let SharedState { link: Some(link), handlers, .. } = state {
+                for (mux_id, response) in responses {
+                    link.machine.respond(*mux_id, response, now);
+                    // A response that waits for room keeps its call live; an event reports its end.
+                    if !handlers.is_empty() && !link.machine.is_inbound_live(*mux_id) {
                         work.wakes.extend(
                             handlers.remove(mux_id).into_iter().flatten().map(|(_, waker)| waker),
                         );
@@ -319,42 +320,42 @@ impl Shared {
                 }
                 link.wake_driver(work);
             }
-            state.settle(work);
+            state.apply_events(work);
         });
     }
 
-    /// Refuses a call that was to be served.
+    /// Refuses an inbound call.
     pub fn refuse(&self, epoch: Epoch, mux_id: u64, reason: &str) {
         self.with(|state, work| {
             if let Ok(link) = state.link(epoch) {
                 link.machine.refuse(mux_id, reason);
                 link.wake_driver(work);
-                state.settle(work);
+                state.apply_events(work);
             }
         });
     }
 
-    /// The next frame to be written, if there is one.
+    /// Takes the next frame to be written, if there is one.
     ///
     /// # Errors
     ///
-    /// Why the connection is over, if it is.
+    /// The reason for the end of the connection, if it has ended.
     pub fn next_transmit(&self, epoch: Epoch) -> Result<Option<Transmit>, CloseReason> {
         let now = self.now();
         self.with(|state, work| {
             let link = state.link(epoch)?;
             let transmit = link.machine.poll_transmit(now);
             link.is_flushed &= transmit.is_none();
-            state.settle(work);
+            state.apply_events(work);
             Ok(transmit)
         })
     }
 
-    /// The task has nothing to do. `written` says how far it came with what there was to write.
+    /// Registers the task to be woken for new work. `written` is its progress with the output.
     ///
     /// # Errors
     ///
-    /// Why the connection is over, if it is.
+    /// The reason for the end of the connection, if it has ended.
     pub fn park(&self, epoch: Epoch, written: Written, waker: &Waker) -> Result<Park, CloseReason> {
         let waker = waker.clone();
         let mut state = self.state.lock();
@@ -364,22 +365,23 @@ impl Shared {
             return Ok(Park::Ready);
         }
         link.is_flushed = can_write;
-        let earlier = link.driver.replace(waker);
+        let previous = link.driver.replace(waker);
         link.driver_can_write = can_write;
-        link.armed = link.machine.poll_timeout();
-        let until = Park::Until(link.armed);
+        link.driver_wakes_at = link.machine.poll_timeout();
+        let until = Park::Until(link.driver_wakes_at);
         let idle = state.idle_waiters_to_wake();
         drop(state);
         idle.into_iter().for_each(Waker::wake);
-        drop(earlier); // not under the lock: a waker can be anybody's code
+        drop(previous); // not under the lock: a waker may run foreign code
         Ok(until)
     }
 
     // ---- handlers ----
 
-    /// Ready once nobody waits for the answer of a served call any more. `key` is the waiter's own:
-    /// `None` at first, and given back with [`stop_waiting`](Self::stop_waiting) if it is dropped.
-    pub fn poll_unwanted(
+    /// Returns ready once the response of an inbound call is no longer needed. `key` identifies the
+    /// waiter: `None` at first, and passed to [`deregister`](Self::deregister) if the waiter is
+    /// dropped.
+    pub fn poll_cancelled(
         &self,
         epoch: Epoch,
         mux_id: u64,
@@ -389,21 +391,21 @@ impl Shared {
         let waker = waker.clone();
         let mut state = self.state.lock();
         match state.link(epoch) {
-            Ok(link) if link.machine.is_serving(mux_id) => {}
+            Ok(link) if link.machine.is_inbound_live(mux_id) => {}
             _ => {
                 *key = None; // the end of the call emptied the table
                 return Poll::Ready(());
             }
         }
         let waiters = state.handlers.entry(mux_id).or_default();
-        let earlier = register(waiters, key, waker);
+        let previous = register(waiters, key, waker);
         drop(state);
-        drop(earlier); // not under the lock: a waker can be anybody's code
+        drop(previous); // not under the lock: a waker may run foreign code
         Poll::Pending
     }
 
-    /// Whoever waited under this key does not wait any more.
-    pub fn stop_waiting(&self, epoch: Epoch, mux_id: u64, key: usize) {
+    /// Removes the waiter with this key.
+    pub fn deregister(&self, epoch: Epoch, mux_id: u64, key: usize) {
         let mut state = self.state.lock();
         if state.link(epoch).is_err() {
             return;
@@ -413,30 +415,30 @@ impl Shared {
         drop(removed);
     }
 
-    /// Whether anybody still wants the answer of a served call.
-    pub fn is_wanted(&self, epoch: Epoch, mux_id: u64) -> bool {
-        self.state.lock().link(epoch).is_ok_and(|link| link.machine.is_serving(mux_id))
+    /// Whether the response of an inbound call is still needed.
+    pub fn is_live(&self, epoch: Epoch, mux_id: u64) -> bool {
+        self.state.lock().link(epoch).is_ok_and(|link| link.machine.is_inbound_live(mux_id))
     }
 
-    // ---- the state and the end ----
+    // ---- state and end ----
 
-    /// Where the connection stands, and how often that has changed.
+    /// Returns the state of the connection, and a version that grows with each change.
     pub fn connection_state(&self) -> (ConnectionState, u64) {
         let state = self.state.lock();
         (state.connection_state, state.version)
     }
 
-    /// Says what the peer's task is doing while there is no connection.
+    /// Sets the state while there is no connection. Does nothing if there is one.
     pub fn set_disconnected_state(&self, to: ConnectionState) {
-        debug_assert_ne!(to, ConnectionState::Connected, "`attach` does that");
+        debug_assert_ne!(to, ConnectionState::Connected, "only `attach` sets this state");
         self.with(|state, work| {
             if state.link.is_none() {
-                state.change_to(to, work);
+                state.set_connection_state(to, work);
             }
         });
     }
 
-    /// The state, once it has changed since `version`.
+    /// Returns the state once it differs from that of `version`.
     pub fn poll_changed(
         &self,
         version: u64,
@@ -449,27 +451,27 @@ impl Shared {
             *key = None; // the change emptied the table
             return Poll::Ready((state.connection_state, state.version));
         }
-        let earlier = register(&mut state.watchers, key, waker);
+        let previous = register(&mut state.watchers, key, waker);
         drop(state);
-        drop(earlier); // not under the lock: a waker can be anybody's code
+        drop(previous); // not under the lock: a waker may run foreign code
         Poll::Pending
     }
 
-    /// A watcher that was registered at `version` does not watch any more.
-    pub fn stop_watching(&self, version: u64, key: usize) {
+    /// Removes a watcher that was registered at `version`.
+    pub fn deregister_watcher(&self, version: u64, key: usize) {
         let mut state = self.state.lock();
-        // A later version has emptied the table, and the key may be somebody else's.
+        // A later version has emptied the table, and the key may have been reused.
         let removed = if state.version == version { state.watchers.try_remove(key) } else { None };
         drop(state);
         drop(removed);
     }
 
-    /// Remembers why an attempt to connect failed, for whoever looks at the statistics.
+    /// Records why an attempt to connect failed, for the statistics.
     pub fn record_failure(&self, failure: Failure) {
         self.state.lock().last_failure = Some(failure);
     }
 
-    /// Takes no new calls in either direction (B09). Those under way go on.
+    /// Takes no new calls in either direction; outstanding ones continue (B09).
     pub fn drain(&self) {
         self.with(|state, _| {
             state.is_draining = true;
@@ -479,21 +481,22 @@ impl Shared {
         });
     }
 
-    /// Ready once no call is under way in either direction and everything queued has left. Only
-    /// sensible after [`drain`](Self::drain).
+    /// Returns ready once no call is outstanding in either direction and all output has left the
+    /// process. Call it after [`drain`](Self::drain): otherwise new calls may start at any time.
     pub fn poll_idle(&self, waker: &Waker) -> Poll<()> {
-        self.poll_rest(waker, State::is_idle)
+        self.poll_condition(waker, SharedState::is_idle)
     }
 
-    /// Ready once no task runs a handler any more. Only sensible after [`shutdown`](Self::shutdown).
-    pub fn poll_handlers_gone(&self, waker: &Waker) -> Poll<()> {
-        self.poll_rest(waker, |_| self.handler_tasks.load(Ordering::Acquire) == 0)
+    /// Returns ready once no task runs a handler. Call it after [`shutdown`](Self::shutdown):
+    /// otherwise new tasks may start at any time.
+    pub fn poll_no_handler_tasks(&self, waker: &Waker) -> Poll<()> {
+        self.poll_condition(waker, |_| self.handler_tasks.load(Ordering::Acquire) == 0)
     }
 
-    fn poll_rest(&self, waker: &Waker, is_reached: impl Fn(&State) -> bool) -> Poll<()> {
+    fn poll_condition(&self, waker: &Waker, is_met: impl Fn(&SharedState) -> bool) -> Poll<()> {
         let waker = waker.clone();
         let mut state = self.state.lock();
-        if is_reached(&state) {
+        if is_met(&state) {
             return Poll::Ready(());
         }
         if !state.idle_waiters.iter().any(|waiter| waiter.will_wake(&waker)) {
@@ -502,20 +505,20 @@ impl Shared {
         Poll::Pending
     }
 
-    /// Ends everything for good.
+    /// Ends the connection and the remote for good.
     pub fn shutdown(&self) {
         self.with(|state, work| {
             state.is_draining = true;
             state.end(CloseReason::Shutdown, work);
-            state.change_to(ConnectionState::Shutdown, work);
+            state.set_connection_state(ConnectionState::Shutdown, work);
         });
     }
 
-    /// What can be seen of this remote now.
+    /// Returns a snapshot of this remote.
     pub fn stats(&self) -> ConnectionStats {
         let state = self.state.lock();
         let machine = state.link.as_ref().map(|link| &link.machine);
-        let mut counters = state.past.counters;
+        let mut counters = state.closed_totals.counters;
         if let Some(machine) = machine {
             counters.add(&machine.counters());
         }
@@ -523,36 +526,39 @@ impl Shared {
             local: self.local.clone(),
             remote: self.remote.clone(),
             state: state.connection_state,
-            bytes_in: state.past.bytes_in + state.link.as_ref().map_or(0, |link| link.bytes_in),
+            bytes_in: state.closed_totals.bytes_in
+                + state.link.as_ref().map_or(0, |link| link.bytes_in),
             bytes_out: counters.bytes_out,
             messages_in: counters.messages_in,
             messages_out: counters.messages_out,
             messages_skipped: counters.skipped,
-            calls_made: counters.calls_made,
-            calls_served: counters.calls_served,
-            live_calls: machine.map_or(0, Machine::live_calls),
-            live_served: machine.map_or(0, Machine::live_served),
-            streams_made: counters.streams_made,
-            streams_served: counters.streams_served,
-            live_streams: machine.map_or(0, Machine::live_streams),
-            live_streams_served: machine.map_or(0, Machine::live_streams_served),
+            outbound_calls: counters.outbound_calls,
+            inbound_calls: counters.inbound_calls,
+            live_outbound_calls: machine.map_or(0, Machine::live_outbound_calls),
+            live_inbound_calls: machine.map_or(0, Machine::live_inbound_calls),
+            outbound_streams: counters.outbound_streams,
+            inbound_streams: counters.inbound_streams,
+            live_outbound_streams: machine.map_or(0, Machine::live_outbound_streams),
+            live_inbound_streams: machine.map_or(0, Machine::live_inbound_streams),
             live_handler_tasks: self.handler_tasks.load(Ordering::Relaxed),
             queued_bytes: machine.map_or(0, Machine::queued_bytes),
             blocked_messages: machine.map_or(0, Machine::blocked_messages),
             connections: state.epoch.0,
             last_failure: state.last_failure.clone(),
-            ping_round_trip: machine.and_then(Machine::ping_round_trip).or(state.past.round_trip),
+            ping_round_trip: machine
+                .and_then(Machine::ping_round_trip)
+                .or(state.closed_totals.round_trip),
         }
     }
 }
 
-/// A task that runs a handler; counted until it is dropped.
+/// The registration of a task that runs a handler; counted until it is dropped.
 #[derive(Debug)]
 pub struct HandlerTask(Arc<Shared>);
 
 impl HandlerTask {
-    /// One more task that runs a handler of `shared`'s remote.
-    pub fn counted(shared: &SharedRef) -> Self {
+    /// Counts one more task that runs a handler of `shared`'s remote.
+    pub fn new(shared: &SharedRef) -> Self {
         shared.handler_tasks.fetch_add(1, Ordering::Relaxed);
         Self(SharedRef::clone(shared))
     }

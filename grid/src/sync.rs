@@ -1,7 +1,8 @@
-//! Locks, atomics and `Arc` for everything that is shared between tasks.
+//! Locks, atomics and `Arc` for all state shared between tasks.
 //!
-//! std's in production, loom's under `--cfg grid_loom`, so that loom checks the code that ships and
-//! not a copy of it. Nothing else in `shared` may come from std's or tokio's.
+//! Re-exports std's types in production and loom's under `--cfg grid_loom`, so that loom checks the
+//! code that ships and not a copy of it. `shared` uses no other synchronisation types of std or
+//! tokio.
 
 #[cfg(grid_loom)]
 use loom::sync as imp;
@@ -18,14 +19,15 @@ pub use imp::atomic;
 pub struct Mutex<T>(imp::Mutex<T>);
 
 impl<T> Mutex<T> {
-    /// A mutex around `value`.
+    /// Wraps `value` in a mutex.
     pub fn new(value: T) -> Self {
         Self(imp::Mutex::new(value))
     }
 
-    /// Waits for the lock. Held for one batch of small messages at most (`MESSAGES_PER_LOCK`): no
-    /// await, no I/O, no call of user code happens under it.
-    // With LOOM_LOCATION=1 loom names who waits for which lock: that is the caller, not this line.
+    /// Acquires the lock, blocking until it is free. It is held for one batch of small messages at
+    /// most (`MESSAGES_PER_LOCK`): no await, no I/O, no call of user code happens under it.
+    // With LOOM_LOCATION=1, loom reports the line that waits for a lock: the caller's, not this
+    // one.
     #[cfg_attr(grid_loom, track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

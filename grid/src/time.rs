@@ -1,8 +1,8 @@
-//! Time as the machines see it: handed in, never reached for.
+//! Time as the state machines see it: passed in, never read from the system.
 //!
-//! A [`Clock`] gives two readings. [`Instant`] only grows and measures waiting; [`Timestamp`] is
-//! the wall clock and only ever travels (P22). The simulator puts its own clock here, with skew and
-//! drift; nothing else in the crate reads one.
+//! A [`Clock`] gives two readings. [`Instant`] is monotonic and measures durations; [`Timestamp`]
+//! is the wall clock and is only sent to peers (P22). The simulator supplies its own clock, with
+//! skew and drift; nothing else in the crate reads one.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -13,31 +13,31 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
-/// Where a manager gets its time from.
+/// The source of a manager's time.
 pub trait Clock: Send + Sync + 'static {
-    /// The monotonic clock. Never turns back.
+    /// Returns the monotonic clock. Never goes backwards.
     fn now(&self) -> Instant;
 
-    /// The wall clock. May be wrong and may jump.
+    /// Returns the wall clock. May be wrong and may jump.
     fn wall(&self) -> Timestamp;
 }
 
-/// A reading of the monotonic clock, in nanoseconds since a start that only this clock knows.
+/// A reading of the monotonic clock, in nanoseconds since an origin private to that clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// The reading `nanos` nanoseconds after the clock's start.
+    /// Creates the reading `nanos` nanoseconds after the clock's origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the clock's start.
+    /// Returns the nanoseconds since the clock's origin.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// Returns the time from `earlier` to this reading; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -64,7 +64,7 @@ impl Sub<Duration> for Instant {
 
 /// A reading of the wall clock: seconds since 1970 and nanoseconds within the second.
 ///
-/// In msgpack it is an extension of type 5 with twelve bytes (P22); decoding also takes msgpack's
+/// In msgpack it is an extension of type 5 with twelve bytes (P22); decoding also accepts msgpack's
 /// own timestamp (type −1) in its three lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp {
@@ -77,7 +77,7 @@ const EXT_TYPE: i8 = 5;
 const EXT_TYPE_STANDARD: i8 = -1;
 
 impl Timestamp {
-    /// A time from its parts. Nanoseconds of a second or more carry over.
+    /// Creates a time from its parts. Nanoseconds of a second or more carry over.
     pub const fn new(seconds: i64, nanos: u32) -> Self {
         Self {
             seconds: seconds.saturating_add((nanos / NANOS_PER_SECOND) as i64),
@@ -85,22 +85,22 @@ impl Timestamp {
         }
     }
 
-    /// Whole seconds since 1970.
+    /// Returns the whole seconds since 1970.
     pub const fn seconds(self) -> i64 {
         self.seconds
     }
 
-    /// Nanoseconds within the second.
+    /// Returns the nanoseconds within the second.
     pub const fn nanos(self) -> u32 {
         self.nanos
     }
 
-    /// Nanoseconds since 1970.
+    /// Returns the nanoseconds since 1970.
     pub fn unix_nanos(self) -> i128 {
         i128::from(self.seconds) * i128::from(NANOS_PER_SECOND) + i128::from(self.nanos)
     }
 
-    /// The distance to `other`, whichever is later.
+    /// Returns the absolute distance to `other`.
     pub fn abs_diff(self, other: Self) -> Duration {
         let nanos = self.unix_nanos().abs_diff(other.unix_nanos());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -134,7 +134,7 @@ impl<'de> Deserialize<'de> for Timestamp {
         let Ext((kind, bytes)) = Ext::deserialize(deserializer)?;
         decode(kind, &bytes).ok_or_else(|| {
             de::Error::custom(format_args!(
-                "extension of type {kind} with {} bytes is no timestamp",
+                "extension of type {kind} with {} bytes is not a timestamp",
                 bytes.len()
             ))
         })
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn p22_a_timestamp_travels_as_extension_5() {
+    fn p22_a_timestamp_is_encoded_as_extension_5() {
         let time = Timestamp::new(1_704_164_645, 678_901_234);
         let bytes = rmp_serde::to_vec_named(&time).expect("encodes");
         assert_eq!(bytes[..3], [0xc7, 12, 5]);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn p22_msgpacks_own_timestamps_are_taken_in_all_three_lengths() {
+    fn p22_msgpacks_own_timestamp_decodes_in_all_three_lengths() {
         assert_eq!(from_hex("d6ff65937d25").expect("32 bits"), Timestamp::new(0x6593_7d25, 0));
         assert_eq!(
             from_hex("d7ff0000000465937d25").expect("64 bits"),
@@ -197,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn p22_what_is_no_timestamp_is_an_error() {
+    fn p22_malformed_timestamps_are_refused() {
         for hex in [
             "c70c06000000000000000000000000", // another type
             "c70b050000000000000000000000",   // eleven bytes
             "c70c0500000000000000003b9aca00", // a full second of nanoseconds
-            "a474696d65",                     // a text
-            "c70c05",                         // nothing behind the header
+            "a474696d65",                     // a string
+            "c70c05",                         // nothing after the header
         ] {
             assert!(from_hex(hex).is_err(), "{hex}");
         }

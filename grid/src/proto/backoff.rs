@@ -1,4 +1,4 @@
-//! When to try again: growing, jittered waits between attempts to connect (B04).
+//! Retry timing: growing, jittered waits between attempts to connect (B04).
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use rand::{Rng, RngExt};
 use crate::limits::Limits;
 use crate::time::Instant;
 
-/// The waits of one remote.
+/// The back-off state of one remote.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     min: Duration,
     max: Duration,
     reset_after: Duration,
-    /// The longest that the next wait may be.
+    /// Upper bound of the next wait.
     ceiling: Duration,
 }
 
 impl Backoff {
-    /// A back-off at its beginning.
+    /// Creates a back-off that starts at the minimum wait.
     pub fn new(limits: &Limits) -> Self {
         Self {
             min: limits.backoff_min,
@@ -28,17 +28,18 @@ impl Backoff {
         }
     }
 
-    /// The wait before the next attempt: drawn from the upper half of a span that doubles with each
-    /// call. The half that is never drawn keeps a remote from being hammered, the half that is
-    /// keeps many servers from returning in step.
+    /// Returns the wait before the next attempt, drawn from the upper half of a span that doubles
+    /// with each call. The half that is never drawn protects a remote from rapid retries; the half
+    /// that is drawn keeps many servers from reconnecting in step.
     pub fn next_wait(&mut self, rng: &mut dyn Rng) -> Duration {
         let ceiling = self.ceiling;
         self.ceiling = (ceiling * 2).min(self.max);
         ceiling.mul_f64(0.5 + 0.5 * rng.random::<f64>())
     }
 
-    /// A connection that was up from `connected_at` has ended. Only one that held for a while starts
-    /// the waits anew: a remote that accepts and then fails at once is backed off from as well.
+    /// Records the end of a connection that was up from `connected_at`. Only one that lasted
+    /// `backoff_reset_after` resets the waits: a remote that accepts and then fails at once is
+    /// backed off from as well.
     pub fn connection_ended(&mut self, connected_at: Instant, now: Instant) {
         if now.since(connected_at) >= self.reset_after {
             self.ceiling = self.min;
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn b04_only_a_connection_that_held_starts_the_waits_anew() {
+    fn b04_only_a_connection_that_lasted_resets_the_waits() {
         let second = |s: u64| Instant::from_nanos(s * 1_000_000_000);
         let mut backoff = Backoff::new(&Limits::default());
         waits(&mut backoff, 1, 10);

@@ -1,29 +1,28 @@
 //! One open connection: messages, timeouts and calls in; frames and events out.
 //!
-//! Both ends run the same machine: either may call, either serves. It is driven like quinn's:
-//! [`handle_message`](Connection::handle_message) and
-//! [`handle_timeout`](Connection::handle_timeout) let the world in,
-//! [`poll_transmit`](Connection::poll_transmit), [`poll_event`](Connection::poll_event) and
-//! [`poll_timeout`](Connection::poll_timeout) say what should happen next. Who waits for a call,
-//! who runs a handler and who owns the socket is not known here.
+//! Both ends run the same state machine: either may call, and either serves calls. It is driven
+//! like quinn-proto's; [`Connection`] documents the contract. Waiting callers, running handlers and
+//! the socket belong to the driver.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use super::call::{Outcome, Request, Slot};
 pub use super::event::{CloseReason, Counters, Event, StartError, UNKNOWN_HANDLER};
-pub use super::serve::{Answer, Asked, Incoming};
-pub use super::stream::{Capacities, Open, Received, Sent, Side, StreamEnd, StreamId};
+pub use super::inbound::{CallKind, HandlerResult, Incoming};
+pub use super::outbound::{CallOutcome, Request, Slot};
+pub use super::stream::{
+    Capacities, OpenRequest, Received, SendStatus, StreamEnd, StreamId, StreamSide,
+};
 
-use super::call::{self, Call, Calls, State};
 use super::deadlines::Deadlines;
+use super::inbound::{InboundCall, InboundCalls, InboundState, InboundStream};
 use super::message::{Checksum, Flags, Header, Message, Op};
+use super::outbound::{self, OutboundCall, OutboundCalls, OutboundState};
 use super::payload::{self, PingPayload, PongPayload};
-use super::ping::{Due, Pinger};
+use super::ping::{PingAction, Pinger};
 use super::queue::Queue;
-use super::serve::{self, Served, ServedStream, Serving};
 use super::stream::Stream;
 use crate::limits::Limits;
 use crate::time::{Instant, Timestamp};
@@ -32,85 +31,162 @@ mod output;
 mod requests;
 mod streams;
 
-/// Who waits for room in the queue.
+/// A waiter for room in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blocked {
+enum QueueWaiter {
     Request(u64),
-    Answer(u64),
+    Response(u64),
     Open(u64),
     Stream(StreamId),
 }
 
-/// Which side chose the id of a call.
+/// The result for the front waiter when room was freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+enum UnblockResult {
+    /// Its message was queued, or it no longer waits.
+    Dequeued,
+    /// There is still no room for its message.
+    NoRoom,
+}
+
+/// The side that chose the id of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Initiator {
     Local,
     Remote,
 }
 
-/// A stream has its deadline and its pings. Fewer would make the sweep of timers that are over walk
-/// over those of all streams and find few.
+/// Most timers per call: a stream has its deadline and its pings. With a smaller number, the sweep
+/// of stale timers would walk over those of all streams and find few.
 const TIMERS_PER_CALL_MAX: usize = 2;
 
-/// What has a deadline.
+/// The key of a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Call(u64),
-    /// With a number of its own: a peer may use an id again, though it must not (P9), and then the
-    /// timers of its earlier calls must neither cut the new one short nor pile up.
-    Served {
+    OutboundDeadline(u64),
+    /// With a serial number: a peer may reuse an id, though it must not (P9). The timers of its
+    /// earlier calls must then neither cut the new one short nor accumulate.
+    InboundDeadline {
         mux_id: u64,
         serial: u64,
     },
-    /// The next ping of a stream of this side.
+    /// The next ping of an outbound stream.
     StreamPing(u64),
-    /// The time by which a stream that is served must have been pinged.
+    /// The time by which an inbound stream must have been pinged.
     StreamSilence {
         mux_id: u64,
         serial: u64,
     },
 }
 
-/// An open connection.
+/// An open connection, as a state machine without I/O.
 ///
 /// ```text
 ///               peer | pings missed | overrun | malformed | close()
 ///   Open ─────────────────────────────────────────────────────────► Closed
 ///    │ ▲
-///    └─┘ drain(): takes no new calls, finishes those under way
+///    └─┘ drain(): takes no new calls, finishes the outstanding ones
 /// ```
 ///
-/// `S` is whatever the driver wants to be given back when a call ends.
+/// `S` is the driver's value for an outbound call or a stream. The event of its end returns it;
+/// [`cancel`](Self::cancel) of a call and a failed start drop it.
+///
+/// # Contract
+///
+/// One driver owns the connection. No method blocks, reads a clock or calls back.
+///
+/// - *Inputs* may come in any order: [`handle_message`](Self::handle_message) as the socket
+///   delivers, [`handle_timeout`](Self::handle_timeout), the operations of callers and handlers,
+///   [`drain`](Self::drain), [`close`](Self::close). A malformed frame is a `close` with
+///   [`CloseReason::Protocol`].
+/// - *Outputs* accumulate until the driver takes them: [`poll_event`](Self::poll_event),
+///   [`poll_transmit`](Self::poll_transmit),
+///   [`take_retired_payloads`](Self::take_retired_payloads); [`poll_timeout`](Self::poll_timeout)
+///   only reads.
+/// - *Queries*, such as [`wants_transmit`](Self::wants_transmit), change nothing.
+///
+/// ```text
+/// loop {
+///     if poll_timeout() <= now: handle_timeout(now, wall)
+///     for each received message: handle_message(message, now)
+///     for each local operation: call(…), open(…), respond(…), send(…), …
+///     while the socket has room and poll_transmit(now) gives a frame: write it
+///     while poll_event() gives an event: act on it
+///     drop(take_retired_payloads()), with no lock held
+///     sleep until poll_timeout(), or input, or room in the socket if wants_transmit()
+/// }
+/// ```
+///
+/// Poll events after `poll_transmit` too: the room that a frame leaves lets waiting messages in,
+/// and expires late ones. Write frames whole and in order.
+///
+/// Each [`Event::Incoming`] takes one [`respond`](Self::respond), for a stream after
+/// [`accept`](Self::accept), or one [`refuse`](Self::refuse) before the handler starts. None is
+/// needed after [`Event::Cancel`].
+///
+/// All `now` come from one monotonic clock. If it goes backwards, nothing panics: differences
+/// saturate at zero, and timers fire early or late by up to the jump. `wall` is only sent in pings,
+/// and may jump. An early `handle_timeout` does nothing; a late one lets timers fire late. The
+/// timeout after `handle_timeout(now)` is later than `now`. Every input can move it: ask before
+/// each sleep. It is `None` only after the close.
+///
+/// [`Event::Closed`] is the last event: all calls have ended, no frame is left, and inputs have no
+/// further effect. The driver then closes the socket.
+///
+/// ```
+/// # use {bytes::Bytes, grid::limits::Limits, grid::time::Instant, std::time::Duration};
+/// # use grid::proto::connection::{CallOutcome, Connection, Event, Request, Slot};
+/// # use grid::proto::message::{Checksum, parse_frame};
+/// fn transfer(from: &mut Connection, to: &mut Connection, now: Instant) {
+///     let mut messages = Vec::new();
+///     while let Some(transmit) = from.poll_transmit(now) {
+///         parse_frame(&transmit.into_bytes(), &mut messages).expect("a valid frame");
+///     }
+///     messages.into_iter().for_each(|message| to.handle_message(message, now));
+/// }
+/// let now = Instant::from_nanos(0);
+/// let mut caller = Connection::new(&Limits::default(), Checksum::On, now);
+/// let mut callee = Connection::new(&Limits::default(), Checksum::On, now);
+/// let (payload, deadline) = (Bytes::from("hello"), now + Duration::from_secs(1));
+/// let request = Request { handler: 9, subroute: None, payload, deadline };
+/// caller.call(Slot(7), &request, now).expect("the call starts");
+/// transfer(&mut caller, &mut callee, now);
+/// let Some(Event::Incoming(incoming)) = callee.poll_event() else { panic!("no call came in") };
+/// assert!(callee.respond(incoming.mux_id, &Ok(incoming.payload), now));
+/// transfer(&mut callee, &mut caller, now);
+/// let outcome = CallOutcome::Response(Bytes::from("hello"));
+/// assert_eq!(caller.poll_event(), Some(Event::CallEnded { slot: Slot(7), outcome }));
+/// ```
 #[derive(Debug)]
 pub struct Connection<S = Slot> {
     limits: Limits,
     checksum: Checksum,
-    calls: Calls<S>,
-    serving: Serving<S>,
+    outbound: OutboundCalls<S>,
+    inbound: InboundCalls<S>,
     deadlines: Deadlines<Timer>,
     pinger: Pinger,
-    queue: Queue<Blocked>,
+    queue: Queue<QueueWaiter>,
     events: VecDeque<Event<S>>,
-    /// Payloads that are done with. Their memory may be the user's own, so it is not freed here,
-    /// under whatever lock the driver holds.
-    spent: Vec<Bytes>,
+    /// Payloads that are no longer needed. Their memory may belong to the user, so it is not freed
+    /// here, under a lock that the driver may hold.
+    retired_payloads: Vec<Bytes>,
     counters: Counters,
     is_draining: bool,
     is_closed: bool,
 }
 
 impl<S> Connection<S> {
-    /// A connection whose handshake is done.
+    /// Creates a connection whose handshake is complete.
     pub fn new(limits: &Limits, checksum: Checksum, now: Instant) -> Self {
         Self {
             checksum,
-            calls: Calls::new(),
-            serving: Serving::new(),
+            outbound: OutboundCalls::new(),
+            inbound: InboundCalls::new(),
             deadlines: Deadlines::new(),
             pinger: Pinger::new(limits, now),
             queue: Queue::new(limits),
             events: VecDeque::new(),
-            spent: Vec::new(),
+            retired_payloads: Vec::new(),
             counters: Counters::default(),
             is_draining: false,
             is_closed: false,
@@ -118,9 +194,9 @@ impl<S> Connection<S> {
         }
     }
 
-    // ---- the network ----
+    // ---- network ----
 
-    /// Takes in a message.
+    /// Handles a received message. Ignored after the connection has closed.
     pub fn handle_message(&mut self, message: Message, now: Instant) {
         if self.is_closed {
             return;
@@ -129,132 +205,141 @@ impl<S> Connection<S> {
         let Header { mux_id, op, .. } = message.header;
         match op {
             Op::Request => self.handle_request(message, now),
-            Op::Response if self.calls.stream_mut(mux_id).is_some() => self.skip(message.header),
-            Op::Response => self.end_call(mux_id, call::outcome_of_response(message)),
-            Op::MuxConnectError => self.end_call(mux_id, call::outcome_of_refusal(&message)),
+            Op::Response if self.outbound.stream_mut(mux_id).is_some() => self.skip(message.header),
+            Op::Response => self.end_call(mux_id, outbound::outcome_of_response(message)),
+            Op::MuxConnectError => self.end_call(mux_id, outbound::outcome_of_refusal(&message)),
             Op::Ping if mux_id == 0 => self.handle_ping(&message),
             Op::Pong if mux_id == 0 => self.handle_pong(&message, now),
             Op::Ping => self.handle_stream_ping(&message.header, now),
             Op::Pong => self.handle_stream_pong(&message),
             Op::ConnectMux => self.handle_connect_mux(message, now),
-            Op::DisconnectServerMux => self.drop_served(mux_id, StreamEnd::Cancelled),
+            Op::DisconnectServerMux => self.remove_and_cancel_inbound(mux_id, StreamEnd::Cancelled),
             Op::DisconnectClientMux => self.handle_remote_end(&message, now),
             Op::AckMux | Op::MuxServerMsg | Op::UnblockClMux => self.handle_server_message(message),
             Op::MuxClientMsg | Op::UnblockSrvMux => self.handle_client_message(message),
             Op::Disconnect => self.close(CloseReason::Peer),
             // Handshake messages after the handshake, an envelope (which parsing has opened), and
-            // what newer peers may have to say.
+            // ops of newer peers.
             Op::Connect | Op::ConnectResponse | Op::Merged | Op::Unknown(_) => {
                 self.skip(message.header);
             }
         }
     }
 
-    /// Ends a call that the other side knows to be over. One that is gone needs no answer: what
-    /// comes late carries EOF or refers to nothing (P18).
-    fn end_call(&mut self, mux_id: u64, outcome: Outcome) {
-        match self.calls.get_mut(mux_id) {
-            // The peer cannot answer what it never got: nothing that it sends ends this call.
-            Some(Call { state: State::Blocked { .. } | State::StreamBlocked { .. }, .. })
+    /// Ends an outbound call that the peer regards as ended. A call that is gone needs no reply: a
+    /// late message carries EOF or refers to no call (P18).
+    fn end_call(&mut self, mux_id: u64, outcome: CallOutcome) {
+        match self.outbound.get_mut(mux_id) {
+            // The peer has not received this call: no message of the peer can end it.
+            Some(OutboundCall {
+                state: OutboundState::Blocked { .. } | OutboundState::StreamBlocked { .. },
+                ..
+            })
             | None => {}
-            Some(Call { state: State::Sent | State::Stream { .. }, .. }) => {
-                if let Some(call) = self.calls.remove(mux_id) {
+            Some(OutboundCall {
+                state: OutboundState::Sent | OutboundState::Stream { .. },
+                ..
+            }) => {
+                if let Some(call) = self.outbound.remove(mux_id) {
                     self.call_ended(call, outcome);
                 }
             }
         }
     }
 
-    /// Tells the caller how its call ended.
-    fn call_ended(&mut self, call: Call<S>, outcome: Outcome) {
-        let Call { slot, state } = call;
+    /// Emits the end of an outbound call.
+    fn call_ended(&mut self, call: OutboundCall<S>, outcome: CallOutcome) {
+        let OutboundCall { slot, state } = call;
         match state {
-            State::Blocked { request, .. } => {
-                self.spent.push(request.payload);
-                self.events.push_back(Event::Ended { slot, outcome });
+            OutboundState::Blocked { request, .. } => {
+                self.retired_payloads.push(request.payload);
+                self.events.push_back(Event::CallEnded { slot, outcome });
             }
-            State::Sent => self.events.push_back(Event::Ended { slot, outcome }),
-            State::StreamBlocked { stream, open, .. } => {
-                self.spent.extend(open.payload);
+            OutboundState::Sent => self.events.push_back(Event::CallEnded { slot, outcome }),
+            OutboundState::StreamBlocked { stream, open, .. } => {
+                self.retired_payloads.extend(open.payload);
                 self.stream_ended(slot, *stream, outcome.into());
             }
-            State::Stream { stream, .. } => self.stream_ended(slot, *stream, outcome.into()),
+            OutboundState::Stream { stream, .. } => {
+                self.stream_ended(slot, *stream, outcome.into());
+            }
         }
     }
 
     fn stream_ended(&mut self, slot: S, stream: Stream, end: StreamEnd) {
-        if let Some(place) = stream.place {
-            self.queue.leave_line(place);
+        if let Some(position) = stream.position {
+            self.queue.remove_waiter(position);
         }
         let (rest, waiting) = stream.into_received();
-        self.spent.extend(waiting);
+        self.retired_payloads.extend(waiting);
         self.events.push_back(Event::StreamEnded { slot, rest, end });
     }
 
-    /// Lets the serving side know that nobody waits any more, if it ever heard of the call.
-    fn abandon(&mut self, mux_id: u64, call: Call<S>) {
+    /// Cancels a removed outbound call, and notifies the callee if the call was sent.
+    fn cancel_outbound(&mut self, mux_id: u64, call: OutboundCall<S>) {
         match call.state {
-            State::Blocked { place, request } => {
-                self.queue.leave_line(place);
-                self.spent.push(request.payload);
+            OutboundState::Blocked { position, request } => {
+                self.queue.remove_waiter(position);
+                self.retired_payloads.push(request.payload);
             }
-            State::StreamBlocked { stream, open, place } => {
-                self.queue.leave_line(place);
-                self.spent.extend(open.payload);
+            OutboundState::StreamBlocked { stream, open, position } => {
+                self.queue.remove_waiter(position);
+                self.retired_payloads.extend(open.payload);
                 self.stream_ended(call.slot, *stream, StreamEnd::Cancelled);
             }
-            State::Sent => self.tell_caller_is_gone(mux_id),
-            State::Stream { stream, .. } => {
+            OutboundState::Sent => self.send_disconnect_server_mux(mux_id),
+            OutboundState::Stream { stream, .. } => {
                 self.stream_ended(call.slot, *stream, StreamEnd::Cancelled);
-                self.tell_caller_is_gone(mux_id);
+                self.send_disconnect_server_mux(mux_id);
             }
         }
     }
 
-    fn tell_caller_is_gone(&mut self, mux_id: u64) {
+    fn send_disconnect_server_mux(&mut self, mux_id: u64) {
         self.control(Header::new(mux_id, Op::DisconnectServerMux), &[]);
     }
 
-    /// The serving side gives a call up, or does not know it any more. It forgets a stream without a
-    /// word when the deadline has passed, and its clock may run a little faster than this one: what
-    /// is sent then meets nobody, and what comes back gives no reason (P18). That is the deadline.
+    /// Handles a DisconnectClientMux: the callee ended the call, or no longer has it. A callee
+    /// drops a stream silently at its deadline, and its clock may be slightly fast. A message sent
+    /// to it then provokes a disconnect without a reason (P18). In that case the outcome is the
+    /// deadline.
     fn handle_remote_end(&mut self, message: &Message, now: Instant) {
         let mux_id = message.header.mux_id;
         let has_reason = message.header.flags.contains(Flags::ERROR);
-        let stream = self.calls.stream_mut(mux_id);
-        let is_due = stream.is_some_and(|stream| stream.may_be_due_there(now));
-        let outcome = match (has_reason, is_due) {
-            (false, true) => Outcome::DeadlineExceeded,
-            _ => call::outcome_of_remote_end(message),
+        let stream = self.outbound.stream_mut(mux_id);
+        let may_have_expired = stream.is_some_and(|stream| stream.may_have_expired_remotely(now));
+        let outcome = match (has_reason, may_have_expired) {
+            (false, true) => CallOutcome::DeadlineExceeded,
+            _ => outbound::outcome_of_remote_end(message),
         };
         self.end_call(mux_id, outcome);
     }
 
-    /// A call that is served here is not wanted any more.
-    fn drop_served(&mut self, mux_id: u64, end: StreamEnd) {
-        if let Some(served) = self.serving.remove(mux_id) {
-            self.cancel_served(mux_id, served, end);
+    /// Cancels an inbound call whose result is no longer needed. Does nothing if it has ended.
+    fn remove_and_cancel_inbound(&mut self, mux_id: u64, end: StreamEnd) {
+        if let Some(call) = self.inbound.remove(mux_id) {
+            self.cancel_inbound(mux_id, call, end);
         }
     }
 
-    fn cancel_served(&mut self, mux_id: u64, served: Served<S>, end: StreamEnd) {
-        match served.state {
-            serve::State::Running | serve::State::Opening { .. } => {
+    fn cancel_inbound(&mut self, mux_id: u64, call: InboundCall<S>, end: StreamEnd) {
+        match call.state {
+            InboundState::Running | InboundState::Opening { .. } => {
                 self.events.push_back(Event::Cancel { mux_id });
             }
-            serve::State::Blocked { place, answer } => {
-                self.queue.leave_line(place);
-                self.spent.extend(answer);
-                self.events.push_back(Event::AnswerOver { mux_id });
+            InboundState::Blocked { position, response } => {
+                self.queue.remove_waiter(position);
+                self.retired_payloads.extend(response);
+                self.events.push_back(Event::ResponseRetired { mux_id });
             }
-            serve::State::Stream(served) => {
-                let ServedStream { slot, stream } = *served;
-                let is_running = stream.is_running();
+            InboundState::Stream(inbound_stream) => {
+                let InboundStream { slot, stream } = *inbound_stream;
+                let is_handler_running = stream.is_handler_running();
                 self.stream_ended(slot, stream, end);
-                self.events.push_back(if is_running {
+                self.events.push_back(if is_handler_running {
                     Event::Cancel { mux_id }
                 } else {
-                    Event::AnswerOver { mux_id }
+                    Event::ResponseRetired { mux_id }
                 });
             }
         }
@@ -278,12 +363,13 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Tells the other end that a stream is gone, toward the side that owns its id. An end is not
-    /// answered, or two ends would answer each other for ever (P18, B16).
-    fn disown(&mut self, header: Header, owner: Owner) {
-        let (op, is_another_call) = match owner {
-            Owner::Local => (Op::DisconnectServerMux, self.calls.contains(header.mux_id)),
-            Owner::Remote => (Op::DisconnectClientMux, self.serving.contains(header.mux_id)),
+    /// Notifies the peer that this side has no call of that id, with the op for the side that chose
+    /// the id. A message with EOF gets no reply, or two ends would reply to each other for ever
+    /// (P18, B16).
+    fn send_disconnect_for_unknown_mux(&mut self, header: Header, initiator: Initiator) {
+        let (op, is_another_call) = match initiator {
+            Initiator::Local => (Op::DisconnectServerMux, self.outbound.contains(header.mux_id)),
+            Initiator::Remote => (Op::DisconnectClientMux, self.inbound.contains(header.mux_id)),
         };
         if is_another_call || header.flags.contains(Flags::EOF) {
             return self.skip(header);
@@ -302,7 +388,8 @@ impl<S> Connection<S> {
 
     // ---- time ----
 
-    /// When [`handle_timeout`](Self::handle_timeout) should be called. May be early.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) should be called. It may
+    /// be the deadline of a call that has ended; `handle_timeout` then has no work.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.is_closed {
             return None;
@@ -311,160 +398,165 @@ impl<S> Connection<S> {
         Some(self.deadlines.next().map_or(ping, |deadline| deadline.min(ping)))
     }
 
-    /// Does what is due at `now`. `wall` travels in pings.
+    /// Runs the timers that have expired at `now`. `wall` is sent in pings.
     pub fn handle_timeout(&mut self, now: Instant, wall: Timestamp) {
         if self.is_closed {
             return;
         }
-        while let Some(timer) = self.deadlines.pop_due(now) {
+        while let Some(timer) = self.deadlines.pop_expired(now) {
             match timer {
-                Timer::Call(mux_id) => self.call_is_due(mux_id),
-                Timer::Served { mux_id, serial } => {
-                    if self.serving.is_live(mux_id, serial) {
-                        self.drop_served(mux_id, StreamEnd::DeadlineExceeded);
+                Timer::OutboundDeadline(mux_id) => self.expire_call(mux_id),
+                Timer::InboundDeadline { mux_id, serial } => {
+                    if self.inbound.is_live(mux_id, serial) {
+                        self.remove_and_cancel_inbound(mux_id, StreamEnd::DeadlineExceeded);
                     }
                 }
                 Timer::StreamPing(mux_id) => self.ping_stream(mux_id, now),
                 Timer::StreamSilence { mux_id, serial } => {
-                    if self.serving.is_live(mux_id, serial) {
-                        self.check_silence(mux_id, serial, now);
+                    if self.inbound.is_live(mux_id, serial) {
+                        self.check_stream_silence(mux_id, serial, now);
                     }
                 }
             }
         }
         match self.pinger.handle_timeout(now, wall) {
-            Due::Nothing => {}
-            Due::Dead { missed } => self.close(CloseReason::PingTimeout { missed }),
-            Due::Send { payload, interval_ms } => {
+            PingAction::Nothing => {}
+            PingAction::Dead { missed } => self.close(CloseReason::PingTimeout { missed }),
+            PingAction::Send { payload, interval_ms } => {
                 let header = Header { deadline_ms: interval_ms, ..Header::new(0, Op::Ping) };
                 self.urgent(header, &payload::encode(&payload), Checksum::Off); // P12
             }
         }
     }
 
-    fn call_is_due(&mut self, mux_id: u64) {
-        self.end_and_tell(mux_id, StreamEnd::DeadlineExceeded);
+    fn expire_call(&mut self, mux_id: u64) {
+        self.end_and_notify_peer(mux_id, StreamEnd::DeadlineExceeded);
     }
 
-    /// Ends a call for a reason of this side's, and lets the serving side know.
-    fn end_and_tell(&mut self, mux_id: u64, end: StreamEnd) {
-        let Some(Call { slot, state }) = self.calls.remove(mux_id) else { return };
+    /// Ends an outbound call for a local reason, and notifies the callee if the call was sent.
+    fn end_and_notify_peer(&mut self, mux_id: u64, end: StreamEnd) {
+        let Some(OutboundCall { slot, state }) = self.outbound.remove(mux_id) else { return };
         match state {
-            State::Blocked { place, request } => {
-                self.queue.leave_line(place);
-                self.spent.push(request.payload);
-                self.events.push_back(Event::Ended { slot, outcome: Outcome::DeadlineExceeded });
+            OutboundState::Blocked { position, request } => {
+                self.queue.remove_waiter(position);
+                self.retired_payloads.push(request.payload);
+                self.events
+                    .push_back(Event::CallEnded { slot, outcome: CallOutcome::DeadlineExceeded });
             }
-            State::Sent => {
-                self.events.push_back(Event::Ended { slot, outcome: Outcome::DeadlineExceeded });
-                self.tell_caller_is_gone(mux_id);
+            OutboundState::Sent => {
+                self.events
+                    .push_back(Event::CallEnded { slot, outcome: CallOutcome::DeadlineExceeded });
+                self.send_disconnect_server_mux(mux_id);
             }
-            State::StreamBlocked { stream, open, place } => {
-                self.queue.leave_line(place);
-                self.spent.extend(open.payload);
+            OutboundState::StreamBlocked { stream, open, position } => {
+                self.queue.remove_waiter(position);
+                self.retired_payloads.extend(open.payload);
                 self.stream_ended(slot, *stream, end);
             }
-            State::Stream { stream, .. } => {
+            OutboundState::Stream { stream, .. } => {
                 self.stream_ended(slot, *stream, end);
-                self.tell_caller_is_gone(mux_id);
+                self.send_disconnect_server_mux(mux_id);
             }
         }
     }
 
     fn arm(&mut self, at: Instant, timer: Timer) {
-        let (calls, serving) = (&self.calls, &self.serving);
-        let live = TIMERS_PER_CALL_MAX * (calls.len() + serving.len());
+        let (outbound, inbound) = (&self.outbound, &self.inbound);
+        let live = TIMERS_PER_CALL_MAX * (outbound.len() + inbound.len());
         self.deadlines.push(at, timer, live, |timer| match timer {
-            Timer::Call(mux_id) | Timer::StreamPing(mux_id) => calls.contains(mux_id),
-            Timer::Served { mux_id, serial } | Timer::StreamSilence { mux_id, serial } => {
-                serving.is_live(mux_id, serial)
+            Timer::OutboundDeadline(mux_id) | Timer::StreamPing(mux_id) => {
+                outbound.contains(mux_id)
+            }
+            Timer::InboundDeadline { mux_id, serial } | Timer::StreamSilence { mux_id, serial } => {
+                inbound.is_live(mux_id, serial)
             }
         });
     }
 
-    // ---- the end ----
+    // ---- end ----
 
-    /// Takes no new calls from either side; those under way go on.
+    /// Takes no new calls from either side; outstanding ones continue.
     pub fn drain(&mut self) {
         self.is_draining = true;
     }
 
-    /// Ends everything at once: every call with [`Outcome::Disconnected`], every handler with
-    /// [`Event::Cancel`], and nothing is left in the queue (B05).
+    /// Closes the connection at once, without sending anything (B05). Every outbound call ends with
+    /// [`CallOutcome::Disconnected`], every running handler gets [`Event::Cancel`], and the queue
+    /// is discarded.
     pub fn close(&mut self, reason: CloseReason) {
         if self.is_closed {
             return;
         }
         self.is_closed = true;
-        for (_, call) in self.calls.drain() {
-            self.call_ended(call, Outcome::Disconnected);
+        for (_, call) in self.outbound.drain() {
+            self.call_ended(call, CallOutcome::Disconnected);
         }
-        for (mux_id, served) in self.serving.drain() {
-            self.cancel_served(mux_id, served, StreamEnd::Disconnected);
+        for (mux_id, call) in self.inbound.drain() {
+            self.cancel_inbound(mux_id, call, StreamEnd::Disconnected);
         }
         self.deadlines.clear();
-        self.spent.append(&mut self.queue.clear());
+        self.retired_payloads.append(&mut self.queue.clear());
         self.events.push_back(Event::Closed(reason));
     }
 
-    // ---- what can be seen ----
+    // ---- outputs and queries ----
 
-    /// The next thing that the driver must know.
+    /// Returns the next event for the driver.
     pub fn poll_event(&mut self) -> Option<Event<S>> {
         self.events.pop_front()
     }
 
-    /// Payloads that are done with, for the driver to drop where it holds no lock.
-    pub fn take_spent(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.spent)
+    /// Returns payloads that are no longer needed, for the driver to drop where it holds no lock.
+    pub fn take_retired_payloads(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.retired_payloads)
     }
 
-    /// Whether anything waits to be written.
+    /// Whether a frame is queued for writing.
     pub fn wants_transmit(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// Whether no call is under way in either direction and nothing waits to be written.
+    /// Whether no call is outstanding in either direction and no frame is queued.
     pub fn is_idle(&self) -> bool {
-        self.calls.len() == 0 && self.serving.len() == 0 && self.queue.is_empty()
+        self.outbound.len() == 0 && self.inbound.len() == 0 && self.queue.is_empty()
     }
 
-    /// Calls of this side that are not over.
-    pub fn live_calls(&self) -> usize {
-        self.calls.len()
+    /// Returns the number of outstanding calls of this side.
+    pub fn live_outbound_calls(&self) -> usize {
+        self.outbound.len()
     }
 
-    /// Calls of the peer that are not over.
-    pub fn live_served(&self) -> usize {
-        self.serving.len()
+    /// Returns the number of outstanding calls of the peer.
+    pub fn live_inbound_calls(&self) -> usize {
+        self.inbound.len()
     }
 
-    /// Streams among the calls of this side that are not over.
-    pub fn live_streams(&self) -> usize {
-        self.calls.streams()
+    /// Returns the number of streams among the outstanding calls of this side.
+    pub fn live_outbound_streams(&self) -> usize {
+        self.outbound.streams()
     }
 
-    /// Streams among the calls of the peer that are not over.
-    pub fn live_streams_served(&self) -> usize {
-        self.serving.streams()
+    /// Returns the number of streams among the outstanding calls of the peer.
+    pub fn live_inbound_streams(&self) -> usize {
+        self.inbound.streams()
     }
 
-    /// Bytes of messages that wait to be written.
+    /// Returns the bytes of the queued messages.
     pub fn queued_bytes(&self) -> usize {
         self.queue.queued_bytes()
     }
 
-    /// Messages that wait for room in the queue.
+    /// Returns the number of messages that wait for room in the queue.
     pub fn blocked_messages(&self) -> usize {
-        self.queue.line_len()
+        self.queue.waiters_len()
     }
 
-    /// Round trip of the last answered ping.
+    /// Returns the round trip of the last ping whose pong matched.
     pub fn ping_round_trip(&self) -> Option<Duration> {
         self.pinger.round_trip()
     }
 
-    /// What went through so far.
+    /// Returns the traffic counters.
     pub fn counters(&self) -> Counters {
         self.counters
     }

@@ -1,10 +1,10 @@
 //! Flow control for one direction of a stream (P17, B21).
 //!
-//! A sender may have as many messages under way as the receiving side was registered for, and gets
-//! one back with each message that is taken there. This module only counts; what is sent and who
-//! waits is `stream`'s business.
+//! A sender may have as many messages in flight as the receiver's handler was registered for, and
+//! regains one credit for each message consumed there. This module only counts; the choice of what
+//! to send is `stream`'s business.
 
-/// What a sender may still send.
+/// The number of messages that the local sender may still send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SendCredit {
     available: u32,
@@ -13,18 +13,18 @@ pub(super) struct SendCredit {
 }
 
 impl SendCredit {
-    /// Nothing may be sent until it is granted.
+    /// Creates a credit of zero, to be granted by the peer later.
     pub(super) const fn none(capacity: u32) -> Self {
         Self { available: 0, capacity, is_granted: false }
     }
 
-    /// All of the capacity may be sent.
+    /// Creates a credit of the whole capacity.
     pub(super) const fn full(capacity: u32) -> Self {
         Self { available: capacity, capacity, is_granted: true }
     }
 
-    /// All of the capacity was granted. Only the first time: a peer that says it again has not
-    /// got more room by that.
+    /// Grants the whole capacity. Only the first call has an effect: a peer that repeats its grant
+    /// has no more room.
     pub(super) fn grant_all(&mut self) {
         if !self.is_granted {
             self.is_granted = true;
@@ -32,9 +32,9 @@ impl SendCredit {
         }
     }
 
-    /// One message was taken on the other side. A credit beyond the capacity, or before anything
-    /// was granted (existing peers may send one), is worth nothing: a peer must never be sent more
-    /// than it has room for.
+    /// Grants one message, which the peer has consumed. A credit beyond the capacity, or before the
+    /// first grant (existing peers may send one), is ignored: a peer must never be sent more than
+    /// it has room for.
     pub(super) fn grant_one(&mut self) {
         if self.is_granted {
             self.available = self.capacity.min(self.available.saturating_add(1));
@@ -51,54 +51,54 @@ impl SendCredit {
     }
 }
 
-/// What the sender on the other side has used of what this side granted.
+/// The part of the granted credit that the remote sender has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReceiveCredit {
     used: u32,
-    /// Taken here, and not yet given back.
-    owed: u32,
+    /// Credits of consumed messages that are not returned yet.
+    to_return: u32,
     capacity: u32,
 }
 
-/// More came than was granted.
+/// The peer sent more messages than its credit allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Exceeded;
+pub(super) struct CreditExceeded;
 
 impl ReceiveCredit {
     pub(super) const fn new(capacity: u32) -> Self {
-        Self { used: 0, owed: 0, capacity }
+        Self { used: 0, to_return: 0, capacity }
     }
 
-    /// A message came in.
-    pub(super) fn receive(&mut self) -> Result<(), Exceeded> {
+    /// Counts an incoming message.
+    pub(super) fn receive(&mut self) -> Result<(), CreditExceeded> {
         if self.used >= self.capacity {
-            return Err(Exceeded);
+            return Err(CreditExceeded);
         }
         self.used += 1;
         Ok(())
     }
 
-    /// A message was taken: its credit is to be given back.
-    pub(super) fn take(&mut self) {
-        debug_assert!(self.owed < self.used, "only what came in can be taken");
-        self.owed += 1;
+    /// Counts a consumed message, whose credit is to be returned.
+    pub(super) fn mark_consumed(&mut self) {
+        debug_assert!(self.to_return < self.used, "only a received message can be consumed");
+        self.to_return += 1;
     }
 
-    /// Whether a credit is to be given back.
-    pub(super) const fn is_owed(self) -> bool {
-        self.owed > 0
+    /// Whether a credit is to be returned.
+    pub(super) const fn has_credit_to_return(self) -> bool {
+        self.to_return > 0
     }
 
-    /// A credit was given back.
-    pub(super) fn give_back(&mut self) {
-        debug_assert!(self.is_owed(), "checked before");
-        self.owed = self.owed.saturating_sub(1);
+    /// Records that one credit was returned.
+    pub(super) fn return_one(&mut self) {
+        debug_assert!(self.has_credit_to_return(), "checked before");
+        self.to_return = self.to_return.saturating_sub(1);
         self.used = self.used.saturating_sub(1);
     }
 
-    /// The sender is done: it needs no credit any more.
-    pub(super) fn forgive(&mut self) {
-        self.owed = 0;
+    /// Drops the credits to be returned: the sender has finished and needs none.
+    pub(super) fn close(&mut self) {
+        self.to_return = 0;
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b21_a_sender_has_what_was_granted_and_no_more() {
+    fn b21_a_sender_may_send_exactly_the_granted_credit() {
         let mut credit = SendCredit::none(2);
         assert!(!credit.is_available());
         credit.grant_all();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn p17_credits_beyond_the_capacity_are_worth_nothing() {
+    fn p17_credits_beyond_the_capacity_are_ignored() {
         let mut credit = SendCredit::full(1);
         credit.grant_one();
         credit.grant_one();
@@ -136,13 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn p17_a_message_beyond_the_credit_is_an_error_until_one_was_given_back() {
+    fn p17_a_message_beyond_the_credit_is_an_error_until_a_credit_returns() {
         let mut credit = ReceiveCredit::new(1);
         assert_eq!(credit.receive(), Ok(()));
-        assert_eq!(credit.receive(), Err(Exceeded));
-        credit.take();
-        assert_eq!(credit.receive(), Err(Exceeded), "taken, but the sender cannot know it yet");
-        credit.give_back();
+        assert_eq!(credit.receive(), Err(CreditExceeded));
+        credit.mark_consumed();
+        assert_eq!(
+            credit.receive(),
+            Err(CreditExceeded),
+            "consumed, but the credit is not returned yet"
+        );
+        credit.return_one();
         assert_eq!(credit.receive(), Ok(()));
     }
 }

@@ -1,118 +1,118 @@
-//! What a connection tells its driver, and why it ends.
+//! Events from a connection to its driver, and the reasons for its end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::call::{Outcome, Slot};
+use super::inbound::Incoming;
 use super::message::Op;
-use super::serve::Incoming;
+use super::outbound::{CallOutcome, Slot};
 use super::stream::{StreamEnd, StreamId};
 
-/// How a refusal begins that means "no such handler" (P13).
+/// First words of a refusal that means "no such handler" (P13).
 pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
 
-/// Something that the driver of the machine must know.
+/// A change that the driver of the state machine must act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<S = Slot> {
-    /// A call of this side is over.
-    Ended {
-        /// Whose call.
+    /// An outbound call ended.
+    CallEnded {
+        /// The driver's value of the call.
         slot: S,
-        /// How it ended.
-        outcome: Outcome,
+        /// How the call ended.
+        outcome: CallOutcome,
     },
-    /// A request came in, or a stream is to be opened.
-    Serve(Incoming),
-    /// A stream of this side was acknowledged: messages may be sent.
+    /// A request came in, or a peer wants to open a stream.
+    Incoming(Incoming),
+    /// The peer acknowledged an outbound stream: messages may be sent.
     Opened(StreamId),
-    /// There is something to be received from a stream again.
+    /// A stream that had nothing to receive has something now.
     Readable(StreamId),
-    /// The message that waited was sent, or the end of this direction was.
+    /// The waiting message of a stream was queued, or the end of its sending direction was.
     Writable(StreamId),
-    /// A stream is over, at this end.
+    /// One end of a stream ended.
     StreamEnded {
-        /// Whose stream.
+        /// The driver's value of the stream.
         slot: S,
-        /// What came in and was not received yet. It came before the end (B23).
+        /// Messages that arrived before the end and were not received yet (B23).
         rest: VecDeque<Bytes>,
-        /// How it ended.
+        /// How the stream ended.
         end: StreamEnd,
     },
-    /// The handler of this call is not wanted any more: its caller gave up, its deadline passed, or
-    /// the connection ended.
+    /// The result of this call's handler is no longer needed: its caller cancelled the call, its
+    /// deadline passed, or the connection ended.
     Cancel {
         /// The caller's id of the call.
         mux_id: u64,
     },
-    /// An answer that had to wait for room in the queue does not wait any more: it was queued, or is
-    /// not wanted.
-    AnswerOver {
+    /// A response that had to wait for room in the queue waits no longer: it was queued or
+    /// discarded.
+    ResponseRetired {
         /// The caller's id of the call.
         mux_id: u64,
     },
-    /// A message that means nothing here was skipped.
+    /// A message without meaning in the current state was ignored.
     Skipped {
-        /// What it claimed to be.
+        /// The op of the message.
         op: Op,
-        /// The call that it named.
+        /// The call id in the message.
         mux_id: u64,
     },
     /// The connection must be closed. The last event.
     Closed(CloseReason),
 }
 
-/// Why a connection ended.
+/// The reason for the end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer said so, or closed its socket.
+    /// The peer sent a Disconnect, or closed its socket.
     #[error("the peer closed the connection")]
     Peer,
-    /// Pings went unanswered.
-    #[error("{missed} pings in a row went unanswered")]
+    /// The peer did not respond to pings.
+    #[error("{missed} pings in a row without a pong")]
     PingTimeout {
-        /// How many.
+        /// Number of pings without a pong.
         missed: u32,
     },
-    /// The peer made us answer and did not read the answers.
-    #[error("the peer does not read: more than {max} bytes of control messages wait")]
+    /// The peer provoked replies and did not read them.
+    #[error("the peer does not read: more than {max} bytes of control messages are queued")]
     ControlOverrun {
         /// [`Limits::control_bytes_max`](crate::limits::Limits::control_bytes_max).
         max: usize,
     },
-    /// The peer sent what is no message.
+    /// The peer violated the protocol.
     #[error("protocol error: {0}")]
     Protocol(Arc<str>),
     /// The socket failed.
     #[error("{0}")]
     Transport(Arc<str>),
-    /// A newer connection of the same remote took its place.
+    /// A newer connection of the same remote replaced this one.
     #[error("superseded by a newer connection")]
     Superseded,
-    /// This manager shuts down.
+    /// The local manager is shutting down.
     #[error("this server is shutting down")]
     Shutdown,
 }
 
-/// Why a call could not be started. Nothing was sent.
+/// The reason why a call could not be started. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartError {
     /// The message is larger than the limit.
     TooLarge {
-        /// Its size.
+        /// Size of the message.
         bytes: usize,
     },
-    /// Too many calls are under way.
+    /// Too many calls are outstanding.
     TooManyCalls,
-    /// The deadline has passed already.
+    /// The deadline has already passed.
     DeadlinePassed,
-    /// No new calls are taken.
+    /// The connection is draining or closed, and takes no new calls.
     Draining,
 }
 
-/// What went through a connection.
+/// Traffic counters of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Messages received.
@@ -121,28 +121,28 @@ pub struct Counters {
     pub messages_out: u64,
     /// Bytes of frames given to the socket.
     pub bytes_out: u64,
-    /// Calls that this side started.
-    pub calls_made: u64,
-    /// Calls of the peer that were taken.
-    pub calls_served: u64,
-    /// Streams among the calls that this side started.
-    pub streams_made: u64,
-    /// Streams among the calls of the peer that were taken.
-    pub streams_served: u64,
-    /// Messages that meant nothing.
+    /// Calls started by this side.
+    pub outbound_calls: u64,
+    /// Calls of the peer that were admitted.
+    pub inbound_calls: u64,
+    /// Streams among the calls started by this side.
+    pub outbound_streams: u64,
+    /// Streams among the admitted calls of the peer.
+    pub inbound_streams: u64,
+    /// Messages ignored as meaningless.
     pub skipped: u64,
 }
 
 impl Counters {
-    /// Adds those of another connection.
+    /// Adds the counters of another connection.
     pub fn add(&mut self, other: &Self) {
         self.messages_in += other.messages_in;
         self.messages_out += other.messages_out;
         self.bytes_out += other.bytes_out;
-        self.calls_made += other.calls_made;
-        self.calls_served += other.calls_served;
-        self.streams_made += other.streams_made;
-        self.streams_served += other.streams_served;
+        self.outbound_calls += other.outbound_calls;
+        self.inbound_calls += other.inbound_calls;
+        self.outbound_streams += other.outbound_streams;
+        self.inbound_streams += other.inbound_streams;
         self.skipped += other.skipped;
     }
 }

@@ -1,6 +1,7 @@
-//! The first two messages of a connection: who calls, and whether it is taken (P4, P10, P11).
+//! The first two messages of a connection: the dialer's Connect and the acceptor's verdict (P4,
+//! P10, P11).
 //!
-//! Pure: it encodes, parses and judges. Sockets, time limits and the HTTP upgrade before it are
+//! Pure: it encodes, parses and checks. Sockets, time limits and the preceding HTTP upgrade are
 //! `net`'s business.
 
 use std::fmt;
@@ -16,19 +17,19 @@ use crate::limits::{NAME_BYTES_MAX, REASON_BYTES_MAX};
 use crate::name::Name;
 use crate::time::Timestamp;
 
-/// A manager's instance: drawn at random when it is built, so that a peer can tell the same process
-/// from a restarted one.
+/// The id of a manager instance: drawn at random when the manager is built, so that a peer can
+/// distinguish the same process from a restarted one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct InstanceId(#[serde(with = "serde_bytes")] [u8; 16]);
 
 impl InstanceId {
-    /// An id of these bytes.
+    /// Creates an id from its bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes.
+    /// Returns the bytes of the id.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -40,17 +41,17 @@ impl fmt::Debug for InstanceId {
     }
 }
 
-/// Which of two servers opens the connection between them.
+/// The one of two servers that opens the connection between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialler {
-    /// This one.
+pub enum Dialer {
+    /// This server.
     Local,
-    /// The other one.
+    /// The other server.
     Remote,
 }
 
-impl Dialler {
-    /// Decides it, alike on both ends (P4).
+impl Dialer {
+    /// Decides the dial direction; both ends reach the same result (P4).
     pub fn between(local: &Name, remote: &Name) -> Self {
         let (local, remote) = (local.as_str(), remote.as_str());
         let outward = xxh3_64(format!("{local}{remote}").as_bytes());
@@ -62,72 +63,72 @@ impl Dialler {
     }
 }
 
-/// What the dialler says of itself (P10).
+/// Payload of Connect: the dialer introduces itself (P10).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectRequest {
-    /// The dialling manager's instance.
+    /// Instance of the dialing manager.
     #[serde(rename = "ID")]
     pub id: InstanceId,
-    /// The dialler's own name.
+    /// Name of the dialer.
     #[serde(rename = "Host")]
     pub host: String,
-    /// The dialler's wall clock.
+    /// Wall clock of the dialer.
     #[serde(rename = "Time")]
     pub time: Timestamp,
-    /// Proof that the dialler belongs here.
+    /// Proof that the dialer is a member of the cluster.
     #[serde(rename = "Token")]
     pub token: String,
 }
 
-/// What the acceptor answers (P11).
+/// Payload of ConnectResponse: the acceptor's verdict (P11).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectResponse {
-    /// The accepting manager's instance.
+    /// Instance of the accepting manager.
     #[serde(rename = "ID")]
     pub id: InstanceId,
-    /// Whether the connection stands.
+    /// Whether the connection is accepted.
     #[serde(rename = "Accepted")]
     pub accepted: bool,
-    /// Why not.
+    /// Reason of a rejection; empty if accepted.
     #[serde(rename = "RejectedReason", default)]
     pub rejected_reason: String,
 }
 
-/// Why a message is not the one that a handshake expects.
+/// The reason why a message is not the one that a handshake expects.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// It is no message.
+    /// The bytes are not a message.
     #[error("malformed message: {0}")]
     Parse(#[from] ParseError),
-    /// It is another one.
+    /// The message has another op.
     #[error("expected op {expected:?}, got {got:?}")]
     UnexpectedOp {
-        /// What should have come.
+        /// The expected op.
         expected: Op,
-        /// What came.
+        /// The received op.
         got: Op,
     },
-    /// Its payload does not decode.
+    /// The payload does not decode.
     #[error("malformed {op:?}: {cause}")]
     Payload {
-        /// The message.
+        /// The op of the message.
         op: Op,
-        /// What the decoder said.
+        /// The decoder's error.
         cause: String,
     },
-    /// Its payload could not be encoded.
+    /// The payload could not be encoded.
     #[error("cannot encode {op:?}: {cause}")]
     Encode {
-        /// The message.
+        /// The op of the message.
         op: Op,
-        /// What the encoder said.
+        /// The encoder's error.
         cause: String,
     },
 }
 
 impl ConnectRequest {
-    /// The message's bytes.
+    /// Encodes the message.
     ///
     /// # Errors
     ///
@@ -136,7 +137,7 @@ impl ConnectRequest {
         encode(Op::Connect, self)
     }
 
-    /// Reads a received message.
+    /// Parses a received message.
     ///
     /// # Errors
     ///
@@ -147,17 +148,17 @@ impl ConnectRequest {
 }
 
 impl ConnectResponse {
-    /// The answer that takes the connection.
+    /// Creates the response that accepts the connection.
     pub fn accepted(id: InstanceId) -> Self {
         Self { id, accepted: true, rejected_reason: String::new() }
     }
 
-    /// The answer that does not, with the reason that the dialler will log.
+    /// Creates the response that rejects the connection, with the reason that the dialer logs.
     pub fn rejected(id: InstanceId, reason: impl Into<String>) -> Self {
         Self { id, accepted: false, rejected_reason: reason.into() }
     }
 
-    /// The message's bytes.
+    /// Encodes the message.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl ConnectResponse {
         encode(Op::ConnectResponse, self)
     }
 
-    /// Reads a received message. A reason of any length is cut to [`REASON_BYTES_MAX`].
+    /// Parses a received message. The reason is cut to [`REASON_BYTES_MAX`].
     ///
     /// # Errors
     ///
@@ -186,7 +187,7 @@ fn encode<T: Serialize>(op: Op, payload: &T) -> Result<Vec<u8>, HandshakeError> 
         header: Header::new(0, op),
         payload: &payload,
         subroute: None,
-        checksum: Checksum::Off, // P10, P12: never one in a handshake
+        checksum: Checksum::Off, // P10, P12: a handshake message never has one
     };
     let mut bytes = Vec::with_capacity(message.encoded_len());
     message.encode(&mut bytes);
@@ -203,59 +204,59 @@ fn parse<T: DeserializeOwned>(expected: Op, frame: &Bytes) -> Result<T, Handshak
         .map_err(|error| HandshakeError::Payload { op: expected, cause: error.to_string() })
 }
 
-/// Why a dial is refused, in the words that the dialler receives (B02, P11).
+/// The reason for refusing a dial. Its text is sent to the dialer (B02, P11).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The first message was not a Connect.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
-    /// The dialler is not one of this cluster's servers.
+    /// The dialer is not a server of this cluster.
     #[error("unknown incoming host: {host:?} is not a server of this cluster")]
     UnknownHost {
-        /// The name it gave.
+        /// The name that the dialer gave.
         host: String,
     },
-    /// The clocks are too far apart.
+    /// The clocks differ too much.
     #[error(
         "time difference too large: the clocks of {host} and {local} differ by {skew:?}, {max:?} are allowed"
     )]
     ClockSkew {
-        /// The dialler.
+        /// Name of the dialer.
         host: Name,
-        /// This server.
+        /// Name of this server.
         local: Name,
-        /// By how much.
+        /// Difference of the clocks.
         skew: Duration,
-        /// How much is allowed.
+        /// Allowed difference.
         max: Duration,
     },
     /// The token was not accepted.
     #[error("auth token: {reason}")]
     Token {
-        /// What the application's check said.
+        /// The error of the application's check.
         reason: String,
     },
-    /// Another server was meant.
-    #[error("wrong host: {dialled:?} was dialled, but this is {local}")]
+    /// The dialer meant another server.
+    #[error("wrong host: {dialed:?} was dialled, but this is {local}")]
     WrongHost {
-        /// The host that the upgrade request names.
-        dialled: String,
-        /// This server.
+        /// The host named in the upgrade request.
+        dialed: String,
+        /// Name of this server.
         local: Name,
     },
     /// The connection must be opened from this side.
     #[error("wrong direction: {local} dials {host}, not the other way round")]
     WrongDirection {
-        /// The dialler.
+        /// Name of the dialer.
         host: Name,
-        /// This server.
+        /// Name of this server.
         local: Name,
     },
-    /// Too many connections of this host wait to be taken.
+    /// Too many connections of this host wait to be admitted.
     #[error("too many connections from {host} at once")]
     TooMany {
-        /// The dialler.
+        /// Name of the dialer.
         host: Name,
     },
     /// The manager was not started yet.
@@ -266,29 +267,29 @@ pub enum Refusal {
     Shutdown,
 }
 
-/// What an acceptor holds a dial against.
+/// The acceptor's side of the handshake: the facts that a dial is checked against.
 pub struct Acceptor<'a> {
-    /// This server.
+    /// Name of this server.
     pub local: &'a Name,
-    /// Whether a host is one of the cluster's remotes, and its name if so.
+    /// Lookup of a host among the cluster's remotes.
     pub find_remote: &'a dyn Fn(&str) -> Option<Name>,
-    /// The application's judgement of a token.
+    /// The application's check of a token.
     pub check_token: &'a dyn Fn(&str) -> Result<(), String>,
-    /// The wall clock.
+    /// Wall clock of this server.
     pub now: Timestamp,
-    /// Largest difference of the clocks.
+    /// Largest allowed difference of the clocks.
     pub clock_skew_max: Duration,
-    /// The host that the dialler asked for in its upgrade request, where it is known.
-    pub dialled: Option<&'a str>,
+    /// The host that the dialer named in its upgrade request, if known.
+    pub dialed_host: Option<&'a str>,
 }
 
 impl Acceptor<'_> {
-    /// Judges a first message, in the order of P11.
+    /// Checks a first message, in the order of P11.
     ///
     /// # Errors
     ///
-    /// [`Refusal`], whose text is for the answer.
-    pub fn judge(&self, frame: &Bytes) -> Result<(Name, ConnectRequest), Refusal> {
+    /// [`Refusal`], whose text goes into the response.
+    pub fn check(&self, frame: &Bytes) -> Result<(Name, ConnectRequest), Refusal> {
         let request = ConnectRequest::parse(frame)?;
         let Some(host) = (self.find_remote)(&request.host) else {
             let cut = request.host.floor_char_boundary(NAME_BYTES_MAX);
@@ -300,20 +301,20 @@ impl Acceptor<'_> {
             return Err(Refusal::ClockSkew { host, local, skew, max: self.clock_skew_max });
         }
         (self.check_token)(&request.token).map_err(|reason| Refusal::Token { reason })?;
-        if let Some(dialled) = self.dialled.filter(|dialled| !self.is_local(dialled)) {
-            let cut = dialled.floor_char_boundary(NAME_BYTES_MAX);
-            return Err(Refusal::WrongHost { dialled: dialled[..cut].to_owned(), local });
+        if let Some(dialed) = self.dialed_host.filter(|dialed| !self.is_local(dialed)) {
+            let cut = dialed.floor_char_boundary(NAME_BYTES_MAX);
+            return Err(Refusal::WrongHost { dialed: dialed[..cut].to_owned(), local });
         }
-        if Dialler::between(&local, &host) == Dialler::Local {
+        if Dialer::between(&local, &host) == Dialer::Local {
             return Err(Refusal::WrongDirection { host, local });
         }
         Ok((host, request))
     }
 
-    /// Whether a host of an upgrade request is this server: the default port may be left out.
-    fn is_local(&self, dialled: &str) -> bool {
+    /// Whether a host of an upgrade request is this server. The default port may be omitted.
+    fn is_local(&self, dialed: &str) -> bool {
         let scheme = if self.local.is_secure() { "https" } else { "http" };
-        format!("{scheme}://{}", dialled.to_ascii_lowercase())
+        format!("{scheme}://{}", dialed.to_ascii_lowercase())
             .parse::<Name>()
             .is_ok_and(|name| name.host_port() == self.local.host_port())
     }
@@ -327,11 +328,11 @@ mod tests {
         text.parse().expect(text)
     }
 
-    fn dialler_and_acceptor() -> (Name, Name) {
+    fn dialer_and_acceptor() -> (Name, Name) {
         let (a, b) = (name("http://127.0.0.1:9001"), name("http://127.0.0.1:9002"));
-        match Dialler::between(&a, &b) {
-            Dialler::Local => (a, b),
-            Dialler::Remote => (b, a),
+        match Dialer::between(&a, &b) {
+            Dialer::Local => (a, b),
+            Dialer::Remote => (b, a),
         }
     }
 
@@ -344,51 +345,51 @@ mod tests {
         }
     }
 
-    /// Judges at 1,000 s, with the token "secret", knowing both names.
-    fn judge(
+    /// Checks at 1,000 s, with the token "secret" and both names known.
+    fn check(
         local: &Name,
-        dialled: Option<&str>,
+        dialed: Option<&str>,
         frame: Vec<u8>,
     ) -> Result<(Name, ConnectRequest), Refusal> {
-        let (a, b) = dialler_and_acceptor();
+        let (a, b) = dialer_and_acceptor();
         Acceptor {
             local,
             find_remote: &|host| [&a, &b].into_iter().find(|name| name.as_str() == host).cloned(),
             check_token: &|token| if token == "secret" { Ok(()) } else { Err("bad token".into()) },
             now: Timestamp::new(1_000, 0),
             clock_skew_max: Duration::from_secs(300),
-            dialled,
+            dialed_host: dialed,
         }
-        .judge(&Bytes::from(frame))
+        .check(&Bytes::from(frame))
     }
 
     fn refusal(local: &Name, request: &ConnectRequest) -> String {
-        judge(local, None, request.encode().expect("encodes"))
+        check(local, None, request.encode().expect("encodes"))
             .expect_err("the dial must be refused")
             .to_string()
     }
 
     #[test]
-    fn p04_both_ends_decide_alike_who_dials() {
+    fn p04_both_ends_decide_the_same_dial_direction() {
         for port in 9000..9100 {
             let (a, b) = (name("http://10.0.0.1:9000"), name(&format!("http://10.0.0.2:{port}")));
-            assert_ne!(Dialler::between(&a, &b), Dialler::between(&b, &a));
+            assert_ne!(Dialer::between(&a, &b), Dialer::between(&b, &a));
         }
     }
 
     #[test]
-    fn b02_a_good_dial_is_accepted() {
-        let (dialler, acceptor) = dialler_and_acceptor();
-        let request = request(&dialler);
+    fn b02_a_valid_dial_is_accepted() {
+        let (dialer, acceptor) = dialer_and_acceptor();
+        let request = request(&dialer);
         let frame = request.encode().expect("encodes");
-        let dialled = Some(acceptor.authority());
-        assert_eq!(judge(&acceptor, dialled, frame), Ok((dialler, request)));
+        let dialed = Some(acceptor.authority());
+        assert_eq!(check(&acceptor, dialed, frame), Ok((dialer, request)));
     }
 
     #[test]
-    fn b02_each_bad_dial_is_refused_with_its_reason() {
-        let (dialler, acceptor) = dialler_and_acceptor();
-        let good = request(&dialler);
+    fn b02_each_invalid_dial_is_refused_with_its_reason() {
+        let (dialer, acceptor) = dialer_and_acceptor();
+        let good = request(&dialer);
 
         let unknown = ConnectRequest { host: "http://10.9.9.9:1".into(), ..good.clone() };
         assert!(refusal(&acceptor, &unknown).starts_with("unknown incoming host"));
@@ -399,27 +400,27 @@ mod tests {
         let forged = ConnectRequest { token: "guess".into(), ..good.clone() };
         assert_eq!(refusal(&acceptor, &forged), "auth token: bad token");
 
-        assert!(refusal(&dialler, &request(&acceptor)).starts_with("wrong direction"));
+        assert!(refusal(&dialer, &request(&acceptor)).starts_with("wrong direction"));
 
         let frame = good.encode().expect("encodes");
-        let other = judge(&acceptor, Some("127.0.0.1:9999"), frame).expect_err("another host");
+        let other = check(&acceptor, Some("127.0.0.1:9999"), frame).expect_err("another host");
         assert!(other.to_string().starts_with("wrong host"));
 
         let response = ConnectResponse::accepted(good.id).encode().expect("encodes");
-        let other = judge(&acceptor, None, response).expect_err("another op");
+        let other = check(&acceptor, None, response).expect_err("another op");
         assert_eq!(other.to_string(), "expected op Connect, got ConnectResponse");
 
-        let garbage = judge(&acceptor, None, vec![0xff; 40]).expect_err("garbage");
+        let garbage = check(&acceptor, None, vec![0xff; 40]).expect_err("garbage");
         assert!(garbage.to_string().starts_with("malformed message"));
     }
 
     #[test]
-    fn p11_reasons_are_checked_in_order() {
-        let (_, acceptor) = dialler_and_acceptor();
-        // Everything is wrong with this one; the host is what is told.
+    fn p11_checks_run_in_the_documented_order() {
+        let (_, acceptor) = dialer_and_acceptor();
+        // Every field of this one is wrong; the host is the reported reason.
         let all_wrong = ConnectRequest {
             id: InstanceId::default(),
-            host: "nobody".into(),
+            host: "nowhere".into(),
             time: Timestamp::new(0, 0),
             token: String::new(),
         };
@@ -427,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn p11_unknown_keys_are_skipped() {
+    fn p11_unknown_keys_are_ignored() {
         let mut payload = vec![0x84];
         for (key, value) in
             [("ID", &[0xc4, 16][..]), ("Accepted", &[0xc3]), ("New", &[0x93, 1, 2, 3])]
@@ -445,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_of_any_length_is_cut() {
+    fn a_long_rejection_reason_is_truncated() {
         let long = ConnectResponse::rejected(InstanceId::default(), "ä".repeat(10_000));
         let frame = Bytes::from(long.encode().expect("encodes"));
         let parsed = ConnectResponse::parse(&frame).expect("parses");

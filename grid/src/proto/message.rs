@@ -1,7 +1,7 @@
 //! One grid message: its fields, its bytes, and the checks on them (P5 to P9, P20).
 //!
 //! Parsing takes slices of the received frame and copies nothing; encoding appends to a buffer that
-//! the caller owns. What a message means is `connection`'s business.
+//! the caller owns. The meaning of a message is `connection`'s business.
 
 use std::fmt;
 
@@ -11,48 +11,48 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::subroute::{SUBROUTE_ID_BYTES, SubrouteId};
 
-/// What a message is for (P7).
+/// The purpose of a message (P7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Op {
-    /// The dialler introduces itself.
+    /// The dialer introduces itself.
     Connect,
-    /// The acceptor takes it or refuses it.
+    /// The acceptor accepts or rejects the connection.
     ConnectResponse,
-    /// Are you there?
+    /// Checks that the peer, or the callee of a stream, is alive.
     Ping,
-    /// Yes.
+    /// Response to a ping.
     Pong,
     /// Opens a stream.
     ConnectMux,
-    /// A call was not taken.
+    /// The callee refuses a call.
     MuxConnectError,
-    /// The serving side gives a call up.
+    /// The callee ends a call.
     DisconnectClientMux,
-    /// The calling side gives a call up.
+    /// The caller ends a call.
     DisconnectServerMux,
     /// A stream's message from its caller.
     MuxClientMsg,
     /// A stream's message from its handler.
     MuxServerMsg,
-    /// One more message may be sent to the caller.
+    /// Grants one more message toward the caller.
     UnblockSrvMux,
-    /// One more message may be sent to the handler.
+    /// Grants one more message toward the handler.
     UnblockClMux,
-    /// A stream was taken.
+    /// The callee accepted a stream.
     AckMux,
     /// A single request.
     Request,
-    /// Its answer.
+    /// The response to a single request.
     Response,
     /// The sender ends the connection.
     Disconnect,
     /// An envelope around several messages.
     Merged,
-    /// A number that this version does not know: skipped.
+    /// A number unknown to this version: ignored.
     Unknown(u8),
 }
 
-/// In the order of their numbers, which begin at 1.
+/// Ordered by number, starting at 1.
 const OPS: [Op; 17] = [
     Op::Connect,
     Op::ConnectResponse,
@@ -74,7 +74,7 @@ const OPS: [Op; 17] = [
 ];
 
 impl Op {
-    /// The op's number on the wire.
+    /// Returns the op's number on the wire.
     pub const fn number(self) -> u8 {
         match self {
             Self::Connect => 1,
@@ -98,7 +98,7 @@ impl Op {
         }
     }
 
-    /// The op with this number.
+    /// Returns the op with this number.
     pub fn from_number(number: u8) -> Self {
         match number.checked_sub(1).and_then(|at| OPS.get(usize::from(at))) {
             Some(op) => *op,
@@ -107,14 +107,14 @@ impl Op {
     }
 }
 
-/// Bits that qualify a message (P6).
+/// Modifier bits of a message (P6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Flags(u8);
 
 impl Flags {
-    /// None.
+    /// No flag.
     pub const NONE: Self = Self(0);
-    /// A checksum stands behind the message (P8).
+    /// A checksum follows the message (P8).
     pub const CRC: Self = Self(1);
     /// The sender's last message of this call.
     pub const EOF: Self = Self(2);
@@ -124,15 +124,15 @@ impl Flags {
     pub const ERROR: Self = Self(8);
     /// The payload is empty, as opposed to absent.
     pub const ZERO: Self = Self(16);
-    /// A subroute's id stands behind the message (P19).
+    /// A subroute's id follows the message (P19).
     pub const SUBROUTE: Self = Self(32);
 
-    /// The flags with these bits. Unknown ones are kept, and ignored.
+    /// Creates flags from bits. Unknown bits are kept and ignored.
     pub const fn from_bits(bits: u8) -> Self {
         Self(bits)
     }
 
-    /// The bits.
+    /// Returns the bits.
     pub const fn bits(self) -> u8 {
         self.0
     }
@@ -142,13 +142,13 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
-    /// These flags and `other`.
+    /// Returns the union with `other`.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// These flags less `other`.
+    /// Returns these flags without `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -170,35 +170,35 @@ impl fmt::Debug for Flags {
 /// The fixed fields of a message (P5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// The call, chosen by its caller; 0 is the connection itself.
+    /// Id of the call, chosen by its caller; 0 is the connection itself.
     pub mux_id: u64,
-    /// Position in the call, per direction.
+    /// Sequence number within the call, per direction.
     pub sequence: u32,
-    /// Milliseconds left to the call; 0 is none.
+    /// Milliseconds to the call's deadline; 0 means none.
     pub deadline_ms: u32,
-    /// What to run, for an opening message.
+    /// Id of the handler, in an opening message.
     pub handler: u8,
-    /// What the message is for.
+    /// Purpose of the message.
     pub op: Op,
-    /// Qualifications of it. `CRC` and `SUBROUTE` are set by encoding, not here.
+    /// Modifiers. `CRC` and `SUBROUTE` are set by encoding, not here.
     pub flags: Flags,
 }
 
 impl Header {
-    /// A header with nothing but a call and an op.
+    /// Creates a header with only a call id and an op.
     pub const fn new(mux_id: u64, op: Op) -> Self {
         Self { mux_id, sequence: 0, deadline_ms: 0, handler: 0, op, flags: Flags::NONE }
     }
 }
 
-/// A message that was received.
+/// A received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The fixed fields. The flags are those of the wire.
     pub header: Header,
     /// The payload: a slice of the received frame.
     pub payload: Bytes,
-    /// Which of several handlers of one id is meant.
+    /// The subroute that selects one of several handlers of one id.
     pub subroute: Option<SubrouteId>,
 }
 
@@ -209,18 +209,18 @@ pub struct Outgoing<'a> {
     pub header: Header,
     /// The payload.
     pub payload: &'a [u8],
-    /// Which of several handlers of one id is meant.
+    /// The subroute that selects one of several handlers of one id.
     pub subroute: Option<&'a SubrouteId>,
-    /// Whether a checksum follows.
+    /// Whether to append a checksum.
     pub checksum: Checksum,
 }
 
 /// Whether messages of a connection carry a checksum (P8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// They do.
+    /// Each message ends with a checksum.
     On,
-    /// They do not: the transport protects them, or they are of the handshake.
+    /// No checksum: the transport protects the messages, or they belong to the handshake.
     Off,
 }
 
@@ -228,7 +228,7 @@ const ARRAY_OF_SEVEN: u8 = 0x97;
 const CHECKSUM_BYTES: usize = 4;
 
 impl Outgoing<'_> {
-    /// The bytes that [`encode`](Self::encode) will append.
+    /// Returns the number of bytes that [`encode`](Self::encode) will append.
     pub fn encoded_len(&self) -> usize {
         let Header { mux_id, sequence, deadline_ms, .. } = self.header;
         1 + uint_len(mux_id)
@@ -274,25 +274,25 @@ impl Outgoing<'_> {
     }
 }
 
-/// The lower 32 bits of xxh3-64, little-endian (P8).
+/// Computes the checksum: the lower 32 bits of xxh3-64, little-endian (P8).
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     (xxh3_64(bytes) as u32).to_le_bytes()
 }
 
-/// Why received bytes are not a message. Each ends the connection.
+/// The reason why received bytes are not a message. Each ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
     /// The bytes end inside the message.
     #[error("truncated in {0}")]
     Truncated(&'static str),
-    /// A field has another type than it must, or a number that does not fit.
+    /// A field has the wrong type, or a number that is out of range.
     #[error("malformed {0}")]
     Malformed(&'static str),
-    /// The checksum is not that of the bytes.
+    /// The checksum does not match the bytes.
     #[error("wrong checksum")]
     Checksum,
-    /// Bytes stand behind the last trailer.
+    /// Bytes follow the last trailer.
     #[error("{0} bytes behind the end of the message")]
     Trailing(usize),
     /// A merged message inside a merged one.
@@ -301,15 +301,15 @@ pub enum ParseError {
 }
 
 impl Message {
-    /// The payload, where there is one: empty and absent are told apart by a flag (P5).
+    /// Returns the payload, if present: a flag distinguishes an empty one from an absent one (P5).
     pub fn present_payload(&self) -> Option<&Bytes> {
         let absent = self.payload.is_empty() && !self.header.flags.contains(Flags::ZERO);
         (!absent).then_some(&self.payload)
     }
 
-    /// Reads one message that fills `bytes`.
+    /// Parses one message that fills `bytes`.
     ///
-    /// A merged message is an error here: [`parse_frame`] takes those.
+    /// A merged message is an error here: [`parse_frame`] accepts those.
     ///
     /// # Errors
     ///
@@ -318,7 +318,7 @@ impl Message {
         Self::parse_within(bytes, bytes)
     }
 
-    /// Reads one message that fills `bytes`, which lie in `frame`.
+    /// Parses one message that fills `bytes`, a part of `frame`.
     fn parse_within(frame: &Bytes, bytes: &[u8]) -> Result<Self, ParseError> {
         let (header, payload, rest) = split(bytes)?;
         if header.op == Op::Merged {
@@ -327,14 +327,14 @@ impl Message {
         let (subroute, rest) = split_subroute(header.flags, rest)?;
         let rest = check_checksum(header.flags, bytes, rest)?;
         match rest.len() {
-            // One reference to the frame for each message, and none for what lies in between.
+            // One reference to the frame for each message, and none for intermediate slices.
             0 => Ok(Self { header, payload: frame.slice_ref(payload), subroute }),
             trailing => Err(ParseError::Trailing(trailing)),
         }
     }
 }
 
-/// The subroute at the beginning of `rest`, if there is one, and what stands behind it.
+/// Splits off the subroute at the beginning of `rest`, if the flags announce one.
 fn split_subroute(flags: Flags, rest: &[u8]) -> Result<(Option<SubrouteId>, &[u8]), ParseError> {
     if !flags.contains(Flags::SUBROUTE) {
         return Ok((None, rest));
@@ -344,8 +344,8 @@ fn split_subroute(flags: Flags, rest: &[u8]) -> Result<(Option<SubrouteId>, &[u8
     Ok((Some(SubrouteId::from_bytes(*id)), rest))
 }
 
-/// Checks the checksum at the beginning of `rest`, which ends `bytes`, if there is one (P8).
-/// Returns what stands behind it.
+/// Verifies the checksum at the beginning of `rest`, the tail of `bytes`, if the flags announce one
+/// (P8). Returns the bytes after it.
 fn check_checksum<'a>(flags: Flags, bytes: &[u8], rest: &'a [u8]) -> Result<&'a [u8], ParseError> {
     if !flags.contains(Flags::CRC) {
         return Ok(rest);
@@ -359,54 +359,53 @@ fn check_checksum<'a>(flags: Flags, bytes: &[u8], rest: &'a [u8]) -> Result<&'a 
     }
 }
 
-/// Reads the messages of one frame, which is one message or a merged one (P3, P20), and appends
+/// Parses the messages of one frame, which is one message or a merged one (P3, P20), and appends
 /// them to `messages`.
 ///
 /// # Errors
 ///
-/// [`ParseError`] for the first that is none; `messages` then holds those before it, which came
-/// whole and are right.
+/// [`ParseError`] for the first malformed message; `messages` then holds the valid ones before it.
 pub fn parse_frame(frame: &Bytes, messages: &mut Vec<Message>) -> Result<(), ParseError> {
-    for message in Messages::of(frame.clone())? {
+    for message in Messages::new(frame.clone())? {
         messages.push(message?);
     }
     Ok(())
 }
 
-/// The messages of one frame, one after the other. Ends after the first that is none.
+/// An iterator over the messages of one frame. Ends after the first malformed message.
 #[derive(Debug)]
 pub struct Messages {
     frame: Bytes,
-    /// Where the next one begins; the end after an error.
+    /// Offset of the next message; past the end after an error.
     at: usize,
-    state: Left,
+    remaining: Remaining,
 }
 
 #[derive(Debug)]
-enum Left {
+enum Remaining {
     /// The frame is one message.
-    Bare,
-    /// The frame is a merged one with so many still to come.
+    Single,
+    /// The frame is a merged one, with this many messages left.
     Merged(u32),
-    Nothing,
+    Done,
 }
 
 impl Messages {
-    /// Those of `frame`.
+    /// Starts to parse `frame`.
     ///
     /// # Errors
     ///
-    /// [`ParseError`] if its beginning is not that of a message.
-    pub fn of(frame: Bytes) -> Result<Self, ParseError> {
+    /// [`ParseError`] if the frame does not begin like a message.
+    pub fn new(frame: Bytes) -> Result<Self, ParseError> {
         let (header, payload, rest) = split(&frame)?;
         if header.op != Op::Merged {
-            return Ok(Self { frame, at: 0, state: Left::Bare });
+            return Ok(Self { frame, at: 0, remaining: Remaining::Single });
         }
         if !payload.is_empty() {
             return Err(ParseError::Malformed("envelope: it has a payload of its own"));
         }
         let at = frame.len() - rest.len();
-        Ok(Self { frame, at, state: Left::Merged(header.sequence) })
+        Ok(Self { frame, at, remaining: Remaining::Merged(header.sequence) })
     }
 
     fn next_merged(&mut self) -> Result<Message, ParseError> {
@@ -421,17 +420,17 @@ impl Iterator for Messages {
     type Item = Result<Message, ParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let message = match std::mem::replace(&mut self.state, Left::Nothing) {
-            Left::Nothing => return None,
-            Left::Bare => Message::parse(&self.frame),
-            Left::Merged(0) => match self.frame.len() - self.at {
+        let message = match std::mem::replace(&mut self.remaining, Remaining::Done) {
+            Remaining::Done => return None,
+            Remaining::Single => Message::parse(&self.frame),
+            Remaining::Merged(0) => match self.frame.len() - self.at {
                 0 => return None,
                 trailing => Err(ParseError::Trailing(trailing)),
             },
-            Left::Merged(left) => {
+            Remaining::Merged(left) => {
                 let message = self.next_merged();
                 if message.is_ok() {
-                    self.state = Left::Merged(left - 1);
+                    self.remaining = Remaining::Merged(left - 1);
                 }
                 message
             }
@@ -440,7 +439,8 @@ impl Iterator for Messages {
     }
 }
 
-/// The array of seven at the beginning of `bytes`: header, payload, and what stands behind.
+/// Splits the array of seven at the beginning of `bytes` into header and payload, and returns the
+/// rest.
 fn split(bytes: &[u8]) -> Result<(Header, &[u8], &[u8]), ParseError> {
     let mut reader = Reader::new(bytes);
     let elements =
@@ -458,7 +458,7 @@ fn split(bytes: &[u8]) -> Result<(Header, &[u8], &[u8]), ParseError> {
     Ok((Header { mux_id, sequence, deadline_ms, handler, op, flags }, payload, rest))
 }
 
-/// A number of any width and signedness that fits (P5).
+/// Reads a number of any width and signedness that fits `T` (P5).
 fn read_uint<T>(reader: &mut Reader<'_>, field: &'static str) -> Result<T, ParseError>
 where
     T: TryFrom<u64>,
@@ -471,7 +471,7 @@ where
     T::try_from(number).map_err(|_| ParseError::Malformed(field))
 }
 
-/// The bin at the beginning of `bytes` and what stands behind it.
+/// Splits off the bin at the beginning of `bytes`.
 fn split_bin<'a>(bytes: &'a [u8], field: &'static str) -> Result<(&'a [u8], &'a [u8]), ParseError> {
     let mut reader = Reader::new(bytes);
     let length = decode::read_bin_len(&mut reader).map_err(|error| match error {
@@ -479,7 +479,7 @@ fn split_bin<'a>(bytes: &'a [u8], field: &'static str) -> Result<(&'a [u8], &'a 
         _ => ParseError::Truncated(field),
     })?;
     let rest = reader.remaining_slice();
-    // The length is the sender's word: it only ever selects from what has arrived.
+    // The length is untrusted: it only ever selects from bytes that have arrived.
     rest.split_at_checked(length as usize).ok_or(ParseError::Truncated(field))
 }
 
@@ -530,7 +530,7 @@ pub(super) fn put_bin_header(buffer: &mut Vec<u8>, length: usize) {
     }
 }
 
-/// The bytes of a bin's header.
+/// Returns the length of a bin's header.
 pub(super) const fn bin_header_len(length: usize) -> usize {
     match length {
         0..=0xff => 2,

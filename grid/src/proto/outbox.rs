@@ -1,13 +1,13 @@
-//! What waits to be written, as finished frames.
+//! Messages that wait to be written, as finished frames.
 //!
-//! Messages are encoded straight into the frame that they will travel in: the first one opens a
-//! frame, later ones join it until it is large enough, and when the frame is taken it is either a
-//! bare message or a merged one (P20). Nothing is copied in between. A message that would fill a
-//! frame by itself is not encoded here at all, but by whoever takes it: copying and summing
-//! megabytes is not for the time under a lock.
+//! Messages are encoded directly into the frame that carries them. The first one opens a frame,
+//! later ones join it until it is large enough. When the frame is taken, it is a bare message or a
+//! merged one (P20). Nothing is copied in between. A message that would fill a frame by itself is
+//! encoded later, by the code that takes it: copying and checksumming megabytes must not happen
+//! under a lock.
 //!
 //! Two lanes: the connection's own pings and pongs overtake data, because a full queue must not
-//! look like a dead peer (B07). Everything that belongs to a call stays in order with it.
+//! look like a dead peer (B07). Messages of a call keep their order.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ use super::subroute::SubrouteId;
 /// than a byte is the count.
 const ENVELOPE_ROOM: usize = 13;
 
-/// Frames under construction.
+/// The queue of frames, the last of each lane still under construction.
 #[derive(Debug)]
 pub(super) struct Outbox {
     urgent: VecDeque<Frame>,
@@ -33,31 +33,31 @@ pub(super) struct Outbox {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     content: Content,
-    /// How many messages it holds.
+    /// Number of messages in the frame.
     pub messages: u32,
-    /// Whether nothing else waits.
+    /// Whether the queue is empty after this frame.
     pub is_last: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     Encoded(Bytes),
-    Large(Large),
+    Large(LargeMessage),
 }
 
-/// A message that travels alone and is not encoded yet.
+/// A message that is sent alone and is not encoded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Large {
+struct LargeMessage {
     header: Header,
     subroute: Option<SubrouteId>,
     payload: Bytes,
     checksum: Checksum,
-    /// Bytes that it will have.
+    /// Encoded length in bytes.
     length: usize,
 }
 
 impl Transmit {
-    /// Bytes of the frame.
+    /// Returns the length of the frame in bytes.
     pub fn frame_bytes(&self) -> usize {
         match &self.content {
             Content::Encoded(bytes) => bytes.len(),
@@ -65,7 +65,7 @@ impl Transmit {
         }
     }
 
-    /// The frame. May copy and sum up a large message: not to be called under a lock.
+    /// Returns the frame. May copy and checksum a large message: not to be called under a lock.
     pub fn into_bytes(self) -> Bytes {
         match self.content {
             Content::Encoded(bytes) => bytes,
@@ -74,7 +74,7 @@ impl Transmit {
     }
 }
 
-impl Large {
+impl LargeMessage {
     fn encode(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(self.length);
         let Self { header, subroute, payload, checksum, .. } = self;
@@ -85,29 +85,29 @@ impl Large {
     }
 }
 
-/// Which messages a message may overtake.
+/// The lane of a message, which decides what it may overtake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// All that belong to calls.
+    /// Overtakes all messages of calls.
     Urgent,
-    /// None.
+    /// Overtakes nothing.
     InOrder,
 }
 
 #[derive(Debug)]
 enum Frame {
-    Open(Building),
-    Alone(Large),
+    Open(OpenFrame),
+    Large(LargeMessage),
 }
 
 #[derive(Debug)]
-struct Building {
-    /// Room for an envelope, then each message behind the header of a bin.
+struct OpenFrame {
+    /// Room for an envelope, then each message after the header of a bin.
     buffer: Vec<u8>,
     messages: u32,
     /// Bytes of the messages alone.
     message_bytes: usize,
-    /// Length of the bin header in front of the first message: what is stripped from a bare one.
+    /// Length of the bin header before the first message, which is stripped from a bare one.
     first_header_len: usize,
 }
 
@@ -116,7 +116,7 @@ impl Outbox {
         Self { urgent: VecDeque::new(), data: VecDeque::new(), queued_bytes: 0, frame_bytes_target }
     }
 
-    /// Bytes of messages that wait.
+    /// Returns the bytes of the queued messages.
     pub(super) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
@@ -125,7 +125,7 @@ impl Outbox {
         self.data.is_empty() && self.urgent.is_empty()
     }
 
-    /// Puts a message at the end of its lane. Returns its length.
+    /// Appends a message to its lane. Returns its length.
     pub(super) fn push(&mut self, lane: Lane, message: &Outgoing<'_>) -> usize {
         let length = message.encoded_len();
         let frames = match lane {
@@ -139,20 +139,21 @@ impl Outbox {
             frame.push(message, length);
             return length;
         }
-        let mut frame = Building::with_room_for(length);
+        let mut frame = OpenFrame::with_room_for(length);
         frame.push(message, length);
         frames.push_back(Frame::Open(frame));
         length
     }
 
-    /// Likewise a message of data whose payload is `payload`: if it is large, without looking at it.
+    /// Appends a data message whose payload is `payload`. A large payload is neither read nor
+    /// copied.
     pub(super) fn push_data(&mut self, message: &Outgoing<'_>, payload: &Bytes) -> usize {
         let length = message.encoded_len();
         if length <= self.frame_bytes_target {
             return self.push(Lane::InOrder, message);
         }
         self.queued_bytes += length;
-        self.data.push_back(Frame::Alone(Large {
+        self.data.push_back(Frame::Large(LargeMessage {
             header: message.header,
             subroute: message.subroute.copied(),
             payload: payload.clone(),
@@ -162,11 +163,11 @@ impl Outbox {
         length
     }
 
-    /// The next frame to be written.
+    /// Takes the next frame to be written.
     pub(super) fn pop(&mut self) -> Option<Transmit> {
         let frame = self.urgent.pop_front().or_else(|| self.data.pop_front())?;
         let (length, messages, content) = match frame {
-            Frame::Alone(large) => (large.length, 1, Content::Large(large)),
+            Frame::Large(large) => (large.length, 1, Content::Large(large)),
             Frame::Open(frame) => {
                 (frame.message_bytes, frame.messages, Content::Encoded(frame.finish()))
             }
@@ -175,19 +176,19 @@ impl Outbox {
         Some(Transmit { content, messages, is_last: self.is_empty() })
     }
 
-    /// Forgets everything that waits. Returns the payloads that are not ours to drop.
+    /// Discards all frames. Returns the payloads that the caller must drop.
     pub(super) fn clear(&mut self) -> Vec<Bytes> {
         self.urgent.clear();
         self.queued_bytes = 0;
         let payload = |frame| match frame {
-            Frame::Alone(large) => Some(large.payload),
+            Frame::Large(large) => Some(large.payload),
             Frame::Open(_) => None,
         };
         self.data.drain(..).filter_map(payload).collect()
     }
 }
 
-impl Building {
+impl OpenFrame {
     fn with_room_for(length: usize) -> Self {
         let capacity = ENVELOPE_ROOM + message::bin_header_len(length) + length;
         let mut buffer = Vec::with_capacity(capacity.max(1024));
@@ -257,13 +258,13 @@ mod tests {
         let count = transmit.messages as usize;
         let bytes = transmit.clone().into_bytes();
         assert_eq!(bytes.len(), transmit.frame_bytes());
-        parse_frame(&bytes, &mut messages).expect("a frame of ours parses");
+        parse_frame(&bytes, &mut messages).expect("an encoded frame parses");
         assert_eq!(messages.len(), count);
         messages.iter().map(|message| message.header.mux_id).collect()
     }
 
     #[test]
-    fn p20_one_message_travels_bare_and_several_travel_merged() {
+    fn p20_one_message_is_sent_bare_and_several_are_merged() {
         let mut outbox = Outbox::new(1024);
         outbox.push(Lane::InOrder, &message(1, b"one"));
         let bare = outbox.pop().expect("a frame");
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn p20_a_large_message_travels_alone_and_order_is_kept() {
+    fn p20_a_large_message_is_sent_alone_and_in_order() {
         let mut outbox = Outbox::new(1024);
         let large = vec![7; 70_000];
         outbox.push(Lane::InOrder, &message(1, b"small"));
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_payload_is_neither_copied_under_the_lock_nor_dropped_there() {
+    fn a_large_payload_is_neither_copied_nor_dropped_under_the_lock() {
         let mut outbox = Outbox::new(1024);
         let payload = Bytes::from(vec![7; 70_000]);
         outbox.push(Lane::InOrder, &message(1, b"small"));
@@ -298,7 +299,7 @@ mod tests {
         let mut copied = Outbox::new(1024);
         copied.push(Lane::InOrder, &message(2, &payload));
 
-        assert!(matches!(outbox.data[1], Frame::Alone(ref large)
+        assert!(matches!(outbox.data[1], Frame::Large(ref large)
             if large.payload.as_ptr() == payload.as_ptr()));
         assert_eq!(ids(&outbox.pop().expect("a frame")), [1]);
         let large = outbox.pop().expect("a frame");
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn queued_bytes_are_the_sum_of_what_was_pushed() {
+    fn queued_bytes_is_the_sum_of_the_pushed_messages() {
         let mut outbox = Outbox::new(64);
         let pushed: usize =
             (0..100).map(|id| outbox.push(Lane::InOrder, &message(id, &[1; 40]))).sum();

@@ -20,7 +20,7 @@ pub(super) struct PingPayload {
     pub(super) t: Timestamp,
 }
 
-/// Payload of a Pong. In a stream's, `t` means nothing.
+/// Payload of a Pong. In a stream's Pong, `t` is ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PongPayload {
     #[serde(rename = "nf", default)]
@@ -31,20 +31,20 @@ pub(super) struct PongPayload {
     pub(super) t: Timestamp,
 }
 
-/// Encodes one of these, which no value of them makes fail.
+/// Encodes one of these payloads. No value of them makes encoding fail.
 pub(super) fn encode<T: Serialize>(payload: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(payload).unwrap_or_else(|error| {
-        crate::bug!("a payload of the protocol does not encode: {error}");
+        crate::bug!("cannot encode a protocol payload: {error}");
         Vec::new()
     })
 }
 
-/// Decodes one of these. Keys that are not known are skipped.
+/// Decodes one of these payloads. Unknown keys are skipped.
 pub(super) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, rmp_serde::decode::Error> {
     rmp_serde::from_slice(payload)
 }
 
-/// An error's text. What is not UTF-8 is shown as well as it can be.
+/// Decodes an error's text. Bytes that are not UTF-8 are replaced.
 pub(super) fn text(payload: &[u8]) -> Arc<str> {
     String::from_utf8_lossy(payload).into()
 }

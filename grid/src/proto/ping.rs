@@ -1,7 +1,7 @@
-//! Whether the other end of a connection still lives (P12, B07).
+//! Liveness of the other end of a connection (P12, B07).
 //!
-//! A ping leaves every interval whether or not anything else moves, and only a pong counts as life:
-//! bytes that merely arrive do not show that ours arrive there.
+//! A ping is sent every interval, with or without other traffic. Only a pong counts as a sign of
+//! life: arriving bytes do not show that bytes sent from here arrive there.
 
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use super::payload::{PingPayload, PongPayload};
 use crate::limits::Limits;
 use crate::time::{Instant, Timestamp};
 
+/// Sends the pings of a connection and counts those without a pong.
+///
 /// ```text
 ///            interval: send            interval, missed < max: send
-///   Quiet ──────────────────► Asked ◄────────┐
-///     ▲                         │ ├──────────┘
+///   Idle ───────────────► AwaitingPong ◄──────┐
+///     ▲                         │ ├───────────┘
 ///     └───────── pong ──────────┘ └── interval, missed = max ──► Dead
 /// ```
 #[derive(Debug)]
@@ -21,14 +23,14 @@ pub(super) struct Pinger {
     missed_max: u32,
     next_at: Instant,
     /// Pings sent since the last pong.
-    unanswered: u32,
+    pings_without_pong: u32,
     last_sent: Option<(Timestamp, Instant)>,
     round_trip: Option<Duration>,
 }
 
-/// What an interval that passed asks for.
+/// The action due at the end of an interval.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum PingAction {
     Nothing,
     Send { payload: PingPayload, interval_ms: u32 },
     Dead { missed: u32 },
@@ -40,38 +42,38 @@ impl Pinger {
             interval: limits.ping_interval,
             missed_max: limits.pings_missed_max,
             next_at: now + limits.ping_interval,
-            unanswered: 0,
+            pings_without_pong: 0,
             last_sent: None,
             round_trip: None,
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) has work to do.
     pub(super) fn next_at(&self) -> Instant {
         self.next_at
     }
 
-    /// Time from the last answered ping to its pong.
+    /// Returns the time from the last ping with a matching pong to that pong.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant, wall: Timestamp) -> Due {
+    pub(super) fn handle_timeout(&mut self, now: Instant, wall: Timestamp) -> PingAction {
         if now < self.next_at {
-            return Due::Nothing;
+            return PingAction::Nothing;
         }
         self.next_at = now + self.interval;
-        if self.unanswered >= self.missed_max {
-            return Due::Dead { missed: self.unanswered };
+        if self.pings_without_pong >= self.missed_max {
+            return PingAction::Dead { missed: self.pings_without_pong };
         }
-        self.unanswered += 1;
+        self.pings_without_pong += 1;
         self.last_sent = Some((wall, now));
         let interval_ms = u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX);
-        Due::Send { payload: PingPayload { t: wall }, interval_ms }
+        PingAction::Send { payload: PingPayload { t: wall }, interval_ms }
     }
 
     pub(super) fn handle_pong(&mut self, pong: &PongPayload, now: Instant) {
-        self.unanswered = 0;
+        self.pings_without_pong = 0;
         if let Some((wall, sent_at)) = self.last_sent
             && wall == pong.t
         {
@@ -94,25 +96,25 @@ mod tests {
     }
 
     #[test]
-    fn b07_a_ping_leaves_every_ten_seconds_and_two_missed_are_death() {
+    fn b07_a_ping_is_sent_every_ten_seconds_and_two_missed_end_the_connection() {
         let mut pinger = Pinger::new(&Limits::default(), second(0));
-        assert_eq!(pinger.handle_timeout(second(9), wall(9)), Due::Nothing);
+        assert_eq!(pinger.handle_timeout(second(9), wall(9)), PingAction::Nothing);
         for at in [10, 20] {
-            let due = pinger.handle_timeout(second(at), wall(at));
+            let action = pinger.handle_timeout(second(at), wall(at));
             assert_eq!(
-                due,
-                Due::Send { payload: PingPayload { t: wall(at) }, interval_ms: 10_000 }
+                action,
+                PingAction::Send { payload: PingPayload { t: wall(at) }, interval_ms: 10_000 }
             );
         }
-        assert_eq!(pinger.handle_timeout(second(30), wall(30)), Due::Dead { missed: 2 });
+        assert_eq!(pinger.handle_timeout(second(30), wall(30)), PingAction::Dead { missed: 2 });
     }
 
     #[test]
-    fn b07_a_pong_is_life_and_tells_the_round_trip() {
+    fn b07_a_pong_resets_the_count_and_gives_the_round_trip() {
         let mut pinger = Pinger::new(&Limits::default(), second(0));
         for round in 1..100 {
             let at = round * 10;
-            assert!(matches!(pinger.handle_timeout(second(at), wall(at)), Due::Send { .. }));
+            assert!(matches!(pinger.handle_timeout(second(at), wall(at)), PingAction::Send { .. }));
             let pong = PongPayload { not_found: false, error: None, t: wall(at) };
             pinger.handle_pong(&pong, second(at + 1));
         }
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_pong_does_not_tell_a_wrong_round_trip() {
+    fn a_late_pong_gives_no_round_trip() {
         let mut pinger = Pinger::new(&Limits::default(), second(0));
         pinger.handle_timeout(second(10), wall(10));
         pinger.handle_timeout(second(20), wall(20));

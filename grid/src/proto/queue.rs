@@ -1,8 +1,8 @@
-//! What may wait to be written, how much of it, and who waits in line for room.
+//! The bounded send queue of a connection, and the waiters for room in it.
 //!
-//! Data is admitted up to a limit and then waits in a line, first come, first served. Control
-//! messages have a reserve beyond it and never wait: a full queue must not stop a cancellation or a
-//! ping (B06).
+//! Data is admitted up to a limit; beyond it, its senders wait in first-come, first-served order.
+//! Control messages have a reserve beyond the limit and never wait: a full queue must not stop a
+//! cancellation or a ping (B06).
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,18 @@ use super::message::Outgoing;
 use super::outbox::{Lane, Outbox, Transmit};
 use crate::limits::Limits;
 
-/// Frames to be written, and the line in front of them.
+/// Frames to be written, and the waiters for room.
 #[derive(Debug)]
 pub(super) struct Queue<W> {
     outbox: Outbox,
     bytes_max: usize,
     control_bytes_max: usize,
-    /// Who waits for room, by their place. There are never more than calls made and served, which
-    /// are bounded.
-    line: BTreeMap<u64, W>,
-    next_place: u64,
+    /// Waiters for room, by position. Bounded, because each belongs to an outbound or inbound call.
+    waiters: BTreeMap<u64, W>,
+    next_position: u64,
 }
 
-/// A control message found even the reserve used up.
+/// The reserve for control messages is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Overrun {
     pub(super) max: usize,
@@ -36,19 +35,19 @@ impl<W: Copy> Queue<W> {
             outbox: Outbox::new(limits.frame_bytes_target.min(limits.message_bytes_max)),
             bytes_max: limits.queue_bytes_max,
             control_bytes_max: limits.control_bytes_max,
-            line: BTreeMap::new(),
-            next_place: 0,
+            waiters: BTreeMap::new(),
+            next_position: 0,
         }
     }
 
-    /// Queues data whose payload is `payload`, if there is room and nobody waits in line. Returns
-    /// whether it was queued.
+    /// Queues data whose payload is `payload`, if there is room and no waiter. Returns whether it
+    /// was queued.
     pub(super) fn try_push(&mut self, message: &Outgoing<'_>, payload: Option<&Bytes>) -> bool {
-        self.line.is_empty() && self.push_from_line(message, payload)
+        self.waiters.is_empty() && self.push_for_waiter(message, payload)
     }
 
-    /// Queues data of whoever is first in line, if there is room. Returns whether it was queued.
-    pub(super) fn push_from_line(
+    /// Queues data of the front waiter, if there is room. Returns whether it was queued.
+    pub(super) fn push_for_waiter(
         &mut self,
         message: &Outgoing<'_>,
         payload: Option<&Bytes>,
@@ -64,6 +63,10 @@ impl<W: Copy> Queue<W> {
     }
 
     /// Queues a control message.
+    ///
+    /// # Errors
+    ///
+    /// [`Overrun`] if even the reserve has no room.
     pub(super) fn push_control(
         &mut self,
         lane: Lane,
@@ -77,47 +80,47 @@ impl<W: Copy> Queue<W> {
         Ok(())
     }
 
-    /// The last place in line.
-    pub(super) fn stand_in_line(&mut self, who: W) -> u64 {
-        let place = self.next_place;
-        self.next_place += 1;
-        self.line.insert(place, who);
-        place
+    /// Appends a waiter and returns its position.
+    pub(super) fn enqueue_waiter(&mut self, waiter: W) -> u64 {
+        let position = self.next_position;
+        self.next_position += 1;
+        self.waiters.insert(position, waiter);
+        position
     }
 
-    /// Whoever has this place does not wait any more.
-    pub(super) fn leave_line(&mut self, place: u64) {
-        self.line.remove(&place);
+    /// Removes the waiter at a position.
+    pub(super) fn remove_waiter(&mut self, position: u64) {
+        self.waiters.remove(&position);
     }
 
-    /// Who is first in line, and their place.
-    pub(super) fn first_in_line(&self) -> Option<(u64, W)> {
-        self.line.first_key_value().map(|(place, who)| (*place, *who))
+    /// Returns the front waiter and its position.
+    pub(super) fn front_waiter(&self) -> Option<(u64, W)> {
+        self.waiters.first_key_value().map(|(position, waiter)| (*position, *waiter))
     }
 
-    /// The next frame to be written.
+    /// Takes the next frame to be written.
     pub(super) fn pop(&mut self) -> Option<Transmit> {
         self.outbox.pop()
     }
 
-    /// Forgets everything and everybody. Returns the payloads that are not ours to drop.
+    /// Discards all frames and waiters. Returns the payloads that the caller must drop.
     pub(super) fn clear(&mut self) -> Vec<Bytes> {
-        self.line.clear();
+        self.waiters.clear();
         self.outbox.clear()
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether no frame is queued.
     pub(super) fn is_empty(&self) -> bool {
         self.outbox.is_empty()
     }
 
-    /// Bytes of messages that wait to be written.
+    /// Returns the bytes of the queued messages.
     pub(super) fn queued_bytes(&self) -> usize {
         self.outbox.queued_bytes()
     }
 
-    /// How many wait in line.
-    pub(super) fn line_len(&self) -> usize {
-        self.line.len()
+    /// Returns the number of waiters.
+    pub(super) fn waiters_len(&self) -> usize {
+        self.waiters.len()
     }
 }

@@ -1,78 +1,78 @@
-//! One stream, seen from either of its ends (P15 to P18).
+//! The state machine of one end of a stream (P15 to P18).
 //!
-//! Both ends send messages against credit, give credit back and count sequences alike; what differs
-//! is which op says it, and how an end is said. This module decides what may be sent next and whether
-//! what came in was allowed. Room in the queue, ids and timers are `connection`'s business.
+//! Both ends send messages against credit, return credit and count sequences in the same way; they
+//! differ in the ops they use and in how they end. This module decides what may be sent next and
+//! checks what comes in. Room in the queue, ids and timers are `connection`'s business.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::call::Outcome;
 use super::credit::{ReceiveCredit, SendCredit};
 use super::message::{Checksum, Flags, Header, Op, Outgoing};
+use super::outbound::CallOutcome;
 use super::subroute::SubrouteId;
 use crate::error::HandlerError;
-use crate::limits::CLOCK_RATES_DIFFER_BY;
+use crate::limits::CLOCK_DRIFT_DIVISOR;
 use crate::time::Instant;
 
-/// At which end of a stream.
+/// The two ends of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// That of whoever opened it.
-    Calling,
-    /// That of the handler.
-    Serving,
+pub enum StreamSide {
+    /// The end that opened the stream.
+    Caller,
+    /// The end of the handler.
+    Callee,
 }
 
-/// One end of a stream. Each direction of calls has ids of its own (P9), so a number alone does not
-/// tell (B16).
+/// One end of a stream. The two directions of calls have separate id spaces (P9), so a number alone
+/// is ambiguous (B16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
-    /// At which end.
-    pub side: Side,
-    /// The caller's id.
+    /// The end.
+    pub side: StreamSide,
+    /// The caller's id of the stream.
     pub mux_id: u64,
 }
 
-/// How many messages may be under way. Not negotiated: both ends know them from the handler's
-/// declaration (P17).
+/// Numbers of messages that may be in flight. Not negotiated: both ends know them from the
+/// handler's declaration (P17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacities {
-    /// From the caller to the handler; 0 if the stream has no request side (B26).
+    /// Messages from the caller to the handler; 0 if the stream has no request side (B26).
     pub input: u32,
-    /// From the handler to the caller; at least 1.
+    /// Messages from the handler to the caller; at least 1.
     pub output: u32,
 }
 
 /// A stream to be opened.
 #[derive(Debug, Clone)]
-pub struct Open {
+pub struct OpenRequest {
     /// The handler's id.
     pub handler: u8,
-    /// Which of several handlers of that id.
+    /// The subroute that selects one of several handlers of that id.
     pub subroute: Option<SubrouteId>,
-    /// What the handler gets to begin with; absent and empty are two things (P5).
+    /// The initial payload for the handler; absent and empty are different (P5).
     pub payload: Option<Bytes>,
-    /// When the stream ends by itself, if it does.
+    /// The time at which the stream expires, if any.
     pub deadline: Option<Instant>,
-    /// How many messages may be under way.
+    /// Numbers of messages that may be in flight.
     pub capacities: Capacities,
 }
 
-/// How a stream ended. Every stream ends in exactly one of these (B14).
+/// The end of a stream. Every stream has exactly one (B14).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// The handler returned well, and everything that it sent was received.
+    /// The handler succeeded, and all of its messages were received.
     Finished,
-    /// The handler failed, or the serving side gave up.
+    /// The handler failed, or the callee cancelled the stream.
     RemoteError(Arc<str>),
-    /// There is no such handler.
+    /// The peer has no such handler.
     UnknownHandler(Arc<str>),
-    /// The serving side did not take the stream.
+    /// The callee refused the stream.
     Refused(Arc<str>),
-    /// The caller gave the stream up.
+    /// The caller cancelled the stream.
     Cancelled,
     /// The deadline passed.
     DeadlineExceeded,
@@ -80,69 +80,70 @@ pub enum StreamEnd {
     Disconnected,
     /// The peer sent a message out of sequence (B22).
     IncorrectSequence {
-        /// What the message should have had.
+        /// Expected sequence number.
         expected: u32,
-        /// What it had.
+        /// Received sequence number.
         received: u32,
     },
     /// The peer sent more than its credit allowed (B21).
     Overrun,
-    /// The peer's end of the stream gave no sign of life (B07).
+    /// The peer's end of the stream sent no pings or pongs (B07).
     Silent {
-        /// Pings in a row that went unanswered, or did not come.
+        /// Pings in a row without a pong, or expected pings that did not arrive.
         missed: u32,
     },
-    /// The peer does not know the stream any more.
+    /// The peer no longer has the stream.
     NotFound,
 }
 
-impl From<Outcome> for StreamEnd {
-    fn from(outcome: Outcome) -> Self {
+impl From<CallOutcome> for StreamEnd {
+    fn from(outcome: CallOutcome) -> Self {
         match outcome {
-            Outcome::Response(_) => Self::Finished,
-            Outcome::RemoteError(text) => Self::RemoteError(text),
-            Outcome::UnknownHandler(text) => Self::UnknownHandler(text),
-            Outcome::Refused(text) => Self::Refused(text),
-            Outcome::DeadlineExceeded => Self::DeadlineExceeded,
-            Outcome::Disconnected => Self::Disconnected,
+            CallOutcome::Response(_) => Self::Finished,
+            CallOutcome::RemoteError(text) => Self::RemoteError(text),
+            CallOutcome::UnknownHandler(text) => Self::UnknownHandler(text),
+            CallOutcome::Refused(text) => Self::Refused(text),
+            CallOutcome::DeadlineExceeded => Self::DeadlineExceeded,
+            CallOutcome::Disconnected => Self::Disconnected,
         }
     }
 }
 
-/// What is there to be received.
+/// The result of receiving from a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
     /// The next message.
     Message(Bytes),
-    /// Nothing yet.
-    Nothing,
-    /// The caller is done sending, and everything that it sent was received.
-    InputOver,
-    /// The stream is over: [`Event::StreamEnded`](super::connection::Event::StreamEnded) has the rest.
-    StreamOver,
+    /// No message yet.
+    Empty,
+    /// The caller has finished sending, and all of its messages were received.
+    InputFinished,
+    /// The stream ended: [`Event::StreamEnded`](super::connection::Event::StreamEnded) has the
+    /// remaining messages.
+    StreamEnded,
 }
 
-/// How far a message, or the end of them, came.
+/// The progress of a message, or of the end of a sending direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// Into the queue.
+pub enum SendStatus {
+    /// It is in the send queue.
     Queued,
     /// It waits for credit, or for room in the queue.
     Waiting,
-    /// It waits for nothing any more: this direction was finished, or the handler has returned.
+    /// Nothing waits: this direction was finished, or the handler has returned.
     Finished,
     /// The stream has no request side (B26).
     NoInput,
-    /// It is larger than a message may be. Nothing was done.
+    /// The message is larger than the limit. It was not accepted.
     TooLarge {
-        /// Its size.
+        /// Size of the message.
         bytes: usize,
     },
-    /// The stream is over.
-    StreamOver,
+    /// The stream ended.
+    StreamEnded,
 }
 
-/// What a peer sent and was not allowed to.
+/// A violation of the protocol by the peer's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Violation {
     Sequence { expected: u32, received: u32 },
@@ -151,7 +152,7 @@ pub(super) enum Violation {
 }
 
 impl Violation {
-    /// What the caller is told.
+    /// Returns the error text that is sent to the caller.
     pub(super) fn text(self) -> String {
         match self {
             Self::Sequence { expected, received } => {
@@ -172,16 +173,16 @@ impl Violation {
     }
 }
 
-/// How a direction is brought to its end.
+/// The cause that closes a sending direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Close {
-    /// The caller sends nothing more.
+enum CloseCause {
+    /// The caller finished sending.
     Input,
     /// The handler returned.
-    Answer(Result<(), HandlerError>),
+    Response(Result<(), HandlerError>),
 }
 
-/// Where one direction stands.
+/// The state of one sending direction.
 ///
 /// ```text
 ///            finish | handler returns           credit and room
@@ -189,140 +190,146 @@ enum Close {
 /// ```
 ///
 /// `Closing` exists because the end of a stream takes a credit too (P17), and because it must not
-/// overtake the message in front of it.
+/// overtake the message before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Direction {
     Open,
-    Closing(Close),
+    Closing(CloseCause),
     Closed,
 }
 
-/// What is to be sent next.
+/// The next item to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// A credit for a message that was taken.
+pub(super) enum NextSend {
+    /// A credit for a consumed message.
     Credit,
-    /// The message that waits.
+    /// The waiting message.
     Message,
     /// The end of this direction.
     End,
-    /// The handler's error, without a credit: it must reach a caller who has stopped reading (B24).
+    /// The handler's error, without a credit: it must reach a caller that has stopped reading
+    /// (B24).
     Abort,
 }
 
 /// One end of an open stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    side: Side,
+    side: StreamSide,
     has_input: bool,
     sequence_out: u32,
     sequence_in: u32,
     send_credit: SendCredit,
     /// The message that waits for credit or room.
-    waiting: Option<Bytes>,
+    waiting_message: Option<Bytes>,
     out: Direction,
-    /// Its place in the line for room, while it stands there.
-    pub(super) place: Option<u64>,
+    /// Its position among the waiters for room, while it is one.
+    pub(super) position: Option<u64>,
     receive_credit: ReceiveCredit,
     received: VecDeque<Bytes>,
-    is_input_over: bool,
-    /// Whether nobody wants what comes in: it is dropped and its credit given back, so that the
-    /// sender is not stuck for it.
+    is_input_finished: bool,
+    /// Whether incoming messages are dropped and their credit returned, so that the sender is not
+    /// blocked.
     is_discarding: bool,
-    /// Calling: from when on the deadline may have passed by the other side's clock.
-    due_there: Option<Instant>,
-    /// Calling: pings sent since the last pong.
-    pub(super) pings_unanswered: u32,
-    /// Serving: when the last ping came.
+    /// Caller: the earliest time at which the deadline may have passed by the callee's clock.
+    remote_deadline_earliest: Option<Instant>,
+    /// Caller: pings sent since the last pong.
+    pub(super) pings_without_pong: u32,
+    /// Callee: time of the last ping.
     pub(super) last_ping: Instant,
 }
 
 impl Stream {
-    /// The caller's end. Nothing may be sent before the acknowledgement (P15).
-    pub(super) fn calling(capacities: Capacities, deadline: Option<Instant>, now: Instant) -> Self {
+    /// Creates the caller's end. Nothing may be sent before the acknowledgement (P15).
+    pub(super) fn for_caller(
+        capacities: Capacities,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Self {
         let has_input = capacities.input > 0;
-        let due_there =
-            deadline.map(|deadline| deadline - deadline.since(now) / CLOCK_RATES_DIFFER_BY);
+        let remote_deadline_earliest =
+            deadline.map(|deadline| deadline - deadline.since(now) / CLOCK_DRIFT_DIVISOR);
         Self {
-            side: Side::Calling,
+            side: StreamSide::Caller,
             has_input,
             sequence_out: 1, // the opening message had 0 (P16)
             sequence_in: 0,
             send_credit: SendCredit::none(capacities.input),
-            waiting: None,
+            waiting_message: None,
             out: if has_input { Direction::Open } else { Direction::Closed },
-            place: None,
+            position: None,
             receive_credit: ReceiveCredit::new(capacities.output),
             received: VecDeque::new(),
-            is_input_over: false,
+            is_input_finished: false,
             is_discarding: false,
-            due_there,
-            pings_unanswered: 0,
+            remote_deadline_earliest,
+            pings_without_pong: 0,
             last_ping: now,
         }
     }
 
-    /// Calling: whether the deadline may have passed by the other side's clock.
-    pub(super) fn may_be_due_there(&self, now: Instant) -> bool {
-        self.due_there.is_some_and(|due| due <= now)
+    /// Caller: whether the deadline may have passed by the callee's clock.
+    pub(super) fn may_have_expired_remotely(&self, now: Instant) -> bool {
+        self.remote_deadline_earliest.is_some_and(|earliest| earliest <= now)
     }
 
-    /// The handler's end. `is_input_over` is whether the opening message said so; `pings` came since.
-    pub(super) fn serving(
+    /// Creates the callee's end. `is_input_finished` is the EOF flag of the opening message;
+    /// `pings` is the number of pings received before the stream was accepted.
+    pub(super) fn for_callee(
         capacities: Capacities,
-        is_input_over: bool,
+        is_input_finished: bool,
         pings: u32,
         now: Instant,
     ) -> Self {
         Self {
-            side: Side::Serving,
+            side: StreamSide::Callee,
             has_input: capacities.input > 0,
             sequence_out: 0,
             sequence_in: 1 + pings,
             send_credit: SendCredit::full(capacities.output.max(1)),
-            waiting: None,
+            waiting_message: None,
             out: Direction::Open,
-            place: None,
+            position: None,
             receive_credit: ReceiveCredit::new(capacities.input),
             received: VecDeque::new(),
-            is_input_over: is_input_over || capacities.input == 0,
+            is_input_finished: is_input_finished || capacities.input == 0,
             is_discarding: false,
-            due_there: None,
-            pings_unanswered: 0,
+            remote_deadline_earliest: None,
+            pings_without_pong: 0,
             last_ping: now,
         }
     }
 
-    // ---- what comes in ----
+    // ---- incoming ----
 
-    /// Holds a message's sequence against what it must be (P16).
+    /// Checks the sequence number of a message against the expected one (P16).
     pub(super) fn check_sequence(&mut self, received: u32) -> Result<(), Violation> {
         check_sequence(self.sequence_in, received)?;
         self.sequence_in = self.sequence_in.wrapping_add(1);
         Ok(())
     }
 
-    /// Takes a message in. Returns whether whoever receives has something new to see.
+    /// Accepts an incoming message. Returns whether it is the first one to receive.
     pub(super) fn receive(&mut self, payload: Bytes) -> Result<bool, Violation> {
-        if self.side == Side::Serving && !self.has_input {
+        if self.side == StreamSide::Callee && !self.has_input {
             return Err(Violation::NoInput);
         }
-        if self.is_input_over {
+        if self.is_input_finished {
             return Err(Violation::Overrun);
         }
         self.receive_credit.receive().map_err(|_| Violation::Overrun)?;
         if self.is_discarding {
-            self.receive_credit.take();
+            self.receive_credit.mark_consumed();
             return Ok(false);
         }
         self.received.push_back(payload);
         Ok(self.received.len() == 1)
     }
 
-    /// The caller is done sending.
+    /// Records that the caller has finished sending.
     pub(super) fn end_input(&mut self) {
-        self.is_input_over = true;
-        self.receive_credit.forgive();
+        self.is_input_finished = true;
+        self.receive_credit.close();
     }
 
     pub(super) fn grant_all(&mut self) {
@@ -333,17 +340,17 @@ impl Stream {
         self.send_credit.grant_one();
     }
 
-    /// The next message for whoever receives.
+    /// Takes the next received message.
     pub(super) fn take_received(&mut self) -> Received {
         match self.received.pop_front() {
             Some(payload) => {
-                if !self.is_input_over {
-                    self.receive_credit.take();
+                if !self.is_input_finished {
+                    self.receive_credit.mark_consumed();
                 }
                 Received::Message(payload)
             }
-            None if self.is_input_over => Received::InputOver,
-            None => Received::Nothing,
+            None if self.is_input_finished => Received::InputFinished,
+            None => Received::Empty,
         }
     }
 
@@ -352,61 +359,61 @@ impl Stream {
         !self.received.is_empty()
     }
 
-    /// Nobody wants what comes in. Returns what had.
-    pub(super) fn discard(&mut self) -> VecDeque<Bytes> {
+    /// Discards incoming messages from now on. Returns those already received.
+    pub(super) fn start_discarding(&mut self) -> VecDeque<Bytes> {
         self.is_discarding = true;
-        if !self.is_input_over {
-            self.received.iter().for_each(|_| self.receive_credit.take());
+        if !self.is_input_finished {
+            self.received.iter().for_each(|_| self.receive_credit.mark_consumed());
         }
         std::mem::take(&mut self.received)
     }
 
-    /// Everything that came in and was not received.
+    /// Returns the messages that were not received, and the waiting message.
     pub(super) fn into_received(self) -> (VecDeque<Bytes>, Option<Bytes>) {
-        (self.received, self.waiting)
+        (self.received, self.waiting_message)
     }
 
-    // ---- what goes out ----
+    // ---- outgoing ----
 
-    /// Whether a message may be handed over: one at a time waits here.
-    pub(super) fn can_send(&self) -> Result<(), Sent> {
+    /// Checks whether a message may be accepted for sending: at most one waits here.
+    pub(super) fn check_can_send(&self) -> Result<(), SendStatus> {
         match &self.out {
-            _ if self.side == Side::Calling && !self.has_input => Err(Sent::NoInput),
-            Direction::Closing(_) | Direction::Closed => Err(Sent::Finished),
-            Direction::Open if self.waiting.is_some() => Err(Sent::Waiting),
+            _ if self.side == StreamSide::Caller && !self.has_input => Err(SendStatus::NoInput),
+            Direction::Closing(_) | Direction::Closed => Err(SendStatus::Finished),
+            Direction::Open if self.waiting_message.is_some() => Err(SendStatus::Waiting),
             Direction::Open => Ok(()),
         }
     }
 
-    /// Hands over a message that is to be sent when there is credit and room.
+    /// Accepts a message, to be sent when there is credit and room.
     pub(super) fn send(&mut self, payload: Bytes) {
-        debug_assert!(self.waiting.is_none(), "one at a time");
-        self.waiting = Some(payload);
+        debug_assert!(self.waiting_message.is_none(), "at most one message waits");
+        self.waiting_message = Some(payload);
     }
 
-    /// How far the message that was handed over last came.
-    pub(super) fn sent(&self) -> Sent {
-        if self.waiting.is_some() { Sent::Waiting } else { Sent::Queued }
+    /// Returns the progress of the last accepted message.
+    pub(super) fn send_status(&self) -> SendStatus {
+        if self.waiting_message.is_some() { SendStatus::Waiting } else { SendStatus::Queued }
     }
 
-    /// Takes back the message that waits.
-    pub(super) fn take_back(&mut self) -> Option<Bytes> {
-        self.waiting.take()
+    /// Takes back the waiting message.
+    pub(super) fn take_waiting(&mut self) -> Option<Bytes> {
+        self.waiting_message.take()
     }
 
-    /// The caller sends nothing more (B25).
+    /// Finishes the caller's sending direction (B25).
     pub(super) fn finish(&mut self) {
-        debug_assert_eq!(self.side, Side::Calling);
+        debug_assert_eq!(self.side, StreamSide::Caller);
         if self.out == Direction::Open {
-            self.out = Direction::Closing(Close::Input);
+            self.out = Direction::Closing(CloseCause::Input);
         }
     }
 
-    /// The handler returned.
-    pub(super) fn answer(&mut self, result: Result<(), HandlerError>) {
-        debug_assert_eq!(self.side, Side::Serving);
+    /// Records the handler's result.
+    pub(super) fn respond(&mut self, result: Result<(), HandlerError>) {
+        debug_assert_eq!(self.side, StreamSide::Callee);
         debug_assert!(self.out != Direction::Closed, "a handler returns once");
-        self.out = Direction::Closing(Close::Answer(result));
+        self.out = Direction::Closing(CloseCause::Response(result));
     }
 
     /// Whether this direction's end has been queued.
@@ -415,61 +422,63 @@ impl Stream {
     }
 
     /// Whether the handler has not returned yet.
-    pub(super) fn is_running(&self) -> bool {
+    pub(super) fn is_handler_running(&self) -> bool {
         self.out == Direction::Open
     }
 
-    /// The sequence of the next message.
+    /// Returns the sequence number of the next message.
     pub(super) fn next_sequence(&mut self) -> u32 {
         let sequence = self.sequence_out;
         self.sequence_out = sequence.wrapping_add(1);
         sequence
     }
 
-    /// What may be sent now, if there is room for it.
-    pub(super) fn next(&self) -> Option<Next> {
-        if self.receive_credit.is_owed() {
-            return Some(Next::Credit);
+    /// Returns the next item that may be sent, if there is room for it.
+    pub(super) fn next_send(&self) -> Option<NextSend> {
+        if self.receive_credit.has_credit_to_return() {
+            return Some(NextSend::Credit);
         }
         if !self.send_credit.is_available() {
-            // A message that waits for a reader who has stopped must not hold the error back (B24).
-            return self.has_failed().then_some(Next::Abort);
+            // A message that waits for a stalled reader must not hold the error back (B24).
+            return self.has_failed().then_some(NextSend::Abort);
         }
-        if self.waiting.is_some() {
-            return Some(Next::Message);
+        if self.waiting_message.is_some() {
+            return Some(NextSend::Message);
         }
         match &self.out {
-            Direction::Closing(_) => Some(Next::End),
+            Direction::Closing(_) => Some(NextSend::End),
             Direction::Open | Direction::Closed => None,
         }
     }
 
-    /// The message for `next`, and its payload where that is shared memory.
+    /// Builds the message for `next`, and returns its payload if that is shared memory.
     pub(super) fn outgoing(
         &self,
-        next: Next,
+        next: NextSend,
         mux_id: u64,
         checksum: Checksum,
     ) -> (Outgoing<'_>, Option<&Bytes>) {
         let data = match self.side {
-            Side::Calling => Op::MuxClientMsg,
-            Side::Serving => Op::MuxServerMsg,
+            StreamSide::Caller => Op::MuxClientMsg,
+            StreamSide::Callee => Op::MuxServerMsg,
         };
         let error: &[u8] = match &self.out {
-            Direction::Closing(Close::Answer(Err(error))) => error.message().as_bytes(),
+            Direction::Closing(CloseCause::Response(Err(error))) => error.message().as_bytes(),
             _ => &[],
         };
         let (op, flags, payload, shared) = match next {
-            Next::Credit => (self.credit_op(), Flags::NONE, &[][..], None),
-            Next::Message => {
-                let shared = self.waiting.as_ref();
+            NextSend::Credit => (self.credit_op(), Flags::NONE, &[][..], None),
+            NextSend::Message => {
+                let shared = self.waiting_message.as_ref();
                 let payload = shared.map_or(&[][..], |payload| &payload[..]);
                 let flags = if payload.is_empty() { Flags::ZERO } else { Flags::NONE };
                 (data, flags, payload, shared)
             }
-            Next::End if self.has_failed() => (data, Flags::EOF.with(Flags::ERROR), error, None),
-            Next::End => (data, Flags::EOF, &[][..], None),
-            Next::Abort => (Op::DisconnectClientMux, Flags::ERROR, error, None),
+            NextSend::End if self.has_failed() => {
+                (data, Flags::EOF.with(Flags::ERROR), error, None)
+            }
+            NextSend::End => (data, Flags::EOF, &[][..], None),
+            NextSend::Abort => (Op::DisconnectClientMux, Flags::ERROR, error, None),
         };
         let header = Header { sequence: self.sequence_out, flags, ..Header::new(mux_id, op) };
         (Outgoing { header, payload, subroute: None, checksum }, shared)
@@ -477,43 +486,43 @@ impl Stream {
 
     fn credit_op(&self) -> Op {
         match self.side {
-            Side::Calling => Op::UnblockSrvMux,
-            Side::Serving => Op::UnblockClMux,
+            StreamSide::Caller => Op::UnblockSrvMux,
+            StreamSide::Callee => Op::UnblockClMux,
         }
     }
 
     fn has_failed(&self) -> bool {
-        matches!(self.out, Direction::Closing(Close::Answer(Err(_))))
+        matches!(self.out, Direction::Closing(CloseCause::Response(Err(_))))
     }
 
-    /// `next` was queued. Returns a payload that is done with.
-    pub(super) fn mark_sent(&mut self, next: Next) -> Option<Bytes> {
+    /// Records that `next` was queued. Returns a payload that is no longer needed.
+    pub(super) fn mark_sent(&mut self, next: NextSend) -> Option<Bytes> {
         self.next_sequence();
         match next {
-            Next::Credit => self.receive_credit.give_back(),
-            Next::Message => {
+            NextSend::Credit => self.receive_credit.return_one(),
+            NextSend::Message => {
                 self.send_credit.consume();
-                return self.waiting.take();
+                return self.waiting_message.take();
             }
-            Next::End => {
+            NextSend::End => {
                 self.send_credit.consume();
                 self.out = Direction::Closed;
             }
-            Next::Abort => self.out = Direction::Closed,
+            NextSend::Abort => self.out = Direction::Closed,
         }
         None
     }
 }
 
-/// Holds a sequence against what it must be (P16).
+/// Compares a sequence number with the expected one (P16).
 pub(super) fn check_sequence(expected: u32, received: u32) -> Result<(), Violation> {
     if received == expected { Ok(()) } else { Err(Violation::Sequence { expected, received }) }
 }
 
-/// The message that opens a stream (P15). `deadline_ms` is 0 where it has none.
+/// Builds the message that opens a stream (P15). `deadline_ms` is 0 if it has no deadline.
 pub(super) fn open_message(
     mux_id: u64,
-    open: &Open,
+    open: &OpenRequest,
     deadline_ms: u32,
     checksum: Checksum,
 ) -> Outgoing<'_> {

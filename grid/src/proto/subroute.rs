@@ -1,20 +1,20 @@
-//! Static subroutes: several handlers of one id, told apart by a text (P19).
+//! Static subroutes: several handlers of one id, distinguished by a text (P19).
 
 use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-/// Bytes of a subroute's id on the wire.
+/// Length of a subroute's id on the wire, in bytes.
 pub const SUBROUTE_ID_BYTES: usize = 32;
 
-/// What stands for a handler and a subroute on the wire: the SHA-256 of the subroute's text with
-/// byte 0 replaced by the handler's id and byte 1 by 0.
+/// The wire id of a handler under a subroute: the SHA-256 of the subroute's text with byte 0
+/// replaced by the handler's id and byte 1 by 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubrouteId([u8; SUBROUTE_ID_BYTES]);
 
 impl SubrouteId {
-    /// The id of `handler` under the subroute `text`.
+    /// Computes the id of `handler` under the subroute `text`.
     pub fn new(handler: u8, text: &str) -> Self {
         Self::from_hash(Sha256::digest(text.as_bytes()).into(), handler)
     }
@@ -25,12 +25,12 @@ impl SubrouteId {
         Self(hash)
     }
 
-    /// An id as it was received.
+    /// Creates an id from received bytes.
     pub const fn from_bytes(bytes: [u8; SUBROUTE_ID_BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes that travel.
+    /// Returns the bytes for the wire.
     pub const fn as_bytes(&self) -> &[u8; SUBROUTE_ID_BYTES] {
         &self.0
     }
@@ -45,14 +45,14 @@ impl fmt::Debug for SubrouteId {
     }
 }
 
-/// A subroute's text, with its hash at hand. Cheap to clone.
+/// A subroute's text with its precomputed hash. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subroute {
     text: Arc<str>,
     hash: [u8; SUBROUTE_ID_BYTES],
 }
 
-/// A text that cannot be a subroute.
+/// The error for a text that is not a valid subroute.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("subroute {text:?} must be parts joined by '/', none of them empty")]
 pub struct SubrouteError {
@@ -60,7 +60,7 @@ pub struct SubrouteError {
 }
 
 impl Subroute {
-    /// The subroute of this text.
+    /// Creates a subroute from its text.
     ///
     /// # Errors
     ///
@@ -72,18 +72,18 @@ impl Subroute {
         Ok(Self { text: text.into(), hash: Sha256::digest(text.as_bytes()).into() })
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What stands for `handler` under this subroute on the wire.
+    /// Returns the wire id of `handler` under this subroute.
     pub fn id(&self, handler: u8) -> SubrouteId {
         SubrouteId::from_hash(self.hash, handler)
     }
 }
 
-/// Whether a text can be a subroute: parts joined by `/`, none of them empty.
+/// Whether a text is a valid subroute: parts joined by `/`, none of them empty.
 fn is_valid(text: &str) -> bool {
     text.split('/').all(|part| !part.is_empty())
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p19_the_id_is_a_hash_with_the_handler_in_front() {
+    fn p19_the_id_is_a_hash_that_begins_with_the_handler() {
         let id = SubrouteId::new(78, "drive1");
         assert_eq!(id.as_bytes()[..4], [0x4e, 0x00, 0x17, 0x97]);
     }

@@ -1,8 +1,8 @@
-//! Where one caller waits for the outcome of its call.
+//! The place where one caller waits for the outcome of its call.
 //!
-//! Apart from the machine's lock on purpose: the connection's task ends a whole batch of calls under
-//! that lock, and hands out the outcomes afterwards, so that the callers it wakes do not queue up
-//! behind it.
+//! It has its own lock on purpose. The connection's task ends a whole batch of calls under the lock
+//! of the state machine and hands out the outcomes afterwards, so that the woken callers do not
+//! queue up behind that lock.
 
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Epoch;
-use crate::proto::connection::Outcome;
+use crate::proto::connection::CallOutcome;
 use crate::proto::subroute::SubrouteId;
 use crate::sync::{Arc, Mutex};
 
-/// A call to be made.
+/// A call to be started.
 #[derive(Debug)]
 pub struct NewCall {
     /// The handler's id.
     pub handler: u8,
-    /// Which of several handlers of that id.
+    /// The subroute that selects one of several handlers of that id.
     pub subroute: Option<SubrouteId>,
-    /// What the handler gets.
+    /// The payload for the handler.
     pub payload: Bytes,
-    /// How long to wait for the answer.
+    /// Longest wait for the response.
     pub timeout: Duration,
 }
 
-/// A call that was started and whose caller waits.
+/// A started call whose caller waits.
 #[derive(Debug)]
 pub struct StartedCall {
     pub(super) slot: Arc<CallSlot>,
@@ -36,65 +36,67 @@ pub struct StartedCall {
 }
 
 impl StartedCall {
-    /// How the call ended, once.
-    pub fn poll(&self, waker: &Waker) -> Poll<Outcome> {
+    /// Returns the outcome of the call, once.
+    pub fn poll(&self, waker: &Waker) -> Poll<CallOutcome> {
         self.slot.poll(waker)
     }
 }
 
-/// One caller's place.
+/// The outcome of one call, or the waker of its caller.
 ///
 /// ```text
 ///            complete             poll
 ///   Waiting ──────────► Done ──────────► Taken
 /// ```
 #[derive(Debug)]
-pub(super) struct CallSlot(Mutex<State>);
+pub(super) struct CallSlot(Mutex<CallSlotState>);
 
 #[derive(Debug)]
-enum State {
+enum CallSlotState {
     Waiting(Waker),
-    Done(Outcome),
+    Done(CallOutcome),
     Taken,
 }
 
 impl CallSlot {
-    /// A caller that waits.
+    /// Creates a slot with a waiting caller.
     pub(super) fn new(waker: Waker) -> Self {
-        Self(Mutex::new(State::Waiting(waker)))
+        Self(Mutex::new(CallSlotState::Waiting(waker)))
     }
 
-    /// Puts the outcome there. Returns whom to wake.
-    pub(super) fn complete(&self, outcome: Outcome) -> Option<Waker> {
+    /// Stores the outcome. Returns the waker of the caller.
+    pub(super) fn complete(&self, outcome: CallOutcome) -> Option<Waker> {
         let mut state = self.0.lock();
         match &*state {
-            State::Waiting(_) => match std::mem::replace(&mut *state, State::Done(outcome)) {
-                State::Waiting(waker) => Some(waker),
-                State::Done(_) | State::Taken => None,
-            },
-            State::Done(_) | State::Taken => {
+            CallSlotState::Waiting(_) => {
+                match std::mem::replace(&mut *state, CallSlotState::Done(outcome)) {
+                    CallSlotState::Waiting(waker) => Some(waker),
+                    CallSlotState::Done(_) | CallSlotState::Taken => None,
+                }
+            }
+            CallSlotState::Done(_) | CallSlotState::Taken => {
                 crate::bug!("a call ended twice");
                 None
             }
         }
     }
 
-    /// The outcome, once, as soon as it is there.
-    pub(super) fn poll(&self, waker: &Waker) -> Poll<Outcome> {
+    /// Takes the outcome as soon as it is stored.
+    pub(super) fn poll(&self, waker: &Waker) -> Poll<CallOutcome> {
         let mut state = self.0.lock();
-        if let State::Waiting(registered) = &mut *state {
+        if let CallSlotState::Waiting(registered) = &mut *state {
             if !registered.will_wake(waker) {
-                let earlier = std::mem::replace(registered, waker.clone());
+                let previous = std::mem::replace(registered, waker.clone());
                 drop(state);
-                drop(earlier); // not under the lock: a waker can be anybody's code
+                drop(previous); // not under the lock: a waker may run foreign code
             }
             return Poll::Pending;
         }
-        match std::mem::replace(&mut *state, State::Taken) {
-            State::Done(outcome) => Poll::Ready(outcome),
-            State::Waiting(_) | State::Taken => {
-                crate::bug!("a call was asked for its outcome after it had been told");
-                Poll::Ready(Outcome::Disconnected)
+        match std::mem::replace(&mut *state, CallSlotState::Taken) {
+            CallSlotState::Done(outcome) => Poll::Ready(outcome),
+            CallSlotState::Waiting(_) | CallSlotState::Taken => {
+                crate::bug!("the outcome of a call was polled after it was taken");
+                Poll::Ready(CallOutcome::Disconnected)
             }
         }
     }

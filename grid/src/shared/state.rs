@@ -1,4 +1,5 @@
-//! What the lock of [`Shared`](super::Shared) guards, and how it follows the machine.
+//! The state under the lock of [`Shared`](super::Shared), and how it follows the events of the
+//! state machine.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -12,17 +13,17 @@ use super::slot::CallSlot;
 use super::stream::StreamWaiter;
 use super::{ConnectionState, Epoch};
 use crate::proto::connection::{
-    CloseReason, Connection, Counters, Event, Incoming, Outcome, StreamEnd,
+    CallOutcome, CloseReason, Connection, Counters, Event, Incoming, StreamEnd,
 };
 use crate::proto::message::Op;
 use crate::stats::{Failure, FailureKind};
 use crate::sync::Arc;
 use crate::time::Instant;
 
-/// The machine, with callers waiting in slots.
+/// The state machine, with its waiters attached to calls.
 pub(super) type Machine = Connection<Waiter>;
 
-/// Who waits for what becomes of a call.
+/// The waiter attached to a call or a stream.
 #[derive(Debug)]
 pub(super) enum Waiter {
     Call(Arc<CallSlot>),
@@ -30,66 +31,65 @@ pub(super) enum Waiter {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct SharedState {
     /// The open connection.
-    pub(super) link: Option<Link>,
-    /// How many connections there have been.
+    pub(super) link: Option<OpenLink>,
+    /// The number of connections so far.
     pub(super) epoch: Epoch,
-    /// Why the connection of `epoch` ended, once it has.
-    pub(super) ended: Option<CloseReason>,
+    /// Reason for the end of the connection of `epoch`, once it has ended.
+    pub(super) end_reason: Option<CloseReason>,
     pub(super) connection_state: ConnectionState,
     /// Grows with each change of `connection_state`, so that a watcher misses none.
     pub(super) version: u64,
     pub(super) watchers: Slab<Waker>,
-    /// Who wants to know when a call that is served here is not wanted any more.
+    /// Wakers of handlers that wait for the cancellation of their inbound call, by its id.
     pub(super) handlers: FxHashMap<u64, Slab<Waker>>,
     pub(super) is_draining: bool,
-    /// Who waits for everything under way to finish.
+    /// Wakers of tasks that wait for all outstanding work to finish.
     pub(super) idle_waiters: Vec<Waker>,
-    /// Why the last attempt to connect failed, or the last connection ended.
+    /// Cause of the last failed attempt to connect, or of the last connection's end.
     pub(super) last_failure: Option<Failure>,
-    /// Sums of the connections that are over.
-    pub(super) past: Past,
+    /// Sums over the ended connections.
+    pub(super) closed_totals: ClosedTotals,
 }
 
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct OpenLink {
     pub(super) machine: Machine,
-    /// The connection's task, while it sleeps.
+    /// Waker of the connection's task, while it sleeps.
     pub(super) driver: Option<Waker>,
-    /// Whether the task wants to be woken when there is something to write: not while its socket
-    /// is full.
+    /// Whether the task is to be woken for new output: not while its socket is full.
     pub(super) driver_can_write: bool,
-    /// When the task wakes by itself.
-    pub(super) armed: Option<Instant>,
-    /// Whether what the machine gave to be written has left the process.
+    /// Time at which the sleeping task wakes by itself.
+    pub(super) driver_wakes_at: Option<Instant>,
+    /// Whether all frames taken from the state machine have left the process.
     pub(super) is_flushed: bool,
     pub(super) bytes_in: u64,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct ClosedTotals {
     pub(super) counters: Counters,
     pub(super) bytes_in: u64,
     pub(super) round_trip: Option<Duration>,
 }
 
-/// What one turn under the lock leaves to be done without it.
+/// Actions of one turn that must happen after the lock is released.
 #[derive(Debug, Default)]
-pub struct Work {
-    /// Requests to be served.
+pub struct DeferredWork {
+    /// Inbound calls to be served.
     pub incoming: Vec<Incoming>,
-    /// Messages that meant nothing.
+    /// Ignored messages, to be logged.
     pub skipped: Vec<(Op, u64)>,
-    /// Payloads to be dropped: their memory may be the user's own.
-    spent: Vec<Bytes>,
-    ended: Vec<(Arc<CallSlot>, Outcome)>,
+    /// Payloads to be dropped: their memory may belong to the user.
+    retired_payloads: Vec<Bytes>,
+    ended: Vec<(Arc<CallSlot>, CallOutcome)>,
     ended_streams: Vec<(Box<StreamWaiter>, VecDeque<Bytes>, StreamEnd)>,
     pub(super) wakes: Vec<Waker>,
 }
 
-impl Work {
-    /// Tells callers how their calls ended, and wakes everybody who must be. Holds no lock.
+impl DeferredWork {
+    /// Completes ended calls and wakes the waiting tasks. Must be called without a lock held.
     pub fn wake(&mut self) {
         for (slot, outcome) in self.ended.drain(..) {
             if let Some(waker) = slot.complete(outcome) {
@@ -102,44 +102,44 @@ impl Work {
         for waker in self.wakes.drain(..) {
             waker.wake();
         }
-        self.spent.clear(); // last: a payload's memory may be the user's, and a panic there its own
+        self.retired_payloads.clear(); // last: dropping a user's payload may panic
     }
 }
 
-impl State {
-    /// The connection of `epoch`, or why it is over.
-    pub(super) fn link(&mut self, epoch: Epoch) -> Result<&mut Link, CloseReason> {
+impl SharedState {
+    /// Returns the connection of `epoch`, or the reason for its end.
+    pub(super) fn link(&mut self, epoch: Epoch) -> Result<&mut OpenLink, CloseReason> {
         if self.epoch != epoch {
             return Err(CloseReason::Superseded);
         }
         match &mut self.link {
             Some(link) => Ok(link),
-            None => Err(self.ended.clone().unwrap_or(CloseReason::Superseded)),
+            None => Err(self.end_reason.clone().unwrap_or(CloseReason::Superseded)),
         }
     }
 
     /// Ends the open connection, if there is one: every call, every handler, the queue (B05).
-    pub(super) fn end(&mut self, reason: CloseReason, work: &mut Work) {
+    pub(super) fn end(&mut self, reason: CloseReason, work: &mut DeferredWork) {
         if let Some(link) = &mut self.link {
             link.machine.close(reason);
-            self.settle(work);
+            self.apply_events(work);
         }
     }
 
-    /// Does what the machine says should happen.
-    pub(super) fn settle(&mut self, work: &mut Work) {
+    /// Applies the events of the state machine.
+    pub(super) fn apply_events(&mut self, work: &mut DeferredWork) {
         let mut closed = None;
         if let Some(link) = &mut self.link {
             while let Some(event) = link.machine.poll_event() {
                 match event {
-                    Event::Ended { slot: Waiter::Call(slot), outcome } => {
+                    Event::CallEnded { slot: Waiter::Call(slot), outcome } => {
                         work.ended.push((slot, outcome));
                     }
                     Event::StreamEnded { slot: Waiter::Stream(waiter), rest, end } => {
                         work.ended_streams.push((waiter, rest, end));
                     }
-                    Event::Ended { .. } | Event::StreamEnded { .. } => {
-                        crate::bug!("the end of one kind of call reached the other");
+                    Event::CallEnded { .. } | Event::StreamEnded { .. } => {
+                        crate::bug!("a call ended with the event of another kind");
                     }
                     Event::Opened(id) | Event::Readable(id) => {
                         if let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(id) {
@@ -151,8 +151,8 @@ impl State {
                             work.wakes.extend(waiter.sender.take());
                         }
                     }
-                    Event::Serve(incoming) => work.incoming.push(incoming),
-                    Event::Cancel { mux_id } | Event::AnswerOver { mux_id } => {
+                    Event::Incoming(incoming) => work.incoming.push(incoming),
+                    Event::Cancel { mux_id } | Event::ResponseRetired { mux_id } => {
                         let waiters = self.handlers.remove(&mux_id).into_iter().flatten();
                         work.wakes.extend(waiters.map(|(_, waker)| waker));
                     }
@@ -162,40 +162,41 @@ impl State {
             }
         }
         if let Some(link) = &mut self.link {
-            work.spent.append(&mut link.machine.take_spent());
+            work.retired_payloads.append(&mut link.machine.take_retired_payloads());
         }
         if let Some(reason) = closed {
-            self.forget_link(reason, work);
+            self.close_link(reason, work);
         }
         work.wakes.extend(self.idle_waiters_to_wake());
     }
 
-    /// Who waits for everything under way to finish, if it has.
+    /// Takes the wakers that wait for all outstanding work, if it has finished.
     pub(super) fn idle_waiters_to_wake(&mut self) -> Vec<Waker> {
-        let is_reached = !self.idle_waiters.is_empty() && self.is_idle();
-        if is_reached { std::mem::take(&mut self.idle_waiters) } else { Vec::new() }
+        let is_finished = !self.idle_waiters.is_empty() && self.is_idle();
+        if is_finished { std::mem::take(&mut self.idle_waiters) } else { Vec::new() }
     }
 
     pub(super) fn is_idle(&self) -> bool {
         self.link.as_ref().is_none_or(|link| link.machine.is_idle() && link.is_flushed)
     }
 
-    pub(super) fn forget_link(&mut self, reason: CloseReason, work: &mut Work) {
+    pub(super) fn close_link(&mut self, reason: CloseReason, work: &mut DeferredWork) {
         if let Some(mut link) = self.link.take() {
-            self.past.counters.add(&link.machine.counters());
-            self.past.bytes_in += link.bytes_in;
-            self.past.round_trip = link.machine.ping_round_trip().or(self.past.round_trip);
+            self.closed_totals.counters.add(&link.machine.counters());
+            self.closed_totals.bytes_in += link.bytes_in;
+            self.closed_totals.round_trip =
+                link.machine.ping_round_trip().or(self.closed_totals.round_trip);
             work.wakes.extend(link.driver.take());
         }
         let waiters = self.handlers.drain().flat_map(|(_, waiters)| waiters);
         work.wakes.extend(waiters.map(|(_, waker)| waker));
         let cause = reason.to_string().into();
         self.last_failure = Some(Failure { kind: FailureKind::Ended, cause });
-        self.ended = Some(reason);
-        self.change_to(ConnectionState::Backoff, work);
+        self.end_reason = Some(reason);
+        self.set_connection_state(ConnectionState::Backoff, work);
     }
 
-    pub(super) fn change_to(&mut self, to: ConnectionState, work: &mut Work) {
+    pub(super) fn set_connection_state(&mut self, to: ConnectionState, work: &mut DeferredWork) {
         let from = self.connection_state;
         if from == to || from == ConnectionState::Shutdown {
             return;
@@ -206,17 +207,18 @@ impl State {
     }
 }
 
-impl Link {
-    /// Wakes the task if it sleeps and there is something that it could write.
-    pub(super) fn wake_driver(&mut self, work: &mut Work) {
+impl OpenLink {
+    /// Wakes the task if it sleeps and could write output.
+    pub(super) fn wake_driver(&mut self, work: &mut DeferredWork) {
         if self.driver_can_write && self.machine.wants_transmit() {
             work.wakes.extend(self.driver.take());
         }
     }
 
-    /// Likewise, or if it would sleep beyond `deadline`.
-    pub(super) fn wake_driver_for(&mut self, deadline: Instant, work: &mut Work) {
-        if self.armed.is_none_or(|armed| deadline < armed) {
+    /// Like [`wake_driver`](Self::wake_driver), and also wakes the task if it would sleep past
+    /// `deadline`.
+    pub(super) fn wake_driver_for(&mut self, deadline: Instant, work: &mut DeferredWork) {
+        if self.driver_wakes_at.is_none_or(|at| deadline < at) {
             work.wakes.extend(self.driver.take());
         }
         self.wake_driver(work);

@@ -1,9 +1,10 @@
-//! One end of a stream as its two halves share it, and where they wait.
+//! One end of a stream as its two halves share it, and their wakers.
 //!
-//! While a stream is under way its messages and its waiters are in the machine, under the one lock:
-//! taking a message and giving its credit back is one step. When it ends, what was not received yet
-//! and the end itself move to the stream's slot, which outlives the connection: what came before the
-//! end is received before it (B23), and an end needs no room in any buffer (B24).
+//! While a stream is open, its messages and wakers are in the state machine, under the one lock:
+//! taking a message and returning its credit is one step. At its end, the messages that were not
+//! received and the end itself move to the stream's slot, which outlives the connection. Messages
+//! that came before the end are received before it (B23), and an end needs no room in any buffer
+//! (B24).
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
@@ -14,7 +15,9 @@ use bytes::Bytes;
 use super::state::{Machine, Waiter};
 use super::{Epoch, Shared, SharedRef};
 use crate::error::CallError;
-use crate::proto::connection::{Capacities, Open, Received, Sent, Side, StreamEnd, StreamId};
+use crate::proto::connection::{
+    Capacities, OpenRequest, Received, SendStatus, StreamEnd, StreamId, StreamSide,
+};
 use crate::proto::subroute::SubrouteId;
 use crate::sync::{Arc, Mutex};
 
@@ -23,17 +26,17 @@ use crate::sync::{Arc, Mutex};
 pub struct NewStream {
     /// The handler's id.
     pub handler: u8,
-    /// Which of several handlers of that id.
+    /// The subroute that selects one of several handlers of that id.
     pub subroute: Option<SubrouteId>,
-    /// What the handler gets to begin with.
+    /// The initial payload for the handler.
     pub payload: Option<Bytes>,
-    /// When the stream ends by itself, if it does.
+    /// Time after which the stream expires, if any.
     pub timeout: Option<Duration>,
-    /// How many messages may be under way.
+    /// Numbers of messages that may be in flight.
     pub capacities: Capacities,
 }
 
-/// Why a message was not sent.
+/// The reason why a message was not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendFailure {
     /// This direction was finished, or the handler has returned.
@@ -42,14 +45,14 @@ pub enum SendFailure {
     NoInput,
     /// The message is larger than the limit.
     TooLarge {
-        /// Its size.
+        /// Size of the message.
         bytes: usize,
     },
-    /// The stream is over.
-    StreamOver(StreamEnd),
+    /// The stream ended.
+    StreamEnded(StreamEnd),
 }
 
-/// Who waits for a stream that is under way. In the machine, under its lock.
+/// The wakers of an open stream. Kept in the state machine, under its lock.
 #[derive(Debug)]
 pub(super) struct StreamWaiter {
     slot: Arc<StreamSlot>,
@@ -62,7 +65,7 @@ impl StreamWaiter {
         Box::new(Self { slot: Arc::clone(slot), receiver: None, sender: None })
     }
 
-    /// Tells everybody that the stream is over. Not to be called under the lock.
+    /// Records the end of the stream and wakes its halves. Must not be called under the lock.
     pub(super) fn complete(self, rest: VecDeque<Bytes>, end: StreamEnd) {
         let late = self.slot.complete(rest, end);
         let waiting = [self.receiver, self.sender];
@@ -70,28 +73,29 @@ impl StreamWaiter {
     }
 }
 
-/// What is left of a stream that is over.
+/// The remains of a stream after its end.
 ///
 /// ```text
 ///          complete
-///   Live ────────────► Over
+///   Live ────────────► Ended
 /// ```
 #[derive(Debug)]
-struct StreamSlot(Mutex<SlotState>);
+struct StreamSlot(Mutex<StreamSlotState>);
 
 #[derive(Debug)]
-enum SlotState {
-    /// With those who found the machine rid of the stream before they were told of its end.
+enum StreamSlotState {
+    /// With the wakers of halves that found the stream removed from the state machine before its
+    /// end was recorded here.
     Live {
         wakers: [Option<Waker>; 2],
     },
-    Over {
+    Ended {
         rest: VecDeque<Bytes>,
         end: StreamEnd,
     },
 }
 
-/// One of the two who may wait for a stream.
+/// The half of a stream that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Half {
     Receiver,
@@ -100,49 +104,49 @@ enum Half {
 
 impl StreamSlot {
     fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(SlotState::Live { wakers: [None, None] })))
+        Arc::new(Self(Mutex::new(StreamSlotState::Live { wakers: [None, None] })))
     }
 
     fn complete(&self, rest: VecDeque<Bytes>, end: StreamEnd) -> [Option<Waker>; 2] {
         let mut state = self.0.lock();
-        match std::mem::replace(&mut *state, SlotState::Over { rest, end }) {
-            SlotState::Live { wakers } => wakers,
-            over @ SlotState::Over { .. } => {
-                *state = over;
+        match std::mem::replace(&mut *state, StreamSlotState::Ended { rest, end }) {
+            StreamSlotState::Live { wakers } => wakers,
+            ended @ StreamSlotState::Ended { .. } => {
+                *state = ended;
                 crate::bug!("a stream ended twice");
                 [None, None]
             }
         }
     }
 
-    /// Looks at what is left, once that is there.
+    /// Reads the remains, once they are there.
     fn poll<R>(
         &self,
         half: Half,
         waker: &Waker,
-        look: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
+        read: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
     ) -> Poll<R> {
         let waker = waker.clone();
         let mut state = self.0.lock();
-        let earlier = match &mut *state {
-            SlotState::Over { rest, end } => return Poll::Ready(look(rest, end)),
-            SlotState::Live { wakers } => wakers[half as usize].replace(waker),
+        let previous = match &mut *state {
+            StreamSlotState::Ended { rest, end } => return Poll::Ready(read(rest, end)),
+            StreamSlotState::Live { wakers } => wakers[half as usize].replace(waker),
         };
         drop(state);
-        drop(earlier); // not under the lock: a waker can be anybody's code
+        drop(previous); // not under the lock: a waker may run foreign code
         Poll::Pending
     }
 }
 
-/// What an attempt under the lock came to.
+/// The result of an attempt under the lock.
 enum Attempt<R> {
     Ready(R),
     Pending,
-    StreamOver,
+    StreamEnded,
 }
 
-/// One end of a stream, shared by its two halves. Dropping the caller's cancels the stream, if it is
-/// not over (B25); dropping the handler's does nothing: its answer is the end.
+/// One end of a stream, shared by its two halves. Dropping the caller's end cancels the stream, if
+/// it has not ended (B25). Dropping the callee's end does nothing: its response ends the stream.
 #[derive(Debug)]
 pub struct StreamHandle {
     shared: SharedRef,
@@ -152,7 +156,7 @@ pub struct StreamHandle {
 }
 
 impl Shared {
-    /// Opens a stream. It is not to be used before [`StreamHandle::poll_open`] says so.
+    /// Opens a stream. It must not be used before [`StreamHandle::poll_open`] is ready.
     ///
     /// # Errors
     ///
@@ -161,10 +165,10 @@ impl Shared {
         let NewStream { handler, subroute, payload, timeout, capacities } = stream;
         let now = this.now();
         let deadline = timeout.map(|timeout| now + timeout);
-        let open = Open { handler, subroute, payload, deadline, capacities };
+        let open = OpenRequest { handler, subroute, payload, deadline, capacities };
         let slot = StreamSlot::new();
         let waiter = Waiter::Stream(StreamWaiter::new(&slot));
-        // Until the machine takes it, the payload is dropped out here, not under the lock.
+        // Until the state machine takes it, the payload is dropped out here, not under the lock.
         let mut open = Some(open);
         let (epoch, id) = this.with(|state, work| {
             if state.is_draining {
@@ -179,13 +183,13 @@ impl Shared {
             let first_ping = now + this.limits.stream_ping_interval;
             let wake_at = deadline.map_or(first_ping, |deadline| deadline.min(first_ping));
             link.wake_driver_for(wake_at, work);
-            state.settle(work); // also if it failed: the payload is not to be dropped here
+            state.apply_events(work); // also on failure: the payload must not be dropped here
             Ok((epoch, opened.map_err(|error| this.start_error(error))?))
         })?;
         Ok(StreamHandle { shared: SharedRef::clone(this), slot, epoch, id })
     }
 
-    /// Takes a stream that came in. `None` if its caller does not want it any more.
+    /// Accepts an inbound stream. Returns `None` if it has already ended.
     pub fn accept(
         this: &SharedRef,
         epoch: Epoch,
@@ -199,25 +203,25 @@ impl Shared {
             let Ok(link) = state.link(epoch) else { return false };
             let is_accepted = link.machine.accept(mux_id, waiter, capacities, now);
             link.wake_driver(work);
-            state.settle(work);
+            state.apply_events(work);
             is_accepted
         });
-        let id = StreamId { side: Side::Serving, mux_id };
+        let id = StreamId { side: StreamSide::Callee, mux_id };
         is_accepted.then(|| StreamHandle { shared: SharedRef::clone(this), slot, epoch, id })
     }
 }
 
 impl StreamHandle {
-    /// What is shared about the remote.
+    /// Returns the shared state of the remote.
     pub fn shared(&self) -> &SharedRef {
         &self.shared
     }
 
-    /// Ready once the other side has taken the stream, or will not.
+    /// Returns ready once the peer has accepted the stream, or the stream has ended.
     ///
     /// # Errors
     ///
-    /// How the stream ended, if nothing can be received from it.
+    /// The end of the stream, if there is nothing to receive from it.
     pub fn poll_open(&self, waker: &Waker) -> Poll<Result<(), StreamEnd>> {
         let attempt = |machine: &mut Machine, id: StreamId| {
             if machine.is_open(id.mux_id) {
@@ -225,75 +229,77 @@ impl StreamHandle {
             } else if machine.slot_mut(id).is_some() {
                 Attempt::Pending
             } else {
-                Attempt::StreamOver
+                Attempt::StreamEnded
             }
         };
-        // A handler may have sent all that it had, and returned, before this was looked at.
+        // A handler may have sent all of its messages and returned before this poll.
         self.poll(Half::Receiver, waker, attempt, |rest, end| {
             let is_worth_reading = *end == StreamEnd::Finished || !rest.is_empty();
             if is_worth_reading { Ok(()) } else { Err(end.clone()) }
         })
     }
 
-    /// Hands `payload` over, and is ready once it was queued. To be polled with the same `payload`
-    /// until then; it is `None` once it was handed over.
+    /// Sends `payload`, and returns ready once it was queued. Must be polled with the same
+    /// `payload` until then; it becomes `None` when the stream has accepted it.
     ///
     /// # Errors
     ///
-    /// [`SendFailure`]. If the stream ended while the message waited, it is not known whether it was
-    /// sent.
+    /// [`SendFailure`]. If the stream ended while the message waited, it is not known whether the
+    /// message was sent.
     pub fn poll_send(
         &self,
         payload: &mut Option<Bytes>,
         waker: &Waker,
     ) -> Poll<Result<(), SendFailure>> {
-        let attempt = |machine: &mut Machine, id: StreamId| try_send(machine, id, payload);
-        let over =
-            |_: &mut VecDeque<Bytes>, end: &StreamEnd| Err(SendFailure::StreamOver(end.clone()));
-        self.poll(Half::Sender, waker, attempt, over)
+        let attempt = |machine: &mut Machine, id: StreamId| attempt_send(machine, id, payload);
+        let on_end =
+            |_: &mut VecDeque<Bytes>, end: &StreamEnd| Err(SendFailure::StreamEnded(end.clone()));
+        self.poll(Half::Sender, waker, attempt, on_end)
     }
 
-    /// Hands `payload` over without waiting for it to be queued. Returns whether that was possible:
-    /// one at a time waits.
+    /// Sends `payload` without waiting for it to be queued. Returns whether it was accepted: at
+    /// most one message waits.
     ///
     /// # Errors
     ///
     /// [`SendFailure`].
-    pub fn hand_over(&self, payload: Bytes) -> Result<bool, SendFailure> {
+    pub fn try_send(&self, payload: Bytes) -> Result<bool, SendFailure> {
         let mut payload = Some(payload);
-        let mut attempt = |machine: &mut Machine, id: StreamId| try_send(machine, id, &mut payload);
+        let mut attempt =
+            |machine: &mut Machine, id: StreamId| attempt_send(machine, id, &mut payload);
         match self.attempt(Half::Sender, None, &mut attempt) {
             Attempt::Ready(sent) => sent.map(|()| true),
             Attempt::Pending => Ok(payload.is_none()),
-            // Over, but perhaps nobody has been told yet: it is lost like any that is under way then.
-            Attempt::StreamOver => {
-                self.end().map_or(Ok(true), |end| Err(SendFailure::StreamOver(end)))
+            // The stream has ended, but the end may not be recorded yet: the message is then lost
+            // like any that is in flight at the end.
+            Attempt::StreamEnded => {
+                self.end().map_or(Ok(true), |end| Err(SendFailure::StreamEnded(end)))
             }
         }
     }
 
-    /// Takes back the message that was handed over and waits. Nothing happens if none does.
+    /// Takes back the waiting message, if any.
     pub fn cancel_send(&self) {
         self.act(Machine::cancel_send);
     }
 
-    /// Sends nothing more, after what waits. Only for the caller's end.
+    /// Finishes the sending direction, after the waiting message. Only for the caller's end.
     pub fn finish(&self) {
         self.act(|machine, id| {
             machine.finish(id);
         });
     }
 
-    /// Likewise, and is ready once the end was queued, or is not needed any more because the handler
-    /// has returned.
+    /// Finishes the sending direction, and returns ready once the end was queued, or is not needed
+    /// because the handler has returned.
     ///
     /// # Errors
     ///
-    /// How the stream ended, if it did and not well.
+    /// The end of the stream, if it failed.
     pub fn poll_finish(&self, waker: &Waker) -> Poll<Result<(), StreamEnd>> {
         let attempt = |machine: &mut Machine, id: StreamId| match machine.finish(id) {
-            Sent::StreamOver => Attempt::StreamOver,
-            Sent::Queued => Attempt::Ready(Ok(())),
+            SendStatus::StreamEnded => Attempt::StreamEnded,
+            SendStatus::Queued => Attempt::Ready(Ok(())),
             _ => Attempt::Pending,
         };
         self.poll(Half::Sender, waker, attempt, |_, end| match end {
@@ -302,27 +308,27 @@ impl StreamHandle {
         })
     }
 
-    /// The next message; `None` once the other side is done sending.
+    /// Receives the next message; `None` once the peer has finished sending.
     ///
     /// # Errors
     ///
-    /// How the stream ended, if this side's handler returned or it did not end well.
+    /// The end of the stream, if it failed, or if this end's own handler has returned.
     pub fn poll_receive(&self, waker: &Waker) -> Poll<Option<Result<Bytes, StreamEnd>>> {
         let attempt = |machine: &mut Machine, id: StreamId| match machine.receive(id) {
             Received::Message(payload) => Attempt::Ready(Some(Ok(payload))),
-            Received::Nothing => Attempt::Pending,
-            Received::InputOver => Attempt::Ready(None),
-            Received::StreamOver => Attempt::StreamOver,
+            Received::Empty => Attempt::Pending,
+            Received::InputFinished => Attempt::Ready(None),
+            Received::StreamEnded => Attempt::StreamEnded,
         };
         let side = self.id.side;
         self.poll(Half::Receiver, waker, attempt, |rest, end| match (rest.pop_front(), end) {
             (Some(payload), _) => Some(Ok(payload)),
-            (None, StreamEnd::Finished) if side == Side::Calling => None,
+            (None, StreamEnd::Finished) if side == StreamSide::Caller => None,
             (None, end) => Some(Err(end.clone())),
         })
     }
 
-    /// Wakes whoever waits for a message, to look at what has changed.
+    /// Wakes the receiving half, so that it looks for changes.
     pub fn wake_receiver(&self) {
         self.shared.with(|state, work| {
             if let Ok(link) = state.link(self.epoch)
@@ -333,52 +339,53 @@ impl StreamHandle {
         });
     }
 
-    /// Drops what came in and what will, so that the other side is not stuck for it.
+    /// Discards received messages, and those still to come, so that the peer's sender is not
+    /// blocked.
     pub fn stop_receiving(&self) {
         self.act(Machine::stop_receiving);
         let mut state = self.slot.0.lock();
         let dropped = match &mut *state {
-            SlotState::Over { rest, .. } => std::mem::take(rest),
-            SlotState::Live { .. } => VecDeque::new(),
+            StreamSlotState::Ended { rest, .. } => std::mem::take(rest),
+            StreamSlotState::Live { .. } => VecDeque::new(),
         };
         drop(state);
         drop(dropped);
     }
 
-    /// The caller gives the stream up (B11). Nothing happens if it is over.
-    pub fn give_up(&self) {
-        debug_assert_eq!(self.id.side, Side::Calling, "a handler ends by its answer");
-        self.act(|machine, id| machine.give_up(id.mux_id));
+    /// Cancels the stream from the caller's end (B11). Does nothing if it has ended.
+    pub fn cancel(&self) {
+        debug_assert_eq!(self.id.side, StreamSide::Caller, "a handler ends by returning");
+        self.act(|machine, id| machine.cancel(id.mux_id));
     }
 
-    /// How the stream ended, if it has.
+    /// Returns the end of the stream, if it has ended.
     pub fn end(&self) -> Option<StreamEnd> {
         match &*self.slot.0.lock() {
-            SlotState::Over { end, .. } => Some(end.clone()),
-            SlotState::Live { .. } => None,
+            StreamSlotState::Ended { end, .. } => Some(end.clone()),
+            StreamSlotState::Live { .. } => None,
         }
     }
 
-    /// Moves the machine, if the stream's connection is still there.
+    /// Runs `act` on the state machine, if the stream's connection is still open.
     fn act(&self, act: impl FnOnce(&mut Machine, StreamId)) {
         self.shared.with(|state, work| {
             if let Ok(link) = state.link(self.epoch) {
                 act(&mut link.machine, self.id);
                 link.wake_driver(work);
-                state.settle(work);
+                state.apply_events(work);
             }
         });
     }
 
-    /// Attempts something under the machine's lock; if it must wait, attempts it once more and
-    /// registers the waker under the same lock, so that no wake-up is lost in between. The first
-    /// attempt is without a waker because most are ready, and cloning one costs more than looking.
+    /// Attempts an operation under the lock. If it must wait, attempts it again and registers the
+    /// waker under the same lock, so that no wake-up is lost in between. The first attempt has no
+    /// waker, because most attempts succeed and cloning a waker costs more than the attempt.
     fn poll<R>(
         &self,
         half: Half,
         waker: &Waker,
         mut attempt: impl FnMut(&mut Machine, StreamId) -> Attempt<R>,
-        over: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
+        on_end: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
     ) -> Poll<R> {
         let attempted = match self.attempt(half, None, &mut attempt) {
             Attempt::Pending => self.attempt(half, Some(waker.clone()), &mut attempt),
@@ -387,65 +394,65 @@ impl StreamHandle {
         match attempted {
             Attempt::Ready(ready) => Poll::Ready(ready),
             Attempt::Pending => Poll::Pending,
-            Attempt::StreamOver => self.slot.poll(half, waker, over),
+            Attempt::StreamEnded => self.slot.poll(half, waker, on_end),
         }
     }
 
-    /// One attempt; `waker` is registered under the same lock if it must wait.
+    /// Runs one attempt; `waker` is registered under the same lock if it must wait.
     fn attempt<R>(
         &self,
         half: Half,
         mut waker: Option<Waker>,
         attempt: &mut impl FnMut(&mut Machine, StreamId) -> Attempt<R>,
     ) -> Attempt<R> {
-        let mut earlier = None;
+        let mut previous = None;
         self.shared.with(|state, work| {
-            let Ok(link) = state.link(self.epoch) else { return Attempt::StreamOver };
+            let Ok(link) = state.link(self.epoch) else { return Attempt::StreamEnded };
             let attempted = attempt(&mut link.machine, self.id);
             if matches!(attempted, Attempt::Pending)
                 && let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(self.id)
             {
-                let place = match half {
+                let registered = match half {
                     Half::Receiver => &mut waiter.receiver,
                     Half::Sender => &mut waiter.sender,
                 };
                 if waker.is_some() {
-                    earlier = std::mem::replace(place, waker.take());
+                    previous = std::mem::replace(registered, waker.take());
                 }
             }
             link.wake_driver(work);
-            state.settle(work);
+            state.apply_events(work);
             attempted
         })
-        // `waker` and `earlier` are dropped here, not under the lock: they can be anybody's code.
+        // `waker` and `previous` are dropped here, not under the lock: they may run foreign code.
     }
 }
 
-/// Hands `payload` over, unless that has been done; says how far it came.
-fn try_send(
+/// Passes `payload` to the stream, unless that has been done, and returns its progress.
+fn attempt_send(
     machine: &mut Machine,
     id: StreamId,
     payload: &mut Option<Bytes>,
 ) -> Attempt<Result<(), SendFailure>> {
     let sent = match payload {
         Some(_) => machine.send(id, payload),
-        None => machine.sent(id),
+        None => machine.send_status(id),
     };
     match sent {
-        Sent::Queued => Attempt::Ready(Ok(())),
-        Sent::Waiting => Attempt::Pending,
-        Sent::Finished => Attempt::Ready(Err(SendFailure::Finished)),
-        Sent::NoInput => Attempt::Ready(Err(SendFailure::NoInput)),
-        Sent::TooLarge { bytes } => Attempt::Ready(Err(SendFailure::TooLarge { bytes })),
-        Sent::StreamOver => Attempt::StreamOver,
+        SendStatus::Queued => Attempt::Ready(Ok(())),
+        SendStatus::Waiting => Attempt::Pending,
+        SendStatus::Finished => Attempt::Ready(Err(SendFailure::Finished)),
+        SendStatus::NoInput => Attempt::Ready(Err(SendFailure::NoInput)),
+        SendStatus::TooLarge { bytes } => Attempt::Ready(Err(SendFailure::TooLarge { bytes })),
+        SendStatus::StreamEnded => Attempt::StreamEnded,
     }
 }
 
 impl Drop for StreamHandle {
     fn drop(&mut self) {
         match self.id.side {
-            Side::Calling => self.give_up(),
-            Side::Serving => {}
+            StreamSide::Caller => self.cancel(),
+            StreamSide::Callee => {}
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What a connection sends: frames out of the queue, and room for those who wait in line.
+//! Output of a connection: frames from the queue, and room for its waiters.
 
-use super::{Blocked, Connection};
+use super::{Connection, QueueWaiter, UnblockResult};
 use crate::proto::connection::CloseReason;
 use crate::proto::message::{Checksum, Header, Outgoing};
 use crate::proto::outbox::{Lane, Transmit};
@@ -8,35 +8,37 @@ use crate::proto::queue::Overrun;
 use crate::time::Instant;
 
 impl<S> Connection<S> {
-    /// The next frame to be written, and room for those who wait for it.
+    /// Returns the next frame to be written, and fills the freed room from the waiters.
+    ///
+    /// Call it until it returns `None` or the socket is full.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         let mut transmit = self.queue.pop()?;
         self.counters.messages_out += u64::from(transmit.messages);
         self.counters.bytes_out += transmit.frame_bytes() as u64;
-        self.unblock(now);
+        self.unblock_waiters(now);
         transmit.is_last = self.queue.is_empty();
         Some(transmit)
     }
 
-    /// Encodes those who wait, in their order, as long as there is room. Those who waited beyond
-    /// their deadline are not sent, also where its timer has not run yet (B10, P14).
-    fn unblock(&mut self, now: Instant) {
-        while let Some((place, who)) = self.queue.first_in_line() {
-            let is_out_of_line = match who {
-                Blocked::Request(mux_id) => self.unblock_request(mux_id, now),
-                Blocked::Answer(mux_id) => self.unblock_answer(mux_id, now),
-                Blocked::Open(mux_id) => self.unblock_open(mux_id, now),
-                Blocked::Stream(id) => self.unblock_stream(id, now),
+    /// Queues the messages of waiters, in their order, as long as there is room. A message whose
+    /// deadline has passed is not sent, even if its timer has not run yet (B10, P14).
+    fn unblock_waiters(&mut self, now: Instant) {
+        while let Some((position, waiter)) = self.queue.front_waiter() {
+            let result = match waiter {
+                QueueWaiter::Request(mux_id) => self.try_unblock_request(mux_id, now),
+                QueueWaiter::Response(mux_id) => self.try_unblock_response(mux_id, now),
+                QueueWaiter::Open(mux_id) => self.try_unblock_open(mux_id, now),
+                QueueWaiter::Stream(id) => self.try_unblock_stream(id, now),
             };
-            if !is_out_of_line {
-                return;
+            match result {
+                UnblockResult::Dequeued => self.queue.remove_waiter(position),
+                UnblockResult::NoRoom => return,
             }
-            self.queue.leave_line(place);
         }
     }
 
-    /// Queues a control message of a call. It never waits for room, but stays behind what its call
-    /// has queued: a cancellation must not overtake its request.
+    /// Queues a control message of a call. It never waits for room, but stays behind the queued
+    /// messages of its call: a cancellation must not overtake its request.
     pub(super) fn control(&mut self, header: Header, payload: &[u8]) {
         let checksum = self.checksum;
         self.push_control(Lane::InOrder, Outgoing { header, payload, subroute: None, checksum });

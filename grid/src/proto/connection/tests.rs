@@ -1,4 +1,4 @@
-//! What cannot be seen from outside; everything else is in `grid/tests/connection_*.rs`.
+//! Tests of internal state; all others are in `grid/tests/connection_*.rs`.
 
 use super::*;
 
@@ -13,26 +13,26 @@ fn request(mux_id: u64) -> Message {
 }
 
 #[test]
-fn b05_timers_of_a_peer_that_uses_an_id_again_do_not_pile_up() {
+fn b05_timers_of_a_peer_that_reuses_an_id_do_not_accumulate() {
     let now = Instant::from_nanos(0);
-    let mut machine: Connection = Connection::new(&Limits::default(), Checksum::On, now);
+    let mut connection: Connection = Connection::new(&Limits::default(), Checksum::On, now);
     for _ in 0..10_000 {
-        machine.handle_message(request(1), now);
-        assert!(matches!(machine.poll_event(), Some(Event::Serve(_))));
-        assert!(machine.answer(1, &Ok(Bytes::new()), now));
-        machine.poll_transmit(now);
-        assert!(machine.deadlines.len() < 100, "{} timers", machine.deadlines.len());
+        connection.handle_message(request(1), now);
+        assert!(matches!(connection.poll_event(), Some(Event::Incoming(_))));
+        assert!(connection.respond(1, &Ok(Bytes::new()), now));
+        connection.poll_transmit(now);
+        assert!(connection.deadlines.len() < 100, "{} timers", connection.deadlines.len());
     }
 }
 
 #[test]
-fn b07_a_serving_side_that_never_misses_pings_keeps_its_streams() {
+fn b07_a_callee_without_a_silence_limit_keeps_its_streams() {
     let now = Instant::from_nanos(0);
     let limits = Limits { stream_pings_missed_by_callee_max: u32::MAX, ..Limits::default() };
-    limits.check().expect("never is a choice");
-    let mut machine: Connection = Connection::new(&limits, Checksum::On, now);
+    limits.check().expect("no silence limit is allowed");
+    let mut connection: Connection = Connection::new(&limits, Checksum::On, now);
     let header = Header { handler: 9, ..Header::new(1, Op::ConnectMux) };
-    machine.handle_message(Message { header, payload: Bytes::new(), subroute: None }, now);
-    machine.handle_timeout(now + Duration::from_secs(1), Timestamp::default());
-    assert!(machine.is_serving(1));
+    connection.handle_message(Message { header, payload: Bytes::new(), subroute: None }, now);
+    connection.handle_timeout(now + Duration::from_secs(1), Timestamp::default());
+    assert!(connection.is_inbound_live(1));
 }
