@@ -136,7 +136,7 @@ impl Shared {
                 connection_state: ConnectionState::Connecting,
                 version: 0,
                 watchers: slab::Slab::new(),
-                handlers: rustc_hash::FxHashMap::default(),
+                handler_wakers: rustc_hash::FxHashMap::default(),
                 is_draining: false,
                 idle_waiters: Vec::new(),
                 last_failure: None,
@@ -250,7 +250,7 @@ impl Shared {
             state.end_reason = None;
             state.link = Some(OpenLink {
                 machine: Machine::new(&self.limits, self.checksum, now),
-                driver: None,
+                driver_waker: None,
                 driver_can_write: true,
                 driver_wakes_at: None,
                 is_flushed: true,
@@ -308,13 +308,17 @@ impl Shared {
             if state.link(epoch).is_err() {
                 return;
             }
-            if let SharedState { link: Some(link), handlers, .. } = state {
+            if let SharedState { link: Some(link), handler_wakers, .. } = state {
                 for (mux_id, response) in responses {
                     link.machine.respond(*mux_id, response, now);
                     // A response that waits for room keeps its call live; an event reports its end.
-                    if !handlers.is_empty() && !link.machine.is_inbound_live(*mux_id) {
-                        work.wakes.extend(
-                            handlers.remove(mux_id).into_iter().flatten().map(|(_, waker)| waker),
+                    if !handler_wakers.is_empty() && !link.machine.is_inbound_live(*mux_id) {
+                        work.wakers.extend(
+                            handler_wakers
+                                .remove(mux_id)
+                                .into_iter()
+                                .flatten()
+                                .map(|(_, waker)| waker),
                         );
                     }
                 }
@@ -365,7 +369,7 @@ impl Shared {
             return Ok(Park::Ready);
         }
         link.is_flushed = can_write;
-        let previous = link.driver.replace(waker);
+        let previous = link.driver_waker.replace(waker);
         link.driver_can_write = can_write;
         link.driver_wakes_at = link.machine.poll_timeout();
         let until = Park::Until(link.driver_wakes_at);
@@ -397,7 +401,7 @@ impl Shared {
                 return Poll::Ready(());
             }
         }
-        let waiters = state.handlers.entry(mux_id).or_default();
+        let waiters = state.handler_wakers.entry(mux_id).or_default();
         let previous = register(waiters, key, waker);
         drop(state);
         drop(previous); // not under the lock: a waker may run foreign code
@@ -410,7 +414,8 @@ impl Shared {
         if state.link(epoch).is_err() {
             return;
         }
-        let removed = state.handlers.get_mut(&mux_id).and_then(|waiters| waiters.try_remove(key));
+        let removed =
+            state.handler_wakers.get_mut(&mux_id).and_then(|waiters| waiters.try_remove(key));
         drop(state);
         drop(removed);
     }
@@ -569,7 +574,7 @@ impl Drop for HandlerTask {
         if self.0.handler_tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.with(|state, work| {
                 if state.is_draining {
-                    work.wakes.append(&mut state.idle_waiters);
+                    work.wakers.append(&mut state.idle_waiters);
                 }
             });
         }

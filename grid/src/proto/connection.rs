@@ -73,7 +73,7 @@ enum Timer {
     /// The next ping of an outbound stream.
     StreamPing(u64),
     /// The time by which an inbound stream must have been pinged.
-    StreamSilence {
+    StreamPingTimeout {
         mux_id: u64,
         serial: u64,
     },
@@ -412,9 +412,9 @@ impl<S> Connection<S> {
                     }
                 }
                 Timer::StreamPing(mux_id) => self.ping_stream(mux_id, now),
-                Timer::StreamSilence { mux_id, serial } => {
+                Timer::StreamPingTimeout { mux_id, serial } => {
                     if self.inbound.is_live(mux_id, serial) {
-                        self.check_stream_silence(mux_id, serial, now);
+                        self.check_stream_ping_timeout(mux_id, serial, now);
                     }
                 }
             }
@@ -467,9 +467,8 @@ impl<S> Connection<S> {
             Timer::OutboundDeadline(mux_id) | Timer::StreamPing(mux_id) => {
                 outbound.contains(mux_id)
             }
-            Timer::InboundDeadline { mux_id, serial } | Timer::StreamSilence { mux_id, serial } => {
-                inbound.is_live(mux_id, serial)
-            }
+            Timer::InboundDeadline { mux_id, serial }
+            | Timer::StreamPingTimeout { mux_id, serial } => inbound.is_live(mux_id, serial),
         });
     }
 

@@ -88,7 +88,7 @@ pub enum StreamEnd {
     /// The peer sent more than its credit allowed (B21).
     Overrun,
     /// The peer's end of the stream sent no pings or pongs (B07).
-    Silent {
+    PingTimeout {
         /// Pings in a row without a pong, or expected pings that did not arrive.
         missed: u32,
     },

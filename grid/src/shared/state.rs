@@ -43,7 +43,7 @@ pub(super) struct SharedState {
     pub(super) version: u64,
     pub(super) watchers: Slab<Waker>,
     /// Wakers of handlers that wait for the cancellation of their inbound call, by its id.
-    pub(super) handlers: FxHashMap<u64, Slab<Waker>>,
+    pub(super) handler_wakers: FxHashMap<u64, Slab<Waker>>,
     pub(super) is_draining: bool,
     /// Wakers of tasks that wait for all outstanding work to finish.
     pub(super) idle_waiters: Vec<Waker>,
@@ -57,7 +57,7 @@ pub(super) struct SharedState {
 pub(super) struct OpenLink {
     pub(super) machine: Machine,
     /// Waker of the connection's task, while it sleeps.
-    pub(super) driver: Option<Waker>,
+    pub(super) driver_waker: Option<Waker>,
     /// Whether the task is to be woken for new output: not while its socket is full.
     pub(super) driver_can_write: bool,
     /// Time at which the sleeping task wakes by itself.
@@ -83,15 +83,15 @@ pub struct DeferredWork {
     pub skipped: Vec<(Op, u64)>,
     /// Payloads to be dropped: their memory may belong to the user.
     retired_payloads: Vec<Bytes>,
-    ended: Vec<(Arc<CallSlot>, CallOutcome)>,
+    ended_calls: Vec<(Arc<CallSlot>, CallOutcome)>,
     ended_streams: Vec<(Box<StreamWaiter>, VecDeque<Bytes>, StreamEnd)>,
-    pub(super) wakes: Vec<Waker>,
+    pub(super) wakers: Vec<Waker>,
 }
 
 impl DeferredWork {
     /// Completes ended calls and wakes the waiting tasks. Must be called without a lock held.
     pub fn wake(&mut self) {
-        for (slot, outcome) in self.ended.drain(..) {
+        for (slot, outcome) in self.ended_calls.drain(..) {
             if let Some(waker) = slot.complete(outcome) {
                 waker.wake();
             }
@@ -99,7 +99,7 @@ impl DeferredWork {
         for (waiter, rest, end) in self.ended_streams.drain(..) {
             waiter.complete(rest, end);
         }
-        for waker in self.wakes.drain(..) {
+        for waker in self.wakers.drain(..) {
             waker.wake();
         }
         self.retired_payloads.clear(); // last: dropping a user's payload may panic
@@ -133,7 +133,7 @@ impl SharedState {
             while let Some(event) = link.machine.poll_event() {
                 match event {
                     Event::CallEnded { slot: Waiter::Call(slot), outcome } => {
-                        work.ended.push((slot, outcome));
+                        work.ended_calls.push((slot, outcome));
                     }
                     Event::StreamEnded { slot: Waiter::Stream(waiter), rest, end } => {
                         work.ended_streams.push((waiter, rest, end));
@@ -143,18 +143,18 @@ impl SharedState {
                     }
                     Event::Opened(id) | Event::Readable(id) => {
                         if let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(id) {
-                            work.wakes.extend(waiter.receiver.take());
+                            work.wakers.extend(waiter.receiver_waker.take());
                         }
                     }
                     Event::Writable(id) => {
                         if let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(id) {
-                            work.wakes.extend(waiter.sender.take());
+                            work.wakers.extend(waiter.sender_waker.take());
                         }
                     }
                     Event::Incoming(incoming) => work.incoming.push(incoming),
                     Event::Cancel { mux_id } | Event::ResponseRetired { mux_id } => {
-                        let waiters = self.handlers.remove(&mux_id).into_iter().flatten();
-                        work.wakes.extend(waiters.map(|(_, waker)| waker));
+                        let waiters = self.handler_wakers.remove(&mux_id).into_iter().flatten();
+                        work.wakers.extend(waiters.map(|(_, waker)| waker));
                     }
                     Event::Skipped { op, mux_id } => work.skipped.push((op, mux_id)),
                     Event::Closed(reason) => closed = Some(reason),
@@ -167,7 +167,7 @@ impl SharedState {
         if let Some(reason) = closed {
             self.close_link(reason, work);
         }
-        work.wakes.extend(self.idle_waiters_to_wake());
+        work.wakers.extend(self.idle_waiters_to_wake());
     }
 
     /// Takes the wakers that wait for all outstanding work, if it has finished.
@@ -186,10 +186,10 @@ impl SharedState {
             self.closed_totals.bytes_in += link.bytes_in;
             self.closed_totals.round_trip =
                 link.machine.ping_round_trip().or(self.closed_totals.round_trip);
-            work.wakes.extend(link.driver.take());
+            work.wakers.extend(link.driver_waker.take());
         }
-        let waiters = self.handlers.drain().flat_map(|(_, waiters)| waiters);
-        work.wakes.extend(waiters.map(|(_, waker)| waker));
+        let waiters = self.handler_wakers.drain().flat_map(|(_, waiters)| waiters);
+        work.wakers.extend(waiters.map(|(_, waker)| waker));
         let cause = reason.to_string().into();
         self.last_failure = Some(Failure { kind: FailureKind::Ended, cause });
         self.end_reason = Some(reason);
@@ -203,7 +203,7 @@ impl SharedState {
         }
         self.connection_state = to;
         self.version += 1;
-        work.wakes.extend(self.watchers.drain());
+        work.wakers.extend(self.watchers.drain());
     }
 }
 
@@ -211,7 +211,7 @@ impl OpenLink {
     /// Wakes the task if it sleeps and could write output.
     pub(super) fn wake_driver(&mut self, work: &mut DeferredWork) {
         if self.driver_can_write && self.machine.wants_transmit() {
-            work.wakes.extend(self.driver.take());
+            work.wakers.extend(self.driver_waker.take());
         }
     }
 
@@ -219,7 +219,7 @@ impl OpenLink {
     /// `deadline`.
     pub(super) fn wake_driver_for(&mut self, deadline: Instant, work: &mut DeferredWork) {
         if self.driver_wakes_at.is_none_or(|at| deadline < at) {
-            work.wakes.extend(self.driver.take());
+            work.wakers.extend(self.driver_waker.take());
         }
         self.wake_driver(work);
     }

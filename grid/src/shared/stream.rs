@@ -56,19 +56,19 @@ pub enum SendFailure {
 #[derive(Debug)]
 pub(super) struct StreamWaiter {
     slot: Arc<StreamSlot>,
-    pub(super) receiver: Option<Waker>,
-    pub(super) sender: Option<Waker>,
+    pub(super) receiver_waker: Option<Waker>,
+    pub(super) sender_waker: Option<Waker>,
 }
 
 impl StreamWaiter {
     fn new(slot: &Arc<StreamSlot>) -> Box<Self> {
-        Box::new(Self { slot: Arc::clone(slot), receiver: None, sender: None })
+        Box::new(Self { slot: Arc::clone(slot), receiver_waker: None, sender_waker: None })
     }
 
     /// Records the end of the stream and wakes its halves. Must not be called under the lock.
     pub(super) fn complete(self, rest: VecDeque<Bytes>, end: StreamEnd) {
         let late = self.slot.complete(rest, end);
-        let waiting = [self.receiver, self.sender];
+        let waiting = [self.receiver_waker, self.sender_waker];
         waiting.into_iter().chain(late).flatten().for_each(Waker::wake);
     }
 }
@@ -334,7 +334,7 @@ impl StreamHandle {
             if let Ok(link) = state.link(self.epoch)
                 && let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(self.id)
             {
-                work.wakes.extend(waiter.receiver.take());
+                work.wakers.extend(waiter.receiver_waker.take());
             }
         });
     }
@@ -413,8 +413,8 @@ impl StreamHandle {
                 && let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(self.id)
             {
                 let registered = match half {
-                    Half::Receiver => &mut waiter.receiver,
-                    Half::Sender => &mut waiter.sender,
+                    Half::Receiver => &mut waiter.receiver_waker,
+                    Half::Sender => &mut waiter.sender_waker,
                 };
                 if waker.is_some() {
                     previous = std::mem::replace(registered, waker.take());

@@ -134,7 +134,7 @@ impl<S> Connection<S> {
         let serial = self.counters.inbound_calls;
         if self.admit_inbound(&header, state, incoming) {
             self.counters.inbound_streams += 1;
-            self.arm_silence_timer(mux_id, serial, deadline, now);
+            self.arm_stream_ping_timeout(mux_id, serial, deadline, now);
         }
     }
 
@@ -498,7 +498,7 @@ impl<S> Connection<S> {
             OutboundState::Stream { stream, .. } => {
                 if stream.pings_without_pong >= max {
                     let missed = stream.pings_without_pong;
-                    return self.end_and_notify_peer(mux_id, StreamEnd::Silent { missed });
+                    return self.end_and_notify_peer(mux_id, StreamEnd::PingTimeout { missed });
                 }
                 stream.pings_without_pong += 1;
                 let sequence = stream.next_sequence();
@@ -556,38 +556,38 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Returns the longest silence of a caller: the last missed ping is late one interval later.
-    fn silence_max(&self) -> Duration {
+    /// Returns the longest wait for a ping: the last missed one is late after one more interval.
+    fn stream_ping_timeout(&self) -> Duration {
         let intervals = self.limits.stream_pings_missed_by_callee_max.saturating_add(1);
         self.limits.stream_ping_interval.saturating_mul(intervals)
     }
 
-    fn arm_silence_timer(
+    fn arm_stream_ping_timeout(
         &mut self,
         mux_id: u64,
         serial: u64,
         deadline: Option<Instant>,
         now: Instant,
     ) {
-        let until = now + self.silence_max();
+        let until = now + self.stream_ping_timeout();
         if deadline.is_none_or(|deadline| deadline > until) {
-            self.arm(until, Timer::StreamSilence { mux_id, serial });
+            self.arm(until, Timer::StreamPingTimeout { mux_id, serial });
         }
     }
 
-    pub(super) fn check_stream_silence(&mut self, mux_id: u64, serial: u64, now: Instant) {
-        let silence_max = self.silence_max();
+    pub(super) fn check_stream_ping_timeout(&mut self, mux_id: u64, serial: u64, now: Instant) {
+        let stream_ping_timeout = self.stream_ping_timeout();
         let until = match self.inbound.stream_mut(mux_id) {
-            Some(InboundStream { stream, .. }) => stream.last_ping + silence_max,
+            Some(InboundStream { stream, .. }) => stream.last_ping + stream_ping_timeout,
             None => now, // not accepted in all this time
         };
         if until > now {
-            return self.arm(until, Timer::StreamSilence { mux_id, serial });
+            return self.arm(until, Timer::StreamPingTimeout { mux_id, serial });
         }
         let missed = self.limits.stream_pings_missed_by_callee_max;
-        self.remove_and_cancel_inbound(mux_id, StreamEnd::Silent { missed });
+        self.remove_and_cancel_inbound(mux_id, StreamEnd::PingTimeout { missed });
         let header = Header { flags: Flags::ERROR, ..Header::new(mux_id, Op::DisconnectClientMux) };
-        let text = format!("no ping for {} s", silence_max.as_secs());
+        let text = format!("no ping for {} s", stream_ping_timeout.as_secs());
         self.control(header, text.as_bytes());
     }
 }

@@ -26,10 +26,10 @@ fn b05_timers_of_a_peer_that_reuses_an_id_do_not_accumulate() {
 }
 
 #[test]
-fn b07_a_callee_without_a_silence_limit_keeps_its_streams() {
+fn b07_a_callee_without_a_ping_timeout_keeps_its_streams() {
     let now = Instant::from_nanos(0);
     let limits = Limits { stream_pings_missed_by_callee_max: u32::MAX, ..Limits::default() };
-    limits.check().expect("no silence limit is allowed");
+    limits.check().expect("no ping timeout is allowed");
     let mut connection: Connection = Connection::new(&limits, Checksum::On, now);
     let header = Header { handler: 9, ..Header::new(1, Op::ConnectMux) };
     connection.handle_message(Message { header, payload: Bytes::new(), subroute: None }, now);
