@@ -68,7 +68,7 @@ pub enum CallError {
     TooManyCalls {
         /// The server that was called.
         remote: Name,
-        /// [`Limits::calls_made_max`](crate::limits::Limits::calls_made_max).
+        /// [`Limits::outbound_calls_max`](crate::limits::Limits::outbound_calls_max).
         max: usize,
     },
     /// This manager is shutting down and takes no new calls. Nothing was sent.
@@ -104,7 +104,7 @@ pub enum StreamError {
     },
     /// The other end of the stream gave no sign of life.
     #[error("{remote} gave no sign of life on the stream: {missed} pings in a row are missing")]
-    Silent {
+    PingTimeout {
         /// The server at the other end.
         remote: Name,
         /// How many.
@@ -148,7 +148,7 @@ impl StreamError {
                 Self::IncorrectSequence { remote, expected, received }
             }
             StreamEnd::Overrun => Self::Overrun { remote },
-            StreamEnd::Silent { missed } => Self::Silent { remote, missed },
+            StreamEnd::Silent { missed } => Self::PingTimeout { remote, missed },
             StreamEnd::NotFound => Self::NotFound { remote },
         }
     }

@@ -108,11 +108,11 @@ pub(crate) type StreamFuture = Pin<Box<dyn Future<Output = Result<(), HandlerErr
 
 /// Where a handler begins to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
+pub enum Execution {
     /// Polled once by the connection's own task, and given a task of its own only if it is not
     /// ready then. Twice as fast for a handler that answers at once.
     #[default]
-    InPlace,
+    Inline,
     /// Given a task of its own at once, for handlers that compute for long before their first
     /// await: in place they would hold up everything else on the connection. What blocks its thread
     /// belongs in [`tokio::task::spawn_blocking`] all the same.
@@ -125,7 +125,7 @@ pub struct Route {
     pub(crate) id: HandlerId,
     pub(crate) subroute: Option<Subroute>,
     pub(crate) name: Option<Arc<str>>,
-    pub(crate) start: Start,
+    pub(crate) execution: Execution,
     pub(crate) capacities: Capacities,
 }
 
@@ -133,7 +133,7 @@ impl Route {
     /// The handler with this number.
     pub const fn new(id: HandlerId) -> Self {
         let capacities = Capacities { input: STREAM_CAPACITY, output: STREAM_CAPACITY };
-        Self { id, subroute: None, name: None, start: Start::InPlace, capacities }
+        Self { id, subroute: None, name: None, execution: Execution::Inline, capacities }
     }
 
     /// Under a subroute: it serves only calls that name it (B33).
@@ -152,8 +152,8 @@ impl Route {
 
     /// Where it begins to run.
     #[must_use]
-    pub const fn start(mut self, start: Start) -> Self {
-        self.start = start;
+    pub const fn execution(mut self, execution: Execution) -> Self {
+        self.execution = execution;
         self
     }
 }

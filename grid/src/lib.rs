@@ -81,7 +81,7 @@ mod buggify;
 #[cfg(feature = "net")]
 pub mod connection;
 #[cfg(feature = "net")]
-mod core;
+mod manager_state;
 #[cfg(feature = "net")]
 pub mod handler;
 #[cfg(feature = "net")]
@@ -114,7 +114,7 @@ pub use auth::Auth;
 #[cfg(feature = "net")]
 pub use connection::{Connection, StateWatch};
 #[cfg(feature = "net")]
-pub use handler::{Handler, HandlerId, RequestContext, Route, Start};
+pub use handler::{Handler, HandlerId, RequestContext, Route, Execution};
 #[cfg(feature = "net")]
 pub use manager::{GRID_PATH, LOCK_GRID_PATH, Manager, ManagerBuilder};
 #[cfg(feature = "net")]

@@ -16,15 +16,15 @@ use tokio::sync::{mpsc, watch};
 use crate::auth::Auth;
 use crate::buggify::{Point, Rare};
 use crate::connection::{Alive, Connection, Link};
-use crate::core::{Core, Phase, Remote};
+use crate::manager_state::{ManagerState, Phase, Remote};
 use crate::error::{BuildError, HandlerError, RegisterError};
 use crate::handler::{Handler, Registry, RequestContext, Route, Serves, StreamFuture};
 use crate::limits::{Limits, SERVERS_MAX, SUPERSEDING_MAX};
 use crate::name::Name;
 use crate::net::accept::{GridService, serve_socket};
 use crate::net::clock::SystemClock;
-use crate::net::log_filter::LogFilter;
-use crate::net::peer::{Accepted, Peer};
+use crate::net::log_throttle::LogThrottle;
+use crate::net::remote_task::{AcceptedConnection, RemoteTask};
 use crate::net::transport::{Socket, TcpTransport, Transport};
 use crate::proto::handshake::{Dialler, InstanceId};
 use crate::shared::{ClockHandle, Shared, SharedRef};
@@ -158,7 +158,7 @@ impl ManagerBuilder {
             let next_order = AtomicU64::new(0);
             connected.insert(remote, Remote { shared, accepted: sender, next_order });
         }
-        let core = Arc::new(Core {
+        let state = Arc::new(ManagerState {
             local,
             path: self.path,
             instance,
@@ -168,7 +168,7 @@ impl ManagerBuilder {
             transport: self.transport,
             registry: Arc::new(Registry::default()),
             tracer: Arc::new(Tracer::default()),
-            log_filter: LogFilter::default(),
+            log_throttle: LogThrottle::default(),
             rare: self.rare,
             remotes: connected,
             unauthenticated: AtomicUsize::new(0),
@@ -177,7 +177,7 @@ impl ManagerBuilder {
             live_peers: watch::Sender::new(0),
         });
         let waiting = Mutex::new(waiting);
-        Ok(Manager { last: Arc::new(LastHandle { core, waiting }) })
+        Ok(Manager { last: Arc::new(LastHandle { state, waiting }) })
     }
 }
 
@@ -271,14 +271,14 @@ pub struct Manager {
 /// Dropped with the last handle: then nobody is left who could use the connections.
 #[derive(Debug)]
 struct LastHandle {
-    core: Arc<Core>,
+    state: Arc<ManagerState>,
     /// Remotes whose task has not been started.
     waiting: Mutex<Vec<Waiting>>,
 }
 
 impl Drop for LastHandle {
     fn drop(&mut self) {
-        self.core.end();
+        self.state.end();
     }
 }
 
@@ -288,7 +288,7 @@ impl Alive for LastHandle {}
 #[derive(Debug)]
 struct Waiting {
     shared: SharedRef,
-    accepted: mpsc::Receiver<Accepted>,
+    accepted: mpsc::Receiver<AcceptedConnection>,
     seed: u64,
 }
 
@@ -305,7 +305,7 @@ impl Manager {
     ///
     /// [`RegisterError::Duplicate`] if the route is taken.
     pub fn register(&self, route: Route, handler: impl Handler) -> Result<(), RegisterError> {
-        self.last.core.registry.register(route, Serves::Requests(Box::new(handler)))
+        self.last.state.registry.register(route, Serves::Requests(Box::new(handler)))
     }
 
     /// Serves `route` with a handler of streams, from now on. Ids are one space: a route serves
@@ -345,7 +345,7 @@ impl Manager {
         let handler = move |context, payload, input, output| -> StreamFuture {
             Box::pin(handler(context, payload, input, output))
         };
-        self.last.core.registry.register(route, Serves::Streams(Box::new(handler)))
+        self.last.state.registry.register(route, Serves::Streams(Box::new(handler)))
     }
 
     /// Begins to connect. Further calls do nothing.
@@ -355,48 +355,48 @@ impl Manager {
     /// [`BuildError::NoRuntime`] outside of a tokio runtime.
     pub fn start(&self) -> Result<(), BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let core = &self.last.core;
+        let state = &self.last.state;
         let waiting =
             std::mem::take(&mut *self.last.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for Waiting { shared, accepted, seed } in waiting {
-            let dialler = Dialler::between(&core.local, shared.remote());
-            let counted = LivePeer::counted(core);
+            let dialler = Dialler::between(&state.local, shared.remote());
+            let counted = LivePeer::counted(state);
             let peer =
-                Peer { core: Arc::clone(core), shared, dialler, accepted, seed, newest: None };
+                RemoteTask { state: Arc::clone(state), shared, dialler, accepted, seed, newest: None };
             runtime.spawn(async move {
                 peer.live().await;
                 drop(counted);
             });
         }
-        core.enter(Phase::Started);
+        state.enter(Phase::Started);
         Ok(())
     }
 
     /// This server.
     pub fn local(&self) -> &Name {
-        &self.last.core.local
+        &self.last.state.local
     }
 
     /// Where the grid is mounted.
     pub fn path(&self) -> &str {
-        &self.last.core.path
+        &self.last.state.path
     }
 
     /// The connection to a remote, `None` if there is no such remote.
     pub fn connection(&self, remote: &str) -> Option<Connection> {
-        let name = self.last.core.find_remote(remote)?;
-        self.last.core.remotes.get(&name).map(|remote| self.handle(remote))
+        let name = self.last.state.find_remote(remote)?;
+        self.last.state.remotes.get(&name).map(|remote| self.handle(remote))
     }
 
     /// The connections to all remotes, in the order of their names.
     pub fn connections(&self) -> Vec<Connection> {
-        self.last.core.remotes.values().map(|remote| self.handle(remote)).collect()
+        self.last.state.remotes.values().map(|remote| self.handle(remote)).collect()
     }
 
     fn handle(&self, remote: &Remote) -> Connection {
         let link = Link {
             shared: SharedRef::clone(&remote.shared),
-            tracer: Arc::clone(&self.last.core.tracer),
+            tracer: Arc::clone(&self.last.state.tracer),
             _alive: Arc::clone(&self.last) as Arc<dyn Alive>,
         };
         Connection { link: Arc::new(link) }
@@ -404,28 +404,28 @@ impl Manager {
 
     /// What can be seen of all remotes now, in the order of their names (B08).
     pub fn stats(&self) -> Vec<ConnectionStats> {
-        self.last.core.remotes.values().map(|remote| remote.shared.stats()).collect()
+        self.last.state.remotes.values().map(|remote| remote.shared.stats()).collect()
     }
 
     /// Incoming sockets that have not proved who they are, now.
-    pub fn unauthenticated(&self) -> usize {
-        self.last.core.unauthenticated.load(Ordering::Relaxed)
+    pub fn unauthenticated_sockets(&self) -> usize {
+        self.last.state.unauthenticated.load(Ordering::Relaxed)
     }
 
     /// Lets `subscriber` see every call from now on (B42).
     pub fn trace(&self, subscriber: Subscriber) {
-        self.last.core.tracer.subscribe(subscriber);
+        self.last.state.tracer.subscribe(subscriber);
     }
 
     /// Stops that.
     pub fn untrace(&self, subscriber: &Subscriber) {
-        self.last.core.tracer.unsubscribe(subscriber);
+        self.last.state.tracer.unsubscribe(subscriber);
     }
 
     /// What answers the upgrade requests of other servers, to be mounted at [`path`](Self::path)
     /// beside the application's own routes. Does not keep the manager alive.
     pub fn service(&self) -> GridService {
-        GridService::new(Arc::clone(&self.last.core))
+        GridService::new(Arc::clone(&self.last.state))
     }
 
     /// Takes a raw incoming socket, and serves nothing but the grid on it. Returns when its
@@ -435,16 +435,16 @@ impl Manager {
     ///
     /// Dropping the future closes a socket whose handshake is not over.
     pub async fn accept(&self, socket: impl Socket + 'static) {
-        serve_socket(Arc::clone(&self.last.core), Box::new(socket)).await;
+        serve_socket(Arc::clone(&self.last.state), Box::new(socket)).await;
     }
 
     /// Accepts sockets from `listener` until the manager ends. Does not keep the manager alive.
     ///
     /// An application with routes of its own mounts [`service`](Self::service) instead.
     pub async fn serve(self, listener: TcpListener) {
-        let core = Arc::clone(&self.last.core);
+        let state = Arc::clone(&self.last.state);
         drop(self);
-        let mut shutdown = core.shutdown.subscribe();
+        let mut shutdown = state.shutdown.subscribe();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -457,9 +457,9 @@ impl Manager {
                         tracing::debug!(target: "grid", %error, "an incoming socket failed");
                         continue;
                     }
-                    tokio::spawn(serve_socket(Arc::clone(&core), Box::new(socket)));
+                    tokio::spawn(serve_socket(Arc::clone(&state), Box::new(socket)));
                 }
-                Err(error) => accept_failed(&core, &error).await,
+                Err(error) => accept_failed(&state, &error).await,
             }
         }
     }
@@ -473,23 +473,23 @@ impl Manager {
     /// Dropping the future leaves the manager without new calls; call it again to end it. Several
     /// may wait for it.
     pub async fn shutdown(&self, grace: Duration) {
-        let core = &self.last.core;
-        core.drain();
+        let state = &self.last.state;
+        state.drain();
         // The grace is over when it is over: what has not finished then is ended below.
         let _ = tokio::time::timeout(grace, async {
-            for remote in core.remotes.values() {
+            for remote in state.remotes.values() {
                 std::future::poll_fn(|cx| remote.shared.poll_idle(cx.waker())).await;
             }
         })
         .await;
-        core.end();
+        state.end();
         self.last.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Those that close in good order have a limit of their own; an error cannot be, since the
         // sender is ours.
-        let _ = core.live_peers.subscribe().wait_for(|live| *live == 0).await;
+        let _ = state.live_peers.subscribe().wait_for(|live| *live == 0).await;
         // Handlers that are not wanted end at their next await. One that never awaits is not ours.
-        let _ = tokio::time::timeout(core.limits.close_timeout, async {
-            for remote in core.remotes.values() {
+        let _ = tokio::time::timeout(state.limits.close_timeout, async {
+            for remote in state.remotes.values() {
                 std::future::poll_fn(|cx| remote.shared.poll_handlers_gone(cx.waker())).await;
             }
         })
@@ -498,12 +498,12 @@ impl Manager {
 }
 
 /// A remote's task; counted until it is dropped.
-struct LivePeer(Arc<Core>);
+struct LivePeer(Arc<ManagerState>);
 
 impl LivePeer {
-    fn counted(core: &Arc<Core>) -> Self {
-        core.live_peers.send_modify(|live| *live += 1);
-        Self(Arc::clone(core))
+    fn counted(state: &Arc<ManagerState>) -> Self {
+        state.live_peers.send_modify(|live| *live += 1);
+        Self(Arc::clone(state))
     }
 }
 
@@ -514,9 +514,9 @@ impl Drop for LivePeer {
 }
 
 /// Running out of file descriptors must not become a busy loop.
-async fn accept_failed(core: &Core, error: &io::Error) {
-    if core.log_filter.allows("accept", core.clock.0.now()) {
+async fn accept_failed(state: &ManagerState, error: &io::Error) {
+    if state.log_throttle.allows("accept", state.clock.0.now()) {
         tracing::warn!(target: "grid", %error, "cannot accept connections; trying again");
     }
-    tokio::time::sleep(core.limits.backoff_min).await;
+    tokio::time::sleep(state.limits.backoff_min).await;
 }

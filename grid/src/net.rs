@@ -15,6 +15,6 @@ pub mod transport;
 pub(crate) mod dial;
 pub(crate) mod dispatch;
 pub(crate) mod driver;
-pub(crate) mod log_filter;
-pub(crate) mod peer;
+pub(crate) mod log_throttle;
+pub(crate) mod remote_task;
 pub(crate) mod websocket;

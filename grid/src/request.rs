@@ -16,7 +16,7 @@ use crate::proto::connection::Outcome;
 use crate::proto::subroute::Subroute;
 use crate::shared::{NewCall, StartedCall};
 use crate::time::Instant;
-use crate::trace::{CallTrace, Side, TraceOutcome};
+use crate::trace::{CallTrace, CallSide, TraceOutcome};
 
 /// A request that is being put together. Await it to send it.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl Trace {
             name: self.name,
             local: shared.local().clone(),
             remote: shared.remote().clone(),
-            side: Side::Client,
+            side: CallSide::Caller,
             start: self.start,
             duration: shared.now().since(self.start),
             bytes_out: self.bytes_out,

@@ -27,21 +27,21 @@ pub struct ConnectionStats {
     /// Received messages that meant nothing here and were skipped.
     pub messages_skipped: u64,
     /// Calls that this side started.
-    pub calls_made: u64,
+    pub outbound_calls: u64,
     /// Calls of the remote that were taken.
-    pub calls_served: u64,
+    pub inbound_calls: u64,
     /// Calls of this side that are not over.
-    pub live_calls: usize,
+    pub live_outbound_calls: usize,
     /// Calls of the remote that are not answered.
-    pub live_served: usize,
+    pub live_inbound_calls: usize,
     /// Streams that this side opened so far. They count as calls too.
-    pub streams_made: u64,
+    pub outbound_streams: u64,
     /// Streams of the remote that were taken so far. They count as calls too.
-    pub streams_served: u64,
+    pub inbound_streams: u64,
     /// Streams of this side that are not over.
-    pub live_streams: usize,
+    pub live_outbound_streams: usize,
     /// Streams of the remote that are not over.
-    pub live_streams_served: usize,
+    pub live_inbound_streams: usize,
     /// Tasks that run handlers for the remote.
     pub live_handler_tasks: usize,
     /// Bytes that wait to be written.
@@ -92,8 +92,8 @@ impl ConnectionStats {
 
     /// Whether nothing is under way and nothing was left behind (B05).
     pub fn is_quiescent(&self) -> bool {
-        self.live_calls == 0
-            && self.live_served == 0
+        self.live_outbound_calls == 0
+            && self.live_inbound_calls == 0
             && self.live_handler_tasks == 0
             && self.queued_bytes == 0
             && self.blocked_messages == 0

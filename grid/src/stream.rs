@@ -21,7 +21,7 @@ use crate::proto::subroute::Subroute;
 use crate::request::trace_name;
 use crate::shared::{NewStream, Shared, StreamHandle};
 use crate::time::Instant;
-use crate::trace::{CallTrace, Side, TraceOutcome};
+use crate::trace::{CallTrace, CallSide, TraceOutcome};
 
 pub mod receiver;
 pub mod sender;
@@ -290,7 +290,7 @@ impl Trace {
             name: self.name,
             local: shared.local().clone(),
             remote: shared.remote().clone(),
-            side: Side::Client,
+            side: CallSide::Caller,
             start: self.start,
             duration: shared.now().since(self.start),
             bytes_out: self.payload_bytes + traffic.bytes_out.load(Ordering::Relaxed),

@@ -24,7 +24,7 @@ pub struct CallTrace {
     /// The other one.
     pub remote: Name,
     /// Which side of the call this is.
-    pub side: Side,
+    pub side: CallSide,
     /// When it began, by the manager's clock.
     pub start: Instant,
     /// How long it took.
@@ -39,11 +39,11 @@ pub struct CallTrace {
 
 /// Which side of a call is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum CallSide {
     /// It was made here.
-    Client,
+    Caller,
     /// It was served here.
-    Server,
+    Callee,
 }
 
 /// How a call ended.
@@ -127,8 +127,8 @@ impl fmt::Debug for Tracer {
 pub fn log_calls() -> Subscriber {
     Arc::new(|trace: &CallTrace| {
         let (kind, client, server) = match trace.side {
-            Side::Client => ("client", &trace.local, &trace.remote),
-            Side::Server => ("server", &trace.remote, &trace.local),
+            CallSide::Caller => ("client", &trace.local, &trace.remote),
+            CallSide::Callee => ("server", &trace.remote, &trace.local),
         };
         tracing::debug!(
             target: "grid::call",

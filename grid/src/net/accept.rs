@@ -20,10 +20,10 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower_service::Service;
 
-use super::peer::Accepted;
+use super::remote_task::AcceptedConnection;
 use super::transport::Socket;
 use super::websocket::{self, FirstMessageError, Metered, WebSocket};
-use crate::core::{Core, Phase};
+use crate::manager_state::{ManagerState, Phase};
 use crate::proto::handshake::{Acceptor, ConnectResponse, Refusal};
 
 /// Answers the upgrade requests of other servers: a `tower::Service` for hyper and axum.
@@ -35,14 +35,14 @@ use crate::proto::handshake::{Acceptor, ConnectResponse, Refusal};
 /// too many sockets that have not proved who they are with 503, each with the reason as its body.
 #[derive(Debug, Clone)]
 pub struct GridService {
-    core: Arc<Core>,
+    state: Arc<ManagerState>,
     /// The place of the socket that is served, where it has one already.
     place: Option<Arc<Unauthenticated>>,
 }
 
 impl GridService {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, place: None }
+    pub(crate) fn new(state: Arc<ManagerState>) -> Self {
+        Self { state, place: None }
     }
 }
 
@@ -62,9 +62,9 @@ impl<B> Service<Request<B>> for GridService {
 
 impl GridService {
     fn respond<B>(&self, mut request: Request<B>) -> Response<Full<Bytes>> {
-        let core = &self.core;
-        if request.uri().path() != core.path {
-            return refuse(StatusCode::NOT_FOUND, &format!("the grid is at {}", core.path));
+        let state = &self.state;
+        if request.uri().path() != state.path {
+            return refuse(StatusCode::NOT_FOUND, &format!("the grid is at {}", state.path));
         }
         let upgrade = match upgrade_response(&request) {
             Ok(response) => response,
@@ -75,11 +75,11 @@ impl GridService {
                 );
             }
         };
-        if let Err(reason) = check_bearer(core, &request) {
-            log_refusal(core, "a token", &reason);
+        if let Err(reason) = check_bearer(state, &request) {
+            log_refusal(state, "a token", &reason);
             return refuse(StatusCode::FORBIDDEN, &reason);
         }
-        let Some(place) = self.place.clone().or_else(|| Unauthenticated::enter(core)) else {
+        let Some(place) = self.place.clone().or_else(|| Unauthenticated::enter(state)) else {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many unauthenticated connections");
         };
         let dialled = request
@@ -88,7 +88,7 @@ impl GridService {
             .and_then(|host| host.to_str().ok())
             .map(str::to_owned);
         let on_upgrade = hyper::upgrade::on(&mut request);
-        tokio::spawn(upgraded(Arc::clone(core), on_upgrade, dialled, place));
+        tokio::spawn(upgraded(Arc::clone(state), on_upgrade, dialled, place));
         upgrade
     }
 }
@@ -103,15 +103,15 @@ fn upgrade_response<B>(request: &Request<B>) -> Result<Response<Full<Bytes>>, St
     Ok(response.map(|()| Full::default()))
 }
 
-fn check_bearer<B>(core: &Core, request: &Request<B>) -> Result<(), String> {
+fn check_bearer<B>(state: &ManagerState, request: &Request<B>) -> Result<(), String> {
     let token = request
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .ok_or("auth token: no bearer token")?;
-    core.auth
-        .check_token(token, core.clock.0.wall())
+    state.auth
+        .check_token(token, state.clock.0.wall())
         .map_err(|error| format!("auth token: {error}"))
 }
 
@@ -127,18 +127,18 @@ fn refuse(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
 
 /// Once the response is on its way: the WebSocket, within the handshake's time.
 async fn upgraded(
-    core: Arc<Core>,
+    state: Arc<ManagerState>,
     on_upgrade: OnUpgrade,
     dialled: Option<String>,
     place: Arc<Unauthenticated>,
 ) {
-    let limit = core.limits.handshake_timeout;
+    let limit = state.limits.handshake_timeout;
     let handshake = async {
         let io = on_upgrade.await.map_err(|error| error.to_string())?;
         let io = Metered::new(Box::new(TokioIo::new(io)));
-        let config = websocket::config(&core.limits);
+        let config = websocket::config(&state.limits);
         let socket = WebSocket::from_raw_socket(io, Role::Server, Some(config)).await;
-        introduce(&core, socket, dialled.as_deref()).await
+        introduce(&state, socket, dialled.as_deref()).await
     };
     let problem = match timeout(limit, handshake).await {
         Ok(Ok(())) => None,
@@ -153,14 +153,14 @@ async fn upgraded(
 
 /// Takes the dialler's Connect, judges it, answers it, and hands the connection to its peer.
 async fn introduce(
-    core: &Core,
+    state: &ManagerState,
     mut socket: WebSocket,
     dialled: Option<&str>,
 ) -> Result<(), String> {
     let taken = match websocket::receive_first(&mut socket).await {
-        Ok(first) => take(core, &first, dialled),
+        Ok(first) => take(state, &first, dialled),
         Err(error @ FirstMessageError::TooLarge(_)) => {
-            return reject(core, socket, error.to_string()).await;
+            return reject(state, socket, error.to_string()).await;
         }
         Err(error) => return Err(error.to_string()),
     };
@@ -168,49 +168,49 @@ async fn introduce(
         Ok(taken) => taken,
         Err((host, refusal)) => {
             let reason = refusal.to_string();
-            log_refusal(core, &host, &reason);
-            return reject(core, socket, reason).await;
+            log_refusal(state, &host, &reason);
+            return reject(state, socket, reason).await;
         }
     };
-    let answer = ConnectResponse::accepted(core.instance);
+    let answer = ConnectResponse::accepted(state.instance);
     let answer = answer.encode().map_err(|error| error.to_string())?;
     websocket::send(&mut socket, answer).await.map_err(|error| error.to_string())?;
     socket.get_mut().lift();
     let Taken { permit, order, instance } = taken;
-    permit.send(Accepted { socket, instance, order });
+    permit.send(AcceptedConnection { socket, instance, order });
     Ok(())
 }
 
 /// A dial that is accepted, with its place in its peer's line.
 struct Taken<'a> {
-    permit: mpsc::Permit<'a, Accepted>,
+    permit: mpsc::Permit<'a, AcceptedConnection>,
     order: u64,
     instance: crate::proto::handshake::InstanceId,
 }
 
 fn take<'a>(
-    core: &'a Core,
+    state: &'a ManagerState,
     first: &Bytes,
     dialled: Option<&str>,
 ) -> Result<Taken<'a>, (String, Refusal)> {
-    let now = core.clock.0.wall();
+    let now = state.clock.0.wall();
     let acceptor = Acceptor {
-        local: &core.local,
-        find_remote: &|host| core.find_remote(host),
-        check_token: &|token| core.auth.check_token(token, now).map_err(|error| error.to_string()),
+        local: &state.local,
+        find_remote: &|host| state.find_remote(host),
+        check_token: &|token| state.auth.check_token(token, now).map_err(|error| error.to_string()),
         now,
-        clock_skew_max: core.limits.clock_skew_max,
+        clock_skew_max: state.limits.clock_skew_max,
         dialled,
     };
     let (host, request) =
         acceptor.judge(first).map_err(|refusal| ("an unknown host".to_owned(), refusal))?;
     let named = |refusal| (host.to_string(), refusal);
-    match core.phase() {
+    match state.phase() {
         Phase::Built => return Err(named(Refusal::NotReady)),
         Phase::Started => {}
         Phase::Ending => return Err(named(Refusal::Shutdown)),
     }
-    let Some(remote) = core.remotes.get(&host) else {
+    let Some(remote) = state.remotes.get(&host) else {
         return Err(named(Refusal::UnknownHost { host: host.to_string() }));
     };
     let order = remote.next_order.fetch_add(1, Ordering::Relaxed);
@@ -224,17 +224,17 @@ fn take<'a>(
 }
 
 /// Tells the dialler why not, and closes.
-async fn reject(core: &Core, mut socket: WebSocket, reason: String) -> Result<(), String> {
-    let answer = ConnectResponse::rejected(core.instance, reason.as_str());
+async fn reject(state: &ManagerState, mut socket: WebSocket, reason: String) -> Result<(), String> {
+    let answer = ConnectResponse::rejected(state.instance, reason.as_str());
     let answer = answer.encode().map_err(|error| error.to_string())?;
     websocket::send(&mut socket, answer).await.map_err(|error| error.to_string())?;
-    websocket::close(socket, core.limits.close_timeout).await;
+    websocket::close(socket, state.limits.close_timeout).await;
     Err(format!("rejected: {reason}"))
 }
 
 /// Once per remote and hour, not once per attempt (B02).
-fn log_refusal(core: &Core, host: &str, reason: &str) {
-    if core.log_filter.allows(&format!("refused {host}"), core.clock.0.now()) {
+fn log_refusal(state: &ManagerState, host: &str, reason: &str) {
+    if state.log_throttle.allows(&format!("refused {host}"), state.clock.0.now()) {
         tracing::warn!(target: "grid", host, reason, "refused an incoming connection");
     } else {
         tracing::debug!(target: "grid", host, reason, "refused an incoming connection");
@@ -244,41 +244,41 @@ fn log_refusal(core: &Core, host: &str, reason: &str) {
 /// A place among the sockets that have not proved who they are.
 #[derive(Debug)]
 struct Unauthenticated {
-    core: Arc<Core>,
+    state: Arc<ManagerState>,
 }
 
 impl Unauthenticated {
-    fn enter(core: &Arc<Core>) -> Option<Arc<Self>> {
-        let count: &AtomicUsize = &core.unauthenticated;
-        let max = core.limits.unauthenticated_max;
+    fn enter(state: &Arc<ManagerState>) -> Option<Arc<Self>> {
+        let count: &AtomicUsize = &state.unauthenticated;
+        let max = state.limits.unauthenticated_max;
         count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < max).then_some(count + 1)
             })
             .ok()
-            .map(|_| Arc::new(Self { core: Arc::clone(core) }))
+            .map(|_| Arc::new(Self { state: Arc::clone(state) }))
     }
 }
 
 impl Drop for Unauthenticated {
     fn drop(&mut self) {
-        self.core.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+        self.state.unauthenticated.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Serves HTTP on a raw socket, with the grid as its only route.
-pub(crate) async fn serve_socket(core: Arc<Core>, socket: Box<dyn Socket>) {
-    let Some(place) = Unauthenticated::enter(&core) else {
+pub(crate) async fn serve_socket(state: Arc<ManagerState>, socket: Box<dyn Socket>) {
+    let Some(place) = Unauthenticated::enter(&state) else {
         return; // closing it is all the answer that is affordable
     };
     let service =
-        TowerToHyperService::new(GridService { core: Arc::clone(&core), place: Some(place) });
+        TowerToHyperService::new(GridService { state: Arc::clone(&state), place: Some(place) });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(core.limits.handshake_timeout)
+        .header_read_timeout(state.limits.handshake_timeout)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    match timeout(core.limits.handshake_timeout, connection).await {
+    match timeout(state.limits.handshake_timeout, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::debug!(target: "grid", %error, "an incoming connection was no HTTP");

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::websocket::{self, FirstMessageError, Metered, WebSocket};
 use crate::auth::AuthError;
 use crate::buggify::Point;
-use crate::core::Core;
+use crate::manager_state::ManagerState;
 use crate::limits::REASON_BYTES_MAX;
 use crate::name::Name;
 use crate::proto::handshake::{ConnectRequest, ConnectResponse, HandshakeError, InstanceId};
@@ -55,23 +55,23 @@ impl DialError {
 }
 
 /// Opens a connection to `remote`, within the handshake's time.
-pub(super) async fn dial(core: &Core, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
-    let mut limit = core.limits.handshake_timeout;
-    if let Some(early) = core.rare.strike(Point::EarlyTimeout) {
+pub(super) async fn dial(state: &ManagerState, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
+    let mut limit = state.limits.handshake_timeout;
+    if let Some(early) = state.rare.strike(Point::EarlyTimeout) {
         limit = limit.min(early);
     }
-    timeout(limit, dial_unlimited(core, remote)).await.map_err(|_| DialError::TimedOut(limit))?
+    timeout(limit, dial_unlimited(state, remote)).await.map_err(|_| DialError::TimedOut(limit))?
 }
 
-async fn dial_unlimited(core: &Core, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
-    let socket = Metered::new(core.transport.connect(remote).await?);
-    let time = core.clock.0.wall();
-    let token = core.auth.make_token(time)?;
-    let request = upgrade_request(remote, &core.path, &token, time.unix_nanos())?;
-    let config = websocket::config(&core.limits);
+async fn dial_unlimited(state: &ManagerState, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
+    let socket = Metered::new(state.transport.connect(remote).await?);
+    let time = state.clock.0.wall();
+    let token = state.auth.make_token(time)?;
+    let request = upgrade_request(remote, &state.path, &token, time.unix_nanos())?;
+    let config = websocket::config(&state.limits);
     let (mut socket, _) =
         client_async_with_config(request, socket, Some(config)).await.map_err(upgrade_error)?;
-    let connect = ConnectRequest { id: core.instance, host: core.local.to_string(), time, token };
+    let connect = ConnectRequest { id: state.instance, host: state.local.to_string(), time, token };
     websocket::send(&mut socket, connect.encode()?).await?;
     let response = ConnectResponse::parse(&websocket::receive_first(&mut socket).await?)?;
     if !response.accepted {

@@ -11,12 +11,12 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::error::HandlerError;
-use crate::handler::{HandlerFuture, Registered, Registry, RequestContext, Serves, Start};
+use crate::handler::{HandlerFuture, Registered, Registry, RequestContext, Serves, Execution};
 use crate::proto::connection::{Answer, Asked, Incoming};
 use crate::shared::{Epoch, HandlerTask, Shared, SharedRef};
 use crate::stream::{End, StreamOutput, StreamReceiver, Traffic};
 use crate::time::Instant;
-use crate::trace::{CallTrace, Side, TraceOutcome, Tracer};
+use crate::trace::{CallTrace, CallSide, TraceOutcome, Tracer};
 
 /// Runs the handlers of one connection.
 #[derive(Debug)]
@@ -55,20 +55,20 @@ impl Dispatcher {
                 traffic: None,
             })
         });
-        let start = registered.route.start;
+        let execution = registered.route.execution;
         let Some(call) = self.prepare(registered, request, &mut trace) else {
             if let Some(trace) = trace {
                 trace.emit(&self.shared, (TraceOutcome::Cancelled, 0));
             }
             return None;
         };
-        let future = match start {
-            Start::InPlace => match serve_in_place(call) {
+        let future = match execution {
+            Execution::Inline => match serve_in_place(call) {
                 Served::Pending(future) => future,
                 Served::Ready(answer) => return Some(self.ready(trace, answer)),
             },
             // Even the call of its function is the new task's business.
-            Start::Spawned => Box::pin(async move { call.start().await }),
+            Execution::Spawned => Box::pin(async move { call.start().await }),
         };
         tokio::spawn(Running {
             future: Some(future),
@@ -269,7 +269,7 @@ impl Trace {
             name: self.name,
             local: shared.local().clone(),
             remote: shared.remote().clone(),
-            side: Side::Server,
+            side: CallSide::Callee,
             start: self.start,
             duration: shared.now().since(self.start),
             bytes_out: bytes_out + count(|traffic| &traffic.bytes_out),

@@ -15,7 +15,7 @@ pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 /// What a dial returns.
-pub type Dialling = Pin<Box<dyn Future<Output = io::Result<Box<dyn Socket>>> + Send>>;
+pub type ConnectFuture = Pin<Box<dyn Future<Output = io::Result<Box<dyn Socket>>> + Send>>;
 
 /// Opens connections to remotes. The simulator, and applications with TLS or proxies, have their
 /// own.
@@ -25,7 +25,7 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     ///
     /// Why the remote was not reached.
-    fn connect(&self, remote: &Name) -> Dialling;
+    fn connect(&self, remote: &Name) -> ConnectFuture;
 }
 
 /// Plain TCP, for remotes named `http://` or `ws://`.
@@ -33,7 +33,7 @@ pub trait Transport: Send + Sync + 'static {
 pub struct TcpTransport;
 
 impl Transport for TcpTransport {
-    fn connect(&self, remote: &Name) -> Dialling {
+    fn connect(&self, remote: &Name) -> ConnectFuture {
         let remote = remote.clone();
         Box::pin(async move {
             if remote.is_secure() {

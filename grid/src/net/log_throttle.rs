@@ -10,11 +10,11 @@ use crate::time::Instant;
 
 /// Remembers what was logged, and when.
 #[derive(Debug, Default)]
-pub(crate) struct LogFilter {
+pub(crate) struct LogThrottle {
     last: Mutex<FxHashMap<String, Instant>>,
 }
 
-impl LogFilter {
+impl LogThrottle {
     /// Whether to log something about `subject` now. Asking counts as logging.
     pub(crate) fn allows(&self, subject: &str, now: Instant) -> bool {
         self.allows_each(subject, LOG_REPEAT_AFTER, now)
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn b04_the_first_is_logged_and_then_one_an_hour_and_remote() {
-        let filter = LogFilter::default();
+        let filter = LogThrottle::default();
         let second = |s: u64| Instant::from_nanos(s * 1_000_000_000);
         assert!(filter.allows("a", second(0)));
         assert!(filter.allows("b", second(1)));
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn its_memory_is_bounded() {
-        let filter = LogFilter::default();
+        let filter = LogThrottle::default();
         let logged = (0..2 * LOG_SUBJECTS_MAX)
             .filter(|subject| filter.allows(&subject.to_string(), Instant::default()))
             .count();

@@ -18,7 +18,7 @@ use super::dispatch::{Dispatcher, panic_text};
 use super::driver::Driver;
 use super::websocket::{self, WebSocket};
 use crate::buggify::Point;
-use crate::core::Core;
+use crate::manager_state::ManagerState;
 use crate::proto::backoff::Backoff;
 use crate::proto::connection::CloseReason;
 use crate::proto::handshake::{Dialler, InstanceId};
@@ -26,7 +26,7 @@ use crate::shared::{ConnectionState, SharedRef};
 use crate::stats::{Failure, FailureKind};
 
 /// A connection whose handshake is done, from the accepting end.
-pub(crate) struct Accepted {
+pub(crate) struct AcceptedConnection {
     pub(crate) socket: WebSocket,
     pub(crate) instance: InstanceId,
     /// Place among the dials of this remote: one that was overtaken by a later one is stale.
@@ -34,11 +34,11 @@ pub(crate) struct Accepted {
 }
 
 /// What one remote's task works with.
-pub(crate) struct Peer {
-    pub(crate) core: Arc<Core>,
+pub(crate) struct RemoteTask {
+    pub(crate) state: Arc<ManagerState>,
     pub(crate) shared: SharedRef,
     pub(crate) dialler: Dialler,
-    pub(crate) accepted: mpsc::Receiver<Accepted>,
+    pub(crate) accepted: mpsc::Receiver<AcceptedConnection>,
     pub(crate) seed: u64,
     /// Order of the newest connection that was accepted.
     pub(crate) newest: Option<u64>,
@@ -46,7 +46,7 @@ pub(crate) struct Peer {
 
 /// The next accepted connection that is newer than `newest`. An older one came late: its dialler has
 /// given it up for the one that is known. Never resolves once nobody can accept any more.
-async fn newer_than(accepted: &mut mpsc::Receiver<Accepted>, newest: Option<u64>) -> Accepted {
+async fn newer_than(accepted: &mut mpsc::Receiver<AcceptedConnection>, newest: Option<u64>) -> AcceptedConnection {
     while let Some(next) = accepted.recv().await {
         if newest.is_none_or(|newest| next.order > newest) {
             return next;
@@ -55,7 +55,7 @@ async fn newer_than(accepted: &mut mpsc::Receiver<Accepted>, newest: Option<u64>
     std::future::pending().await
 }
 
-impl Peer {
+impl RemoteTask {
     /// Lives until the manager shuts down. An open connection ends by itself then, in good order;
     /// every other wait is cut short.
     pub(crate) async fn live(mut self) {
@@ -67,11 +67,11 @@ impl Peer {
             let kind = FailureKind::Unreachable;
             self.shared.record_failure(Failure { kind, cause: cause.into() });
             self.shared.set_disconnected_state(ConnectionState::Backoff);
-            let mut shutdown = self.core.shutdown.subscribe();
+            let mut shutdown = self.state.shutdown.subscribe();
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|ended| *ended) => return,
-                () = tokio::time::sleep(self.core.limits.backoff_max) => {}
+                () = tokio::time::sleep(self.state.limits.backoff_max) => {}
             }
         }
     }
@@ -85,14 +85,14 @@ impl Peer {
 
     async fn dial_forever(&mut self) {
         let mut rng = SmallRng::seed_from_u64(self.seed);
-        let mut backoff = Backoff::new(&self.core.limits);
-        let mut shutdown = self.core.shutdown.subscribe();
+        let mut backoff = Backoff::new(&self.state.limits);
+        let mut shutdown = self.state.shutdown.subscribe();
         loop {
             self.shared.set_disconnected_state(ConnectionState::Connecting);
             let dialled = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|ended| *ended) => return,
-                dialled = dial::dial(&self.core, self.shared.remote()) => dialled,
+                dialled = dial::dial(&self.state, self.shared.remote()) => dialled,
             };
             match dialled {
                 Ok((socket, instance)) => {
@@ -118,7 +118,7 @@ impl Peer {
     }
 
     async fn accept_forever(&mut self) {
-        let mut shutdown = self.core.shutdown.subscribe();
+        let mut shutdown = self.state.shutdown.subscribe();
         let mut next = None;
         loop {
             let accepted = match next.take() {
@@ -132,7 +132,7 @@ impl Peer {
                     }
                 }
             };
-            let Accepted { socket, instance, order } = accepted;
+            let AcceptedConnection { socket, instance, order } = accepted;
             self.newest = Some(order);
             let (reason, newer) = self.run_until_superseded(socket, instance).await;
             if reason == CloseReason::Shutdown {
@@ -147,7 +147,7 @@ impl Peer {
         let Ok(mut driver) = self.attach(socket, instance) else {
             return CloseReason::Shutdown;
         };
-        if let Some(wait) = self.core.rare.strike(Point::Supersede) {
+        if let Some(wait) = self.state.rare.strike(Point::Supersede) {
             return self.run_until_forgotten(driver, wait).await;
         }
         let reason = (&mut driver).await;
@@ -163,7 +163,7 @@ impl Peer {
             reason = &mut driver => reason,
             () = tokio::time::sleep(wait) => {
                 let socket = driver.end(CloseReason::Superseded);
-                let open_for = self.core.limits.handshake_timeout;
+                let open_for = self.state.limits.handshake_timeout;
                 tokio::spawn(async move {
                     tokio::time::sleep(open_for).await;
                     drop(socket);
@@ -181,7 +181,7 @@ impl Peer {
         &mut self,
         socket: WebSocket,
         instance: InstanceId,
-    ) -> (CloseReason, Option<Accepted>) {
+    ) -> (CloseReason, Option<AcceptedConnection>) {
         let Ok(mut driver) = self.attach(socket, instance) else {
             return (CloseReason::Shutdown, None);
         };
@@ -202,17 +202,17 @@ impl Peer {
             target: "grid", remote = %self.shared.remote(), ?instance, "connected"
         );
         let dispatcher = Dispatcher {
-            registry: Arc::clone(&self.core.registry),
-            tracer: Arc::clone(&self.core.tracer),
+            registry: Arc::clone(&self.state.registry),
+            tracer: Arc::clone(&self.state.tracer),
             shared: SharedRef::clone(&self.shared),
             epoch,
         };
-        Ok(Driver::new(socket, dispatcher, &self.core.rare))
+        Ok(Driver::new(socket, dispatcher, &self.state.rare))
     }
 
     /// Ends the socket of a connection that is over.
     async fn finish(&self, driver: Driver, reason: &CloseReason) {
-        let closing = websocket::close(driver.end(reason.clone()), self.core.limits.close_timeout);
+        let closing = websocket::close(driver.end(reason.clone()), self.state.limits.close_timeout);
         match reason {
             CloseReason::Shutdown => return closing.await,
             // The peer may still listen. Nothing here waits for it: the next connection must not.
@@ -230,7 +230,7 @@ impl Peer {
     /// The network fails; that is expected, and no error of this server (B41).
     fn log_failure(&self, cause: &dyn std::fmt::Display) {
         let remote = self.shared.remote();
-        if self.core.log_filter.allows(remote.as_str(), self.shared.now()) {
+        if self.state.log_throttle.allows(remote.as_str(), self.shared.now()) {
             tracing::warn!(
                 target: "grid", %remote, %cause,
                 "not connected; trying again, without further word for an hour"
@@ -248,10 +248,10 @@ mod tests {
     use super::*;
     use crate::net::websocket::Metered;
 
-    async fn accepted(order: u64) -> Accepted {
+    async fn accepted(order: u64) -> AcceptedConnection {
         let socket = Metered::new(Box::new(tokio::io::duplex(64).0));
         let socket = WebSocket::from_raw_socket(socket, Role::Server, None).await;
-        Accepted { socket, instance: InstanceId::default(), order }
+        AcceptedConnection { socket, instance: InstanceId::default(), order }
     }
 
     #[tokio::test]

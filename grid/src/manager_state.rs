@@ -12,15 +12,15 @@ use crate::buggify::Rare;
 use crate::handler::Registry;
 use crate::limits::Limits;
 use crate::name::Name;
-use crate::net::log_filter::LogFilter;
-use crate::net::peer::Accepted;
+use crate::net::log_throttle::LogThrottle;
+use crate::net::remote_task::AcceptedConnection;
 use crate::net::transport::Transport;
 use crate::proto::handshake::InstanceId;
 use crate::shared::{ClockHandle, SharedRef};
 use crate::trace::Tracer;
 
 /// Everything but the handles, so that the last handle can end it.
-pub(crate) struct Core {
+pub(crate) struct ManagerState {
     pub(crate) local: Name,
     pub(crate) path: String,
     pub(crate) instance: InstanceId,
@@ -30,7 +30,7 @@ pub(crate) struct Core {
     pub(crate) transport: Box<dyn Transport>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tracer: Arc<Tracer>,
-    pub(crate) log_filter: LogFilter,
+    pub(crate) log_throttle: LogThrottle,
     /// Whether something rare is to happen; never, in a server.
     pub(crate) rare: Rare,
     pub(crate) remotes: BTreeMap<Name, Remote>,
@@ -57,11 +57,11 @@ pub(crate) enum Phase {
 pub(crate) struct Remote {
     pub(crate) shared: SharedRef,
     /// To the remote's task.
-    pub(crate) accepted: mpsc::Sender<Accepted>,
+    pub(crate) accepted: mpsc::Sender<AcceptedConnection>,
     pub(crate) next_order: AtomicU64,
 }
 
-impl Core {
+impl ManagerState {
     pub(crate) fn find_remote(&self, host: &str) -> Option<Name> {
         self.remotes.keys().find(|name| name.as_str() == host).cloned()
     }
@@ -97,9 +97,9 @@ impl Core {
     }
 }
 
-impl fmt::Debug for Core {
+impl fmt::Debug for ManagerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core")
+        f.debug_struct("ManagerState")
             .field("local", &self.local)
             .field("remotes", &self.remotes.keys())
             .finish_non_exhaustive()
