@@ -1,9 +1,9 @@
-//! How long it takes to decide whether somebody may do something, and to change who may.
+//! Time to evaluate whether a user is allowed an action, and to change a snapshot.
 //!
-//! A hundred thousand users, a thousand policies. Each user has two of them and is in one group, which
-//! has a third. Who asks is drawn from all users, so that what a decision reads is not in the cache
-//! because the one before it read the same.
-#![expect(clippy::expect_used, reason = "what a benchmark makes for itself is well-formed")]
+//! A hundred thousand users and a thousand policies. Each user has two policies and is in one group, which
+//! has a third. Each request is of another user, so that the data of a decision is not in the cache due
+//! to the previous one.
+#![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use iam_bootstrap::model::{
@@ -16,7 +16,7 @@ use iam_bootstrap::snapshot::{Item, Snapshot, SnapshotBuilder};
 const USERS: usize = 100_000;
 const POLICIES: usize = 1_000;
 const GROUPS: usize = 1_000;
-/// Accounts that act for the first users, with a session policy each.
+/// Service accounts of the first users, with a session policy each.
 const ACCOUNTS: usize = 10_000;
 const NOW: UtcMillis = UtcMillis::new(1_769_860_800_000);
 
@@ -29,12 +29,12 @@ fn decide(criterion: &mut Criterion) {
         .with("aws:SourceIp", "10.1.2.3")
         .with("aws:SecureTransport", "true")
         .with("s3:prefix", "");
-    let users = drawn(USERS).map(user_text).collect::<Vec<_>>();
-    let objects = drawn(USERS)
+    let users = shuffled(USERS).map(user_text).collect::<Vec<_>>();
+    let objects = shuffled(USERS)
         .map(|user| format!("arn:aws:s3:::bucket-{}/{}/a.jpg", user % POLICIES, user_text(user)))
         .collect::<Vec<_>>();
-    let accounts = drawn(ACCOUNTS).map(account_text).collect::<Vec<_>>();
-    let account_objects = drawn(ACCOUNTS)
+    let accounts = shuffled(ACCOUNTS).map(account_text).collect::<Vec<_>>();
+    let account_objects = shuffled(ACCOUNTS)
         .map(|user| format!("arn:aws:s3:::bucket-{}/{}/a.jpg", user % POLICIES, user_text(user)))
         .collect::<Vec<_>>();
 
@@ -48,7 +48,7 @@ fn decide(criterion: &mut Criterion) {
         let mut requests = keys.iter().zip(objects).cycle();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let (key, object) = requests.next().expect("it never ends");
+                let (key, object) = requests.next().expect("a cycle never ends");
                 let decision = snapshot.is_allowed(key, action, object, &context);
                 assert_eq!(decision.is_allowed(), is_allowed);
             });
@@ -62,8 +62,8 @@ fn change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("iam_change");
     group.throughput(Throughput::Elements(1));
     group.bench_function("one_user", |bencher| {
-        let mut names = drawn(USERS).map(user).cycle();
-        let next = || names.next().expect("it never ends");
+        let mut names = shuffled(USERS).map(user).cycle();
+        let next = || names.next().expect("a cycle never ends");
         bencher.iter_batched(next, |user| snapshot.with(user), BatchSize::SmallInput);
     });
     group.finish();
@@ -75,9 +75,9 @@ fn change(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// All numbers below `count`, in an order that no prefetcher expects.
-fn drawn(count: usize) -> impl Iterator<Item = usize> + Clone {
-    // The step is prime, and greater than any count: all are visited before one is visited again.
+/// Returns all numbers below `count`, in an order that a prefetcher does not predict.
+fn shuffled(count: usize) -> impl Iterator<Item = usize> + Clone {
+    // The step is prime and greater than any count, so each number is visited once.
     (0..count).map(move |index| index * 1_000_003 % count)
 }
 
@@ -112,7 +112,7 @@ fn user(index: usize) -> Item {
     Item::User(User::new(user_name(index), secret))
 }
 
-/// One's own directory in a bucket, and listing it, over an encrypted connection.
+/// A policy that allows a user its own directory of a bucket, over an encrypted connection.
 fn policy(index: usize) -> Item {
     let document = format!(
         r#"{{
@@ -147,7 +147,7 @@ fn mapping(index: usize) -> Item {
     Item::UserPolicies(user_name(index), PolicyMapping::new(policies).expect("two policies"))
 }
 
-/// A group of every thousandth user, and its policy.
+/// A group of every thousandth user, with its policy.
 fn group(index: usize) -> [Item; 2] {
     let name = GroupName::new(&format!("group-{index}")).expect("a name");
     let members = (index..USERS).step_by(GROUPS).map(user_name);

@@ -1,8 +1,8 @@
-//! How long it takes to load 100,000 users from a directory: to read their files, to open them, and until
-//! a server answers questions about them.
+//! Time to load 100,000 users from a directory: reading their files, unsealing them, and until a server is
+//! ready to evaluate requests.
 //!
-//! The files are in the page cache: what is measured is the work, not the disk.
-#![expect(clippy::expect_used, reason = "what a benchmark makes for itself is well-formed")]
+//! The files are in the page cache: the CPU cost is measured, not the disk.
+#![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
 use std::fs;
 use std::path::Path;
@@ -21,14 +21,14 @@ use tokio::runtime::Runtime;
 const USERS: usize = 100_000;
 
 fn keys() -> Keys {
-    Keys::new(b"what all servers know").expect("long enough")
+    Keys::new(b"the cluster's secret").expect("long enough")
 }
 
 fn sealed<S: IamStore>(store: S) -> Sealed<S> {
     Sealed::new(store, keys(), StdRng::seed_from_u64(1))
 }
 
-/// A user as a server keeps it.
+/// Encodes a user as a server stores it.
 fn record(name: &str) -> Vec<u8> {
     let secret = Secret::new(&format!("the secret of {name}")).expect("long enough");
     let user = User::new(UserName::new(name).expect("a name"), secret);
@@ -37,19 +37,18 @@ fn record(name: &str) -> Vec<u8> {
     Record { version, content: Content::Item(body.into()) }.encode()
 }
 
-/// Makes the files in the store's layout, all at once: writing them one by one would wait for the disk
-/// as often.
+/// Writes the files in the store's layout directly: through the store, each would wait for the disk.
 fn fill(runtime: &Runtime, root: &Path) {
     let store = DirectoryStore::new(root);
     runtime.block_on(store.initialise()).expect("an empty directory");
-    let within = MemoryStore::new("made");
-    let made = sealed(within.clone());
+    let memory = MemoryStore::new("memory");
+    let sealing = sealed(memory.clone());
     for user in 0..USERS {
         let name = format!("user-{user:06}");
         let path = ItemPath::new(Kind::User, &name).expect("a name");
-        runtime.block_on(made.write(&path, record(&name))).expect("kept");
+        runtime.block_on(sealing.write(&path, record(&name))).expect("stored");
     }
-    for (path, bytes) in within.contents() {
+    for (path, bytes) in memory.contents() {
         fs::write(root.join(path.as_str()), bytes).expect("written");
     }
 }
@@ -59,14 +58,14 @@ fn read(runtime: &Runtime, store: &dyn IamStore) {
     assert!(items.len() == USERS && items.iter().all(|item| item.bytes.is_ok()));
 }
 
-/// From a server that has just started to one that is ready.
+/// Starts a server's IAM and waits until it is ready.
 fn load(runtime: &Runtime, store: Sealed<DirectoryStore>) {
     const URL: &str = "http://127.0.0.1:1";
     let manager = Manager::builder(URL)
         .servers([URL])
-        .auth(Auth::shared_secret(b"what all servers know").expect("long enough"))
+        .auth(Auth::shared_secret(b"the cluster's secret").expect("long enough"))
         .build()
-        .expect("a good configuration");
+        .expect("a valid configuration");
     let iam = Iam::builder(&manager, UserName::new("root").expect("a name"), keys())
         .pool(store)
         .build()
@@ -86,9 +85,9 @@ fn benchmarks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("iam_store");
     group.sample_size(10);
     group.bench_function("100,000 users", |bencher| bencher.iter(|| read(&runtime, &plain)));
-    let opened = sealed(plain.clone());
+    let unsealing = sealed(plain.clone());
     let name = "100,000 users, sealed";
-    group.bench_function(name, |bencher| bencher.iter(|| read(&runtime, &opened)));
+    group.bench_function(name, |bencher| bencher.iter(|| read(&runtime, &unsealing)));
     let name = "100,000 users, until ready";
     group.bench_function(name, |bencher| {
         bencher.iter(|| load(&runtime, sealed(plain.clone())));

@@ -1,9 +1,9 @@
-//! What the bytes cost: encoding and parsing of a message of each op, frames of many messages, and
-//! the checksum alone.
+//! Cost of the wire format: encoding and parsing of a message of each op, frames of many messages,
+//! and the checksum alone.
 //!
-//! Checksums are on everywhere, as they are on the wire; the checksum's own group says how much of
-//! the rest they are. What happens with the messages is `machine`'s business, sockets are `echo`'s.
-#![expect(clippy::expect_used, reason = "what a benchmark makes for itself is well-formed")]
+//! Checksums are enabled everywhere, as on the wire; the checksum's own group shows their share. The
+//! state machines are measured by `machine`, sockets by `echo`.
+#![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use grid::proto::message::{Checksum, Flags, Header, Message, Op, Outgoing, parse
 use grid::time::{Instant, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Payloads, in bytes: what a lock asks for, the echo of the other benchmarks, a page, and half a
-/// frame. Behind those it is the memory that is measured.
+/// Payload sizes, in bytes: a lock request, the echo of the other benchmarks, a page, and half a
+/// frame. Larger ones would measure memory bandwidth.
 const PAYLOAD_BYTES: [usize; 4] = [64, 512, 4 * 1024, 32 * 1024];
 
-/// Payload of each message in a frame of many, in bytes: so short that the largest number of them
-/// fits one frame, and the cost per message shows.
+/// Payload of each message in a merged frame, in bytes: so short that the largest number of messages
+/// fits one frame and the cost per message dominates.
 const MERGED_PAYLOAD_BYTES: usize = 64;
 
-/// Messages in a frame: alone; a moderate load; the most that existing peers merge (P20); and as
-/// many as are taken in under one hold of the lock.
+/// Messages in a frame: a single one; a moderate load; the most that existing peers merge (P20); and as
+/// many as are processed per acquisition of the lock.
 const MERGED_MESSAGES: [u64; 4] = [1, 16, 51, MESSAGES_PER_LOCK as u64];
 
 /// The id of a connection's millionth call: five bytes on the wire, as most are.
@@ -35,13 +35,13 @@ const MUX_ID: u64 = 1_000_000;
 /// Ops are numbered from 1 to this one.
 const LAST_OP: u8 = Op::Merged.number();
 
-/// Setups that criterion may keep at a time. Each is a whole machine, which would fill the memory
-/// at the thousands that it makes by default; and enough that reading the clock does not show.
+/// Setups that criterion keeps at a time. Each is a complete machine, so the default of thousands would
+/// fill the memory; enough to amortise reading the clock.
 const MACHINES_AT_A_TIME: BatchSize = BatchSize::NumIterations(16);
 
-/// There are many benchmarks, of nanoseconds each: a second is a million runs of one.
+/// There are many benchmarks of nanoseconds each: a second is a million iterations.
 const MEASUREMENT_TIME: Duration = Duration::from_secs(1);
-/// Half as many as criterion's default: a hundred samples of the largest frame take longer.
+/// Half of criterion's default: a hundred samples of the largest frame would exceed the time.
 const SAMPLES: usize = 50;
 const WARM_UP_TIME: Duration = Duration::from_millis(300);
 
@@ -63,7 +63,7 @@ fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     for sample in samples() {
         group.throughput(Throughput::Bytes(sample.outgoing().encoded_len() as u64));
-        // Appended to a frame that is there already, as the outbox does it.
+        // Appended to an existing buffer, as the outbox does.
         let mut frame = Vec::new();
         group.bench_function(sample.id(), |bencher| {
             bencher.iter(|| {
@@ -83,23 +83,24 @@ fn parse(criterion: &mut Criterion) {
         let bytes = Bytes::from(bytes);
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(sample.id(), |bencher| {
-            bencher.iter(|| Message::parse(black_box(&bytes)).expect("it was just encoded"));
+            bencher
+                .iter(|| Message::parse(black_box(&bytes)).expect("the bytes were just encoded"));
         });
     }
 }
 
-/// Answers into a frame, and the frame out: the part of a batch that the serving side builds.
+/// Queues responses and takes the frame: the callee's part of a batch.
 fn build_frame(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("build_frame");
-    let answer = Ok(Bytes::from(vec![0x5a; MERGED_PAYLOAD_BYTES]));
+    let response = Ok(Bytes::from(vec![0x5a; MERGED_PAYLOAD_BYTES]));
     for messages in MERGED_MESSAGES {
         group.throughput(Throughput::Elements(messages));
         group.bench_function(BenchmarkId::from_parameter(messages), |bencher| {
             bencher.iter_batched(
-                || serving(messages),
+                || connection_serving(messages),
                 |mut connection| {
                     for mux_id in 1..=messages {
-                        connection.answer(mux_id, &answer, START);
+                        connection.answer(mux_id, &response, START);
                     }
                     let frame = next_frame(&mut connection);
                     (frame, connection)
@@ -114,21 +115,24 @@ fn parse_merged(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse_frame");
     for messages in MERGED_MESSAGES {
         let frame = frame_of_requests(messages);
-        // The driver has one table for what it receives, too.
+        // Reused for all frames, as the driver does.
         let mut parsed = Vec::new();
         group.throughput(Throughput::Elements(messages));
         group.bench_function(BenchmarkId::from_parameter(messages), |bencher| {
             bencher.iter(|| {
                 parsed.clear();
-                parse_frame(black_box(&frame), &mut parsed).expect("a machine made it");
+                parse_frame(black_box(&frame), &mut parsed).expect("a machine encoded it");
                 black_box(parsed.len())
             });
         });
-        assert!(parsed.is_empty() || parsed.len() as u64 == messages, "one frame holds all");
+        assert!(
+            parsed.is_empty() || parsed.len() as u64 == messages,
+            "one frame contains all messages"
+        );
     }
 }
 
-/// The function that stands behind each message, and nothing else.
+/// The checksum function alone.
 fn checksum(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("xxh3");
     for length in PAYLOAD_BYTES {
@@ -144,7 +148,7 @@ fn checksum(criterion: &mut Criterion) {
 struct Sample {
     header: Header,
     payload: Bytes,
-    /// Whether others of this op differ only in how long they are.
+    /// Whether the payload's length is part of the benchmark id.
     is_sized: bool,
 }
 
@@ -163,25 +167,27 @@ impl Sample {
     }
 }
 
-/// What travels in a message.
-enum Carried {
-    /// Whatever the application gives.
-    Payload,
-    /// Always about the same.
-    Own(Bytes),
-    /// Other messages: these have groups of their own.
+/// Payload of a message, by op.
+enum SamplePayload {
+    /// The application's payload, of any length.
+    Application,
+    /// The protocol's payload, of about constant length.
+    Protocol(Bytes),
+    /// Other messages: measured in groups of their own.
     Messages,
 }
 
-/// One message of each op, and of those with a payload one of each length.
+/// Builds a message of each op, and one of each length for ops with an application payload.
 fn samples() -> Vec<Sample> {
     let mut samples = Vec::new();
     for op in (1..=LAST_OP).map(Op::from_number) {
         let header = header(op);
-        match carried(op) {
-            Carried::Messages => {}
-            Carried::Own(payload) => samples.push(Sample { header, payload, is_sized: false }),
-            Carried::Payload => samples.extend(PAYLOAD_BYTES.map(|length| {
+        match payload_for(op) {
+            SamplePayload::Messages => {}
+            SamplePayload::Protocol(payload) => {
+                samples.push(Sample { header, payload, is_sized: false })
+            }
+            SamplePayload::Application => samples.extend(PAYLOAD_BYTES.map(|length| {
                 let payload = vec![0x5a; length].into();
                 Sample { header, payload, is_sized: true }
             })),
@@ -190,24 +196,24 @@ fn samples() -> Vec<Sample> {
     samples
 }
 
-/// Without a wildcard, so that a new op is not forgotten.
-fn carried(op: Op) -> Carried {
+/// Returns the payload of an op. Without a wildcard, so that a new op fails to compile.
+fn payload_for(op: Op) -> SamplePayload {
     match op {
         Op::ConnectMux | Op::MuxClientMsg | Op::MuxServerMsg | Op::Request | Op::Response => {
-            Carried::Payload
+            SamplePayload::Application
         }
-        Op::Connect => Carried::Own(connect()),
-        Op::ConnectResponse => Carried::Own(connect_response()),
-        Op::Ping => Carried::Own(ping().payload),
-        Op::Pong => Carried::Own(pong()),
-        Op::MuxConnectError => Carried::Own(refusal()),
-        Op::DisconnectClientMux => Carried::Own(Bytes::from_static(b"context canceled")),
+        Op::Connect => SamplePayload::Protocol(connect()),
+        Op::ConnectResponse => SamplePayload::Protocol(connect_response()),
+        Op::Ping => SamplePayload::Protocol(ping().payload),
+        Op::Pong => SamplePayload::Protocol(pong()),
+        Op::MuxConnectError => SamplePayload::Protocol(refusal()),
+        Op::DisconnectClientMux => SamplePayload::Protocol(Bytes::from_static(b"context canceled")),
         Op::DisconnectServerMux
         | Op::UnblockSrvMux
         | Op::UnblockClMux
         | Op::AckMux
-        | Op::Disconnect => Carried::Own(Bytes::new()),
-        Op::Merged | Op::Unknown(_) => Carried::Messages,
+        | Op::Disconnect => SamplePayload::Protocol(Bytes::new()),
+        Op::Merged | Op::Unknown(_) => SamplePayload::Messages,
     }
 }
 
@@ -228,19 +234,19 @@ fn connect() -> Bytes {
         time: WALL,
         token: "a".repeat(200), // about as long as a token with a signature is
     };
-    payload_of(connect.encode().expect("its fields are short"))
+    payload_of(connect.encode().expect("the fields are short"))
 }
 
 fn connect_response() -> Bytes {
     let response = ConnectResponse::accepted(InstanceId::from_bytes([8; 16]));
-    payload_of(response.encode().expect("its fields are short"))
+    payload_of(response.encode().expect("the fields are short"))
 }
 
 fn payload_of(message: Vec<u8>) -> Bytes {
-    Message::parse(&message.into()).expect("it was just encoded").payload
+    Message::parse(&message.into()).expect("the bytes were just encoded").payload
 }
 
-/// What a machine that has nothing else to say says.
+/// Takes the ping of an idle machine.
 fn ping() -> Message {
     let mut connection = open();
     connection.handle_timeout(START + PING_INTERVAL, WALL);
@@ -254,7 +260,7 @@ fn pong() -> Bytes {
 }
 
 fn refusal() -> Bytes {
-    let mut connection = serving(1);
+    let mut connection = connection_serving(1);
     connection.refuse(1, "overloaded: 65536 calls are served already");
     next_message(&mut connection).payload
 }
@@ -263,8 +269,8 @@ fn open() -> Connection {
     Connection::new(&Limits::default(), Checksum::On, START)
 }
 
-/// A machine that serves this many calls, the ids of which begin at 1.
-fn serving(calls: u64) -> Connection {
+/// Builds a machine with `calls` inbound calls, whose ids begin at 1.
+fn connection_serving(calls: u64) -> Connection {
     let mut connection = open();
     for mux_id in 1..=calls {
         let header = Header { handler: HANDLER, ..Header::new(mux_id, Op::Request) };
@@ -274,7 +280,7 @@ fn serving(calls: u64) -> Connection {
     connection
 }
 
-/// A frame of this many requests.
+/// Builds a frame of `calls` requests.
 fn frame_of_requests(calls: u64) -> Bytes {
     let mut connection = Connection::<()>::new(&Limits::default(), Checksum::On, START);
     let request = Request {
@@ -284,15 +290,15 @@ fn frame_of_requests(calls: u64) -> Bytes {
         deadline: START + Duration::from_secs(60),
     };
     for _ in 0..calls {
-        connection.call((), &request, START).expect("far fewer than the limit");
+        connection.call((), &request, START).expect("below the limit");
     }
     next_frame(&mut connection)
 }
 
 fn next_message(connection: &mut Connection) -> Message {
-    Message::parse(&next_frame(connection)).expect("a machine made it")
+    Message::parse(&next_frame(connection)).expect("a machine encoded it")
 }
 
 fn next_frame<S>(connection: &mut Connection<S>) -> Bytes {
-    connection.poll_transmit(START).expect("something waits").into_bytes()
+    connection.poll_transmit(START).expect("a message is queued").into_bytes()
 }

@@ -1,8 +1,8 @@
-//! How servers prove to each other that they belong together (P2, P10).
+//! Authentication between servers by tokens (P2, P10).
 //!
-//! The application gives two functions, one that makes a token and one that checks it.
-//! [`Auth::shared_secret`] is a ready pair: HS256 JSON Web Tokens from a secret that all servers
-//! know.
+//! The application provides two functions, one that makes a token and one that checks it.
+//! [`Auth::shared_secret`] is a ready-made pair: HS256 JSON Web Tokens from a secret that all servers
+//! share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,34 +18,34 @@ use crate::time::Timestamp;
 /// Shortest secret, in bytes.
 pub const SECRET_BYTES_MIN: usize = 8;
 
-/// How long a token holds, in seconds. One is made for each attempt to connect.
+/// Lifetime of a token, in seconds. Each dial makes a new token.
 const TOKEN_SECONDS: i64 = 15 * 60;
 
-/// How far apart the clocks of two servers may be, in seconds: what a handshake accepts (P11).
+/// Largest clock difference between two servers, in seconds: as a handshake accepts it (P11).
 const LEEWAY_SECONDS: i64 = CLOCK_SKEW_MAX.as_secs() as i64;
 
-/// Who the tokens of the ready pair are for. One that was made for something else with the same
-/// secret is refused.
+/// Subject of the shared-secret tokens. A token with another subject, signed with the same secret, is
+/// refused.
 const SUBJECT: &str = "grid";
 
-type Make = dyn Fn(Timestamp) -> Result<String, AuthError> + Send + Sync;
-type Check = dyn Fn(&str, Timestamp) -> Result<(), AuthError> + Send + Sync;
+type MakeToken = dyn Fn(Timestamp) -> Result<String, AuthError> + Send + Sync;
+type CheckToken = dyn Fn(&str, Timestamp) -> Result<(), AuthError> + Send + Sync;
 
 /// Makes and checks tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct Auth {
-    make: Arc<Make>,
-    check: Arc<Check>,
+    make: Arc<MakeToken>,
+    check: Arc<CheckToken>,
 }
 
-/// Why a token could not be made, or was refused. The text travels to the dialler: it must not
-/// hold anything secret.
+/// Why a token could not be made, or was refused. The text is sent to the dialer: it must contain
+/// nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct AuthError(pub String);
 
 impl Auth {
-    /// Tokens made and checked by the application's functions. Both get the wall clock of the
+    /// Uses the application's functions to make and check tokens. Both receive the wall clock of the
     /// manager. A check should compare in constant time.
     pub fn new(
         make: impl Fn(Timestamp) -> Result<String, AuthError> + Send + Sync + 'static,
@@ -54,7 +54,7 @@ impl Auth {
         Self { make: Arc::new(make), check: Arc::new(check) }
     }
 
-    /// HS256 JSON Web Tokens, signed with `secret`, which all servers of the cluster have.
+    /// Uses HS256 JSON Web Tokens, signed with a `secret` that all servers of the cluster share.
     ///
     /// # Errors
     ///
@@ -74,20 +74,20 @@ impl Auth {
         ))
     }
 
-    /// A token for a dial at `now`.
+    /// Makes a token for a dial at `now`.
     ///
     /// # Errors
     ///
-    /// Whatever the application's function says.
+    /// The error of the application's function.
     pub fn make_token(&self, now: Timestamp) -> Result<String, AuthError> {
         (self.make)(now)
     }
 
-    /// Whether a dialler's token is good at `now`.
+    /// Checks a dialer's token at `now`.
     ///
     /// # Errors
     ///
-    /// Whatever the application's function says.
+    /// The error of the application's function.
     pub fn check_token(&self, token: &str, now: Timestamp) -> Result<(), AuthError> {
         (self.check)(token, now)
     }
@@ -126,8 +126,8 @@ fn check_token(key: &Hs256Key, token: &str, now: Timestamp) -> Result<(), AuthEr
     let expires = token.claims().expiration.ok_or_else(|| refused("it never expires"))?;
     let expired_seconds = now.seconds().saturating_sub(expires.timestamp());
     if expired_seconds > LEEWAY_SECONDS {
-        // A dialler makes one for each dial: an old one is a clock that is wrong, and nobody should
-        // have to look at secrets for that.
+        // Each dial makes a new token, so an expired one means a wrong clock. The error says so, or
+        // an operator would search for a wrong secret.
         return Err(AuthError(format!(
             "expired {expired_seconds} s ago: compare the clocks of the two servers"
         )));
@@ -152,30 +152,30 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_its_time_with_the_same_secret() {
+    fn a_token_is_valid_for_its_lifetime_with_the_same_secret() {
         let token = auth("the secret").make_token(at(1_000)).expect("makes");
-        auth("the secret").check_token(&token, at(1_000)).expect("good");
-        auth("the secret").check_token(&token, at(1_000 - 300)).expect("clocks may differ");
+        auth("the secret").check_token(&token, at(1_000)).expect("valid");
+        auth("the secret").check_token(&token, at(1_000 - 300)).expect("within the clock skew");
         let expired = "expired 301 s ago: compare the clocks of the two servers";
         assert_eq!(refusal(&token, 1_000 + 15 * 60 + 5 * 60 + 1), expired);
     }
 
     #[test]
-    fn what_is_not_our_token_is_refused() {
+    fn a_token_that_is_malformed_unsigned_or_of_another_secret_is_refused() {
         let other = auth("another secret").make_token(at(1_000)).expect("makes");
         assert_eq!(refusal(&other, 1_000), "signed with another secret, or not at all");
-        let good = auth("the secret").make_token(at(1_000)).expect("makes");
-        let (unsigned, _) = good.rsplit_once('.').expect("three parts");
+        let valid = auth("the secret").make_token(at(1_000)).expect("makes");
+        let (unsigned, _) = valid.rsplit_once('.').expect("three parts");
         for token in ["", "x", "a.b.c", "..", &format!("{unsigned}."), unsigned] {
             refusal(token, 1_000);
         }
         // The same claims under the algorithm "none".
-        let none = format!("eyJhbGciOiJub25lIn0.{}.", good.split('.').nth(1).expect("claims"));
+        let none = format!("eyJhbGciOiJub25lIn0.{}.", valid.split('.').nth(1).expect("claims"));
         refusal(&none, 1_000);
     }
 
     #[test]
-    fn a_token_made_for_something_else_or_for_ever_is_refused() {
+    fn a_token_with_another_subject_or_without_expiry_is_refused() {
         let key = Hs256Key::new(b"the secret");
         let mut claims = Claims::new(Subject { sub: "console".into() });
         claims.expiration = DateTime::<Utc>::from_timestamp(2_000, 0);

@@ -1,4 +1,4 @@
-//! The user's handle on one remote server.
+//! The application's handle to one remote server.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,34 +21,34 @@ use crate::trace::Tracer;
 /// Keeps its manager alive: see [`Manager`](crate::Manager).
 #[derive(Debug, Clone)]
 pub struct Connection {
-    pub(crate) link: Arc<Link>,
+    pub(crate) handle: Arc<RemoteHandle>,
 }
 
-/// What all handles on one remote share, and every call under way.
+/// Shared by all handles to one remote and by every outstanding call.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct RemoteHandle {
     pub(crate) shared: SharedRef,
     pub(crate) tracer: Arc<Tracer>,
-    /// Shared with the manager; its drop is the last handle's.
-    pub(crate) _alive: Arc<dyn Alive>,
+    /// Shared with the manager: its last clone to be dropped ends all connections.
+    pub(crate) _manager_guard: Arc<dyn ManagerGuard>,
 }
 
-/// What ends a manager when the last handle on it is dropped.
-pub(crate) trait Alive: Send + Sync + std::fmt::Debug {}
+/// Ends a manager's connections when the last handle to it is dropped.
+pub(crate) trait ManagerGuard: Send + Sync + std::fmt::Debug {}
 
 impl Connection {
-    /// This server.
+    /// Returns the name of this server.
     pub fn local(&self) -> &Name {
-        self.link.shared.local()
+        self.handle.shared.local()
     }
 
-    /// The server at the other end.
+    /// Returns the name of the server at the other end.
     pub fn remote(&self) -> &Name {
-        self.link.shared.remote()
+        self.handle.shared.remote()
     }
 
-    /// Calls `handler` with `payload`. Await what is returned, after setting what must differ from
-    /// the defaults:
+    /// Calls `handler` with `payload`. Await the returned [`Request`] to send it, after changing any
+    /// defaults:
     ///
     /// ```
     /// # use grid::{CallError, Connection, HandlerId};
@@ -56,29 +56,29 @@ impl Connection {
     /// const ECHO: HandlerId = HandlerId::new(200);
     ///
     /// # async fn example(connection: Connection) -> Result<(), CallError> {
-    /// let answer = connection.request(ECHO, "hello").timeout(Duration::from_secs(2)).await?;
-    /// assert_eq!(answer, "hello");
+    /// let response = connection.request(ECHO, "hello").timeout(Duration::from_secs(2)).await?;
+    /// assert_eq!(response, "hello");
     /// # Ok(())
     /// # }
     /// ```
     ///
-    /// The answer is a slice of the frame that it came in, which stays allocated as long as the
-    /// answer does: copy what is kept for long.
+    /// The response is a slice of the received frame and keeps the whole frame allocated: copy data
+    /// that is kept for long.
     ///
     /// # Errors
     ///
-    /// [`CallError`]. A remote that is not connected fails at once; wait for it with
-    /// [`wait_connected`](Self::wait_connected).
+    /// [`CallError`]. If the remote is not connected, the call fails at once;
+    /// [`wait_connected`](Self::wait_connected) waits for it.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the call, on the other side too.
+    /// Dropping the future cancels the call on both servers.
     pub fn request(&self, handler: HandlerId, payload: impl Into<Bytes>) -> Request {
-        Request::new(Arc::clone(&self.link), handler, payload.into())
+        Request::new(Arc::clone(&self.handle), handler, payload.into())
     }
 
-    /// Opens a stream to `handler`, with `payload` to begin with. Await what is returned, after
-    /// setting what must differ from the defaults:
+    /// Opens a stream to `handler` with an initial `payload`. Await the returned [`OpenStream`] to open
+    /// it, after changing any defaults:
     ///
     /// ```
     /// # use grid::{Connection, HandlerId};
@@ -95,8 +95,8 @@ impl Connection {
     /// # }
     /// ```
     ///
-    /// Resolves when the other side has taken the stream. Flow control is by credits, whose
-    /// capacities must be those that the handler is registered with (P17).
+    /// Resolves when the remote has accepted the stream. Flow control is by credits; the capacities
+    /// must be those that the handler is registered with (P17).
     ///
     /// # Errors
     ///
@@ -104,27 +104,27 @@ impl Connection {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, or what it returned, cancels the stream, on the other side too.
+    /// Dropping the future, or the stream that it returned, cancels the stream on both servers.
     pub fn stream(&self, handler: HandlerId, payload: impl Into<Bytes>) -> OpenStream {
-        OpenStream::new(Arc::clone(&self.link), handler, payload.into())
+        OpenStream::new(Arc::clone(&self.handle), handler, payload.into())
     }
 
-    /// Where the connection stands now.
+    /// Returns the current state of the connection.
     pub fn state(&self) -> ConnectionState {
-        self.link.shared.connection_state().0
+        self.handle.shared.connection_state().0
     }
 
-    /// A watch on the state, which misses no change that is still in force.
+    /// Subscribes to the state. Intermediate states may be skipped, the latest one is not.
     pub fn watch(&self) -> StateWatch {
-        let (state, version) = self.link.shared.connection_state();
-        StateWatch { shared: SharedRef::clone(&self.link.shared), state, version, key: None }
+        let (state, version) = self.handle.shared.connection_state();
+        StateWatch { shared: SharedRef::clone(&self.handle.shared), state, version, key: None }
     }
 
     /// Waits until the remote is connected. Returns at once if it is.
     ///
     /// # Errors
     ///
-    /// [`CallError::Shutdown`] if it never will be.
+    /// [`CallError::Shutdown`] if the manager is shut down.
     ///
     /// # Cancel safety
     ///
@@ -142,29 +142,30 @@ impl Connection {
         }
     }
 
-    /// What can be seen of the remote now.
+    /// Returns statistics of the remote.
     pub fn stats(&self) -> ConnectionStats {
-        self.link.shared.stats()
+        self.handle.shared.stats()
     }
 }
 
-/// Follows the state of one connection.
+/// A subscription to the state of one connection.
 #[derive(Debug)]
 pub struct StateWatch {
     shared: SharedRef,
     state: ConnectionState,
     version: u64,
+    /// Registration of the waker, once polled.
     key: Option<usize>,
 }
 
 impl StateWatch {
-    /// The state that was seen last.
+    /// Returns the state as of the last call of [`changed`](Self::changed).
     pub fn state(&self) -> ConnectionState {
         self.state
     }
 
-    /// The new state, once it is another than the one seen last, or was in between. Never resolves
-    /// after [`ConnectionState::Shutdown`], which is the last.
+    /// Waits for a change since the last call and returns the new state, which is the same again if
+    /// it changed and changed back. Never resolves after [`ConnectionState::Shutdown`], the last state.
     ///
     /// # Cancel safety
     ///

@@ -1,6 +1,6 @@
-//! What can go wrong for somebody who uses the crate: one small enum per operation.
+//! The errors of the public API: one small enum per operation.
 //!
-//! Each variant says what is known and what is not, above all whether the handler may have run.
+//! Each variant states what is known and what is not, above all whether the handler may have run.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::name::{Name, NameError};
 #[cfg(feature = "net")]
 use crate::proto::connection::StreamEnd;
 
-/// Why a call did not return its answer.
+/// Why a call returned no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -18,7 +18,7 @@ pub enum CallError {
         /// The server that was called.
         remote: Name,
     },
-    /// The connection ended while the call was under way; whether the handler ran is not known.
+    /// The connection ended while the call was outstanding; whether the handler ran is not known.
     #[error("disconnected from {remote}")]
     Disconnected {
         /// The server that was called.
@@ -32,7 +32,7 @@ pub enum CallError {
         remote: Name,
     },
     /// The handler ran and returned this error, or panicked.
-    #[error("{remote} answered: {message}")]
+    #[error("{remote} returned an error: {message}")]
     Remote {
         /// The server that was called.
         remote: Name,
@@ -47,7 +47,7 @@ pub enum CallError {
         /// The text that the remote sent; it names the handler.
         message: Arc<str>,
     },
-    /// The remote did not take the call: it is overloaded or shutting down. Nothing ran.
+    /// The remote rejected the call: it is overloaded or shutting down. Nothing ran.
     #[error("{remote} refused the call: {message}")]
     Refused {
         /// The server that was called.
@@ -63,51 +63,52 @@ pub enum CallError {
         /// [`Limits::message_bytes_max`](crate::limits::Limits::message_bytes_max).
         max: usize,
     },
-    /// As many calls as this side may make at once are under way. Nothing was sent.
-    #[error("{max} calls to {remote} are under way already, which is the limit")]
+    /// The number of outstanding calls is at its limit. Nothing was sent.
+    #[error("{max} calls to {remote} are outstanding already, which is the limit")]
     TooManyCalls {
         /// The server that was called.
         remote: Name,
         /// [`Limits::outbound_calls_max`](crate::limits::Limits::outbound_calls_max).
         max: usize,
     },
-    /// This manager is shutting down and takes no new calls. Nothing was sent.
+    /// This manager is shutting down and accepts no new calls. Nothing was sent.
     #[error("this server is shutting down")]
     Shutdown,
 }
 
-/// Why a stream did not open, or did not end well. Everything that was received before it counts.
+/// Why a stream failed to open or was ended. Messages received before the error are valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// As a call may fail: not connected, disconnected, refused, failed by its handler, and so on.
+    /// The stream failed in a way that single calls fail too, such as a disconnect or a handler error.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// A message of the stream is missing, or came twice.
+    /// A message of the stream is missing or duplicated.
     #[error("incorrect sequence from {remote}: expected {expected}, received {received}")]
     IncorrectSequence {
         /// The server at the other end.
         remote: Name,
-        /// The sequence that the message should have had.
+        /// The next sequence number of the stream.
         expected: u32,
-        /// The one that it had.
+        /// The sequence number of the received message.
         received: u32,
     },
-    /// The other end sent more than it had credit for. Both ends must be declared with the same
-    /// capacities.
+    /// The other end sent more messages than it had credit for. Both ends must be declared with the
+    /// same capacities.
     #[error(
-        "{remote} sent more messages than there was credit for: are capacities the same there?"
+        "{remote} exceeded its stream credit: declare the stream with the same capacities on both \
+         servers"
     )]
     Overrun {
         /// The server at the other end.
         remote: Name,
     },
-    /// The other end of the stream gave no sign of life.
-    #[error("{remote} gave no sign of life on the stream: {missed} pings in a row are missing")]
+    /// The other end of the stream sent neither pings nor pongs in time.
+    #[error("ping timeout on the stream with {remote}: {missed} pings missed in a row")]
     PingTimeout {
         /// The server at the other end.
         remote: Name,
-        /// How many.
+        /// Number of consecutive pings missed.
         missed: u32,
     },
     /// The other end does not know the stream any more; whether its handler returned is not known.
@@ -116,13 +117,13 @@ pub enum StreamError {
         /// The server at the other end.
         remote: Name,
     },
-    /// The caller gave the stream up.
+    /// The caller cancelled the stream.
     #[error("the stream with {remote} was cancelled")]
     Cancelled {
         /// The server at the other end.
         remote: Name,
     },
-    /// This side's handler has returned.
+    /// The handler on this server has returned.
     #[error("the handler of the stream with {remote} has returned")]
     HandlerReturned {
         /// The server at the other end.
@@ -158,14 +159,14 @@ impl StreamError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The stream ended well, or this direction of it did: the handler has returned, or the sender
+    /// The stream or this direction of it finished cleanly: the handler has returned, or the sender
     /// was closed.
-    #[error("the stream takes no more messages: it is finished")]
+    #[error("the stream accepts no more messages: it is finished")]
     Finished,
     /// The stream was opened with an input capacity of 0 (B26).
     #[error("the stream has no request side: its input capacity is 0")]
     NoInput,
-    /// The message would be larger than the limit. The stream goes on.
+    /// The message would be larger than the limit. The stream stays open.
     #[error("message of {bytes} bytes is larger than the limit of {max} bytes")]
     TooLarge {
         /// The message's size with its header.
@@ -173,10 +174,10 @@ pub enum SendError {
         /// [`Limits::message_bytes_max`](crate::limits::Limits::message_bytes_max).
         max: usize,
     },
-    /// Another message waits. A `Sink` takes one only after it was ready.
-    #[error("another message of the stream waits: wait until the sink is ready")]
+    /// An earlier message is still queued. A `Sink` accepts a message only after `poll_ready`.
+    #[error("an earlier message of the stream is still queued: wait until the sink is ready")]
     NotReady,
-    /// The stream is over.
+    /// The stream has ended with an error.
     #[error(transparent)]
     Stream(#[from] StreamError),
 }
@@ -185,20 +186,20 @@ pub enum SendError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TypedSendError {
-    /// It could not be sent.
+    /// The message could not be sent.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// It could not be encoded. Nothing was sent; the stream goes on.
+    /// The message could not be encoded. Nothing was sent; the stream stays open.
     #[error("cannot encode the message as {type_name}: {cause}")]
     Encode {
         /// The message's type.
         type_name: &'static str,
-        /// What the encoder said.
+        /// The encoder's error.
         cause: Arc<str>,
     },
 }
 
-/// Why a typed stream did not open, or why there is no message where one was expected.
+/// Why a typed stream failed to open, or why a message could not be received.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TypedStreamError {
@@ -210,20 +211,20 @@ pub enum TypedStreamError {
     Encode {
         /// The payload's type.
         type_name: &'static str,
-        /// What the encoder said.
+        /// The encoder's error.
         cause: Arc<str>,
     },
-    /// A message came, but not with what this side expects. The next one can still be received.
+    /// A received message is not of the expected type. The next one can still be received.
     #[error("cannot decode the message as {type_name}: {cause}")]
     Decode {
         /// The message's type.
         type_name: &'static str,
-        /// What the decoder said.
+        /// The decoder's error.
         cause: Arc<str>,
     },
 }
 
-/// Why a typed call did not return its answer.
+/// Why a typed call returned no response.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TypedCallError {
@@ -235,32 +236,32 @@ pub enum TypedCallError {
     Encode {
         /// The request's type.
         type_name: &'static str,
-        /// What the encoder said.
+        /// The encoder's error.
         cause: Arc<str>,
     },
-    /// The handler answered, but not with what this side expects.
-    #[error("cannot decode the answer as {type_name}: {cause}")]
+    /// The handler's response is not of the expected type.
+    #[error("cannot decode the response as {type_name}: {cause}")]
     Decode {
-        /// The answer's type.
+        /// The response's type.
         type_name: &'static str,
-        /// What the decoder said.
+        /// The decoder's error.
         cause: Arc<str>,
     },
 }
 
-/// What a handler returns when it fails. The text travels to the caller, who receives it as
+/// The error that a handler returns. Its text is sent to the caller, which receives it as
 /// [`CallError::Remote`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct HandlerError(Arc<str>);
 
 impl HandlerError {
-    /// An error with a text for the caller.
+    /// Creates an error with a text for the caller.
     pub fn new(message: impl Into<Arc<str>>) -> Self {
         Self(message.into())
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn message(&self) -> &str {
         &self.0
     }
@@ -272,7 +273,7 @@ impl From<&str> for HandlerError {
     }
 }
 
-/// A handler that cannot send or receive any more fails with the reason, by `?`.
+/// Lets a handler pass on the error of a call or stream of its own with `?`.
 macro_rules! handler_error_from {
     ($($error:ty),*) => {$(
         impl From<$error> for HandlerError {
@@ -317,33 +318,33 @@ pub enum BuildError {
         /// The name that occurs twice.
         name: Name,
     },
-    /// More servers than a manager may know.
+    /// The cluster has more servers than a manager supports.
     #[error("{count} servers are more than the limit of {max}")]
     TooManyServers {
-        /// How many were given.
+        /// Number of servers that were given.
         count: usize,
         /// [`SERVERS_MAX`](crate::limits::SERVERS_MAX).
         max: usize,
     },
-    /// A limit does not fit the others.
+    /// A limit is out of range or inconsistent with another limit.
     #[error("limit {name} must be {must}")]
     Limit {
         /// The limit's name.
         name: &'static str,
-        /// What it must be.
+        /// The requirement that it violates.
         must: &'static str,
     },
     /// The route path is not an absolute path.
-    #[error("path {path:?} must begin with '/' and hold neither spaces nor '?' nor '#'")]
+    #[error("path {path:?} must begin with '/' and contain no space, '?' or '#'")]
     Path {
         /// The path that was given.
         path: String,
     },
-    /// There is no tokio runtime to run on.
+    /// The manager was started outside of a tokio runtime.
     #[error("a manager must be started inside a tokio runtime")]
     NoRuntime,
-    /// The application gave no way to make and check tokens.
-    #[error("no authentication is configured: give the builder one with `auth`")]
+    /// The builder was given no [`Auth`](crate::Auth).
+    #[error("no authentication is configured: call `auth` on the builder")]
     NoAuth,
 }
 

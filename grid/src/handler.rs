@@ -1,4 +1,4 @@
-//! What serves a call: handlers, where they are registered, and what they are told.
+//! Handlers, the registry that a call is looked up in, and the context that a handler receives.
 
 use std::fmt;
 use std::future::Future;
@@ -22,14 +22,14 @@ use crate::time::Instant;
 
 /// A handler's number: 1 to 255, chosen by the application.
 ///
-/// PROTOCOL.md lists those that existing clusters use; what this workspace adds starts at 128. An
+/// PROTOCOL.md lists the numbers that existing clusters use; this workspace's own start at 128. An
 /// incompatible change of a handler takes a new number (B34).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandlerId(NonZeroU8);
 
 impl HandlerId {
-    /// The handler with this number. Meant for constants, where a wrong number does not compile;
-    /// [`HandlerId::try_from`] is for numbers that come from elsewhere.
+    /// Creates an id from a constant, so that an invalid number does not compile. Use
+    /// [`HandlerId::try_from`] for numbers that are read at run time.
     ///
     /// # Panics
     ///
@@ -37,18 +37,18 @@ impl HandlerId {
     pub const fn new(number: u8) -> Self {
         match NonZeroU8::new(number) {
             Some(number) => Self(number),
-            None => const_zero(),
+            None => zero_id(),
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u8 {
         self.0.get()
     }
 }
 
-#[expect(clippy::panic, reason = "documented, and at compile time where it is meant to be used")]
-const fn const_zero() -> HandlerId {
+#[expect(clippy::panic, reason = "documented, and at compile time in a constant")]
+const fn zero_id() -> HandlerId {
     panic!("handler ids are 1 to 255")
 }
 
@@ -79,8 +79,9 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>
 ///
 /// Implemented by functions: `|context, payload| async move { Ok(payload) }`.
 ///
-/// A handler whose caller gave up, whose deadline passed or whose connection ended is cancelled by
-/// dropping its future at its next await (B11). One that panics fails its own call only (B13).
+/// If the caller cancels the call, its deadline passes or its connection ends, the handler is
+/// cancelled: its future is dropped at its next await (B11). A panic fails only the call that it
+/// happens in (B13).
 pub trait Handler: Send + Sync + 'static {
     /// Serves one request.
     fn serve(&self, context: RequestContext, payload: Bytes) -> HandlerFuture;
@@ -96,30 +97,31 @@ where
     }
 }
 
-/// Serves streams; see [`Manager::register_stream`](crate::Manager::register_stream).
-pub(crate) type StreamServer = Box<
+/// A stream handler's function; see
+/// [`Manager::register_stream`](crate::Manager::register_stream).
+pub(crate) type StreamHandlerFn = Box<
     dyn Fn(RequestContext, Option<Bytes>, StreamReceiver, StreamOutput) -> StreamFuture
         + Send
         + Sync,
 >;
 
-/// The future of a running handler of streams.
+/// The future of a running stream handler.
 pub(crate) type StreamFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 
-/// Where a handler begins to run.
+/// Which task a handler starts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Execution {
-    /// Polled once by the connection's own task, and given a task of its own only if it is not
-    /// ready then. Twice as fast for a handler that answers at once.
+    /// Polled once by the connection's own task, and moved to a task of its own only if it is not
+    /// ready then. Twice as fast for a handler that responds at once.
     #[default]
     Inline,
-    /// Given a task of its own at once, for handlers that compute for long before their first
-    /// await: in place they would hold up everything else on the connection. What blocks its thread
-    /// belongs in [`tokio::task::spawn_blocking`] all the same.
+    /// Spawned as a task of its own at once, for handlers that compute for long before their first
+    /// await: inline they would stall the whole connection. Code that blocks its thread still
+    /// belongs in [`tokio::task::spawn_blocking`].
     Spawned,
 }
 
-/// What a handler is registered as.
+/// The id, subroute and options that a handler is registered with.
 #[derive(Debug, Clone)]
 pub struct Route {
     pub(crate) id: HandlerId,
@@ -130,27 +132,27 @@ pub struct Route {
 }
 
 impl Route {
-    /// The handler with this number.
+    /// Creates a route to the handler with this number.
     pub const fn new(id: HandlerId) -> Self {
         let capacities = Capacities { input: STREAM_CAPACITY, output: STREAM_CAPACITY };
         Self { id, subroute: None, name: None, execution: Execution::Inline, capacities }
     }
 
-    /// Under a subroute: it serves only calls that name it (B33).
+    /// Limits the route to calls that name this subroute (B33).
     #[must_use]
     pub fn subroute(mut self, subroute: &Subroute) -> Self {
         self.subroute = Some(subroute.clone());
         self
     }
 
-    /// A name for traces and errors. Without one the number is used.
+    /// Sets the name used in traces and errors. The default is the number.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Where it begins to run.
+    /// Sets which task the handler starts on.
     #[must_use]
     pub const fn execution(mut self, execution: Execution) -> Self {
         self.execution = execution;
@@ -159,16 +161,16 @@ impl Route {
 }
 
 impl Route {
-    /// For streams: how many messages to the handler may be under way; 0 if it takes none (B26).
-    /// Callers must be told the same. [`STREAM_CAPACITY`] unless told.
+    /// For streams: sets how many messages to the handler may be in flight; 0 if it accepts none
+    /// (B26). Callers must use the same value. The default is [`STREAM_CAPACITY`].
     #[must_use]
     pub const fn input_capacity(mut self, messages: u32) -> Self {
         self.capacities.input = messages;
         self
     }
 
-    /// For streams: how many messages from the handler may be under way, at least 1. Callers must be
-    /// told the same. [`STREAM_CAPACITY`] unless told.
+    /// For streams: sets how many messages from the handler may be in flight, at least 1. Callers
+    /// must use the same value. The default is [`STREAM_CAPACITY`].
     #[must_use]
     pub const fn output_capacity(mut self, messages: u32) -> Self {
         self.capacities.output = messages;
@@ -176,31 +178,36 @@ impl Route {
     }
 }
 
-/// What a handler serves.
-pub(crate) enum Serves {
+/// The function of a registered handler, by the kind of call that it serves.
+pub(crate) enum RegisteredFn {
     Requests(Box<dyn Handler>),
-    Streams(StreamServer),
+    Streams(StreamHandlerFn),
 }
 
-/// A handler and what it was registered as.
-pub(crate) struct Registered {
+/// A handler with the route that it is registered under.
+pub(crate) struct RegisteredHandler {
     pub(crate) route: Route,
+    /// Name for traces and errors, with the subroute.
     pub(crate) name: Arc<str>,
-    pub(crate) serves: Serves,
+    pub(crate) function: RegisteredFn,
 }
 
 /// All handlers of a manager.
 #[derive(Default)]
-pub(crate) struct Registry(RwLock<Table>);
+pub(crate) struct Registry(RwLock<HandlerTable>);
 
 #[derive(Default)]
-struct Table {
-    plain: FxHashMap<u8, Arc<Registered>>,
-    subrouted: FxHashMap<SubrouteId, Arc<Registered>>,
+struct HandlerTable {
+    by_id: FxHashMap<u8, Arc<RegisteredHandler>>,
+    by_subroute: FxHashMap<SubrouteId, Arc<RegisteredHandler>>,
 }
 
 impl Registry {
-    pub(crate) fn register(&self, route: Route, serves: Serves) -> Result<(), RegisterError> {
+    pub(crate) fn register(
+        &self,
+        route: Route,
+        function: RegisteredFn,
+    ) -> Result<(), RegisterError> {
         let id = route.id.get();
         let name: Arc<str> = match (&route.name, &route.subroute) {
             (Some(name), None) => Arc::clone(name),
@@ -214,33 +221,35 @@ impl Registry {
             let name = name.to_string();
             return Err(RegisterError::Capacity { name, max: STREAM_CAPACITY_MAX });
         }
-        let registered = Arc::new(Registered { route, name, serves });
+        let registered = Arc::new(RegisteredHandler { route, name, function });
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let is_taken = match key {
-            None => table.plain.contains_key(&id),
-            Some(key) => table.subrouted.contains_key(&key),
+            None => table.by_id.contains_key(&id),
+            Some(key) => table.by_subroute.contains_key(&key),
         };
         if is_taken {
             return Err(RegisterError::Duplicate { name: registered.name.to_string() });
         }
         match key {
-            None => table.plain.insert(id, registered),
-            Some(key) => table.subrouted.insert(key, registered),
+            None => table.by_id.insert(id, registered),
+            Some(key) => table.by_subroute.insert(key, registered),
         };
         Ok(())
     }
 
-    /// Who serves a request, or what its caller is told (B12, P13).
-    pub(crate) fn find(&self, incoming: &Incoming) -> Result<Arc<Registered>, String> {
+    /// Looks up the handler of a call, or returns the error text for its caller (B12, P13).
+    pub(crate) fn find(&self, incoming: &Incoming) -> Result<Arc<RegisteredHandler>, String> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let handler = incoming.handler;
         let (found, subroute) = match &incoming.subroute {
-            None => (table.plain.get(&handler), String::new()),
-            Some(id) => (table.subrouted.get(id), format!(" with subroute {id:?}")),
+            None => (table.by_id.get(&handler), String::new()),
+            Some(id) => (table.by_subroute.get(id), format!(" with subroute {id:?}")),
         };
-        let hint = match (found.map(|found| &found.serves), incoming.asked) {
-            (Some(Serves::Requests(_)), Asked::Stream { .. }) => ": it serves single requests",
-            (Some(Serves::Streams(_)), Asked::Request) => ": it serves streams",
+        let hint = match (found.map(|found| &found.function), incoming.asked) {
+            (Some(RegisteredFn::Requests(_)), Asked::Stream { .. }) => {
+                ": it serves single requests"
+            }
+            (Some(RegisteredFn::Streams(_)), Asked::Request) => ": it serves streams",
             (Some(_), _) | (None, _) => "",
         };
         found
@@ -254,16 +263,16 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut names: Vec<_> =
-            table.plain.values().chain(table.subrouted.values()).map(|r| &r.name).collect();
+            table.by_id.values().chain(table.by_subroute.values()).map(|r| &r.name).collect();
         names.sort_unstable();
         f.debug_set().entries(names).finish()
     }
 }
 
-/// What a handler is told about the call that it serves. Cheap to clone.
+/// Describes a call to its handler. Cheap to clone.
 #[derive(Clone)]
 pub struct RequestContext {
-    pub(crate) registered: Arc<Registered>,
+    pub(crate) registered: Arc<RegisteredHandler>,
     pub(crate) shared: SharedRef,
     pub(crate) epoch: Epoch,
     pub(crate) mux_id: u64,
@@ -271,41 +280,41 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// The server that calls.
+    /// Returns the name of the calling server.
     pub fn caller(&self) -> &Name {
         self.shared.remote()
     }
 
-    /// This server.
+    /// Returns the name of this server.
     pub fn local(&self) -> &Name {
         self.shared.local()
     }
 
-    /// The handler's number.
+    /// Returns the handler's number.
     pub fn handler(&self) -> HandlerId {
         self.registered.route.id
     }
 
-    /// The subroute that the handler was called under.
+    /// Returns the subroute that the handler was called under.
     pub fn subroute(&self) -> Option<&str> {
         self.registered.route.subroute.as_ref().map(Subroute::as_str)
     }
 
-    /// When the caller stops waiting, by the manager's clock; `None` if it never does.
+    /// Returns the call's deadline by the manager's clock; `None` if it has none.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// How long the caller still waits; `None` if it waits for ever, zero if it has stopped.
+    /// Returns the time until the deadline; `None` if there is none, zero if it has passed.
     pub fn time_left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.since(self.shared.now()))
     }
 
-    /// Resolves when the answer is not wanted any more: the caller gave up, the deadline passed,
-    /// the connection ended, or the answer was given.
+    /// Resolves when the call ends: the caller cancels it, the deadline passes, the connection ends,
+    /// or the handler responds.
     ///
     /// The handler itself need not watch it, because its future is dropped then. It is for tasks
-    /// and threads that the handler started. Dropping it has no effect on the call.
+    /// and threads that the handler starts. Dropping it has no effect on the call.
     pub fn cancelled(&self) -> Cancelled {
         Cancelled {
             shared: SharedRef::clone(&self.shared),
@@ -315,7 +324,7 @@ impl RequestContext {
         }
     }
 
-    /// Whether the answer is not wanted any more.
+    /// Returns whether the call has ended, so that a response would be discarded.
     pub fn is_cancelled(&self) -> bool {
         !self.shared.is_wanted(self.epoch, self.mux_id)
     }
@@ -332,12 +341,13 @@ impl fmt::Debug for RequestContext {
     }
 }
 
-/// See [`RequestContext::cancelled`].
+/// The future returned by [`RequestContext::cancelled`].
 #[derive(Debug)]
 pub struct Cancelled {
     shared: SharedRef,
     epoch: Epoch,
     mux_id: u64,
+    /// Registration of the waker, once polled.
     key: Option<usize>,
 }
 
@@ -362,8 +372,10 @@ impl Drop for Cancelled {
 mod tests {
     use super::*;
 
-    fn echo() -> Serves {
-        Serves::Requests(Box::new(|_: RequestContext, payload: Bytes| async move { Ok(payload) }))
+    fn echo() -> RegisteredFn {
+        RegisteredFn::Requests(Box::new(
+            |_: RequestContext, payload: Bytes| async move { Ok(payload) },
+        ))
     }
 
     fn incoming(handler: u8, subroute: Option<SubrouteId>) -> Incoming {
@@ -378,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn b33_subroutes_tell_handlers_of_one_id_apart_and_duplicates_are_refused() {
+    fn b33_subroutes_distinguish_handlers_of_one_id_and_duplicates_are_refused() {
         let registry = Registry::default();
         let id = HandlerId::new(128);
         let (one, two) =
@@ -399,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn b12_an_unknown_handler_is_named() {
+    fn b12_the_error_for_an_unknown_handler_names_it() {
         let registry = Registry::default();
         let error = registry.find(&incoming(7, None)).err().expect("nothing is registered");
         assert_eq!(error, "Invalid Handler for type: 7");

@@ -1,23 +1,23 @@
 //! One two-way WebSocket between every pair of servers, and many small calls over it.
 //!
-//! A [`Manager`] knows all servers of a cluster and keeps one connection to each, dialled by
-//! whichever side both agree on, and dialled again whenever it breaks. Over a [`Connection`] either
-//! side calls handlers of the other: payload in, payload or error out, with a deadline, and
-//! cancelled on both sides when the caller loses interest. Wire-compatible with MinIO's grid v1
-//! (PROTOCOL.md).
+//! A [`Manager`] keeps one connection to each server of a cluster. Both ends compute from the two
+//! names which of them is the dialer, and the dialer redials whenever the connection breaks. Over a
+//! [`Connection`] either server calls handlers of the other: payload in, payload or error out. Each
+//! call has a deadline and is cancelled on both servers when its caller drops it. Wire-compatible
+//! with MinIO's grid v1 (PROTOCOL.md).
 //!
 //! # A tour
 //!
-//! - [`Manager`] is where to begin; its example is a whole server.
+//! - [`Manager`] is the entry point; its example is a complete server.
 //! - [`Connection`] makes calls: raw ones with [`Connection::request`], typed ones with
 //!   [`SingleHandler`].
 //! - [`Connection::stream`] opens a [`Stream`]: messages both ways under flow control;
 //!   [`StreamHandler`] is its typed form.
-//! - [`RequestContext`] is what a handler is told.
-//! - [`CallError`] says why a call failed, and whether the handler may have run.
+//! - [`RequestContext`] describes a call to its handler.
+//! - [`CallError`] is the reason why a call failed, and whether the handler may have run.
 //! - [`limits`] has every limit of the crate.
 //! - [`proto`] is the protocol as pure state machines, [`shared`] the lock around them, [`net`] the
-//!   shell that does what they say. ARCHITECTURE.md tells why.
+//!   I/O shell that drives them. ARCHITECTURE.md gives the reasons.
 //!
 //! # Two servers in one process
 //!
@@ -39,7 +39,7 @@
 //! for (listener, url) in listeners.into_iter().zip(&urls) {
 //!     let manager = Manager::builder(url)
 //!         .servers(urls.clone())
-//!         .auth(Auth::shared_secret(b"what all servers know")?)
+//!         .auth(Auth::shared_secret(b"the cluster's secret")?)
 //!         .build()?;
 //!     manager.register(Route::new(ECHO).name("Echo"), |_context, payload| async { Ok(payload) })?;
 //!     manager.start()?;
@@ -57,10 +57,11 @@
 //!
 //! # Features
 //!
-//! `net` (on by default) is everything that needs tokio. Without it [`proto`] and [`shared`] remain.
+//! `net` (on by default) enables everything that needs tokio. Without it [`proto`] and [`shared`]
+//! remain.
 //!
-//! `buggify` is for tests: what seldom happens to a server can then be made to happen. Without it
-//! nothing of that is compiled.
+//! `buggify` is for tests: it compiles in fault points, at which a test injects delays and failures.
+//! Without it no fault point is compiled.
 
 pub mod bug;
 pub mod error;
@@ -81,11 +82,11 @@ mod buggify;
 #[cfg(feature = "net")]
 pub mod connection;
 #[cfg(feature = "net")]
-mod manager_state;
-#[cfg(feature = "net")]
 pub mod handler;
 #[cfg(feature = "net")]
 pub mod manager;
+#[cfg(feature = "net")]
+mod manager_state;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "net")]
@@ -114,7 +115,7 @@ pub use auth::Auth;
 #[cfg(feature = "net")]
 pub use connection::{Connection, StateWatch};
 #[cfg(feature = "net")]
-pub use handler::{Handler, HandlerId, RequestContext, Route, Execution};
+pub use handler::{Execution, Handler, HandlerId, RequestContext, Route};
 #[cfg(feature = "net")]
 pub use manager::{GRID_PATH, LOCK_GRID_PATH, Manager, ManagerBuilder};
 #[cfg(feature = "net")]

@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::auth::Auth;
 use crate::buggify::{Point, Rare};
-use crate::connection::{Alive, Connection, Link};
-use crate::manager_state::{ManagerState, Phase, Remote};
+use crate::connection::{Connection, ManagerGuard, RemoteHandle};
 use crate::error::{BuildError, HandlerError, RegisterError};
-use crate::handler::{Handler, Registry, RequestContext, Route, Serves, StreamFuture};
+use crate::handler::{Handler, RegisteredFn, Registry, RequestContext, Route, StreamFuture};
 use crate::limits::{Limits, SERVERS_MAX, SUPERSEDING_MAX};
+use crate::manager_state::{ManagerPhase, ManagerState, RemoteEntry};
 use crate::name::Name;
 use crate::net::accept::{GridService, serve_socket};
 use crate::net::clock::SystemClock;
@@ -36,10 +36,10 @@ use crate::trace::{Subscriber, Tracer};
 /// The path of a cluster's grid (P1).
 pub const GRID_PATH: &str = "/minio/grid/v1";
 
-/// The path of the second grid, for lock traffic (P1).
+/// The path of the separate grid for lock traffic (P1).
 pub const LOCK_GRID_PATH: &str = "/minio/grid/lock/v1";
 
-/// Puts a [`Manager`] together.
+/// Configures and builds a [`Manager`].
 pub struct ManagerBuilder {
     local: String,
     servers: Vec<String>,
@@ -49,7 +49,7 @@ pub struct ManagerBuilder {
     clock: Option<Arc<dyn Clock>>,
     transport: Box<dyn Transport>,
     rng: Option<Box<dyn Rng + Send>>,
-    rare: Rare,
+    fault_injector: Rare,
 }
 
 impl ManagerBuilder {
@@ -63,11 +63,11 @@ impl ManagerBuilder {
             clock: None,
             transport: Box::new(TcpTransport),
             rng: None,
-            rare: Rare::never(),
+            fault_injector: Rare::never(),
         }
     }
 
-    /// The base URLs of all servers of the cluster, the local one included (B01).
+    /// Adds the base URLs of all servers of the cluster, the local one included (B01).
     #[must_use]
     pub fn servers<I>(mut self, servers: I) -> Self
     where
@@ -78,63 +78,63 @@ impl ManagerBuilder {
         self
     }
 
-    /// How servers prove that they belong together. Has no default.
+    /// Sets how servers authenticate to each other. Has no default.
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {
         self.auth = Some(auth);
         self
     }
 
-    /// Another path than [`GRID_PATH`].
+    /// Replaces the default path [`GRID_PATH`].
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self
     }
 
-    /// Other limits than the defaults.
+    /// Replaces the default limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Another way to reach remotes than [`TcpTransport`].
+    /// Replaces the default transport [`TcpTransport`].
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Box::new(transport);
         self
     }
 
-    /// Another clock than [`SystemClock`].
+    /// Replaces the default clock [`SystemClock`].
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Another source of randomness than the operating system's: for the manager's instance id and
-    /// the jitter of its reconnects.
+    /// Replaces the operating system's randomness, which the manager's instance id and the jitter of
+    /// its reconnects are drawn from.
     #[must_use]
     pub fn rng(mut self, rng: impl Rng + Send + 'static) -> Self {
         self.rng = Some(Box::new(rng));
         self
     }
 
-    /// Lets `buggify` decide what rare things happen, instead of nothing.
+    /// Lets `buggify` decide which faults are injected. None are without it.
     #[cfg(feature = "buggify")]
     #[must_use]
     pub fn buggify(mut self, buggify: impl crate::buggify::Buggify) -> Self {
-        self.rare = Rare::new(buggify);
+        self.fault_injector = Rare::new(buggify);
         self
     }
 
-    /// Builds the manager. It does nothing before [`Manager::start`], so that handlers can be
+    /// Builds the manager. It opens no connection before [`Manager::start`], so that handlers can be
     /// registered first.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] names the address or limit that is wrong.
+    /// [`BuildError`] names the invalid address, path or limit.
     pub fn build(self) -> Result<Manager, BuildError> {
         self.limits.check()?;
         check_path(&self.path)?;
@@ -143,20 +143,20 @@ impl ManagerBuilder {
         let clock = ClockHandle(self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())));
         let mut rng = self.rng.unwrap_or_else(os_rng);
         let instance = InstanceId::from_bytes(rng.random());
-        let mut waiting = Vec::new();
-        let mut connected = BTreeMap::new();
+        let mut unstarted = Vec::new();
+        let mut entries = BTreeMap::new();
         for remote in remotes {
             let shared = SharedRef::new(Shared::new(
                 local.clone(),
                 remote.clone(),
-                limits_of_one(&self.limits, &self.rare),
+                limits_for_remote(&self.limits, &self.fault_injector),
                 clock.clone(),
             ));
             let (sender, accepted) = mpsc::channel(SUPERSEDING_MAX);
             let seed = rng.next_u64();
-            waiting.push(Waiting { shared: SharedRef::clone(&shared), accepted, seed });
-            let next_order = AtomicU64::new(0);
-            connected.insert(remote, Remote { shared, accepted: sender, next_order });
+            unstarted.push(UnstartedRemote { shared: SharedRef::clone(&shared), accepted, seed });
+            let next_dial_seq = AtomicU64::new(0);
+            entries.insert(remote, RemoteEntry { shared, accepted: sender, next_dial_seq });
         }
         let state = Arc::new(ManagerState {
             local,
@@ -169,15 +169,15 @@ impl ManagerBuilder {
             registry: Arc::new(Registry::default()),
             tracer: Arc::new(Tracer::default()),
             log_throttle: LogThrottle::default(),
-            rare: self.rare,
-            remotes: connected,
-            unauthenticated: AtomicUsize::new(0),
-            phase: AtomicU8::new(Phase::Built as u8),
+            fault_injector: self.fault_injector,
+            remotes: entries,
+            unauthenticated_sockets: AtomicUsize::new(0),
+            phase: AtomicU8::new(ManagerPhase::Built as u8),
             shutdown: watch::Sender::new(false),
-            live_peers: watch::Sender::new(0),
+            live_remote_tasks: watch::Sender::new(0),
         });
-        let waiting = Mutex::new(waiting);
-        Ok(Manager { last: Arc::new(LastHandle { state, waiting }) })
+        let unstarted = Mutex::new(unstarted);
+        Ok(Manager { inner: Arc::new(TerminateOnDrop { state, unstarted }) })
     }
 }
 
@@ -191,15 +191,18 @@ impl std::fmt::Debug for ManagerBuilder {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the default, where the application gave no other")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the default source, unless the application injects one"
+)]
 fn os_rng() -> Box<dyn Rng + Send> {
     Box::new(SmallRng::from_rng(&mut rand::rng()))
 }
 
-/// The limits of one remote.
-fn limits_of_one(limits: &Limits, rare: &Rare) -> Limits {
+/// Returns the limits of one remote, which a fault point may tighten.
+fn limits_for_remote(limits: &Limits, fault_injector: &Rare) -> Limits {
     let mut limits = limits.clone();
-    if rare.strike(Point::TinyQueue).is_some() {
+    if fault_injector.strike(Point::TinyQueue).is_some() {
         limits.queue_bytes_max = limits.queue_bytes_min();
     }
     limits
@@ -211,19 +214,19 @@ fn check_path(path: &str) -> Result<(), BuildError> {
     if is_plain { Ok(()) } else { Err(BuildError::Path { path: path.to_owned() }) }
 }
 
-/// The local name and those of all others (B01).
+/// Parses the local name and those of all remotes, and checks that each is listed once (B01).
 fn check_servers(local: &str, servers: &[String]) -> Result<(Name, BTreeSet<Name>), BuildError> {
     if servers.len() > SERVERS_MAX {
         return Err(BuildError::TooManyServers { count: servers.len(), max: SERVERS_MAX });
     }
     let local: Name = local.parse()?;
     let mut names = BTreeSet::new();
-    let mut places = BTreeSet::new();
+    let mut endpoints = BTreeSet::new();
     for server in servers {
         let name: Name = server.parse()?;
         let (host, port) = name.host_port();
-        // The same place under two names, such as with and without the default port, is one server.
-        if !places.insert((host.to_owned(), port)) {
+        // One endpoint under two names, such as with and without the default port, is one server.
+        if !endpoints.insert((host.to_owned(), port)) {
             return Err(BuildError::Duplicate { name });
         }
         names.insert(name);
@@ -236,9 +239,9 @@ fn check_servers(local: &str, servers: &[String]) -> Result<(Name, BTreeSet<Name
 
 /// All connections of one server (B01). Cheap to clone.
 ///
-/// Dropping the last handle, be it a manager or a [`Connection`] of it, ends everything at once;
-/// [`shutdown`](Self::shutdown) does so with grace. A handler that holds a handle keeps its manager
-/// alive until `shutdown`.
+/// Dropping the last handle, be it a manager or a [`Connection`] of it, ends all connections at
+/// once; [`shutdown`](Self::shutdown) does so gracefully. A handler that holds a handle keeps its
+/// manager alive until `shutdown`.
 ///
 /// ```no_run
 /// use grid::{Auth, HandlerId, Manager, Route};
@@ -250,7 +253,7 @@ fn check_servers(local: &str, servers: &[String]) -> Result<(Name, BTreeSet<Name
 /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let manager = Manager::builder("http://10.0.0.1:9000")
 ///         .servers(["http://10.0.0.1:9000", "http://10.0.0.2:9000"])
-///         .auth(Auth::shared_secret(b"what all servers know")?)
+///         .auth(Auth::shared_secret(b"the cluster's secret")?)
 ///         .build()?;
 ///     manager.register(Route::new(ECHO).name("Echo"), |_context, payload| async { Ok(payload) })?;
 ///     manager.start()?;
@@ -265,57 +268,56 @@ fn check_servers(local: &str, servers: &[String]) -> Result<(Name, BTreeSet<Name
 /// ```
 #[derive(Debug, Clone)]
 pub struct Manager {
-    last: Arc<LastHandle>,
+    inner: Arc<TerminateOnDrop>,
 }
 
-/// Dropped with the last handle: then nobody is left who could use the connections.
+/// Shared by all handles; ends all connections when the last handle is dropped.
 #[derive(Debug)]
-struct LastHandle {
+struct TerminateOnDrop {
     state: Arc<ManagerState>,
-    /// Remotes whose task has not been started.
-    waiting: Mutex<Vec<Waiting>>,
+    /// Remotes whose task is not started.
+    unstarted: Mutex<Vec<UnstartedRemote>>,
 }
 
-impl Drop for LastHandle {
+impl Drop for TerminateOnDrop {
     fn drop(&mut self) {
-        self.state.end();
+        self.state.terminate();
     }
 }
 
-impl Alive for LastHandle {}
+impl ManagerGuard for TerminateOnDrop {}
 
-/// A remote whose task has not been started.
+/// A remote whose task is not started.
 #[derive(Debug)]
-struct Waiting {
+struct UnstartedRemote {
     shared: SharedRef,
     accepted: mpsc::Receiver<AcceptedConnection>,
     seed: u64,
 }
 
 impl Manager {
-    /// A manager for the server whose base URL is `local`.
+    /// Starts to configure a manager for the server whose base URL is `local`.
     pub fn builder(local: &str) -> ManagerBuilder {
         ManagerBuilder::new(local)
     }
 
-    /// Serves `route` with `handler`, from now on. A handler need not be registered to be called on
-    /// others (B12).
+    /// Serves `route` with `handler` from now on. A caller need not register the handlers that it
+    /// calls on other servers (B12).
     ///
     /// # Errors
     ///
     /// [`RegisterError::Duplicate`] if the route is taken.
     pub fn register(&self, route: Route, handler: impl Handler) -> Result<(), RegisterError> {
-        self.last.state.registry.register(route, Serves::Requests(Box::new(handler)))
+        self.inner.state.registry.register(route, RegisteredFn::Requests(Box::new(handler)))
     }
 
-    /// Serves `route` with a handler of streams, from now on. Ids are one space: a route serves
-    /// either single requests or streams.
+    /// Serves `route` with a stream handler from now on. Requests and streams share the ids: a route
+    /// serves either single requests or streams.
     ///
-    /// The handler gets what it is told of the call, the payload that the stream was opened with (an
-    /// empty one is not none), its input and its output. Returning ends the stream, an error ends it
-    /// with that error, a panic with one that says so (B13). A stream whose caller gave up, whose
-    /// deadline passed or whose connection ended is cancelled by dropping the handler's future at
-    /// its next await (B25).
+    /// The handler receives the call's context, the initial payload of the stream (`Some` also if it
+    /// is empty), its input and its output. The stream ends when the handler returns; a returned
+    /// error or a panic ends it with an error (B13). If the caller cancels the stream, its deadline
+    /// passes or its connection ends, the handler's future is dropped at its next await (B25).
     ///
     /// ```
     /// # use grid::{HandlerId, Manager, RegisterError, Route};
@@ -345,104 +347,105 @@ impl Manager {
         let handler = move |context, payload, input, output| -> StreamFuture {
             Box::pin(handler(context, payload, input, output))
         };
-        self.last.state.registry.register(route, Serves::Streams(Box::new(handler)))
+        self.inner.state.registry.register(route, RegisteredFn::Streams(Box::new(handler)))
     }
 
-    /// Begins to connect. Further calls do nothing.
+    /// Begins to connect to all remotes. Further calls have no effect.
     ///
     /// # Errors
     ///
     /// [`BuildError::NoRuntime`] outside of a tokio runtime.
     pub fn start(&self) -> Result<(), BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let state = &self.last.state;
-        let waiting =
-            std::mem::take(&mut *self.last.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        for Waiting { shared, accepted, seed } in waiting {
-            let dialler = Dialler::between(&state.local, shared.remote());
-            let counted = LivePeer::counted(state);
-            let peer =
-                RemoteTask { state: Arc::clone(state), shared, dialler, accepted, seed, newest: None };
+        let state = &self.inner.state;
+        let unstarted = std::mem::take(
+            &mut *self.inner.unstarted.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        for UnstartedRemote { shared, accepted, seed } in unstarted {
+            let dialer = Dialler::between(&state.local, shared.remote());
+            let task_count = RemoteTaskCount::increment(state);
+            let state = Arc::clone(state);
+            let task = RemoteTask { state, shared, dialer, accepted, seed, newest_seq: None };
             runtime.spawn(async move {
-                peer.live().await;
-                drop(counted);
+                task.run().await;
+                drop(task_count);
             });
         }
-        state.enter(Phase::Started);
+        state.advance_to(ManagerPhase::Started);
         Ok(())
     }
 
-    /// This server.
+    /// Returns the name of this server.
     pub fn local(&self) -> &Name {
-        &self.last.state.local
+        &self.inner.state.local
     }
 
-    /// Where the grid is mounted.
+    /// Returns the path that the grid is mounted at.
     pub fn path(&self) -> &str {
-        &self.last.state.path
+        &self.inner.state.path
     }
 
-    /// The connection to a remote, `None` if there is no such remote.
+    /// Returns the connection to a remote, `None` if there is no such remote.
     pub fn connection(&self, remote: &str) -> Option<Connection> {
-        let name = self.last.state.find_remote(remote)?;
-        self.last.state.remotes.get(&name).map(|remote| self.handle(remote))
+        let name = self.inner.state.find_remote(remote)?;
+        self.inner.state.remotes.get(&name).map(|remote| self.handle(remote))
     }
 
-    /// The connections to all remotes, in the order of their names.
+    /// Returns the connections to all remotes, in the order of their names.
     pub fn connections(&self) -> Vec<Connection> {
-        self.last.state.remotes.values().map(|remote| self.handle(remote)).collect()
+        self.inner.state.remotes.values().map(|remote| self.handle(remote)).collect()
     }
 
-    fn handle(&self, remote: &Remote) -> Connection {
-        let link = Link {
+    fn handle(&self, remote: &RemoteEntry) -> Connection {
+        let handle = RemoteHandle {
             shared: SharedRef::clone(&remote.shared),
-            tracer: Arc::clone(&self.last.state.tracer),
-            _alive: Arc::clone(&self.last) as Arc<dyn Alive>,
+            tracer: Arc::clone(&self.inner.state.tracer),
+            _manager_guard: Arc::clone(&self.inner) as Arc<dyn ManagerGuard>,
         };
-        Connection { link: Arc::new(link) }
+        Connection { handle: Arc::new(handle) }
     }
 
-    /// What can be seen of all remotes now, in the order of their names (B08).
+    /// Returns statistics of all remotes, in the order of their names (B08).
     pub fn stats(&self) -> Vec<ConnectionStats> {
-        self.last.state.remotes.values().map(|remote| remote.shared.stats()).collect()
+        self.inner.state.remotes.values().map(|remote| remote.shared.stats()).collect()
     }
 
-    /// Incoming sockets that have not proved who they are, now.
+    /// Returns the number of incoming sockets that have not completed the handshake.
     pub fn unauthenticated_sockets(&self) -> usize {
-        self.last.state.unauthenticated.load(Ordering::Relaxed)
+        self.inner.state.unauthenticated_sockets.load(Ordering::Relaxed)
     }
 
-    /// Lets `subscriber` see every call from now on (B42).
+    /// Passes every call that ends from now on to `subscriber` (B42).
     pub fn trace(&self, subscriber: Subscriber) {
-        self.last.state.tracer.subscribe(subscriber);
+        self.inner.state.tracer.subscribe(subscriber);
     }
 
-    /// Stops that.
+    /// Removes a subscriber that was added with [`trace`](Self::trace).
     pub fn untrace(&self, subscriber: &Subscriber) {
-        self.last.state.tracer.unsubscribe(subscriber);
+        self.inner.state.tracer.unsubscribe(subscriber);
     }
 
-    /// What answers the upgrade requests of other servers, to be mounted at [`path`](Self::path)
-    /// beside the application's own routes. Does not keep the manager alive.
+    /// Returns the HTTP service that accepts the upgrade requests of other servers, to be mounted at
+    /// [`path`](Self::path) beside the application's own routes. Does not keep the manager alive.
     pub fn service(&self) -> GridService {
-        GridService::new(Arc::clone(&self.last.state))
+        GridService::new(Arc::clone(&self.inner.state))
     }
 
-    /// Takes a raw incoming socket, and serves nothing but the grid on it. Returns when its
-    /// handshake is over, well or not; the connection then lives with the manager.
+    /// Serves the grid, and no other route, on a raw incoming socket. Returns when the handshake
+    /// succeeds or fails; the manager then owns the connection.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes a socket whose handshake is not over.
+    /// Dropping the future closes a socket whose handshake is not complete.
     pub async fn accept(&self, socket: impl Socket + 'static) {
-        serve_socket(Arc::clone(&self.last.state), Box::new(socket)).await;
+        serve_socket(Arc::clone(&self.inner.state), Box::new(socket)).await;
     }
 
-    /// Accepts sockets from `listener` until the manager ends. Does not keep the manager alive.
+    /// Accepts sockets from `listener` until the manager shuts down. Does not keep the manager alive.
     ///
     /// An application with routes of its own mounts [`service`](Self::service) instead.
     pub async fn serve(self, listener: TcpListener) {
-        let state = Arc::clone(&self.last.state);
+        let state = Arc::clone(&self.inner.state);
         drop(self);
         let mut shutdown = state.shutdown.subscribe();
         loop {
@@ -454,40 +457,40 @@ impl Manager {
             match accepted {
                 Ok((socket, _)) => {
                     if let Err(error) = socket.set_nodelay(true) {
-                        tracing::debug!(target: "grid", %error, "an incoming socket failed");
+                        tracing::debug!(target: "grid", %error, "set_nodelay on incoming socket failed");
                         continue;
                     }
                     tokio::spawn(serve_socket(Arc::clone(&state), Box::new(socket)));
                 }
-                Err(error) => accept_failed(&state, &error).await,
+                Err(error) => on_accept_error(&state, &error).await,
             }
         }
     }
 
-    /// Ends everything in good order (B09): no new calls are taken in either direction, those under
-    /// way get `grace` to finish, then all connections are closed. Returns when no connection is left,
-    /// nor any handler that ends when it is cancelled.
+    /// Shuts down gracefully (B09): refuses new calls in both directions, lets outstanding calls
+    /// finish within `grace`, then closes all connections. Returns when no connection is left, nor
+    /// any handler that ends when it is cancelled.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the manager without new calls; call it again to end it. Several
-    /// may wait for it.
+    /// Dropping the future leaves the manager refusing new calls; call `shutdown` again to complete
+    /// it. Several tasks may await it concurrently.
     pub async fn shutdown(&self, grace: Duration) {
-        let state = &self.last.state;
+        let state = &self.inner.state;
         state.drain();
-        // The grace is over when it is over: what has not finished then is ended below.
+        // A timeout is no error: calls that are still outstanding after `grace` are ended below.
         let _ = tokio::time::timeout(grace, async {
             for remote in state.remotes.values() {
                 std::future::poll_fn(|cx| remote.shared.poll_idle(cx.waker())).await;
             }
         })
         .await;
-        state.end();
-        self.last.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        // Those that close in good order have a limit of their own; an error cannot be, since the
-        // sender is ours.
-        let _ = state.live_peers.subscribe().wait_for(|live| *live == 0).await;
-        // Handlers that are not wanted end at their next await. One that never awaits is not ours.
+        state.terminate();
+        self.inner.unstarted.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Closing handshakes have a timeout of their own. `wait_for` cannot fail: `state` holds the
+        // sender.
+        let _ = state.live_remote_tasks.subscribe().wait_for(|live| *live == 0).await;
+        // Cancelled handlers end at their next await. One that never awaits cannot be waited for.
         let _ = tokio::time::timeout(state.limits.close_timeout, async {
             for remote in state.remotes.values() {
                 std::future::poll_fn(|cx| remote.shared.poll_handlers_gone(cx.waker())).await;
@@ -497,26 +500,27 @@ impl Manager {
     }
 }
 
-/// A remote's task; counted until it is dropped.
-struct LivePeer(Arc<ManagerState>);
+/// Counts a remote's task in `live_remote_tasks` until it is dropped.
+struct RemoteTaskCount(Arc<ManagerState>);
 
-impl LivePeer {
-    fn counted(state: &Arc<ManagerState>) -> Self {
-        state.live_peers.send_modify(|live| *live += 1);
+impl RemoteTaskCount {
+    fn increment(state: &Arc<ManagerState>) -> Self {
+        state.live_remote_tasks.send_modify(|live| *live += 1);
         Self(Arc::clone(state))
     }
 }
 
-impl Drop for LivePeer {
+impl Drop for RemoteTaskCount {
     fn drop(&mut self) {
-        self.0.live_peers.send_modify(|live| *live -= 1);
+        self.0.live_remote_tasks.send_modify(|live| *live -= 1);
     }
 }
 
-/// Running out of file descriptors must not become a busy loop.
-async fn accept_failed(state: &ManagerState, error: &io::Error) {
+/// Logs the error and pauses, so that running out of file descriptors is no busy loop.
+async fn on_accept_error(state: &ManagerState, error: &io::Error) {
     if state.log_throttle.allows("accept", state.clock.0.now()) {
-        tracing::warn!(target: "grid", %error, "cannot accept connections; trying again");
+        let retry_in = state.limits.backoff_min;
+        tracing::warn!(target: "grid", %error, ?retry_in, "accept failed, retrying");
     }
     tokio::time::sleep(state.limits.backoff_min).await;
 }

@@ -1,4 +1,4 @@
-//! What all tasks of one manager share.
+//! The state that all tasks of one manager share.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::proto::handshake::InstanceId;
 use crate::shared::{ClockHandle, SharedRef};
 use crate::trace::Tracer;
 
-/// Everything but the handles, so that the last handle can end it.
+/// A manager without its handles: tasks hold this, so that dropping the last handle can end them.
 pub(crate) struct ManagerState {
     pub(crate) local: Name,
     pub(crate) path: String,
@@ -31,34 +31,37 @@ pub(crate) struct ManagerState {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tracer: Arc<Tracer>,
     pub(crate) log_throttle: LogThrottle,
-    /// Whether something rare is to happen; never, in a server.
-    pub(crate) rare: Rare,
-    pub(crate) remotes: BTreeMap<Name, Remote>,
-    pub(crate) unauthenticated: AtomicUsize,
+    /// Disabled in a server.
+    pub(crate) fault_injector: Rare,
+    pub(crate) remotes: BTreeMap<Name, RemoteEntry>,
+    /// Incoming sockets that have not completed a handshake.
+    pub(crate) unauthenticated_sockets: AtomicUsize,
+    /// A [`ManagerPhase`].
     pub(crate) phase: AtomicU8,
-    /// Whether everything must end.
+    /// Set to true when all connections must end.
     pub(crate) shutdown: watch::Sender<bool>,
-    /// Remotes whose task runs.
-    pub(crate) live_peers: watch::Sender<usize>,
+    /// Number of running [`RemoteTask`](crate::net::remote_task::RemoteTask)s.
+    pub(crate) live_remote_tasks: watch::Sender<usize>,
 }
 
-/// What a manager is in.
+/// Life cycle of a manager. Only ever moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Phase {
-    /// Not started: nobody would drive a connection.
+pub(crate) enum ManagerPhase {
+    /// Not started: no task drives connections yet.
     Built,
     Started,
-    /// Takes no new calls and no new connections.
-    Ending,
+    /// Accepts no new calls and no new connections.
+    ShuttingDown,
 }
 
-/// One remote, as accepting ends and handles see it.
-pub(crate) struct Remote {
+/// One remote, as acceptors and handles use it.
+pub(crate) struct RemoteEntry {
     pub(crate) shared: SharedRef,
-    /// To the remote's task.
+    /// Hands accepted connections to the remote's task.
     pub(crate) accepted: mpsc::Sender<AcceptedConnection>,
-    pub(crate) next_order: AtomicU64,
+    /// Sequence number of the next incoming dial.
+    pub(crate) next_dial_seq: AtomicU64,
 }
 
 impl ManagerState {
@@ -66,30 +69,30 @@ impl ManagerState {
         self.remotes.keys().find(|name| name.as_str() == host).cloned()
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> ManagerPhase {
         match self.phase.load(Ordering::Acquire) {
-            phase if phase == Phase::Built as u8 => Phase::Built,
-            phase if phase == Phase::Started as u8 => Phase::Started,
-            _ => Phase::Ending,
+            phase if phase == ManagerPhase::Built as u8 => ManagerPhase::Built,
+            phase if phase == ManagerPhase::Started as u8 => ManagerPhase::Started,
+            _ => ManagerPhase::ShuttingDown,
         }
     }
 
-    /// Goes on to `phase`, unless a later one is reached already.
-    pub(crate) fn enter(&self, phase: Phase) {
+    /// Advances to `phase`, unless a later phase is already reached.
+    pub(crate) fn advance_to(&self, phase: ManagerPhase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
-    /// Takes no new calls, finishes those under way (B09).
+    /// Refuses new calls; outstanding calls may finish (B09).
     pub(crate) fn drain(&self) {
-        self.enter(Phase::Ending);
+        self.advance_to(ManagerPhase::ShuttingDown);
         for remote in self.remotes.values() {
             remote.shared.drain();
         }
     }
 
-    /// Ends everything now.
-    pub(crate) fn end(&self) {
-        self.enter(Phase::Ending);
+    /// Ends all connections now.
+    pub(crate) fn terminate(&self) {
+        self.advance_to(ManagerPhase::ShuttingDown);
         self.shutdown.send_replace(true);
         for remote in self.remotes.values() {
             remote.shared.shutdown();

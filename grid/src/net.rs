@@ -1,11 +1,12 @@
-//! The shell: it dials, accepts, reads, writes and sleeps, and decides nothing.
+//! The I/O shell: dials, accepts, reads, writes and sleeps. All protocol decisions are in `proto`.
 //!
-//! - [`transport`]: how a remote is reached: TCP, or whatever the application or the simulator has
+//! - [`transport`]: how a remote is reached: TCP, or the application's or simulator's own
 //! - [`clock`]: the real clock
 //! - `websocket`: the settings of the WebSocket layer
-//! - `dial`, `accept`: the two ends of a handshake
-//! - `peer`: the life of one remote: connect, run, back off, again
-//! - `driver`: the one task of an open connection
+//! - `dial`, `accept`: the dialer's and the acceptor's handshake
+//! - `remote_task`: the task of one remote: connect, run, back off, repeat
+//! - `log_throttle`: one log event per remote and period
+//! - `driver`: the future that drives an open connection
 //! - `dispatch`: runs handlers
 
 pub mod accept;

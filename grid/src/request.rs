@@ -1,4 +1,4 @@
-//! A single request from its caller's side: payload in; payload or error out (B10).
+//! A single request, as its caller uses it: payload in; payload or error out (B10).
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::connection::Link;
+use crate::connection::RemoteHandle;
 use crate::error::CallError;
 use crate::handler::HandlerId;
 use crate::name::Name;
@@ -16,13 +16,13 @@ use crate::proto::connection::Outcome;
 use crate::proto::subroute::Subroute;
 use crate::shared::{NewCall, StartedCall};
 use crate::time::Instant;
-use crate::trace::{CallTrace, CallSide, TraceOutcome};
+use crate::trace::{CallSide, CallTrace, TraceOutcome};
 
-/// A request that is being put together. Await it to send it.
+/// A request builder. Await it to send the request.
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct Request {
-    link: Arc<Link>,
+    remote: Arc<RemoteHandle>,
     handler: HandlerId,
     name: Option<&'static str>,
     subroute: Option<Subroute>,
@@ -31,25 +31,25 @@ pub struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(link: Arc<Link>, handler: HandlerId, payload: Bytes) -> Self {
-        Self { link, handler, name: None, subroute: None, payload, timeout: None }
+    pub(crate) fn new(remote: Arc<RemoteHandle>, handler: HandlerId, payload: Bytes) -> Self {
+        Self { remote, handler, name: None, subroute: None, payload, timeout: None }
     }
 
-    /// To the handler under this subroute (B33).
+    /// Calls the handler that is registered under this subroute (B33).
     pub fn subroute(mut self, subroute: &Subroute) -> Self {
         self.subroute = Some(subroute.clone());
         self
     }
 
-    /// How long to wait at most. Without one,
-    /// [`Limits::deadline_default`](crate::limits::Limits::deadline_default) is applied. What is
-    /// left of it travels, and the handler is cancelled when it is over. Zero fails without sending.
+    /// Sets the call's timeout; the default is
+    /// [`Limits::deadline_default`](crate::limits::Limits::deadline_default). The remaining time is
+    /// sent to the callee, which cancels the handler when it has passed. Zero fails without sending.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// A name for traces.
+    /// Sets the name used in traces.
     pub(crate) fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);
         self
@@ -61,10 +61,10 @@ impl IntoFuture for Request {
     type IntoFuture = ResponseFuture;
 
     fn into_future(self) -> ResponseFuture {
-        let Self { link, handler, name, subroute, payload, timeout } = self;
-        let trace = link.tracer.is_active().then(|| {
-            Box::new(Trace {
-                start: link.shared.now(),
+        let Self { remote, handler, name, subroute, payload, timeout } = self;
+        let trace = remote.tracer.is_active().then(|| {
+            Box::new(OutboundCallTrace {
+                start: remote.shared.now(),
                 name: trace_name(handler, name, subroute.as_ref()),
                 bytes_out: payload.len(),
             })
@@ -73,9 +73,9 @@ impl IntoFuture for Request {
             handler: handler.get(),
             subroute: subroute.map(|subroute| subroute.id(handler.get())),
             payload,
-            timeout: timeout.unwrap_or(link.shared.limits().deadline_default),
+            timeout: timeout.unwrap_or(remote.shared.limits().deadline_default),
         };
-        ResponseFuture { link, trace, state: State::Idle(call) }
+        ResponseFuture { remote, trace, state: ResponseState::Idle(call) }
     }
 }
 
@@ -92,36 +92,37 @@ pub(crate) fn trace_name(
     }
 }
 
-/// A request under way.
+/// The future of a request: sends it when first polled, then waits for its response.
 ///
 /// ```text
 ///            poll                      outcome
-///   Idle ──────────► Waiting ─────────────────────► Over
+///   Idle ──────────► Waiting ─────────────────────► Done
 ///    │                  │ drop: the handler is cancelled (B11)
-///    └── not started ───┴──────────────────────────► Over
+///    └── not started ───┴──────────────────────────► Done
 /// ```
 ///
 /// # Cancel safety
 ///
-/// Dropping it gives the call up: it returns at once, the handler on the other side is cancelled,
-/// and a late answer is discarded. Whether the handler ran is then not known.
+/// Dropping it cancels the call: the callee cancels the handler, and a late response is discarded.
+/// Whether the handler ran is then not known.
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ResponseFuture {
-    link: Arc<Link>,
-    trace: Option<Box<Trace>>,
-    state: State,
+    remote: Arc<RemoteHandle>,
+    trace: Option<Box<OutboundCallTrace>>,
+    state: ResponseState,
 }
 
 #[derive(Debug)]
-enum State {
+enum ResponseState {
     Idle(NewCall),
     Waiting(StartedCall),
-    Over,
+    Done,
 }
 
+/// Recorded at the start of a call, emitted at its end.
 #[derive(Debug)]
-struct Trace {
+struct OutboundCallTrace {
     start: Instant,
     name: Arc<str>,
     bytes_out: usize,
@@ -132,28 +133,28 @@ impl Future for ResponseFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        match std::mem::replace(&mut this.state, State::Over) {
-            State::Idle(call) => match this.link.shared.start(call, cx.waker()) {
+        match std::mem::replace(&mut this.state, ResponseState::Done) {
+            ResponseState::Idle(call) => match this.remote.shared.start(call, cx.waker()) {
                 Ok(call) => {
-                    this.state = State::Waiting(call);
+                    this.state = ResponseState::Waiting(call);
                     Poll::Pending
                 }
                 Err(error) => Poll::Ready(this.finish(Err(error))),
             },
-            State::Waiting(call) => match call.poll(cx.waker()) {
+            ResponseState::Waiting(call) => match call.poll(cx.waker()) {
                 Poll::Pending => {
-                    this.state = State::Waiting(call);
+                    this.state = ResponseState::Waiting(call);
                     Poll::Pending
                 }
                 Poll::Ready(outcome) => {
-                    let result = into_result(outcome, this.link.shared.remote());
+                    let result = into_result(outcome, this.remote.shared.remote());
                     Poll::Ready(this.finish(result))
                 }
             },
-            // Polled after it had ended, which futures need not allow. Not a panic: that would be one
-            // in a server that has better things to do.
-            State::Over => {
-                let remote = this.link.shared.remote().clone();
+            // Polled after completion, where a future may panic. An error instead: a
+            // server should not panic for a caller's mistake.
+            ResponseState::Done => {
+                let remote = this.remote.shared.remote().clone();
                 Poll::Ready(Err(CallError::Disconnected { remote }))
             }
         }
@@ -168,7 +169,7 @@ impl ResponseFuture {
                 Ok(_) => TraceOutcome::Ok,
                 Err(error) => TraceOutcome::Failed(error.clone()),
             };
-            trace.emit(&self.link, bytes_in, outcome);
+            trace.emit(&self.remote, bytes_in, outcome);
         }
         result
     }
@@ -176,18 +177,18 @@ impl ResponseFuture {
 
 impl Drop for ResponseFuture {
     fn drop(&mut self) {
-        if let State::Waiting(call) = &self.state {
-            self.link.shared.give_up(call);
+        if let ResponseState::Waiting(call) = &self.state {
+            self.remote.shared.give_up(call);
             if let Some(trace) = self.trace.take() {
-                trace.emit(&self.link, 0, TraceOutcome::Cancelled);
+                trace.emit(&self.remote, 0, TraceOutcome::Cancelled);
             }
         }
     }
 }
 
-impl Trace {
-    fn emit(self, link: &Link, bytes_in: usize, outcome: TraceOutcome) {
-        let Link { shared, tracer, .. } = link;
+impl OutboundCallTrace {
+    fn emit(self, remote: &RemoteHandle, bytes_in: usize, outcome: TraceOutcome) {
+        let RemoteHandle { shared, tracer, .. } = remote;
         tracer.emit(&CallTrace {
             name: self.name,
             local: shared.local().clone(),

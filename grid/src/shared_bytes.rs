@@ -1,8 +1,8 @@
-//! Byte fields that share the memory of the frame they came in (B31).
+//! Byte fields that share the memory of the received frame (B31).
 //!
 //! Put `#[serde(with = "grid::shared_bytes")]` on a field of type [`bytes::Bytes`]. In a request or
-//! an answer of a typed handler, decoding then takes a slice of the received frame, however large
-//! the field is. Anywhere else it copies.
+//! a response of a typed handler, the field is then decoded as a slice of the received frame, however
+//! large it is. Anywhere else it is copied.
 //!
 //! ```
 //! # use bytes::Bytes;
@@ -15,9 +15,8 @@
 //! }
 //! ```
 //!
-//! serde has no way to hand a reference-counted buffer through a deserializer, so the payload being
-//! decoded is known to this thread for the time of the decoding, and a field that is borrowed from
-//! it is recognised by its address.
+//! serde cannot pass a reference-counted buffer through a deserializer. A thread-local therefore
+//! holds the payload while it is decoded, and a field borrowed from it is recognised by its address.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -27,17 +26,18 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::Serializer;
 
 thread_local! {
+    /// The payload that this thread decodes now; empty outside of [`scope`].
     static PAYLOAD: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
 }
 
-/// Runs `decode` with byte fields sharing `payload`.
+/// Runs `decode`, in which byte fields share the memory of `payload`.
 pub(crate) fn scope<R>(payload: &Bytes, decode: impl FnOnce() -> R) -> R {
-    /// Puts back what was there, also when decoding panics.
+    /// Restores the previous payload, also if decoding panics.
     struct Restore(Bytes);
     impl Drop for Restore {
         fn drop(&mut self) {
-            let before = std::mem::take(&mut self.0);
-            PAYLOAD.with_borrow_mut(|current| *current = before);
+            let previous = std::mem::take(&mut self.0);
+            PAYLOAD.with_borrow_mut(|current| *current = previous);
         }
     }
     let payload = payload.clone();
@@ -45,7 +45,7 @@ pub(crate) fn scope<R>(payload: &Bytes, decode: impl FnOnce() -> R) -> R {
     decode()
 }
 
-/// A slice of the payload that `bytes` lies in, or a copy if it lies elsewhere.
+/// Returns `bytes` as a slice of the current payload if they lie in it, otherwise as a copy.
 fn share(bytes: &[u8]) -> Bytes {
     PAYLOAD.with_borrow(|payload| {
         let (outer, inner) = (payload.as_ptr_range(), bytes.as_ptr_range());
@@ -61,16 +61,16 @@ fn share(bytes: &[u8]) -> Bytes {
 ///
 /// # Errors
 ///
-/// Those of the serializer.
+/// The serializer's errors.
 pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
 }
 
-/// Reads the field, sharing memory where it can.
+/// Reads the field, sharing the payload's memory where possible.
 ///
 /// # Errors
 ///
-/// Those of the deserializer, and if there is no byte string.
+/// The deserializer's errors, and an error if the value is no byte string.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     deserializer.deserialize_bytes(BytesVisitor)
 }
@@ -96,7 +96,7 @@ impl<'de> Visitor<'de> for BytesVisitor {
         Ok(bytes.into())
     }
 
-    /// What a sender writes who does not know of byte strings.
+    /// Accepts an array of numbers: the encoding of senders without byte strings.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
         let mut bytes = Vec::new();
         while let Some(byte) = seq.next_element()? {
@@ -128,30 +128,30 @@ mod tests {
         rmp_serde::from_slice(payload).expect("decodes")
     }
 
-    fn lies_in(inner: &Bytes, outer: &Bytes) -> bool {
+    fn is_slice_of(inner: &Bytes, outer: &Bytes) -> bool {
         let (inner, outer) = (inner.as_ptr_range(), outer.as_ptr_range());
         outer.start <= inner.start && inner.end <= outer.end
     }
 
     #[test]
-    fn b31_a_byte_field_shares_the_payloads_memory() {
+    fn b31_byte_field_shares_the_payloads_memory() {
         let payload = encoded();
         let write = scope(&payload, || decode(&payload));
         assert_eq!(write.data.len(), 1 << 20);
-        assert!(lies_in(&write.data, &payload));
+        assert!(is_slice_of(&write.data, &payload));
     }
 
     #[test]
-    fn b31_outside_of_a_scope_and_after_one_it_copies() {
+    fn b31_byte_field_is_copied_outside_of_a_scope() {
         let (payload, other) = (encoded(), encoded());
-        assert!(!lies_in(&decode(&payload).data, &payload));
+        assert!(!is_slice_of(&decode(&payload).data, &payload));
         let write = scope(&other, || decode(&payload));
-        assert!(!lies_in(&write.data, &payload));
-        assert!(!lies_in(&decode(&other).data, &other));
+        assert!(!is_slice_of(&write.data, &payload));
+        assert!(!is_slice_of(&decode(&other).data, &other));
     }
 
     #[test]
-    fn a_panic_while_decoding_leaves_no_payload_behind() {
+    fn b31_panic_while_decoding_restores_the_previous_payload() {
         let payload = encoded();
         let result = std::panic::catch_unwind(|| scope(&payload, || panic!("in a user's type")));
         assert!(result.is_err());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_of_numbers_is_taken_too() {
+    fn b31_array_of_numbers_is_accepted_as_bytes() {
         let payload = rmp_serde::to_vec(&("p", [1_u8, 2, 3])).expect("encodes");
         let write: Write = rmp_serde::from_slice(&payload).expect("decodes");
         assert_eq!(write.data, &[1, 2, 3][..]);

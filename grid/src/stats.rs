@@ -1,4 +1,4 @@
-//! What an operator can see of one remote, at any time and without disturbing it (B08).
+//! Statistics of one remote, which can be read at any time without disturbing it (B08).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use crate::name::Name;
 use crate::shared::ConnectionState;
 
-/// A snapshot of one remote. Sums are since the manager was built, over all connections.
+/// A snapshot of one remote. Totals count from when the manager was built, over all reconnects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionStats {
     /// This server.
     pub local: Name,
-    /// The other one.
+    /// The server at the other end.
     pub remote: Name,
-    /// Where the connection stands.
+    /// Current state of the connection.
     pub state: ConnectionState,
     /// Bytes of WebSocket messages received.
     pub bytes_in: u64,
@@ -24,57 +24,57 @@ pub struct ConnectionStats {
     pub messages_in: u64,
     /// Grid messages sent.
     pub messages_out: u64,
-    /// Received messages that meant nothing here and were skipped.
+    /// Received messages ignored because they have no meaning in the current state.
     pub messages_skipped: u64,
-    /// Calls that this side started.
+    /// Calls made to the remote, streams included.
     pub outbound_calls: u64,
-    /// Calls of the remote that were taken.
+    /// Calls accepted from the remote, streams included.
     pub inbound_calls: u64,
-    /// Calls of this side that are not over.
+    /// Outstanding calls to the remote, streams included.
     pub live_outbound_calls: usize,
-    /// Calls of the remote that are not answered.
+    /// Outstanding calls from the remote, streams included.
     pub live_inbound_calls: usize,
-    /// Streams that this side opened so far. They count as calls too.
+    /// Streams opened to the remote.
     pub outbound_streams: u64,
-    /// Streams of the remote that were taken so far. They count as calls too.
+    /// Streams accepted from the remote.
     pub inbound_streams: u64,
-    /// Streams of this side that are not over.
+    /// Open streams to the remote.
     pub live_outbound_streams: usize,
-    /// Streams of the remote that are not over.
+    /// Open streams from the remote.
     pub live_inbound_streams: usize,
-    /// Tasks that run handlers for the remote.
+    /// Tasks that currently run handlers for the remote.
     pub live_handler_tasks: usize,
-    /// Bytes that wait to be written.
+    /// Bytes queued for writing.
     pub queued_bytes: usize,
-    /// Messages that wait for room in the queue.
+    /// Messages blocked until the queue has room.
     pub blocked_messages: usize,
-    /// Connections so far: one more than reconnects.
+    /// Connections established: one more than reconnects.
     pub connections: u64,
-    /// Round trip of the last answered ping.
+    /// Round-trip time of the last ping that received a pong.
     pub ping_round_trip: Option<Duration>,
-    /// Why the last attempt to connect failed, or the last connection ended.
+    /// Reason why the last connect failed or the last connection ended.
     pub last_failure: Option<Failure>,
 }
 
 /// Why a remote is, or was, not connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of trouble it was.
+    /// Kind of failure.
     pub kind: FailureKind,
-    /// What happened, for a person to read.
+    /// Error text for the operator.
     pub cause: Arc<str>,
 }
 
-/// Kinds of trouble with a remote.
+/// Kinds of connection failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// It was not reached, or did not answer as a grid does. Trying again may help.
+    /// The remote was not reached, or the handshake failed. A retry may succeed.
     Unreachable,
-    /// It was reached and refused the connection. Trying again will not help before somebody
-    /// changes something.
+    /// The remote refused the connection. Retries fail until the configuration of either server is
+    /// changed.
     Refused,
-    /// There was a connection, and it ended.
+    /// An established connection ended.
     Ended,
 }
 
@@ -85,12 +85,12 @@ impl std::fmt::Display for Failure {
 }
 
 impl ConnectionStats {
-    /// How often the connection was lost and found again.
+    /// Returns how often the connection was lost and re-established.
     pub fn reconnects(&self) -> u64 {
         self.connections.saturating_sub(1)
     }
 
-    /// Whether nothing is under way and nothing was left behind (B05).
+    /// Returns whether no call, handler task or message is left (B05).
     pub fn is_quiescent(&self) -> bool {
         self.live_outbound_calls == 0
             && self.live_inbound_calls == 0

@@ -1,8 +1,7 @@
-//! A stream from its caller's side: opened, then messages both ways until either side is done.
+//! A stream as its caller uses it: opens it, then sends and receives until either side is done.
 //!
-//! The halves are in [`sender`] and [`receiver`]; a handler has the same receiver, and a
-//! [`StreamOutput`]. What a handler looks like is at
-//! [`Manager::register_stream`](crate::Manager::register_stream).
+//! The halves are in [`sender`] and [`receiver`]. A handler has the same receiver, and a
+//! [`StreamOutput`]; [`Manager::register_stream`](crate::Manager::register_stream) has an example.
 
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::connection::Link;
+use crate::connection::RemoteHandle;
 use crate::error::{SendError, StreamError};
 use crate::handler::HandlerId;
 use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
@@ -21,7 +20,7 @@ use crate::proto::subroute::Subroute;
 use crate::request::trace_name;
 use crate::shared::{NewStream, Shared, StreamHandle};
 use crate::time::Instant;
-use crate::trace::{CallTrace, CallSide, TraceOutcome};
+use crate::trace::{CallSide, CallTrace, TraceOutcome};
 
 pub mod receiver;
 pub mod sender;
@@ -29,11 +28,11 @@ pub mod sender;
 pub use receiver::StreamReceiver;
 pub use sender::{StreamOutput, StreamSender};
 
-/// A stream that is being put together. Await it to open it.
+/// A stream builder. Await it to open the stream.
 #[derive(Debug)]
 #[must_use = "a stream is not opened until it is awaited"]
 pub struct OpenStream {
-    link: Arc<Link>,
+    remote: Arc<RemoteHandle>,
     handler: HandlerId,
     name: Option<&'static str>,
     subroute: Option<Subroute>,
@@ -43,58 +42,58 @@ pub struct OpenStream {
 }
 
 impl OpenStream {
-    pub(crate) fn new(link: Arc<Link>, handler: HandlerId, payload: Bytes) -> Self {
+    pub(crate) fn new(remote: Arc<RemoteHandle>, handler: HandlerId, payload: Bytes) -> Self {
         let capacities = Capacities { input: STREAM_CAPACITY, output: STREAM_CAPACITY };
         let payload = Some(payload);
-        Self { link, handler, name: None, subroute: None, payload, timeout: None, capacities }
+        Self { remote, handler, name: None, subroute: None, payload, timeout: None, capacities }
     }
 
-    /// To the handler under this subroute (B33).
+    /// Opens a stream to the handler that is registered under this subroute (B33).
     pub fn subroute(mut self, subroute: &Subroute) -> Self {
         self.subroute = Some(subroute.clone());
         self
     }
 
-    /// How long the stream may take, from opening to end. Without one it may take for ever, and its
-    /// two ends ping each other. What is left of it travels, and the handler is cancelled when it is
-    /// over. Zero fails without sending.
+    /// Limits the time from opening to end. Without a timeout the stream may stay open for ever, and
+    /// its two ends ping each other. The remaining time is sent to the callee, which cancels the
+    /// handler when it has passed. Zero fails without sending.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Opens it without an initial payload, which is not the same as with an empty one.
+    /// Opens the stream without an initial payload, which differs from an empty one.
     pub fn without_payload(mut self) -> Self {
         self.payload = None;
         self
     }
 
-    /// How many messages to the handler may be under way, as the handler is registered; 0 if it
-    /// takes none (B26). [`STREAM_CAPACITY`] unless told.
+    /// Sets how many messages to the handler may be in flight; 0 if it accepts none (B26). Must be
+    /// the handler's registered value. The default is [`STREAM_CAPACITY`].
     pub fn input_capacity(mut self, messages: u32) -> Self {
         self.capacities.input = messages.min(STREAM_CAPACITY_MAX);
         self
     }
 
-    /// How many messages from the handler may be under way, as the handler is registered; at least
-    /// 1. [`STREAM_CAPACITY`] unless told.
+    /// Sets how many messages from the handler may be in flight, at least 1. Must be the handler's
+    /// registered value. The default is [`STREAM_CAPACITY`].
     pub fn output_capacity(mut self, messages: u32) -> Self {
         self.capacities.output = messages.clamp(1, STREAM_CAPACITY_MAX);
         self
     }
 
-    /// A name for traces.
+    /// Sets the name used in traces.
     pub(crate) fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);
         self
     }
 
     async fn open(self) -> Result<Stream, StreamError> {
-        let Self { link, handler, name, subroute, payload, timeout, capacities } = self;
-        let trace = link.tracer.is_active().then(|| Trace {
-            start: link.shared.now(),
+        let Self { remote, handler, name, subroute, payload, timeout, capacities } = self;
+        let trace = remote.tracer.is_active().then(|| OutboundStreamTrace {
+            start: remote.shared.now(),
             name: trace_name(handler, name, subroute.as_ref()),
-            payload_bytes: payload.as_ref().map_or(0, Bytes::len),
+            initial_payload_bytes: payload.as_ref().map_or(0, Bytes::len),
         });
         let stream = NewStream {
             handler: handler.get(),
@@ -103,29 +102,35 @@ impl OpenStream {
             timeout,
             capacities,
         };
-        let opened = Shared::open(&link.shared, stream);
+        let opened = Shared::open(&remote.shared, stream);
         let handle = match opened {
             Ok(handle) => handle,
             Err(error) => {
                 if let Some(trace) = trace {
-                    trace.emit(&link, &Traffic::default(), TraceOutcome::Failed(error.clone()));
+                    trace.emit(
+                        &remote,
+                        &PayloadBytes::default(),
+                        TraceOutcome::Failed(error.clone()),
+                    );
                 }
                 return Err(error.into());
             }
         };
-        let traffic = trace.is_some().then(Arc::default);
-        let end = End {
+        let payload_bytes = trace.is_some().then(Arc::default);
+        let endpoint = StreamEndpoint {
             handle,
-            traffic,
+            payload_bytes,
             live_halves: AtomicUsize::new(HALVES),
             is_sender_dropped: AtomicBool::new(false),
-            of_caller: Some(OfCaller { link, trace }),
+            caller: Some(CallerContext { remote, trace }),
         };
-        poll_fn(|cx| end.handle.poll_open(cx.waker())).await.map_err(|how| end.error(how))?;
-        let end = Arc::new(end);
+        poll_fn(|cx| endpoint.handle.poll_open(cx.waker()))
+            .await
+            .map_err(|end| endpoint.error(end))?;
+        let endpoint = Arc::new(endpoint);
         Ok(Stream {
-            receiver: StreamReceiver::new(Arc::clone(&end)),
-            sender: StreamSender::new(end),
+            receiver: StreamReceiver::new(Arc::clone(&endpoint)),
+            sender: StreamSender::new(endpoint),
         })
     }
 }
@@ -139,9 +144,9 @@ impl IntoFuture for OpenStream {
     }
 }
 
-/// An open stream, seen from its caller.
+/// The caller's end of an open stream.
 ///
-/// Dropping it cancels the handler, unless the stream is over (B25). Use [`split`](Self::split) to
+/// Dropping it cancels the handler, unless the stream has ended (B25). Use [`split`](Self::split) to
 /// send and receive in different tasks.
 #[derive(Debug)]
 pub struct Stream {
@@ -150,7 +155,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// See [`StreamSender::send`].
+    /// Sends a message; see [`StreamSender::send`].
     ///
     /// # Errors
     ///
@@ -158,12 +163,12 @@ impl Stream {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes the message back, unless it was queued already.
+    /// Dropping the future withdraws the message, unless it was queued already.
     pub async fn send(&mut self, payload: impl Into<Bytes>) -> Result<(), SendError> {
         self.sender.send(payload).await
     }
 
-    /// The next message; see [`StreamReceiver::next`].
+    /// Receives the next message; see [`StreamReceiver::next`].
     ///
     /// # Cancel safety
     ///
@@ -172,90 +177,94 @@ impl Stream {
         self.receiver.next().await
     }
 
-    /// Sends nothing more; messages can still be received. See [`StreamSender::finish`].
+    /// Finishes sending; messages can still be received. See [`StreamSender::finish`].
     ///
     /// # Errors
     ///
-    /// [`StreamError`] if the stream is over, and not well. What came before can still be received.
+    /// [`StreamError`] if the stream ended with an error. Earlier messages can still be received.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, once it was polled, finishes the stream all the same.
+    /// Dropping the future, once polled, does not undo the finish.
     pub async fn finish(&mut self) -> Result<(), StreamError> {
         self.sender.wait_finished().await
     }
 
-    /// The two halves. Either may be dropped alone; both together cancel.
+    /// Splits the stream into its halves. Either may be dropped alone; dropping both cancels.
     pub fn split(self) -> (StreamSender, StreamReceiver) {
         (self.sender, self.receiver)
     }
 }
 
-/// One end of a stream, shared by its two halves.
+/// The caller's or the handler's end of a stream, shared by its two halves.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct StreamEndpoint {
     pub(crate) handle: StreamHandle,
-    /// Counted if anybody wants to see it.
-    pub(crate) traffic: Option<Arc<Traffic>>,
-    /// How many of the two are not being dropped.
+    /// Counted only if there is a trace subscriber.
+    pub(crate) payload_bytes: Option<Arc<PayloadBytes>>,
+    /// Number of halves that are not being dropped.
     live_halves: AtomicUsize,
-    /// Whether the sender was dropped alone, which finishes once the receiver is used again.
+    /// Whether the sender was dropped alone, which finishes when the receiver is polled next.
     is_sender_dropped: AtomicBool,
-    of_caller: Option<OfCaller>,
+    /// Only at the caller's end.
+    caller: Option<CallerContext>,
 }
 
 #[derive(Debug)]
-struct OfCaller {
+struct CallerContext {
     /// Keeps the manager alive.
-    link: Arc<Link>,
-    trace: Option<Trace>,
+    remote: Arc<RemoteHandle>,
+    trace: Option<OutboundStreamTrace>,
 }
 
-/// Bytes of payload that went through one end of a stream.
+/// Payload bytes received and sent by one end of a stream.
 #[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    pub(crate) bytes_in: AtomicUsize,
-    pub(crate) bytes_out: AtomicUsize,
+pub(crate) struct PayloadBytes {
+    pub(crate) received: AtomicUsize,
+    pub(crate) sent: AtomicUsize,
 }
 
 const HALVES: usize = 2;
 
-/// Whether a half that is being dropped leaves the other one behind.
+/// Order in which the two halves of an endpoint are dropped.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Dropped {
+pub(crate) enum DroppedHalf {
     First,
     Last,
 }
 
-impl End {
-    /// One half begins to be dropped. In one step: two threads that drop one each must not both
-    /// find the other still there.
-    pub(crate) fn drop_half(&self) -> Dropped {
+impl StreamEndpoint {
+    /// Counts a half as dropped. Atomic: of two threads that drop one half each, exactly one sees
+    /// `First`.
+    pub(crate) fn drop_half(&self) -> DroppedHalf {
         let before = self.live_halves.fetch_sub(1, Ordering::AcqRel);
-        if before == HALVES { Dropped::First } else { Dropped::Last }
+        if before == HALVES { DroppedHalf::First } else { DroppedHalf::Last }
     }
 
-    /// The sender was dropped, and the receiver was not. If that is one task that ends, the receiver
-    /// will not be used again, and the stream be cancelled; only one that is shows that somebody still
-    /// wants what the handler makes of its whole input. So the end waits for that.
-    pub(crate) fn sender_was_dropped(&self) {
+    /// Handles that the sender was dropped before the receiver. If one task owns both halves and
+    /// ends, the receiver is never polled again and the stream is cancelled. A later poll proves that
+    /// the result of the whole input is still wanted, so finishing is deferred to that poll.
+    pub(crate) fn on_sender_dropped(&self) {
         self.is_sender_dropped.store(true, Ordering::Release);
         self.handle.wake_receiver();
     }
 
-    /// The receiver is used: finishes, if the sender was dropped.
-    pub(crate) fn receiver_is_used(&self) {
+    /// Handles a poll of the receiver: finishes the stream if the sender was dropped.
+    pub(crate) fn on_receiver_polled(&self) {
         if self.is_sender_dropped.load(Ordering::Acquire) {
             self.is_sender_dropped.store(false, Ordering::Relaxed);
             self.handle.finish();
         }
     }
 
-    /// That of a handler.
-    pub(crate) fn of_handler(handle: StreamHandle, traffic: Option<Arc<Traffic>>) -> Self {
+    /// Creates the handler's end of a stream.
+    pub(crate) fn new_callee(
+        handle: StreamHandle,
+        payload_bytes: Option<Arc<PayloadBytes>>,
+    ) -> Self {
         let live_halves = AtomicUsize::new(HALVES);
         let is_sender_dropped = AtomicBool::new(false);
-        Self { handle, traffic, live_halves, is_sender_dropped, of_caller: None }
+        Self { handle, payload_bytes, live_halves, is_sender_dropped, caller: None }
     }
 
     pub(crate) fn error(&self, end: StreamEnd) -> StreamError {
@@ -263,29 +272,32 @@ impl End {
     }
 }
 
-impl Drop for End {
+impl Drop for StreamEndpoint {
     fn drop(&mut self) {
-        let Some(OfCaller { link, trace: Some(trace) }) = self.of_caller.take() else { return };
+        let Some(CallerContext { remote, trace: Some(trace) }) = self.caller.take() else {
+            return;
+        };
         let outcome = match self.handle.end() {
             None => TraceOutcome::Cancelled,
             Some(StreamEnd::Finished) => TraceOutcome::Ok,
             Some(end) => TraceOutcome::StreamFailed(self.error(end)),
         };
-        let none = Traffic::default();
-        trace.emit(&link, self.traffic.as_deref().unwrap_or(&none), outcome);
+        let none = PayloadBytes::default();
+        trace.emit(&remote, self.payload_bytes.as_deref().unwrap_or(&none), outcome);
     }
 }
 
+/// Recorded when a stream is opened, emitted when it ends.
 #[derive(Debug)]
-struct Trace {
+struct OutboundStreamTrace {
     start: Instant,
     name: Arc<str>,
-    payload_bytes: usize,
+    initial_payload_bytes: usize,
 }
 
-impl Trace {
-    fn emit(self, link: &Link, traffic: &Traffic, outcome: TraceOutcome) {
-        let Link { shared, tracer, .. } = link;
+impl OutboundStreamTrace {
+    fn emit(self, remote: &RemoteHandle, bytes: &PayloadBytes, outcome: TraceOutcome) {
+        let RemoteHandle { shared, tracer, .. } = remote;
         tracer.emit(&CallTrace {
             name: self.name,
             local: shared.local().clone(),
@@ -293,8 +305,8 @@ impl Trace {
             side: CallSide::Caller,
             start: self.start,
             duration: shared.now().since(self.start),
-            bytes_out: self.payload_bytes + traffic.bytes_out.load(Ordering::Relaxed),
-            bytes_in: traffic.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.initial_payload_bytes + bytes.sent.load(Ordering::Relaxed),
+            bytes_in: bytes.received.load(Ordering::Relaxed),
             outcome,
         });
     }

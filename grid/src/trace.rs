@@ -1,7 +1,7 @@
-//! Every call can be seen: who called what, how long it took, how it ended (B42).
+//! Traces of calls: caller, callee, handler, duration and outcome of each (B42).
 //!
-//! With no subscriber a call costs one atomic load. [`log_calls`] is a ready subscriber that turns
-//! each call into an event of the `tracing` crate, with the field names of OpenTelemetry's
+//! Without a subscriber a call costs one atomic load. [`log_calls`] is a ready-made subscriber that
+//! emits each call as an event of the `tracing` crate, with the field names of OpenTelemetry's
 //! conventions for remote procedure calls.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::error::{CallError, StreamError};
 use crate::name::Name;
 use crate::time::Instant;
 
-/// One call, after it ended; a stream is one, with all of its messages.
+/// A call that has ended. A stream counts as one call, with all of its messages.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CallTrace {
@@ -21,28 +21,28 @@ pub struct CallTrace {
     pub name: Arc<str>,
     /// This server.
     pub local: Name,
-    /// The other one.
+    /// The server at the other end.
     pub remote: Name,
-    /// Which side of the call this is.
+    /// Side of the call that this server is.
     pub side: CallSide,
-    /// When it began, by the manager's clock.
+    /// Start of the call, by the manager's clock.
     pub start: Instant,
-    /// How long it took.
+    /// Time from start to end.
     pub duration: Duration,
-    /// Bytes of the payload that this side sent.
+    /// Payload bytes sent by this server.
     pub bytes_out: usize,
-    /// Bytes of the payload that this side received.
+    /// Payload bytes received by this server.
     pub bytes_in: usize,
-    /// How it ended.
+    /// Outcome of the call.
     pub outcome: TraceOutcome,
 }
 
-/// Which side of a call is seen.
+/// Side of a call that a trace was recorded on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallSide {
-    /// It was made here.
+    /// This server made the call.
     Caller,
-    /// It was served here.
+    /// This server's handler ran.
     Callee,
 }
 
@@ -50,15 +50,15 @@ pub enum CallSide {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceOutcome {
-    /// With an answer.
+    /// With a response.
     Ok,
-    /// It was made here and failed.
+    /// The caller's call failed.
     Failed(CallError),
-    /// A stream was opened here and did not end well.
+    /// The caller's stream failed.
     StreamFailed(StreamError),
-    /// It was served here and its handler failed, with this text.
+    /// The callee's handler failed with this text.
     HandlerFailed(Arc<str>),
-    /// It was given up: by its caller here, or by the other side of a call that was served here.
+    /// The call was cancelled, recorded on either side.
     Cancelled,
 }
 
@@ -74,10 +74,10 @@ impl fmt::Display for TraceOutcome {
     }
 }
 
-/// Gets every call of a manager. Runs on the task of the call: it must be quick.
+/// A callback for every call of a manager. Runs on the call's task: it must return quickly.
 pub type Subscriber = Arc<dyn Fn(&CallTrace) + Send + Sync>;
 
-/// Who wants to see calls.
+/// The subscribers of one manager.
 #[derive(Default)]
 pub(crate) struct Tracer {
     is_active: AtomicBool,
@@ -85,7 +85,7 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// Whether anybody wants to see calls: the one atomic load.
+    /// Returns whether there is a subscriber: the one atomic load.
     pub(crate) fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Relaxed)
     }
@@ -103,15 +103,15 @@ impl Tracer {
     }
 
     pub(crate) fn emit(&self, trace: &CallTrace) {
-        // Cloned out, so that no lock is held while a subscriber runs.
+        // Cloned, so that no lock is held while a subscriber runs.
         let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner).clone();
         for subscriber in subscribers {
             let run = std::panic::AssertUnwindSafe(|| subscriber(trace));
             if let Err(panic) = std::panic::catch_unwind(run) {
-                // What was thrown may panic as well when it is dropped.
+                // Leaked: the panic payload may itself panic when it is dropped.
                 std::mem::forget(panic);
-                // It must not take the connection's task with it.
-                tracing::warn!(target: "grid", call = %trace.name, "a call subscriber panicked");
+                // Caught: a subscriber's panic must not end the connection's task.
+                tracing::warn!(target: "grid", call = %trace.name, "trace subscriber panicked");
             }
         }
     }
@@ -123,7 +123,7 @@ impl fmt::Debug for Tracer {
     }
 }
 
-/// A subscriber that logs each call at debug level under the target `grid::call`.
+/// Returns a subscriber that logs each call at debug level under the target `grid::call`.
 pub fn log_calls() -> Subscriber {
     Arc::new(|trace: &CallTrace| {
         let (kind, client, server) = match trace.side {

@@ -1,6 +1,6 @@
-//! Handlers over serde types, msgpack on the wire with named fields (B30, P21).
+//! Handlers over serde types, encoded as msgpack with named fields (B30, P21).
 //!
-//! A typed handler is declared once, as a constant, and used by both sides:
+//! A typed handler is declared once, as a constant, and used by caller and callee:
 //!
 //! ```
 //! use grid::{Connection, HandlerId, Manager, SingleHandler};
@@ -29,7 +29,7 @@
 //!     })
 //! }
 //!
-//! async fn ask(connection: &Connection) -> Result<DiskInfo, grid::TypedCallError> {
+//! async fn call(connection: &Connection) -> Result<DiskInfo, grid::TypedCallError> {
 //!     DISK_INFO.call(connection, &DiskInfoRequest { disk: "/dev/sda".into() }).await
 //! }
 //! ```
@@ -54,7 +54,7 @@ use crate::shared_bytes;
 
 pub mod stream;
 
-/// A single request with typed payloads.
+/// A handler of single requests with typed payloads.
 pub struct SingleHandler<Request, Response> {
     id: HandlerId,
     name: &'static str,
@@ -66,22 +66,22 @@ where
     Request: Serialize + DeserializeOwned + Send + 'static,
     Response: Serialize + DeserializeOwned + Send + 'static,
 {
-    /// A handler of this number and name. The name is for traces and errors and does not travel.
+    /// Declares a handler. Its name is for traces and errors and is not sent.
     pub const fn new(id: HandlerId, name: &'static str) -> Self {
         Self { id, name, types: PhantomData }
     }
 
-    /// The handler's number.
+    /// Returns the handler's number.
     pub const fn id(&self) -> HandlerId {
         self.id
     }
 
-    /// The handler's name.
+    /// Returns the handler's name.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Serves this handler with `serve`.
+    /// Registers `serve` as this handler's function.
     ///
     /// # Errors
     ///
@@ -94,8 +94,8 @@ where
         self.register_at(manager, Route::new(self.id), serve)
     }
 
-    /// Serves this handler under a subroute, or started in another way, as `route` says. The
-    /// route's number and name are this handler's, whatever it came with.
+    /// Registers `serve` with the subroute and execution of `route`. The route's number and name are
+    /// replaced by this handler's.
     ///
     /// # Errors
     ///
@@ -114,11 +114,11 @@ where
         manager.register(route, move |context: RequestContext, payload: Bytes| {
             let decoded = decode::<Request>(&payload).map(|request| serve(context, request));
             async move {
-                let running = decoded.map_err(|cause| {
+                let served = decoded.map_err(|cause| {
                     let type_name = type_name::<Request>();
                     HandlerError::from(format!("cannot decode the request as {type_name}: {cause}"))
                 })?;
-                let response = running.await?;
+                let response = served.await?;
                 encode(&response).map_err(|cause| {
                     let type_name = type_name::<Response>();
                     HandlerError::from(format!("cannot encode the answer as {type_name}: {cause}"))
@@ -127,7 +127,7 @@ where
         })
     }
 
-    /// Calls this handler on the other side of `connection`.
+    /// Calls this handler on the remote of `connection`.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the call, on the other side too.
+    /// Dropping the future cancels the call on both servers.
     pub async fn call(
         &self,
         connection: &Connection,
@@ -144,7 +144,7 @@ where
         self.call_with(connection, request, CallOptions::default()).await
     }
 
-    /// Likewise, under a subroute or with a time-out.
+    /// Calls this handler under a subroute or with a timeout.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the call, on the other side too.
+    /// Dropping the future cancels the call on both servers.
     pub async fn call_with(
         &self,
         connection: &Connection,
@@ -170,8 +170,8 @@ where
         if let Some(subroute) = options.subroute {
             call = call.subroute(subroute);
         }
-        let answer = call.await?;
-        decode(&answer).map_err(|cause| TypedCallError::Decode {
+        let response = call.await?;
+        decode(&response).map_err(|cause| TypedCallError::Decode {
             type_name: type_name::<Response>(),
             cause: Arc::from(cause),
         })
@@ -184,7 +184,7 @@ impl<Request, Response> fmt::Debug for SingleHandler<Request, Response> {
     }
 }
 
-/// What can differ from one call of a typed handler to the next.
+/// Options of one call of a typed handler.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallOptions<'a> {
     pub(crate) timeout: Option<Duration>,
@@ -192,14 +192,14 @@ pub struct CallOptions<'a> {
 }
 
 impl<'a> CallOptions<'a> {
-    /// How long to wait at most; see [`Request::timeout`](crate::Request::timeout).
+    /// Sets the call's timeout; see [`Request::timeout`](crate::Request::timeout).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// To the handler under this subroute.
+    /// Calls the handler that is registered under this subroute.
     #[must_use]
     pub fn subroute(mut self, subroute: &'a Subroute) -> Self {
         self.subroute = Some(subroute);
@@ -207,12 +207,12 @@ impl<'a> CallOptions<'a> {
     }
 }
 
-/// Encodes a value as typed handlers do.
+/// Encodes a value as msgpack with named fields.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, String> {
     rmp_serde::to_vec_named(value).map(Bytes::from).map_err(|error| error.to_string())
 }
 
-/// Decodes a value as typed handlers do; its byte fields share the payload's memory (B31).
+/// Decodes a value from msgpack; its byte fields share the payload's memory (B31).
 pub(crate) fn decode<T: DeserializeOwned>(payload: &Bytes) -> Result<T, String> {
     shared_bytes::scope(payload, || rmp_serde::from_slice(payload))
         .map_err(|error| error.to_string())

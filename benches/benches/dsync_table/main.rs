@@ -1,12 +1,12 @@
-//! What a locker's table costs with 100,000 locks in it: each operation below a microsecond is the aim.
+//! Cost of a locker's table that holds 100,000 locks. The goal is less than a microsecond per operation.
 //!
-//! `dsync_table` is the pure table: no lock around it, no message, no task. Requests are made beforehand,
-//! and taken in an order that caches cannot guess. `dsync_overload` is a locker whose table somebody else
-//! occupies, and how soon it says that it has too much to do (B57).
-#![expect(clippy::expect_used, reason = "what a benchmark makes for itself is well-formed")]
+//! `dsync_table` measures the pure table: no mutex, no message, no task. Requests are built beforehand
+//! and used in an order that defeats caches. `dsync_overload` measures how soon a locker whose table is
+//! busy refuses a request as overloaded (B57).
+#![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
-mod asks;
 mod overload;
+mod requests;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -19,29 +19,29 @@ use dsync::proto::table::{Ask, Lesson, Refresh, Refreshed, Refusal, Table};
 use dsync::proto::token::Token;
 use grid::time::Instant;
 
-use self::asks::{asks, rival_of};
+use self::requests::{lock_requests, rival_of};
 
-/// Locks that are held while it is measured.
+/// Locks held during the measurement.
 const HELD: usize = 100_000;
 
-/// Locked and then unlocked, so many at once.
+/// Locks that are acquired and then released in one batch.
 const BATCH: usize = 8_192;
 
-/// Those that it is the turn of. A locker takes what it is asked for again for late, as long as it
-/// remembers the release.
+/// Requests to rotate through. A locker refuses a repeated request as late while it keeps the tombstone
+/// of its release.
 const FRESH: usize = 2 * BATCH;
 const _: () = assert!(FRESH - BATCH > TOMBSTONES_MAX);
 
-/// What an operation moves the clock by. It must move, or nothing would ever be due; and so little that
-/// no lease ends meanwhile.
+/// Clock advance per operation. Above zero, so that timers come due; small, so that no lease expires
+/// during the measurement.
 const TIME_PER_OPERATION: Duration = Duration::from_nanos(500);
 
-/// As many as a locker gets if all that is held is refreshed when it should be, so that the table looks
-/// as often at what might have ended.
+/// Clock advance per refresh: the rate at which a locker receives refreshes of all held locks, so that the
+/// table checks for expired leases as often as in service.
 const TIME_PER_REFRESH: Duration =
     Duration::from_nanos(REFRESH_INTERVAL.as_nanos() as u64 / HELD as u64);
 
-/// A prime: steps of it visit all of `FRESH` or `HELD`, in no order that memory has.
+/// A prime: steps of it visit all indices below `FRESH` or `HELD`, not in memory order.
 const STRIDE: usize = 7_919;
 
 criterion_group!(all, operations, overload::refusals);
@@ -56,7 +56,7 @@ fn operations(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What the stopwatch runs for.
+/// Operation that is timed.
 #[derive(Clone, Copy)]
 enum Timed {
     Lock,
@@ -64,61 +64,62 @@ enum Timed {
 }
 
 fn lock_and_unlock(bencher: &mut Bencher<'_>, timed: Timed) {
-    let (mut bench, mut fresh) = (Bench::new(), Turns::of(asks("fresh", FRESH)));
+    let (mut bench, mut fresh) = (Bench::new(), Rotation::new(lock_requests("fresh", FRESH)));
     bencher.iter_custom(|iterations| {
-        let mut spent = Duration::ZERO;
-        let mut left = usize::try_from(iterations).expect("64 bits");
-        while left > 0 {
-            let count = left.min(BATCH);
-            let locking = Stopwatch::now();
-            for ask in fresh.some(count) {
-                let now = bench.pass(TIME_PER_OPERATION);
-                let granted = bench.table.lock(black_box(ask), now, Token::new(1));
-                assert!(granted.is_ok(), "it is free");
+        let mut elapsed = Duration::ZERO;
+        let mut remaining = usize::try_from(iterations).expect("64 bits");
+        while remaining > 0 {
+            let count = remaining.min(BATCH);
+            let lock_start = Stopwatch::now();
+            for request in fresh.peek(count) {
+                let now = bench.advance(TIME_PER_OPERATION);
+                let granted = bench.table.lock(black_box(request), now, Token::new(1));
+                assert!(granted.is_ok(), "the lock is free");
             }
-            let unlocking = Stopwatch::now();
-            for ask in fresh.some(count) {
-                let now = bench.pass(TIME_PER_OPERATION);
-                assert!(bench.table.unlock(black_box(&ask.uid), now), "it is held");
+            let unlock_start = Stopwatch::now();
+            for request in fresh.peek(count) {
+                let now = bench.advance(TIME_PER_OPERATION);
+                assert!(bench.table.unlock(black_box(&request.uid), now), "the lock is held");
             }
-            spent += match timed {
-                Timed::Lock => unlocking - locking,
-                Timed::Unlock => unlocking.elapsed(),
+            elapsed += match timed {
+                Timed::Lock => unlock_start - lock_start,
+                Timed::Unlock => unlock_start.elapsed(),
             };
             fresh.skip(count);
-            left -= count;
+            remaining -= count;
         }
-        spent
+        elapsed
     });
 }
 
 fn refresh(bencher: &mut Bencher<'_>) {
     let mut bench = Bench::new();
-    let mut refreshes = Turns::of(asks("held", HELD).into_iter().map(refresh_of).collect());
+    let mut refreshes =
+        Rotation::new(lock_requests("held", HELD).into_iter().map(refresh_of).collect());
     bencher.iter(|| {
-        let now = bench.pass(TIME_PER_REFRESH);
+        let now = bench.advance(TIME_PER_REFRESH);
         let refreshed = bench.table.refresh(black_box(refreshes.next()), now);
-        assert!(matches!(refreshed, Refreshed::Held { .. }), "it is held");
+        assert!(matches!(refreshed, Refreshed::Held { .. }), "the lock is held");
     });
 }
 
 fn refused_lock(bencher: &mut Bencher<'_>) {
     let mut bench = Bench::new();
-    let mut rivals = Turns::of(asks("held", HELD).into_iter().map(rival_of).collect());
+    let mut rivals = Rotation::new(lock_requests("held", HELD).into_iter().map(rival_of).collect());
     bencher.iter(|| {
-        let now = bench.pass(TIME_PER_OPERATION);
+        let now = bench.advance(TIME_PER_OPERATION);
         let refused = bench.table.lock(black_box(rivals.next()), now, Token::new(1));
-        assert_eq!(refused, Err(Refusal::Conflict), "it is held");
+        assert_eq!(refused, Err(Refusal::Conflict), "the lock is held");
     });
 }
 
-/// As holders send it: with all that a locker has to know if it has forgotten.
-fn refresh_of(ask: Ask) -> Refresh {
-    let uid = Arc::clone(&ask.uid);
-    Refresh { uid, lesson: Some(Lesson { ask, token: Token::new(1), is_certain: true }) }
+/// Builds a refresh as holders send it: with the claim that a restarted locker reinstates.
+fn refresh_of(request: Ask) -> Refresh {
+    let uid = Arc::clone(&request.uid);
+    Refresh { uid, lesson: Some(Lesson { ask: request, token: Token::new(1), is_certain: true }) }
 }
 
-/// A table with locks in it.
+/// A table with [`HELD`] locks, and its clock.
 struct Bench {
     table: Table,
     now: Instant,
@@ -129,40 +130,41 @@ impl Bench {
         let now = Instant::from_nanos(1_000_000_000);
         let mut table = Table::new(&Limits::default(), [Arc::from("node")], now, Token::new(1), 1);
         table.report("node", Vec::new(), Token::default(), now);
-        for ask in asks("held", HELD) {
-            table.lock(&ask, now, Token::new(1)).expect("it is free");
+        for request in lock_requests("held", HELD) {
+            table.lock(&request, now, Token::new(1)).expect("the lock is free");
         }
         Self { table, now }
     }
 
-    fn pass(&mut self, time: Duration) -> Instant {
+    fn advance(&mut self, time: Duration) -> Instant {
         self.now = self.now + time;
         self.now
     }
 }
 
-/// One after the other, and again.
-struct Turns<T> {
-    all: Vec<T>,
-    turn: usize,
+/// Cycles through items in an order that caches do not predict.
+struct Rotation<T> {
+    items: Vec<T>,
+    position: usize,
 }
 
-impl<T> Turns<T> {
-    fn of(all: Vec<T>) -> Self {
-        Self { all, turn: 0 }
+impl<T> Rotation<T> {
+    fn new(items: Vec<T>) -> Self {
+        Self { items, position: 0 }
     }
 
-    /// Whose turn it is, and those after it.
-    fn some(&self, count: usize) -> impl Iterator<Item = &T> {
-        (self.turn..self.turn + count).map(|turn| &self.all[turn * STRIDE % self.all.len()])
+    /// Returns the next `count` items without advancing.
+    fn peek(&self, count: usize) -> impl Iterator<Item = &T> {
+        (self.position..self.position + count)
+            .map(|position| &self.items[position * STRIDE % self.items.len()])
     }
 
     fn skip(&mut self, count: usize) {
-        self.turn = (self.turn + count) % self.all.len();
+        self.position = (self.position + count) % self.items.len();
     }
 
     fn next(&mut self) -> &T {
         self.skip(1);
-        &self.all[self.turn * STRIDE % self.all.len()]
+        &self.items[self.position * STRIDE % self.items.len()]
     }
 }

@@ -1,6 +1,6 @@
-//! A locker whose table is occupied: an operator lists 10,000 locks, again and again, and takes
-//! milliseconds each time. There is no room to wait for it, so that whoever comes meanwhile has come too
-//! many. What is measured is how long they take to learn it.
+//! A locker whose table is busy: an operator lists 10,000 locks in a loop, which takes milliseconds each
+//! time. The queue for the table has no free slot, so every request that arrives meanwhile is refused.
+//! The time to that refusal is measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,61 +15,61 @@ use dsync::{Limits, LocalLocker, Locker};
 use grid::time::{Clock, Instant, Timestamp};
 use tokio::runtime::Builder;
 
-use crate::asks::{asks, rival_of};
+use crate::requests::{lock_requests, rival_of};
 
-const LIMIT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn refusals(criterion: &mut Criterion) {
-    // Whoever asks a locker has a time limit, which needs a timer.
-    let runtime = Builder::new_current_thread().enable_time().build().expect("no thread needed");
+    // Each call of a locker has a timeout, which needs a timer.
+    let runtime = Builder::new_current_thread().enable_time().build().expect("the runtime builds");
     let _entered = runtime.enter();
     let locker = busy_locker();
-    let rival = rival_of(asks("held", 1).swap_remove(0));
-    let is_over = AtomicBool::new(false);
+    let rival = rival_of(lock_requests("held", 1).swap_remove(0));
+    let is_stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                drop(locker.list(LIMIT));
+            while !is_stopped.load(Ordering::Relaxed) {
+                drop(locker.list(TIMEOUT));
             }
         });
         let mut group = criterion.benchmark_group("dsync_overload");
         group.bench_function("refused", |bencher| {
             bencher.iter(|| {
-                let answer = ask(&locker, Message::Lock(rival.clone()));
-                // Between two lists there is room for it, and it learns that the lock is held.
-                assert!(matches!(answer, Answer::Lock(Err(Refusal::Full | Refusal::Conflict))));
+                let response = call(&locker, Message::Lock(rival.clone()));
+                // Between two listings the table is free, and the refusal is a conflict.
+                assert!(matches!(response, Answer::Lock(Err(Refusal::Full | Refusal::Conflict))));
             });
         });
         group.finish();
-        is_over.store(true, Ordering::Relaxed);
+        is_stopped.store(true, Ordering::Relaxed);
     });
 }
 
-/// A locker with as many locks as are listed, in which one caller at a time finds room.
+/// Builds a locker with as many locks as one listing returns, and one slot for callers of its table.
 fn busy_locker() -> LocalLocker {
     let mut limits = Limits::default();
     limits.table_callers_max = 1;
     let clock = Arc::new(SetClock::default());
     let nodes = [Arc::from("node")];
     let locker = LocalLocker::new("node", nodes, &limits, Arc::clone(&clock) as _, 1);
-    // It has just started, and does not grant before it knows that nobody counts on it.
-    clock.pass(LEASE);
-    for held in asks("held", LISTED_MAX) {
-        let answer = ask(&locker, Message::Lock(held));
-        assert!(matches!(answer, Answer::Lock(Ok(_))), "{answer:?}");
+    // A locker that has just started grants nothing before all earlier leases have expired.
+    clock.advance(LEASE);
+    for held in lock_requests("held", LISTED_MAX) {
+        let response = call(&locker, Message::Lock(held));
+        assert!(matches!(response, Answer::Lock(Ok(_))), "{response:?}");
     }
     locker
 }
 
-/// A locker in this process answers at once, unless it is asked to wait.
-fn ask(locker: &LocalLocker, message: Message) -> Answer {
-    let answering =
-        locker.ask(message, LIMIT).as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    let stamped = match answering {
-        Poll::Ready(answered) => answered.ok(),
+/// Calls a locker of this process, which responds at once unless the request waits.
+fn call(locker: &LocalLocker, request: Message) -> Answer {
+    let polled =
+        locker.ask(request, TIMEOUT).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let stamped = match polled {
+        Poll::Ready(result) => result.ok(),
         Poll::Pending => None,
     };
-    stamped.expect("it neither waits nor fails").answer
+    stamped.expect("the call neither waits nor fails").answer
 }
 
 /// A clock that is set forward by hand.
@@ -79,8 +79,8 @@ struct SetClock {
 }
 
 impl SetClock {
-    fn pass(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).expect("some minutes");
+    fn advance(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).expect("fits in 64 bits");
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 }

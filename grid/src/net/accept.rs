@@ -1,6 +1,6 @@
-//! The accepting end of a handshake, in two forms: [`GridService`] answers upgrade requests beside
-//! an application's own routes, and [`Manager::accept`](crate::Manager::accept) takes a raw socket
-//! and serves nothing but the grid on it.
+//! The acceptor's handshake, in two forms: [`GridService`] accepts upgrade requests beside an
+//! application's own routes, and [`Manager::accept`](crate::Manager::accept) serves only the grid on
+//! a raw socket.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -22,27 +22,27 @@ use tower_service::Service;
 
 use super::remote_task::AcceptedConnection;
 use super::transport::Socket;
-use super::websocket::{self, FirstMessageError, Metered, WebSocket};
-use crate::manager_state::{ManagerState, Phase};
+use super::websocket::{self, FirstMessageError, ReadLimited, WebSocket};
+use crate::manager_state::{ManagerPhase, ManagerState};
 use crate::proto::handshake::{Acceptor, ConnectResponse, Refusal};
 
-/// Answers the upgrade requests of other servers: a `tower::Service` for hyper and axum.
+/// Accepts the upgrade requests of other servers: a `tower::Service` for hyper and axum.
 ///
 /// Mount it at [`Manager::path`](crate::Manager::path). The connection that carries the request
 /// must be served with upgrades enabled (`axum::serve` does that).
 ///
-/// What is no upgrade is answered with 426, a refused token with 403, another path with 404, and
-/// too many sockets that have not proved who they are with 503, each with the reason as its body.
+/// Responds with 426 to a request that is no upgrade, with 403 to a refused token, with 404 to another
+/// path, and with 503 if too many sockets are unauthenticated. The body is the reason.
 #[derive(Debug, Clone)]
 pub struct GridService {
     state: Arc<ManagerState>,
-    /// The place of the socket that is served, where it has one already.
-    place: Option<Arc<Unauthenticated>>,
+    /// Slot that the raw socket acquired; `None` if the application serves the socket.
+    slot: Option<Arc<UnauthenticatedSlot>>,
 }
 
 impl GridService {
     pub(crate) fn new(state: Arc<ManagerState>) -> Self {
-        Self { state, place: None }
+        Self { state, slot: None }
     }
 }
 
@@ -76,30 +76,30 @@ impl GridService {
             }
         };
         if let Err(reason) = check_bearer(state, &request) {
-            log_refusal(state, "a token", &reason);
+            log_refusal(state, "unauthenticated", &reason);
             return refuse(StatusCode::FORBIDDEN, &reason);
         }
-        let Some(place) = self.place.clone().or_else(|| Unauthenticated::enter(state)) else {
+        let Some(slot) = self.slot.clone().or_else(|| UnauthenticatedSlot::acquire(state)) else {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many unauthenticated connections");
         };
-        let dialled = request
+        let dialed_host = request
             .headers()
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())
             .map(str::to_owned);
         let on_upgrade = hyper::upgrade::on(&mut request);
-        tokio::spawn(upgraded(Arc::clone(state), on_upgrade, dialled, place));
+        tokio::spawn(upgraded(Arc::clone(state), on_upgrade, dialed_host, slot));
         upgrade
     }
 }
 
-/// The response that agrees to an upgrade, or what keeps the request from being one.
+/// Returns the response that accepts an upgrade, or why the request is no valid upgrade.
 fn upgrade_response<B>(request: &Request<B>) -> Result<Response<Full<Bytes>>, String> {
-    let mut bare = Request::new(());
-    *bare.method_mut() = request.method().clone();
-    *bare.version_mut() = request.version();
-    *bare.headers_mut() = request.headers().clone();
-    let response = create_response(&bare).map_err(|error| error.to_string())?;
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    let response = create_response(&head).map_err(|error| error.to_string())?;
     Ok(response.map(|()| Full::default()))
 }
 
@@ -110,7 +110,8 @@ fn check_bearer<B>(state: &ManagerState, request: &Request<B>) -> Result<(), Str
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .ok_or("auth token: no bearer token")?;
-    state.auth
+    state
+        .auth
         .check_token(token, state.clock.0.wall())
         .map_err(|error| format!("auth token: {error}"))
 }
@@ -125,20 +126,21 @@ fn refuse(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// Once the response is on its way: the WebSocket, within the handshake's time.
+/// Completes the handshake over the WebSocket within the handshake timeout, after the upgrade
+/// response is sent.
 async fn upgraded(
     state: Arc<ManagerState>,
     on_upgrade: OnUpgrade,
-    dialled: Option<String>,
-    place: Arc<Unauthenticated>,
+    dialed_host: Option<String>,
+    slot: Arc<UnauthenticatedSlot>,
 ) {
     let limit = state.limits.handshake_timeout;
     let handshake = async {
         let io = on_upgrade.await.map_err(|error| error.to_string())?;
-        let io = Metered::new(Box::new(TokioIo::new(io)));
+        let io = ReadLimited::new(Box::new(TokioIo::new(io)));
         let config = websocket::config(&state.limits);
         let socket = WebSocket::from_raw_socket(io, Role::Server, Some(config)).await;
-        introduce(&state, socket, dialled.as_deref()).await
+        accept_handshake(&state, socket, dialed_host.as_deref()).await
     };
     let problem = match timeout(limit, handshake).await {
         Ok(Ok(())) => None,
@@ -146,53 +148,55 @@ async fn upgraded(
         Err(_) => Some(format!("no Connect within {limit:?}")),
     };
     if let Some(problem) = problem {
-        tracing::debug!(target: "grid", %problem, "an incoming connection came to nothing");
+        tracing::debug!(target: "grid", error = %problem, "incoming handshake failed");
     }
-    drop(place);
+    drop(slot);
 }
 
-/// Takes the dialler's Connect, judges it, answers it, and hands the connection to its peer.
-async fn introduce(
+/// Receives and checks the dialer's Connect, responds to it, and passes the connection to its remote's
+/// task.
+async fn accept_handshake(
     state: &ManagerState,
     mut socket: WebSocket,
-    dialled: Option<&str>,
+    dialed_host: Option<&str>,
 ) -> Result<(), String> {
-    let taken = match websocket::receive_first(&mut socket).await {
-        Ok(first) => take(state, &first, dialled),
+    let admitted = match websocket::receive_first(&mut socket).await {
+        Ok(first) => admit(state, &first, dialed_host),
         Err(error @ FirstMessageError::TooLarge(_)) => {
             return reject(state, socket, error.to_string()).await;
         }
         Err(error) => return Err(error.to_string()),
     };
-    let taken = match taken {
-        Ok(taken) => taken,
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
         Err((host, refusal)) => {
             let reason = refusal.to_string();
             log_refusal(state, &host, &reason);
             return reject(state, socket, reason).await;
         }
     };
-    let answer = ConnectResponse::accepted(state.instance);
-    let answer = answer.encode().map_err(|error| error.to_string())?;
-    websocket::send(&mut socket, answer).await.map_err(|error| error.to_string())?;
-    socket.get_mut().lift();
-    let Taken { permit, order, instance } = taken;
-    permit.send(AcceptedConnection { socket, instance, order });
+    let response = ConnectResponse::accepted(state.instance);
+    let response = response.encode().map_err(|error| error.to_string())?;
+    websocket::send(&mut socket, response).await.map_err(|error| error.to_string())?;
+    socket.get_mut().lift_limit();
+    let Admitted { permit, dial_seq, instance } = admitted;
+    permit.send(AcceptedConnection { socket, instance, dial_seq });
     Ok(())
 }
 
-/// A dial that is accepted, with its place in its peer's line.
-struct Taken<'a> {
+/// A dial that passed all checks, with a permit for the channel to its remote's task.
+struct Admitted<'a> {
     permit: mpsc::Permit<'a, AcceptedConnection>,
-    order: u64,
+    dial_seq: u64,
     instance: crate::proto::handshake::InstanceId,
 }
 
-fn take<'a>(
+/// Checks a Connect and reserves its place in the channel to the remote's task.
+fn admit<'a>(
     state: &'a ManagerState,
     first: &Bytes,
-    dialled: Option<&str>,
-) -> Result<Taken<'a>, (String, Refusal)> {
+    dialed_host: Option<&str>,
+) -> Result<Admitted<'a>, (String, Refusal)> {
     let now = state.clock.0.wall();
     let acceptor = Acceptor {
         local: &state.local,
@@ -200,56 +204,56 @@ fn take<'a>(
         check_token: &|token| state.auth.check_token(token, now).map_err(|error| error.to_string()),
         now,
         clock_skew_max: state.limits.clock_skew_max,
-        dialled,
+        dialled: dialed_host,
     };
     let (host, request) =
-        acceptor.judge(first).map_err(|refusal| ("an unknown host".to_owned(), refusal))?;
-    let named = |refusal| (host.to_string(), refusal);
+        acceptor.judge(first).map_err(|refusal| ("unknown".to_owned(), refusal))?;
+    let with_host = |refusal| (host.to_string(), refusal);
     match state.phase() {
-        Phase::Built => return Err(named(Refusal::NotReady)),
-        Phase::Started => {}
-        Phase::Ending => return Err(named(Refusal::Shutdown)),
+        ManagerPhase::Built => return Err(with_host(Refusal::NotReady)),
+        ManagerPhase::Started => {}
+        ManagerPhase::ShuttingDown => return Err(with_host(Refusal::Shutdown)),
     }
     let Some(remote) = state.remotes.get(&host) else {
-        return Err(named(Refusal::UnknownHost { host: host.to_string() }));
+        return Err(with_host(Refusal::UnknownHost { host: host.to_string() }));
     };
-    let order = remote.next_order.fetch_add(1, Ordering::Relaxed);
+    let dial_seq = remote.next_dial_seq.fetch_add(1, Ordering::Relaxed);
     match remote.accepted.try_reserve() {
-        Ok(permit) => Ok(Taken { permit, order, instance: request.id }),
+        Ok(permit) => Ok(Admitted { permit, dial_seq, instance: request.id }),
         Err(mpsc::error::TrySendError::Full(())) => {
-            Err(named(Refusal::TooMany { host: host.clone() }))
+            Err(with_host(Refusal::TooMany { host: host.clone() }))
         }
-        Err(mpsc::error::TrySendError::Closed(())) => Err(named(Refusal::Shutdown)),
+        Err(mpsc::error::TrySendError::Closed(())) => Err(with_host(Refusal::Shutdown)),
     }
 }
 
-/// Tells the dialler why not, and closes.
+/// Sends the dialer the reason for the refusal, and closes.
 async fn reject(state: &ManagerState, mut socket: WebSocket, reason: String) -> Result<(), String> {
-    let answer = ConnectResponse::rejected(state.instance, reason.as_str());
-    let answer = answer.encode().map_err(|error| error.to_string())?;
-    websocket::send(&mut socket, answer).await.map_err(|error| error.to_string())?;
+    let response = ConnectResponse::rejected(state.instance, reason.as_str());
+    let response = response.encode().map_err(|error| error.to_string())?;
+    websocket::send(&mut socket, response).await.map_err(|error| error.to_string())?;
     websocket::close(socket, state.limits.close_timeout).await;
     Err(format!("rejected: {reason}"))
 }
 
-/// Once per remote and hour, not once per attempt (B02).
+/// Logs a refusal at WARN once per remote and hour, not once per attempt (B02).
 fn log_refusal(state: &ManagerState, host: &str, reason: &str) {
     if state.log_throttle.allows(&format!("refused {host}"), state.clock.0.now()) {
-        tracing::warn!(target: "grid", host, reason, "refused an incoming connection");
+        tracing::warn!(target: "grid", host, reason, "incoming connection refused");
     } else {
-        tracing::debug!(target: "grid", host, reason, "refused an incoming connection");
+        tracing::debug!(target: "grid", host, reason, "incoming connection refused");
     }
 }
 
-/// A place among the sockets that have not proved who they are.
+/// One of the limited slots for unauthenticated sockets; released when dropped.
 #[derive(Debug)]
-struct Unauthenticated {
+struct UnauthenticatedSlot {
     state: Arc<ManagerState>,
 }
 
-impl Unauthenticated {
-    fn enter(state: &Arc<ManagerState>) -> Option<Arc<Self>> {
-        let count: &AtomicUsize = &state.unauthenticated;
+impl UnauthenticatedSlot {
+    fn acquire(state: &Arc<ManagerState>) -> Option<Arc<Self>> {
+        let count: &AtomicUsize = &state.unauthenticated_sockets;
         let max = state.limits.unauthenticated_max;
         count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
@@ -260,19 +264,19 @@ impl Unauthenticated {
     }
 }
 
-impl Drop for Unauthenticated {
+impl Drop for UnauthenticatedSlot {
     fn drop(&mut self) {
-        self.state.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+        self.state.unauthenticated_sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Serves HTTP on a raw socket, with the grid as its only route.
 pub(crate) async fn serve_socket(state: Arc<ManagerState>, socket: Box<dyn Socket>) {
-    let Some(place) = Unauthenticated::enter(&state) else {
-        return; // closing it is all the answer that is affordable
+    let Some(slot) = UnauthenticatedSlot::acquire(&state) else {
+        return; // closed without a response, which would cost too much here
     };
     let service =
-        TowerToHyperService::new(GridService { state: Arc::clone(&state), place: Some(place) });
+        TowerToHyperService::new(GridService { state: Arc::clone(&state), slot: Some(slot) });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(state.limits.handshake_timeout)
@@ -281,10 +285,10 @@ pub(crate) async fn serve_socket(state: Arc<ManagerState>, socket: Box<dyn Socke
     match timeout(state.limits.handshake_timeout, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::debug!(target: "grid", %error, "an incoming connection was no HTTP");
+            tracing::debug!(target: "grid", %error, "incoming HTTP connection failed");
         }
         Err(_) => {
-            tracing::debug!(target: "grid", "an incoming connection did not ask for anything");
+            tracing::debug!(target: "grid", "incoming connection sent no request in time");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::time::{Clock, Instant, Timestamp};
 
-/// tokio's clock, which a paused or simulated runtime controls, and the system's wall clock.
+/// Reads tokio's clock, which a paused or simulated runtime controls, and the system's wall clock.
 #[derive(Debug)]
 pub struct SystemClock {
     start: tokio::time::Instant,
@@ -12,10 +12,10 @@ pub struct SystemClock {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place that reads the real clocks, for all others to be handed"
+    reason = "the only reader of the real clocks; all other code is injected with a `Clock`"
 )]
 impl SystemClock {
-    /// A clock that starts now.
+    /// Creates a clock that starts at zero now.
     pub fn new() -> Self {
         Self { start: tokio::time::Instant::now() }
     }
@@ -31,7 +31,7 @@ impl SystemClock {
                 i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
                 since.subsec_nanos(),
             ),
-            Err(_) => Timestamp::default(), // before 1970: no peer will accept it
+            Err(_) => Timestamp::default(), // before 1970: every peer refuses it
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The dialling end of a handshake: connect, upgrade, introduce ourselves (P2, P10).
+//! The dialer's handshake: connect, upgrade, send Connect (P2, P10).
 
 use std::io;
 
@@ -8,24 +8,24 @@ use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::websocket::{self, FirstMessageError, Metered, WebSocket};
+use super::websocket::{self, FirstMessageError, ReadLimited, WebSocket};
 use crate::auth::AuthError;
 use crate::buggify::Point;
-use crate::manager_state::ManagerState;
 use crate::limits::REASON_BYTES_MAX;
+use crate::manager_state::ManagerState;
 use crate::name::Name;
 use crate::proto::handshake::{ConnectRequest, ConnectResponse, HandshakeError, InstanceId};
 use crate::stats::{Failure, FailureKind};
 
-/// Header of the dialler's wall clock, in nanoseconds since 1970 (P2).
+/// Header with the dialer's wall clock, in nanoseconds since 1970 (P2).
 pub(super) const TIME_HEADER: &str = "x-minio-time";
 
-/// Why a dial failed. Tried again after a wait.
+/// Why a dial failed. It is retried after a backoff.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
     #[error("no connection: {0}")]
     Connect(#[from] io::Error),
-    #[error("no answer within {0:?}")]
+    #[error("no response within {0:?}")]
     TimedOut(std::time::Duration),
     #[error("no token: {0}")]
     Token(#[from] AuthError),
@@ -44,7 +44,7 @@ pub(super) enum DialError {
 }
 
 impl DialError {
-    /// The same for the statistics.
+    /// Converts the error for the statistics.
     pub(super) fn failure(&self) -> Failure {
         let kind = match self {
             Self::Upgrade { .. } | Self::Rejected(_) => FailureKind::Refused,
@@ -54,17 +54,25 @@ impl DialError {
     }
 }
 
-/// Opens a connection to `remote`, within the handshake's time.
-pub(super) async fn dial(state: &ManagerState, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
+/// Opens a connection to `remote` within the handshake timeout.
+pub(super) async fn dial(
+    state: &ManagerState,
+    remote: &Name,
+) -> Result<(WebSocket, InstanceId), DialError> {
     let mut limit = state.limits.handshake_timeout;
-    if let Some(early) = state.rare.strike(Point::EarlyTimeout) {
+    if let Some(early) = state.fault_injector.strike(Point::EarlyTimeout) {
         limit = limit.min(early);
     }
-    timeout(limit, dial_unlimited(state, remote)).await.map_err(|_| DialError::TimedOut(limit))?
+    timeout(limit, dial_without_timeout(state, remote))
+        .await
+        .map_err(|_| DialError::TimedOut(limit))?
 }
 
-async fn dial_unlimited(state: &ManagerState, remote: &Name) -> Result<(WebSocket, InstanceId), DialError> {
-    let socket = Metered::new(state.transport.connect(remote).await?);
+async fn dial_without_timeout(
+    state: &ManagerState,
+    remote: &Name,
+) -> Result<(WebSocket, InstanceId), DialError> {
+    let socket = ReadLimited::new(state.transport.connect(remote).await?);
     let time = state.clock.0.wall();
     let token = state.auth.make_token(time)?;
     let request = upgrade_request(remote, &state.path, &token, time.unix_nanos())?;
@@ -77,7 +85,7 @@ async fn dial_unlimited(state: &ManagerState, remote: &Name) -> Result<(WebSocke
     if !response.accepted {
         return Err(DialError::Rejected(response.rejected_reason));
     }
-    socket.get_mut().lift();
+    socket.get_mut().lift_limit();
     Ok((socket, response.id))
 }
 
@@ -103,7 +111,7 @@ fn upgrade_request(
     Ok(request)
 }
 
-/// An answer that is no upgrade says why in its body.
+/// Converts an upgrade error. A response that is no upgrade has the reason in its body.
 fn upgrade_error(error: WsError) -> DialError {
     match error {
         WsError::Http(response) => {

@@ -1,4 +1,4 @@
-//! Runs handlers: once in place, then as a task of its own, and never lets one harm another.
+//! Runs handlers: polled once inline, then as a task of their own. A panic fails only its own call.
 
 use std::any::Any;
 use std::future::Future;
@@ -11,12 +11,14 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::error::HandlerError;
-use crate::handler::{HandlerFuture, Registered, Registry, RequestContext, Serves, Execution};
+use crate::handler::{
+    Execution, HandlerFuture, RegisteredFn, RegisteredHandler, Registry, RequestContext,
+};
 use crate::proto::connection::{Answer, Asked, Incoming};
 use crate::shared::{Epoch, HandlerTask, Shared, SharedRef};
-use crate::stream::{End, StreamOutput, StreamReceiver, Traffic};
+use crate::stream::{PayloadBytes, StreamEndpoint, StreamOutput, StreamReceiver};
 use crate::time::Instant;
-use crate::trace::{CallTrace, CallSide, TraceOutcome, Tracer};
+use crate::trace::{CallSide, CallTrace, TraceOutcome, Tracer};
 
 /// Runs the handlers of one connection.
 #[derive(Debug)]
@@ -28,15 +30,15 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Serves requests. Answers that are ready at once are added to `answers`; the others will be
-    /// given by tasks.
-    pub(super) fn serve(&self, incoming: &mut Vec<Incoming>, answers: &mut Vec<(u64, Answer)>) {
+    /// Starts the handlers of incoming calls. Responses that are ready at once are pushed to
+    /// `responses`; spawned tasks send the others.
+    pub(super) fn serve(&self, incoming: &mut Vec<Incoming>, responses: &mut Vec<(u64, Answer)>) {
         for request in incoming.drain(..) {
             let mux_id = request.mux_id;
             match self.registry.find(&request) {
                 Ok(registered) => {
-                    if let Some(answer) = self.run(registered, request) {
-                        answers.push((mux_id, answer));
+                    if let Some(response) = self.run(registered, request) {
+                        responses.push((mux_id, response));
                     }
                 }
                 Err(reason) => self.shared.refuse(self.epoch, mux_id, &reason),
@@ -44,52 +46,52 @@ impl Dispatcher {
         }
     }
 
-    fn run(&self, registered: Arc<Registered>, request: Incoming) -> Option<Answer> {
+    fn run(&self, registered: Arc<RegisteredHandler>, request: Incoming) -> Option<Answer> {
         let mux_id = request.mux_id;
         let mut trace = self.tracer.is_active().then(|| {
-            Box::new(Trace {
+            Box::new(InboundTrace {
                 tracer: Arc::clone(&self.tracer),
                 name: Arc::clone(&registered.name),
                 start: self.shared.now(),
-                bytes_in: request.payload.len(),
-                traffic: None,
+                initial_payload_bytes: request.payload.len(),
+                stream_bytes: None,
             })
         });
         let execution = registered.route.execution;
-        let Some(call) = self.prepare(registered, request, &mut trace) else {
+        let Some(invocation) = self.prepare(registered, request, &mut trace) else {
             if let Some(trace) = trace {
                 trace.emit(&self.shared, (TraceOutcome::Cancelled, 0));
             }
             return None;
         };
         let future = match execution {
-            Execution::Inline => match serve_in_place(call) {
-                Served::Pending(future) => future,
-                Served::Ready(answer) => return Some(self.ready(trace, answer)),
+            Execution::Inline => match poll_inline(invocation) {
+                PolledOnce::Pending(future) => future,
+                PolledOnce::Ready(response) => return Some(self.trace_response(trace, response)),
             },
-            // Even the call of its function is the new task's business.
-            Execution::Spawned => Box::pin(async move { call.start().await }),
+            // The handler's function is called by the new task too.
+            Execution::Spawned => Box::pin(async move { invocation.start().await }),
         };
-        tokio::spawn(Running {
+        tokio::spawn(SpawnedHandler {
             future: Some(future),
             trace,
             epoch: self.epoch,
             mux_id,
             key: None,
-            _counted: HandlerTask::counted(&self.shared),
+            _task_count: HandlerTask::counted(&self.shared),
             shared: SharedRef::clone(&self.shared),
         });
         None
     }
 
-    /// Puts together what a handler gets; a stream is accepted. `None` if its caller has given it up
-    /// already.
+    /// Prepares a handler's arguments, and accepts the call if it is a stream. Returns `None` if the
+    /// caller has cancelled the stream already.
     fn prepare(
         &self,
-        registered: Arc<Registered>,
+        registered: Arc<RegisteredHandler>,
         request: Incoming,
-        trace: &mut Option<Box<Trace>>,
-    ) -> Option<Call> {
+        trace: &mut Option<Box<InboundTrace>>,
+    ) -> Option<Invocation> {
         let Incoming { mux_id, asked, payload, deadline, .. } = request;
         let context = RequestContext {
             registered: Arc::clone(&registered),
@@ -100,87 +102,90 @@ impl Dispatcher {
         };
         let has_payload = match asked {
             Asked::Request => {
-                return Some(Call { registered, context, payload: Some(payload), end: None });
+                let payload = Some(payload);
+                return Some(Invocation { registered, context, payload, endpoint: None });
             }
             Asked::Stream { has_payload } => has_payload,
         };
         let capacities = registered.route.capacities;
         let handle = Shared::accept(&self.shared, self.epoch, mux_id, capacities)?;
-        let traffic = trace.as_mut().map(|trace| Arc::clone(trace.traffic.get_or_insert_default()));
-        let end = Some(Arc::new(End::of_handler(handle, traffic)));
-        Some(Call { registered, context, payload: has_payload.then_some(payload), end })
+        let bytes =
+            trace.as_mut().map(|trace| Arc::clone(trace.stream_bytes.get_or_insert_default()));
+        let endpoint = Some(Arc::new(StreamEndpoint::new_callee(handle, bytes)));
+        let payload = has_payload.then_some(payload);
+        Some(Invocation { registered, context, payload, endpoint })
     }
 
-    fn ready(&self, trace: Option<Box<Trace>>, answer: Answer) -> Answer {
+    fn trace_response(&self, trace: Option<Box<InboundTrace>>, response: Answer) -> Answer {
         if let Some(trace) = trace {
-            trace.emit(&self.shared, outcome_of(&answer));
+            trace.emit(&self.shared, outcome_of(&response));
         }
-        answer
+        response
     }
 }
 
-/// A call that is ready to be served.
-struct Call {
-    registered: Arc<Registered>,
+/// A handler with the arguments of one call.
+struct Invocation {
+    registered: Arc<RegisteredHandler>,
     context: RequestContext,
     payload: Option<Bytes>,
-    /// This end of it, if it is a stream.
-    end: Option<Arc<End>>,
+    /// The handler's end of a stream; `None` for a request.
+    endpoint: Option<Arc<StreamEndpoint>>,
 }
 
-impl Call {
-    /// Calls the handler's function: user code.
+impl Invocation {
+    /// Calls the handler's function, which is user code.
     fn start(self) -> HandlerFuture {
-        let Self { registered, context, payload, end } = self;
-        match (&registered.serves, end) {
-            (Serves::Streams(handler), Some(end)) => {
-                let input = StreamReceiver::new(Arc::clone(&end));
-                let output = StreamOutput::new(end);
-                let running = handler(context, payload, input, output);
-                Box::pin(async move { running.await.map(|()| Bytes::new()) })
+        let Self { registered, context, payload, endpoint } = self;
+        match (&registered.function, endpoint) {
+            (RegisteredFn::Streams(handler), Some(endpoint)) => {
+                let input = StreamReceiver::new(Arc::clone(&endpoint));
+                let output = StreamOutput::new(endpoint);
+                let served = handler(context, payload, input, output);
+                Box::pin(async move { served.await.map(|()| Bytes::new()) })
             }
-            (Serves::Requests(handler), None) => {
+            (RegisteredFn::Requests(handler), None) => {
                 handler.serve(context, payload.unwrap_or_default())
             }
-            (Serves::Streams(_), None) | (Serves::Requests(_), Some(_)) => {
-                crate::bug!("handler {} was given the other kind of call", registered.name);
+            (RegisteredFn::Streams(_), None) | (RegisteredFn::Requests(_), Some(_)) => {
+                crate::bug!("handler {} was invoked with the wrong kind of call", registered.name);
                 Box::pin(std::future::ready(Err("internal error".into())))
             }
         }
     }
 }
 
-/// How far a handler got in place.
-enum Served {
+/// Result of polling a handler once.
+enum PolledOnce {
     Ready(Answer),
-    /// It needs a task of its own.
+    /// The handler needs a task of its own.
     Pending(HandlerFuture),
 }
 
-/// Polls a handler once.
-fn serve_in_place(call: Call) -> Served {
-    let mut future = match contained(|| call.start()) {
+/// Starts a handler and polls it once.
+fn poll_inline(invocation: Invocation) -> PolledOnce {
+    let mut future = match catch_panic(|| invocation.start()) {
         Ok(future) => future,
-        Err(panicked) => return Served::Ready(Err(panicked)),
+        Err(panicked) => return PolledOnce::Ready(Err(panicked)),
     };
-    // Not the connection's waker: what moves to another task must not wake this one.
+    // Not the connection's waker: the future may move to another task, and must not wake this one.
     let mut cx = Context::from_waker(Waker::noop());
-    match poll_contained(&mut future, &mut cx) {
-        Poll::Pending => Served::Pending(future),
-        Poll::Ready(answer) => {
-            drop_contained(Some(future));
-            Served::Ready(answer)
+    match poll_catching_panic(&mut future, &mut cx) {
+        Poll::Pending => PolledOnce::Pending(future),
+        Poll::Ready(response) => {
+            drop_catching_panic(Some(future));
+            PolledOnce::Ready(response)
         }
     }
 }
 
-/// Runs user code; a panic of it becomes an error of its call (B13).
-fn contained<R>(run: impl FnOnce() -> R) -> Result<R, HandlerError> {
+/// Runs user code and converts its panic to an error of the call (B13).
+fn catch_panic<R>(run: impl FnOnce() -> R) -> Result<R, HandlerError> {
     catch_unwind(AssertUnwindSafe(run))
         .map_err(|panic| HandlerError::from(format!("the handler panicked: {}", panic_text(panic))))
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(super) fn panic_text(panic: Box<dyn Any + Send>) -> String {
     let text = panic
         .downcast_ref::<&str>()
@@ -188,82 +193,85 @@ pub(super) fn panic_text(panic: Box<dyn Any + Send>) -> String {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
         .to_owned();
-    // What was thrown is user code too, and may panic when it is dropped.
+    // The payload's drop is user code too, and may panic.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
     text
 }
 
-fn poll_contained(future: &mut HandlerFuture, cx: &mut Context<'_>) -> Poll<Answer> {
-    match contained(|| future.as_mut().poll(cx)) {
+fn poll_catching_panic(future: &mut HandlerFuture, cx: &mut Context<'_>) -> Poll<Answer> {
+    match catch_panic(|| future.as_mut().poll(cx)) {
         Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(answer)) => Poll::Ready(answer),
+        Ok(Poll::Ready(response)) => Poll::Ready(response),
         Err(panicked) => Poll::Ready(Err(panicked)),
     }
 }
 
-/// Drops a handler's future: user code, which may panic.
-fn drop_contained(future: Option<HandlerFuture>) {
-    if let Err(error) = contained(|| drop(future)) {
-        tracing::warn!(target: "grid", %error, "while a handler was dropped");
+/// Drops a handler's future, which is user code and may panic.
+fn drop_catching_panic(future: Option<HandlerFuture>) {
+    if let Err(error) = catch_panic(|| drop(future)) {
+        tracing::warn!(target: "grid", %error, "handler drop panicked");
     }
 }
 
 /// A handler with a task of its own.
 ///
 /// ```text
-///             ready: answer it
-///   Running ─────────────────────► over
-///      └── not wanted any more ──► over: the future is dropped, which is its cancellation (B11)
+///             ready: respond
+///   Running ───────────────────► Done
+///      └── call ended ─────────► Done: the future is dropped, which cancels it (B11)
 /// ```
-struct Running {
+struct SpawnedHandler {
     future: Option<HandlerFuture>,
-    trace: Option<Box<Trace>>,
+    trace: Option<Box<InboundTrace>>,
     shared: SharedRef,
     epoch: Epoch,
     mux_id: u64,
-    /// Under which it waits for the call to be given up.
+    /// Registration of the waker for the end of the call, once polled.
     key: Option<usize>,
-    _counted: HandlerTask,
+    _task_count: HandlerTask,
 }
 
-impl Future for Running {
+impl Future for SpawnedHandler {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let unwanted =
+        let cancelled =
             this.shared.poll_unwanted(this.epoch, this.mux_id, &mut this.key, cx.waker());
-        if unwanted.is_ready() {
-            drop_contained(this.future.take());
+        if cancelled.is_ready() {
+            drop_catching_panic(this.future.take());
             if let Some(trace) = this.trace.take() {
                 trace.emit(&this.shared, (TraceOutcome::Cancelled, 0));
             }
             return Poll::Ready(());
         }
         let Some(future) = &mut this.future else { return Poll::Ready(()) };
-        let Poll::Ready(answer) = poll_contained(future, cx) else { return Poll::Pending };
-        drop_contained(this.future.take());
+        let Poll::Ready(response) = poll_catching_panic(future, cx) else {
+            return Poll::Pending;
+        };
+        drop_catching_panic(this.future.take());
         if let Some(trace) = this.trace.take() {
-            trace.emit(&this.shared, outcome_of(&answer));
+            trace.emit(&this.shared, outcome_of(&response));
         }
-        this.shared.answer(this.epoch, &[(this.mux_id, answer)]);
+        this.shared.answer(this.epoch, &[(this.mux_id, response)]);
         Poll::Ready(())
     }
 }
 
-struct Trace {
+/// Recorded when a handler starts, emitted when its call ends.
+struct InboundTrace {
     tracer: Arc<Tracer>,
     name: Arc<str>,
     start: Instant,
-    bytes_in: usize,
-    /// What went through it, if it is a stream.
-    traffic: Option<Arc<Traffic>>,
+    initial_payload_bytes: usize,
+    /// Bytes of the stream's messages; `None` for a request.
+    stream_bytes: Option<Arc<PayloadBytes>>,
 }
 
-impl Trace {
+impl InboundTrace {
     fn emit(self, shared: &Shared, (outcome, bytes_out): (TraceOutcome, usize)) {
-        let count = |which: fn(&Traffic) -> &AtomicUsize| {
-            self.traffic.as_ref().map_or(0, |traffic| which(traffic).load(Ordering::Relaxed))
+        let streamed = |direction: fn(&PayloadBytes) -> &AtomicUsize| {
+            self.stream_bytes.as_ref().map_or(0, |bytes| direction(bytes).load(Ordering::Relaxed))
         };
         self.tracer.emit(&CallTrace {
             name: self.name,
@@ -272,15 +280,15 @@ impl Trace {
             side: CallSide::Callee,
             start: self.start,
             duration: shared.now().since(self.start),
-            bytes_out: bytes_out + count(|traffic| &traffic.bytes_out),
-            bytes_in: self.bytes_in + count(|traffic| &traffic.bytes_in),
+            bytes_out: bytes_out + streamed(|bytes| &bytes.sent),
+            bytes_in: self.initial_payload_bytes + streamed(|bytes| &bytes.received),
             outcome,
         });
     }
 }
 
-fn outcome_of(answer: &Result<Bytes, HandlerError>) -> (TraceOutcome, usize) {
-    match answer {
+fn outcome_of(response: &Result<Bytes, HandlerError>) -> (TraceOutcome, usize) {
+    match response {
         Ok(payload) => (TraceOutcome::Ok, payload.len()),
         Err(error) => (TraceOutcome::HandlerFailed(error.message().into()), 0),
     }

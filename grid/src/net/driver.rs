@@ -1,20 +1,20 @@
-//! The one task of an open connection: reads, dispatches, writes, sleeps.
+//! Drives an open connection in one task: reads, dispatches, writes, sleeps.
 //!
-//! One task, not a reader and a writer: a request that came in, its answer and whatever callers
-//! were woken by the same read leave together, as one frame and one system call. That is most of
-//! the crate's speed (ARCHITECTURE.md, "Why it is fast").
+//! One task, not a reader and a writer: the response to a request that was just read and the next
+//! calls of the callers woken by the same read are sent together, as one frame and one system call.
+//! That is most of the crate's speed (ARCHITECTURE.md, "Why it is fast").
 //!
 //! ```text
-//!          ┌────────────────────────── turn ───────────────────────────┐
-//!   woken ─┤ timers ► read what is there ► run handlers ► queue answers │
-//!          │   └► something to write? yield once, so that callers who   │
-//!          │      were woken just now get their next call into it       │
-//!          │   └► write all ► flush ► nothing more to do? sleep         │
-//!          └────────────────────────────────────────────────────────────┘
+//!          ┌─────────────────────────── turn ────────────────────────────┐
+//!   woken ─┤ timers ► read until drained ► run handlers ► queue responses│
+//!          │   └► data to write? yield once, so that the next calls of   │
+//!          │      callers that were just woken are part of it            │
+//!          │   └► write all ► flush ► no work left? sleep                │
+//!          └─────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! It never waits on one thing alone: while its socket takes no bytes it goes on reading, and while
-//! none arrive its timers run, so that a peer that stops is found (B07).
+//! It never blocks on a single source: it keeps reading while the socket accepts no bytes, and its
+//! timers run while no bytes arrive, so that an unresponsive peer is detected (B07).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -38,76 +38,76 @@ use crate::proto::message::{Message, Messages, ParseError};
 use crate::shared::{Epoch, Park, SharedRef, Work, Written};
 use crate::time::Instant;
 
-/// Runs an open connection; resolves with the reason for its end.
+/// The future of an open connection; resolves with the reason for its end.
 pub(super) struct Driver {
     socket: WebSocket,
     dispatcher: Dispatcher,
-    _attached: Attached,
+    _detach_on_drop: DetachOnDrop,
     messages: Vec<Message>,
     work: Work,
-    answers: Vec<(u64, Answer)>,
+    responses: Vec<(u64, Answer)>,
     sleep: Pin<Box<Sleep>>,
-    /// When `sleep` ends, if it was set.
-    armed: Option<Instant>,
+    /// Instant at which `sleep` ends, if it is set.
+    sleep_until: Option<Instant>,
     needs_flush: bool,
-    /// Whether there was something to write when this was last asked.
+    /// Whether the machine had data to write when it was last queried.
     wants_transmit: bool,
     /// Whether the last flush found the socket full.
     is_blocked: bool,
     has_yielded: bool,
-    // Where a test can hold it up or wake it (ARCHITECTURE.md, "Rare on purpose"); empty in a server.
+    // Fault points for tests (ARCHITECTURE.md, "Fault points"); empty types in a server.
     full_socket: Hold,
     delayed_flush: Hold,
     spurious_wake: Hold,
 }
 
-/// Ends the connection when its task does, however that happens: a task that is aborted or panics
-/// must not leave callers waiting for it (B05).
-struct Attached {
+/// Ends the connection when its task ends in any way: an aborted or panicked task must not leave
+/// callers waiting (B05).
+struct DetachOnDrop {
     shared: SharedRef,
     epoch: Epoch,
 }
 
-impl Drop for Attached {
+impl Drop for DetachOnDrop {
     fn drop(&mut self) {
         let reason = CloseReason::Transport("the connection's task ended".into());
         self.shared.detach(self.epoch, reason);
     }
 }
 
-/// How far a turn's reading got.
+/// Result of reading from the socket in one turn.
 #[derive(Debug, PartialEq, Eq)]
-enum Read {
-    /// To the end of what is there.
-    All,
-    /// To the limit of a turn; there may be more.
-    Some,
+enum ReadProgress {
+    /// No data is left to read now.
+    Drained,
+    /// The limit of a turn was reached; more data may be there.
+    Partial,
 }
 
 impl Driver {
-    pub(super) fn new(socket: WebSocket, dispatcher: Dispatcher, rare: &Rare) -> Self {
-        let _attached =
-            Attached { shared: SharedRef::clone(&dispatcher.shared), epoch: dispatcher.epoch };
+    pub(super) fn new(socket: WebSocket, dispatcher: Dispatcher, fault_injector: &Rare) -> Self {
+        let _detach_on_drop =
+            DetachOnDrop { shared: SharedRef::clone(&dispatcher.shared), epoch: dispatcher.epoch };
         Self {
             socket,
             dispatcher,
-            _attached,
+            _detach_on_drop,
             messages: Vec::new(),
             work: Work::default(),
-            answers: Vec::new(),
+            responses: Vec::new(),
             sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
-            armed: None,
+            sleep_until: None,
             needs_flush: false,
             wants_transmit: false,
             is_blocked: false,
             has_yielded: false,
-            full_socket: Hold::new(rare, Point::FullSocket),
-            delayed_flush: Hold::new(rare, Point::DelayFlush),
-            spurious_wake: Hold::new(rare, Point::SpuriousWake),
+            full_socket: Hold::new(fault_injector, Point::FullSocket),
+            delayed_flush: Hold::new(fault_injector, Point::DelayFlush),
+            spurious_wake: Hold::new(fault_injector, Point::SpuriousWake),
         }
     }
 
-    /// Ends the connection, if it is not over, and gives the socket back.
+    /// Ends the connection, unless it has ended, and returns the socket.
     pub(super) fn end(self, reason: CloseReason) -> WebSocket {
         let Dispatcher { shared, epoch, .. } = &self.dispatcher;
         shared.detach(*epoch, reason);
@@ -115,8 +115,8 @@ impl Driver {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        if self.armed.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
-            self.armed = None; // what is due is done in each turn
+        if self.sleep_until.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
+            self.sleep_until = None; // each turn handles the timers that are due
         }
         for _ in 0..TURNS_PER_POLL {
             let read = self.poll_read(cx)?;
@@ -128,20 +128,23 @@ impl Driver {
             self.has_yielded = false;
             let written = match self.poll_write(cx) {
                 Ok(written) => written,
-                Err(reason) => return Err(self.read_the_rest(cx, reason)),
+                Err(reason) => return Err(self.read_remaining(cx, reason)),
             };
-            if read == Read::All && written != Written::Some && !self.poll_park(cx, written)? {
+            if read == ReadProgress::Drained
+                && written != Written::Some
+                && !self.poll_park(cx, written)?
+            {
                 return Ok(());
             }
         }
-        // Much to do: let other tasks have the thread in between.
+        // More work than one poll should do: yield the thread to other tasks.
         cx.waker().wake_by_ref();
         Ok(())
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Read, CloseReason> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<ReadProgress, CloseReason> {
         let mut bytes = 0;
-        let mut read = Read::Some;
+        let mut read = ReadProgress::Partial;
         let mut end = None;
         for _ in 0..FRAMES_PER_TURN {
             if bytes >= BYTES_PER_TURN {
@@ -149,12 +152,12 @@ impl Driver {
             }
             match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Pending => {
-                    read = Read::All;
+                    read = ReadProgress::Drained;
                     break;
                 }
                 Poll::Ready(Some(Ok(WsMessage::Binary(frame)))) => {
                     bytes += frame.len();
-                    if let Err(reason) = self.take_in(frame) {
+                    if let Err(reason) = self.parse_frame(frame) {
                         end = Some(reason);
                         break;
                     }
@@ -163,7 +166,7 @@ impl Driver {
                     end = Some(CloseReason::Peer);
                     break;
                 }
-                // P3: text is ignored, control frames are answered by the layer below.
+                // P3: text is ignored; the WebSocket layer responds to control frames.
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => {
                     end = Some(close_reason(&error));
@@ -171,14 +174,14 @@ impl Driver {
                 }
             }
         }
-        // What came whole before the end counts: an answer that is here is delivered (B14).
+        // Complete messages before the end are valid: a received response is delivered (B14).
         self.dispatch(bytes)?;
         end.map_or(Ok(read), Err)
     }
 
-    /// Collects the messages of a frame, and dispatches as often as enough are there: a frame may
-    /// hold a million.
-    fn take_in(&mut self, frame: Bytes) -> Result<(), CloseReason> {
+    /// Parses the messages of a frame, and dispatches them in batches: a frame may contain a million
+    /// messages.
+    fn parse_frame(&mut self, frame: Bytes) -> Result<(), CloseReason> {
         let malformed = |error: ParseError| CloseReason::Protocol(error.to_string().into());
         for message in Messages::of(frame).map_err(malformed)? {
             self.messages.push(message.map_err(malformed)?);
@@ -196,17 +199,17 @@ impl Driver {
         for (op, mux_id) in self.work.skipped.drain(..) {
             tracing::debug!(
                 target: "grid", remote = %shared.remote(), ?op, mux_id,
-                "skipped a message that means nothing here"
+                "ignored an unexpected message"
             );
         }
         self.wants_transmit = received?;
         if !self.work.incoming.is_empty() {
-            self.dispatcher.serve(&mut self.work.incoming, &mut self.answers);
-            if !self.answers.is_empty() {
-                self.dispatcher.shared.answer(self.dispatcher.epoch, &self.answers);
-                self.answers.clear();
+            self.dispatcher.serve(&mut self.work.incoming, &mut self.responses);
+            if !self.responses.is_empty() {
+                self.dispatcher.shared.answer(self.dispatcher.epoch, &self.responses);
+                self.responses.clear();
             }
-            // An answer, an acknowledgement, a refusal: nearly every call leaves something to write.
+            // A response, an acknowledgement, a refusal: nearly every call queues data to write.
             self.wants_transmit = true;
         }
         Ok(())
@@ -250,9 +253,9 @@ impl Driver {
         Ok(written)
     }
 
-    /// Hands all that was written to the socket over to what is below it.
+    /// Flushes the WebSocket's write buffer to the transport.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, CloseReason> {
-        // Until it is done no further frame is taken.
+        // No further frame is taken from the queue until the flush completes.
         self.is_blocked = true;
         if self.delayed_flush.poll(cx).is_pending() {
             return Ok(Poll::Pending);
@@ -266,24 +269,23 @@ impl Driver {
         Ok(Poll::Ready(()))
     }
 
-    /// The socket takes no more bytes, but answers may still lie in it: those are delivered, not
-    /// lost (B14).
-    fn read_the_rest(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> CloseReason {
-        // Beyond what tokio lets a task do in one go: there will be no other.
-        let mut last_turns = unconstrained(std::future::poll_fn(|cx| {
+    /// Reads what is left after a write failed: responses already received are delivered (B14).
+    fn read_remaining(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> CloseReason {
+        // Without tokio's cooperative budget: the task gets no further poll to continue in.
+        let mut final_turns = unconstrained(std::future::poll_fn(|cx| {
             for _ in 0..LAST_TURNS {
                 match self.poll_read(cx) {
-                    Ok(Read::Some) => {}
-                    Ok(Read::All) | Err(_) => break,
+                    Ok(ReadProgress::Partial) => {}
+                    Ok(ReadProgress::Drained) | Err(_) => break,
                 }
             }
             Poll::Ready(())
         }));
-        let _ = Pin::new(&mut last_turns).poll(cx);
+        let _ = Pin::new(&mut final_turns).poll(cx);
         reason
     }
 
-    /// Goes to sleep. Returns whether there is something to do after all.
+    /// Registers the waker and sets the sleep. Returns whether new work arrived meanwhile.
     fn poll_park(&mut self, cx: &mut Context<'_>, written: Written) -> Result<bool, CloseReason> {
         let Dispatcher { shared, epoch, .. } = &self.dispatcher;
         let Park::Until(until) = shared.park(*epoch, written, cx.waker())? else {
@@ -291,14 +293,14 @@ impl Driver {
         };
         self.spurious_wake.wake_later(cx);
         let Some(until) = until else { return Ok(false) };
-        // A sleep that ends earlier is left alone: waking for nothing now and then is cheaper than
-        // setting it with each call.
-        if self.armed.is_none_or(|armed| until < armed) {
+        // A sleep that ends earlier is kept: an occasional spurious wake-up costs less than resetting
+        // the timer for each call.
+        if self.sleep_until.is_none_or(|current| until < current) {
             let wait = until.since(shared.now());
             #[expect(clippy::disallowed_methods, reason = "tokio's timer takes tokio's time")]
             let at = tokio::time::Instant::now() + wait;
             self.sleep.as_mut().reset(at);
-            self.armed = Some(until);
+            self.sleep_until = Some(until);
             return Ok(self.sleep.as_mut().poll(cx).is_ready());
         }
         Ok(false)
@@ -320,13 +322,13 @@ impl Future for Driver {
     }
 }
 
-/// What an error of the WebSocket layer means for the connection.
+/// Converts an error of the WebSocket layer to a reason for closing.
 fn close_reason(error: &WsError) -> CloseReason {
     match error {
         WsError::ConnectionClosed
         | WsError::AlreadyClosed
         | WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => CloseReason::Peer,
-        // Only WebSocket pings that the peer makes us answer can fill it.
+        // Only pongs can fill it: the peer sends WebSocket pings without reading.
         WsError::WriteBufferFull(_) => {
             CloseReason::Protocol("the peer sends pings and does not read the pongs".into())
         }

@@ -1,4 +1,4 @@
-//! Says the same thing about the same remote once a period, not once an attempt (B04, B41).
+//! Limits repeated log events to one per key and period (B04, B41).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,27 +8,27 @@ use rustc_hash::FxHashMap;
 use crate::limits::{LOG_REPEAT_AFTER, LOG_SUBJECTS_MAX};
 use crate::time::Instant;
 
-/// Remembers what was logged, and when.
+/// Keeps the time of the last log event of each key.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle {
     last: Mutex<FxHashMap<String, Instant>>,
 }
 
 impl LogThrottle {
-    /// Whether to log something about `subject` now. Asking counts as logging.
-    pub(crate) fn allows(&self, subject: &str, now: Instant) -> bool {
-        self.allows_each(subject, LOG_REPEAT_AFTER, now)
+    /// Returns whether to log an event of `key` now, and counts it as logged if so.
+    pub(crate) fn allows(&self, key: &str, now: Instant) -> bool {
+        self.allows_each(key, LOG_REPEAT_AFTER, now)
     }
 
-    fn allows_each(&self, subject: &str, period: Duration, now: Instant) -> bool {
+    fn allows_each(&self, key: &str, period: Duration, now: Instant) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.get(subject).is_some_and(|at| now.since(*at) < period) {
+        if last.get(key).is_some_and(|at| now.since(*at) < period) {
             return false;
         }
-        if last.len() >= LOG_SUBJECTS_MAX && !last.contains_key(subject) {
+        if last.len() >= LOG_SUBJECTS_MAX && !last.contains_key(key) {
             return false;
         }
-        last.insert(subject.to_owned(), now);
+        last.insert(key.to_owned(), now);
         true
     }
 }
@@ -38,21 +38,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b04_the_first_is_logged_and_then_one_an_hour_and_remote() {
-        let filter = LogThrottle::default();
+    fn b04_first_event_is_logged_and_then_one_per_hour_and_remote() {
+        let throttle = LogThrottle::default();
         let second = |s: u64| Instant::from_nanos(s * 1_000_000_000);
-        assert!(filter.allows("a", second(0)));
-        assert!(filter.allows("b", second(1)));
-        assert!(!filter.allows("a", second(3_599)));
-        assert!(filter.allows("a", second(3_600)));
-        assert!(!filter.allows("a", second(3_601)));
+        assert!(throttle.allows("a", second(0)));
+        assert!(throttle.allows("b", second(1)));
+        assert!(!throttle.allows("a", second(3_599)));
+        assert!(throttle.allows("a", second(3_600)));
+        assert!(!throttle.allows("a", second(3_601)));
     }
 
     #[test]
-    fn its_memory_is_bounded() {
-        let filter = LogThrottle::default();
+    fn b41_number_of_keys_is_bounded() {
+        let throttle = LogThrottle::default();
         let logged = (0..2 * LOG_SUBJECTS_MAX)
-            .filter(|subject| filter.allows(&subject.to_string(), Instant::default()))
+            .filter(|key| throttle.allows(&key.to_string(), Instant::default()))
             .count();
         assert_eq!(logged, LOG_SUBJECTS_MAX);
     }

@@ -1,8 +1,7 @@
-//! The life of one remote: connect, run, back off, again (B03, B04).
+//! The task of one remote: connect, run the connection, back off, repeat (B03, B04).
 //!
-//! One task for each remote owns its connections, one after the other. It is the only place where a
-//! connection begins or ends, so nothing else can cause a reconnect, and a connection that
-//! supersedes another does so in order.
+//! The task owns the remote's connections, one after the other. Connections begin and end nowhere
+//! else, so nothing else can cause a reconnect, and connections supersede each other in order.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,30 +24,35 @@ use crate::proto::handshake::{Dialler, InstanceId};
 use crate::shared::{ConnectionState, SharedRef};
 use crate::stats::{Failure, FailureKind};
 
-/// A connection whose handshake is done, from the accepting end.
+/// A connection whose handshake the acceptor has completed.
 pub(crate) struct AcceptedConnection {
     pub(crate) socket: WebSocket,
     pub(crate) instance: InstanceId,
-    /// Place among the dials of this remote: one that was overtaken by a later one is stale.
-    pub(crate) order: u64,
+    /// Sequence number among the dials of this remote. A connection that arrives after one with a
+    /// higher number is stale.
+    pub(crate) dial_seq: u64,
 }
 
-/// What one remote's task works with.
+/// State of one remote's task.
 pub(crate) struct RemoteTask {
     pub(crate) state: Arc<ManagerState>,
     pub(crate) shared: SharedRef,
-    pub(crate) dialler: Dialler,
+    /// Direction in which connections are dialed.
+    pub(crate) dialer: Dialler,
     pub(crate) accepted: mpsc::Receiver<AcceptedConnection>,
     pub(crate) seed: u64,
-    /// Order of the newest connection that was accepted.
-    pub(crate) newest: Option<u64>,
+    /// Sequence number of the newest accepted connection.
+    pub(crate) newest_seq: Option<u64>,
 }
 
-/// The next accepted connection that is newer than `newest`. An older one came late: its dialler has
-/// given it up for the one that is known. Never resolves once nobody can accept any more.
-async fn newer_than(accepted: &mut mpsc::Receiver<AcceptedConnection>, newest: Option<u64>) -> AcceptedConnection {
+/// Receives the next accepted connection that is newer than `newest_seq`. Discards older ones, which
+/// their dialer has abandoned for the newer one. Never resolves once all senders are dropped.
+async fn recv_newer(
+    accepted: &mut mpsc::Receiver<AcceptedConnection>,
+    newest_seq: Option<u64>,
+) -> AcceptedConnection {
     while let Some(next) = accepted.recv().await {
-        if newest.is_none_or(|newest| next.order > newest) {
+        if newest_seq.is_none_or(|newest| next.dial_seq > newest) {
             return next;
         }
     }
@@ -56,14 +60,18 @@ async fn newer_than(accepted: &mut mpsc::Receiver<AcceptedConnection>, newest: O
 }
 
 impl RemoteTask {
-    /// Lives until the manager shuts down. An open connection ends by itself then, in good order;
-    /// every other wait is cut short.
-    pub(crate) async fn live(mut self) {
-        // A transport, an authenticator or a socket of the application may panic. That must not
-        // cost the remote: it is one more failure, to be tried again after the longest wait.
-        while let Err(panic) = AssertUnwindSafe(self.live_once()).catch_unwind().await {
+    /// Runs until the manager shuts down. An open connection then closes by itself, gracefully; every
+    /// other wait is interrupted.
+    pub(crate) async fn run(mut self) {
+        // The application's transport, authenticator or socket may panic. The remote must survive
+        // that: it is handled as a failed connection, with the longest backoff.
+        while let Err(panic) = AssertUnwindSafe(self.connect_forever()).catch_unwind().await {
             let cause = format!("panicked: {}", panic_text(panic));
-            tracing::error!(target: "grid", remote = %self.shared.remote(), cause, "a connection");
+            tracing::error!(
+                target: "grid", remote = %self.shared.remote(), error = cause,
+                retry_in = ?self.state.limits.backoff_max,
+                "connection task panicked, reconnecting"
+            );
             let kind = FailureKind::Unreachable;
             self.shared.record_failure(Failure { kind, cause: cause.into() });
             self.shared.set_disconnected_state(ConnectionState::Backoff);
@@ -76,8 +84,8 @@ impl RemoteTask {
         }
     }
 
-    async fn live_once(&mut self) {
-        match self.dialler {
+    async fn connect_forever(&mut self) {
+        match self.dialer {
             Dialler::Local => self.dial_forever().await,
             Dialler::Remote => self.accept_forever().await,
         }
@@ -89,22 +97,22 @@ impl RemoteTask {
         let mut shutdown = self.state.shutdown.subscribe();
         loop {
             self.shared.set_disconnected_state(ConnectionState::Connecting);
-            let dialled = tokio::select! {
+            let dialed = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|ended| *ended) => return,
-                dialled = dial::dial(&self.state, self.shared.remote()) => dialled,
+                dialed = dial::dial(&self.state, self.shared.remote()) => dialed,
             };
-            match dialled {
+            match dialed {
                 Ok((socket, instance)) => {
                     let connected_at = self.shared.now();
-                    if self.run(socket, instance).await == CloseReason::Shutdown {
+                    if self.run_dialed(socket, instance).await == CloseReason::Shutdown {
                         return;
                     }
                     backoff.connection_ended(connected_at, self.shared.now());
                 }
                 Err(error) => {
                     self.shared.record_failure(error.failure());
-                    self.log_failure(&error);
+                    self.log_failure("connect failed", &error);
                 }
             }
             self.shared.set_disconnected_state(ConnectionState::Backoff);
@@ -128,12 +136,12 @@ impl RemoteTask {
                     tokio::select! {
                         biased;
                         _ = shutdown.wait_for(|ended| *ended) => return,
-                        accepted = newer_than(&mut self.accepted, self.newest) => accepted,
+                        accepted = recv_newer(&mut self.accepted, self.newest_seq) => accepted,
                     }
                 }
             };
-            let AcceptedConnection { socket, instance, order } = accepted;
-            self.newest = Some(order);
+            let AcceptedConnection { socket, instance, dial_seq } = accepted;
+            self.newest_seq = Some(dial_seq);
             let (reason, newer) = self.run_until_superseded(socket, instance).await;
             if reason == CloseReason::Shutdown {
                 return;
@@ -142,22 +150,22 @@ impl RemoteTask {
         }
     }
 
-    /// Runs a connection that was dialled here, to its end.
-    async fn run(&self, socket: WebSocket, instance: InstanceId) -> CloseReason {
+    /// Runs a connection that this server dialed, to its end.
+    async fn run_dialed(&self, socket: WebSocket, instance: InstanceId) -> CloseReason {
         let Ok(mut driver) = self.attach(socket, instance) else {
             return CloseReason::Shutdown;
         };
-        if let Some(wait) = self.state.rare.strike(Point::Supersede) {
-            return self.run_until_forgotten(driver, wait).await;
+        if let Some(wait) = self.state.fault_injector.strike(Point::Supersede) {
+            return self.run_until_abandoned(driver, wait).await;
         }
         let reason = (&mut driver).await;
         self.finish(driver, &reason).await;
         reason
     }
 
-    /// Runs a connection to its end, or forgets about it after `wait`, as a host that lost its state
-    /// would: the other end hears nothing of that before the next dial.
-    async fn run_until_forgotten(&self, mut driver: Driver, wait: Duration) -> CloseReason {
+    /// Runs a connection to its end, or abandons it after `wait`, like a host that lost its state: the
+    /// other end is not notified before the next dial.
+    async fn run_until_abandoned(&self, mut driver: Driver, wait: Duration) -> CloseReason {
         let reason = tokio::select! {
             biased;
             reason = &mut driver => reason,
@@ -168,7 +176,7 @@ impl RemoteTask {
                     tokio::time::sleep(open_for).await;
                     drop(socket);
                 });
-                self.log_failure(&CloseReason::Superseded);
+                self.log_failure("connection lost", &CloseReason::Superseded);
                 return CloseReason::Superseded;
             }
         };
@@ -176,7 +184,7 @@ impl RemoteTask {
         reason
     }
 
-    /// Runs a connection that was accepted, to its end or until a newer one is there (B03).
+    /// Runs an accepted connection to its end or until a newer one supersedes it (B03).
     async fn run_until_superseded(
         &mut self,
         socket: WebSocket,
@@ -188,7 +196,7 @@ impl RemoteTask {
         let (reason, newer) = tokio::select! {
             biased;
             reason = &mut driver => (reason, None),
-            newer = newer_than(&mut self.accepted, self.newest) => {
+            newer = recv_newer(&mut self.accepted, self.newest_seq) => {
                 (CloseReason::Superseded, Some(newer))
             }
         };
@@ -196,6 +204,7 @@ impl RemoteTask {
         (reason, newer)
     }
 
+    /// Makes a socket the remote's current connection.
     fn attach(&self, socket: WebSocket, instance: InstanceId) -> Result<Driver, CloseReason> {
         let epoch = self.shared.attach()?;
         tracing::info!(
@@ -207,36 +216,35 @@ impl RemoteTask {
             shared: SharedRef::clone(&self.shared),
             epoch,
         };
-        Ok(Driver::new(socket, dispatcher, &self.state.rare))
+        Ok(Driver::new(socket, dispatcher, &self.state.fault_injector))
     }
 
-    /// Ends the socket of a connection that is over.
+    /// Closes the socket of a connection that has ended.
     async fn finish(&self, driver: Driver, reason: &CloseReason) {
         let closing = websocket::close(driver.end(reason.clone()), self.state.limits.close_timeout);
         match reason {
             CloseReason::Shutdown => return closing.await,
-            // The peer may still listen. Nothing here waits for it: the next connection must not.
+            // The peer may still read the close. In the background: the next connection must not wait.
             CloseReason::Peer | CloseReason::Protocol(_) | CloseReason::Superseded => {
                 tokio::spawn(closing);
             }
-            // Nobody listens, or nothing can be said.
+            // The peer does not read, or the socket cannot be written to.
             CloseReason::PingTimeout { .. }
             | CloseReason::ControlOverrun { .. }
             | CloseReason::Transport(_) => drop(closing),
         }
-        self.log_failure(reason);
+        self.log_failure("connection lost", reason);
     }
 
-    /// The network fails; that is expected, and no error of this server (B41).
-    fn log_failure(&self, cause: &dyn std::fmt::Display) {
+    /// Logs a failure, throttled. WARN, not ERROR: network failures are expected (B41).
+    fn log_failure(&self, event: &str, error: &dyn std::fmt::Display) {
         let remote = self.shared.remote();
         if self.state.log_throttle.allows(remote.as_str(), self.shared.now()) {
             tracing::warn!(
-                target: "grid", %remote, %cause,
-                "not connected; trying again, without further word for an hour"
+                target: "grid", %remote, %error, "{event}, retrying (next log in 1 h)"
             );
         } else {
-            tracing::debug!(target: "grid", %remote, %cause, "not connected");
+            tracing::debug!(target: "grid", %remote, %error, "{event}, retrying");
         }
     }
 }
@@ -246,21 +254,21 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
-    use crate::net::websocket::Metered;
+    use crate::net::websocket::ReadLimited;
 
-    async fn accepted(order: u64) -> AcceptedConnection {
-        let socket = Metered::new(Box::new(tokio::io::duplex(64).0));
+    async fn accepted(dial_seq: u64) -> AcceptedConnection {
+        let socket = ReadLimited::new(Box::new(tokio::io::duplex(64).0));
         let socket = WebSocket::from_raw_socket(socket, Role::Server, None).await;
-        AcceptedConnection { socket, instance: InstanceId::default(), order }
+        AcceptedConnection { socket, instance: InstanceId::default(), dial_seq }
     }
 
     #[tokio::test]
-    async fn b03_a_connection_that_comes_late_supersedes_no_newer_one() {
+    async fn b03_a_stale_connection_never_supersedes_a_newer_one() {
         let (sender, mut receiver) = mpsc::channel(4);
-        for order in [5, 3, 6] {
-            sender.send(accepted(order).await).await.expect("there is room");
+        for dial_seq in [5, 3, 6] {
+            sender.send(accepted(dial_seq).await).await.expect("there is room");
         }
-        assert_eq!(newer_than(&mut receiver, None).await.order, 5);
-        assert_eq!(newer_than(&mut receiver, Some(5)).await.order, 6);
+        assert_eq!(recv_newer(&mut receiver, None).await.dial_seq, 5);
+        assert_eq!(recv_newer(&mut receiver, Some(5)).await.dial_seq, 6);
     }
 }

@@ -1,4 +1,4 @@
-//! How a remote is reached.
+//! Transports: how a connection to a remote is opened.
 
 use std::future::Future;
 use std::io;
@@ -9,22 +9,22 @@ use tokio::net::TcpStream;
 
 use crate::name::Name;
 
-/// A two-way stream of bytes.
+/// A bidirectional byte stream.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// What a dial returns.
+/// The future returned by [`Transport::connect`].
 pub type ConnectFuture = Pin<Box<dyn Future<Output = io::Result<Box<dyn Socket>>> + Send>>;
 
-/// Opens connections to remotes. The simulator, and applications with TLS or proxies, have their
+/// Opens connections to remotes. The simulator, and applications with TLS or proxies, implement their
 /// own.
 pub trait Transport: Send + Sync + 'static {
-    /// Connects to `remote`. The caller limits the time that it may take, by dropping the future.
+    /// Connects to `remote`. The caller enforces a timeout by dropping the future.
     ///
     /// # Errors
     ///
-    /// Why the remote was not reached.
+    /// The reason why the remote was not reached.
     fn connect(&self, remote: &Name) -> ConnectFuture;
 }
 
@@ -39,11 +39,11 @@ impl Transport for TcpTransport {
             if remote.is_secure() {
                 return Err(io::Error::new(
                     io::ErrorKind::Unsupported,
-                    format!("{remote} needs a transport with TLS: give the manager one"),
+                    format!("{remote} needs a transport with TLS: set one on the builder"),
                 ));
             }
             let stream = TcpStream::connect(remote.host_port()).await?;
-            // Messages are batched before they get here: waiting for more only costs.
+            // Messages are already batched: Nagle's algorithm would only add latency.
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Socket>)
         })

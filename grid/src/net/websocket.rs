@@ -1,4 +1,4 @@
-//! The settings of the WebSocket layer, and the little that the handshake needs of it.
+//! Configuration of the WebSocket layer, and the few operations that the handshake needs.
 
 use std::io;
 use std::pin::Pin;
@@ -18,28 +18,28 @@ use crate::limits::{
 };
 
 /// An open WebSocket over any socket.
-pub(crate) type WebSocket = WebSocketStream<Metered>;
+pub(crate) type WebSocket = WebSocketStream<ReadLimited>;
 
-/// A socket that reads a limited number of bytes until the handshake is over, because a peer that
-/// has not proved who it is must not make us hold a message of the largest size.
-pub(crate) struct Metered {
+/// A socket that limits the bytes read before the handshake is complete, so that an unauthenticated
+/// peer cannot make this server buffer a message of the largest size.
+pub(crate) struct ReadLimited {
     socket: Box<dyn Socket>,
-    /// How much may still be read; `None` after the handshake.
+    /// Bytes that may still be read; `None` after the handshake.
     budget: Option<usize>,
 }
 
-impl Metered {
+impl ReadLimited {
     pub(crate) fn new(socket: Box<dyn Socket>) -> Self {
         Self { socket, budget: Some(HANDSHAKE_BUDGET_BYTES) }
     }
 
-    /// The handshake is over.
-    pub(crate) fn lift(&mut self) {
+    /// Lifts the limit, after the handshake.
+    pub(crate) fn lift_limit(&mut self) {
         self.budget = None;
     }
 }
 
-impl AsyncRead for Metered {
+impl AsyncRead for ReadLimited {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -52,10 +52,12 @@ impl AsyncRead for Metered {
         if *budget == 0 {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("more than {HANDSHAKE_BUDGET_BYTES} bytes before the handshake is over"),
+                format!(
+                    "more than {HANDSHAKE_BUDGET_BYTES} bytes before the handshake is complete"
+                ),
             )));
         }
-        // By way of a buffer of our own, which is what safe code can limit. Handshakes are short.
+        // Through an intermediate buffer, because safe code cannot limit `buffer`. Handshakes are short.
         let mut part = [0; 4096];
         let room = part.len().min(*budget).min(buffer.remaining());
         let mut part = ReadBuf::new(&mut part[..room]);
@@ -66,7 +68,7 @@ impl AsyncRead for Metered {
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for ReadLimited {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -84,8 +86,8 @@ impl AsyncWrite for Metered {
     }
 }
 
-/// The settings for both roles. A frame beyond the limit is refused by its header, before anything
-/// of its size is allocated.
+/// Returns the configuration for both roles. A frame beyond the limit is refused by its header,
+/// before any memory is allocated for it.
 pub(crate) fn config(limits: &Limits) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -95,7 +97,7 @@ pub(crate) fn config(limits: &Limits) -> WebSocketConfig {
         .max_frame_size(Some(limits.frame_bytes_max()))
 }
 
-/// Why the first message of a handshake did not come.
+/// Why no first message of a handshake was received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FirstMessageError {
     #[error("the peer closed the connection")]
@@ -106,7 +108,7 @@ pub(crate) enum FirstMessageError {
     WebSocket(#[from] Box<Error>),
 }
 
-/// The next binary message of a handshake. Text is ignored (P3).
+/// Receives the next binary message of a handshake. Ignores text (P3).
 pub(crate) async fn receive_first(socket: &mut WebSocket) -> Result<Bytes, FirstMessageError> {
     while let Some(message) = socket.next().await {
         match message.map_err(Box::new)? {
@@ -121,24 +123,24 @@ pub(crate) async fn receive_first(socket: &mut WebSocket) -> Result<Bytes, First
     Err(FirstMessageError::Closed)
 }
 
-/// Writes one message, and waits until the socket has it.
+/// Sends one message and flushes it to the socket.
 pub(crate) async fn send(socket: &mut WebSocket, bytes: Vec<u8>) -> Result<(), Box<Error>> {
     socket.send(Message::Binary(bytes.into())).await.map_err(Box::new)
 }
 
-/// Ends a WebSocket in good order, as far as that is possible within `limit`: says so, and reads to
-/// the end. A socket that is closed with bytes unread takes with it what it has yet to send.
+/// Performs the closing handshake within `limit`: sends a close and reads to the end. Closing a socket
+/// with unread bytes would discard data that is not sent yet.
 pub(crate) async fn close(mut socket: WebSocket, limit: Duration) {
-    let ending = async {
-        // Not the method of the same name, which refuses where the peer has said so first.
+    let closing_handshake = async {
+        // Not the inherent method, which fails if the peer has sent its close first.
         SinkExt::close(&mut socket).await?;
         while let Some(message) = socket.next().await {
             message?;
-            // A socket that always has something to read would outlast the limit.
+            // Lets the timeout fire even if the socket always has data to read.
             tokio::task::yield_now().await;
         }
         Ok::<(), Error>(())
     };
-    // Either the peer hears of it, or it finds out by itself.
-    let _ = tokio::time::timeout(limit, ending).await;
+    // On failure the peer detects the end by itself.
+    let _ = tokio::time::timeout(limit, closing_handshake).await;
 }

@@ -1,4 +1,4 @@
-//! The half of a stream that receives: a caller's, or a handler's input.
+//! The receiving half of a stream: of its caller, or the input of its handler.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,36 +9,37 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::task::coop::poll_proceed;
 
-use super::{Dropped, End};
+use super::{DroppedHalf, StreamEndpoint};
 use crate::error::StreamError;
 
-/// Receives what the other side of a stream sends, in order (B22).
+/// Receives the messages of the other end of a stream, in order (B22).
 ///
-/// With each message that is taken, the other side may send one more (B21). Dropping it says that
-/// nobody wants the rest: that is discarded, so that the other side is not stuck for it. A caller
-/// who drops the [`StreamSender`](super::StreamSender) too cancels the stream.
+/// Each received message returns one credit to the sender (B21). After a drop, further messages are
+/// discarded and their credit is returned, so that the sender is not blocked. A caller that drops the
+/// [`StreamSender`](super::StreamSender) too cancels the stream.
 #[derive(Debug)]
 pub struct StreamReceiver {
-    end: Arc<End>,
-    is_over: bool,
+    endpoint: Arc<StreamEndpoint>,
+    is_ended: bool,
 }
 
 impl StreamReceiver {
-    pub(crate) fn new(end: Arc<End>) -> Self {
-        Self { end, is_over: false }
+    pub(crate) fn new(endpoint: Arc<StreamEndpoint>) -> Self {
+        Self { endpoint, is_ended: false }
     }
 
-    /// The next message.
+    /// Receives the next message.
     ///
-    /// `None` once the other side has finished: for a caller, the handler returned well and all of
-    /// its messages were received (B23); for a handler, its caller sends nothing more.
+    /// Returns `None` once the other end has finished. For a caller: the handler returned without
+    /// error and all of its messages are received (B23). For a handler: the caller has finished
+    /// sending.
     ///
-    /// A message is a slice of the frame that it came in, which stays allocated as long as the
-    /// message does: copy what is kept for long.
+    /// A message is a slice of the received frame and keeps the whole frame allocated: copy data
+    /// that is kept for long.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], once, behind all messages that came before it; then `None`.
+    /// [`StreamError`], once, after all earlier messages; then `None`.
     ///
     /// # Cancel safety
     ///
@@ -51,31 +52,31 @@ impl StreamReceiver {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, StreamError>>> {
-        if self.is_over {
+        if self.is_ended {
             return Poll::Ready(None);
         }
         let budget = ready!(poll_proceed(cx));
-        self.end.receiver_is_used();
-        let received = self.end.handle.poll_receive(cx.waker());
+        self.endpoint.on_receiver_polled();
+        let received = self.endpoint.handle.poll_receive(cx.waker());
         if received.is_pending() {
-            // Once more: the sender may have been dropped in between, and found nobody to wake.
-            self.end.receiver_is_used();
+            // Again: the sender may have been dropped in between, before the waker was registered.
+            self.endpoint.on_receiver_polled();
         }
         let received = ready!(received);
         budget.made_progress();
         Poll::Ready(match received {
             Some(Ok(payload)) => {
-                if let Some(traffic) = &self.end.traffic {
-                    traffic.bytes_in.fetch_add(payload.len(), Ordering::Relaxed);
+                if let Some(bytes) = &self.endpoint.payload_bytes {
+                    bytes.received.fetch_add(payload.len(), Ordering::Relaxed);
                 }
                 Some(Ok(payload))
             }
             Some(Err(end)) => {
-                self.is_over = true;
-                Some(Err(self.end.error(end)))
+                self.is_ended = true;
+                Some(Err(self.endpoint.error(end)))
             }
             None => {
-                self.is_over = true;
+                self.is_ended = true;
                 None
             }
         })
@@ -92,8 +93,8 @@ impl futures_util::Stream for StreamReceiver {
 
 impl Drop for StreamReceiver {
     fn drop(&mut self) {
-        if self.end.drop_half() == Dropped::First {
-            self.end.handle.stop_receiving();
-        } // else the stream goes with it
+        if self.endpoint.drop_half() == DroppedHalf::First {
+            self.endpoint.handle.stop_receiving();
+        } // else dropping the endpoint cancels the stream
     }
 }

@@ -1,7 +1,7 @@
-//! The halves of a stream that send: a caller's, and a handler's output.
+//! The sending halves of a stream: the caller's sender and the handler's output.
 //!
-//! Like tokio's own channels they take part in its cooperative scheduling: a task that sends, or
-//! receives, and never has to wait lets others have the thread all the same.
+//! Like tokio's channels they consume its cooperative budget: a task that sends or receives without
+//! ever having to wait still yields its thread to others.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -13,49 +13,49 @@ use bytes::Bytes;
 use futures_util::Sink;
 use tokio::task::coop::poll_proceed;
 
-use super::{Dropped, End};
+use super::{DroppedHalf, StreamEndpoint};
 use crate::error::{SendError, StreamError};
 use crate::shared::SendFailure;
 
 /// Sends a caller's messages to the handler.
 ///
 /// Dropping it alone finishes, like [`finish`](Self::finish), but only when the
-/// [`StreamReceiver`](super::StreamReceiver) is used after that. If that is dropped instead, in
-/// whatever order, the stream is cancelled, and so it is by a panic: a handler must not take half of
-/// its input for all of it because a task was aborted. Where each half has a task of its own, finish
-/// explicitly, or end with a message that says that it is the last.
+/// [`StreamReceiver`](super::StreamReceiver) is polled after that. If the receiver is dropped too, in
+/// either order, or the drop is due to a panic, the stream is cancelled: a handler must not mistake
+/// half of its input for all of it because a task was aborted. If each half has a task of its own,
+/// finish explicitly, or mark the last message as the last.
 #[derive(Debug)]
-pub struct StreamSender(Outgoing);
+pub struct StreamSender(SendHalf);
 
 impl StreamSender {
-    pub(crate) fn new(end: Arc<End>) -> Self {
-        Self(Outgoing { end })
+    pub(crate) fn new(endpoint: Arc<StreamEndpoint>) -> Self {
+        Self(SendHalf { endpoint })
     }
 
-    /// Sends a message. Resolves once it was queued, which may have to wait for the handler to take
-    /// earlier ones (B21), or for room in the queue.
+    /// Sends a message. Resolves once it is queued, which may wait for the handler to receive earlier
+    /// messages (B21), or for room in the queue.
     ///
     /// # Errors
     ///
-    /// [`SendError`]. Whether the handler took the messages before is not known then.
+    /// [`SendError`]. Whether the handler received earlier messages is then not known.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes the message back, unless it was queued already (B11).
+    /// Dropping the future withdraws the message, unless it was queued already (B11).
     pub async fn send(&mut self, payload: impl Into<Bytes>) -> Result<(), SendError> {
         self.0.send(payload.into()).await
     }
 
-    /// Sends nothing more (B25). Resolves once the other side is to learn that; like a message, the
-    /// end may have to wait for the handler.
+    /// Finishes sending (B25). Resolves once the end of the input is queued, which, like a message,
+    /// may wait for the handler.
     ///
     /// # Errors
     ///
-    /// [`StreamError`] if the stream is over, and not well.
+    /// [`StreamError`] if the stream ended with an error.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, once it was polled, finishes the stream all the same, in the background.
+    /// Dropping the future, once polled, does not undo the finish, which completes in the background.
     pub async fn finish(self) -> Result<(), StreamError> {
         self.wait_finished().await
     }
@@ -67,11 +67,11 @@ impl StreamSender {
 
 impl Drop for StreamSender {
     fn drop(&mut self) {
-        let end = &self.0.end;
-        match end.drop_half() {
-            Dropped::First if std::thread::panicking() => end.handle.give_up(),
-            Dropped::First => end.sender_was_dropped(),
-            Dropped::Last => {} // the stream goes with it
+        let endpoint = &self.0.endpoint;
+        match endpoint.drop_half() {
+            DroppedHalf::First if std::thread::panicking() => endpoint.handle.give_up(),
+            DroppedHalf::First => endpoint.on_sender_dropped(),
+            DroppedHalf::Last => {} // dropping the endpoint cancels the stream
         }
     }
 }
@@ -100,23 +100,23 @@ impl Sink<Bytes> for StreamSender {
 ///
 /// The stream ends when the handler returns, not when this is dropped.
 #[derive(Debug)]
-pub struct StreamOutput(Outgoing);
+pub struct StreamOutput(SendHalf);
 
 impl StreamOutput {
-    pub(crate) fn new(end: Arc<End>) -> Self {
-        Self(Outgoing { end })
+    pub(crate) fn new(endpoint: Arc<StreamEndpoint>) -> Self {
+        Self(SendHalf { endpoint })
     }
 
-    /// Sends a message. Resolves once it was queued, which may have to wait for the caller to take
-    /// earlier ones (B21), or for room in the queue.
+    /// Sends a message. Resolves once it is queued, which may wait for the caller to receive earlier
+    /// messages (B21), or for room in the queue.
     ///
     /// # Errors
     ///
-    /// [`SendError`]. Whether the caller took the messages before is not known then.
+    /// [`SendError`]. Whether the caller received earlier messages is then not known.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes the message back, unless it was queued already (B11).
+    /// Dropping the future withdraws the message, unless it was queued already (B11).
     pub async fn send(&mut self, payload: impl Into<Bytes>) -> Result<(), SendError> {
         self.0.send(payload.into()).await
     }
@@ -137,32 +137,32 @@ impl Sink<Bytes> for StreamOutput {
         self.0.poll_sent(cx)
     }
 
-    /// Flushes: the end of the stream is the handler's return.
+    /// Only flushes: the stream ends when the handler returns.
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         self.0.poll_sent(cx)
     }
 }
 
-/// What both have in common.
+/// Shared implementation of [`StreamSender`] and [`StreamOutput`].
 #[derive(Debug)]
-struct Outgoing {
-    end: Arc<End>,
+struct SendHalf {
+    endpoint: Arc<StreamEndpoint>,
 }
 
-impl Outgoing {
+impl SendHalf {
     async fn send(&self, payload: Bytes) -> Result<(), SendError> {
         let bytes = payload.len();
-        let mut sending = Sending { outgoing: self, payload: Some(payload), is_over: false };
-        poll_fn(|cx| sending.poll(cx)).await?;
-        self.count(bytes);
+        let mut send = PendingSend { half: self, payload: Some(payload), is_complete: false };
+        poll_fn(|cx| send.poll(cx)).await?;
+        self.count_sent(bytes);
         Ok(())
     }
 
     fn start_send(&self, payload: Bytes) -> Result<(), SendError> {
         let bytes = payload.len();
-        match self.end.handle.hand_over(payload) {
+        match self.endpoint.handle.hand_over(payload) {
             Ok(true) => {
-                self.count(bytes);
+                self.count_sent(bytes);
                 Ok(())
             }
             Ok(false) => Err(SendError::NotReady),
@@ -170,22 +170,22 @@ impl Outgoing {
         }
     }
 
-    /// Ready when nothing waits.
+    /// Resolves when no message is blocked.
     fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let budget = ready!(poll_proceed(cx));
-        let sent = ready!(self.end.handle.poll_send(&mut None, cx.waker()));
+        let sent = ready!(self.endpoint.handle.poll_send(&mut None, cx.waker()));
         budget.made_progress();
         Poll::Ready(sent.map_err(|failure| self.error(failure)))
     }
 
     fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        let finished = ready!(self.end.handle.poll_finish(cx.waker()));
-        Poll::Ready(finished.map_err(|end| self.end.error(end)))
+        let finished = ready!(self.endpoint.handle.poll_finish(cx.waker()));
+        Poll::Ready(finished.map_err(|end| self.endpoint.error(end)))
     }
 
-    fn count(&self, bytes: usize) {
-        if let Some(traffic) = &self.end.traffic {
-            traffic.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    fn count_sent(&self, bytes: usize) {
+        if let Some(total) = &self.endpoint.payload_bytes {
+            total.sent.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -194,39 +194,39 @@ impl Outgoing {
             SendFailure::Finished => SendError::Finished,
             SendFailure::NoInput => SendError::NoInput,
             SendFailure::TooLarge { bytes } => {
-                let max = self.end.handle.shared().limits().message_bytes_max;
+                let max = self.endpoint.handle.shared().limits().message_bytes_max;
                 SendError::TooLarge { bytes, max }
             }
             SendFailure::StreamOver(crate::proto::connection::StreamEnd::Finished) => {
                 SendError::Finished
             }
-            SendFailure::StreamOver(end) => SendError::Stream(self.end.error(end)),
+            SendFailure::StreamOver(end) => SendError::Stream(self.endpoint.error(end)),
         }
     }
 }
 
-/// A message on its way into the queue; taken back if it is dropped before.
-struct Sending<'a> {
-    outgoing: &'a Outgoing,
-    /// Until it was handed over.
+/// A message that is not queued yet; a drop withdraws it.
+struct PendingSend<'a> {
+    half: &'a SendHalf,
+    /// `None` once `shared` has taken it.
     payload: Option<Bytes>,
-    is_over: bool,
+    is_complete: bool,
 }
 
-impl Sending<'_> {
+impl PendingSend<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let budget = ready!(poll_proceed(cx));
-        let sent = ready!(self.outgoing.end.handle.poll_send(&mut self.payload, cx.waker()));
+        let sent = ready!(self.half.endpoint.handle.poll_send(&mut self.payload, cx.waker()));
         budget.made_progress();
-        self.is_over = true;
-        Poll::Ready(sent.map_err(|failure| self.outgoing.error(failure)))
+        self.is_complete = true;
+        Poll::Ready(sent.map_err(|failure| self.half.error(failure)))
     }
 }
 
-impl Drop for Sending<'_> {
+impl Drop for PendingSend<'_> {
     fn drop(&mut self) {
-        if !self.is_over && self.payload.is_none() {
-            self.outgoing.end.handle.cancel_send();
+        if !self.is_complete && self.payload.is_none() {
+            self.half.endpoint.handle.cancel_send();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Streams over serde types, declared once as a constant and used by both sides (B30).
+//! Streams over serde types, declared once as a constant and used by caller and callee (B30).
 //!
 //! ```
 //! use grid::{Connection, HandlerId, Manager, NoPayload, StreamHandler};
@@ -16,7 +16,7 @@
 //!     })
 //! }
 //!
-//! async fn ask(connection: &Connection) -> Result<Vec<u64>, Box<dyn std::error::Error>> {
+//! async fn call(connection: &Connection) -> Result<Vec<u64>, Box<dyn std::error::Error>> {
 //!     let (mut sender, mut receiver) = DOUBLE.call(connection, &NoPayload).await?.split();
 //!     for number in [1, 2, 3] {
 //!         sender.send(&number).await?;
@@ -30,8 +30,8 @@
 //! }
 //! ```
 //!
-//! A stream without an initial payload has [`NoPayload`] for its type, one whose caller sends nothing
-//! after that has [`NoInput`]: then there is no `send` that could be called.
+//! [`NoPayload`] is the type of the initial payload of a stream without one. [`NoInput`] is the message
+//! type of a stream whose caller sends no messages: its sender has no `send` method.
 //!
 //! ```compile_fail,E0277
 //! use grid::{HandlerId, NoInput, StreamHandler};
@@ -41,7 +41,7 @@
 //!
 //! # async fn example(connection: grid::Connection) {
 //! let mut stream = LIST.call(&connection, &"a".to_owned()).await.unwrap();
-//! stream.send(&NoInput).await.unwrap(); // the type has no input
+//! stream.send(&NoInput).await.unwrap(); // no such method: the stream has no input
 //! # }
 //! ```
 
@@ -66,28 +66,28 @@ use crate::limits::STREAM_CAPACITY;
 use crate::manager::Manager;
 use crate::stream::{Stream, StreamOutput, StreamReceiver, StreamSender};
 
-/// Stands for the initial payload of a stream that has none.
+/// The payload type of a stream without an initial payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NoPayload;
 
-/// Stands for the messages to a handler that takes none (B26).
+/// The message type of a stream whose handler accepts no messages (B26).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoInput {}
 
-/// What a stream can begin with: any serde type, or [`NoPayload`].
+/// Initial payload of a stream: any serde type, or [`NoPayload`].
 pub trait Payload: Sized + Send + 'static {
-    /// To what travels; `None` if nothing does.
+    /// Encodes the payload; `None` if there is none to send.
     ///
     /// # Errors
     ///
-    /// What the encoder said.
+    /// The encoder's error.
     fn to_wire(&self) -> Result<Option<Bytes>, String>;
 
-    /// From what travelled.
+    /// Decodes the received payload.
     ///
     /// # Errors
     ///
-    /// What the decoder said, or that there is nothing where something must be.
+    /// The decoder's error, or that a required payload is missing.
     fn from_wire(payload: Option<&Bytes>) -> Result<Self, String>;
 }
 
@@ -106,15 +106,15 @@ impl Payload for NoPayload {
         Ok(None)
     }
 
-    /// Whatever there is means nothing here.
+    /// Ignores a payload.
     fn from_wire(_: Option<&Bytes>) -> Result<Self, String> {
         Ok(Self)
     }
 }
 
-/// What a handler can be sent: any serde type, or [`NoInput`].
+/// Messages to a handler: any serde type, or [`NoInput`].
 pub trait Input: Send + 'static {
-    /// Whether there is a request side at all.
+    /// Whether the stream has messages to the handler.
     const EXISTS: bool;
 }
 
@@ -126,7 +126,7 @@ impl Input for NoInput {
     const EXISTS: bool = false;
 }
 
-/// A stream with typed messages.
+/// A stream handler with typed messages.
 pub struct StreamHandler<P, Request, Response> {
     id: HandlerId,
     name: &'static str,
@@ -141,7 +141,7 @@ where
     Request: Input,
     Response: Serialize + DeserializeOwned + Send + 'static,
 {
-    /// A handler of this number and name. The name is for traces and errors and does not travel.
+    /// Declares a handler. Its name is for traces and errors and is not sent.
     pub const fn new(id: HandlerId, name: &'static str) -> Self {
         Self {
             id,
@@ -152,39 +152,40 @@ where
         }
     }
 
-    /// How many messages to the handler may be under way. Of no effect where there are none.
+    /// Sets how many messages to the handler may be in flight. No effect with [`NoInput`].
     #[must_use]
     pub const fn input_capacity(mut self, messages: u32) -> Self {
         self.input_capacity = messages;
         self
     }
 
-    /// How many messages from the handler may be under way, at least 1.
+    /// Sets how many messages from the handler may be in flight, at least 1.
     #[must_use]
     pub const fn output_capacity(mut self, messages: u32) -> Self {
         self.output_capacity = messages;
         self
     }
 
-    /// The handler's number.
+    /// Returns the handler's number.
     pub const fn id(&self) -> HandlerId {
         self.id
     }
 
-    /// The handler's name.
+    /// Returns the handler's name.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
+    /// Returns the capacity as sent and registered: 0 without input.
     const fn wire_input_capacity(&self) -> u32 {
         if Request::EXISTS { self.input_capacity } else { 0 }
     }
 
-    /// Serves this handler with `serve`.
+    /// Registers `serve` as this handler's function.
     ///
     /// # Errors
     ///
-    /// [`RegisterError`] if the number is taken, or a capacity out of bounds.
+    /// [`RegisterError`] if the number is taken, or a capacity is out of bounds.
     pub fn register<F, Fut>(&self, manager: &Manager, serve: F) -> Result<(), RegisterError>
     where
         F: Fn(RequestContext, P, TypedReceiver<Request>, TypedOutput<Response>) -> Fut
@@ -196,12 +197,12 @@ where
         self.register_at(manager, Route::new(self.id), serve)
     }
 
-    /// Serves this handler under a subroute, or started in another way, as `route` says. The
-    /// route's number, name and capacities are this handler's, whatever it came with.
+    /// Registers `serve` with the subroute and execution of `route`. The route's number, name and
+    /// capacities are replaced by this handler's.
     ///
     /// # Errors
     ///
-    /// [`RegisterError`] if the number is taken under that subroute, or a capacity out of bounds.
+    /// [`RegisterError`] if the number is taken under that subroute, or a capacity is out of bounds.
     pub fn register_at<F, Fut>(
         &self,
         manager: &Manager,
@@ -220,7 +221,7 @@ where
             .input_capacity(self.wire_input_capacity())
             .output_capacity(self.output_capacity);
         let serve = move |context: RequestContext, payload: Option<Bytes>, input, output| {
-            let running = P::from_wire(payload.as_ref())
+            let served = P::from_wire(payload.as_ref())
                 .map(|payload| {
                     serve(context, payload, TypedReceiver::new(input), TypedOutput::new(output))
                 })
@@ -228,12 +229,12 @@ where
                     let type_name = type_name::<P>();
                     format!("cannot decode the payload as {type_name}: {cause}")
                 });
-            async move { running?.await }
+            async move { served?.await }
         };
         manager.register_stream(route, serve)
     }
 
-    /// Opens a stream to this handler on the other side of `connection`.
+    /// Opens a stream to this handler on the remote of `connection`.
     ///
     /// # Errors
     ///
@@ -241,7 +242,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the stream, on the other side too.
+    /// Dropping the future cancels the stream on both servers.
     pub async fn call(
         &self,
         connection: &Connection,
@@ -250,7 +251,7 @@ where
         self.call_with(connection, payload, CallOptions::default()).await
     }
 
-    /// Likewise, under a subroute or with a time-out.
+    /// Opens a stream to this handler under a subroute or with a timeout.
     ///
     /// # Errors
     ///
@@ -258,7 +259,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the stream, on the other side too.
+    /// Dropping the future cancels the stream on both servers.
     pub async fn call_with(
         &self,
         connection: &Connection,
@@ -299,7 +300,7 @@ pub struct TypedStream<Request, Response> {
 }
 
 impl<Request, Response> TypedStream<Request, Response> {
-    /// The two halves. Either may be dropped alone; both together cancel.
+    /// Splits the stream into its halves. Either may be dropped alone; dropping both cancels.
     pub fn split(self) -> (TypedSender<Request>, TypedReceiver<Response>) {
         let (sender, receiver) = self.stream.split();
         (TypedSender { sender, types: PhantomData }, TypedReceiver::new(receiver))
@@ -307,7 +308,7 @@ impl<Request, Response> TypedStream<Request, Response> {
 }
 
 impl<Request: Serialize, Response> TypedStream<Request, Response> {
-    /// See [`StreamSender::send`].
+    /// Sends a message; see [`StreamSender::send`].
     ///
     /// # Errors
     ///
@@ -315,7 +316,7 @@ impl<Request: Serialize, Response> TypedStream<Request, Response> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes the message back, unless it was queued already.
+    /// Dropping the future withdraws the message, unless it was queued already.
     pub async fn send(&mut self, message: &Request) -> Result<(), TypedSendError> {
         let payload = encode_message(message)?;
         Ok(self.stream.send(payload).await?)
@@ -323,22 +324,22 @@ impl<Request: Serialize, Response> TypedStream<Request, Response> {
 }
 
 impl<Request, Response> TypedStream<Request, Response> {
-    /// Sends nothing more; messages can still be received. See [`StreamSender::finish`].
+    /// Finishes sending; messages can still be received. See [`StreamSender::finish`].
     ///
     /// # Errors
     ///
-    /// [`StreamError`] if the stream is over, and not well. What came before can still be received.
+    /// [`StreamError`] if the stream ended with an error. Earlier messages can still be received.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, once it was polled, finishes the stream all the same.
+    /// Dropping the future, once polled, does not undo the finish.
     pub async fn finish(&mut self) -> Result<(), StreamError> {
         self.stream.finish().await
     }
 }
 
 impl<Request, Response: DeserializeOwned> TypedStream<Request, Response> {
-    /// The next message; see [`StreamReceiver::next`].
+    /// Receives the next message; see [`StreamReceiver::next`].
     ///
     /// # Cancel safety
     ///
@@ -367,11 +368,11 @@ impl<T> TypedReceiver<T> {
 }
 
 impl<T: DeserializeOwned> TypedReceiver<T> {
-    /// The next message; see [`StreamReceiver::next`].
+    /// Receives the next message; see [`StreamReceiver::next`].
     ///
     /// # Errors
     ///
-    /// [`TypedStreamError`]. After a message that did not decode, the next can be received.
+    /// [`TypedStreamError`]. After a message that failed to decode, the next can be received.
     ///
     /// # Cancel safety
     ///
@@ -408,15 +409,15 @@ pub struct TypedOutput<T> {
 }
 
 impl<T> TypedSender<T> {
-    /// Sends nothing more; see [`StreamSender::finish`].
+    /// Finishes sending; see [`StreamSender::finish`].
     ///
     /// # Errors
     ///
-    /// [`StreamError`] if the stream is over, and not well.
+    /// [`StreamError`] if the stream ended with an error.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, once it was polled, finishes the stream all the same.
+    /// Dropping the future, once polled, does not undo the finish.
     pub async fn finish(self) -> Result<(), StreamError> {
         self.sender.finish().await
     }
@@ -428,11 +429,11 @@ impl<T> TypedOutput<T> {
     }
 }
 
-/// Both send alike.
-macro_rules! sends_typed_messages {
+/// Implements sending for both halves.
+macro_rules! impl_typed_send {
     ($half:ident) => {
         impl<T: Serialize> $half<T> {
-            /// Sends a message. Resolves once it was queued.
+            /// Sends a message. Resolves once it is queued.
             ///
             /// # Errors
             ///
@@ -440,7 +441,7 @@ macro_rules! sends_typed_messages {
             ///
             /// # Cancel safety
             ///
-            /// Dropping the future takes the message back, unless it was queued already.
+            /// Dropping the future withdraws the message, unless it was queued already.
             pub async fn send(&mut self, message: &T) -> Result<(), TypedSendError> {
                 let payload = encode_message(message)?;
                 Ok(self.sender.send(payload).await?)
@@ -485,8 +486,8 @@ macro_rules! sends_typed_messages {
     };
 }
 
-sends_typed_messages!(TypedSender);
-sends_typed_messages!(TypedOutput);
+impl_typed_send!(TypedSender);
+impl_typed_send!(TypedOutput);
 
 fn encode_message<T: Serialize>(message: &T) -> Result<Bytes, TypedSendError> {
     encode(message).map_err(|cause| TypedSendError::Encode {
