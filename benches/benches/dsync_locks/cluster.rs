@@ -1,88 +1,89 @@
-//! Four processes that are told what to do, from the side that tells them.
+//! Starts the four server processes and sends them commands.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use crate::order::{self, Mode, Order};
+use crate::command::{self, Mode, ServerCommand};
 use crate::table::Figures;
 
-/// What makes this program one of the servers.
+/// Argument that makes this program one of the servers.
 pub(crate) const SERVER_FLAG: &str = "--server";
 
-/// Lockers, each in a process of its own.
+/// Number of lockers, each in a process of its own.
 pub(crate) const PROCESSES: usize = 4;
 
-/// What is measured.
+/// The server processes under measurement.
 pub(crate) struct Cluster {
     processes: Vec<Process>,
 }
 
 impl Cluster {
-    /// Returns when every locker knows that nobody holds anything.
+    /// Starts the processes. Returns when every locker has opened its gate and grants locks.
     pub(crate) fn start(mode: Mode) -> Self {
         let mut processes: Vec<_> = (0..PROCESSES).map(|_| Process::start(mode)).collect();
-        let urls: Vec<_> = processes.iter_mut().map(Process::answer).collect();
+        let urls: Vec<_> = processes.iter_mut().map(Process::read_line).collect();
         for process in &mut processes {
-            process.tell(&urls.join(" "));
+            process.send_line(&urls.join(" "));
         }
         for process in &mut processes {
-            assert_eq!(process.answer(), "open");
+            assert_eq!(process.read_line(), "open");
         }
         Self { processes }
     }
 
-    /// In one process.
-    pub(crate) fn one(&mut self, order: Order) -> Figures {
-        time(&mut self.processes[..1], order)
+    /// Runs and times a command in one process.
+    pub(crate) fn run_in_one(&mut self, command: ServerCommand) -> Figures {
+        time(&mut self.processes[..1], command)
     }
 
-    /// In all of them together.
-    pub(crate) fn all(&mut self, order: Order) -> Figures {
-        time(&mut self.processes, order)
+    /// Runs and times a command in all processes concurrently.
+    pub(crate) fn run_in_all(&mut self, command: ServerCommand) -> Figures {
+        time(&mut self.processes, command)
     }
 }
 
-fn time(processes: &mut [Process], order: Order) -> Figures {
-    let begun = Instant::now();
+fn time(processes: &mut [Process], command: ServerCommand) -> Figures {
+    let start = Instant::now();
     for process in &mut *processes {
-        process.tell(&order.text());
+        process.send_line(&command.text());
     }
-    let answers: Vec<_> = processes.iter_mut().map(Process::answer).collect();
-    let all = begun.elapsed();
-    Figures::new(answers.iter().flat_map(|answer| order::parse_times(answer)).collect(), all)
+    let responses: Vec<_> = processes.iter_mut().map(Process::read_line).collect();
+    let elapsed = start.elapsed();
+    let times = responses.iter().flat_map(|line| command::parse_times(line)).collect();
+    Figures::new(times, elapsed)
 }
 
-/// A server. Ends when its standard input does, which the system sees to if this process is killed.
+/// A server process. It exits when its standard input is closed, also if this process is killed.
 struct Process {
     child: Child,
-    orders: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    stdin: ChildStdin,
+    stdout_lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Process {
     fn start(mode: Mode) -> Self {
-        let program = std::env::current_exe().expect("this program has a path");
+        let program = std::env::current_exe().expect("the path of this program");
         let mut command = Command::new(program);
         command.args([SERVER_FLAG, mode.text()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("what runs can be started once more");
-        let orders = child.stdin.take().expect("a pipe");
-        let answers = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        Self { child, orders, answers }
+        let mut child = command.spawn().expect("this program starts");
+        let stdin = child.stdin.take().expect("a pipe");
+        let stdout_lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        Self { child, stdin, stdout_lines }
     }
 
-    fn tell(&mut self, line: &str) {
-        writeln!(self.orders, "{line}").expect("the server listens");
+    fn send_line(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").expect("the server reads");
     }
 
-    fn answer(&mut self) -> String {
-        self.answers.next().expect("the server has not ended").expect("a line")
+    fn read_line(&mut self) -> String {
+        self.stdout_lines.next().expect("the server has not exited").expect("a line")
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // One that has ended already is only waited for.
+        // Killing a process that has exited fails; it is then only reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

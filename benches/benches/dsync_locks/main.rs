@@ -1,36 +1,37 @@
-//! Locks between four processes over loopback TCP: what one costs alone, and who waits how long where
-//! 64 want the same.
+//! Locks between four processes over loopback TCP: the cost of an uncontended lock, and the waiting
+//! times of 64 contenders for one lock.
 //!
-//! Being told is measured against asking now and then in one run and in turns, because the figures of
-//! a shared machine compare with nothing but those of the same minute. There are four processes for
-//! each of the two, every one a locker with a tokio runtime of its own; those whose turn it is not do
-//! nothing but answer pings. They are this program once more, and end with it, however it ends.
+//! Notified and polling waiters are measured alternately in one run, because measurements on a shared
+//! machine are comparable only within the same minute. There are four processes for each wait mode, every
+//! one a locker with a tokio runtime of its own; while the other mode is measured they only exchange
+//! pings. They run this same program, and exit with it in every case.
 //!
-//! Nothing is asserted about time. With `--test`, and wherever `cargo bench` did not start it, there is
-//! one short round and no figures.
-#![expect(clippy::expect_used, reason = "a figure of locks that failed would mean nothing")]
-#![expect(clippy::print_stdout, reason = "a table is what it is for")]
+//! Time is not asserted. With `--test`, and unless `cargo bench` started the program, one short round
+//! runs and no figures are printed.
+#![expect(clippy::expect_used, reason = "failed locks would invalidate the figures")]
+#![expect(clippy::print_stdout, reason = "the output is a table")]
 
 mod cluster;
-mod order;
+mod command;
 mod server;
 mod table;
 
 use self::cluster::{Cluster, PROCESSES, SERVER_FLAG};
-use self::order::{Mode, Order};
+use self::command::{Mode, ServerCommand};
 use self::table::{Figures, Rounds};
 
-/// Who want the same lock: sixteen in each process.
+/// Tasks that contend for one lock: sixteen in each process.
 const CONTENDERS: usize = 64;
 
-/// How often each takes it. All take it as often, so that nobody's long wait is missing in the figures.
+/// Acquisitions per contender: the same for all, so that every long wait is part of the figures.
 const LOCKS_EACH: usize = 10;
 
-/// Odd, so that there is a median.
+/// Number of rounds: odd, so that there is a median.
 const ROUNDS: usize = 5;
 
-/// Locks of which nobody else wants one, and how many come before them.
-const ALONE: usize = 4_000;
+/// Uncontended locks per round.
+const UNCONTENDED: usize = 4_000;
+/// Uncontended locks before the measured ones.
 const WARM_UP: usize = 1_000;
 
 fn main() {
@@ -40,44 +41,44 @@ fn main() {
     {
         return server::run(Mode::parse(mode));
     }
-    let told = Cluster::start(Mode::Told);
+    let notified = Cluster::start(Mode::Notified);
     let polling = Cluster::start(Mode::Polling);
-    // As criterion decides it: `cargo bench` says `--bench`, `cargo test` does not.
+    // As criterion does: `cargo bench` passes `--bench`, `cargo test` does not.
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if has("--test") || !has("--bench") {
-        smoke(told, polling);
+        smoke(notified, polling);
     } else {
-        measure(told, polling);
+        measure(notified, polling);
     }
 }
 
-fn smoke(mut told: Cluster, mut polling: Cluster) {
-    alone(&mut told, 10);
-    println!("Testing dsync_locks/alone\nSuccess");
-    for (name, cluster) in [("told", &mut told), ("polling", &mut polling)] {
+fn smoke(mut notified: Cluster, mut polling: Cluster) {
+    uncontended(&mut notified, 10);
+    println!("Testing dsync_locks/uncontended\nSuccess");
+    for (name, cluster) in [("notified", &mut notified), ("polling", &mut polling)] {
         contended(cluster, 4, 1);
         println!("Testing dsync_locks/contended/{name}\nSuccess");
     }
 }
 
-fn measure(mut told: Cluster, mut polling: Cluster) {
+fn measure(mut notified: Cluster, mut polling: Cluster) {
     let mut rounds = Rounds::default();
     for round in 1..=ROUNDS {
-        alone(&mut told, WARM_UP);
-        rounds.alone.push(alone(&mut told, ALONE));
-        rounds.told.push(contended(&mut told, CONTENDERS, LOCKS_EACH));
+        uncontended(&mut notified, WARM_UP);
+        rounds.uncontended.push(uncontended(&mut notified, UNCONTENDED));
+        rounds.notified.push(contended(&mut notified, CONTENDERS, LOCKS_EACH));
         rounds.polling.push(contended(&mut polling, CONTENDERS, LOCKS_EACH));
         println!("round {round} of {ROUNDS}");
     }
     println!("{}", table::text(&rounds));
 }
 
-/// Of what nobody else wants.
-fn alone(cluster: &mut Cluster, locks: usize) -> Figures {
-    cluster.one(Order::Alone { locks })
+/// Times uncontended locks in one process.
+fn uncontended(cluster: &mut Cluster, locks: usize) -> Figures {
+    cluster.run_in_one(ServerCommand::Uncontended { locks })
 }
 
-/// As many in each process.
+/// Times one contended lock, with equally many contenders in each process.
 fn contended(cluster: &mut Cluster, contenders: usize, locks_each: usize) -> Figures {
-    cluster.all(Order::Contended { tasks: contenders / PROCESSES, locks_each })
+    cluster.run_in_all(ServerCommand::Contended { tasks: contenders / PROCESSES, locks_each })
 }

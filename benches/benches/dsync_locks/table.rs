@@ -1,38 +1,39 @@
-//! What came out, as a table that can go into a document as it is.
+//! The results, as a Markdown table.
 
 use std::time::Duration;
 
 use crate::CONTENDERS;
 use crate::cluster::PROCESSES;
 
-/// Of one round.
+/// The results of one round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
     times: [Duration; COLUMNS],
     per_second: f64,
 }
 
-/// The median, the 99th percentile, the longest.
-const COLUMNS: usize = PARTS.len();
-const PARTS: [f64; 3] = [0.5, 0.99, 1.0];
+/// Columns of times: one per percentile.
+const COLUMNS: usize = PERCENTILES.len();
+/// The median, the 99th percentile and the maximum.
+const PERCENTILES: [f64; 3] = [0.5, 0.99, 1.0];
 
-/// What was measured in all rounds.
+/// The results of all rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
-    pub(crate) alone: Vec<Figures>,
-    pub(crate) told: Vec<Figures>,
+    pub(crate) uncontended: Vec<Figures>,
+    pub(crate) notified: Vec<Figures>,
     pub(crate) polling: Vec<Figures>,
 }
 
 impl Figures {
-    /// `all` is how long it took until all of these were over.
-    pub(crate) fn new(mut times: Vec<Duration>, all: Duration) -> Self {
+    /// Summarises the `times` of single locks, all of which took `elapsed` together.
+    pub(crate) fn new(mut times: Vec<Duration>, elapsed: Duration) -> Self {
         times.sort();
-        let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
-        Self { times: PARTS.map(at), per_second: times.len() as f64 / all.as_secs_f64() }
+        let at = |percentile: f64| times[((times.len() - 1) as f64 * percentile).round() as usize];
+        Self { times: PERCENTILES.map(at), per_second: times.len() as f64 / elapsed.as_secs_f64() }
     }
 
-    /// Of each figure, the median of the rounds.
+    /// Returns the median over the rounds of each figure.
     fn median(rounds: &[Self]) -> Self {
         let times = std::array::from_fn(|column| {
             let seconds = rounds.iter().map(|round| round.times[column].as_secs_f64());
@@ -42,22 +43,27 @@ impl Figures {
     }
 }
 
-/// The medians of the rounds, and the ratio of those of the two ways to wait.
+/// Formats the medians of the rounds, and the ratio between the two wait modes.
 pub(crate) fn text(rounds: &Rounds) -> String {
-    let (told, polling) = (Figures::median(&rounds.told), Figures::median(&rounds.polling));
+    let (notified, polling) = (Figures::median(&rounds.notified), Figures::median(&rounds.polling));
     let ratio = |column: usize| {
-        let [told, polling] = [told, polling].map(|figures| figures.times[column].as_secs_f64());
-        format!("{:.3}", told / polling)
+        let [notified, polling] =
+            [notified, polling].map(|figures| figures.times[column].as_secs_f64());
+        format!("{:.3}", notified / polling)
     };
     let ratios: [String; COLUMNS] = std::array::from_fn(ratio);
-    let heads = ["median", "p99", "longest"].map(str::to_owned);
+    let heads = ["median", "p99", "max"].map(str::to_owned);
     [
         line(&format!("{PROCESSES} processes"), &heads, "locks/s"),
         line("---", &heads.clone().map(|_| "--:".to_owned()), "--:"),
-        figures_line("lock and unlock, alone", Figures::median(&rounds.alone)),
-        figures_line(&format!("wait, {CONTENDERS} contenders, told"), told),
+        figures_line("lock and unlock, uncontended", Figures::median(&rounds.uncontended)),
+        figures_line(&format!("wait, {CONTENDERS} contenders, notified"), notified),
         figures_line(&format!("wait, {CONTENDERS} contenders, polling"), polling),
-        line("told / polling", &ratios, &format!("{:.1}", told.per_second / polling.per_second)),
+        line(
+            "notified / polling",
+            &ratios,
+            &format!("{:.1}", notified.per_second / polling.per_second),
+        ),
     ]
     .concat()
 }
@@ -67,8 +73,8 @@ fn figures_line(name: &str, Figures { times, per_second }: Figures) -> String {
 }
 
 fn line(name: &str, columns: &[String; COLUMNS], last: &str) -> String {
-    let [p50, p99, longest] = columns;
-    format!("| {name:<28} | {p50:>8} | {p99:>8} | {longest:>8} | {last:>8} |\n")
+    let [p50, p99, max] = columns;
+    format!("| {name:<30} | {p50:>8} | {p99:>8} | {max:>8} | {last:>8} |\n")
 }
 
 fn time(time: Duration) -> String {
@@ -79,7 +85,7 @@ fn time(time: Duration) -> String {
     }
 }
 
-/// Of an odd number of figures.
+/// Returns the median of an odd number of figures.
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]

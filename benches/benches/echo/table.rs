@@ -1,8 +1,8 @@
-//! What came out, as a table that can go into a document as it is.
+//! The results, as a Markdown table.
 
 use std::fmt::Write;
 
-/// The rounds of one number of calls under way, in calls a second.
+/// The results for one number of calls in flight, in calls per second and round.
 pub(crate) struct Level {
     pub(crate) in_flight: usize,
     pub(crate) grid: Vec<f64>,
@@ -15,32 +15,31 @@ impl Level {
     }
 }
 
-/// Medians, the ratio of the medians, and between which ratios the single rounds lay: how much the
-/// machine let them vary.
+/// Formats the medians, the ratio of the medians, and the range of the ratios of single rounds, which
+/// shows the variation due to the machine.
 pub(crate) fn text(levels: &[Level]) -> String {
     let mut text = String::from(
-        "\n| calls under way | grid, calls/s | tonic, calls/s | grid / tonic | of single rounds |\n\
+        "\n| calls in flight | grid, calls/s | tonic, calls/s | grid / tonic | range of rounds |\n\
          |---|---|---|---|---|\n",
     );
     for Level { in_flight, grid, tonic } in levels {
-        let (of_grid, of_tonic) = (median(grid), median(tonic));
-        let ratio = of_grid / of_tonic;
+        let (grid_median, tonic_median) = (median(grid), median(tonic));
+        let ratio = grid_median / tonic_median;
         let rounds = grid.iter().zip(tonic).map(|(grid, tonic)| grid / tonic);
-        let (least, most) = rounds.fold((f64::INFINITY, 0.0_f64), |(least, most), ratio| {
-            (least.min(ratio), most.max(ratio))
-        });
+        let (min, max) = rounds
+            .fold((f64::INFINITY, 0.0_f64), |(min, max), ratio| (min.min(ratio), max.max(ratio)));
         // Writing into a string does not fail.
         let _ = writeln!(
             text,
-            "| {in_flight} | {:.1} k | {:.1} k | {ratio:.1} | {least:.1} to {most:.1} |",
-            of_grid / 1e3,
-            of_tonic / 1e3
+            "| {in_flight} | {:.1} k | {:.1} k | {ratio:.1} | {min:.1} to {max:.1} |",
+            grid_median / 1e3,
+            tonic_median / 1e3
         );
     }
     text
 }
 
-/// Of an odd number of figures.
+/// Returns the median of an odd number of figures.
 fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);

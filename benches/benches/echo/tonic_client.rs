@@ -1,8 +1,7 @@
-//! An echo through tonic: unary calls over one HTTP/2 connection, with its own defaults.
+//! Echo through tonic: unary calls over one HTTP/2 connection, with tonic's defaults.
 //!
-//! It is spared what the code that it generates would add: the codec takes bytes as they are, where
-//! protobuf would copy them, and there is one method and no router before it. Neither deadlines nor
-//! checksums are asked of it, which grid has on.
+//! Without the cost of generated code: the codec passes bytes through, where protobuf would copy them,
+//! and the single method has no router. Deadlines and checksums are off, which are on in grid.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,40 +20,40 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use tower_service::Service;
 
-use crate::load::Peer;
+use crate::load::EchoClient;
 
 /// A client's connection to its server.
 #[derive(Clone)]
-pub(crate) struct TonicPeer {
+pub(crate) struct TonicClient {
     client: tonic::client::Grpc<Channel>,
 }
 
-impl TonicPeer {
+impl TonicClient {
     pub(crate) fn connect(server: &Runtime, client: &Runtime) -> Self {
         let listener =
-            server.block_on(TcpListener::bind("127.0.0.1:0")).expect("loopback has ports");
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-        // The one setting that a listener of one's own does not take over from the server's.
+            server.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port on loopback");
+        let url = format!("http://{}", listener.local_addr().expect("the listener is bound"));
+        // The one server setting that does not apply to a listener opened by the application.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         server.spawn(Server::builder().serve_with_incoming(Echo, incoming));
         let endpoint = Endpoint::from_shared(url).expect("a URL");
-        let channel = client.block_on(endpoint.connect()).expect("it listens");
+        let channel = client.block_on(endpoint.connect()).expect("the server listens");
         Self { client: tonic::client::Grpc::new(channel) }
     }
 }
 
-impl Peer for TonicPeer {
+impl EchoClient for TonicClient {
     const NAME: &'static str = "tonic";
 
     async fn echo(&mut self, payload: Bytes) -> Bytes {
         let path = PathAndQuery::from_static("/bench.Echo/Echo");
-        self.client.ready().await.expect("the channel stands");
-        let answer = self.client.unary(Request::new(payload), path, BytesCodec).await;
-        answer.expect("an echo does not fail").into_inner()
+        self.client.ready().await.expect("the channel is ready");
+        let response = self.client.unary(Request::new(payload), path, BytesCodec).await;
+        response.expect("an echo does not fail").into_inner()
     }
 }
 
-/// The server: an HTTP service, as tonic's generated ones are.
+/// The server: an HTTP service like those that tonic generates.
 #[derive(Clone)]
 struct Echo;
 
@@ -75,7 +74,7 @@ impl Service<http::Request<Body>> for Echo {
     }
 }
 
-/// Its one method.
+/// The single method of [`Echo`].
 struct EchoMethod;
 
 impl UnaryService<Bytes> for EchoMethod {
@@ -87,7 +86,7 @@ impl UnaryService<Bytes> for EchoMethod {
     }
 }
 
-/// The payload is the message.
+/// Passes the bytes of a message through unchanged.
 #[derive(Clone, Copy, Default)]
 struct BytesCodec;
 

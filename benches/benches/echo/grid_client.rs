@@ -1,4 +1,4 @@
-//! An echo through grid: two managers, one connection, everything as it is by default.
+//! Echo through grid: two managers, one connection, all settings at their defaults.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use grid::{Auth, Connection, HandlerId, Manager, Route};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::load::Peer;
+use crate::load::EchoClient;
 
 const ECHO: HandlerId = HandlerId::new(200);
 
-/// Nothing is under way when it ends.
+/// Grace of the shutdown, at which no call is outstanding.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A client's connection to its server.
 #[derive(Clone)]
-pub(crate) struct GridPeer {
+pub(crate) struct GridClient {
     connection: Connection,
     managers: [Manager; 2],
 }
 
-impl GridPeer {
-    /// Which of the two dials is decided by their names; it makes no difference afterwards.
+impl GridClient {
+    /// Starts both managers. The names determine the dialer; the direction has no effect later.
     pub(crate) fn connect(server: &Runtime, client: &Runtime) -> Self {
         let (server_listener, server_url) = server.block_on(listen());
         let (client_listener, client_url) = client.block_on(listen());
@@ -31,8 +31,9 @@ impl GridPeer {
             start(server, server_listener, &urls[0], &urls),
             start(client, client_listener, &urls[1], &urls),
         ];
-        let connection = managers[1].connection(&urls[0]).expect("both know each other");
-        client.block_on(connection.wait_connected()).expect("nobody shuts down");
+        let connection =
+            managers[1].connection(&urls[0]).expect("each is configured with the other");
+        client.block_on(connection.wait_connected()).expect("no manager shuts down");
         Self { connection, managers }
     }
 
@@ -43,7 +44,7 @@ impl GridPeer {
     }
 }
 
-impl Peer for GridPeer {
+impl EchoClient for GridClient {
     const NAME: &'static str = "grid";
 
     async fn echo(&mut self, payload: Bytes) -> Bytes {
@@ -52,20 +53,23 @@ impl Peer for GridPeer {
 }
 
 async fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
+    let url = format!("http://{}", listener.local_addr().expect("the listener is bound"));
     (listener, url)
 }
 
 fn start(runtime: &Runtime, listener: TcpListener, url: &str, urls: &[String; 2]) -> Manager {
-    let auth = Auth::shared_secret(b"what all servers know").expect("long enough");
-    let manager =
-        Manager::builder(url).servers(urls.clone()).auth(auth).build().expect("two servers");
+    let auth = Auth::shared_secret(b"the cluster's secret").expect("long enough");
+    let manager = Manager::builder(url)
+        .servers(urls.clone())
+        .auth(auth)
+        .build()
+        .expect("a valid configuration");
     manager
         .register(Route::new(ECHO).name("Echo"), |_context, payload| async { Ok(payload) })
         .expect("nothing else is registered");
-    let _inside = runtime.enter();
-    manager.start().expect("in a runtime");
+    let _entered = runtime.enter();
+    manager.start().expect("inside a runtime");
     runtime.spawn(manager.clone().serve(listener));
     manager
 }
