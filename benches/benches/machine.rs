@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use grid::limits::Limits;
-use grid::proto::connection::{Connection, Event, Outcome, Request, Slot};
+use grid::proto::connection::{CallOutcome, Connection, Event, Request, Slot};
 use grid::proto::message::{Checksum, Message, parse_frame};
 use grid::time::{Instant, Timestamp};
 
@@ -88,8 +88,8 @@ impl Pair {
 
     fn serve(&mut self) {
         while let Some(event) = self.callee.poll_event() {
-            if let Event::Serve(incoming) = event {
-                self.callee.answer(incoming.mux_id, &Ok(incoming.payload), self.now);
+            if let Event::Incoming(incoming) = event {
+                self.callee.respond(incoming.mux_id, &Ok(incoming.payload), self.now);
             }
         }
     }
@@ -97,7 +97,7 @@ impl Pair {
     fn count_responses(&mut self) -> usize {
         let mut responses = 0;
         while let Some(event) = self.caller.poll_event() {
-            if let Event::Ended { outcome: Outcome::Response(payload), .. } = event {
+            if let Event::CallEnded { outcome: CallOutcome::Response(payload), .. } = event {
                 responses += usize::from(payload.len() == PAYLOAD_BYTES);
             }
         }
@@ -113,5 +113,5 @@ fn transfer(from: &mut Connection, to: &mut Connection, messages: &mut Vec<Messa
             to.handle_message(message, now);
         }
     }
-    drop(from.take_spent());
+    drop(from.take_retired_payloads());
 }

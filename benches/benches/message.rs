@@ -100,7 +100,7 @@ fn build_frame(criterion: &mut Criterion) {
                 || connection_serving(messages),
                 |mut connection| {
                     for mux_id in 1..=messages {
-                        connection.answer(mux_id, &response, START);
+                        connection.respond(mux_id, &response, START);
                     }
                     let frame = next_frame(&mut connection);
                     (frame, connection)

@@ -178,7 +178,7 @@ impl StateWatch {
 impl Drop for StateWatch {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.shared.stop_watching(self.version, key);
+            self.shared.deregister_watcher(self.version, key);
         }
     }
 }

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::error::{HandlerError, RegisterError};
 use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
 use crate::name::Name;
-use crate::proto::connection::{Asked, Capacities, Incoming, UNKNOWN_HANDLER};
+use crate::proto::connection::{CallKind, Capacities, Incoming, UNKNOWN_HANDLER};
 use crate::proto::subroute::{Subroute, SubrouteId};
 use crate::shared::{Epoch, SharedRef};
 use crate::stream::{StreamOutput, StreamReceiver};
@@ -245,11 +245,11 @@ impl Registry {
             None => (table.by_id.get(&handler), String::new()),
             Some(id) => (table.by_subroute.get(id), format!(" with subroute {id:?}")),
         };
-        let hint = match (found.map(|found| &found.function), incoming.asked) {
-            (Some(RegisteredFn::Requests(_)), Asked::Stream { .. }) => {
+        let hint = match (found.map(|found| &found.function), incoming.kind) {
+            (Some(RegisteredFn::Requests(_)), CallKind::Stream { .. }) => {
                 ": it serves single requests"
             }
-            (Some(RegisteredFn::Streams(_)), Asked::Request) => ": it serves streams",
+            (Some(RegisteredFn::Streams(_)), CallKind::Request) => ": it serves streams",
             (Some(_), _) | (None, _) => "",
         };
         found
@@ -326,7 +326,7 @@ impl RequestContext {
 
     /// Returns whether the call has ended, so that a response would be discarded.
     pub fn is_cancelled(&self) -> bool {
-        !self.shared.is_wanted(self.epoch, self.mux_id)
+        !self.shared.is_live(self.epoch, self.mux_id)
     }
 }
 
@@ -356,14 +356,14 @@ impl Future for Cancelled {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { shared, epoch, mux_id, key } = &mut *self;
-        shared.poll_unwanted(*epoch, *mux_id, key, cx.waker())
+        shared.poll_cancelled(*epoch, *mux_id, key, cx.waker())
     }
 }
 
 impl Drop for Cancelled {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.shared.stop_waiting(self.epoch, self.mux_id, key);
+            self.shared.deregister(self.epoch, self.mux_id, key);
         }
     }
 }
@@ -381,7 +381,7 @@ mod tests {
     fn incoming(handler: u8, subroute: Option<SubrouteId>) -> Incoming {
         Incoming {
             mux_id: 1,
-            asked: Asked::Request,
+            kind: CallKind::Request,
             handler,
             subroute,
             payload: Bytes::new(),

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::auth::Auth;
-use crate::buggify::{Point, Rare};
+use crate::buggify::{FaultInjector, FaultPoint};
 use crate::connection::{Connection, ManagerGuard, RemoteHandle};
 use crate::error::{BuildError, HandlerError, RegisterError};
 use crate::handler::{Handler, RegisteredFn, Registry, RequestContext, Route, StreamFuture};
@@ -26,7 +26,7 @@ use crate::net::clock::SystemClock;
 use crate::net::log_throttle::LogThrottle;
 use crate::net::remote_task::{AcceptedConnection, RemoteTask};
 use crate::net::transport::{Socket, TcpTransport, Transport};
-use crate::proto::handshake::{Dialler, InstanceId};
+use crate::proto::handshake::{Dialer, InstanceId};
 use crate::shared::{ClockHandle, Shared, SharedRef};
 use crate::stats::ConnectionStats;
 use crate::stream::{StreamOutput, StreamReceiver};
@@ -49,7 +49,7 @@ pub struct ManagerBuilder {
     clock: Option<Arc<dyn Clock>>,
     transport: Box<dyn Transport>,
     rng: Option<Box<dyn Rng + Send>>,
-    fault_injector: Rare,
+    fault_injector: FaultInjector,
 }
 
 impl ManagerBuilder {
@@ -63,7 +63,7 @@ impl ManagerBuilder {
             clock: None,
             transport: Box::new(TcpTransport),
             rng: None,
-            fault_injector: Rare::never(),
+            fault_injector: FaultInjector::disabled(),
         }
     }
 
@@ -125,7 +125,7 @@ impl ManagerBuilder {
     #[cfg(feature = "buggify")]
     #[must_use]
     pub fn buggify(mut self, buggify: impl crate::buggify::Buggify) -> Self {
-        self.fault_injector = Rare::new(buggify);
+        self.fault_injector = FaultInjector::new(buggify);
         self
     }
 
@@ -200,9 +200,9 @@ fn os_rng() -> Box<dyn Rng + Send> {
 }
 
 /// Returns the limits of one remote, which a fault point may tighten.
-fn limits_for_remote(limits: &Limits, fault_injector: &Rare) -> Limits {
+fn limits_for_remote(limits: &Limits, fault_injector: &FaultInjector) -> Limits {
     let mut limits = limits.clone();
-    if fault_injector.strike(Point::TinyQueue).is_some() {
+    if fault_injector.inject(FaultPoint::TinyQueue).is_some() {
         limits.queue_bytes_max = limits.queue_bytes_min();
     }
     limits
@@ -362,7 +362,7 @@ impl Manager {
             &mut *self.inner.unstarted.lock().unwrap_or_else(PoisonError::into_inner),
         );
         for UnstartedRemote { shared, accepted, seed } in unstarted {
-            let dialer = Dialler::between(&state.local, shared.remote());
+            let dialer = Dialer::between(&state.local, shared.remote());
             let task_count = RemoteTaskCount::increment(state);
             let state = Arc::clone(state);
             let task = RemoteTask { state, shared, dialer, accepted, seed, newest_seq: None };
@@ -493,7 +493,7 @@ impl Manager {
         // Cancelled handlers end at their next await. One that never awaits cannot be waited for.
         let _ = tokio::time::timeout(state.limits.close_timeout, async {
             for remote in state.remotes.values() {
-                std::future::poll_fn(|cx| remote.shared.poll_handlers_gone(cx.waker())).await;
+                std::future::poll_fn(|cx| remote.shared.poll_no_handler_tasks(cx.waker())).await;
             }
         })
         .await;

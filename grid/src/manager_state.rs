@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{mpsc, watch};
 
 use crate::auth::Auth;
-use crate::buggify::Rare;
+use crate::buggify::FaultInjector;
 use crate::handler::Registry;
 use crate::limits::Limits;
 use crate::name::Name;
@@ -32,7 +32,7 @@ pub(crate) struct ManagerState {
     pub(crate) tracer: Arc<Tracer>,
     pub(crate) log_throttle: LogThrottle,
     /// Disabled in a server.
-    pub(crate) fault_injector: Rare,
+    pub(crate) fault_injector: FaultInjector,
     pub(crate) remotes: BTreeMap<Name, RemoteEntry>,
     /// Incoming sockets that have not completed a handshake.
     pub(crate) unauthenticated_sockets: AtomicUsize,

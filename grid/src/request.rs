@@ -12,7 +12,7 @@ use crate::connection::RemoteHandle;
 use crate::error::CallError;
 use crate::handler::HandlerId;
 use crate::name::Name;
-use crate::proto::connection::Outcome;
+use crate::proto::connection::CallOutcome;
 use crate::proto::subroute::Subroute;
 use crate::shared::{NewCall, StartedCall};
 use crate::time::Instant;
@@ -178,7 +178,7 @@ impl ResponseFuture {
 impl Drop for ResponseFuture {
     fn drop(&mut self) {
         if let ResponseState::Waiting(call) = &self.state {
-            self.remote.shared.give_up(call);
+            self.remote.shared.cancel(call);
             if let Some(trace) = self.trace.take() {
                 trace.emit(&self.remote, 0, TraceOutcome::Cancelled);
             }
@@ -203,14 +203,16 @@ impl OutboundCallTrace {
     }
 }
 
-fn into_result(outcome: Outcome, remote: &Name) -> Result<Bytes, CallError> {
+fn into_result(outcome: CallOutcome, remote: &Name) -> Result<Bytes, CallError> {
     let remote = || remote.clone();
     Err(match outcome {
-        Outcome::Response(payload) => return Ok(payload),
-        Outcome::RemoteError(message) => CallError::Remote { remote: remote(), message },
-        Outcome::UnknownHandler(message) => CallError::UnknownHandler { remote: remote(), message },
-        Outcome::Refused(message) => CallError::Refused { remote: remote(), message },
-        Outcome::DeadlineExceeded => CallError::DeadlineExceeded { remote: remote() },
-        Outcome::Disconnected => CallError::Disconnected { remote: remote() },
+        CallOutcome::Response(payload) => return Ok(payload),
+        CallOutcome::RemoteError(message) => CallError::Remote { remote: remote(), message },
+        CallOutcome::UnknownHandler(message) => {
+            CallError::UnknownHandler { remote: remote(), message }
+        }
+        CallOutcome::Refused(message) => CallError::Refused { remote: remote(), message },
+        CallOutcome::DeadlineExceeded => CallError::DeadlineExceeded { remote: remote() },
+        CallOutcome::Disconnected => CallError::Disconnected { remote: remote() },
     })
 }

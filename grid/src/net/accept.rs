@@ -204,10 +204,10 @@ fn admit<'a>(
         check_token: &|token| state.auth.check_token(token, now).map_err(|error| error.to_string()),
         now,
         clock_skew_max: state.limits.clock_skew_max,
-        dialled: dialed_host,
+        dialed_host,
     };
     let (host, request) =
-        acceptor.judge(first).map_err(|refusal| ("unknown".to_owned(), refusal))?;
+        acceptor.check(first).map_err(|refusal| ("unknown".to_owned(), refusal))?;
     let with_host = |refusal| (host.to_string(), refusal);
     match state.phase() {
         ManagerPhase::Built => return Err(with_host(Refusal::NotReady)),

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::websocket::{self, FirstMessageError, ReadLimited, WebSocket};
 use crate::auth::AuthError;
-use crate::buggify::Point;
+use crate::buggify::FaultPoint;
 use crate::limits::REASON_BYTES_MAX;
 use crate::manager_state::ManagerState;
 use crate::name::Name;
@@ -60,7 +60,7 @@ pub(super) async fn dial(
     remote: &Name,
 ) -> Result<(WebSocket, InstanceId), DialError> {
     let mut limit = state.limits.handshake_timeout;
-    if let Some(early) = state.fault_injector.strike(Point::EarlyTimeout) {
+    if let Some(early) = state.fault_injector.inject(FaultPoint::EarlyTimeout) {
         limit = limit.min(early);
     }
     timeout(limit, dial_without_timeout(state, remote))

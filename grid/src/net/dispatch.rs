@@ -14,7 +14,7 @@ use crate::error::HandlerError;
 use crate::handler::{
     Execution, HandlerFuture, RegisteredFn, RegisteredHandler, Registry, RequestContext,
 };
-use crate::proto::connection::{Answer, Asked, Incoming};
+use crate::proto::connection::{CallKind, HandlerResult, Incoming};
 use crate::shared::{Epoch, HandlerTask, Shared, SharedRef};
 use crate::stream::{PayloadBytes, StreamEndpoint, StreamOutput, StreamReceiver};
 use crate::time::Instant;
@@ -32,7 +32,11 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Starts the handlers of incoming calls. Responses that are ready at once are pushed to
     /// `responses`; spawned tasks send the others.
-    pub(super) fn serve(&self, incoming: &mut Vec<Incoming>, responses: &mut Vec<(u64, Answer)>) {
+    pub(super) fn serve(
+        &self,
+        incoming: &mut Vec<Incoming>,
+        responses: &mut Vec<(u64, HandlerResult)>,
+    ) {
         for request in incoming.drain(..) {
             let mux_id = request.mux_id;
             match self.registry.find(&request) {
@@ -46,7 +50,7 @@ impl Dispatcher {
         }
     }
 
-    fn run(&self, registered: Arc<RegisteredHandler>, request: Incoming) -> Option<Answer> {
+    fn run(&self, registered: Arc<RegisteredHandler>, request: Incoming) -> Option<HandlerResult> {
         let mux_id = request.mux_id;
         let mut trace = self.tracer.is_active().then(|| {
             Box::new(InboundTrace {
@@ -78,7 +82,7 @@ impl Dispatcher {
             epoch: self.epoch,
             mux_id,
             key: None,
-            _task_count: HandlerTask::counted(&self.shared),
+            _task_count: HandlerTask::new(&self.shared),
             shared: SharedRef::clone(&self.shared),
         });
         None
@@ -92,7 +96,7 @@ impl Dispatcher {
         request: Incoming,
         trace: &mut Option<Box<InboundTrace>>,
     ) -> Option<Invocation> {
-        let Incoming { mux_id, asked, payload, deadline, .. } = request;
+        let Incoming { mux_id, kind, payload, deadline, .. } = request;
         let context = RequestContext {
             registered: Arc::clone(&registered),
             shared: SharedRef::clone(&self.shared),
@@ -100,12 +104,12 @@ impl Dispatcher {
             mux_id,
             deadline,
         };
-        let has_payload = match asked {
-            Asked::Request => {
+        let has_payload = match kind {
+            CallKind::Request => {
                 let payload = Some(payload);
                 return Some(Invocation { registered, context, payload, endpoint: None });
             }
-            Asked::Stream { has_payload } => has_payload,
+            CallKind::Stream { has_payload } => has_payload,
         };
         let capacities = registered.route.capacities;
         let handle = Shared::accept(&self.shared, self.epoch, mux_id, capacities)?;
@@ -116,7 +120,11 @@ impl Dispatcher {
         Some(Invocation { registered, context, payload, endpoint })
     }
 
-    fn trace_response(&self, trace: Option<Box<InboundTrace>>, response: Answer) -> Answer {
+    fn trace_response(
+        &self,
+        trace: Option<Box<InboundTrace>>,
+        response: HandlerResult,
+    ) -> HandlerResult {
         if let Some(trace) = trace {
             trace.emit(&self.shared, outcome_of(&response));
         }
@@ -157,7 +165,7 @@ impl Invocation {
 
 /// Result of polling a handler once.
 enum PolledOnce {
-    Ready(Answer),
+    Ready(HandlerResult),
     /// The handler needs a task of its own.
     Pending(HandlerFuture),
 }
@@ -198,7 +206,7 @@ pub(super) fn panic_text(panic: Box<dyn Any + Send>) -> String {
     text
 }
 
-fn poll_catching_panic(future: &mut HandlerFuture, cx: &mut Context<'_>) -> Poll<Answer> {
+fn poll_catching_panic(future: &mut HandlerFuture, cx: &mut Context<'_>) -> Poll<HandlerResult> {
     match catch_panic(|| future.as_mut().poll(cx)) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(response)) => Poll::Ready(response),
@@ -237,7 +245,7 @@ impl Future for SpawnedHandler {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let cancelled =
-            this.shared.poll_unwanted(this.epoch, this.mux_id, &mut this.key, cx.waker());
+            this.shared.poll_cancelled(this.epoch, this.mux_id, &mut this.key, cx.waker());
         if cancelled.is_ready() {
             drop_catching_panic(this.future.take());
             if let Some(trace) = this.trace.take() {
@@ -253,7 +261,7 @@ impl Future for SpawnedHandler {
         if let Some(trace) = this.trace.take() {
             trace.emit(&this.shared, outcome_of(&response));
         }
-        this.shared.answer(this.epoch, &[(this.mux_id, response)]);
+        this.shared.respond(this.epoch, &[(this.mux_id, response)]);
         Poll::Ready(())
     }
 }

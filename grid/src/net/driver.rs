@@ -29,13 +29,13 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::dispatch::Dispatcher;
 use super::websocket::WebSocket;
-use crate::buggify::{Hold, Point, Rare};
+use crate::buggify::{FaultDelay, FaultInjector, FaultPoint};
 use crate::limits::{
-    BYTES_PER_TURN, FRAMES_PER_TURN, LAST_TURNS, MESSAGES_PER_LOCK, TURNS_PER_POLL,
+    BYTES_PER_TURN, FINAL_READ_TURNS_MAX, FRAMES_PER_TURN, MESSAGES_PER_LOCK, TURNS_PER_POLL,
 };
-use crate::proto::connection::{Answer, CloseReason};
+use crate::proto::connection::{CloseReason, HandlerResult};
 use crate::proto::message::{Message, Messages, ParseError};
-use crate::shared::{Epoch, Park, SharedRef, Work, Written};
+use crate::shared::{DeferredWork, Epoch, Park, SharedRef, Written};
 use crate::time::Instant;
 
 /// The future of an open connection; resolves with the reason for its end.
@@ -44,8 +44,8 @@ pub(super) struct Driver {
     dispatcher: Dispatcher,
     _detach_on_drop: DetachOnDrop,
     messages: Vec<Message>,
-    work: Work,
-    responses: Vec<(u64, Answer)>,
+    work: DeferredWork,
+    responses: Vec<(u64, HandlerResult)>,
     sleep: Pin<Box<Sleep>>,
     /// Instant at which `sleep` ends, if it is set.
     sleep_until: Option<Instant>,
@@ -56,9 +56,9 @@ pub(super) struct Driver {
     is_blocked: bool,
     has_yielded: bool,
     // Fault points for tests (ARCHITECTURE.md, "Fault points"); empty types in a server.
-    full_socket: Hold,
-    delayed_flush: Hold,
-    spurious_wake: Hold,
+    full_socket: FaultDelay,
+    delayed_flush: FaultDelay,
+    spurious_wake: FaultDelay,
 }
 
 /// Ends the connection when its task ends in any way: an aborted or panicked task must not leave
@@ -85,7 +85,11 @@ enum ReadProgress {
 }
 
 impl Driver {
-    pub(super) fn new(socket: WebSocket, dispatcher: Dispatcher, fault_injector: &Rare) -> Self {
+    pub(super) fn new(
+        socket: WebSocket,
+        dispatcher: Dispatcher,
+        fault_injector: &FaultInjector,
+    ) -> Self {
         let _detach_on_drop =
             DetachOnDrop { shared: SharedRef::clone(&dispatcher.shared), epoch: dispatcher.epoch };
         Self {
@@ -93,7 +97,7 @@ impl Driver {
             dispatcher,
             _detach_on_drop,
             messages: Vec::new(),
-            work: Work::default(),
+            work: DeferredWork::default(),
             responses: Vec::new(),
             sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             sleep_until: None,
@@ -101,9 +105,9 @@ impl Driver {
             wants_transmit: false,
             is_blocked: false,
             has_yielded: false,
-            full_socket: Hold::new(fault_injector, Point::FullSocket),
-            delayed_flush: Hold::new(fault_injector, Point::DelayFlush),
-            spurious_wake: Hold::new(fault_injector, Point::SpuriousWake),
+            full_socket: FaultDelay::new(fault_injector, FaultPoint::FullSocket),
+            delayed_flush: FaultDelay::new(fault_injector, FaultPoint::DelayFlush),
+            spurious_wake: FaultDelay::new(fault_injector, FaultPoint::SpuriousWake),
         }
     }
 
@@ -131,7 +135,7 @@ impl Driver {
                 Err(reason) => return Err(self.read_remaining(cx, reason)),
             };
             if read == ReadProgress::Drained
-                && written != Written::Some
+                && written != Written::Partial
                 && !self.poll_park(cx, written)?
             {
                 return Ok(());
@@ -183,7 +187,7 @@ impl Driver {
     /// messages.
     fn parse_frame(&mut self, frame: Bytes) -> Result<(), CloseReason> {
         let malformed = |error: ParseError| CloseReason::Protocol(error.to_string().into());
-        for message in Messages::of(frame).map_err(malformed)? {
+        for message in Messages::new(frame).map_err(malformed)? {
             self.messages.push(message.map_err(malformed)?);
             if self.messages.len() >= MESSAGES_PER_LOCK {
                 self.dispatch(0)?;
@@ -206,7 +210,7 @@ impl Driver {
         if !self.work.incoming.is_empty() {
             self.dispatcher.serve(&mut self.work.incoming, &mut self.responses);
             if !self.responses.is_empty() {
-                self.dispatcher.shared.answer(self.dispatcher.epoch, &self.responses);
+                self.dispatcher.shared.respond(self.dispatcher.epoch, &self.responses);
                 self.responses.clear();
             }
             // A response, an acknowledgement, a refusal: nearly every call queues data to write.
@@ -216,7 +220,7 @@ impl Driver {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Written, CloseReason> {
-        let mut written = Written::Some;
+        let mut written = Written::Partial;
         if self.is_blocked && self.poll_flush(cx)?.is_pending() {
             return Ok(Written::Blocked);
         }
@@ -273,7 +277,7 @@ impl Driver {
     fn read_remaining(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> CloseReason {
         // Without tokio's cooperative budget: the task gets no further poll to continue in.
         let mut final_turns = unconstrained(std::future::poll_fn(|cx| {
-            for _ in 0..LAST_TURNS {
+            for _ in 0..FINAL_READ_TURNS_MAX {
                 match self.poll_read(cx) {
                     Ok(ReadProgress::Partial) => {}
                     Ok(ReadProgress::Drained) | Err(_) => break,

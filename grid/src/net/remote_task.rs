@@ -16,11 +16,11 @@ use super::dial;
 use super::dispatch::{Dispatcher, panic_text};
 use super::driver::Driver;
 use super::websocket::{self, WebSocket};
-use crate::buggify::Point;
+use crate::buggify::FaultPoint;
 use crate::manager_state::ManagerState;
 use crate::proto::backoff::Backoff;
 use crate::proto::connection::CloseReason;
-use crate::proto::handshake::{Dialler, InstanceId};
+use crate::proto::handshake::{Dialer, InstanceId};
 use crate::shared::{ConnectionState, SharedRef};
 use crate::stats::{Failure, FailureKind};
 
@@ -38,7 +38,7 @@ pub(crate) struct RemoteTask {
     pub(crate) state: Arc<ManagerState>,
     pub(crate) shared: SharedRef,
     /// Direction in which connections are dialed.
-    pub(crate) dialer: Dialler,
+    pub(crate) dialer: Dialer,
     pub(crate) accepted: mpsc::Receiver<AcceptedConnection>,
     pub(crate) seed: u64,
     /// Sequence number of the newest accepted connection.
@@ -86,8 +86,8 @@ impl RemoteTask {
 
     async fn connect_forever(&mut self) {
         match self.dialer {
-            Dialler::Local => self.dial_forever().await,
-            Dialler::Remote => self.accept_forever().await,
+            Dialer::Local => self.dial_forever().await,
+            Dialer::Remote => self.accept_forever().await,
         }
     }
 
@@ -155,7 +155,7 @@ impl RemoteTask {
         let Ok(mut driver) = self.attach(socket, instance) else {
             return CloseReason::Shutdown;
         };
-        if let Some(wait) = self.state.fault_injector.strike(Point::Supersede) {
+        if let Some(wait) = self.state.fault_injector.inject(FaultPoint::Supersede) {
             return self.run_until_abandoned(driver, wait).await;
         }
         let reason = (&mut driver).await;

@@ -69,7 +69,7 @@ impl Drop for StreamSender {
     fn drop(&mut self) {
         let endpoint = &self.0.endpoint;
         match endpoint.drop_half() {
-            DroppedHalf::First if std::thread::panicking() => endpoint.handle.give_up(),
+            DroppedHalf::First if std::thread::panicking() => endpoint.handle.cancel(),
             DroppedHalf::First => endpoint.on_sender_dropped(),
             DroppedHalf::Last => {} // dropping the endpoint cancels the stream
         }
@@ -160,7 +160,7 @@ impl SendHalf {
 
     fn start_send(&self, payload: Bytes) -> Result<(), SendError> {
         let bytes = payload.len();
-        match self.endpoint.handle.hand_over(payload) {
+        match self.endpoint.handle.try_send(payload) {
             Ok(true) => {
                 self.count_sent(bytes);
                 Ok(())
@@ -197,10 +197,10 @@ impl SendHalf {
                 let max = self.endpoint.handle.shared().limits().message_bytes_max;
                 SendError::TooLarge { bytes, max }
             }
-            SendFailure::StreamOver(crate::proto::connection::StreamEnd::Finished) => {
+            SendFailure::StreamEnded(crate::proto::connection::StreamEnd::Finished) => {
                 SendError::Finished
             }
-            SendFailure::StreamOver(end) => SendError::Stream(self.endpoint.error(end)),
+            SendFailure::StreamEnded(end) => SendError::Stream(self.endpoint.error(end)),
         }
     }
 }
