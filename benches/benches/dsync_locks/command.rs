@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dsync::Waiting;
+use dsync::WaitMode;
 
 /// Wait mode of the locks, as a command-line argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +33,10 @@ impl Mode {
         all.find(|mode| mode.text() == text).expect("a mode's text")
     }
 
-    pub(crate) const fn waiting(self) -> Waiting {
+    pub(crate) const fn wait_mode(self) -> WaitMode {
         match self {
-            Self::Notified => Waiting::Told,
-            Self::Polling => Waiting::Polling,
+            Self::Notified => WaitMode::Notified,
+            Self::Polling => WaitMode::Polling,
         }
     }
 }

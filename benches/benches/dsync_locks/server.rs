@@ -68,7 +68,7 @@ fn start<'a>(
     let auth = Auth::shared_secret(b"the cluster's secret").expect("long enough");
     let builder = Manager::builder(url).servers(urls).auth(auth).path(LOCK_GRID_PATH);
     let manager = builder.build().expect("valid servers");
-    let builder = Dsync::builder(&manager).waiting(mode.waiting());
+    let builder = Dsync::builder(&manager).wait_mode(mode.wait_mode());
     let dsync = builder.build().expect("all servers are lockers");
     manager.start().expect("inside a runtime");
     dsync.start();

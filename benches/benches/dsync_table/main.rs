@@ -15,7 +15,9 @@ use std::time::{Duration, Instant as Stopwatch};
 use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use dsync::Limits;
 use dsync::limits::{REFRESH_INTERVAL, TOMBSTONES_MAX};
-use dsync::proto::table::{Ask, Lesson, Refresh, Refreshed, Refusal, Table};
+use dsync::proto::table::{
+    LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest, Refusal, Table,
+};
 use dsync::proto::token::Token;
 use grid::time::Instant;
 
@@ -99,7 +101,7 @@ fn refresh(bencher: &mut Bencher<'_>) {
     bencher.iter(|| {
         let now = bench.advance(TIME_PER_REFRESH);
         let refreshed = bench.table.refresh(black_box(refreshes.next()), now);
-        assert!(matches!(refreshed, Refreshed::Held { .. }), "the lock is held");
+        assert!(matches!(refreshed, RefreshOutcome::Held { .. }), "the lock is held");
     });
 }
 
@@ -114,9 +116,12 @@ fn refused_lock(bencher: &mut Bencher<'_>) {
 }
 
 /// Builds a refresh as holders send it: with the claim that a restarted locker reinstates.
-fn refresh_of(request: Ask) -> Refresh {
+fn refresh_of(request: LockRequest) -> RefreshRequest {
     let uid = Arc::clone(&request.uid);
-    Refresh { uid, lesson: Some(Lesson { ask: request, token: Token::new(1), is_certain: true }) }
+    RefreshRequest {
+        uid,
+        claim: Some(LeaseClaim { request, token: Token::new(1), is_valid: true }),
+    }
 }
 
 /// A table with [`HELD`] locks, and its clock.
@@ -129,7 +134,7 @@ impl Bench {
     fn new() -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let mut table = Table::new(&Limits::default(), [Arc::from("node")], now, Token::new(1), 1);
-        table.report("node", Vec::new(), Token::default(), now);
+        table.handle_report("node", Vec::new(), Token::default(), now);
         for request in lock_requests("held", HELD) {
             table.lock(&request, now, Token::new(1)).expect("the lock is free");
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use dsync::limits::{LEASE, LISTED_MAX};
-use dsync::proto::hold::{Answer, Message};
+use dsync::proto::hold::{Request, Response};
 use dsync::proto::table::Refusal;
 use dsync::{Limits, LocalLocker, Locker};
 use grid::time::{Clock, Instant, Timestamp};
@@ -35,9 +35,9 @@ pub(crate) fn refusals(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("dsync_overload");
         group.bench_function("refused", |bencher| {
             bencher.iter(|| {
-                let response = call(&locker, Message::Lock(rival.clone()));
+                let response = call(&locker, Request::Lock(rival.clone()));
                 // Between two listings the table is free, and the refusal is a conflict.
-                assert!(matches!(response, Answer::Lock(Err(Refusal::Full | Refusal::Conflict))));
+                assert!(matches!(response, Response::Lock(Err(Refusal::Full | Refusal::Conflict))));
             });
         });
         group.finish();
@@ -55,21 +55,21 @@ fn busy_locker() -> LocalLocker {
     // A locker that has just started grants nothing before all earlier leases have expired.
     clock.advance(LEASE);
     for held in lock_requests("held", LISTED_MAX) {
-        let response = call(&locker, Message::Lock(held));
-        assert!(matches!(response, Answer::Lock(Ok(_))), "{response:?}");
+        let response = call(&locker, Request::Lock(held));
+        assert!(matches!(response, Response::Lock(Ok(_))), "{response:?}");
     }
     locker
 }
 
 /// Calls a locker of this process, which responds at once unless the request waits.
-fn call(locker: &LocalLocker, request: Message) -> Answer {
+fn call(locker: &LocalLocker, request: Request) -> Response {
     let polled =
-        locker.ask(request, TIMEOUT).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        locker.call(request, TIMEOUT).as_mut().poll(&mut Context::from_waker(Waker::noop()));
     let stamped = match polled {
         Poll::Ready(result) => result.ok(),
         Poll::Pending => None,
     };
-    stamped.expect("the call neither waits nor fails").answer
+    stamped.expect("the call neither waits nor fails").response
 }
 
 /// A clock that is set forward by hand.

@@ -1,28 +1,28 @@
 //! Lock requests like those of an application.
 
-use dsync::proto::names::Names;
-use dsync::proto::quorum::Kind;
-use dsync::proto::table::Ask;
+use dsync::proto::quorum::LockKind;
+use dsync::proto::resources::Resources;
+use dsync::proto::table::LockRequest;
 use dsync::proto::token::Token;
 
 /// Builds `count` requests for write locks, each of a different object.
-pub(crate) fn lock_requests(label: &str, count: usize) -> Vec<Ask> {
-    let request = |n: usize| Ask {
+pub(crate) fn lock_requests(label: &str, count: usize) -> Vec<LockRequest> {
+    let request = |n: usize| LockRequest {
         uid: format!("{label:0>32}-{n:x}.1").into(),
-        names: Names::new([format!("bucket-{}/{label}/object-{n}", n % 100)])
+        resources: Resources::new([format!("bucket-{}/{label}/object-{n}", n % 100)])
             .expect("a valid name"),
-        kind: Kind::Write,
+        kind: LockKind::Write,
         owner: "http://10.0.0.1:9000".into(),
         source: "put_object".into(),
         quorum: 3,
-        proposal: Token::default(),
-        place: None,
-        knows_leases: true,
+        proposed_token: Token::default(),
+        ticket: None,
+        supports_leases: true,
     };
     (0..count).map(request).collect()
 }
 
 /// Builds a request of another owner for the same resources.
-pub(crate) fn rival_of(request: Ask) -> Ask {
-    Ask { uid: format!("rival of {}", request.uid).into(), ..request }
+pub(crate) fn rival_of(request: LockRequest) -> LockRequest {
+    LockRequest { uid: format!("rival of {}", request.uid).into(), ..request }
 }
