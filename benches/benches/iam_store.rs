@@ -13,7 +13,7 @@ use iam_bootstrap::model::{Secret, User, UserName};
 use iam_bootstrap::record::{Content, Record, Version};
 use iam_bootstrap::store::DirectoryStore;
 use iam_bootstrap::store::sealed::Keys;
-use iam_bootstrap::{Iam, IamStore, ItemPath, Kind, MemoryStore, Sealed};
+use iam_bootstrap::{Iam, IamStore, ItemKind, ItemPath, MemoryStore, Sealed};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
@@ -45,7 +45,7 @@ fn fill(runtime: &Runtime, root: &Path) {
     let sealing = sealed(memory.clone());
     for user in 0..USERS {
         let name = format!("user-{user:06}");
-        let path = ItemPath::new(Kind::User, &name).expect("a name");
+        let path = ItemPath::new(ItemKind::User, &name).expect("a name");
         runtime.block_on(sealing.write(&path, record(&name))).expect("stored");
     }
     for (path, bytes) in memory.contents() {
@@ -54,7 +54,7 @@ fn fill(runtime: &Runtime, root: &Path) {
 }
 
 fn read(runtime: &Runtime, store: &dyn IamStore) {
-    let items = runtime.block_on(store.read_all(Kind::User)).expect("read");
+    let items = runtime.block_on(store.read_all(ItemKind::User)).expect("read");
     assert!(items.len() == USERS && items.iter().all(|item| item.bytes.is_ok()));
 }
 
