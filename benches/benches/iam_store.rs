@@ -1,5 +1,5 @@
-//! Time to load 100,000 users from a directory: reading their files, unsealing them, and until a server is
-//! ready to evaluate requests.
+//! Time to load 100,000 users from a directory: reading their files, unsealing them, and until a
+//! server is ready to evaluate requests.
 //!
 //! The files are in the page cache: the CPU cost is measured, not the disk.
 #![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
@@ -37,7 +37,8 @@ fn record(name: &str) -> Vec<u8> {
     Record { version, content: Content::Item(body.into()) }.encode()
 }
 
-/// Writes the files in the store's layout directly: through the store, each would wait for the disk.
+/// Writes the files in the store's layout directly: through the store, each would wait for the
+/// disk.
 fn fill(runtime: &Runtime, root: &Path) {
     let store = DirectoryStore::new(root);
     runtime.block_on(store.initialise()).expect("an empty directory");

@@ -16,8 +16,8 @@ use grid::time::{Instant, Timestamp};
 /// Payload of each call, in bytes: that of the echo benchmark, for comparison.
 const PAYLOAD_BYTES: usize = 512;
 
-/// Calls in flight: a single one, where nothing is merged; a usual load; and one that needs more than
-/// a frame in each direction. The same as in `echo`.
+/// Calls in flight: a single one, where nothing is merged; a usual load; and one that needs more
+/// than a frame in each direction. The same as in `echo`.
 const IN_FLIGHT: [usize; 3] = [1, 64, 1024];
 
 /// Clock advance per call: a million calls per second. Above zero, so that deadlines and pings come

@@ -1,8 +1,8 @@
 //! Cost of the wire format: encoding and parsing of a message of each op, frames of many messages,
 //! and the checksum alone.
 //!
-//! Checksums are enabled everywhere, as on the wire; the checksum's own group shows their share. The
-//! state machines are measured by `machine`, sockets by `echo`.
+//! Checksums are enabled everywhere, as on the wire; the checksum's own group shows their share.
+//! The state machines are measured by `machine`, sockets by `echo`.
 #![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
 use std::hint::black_box;
@@ -21,12 +21,12 @@ use xxhash_rust::xxh3::xxh3_64;
 /// frame. Larger ones would measure memory bandwidth.
 const PAYLOAD_BYTES: [usize; 4] = [64, 512, 4 * 1024, 32 * 1024];
 
-/// Payload of each message in a merged frame, in bytes: so short that the largest number of messages
-/// fits one frame and the cost per message dominates.
+/// Payload of each message in a merged frame, in bytes: so short that the largest number of
+/// messages fits one frame and the cost per message dominates.
 const MERGED_PAYLOAD_BYTES: usize = 64;
 
-/// Messages in a frame: a single one; a moderate load; the most that existing peers merge (P20); and as
-/// many as are processed per acquisition of the lock.
+/// Messages in a frame: a single one; a moderate load; the most that existing peers merge (P20);
+/// and as many as are processed per acquisition of the lock.
 const MERGED_MESSAGES: [u64; 4] = [1, 16, 51, MESSAGES_PER_LOCK as u64];
 
 /// The id of a connection's millionth call: five bytes on the wire, as most are.
@@ -35,8 +35,8 @@ const MUX_ID: u64 = 1_000_000;
 /// Ops are numbered from 1 to this one.
 const LAST_OP: u8 = Op::Merged.number();
 
-/// Setups that criterion keeps at a time. Each is a complete machine, so the default of thousands would
-/// fill the memory; enough to amortise reading the clock.
+/// Setups that criterion keeps at a time. Each is a complete machine, so the default of thousands
+/// would fill the memory; enough to amortise reading the clock.
 const MACHINES_AT_A_TIME: BatchSize = BatchSize::NumIterations(16);
 
 /// There are many benchmarks of nanoseconds each: a second is a million iterations.

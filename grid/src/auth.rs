@@ -1,8 +1,8 @@
 //! Authentication between servers by tokens (P2, P10).
 //!
 //! The application provides two functions, one that makes a token and one that checks it.
-//! [`Auth::shared_secret`] is a ready-made pair: HS256 JSON Web Tokens from a secret that all servers
-//! share.
+//! [`Auth::shared_secret`] is a ready-made pair: HS256 JSON Web Tokens from a secret that all
+//! servers share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ const TOKEN_SECONDS: i64 = 15 * 60;
 /// Largest clock difference between two servers, in seconds: as a handshake accepts it (P11).
 const LEEWAY_SECONDS: i64 = CLOCK_SKEW_MAX.as_secs() as i64;
 
-/// Subject of the shared-secret tokens. A token with another subject, signed with the same secret, is
-/// refused.
+/// Subject of the shared-secret tokens. A token with another subject, signed with the same secret,
+/// is refused.
 const SUBJECT: &str = "grid";
 
 type MakeToken = dyn Fn(Timestamp) -> Result<String, AuthError> + Send + Sync;
@@ -45,8 +45,8 @@ pub struct Auth {
 pub struct AuthError(pub String);
 
 impl Auth {
-    /// Uses the application's functions to make and check tokens. Both receive the wall clock of the
-    /// manager. A check should compare in constant time.
+    /// Uses the application's functions to make and check tokens. Both receive the wall clock of
+    /// the manager. A check should compare in constant time.
     pub fn new(
         make: impl Fn(Timestamp) -> Result<String, AuthError> + Send + Sync + 'static,
         check: impl Fn(&str, Timestamp) -> Result<(), AuthError> + Send + Sync + 'static,

@@ -47,8 +47,8 @@ impl Connection {
         self.handle.shared.remote()
     }
 
-    /// Calls `handler` with `payload`. Await the returned [`Request`] to send it, after changing any
-    /// defaults:
+    /// Calls `handler` with `payload`. Await the returned [`Request`] to send it, after changing
+    /// any defaults:
     ///
     /// ```
     /// # use grid::{CallError, Connection, HandlerId};
@@ -77,8 +77,8 @@ impl Connection {
         Request::new(Arc::clone(&self.handle), handler, payload.into())
     }
 
-    /// Opens a stream to `handler` with an initial `payload`. Await the returned [`OpenStream`] to open
-    /// it, after changing any defaults:
+    /// Opens a stream to `handler` with an initial `payload`. Await the returned [`OpenStream`] to
+    /// open it, after changing any defaults:
     ///
     /// ```
     /// # use grid::{Connection, HandlerId};
@@ -165,7 +165,8 @@ impl StateWatch {
     }
 
     /// Waits for a change since the last call and returns the new state, which is the same again if
-    /// it changed and changed back. Never resolves after [`ConnectionState::Shutdown`], the last state.
+    /// it changed and changed back. Never resolves after [`ConnectionState::Shutdown`], the last
+    /// state.
     ///
     /// # Cancel safety
     ///

@@ -80,7 +80,8 @@ pub enum CallError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The stream failed in a way that single calls fail too, such as a disconnect or a handler error.
+    /// The stream failed in a way that single calls fail too, such as a disconnect or a handler
+    /// error.
     #[error(transparent)]
     Call(#[from] CallError),
     /// A message of the stream is missing or duplicated.

@@ -310,8 +310,8 @@ impl RequestContext {
         self.deadline.map(|deadline| deadline.since(self.shared.now()))
     }
 
-    /// Resolves when the call ends: the caller cancels it, the deadline passes, the connection ends,
-    /// or the handler responds.
+    /// Resolves when the call ends: the caller cancels it, the deadline passes, the connection
+    /// ends, or the handler responds.
     ///
     /// The handler itself need not watch it, because its future is dropped then. It is for tasks
     /// and threads that the handler starts. Dropping it has no effect on the call.

@@ -60,8 +60,8 @@
 //! `net` (on by default) enables everything that needs tokio. Without it [`proto`] and [`shared`]
 //! remain.
 //!
-//! `buggify` is for tests: it compiles in fault points, at which a test injects delays and failures.
-//! Without it no fault point is compiled.
+//! `buggify` is for tests: it compiles in fault points, at which a test injects delays and
+//! failures. Without it no fault point is compiled.
 
 pub mod bug;
 pub mod error;

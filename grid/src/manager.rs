@@ -113,8 +113,8 @@ impl ManagerBuilder {
         self
     }
 
-    /// Replaces the operating system's randomness, which the manager's instance id and the jitter of
-    /// its reconnects are drawn from.
+    /// Replaces the operating system's randomness, which the manager's instance id and the jitter
+    /// of its reconnects are drawn from.
     #[must_use]
     pub fn rng(mut self, rng: impl Rng + Send + 'static) -> Self {
         self.rng = Some(Box::new(rng));
@@ -129,8 +129,8 @@ impl ManagerBuilder {
         self
     }
 
-    /// Builds the manager. It opens no connection before [`Manager::start`], so that handlers can be
-    /// registered first.
+    /// Builds the manager. It opens no connection before [`Manager::start`], so that handlers can
+    /// be registered first.
     ///
     /// # Errors
     ///
@@ -311,11 +311,11 @@ impl Manager {
         self.inner.state.registry.register(route, RegisteredFn::Requests(Box::new(handler)))
     }
 
-    /// Serves `route` with a stream handler from now on. Requests and streams share the ids: a route
-    /// serves either single requests or streams.
+    /// Serves `route` with a stream handler from now on. Requests and streams share the ids: a
+    /// route serves either single requests or streams.
     ///
-    /// The handler receives the call's context, the initial payload of the stream (`Some` also if it
-    /// is empty), its input and its output. The stream ends when the handler returns; a returned
+    /// The handler receives the call's context, the initial payload of the stream (`Some` also if
+    /// it is empty), its input and its output. The stream ends when the handler returns; a returned
     /// error or a panic ends it with an error (B13). If the caller cancels the stream, its deadline
     /// passes or its connection ends, the handler's future is dropped at its next await (B25).
     ///
@@ -425,8 +425,9 @@ impl Manager {
         self.inner.state.tracer.unsubscribe(subscriber);
     }
 
-    /// Returns the HTTP service that accepts the upgrade requests of other servers, to be mounted at
-    /// [`path`](Self::path) beside the application's own routes. Does not keep the manager alive.
+    /// Returns the HTTP service that accepts the upgrade requests of other servers, to be mounted
+    /// at [`path`](Self::path) beside the application's own routes. Does not keep the manager
+    /// alive.
     pub fn service(&self) -> GridService {
         GridService::new(Arc::clone(&self.inner.state))
     }
@@ -441,7 +442,8 @@ impl Manager {
         serve_socket(Arc::clone(&self.inner.state), Box::new(socket)).await;
     }
 
-    /// Accepts sockets from `listener` until the manager shuts down. Does not keep the manager alive.
+    /// Accepts sockets from `listener` until the manager shuts down. Does not keep the manager
+    /// alive.
     ///
     /// An application with routes of its own mounts [`service`](Self::service) instead.
     pub async fn serve(self, listener: TcpListener) {
@@ -457,7 +459,9 @@ impl Manager {
             match accepted {
                 Ok((socket, _)) => {
                     if let Err(error) = socket.set_nodelay(true) {
-                        tracing::debug!(target: "grid", %error, "set_nodelay on incoming socket failed");
+                        tracing::debug!(
+                            target: "grid", %error, "set_nodelay on incoming socket failed"
+                        );
                         continue;
                     }
                     tokio::spawn(serve_socket(Arc::clone(&state), Box::new(socket)));

@@ -43,7 +43,8 @@ impl Request {
 
     /// Sets the call's timeout; the default is
     /// [`Limits::deadline_default`](crate::limits::Limits::deadline_default). The remaining time is
-    /// sent to the callee, which cancels the handler when it has passed. Zero fails without sending.
+    /// sent to the callee, which cancels the handler when it has passed. Zero fails without
+    /// sending.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

@@ -1,8 +1,8 @@
 //! Byte fields that share the memory of the received frame (B31).
 //!
 //! Put `#[serde(with = "grid::shared_bytes")]` on a field of type [`bytes::Bytes`]. In a request or
-//! a response of a typed handler, the field is then decoded as a slice of the received frame, however
-//! large it is. Anywhere else it is copied.
+//! a response of a typed handler, the field is then decoded as a slice of the received frame,
+//! however large it is. Anywhere else it is copied.
 //!
 //! ```
 //! # use bytes::Bytes;
@@ -16,7 +16,8 @@
 //! ```
 //!
 //! serde cannot pass a reference-counted buffer through a deserializer. A thread-local therefore
-//! holds the payload while it is decoded, and a field borrowed from it is recognised by its address.
+//! holds the payload while it is decoded, and a field borrowed from it is recognised by its
+//! address.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -54,9 +54,9 @@ impl OpenStream {
         self
     }
 
-    /// Limits the time from opening to end. Without a timeout the stream may stay open for ever, and
-    /// its two ends ping each other. The remaining time is sent to the callee, which cancels the
-    /// handler when it has passed. Zero fails without sending.
+    /// Limits the time from opening to end. Without a timeout the stream may stay open for ever,
+    /// and its two ends ping each other. The remaining time is sent to the callee, which cancels
+    /// the handler when it has passed. Zero fails without sending.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -146,8 +146,8 @@ impl IntoFuture for OpenStream {
 
 /// The caller's end of an open stream.
 ///
-/// Dropping it cancels the handler, unless the stream has ended (B25). Use [`split`](Self::split) to
-/// send and receive in different tasks.
+/// Dropping it cancels the handler, unless the stream has ended (B25). Use [`split`](Self::split)
+/// to send and receive in different tasks.
 #[derive(Debug)]
 pub struct Stream {
     receiver: StreamReceiver,
@@ -242,8 +242,8 @@ impl StreamEndpoint {
     }
 
     /// Handles that the sender was dropped before the receiver. If one task owns both halves and
-    /// ends, the receiver is never polled again and the stream is cancelled. A later poll proves that
-    /// the result of the whole input is still wanted, so finishing is deferred to that poll.
+    /// ends, the receiver is never polled again and the stream is cancelled. A later poll proves
+    /// that the result of the whole input is still wanted, so finishing is deferred to that poll.
     pub(crate) fn on_sender_dropped(&self) {
         self.is_sender_dropped.store(true, Ordering::Release);
         self.handle.wake_receiver();

@@ -94,8 +94,8 @@ where
         self.register_at(manager, Route::new(self.id), serve)
     }
 
-    /// Registers `serve` with the subroute and execution of `route`. The route's number and name are
-    /// replaced by this handler's.
+    /// Registers `serve` with the subroute and execution of `route`. The route's number and name
+    /// are replaced by this handler's.
     ///
     /// # Errors
     ///

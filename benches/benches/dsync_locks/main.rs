@@ -1,13 +1,13 @@
 //! Locks between four processes over loopback TCP: the cost of an uncontended lock, and the waiting
 //! times of 64 contenders for one lock.
 //!
-//! Notified and polling waiters are measured alternately in one run, because measurements on a shared
-//! machine are comparable only within the same minute. There are four processes for each wait mode, every
-//! one a locker with a tokio runtime of its own; while the other mode is measured they only exchange
-//! pings. They run this same program, and exit with it in every case.
+//! Notified and polling waiters are measured alternately in one run, because measurements on a
+//! shared machine are comparable only within the same minute. There are four processes for each
+//! wait mode, every one a locker with a tokio runtime of its own; while the other mode is measured
+//! they only exchange pings. They run this same program, and exit with it in every case.
 //!
-//! Time is not asserted. With `--test`, and unless `cargo bench` started the program, one short round
-//! runs and no figures are printed.
+//! Time is not asserted. With `--test`, and unless `cargo bench` started the program, one short
+//! round runs and no figures are printed.
 #![expect(clippy::expect_used, reason = "failed locks would invalidate the figures")]
 #![expect(clippy::print_stdout, reason = "the output is a table")]
 

@@ -44,8 +44,8 @@ pub(crate) fn run(mode: Mode) {
     });
 }
 
-/// Reads the commands. The starting process keeps the other end of the pipe open while it runs, so the
-/// end of the input exits this process at once.
+/// Reads the commands. The starting process keeps the other end of the pipe open while it runs, so
+/// the end of the input exits this process at once.
 fn lines() -> Receiver<String> {
     let (sender, receiver) = sync_channel(1);
     std::thread::spawn(move || {
@@ -76,7 +76,8 @@ fn start<'a>(
     dsync
 }
 
-/// Times each uncontended lock from the request to the end of its release, which delays a user's request.
+/// Times each uncontended lock from the request to the end of its release, which delays a user's
+/// request.
 async fn uncontended(dsync: &Dsync, locks: usize) -> Vec<Duration> {
     let mut times = Vec::with_capacity(locks);
     for number in 0..locks {

@@ -1,8 +1,9 @@
-//! Cost of a locker's table that holds 100,000 locks. The goal is less than a microsecond per operation.
+//! Cost of a locker's table that holds 100,000 locks. The goal is less than a microsecond per
+//! operation.
 //!
-//! `dsync_table` measures the pure table: no mutex, no message, no task. Requests are built beforehand
-//! and used in an order that defeats caches. `dsync_overload` measures how soon a locker whose table is
-//! busy refuses a request as overloaded (B57).
+//! `dsync_table` measures the pure table: no mutex, no message, no task. Requests are built
+//! beforehand and used in an order that defeats caches. `dsync_overload` measures how soon a locker
+//! whose table is busy refuses a request as overloaded (B57).
 #![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
 mod overload;
@@ -29,17 +30,17 @@ const HELD: usize = 100_000;
 /// Locks that are acquired and then released in one batch.
 const BATCH: usize = 8_192;
 
-/// Requests to rotate through. A locker refuses a repeated request as late while it keeps the tombstone
-/// of its release.
+/// Requests to rotate through. A locker refuses a repeated request as late while it keeps the
+/// tombstone of its release.
 const FRESH: usize = 2 * BATCH;
 const _: () = assert!(FRESH - BATCH > TOMBSTONES_MAX);
 
-/// Clock advance per operation. Above zero, so that timers come due; small, so that no lease expires
-/// during the measurement.
+/// Clock advance per operation. Above zero, so that timers come due; small, so that no lease
+/// expires during the measurement.
 const TIME_PER_OPERATION: Duration = Duration::from_nanos(500);
 
-/// Clock advance per refresh: the rate at which a locker receives refreshes of all held locks, so that the
-/// table checks for expired leases as often as in service.
+/// Clock advance per refresh: the rate at which a locker receives refreshes of all held locks, so
+/// that the table checks for expired leases as often as in service.
 const TIME_PER_REFRESH: Duration =
     Duration::from_nanos(REFRESH_INTERVAL.as_nanos() as u64 / HELD as u64);
 

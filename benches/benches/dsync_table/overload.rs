@@ -1,6 +1,6 @@
-//! A locker whose table is busy: an operator lists 10,000 locks in a loop, which takes milliseconds each
-//! time. The queue for the table has no free slot, so every request that arrives meanwhile is refused.
-//! The time to that refusal is measured.
+//! A locker whose table is busy: an operator lists 10,000 locks in a loop, which takes milliseconds
+//! each time. The queue for the table has no free slot, so every request that arrives meanwhile is
+//! refused. The time to that refusal is measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,7 +45,8 @@ pub(crate) fn refusals(criterion: &mut Criterion) {
     });
 }
 
-/// Builds a locker with as many locks as one listing returns, and one slot for callers of its table.
+/// Builds a locker with as many locks as one listing returns, and one slot for callers of its
+/// table.
 fn busy_locker() -> LocalLocker {
     let mut limits = Limits::default();
     limits.table_callers_max = 1;

@@ -1,4 +1,5 @@
-//! A closed-loop load: one task per concurrent call, each of which repeats its call on the response.
+//! A closed-loop load: one task per concurrent call, each of which repeats its call on the
+//! response.
 //!
 //! The same for each library, so that any difference is due to the library.
 
@@ -13,8 +14,8 @@ use tokio::task::JoinSet;
 /// Payload of each call, in bytes: the cost per byte and the cost per call both matter.
 const PAYLOAD_BYTES: usize = 512;
 
-/// Timeout for the outstanding calls at the end. Not a measurement: without it a lost call would hang
-/// the benchmark.
+/// Timeout for the outstanding calls at the end. Not a measurement: without it a lost call would
+/// hang the benchmark.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connected client of an echo server. A clone is another handle to the same connection.
@@ -52,8 +53,8 @@ fn payload_of(caller: usize) -> Bytes {
     caller.to_le_bytes().into_iter().cycle().take(PAYLOAD_BYTES).collect()
 }
 
-/// Repeats the call until `is_stopped`, at least once, and returns the number of calls. Does not read the
-/// clock, whose cost would be part of the measurement.
+/// Repeats the call until `is_stopped`, at least once, and returns the number of calls. Does not
+/// read the clock, whose cost would be part of the measurement.
 async fn call_until_stopped(
     mut client: impl EchoClient,
     payload: Bytes,

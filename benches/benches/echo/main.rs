@@ -1,9 +1,9 @@
 //! Echo over loopback TCP through grid and through tonic: calls per second, and the ratio.
 //!
-//! The two are measured alternately in one run (grid, tonic, grid, tonic, …), because measurements on a
-//! shared machine are comparable only within the same minute. Criterion would measure one after the
-//! other, so this is a program of its own. The client and the server have a tokio runtime of two
-//! workers each, in this one process; `gridwire bench` measures two processes.
+//! The two are measured alternately in one run (grid, tonic, grid, tonic, …), because measurements
+//! on a shared machine are comparable only within the same minute. Criterion would measure one
+//! after the other, so this is a program of its own. The client and the server have a tokio runtime
+//! of two workers each, in this one process; `gridwire bench` measures two processes.
 //!
 //! Each response is compared with its request; time is not asserted. With `--test`, and unless
 //! `cargo bench` started the program, one short round runs and no figures are printed.
@@ -24,8 +24,8 @@ use self::load::{EchoClient, calls_per_second};
 use self::table::Level;
 use self::tonic_client::TonicClient;
 
-/// Calls in flight: a single one, where each waits for the kernel to wake a thread four times; a usual
-/// load; and more than fits into any batch.
+/// Calls in flight: a single one, where each waits for the kernel to wake a thread four times; a
+/// usual load; and more than fits into any batch.
 const IN_FLIGHT: [usize; 3] = [1, 64, 1024];
 
 /// Number of rounds: odd, so that there is a median; and as many as fit into a minute.
@@ -41,8 +41,8 @@ const WARM_UP: Duration = Duration::from_millis(250);
 /// Measured time with `--test`. Each caller makes at least one call in any case.
 const SMOKE: Duration = Duration::from_millis(20);
 
-/// Worker threads of each runtime. As in the figures of the project's design; most of the work is done
-/// by one task at each end.
+/// Worker threads of each runtime. As in the figures of the project's design; most of the work is
+/// done by one task at each end.
 const WORKERS: usize = 2;
 
 fn main() {
@@ -59,8 +59,8 @@ fn main() {
     grid.shutdown(&client);
 }
 
-/// Returns whether to run a smoke test. As criterion does: `cargo bench` passes `--bench`, `cargo test`
-/// does not.
+/// Returns whether to run a smoke test. As criterion does: `cargo bench` passes `--bench`,
+/// `cargo test` does not.
 fn is_smoke() -> bool {
     let has = |flag: &str| std::env::args().any(|argument| argument == flag);
     has("--test") || !has("--bench")

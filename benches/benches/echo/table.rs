@@ -15,8 +15,8 @@ impl Level {
     }
 }
 
-/// Formats the medians, the ratio of the medians, and the range of the ratios of single rounds, which
-/// shows the variation due to the machine.
+/// Formats the medians, the ratio of the medians, and the range of the ratios of single rounds,
+/// which shows the variation due to the machine.
 pub(crate) fn text(levels: &[Level]) -> String {
     let mut text = String::from(
         "\n| calls in flight | grid, calls/s | tonic, calls/s | grid / tonic | range of rounds |\n\

@@ -1,6 +1,6 @@
 //! The acceptor's handshake, in two forms: [`GridService`] accepts upgrade requests beside an
-//! application's own routes, and [`Manager::accept`](crate::Manager::accept) serves only the grid on
-//! a raw socket.
+//! application's own routes, and [`Manager::accept`](crate::Manager::accept) serves only the grid
+//! on a raw socket.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -31,8 +31,8 @@ use crate::proto::handshake::{Acceptor, ConnectResponse, Refusal};
 /// Mount it at [`Manager::path`](crate::Manager::path). The connection that carries the request
 /// must be served with upgrades enabled (`axum::serve` does that).
 ///
-/// Responds with 426 to a request that is no upgrade, with 403 to a refused token, with 404 to another
-/// path, and with 503 if too many sockets are unauthenticated. The body is the reason.
+/// Responds with 426 to a request that is no upgrade, with 403 to a refused token, with 404 to
+/// another path, and with 503 if too many sockets are unauthenticated. The body is the reason.
 #[derive(Debug, Clone)]
 pub struct GridService {
     state: Arc<ManagerState>,
@@ -153,8 +153,8 @@ async fn upgraded(
     drop(slot);
 }
 
-/// Receives and checks the dialer's Connect, responds to it, and passes the connection to its remote's
-/// task.
+/// Receives and checks the dialer's Connect, responds to it, and passes the connection to its
+/// remote's task.
 async fn accept_handshake(
     state: &ManagerState,
     mut socket: WebSocket,

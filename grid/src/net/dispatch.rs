@@ -88,8 +88,8 @@ impl Dispatcher {
         None
     }
 
-    /// Prepares a handler's arguments, and accepts the call if it is a stream. Returns `None` if the
-    /// caller has cancelled the stream already.
+    /// Prepares a handler's arguments, and accepts the call if it is a stream. Returns `None` if
+    /// the caller has cancelled the stream already.
     fn prepare(
         &self,
         registered: Arc<RegisteredHandler>,

@@ -183,8 +183,8 @@ impl Driver {
         end.map_or(Ok(read), Err)
     }
 
-    /// Parses the messages of a frame, and dispatches them in batches: a frame may contain a million
-    /// messages.
+    /// Parses the messages of a frame, and dispatches them in batches: a frame may contain a
+    /// million messages.
     fn parse_frame(&mut self, frame: Bytes) -> Result<(), CloseReason> {
         let malformed = |error: ParseError| CloseReason::Protocol(error.to_string().into());
         for message in Messages::new(frame).map_err(malformed)? {
@@ -297,8 +297,8 @@ impl Driver {
         };
         self.spurious_wake.wake_later(cx);
         let Some(until) = until else { return Ok(false) };
-        // A sleep that ends earlier is kept: an occasional spurious wake-up costs less than resetting
-        // the timer for each call.
+        // A sleep that ends earlier is kept: an occasional spurious wake-up costs less than
+        // resetting the timer for each call.
         if self.sleep_until.is_none_or(|current| until < current) {
             let wait = until.since(shared.now());
             #[expect(clippy::disallowed_methods, reason = "tokio's timer takes tokio's time")]

@@ -45,8 +45,8 @@ pub(crate) struct RemoteTask {
     pub(crate) newest_seq: Option<u64>,
 }
 
-/// Receives the next accepted connection that is newer than `newest_seq`. Discards older ones, which
-/// their dialer has abandoned for the newer one. Never resolves once all senders are dropped.
+/// Receives the next accepted connection that is newer than `newest_seq`. Discards older ones,
+/// which their dialer has abandoned for the newer one. Never resolves once all senders are dropped.
 async fn recv_newer(
     accepted: &mut mpsc::Receiver<AcceptedConnection>,
     newest_seq: Option<u64>,
@@ -60,8 +60,8 @@ async fn recv_newer(
 }
 
 impl RemoteTask {
-    /// Runs until the manager shuts down. An open connection then closes by itself, gracefully; every
-    /// other wait is interrupted.
+    /// Runs until the manager shuts down. An open connection then closes by itself, gracefully;
+    /// every other wait is interrupted.
     pub(crate) async fn run(mut self) {
         // The application's transport, authenticator or socket may panic. The remote must survive
         // that: it is handled as a failed connection, with the longest backoff.
@@ -163,8 +163,8 @@ impl RemoteTask {
         reason
     }
 
-    /// Runs a connection to its end, or abandons it after `wait`, like a host that lost its state: the
-    /// other end is not notified before the next dial.
+    /// Runs a connection to its end, or abandons it after `wait`, like a host that lost its state:
+    /// the other end is not notified before the next dial.
     async fn run_until_abandoned(&self, mut driver: Driver, wait: Duration) -> CloseReason {
         let reason = tokio::select! {
             biased;
@@ -224,7 +224,8 @@ impl RemoteTask {
         let closing = websocket::close(driver.end(reason.clone()), self.state.limits.close_timeout);
         match reason {
             CloseReason::Shutdown => return closing.await,
-            // The peer may still read the close. In the background: the next connection must not wait.
+            // The peer may still read the close. In the background: the next connection must not
+            // wait.
             CloseReason::Peer | CloseReason::Protocol(_) | CloseReason::Superseded => {
                 tokio::spawn(closing);
             }

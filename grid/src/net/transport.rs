@@ -17,8 +17,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 /// The future returned by [`Transport::connect`].
 pub type ConnectFuture = Pin<Box<dyn Future<Output = io::Result<Box<dyn Socket>>> + Send>>;
 
-/// Opens connections to remotes. The simulator, and applications with TLS or proxies, implement their
-/// own.
+/// Opens connections to remotes. The simulator, and applications with TLS or proxies, implement
+/// their own.
 pub trait Transport: Send + Sync + 'static {
     /// Connects to `remote`. The caller enforces a timeout by dropping the future.
     ///

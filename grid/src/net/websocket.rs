@@ -57,7 +57,8 @@ impl AsyncRead for ReadLimited {
                 ),
             )));
         }
-        // Through an intermediate buffer, because safe code cannot limit `buffer`. Handshakes are short.
+        // Through an intermediate buffer, because safe code cannot limit `buffer`. Handshakes are
+        // short.
         let mut part = [0; 4096];
         let room = part.len().min(*budget).min(buffer.remaining());
         let mut part = ReadBuf::new(&mut part[..room]);
@@ -128,8 +129,8 @@ pub(crate) async fn send(socket: &mut WebSocket, bytes: Vec<u8>) -> Result<(), B
     socket.send(Message::Binary(bytes.into())).await.map_err(Box::new)
 }
 
-/// Performs the closing handshake within `limit`: sends a close and reads to the end. Closing a socket
-/// with unread bytes would discard data that is not sent yet.
+/// Performs the closing handshake within `limit`: sends a close and reads to the end. Closing a
+/// socket with unread bytes would discard data that is not sent yet.
 pub(crate) async fn close(mut socket: WebSocket, limit: Duration) {
     let closing_handshake = async {
         // Not the inherent method, which fails if the peer has sent its close first.

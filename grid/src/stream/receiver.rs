@@ -15,8 +15,8 @@ use crate::error::StreamError;
 /// Receives the messages of the other end of a stream, in order (B22).
 ///
 /// Each received message returns one credit to the sender (B21). After a drop, further messages are
-/// discarded and their credit is returned, so that the sender is not blocked. A caller that drops the
-/// [`StreamSender`](super::StreamSender) too cancels the stream.
+/// discarded and their credit is returned, so that the sender is not blocked. A caller that drops
+/// the [`StreamSender`](super::StreamSender) too cancels the stream.
 #[derive(Debug)]
 pub struct StreamReceiver {
     endpoint: Arc<StreamEndpoint>,

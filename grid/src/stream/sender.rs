@@ -20,10 +20,10 @@ use crate::shared::SendFailure;
 /// Sends a caller's messages to the handler.
 ///
 /// Dropping it alone finishes, like [`finish`](Self::finish), but only when the
-/// [`StreamReceiver`](super::StreamReceiver) is polled after that. If the receiver is dropped too, in
-/// either order, or the drop is due to a panic, the stream is cancelled: a handler must not mistake
-/// half of its input for all of it because a task was aborted. If each half has a task of its own,
-/// finish explicitly, or mark the last message as the last.
+/// [`StreamReceiver`](super::StreamReceiver) is polled after that. If the receiver is dropped too,
+/// in either order, or the drop is due to a panic, the stream is cancelled: a handler must not
+/// mistake half of its input for all of it because a task was aborted. If each half has a task of
+/// its own, finish explicitly, or mark the last message as the last.
 #[derive(Debug)]
 pub struct StreamSender(SendHalf);
 
@@ -32,8 +32,8 @@ impl StreamSender {
         Self(SendHalf { endpoint })
     }
 
-    /// Sends a message. Resolves once it is queued, which may wait for the handler to receive earlier
-    /// messages (B21), or for room in the queue.
+    /// Sends a message. Resolves once it is queued, which may wait for the handler to receive
+    /// earlier messages (B21), or for room in the queue.
     ///
     /// # Errors
     ///
@@ -55,7 +55,8 @@ impl StreamSender {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, once polled, does not undo the finish, which completes in the background.
+    /// Dropping the future, once polled, does not undo the finish, which completes in the
+    /// background.
     pub async fn finish(self) -> Result<(), StreamError> {
         self.wait_finished().await
     }
@@ -107,8 +108,8 @@ impl StreamOutput {
         Self(SendHalf { endpoint })
     }
 
-    /// Sends a message. Resolves once it is queued, which may wait for the caller to receive earlier
-    /// messages (B21), or for room in the queue.
+    /// Sends a message. Resolves once it is queued, which may wait for the caller to receive
+    /// earlier messages (B21), or for room in the queue.
     ///
     /// # Errors
     ///

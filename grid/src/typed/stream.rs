@@ -30,8 +30,8 @@
 //! }
 //! ```
 //!
-//! [`NoPayload`] is the type of the initial payload of a stream without one. [`NoInput`] is the message
-//! type of a stream whose caller sends no messages: its sender has no `send` method.
+//! [`NoPayload`] is the type of the initial payload of a stream without one. [`NoInput`] is the
+//! message type of a stream whose caller sends no messages: its sender has no `send` method.
 //!
 //! ```compile_fail,E0277
 //! use grid::{HandlerId, NoInput, StreamHandler};
@@ -202,7 +202,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`RegisterError`] if the number is taken under that subroute, or a capacity is out of bounds.
+    /// [`RegisterError`] if the number is taken under that subroute, or a capacity is out of
+    /// bounds.
     pub fn register_at<F, Fut>(
         &self,
         manager: &Manager,
