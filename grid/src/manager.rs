@@ -121,7 +121,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// Lets `buggify` decide which faults are injected. None are without it.
+    /// Lets `buggify` decide which faults are injected. By default none are.
     #[cfg(feature = "buggify")]
     #[must_use]
     pub fn buggify(mut self, buggify: impl crate::buggify::Buggify) -> Self {

@@ -42,7 +42,7 @@ pub struct CallTrace {
 pub enum CallSide {
     /// This server made the call.
     Caller,
-    /// This server's handler ran.
+    /// This server served the call.
     Callee,
 }
 

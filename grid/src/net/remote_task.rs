@@ -112,7 +112,7 @@ impl RemoteTask {
                 }
                 Err(error) => {
                     self.shared.record_failure(error.failure());
-                    self.log_failure("connect failed", &error);
+                    self.log_failure("connect failed, retrying", &error);
                 }
             }
             self.shared.set_disconnected_state(ConnectionState::Backoff);
@@ -176,7 +176,7 @@ impl RemoteTask {
                     tokio::time::sleep(open_for).await;
                     drop(socket);
                 });
-                self.log_failure("connection lost", &CloseReason::Superseded);
+                self.log_failure("connection lost, reconnecting", &CloseReason::Superseded);
                 return CloseReason::Superseded;
             }
         };
@@ -234,7 +234,7 @@ impl RemoteTask {
             | CloseReason::ControlOverrun { .. }
             | CloseReason::Transport(_) => drop(closing),
         }
-        self.log_failure("connection lost", reason);
+        self.log_failure("connection lost, reconnecting", reason);
     }
 
     /// Logs a failure, throttled. WARN, not ERROR: network failures are expected (B41).
@@ -242,10 +242,10 @@ impl RemoteTask {
         let remote = self.shared.remote();
         if self.state.log_throttle.allows(remote.as_str(), self.shared.now()) {
             tracing::warn!(
-                target: "grid", %remote, %error, "{event}, retrying (next log in 1 h)"
+                target: "grid", %remote, %error, "{event} (next log in 1 h)"
             );
         } else {
-            tracing::debug!(target: "grid", %remote, %error, "{event}, retrying");
+            tracing::debug!(target: "grid", %remote, %error, "{event}");
         }
     }
 }
