@@ -150,7 +150,7 @@ impl StreamError {
                 Self::IncorrectSequence { remote, expected, received }
             }
             StreamEnd::Overrun => Self::Overrun { remote },
-            StreamEnd::Silent { missed } => Self::PingTimeout { remote, missed },
+            StreamEnd::PingTimeout { missed } => Self::PingTimeout { remote, missed },
             StreamEnd::NotFound => Self::NotFound { remote },
         }
     }
