@@ -22,7 +22,7 @@ use crate::time::Instant;
 pub enum StreamSide {
     /// The end that opened the stream.
     Caller,
-    /// The end of the handler.
+    /// The end that runs the handler.
     Callee,
 }
 
