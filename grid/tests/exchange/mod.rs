@@ -336,7 +336,7 @@ fn event_text(event: &Event) -> String {
         }
         Event::StreamEnded { rest, end, .. } => {
             let rest: Vec<_> = rest.iter().map(|payload| quoted(payload)).collect();
-            format!("the stream ends: {end:?}, after {} is received", rest.join(", "))
+            format!("the stream ends: {end:?}, with {} still buffered", rest.join(", "))
         }
         Event::Cancel { .. } => "the handler is cancelled".into(),
         Event::AnswerOver { .. } => "the handler is done".into(),
