@@ -1,4 +1,4 @@
-//! The path for what should never happen. A test of its own process: the count is the process's.
+//! The `bug!` macro. A test binary of its own, because the count is global to the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io;

@@ -1,4 +1,4 @@
-//! Calls between real servers: answers, errors, deadlines, cancellation, panics, shutdown.
+//! Calls between real servers: responses, errors, deadlines, cancellation, panics, shutdown.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,16 +15,16 @@ use grid::{
     SingleHandler, Start, Subroute, TypedCallError,
 };
 use serde::{Deserialize, Serialize};
-use support::live::Live;
-use support::{ECHO, PATIENCE, Place, STUCK, Server, eventually, within};
+use support::live::LiveCount;
+use support::{ECHO, ReservedAddress, STUCK, Server, WAIT_MAX, eventually, within};
 
 const COUNTED: HandlerId = HandlerId::new(202);
 
-/// Two connected servers; the second counts the handlers that are stuck in `COUNTED`.
-async fn pair() -> (Server, Server, Live) {
+/// Starts two connected servers; the second counts the calls that are stuck in `COUNTED`.
+async fn pair() -> (Server, Server, LiveCount) {
     let mut servers = Server::cluster(2, &Limits::default()).await.into_iter();
     let (one, two) = (servers.next().expect("two"), servers.next().expect("two"));
-    let live = Live::default();
+    let live = LiveCount::default();
     let counter = live.clone();
     two.manager
         .register(Route::new(COUNTED).name("Counted"), move |_, _| {
@@ -35,8 +35,8 @@ async fn pair() -> (Server, Server, Live) {
             }
         })
         .expect("free");
-    one.connected(&two.url).await;
-    two.connected(&one.url).await;
+    one.wait_connected(&two.url).await;
+    two.wait_connected(&one.url).await;
     (one, two, live)
 }
 
@@ -47,16 +47,16 @@ async fn b10_payload_in_and_payload_out_in_both_directions() {
         let connection = from.connection(&to.url);
         for size in [0, 1, 255, 256, 65_535, 65_536, 1 << 20, (16 << 20) - 64] {
             let payload = Bytes::from(vec![7; size]);
-            let answer = connection.request(ECHO, payload.clone()).timeout(PATIENCE).await;
-            assert_eq!(answer.expect("an echo"), payload);
+            let response = connection.request(ECHO, payload.clone()).timeout(WAIT_MAX).await;
+            assert_eq!(response.expect("an echo"), payload);
         }
     }
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b14_many_calls_at_once_get_their_own_answers() {
+async fn b14_concurrent_calls_get_their_own_responses() {
     let (one, two, _) = pair().await;
     let mut calls = Vec::new();
     for caller in 0..64_u32 {
@@ -65,21 +65,21 @@ async fn b14_many_calls_at_once_get_their_own_answers() {
             calls.push(tokio::spawn(async move {
                 for round in 0..200_u32 {
                     let payload = format!("{} {caller} {round}", connection.local());
-                    let answer = connection.request(ECHO, payload.clone()).await;
-                    assert_eq!(answer.expect("an echo"), payload);
+                    let response = connection.request(ECHO, payload.clone()).await;
+                    assert_eq!(response.expect("an echo"), payload);
                 }
             }));
         }
     }
     for call in calls {
-        within("the calls", call).await.expect("each got its own answer");
+        within("the calls", call).await.expect("each got its own response");
     }
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b10_a_call_without_a_deadline_gets_the_default_and_the_handler_sees_what_is_left() {
+async fn b10_a_call_without_a_deadline_gets_the_default_and_the_handler_sees_the_remaining_time() {
     let mut limits = Limits::default();
     limits.deadline_default = Duration::from_millis(50);
     let servers = Server::cluster(2, &limits).await;
@@ -92,13 +92,13 @@ async fn b10_a_call_without_a_deadline_gets_the_default_and_the_handler_sees_wha
             std::future::pending()
         })
         .expect("free");
-    let connection = servers[0].connected(&servers[1].url).await;
+    let connection = servers[0].wait_connected(&servers[1].url).await;
 
     let error = within("the deadline", connection.request(COUNTED, "").into_future()).await;
     assert!(matches!(error, Err(CallError::DeadlineExceeded { .. })), "{error:?}");
     let left = left.lock().expect("no panic").expect("the deadline travels");
     assert!(left <= Duration::from_millis(50) && left > Duration::ZERO, "{left:?}");
-    servers[1].is_quiescent().await;
+    servers[1].assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -120,8 +120,8 @@ async fn b11_dropping_a_call_cancels_its_handler() {
     eventually("the handler runs", || live.count() == 1).await;
     call.abort();
     eventually("the handler is dropped", || live.count() == 0).await;
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -131,22 +131,22 @@ async fn b11_a_deadline_cancels_the_handler_too() {
     let call = connection.request(COUNTED, "").timeout(Duration::from_millis(30));
     assert!(matches!(call.await, Err(CallError::DeadlineExceeded { .. })));
     eventually("the handler is dropped", || live.count() == 0).await;
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b11_what_a_handler_started_learns_of_the_cancellation() {
+async fn b11_a_task_of_a_handler_learns_of_the_cancellation() {
     let (one, two, _) = pair().await;
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     two.manager
         .register(Route::new(HandlerId::new(203)), move |context: grid::RequestContext, _| {
             let (cancelled, sender) = (context.cancelled(), sender.clone());
             tokio::spawn(async move {
-                sender.send("runs").expect("the test listens");
+                sender.send("runs").expect("the test receives");
                 cancelled.await;
                 assert!(context.is_cancelled());
-                sender.send("cancelled").expect("the test listens");
+                sender.send("cancelled").expect("the test receives");
             });
             std::future::pending()
         })
@@ -159,11 +159,11 @@ async fn b11_what_a_handler_started_learns_of_the_cancellation() {
 }
 
 #[tokio::test]
-async fn b12_an_unknown_handler_is_told_as_such_and_harms_nothing() {
+async fn b12_an_unknown_handler_is_an_error_of_its_own_and_affects_no_other_call() {
     let (one, two, _) = pair().await;
     let connection = one.connection(&two.url);
-    let nobody = HandlerId::new(99);
-    let error = connection.request(nobody, "").await.expect_err("nobody serves it");
+    let unknown = HandlerId::new(99);
+    let error = connection.request(unknown, "").await.expect_err("no handler");
     assert!(matches!(&error, CallError::UnknownHandler { .. }), "{error:?}");
     assert!(error.to_string().contains("99"), "{error}");
 
@@ -194,19 +194,19 @@ async fn b13_a_panic_fails_its_call_alone() {
     let connection = one.connection(&two.url);
     let other = tokio::spawn(connection.request(STUCK, "").into_future());
     for (id, text) in ids.into_iter().zip(["in place", "in its own task", "before the future"]) {
-        let error = within("the answer", connection.request(id, "x").into_future()).await;
+        let error = within("the response", connection.request(id, "x").into_future()).await;
         let error = error.expect_err("it panicked").to_string();
         assert!(error.contains("panicked") && error.contains(text), "{error}");
     }
     assert_eq!(connection.request(ECHO, "still here").await.expect("an echo"), "still here");
     assert!(!other.is_finished());
     other.abort();
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b05_when_a_connection_ends_so_do_its_calls_and_handlers() {
+async fn b05_the_end_of_a_connection_ends_its_calls_and_handlers() {
     let (one, two, live) = pair().await;
     let connection = one.connection(&two.url);
     let calls: Vec<_> =
@@ -215,24 +215,24 @@ async fn b05_when_a_connection_ends_so_do_its_calls_and_handlers() {
 
     two.manager.shutdown(Duration::ZERO).await;
     for call in calls {
-        let error = within("the end", call).await.expect("no panic").expect_err("no answer");
+        let error = within("the end", call).await.expect("no panic").expect_err("no response");
         assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
     }
     eventually("all handlers are dropped", || live.count() == 0).await;
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 
     let error = connection.request(ECHO, "").await.expect_err("not connected");
     assert!(matches!(error, CallError::NotConnected { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn b04_a_server_that_comes_back_is_found_again() {
-    let mut places = vec![Place::new().await, Place::new().await];
-    let urls: Vec<_> = places.iter().map(|place| place.url.clone()).collect();
-    let two = Server::start(places.pop().expect("two"), &urls, Limits::default());
-    let one = Server::start(places.pop().expect("two"), &urls, Limits::default());
-    let connection = one.connected(&two.url).await;
+async fn b04_a_server_that_restarts_is_reconnected() {
+    let mut addresses = vec![ReservedAddress::new().await, ReservedAddress::new().await];
+    let urls: Vec<_> = addresses.iter().map(|address| address.url.clone()).collect();
+    let two = Server::start(addresses.pop().expect("two"), &urls, Limits::default());
+    let one = Server::start(addresses.pop().expect("two"), &urls, Limits::default());
+    let connection = one.wait_connected(&two.url).await;
     let mut watch = connection.watch();
 
     let address = two.url.strip_prefix("http://").expect("a base URL").to_owned();
@@ -246,22 +246,23 @@ async fn b04_a_server_that_comes_back_is_found_again() {
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    let two = Server::start(Place { listener, url: urls[1].clone() }, &urls, Limits::default());
+    let two =
+        Server::start(ReservedAddress { listener, url: urls[1].clone() }, &urls, Limits::default());
     within("reconnecting", connection.wait_connected()).await.expect("not shut down");
     assert_eq!(connection.request(ECHO, "again").await.expect("an echo"), "again");
     assert_eq!(connection.stats().reconnects(), 1);
-    two.is_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b09_shutdown_takes_no_new_calls_and_finishes_those_under_way() {
+async fn b09_shutdown_takes_no_new_calls_and_finishes_those_in_flight() {
     let (one, two, _) = pair().await;
     let (release, released) = tokio::sync::watch::channel(false);
     two.manager
         .register(Route::new(HandlerId::new(204)), move |_, payload: Bytes| {
             let mut released = released.clone();
             async move {
-                released.wait_for(|released| *released).await.expect("the test lives");
+                released.wait_for(|released| *released).await.expect("the test is running");
                 Ok(payload)
             }
         })
@@ -271,7 +272,7 @@ async fn b09_shutdown_takes_no_new_calls_and_finishes_those_under_way() {
     eventually("it runs", || two.connection(&one.url).stats().live_served == 1).await;
 
     let manager = two.manager.clone();
-    let shutdown = tokio::spawn(async move { manager.shutdown(PATIENCE).await });
+    let shutdown = tokio::spawn(async move { manager.shutdown(WAIT_MAX).await });
     let refused = |error: &CallError| matches!(error, CallError::Refused { .. });
     let error = connection.request(ECHO, "").await.expect_err("it is draining");
     assert!(refused(&error) && error.to_string().contains("shutting down"), "{error}");
@@ -280,13 +281,13 @@ async fn b09_shutdown_takes_no_new_calls_and_finishes_those_under_way() {
 
     assert!(!running.is_finished() && !shutdown.is_finished());
     release.send_replace(true);
-    let answer = within("the answer", running).await.expect("no panic");
-    assert_eq!(answer.expect("it finished within the grace"), "done");
+    let response = within("the response", running).await.expect("no panic");
+    assert_eq!(response.expect("it finished within the grace"), "done");
     within("the shutdown", shutdown).await.expect("no panic");
     assert_eq!(two.connection(&one.url).state(), ConnectionState::Shutdown);
     let error = two.connection(&one.url).wait_connected().await.expect_err("never again");
     assert!(matches!(error, CallError::Shutdown));
-    two.is_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -326,7 +327,7 @@ async fn a_message_that_is_too_large_is_refused_on_either_side() {
         .manager
         .register(Route::new(HandlerId::new(205)), |_, _| async { Ok(vec![0; 100_000].into()) })
         .expect("free");
-    let connection = servers[0].connected(&servers[1].url).await;
+    let connection = servers[0].wait_connected(&servers[1].url).await;
 
     let error = connection.request(ECHO, vec![0; 64 * 1024]).await.expect_err("too large");
     assert!(matches!(error, CallError::TooLarge { max: 65_536, .. }), "{error}");
@@ -337,11 +338,11 @@ async fn a_message_that_is_too_large_is_refused_on_either_side() {
 }
 
 #[tokio::test]
-async fn more_calls_than_are_served_at_once_are_refused_and_not_run() {
+async fn calls_beyond_the_inbound_limit_are_refused_and_not_run() {
     let mut limits = Limits::default();
     limits.calls_served_max = 2;
     let servers = Server::cluster(2, &limits).await;
-    let connection = servers[0].connected(&servers[1].url).await;
+    let connection = servers[0].wait_connected(&servers[1].url).await;
     let served = servers[1].connection(&servers[0].url);
     let stuck: Vec<_> =
         (0..2).map(|_| tokio::spawn(connection.request(STUCK, "").into_future())).collect();
@@ -351,27 +352,27 @@ async fn more_calls_than_are_served_at_once_are_refused_and_not_run() {
     assert!(matches!(&error, CallError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("overloaded"), "{error}");
     stuck.into_iter().for_each(|call| call.abort());
-    eventually("both are gone", || served.stats().live_served == 0).await;
+    eventually("both calls ended", || served.stats().live_served == 0).await;
     connection.request(ECHO, "").await.expect("there is room again");
 }
 
 #[tokio::test]
-async fn more_calls_than_may_be_made_at_once_fail_here() {
+async fn calls_beyond_the_outbound_limit_fail_locally() {
     let mut limits = Limits::default();
     limits.calls_made_max = 2;
     let servers = Server::cluster(2, &limits).await;
-    let connection = servers[0].connected(&servers[1].url).await;
+    let connection = servers[0].wait_connected(&servers[1].url).await;
     let stuck: Vec<_> =
         (0..2).map(|_| tokio::spawn(connection.request(STUCK, "").into_future())).collect();
-    eventually("both are under way", || connection.stats().live_calls == 2).await;
+    eventually("both calls are in flight", || connection.stats().live_calls == 2).await;
     let error = connection.request(ECHO, "").await.expect_err("too many");
     assert!(matches!(error, CallError::TooManyCalls { max: 2, .. }), "{error}");
     stuck.into_iter().for_each(|call| call.abort());
-    eventually("both are gone", || connection.stats().live_calls == 0).await;
+    eventually("both calls ended", || connection.stats().live_calls == 0).await;
     connection.request(ECHO, "").await.expect("there is room again");
 }
 
-/// The task that each call of a handler began in.
+/// Returns the task in which each of three calls of a handler began.
 async fn tasks_of_three_calls(start: Start) -> Vec<tokio::task::Id> {
     let (one, two, _) = pair().await;
     let tasks = Arc::new(Mutex::new(Vec::new()));
@@ -386,12 +387,12 @@ async fn tasks_of_three_calls(start: Start) -> Vec<tokio::task::Id> {
     for _ in 0..3 {
         connection.request(HandlerId::new(206), "x").await.expect("an echo");
     }
-    two.is_quiescent().await;
+    two.assert_quiescent().await;
     std::mem::take(&mut *tasks.lock().expect("no panic"))
 }
 
 #[tokio::test]
-async fn a_handler_begins_in_the_connections_task_or_in_one_of_its_own() {
+async fn a_handler_begins_in_the_connections_task_or_in_a_spawned_one() {
     let in_place = tasks_of_three_calls(Start::InPlace).await;
     assert!(in_place.iter().all(|task| *task == in_place[0]));
     let spawned = tasks_of_three_calls(Start::Spawned).await;
@@ -407,11 +408,11 @@ const SUM: SingleHandler<Sum, i64> = SingleHandler::new(HandlerId::new(207), "Su
 
 const BROKEN: SingleHandler<(), String> = SingleHandler::new(HandlerId::new(208), "Broken");
 
-/// The same number, with other types: what an incompatible change would be.
+/// The same id with other types, as after an incompatible change.
 const OTHER: SingleHandler<String, String> = SingleHandler::new(HandlerId::new(207), "Other");
 
 #[tokio::test]
-async fn b30_typed_handlers_are_declared_once_and_used_by_both_sides() {
+async fn b30_typed_handlers_are_declared_once_and_used_by_caller_and_callee() {
     let (one, two, _) = pair().await;
     SUM.register(&two.manager, |_, request| async move {
         let sum = request.numbers.iter().try_fold(0_i64, |sum, number| sum.checked_add(*number));
@@ -441,7 +442,7 @@ async fn b32_a_payload_that_does_not_decode_is_an_error_of_its_call() {
         .expect("free");
     let error = BROKEN.call(&connection, &()).await.expect_err("no string");
     assert!(matches!(error, TypedCallError::Decode { .. }), "{error}");
-    connection.request(ECHO, "").await.expect("every other call goes on");
+    connection.request(ECHO, "").await.expect("other calls go on");
 }
 
 #[tokio::test]
@@ -467,14 +468,14 @@ async fn b33_subroutes_reach_their_own_handlers() {
 
     let connection = one.connection(&two.url);
     for (subroute, expected) in subroutes.iter().zip([14, -14]) {
-        let options = CallOptions::default().subroute(subroute).timeout(PATIENCE);
-        let answer = SUM.call_with(&connection, &Sum { numbers: vec![] }, options).await;
-        assert_eq!(answer.expect("its own handler"), expected);
+        let options = CallOptions::default().subroute(subroute).timeout(WAIT_MAX);
+        let response = SUM.call_with(&connection, &Sum { numbers: vec![] }, options).await;
+        assert_eq!(response.expect("its own handler"), expected);
     }
 }
 
 #[tokio::test]
-async fn b42_every_call_can_be_seen_on_both_sides() {
+async fn b42_every_call_is_traced_by_caller_and_callee() {
     let (one, two, _) = pair().await;
     let seen: Arc<Mutex<Vec<CallTrace>>> = Arc::default();
     let record = Arc::clone(&seen);
@@ -490,12 +491,12 @@ async fn b42_every_call_can_be_seen_on_both_sides() {
     let call = tokio::spawn(connection.request(COUNTED, "xy").into_future());
     eventually("it runs", || two.connection(&one.url).stats().live_served == 1).await;
     call.abort();
-    eventually("all are seen", || seen.lock().expect("no panic").len() == 5).await;
+    eventually("all calls are traced", || seen.lock().expect("no panic").len() == 5).await;
 
     let traces = std::mem::take(&mut *seen.lock().expect("no panic"));
     let find = |side, name: &str| {
         let is_it = |trace: &&CallTrace| trace.side == side && &*trace.name == name;
-        traces.iter().find(is_it).cloned().expect("it was seen")
+        traces.iter().find(is_it).cloned().expect("it was traced")
     };
     let client = find(Side::Client, "200");
     assert_eq!((client.bytes_out, client.bytes_in, client.outcome), (4, 4, TraceOutcome::Ok));
@@ -510,12 +511,12 @@ async fn b42_every_call_can_be_seen_on_both_sides() {
 
     one.manager.untrace(&subscriber);
     two.manager.untrace(&subscriber);
-    connection.request(ECHO, "unseen").await.expect("an echo");
+    connection.request(ECHO, "untraced").await.expect("an echo");
     assert!(seen.lock().expect("no panic").is_empty());
 }
 
 #[tokio::test]
-async fn a_subscriber_that_panics_harms_no_call() {
+async fn a_subscriber_that_panics_affects_no_call() {
     let (one, two, _) = pair().await;
     let subscriber: Subscriber = Arc::new(|_: &CallTrace| panic!("a bad subscriber"));
     one.manager.trace(Arc::clone(&subscriber));
@@ -528,7 +529,7 @@ async fn a_subscriber_that_panics_harms_no_call() {
 }
 
 #[tokio::test]
-async fn b08_statistics_say_what_happened() {
+async fn b08_statistics_count_calls_messages_and_bytes() {
     let (one, two, _) = pair().await;
     let connection = one.connection(&two.url);
     for _ in 0..10 {

@@ -1,5 +1,5 @@
-//! The rules of the connection itself, each with the smallest scene that shows it: its queue and
-//! who waits for room in it, its pings, and its end.
+//! The rules of the connection itself, each in the smallest case that shows it: its queue and the
+//! messages that wait for space in it, its pings, and its end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -18,7 +18,7 @@ use machine::{MINUTE, SLOT, START, Subject, ended, ok};
 // ---- the queue ----
 
 #[test]
-fn b06_giving_up_and_closing_never_wait_for_room() {
+fn b06_cancellations_and_closing_never_wait_for_queue_space() {
     let mut subject = Subject::with_short_queue();
     let sent = subject.call(b"");
     subject.fill_queue();
@@ -30,12 +30,12 @@ fn b06_giving_up_and_closing_never_wait_for_room() {
 }
 
 #[test]
-fn who_waits_for_room_is_let_in_in_order_and_by_nobody_overtaken() {
+fn messages_that_wait_for_queue_space_enter_in_order_and_none_is_overtaken() {
     let mut subject = Subject::with_short_queue();
     subject.receive_request(9, 60_000);
     subject.fill_queue();
     let large = subject.call(&[1; 100]);
-    subject.answer(9, &ok(b"small"));
+    subject.respond(9, &ok(b"small"));
     let small = subject.call(b"small too");
     let order: Vec<_> =
         subject.sent_ops().into_iter().filter(|sent| sent.1 >= large || sent.1 == 9).collect();
@@ -43,7 +43,7 @@ fn who_waits_for_room_is_let_in_in_order_and_by_nobody_overtaken() {
 }
 
 #[test]
-fn a_peer_that_makes_us_answer_and_does_not_read_is_disconnected() {
+fn a_peer_that_causes_replies_and_does_not_read_is_disconnected() {
     let mut limits = Limits::default();
     limits.control_bytes_max = 1_000;
     limits.queue_bytes_max = 1_000;
@@ -58,7 +58,7 @@ fn a_peer_that_makes_us_answer_and_does_not_read_is_disconnected() {
 }
 
 #[test]
-fn b07_the_answer_to_a_ping_leaves_before_queued_data() {
+fn b07_a_pong_leaves_before_queued_data() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     subject.receive(Header { deadline_ms: 10_000, ..Header::new(0, Op::Ping) }, Bytes::new());
@@ -75,7 +75,7 @@ fn b07_a_ping_leaves_before_queued_data() {
     assert_eq!(subject.next_frame()[0].header.op, Op::Ping);
 }
 
-/// Bytes that tell when their memory is freed, and whether it has been.
+/// Makes bytes whose flag is set when their memory is freed.
 fn tracked(length: usize) -> (Bytes, Arc<AtomicBool>) {
     struct Owner(Vec<u8>, Arc<AtomicBool>);
 
@@ -95,58 +95,59 @@ fn tracked(length: usize) -> (Bytes, Arc<AtomicBool>) {
     (Bytes::from_owner(Owner(vec![b'x'; length], Arc::clone(&is_freed))), is_freed)
 }
 
-/// Runs `end` on a machine where a payload waits for room, and checks that the payload outlives it.
-fn assert_given_back(scene: &str, wait: fn(&mut Subject, Bytes), end: fn(&mut Subject)) {
+/// Runs `end` on a machine where a payload waits for queue space, and asserts that the payload
+/// outlives it.
+fn assert_payload_retired(case: &str, wait: fn(&mut Subject, Bytes), end: fn(&mut Subject)) {
     let mut subject = Subject::with_short_queue();
     subject.receive_request(9, 1_000);
     subject.fill_queue();
     subject.events();
     let (payload, is_freed) = tracked(50);
     wait(&mut subject, payload);
-    assert_eq!(subject.connection.blocked_messages(), 2, "{scene}: it waits");
+    assert_eq!(subject.connection.blocked_messages(), 2, "{case}: it waits");
     end(&mut subject);
-    assert!(!is_freed.load(Ordering::Relaxed), "{scene}: freed inside of the machine");
+    assert!(!is_freed.load(Ordering::Relaxed), "{case}: freed inside the machine");
     drop(subject.connection.take_spent());
-    assert!(is_freed.load(Ordering::Relaxed), "{scene}: kept inside of the machine");
+    assert!(is_freed.load(Ordering::Relaxed), "{case}: kept inside the machine");
 }
 
 #[test]
-fn payloads_that_waited_are_given_back_and_never_freed_inside() {
+fn payloads_that_waited_are_retired_and_never_freed_inside_the_machine() {
     fn call(subject: &mut Subject, payload: Bytes) {
         let deadline = subject.now + Duration::from_secs(1);
         let request = Request { handler: 7, subroute: None, payload, deadline };
         subject.connection.call(SLOT, &request, subject.now).expect("the call starts");
     }
-    fn answer(subject: &mut Subject, payload: Bytes) {
-        assert!(subject.answer(9, &Ok(payload)));
+    fn respond(subject: &mut Subject, payload: Bytes) {
+        assert!(subject.respond(9, &Ok(payload)));
     }
-    fn give_up_last(subject: &mut Subject) {
+    fn cancel_last(subject: &mut Subject) {
         let last = subject.connection.counters().calls_made;
         subject.connection.give_up(last);
     }
-    for (scene, wait) in [("request", call as fn(&mut Subject, Bytes)), ("answer", answer)] {
-        let sent = format!("{scene} sent");
-        assert_given_back(&sent, wait, |subject| drop(subject.sent()));
-        let due = format!("{scene} due");
-        assert_given_back(&due, wait, |subject| subject.advance(Duration::from_secs(1)));
-        let late = format!("{scene} late");
-        assert_given_back(&late, wait, |subject| {
-            subject.pass(Duration::from_secs(1));
+    for (case, wait) in [("request", call as fn(&mut Subject, Bytes)), ("response", respond)] {
+        let sent = format!("{case} sent");
+        assert_payload_retired(&sent, wait, |subject| drop(subject.sent()));
+        let due = format!("{case} due");
+        assert_payload_retired(&due, wait, |subject| subject.advance(Duration::from_secs(1)));
+        let late = format!("{case} late");
+        assert_payload_retired(&late, wait, |subject| {
+            subject.advance_clock(Duration::from_secs(1));
             subject.sent();
         });
-        let cut = format!("{scene} cut");
-        assert_given_back(&cut, wait, |subject| subject.connection.close(CloseReason::Peer));
+        let cut = format!("{case} cut");
+        assert_payload_retired(&cut, wait, |subject| subject.connection.close(CloseReason::Peer));
     }
-    assert_given_back("request given up", call, give_up_last);
-    assert_given_back("answer cancelled", answer, |subject| {
+    assert_payload_retired("request cancelled", call, cancel_last);
+    assert_payload_retired("response cancelled", respond, |subject| {
         subject.receive_op(9, Op::DisconnectServerMux);
     });
 }
 
-// ---- the life of the connection ----
+// ---- pings, pongs and the end of the connection ----
 
 #[test]
-fn b07_two_unanswered_pings_end_the_connection_after_thirty_seconds() {
+fn b07_two_pings_without_a_pong_end_the_connection_after_thirty_seconds() {
     let mut subject = Subject::new();
     subject.call(b"");
     subject.sent();
@@ -164,7 +165,7 @@ fn b07_two_unanswered_pings_end_the_connection_after_thirty_seconds() {
 }
 
 #[test]
-fn b07_bytes_that_arrive_are_no_pong() {
+fn b07_only_a_pong_restarts_the_timeout() {
     let mut subject = Subject::new();
     for _ in 0..3 {
         subject.advance(Duration::from_secs(10));
@@ -176,7 +177,7 @@ fn b07_bytes_that_arrive_are_no_pong() {
 }
 
 #[test]
-fn p12_a_connection_whose_pings_are_answered_lives() {
+fn p12_a_connection_with_pongs_lives() {
     let (mut left, mut right) = (Subject::new(), Subject::new());
     for _ in 0..100 {
         for subject in [&mut left, &mut right] {
@@ -191,7 +192,7 @@ fn p12_a_connection_whose_pings_are_answered_lives() {
 }
 
 #[test]
-fn p12_a_ping_without_a_payload_is_answered() {
+fn p12_a_ping_without_a_payload_gets_a_pong() {
     let mut subject = Subject::new();
     subject.receive_op(0, Op::Ping);
     assert_eq!(subject.sent_ops(), [(Op::Pong, 0)]);
@@ -211,7 +212,7 @@ fn p12_a_ping_or_pong_that_does_not_decode_ends_the_connection() {
 }
 
 #[test]
-fn p12_the_connections_own_ping_carries_no_checksum_and_everything_else_does() {
+fn p12_only_the_connections_ping_carries_no_checksum() {
     let mut subject = Subject::new();
     subject.advance(Duration::from_secs(10));
     assert_eq!(subject.sent_one().header.flags, Flags::NONE);
@@ -223,9 +224,9 @@ fn p12_the_connections_own_ping_carries_no_checksum_and_everything_else_does() {
     subject.connection.refuse(5, "not here");
     subject.receive_op(6, Op::ConnectMux);
     subject.accept(6, 1, 1);
-    subject.answer(6, &ok(b""));
+    subject.respond(6, &ok(b""));
     subject.receive_request(9, 0);
-    subject.answer(9, &ok(b""));
+    subject.respond(9, &ok(b""));
     subject.call(b"");
     let sent = subject.sent();
     assert_eq!(sent.len(), 8);
@@ -233,12 +234,12 @@ fn p12_the_connections_own_ping_carries_no_checksum_and_everything_else_does() {
 }
 
 #[test]
-fn b05_the_end_of_a_connection_ends_everything_on_it() {
+fn b05_the_end_of_a_connection_ends_all_its_calls_and_streams() {
     let mut subject = Subject::with_short_queue();
     subject.receive_request(9, 60_000);
     subject.receive_request(10, 60_000);
     subject.fill_queue();
-    subject.answer(10, &ok(b"waits in line"));
+    subject.respond(10, &ok(b"waits"));
     subject.events();
     let live = subject.connection.live_calls();
     assert!(live > 1);
@@ -255,7 +256,7 @@ fn b05_the_end_of_a_connection_ends_everything_on_it() {
     subject.advance(MINUTE);
     subject.connection.give_up(1);
     subject.connection.refuse(9, "late");
-    assert!(!subject.answer(9, &ok(b"late")));
+    assert!(!subject.respond(9, &ok(b"late")));
     assert_eq!(subject.try_call(b"", MINUTE), Err(StartError::Draining));
     assert_eq!(subject.events(), []);
     assert_eq!(subject.sent(), []);

@@ -1,4 +1,4 @@
-//! What is logged, under which target, and how often (B02, B04, B41, B42).
+//! The log: events, targets, and how often (B02, B04, B41, B42).
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use grid::proto::handshake::{ConnectResponse, Dialler, InstanceId};
 use grid::{Limits, Name};
-use support::{Dial, ECHO, Place, ScriptedPeer, Server, eventually};
+use support::{Dial, ECHO, ReservedAddress, ScriptedPeer, Server, eventually};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What was logged by this thread, which in these tests runs everything.
+/// The log of this thread, which runs everything in these tests.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -59,14 +59,14 @@ impl MakeWriter<'_> for Log {
 #[tokio::test]
 async fn b02_refused_dials_are_logged_once_per_remote_and_not_once_per_attempt() {
     let (log, _guard) = Log::capture("info");
-    let place = Place::new().await;
-    let dialled = Place::that(Dialler::Remote, &place.url).await;
-    let urls = [place.url.clone(), dialled.url.clone()];
-    let server = Server::start(place, &urls, Limits::default());
+    let address = ReservedAddress::new().await;
+    let dialed = ReservedAddress::dialed_by(Dialler::Remote, &address.url).await;
+    let urls = [address.url.clone(), dialed.url.clone()];
+    let server = Server::start(address, &urls, Limits::default());
     for _ in 0..5 {
-        let dial = Dial::right(&dialled.url);
+        let dial = Dial::valid(&dialed.url);
         let mut peer = ScriptedPeer::upgrade(&server.url, &dial).await.expect("upgrades");
-        assert!(!peer.introduce(&dial).await.accepted);
+        assert!(!peer.handshake(&dial).await.accepted);
     }
     let refusals = log.lines("refused an incoming connection");
     assert_eq!(refusals.len(), 1, "{refusals:?}");
@@ -75,22 +75,22 @@ async fn b02_refused_dials_are_logged_once_per_remote_and_not_once_per_attempt()
 }
 
 #[tokio::test]
-async fn b04_a_remote_that_cannot_be_reached_is_logged_once_and_is_no_error() {
+async fn b04_an_unreachable_remote_is_logged_once_and_not_as_an_error() {
     let (log, _guard) = Log::capture("info");
-    let place = Place::new().await;
-    let acceptor = Place::that(Dialler::Remote, &place.url).await;
-    let urls = [place.url.clone(), acceptor.url.clone()];
+    let address = ReservedAddress::new().await;
+    let acceptor = ReservedAddress::dialed_by(Dialler::Remote, &address.url).await;
+    let urls = [address.url.clone(), acceptor.url.clone()];
     let mut limits = Limits::default();
     limits.backoff_min = Duration::from_millis(1);
     limits.backoff_max = Duration::from_millis(2);
-    let server = Server::start(place, &urls, limits);
+    let server = Server::start(address, &urls, limits);
     for attempt in 0..5 {
-        let mut peer = ScriptedPeer::accept_silently(&acceptor.listener).await;
+        let mut peer = ScriptedPeer::accept_without_response(&acceptor.listener).await;
         let reason = format!("attempt {attempt}");
-        let answer = ConnectResponse::rejected(InstanceId::default(), reason);
-        peer.send_bytes(answer.encode().expect("encodes")).await;
+        let response = ConnectResponse::rejected(InstanceId::default(), reason);
+        peer.send_bytes(response.encode().expect("encodes")).await;
     }
-    eventually("the last attempt is over", || {
+    eventually("the last attempt failed", || {
         let failure = server.connection(&acceptor.url).stats().last_failure;
         failure.is_some_and(|failure| failure.cause.contains("attempt 4"))
     })
@@ -108,7 +108,7 @@ async fn b42_calls_can_be_logged_with_the_field_names_of_opentelemetry() {
     let servers = Server::cluster(2, &Limits::default()).await;
     servers[0].manager.trace(grid::trace::log_calls());
     servers[1].manager.trace(grid::trace::log_calls());
-    let connection = servers[0].connected(&servers[1].url).await;
+    let connection = servers[0].wait_connected(&servers[1].url).await;
     connection.request(ECHO, "four").await.expect("an echo");
 
     let calls = log.lines("call");

@@ -1,5 +1,5 @@
-//! Streams that are opened here, to a peer that serves them as existing peers do where they err, or
-//! worse: each ends for its own caller in the right way, and nobody else notices.
+//! Outbound streams to a peer that errs as existing peers do, or worse: each ends for its own
+//! caller with the right result, and no other call is affected.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,23 +12,23 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use grid::proto::message::{Flags, Header, Message, Op};
 use grid::{HandlerId, Limits, OpenStream, Route, SendError, Stream, StreamError};
-use support::scene::{Scene, request};
+use support::scripted_cluster::{ScriptedCluster, request};
 use support::streams::{
     is_deadline, is_disconnected, is_unknown_handler, message, remote_text, rest,
 };
 use support::{STUCK, ScriptedPeer, eventually, merged, within};
 use tokio::sync::watch;
 
-/// Served by the scripted peer.
-const FAR: HandlerId = HandlerId::new(220);
+/// A handler of the scripted peer.
+const PEER_HANDLER: HandlerId = HandlerId::new(220);
 
-/// A message of the stream with this id, as the serving side sends it.
-fn say(mux_id: u64, op: Op, sequence: u32) -> Header {
+/// The header of a message of this stream, as a callee sends it.
+fn callee_header(mux_id: u64, op: Op, sequence: u32) -> Header {
     Header { sequence, ..Header::new(mux_id, op) }
 }
 
 fn data(mux_id: u64, sequence: u32) -> Header {
-    say(mux_id, Op::MuxServerMsg, sequence)
+    callee_header(mux_id, Op::MuxServerMsg, sequence)
 }
 
 fn end(mux_id: u64, sequence: u32) -> Header {
@@ -39,8 +39,8 @@ fn failure(mux_id: u64, sequence: u32) -> Header {
     Header { flags: Flags::EOF.with(Flags::ERROR), ..data(mux_id, sequence) }
 }
 
-/// The next message that is no ping of the connection.
-async fn heard(peer: &mut ScriptedPeer) -> Message {
+/// Receives the next message except pings of the connection.
+async fn next_call_message(peer: &mut ScriptedPeer) -> Message {
     loop {
         let message = peer.next_message().await.expect("the connection goes on");
         if message.header.op != Op::Ping || message.header.mux_id != 0 {
@@ -49,145 +49,148 @@ async fn heard(peer: &mut ScriptedPeer) -> Message {
     }
 }
 
-async fn hears(peer: &mut ScriptedPeer, op: Op) -> Header {
-    let header = heard(peer).await.header;
+async fn expect_message(peer: &mut ScriptedPeer, op: Op) -> Header {
+    let header = next_call_message(peer).await.header;
     assert_eq!(header.op, op, "{header:?}");
     header
 }
 
-fn far(scene: &Scene) -> OpenStream {
-    scene.connection().stream(FAR, "payload")
+fn peer_stream(cluster: &ScriptedCluster) -> OpenStream {
+    cluster.connection().stream(PEER_HANDLER, "payload")
 }
 
-/// A stream to the peer that it has acknowledged, and its id.
-async fn acknowledged(scene: &mut Scene, open: OpenStream) -> (Stream, u64) {
+/// Opens a stream that the peer acknowledges. Returns it with its mux id.
+async fn acknowledged(cluster: &mut ScriptedCluster, open: OpenStream) -> (Stream, u64) {
     let opening = tokio::spawn(open.into_future());
-    let mux_id = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
-    scene.peer.send(say(mux_id, Op::AckMux, 0), b"").await;
+    let mux_id = expect_message(&mut cluster.peer, Op::ConnectMux).await.mux_id;
+    cluster.peer.send(callee_header(mux_id, Op::AckMux, 0), b"").await;
     let stream = within("opening", opening).await.expect("no panic").expect("it opens");
     (stream, mux_id)
 }
 
 #[tokio::test]
-async fn p15_opening_says_what_it_must() {
-    let mut scene = Scene::new(Limits::default()).await;
+async fn p15_an_opening_has_its_handler_payload_and_flags() {
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
     for (open, payload, flags, has_deadline) in [
-        (far(&scene), &b"payload"[..], Flags::NONE, false),
-        (scene.connection().stream(FAR, ""), b"", Flags::ZERO, false),
-        (far(&scene).without_payload(), b"", Flags::NONE, false),
-        (far(&scene).input_capacity(0), b"payload", Flags::EOF, false),
-        (far(&scene).timeout(Duration::from_secs(60)), b"payload", Flags::NONE, true),
+        (peer_stream(&cluster), &b"payload"[..], Flags::NONE, false),
+        (cluster.connection().stream(PEER_HANDLER, ""), b"", Flags::ZERO, false),
+        (peer_stream(&cluster).without_payload(), b"", Flags::NONE, false),
+        (peer_stream(&cluster).input_capacity(0), b"payload", Flags::EOF, false),
+        (peer_stream(&cluster).timeout(Duration::from_secs(60)), b"payload", Flags::NONE, true),
     ] {
         let opening = tokio::spawn(open.into_future());
-        let Message { header, payload: told, .. } = heard(&mut scene.peer).await;
+        let Message { header, payload: received, .. } = next_call_message(&mut cluster.peer).await;
         assert_eq!((header.op, header.handler, header.sequence), (Op::ConnectMux, 220, 0));
-        assert_eq!((&told[..], header.flags.without(Flags::CRC)), (payload, flags));
+        assert_eq!((&received[..], header.flags.without(Flags::CRC)), (payload, flags));
         assert_eq!(header.deadline_ms > 59_000 && header.deadline_ms <= 60_000, has_deadline);
         opening.abort();
-        let cancelled = hears(&mut scene.peer, Op::DisconnectServerMux).await;
+        let cancelled = expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
         assert_eq!(cancelled.mux_id, header.mux_id);
     }
-    scene.nothing_happened().await;
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
-async fn b16_cancelling_500_streams_ends_none_of_the_peers_500_requests_with_the_same_numbers() {
+async fn b16_cancelling_500_streams_ends_none_of_500_inbound_requests_with_the_same_mux_ids() {
     const COUNT: u64 = 500;
-    let mut scene = Scene::new(Limits::default()).await;
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
     let (release, released) = watch::channel(false);
-    scene
+    cluster
         .server
         .manager
-        .register(Route::new(FAR), move |_, payload: Bytes| {
+        .register(Route::new(PEER_HANDLER), move |_, payload: Bytes| {
             let mut released = released.clone();
             async move {
-                released.wait_for(|released| *released).await.expect("the test lives");
+                released.wait_for(|released| *released).await.expect("the test is running");
                 Ok(payload)
             }
         })
         .expect("free");
     for mux_id in 1..=COUNT {
-        let asked = Header { handler: FAR.get(), ..request(mux_id) };
-        scene.peer.send(asked, &mux_id.to_be_bytes()).await;
+        let header = Header { handler: PEER_HANDLER.get(), ..request(mux_id) };
+        cluster.peer.send(header, &mux_id.to_be_bytes()).await;
     }
-    let connection = scene.connection();
+    let connection = cluster.connection();
     eventually("all run", || connection.stats().live_served == COUNT as usize).await;
 
-    let opening: Vec<_> = (0..COUNT).map(|_| tokio::spawn(far(&scene).into_future())).collect();
+    let opening: Vec<_> =
+        (0..COUNT).map(|_| tokio::spawn(peer_stream(&cluster).into_future())).collect();
     let mut ids = Vec::new();
     for _ in 0..COUNT {
-        let mux_id = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
-        scene.peer.send(say(mux_id, Op::AckMux, 0), b"").await;
+        let mux_id = expect_message(&mut cluster.peer, Op::ConnectMux).await.mux_id;
+        cluster.peer.send(callee_header(mux_id, Op::AckMux, 0), b"").await;
         ids.push(mux_id);
     }
     ids.sort_unstable();
-    assert_eq!(ids, (1..=COUNT).collect::<Vec<_>>(), "the same numbers");
+    assert_eq!(ids, (1..=COUNT).collect::<Vec<_>>(), "the same mux ids");
     for opening in opening {
         drop(within("opening", opening).await.expect("no panic").expect("it opens"));
     }
     for _ in 0..COUNT {
-        hears(&mut scene.peer, Op::DisconnectServerMux).await;
+        expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
     }
-    // What the peer had under way comes late, and is answered toward its own streams only.
+    // Messages of the peer that were in flight arrive late, and get replies toward its own streams
+    // only.
     for mux_id in 1..=COUNT {
         for op in [Op::AckMux, Op::MuxServerMsg, Op::Pong] {
-            scene.peer.send(say(mux_id, op, 1), b"").await;
-            let answer = hears(&mut scene.peer, Op::DisconnectServerMux).await;
-            assert_eq!(answer.mux_id, mux_id);
+            cluster.peer.send(callee_header(mux_id, op, 1), b"").await;
+            let response = expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
+            assert_eq!(response.mux_id, mux_id);
         }
-        // An end is not answered, nor is a credit.
-        scene.peer.send(end(mux_id, 2), b"").await;
-        scene.peer.send(failure(mux_id, 2), b"context canceled").await;
-        scene.peer.send(say(mux_id, Op::UnblockClMux, 2), b"").await;
-        scene.peer.send(say(mux_id, Op::DisconnectClientMux, 2), b"").await;
+        // An end gets no reply, nor does a credit.
+        cluster.peer.send(end(mux_id, 2), b"").await;
+        cluster.peer.send(failure(mux_id, 2), b"context canceled").await;
+        cluster.peer.send(callee_header(mux_id, Op::UnblockClMux, 2), b"").await;
+        cluster.peer.send(callee_header(mux_id, Op::DisconnectClientMux, 2), b"").await;
     }
-    scene.peer_is_served().await; // and nothing else was said before that
+    cluster.assert_peer_is_served().await; // no other message came before
     assert_eq!(connection.stats().live_served, COUNT as usize);
 
     release.send_replace(true);
-    let mut answered = Vec::new();
+    let mut responded = Vec::new();
     for _ in 0..COUNT {
-        let Message { header, payload, .. } = heard(&mut scene.peer).await;
+        let Message { header, payload, .. } = next_call_message(&mut cluster.peer).await;
         assert_eq!(header.op, Op::Response);
         assert_eq!(payload, &header.mux_id.to_be_bytes()[..]);
-        answered.push(header.mux_id);
+        responded.push(header.mux_id);
     }
-    answered.sort_unstable();
-    assert_eq!(answered, ids);
-    scene.nothing_happened().await;
+    responded.sort_unstable();
+    assert_eq!(responded, ids);
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
-async fn b23_a_whole_stream_with_everything_that_existing_peers_say_behind_it_ended_well() {
-    let mut scene = Scene::new(Limits::default()).await;
+async fn b23_a_complete_stream_ends_cleanly_whatever_existing_peers_send_after_it() {
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
     for round in 0..300_u32 {
-        let opening = tokio::spawn(far(&scene).into_future());
-        let mux_id = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
-        let cancelled = Header { flags: Flags::ERROR, ..say(mux_id, Op::DisconnectClientMux, 0) };
+        let opening = tokio::spawn(peer_stream(&cluster).into_future());
+        let mux_id = expect_message(&mut cluster.peer, Op::ConnectMux).await.mux_id;
+        let cancelled =
+            Header { flags: Flags::ERROR, ..callee_header(mux_id, Op::DisconnectClientMux, 0) };
         let all: [(Header, &[u8]); 6] = [
-            (say(mux_id, Op::AckMux, 0), b""),
+            (callee_header(mux_id, Op::AckMux, 0), b""),
             (data(mux_id, 1), b"one"),
             (data(mux_id, 2), b"two"),
             (end(mux_id, 3), b""),
-            (say(mux_id, Op::DisconnectClientMux, 0), b""),
+            (callee_header(mux_id, Op::DisconnectClientMux, 0), b""),
             (cancelled, b"context canceled"),
         ];
         match round % 3 {
-            // At once, or each by itself, or with its reader already there.
-            0 => scene.peer.send_bytes(merged(&all)).await,
+            // Merged, one by one, or with a receiver that already waits.
+            0 => cluster.peer.send_bytes(merged(&all)).await,
             1 => {
                 for (header, payload) in all {
-                    scene.peer.send(header, payload).await;
+                    cluster.peer.send(header, payload).await;
                 }
             }
             _ => {
-                scene.peer.send_bytes(merged(&all[..2])).await;
+                cluster.peer.send_bytes(merged(&all[..2])).await;
                 tokio::task::yield_now().await;
-                scene.peer.send_bytes(merged(&all[2..])).await;
+                cluster.peer.send_bytes(merged(&all[2..])).await;
             }
         }
-        let connection = scene.connection();
-        eventually("all came in", || connection.stats().live_streams == 0).await;
+        let connection = cluster.connection();
+        eventually("all messages arrived", || connection.stats().live_streams == 0).await;
         let stream = within("opening", opening).await.expect("no panic").expect("it opens");
         let (mut sender, mut receiver) = stream.split();
         assert_eq!(sender.send("late").await, Err(SendError::Finished));
@@ -195,79 +198,79 @@ async fn b23_a_whole_stream_with_everything_that_existing_peers_say_behind_it_en
         assert_eq!((messages, ended), (vec!["one".into(), "two".into()], Ok(())));
         assert_eq!(sender.finish().await, Ok(()));
     }
-    scene.nothing_happened().await;
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
-async fn b23_a_whole_stream_whose_connection_ends_right_behind_it_ended_well() {
+async fn b23_a_complete_stream_ends_cleanly_when_its_connection_ends_right_after() {
     for op in [Some(Op::Disconnect), None] {
-        let mut scene = Scene::new(Limits::default()).await;
+        let mut cluster = ScriptedCluster::new(Limits::default()).await;
         let (stream, mux_id) = {
-            let open = far(&scene);
-            acknowledged(&mut scene, open).await
+            let open = peer_stream(&cluster);
+            acknowledged(&mut cluster, open).await
         };
-        scene.peer.send(data(mux_id, 1), b"one").await;
-        scene.peer.send(end(mux_id, 2), b"").await;
+        cluster.peer.send(data(mux_id, 1), b"one").await;
+        cluster.peer.send(end(mux_id, 2), b"").await;
         match op {
-            Some(op) => scene.peer.send(Header::new(0, op), b"").await,
-            None => drop(scene.peer),
+            Some(op) => cluster.peer.send(Header::new(0, op), b"").await,
+            None => drop(cluster.peer),
         }
-        let connection = scene.server.connection(&scene.peer_url);
+        let connection = cluster.server.connection(&cluster.peer_url);
         eventually("the end", || connection.state() != grid::ConnectionState::Connected).await;
         let (_sender, mut receiver) = stream.split();
         assert_eq!(rest(&mut receiver).await, (vec!["one".into()], Ok(())));
-        scene.server.is_quiescent().await;
+        cluster.server.assert_quiescent().await;
     }
 }
 
 #[tokio::test]
-async fn b05_b14_a_stream_that_is_cut_gives_what_came_and_says_disconnected() {
+async fn b05_b14_a_disconnected_stream_delivers_what_arrived_and_then_disconnected() {
     for round in 0..20 {
-        let mut scene = Scene::new(Limits::default()).await;
-        let open = far(&scene).input_capacity(1);
-        let (stream, mux_id) = acknowledged(&mut scene, open).await;
+        let mut cluster = ScriptedCluster::new(Limits::default()).await;
+        let open = peer_stream(&cluster).input_capacity(1);
+        let (stream, mux_id) = acknowledged(&mut cluster, open).await;
         let (mut sender, mut receiver) = stream.split();
         sender.send("x").await.expect("there is credit");
         let waiting = tokio::spawn(async move { sender.send("waits").await });
-        scene.peer.send(data(mux_id, 1), b"one").await;
-        scene.peer.send(data(mux_id, 2), b"two").await;
+        cluster.peer.send(data(mux_id, 1), b"one").await;
+        cluster.peer.send(data(mux_id, 2), b"two").await;
         let reading = round % 2 == 0;
         if reading {
             assert_eq!(message(&mut receiver).await, "one");
         }
-        drop(scene.peer);
+        drop(cluster.peer);
         let error = within("the end", waiting).await.expect("no panic").expect_err("cut off");
         assert!(matches!(&error, SendError::Stream(error) if is_disconnected(error)), "{error}");
         let (messages, ended) = rest(&mut receiver).await;
         assert_eq!(messages.len(), 2 - usize::from(reading));
         assert!(is_disconnected(&ended.expect_err("cut off")));
-        scene.server.is_quiescent().await;
+        cluster.server.assert_quiescent().await;
     }
 }
 
 #[tokio::test]
-async fn b24_the_last_message_before_an_error_is_received_by_a_slow_reader() {
-    let mut scene = Scene::new(Limits::default()).await;
+async fn b24_the_last_message_before_an_error_reaches_a_slow_receiver() {
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
     for round in 0..100_u32 {
         let capacity = 1 + round % 4;
-        let open = far(&scene).output_capacity(capacity);
-        let (stream, mux_id) = acknowledged(&mut scene, open).await;
+        let open = peer_stream(&cluster).output_capacity(capacity);
+        let (stream, mux_id) = acknowledged(&mut cluster, open).await;
         for number in 1..=capacity {
-            scene.peer.send(data(mux_id, number), &[number as u8]).await;
+            cluster.peer.send(data(mux_id, number), &[number as u8]).await;
         }
         match round % 3 {
-            0 => scene.peer.send(failure(mux_id, capacity + 1), b"failed").await,
+            0 => cluster.peer.send(failure(mux_id, capacity + 1), b"failed").await,
             1 => {
-                let gone = say(mux_id, Op::DisconnectClientMux, capacity + 1);
-                scene.peer.send(Header { flags: Flags::ERROR, ..gone }, b"failed").await;
+                let gone = callee_header(mux_id, Op::DisconnectClientMux, capacity + 1);
+                cluster.peer.send(Header { flags: Flags::ERROR, ..gone }, b"failed").await;
             }
             _ => {
                 let pong = b"\x82\xa2nf\xc2\xa1e\xa6failed";
-                scene.peer.send(say(mux_id, Op::Pong, 1), pong).await;
+                cluster.peer.send(callee_header(mux_id, Op::Pong, 1), pong).await;
             }
         }
-        let connection = scene.connection();
-        eventually("the error came in", || connection.stats().live_streams == 0).await;
+        let connection = cluster.connection();
+        eventually("the error arrived", || connection.stats().live_streams == 0).await;
         let (_sender, mut receiver) = stream.split();
         let (messages, ended) = rest(&mut receiver).await;
         let expected: Vec<_> =
@@ -275,21 +278,21 @@ async fn b24_the_last_message_before_an_error_is_received_by_a_slow_reader() {
         assert_eq!(messages, expected);
         assert_eq!(remote_text(ended), "failed");
     }
-    scene.nothing_happened().await;
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
-async fn b21_a_handler_beyond_its_credit_is_an_error_of_that_stream_behind_what_was_within() {
-    let mut scene = Scene::new(Limits::default()).await;
-    let open = far(&scene);
-    let (mut other, other_id) = acknowledged(&mut scene, open).await;
+async fn b21_a_handlers_overrun_is_an_error_of_its_stream_after_the_messages_within_its_credit() {
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
+    let open = peer_stream(&cluster);
+    let (mut other, other_id) = acknowledged(&mut cluster, open).await;
     for capacity in [1, 3] {
-        let open = far(&scene).output_capacity(capacity);
-        let (stream, mux_id) = acknowledged(&mut scene, open).await;
+        let open = peer_stream(&cluster).output_capacity(capacity);
+        let (stream, mux_id) = acknowledged(&mut cluster, open).await;
         for number in 1..=capacity + 1 {
-            scene.peer.send(data(mux_id, number), b"x").await;
+            cluster.peer.send(data(mux_id, number), b"x").await;
         }
-        let gone = hears(&mut scene.peer, Op::DisconnectServerMux).await;
+        let gone = expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
         assert_eq!(gone.mux_id, mux_id);
         let (mut sender, mut receiver) = stream.split();
         let (messages, ended) = rest(&mut receiver).await;
@@ -298,22 +301,22 @@ async fn b21_a_handler_beyond_its_credit_is_an_error_of_that_stream_behind_what_
         let error = sender.send("x").await;
         assert!(matches!(error, Err(SendError::Stream(StreamError::Overrun { .. }))), "{error:?}");
     }
-    scene.peer.send(data(other_id, 1), b"goes on").await;
+    cluster.peer.send(data(other_id, 1), b"goes on").await;
     assert_eq!(within("a message", other.next()).await, Some(Ok("goes on".into())));
     drop(other);
-    hears(&mut scene.peer, Op::UnblockSrvMux).await;
-    hears(&mut scene.peer, Op::DisconnectServerMux).await;
-    scene.nothing_happened().await;
+    expect_message(&mut cluster.peer, Op::UnblockSrvMux).await;
+    expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
 async fn b22_a_gap_or_a_duplicate_is_an_incorrect_sequence() {
-    let mut scene = Scene::new(Limits::default()).await;
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
     for wrong in [0, 1, 3, u32::MAX] {
-        let open = far(&scene);
-        let (stream, mux_id) = acknowledged(&mut scene, open).await;
-        scene.peer.send(data(mux_id, 1), b"one").await;
-        scene.peer.send(data(mux_id, wrong), b"wrong").await;
+        let open = peer_stream(&cluster);
+        let (stream, mux_id) = acknowledged(&mut cluster, open).await;
+        cluster.peer.send(data(mux_id, 1), b"one").await;
+        cluster.peer.send(data(mux_id, wrong), b"wrong").await;
         let (_sender, mut receiver) = stream.split();
         assert_eq!(message(&mut receiver).await, "one");
         let error = rest(&mut receiver).await.1.expect_err("out of sequence");
@@ -322,13 +325,13 @@ async fn b22_a_gap_or_a_duplicate_is_an_incorrect_sequence() {
         };
         assert_eq!(received, wrong);
         loop {
-            match heard(&mut scene.peer).await.header {
+            match next_call_message(&mut cluster.peer).await.header {
                 Header { op: Op::UnblockSrvMux, .. } => {}
                 header => break assert_eq!(header, disconnected(mux_id)),
             }
         }
     }
-    scene.nothing_happened().await;
+    cluster.assert_unaffected().await;
 }
 
 fn disconnected(mux_id: u64) -> Header {
@@ -337,8 +340,8 @@ fn disconnected(mux_id: u64) -> Header {
 }
 
 #[tokio::test]
-async fn every_kind_of_end_keeps_its_kind() {
-    let mut scene = Scene::new(Limits::default()).await;
+async fn each_kind_of_end_keeps_its_kind() {
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
     let refusal =
         |text: &str| [&b"\x81\xa5Error"[..], &[0xa0 | text.len() as u8], text.as_bytes()].concat();
     type Check = fn(&StreamError) -> bool;
@@ -358,134 +361,137 @@ async fn every_kind_of_end_keeps_its_kind() {
             is_unknown_handler,
         ),
         (Op::MuxConnectError, Flags::NONE, refusal("overloaded"), refused),
-        // The handler may say the same words, and it is still the handler that said them.
+        // An error of the handler with the same text stays an error of the handler.
         (Op::MuxServerMsg, Flags::EOF.with(Flags::ERROR), same_words.to_vec(), remote),
         (Op::DisconnectClientMux, Flags::ERROR, same_words.to_vec(), remote),
         (Op::Pong, Flags::NONE, b"\x82\xa2nf\xc3\xa1e\xc0".to_vec(), not_found),
     ];
     for (op, flags, payload, check) in cases {
-        let opening = tokio::spawn(far(&scene).into_future());
-        let mux_id = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
-        scene.peer.send(Header { flags, ..say(mux_id, op, 0) }, &payload).await;
+        let opening = tokio::spawn(peer_stream(&cluster).into_future());
+        let mux_id = expect_message(&mut cluster.peer, Op::ConnectMux).await.mux_id;
+        cluster.peer.send(Header { flags, ..callee_header(mux_id, op, 0) }, &payload).await;
         let error = within("the end", opening).await.expect("no panic").expect_err("no stream");
         assert!(check(&error), "{op:?}: {error:?}");
     }
-    let opening = tokio::spawn(far(&scene).into_future());
-    hears(&mut scene.peer, Op::ConnectMux).await;
-    scene.peer.send(Header::new(0, Op::Disconnect), b"").await;
+    let opening = tokio::spawn(peer_stream(&cluster).into_future());
+    expect_message(&mut cluster.peer, Op::ConnectMux).await;
+    cluster.peer.send(Header::new(0, Op::Disconnect), b"").await;
     let error = within("the end", opening).await.expect("no panic").expect_err("no stream");
     assert!(is_disconnected(&error), "{error}");
-    scene.nothing_happened().await;
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
 async fn p17_credits_before_the_acknowledgement_neither_block_nor_count() {
-    let mut scene = Scene::new(Limits::default()).await;
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
     for credits in [1, 1_000] {
-        let opening = tokio::spawn(far(&scene).input_capacity(2).into_future());
-        let mux_id = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
+        let opening = tokio::spawn(peer_stream(&cluster).input_capacity(2).into_future());
+        let mux_id = expect_message(&mut cluster.peer, Op::ConnectMux).await.mux_id;
         for sequence in 0..credits {
-            scene.peer.send(say(mux_id, Op::UnblockClMux, sequence), b"").await;
+            cluster.peer.send(callee_header(mux_id, Op::UnblockClMux, sequence), b"").await;
         }
-        scene.peer_is_served().await;
-        assert!(!opening.is_finished(), "a credit is no acknowledgement");
-        scene.peer.send(say(mux_id, Op::AckMux, credits), b"").await;
+        cluster.assert_peer_is_served().await;
+        assert!(!opening.is_finished(), "a credit does not acknowledge");
+        cluster.peer.send(callee_header(mux_id, Op::AckMux, credits), b"").await;
         let mut stream = within("opening", opening).await.expect("no panic").expect("it opens");
         for sequence in 1..=2 {
-            stream.send("x").now_or_never().expect("it is granted").expect("it is taken");
-            assert_eq!(hears(&mut scene.peer, Op::MuxClientMsg).await.sequence, sequence);
+            stream.send("x").now_or_never().expect("granted").expect("accepted");
+            assert_eq!(
+                expect_message(&mut cluster.peer, Op::MuxClientMsg).await.sequence,
+                sequence
+            );
         }
-        assert!(stream.send("x").now_or_never().is_none(), "no more than that was granted");
+        assert!(stream.send("x").now_or_never().is_none(), "no credit beyond the capacity");
         drop(stream);
-        hears(&mut scene.peer, Op::DisconnectServerMux).await;
+        expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
     }
-    scene.nothing_happened().await;
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
 async fn p17_a_flood_of_credits_or_a_second_acknowledgement_grants_nothing_more() {
-    let mut scene = Scene::new(Limits::default()).await;
-    let open = far(&scene).input_capacity(3);
-    let (mut stream, mux_id) = acknowledged(&mut scene, open).await;
-    stream.send("one").now_or_never().expect("there is credit").expect("it is taken");
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
+    let open = peer_stream(&cluster).input_capacity(3);
+    let (mut stream, mux_id) = acknowledged(&mut cluster, open).await;
+    stream.send("one").now_or_never().expect("there is credit").expect("accepted");
     for sequence in 1..2_000 {
-        scene.peer.send(say(mux_id, Op::UnblockClMux, sequence), b"").await;
+        cluster.peer.send(callee_header(mux_id, Op::UnblockClMux, sequence), b"").await;
     }
-    scene.peer.send(say(mux_id, Op::AckMux, 2_000), b"").await;
-    hears(&mut scene.peer, Op::MuxClientMsg).await;
-    scene.peer_is_served().await;
+    cluster.peer.send(callee_header(mux_id, Op::AckMux, 2_000), b"").await;
+    expect_message(&mut cluster.peer, Op::MuxClientMsg).await;
+    cluster.assert_peer_is_served().await;
     for _ in 0..3 {
-        stream.send("x").now_or_never().expect("there is credit").expect("it is taken");
+        stream.send("x").now_or_never().expect("there is credit").expect("accepted");
     }
-    scene.peer.send(say(mux_id, Op::AckMux, 2_001), b"").await;
+    cluster.peer.send(callee_header(mux_id, Op::AckMux, 2_001), b"").await;
     for _ in 0..3 {
-        hears(&mut scene.peer, Op::MuxClientMsg).await;
+        expect_message(&mut cluster.peer, Op::MuxClientMsg).await;
     }
-    scene.peer_is_served().await;
-    assert!(stream.send("x").now_or_never().is_none(), "an acknowledgement is no credit");
-    scene.peer.send(say(mux_id, Op::UnblockClMux, 2_002), b"").await;
-    within("a credit", stream.send("y")).await.expect("it is taken");
+    cluster.assert_peer_is_served().await;
+    assert!(stream.send("x").now_or_never().is_none(), "a second acknowledgement grants nothing");
+    cluster.peer.send(callee_header(mux_id, Op::UnblockClMux, 2_002), b"").await;
+    within("a credit", stream.send("y")).await.expect("accepted");
     drop(stream);
-    hears(&mut scene.peer, Op::MuxClientMsg).await;
-    hears(&mut scene.peer, Op::DisconnectServerMux).await;
-    scene.nothing_happened().await;
+    expect_message(&mut cluster.peer, Op::MuxClientMsg).await;
+    expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
 async fn p15_a_message_instead_of_the_acknowledgement_opens_the_stream_but_grants_nothing() {
-    let mut scene = Scene::new(Limits::default()).await;
-    let opening = tokio::spawn(far(&scene).into_future());
-    let mux_id = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
-    scene.peer.send(data(mux_id, 0), b"one").await;
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
+    let opening = tokio::spawn(peer_stream(&cluster).into_future());
+    let mux_id = expect_message(&mut cluster.peer, Op::ConnectMux).await.mux_id;
+    cluster.peer.send(data(mux_id, 0), b"one").await;
     let mut stream = within("opening", opening).await.expect("no panic").expect("it opens");
     assert_eq!(within("a message", stream.next()).await, Some(Ok("one".into())));
-    hears(&mut scene.peer, Op::UnblockSrvMux).await;
-    assert!(stream.send("x").now_or_never().is_none(), "nothing was granted");
-    scene.peer.send(end(mux_id, 1), b"").await;
+    expect_message(&mut cluster.peer, Op::UnblockSrvMux).await;
+    assert!(stream.send("x").now_or_never().is_none(), "no credit yet");
+    cluster.peer.send(end(mux_id, 1), b"").await;
     assert_eq!(within("the end", stream.next()).await, None);
-    scene.nothing_happened().await;
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
-async fn b11_a_peer_that_never_acknowledges_can_be_given_up_and_timed_out() {
-    let mut scene = Scene::new(Limits::default()).await;
-    let opening = tokio::spawn(far(&scene).into_future());
-    let first = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
-    scene.peer_is_served().await;
+async fn b11_an_opening_that_is_never_acknowledged_can_be_cancelled_and_times_out() {
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
+    let opening = tokio::spawn(peer_stream(&cluster).into_future());
+    let first = expect_message(&mut cluster.peer, Op::ConnectMux).await.mux_id;
+    cluster.assert_peer_is_served().await;
     assert!(!opening.is_finished());
     opening.abort();
-    assert_eq!(hears(&mut scene.peer, Op::DisconnectServerMux).await.mux_id, first);
+    assert_eq!(expect_message(&mut cluster.peer, Op::DisconnectServerMux).await.mux_id, first);
 
-    let opening = far(&scene).timeout(Duration::from_millis(50)).into_future();
+    let opening = peer_stream(&cluster).timeout(Duration::from_millis(50)).into_future();
     let error = within("the deadline", opening).await.expect_err("no stream");
     assert!(is_deadline(&error), "{error}");
-    let second = hears(&mut scene.peer, Op::ConnectMux).await.mux_id;
-    assert_eq!(hears(&mut scene.peer, Op::DisconnectServerMux).await.mux_id, second);
-    scene.nothing_happened().await;
+    let second = expect_message(&mut cluster.peer, Op::ConnectMux).await.mux_id;
+    assert_eq!(expect_message(&mut cluster.peer, Op::DisconnectServerMux).await.mux_id, second);
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
-async fn garbage_on_the_ids_of_streams_is_skipped() {
-    let mut scene = Scene::new(Limits::default()).await;
-    let open = far(&scene);
-    let (mut stream, mux_id) = acknowledged(&mut scene, open).await;
-    // Not of a stream that is served there: each is of another direction, another kind, or nothing.
+async fn messages_of_the_wrong_kind_or_direction_on_stream_ids_are_skipped() {
+    let mut cluster = ScriptedCluster::new(Limits::default()).await;
+    let open = peer_stream(&cluster);
+    let (mut stream, mux_id) = acknowledged(&mut cluster, open).await;
+    // None of these fits a stream of that callee: wrong direction, wrong kind, or an unknown id.
     for op in [Op::Response, Op::Unknown(99), Op::Connect, Op::ConnectResponse] {
-        scene.peer.send(Header { flags: Flags::EOF, ..say(mux_id, op, 1) }, b"?").await;
+        cluster.peer.send(Header { flags: Flags::EOF, ..callee_header(mux_id, op, 1) }, b"?").await;
     }
-    scene.peer.send(say(mux_id, Op::DisconnectServerMux, 1), b"").await;
-    scene.peer.send(say(mux_id, Op::UnblockSrvMux, 1), b"").await;
-    scene.peer.send(say(mux_id, Op::MuxClientMsg, 1), b"").await;
-    let answer = hears(&mut scene.peer, Op::DisconnectClientMux).await;
-    assert_eq!(answer.mux_id, mux_id, "that one is the peer's own");
-    scene.peer.send(Header { handler: STUCK.get(), ..request(mux_id) }, b"").await;
-    scene.peer.send(data(mux_id, 1), b"still here").await;
+    cluster.peer.send(callee_header(mux_id, Op::DisconnectServerMux, 1), b"").await;
+    cluster.peer.send(callee_header(mux_id, Op::UnblockSrvMux, 1), b"").await;
+    cluster.peer.send(callee_header(mux_id, Op::MuxClientMsg, 1), b"").await;
+    let response = expect_message(&mut cluster.peer, Op::DisconnectClientMux).await;
+    assert_eq!(response.mux_id, mux_id, "MuxClientMsg names a stream of the peer");
+    cluster.peer.send(Header { handler: STUCK.get(), ..request(mux_id) }, b"").await;
+    cluster.peer.send(data(mux_id, 1), b"still here").await;
     assert_eq!(within("a message", stream.next()).await, Some(Ok("still here".into())));
-    hears(&mut scene.peer, Op::UnblockSrvMux).await;
+    expect_message(&mut cluster.peer, Op::UnblockSrvMux).await;
     drop(stream);
-    hears(&mut scene.peer, Op::DisconnectServerMux).await;
-    scene.peer.send(say(mux_id, Op::DisconnectServerMux, 0), b"").await;
-    scene.nothing_happened().await;
+    expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
+    cluster.peer.send(callee_header(mux_id, Op::DisconnectServerMux, 0), b"").await;
+    cluster.assert_unaffected().await;
 }
 
 fn quick_stream_pings() -> Limits {
@@ -495,43 +501,46 @@ fn quick_stream_pings() -> Limits {
 }
 
 #[tokio::test]
-async fn b07_a_stream_is_pinged_and_one_that_gives_no_sign_of_life_ends_alone() {
-    let mut scene = Scene::new(quick_stream_pings()).await;
-    let open = far(&scene);
-    let (stream, mux_id) = acknowledged(&mut scene, open).await;
+async fn b07_a_stream_without_pongs_ends_alone() {
+    let mut cluster = ScriptedCluster::new(quick_stream_pings()).await;
+    let open = peer_stream(&cluster);
+    let (stream, mux_id) = acknowledged(&mut cluster, open).await;
     let (mut sender, mut receiver) = stream.split();
-    // As long as each ping is answered it lives, however long that is.
+    // A stream whose pings get pongs lives on.
     for sequence in 1..=6 {
-        let ping = heard(&mut scene.peer).await;
-        assert_eq!(ping.header, Header { flags: Flags::CRC, ..say(mux_id, Op::Ping, sequence) });
+        let ping = next_call_message(&mut cluster.peer).await;
+        assert_eq!(
+            ping.header,
+            Header { flags: Flags::CRC, ..callee_header(mux_id, Op::Ping, sequence) }
+        );
         assert!(ping.payload.is_empty());
-        scene.peer.send(say(mux_id, Op::Pong, sequence), b"\x81\xa2nf\xc2").await;
+        cluster.peer.send(callee_header(mux_id, Op::Pong, sequence), b"\x81\xa2nf\xc2").await;
     }
     for _ in 0..2 {
-        hears(&mut scene.peer, Op::Ping).await;
+        expect_message(&mut cluster.peer, Op::Ping).await;
     }
-    let gone = hears(&mut scene.peer, Op::DisconnectServerMux).await;
+    let gone = expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
     assert_eq!(gone.mux_id, mux_id);
     let ended = rest(&mut receiver).await.1;
     assert!(matches!(ended, Err(StreamError::Silent { missed: 2, .. })), "{ended:?}");
     let error = sender.send("x").await;
     assert!(matches!(error, Err(SendError::Stream(StreamError::Silent { .. }))), "{error:?}");
-    scene.peer_is_served().await;
-    assert_eq!(scene.connection().stats().connections, 1);
-    scene.nothing_happened().await;
+    cluster.assert_peer_is_served().await;
+    assert_eq!(cluster.connection().stats().connections, 1);
+    cluster.assert_unaffected().await;
 }
 
 #[tokio::test]
 async fn b07_a_stream_with_a_near_deadline_is_not_pinged() {
     let mut limits = Limits::default();
     limits.stream_ping_interval = Duration::from_secs(2);
-    let mut scene = Scene::new(limits).await;
-    let open = far(&scene).timeout(Duration::from_secs(1));
-    let (stream, mux_id) = acknowledged(&mut scene, open).await;
+    let mut cluster = ScriptedCluster::new(limits).await;
+    let open = peer_stream(&cluster).timeout(Duration::from_secs(1));
+    let (stream, mux_id) = acknowledged(&mut cluster, open).await;
     let (_sender, mut receiver) = stream.split();
     let ended = rest(&mut receiver).await.1.expect_err("too late");
     assert!(is_deadline(&ended), "{ended}");
-    // No ping came before that.
-    assert_eq!(hears(&mut scene.peer, Op::DisconnectServerMux).await.mux_id, mux_id);
-    scene.nothing_happened().await;
+    // No ping came before the end.
+    assert_eq!(expect_message(&mut cluster.peer, Op::DisconnectServerMux).await.mux_id, mux_id);
+    cluster.assert_unaffected().await;
 }

@@ -1,4 +1,4 @@
-//! The machine behind its lock: who is woken, and when.
+//! Wake-ups of the shared state: which waker is woken, and when.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use grid::proto::message::{Flags, Header, Message, Op};
 use grid::shared::{ClockHandle, Epoch, Shared, Work};
 use grid::time::{Clock, Instant, Timestamp};
 
-struct Still;
+struct FrozenClock;
 
-impl Clock for Still {
+impl Clock for FrozenClock {
     fn now(&self) -> Instant {
         Instant::from_nanos(1)
     }
@@ -45,12 +45,12 @@ impl Wakes {
 }
 
 /// A connected remote whose queue holds two messages of the largest size, and one request of it.
-fn one_served() -> (Shared, Epoch) {
+fn one_inbound_call() -> (Shared, Epoch) {
     let name = |url: &str| url.parse().expect("a base URL");
     let mut limits = Limits::default();
     limits.message_bytes_max = 16 << 10;
     limits.queue_bytes_max = 32 << 10;
-    let clock = ClockHandle(Arc::new(Still));
+    let clock = ClockHandle(Arc::new(FrozenClock));
     let shared = Shared::new(name("http://a:1"), name("http://b:1"), limits, clock);
     let epoch = shared.attach().expect("not shut down");
     for mux_id in 1..=3 {
@@ -63,8 +63,8 @@ fn one_served() -> (Shared, Epoch) {
     (shared, epoch)
 }
 
-/// Answers all three calls; the third answer finds the queue full.
-fn answer_all(shared: &Shared, epoch: Epoch) {
+/// Responds to all three calls; the third response finds the queue full.
+fn respond_to_all(shared: &Shared, epoch: Epoch) {
     for mux_id in 1..=3 {
         shared.answer(epoch, &[(mux_id, Ok(vec![0; 15 << 10].into()))]);
     }
@@ -72,12 +72,12 @@ fn answer_all(shared: &Shared, epoch: Epoch) {
 }
 
 #[test]
-fn b11_whoever_waits_for_a_call_to_be_over_is_woken_when_its_answer_had_to_wait() {
-    let (shared, epoch) = one_served();
+fn b11_a_waiter_for_the_end_of_a_call_is_woken_after_its_queued_response_left() {
+    let (shared, epoch) = one_inbound_call();
     let (wakes, waker) = Wakes::new();
     let mut key = None;
     assert!(shared.poll_unwanted(epoch, 3, &mut key, &waker).is_pending());
-    answer_all(&shared, epoch);
+    respond_to_all(&shared, epoch);
     assert!(shared.is_wanted(epoch, 3));
     assert_eq!(wakes.count(), 0);
 
@@ -87,12 +87,12 @@ fn b11_whoever_waits_for_a_call_to_be_over_is_woken_when_its_answer_had_to_wait(
 }
 
 #[test]
-fn b11_whoever_waits_for_a_call_to_be_over_is_woken_when_its_blocked_answer_is_given_up() {
-    let (shared, epoch) = one_served();
+fn b11_a_waiter_for_the_end_of_a_call_is_woken_when_its_blocked_response_is_cancelled() {
+    let (shared, epoch) = one_inbound_call();
     let (wakes, waker) = Wakes::new();
     let mut key = None;
     assert!(shared.poll_unwanted(epoch, 3, &mut key, &waker).is_pending());
-    answer_all(&shared, epoch);
+    respond_to_all(&shared, epoch);
 
     let cancel = Message {
         header: Header::new(3, Op::DisconnectServerMux),
@@ -107,8 +107,8 @@ fn b11_whoever_waits_for_a_call_to_be_over_is_woken_when_its_blocked_answer_is_g
 }
 
 #[test]
-fn whoever_stops_waiting_is_not_woken_and_harms_nobody_else() {
-    let (shared, epoch) = one_served();
+fn a_deregistered_waiter_is_not_woken_and_affects_no_other() {
+    let (shared, epoch) = one_inbound_call();
     let ((gone, gone_waker), (stays, stays_waker)) = (Wakes::new(), Wakes::new());
     let (mut gone_key, mut stays_key) = (None, None);
     assert!(shared.poll_unwanted(epoch, 1, &mut gone_key, &gone_waker).is_pending());
@@ -120,8 +120,8 @@ fn whoever_stops_waiting_is_not_woken_and_harms_nobody_else() {
 }
 
 #[test]
-fn b03_what_acts_for_an_earlier_connection_does_nothing() {
-    let (shared, first) = one_served();
+fn b03_calls_with_the_epoch_of_an_earlier_connection_do_nothing() {
+    let (shared, first) = one_inbound_call();
     let second = shared.attach().expect("not shut down");
     shared.answer(first, &[(1, Ok(Bytes::new()))]);
     shared.detach(first, CloseReason::Peer);
@@ -132,18 +132,18 @@ fn b03_what_acts_for_an_earlier_connection_does_nothing() {
 }
 
 #[test]
-fn b03_a_watcher_that_goes_after_a_change_takes_nobody_elses_place() {
-    let (shared, epoch) = one_served();
+fn b03_a_watcher_deregistered_after_a_change_removes_no_other_watcher() {
+    let (shared, epoch) = one_inbound_call();
     let (_, version) = shared.connection_state();
     let mut early = None;
     assert!(shared.poll_changed(version, &mut early, Waker::noop()).is_pending());
-    shared.detach(epoch, CloseReason::Peer); // empties the table
+    shared.detach(epoch, CloseReason::Peer); // empties the table of watchers
     let (_, later) = shared.connection_state();
     let (wakes, waker) = Wakes::new();
     let mut late = None;
     assert!(shared.poll_changed(later, &mut late, &waker).is_pending());
-    assert_eq!(early, late, "the place was given again");
-    shared.stop_watching(version, early.expect("it watched"));
+    assert_eq!(early, late, "the key is reused");
+    shared.stop_watching(version, early.expect("it is registered"));
     shared.attach().expect("not shut down");
     assert_eq!(wakes.count(), 1);
 }

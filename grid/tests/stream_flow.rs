@@ -1,5 +1,5 @@
-//! Flow control of streams between real servers: what credit allows, who waits, who does not; and
-//! streams as `futures`' `Stream` and `Sink`.
+//! Flow control of streams between real servers: the sends that credit allows, those that it blocks,
+//! and unaffected calls; and streams as `Stream` and `Sink` of `futures`.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -22,7 +22,7 @@ const IDLE: HandlerId = HandlerId::new(210);
 const BACK: HandlerId = HandlerId::new(211);
 const FLOOD: HandlerId = HandlerId::new(212);
 
-/// Registers a handler that keeps its input, and takes a message each time it is notified.
+/// Registers a handler that keeps its input, and receives a message for each notification.
 fn serve_idle(server: &Server, capacity: u32) -> Arc<Notify> {
     let take = Arc::new(Notify::new());
     let taken = Arc::clone(&take);
@@ -43,7 +43,7 @@ fn serve_idle(server: &Server, capacity: u32) -> Arc<Notify> {
     take
 }
 
-/// Registers a handler that sends back what it gets.
+/// Registers a handler that echoes its input.
 fn serve_back(server: &Server, capacity: u32) {
     let route = Route::new(BACK).input_capacity(capacity).output_capacity(capacity);
     server
@@ -57,10 +57,10 @@ fn serve_back(server: &Server, capacity: u32) {
         .expect("free");
 }
 
-/// Sends as many as can be sent at once, and says how many.
+/// Sends until there is no credit, and returns the number of messages.
 fn fill(sender: &mut StreamSender) -> u32 {
     let mut count = 0;
-    // Not to be mistaken for tokio's own limit to what a task may do in one go.
+    // Not to be mistaken for tokio's budget of a task.
     while let Some(sent) = unconstrained(sender.send("x")).now_or_never() {
         sent.expect("the stream is open");
         count += 1;
@@ -69,7 +69,7 @@ fn fill(sender: &mut StreamSender) -> u32 {
 }
 
 #[tokio::test]
-async fn b21_as_many_messages_as_the_input_capacity_can_be_sent_and_the_next_waits() {
+async fn b21_a_caller_sends_as_much_as_the_input_capacity_and_then_waits() {
     for capacity in [1, 2, 64, 1_000] {
         let (one, two) = Server::pair(&Limits::default()).await;
         let take = serve_idle(&two, capacity);
@@ -77,7 +77,7 @@ async fn b21_as_many_messages_as_the_input_capacity_can_be_sent_and_the_next_wai
         let open = connection.stream(IDLE, "").input_capacity(capacity);
         let (mut sender, receiver) = opened(open).await.split();
         assert_eq!(fill(&mut sender), capacity);
-        eventually("they are there", || {
+        eventually("all messages arrived", || {
             two.connection(&one.url).stats().messages_in == u64::from(capacity) + 1
         })
         .await;
@@ -96,12 +96,12 @@ async fn b21_as_many_messages_as_the_input_capacity_can_be_sent_and_the_next_wai
         take.notify_one();
         within("a credit", finishing).await.expect("the handler runs");
         drop(receiver);
-        one.is_quiescent().await;
-        two.is_quiescent().await;
+        one.assert_quiescent().await;
+        two.assert_quiescent().await;
     }
 }
 
-/// Registers a handler that sends without end, and counts what it has sent.
+/// Registers a handler that sends without end, and counts its messages.
 fn serve_flood(server: &Server, capacity: u32) -> Arc<AtomicUsize> {
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
@@ -120,7 +120,7 @@ fn serve_flood(server: &Server, capacity: u32) -> Arc<AtomicUsize> {
     sent
 }
 
-/// The other side has taken in all that this one has sent so far.
+/// Waits until each side has handled all that the other had sent.
 async fn round_trip(one: &Server, two: &Server) {
     let (there, back) = (one.connection(&two.url), two.connection(&one.url));
     for connection in [there, back] {
@@ -142,13 +142,13 @@ async fn b21_a_handler_sends_as_much_as_the_output_capacity_and_then_waits() {
             message(&mut receiver).await;
         }
         drop((_sender, receiver));
-        one.is_quiescent().await;
-        two.is_quiescent().await;
+        one.assert_quiescent().await;
+        two.assert_quiescent().await;
     }
 }
 
 #[tokio::test]
-async fn b21_slow_streams_slow_nobody_else() {
+async fn b21_slow_streams_slow_no_other_call() {
     let (one, two) = Server::pair(&Limits::default()).await;
     serve_idle(&two, 8);
     serve_back(&two, 64);
@@ -163,14 +163,14 @@ async fn b21_slow_streams_slow_nobody_else() {
         let unread = opened(connection.stream(FLOOD, "").output_capacity(8)).await;
         stuck.push((receiver, waiting, unread));
     }
-    eventually("all are stuck", || sent.load(Ordering::SeqCst) == 25 * 8).await;
+    eventually("all are out of credit", || sent.load(Ordering::SeqCst) == 25 * 8).await;
 
     let (mut sender, mut receiver) = opened(connection.stream(BACK, "")).await.split();
     for number in 0..1_000_u32 {
         within("a credit", sender.send(number.to_string())).await.expect("it flows");
         assert_eq!(message(&mut receiver).await, number.to_string());
-        let answer = within("an answer", connection.request(ECHO, "x").into_future()).await;
-        assert_eq!(answer.expect("an echo"), "x");
+        let response = within("a response", connection.request(ECHO, "x").into_future()).await;
+        assert_eq!(response.expect("an echo"), "x");
     }
     drop((sender, receiver));
     assert!(stuck.iter().all(|(_, waiting, _)| !waiting.is_finished()));
@@ -179,8 +179,8 @@ async fn b21_slow_streams_slow_nobody_else() {
         drop((receiver, unread));
         waiting.abort();
     }
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn b21_capacities_of_one_carry_a_thousand_messages_both_ways() {
     let (mut sender, mut receiver) = opened(open).await.split();
     let sending = tokio::spawn(async move {
         for number in 0..1_000_u32 {
-            sender.send(number.to_string()).await.expect("it is taken");
+            sender.send(number.to_string()).await.expect("accepted");
         }
     });
     let (messages, end) = rest(&mut receiver).await;
@@ -199,22 +199,22 @@ async fn b21_capacities_of_one_carry_a_thousand_messages_both_ways() {
     assert_eq!(messages, expected);
     assert_eq!(end, Ok(()));
     sending.await.expect("no panic");
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b26_a_stream_without_input_says_so_and_its_handler_sees_the_end_at_once() {
+async fn b26_a_stream_without_input_ends_its_input_at_once() {
     let (one, two) = Server::pair(&Limits::default()).await;
-    let go = Arc::new(Notify::new());
-    let going = Arc::clone(&go);
+    let release = Arc::new(Notify::new());
+    let released = Arc::clone(&release);
     let route = Route::new(BACK).input_capacity(0);
     two.manager
         .register_stream(route, move |_, _, mut input, mut output| {
-            let going = Arc::clone(&going);
+            let released = Arc::clone(&released);
             async move {
                 assert!(input.next().await.is_none());
-                going.notified().await;
+                released.notified().await;
                 Ok(output.send("the end").await?)
             }
         })
@@ -224,14 +224,14 @@ async fn b26_a_stream_without_input_says_so_and_its_handler_sees_the_end_at_once
     assert_eq!(sender.send("x").await, Err(SendError::NoInput));
     assert_eq!(sender.feed("x".into()).await, Err(SendError::NoInput));
     within("finishing", sender.finish()).await.expect("there is nothing to finish");
-    go.notify_one();
+    release.notify_one();
     assert_eq!(rest(&mut receiver).await, (vec!["the end".into()], Ok(())));
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn streams_are_streams_and_sinks() {
+async fn streams_implement_stream_and_sink() {
     let (one, two) = Server::pair(&Limits::default()).await;
     two.manager
         .register_stream(
@@ -246,10 +246,10 @@ async fn streams_are_streams_and_sinks() {
     let numbers = || (0..500_u32).map(|number| Ok(Bytes::from(number.to_string())));
     let expected: Vec<_> = (0..500_u32).map(|number| number.to_string().repeat(2)).collect();
 
-    // `forward` closes the sink, which finishes.
+    // `forward` closes the sink, which finishes the stream.
     let (sender, receiver) = opened(open()).await.split();
     let sending = tokio::spawn(stream::iter(numbers()).forward(sender));
-    let received: Vec<_> = within("all", receiver.try_collect()).await.expect("it ends well");
+    let received: Vec<_> = within("all", receiver.try_collect()).await.expect("a clean end");
     assert_eq!(received.iter().map(Bytes::len).sum::<usize>(), 2 * 1_390);
     assert_eq!(received, expected);
     within("sending", sending).await.expect("no panic").expect("all are taken");
@@ -258,7 +258,7 @@ async fn streams_are_streams_and_sinks() {
     let (mut sender, receiver) = opened(open()).await.split();
     let sending = tokio::spawn(async move {
         sender.send_all(&mut stream::iter(numbers())).await.expect("all are taken");
-        SinkExt::send(&mut sender, Bytes::from("one more")).await.expect("it is taken");
+        SinkExt::send(&mut sender, Bytes::from("one more")).await.expect("accepted");
         SinkExt::<Bytes>::close(&mut sender).await.expect("the handler is there");
         assert_eq!(sender.feed("too late".into()).await, Err(SendError::Finished));
     });
@@ -266,12 +266,12 @@ async fn streams_are_streams_and_sinks() {
     assert_eq!(received.len(), 501);
     assert!(received.into_iter().all(|message: Result<Bytes, _>| message.is_ok()));
     within("sending", sending).await.expect("no panic");
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn a_sink_that_is_not_ready_takes_nothing_and_loses_nothing() {
+async fn a_sink_that_is_not_ready_accepts_nothing_and_loses_nothing() {
     use futures_util::Sink;
     use std::pin::Pin;
     let (one, two) = Server::pair(&Limits::default()).await;
@@ -286,12 +286,12 @@ async fn a_sink_that_is_not_ready_takes_nothing_and_loses_nothing() {
     take.notify_one();
     within("a credit", SinkExt::<Bytes>::flush(&mut sender)).await.expect("the handler runs");
     drop((sender, receiver));
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sink_whose_stream_ends_under_it_says_why() {
+async fn a_sink_whose_stream_ends_returns_the_reason() {
     let (one, two) = Server::pair(&Limits::default()).await;
     two.manager
         .register_stream(Route::new(BACK), |_, _, mut input, _| async move {
@@ -318,10 +318,10 @@ async fn a_sink_whose_stream_ends_under_it_says_why() {
         })
         .collect();
     for stream in streams {
-        within("the end", stream).await.expect("it says why");
+        within("the end", stream).await.expect("the reason");
     }
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -332,18 +332,18 @@ async fn b21_messages_of_many_streams_each_in_order_with_small_queues() {
     let (one, two) = Server::pair(&limits).await;
     serve_back(&two, 8);
     let connection = one.connection(&two.url);
-    let (go, going) = watch::channel(false);
+    let (start, started) = watch::channel(false);
     let streams: Vec<_> = (0..40_u8)
         .map(|number| {
-            let (connection, mut going) = (connection.clone(), going.clone());
+            let (connection, mut started) = (connection.clone(), started.clone());
             tokio::spawn(async move {
                 let open = connection.stream(BACK, "").input_capacity(8).output_capacity(8);
                 let (mut sender, mut receiver) = opened(open).await.split();
-                going.wait_for(|go| *go).await.expect("the test lives");
+                started.wait_for(|start| *start).await.expect("the test is running");
                 let sending = tokio::spawn(async move {
                     for round in 0..30 {
                         let payload = vec![number ^ round; 20 << 10];
-                        sender.send(payload).await.expect("it is taken");
+                        sender.send(payload).await.expect("accepted");
                     }
                 });
                 let (messages, end) = rest(&mut receiver).await;
@@ -356,10 +356,10 @@ async fn b21_messages_of_many_streams_each_in_order_with_small_queues() {
             })
         })
         .collect();
-    go.send_replace(true);
+    start.send_replace(true);
     for stream in streams {
-        within("the streams", stream).await.expect("each is whole");
+        within("the streams", stream).await.expect("each is complete");
     }
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }

@@ -1,4 +1,4 @@
-//! Streams between real servers: messages both ways, how handlers end them, what is refused.
+//! Streams between real servers: messages in both directions, ends of handlers, refusals.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -13,17 +13,17 @@ use grid::{
     CallError, HandlerError, HandlerId, Limits, RegisterError, Route, SendError, Start,
     StreamError, StreamOutput, Subroute,
 };
-use support::live::Live;
+use support::live::LiveCount;
 use support::streams::{
     is_deadline, is_unknown_handler, message, opened, remote_text, rest, whole,
 };
-use support::{ECHO, PATIENCE, Place, Server, eventually, within};
+use support::{ECHO, ReservedAddress, Server, WAIT_MAX, eventually, within};
 use tokio::sync::{mpsc, watch};
 
 const DOUBLE: HandlerId = HandlerId::new(210);
 const SECOND: HandlerId = HandlerId::new(211);
 
-/// Two connected servers; the second sends back each message, and first of all the payload.
+/// Starts two connected servers; the second echoes the payload and then each message.
 async fn echoing(limits: &Limits) -> (Server, Server) {
     let (one, two) = Server::pair(limits).await;
     two.manager
@@ -55,12 +55,12 @@ async fn b22_b25_messages_both_ways_in_order_and_a_half_close() {
     let expected: Vec<_> = (0..1000_u32).map(|number| Bytes::from(number.to_string())).collect();
     assert_eq!(messages, expected);
     sending.await.expect("no panic");
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b20_no_payload_and_an_empty_one_are_two_things() {
+async fn b20_an_absent_payload_differs_from_an_empty_one() {
     let (one, two) = Server::pair(&Limits::default()).await;
     two.manager
         .register_stream(Route::new(DOUBLE), |_, payload, _, mut output| async move {
@@ -86,7 +86,7 @@ async fn b22_messages_of_any_size_up_to_the_limit_and_none_beyond() {
         let payload = Bytes::from(vec![7; size]);
         match within("sending", sender.send(payload.clone())).await {
             Ok(()) => {
-                assert_eq!(refused, 0, "what is smaller than what fits does not fit");
+                assert_eq!(refused, 0, "a smaller message than one that fits was refused");
                 assert_eq!(message(&mut receiver).await, payload);
             }
             Err(SendError::TooLarge { bytes, max: MAX }) => {
@@ -104,7 +104,7 @@ async fn b22_messages_of_any_size_up_to_the_limit_and_none_beyond() {
 }
 
 #[tokio::test]
-async fn a_handlers_message_or_error_beyond_the_limit_is_told_and_the_stream_goes_on() {
+async fn a_handlers_oversized_message_or_error_is_reported_and_the_stream_goes_on() {
     let mut limits = Limits::default();
     limits.message_bytes_max = 64 * 1024;
     let (one, two) = Server::pair(&limits).await;
@@ -124,8 +124,8 @@ async fn a_handlers_message_or_error_beyond_the_limit_is_told_and_the_stream_goe
     let large = vec![0; 64 * 1024];
     let error = one.connection(&two.url).stream(DOUBLE, large).await.expect_err("too large");
     assert!(matches!(error, StreamError::Call(CallError::TooLarge { .. })), "{error}");
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 /// Registers a handler that sends three messages and returns at once.
@@ -144,7 +144,7 @@ fn serve_three(server: &Server, id: HandlerId, capacity: u32, start: Start) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b23_thousands_of_short_streams_all_end_well_and_whole() {
+async fn b23_thousands_of_short_streams_are_complete_and_end_cleanly() {
     let (one, two) = Server::pair(&Limits::default()).await;
     serve_three(&two, DOUBLE, 64, Start::InPlace);
     serve_three(&two, SECOND, 1, Start::Spawned);
@@ -164,34 +164,34 @@ async fn b23_thousands_of_short_streams_all_end_well_and_whole() {
         })
         .collect();
     for stream in streams {
-        within("the streams", stream).await.expect("each ends well and whole");
+        within("the streams", stream).await.expect("each is complete");
     }
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b23_a_handler_that_has_returned_before_anybody_looks_ended_well() {
+async fn b23_a_handler_that_returns_before_the_caller_polls_ended_cleanly() {
     let (one, two) = Server::pair(&Limits::default()).await;
     serve_three(&two, DOUBLE, 64, Start::InPlace);
     let connection = one.connection(&two.url);
     for round in 0..200_usize {
         let mut opening = Box::pin(connection.stream(DOUBLE, "").into_future());
-        assert!((&mut opening).now_or_never().is_none(), "nobody has answered yet");
-        // Every second time nothing is looked at before the whole stream has come in.
+        assert!((&mut opening).now_or_never().is_none(), "no acknowledgement yet");
+        // Every second time the stream is first polled after all of it arrived.
         if round % 2 == 0 {
-            eventually("the end came in", || connection.stats().live_streams == 0).await;
+            eventually("the end arrived", || connection.stats().live_streams == 0).await;
         }
         let (_sender, mut receiver) = within("opening", opening).await.expect("it opens").split();
         let (messages, end) = rest(&mut receiver).await;
         assert_eq!((messages.len(), end), (3, Ok(())));
     }
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b24_an_error_comes_behind_every_message_however_slow_the_reader_is() {
+async fn b24_an_error_is_received_after_every_message_by_any_slow_reader() {
     let (one, two) = Server::pair(&Limits::default()).await;
     for (id, capacity) in [(DOUBLE, 1), (SECOND, 4)] {
         let route = Route::new(id).input_capacity(1).output_capacity(capacity);
@@ -209,9 +209,9 @@ async fn b24_an_error_comes_behind_every_message_however_slow_the_reader_is() {
         let (id, capacity) = if round % 2 == 0 { (DOUBLE, 1) } else { (SECOND, 4) };
         let open = connection.stream(id, "").input_capacity(1).output_capacity(capacity);
         let (mut sender, mut receiver) = opened(open).await.split();
-        // The reader does nothing, and its buffer is full; who sends learns of it all the same.
-        eventually("the end came in", || connection.stats().live_streams == 0).await;
-        let error = sender.send("more").await.expect_err("it is over");
+        // The reader does nothing and its buffer is full; a sender still learns of the error.
+        eventually("the end arrived", || connection.stats().live_streams == 0).await;
+        let error = sender.send("more").await.expect_err("the stream ended");
         let SendError::Stream(error) = error else { panic!("{error}") };
         assert_eq!(remote_text(Err(error)), "the disk is on fire");
         let (messages, end) = rest(&mut receiver).await;
@@ -221,14 +221,14 @@ async fn b24_an_error_comes_behind_every_message_however_slow_the_reader_is() {
         let error = sender.finish().await;
         assert_eq!(remote_text(error), "the disk is on fire");
     }
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
-/// A caller whose second message waits, and a handler that ends as `how` says once it is let go.
+/// Runs a caller whose second message waits, and a handler that ends as `how` says once released.
 async fn end_while_a_send_waits(
     how: Result<(), HandlerError>,
-) -> (SendError, support::streams::End) {
+) -> (SendError, support::streams::StreamResult) {
     let (one, two) = Server::pair(&Limits::default()).await;
     let (release, released) = watch::channel(false);
     let route = Route::new(DOUBLE).input_capacity(1).output_capacity(1);
@@ -236,9 +236,9 @@ async fn end_while_a_send_waits(
         .register_stream(route, move |_, _, input, mut output| {
             let (mut released, how) = (released.clone(), how.clone());
             async move {
-                let _input = input; // and nothing is taken
+                let _input = input; // and nothing is received
                 output.send("full").await?;
-                released.wait_for(|released| *released).await.expect("the test lives");
+                released.wait_for(|released| *released).await.expect("the test is running");
                 how
             }
         })
@@ -256,17 +256,17 @@ async fn end_while_a_send_waits(
     let late = match outcome {
         Ok(()) => {
             eventually("the end", || one.connection(&two.url).stats().live_streams == 0).await;
-            sender.send("three").await.expect_err("it is over")
+            sender.send("three").await.expect_err("the stream ended")
         }
         Err(error) => error,
     };
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
     (late, end)
 }
 
 #[tokio::test]
-async fn b24_b25_a_handlers_end_frees_who_waits_to_send_to_it() {
+async fn b24_b25_the_end_of_a_handler_unblocks_its_waiting_sender() {
     let (error, end) = end_while_a_send_waits(Err("enough".into())).await;
     let SendError::Stream(error) = error else { panic!("{error}") };
     assert_eq!(remote_text(Err(error)), "enough");
@@ -278,7 +278,7 @@ async fn b24_b25_a_handlers_end_frees_who_waits_to_send_to_it() {
 }
 
 #[tokio::test]
-async fn b13_a_panic_ends_its_stream_alone_behind_its_messages() {
+async fn b13_a_panic_ends_its_stream_alone_after_its_messages() {
     let (one, two) = echoing(&Limits::default()).await;
     let ids = [220, 221, 222].map(HandlerId::new);
     two.manager
@@ -308,15 +308,15 @@ async fn b13_a_panic_ends_its_stream_alone_behind_its_messages() {
         assert!(error.contains("panicked") && error.contains(text), "{error}");
     }
     other.send("still here").await.expect("the other stream goes on");
-    within("finishing", other.finish()).await.expect("it is there");
+    within("finishing", other.finish()).await.expect("the handler runs");
     let (_sender, mut receiver) = other.split();
     assert_eq!(rest(&mut receiver).await, (vec!["".into(), "still here".into()], Ok(())));
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn b12_b33_what_nobody_serves_as_a_stream_is_an_unknown_handler() {
+async fn b12_b33_a_stream_without_a_handler_is_an_unknown_handler() {
     let (one, two) = echoing(&Limits::default()).await;
     let connection = one.connection(&two.url);
     let [known, other] = ["drive-1", "drive-2"].map(|text| Subroute::new(text).expect("valid"));
@@ -329,8 +329,8 @@ async fn b12_b33_what_nobody_serves_as_a_stream_is_an_unknown_handler() {
         )
         .expect("free");
 
-    let nobody = whole(connection.stream(HandlerId::new(99), "")).await.1.expect_err("unknown");
-    assert!(is_unknown_handler(&nobody) && nobody.to_string().contains("99"), "{nobody}");
+    let unknown = whole(connection.stream(HandlerId::new(99), "")).await.1.expect_err("unknown");
+    assert!(is_unknown_handler(&unknown) && unknown.to_string().contains("99"), "{unknown}");
     for open in [connection.stream(SECOND, ""), connection.stream(SECOND, "").subroute(&other)] {
         let error = whole(open).await.1.expect_err("not under that subroute");
         assert!(is_unknown_handler(&error), "{error}");
@@ -345,26 +345,26 @@ async fn b12_b33_what_nobody_serves_as_a_stream_is_an_unknown_handler() {
     let (messages, end) = whole(connection.stream(SECOND, "").subroute(&known)).await;
     assert_eq!((messages, end), (vec!["drive-1".into()], Ok(())));
     assert_eq!(connection.stats().connections, 1);
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
 async fn a_stream_to_a_server_that_is_not_connected_fails_at_once() {
-    let places = [Place::new().await, Place::new().await];
-    let urls = places.each_ref().map(|place| place.url.clone());
-    let [place, nobody] = places;
-    drop(nobody);
-    let one = Server::start(place, &urls, Limits::default());
+    let addresses = [ReservedAddress::new().await, ReservedAddress::new().await];
+    let urls = addresses.each_ref().map(|address| address.url.clone());
+    let [address, unserved] = addresses;
+    drop(unserved);
+    let one = Server::start(address, &urls, Limits::default());
     let error = one.connection(&urls[1]).stream(DOUBLE, "").await.expect_err("not connected");
     assert!(matches!(error, StreamError::Call(CallError::NotConnected { .. })), "{error}");
-    one.is_quiescent().await;
+    one.assert_quiescent().await;
 }
 
 #[tokio::test]
 async fn b10_a_deadline_ends_both_ends_of_a_stream() {
     let (one, two) = Server::pair(&Limits::default()).await;
-    let live = Live::default();
+    let live = LiveCount::default();
     let (report, mut reports) = mpsc::unbounded_channel();
     let counter = live.clone();
     two.manager
@@ -372,7 +372,7 @@ async fn b10_a_deadline_ends_both_ends_of_a_stream() {
             let (guard, report) = (counter.guard(), report.clone());
             async move {
                 let _guard = guard;
-                report.send(context.time_left()).expect("the test listens");
+                report.send(context.time_left()).expect("the test receives");
                 while let Some(message) = input.next().await {
                     message?;
                 }
@@ -388,8 +388,8 @@ async fn b10_a_deadline_ends_both_ends_of_a_stream() {
     let (messages, end) = rest(&mut receiver).await;
     assert!(messages.is_empty() && is_deadline(&end.clone().expect_err("in time")), "{end:?}");
     eventually("the handler is dropped", || live.count() == 0).await;
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -410,7 +410,7 @@ async fn b09_a_server_that_is_shutting_down_opens_no_streams_and_takes_none() {
     let connection = one.connection(&two.url);
     let running = opened(connection.stream(DOUBLE, "running")).await;
     let manager = two.manager.clone();
-    let shutdown = tokio::spawn(async move { manager.shutdown(PATIENCE).await });
+    let shutdown = tokio::spawn(async move { manager.shutdown(WAIT_MAX).await });
     eventually("it drains", || {
         let error = two.connection(&one.url).stream(DOUBLE, "").into_future().now_or_never();
         matches!(error, Some(Err(StreamError::Call(CallError::Shutdown))))
@@ -419,15 +419,15 @@ async fn b09_a_server_that_is_shutting_down_opens_no_streams_and_takes_none() {
     let error = whole(connection.stream(DOUBLE, "")).await.1.expect_err("it is draining");
     assert!(matches!(error, StreamError::Call(CallError::Refused { .. })), "{error}");
 
-    // What runs is finished within the grace.
+    // Streams in flight finish within the grace period.
     assert!(!shutdown.is_finished());
     let (mut sender, mut receiver) = running.split();
     sender.send("more").await.expect("it goes on");
     within("finishing", sender.finish()).await.expect("it goes on");
     assert_eq!(rest(&mut receiver).await, (vec!["running".into(), "more".into()], Ok(())));
     within("the shutdown", shutdown).await.expect("no panic");
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -444,10 +444,10 @@ async fn b21_capacities_out_of_bounds_are_refused_at_registration() {
         route().input_capacity(u32::MAX),
     ] {
         let error = register(wrong).expect_err("out of bounds");
-        let RegisterError::Capacity { name, max: told } = error else { panic!("{error}") };
-        assert_eq!((&*name, told), ("Double", max));
+        let RegisterError::Capacity { name, max: reported } = error else { panic!("{error}") };
+        assert_eq!((&*name, reported), ("Double", max));
     }
-    register(route().input_capacity(0).output_capacity(max)).expect("just within");
+    register(route().input_capacity(0).output_capacity(max)).expect("within the bounds");
     let error = register(route()).expect_err("taken");
     assert!(matches!(error, RegisterError::Duplicate { .. }), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Typed streams between real servers: declared once, used by both sides.
+//! Typed streams between real servers: declared once, used by caller and callee.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -27,7 +27,7 @@ struct Number {
     value: i64,
 }
 
-/// What an incompatible version of a peer would send for a [`Number`].
+/// The encoding of a [`Number`] by an incompatible version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Word {
     word: String,
@@ -46,11 +46,11 @@ async fn pair() -> (Server, Server) {
     Server::pair(&Limits::default()).await
 }
 
-/// Everything that is left, all of it well.
+/// Receives all remaining messages, and asserts a clean end.
 async fn all<T: Serialize + for<'de> Deserialize<'de>>(mut receiver: TypedReceiver<T>) -> Vec<T> {
     let mut messages = Vec::new();
     while let Some(message) = within("a message", receiver.next()).await {
-        messages.push(message.expect("it ends well"));
+        messages.push(message.expect("no error"));
     }
     messages
 }
@@ -79,7 +79,7 @@ async fn b30_with_payload_and_input() {
     let (mut sender, receiver) = stream.split();
     let sending = tokio::spawn(async move {
         for value in 0..100 {
-            sender.send(&Number { value }).await.expect("it is taken");
+            sender.send(&Number { value }).await.expect("accepted");
         }
         sender.finish().await.expect("the handler is there");
     });
@@ -87,16 +87,17 @@ async fn b30_with_payload_and_input() {
     assert_eq!(values(&all(receiver).await), expected);
     sending.await.expect("no panic");
 
-    // In one piece, too.
+    // Without splitting the stream, too.
     let stream = SCALE.call(&one.connection(&two.url), &Scale { by: 2 }).await;
     let mut stream = stream.expect("it opens");
-    stream.send(&Number { value: 4 }).await.expect("it is taken");
-    let answer = within("a message", stream.next()).await.expect("not the end").expect("well");
-    assert_eq!(answer, Number { value: 8 });
+    stream.send(&Number { value: 4 }).await.expect("accepted");
+    let response =
+        within("a message", stream.next()).await.expect("not the end").expect("no error");
+    assert_eq!(response, Number { value: 8 });
     within("finishing", stream.finish()).await.expect("the handler is there");
     assert_eq!(all(stream.split().1).await, []);
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -114,7 +115,7 @@ async fn b30_without_payload() {
     let stream = DOUBLE.call(&one.connection(&two.url), &NoPayload).await.expect("it opens");
     let (mut sender, receiver) = stream.split();
     for value in [1, 2, 3] {
-        SinkExt::send(&mut sender, Number { value }).await.expect("it is taken");
+        SinkExt::send(&mut sender, Number { value }).await.expect("accepted");
     }
     SinkExt::<Number>::close(&mut sender).await.expect("the handler is there");
     assert_eq!(values(&all(receiver).await), [2, 4, 6]);
@@ -141,8 +142,8 @@ async fn b26_b30_without_input() {
     assert_eq!(values(&all(receiver).await), (0..200).collect::<Vec<_>>());
     let (_sender, receiver) = TICK.call(&connection, &NoPayload).await.expect("it opens").split();
     assert_eq!(values(&all(receiver).await), [7]);
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -151,7 +152,7 @@ async fn b33_subroutes_and_timeouts() {
     let connection = one.connection(&two.url);
     let subroutes = ["drive-1", "drive-2"].map(|text| Subroute::new(text).expect("valid"));
     for (add, subroute) in (0_i64..).zip(&subroutes) {
-        // The route's own number and capacities are the handler's, whatever it came with.
+        // The id and capacities of the handler override those of the route.
         let route = Route::new(HandlerId::new(99)).subroute(subroute).output_capacity(50);
         SCALE
             .register_at(
@@ -174,7 +175,7 @@ async fn b33_subroutes_and_timeouts() {
         CallOptions::default().subroute(&subroutes[0]).timeout(Duration::from_millis(500));
     let stream = SCALE.call_with(&connection, &Scale { by: 1 }, options).await.expect("it opens");
     let (_sender, mut receiver) = stream.split();
-    let value = within("a message", receiver.next()).await.expect("not the end").expect("well");
+    let value = within("a message", receiver.next()).await.expect("not the end").expect("no error");
     assert_eq!(value, Number { value: 1 });
     let error = within("the deadline", receiver.next()).await.expect("an error");
     assert!(matches!(&error, Err(TypedStreamError::Stream(error)) if is_deadline(error)));
@@ -193,8 +194,8 @@ async fn b33_subroutes_and_timeouts() {
         )
         .expect_err("taken");
     assert_eq!(error, RegisterError::Duplicate { name: "Scale/drive-1".into() });
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 const WORDS: StreamHandler<Word, Word, Word> =
@@ -203,10 +204,10 @@ const WORDS: StreamHandler<Word, Word, Word> =
 #[tokio::test]
 async fn b32_a_message_that_does_not_decode_is_an_error_and_the_next_one_is_received() {
     let (one, two) = pair().await;
-    // Takes words, and says what it thinks of what does not decode.
-    const CRITIC: StreamHandler<NoPayload, Word, Word> =
+    // Receives words, and sends the error of each message that does not decode.
+    const DECODE_REPORTER: StreamHandler<NoPayload, Word, Word> =
         StreamHandler::new(HandlerId::new(215), "Critic");
-    CRITIC
+    DECODE_REPORTER
         .register(&two.manager, |_, NoPayload, mut input, mut output| async move {
             while let Some(received) = input.next().await {
                 let word = match received {
@@ -219,32 +220,33 @@ async fn b32_a_message_that_does_not_decode_is_an_error_and_the_next_one_is_rece
             Ok(())
         })
         .expect("free");
-    // The same handler as a peer of another version believes it to be.
+    // The same handler in the version of an incompatible peer.
     const OTHER: StreamHandler<NoPayload, Number, Word> =
         StreamHandler::new(HandlerId::new(215), "Critic");
     let connection = one.connection(&two.url);
     let mut stream = OTHER.call(&connection, &NoPayload).await.expect("it opens");
     for value in 0..100 {
-        stream.send(&Number { value }).await.expect("it is taken");
-        let Word { word } = within("an answer", stream.next()).await.expect("one").expect("well");
+        stream.send(&Number { value }).await.expect("accepted");
+        let Word { word } =
+            within("a response", stream.next()).await.expect("one").expect("no error");
         assert!(word.contains("Word") && word.contains("cannot decode the message"), "{word}");
     }
     drop(stream);
 
-    // And the other way: the caller does not understand, and goes on.
+    // The other way: the caller cannot decode, and goes on.
     const THIRD: StreamHandler<NoPayload, Word, Number> =
         StreamHandler::new(HandlerId::new(215), "Critic");
     let mut stream = THIRD.call(&connection, &NoPayload).await.expect("it opens");
     for _ in 0..100 {
-        stream.send(&Word { word: "hello".into() }).await.expect("it is taken");
-        let error = within("an answer", stream.next()).await.expect("one").expect_err("a word");
+        stream.send(&Word { word: "hello".into() }).await.expect("accepted");
+        let error = within("a response", stream.next()).await.expect("one").expect_err("a word");
         let TypedStreamError::Decode { type_name, .. } = &error else { panic!("{error}") };
         assert!(type_name.contains("Number"), "{error}");
     }
     within("finishing", stream.finish()).await.expect("the handler is there");
     assert!(within("the end", stream.next()).await.is_none());
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -261,14 +263,14 @@ async fn b32_a_payload_that_does_not_decode_is_an_error_of_that_stream() {
             errors.push(end.expect_err("it does not decode"));
         }
     }
-    // No payload at all, where there must be one.
+    // No payload where one is required.
     const BARE: StreamHandler<NoPayload, Number, Number> =
         StreamHandler::new(HandlerId::new(210), "Bare").input_capacity(3).output_capacity(2);
     match BARE.call(&connection, &NoPayload).await {
         Err(error) => errors.push(error),
         Ok(mut stream) => {
             let end = within("the end", stream.next()).await.expect("an error");
-            errors.push(end.expect_err("there is none"));
+            errors.push(end.expect_err("no payload"));
         }
     }
     for (error, cause) in errors.iter().zip(["by", "the stream has no payload"]) {
@@ -281,12 +283,12 @@ async fn b32_a_payload_that_does_not_decode_is_an_error_of_that_stream() {
     }
     assert_eq!(errors.len(), 2);
     let mut stream = SCALE.call(&connection, &Scale { by: 5 }).await.expect("it opens");
-    stream.send(&Number { value: 5 }).await.expect("it is taken");
-    let answer = within("an answer", stream.next()).await.expect("one").expect("well");
-    assert_eq!(answer, Number { value: 25 });
+    stream.send(&Number { value: 5 }).await.expect("accepted");
+    let response = within("a response", stream.next()).await.expect("one").expect("no error");
+    assert_eq!(response, Number { value: 25 });
     drop(stream);
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -298,8 +300,8 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// Whether the two lie in one piece of memory, as far apart as they were in the frame: a key of
-    /// one letter and the header of a large byte string are in between.
+    /// Returns whether both lie in one allocation, as far apart as in the frame: a key of one
+    /// letter and the header of a large bin are between them.
     fn share_a_frame(&self) -> bool {
         let (a, b) = (self.a.as_ptr_range(), self.b.as_ptr_range());
         b.start as usize == a.end as usize + 2 + 5
@@ -329,24 +331,24 @@ async fn b31_byte_fields_of_messages_share_the_memory_of_the_frame_they_came_in(
         let data = Bytes::from(vec![fill; 1 << 20]);
         let sent = Blocks { a: data.clone(), b: data };
         assert!(!sent.share_a_frame());
-        stream.send(&sent).await.expect("it is taken");
-        let received = within("a message", stream.next()).await.expect("one").expect("well");
+        stream.send(&sent).await.expect("accepted");
+        let received = within("a message", stream.next()).await.expect("one").expect("no error");
         assert_eq!(received, sent);
         assert!(received.share_a_frame());
     }
     drop(stream);
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
-async fn errors_of_sending_are_told_apart_and_names_are_in_traces() {
+async fn send_errors_are_distinct_and_names_are_traced() {
     let (one, two) = pair().await;
     scale(&two);
     let (report, names) = std::sync::mpsc::channel();
     let report = std::sync::Mutex::new(report);
     let subscriber: Subscriber = std::sync::Arc::new(move |trace: &CallTrace| {
-        report.lock().expect("no panic").send(trace.name.to_string()).expect("the test listens");
+        report.lock().expect("no panic").send(trace.name.to_string()).expect("the test receives");
     });
     one.manager.trace(std::sync::Arc::clone(&subscriber));
     two.manager.trace(subscriber);
@@ -359,7 +361,7 @@ async fn errors_of_sending_are_told_apart_and_names_are_in_traces() {
     assert_eq!(all(receiver).await, []);
     drop(sender);
     let mut seen = Vec::new();
-    eventually("both ends are seen", || {
+    eventually("both ends are traced", || {
         seen.extend(names.try_iter());
         seen.len() == 2
     })
@@ -377,5 +379,5 @@ async fn b21_capacities_of_a_constant_are_checked_at_registration() {
     let error = WRONG.register(&two.manager, |_, _, _, _| std::future::ready(Ok(())));
     assert!(matches!(error, Err(RegisterError::Capacity { .. })), "{error:?}");
     let registered = NO_INPUT.register(&two.manager, |_, _, _, _| std::future::ready(Ok(())));
-    assert_eq!(registered, Ok(()), "of no effect where there is no input");
+    assert_eq!(registered, Ok(()), "input capacity is ignored without input");
 }

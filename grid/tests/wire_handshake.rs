@@ -1,5 +1,5 @@
-//! What holds for every handshake: its messages and its timestamps come back from their bytes, and
-//! of two servers exactly one dials.
+//! Properties of every handshake: its messages and timestamps survive a round trip, and of two
+//! servers exactly one dials.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -16,7 +16,7 @@ fn any_timestamp() -> impl Strategy<Value = Timestamp> {
 
 proptest! {
     #[test]
-    fn p10_every_connect_comes_back(
+    fn p10_every_connect_survives_a_round_trip(
         id in any::<[u8; 16]>(),
         host in any::<String>(),
         token in any::<String>(),
@@ -29,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn p11_every_connect_response_comes_back(
+    fn p11_every_connect_response_survives_a_round_trip(
         id in any::<[u8; 16]>(),
         accepted in any::<bool>(),
         rejected_reason in any::<String>(),
@@ -42,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn p22_every_timestamp_comes_back_from_its_fifteen_bytes(time in any_timestamp()) {
+    fn p22_every_timestamp_survives_a_round_trip_in_fifteen_bytes(time in any_timestamp()) {
         let bytes = rmp_serde::to_vec_named(&time).expect("encodes");
         prop_assert_eq!(&bytes[..3], &[0xc7, 12, 5]);
         prop_assert_eq!(bytes.len(), 15);
@@ -62,7 +62,7 @@ proptest! {
 }
 
 #[test]
-fn p04_the_example_of_the_protocol_document_holds() {
+fn p04_the_example_of_protocol_md_holds() {
     let name = |text: &str| text.parse::<Name>().expect("a name");
     let (a, b) = (name("http://127.0.0.1:9001"), name("http://127.0.0.1:9002"));
     let hash = |text: String| xxhash_rust::xxh3::xxh3_64(text.as_bytes());

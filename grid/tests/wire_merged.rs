@@ -1,5 +1,5 @@
-//! What holds for every merged frame: its messages come out whole and in order, and an envelope
-//! that lies or a message that is damaged takes nothing with it that came before.
+//! Properties of every merged frame: its messages come out whole and in order, and a false envelope
+//! or a damaged message never loses a message before it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,21 +12,21 @@ use proptest::prelude::any;
 use proptest::sample::Index;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use wire::{
-    BinForm, Sent, any_sent, few_short_messages, merged, merged_of, parse_whole_frame, put_bin,
-    received,
+    BinForm, OwnedMessage, any_message, few_short_messages, merged, merged_of, parse_whole_frame,
+    put_bin, received,
 };
 
 // ---- messages that come out whole ----
 
 proptest! {
     #[test]
-    fn p20_merged_messages_come_out_whole_and_in_order(sent in vec(any_sent(), 0..60)) {
+    fn p20_merged_messages_come_out_whole_and_in_order(sent in vec(any_message(), 0..60)) {
         prop_assert_eq!(parse_whole_frame(&merged_of(&sent)), (received(&sent), Ok(())));
     }
 
     #[test]
     fn p20_the_bins_of_a_merged_message_may_have_any_width(
-        sent in vec(any_sent(), 0..10),
+        sent in vec(any_message(), 0..10),
         forms in any::<[Index; 10]>(),
     ) {
         let mut frame = merged(sent.len(), &[]).to_vec();
@@ -42,7 +42,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn p20_a_merged_message_that_is_cut_anywhere_is_an_error_behind_whole_messages(
+    fn p20_a_merged_message_that_is_cut_anywhere_is_an_error_after_the_whole_messages(
         sent in few_short_messages(Checksum::On),
     ) {
         let (frame, whole) = (merged_of(&sent), received(&sent));
@@ -55,12 +55,12 @@ proptest! {
     }
 
     #[test]
-    fn p20_messages_before_a_bad_one_are_kept(
+    fn p20_messages_before_a_malformed_one_are_kept(
         sent in few_short_messages(Checksum::On),
         which in any::<Index>(),
         damage in 1..=u8::MAX,
     ) {
-        let mut inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+        let mut inner: Vec<_> = sent.iter().map(OwnedMessage::encoded).collect();
         let bad = which.index(inner.len());
         let mut bytes = inner[bad].to_vec();
         *bytes.last_mut().expect("a message has bytes") ^= damage;
@@ -71,7 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn p20_bytes_behind_the_last_message_are_an_error_behind_all_messages(
+    fn p20_bytes_after_the_last_message_are_an_error_after_all_messages(
         sent in few_short_messages(Checksum::On),
         behind in vec(any::<u8>(), 1..40),
     ) {
@@ -81,26 +81,26 @@ proptest! {
     }
 }
 
-// ---- envelopes that lie ----
+// ---- false envelopes ----
 
 proptest! {
     #[test]
-    fn p20_a_count_that_is_too_large_is_an_error_behind_what_came(
+    fn p20_a_count_that_is_too_large_is_an_error_after_the_messages(
         sent in few_short_messages(Checksum::On),
         missing in 1..1_000_usize,
     ) {
-        let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+        let inner: Vec<_> = sent.iter().map(OwnedMessage::encoded).collect();
         let frame = merged(inner.len() + missing, &inner);
         let error = Err(ParseError::Truncated("merged message"));
         prop_assert_eq!(parse_whole_frame(&frame), (received(&sent), error));
     }
 
     #[test]
-    fn p20_a_count_that_is_too_small_is_an_error_behind_what_was_announced(
+    fn p20_a_count_that_is_too_small_is_an_error_after_the_announced_messages(
         sent in few_short_messages(Checksum::On),
         which in any::<Index>(),
     ) {
-        let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+        let inner: Vec<_> = sent.iter().map(OwnedMessage::encoded).collect();
         let announced = which.index(inner.len());
         let beyond: usize = inner[announced..].iter().map(|bytes| 2 + bytes.len()).sum();
         let frame = merged(announced, &inner);
@@ -109,11 +109,11 @@ proptest! {
     }
 
     #[test]
-    fn p20_a_merged_message_in_a_merged_one_is_an_error_behind_those_before_it(
+    fn p20_a_nested_merged_message_is_an_error_after_the_messages_before_it(
         sent in few_short_messages(Checksum::On),
         which in any::<Index>(),
     ) {
-        let mut inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+        let mut inner: Vec<_> = sent.iter().map(OwnedMessage::encoded).collect();
         let at = which.index(inner.len());
         inner[at] = merged_of(&sent);
         let frame = merged(inner.len(), &inner);
@@ -129,9 +129,9 @@ fn p20_an_envelope_with_a_payload_is_malformed() {
 }
 
 #[test]
-fn p20_a_count_is_only_believed_as_far_as_bytes_arrived() {
+fn p20_a_count_allocates_nothing_for_bytes_that_did_not_arrive() {
     let frame = merged(u32::MAX as usize, &[]);
     let (messages, result) = parse_whole_frame(&frame);
-    assert_eq!(messages.capacity(), 0, "nothing is allocated for what did not arrive");
+    assert_eq!(messages.capacity(), 0, "nothing is allocated for missing bytes");
     assert_eq!(result, Err(ParseError::Truncated("merged message")));
 }

@@ -1,6 +1,5 @@
-//! What holds for every message, not only for those of the vectors: encoding and parsing are each
-//! other's inverse, every legal form of a field is taken, and nothing that arrives makes a parser
-//! panic, guess or copy.
+//! Properties of every message: encoding and parsing are inverse, every legal form of a field is
+//! accepted, and no input makes a parser panic, guess or copy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -14,15 +13,15 @@ use proptest::prelude::{Just, any};
 use proptest::sample::Index;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use wire::{
-    BinForm, any_checksum, any_header, any_payload, any_sent, any_sent_with, few_short_messages,
-    merged_of, parse_whole_frame, put_bin,
+    BinForm, any_checksum, any_header, any_message, any_message_with, any_payload,
+    few_short_messages, merged_of, parse_whole_frame, put_bin,
 };
 
 // ---- round trips ----
 
 proptest! {
     #[test]
-    fn p05_p08_what_is_encoded_parses_to_the_same(sent in any_sent()) {
+    fn p05_p08_an_encoded_message_parses_to_itself(sent in any_message()) {
         let bytes = sent.encoded();
         prop_assert_eq!(bytes.len(), sent.outgoing().encoded_len(), "encoded_len is exact");
         prop_assert_eq!(Message::parse(&bytes), Ok(sent.received()));
@@ -30,9 +29,9 @@ proptest! {
     }
 
     #[test]
-    fn p05_encoding_appends_and_touches_nothing_before(
+    fn p05_encoding_appends_and_keeps_earlier_bytes(
         before in vec(any::<u8>(), 0..50),
-        sent in any_sent(),
+        sent in any_message(),
     ) {
         let mut buffer = before.clone();
         sent.outgoing().encode(&mut buffer);
@@ -41,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn p05_empty_and_absent_payloads_are_told_apart_by_the_flag(sent in any_sent()) {
+    fn p05_empty_and_absent_payloads_are_distinguished_by_the_flag(sent in any_message()) {
         let message = Message::parse(&sent.encoded()).expect("parses");
         let is_absent = sent.payload.is_empty() && !sent.header.flags.contains(Flags::ZERO);
         let expected = (!is_absent).then(|| Bytes::from(sent.payload));
@@ -49,7 +48,7 @@ proptest! {
     }
 
     #[test]
-    fn b31_a_payload_is_a_slice_of_its_frame(sent in vec(any_sent(), 1..10)) {
+    fn b31_a_payload_is_a_slice_of_its_frame(sent in vec(any_message(), 1..10)) {
         for frame in [merged_of(&sent), sent[0].encoded()] {
             let memory = frame.as_ptr_range();
             let (messages, result) = parse_whole_frame(&frame);
@@ -63,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn p07_every_number_is_an_op_and_comes_back(number in any::<u8>()) {
+    fn p07_every_number_survives_a_round_trip_as_an_op(number in any::<u8>()) {
         prop_assert_eq!(Op::from_number(number).number(), number);
         let is_known = !matches!(Op::from_number(number), Op::Unknown(_));
         prop_assert_eq!(is_known, (1..=17).contains(&number));
@@ -72,7 +71,7 @@ proptest! {
 
 // ---- every legal form, and no other ----
 
-/// One of msgpack's ways to write an integer: its marker and its bytes.
+/// One of msgpack's forms of an integer, by its marker and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IntForm {
     Fix,
@@ -112,14 +111,14 @@ impl IntForm {
         }
     }
 
-    /// One of those that hold `number`.
+    /// Chooses one of the forms that hold `number`.
     fn choose(number: u64, which: Index) -> Self {
         let legal: Vec<_> = INT_FORMS.into_iter().filter(|form| form.holds(number)).collect();
         *which.get(&legal)
     }
 }
 
-/// The names that parse errors use for the six numbers, and the largest value of each.
+/// The names of the six numbers in parse errors, and the largest value of each.
 const FIELDS: [(&str, u64); 6] = [
     ("mux id", u64::MAX),
     ("sequence", u32::MAX as u64),
@@ -129,7 +128,7 @@ const FIELDS: [(&str, u64); 6] = [
     ("flags", u8::MAX as u64),
 ];
 
-/// A message of all ones whose field `at` is written as `bytes`. Flag 1 is left out: no checksum.
+/// Encodes a message of all ones whose field `at` is `bytes`. Flag 1 is left out: no checksum.
 fn with_field(at: usize, bytes: &[u8]) -> Bytes {
     let mut message = vec![0x97];
     for field in 0..FIELDS.len() {
@@ -220,8 +219,8 @@ fn p05_short_negative_numbers_are_malformed() {
 }
 
 #[test]
-fn p05_what_is_no_number_is_malformed() {
-    // nil, false, a text, a bin, a float of each width, an array and a map.
+fn p05_a_number_of_another_type_is_malformed() {
+    // nil, false, a str, a bin, a float of each width, an array and a map.
     let others: [&[u8]; 8] = [
         &[0xc0],
         &[0xc2],
@@ -241,7 +240,7 @@ fn p05_what_is_no_number_is_malformed() {
 }
 
 #[test]
-fn p05_a_payload_that_is_no_bin_is_malformed() {
+fn p05_a_payload_that_is_not_a_bin_is_malformed() {
     for payload in [&[0xc0][..], &[0xa1, b'x'], &[0x05], &[0xc7, 1, 5, 0]] {
         let mut bytes = vec![0x97, 1, 0, 0, 1, 14, 2];
         bytes.extend_from_slice(payload);
@@ -253,7 +252,7 @@ fn p05_a_payload_that_is_no_bin_is_malformed() {
 #[test]
 fn p05_an_array_of_another_length_is_malformed() {
     for elements in (0..16_u8).filter(|elements| *elements != 7) {
-        // Behind the header stands what would be a good message of seven.
+        // After the header stands a valid message of seven elements.
         let bytes = Bytes::from(vec![0x90 | elements, 1, 0, 0, 1, 15, 2, 0xc4, 0]);
         assert!(matches!(Message::parse(&bytes), Err(ParseError::Malformed(_))), "{elements}");
     }
@@ -268,12 +267,12 @@ fn p05_an_array_of_seven_may_have_a_longer_header() {
     }
 }
 
-// ---- what is damaged, cut or made up ----
+// ---- damaged, cut and random messages ----
 
 proptest! {
     #[test]
     fn p05_a_message_that_is_cut_anywhere_is_an_error(
-        sent in any_sent_with(vec(any::<u8>(), 0..100), any_checksum()),
+        sent in any_message_with(vec(any::<u8>(), 0..100), any_checksum()),
     ) {
         let bytes = sent.encoded();
         for length in 0..bytes.len() {
@@ -284,8 +283,8 @@ proptest! {
     }
 
     #[test]
-    fn p08_bytes_behind_a_message_are_an_error(
-        sent in any_sent(),
+    fn p08_bytes_after_a_message_are_an_error(
+        sent in any_message(),
         behind in vec(any::<u8>(), 1..40),
     ) {
         let bytes = Bytes::from([&sent.encoded()[..], &behind].concat());
@@ -294,7 +293,7 @@ proptest! {
 
     #[test]
     fn p08_each_flipped_bit_of_a_message_with_a_checksum_is_found(
-        sent in any_sent_with(vec(any::<u8>(), 0..60), Just(Checksum::On)),
+        sent in any_message_with(vec(any::<u8>(), 0..60), Just(Checksum::On)),
     ) {
         let bytes = sent.encoded().to_vec();
         for bit in 0..8 * bytes.len() {
@@ -307,13 +306,13 @@ proptest! {
     }
 
     #[test]
-    fn p08_a_damaged_byte_of_what_the_checksum_covers_is_a_wrong_checksum(
-        sent in any_sent_with(vec(any::<u8>(), 1..60), Just(Checksum::On)),
+    fn p08_a_damaged_byte_under_the_checksum_is_a_wrong_checksum(
+        sent in any_message_with(vec(any::<u8>(), 1..60), Just(Checksum::On)),
         at in any::<Index>(),
         damage in 1..=u8::MAX,
     ) {
         let mut bytes = sent.encoded().to_vec();
-        // Payload, subroute and checksum: what stands in front of them would fail otherwise.
+        // Payload, subroute and checksum: damage before them is a malformed message instead.
         let behind_header =
             bytes.len() - 4 - sent.subroute.map_or(0, |_| 32) - sent.payload.len();
         let damaged = behind_header + at.index(bytes.len() - behind_header);
@@ -330,7 +329,7 @@ proptest! {
     }
 
     #[test]
-    fn b40_no_damage_to_good_bytes_makes_a_parser_panic(
+    fn b40_no_damage_to_valid_bytes_makes_a_parser_panic(
         sent in few_short_messages(Checksum::Off),
         damages in vec((any::<Index>(), any::<u8>()), 1..6),
     ) {
@@ -353,13 +352,13 @@ fn parse_with_every_parser(bytes: &Bytes) {
 }
 
 #[test]
-fn p05_a_length_is_only_believed_as_far_as_bytes_arrived() {
+fn p05_a_length_allocates_nothing_for_bytes_that_did_not_arrive() {
     let bytes = Bytes::from_static(&[0x97, 1, 0, 0, 1, 14, 2, 0xc6, 0xff, 0xff, 0xff, 0xff, 1]);
     assert_eq!(Message::parse(&bytes), Err(ParseError::Truncated("payload")));
 }
 
 #[test]
-fn p08_an_announced_trailer_that_is_not_there_is_an_error() {
+fn p08_an_announced_trailer_that_is_missing_is_an_error() {
     for (flags, trailer, length) in [(1, "checksum", 4), (32, "subroute", 32), (33, "checksum", 36)]
     {
         let mut bytes = vec![0x97, 1, 0, 0, 1, 14, flags, 0xc4, 0];

@@ -1,9 +1,9 @@
-//! The bytes of the protocol, held to `vectors.json` in both directions.
+//! The bytes of the protocol, checked against `vectors.json` in both directions.
 //!
-//! Each vector was recorded from an existing peer. Parsing it must give its fields, encoding its
-//! fields must give its bytes, and where the machine of a connection sends or receives such a
-//! message, it must be driven to exactly these bytes. A vector that is added to the file and to
-//! nothing here makes every test fail.
+//! Each vector was recorded from an existing peer. Parsing it gives its fields, and encoding its
+//! fields gives its bytes. Where the machine of a connection sends or receives such a message, it
+//! is driven to exactly these bytes. A vector that is in the file but not listed here makes every
+//! test fail.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -61,7 +61,7 @@ impl Vector {
         self.fields[field].as_str().unwrap_or_else(|| panic!("{}: no text {field}", self.name))
     }
 
-    /// The header that the fields describe, with all flags of the wire.
+    /// Returns the header that the fields describe, with all flags of the wire.
     fn header(&self) -> Header {
         let byte = |field| u8::try_from(self.number(field)).expect("fits a byte");
         let word = |field| u32::try_from(self.number(field)).expect("fits 32 bits");
@@ -87,7 +87,7 @@ impl Vector {
         }
     }
 
-    /// The whole messages inside a merged one.
+    /// Returns the whole messages inside a merged one.
     fn inner(&self) -> Option<Vec<Bytes>> {
         let inner = self.fields.get("InnerHex")?.as_array().expect("a list");
         Some(inner.iter().map(|hex| unhex(hex.as_str().expect("a text"))).collect())
@@ -106,7 +106,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// All vectors; fails if the file has others than this test knows.
+/// Reads all vectors; fails if the file has others than listed here.
 fn vectors() -> Vec<Vector> {
     let file: Value = serde_json::from_str(include_str!("vectors.json")).expect("JSON");
     let vectors: Vec<_> = file
@@ -120,7 +120,7 @@ fn vectors() -> Vec<Vector> {
         })
         .collect();
     let names: Vec<_> = vectors.iter().map(|vector| vector.name.as_str()).collect();
-    assert_eq!(names, NAMES, "the file and the list of what is covered differ");
+    assert_eq!(names, NAMES, "the file and the list of covered vectors differ");
     vectors
 }
 
@@ -128,7 +128,7 @@ fn vector(name: &str) -> Vector {
     vectors()
         .into_iter()
         .find(|vector| vector.name == name)
-        .unwrap_or_else(|| panic!("there is no vector {name}"))
+        .unwrap_or_else(|| panic!("no vector {name}"))
 }
 
 fn encoded(message: &Outgoing<'_>) -> Vec<u8> {
@@ -167,7 +167,7 @@ fn p05_p08_every_vector_parses_to_its_fields() {
 }
 
 #[test]
-fn p05_p08_every_vector_is_encoded_from_its_fields() {
+fn p05_p08_the_fields_of_every_vector_encode_to_its_bytes() {
     for vector in vectors() {
         let mut bytes = encoded(&Outgoing {
             header: vector.header(),
@@ -250,7 +250,7 @@ fn call(connection: &mut Connection, handler: u8, subroute: Option<&str>, payloa
     connection.call(Slot(77), &request, START).expect("the call starts")
 }
 
-/// A connection with one live call whose id is `mux_id`; everything so far is written.
+/// Makes a connection with one live call whose id is `mux_id`; everything so far is written.
 fn connection_with_call(mux_id: u64) -> Connection {
     let mut connection = connection();
     for _ in 1..mux_id {
@@ -268,8 +268,8 @@ fn transmitted(connection: &mut Connection) -> String {
     hex(&transmit.into_bytes())
 }
 
-/// Has `connection` serve a call, whose request must be the only event.
-fn serve(connection: &mut Connection, request: &Bytes) -> Incoming {
+/// Delivers a call to `connection`; its request must be the only event.
+fn receive_request(connection: &mut Connection, request: &Bytes) -> Incoming {
     receive(connection, request);
     match (connection.poll_event(), connection.poll_event()) {
         (Some(Event::Serve(incoming)), None) => incoming,
@@ -281,7 +281,7 @@ fn ended(outcome: Outcome) -> Option<Event> {
     Some(Event::Ended { slot: Slot(77), outcome })
 }
 
-/// What [`serve`] is fed where the vectors have an answer but not the request for it.
+/// Encodes a request for [`serve`] where the vectors have a response but not its request.
 fn request(mux_id: u64, handler: u8, deadline_ms: u32) -> Bytes {
     let flags = Flags::EOF;
     let header = Header { handler, deadline_ms, flags, ..Header::new(mux_id, Op::Request) };
@@ -290,7 +290,7 @@ fn request(mux_id: u64, handler: u8, deadline_ms: u32) -> Bytes {
 }
 
 #[test]
-fn p12_a_connection_pings_and_answers_pings_like_the_vectors() {
+fn p12_pings_and_pongs_of_a_connection_match_the_vectors() {
     let (ping, pong) = (vector("ping-connection"), vector("pong-connection"));
     let mut connection = connection();
 
@@ -310,13 +310,13 @@ fn p12_a_connection_pings_and_answers_pings_like_the_vectors() {
 }
 
 #[test]
-fn p13_a_request_is_sent_and_served_like_the_vector() {
+fn p13_a_request_is_sent_and_received_like_the_vector() {
     let vector = vector("request");
     let mut caller = connection();
     call(&mut caller, 78, None, b"hello");
     assert_eq!(transmitted(&mut caller), hex(&vector.bytes));
 
-    let incoming = serve(&mut connection(), &vector.bytes);
+    let incoming = receive_request(&mut connection(), &vector.bytes);
     assert_eq!((incoming.mux_id, incoming.handler), (1, 78));
     assert_eq!(&incoming.payload[..], b"hello");
     assert_eq!(incoming.subroute, None);
@@ -324,40 +324,40 @@ fn p13_a_request_is_sent_and_served_like_the_vector() {
 }
 
 #[test]
-fn p19_a_request_to_a_subroute_is_sent_and_served_like_the_vector() {
+fn p19_a_request_to_a_subroute_is_sent_and_received_like_the_vector() {
     let vector = vector("request-subroute");
     let mut caller = connection_with_call(4);
     assert_eq!(call(&mut caller, 78, Some("drive1"), b"hello"), 5);
     assert_eq!(transmitted(&mut caller), hex(&vector.bytes));
 
-    let incoming = serve(&mut connection(), &vector.bytes);
+    let incoming = receive_request(&mut connection(), &vector.bytes);
     assert_eq!(incoming.subroute, Some(SubrouteId::new(78, "drive1")));
 }
 
 #[test]
 fn p05_a_request_with_the_widest_fields_is_served() {
     let vector = vector("request-widths");
-    let incoming = serve(&mut connection(), &vector.bytes);
+    let incoming = receive_request(&mut connection(), &vector.bytes);
     assert_eq!(incoming.mux_id, 0xfedc_ba98_7654_3210);
     assert_eq!(incoming.deadline, Some(START + Duration::from_millis(u64::from(u32::MAX))));
 }
 
 #[test]
-fn p13_answers_are_sent_and_received_like_the_vectors() {
-    for (name, answer) in [
+fn p13_responses_are_sent_and_received_like_the_vectors() {
+    for (name, response) in [
         ("response-ok", Ok(Bytes::from_static(b"world"))),
         ("response-error", Err("remote says no".into())),
         ("response-zero", Ok(Bytes::new())),
     ] {
         let vector = vector(name);
         let mut server = connection();
-        serve(&mut server, &request(1, 78, 5_000));
-        assert!(server.answer(1, &answer, START), "{name}: the answer is wanted");
+        receive_request(&mut server, &request(1, 78, 5_000));
+        assert!(server.answer(1, &response, START), "{name}: the response is accepted");
         assert_eq!(transmitted(&mut server), hex(&vector.bytes), "{name}");
 
         let mut caller = connection_with_call(1);
         receive(&mut caller, &vector.bytes);
-        let outcome = match answer {
+        let outcome = match response {
             Ok(payload) => Outcome::Response(payload),
             Err(error) => Outcome::RemoteError(error.message().into()),
         };
@@ -366,7 +366,7 @@ fn p13_answers_are_sent_and_received_like_the_vectors() {
 }
 
 #[test]
-fn p14_an_absent_answer_is_received_as_an_empty_one() {
+fn p14_an_absent_response_is_received_as_an_empty_one() {
     let mut caller = connection_with_call(1);
     receive(&mut caller, &vector("response-nil").bytes);
     assert_eq!(caller.poll_event(), ended(Outcome::Response(Bytes::new())));
@@ -378,7 +378,7 @@ fn p13_an_unknown_handler_is_refused_like_the_vector() {
     let reason = vector.text("Error");
 
     let mut server = connection();
-    serve(&mut server, &request(9, 65, 5_000));
+    receive_request(&mut server, &request(9, 65, 5_000));
     server.refuse(9, reason);
     assert_eq!(transmitted(&mut server), hex(&vector.bytes));
 
@@ -388,30 +388,30 @@ fn p13_an_unknown_handler_is_refused_like_the_vector() {
 }
 
 #[test]
-fn p14_a_cancellation_like_the_vector_ends_the_served_call() {
+fn p14_a_cancellation_like_the_vector_ends_the_inbound_call() {
     let mut server = connection();
-    serve(&mut server, &request(20, 78, 5_000));
+    receive_request(&mut server, &request(20, 78, 5_000));
     receive(&mut server, &vector("disconnect-server-mux").bytes);
     assert_eq!(server.poll_event(), Some(Event::Cancel { mux_id: 20 }));
-    assert!(!server.answer(20, &Ok(Bytes::new()), START), "nobody wants the answer any more");
+    assert!(!server.answer(20, &Ok(Bytes::new()), START), "the call was cancelled");
     assert_eq!(server.poll_transmit(START), None);
 }
 
 #[test]
-fn p20_a_request_and_an_answer_are_merged_like_the_vector() {
+fn p20_a_request_and_a_response_are_merged_like_the_vector() {
     let vector = vector("merged-2");
     let mut connection = connection();
-    serve(&mut connection, &request(1, 78, 0));
+    receive_request(&mut connection, &request(1, 78, 0));
     call(&mut connection, 78, None, b"hello");
     connection.answer(1, &Ok(Bytes::from_static(b"world")), START);
     assert_eq!(transmitted(&mut connection), hex(&vector.bytes));
 
-    // Received, the request is served and the answer ends the call of the same number.
+    // Received: the request is served, and the response ends the call with the same mux id.
     receive(&mut connection, &vector.bytes);
     let served = connection.poll_event();
     assert!(matches!(served, Some(Event::Serve(Incoming { mux_id: 1, .. }))), "{served:?}");
-    let answered = Outcome::Response(Bytes::from_static(b"world"));
-    assert_eq!(connection.poll_event(), ended(answered));
+    let responded = Outcome::Response(Bytes::from_static(b"world"));
+    assert_eq!(connection.poll_event(), ended(responded));
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn p15_p18_stream_messages_of_the_vectors_end_no_connection_and_no_call() {
         receive(&mut connection, &vector("response-ok").bytes);
         let events: Vec<_> = std::iter::from_fn(|| connection.poll_event()).collect();
         assert!(!events.iter().any(|event| matches!(event, Event::Closed(_))), "{name}");
-        let answered = ended(Outcome::Response(Bytes::from_static(b"world")));
-        assert_eq!(events.into_iter().next_back(), answered, "{name}");
+        let responded = ended(Outcome::Response(Bytes::from_static(b"world")));
+        assert_eq!(events.into_iter().next_back(), responded, "{name}");
     }
 }

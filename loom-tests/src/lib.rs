@@ -1,8 +1,9 @@
-//! The words in which the models are told: a remote, its task, its peer, and sleepers that loom sees.
+//! The vocabulary of the models: a remote, its connection task, its peer, and sleepers that loom
+//! schedules.
 //!
-//! The subject is `grid::shared::Shared` as it ships, or iam-bootstrap's `DeploymentCell`; nothing here
-//! stands in for them. Whoever waits in a model sleeps on loom's own notification until its waker is
-//! called, so that a lost wake-up is a deadlock, which loom reports. Empty without `--cfg grid_loom`.
+//! The subject is `grid::shared::Shared` as it ships, or iam-bootstrap's `DeploymentCell`; no part
+//! of them is mocked. A thread that waits sleeps on loom's own notification until its waker is
+//! called, so a lost wake-up is a deadlock, which loom reports. Empty without `--cfg grid_loom`.
 #![cfg(grid_loom)]
 #![allow(clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
@@ -25,17 +26,18 @@ use loom::sync::Notify;
 
 pub mod peer;
 
-// The deployment's id is checked as it ships as well: its files themselves, so that the rest of
-// iam-bootstrap, which is not about threads, is not built with every planted bug.
+// iam-bootstrap's deployment id is checked as it ships too. Its files are included by path, so that
+// the rest of the crate, which shares nothing between threads, is not rebuilt with every planted
+// bug.
 #[path = "../../iam-bootstrap/src/deployment/cell.rs"]
 pub mod cell;
 #[path = "../../iam-bootstrap/src/deployment/id.rs"]
 pub mod id;
 
-/// Preemptions that a model is searched with unless `LOOM_MAX_PREEMPTIONS` says otherwise.
+/// Preemption bound of a search unless `LOOM_MAX_PREEMPTIONS` is set.
 pub const PREEMPTIONS: usize = 3;
 
-/// Searches all interleavings of `model`, and prints how many there were and how long it took.
+/// Searches all interleavings of `model`, and prints their number and the time taken.
 #[expect(clippy::print_stderr, reason = "the number of executions is a result, not a log")]
 #[expect(clippy::disallowed_methods, reason = "how long the search took, outside of the model")]
 pub fn check(question: &str, model: impl Fn() + Send + Sync + 'static) {
@@ -47,7 +49,7 @@ pub fn check(question: &str, model: impl Fn() + Send + Sync + 'static) {
     builder.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         model();
-        assert_eq!(grid::bug::count(), 0, "what should never happen did");
+        assert_eq!(grid::bug::count(), 0, "a bug was reported");
     });
     let (executions, seconds) = (executions.load(Ordering::Relaxed), start.elapsed().as_secs_f64());
     eprintln!(
@@ -55,10 +57,10 @@ pub fn check(question: &str, model: impl Fn() + Send + Sync + 'static) {
     );
 }
 
-/// Time stands still: no model is about deadlines.
-struct Still;
+/// A clock that stands still: no model is about deadlines.
+struct FrozenClock;
 
-impl Clock for Still {
+impl Clock for FrozenClock {
     fn now(&self) -> Instant {
         Instant::from_nanos(1)
     }
@@ -68,43 +70,44 @@ impl Clock for Still {
     }
 }
 
-/// How a model's threads share a remote. std's `Arc` around loom's: loom watches the counts of the
-/// inner one, which is the crate's own; those of the models would only multiply the executions.
+/// A remote as the threads of a model share it. std's `Arc` around loom's: loom tracks the counts
+/// of the inner one, which is the crate's own; tracking those of the models would only multiply
+/// executions.
 pub type Remote = StdArc<SharedRef>;
 
-/// A payload that fills the queue of [`remote`]: no second request has room beside it.
+/// A payload that fills the queue of [`remote`]: no second request fits beside it.
 pub const FILLING: &[u8] = &[7; 150];
 
-/// A remote that is not connected, whose queue has room for one message with [`FILLING`].
+/// Makes a remote that is not connected, whose queue holds one message with [`FILLING`].
 pub fn remote() -> Remote {
     let name = |url: &str| url.parse().expect("a base URL");
     let mut limits = Limits::default();
     limits.message_bytes_max = 1024;
     limits.queue_bytes_max = 200;
     limits.control_bytes_max = 1024;
-    let clock = ClockHandle(StdArc::new(Still));
+    let clock = ClockHandle(StdArc::new(FrozenClock));
     let shared = Shared::new(name("http://a:1"), name("http://b:1"), limits, clock);
     StdArc::new(SharedRef::new(shared))
 }
 
-/// Likewise, connected.
+/// Makes a connected remote.
 pub fn connected() -> (Remote, Epoch) {
     let remote = remote();
     let epoch = remote.attach().expect("not shut down");
     (remote, epoch)
 }
 
-/// Whoever waits: sleeps until its waker is called.
+/// A waiting task: sleeps until its waker is called.
 #[derive(Debug)]
 pub struct Sleeper {
-    bell: StdArc<Bell>,
+    notify: StdArc<NotifyWaker>,
     waker: Waker,
 }
 
 #[derive(Debug)]
-struct Bell(Notify);
+struct NotifyWaker(Notify);
 
-impl Wake for Bell {
+impl Wake for NotifyWaker {
     fn wake(self: StdArc<Self>) {
         self.0.notify();
     }
@@ -116,22 +119,22 @@ impl Wake for Bell {
 
 impl Default for Sleeper {
     fn default() -> Self {
-        let bell = StdArc::new(Bell(Notify::new()));
-        let waker = Waker::from(StdArc::clone(&bell));
-        Self { bell, waker }
+        let notify = StdArc::new(NotifyWaker(Notify::new()));
+        let waker = Waker::from(StdArc::clone(&notify));
+        Self { notify, waker }
     }
 }
 
 impl Sleeper {
-    /// Whom to wake.
+    /// Returns the waker of this task.
     pub fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// Sleeps until woken; at once, if that happened since it slept last.
+    /// Sleeps until woken; returns at once if woken since the last sleep.
     #[track_caller]
     pub fn sleep(&self) {
-        self.bell.0.wait();
+        self.notify.0.wait();
     }
 
     /// Polls, sleeps, and polls again until it is ready.
@@ -145,24 +148,24 @@ impl Sleeper {
         }
     }
 
-    /// Whether nobody holds its waker any more (B05).
-    pub fn is_forgotten(&self) -> bool {
-        StdArc::strong_count(&self.bell) == 2 // its own, and its own waker's
+    /// Returns whether no clone of its waker is left (B05).
+    pub fn is_deregistered(&self) -> bool {
+        StdArc::strong_count(&self.notify) == 2 // its own, and that of its own waker
     }
 }
 
-/// Waits for something once, as a task that awaits it does.
+/// Polls until ready, as a task that awaits does.
 #[track_caller]
 pub fn wait<R>(poll: impl FnMut(&Waker) -> Poll<R>) -> R {
     Sleeper::default().until(poll)
 }
 
-/// Memory of a payload that tells when it was released.
+/// A probe of whether the memory of a payload was released.
 #[derive(Debug)]
-pub struct Memory(StdWeak<()>);
+pub struct MemoryProbe(StdWeak<()>);
 
-impl Memory {
-    /// Whether all of it was released (B05).
+impl MemoryProbe {
+    /// Returns whether all of it was released (B05).
     pub fn is_released(&self) -> bool {
         self.0.strong_count() == 0
     }
@@ -177,26 +180,26 @@ impl AsRef<[u8]> for Owner {
     }
 }
 
-/// A payload whose memory can be watched.
-pub fn watched(content: &'static [u8]) -> (Bytes, Memory) {
+/// Makes a payload with a probe of its memory.
+pub fn watched(content: &'static [u8]) -> (Bytes, MemoryProbe) {
     let count = StdArc::new(());
-    let memory = Memory(StdArc::downgrade(&count));
+    let memory = MemoryProbe(StdArc::downgrade(&count));
     (Bytes::from_owner(Owner(count, content)), memory)
 }
 
-// ---- what a user of the crate does ----
+// ---- operations of an application ----
 
-/// A call to be made.
+/// The call to handler 9 that [`Shared::start`] takes.
 pub fn call(payload: Bytes) -> NewCall {
     NewCall { handler: 9, subroute: None, payload, timeout: Duration::from_secs(60) }
 }
 
-/// Starts a call that nobody waits for.
+/// Starts a call whose outcome is not awaited.
 pub fn start(remote: &Shared, payload: &'static [u8]) -> StartedCall {
     remote.start(call(Bytes::from_static(payload)), Waker::noop()).expect("connected")
 }
 
-/// Makes a call and waits for what becomes of it; `None` if it was not made.
+/// Makes a call and waits for its outcome; `None` if it was not started.
 pub fn request(remote: &Shared, payload: &'static [u8]) -> Option<Outcome> {
     let sleeper = Sleeper::default();
     let started = remote.start(call(Bytes::from_static(payload)), sleeper.waker()).ok()?;
@@ -204,13 +207,13 @@ pub fn request(remote: &Shared, payload: &'static [u8]) -> Option<Outcome> {
     Some(outcome)
 }
 
-/// A stream to be opened.
+/// The stream to be opened with these capacities.
 pub fn stream(capacities: Capacities) -> NewStream {
     NewStream { handler: 9, subroute: None, payload: None, timeout: None, capacities }
 }
 
-/// A stream of this side that the peer has acknowledged, and whose opening has left. Its number is 1
-/// if it is the first call on its connection.
+/// Opens a stream that the peer acknowledges, and drains its opening. Its mux id is 1 if it is the
+/// first call on its connection.
 pub fn opened(remote: &Remote, epoch: Epoch, capacities: Capacities) -> StreamHandle {
     let handle = Shared::open(remote, stream(capacities)).expect("connected");
     let written = transmit(remote, epoch).expect("open");
@@ -219,7 +222,7 @@ pub fn opened(remote: &Remote, epoch: Epoch, capacities: Capacities) -> StreamHa
     handle
 }
 
-/// A stream of the peer's with this number that was accepted, and whose acknowledgement has left.
+/// Accepts a stream of the peer with this mux id, and drains its acknowledgement.
 pub fn accepted(
     remote: &Remote,
     epoch: Epoch,
@@ -233,7 +236,7 @@ pub fn accepted(
     handle
 }
 
-/// Sends one message, waiting for credit and room.
+/// Sends one message, waiting for credit and queue space.
 pub fn send(
     handle: &StreamHandle,
     payload: &'static [u8],
@@ -242,7 +245,7 @@ pub fn send(
     wait(|waker| handle.poll_send(&mut payload, waker))
 }
 
-/// Receives until there is nothing more: the messages, and how that came about.
+/// Receives the rest of a stream: its messages, and the error that ended it, if any.
 pub fn receive_all(handle: &StreamHandle) -> (Vec<Bytes>, Option<StreamEnd>) {
     let sleeper = Sleeper::default();
     let mut received = Vec::new();
@@ -255,14 +258,14 @@ pub fn receive_all(handle: &StreamHandle) -> (Vec<Bytes>, Option<StreamEnd>) {
     }
 }
 
-// ---- what the connection's task does ----
+// ---- operations of the connection task ----
 
-/// Takes in messages as one frame, and hands out what came of it as the task does. Returns the
-/// requests to be served.
+/// Handles messages as one frame, and runs the deferred work as the task does. Returns the number
+/// of inbound requests.
 ///
 /// # Errors
 ///
-/// Why the connection is over. Nothing was taken in then.
+/// The reason why the connection is closed. Nothing was handled then.
 pub fn deliver(
     remote: &Shared,
     epoch: Epoch,
@@ -274,11 +277,11 @@ pub fn deliver(
     received.map(|_| work.incoming.len())
 }
 
-/// The messages of the next frame; none if nothing waits to be written.
+/// Returns the messages of the next frame; none if nothing is queued.
 ///
 /// # Errors
 ///
-/// Why the connection is over.
+/// The reason why the connection is closed.
 pub fn transmit(remote: &Shared, epoch: Epoch) -> Result<Vec<Message>, CloseReason> {
     let mut messages = Vec::new();
     if let Some(frame) = remote.next_transmit(epoch)? {
@@ -287,11 +290,11 @@ pub fn transmit(remote: &Shared, epoch: Epoch) -> Result<Vec<Message>, CloseReas
     Ok(messages)
 }
 
-/// Everything that waits to be written.
+/// Returns everything queued.
 ///
 /// # Errors
 ///
-/// Why the connection is over.
+/// The reason why the connection is closed.
 pub fn transmit_all(remote: &Shared, epoch: Epoch) -> Result<Vec<Message>, CloseReason> {
     let mut written = Vec::new();
     loop {
@@ -303,25 +306,25 @@ pub fn transmit_all(remote: &Shared, epoch: Epoch) -> Result<Vec<Message>, Close
     }
 }
 
-/// The task of an open connection, with a peer on the other side.
+/// The task of an open connection, together with its peer.
 ///
-/// In turns, as `net::driver`: take in what came, write what there is, sleep. The peer's reaction to
-/// what was written is there to be read in the next turn.
+/// Each turn is that of `net::driver`: handle the messages received, write the queued ones, sleep.
+/// The peer reacts to written messages in time for the next turn.
 #[derive(Debug)]
 pub struct Task {
     remote: Remote,
     epoch: Epoch,
-    /// Everything that was written so far.
+    /// All messages written so far.
     pub written: Vec<Message>,
 }
 
 impl Task {
-    /// The task of this connection.
+    /// Makes the task of this connection.
     pub fn new(remote: &Remote, epoch: Epoch) -> Self {
         Self { remote: StdArc::clone(remote), epoch, written: Vec::new() }
     }
 
-    /// Runs until the connection is over, and says why.
+    /// Runs until the connection is closed, and returns the reason.
     pub fn run(&mut self, peer: impl FnMut(&Message) -> Vec<Message>) -> CloseReason {
         match self.run_until(peer, |_| false) {
             Ok(()) => CloseReason::Peer,
@@ -329,11 +332,11 @@ impl Task {
         }
     }
 
-    /// Runs until what was written is enough, and what the peer made of it was taken in.
+    /// Runs until `is_enough` of the written messages, and the peer's reaction to them is handled.
     ///
     /// # Errors
     ///
-    /// Why the connection is over, if that comes first.
+    /// The reason why the connection is closed, if that comes first.
     pub fn run_until(
         &mut self,
         mut peer: impl FnMut(&Message) -> Vec<Message>,
@@ -360,17 +363,17 @@ impl Task {
     }
 }
 
-/// Asserts that nothing is under way and nothing was left behind (B05).
+/// Asserts that nothing is in flight and nothing is left behind (B05).
 pub fn assert_quiescent(remote: &Shared) {
     let stats = remote.stats();
     assert!(stats.is_quiescent(), "{stats:?}");
 }
 
-/// The messages about one call, of those that were written.
+/// Returns the ops of one call among the written messages.
 pub fn of_call(written: &[Message], mux_id: u64) -> Vec<Op> {
     let own = written.iter().filter(|message| message.header.mux_id == mux_id);
     own.map(|message| message.header.op).collect()
 }
 
-/// One message under way in each direction.
+/// Credit for one message in each direction.
 pub const ONE_EACH: Capacities = Capacities { input: 1, output: 1 };

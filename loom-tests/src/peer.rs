@@ -1,4 +1,4 @@
-//! What the other server sends.
+//! The messages of the other server.
 
 use bytes::Bytes;
 use grid::proto::message::{Flags, Header, Message, Op};
@@ -12,7 +12,7 @@ pub fn request(mux_id: u64) -> Message {
     message(Header { flags: Flags::EOF, handler: 9, ..Header::new(mux_id, Op::Request) }, b"")
 }
 
-/// The answer to a single request.
+/// The response to a single request.
 pub fn response(mux_id: u64, payload: Bytes) -> Message {
     let header = Header { flags: Flags::EOF, ..Header::new(mux_id, Op::Response) };
     Message { header, payload, subroute: None }
@@ -23,18 +23,18 @@ pub fn connect(mux_id: u64) -> Message {
     message(Header { handler: 9, ..Header::new(mux_id, Op::ConnectMux) }, b"")
 }
 
-/// A stream's acknowledgement: the first that the peer says in it.
+/// A stream's acknowledgement: the callee's first message.
 pub fn ack(mux_id: u64) -> Message {
     message(Header::new(mux_id, Op::AckMux), b"")
 }
 
-/// A message of a handler, the `sequence`th that the peer sends in the stream, counted from 0.
+/// A message of a handler: number `sequence` of the peer's in the stream, counted from 0.
 pub fn data(mux_id: u64, sequence: u32, payload: Bytes) -> Message {
     let header = Header { sequence, ..Header::new(mux_id, Op::MuxServerMsg) };
     Message { header, payload, subroute: None }
 }
 
-/// A handler's good end.
+/// A handler's clean end.
 pub fn end(mux_id: u64, sequence: u32) -> Message {
     let header = Header { sequence, flags: Flags::EOF, ..Header::new(mux_id, Op::MuxServerMsg) };
     message(header, b"")
@@ -51,20 +51,20 @@ pub fn credit(mux_id: u64, sequence: u32) -> Message {
     message(Header { sequence, ..Header::new(mux_id, Op::UnblockClMux) }, b"")
 }
 
-/// A caller that gives up.
+/// A caller's cancellation.
 pub fn cancel(mux_id: u64) -> Message {
     message(Header::new(mux_id, Op::DisconnectServerMux), b"")
 }
 
-/// A peer that answers each request and has nothing else to say.
-pub fn answering(written: &Message) -> Vec<Message> {
+/// Reacts to each request with a response, and to nothing else.
+pub fn responding(written: &Message) -> Vec<Message> {
     match written.header.op {
-        Op::Request => vec![response(written.header.mux_id, Bytes::from_static(b"answer"))],
+        Op::Request => vec![response(written.header.mux_id, Bytes::from_static(b"response"))],
         _ => Vec::new(),
     }
 }
 
-/// A peer that says nothing.
+/// Reacts to nothing.
 pub fn silent(_: &Message) -> Vec<Message> {
     Vec::new()
 }

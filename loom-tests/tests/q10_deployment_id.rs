@@ -1,8 +1,8 @@
-//! The deployment's id × readers, writers, whoever waits for it and whoever gives up waiting (B63).
+//! The deployment's id × readers, writers, waiters and cancelled waiters (B63).
 //!
-//! Guards against these failures of servers in the field: a reader that gets half of an id, or an empty
-//! one, while it is being set; two that set it and both believe that theirs is in force; and a start that
-//! never goes on, because the id came while its task was about to wait for it.
+//! Guards against these failures of servers in the field: a reader gets half of an id, or an empty
+//! one, while it is set; two writers both consider theirs set; a start never goes on, because the
+//! id was set just before its task slept.
 #![cfg(grid_loom)]
 #![allow(clippy::expect_used)]
 
@@ -16,7 +16,7 @@ use loom_tests::cell::{AlreadySet, DeploymentCell};
 use loom_tests::id::DeploymentId;
 use loom_tests::{Sleeper, check};
 
-/// Both halves tell which id they belong to.
+/// An id whose halves are equal, so that a torn read shows.
 fn id(half: u64) -> DeploymentId {
     DeploymentId::from_bits(u128::from(half) << 64 | u128::from(half)).expect("not nil")
 }
@@ -43,17 +43,17 @@ fn q10_b63_a_reader_sees_the_whole_id_or_that_it_is_not_known_yet() {
             let cell = cell.clone();
             thread::spawn(move || [cell.get(), cell.get()])
         };
-        assert!([None, Some(id(7))].contains(&cell.get()), "never half of it");
-        let [first, second] = reader.join().expect("it ends");
-        assert!([None, Some(id(7))].contains(&second), "never half of it");
-        assert!(first.is_none() || first == second, "what is known stays known");
-        assert_eq!(writer.join().expect("it ends"), Ok(()));
+        assert!([None, Some(id(7))].contains(&cell.get()), "never half of an id");
+        let [first, second] = reader.join().expect("no panic");
+        assert!([None, Some(id(7))].contains(&second), "never half of an id");
+        assert!(first.is_none() || first == second, "a set id stays set");
+        assert_eq!(writer.join().expect("no panic"), Ok(()));
         assert_eq!(cell.get(), Some(id(7)));
     });
 }
 
 #[test]
-fn q10_b63_of_two_who_set_it_one_is_told_the_others_id() {
+fn q10_b63_the_loser_of_two_writers_gets_the_id_of_the_winner() {
     check("10 set × set × read", || {
         let cell = cell();
         let other = {
@@ -65,18 +65,18 @@ fn q10_b63_of_two_who_set_it_one_is_told_the_others_id() {
             thread::spawn(move || cell.get())
         };
         let mine = cell.set(id(2));
-        let theirs = other.join().expect("it ends");
+        let theirs = other.join().expect("no panic");
         let known = cell.get().expect("it is set");
         let lost = Err(AlreadySet { ours: known });
         let expected = if known == id(2) { (Ok(()), lost) } else { (lost, Ok(())) };
         assert_eq!((mine, theirs), expected);
-        let seen = reader.join().expect("it ends");
+        let seen = reader.join().expect("no panic");
         assert!(seen.is_none_or(|seen| seen == known), "{seen:?}, and then {known:?}");
     });
 }
 
 #[test]
-fn q10_b63_whoever_waits_learns_the_id_whenever_it_comes() {
+fn q10_b63_a_waiter_gets_the_id_whenever_it_is_set() {
     check("10 set × wait × wait", || {
         let cell = cell();
         let waiter = {
@@ -89,19 +89,19 @@ fn q10_b63_whoever_waits_learns_the_id_whenever_it_comes() {
         };
         assert_eq!(wait(&cell), id(7));
         assert_eq!(waiter.join().expect("it is woken"), id(7));
-        assert_eq!(writer.join().expect("it ends"), Ok(()));
+        assert_eq!(writer.join().expect("no panic"), Ok(()));
     });
 }
 
 #[test]
-fn q10_b63_whoever_gives_up_takes_nobody_elses_place() {
-    check("10 set × wait × wait that is given up", || {
+fn q10_b63_a_cancelled_waiter_removes_no_other_waiter() {
+    check("10 set × wait × cancelled wait", || {
         let cell = cell();
         let waiter = {
             let cell = cell.clone();
             thread::spawn(move || wait(&cell))
         };
-        let giver_up = {
+        let cancelled = {
             let cell = cell.clone();
             thread::spawn(move || {
                 let mut wait = cell.wait();
@@ -110,6 +110,6 @@ fn q10_b63_whoever_gives_up_takes_nobody_elses_place() {
         };
         assert_eq!(cell.set(id(7)), Ok(()));
         assert_eq!(waiter.join().expect("it is woken"), id(7));
-        giver_up.join().expect("it ends");
+        cancelled.join().expect("no panic");
     });
 }

@@ -1,8 +1,8 @@
 //! A send blocked on a full queue × cancel of that call × a writer that does not run (B06, B11).
 //!
-//! Guards against this failure of grids in the field: a caller that waits for room in the queue
-//! cannot be cancelled while nothing is written, holds up those behind it, or leaves its message in
-//! the line and has it sent after all.
+//! Guards against this failure of grids in the field: a caller that waits for queue space cannot be
+//! cancelled while nothing is written, holds up the calls queued after it, or leaves its message in
+//! the queue and has it sent after all.
 #![cfg(grid_loom)]
 
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use loom_tests::{
     transmit, transmit_all, wait, watched,
 };
 
-/// The number of the call that fills the queue.
+/// The mux id of the call that fills the queue.
 const FILLER: u64 = 1;
 
 #[test]
-fn q1_b06_b11_a_blocked_call_is_given_up_while_nothing_is_written() {
-    check("1 blocked calls given up, no writer", || {
+fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_nothing_is_written() {
+    check("1 blocked calls cancelled, no writer", || {
         let (remote, epoch) = connected();
         let filler = start(&remote, FILLING);
         let callers: Vec<_> = (0..2)
@@ -39,50 +39,52 @@ fn q1_b06_b11_a_blocked_call_is_given_up_while_nothing_is_written() {
             })
             .collect();
         for caller in callers {
-            assert!(caller.join().expect("it ends").is_released());
+            assert!(caller.join().expect("no panic").is_released());
         }
         let stats = remote.stats();
         assert_eq!((stats.live_calls, stats.blocked_messages), (1, 0));
         let written = transmit_all(&remote, epoch).expect("open");
-        assert_eq!(written.len(), 1, "the other side never hears of them: {written:?}");
+        assert_eq!(written.len(), 1, "the peer never receives them: {written:?}");
         remote.give_up(&filler);
     });
 }
 
 #[test]
-fn q1_b06_b11_a_blocked_call_is_given_up_while_room_appears_and_another_waits_behind_it() {
-    check("1 blocked call given up, room appears", || {
+fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_space_frees_up_and_another_is_queued_after_it()
+{
+    check("1 blocked call cancelled, queue space frees up", || {
         let (remote, epoch) = connected();
         let _filler = start(&remote, FILLING);
-        let given_up = start(&remote, FILLING);
+        let cancelled = start(&remote, FILLING);
         let caller = {
             let remote = remote.clone();
-            thread::spawn(move || remote.give_up(&given_up))
+            thread::spawn(move || remote.give_up(&cancelled))
         };
         let behind = {
             let remote = remote.clone();
             thread::spawn(move || request(&remote, FILLING))
         };
         let mut task = Task::new(&remote, epoch);
-        let answered_last = |written: &[_]| of_call(written, 3) == [Op::Request];
-        task.run_until(peer::answering, answered_last).expect("open");
-        caller.join().expect("it returns");
-        let outcome = behind.join().expect("it is answered");
-        assert_eq!(outcome, Some(Outcome::Response(Bytes::from_static(b"answer"))));
+        let third_is_sent = |written: &[_]| of_call(written, 3) == [Op::Request];
+        task.run_until(peer::responding, third_is_sent).expect("open");
+        caller.join().expect("no panic");
+        let outcome = behind.join().expect("no panic");
+        assert_eq!(outcome, Some(Outcome::Response(Bytes::from_static(b"response"))));
 
         task.written.extend(transmit_all(&remote, epoch).expect("open"));
-        let told = of_call(&task.written, 2);
-        // Answered before it was given up; or told twice, in this order; or never heard of.
+        let sent = of_call(&task.written, 2);
+        // A response before the cancellation; or a request and a cancellation, in this order; or
+        // nothing.
         let allowed: [&[Op]; 3] = [&[], &[Op::Request], &[Op::Request, Op::DisconnectServerMux]];
-        assert!(allowed.contains(&&*told), "{told:?}");
+        assert!(allowed.contains(&&*sent), "{sent:?}");
         assert_eq!(of_call(&task.written, FILLER), [Op::Request]);
         assert_eq!(remote.stats().blocked_messages, 0);
     });
 }
 
 #[test]
-fn q1_b06_b11_a_blocked_message_of_a_stream_is_taken_back_while_room_appears() {
-    check("1 blocked message taken back", || {
+fn q1_b06_b11_a_blocked_message_of_a_stream_can_be_cancelled_while_space_frees_up() {
+    check("1 blocked message cancelled", || {
         let (remote, epoch) = connected();
         let handle = opened(&remote, epoch, ONE_EACH);
         let _filler = start(&remote, FILLING);
@@ -97,24 +99,24 @@ fn q1_b06_b11_a_blocked_message_of_a_stream_is_taken_back_while_room_appears() {
         });
         let mut written = transmit(&remote, epoch).expect("open");
         written.extend(transmit(&remote, epoch).expect("open"));
-        let (handle, memory) = sender.join().expect("it returns");
+        let (handle, memory) = sender.join().expect("no panic");
         written.extend(transmit_all(&remote, epoch).expect("open"));
         assert!(memory.is_released());
         assert_eq!(remote.stats().blocked_messages, 0);
 
-        let told: Vec<_> = written.iter().filter(|message| message.header.mux_id == 1).collect();
+        let sent: Vec<_> = written.iter().filter(|message| message.header.mux_id == 1).collect();
         // The message before the end of the input, or no message; no gap in the sequence. The end
-        // takes a credit, and there was one only.
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(told[0].header.op, Op::MuxClientMsg);
-        assert_eq!(told[0].header.sequence, 1);
+        // takes a credit, and there was only one.
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert_eq!(sent[0].header.op, Op::MuxClientMsg);
+        assert_eq!(sent[0].header.sequence, 1);
         drop(handle);
     });
 }
 
 #[test]
-fn q1_b06_b11_whoever_waits_for_a_blocked_opening_learns_that_it_was_given_up() {
-    check("1 blocked opening given up, room appears", || {
+fn q1_b06_b11_a_waiter_for_a_blocked_opening_learns_of_its_cancellation() {
+    check("1 blocked opening cancelled, queue space frees up", || {
         let (remote, epoch) = connected();
         let _filler = start(&remote, FILLING);
         let (payload, memory) = watched(FILLING);
@@ -131,12 +133,12 @@ fn q1_b06_b11_whoever_waits_for_a_blocked_opening_learns_that_it_was_given_up() 
         };
         let mut written = transmit(&remote, epoch).expect("open");
         written.extend(transmit(&remote, epoch).expect("open"));
-        assert_eq!(opener.join().expect("it is told"), Err(StreamEnd::Cancelled));
-        canceller.join().expect("it returns");
+        assert_eq!(opener.join().expect("it is notified"), Err(StreamEnd::Cancelled));
+        canceller.join().expect("no panic");
         written.extend(transmit_all(&remote, epoch).expect("open"));
-        let told = of_call(&written, 2);
+        let sent = of_call(&written, 2);
         let allowed: [&[Op]; 2] = [&[], &[Op::ConnectMux, Op::DisconnectServerMux]];
-        assert!(allowed.contains(&&*told), "{told:?}");
+        assert!(allowed.contains(&&*sent), "{sent:?}");
         assert!(memory.is_released());
         assert_eq!(remote.stats().blocked_messages, 0);
     });

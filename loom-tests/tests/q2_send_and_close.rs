@@ -1,8 +1,8 @@
 //! A send × the close of its connection (B05, B06).
 //!
 //! Guards against this failure of grids in the field: closing takes the lock that a blocked sender
-//! holds, or the blocked sender is not among those who are told; the server then hangs in its
-//! reconnect until it is restarted.
+//! holds, or does not notify the blocked sender; the server then hangs in its reconnect until it is
+//! restarted.
 #![cfg(grid_loom)]
 
 use std::task::Waker;
@@ -15,8 +15,8 @@ use loom_tests::{
 };
 
 #[test]
-fn q2_b05_b06_closing_ends_what_waits_for_room_and_wakes_a_task_whose_socket_is_full() {
-    check("2 calls waiting for room × close", || {
+fn q2_b05_b06_closing_ends_calls_that_wait_for_queue_space_and_wakes_a_task_whose_socket_is_full() {
+    check("2 calls waiting for queue space × close", || {
         let (remote, epoch) = connected();
         let filler = start(&remote, FILLING);
         let caller = {
@@ -35,10 +35,10 @@ fn q2_b05_b06_closing_ends_what_waits_for_room_and_wakes_a_task_whose_socket_is_
             })
         };
         remote.detach(epoch, CloseReason::Peer);
-        let outcome = caller.join().expect("it ends");
+        let outcome = caller.join().expect("no panic");
         assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
-        let sleeper = task.join().expect("it ends");
-        assert!(sleeper.is_forgotten());
+        let sleeper = task.join().expect("no panic");
+        assert!(sleeper.is_deregistered());
         assert!(filler.poll(Waker::noop()).is_ready());
         assert_quiescent(&remote);
     });
@@ -53,7 +53,7 @@ fn q2_b05_b06_closing_ends_both_halves_of_a_stream_whatever_they_wait_for() {
         let sender = {
             let handle = handle.clone();
             thread::spawn(move || {
-                // One goes into the queue; the other has no credit until the end.
+                // The first is queued; the second has no credit until the end.
                 send(&handle, b"one").and_then(|()| send(&handle, b"two"))
             })
         };
@@ -62,9 +62,9 @@ fn q2_b05_b06_closing_ends_both_halves_of_a_stream_whatever_they_wait_for() {
             thread::spawn(move || receive_all(&handle))
         };
         remote.detach(epoch, CloseReason::Peer);
-        let sent = sender.join().expect("it ends");
+        let sent = sender.join().expect("no panic");
         assert_eq!(sent, Err(SendFailure::StreamOver(StreamEnd::Disconnected)));
-        let received = receiver.join().expect("it ends");
+        let received = receiver.join().expect("no panic");
         assert_eq!(received, (vec![], Some(StreamEnd::Disconnected)));
         assert_quiescent(&remote);
     });

@@ -1,8 +1,8 @@
 //! A disconnect while a call or a stream is being set up (B15).
 //!
-//! Guards against this failure of grids in the field: the connection goes after the id was allocated
-//! and before the waiter is in its place. Nobody tells the waiter, and the caller waits for its whole
-//! deadline, or for ever.
+//! Guards against this failure of grids in the field: the connection ends after the mux id was
+//! allocated and before the waiter is registered. The waiter is not notified, and the caller waits
+//! for its whole deadline, or for ever.
 #![cfg(grid_loom)]
 
 use grid::proto::connection::{CloseReason, Outcome, StreamEnd};
@@ -19,7 +19,7 @@ fn q4_b15_a_disconnect_ends_calls_and_streams_that_are_being_set_up() {
         let (remote, epoch) = connected();
         let caller = {
             let remote = remote.clone();
-            // Fills the queue, or finds the stream in it.
+            // The call fills the queue, or finds the stream's opening in it.
             thread::spawn(move || request(&remote, FILLING))
         };
         let opener = {
@@ -32,9 +32,9 @@ fn q4_b15_a_disconnect_ends_calls_and_streams_that_are_being_set_up() {
             })
         };
         remote.detach(epoch, CloseReason::Peer);
-        let outcome = caller.join().expect("it ends");
+        let outcome = caller.join().expect("no panic");
         assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
-        let end = opener.join().expect("it ends");
+        let end = opener.join().expect("no panic");
         assert!(matches!(end, None | Some(StreamEnd::Disconnected)), "{end:?}");
         assert_quiescent(&remote);
     });
@@ -48,11 +48,12 @@ fn q4_b15_b20_a_disconnect_ends_a_stream_whose_acknowledgement_comes_just_then()
             let remote = remote.clone();
             thread::spawn(move || {
                 let Ok(handle) = Shared::open(&remote, stream(ONE_EACH)) else { return };
-                // Open or not; but a message that waits for the acknowledgement must not for ever.
+                // Opened or not: a message that waits for the acknowledgement must not wait for
+                // ever.
                 let opened = wait(|waker| handle.poll_open(waker));
                 assert!(matches!(opened, Ok(()) | Err(StreamEnd::Disconnected)), "{opened:?}");
                 let sent = send(&handle, b"one").and_then(|()| send(&handle, b"two"));
-                sent.expect_err("there was one credit only");
+                sent.expect_err("there is one credit");
             })
         };
         let task = {
@@ -66,8 +67,8 @@ fn q4_b15_b20_a_disconnect_ends_a_stream_whose_acknowledgement_comes_just_then()
             })
         };
         remote.detach(epoch, CloseReason::Peer);
-        opener.join().expect("it ends");
-        task.join().expect("it ends");
+        opener.join().expect("no panic");
+        task.join().expect("no panic");
         assert_quiescent(&remote);
     });
 }
@@ -92,8 +93,8 @@ fn q4_b15_a_disconnect_ends_a_stream_that_is_being_accepted() {
             })
         };
         remote.detach(epoch, CloseReason::Peer);
-        watcher.join().expect("it is told");
-        let received = handler.join().expect("it ends");
+        watcher.join().expect("no panic");
+        let received = handler.join().expect("no panic");
         assert!(matches!(received, None | Some((_, Some(StreamEnd::Disconnected)))));
         assert_quiescent(&remote);
     });

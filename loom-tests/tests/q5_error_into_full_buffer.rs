@@ -1,8 +1,8 @@
 //! An error pushed into a full buffer × a slow reader × a cancel (B24).
 //!
 //! Guards against this failure of grids in the field: the reader of the socket pushes the error of
-//! one stream into its full response buffer and waits there, and with it the whole connection; or
-//! the error is dropped because there was no room, and the caller never learns of it.
+//! one stream into its full response buffer and blocks, and with it the whole connection; or the
+//! error is dropped for lack of room, and the caller never learns of it.
 #![cfg(grid_loom)]
 
 use std::sync::Arc as StdArc;
@@ -31,23 +31,23 @@ fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
             thread::spawn(move || {
                 let data = peer::data(1, 1, Bytes::from_static(b"fills it"));
                 deliver(&remote, epoch, vec![data]).expect("open");
-                // Never waits: whether there is room or not.
+                // Never blocks, whether there is room or not.
                 deliver(&remote, epoch, vec![peer::error(1)]).expect("open");
             })
         };
         let (received, end) = receive_all(&handle);
-        assert_eq!(received, [&b"fills it"[..]], "what came before the error is received");
+        assert_eq!(received, [&b"fills it"[..]], "messages before the error are received");
         assert_eq!(end, Some(StreamEnd::RemoteError("it failed".into())));
-        let sent = sender.join().expect("it ends");
+        let sent = sender.join().expect("no panic");
         let over = SendFailure::StreamOver(StreamEnd::RemoteError("it failed".into()));
         assert_eq!(sent, Err(over));
-        task.join().expect("it never waits");
+        task.join().expect("it never blocks");
         assert_eq!(remote.stats().live_streams, 0);
     });
 }
 
 #[test]
-fn q5_b24_b25_an_error_for_a_caller_who_cancels_ends_the_stream_once_and_leaves_nothing_behind() {
+fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leave_nothing_behind() {
     check("5 error × slow reader × cancel", || {
         let (remote, epoch) = connected();
         let handle = StdArc::new(opened(&remote, epoch, ONE_EACH));
@@ -64,13 +64,13 @@ fn q5_b24_b25_an_error_for_a_caller_who_cancels_ends_the_stream_once_and_leaves_
             thread::spawn(move || receive_all(&handle).1)
         };
         handle.give_up();
-        let end = reader.join().expect("it ends");
-        task.join().expect("it never waits");
-        let told = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
-        let is_told = told.contains(&Op::DisconnectServerMux);
+        let end = reader.join().expect("no panic");
+        task.join().expect("it never blocks");
+        let sent = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
+        let is_cancelled = sent.contains(&Op::DisconnectServerMux);
         match end {
-            Some(StreamEnd::RemoteError(_)) => assert!(!is_told, "there is nobody to be told"),
-            Some(StreamEnd::Cancelled) => assert!(is_told, "the handler runs on"),
+            Some(StreamEnd::RemoteError(_)) => assert!(!is_cancelled, "the handler has ended"),
+            Some(StreamEnd::Cancelled) => assert!(is_cancelled, "the handler would run on"),
             other => panic!("{other:?}"),
         }
         drop(handle);
@@ -102,11 +102,11 @@ fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_befor
         };
         deliver(&remote, epoch, vec![peer::cancel(1)]).expect("open");
         let end = handler.join().expect("it is not stuck");
-        watcher.join().expect("it is told, once the answer left or nobody wants it");
-        let told = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
+        watcher.join().expect("it is woken, once the response left or was cancelled");
+        let sent = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
         match end {
-            StreamEnd::Finished => assert_eq!(told.last(), Some(&Op::DisconnectClientMux)),
-            StreamEnd::Cancelled => assert!(!told.contains(&Op::DisconnectClientMux), "{told:?}"),
+            StreamEnd::Finished => assert_eq!(sent.last(), Some(&Op::DisconnectClientMux)),
+            StreamEnd::Cancelled => assert!(!sent.contains(&Op::DisconnectClientMux), "{sent:?}"),
             other => panic!("{other:?}"),
         }
         assert_quiescent(&remote);

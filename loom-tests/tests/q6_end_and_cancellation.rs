@@ -1,8 +1,8 @@
 //! The end of a stream × its cancellation (B23).
 //!
 //! Guards against this failure of grids in the field: the end of a stream and a cancellation are
-//! ready at once, whoever waits picks one by chance, and a handler that returned well is reported as
-//! cancelled; or the last responses, which came before the end, are thrown away with it.
+//! ready at once, the waiter picks one at random, and a handler that returned cleanly is reported
+//! as cancelled; or the last responses before the end are dropped with it.
 #![cfg(grid_loom)]
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use loom_tests::{
 };
 
 #[test]
-fn q6_b23_what_came_before_the_end_is_received_and_a_good_end_stays_good_beside_a_disconnect() {
+fn q6_b23_messages_before_the_end_are_received_and_a_clean_end_survives_a_disconnect() {
     check("6 end × disconnect × reader", || {
         let (remote, epoch) = connected();
         let handle = opened(&remote, epoch, Capacities { input: 0, output: 2 });
@@ -24,7 +24,7 @@ fn q6_b23_what_came_before_the_end_is_received_and_a_good_end_stays_good_beside_
             thread::spawn(move || {
                 let one = peer::data(1, 1, Bytes::from_static(b"one"));
                 let two = peer::data(1, 2, Bytes::from_static(b"two"));
-                // How many of the three came in before the connection was over.
+                // How many of the three arrived before the connection closed.
                 let Ok(_) = deliver(&remote, epoch, vec![one]) else { return 0 };
                 let Ok(_) = deliver(&remote, epoch, vec![two, peer::end(1, 3)]) else { return 1 };
                 3
@@ -35,8 +35,8 @@ fn q6_b23_what_came_before_the_end_is_received_and_a_good_end_stays_good_beside_
             thread::spawn(move || remote.detach(epoch, CloseReason::Peer))
         };
         let (received, end) = receive_all(&handle);
-        disconnecter.join().expect("it ends");
-        match task.join().expect("it ends") {
+        disconnecter.join().expect("no panic");
+        match task.join().expect("no panic") {
             0 => assert_eq!((received.len(), end), (0, Some(StreamEnd::Disconnected))),
             1 => assert_eq!((received.len(), end), (1, Some(StreamEnd::Disconnected))),
             _ => assert_eq!((&*received, end), (&["one".into(), "two".into()][..], None)),
@@ -46,7 +46,7 @@ fn q6_b23_what_came_before_the_end_is_received_and_a_good_end_stays_good_beside_
 }
 
 #[test]
-fn q6_b23_a_good_end_that_came_first_stays_good_beside_the_callers_own_cancel() {
+fn q6_b23_a_clean_end_that_came_first_survives_the_callers_cancellation() {
     check("6 end × cancel × reader", || {
         let (remote, epoch) = connected();
         let handle = opened(&remote, epoch, Capacities { input: 0, output: 1 });
@@ -63,12 +63,12 @@ fn q6_b23_a_good_end_that_came_first_stays_good_beside_the_callers_own_cancel() 
             thread::spawn(move || handle.give_up())
         };
         let (received, end) = receive_all(&handle);
-        task.join().expect("it ends");
-        canceller.join().expect("it returns");
-        let is_told = !transmit_all(&remote, epoch).expect("open").is_empty();
+        task.join().expect("no panic");
+        canceller.join().expect("no panic");
+        let is_cancelled = !transmit_all(&remote, epoch).expect("open").is_empty();
         match end {
-            None => assert_eq!((received.len(), is_told), (1, false)),
-            Some(StreamEnd::Cancelled) => assert_eq!((received.len(), is_told), (0, true)),
+            None => assert_eq!((received.len(), is_cancelled), (1, false)),
+            Some(StreamEnd::Cancelled) => assert_eq!((received.len(), is_cancelled), (0, true)),
             other => panic!("{other:?}"),
         }
         assert_quiescent(&remote);
@@ -76,7 +76,7 @@ fn q6_b23_a_good_end_that_came_first_stays_good_beside_the_callers_own_cancel() 
 }
 
 #[test]
-fn q6_b23_an_open_that_is_looked_at_after_the_end_still_has_all_that_was_sent() {
+fn q6_b23_an_open_that_is_polled_after_the_end_still_has_all_messages() {
     check("6 end × open", || {
         let (remote, epoch) = connected();
         let new = loom_tests::stream(Capacities { input: 0, output: 1 });
@@ -93,12 +93,12 @@ fn q6_b23_an_open_that_is_looked_at_after_the_end_still_has_all_that_was_sent() 
         let opened = loom_tests::wait(|waker| handle.poll_open(waker));
         assert_eq!(opened, Ok(()));
         assert_eq!(receive_all(&handle), (vec!["one".into()], None));
-        task.join().expect("it ends");
+        task.join().expect("no panic");
     });
 }
 
 #[test]
-fn q6_b23_a_handler_that_returned_well_is_cancelled_or_finished_as_the_wire_says() {
+fn q6_b23_a_handler_that_returned_is_cancelled_or_finished_as_the_wire_says() {
     check("6 handler's end × cancel", || {
         let (remote, epoch) = connected();
         let handle = accepted(&remote, epoch, 1, Capacities { input: 1, output: 2 });
@@ -112,7 +112,7 @@ fn q6_b23_a_handler_that_returned_well_is_cancelled_or_finished_as_the_wire_says
             })
         };
         deliver(&remote, epoch, vec![peer::cancel(1)]).expect("open");
-        let (sent, end) = handler.join().expect("it ends");
+        let (sent, end) = handler.join().expect("no panic");
         let written = transmit_all(&remote, epoch).expect("open");
         let is_end = |flags: Flags| flags.contains(Flags::EOF);
         let messages = written.iter().filter(|message| message.header.op == Op::MuxServerMsg);
@@ -128,7 +128,7 @@ fn q6_b23_a_handler_that_returned_well_is_cancelled_or_finished_as_the_wire_says
 }
 
 #[test]
-fn q6_b23_b25_a_good_end_is_no_cancellation_for_whoever_sends() {
+fn q6_b23_b25_a_clean_end_is_not_a_cancellation_for_a_sender() {
     check("6 end × sender", || {
         let (remote, epoch) = connected();
         let handle = opened(&remote, epoch, ONE_EACH);
@@ -138,10 +138,11 @@ fn q6_b23_b25_a_good_end_is_no_cancellation_for_whoever_sends() {
                 deliver(&remote, epoch, vec![peer::end(1, 1)]).expect("open");
             })
         };
-        // Finishes its side, without the credit that this takes, while the handler returns well.
+        // Finishes the input, without the credit that this takes, while the handler returns
+        // cleanly.
         drop(send(&handle, b"one"));
         let finished = loom_tests::wait(|waker| handle.poll_finish(waker));
         assert_eq!(finished, Ok(()));
-        task.join().expect("it ends");
+        task.join().expect("no panic");
     });
 }

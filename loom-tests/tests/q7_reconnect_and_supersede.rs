@@ -1,10 +1,10 @@
 //! A reconnect that drains the queue × senders × a second connection that supersedes the first
 //! (B03, B06).
 //!
-//! Guards against this failure of grids in the field: the task of the old connection, a handler that
-//! it started or the queue that it left behind act on the new one. The new connection is closed by
-//! the end of the old, an answer goes to a call that has the same number by chance, or a caller
-//! between the two is forgotten.
+//! Guards against this failure of grids in the field: the task of the old connection, a handler
+//! that it started, or its leftover queue act on the new one. The end of the old connection closes
+//! the new one, a response reaches an unrelated call with the same mux id, or a caller between the
+//! two connections is never notified.
 #![cfg(grid_loom)]
 
 use std::task::Waker;
@@ -20,7 +20,7 @@ use loom_tests::{
 };
 
 #[test]
-fn q7_b03_b06_a_sender_between_two_connections_is_answered_by_the_second_or_told_of_the_first() {
+fn q7_b03_b06_a_call_between_two_connections_is_served_by_the_second_or_ended_with_the_first() {
     check("7 old task × sender × superseding", || {
         let (remote, first) = connected();
         let _filler = start(&remote, FILLING);
@@ -28,7 +28,7 @@ fn q7_b03_b06_a_sender_between_two_connections_is_answered_by_the_second_or_told
             let remote = remote.clone();
             thread::spawn(move || {
                 let written = transmit(&remote, first);
-                // Its socket is gone: a guard ends its connection, however late.
+                // Its socket is gone: a guard detaches its connection, however late.
                 remote.detach(first, CloseReason::Transport("reset".into()));
                 written.unwrap_or_default()
             })
@@ -42,19 +42,19 @@ fn q7_b03_b06_a_sender_between_two_connections_is_answered_by_the_second_or_told
             let remote = remote.clone();
             thread::spawn(move || {
                 let mut task = Task::new(&remote, second);
-                (task.run(peer::answering), task.written)
+                (task.run(peer::responding), task.written)
             })
         };
-        let old_written = old_task.join().expect("it ends");
+        let old_written = old_task.join().expect("no panic");
         assert!(old_written.len() <= 1, "the old task writes what its own queue held");
-        let outcome = sender.join().expect("it is told");
+        let outcome = sender.join().expect("no panic");
         assert_eq!(remote.connection_state().0, ConnectionState::Connected);
         remote.detach(second, CloseReason::Peer);
-        let (reason, new_written) = new_task.join().expect("it ends");
+        let (reason, new_written) = new_task.join().expect("no panic");
         assert_eq!(reason, CloseReason::Peer);
         match outcome {
             Some(Outcome::Response(_)) => assert_eq!(of_call(&new_written, 1), [Op::Request]),
-            // It was made on the first connection, or between the two.
+            // It was started on the first connection, or between the two.
             Some(Outcome::Disconnected) | None => assert_eq!(new_written, []),
             other => panic!("{other:?}"),
         }
@@ -63,8 +63,8 @@ fn q7_b03_b06_a_sender_between_two_connections_is_answered_by_the_second_or_told
 }
 
 #[test]
-fn q7_b03_of_two_that_connect_at_once_the_later_stays_and_a_watcher_misses_nothing() {
-    check("7 two connections at once × a watcher", || {
+fn q7_b03_the_later_of_two_concurrent_connections_stays_and_a_watcher_misses_nothing() {
+    check("7 two concurrent connections × a watcher", || {
         let remote = remote();
         let connect = || {
             let remote = remote.clone();
@@ -74,14 +74,14 @@ fn q7_b03_of_two_that_connect_at_once_the_later_stays_and_a_watcher_misses_nothi
             })
         };
         let tasks = [connect(), connect()];
-        // Watches for the state that it waits for, however many are in between.
+        // Watches until the expected state, whatever states come between.
         let (mut key, mut seen) = (None, (ConnectionState::Connecting, 0));
         while seen.0 != ConnectionState::Connected {
             seen = wait(|waker| remote.poll_changed(seen.1, &mut key, waker));
         }
         remote.shutdown();
         assert_eq!(remote.connection_state().0, ConnectionState::Shutdown);
-        let mut ends = tasks.map(|task| task.join().expect("it ends"));
+        let mut ends = tasks.map(|task| task.join().expect("no panic"));
         ends.sort_by_key(|(epoch, _)| *epoch);
         let [(first, first_end), (second, second_end)] = ends;
         assert_eq!(second_end, CloseReason::Shutdown);
@@ -94,13 +94,13 @@ fn q7_b03_of_two_that_connect_at_once_the_later_stays_and_a_watcher_misses_nothi
 }
 
 #[test]
-fn q7_b03_a_watcher_that_goes_while_the_state_changes_takes_nobody_elses_place() {
-    check("7 watcher goes × changes × watcher comes", || {
+fn q7_b03_a_watcher_that_leaves_while_the_state_changes_removes_no_other_watcher() {
+    check("7 watcher leaves × changes × watcher registers", || {
         let (remote, epoch) = connected();
         let (_, version) = remote.connection_state();
         let mut key = None;
         assert!(remote.poll_changed(version, &mut key, Waker::noop()).is_pending());
-        let comes = {
+        let watcher = {
             let remote = remote.clone();
             thread::spawn(move || {
                 let mut key = None;
@@ -118,14 +118,14 @@ fn q7_b03_a_watcher_that_goes_while_the_state_changes_takes_nobody_elses_place()
             })
         };
         remote.stop_watching(version, key.expect("it watches"));
-        changes.join().expect("it ends");
-        comes.join().expect("it saw the last change");
+        changes.join().expect("no panic");
+        watcher.join().expect("it saw the last change");
     });
 }
 
 #[test]
-fn q7_b03_a_late_answer_of_an_earlier_connection_is_not_that_of_a_later_call() {
-    check("7 late answer × superseding", || {
+fn q7_b03_a_late_response_of_an_earlier_connection_is_not_that_of_a_later_call() {
+    check("7 late response × superseding", || {
         let (remote, first) = connected();
         assert_eq!(deliver(&remote, first, vec![peer::request(1)]), Ok(1));
         let handler = {
@@ -133,7 +133,7 @@ fn q7_b03_a_late_answer_of_an_earlier_connection_is_not_that_of_a_later_call() {
             thread::spawn(move || {
                 let mut key = None;
                 remote.answer(first, &[(1, Ok(Bytes::from_static(b"old")))]);
-                // The call that it served is over, whatever has its number now.
+                // The call that it served has ended, even if a new call has its mux id.
                 wait(|waker| remote.poll_unwanted(first, 1, &mut key, waker));
             })
         };
@@ -145,8 +145,8 @@ fn q7_b03_a_late_answer_of_an_earlier_connection_is_not_that_of_a_later_call() {
         };
         let second = remote.attach().expect("not shut down");
         assert_eq!(deliver(&remote, second, vec![peer::request(1)]), Ok(1));
-        handler.join().expect("it ends");
-        canceller.join().expect("it ends");
+        handler.join().expect("no panic");
+        canceller.join().expect("no panic");
         assert_eq!(transmit_all(&remote, second), Ok(vec![]));
         assert!(remote.is_wanted(second, 1));
     });

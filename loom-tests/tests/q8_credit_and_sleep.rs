@@ -1,9 +1,9 @@
-//! A credit that comes back × a sender that goes to sleep; likewise a message and a reader, and
-//! something to write and the connection's task (B06, B21).
+//! A credit that returns × a sender that goes to sleep; likewise a message and a receiver, and a
+//! queued message and the connection task (B06, B21).
 //!
-//! Guards against this failure of grids in the field: whoever waits looks, finds nothing, and goes to
-//! sleep; what it waits for comes in between. It sleeps until something else happens to wake it, or
-//! for ever.
+//! Guards against this failure of grids in the field: a task checks its condition, finds it false,
+//! and goes to sleep; the condition becomes true in between. The task sleeps until an unrelated
+//! event wakes it, or for ever.
 #![cfg(grid_loom)]
 
 use std::sync::Arc as StdArc;
@@ -75,7 +75,7 @@ fn q8_b21_a_reader_that_goes_to_sleep_is_woken_by_the_message_and_its_credit_lea
             thread::spawn(move || {
                 let one = peer::data(1, 1, Bytes::from_static(b"one"));
                 deliver(&remote, epoch, vec![one]).expect("open");
-                // The second is not allowed before the first one's credit is here.
+                // The second message is not allowed before the credit of the first returned.
                 let next = |written: &Message| match written.header.op {
                     Op::UnblockSrvMux => {
                         let two = peer::data(1, 2, Bytes::from_static(b"two"));
@@ -88,7 +88,7 @@ fn q8_b21_a_reader_that_goes_to_sleep_is_woken_by_the_message_and_its_credit_lea
             })
         };
         assert_eq!(receive_all(&handle), (vec!["one".into(), "two".into()], None));
-        task.join().expect("it ends");
+        task.join().expect("no panic");
     });
 }
 
@@ -112,13 +112,13 @@ fn q8_b21_both_halves_of_a_stream_sleep_and_wake_apart() {
         };
         let received = wait(|waker| handle.poll_receive(waker));
         assert_eq!(received, Some(Ok(Bytes::from_static(b"one"))));
-        assert_eq!(sender.join().expect("it ends"), Ok(()));
-        task.join().expect("it ends");
+        assert_eq!(sender.join().expect("no panic"), Ok(()));
+        task.join().expect("no panic");
     });
 }
 
 #[test]
-fn q8_b06_a_task_that_goes_to_sleep_is_woken_by_what_there_is_to_write() {
+fn q8_b06_a_connection_task_that_goes_to_sleep_is_woken_by_a_queued_message() {
     check("8 requests × task", || {
         let (remote, epoch) = connected();
         let task = {
@@ -127,16 +127,16 @@ fn q8_b06_a_task_that_goes_to_sleep_is_woken_by_what_there_is_to_write() {
                 let both = |written: &[Message]| {
                     written.iter().filter(|m| m.header.flags.contains(Flags::EOF)).count() == 2
                 };
-                Task::new(&remote, epoch).run_until(peer::answering, both).expect("open");
+                Task::new(&remote, epoch).run_until(peer::responding, both).expect("open");
             })
         };
         let other = {
             let remote = remote.clone();
             thread::spawn(move || request(&remote, b"two"))
         };
-        let answer = Some(Outcome::Response(Bytes::from_static(b"answer")));
-        assert_eq!(request(&remote, b"one"), answer);
-        assert_eq!(other.join().expect("it is answered"), answer);
+        let response = Some(Outcome::Response(Bytes::from_static(b"response")));
+        assert_eq!(request(&remote, b"one"), response);
+        assert_eq!(other.join().expect("no panic"), response);
         task.join().expect("it has both");
     });
 }

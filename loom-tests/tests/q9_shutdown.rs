@@ -1,8 +1,7 @@
-//! Shutdown × everything: calls, streams, handlers, whoever waits for the end, watchers (B05, B09).
+//! Shutdown × everything: calls, streams, handlers, waiters for the end, watchers (B05, B09).
 //!
-//! Guards against this failure of grids in the field: a server that should stop waits for a task that
-//! is over, because the last one to go and whoever waits for it missed each other; or it stops and
-//! leaves callers behind who wait for ever.
+//! Guards against this failure of grids in the field: a server hangs in its shutdown because the
+//! last task ended between the check and the wait; or it stops and leaves callers waiting for ever.
 #![cfg(grid_loom)]
 
 use std::sync::Arc as StdArc;
@@ -18,8 +17,8 @@ use loom_tests::{
 };
 
 #[test]
-fn q9_b09_whoever_drains_learns_that_the_last_answer_has_left() {
-    check("9 drain × answer × task", || {
+fn q9_b09_draining_ends_when_the_last_response_has_left() {
+    check("9 drain × response × task", || {
         let (remote, epoch) = connected();
         assert_eq!(deliver(&remote, epoch, vec![peer::request(1)]), Ok(1));
         let task = {
@@ -34,16 +33,16 @@ fn q9_b09_whoever_drains_learns_that_the_last_answer_has_left() {
         let sleeper = Sleeper::default();
         sleeper.until(|waker| remote.poll_idle(waker));
         assert_quiescent(&remote);
-        assert_eq!(remote.stats().messages_out, 1, "the answer has left");
-        handler.join().expect("it ends");
+        assert_eq!(remote.stats().messages_out, 1, "the response has left");
+        handler.join().expect("no panic");
         remote.shutdown();
-        assert_eq!(task.join().expect("it ends"), CloseReason::Shutdown);
-        assert!(sleeper.is_forgotten());
+        assert_eq!(task.join().expect("no panic"), CloseReason::Shutdown);
+        assert!(sleeper.is_deregistered());
     });
 }
 
 #[test]
-fn q9_b09_whoever_drains_learns_that_the_connection_ended() {
+fn q9_b09_draining_ends_when_the_connection_ends() {
     check("9 drain × call × disconnect", || {
         let (remote, epoch) = connected();
         let caller = {
@@ -56,9 +55,9 @@ fn q9_b09_whoever_drains_learns_that_the_connection_ended() {
         };
         remote.drain();
         wait(|waker| remote.poll_idle(waker));
-        let outcome = caller.join().expect("it ends");
+        let outcome = caller.join().expect("no panic");
         assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
-        disconnecter.join().expect("it ends");
+        disconnecter.join().expect("no panic");
         assert_quiescent(&remote);
     });
 }
@@ -86,16 +85,16 @@ fn q9_b05_b09_shutdown_ends_calls_and_the_task_and_watchers_see_it() {
         remote.shutdown();
         let seen = watcher.join().expect("it sees a change");
         assert_eq!(seen.0, ConnectionState::Shutdown, "the end is seen as one change");
-        let outcome = caller.join().expect("it ends");
+        let outcome = caller.join().expect("no panic");
         assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
-        assert_eq!(task.join().expect("it ends"), CloseReason::Shutdown);
+        assert_eq!(task.join().expect("no panic"), CloseReason::Shutdown);
         assert!(remote.attach().is_err(), "for good");
         assert_quiescent(&remote);
     });
 }
 
 #[test]
-fn q9_b05_b09_shutdown_ends_a_stream_with_whatever_waits_for_it() {
+fn q9_b05_b09_shutdown_ends_a_stream_and_all_its_waiters() {
     check("9 shutdown × stream × message", || {
         let (remote, epoch) = connected();
         let handle = StdArc::new(opened(&remote, epoch, ONE_EACH));
@@ -115,18 +114,21 @@ fn q9_b05_b09_shutdown_ends_a_stream_with_whatever_waits_for_it() {
             thread::spawn(move || receive_all(&handle))
         };
         remote.shutdown();
-        let has_come = task.join().expect("it ends");
-        let (received, end) = reader.join().expect("it ends");
-        assert_eq!((received.len(), end), (usize::from(has_come), Some(StreamEnd::Disconnected)));
+        let is_delivered = task.join().expect("no panic");
+        let (received, end) = reader.join().expect("no panic");
+        assert_eq!(
+            (received.len(), end),
+            (usize::from(is_delivered), Some(StreamEnd::Disconnected))
+        );
         let over = SendFailure::StreamOver(StreamEnd::Disconnected);
-        assert_eq!(sender.join().expect("it ends"), Err(over));
+        assert_eq!(sender.join().expect("no panic"), Err(over));
         assert_quiescent(&remote);
     });
 }
 
 #[test]
-fn q9_b05_b09_whoever_waits_for_the_handlers_learns_that_the_last_is_gone() {
-    check("9 shutdown × handlers × whoever waits", || {
+fn q9_b05_b09_a_waiter_for_the_handlers_learns_that_the_last_has_ended() {
+    check("9 shutdown × handlers × waiter", || {
         let (remote, epoch) = connected();
         assert_eq!(deliver(&remote, epoch, vec![peer::request(1), peer::request(2)]), Ok(2));
         let handlers: Vec<_> = (1..=2)
@@ -145,15 +147,15 @@ fn q9_b05_b09_whoever_waits_for_the_handlers_learns_that_the_last_is_gone() {
         sleeper.until(|waker| remote.poll_handlers_gone(waker));
         assert_eq!(remote.stats().live_handler_tasks, 0);
         for handler in handlers {
-            handler.join().expect("it ends");
+            handler.join().expect("no panic");
         }
-        assert!(sleeper.is_forgotten());
+        assert!(sleeper.is_deregistered());
         assert_quiescent(&remote);
     });
 }
 
 #[test]
-fn q9_b09_two_who_shut_down_at_once_both_learn_that_the_last_handler_is_gone() {
+fn q9_b09_two_concurrent_shutdowns_both_learn_that_the_last_handler_has_ended() {
     check("9 shutdown × shutdown × handler", || {
         let (remote, epoch) = connected();
         assert_eq!(deliver(&remote, epoch, vec![peer::request(1)]), Ok(1));
@@ -175,8 +177,8 @@ fn q9_b09_two_who_shut_down_at_once_both_learn_that_the_last_handler_is_gone() {
             thread::spawn(move || shut_down(&remote))
         };
         shut_down(&remote);
-        other.join().expect("it learns of it");
-        handler.join().expect("it ends");
+        other.join().expect("it is woken");
+        handler.join().expect("no panic");
         assert_quiescent(&remote);
     });
 }

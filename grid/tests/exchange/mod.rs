@@ -1,5 +1,5 @@
-//! Two machines that talk to each other on a virtual clock, and the page on which everything that
-//! they say and tell is written down, in the notation of PROTOCOL.md's section "Exchanges".
+//! Two connection machines that talk to each other on a virtual clock. Their messages and events
+//! are drawn as a sequence diagram in the notation of PROTOCOL.md's section "Exchanges".
 
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic)]
 
@@ -16,17 +16,17 @@ use grid::time::{Instant, Timestamp};
 
 use crate::machine::streams::line;
 
-/// Between the two vertical lines.
+/// Columns between the two vertical lines.
 const WIDTH: usize = 92;
 
-/// The left end, which makes the calls, or the right one, which serves them.
+/// One end of the connection: A, at the left, is the caller of every call, and B the callee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum Endpoint {
     A,
     B,
 }
 
-impl End {
+impl Endpoint {
     fn other(self) -> Self {
         match self {
             Self::A => Self::B,
@@ -35,57 +35,57 @@ impl End {
     }
 }
 
-/// What was said and told so far, a line each.
+/// The sequence diagram so far, one entry a line.
 #[derive(Debug)]
-pub struct Page(Vec<String>);
+pub struct Diagram(Vec<String>);
 
-impl Page {
+impl Diagram {
     pub fn new() -> Self {
         Self(vec![format!("a{:WIDTH$}b", "")])
     }
 
-    /// A message, from one end to the other; a long one takes several lines.
-    pub fn message(&mut self, from: End, message: &Message) {
+    /// Adds a message from one end to the other; a long one takes several lines.
+    pub fn message(&mut self, from: Endpoint, message: &Message) {
         let text = line(message);
         let parts = wrap(&text);
         for (at, part) in parts.iter().enumerate() {
             let (is_first, is_last) = (at == 0, at + 1 == parts.len());
             let width = WIDTH - part.chars().count() - 3;
             self.0.push(match from {
-                End::A if is_last => format!("│ {part} {}►│", "─".repeat(width)),
-                End::A => format!("│ {part} {}│", " ".repeat(width + 1)),
-                End::B if parts.len() == 1 => format!("│◄{} {part} │", "─".repeat(width)),
-                End::B if is_first => format!("│◄ {part}{} │", " ".repeat(width)),
-                End::B => format!("│  {part}{} │", " ".repeat(width)),
+                Endpoint::A if is_last => format!("│ {part} {}►│", "─".repeat(width)),
+                Endpoint::A => format!("│ {part} {}│", " ".repeat(width + 1)),
+                Endpoint::B if parts.len() == 1 => format!("│◄{} {part} │", "─".repeat(width)),
+                Endpoint::B if is_first => format!("│◄ {part}{} │", " ".repeat(width)),
+                Endpoint::B => format!("│  {part}{} │", " ".repeat(width)),
             });
         }
     }
 
-    /// A message that left and does not arrive.
-    pub fn lost(&mut self, from: End, message: &Message) {
+    /// Adds a message that left and does not arrive.
+    pub fn lost(&mut self, from: Endpoint, message: &Message) {
         let text = line(message);
         let dashes = "╌".repeat((WIDTH - text.chars().count()) / 2);
         let text = match from {
-            End::A => format!(" {text} {dashes}✗"),
-            End::B => format!("✗{dashes} {text} "),
+            Endpoint::A => format!(" {text} {dashes}✗"),
+            Endpoint::B => format!("✗{dashes} {text} "),
         };
         self.0.push(match from {
-            End::A => format!("│{text:<WIDTH$}│"),
-            End::B => format!("│{text:>WIDTH$}│"),
+            Endpoint::A => format!("│{text:<WIDTH$}│"),
+            Endpoint::B => format!("│{text:>WIDTH$}│"),
         });
     }
 
-    /// What an end does or is told, on its side of the page.
-    pub fn note(&mut self, at: End, text: &str) {
+    /// Adds an action or event of one end, on its side of the diagram.
+    pub fn note(&mut self, at: Endpoint, text: &str) {
         let width = WIDTH - 3;
         self.0.push(match at {
-            End::A => format!("│ · {text:<width$}│"),
-            End::B => format!("│{text:>width$} · │"),
+            Endpoint::A => format!("│ · {text:<width$}│"),
+            Endpoint::B => format!("│{text:>width$} · │"),
         });
     }
 
-    /// What happens to both, time for one.
-    pub fn meanwhile(&mut self, text: &str) {
+    /// Adds a line across for what concerns both ends, such as time that passes.
+    pub fn divider(&mut self, text: &str) {
         self.0.push(format!("├{text:┄^WIDTH$}┤", text = format!(" {text} ")));
     }
 
@@ -94,7 +94,7 @@ impl Page {
     }
 }
 
-/// Cuts a text between words into parts that fit a line.
+/// Splits a text between words into parts that fit a line.
 fn wrap(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for word in text.split(' ') {
@@ -110,13 +110,13 @@ fn wrap(text: &str) -> Vec<String> {
     parts
 }
 
-/// Two ends of one connection, whose handshake is done.
+/// Two ends of one connection after the handshake.
 pub struct Exchange {
     a: Connection,
     b: Connection,
     now: Instant,
     wall: Timestamp,
-    pub page: Page,
+    pub diagram: Diagram,
 }
 
 impl Exchange {
@@ -124,44 +124,44 @@ impl Exchange {
         let now = Instant::from_nanos(1_000_000_000);
         let machine = || Connection::new(&Limits::default(), Checksum::On, now);
         let wall = Timestamp::new(1_700_000_000, 0);
-        Self { a: machine(), b: machine(), now, wall, page: Page::new() }
+        Self { a: machine(), b: machine(), now, wall, diagram: Diagram::new() }
     }
 
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    pub fn machine(&mut self, at: End) -> &mut Connection {
+    pub fn machine(&mut self, at: Endpoint) -> &mut Connection {
         match at {
-            End::A => &mut self.a,
-            End::B => &mut self.b,
+            Endpoint::A => &mut self.a,
+            Endpoint::B => &mut self.b,
         }
     }
 
-    // ---- what travels ----
+    // ---- transport ----
 
-    /// Everything that waits arrives, and so do the answers to it, until both ends are silent.
-    pub fn carry(&mut self) {
-        self.tell();
+    /// Delivers all queued messages and the replies to them, until both ends are silent.
+    pub fn deliver_all(&mut self) {
+        self.record_events();
         while self.a.wants_transmit() || self.b.wants_transmit() {
-            self.carry_from(End::A);
-            self.carry_from(End::B);
+            self.deliver_from(Endpoint::A);
+            self.deliver_from(Endpoint::B);
         }
     }
 
-    /// What waits at one end arrives at the other.
-    pub fn carry_from(&mut self, from: End) {
-        for message in self.leave(from) {
-            self.page.message(from, &message);
+    /// Delivers the messages queued at one end to the other.
+    pub fn deliver_from(&mut self, from: Endpoint) {
+        for message in self.transmit(from) {
+            self.diagram.message(from, &message);
             let now = self.now;
             self.machine(from.other()).handle_message(message, now);
-            self.tell();
+            self.record_events();
         }
-        self.tell();
+        self.record_events();
     }
 
-    /// What waits at one end leaves it, and is somewhere on the way.
-    pub fn leave(&mut self, from: End) -> Vec<Message> {
+    /// Takes the queued messages of one end off its queue without delivering them.
+    pub fn transmit(&mut self, from: Endpoint) -> Vec<Message> {
         let now = self.now;
         let mut messages = Vec::new();
         while let Some(transmit) = self.machine(from).poll_transmit(now) {
@@ -170,45 +170,45 @@ impl Exchange {
         messages
     }
 
-    /// The connection is cut: what is on the way is lost, and both ends notice.
+    /// Cuts the connection: messages on the way are lost, and both ends notice.
     pub fn cut(&mut self) {
-        for from in [End::A, End::B] {
-            for message in self.leave(from) {
-                self.page.lost(from, &message);
+        for from in [Endpoint::A, Endpoint::B] {
+            for message in self.transmit(from) {
+                self.diagram.lost(from, &message);
             }
         }
-        self.page.meanwhile("the connection is cut");
-        for at in [End::A, End::B] {
+        self.diagram.divider("the connection is cut");
+        for at in [Endpoint::A, Endpoint::B] {
             self.machine(at).close(CloseReason::Transport("connection reset".into()));
         }
-        self.tell();
+        self.record_events();
     }
 
-    /// Time passes, second by second, and what is due happens.
-    pub fn pass(&mut self, seconds: u64) {
+    /// Advances the clock second by second and runs the timers that are due.
+    pub fn pass_time(&mut self, seconds: u64) {
         let plural = if seconds == 1 { " passes" } else { " pass" };
-        self.page.meanwhile(&format!("{seconds} s{plural}"));
+        self.diagram.divider(&format!("{seconds} s{plural}"));
         for _ in 0..seconds {
             self.now = self.now + Duration::from_secs(1);
             self.wall = Timestamp::new(self.wall.seconds() + 1, 0);
             let (now, wall) = (self.now, self.wall);
             self.a.handle_timeout(now, wall);
             self.b.handle_timeout(now, wall);
-            self.carry();
+            self.deliver_all();
         }
     }
 
-    fn tell(&mut self) {
-        for at in [End::A, End::B] {
+    fn record_events(&mut self) {
+        for at in [Endpoint::A, Endpoint::B] {
             while let Some(event) = self.machine(at).poll_event() {
-                self.page.note(at, &told(&event));
+                self.diagram.note(at, &event_text(&event));
             }
         }
     }
 
-    // ---- what a makes ----
+    // ---- calls of a ----
 
-    /// A request to handler 7, with 60 s.
+    /// Sends a request to handler 7, with 60 s.
     pub fn call(&mut self, payload: &'static [u8]) -> u64 {
         let deadline = self.now + Duration::from_secs(60);
         let payload = Bytes::from_static(payload);
@@ -217,7 +217,7 @@ impl Exchange {
         self.a.call(Slot(0), &request, now).expect("the call starts")
     }
 
-    /// A stream to handler 7, with no deadline. Returns a's end of it and b's.
+    /// Opens a stream to handler 7, with no deadline. Returns a's end of it and b's.
     pub fn open(&mut self, capacities: Capacities) -> (StreamId, StreamId) {
         let payload = Some(Bytes::from_static(b"open"));
         let open = Open { handler: 7, subroute: None, payload, deadline: None, capacities };
@@ -226,39 +226,40 @@ impl Exchange {
         (id, StreamId { side: Side::Serving, ..id })
     }
 
-    /// Likewise, and b takes it.
+    /// Opens a stream that b accepts.
     pub fn open_and_accept(&mut self, input: u32, output: u32) -> (StreamId, StreamId) {
         let capacities = Capacities { input, output };
         let (caller, handler) = self.open(capacities);
-        self.carry();
+        self.deliver_all();
         let now = self.now;
         assert!(self.b.accept(caller.mux_id, Slot(0), capacities, now));
-        self.page.note(End::B, &format!("takes the stream: {input} in, {output} out"));
-        self.carry();
+        self.diagram
+            .note(Endpoint::B, &format!("accepts the stream: input {input}, output {output}"));
+        self.deliver_all();
         (caller, handler)
     }
 
-    pub fn give_up(&mut self, mux_id: u64) {
-        self.page.note(End::A, "gives up");
+    pub fn cancel(&mut self, mux_id: u64) {
+        self.diagram.note(Endpoint::A, "cancels");
         self.a.give_up(mux_id);
     }
 
     pub fn finish(&mut self, id: StreamId) {
         let sent = self.a.finish(id);
-        self.page.note(End::A, &format!("is done sending{}", waits(sent)));
+        self.diagram.note(Endpoint::A, &format!("finishes sending{}", credit_note(sent)));
     }
 
-    // ---- what either does with a stream ----
+    // ---- streams, used from either end ----
 
     pub fn send(&mut self, id: StreamId, payload: &'static str) {
-        let mut handed = Some(Bytes::from_static(payload.as_bytes()));
+        let mut offered = Some(Bytes::from_static(payload.as_bytes()));
         let at = end_of(id);
-        let sent = self.machine(at).send(id, &mut handed);
+        let sent = self.machine(at).send(id, &mut offered);
         let how = match sent {
-            Sent::Queued | Sent::Waiting => waits(sent).to_owned(),
+            Sent::Queued | Sent::Waiting => credit_note(sent).to_owned(),
             other => format!(": {other:?}"),
         };
-        self.page.note(at, &format!("sends {payload:?}{how}"));
+        self.diagram.note(at, &format!("sends {payload:?}{how}"));
     }
 
     pub fn receive(&mut self, id: StreamId) {
@@ -266,45 +267,45 @@ impl Exchange {
         let text = match self.machine(at).receive(id) {
             Received::Message(payload) => format!("receives {}", quoted(&payload)),
             Received::Nothing => "has nothing to receive".into(),
-            Received::InputOver => "is told that this was all".into(),
-            Received::StreamOver => "is told that the stream is over".into(),
+            Received::InputOver => "receives the end of the input".into(),
+            Received::StreamOver => "receives the end of the stream".into(),
         };
-        self.page.note(at, &text);
+        self.diagram.note(at, &text);
     }
 
-    // ---- what b's handlers do ----
+    // ---- b's handlers ----
 
-    pub fn answer(&mut self, mux_id: u64, answer: &Answer) {
-        let text = match answer {
+    pub fn respond(&mut self, mux_id: u64, response: &Answer) {
+        let text = match response {
             Ok(_) => "the handler returns".to_owned(),
             Err(error) => format!("the handler fails: {:?}", error.message()),
         };
         let now = self.now;
-        let is_wanted = self.b.answer(mux_id, answer, now);
-        let but = match is_wanted {
-            false => ", and nobody wants its answer",
+        let is_accepted = self.b.answer(mux_id, response, now);
+        let but = match is_accepted {
+            false => "; its response is discarded",
             true if self.b.is_serving(mux_id) => "; its end waits for credit",
             true => "",
         };
-        self.page.note(End::B, &format!("{text}{but}"));
+        self.diagram.note(Endpoint::B, &format!("{text}{but}"));
     }
 
     pub fn refuse(&mut self, mux_id: u64, reason: &str) {
-        self.page.note(End::B, "has no such handler");
+        self.diagram.note(Endpoint::B, "finds no handler");
         self.b.refuse(mux_id, reason);
     }
 }
 
-fn end_of(id: StreamId) -> End {
+fn end_of(id: StreamId) -> Endpoint {
     match id.side {
-        Side::Calling => End::A,
-        Side::Serving => End::B,
+        Side::Calling => Endpoint::A,
+        Side::Serving => Endpoint::B,
     }
 }
 
-fn waits(sent: Sent) -> &'static str {
+fn credit_note(sent: Sent) -> &'static str {
     match sent {
-        Sent::Waiting => ", which waits for credit",
+        Sent::Waiting => "; it waits for credit",
         _ => "",
     }
 }
@@ -313,33 +314,33 @@ fn quoted(payload: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(payload))
 }
 
-/// An event, in words.
-fn told(event: &Event) -> String {
+/// Describes an event in words.
+fn event_text(event: &Event) -> String {
     match event {
-        Event::Ended { outcome, .. } => format!("the call is over: {outcome:?}"),
+        Event::Ended { outcome, .. } => format!("the call ends: {outcome:?}"),
         Event::Serve(incoming) => {
             let handler = incoming.handler;
             let payload = quoted(&incoming.payload);
             match incoming.asked {
-                Asked::Request => format!("handler {handler} is asked {payload}"),
+                Asked::Request => format!("handler {handler} receives a request: {payload}"),
                 Asked::Stream { .. } => {
-                    format!("handler {handler} is asked for a stream, {payload}")
+                    format!("handler {handler} receives a stream: {payload}")
                 }
             }
         }
         Event::Opened(_) => "the stream is open".into(),
-        Event::Readable(_) => "has something to receive".into(),
-        Event::Writable(_) => "what waited was sent".into(),
+        Event::Readable(_) => "the stream is readable".into(),
+        Event::Writable(_) => "the waiting message was sent".into(),
         Event::StreamEnded { rest, end, .. } if rest.is_empty() => {
-            format!("the stream is over: {end:?}")
+            format!("the stream ends: {end:?}")
         }
         Event::StreamEnded { rest, end, .. } => {
             let rest: Vec<_> = rest.iter().map(|payload| quoted(payload)).collect();
-            format!("the stream is over: {end:?}, behind {} in hand", rest.join(", "))
+            format!("the stream ends: {end:?}, with {} still buffered", rest.join(", "))
         }
         Event::Cancel { .. } => "the handler is cancelled".into(),
         Event::AnswerOver { .. } => "the handler is done".into(),
         Event::Skipped { op, mux_id } => format!("skips {op:?} {mux_id}"),
-        Event::Closed(reason) => format!("the connection is over: {reason}"),
+        Event::Closed(reason) => format!("the connection ends: {reason}"),
     }
 }

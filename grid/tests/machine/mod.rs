@@ -1,5 +1,5 @@
-//! A small vocabulary for tests of one machine: `Subject`, and what its peer says to it. That of
-//! streams is in `streams`.
+//! Helpers for tests of one connection machine: `Subject`, driven directly, and the messages of
+//! its peer. The helpers for streams are in `streams`.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod streams;
@@ -17,7 +17,7 @@ pub const MINUTE: Duration = Duration::from_secs(60);
 pub const WALL: Timestamp = Timestamp::new(1_700_000_000, 0);
 pub const SLOT: Slot = Slot(3);
 
-/// A machine, seen from its peer and its driver.
+/// The connection machine under test, used as its peer and its driver use it.
 pub struct Subject {
     pub connection: Connection,
     pub now: Instant,
@@ -32,7 +32,7 @@ impl Subject {
         Self { connection: Connection::new(limits, Checksum::On, START), now: START }
     }
 
-    /// One whose queue holds two messages of 100 bytes and no third.
+    /// Makes a machine whose queue holds two messages of 100 bytes and no third.
     pub fn with_short_queue() -> Self {
         let mut limits = Limits::default();
         limits.message_bytes_max = 150;
@@ -54,7 +54,7 @@ impl Subject {
         self.try_call(payload, MINUTE).expect("the call starts")
     }
 
-    /// Fills a short queue with calls that are nobody's business; the next message waits in line.
+    /// Fills a short queue with unrelated calls; the next message must wait in the queue.
     pub fn fill_queue(&mut self) {
         while self.connection.blocked_messages() == 0 {
             self.call(&[b'x'; 100]);
@@ -74,22 +74,22 @@ impl Subject {
         self.receive(request_header(mux_id, deadline_ms), Bytes::from_static(b"question"));
     }
 
-    pub fn answer(&mut self, mux_id: u64, answer: &Answer) -> bool {
-        self.connection.answer(mux_id, answer, self.now)
+    pub fn respond(&mut self, mux_id: u64, response: &Answer) -> bool {
+        self.connection.answer(mux_id, response, self.now)
     }
 
-    /// Moves the clock without letting the machine know.
-    pub fn pass(&mut self, duration: Duration) {
+    /// Advances the clock without running the machine's timers.
+    pub fn advance_clock(&mut self, duration: Duration) {
         self.now = self.now + duration;
     }
 
-    /// Moves the clock and lets the machine do what is due.
+    /// Advances the clock and runs the timers that are due.
     pub fn advance(&mut self, duration: Duration) {
-        self.pass(duration);
+        self.advance_clock(duration);
         self.connection.handle_timeout(self.now, WALL);
     }
 
-    /// The messages of the next frame.
+    /// Returns the messages of the next frame.
     pub fn next_frame(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         if let Some(transmit) = self.connection.poll_transmit(self.now) {
@@ -99,19 +99,19 @@ impl Subject {
         messages
     }
 
-    /// All messages that wait, in the order in which they leave.
+    /// Returns all queued messages in the order in which they leave.
     pub fn sent(&mut self) -> Vec<Message> {
         std::iter::from_fn(|| Some(self.next_frame()).filter(|frame| !frame.is_empty()))
             .flatten()
             .collect()
     }
 
-    /// Ops and calls of all messages that wait.
+    /// Returns the ops and mux ids of all queued messages.
     pub fn sent_ops(&mut self) -> Vec<(Op, u64)> {
         self.sent().iter().map(|message| (message.header.op, message.header.mux_id)).collect()
     }
 
-    /// The one message that waits.
+    /// Returns the only queued message.
     pub fn sent_one(&mut self) -> Message {
         let sent = self.sent();
         assert_eq!(sent.len(), 1, "{sent:?}");
@@ -135,7 +135,7 @@ pub fn ended(outcome: Outcome) -> Event {
     Event::Ended { slot: SLOT, outcome }
 }
 
-pub fn answered(payload: &'static [u8]) -> Event {
+pub fn responded(payload: &'static [u8]) -> Event {
     ended(Outcome::Response(Bytes::from_static(payload)))
 }
 
@@ -143,7 +143,7 @@ pub fn ok(payload: &'static [u8]) -> Answer {
     Ok(Bytes::from_static(payload))
 }
 
-/// The payload of a refusal with this text.
+/// Encodes the payload of a refusal with this text.
 pub fn refusal(text: &str) -> Vec<u8> {
     let mut payload = vec![0x81, 0xa5];
     payload.extend_from_slice(b"Error");

@@ -1,5 +1,5 @@
-//! The vocabulary of streams: opened and accepted with one word, and messages as one line of text
-//! each, so that a test shows a conversation as a reader of PROTOCOL.md would write it down.
+//! Helpers for streams on one machine: shorthands that open and accept, and messages printed as
+//! one line of text each, in the notation of PROTOCOL.md.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use grid::proto::message::{Flags, Header, Message, Op};
 
 use super::{SLOT, Subject};
 
-/// Whose the streams are that a test serves.
-pub const SERVED: Slot = Slot(4);
+/// The slot of the inbound streams of a test.
+pub const INBOUND_SLOT: Slot = Slot(4);
 
-/// A stream with room for `input` messages to the handler and `output` from it.
+/// A stream with credit for `input` messages to the handler and `output` messages from it.
 pub fn stream(input: u32, output: u32) -> Open {
     Open {
         handler: 7,
@@ -25,30 +25,30 @@ pub fn stream(input: u32, output: u32) -> Open {
     }
 }
 
-pub fn calling(mux_id: u64) -> StreamId {
+pub fn outbound(mux_id: u64) -> StreamId {
     StreamId { side: Side::Calling, mux_id }
 }
 
-pub fn serving(mux_id: u64) -> StreamId {
+pub fn inbound(mux_id: u64) -> StreamId {
     StreamId { side: Side::Serving, mux_id }
 }
 
-/// The end of a stream that this side opened, everything received.
-pub fn over(end: StreamEnd) -> Event {
-    over_with(&[], end)
+/// The end of an outbound stream with nothing left to be received.
+pub fn stream_ended(end: StreamEnd) -> Event {
+    stream_ended_with(&[], end)
 }
 
-/// Likewise with what was not received yet.
-pub fn over_with(rest: &[&'static [u8]], end: StreamEnd) -> Event {
-    ended_stream(SLOT, rest, end)
+/// The end of an outbound stream with the messages that were not received yet.
+pub fn stream_ended_with(rest: &[&'static [u8]], end: StreamEnd) -> Event {
+    stream_ended_event(SLOT, rest, end)
 }
 
-/// The end of a stream that this side serves.
-pub fn served_over(rest: &[&'static [u8]], end: StreamEnd) -> Event {
-    ended_stream(SERVED, rest, end)
+/// The end of an inbound stream with the messages that were not received yet.
+pub fn inbound_stream_ended(rest: &[&'static [u8]], end: StreamEnd) -> Event {
+    stream_ended_event(INBOUND_SLOT, rest, end)
 }
 
-fn ended_stream(slot: Slot, rest: &[&'static [u8]], end: StreamEnd) -> Event {
+fn stream_ended_event(slot: Slot, rest: &[&'static [u8]], end: StreamEnd) -> Event {
     Event::StreamEnded {
         slot,
         rest: rest.iter().map(|part| Bytes::from_static(part)).collect(),
@@ -61,27 +61,27 @@ impl Subject {
         self.connection.open(SLOT, open, self.now)
     }
 
-    /// Opens a stream, which is not acknowledged yet.
+    /// Opens a stream without an acknowledgement.
     pub fn open(&mut self, input: u32, output: u32) -> StreamId {
         self.try_open(stream(input, output)).expect("the stream opens")
     }
 
-    /// Opens a stream that ends by itself.
+    /// Opens a stream with a deadline.
     pub fn open_until(&mut self, deadline: Duration) -> StreamId {
         let deadline = Some(self.now + deadline);
         self.try_open(Open { deadline, ..stream(1, 1) }).expect("the stream opens")
     }
 
-    /// A stream of this side that the peer has taken, with nothing left to be sent or told.
+    /// Opens a stream that the peer acknowledges, and drains messages and events.
     pub fn opened(&mut self, input: u32, output: u32) -> StreamId {
         let id = self.open(input, output);
         self.sent();
-        self.hear(Op::AckMux, id, 0, b"");
+        self.deliver(Op::AckMux, id, 0, b"");
         assert_eq!(self.events(), [Event::Opened(id)]);
         id
     }
 
-    /// The peer opens a stream.
+    /// Delivers the peer's opening of a stream.
     pub fn receive_open(&mut self, mux_id: u64, deadline_ms: u32, flags: Flags) {
         let header =
             Header { handler: 7, deadline_ms, flags, ..Header::new(mux_id, Op::ConnectMux) };
@@ -89,24 +89,24 @@ impl Subject {
     }
 
     pub fn accept(&mut self, mux_id: u64, input: u32, output: u32) -> bool {
-        self.connection.accept(mux_id, SERVED, Capacities { input, output }, self.now)
+        self.connection.accept(mux_id, INBOUND_SLOT, Capacities { input, output }, self.now)
     }
 
-    /// A stream of the peer that this side has taken, with nothing left to be sent or told.
+    /// Accepts a stream of the peer, and drains messages and events.
     pub fn accepted(&mut self, mux_id: u64, input: u32, output: u32) -> StreamId {
         self.receive_open(mux_id, 0, Flags::NONE);
-        assert!(self.accept(mux_id, input, output), "nobody gave it up");
+        assert!(self.accept(mux_id, input, output), "the stream is live");
         self.sent();
         self.events();
-        serving(mux_id)
+        inbound(mux_id)
     }
 
-    /// A message of a stream comes in.
-    pub fn hear(&mut self, op: Op, id: StreamId, sequence: u32, payload: &'static [u8]) {
-        self.hear_flagged(op, id, sequence, Flags::NONE, payload);
+    /// Delivers a message of a stream.
+    pub fn deliver(&mut self, op: Op, id: StreamId, sequence: u32, payload: &'static [u8]) {
+        self.deliver_flagged(op, id, sequence, Flags::NONE, payload);
     }
 
-    pub fn hear_flagged(
+    pub fn deliver_flagged(
         &mut self,
         op: Op,
         id: StreamId,
@@ -118,11 +118,11 @@ impl Subject {
         self.receive(header, Bytes::from_static(payload));
     }
 
-    /// Hands a message over, and checks that it was taken exactly where the machine says so.
-    pub fn say(&mut self, id: StreamId, payload: &'static [u8]) -> Sent {
-        let mut handed = Some(Bytes::from_static(payload));
-        let sent = self.connection.send(id, &mut handed);
-        let is_taken = handed.is_none();
+    /// Sends a message, and asserts that the machine took the payload exactly where its status says so.
+    pub fn send(&mut self, id: StreamId, payload: &'static [u8]) -> Sent {
+        let mut offered = Some(Bytes::from_static(payload));
+        let sent = self.connection.send(id, &mut offered);
+        let is_taken = offered.is_none();
         match sent {
             Sent::Queued => assert!(is_taken, "queued, but not taken"),
             Sent::Waiting => assert!(is_taken, "another message waits already"),
@@ -135,7 +135,7 @@ impl Subject {
         self.connection.receive(id)
     }
 
-    /// Takes the next message, which must be there.
+    /// Takes the next message, which must have arrived.
     pub fn take_message(&mut self, id: StreamId) -> Bytes {
         match self.take(id) {
             Received::Message(payload) => payload,
@@ -143,7 +143,7 @@ impl Subject {
         }
     }
 
-    /// All messages that wait, a line each.
+    /// Returns all queued messages, a line each.
     pub fn lines(&mut self) -> Vec<String> {
         self.sent().iter().map(line).collect()
     }
@@ -153,11 +153,11 @@ pub fn message(payload: &'static [u8]) -> Received {
     Received::Message(Bytes::from_static(payload))
 }
 
-/// A message in one line: op, id, and what else it says. A checksum is not worth a word.
+/// Describes a message in one line: op, mux id, and the fields that are set, without its checksum.
 pub fn line(message: &Message) -> String {
     let Header { mux_id, sequence, deadline_ms, handler, op, flags } = message.header;
     let mut line = format!("{op:?} {mux_id}");
-    // The sequence of the others is not looked at (P16).
+    // The sequence of the other ops is ignored (P16).
     if mux_id != 0
         && !matches!(op, Op::DisconnectServerMux | Op::DisconnectClientMux | Op::MuxConnectError)
     {
@@ -190,7 +190,7 @@ fn flag_names(flags: Flags) -> Vec<&'static str> {
     named.into_iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| name).collect()
 }
 
-/// Maps of the protocol's own messages as maps, everything else as text.
+/// Describes payloads of the protocol's own messages as maps, everything else as text.
 fn payload_text(op: Op, payload: &[u8]) -> String {
     let is_map =
         matches!(op, Op::Ping | Op::Pong | Op::MuxConnectError | Op::Connect | Op::ConnectResponse);
@@ -205,7 +205,7 @@ fn payload_text(op: Op, payload: &[u8]) -> String {
             format!("{key}: {}", value(&mut rest))
         })
         .collect();
-    assert!(rest.is_empty(), "nothing stands behind the map");
+    assert!(rest.is_empty(), "nothing follows the map");
     format!("{{{}}}", entries.join(", "))
 }
 

@@ -1,15 +1,15 @@
-//! Counts what lives: handlers, above all.
+//! A count of live values, above all of handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts handlers that were started and not dropped.
+/// Counts guards that were made and not dropped, such as those of running handlers.
 #[derive(Clone, Default)]
-pub struct Live(Arc<AtomicUsize>);
+pub struct LiveCount(Arc<AtomicUsize>);
 
-pub struct LiveGuard(Live);
+pub struct LiveGuard(LiveCount);
 
-impl Live {
+impl LiveCount {
     pub fn guard(&self) -> LiveGuard {
         self.0.fetch_add(1, Ordering::SeqCst);
         LiveGuard(self.clone())

@@ -1,8 +1,8 @@
-//! A small vocabulary for tests over real sockets: `Server`, `ScriptedPeer`, `eventually`.
+//! Helpers for tests over real sockets: `Server`, `ScriptedPeer`, `eventually`.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod live;
-pub mod scene;
+pub mod scripted_cluster;
 pub mod streams;
 
 use std::future::Future;
@@ -19,17 +19,17 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-/// What all servers of the tests know.
-pub const SECRET: &[u8] = b"what all servers know";
+/// The shared secret of all test servers.
+pub const SECRET: &[u8] = b"shared by all servers";
 
-/// Returns its payload.
+/// A handler that returns its payload.
 pub const ECHO: HandlerId = HandlerId::new(200);
 
-/// Never answers.
+/// A handler that never responds.
 pub const STUCK: HandlerId = HandlerId::new(201);
 
-/// How long a test waits for something that must happen, before it gives up. Not a measurement.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for an event that must happen before it fails. Not a measurement.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` holds.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -41,34 +41,34 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     .await;
 }
 
-/// Waits for `future`, but not for ever.
+/// Waits for `future`, at most [`WAIT_MAX`].
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match tokio::time::timeout(WAIT_MAX, future).await {
         Ok(output) => output,
-        Err(_) => panic!("{what} did not happen within {PATIENCE:?}"),
+        Err(_) => panic!("{what} did not happen within {WAIT_MAX:?}"),
     }
 }
 
-/// An address on this machine that is reserved for a server.
-pub struct Place {
+/// A loopback address that is reserved for a server by its open listener.
+pub struct ReservedAddress {
     pub listener: TcpListener,
     pub url: String,
 }
 
-impl Place {
+impl ReservedAddress {
     pub async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         Self { listener, url }
     }
 
-    /// A place that dials `other`, or is dialled by it.
-    pub async fn that(dialler: Dialler, other: &str) -> Self {
+    /// Reserves an address for which [`Dialler::between`] this one and `other` is `dialer`.
+    pub async fn dialed_by(dialer: Dialler, other: &str) -> Self {
         loop {
-            let place = Self::new().await;
-            let (own, other) = (name(&place.url), name(other));
-            if Dialler::between(&own, &other) == dialler {
-                return place;
+            let address = Self::new().await;
+            let (own, other) = (name(&address.url), name(other));
+            if Dialler::between(&own, &other) == dialer {
+                return address;
             }
         }
     }
@@ -82,27 +82,27 @@ pub fn auth() -> Auth {
     Auth::shared_secret(SECRET).expect("long enough")
 }
 
-/// A manager that is served on a real listener.
+/// A manager with a real listener.
 pub struct Server {
     pub manager: Manager,
     pub url: String,
 }
 
 impl Server {
-    /// Starts a server at `place`, in a cluster of `urls`.
-    pub fn start(place: Place, urls: &[String], limits: Limits) -> Self {
-        Self::start_as(place, urls, |builder| builder.limits(limits))
+    /// Starts a server at `address`, in a cluster of `urls`.
+    pub fn start(address: ReservedAddress, urls: &[String], limits: Limits) -> Self {
+        Self::start_as(address, urls, |builder| builder.limits(limits))
     }
 
-    /// The same, with whatever `configure` adds.
+    /// Starts a server with the builder that `configure` returns.
     pub fn start_as(
-        place: Place,
+        address: ReservedAddress,
         urls: &[String],
         configure: impl FnOnce(ManagerBuilder) -> ManagerBuilder,
     ) -> Self {
-        let Place { listener, url } = place;
+        let ReservedAddress { listener, url } = address;
         let builder = Manager::builder(&url).servers(urls.to_vec()).auth(auth());
-        let manager = configure(builder).build().expect("the test's configuration is right");
+        let manager = configure(builder).build().expect("valid configuration");
         manager
             .register(Route::new(ECHO).name("Echo"), |_, payload: Bytes| async move { Ok(payload) })
             .expect("free");
@@ -114,22 +114,22 @@ impl Server {
         Self { manager, url }
     }
 
-    /// `count` servers that know each other.
+    /// Starts a cluster of `count` servers.
     pub async fn cluster(count: usize, limits: &Limits) -> Vec<Self> {
-        let mut places = Vec::new();
+        let mut addresses = Vec::new();
         for _ in 0..count {
-            places.push(Place::new().await);
+            addresses.push(ReservedAddress::new().await);
         }
-        let urls: Vec<_> = places.iter().map(|place| place.url.clone()).collect();
-        places.into_iter().map(|place| Self::start(place, &urls, limits.clone())).collect()
+        let urls: Vec<_> = addresses.iter().map(|address| address.url.clone()).collect();
+        addresses.into_iter().map(|address| Self::start(address, &urls, limits.clone())).collect()
     }
 
-    /// Two servers that are connected, as both of them know.
+    /// Starts two servers and waits until both report the connection.
     pub async fn pair(limits: &Limits) -> (Self, Self) {
         let mut servers = Self::cluster(2, limits).await.into_iter();
         let (one, two) = (servers.next().expect("two"), servers.next().expect("two"));
-        one.connected(&two.url).await;
-        two.connected(&one.url).await;
+        one.wait_connected(&two.url).await;
+        two.wait_connected(&one.url).await;
         (one, two)
     }
 
@@ -137,31 +137,31 @@ impl Server {
         self.manager.connection(other).expect("a server of the cluster")
     }
 
-    /// The connection to `other`, once it is open.
-    pub async fn connected(&self, other: &str) -> Connection {
+    /// Waits until the connection to `other` is open.
+    pub async fn wait_connected(&self, other: &str) -> Connection {
         let connection = self.connection(other);
         within("connecting", connection.wait_connected()).await.expect("not shut down");
         connection
     }
 
-    /// Nothing is under way and nothing was left behind (B05).
-    pub async fn is_quiescent(&self) {
+    /// Waits until nothing is in flight and nothing is left behind (B05).
+    pub async fn assert_quiescent(&self) {
         eventually("quiescence", || {
             self.manager.stats().iter().all(grid::ConnectionStats::is_quiescent)
                 && self.manager.unauthenticated() == 0
         })
         .await;
-        assert_eq!(grid::bug::count(), 0, "something impossible happened; see the log");
+        assert_eq!(grid::bug::count(), 0, "a bug was reported; see the log");
     }
 }
 
-/// The other end of a connection, which says what the test wants it to.
+/// The other end of a connection, which sends whatever the test scripts.
 pub struct ScriptedPeer {
     pub socket: WebSocketStream<TcpStream>,
     received: Vec<Message>,
 }
 
-/// What a dial may say wrong.
+/// The fields of a dial, each of which a test may set to a wrong value.
 #[derive(Clone)]
 pub struct Dial {
     pub host: String,
@@ -173,8 +173,8 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// A dial by the server named `host` that says nothing wrong.
-    pub fn right(host: &str) -> Self {
+    /// Makes a valid dial by the server named `host`.
+    pub fn valid(host: &str) -> Self {
         #[expect(
             clippy::disallowed_methods,
             reason = "the server checks it against the real clock"
@@ -194,10 +194,10 @@ impl Dial {
 }
 
 impl ScriptedPeer {
-    /// Upgrades to a WebSocket with the server at `url`, and says nothing more.
+    /// Upgrades to a WebSocket with the server at `url`, and sends nothing more.
     pub async fn upgrade(url: &str, dial: &Dial) -> Result<Self, WsError> {
         let authority = url.strip_prefix("http://").expect("a base URL");
-        let stream = TcpStream::connect(authority).await.expect("it listens");
+        let stream = TcpStream::connect(authority).await.expect("the port is open");
         stream.set_nodelay(true).expect("a TCP socket");
         let mut request =
             format!("ws://{authority}{}", dial.path).into_client_request().expect("a URL");
@@ -210,8 +210,8 @@ impl ScriptedPeer {
         Ok(Self { socket, received: Vec::new() })
     }
 
-    /// Introduces itself.
-    pub async fn introduce(&mut self, dial: &Dial) -> ConnectResponse {
+    /// Sends the Connect and returns the response.
+    pub async fn handshake(&mut self, dial: &Dial) -> ConnectResponse {
         let connect = ConnectRequest {
             id: InstanceId::from_bytes([9; 16]),
             host: dial.host.clone(),
@@ -219,35 +219,35 @@ impl ScriptedPeer {
             token: dial.token.clone(),
         };
         self.send_bytes(connect.encode().expect("encodes")).await;
-        let answer = self.next_frame().await.expect("an answer comes before the end");
-        ConnectResponse::parse(&answer).expect("it is a ConnectResponse")
+        let response = self.next_frame().await.expect("a response before the end");
+        ConnectResponse::parse(&response).expect("a ConnectResponse")
     }
 
     /// Dials the server at `url` as `host`, and is accepted.
     pub async fn dial(url: &str, host: &str) -> Self {
-        let dial = Dial::right(host);
-        let mut peer = Self::upgrade(url, &dial).await.expect("the upgrade is right");
-        let response = peer.introduce(&dial).await;
+        let dial = Dial::valid(host);
+        let mut peer = Self::upgrade(url, &dial).await.expect("an upgrade");
+        let response = peer.handshake(&dial).await;
         assert!(response.accepted, "{}", response.rejected_reason);
         peer
     }
 
-    /// Takes the next dial at `listener`, and accepts it.
+    /// Accepts the next dial at `listener`.
     pub async fn accept(listener: &TcpListener) -> Self {
-        let mut peer = Self::accept_silently(listener).await;
-        let answer = ConnectResponse::accepted(InstanceId::from_bytes([8; 16]));
-        peer.send_bytes(answer.encode().expect("encodes")).await;
+        let mut peer = Self::accept_without_response(listener).await;
+        let response = ConnectResponse::accepted(InstanceId::from_bytes([8; 16]));
+        peer.send_bytes(response.encode().expect("encodes")).await;
         peer
     }
 
-    /// Takes the next dial at `listener` and its Connect, and does not answer it.
-    pub async fn accept_silently(listener: &TcpListener) -> Self {
-        let (stream, _) = within("a dial", listener.accept()).await.expect("it listens");
+    /// Reads the Connect of the next dial at `listener` without a response.
+    pub async fn accept_without_response(listener: &TcpListener) -> Self {
+        let (stream, _) = within("a dial", listener.accept()).await.expect("the port is open");
         stream.set_nodelay(true).expect("a TCP socket");
         let socket = accept_async(stream).await.expect("an upgrade");
         let mut peer = Self { socket, received: Vec::new() };
         let connect = peer.next_frame().await.expect("a Connect");
-        ConnectRequest::parse(&connect).expect("it is a Connect");
+        ConnectRequest::parse(&connect).expect("a Connect");
         peer
     }
 
@@ -260,7 +260,7 @@ impl ScriptedPeer {
         self.send_bytes(encode(header, payload)).await;
     }
 
-    /// The next frame, `None` at the end.
+    /// Returns the next frame, `None` at the end.
     pub async fn next_frame(&mut self) -> Option<Bytes> {
         loop {
             match within("a frame", self.socket.next()).await {
@@ -271,18 +271,18 @@ impl ScriptedPeer {
         }
     }
 
-    /// The next message, `None` at the end.
+    /// Returns the next message, `None` at the end.
     pub async fn next_message(&mut self) -> Option<Message> {
         if self.received.is_empty() {
             let frame = self.next_frame().await?;
-            parse_frame(&frame, &mut self.received).expect("what the server sends is right");
+            parse_frame(&frame, &mut self.received).expect("the server sends valid frames");
             self.received.reverse();
         }
         self.received.pop()
     }
 
     /// Reads until the server ends the connection.
-    pub async fn is_closed(&mut self) {
+    pub async fn wait_closed(&mut self) {
         while self.next_frame().await.is_some() {}
     }
 }
@@ -294,7 +294,7 @@ pub fn encode(header: Header, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Several messages in one frame (P20).
+/// Encodes several messages as one merged frame (P20).
 pub fn merged(messages: &[(Header, &[u8])]) -> Vec<u8> {
     let count = u8::try_from(messages.len()).expect("few");
     assert!(count < 128, "a fixint");

@@ -1,4 +1,4 @@
-//! What is said of streams: `opened`, `whole`, `rest`, and which error it was.
+//! Helpers for streams: `opened`, `whole`, `rest`, and predicates for errors.
 
 use std::future::IntoFuture;
 
@@ -7,40 +7,40 @@ use grid::{CallError, OpenStream, Stream, StreamError, StreamReceiver};
 
 use super::within;
 
-/// How a stream ended for whoever received from it.
-pub type End = Result<(), StreamError>;
+/// How a stream ended for its receiver.
+pub type StreamResult = Result<(), StreamError>;
 
-/// Opens a stream that must open.
+/// Opens a stream, which must succeed.
 pub async fn opened(open: OpenStream) -> Stream {
     within("opening", open.into_future()).await.expect("it opens")
 }
 
-/// The next message of a stream that must have one.
+/// Receives the next message, which must come.
 pub async fn message(receiver: &mut StreamReceiver) -> Bytes {
-    within("a message", receiver.next()).await.expect("not the end").expect("well")
+    within("a message", receiver.next()).await.expect("a message, not the end").expect("no error")
 }
 
-/// What is left of a stream, up to its end.
-pub async fn rest(receiver: &mut StreamReceiver) -> (Vec<Bytes>, End) {
+/// Receives the rest of a stream up to its end.
+pub async fn rest(receiver: &mut StreamReceiver) -> (Vec<Bytes>, StreamResult) {
     let mut messages = Vec::new();
     loop {
         match within("a message or the end", receiver.next()).await {
             Some(Ok(message)) => messages.push(message),
             Some(Err(error)) => {
-                assert!(receiver.next().await.is_none(), "an error comes once, and is the last");
+                assert!(receiver.next().await.is_none(), "nothing follows an error");
                 return (messages, Err(error));
             }
             None => {
-                assert!(receiver.next().await.is_none(), "the end is the end");
+                assert!(receiver.next().await.is_none(), "nothing follows the end");
                 return (messages, Ok(()));
             }
         }
     }
 }
 
-/// All of a stream that its caller sends nothing to. One that fails at once may do so before it
-/// opens, or behind that: both are its end.
-pub async fn whole(open: OpenStream) -> (Vec<Bytes>, End) {
+/// Receives all of a stream without input. A stream that fails at once may do so before or after it
+/// opens; either counts as its end.
+pub async fn whole(open: OpenStream) -> (Vec<Bytes>, StreamResult) {
     match within("opening", open.into_future()).await {
         Ok(stream) => {
             let (sender, mut receiver) = stream.split();
@@ -51,8 +51,8 @@ pub async fn whole(open: OpenStream) -> (Vec<Bytes>, End) {
     }
 }
 
-/// The text of an error that the handler returned, and no other error.
-pub fn remote_text(end: End) -> String {
+/// Returns the text of an error of the handler; panics on any other result.
+pub fn remote_text(end: StreamResult) -> String {
     match end {
         Err(StreamError::Call(CallError::Remote { message, .. })) => message.to_string(),
         other => panic!("not an error of the handler: {other:?}"),

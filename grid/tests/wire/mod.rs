@@ -1,4 +1,4 @@
-//! A small vocabulary for properties of what travels: any message, merged frames, and their parse.
+//! Strategies and helpers for property tests of the encoding: any message, merged frames, parsing.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
@@ -11,16 +11,16 @@ use proptest::prelude::{Just, Strategy, any};
 use proptest::sample::{Index, select};
 use proptest::{option, prop_oneof};
 
-/// A message as its sender has it, owned.
+/// A message before encoding, owned.
 #[derive(Debug, Clone)]
-pub struct Sent {
+pub struct OwnedMessage {
     pub header: Header,
     pub payload: Vec<u8>,
     pub subroute: Option<SubrouteId>,
     pub checksum: Checksum,
 }
 
-impl Sent {
+impl OwnedMessage {
     pub fn outgoing(&self) -> Outgoing<'_> {
         Outgoing {
             header: self.header,
@@ -36,7 +36,7 @@ impl Sent {
         bytes.into()
     }
 
-    /// What its receiver must have: the flags of the two trailers follow from the trailers.
+    /// Returns the message that a receiver parses: flags CRC and SUBROUTE follow from the trailers.
     pub fn received(&self) -> Message {
         let mut header = self.header;
         header.flags = header.flags.without(Flags::CRC).without(Flags::SUBROUTE);
@@ -50,21 +50,21 @@ impl Sent {
     }
 }
 
-/// Numbers around the borders of msgpack's forms, and any.
+/// Any number, with a preference for the limits of msgpack's forms.
 pub fn any_u64() -> impl Strategy<Value = u64> {
-    let borders = [0, 1, 7, 8, 15, 16, 31, 32, 63]
+    let limits = [0, 1, 7, 8, 15, 16, 31, 32, 63]
         .into_iter()
         .flat_map(|bits: u32| [(1_u64 << bits) - 1, 1 << bits])
         .chain([u64::MAX])
         .collect::<Vec<_>>();
-    prop_oneof![select(borders), any::<u64>()]
+    prop_oneof![select(limits), any::<u64>()]
 }
 
 pub fn any_u32() -> impl Strategy<Value = u32> {
     any_u64().prop_map(|number| number as u32)
 }
 
-/// Any op but the envelope's, those that nobody knows included.
+/// Any op but the envelope's, unknown ones included.
 pub fn any_op() -> impl Strategy<Value = Op> {
     any::<u8>().prop_filter_map("an envelope is no bare message", |number| {
         (number != Op::Merged.number()).then(|| Op::from_number(number))
@@ -85,7 +85,7 @@ pub fn any_header() -> impl Strategy<Value = Header> {
     )
 }
 
-/// Mostly short, sometimes around the borders of msgpack's forms.
+/// Any payload: mostly short, sometimes around the limits of msgpack's forms.
 pub fn any_payload() -> impl Strategy<Value = Vec<u8>> {
     let long = (select(vec![255_usize, 256, 65_535, 65_536, 70_000]), any::<u8>())
         .prop_map(|(length, byte)| vec![byte; length]);
@@ -96,25 +96,25 @@ pub fn any_checksum() -> impl Strategy<Value = Checksum> {
     select(vec![Checksum::On, Checksum::Off])
 }
 
-pub fn any_sent() -> impl Strategy<Value = Sent> {
-    any_sent_with(any_payload(), any_checksum())
+pub fn any_message() -> impl Strategy<Value = OwnedMessage> {
+    any_message_with(any_payload(), any_checksum())
 }
 
-pub fn any_sent_with(
+pub fn any_message_with(
     payload: impl Strategy<Value = Vec<u8>>,
     checksum: impl Strategy<Value = Checksum>,
-) -> impl Strategy<Value = Sent> {
+) -> impl Strategy<Value = OwnedMessage> {
     let subroute = option::of(any::<[u8; 32]>().prop_map(SubrouteId::from_bytes));
     (any_header(), payload, subroute, checksum).prop_map(|(header, payload, subroute, checksum)| {
-        Sent { header, payload, subroute, checksum }
+        OwnedMessage { header, payload, subroute, checksum }
     })
 }
 
-pub fn few_short_messages(checksum: Checksum) -> impl Strategy<Value = Vec<Sent>> {
-    vec(any_sent_with(vec(any::<u8>(), 0..40), Just(checksum)), 1..8)
+pub fn few_short_messages(checksum: Checksum) -> impl Strategy<Value = Vec<OwnedMessage>> {
+    vec(any_message_with(vec(any::<u8>(), 0..40), Just(checksum)), 1..8)
 }
 
-/// A merged frame that announces `count` messages and holds `inner`.
+/// Encodes a merged frame that announces `count` messages and holds `inner`.
 pub fn merged(count: usize, inner: &[Bytes]) -> Bytes {
     let sequence = u32::try_from(count).expect("fits 32 bits");
     let envelope = Outgoing {
@@ -131,13 +131,13 @@ pub fn merged(count: usize, inner: &[Bytes]) -> Bytes {
     frame.into()
 }
 
-pub fn merged_of(sent: &[Sent]) -> Bytes {
-    let inner: Vec<_> = sent.iter().map(Sent::encoded).collect();
+pub fn merged_of(sent: &[OwnedMessage]) -> Bytes {
+    let inner: Vec<_> = sent.iter().map(OwnedMessage::encoded).collect();
     merged(inner.len(), &inner)
 }
 
-pub fn received(sent: &[Sent]) -> Vec<Message> {
-    sent.iter().map(Sent::received).collect()
+pub fn received(sent: &[OwnedMessage]) -> Vec<Message> {
+    sent.iter().map(OwnedMessage::received).collect()
 }
 
 pub fn parse_whole_frame(frame: &Bytes) -> (Vec<Message>, Result<(), ParseError>) {
@@ -146,7 +146,7 @@ pub fn parse_whole_frame(frame: &Bytes) -> (Vec<Message>, Result<(), ParseError>
     (messages, result)
 }
 
-/// One of msgpack's ways to write a bin: the bytes of its length.
+/// One of msgpack's forms of a bin, by the width of its length.
 #[derive(Debug, Clone, Copy)]
 pub struct BinForm {
     pub width: usize,
@@ -164,7 +164,7 @@ impl BinForm {
         (length as u64) < 1 << (8 * self.width)
     }
 
-    /// One of those that hold `length` bytes.
+    /// Chooses one of the forms that hold `length` bytes.
     pub fn choose(length: usize, which: Index) -> Self {
         let legal: Vec<_> = BIN_FORMS.into_iter().filter(|form| form.holds(length)).collect();
         *which.get(&legal)

@@ -1,5 +1,5 @@
-//! How connections end, and what must not end with them: tasks that are dropped or panic, sockets
-//! that always have something to read, peers that read late, or never.
+//! Ends of connections, under faults: tasks that are dropped or panic, sockets that are always
+//! readable, peers that read late or never.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,62 +19,62 @@ use grid::net::transport::{Dialling, Socket, TcpTransport, Transport};
 use grid::proto::handshake::Dialler;
 use grid::proto::message::{Flags, Header, Op};
 use grid::{CallError, ConnectionState, FailureKind, Limits, Manager, Name};
-use support::{ECHO, Place, STUCK, ScriptedPeer, Server, auth, eventually, within};
+use support::{ECHO, ReservedAddress, STUCK, ScriptedPeer, Server, auth, eventually, within};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 
-/// What sockets of a [`Tricky`] transport do instead of reading.
+/// The fault of the sockets of a [`FaultyTransport`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
-enum Trick {
+enum SocketFault {
     None,
-    /// Panics, once.
+    /// The next read panics, once.
     Panic,
-    /// Has WebSocket pongs to read, for ever.
+    /// Reads return WebSocket pongs without end.
     Flood,
 }
 
-/// TCP, but for a trick that the test may play.
+/// TCP with a fault that a test can inject.
 #[derive(Clone, Default)]
-struct Tricky {
-    trick: Arc<AtomicUsize>,
+struct FaultyTransport {
+    fault: Arc<AtomicUsize>,
     panics_on_connect: Arc<AtomicBool>,
 }
 
-impl Tricky {
-    fn play(&self, trick: Trick) {
-        self.trick.store(trick as usize, Ordering::SeqCst);
+impl FaultyTransport {
+    fn inject(&self, fault: SocketFault) {
+        self.fault.store(fault as usize, Ordering::SeqCst);
     }
 }
 
-impl Transport for Tricky {
+impl Transport for FaultyTransport {
     fn connect(&self, remote: &Name) -> Dialling {
         assert!(!self.panics_on_connect.swap(false, Ordering::SeqCst), "a bad transport");
-        let dialling = TcpTransport.connect(remote);
-        let trick = Arc::clone(&self.trick);
+        let dialing = TcpTransport.connect(remote);
+        let fault = Arc::clone(&self.fault);
         Box::pin(async move {
-            let socket = dialling.await?;
-            Ok(Box::new(TrickySocket { socket, trick }) as Box<dyn Socket>)
+            let socket = dialing.await?;
+            Ok(Box::new(FaultySocket { socket, fault }) as Box<dyn Socket>)
         })
     }
 }
 
-struct TrickySocket {
+struct FaultySocket {
     socket: Box<dyn Socket>,
-    trick: Arc<AtomicUsize>,
+    fault: Arc<AtomicUsize>,
 }
 
-impl AsyncRead for TrickySocket {
+impl AsyncRead for FaultySocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let panic = Trick::Panic as usize;
-        let swapped =
-            self.trick.compare_exchange(panic, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        assert!(!swapped, "a bad socket");
-        if self.trick.load(Ordering::SeqCst) == Trick::Flood as usize {
+        let panic = SocketFault::Panic as usize;
+        let panics =
+            self.fault.compare_exchange(panic, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        assert!(!panics, "a bad socket");
+        if self.fault.load(Ordering::SeqCst) == SocketFault::Flood as usize {
             buffer.put_slice(&[0x8a, 0]); // an empty pong, unmasked, as from an acceptor
             return Poll::Ready(Ok(()));
         }
@@ -82,7 +82,7 @@ impl AsyncRead for TrickySocket {
     }
 }
 
-impl AsyncWrite for TrickySocket {
+impl AsyncWrite for FaultySocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -100,18 +100,18 @@ impl AsyncWrite for TrickySocket {
     }
 }
 
-/// A manager over a tricky transport that dials an ordinary server.
-async fn tricky_pair(tricky: &Tricky) -> (Manager, Server) {
-    let place = Place::new().await;
-    let acceptor = Place::that(Dialler::Remote, &place.url).await;
-    let urls = [place.url.clone(), acceptor.url.clone()];
-    let manager = Manager::builder(&place.url)
+/// Starts a manager over a faulty transport, which dials an ordinary server.
+async fn faulty_pair(transport: &FaultyTransport) -> (Manager, Server) {
+    let address = ReservedAddress::new().await;
+    let acceptor = ReservedAddress::dialed_by(Dialler::Remote, &address.url).await;
+    let urls = [address.url.clone(), acceptor.url.clone()];
+    let manager = Manager::builder(&address.url)
         .servers(urls.to_vec())
         .auth(auth())
-        .transport(tricky.clone())
+        .transport(transport.clone())
         .limits(quick())
         .build()
-        .expect("the test's configuration is right");
+        .expect("valid configuration");
     (manager, Server::start(acceptor, &urls, Limits::default()))
 }
 
@@ -124,19 +124,19 @@ fn quick() -> Limits {
 
 #[tokio::test]
 async fn b05_a_socket_that_panics_ends_its_connection_and_the_next_one_works() {
-    let tricky = Tricky::default();
-    let (manager, server) = tricky_pair(&tricky).await;
+    let transport = FaultyTransport::default();
+    let (manager, server) = faulty_pair(&transport).await;
     manager.start().expect("in a runtime");
     let connection = manager.connection(&server.url).expect("a server");
     within("connecting", connection.wait_connected()).await.expect("not shut down");
     let call = tokio::spawn(connection.request(STUCK, "").into_future());
-    eventually("it is under way", || connection.stats().live_calls == 1).await;
+    eventually("the call is in flight", || connection.stats().live_calls == 1).await;
 
-    tricky.play(Trick::Panic);
-    // Something to read, so that the socket is asked.
+    transport.inject(SocketFault::Panic);
+    // A response to read, so that the socket is polled.
     let poke = tokio::spawn(connection.request(ECHO, "").into_future());
     for call in [call, poke] {
-        let error = within("the end", call).await.expect("no panic").expect_err("no answer");
+        let error = within("the end", call).await.expect("no panic").expect_err("no response");
         assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
     }
     within("reconnecting", connection.wait_connected()).await.expect("not shut down");
@@ -146,10 +146,10 @@ async fn b05_a_socket_that_panics_ends_its_connection_and_the_next_one_works() {
 }
 
 #[tokio::test]
-async fn b04_a_transport_that_panics_is_one_more_failure() {
-    let tricky = Tricky::default();
-    tricky.panics_on_connect.store(true, Ordering::SeqCst);
-    let (manager, server) = tricky_pair(&tricky).await;
+async fn b04_a_transport_that_panics_is_a_failed_dial() {
+    let transport = FaultyTransport::default();
+    transport.panics_on_connect.store(true, Ordering::SeqCst);
+    let (manager, server) = faulty_pair(&transport).await;
     manager.start().expect("in a runtime");
     let connection = manager.connection(&server.url).expect("a server");
     within("connecting", connection.wait_connected()).await.expect("not shut down");
@@ -159,32 +159,32 @@ async fn b04_a_transport_that_panics_is_one_more_failure() {
 }
 
 #[tokio::test]
-async fn b10_a_deadline_is_kept_while_there_is_always_something_to_read() {
-    let tricky = Tricky::default();
-    let (manager, server) = tricky_pair(&tricky).await;
+async fn b10_a_deadline_fires_while_the_socket_is_always_readable() {
+    let transport = FaultyTransport::default();
+    let (manager, server) = faulty_pair(&transport).await;
     manager.start().expect("in a runtime");
     let connection = manager.connection(&server.url).expect("a server");
     within("connecting", connection.wait_connected()).await.expect("not shut down");
     let call = connection.request(STUCK, "").timeout(Duration::from_millis(300));
     let call = tokio::spawn(call.into_future());
-    eventually("it is under way", || connection.stats().live_calls == 1).await;
-    tricky.play(Trick::Flood);
-    // Wakes the task, which from then on never finds nothing to read.
+    eventually("the call is in flight", || connection.stats().live_calls == 1).await;
+    transport.inject(SocketFault::Flood);
+    // Wakes the task, which from now on always finds a frame to read.
     let poke = connection.request(ECHO, "").timeout(Duration::from_millis(300));
     let poke = tokio::spawn(poke.into_future());
     for call in [call, poke] {
-        let error = within("the deadline", call).await.expect("no panic").expect_err("no answer");
+        let error = within("the deadline", call).await.expect("no panic").expect_err("no response");
         assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
     }
     within("the shutdown", manager.shutdown(Duration::ZERO)).await;
     assert_eq!(connection.state(), ConnectionState::Shutdown);
-    tricky.play(Trick::None);
+    transport.inject(SocketFault::None);
 }
 
 #[tokio::test]
-async fn b05_calls_end_when_the_runtime_of_their_manager_does() {
-    let tricky = Tricky::default();
-    let (manager, server) = tricky_pair(&tricky).await;
+async fn b05_calls_end_with_the_runtime_of_their_manager() {
+    let transport = FaultyTransport::default();
+    let (manager, server) = faulty_pair(&transport).await;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -195,25 +195,25 @@ async fn b05_calls_end_when_the_runtime_of_their_manager_does() {
     let connection = manager.connection(&server.url).expect("a server");
     within("connecting", connection.wait_connected()).await.expect("not shut down");
     let call = tokio::spawn(connection.request(STUCK, "").into_future());
-    eventually("it is under way", || connection.stats().live_calls == 1).await;
+    eventually("the call is in flight", || connection.stats().live_calls == 1).await;
     runtime.shutdown_background();
-    let error = within("the end", call).await.expect("no panic").expect_err("no answer");
+    let error = within("the end", call).await.expect("no panic").expect_err("no response");
     assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
 }
 
-/// A server and a scripted peer that is connected to it.
+/// Starts a server and a scripted peer that is connected to it.
 async fn server_and_peer(limits: Limits) -> (Server, ScriptedPeer, String) {
-    let place = Place::new().await;
-    let scripted = Place::that(Dialler::Local, &place.url).await;
-    let urls = [place.url.clone(), scripted.url.clone()];
-    let server = Server::start(place, &urls, limits);
+    let address = ReservedAddress::new().await;
+    let scripted = ReservedAddress::dialed_by(Dialler::Local, &address.url).await;
+    let urls = [address.url.clone(), scripted.url.clone()];
+    let server = Server::start(address, &urls, limits);
     let peer = ScriptedPeer::dial(&server.url, &scripted.url).await;
-    server.connected(&scripted.url).await;
+    server.wait_connected(&scripted.url).await;
     (server, peer, scripted.url)
 }
 
 #[tokio::test]
-async fn b09_the_grace_covers_an_answer_that_its_caller_reads_late() {
+async fn b09_the_grace_period_covers_a_response_that_its_caller_reads_late() {
     let mut limits = Limits::default();
     limits.close_timeout = Duration::from_millis(20);
     let (server, mut peer, peer_url) = server_and_peer(limits).await;
@@ -221,40 +221,40 @@ async fn b09_the_grace_covers_an_answer_that_its_caller_reads_late() {
     let header = Header { handler: ECHO.get(), flags: Flags::EOF, ..Header::new(1, Op::Request) };
     peer.send(header, &payload).await;
     let connection = server.connection(&peer_url);
-    eventually("the answer is with the socket", || {
+    eventually("the response is written to the socket", || {
         let stats = connection.stats();
         stats.calls_served == 1 && stats.queued_bytes == 0 && stats.live_served == 0
     })
     .await;
 
     let manager = server.manager.clone();
-    let shutdown = tokio::spawn(async move { manager.shutdown(support::PATIENCE).await });
-    // Longer than closing may take: only the grace can cover it.
+    let shutdown = tokio::spawn(async move { manager.shutdown(support::WAIT_MAX).await });
+    // Longer than closing may take: only the grace period can cover it.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!shutdown.is_finished());
-    let answer = peer.next_message().await.expect("it is whole");
-    assert_eq!(answer.payload.len(), payload.len());
-    peer.is_closed().await;
+    let response = peer.next_message().await.expect("the whole response");
+    assert_eq!(response.payload.len(), payload.len());
+    peer.wait_closed().await;
     within("the shutdown", shutdown).await.expect("no panic");
 }
 
 #[tokio::test]
-async fn p03_a_close_is_answered_with_a_close() {
+async fn p03_a_close_gets_a_close() {
     let (server, mut peer, peer_url) = server_and_peer(Limits::default()).await;
     peer.socket.send(WsMessage::Close(None)).await.expect("open");
-    let answer = within("the answer", peer.socket.next()).await;
-    assert!(matches!(answer, Some(Ok(WsMessage::Close(_)))), "{answer:?}");
-    let failure = server.connection(&peer_url).stats().last_failure.expect("it is known");
+    let response = within("the response", peer.socket.next()).await;
+    assert!(matches!(response, Some(Ok(WsMessage::Close(_)))), "{response:?}");
+    let failure = server.connection(&peer_url).stats().last_failure.expect("a failure");
     assert_eq!(failure.to_string(), "the peer closed the connection");
 }
 
 #[tokio::test]
-async fn a_socket_that_is_just_closed_is_no_protocol_error() {
+async fn a_socket_closed_without_a_close_frame_is_not_a_protocol_error() {
     let (server, peer, peer_url) = server_and_peer(Limits::default()).await;
     drop(peer);
     let connection = server.connection(&peer_url);
     eventually("the end", || connection.state() != ConnectionState::Connected).await;
-    let failure = connection.stats().last_failure.expect("it is known");
+    let failure = connection.stats().last_failure.expect("a failure");
     assert_eq!(failure.to_string(), "the peer closed the connection");
 }
 
@@ -272,12 +272,12 @@ async fn pongs_for_a_peer_that_does_not_read_do_not_pile_up() {
     peer.send(header, b"after all").await;
     let mut pongs = 0;
     loop {
-        match within("the answer", peer.socket.next()).await.expect("open").expect("open") {
+        match within("the response", peer.socket.next()).await.expect("open").expect("open") {
             WsMessage::Pong(_) => pongs += 1,
             WsMessage::Binary(_) => break,
             other => panic!("{other}"),
         }
     }
-    // What the sockets' own buffers hold, and no more: the rest was never kept.
+    // What the sockets' own buffers hold, and no more: the other pongs were dropped.
     assert!(pongs < PINGS / 2, "{pongs} pongs were kept");
 }

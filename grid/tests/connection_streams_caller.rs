@@ -1,7 +1,7 @@
-//! The rules of the streams that one side opens, each with the smallest scene that shows it: what
-//! waits for the acknowledgement, for credit and for room, what must arrive before the end, and how
-//! a stream ends. How they are watched and whom a late message means is in
-//! `connection_streams_calling_ends.rs`.
+//! The rules of outbound streams, each in the smallest case that shows it: waiting for
+//! the acknowledgement, for credit and for queue space, messages before the end, and how a
+//! stream ends. Pings, and the stream that a late message means, are in
+//! `connection_streams_caller_ends.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::proto::connection::{Event, Open, Received, Sent, StartError, StreamEnd};
 use grid::proto::message::{Flags, Header, Op};
-use machine::streams::{message, over, over_with, stream};
+use machine::streams::{message, stream, stream_ended, stream_ended_with};
 use machine::{MINUTE, Subject};
 
 const EOF: Flags = Flags::EOF;
@@ -25,11 +25,11 @@ fn p15_a_stream_opens_with_its_handler_deadline_and_payload() {
     subject.open_until(Duration::from_secs(30));
     assert_eq!(subject.lines(), [r#"ConnectMux 1 seq=0 handler=7 deadline=30000ms "open""#]);
     subject.open(1, 1);
-    assert_eq!(subject.lines(), [r#"ConnectMux 2 seq=0 handler=7 "open""#], "0 is no deadline");
+    assert_eq!(subject.lines(), [r#"ConnectMux 2 seq=0 handler=7 "open""#], "0 means none");
 }
 
 #[test]
-fn p05_p15_an_absent_opening_payload_is_told_from_an_empty_one() {
+fn p05_p15_an_absent_opening_payload_differs_from_an_empty_one() {
     for (payload, expected) in [
         (None, "ConnectMux 1 seq=0 handler=7"),
         (Some(Bytes::new()), r#"ConnectMux 1 seq=0 handler=7 ZERO """#),
@@ -41,13 +41,13 @@ fn p05_p15_an_absent_opening_payload_is_told_from_an_empty_one() {
 }
 
 #[test]
-fn b26_no_input_is_said_with_the_opening_and_messages_are_refused() {
+fn b26_the_opening_announces_no_input_and_messages_are_refused() {
     let mut subject = Subject::new();
     let id = subject.open(0, 1);
     assert_eq!(subject.lines(), [r#"ConnectMux 1 seq=0 handler=7 EOF "open""#]);
-    subject.hear(Op::AckMux, id, 0, b"");
-    assert_eq!(subject.say(id, b"nowhere"), Sent::NoInput);
-    assert_eq!(subject.connection.finish(id), Sent::Queued, "nothing is left to be finished");
+    subject.deliver(Op::AckMux, id, 0, b"");
+    assert_eq!(subject.send(id, b"nowhere"), Sent::NoInput);
+    assert_eq!(subject.connection.finish(id), Sent::Queued, "already finished");
     assert_eq!(subject.lines(), [""; 0]);
 }
 
@@ -55,11 +55,11 @@ fn b26_no_input_is_said_with_the_opening_and_messages_are_refused() {
 fn p15_no_message_leaves_before_the_acknowledgement() {
     let mut subject = Subject::new();
     let id = subject.open(2, 1);
-    assert_eq!(subject.say(id, b"early"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"early"), Sent::Waiting);
     assert_eq!(subject.sent_ops(), [(Op::ConnectMux, 1)]);
     assert!(!subject.connection.is_open(1));
 
-    subject.hear(Op::AckMux, id, 0, b"");
+    subject.deliver(Op::AckMux, id, 0, b"");
     assert!(subject.connection.is_open(1));
     assert_eq!(subject.events(), [Event::Opened(id), Event::Writable(id)]);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "early""#]);
@@ -69,57 +69,57 @@ fn p15_no_message_leaves_before_the_acknowledgement() {
 fn p15_a_credit_before_the_acknowledgement_is_worth_nothing() {
     let mut subject = Subject::new();
     let id = subject.open(1, 1);
-    subject.say(id, b"early");
+    subject.send(id, b"early");
     subject.sent();
-    subject.hear(Op::UnblockClMux, id, 0, b"");
+    subject.deliver(Op::UnblockClMux, id, 0, b"");
     assert_eq!(subject.sent(), []);
     assert_eq!(subject.events(), []);
 
-    subject.hear(Op::AckMux, id, 1, b"");
+    subject.deliver(Op::AckMux, id, 1, b"");
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "early""#]);
-    assert_eq!(subject.say(id, b"second"), Sent::Waiting, "the early credit was not kept");
+    assert_eq!(subject.send(id, b"second"), Sent::Waiting, "the early credit was dropped");
 }
 
 #[test]
 fn p17_a_second_acknowledgement_grants_nothing() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    subject.say(id, b"first");
-    subject.say(id, b"second");
+    subject.send(id, b"first");
+    subject.send(id, b"second");
     subject.sent();
-    subject.hear(Op::AckMux, id, 1, b"");
+    subject.deliver(Op::AckMux, id, 1, b"");
     assert_eq!(subject.sent(), []);
-    assert_eq!(subject.events(), [], "it is opened once");
+    assert_eq!(subject.events(), [], "one Opened event");
 }
 
 #[test]
 fn p17_credits_beyond_the_capacity_are_worth_nothing() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    subject.hear(Op::UnblockClMux, id, 1, b"");
-    assert_eq!(subject.say(id, b"first"), Sent::Queued);
-    assert_eq!(subject.say(id, b"second"), Sent::Waiting);
+    subject.deliver(Op::UnblockClMux, id, 1, b"");
+    assert_eq!(subject.send(id, b"first"), Sent::Queued);
+    assert_eq!(subject.send(id, b"second"), Sent::Waiting);
 }
 
 #[test]
-fn b20_an_opening_that_waits_for_room_leaves_before_the_messages_of_its_stream() {
+fn b20_an_opening_that_waits_for_queue_space_leaves_before_the_messages_of_its_stream() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let id = subject.open(1, 1);
-    assert_eq!(subject.say(id, b"message"), Sent::Waiting);
-    subject.pass(Duration::from_secs(1));
+    assert_eq!(subject.send(id, b"message"), Sent::Waiting);
+    subject.advance_clock(Duration::from_secs(1));
     let opening = format!(r#"ConnectMux {} seq=0 handler=7 "open""#, id.mux_id);
     assert_eq!(subject.lines().pop(), Some(opening));
-    subject.hear(Op::AckMux, id, 0, b"");
+    subject.deliver(Op::AckMux, id, 0, b"");
     assert_eq!(subject.sent_ops(), [(Op::MuxClientMsg, id.mux_id)]);
 }
 
 #[test]
-fn b10_what_is_left_of_the_deadline_travels_when_the_opening_had_to_wait() {
+fn b10_an_opening_that_waited_carries_the_remaining_time() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     subject.open_until(Duration::from_secs(5));
-    subject.pass(Duration::from_secs(2));
+    subject.advance_clock(Duration::from_secs(2));
     let opening = subject.sent().pop().expect("it is the last");
     assert_eq!((opening.header.op, opening.header.deadline_ms), (Op::ConnectMux, 3_000));
 }
@@ -133,9 +133,9 @@ fn a_stream_or_a_message_beyond_the_limit_is_not_sent() {
     assert_eq!(subject.connection.live_streams(), 0);
 
     let id = subject.opened(1, 1);
-    let sent = subject.say(id, &[0; 150]);
+    let sent = subject.send(id, &[0; 150]);
     assert!(matches!(sent, Sent::TooLarge { bytes: 151.. }), "{sent:?}");
-    assert_eq!(subject.say(id, b"small"), Sent::Queued, "the stream goes on");
+    assert_eq!(subject.send(id, b"small"), Sent::Queued, "the stream goes on");
 }
 
 // ---- sequences and credit ----
@@ -144,11 +144,11 @@ fn a_stream_or_a_message_beyond_the_limit_is_not_sent() {
 fn p16_sequences_of_the_caller_count_messages_credits_and_pings() {
     let mut subject = Subject::new();
     let id = subject.opened(2, 2);
-    subject.say(id, b"a");
-    subject.hear(Op::MuxServerMsg, id, 1, b"x");
+    subject.send(id, b"a");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"x");
     subject.take_message(id);
     subject.advance(Duration::from_secs(15));
-    subject.say(id, b"b");
+    subject.send(id, b"b");
     subject.connection.give_up(id.mux_id);
     let expected = [
         "Ping 0 deadline=10000ms {t: 1700000000 s}",
@@ -165,13 +165,13 @@ fn p16_sequences_of_the_caller_count_messages_credits_and_pings() {
 fn b21_p17_a_message_waits_for_credit_and_leaves_with_it() {
     let mut subject = Subject::new();
     let id = subject.opened(2, 1);
-    assert_eq!(subject.say(id, b"a"), Sent::Queued);
-    assert_eq!(subject.say(id, b"b"), Sent::Queued);
-    assert_eq!(subject.say(id, b"c"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"a"), Sent::Queued);
+    assert_eq!(subject.send(id, b"b"), Sent::Queued);
+    assert_eq!(subject.send(id, b"c"), Sent::Waiting);
     assert_eq!(subject.sent_ops().len(), 2);
     assert_eq!(subject.connection.sent(id), Sent::Waiting);
 
-    subject.hear(Op::UnblockClMux, id, 1, b"");
+    subject.deliver(Op::UnblockClMux, id, 1, b"");
     assert_eq!(subject.connection.sent(id), Sent::Queued);
     assert_eq!(subject.events(), [Event::Writable(id)]);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=3 "c""#]);
@@ -181,7 +181,7 @@ fn b21_p17_a_message_waits_for_credit_and_leaves_with_it() {
 fn b21_one_message_waits_at_a_time_and_the_next_is_handed_back() {
     let mut subject = Subject::new();
     let id = subject.open(1, 1);
-    subject.say(id, b"waits");
+    subject.send(id, b"waits");
     let mut second = Some(Bytes::from_static(b"second"));
     assert_eq!(subject.connection.send(id, &mut second), Sent::Waiting);
     assert_eq!(second.as_deref(), Some(&b"second"[..]));
@@ -192,36 +192,40 @@ fn b21_a_stream_without_credit_does_not_hold_up_another() {
     let mut subject = Subject::new();
     let slow = subject.opened(1, 1);
     let fast = subject.opened(1, 1);
-    subject.say(slow, b"a");
-    subject.say(slow, b"stuck");
-    assert_eq!(subject.say(fast, b"free"), Sent::Queued);
+    subject.send(slow, b"a");
+    subject.send(slow, b"stuck");
+    assert_eq!(subject.send(fast, b"free"), Sent::Queued);
     assert_eq!(subject.sent_ops(), [(Op::MuxClientMsg, 1), (Op::MuxClientMsg, 2)]);
-    assert_eq!(subject.connection.blocked_messages(), 0, "it waits for credit, not for room");
+    assert_eq!(
+        subject.connection.blocked_messages(),
+        0,
+        "it waits for credit, not for queue space"
+    );
 }
 
 #[test]
 fn p17_each_message_that_is_taken_gives_one_credit_back() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 2);
-    subject.hear(Op::MuxServerMsg, id, 1, b"x");
-    subject.hear(Op::MuxServerMsg, id, 2, b"y");
-    assert_eq!(subject.events(), [Event::Readable(id)], "told once, until it was emptied");
-    assert_eq!(subject.sent(), [], "received is not taken");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"x");
+    subject.deliver(Op::MuxServerMsg, id, 2, b"y");
+    assert_eq!(subject.events(), [Event::Readable(id)], "one event until the buffer was emptied");
+    assert_eq!(subject.sent(), [], "arrival returns no credit");
 
     assert_eq!(subject.take(id), message(b"x"));
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=1"]);
     assert_eq!(subject.take(id), message(b"y"));
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=2"]);
     assert_eq!(subject.take(id), Received::Nothing);
-    subject.hear(Op::MuxServerMsg, id, 3, b"z");
+    subject.deliver(Op::MuxServerMsg, id, 3, b"z");
     assert_eq!(subject.events(), [Event::Readable(id)]);
 }
 
 #[test]
-fn p17_a_credit_waits_for_room_in_its_turn() {
+fn p17_a_credit_waits_its_turn_in_the_queue() {
     let mut subject = Subject::with_short_queue();
     let id = subject.opened(1, 1);
-    subject.hear(Op::MuxServerMsg, id, 1, b"x");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"x");
     subject.fill_queue();
     subject.take_message(id);
     let credit = |sent: &[(Op, u64)]| sent.iter().filter(|s| s.0 == Op::UnblockSrvMux).count();
@@ -230,17 +234,17 @@ fn p17_a_credit_waits_for_room_in_its_turn() {
 }
 
 #[test]
-fn b21_what_nobody_wants_is_dropped_and_its_credit_given_back() {
+fn b21_messages_after_the_receiver_closed_are_dropped_and_credited() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 2);
-    subject.hear(Op::MuxServerMsg, id, 1, b"x");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"x");
     subject.connection.stop_receiving(id);
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=1"]);
-    subject.hear(Op::MuxServerMsg, id, 2, b"y");
+    subject.deliver(Op::MuxServerMsg, id, 2, b"y");
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=2"]);
     assert_eq!(subject.take(id), Received::Nothing);
-    subject.hear_flagged(Op::MuxServerMsg, id, 3, EOF, b"");
-    assert!(subject.events().contains(&over(StreamEnd::Finished)), "it ends well");
+    subject.deliver_flagged(Op::MuxServerMsg, id, 3, EOF, b"");
+    assert!(subject.events().contains(&stream_ended(StreamEnd::Finished)), "a clean end");
 }
 
 #[test]
@@ -248,28 +252,28 @@ fn b21_a_peer_beyond_its_credit_ends_that_stream_with_an_error() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     let other = subject.opened(1, 1);
-    subject.hear(Op::MuxServerMsg, id, 1, b"allowed");
-    subject.hear(Op::MuxServerMsg, id, 2, b"too much");
-    let events = [Event::Readable(id), over_with(&[b"allowed"], StreamEnd::Overrun)];
+    subject.deliver(Op::MuxServerMsg, id, 1, b"allowed");
+    subject.deliver(Op::MuxServerMsg, id, 2, b"too much");
+    let events = [Event::Readable(id), stream_ended_with(&[b"allowed"], StreamEnd::Overrun)];
     assert_eq!(subject.events(), events);
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"]);
-    assert_eq!(subject.say(other, b"goes on"), Sent::Queued);
+    assert_eq!(subject.send(other, b"goes on"), Sent::Queued);
 }
 
 #[test]
-fn b22_an_incorrect_sequence_ends_that_stream_and_the_server_is_told() {
+fn b22_an_incorrect_sequence_ends_that_stream_and_cancels_its_handler() {
     for op in [Op::MuxServerMsg, Op::UnblockClMux, Op::AckMux] {
         for received in [0, 1, 3, u32::MAX] {
             let mut subject = Subject::new();
             let id = subject.opened(1, 2);
             let other = subject.opened(1, 1);
-            subject.hear(Op::MuxServerMsg, id, 1, b"in order");
-            subject.hear(op, id, received, b"out of order");
+            subject.deliver(Op::MuxServerMsg, id, 1, b"in order");
+            subject.deliver(op, id, received, b"out of order");
             let end = StreamEnd::IncorrectSequence { expected: 2, received };
-            let events = [Event::Readable(id), over_with(&[b"in order"], end)];
+            let events = [Event::Readable(id), stream_ended_with(&[b"in order"], end)];
             assert_eq!(subject.events(), events, "{op:?}");
             assert_eq!(subject.lines(), ["DisconnectServerMux 1"], "{op:?}");
-            assert_eq!(subject.say(other, b"goes on"), Sent::Queued);
+            assert_eq!(subject.send(other, b"goes on"), Sent::Queued);
         }
     }
 }
@@ -278,66 +282,73 @@ fn b22_an_incorrect_sequence_ends_that_stream_and_the_server_is_told() {
 fn b22_an_error_out_of_sequence_is_an_incorrect_sequence_too() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 2);
-    subject.hear_flagged(Op::MuxServerMsg, id, 2, EOF.with(Flags::ERROR), b"a message is lost");
-    assert_eq!(subject.events(), [over(StreamEnd::IncorrectSequence { expected: 1, received: 2 })]);
+    subject.deliver_flagged(Op::MuxServerMsg, id, 2, EOF.with(Flags::ERROR), b"a message is lost");
+    assert_eq!(
+        subject.events(),
+        [stream_ended(StreamEnd::IncorrectSequence { expected: 1, received: 2 })]
+    );
 }
 
-// ---- what waits and is taken back ----
+// ---- waiting messages that are cancelled ----
 
 #[test]
 fn b06_b11_cancelling_a_send_that_waits_for_credit() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    subject.say(id, b"a");
-    subject.say(id, b"unwanted");
+    subject.send(id, b"a");
+    subject.send(id, b"unwanted");
     subject.connection.cancel_send(id);
     subject.sent();
 
-    subject.hear(Op::UnblockClMux, id, 1, b"");
-    assert_eq!(subject.sent(), [], "it was taken back");
-    assert_eq!(subject.say(id, b"b"), Sent::Queued);
+    subject.deliver(Op::UnblockClMux, id, 1, b"");
+    assert_eq!(subject.sent(), [], "it left the queue");
+    assert_eq!(subject.send(id, b"b"), Sent::Queued);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=2 "b""#], "and took no sequence");
 }
 
 #[test]
-fn b06_b11_cancelling_a_send_that_waits_for_room() {
+fn b06_b11_cancelling_a_send_that_waits_for_queue_space() {
     let mut subject = Subject::with_short_queue();
     let (id, other) = (subject.opened(1, 1), subject.opened(1, 1));
     subject.fill_queue();
-    assert_eq!(subject.say(id, b"unwanted"), Sent::Waiting);
-    assert_eq!(subject.say(other, b"wanted"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"unwanted"), Sent::Waiting);
+    assert_eq!(subject.send(other, b"wanted"), Sent::Waiting);
     assert_eq!(subject.connection.blocked_messages(), 3);
     subject.connection.cancel_send(id);
-    assert_eq!(subject.connection.blocked_messages(), 2, "it does not stand in line any more");
+    assert_eq!(subject.connection.blocked_messages(), 2, "it left the queue");
 
     let lines: Vec<_> = subject.lines().into_iter().filter(|line| line.contains("Mux")).collect();
     assert_eq!(lines, [r#"MuxClientMsg 2 seq=1 "wanted""#]);
     assert_eq!(subject.events(), [Event::Writable(other)]);
-    assert_eq!(subject.say(id, b"later"), Sent::Queued);
+    assert_eq!(subject.send(id, b"later"), Sent::Queued);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "later""#]);
 }
 
 #[test]
-fn b06_b11_giving_up_a_stream_takes_its_message_out_of_the_line() {
+fn b06_b11_cancelling_a_stream_removes_its_message_from_the_queue() {
     let mut subject = Subject::with_short_queue();
     let (id, other) = (subject.opened(1, 1), subject.opened(1, 1));
     subject.fill_queue();
-    subject.say(id, b"unwanted");
-    subject.say(other, b"wanted");
+    subject.send(id, b"unwanted");
+    subject.send(other, b"wanted");
     subject.connection.give_up(id.mux_id);
-    assert_eq!(subject.events(), [over(StreamEnd::Cancelled)]);
+    assert_eq!(subject.events(), [stream_ended(StreamEnd::Cancelled)]);
     let lines: Vec<_> = subject.lines().into_iter().filter(|line| line.contains("Mux")).collect();
     assert_eq!(lines, ["DisconnectServerMux 1", r#"MuxClientMsg 2 seq=1 "wanted""#]);
 }
 
 #[test]
-fn b11_giving_up_a_stream_that_waits_for_room_tells_its_halves_and_nobody_else() {
+fn b11_cancelling_a_stream_that_waits_for_queue_space_ends_its_halves_and_sends_nothing() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let id = subject.open(1, 1);
-    subject.say(id, b"unwanted");
+    subject.send(id, b"unwanted");
     subject.connection.give_up(id.mux_id);
-    assert_eq!(subject.events(), [over(StreamEnd::Cancelled)], "open() promises one, always");
+    assert_eq!(
+        subject.events(),
+        [stream_ended(StreamEnd::Cancelled)],
+        "open() promises exactly one"
+    );
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
     assert_eq!(subject.connection.blocked_messages(), 0);
 }
@@ -348,40 +359,40 @@ fn b11_giving_up_a_stream_that_waits_for_room_tells_its_halves_and_nobody_else()
 fn b25_half_close() {
     let mut subject = Subject::new();
     let id = subject.opened(2, 2);
-    subject.say(id, b"last");
+    subject.send(id, b"last");
     assert_eq!(subject.connection.finish(id), Sent::Queued);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "last""#, "MuxClientMsg 1 seq=2 EOF"]);
-    assert_eq!(subject.say(id, b"too late"), Sent::Finished);
-    assert_eq!(subject.connection.finish(id), Sent::Queued, "once is enough");
+    assert_eq!(subject.send(id, b"too late"), Sent::Finished);
+    assert_eq!(subject.connection.finish(id), Sent::Queued, "finish() is idempotent");
 
-    subject.hear(Op::MuxServerMsg, id, 1, b"still here");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"still here");
     assert_eq!(subject.take(id), message(b"still here"));
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=3"]);
 }
 
 #[test]
-fn b25_p17_the_end_of_the_input_stands_behind_the_message_that_waits_and_takes_a_credit() {
+fn b25_p17_the_end_of_the_input_follows_the_waiting_message_and_takes_a_credit() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    subject.say(id, b"a");
-    subject.say(id, b"b");
+    subject.send(id, b"a");
+    subject.send(id, b"b");
     assert_eq!(subject.connection.finish(id), Sent::Waiting);
-    assert_eq!(subject.say(id, b"too late"), Sent::Finished);
+    assert_eq!(subject.send(id, b"too late"), Sent::Finished);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "a""#]);
 
-    subject.hear(Op::UnblockClMux, id, 1, b"");
+    subject.deliver(Op::UnblockClMux, id, 1, b"");
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=2 "b""#]);
     assert_eq!(subject.connection.finish(id), Sent::Waiting);
-    subject.hear(Op::UnblockClMux, id, 2, b"");
+    subject.deliver(Op::UnblockClMux, id, 2, b"");
     assert_eq!(subject.lines(), ["MuxClientMsg 1 seq=3 EOF"]);
     assert_eq!(subject.events(), [Event::Writable(id), Event::Writable(id)]);
 }
 
 #[test]
-fn p05_an_empty_message_is_told_from_the_end_of_the_input() {
+fn p05_an_empty_message_differs_from_the_end_of_the_input() {
     let mut subject = Subject::new();
     let id = subject.opened(2, 1);
-    subject.say(id, b"");
+    subject.send(id, b"");
     subject.connection.finish(id);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 ZERO """#, "MuxClientMsg 1 seq=2 EOF"]);
 }
@@ -389,17 +400,17 @@ fn p05_an_empty_message_is_told_from_the_end_of_the_input() {
 // ---- deadlines and draining ----
 
 #[test]
-fn b10_a_stream_ends_at_its_deadline_and_the_serving_side_is_told() {
+fn b10_a_stream_ends_at_its_deadline_and_cancels_its_handler() {
     let mut subject = Subject::new();
     let id = subject.open_until(Duration::from_secs(5));
     subject.sent();
-    subject.hear(Op::AckMux, id, 0, b"");
-    subject.hear(Op::MuxServerMsg, id, 1, b"in time");
+    subject.deliver(Op::AckMux, id, 0, b"");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"in time");
     subject.events();
     subject.advance(Duration::from_nanos(4_999_999_999));
     assert_eq!(subject.events(), []);
     subject.advance(Duration::from_nanos(1));
-    assert_eq!(subject.events(), [over_with(&[b"in time"], StreamEnd::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [stream_ended_with(&[b"in time"], StreamEnd::DeadlineExceeded)]);
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"]);
 }
 
@@ -408,23 +419,23 @@ fn b10_a_stream_that_waited_beyond_its_deadline_is_not_opened() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     subject.open_until(Duration::from_secs(1));
-    subject.pass(Duration::from_secs(1));
+    subject.advance_clock(Duration::from_secs(1));
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
-    assert_eq!(subject.events(), [over(StreamEnd::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [stream_ended(StreamEnd::DeadlineExceeded)]);
     subject.advance(Duration::ZERO);
     assert_eq!(subject.events(), [], "it ends once");
 }
 
 #[test]
-fn b09_a_connection_that_drains_opens_no_streams_and_finishes_those_under_way() {
+fn b09_a_draining_connection_opens_no_streams_and_finishes_those_in_flight() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     subject.connection.drain();
     assert_eq!(subject.try_open(stream(1, 1)), Err(StartError::Draining));
     assert_eq!(subject.try_call(b"", MINUTE), Err(StartError::Draining));
-    assert_eq!(subject.say(id, b"goes on"), Sent::Queued);
-    subject.hear_flagged(Op::MuxServerMsg, id, 1, EOF, b"");
-    assert_eq!(subject.events(), [over(StreamEnd::Finished)]);
+    assert_eq!(subject.send(id, b"goes on"), Sent::Queued);
+    subject.deliver_flagged(Op::MuxServerMsg, id, 1, EOF, b"");
+    assert_eq!(subject.events(), [stream_ended(StreamEnd::Finished)]);
     subject.sent();
     assert!(subject.connection.is_idle());
 }

@@ -1,4 +1,4 @@
-//! What can be seen of streams between real servers: what a handler is told, traces, statistics.
+//! Observability of streams between real servers: the context of a handler, traces, statistics.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,13 +10,13 @@ use std::time::Duration;
 use grid::trace::{CallTrace, Side, Subscriber, TraceOutcome};
 use grid::{CallError, HandlerId, Limits, Route, StreamError, Subroute};
 use support::streams::{is_deadline, opened, rest, whole};
-use support::{PATIENCE, Server, eventually, within};
+use support::{Server, WAIT_MAX, eventually, within};
 
 const SHOUT: HandlerId = HandlerId::new(210);
 const FAIL: HandlerId = HandlerId::new(211);
 const STUCK_STREAM: HandlerId = HandlerId::new(212);
 
-/// Two connected servers; the second answers in capitals, fails, or does nothing.
+/// Starts two connected servers; the second responds in capitals, fails, or does nothing.
 async fn serving() -> (Server, Server) {
     let (one, two) = Server::pair(&Limits::default()).await;
     two.manager
@@ -46,22 +46,22 @@ async fn serving() -> (Server, Server) {
 }
 
 #[tokio::test]
-async fn a_handler_is_told_who_calls_it_as_what_and_for_how_long() {
+async fn a_handler_knows_its_caller_handler_subroute_and_deadline() {
     let (one, two) = Server::pair(&Limits::default()).await;
     let subroute = Subroute::new("drive-1/pool-0").expect("valid");
     two.manager
         .register_stream(
             Route::new(SHOUT).subroute(&subroute),
             |context, _, _, mut output| async move {
-                for told in [
+                for text in [
                     context.caller().to_string(),
                     context.local().to_string(),
                     context.handler().to_string(),
                     format!("{:?}", context.subroute()),
-                    format!("{:?}", context.time_left().map(|left| left <= PATIENCE)),
+                    format!("{:?}", context.time_left().map(|left| left <= WAIT_MAX)),
                     format!("{}", context.is_cancelled()),
                 ] {
-                    output.send(told).await?;
+                    output.send(text).await?;
                 }
                 Ok(())
             },
@@ -72,7 +72,7 @@ async fn a_handler_is_told_who_calls_it_as_what_and_for_how_long() {
     let (messages, end) = whole(open()).await;
     assert_eq!(messages, [&*one.url, &two.url, "210", subrouted, "None", "false"]);
     assert_eq!(end, Ok(()));
-    let (messages, end) = whole(open().timeout(PATIENCE)).await;
+    let (messages, end) = whole(open().timeout(WAIT_MAX)).await;
     assert_eq!(messages, [&*one.url, &two.url, "210", subrouted, "Some(true)", "false"]);
     assert_eq!(end, Ok(()));
 }
@@ -90,9 +90,9 @@ fn trace(one: &Server, two: &Server) -> Seen {
     seen
 }
 
-/// The traces of the calling and of the serving end of the only stream.
+/// Returns the traces of the caller and of the callee of the only stream.
 async fn both(seen: &Seen) -> (CallTrace, CallTrace) {
-    eventually("both ends are seen", || seen.lock().expect("no panic").len() >= 2).await;
+    eventually("both ends are traced", || seen.lock().expect("no panic").len() >= 2).await;
     let traces = std::mem::take(&mut *seen.lock().expect("no panic"));
     assert_eq!(traces.len(), 2, "{traces:?}");
     let of = |side| traces.iter().find(|trace| trace.side == side).cloned().expect("each once");
@@ -100,13 +100,13 @@ async fn both(seen: &Seen) -> (CallTrace, CallTrace) {
 }
 
 #[tokio::test]
-async fn b42_a_stream_is_one_call_with_all_of_its_bytes_on_both_sides() {
+async fn b42_a_stream_is_traced_as_one_call_with_all_its_bytes_on_both_sides() {
     let (one, two) = serving().await;
     let seen = trace(&one, &two);
     let (mut sender, mut receiver) =
         opened(one.connection(&two.url).stream(SHOUT, "payload")).await.split();
     for message in ["a", "bc", "def"] {
-        sender.send(message).await.expect("it is taken");
+        sender.send(message).await.expect("accepted");
     }
     sender.finish().await.expect("the handler is there");
     assert_eq!(rest(&mut receiver).await.0, ["A", "BC", "DEF"]);
@@ -121,7 +121,7 @@ async fn b42_a_stream_is_one_call_with_all_of_its_bytes_on_both_sides() {
 }
 
 #[tokio::test]
-async fn b42_how_a_stream_ended_is_seen_on_both_sides() {
+async fn b42_the_end_of_a_stream_is_traced_on_both_sides() {
     let (one, two) = serving().await;
     let connection = one.connection(&two.url);
     let seen = trace(&one, &two);
@@ -146,18 +146,18 @@ async fn b42_how_a_stream_ended_is_seen_on_both_sides() {
     assert!(matches!(&client.outcome, TraceOutcome::StreamFailed(error) if is_deadline(error)));
     assert_eq!(server.outcome, TraceOutcome::Cancelled);
 
-    // One that was not opened has no other side.
+    // A stream that was not opened has no callee.
     let open = connection.stream(STUCK_STREAM, "").timeout(Duration::ZERO);
     assert!(is_deadline(&whole(open).await.1.expect_err("too late")));
-    eventually("it is seen", || seen.lock().expect("no panic").len() == 1).await;
+    eventually("it is traced", || seen.lock().expect("no panic").len() == 1).await;
     let trace = seen.lock().expect("no panic").remove(0);
     assert!(
         matches!(&trace.outcome, TraceOutcome::Failed(CallError::DeadlineExceeded { .. })),
         "{}",
         trace.outcome
     );
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
 }
 
 #[tokio::test]
@@ -177,14 +177,14 @@ async fn b08_statistics_count_streams_on_both_sides() {
     assert!(!calling.is_quiescent() && !serving.is_quiescent());
 
     drop(open);
-    one.is_quiescent().await;
-    two.is_quiescent().await;
+    one.assert_quiescent().await;
+    two.assert_quiescent().await;
     let (calling, serving) = (here.stats(), there.stats());
     assert_eq!((calling.streams_made, calling.live_streams, calling.calls_made), (5, 0, 5));
     assert_eq!((serving.streams_served, serving.live_streams_served), (5, 0));
     assert_eq!(serving.live_handler_tasks, 0);
 
-    // What was counted outlives its connection.
+    // The statistics survive their connection.
     within("the shutdown", two.manager.shutdown(Duration::ZERO)).await;
     eventually("the end", || here.stats().state != grid::ConnectionState::Connected).await;
     assert_eq!((here.stats().streams_made, there.stats().streams_served), (5, 5));

@@ -1,5 +1,5 @@
-//! The rules of the streams that one side serves, each with the smallest scene that shows it: how
-//! they are taken, credit and sequences, half-close, errors that need no credit, and who is watched.
+//! The rules of inbound streams, each in the smallest case that shows it: how they are accepted,
+//! credit and sequences, half-close, errors without credit, and pings.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use grid::limits::Limits;
 use grid::proto::connection::{Asked, Event, Incoming, Received, Sent, StreamEnd};
 use grid::proto::message::{Flags, Header, Op};
-use machine::streams::{line, message, served_over, serving};
+use machine::streams::{inbound, inbound_stream_ended, line, message};
 use machine::{Subject, ok, refusal_text};
 
 const EOF: Flags = Flags::EOF;
@@ -23,7 +23,7 @@ fn failed() -> grid::proto::connection::Answer {
 // ---- opening ----
 
 #[test]
-fn p15_b20_the_acknowledgement_is_the_first_that_the_caller_hears() {
+fn p15_b20_the_acknowledgement_is_the_first_message_to_the_caller() {
     let mut subject = Subject::new();
     subject.receive_open(9, 30_000, Flags::NONE);
     let incoming = Incoming {
@@ -35,11 +35,11 @@ fn p15_b20_the_acknowledgement_is_the_first_that_the_caller_hears() {
         deadline: Some(subject.now + Duration::from_secs(30)),
     };
     assert_eq!(subject.events(), [Event::Serve(incoming)]);
-    assert_eq!(subject.say(serving(9), b"too early"), Sent::StreamOver);
+    assert_eq!(subject.send(inbound(9), b"too early"), Sent::StreamOver);
     assert_eq!(subject.sent(), []);
 
     assert!(subject.accept(9, 1, 1));
-    subject.say(serving(9), b"hello");
+    subject.send(inbound(9), b"hello");
     assert_eq!(subject.lines(), ["AckMux 9 seq=0", r#"MuxServerMsg 9 seq=1 "hello""#]);
 }
 
@@ -49,12 +49,12 @@ fn b20_a_full_queue_does_not_hold_up_the_acknowledgement() {
     subject.fill_queue();
     subject.receive_open(9, 0, Flags::NONE);
     assert!(subject.accept(9, 1, 1));
-    assert_eq!(subject.connection.blocked_messages(), 1, "it does not stand in line");
+    assert_eq!(subject.connection.blocked_messages(), 1, "it does not wait in the queue");
     assert!(subject.sent_ops().contains(&(Op::AckMux, 9)));
 }
 
 #[test]
-fn p05_p15_an_absent_opening_payload_is_told_from_an_empty_one() {
+fn p05_p15_an_absent_opening_payload_differs_from_an_empty_one() {
     for (flags, payload, has_payload) in
         [(Flags::NONE, &b""[..], false), (Flags::ZERO, b"", true), (Flags::NONE, b"open", true)]
     {
@@ -67,7 +67,7 @@ fn p05_p15_an_absent_opening_payload_is_told_from_an_empty_one() {
 }
 
 #[test]
-fn p15_an_opening_with_a_number_in_use_is_skipped() {
+fn p15_an_opening_with_a_mux_id_in_use_is_skipped() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
     subject.receive_request(10, 60_000);
@@ -77,11 +77,11 @@ fn p15_an_opening_with_a_number_in_use_is_skipped() {
         assert_eq!(subject.events(), [Event::Skipped { op: Op::ConnectMux, mux_id }]);
     }
     assert_eq!(subject.sent(), []);
-    assert_eq!(subject.say(id, b"goes on"), Sent::Queued);
+    assert_eq!(subject.send(id, b"goes on"), Sent::Queued);
 }
 
 #[test]
-fn p06_a_stateless_stream_is_refused_and_not_served() {
+fn p06_a_stateless_stream_is_refused_and_not_passed_to_a_handler() {
     let mut subject = Subject::new();
     subject.receive_open(9, 1_000, Flags::STATELESS);
     assert_eq!(subject.events(), []);
@@ -97,16 +97,16 @@ fn p15_a_message_before_the_acknowledgement_ends_the_stream() {
         let mut subject = Subject::new();
         subject.receive_open(9, 0, Flags::NONE);
         subject.events();
-        subject.hear(op, serving(9), 1, b"early");
+        subject.deliver(op, inbound(9), 1, b"early");
         assert_eq!(subject.events(), [Event::Cancel { mux_id: 9 }]);
         let lines = subject.lines();
         assert!(lines[0].starts_with("MuxServerMsg 9 seq=0 EOF|ERROR"), "{lines:?}");
-        assert!(!subject.accept(9, 1, 1), "nobody wants it any more");
+        assert!(!subject.accept(9, 1, 1), "the stream has ended");
     }
 }
 
 #[test]
-fn b11_a_stream_that_is_given_up_before_it_was_taken_is_not_taken() {
+fn b11_a_stream_that_is_cancelled_before_it_is_accepted_is_not_accepted() {
     let mut subject = Subject::new();
     subject.receive_open(9, 0, Flags::NONE);
     subject.events();
@@ -117,7 +117,7 @@ fn b11_a_stream_that_is_given_up_before_it_was_taken_is_not_taken() {
 }
 
 #[test]
-fn b09_p13_a_stream_is_refused_where_calls_are() {
+fn b09_p13_streams_are_refused_where_requests_are() {
     let mut limits = Limits::default();
     limits.calls_served_max = 1;
     let mut subject = Subject::with_limits(&limits);
@@ -127,24 +127,24 @@ fn b09_p13_a_stream_is_refused_where_calls_are() {
     subject.connection.drain();
     subject.receive_open(11, 0, Flags::NONE);
     assert_eq!(refusal_text(&subject.sent_one()), "this server is shutting down");
-    assert!(subject.accept(9, 1, 1), "what is under way goes on");
+    assert!(subject.accept(9, 1, 1), "a stream in flight goes on");
     assert_eq!(subject.connection.counters().streams_served, 1);
 }
 
 // ---- sequences and credit ----
 
 #[test]
-fn p16_sequences_of_the_server_count_messages_and_credits_from_the_acknowledgement() {
+fn p16_sequences_of_the_callee_count_messages_and_credits_from_the_acknowledgement() {
     let mut subject = Subject::new();
     subject.receive_open(9, 0, Flags::NONE);
     subject.accept(9, 1, 3);
-    let id = serving(9);
-    subject.say(id, b"x");
-    subject.hear(Op::MuxClientMsg, id, 1, b"a");
+    let id = inbound(9);
+    subject.send(id, b"x");
+    subject.deliver(Op::MuxClientMsg, id, 1, b"a");
     subject.take_message(id);
-    subject.hear(Op::Ping, id, 2, b"");
-    subject.say(id, b"y");
-    subject.answer(9, &ok(b""));
+    subject.deliver(Op::Ping, id, 2, b"");
+    subject.send(id, b"y");
+    subject.respond(9, &ok(b""));
     let expected = [
         "AckMux 9 seq=0",
         r#"MuxServerMsg 9 seq=1 "x""#,
@@ -153,7 +153,7 @@ fn p16_sequences_of_the_server_count_messages_and_credits_from_the_acknowledgeme
         r#"MuxServerMsg 9 seq=3 "y""#,
         "MuxServerMsg 9 seq=4 EOF",
     ];
-    assert_eq!(subject.lines(), expected, "a pong repeats the ping's and takes none");
+    assert_eq!(subject.lines(), expected, "a pong repeats the ping's sequence and takes none");
 }
 
 #[test]
@@ -161,10 +161,10 @@ fn b21_p17_a_message_waits_for_credit_and_leaves_with_it() {
     for output in [0, 1] {
         let mut subject = Subject::new();
         let id = subject.accepted(9, 1, output);
-        assert_eq!(subject.say(id, b"x"), Sent::Queued, "the capacity is at least 1");
-        assert_eq!(subject.say(id, b"y"), Sent::Waiting);
+        assert_eq!(subject.send(id, b"x"), Sent::Queued, "the capacity is at least 1");
+        assert_eq!(subject.send(id, b"y"), Sent::Waiting);
         assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 "x""#]);
-        subject.hear(Op::UnblockSrvMux, id, 1, b"");
+        subject.deliver(Op::UnblockSrvMux, id, 1, b"");
         assert_eq!(subject.events(), [Event::Writable(id)]);
         assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=2 "y""#]);
     }
@@ -175,48 +175,48 @@ fn b21_a_peer_beyond_its_credit_ends_that_stream_with_an_error() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
     let other = subject.accepted(10, 1, 1);
-    subject.hear(Op::MuxClientMsg, id, 1, b"allowed");
-    subject.hear(Op::MuxClientMsg, id, 2, b"too much");
+    subject.deliver(Op::MuxClientMsg, id, 1, b"allowed");
+    subject.deliver(Op::MuxClientMsg, id, 2, b"too much");
     let events = [
         Event::Readable(id),
-        served_over(&[b"allowed"], StreamEnd::Overrun),
+        inbound_stream_ended(&[b"allowed"], StreamEnd::Overrun),
         Event::Cancel { mux_id: 9 },
     ];
     assert_eq!(subject.events(), events);
     let blocked = r#"MuxServerMsg 9 seq=1 EOF|ERROR "handler blocked: more messages than there was credit for""#;
     assert_eq!(subject.lines(), [blocked]);
-    assert!(!subject.answer(9, &ok(b"")), "nobody wants an answer");
-    assert_eq!(subject.say(other, b"goes on"), Sent::Queued);
+    assert!(!subject.respond(9, &ok(b"")), "the stream has ended");
+    assert_eq!(subject.send(other, b"goes on"), Sent::Queued);
 }
 
 #[test]
-fn b21_a_message_behind_the_end_of_the_input_is_beyond_its_credit() {
+fn b21_a_message_after_the_end_of_the_input_is_beyond_its_credit() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 2, 1);
-    subject.hear_flagged(Op::MuxClientMsg, id, 1, EOF, b"");
-    subject.hear(Op::MuxClientMsg, id, 2, b"after the end");
-    assert!(subject.events().contains(&served_over(&[], StreamEnd::Overrun)));
+    subject.deliver_flagged(Op::MuxClientMsg, id, 1, EOF, b"");
+    subject.deliver(Op::MuxClientMsg, id, 2, b"after the end");
+    assert!(subject.events().contains(&inbound_stream_ended(&[], StreamEnd::Overrun)));
 }
 
 #[test]
-fn b22_an_incorrect_sequence_ends_that_stream_and_the_caller_is_told() {
+fn b22_an_incorrect_sequence_ends_that_stream_and_sends_the_caller_an_error() {
     for op in [Op::MuxClientMsg, Op::UnblockSrvMux, Op::Ping] {
         for received in [0, 1, 3, u32::MAX] {
             let mut subject = Subject::new();
             let id = subject.accepted(9, 2, 1);
             let other = subject.accepted(10, 1, 1);
-            subject.hear(Op::MuxClientMsg, id, 1, b"in order");
-            subject.hear(op, id, received, b"out of order");
+            subject.deliver(Op::MuxClientMsg, id, 1, b"in order");
+            subject.deliver(op, id, received, b"out of order");
             let end = StreamEnd::IncorrectSequence { expected: 2, received };
             let events = [
                 Event::Readable(id),
-                served_over(&[b"in order"], end),
+                inbound_stream_ended(&[b"in order"], end),
                 Event::Cancel { mux_id: 9 },
             ];
             assert_eq!(subject.events(), events, "{op:?}");
             let text = format!("incorrect sequence: expected 2, received {received}");
             assert_eq!(subject.lines(), [format!("MuxServerMsg 9 seq=1 EOF|ERROR {text:?}")]);
-            assert_eq!(subject.say(other, b"goes on"), Sent::Queued);
+            assert_eq!(subject.send(other, b"goes on"), Sent::Queued);
         }
     }
 }
@@ -226,31 +226,31 @@ fn b26_input_of_a_handler_without_input_is_an_error_of_that_stream() {
     let mut subject = Subject::new();
     subject.receive_open(9, 0, EOF);
     subject.accept(9, 0, 1);
-    let id = serving(9);
+    let id = inbound(9);
     assert_eq!(subject.take(id), Received::InputOver);
     subject.sent();
-    subject.hear(Op::MuxClientMsg, id, 1, b"nowhere");
+    subject.deliver(Op::MuxClientMsg, id, 1, b"nowhere");
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 EOF|ERROR "the handler takes no input""#]);
     assert!(subject.events().contains(&Event::Cancel { mux_id: 9 }));
 }
 
 #[test]
-fn b06_b11_cancelling_a_send_that_waits_for_credit_or_for_room() {
+fn b06_b11_cancelling_a_send_that_waits_for_credit_or_for_queue_space() {
     let mut subject = Subject::with_short_queue();
     let (id, other) = (subject.accepted(9, 1, 2), subject.accepted(10, 1, 2));
     subject.fill_queue();
-    assert_eq!(subject.say(id, b"unwanted"), Sent::Waiting);
-    assert_eq!(subject.say(other, b"wanted"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"unwanted"), Sent::Waiting);
+    assert_eq!(subject.send(other, b"wanted"), Sent::Waiting);
     subject.connection.cancel_send(id);
     let lines: Vec<_> = subject.lines().into_iter().filter(|line| line.contains("Mux")).collect();
     assert_eq!(lines, [r#"MuxServerMsg 10 seq=1 "wanted""#]);
 
-    subject.say(id, b"x");
-    subject.say(id, b"y");
-    subject.say(id, b"unwanted");
+    subject.send(id, b"x");
+    subject.send(id, b"y");
+    subject.send(id, b"unwanted");
     subject.connection.cancel_send(id);
-    subject.answer(9, &ok(b""));
-    subject.hear(Op::UnblockSrvMux, id, 1, b"");
+    subject.respond(9, &ok(b""));
+    subject.deliver(Op::UnblockSrvMux, id, 1, b"");
     let expected =
         [r#"MuxServerMsg 9 seq=1 "x""#, r#"MuxServerMsg 9 seq=2 "y""#, "MuxServerMsg 9 seq=3 EOF"];
     assert_eq!(subject.lines(), expected);
@@ -260,13 +260,13 @@ fn b06_b11_cancelling_a_send_that_waits_for_credit_or_for_room() {
 fn p05_an_empty_message_is_a_message() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 3, 2);
-    subject.say(id, b"");
-    subject.answer(9, &ok(b""));
+    subject.send(id, b"");
+    subject.respond(9, &ok(b""));
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 ZERO """#, "MuxServerMsg 9 seq=2 EOF"]);
 
     let id = subject.accepted(10, 3, 1);
-    subject.hear_flagged(Op::MuxClientMsg, id, 1, Flags::ZERO, b"");
-    subject.hear(Op::MuxClientMsg, id, 2, b""); // absent, and still a message: it took a credit
+    subject.deliver_flagged(Op::MuxClientMsg, id, 1, Flags::ZERO, b"");
+    subject.deliver(Op::MuxClientMsg, id, 2, b""); // absent, and still a message: it takes a credit
     assert_eq!(subject.take(id), message(b""));
     assert_eq!(subject.take(id), message(b""));
     assert_eq!(subject.take(id), Received::Nothing);
@@ -278,18 +278,18 @@ fn p05_an_empty_message_is_a_message() {
 fn b25_half_close() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 2, 1);
-    subject.hear(Op::MuxClientMsg, id, 1, b"last");
-    subject.hear_flagged(Op::MuxClientMsg, id, 2, EOF, b"");
+    subject.deliver(Op::MuxClientMsg, id, 1, b"last");
+    subject.deliver_flagged(Op::MuxClientMsg, id, 2, EOF, b"");
     assert_eq!(subject.events(), [Event::Readable(id)]);
     assert_eq!(subject.take(id), message(b"last"));
     assert_eq!(subject.take(id), Received::InputOver);
     assert_eq!(subject.take(id), Received::InputOver);
-    assert_eq!(subject.sent(), [], "who is done sending needs no credit");
-    assert_eq!(subject.say(id, b"still here"), Sent::Queued);
+    assert_eq!(subject.sent(), [], "a finished sender needs no credit");
+    assert_eq!(subject.send(id, b"still here"), Sent::Queued);
 }
 
 #[test]
-fn b25_a_handler_that_waits_is_told_of_the_end_of_the_input() {
+fn b25_a_waiting_handler_learns_of_the_end_of_the_input() {
     for (flags, payload, expected) in [
         (EOF, &b""[..], Received::InputOver),
         (EOF, b"last", message(b"last")),
@@ -297,7 +297,7 @@ fn b25_a_handler_that_waits_is_told_of_the_end_of_the_input() {
     ] {
         let mut subject = Subject::new();
         let id = subject.accepted(9, 1, 1);
-        subject.hear_flagged(Op::MuxClientMsg, id, 1, flags, payload);
+        subject.deliver_flagged(Op::MuxClientMsg, id, 1, flags, payload);
         assert_eq!(subject.events(), [Event::Readable(id)]);
         assert_eq!(subject.take(id), expected);
         assert_eq!(subject.take(id), Received::InputOver);
@@ -305,25 +305,26 @@ fn b25_a_handler_that_waits_is_told_of_the_end_of_the_input() {
 }
 
 #[test]
-fn p15_an_opening_with_the_end_is_a_stream_whose_input_is_over() {
+fn p15_an_opening_with_eof_is_a_stream_without_input() {
     let mut subject = Subject::new();
     subject.receive_open(9, 0, EOF);
     subject.accept(9, 3, 1);
-    assert_eq!(subject.take(serving(9)), Received::InputOver);
+    assert_eq!(subject.take(inbound(9)), Received::InputOver);
 }
 
 #[test]
-fn b25_the_caller_that_gives_up_cancels_the_handler() {
+fn b25_a_caller_that_cancels_cancels_the_handler() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 2, 1);
-    subject.say(id, b"x");
-    subject.say(id, b"waits");
-    subject.hear(Op::MuxClientMsg, id, 1, b"input");
+    subject.send(id, b"x");
+    subject.send(id, b"waits");
+    subject.deliver(Op::MuxClientMsg, id, 1, b"input");
     subject.events();
     subject.receive_op(9, Op::DisconnectServerMux);
-    let events = [served_over(&[b"input"], StreamEnd::Cancelled), Event::Cancel { mux_id: 9 }];
+    let events =
+        [inbound_stream_ended(&[b"input"], StreamEnd::Cancelled), Event::Cancel { mux_id: 9 }];
     assert_eq!(subject.events(), events);
-    assert!(!subject.answer(9, &ok(b"")));
+    assert!(!subject.respond(9, &ok(b"")));
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 "x""#]);
 }
 
@@ -331,46 +332,46 @@ fn b25_the_caller_that_gives_up_cancels_the_handler() {
 fn b25_input_of_a_handler_that_returned_is_dropped_and_credited() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 2, 1);
-    subject.hear(Op::MuxClientMsg, id, 1, b"a");
-    subject.say(id, b"x");
+    subject.deliver(Op::MuxClientMsg, id, 1, b"a");
+    subject.send(id, b"x");
     subject.events();
     subject.sent();
-    subject.answer(9, &ok(b""));
+    subject.respond(9, &ok(b""));
     assert_eq!(subject.lines(), ["UnblockClMux 9 seq=2"], "the end waits for credit");
-    assert_eq!(subject.say(id, b"y"), Sent::Finished);
+    assert_eq!(subject.send(id, b"y"), Sent::Finished);
 
-    subject.hear(Op::MuxClientMsg, id, 2, b"b");
+    subject.deliver(Op::MuxClientMsg, id, 2, b"b");
     assert_eq!(subject.lines(), ["UnblockClMux 9 seq=3"]);
     assert_eq!(subject.events(), []);
-    subject.hear(Op::UnblockSrvMux, id, 3, b"");
+    subject.deliver(Op::UnblockSrvMux, id, 3, b"");
     assert_eq!(subject.lines(), ["MuxServerMsg 9 seq=4 EOF"]);
-    let events = [served_over(&[], StreamEnd::Finished), Event::AnswerOver { mux_id: 9 }];
+    let events = [inbound_stream_ended(&[], StreamEnd::Finished), Event::AnswerOver { mux_id: 9 }];
     assert_eq!(subject.events(), events);
     assert_eq!(subject.connection.live_served(), 0);
 }
 
 #[test]
-fn b23_the_end_stands_behind_the_message_that_waits() {
+fn b23_the_end_follows_the_waiting_message() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
-    subject.say(id, b"x");
-    subject.say(id, b"last");
-    subject.answer(9, &ok(b""));
+    subject.send(id, b"x");
+    subject.send(id, b"last");
+    subject.respond(9, &ok(b""));
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 "x""#]);
 
-    subject.hear(Op::UnblockSrvMux, id, 1, b"");
+    subject.deliver(Op::UnblockSrvMux, id, 1, b"");
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=2 "last""#]);
-    subject.hear(Op::UnblockSrvMux, id, 2, b"");
+    subject.deliver(Op::UnblockSrvMux, id, 2, b"");
     assert_eq!(subject.lines(), ["MuxServerMsg 9 seq=3 EOF"]);
 }
 
 #[test]
-fn b24_an_error_is_not_held_back_by_a_message_that_waits_for_credit() {
+fn b24_an_error_overtakes_a_message_that_waits_for_credit() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
-    subject.say(id, b"x");
-    assert_eq!(subject.say(id, b"waits"), Sent::Waiting);
-    subject.answer(9, &failed());
+    subject.send(id, b"x");
+    assert_eq!(subject.send(id, b"waits"), Sent::Waiting);
+    subject.respond(9, &failed());
     let expected = [r#"MuxServerMsg 9 seq=1 "x""#, r#"DisconnectClientMux 9 ERROR "out of disk""#];
     assert_eq!(subject.lines(), expected);
 }
@@ -379,11 +380,11 @@ fn b24_an_error_is_not_held_back_by_a_message_that_waits_for_credit() {
 fn b24_an_error_needs_no_credit() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
-    subject.say(id, b"x");
-    subject.answer(9, &failed());
+    subject.send(id, b"x");
+    subject.respond(9, &failed());
     let expected = [r#"MuxServerMsg 9 seq=1 "x""#, r#"DisconnectClientMux 9 ERROR "out of disk""#];
     assert_eq!(subject.lines(), expected);
-    let events = [served_over(&[], StreamEnd::Finished), Event::AnswerOver { mux_id: 9 }];
+    let events = [inbound_stream_ended(&[], StreamEnd::Finished), Event::AnswerOver { mux_id: 9 }];
     assert_eq!(subject.events(), events);
 }
 
@@ -391,7 +392,7 @@ fn b24_an_error_needs_no_credit() {
 fn p18_b24_an_error_with_credit_is_the_last_message_of_its_stream() {
     let mut subject = Subject::new();
     subject.accepted(9, 1, 1);
-    subject.answer(9, &failed());
+    subject.respond(9, &failed());
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 EOF|ERROR "out of disk""#]);
     assert_eq!(subject.connection.live_served(), 0);
 }
@@ -400,7 +401,7 @@ fn p18_b24_an_error_with_credit_is_the_last_message_of_its_stream() {
 fn an_error_beyond_the_limit_becomes_one_that_says_so() {
     let mut subject = Subject::with_short_queue();
     subject.accepted(9, 1, 1);
-    assert!(subject.answer(9, &Err("x".repeat(200).into())));
+    assert!(subject.respond(9, &Err("x".repeat(200).into())));
     let line = line(&subject.sent_one());
     assert!(
         line.starts_with(r#"MuxServerMsg 9 seq=1 EOF|ERROR "the handler's error of 2"#),
@@ -415,31 +416,31 @@ fn p14_a_stream_is_cancelled_at_its_deadline_and_nothing_is_sent() {
     let mut subject = Subject::new();
     subject.receive_open(9, 1_000, Flags::NONE);
     subject.accept(9, 1, 1);
-    subject.hear(Op::MuxClientMsg, serving(9), 1, b"input");
+    subject.deliver(Op::MuxClientMsg, inbound(9), 1, b"input");
     subject.sent();
     subject.events();
     subject.advance(Duration::from_secs(1));
     let end = StreamEnd::DeadlineExceeded;
-    let events = [served_over(&[b"input"], end), Event::Cancel { mux_id: 9 }];
+    let events = [inbound_stream_ended(&[b"input"], end), Event::Cancel { mux_id: 9 }];
     assert_eq!(subject.events(), events);
-    assert!(!subject.answer(9, &ok(b"")));
-    assert_eq!(subject.sent(), [], "the caller has a timer of its own");
+    assert!(!subject.respond(9, &ok(b"")));
+    assert_eq!(subject.sent(), [], "the caller has its own timer");
 }
 
 #[test]
-fn b14_p14_a_stream_answered_after_its_deadline_ends_though_the_timer_has_not_run() {
+fn b14_p14_a_stream_that_returns_after_its_deadline_ends_even_before_the_timer_runs() {
     let mut subject = Subject::with_short_queue();
     subject.receive_open(9, 1_000, Flags::NONE);
     subject.accept(9, 1, 1);
     subject.sent();
     subject.fill_queue();
-    subject.say(serving(9), b"waits");
+    subject.send(inbound(9), b"waits");
     subject.events();
-    subject.pass(Duration::from_secs(1));
-    assert!(!subject.answer(9, &ok(b"")));
-    // Another part of the handler may wait for it.
-    assert_eq!(subject.events(), [served_over(&[], StreamEnd::DeadlineExceeded)]);
-    assert_eq!(subject.connection.blocked_messages(), 1, "its message does not stand in line");
+    subject.advance_clock(Duration::from_secs(1));
+    assert!(!subject.respond(9, &ok(b"")));
+    // Another part of the handler may wait for the event.
+    assert_eq!(subject.events(), [inbound_stream_ended(&[], StreamEnd::DeadlineExceeded)]);
+    assert_eq!(subject.connection.blocked_messages(), 1, "its message left the queue");
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
 }
 
@@ -451,17 +452,17 @@ fn p14_an_end_that_waited_beyond_the_deadline_is_not_sent() {
     subject.sent();
     subject.fill_queue();
     subject.events();
-    assert!(subject.answer(9, &ok(b"")), "it waits in line");
-    subject.pass(Duration::from_secs(1));
+    assert!(subject.respond(9, &ok(b"")), "it is queued");
+    subject.advance_clock(Duration::from_secs(1));
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
     let end = StreamEnd::DeadlineExceeded;
-    assert_eq!(subject.events(), [served_over(&[], end), Event::AnswerOver { mux_id: 9 }]);
+    assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::AnswerOver { mux_id: 9 }]);
     assert_eq!(subject.connection.blocked_messages(), 0);
 }
 
-// ---- pings (B07), and what is gone ----
+// ---- pings (B07), and late messages ----
 
-/// Time passes on a connection whose peer answers its pings.
+/// Advances the clock on a connection whose peer sends its pongs.
 fn pass_alive(subject: &mut Subject, seconds: u64) {
     for _ in 0..seconds {
         subject.advance(Duration::from_secs(1));
@@ -472,7 +473,7 @@ fn pass_alive(subject: &mut Subject, seconds: u64) {
 }
 
 #[test]
-fn b07_a_stream_whose_pings_stay_away_for_75_seconds_is_given_up() {
+fn b07_a_stream_without_pings_for_75_seconds_is_cancelled() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
     pass_alive(&mut subject, 74);
@@ -480,18 +481,18 @@ fn b07_a_stream_whose_pings_stay_away_for_75_seconds_is_given_up() {
     subject.advance(Duration::from_secs(1));
     assert_eq!(subject.lines(), [r#"DisconnectClientMux 9 ERROR "no ping for 75 s""#]);
     let end = StreamEnd::Silent { missed: 4 };
-    assert_eq!(subject.events(), [served_over(&[], end), Event::Cancel { mux_id: 9 }]);
+    assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::Cancel { mux_id: 9 }]);
     assert_eq!(subject.take(id), Received::StreamOver);
 }
 
 #[test]
-fn b07_a_ping_is_a_sign_of_life_and_other_messages_are_none() {
+fn b07_only_a_ping_restarts_the_timeout() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 9, 1);
     pass_alive(&mut subject, 40);
-    subject.hear(Op::Ping, id, 1, b"");
+    subject.deliver(Op::Ping, id, 1, b"");
     pass_alive(&mut subject, 35);
-    subject.hear(Op::MuxClientMsg, id, 2, b"not a ping");
+    subject.deliver(Op::MuxClientMsg, id, 2, b"not a ping");
     pass_alive(&mut subject, 39);
     assert_eq!(subject.connection.live_served(), 1);
     pass_alive(&mut subject, 1);
@@ -499,14 +500,14 @@ fn b07_a_ping_is_a_sign_of_life_and_other_messages_are_none() {
 }
 
 #[test]
-fn b07_pings_are_not_missed_where_the_deadline_is_nearer() {
+fn b07_no_ping_timeout_where_the_deadline_is_nearer() {
     let mut subject = Subject::new();
     subject.receive_open(9, 75_000, Flags::NONE);
     subject.accept(9, 1, 1);
     subject.events();
     pass_alive(&mut subject, 75);
     let end = StreamEnd::DeadlineExceeded;
-    assert_eq!(subject.events(), [served_over(&[], end), Event::Cancel { mux_id: 9 }]);
+    assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::Cancel { mux_id: 9 }]);
 }
 
 #[test]
@@ -514,17 +515,17 @@ fn b07_the_pong_repeats_the_sequence_of_the_ping() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
     for sequence in 1..=3 {
-        subject.hear(Op::Ping, id, sequence, b"");
+        subject.deliver(Op::Ping, id, sequence, b"");
         let pong = format!("Pong 9 seq={sequence} {{nf: false, e: nil, t: zero}}");
         assert_eq!(subject.lines(), [pong]);
     }
-    subject.hear(Op::Ping, serving(77), 5, b"");
+    subject.deliver(Op::Ping, inbound(77), 5, b"");
     assert_eq!(subject.lines(), ["Pong 77 seq=5 {nf: true, e: nil, t: zero}"]);
 }
 
 #[test]
-fn p18_late_messages_of_gone_streams_are_answered_toward_the_owner() {
-    for (op, flags, answer) in [
+fn p18_late_messages_of_ended_streams_are_rejected_toward_the_initiator() {
+    for (op, flags, response) in [
         (Op::MuxClientMsg, Flags::NONE, Some("DisconnectClientMux 9")),
         (Op::MuxClientMsg, EOF, None),
         (Op::UnblockSrvMux, Flags::NONE, None),
@@ -533,22 +534,22 @@ fn p18_late_messages_of_gone_streams_are_answered_toward_the_owner() {
     ] {
         let mut subject = Subject::new();
         let id = subject.accepted(9, 1, 1);
-        subject.answer(9, &ok(b""));
+        subject.respond(9, &ok(b""));
         subject.sent();
         subject.events();
-        subject.hear_flagged(op, id, 1, flags, b"");
-        let expected: Vec<_> = answer.into_iter().collect();
+        subject.deliver_flagged(op, id, 1, flags, b"");
+        let expected: Vec<_> = response.into_iter().collect();
         assert_eq!(subject.lines(), expected, "{op:?}");
     }
 }
 
 #[test]
-fn p18_a_message_of_a_stream_for_a_request_of_the_same_number_ends_nothing() {
+fn p18_a_stream_message_for_a_request_with_the_same_mux_id_ends_nothing() {
     let mut subject = Subject::new();
     subject.receive_request(9, 60_000);
     subject.events();
-    subject.hear(Op::MuxClientMsg, serving(9), 1, b"lost");
+    subject.deliver(Op::MuxClientMsg, inbound(9), 1, b"lost");
     assert_eq!(subject.events(), [Event::Skipped { op: Op::MuxClientMsg, mux_id: 9 }]);
-    assert_eq!(subject.sent(), [], "an answer would end the request at its caller");
+    assert_eq!(subject.sent(), [], "a reply would end the request at its caller");
     assert!(subject.connection.is_serving(9));
 }

@@ -1,6 +1,6 @@
-//! How the streams that one side opens end and are watched, each rule with the smallest scene that
-//! shows it: what comes before the end, who is told, pings, and whom a number means. The way there
-//! is in `connection_streams_calling.rs`.
+//! How outbound streams end, each rule in the smallest case that shows it: messages received before
+//! the end, messages sent, pings, and which stream a mux id means. The way there is in
+//! `connection_streams_caller.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -11,28 +11,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::proto::connection::{CloseReason, Event, Received, Sent, StreamEnd};
 use grid::proto::message::{Flags, Header, Op};
-use machine::streams::{over, over_with, served_over};
+use machine::streams::{inbound_stream_ended, stream_ended, stream_ended_with};
 use machine::{Subject, refusal};
 
 const EOF: Flags = Flags::EOF;
 const FAILED: Flags = Flags::EOF.with(Flags::ERROR);
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 
-// ---- what comes before the end ----
+// ---- messages before the end ----
 
 #[test]
-fn b23_messages_before_the_end_come_before_it() {
+fn b23_messages_before_the_end_are_received_first() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 3);
-    subject.hear(Op::MuxServerMsg, id, 1, b"x");
-    subject.hear(Op::MuxServerMsg, id, 2, b"y");
-    subject.hear(Op::MuxServerMsg, id, 3, b"z");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"x");
+    subject.deliver(Op::MuxServerMsg, id, 2, b"y");
+    subject.deliver(Op::MuxServerMsg, id, 3, b"z");
     assert_eq!(subject.take_message(id), "x");
     subject.events();
-    subject.hear_flagged(Op::MuxServerMsg, id, 4, EOF, b"");
-    assert_eq!(subject.events(), [over_with(&[b"y", b"z"], StreamEnd::Finished)]);
+    subject.deliver_flagged(Op::MuxServerMsg, id, 4, EOF, b"");
+    assert_eq!(subject.events(), [stream_ended_with(&[b"y", b"z"], StreamEnd::Finished)]);
     assert_eq!(subject.take(id), Received::StreamOver);
-    assert_eq!(subject.say(id, b"late"), Sent::StreamOver);
+    assert_eq!(subject.send(id, b"late"), Sent::StreamOver);
     assert_eq!(subject.connection.finish(id), Sent::StreamOver);
     assert_eq!(subject.connection.live_streams(), 0);
 }
@@ -46,11 +46,11 @@ fn b23_an_end_with_a_payload_is_a_message_and_then_the_end() {
     ] {
         let mut subject = Subject::new();
         let id = subject.opened(1, 2);
-        subject.hear(Op::MuxServerMsg, id, 1, b"first");
+        subject.deliver(Op::MuxServerMsg, id, 1, b"first");
         subject.events();
-        subject.hear_flagged(Op::MuxServerMsg, id, 2, flags, payload);
+        subject.deliver_flagged(Op::MuxServerMsg, id, 2, flags, payload);
         let events = subject.events();
-        assert_eq!(events.last(), Some(&over_with(rest, StreamEnd::Finished)));
+        assert_eq!(events.last(), Some(&stream_ended_with(rest, StreamEnd::Finished)));
     }
 }
 
@@ -58,82 +58,83 @@ fn b23_an_end_with_a_payload_is_a_message_and_then_the_end() {
 fn b21_an_end_whose_payload_has_no_credit_is_an_overrun() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    subject.hear(Op::MuxServerMsg, id, 1, b"first");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"first");
     subject.events();
-    subject.hear_flagged(Op::MuxServerMsg, id, 2, EOF, b"too much");
-    assert_eq!(subject.events(), [over_with(&[b"first"], StreamEnd::Overrun)]);
+    subject.deliver_flagged(Op::MuxServerMsg, id, 2, EOF, b"too much");
+    assert_eq!(subject.events(), [stream_ended_with(&[b"first"], StreamEnd::Overrun)]);
 }
 
 #[test]
-fn b23_a_disconnect_behind_the_end_finds_nothing() {
-    // Existing peers send one behind every stream that is finished.
+fn b23_a_disconnect_after_the_end_is_ignored() {
+    // Existing peers send one after every finished stream.
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     let next = subject.opened(1, 1);
-    subject.hear_flagged(Op::MuxServerMsg, id, 1, EOF, b"");
+    subject.deliver_flagged(Op::MuxServerMsg, id, 1, EOF, b"");
     subject.receive_op(id.mux_id, Op::DisconnectClientMux);
-    assert_eq!(subject.events(), [over(StreamEnd::Finished)]);
+    assert_eq!(subject.events(), [stream_ended(StreamEnd::Finished)]);
     assert_eq!(subject.sent(), []);
-    assert_eq!(subject.say(next, b"goes on"), Sent::Queued);
+    assert_eq!(subject.send(next, b"goes on"), Sent::Queued);
 }
 
 #[test]
-fn b23_b24_an_error_comes_behind_the_messages_that_nobody_took() {
+fn b23_b24_an_error_is_received_after_the_buffered_messages() {
     let error = StreamEnd::RemoteError("out of disk".into());
     for (op, flags) in [(Op::MuxServerMsg, FAILED), (Op::DisconnectClientMux, Flags::ERROR)] {
         let mut subject = Subject::new();
         let id = subject.opened(1, 2);
-        subject.hear(Op::MuxServerMsg, id, 1, b"x");
-        subject.hear(Op::MuxServerMsg, id, 2, b"y");
+        subject.deliver(Op::MuxServerMsg, id, 1, b"x");
+        subject.deliver(Op::MuxServerMsg, id, 2, b"y");
         subject.events();
-        subject.hear_flagged(op, id, 3, flags, b"out of disk");
-        assert_eq!(subject.events(), [over_with(&[b"x", b"y"], error.clone())], "{op:?}");
-        assert_eq!(subject.sent(), [], "the other end knows");
+        subject.deliver_flagged(op, id, 3, flags, b"out of disk");
+        assert_eq!(subject.events(), [stream_ended_with(&[b"x", b"y"], error.clone())], "{op:?}");
+        assert_eq!(subject.sent(), [], "nothing to clean up at the peer");
     }
 }
 
 #[test]
-fn p18_the_serving_side_may_give_a_stream_up_without_a_reason() {
+fn p18_the_callee_may_cancel_a_stream_without_a_reason() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     subject.receive_op(id.mux_id, Op::DisconnectClientMux);
     let end = StreamEnd::RemoteError("cancelled by the peer".into());
-    assert_eq!(subject.events(), [over(end)]);
+    assert_eq!(subject.events(), [stream_ended(end)]);
 }
 
-/// Remembers a stream of a simulated cluster whose clocks differed by a hundredth: its deadline passed
-/// at the serving side first, and what the caller sent next was answered as if somebody had cancelled.
+/// Remembers a stream of a simulated cluster whose clocks differed by a hundredth: its deadline
+/// passed at the callee first, and the caller's next message got a reply as if the stream had been
+/// cancelled.
 #[test]
-fn b10_p18_a_stream_that_is_forgotten_about_its_deadline_ended_by_its_deadline() {
+fn b10_p18_a_disconnect_around_the_deadline_is_a_deadline() {
     let (long_before, just_before) = (Duration::from_millis(900), Duration::from_millis(990));
     let cancelled = StreamEnd::RemoteError("cancelled by the peer".into());
     for (after, end) in [(long_before, cancelled), (just_before, StreamEnd::DeadlineExceeded)] {
         let mut subject = Subject::new();
         let id = subject.open_until(Duration::from_secs(1));
-        subject.hear(Op::AckMux, id, 0, b"");
+        subject.deliver(Op::AckMux, id, 0, b"");
         subject.events();
         subject.advance(after);
         subject.receive_op(id.mux_id, Op::DisconnectClientMux);
-        assert_eq!(subject.events(), [over(end)]);
+        assert_eq!(subject.events(), [stream_ended(end)]);
     }
-    // With a reason, that is what it was.
+    // A disconnect with a reason keeps the reason.
     let mut subject = Subject::new();
     let id = subject.open_until(Duration::from_secs(1));
     subject.advance(just_before);
     let header = Header { flags: Flags::ERROR, ..Header::new(id.mux_id, Op::DisconnectClientMux) };
     subject.receive(header, Bytes::from_static(b"the reason"));
-    assert_eq!(subject.events(), [over(StreamEnd::RemoteError("the reason".into()))]);
+    assert_eq!(subject.events(), [stream_ended(StreamEnd::RemoteError("the reason".into()))]);
 }
 
 #[test]
-fn b25_a_handler_that_ends_early_ends_the_message_that_waits() {
+fn b25_a_handler_that_ends_early_drops_the_waiting_message() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    subject.say(id, b"a");
-    subject.say(id, b"waits");
+    subject.send(id, b"a");
+    subject.send(id, b"waits");
     subject.sent();
-    subject.hear_flagged(Op::MuxServerMsg, id, 1, FAILED, b"enough");
-    assert_eq!(subject.events(), [over(StreamEnd::RemoteError("enough".into()))]);
+    subject.deliver_flagged(Op::MuxServerMsg, id, 1, FAILED, b"enough");
+    assert_eq!(subject.events(), [stream_ended(StreamEnd::RemoteError("enough".into()))]);
     assert_eq!(subject.connection.sent(id), Sent::StreamOver);
     let spent = subject.connection.take_spent();
     assert_eq!(spent.last().map(|payload| &payload[..]), Some(&b"waits"[..]));
@@ -141,7 +142,7 @@ fn b25_a_handler_that_ends_early_ends_the_message_that_waits() {
 }
 
 #[test]
-fn b12_a_stream_that_is_not_taken_ends_with_the_kind_of_refusal() {
+fn b12_a_refused_stream_ends_with_the_kind_of_refusal() {
     let unknown = "Invalid Handler for type: 7";
     for (text, end) in [
         (unknown, StreamEnd::UnknownHandler(unknown.into())),
@@ -149,37 +150,37 @@ fn b12_a_stream_that_is_not_taken_ends_with_the_kind_of_refusal() {
     ] {
         let mut subject = Subject::new();
         let id = subject.open(1, 1);
-        subject.say(id, b"waits");
+        subject.send(id, b"waits");
         subject.sent();
         subject.receive(Header::new(id.mux_id, Op::MuxConnectError), refusal(text));
-        assert_eq!(subject.events(), [over(end)]);
+        assert_eq!(subject.events(), [stream_ended(end)]);
         assert_eq!(subject.sent(), []);
     }
 }
 
 #[test]
-fn b11_giving_a_stream_up_tells_both_the_serving_side_and_its_halves() {
+fn b11_cancelling_a_stream_ends_its_halves_and_its_handler() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    subject.hear(Op::MuxServerMsg, id, 1, b"unread");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"unread");
     subject.events();
     subject.connection.give_up(id.mux_id);
-    assert_eq!(subject.events(), [over_with(&[b"unread"], StreamEnd::Cancelled)]);
+    assert_eq!(subject.events(), [stream_ended_with(&[b"unread"], StreamEnd::Cancelled)]);
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"]);
 }
 
 #[test]
-fn b05_the_end_of_the_connection_ends_every_stream_with_what_it_received() {
+fn b05_the_end_of_the_connection_ends_every_stream_with_the_messages_it_received() {
     let mut subject = Subject::with_short_queue();
     let unread = subject.opened(1, 1);
     let unsent = subject.opened(1, 1);
     let served = subject.accepted(9, 1, 1);
-    subject.hear(Op::MuxServerMsg, unread, 1, b"unread");
-    subject.hear(Op::MuxClientMsg, served, 1, b"input");
+    subject.deliver(Op::MuxServerMsg, unread, 1, b"unread");
+    subject.deliver(Op::MuxClientMsg, served, 1, b"input");
     subject.open(1, 1);
     subject.events();
     subject.fill_queue();
-    subject.say(unsent, b"unsent");
+    subject.send(unsent, b"unsent");
     subject.connection.close(CloseReason::Peer);
 
     let ends: Vec<_> = subject
@@ -189,10 +190,10 @@ fn b05_the_end_of_the_connection_ends_every_stream_with_what_it_received() {
         .collect();
     let lost = StreamEnd::Disconnected;
     let expected = [
-        over_with(&[b"unread"], lost.clone()),
-        over(lost.clone()),
-        over(lost.clone()),
-        served_over(&[b"input"], lost),
+        stream_ended_with(&[b"unread"], lost.clone()),
+        stream_ended(lost.clone()),
+        stream_ended(lost.clone()),
+        inbound_stream_ended(&[b"input"], lost),
         Event::Cancel { mux_id: 9 },
         Event::Closed(CloseReason::Peer),
     ];
@@ -204,12 +205,12 @@ fn b05_the_end_of_the_connection_ends_every_stream_with_what_it_received() {
 
 // ---- pings (B07) ----
 
-/// What was sent less the connection's own pings.
+/// Returns the queued messages except the connection's own pings.
 fn stream_lines(subject: &mut Subject) -> Vec<String> {
     subject.lines().into_iter().filter(|line| !line.starts_with("Ping 0")).collect()
 }
 
-/// Time passes on a connection whose peer lives.
+/// Advances the clock on a connection whose peer sends its pongs.
 fn pass_alive(subject: &mut Subject, duration: Duration) {
     for _ in 0..duration.as_secs() {
         subject.advance(Duration::from_secs(1));
@@ -219,7 +220,7 @@ fn pass_alive(subject: &mut Subject, duration: Duration) {
     }
 }
 
-/// The answer to a stream's ping.
+/// Encodes the payload of a stream's pong.
 fn pong(not_found: bool, error: Option<&str>) -> Bytes {
     let mut payload = b"\x83\xa2nf".to_vec();
     payload.push(if not_found { 0xc3 } else { 0xc2 });
@@ -236,7 +237,7 @@ fn pong(not_found: bool, error: Option<&str>) -> Bytes {
 }
 
 #[test]
-fn b07_stream_pings_leave_every_15_seconds_and_two_unanswered_end_the_stream() {
+fn b07_stream_pings_leave_every_15_seconds_and_two_without_a_pong_end_the_stream() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     pass_alive(&mut subject, PING_INTERVAL - Duration::from_secs(1));
@@ -248,7 +249,7 @@ fn b07_stream_pings_leave_every_15_seconds_and_two_unanswered_end_the_stream() {
     assert_eq!(subject.events(), []);
     pass_alive(&mut subject, PING_INTERVAL);
     assert_eq!(stream_lines(&mut subject), ["DisconnectServerMux 1"]);
-    assert_eq!(subject.events(), [over(StreamEnd::Silent { missed: 2 })]);
+    assert_eq!(subject.events(), [stream_ended(StreamEnd::Silent { missed: 2 })]);
     assert_eq!(subject.take(id), Received::StreamOver);
 }
 
@@ -263,12 +264,12 @@ fn b07_a_pong_is_a_sign_of_life_and_takes_no_sequence() {
         subject.receive(header, pong(false, None));
     }
     assert_eq!(subject.events(), []);
-    subject.hear(Op::MuxServerMsg, id, 1, b"in order");
+    subject.deliver(Op::MuxServerMsg, id, 1, b"in order");
     assert_eq!(subject.take_message(id), "in order");
 }
 
 #[test]
-fn b07_a_stream_whose_deadline_is_nearer_is_not_pinged() {
+fn b07_a_stream_with_a_nearer_deadline_is_not_pinged() {
     for (deadline, pings) in [(15, 0), (16, 1), (31, 2)] {
         let mut subject = Subject::new();
         subject.open_until(Duration::from_secs(deadline));
@@ -278,12 +279,12 @@ fn b07_a_stream_whose_deadline_is_nearer_is_not_pinged() {
         let count = lines.iter().filter(|line| line.starts_with("Ping 1")).count();
         assert_eq!(count, pings, "deadline {deadline} s: {lines:?}");
         assert_eq!(lines.last().map(String::as_str), Some("DisconnectServerMux 1"));
-        assert_eq!(subject.events(), [over(StreamEnd::DeadlineExceeded)]);
+        assert_eq!(subject.events(), [stream_ended(StreamEnd::DeadlineExceeded)]);
     }
 }
 
 #[test]
-fn b07_a_stream_that_waits_for_room_is_not_pinged_until_it_was_opened() {
+fn b07_a_stream_that_waits_for_queue_space_is_not_pinged_until_it_is_opened() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let id = subject.open(1, 1);
@@ -293,30 +294,30 @@ fn b07_a_stream_that_waits_for_room_is_not_pinged_until_it_was_opened() {
     assert!(lines.iter().all(|line| !line.starts_with("Ping")), "{lines:?}");
     pass_alive(&mut subject, PING_INTERVAL);
     let ping = format!("Ping {} seq=1", id.mux_id);
-    assert!(stream_lines(&mut subject).contains(&ping), "the calls in front of it are over");
+    assert!(stream_lines(&mut subject).contains(&ping), "the calls in front of it expired");
 }
 
 #[test]
-fn b07_a_pong_that_knows_no_such_stream_or_says_that_it_failed_ends_it() {
+fn b07_a_pong_with_not_found_or_an_error_ends_its_stream() {
     for (payload, end) in [
         (pong(true, None), StreamEnd::NotFound),
         (pong(false, Some("broken")), StreamEnd::RemoteError("broken".into())),
     ] {
         let mut subject = Subject::new();
         let id = subject.opened(1, 2);
-        subject.hear(Op::MuxServerMsg, id, 1, b"unread");
+        subject.deliver(Op::MuxServerMsg, id, 1, b"unread");
         subject.events();
         subject.receive(Header { sequence: 1, ..Header::new(id.mux_id, Op::Pong) }, payload);
-        assert_eq!(subject.events(), [over_with(&[b"unread"], end)]);
-        assert_eq!(subject.sent(), [], "the other end has nothing to clean up");
+        assert_eq!(subject.events(), [stream_ended_with(&[b"unread"], end)]);
+        assert_eq!(subject.sent(), [], "nothing to clean up at the peer");
     }
 }
 
-// ---- what is gone, and whom a number means ----
+// ---- late messages, and one mux id in both directions ----
 
 #[test]
-fn p18_late_messages_of_gone_streams_are_answered_toward_the_owner() {
-    for (op, answer) in [
+fn p18_late_messages_of_ended_streams_are_rejected_toward_the_initiator() {
+    for (op, response) in [
         (Op::AckMux, Some(Op::DisconnectServerMux)),
         (Op::MuxServerMsg, Some(Op::DisconnectServerMux)),
         (Op::Pong, Some(Op::DisconnectServerMux)),
@@ -327,81 +328,81 @@ fn p18_late_messages_of_gone_streams_are_answered_toward_the_owner() {
         subject.connection.give_up(id.mux_id);
         subject.events();
         subject.sent();
-        subject.hear(op, id, 1, b"late");
-        let expected: Vec<_> = answer.map(|op| (op, id.mux_id)).into_iter().collect();
+        subject.deliver(op, id, 1, b"late");
+        let expected: Vec<_> = response.map(|op| (op, id.mux_id)).into_iter().collect();
         assert_eq!(subject.sent_ops(), expected, "{op:?}");
         assert_eq!(subject.events(), [], "{op:?}");
     }
 }
 
 #[test]
-fn p18_a_late_message_that_carries_the_end_is_not_answered() {
+fn p18_a_late_message_with_the_end_gets_no_reply() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     subject.connection.give_up(id.mux_id);
     subject.sent();
-    subject.hear_flagged(Op::MuxServerMsg, id, 1, FAILED, b"context canceled");
+    subject.deliver_flagged(Op::MuxServerMsg, id, 1, FAILED, b"context canceled");
     assert_eq!(subject.sent(), []);
 }
 
 #[test]
-fn b16_one_number_in_both_directions_is_two_streams() {
+fn b16_one_mux_id_in_both_directions_is_two_streams() {
     let mut subject = Subject::new();
     let mine = subject.opened(1, 1);
     let theirs = subject.accepted(1, 1, 1);
-    subject.hear(Op::MuxServerMsg, mine, 1, b"to the caller");
-    subject.hear(Op::MuxClientMsg, theirs, 1, b"to the handler");
+    subject.deliver(Op::MuxServerMsg, mine, 1, b"to the caller");
+    subject.deliver(Op::MuxClientMsg, theirs, 1, b"to the handler");
     assert_eq!(subject.take_message(mine), "to the caller");
     assert_eq!(subject.take_message(theirs), "to the handler");
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=1", "UnblockClMux 1 seq=1"]);
     subject.events();
 
     subject.receive_op(1, Op::DisconnectServerMux);
-    let events = [served_over(&[], StreamEnd::Cancelled), Event::Cancel { mux_id: 1 }];
+    let events = [inbound_stream_ended(&[], StreamEnd::Cancelled), Event::Cancel { mux_id: 1 }];
     assert_eq!(subject.events(), events);
     subject.receive_op(1, Op::DisconnectClientMux);
     let end = StreamEnd::RemoteError("cancelled by the peer".into());
-    assert_eq!(subject.events(), [over(end)]);
+    assert_eq!(subject.events(), [stream_ended(end)]);
 }
 
 #[test]
-fn b16_what_ends_a_stream_leaves_that_of_the_other_direction_alone() {
+fn b16_the_end_of_a_stream_leaves_the_stream_of_the_other_direction_alone() {
     let mut subject = Subject::new();
     let mine = subject.opened(1, 1);
     let theirs = subject.accepted(1, 1, 1);
-    subject.hear_flagged(Op::MuxServerMsg, mine, 1, FAILED, b"mine failed");
-    // Late, for a stream that is gone: its answer must not look like the end of `theirs`.
-    subject.hear(Op::MuxServerMsg, mine, 2, b"late");
-    assert_eq!(subject.lines(), ["DisconnectServerMux 1"], "to whoever serves it");
-    assert_eq!(subject.say(theirs, b"goes on"), Sent::Queued);
+    subject.deliver_flagged(Op::MuxServerMsg, mine, 1, FAILED, b"mine failed");
+    // A late message for an ended stream: its rejection must not look like the end of `theirs`.
+    subject.deliver(Op::MuxServerMsg, mine, 2, b"late");
+    assert_eq!(subject.lines(), ["DisconnectServerMux 1"], "toward the callee");
+    assert_eq!(subject.send(theirs, b"goes on"), Sent::Queued);
     assert_eq!(subject.connection.live_streams_served(), 1);
 }
 
 #[test]
-fn p18_a_message_of_a_stream_for_a_request_of_the_same_number_ends_nothing() {
+fn p18_a_stream_message_for_a_request_with_the_same_mux_id_ends_nothing() {
     for op in [Op::AckMux, Op::MuxServerMsg, Op::Pong] {
         let mut subject = Subject::new();
         let mux_id = subject.call(b"a request");
         subject.sent();
         subject.receive_op(mux_id, op);
         assert_eq!(subject.events(), [Event::Skipped { op, mux_id }]);
-        assert_eq!(subject.sent(), [], "an answer would cancel the request");
+        assert_eq!(subject.sent(), [], "a reply would cancel the request");
     }
 }
 
 #[test]
-fn b14_nothing_that_a_peer_sends_ends_a_stream_that_it_never_got() {
+fn b14_no_message_of_a_peer_ends_a_stream_that_was_not_opened() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let id = subject.open(1, 1);
-    subject.hear(Op::AckMux, id, 0, b"");
-    subject.hear_flagged(Op::MuxServerMsg, id, 0, EOF, b"");
+    subject.deliver(Op::AckMux, id, 0, b"");
+    subject.deliver_flagged(Op::MuxServerMsg, id, 0, EOF, b"");
     subject.receive(Header::new(id.mux_id, Op::MuxConnectError), refusal("forged"));
     subject.receive_op(id.mux_id, Op::DisconnectClientMux);
     subject.receive(Header::new(id.mux_id, Op::Pong), pong(true, None));
     let is_skipped = |event: &Event| matches!(event, Event::Skipped { .. });
     assert!(subject.events().iter().all(is_skipped));
     assert!(subject.sent_ops().contains(&(Op::ConnectMux, id.mux_id)));
-    subject.hear(Op::AckMux, id, 0, b"");
+    subject.deliver(Op::AckMux, id, 0, b"");
     assert_eq!(subject.events(), [Event::Opened(id)]);
 }

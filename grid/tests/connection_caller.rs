@@ -1,5 +1,5 @@
-//! The rules of the calls that one side makes, each with the smallest scene that shows it: how
-//! their deadlines travel, how they are given up, and how they end.
+//! The rules of outbound calls, each in the smallest case that shows it: how their deadlines
+//! travel, how they are cancelled, and how they end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -11,12 +11,12 @@ use bytes::Bytes;
 use grid::limits::Limits;
 use grid::proto::connection::{CloseReason, Event, Outcome, StartError};
 use grid::proto::message::{Flags, Header, Op};
-use machine::{MINUTE, START, Subject, answered, ended, refusal, response_header};
+use machine::{MINUTE, START, Subject, ended, refusal, responded, response_header};
 
-// ---- what is sent ----
+// ---- requests ----
 
 #[test]
-fn p14_a_request_never_tells_an_empty_payload_from_an_absent_one() {
+fn p14_a_request_encodes_empty_and_absent_payloads_alike() {
     let mut subject = Subject::new();
     subject.call(b"");
     assert_eq!(subject.sent_one().header.flags, Flags::EOF.with(Flags::CRC));
@@ -32,7 +32,7 @@ fn a_request_beyond_the_limit_is_not_sent() {
 }
 
 #[test]
-fn more_calls_than_this_side_may_make_are_not_started() {
+fn calls_beyond_the_outbound_limit_are_not_started() {
     let mut limits = Limits::default();
     limits.calls_made_max = 2;
     let mut subject = Subject::with_limits(&limits);
@@ -71,17 +71,17 @@ fn b10_a_deadline_that_has_passed_fails_without_sending() {
 }
 
 #[test]
-fn b10_what_is_left_of_the_deadline_travels_when_the_request_had_to_wait() {
+fn b10_a_request_that_waited_carries_the_remaining_time() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     subject.try_call(b"late", Duration::from_secs(5)).expect("starts");
-    subject.pass(Duration::from_secs(2));
+    subject.advance_clock(Duration::from_secs(2));
     let late = subject.sent().pop().expect("it is the last");
     assert_eq!((&late.payload[..], late.header.deadline_ms), (&b"late"[..], 3_000));
 }
 
 #[test]
-fn b10_a_call_ends_at_its_deadline_and_the_serving_side_is_told() {
+fn b10_a_call_ends_at_its_deadline_and_cancels_its_handler() {
     let mut subject = Subject::new();
     let mux_id = subject.try_call(b"", Duration::from_millis(5)).expect("starts");
     assert_eq!(subject.connection.poll_timeout(), Some(START + Duration::from_millis(5)));
@@ -98,19 +98,19 @@ fn b10_a_request_that_waited_beyond_its_deadline_is_not_sent() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let late = subject.try_call(b"late", Duration::from_secs(1)).expect("starts");
-    subject.pass(Duration::from_secs(1));
+    subject.advance_clock(Duration::from_secs(1));
     let sent = subject.sent();
     assert!(sent.iter().all(|message| message.header.mux_id != late), "{sent:?}");
     assert_eq!(subject.events(), [ended(Outcome::DeadlineExceeded)]);
     subject.advance(Duration::ZERO);
     assert_eq!(subject.events(), [], "it ends once");
-    assert_eq!(subject.sent(), [], "the serving side never heard of it");
+    assert_eq!(subject.sent(), [], "the callee never received it");
 }
 
-// ---- giving up ----
+// ---- cancellation ----
 
 #[test]
-fn b11_giving_up_a_call_tells_the_serving_side_behind_the_request() {
+fn b11_the_cancellation_of_a_call_is_sent_after_its_request() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
     subject.connection.give_up(mux_id);
@@ -121,7 +121,7 @@ fn b11_giving_up_a_call_tells_the_serving_side_behind_the_request() {
 }
 
 #[test]
-fn b11_giving_up_a_call_that_waits_for_room_tells_nobody() {
+fn b11_cancelling_a_call_that_waits_for_queue_space_sends_nothing() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let mux_id = subject.call(b"secret");
@@ -131,7 +131,7 @@ fn b11_giving_up_a_call_that_waits_for_room_tells_nobody() {
 }
 
 #[test]
-fn p14_a_late_answer_is_discarded() {
+fn p14_a_late_response_is_discarded() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
     subject.connection.give_up(mux_id);
@@ -145,7 +145,7 @@ fn p14_a_late_answer_is_discarded() {
 // ---- ends of a call ----
 
 #[test]
-fn b12_a_refusal_for_an_unknown_handler_is_told_from_others() {
+fn b12_a_refusal_for_an_unknown_handler_has_its_own_outcome() {
     let unknown = "Invalid Handler for type: 7";
     for (text, outcome) in [
         (unknown, Outcome::UnknownHandler(unknown.into())),
@@ -161,7 +161,7 @@ fn b12_a_refusal_for_an_unknown_handler_is_told_from_others() {
 }
 
 #[test]
-fn p13_a_refusal_that_does_not_decode_is_a_refusal_still() {
+fn p13_a_refusal_that_does_not_decode_is_still_a_refusal() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
     subject.receive(Header::new(mux_id, Op::MuxConnectError), Bytes::from_static(b"\xff"));
@@ -169,7 +169,7 @@ fn p13_a_refusal_that_does_not_decode_is_a_refusal_still() {
 }
 
 #[test]
-fn p18_the_serving_side_may_give_a_call_up_with_or_without_a_reason() {
+fn p18_the_callee_may_cancel_a_call_with_or_without_a_reason() {
     for (flags, payload, reason) in [
         (Flags::ERROR, &b"out of disk"[..], "out of disk"),
         (Flags::NONE, &b""[..], "cancelled by the peer"),
@@ -183,27 +183,27 @@ fn p18_the_serving_side_may_give_a_call_up_with_or_without_a_reason() {
 }
 
 #[test]
-fn b14_a_second_answer_is_discarded() {
+fn b14_a_second_response_is_discarded() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
     subject.receive(response_header(mux_id), Bytes::from_static(b"first"));
     subject.receive(response_header(mux_id), Bytes::from_static(b"second"));
-    assert_eq!(subject.events(), [answered(b"first")]);
+    assert_eq!(subject.events(), [responded(b"first")]);
 }
 
 #[test]
-fn b14_an_answer_that_arrived_before_the_end_of_the_connection_is_delivered() {
+fn b14_a_response_that_arrived_before_the_end_of_the_connection_is_delivered() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
-    subject.call(b"unanswered");
-    subject.receive(response_header(mux_id), Bytes::from_static(b"answer"));
+    subject.call(b"no response");
+    subject.receive(response_header(mux_id), Bytes::from_static(b"response"));
     subject.receive_op(0, Op::Disconnect);
     let closed = Event::Closed(CloseReason::Peer);
-    assert_eq!(subject.events(), [answered(b"answer"), ended(Outcome::Disconnected), closed]);
+    assert_eq!(subject.events(), [responded(b"response"), ended(Outcome::Disconnected), closed]);
 }
 
 #[test]
-fn b14_nothing_that_a_peer_sends_ends_a_call_that_it_never_got() {
+fn b14_no_message_of_a_peer_ends_a_call_that_was_not_sent() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let mux_id = subject.call(b"waits");
@@ -213,6 +213,6 @@ fn b14_nothing_that_a_peer_sends_ends_a_call_that_it_never_got() {
     assert_eq!(subject.events(), []);
     assert!(subject.sent_ops().contains(&(Op::Request, mux_id)));
 
-    subject.receive(response_header(mux_id), Bytes::from_static(b"answer"));
-    assert_eq!(subject.events(), [answered(b"answer")]);
+    subject.receive(response_header(mux_id), Bytes::from_static(b"response"));
+    assert_eq!(subject.events(), [responded(b"response")]);
 }
