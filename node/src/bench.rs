@@ -1,4 +1,4 @@
-//! `node bench`: how many echo calls a second one connection carries, and how long each takes.
+//! `gridwire bench`: how many echo calls a second one connection carries, and how long each takes.
 //! `streams` is what `--stream` measures instead.
 //!
 //! A closed loop: as many tasks as calls shall be under way, each calling again as soon as it is

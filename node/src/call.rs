@@ -1,4 +1,4 @@
-//! `node call`: one call to a running server, its answer on stdout.
+//! `gridwire call`: one call to a running server, its answer on stdout.
 
 use std::io;
 use std::time::Duration;

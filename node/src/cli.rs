@@ -35,9 +35,19 @@ const BENCH_SIZE_MAX: u64 = MESSAGE_BYTES_MAX as u64 - 1_024;
 /// Longest bench, in seconds.
 const BENCH_SECONDS_MAX: u64 = 86_400;
 
-/// The reference storage-server node: serve the grid, try it, ask it, measure it.
+/// Version, git commit and build profile; the last two come from `build.rs`.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("GRIDWIRE_BUILD_COMMIT"),
+    ", ",
+    env!("GRIDWIRE_BUILD_PROFILE"),
+    ")"
+);
+
+/// The reference storage server: serves a cluster, calls it, administers it and measures it.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "gridwire", version = VERSION, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -93,10 +103,10 @@ pub(crate) struct DemoArgs {
 
 /// One server of a cluster, as a process of its own.
 ///
-/// What is given here wins over the environment (NODE_LISTEN, NODE_NAME, NODE_PEERS, NODE_GUESTS,
-/// NODE_LOCKERS, NODE_LOCK_LEASE, NODE_SECRET_FILE, NODE_METRICS_TOKEN_FILE, NODE_METRICS_PUBLIC,
-/// NODE_METRICS_INTERVAL, NODE_DRIVES, NODE_DATA, NODE_INITIALISE, NODE_ROOT_USER,
-/// NODE_ROOT_SECRET_FILE, NODE_CONFIG), which wins over the configuration file. SIGINT and SIGTERM end
+/// What is given here wins over the environment (GRIDWIRE_LISTEN, GRIDWIRE_NAME, GRIDWIRE_PEERS, GRIDWIRE_CLIENTS,
+/// GRIDWIRE_LOCKERS, GRIDWIRE_LOCK_LEASE, GRIDWIRE_SECRET_FILE, GRIDWIRE_METRICS_TOKEN_FILE, GRIDWIRE_METRICS_PUBLIC,
+/// GRIDWIRE_METRICS_INTERVAL, GRIDWIRE_DRIVES, GRIDWIRE_DATA, GRIDWIRE_INITIALISE, GRIDWIRE_ROOT_USER,
+/// GRIDWIRE_ROOT_SECRET_FILE, GRIDWIRE_CONFIG), which wins over the configuration file. SIGINT and SIGTERM end
 /// the server in good order.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServeArgs {
@@ -113,10 +123,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL,URL")]
     pub(crate) peers: Option<String>,
 
-    /// Names that tools such as `node call` may take, separated by commas: base URLs at which this
+    /// Names that tools such as `gridwire call` may take, separated by commas: base URLs at which this
     /// server reaches the tool. They are no servers, and count as none.
     #[arg(long, value_name = "URL,URL")]
-    pub(crate) guests: Option<String>,
+    pub(crate) clients: Option<String>,
 
     /// Which servers grant locks, separated by commas; all unless given. The same on every server.
     #[arg(long, value_name = "URL,URL")]
@@ -170,9 +180,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) root_secret_file: Option<String>,
 
-    /// TOML file with the keys listen, name, peers, guests, lockers, lock_lease, secret_file,
+    /// TOML file with the keys listen, name, peers, clients, lockers, lock_lease, secret_file,
     /// metrics_token_file, metrics_public, metrics_interval, drives, data, initialise, root_user and
-    /// root_secret_file; peers, guests, lockers, drives and data are lists, metrics_public and
+    /// root_secret_file; peers, clients, lockers, drives and data are lists, metrics_public and
     /// initialise are true or false.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
@@ -181,12 +191,12 @@ pub(crate) struct ServeArgs {
 /// How tools get into a cluster.
 ///
 /// Servers talk to those only whom their configuration lists, and either side may be the one that
-/// dials. So a tool takes the name of a guest, and listens there.
+/// dials. So a tool takes the name of a client, and listens there.
 #[derive(Debug, Args)]
 pub(crate) struct EntryArgs {
-    /// A name that the server has among its guests, and that no other tool has taken now. The tool
+    /// A name that the server has among its clients, and that no other tool has taken now. The tool
     /// listens there, because the server may be the one that dials.
-    #[arg(long, value_name = "URL", env = "NODE_NAME")]
+    #[arg(long, value_name = "URL", env = "GRIDWIRE_NAME")]
     pub(crate) name: Name,
 
     /// Where to listen, if not at the host and port of --name.
@@ -194,7 +204,7 @@ pub(crate) struct EntryArgs {
     pub(crate) listen: Option<std::net::SocketAddr>,
 
     /// File that holds the secret which all servers know.
-    #[arg(long, value_name = "FILE", env = "NODE_SECRET_FILE")]
+    #[arg(long, value_name = "FILE", env = "GRIDWIRE_SECRET_FILE")]
     pub(crate) secret_file: PathBuf,
 }
 

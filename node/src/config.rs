@@ -1,4 +1,4 @@
-//! What `node serve` runs with: flags win over the environment, which wins over the file.
+//! What `gridwire serve` runs with: flags win over the environment, which wins over the file.
 //!
 //! A value is kept with where it came from until it is known to be right, so that an error can say
 //! what is wrong, where, and what would be allowed.
@@ -33,7 +33,7 @@ pub(crate) struct ServeConfig {
     /// All other servers.
     pub(crate) peers: BTreeSet<Name>,
     /// Names that tools may take: no servers, and counted nowhere.
-    pub(crate) guests: BTreeSet<Name>,
+    pub(crate) clients: BTreeSet<Name>,
     /// The servers that grant locks.
     pub(crate) lockers: BTreeSet<Name>,
     /// How long a lock outlives a holder that nobody hears of.
@@ -45,7 +45,7 @@ pub(crate) struct ServeConfig {
     pub(crate) iam: IamConfig,
 }
 
-/// The variables that are settings of `node serve`.
+/// The variables that are settings of `gridwire serve`.
 pub(crate) fn variables() -> impl Iterator<Item = String> {
     KEYS.into_iter().chain(["config"]).map(error::variable)
 }
@@ -54,7 +54,7 @@ const LISTEN_ALLOWED: &str = "an address and port, such as 0.0.0.0:9000 or [::]:
 const NAME_ALLOWED: &str = "a base URL without a path, such as http://10.0.0.1:9000";
 const PEERS_ALLOWED: &str =
     "the base URLs of all other servers, each once, such as http://10.0.0.2:9000";
-const GUESTS_ALLOWED: &str = "base URLs that tools may take as their names, each once, none of them a \
+const CLIENTS_ALLOWED: &str = "base URLs that tools may take as their names, each once, none of them a \
                               server's, such as http://127.0.0.1:9009";
 const LEASE_ALLOWED: &str = "a duration between 100ms and 1day, such as 60s";
 const LOCKERS_ALLOWED: &str =
@@ -77,12 +77,12 @@ impl ServeConfig {
         let name = parse_name(name)?;
         let peers = parse_peers(peers, &name)?;
         let servers = peers.iter().chain([&name]).cloned().collect();
-        let guests = match layers.find_optional("guests") {
-            Some(given) => parse_guests(given, &name, &servers)?,
+        let clients = match layers.find_optional("clients") {
+            Some(given) => parse_clients(given, &name, &servers)?,
             None => BTreeSet::new(),
         };
         let lockers = match layers.find_optional("lockers") {
-            Some(given) => parse_lockers(given, &servers, &guests)?,
+            Some(given) => parse_lockers(given, &servers, &clients)?,
             None => servers,
         };
         if lockers.len() > LOCKERS_MAX {
@@ -101,7 +101,7 @@ impl ServeConfig {
         let auth = auth.map_err(|error| secret_file.wrong(&error, &secret::allowed()))?;
         let metrics = MetricsConfig::from_layers(layers)?;
         let iam = IamConfig::from_layers(layers, &secret)?;
-        Ok(Self { listen, name, peers, guests, lockers, lock_lease, auth, secret, metrics, iam })
+        Ok(Self { listen, name, peers, clients, lockers, lock_lease, auth, secret, metrics, iam })
     }
 }
 
@@ -118,7 +118,7 @@ fn parse_server(given: &Given, text: &str, allowed: &str) -> Result<Name, Config
     let name: Name = text.parse().map_err(|error| given.wrong(&error, allowed))?;
     match name.is_secure() {
         false => Ok(name),
-        true => Err(given.wrong(&format!("{name} needs TLS, which node does not have"), allowed)),
+        true => Err(given.wrong(&format!("{name} needs TLS, which gridwire does not have"), allowed)),
     }
 }
 
@@ -149,24 +149,24 @@ fn parse_servers(given: &Given, allowed: &str) -> Result<BTreeSet<Name>, ConfigE
 }
 
 /// A tool that took the name of a server would be called as one, and taken for its loss.
-fn parse_guests(
+fn parse_clients(
     given: &Given,
     local: &Name,
     servers: &BTreeSet<Name>,
 ) -> Result<BTreeSet<Name>, ConfigError> {
-    let guests = parse_servers(given, GUESTS_ALLOWED)?;
-    if let Some(server) = guests.intersection(servers).next() {
+    let clients = parse_servers(given, CLIENTS_ALLOWED)?;
+    if let Some(server) = clients.intersection(servers).next() {
         let problem = match server == local {
             true => format!("{server} is this server itself"),
             false => format!("{server} is among the peers too"),
         };
-        return Err(given.wrong(&problem, GUESTS_ALLOWED));
+        return Err(given.wrong(&problem, CLIENTS_ALLOWED));
     }
-    let count = servers.len() + guests.len();
+    let count = servers.len() + clients.len();
     match count <= SERVERS_MAX {
-        true => Ok(guests),
+        true => Ok(clients),
         false => {
-            let problem = format!("with it there are {count} servers and guests");
+            let problem = format!("with it there are {count} servers and clients");
             let allowed = format!("so short that there are at most {SERVERS_MAX} of both");
             Err(given.wrong(&problem, &allowed))
         }
@@ -176,11 +176,11 @@ fn parse_guests(
 fn parse_lockers(
     given: &Given,
     servers: &BTreeSet<Name>,
-    guests: &BTreeSet<Name>,
+    clients: &BTreeSet<Name>,
 ) -> Result<BTreeSet<Name>, ConfigError> {
     let lockers = parse_servers(given, LOCKERS_ALLOWED)?;
     let problem = match lockers.difference(servers).next() {
-        Some(guest) if guests.contains(guest) => format!("{guest} is a guest"),
+        Some(client) if clients.contains(client) => format!("{client} is a client"),
         Some(stranger) => format!("{stranger} is no server that is known here"),
         None if lockers.is_empty() => "it is empty".to_owned(),
         None => return Ok(lockers),

@@ -1,4 +1,4 @@
-//! `node demo`: a cluster in one process, under load, with one of its servers killed in the middle.
+//! `gridwire demo`: a cluster in one process, under load, with one of its servers killed in the middle.
 //!
 //! ```text
 //!  0          seconds / 2    + 1.5 s           seconds

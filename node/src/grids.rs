@@ -1,7 +1,7 @@
 //! The two grids of a server, and the locks on the second: that one carries the traffic of locks alone,
 //! so that a lock is refreshed in time whatever else the servers have to say to each other (P1).
 //!
-//! Guests are known to the first only. They come and go, so nothing that is counted counts them.
+//! Clients are known to the first only. They come and go, so nothing that is counted counts them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) struct Members<'a> {
     /// All other servers.
     pub(crate) peers: &'a BTreeSet<Name>,
     /// Names that tools may take.
-    pub(crate) guests: &'a BTreeSet<Name>,
+    pub(crate) clients: &'a BTreeSet<Name>,
     /// The servers that grant locks.
     pub(crate) lockers: &'a BTreeSet<Name>,
 }
@@ -46,7 +46,7 @@ impl Grids {
         auth: &Auth,
         lock_lease: Duration,
     ) -> Result<Self, GridsError> {
-        let Members { local, peers, guests, lockers } = members;
+        let Members { local, peers, clients, lockers } = members;
         let names = |names: &BTreeSet<Name>| -> Vec<String> {
             names.iter().map(ToString::to_string).collect()
         };
@@ -54,7 +54,7 @@ impl Grids {
             let servers = names(peers).into_iter().chain([local.to_string()]);
             Manager::builder(local.as_str()).auth(auth.clone()).servers(servers)
         };
-        let main = builder().servers(names(guests)).build()?;
+        let main = builder().servers(names(clients)).build()?;
         let locks = builder().path(LOCK_GRID_PATH).build()?;
         let dsync = Dsync::builder(&locks)
             .lockers(names(lockers))
@@ -72,7 +72,7 @@ impl Grids {
 
     /// What can be seen of all peers on the main grid now, in the order of their names.
     pub(crate) fn peer_stats(&self) -> Vec<ConnectionStats> {
-        // Guests are what the grid of the locks does not know.
+        // Clients are what the grid of the locks does not know.
         let is_peer =
             |stats: &ConnectionStats| self.locks.connection(stats.remote.as_str()).is_some();
         self.main.stats().into_iter().filter(is_peer).collect()

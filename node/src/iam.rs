@@ -1,4 +1,4 @@
-//! `node iam`: users and their rights, asked of and changed on a running server.
+//! `gridwire iam`: users and their rights, asked of and changed on a running server.
 //!
 //! `request` makes a request of the command line, `client` sends it, signed, and `table` prints the
 //! answer. On the server, `http::admin` takes it, and `operations` does what it says; `token`, `wire`
@@ -30,11 +30,11 @@ use self::request::Made;
 /// Why it is not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IamError {
-    #[error("no server is given: use --server or NODE_SERVER")]
+    #[error("no server is given: use --server or GRIDWIRE_SERVER")]
     NoServer,
-    #[error("no secret is given: use --secret-file or NODE_ACCESS_SECRET_FILE")]
+    #[error("no secret is given: use --secret-file or GRIDWIRE_ACCESS_SECRET_FILE")]
     NoSecret,
-    #[error("{0} needs TLS, which node does not have; give an address that begins with http://")]
+    #[error("{0} needs TLS, which gridwire does not have; give an address that begins with http://")]
     Secure(Name),
     #[error("secret_file = {path:?}: {problem}; it must be {}", secret::allowed())]
     SecretFile { path: PathBuf, problem: String },

@@ -1,4 +1,4 @@
-//! `node lock`: a command that runs while a lock is held.
+//! `gridwire lock`: a command that runs while a lock is held.
 //!
 //! What is said to the server is in `lock_service`. `hold` is the lock as seen from here, `certainty` how long it may
 //! be believed in, `command` the command. This file is the order in which they act, and what comes of
@@ -136,9 +136,9 @@ fn start(arguments: &LockArgs, hold: &Hold) -> Result<Running, SpawnError> {
     let token = OsString::from(hold.grant.token.to_string());
     let resources = OsString::from(arguments.resources.join("\n"));
     let environment = [
-        ("NODE_LOCK_TOKEN", token.as_os_str()),
-        ("NODE_LOCK_UID", OsStr::new(&hold.grant.uid)),
-        ("NODE_LOCK_RESOURCES", resources.as_os_str()),
+        ("GRIDWIRE_LOCK_TOKEN", token.as_os_str()),
+        ("GRIDWIRE_LOCK_UID", OsStr::new(&hold.grant.uid)),
+        ("GRIDWIRE_LOCK_RESOURCES", resources.as_os_str()),
     ];
     Running::start(&arguments.command, environment, Reach::of_stdin())
 }
@@ -180,7 +180,7 @@ async fn supervise(
 /// Who asks, as it is shown to those who list locks.
 fn source(arguments: &LockArgs) -> String {
     let program = arguments.command.first().map(|program| program.to_string_lossy());
-    format!("node lock, process {}: {}", std::process::id(), program.unwrap_or_default())
+    format!("gridwire lock, process {}: {}", std::process::id(), program.unwrap_or_default())
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -1,13 +1,13 @@
-//! What a server does about locks for guests: takes and holds them, lists them, forces them open.
+//! What a server does about locks for clients: takes and holds them, lists them, forces them open.
 //!
-//! A guest is no member of the grid of the locks. It asks a server on the main grid, and the server
+//! A client is no member of the grid of the locks. It asks a server on the main grid, and the server
 //! takes the lock as its own. `wire` is what they say to each other.
 //!
 //! ```text
-//!            granted           guest ends the stream, or is gone
+//!            granted           client ends the stream, or is gone
 //!   Taking ──────────► Held ────────────────────────────────────► released
-//!     │ refused,        │ lost, or this server stops: the guest is told, and nobody else gets it
-//!     │ guest gone      ▼ while the guest's command ends, or before its lease has
+//!     │ refused,        │ lost, or this server stops: the client is told, and nobody else gets it
+//!     │ client gone      ▼ while the client's command ends, or before its lease has
 //!     └──► nothing    Told ─────────────────────────────────────► released
 //! ```
 
@@ -25,10 +25,10 @@ use self::wire::{
 };
 use crate::grids::Grids;
 
-/// Longest time that lockers are asked for an answer, whatever the guest says.
+/// Longest time that lockers are asked for an answer, whatever the client says.
 const ASK_WITHIN_MAX: Duration = Duration::from_secs(60);
 
-/// Serves guests until it is told to stop.
+/// Serves clients until it is told to stop.
 #[derive(Debug)]
 pub(crate) struct LockService {
     is_stopping: watch::Sender<bool>,
@@ -53,14 +53,14 @@ impl LockService {
         FORCE_UNLOCK.register(&grids.main, move |context, request: ForceRequest| {
             let dsync = dsync.clone();
             async move {
-                tracing::warn!(guest = %context.caller(), what = ?request.what, "forced to unlock");
+                tracing::warn!(client = %context.caller(), what = ?request.what, "forced to unlock");
                 Ok(dsync.force_unlock(&request.what, ask_within(request.timeout_ms)).await)
             }
         })?;
         Ok(Self { is_stopping })
     }
 
-    /// Tells the guests who hold locks to come to an end.
+    /// Tells the clients who hold locks to come to an end.
     pub(crate) fn stop(&self) {
         self.is_stopping.send_replace(true);
     }
@@ -70,7 +70,7 @@ fn ask_within(timeout_ms: u64) -> Duration {
     Duration::from_millis(timeout_ms).min(ASK_WITHIN_MAX)
 }
 
-/// One guest that wants a lock.
+/// One client that wants a lock.
 struct Serving {
     dsync: Dsync,
     stopping: watch::Receiver<bool>,
@@ -78,7 +78,7 @@ struct Serving {
     output: TypedOutput<HoldAnswer>,
 }
 
-/// Why a guest gets no lock.
+/// Why a client gets no lock.
 enum NotTaken {
     Refused(Refusal, String),
     /// It has ended the stream.
@@ -170,7 +170,7 @@ fn valid_for_ms(guard: &Guard) -> u64 {
     u64::try_from(guard.time_left().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Resolves when guests are to come to an end.
+/// Resolves when clients are to come to an end.
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     // The sender is gone only when nobody can say so any more.
     let _ = stopping.wait_for(|is_stopping| *is_stopping).await;

@@ -1,4 +1,4 @@
-//! `node locks`: who holds and who waits for which locks, and taking them away.
+//! `gridwire locks`: who holds and who waits for which locks, and taking them away.
 
 mod table;
 
@@ -22,7 +22,7 @@ pub(crate) enum LocksError {
     #[error(transparent)]
     Call(#[from] TypedCallError),
     #[error(
-        "none of the lockers that answered has such a lock: see `node locks` for those there are"
+        "none of the lockers that answered has such a lock: see `gridwire locks` for those there are"
     )]
     NoSuchLock,
     #[error(

@@ -2,7 +2,7 @@
 //! measures it.
 //!
 //! Exit codes: 0 all is well, 1 something failed while running, 2 the command line or the
-//! configuration is wrong, 69 a server cannot be reached (`node iam`), 130 stopped by Ctrl-C. `node lock`
+//! configuration is wrong, 69 a server cannot be reached (`gridwire iam`), 130 stopped by Ctrl-C. `gridwire lock`
 //! has more of them, and that of its command.
 
 mod bench;

@@ -1,6 +1,6 @@
-//! `node metrics`: what all servers' drives, network, processors and memory do, as a table.
+//! `gridwire metrics`: what all servers' drives, network, processors and memory do, as a table.
 //!
-//! Asks like a scraper, over plain HTTP with a bearer token: no name of a guest is needed.
+//! Asks like a scraper, over plain HTTP with a bearer token: no name of a client is needed.
 
 mod table;
 
@@ -28,7 +28,7 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub(crate) enum MetricsError {
     #[error("token_file = {path:?}: {problem}; it must be {}", metrics_access::allowed())]
     Token { path: String, problem: String },
-    #[error("{0} needs TLS, which node does not have; give an address that begins with http://")]
+    #[error("{0} needs TLS, which gridwire does not have; give an address that begins with http://")]
     Secure(Name),
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),

@@ -1,4 +1,4 @@
-//! The way of tools into a cluster: for a while, take the name of one of its guests.
+//! The way of tools into a cluster: for a while, take the name of one of its clients.
 //!
 //! Which of two servers dials is decided by their names (P4), so the probe both dials and listens.
 
@@ -30,12 +30,12 @@ pub(crate) struct Probe {
 pub(crate) enum ProbeError {
     #[error("secret_file = {path:?}: {problem}; it must be {}", secret::allowed())]
     Secret { path: String, problem: String },
-    #[error("--name {0} is the server that is to be called; give one of its guests")]
+    #[error("--name {0} is the server that is to be called; give one of its clients")]
     Itself(Name),
     #[error("--name {name}: its host cannot be found: {cause}; or give --listen")]
     Resolve { name: Name, cause: io::Error },
     #[error(
-        "{error} (has another tool taken the name {name}? take another of the server's guests)"
+        "{error} (has another tool taken the name {name}? take another of the server's clients)"
     )]
     NameInUse { name: Name, error: ListenError },
     #[error(transparent)]
@@ -50,7 +50,7 @@ pub(crate) enum ProbeError {
     Refused { peer: Name, reason: String },
     #[error(
         "not connected to {peer} within {waited:?}{last}: does it run, has it the same secret, and \
-         is {name} among its guests?"
+         is {name} among its clients?"
     )]
     NotConnected { peer: Name, name: Name, waited: Duration, last: String },
     #[error(transparent)]

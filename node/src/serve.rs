@@ -1,4 +1,4 @@
-//! `node serve`: one server of a cluster, from its start to its end in good order.
+//! `gridwire serve`: one server of a cluster, from its start to its end in good order.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -51,8 +51,8 @@ pub(crate) fn run(config: &ServeConfig) -> Result<(), ServeError> {
 }
 
 async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
-    let ServeConfig { name, peers, guests, lockers, metrics, .. } = config;
-    let members = Members { local: name, peers, guests, lockers };
+    let ServeConfig { name, peers, clients, lockers, metrics, .. } = config;
+    let members = Members { local: name, peers, clients, lockers };
     let grids = Grids::build(members, &config.auth, config.lock_lease)?;
     handlers::register(&grids.main)?;
     let lock_service = LockService::register(&grids)?;
@@ -62,7 +62,7 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     grids.start()?;
     metrics.metrics.start();
     tracing::info!(
-        %name, listen = %config.listen, peers = peers.len(), guests = guests.len(),
+        %name, listen = %config.listen, peers = peers.len(), clients = clients.len(),
         lockers = lockers.len(), "serving"
     );
     startup.start();
@@ -99,7 +99,7 @@ async fn build_startup(grids: &Grids, config: &ServeConfig) -> Result<Startup, S
     })?)
 }
 
-/// Guests are not asked for metrics: they are no servers.
+/// Clients are not asked for metrics: they are no servers.
 fn build_metrics(
     grids: &Grids,
     peers: &BTreeSet<Name>,

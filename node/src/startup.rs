@@ -134,7 +134,7 @@ impl Startup {
             iam = iam.format_guard(DsyncGuard::new(grids.dsync.clone()));
         }
         let iam = pools.into_iter().fold(iam, IamBuilder::pool).build()?;
-        // Guests are known to the first grid only, and are no peers.
+        // Clients are known to the first grid only, and are no peers.
         let known = |peer: &Connection| grids.locks.connection(peer.remote().as_str()).is_some();
         let peers = grids.main.connections().into_iter().filter(known).collect();
         let phase = watch::Sender::new(Phase::Verifying("nobody was asked yet".to_owned()));
@@ -149,13 +149,13 @@ impl Startup {
         let running = tokio::spawn(async move {
             let begun = Instant::now();
             if let Err(why) = startup.run().await {
-                tracing::error!(target: "node", %why, "this server will not be ready");
+                tracing::error!(target: "gridwire", %why, "this server will not be ready");
                 startup.inner.phase.send_replace(Phase::Failed(why));
                 return;
             }
             let took = begun.elapsed();
             startup.inner.phase.send_replace(Phase::Ready);
-            tracing::info!(target: "node", ?took, "ready");
+            tracing::info!(target: "gridwire", ?took, "ready");
         });
         // Only a second start finds one, and there is none.
         let _ = self.inner.running.set(running.abort_handle());
@@ -175,7 +175,7 @@ impl Startup {
         self.inner.phase.send_replace(Phase::Identity);
         let agreed = self.inner.deployment.agree().await;
         let deployment = agreed.map_err(|error| error.to_string())?;
-        tracing::info!(target: "node", %deployment, "the deployment is known");
+        tracing::info!(target: "gridwire", %deployment, "the deployment is known");
         self.inner.phase.send_replace(Phase::Iam);
         self.inner.iam.start();
         self.inner.iam.ready().await.map_err(|error| error.to_string())

@@ -6,7 +6,7 @@ mod support;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use support::{node, run, signal};
+use support::{gridwire, run, signal};
 
 #[test]
 fn a_demo_ends_with_a_table_and_a_verdict() {
@@ -38,11 +38,11 @@ fn a_demo_ends_with_a_table_and_a_verdict() {
 
 #[test]
 fn a_demo_that_is_interrupted_shows_what_there_was() {
-    let mut child = node(&["demo", "--nodes", "2", "--seconds", "600"])
+    let mut child = gridwire(&["demo", "--nodes", "2", "--seconds", "600"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("node can be run");
+        .expect("gridwire can be run");
     let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut line = String::new();
     while !line.contains("calls/s") {

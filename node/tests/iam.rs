@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
-use support::{Directory, Ended, Server, eventually, free_addresses, get, node};
+use support::{Directory, Ended, Server, eventually, free_addresses, get, gridwire};
 
 /// Three servers, each with a directory of its own, started one by one.
 struct Trio {
@@ -55,7 +55,7 @@ impl Trio {
     fn start(&mut self, server: usize, also: impl FnOnce(&mut Command)) {
         let log = File::create(self.log_path(server)).unwrap();
         let peers = [0, 1, 2].map(|server| self.url(server)).join(",");
-        let mut command = node(&["serve", "--listen", &self.addresses[server], "--initialise"]);
+        let mut command = gridwire(&["serve", "--listen", &self.addresses[server], "--initialise"]);
         command
             .args(["--name", &self.url(server), "--peers", &peers, "--lock-lease", "2s"])
             .args(["--data", &self.directory.path(&format!("pool-{server}"))])
@@ -91,7 +91,7 @@ impl Trio {
         serde_json::from_str(&answer.body).expect("JSON")
     }
 
-    /// `node iam` as the root account.
+    /// `gridwire iam` as the root account.
     fn iam(&self, server: usize, arguments: &[&str]) -> Ended {
         iam(&self.url(server), &self.secret_file, arguments)
     }
@@ -130,8 +130,8 @@ fn users_of(list: &Value) -> Vec<String> {
 }
 
 fn iam(url: &str, secret_file: &str, arguments: &[&str]) -> Ended {
-    let mut command = node(&["iam", "--server", url, "--secret-file", secret_file]);
-    command.args(arguments).output().expect("node can be run").into()
+    let mut command = gridwire(&["iam", "--server", url, "--secret-file", secret_file]);
+    command.args(arguments).output().expect("gridwire can be run").into()
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn b60_a_server_with_another_configuration_is_told_that_it_is_the_odd_one() {
     trio.start(0, |_| {});
     trio.start(1, |_| {});
     trio.start(2, |command| {
-        command.env("NODE_SITE", "elsewhere");
+        command.env("GRIDWIRE_SITE", "elsewhere");
     });
     trio.server(0).wait_ready(200);
     trio.server(1).wait_ready(200);
@@ -263,7 +263,7 @@ fn b60_a_server_with_another_configuration_is_told_that_it_is_the_odd_one() {
         let readiness = trio.readiness(2);
         let waiting = readiness["waiting"].as_str()?.to_owned();
         let is_told =
-            waiting.contains("this server is the odd one") && waiting.contains("NODE_SITE");
+            waiting.contains("this server is the odd one") && waiting.contains("GRIDWIRE_SITE");
         (is_told && readiness["phase"] == "verifying").then_some(())
     });
     eventually("it is in its log", || {
@@ -306,7 +306,7 @@ fn alone(directory: &Directory, arguments: &[&str]) -> Server {
     let [address] = free_addresses();
     let url = format!("http://{address}");
     let log = File::create(directory.path("log")).unwrap();
-    let mut command = node(&["serve", "--listen", &address, "--name", &url, "--peers", ""]);
+    let mut command = gridwire(&["serve", "--listen", &address, "--name", &url, "--peers", ""]);
     command.args(["--secret-file", &secret_file]).args(arguments).stderr(log);
     Server::start(&address, command).expect("a port that was free is still free")
 }
@@ -441,15 +441,15 @@ fn b61_the_log_of_a_start_says_each_step_once() {
     server.wait_ready(200);
     let log = eventually("all is written", || {
         let log = std::fs::read_to_string(directory.path("log")).unwrap();
-        log.contains("node: ready").then_some(log)
+        log.contains("gridwire: ready").then_some(log)
     });
     let log = stable(&log, &[(&data, "[data]"), (&server.address, "[address]")]);
     insta::assert_snapshot!(log, @r#"
-    INFO node::serve: serving name=http://[address] listen=[address] peers=0 guests=0 lockers=1
+    INFO gridwire::serve: serving name=http://[address] listen=[address] peers=0 clients=0 lockers=1
     INFO iam: enough peers run with the same configuration agree=0 differ=0 unreachable=0
-    INFO node: the deployment is known deployment=…
+    INFO gridwire: the deployment is known deployment=…
     INFO iam: a new pool pool="[data]" format=1
     INFO iam: IAM is loaded items=0 deleted=0 skipped=0 pools=1 retries=0 took=…
-    INFO node: ready took=…
+    INFO gridwire: ready took=…
     "#);
 }

@@ -10,7 +10,7 @@ mod support;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{ClusterOf, Ended, Server, eventually, node, signal};
+use support::{ClusterOf, Ended, Server, eventually, gridwire, signal};
 
 type Cluster = ClusterOf<4>;
 
@@ -39,7 +39,7 @@ fn wait_open(server: &Server) {
     });
 }
 
-/// A `node lock` that runs.
+/// A `gridwire lock` that runs.
 struct Tool {
     /// Until it has ended.
     child: Option<Child>,
@@ -51,19 +51,19 @@ struct Tool {
 struct Entry<'a> {
     cluster: &'a Cluster,
     server: usize,
-    guest: usize,
+    client: usize,
 }
 
-fn entry(cluster: &Cluster, server: usize, guest: usize) -> Entry<'_> {
-    Entry { cluster, server, guest }
+fn entry(cluster: &Cluster, server: usize, client: usize) -> Entry<'_> {
+    Entry { cluster, server, client }
 }
 
 impl Entry<'_> {
     fn command(self, tool: &str, arguments: &[&str]) -> std::process::Command {
-        let Self { cluster, server, guest } = self;
-        let mut command = node(&[tool]);
+        let Self { cluster, server, client } = self;
+        let mut command = gridwire(&[tool]);
         command
-            .args(["--peer", &cluster.servers[server].url(), "--name", &cluster.guests[guest]])
+            .args(["--peer", &cluster.servers[server].url(), "--name", &cluster.clients[client]])
             .args(["--secret-file", &cluster.secret_file])
             .args(arguments);
         command
@@ -85,7 +85,7 @@ impl Entry<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("node can be run");
+            .expect("gridwire can be run");
         Tool { child: Some(child), files }
     }
 
@@ -93,7 +93,7 @@ impl Entry<'_> {
         self.command("locks", &["--timeout", "30s"])
             .args(arguments)
             .output()
-            .expect("node can be run")
+            .expect("gridwire can be run")
             .into()
     }
 
@@ -156,10 +156,10 @@ impl Tool {
 }
 
 /// Says that it is held, and waits to be told.
-const HOLD: &str = "say held $NODE_LOCK_TOKEN; while [ ! -e $files.go ]; do sleep 0.05; done";
+const HOLD: &str = "say held $GRIDWIRE_LOCK_TOKEN; while [ ! -e $files.go ]; do sleep 0.05; done";
 
 /// Likewise, and says when it is ended early.
-const HOLD_TO_THE_END: &str = "trap 'say ended; exit 0' TERM; say held $NODE_LOCK_TOKEN; \
+const HOLD_TO_THE_END: &str = "trap 'say ended; exit 0' TERM; say held $GRIDWIRE_LOCK_TOKEN; \
                                while [ ! -e $files.go ]; do sleep 0.05; done";
 
 /// Says so if it runs although the one named first has not ended.
@@ -323,7 +323,7 @@ fn operators_see_who_holds_and_who_waits_and_take_locks_away() {
     assert_eq!(lock["resources"], serde_json::json!(["a/b"]), "{listing}");
     assert_eq!(lock["owner"], cluster.servers[0].url().as_str(), "{listing}");
     let source = lock["source"].as_str().expect("a text");
-    let expected = format!("{}: node lock, process {}: sh", cluster.guests[0], first.child().id());
+    let expected = format!("{}: gridwire lock, process {}: sh", cluster.clients[0], first.child().id());
     assert_eq!(source, expected);
     let shown = operator.locks(&[]);
     assert!(shown.stdout.contains(&expected) && shown.stdout.contains("a/b"), "{shown:?}");
@@ -352,7 +352,7 @@ fn exit_codes_are_the_command_s_own_and_signals_reach_it() {
     assert_eq!(tool.lock("killed", &["a"], "kill -KILL $$").end().code, Some(137));
     for (command, code) in [("/does/not/exist", 127), ("/", 126)] {
         let ended: Ended =
-            tool.command("lock", &["a", "--", command]).output().expect("node can be run").into();
+            tool.command("lock", &["a", "--", command]).output().expect("gridwire can be run").into();
         assert_eq!(ended.code, Some(code), "{ended:?}");
         assert!(ended.stderr.contains(&format!("cannot run {command:?}")), "{ended:?}");
     }
@@ -360,7 +360,7 @@ fn exit_codes_are_the_command_s_own_and_signals_reach_it() {
     assert_eq!(unnamed.code, Some(2), "{unnamed:?}");
     assert!(unnamed.stderr.contains("a resource's name must not be empty"), "{unnamed:?}");
 
-    let trapping = "trap 'exit 42' TERM; say held $NODE_LOCK_TOKEN; while :; do sleep 0.05; done";
+    let trapping = "trap 'exit 42' TERM; say held $GRIDWIRE_LOCK_TOKEN; while :; do sleep 0.05; done";
     let held = tool.lock("trapping", &["a"], trapping);
     held.token();
     let waiting = entry(&cluster, 1, 1).lock("waiting", &["a"], HOLD);

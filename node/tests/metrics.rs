@@ -11,7 +11,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use support::{Cluster, Directory, Ended, PATIENCE, Server, eventually, free_addresses, node, run};
+use support::{Cluster, Directory, Ended, PATIENCE, Server, eventually, free_addresses, gridwire, run};
 
 const PATH: &str = "/v2/metrics/resource";
 const TOKEN: &str = "0123456789abcdef";
@@ -36,12 +36,12 @@ fn alone(directory: &Directory, arguments: &[&str]) -> Server {
     let secret_file = directory.file("secret", "a good secret");
     let [address] = free_addresses();
     let name = format!("http://{address}");
-    let mut command = node(&["serve", "--listen", &address, "--name", &name, "--peers", ""]);
+    let mut command = gridwire(&["serve", "--listen", &address, "--name", &name, "--peers", ""]);
     command.args(["--secret-file", &secret_file]).args(arguments);
     Server::start(&address, command).expect("a port that was free is still free")
 }
 
-/// `node metrics` of this address.
+/// `gridwire metrics` of this address.
 fn tool(address: &str, arguments: &[&str]) -> Ended {
     let url = format!("http://{address}");
     run(&[&["metrics", &url, "--timeout", "30s"], arguments].concat())
@@ -121,7 +121,7 @@ fn b71_any_server_tells_of_all_and_which_is_down() {
     for server in &cluster.servers {
         assert!(table.stdout.contains(&format!("{}  since ", server.url())), "{table:?}");
     }
-    assert!(!cluster.guests.iter().any(|guest| table.stdout.contains(guest)), "{table:?}");
+    assert!(!cluster.clients.iter().any(|client| table.stdout.contains(client)), "{table:?}");
     #[cfg(target_os = "linux")]
     for (server, name) in cluster.servers.iter().zip(["drive", "memory_used"]) {
         let (_, body) = get(&server.address, "GET", &[]).expect("an answer");

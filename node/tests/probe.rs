@@ -1,4 +1,4 @@
-//! `node call` and `node bench` against running servers.
+//! `gridwire call` and `gridwire bench` against running servers.
 #![allow(clippy::expect_used, reason = "this is how tests fail")]
 
 mod support;
@@ -14,7 +14,7 @@ fn a_bench_prints_one_line_of_json() {
         "--peer",
         &url,
         "--name",
-        &cluster.guests[0],
+        &cluster.clients[0],
         "--secret-file",
         &cluster.secret_file,
         "--concurrency",
@@ -44,7 +44,7 @@ fn a_bench_prints_one_line_of_json() {
 fn bench_streams(cluster: &Cluster, rest: &[&str]) -> Ended {
     let url = cluster.servers[0].url();
     let short = ["--seconds", "1", "--warmup", "0", "--timeout", "30s"];
-    let probe = ["--name", &cluster.guests[0], "--secret-file", &cluster.secret_file];
+    let probe = ["--name", &cluster.clients[0], "--secret-file", &cluster.secret_file];
     run(&[&["bench", "--stream", "--peer", &url][..], &probe, &short, rest].concat())
 }
 
@@ -88,7 +88,7 @@ fn a_probe_with_another_secret_is_told_so() {
     let wrong = cluster.directory.file("wrong", "what nobody knows");
     for server in &cluster.servers {
         let url = server.url();
-        let rest = ["--name", &cluster.guests[0], "--secret-file", &wrong, "--timeout", "10s"];
+        let rest = ["--name", &cluster.clients[0], "--secret-file", &wrong, "--timeout", "10s"];
         let call = run(&[&["call", &url, "echo", "hello"][..], &rest].concat());
         let bench = run(&[&["bench", "--peer", &url][..], &rest].concat());
         for ended in [call, bench] {
@@ -122,7 +122,7 @@ fn a_probe_whose_name_the_server_does_not_know_is_told_so() {
         assert_eq!(ended.code, Some(1), "{ended:?}");
         // Said by the server if the probe is the one to dial. If the server is, it never does.
         let is_said = ended.stderr.contains("is not a server of this cluster");
-        let is_guessed = ended.stderr.contains(&format!("is {name} among its guests?"));
+        let is_guessed = ended.stderr.contains(&format!("is {name} among its clients?"));
         assert!(is_said || is_guessed, "{ended:?}");
     }
 }
@@ -138,7 +138,7 @@ fn a_server_that_does_not_run_is_waited_for_as_long_as_was_said() {
         "echo",
         "hello",
         "--name",
-        &cluster.guests[0],
+        &cluster.clients[0],
         "--secret-file",
         &cluster.secret_file,
         "--timeout",
@@ -159,7 +159,7 @@ fn a_call_may_be_slower_than_its_caller_has_time() {
         "sleep",
         "600000",
         "--name",
-        &cluster.guests[0],
+        &cluster.clients[0],
         "--secret-file",
         &cluster.secret_file,
         "--timeout",

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Cluster, Directory, Server, eventually, free_addresses, get, node, request, run};
+use support::{Cluster, Directory, Server, eventually, free_addresses, get, gridwire, request, run};
 
 #[test]
 fn two_servers_survive_the_kill_of_either() {
@@ -29,7 +29,7 @@ fn start_alone(directory: &Directory) -> Server {
     let secret_file = directory.file("secret", "a good secret");
     let [address] = free_addresses();
     let name = format!("http://{address}");
-    let command = node(&[
+    let command = gridwire(&[
         "serve",
         "--listen",
         &address,
@@ -91,7 +91,7 @@ fn readiness(server: &Server) -> serde_json::Value {
 }
 
 #[test]
-fn servers_connect_for_locks_too_and_count_no_guest() {
+fn servers_connect_for_locks_too_and_count_no_client() {
     let cluster = Cluster::start();
     for (server, peer) in [(0, 1), (1, 0)] {
         let (server, peer) = (&cluster.servers[server], &cluster.servers[peer]);
@@ -102,7 +102,7 @@ fn servers_connect_for_locks_too_and_count_no_guest() {
         let json = readiness(server);
         assert_eq!((&json["connected"], &json["needed"]), (&1.into(), &1.into()), "{json}");
         for peers in [&json["peers"], &json["locks"]["peers"]] {
-            assert_eq!(peers.as_array().expect("a list").len(), 1, "the guest is none: {json}");
+            assert_eq!(peers.as_array().expect("a list").len(), 1, "the client is none: {json}");
             assert_eq!(peers[0]["remote"], peer.url().as_str(), "{json}");
         }
     }

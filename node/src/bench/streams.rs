@@ -1,4 +1,4 @@
-//! `node bench --stream`: how many messages a second go through one stream of a connection, and
+//! `gridwire bench --stream`: how many messages a second go through one stream of a connection, and
 //! through several.
 //!
 //! ```text

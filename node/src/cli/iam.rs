@@ -1,4 +1,4 @@
-//! The command line of `node iam`.
+//! The command line of `gridwire iam`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,21 +16,21 @@ use super::timeout;
 #[derive(Debug, Args)]
 pub(crate) struct IamArgs {
     /// Base URL of any of the servers.
-    #[arg(long, value_name = "URL", env = "NODE_SERVER", global = true)]
+    #[arg(long, value_name = "URL", env = "GRIDWIRE_SERVER", global = true)]
     pub(crate) server: Option<Name>,
 
     /// Who asks: a user's name or a service account's access key.
     #[arg(
         long,
         value_name = "KEY",
-        env = "NODE_ACCESS_KEY",
+        env = "GRIDWIRE_ACCESS_KEY",
         global = true,
         default_value = "root"
     )]
     pub(crate) access_key: String,
 
     /// File with the secret of who asks. It is not sent: requests are signed with it.
-    #[arg(long, value_name = "FILE", env = "NODE_ACCESS_SECRET_FILE", global = true)]
+    #[arg(long, value_name = "FILE", env = "GRIDWIRE_ACCESS_SECRET_FILE", global = true)]
     pub(crate) secret_file: Option<PathBuf>,
 
     /// Longest wait for the answer: 500ms, 10s, 2m. A server waits five seconds for its peers to take

@@ -1,4 +1,4 @@
-//! The command lines of `node lock` and `node locks`.
+//! The command lines of `gridwire lock` and `gridwire locks`.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::{EntryArgs, ProbeArgs, timeout};
 ///
 /// Once the lock is no longer certain, the command gets SIGTERM, and SIGKILL five seconds later. Until
 /// it has ended, and after a kill -9 of this tool, it may overlap with the next holder: what must not
-/// be written by both has to compare NODE_LOCK_TOKEN, which grows from holder to holder.
+/// be written by both has to compare GRIDWIRE_LOCK_TOKEN, which grows from holder to holder.
 ///
-/// The command finds NODE_LOCK_TOKEN, NODE_LOCK_UID and NODE_LOCK_RESOURCES (separated by newlines)
+/// The command finds GRIDWIRE_LOCK_TOKEN, GRIDWIRE_LOCK_UID and GRIDWIRE_LOCK_RESOURCES (separated by newlines)
 /// in its environment, and gets SIGINT, SIGTERM, SIGHUP and SIGQUIT that this tool gets. Unless the
 /// standard input is a terminal, it runs in a process group of its own, which is signalled as a
 /// whole.
@@ -101,7 +101,7 @@ mod tests {
         ["--peer", "http://a:1", "--name", "http://g:1", "--secret-file", "secret"];
 
     fn parse(before: &[&str], after: &[&str]) -> Result<Tool, clap::Error> {
-        Tool::try_parse_from([&["node"], before, &PROBE[..], after].concat())
+        Tool::try_parse_from([&["gridwire"], before, &PROBE[..], after].concat())
     }
 
     #[test]

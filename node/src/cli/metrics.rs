@@ -1,4 +1,4 @@
-//! The command line of `node metrics`.
+//! The command line of `gridwire metrics`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) struct MetricsArgs {
     pub(crate) server: Name,
 
     /// File that holds the token with which metrics may be read; not needed where they are public.
-    #[arg(long, value_name = "FILE", env = "NODE_METRICS_TOKEN_FILE")]
+    #[arg(long, value_name = "FILE", env = "GRIDWIRE_METRICS_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
     /// Longest wait for the answer: 500ms, 10s, 2m. The server waits five seconds for the others.

@@ -39,7 +39,7 @@ fn flag(key: &str) -> String {
 
 /// A key's environment variable.
 pub(super) fn variable(key: &str) -> String {
-    format!("NODE_{}", key.to_uppercase())
+    format!("GRIDWIRE_{}", key.to_uppercase())
 }
 
 impl fmt::Display for Origin {

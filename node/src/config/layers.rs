@@ -12,7 +12,7 @@ pub(super) const KEYS: [&str; 15] = [
     "listen",
     "name",
     "peers",
-    "guests",
+    "clients",
     "lockers",
     "lock_lease",
     "secret_file",
@@ -27,7 +27,7 @@ pub(super) const KEYS: [&str; 15] = [
 ];
 
 /// Those of them that a file may give as a list.
-const LISTS: [&str; 5] = ["peers", "guests", "lockers", "drives", "data"];
+const LISTS: [&str; 5] = ["peers", "clients", "lockers", "drives", "data"];
 
 /// Those that a file may give as true or false.
 const SWITCHES: [&str; 2] = ["metrics_public", "initialise"];
@@ -89,9 +89,9 @@ impl Layers {
         flags: ServeArgs,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let ServeArgs { listen, name, peers, guests, lockers, lock_lease, secret_file, .. } = flags;
+        let ServeArgs { listen, name, peers, clients, lockers, lock_lease, secret_file, .. } = flags;
         let ServeArgs { metrics_token_file, metrics_public, metrics_interval, drives, .. } = flags;
-        let cluster = [listen, name, peers, guests, lockers, lock_lease, secret_file];
+        let cluster = [listen, name, peers, clients, lockers, lock_lease, secret_file];
         let metrics = [metrics_token_file, metrics_public, metrics_interval, drives];
         let ServeArgs { data, initialise, root_user, root_secret_file, .. } = flags;
         let iam = [data, initialise, root_user, root_secret_file];

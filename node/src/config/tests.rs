@@ -13,7 +13,7 @@ struct File(PathBuf);
 
 impl File {
     fn new(name: &str, content: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("node-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("gridwire-{}-{name}", std::process::id()));
         std::fs::write(&path, content).expect("the temporary directory is writable");
         Self(path)
     }
@@ -46,9 +46,9 @@ fn flags_win_over_the_environment_which_wins_over_the_file() {
     let file = File::new("layers.toml", &toml);
     let flags = ServeArgs { listen: Some("127.0.0.1:3".into()), ..ServeArgs::default() };
     let environment = [
-        ("NODE_LISTEN", "127.0.0.1:2".to_owned()),
-        ("NODE_NAME", "http://env:2".to_owned()),
-        ("NODE_CONFIG", file.path()),
+        ("GRIDWIRE_LISTEN", "127.0.0.1:2".to_owned()),
+        ("GRIDWIRE_NAME", "http://env:2".to_owned()),
+        ("GRIDWIRE_CONFIG", file.path()),
     ];
     let config = resolve(flags, &environment).expect("all is given");
     assert_eq!(config.listen.port(), 3, "from the flag");
@@ -78,7 +78,7 @@ fn peers_may_list_this_server_too_but_nobody_twice() {
     with_peers("http://a:1,").expect_err("an empty name");
 }
 
-/// The guests and the lockers of a server `me` with the peers `a` and `b`.
+/// The clients and the lockers of a server `me` with the peers `a` and `b`.
 fn members(rest: &str) -> Result<[Vec<String>; 2], ConfigError> {
     let secret = File::new(&format!("secret-{}", rest.len()), "a good secret");
     let toml = format!(
@@ -87,21 +87,21 @@ fn members(rest: &str) -> Result<[Vec<String>; 2], ConfigError> {
         secret.path()
     );
     let file = File::new(&format!("members-{}.toml", rest.len()), &toml);
-    let config = resolve(ServeArgs::default(), &[("NODE_CONFIG", file.path())])?;
+    let config = resolve(ServeArgs::default(), &[("GRIDWIRE_CONFIG", file.path())])?;
     assert_eq!(config.peers.len(), 2, "neither changes the peers");
-    Ok([config.guests, config.lockers].map(|names| names.iter().map(Name::to_string).collect()))
+    Ok([config.clients, config.lockers].map(|names| names.iter().map(Name::to_string).collect()))
 }
 
 #[test]
-fn no_guests_and_all_servers_are_lockers_unless_told() {
-    let [guests, lockers] = members("").expect("neither has to be given");
-    assert_eq!(guests, [""; 0]);
+fn no_clients_and_all_servers_are_lockers_unless_told() {
+    let [clients, lockers] = members("").expect("neither has to be given");
+    assert_eq!(clients, [""; 0]);
     assert_eq!(lockers, ["http://a:1", "http://b:1", "http://me:1"]);
-    let given = "guests = ['http://g:1']\nlockers = 'http://me:1,http://a:1'";
-    let [guests, lockers] = members(given).expect("both are right");
-    assert_eq!(guests, ["http://g:1"]);
+    let given = "clients = ['http://g:1']\nlockers = 'http://me:1,http://a:1'";
+    let [clients, lockers] = members(given).expect("both are right");
+    assert_eq!(clients, ["http://g:1"]);
     assert_eq!(lockers, ["http://a:1", "http://me:1"]);
-    members("guests = []").expect("none may be said too");
+    members("clients = []").expect("none may be said too");
 }
 
 /// What a server `me` does about metrics, configured like this.
@@ -112,7 +112,7 @@ fn metrics(rest: &str) -> Result<MetricsConfig, ConfigError> {
         secret.path()
     );
     let file = File::new("metrics.toml", &toml);
-    Ok(resolve(ServeArgs::default(), &[("NODE_CONFIG", file.path())])?.metrics)
+    Ok(resolve(ServeArgs::default(), &[("GRIDWIRE_CONFIG", file.path())])?.metrics)
 }
 
 #[test]

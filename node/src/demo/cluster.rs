@@ -267,14 +267,14 @@ impl Server {
         let local = &cluster.names[node];
         let peers = cluster.names.iter().filter(|name| *name != local).cloned().collect();
         let lockers = cluster.names.iter().cloned().collect();
-        let guests = BTreeSet::new();
-        let members = Members { local, peers: &peers, guests: &guests, lockers: &lockers };
+        let clients = BTreeSet::new();
+        let members = Members { local, peers: &peers, clients: &clients, lockers: &lockers };
         let grids = Grids::build(members, &cluster.auth, LOCK_LEASE)?;
         handlers::register(&grids.main)?;
         load::register(&grids.main)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .thread_name(format!("node-{}", node + 1))
+            .thread_name(format!("gridwire-{}", node + 1))
             .enable_all()
             .build()?;
         let startup = {

@@ -243,7 +243,7 @@ impl LockWorker {
         let (resources, kind) = self.draw();
         let mutex =
             DRWMutex::new(&self.dsync, resources.iter().map(|resource| RESOURCES[*resource]));
-        let options = LockOptions::default().timeout(TRY_FOR).source("node demo");
+        let options = LockOptions::default().timeout(TRY_FOR).source("gridwire demo");
         // One of so many is not waited for.
         let patience = match self.rng.random_range(0..20) {
             0 => self.up_to(HELD_MAX),

@@ -16,7 +16,7 @@ pub(super) fn live() -> Response<Full<Bytes>> {
 }
 
 /// Whether this server can be of use: it has come through its startup, and is connected. With half of its peers or more it can, as every quorum that
-/// it may take part in can then be had. One on its own always is. Guests do not count, and the grid of
+/// it may take part in can then be had. One on its own always is. Clients do not count, and the grid of
 /// the locks is shown but does not decide.
 pub(super) fn ready(grids: &Grids, startup: &Startup) -> Response<Full<Bytes>> {
     let readiness = Readiness::new(grids, startup);

@@ -11,7 +11,7 @@ use crate::metrics_access::{Access, Verdict};
 /// Where the metrics of all servers are.
 pub(crate) const PATH: &str = "/v2/metrics/resource";
 
-/// For whoever wants the collection as it is, `node metrics` for example.
+/// For whoever wants the collection as it is, `gridwire metrics` for example.
 pub(crate) const JSON: &str = "application/json";
 
 /// The metrics of all servers, and who may read them. Cheap to clone.

@@ -1,4 +1,4 @@
-//! What a server does for `node iam`: whether the caller may, and then the change or the question.
+//! What a server does for `gridwire iam`: whether the caller may, and then the change or the question.
 //!
 //! Changes that depend on what is there (attaching, removing) go one after the other on a server. Made
 //! on two servers at once, the later one counts, as for all changes.

@@ -1,4 +1,4 @@
-//! What travels as JSON between `node iam` and a server's `/v2/iam/…`.
+//! What travels as JSON between `gridwire iam` and a server's `/v2/iam/…`.
 
 use iam_bootstrap::model::{
     AccessKey, Description, GroupName, PolicyName, Secret, Status, UserName, UtcMillis,

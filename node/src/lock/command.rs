@@ -152,13 +152,13 @@ mod tests {
     fn start(script: &str) -> Running {
         let command = ["sh", "-c", script].map(OsString::from);
         let token = OsString::from("17");
-        Running::start(&command, [("NODE_LOCK_TOKEN", token.as_os_str())], Reach::Group)
+        Running::start(&command, [("GRIDWIRE_LOCK_TOKEN", token.as_os_str())], Reach::Group)
             .expect("there is a shell")
     }
 
     #[tokio::test]
     async fn a_command_s_exit_code_is_its_own_and_that_of_a_signal_as_in_shells() {
-        let mut running = start("exit $NODE_LOCK_TOKEN");
+        let mut running = start("exit $GRIDWIRE_LOCK_TOKEN");
         assert_eq!(exit_code(running.wait().await.expect("it ends")), 17);
         let mut running = start("kill -KILL $$");
         assert_eq!(exit_code(running.wait().await.expect("it ends")), 137);
@@ -184,7 +184,7 @@ mod tests {
 
     impl Ready {
         fn new(name: &str) -> Self {
-            let file = std::env::temp_dir().join(format!("node-{}-{name}", std::process::id()));
+            let file = std::env::temp_dir().join(format!("gridwire-{}-{name}", std::process::id()));
             let _ = std::fs::remove_file(&file);
             Self(file)
         }

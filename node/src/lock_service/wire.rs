@@ -1,7 +1,7 @@
-//! What `node lock` and `node locks` and the server that they ask say to each other.
+//! What `gridwire lock` and `gridwire locks` and the server that they ask say to each other.
 //!
 //! ```text
-//!   node lock                         server
+//!   gridwire lock                         server
 //!   HoldRequest ────────────────────►  takes the lock
 //!               ◄────────────────────  Granted, or Refused and the end
 //!   Ping 0 ─────────────────────────►
@@ -19,7 +19,7 @@ use dsync::{ForceReport, Forced, Listing};
 use grid::{HandlerId, SingleHandler, StreamHandler};
 use serde::{Deserialize, Serialize};
 
-/// Takes a lock for a guest, and holds it as long as the stream lasts.
+/// Takes a lock for a client, and holds it as long as the stream lasts.
 pub(crate) const HOLD_LOCK: StreamHandler<HoldRequest, Ping, HoldAnswer> =
     StreamHandler::new(HandlerId::new(132), "HoldLock");
 

@@ -11,16 +11,17 @@ use sha2::{Digest, Sha256};
 use crate::config::{self, ServeConfig};
 
 /// Variables whose names begin so are compared.
-const PREFIX: &str = "NODE_";
+const PREFIX: &str = "GRIDWIRE_";
 
 /// Those of tools, which the shell that starts a server may have: no server reads them.
-const OF_TOOLS: [&str; 6] = [
-    "NODE_SERVER",
-    "NODE_ACCESS_KEY",
-    "NODE_ACCESS_SECRET_FILE",
-    "NODE_LOCK_RESOURCES",
-    "NODE_LOCK_TOKEN",
-    "NODE_LOCK_UID",
+const OF_TOOLS: [&str; 7] = [
+    "GRIDWIRE_COMMIT",
+    "GRIDWIRE_SERVER",
+    "GRIDWIRE_ACCESS_KEY",
+    "GRIDWIRE_ACCESS_SECRET_FILE",
+    "GRIDWIRE_LOCK_RESOURCES",
+    "GRIDWIRE_LOCK_TOKEN",
+    "GRIDWIRE_LOCK_UID",
 ];
 
 /// What this process runs with. Reads the whole program: blocks.

@@ -1,4 +1,4 @@
-//! Real processes of node, and how to wait for them.
+//! Real processes of gridwire, and how to wait for them.
 //!
 //! Everything is waited for by looking at it until it is so, with a deadline.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
@@ -33,10 +33,10 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 }
 
 /// The binary, with nothing of the test's own environment.
-pub(crate) fn node(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
+pub(crate) fn gridwire(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gridwire"));
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("NODE_") {
+        if variable.to_string_lossy().starts_with("GRIDWIRE_") {
             command.env_remove(variable);
         }
     }
@@ -62,9 +62,9 @@ impl From<Output> for Ended {
     }
 }
 
-/// Runs node to its end.
+/// Runs gridwire to its end.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
-    node(arguments).output().expect("node can be run").into()
+    gridwire(arguments).output().expect("gridwire can be run").into()
 }
 
 /// A directory of this test, gone with the value unless the test fails.
@@ -75,7 +75,7 @@ impl Directory {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("node-{}-{number}", std::process::id()));
+            .join(format!("gridwire-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("the target directory is writable");
         Self(path)
     }
@@ -116,7 +116,7 @@ pub(crate) struct Server {
 impl Server {
     /// `None` if it ended instead of serving, as it does when its port is taken.
     pub(crate) fn start(address: &str, mut command: Command) -> Option<Self> {
-        let child = command.spawn().expect("node can be run");
+        let child = command.spawn().expect("gridwire can be run");
         let mut server = Self { address: address.to_owned(), child, command };
         wait_serving(&mut server.child, address).then_some(server)
     }
@@ -134,7 +134,7 @@ impl Server {
     /// Starts it again with the same configuration.
     pub(crate) fn restart(&mut self) {
         self.child = eventually("the killed server's port is free again", || {
-            let mut child = self.command.spawn().expect("node can be run");
+            let mut child = self.command.spawn().expect("gridwire can be run");
             wait_serving(&mut child, &self.address).then_some(child)
         });
     }
@@ -189,12 +189,12 @@ pub(crate) fn signal(child: &Child, name: &str) {
 }
 
 /// Names that tools may take in a cluster: one for each tool that runs at once.
-const GUESTS: usize = 4;
+const CLIENTS: usize = 4;
 
-/// Servers that know each other and some guests.
+/// Servers that know each other and some clients.
 pub(crate) struct ClusterOf<const N: usize> {
     pub(crate) servers: [Server; N],
-    pub(crate) guests: [String; GUESTS],
+    pub(crate) clients: [String; CLIENTS],
     pub(crate) secret_file: String,
     pub(crate) directory: Directory,
 }
@@ -220,25 +220,25 @@ impl<const N: usize> ClusterOf<N> {
     fn try_start(arguments: &[&str]) -> Option<Self> {
         let directory = Directory::new();
         let secret_file = directory.file("secret", "what all servers know\n");
-        let guests = free_addresses::<GUESTS>().map(|address| format!("http://{address}"));
+        let clients = free_addresses::<CLIENTS>().map(|address| format!("http://{address}"));
         let addresses: [String; N] = free_addresses();
         let urls = addresses.each_ref().map(|address| format!("http://{address}"));
         let start = |index: usize| {
             let log = File::create(directory.path(&format!("server-{index}.log")));
-            let mut command = node(&["serve", "--listen", &addresses[index]]);
+            let mut command = gridwire(&["serve", "--listen", &addresses[index]]);
             command
-                .args(["--name", &urls[index], "--peers", &urls.join(","), "--guests"])
-                .arg(guests.join(","))
+                .args(["--name", &urls[index], "--peers", &urls.join(","), "--clients"])
+                .arg(clients.join(","))
                 .args(arguments)
                 .args(["--secret-file", &secret_file])
                 .stderr(log.expect("the directory is writable"));
             Server::start(&addresses[index], command)
         };
         let servers: Vec<_> = (0..N).map_while(start).collect();
-        Some(Self { servers: servers.try_into().ok()?, guests, secret_file, directory })
+        Some(Self { servers: servers.try_into().ok()?, clients, secret_file, directory })
     }
 
-    /// Calls the echo handler of one server through `node call`.
+    /// Calls the echo handler of one server through `gridwire call`.
     pub(crate) fn echo(&self, server: usize, text: &str) {
         let url = self.servers[server].url();
         let ended = run(&[
@@ -247,7 +247,7 @@ impl<const N: usize> ClusterOf<N> {
             "echo",
             text,
             "--name",
-            &self.guests[0],
+            &self.clients[0],
             "--secret-file",
             &self.secret_file,
             "--timeout",

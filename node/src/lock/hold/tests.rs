@@ -12,10 +12,10 @@ use super::*;
 type Input = TypedReceiver<Ping>;
 type Output = TypedOutput<HoldAnswer>;
 
-/// A server and a guest of it, both in this process.
+/// A server and a client of it, both in this process.
 struct Scripted {
     server: Manager,
-    guest: Manager,
+    client: Manager,
 }
 
 impl Scripted {
@@ -32,22 +32,22 @@ impl Scripted {
         let names = listeners
             .each_ref()
             .map(|listener| format!("http://{}", listener.local_addr().expect("it is bound")));
-        let [server, guest] = names.each_ref().map(|name| {
+        let [server, client] = names.each_ref().map(|name| {
             let auth = Auth::shared_secret(b"what both know").expect("it is long enough");
             Manager::builder(name).servers(names.clone()).auth(auth).build().expect("names differ")
         });
         HOLD_LOCK
             .register(&server, move |_context, _request, input, output| script(input, output))
             .expect("nothing else is registered");
-        for (manager, listener) in [&server, &guest].into_iter().zip(listeners) {
+        for (manager, listener) in [&server, &client].into_iter().zip(listeners) {
             manager.start().expect("there is a runtime");
             tokio::spawn(manager.clone().serve(listener));
         }
-        Self { server, guest }
+        Self { server, client }
     }
 
     async fn acquire(&self) -> Result<Hold, HoldError> {
-        let connection = self.guest.connection(self.server.local().as_str()).expect("it is known");
+        let connection = self.client.connection(self.server.local().as_str()).expect("it is known");
         connection.wait_connected().await.expect("both run");
         let request = HoldRequest {
             resources: vec!["bucket/object".to_owned()],
@@ -139,7 +139,7 @@ async fn a_server_that_is_gone_ends_the_lock_at_once() {
     })
     .await;
     let mut hold = scripted.acquire().await.expect("it is granted");
-    let Scripted { server, guest: _guest } = scripted;
+    let Scripted { server, client: _client } = scripted;
     let (lost, ()) = tokio::join!(hold.until_lost(), server.shutdown(Duration::ZERO));
     assert!(matches!(lost, Lost::Failed(_) | Lost::Ended), "{lost:?}");
 }
