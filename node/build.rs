@@ -1,7 +1,7 @@
 //! Provides the git commit and the build profile that `gridwire --version` shows.
 //!
-//! `GRIDWIRE_COMMIT` overrides the commit, for builds from an archive or in a container. Without it and
-//! outside of git the commit is `unknown`: a build never fails because of this script.
+//! `GRIDWIRE_COMMIT` overrides the commit, for builds from an archive or in a container. Without it
+//! and outside of git the commit is `unknown`: a build never fails because of this script.
 
 use std::env;
 use std::path::Path;
@@ -38,8 +38,8 @@ fn main() {
 
 /// Returns the short commit id, with `-dirty` if a source differs from it.
 ///
-/// `None` without git, and where git does not track this file: an archive that was unpacked inside of
-/// another repository must not show that repository's commit.
+/// `None` without git, and where git does not track this file: an archive that was unpacked inside
+/// of another repository must not show that repository's commit.
 fn commit_of_worktree() -> Option<String> {
     git(&["ls-files", "--error-unmatch", "build.rs"])?;
     rerun_when_head_moves();
@@ -49,7 +49,8 @@ fn commit_of_worktree() -> Option<String> {
     Some(format!("{commit}{suffix}"))
 }
 
-/// The reflog changes with each commit and checkout; `HEAD` and its branch, where there is no reflog.
+/// The reflog changes with each commit and checkout; `HEAD` and its branch, where there is no
+/// reflog.
 fn rerun_when_head_moves() {
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     for name in ["HEAD", "logs/HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {

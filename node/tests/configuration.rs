@@ -1,10 +1,10 @@
-//! Wrong configurations of `gridwire serve`: each is refused with exit code 2, and a message that names
+//! Invalid configurations of `gridwire serve`. Each is refused with exit code 2 and an error that names
 //! the key, the value, and what is allowed.
 #![allow(clippy::expect_used, reason = "this is how tests fail")]
 
 mod support;
 
-use support::{Directory, Ended, gridwire};
+use support::{Directory, ProcessOutput, gridwire};
 
 const GOOD: [(&str, &str); 4] = [
     ("listen", "127.0.0.1:1"),
@@ -16,7 +16,7 @@ const GOOD: [(&str, &str); 4] = [
 const LISTEN: &str = "it must be an address and port, such as 0.0.0.0:9000";
 const NAME: &str = "it must be a base URL without a path";
 const PEERS: &str = "it must be the base URLs of all other servers, each once";
-const CLIENTS: &str = "it must be base URLs that tools may take as their names";
+const CLIENTS: &str = "it must be base URLs that clients use as their names";
 const LOCKERS: &str = "it must be at least one of the servers";
 const LEASE: &str = "it must be a duration between 100ms and 1day, such as 60s";
 const SECRET: &str = "it must be a readable file of at least 8 bytes";
@@ -25,7 +25,7 @@ const PUBLIC: &str = "it must be true or false, and not true beside a metrics_to
 const INTERVAL: &str = "it must be a duration between 1s and 1day, such as 60s";
 const DRIVES: &str = "it must be absolute paths of directories, each once, such as /data1";
 
-/// A key, a wrong value of it, what is wrong, and what is allowed.
+/// A key, an invalid value, the problem, and what is allowed.
 const WRONG: [(&str, &str, &str, &str); 36] = [
     ("listen", "", "it is empty", LISTEN),
     ("listen", "9000", "it is no address with a port", LISTEN),
@@ -47,7 +47,7 @@ const WRONG: [(&str, &str, &str, &str); 36] = [
     ("lockers", "", "it is empty", LOCKERS),
     ("lockers", "b", "it must be a base URL such as", LOCKERS),
     ("lockers", "http://127.0.0.1:1,http://127.0.0.1:1", "is listed more than once", LOCKERS),
-    ("lockers", "http://127.0.0.1:4", "http://127.0.0.1:4 is no server that is known", LOCKERS),
+    ("lockers", "http://127.0.0.1:4", "http://127.0.0.1:4 is not a server of this", LOCKERS),
     ("lockers", "http://127.0.0.1:9", "http://127.0.0.1:9 is a client", LOCKERS),
     ("lock_lease", "", "it is empty", LEASE),
     ("lock_lease", "60", "time unit needed", LEASE),
@@ -73,21 +73,21 @@ fn variable(key: &str) -> String {
     format!("GRIDWIRE_{}", key.to_uppercase())
 }
 
-/// The good values, with one replaced.
+/// The valid values, with one replaced.
 fn with<'a>(secret_file: &'a str, key: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
     let others = GOOD.into_iter().chain([("secret_file", secret_file)]);
     others.filter(|(other, _)| *other != key).chain([(key, value)]).collect()
 }
 
-fn assert_refused(ended: &Ended, expected: &[&str]) {
-    assert_eq!(ended.code, Some(2), "{ended:?}");
+fn assert_refused(output: &ProcessOutput, expected: &[&str]) {
+    assert_eq!(output.code, Some(2), "{output:?}");
     for expected in expected {
-        assert!(ended.stderr.contains(expected), "{expected:?} in {ended:?}");
+        assert!(output.stderr.contains(expected), "{expected:?} in {output:?}");
     }
 }
 
 #[test]
-fn a_wrong_value_is_named_wherever_it_comes_from() {
+fn invalid_value_is_named_with_its_origin() {
     let directory = Directory::new();
     let secret_file = directory.file("secret", "a good secret");
     for (key, value, problem, allowed) in WRONG {
@@ -96,23 +96,23 @@ fn a_wrong_value_is_named_wherever_it_comes_from() {
 
         let mut by_flags = gridwire(&["serve"]);
         by_flags.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
-        let ended = by_flags.output().expect("gridwire can be run").into();
-        assert_refused(&ended, &[&shown, &format!("from {}", flag(key)), problem, allowed]);
+        let output = by_flags.output().expect("gridwire runs").into();
+        assert_refused(&output, &[&shown, &format!("from {}", flag(key)), problem, allowed]);
 
         let mut by_environment = gridwire(&["serve"]);
         by_environment.envs(values.iter().map(|(key, value)| (variable(key), value)));
-        let ended = by_environment.output().expect("gridwire can be run").into();
-        assert_refused(&ended, &[&shown, &format!("from {}", variable(key)), problem, allowed]);
+        let output = by_environment.output().expect("gridwire runs").into();
+        assert_refused(&output, &[&shown, &format!("from {}", variable(key)), problem, allowed]);
 
         let lines = values.iter().map(|(key, value)| format!("{key} = {value:?}\n"));
         let file = directory.file("gridwire.toml", &lines.collect::<String>());
-        let by_file = gridwire(&["serve", "--config", &file]).output().expect("gridwire can be run");
+        let by_file = gridwire(&["serve", "--config", &file]).output().expect("gridwire runs");
         assert_refused(&by_file.into(), &[&shown, &format!("from {file}"), problem, allowed]);
     }
 }
 
 #[test]
-fn a_missing_value_is_named_with_the_ways_to_give_it() {
+fn missing_value_is_named_with_its_flag_and_variable() {
     let directory = Directory::new();
     let secret_file = directory.file("secret", "a good secret");
     for key in ["listen", "name", "peers", "secret_file"] {
@@ -120,14 +120,14 @@ fn a_missing_value_is_named_with_the_ways_to_give_it() {
         values.pop();
         let mut command = gridwire(&["serve"]);
         command.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
-        let ended = command.output().expect("gridwire can be run").into();
+        let output = command.output().expect("gridwire runs").into();
         let expected = [&format!("{key} is not given"), &flag(key), &variable(key)];
-        assert_refused(&ended, &expected.map(String::as_str));
+        assert_refused(&output, &expected.map(String::as_str));
     }
 }
 
 #[test]
-fn a_secret_that_is_too_short_is_refused_and_not_shown() {
+fn short_secret_is_rejected_and_not_printed() {
     let directory = Directory::new();
     for (content, problem) in [
         ("", "the file is empty"),
@@ -138,14 +138,14 @@ fn a_secret_that_is_too_short_is_refused_and_not_shown() {
         let mut command = gridwire(&["serve"]);
         let values = with(&secret_file, "secret_file", &secret_file);
         command.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
-        let ended: Ended = command.output().expect("gridwire can be run").into();
-        assert_refused(&ended, &["secret_file", &secret_file, problem, SECRET]);
-        assert!(!ended.stderr.contains("hush"), "{ended:?}");
+        let output: ProcessOutput = command.output().expect("gridwire runs").into();
+        assert_refused(&output, &["secret_file", &secret_file, problem, SECRET]);
+        assert!(!output.stderr.contains("hush"), "{output:?}");
     }
 }
 
 #[test]
-fn a_file_with_an_unknown_key_or_a_wrong_type_is_refused() {
+fn file_with_an_unknown_key_or_a_wrong_type_is_rejected() {
     let directory = Directory::new();
     let file = directory.path("gridwire.toml");
     for (content, expected) in [
@@ -165,23 +165,24 @@ fn a_file_with_an_unknown_key_or_a_wrong_type_is_refused() {
         ("name = ['http://a:1']", ["name = [", "it has the type array", "a text in quotes"]),
         ("drives = [1]", ["drives = [1]", "it has the type array", "a list of texts"]),
         ("metrics_public = 1", ["metrics_public = 1", "it has the type integer", "true or false"]),
-        ("listen", ["config = ", "is wrong", "it must be a readable TOML file"]),
+        ("listen", ["config = ", "is invalid", "it must be a readable TOML file"]),
         ("[server]\nlisten = ''", ["server = ", "there is no such key", "listen, name, peers"]),
     ] {
         directory.file("gridwire.toml", content);
-        let ended = gridwire(&["serve", "--config", &file]).output().expect("gridwire can be run").into();
-        assert_refused(&ended, &expected);
-        assert_refused(&ended, &[&file]);
+        let output =
+            gridwire(&["serve", "--config", &file]).output().expect("gridwire runs").into();
+        assert_refused(&output, &expected);
+        assert_refused(&output, &[&file]);
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
-    let ended = gridwire(&["serve"])
+fn unreadable_file_is_named() {
+    let output = gridwire(&["serve"])
         .env("GRIDWIRE_CONFIG", "/does/not/exist.toml")
         .output()
-        .expect("gridwire can be run")
+        .expect("gridwire runs")
         .into();
     let expected = ["config = \"/does/not/exist.toml\"", "from GRIDWIRE_CONFIG", "cannot be read"];
-    assert_refused(&ended, &expected);
+    assert_refused(&output, &expected);
 }

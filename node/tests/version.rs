@@ -7,16 +7,16 @@ use support::run;
 
 #[test]
 fn version_shows_commit_and_build_profile() {
-    let ended = run(&["--version"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let output = run(&["--version"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     let start = concat!("gridwire ", env!("CARGO_PKG_VERSION"), " (");
-    let build = ended.stdout.trim_end().strip_prefix(start).expect("name and version come first");
+    let build = output.stdout.trim_end().strip_prefix(start).expect("name and version come first");
     let build = build.strip_suffix(')').expect("the build stands in parentheses");
     let (commit, profile) = build.split_once(", ").expect("commit and profile");
-    assert!(["debug", "release"].contains(&profile), "{ended:?}");
+    assert!(["debug", "release"].contains(&profile), "{output:?}");
     match option_env!("GRIDWIRE_COMMIT").map(str::trim).filter(|commit| !commit.is_empty()) {
         Some(given) => assert_eq!(commit, given, "the override wins"),
-        None => assert!(is_unknown_or_commit(commit), "{ended:?}"),
+        None => assert!(is_unknown_or_commit(commit), "{output:?}"),
     }
 }
 
