@@ -160,9 +160,7 @@ impl DemoRun {
         };
         let ready = demo.begun.elapsed().as_millis();
         demo.view.print_event(&format!("{nodes} servers, all connected in {took} ms"))?;
-        demo.view.print_event(&format!(
-            "{nodes} servers: verified, deployment {deployment}, IAM ready in {ready} ms"
-        ))?;
+        demo.view.print_event(&format!("deployment {deployment}: IAM ready in {ready} ms"))?;
         Ok(demo)
     }
 

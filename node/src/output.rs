@@ -13,7 +13,7 @@ pub(crate) fn print_line(text: &dyn Display) -> io::Result<()> {
 
 /// Writes the error that ends the process to stderr.
 pub(crate) fn print_error(error: &dyn Display) {
-    // A closed stderr cannot be reported; the exit code still tells success from failure.
+    // A closed stderr cannot be reported; the exit code still shows the failure.
     let _ = writeln!(io::stderr().lock(), "error: {error}");
 }
 

@@ -87,7 +87,7 @@ impl Trio {
     }
 
     fn readiness(&self, server: usize) -> Value {
-        let response = get(&self.addresses[server], "/health/ready").expect("it answers");
+        let response = get(&self.addresses[server], "/health/ready").expect("it responds");
         serde_json::from_str(&response.body).expect("JSON")
     }
 
@@ -262,9 +262,9 @@ fn b60_server_with_another_configuration_reports_that_it_is_the_odd_one() {
     eventually("the odd one knows that it is", || {
         let readiness = trio.readiness(2);
         let waiting = readiness["waiting"].as_str()?.to_owned();
-        let is_told =
+        let is_reported =
             waiting.contains("this server is the odd one") && waiting.contains("GRIDWIRE_SITE");
-        (is_told && readiness["phase"] == "verifying").then_some(())
+        (is_reported && readiness["phase"] == "verifying").then_some(())
     });
     eventually("it is in its log", || {
         trio.log(2).contains("this server is the odd one").then_some(())

@@ -121,7 +121,7 @@ impl Drop for Tool {
 
 impl Tool {
     fn child(&self) -> &Child {
-        self.child.as_ref().expect("it has not output")
+        self.child.as_ref().expect("it has not ended")
     }
 
     /// Waits until the script has written this file. Returns its content.
@@ -148,7 +148,7 @@ impl Tool {
     }
 
     fn end(mut self) -> ProcessOutput {
-        let child = self.child.as_mut().expect("it has not output");
+        let child = self.child.as_mut().expect("it has not ended");
         eventually("a tool ends", || child.try_wait().expect("it is our child"));
         let child = self.child.take().expect("it has just been there");
         child.wait_with_output().expect("it is our child").into()
@@ -159,12 +159,12 @@ impl Tool {
 const HOLD: &str = "say held $GRIDWIRE_LOCK_TOKEN; while [ ! -e $files.go ]; do sleep 0.05; done";
 
 /// Likewise, and reports when it is terminated early.
-const HOLD_TO_THE_END: &str = "trap 'say output; exit 0' TERM; say held $GRIDWIRE_LOCK_TOKEN; \
+const HOLD_TO_THE_END: &str = "trap 'say ended; exit 0' TERM; say held $GRIDWIRE_LOCK_TOKEN; \
                                while [ ! -e $files.go ]; do sleep 0.05; done";
 
 /// Exits with 5 if it runs although the first command has not ended.
 fn after(first: &Tool) -> String {
-    format!("test -e {}.output || exit 5; {HOLD}", first.files)
+    format!("test -e {}.ended || exit 5; {HOLD}", first.files)
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn lock_passes_to_the_next_holder_with_a_greater_token() {
 }
 
 fn wait_for_waiter(entry: ToolEntry<'_>) {
-    eventually("somebody waits", || {
+    eventually("a waiter is listed", || {
         let listing = entry.listing();
         (!listing["waiters"].as_array().expect("a list").is_empty()).then_some(())
     });
@@ -226,7 +226,7 @@ fn lock_survives_the_loss_of_one_of_four_lockers_but_not_of_two() {
     cluster.servers[2].kill();
     let killed = Instant::now();
     let next = entry(&cluster, 1, 1).lock("next", &["a"], &after(&first));
-    first.wait_file("output");
+    first.wait_file("ended");
     // At most the rest of the lease; the remainder is for slow machines.
     assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
     assert!(!next.has_file("held"), "two of four are no quorum");
@@ -299,7 +299,7 @@ fn restarted_lockers_do_not_grant_held_locks() {
 fn server_shutdown_waits_for_the_command() {
     let mut cluster = start();
     // A command that takes a second to end.
-    let script = HOLD_TO_THE_END.replace("say output", "sleep 1; say output");
+    let script = HOLD_TO_THE_END.replace("say ended", "sleep 1; say ended");
     let first = entry(&cluster, 0, 0).lock("first", &["a"], &script);
     let token = first.token();
     let next = entry(&cluster, 1, 1).lock("next", &["a"], &after(&first));

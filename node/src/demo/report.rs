@@ -243,10 +243,9 @@ impl fmt::Display for Report<'_> {
              {cut} streams cut by the kill"
         );
         writeln!(f, "{}", wrap(&messages))?;
-        f.write_str(
-            "reconn: reconnects; recovered: from the restart of the killed server until that end\n  \
-             was connected\n",
-        )
+        let legend = "reconn: reconnects; recovered: time from the restart of the killed server until \
+                      this end was connected";
+        writeln!(f, "{}", wrap(legend))
     }
 }
 

@@ -248,9 +248,9 @@ fn changes(
                     attach.policy
                 )));
             }
-            mapping(snapshot, attach, true)
+            attachment_change(snapshot, attach, true)
         }
-        IamRequest::DetachPolicy(detach) => mapping(snapshot, detach, false),
+        IamRequest::DetachPolicy(detach) => attachment_change(snapshot, detach, false),
         IamRequest::AddServiceAccount(add) => add_service_account(snapshot, caller, add),
         IamRequest::RemoveServiceAccount(of) => {
             Ok(vec![Change::Delete(ItemKey::ServiceAccount(of.access_key))])
@@ -337,7 +337,7 @@ fn remove_user(snapshot: &Snapshot, user: &UserName) -> Result<Vec<Change>, Oper
     }
 }
 
-fn mapping(
+fn attachment_change(
     snapshot: &Snapshot,
     change: Attach,
     attach: bool,

@@ -33,8 +33,8 @@ impl RequiredRight {
             IamRequest::SetPolicy(set) => ("admin:CreatePolicy", "policy", set.policy.as_str()),
             IamRequest::ListPolicies(_) => ("admin:ListPolicies", "policy", "*"),
             IamRequest::RemovePolicy(of) => ("admin:DeletePolicy", "policy", of.policy.as_str()),
-            IamRequest::AttachPolicy(attach) => of_whom("admin:AttachPolicy", &attach.to),
-            IamRequest::DetachPolicy(detach) => of_whom("admin:DetachPolicy", &detach.to),
+            IamRequest::AttachPolicy(attach) => principal_right("admin:AttachPolicy", &attach.to),
+            IamRequest::DetachPolicy(detach) => principal_right("admin:DetachPolicy", &detach.to),
             IamRequest::AddServiceAccount(add) => {
                 let parent = add.parent.clone().or_else(|| acts_for(snapshot, caller));
                 let parent = parent.as_ref().map_or(caller, |parent| parent.as_str());
@@ -60,7 +60,7 @@ impl RequiredRight {
     }
 }
 
-fn of_whom<'w>(
+fn principal_right<'w>(
     action: &'static str,
     principal: &'w Principal,
 ) -> (&'static str, &'static str, &'w str) {

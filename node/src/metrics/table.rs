@@ -14,12 +14,12 @@ pub(super) struct MetricsTable<'a>(pub(super) &'a Collection);
 
 impl fmt::Display for MetricsTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (server, answer)) in self.0.servers.iter().enumerate() {
+        for (index, (server, status)) in self.0.servers.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n\n")?;
             }
             f.write_str(&printable(server))?;
-            match answer {
+            match status {
                 Answer::Up(report) => ServerSection(report).fmt(f)?,
                 Answer::Down(down) => write!(
                     f,

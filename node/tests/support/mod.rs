@@ -156,7 +156,7 @@ impl Server {
 
     /// Waits until `/health/ready` has this status.
     pub(crate) fn wait_ready(&self, status: u16) {
-        eventually(&format!("{} answers {status} to /health/ready", self.address), || {
+        eventually(&format!("{} responds {status} to /health/ready", self.address), || {
             (get(&self.address, "/health/ready")?.status == status).then_some(())
         });
     }

@@ -183,7 +183,7 @@ mod tests {
     fn violations(claims: &[LockClaim]) -> u64 {
         let exclusion = Arc::new(ExclusionChecker::default());
         let enter = |claim: &LockClaim| {
-            exclusion.register(claim.clone(), fake_lock()).expect("it believes")
+            exclusion.register(claim.clone(), fake_lock()).expect("the lock is held")
         };
         let _entered: Vec<_> = claims.iter().map(enter).collect();
         exclusion.violations().1
@@ -209,7 +209,7 @@ mod tests {
         assert!(exclusion.register(claim(Kind::Write, &[0], 3), fake_lock()).is_some());
         assert!(
             exclusion.register(claim(Kind::Write, &[0], 1), lost).is_none(),
-            "it knows that it lost"
+            "the lock is lost"
         );
         assert_eq!(exclusion.violations(), (Vec::new(), 0));
     }

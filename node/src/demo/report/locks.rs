@@ -60,13 +60,13 @@ const COLUMNS: [LockOutcome; 4] =
 impl fmt::Display for LockTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(ledger) = self;
-        write!(f, "{:<9}{:>10}", "locks at", "attempts")?;
+        write!(f, "{:<8}{:>10}", "locks at", "attempts")?;
         for outcome in COLUMNS {
             write!(f, "{:>11}", outcome.label())?;
         }
         writeln!(f, "{:>9}{:>9}", "median", "p99")?;
         for (node, attempts) in ledger.nodes.iter().enumerate() {
-            write!(f, "{:<9}{:>10}", name(node), short_count(attempts.begun()))?;
+            write!(f, "{:<8}{:>10}", name(node), short_count(attempts.begun()))?;
             for outcome in COLUMNS {
                 write!(f, "{:>11}", short_count(attempts.count(outcome)))?;
             }

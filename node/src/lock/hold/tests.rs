@@ -63,7 +63,7 @@ fn granted() -> HoldResponse {
     HoldResponse::Granted { token: 7, uid: "the id".to_owned(), valid_for_ms: 3_600_000 }
 }
 
-/// Grants the lock, and answers the next `pings` pings with this validity.
+/// Grants the lock, and responds to the next `pings` pings with this validity.
 async fn grant(
     input: &mut Input,
     output: &mut Output,
