@@ -141,7 +141,7 @@ impl Load {
 
 /// A type of call. It determines the expected outcome while the connection is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LoadCall {
+enum CallKind {
     /// A few bytes: most calls.
     Small,
     /// A block of data.
@@ -156,7 +156,7 @@ enum LoadCall {
     Unknown,
 }
 
-impl LoadCall {
+impl CallKind {
     /// Draws a type of call; weights are per mille.
     fn draw(rng: &mut SmallRng) -> Self {
         match rng.random_range(0..1_000) {
@@ -215,7 +215,7 @@ impl CallWorker {
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.is_ended.load(Ordering::Relaxed) {
             pace.tick().await;
-            let call = LoadCall::draw(&mut self.rng);
+            let call = CallKind::draw(&mut self.rng);
             let open = self.pair.begin();
             let CallResult { outcome, text } = self.call(call).await;
             open.end(outcome);
@@ -233,26 +233,26 @@ impl CallWorker {
         }
     }
 
-    async fn call(&mut self, call: LoadCall) -> CallResult {
+    async fn call(&mut self, call: CallKind) -> CallResult {
         match call {
-            LoadCall::Small => self.echo(16..=512).await,
-            LoadCall::Large => self.echo(4 * 1_024..=64 * 1_024).await,
-            LoadCall::ShortDeadline => {
+            CallKind::Small => self.echo(16..=512).await,
+            CallKind::Large => self.echo(4 * 1_024..=64 * 1_024).await,
+            CallKind::ShortDeadline => {
                 let deadline = Duration::from_millis(self.rng.random_range(1..50));
                 self.sleep(deadline).await
             }
-            LoadCall::Dropped => {
+            CallKind::Dropped => {
                 let cancel_after = Duration::from_millis(self.rng.random_range(0..20));
                 let dropped = timeout(cancel_after, self.sleep(CALL_TIMEOUT)).await;
                 dropped.unwrap_or_else(|_| CallResult::plain(Outcome::Cancelled))
             }
-            LoadCall::Failing => match self.fail(FAIL).await {
+            CallKind::Failing => match self.fail(FAIL).await {
                 CallResult { outcome: Outcome::Remote, text } if !text.ends_with(FAILURE) => {
                     CallResult { outcome: Outcome::Wrong, text }
                 }
                 ended => ended,
             },
-            LoadCall::Unknown => self.fail(UNKNOWN).await,
+            CallKind::Unknown => self.fail(UNKNOWN).await,
         }
     }
 
