@@ -92,8 +92,8 @@ impl View {
             live.show_cluster(now);
             live.time.set_position(millis(*elapsed));
             live.calls.set_message(format!("{calls} · {outcomes}"));
-            live.streams.set_message(format!("{messages} · {} in all", HumanCount(*echoed)));
-            live.locks.set_message(format!("{locks} · {} in all", HumanCount(*locked)));
+            live.streams.set_message(format!("{messages} · {} in total", HumanCount(*echoed)));
+            live.locks.set_message(format!("{locks} · {} in total", HumanCount(*locked)));
             return Ok(());
         }
         if elapsed.as_secs() <= self.shown_seconds {

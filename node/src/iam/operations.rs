@@ -116,7 +116,7 @@ impl Operations {
             }
             IamRequest::ListGroups(_) => IamResponse::Groups(show::groups(&snapshot)),
             IamRequest::WhoAmI(_) => IamResponse::CallerInfo(self.caller(&snapshot, caller)?),
-            IamRequest::IsAllowed(asked) => IamResponse::AccessDecision(decide(&snapshot, &asked)),
+            IamRequest::IsAllowed(query) => IamResponse::AccessDecision(decide(&snapshot, &query)),
             change => IamResponse::Changed(self.change(changes(&snapshot, caller, change)?).await?),
         };
         drop(change_permit);
@@ -189,7 +189,7 @@ fn authorise(
     // Every known caller may ask about itself.
     let is_about_oneself = match request {
         IamRequest::WhoAmI(_) => true,
-        IamRequest::IsAllowed(asked) => asked.access_key == caller,
+        IamRequest::IsAllowed(query) => query.access_key == caller,
         _ => false,
     };
     match decision {
@@ -206,14 +206,14 @@ fn authorise(
         && !matches!(snapshot.holder(caller), Some(Holder::Root))
     {
         return Err(OperationError::Forbidden(format!(
-            "only {parent} itself may make accounts of its own"
+            "only {parent} itself may create service accounts for {parent}"
         )));
     }
     Ok(())
 }
 
-fn decide(snapshot: &Snapshot, asked: &IsAllowed) -> AccessDecision {
-    let IsAllowed { access_key, action, resource } = asked;
+fn decide(snapshot: &Snapshot, query: &IsAllowed) -> AccessDecision {
+    let IsAllowed { access_key, action, resource } = query;
     let context = now();
     let decision = snapshot.is_allowed(access_key, action, resource, &context);
     AccessDecision { allowed: decision.is_allowed(), why: decision.to_string() }

@@ -50,7 +50,7 @@ impl RequiredRight {
             IamRequest::ListGroups(_) => ("admin:ListGroups", "group", "*"),
             IamRequest::RemoveGroup(of) => ("admin:DeleteGroup", "group", of.group.as_str()),
             IamRequest::WhoAmI(_) => ("admin:WhoAmI", "user", caller),
-            IamRequest::IsAllowed(asked) => ("admin:SimulatePolicy", "user", &*asked.access_key),
+            IamRequest::IsAllowed(query) => ("admin:SimulatePolicy", "user", &*query.access_key),
         };
         Self::new(action, kind, name)
     }

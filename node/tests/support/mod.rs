@@ -148,7 +148,7 @@ impl Server {
     pub(crate) fn end(&mut self, name: &str) -> Option<i32> {
         signal(&self.child, name);
         let child = &mut self.child;
-        eventually("a server ends when it is asked to", || {
+        eventually("the server ends after the signal", || {
             child.try_wait().expect("it is our child")
         })
         .code()
