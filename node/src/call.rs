@@ -1,27 +1,27 @@
-//! `node call`: one call to a running server, its answer on stdout.
+//! `gridwire call`: one call to a running server, with the response on stdout.
 
 use std::io;
 use std::time::Duration;
 
 use grid::{CallError, CallOptions, Connection, TypedCallError};
 
-use crate::cli::{CallArgs, Callable};
+use crate::cli::{CallArgs, CallHandler};
+use crate::client::{Client, ClientError};
 use crate::handlers::{ECHO, SLEEP, SleepRequest};
-use crate::probe::{Probe, ProbeError};
-use crate::stdout;
+use crate::output;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallFailure {
-    #[error("TEXT = {text:?} is wrong for sleep: it must be milliseconds, 0 to {}", u32::MAX)]
+    #[error("TEXT = {text:?} is invalid for sleep: it must be milliseconds, 0 to {}", u32::MAX)]
     Milliseconds { text: String },
     #[error(transparent)]
-    Probe(#[from] ProbeError),
+    Client(#[from] ClientError),
     #[error(transparent)]
     Call(#[from] CallError),
     #[error(transparent)]
     Typed(#[from] TypedCallError),
-    #[error("cannot write the answer: {0}")]
+    #[error("cannot write the response: {0}")]
     Write(#[from] io::Error),
 }
 
@@ -29,61 +29,61 @@ impl CallFailure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Milliseconds { .. } => 2,
-            Self::Probe(error) => error.exit_code(),
+            Self::Client(error) => error.exit_code(),
             Self::Call(_) | Self::Typed(_) | Self::Write(_) => 1,
         }
     }
 }
 
-/// What to send, once it is known to be well-formed.
-enum Call<'a> {
+/// The validated request.
+enum CallPayload<'a> {
     Echo(&'a str),
     Sleep(SleepRequest),
 }
 
-/// Calls, and prints the answer.
+/// Calls the handler and prints the response.
 pub(crate) fn run(arguments: &CallArgs) -> Result<(), CallFailure> {
     let call = parse(arguments.handler, &arguments.text)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-        .map_err(ProbeError::Runtime)?;
-    let answer = runtime.block_on(async {
-        let probe =
-            Probe::connect(&arguments.peer, &arguments.probe.entry, arguments.probe.timeout)
+        .map_err(ClientError::Runtime)?;
+    let response = runtime.block_on(async {
+        let client =
+            Client::connect(&arguments.peer, &arguments.client.identity, arguments.client.timeout)
                 .await?;
-        let answer = make(&probe.connection, call, arguments.probe.timeout).await;
-        probe.leave().await;
-        answer
+        let response = send(&client.connection, call, arguments.client.timeout).await;
+        client.shutdown().await;
+        response
     })?;
-    Ok(stdout::line(&answer)?)
+    Ok(output::print_line(&response)?)
 }
 
-fn parse(handler: Callable, text: &str) -> Result<Call<'_>, CallFailure> {
+fn parse(handler: CallHandler, text: &str) -> Result<CallPayload<'_>, CallFailure> {
     match handler {
-        Callable::Echo => Ok(Call::Echo(text)),
-        Callable::Sleep => match text.parse() {
-            Ok(ms) => Ok(Call::Sleep(SleepRequest { ms })),
+        CallHandler::Echo => Ok(CallPayload::Echo(text)),
+        CallHandler::Sleep => match text.parse() {
+            Ok(ms) => Ok(CallPayload::Sleep(SleepRequest { ms })),
             Err(_) => Err(CallFailure::Milliseconds { text: text.to_owned() }),
         },
     }
 }
 
-async fn make(
+async fn send(
     connection: &Connection,
-    call: Call<'_>,
+    call: CallPayload<'_>,
     timeout: Duration,
 ) -> Result<String, CallFailure> {
     match call {
-        Call::Echo(text) => {
-            let answer = connection.request(ECHO, text.to_owned()).timeout(timeout).await?;
-            Ok(String::from_utf8_lossy(&answer).into_owned())
+        CallPayload::Echo(text) => {
+            let response = connection.request(ECHO, text.to_owned()).timeout(timeout).await?;
+            Ok(String::from_utf8_lossy(&response).into_owned())
         }
-        Call::Sleep(request) => {
+        CallPayload::Sleep(request) => {
             let options = CallOptions::default().timeout(timeout);
-            let answer = SLEEP.call_with(connection, &request, options).await?;
-            Ok(format!("slept {} ms", answer.slept_ms))
+            let response = SLEEP.call_with(connection, &request, options).await?;
+            Ok(format!("slept {} ms", response.slept_ms))
         }
     }
 }

@@ -1,15 +1,15 @@
-//! `node demo`: a cluster in one process, under load, with one of its servers killed in the middle.
+//! `gridwire demo`: a cluster in one process, under load, with one of its servers killed in the
+//! middle.
 //!
 //! ```text
 //!  0          seconds / 2    + 1.5 s           seconds
-//!  ├──── load ─────┼────────────┼──── load ───────┤── calm ──┤ table, verdict
-//!                kill        restart            stop   all connected? nothing left behind?
+//!  ├──── load ─────┼────────────┼──── load ───────┤── drain ─┤ table, summary
+//!                kill        restart            stop   all connected? nothing left?
 //! ```
 //!
-//! `cluster` has the servers, `load` the calls, `streams` the streams, `locks` the locks, `ledger` what
-//! became of each,
-//! `recovery` how fast connections came back, `view` the screen meanwhile, and `report` the verdict.
-//! This file is the order in which they act.
+//! `cluster` has the servers, `load` the calls, `streams` the streams, `locks` the locks. `ledger`
+//! counts the outcomes, `recovery` measures how fast connections come back, `view` shows progress,
+//! and `report` the result. This file is the order of events.
 
 mod cluster;
 mod ledger;
@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 use hdrhistogram::CreationError;
 
 use crate::cli::DemoArgs;
-use crate::{signals, stdout};
+use crate::{output, signals};
 
-use self::cluster::{Cluster, ClusterError, End};
+use self::cluster::{Cluster, ClusterError, ConnectionEnd};
 use self::ledger::{Ledger, Streams};
 use self::load::Load;
 use self::locks::LockOutcome;
@@ -36,28 +36,28 @@ use self::recovery::Recovery;
 use self::report::{Findings, Report};
 use self::view::{REFRESH_EVERY, Snapshot, View};
 
-/// How long the killed server stays away.
-const AWAY: Duration = Duration::from_millis(1_500);
+/// Time between the kill and the restart.
+const DOWNTIME: Duration = Duration::from_millis(1_500);
 
-/// What is left of the time after the kill at least, so that there is a load to come back to.
-const LEFT_AFTER_KILL: Duration = Duration::from_secs(2);
+/// Minimum duration of the load after the kill, so that reconnects happen under load.
+const LOAD_AFTER_KILL_MIN: Duration = Duration::from_secs(2);
 
-/// Longest wait for the connections, at the beginning and at the end.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for all connections, at the start and at the end.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest wait until all servers are ready, once they are connected.
-const START_WITHIN: Duration = Duration::from_secs(10);
+/// Longest wait until all servers are ready, once connected.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest wait until nothing is under way any more, after the last call has ended.
-const CALM_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait until nothing is in flight, after the last call has ended.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time between two looks at something that is waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Time between two checks of a condition.
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// How long the servers get for their end.
+/// Grace period of each server's shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
-/// Why a demo does not end well.
+/// Why a demo failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoError {
     #[error(transparent)]
@@ -72,11 +72,11 @@ pub(crate) enum DemoError {
     Write(#[from] io::Error),
     #[error("{connected} of {expected} ends of connections were up after {within:?}")]
     NeverConnected { connected: usize, expected: usize, within: Duration },
-    #[error("not all servers had verified each other, and knew their users, after {within:?}")]
+    #[error("not all servers were ready after {within:?}")]
     NeverStarted { within: Duration },
-    #[error("not all was well:{}", list(.0))]
+    #[error("demo failed:{}", list(.0))]
     Failed(Vec<String>),
-    #[error("stopped by {0} before its end; what is shown is what there was")]
+    #[error("stopped by {0} before the end; the table shows the results until then")]
     Interrupted(&'static str),
 }
 
@@ -89,40 +89,40 @@ impl DemoError {
     }
 }
 
-fn list(reasons: &[String]) -> String {
-    reasons.iter().map(|reason| format!("\n  - {reason}")).collect()
+fn list(failures: &[String]) -> String {
+    failures.iter().map(|reason| format!("\n  - {reason}")).collect()
 }
 
-/// Runs the demo, shows it, and judges it.
+/// Runs the demo and prints its result.
 pub(crate) fn run(arguments: &DemoArgs) -> Result<(), DemoError> {
-    // The stage hands. Every server has a runtime of its own.
+    // This runtime only drives the demo. Every server has its own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .thread_name("stage")
+        .thread_name("demo")
         .enable_all()
         .build()
         .map_err(DemoError::Runtime)?;
     runtime.block_on(async {
-        let mut show = Show::open(arguments).await?;
+        let mut demo = DemoRun::open(arguments).await?;
         let interrupted = tokio::select! {
             biased;
-            signal = signals::stop_requested() => Some(signal.map_err(DemoError::Signals)?),
-            played = show.play() => played.map(|()| None)?,
+            signal = signals::wait_for_stop_signal() => Some(signal.map_err(DemoError::Signals)?),
+            ended = demo.run_load() => ended.map(|()| None)?,
         };
-        let findings = show.close(interrupted.is_some()).await?;
-        stdout::line(&Report(&findings))?;
+        let findings = demo.close(interrupted.is_some()).await?;
+        output::print_line(&Report(&findings))?;
         if let Some(signal) = interrupted {
             return Err(DemoError::Interrupted(signal));
         }
-        match findings.reasons() {
-            reasons if reasons.is_empty() => Ok(stdout::line(&findings.verdict())?),
-            reasons => Err(DemoError::Failed(reasons)),
+        match findings.failures() {
+            failures if failures.is_empty() => Ok(output::print_line(&findings.summary())?),
+            failures => Err(DemoError::Failed(failures)),
         }
     })
 }
 
-/// Everything that is on the stage.
-struct Show {
+/// A running demo.
+struct DemoRun {
     cluster: Cluster,
     ledger: Ledger,
     load: Load,
@@ -132,54 +132,56 @@ struct Show {
     total: Duration,
 }
 
-impl Show {
-    /// Starts all servers, and waits until they are connected.
+impl DemoRun {
+    /// Starts all servers, and waits until they are connected and ready.
     async fn open(arguments: &DemoArgs) -> Result<Self, DemoError> {
         let total = Duration::from_secs(arguments.seconds);
         let nodes = usize::from(arguments.nodes);
-        let show = Self {
-            cluster: Cluster::start(nodes).await?,
+        let cluster = Cluster::start(nodes).await?;
+        let demo = Self {
             ledger: Ledger::new(nodes)?,
             load: Load::new(nodes),
             recovery: None,
-            view: View::new(total),
+            view: View::new(total, cluster.names()),
+            cluster,
             begun: Instant::now(),
             total,
         };
-        if !show.cluster.wait_ready(CONNECT_WITHIN).await {
-            let (connected, expected) = (show.cluster.connected(), show.cluster.expected());
-            return Err(DemoError::NeverConnected { connected, expected, within: CONNECT_WITHIN });
+        if !demo.cluster.wait_ready(CONNECT_TIMEOUT).await {
+            let (connected, expected) = (demo.cluster.connected(), demo.cluster.expected());
+            return Err(DemoError::NeverConnected { connected, expected, within: CONNECT_TIMEOUT });
         }
-        let took = show.begun.elapsed().as_millis();
-        let Some(deployment) = show.cluster.wait_started(START_WITHIN).await else {
-            return Err(DemoError::NeverStarted { within: START_WITHIN });
+        for (node, name) in demo.cluster.names().iter().enumerate() {
+            demo.view.print_event(&format!("node {} is {name}", node + 1))?;
+        }
+        let took = demo.begun.elapsed().as_millis();
+        let Some(deployment) = demo.cluster.wait_started(STARTUP_TIMEOUT).await else {
+            return Err(DemoError::NeverStarted { within: STARTUP_TIMEOUT });
         };
-        let ready = show.begun.elapsed().as_millis();
-        show.view.say(&format!("{nodes} servers, all connected in {took} ms"))?;
-        show.view.say(&format!(
-            "{nodes} servers: verified, deployment {deployment}, IAM ready in {ready} ms"
-        ))?;
-        Ok(show)
+        let ready = demo.begun.elapsed().as_millis();
+        demo.view.print_event(&format!("{nodes} servers, all connected in {took} ms"))?;
+        demo.view.print_event(&format!("deployment {deployment}: IAM ready in {ready} ms"))?;
+        Ok(demo)
     }
 
-    /// Plays from the first call to the last. May be dropped at any point, and then closed.
-    async fn play(&mut self) -> Result<(), DemoError> {
+    /// Runs the load, the kill and the restart. May be dropped at any point; `close` still works.
+    async fn run_load(&mut self) -> Result<(), DemoError> {
         self.begun = Instant::now();
         for node in 0..self.cluster.len() {
             self.load.start_from(node, &self.cluster, &self.ledger);
         }
         let victim = self.cluster.len() - 1;
-        self.watch_until((self.total / 2).min(self.total - LEFT_AFTER_KILL)).await?;
+        self.watch_until((self.total / 2).min(self.total - LOAD_AFTER_KILL_MIN)).await?;
         self.kill(victim)?;
-        self.watch_until(self.begun.elapsed() + AWAY).await?;
+        self.watch_until(self.begun.elapsed() + DOWNTIME).await?;
         self.restart(victim).await?;
         self.watch_until(self.total).await
     }
 
-    /// Shows what happens until so long after the beginning.
+    /// Refreshes the view until this time after the start.
     async fn watch_until(&mut self, until: Duration) -> Result<(), DemoError> {
         loop {
-            self.view.show(&self.snapshot())?;
+            self.view.refresh(&self.snapshot())?;
             let left = until.saturating_sub(self.begun.elapsed());
             if left.is_zero() {
                 return Ok(());
@@ -191,17 +193,17 @@ impl Show {
     fn kill(&mut self, victim: usize) -> Result<(), DemoError> {
         for pair in self.ledger.pairs() {
             if pair.from == victim || pair.to == victim {
-                pair.hit();
+                pair.mark_killed();
             }
         }
-        self.ledger.locks.nodes[victim].hit();
+        self.ledger.locks.nodes[victim].mark_killed();
         self.recovery = Some(Recovery::watch(victim, &self.cluster, &self.ledger));
-        for End { from, to, stats } in self.cluster.kill(victim) {
+        for ConnectionEnd { from, to, stats } in self.cluster.kill(victim) {
             if let Some(pair) = self.ledger.pair(from, to) {
                 pair.add_connections(stats.connections);
             }
         }
-        self.say(&format!("node {} is killed", victim + 1))
+        self.print_event(&format!("node {} is killed", victim + 1))
     }
 
     async fn restart(&mut self, victim: usize) -> Result<(), DemoError> {
@@ -210,24 +212,24 @@ impl Show {
             recovery.restarted(&self.cluster, &self.ledger);
         }
         self.load.start_from(victim, &self.cluster, &self.ledger);
-        self.say(&format!("node {} is started again", victim + 1))
+        self.print_event(&format!("node {} is restarted", victim + 1))
     }
 
-    fn say(&self, event: &str) -> Result<(), DemoError> {
+    fn print_event(&self, event: &str) -> Result<(), DemoError> {
         let seconds = self.begun.elapsed().as_secs_f64();
-        Ok(self.view.say(&format!("{seconds:5.1} s: {event}"))?)
+        Ok(self.view.print_event(&format!("{seconds:5.1} s: {event}"))?)
     }
 
-    /// Ends the load, looks at what is left, and ends the servers. A demo that was stopped early
-    /// has no claim on a connected cluster, and does not wait for one.
+    /// Stops the load, collects the findings, and shuts the servers down. After an interruption it
+    /// does not wait for connections to come back.
     async fn close(mut self, is_early: bool) -> Result<Findings, DemoError> {
         let stopped = self.load.stop().await;
         if !is_early {
-            self.cluster.wait_connected(CONNECT_WITHIN).await;
-            self.cluster.wait_calm(CALM_WITHIN).await;
+            self.cluster.wait_connected(CONNECT_TIMEOUT).await;
+            self.cluster.wait_quiescent(DRAIN_TIMEOUT).await;
         }
         if let Some(recovery) = &mut self.recovery {
-            recovery.write_down();
+            recovery.record();
         }
         self.view.close()?;
         let (connected, expected) = (self.cluster.connected(), self.cluster.expected());
@@ -242,6 +244,8 @@ impl Show {
             elapsed: self.begun.elapsed(),
             connected: self.cluster.connected(),
             expected: self.cluster.expected(),
+            are_running: self.cluster.are_running(),
+            down: self.cluster.pairs_down(),
             outcomes: self.ledger.outcomes(),
             echoed: self.ledger.sum_of_streams(Streams::echoed),
             locked: self.ledger.locks.count(LockOutcome::Granted),

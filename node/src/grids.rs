@@ -1,7 +1,8 @@
-//! The two grids of a server, and the locks on the second: that one carries the traffic of locks alone,
-//! so that a lock is refreshed in time whatever else the servers have to say to each other (P1).
+//! The two grids of a server: the main grid, and the lock grid with the locks on it.
 //!
-//! Guests are known to the first only. They come and go, so nothing that is counted counts them.
+//! The lock grid carries lock traffic only, so that a lock is refreshed in time whatever the load
+//! of the main grid (P1). Clients connect to the main grid only. They come and go, so no count of
+//! servers includes them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,15 +10,15 @@ use std::time::Duration;
 use dsync::{Dsync, Limits};
 use grid::{Auth, ConnectionStats, LOCK_GRID_PATH, Manager, Name};
 
-/// Who is in the cluster.
+/// The names in a cluster.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Members<'a> {
-    /// The server whose grids these are.
+    /// This server.
     pub(crate) local: &'a Name,
     /// All other servers.
     pub(crate) peers: &'a BTreeSet<Name>,
-    /// Names that tools may take.
-    pub(crate) guests: &'a BTreeSet<Name>,
+    /// Names for clients.
+    pub(crate) clients: &'a BTreeSet<Name>,
     /// The servers that grant locks.
     pub(crate) lockers: &'a BTreeSet<Name>,
 }
@@ -31,7 +32,7 @@ pub(crate) enum GridsError {
     Locks(#[from] dsync::BuildError),
 }
 
-/// Both, and the locks. Cheap to clone.
+/// Both grids, and the locks. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Grids {
     pub(crate) main: Manager,
@@ -40,13 +41,13 @@ pub(crate) struct Grids {
 }
 
 impl Grids {
-    /// Builds all; nothing is done before [`start`](Self::start).
+    /// Builds the grids. They do nothing before [`start`](Self::start).
     pub(crate) fn build(
         members: Members<'_>,
         auth: &Auth,
         lock_lease: Duration,
     ) -> Result<Self, GridsError> {
-        let Members { local, peers, guests, lockers } = members;
+        let Members { local, peers, clients, lockers } = members;
         let names = |names: &BTreeSet<Name>| -> Vec<String> {
             names.iter().map(ToString::to_string).collect()
         };
@@ -54,7 +55,7 @@ impl Grids {
             let servers = names(peers).into_iter().chain([local.to_string()]);
             Manager::builder(local.as_str()).auth(auth.clone()).servers(servers)
         };
-        let main = builder().servers(names(guests)).build()?;
+        let main = builder().servers(names(clients)).build()?;
         let locks = builder().path(LOCK_GRID_PATH).build()?;
         let dsync = Dsync::builder(&locks)
             .lockers(names(lockers))
@@ -63,23 +64,23 @@ impl Grids {
         Ok(Self { main, locks, dsync })
     }
 
-    /// Begins to connect, and to find out which locks there are.
+    /// Starts to connect, and to recover which locks are held.
     pub(crate) fn start(&self) -> Result<(), GridsError> {
         self.locks.start()?;
         self.dsync.start();
         Ok(self.main.start()?)
     }
 
-    /// What can be seen of all peers on the main grid now, in the order of their names.
+    /// Returns statistics of all peers on the main grid, ordered by name.
     pub(crate) fn peer_stats(&self) -> Vec<ConnectionStats> {
-        // Guests are what the grid of the locks does not know.
+        // Clients are unknown to the lock grid.
         let is_peer =
             |stats: &ConnectionStats| self.locks.connection(stats.remote.as_str()).is_some();
         self.main.stats().into_iter().filter(is_peer).collect()
     }
 
-    /// Ends the main grid, the locks, and their grid: what the first still serves may hold locks, and
-    /// releasing them takes the last.
+    /// Shuts down the main grid, the locks, and the lock grid, in this order: calls on the main
+    /// grid may hold locks, and releasing them needs the lock grid.
     pub(crate) async fn shutdown(&self, grace: Duration) {
         self.main.shutdown(grace).await;
         self.dsync.shutdown(grace).await;

@@ -1,13 +1,13 @@
-//! The HTTP side of a server: the grids' upgrades, and what an orchestrator asks.
+//! The HTTP endpoints of a server.
 //!
 //! ```text
-//! GET <main.path()>    the main grid: upgrades of other servers and of tools (grid::GridService)
-//! GET <locks.path()>   the grid of the locks: upgrades of other servers
-//! GET /health/live     200 as long as the process answers
-//! GET /health/ready    200 when this server is ready and enough peers are connected, else 503; JSON
-//!                      says what is waited for
-//! POST /v2/iam/…       users and their rights: `admin`
-//! GET /v2/metrics/resource   what all servers' drives, network, processors and memory do
+//! GET <main.path()>    main grid: upgrades of other servers and of clients (grid::GridService)
+//! GET <locks.path()>   lock grid: upgrades of other servers
+//! GET /health/live     200 while the process responds
+//! GET /health/ready    200 when this server is ready and enough peers are connected, else 503;
+//!                      the JSON body has the phase and what it waits for
+//! POST /v2/iam/…       administration of IAM: `admin`
+//! GET /v2/metrics/resource   metrics of all servers' drives, network, processors and memory
 //! ```
 
 mod admin;
@@ -38,34 +38,34 @@ pub(crate) use self::metrics::{JSON, Metrics, PATH as METRICS_PATH};
 use crate::grids::Grids;
 use crate::startup::Startup;
 
-/// HTTP connections at once. A connection that became the grid's counts no more. Further ones wait
-/// in the kernel's backlog.
+/// Most HTTP connections. Connections that were upgraded to the grid do not count. Further ones
+/// wait in the kernel's backlog.
 const HTTP_CONNECTIONS_MAX: usize = 1_024;
 
-/// Longest time from the beginning of a connection, or its last answer, to a whole request.
+/// Longest time from the start of a connection, or its last response, to a complete request header.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Wait after the system could not accept, out of file descriptors for example.
+/// Pause after a failed accept, for example without free file descriptors.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Accepts and serves connections until it is dropped.
 pub(crate) async fn accept(listener: TcpListener, routes: Routes) {
-    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     loop {
-        // Never closed, so there is always a place in the end.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((socket, from)) => {
                 let routes = routes.clone();
                 tokio::spawn(async move {
                     if let Err(error) = serve_connection(socket, routes).await {
-                        tracing::debug!(%from, %error, "an HTTP connection failed");
+                        tracing::debug!(%from, %error, "HTTP connection failed");
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; trying again");
+                tracing::warn!(%error, retry_in = ?PAUSE_AFTER_FAILURE, "accept failed");
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
@@ -80,7 +80,7 @@ enum ConnectionError {
     Http(#[from] hyper::Error),
 }
 
-/// Returns when the connection is over, or has been handed to the grid.
+/// Serves one connection. Returns when it is closed, or was handed over to the grid.
 async fn serve_connection(socket: TcpStream, routes: Routes) -> Result<(), ConnectionError> {
     socket.set_nodelay(true)?;
     hyper::server::conn::http1::Builder::new()
@@ -92,7 +92,7 @@ async fn serve_connection(socket: TcpStream, routes: Routes) -> Result<(), Conne
     Ok(())
 }
 
-/// Who answers what. Cheap to clone.
+/// Routes requests to their handlers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Routes {
     grids: Grids,
@@ -110,31 +110,32 @@ impl Routes {
         Self { main, locks, grids, metrics: None, startup, admin }
     }
 
-    /// And metrics.
+    /// Adds the metrics endpoint.
     pub(crate) fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics: Some(metrics), ..self }
     }
 
     fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let answer: fn(&Self) -> Response<Full<Bytes>> = match path {
+        let respond: fn(&Self) -> Response<Full<Bytes>> = match path {
             "/health/live" => |_| health::live(),
             "/health/ready" => |routes| health::ready(&routes.grids, &routes.startup),
-            _ => return nothing_here(),
+            _ => return not_found(),
         };
         match *method {
-            Method::GET | Method::HEAD => answer(self),
-            _ => wrong_method(),
+            Method::GET | Method::HEAD => respond(self),
+            _ => method_not_allowed(),
         }
     }
 }
 
-/// An answer that is on its way.
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+/// A response in progress.
+type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
 impl HyperService<Request<Incoming>> for Routes {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = ResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         match request.uri().path() {
@@ -144,8 +145,8 @@ impl HyperService<Request<Incoming>> for Routes {
                 (&Method::GET | &Method::HEAD, Some(metrics)) => {
                     Box::pin(async move { Ok(metrics.respond(request.headers()).await) })
                 }
-                (_, Some(_)) => Box::pin(ready(Ok(wrong_method()))),
-                (_, None) => Box::pin(ready(Ok(nothing_here()))),
+                (_, Some(_)) => Box::pin(ready(Ok(method_not_allowed()))),
+                (_, None) => Box::pin(ready(Ok(not_found()))),
             },
             path if path.starts_with(IAM_PREFIX) => {
                 let admin = self.admin.clone();
@@ -156,11 +157,11 @@ impl HyperService<Request<Incoming>> for Routes {
     }
 }
 
-fn nothing_here() -> Response<Full<Bytes>> {
+fn not_found() -> Response<Full<Bytes>> {
     text(StatusCode::NOT_FOUND, "there is nothing here\n")
 }
 
-fn wrong_method() -> Response<Full<Bytes>> {
+fn method_not_allowed() -> Response<Full<Bytes>> {
     let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
     refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     refusal

@@ -1,8 +1,8 @@
-//! `node iam`: users and their rights, asked of and changed on a running server.
+//! `gridwire iam`: administers users, groups, policies and service accounts of a running cluster.
 //!
-//! `request` makes a request of the command line, `client` sends it, signed, and `table` prints the
-//! answer. On the server, `http::admin` takes it, and `operations` does what it says; `token`, `wire`
-//! and `rights` are what both sides agree on.
+//! `request` builds a request from the command line, `client` signs and sends it, and `table`
+//! prints the response. On the server, `http::admin` receives it and `operations` executes it.
+//! `token`, `wire` and `rights` are shared by both ends.
 
 mod client;
 pub(crate) mod operations;
@@ -22,19 +22,19 @@ use http::StatusCode;
 use iam_bootstrap::model::SecretError;
 
 use crate::cli::{IamArgs, IamCommand};
-use crate::{secret, stdout};
+use crate::{output, secret};
 
-use self::client::Client;
-use self::request::Made;
+use self::client::AdminClient;
+use self::request::PreparedRequest;
 
-/// Why it is not done.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IamError {
-    #[error("no server is given: use --server or NODE_SERVER")]
+    #[error("no server is given: use --server or GRIDWIRE_SERVER")]
     NoServer,
-    #[error("no secret is given: use --secret-file or NODE_ACCESS_SECRET_FILE")]
+    #[error("no secret is given: use --secret-file or GRIDWIRE_ACCESS_SECRET_FILE")]
     NoSecret,
-    #[error("{0} needs TLS, which node does not have; give an address that begins with http://")]
+    #[error("{0} needs TLS, which gridwire does not have; use an address that begins with http://")]
     Secure(Name),
     #[error("secret_file = {path:?}: {problem}; it must be {}", secret::allowed())]
     SecretFile { path: PathBuf, problem: String },
@@ -42,9 +42,9 @@ pub(crate) enum IamError {
     NewSecret { path: PathBuf, error: SecretError },
     #[error("{path:?} cannot be read: {cause}")]
     File { path: PathBuf, cause: io::Error },
-    #[error("{path:?} has {bytes} bytes, and may have {max}")]
+    #[error("{path:?} has {bytes} bytes, at most {max} are allowed")]
     TooLarge { path: PathBuf, bytes: u64, max: u64 },
-    #[error("{path:?} is no policy: {problem}")]
+    #[error("{path:?} is not a policy: {problem}")]
     Policy { path: PathBuf, problem: String },
     #[error("{0}")]
     Given(String),
@@ -52,16 +52,16 @@ pub(crate) enum IamError {
     Runtime(io::Error),
     #[error("cannot sign the request: {0}")]
     Sign(String),
-    #[error("cannot reach {server}: {cause}; does it run?")]
+    #[error("cannot reach {server}: {cause}; is it running?")]
     Unreachable { server: Name, cause: io::Error },
-    #[error("asking {server} failed: {cause}; a change may have been made or not")]
+    #[error("the request to {server} failed: {cause}; the change may or may not have been made")]
     Http { server: Name, cause: String },
-    #[error("{server} did not answer within {waited:?}; a change may have been made or not")]
+    #[error("{server} did not respond within {waited:?}; the change may or may not have been made")]
     Timeout { server: Name, waited: Duration },
-    #[error("{server} answered {status}: {message}")]
+    #[error("{server} responded {status}: {message}")]
     Refused { server: Name, status: StatusCode, message: String },
-    #[error("{server} answered with something else than expected: {cause}; is it another version?")]
-    Answer { server: Name, cause: String },
+    #[error("unexpected response of {server}: {cause}; does it run another version?")]
+    Response { server: Name, cause: String },
     #[error("not allowed")]
     NotAllowed,
     #[error("cannot write the result: {0}")]
@@ -69,7 +69,7 @@ pub(crate) enum IamError {
 }
 
 impl IamError {
-    /// 2 for what the user gave, 69 for a server that is not there, 1 for what happened.
+    /// Returns 2 for invalid arguments, 69 for an unreachable server, 1 for other failures.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NoServer
@@ -88,7 +88,7 @@ impl IamError {
     }
 }
 
-/// Asks, and prints what comes of it.
+/// Sends the request, and prints the response.
 pub(crate) fn run(arguments: &IamArgs) -> Result<(), IamError> {
     let server = arguments.server.clone().ok_or(IamError::NoServer)?;
     if server.is_secure() {
@@ -96,24 +96,24 @@ pub(crate) fn run(arguments: &IamArgs) -> Result<(), IamError> {
     }
     let path = arguments.secret_file.clone().ok_or(IamError::NoSecret)?;
     let secret = secret::read(&path).map_err(|problem| IamError::SecretFile { path, problem })?;
-    let Made { request, secret: made } = Made::of(&arguments.command)?;
-    let client = Client { server, access_key: &arguments.access_key, secret };
+    let PreparedRequest { request, secret: new_secret } = PreparedRequest::of(&arguments.command)?;
+    let client = AdminClient { server, access_key: &arguments.access_key, secret };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(IamError::Runtime)?;
-    let body = runtime.block_on(client.ask(&request, arguments.timeout))?;
-    let answer = |cause: serde_json::Error| client.not_understood(&cause);
-    let mut value: serde_json::Value = serde_json::from_slice(&body).map_err(answer)?;
-    if let (Some(made), Some(object)) = (&made, value.as_object_mut()) {
-        object.insert("secret".to_owned(), made.expose().into());
+    let body = runtime.block_on(client.send_request(&request, arguments.timeout))?;
+    let invalid = |cause: serde_json::Error| client.invalid_response(&cause);
+    let mut value: serde_json::Value = serde_json::from_slice(&body).map_err(invalid)?;
+    if let (Some(secret), Some(object)) = (&new_secret, value.as_object_mut()) {
+        object.insert("secret".to_owned(), secret.expose().into());
     }
     let is_denied = value.get("allowed") == Some(&serde_json::Value::Bool(false));
     match arguments.json {
-        true => stdout::line(&value)?,
+        true => output::print_line(&value)?,
         false => {
             let text = table::text(&arguments.command, value);
-            stdout::line(&text.map_err(answer)?)?;
+            output::print_line(&text.map_err(invalid)?)?;
         }
     }
     match &arguments.command {

@@ -1,26 +1,26 @@
-//! Latencies: recorded in nanoseconds, shown in microseconds or milliseconds.
+//! Latencies: recorded in nanoseconds, displayed in microseconds or milliseconds.
 
 use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::{CreationError, Histogram};
 
-/// What is shorter is not told apart, in nanoseconds.
+/// Lowest latency that is distinguished, in nanoseconds.
 const SHORTEST_NANOS: u64 = 64;
 
-/// What is longer is recorded as this long, in nanoseconds.
+/// Highest latency, in nanoseconds. Higher ones are recorded as this.
 const LONGEST_NANOS: u64 = 60_000_000_000;
 
-/// Keeps what is recorded to a hundredth of itself: a finer one per caller costs more cache misses
-/// than the calls that it measures.
+/// Resolution of the histogram: 1 %. A finer histogram per caller costs more cache misses than the
+/// calls that it measures.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// The distribution of some latencies: some 15 KB.
+/// A histogram of latencies: some 15 KB.
 #[derive(Debug, Clone)]
 pub(crate) struct Latencies(Histogram<u32>);
 
 impl Latencies {
-    /// None so far.
+    /// Creates an empty histogram.
     pub(crate) fn new() -> Result<Self, CreationError> {
         Histogram::new_with_bounds(SHORTEST_NANOS, LONGEST_NANOS, SIGNIFICANT_DIGITS).map(Self)
     }
@@ -29,19 +29,19 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// Adds what another one recorded.
+    /// Adds the latencies of another histogram.
     pub(crate) fn merge(&mut self, other: &Self) {
-        debug_assert_eq!(self.0.high(), other.0.high(), "all are made alike");
-        // Fails only for a narrower histogram, which there is none of.
+        debug_assert_eq!(self.0.high(), other.0.high(), "all histograms have the same bounds");
+        // Fails only for a histogram with wider bounds.
         let _ = self.0.add(&other.0);
     }
 
-    /// How many were recorded.
+    /// Number of recorded latencies.
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// The latency that this part of all calls did not exceed: 0.5 is the median.
+    /// Returns a quantile: 0.5 is the median.
     pub(crate) fn quantile(&self, part: f64) -> Duration {
         Duration::from_nanos(self.0.value_at_quantile(part))
     }
@@ -55,10 +55,10 @@ impl Latencies {
     }
 }
 
-/// Shows a latency with three or four digits and its unit.
-pub(crate) struct Shown(pub(crate) Duration);
+/// Displays a latency with three or four digits and its unit.
+pub(crate) struct DisplayLatency(pub(crate) Duration);
 
-impl fmt::Display for Shown {
+impl fmt::Display for DisplayLatency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_secs_f64() * 1e6;
         let text = match micros {
@@ -76,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_latency_is_shown_in_the_unit_that_fits() {
-        let shown = |nanos| Shown(Duration::from_nanos(nanos)).to_string();
+    fn latency_has_a_suitable_unit() {
+        let shown = |nanos| DisplayLatency(Duration::from_nanos(nanos)).to_string();
         assert_eq!(shown(21_340), "21.3 µs");
         assert_eq!(shown(213_400), "213 µs");
         assert_eq!(shown(2_134_000), "2.13 ms");
         assert_eq!(shown(213_400_000), "213 ms");
-        assert_eq!(format!("{:>9}", Shown(Duration::from_micros(5))), "   5.0 µs");
+        assert_eq!(format!("{:>9}", DisplayLatency(Duration::from_micros(5))), "   5.0 µs");
     }
 
     #[test]

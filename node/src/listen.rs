@@ -1,14 +1,14 @@
-//! Opens the listening sockets of servers, of probes and of the demo.
+//! Opens the listening sockets of servers, tools and the demo.
 
 use std::net::SocketAddr;
 use std::{fmt, io};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that the kernel holds while nobody accepts them.
+/// Length of the kernel's queue of connections that are not accepted yet.
 const BACKLOG: u32 = 1_024;
 
-/// Why an address cannot be listened on.
+/// Why listening on an address failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct ListenError {
     address: SocketAddr,
@@ -16,7 +16,7 @@ pub(crate) struct ListenError {
 }
 
 impl ListenError {
-    /// Whether somebody else listens there.
+    /// Whether another socket listens there.
     pub(crate) fn is_in_use(&self) -> bool {
         self.cause.kind() == io::ErrorKind::AddrInUse
     }
@@ -35,15 +35,15 @@ impl fmt::Display for ListenError {
     }
 }
 
-/// Listens on `address`; port 0 lets the system choose.
+/// Listens on `address`; with port 0, the system chooses a port.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     try_bind(address).map_err(|cause| ListenError { address, cause })
 }
 
 fn try_bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Connections of the process that was here before may still be in TIME_WAIT: a server must be
-    // able to come back at once. On Windows the option means something else, and harmful.
+    // Connections of the previous process may still be in TIME_WAIT, and a server must be able to
+    // restart at once. On Windows this option has another, harmful meaning.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

@@ -1,12 +1,12 @@
-//! `node lock`: a command that runs while a lock is held.
+//! `gridwire lock`: runs a command while a lock is held.
 //!
-//! What is said to the server is in `lock_service`. `hold` is the lock as seen from here, `certainty` how long it may
-//! be believed in, `command` the command. This file is the order in which they act, and what comes of
-//! it.
+//! `lock_service` has the protocol with the server. `hold` is this end of the held lock, `validity`
+//! how long it may be considered held, `command` the command. This file is the order of events, and
+//! the exit codes.
 
-mod certainty;
 mod command;
 mod hold;
+mod validity;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -14,35 +14,35 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use self::command::{Reach, Running, SpawnError, exit_code};
-use self::hold::{Hold, HoldError, Lost};
+use self::command::{RunningCommand, SignalTarget, SpawnError, exit_code};
+use self::hold::{HoldError, LockHold, LossCause};
 use crate::cli::LockArgs;
+use crate::client::{Client, ClientError};
 use crate::lock_service::wire::{HoldRequest, Refusal};
-use crate::probe::{Probe, ProbeError};
-use crate::signals::PassedOn;
+use crate::signals::ForwardedSignals;
 
-/// The exit code when the server could not be asked: EX_UNAVAILABLE of sysexits.h.
+/// Exit code if the server could not be reached: EX_UNAVAILABLE of sysexits.h.
 const UNAVAILABLE: u8 = 69;
 
-/// The exit code when the lock was lost: EX_TEMPFAIL of sysexits.h, "try again".
+/// Exit code if the lock was lost: EX_TEMPFAIL of sysexits.h, "try again".
 const LOST: u8 = 75;
 
-/// What shells add to the number of a signal.
+/// Offset of the exit code after a signal, as in shells.
 const KILLED_BY: u8 = 128;
 
-/// Why there was no command, or it did not run to its end.
+/// Why the command was not started or did not complete.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockFailure {
     #[error(transparent)]
-    Probe(#[from] ProbeError),
+    Client(#[from] ClientError),
     #[error("{} is not locked: {error}", list(.resources))]
     NotHeld { resources: Vec<String>, error: HoldError, conflict_exit_code: u8 },
-    #[error("given up by {0:?} before there was a lock")]
-    GivenUp(Signal),
+    #[error("cancelled by {0:?} before the lock was acquired")]
+    Cancelled(Signal),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    #[error("{} is locked no more, and the command was ended: {lost}", list(.resources))]
-    Lost { resources: Vec<String>, lost: Lost },
+    #[error("{} is no longer locked, and the command was terminated: {lost}", list(.resources))]
+    Lost { resources: Vec<String>, lost: LossCause },
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error("cannot wait for the command: {0}")]
@@ -52,15 +52,15 @@ pub(crate) enum LockFailure {
 impl LockFailure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Probe(error) if error.exit_code() == 2 => 2,
-            Self::Probe(_) | Self::Signals(_) | Self::Wait(_) => UNAVAILABLE,
+            Self::Client(error) if error.exit_code() == 2 => 2,
+            Self::Client(_) | Self::Signals(_) | Self::Wait(_) => UNAVAILABLE,
             Self::NotHeld { error, conflict_exit_code, .. } => match error {
                 HoldError::Refused { reason: Refusal::TimedOut, .. } => *conflict_exit_code,
                 HoldError::Refused { reason: Refusal::Invalid, .. } => 2,
-                HoldError::LostAtOnce(_) => LOST,
+                HoldError::LostBeforeStart(_) => LOST,
                 _ => UNAVAILABLE,
             },
-            Self::GivenUp(signal) => {
+            Self::Cancelled(signal) => {
                 KILLED_BY.saturating_add(u8::try_from(signal.as_raw()).unwrap_or(u8::MAX))
             }
             Self::Spawn(error) => error.exit_code(),
@@ -73,31 +73,31 @@ fn list(resources: &[String]) -> String {
     resources.join(", ")
 }
 
-/// Takes the lock, runs the command, lets go. Returns the command's exit code.
+/// Acquires the lock, runs the command, and releases the lock. Returns the command's exit code.
 pub(crate) fn run(arguments: &LockArgs) -> Result<u8, LockFailure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-        .map_err(ProbeError::Runtime)?;
+        .map_err(ClientError::Runtime)?;
     runtime.block_on(async {
-        let mut signals = PassedOn::new().map_err(LockFailure::Signals)?;
-        let LockArgs { peer, entry, connect_timeout, .. } = arguments;
-        let probe = tokio::select! {
+        let mut signals = ForwardedSignals::new().map_err(LockFailure::Signals)?;
+        let LockArgs { peer, identity, connect_timeout, .. } = arguments;
+        let client = tokio::select! {
             biased;
-            signal = signals.next() => return Err(LockFailure::GivenUp(signal)),
-            probe = Probe::connect(peer, entry, *connect_timeout) => probe?,
+            signal = signals.next() => return Err(LockFailure::Cancelled(signal)),
+            client = Client::connect(peer, identity, *connect_timeout) => client?,
         };
-        let result = lock_and_run(arguments, &probe, &mut signals).await;
-        probe.leave().await;
+        let result = lock_and_run(arguments, &client, &mut signals).await;
+        client.shutdown().await;
         result
     })
 }
 
 async fn lock_and_run(
     arguments: &LockArgs,
-    probe: &Probe,
-    signals: &mut PassedOn,
+    client: &Client,
+    signals: &mut ForwardedSignals,
 ) -> Result<u8, LockFailure> {
     let request = HoldRequest {
         resources: arguments.resources.clone(),
@@ -107,8 +107,8 @@ async fn lock_and_run(
     };
     let held = tokio::select! {
         biased;
-        signal = signals.next() => return Err(LockFailure::GivenUp(signal)),
-        held = Hold::acquire(&probe.connection, &request) => held,
+        signal = signals.next() => return Err(LockFailure::Cancelled(signal)),
+        held = LockHold::acquire(&client.connection, &request) => held,
     };
     let mut hold = held.map_err(|error| LockFailure::NotHeld {
         resources: request.resources.clone(),
@@ -117,48 +117,48 @@ async fn lock_and_run(
     })?;
     let ended = match start(arguments, &hold) {
         Ok(running) => supervise(&mut hold, running, signals).await?,
-        Err(error) => Ended::Never(error),
+        Err(error) => CommandEnd::NotStarted(error),
     };
     match ended {
-        Ended::Lost(lost) => Err(LockFailure::Lost { resources: request.resources, lost }),
-        Ended::ByItself(code) => {
+        CommandEnd::LockLost(lost) => Err(LockFailure::Lost { resources: request.resources, lost }),
+        CommandEnd::Exited(code) => {
             hold.release().await;
             Ok(code)
         }
-        Ended::Never(error) => {
+        CommandEnd::NotStarted(error) => {
             hold.release().await;
             Err(error.into())
         }
     }
 }
 
-fn start(arguments: &LockArgs, hold: &Hold) -> Result<Running, SpawnError> {
+fn start(arguments: &LockArgs, hold: &LockHold) -> Result<RunningCommand, SpawnError> {
     let token = OsString::from(hold.grant.token.to_string());
     let resources = OsString::from(arguments.resources.join("\n"));
     let environment = [
-        ("NODE_LOCK_TOKEN", token.as_os_str()),
-        ("NODE_LOCK_UID", OsStr::new(&hold.grant.uid)),
-        ("NODE_LOCK_RESOURCES", resources.as_os_str()),
+        ("GRIDWIRE_LOCK_TOKEN", token.as_os_str()),
+        ("GRIDWIRE_LOCK_UID", OsStr::new(&hold.grant.uid)),
+        ("GRIDWIRE_LOCK_RESOURCES", resources.as_os_str()),
     ];
-    Running::start(&arguments.command, environment, Reach::of_stdin())
+    RunningCommand::start(&arguments.command, environment, SignalTarget::of_stdin())
 }
 
 /// How a command ended.
-enum Ended {
-    /// With this exit code.
-    ByItself(u8),
-    /// Because the lock was lost.
-    Lost(Lost),
-    /// It did not even start.
-    Never(SpawnError),
+enum CommandEnd {
+    /// It exited, with this exit code.
+    Exited(u8),
+    /// It was terminated because the lock was lost.
+    LockLost(LossCause),
+    /// It could not be started.
+    NotStarted(SpawnError),
 }
 
-/// Waits for the end of the command, or of the lock, which ends the command.
+/// Waits for the end of the command. If the lock is lost first, terminates the command.
 async fn supervise(
-    hold: &mut Hold,
-    mut running: Running,
-    signals: &mut PassedOn,
-) -> Result<Ended, LockFailure> {
+    hold: &mut LockHold,
+    mut running: RunningCommand,
+    signals: &mut ForwardedSignals,
+) -> Result<CommandEnd, LockFailure> {
     let lost = {
         let lost = hold.until_lost();
         tokio::pin!(lost);
@@ -167,20 +167,20 @@ async fn supervise(
                 biased;
                 lost = &mut lost => break lost,
                 status = running.wait() => {
-                    return Ok(Ended::ByItself(exit_code(status.map_err(LockFailure::Wait)?)));
+                    return Ok(CommandEnd::Exited(exit_code(status.map_err(LockFailure::Wait)?)));
                 }
-                signal = signals.next() => running.pass_on(signal),
+                signal = signals.next() => running.forward(signal),
             }
         }
     };
-    running.end().await.map_err(LockFailure::Wait)?;
-    Ok(Ended::Lost(lost))
+    running.terminate().await.map_err(LockFailure::Wait)?;
+    Ok(CommandEnd::LockLost(lost))
 }
 
-/// Who asks, as it is shown to those who list locks.
+/// Identifies this tool in lists of locks.
 fn source(arguments: &LockArgs) -> String {
     let program = arguments.command.first().map(|program| program.to_string_lossy());
-    format!("node lock, process {}: {}", std::process::id(), program.unwrap_or_default())
+    format!("gridwire lock, process {}: {}", std::process::id(), program.unwrap_or_default())
 }
 
 fn milliseconds(duration: Duration) -> u64 {

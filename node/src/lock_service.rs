@@ -1,14 +1,15 @@
-//! What a server does about locks for guests: takes and holds them, lists them, forces them open.
+//! Locks for clients: a server acquires and holds them on behalf of clients, lists them, and forces
+//! them open.
 //!
-//! A guest is no member of the grid of the locks. It asks a server on the main grid, and the server
-//! takes the lock as its own. `wire` is what they say to each other.
+//! A client is not on the lock grid. It sends requests to a server on the main grid, and the server
+//! holds the lock as its own. `wire` has the messages.
 //!
 //! ```text
-//!            granted           guest ends the stream, or is gone
-//!   Taking ──────────► Held ────────────────────────────────────► released
-//!     │ refused,        │ lost, or this server stops: the guest is told, and nobody else gets it
-//!     │ guest gone      ▼ while the guest's command ends, or before its lease has
-//!     └──► nothing    Told ─────────────────────────────────────► released
+//!              granted          client ends the stream, or disconnects
+//!   Acquiring ─────────► Held ────────────────────────────────────────► released
+//!     │ refused,          │ lost, or this server shuts down: the client is notified. No other holder
+//!     │ disconnected      ▼ gets the lock before the client's command ends or its lease expires.
+//!     └──► end          LossReported ─────────────────────────────────► released
 //! ```
 
 pub(crate) mod wire;
@@ -20,15 +21,15 @@ use grid::{HandlerError, RegisterError, RequestContext, TypedOutput, TypedReceiv
 use tokio::sync::watch;
 
 use self::wire::{
-    FORCE_UNLOCK, ForceRequest, GET_LOCKS, GetLocksRequest, HOLD_LOCK, HoldAnswer, HoldRequest,
+    FORCE_UNLOCK, ForceRequest, GET_LOCKS, GetLocksRequest, HOLD_LOCK, HoldRequest, HoldResponse,
     Ping, Refusal,
 };
 use crate::grids::Grids;
 
-/// Longest time that lockers are asked for an answer, whatever the guest says.
-const ASK_WITHIN_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for lockers, whatever the client asks for.
+const LOCKER_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// Serves guests until it is told to stop.
+/// Serves lock requests of clients until it is stopped.
 #[derive(Debug)]
 pub(crate) struct LockService {
     is_stopping: watch::Sender<bool>,
@@ -40,65 +41,67 @@ impl LockService {
         let is_stopping = watch::Sender::new(false);
         let (dsync, stopping) = (grids.dsync.clone(), is_stopping.subscribe());
         HOLD_LOCK.register(&grids.main, move |context, request, input, output| {
-            let serving =
-                Serving { dsync: dsync.clone(), stopping: stopping.clone(), input, output };
-            serving.serve(context, request)
+            let session =
+                HoldSession { dsync: dsync.clone(), stopping: stopping.clone(), input, output };
+            session.serve(context, request)
         })?;
         let dsync = grids.dsync.clone();
         GET_LOCKS.register(&grids.main, move |_context, request: GetLocksRequest| {
             let dsync = dsync.clone();
-            async move { Ok(dsync.locks(ask_within(request.timeout_ms)).await) }
+            async move { Ok(dsync.locks(locker_timeout(request.timeout_ms)).await) }
         })?;
         let dsync = grids.dsync.clone();
         FORCE_UNLOCK.register(&grids.main, move |context, request: ForceRequest| {
             let dsync = dsync.clone();
             async move {
-                tracing::warn!(guest = %context.caller(), what = ?request.what, "forced to unlock");
-                Ok(dsync.force_unlock(&request.what, ask_within(request.timeout_ms)).await)
+                tracing::warn!(
+                    client = %context.caller(), what = ?request.what, "lock forced open by an operator"
+                );
+                Ok(dsync.force_unlock(&request.what, locker_timeout(request.timeout_ms)).await)
             }
         })?;
         Ok(Self { is_stopping })
     }
 
-    /// Tells the guests who hold locks to come to an end.
+    /// Notifies all clients that hold locks that the server shuts down.
     pub(crate) fn stop(&self) {
         self.is_stopping.send_replace(true);
     }
 }
 
-fn ask_within(timeout_ms: u64) -> Duration {
-    Duration::from_millis(timeout_ms).min(ASK_WITHIN_MAX)
+fn locker_timeout(timeout_ms: u64) -> Duration {
+    Duration::from_millis(timeout_ms).min(LOCKER_TIMEOUT_MAX)
 }
 
-/// One guest that wants a lock.
-struct Serving {
+/// One client's request for a lock, and the lock while it is held.
+struct HoldSession {
     dsync: Dsync,
     stopping: watch::Receiver<bool>,
     input: TypedReceiver<Ping>,
-    output: TypedOutput<HoldAnswer>,
+    output: TypedOutput<HoldResponse>,
 }
 
-/// Why a guest gets no lock.
-enum NotTaken {
+/// Why a lock was not acquired.
+enum NotAcquired {
     Refused(Refusal, String),
-    /// It has ended the stream.
-    GivenUp,
+    /// The client has ended the stream.
+    Cancelled,
 }
 
-impl Serving {
+impl HoldSession {
     async fn serve(
         mut self,
         context: RequestContext,
         request: HoldRequest,
     ) -> Result<(), HandlerError> {
-        let guard = match self.take(&context, &request).await {
+        let guard = match self.acquire(&context, &request).await {
             Ok(guard) => guard,
-            Err(NotTaken::Refused(reason, why)) => {
-                return Ok(self.output.send(&HoldAnswer::Refused { reason, why }).await?);
+            Err(NotAcquired::Refused(reason, why)) => {
+                return Ok(self.output.send(&HoldResponse::Refused { reason, why }).await?);
             }
-            Err(NotTaken::GivenUp) => return Ok(()),
+            Err(NotAcquired::Cancelled) => return Ok(()),
         };
-        let granted = HoldAnswer::Granted {
+        let granted = HoldResponse::Granted {
             token: guard.token().get(),
             uid: guard.uid().to_owned(),
             valid_for_ms: valid_for_ms(&guard),
@@ -107,12 +110,12 @@ impl Serving {
         self.hold(guard).await
     }
 
-    /// Dropped with the stream, it gives up too.
-    async fn take(
+    /// Acquires the lock. Dropping the future, as with the stream, cancels the request.
+    async fn acquire(
         &mut self,
         context: &RequestContext,
         request: &HoldRequest,
-    ) -> Result<Guard, NotTaken> {
+    ) -> Result<Guard, NotAcquired> {
         let mutex = DRWMutex::new(&self.dsync, &request.resources);
         let options = LockOptions::default()
             .timeout(Duration::from_millis(request.timeout_ms))
@@ -126,35 +129,35 @@ impl Serving {
         tokio::select! {
             biased;
             () = stopped(self.stopping.clone()) => Err(refusal(&LockError::ShuttingDown)),
-            // Pings begin after the grant: whatever comes now, it is not one.
-            _ = self.input.next() => Err(NotTaken::GivenUp),
+            // Pings begin after the grant, so this is the end of the stream or a protocol error.
+            _ = self.input.next() => Err(NotAcquired::Cancelled),
             taken = taking => taken.map_err(|error| refusal(&error)),
         }
     }
 
     async fn hold(&mut self, guard: Guard) -> Result<(), HandlerError> {
         let (lost, stopped) = (guard.lost(), stopped(self.stopping.clone()));
-        let over = async {
+        let ended = async {
             tokio::select! {
                 biased;
                 lost = lost => why_lost(lost),
                 () = stopped => LockError::ShuttingDown.to_string(),
             }
         };
-        tokio::pin!(over);
-        let mut is_told = false;
+        tokio::pin!(ended);
+        let mut is_loss_reported = false;
         loop {
             tokio::select! {
                 biased;
-                why = &mut over, if !is_told => {
-                    is_told = true;
-                    self.output.send(&HoldAnswer::Lost { why }).await?;
+                why = &mut ended, if !is_loss_reported => {
+                    is_loss_reported = true;
+                    self.output.send(&HoldResponse::Lost { why }).await?;
                 }
                 ping = self.input.next() => match ping {
                     Some(ping) => {
                         let number = ping?.number;
                         let valid_for_ms = valid_for_ms(&guard);
-                        self.output.send(&HoldAnswer::Pong { number, valid_for_ms }).await?;
+                        self.output.send(&HoldResponse::Pong { number, valid_for_ms }).await?;
                     }
                     None => {
                         guard.unlock().await;
@@ -170,22 +173,22 @@ fn valid_for_ms(guard: &Guard) -> u64 {
     u64::try_from(guard.time_left().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Resolves when guests are to come to an end.
+/// Completes when the service is stopped.
 async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // The sender is gone only when nobody can say so any more.
+    // The sender is dropped only with the service.
     let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
 }
 
-fn refusal(error: &LockError) -> NotTaken {
+fn refusal(error: &LockError) -> NotAcquired {
     let reason = match error {
         LockError::TimedOut { .. } => Refusal::TimedOut,
         LockError::Names(_) | LockError::SourceTooLong { .. } => Refusal::Invalid,
         _ => Refusal::Unavailable,
     };
-    NotTaken::Refused(reason, error.to_string())
+    NotAcquired::Refused(reason, error.to_string())
 }
 
-/// In words that fit after "the server says so".
+/// Returns the reason, to follow "the server reports: ".
 fn why_lost(lost: Lost) -> String {
     match lost {
         Lost::Released => LockError::ShuttingDown.to_string(),

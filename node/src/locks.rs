@@ -1,4 +1,4 @@
-//! `node locks`: who holds and who waits for which locks, and taking them away.
+//! `gridwire locks`: lists locks and waiters, and forces locks open.
 
 mod table;
 
@@ -8,26 +8,26 @@ use std::time::Duration;
 use dsync::{ForceReport, Forced};
 use grid::{CallOptions, TypedCallError};
 
-use self::table::{Forcing, Table};
+use self::table::{ForceResult, LocksTable};
 use crate::cli::LocksArgs;
+use crate::client::{Client, ClientError};
 use crate::lock_service::wire::{FORCE_UNLOCK, ForceRequest, GET_LOCKS, GetLocksRequest};
-use crate::probe::{Probe, ProbeError};
-use crate::stdout;
+use crate::output;
 
-/// Why there is no list, or no lock was taken away.
+/// Why there is no list, or no lock was forced open.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocksError {
     #[error(transparent)]
-    Probe(#[from] ProbeError),
+    Client(#[from] ClientError),
     #[error(transparent)]
     Call(#[from] TypedCallError),
     #[error(
-        "none of the lockers that answered has such a lock: see `node locks` for those there are"
+        "no locker that responded has such a lock: `gridwire locks` lists the locks that exist"
     )]
     NoSuchLock,
     #[error(
-        "too few lockers answered to take the lock away: it lasts until its holder releases it; try \
-         again when they do"
+        "too few lockers responded to force the lock open: it lasts until its holder releases it; try \
+         again when more lockers are connected"
     )]
     NotForced,
     #[error("cannot write the result: {0}")]
@@ -37,60 +37,60 @@ pub(crate) enum LocksError {
 impl LocksError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Probe(error) => error.exit_code(),
+            Self::Client(error) => error.exit_code(),
             _ => 1,
         }
     }
 }
 
-/// Asks, and prints what comes of it.
+/// Sends the request, and prints the result.
 pub(crate) fn run(arguments: &LocksArgs) -> Result<(), LocksError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-        .map_err(ProbeError::Runtime)?;
+        .map_err(ClientError::Runtime)?;
     runtime.block_on(async {
-        let probe =
-            Probe::connect(&arguments.peer, &arguments.probe.entry, arguments.probe.timeout)
+        let client =
+            Client::connect(&arguments.peer, &arguments.client.identity, arguments.client.timeout)
                 .await?;
-        let done = match what(arguments) {
-            Some(what) => force(arguments, &probe, what).await,
-            None => list(arguments, &probe).await,
+        let done = match forced(arguments) {
+            Some(forced) => force(arguments, &client, forced).await,
+            None => list(arguments, &client).await,
         };
-        probe.leave().await;
+        client.shutdown().await;
         done
     })
 }
 
-fn what(arguments: &LocksArgs) -> Option<Forced> {
+fn forced(arguments: &LocksArgs) -> Option<Forced> {
     let by_id = arguments.unlock.clone().map(Forced::Uid);
     by_id.or_else(|| arguments.unlock_resource.clone().map(Forced::Resource))
 }
 
-async fn list(arguments: &LocksArgs, probe: &Probe) -> Result<(), LocksError> {
-    let request = GetLocksRequest { timeout_ms: for_lockers(arguments) };
-    let options = CallOptions::default().timeout(arguments.probe.timeout);
-    let listing = GET_LOCKS.call_with(&probe.connection, &request, options).await?;
+async fn list(arguments: &LocksArgs, client: &Client) -> Result<(), LocksError> {
+    let request = GetLocksRequest { timeout_ms: locker_timeout_ms(arguments) };
+    let options = CallOptions::default().timeout(arguments.client.timeout);
+    let listing = GET_LOCKS.call_with(&client.connection, &request, options).await?;
     match arguments.json {
-        true => stdout::line(&serde_json::json!(listing))?,
-        false => stdout::line(&Table(&listing))?,
+        true => output::print_line(&serde_json::json!(listing))?,
+        false => output::print_line(&LocksTable(&listing))?,
     }
     Ok(())
 }
 
-async fn force(arguments: &LocksArgs, probe: &Probe, what: Forced) -> Result<(), LocksError> {
-    let request = ForceRequest { what, timeout_ms: for_lockers(arguments) };
-    let options = CallOptions::default().timeout(arguments.probe.timeout);
-    let report = FORCE_UNLOCK.call_with(&probe.connection, &request, options).await?;
+async fn force(arguments: &LocksArgs, client: &Client, forced: Forced) -> Result<(), LocksError> {
+    let request = ForceRequest { what: forced, timeout_ms: locker_timeout_ms(arguments) };
+    let options = CallOptions::default().timeout(arguments.client.timeout);
+    let report = FORCE_UNLOCK.call_with(&client.connection, &request, options).await?;
     match arguments.json {
-        true => stdout::line(&serde_json::json!(report))?,
-        false => stdout::line(&Forcing(&report))?,
+        true => output::print_line(&serde_json::json!(report))?,
+        false => output::print_line(&ForceResult(&report))?,
     }
-    judge(&report)
+    check(&report)
 }
 
-fn judge(report: &ForceReport) -> Result<(), LocksError> {
+fn check(report: &ForceReport) -> Result<(), LocksError> {
     match (report.is_effective, report.forced.is_empty()) {
         (true, _) => Ok(()),
         (false, true) => Err(LocksError::NoSuchLock),
@@ -98,9 +98,9 @@ fn judge(report: &ForceReport) -> Result<(), LocksError> {
     }
 }
 
-/// What the server gets to wait for lockers, so that it can still say what it knows while this tool
-/// waits for it: half of the time, in milliseconds.
-fn for_lockers(arguments: &LocksArgs) -> u64 {
-    let half: Duration = arguments.probe.timeout / 2;
+/// How long the server may wait for lockers, in milliseconds: half of this tool's timeout, so that
+/// a partial result still arrives in time.
+fn locker_timeout_ms(arguments: &LocksArgs) -> u64 {
+    let half: Duration = arguments.client.timeout / 2;
     u64::try_from(half.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,13 +1,14 @@
-//! The reference storage-server node: one binary that serves the grid, shows it, asks it and
-//! measures it.
+//! `gridwire`, the reference storage server: serves a cluster, and calls, administers and measures
+//! one.
 //!
-//! Exit codes: 0 all is well, 1 something failed while running, 2 the command line or the
-//! configuration is wrong, 69 a server cannot be reached (`node iam`), 130 stopped by Ctrl-C. `node lock`
-//! has more of them, and that of its command.
+//! Exit codes: 0 success, 1 failure, 2 invalid command line or configuration, 69 server unreachable
+//! (`gridwire iam`), 130 stopped by Ctrl-C. `gridwire lock` has more, and passes on its command's
+//! code.
 
 mod bench;
 mod call;
 mod cli;
+mod client;
 mod config;
 mod demo;
 mod grids;
@@ -23,12 +24,11 @@ mod locks;
 mod metrics;
 mod metrics_access;
 mod outcome;
-mod probe;
+mod output;
 mod secret;
 mod serve;
 mod signals;
 mod startup;
-mod stdout;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(failure) => {
-            stdout::complain(&failure);
+            output::print_error(&failure);
             ExitCode::from(failure.exit_code())
         }
     }
@@ -65,7 +65,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why the process ends with something else than 0.
+/// Why the process exits with a code other than 0.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -106,7 +106,7 @@ impl Failure {
     }
 }
 
-/// `RUST_LOG` decides what is logged; without it, the command's own level does.
+/// Logs to stderr. `RUST_LOG` selects what is logged; without it, the command's own level does.
 fn log_to_stderr(level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()

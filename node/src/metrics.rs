@@ -1,6 +1,7 @@
-//! `node metrics`: what all servers' drives, network, processors and memory do, as a table.
+//! `gridwire metrics`: metrics of the drives, network, processors and memory of all servers, as a
+//! table.
 //!
-//! Asks like a scraper, over plain HTTP with a bearer token: no name of a guest is needed.
+//! Requests them over plain HTTP with a bearer token, like a scraper. It needs no client name.
 
 mod table;
 
@@ -16,40 +17,40 @@ use hyper_util::rt::TokioIo;
 use resource_metrics::Collection;
 use tokio::net::TcpStream;
 
-use self::table::Table;
+use self::table::MetricsTable;
 use crate::cli::MetricsArgs;
-use crate::{http, metrics_access, stdout};
+use crate::{http, metrics_access, output};
 
-/// Largest answer that is read. The largest cluster's, with as many drives as allowed, is smaller.
-const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Largest response. The largest cluster's, with as many drives as allowed, is smaller.
+const RESPONSE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Why there is no table.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MetricsError {
     #[error("token_file = {path:?}: {problem}; it must be {}", metrics_access::allowed())]
     Token { path: String, problem: String },
-    #[error("{0} needs TLS, which node does not have; give an address that begins with http://")]
+    #[error("{0} needs TLS, which gridwire does not have; use an address that begins with http://")]
     Secure(Name),
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
-    #[error("cannot reach {server}: {cause}; does it run?")]
+    #[error("cannot reach {server}: {cause}; is it running?")]
     Unreachable { server: Name, cause: io::Error },
-    #[error("asking {server} failed: {cause}")]
+    #[error("the request to {server} failed: {cause}")]
     Http { server: Name, cause: String },
-    #[error("{server} did not answer within {waited:?}")]
+    #[error("{server} did not respond within {waited:?}")]
     Timeout { server: Name, waited: Duration },
-    #[error("{server} wants another token: give that of its --metrics-token-file as --token-file")]
+    #[error("{server} requires another token: use its --metrics-token-file as --token-file")]
     Unauthorized { server: Name },
-    #[error("{server} answered {status}: {text}")]
+    #[error("{server} responded {status}: {text}")]
     Refused { server: Name, status: StatusCode, text: String },
-    #[error("{server} answered with something else than metrics: {cause}; is it another version?")]
-    Answer { server: Name, cause: String },
+    #[error("unexpected response of {server}: {cause}; does it run another version?")]
+    Response { server: Name, cause: String },
     #[error("cannot write the result: {0}")]
     Write(#[from] io::Error),
 }
 
 impl MetricsError {
-    /// 2 for what the user gave, 1 for what happened.
+    /// Returns 2 for invalid arguments, 1 for other failures.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Token { .. } | Self::Secure(_) => 2,
@@ -58,7 +59,7 @@ impl MetricsError {
     }
 }
 
-/// Asks, and prints what comes of it.
+/// Requests the metrics, and prints them.
 pub(crate) fn run(arguments: &MetricsArgs) -> Result<(), MetricsError> {
     let server = &arguments.server;
     if server.is_secure() {
@@ -69,19 +70,19 @@ pub(crate) fn run(arguments: &MetricsArgs) -> Result<(), MetricsError> {
         .enable_all()
         .build()
         .map_err(MetricsError::Runtime)?;
-    let asking = async {
-        let asking = ask(server, token.as_deref());
-        tokio::time::timeout(arguments.timeout, asking).await.unwrap_or_else(|_| {
+    let fetching = async {
+        let fetching = fetch(server, token.as_deref());
+        tokio::time::timeout(arguments.timeout, fetching).await.unwrap_or_else(|_| {
             Err(MetricsError::Timeout { server: server.clone(), waited: arguments.timeout })
         })
     };
-    let body = runtime.block_on(asking)?;
+    let body = runtime.block_on(fetching)?;
     let collection: Collection = serde_json::from_slice(&body).map_err(|cause| {
-        MetricsError::Answer { server: server.clone(), cause: cause.to_string() }
+        MetricsError::Response { server: server.clone(), cause: cause.to_string() }
     })?;
     match arguments.json {
-        true => stdout::line(&serde_json::json!(collection))?,
-        false => stdout::line(&Table(&collection))?,
+        true => output::print_line(&serde_json::json!(collection))?,
+        false => output::print_line(&MetricsTable(&collection))?,
     }
     Ok(())
 }
@@ -91,20 +92,20 @@ fn read_token(path: &Path) -> Result<String, MetricsError> {
         .map_err(|problem| MetricsError::Token { path: path.display().to_string(), problem })
 }
 
-/// The body of a good answer.
-async fn ask(server: &Name, token: Option<&str>) -> Result<Bytes, MetricsError> {
+/// Returns the body of a successful response.
+async fn fetch(server: &Name, token: Option<&str>) -> Result<Bytes, MetricsError> {
     let connecting = TcpStream::connect(server.host_port()).await;
     let socket =
         connecting.map_err(|cause| MetricsError::Unreachable { server: server.clone(), cause })?;
-    let answer = exchange(socket, server, token).await;
-    let (status, body) = answer
+    let response = exchange(socket, server, token).await;
+    let (status, body) = response
         .map_err(|cause| MetricsError::Http { server: server.clone(), cause: cause.to_string() })?;
     match status {
         StatusCode::OK => Ok(body),
         StatusCode::UNAUTHORIZED => Err(MetricsError::Unauthorized { server: server.clone() }),
         status => {
             let text: String = String::from_utf8_lossy(&body).trim().chars().take(200).collect();
-            let text = text.escape_debug().to_string();
+            let text = output::printable(&text).into_owned();
             Err(MetricsError::Refused { server: server.clone(), status, text })
         }
     }
@@ -129,6 +130,6 @@ async fn exchange(
     }
     let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?;
+    let body = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await?;
     Ok((status, body.to_bytes()))
 }

@@ -1,64 +1,64 @@
-//! Who may read a server's metrics: whoever has the token, everybody, or nobody.
+//! Read access to a server's metrics: with a token, public, or forbidden.
 //!
-//! The token itself stays in no memory, so that nothing can print it: its digest is enough. Comparing
-//! digests takes a time that says nothing about the token.
+//! Only a digest of the token is kept in memory, so that the token cannot be printed. Comparing
+//! digests leaks no timing information about the token.
 
 use std::path::Path;
 
 use ::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
-/// Shortest token, in bytes. One that can be guessed is none.
+/// Shortest token, in bytes. A shorter one could be guessed.
 pub(crate) const TOKEN_BYTES_MIN: usize = 16;
 
-/// Longest: a header has to hold it.
+/// Longest token, in bytes: it has to fit into a header.
 const TOKEN_BYTES_MAX: usize = 4_096;
 
-/// Who may read metrics.
+/// The access rule for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Everybody.
+    /// Readable without a token.
     Public,
-    /// Whoever sends the token with this digest.
+    /// Readable with the token that has this digest.
     Token([u8; 32]),
-    /// Nobody: neither was configured.
+    /// Not readable: neither a token nor public access was configured.
     Closed,
 }
 
-/// Whether a request may have an answer.
+/// The result of checking a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It may.
+pub(crate) enum AccessCheck {
+    /// Access allowed.
     Allowed,
-    /// Not without the right token.
+    /// The token is missing or wrong.
     Unauthorized,
-    /// Not at all.
+    /// No token gives access.
     Forbidden,
 }
 
 impl Access {
-    /// For this token.
+    /// The rule for this token.
     pub(crate) fn token(token: &str) -> Self {
         Self::Token(digest(token.as_bytes()))
     }
 
-    /// Whether who sends these headers may read.
-    pub(crate) fn judge(&self, headers: &HeaderMap) -> Verdict {
+    /// Checks the headers of a request.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> AccessCheck {
         match self {
-            Self::Public => Verdict::Allowed,
-            Self::Closed => Verdict::Forbidden,
+            Self::Public => AccessCheck::Allowed,
+            Self::Closed => AccessCheck::Forbidden,
             Self::Token(expected) => {
                 let given = bearer(headers).map(|token| digest(token.as_bytes()));
                 match given.is_some_and(|given| given == *expected) {
-                    true => Verdict::Allowed,
-                    false => Verdict::Unauthorized,
+                    true => AccessCheck::Allowed,
+                    false => AccessCheck::Unauthorized,
                 }
             }
         }
     }
 }
 
-/// The token of `Authorization: Bearer …`.
+/// Returns the token of `Authorization: Bearer …`.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -77,10 +77,10 @@ pub(crate) fn allowed() -> String {
     )
 }
 
-/// The token in this file, or what is wrong with the file.
+/// Returns the token in this file, or what is wrong with the file.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     let content = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    // White space around it is the editor's.
+    // Editors add white space around it.
     let token = content.trim_ascii();
     match token.len() {
         0 => return Err("the file is empty".to_owned()),
@@ -100,31 +100,31 @@ mod tests {
 
     const TOKEN: &str = "0123456789abcdef";
 
-    fn judge(access: &Access, authorization: Option<&str>) -> Verdict {
+    fn check(access: &Access, authorization: Option<&str>) -> AccessCheck {
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
             let value = HeaderValue::from_str(value).expect("visible");
             headers.insert(header::AUTHORIZATION, value);
         }
-        access.judge(&headers)
+        access.check(&headers)
     }
 
     #[test]
-    fn b71_only_the_right_token_lets_in() {
+    fn b71_only_the_right_token_gives_access() {
         let access = Access::token(TOKEN);
-        for (authorization, verdict) in [
-            (Some("Bearer 0123456789abcdef"), Verdict::Allowed),
-            (Some("bearer  0123456789abcdef"), Verdict::Allowed),
-            (Some("Bearer 0123456789abcdeF"), Verdict::Unauthorized),
-            (Some("Bearer 0123456789abcde"), Verdict::Unauthorized),
-            (Some("Bearer "), Verdict::Unauthorized),
-            (Some("Bearer"), Verdict::Unauthorized),
-            (Some("Basic 0123456789abcdef"), Verdict::Unauthorized),
-            (None, Verdict::Unauthorized),
+        for (authorization, expected) in [
+            (Some("Bearer 0123456789abcdef"), AccessCheck::Allowed),
+            (Some("bearer  0123456789abcdef"), AccessCheck::Allowed),
+            (Some("Bearer 0123456789abcdeF"), AccessCheck::Unauthorized),
+            (Some("Bearer 0123456789abcde"), AccessCheck::Unauthorized),
+            (Some("Bearer "), AccessCheck::Unauthorized),
+            (Some("Bearer"), AccessCheck::Unauthorized),
+            (Some("Basic 0123456789abcdef"), AccessCheck::Unauthorized),
+            (None, AccessCheck::Unauthorized),
         ] {
-            assert_eq!(judge(&access, authorization), verdict, "{authorization:?}");
+            assert_eq!(check(&access, authorization), expected, "{authorization:?}");
         }
-        assert_eq!(judge(&Access::Public, None), Verdict::Allowed);
-        assert_eq!(judge(&Access::Closed, Some("Bearer 0123456789abcdef")), Verdict::Forbidden);
+        assert_eq!(check(&Access::Public, None), AccessCheck::Allowed);
+        assert_eq!(check(&Access::Closed, Some("Bearer 0123456789abcdef")), AccessCheck::Forbidden);
     }
 }

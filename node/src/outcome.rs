@@ -1,41 +1,41 @@
-//! How a call or a stream can end, as both `bench` and `demo` count it.
+//! How a call or a stream can end, as counted by `bench` and `demo`.
 
 use grid::{CallError, StreamError, TypedCallError};
 
-/// One outcome of a call or a stream.
+/// The outcome of a call or a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Outcome {
-    /// Answered with what was expected.
-    Answered,
-    /// A stream ended well, and brought back what was sent.
+    /// The expected response.
+    Responded,
+    /// A stream that finished, with every message echoed.
     Finished,
-    /// Answered with something else; or a stream lost, doubled or changed messages.
+    /// Another response; or a stream that lost, duplicated or changed messages.
     Wrong,
-    /// The handler returned an error.
+    /// An error that the handler returned.
     Remote,
-    /// There is no such handler.
+    /// No such handler.
     UnknownHandler,
-    /// The remote took no calls.
+    /// Refused by the callee.
     Refused,
-    /// The connection ended meanwhile.
+    /// The connection was lost during the call.
     Disconnected,
-    /// There was no connection.
+    /// Not connected.
     NotConnected,
-    /// The deadline passed.
+    /// Deadline exceeded.
     Deadline,
-    /// The caller dropped it.
+    /// Cancelled by the caller.
     Cancelled,
-    /// The caller's own server was killed meanwhile.
+    /// The caller's own server was killed during the call.
     Killed,
-    /// Anything else: too large, too many, shutting down.
+    /// Any other error: too large, too many, shutting down.
     Other,
 }
 
 impl Outcome {
-    /// All of them, in the order in which they are shown.
+    /// All outcomes, in display order.
     pub(crate) const ALL: [Self; 12] = [
-        Self::Answered,
+        Self::Responded,
         Self::Finished,
         Self::Wrong,
         Self::Remote,
@@ -49,18 +49,18 @@ impl Outcome {
         Self::Other,
     ];
 
-    /// How many there are.
+    /// Number of outcomes.
     pub(crate) const COUNT: usize = Self::ALL.len();
 
-    /// Place in an array of [`COUNT`](Self::COUNT).
+    /// Index into an array of [`COUNT`](Self::COUNT) elements.
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
 
-    /// How it is called where it is counted.
+    /// Name of the outcome in reports.
     pub(crate) const fn label(self) -> &'static str {
         match self {
-            Self::Answered => "answered",
+            Self::Responded => "responded",
             Self::Finished => "finished",
             Self::Wrong => "WRONG",
             Self::Remote => "remote error",
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_outcome_has_the_place_that_it_is_shown_at() {
+    fn outcome_indices_match_the_display_order() {
         for (place, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome.index(), place, "{}", outcome.label());
         }

@@ -1,5 +1,5 @@
-//! Reads secrets from files. They are wiped from memory when they are dropped, and nothing prints
-//! them by accident.
+//! Reads secrets from files. Secrets are wiped from memory when dropped, and have no `Debug`
+//! output.
 
 use std::fmt;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::path::Path;
 use grid::auth::SECRET_BYTES_MIN;
 use zeroize::Zeroizing;
 
-/// Largest secret. A file that is larger is some other file.
+/// Largest secret, in bytes. A larger file is most likely another file.
 const SECRET_BYTES_MAX: usize = 64 * 1_024;
 
-/// A secret.
+/// A secret, wiped from memory when dropped.
 #[derive(Clone)]
 pub(crate) struct SecretBytes(Zeroizing<Vec<u8>>);
 
@@ -19,7 +19,7 @@ impl SecretBytes {
         Self(Zeroizing::new(secret.to_vec()))
     }
 
-    /// Its bytes, for who computes a signature or a key.
+    /// The bytes, to compute a signature or a key from.
     pub(crate) fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -33,10 +33,10 @@ impl fmt::Debug for SecretBytes {
 
 /// What a secret file must be, for error messages.
 pub(crate) fn allowed() -> String {
-    format!("a readable file of at least {SECRET_BYTES_MIN} bytes, its last newline not counted")
+    format!("a readable file of at least {SECRET_BYTES_MIN} bytes, not counting a final newline")
 }
 
-/// The secret in this file, or what is wrong with the file.
+/// Returns the secret in this file, or what is wrong with the file.
 pub(crate) fn read(path: &Path) -> Result<SecretBytes, String> {
     let content = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let content = Zeroizing::new(content);
@@ -47,13 +47,13 @@ pub(crate) fn read(path: &Path) -> Result<SecretBytes, String> {
             Err(format!("the secret has {bytes} bytes, at least {SECRET_BYTES_MIN} are needed"))
         }
         bytes if bytes > SECRET_BYTES_MAX => {
-            Err(format!("the secret has {bytes} bytes, and may have {SECRET_BYTES_MAX}"))
+            Err(format!("the secret has {bytes} bytes, at most {SECRET_BYTES_MAX} are allowed"))
         }
         _ => Ok(SecretBytes::new(secret)),
     }
 }
 
-/// Editors end a file with a newline; that is no part of the secret.
+/// Editors end a file with a newline, which is not part of the secret.
 fn trim_newline(content: &[u8]) -> &[u8] {
     let content = content.strip_suffix(b"\n").unwrap_or(content);
     content.strip_suffix(b"\r").unwrap_or(content)
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_newline_is_no_part_of_the_secret() {
+    fn final_newline_is_not_part_of_the_secret() {
         for content in ["secret", "secret\n", "secret\r\n"] {
             assert_eq!(trim_newline(content.as_bytes()), b"secret");
         }

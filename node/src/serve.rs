@@ -1,4 +1,4 @@
-//! `node serve`: one server of a cluster, from its start to its end in good order.
+//! `gridwire serve`: one server of a cluster, from start to graceful shutdown.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,13 +12,13 @@ use crate::grids::{Grids, GridsError, Members};
 use crate::http::{self, Metrics, Routes};
 use crate::listen::{self, ListenError};
 use crate::lock_service::LockService;
-use crate::startup::{self, Parts, PoolError, Startup, StartupError, system};
+use crate::startup::{self, PoolError, Startup, StartupError, StartupParts, system};
 use crate::{handlers, signals};
 
-/// How long calls under way get to finish when the server is asked to stop.
+/// Longest wait for outstanding calls at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// Why a server did not run, or not to a good end.
+/// Why a server did not start, or failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error(transparent)]
@@ -33,7 +33,7 @@ pub(crate) enum ServeError {
     Startup(#[from] StartupError),
     #[error(transparent)]
     Pool(#[from] PoolError),
-    #[error("cannot read this program, to compare it with those of the other servers: {0}")]
+    #[error("cannot read this program, to compare its checksum with other servers: {0}")]
     Program(io::Error),
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
@@ -51,8 +51,8 @@ pub(crate) fn run(config: &ServeConfig) -> Result<(), ServeError> {
 }
 
 async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
-    let ServeConfig { name, peers, guests, lockers, metrics, .. } = config;
-    let members = Members { local: name, peers, guests, lockers };
+    let ServeConfig { name, peers, clients, lockers, metrics, .. } = config;
+    let members = Members { local: name, peers, clients, lockers };
     let grids = Grids::build(members, &config.auth, config.lock_lease)?;
     handlers::register(&grids.main)?;
     let lock_service = LockService::register(&grids)?;
@@ -62,14 +62,14 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     grids.start()?;
     metrics.metrics.start();
     tracing::info!(
-        %name, listen = %config.listen, peers = peers.len(), guests = guests.len(),
+        %name, listen = %config.listen, peers = peers.len(), clients = clients.len(),
         lockers = lockers.len(), "serving"
     );
     startup.start();
     let routes = Routes::new(grids.clone(), startup.clone()).with_metrics(metrics);
     let accepting = tokio::spawn(http::accept(listener, routes));
-    let signal = signals::stop_requested().await.map_err(ServeError::Signals)?;
-    tracing::info!(signal, "stopping: calls under way get {SHUTDOWN_GRACE:?} to finish");
+    let signal = signals::wait_for_stop_signal().await.map_err(ServeError::Signals)?;
+    tracing::info!(signal, grace = ?SHUTDOWN_GRACE, "shutting down");
     accepting.abort();
     startup.stop();
     lock_service.stop();
@@ -78,18 +78,17 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Nothing is on disk after this but pools that are initialised.
+/// Prepares the startup. Writes to disk only to initialise pools.
 async fn build_startup(grids: &Grids, config: &ServeConfig) -> Result<Startup, ServeError> {
     let ServeConfig { name, peers, iam, .. } = config;
     let system = system::collect(config).map_err(ServeError::Program)?;
     if iam.pools.is_empty() {
         tracing::warn!(
-            "users, policies and the deployment's id are kept in memory alone, and end with the last \
-             server: give directories with --data"
+            "IAM is kept in memory only and is lost with the last server: use --data to keep it"
         );
     }
     let pools = startup::directories(&iam.pools, iam.initialise, &iam.root_secret).await?;
-    Ok(Startup::register(Parts {
+    Ok(Startup::register(StartupParts {
         grids,
         servers: peers.iter().chain([name]).collect(),
         system,
@@ -99,7 +98,7 @@ async fn build_startup(grids: &Grids, config: &ServeConfig) -> Result<Startup, S
     })?)
 }
 
-/// Guests are not asked for metrics: they are no servers.
+/// Collects from servers only: clients have no metrics.
 fn build_metrics(
     grids: &Grids,
     peers: &BTreeSet<Name>,

@@ -1,9 +1,9 @@
-//! When somebody wants the process to stop, or the command that it runs.
+//! Signals that stop the process, or that it forwards to its command.
 
 use std::io;
 
-/// Returns at the first SIGINT or SIGTERM (Ctrl-C elsewhere than on Unix), with its name.
-pub(crate) async fn stop_requested() -> io::Result<&'static str> {
+/// Waits for the first SIGINT or SIGTERM (Ctrl-C on other systems than Unix). Returns its name.
+pub(crate) async fn wait_for_stop_signal() -> io::Result<&'static str> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -22,13 +22,13 @@ pub(crate) async fn stop_requested() -> io::Result<&'static str> {
     }
 }
 
-/// The signals that a tool which runs a command passes on to it, and does not end by itself.
+/// Signals that a tool forwards to its command instead of ending on them.
 #[cfg(unix)]
-pub(crate) struct PassedOn([(rustix::process::Signal, tokio::signal::unix::Signal); 4]);
+pub(crate) struct ForwardedSignals([(rustix::process::Signal, tokio::signal::unix::Signal); 4]);
 
 #[cfg(unix)]
-impl PassedOn {
-    /// From now on, none of them ends this process.
+impl ForwardedSignals {
+    /// Installs the handlers: from now on, none of these signals ends this process.
     pub(crate) fn new() -> io::Result<Self> {
         use rustix::process::Signal;
         use tokio::signal::unix::{SignalKind, signal};
@@ -40,7 +40,7 @@ impl PassedOn {
         ]))
     }
 
-    /// The next one. Dropping the future loses none.
+    /// Returns the next signal. Cancel safe: dropping the future loses no signal.
     pub(crate) async fn next(&mut self) -> rustix::process::Signal {
         std::future::poll_fn(|cx| {
             for (number, signals) in &mut self.0 {

@@ -1,16 +1,15 @@
-//! What a server does between "process started" and "serving": it makes sure that the others run with
-//! the same configuration, learns which deployment it belongs to, loads users and their rights, and is
-//! ready.
+//! The startup of a server, from "process started" to "ready": verifies that its peers run the same
+//! configuration, agrees on the deployment, and loads IAM.
 //!
 //! ```text
 //!   Verifying ──► Identity ──► Iam: loading ──► catching up ──► Ready
 //!                    │          │
-//!                    └──────────┴──► Failed    what waiting does not mend
+//!                    └──────────┴──► Failed: an error that waiting does not fix
 //! ```
 //!
-//! Everything is waited for without end: peers and disks come when they come. Whoever asks is told the
-//! phase and what is waited for. `guard`, `identity` and `system` connect what `iam-bootstrap` needs
-//! with what there is here.
+//! Each step waits without limit for peers and disks. `/health/ready` reports the phase and what it
+//! waits for. `guard`, `identity` and `system` adapt this server to the interfaces of
+//! `iam-bootstrap`.
 
 mod guard;
 mod identity;
@@ -34,13 +33,13 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use self::guard::DsyncGuard;
-use self::identity::InPool;
+use self::identity::PoolDeploymentStore;
 use crate::grids::Grids;
 use crate::secret::SecretBytes;
 
 pub(crate) use self::pools::{PoolError, directories};
 
-/// Why a server cannot even begin.
+/// Why the startup cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartupError {
     #[error(transparent)]
@@ -53,39 +52,39 @@ pub(crate) enum StartupError {
     Secret(#[from] SecretError),
 }
 
-/// How far a server is.
+/// The current step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
-    /// Before enough peers have told their configuration; what is known of them.
+    /// Too few peers have reported the same configuration; the text has the results so far.
     Verifying(String),
     Identity,
-    /// As far as [`Iam`] says.
+    /// Loading or catching up: [`Iam`] has the details.
     Iam,
     Ready,
     Failed(String),
 }
 
-/// What is shown of it.
+/// The startup's state as shown by `/health/ready`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Status {
+pub(crate) struct StartupStatus {
     pub(crate) phase: &'static str,
-    /// What is waited for, unless it is ready.
+    /// What the phase waits for; `None` when ready.
     pub(crate) waiting: Option<String>,
 }
 
-/// What a startup is made of.
-pub(crate) struct Parts<'a> {
+/// What a startup is built from.
+pub(crate) struct StartupParts<'a> {
     pub(crate) grids: &'a Grids,
     /// All servers, this one included.
     pub(crate) servers: Vec<&'a Name>,
     pub(crate) system: SystemConfig,
     pub(crate) root_user: UserName,
     pub(crate) root_secret: SecretBytes,
-    /// Where things are kept; in memory, if there is none.
+    /// Stores of IAM and the deployment id; in memory if empty.
     pub(crate) pools: Vec<Arc<dyn IamStore>>,
 }
 
-/// One server's way to readiness. Cheap to clone.
+/// The startup of one server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Startup {
     inner: Arc<Inner>,
@@ -99,16 +98,16 @@ struct Inner {
     iam: Iam,
     root_secret: SecretBytes,
     phase: watch::Sender<Phase>,
-    /// What keeping the deployment's id fails with now.
-    trouble: Arc<watch::Sender<Option<String>>>,
-    /// What goes on by itself, once it has begun.
+    /// The last error of the store of the deployment id; `None` after a success.
+    store_error: Arc<watch::Sender<Option<String>>>,
+    /// The startup task, once started.
     running: OnceLock<AbortHandle>,
 }
 
 impl Startup {
-    /// Registers all handlers. To be called before the grids are started, inside a runtime.
-    pub(crate) fn register(parts: Parts<'_>) -> Result<Self, StartupError> {
-        let Parts { grids, servers, system, root_user, root_secret, mut pools } = parts;
+    /// Registers all handlers. Must be called before the grids are started, inside a runtime.
+    pub(crate) fn register(parts: StartupParts<'_>) -> Result<Self, StartupError> {
+        let StartupParts { grids, servers, system, root_user, root_secret, mut pools } = parts;
         let is_kept = !pools.is_empty();
         if !is_kept {
             pools.push(Arc::new(MemoryStore::new("memory")));
@@ -117,10 +116,10 @@ impl Startup {
         let system = Arc::new(system);
         verify::serve(&grids.main, &system)?;
         let keys = Keys::new(root_secret.expose())?;
-        // There is one: memory, if nothing else.
+        // Never empty: there is at least the memory store.
         let first = pools.first().cloned().ok_or(BuildError::NoPool)?;
-        let trouble = Arc::new(watch::Sender::new(None));
-        let store = InPool::new(first, Arc::clone(&trouble));
+        let store_error = Arc::new(watch::Sender::new(None));
+        let store = PoolDeploymentStore::new(first, Arc::clone(&store_error));
         let deployment = Deployment::builder(&grids.main, store);
         let deployment = Arc::new(deployment.servers(servers.clone()).start()?);
         let of_servers = Arc::downgrade(&deployment);
@@ -134,35 +133,36 @@ impl Startup {
             iam = iam.format_guard(DsyncGuard::new(grids.dsync.clone()));
         }
         let iam = pools.into_iter().fold(iam, IamBuilder::pool).build()?;
-        // Guests are known to the first grid only, and are no peers.
+        // Clients are known to the main grid only, and are not peers.
         let known = |peer: &Connection| grids.locks.connection(peer.remote().as_str()).is_some();
         let peers = grids.main.connections().into_iter().filter(known).collect();
-        let phase = watch::Sender::new(Phase::Verifying("nobody was asked yet".to_owned()));
+        let phase = watch::Sender::new(Phase::Verifying("no peer has responded yet".to_owned()));
         let running = OnceLock::new();
-        let inner = Inner { system, peers, deployment, iam, root_secret, phase, trouble, running };
+        let inner =
+            Inner { system, peers, deployment, iam, root_secret, phase, store_error, running };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Begins, and goes on by itself until [`Startup::stop`]. To be called once.
+    /// Starts the startup task, which runs until [`Startup::stop`]. Must be called once.
     pub(crate) fn start(&self) {
         let startup = self.clone();
         let running = tokio::spawn(async move {
             let begun = Instant::now();
             if let Err(why) = startup.run().await {
-                tracing::error!(target: "node", %why, "this server will not be ready");
+                tracing::error!(target: "gridwire", error = %why, "startup failed");
                 startup.inner.phase.send_replace(Phase::Failed(why));
                 return;
             }
             let took = begun.elapsed();
             startup.inner.phase.send_replace(Phase::Ready);
-            tracing::info!(target: "node", ?took, "ready");
+            tracing::info!(target: "gridwire", ?took, "ready");
         });
-        // Only a second start finds one, and there is none.
+        // Fails only on a second start.
         let _ = self.inner.running.set(running.abort_handle());
     }
 
-    /// Waits for nothing any more, and changes nothing any more: peers that go away while this server
-    /// ends are nothing to try again, or to be logged.
+    /// Stops the startup and IAM, so that peers which leave during the shutdown are neither retried
+    /// nor logged.
     pub(crate) fn stop(&self) {
         if let Some(running) = self.inner.running.get() {
             running.abort();
@@ -175,7 +175,7 @@ impl Startup {
         self.inner.phase.send_replace(Phase::Identity);
         let agreed = self.inner.deployment.agree().await;
         let deployment = agreed.map_err(|error| error.to_string())?;
-        tracing::info!(target: "node", %deployment, "the deployment is known");
+        tracing::info!(target: "gridwire", %deployment, "deployment agreed");
         self.inner.phase.send_replace(Phase::Iam);
         self.inner.iam.start();
         self.inner.iam.ready().await.map_err(|error| error.to_string())
@@ -183,8 +183,8 @@ impl Startup {
 
     async fn verify(&self) {
         let inner = Arc::clone(&self.inner);
-        let tell = move |waiting: verify::VerifyError| {
-            // Those that are asked after enough have agreed change nothing any more.
+        let report = move |waiting: verify::VerifyError| {
+            // Responses after the quorum was reached change nothing.
             inner.phase.send_if_modified(|phase| match phase {
                 Phase::Verifying(why) => {
                     *why = waiting.to_string();
@@ -199,30 +199,30 @@ impl Startup {
             limit: None,
         };
         let peers = self.inner.peers.clone();
-        if let Err(error) = verify::verify_among(peers, &self.inner.system, options, tell).await {
-            // There is no limit, so this is never reached; if it were, going on would be wrong.
+        if let Err(error) = verify::verify_among(peers, &self.inner.system, options, report).await {
+            // Unreachable without a limit. If it were reached, continuing would be wrong.
             self.inner.phase.send_replace(Phase::Verifying(error.to_string()));
             std::future::pending::<()>().await;
         }
     }
 
-    /// How far it is.
-    pub(crate) fn status(&self) -> Status {
+    /// Returns the current phase and what it waits for.
+    pub(crate) fn status(&self) -> StartupStatus {
         let phase = self.inner.phase.borrow().clone();
-        let waiting = |phase, why: String| Status { phase, waiting: Some(why) };
+        let waiting = |phase, why: String| StartupStatus { phase, waiting: Some(why) };
         match phase {
             Phase::Verifying(why) => waiting("verifying", why),
             Phase::Identity => {
-                let trouble = self.inner.trouble.borrow().clone();
+                let store_error = self.inner.store_error.borrow().clone();
                 let majority =
-                    || "a majority of the servers must keep the deployment's id".to_owned();
-                waiting("agreeing", trouble.unwrap_or_else(majority))
+                    || "a majority of the servers must store the deployment id".to_owned();
+                waiting("agreeing", store_error.unwrap_or_else(majority))
             }
             Phase::Iam => match self.inner.iam.phase() {
                 phase @ IamPhase::Loading(_) => waiting("loading", phase.to_string()),
                 phase => waiting("catching up", phase.to_string()),
             },
-            Phase::Ready => Status { phase: "ready", waiting: None },
+            Phase::Ready => StartupStatus { phase: "ready", waiting: None },
             Phase::Failed(why) => waiting("failed", why),
         }
     }
@@ -231,7 +231,7 @@ impl Startup {
         *self.inner.phase.borrow() == Phase::Ready
     }
 
-    /// Waits until it is ready. Whether that came, in time.
+    /// Waits until the server is ready. Returns whether it was in time.
     pub(crate) async fn wait_ready(&self, within: Duration) -> bool {
         let mut phases = self.inner.phase.subscribe();
         let ready = phases.wait_for(|phase| *phase == Phase::Ready);

@@ -1,22 +1,22 @@
-//! Wrong configurations of `node serve`: each is refused with exit code 2, and a message that names
+//! Invalid configurations of `gridwire serve`. Each is refused with exit code 2 and an error that names
 //! the key, the value, and what is allowed.
 #![allow(clippy::expect_used, reason = "this is how tests fail")]
 
 mod support;
 
-use support::{Directory, Ended, node};
+use support::{Directory, ProcessOutput, gridwire};
 
 const GOOD: [(&str, &str); 4] = [
     ("listen", "127.0.0.1:1"),
     ("name", "http://127.0.0.1:1"),
     ("peers", "http://127.0.0.1:2,http://127.0.0.1:3"),
-    ("guests", "http://127.0.0.1:9"),
+    ("clients", "http://127.0.0.1:9"),
 ];
 
 const LISTEN: &str = "it must be an address and port, such as 0.0.0.0:9000";
 const NAME: &str = "it must be a base URL without a path";
 const PEERS: &str = "it must be the base URLs of all other servers, each once";
-const GUESTS: &str = "it must be base URLs that tools may take as their names";
+const CLIENTS: &str = "it must be base URLs that clients use as their names";
 const LOCKERS: &str = "it must be at least one of the servers";
 const LEASE: &str = "it must be a duration between 100ms and 1day, such as 60s";
 const SECRET: &str = "it must be a readable file of at least 8 bytes";
@@ -25,7 +25,7 @@ const PUBLIC: &str = "it must be true or false, and not true beside a metrics_to
 const INTERVAL: &str = "it must be a duration between 1s and 1day, such as 60s";
 const DRIVES: &str = "it must be absolute paths of directories, each once, such as /data1";
 
-/// A key, a wrong value of it, what is wrong, and what is allowed.
+/// A key, an invalid value, the problem, and what is allowed.
 const WRONG: [(&str, &str, &str, &str); 36] = [
     ("listen", "", "it is empty", LISTEN),
     ("listen", "9000", "it is no address with a port", LISTEN),
@@ -35,20 +35,20 @@ const WRONG: [(&str, &str, &str, &str); 36] = [
     ("name", "ftp://a:1", "its scheme must be http", NAME),
     ("name", "http://a:1/path", "without a path", NAME),
     ("name", "http://A:1", "lower case", NAME),
-    ("name", "https://a:1", "needs TLS, which node does not have", NAME),
+    ("name", "https://a:1", "needs TLS, which gridwire does not have", NAME),
     ("peers", "http://a:1,b", "it must be a base URL such as", PEERS),
     ("peers", "http://a:1,", "it must be a base URL such as", PEERS),
     ("peers", "http://a:1,http://a:1", "http://a:1 is listed more than once", PEERS),
-    ("peers", "https://a:1", "needs TLS, which node does not have", PEERS),
-    ("guests", "http://a:1,b", "it must be a base URL such as", GUESTS),
-    ("guests", "http://a:1,http://a:1", "http://a:1 is listed more than once", GUESTS),
-    ("guests", "http://127.0.0.1:3", "http://127.0.0.1:3 is among the peers too", GUESTS),
-    ("guests", "http://127.0.0.1:1", "http://127.0.0.1:1 is this server itself", GUESTS),
+    ("peers", "https://a:1", "needs TLS, which gridwire does not have", PEERS),
+    ("clients", "http://a:1,b", "it must be a base URL such as", CLIENTS),
+    ("clients", "http://a:1,http://a:1", "http://a:1 is listed more than once", CLIENTS),
+    ("clients", "http://127.0.0.1:3", "http://127.0.0.1:3 is among the peers too", CLIENTS),
+    ("clients", "http://127.0.0.1:1", "http://127.0.0.1:1 is this server itself", CLIENTS),
     ("lockers", "", "it is empty", LOCKERS),
     ("lockers", "b", "it must be a base URL such as", LOCKERS),
     ("lockers", "http://127.0.0.1:1,http://127.0.0.1:1", "is listed more than once", LOCKERS),
-    ("lockers", "http://127.0.0.1:4", "http://127.0.0.1:4 is no server that is known", LOCKERS),
-    ("lockers", "http://127.0.0.1:9", "http://127.0.0.1:9 is a guest", LOCKERS),
+    ("lockers", "http://127.0.0.1:4", "http://127.0.0.1:4 is not a server of this", LOCKERS),
+    ("lockers", "http://127.0.0.1:9", "http://127.0.0.1:9 is a client", LOCKERS),
     ("lock_lease", "", "it is empty", LEASE),
     ("lock_lease", "60", "time unit needed", LEASE),
     ("lock_lease", "99ms", "between 100 ms and a day", LEASE),
@@ -70,64 +70,64 @@ fn flag(key: &str) -> String {
 }
 
 fn variable(key: &str) -> String {
-    format!("NODE_{}", key.to_uppercase())
+    format!("GRIDWIRE_{}", key.to_uppercase())
 }
 
-/// The good values, with one replaced.
+/// The valid values, with one replaced.
 fn with<'a>(secret_file: &'a str, key: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
     let others = GOOD.into_iter().chain([("secret_file", secret_file)]);
     others.filter(|(other, _)| *other != key).chain([(key, value)]).collect()
 }
 
-fn assert_refused(ended: &Ended, expected: &[&str]) {
-    assert_eq!(ended.code, Some(2), "{ended:?}");
+fn assert_refused(output: &ProcessOutput, expected: &[&str]) {
+    assert_eq!(output.code, Some(2), "{output:?}");
     for expected in expected {
-        assert!(ended.stderr.contains(expected), "{expected:?} in {ended:?}");
+        assert!(output.stderr.contains(expected), "{expected:?} in {output:?}");
     }
 }
 
 #[test]
-fn a_wrong_value_is_named_wherever_it_comes_from() {
+fn invalid_value_is_named_with_its_origin() {
     let directory = Directory::new();
     let secret_file = directory.file("secret", "a good secret");
     for (key, value, problem, allowed) in WRONG {
         let values = with(&secret_file, key, value);
         let shown = format!("{key} = {value:?}");
 
-        let mut by_flags = node(&["serve"]);
+        let mut by_flags = gridwire(&["serve"]);
         by_flags.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
-        let ended = by_flags.output().expect("node can be run").into();
-        assert_refused(&ended, &[&shown, &format!("from {}", flag(key)), problem, allowed]);
+        let output = by_flags.output().expect("gridwire runs").into();
+        assert_refused(&output, &[&shown, &format!("from {}", flag(key)), problem, allowed]);
 
-        let mut by_environment = node(&["serve"]);
+        let mut by_environment = gridwire(&["serve"]);
         by_environment.envs(values.iter().map(|(key, value)| (variable(key), value)));
-        let ended = by_environment.output().expect("node can be run").into();
-        assert_refused(&ended, &[&shown, &format!("from {}", variable(key)), problem, allowed]);
+        let output = by_environment.output().expect("gridwire runs").into();
+        assert_refused(&output, &[&shown, &format!("from {}", variable(key)), problem, allowed]);
 
         let lines = values.iter().map(|(key, value)| format!("{key} = {value:?}\n"));
-        let file = directory.file("node.toml", &lines.collect::<String>());
-        let by_file = node(&["serve", "--config", &file]).output().expect("node can be run");
+        let file = directory.file("gridwire.toml", &lines.collect::<String>());
+        let by_file = gridwire(&["serve", "--config", &file]).output().expect("gridwire runs");
         assert_refused(&by_file.into(), &[&shown, &format!("from {file}"), problem, allowed]);
     }
 }
 
 #[test]
-fn a_missing_value_is_named_with_the_ways_to_give_it() {
+fn missing_value_is_named_with_its_flag_and_variable() {
     let directory = Directory::new();
     let secret_file = directory.file("secret", "a good secret");
     for key in ["listen", "name", "peers", "secret_file"] {
         let mut values = with(&secret_file, key, "");
         values.pop();
-        let mut command = node(&["serve"]);
+        let mut command = gridwire(&["serve"]);
         command.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
-        let ended = command.output().expect("node can be run").into();
+        let output = command.output().expect("gridwire runs").into();
         let expected = [&format!("{key} is not given"), &flag(key), &variable(key)];
-        assert_refused(&ended, &expected.map(String::as_str));
+        assert_refused(&output, &expected.map(String::as_str));
     }
 }
 
 #[test]
-fn a_secret_that_is_too_short_is_refused_and_not_shown() {
+fn short_secret_is_rejected_and_not_printed() {
     let directory = Directory::new();
     for (content, problem) in [
         ("", "the file is empty"),
@@ -135,53 +135,54 @@ fn a_secret_that_is_too_short_is_refused_and_not_shown() {
         ("hushhh\n", "the secret has 6 bytes, at least 8 are needed"),
     ] {
         let secret_file = directory.file("secret", content);
-        let mut command = node(&["serve"]);
+        let mut command = gridwire(&["serve"]);
         let values = with(&secret_file, "secret_file", &secret_file);
         command.args(values.iter().flat_map(|(key, value)| [flag(key), (*value).to_owned()]));
-        let ended: Ended = command.output().expect("node can be run").into();
-        assert_refused(&ended, &["secret_file", &secret_file, problem, SECRET]);
-        assert!(!ended.stderr.contains("hush"), "{ended:?}");
+        let output: ProcessOutput = command.output().expect("gridwire runs").into();
+        assert_refused(&output, &["secret_file", &secret_file, problem, SECRET]);
+        assert!(!output.stderr.contains("hush"), "{output:?}");
     }
 }
 
 #[test]
-fn a_file_with_an_unknown_key_or_a_wrong_type_is_refused() {
+fn file_with_an_unknown_key_or_a_wrong_type_is_rejected() {
     let directory = Directory::new();
-    let file = directory.path("node.toml");
+    let file = directory.path("gridwire.toml");
     for (content, expected) in [
         (
             "lisen = '127.0.0.1:1'",
             [
                 "lisen = ",
                 "there is no such key",
-                "listen, name, peers, guests, lockers, lock_lease, sec",
+                "listen, name, peers, clients, lockers, lock_lease, sec",
             ],
         ),
         ("listen = 9000", ["listen = 9000", "it has the type integer", "a text in quotes"]),
         ("peers = [1, 2]", ["peers = [1, 2]", "it has the type array", "a list of texts"]),
         ("peers = {}", ["peers = {}", "it has the type table", "a list of texts"]),
-        ("guests = [1]", ["guests = [1]", "it has the type array", "a list of texts"]),
+        ("clients = [1]", ["clients = [1]", "it has the type array", "a list of texts"]),
         ("lockers = true", ["lockers = true", "it has the type boolean", "a list of texts"]),
         ("name = ['http://a:1']", ["name = [", "it has the type array", "a text in quotes"]),
         ("drives = [1]", ["drives = [1]", "it has the type array", "a list of texts"]),
         ("metrics_public = 1", ["metrics_public = 1", "it has the type integer", "true or false"]),
-        ("listen", ["config = ", "is wrong", "it must be a readable TOML file"]),
+        ("listen", ["config = ", "is invalid", "it must be a readable TOML file"]),
         ("[server]\nlisten = ''", ["server = ", "there is no such key", "listen, name, peers"]),
     ] {
-        directory.file("node.toml", content);
-        let ended = node(&["serve", "--config", &file]).output().expect("node can be run").into();
-        assert_refused(&ended, &expected);
-        assert_refused(&ended, &[&file]);
+        directory.file("gridwire.toml", content);
+        let output =
+            gridwire(&["serve", "--config", &file]).output().expect("gridwire runs").into();
+        assert_refused(&output, &expected);
+        assert_refused(&output, &[&file]);
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
-    let ended = node(&["serve"])
-        .env("NODE_CONFIG", "/does/not/exist.toml")
+fn unreadable_file_is_named() {
+    let output = gridwire(&["serve"])
+        .env("GRIDWIRE_CONFIG", "/does/not/exist.toml")
         .output()
-        .expect("node can be run")
+        .expect("gridwire runs")
         .into();
-    let expected = ["config = \"/does/not/exist.toml\"", "from NODE_CONFIG", "cannot be read"];
-    assert_refused(&ended, &expected);
+    let expected = ["config = \"/does/not/exist.toml\"", "from GRIDWIRE_CONFIG", "cannot be read"];
+    assert_refused(&output, &expected);
 }

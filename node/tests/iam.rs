@@ -1,5 +1,5 @@
-//! Servers as processes that verify each other, know their deployment, and keep the same users: with
-//! one that comes late, one that is killed while it writes, and one with another configuration.
+//! Server processes that verify each other, agree on the deployment, and replicate IAM: with one that
+//! starts late, one that is killed while it writes, and one with a different configuration.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
@@ -16,9 +16,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
-use support::{Directory, Ended, Server, eventually, free_addresses, get, node};
+use support::{Directory, ProcessOutput, Server, eventually, free_addresses, get, gridwire};
 
-/// Three servers, each with a directory of its own, started one by one.
+/// Three servers, each with its own directory, started one by one.
 struct Trio {
     directory: Directory,
     addresses: [String; 3],
@@ -26,7 +26,7 @@ struct Trio {
     servers: [Option<Server>; 3],
 }
 
-const SECRET: &str = "what all servers know";
+const SECRET: &str = "a secret of all servers";
 
 impl Trio {
     fn new() -> Self {
@@ -36,7 +36,7 @@ impl Trio {
         Self { directory, addresses, secret_file, servers: [None, None, None] }
     }
 
-    /// With these servers running and ready.
+    /// Starts these servers, and waits until they are ready.
     fn ready(servers: &[usize]) -> Self {
         let mut trio = Self::new();
         for server in servers {
@@ -55,7 +55,7 @@ impl Trio {
     fn start(&mut self, server: usize, also: impl FnOnce(&mut Command)) {
         let log = File::create(self.log_path(server)).unwrap();
         let peers = [0, 1, 2].map(|server| self.url(server)).join(",");
-        let mut command = node(&["serve", "--listen", &self.addresses[server], "--initialise"]);
+        let mut command = gridwire(&["serve", "--listen", &self.addresses[server], "--initialise"]);
         command
             .args(["--name", &self.url(server), "--peers", &peers, "--lock-lease", "2s"])
             .args(["--data", &self.directory.path(&format!("pool-{server}"))])
@@ -87,27 +87,27 @@ impl Trio {
     }
 
     fn readiness(&self, server: usize) -> Value {
-        let answer = get(&self.addresses[server], "/health/ready").expect("it answers");
-        serde_json::from_str(&answer.body).expect("JSON")
+        let response = get(&self.addresses[server], "/health/ready").expect("it responds");
+        serde_json::from_str(&response.body).expect("JSON")
     }
 
-    /// `node iam` as the root account.
-    fn iam(&self, server: usize, arguments: &[&str]) -> Ended {
+    /// `gridwire iam` as the root account.
+    fn iam(&self, server: usize, arguments: &[&str]) -> ProcessOutput {
         iam(&self.url(server), &self.secret_file, arguments)
     }
 
-    /// What it prints as JSON, if all went well.
+    /// Runs it as the root account with `--json`. Returns the output of a success.
     fn json(&self, server: usize, arguments: &[&str]) -> Value {
-        let ended = self.iam(server, &[arguments, &["--json"]].concat());
-        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
-        serde_json::from_str(&ended.stdout).expect("JSON")
+        let output = self.iam(server, &[arguments, &["--json"]].concat());
+        assert_eq!(output.code, Some(0), "{arguments:?}: {output:?}");
+        serde_json::from_str(&output.stdout).expect("JSON")
     }
 
     fn users(&self, server: usize) -> Vec<String> {
         users_of(&self.json(server, &["user", "list"]))
     }
 
-    /// Waits until all three say that they know the same.
+    /// Waits until all three report the same content.
     fn wait_same(&self) {
         eventually("all servers know the same", || {
             let content = |server| self.json(server, &["whoami"])["content_hash"].clone();
@@ -115,10 +115,10 @@ impl Trio {
         });
     }
 
-    /// What the answer to a change says of a server.
-    fn told(&self, answer: &Value, server: usize) -> Value {
+    /// The error of one peer in the response to a change.
+    fn peer_error(&self, response: &Value, server: usize) -> Value {
         let url = self.url(server);
-        let peers = answer["peers"].as_array().expect("a list");
+        let peers = response["peers"].as_array().expect("a list");
         let peer = peers.iter().find(|peer| peer["peer"] == url.as_str());
         peer.expect("each peer is named")["error"].clone()
     }
@@ -129,18 +129,18 @@ fn users_of(list: &Value) -> Vec<String> {
     users.map(|row| row["user"].as_str().expect("a name").to_owned()).collect()
 }
 
-fn iam(url: &str, secret_file: &str, arguments: &[&str]) -> Ended {
-    let mut command = node(&["iam", "--server", url, "--secret-file", secret_file]);
-    command.args(arguments).output().expect("node can be run").into()
+fn iam(url: &str, secret_file: &str, arguments: &[&str]) -> ProcessOutput {
+    let mut command = gridwire(&["iam", "--server", url, "--secret-file", secret_file]);
+    command.args(arguments).output().expect("gridwire runs").into()
 }
 
 #[test]
-fn b61_b62_a_server_that_starts_late_gets_everything_and_the_others_do_not_wait_for_it() {
+fn b61_b62_late_server_catches_up_and_the_others_do_not_wait_for_it() {
     let mut trio = Trio::ready(&[0, 1]);
-    let answer = trio.json(0, &["user", "add", "alice"]);
-    assert_eq!(trio.told(&answer, 1), Value::Null, "{answer}");
-    let missed = trio.told(&answer, 2);
-    assert!(missed.as_str().is_some_and(|why| why.contains("not connected")), "{answer}");
+    let response = trio.json(0, &["user", "add", "alice"]);
+    assert_eq!(trio.peer_error(&response, 1), Value::Null, "{response}");
+    let missed = trio.peer_error(&response, 2);
+    assert!(missed.as_str().is_some_and(|why| why.contains("not connected")), "{response}");
     let readiness = trio.readiness(0);
     assert_eq!((&readiness["ready"], &readiness["connected"]), (&true.into(), &1.into()));
 
@@ -156,7 +156,7 @@ fn b61_b62_a_server_that_starts_late_gets_everything_and_the_others_do_not_wait_
     }
 }
 
-/// Users that several writers add until their server is killed; those that were acknowledged.
+/// Concurrent writers that add users until their server is killed, and the acknowledged users.
 #[derive(Default)]
 struct Writers {
     acknowledged: Mutex<Vec<String>>,
@@ -164,7 +164,7 @@ struct Writers {
 }
 
 impl Writers {
-    /// Lets them write until `count` more are acknowledged, and `kill` has ended the server meanwhile.
+    /// Writes until `count` more users are acknowledged. Then `kill` must end the server.
     fn write(&self, url: &str, secret_file: &str, count: usize, kill: impl FnOnce()) {
         const AT_ONCE: usize = 3;
         let write = || {
@@ -192,11 +192,11 @@ impl Writers {
     }
 }
 
-/// How often a server is killed.
+/// Number of kills.
 const KILLS: usize = 3;
 
 #[test]
-fn b61_b62_a_server_that_is_killed_while_it_writes_becomes_the_same_as_the_others() {
+fn b61_b62_server_killed_while_writing_converges_with_the_others() {
     let mut trio = Trio::ready(&[0, 1, 2]);
     let writers = Writers::default();
     for _ in 0..KILLS {
@@ -210,9 +210,9 @@ fn b61_b62_a_server_that_is_killed_while_it_writes_becomes_the_same_as_the_other
     assert!(!trio.log(0).contains("corrupt"), "{}", trio.log(0));
 }
 
-/// Nobody can give it back what it had not kept itself.
+/// A single server: no peer can restore what it has not persisted.
 #[test]
-fn b61_nothing_acknowledged_is_lost_by_a_server_alone_that_is_killed_while_it_writes() {
+fn b61_single_server_killed_while_writing_keeps_acknowledged_changes() {
     let directory = Directory::new();
     let mut server = alone(&directory, &["--data", &directory.path("data"), "--initialise"]);
     server.wait_ready(200);
@@ -231,15 +231,15 @@ fn b61_nothing_acknowledged_is_lost_by_a_server_alone_that_is_killed_while_it_wr
 }
 
 #[test]
-fn b62_a_deletion_that_a_killed_server_missed_does_not_come_back() {
+fn b62_deletion_missed_by_a_killed_server_is_not_undone() {
     let mut trio = Trio::ready(&[0, 1, 2]);
     trio.json(0, &["user", "add", "alice"]);
     trio.json(0, &["user", "add", "bob"]);
     trio.wait_same();
     assert_eq!(trio.users(2), ["alice", "bob"]);
     trio.kill(2);
-    let answer = trio.json(0, &["user", "remove", "alice"]);
-    assert!(trio.told(&answer, 2).is_string(), "{answer}");
+    let response = trio.json(0, &["user", "remove", "alice"]);
+    assert!(trio.peer_error(&response, 2).is_string(), "{response}");
 
     trio.restart(2);
     trio.server(2).wait_ready(200);
@@ -250,27 +250,27 @@ fn b62_a_deletion_that_a_killed_server_missed_does_not_come_back() {
 }
 
 #[test]
-fn b60_a_server_with_another_configuration_is_told_that_it_is_the_odd_one() {
+fn b60_server_with_another_configuration_reports_that_it_is_the_odd_one() {
     let mut trio = Trio::new();
     trio.start(0, |_| {});
     trio.start(1, |_| {});
     trio.start(2, |command| {
-        command.env("NODE_SITE", "elsewhere");
+        command.env("GRIDWIRE_SITE", "elsewhere");
     });
     trio.server(0).wait_ready(200);
     trio.server(1).wait_ready(200);
     eventually("the odd one knows that it is", || {
         let readiness = trio.readiness(2);
         let waiting = readiness["waiting"].as_str()?.to_owned();
-        let is_told =
-            waiting.contains("this server is the odd one") && waiting.contains("NODE_SITE");
-        (is_told && readiness["phase"] == "verifying").then_some(())
+        let is_reported =
+            waiting.contains("this server is the odd one") && waiting.contains("GRIDWIRE_SITE");
+        (is_reported && readiness["phase"] == "verifying").then_some(())
     });
     eventually("it is in its log", || {
         trio.log(2).contains("this server is the odd one").then_some(())
     });
     trio.server(2).wait_ready(503);
-    assert!(!trio.log(2).contains("elsewhere"), "values are told as hashes alone");
+    assert!(!trio.log(2).contains("elsewhere"), "values are shown as hashes alone");
     assert!(!trio.log(0).contains("this server is the odd one"));
     let refused = trio.iam(2, &["user", "list"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
@@ -282,7 +282,7 @@ fn b60_a_server_with_another_configuration_is_told_that_it_is_the_odd_one() {
 }
 
 #[test]
-fn b63_servers_that_start_together_belong_to_one_deployment_for_ever() {
+fn b63_servers_that_start_together_stay_in_one_deployment() {
     let mut trio = Trio::ready(&[0, 1, 2]);
     let deployment = |trio: &Trio, server| trio.readiness(server)["deployment"].clone();
     let first = deployment(&trio, 0);
@@ -300,29 +300,29 @@ fn b63_servers_that_start_together_belong_to_one_deployment_for_ever() {
     }
 }
 
-/// A server on its own.
+/// Starts a single server.
 fn alone(directory: &Directory, arguments: &[&str]) -> Server {
     let secret_file = directory.file("secret", SECRET);
     let [address] = free_addresses();
     let url = format!("http://{address}");
     let log = File::create(directory.path("log")).unwrap();
-    let mut command = node(&["serve", "--listen", &address, "--name", &url, "--peers", ""]);
+    let mut command = gridwire(&["serve", "--listen", &address, "--name", &url, "--peers", ""]);
     command.args(["--secret-file", &secret_file]).args(arguments).stderr(log);
     Server::start(&address, command).expect("a port that was free is still free")
 }
 
-/// What a server waits for, once that has these words in it.
+/// Waits until the server is not ready and waits for something with these words.
 fn waits_for(server: &Server, words: &str) {
     eventually(&format!("it waits and says: {words}"), || {
-        let answer = get(&server.address, "/health/ready")?;
-        let json: Value = serde_json::from_str(&answer.body).ok()?;
+        let response = get(&server.address, "/health/ready")?;
+        let json: Value = serde_json::from_str(&response.body).ok()?;
         let waiting = json["waiting"].as_str()?;
-        (answer.status == 503 && waiting.contains(words)).then_some(())
+        (response.status == 503 && waiting.contains(words)).then_some(())
     });
 }
 
 #[test]
-fn b61_a_directory_that_is_no_pool_is_waited_for_and_made_one_only_when_told() {
+fn b61_directory_becomes_a_pool_only_with_initialise() {
     let directory = Directory::new();
     let data = directory.path("data");
     let mut server = alone(&directory, &["--data", &data]);
@@ -334,14 +334,14 @@ fn b61_a_directory_that_is_no_pool_is_waited_for_and_made_one_only_when_told() {
 }
 
 #[test]
-fn b61_a_server_that_waits_for_a_pool_ends_in_good_order_when_it_is_asked_to() {
+fn b61_server_waiting_for_a_pool_shuts_down_gracefully() {
     let directory = Directory::new();
     let (data, other) = (directory.path("data"), directory.path("other"));
     let mut server = alone(&directory, &["--data", &data, "--initialise"]);
     server.wait_ready(200);
     server.kill();
 
-    // The deployment's id is in the first.
+    // The deployment id is in the first pool.
     let mut server = alone(&directory, &["--data", &format!("{data},{other}")]);
     waits_for(&server, &format!("{other} is not initialised"));
     assert_eq!(server.end("TERM"), Some(0));
@@ -350,7 +350,7 @@ fn b61_a_server_that_waits_for_a_pool_ends_in_good_order_when_it_is_asked_to() {
 }
 
 #[test]
-fn b61_who_may_not_is_told_why_and_no_secret_is_logged() {
+fn b61_denied_requests_say_why_and_no_secret_is_logged() {
     let directory = Directory::new();
     let server = alone(&directory, &[]);
     server.wait_ready(200);
@@ -364,9 +364,9 @@ fn b61_who_may_not_is_told_why_and_no_secret_is_logged() {
     );
     let typo = directory.file("typo", r#"{"Statement": {"Effect": "Alow"}}"#);
     let run = |secret: &str, arguments: &[&str], code: i32, says: &str| {
-        let ended = iam(&server.url(), secret, arguments);
-        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
-        let output = format!("{}{}", ended.stdout, ended.stderr);
+        let output = iam(&server.url(), secret, arguments);
+        assert_eq!(output.code, Some(code), "{arguments:?}: {output:?}");
+        let output = format!("{}{}", output.stdout, output.stderr);
         assert!(output.contains(says), "{arguments:?} says {says}: {output}");
         output
     };
@@ -383,23 +383,23 @@ fn b61_who_may_not_is_told_why_and_no_secret_is_logged() {
     run(&root, &["is-allowed", "alice", "s3:GetObject", "x"], 1, "no statement of user alice");
     run(&root, &["policy", "remove", "lister"], 1, "detach it first");
     run(&root, &["policy", "attach", "missing", "--user", "alice"], 1, "no policy missing");
-    run(&root, &["policy", "set", "typo", &typo], 2, "is no policy");
-    run(&root, &["user", "remove", "nobody"], 1, "there is no user nobody");
+    run(&root, &["policy", "set", "typo", &typo], 2, "is not a policy");
+    run(&root, &["user", "remove", "unused"], 1, "there is no user unused");
 
-    // Whether there is such a user is not seen from outside.
+    // Neither the error nor the status shows whether the user exists.
     let known = run(&wrong, &as_alice(&["whoami"]), 1, "401 Unauthorized");
-    let unknown = run(&wrong, &["--access-key", "nobody", "whoami"], 1, "401 Unauthorized");
+    let unknown = run(&wrong, &["--access-key", "unused", "whoami"], 1, "401 Unauthorized");
     assert_eq!(known, unknown);
 
     let log = std::fs::read_to_string(directory.path("log")).unwrap();
-    assert!(log.contains("kept in memory alone"), "{log}");
+    assert!(log.contains("kept in memory only"), "{log}");
     for secret in [SECRET, "correct horse", "wrong horse"] {
         assert!(!log.contains(secret), "{log}");
     }
 }
 
 #[test]
-fn b61_what_is_given_wrongly_and_who_cannot_be_reached_have_exit_codes_of_their_own() {
+fn b61_invalid_arguments_and_unreachable_servers_have_distinct_exit_codes() {
     let directory = Directory::new();
     let secret_file = directory.file("secret", SECRET);
     let [address] = free_addresses();
@@ -413,13 +413,13 @@ fn b61_what_is_given_wrongly_and_who_cannot_be_reached_have_exit_codes_of_their_
         (&["iam", "whoami", "--server", "http://a:1", "--secret-file", &missing][..], "missing"),
         (&["iam", "policy", "attach", "p"][..], "--group"),
     ] {
-        let ended = support::run(arguments);
-        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(says), "{arguments:?}: {ended:?}");
+        let output = support::run(arguments);
+        assert_eq!(output.code, Some(2), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(says), "{arguments:?}: {output:?}");
     }
 }
 
-/// A log without what differs between two runs.
+/// Removes from a log what differs between two runs.
 fn stable(log: &str, volatile: &[(&str, &str)]) -> String {
     let line = |line: &str| {
         let (_time, rest) = line.trim_start().split_once(' ').unwrap_or_default();
@@ -434,22 +434,22 @@ fn stable(log: &str, volatile: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn b61_the_log_of_a_start_says_each_step_once() {
+fn b61_startup_logs_each_step_once() {
     let directory = Directory::new();
     let data = directory.path("data");
     let server = alone(&directory, &["--data", &data, "--initialise"]);
     server.wait_ready(200);
     let log = eventually("all is written", || {
         let log = std::fs::read_to_string(directory.path("log")).unwrap();
-        log.contains("node: ready").then_some(log)
+        log.contains("gridwire: ready").then_some(log)
     });
     let log = stable(&log, &[(&data, "[data]"), (&server.address, "[address]")]);
     insta::assert_snapshot!(log, @r#"
-    INFO node::serve: serving name=http://[address] listen=[address] peers=0 guests=0 lockers=1
+    INFO gridwire::serve: serving name=http://[address] listen=[address] peers=0 clients=0 lockers=1
     INFO iam: enough peers run with the same configuration agree=0 differ=0 unreachable=0
-    INFO node: the deployment is known deployment=…
+    INFO gridwire: deployment agreed deployment=…
     INFO iam: a new pool pool="[data]" format=1
     INFO iam: IAM is loaded items=0 deleted=0 skipped=0 pools=1 retries=0 took=…
-    INFO node: ready took=…
+    INFO gridwire: ready took=…
     "#);
 }

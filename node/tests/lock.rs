@@ -1,7 +1,7 @@
 //! Locks across processes: servers that grant them, and tools that hold them while a command runs.
 //!
-//! With four lockers, three make a writer's quorum. What a command saw it writes to files of the
-//! test's directory, and waits for files of it: that is how the tests and the commands take turns.
+//! With four lockers, a writer's quorum is three. The commands and the tests synchronise through files
+//! in the test's directory.
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::panic, reason = "this is how tests fail")]
 
@@ -10,17 +10,17 @@ mod support;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{ClusterOf, Ended, Server, eventually, node, signal};
+use support::{ClusterOf, ProcessOutput, Server, eventually, gridwire, signal};
 
 type Cluster = ClusterOf<4>;
 
 /// Short enough for tests to see it end, long enough for busy machines to refresh in.
 const LEASE: &str = "4s";
 
-/// What the tool says when the lock was lost.
+/// Exit code of the tool when the lock was lost.
 const LOST: Option<i32> = Some(75);
 
-/// The exit code for a lock that others hold, chosen to be no other.
+/// Exit code for a lock that timed out, distinct from all others.
 const CONFLICT: &str = "99";
 
 fn start() -> Cluster {
@@ -29,48 +29,48 @@ fn start() -> Cluster {
     cluster
 }
 
-/// Waits until a server grants locks and reaches two others that do: with it, a quorum.
+/// Waits until a server grants locks and reaches two others: with it, a quorum.
 fn wait_open(server: &Server) {
     eventually("a server grants locks", || {
-        let answer = support::get(&server.address, "/health/ready")?;
-        let json: serde_json::Value = serde_json::from_str(&answer.body).ok()?;
+        let response = support::get(&server.address, "/health/ready")?;
+        let json: serde_json::Value = serde_json::from_str(&response.body).ok()?;
         let locks = &json["locks"];
         (locks["open"] == true && locks["connected"].as_u64()? >= 2).then_some(())
     });
 }
 
-/// A `node lock` that runs.
+/// A running `gridwire lock`.
 struct Tool {
-    /// Until it has ended.
+    /// `None` once it has ended.
     child: Option<Child>,
     files: String,
 }
 
-/// A way into a cluster: a server, and the name to ask it under.
+/// A server, and the client name under which the tool connects to it.
 #[derive(Clone, Copy)]
-struct Entry<'a> {
+struct ToolEntry<'a> {
     cluster: &'a Cluster,
     server: usize,
-    guest: usize,
+    client: usize,
 }
 
-fn entry(cluster: &Cluster, server: usize, guest: usize) -> Entry<'_> {
-    Entry { cluster, server, guest }
+fn entry(cluster: &Cluster, server: usize, client: usize) -> ToolEntry<'_> {
+    ToolEntry { cluster, server, client }
 }
 
-impl Entry<'_> {
+impl ToolEntry<'_> {
     fn command(self, tool: &str, arguments: &[&str]) -> std::process::Command {
-        let Self { cluster, server, guest } = self;
-        let mut command = node(&[tool]);
+        let Self { cluster, server, client } = self;
+        let mut command = gridwire(&[tool]);
         command
-            .args(["--peer", &cluster.servers[server].url(), "--name", &cluster.guests[guest]])
+            .args(["--peer", &cluster.servers[server].url(), "--name", &cluster.clients[client]])
             .args(["--secret-file", &cluster.secret_file])
             .args(arguments);
         command
     }
 
-    /// Runs a shell script under a lock. In it, `$files` begins the names of its files, and `say`
-    /// writes one.
+    /// Runs a shell script under a lock. In it, `$files` is the prefix of its files, and `say` writes
+    /// one.
     fn lock(self, name: &str, arguments: &[&str], script: &str) -> Tool {
         let files = self.cluster.directory.path(name);
         let script = format!(
@@ -85,33 +85,33 @@ impl Entry<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("node can be run");
+            .expect("gridwire runs");
         Tool { child: Some(child), files }
     }
 
-    fn locks(self, arguments: &[&str]) -> Ended {
+    fn locks(self, arguments: &[&str]) -> ProcessOutput {
         self.command("locks", &["--timeout", "30s"])
             .args(arguments)
             .output()
-            .expect("node can be run")
+            .expect("gridwire runs")
             .into()
     }
 
     fn listing(self) -> serde_json::Value {
-        let ended = self.locks(&["--json"]);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        serde_json::from_str(&ended.stdout).expect("JSON")
+        let output = self.locks(&["--json"]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        serde_json::from_str(&output.stdout).expect("JSON")
     }
 }
 
-/// A flag and its long time, unless there is a shorter one.
+/// A flag with its default for tests, unless it is among the arguments.
 fn unless_given<'a>(flag: &'a str, arguments: &[&str]) -> Vec<&'a str> {
     if arguments.contains(&flag) { Vec::new() } else { vec![flag, "30s"] }
 }
 
 impl Drop for Tool {
     fn drop(&mut self) {
-        // Of a test that failed. What the tool runs ends with it, if it is asked to.
+        // Left over by a failed test. The tool ends its command on SIGTERM.
         if let Some(mut child) = self.child.take() {
             signal(&child, "TERM");
             let _ = child.wait();
@@ -124,30 +124,30 @@ impl Tool {
         self.child.as_ref().expect("it has not ended")
     }
 
-    /// What the script has said under this name, once it has.
-    fn heard(&self, name: &str) -> String {
+    /// Waits until the script has written this file. Returns its content.
+    fn wait_file(&self, name: &str) -> String {
         let file = format!("{}.{name}", self.files);
         eventually(&file, || std::fs::read_to_string(&file).ok()).trim_end().to_owned()
     }
 
-    fn has_said(&self, name: &str) -> bool {
+    fn has_file(&self, name: &str) -> bool {
         std::fs::exists(format!("{}.{name}", self.files)).expect("it is our directory")
     }
 
-    /// Tells the script something: it waits for this file.
-    fn tell(&self, name: &str) {
+    /// Creates a file that the script waits for.
+    fn create_file(&self, name: &str) {
         std::fs::write(format!("{}.{name}", self.files), "").expect("it is our directory");
     }
 
     fn token(&self) -> u64 {
-        self.heard("held").parse().expect("a number")
+        self.wait_file("held").parse().expect("a number")
     }
 
     fn signal(&self, name: &str) {
         signal(self.child(), name);
     }
 
-    fn end(mut self) -> Ended {
+    fn end(mut self) -> ProcessOutput {
         let child = self.child.as_mut().expect("it has not ended");
         eventually("a tool ends", || child.try_wait().expect("it is our child"));
         let child = self.child.take().expect("it has just been there");
@@ -155,20 +155,20 @@ impl Tool {
     }
 }
 
-/// Says that it is held, and waits to be told.
-const HOLD: &str = "say held $NODE_LOCK_TOKEN; while [ ! -e $files.go ]; do sleep 0.05; done";
+/// Reports that the lock is held, and waits for the file `go`.
+const HOLD: &str = "say held $GRIDWIRE_LOCK_TOKEN; while [ ! -e $files.go ]; do sleep 0.05; done";
 
-/// Likewise, and says when it is ended early.
-const HOLD_TO_THE_END: &str = "trap 'say ended; exit 0' TERM; say held $NODE_LOCK_TOKEN; \
+/// Likewise, and reports when it is terminated early.
+const HOLD_TO_THE_END: &str = "trap 'say ended; exit 0' TERM; say held $GRIDWIRE_LOCK_TOKEN; \
                                while [ ! -e $files.go ]; do sleep 0.05; done";
 
-/// Says so if it runs although the one named first has not ended.
+/// Exits with 5 if it runs although the first command has not ended.
 fn after(first: &Tool) -> String {
     format!("test -e {}.ended || exit 5; {HOLD}", first.files)
 }
 
 #[test]
-fn a_lock_is_held_by_one_and_handed_on_with_a_greater_token() {
+fn lock_passes_to_the_next_holder_with_a_greater_token() {
     let cluster = start();
     let first = entry(&cluster, 0, 0).lock("first", &["a/b", "c"], HOLD);
     let token = first.token();
@@ -177,20 +177,20 @@ fn a_lock_is_held_by_one_and_handed_on_with_a_greater_token() {
     assert_eq!(refused.code, Some(99), "{refused:?}");
     assert!(refused.stderr.contains("c is not locked: not locked within"), "{refused:?}");
     let other = entry(&cluster, 1, 1).lock("other", &["d"], "say held; exit 4").end();
-    assert_eq!(other.code, Some(4), "nobody holds that: {other:?}");
+    assert_eq!(other.code, Some(4), "unused holds that: {other:?}");
 
     let next = entry(&cluster, 2, 2).lock("next", &["c"], HOLD);
     wait_for_waiter(entry(&cluster, 3, 1));
-    assert!(!next.has_said("held"));
-    first.tell("go");
+    assert!(!next.has_file("held"));
+    first.create_file("go");
     assert_eq!(first.end().code, Some(0));
     assert!(next.token() > token);
-    next.tell("go");
+    next.create_file("go");
     assert_eq!(next.end().code, Some(0));
 }
 
-fn wait_for_waiter(entry: Entry<'_>) {
-    eventually("somebody waits", || {
+fn wait_for_waiter(entry: ToolEntry<'_>) {
+    eventually("a waiter is listed", || {
         let listing = entry.listing();
         (!listing["waiters"].as_array().expect("a list").is_empty()).then_some(())
     });
@@ -207,41 +207,44 @@ fn readers_share_a_lock() {
     let writer = entry(&cluster, 2, 2).lock("writer", &["a", "--timeout", "300ms"], HOLD).end();
     assert_eq!(writer.code, Some(99), "{writer:?}");
     for tool in both {
-        tool.tell("go");
+        tool.create_file("go");
         assert_eq!(tool.end().code, Some(0));
     }
 }
 
 #[test]
-fn a_lock_outlives_one_locker_but_not_two_and_goes_on_when_there_is_a_quorum_again() {
+fn lock_survives_the_loss_of_one_of_four_lockers_but_not_of_two() {
     let mut cluster = start();
-    // Longer than a lease: without refreshes it would be lost.
+    // Longer than the lease: without refreshes the lock would be lost.
     let script = format!("sleep 6; say outlived; {HOLD_TO_THE_END}");
     let first = entry(&cluster, 0, 0).lock("first", &["a"], &format!("say begun; {script}"));
-    first.heard("begun");
+    first.wait_file("begun");
     cluster.servers[3].kill();
     let token = first.token();
-    assert!(first.has_said("outlived"));
+    assert!(first.has_file("outlived"));
 
     cluster.servers[2].kill();
     let killed = Instant::now();
     let next = entry(&cluster, 1, 1).lock("next", &["a"], &after(&first));
-    first.heard("ended");
-    // It has no more than what is left of the lease; the rest is for slow machines.
+    first.wait_file("ended");
+    // At most the rest of the lease; the remainder is for slow machines.
     assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
-    assert!(!next.has_said("held"), "two of four are no quorum");
+    assert!(!next.has_file("held"), "two of four are no quorum");
     let lost = first.end();
     assert_eq!(lost.code, LOST, "{lost:?}");
-    assert!(lost.stderr.contains("a is locked no more, and the command was ended"), "{lost:?}");
+    assert!(
+        lost.stderr.contains("a is no longer locked, and the command was terminated"),
+        "{lost:?}"
+    );
 
     cluster.servers[2].restart();
     assert!(next.token() > token);
-    next.tell("go");
+    next.create_file("go");
     assert_eq!(next.end().code, Some(0));
 }
 
 #[test]
-fn the_death_of_the_holder_s_server_ends_the_command_and_then_the_lease() {
+fn death_of_the_holders_server_terminates_the_command_before_the_lease_expires() {
     let mut cluster = start();
     let first = entry(&cluster, 3, 0).lock("first", &["a"], HOLD_TO_THE_END);
     let token = first.token();
@@ -251,12 +254,12 @@ fn the_death_of_the_holder_s_server_ends_the_command_and_then_the_lease() {
     let lost = first.end();
     assert_eq!(lost.code, LOST, "{lost:?}");
     assert!(next.token() > token);
-    next.tell("go");
+    next.create_file("go");
     assert_eq!(next.end().code, Some(0));
 }
 
 #[test]
-fn a_server_that_stands_still_is_not_believed() {
+fn lock_of_a_stopped_server_is_lost() {
     let cluster = start();
     let first = entry(&cluster, 0, 0).lock("first", &["a"], HOLD_TO_THE_END);
     first.token();
@@ -265,14 +268,14 @@ fn a_server_that_stands_still_is_not_believed() {
     let lost = first.end();
     cluster.servers[0].send("CONT");
     assert_eq!(lost.code, LOST, "{lost:?}");
-    assert!(lost.stderr.contains("the server has not confirmed it in time"), "{lost:?}");
+    assert!(lost.stderr.contains("the server did not confirm it in time"), "{lost:?}");
     next.token();
-    next.tell("go");
+    next.create_file("go");
     assert_eq!(next.end().code, Some(0));
 }
 
 #[test]
-fn restarted_lockers_give_away_nothing_that_is_held() {
+fn restarted_lockers_do_not_grant_held_locks() {
     // Long enough for all restarts.
     let mut cluster = Cluster::start_with(&["--lock-lease", "30s"]);
     cluster.servers.iter().for_each(wait_open);
@@ -286,16 +289,16 @@ fn restarted_lockers_give_away_nothing_that_is_held() {
         let other = entry.lock(&format!("other-{locker}"), &["a", "--timeout", "300ms"], "exit 5");
         assert_eq!(other.end().code, Some(99));
     }
-    first.tell("go");
+    first.create_file("go");
     assert_eq!(first.end().code, Some(0), "it was held all the time");
     let next = entry(&cluster, 1, 1).lock("next", &["a"], "exit 6").end();
     assert_eq!(next.code, Some(6), "{next:?}");
 }
 
 #[test]
-fn a_server_that_is_asked_to_end_lets_the_command_end_first() {
+fn server_shutdown_waits_for_the_command() {
     let mut cluster = start();
-    // Takes its time, and says so at its end.
+    // A command that takes a second to end.
     let script = HOLD_TO_THE_END.replace("say ended", "sleep 1; say ended");
     let first = entry(&cluster, 0, 0).lock("first", &["a"], &script);
     let token = first.token();
@@ -306,12 +309,12 @@ fn a_server_that_is_asked_to_end_lets_the_command_end_first() {
     assert_eq!(lost.code, LOST, "{lost:?}");
     assert!(lost.stderr.contains("this server is shutting down"), "{lost:?}");
     assert!(next.token() > token);
-    next.tell("go");
+    next.create_file("go");
     assert_eq!(next.end().code, Some(0));
 }
 
 #[test]
-fn operators_see_who_holds_and_who_waits_and_take_locks_away() {
+fn operator_lists_holders_and_waiters_and_forces_locks_open() {
     let cluster = start();
     let first = entry(&cluster, 0, 0).lock("first", &["a/b"], HOLD_TO_THE_END);
     first.token();
@@ -323,7 +326,8 @@ fn operators_see_who_holds_and_who_waits_and_take_locks_away() {
     assert_eq!(lock["resources"], serde_json::json!(["a/b"]), "{listing}");
     assert_eq!(lock["owner"], cluster.servers[0].url().as_str(), "{listing}");
     let source = lock["source"].as_str().expect("a text");
-    let expected = format!("{}: node lock, process {}: sh", cluster.guests[0], first.child().id());
+    let expected =
+        format!("{}: gridwire lock, process {}: sh", cluster.clients[0], first.child().id());
     assert_eq!(source, expected);
     let shown = operator.locks(&[]);
     assert!(shown.stdout.contains(&expected) && shown.stdout.contains("a/b"), "{shown:?}");
@@ -344,23 +348,24 @@ fn operators_see_who_holds_and_who_waits_and_take_locks_away() {
 }
 
 #[test]
-fn exit_codes_are_the_command_s_own_and_signals_reach_it() {
+fn exit_codes_and_signals_pass_through_the_tool() {
     let cluster = Cluster::start();
     cluster.servers.iter().for_each(wait_open);
     let tool = entry(&cluster, 0, 0);
     assert_eq!(tool.lock("own", &["a"], "exit 3").end().code, Some(3));
     assert_eq!(tool.lock("killed", &["a"], "kill -KILL $$").end().code, Some(137));
     for (command, code) in [("/does/not/exist", 127), ("/", 126)] {
-        let ended: Ended =
-            tool.command("lock", &["a", "--", command]).output().expect("node can be run").into();
-        assert_eq!(ended.code, Some(code), "{ended:?}");
-        assert!(ended.stderr.contains(&format!("cannot run {command:?}")), "{ended:?}");
+        let output: ProcessOutput =
+            tool.command("lock", &["a", "--", command]).output().expect("gridwire runs").into();
+        assert_eq!(output.code, Some(code), "{output:?}");
+        assert!(output.stderr.contains(&format!("cannot run {command:?}")), "{output:?}");
     }
     let unnamed = tool.lock("unnamed", &[""], "exit 3").end();
     assert_eq!(unnamed.code, Some(2), "{unnamed:?}");
     assert!(unnamed.stderr.contains("a resource's name must not be empty"), "{unnamed:?}");
 
-    let trapping = "trap 'exit 42' TERM; say held $NODE_LOCK_TOKEN; while :; do sleep 0.05; done";
+    let trapping =
+        "trap 'exit 42' TERM; say held $GRIDWIRE_LOCK_TOKEN; while :; do sleep 0.05; done";
     let held = tool.lock("trapping", &["a"], trapping);
     held.token();
     let waiting = entry(&cluster, 1, 1).lock("waiting", &["a"], HOLD);
@@ -374,12 +379,12 @@ fn exit_codes_are_the_command_s_own_and_signals_reach_it() {
 }
 
 #[test]
-fn a_tool_that_cannot_ask_says_so() {
+fn unreachable_server_is_reported() {
     let mut cluster = Cluster::start();
     cluster.servers[0].kill();
-    let ended =
+    let output =
         entry(&cluster, 0, 0).lock("x", &["a", "--connect-timeout", "300ms"], "exit 0").end();
-    assert_eq!(ended.code, Some(69), "{ended:?}");
+    assert_eq!(output.code, Some(69), "{output:?}");
     let expected = format!("not connected to {} within 300ms", cluster.servers[0].url());
-    assert!(ended.stderr.contains(&expected), "{ended:?}");
+    assert!(output.stderr.contains(&expected), "{output:?}");
 }

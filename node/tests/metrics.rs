@@ -1,4 +1,4 @@
-//! Metrics of servers as processes: who may read them, what they say, and what a tool makes of it.
+//! Metrics of server processes: access, content, and the text output of the tool.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,15 +11,17 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use support::{Cluster, Directory, Ended, PATIENCE, Server, eventually, free_addresses, node, run};
+use support::{
+    Cluster, Directory, ProcessOutput, Server, WAIT_MAX, eventually, free_addresses, gridwire, run,
+};
 
 const PATH: &str = "/v2/metrics/resource";
 const TOKEN: &str = "0123456789abcdef";
 
-/// Head and body of an answer; nothing if there is none.
+/// Returns head and body of a response.
 fn get(address: &str, method: &str, headers: &[(&str, &str)]) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(WAIT_MAX)).ok()?;
     let mut request = format!("{method} {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
@@ -31,24 +33,24 @@ fn get(address: &str, method: &str, headers: &[(&str, &str)]) -> Option<(String,
     Some((head.to_lowercase(), body.to_owned()))
 }
 
-/// A server that has no peers.
+/// Starts a single server.
 fn alone(directory: &Directory, arguments: &[&str]) -> Server {
     let secret_file = directory.file("secret", "a good secret");
     let [address] = free_addresses();
     let name = format!("http://{address}");
-    let mut command = node(&["serve", "--listen", &address, "--name", &name, "--peers", ""]);
+    let mut command = gridwire(&["serve", "--listen", &address, "--name", &name, "--peers", ""]);
     command.args(["--secret-file", &secret_file]).args(arguments);
     Server::start(&address, command).expect("a port that was free is still free")
 }
 
-/// `node metrics` of this address.
-fn tool(address: &str, arguments: &[&str]) -> Ended {
+/// Runs `gridwire metrics` against this address.
+fn tool(address: &str, arguments: &[&str]) -> ProcessOutput {
     let url = format!("http://{address}");
     run(&[&["metrics", &url, "--timeout", "30s"], arguments].concat())
 }
 
 #[test]
-fn b71_metrics_are_for_those_who_have_the_token() {
+fn b71_metrics_require_the_token() {
     let directory = Directory::new();
     let token_file = directory.file("token", &format!("{TOKEN}\n"));
     let server = alone(&directory, &["--metrics-token-file", &token_file]);
@@ -60,7 +62,7 @@ fn b71_metrics_are_for_those_who_have_the_token() {
         ("HEAD", &[("authorization", bearer.as_str())][..], "200"),
         ("POST", &[("authorization", bearer.as_str())][..], "405"),
     ] {
-        let (head, body) = get(&server.address, method, headers).expect("an answer");
+        let (head, body) = get(&server.address, method, headers).expect("an response");
         assert!(head.starts_with(&format!("http/1.1 {status} ")), "{method} {headers:?}: {head}");
         assert_eq!(head.contains("www-authenticate: bearer"), status == "401", "{head}");
         assert_eq!(
@@ -72,34 +74,36 @@ fn b71_metrics_are_for_those_who_have_the_token() {
 
     let refused = tool(&server.address, &[]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("wants another token"), "{refused:?}");
-    let told = tool(&server.address, &["--token-file", &token_file]);
-    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(refused.stderr.contains("requires another token"), "{refused:?}");
+    let shown = tool(&server.address, &["--token-file", &token_file]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
 }
 
 #[test]
-fn b71_without_a_token_metrics_are_for_nobody_unless_they_are_public() {
+fn b71_metrics_without_a_token_are_forbidden_unless_public() {
     let directory = Directory::new();
     let server = alone(&directory, &[]);
-    let (head, body) = get(&server.address, "GET", &[]).expect("an answer");
+    let (head, body) = get(&server.address, "GET", &[]).expect("an response");
     assert!(head.starts_with("http/1.1 403 ") && body.contains("--metrics-public"), "{head}");
     let refused = tool(&server.address, &[]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("answered 403"), "{refused:?}");
+    assert!(refused.stderr.contains("responded 403"), "{refused:?}");
+    let text = "this server's metrics are not readable";
+    assert!(refused.stderr.contains(text), "quotes are not escaped: {refused:?}");
 
     let public = alone(&directory, &["--metrics-public"]);
-    let (head, body) = get(&public.address, "GET", &[]).expect("an answer");
+    let (head, body) = get(&public.address, "GET", &[]).expect("an response");
     assert!(head.starts_with("http/1.1 200 "), "{head}");
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
     assert!(!body.contains("# EOF"));
     let accept = [("accept", "application/openmetrics-text; version=1.0.0, text/plain; q=0.5")];
-    let (head, body) = get(&public.address, "GET", &accept).expect("an answer");
+    let (head, body) = get(&public.address, "GET", &accept).expect("an response");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
     assert!(body.ends_with("# EOF\n"), "{body}");
 }
 
 #[test]
-fn b71_any_server_tells_of_all_and_which_is_down() {
+fn b71_any_server_reports_for_the_whole_cluster() {
     let mut cluster = Cluster::start_with(&["--metrics-public", "--drives", "/"]);
     cluster.servers.iter().for_each(|server| server.wait_ready(200));
     let up = |server: &Server, value: u8| {
@@ -121,26 +125,26 @@ fn b71_any_server_tells_of_all_and_which_is_down() {
     for server in &cluster.servers {
         assert!(table.stdout.contains(&format!("{}  since ", server.url())), "{table:?}");
     }
-    assert!(!cluster.guests.iter().any(|guest| table.stdout.contains(guest)), "{table:?}");
+    assert!(!cluster.clients.iter().any(|client| table.stdout.contains(client)), "{table:?}");
     #[cfg(target_os = "linux")]
     for (server, name) in cluster.servers.iter().zip(["drive", "memory_used"]) {
-        let (_, body) = get(&server.address, "GET", &[]).expect("an answer");
+        let (_, body) = get(&server.address, "GET", &[]).expect("an response");
         assert!(body.contains(&format!("resource_{name}")), "{body}");
         assert!(body.contains("drive=\"/\""), "{body}");
     }
 
     cluster.servers[1].kill();
     let (survivor, victim) = (&cluster.servers[0], &cluster.servers[1]);
-    eventually("the loss is told", || {
+    eventually("the loss is shown", || {
         let (_, body) = get(&survivor.address, "GET", &[])?;
         (body.contains(&up(survivor, 1)) && body.contains(&up(victim, 0))).then_some(())
     });
-    let (_, body) = get(&survivor.address, "GET", &[]).expect("an answer");
+    let (_, body) = get(&survivor.address, "GET", &[]).expect("an response");
     let reason =
         format!("resource_server_down{{server=\"{}\",reason=\"not_connected\"}} 1", victim.url());
     assert!(body.contains(&reason), "{body}");
     let table = tool(&survivor.address, &[]);
-    assert_eq!(table.code, Some(0), "that one is down is an answer: {table:?}");
+    assert_eq!(table.code, Some(0), "a down server is no error: {table:?}");
     assert!(
         table.stdout.contains(&format!("{}  DOWN, not connected: ", victim.url())),
         "{table:?}"
@@ -152,23 +156,23 @@ fn b71_any_server_tells_of_all_and_which_is_down() {
 }
 
 #[test]
-fn the_tool_says_what_is_wrong_and_whose_fault_it_is() {
+fn errors_name_the_cause_and_have_distinct_exit_codes() {
     let directory = Directory::new();
-    let [nobody] = free_addresses().map(|address| format!("http://{address}"));
+    let [unused] = free_addresses().map(|address| format!("http://{address}"));
     let short = directory.file("short", "hushhh");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("http://{}", listener.local_addr().expect("bound"));
     for (arguments, code, expected) in [
         (&["http://127.0.0.1:1/path"][..], 2, "without a path"),
         (&["https://127.0.0.1:1"][..], 2, "needs TLS"),
-        (&[nobody.as_str(), "--token-file", &short][..], 2, "the token has 6 bytes"),
-        (&[nobody.as_str(), "--token-file", "/no"][..], 2, "cannot be read"),
-        (&[nobody.as_str()][..], 1, "does it run?"),
-        (&[silent.as_str(), "--timeout", "50ms"][..], 1, "did not answer within 50ms"),
+        (&[unused.as_str(), "--token-file", &short][..], 2, "the token has 6 bytes"),
+        (&[unused.as_str(), "--token-file", "/no"][..], 2, "cannot be read"),
+        (&[unused.as_str()][..], 1, "is it running?"),
+        (&[silent.as_str(), "--timeout", "50ms"][..], 1, "did not respond within 50ms"),
     ] {
-        let ended = run(&[&["metrics"], arguments].concat());
-        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(expected), "{arguments:?}: {ended:?}");
-        assert!(!ended.stderr.contains("hush"), "{ended:?}");
+        let output = run(&[&["metrics"], arguments].concat());
+        assert_eq!(output.code, Some(code), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(expected), "{arguments:?}: {output:?}");
+        assert!(!output.stderr.contains("hush"), "{output:?}");
     }
 }

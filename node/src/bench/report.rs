@@ -1,4 +1,4 @@
-//! What a bench prints: a text for people, or one line of JSON for programs.
+//! The result of a bench: text for people, or one line of JSON for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,25 +8,25 @@ use serde::Serialize;
 
 use super::Tally;
 use crate::cli::BenchArgs;
-use crate::latency::Shown;
+use crate::latency::DisplayLatency;
 use crate::outcome::Outcome;
 
-/// The result of a bench. Its fields are those of the JSON.
+/// The result of a bench. Its fields are the JSON keys.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     peer: String,
     concurrency: u32,
     size_bytes: u64,
     threads: u16,
-    /// How long was measured.
+    /// Measured time.
     seconds: f64,
-    /// Calls answered in that time.
+    /// Successful calls in that time.
     ops: u64,
     ops_per_second: f64,
-    /// Payload in one direction; the same comes back.
+    /// Payload in one direction; the other has as much.
     megabytes_per_second: f64,
     latency_us: LatencyReport,
-    /// Calls that were not answered, by reason.
+    /// Failed calls, by reason.
     errors: BTreeMap<&'static str, u64>,
 }
 
@@ -71,13 +71,13 @@ impl Report {
         }
     }
 
-    /// The report as one line.
+    /// Returns the report as one line of JSON.
     pub(super) fn json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 }
 
-/// To the tenth: what is finer is noise.
+/// Rounds to a tenth; finer differences are noise.
 fn micros(latency: Duration) -> f64 {
     round(latency.as_secs_f64() * 1e6)
 }
@@ -91,11 +91,11 @@ impl fmt::Display for Report {
         let Self { peer, concurrency, size_bytes, threads, seconds, ops, .. } = self;
         writeln!(
             f,
-            "{peer}: {concurrency} calls of {size_bytes} bytes under way, {threads} threads"
+            "{peer}: {concurrency} concurrent calls of {size_bytes} bytes, {threads} threads"
         )?;
         writeln!(f, "  calls       {ops} in {seconds:.2} s")?;
         writeln!(f, "  calls/s     {:.0}", self.ops_per_second)?;
-        writeln!(f, "  payload     {:.1} MB/s each way", self.megabytes_per_second)?;
+        writeln!(f, "  payload     {:.1} MB/s in each direction", self.megabytes_per_second)?;
         let latency = &self.latency_us;
         for (name, micros) in [
             ("mean", latency.mean),
@@ -105,7 +105,7 @@ impl fmt::Display for Report {
             ("p99.9", latency.p999),
             ("max", latency.max),
         ] {
-            writeln!(f, "  {name:<12}{}", Shown(Duration::from_secs_f64(micros / 1e6)))?;
+            writeln!(f, "  {name:<12}{}", DisplayLatency(Duration::from_secs_f64(micros / 1e6)))?;
         }
         write!(f, "  errors      {}", Errors(&self.errors))
     }

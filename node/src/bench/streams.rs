@@ -1,15 +1,16 @@
-//! `node bench --stream`: how many messages a second go through one stream of a connection, and
-//! through several.
+//! `gridwire bench --stream`: how many messages per second one stream of a connection carries, and
+//! how many several do.
 //!
 //! ```text
 //!   open all      ── seconds ──      finish all     all ends confirmed
 //!  ─────────────┬────────────────┬────────────────┬────────────────────
-//!               └──────────── what is measured ───┘
+//!               └──────────── measured time ──────┘
 //! ```
 //!
-//! Only what the other end has confirmed is counted, over all the time that it took to: one way, the
-//! server's handler says at the end how many messages it took; echoed, each came back. A stream on
-//! which that is not as many as were sent has failed. Warm-up is the same with streams of its own.
+//! Only confirmed messages count, over the whole time until their confirmation. One way, the
+//! server's handler responds with the number of messages at the end; echoed, each message comes
+//! back. A stream that confirms fewer messages than were sent has failed. Warm-up is the same, on
+//! other streams.
 
 mod report;
 
@@ -21,19 +22,19 @@ use tokio::task::JoinSet;
 
 use super::{BenchError, random_payload};
 use crate::cli::BenchArgs;
-use crate::handlers::{Counted, ECHO_STREAM, STREAM_SINK};
-use crate::probe::Probe;
-use crate::stdout;
+use crate::client::Client;
+use crate::handlers::{ECHO_STREAM, STREAM_SINK, SinkCount};
+use crate::output;
 
 use self::report::Report;
 
-/// Measures, and prints what came out.
+/// Measures, and prints the result.
 pub(super) async fn run(arguments: &BenchArgs) -> Result<(), BenchError> {
     let runs = measure(arguments).await?;
     let report = Report::new(arguments, &runs);
     match arguments.json {
-        true => stdout::line(&report.json().map_err(std::io::Error::from)?)?,
-        false => stdout::line(&report)?,
+        true => output::print_line(&report.json().map_err(std::io::Error::from)?)?,
+        false => output::print_line(&report)?,
     }
     let mut failures = runs.iter().flat_map(|run| &run.failures);
     if let Some(first) = failures.next() {
@@ -47,16 +48,16 @@ pub(super) async fn run(arguments: &BenchArgs) -> Result<(), BenchError> {
     }
 }
 
-/// Which way the messages go.
+/// The direction of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     /// Into the server, which counts them.
     OneWay,
     /// Into the server and back.
     Echoed,
 }
 
-impl Way {
+impl Direction {
     const ALL: [Self; 2] = [Self::OneWay, Self::Echoed];
 
     const fn handler(self) -> HandlerId {
@@ -67,46 +68,47 @@ impl Way {
     }
 }
 
-/// Why a stream does not count.
+/// Why a stream failed.
 #[derive(Debug, thiserror::Error)]
 enum StreamFailure {
     #[error(transparent)]
     Stream(#[from] StreamError),
     #[error(transparent)]
     Send(#[from] SendError),
-    #[error("the stream had no end {0:?} after its last message was due")]
+    #[error("the stream did not end within {0:?} after its last message was due")]
     Late(Duration),
-    #[error("the server did not say how many messages it took")]
+    #[error("the server did not respond with a message count")]
     NotCounted,
-    #[error("what arrived is not what was sent")]
+    #[error("a message was changed")]
     Wrong,
     #[error("{sent} messages were sent, {confirmed} arrived")]
     Lost { sent: u64, confirmed: u64 },
 }
 
-/// What came of one measurement.
-struct Run {
+/// The result of one measurement.
+struct StreamRun {
     streams: u32,
-    way: Way,
+    way: Direction,
     elapsed: Duration,
     sent: u64,
     confirmed: u64,
-    /// Streams that were opened, those of the warm-up too.
+    /// Streams that were opened, including the warm-up.
     opened: usize,
     failures: Vec<StreamFailure>,
 }
 
-async fn measure(arguments: &BenchArgs) -> Result<Vec<Run>, BenchError> {
-    let probe =
-        Probe::connect(&arguments.peer, &arguments.probe.entry, arguments.probe.timeout).await?;
+async fn measure(arguments: &BenchArgs) -> Result<Vec<StreamRun>, BenchError> {
+    let client =
+        Client::connect(&arguments.peer, &arguments.client.identity, arguments.client.timeout)
+            .await?;
     let bench = Bench {
-        connection: probe.connection.clone(),
+        connection: client.connection.clone(),
         payload: random_payload(usize::try_from(arguments.size).unwrap_or(usize::MAX)),
-        timeout: arguments.probe.timeout,
+        timeout: arguments.client.timeout,
     };
     let mut runs = Vec::new();
     for streams in arguments.streams() {
-        for way in Way::ALL {
+        for way in Direction::ALL {
             let warm_up = match arguments.warmup {
                 0 => None,
                 seconds => Some(bench.run(streams, way, Duration::from_secs(seconds)).await?),
@@ -120,11 +122,11 @@ async fn measure(arguments: &BenchArgs) -> Result<Vec<Run>, BenchError> {
             runs.push(run);
         }
     }
-    probe.leave().await;
+    client.shutdown().await;
     Ok(runs)
 }
 
-/// What all measurements have in common.
+/// The parameters of all measurements.
 struct Bench {
     connection: Connection,
     payload: Bytes,
@@ -132,7 +134,12 @@ struct Bench {
 }
 
 impl Bench {
-    async fn run(&self, streams: u32, way: Way, lasts: Duration) -> Result<Run, BenchError> {
+    async fn run(
+        &self,
+        streams: u32,
+        way: Direction,
+        lasts: Duration,
+    ) -> Result<StreamRun, BenchError> {
         let mut failures = Vec::new();
         let mut open = Vec::new();
         for _ in 0..streams {
@@ -165,24 +172,24 @@ impl Bench {
             }
         }
         let (elapsed, opened) = (begun.elapsed(), streams as usize);
-        Ok(Run { streams, way, elapsed, sent, confirmed, opened, failures })
+        Ok(StreamRun { streams, way, elapsed, sent, confirmed, opened, failures })
     }
 }
 
-/// What goes through one stream.
+/// The messages of one stream.
 struct Traffic {
-    way: Way,
+    way: Direction,
     payload: Bytes,
     until: Instant,
 }
 
 impl Traffic {
-    /// Sends and receives, and returns how many messages were sent and confirmed.
+    /// Sends and receives. Returns the number of messages, all of which were confirmed.
     async fn drive(self, stream: Stream) -> Result<u64, StreamFailure> {
         let (sender, receiver) = stream.split();
-        // The receiver first: dropped in this order, a stream that is late is cancelled (B25).
+        // The receiver first: dropped in this order, a late stream is cancelled (B25).
         let (confirmed, sent) = tokio::join!(self.confirm(receiver), self.send(sender));
-        // What ended the stream is what the receiver learns; a sender only finds it ended.
+        // The receiver gets the cause; a sender only finds the stream ended.
         let (confirmed, sent) = (confirmed?, sent?);
         match sent == confirmed {
             true => Ok(sent),
@@ -202,15 +209,15 @@ impl Traffic {
 
     async fn confirm(&self, receiver: StreamReceiver) -> Result<u64, StreamFailure> {
         match self.way {
-            Way::OneWay => self.count_taken(receiver).await,
-            Way::Echoed => self.count_echoes(receiver).await,
+            Direction::OneWay => self.count_taken(receiver).await,
+            Direction::Echoed => self.count_echoes(receiver).await,
         }
     }
 
     async fn count_taken(&self, mut receiver: StreamReceiver) -> Result<u64, StreamFailure> {
-        let answer = receiver.next().await.ok_or(StreamFailure::NotCounted)??;
-        let Counted { messages, bytes } =
-            Counted::from_wire(&answer).ok_or(StreamFailure::NotCounted)?;
+        let response = receiver.next().await.ok_or(StreamFailure::NotCounted)??;
+        let SinkCount { messages, bytes } =
+            SinkCount::from_wire(&response).ok_or(StreamFailure::NotCounted)?;
         match receiver.next().await {
             Some(Err(error)) => Err(error.into()),
             Some(Ok(_)) => Err(StreamFailure::NotCounted),

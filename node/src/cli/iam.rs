@@ -1,4 +1,4 @@
-//! The command line of `node iam`.
+//! The command line of `gridwire iam`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,38 +9,39 @@ use iam_bootstrap::model::{AccessKey, GroupName, PolicyName, UserName};
 
 use super::timeout;
 
-/// Users, groups, policies and service accounts of a running cluster, through any of its servers.
+/// Administers users, groups, policies and service accounts of a running cluster, through any
+/// server.
 ///
-/// Exits with 0 if it is done (of `is-allowed`: if it is allowed), with 1 if the server would not or
-/// could not, with 2 when something given here is wrong, with 69 if the server cannot be reached.
+/// Exit codes: 0 success (for `is-allowed`: allowed), 1 refused by the server or failed, 2 invalid
+/// arguments, 69 server unreachable.
 #[derive(Debug, Args)]
 pub(crate) struct IamArgs {
-    /// Base URL of any of the servers.
-    #[arg(long, value_name = "URL", env = "NODE_SERVER", global = true)]
+    /// Base URL of any server.
+    #[arg(long, value_name = "URL", env = "GRIDWIRE_SERVER", global = true)]
     pub(crate) server: Option<Name>,
 
-    /// Who asks: a user's name or a service account's access key.
+    /// Access key of the caller: a user's name or a service account's key.
     #[arg(
         long,
         value_name = "KEY",
-        env = "NODE_ACCESS_KEY",
+        env = "GRIDWIRE_ACCESS_KEY",
         global = true,
         default_value = "root"
     )]
     pub(crate) access_key: String,
 
-    /// File with the secret of who asks. It is not sent: requests are signed with it.
-    #[arg(long, value_name = "FILE", env = "NODE_ACCESS_SECRET_FILE", global = true)]
+    /// File with the caller's secret. It is not sent: it signs the requests.
+    #[arg(long, value_name = "FILE", env = "GRIDWIRE_ACCESS_SECRET_FILE", global = true)]
     pub(crate) secret_file: Option<PathBuf>,
 
-    /// Longest wait for the answer: 500ms, 10s, 2m. A server waits five seconds for its peers to take
-    /// a change.
+    /// Longest wait for the response: 500ms, 10s, 2m. A server waits up to five seconds for its
+    /// peers to apply a change.
     #[arg(
         long, value_name = "DURATION", global = true, default_value = "30s", value_parser = timeout
     )]
     pub(crate) timeout: Duration,
 
-    /// Print the answer as one line of JSON.
+    /// Print the response as one line of JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -50,27 +51,27 @@ pub(crate) struct IamArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IamCommand {
-    /// Users, who sign with secrets of their own.
+    /// Users, each with its own secret.
     #[command(subcommand)]
     User(UserCommand),
-    /// Policies, and who has them.
+    /// Policies, and the users and groups that they are attached to.
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Keys for what acts for a user.
+    /// Service accounts: keys that act for a user.
     #[command(subcommand)]
     ServiceAccount(ServiceAccountCommand),
-    /// Groups, whose policies all their members have.
+    /// Groups, whose policies apply to all members.
     #[command(subcommand)]
     Group(GroupCommand),
-    /// Tells who asks, and which server and deployment are asked.
+    /// Shows the caller, the server and the deployment.
     Whoami,
-    /// Tells whether somebody may do something, and why.
+    /// Shows whether an access key may do an action, and why.
     IsAllowed {
-        /// A user's name or an access key.
+        /// User name or access key.
         user: String,
-        /// Such as s3:GetObject.
+        /// Action, such as s3:GetObject.
         action: String,
-        /// Such as arn:aws:s3:::photos/a.jpg.
+        /// Resource, such as arn:aws:s3:::photos/a.jpg.
         resource: String,
     },
 }
@@ -80,25 +81,25 @@ pub(crate) enum UserCommand {
     /// Adds a user.
     Add {
         user: UserName,
-        /// File with the user's secret; unless given, one is made and printed.
+        /// File with the user's secret; without it, a secret is generated and printed.
         #[arg(long, value_name = "FILE")]
         new_secret_file: Option<PathBuf>,
-        /// Gives a user that is there already this secret.
+        /// Set this secret also if the user exists.
         #[arg(long)]
         replace: bool,
-        /// The user may do nothing yet.
+        /// Create the user disabled: it is denied everything.
         #[arg(long)]
         disabled: bool,
     },
     /// Lists all users.
     List,
-    /// Removes a user, with service accounts, policies and memberships.
+    /// Removes a user, its service accounts, policy attachments and group memberships.
     Remove { user: UserName },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Puts a policy in place of the one of this name, if there is one.
+    /// Creates or replaces a policy.
     Set {
         policy: PolicyName,
         /// File with the policy's JSON.
@@ -107,45 +108,45 @@ pub(crate) enum PolicyCommand {
     },
     /// Lists all policies.
     List,
-    /// Removes a policy that nobody has.
+    /// Removes a policy that is not attached.
     Remove { policy: PolicyName },
-    /// Gives a policy to a user or a group.
+    /// Attaches a policy to a user or a group.
     Attach(Attachment),
-    /// Takes a policy from a user or a group.
+    /// Detaches a policy from a user or a group.
     Detach(Attachment),
 }
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("whom").args(["user", "group"]).required(true)))]
+#[command(group(ArgGroup::new("principal").args(["user", "group"]).required(true)))]
 pub(crate) struct Attachment {
     pub(crate) policy: PolicyName,
-    /// To or from this user.
+    /// The user to attach to or detach from.
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<UserName>,
-    /// To or from this group.
+    /// The group to attach to or detach from.
     #[arg(long, value_name = "NAME")]
     pub(crate) group: Option<GroupName>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceAccountCommand {
-    /// Adds keys that may do what their user may.
+    /// Adds a service account: a key with at most its user's rights.
     Add {
-        /// The public half of the keys.
+        /// Access key, the public half.
         key: AccessKey,
-        /// For whom they act; for who asks, unless given.
+        /// User that the account acts for; default the caller.
         #[arg(long, value_name = "USER")]
         parent: Option<UserName>,
-        /// File with the secret half; unless given, one is made and printed.
+        /// File with the secret half; without it, a secret is generated and printed.
         #[arg(long, value_name = "FILE")]
         new_secret_file: Option<PathBuf>,
-        /// File with a policy that holds them to less.
+        /// File with a policy that restricts the account further.
         #[arg(long, value_name = "FILE")]
         session_policy: Option<PathBuf>,
-        /// From when on they may do nothing: 2027-01-01T00:00:00Z.
+        /// Time from which the account is denied everything: 2027-01-01T00:00:00Z.
         #[arg(long, value_name = "TIME")]
         expires: Option<humantime::Timestamp>,
-        /// What they are for.
+        /// Purpose of the account.
         #[arg(long, value_name = "TEXT", default_value = "")]
         description: String,
     },
@@ -157,12 +158,12 @@ pub(crate) enum ServiceAccountCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupCommand {
-    /// Puts a group in place of the one of this name, if there is one.
+    /// Creates or replaces a group.
     Set {
         group: GroupName,
-        /// Its members.
+        /// Members of the group.
         members: Vec<UserName>,
-        /// It gives its members nothing.
+        /// Disable the group: its policies do not apply.
         #[arg(long)]
         disabled: bool,
     },

@@ -1,4 +1,4 @@
-//! The command line of `node metrics`.
+//! The command line of `gridwire metrics`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,21 +8,22 @@ use grid::Name;
 
 use super::timeout;
 
-/// Shows what each server's drives, network, processors and memory do, as any of them tells.
+/// Shows metrics of the drives, network, processors and memory of all servers, from any of them.
 ///
-/// Exits with 0 if the server has answered, whichever others it says are down; with 1 if it has not,
-/// or would not; with 2 when something given here is wrong.
+/// Exit codes: 0 if the server responded, even if it reports others as down; 1 failure; 2 invalid
+/// arguments.
 #[derive(Debug, Args)]
 pub(crate) struct MetricsArgs {
-    /// Base URL of any of the servers.
+    /// Base URL of any server.
     #[arg(value_name = "URL")]
     pub(crate) server: Name,
 
-    /// File that holds the token with which metrics may be read; not needed where they are public.
-    #[arg(long, value_name = "FILE", env = "NODE_METRICS_TOKEN_FILE")]
+    /// File with the token that reading metrics requires; not needed where they are public.
+    #[arg(long, value_name = "FILE", env = "GRIDWIRE_METRICS_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Longest wait for the answer: 500ms, 10s, 2m. The server waits five seconds for the others.
+    /// Longest wait for the response: 500ms, 10s, 2m. The server waits up to five seconds for its
+    /// peers.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     pub(crate) timeout: Duration,
 

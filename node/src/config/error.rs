@@ -1,5 +1,4 @@
-//! What can be wrong with a configuration. Every message names the key, the value, where it came
-//! from, and what is allowed.
+//! Errors of the configuration. Each names the key, the value, its origin, and what is allowed.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,15 +12,15 @@ pub(crate) enum ConfigError {
         variable(key)
     )]
     Missing { key: &'static str, allowed: String },
-    #[error("{key} = {value} ({origin}) is wrong: {problem}; it must be {allowed}")]
-    Wrong { key: &'static str, value: String, origin: Origin, problem: String, allowed: String },
-    #[error("{key} = {value} ({origin}) is wrong: there is no such key; allowed are {known}")]
+    #[error("{key} = {value} ({origin}) is invalid: {problem}; it must be {allowed}")]
+    Invalid { key: &'static str, value: String, origin: Origin, problem: String, allowed: String },
+    #[error("{key} = {value} ({origin}) is invalid: there is no such key; allowed are {known}")]
     UnknownKey { key: String, value: String, origin: Origin, known: String },
-    #[error("config = {path:?} ({origin}) is wrong: {problem}; it must be a readable TOML file")]
+    #[error("config = {path:?} ({origin}) is invalid: {problem}; it must be a readable TOML file")]
     File { path: PathBuf, origin: Origin, problem: String },
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The command line: the key's flag.
@@ -32,14 +31,14 @@ pub(crate) enum Origin {
     File(PathBuf),
 }
 
-/// A key's flag.
+/// Returns a key's flag.
 fn flag(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// A key's environment variable.
+/// Returns a key's environment variable.
 pub(super) fn variable(key: &str) -> String {
-    format!("NODE_{}", key.to_uppercase())
+    format!("GRIDWIRE_{}", key.to_uppercase())
 }
 
 impl fmt::Display for Origin {

@@ -1,5 +1,5 @@
-//! The three layers that a value can come from. Which value wins is decided here, not whether it
-//! is right.
+//! The three layers that a value can come from. This module decides which value wins, not whether
+//! it is valid.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use super::error::{ConfigError, Origin, variable};
 use crate::cli::ServeArgs;
 
-/// The keys, as the file has them. Flags and variables are made of these names.
+/// The keys, as spelled in the file. Flags and variables derive from these names.
 pub(super) const KEYS: [&str; 15] = [
     "listen",
     "name",
     "peers",
-    "guests",
+    "clients",
     "lockers",
     "lock_lease",
     "secret_file",
@@ -26,32 +26,32 @@ pub(super) const KEYS: [&str; 15] = [
     "root_secret_file",
 ];
 
-/// Those of them that a file may give as a list.
-const LISTS: [&str; 5] = ["peers", "guests", "lockers", "drives", "data"];
+/// Keys that a file may give as a list.
+const LISTS: [&str; 5] = ["peers", "clients", "lockers", "drives", "data"];
 
-/// Those that a file may give as true or false.
+/// Keys that a file may give as true or false.
 const SWITCHES: [&str; 2] = ["metrics_public", "initialise"];
 
-/// A value, as it was given.
+/// A value as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum SettingValue {
     Text(String),
-    /// From the file only.
+    /// From a file only.
     List(Vec<String>),
 }
 
-/// A value, and where it came from.
+/// A key, its value, and the origin of the value.
 #[derive(Debug, Clone)]
-pub(super) struct Given {
+pub(super) struct Setting {
     key: &'static str,
-    pub(super) value: Value,
+    pub(super) value: SettingValue,
     origin: Origin,
 }
 
-impl Given {
-    /// The error that this value is wrong.
-    pub(super) fn wrong(&self, problem: &dyn fmt::Display, allowed: &str) -> ConfigError {
-        ConfigError::Wrong {
+impl Setting {
+    /// Returns an error that this value is invalid.
+    pub(super) fn invalid(&self, problem: &dyn fmt::Display, allowed: &str) -> ConfigError {
+        ConfigError::Invalid {
             key: self.key,
             value: self.value.to_string(),
             origin: self.origin.clone(),
@@ -60,17 +60,17 @@ impl Given {
         }
     }
 
-    /// The items of a list, or of a text with commas.
+    /// Returns the items of a list, or of a text with commas.
     pub(super) fn list(&self) -> Vec<&str> {
         match &self.value {
-            Value::Text(text) if text.trim().is_empty() => Vec::new(),
-            Value::Text(text) => text.split(',').map(str::trim).collect(),
-            Value::List(items) => items.iter().map(String::as_str).collect(),
+            SettingValue::Text(text) if text.trim().is_empty() => Vec::new(),
+            SettingValue::Text(text) => text.split(',').map(str::trim).collect(),
+            SettingValue::List(items) => items.iter().map(String::as_str).collect(),
         }
     }
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for SettingValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "{text:?}"),
@@ -79,19 +79,20 @@ impl fmt::Display for Value {
     }
 }
 
-/// All that was given, the strongest first.
+/// All settings that were given, in order of precedence.
 #[derive(Debug)]
-pub(super) struct Layers(Vec<Given>);
+pub(super) struct Layers(Vec<Setting>);
 
 impl Layers {
-    /// Puts the layers together. `environment` looks up a variable.
+    /// Reads all layers. `environment` looks up a variable.
     pub(super) fn read(
         flags: ServeArgs,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let ServeArgs { listen, name, peers, guests, lockers, lock_lease, secret_file, .. } = flags;
+        let ServeArgs { listen, name, peers, clients, lockers, lock_lease, secret_file, .. } =
+            flags;
         let ServeArgs { metrics_token_file, metrics_public, metrics_interval, drives, .. } = flags;
-        let cluster = [listen, name, peers, guests, lockers, lock_lease, secret_file];
+        let cluster = [listen, name, peers, clients, lockers, lock_lease, secret_file];
         let metrics = [metrics_token_file, metrics_public, metrics_interval, drives];
         let ServeArgs { data, initialise, root_user, root_secret_file, .. } = flags;
         let iam = [data, initialise, root_user, root_secret_file];
@@ -114,26 +115,26 @@ impl Layers {
         Ok(Self(given))
     }
 
-    /// The value that wins; one must be given.
-    pub(super) fn find(&self, key: &'static str, allowed: &str) -> Result<&Given, ConfigError> {
+    /// Returns the winning value of a required key.
+    pub(super) fn find(&self, key: &'static str, allowed: &str) -> Result<&Setting, ConfigError> {
         let missing = || ConfigError::Missing { key, allowed: allowed.to_owned() };
         self.find_optional(key).ok_or_else(missing)
     }
 
-    /// The value that wins, if any was given.
-    pub(super) fn find_optional(&self, key: &'static str) -> Option<&Given> {
+    /// Returns the winning value, if any.
+    pub(super) fn find_optional(&self, key: &'static str) -> Option<&Setting> {
         debug_assert!(KEYS.contains(&key), "{key} is not read");
         self.0.iter().find(|given| given.key == key)
     }
 }
 
-fn text_from(key: &'static str, text: String, origin: Origin) -> Given {
-    Given { key, value: Value::Text(text), origin }
+fn text_from(key: &'static str, text: String, origin: Origin) -> Setting {
+    Setting { key, value: SettingValue::Text(text), origin }
 }
 
-/// All values of a file. A key that means nothing is an error, since it is most likely a typing
-/// mistake of one that does.
-fn read_file(path: PathBuf, origin: Origin) -> Result<Vec<Given>, ConfigError> {
+/// Reads all values of a file. An unknown key is an error, since it is most likely a misspelled
+/// one.
+fn read_file(path: PathBuf, origin: Origin) -> Result<Vec<Setting>, ConfigError> {
     let wrong = |problem: String| ConfigError::File { path: path.clone(), origin, problem };
     let table = match std::fs::read_to_string(&path) {
         Ok(text) => text.parse::<toml::Table>().map_err(|error| error.to_string()),
@@ -144,7 +145,7 @@ fn read_file(path: PathBuf, origin: Origin) -> Result<Vec<Given>, ConfigError> {
     table.into_iter().map(|(key, value)| from_file(&key, &value, &origin)).collect()
 }
 
-fn from_file(key: &str, value: &toml::Value, origin: &Origin) -> Result<Given, ConfigError> {
+fn from_file(key: &str, value: &toml::Value, origin: &Origin) -> Result<Setting, ConfigError> {
     let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
         return Err(ConfigError::UnknownKey {
             key: key.to_owned(),
@@ -154,22 +155,22 @@ fn from_file(key: &str, value: &toml::Value, origin: &Origin) -> Result<Given, C
         });
     };
     let value = match (known, value) {
-        (_, toml::Value::String(text)) => Value::Text(text.clone()),
+        (_, toml::Value::String(text)) => SettingValue::Text(text.clone()),
         (key, toml::Value::Boolean(is_on)) if SWITCHES.contains(&key) => {
-            Value::Text(is_on.to_string())
+            SettingValue::Text(is_on.to_string())
         }
         (key, toml::Value::Array(items)) if LISTS.contains(&key) => {
             let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
             let texts: Option<Vec<_>> = texts.collect();
-            Value::List(texts.ok_or_else(|| mistyped(known, value, origin))?)
+            SettingValue::List(texts.ok_or_else(|| type_error(known, value, origin))?)
         }
-        _ => return Err(mistyped(known, value, origin)),
+        _ => return Err(type_error(known, value, origin)),
     };
-    Ok(Given { key: known, value, origin: origin.clone() })
+    Ok(Setting { key: known, value, origin: origin.clone() })
 }
 
-fn mistyped(key: &'static str, value: &toml::Value, origin: &Origin) -> ConfigError {
-    ConfigError::Wrong {
+fn type_error(key: &'static str, value: &toml::Value, origin: &Origin) -> ConfigError {
+    ConfigError::Invalid {
         key,
         value: value.to_string(),
         origin: origin.clone(),

@@ -1,4 +1,4 @@
-//! What of a server's configuration concerns its metrics.
+//! The settings for metrics.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use resource_metrics::limits::{
 };
 
 use super::error::ConfigError;
-use super::layers::{Given, Layers};
-use super::one_text;
+use super::layers::{Layers, Setting};
+use super::single_text;
 use crate::metrics_access::{self, Access};
 
-/// What is sampled, how often, and who may read it.
+/// Sampled drives, sampling interval, and read access.
 #[derive(Debug, Clone)]
 pub(crate) struct MetricsConfig {
     pub(crate) access: Access,
@@ -22,10 +22,9 @@ pub(crate) struct MetricsConfig {
 }
 
 const PUBLIC_ALLOWED: &str = "true or false, and not true beside a metrics_token_file";
-const INTERVAL_ALLOWED: &str =
-    "a duration between 1s and 1day, such as 60s, which it is unless given";
+const INTERVAL_ALLOWED: &str = "a duration between 1s and 1day, such as 60s, the default";
 const DRIVES_ALLOWED: &str =
-    "absolute paths of directories, each once, such as /data1; every mounted drive unless given";
+    "absolute paths of directories, each once, such as /data1; default every mounted drive";
 
 impl MetricsConfig {
     pub(super) fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
@@ -46,12 +45,12 @@ fn access(layers: &Layers) -> Result<Access, ConfigError> {
     let is_public = public.map(parse_switch).transpose()?.unwrap_or(false);
     match (layers.find_optional("metrics_token_file"), public) {
         (Some(_), Some(public)) if is_public => {
-            Err(public.wrong(&"a metrics_token_file is given too", PUBLIC_ALLOWED))
+            Err(public.invalid(&"a metrics_token_file is given too", PUBLIC_ALLOWED))
         }
         (Some(given), _) => {
             let allowed = metrics_access::allowed();
-            let token = metrics_access::read(Path::new(one_text(given, &allowed)?));
-            let token = token.map_err(|problem| given.wrong(&problem, &allowed))?;
+            let token = metrics_access::read(Path::new(single_text(given, &allowed)?));
+            let token = token.map_err(|problem| given.invalid(&problem, &allowed))?;
             Ok(Access::token(&token))
         }
         (None, _) if is_public => Ok(Access::Public),
@@ -59,24 +58,24 @@ fn access(layers: &Layers) -> Result<Access, ConfigError> {
     }
 }
 
-fn parse_switch(given: &Given) -> Result<bool, ConfigError> {
-    let text = one_text(given, PUBLIC_ALLOWED)?;
-    text.parse().map_err(|_| given.wrong(&"it is neither", PUBLIC_ALLOWED))
+fn parse_switch(given: &Setting) -> Result<bool, ConfigError> {
+    let text = single_text(given, PUBLIC_ALLOWED)?;
+    text.parse().map_err(|_| given.invalid(&"it is neither", PUBLIC_ALLOWED))
 }
 
-fn parse_interval(given: &Given) -> Result<Duration, ConfigError> {
-    let text = one_text(given, INTERVAL_ALLOWED)?;
+fn parse_interval(given: &Setting) -> Result<Duration, ConfigError> {
+    let text = single_text(given, INTERVAL_ALLOWED)?;
     let interval =
-        humantime::parse_duration(text).map_err(|error| given.wrong(&error, INTERVAL_ALLOWED))?;
+        humantime::parse_duration(text).map_err(|error| given.invalid(&error, INTERVAL_ALLOWED))?;
     match (SAMPLE_INTERVAL_MIN..=SAMPLE_INTERVAL_MAX).contains(&interval) {
         true => Ok(interval),
-        false => Err(given.wrong(&"it is out of bounds", INTERVAL_ALLOWED)),
+        false => Err(given.invalid(&"it is out of bounds", INTERVAL_ALLOWED)),
     }
 }
 
-/// One that is not there yet may be mounted later, and is a problem until then, but none of the
-/// configuration.
-fn parse_drives(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
+/// A missing directory is no error here: its drive may be mounted later, and is reported until
+/// then.
+fn parse_drives(given: &Setting) -> Result<Vec<PathBuf>, ConfigError> {
     let mut drives = Vec::new();
     for text in given.list() {
         let path = PathBuf::from(text);
@@ -91,10 +90,10 @@ fn parse_drives(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
                 continue;
             }
         };
-        return Err(given.wrong(&problem, DRIVES_ALLOWED));
+        return Err(given.invalid(&problem, DRIVES_ALLOWED));
     }
     match drives.len() <= DRIVES_MAX {
         true => Ok(drives),
-        false => Err(given.wrong(&"it lists too many", &format!("at most {DRIVES_MAX} paths"))),
+        false => Err(given.invalid(&"it lists too many", &format!("at most {DRIVES_MAX} paths"))),
     }
 }

@@ -1,5 +1,5 @@
-//! Which layer wins, and what an error says. The table of wrong values is in
-//! `tests/configuration.rs`, where the process is what is tested.
+//! Which layer wins, and the defaults. The table of invalid values is in `tests/configuration.rs`,
+//! which tests the process.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,12 @@ use resource_metrics::Drives;
 use super::*;
 use crate::metrics_access::Access;
 
-/// A file of this process, gone with the value.
+/// A temporary file, removed when dropped.
 struct File(PathBuf);
 
 impl File {
     fn new(name: &str, content: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("node-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("gridwire-{}-{name}", std::process::id()));
         std::fs::write(&path, content).expect("the temporary directory is writable");
         Self(path)
     }
@@ -46,11 +46,11 @@ fn flags_win_over_the_environment_which_wins_over_the_file() {
     let file = File::new("layers.toml", &toml);
     let flags = ServeArgs { listen: Some("127.0.0.1:3".into()), ..ServeArgs::default() };
     let environment = [
-        ("NODE_LISTEN", "127.0.0.1:2".to_owned()),
-        ("NODE_NAME", "http://env:2".to_owned()),
-        ("NODE_CONFIG", file.path()),
+        ("GRIDWIRE_LISTEN", "127.0.0.1:2".to_owned()),
+        ("GRIDWIRE_NAME", "http://env:2".to_owned()),
+        ("GRIDWIRE_CONFIG", file.path()),
     ];
-    let config = resolve(flags, &environment).expect("all is given");
+    let config = resolve(flags, &environment).expect("every required key is set");
     assert_eq!(config.listen.port(), 3, "from the flag");
     assert_eq!(config.name.as_str(), "http://env:2", "from the environment");
     let peers: Vec<_> = config.peers.iter().map(Name::as_str).collect();
@@ -58,7 +58,7 @@ fn flags_win_over_the_environment_which_wins_over_the_file() {
 }
 
 #[test]
-fn peers_may_list_this_server_too_but_nobody_twice() {
+fn peers_may_list_this_server_but_no_name_twice() {
     let secret = File::new("secret-peers", "a good secret");
     let with_peers = |peers: &str| {
         let flags = ServeArgs {
@@ -72,13 +72,13 @@ fn peers_may_list_this_server_too_but_nobody_twice() {
     };
     assert_eq!(with_peers("http://me:1,http://a:1").expect("itself once"), 1);
     assert_eq!(with_peers("http://a:1, http://b:1").expect("spaces are fine"), 2);
-    assert_eq!(with_peers("").expect("a server on its own"), 0);
+    assert_eq!(with_peers("").expect("a single server"), 0);
     with_peers("http://a:1,http://a:1").expect_err("a twice");
     with_peers("http://me:1,http://me:1").expect_err("itself twice");
     with_peers("http://a:1,").expect_err("an empty name");
 }
 
-/// The guests and the lockers of a server `me` with the peers `a` and `b`.
+/// The clients and lockers of a server `me` with the peers `a` and `b`.
 fn members(rest: &str) -> Result<[Vec<String>; 2], ConfigError> {
     let secret = File::new(&format!("secret-{}", rest.len()), "a good secret");
     let toml = format!(
@@ -87,24 +87,24 @@ fn members(rest: &str) -> Result<[Vec<String>; 2], ConfigError> {
         secret.path()
     );
     let file = File::new(&format!("members-{}.toml", rest.len()), &toml);
-    let config = resolve(ServeArgs::default(), &[("NODE_CONFIG", file.path())])?;
+    let config = resolve(ServeArgs::default(), &[("GRIDWIRE_CONFIG", file.path())])?;
     assert_eq!(config.peers.len(), 2, "neither changes the peers");
-    Ok([config.guests, config.lockers].map(|names| names.iter().map(Name::to_string).collect()))
+    Ok([config.clients, config.lockers].map(|names| names.iter().map(Name::to_string).collect()))
 }
 
 #[test]
-fn no_guests_and_all_servers_are_lockers_unless_told() {
-    let [guests, lockers] = members("").expect("neither has to be given");
-    assert_eq!(guests, [""; 0]);
+fn no_clients_and_all_servers_are_lockers_by_default() {
+    let [clients, lockers] = members("").expect("both are optional");
+    assert_eq!(clients, [""; 0]);
     assert_eq!(lockers, ["http://a:1", "http://b:1", "http://me:1"]);
-    let given = "guests = ['http://g:1']\nlockers = 'http://me:1,http://a:1'";
-    let [guests, lockers] = members(given).expect("both are right");
-    assert_eq!(guests, ["http://g:1"]);
+    let given = "clients = ['http://g:1']\nlockers = 'http://me:1,http://a:1'";
+    let [clients, lockers] = members(given).expect("both are valid");
+    assert_eq!(clients, ["http://g:1"]);
     assert_eq!(lockers, ["http://a:1", "http://me:1"]);
-    members("guests = []").expect("none may be said too");
+    members("clients = []").expect("an empty list is valid");
 }
 
-/// What a server `me` does about metrics, configured like this.
+/// The metrics settings of a server `me` with these additional lines.
 fn metrics(rest: &str) -> Result<MetricsConfig, ConfigError> {
     let secret = File::new("secret-metrics", "a good secret");
     let toml = format!(
@@ -112,16 +112,16 @@ fn metrics(rest: &str) -> Result<MetricsConfig, ConfigError> {
         secret.path()
     );
     let file = File::new("metrics.toml", &toml);
-    Ok(resolve(ServeArgs::default(), &[("NODE_CONFIG", file.path())])?.metrics)
+    Ok(resolve(ServeArgs::default(), &[("GRIDWIRE_CONFIG", file.path())])?.metrics)
 }
 
 #[test]
-fn b71_metrics_are_closed_and_of_every_mounted_drive_unless_told() {
-    let defaults = metrics("").expect("nothing has to be given");
+fn b71_metrics_are_closed_and_of_every_mounted_drive_by_default() {
+    let defaults = metrics("").expect("all are optional");
     assert_eq!((defaults.access, defaults.drives), (Access::Closed, Drives::Mounted));
     assert_eq!(defaults.interval, Duration::from_secs(60));
     let given = "metrics_public = true\ndrives = ['/a', '/b']\nmetrics_interval = '5s'";
-    let given = metrics(given).expect("all is right");
+    let given = metrics(given).expect("all are valid");
     let drives = ["/a", "/b"].map(PathBuf::from).into();
     assert_eq!((given.access, given.drives), (Access::Public, Drives::At(drives)));
     assert_eq!(given.interval, Duration::from_secs(5));

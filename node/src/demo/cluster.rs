@@ -1,5 +1,5 @@
-//! The servers of the demo: each with its own listener on loopback and its own runtime, so that
-//! one can be killed as a process would be, without a word to the others.
+//! The servers of the demo. Each has its own listener on loopback and its own runtime, so that it
+//! can be killed like a process: without notifying the others.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,19 +16,18 @@ use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 
-use super::{LOOK_EVERY, SHUTDOWN_GRACE, load};
+use super::{POLL_EVERY, SHUTDOWN_GRACE, load};
 use crate::grids::{Grids, GridsError, Members};
 use crate::handlers;
 use crate::http::{self, Routes};
 use crate::listen::{self, ListenError};
 use crate::secret::SecretBytes;
-use crate::startup::{Parts, Startup, StartupError};
+use crate::startup::{Startup, StartupError, StartupParts};
 
-/// Longest time that a restarted server tries to get its port back.
-const REBIND_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait of a restarted server for its port.
+const REBIND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the locks of a killed server last: short enough for others to get them while the demo
-/// lasts.
+/// Lock lease of the demo: short enough that the locks of the killed server expire during the demo.
 const LOCK_LEASE: Duration = Duration::from_secs(2);
 
 /// Why a server of the demo could not be started.
@@ -44,17 +43,17 @@ pub(crate) enum ClusterError {
     Register(#[from] RegisterError),
     #[error(transparent)]
     Startup(#[from] StartupError),
-    #[error("the account that may do everything cannot be named: {0}")]
+    #[error("invalid name of the root account: {0}")]
     RootUser(#[from] NameProblem),
     #[error("cannot make a secret: {0}")]
     Auth(#[from] grid::auth::AuthError),
     #[error("cannot start a server: {0}")]
     Start(#[from] io::Error),
-    #[error("a server died at its start: {0}")]
+    #[error("a server failed to start: {0}")]
     Died(#[from] tokio::task::JoinError),
 }
 
-/// All servers. They are numbered from 0 here, and from 1 where they are shown.
+/// All servers. Numbered from 0 here, from 1 where displayed.
 pub(super) struct Cluster {
     auth: Auth,
     secret: SecretBytes,
@@ -64,15 +63,15 @@ pub(super) struct Cluster {
     servers: Vec<Option<Server>>,
 }
 
-/// What can be seen at one end of a connection.
-pub(super) struct End {
+/// Statistics of one end of a connection.
+pub(super) struct ConnectionEnd {
     pub(super) from: usize,
     pub(super) to: usize,
     pub(super) stats: ConnectionStats,
 }
 
 impl Cluster {
-    /// Starts `count` servers, which then begin to connect.
+    /// Starts `count` servers, which then connect to each other.
     pub(super) async fn start(count: usize) -> Result<Self, ClusterError> {
         let mut secret = [0; 32];
         rand::rng().fill_bytes(&mut secret);
@@ -98,11 +97,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// All servers are this process: they are the same, and keep what they know in memory.
+    /// Registers a startup. All servers run in this process, and keep IAM in memory.
     fn startup(&self, grids: &Grids) -> Result<Startup, ClusterError> {
         let salt = Salt::of_secret(self.secret.expose());
         let endpoints = self.names.iter().map(ToString::to_string);
-        Ok(Startup::register(Parts {
+        Ok(Startup::register(StartupParts {
             grids,
             servers: self.names.iter().collect(),
             system: SystemConfig::collect(&salt).endpoints(endpoints).finish(),
@@ -116,14 +115,23 @@ impl Cluster {
         self.names.len()
     }
 
-    /// Ends one server at once: its sockets close, its tasks are gone. Returns what it had seen.
-    pub(super) fn kill(&mut self, node: usize) -> Vec<End> {
+    pub(super) fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// Whether each server runs, rather than being killed.
+    pub(super) fn are_running(&self) -> Vec<bool> {
+        self.servers.iter().map(Option::is_some).collect()
+    }
+
+    /// Kills one server: its sockets close and its tasks are dropped. Returns its last statistics.
+    pub(super) fn kill(&mut self, node: usize) -> Vec<ConnectionEnd> {
         let seen = self.ends_at(node);
         self.servers[node] = None;
         seen
     }
 
-    /// Starts a killed server again, under its name and at its address.
+    /// Restarts a killed server under the same name and address.
     pub(super) async fn restart(&mut self, node: usize) -> Result<(), ClusterError> {
         let listener = rebind(self.addresses[node]).await?;
         let server = Server::start(self, node, listener.into_std()?).await?;
@@ -131,7 +139,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Where tasks of this server run.
+    /// The runtime of this server.
     pub(super) fn runtime(&self, node: usize) -> Option<&Handle> {
         self.servers[node].as_ref()?.runtime.as_ref().map(Runtime::handle)
     }
@@ -144,77 +152,86 @@ impl Cluster {
         self.servers[node].as_ref().map(|server| &server.grids.dsync)
     }
 
-    /// Both ends of all connections, now; without those at killed servers.
-    pub(super) fn ends(&self) -> Vec<End> {
+    /// Current statistics of both ends of all connections, except those at killed servers.
+    pub(super) fn ends(&self) -> Vec<ConnectionEnd> {
         (0..self.len()).flat_map(|node| self.ends_at(node)).collect()
     }
 
-    fn ends_at(&self, from: usize) -> Vec<End> {
+    fn ends_at(&self, from: usize) -> Vec<ConnectionEnd> {
         let stats = self.servers[from].as_ref().map(|server| server.grids.main.stats());
         let end = |stats: ConnectionStats| {
             let to = self.names.iter().position(|name| *name == stats.remote)?;
-            Some(End { from, to, stats })
+            Some(ConnectionEnd { from, to, stats })
         };
         stats.unwrap_or_default().into_iter().filter_map(end).collect()
     }
 
-    /// How many ends of connections are up.
+    /// Number of connection ends that are connected.
     pub(super) fn connected(&self) -> usize {
-        let is_up = |end: &End| end.stats.state == ConnectionState::Connected;
+        let is_up = |end: &ConnectionEnd| end.stats.state == ConnectionState::Connected;
         self.ends().iter().filter(|end| is_up(end)).count()
     }
 
-    /// How many ends of connections there are when all is well.
+    /// Number of connection ends in a fully connected cluster.
     pub(super) fn expected(&self) -> usize {
         self.len() * (self.len() - 1)
     }
 
-    /// Waits until all are connected. Whether they are, in time.
+    /// Pairs of servers, the lower number first, that are not connected at both ends.
+    pub(super) fn pairs_down(&self) -> Vec<(usize, usize)> {
+        let is_up = |end: &ConnectionEnd| end.stats.state == ConnectionState::Connected;
+        let ends = self.ends().into_iter().filter(is_up);
+        let up: BTreeSet<_> = ends.map(|end| (end.from, end.to)).collect();
+        let pairs = (0..self.len()).flat_map(|a| (a + 1..self.len()).map(move |b| (a, b)));
+        pairs.filter(|(a, b)| !up.contains(&(*a, *b)) || !up.contains(&(*b, *a))).collect()
+    }
+
+    /// Waits until all are connected. Returns whether they were in time.
     pub(super) async fn wait_connected(&self, within: Duration) -> bool {
         wait_until(within, || self.connected() == self.expected()).await
     }
 
-    /// Likewise, and until all grant locks.
+    /// Waits until all are connected and all lockers are open. Returns whether they were in time.
     pub(super) async fn wait_ready(&self, within: Duration) -> bool {
-        let grant = || self.living().all(|server| server.grids.dsync.is_open());
+        let grant = || self.running().all(|server| server.grids.dsync.is_open());
         wait_until(within, || self.connected() == self.expected() && grant()).await
     }
 
-    /// Waits until all have verified each other, know their deployment, and know their users. Which
-    /// deployment it is, if that came in time.
+    /// Waits until all servers are ready. Returns the deployment that they agreed on, or `None` if
+    /// they were not in time.
     pub(super) async fn wait_started(&self, within: Duration) -> Option<DeploymentId> {
         let until = Instant::now() + within;
-        for server in self.living() {
+        for server in self.running() {
             let left = until.saturating_duration_since(Instant::now());
             if !server.startup.wait_ready(left).await {
                 return None;
             }
         }
-        let mut ids = self.living().map(|server| server.startup.deployment());
+        let mut ids = self.running().map(|server| server.startup.deployment());
         let first = ids.next()?;
         ids.all(|id| id == first).then_some(first)?
     }
 
-    /// Locks that a server holds, tries for or releases, or that it has granted: of all servers.
+    /// Number of locks, on all servers, that are held, waited for or being released, and of grants.
     pub(super) fn locks_left(&self) -> usize {
         let left = |server: &Server| {
             let stats = server.grids.dsync.stats();
             stats.live + stats.locker.map_or(0, |locker| locker.grants)
         };
-        self.living().map(left).sum()
+        self.running().map(left).sum()
     }
 
-    fn living(&self) -> impl Iterator<Item = &Server> {
+    fn running(&self) -> impl Iterator<Item = &Server> {
         self.servers.iter().flatten()
     }
 
-    /// Waits until nothing is under way anywhere. Whether that came, in time.
-    pub(super) async fn wait_calm(&self, within: Duration) -> bool {
-        let is_calm = || self.ends().iter().all(|end| end.stats.is_quiescent());
-        wait_until(within, || is_calm() && self.locks_left() == 0).await
+    /// Waits until nothing is in flight on any server. Returns whether that was in time.
+    pub(super) async fn wait_quiescent(&self, within: Duration) -> bool {
+        let is_quiescent = || self.ends().iter().all(|end| end.stats.is_quiescent());
+        wait_until(within, || is_quiescent() && self.locks_left() == 0).await
     }
 
-    /// Ends all servers in good order.
+    /// Shuts all servers down gracefully.
     pub(super) async fn shutdown(&mut self) {
         for server in self.servers.iter_mut().filter_map(Option::take) {
             server.startup.stop();
@@ -232,27 +249,27 @@ async fn wait_until(within: Duration, condition: impl Fn() -> bool) -> bool {
         if Instant::now() >= until {
             return false;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
 }
 
-/// The old listener is closed by a runtime that ends in the background: the port may be taken for a
-/// moment longer.
+/// Binds the address again. The old listener is closed by a runtime that ends in the background, so
+/// the port may stay in use for a moment.
 async fn rebind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let until = Instant::now() + REBIND_WITHIN;
+    let until = Instant::now() + REBIND_TIMEOUT;
     loop {
         match listen::bind(address) {
             Err(error) if error.is_in_use() && Instant::now() < until => {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_EVERY).await;
             }
             bound => return bound,
         }
     }
 }
 
-/// One server. Dropping it is killing it.
+/// One server. Dropping it kills it.
 struct Server {
-    /// Taken when it is dropped.
+    /// Taken on drop.
     runtime: Option<Runtime>,
     grids: Grids,
     startup: Startup,
@@ -267,14 +284,14 @@ impl Server {
         let local = &cluster.names[node];
         let peers = cluster.names.iter().filter(|name| *name != local).cloned().collect();
         let lockers = cluster.names.iter().cloned().collect();
-        let guests = BTreeSet::new();
-        let members = Members { local, peers: &peers, guests: &guests, lockers: &lockers };
+        let clients = BTreeSet::new();
+        let members = Members { local, peers: &peers, clients: &clients, lockers: &lockers };
         let grids = Grids::build(members, &cluster.auth, LOCK_LEASE)?;
         handlers::register(&grids.main)?;
         load::register(&grids.main)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .thread_name(format!("node-{}", node + 1))
+            .thread_name(format!("gridwire-{}", node + 1))
             .enable_all()
             .build()?;
         let startup = {

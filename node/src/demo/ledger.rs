@@ -1,14 +1,14 @@
-//! What became of every call of the demo. What became of its streams is in `streams`.
+//! The outcome of every call of the demo. `streams` does the same for streams.
 //!
 //! ```text
 //!   begin          end(outcome)
-//!  ──────► Open ─────────────────► one outcome counted
+//!  ──────► OpenCall ────────────► one outcome counted
 //!            │ dropped
-//!            └───────────────────► counted as `Killed`: its server went, and its task with it
+//!            └──────────────────► counted as `Killed`: its server was killed, with its tasks
 //! ```
 //!
-//! A call that is never answered stays open, so that fewer outcomes than calls are counted. That is
-//! what the verdict looks for, next to outcomes that nobody expected.
+//! A call that never gets a response stays open, so that fewer outcomes than calls are counted. The
+//! report checks for that, and for unexpected outcomes.
 
 mod streams;
 
@@ -24,10 +24,10 @@ use crate::outcome::Outcome;
 
 pub(super) use self::streams::{OpenStream, Streams};
 
-/// Unexpected outcomes that are kept with their text, for each pair. More are only counted.
-const SURPRISES_KEPT: usize = 3;
+/// Unexpected outcomes that are kept with their text, for each pair. Others are only counted.
+const UNEXPECTED_KEPT: usize = 3;
 
-/// All pairs of servers, in both directions; and the locks, which are not of pairs.
+/// Counters of all pairs of servers, in both directions, and of the locks.
 pub(super) struct Ledger {
     pairs: Vec<Arc<Pair>>,
     pub(super) locks: LockLedger,
@@ -44,7 +44,7 @@ impl Ledger {
         Ok(Self { pairs, locks: LockLedger::new(nodes)? })
     }
 
-    /// In the order in which they are shown.
+    /// All pairs, in display order.
     pub(super) fn pairs(&self) -> &[Arc<Pair>] {
         &self.pairs
     }
@@ -53,7 +53,7 @@ impl Ledger {
         self.pairs.iter().find(|pair| pair.from == from && pair.to == to)
     }
 
-    /// All outcomes so far, of all pairs.
+    /// Outcomes of all calls of all pairs so far.
     pub(super) fn outcomes(&self) -> [u64; Outcome::COUNT] {
         let mut sums = [0; Outcome::COUNT];
         for pair in &self.pairs {
@@ -64,17 +64,17 @@ impl Ledger {
         sums
     }
 
-    /// All calls so far.
+    /// Number of calls so far.
     pub(super) fn started(&self) -> u64 {
         self.pairs.iter().map(|pair| pair.started()).sum()
     }
 
-    /// Likewise of all streams.
+    /// Outcomes of all streams of all pairs so far.
     pub(super) fn stream_outcomes(&self) -> [u64; Outcome::COUNT] {
         Outcome::ALL.map(|outcome| self.sum_of_streams(|streams| streams.count(outcome)))
     }
 
-    /// The sum of one number of the streams of all pairs.
+    /// Sum of one counter over the streams of all pairs.
     pub(super) fn sum_of_streams(&self, number: impl Fn(&Streams) -> u64) -> u64 {
         self.pairs.iter().map(|pair| number(&pair.streams)).sum()
     }
@@ -87,16 +87,16 @@ pub(super) struct Pair {
     pub(super) streams: Streams,
     started: AtomicU64,
     outcomes: [AtomicU64; Outcome::COUNT],
-    /// Whether one of the two was killed, so that calls may fail for it.
-    is_hit: AtomicBool,
+    /// Whether one of the two was killed, so that calls may fail because of it.
+    was_killed: AtomicBool,
     details: Mutex<Details>,
 }
 
 struct Details {
     latencies: Latencies,
-    surprises: Vec<String>,
-    surprise_count: u64,
-    /// Connections that ended with a server that was killed.
+    unexpected: Vec<String>,
+    unexpected_count: u64,
+    /// Connections of this end before its server was killed.
     connections_before: u64,
     recovered_after: Option<Duration>,
 }
@@ -109,47 +109,47 @@ impl Pair {
             streams: Streams::default(),
             started: AtomicU64::new(0),
             outcomes: [const { AtomicU64::new(0) }; Outcome::COUNT],
-            is_hit: AtomicBool::new(false),
+            was_killed: AtomicBool::new(false),
             details: Mutex::new(Details {
                 latencies: Latencies::new()?,
-                surprises: Vec::new(),
-                surprise_count: 0,
+                unexpected: Vec::new(),
+                unexpected_count: 0,
                 connections_before: 0,
                 recovered_after: None,
             }),
         })
     }
 
-    /// A call begins now.
-    pub(super) fn begin(self: &Arc<Self>) -> Open {
+    /// Counts a call that begins now.
+    pub(super) fn begin(self: &Arc<Self>) -> OpenCall {
         self.started.fetch_add(1, Ordering::Relaxed);
-        Open { pair: Arc::clone(self), begun: Instant::now(), is_ended: false }
+        OpenCall { pair: Arc::clone(self), begun: Instant::now(), is_ended: false }
     }
 
-    /// One of its servers is about to be killed.
-    pub(super) fn hit(&self) {
-        self.is_hit.store(true, Ordering::Relaxed);
+    /// Marks that one of the two servers is about to be killed.
+    pub(super) fn mark_killed(&self) {
+        self.was_killed.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_hit(&self) -> bool {
-        self.is_hit.load(Ordering::Relaxed)
+    pub(super) fn was_killed(&self) -> bool {
+        self.was_killed.load(Ordering::Relaxed)
     }
 
-    /// Keeps an outcome that should not have been.
-    pub(super) fn surprised(&self, surprise: &str) {
+    /// Records an unexpected outcome.
+    pub(super) fn record_unexpected(&self, text: &str) {
         let mut details = self.details();
-        details.surprise_count += 1;
-        if details.surprises.len() < SURPRISES_KEPT {
-            details.surprises.push(surprise.to_owned());
+        details.unexpected_count += 1;
+        if details.unexpected.len() < UNEXPECTED_KEPT {
+            details.unexpected.push(text.to_owned());
         }
     }
 
-    /// The server at this end was killed; it had had so many connections.
+    /// Adds the connections that this end had before its server was killed.
     pub(super) fn add_connections(&self, connections: u64) {
         self.details().connections_before += connections;
     }
 
-    /// The pair was connected again, so long after the killed server had been started again.
+    /// Records the time from the restart of the killed server until this end was connected.
     pub(super) fn recovered(&self, after: Duration) {
         self.details().recovered_after = Some(after);
     }
@@ -170,10 +170,10 @@ impl Pair {
         self.details().latencies.clone()
     }
 
-    /// Some unexpected outcomes, and how many there were.
-    pub(super) fn surprises(&self) -> (Vec<String>, u64) {
+    /// Some unexpected outcomes, and their total number.
+    pub(super) fn unexpected(&self) -> (Vec<String>, u64) {
         let details = self.details();
-        (details.surprises.clone(), details.surprise_count)
+        (details.unexpected.clone(), details.unexpected_count)
     }
 
     pub(super) fn connections_before(&self) -> u64 {
@@ -184,23 +184,33 @@ impl Pair {
         self.details().recovered_after
     }
 
+    /// Sets all counters and latencies, for tests of their display.
+    #[cfg(test)]
+    pub(super) fn set_all(&self, count: u64, latency: Duration) {
+        self.started.store(count, Ordering::Relaxed);
+        self.outcomes.iter().for_each(|outcome| outcome.store(count, Ordering::Relaxed));
+        self.streams.set_all(count);
+        self.details().latencies.record(latency);
+        self.recovered(latency);
+    }
+
     fn details(&self) -> MutexGuard<'_, Details> {
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A call that has no outcome yet.
+/// A call without an outcome.
 #[must_use = "a call that is dropped counts as killed"]
-pub(super) struct Open {
+pub(super) struct OpenCall {
     pair: Arc<Pair>,
     begun: Instant,
     is_ended: bool,
 }
 
-impl Open {
-    /// The call's outcome.
+impl OpenCall {
+    /// Counts the call's outcome.
     pub(super) fn end(mut self, outcome: Outcome) {
-        if outcome == Outcome::Answered {
+        if outcome == Outcome::Responded {
             self.pair.details().latencies.record(self.begun.elapsed());
         }
         self.is_ended = true;
@@ -212,7 +222,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenCall {
     fn drop(&mut self) {
         if !self.is_ended {
             self.count(Outcome::Killed);
@@ -228,7 +238,7 @@ mod tests {
     fn every_call_is_counted_once_however_it_ends() {
         let ledger = Ledger::new(2).expect("the histogram's bounds are constants");
         let pair = ledger.pair(0, 1).expect("one of two");
-        pair.begin().end(Outcome::Answered);
+        pair.begin().end(Outcome::Responded);
         pair.begin().end(Outcome::Deadline);
         drop(pair.begin());
         let hanging = pair.begin();

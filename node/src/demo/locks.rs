@@ -1,14 +1,15 @@
-//! The locks of the demo: all servers want the same few, for reading and for writing, one or several
-//! at once. What they believe is checked in `arena`; what became of each try is counted here.
+//! The locks of the demo: all servers lock the same few resources, for reading and for writing, one
+//! or several at once. `exclusion` checks that no two holders exclude each other; outcomes are
+//! counted here.
 //!
 //! ```text
 //!   begin          end(outcome)
 //!  ──────► Open ─────────────────► one outcome counted
 //!            │ dropped
-//!            └───────────────────► counted as `Killed`: its server went, and its task with it
+//!            └───────────────────► counted as `Killed`: its server was killed, with its tasks
 //! ```
 
-mod arena;
+mod exclusion;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,121 +21,123 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::timeout;
 
-pub(super) use self::arena::Arena;
-use self::arena::Claim;
+pub(super) use self::exclusion::ExclusionChecker;
+use self::exclusion::LockClaim;
 use crate::latency::Latencies;
 
-/// Tries under way at once at one server.
+/// Concurrent attempts on each server.
 const WORKERS_PER_NODE: u64 = 2;
 
-/// What is locked. Few enough that most tries meet somebody.
+/// Resources to lock. Few enough that most attempts conflict.
 const RESOURCES: [&str; 3] = ["demo/a", "demo/b", "demo/c"];
 
-/// Longest wait for a lock. Less than a lease: what a killed server held makes others time out.
-const TRY_FOR: Duration = Duration::from_secs(1);
+/// Longest wait for a lock. Less than the lease, so that waiters for the killed server's locks time
+/// out.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest time that a lock is held, and between two tries.
+/// Longest time to hold a lock, and longest pause between two attempts.
 const HELD_MAX: Duration = Duration::from_millis(4);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
-/// Failures that are kept with their text. More are only counted.
+/// Failures that are kept with their text. Others are only counted.
 const FAILURES_KEPT: usize = 3;
 
-/// What became of a try.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum LockOutcome {
-    /// Got, held, and released while it was still held.
+    /// Acquired, held, and released while still held.
     Granted,
-    /// Not got in time.
+    /// Timed out.
     TimedOut,
-    /// Got and lost: its holder knew in time.
+    /// Acquired and lost; the holder learned of the loss in time.
     Lost,
-    /// Dropped while it was tried for.
-    GivenUp,
-    /// Anything else: that should not be.
+    /// Cancelled while waiting.
+    Cancelled,
+    /// Failed with an unexpected error.
     Failed,
-    /// Its server was killed meanwhile.
+    /// The holder's server was killed.
     Killed,
 }
 
 impl LockOutcome {
     pub(super) const ALL: [Self; 6] =
-        [Self::Granted, Self::TimedOut, Self::Lost, Self::GivenUp, Self::Failed, Self::Killed];
+        [Self::Granted, Self::TimedOut, Self::Lost, Self::Cancelled, Self::Failed, Self::Killed];
 
-    /// How it is called where it is counted.
+    /// Name of the outcome in reports.
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Granted => "granted",
             Self::TimedOut => "timed out",
             Self::Lost => "lost",
-            Self::GivenUp => "given up",
+            Self::Cancelled => "cancelled",
             Self::Failed => "failed",
             Self::Killed => "holder killed",
         }
     }
 }
 
-/// What became of all tries, of all servers.
+/// The outcomes of all attempts on all servers.
 pub(super) struct LockLedger {
-    pub(super) arena: Arc<Arena>,
-    pub(super) nodes: Vec<Arc<Tries>>,
+    pub(super) exclusion: Arc<ExclusionChecker>,
+    pub(super) nodes: Vec<Arc<LockAttempts>>,
 }
 
 impl LockLedger {
     pub(super) fn new(nodes: usize) -> Result<Self, CreationError> {
-        let nodes = (0..nodes).map(|_| Tries::new().map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(Self { arena: Arc::default(), nodes })
+        let nodes =
+            (0..nodes).map(|_| LockAttempts::new().map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(Self { exclusion: Arc::default(), nodes })
     }
 
-    /// How many tries of all servers came to this.
+    /// Number of attempts, on all servers, with this outcome.
     pub(super) fn count(&self, outcome: LockOutcome) -> u64 {
-        self.nodes.iter().map(|tries| tries.count(outcome)).sum()
+        self.nodes.iter().map(|attempts| attempts.count(outcome)).sum()
     }
 
-    /// How many were begun.
+    /// Number of attempts that were begun.
     pub(super) fn begun(&self) -> u64 {
-        self.nodes.iter().map(|tries| tries.begun()).sum()
+        self.nodes.iter().map(|attempts| attempts.begun()).sum()
     }
 }
 
-/// The tries of one server, in all its lives.
-pub(super) struct Tries {
+/// The attempts of one server, before and after its restart.
+pub(super) struct LockAttempts {
     begun: AtomicU64,
     outcomes: [AtomicU64; LockOutcome::ALL.len()],
     /// Whether the server was killed, so that holders may end with it.
-    is_hit: AtomicBool,
+    was_killed: AtomicBool,
     details: Mutex<Details>,
 }
 
 struct Details {
-    /// From the beginning of a try until it was got.
+    /// Time from the start of an attempt until the lock was acquired.
     waits: Latencies,
     failures: Vec<String>,
 }
 
-impl Tries {
+impl LockAttempts {
     fn new() -> Result<Self, CreationError> {
         Ok(Self {
             begun: AtomicU64::new(0),
             outcomes: [const { AtomicU64::new(0) }; LockOutcome::ALL.len()],
-            is_hit: AtomicBool::new(false),
+            was_killed: AtomicBool::new(false),
             details: Mutex::new(Details { waits: Latencies::new()?, failures: Vec::new() }),
         })
     }
 
-    pub(super) fn begin(self: &Arc<Self>) -> OpenTry {
+    pub(super) fn begin(self: &Arc<Self>) -> OpenAttempt {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        OpenTry { tries: Arc::clone(self), begun: Instant::now(), is_ended: false }
+        OpenAttempt { attempts: Arc::clone(self), begun: Instant::now(), is_ended: false }
     }
 
-    /// The server is about to be killed.
-    pub(super) fn hit(&self) {
-        self.is_hit.store(true, Ordering::Relaxed);
+    /// Marks that the server is about to be killed.
+    pub(super) fn mark_killed(&self) {
+        self.was_killed.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_hit(&self) -> bool {
-        self.is_hit.load(Ordering::Relaxed)
+    pub(super) fn was_killed(&self) -> bool {
+        self.was_killed.load(Ordering::Relaxed)
     }
 
     pub(super) fn begun(&self) -> u64 {
@@ -153,9 +156,17 @@ impl Tries {
         self.details().waits.clone()
     }
 
-    /// The texts of some failures.
+    /// The error texts of some failures.
     pub(super) fn failures(&self) -> Vec<String> {
         self.details().failures.clone()
+    }
+
+    /// Sets all counters and latencies, for tests of their display.
+    #[cfg(test)]
+    pub(super) fn set_all(&self, count: u64, latency: Duration) {
+        self.begun.store(count, Ordering::Relaxed);
+        self.outcomes.iter().for_each(|outcome| outcome.store(count, Ordering::Relaxed));
+        self.details().waits.record(latency);
     }
 
     fn details(&self) -> MutexGuard<'_, Details> {
@@ -163,22 +174,22 @@ impl Tries {
     }
 }
 
-/// A try that has no outcome yet.
-#[must_use = "a try that is dropped counts as killed"]
-pub(super) struct OpenTry {
-    tries: Arc<Tries>,
+/// An attempt without an outcome.
+#[must_use = "an attempt that is dropped counts as killed"]
+pub(super) struct OpenAttempt {
+    attempts: Arc<LockAttempts>,
     begun: Instant,
     is_ended: bool,
 }
 
-impl OpenTry {
-    /// It has the lock.
-    fn got(&self) {
-        self.tries.details().waits.record(self.begun.elapsed());
+impl OpenAttempt {
+    /// Records the latency of an acquired lock.
+    fn record_granted(&self) {
+        self.attempts.details().waits.record(self.begun.elapsed());
     }
 
     pub(super) fn fail(self, error: &LockError) {
-        let mut details = self.tries.details();
+        let mut details = self.attempts.details();
         if details.failures.len() < FAILURES_KEPT {
             details.failures.push(error.to_string());
         }
@@ -192,11 +203,11 @@ impl OpenTry {
     }
 
     fn count(&self, outcome: LockOutcome) {
-        self.tries.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.attempts.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for OpenTry {
+impl Drop for OpenAttempt {
     fn drop(&mut self) {
         if !self.is_ended {
             self.count(LockOutcome::Killed);
@@ -204,88 +215,88 @@ impl Drop for OpenTry {
     }
 }
 
-/// Tries for one lock after the other.
+/// Attempts to acquire one lock after the other.
 pub(super) struct LockWorker {
     node: usize,
     dsync: Dsync,
-    tries: Arc<Tries>,
-    arena: Arc<Arena>,
+    attempts: Arc<LockAttempts>,
+    exclusion: Arc<ExclusionChecker>,
     rng: SmallRng,
-    is_over: Arc<AtomicBool>,
+    is_ended: Arc<AtomicBool>,
 }
 
 impl LockWorker {
-    /// The workers of one server.
+    /// Creates the workers of one server.
     pub(super) fn of_node(
         node: usize,
         dsync: &Dsync,
         ledger: &LockLedger,
-        is_over: &Arc<AtomicBool>,
+        is_ended: &Arc<AtomicBool>,
     ) -> impl Iterator<Item = Self> {
         (0..WORKERS_PER_NODE).map(move |number| Self {
             node,
             dsync: dsync.clone(),
-            tries: Arc::clone(&ledger.nodes[node]),
-            arena: Arc::clone(&ledger.arena),
+            attempts: Arc::clone(&ledger.nodes[node]),
+            exclusion: Arc::clone(&ledger.exclusion),
             rng: SmallRng::seed_from_u64((node as u64) << 8 | number),
-            is_over: Arc::clone(is_over),
+            is_ended: Arc::clone(is_ended),
         })
     }
 
     pub(super) async fn work(mut self) {
-        while !self.is_over.load(Ordering::Relaxed) {
-            self.try_once().await;
+        while !self.is_ended.load(Ordering::Relaxed) {
+            self.attempt_lock().await;
             tokio::time::sleep(self.up_to(PAUSE_MAX)).await;
         }
     }
 
-    async fn try_once(&mut self) {
+    async fn attempt_lock(&mut self) {
         let (resources, kind) = self.draw();
         let mutex =
             DRWMutex::new(&self.dsync, resources.iter().map(|resource| RESOURCES[*resource]));
-        let options = LockOptions::default().timeout(TRY_FOR).source("node demo");
-        // One of so many is not waited for.
-        let patience = match self.rng.random_range(0..20) {
+        let options = LockOptions::default().timeout(LOCK_TIMEOUT).source("gridwire demo");
+        // One in twenty attempts is cancelled early.
+        let cancel_after = match self.rng.random_range(0..20) {
             0 => self.up_to(HELD_MAX),
             _ => Duration::MAX,
         };
-        let open = self.tries.begin();
+        let open = self.attempts.begin();
         let taking = async {
             match kind {
                 Kind::Read => mutex.read_lock(options).await,
                 Kind::Write => mutex.lock(options).await,
             }
         };
-        match timeout(patience, taking).await {
-            Err(_) => open.end(LockOutcome::GivenUp),
+        match timeout(cancel_after, taking).await {
+            Err(_) => open.end(LockOutcome::Cancelled),
             Ok(Err(LockError::TimedOut { .. })) => open.end(LockOutcome::TimedOut),
             Ok(Err(error)) => open.fail(&error),
             Ok(Ok(guard)) => {
-                open.got();
+                open.record_granted();
                 let outcome = self.hold(resources, kind, guard).await;
                 open.end(outcome);
             }
         }
     }
 
-    /// Holds it for a while, and releases it.
+    /// Holds the lock for a while, and releases it.
     async fn hold(&mut self, resources: Vec<usize>, kind: Kind, guard: Guard) -> LockOutcome {
         let guard = Arc::new(guard);
-        let claim = Claim { node: self.node, resources, kind, token: guard.token() };
-        let Some(entered) = self.arena.enter(claim, Arc::clone(&guard) as Arc<_>) else {
+        let claim = LockClaim { node: self.node, resources, kind, token: guard.token() };
+        let Some(entered) = self.exclusion.register(claim, Arc::clone(&guard) as Arc<_>) else {
             return LockOutcome::Lost;
         };
         tokio::time::sleep(self.up_to(HELD_MAX)).await;
         let is_held = guard.is_held();
         drop(entered);
-        // It is nobody else's any more.
+        // This is the last reference.
         if let Some(guard) = Arc::into_inner(guard) {
             guard.unlock().await;
         }
         if is_held { LockOutcome::Granted } else { LockOutcome::Lost }
     }
 
-    /// One resource mostly, sometimes two.
+    /// Draws one resource, sometimes two.
     fn draw(&mut self) -> (Vec<usize>, Kind) {
         let first = self.rng.random_range(0..RESOURCES.len());
         let mut resources = vec![first];
@@ -306,19 +317,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_try_is_counted_once_however_it_ends() {
+    fn every_attempt_is_counted_once_however_it_ends() {
         let ledger = LockLedger::new(1).expect("the histogram's bounds are constants");
-        let tries = &ledger.nodes[0];
+        let attempts = &ledger.nodes[0];
         for outcome in LockOutcome::ALL {
-            tries.begin().end(outcome);
-            assert_eq!(tries.count(outcome), 1, "{}", outcome.label());
+            attempts.begin().end(outcome);
+            assert_eq!(attempts.count(outcome), 1, "{}", outcome.label());
         }
-        tries.begin().fail(&LockError::ShuttingDown);
-        assert_eq!(tries.failures(), ["this server is shutting down"]);
-        drop(tries.begin());
-        let hanging = tries.begin();
-        assert_eq!((ledger.begun(), tries.ended()), (9, 8), "one has no outcome");
+        attempts.begin().fail(&LockError::ShuttingDown);
+        assert_eq!(attempts.failures(), ["this server is shutting down"]);
+        drop(attempts.begin());
+        let hanging = attempts.begin();
+        assert_eq!((ledger.begun(), attempts.ended()), (9, 8), "one has no outcome");
         drop(hanging);
-        assert_eq!((tries.ended(), ledger.count(LockOutcome::Killed)), (9, 3));
+        assert_eq!((attempts.ended(), ledger.count(LockOutcome::Killed)), (9, 3));
     }
 }

@@ -1,4 +1,4 @@
-//! How long a killed server's connections take to come back, seen from both ends.
+//! Measures how long a killed server's connections take to come back, at both ends.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,42 +9,42 @@ use tokio::task::JoinSet;
 use super::cluster::Cluster;
 use super::ledger::{Ledger, Pair};
 
-/// Watches the pairs of the killed server, each in a task of its own.
+/// Watches the pairs of the killed server, each in its own task.
 pub(super) struct Recovery {
     killed: usize,
-    /// From the survivors to the killed one: each ends when it is connected again.
+    /// From the other servers to the killed one; each task ends when reconnected.
     survivors: JoinSet<(Arc<Pair>, Instant)>,
-    /// From the restarted one to the survivors.
+    /// From the restarted server to the others.
     returned: JoinSet<(Arc<Pair>, Instant)>,
     restarted_at: Option<Instant>,
 }
 
 impl Recovery {
-    /// To be called before the kill, so that the loss of each connection is seen.
+    /// Must be called before the kill, so that each task sees the loss of its connection.
     pub(super) fn watch(killed: usize, cluster: &Cluster, ledger: &Ledger) -> Self {
         let mut survivors = JoinSet::new();
         for pair in ledger.pairs().iter().filter(|pair| pair.to == killed) {
             if let Some(connection) = cluster.connection(pair.from, killed) {
-                // From here on, not from when the task begins to run.
+                // Created here, not when the task first runs, so that it cannot miss the loss.
                 let watch = connection.watch();
-                survivors.spawn(lost_and_found(Arc::clone(pair), connection, watch));
+                survivors.spawn(wait_reconnected(Arc::clone(pair), connection, watch));
             }
         }
         Self { killed, survivors, returned: JoinSet::new(), restarted_at: None }
     }
 
-    /// The killed server listens again.
+    /// Starts to watch the restarted server's own ends.
     pub(super) fn restarted(&mut self, cluster: &Cluster, ledger: &Ledger) {
         self.restarted_at = Some(Instant::now());
         for pair in ledger.pairs().iter().filter(|pair| pair.from == self.killed) {
             if let Some(connection) = cluster.connection(self.killed, pair.to) {
-                self.returned.spawn(found(Arc::clone(pair), connection));
+                self.returned.spawn(wait_connected(Arc::clone(pair), connection));
             }
         }
     }
 
-    /// Writes down who was seen to come back.
-    pub(super) fn write_down(&mut self) {
+    /// Records the times of all ends that are connected again.
+    pub(super) fn record(&mut self) {
         let Some(restarted_at) = self.restarted_at else { return };
         for tasks in [&mut self.survivors, &mut self.returned] {
             while let Some(ended) = tasks.try_join_next() {
@@ -56,18 +56,18 @@ impl Recovery {
     }
 }
 
-async fn lost_and_found(
+async fn wait_reconnected(
     pair: Arc<Pair>,
     connection: Connection,
     mut watch: StateWatch,
 ) -> (Arc<Pair>, Instant) {
-    // It was connected, so the first change is its loss, even if it is already back.
+    // It was connected, so the first change is the loss, even if it is already connected again.
     watch.changed().await;
-    found(pair, connection).await
+    wait_connected(pair, connection).await
 }
 
-async fn found(pair: Arc<Pair>, connection: Connection) -> (Arc<Pair>, Instant) {
-    // An error means that it never will be; then nobody reads the time either.
+async fn wait_connected(pair: Arc<Pair>, connection: Connection) -> (Arc<Pair>, Instant) {
+    // Fails only at shutdown, and then the time is not used.
     let _ = connection.wait_connected().await;
     (pair, Instant::now())
 }

@@ -1,4 +1,4 @@
-//! The table at the end of the demo, and the verdict.
+//! The result of the demo: a table of at most 80 columns, and the failures or a summary.
 
 mod locks;
 
@@ -8,54 +8,57 @@ use std::time::Duration;
 use indicatif::HumanCount;
 
 use self::locks::LockTable;
-use super::cluster::End;
+use super::cluster::ConnectionEnd;
 use super::ledger::{Ledger, Pair, Streams};
-use super::load::Stopped;
+use super::load::StoppedLoad;
 use super::locks::LockOutcome;
 use super::view::describe;
-use crate::latency::{Latencies, Shown};
+use crate::latency::{DisplayLatency, Latencies};
 use crate::outcome::Outcome;
 
-/// What only the kill of a server may bring about.
+/// Width of the table.
+const COLUMNS: usize = 80;
+
+/// Outcomes that are expected only if a server was killed.
 const LOST: [Outcome; 3] = [Outcome::Disconnected, Outcome::NotConnected, Outcome::Killed];
 
-/// What was found when the load had ended.
+/// The state at the end of the demo.
 pub(super) struct Findings {
     pub(super) ledger: Ledger,
-    pub(super) stopped: Stopped,
-    /// Both ends of all connections, when all was calm or the patience over.
-    pub(super) ends: Vec<End>,
-    /// Locks that somebody still had something to do with, then.
+    pub(super) stopped: StoppedLoad,
+    /// Both ends of all connections, after draining.
+    pub(super) ends: Vec<ConnectionEnd>,
+    /// Locks that were still held, waited for or granted.
     pub(super) locks_left: usize,
-    /// Ends of connections that were up, and that should have been.
+    /// Connection ends that were up, and the number in a fully connected cluster.
     pub(super) connected: usize,
     pub(super) expected: usize,
-    /// What grid holds to be impossible, and yet met.
+    /// Violated invariants that grid has logged.
     pub(super) bugs: u64,
 }
 
 impl Findings {
-    /// Everything that should not be.
-    pub(super) fn reasons(&self) -> Vec<String> {
-        let mut reasons: Vec<_> =
-            self.ledger.pairs().iter().flat_map(|pair| pair_reasons(pair)).collect();
-        reasons.extend(locks::reasons(&self.ledger.locks, self.locks_left));
-        let Stopped { hanging, panicked } = self.stopped;
+    /// All failures; empty after a clean demo.
+    pub(super) fn failures(&self) -> Vec<String> {
+        let mut failures: Vec<_> =
+            self.ledger.pairs().iter().flat_map(|pair| pair_failures(pair)).collect();
+        failures.extend(locks::failures(&self.ledger.locks, self.locks_left));
+        let StoppedLoad { hanging, panicked } = self.stopped;
         if hanging > 0 {
-            reasons.push(format!("{hanging} callers wait for answers that do not come"));
+            failures.push(format!("{hanging} workers hang, waiting for a response"));
         }
         if panicked > 0 {
-            reasons.push(format!("{panicked} callers panicked"));
+            failures.push(format!("{panicked} workers panicked"));
         }
         if self.connected != self.expected {
             let Self { connected, expected, .. } = self;
-            reasons.push(format!("{connected} of {expected} ends of connections are up"));
+            failures.push(format!("{connected} of {expected} ends of connections are up"));
         }
         let left = self.ends.iter().filter(|end| !end.stats.is_quiescent());
-        reasons.extend(left.map(|End { from, to, stats }| {
+        failures.extend(left.map(|ConnectionEnd { from, to, stats }| {
             format!(
-                "{} left behind: {} calls and {} served, {} and {} of them streams, {} handlers, \
-                 {} bytes, {} messages",
+                "{} not drained: {} outbound and {} inbound calls, {} and {} of them streams, \
+                 {} handlers, {} bytes, {} messages",
                 arrow(*from, *to),
                 stats.live_calls,
                 stats.live_served,
@@ -67,84 +70,86 @@ impl Findings {
             )
         }));
         if self.bugs > 0 {
-            reasons.push(format!("grid met {} bugs of its own; see the log", self.bugs));
+            failures.push(format!("grid reported {} violated invariants, see the log", self.bugs));
         }
-        reasons
+        failures
     }
 
-    /// The last line, when there are no reasons.
-    pub(super) fn verdict(&self) -> String {
+    /// The last lines, when there are no failures.
+    pub(super) fn summary(&self) -> String {
         let calls = HumanCount(self.ledger.started());
         let streams = HumanCount(self.ledger.sum_of_streams(Streams::opened));
         let messages = HumanCount(self.ledger.sum_of_streams(Streams::completed));
         let locks = HumanCount(self.ledger.locks.count(LockOutcome::Granted));
         let connections = match self.connected / 2 {
             1 => "the connection is".to_owned(),
-            several => format!("all {several} connections are"),
+            count => format!("all {count} connections are"),
         };
         format!(
-            "every one of {calls} calls and {streams} streams had exactly one outcome; all {messages} \
-             messages on finished streams came back once, in order; {locks} locks were held, with tokens \
-             that grew, and none by two at once; {connections} up at both ends"
+            "demo succeeded:\n  \
+             - each of {calls} calls and {streams} streams had exactly one outcome\n  \
+             - each of {messages} messages on finished streams was echoed once, in order\n  \
+             - {locks} locks were held: tokens grew, and no two holders conflicted\n  \
+             - {connections} up at both ends"
         )
     }
 }
 
-fn pair_reasons(pair: &Pair) -> Vec<String> {
+fn pair_failures(pair: &Pair) -> Vec<String> {
     let name = arrow(pair.from, pair.to);
-    let calls = Judged {
-        what: "calls",
+    let calls = OutcomeCounts {
+        unit: "calls",
         begun: pair.started(),
         ended: pair.ended(),
-        well: Outcome::Answered,
+        success: Outcome::Responded,
         count: &|outcome| pair.count(outcome),
     };
-    let streams = Judged {
-        what: "streams",
+    let streams = OutcomeCounts {
+        unit: "streams",
         begun: pair.streams.opened(),
         ended: pair.streams.ended(),
-        well: Outcome::Finished,
+        success: Outcome::Finished,
         count: &|outcome| pair.streams.count(outcome),
     };
-    let judged = [calls, streams];
-    let mut reasons: Vec<_> =
-        judged.iter().flat_map(|judged| judged.reasons(&name, pair.is_hit())).collect();
-    let (surprises, count) = pair.surprises();
-    let more = count.saturating_sub(surprises.len() as u64);
-    reasons.extend(surprises.iter().map(|surprise| format!("{name}: unexpected: {surprise}")));
+    let counts = [calls, streams];
+    let mut failures: Vec<_> =
+        counts.iter().flat_map(|counts| counts.failures(&name, pair.was_killed())).collect();
+    let (unexpected, count) = pair.unexpected();
+    let more = count.saturating_sub(unexpected.len() as u64);
+    failures.extend(unexpected.iter().map(|text| format!("{name}: unexpected: {text}")));
     if more > 0 {
-        reasons.push(format!("{name}: and {more} more unexpected outcomes"));
+        failures.push(format!("{name}: and {more} more unexpected outcomes"));
     }
-    reasons
+    failures
 }
 
-/// All calls or all streams of a pair: the same is asked of both.
-struct Judged<'a> {
-    what: &'static str,
+/// Counts of all calls or of all streams of a pair, which are checked the same way.
+struct OutcomeCounts<'a> {
+    unit: &'static str,
     begun: u64,
     ended: u64,
-    /// How at least one must have ended.
-    well: Outcome,
+    /// The outcome that at least one must have.
+    success: Outcome,
     count: &'a dyn Fn(Outcome) -> u64,
 }
 
-impl Judged<'_> {
-    fn reasons(&self, name: &str, is_hit: bool) -> Vec<String> {
-        let Self { what, begun, ended, well, count } = self;
-        let mut reasons = Vec::new();
+impl OutcomeCounts<'_> {
+    fn failures(&self, name: &str, was_killed: bool) -> Vec<String> {
+        let Self { unit, begun, ended, success, count } = self;
+        let mut failures = Vec::new();
         if begun != ended {
-            reasons.push(format!("{name}: {begun} {what} had {ended} outcomes"));
+            failures.push(format!("{name}: {begun} {unit} had {ended} outcomes"));
         }
-        if count(*well) == 0 {
-            reasons.push(format!("{name}: no {what} came to: {}", well.label()));
+        if count(*success) == 0 {
+            failures.push(format!("{name}: no {unit} {}", success.label()));
         }
-        for outcome in LOST.into_iter().filter(|_| !is_hit) {
+        for outcome in LOST.into_iter().filter(|_| !was_killed) {
             let (count, label) = (count(outcome), outcome.label());
             if count > 0 {
-                reasons.push(format!("{name}: {count} {what} {label}, though neither was killed"));
+                failures.push(format!("{name}: {count} {unit} {label}, though neither was killed"));
             }
         }
-        reasons
+        failures
     }
 }
 
@@ -155,11 +160,11 @@ fn arrow(from: usize, to: usize) -> String {
 /// The table, and the sums below it.
 pub(super) struct Report<'a>(pub(super) &'a Findings);
 
-/// One line of the table.
-struct Line {
+/// One row of the table.
+struct PairRow {
     name: String,
     calls: u64,
-    answered: u64,
+    responded: u64,
     streams: u64,
     finished: u64,
     latencies: Latencies,
@@ -167,14 +172,14 @@ struct Line {
     recovered_after: Option<Duration>,
 }
 
-impl Line {
-    fn new(pair: &Pair, ends: &[End]) -> Self {
+impl PairRow {
+    fn new(pair: &Pair, ends: &[ConnectionEnd]) -> Self {
         let end = ends.iter().find(|end| end.from == pair.from && end.to == pair.to);
         let connections = pair.connections_before() + end.map_or(0, |end| end.stats.connections);
         Self {
-            name: arrow(pair.from, pair.to),
+            name: format!("{} → {}", pair.from + 1, pair.to + 1),
             calls: pair.started(),
-            answered: pair.count(Outcome::Answered),
+            responded: pair.count(Outcome::Responded),
             streams: pair.streams.opened(),
             finished: pair.streams.count(Outcome::Finished),
             latencies: pair.latencies(),
@@ -184,19 +189,19 @@ impl Line {
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for PairRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let recovered = self.recovered_after.map(|after| format!("{} ms", after.as_millis()));
         write!(
             f,
-            "{:<17}{:>9}{:>10}{:>10}{:>10}{:>9}{:>10}{:>12}{:>11}",
+            "{:<8}{:>9}{:>10}{:>9}{:>9}{:>9}{:>9}{:>7}{:>10}",
             self.name,
-            HumanCount(self.calls).to_string(),
-            HumanCount(self.answered).to_string(),
-            Shown(self.latencies.quantile(0.5)),
-            Shown(self.latencies.quantile(0.99)),
-            HumanCount(self.streams).to_string(),
-            HumanCount(self.finished).to_string(),
+            short_count(self.calls),
+            short_count(self.responded),
+            DisplayLatency(self.latencies.quantile(0.5)),
+            DisplayLatency(self.latencies.quantile(0.99)),
+            short_count(self.streams),
+            short_count(self.finished),
             self.reconnects,
             recovered.as_deref().unwrap_or("-"),
         )
@@ -208,136 +213,198 @@ impl fmt::Display for Report<'_> {
         let Self(Findings { ledger, ends, .. }) = self;
         writeln!(
             f,
-            "\n{:<17}{:>9}{:>10}{:>10}{:>10}{:>9}{:>10}{:>12}{:>11}",
-            "from → to",
+            "\n{:<8}{:>9}{:>10}{:>9}{:>9}{:>9}{:>9}{:>7}{:>10}",
+            "nodes",
             "calls",
-            "answered",
+            "responded",
             "median",
             "p99",
             "streams",
             "finished",
-            "reconnects",
+            "reconn",
             "recovered"
         )?;
         for pair in ledger.pairs() {
-            writeln!(f, "{}", Line::new(pair, ends))?;
+            writeln!(f, "{}", PairRow::new(pair, ends))?;
         }
         write!(f, "\n{}", LockTable(&ledger.locks))?;
-        writeln!(f, "{} calls: {}", HumanCount(ledger.started()), describe(&ledger.outcomes()))?;
+        let (calls, outcomes) = (HumanCount(ledger.started()), describe(&ledger.outcomes()));
+        writeln!(f, "{}", wrap(&format!("{calls} calls: {outcomes}")))?;
         let opened = HumanCount(ledger.sum_of_streams(Streams::opened));
-        writeln!(f, "{opened} streams: {}", describe(&ledger.stream_outcomes()))?;
+        let outcomes = describe(&ledger.stream_outcomes());
+        writeln!(f, "{}", wrap(&format!("{opened} streams: {outcomes}")))?;
         let cut = [Outcome::Disconnected, Outcome::Killed];
         let cut = cut.map(|outcome| ledger.sum_of_streams(|streams| streams.count(outcome)));
         let echoed = HumanCount(ledger.sum_of_streams(Streams::echoed));
         let completed = HumanCount(ledger.sum_of_streams(Streams::completed));
-        writeln!(
-            f,
-            "on streams: {echoed} messages came back, {completed} of them on streams that finished; \
-             {} streams were cut by the kill",
-            cut.iter().sum::<u64>()
-        )?;
-        f.write_str("recovered: from when the killed server listened again until that end was up\n")
+        let cut = cut.iter().sum::<u64>();
+        let messages = format!(
+            "on streams: {echoed} messages echoed, {completed} of them on finished streams; \
+             {cut} streams cut by the kill"
+        );
+        writeln!(f, "{}", wrap(&messages))?;
+        let legend = "reconn: reconnects; recovered: time from the restart of the killed server until \
+                      this end was connected";
+        writeln!(f, "{}", wrap(legend))
     }
+}
+
+/// A count of at most seven characters.
+fn short_count(count: u64) -> String {
+    match count {
+        0..1_000_000 => HumanCount(count).to_string(),
+        1_000_000..1_000_000_000 => format!("{:.1} M", count as f64 / 1e6),
+        _ => format!("{:.1} G", count as f64 / 1e9),
+    }
+}
+
+/// Wraps a text at [`COLUMNS`]. Continuation lines are indented.
+fn wrap(text: &str) -> String {
+    let (mut wrapped, mut column) = (String::new(), 0);
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        let separator = match column {
+            0 => "",
+            column if column + 1 + width <= COLUMNS => " ",
+            _ => "\n  ",
+        };
+        column = if separator.starts_with('\n') { 0 } else { column };
+        column += separator.trim_start_matches('\n').len() + width;
+        wrapped.push_str(separator);
+        wrapped.push_str(word);
+    }
+    wrapped
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A demo of two servers, in which each had one call answered, and one stream of one message.
+    /// A clean demo of two servers: one successful call, and one stream of one message, for each pair.
     fn findings() -> Findings {
-        let ledger = Ledger::new(2).expect("the histogram's bounds are constants");
-        for pair in ledger.pairs() {
-            pair.begin().end(Outcome::Answered);
-            let mut stream = pair.open();
-            stream.came_back(Some(0));
-            assert_eq!(stream.finish(1), Outcome::Finished);
-        }
-        for tries in &ledger.locks.nodes {
-            tries.begin().end(LockOutcome::Granted);
-        }
-        let stopped = Stopped { hanging: 0, panicked: 0 };
-        let (ends, locks_left) = (Vec::new(), 0);
-        Findings { ledger, stopped, ends, locks_left, connected: 2, expected: 2, bugs: 0 }
+        findings_of(2, 2)
     }
 
-    fn assert_only_reason(findings: &Findings, expected: &str) {
-        let reasons = findings.reasons();
-        assert_eq!(reasons.len(), 1, "{reasons:?}");
-        assert!(reasons[0].contains(expected), "{reasons:?}");
+    fn findings_of(nodes: usize, expected: usize) -> Findings {
+        let ledger = Ledger::new(nodes).expect("the histogram's bounds are constants");
+        for pair in ledger.pairs() {
+            pair.begin().end(Outcome::Responded);
+            let mut stream = pair.open();
+            stream.record_echo(Some(0));
+            assert_eq!(stream.finish(1), Outcome::Finished);
+        }
+        for attempts in &ledger.locks.nodes {
+            attempts.begin().end(LockOutcome::Granted);
+        }
+        let stopped = StoppedLoad { hanging: 0, panicked: 0 };
+        let (ends, locks_left) = (Vec::new(), 0);
+        Findings { ledger, stopped, ends, locks_left, connected: expected, expected, bugs: 0 }
+    }
+
+    fn assert_only_failure(findings: &Findings, expected: &str) {
+        let failures = findings.failures();
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert!(failures[0].contains(expected), "{failures:?}");
     }
 
     #[test]
-    fn a_demo_in_which_all_was_well_has_no_reasons_to_fail() {
+    fn clean_demo_has_no_failures() {
         let findings = findings();
-        assert_eq!(findings.reasons(), Vec::<String>::new());
+        assert_eq!(findings.failures(), Vec::<String>::new());
         assert_eq!(
-            findings.verdict(),
-            "every one of 2 calls and 2 streams had exactly one outcome; all 2 messages on finished \
-             streams came back once, in order; 2 locks were held, with tokens that grew, and none by two \
-             at once; the connection is up at both ends"
+            findings.summary(),
+            "demo succeeded:\n  \
+             - each of 2 calls and 2 streams had exactly one outcome\n  \
+             - each of 2 messages on finished streams was echoed once, in order\n  \
+             - 2 locks were held: tokens grew, and no two holders conflicted\n  \
+             - the connection is up at both ends"
         );
     }
 
     #[test]
-    fn a_call_without_an_outcome_is_a_reason() {
+    fn call_without_an_outcome_is_a_failure() {
         let findings = findings();
         let _open = findings.ledger.pairs()[0].begin();
-        assert_only_reason(&findings, "node 1 → node 2: 2 calls had 1 outcomes");
+        assert_only_failure(&findings, "node 1 → node 2: 2 calls had 1 outcomes");
     }
 
     #[test]
-    fn a_lost_call_is_a_reason_only_where_nobody_was_killed() {
+    fn lost_call_is_a_failure_unless_a_server_was_killed() {
         let findings = findings();
         let pair = &findings.ledger.pairs()[1];
         pair.begin().end(Outcome::Disconnected);
-        assert_only_reason(&findings, "1 calls disconnected, though neither was killed");
-        pair.hit();
-        assert_eq!(findings.reasons(), Vec::<String>::new());
+        assert_only_failure(&findings, "1 calls disconnected, though neither was killed");
+        pair.mark_killed();
+        assert_eq!(findings.failures(), Vec::<String>::new());
     }
 
     #[test]
-    fn a_stream_without_an_outcome_is_a_reason() {
+    fn stream_without_an_outcome_is_a_failure() {
         let findings = findings();
         let _open = findings.ledger.pairs()[0].open();
-        assert_only_reason(&findings, "node 1 → node 2: 2 streams had 1 outcomes");
+        assert_only_failure(&findings, "node 1 → node 2: 2 streams had 1 outcomes");
     }
 
     #[test]
-    fn a_message_lost_or_doubled_is_a_reason_wherever_it_was() {
+    fn lost_or_duplicated_message_is_always_a_failure() {
         for (echoes, expected) in [
             (&[0, 2][..], "node 1 → node 2: unexpected: stream: message 2 came back, 1 was due"),
             (&[0, 1, 1], "node 1 → node 2: unexpected: stream: message 1 came back, 2 was due"),
         ] {
             let findings = findings();
             let pair = &findings.ledger.pairs()[0];
-            pair.hit();
+            pair.mark_killed();
             let mut stream = pair.open();
-            echoes.iter().for_each(|number| stream.came_back(Some(*number)));
+            echoes.iter().for_each(|number| stream.record_echo(Some(*number)));
             assert_eq!(stream.end(Outcome::Disconnected), Outcome::Wrong);
-            assert_only_reason(&findings, expected);
+            assert_only_failure(&findings, expected);
         }
     }
 
     #[test]
-    fn a_cut_stream_is_a_reason_only_where_nobody_was_killed() {
+    fn cut_stream_is_a_failure_unless_a_server_was_killed() {
         let findings = findings();
         let pair = &findings.ledger.pairs()[1];
         drop(pair.open());
-        assert_only_reason(&findings, "1 streams caller killed, though neither was killed");
-        pair.hit();
-        assert_eq!(findings.reasons(), Vec::<String>::new());
+        assert_only_failure(&findings, "1 streams caller killed, though neither was killed");
+        pair.mark_killed();
+        assert_eq!(findings.failures(), Vec::<String>::new());
     }
 
     #[test]
-    fn what_else_should_not_be_is_a_reason() {
+    fn other_unexpected_results_are_failures() {
         let surprising = findings();
-        surprising.ledger.pairs()[0].surprised("Small: WRONG");
-        assert_only_reason(&surprising, "node 1 → node 2: unexpected: Small: WRONG");
-        assert_only_reason(&Findings { connected: 1, ..findings() }, "1 of 2 ends");
-        assert_only_reason(&Findings { bugs: 1, ..findings() }, "grid met 1 bugs");
-        assert_only_reason(&Findings { locks_left: 1, ..findings() }, "1 locks or grants");
-        let stopped = Stopped { hanging: 1, panicked: 0 };
-        assert_only_reason(&Findings { stopped, ..findings() }, "1 callers wait for answers");
+        surprising.ledger.pairs()[0].record_unexpected("Small: WRONG");
+        assert_only_failure(&surprising, "node 1 → node 2: unexpected: Small: WRONG");
+        assert_only_failure(&Findings { connected: 1, ..findings() }, "1 of 2 ends");
+        assert_only_failure(&Findings { bugs: 1, ..findings() }, "grid reported 1 violated");
+        assert_only_failure(&Findings { locks_left: 1, ..findings() }, "1 locks or grants");
+        let stopped = StoppedLoad { hanging: 1, panicked: 0 };
+        assert_only_failure(&Findings { stopped, ..findings() }, "1 workers hang");
+    }
+
+    #[test]
+    fn result_fits_80_columns_with_16_servers_and_large_numbers() {
+        let findings = findings_of(16, 240);
+        for (count, latency) in [(0, 0), (999_999, 99_990), (123_456_789_012, 59_999_000)] {
+            let latency = Duration::from_micros(latency);
+            findings.ledger.pairs().iter().for_each(|pair| pair.set_all(count, latency));
+            findings.ledger.locks.nodes.iter().for_each(|node| node.set_all(count, latency));
+            let result = format!("{}\n{}", Report(&findings), findings.summary());
+            assert!(result.lines().count() > 256, "{result}");
+            for line in result.lines() {
+                assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+            }
+        }
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_between_words() {
+        let words = ["twenty-one characters"; 9].join(" ");
+        let wrapped = wrap(&words);
+        assert!(wrapped.lines().all(|line| line.chars().count() <= 80), "{wrapped}");
+        assert_eq!(wrapped.split_whitespace().count(), 18);
+        assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  t")), "{wrapped}");
+        assert_eq!(wrap("short"), "short");
     }
 }

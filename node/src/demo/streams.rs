@@ -1,5 +1,5 @@
-//! The streams of the demo: from every server to every other, numbered messages both ways, and what
-//! each stream must come to.
+//! The streams of the demo: from every server to every other, with numbered messages in both
+//! directions, each with an expected outcome.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,44 +17,43 @@ use super::load::RETRY_EVERY;
 use crate::handlers::ECHO_STREAM;
 use crate::outcome::Outcome;
 
-/// Streams that all servers together open in a second, but for the steady ones.
+/// Streams per second of all servers together, without the steady ones.
 const STREAMS_PER_SECOND: u32 = 240;
 
-/// Messages a second on all streams that send at a pace together.
+/// Messages per second of all paced streams together.
 const PACED_MESSAGES_PER_SECOND: u32 = 2_400;
 
-/// Shortest time between two messages of a pace: what timers can tell apart.
+/// Shortest time between two messages of a paced stream: the resolution of timers.
 const PACE_MIN: Duration = Duration::from_millis(1);
 
-/// How long a steady stream sends. One of each pair is open nearly always, so also when a server is
-/// killed.
+/// Duration of a steady stream. Each pair has one open almost always, so also at the kill.
 const STEADY_MS: Range<u64> = 200..1_500;
 
-/// What a burst sends: more than may be under way, often, so that it has to wait for credit.
+/// Messages of a burst: often more than the stream's credit, so that it has to wait.
 const BURST_MESSAGES: Range<u64> = 0..200;
 
-/// Shortest and longest message, but for one of [`LARGE_EVERY`].
+/// Shortest and longest message, except one of [`LARGE_EVERY`].
 const MESSAGE_BYTES: Range<usize> = 16..512;
 
-/// One message of so many is [`LARGE_BYTES`] long.
+/// Every n-th message is [`LARGE_BYTES`] long.
 const LARGE_EVERY: u64 = 64;
 const LARGE_BYTES: usize = 8 * 1_024;
 
-/// One stream of the demo, and so what must come of it while the connection holds.
+/// A type of stream. It determines the expected outcome while the connection is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Some messages, as fast as they are taken, and a half-close.
+enum StreamKind {
+    /// Some messages, as fast as the receiver allows, then a half-close.
     Burst,
-    /// Messages at a pace for a while, and a half-close.
+    /// Paced messages for a while, then a half-close.
     Steady,
-    /// Messages at a pace, until the deadline of the stream.
+    /// Paced messages until the stream's deadline.
     ShortDeadline,
-    /// Dropped in the middle.
+    /// Dropped while messages are in flight.
     Dropped,
 }
 
-impl Kind {
-    /// The mix, beside the steady streams.
+impl StreamKind {
+    /// Draws a type of stream, except the steady ones.
     fn draw(rng: &mut SmallRng) -> Self {
         match rng.random_range(0..10) {
             0 => Self::ShortDeadline,
@@ -63,7 +62,7 @@ impl Kind {
         }
     }
 
-    /// What must come of it.
+    /// The outcome while the connection is up.
     const fn expected(self) -> Outcome {
         match self {
             Self::Burst | Self::Steady => Outcome::Finished,
@@ -74,68 +73,68 @@ impl Kind {
 }
 
 /// Opens one stream after the other to one server.
-pub(super) struct Streamer {
+pub(super) struct StreamWorker {
     connection: Connection,
     pair: Arc<Pair>,
     rng: SmallRng,
     noise: Bytes,
-    is_over: Arc<AtomicBool>,
-    /// Only streams of this kind; else a mix.
-    only: Option<Kind>,
-    /// Between two streams.
+    is_ended: Arc<AtomicBool>,
+    /// The type of its streams; `None` for a mix.
+    only: Option<StreamKind>,
+    /// Time between two streams.
     pause: Duration,
-    /// Between two messages at a pace.
+    /// Time between two messages of a paced stream.
     pace: Duration,
 }
 
-impl Streamer {
-    /// The two of a pair: one with a mix, one that always has a steady stream open.
+impl StreamWorker {
+    /// Creates the two workers of a pair: one with a mix, one that always has a steady stream open.
     pub(super) fn of_pair(
         pairs: u32,
         pair: &Arc<Pair>,
         connection: &Connection,
         noise: &Bytes,
-        is_over: &Arc<AtomicBool>,
+        is_ended: &Arc<AtomicBool>,
     ) -> [Self; 2] {
         let streamer = |only, pause| Self {
             connection: connection.clone(),
             pair: Arc::clone(pair),
             rng: SmallRng::seed_from_u64((pair.from << 8 | pair.to) as u64),
             noise: noise.clone(),
-            is_over: Arc::clone(is_over),
+            is_ended: Arc::clone(is_ended),
             only,
             pause,
             pace: (Duration::from_secs(1) * pairs / PACED_MESSAGES_PER_SECOND).max(PACE_MIN),
         };
         let pause = Duration::from_secs(1) * pairs / STREAMS_PER_SECOND;
-        [streamer(None, pause), streamer(Some(Kind::Steady), Duration::ZERO)]
+        [streamer(None, pause), streamer(Some(StreamKind::Steady), Duration::ZERO)]
     }
 
     pub(super) async fn work(mut self) {
-        while !self.is_over.load(Ordering::Relaxed) {
-            let kind = self.only.unwrap_or_else(|| Kind::draw(&mut self.rng));
+        while !self.is_ended.load(Ordering::Relaxed) {
+            let kind = self.only.unwrap_or_else(|| StreamKind::draw(&mut self.rng));
             let (outcome, text) = self.stream(kind).await;
             match outcome {
                 outcome if outcome == kind.expected() => tokio::time::sleep(self.pause).await,
-                // Whether these may be is a matter of the pair, which the verdict knows.
+                // Expected only if one of the two was killed; the report checks that.
                 Outcome::Disconnected | Outcome::NotConnected => {
                     let _ = timeout(RETRY_EVERY, self.connection.wait_connected()).await;
                 }
-                // What was wrong the ledger has written down.
+                // The ledger has recorded the violation.
                 Outcome::Wrong => {}
                 outcome => {
                     let label = outcome.label();
-                    self.pair.surprised(&format!("{kind:?} stream came to: {label}. {text}"));
+                    self.pair.record_unexpected(&format!("{kind:?} stream: {label}. {text}"));
                 }
             }
         }
     }
 
-    /// One stream, from its opening to its outcome, and the text of its error.
-    async fn stream(&mut self, kind: Kind) -> (Outcome, String) {
+    /// Runs one stream. Returns its outcome and error text.
+    async fn stream(&mut self, kind: StreamKind) -> (Outcome, String) {
         let mut ledger = self.pair.open();
         let mut opening = self.connection.stream(ECHO_STREAM, Bytes::new()).without_payload();
-        if kind == Kind::ShortDeadline {
+        if kind == StreamKind::ShortDeadline {
             opening = opening.timeout(Duration::from_millis(self.rng.random_range(1..50)));
         }
         let (sender, receiver) = match opening.await {
@@ -148,35 +147,37 @@ impl Streamer {
         let both = async {
             tokio::join!(
                 receive(receiver, &messages, &mut ledger),
-                send(sender, &messages, plan, &self.is_over),
+                send(sender, &messages, plan, &self.is_ended),
             )
         };
-        let patience = match kind {
-            Kind::Dropped => Duration::from_millis(self.rng.random_range(0..50)),
-            Kind::Burst | Kind::Steady | Kind::ShortDeadline => Duration::MAX,
+        let cancel_after = match kind {
+            StreamKind::Dropped => Duration::from_millis(self.rng.random_range(0..50)),
+            StreamKind::Burst | StreamKind::Steady | StreamKind::ShortDeadline => Duration::MAX,
         };
-        match timeout(patience, both).await {
+        match timeout(cancel_after, both).await {
             Err(_) => (ledger.end(Outcome::Cancelled), String::new()),
-            // What ended the stream is what the receiver learns; a sender only finds it ended.
+            // The receiver gets the cause; a sender only finds the stream ended.
             Ok((Err(error), _)) => (ledger.end((&error).into()), error.to_string()),
             Ok((Ok(()), Err(error))) => {
-                (ledger.end(Outcome::Other), format!("ended before its caller had: {error}"))
+                (ledger.end(Outcome::Other), format!("ended before its caller finished: {error}"))
             }
             Ok((Ok(()), Ok(sent))) => (ledger.finish(sent), String::new()),
         }
     }
 
-    fn plan(&mut self, kind: Kind) -> Plan {
+    fn plan(&mut self, kind: StreamKind) -> Plan {
         match kind {
-            Kind::Burst => {
+            StreamKind::Burst => {
                 Plan { messages: Some(self.rng.random_range(BURST_MESSAGES)), pace: Duration::ZERO }
             }
-            Kind::Steady => {
+            StreamKind::Steady => {
                 let lasts = Duration::from_millis(self.rng.random_range(STEADY_MS));
                 let messages = lasts.as_nanos() / self.pace.as_nanos();
                 Plan { messages: u64::try_from(messages).ok(), pace: self.pace }
             }
-            Kind::ShortDeadline | Kind::Dropped => Plan { messages: None, pace: self.pace },
+            StreamKind::ShortDeadline | StreamKind::Dropped => {
+                Plan { messages: None, pace: self.pace }
+            }
         }
     }
 }
@@ -184,22 +185,22 @@ impl Streamer {
 /// What a stream's caller sends.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    /// `None` if something else ends the stream.
+    /// Number of messages; `None` if the deadline or the drop ends the stream.
     messages: Option<u64>,
-    /// Between two of them; zero for as fast as they are taken.
+    /// Time between two messages; zero for as fast as the receiver allows.
     pace: Duration,
 }
 
-/// Sends as planned, or until the load is over, and finishes. Returns how many it sent.
+/// Sends as planned, or until the load ends, and finishes. Returns the number of messages sent.
 async fn send(
     mut sender: StreamSender,
     messages: &Messages,
     plan: Plan,
-    is_over: &AtomicBool,
+    is_ended: &AtomicBool,
 ) -> Result<u64, SendError> {
     let mut sent = 0;
     let is_enough =
-        |sent| plan.messages.is_some_and(|most| sent >= most || is_over.load(Ordering::Relaxed));
+        |sent| plan.messages.is_some_and(|most| sent >= most || is_ended.load(Ordering::Relaxed));
     while !is_enough(sent) {
         sender.send(messages.message(sent)).await?;
         sent += 1;
@@ -217,15 +218,15 @@ async fn receive(
     ledger: &mut OpenStream,
 ) -> Result<(), StreamError> {
     while let Some(message) = receiver.next().await {
-        ledger.came_back(messages.number(&message?));
+        ledger.record_echo(messages.number(&message?));
     }
     Ok(())
 }
 
-/// The messages of one stream. Each follows from its number, so that what comes back can be checked
-/// to the last byte, and one that was meant for another stream is found.
+/// The messages of one stream. Each is a function of its number, so that every byte of an echo can
+/// be checked, and a message of another stream is found.
 struct Messages {
-    /// A number that no other stream has.
+    /// A unique number of the stream.
     stream: u64,
     noise: Bytes,
 }
@@ -246,7 +247,7 @@ impl Messages {
         message.freeze()
     }
 
-    /// The number of a message of this stream; `None` if it is none, or not as it was sent.
+    /// Returns the number of a message; `None` if it is not from this stream or was changed.
     fn number(&self, message: &[u8]) -> Option<u64> {
         let number = message.get(size_of::<u64>()..2 * size_of::<u64>())?;
         let number = u64::from_be_bytes(number.try_into().ok()?);
@@ -259,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_known_by_every_byte() {
+    fn message_is_checked_to_the_last_byte() {
         let noise = Bytes::from(vec![7; LARGE_BYTES]);
         let messages = Messages { stream: 1, noise: noise.clone() };
         for number in [0, 1, LARGE_EVERY - 1, u64::MAX] {

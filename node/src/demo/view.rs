@@ -1,86 +1,99 @@
-//! What the demo shows while it runs: live on a terminal, one line a second elsewhere.
+//! The progress of the demo: a live view on a terminal, one line per second elsewhere.
 
 use std::io;
 use std::time::Duration;
 
+use grid::Name;
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::outcome::Outcome;
-use crate::stdout;
+use crate::output;
 
-/// Time between two looks at the counters, and two pictures on a terminal.
+/// Time between two refreshes.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(200);
 
-/// Weight of the newest measurement of a rate; the rest is the past, for a calm picture.
+/// Weight of the newest measurement of a rate; the rest is the average before it, for a steady view.
 const NEWEST_WEIGHT: f64 = 0.3;
+
+/// Servers in one line of the live view: three fit 80 columns.
+const NODES_PER_LINE: usize = 3;
+
+/// Pairs that are listed as down. More are only counted.
+const PAIRS_LISTED: usize = 8;
 
 /// The counters at one moment.
 pub(super) struct Snapshot {
-    /// Since the load began.
+    /// Time since the load began.
     pub(super) elapsed: Duration,
-    /// Ends of connections.
+    /// Connection ends that are up, and the number in a fully connected cluster.
     pub(super) connected: usize,
     pub(super) expected: usize,
-    /// Of calls.
+    /// For each server, whether it runs.
+    pub(super) are_running: Vec<bool>,
+    /// Pairs of servers that are not connected.
+    pub(super) down: Vec<(usize, usize)>,
+    /// Outcomes of calls.
     pub(super) outcomes: [u64; Outcome::COUNT],
-    /// Messages of streams that came back.
+    /// Messages of streams that were echoed.
     pub(super) echoed: u64,
-    /// Locks that were granted, and released.
+    /// Locks that were held and released.
     pub(super) locked: u64,
 }
 
-/// The screen.
+/// The progress display.
 pub(super) struct View {
     total: Duration,
     live: Option<Live>,
-    /// The last whole second that a line was written for.
+    /// The last whole second for which a line was written.
     shown_seconds: u64,
     calls: Rate,
     messages: Rate,
     locks: Rate,
 }
 
-/// How many a second, smoothed.
+/// A smoothed rate per second.
 #[derive(Default)]
 struct Rate {
     per_second: f64,
     before: Option<(Duration, u64)>,
 }
 
-/// Five lines that are redrawn.
+/// The lines that are redrawn. None of them remains when the view is closed.
 struct Live {
     all: MultiProgress,
+    names: Vec<String>,
     time: ProgressBar,
+    nodes: Vec<ProgressBar>,
     connections: ProgressBar,
+    down: ProgressBar,
     calls: ProgressBar,
     streams: ProgressBar,
     locks: ProgressBar,
 }
 
 impl View {
-    /// For a demo of this length.
-    pub(super) fn new(total: Duration) -> Self {
+    /// Creates the view of a demo of this length, with these servers.
+    pub(super) fn new(total: Duration, names: &[Name]) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let live = (!all.is_hidden()).then(|| Live::new(all, total));
+        let live = (!all.is_hidden()).then(|| Live::new(all, total, names));
         let [calls, messages, locks] = [(); 3].map(|()| Rate::default());
         Self { total, live, shown_seconds: 0, calls, messages, locks }
     }
 
-    /// Shows the counters.
-    pub(super) fn show(&mut self, now: &Snapshot) -> io::Result<()> {
-        let Snapshot { elapsed, connected, expected, outcomes, echoed, locked } = now;
+    /// Displays the counters.
+    pub(super) fn refresh(&mut self, now: &Snapshot) -> io::Result<()> {
+        let Snapshot { elapsed, connected, expected, outcomes, echoed, locked, .. } = now;
         let calls = self.calls.measure(*elapsed, outcomes.iter().sum());
         let messages = self.messages.measure(*elapsed, *echoed);
         let (calls, messages) = (format!("{calls} calls/s"), format!("{messages} messages/s"));
         let locks = format!("{} locks/s", self.locks.measure(*elapsed, *locked));
         let outcomes = describe(outcomes);
         if let Some(live) = &self.live {
-            live.time.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-            live.connections.set_position(*connected as u64);
-            live.connections.set_length(*expected as u64);
+            live.show_cluster(now);
+            live.time.set_position(millis(*elapsed));
             live.calls.set_message(format!("{calls} · {outcomes}"));
-            live.streams.set_message(format!("{messages} · {} in all", HumanCount(*echoed)));
-            live.locks.set_message(format!("{locks} · {} in all", HumanCount(*locked)));
+            live.streams.set_message(format!("{messages} · {} in total", HumanCount(*echoed)));
+            live.locks.set_message(format!("{locks} · {} in total", HumanCount(*locked)));
             return Ok(());
         }
         if elapsed.as_secs() <= self.shown_seconds {
@@ -89,28 +102,32 @@ impl View {
         self.shown_seconds = elapsed.as_secs();
         let seconds = elapsed.as_secs_f64();
         let total = self.total.as_secs();
-        stdout::line(&format!(
-            "{seconds:5.1} s of {total} · {connected}/{expected} ends up · {calls} · {messages} · \
-             {locks} · {outcomes}"
+        let down = match now.down.as_slice() {
+            [] => String::new(),
+            pairs => format!(" · down: {}", list_pairs(pairs)),
+        };
+        output::print_line(&format!(
+            "{seconds:5.1} s of {total} · {connected}/{expected} ends up{down} · {calls} · \
+             {messages} · {locks} · {outcomes}"
         ))
     }
 
-    /// Says that something happened.
-    pub(super) fn say(&self, text: &str) -> io::Result<()> {
+    /// Prints an event above the live view, where it remains.
+    pub(super) fn print_event(&self, text: &str) -> io::Result<()> {
         match &self.live {
             Some(live) => live.all.println(text),
-            None => stdout::line(&text),
+            None => output::print_line(&text),
         }
     }
 
-    /// Clears the picture, to make room for the result.
-    pub(super) fn close(&self) -> io::Result<()> {
-        self.live.as_ref().map_or(Ok(()), |live| live.all.clear())
+    /// Removes the live view, to make room for the result.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        self.live.take().map_or(Ok(()), Live::close)
     }
 }
 
 impl Rate {
-    /// So many there are by now. Returns how many a second that makes.
+    /// Records a counter's value. Returns the rate.
     fn measure(&mut self, now: Duration, count: u64) -> HumanCount {
         if let Some((at, before)) = self.before {
             let seconds = now.saturating_sub(at).as_secs_f64();
@@ -126,33 +143,92 @@ impl Rate {
 }
 
 impl Live {
-    fn new(all: MultiProgress, total: Duration) -> Self {
-        let style = |template| {
-            // The templates below are constants; a plain bar is better than none.
-            ProgressStyle::with_template(template)
+    fn new(all: MultiProgress, total: Duration, names: &[Name]) -> Self {
+        let bar = |bar: ProgressBar, template: &str| {
+            // The templates are constants; the default bar is better than no bar.
+            let style = ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
-                .progress_chars("━╸─")
+                .progress_chars("━╸─");
+            all.add(bar.with_style(style))
         };
-        let total_ms = u64::try_from(total.as_millis()).unwrap_or(u64::MAX);
-        let time = all.add(ProgressBar::new(total_ms));
-        time.set_style(style("time         {bar:40.cyan} {elapsed} of {msg}"));
+        let line = |template| bar(ProgressBar::new_spinner(), template);
+        let time =
+            bar(ProgressBar::new(millis(total)), "time         {bar:40.cyan} {elapsed} of {msg}");
         time.set_message(format!("{} s", total.as_secs()));
-        let connections = all.add(ProgressBar::new(0));
-        connections.set_style(style("connections  {bar:40.green} {pos}/{len} ends up"));
-        let calls = all.add(ProgressBar::new_spinner());
-        calls.set_style(style("calls        {wide_msg}"));
-        let streams = all.add(ProgressBar::new_spinner());
-        streams.set_style(style("streams      {wide_msg}"));
-        let locks = all.add(ProgressBar::new_spinner());
-        locks.set_style(style("locks        {wide_msg}"));
-        Self { all, time, connections, calls, streams, locks }
+        let lines = names.len().div_ceil(NODES_PER_LINE);
+        let nodes = (0..lines).map(|line_of_nodes| match line_of_nodes {
+            0 => line("nodes        {wide_msg}"),
+            _ => line("             {wide_msg}"),
+        });
+        let nodes = nodes.collect();
+        let connections =
+            bar(ProgressBar::new(0), "connections  {bar:40.green} {pos}/{len} ends up");
+        let down = line("pairs down   {wide_msg}");
+        let calls = line("calls        {wide_msg}");
+        let streams = line("streams      {wide_msg}");
+        let locks = line("locks        {wide_msg}");
+        let names = names.iter().map(|name| name.as_str().trim_start_matches("http://").to_owned());
+        let names = names.collect();
+        Self { all, names, time, nodes, connections, down, calls, streams, locks }
+    }
+
+    fn show_cluster(&self, now: &Snapshot) {
+        let nodes: Vec<_> = self.names.iter().zip(&now.are_running).enumerate().collect();
+        for (line, nodes) in self.nodes.iter().zip(nodes.chunks(NODES_PER_LINE)) {
+            let cells = nodes.iter().map(|(node, (name, is_running))| {
+                let state = if **is_running { "" } else { " killed" };
+                format!("{:<22}", format!("{} {name}{state}", node + 1))
+            });
+            line.set_message(cells.collect::<String>());
+        }
+        self.connections.set_position(now.connected as u64);
+        self.connections.set_length(now.expected as u64);
+        self.down.set_message(list_pairs(&now.down));
+    }
+
+    /// Removes all lines. A bar that is dropped unfinished would draw itself once more.
+    fn close(self) -> io::Result<()> {
+        let Self { all, names: _, time, nodes, connections, down, calls, streams, locks } = self;
+        let bars = [time, connections, down, calls, streams, locks];
+        for bar in bars.iter().chain(&nodes) {
+            bar.finish_and_clear();
+        }
+        all.clear()
     }
 }
 
-/// All outcomes that there were: "12,345 answered, 3 deadline".
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Lists pairs of servers: "1↔4, 2↔4".
+fn list_pairs(pairs: &[(usize, usize)]) -> String {
+    let listed = pairs.iter().take(PAIRS_LISTED).map(|(a, b)| format!("{}↔{}", a + 1, b + 1));
+    let listed = listed.collect::<Vec<_>>().join(", ");
+    match pairs.len().saturating_sub(PAIRS_LISTED) {
+        _ if pairs.is_empty() => "none".to_owned(),
+        0 => listed,
+        more => format!("{listed} and {more} more"),
+    }
+}
+
+/// Lists all outcomes that occurred: "12,345 responded, 3 deadline".
 pub(super) fn describe(outcomes: &[u64; Outcome::COUNT]) -> String {
     let with_counts = Outcome::ALL.into_iter().zip(outcomes).filter(|(_, count)| **count > 0);
     let texts = with_counts.map(|(outcome, n)| format!("{} {}", HumanCount(*n), outcome.label()));
     let texts: Vec<_> = texts.collect();
     if texts.is_empty() { "none yet".to_owned() } else { texts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn down_pairs_are_listed_by_number_and_long_lists_are_cut() {
+        assert_eq!(list_pairs(&[]), "none");
+        assert_eq!(list_pairs(&[(0, 3), (1, 3)]), "1↔4, 2↔4");
+        let many: Vec<_> = (0..15).map(|node| (node, 15)).collect();
+        assert!(list_pairs(&many).ends_with("8↔16 and 7 more"), "{}", list_pairs(&many));
+    }
 }

@@ -1,7 +1,7 @@
-//! Users and their rights over HTTP: `POST /v2/iam/…`, a JSON body, a bearer token.
+//! Administration of IAM over HTTP: `POST /v2/iam/…` with a JSON body and a bearer token.
 //!
-//! This file lets in whom it should and puts answers into HTTP; `iam::operations` does what is asked.
-//! Bodies hold secrets: they are never logged.
+//! This module authenticates callers and translates to HTTP; `iam::operations` executes the
+//! requests. Bodies contain secrets: they are never logged.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use zeroize::Zeroizing;
 
-use crate::iam::operations::{Fault, Operations};
+use crate::iam::operations::{OperationError, Operations};
 use crate::iam::token;
-use crate::iam::wire::{self, Answer, Problem};
+use crate::iam::wire::{self, IamResponse, Problem};
 use crate::startup::Startup;
 
-/// What the paths begin with.
+/// Prefix of the paths.
 pub(crate) const PREFIX: &str = "/v2/iam/";
 
 /// Largest body. The largest policy, as JSON text, is smaller.
@@ -28,7 +28,7 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Longest wait for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers those who may ask. Cheap to clone.
+/// Handles authenticated requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Admin {
     operations: Operations,
@@ -39,57 +39,62 @@ impl Admin {
         Self { operations: Operations::new(startup, server) }
     }
 
-    /// Answers one request.
+    /// Handles one request.
     pub(super) async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        match self.answer(request).await {
-            Ok(answer) => json(StatusCode::OK, &answer),
-            Err(fault) => refuse(&fault),
+        match self.handle(request).await {
+            Ok(response) => json(StatusCode::OK, &response),
+            Err(error) => refuse(&error),
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Fault> {
+    async fn handle(&self, request: Request<Incoming>) -> Result<IamResponse, OperationError> {
         if request.method() != Method::POST {
-            return Err(Fault::Method);
+            return Err(OperationError::Method);
         }
         let caller = self.caller(request.headers())?;
         let path = request.uri().path().trim_start_matches(PREFIX).to_owned();
         let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
         let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
             Ok(Ok(body)) => Zeroizing::new(body.to_bytes().to_vec()),
-            Ok(Err(_)) => return Err(Fault::Body { max: BODY_BYTES_MAX }),
-            Err(_) => return Err(Fault::Invalid("the body did not come in time".to_owned())),
+            Ok(Err(_)) => return Err(OperationError::Body { max: BODY_BYTES_MAX }),
+            Err(_) => {
+                let text = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+                return Err(OperationError::Invalid(text));
+            }
         };
-        let Some(read) = wire::Request::read(&path, &body) else { return Err(Fault::Path) };
-        let request = read.map_err(|error| Fault::Invalid(error.to_string()))?;
+        let Some(read) = wire::IamRequest::read(&path, &body) else {
+            return Err(OperationError::Path);
+        };
+        let request = read.map_err(|error| OperationError::Invalid(error.to_string()))?;
         self.operations.run(&caller, request).await
     }
 
-    /// Who has signed the request's token.
-    fn caller(&self, headers: &HeaderMap) -> Result<String, Fault> {
+    /// Returns the access key that signed the request's token.
+    fn caller(&self, headers: &HeaderMap) -> Result<String, OperationError> {
         let now = SystemClock::new().wall();
         let snapshot = self.operations.snapshot()?;
-        let token = token::bearer(headers).ok_or(Fault::Unauthorized)?;
+        let token = token::bearer(headers).ok_or(OperationError::Unauthorized)?;
         let caller =
             token::check(token, now, |issuer| self.operations.secret_of(&snapshot, issuer));
-        caller.ok_or(Fault::Unauthorized)
+        caller.ok_or(OperationError::Unauthorized)
     }
 }
 
-fn refuse(fault: &Fault) -> Response<Full<Bytes>> {
-    let (status, error) = match fault {
-        Fault::NotReady(_) | Fault::Unavailable(_) => {
+fn refuse(error: &OperationError) -> Response<Full<Bytes>> {
+    let (status, error) = match error {
+        OperationError::NotReady(_) | OperationError::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
         }
-        Fault::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
-        Fault::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
-        Fault::Path => (StatusCode::NOT_FOUND, "no-such-operation"),
-        Fault::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
-        Fault::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
-        Fault::Body { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
-        Fault::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
-        Fault::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+        OperationError::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+        OperationError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+        OperationError::Path => (StatusCode::NOT_FOUND, "no-such-operation"),
+        OperationError::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
+        OperationError::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+        OperationError::Body { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+        OperationError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+        OperationError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
     };
-    let problem = Problem { error: error.to_owned(), message: fault.to_string() };
+    let problem = Problem { error: error.to_owned(), message: error.to_string() };
     let mut response = json(status, &problem);
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {

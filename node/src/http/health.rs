@@ -1,4 +1,4 @@
-//! What an orchestrator asks: is the process alive, and should it get traffic.
+//! Liveness and readiness endpoints for orchestrators.
 
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use super::text;
 use crate::grids::Grids;
-use crate::startup::{Startup, Status};
+use crate::startup::{Startup, StartupStatus};
 
-/// The process answers, that is all.
+/// Responds 200: the process is alive.
 pub(super) fn live() -> Response<Full<Bytes>> {
     text(StatusCode::OK, "live\n")
 }
 
-/// Whether this server can be of use: it has come through its startup, and is connected. With half of its peers or more it can, as every quorum that
-/// it may take part in can then be had. One on its own always is. Guests do not count, and the grid of
-/// the locks is shown but does not decide.
+/// Responds 200 if this server is ready for traffic: its startup is complete, and at least half of
+/// its peers are connected, so that every quorum that it takes part in is reachable. A single
+/// server needs no peers. Clients do not count; the lock grid is reported but does not decide.
 pub(super) fn ready(grids: &Grids, startup: &Startup) -> Response<Full<Bytes>> {
     let readiness = Readiness::new(grids, startup);
     let mut response = Response::new(Full::from(serde_json::json!(readiness).to_string() + "\n"));
@@ -33,9 +33,9 @@ pub(super) fn ready(grids: &Grids, startup: &Startup) -> Response<Full<Bytes>> {
 struct Readiness {
     ready: bool,
     name: String,
-    /// How far the startup is.
+    /// Current phase of the startup.
     phase: &'static str,
-    /// What is waited for, if it is not ready.
+    /// What the server waits for, if it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,23 +44,23 @@ struct Readiness {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     conflicts: Vec<String>,
     connected: usize,
-    /// How many must be connected.
+    /// Number of peers that must be connected.
     needed: usize,
-    peers: Vec<Peer>,
-    locks: Locks,
+    peers: Vec<PeerHealth>,
+    locks: LocksHealth,
 }
 
-/// The same peers on the grid of the locks.
+/// The same peers on the lock grid.
 #[derive(Debug, Serialize)]
-struct Locks {
-    /// Whether this server grants locks, or is not to: for a while after its start it does not.
+struct LocksHealth {
+    /// Whether this server grants locks. After its start it does not for a while.
     open: bool,
     connected: usize,
-    peers: Vec<Peer>,
+    peers: Vec<PeerHealth>,
 }
 
 #[derive(Debug, Serialize)]
-struct Peer {
+struct PeerHealth {
     remote: String,
     state: &'static str,
     reconnects: u64,
@@ -69,12 +69,12 @@ struct Peer {
 impl Readiness {
     fn new(grids: &Grids, startup: &Startup) -> Self {
         let (connected, peers) = peers(&grids.peer_stats());
-        let Status { phase, mut waiting } = startup.status();
+        let StartupStatus { phase, mut waiting } = startup.status();
         let needed = peers_needed(peers.len());
         let name = grids.main.local().to_string();
         let is_ready = startup.is_ready();
         if is_ready && connected < needed {
-            waiting = Some(format!("{connected} peers are connected, {needed} are needed"));
+            waiting = Some(format!("{connected} peers are connected, {needed} are required"));
         }
         let conflicts = startup.conflicts();
         Self {
@@ -87,21 +87,21 @@ impl Readiness {
             connected,
             needed,
             peers,
-            locks: Locks::new(grids),
+            locks: LocksHealth::new(grids),
         }
     }
 }
 
-impl Locks {
+impl LocksHealth {
     fn new(grids: &Grids) -> Self {
         let (connected, peers) = peers(&grids.locks.stats());
         Self { open: grids.dsync.is_open(), connected, peers }
     }
 }
 
-/// All peers, and how many of them are connected.
-fn peers(stats: &[ConnectionStats]) -> (usize, Vec<Peer>) {
-    let peers: Vec<_> = stats.iter().map(Peer::new).collect();
+/// Returns all peers, and the number of connected ones.
+fn peers(stats: &[ConnectionStats]) -> (usize, Vec<PeerHealth>) {
+    let peers: Vec<_> = stats.iter().map(PeerHealth::new).collect();
     (peers.iter().filter(|peer| peer.state == CONNECTED).count(), peers)
 }
 
@@ -111,7 +111,7 @@ const fn peers_needed(peers: usize) -> usize {
 
 const CONNECTED: &str = "connected";
 
-impl Peer {
+impl PeerHealth {
     fn new(stats: &ConnectionStats) -> Self {
         let state = match stats.state {
             ConnectionState::Connecting => "connecting",
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_peers_are_enough_and_none_need_none() {
+    fn half_of_the_peers_suffice() {
         assert_eq!([0, 1, 2, 3, 4, 5].map(peers_needed), [0, 1, 1, 2, 2, 3]);
     }
 }

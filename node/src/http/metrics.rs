@@ -1,4 +1,4 @@
-//! What Prometheus asks: `GET /v2/metrics/resource` (B71).
+//! The endpoint for Prometheus: `GET /v2/metrics/resource` (B71).
 
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
@@ -6,15 +6,15 @@ use http_body_util::Full;
 use resource_metrics::{Format, ResourceMetrics, expose};
 
 use super::text;
-use crate::metrics_access::{Access, Verdict};
+use crate::metrics_access::{Access, AccessCheck};
 
-/// Where the metrics of all servers are.
+/// Path of the metrics of all servers.
 pub(crate) const PATH: &str = "/v2/metrics/resource";
 
-/// For whoever wants the collection as it is, `node metrics` for example.
+/// Media type of the collection as JSON, for example for `gridwire metrics`.
 pub(crate) const JSON: &str = "application/json";
 
-/// The metrics of all servers, and who may read them. Cheap to clone.
+/// The metrics of all servers, and the access rule. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     pub(crate) metrics: ResourceMetrics,
@@ -22,20 +22,20 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// The latest values of all servers, to those who may have them.
+    /// Responds with the latest values of all servers, if the access rule allows it.
     pub(super) async fn respond(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
-        match self.access.judge(headers) {
-            Verdict::Allowed => {}
-            Verdict::Unauthorized => {
-                let mut refusal = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
+        match self.access.check(headers) {
+            AccessCheck::Allowed => {}
+            AccessCheck::Unauthorized => {
+                let mut refusal = text(StatusCode::UNAUTHORIZED, "a bearer token is required\n");
                 let challenge = HeaderValue::from_static("Bearer realm=\"metrics\"");
                 refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
                 return refusal;
             }
-            Verdict::Forbidden => {
+            AccessCheck::Forbidden => {
                 return text(
                     StatusCode::FORBIDDEN,
-                    "nobody may read this server's metrics: start it with --metrics-token-file or \
+                    "this server's metrics are not readable: start it with --metrics-token-file or \
                      --metrics-public\n",
                 );
             }
@@ -59,7 +59,7 @@ impl Metrics {
     }
 }
 
-/// All `Accept` headers as one.
+/// Joins all `Accept` headers.
 fn accepted(headers: &HeaderMap) -> String {
     let values = headers.get_all(header::ACCEPT).iter();
     let texts: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();

@@ -1,4 +1,4 @@
-//! Asks a server over plain HTTP, with a token that is signed with the caller's secret.
+//! Sends requests to a server over plain HTTP, with a token signed with the caller's secret.
 
 use std::time::Duration;
 
@@ -11,30 +11,34 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::wire::{Problem, Request};
+use super::wire::{IamRequest, Problem};
 use super::{IamError, token};
 use crate::http::IAM_PREFIX;
 use crate::secret::SecretBytes;
 
-/// Largest answer that is read: a list of hundreds of thousands of users is smaller.
-const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Largest response. A list of hundreds of thousands of users is smaller.
+const RESPONSE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Longest message of a server that is shown.
+/// Longest error message of a server that is displayed.
 const MESSAGE_CHARACTERS_MAX: usize = 1_000;
 
-/// Who asks, and whom.
-pub(super) struct Client<'a> {
+/// A server, and the caller's credentials.
+pub(super) struct AdminClient<'a> {
     pub(super) server: Name,
     pub(super) access_key: &'a str,
     pub(super) secret: SecretBytes,
 }
 
-impl Client<'_> {
-    /// The body of a good answer.
-    pub(super) async fn ask(&self, request: &Request, within: Duration) -> Result<Bytes, IamError> {
-        let asked = tokio::time::timeout(within, self.exchange(request)).await;
+impl AdminClient<'_> {
+    /// Sends a request. Returns the body of a successful response.
+    pub(super) async fn send_request(
+        &self,
+        request: &IamRequest,
+        within: Duration,
+    ) -> Result<Bytes, IamError> {
+        let result = tokio::time::timeout(within, self.exchange(request)).await;
         let timeout = || IamError::Timeout { server: self.server.clone(), waited: within };
-        let (status, body) = asked.map_err(|_| timeout())??;
+        let (status, body) = result.map_err(|_| timeout())??;
         match status {
             StatusCode::OK => Ok(body),
             status => {
@@ -42,7 +46,7 @@ impl Client<'_> {
                     Ok(problem) => problem.message,
                     Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
                 };
-                // What a server answers must not move the cursor.
+                // Text from the server must not move the cursor.
                 let message = message.chars().take(MESSAGE_CHARACTERS_MAX);
                 let is_text = |c: &char| !c.is_control();
                 let message = message.filter(is_text).collect();
@@ -51,11 +55,11 @@ impl Client<'_> {
         }
     }
 
-    pub(super) fn not_understood(&self, cause: &serde_json::Error) -> IamError {
-        IamError::Answer { server: self.server.clone(), cause: cause.to_string() }
+    pub(super) fn invalid_response(&self, cause: &serde_json::Error) -> IamError {
+        IamError::Response { server: self.server.clone(), cause: cause.to_string() }
     }
 
-    async fn exchange(&self, request: &Request) -> Result<(StatusCode, Bytes), IamError> {
+    async fn exchange(&self, request: &IamRequest) -> Result<(StatusCode, Bytes), IamError> {
         let server = &self.server;
         let connecting = TcpStream::connect(server.host_port()).await;
         let socket =
@@ -72,7 +76,7 @@ impl Client<'_> {
 async fn send(
     socket: TcpStream,
     server: &Name,
-    request: &Request,
+    request: &IamRequest,
     token: &str,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) =
@@ -88,6 +92,6 @@ async fn send(
         .body(Full::new(Bytes::from(body)))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?;
+    let body = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await?;
     Ok((status, body.to_bytes()))
 }

@@ -1,7 +1,8 @@
-//! What a server does for `node iam`: whether the caller may, and then the change or the question.
+//! Executes the requests of `gridwire iam` on a server: authorises the caller, then reads or
+//! changes IAM.
 //!
-//! Changes that depend on what is there (attaching, removing) go one after the other on a server. Made
-//! on two servers at once, the later one counts, as for all changes.
+//! Changes that depend on the current state (attaching, removing) are serialised on each server. Of
+//! concurrent changes on two servers the later one wins, as for all changes of IAM.
 
 use std::sync::Arc;
 
@@ -14,17 +15,17 @@ use iam_bootstrap::snapshot::{Decision, Holder, Item, ItemKey, Refusal, Snapshot
 use iam_bootstrap::{ChangeError, StoreError};
 use tokio::sync::Semaphore;
 
-use super::rights::Wanted;
+use super::rights::RequiredRight;
 use super::show;
 use super::wire::{
-    AddServiceAccount, AddUser, Answer, Attach, Caller, Changed, IsAllowed, Peer, Request,
-    SetGroup, SetPolicy, Verdict, Whom,
+    AccessDecision, AddServiceAccount, AddUser, Attach, CallerInfo, Changed, IamRequest,
+    IamResponse, IsAllowed, PeerResult, Principal, SetGroup, SetPolicy,
 };
 use crate::startup::Startup;
 
-/// Why a request is not done.
+/// Why a request was not executed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum OperationError {
     #[error("this server is not ready: {0}")]
     NotReady(String),
     #[error("access key or secret is wrong, or the clocks differ by minutes")]
@@ -35,7 +36,7 @@ pub(crate) enum Fault {
     Path,
     #[error("POST only")]
     Method,
-    #[error("the body must be whole, and have at most {max} bytes")]
+    #[error("the body must be complete, and have at most {max} bytes")]
     Body { max: usize },
     #[error("{0}")]
     Invalid(String),
@@ -47,7 +48,7 @@ pub(crate) enum Fault {
     Unavailable(String),
 }
 
-impl From<ChangeError> for Fault {
+impl From<ChangeError> for OperationError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::NotFound { .. } => Self::NotFound(error.to_string()),
@@ -57,31 +58,35 @@ impl From<ChangeError> for Fault {
     }
 }
 
-/// Does what is asked. Cheap to clone.
+/// Executes requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Operations {
     startup: Startup,
     server: Name,
-    /// Whoever looks and then changes has the one place.
-    turn: Arc<Semaphore>,
+    /// One permit, so that read-modify-write changes are serialised.
+    change_permit: Arc<Semaphore>,
 }
 
 impl Operations {
     pub(crate) fn new(startup: Startup, server: Name) -> Self {
-        Self { startup, server, turn: Arc::new(Semaphore::new(1)) }
+        Self { startup, server, change_permit: Arc::new(Semaphore::new(1)) }
     }
 
-    /// All that is known, once the server is ready.
-    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, Fault> {
+    /// Returns the current snapshot, once the server is ready.
+    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, OperationError> {
         let snapshot = self.startup.iam().snapshot().filter(|_| self.startup.is_ready());
         snapshot.ok_or_else(|| {
             let status = self.startup.status();
-            Fault::NotReady(format!("{}: {}", status.phase, status.waiting.unwrap_or_default()))
+            OperationError::NotReady(format!(
+                "{}: {}",
+                status.phase,
+                status.waiting.unwrap_or_default()
+            ))
         })
     }
 
-    /// What the holder of this access key signs with. Temporary credentials would have to bring their
-    /// session tokens, and have no business here.
+    /// Returns the secret that this access key signs with. `None` for temporary credentials: they
+    /// need session tokens, and may not administer IAM.
     pub(crate) fn secret_of(&self, snapshot: &Snapshot, access_key: &str) -> Option<Vec<u8>> {
         match snapshot.holder(access_key)? {
             Holder::Root => Some(self.startup.root_secret().expose().to_vec()),
@@ -90,38 +95,42 @@ impl Operations {
         }
     }
 
-    /// Does it, if the caller may.
-    pub(crate) async fn run(&self, caller: &str, request: Request) -> Result<Answer, Fault> {
-        // Never closed. Whoever only asks waits for nobody.
-        let turn = match request.is_change() {
-            true => self.turn.acquire().await.ok(),
+    /// Executes a request, if the caller is allowed to.
+    pub(crate) async fn run(
+        &self,
+        caller: &str,
+        request: IamRequest,
+    ) -> Result<IamResponse, OperationError> {
+        // The semaphore is never closed. Reads need no permit.
+        let change_permit = match request.is_change() {
+            true => self.change_permit.acquire().await.ok(),
             false => None,
         };
         let snapshot = self.snapshot()?;
         authorise(&snapshot, caller, &request)?;
-        let answer = match request {
-            Request::ListUsers(_) => Answer::Users(show::users(&snapshot)),
-            Request::ListPolicies(_) => Answer::Policies(show::policies(&snapshot)),
-            Request::ListServiceAccounts(_) => {
-                Answer::ServiceAccounts(show::service_accounts(&snapshot))
+        let response = match request {
+            IamRequest::ListUsers(_) => IamResponse::Users(show::users(&snapshot)),
+            IamRequest::ListPolicies(_) => IamResponse::Policies(show::policies(&snapshot)),
+            IamRequest::ListServiceAccounts(_) => {
+                IamResponse::ServiceAccounts(show::service_accounts(&snapshot))
             }
-            Request::ListGroups(_) => Answer::Groups(show::groups(&snapshot)),
-            Request::WhoAmI(_) => Answer::Caller(self.caller(&snapshot, caller)?),
-            Request::IsAllowed(asked) => Answer::Verdict(verdict(&snapshot, &asked)),
-            change => Answer::Changed(self.change(changes(&snapshot, caller, change)?).await?),
+            IamRequest::ListGroups(_) => IamResponse::Groups(show::groups(&snapshot)),
+            IamRequest::WhoAmI(_) => IamResponse::CallerInfo(self.caller(&snapshot, caller)?),
+            IamRequest::IsAllowed(query) => IamResponse::AccessDecision(decide(&snapshot, &query)),
+            change => IamResponse::Changed(self.change(changes(&snapshot, caller, change)?).await?),
         };
-        drop(turn);
-        Ok(answer)
+        drop(change_permit);
+        Ok(response)
     }
 
-    fn caller(&self, snapshot: &Snapshot, access_key: &str) -> Result<Caller, Fault> {
-        let (kind, user) = match snapshot.holder(access_key).ok_or(Fault::Unauthorized)? {
+    fn caller(&self, snapshot: &Snapshot, access_key: &str) -> Result<CallerInfo, OperationError> {
+        let (kind, user) = match snapshot.holder(access_key).ok_or(OperationError::Unauthorized)? {
             Holder::Root => ("root", access_key),
             Holder::User(user) => ("user", user.name.as_str()),
             Holder::ServiceAccount(account) => ("service account", account.parent.as_str()),
-            _ => return Err(Fault::Unauthorized),
+            _ => return Err(OperationError::Unauthorized),
         };
-        Ok(Caller {
+        Ok(CallerInfo {
             access_key: access_key.to_owned(),
             kind: kind.to_owned(),
             user: user.to_owned(),
@@ -131,19 +140,19 @@ impl Operations {
         })
     }
 
-    /// Makes all of them, in order. Of a peer the first error counts.
-    async fn change(&self, changes: Vec<Change>) -> Result<Changed, Fault> {
+    /// Makes all changes in order. For each peer, the first error is reported.
+    async fn change(&self, changes: Vec<Change>) -> Result<Changed, OperationError> {
         let mut done = Changed::default();
         for change in changes {
-            let (text, told) = match change {
+            let (text, result) = match change {
                 Change::Put(item) => (item.key().to_string(), self.startup.iam().put(*item).await?),
                 Change::Delete(key) => {
                     (format!("{key} removed"), self.startup.iam().delete(key).await?)
                 }
             };
             done.changed.push(text);
-            for (peer, outcome) in told.peers {
-                let peer = Peer { peer: peer.to_string(), error: outcome.err() };
+            for (peer, outcome) in result.peers {
+                let peer = PeerResult { peer: peer.to_string(), error: outcome.err() };
                 match done.peers.iter_mut().find(|known| known.peer == peer.peer) {
                     Some(known) => known.error = known.error.take().or(peer.error),
                     None => done.peers.push(peer),
@@ -154,7 +163,7 @@ impl Operations {
     }
 }
 
-/// One change to be made.
+/// One change.
 enum Change {
     Put(Box<Item>),
     Delete(ItemKey),
@@ -164,19 +173,23 @@ fn put(item: Item) -> Change {
     Change::Put(Box::new(item))
 }
 
-/// The context of what an administrator does: there is no more than the time.
+/// The context of an administrative request: only the time.
 fn now() -> Context<'static> {
     let millis = SystemClock::new().wall().unix_nanos() / 1_000_000;
     Context::new(UtcMillis::new(i64::try_from(millis).unwrap_or(i64::MAX)))
 }
 
-fn authorise(snapshot: &Snapshot, caller: &str, request: &Request) -> Result<(), Fault> {
-    let Wanted { action, resource } = Wanted::of(request, caller, snapshot);
+fn authorise(
+    snapshot: &Snapshot,
+    caller: &str,
+    request: &IamRequest,
+) -> Result<(), OperationError> {
+    let RequiredRight { action, resource } = RequiredRight::of(request, caller, snapshot);
     let decision = snapshot.is_allowed(caller, action, &resource, &now());
-    // Who one is may everybody know who is anybody.
+    // Every known caller may ask about itself.
     let is_about_oneself = match request {
-        Request::WhoAmI(_) => true,
-        Request::IsAllowed(asked) => asked.access_key == caller,
+        IamRequest::WhoAmI(_) => true,
+        IamRequest::IsAllowed(query) => query.access_key == caller,
         _ => false,
     };
     match decision {
@@ -184,102 +197,113 @@ fn authorise(snapshot: &Snapshot, caller: &str, request: &Request) -> Result<(),
         Decision::Denied(Refusal::NoStatement { .. } | Refusal::Statement(_))
             if is_about_oneself => {}
         denied @ Decision::Denied(_) => {
-            return Err(Fault::Forbidden(format!("{action} on {resource} is {denied}")));
+            return Err(OperationError::Forbidden(format!("{action} on {resource} is {denied}")));
         }
     }
-    // Whoever makes keys of the root account has its rights: only it may, never who acts for it.
-    if let Request::AddServiceAccount(AddServiceAccount { parent: Some(parent), .. }) = request
+    // A service account of root has root's rights, so only root itself may create one.
+    if let IamRequest::AddServiceAccount(AddServiceAccount { parent: Some(parent), .. }) = request
         && parent == snapshot.root()
         && !matches!(snapshot.holder(caller), Some(Holder::Root))
     {
-        return Err(Fault::Forbidden(format!("only {parent} itself may make accounts of its own")));
+        return Err(OperationError::Forbidden(format!(
+            "only {parent} itself may create service accounts for {parent}"
+        )));
     }
     Ok(())
 }
 
-fn verdict(snapshot: &Snapshot, asked: &IsAllowed) -> Verdict {
-    let IsAllowed { access_key, action, resource } = asked;
+fn decide(snapshot: &Snapshot, query: &IsAllowed) -> AccessDecision {
+    let IsAllowed { access_key, action, resource } = query;
     let context = now();
     let decision = snapshot.is_allowed(access_key, action, resource, &context);
-    Verdict { allowed: decision.is_allowed(), why: decision.to_string() }
+    AccessDecision { allowed: decision.is_allowed(), why: decision.to_string() }
 }
 
-/// What has to be done for a request that changes something.
-fn changes(snapshot: &Snapshot, caller: &str, request: Request) -> Result<Vec<Change>, Fault> {
+/// Returns the changes that a request requires; none for a read.
+fn changes(
+    snapshot: &Snapshot,
+    caller: &str,
+    request: IamRequest,
+) -> Result<Vec<Change>, OperationError> {
     match request {
-        Request::AddUser(add) => add_user(snapshot, add),
-        Request::RemoveUser(of) => remove_user(snapshot, &of.user),
-        Request::SetPolicy(SetPolicy { policy, document }) => {
+        IamRequest::AddUser(add) => add_user(snapshot, add),
+        IamRequest::RemoveUser(of) => remove_user(snapshot, &of.user),
+        IamRequest::SetPolicy(SetPolicy { policy, document }) => {
             let document = parse(&document)?;
             Ok(vec![put(Item::Policy(policy, Arc::new(document)))])
         }
-        Request::RemovePolicy(of) => {
-            if let Some(whom) = show::attached_to(snapshot, &of.policy) {
+        IamRequest::RemovePolicy(of) => {
+            if let Some(principal) = show::attached_to(snapshot, &of.policy) {
                 let policy = of.policy;
-                return Err(Fault::Conflict(format!(
-                    "policy {policy} is attached to {whom}: detach it first"
+                return Err(OperationError::Conflict(format!(
+                    "policy {policy} is attached to {principal}: detach it first"
                 )));
             }
             Ok(vec![Change::Delete(ItemKey::Policy(of.policy))])
         }
-        Request::AttachPolicy(attach) => {
+        IamRequest::AttachPolicy(attach) => {
             if snapshot.policy(&attach.policy).is_none() {
-                return Err(Fault::NotFound(format!("there is no policy {}", attach.policy)));
+                return Err(OperationError::NotFound(format!(
+                    "there is no policy {}",
+                    attach.policy
+                )));
             }
-            mapping(snapshot, attach, true)
+            attachment_change(snapshot, attach, true)
         }
-        Request::DetachPolicy(detach) => mapping(snapshot, detach, false),
-        Request::AddServiceAccount(add) => add_service_account(snapshot, caller, add),
-        Request::RemoveServiceAccount(of) => {
+        IamRequest::DetachPolicy(detach) => attachment_change(snapshot, detach, false),
+        IamRequest::AddServiceAccount(add) => add_service_account(snapshot, caller, add),
+        IamRequest::RemoveServiceAccount(of) => {
             Ok(vec![Change::Delete(ItemKey::ServiceAccount(of.access_key))])
         }
-        Request::SetGroup(SetGroup { group, members, status }) => {
+        IamRequest::SetGroup(SetGroup { group, members, status }) => {
             let is_missing = |member: &&UserName| snapshot.user(member).is_none();
             if let Some(missing) = members.iter().find(is_missing) {
-                return Err(Fault::NotFound(format!("there is no user {missing}")));
+                return Err(OperationError::NotFound(format!("there is no user {missing}")));
             }
             let group = Group::new(group, members).map_err(|error| invalid(&error))?;
             Ok(vec![put(Item::Group(group.with_status(status)))])
         }
-        Request::RemoveGroup(of) => {
+        IamRequest::RemoveGroup(of) => {
             let parts =
                 [ItemKey::Group(of.group.clone()), ItemKey::GroupPolicies(of.group.clone())];
             let changes = parts.into_iter().filter(|key| snapshot.contains(key));
             let changes: Vec<_> = changes.map(Change::Delete).collect();
             match changes.is_empty() {
-                true => Err(Fault::NotFound(format!("there is no group {}", of.group))),
+                true => Err(OperationError::NotFound(format!("there is no group {}", of.group))),
                 false => Ok(changes),
             }
         }
-        Request::ListUsers(_)
-        | Request::ListPolicies(_)
-        | Request::ListServiceAccounts(_)
-        | Request::ListGroups(_)
-        | Request::WhoAmI(_)
-        | Request::IsAllowed(_) => Ok(Vec::new()), // Questions: nothing is to be done.
+        IamRequest::ListUsers(_)
+        | IamRequest::ListPolicies(_)
+        | IamRequest::ListServiceAccounts(_)
+        | IamRequest::ListGroups(_)
+        | IamRequest::WhoAmI(_)
+        | IamRequest::IsAllowed(_) => Ok(Vec::new()), // reads
     }
 }
 
-fn invalid(error: &dyn std::fmt::Display) -> Fault {
-    Fault::Invalid(error.to_string())
+fn invalid(error: &dyn std::fmt::Display) -> OperationError {
+    OperationError::Invalid(error.to_string())
 }
 
-fn parse(document: &str) -> Result<Policy, Fault> {
+fn parse(document: &str) -> Result<Policy, OperationError> {
     Policy::parse(document.as_bytes()).map_err(|error| invalid(&error))
 }
 
-fn add_user(snapshot: &Snapshot, add: AddUser) -> Result<Vec<Change>, Fault> {
+fn add_user(snapshot: &Snapshot, add: AddUser) -> Result<Vec<Change>, OperationError> {
     let AddUser { user, secret, replace, status } = add;
     match snapshot.holder(&user) {
         None => {}
         Some(Holder::User(_)) if replace => {}
         Some(Holder::User(_)) => {
-            return Err(Fault::Conflict(format!(
-                "there is a user {user} already: say --replace to give it this secret"
+            return Err(OperationError::Conflict(format!(
+                "user {user} exists: use --replace to change its secret"
             )));
         }
         Some(_) => {
-            return Err(Fault::Conflict(format!("{user} is the access key of another account")));
+            return Err(OperationError::Conflict(format!(
+                "{user} is the access key of another account"
+            )));
         }
     }
     let mut user = User::new(user, secret);
@@ -287,9 +311,9 @@ fn add_user(snapshot: &Snapshot, add: AddUser) -> Result<Vec<Change>, Fault> {
     Ok(vec![put(Item::User(user))])
 }
 
-/// With everything that would be another's who gets the name later. First of all the user, since all
-/// rights end with it.
-fn remove_user(snapshot: &Snapshot, user: &UserName) -> Result<Vec<Change>, Fault> {
+/// Removes the user and everything that a later user of this name would inherit. The user is
+/// removed first, since all its rights end with it.
+fn remove_user(snapshot: &Snapshot, user: &UserName) -> Result<Vec<Change>, OperationError> {
     let mut changes = Vec::new();
     if snapshot.user(user).is_some() {
         changes.push(Change::Delete(ItemKey::User(user.clone())));
@@ -306,22 +330,28 @@ fn remove_user(snapshot: &Snapshot, user: &UserName) -> Result<Vec<Change>, Faul
         let left = Group::new(name.clone(), members).map_err(|error| invalid(&error))?;
         changes.push(put(Item::Group(left.with_status(group.status()))));
     }
-    // What an attempt that failed half-way has left is removed by the next.
+    // A retry removes what a failed attempt has left.
     match changes.is_empty() {
-        true => Err(Fault::NotFound(format!("there is no user {user}"))),
+        true => Err(OperationError::NotFound(format!("there is no user {user}"))),
         false => Ok(changes),
     }
 }
 
-fn mapping(snapshot: &Snapshot, change: Attach, attach: bool) -> Result<Vec<Change>, Fault> {
+fn attachment_change(
+    snapshot: &Snapshot,
+    change: Attach,
+    attach: bool,
+) -> Result<Vec<Change>, OperationError> {
     let Attach { policy, to } = change;
     let (is_there, known) = match &to {
-        Whom::User(user) => (snapshot.user(user).is_some(), snapshot.user_policies(user)),
-        Whom::Group(group) => (snapshot.group(group).is_some(), snapshot.group_policies(group)),
+        Principal::User(user) => (snapshot.user(user).is_some(), snapshot.user_policies(user)),
+        Principal::Group(group) => {
+            (snapshot.group(group).is_some(), snapshot.group_policies(group))
+        }
     };
-    let whom = show::whom(&to);
+    let principal = show::principal(&to);
     if attach && !is_there {
-        return Err(Fault::NotFound(format!("there is no {whom}")));
+        return Err(OperationError::NotFound(format!("there is no {principal}")));
     }
     let mut policies = known.map(|known| known.policies().clone()).unwrap_or_default();
     match attach {
@@ -329,17 +359,19 @@ fn mapping(snapshot: &Snapshot, change: Attach, attach: bool) -> Result<Vec<Chan
             policies.insert(policy);
         }
         false if !policies.remove(&policy) => {
-            return Err(Fault::NotFound(format!("policy {policy} is not attached to {whom}")));
+            return Err(OperationError::NotFound(format!(
+                "policy {policy} is not attached to {principal}"
+            )));
         }
         false => {}
     }
     let is_empty = policies.is_empty();
     let mapping = PolicyMapping::new(policies).map_err(|error| invalid(&error))?;
     Ok(vec![match (to, is_empty) {
-        (Whom::User(user), true) => Change::Delete(ItemKey::UserPolicies(user)),
-        (Whom::Group(group), true) => Change::Delete(ItemKey::GroupPolicies(group)),
-        (Whom::User(user), false) => put(Item::UserPolicies(user, mapping)),
-        (Whom::Group(group), false) => put(Item::GroupPolicies(group, mapping)),
+        (Principal::User(user), true) => Change::Delete(ItemKey::UserPolicies(user)),
+        (Principal::Group(group), true) => Change::Delete(ItemKey::GroupPolicies(group)),
+        (Principal::User(user), false) => put(Item::UserPolicies(user, mapping)),
+        (Principal::Group(group), false) => put(Item::GroupPolicies(group, mapping)),
     }])
 }
 
@@ -347,18 +379,20 @@ fn add_service_account(
     snapshot: &Snapshot,
     caller: &str,
     add: AddServiceAccount,
-) -> Result<Vec<Change>, Fault> {
+) -> Result<Vec<Change>, OperationError> {
     let AddServiceAccount { access_key, secret, parent, session_policy, expires_at, description } =
         add;
     if snapshot.holder(&access_key).is_some() {
-        return Err(Fault::Conflict(format!("there is an account with {access_key} already")));
+        return Err(OperationError::Conflict(format!(
+            "there is an account with {access_key} already"
+        )));
     }
     let parent = match parent {
         Some(parent) => parent,
-        None => super::rights::acts_for(snapshot, caller).ok_or(Fault::Unauthorized)?,
+        None => super::rights::acts_for(snapshot, caller).ok_or(OperationError::Unauthorized)?,
     };
     if parent != *snapshot.root() && snapshot.user(&parent).is_none() {
-        return Err(Fault::NotFound(format!("there is no user {parent}")));
+        return Err(OperationError::NotFound(format!("there is no user {parent}")));
     }
     let mut account = ServiceAccount::new(access_key, secret, parent);
     account.session_policy = session_policy.as_deref().map(parse).transpose()?.map(Arc::new);

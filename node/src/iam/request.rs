@@ -1,4 +1,4 @@
-//! What a command line asks for. What can be seen to be wrong here is not sent.
+//! Builds requests from the command line. Invalid arguments are rejected here, before sending.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,36 +10,36 @@ use rand::RngExt;
 
 use super::IamError;
 use super::wire::{
-    AddServiceAccount, AddUser, Attach, IsAllowed, Nothing, OfGroup, OfPolicy, OfServiceAccount,
-    OfUser, Request, SetGroup, SetPolicy, Whom,
+    AddServiceAccount, AddUser, Attach, Empty, GroupRef, IamRequest, IsAllowed, PolicyRef,
+    Principal, ServiceAccountRef, SetGroup, SetPolicy, UserRef,
 };
 use crate::cli::{
     Attachment, GroupCommand, IamCommand, PolicyCommand, ServiceAccountCommand, UserCommand,
 };
 use crate::secret;
 
-/// Largest policy that is read, in bytes: some file that is larger is none.
+/// Largest policy file, in bytes. A larger file is most likely not a policy.
 const POLICY_BYTES_MAX: u64 = 256 * 1024;
 
-/// Characters of a secret that is made here: 40 of 64 are 240 bits.
+/// Length of a generated secret: 40 characters of 6 bits are 240 bits.
 const MADE_CHARACTERS: usize = 40;
 
-/// Those that it is made of: each is six bits, and none needs quoting.
+/// Characters of a generated secret: 64, so 6 bits each; none needs quoting.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A request, and the secret that was made for it.
-pub(super) struct Made {
-    pub(super) request: Request,
+/// A request, and the secret that was generated for it.
+pub(super) struct PreparedRequest {
+    pub(super) request: IamRequest,
     pub(super) secret: Option<Secret>,
 }
 
-impl Made {
+impl PreparedRequest {
     pub(super) fn of(command: &IamCommand) -> Result<Self, IamError> {
         match command {
             IamCommand::User(UserCommand::Add { user, new_secret_file, replace, disabled }) => {
                 let (secret, made) = new_secret(new_secret_file.as_deref())?;
                 let (user, replace, status) = (user.clone(), *replace, status(*disabled));
-                let request = Request::AddUser(AddUser { user, secret, replace, status });
+                let request = IamRequest::AddUser(AddUser { user, secret, replace, status });
                 Ok(Self { request, secret: made })
             }
             IamCommand::ServiceAccount(command @ ServiceAccountCommand::Add { .. }) => {
@@ -57,47 +57,47 @@ fn status(is_disabled: bool) -> Status {
     }
 }
 
-/// Those that need no secret.
-fn plain(command: &IamCommand) -> Result<Request, IamError> {
+/// Builds a request that needs no secret.
+fn plain(command: &IamCommand) -> Result<IamRequest, IamError> {
     Ok(match command {
         IamCommand::User(UserCommand::List | UserCommand::Add { .. }) => {
-            Request::ListUsers(Nothing {})
+            IamRequest::ListUsers(Empty {})
         }
         IamCommand::User(UserCommand::Remove { user }) => {
-            Request::RemoveUser(OfUser { user: user.clone() })
+            IamRequest::RemoveUser(UserRef { user: user.clone() })
         }
         IamCommand::Policy(PolicyCommand::Set { policy, document }) => {
-            Request::SetPolicy(SetPolicy {
+            IamRequest::SetPolicy(SetPolicy {
                 policy: policy.clone(),
                 document: read_policy(document)?,
             })
         }
-        IamCommand::Policy(PolicyCommand::List) => Request::ListPolicies(Nothing {}),
+        IamCommand::Policy(PolicyCommand::List) => IamRequest::ListPolicies(Empty {}),
         IamCommand::Policy(PolicyCommand::Remove { policy }) => {
-            Request::RemovePolicy(OfPolicy { policy: policy.clone() })
+            IamRequest::RemovePolicy(PolicyRef { policy: policy.clone() })
         }
         IamCommand::Policy(PolicyCommand::Attach(attachment)) => {
-            Request::AttachPolicy(attach(attachment)?)
+            IamRequest::AttachPolicy(attach(attachment)?)
         }
         IamCommand::Policy(PolicyCommand::Detach(attachment)) => {
-            Request::DetachPolicy(attach(attachment)?)
+            IamRequest::DetachPolicy(attach(attachment)?)
         }
         IamCommand::ServiceAccount(
             ServiceAccountCommand::List | ServiceAccountCommand::Add { .. },
-        ) => Request::ListServiceAccounts(Nothing {}),
+        ) => IamRequest::ListServiceAccounts(Empty {}),
         IamCommand::ServiceAccount(ServiceAccountCommand::Remove { key }) => {
-            Request::RemoveServiceAccount(OfServiceAccount { access_key: key.clone() })
+            IamRequest::RemoveServiceAccount(ServiceAccountRef { access_key: key.clone() })
         }
         IamCommand::Group(GroupCommand::Set { group, members, disabled }) => {
             let (group, members, status) = (group.clone(), members.clone(), status(*disabled));
-            Request::SetGroup(SetGroup { group, members, status })
+            IamRequest::SetGroup(SetGroup { group, members, status })
         }
-        IamCommand::Group(GroupCommand::List) => Request::ListGroups(Nothing {}),
+        IamCommand::Group(GroupCommand::List) => IamRequest::ListGroups(Empty {}),
         IamCommand::Group(GroupCommand::Remove { group }) => {
-            Request::RemoveGroup(OfGroup { group: group.clone() })
+            IamRequest::RemoveGroup(GroupRef { group: group.clone() })
         }
-        IamCommand::Whoami => Request::WhoAmI(Nothing {}),
-        IamCommand::IsAllowed { user, action, resource } => Request::IsAllowed(IsAllowed {
+        IamCommand::Whoami => IamRequest::WhoAmI(Empty {}),
+        IamCommand::IsAllowed { user, action, resource } => IamRequest::IsAllowed(IsAllowed {
             access_key: user.clone(),
             action: action.clone(),
             resource: resource.clone(),
@@ -108,14 +108,14 @@ fn plain(command: &IamCommand) -> Result<Request, IamError> {
 fn attach(attachment: &Attachment) -> Result<Attach, IamError> {
     let Attachment { policy, user, group } = attachment;
     let to = match (user, group) {
-        (Some(user), None) => Whom::User(user.clone()),
-        (None, Some(group)) => Whom::Group(group.clone()),
-        _ => return Err(IamError::Given("give either --user or --group".to_owned())),
+        (Some(user), None) => Principal::User(user.clone()),
+        (None, Some(group)) => Principal::Group(group.clone()),
+        _ => return Err(IamError::Given("use either --user or --group".to_owned())),
     };
     Ok(Attach { policy: policy.clone(), to })
 }
 
-fn add_service_account(command: &ServiceAccountCommand) -> Result<Made, IamError> {
+fn add_service_account(command: &ServiceAccountCommand) -> Result<PreparedRequest, IamError> {
     let ServiceAccountCommand::Add {
         key,
         parent,
@@ -125,7 +125,7 @@ fn add_service_account(command: &ServiceAccountCommand) -> Result<Made, IamError
         description,
     } = command
     else {
-        return Err(IamError::Given("no service account is to be added".to_owned()));
+        return Err(IamError::Given("not a command to add a service account".to_owned()));
     };
     let (secret, made) = new_secret(new_secret_file.as_deref())?;
     let millis = |expires: &humantime::Timestamp| {
@@ -133,7 +133,7 @@ fn add_service_account(command: &ServiceAccountCommand) -> Result<Made, IamError
         UtcMillis::new(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     };
     let description = Description::new(description);
-    let request = Request::AddServiceAccount(AddServiceAccount {
+    let request = IamRequest::AddServiceAccount(AddServiceAccount {
         access_key: key.clone(),
         secret,
         parent: parent.clone(),
@@ -141,10 +141,10 @@ fn add_service_account(command: &ServiceAccountCommand) -> Result<Made, IamError
         expires_at: expires.as_ref().map(millis),
         description: description.map_err(|error| IamError::Given(error.to_string()))?,
     });
-    Ok(Made { request, secret: made })
+    Ok(PreparedRequest { request, secret: made })
 }
 
-/// The secret in the file, or a new one, which has to be shown.
+/// Reads the secret from the file or generates one, which is returned twice: it must be printed.
 fn new_secret(path: Option<&Path>) -> Result<(Secret, Option<Secret>), IamError> {
     let Some(path) = path else {
         let made = make_secret();
@@ -153,8 +153,8 @@ fn new_secret(path: Option<&Path>) -> Result<(Secret, Option<Secret>), IamError>
     };
     let wrong = |problem: String| IamError::SecretFile { path: path.to_owned(), problem };
     let bytes = secret::read(path).map_err(wrong)?;
-    let text =
-        std::str::from_utf8(bytes.expose()).map_err(|_| wrong("it is no text".to_owned()))?;
+    let text = std::str::from_utf8(bytes.expose())
+        .map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
     let secret = Secret::new(text);
     let secret = secret.map_err(|error| IamError::NewSecret { path: path.to_owned(), error })?;
     Ok((secret, None))
@@ -167,7 +167,7 @@ fn make_secret() -> Result<Secret, iam_bootstrap::model::SecretError> {
     Secret::new(&text)
 }
 
-/// The text of a policy that is one.
+/// Reads and validates a policy.
 fn read_policy(path: &Path) -> Result<String, IamError> {
     let file = |cause| IamError::File { path: path.to_owned(), cause };
     let opened = File::open(path).map_err(file)?;

@@ -1,20 +1,20 @@
-//! Which right a request needs: an action such as `admin:CreateUser`, on a resource such as
-//! `arn:aws:iam:::user/alice`. The root account has all of them.
+//! The right that each request requires: an action such as `admin:CreateUser`, on a resource such
+//! as `arn:aws:iam:::user/alice`. The root account has all rights.
 
 use iam_bootstrap::Snapshot;
 use iam_bootstrap::model::UserName;
 use iam_bootstrap::snapshot::Holder;
 
-use super::wire::{Request, Whom};
+use super::wire::{IamRequest, Principal};
 
-/// What the caller must be allowed to do.
+/// A right that the caller must have.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct RequiredRight {
     pub(super) action: &'static str,
     pub(super) resource: String,
 }
 
-/// The user for whom an access key acts.
+/// Returns the user that an access key acts for.
 pub(super) fn acts_for(snapshot: &Snapshot, access_key: &str) -> Option<UserName> {
     match snapshot.holder(access_key)? {
         Holder::Root => Some(snapshot.root().clone()),
@@ -24,33 +24,33 @@ pub(super) fn acts_for(snapshot: &Snapshot, access_key: &str) -> Option<UserName
     }
 }
 
-impl Wanted {
-    pub(super) fn of(request: &Request, caller: &str, snapshot: &Snapshot) -> Self {
+impl RequiredRight {
+    pub(super) fn of(request: &IamRequest, caller: &str, snapshot: &Snapshot) -> Self {
         let (action, kind, name) = match request {
-            Request::AddUser(add) => ("admin:CreateUser", "user", add.user.as_str()),
-            Request::ListUsers(_) => ("admin:ListUsers", "user", "*"),
-            Request::RemoveUser(of) => ("admin:DeleteUser", "user", of.user.as_str()),
-            Request::SetPolicy(set) => ("admin:CreatePolicy", "policy", set.policy.as_str()),
-            Request::ListPolicies(_) => ("admin:ListPolicies", "policy", "*"),
-            Request::RemovePolicy(of) => ("admin:DeletePolicy", "policy", of.policy.as_str()),
-            Request::AttachPolicy(attach) => of_whom("admin:AttachPolicy", &attach.to),
-            Request::DetachPolicy(detach) => of_whom("admin:DetachPolicy", &detach.to),
-            Request::AddServiceAccount(add) => {
+            IamRequest::AddUser(add) => ("admin:CreateUser", "user", add.user.as_str()),
+            IamRequest::ListUsers(_) => ("admin:ListUsers", "user", "*"),
+            IamRequest::RemoveUser(of) => ("admin:DeleteUser", "user", of.user.as_str()),
+            IamRequest::SetPolicy(set) => ("admin:CreatePolicy", "policy", set.policy.as_str()),
+            IamRequest::ListPolicies(_) => ("admin:ListPolicies", "policy", "*"),
+            IamRequest::RemovePolicy(of) => ("admin:DeletePolicy", "policy", of.policy.as_str()),
+            IamRequest::AttachPolicy(attach) => principal_right("admin:AttachPolicy", &attach.to),
+            IamRequest::DetachPolicy(detach) => principal_right("admin:DetachPolicy", &detach.to),
+            IamRequest::AddServiceAccount(add) => {
                 let parent = add.parent.clone().or_else(|| acts_for(snapshot, caller));
                 let parent = parent.as_ref().map_or(caller, |parent| parent.as_str());
                 return Self::new("admin:CreateServiceAccount", "user", parent);
             }
-            Request::ListServiceAccounts(_) => ("admin:ListServiceAccounts", "user", "*"),
-            Request::RemoveServiceAccount(of) => {
+            IamRequest::ListServiceAccounts(_) => ("admin:ListServiceAccounts", "user", "*"),
+            IamRequest::RemoveServiceAccount(of) => {
                 let account = snapshot.service_account(&of.access_key);
                 let parent = account.map_or("*", |account| account.parent.as_str());
                 ("admin:DeleteServiceAccount", "user", parent)
             }
-            Request::SetGroup(set) => ("admin:CreateGroup", "group", set.group.as_str()),
-            Request::ListGroups(_) => ("admin:ListGroups", "group", "*"),
-            Request::RemoveGroup(of) => ("admin:DeleteGroup", "group", of.group.as_str()),
-            Request::WhoAmI(_) => ("admin:WhoAmI", "user", caller),
-            Request::IsAllowed(asked) => ("admin:SimulatePolicy", "user", &*asked.access_key),
+            IamRequest::SetGroup(set) => ("admin:CreateGroup", "group", set.group.as_str()),
+            IamRequest::ListGroups(_) => ("admin:ListGroups", "group", "*"),
+            IamRequest::RemoveGroup(of) => ("admin:DeleteGroup", "group", of.group.as_str()),
+            IamRequest::WhoAmI(_) => ("admin:WhoAmI", "user", caller),
+            IamRequest::IsAllowed(query) => ("admin:SimulatePolicy", "user", &*query.access_key),
         };
         Self::new(action, kind, name)
     }
@@ -60,9 +60,12 @@ impl Wanted {
     }
 }
 
-fn of_whom<'w>(action: &'static str, whom: &'w Whom) -> (&'static str, &'static str, &'w str) {
-    match whom {
-        Whom::User(user) => (action, "user", user.as_str()),
-        Whom::Group(group) => (action, "group", group.as_str()),
+fn principal_right<'w>(
+    action: &'static str,
+    principal: &'w Principal,
+) -> (&'static str, &'static str, &'w str) {
+    match principal {
+        Principal::User(user) => (action, "user", user.as_str()),
+        Principal::Group(group) => (action, "group", group.as_str()),
     }
 }

@@ -1,9 +1,9 @@
-//! What a server tells of the items that it knows: everything but secrets, in order.
+//! Rows of the lists in responses: all items without their secrets, sorted.
 
 use iam_bootstrap::Snapshot;
 use iam_bootstrap::model::PolicyMapping;
 
-use super::wire::{GroupRow, List, PolicyRow, ServiceAccountRow, UserRow, Whom};
+use super::wire::{GroupRow, List, PolicyRow, Principal, ServiceAccountRow, UserRow};
 
 fn texts<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
     items.into_iter().map(|item| item.to_string()).collect()
@@ -13,7 +13,7 @@ fn mapped(mapping: Option<&PolicyMapping>) -> Vec<String> {
     mapping.map(|mapping| texts(mapping.policies())).unwrap_or_default()
 }
 
-/// In order of their names.
+/// All users, sorted by name.
 pub(super) fn users(snapshot: &Snapshot) -> List<UserRow> {
     let row = |user: &iam_bootstrap::model::User| UserRow {
         user: user.name.to_string(),
@@ -26,7 +26,7 @@ pub(super) fn users(snapshot: &Snapshot) -> List<UserRow> {
     List { items }
 }
 
-/// In order of their names.
+/// All policies, sorted by name.
 pub(super) fn policies(snapshot: &Snapshot) -> List<PolicyRow> {
     let rows = snapshot.policies().map(|(name, policy)| PolicyRow {
         policy: name.to_string(),
@@ -37,7 +37,7 @@ pub(super) fn policies(snapshot: &Snapshot) -> List<PolicyRow> {
     List { items }
 }
 
-/// In order of their access keys.
+/// All service accounts, sorted by access key.
 pub(super) fn service_accounts(snapshot: &Snapshot) -> List<ServiceAccountRow> {
     let rows = snapshot.service_accounts().map(|account| ServiceAccountRow {
         access_key: account.access_key.to_string(),
@@ -52,7 +52,7 @@ pub(super) fn service_accounts(snapshot: &Snapshot) -> List<ServiceAccountRow> {
     List { items }
 }
 
-/// In order of their names.
+/// All groups, sorted by name.
 pub(super) fn groups(snapshot: &Snapshot) -> List<GroupRow> {
     let rows = snapshot.groups().map(|group| GroupRow {
         group: group.name().to_string(),
@@ -65,15 +65,15 @@ pub(super) fn groups(snapshot: &Snapshot) -> List<GroupRow> {
     List { items }
 }
 
-/// A user or a group, in words.
-pub(super) fn whom(whom: &Whom) -> String {
-    match whom {
-        Whom::User(user) => format!("user {user}"),
-        Whom::Group(group) => format!("group {group}"),
+/// Formats a user or a group for messages.
+pub(super) fn principal(principal: &Principal) -> String {
+    match principal {
+        Principal::User(user) => format!("user {user}"),
+        Principal::Group(group) => format!("group {group}"),
     }
 }
 
-/// One user or group that has this policy.
+/// Returns a user or group that this policy is attached to.
 pub(super) fn attached_to(snapshot: &Snapshot, policy: &str) -> Option<String> {
     let has = |mapping: Option<&PolicyMapping>| {
         mapping.is_some_and(|mapping| mapping.policies().contains(policy))

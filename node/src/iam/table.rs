@@ -1,4 +1,4 @@
-//! Answers as text for people.
+//! Text output of `gridwire iam`.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,42 +7,42 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::wire::{
-    Caller, Changed, GroupRow, List, PolicyRow, ServiceAccountRow, UserRow, Verdict,
+    AccessDecision, CallerInfo, Changed, GroupRow, List, PolicyRow, ServiceAccountRow, UserRow,
 };
 use crate::cli::{GroupCommand, IamCommand, PolicyCommand, ServiceAccountCommand, UserCommand};
 
-/// What is printed of the answer to a command.
-pub(super) fn text(command: &IamCommand, answer: Value) -> Result<String, serde_json::Error> {
+/// Formats the response to a command.
+pub(super) fn text(command: &IamCommand, response: Value) -> Result<String, serde_json::Error> {
     let table = match command {
-        IamCommand::User(UserCommand::List) => users(read(answer)?),
-        IamCommand::Policy(PolicyCommand::List) => policies(read(answer)?),
-        IamCommand::ServiceAccount(ServiceAccountCommand::List) => accounts(read(answer)?),
-        IamCommand::Group(GroupCommand::List) => groups(read(answer)?),
-        IamCommand::Whoami => caller(read(answer)?),
-        IamCommand::IsAllowed { .. } => return Ok(read::<Verdict>(answer)?.why),
+        IamCommand::User(UserCommand::List) => users(read(response)?),
+        IamCommand::Policy(PolicyCommand::List) => policies(read(response)?),
+        IamCommand::ServiceAccount(ServiceAccountCommand::List) => accounts(read(response)?),
+        IamCommand::Group(GroupCommand::List) => groups(read(response)?),
+        IamCommand::Whoami => caller(read(response)?),
+        IamCommand::IsAllowed { .. } => return Ok(read::<AccessDecision>(response)?.why),
         IamCommand::User(_)
         | IamCommand::Policy(_)
         | IamCommand::ServiceAccount(_)
-        | IamCommand::Group(_) => return changed(answer),
+        | IamCommand::Group(_) => return changed(response),
     };
     Ok(table)
 }
 
-fn read<T: DeserializeOwned>(answer: Value) -> Result<T, serde_json::Error> {
-    serde_json::from_value(answer)
+fn read<T: DeserializeOwned>(response: Value) -> Result<T, serde_json::Error> {
+    serde_json::from_value(response)
 }
 
-fn changed(answer: Value) -> Result<String, serde_json::Error> {
-    let secret = answer.get("secret").and_then(Value::as_str).map(str::to_owned);
-    let Changed { changed, peers } = read(answer)?;
+fn changed(response: Value) -> Result<String, serde_json::Error> {
+    let secret = response.get("secret").and_then(Value::as_str).map(str::to_owned);
+    let Changed { changed, peers } = read(response)?;
     let mut lines = vec![format!("changed: {}", changed.join(", "))];
     if let Some(secret) = secret {
-        lines.push(format!("secret, shown this once: {secret}"));
+        lines.push(format!("secret, shown only once: {secret}"));
     }
     for peer in peers {
         lines.push(match peer.error {
-            None => format!("  {}  taken", peer.peer),
-            Some(why) => format!("  {}  not yet: {why}", peer.peer),
+            None => format!("  {}  applied", peer.peer),
+            Some(why) => format!("  {}  not applied yet: {why}", peer.peer),
         });
     }
     Ok(lines.join("\n"))
@@ -83,8 +83,8 @@ fn groups(list: List<GroupRow>) -> String {
     table(["group", "status", "policies", "members"], list.items.into_iter().map(row))
 }
 
-fn caller(caller: Caller) -> String {
-    let deployment = caller.deployment.unwrap_or_else(|| "not known".to_owned());
+fn caller(caller: CallerInfo) -> String {
+    let deployment = caller.deployment.unwrap_or_else(|| "unknown".to_owned());
     let rows = [
         ["access key".to_owned(), caller.access_key],
         ["kind".to_owned(), caller.kind],
@@ -123,7 +123,7 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
     lines(&rows)
 }
 
-/// Columns as wide as their widest; the last one ends where it ends.
+/// Aligns cells in columns. The last column is not padded.
 fn lines<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
@@ -144,18 +144,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b62_the_answer_to_a_change_says_who_has_taken_it() {
-        let answer = serde_json::json!({
+    fn b62_response_to_a_change_lists_the_result_of_each_peer() {
+        let response = serde_json::json!({
             "changed": ["user alice"],
             "peers": [
                 {"peer": "http://b:1", "error": null},
                 {"peer": "http://c:1", "error": "not connected to http://c:1"},
             ],
         });
-        let text = changed(answer).expect("it is an answer");
+        let text = changed(response).expect("it is a response to a change");
         assert_eq!(
             text,
-            "changed: user alice\n  http://b:1  taken\n  http://c:1  not yet: not connected to http://c:1"
+            "changed: user alice\n  http://b:1  applied\n  \
+             http://c:1  not applied yet: not connected to http://c:1"
         );
     }
 }

@@ -1,8 +1,8 @@
-//! The token that a request brings: an HS256 JSON Web Token, signed with the caller's secret.
+//! The token of a request: an HS256 JSON Web Token, signed with the caller's secret.
 //!
-//! It names its issuer, the access key, and what it is for, so that a token of the grid's, which may be
-//! made with the same secret, is none of these. Whether the issuer exists is not seen in the answer, nor
-//! in the time that it takes: for one that nobody knows, the signature is checked with another key.
+//! It names its issuer (the access key) and its purpose, so that a token of the grid, which may be
+//! signed with the same secret, is not accepted here. Neither the response nor its timing shows
+//! whether the issuer exists: for an unknown issuer, the signature is checked with another key.
 
 use chrono::{DateTime, Utc};
 use grid::time::Timestamp;
@@ -11,21 +11,20 @@ use jwt_compact::alg::{Hs256, Hs256Key};
 use jwt_compact::{AlgorithmExt, Claims, Header, UntrustedToken};
 use serde::{Deserialize, Serialize};
 
-/// How long a token holds, in seconds. One is made for each request.
+/// Validity of a token, in seconds. Each request has its own token.
 const TOKEN_SECONDS: i64 = 60;
 
-/// How far the clocks of a tool and a server may be apart, in seconds.
+/// Largest tolerated clock difference between a tool and a server, in seconds.
 const LEEWAY_SECONDS: i64 = 300;
 
-/// Largest token.
+/// Largest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 4_096;
 
-/// What tokens are for.
+/// Subject of the tokens.
 const SUBJECT: &str = "iam";
 
-/// What the signatures of unknown issuers are checked with. Nobody signs with it: whatever they are,
-/// they are refused.
-const NOBODYS_SECRET: &[u8] = b"the secret of those whom nobody knows";
+/// Key for the signatures of unknown issuers. Their tokens are refused even if it matches.
+const UNKNOWN_ISSUER_SECRET: &[u8] = b"key for tokens of unknown issuers";
 
 #[derive(Serialize, Deserialize)]
 struct Issued {
@@ -33,7 +32,7 @@ struct Issued {
     sub: String,
 }
 
-/// A token for a request at `now`.
+/// Makes a token for a request at `now`.
 pub(super) fn make(access_key: &str, secret: &[u8], now: Timestamp) -> Result<String, String> {
     let mut claims = Claims::new(Issued { iss: access_key.to_owned(), sub: SUBJECT.to_owned() });
     claims.expiration = DateTime::<Utc>::from_timestamp(now.seconds() + TOKEN_SECONDS, 0);
@@ -41,7 +40,7 @@ pub(super) fn make(access_key: &str, secret: &[u8], now: Timestamp) -> Result<St
     token.map_err(|error| error.to_string())
 }
 
-/// Who has signed it, if it is good at `now`. `secret_of` knows the secrets.
+/// Checks a token at `now`, and returns its issuer. `secret_of` looks up the issuer's secret.
 pub(crate) fn check<S: AsRef<[u8]>>(
     token: &str,
     now: Timestamp,
@@ -54,18 +53,18 @@ pub(crate) fn check<S: AsRef<[u8]>>(
     let claimed = token.deserialize_claims_unchecked::<Issued>().ok()?;
     let secret = secret_of(&claimed.custom.iss);
     let is_known = secret.is_some();
-    let key = Hs256Key::new(secret.as_ref().map_or(NOBODYS_SECRET, AsRef::as_ref));
+    let key = Hs256Key::new(secret.as_ref().map_or(UNKNOWN_ISSUER_SECRET, AsRef::as_ref));
     // The signature is compared in constant time (jwt-compact's `CtOutput`).
     let signed = Hs256.validator::<Issued>(&key).validate(&token).ok()?;
     let Claims { expiration, custom, .. } = signed.claims();
     let left = expiration.as_ref()?.timestamp() - now.seconds();
-    // One that holds longer than any that is made here could be kept and used again.
+    // A token that expires later than a token made here could be replayed.
     let is_timely = (-LEEWAY_SECONDS..=TOKEN_SECONDS + LEEWAY_SECONDS).contains(&left);
     let is_good = is_known && custom.sub == SUBJECT && is_timely;
     is_good.then(|| custom.iss.clone())
 }
 
-/// The token of `Authorization: Bearer …`.
+/// Returns the token of `Authorization: Bearer …`.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn b61_a_token_is_good_for_a_short_time_and_for_who_signed_it() {
+    fn b61_token_expires_and_names_its_issuer() {
         let token = make("alice", b"correct horse", at(10_000)).expect("makes");
         let at_times = [9_000, 10_000, 10_360, 10_361]
             .map(|now| check(&token, at(now), secret_of).as_deref() == Some("alice"));
@@ -93,9 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn b61_what_nobody_known_has_signed_for_this_is_refused() {
+    fn b61_tokens_of_unknown_issuers_or_for_other_purposes_are_refused() {
         let wrong = make("alice", b"battery staple", at(10_000)).expect("makes");
-        let unknown = make("mallory", NOBODYS_SECRET, at(10_000)).expect("makes");
+        let unknown = make("mallory", UNKNOWN_ISSUER_SECRET, at(10_000)).expect("makes");
         let of_grid = grid::Auth::shared_secret(b"correct horse").expect("long enough");
         let of_grid = of_grid.make_token(at(10_000)).expect("makes");
         let good = make("alice", b"correct horse", at(10_000)).expect("makes");

@@ -1,42 +1,42 @@
-//! What travels as JSON between `node iam` and a server's `/v2/iam/…`.
+//! JSON bodies between `gridwire iam` and a server's `/v2/iam/…`.
 
 use iam_bootstrap::model::{
     AccessKey, Description, GroupName, PolicyName, Secret, Status, UserName, UtcMillis,
 };
 use serde::{Deserialize, Serialize};
 
-/// What is asked of a server. The path names it, the body is what it holds.
+/// A request. The path names the operation, the body has its parameters.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Request {
+pub(crate) enum IamRequest {
     AddUser(AddUser),
-    ListUsers(Nothing),
-    RemoveUser(OfUser),
+    ListUsers(Empty),
+    RemoveUser(UserRef),
     SetPolicy(SetPolicy),
-    ListPolicies(Nothing),
-    RemovePolicy(OfPolicy),
+    ListPolicies(Empty),
+    RemovePolicy(PolicyRef),
     AttachPolicy(Attach),
     DetachPolicy(Attach),
     AddServiceAccount(AddServiceAccount),
-    ListServiceAccounts(Nothing),
-    RemoveServiceAccount(OfServiceAccount),
+    ListServiceAccounts(Empty),
+    RemoveServiceAccount(ServiceAccountRef),
     SetGroup(SetGroup),
-    ListGroups(Nothing),
-    RemoveGroup(OfGroup),
-    WhoAmI(Nothing),
+    ListGroups(Empty),
+    RemoveGroup(GroupRef),
+    WhoAmI(Empty),
     IsAllowed(IsAllowed),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Nothing {}
+pub(crate) struct Empty {}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddUser {
     pub(crate) user: UserName,
     pub(crate) secret: Secret,
-    /// Whether one of this name may be there, and gets this secret.
+    /// Whether to replace the secret of an existing user.
     #[serde(default)]
     pub(crate) replace: bool,
     #[serde(default = "enabled")]
@@ -45,7 +45,7 @@ pub(crate) struct AddUser {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct OfUser {
+pub(crate) struct UserRef {
     pub(crate) user: UserName,
 }
 
@@ -53,13 +53,13 @@ pub(crate) struct OfUser {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetPolicy {
     pub(crate) policy: PolicyName,
-    /// The text of the policy.
+    /// JSON text of the policy.
     pub(crate) document: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct OfPolicy {
+pub(crate) struct PolicyRef {
     pub(crate) policy: PolicyName,
 }
 
@@ -67,12 +67,12 @@ pub(crate) struct OfPolicy {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Attach {
     pub(crate) policy: PolicyName,
-    pub(crate) to: Whom,
+    pub(crate) to: Principal,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Whom {
+pub(crate) enum Principal {
     User(UserName),
     Group(GroupName),
 }
@@ -82,10 +82,10 @@ pub(crate) enum Whom {
 pub(crate) struct AddServiceAccount {
     pub(crate) access_key: AccessKey,
     pub(crate) secret: Secret,
-    /// For whom it acts; for who asks, unless given.
+    /// User that the account acts for; default the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<UserName>,
-    /// The text of a policy that it is held to.
+    /// JSON text of a policy that restricts the account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) session_policy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +96,7 @@ pub(crate) struct AddServiceAccount {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct OfServiceAccount {
+pub(crate) struct ServiceAccountRef {
     pub(crate) access_key: AccessKey,
 }
 
@@ -111,7 +111,7 @@ pub(crate) struct SetGroup {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct OfGroup {
+pub(crate) struct GroupRef {
     pub(crate) group: GroupName,
 }
 
@@ -127,8 +127,8 @@ const fn enabled() -> Status {
     Status::Enabled
 }
 
-impl Request {
-    /// The last part of its path.
+impl IamRequest {
+    /// Returns the last segment of the path.
     pub(crate) const fn path(&self) -> &'static str {
         match self {
             Self::AddUser(_) => "add-user",
@@ -150,7 +150,7 @@ impl Request {
         }
     }
 
-    /// Whether it changes something.
+    /// Whether the request changes IAM.
     pub(crate) const fn is_change(&self) -> bool {
         !matches!(
             self,
@@ -163,7 +163,7 @@ impl Request {
         )
     }
 
-    /// What a path and a body ask; `None` if there is no such path.
+    /// Parses a path and a body; `None` if there is no such path.
     pub(crate) fn read(path: &str, body: &[u8]) -> Option<Result<Self, serde_json::Error>> {
         let from = body;
         Some(match path {
@@ -190,36 +190,36 @@ impl Request {
     }
 }
 
-/// What a server answers.
+/// The body of a successful response.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Answer {
+pub(crate) enum IamResponse {
     Changed(Changed),
     Users(List<UserRow>),
     Policies(List<PolicyRow>),
     ServiceAccounts(List<ServiceAccountRow>),
     Groups(List<GroupRow>),
-    Caller(Caller),
-    Verdict(Verdict),
+    CallerInfo(CallerInfo),
+    AccessDecision(AccessDecision),
 }
 
-/// A change that is kept.
+/// A change that was persisted.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Changed {
-    /// What was changed, in words.
+    /// The changed items.
     pub(crate) changed: Vec<String>,
-    /// What each peer made of it.
-    pub(crate) peers: Vec<Peer>,
+    /// The result at each peer.
+    pub(crate) peers: Vec<PeerResult>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Peer {
+pub(crate) struct PeerResult {
     pub(crate) peer: String,
-    /// Why it has not taken it; it will find out by itself.
+    /// Why the peer has not applied it yet. It will reconcile later.
     pub(crate) error: Option<String>,
 }
 
-/// Items of one kind, in order.
+/// Items of one type, sorted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct List<T> {
     pub(crate) items: Vec<T>,
@@ -257,27 +257,27 @@ pub(crate) struct GroupRow {
     pub(crate) policies: Vec<String>,
 }
 
-/// Who asks, and whom.
+/// The caller of `whoami`, and the server.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Caller {
+pub(crate) struct CallerInfo {
     pub(crate) access_key: String,
     /// root, user or service account.
     pub(crate) kind: String,
-    /// For whom it acts.
+    /// User that the access key acts for.
     pub(crate) user: String,
     pub(crate) server: String,
     pub(crate) deployment: Option<String>,
-    /// The hash of all that the server knows: the same on two servers that know the same.
+    /// Hash of the server's IAM content: equal on servers with equal content.
     pub(crate) content_hash: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Verdict {
+pub(crate) struct AccessDecision {
     pub(crate) allowed: bool,
     pub(crate) why: String,
 }
 
-/// What went wrong.
+/// The body of an error response.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Problem {
     /// For programs: unauthorized, forbidden, invalid, not-found, conflict, unavailable.

@@ -1,4 +1,4 @@
-//! The command that runs while the lock is held: started, signalled, ended.
+//! The command that runs while the lock is held.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// What a command that was asked to end gets before it is killed.
-const END_WITHIN: Duration = Duration::from_secs(5);
+/// Time between SIGTERM and SIGKILL.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What shells add to the number of the signal that ended a command.
+/// Offset of the exit code after a signal, as in shells.
 const KILLED_BY: i32 = 128;
 
 /// Why a command did not start.
@@ -25,7 +25,7 @@ pub(crate) struct SpawnError {
 }
 
 impl SpawnError {
-    /// As `env` and shells have it.
+    /// Returns the exit code that `env` and shells use.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.cause.kind() {
             io::ErrorKind::NotFound => 127,
@@ -34,18 +34,18 @@ impl SpawnError {
     }
 }
 
-/// Who gets a signal.
+/// The processes that get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// The command and all that it started, which are a process group of their own.
+pub(crate) enum SignalTarget {
+    /// The command and its descendants, in their own process group.
     Group,
-    /// The command alone, because it shares this tool's group: one of its own could not read from
-    /// the terminal.
+    /// The command alone. It shares this tool's process group, because a background group could not
+    /// read from the terminal.
     Process,
 }
 
-impl Reach {
-    /// What suits the standard input.
+impl SignalTarget {
+    /// Chooses the target: the process alone if the standard input is a terminal.
     pub(crate) fn of_stdin() -> Self {
         match io::stdin().is_terminal() {
             true => Self::Process,
@@ -54,20 +54,20 @@ impl Reach {
     }
 }
 
-/// A command that was started. Killed if it is dropped before it has ended.
+/// A running command. Dropping it before its end kills it.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningCommand {
     child: Child,
     pid: Option<Pid>,
-    reach: Reach,
+    target: SignalTarget,
 }
 
-impl Running {
-    /// Starts the first word with the others as its arguments.
+impl RunningCommand {
+    /// Starts a command, given as the program and its arguments.
     pub(crate) fn start<'a>(
         command: &[OsString],
         environment: impl IntoIterator<Item = (&'a str, &'a OsStr)>,
-        reach: Reach,
+        target: SignalTarget,
     ) -> Result<Self, SpawnError> {
         let [program, arguments @ ..] = command else {
             let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is empty");
@@ -75,71 +75,72 @@ impl Running {
         };
         let mut command = Command::new(program);
         command.args(arguments).envs(environment).kill_on_drop(true);
-        if reach == Reach::Group {
+        if target == SignalTarget::Group {
             command.process_group(0);
         }
         let child =
             command.spawn().map_err(|cause| SpawnError { program: program.clone(), cause })?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        Ok(Self { child, pid, reach })
+        Ok(Self { child, pid, target })
     }
 
-    /// Waits for its end. Dropping the future changes nothing.
+    /// Waits for the end of the command. Cancel safe.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Sends a signal, unless it has ended.
+    /// Sends a signal, unless the command has ended.
     pub(crate) fn signal(&self, signal: Signal) {
-        // Once it was waited for, its number may be another's.
+        // After it was waited for, another process may have its pid.
         if let (Some(pid), Some(_)) = (self.pid, self.child.id()) {
             self.send(pid, signal);
         }
     }
 
-    /// Passes on a signal that this tool got.
-    pub(crate) fn pass_on(&self, signal: Signal) {
-        // What is typed at a terminal it sends to all of the group, and so the command has it: a
-        // second one would tell many programs to hurry.
-        let has_it = self.reach == Reach::Process && [Signal::INT, Signal::QUIT].contains(&signal);
+    /// Forwards a signal that this tool received.
+    pub(crate) fn forward(&self, signal: Signal) {
+        // The terminal signals the whole group, so the command has it already. A second signal
+        // would make many programs abort.
+        let has_it =
+            self.target == SignalTarget::Process && [Signal::INT, Signal::QUIT].contains(&signal);
         if !has_it {
             self.signal(signal);
         }
     }
 
     fn send(&self, pid: Pid, signal: Signal) {
-        let sent = match self.reach {
-            Reach::Group => kill_process_group(pid, signal),
-            Reach::Process => kill_process(pid, signal),
+        let sent = match self.target {
+            SignalTarget::Group => kill_process_group(pid, signal),
+            SignalTarget::Process => kill_process(pid, signal),
         };
-        // Most likely it has just ended.
+        // Most likely the command has just ended.
         if let Err(error) = sent {
-            tracing::debug!(?pid, ?signal, %error, "a signal was not sent");
+            tracing::debug!(?pid, ?signal, %error, "signal not sent");
         }
     }
 
-    /// Asks it to end, and makes it end if it does not. What it started is not asked twice: it is
-    /// killed when the command has ended.
-    pub(crate) async fn end(mut self) -> io::Result<ExitStatus> {
+    /// Sends SIGTERM, and SIGKILL if the command does not end in time. Its descendants get one
+    /// SIGTERM, and are killed when the command has ended.
+    pub(crate) async fn terminate(mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::TERM);
-        // One that is stopped would find the signal only when it goes on.
+        // A stopped process handles the signal only once it continues.
         self.signal(Signal::CONT);
-        let status = match timeout(END_WITHIN, self.wait()).await {
+        let status = match timeout(TERMINATE_TIMEOUT, self.wait()).await {
             Ok(status) => status?,
             Err(_) => {
                 self.signal(Signal::KILL);
                 self.wait().await?
             }
         };
-        if let (Reach::Group, Some(pid)) = (self.reach, self.pid) {
-            // As long as one of the group is left, nobody else gets its number.
+        if let (SignalTarget::Group, Some(pid)) = (self.target, self.pid) {
+            // The group's id is not reused as long as it has members.
             self.send(pid, Signal::KILL);
         }
         Ok(status)
     }
 }
 
-/// What a shell would say of it.
+/// Returns the exit code that a shell would return.
 pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| KILLED_BY + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
@@ -149,42 +150,44 @@ pub(crate) fn exit_code(status: ExitStatus) -> u8 {
 mod tests {
     use super::*;
 
-    fn start(script: &str) -> Running {
+    fn start(script: &str) -> RunningCommand {
         let command = ["sh", "-c", script].map(OsString::from);
         let token = OsString::from("17");
-        Running::start(&command, [("NODE_LOCK_TOKEN", token.as_os_str())], Reach::Group)
+        let target = SignalTarget::Group;
+        RunningCommand::start(&command, [("GRIDWIRE_LOCK_TOKEN", token.as_os_str())], target)
             .expect("there is a shell")
     }
 
     #[tokio::test]
-    async fn a_command_s_exit_code_is_its_own_and_that_of_a_signal_as_in_shells() {
-        let mut running = start("exit $NODE_LOCK_TOKEN");
+    async fn exit_codes_pass_through_and_signals_map_as_in_shells() {
+        let mut running = start("exit $GRIDWIRE_LOCK_TOKEN");
         assert_eq!(exit_code(running.wait().await.expect("it ends")), 17);
         let mut running = start("kill -KILL $$");
         assert_eq!(exit_code(running.wait().await.expect("it ends")), 137);
     }
 
     #[tokio::test]
-    async fn a_command_that_cannot_be_run_is_told_from_one_that_is_not_there() {
+    async fn missing_and_unexecutable_commands_have_distinct_exit_codes() {
         for (command, code) in [("/does/not/exist", 127), ("/", 126)] {
-            let error = Running::start(&[command.into()], [], Reach::Group).expect_err(command);
+            let error = RunningCommand::start(&[command.into()], [], SignalTarget::Group)
+                .expect_err(command);
             assert_eq!(error.exit_code(), code, "{error}");
             assert!(error.to_string().contains(command), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn a_signal_reaches_what_the_command_started_too() {
+    async fn signal_reaches_the_whole_process_group() {
         let mut running = start("trap : TERM; sh -c 'kill -TERM 0; sleep 600'; exit 3");
         assert_eq!(exit_code(running.wait().await.expect("it ends")), 3);
     }
 
-    /// A file that a script writes its number to once it is as it should be.
+    /// A file to which a script writes its pid once it is set up.
     struct Ready(std::path::PathBuf);
 
     impl Ready {
         fn new(name: &str) -> Self {
-            let file = std::env::temp_dir().join(format!("node-{}-{name}", std::process::id()));
+            let file = std::env::temp_dir().join(format!("gridwire-{}-{name}", std::process::id()));
             let _ = std::fs::remove_file(&file);
             Self(file)
         }
@@ -206,25 +209,26 @@ mod tests {
         }
     }
 
-    /// Does what TERM does not end.
+    /// A script that ignores SIGTERM.
     const STUBBORN: &str = "trap \"\" TERM; echo $$ > $FILE; while :; do sleep 0.05; done";
 
     #[tokio::test]
-    async fn a_command_that_does_not_end_is_killed() {
+    async fn command_that_ignores_sigterm_is_killed() {
         let ready = Ready::new("stubborn");
         let running = start(&STUBBORN.replace("$FILE", &ready.0.display().to_string()));
         ready.pid().await;
         tokio::time::pause(); // the five seconds pass at once
-        assert_eq!(exit_code(running.end().await.expect("it ends")), 137);
+        assert_eq!(exit_code(running.terminate().await.expect("it ends")), 137);
     }
 
     #[tokio::test]
-    async fn what_a_command_leaves_behind_is_killed() {
+    async fn remaining_descendants_are_killed() {
         let ready = Ready::new("left");
         let left = STUBBORN.replace("$FILE", &ready.0.display().to_string());
         let running = start(&format!("sh -c '{left}' & wait"));
         let pid = ready.pid().await;
-        assert_eq!(exit_code(running.end().await.expect("it ends")), 143, "the command obeys");
+        let status = running.terminate().await.expect("it ends");
+        assert_eq!(exit_code(status), 143, "the command handles SIGTERM");
         let stat = format!("/proc/{pid}/stat");
         let is_alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
         while is_alive() {

@@ -1,62 +1,62 @@
-//! A lock that a server holds for this tool: got, watched, let go.
+//! A lock that a server holds for this tool.
 //!
 //! ```text
-//!             Granted              Pong 0               server says Lost, stream ends,
-//!   Asking ────────────► Unproven ────────► Held ─────── or silence until the certainty ends ──► lost
-//!      │                    │                │ release
-//!      └ Refused, silence ──┴──► error       └──────────► released when the stream has ended
+//!                Granted             Pong 0              Lost, stream ends,
+//!   Acquiring ────────────► Unproven ────────► Held ──── or no pong until the validity ends ──► lost
+//!      │                       │                │ release
+//!      └ Refused, timeout ─────┴──► error       └──────► released when the stream has ended
 //! ```
 //!
-//! `Unproven` exists because a grant does not tell when it was given: the answer may have been under
-//! way for as long as the lease. The first ping is what that is measured with.
+//! `Unproven` exists because the age of a grant is unknown: the response may have been in flight
+//! for as long as the lease. The first ping measures it.
 
 use std::time::Duration;
 
 use grid::{Connection, TypedReceiver, TypedSender, TypedStreamError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
-use super::certainty::Certainty;
-use crate::lock_service::wire::{HOLD_LOCK, HoldAnswer, HoldRequest, Ping, Refusal};
+use super::validity::Validity;
+use crate::lock_service::wire::{HOLD_LOCK, HoldRequest, HoldResponse, Ping, Refusal};
 
 /// Time between two pings.
-const PING_EVERY: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a server gets beyond the time that a lock may take, to say that it has not got it; and the
-/// longest wait for a first pong, and for the end of the stream once the lock is to be released.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Time that a server gets beyond the lock's timeout to respond. Also the longest wait for the
+/// first pong, and for the end of the stream on release.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no lock.
+/// Why the lock was not acquired.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HoldError {
-    /// By the server, in its words.
+    /// Refused by the server, with its reason.
     #[error("{why}")]
     Refused { reason: Refusal, why: String },
-    #[error("the server cannot be asked for a lock: {0}")]
+    #[error("cannot request the lock from the server: {0}")]
     Stream(#[from] TypedStreamError),
-    #[error("the server did not say within {0:?} whether there is a lock")]
-    Silent(Duration),
-    #[error("the server ended the stream without a word")]
-    Ended,
-    #[error("the server said {0:?} when that made no sense; does it run another version?")]
-    Unexpected(HoldAnswer),
-    #[error("the lock was got, and lost before the command could be started: {0}")]
-    LostAtOnce(Lost),
+    #[error("the server did not respond within {0:?}")]
+    Timeout(Duration),
+    #[error("the server ended the stream without a response")]
+    StreamEnded,
+    #[error("unexpected response {0:?}; does the server run another version?")]
+    Unexpected(HoldResponse),
+    #[error("the lock was acquired, and lost before the command was started: {0}")]
+    LostBeforeStart(LossCause),
 }
 
-/// Why a lock is held no more, as far as is known here.
+/// Why a lock is no longer held, as far as this tool knows.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Lost {
-    #[error("the server says so: {0}")]
-    Told(String),
-    #[error("the server has not confirmed it in time")]
+pub(crate) enum LossCause {
+    #[error("the server reports: {0}")]
+    Reported(String),
+    #[error("the server did not confirm it in time")]
     Unconfirmed,
-    #[error("the server has ended the stream")]
-    Ended,
+    #[error("the server ended the stream")]
+    StreamEnded,
     #[error("{0}")]
     Failed(String),
 }
 
-/// What was got.
+/// An acquired lock's token and id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) token: u64,
@@ -64,129 +64,134 @@ pub(crate) struct Grant {
 }
 
 /// A lock that is held until it is released, dropped or lost.
-pub(crate) struct Hold {
+pub(crate) struct LockHold {
     pub(crate) grant: Grant,
     pings: TypedSender<Ping>,
-    answers: TypedReceiver<HoldAnswer>,
-    certainty: Certainty,
+    responses: TypedReceiver<HoldResponse>,
+    validity: Validity,
 }
 
-impl Hold {
-    /// Returns once the lock is held and certain.
+impl LockHold {
+    /// Returns once the lock is held and confirmed by a pong.
     ///
-    /// Dropping the future gives up; a lock that was got meanwhile is released.
+    /// Dropping the future cancels the request; a lock that was granted meanwhile is released.
     pub(crate) async fn acquire(
         connection: &Connection,
         request: &HoldRequest,
     ) -> Result<Self, HoldError> {
-        let patience = Duration::from_millis(request.timeout_ms).saturating_add(ANSWER_WITHIN);
-        let asked = async {
-            let (pings, mut answers) = HOLD_LOCK.call(connection, request).await?.split();
-            let grant = match answers.next().await.ok_or(HoldError::Ended)?? {
-                HoldAnswer::Granted { token, uid, valid_for_ms: _ } => Grant { token, uid },
-                HoldAnswer::Refused { reason, why } => {
+        let deadline_after =
+            Duration::from_millis(request.timeout_ms).saturating_add(RESPONSE_TIMEOUT);
+        let acquiring = async {
+            let (pings, mut responses) = HOLD_LOCK.call(connection, request).await?.split();
+            let grant = match responses.next().await.ok_or(HoldError::StreamEnded)?? {
+                HoldResponse::Granted { token, uid, valid_for_ms: _ } => Grant { token, uid },
+                HoldResponse::Refused { reason, why } => {
                     return Err(HoldError::Refused { reason, why });
                 }
-                answer => return Err(HoldError::Unexpected(answer)),
+                response => return Err(HoldError::Unexpected(response)),
             };
-            Ok(Self { grant, pings, answers, certainty: Certainty::default() })
+            Ok(Self { grant, pings, responses, validity: Validity::default() })
         };
-        let mut hold =
-            timeout(patience, asked).await.map_err(|_| HoldError::Silent(patience))??;
-        hold.prove().await?;
+        let mut hold = timeout(deadline_after, acquiring)
+            .await
+            .map_err(|_| HoldError::Timeout(deadline_after))??;
+        hold.confirm_first().await?;
         Ok(hold)
     }
 
-    /// Pings once.
-    async fn prove(&mut self) -> Result<(), HoldError> {
-        let until = Instant::now() + ANSWER_WITHIN;
-        self.ping(until).await.map_err(HoldError::LostAtOnce)?;
-        let answer = timeout_at(until, self.answers.next()).await;
-        self.heed(answer.map_err(|_| HoldError::Silent(ANSWER_WITHIN))?)
-            .map_err(HoldError::LostAtOnce)?;
-        match self.certainty.is_certain(Instant::now()) {
+    /// Sends the first ping and waits for its pong.
+    async fn confirm_first(&mut self) -> Result<(), HoldError> {
+        let until = Instant::now() + RESPONSE_TIMEOUT;
+        self.ping(until).await.map_err(HoldError::LostBeforeStart)?;
+        let response = timeout_at(until, self.responses.next()).await;
+        self.handle_response(response.map_err(|_| HoldError::Timeout(RESPONSE_TIMEOUT))?)
+            .map_err(HoldError::LostBeforeStart)?;
+        match self.validity.is_valid(Instant::now()) {
             true => Ok(()),
-            false => Err(HoldError::LostAtOnce(Lost::Unconfirmed)),
+            false => Err(HoldError::LostBeforeStart(LossCause::Unconfirmed)),
         }
     }
 
-    /// Keeps asking the server how long the lock is certain. Returns when it is so no more, at the
-    /// very moment.
-    pub(crate) async fn until_lost(&mut self) -> Lost {
-        let mut pace = interval(PING_EVERY);
+    /// Keeps the lock confirmed with pings. Returns as soon as it is no longer valid.
+    pub(crate) async fn until_lost(&mut self) -> LossCause {
+        let mut pace = interval(PING_INTERVAL);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // Asked of the clock itself too: this process may have been stopped for a while, and then
-            // the timers are late.
-            let until = match self.certainty.until() {
-                Some(until) if self.certainty.is_certain(Instant::now()) => until,
-                Some(_) | None => return Lost::Unconfirmed,
+            // Checks the clock too: after this process was stopped for a while, its timers are
+            // late.
+            let until = match self.validity.until() {
+                Some(until) if self.validity.is_valid(Instant::now()) => until,
+                Some(_) | None => return LossCause::Unconfirmed,
             };
-            let heard = tokio::select! {
+            let step = tokio::select! {
                 biased;
-                () = sleep_until(until) => Err(Lost::Unconfirmed),
-                answer = self.answers.next() => self.heed(answer),
+                () = sleep_until(until) => Err(LossCause::Unconfirmed),
+                response = self.responses.next() => self.handle_response(response),
                 _ = pace.tick() => self.ping(until).await,
             };
-            if let Err(lost) = heard {
+            if let Err(lost) = step {
                 return lost;
             }
         }
     }
 
-    /// Lets go, and waits for a while until the server has.
+    /// Releases the lock, and waits for a while for the server's confirmation.
     pub(crate) async fn release(self) {
-        let Self { pings, mut answers, .. } = self;
+        let Self { pings, mut responses, .. } = self;
         let released = async {
             pings.finish().await?;
-            while let Some(answer) = answers.next().await {
-                answer?;
+            while let Some(response) = responses.next().await {
+                response?;
             }
             Ok::<(), TypedStreamError>(())
         };
-        match timeout(ANSWER_WITHIN, released).await {
+        match timeout(RESPONSE_TIMEOUT, released).await {
             Ok(Ok(())) => {}
-            // The server releases when it finds the stream gone, or else the lease ends.
-            Ok(Err(error)) => tracing::warn!(%error, "the release was not confirmed"),
-            Err(_) => tracing::warn!("the release was not confirmed within {ANSWER_WITHIN:?}"),
+            // Then the server releases it when it finds the stream ended, or the lease expires.
+            Ok(Err(error)) => tracing::warn!(%error, "release not confirmed"),
+            Err(_) => tracing::warn!(waited = ?RESPONSE_TIMEOUT, "release not confirmed"),
         }
     }
 
-    /// Sends a ping, unless many have no answer yet.
-    async fn ping(&mut self, until: Instant) -> Result<(), Lost> {
-        let Some(number) = self.certainty.ping(Instant::now()) else { return Ok(()) };
+    /// Sends a ping, unless too many have no pong yet.
+    async fn ping(&mut self, until: Instant) -> Result<(), LossCause> {
+        let Some(number) = self.validity.ping(Instant::now()) else { return Ok(()) };
         match timeout_at(until, self.pings.send(&Ping { number })).await {
             Ok(Ok(())) => Ok(()),
-            // What ended the stream is what the receiver learns.
-            Ok(Err(_)) => Err(self.answers_end().await),
-            Err(_) => Err(Lost::Unconfirmed),
+            // The receiver gets the cause.
+            Ok(Err(_)) => Err(self.wait_stream_end().await),
+            Err(_) => Err(LossCause::Unconfirmed),
         }
     }
 
-    /// How the stream ended.
-    async fn answers_end(&mut self) -> Lost {
+    /// Returns how the stream ended.
+    async fn wait_stream_end(&mut self) -> LossCause {
         loop {
-            let answer = timeout(ANSWER_WITHIN, self.answers.next()).await;
-            match answer.map(|answer| self.heed(answer)) {
+            let response = timeout(RESPONSE_TIMEOUT, self.responses.next()).await;
+            match response.map(|response| self.handle_response(response)) {
                 Ok(Ok(())) => {}
                 Ok(Err(lost)) => return lost,
-                Err(_) => return Lost::Ended,
+                Err(_) => return LossCause::StreamEnded,
             }
         }
     }
 
-    fn heed(&mut self, answer: Option<Result<HoldAnswer, TypedStreamError>>) -> Result<(), Lost> {
-        match answer {
-            Some(Ok(HoldAnswer::Pong { number, valid_for_ms })) => {
-                self.certainty.answered(number, Duration::from_millis(valid_for_ms));
+    fn handle_response(
+        &mut self,
+        response: Option<Result<HoldResponse, TypedStreamError>>,
+    ) -> Result<(), LossCause> {
+        match response {
+            Some(Ok(HoldResponse::Pong { number, valid_for_ms })) => {
+                self.validity.handle_pong(number, Duration::from_millis(valid_for_ms));
                 Ok(())
             }
-            Some(Ok(HoldAnswer::Lost { why })) => Err(Lost::Told(why)),
-            Some(Ok(answer @ (HoldAnswer::Granted { .. } | HoldAnswer::Refused { .. }))) => {
-                Err(Lost::Failed(format!("the server said {answer:?} of a lock that is held")))
+            Some(Ok(HoldResponse::Lost { why })) => Err(LossCause::Reported(why)),
+            Some(Ok(response @ (HoldResponse::Granted { .. } | HoldResponse::Refused { .. }))) => {
+                let text = format!("unexpected response {response:?} for a held lock");
+                Err(LossCause::Failed(text))
             }
-            Some(Err(error)) => Err(Lost::Failed(error.to_string())),
-            None => Err(Lost::Ended),
+            Some(Err(error)) => Err(LossCause::Failed(error.to_string())),
+            None => Err(LossCause::StreamEnded),
         }
     }
 }

@@ -1,110 +1,109 @@
-//! What `node lock` and `node locks` and the server that they ask say to each other.
+//! Messages between `gridwire lock` or `gridwire locks` and a server.
 //!
 //! ```text
-//!   node lock                         server
-//!   HoldRequest ────────────────────►  takes the lock
+//!   gridwire lock                         server
+//!   HoldRequest ────────────────────►  acquires the lock
 //!               ◄────────────────────  Granted, or Refused and the end
 //!   Ping 0 ─────────────────────────►
-//!               ◄────────────────────  Pong 0: how long the lock is certain, as of this answer
+//!               ◄────────────────────  Pong 0: how long the lock is valid, from this moment
 //!   …                                  …
-//!               ◄────────────────────  Lost and the end, once it is
+//!               ◄────────────────────  Lost, if it is lost
 //!   the end ────────────────────────►  releases the lock
 //!               ◄────────────────────  the end
 //! ```
 //!
-//! A connection that is lost ends the stream at both sides: the server then releases, the tool counts
-//! the lock as lost.
+//! A lost connection ends the stream at both ends: the server then releases the lock, and the tool
+//! considers it lost.
 
 use dsync::{ForceReport, Forced, Listing};
 use grid::{HandlerId, SingleHandler, StreamHandler};
 use serde::{Deserialize, Serialize};
 
-/// Takes a lock for a guest, and holds it as long as the stream lasts.
-pub(crate) const HOLD_LOCK: StreamHandler<HoldRequest, Ping, HoldAnswer> =
+/// Holds a lock for a client, as long as the stream lasts.
+pub(crate) const HOLD_LOCK: StreamHandler<HoldRequest, Ping, HoldResponse> =
     StreamHandler::new(HandlerId::new(132), "HoldLock");
 
-/// Asks all lockers who holds and who waits.
+/// Lists the locks and waiters of all lockers.
 pub(crate) const GET_LOCKS: SingleHandler<GetLocksRequest, Listing> =
     SingleHandler::new(HandlerId::new(65), "GetLocks");
 
-/// Forces locks open, at all lockers.
+/// Forces locks open at all lockers.
 pub(crate) const FORCE_UNLOCK: SingleHandler<ForceRequest, ForceReport> =
     SingleHandler::new(HandlerId::new(133), "ForceUnlock");
 
-/// How long lockers are waited for.
+/// A request to list locks, with the longest wait for lockers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GetLocksRequest {
     pub(crate) timeout_ms: u64,
 }
 
-/// Which locks to force open, and how long lockers are waited for.
+/// A request to force locks open, with the longest wait for lockers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForceRequest {
     pub(crate) what: Forced,
     pub(crate) timeout_ms: u64,
 }
 
-/// Which lock.
+/// A request to hold a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HoldRequest {
-    /// All or none.
+    /// Resources to lock, all or none.
     pub(crate) resources: Vec<String>,
-    /// Shared with other readers.
+    /// Whether to lock for reading, shared with other readers.
     pub(crate) read: bool,
     /// Longest wait for the lock.
     pub(crate) timeout_ms: u64,
-    /// Who asks, for those who list locks.
+    /// Identifies the holder in lists of locks.
     pub(crate) source: String,
 }
 
-/// Asks how long the lock is certain.
+/// Asks for the current validity of the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ping {
     /// Counted from 0.
     pub(crate) number: u64,
 }
 
-/// All that the server says.
+/// Messages of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum HoldAnswer {
+pub(crate) enum HoldResponse {
     /// The lock is held.
     Granted {
-        /// Grows from holder to holder.
+        /// Fencing token, which grows with each holder.
         token: u64,
-        /// The lock's id.
+        /// Id of the lock.
         uid: String,
-        /// How long it was certain when this was sent. The tool cannot tell when that was, and asks
-        /// anew.
+        /// Validity when this was sent. The tool cannot know when that was, and sends a ping.
         valid_for_ms: u64,
     },
-    /// There is no lock; the stream ends.
+    /// The lock was not acquired; the stream ends.
     Refused {
-        /// Whose fault it is.
+        /// Reason, for programs.
         reason: Refusal,
-        /// In words.
+        /// Reason, for people.
         why: String,
     },
-    /// Answers a ping.
+    /// The response to a ping.
     Pong {
-        /// The ping's.
+        /// Number of the ping.
         number: u64,
-        /// How long the lock was certain when this was sent.
+        /// Validity of the lock when this was sent.
         valid_for_ms: u64,
     },
-    /// The lock is held no more, or not for long: the command is to end.
+    /// The lock is lost, or will be soon: the command must end.
     Lost {
-        /// In words.
+        /// Reason, for people.
         why: String,
     },
 }
 
-/// Why there is no lock.
+/// Why the lock was not acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Refusal {
-    /// Others held it all the time that there was.
+    /// Other holders kept it until the timeout.
     TimedOut,
-    /// What was asked for cannot be locked.
+    /// The resources or the source are invalid.
     Invalid,
-    /// The server takes no locks now.
+    /// The server cannot acquire locks now.
     Unavailable,
 }

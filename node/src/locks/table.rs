@@ -1,4 +1,4 @@
-//! How locks are shown to people.
+//! Text output of `gridwire locks`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use dsync::{ForceReport, Kind, Listing, LockInfo, WaiterInfo};
 
-/// All locks, one or two lines each.
-pub(super) struct Table<'a>(pub(super) &'a Listing);
+use crate::output::printable;
 
-impl fmt::Display for Table<'_> {
+/// All locks and waiters, two lines each.
+pub(super) struct LocksTable<'a>(pub(super) &'a Listing);
+
+impl fmt::Display for LocksTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(Listing { locks, waiters, silent, closed, is_cut }) = self;
         match locks.len() {
@@ -18,21 +20,21 @@ impl fmt::Display for Table<'_> {
             count => write!(f, "{count} locks:")?,
         }
         for lock in locks {
-            write!(f, "\n{}", Held(lock))?;
+            write!(f, "\n{}", LockRow(lock))?;
         }
         match waiters.len() {
             0 => {}
-            1 => f.write_str("\n1 waits:")?,
-            count => write!(f, "\n{count} wait:")?,
+            1 => f.write_str("\n1 waiter:")?,
+            count => write!(f, "\n{count} waiters:")?,
         }
         for waiter in waiters {
-            write!(f, "\n{}", Waiting(waiter))?;
+            write!(f, "\n{}", WaiterRow(waiter))?;
         }
         if *is_cut {
-            f.write_str("\nthere are more: lockers list the oldest only")?;
+            f.write_str("\nthe list is truncated: lockers list the oldest only")?;
         }
         for (locker, why) in silent {
-            write!(f, "\n{locker} did not answer: {}", printable(why))?;
+            write!(f, "\n{locker} did not respond: {}", printable(why))?;
         }
         for locker in closed {
             write!(f, "\n{locker} has restarted and grants nothing yet")?;
@@ -41,9 +43,9 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-struct Held<'a>(&'a LockInfo);
+struct LockRow<'a>(&'a LockInfo);
 
-impl fmt::Display for Held<'_> {
+impl fmt::Display for LockRow<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(lock) = self;
         let (granted, needed) = (lock.granted_by.len(), lock.quorum);
@@ -61,9 +63,9 @@ impl fmt::Display for Held<'_> {
     }
 }
 
-struct Waiting<'a>(&'a WaiterInfo);
+struct WaiterRow<'a>(&'a WaiterInfo);
 
-impl fmt::Display for Waiting<'_> {
+impl fmt::Display for WaiterRow<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(waiter) = self;
         write!(
@@ -77,18 +79,18 @@ impl fmt::Display for Waiting<'_> {
     }
 }
 
-/// What came of taking locks away.
-pub(super) struct Forcing<'a>(pub(super) &'a ForceReport);
+/// The result of forcing locks open.
+pub(super) struct ForceResult<'a>(pub(super) &'a ForceReport);
 
-impl fmt::Display for Forcing<'_> {
+impl fmt::Display for ForceResult<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(ForceReport { forced, not_found, failed, is_effective }) = self;
-        write!(f, "{} lockers had it, {} had not", forced.len(), not_found.len())?;
+        write!(f, "{} lockers had the lock, {} did not", forced.len(), not_found.len())?;
         for (locker, why) in failed {
-            write!(f, "\n{locker} did not answer: {}", printable(why))?;
+            write!(f, "\n{locker} did not respond: {}", printable(why))?;
         }
         if *is_effective {
-            f.write_str("\nit is free when its holder has let go, or its lease has ended")?;
+            f.write_str("\nit is free when its holder releases it or its lease expires")?;
         }
         Ok(())
     }
@@ -101,7 +103,7 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// Of a lock that is not simply held.
+/// The states of a lock that is not simply held.
 fn states(lock: &LockInfo) -> &'static str {
     match (lock.is_revoked, lock.is_stale) {
         (true, true) => "  (forced open, stale)",
@@ -123,15 +125,7 @@ fn by<'a>(owner: &'a str, source: &'a str) -> Cow<'a, str> {
     }
 }
 
-/// What somebody else has chosen must not move the cursor.
-fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(char::is_control) {
-        true => text.escape_debug().to_string().into(),
-        false => text.into(),
-    }
-}
-
-/// Milliseconds, with as many digits as matter.
+/// Milliseconds, displayed in a suitable unit.
 struct Age(u64);
 
 impl fmt::Display for Age {
@@ -168,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_shows_all_that_is_known_and_no_escapes() {
+    fn list_is_complete_and_has_no_control_characters() {
         let waiter = WaiterInfo {
             id: "w".to_owned(),
             resources: vec!["a/b".to_owned()],
@@ -185,22 +179,22 @@ mod tests {
             is_cut: true,
         };
         assert_eq!(
-            Table(&listing).to_string(),
+            LocksTable(&listing).to_string(),
             "1 lock:\n\
              \x20 write     12.3 s  2 of 3 needed  a/b, c\\u{1b}[2J  (stale)\n\
              \x20       the id, refreshed 678 ms ago, by http://a:1 for http://g:1: backup\n\
-             1 waits:\n\
+             1 waiter:\n\
              \x20 read       100 s  a/b\n\
              \x20       by http://b:1\n\
-             there are more: lockers list the oldest only\n\
-             http://c:1 did not answer: not connected\n\
+             the list is truncated: lockers list the oldest only\n\
+             http://c:1 did not respond: not connected\n\
              http://d:1 has restarted and grants nothing yet"
         );
-        assert_eq!(Table(&Listing::default()).to_string(), "no locks");
+        assert_eq!(LocksTable(&Listing::default()).to_string(), "no locks");
     }
 
     #[test]
-    fn what_came_of_forcing_is_told() {
+    fn force_result_is_printed() {
         let report = ForceReport {
             forced: vec!["a".to_owned(), "b".to_owned()],
             not_found: vec!["c".to_owned()],
@@ -208,9 +202,9 @@ mod tests {
             is_effective: true,
         };
         assert_eq!(
-            Forcing(&report).to_string(),
-            "2 lockers had it, 1 had not\nhttp://d:1 did not answer: not connected\n\
-             it is free when its holder has let go, or its lease has ended"
+            ForceResult(&report).to_string(),
+            "2 lockers had the lock, 1 did not\nhttp://d:1 did not respond: not connected\n\
+             it is free when its holder releases it or its lease expires"
         );
     }
 }

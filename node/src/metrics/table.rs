@@ -1,4 +1,4 @@
-//! How metrics are shown to people.
+//! Text output of `gridwire metrics`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,18 +7,20 @@ use std::time::{Duration, UNIX_EPOCH};
 use resource_metrics::report::{DriveReport, Report, Summary};
 use resource_metrics::{Answer, Collection};
 
-/// All servers, a paragraph each.
-pub(super) struct Table<'a>(pub(super) &'a Collection);
+use crate::output::printable;
 
-impl fmt::Display for Table<'_> {
+/// All servers, one section each.
+pub(super) struct MetricsTable<'a>(pub(super) &'a Collection);
+
+impl fmt::Display for MetricsTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (server, answer)) in self.0.servers.iter().enumerate() {
+        for (index, (server, status)) in self.0.servers.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n\n")?;
             }
             f.write_str(&printable(server))?;
-            match answer {
-                Answer::Up(report) => Paragraph(report).fmt(f)?,
+            match status {
+                Answer::Up(report) => ServerSection(report).fmt(f)?,
                 Answer::Down(down) => write!(
                     f,
                     "  DOWN, {}: {}",
@@ -31,9 +33,9 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-struct Paragraph<'a>(&'a Report);
+struct ServerSection<'a>(&'a Report);
 
-impl fmt::Display for Paragraph<'_> {
+impl fmt::Display for ServerSection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(report) = self;
         if let Some(time) = report.start_time_seconds.and_then(time) {
@@ -74,12 +76,12 @@ fn rows(report: &Report) -> Vec<Row<'_>> {
     if let Some(cpu) = &report.cpu {
         let modes = &cpu.modes;
         rows.extend([
-            row("cpu user", Unit::Part, modes.user),
-            row("cpu system", Unit::Part, modes.system),
-            row("cpu iowait", Unit::Part, modes.iowait),
-            row("cpu nice", Unit::Part, modes.nice),
-            row("cpu steal", Unit::Part, modes.steal),
-            row("cpu idle", Unit::Part, modes.idle),
+            row("cpu user", Unit::Ratio, modes.user),
+            row("cpu system", Unit::Ratio, modes.system),
+            row("cpu iowait", Unit::Ratio, modes.iowait),
+            row("cpu nice", Unit::Ratio, modes.nice),
+            row("cpu steal", Unit::Ratio, modes.steal),
+            row("cpu idle", Unit::Ratio, modes.idle),
         ]);
     }
     if let Some(load) = &report.load {
@@ -93,12 +95,12 @@ fn rows(report: &Report) -> Vec<Row<'_>> {
         rows.extend([
             row("memory", Unit::Bytes, memory.total),
             row("memory used", Unit::Bytes, memory.used),
-            row("memory used, part", Unit::Part, memory.used_ratio),
+            row("memory used, ratio", Unit::Ratio, memory.used_ratio),
             row("memory available", Unit::Bytes, memory.available),
             row("memory free", Unit::Bytes, memory.free),
             row("memory shared", Unit::Bytes, memory.shared),
-            row("memory of buffers", Unit::Bytes, memory.buffers),
-            row("memory of caches", Unit::Bytes, memory.cache),
+            row("memory buffers", Unit::Bytes, memory.buffers),
+            row("memory cache", Unit::Bytes, memory.cache),
         ]);
     }
     for (name, interface) in &report.interfaces {
@@ -108,10 +110,10 @@ fn rows(report: &Report) -> Vec<Row<'_>> {
             Row { name, unit, summary }
         };
         rows.extend([
-            row("received a second", Unit::Bytes, interface.receive_bytes),
-            row("sent a second", Unit::Bytes, interface.transmit_bytes),
-            row("receive errors a second", Unit::Plain, interface.receive_errors),
-            row("send errors a second", Unit::Plain, interface.transmit_errors),
+            row("received/s", Unit::Bytes, interface.receive_bytes),
+            row("sent/s", Unit::Bytes, interface.transmit_bytes),
+            row("receive errors/s", Unit::Plain, interface.receive_errors),
+            row("send errors/s", Unit::Plain, interface.transmit_errors),
         ]);
     }
     rows
@@ -144,7 +146,7 @@ fn drives(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "three digits of it are shown")]
+#[expect(clippy::cast_precision_loss, reason = "three digits are displayed")]
 fn cells(drive: &DriveReport) -> [Cell; 11] {
     let whole = |number: Option<u64>| number.map(|number| number as f64);
     [
@@ -158,7 +160,7 @@ fn cells(drive: &DriveReport) -> [Cell; 11] {
         Cell { value: drive.writes_per_second, unit: Unit::Plain },
         Cell { value: drive.written_bytes_per_second, unit: Unit::Bytes },
         Cell { value: drive.write_wait_seconds, unit: Unit::Seconds },
-        Cell { value: drive.busy_ratio, unit: Unit::Part },
+        Cell { value: drive.busy_ratio, unit: Unit::Ratio },
     ]
 }
 
@@ -166,12 +168,12 @@ fn cells(drive: &DriveReport) -> [Cell; 11] {
 enum Unit {
     Plain,
     Count,
-    Part,
+    Ratio,
     Bytes,
     Seconds,
 }
 
-/// A value, or a dash where there is none.
+/// A value, or a dash without one.
 struct Cell {
     value: Option<f64>,
     unit: Unit,
@@ -183,7 +185,7 @@ impl fmt::Display for Cell {
         f.pad(&match self.unit {
             Unit::Plain => format!("{value:.2}"),
             Unit::Count => format!("{value:.0}"),
-            Unit::Part => format!("{:.1} %", value * 100.0),
+            Unit::Ratio => format!("{:.1} %", value * 100.0),
             Unit::Bytes => bytes(value),
             Unit::Seconds => format!("{:.2} ms", value * 1_000.0),
         })
@@ -204,19 +206,11 @@ fn bytes(value: f64) -> String {
     }
 }
 
-/// In the usual notation; `None` if it is no time that this can write.
+/// Formats as RFC 3339; `None` outside of its range.
 fn time(seconds: f64) -> Option<String> {
     const YEAR_9999: f64 = 253_402_300_799.0;
     let duration = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= YEAR_9999)?;
     Some(humantime::format_rfc3339_seconds(UNIX_EPOCH + duration).to_string())
-}
-
-/// What somebody else has chosen must not move the cursor.
-fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(char::is_control) {
-        true => text.escape_debug().to_string().into(),
-        false => text.into(),
-    }
 }
 
 #[cfg(test)]
@@ -227,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_shows_what_is_known_and_dashes_and_no_escapes() {
+    fn table_has_dashes_for_missing_values_and_no_control_characters() {
         let summary = |current| Summary { current, average: Some(0.25), maximum: Some(1.0) };
         let mut cpu = CpuReport { cores: Some(4), ..CpuReport::default() };
         cpu.modes.user = summary(Some(0.5));
@@ -244,12 +238,12 @@ mod tests {
             drives: [("/data1".to_owned(), drive)].into(),
             ..Report::default()
         };
-        let down = Down { reason: Reason::NotConnected, cause: "not connected to b".to_owned() };
+        let down = Down { reason: Reason::NotConnected, cause: "can't reach \"b\"\t".to_owned() };
         let servers = [
             ("http://a:1".to_owned(), Answer::Up(Box::new(report))),
             ("http://b:1".to_owned(), Answer::Down(down)),
         ];
-        let table = Table(&Collection { servers: servers.into() }).to_string();
+        let table = MetricsTable(&Collection { servers: servers.into() }).to_string();
         let lines: Vec<_> = table.lines().map(str::trim_end).collect();
         assert_eq!(lines[0], "http://a:1  since 2023-11-14T22:13:20Z, 4 cores");
         assert_eq!(
@@ -257,15 +251,15 @@ mod tests {
             ["current", "average", "maximum"]
         );
         assert_eq!(lines[2], "  cpu user                          50.0 %      25.0 %     100.0 %");
-        assert_eq!(lines[8], "  e\\u{1b} received a second              -         0 B         1 B");
+        assert_eq!(lines[8], "  e\\u{1b} received/s                     -         0 B         1 B");
         let drive: Vec<_> = lines[13].split_whitespace().collect();
         assert_eq!(drive[..6], ["/data1", "1.5", "GiB", "-", "-", "-"], "{table}");
         assert!(lines[13].contains("1.50 ms"), "{table}");
-        assert_eq!(lines[15], "http://b:1  DOWN, not connected: not connected to b");
+        assert_eq!(lines[15], "http://b:1  DOWN, not connected: can't reach \"b\"\\t");
     }
 
     #[test]
-    fn bytes_have_the_unit_that_fits() {
+    fn bytes_have_a_suitable_unit() {
         let shown = [0.0, 1_023.0, 1_024.0, 1_536.0 * 1_024.0, 1e18].map(bytes);
         assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "888.2 PiB"]);
     }

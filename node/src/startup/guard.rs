@@ -1,4 +1,4 @@
-//! A lock of the cluster's, for the first writing of the format.
+//! The cluster-wide lock under which IAM's format is first written.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use dsync::{DRWMutex, Dsync, LockOptions};
 use iam_bootstrap::format::{FormatGuard, Held};
 
-/// What is locked.
+/// The resource that is locked.
 const RESOURCE: &str = "iam/format";
 
-/// Longest wait for the lock before it is said that there is none; then it is tried again.
+/// Longest wait for the lock before the attempt fails; the caller retries.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Takes the lock with dsync.
+/// Acquires the lock through dsync.
 #[derive(Debug)]
 pub(super) struct DsyncGuard(Dsync);
 
@@ -26,7 +26,7 @@ impl DsyncGuard {
 impl FormatGuard for DsyncGuard {
     fn hold(&self) -> Pin<Box<dyn Future<Output = Result<Held, String>> + Send + '_>> {
         Box::pin(async {
-            let options = LockOptions::default().timeout(WAIT).source("the format of IAM");
+            let options = LockOptions::default().timeout(WAIT).source("IAM format");
             let guard = DRWMutex::new(&self.0, [RESOURCE]).lock(options).await;
             guard.map(|guard| Box::new(guard) as Held).map_err(|error| error.to_string())
         })

@@ -1,4 +1,4 @@
-//! The deployment's id is kept as an item of the first pool.
+//! Stores the deployment id as an item of the first pool.
 
 use std::sync::Arc;
 
@@ -7,32 +7,32 @@ use tokio::sync::watch;
 use iam_bootstrap::deployment::{DeploymentStore, DeploymentStoreError, Pending};
 use iam_bootstrap::{IamStore, ItemPath, StoreError};
 
-/// One item of a pool.
-pub(super) struct InPool {
+/// A store for the deployment id: one item of a pool.
+pub(super) struct PoolDeploymentStore {
     pool: Arc<dyn IamStore>,
     path: ItemPath,
-    trouble: Arc<watch::Sender<Option<String>>>,
+    store_error: Arc<watch::Sender<Option<String>>>,
 }
 
-impl InPool {
-    /// What the pool fails with is said to `trouble`, until it does not.
+impl PoolDeploymentStore {
+    /// Reports each error of the pool to `store_error`, and clears it on success.
     pub(super) fn new(
         pool: Arc<dyn IamStore>,
-        trouble: Arc<watch::Sender<Option<String>>>,
+        store_error: Arc<watch::Sender<Option<String>>>,
     ) -> Self {
-        Self { pool, path: ItemPath::deployment(), trouble }
+        Self { pool, path: ItemPath::deployment(), store_error }
     }
 
-    fn told<T>(&self, done: Result<T, StoreError>) -> Result<T, DeploymentStoreError> {
-        self.trouble.send_replace(done.as_ref().err().map(ToString::to_string));
+    fn report<T>(&self, done: Result<T, StoreError>) -> Result<T, DeploymentStoreError> {
+        self.store_error.send_replace(done.as_ref().err().map(ToString::to_string));
         done.map_err(|error| failed(&error))
     }
 }
 
-impl DeploymentStore for InPool {
+impl DeploymentStore for PoolDeploymentStore {
     fn load(&self) -> Pending<'_, Option<Vec<u8>>> {
         Box::pin(async {
-            self.told(match self.pool.read(&self.path).await {
+            self.report(match self.pool.read(&self.path).await {
                 Err(StoreError::NotFound { .. }) => Ok(None),
                 read => read.map(Some),
             })
@@ -40,12 +40,12 @@ impl DeploymentStore for InPool {
     }
 
     fn save(&self, state: Vec<u8>) -> Pending<'_, ()> {
-        Box::pin(async { self.told(self.pool.write(&self.path, state).await) })
+        Box::pin(async { self.report(self.pool.write(&self.path, state).await) })
     }
 }
 
-/// A pool that is not initialised has promised nothing *here*, but its disk may come yet: to be tried
-/// again, and never taken for "nothing is kept".
+/// An uninitialised pool is a transient error: its disk may not be mounted yet. It must never be
+/// taken for an empty pool.
 fn failed(error: &StoreError) -> DeploymentStoreError {
     let cause = error.to_string().into();
     match error.is_transient() {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b63_a_pool_that_is_not_there_yet_is_never_taken_for_one_that_keeps_nothing() {
+    fn b63_uninitialised_pool_is_never_taken_for_an_empty_one() {
         let not_initialised = StoreError::NotInitialised { store: "disk".into() };
         assert!(matches!(failed(&not_initialised), DeploymentStoreError::Unavailable { .. }));
         let corrupt = StoreError::Corrupt { path: ItemPath::deployment(), why: "torn".into() };

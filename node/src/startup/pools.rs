@@ -1,4 +1,4 @@
-//! The directories that a server keeps things in.
+//! The pools of a server: sealed stores in directories.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use iam_bootstrap::{IamStore, StoreError};
 
 use crate::secret::SecretBytes;
 
-/// Why a server does not start with its directories.
+/// Why the pools cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PoolError {
     #[error("cannot initialise a pool: {0}")]
@@ -16,11 +16,12 @@ pub(crate) enum PoolError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[cfg(not(unix))]
-    #[error("directories can be kept on Unix alone: leave data out")]
+    #[error("directories are supported on Unix only: omit data")]
     Unsupported,
 }
 
-/// A sealed store for each directory. One that is no store is waited for later, unless `initialise`.
+/// Opens a sealed store for each directory. With `initialise`, missing stores are created now;
+/// otherwise IAM waits for them.
 #[cfg(unix)]
 pub(crate) async fn directories(
     roots: &[PathBuf],
@@ -44,7 +45,7 @@ pub(crate) async fn directories(
     Ok(pools)
 }
 
-/// There are none.
+/// Directories are supported on Unix only.
 #[cfg(not(unix))]
 pub(crate) async fn directories(
     roots: &[PathBuf],

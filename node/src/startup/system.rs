@@ -1,5 +1,5 @@
-//! What servers compare before they serve (B60): not how a setting was given, but what came of it, and
-//! of the environment what is no setting of this program's.
+//! The configuration that servers compare before they serve (B60): the effective settings, and the
+//! variables of the environment that are not settings of `gridwire serve`.
 
 use std::fs::File;
 use std::io;
@@ -10,27 +10,29 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{self, ServeConfig};
 
-/// Variables whose names begin so are compared.
-const PREFIX: &str = "NODE_";
+/// Prefix of the environment variables that are compared.
+const PREFIX: &str = "GRIDWIRE_";
 
-/// Those of tools, which the shell that starts a server may have: no server reads them.
-const OF_TOOLS: [&str; 6] = [
-    "NODE_SERVER",
-    "NODE_ACCESS_KEY",
-    "NODE_ACCESS_SECRET_FILE",
-    "NODE_LOCK_RESOURCES",
-    "NODE_LOCK_TOKEN",
-    "NODE_LOCK_UID",
+/// Variables of tools and builds, which no server reads. They may be set in the shell that starts a
+/// server, so they are not compared.
+const OF_TOOLS: [&str; 7] = [
+    "GRIDWIRE_COMMIT",
+    "GRIDWIRE_SERVER",
+    "GRIDWIRE_ACCESS_KEY",
+    "GRIDWIRE_ACCESS_SECRET_FILE",
+    "GRIDWIRE_LOCK_RESOURCES",
+    "GRIDWIRE_LOCK_TOKEN",
+    "GRIDWIRE_LOCK_UID",
 ];
 
-/// What this process runs with. Reads the whole program: blocks.
+/// Collects the configuration of this process. Blocks: it reads the whole executable.
 pub(crate) fn collect(config: &ServeConfig) -> io::Result<SystemConfig> {
     let salt = Salt::of_secret(config.secret.expose());
     let exempt = config::variables().chain(OF_TOOLS.map(str::to_owned));
     let variables = std::env::vars_os().map(|(name, value)| {
         (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
     });
-    // Its digest, so that a copy that is not wiped is of no use.
+    // A digest, because this copy is not wiped from memory.
     let root_secret = format!("{:x}", Sha256::digest(config.iam.root_secret.expose()));
     let lockers: Vec<_> = config.lockers.iter().map(ToString::to_string).collect();
     let arguments = [

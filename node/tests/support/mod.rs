@@ -1,6 +1,6 @@
-//! Real processes of node, and how to wait for them.
+//! Processes of gridwire, and waiting for conditions.
 //!
-//! Everything is waited for by looking at it until it is so, with a deadline.
+//! Each condition is polled, with a deadline.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, clippy::panic, reason = "this is how tests fail")]
 
@@ -12,31 +12,31 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything. A server that dials another tries every 5 s at least, and machines
-/// that test are slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for a condition. A dialing server tries at least every 5 s, and test machines are
+/// slow.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// How often a cluster's ports may turn out to be taken by somebody else.
+/// How often a cluster's free ports may turn out to be taken by another process.
 const PORT_ATTEMPTS: usize = 5;
 
-/// Looks every now and then until there is something to return.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
+/// Polls until there is a result.
+pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + WAIT_MAX;
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
-        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
-        // Another process cannot wake us.
+        assert!(Instant::now() < until, "not within {WAIT_MAX:?}: {what}");
+        // There is no notification from another process.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// The binary, with nothing of the test's own environment.
-pub(crate) fn node(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
+/// A command for the binary, without the test's own GRIDWIRE variables.
+pub(crate) fn gridwire(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gridwire"));
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("NODE_") {
+        if variable.to_string_lossy().starts_with("GRIDWIRE_") {
             command.env_remove(variable);
         }
     }
@@ -44,15 +44,15 @@ pub(crate) fn node(arguments: &[&str]) -> Command {
     command
 }
 
-/// How a process ended.
+/// The exit code and output of a process.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProcessOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl From<Output> for Ended {
+impl From<Output> for ProcessOutput {
     fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
@@ -62,12 +62,12 @@ impl From<Output> for Ended {
     }
 }
 
-/// Runs node to its end.
-pub(crate) fn run(arguments: &[&str]) -> Ended {
-    node(arguments).output().expect("node can be run").into()
+/// Runs gridwire to its end.
+pub(crate) fn run(arguments: &[&str]) -> ProcessOutput {
+    gridwire(arguments).output().expect("gridwire runs").into()
 }
 
-/// A directory of this test, gone with the value unless the test fails.
+/// A temporary directory, removed when dropped unless the test has failed.
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
@@ -75,7 +75,7 @@ impl Directory {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("node-{}-{number}", std::process::id()));
+            .join(format!("gridwire-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("the target directory is writable");
         Self(path)
     }
@@ -99,14 +99,14 @@ impl Drop for Directory {
     }
 }
 
-/// `host:port` on loopback that were free a moment ago.
+/// Addresses on loopback with ports that were free a moment ago.
 pub(crate) fn free_addresses<const N: usize>() -> [String; N] {
-    // All are held until the last is found, or one could be found twice.
+    // All listeners stay open until the last is bound, or a port could be returned twice.
     let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     held.map(|listener| listener.local_addr().expect("it is bound").to_string())
 }
 
-/// A server that runs as a process, killed with the value.
+/// A server process, killed when dropped.
 pub(crate) struct Server {
     pub(crate) address: String,
     child: Child,
@@ -114,9 +114,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `None` if it ended instead of serving, as it does when its port is taken.
+    /// Starts a server. `None` if it ended at once, as it does when its port is taken.
     pub(crate) fn start(address: &str, mut command: Command) -> Option<Self> {
-        let child = command.spawn().expect("node can be run");
+        let child = command.spawn().expect("gridwire runs");
         let mut server = Self { address: address.to_owned(), child, command };
         wait_serving(&mut server.child, address).then_some(server)
     }
@@ -125,16 +125,16 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Ends it at once, as `kill -9` does.
+    /// Kills it, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }
 
-    /// Starts it again with the same configuration.
+    /// Restarts it with the same configuration.
     pub(crate) fn restart(&mut self) {
         self.child = eventually("the killed server's port is free again", || {
-            let mut child = self.command.spawn().expect("node can be run");
+            let mut child = self.command.spawn().expect("gridwire runs");
             wait_serving(&mut child, &self.address).then_some(child)
         });
     }
@@ -144,19 +144,19 @@ impl Server {
         signal(&self.child, name);
     }
 
-    /// Sends a signal that ends it, and returns the exit code.
+    /// Sends a signal that ends it. Returns the exit code.
     pub(crate) fn end(&mut self, name: &str) -> Option<i32> {
         signal(&self.child, name);
         let child = &mut self.child;
-        eventually("a server ends when it is asked to", || {
+        eventually("the server ends after the signal", || {
             child.try_wait().expect("it is our child")
         })
         .code()
     }
 
-    /// Waits until `/health/ready` answers so.
+    /// Waits until `/health/ready` has this status.
     pub(crate) fn wait_ready(&self, status: u16) {
-        eventually(&format!("{} answers {status} to /health/ready", self.address), || {
+        eventually(&format!("{} responds {status} to /health/ready", self.address), || {
             (get(&self.address, "/health/ready")?.status == status).then_some(())
         });
     }
@@ -169,9 +169,9 @@ impl Drop for Server {
     }
 }
 
-/// Whether it serves, or has ended instead.
+/// Waits until the server is live. Returns false if it has ended instead.
 fn wait_serving(child: &mut Child, address: &str) -> bool {
-    eventually("a started server is alive or has ended", || {
+    eventually("a started server is alive or has output", || {
         if child.try_wait().expect("it is our child").is_some() {
             return Some(false);
         }
@@ -188,18 +188,18 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
-/// Names that tools may take in a cluster: one for each tool that runs at once.
-const GUESTS: usize = 4;
+/// Number of client names of a cluster: one for each concurrent tool.
+const CLIENTS: usize = 4;
 
-/// Servers that know each other and some guests.
+/// Servers that are configured with each other and some client names.
 pub(crate) struct ClusterOf<const N: usize> {
     pub(crate) servers: [Server; N],
-    pub(crate) guests: [String; GUESTS],
+    pub(crate) clients: [String; CLIENTS],
     pub(crate) secret_file: String,
     pub(crate) directory: Directory,
 }
 
-/// Two of them.
+/// Two servers.
 pub(crate) type Cluster = ClusterOf<2>;
 
 impl<const N: usize> ClusterOf<N> {
@@ -207,7 +207,7 @@ impl<const N: usize> ClusterOf<N> {
         Self::start_with(&[])
     }
 
-    /// With more arguments for each server.
+    /// Starts the servers with additional arguments.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         for _ in 0..PORT_ATTEMPTS {
             if let Some(cluster) = Self::try_start(arguments) {
@@ -219,66 +219,66 @@ impl<const N: usize> ClusterOf<N> {
 
     fn try_start(arguments: &[&str]) -> Option<Self> {
         let directory = Directory::new();
-        let secret_file = directory.file("secret", "what all servers know\n");
-        let guests = free_addresses::<GUESTS>().map(|address| format!("http://{address}"));
+        let secret_file = directory.file("secret", "a secret of all servers\n");
+        let clients = free_addresses::<CLIENTS>().map(|address| format!("http://{address}"));
         let addresses: [String; N] = free_addresses();
         let urls = addresses.each_ref().map(|address| format!("http://{address}"));
         let start = |index: usize| {
             let log = File::create(directory.path(&format!("server-{index}.log")));
-            let mut command = node(&["serve", "--listen", &addresses[index]]);
+            let mut command = gridwire(&["serve", "--listen", &addresses[index]]);
             command
-                .args(["--name", &urls[index], "--peers", &urls.join(","), "--guests"])
-                .arg(guests.join(","))
+                .args(["--name", &urls[index], "--peers", &urls.join(","), "--clients"])
+                .arg(clients.join(","))
                 .args(arguments)
                 .args(["--secret-file", &secret_file])
                 .stderr(log.expect("the directory is writable"));
             Server::start(&addresses[index], command)
         };
         let servers: Vec<_> = (0..N).map_while(start).collect();
-        Some(Self { servers: servers.try_into().ok()?, guests, secret_file, directory })
+        Some(Self { servers: servers.try_into().ok()?, clients, secret_file, directory })
     }
 
-    /// Calls the echo handler of one server through `node call`.
+    /// Calls the echo handler of one server through `gridwire call`.
     pub(crate) fn echo(&self, server: usize, text: &str) {
         let url = self.servers[server].url();
-        let ended = run(&[
+        let output = run(&[
             "call",
             &url,
             "echo",
             text,
             "--name",
-            &self.guests[0],
+            &self.clients[0],
             "--secret-file",
             &self.secret_file,
             "--timeout",
             "30s",
         ]);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert_eq!(ended.stdout, format!("{text}\n"));
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert_eq!(output.stdout, format!("{text}\n"));
     }
 }
 
-/// An answer to a plain HTTP request.
+/// A response to a plain HTTP request.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-/// `GET path`; `None` if there is no answer.
-pub(crate) fn get(address: &str, path: &str) -> Option<Answer> {
+/// Sends `GET path`; `None` without a response.
+pub(crate) fn get(address: &str, path: &str) -> Option<HttpResponse> {
     request(address, "GET", path)
 }
 
-/// Any method without a body.
-pub(crate) fn request(address: &str, method: &str, path: &str) -> Option<Answer> {
+/// Sends a request without a body.
+pub(crate) fn request(address: &str, method: &str, path: &str) -> Option<HttpResponse> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(WAIT_MAX)).ok()?;
     write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")
         .ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+    Some(HttpResponse { status, body: body.to_owned() })
 }

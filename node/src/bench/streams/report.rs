@@ -1,4 +1,4 @@
-//! What a bench of streams prints: a table for people, or one line of JSON for programs.
+//! The result of a bench of streams: a table for people, or one line of JSON for programs.
 
 use std::fmt;
 
@@ -6,27 +6,27 @@ use grid::limits::STREAM_CAPACITY;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::{Run, Way};
+use super::{Direction, StreamRun};
 use crate::bench::report::round;
 use crate::cli::BenchArgs;
 
-/// The result of a bench. Its fields are those of the JSON.
+/// The result of a bench. Its fields are the JSON keys.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     peer: String,
     size_bytes: u64,
     threads: u16,
-    /// Messages that may be under way in each direction of a stream.
+    /// Credit: messages in flight in each direction of a stream.
     capacity: u32,
-    runs: Vec<Line>,
+    runs: Vec<RunRow>,
 }
 
 /// One measurement.
 #[derive(Debug, Serialize)]
-struct Line {
+struct RunRow {
     streams: u32,
     way: &'static str,
-    /// Until the last message was confirmed.
+    /// Time until the last message was confirmed.
     seconds: f64,
     sent: u64,
     /// Counted by the server's handler, or received as an echo.
@@ -34,35 +34,35 @@ struct Line {
     messages_per_second: f64,
     /// Payload in one direction.
     megabytes_per_second: f64,
-    /// Streams, those of the warm-up too.
+    /// Failed streams, including the warm-up.
     failed: usize,
 }
 
 impl Report {
-    pub(super) fn new(arguments: &BenchArgs, runs: &[Run]) -> Self {
+    pub(super) fn new(arguments: &BenchArgs, runs: &[StreamRun]) -> Self {
         Self {
             peer: arguments.peer.to_string(),
             size_bytes: arguments.size,
             threads: arguments.threads,
             capacity: STREAM_CAPACITY,
-            runs: runs.iter().map(|run| Line::new(run, arguments.size)).collect(),
+            runs: runs.iter().map(|run| RunRow::new(run, arguments.size)).collect(),
         }
     }
 
-    /// The report as one line.
+    /// Returns the report as one line of JSON.
     pub(super) fn json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 }
 
-impl Line {
-    fn new(run: &Run, size_bytes: u64) -> Self {
+impl RunRow {
+    fn new(run: &StreamRun, size_bytes: u64) -> Self {
         let messages_per_second = run.confirmed as f64 / run.elapsed.as_secs_f64();
         Self {
             streams: run.streams,
             way: match run.way {
-                Way::OneWay => "one_way",
-                Way::Echoed => "echoed",
+                Direction::OneWay => "one_way",
+                Direction::Echoed => "echoed",
             },
             seconds: run.elapsed.as_secs_f64(),
             sent: run.sent,
@@ -78,7 +78,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { peer, size_bytes, threads, capacity, runs } = self;
         writeln!(f, "{peer}: messages of {size_bytes} bytes, {threads} threads")?;
-        writeln!(f, "streams with {capacity} messages under way in each direction\n")?;
+        writeln!(f, "up to {capacity} messages in flight in each direction of a stream\n")?;
         write!(
             f,
             "{:>7}  {:<8}{:>10}{:>14}{:>14}{:>10}{:>8}",

@@ -1,16 +1,16 @@
-//! What became of every stream of the demo, and of every message on it.
+//! The outcome of every stream of the demo, and the echo of every message on it.
 //!
 //! ```text
-//!   open          came_back(0), came_back(1), …          finish(sent) | end(outcome)
-//!  ──────► Open ─────────────────────────────────► Open ─────────────────────────────► one outcome
-//!            │ dropped                                                                   counted
-//!            └──► counted as `Killed`: its server went, and its task with it
+//!   open       record_echo(0), record_echo(1), …       finish(sent) | end(outcome)
+//!  ──────► Open ──────────────────────────────► Open ─────────────────────────────► one outcome
+//!            │ dropped                                                              counted
+//!            └──► counted as `Killed`: its server was killed, with its tasks
 //! ```
 //!
-//! Messages are numbered from 0 on each stream, and every one must come back next: a number that was
-//! left out was lost, one that comes again was doubled. What is out of order makes the stream's
-//! outcome `Wrong`, however it ends; a stream that finishes must also have brought back as many as
-//! were sent.
+//! Messages are numbered from 0 on each stream, and echoes must arrive in this order: a skipped
+//! number was lost, a repeated one was duplicated. A violation makes the stream's outcome `Wrong`,
+//! however the stream ends. A stream that finishes must also have echoed as many messages as were
+//! sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,9 +23,9 @@ use crate::outcome::Outcome;
 pub(in crate::demo) struct Streams {
     opened: AtomicU64,
     outcomes: [AtomicU64; Outcome::COUNT],
-    /// Messages that came back.
+    /// Messages that were echoed.
     echoed: AtomicU64,
-    /// Those of them that came back on streams that finished: all that were sent there.
+    /// Messages that were echoed on finished streams: all that were sent there.
     completed: AtomicU64,
 }
 
@@ -49,45 +49,58 @@ impl Streams {
     pub(in crate::demo) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }
+
+    /// Sets all counters, for tests of their display.
+    #[cfg(test)]
+    pub(super) fn set_all(&self, count: u64) {
+        let counters = [&self.opened, &self.echoed, &self.completed].into_iter();
+        counters.chain(&self.outcomes).for_each(|counter| counter.store(count, Ordering::Relaxed));
+    }
 }
 
 impl Pair {
-    /// A stream is about to be opened.
+    /// Counts a stream that is about to be opened.
     pub(in crate::demo) fn open(self: &Arc<Self>) -> OpenStream {
         self.streams.opened.fetch_add(1, Ordering::Relaxed);
         OpenStream { pair: Arc::clone(self), echoed: 0, wrong: None, is_ended: false }
     }
 }
 
-/// A stream that has no outcome yet.
+/// A stream without an outcome.
 #[must_use = "a stream that is dropped counts as killed"]
 pub(in crate::demo) struct OpenStream {
     pair: Arc<Pair>,
-    /// How many came back, so the number that is next.
+    /// Number of echoes, which is the next message number.
     echoed: u64,
-    /// The first thing that should not have been.
+    /// The first violation.
     wrong: Option<String>,
     is_ended: bool,
 }
 
 impl OpenStream {
-    /// The message of this number came back; `None` if it is no message of this stream.
-    pub(in crate::demo) fn came_back(&mut self, number: Option<u64>) {
+    /// Records the echo of this message; `None` if it is not a message of this stream.
+    pub(in crate::demo) fn record_echo(&mut self, number: Option<u64>) {
         let due = self.echoed;
         match number {
             Some(number) if number == due => {
                 self.echoed += 1;
                 self.pair.streams.echoed.fetch_add(1, Ordering::Relaxed);
             }
-            Some(number) => self.is_wrong(format!("message {number} came back, {due} was due")),
-            None => self.is_wrong(format!("not message {due} came back but something else")),
+            Some(number) => {
+                self.record_violation(format!("message {number} came back, {due} was due"));
+            }
+            None => {
+                self.record_violation(format!(
+                    "message {due} was due, but an unknown one came back"
+                ));
+            }
         }
     }
 
-    /// The other side finished, and this one had sent so many messages.
+    /// Counts a stream that the callee finished, after `sent` messages.
     pub(in crate::demo) fn finish(mut self, sent: u64) -> Outcome {
         if sent != self.echoed {
-            self.is_wrong(format!("{sent} messages were sent, {} came back", self.echoed));
+            self.record_violation(format!("{sent} messages were sent, {} came back", self.echoed));
         }
         if self.wrong.is_none() {
             self.pair.streams.completed.fetch_add(sent, Ordering::Relaxed);
@@ -95,12 +108,12 @@ impl OpenStream {
         self.end(Outcome::Finished)
     }
 
-    /// The stream's outcome, unless something was wrong before. Returns what is counted.
+    /// Counts the stream's outcome, `Wrong` after a violation. Returns the counted outcome.
     pub(in crate::demo) fn end(mut self, outcome: Outcome) -> Outcome {
         let outcome = match &self.wrong {
             None => outcome,
             Some(wrong) => {
-                self.pair.surprised(&format!("stream: {wrong}"));
+                self.pair.record_unexpected(&format!("stream: {wrong}"));
                 Outcome::Wrong
             }
         };
@@ -109,7 +122,7 @@ impl OpenStream {
         outcome
     }
 
-    fn is_wrong(&mut self, what: String) {
+    fn record_violation(&mut self, what: String) {
         self.wrong.get_or_insert(what);
     }
 
@@ -134,13 +147,13 @@ mod tests {
         Arc::new(Pair::new(0, 1).expect("the histogram's bounds are constants"))
     }
 
-    /// A stream on which three messages were sent, and these came back before it finished.
+    /// Finishes a stream on which three messages were sent, after these echoes.
     fn finished_after(echoes: &[Option<u64>]) -> (Outcome, String) {
         let pair = pair();
         let mut stream = pair.open();
-        echoes.iter().for_each(|echo| stream.came_back(*echo));
+        echoes.iter().for_each(|echo| stream.record_echo(*echo));
         let outcome = stream.finish(3);
-        (outcome, pair.surprises().0.join(";"))
+        (outcome, pair.unexpected().0.join(";"))
     }
 
     #[test]
@@ -157,28 +170,28 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_well_only_with_each_message_once_and_in_order() {
-        let (outcome, surprises) = finished_after(&[Some(0), Some(1), Some(2)]);
-        assert_eq!((outcome, surprises.as_str()), (Outcome::Finished, ""));
+    fn stream_finishes_only_with_each_message_once_and_in_order() {
+        let (outcome, unexpected) = finished_after(&[Some(0), Some(1), Some(2)]);
+        assert_eq!((outcome, unexpected.as_str()), (Outcome::Finished, ""));
         for (echoes, expected) in [
             (&[Some(0), Some(2)][..], "message 2 came back, 1 was due"),
             (&[Some(0), Some(1)], "3 messages were sent, 2 came back"),
             (&[Some(0), Some(0), Some(1), Some(2)], "message 0 came back, 1 was due"),
             (&[Some(1), Some(0), Some(2)], "message 1 came back, 0 was due"),
             (&[Some(0), Some(1), Some(2), Some(3)], "3 messages were sent, 4 came back"),
-            (&[Some(0), None, Some(1), Some(2)], "not message 1 came back but something else"),
+            (&[Some(0), None, Some(1), Some(2)], "message 1 was due, but an unknown one came back"),
         ] {
-            let (outcome, surprises) = finished_after(echoes);
+            let (outcome, unexpected) = finished_after(echoes);
             assert_eq!(outcome, Outcome::Wrong, "{echoes:?}");
-            assert_eq!(surprises, format!("stream: {expected}"), "{echoes:?}");
+            assert_eq!(unexpected, format!("stream: {expected}"), "{echoes:?}");
         }
     }
 
     #[test]
-    fn what_is_wrong_stays_wrong_on_a_stream_that_is_cut() {
+    fn violation_outlasts_a_disconnect() {
         let pair = pair();
         let mut stream = pair.open();
-        stream.came_back(Some(1));
+        stream.record_echo(Some(1));
         assert_eq!(stream.end(Outcome::Disconnected), Outcome::Wrong);
         assert_eq!(pair.streams.completed(), 0);
     }

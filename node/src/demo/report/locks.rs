@@ -1,82 +1,85 @@
-//! The locks' part of the verdict and of the table.
+//! The lock part of the table, and of the failures.
 
 use std::fmt;
 
 use indicatif::HumanCount;
 
-use crate::demo::locks::{LockLedger, LockOutcome, Tries};
-use crate::latency::Shown;
+use super::{short_count, wrap};
+use crate::demo::locks::{LockAttempts, LockLedger, LockOutcome};
+use crate::latency::DisplayLatency;
 
-/// Everything about locks that should not be. `left` of them were not over at the end.
-pub(super) fn reasons(ledger: &LockLedger, left: usize) -> Vec<String> {
-    let (mut reasons, count) = ledger.arena.violations();
-    let more = count.saturating_sub(reasons.len() as u64);
+/// All failures of locks. `left` locks were still held or granted at the end.
+pub(super) fn failures(ledger: &LockLedger, left: usize) -> Vec<String> {
+    let (mut failures, count) = ledger.exclusion.violations();
+    let more = count.saturating_sub(failures.len() as u64);
     if more > 0 {
-        reasons.push(format!("and {more} more such locks"));
+        failures.push(format!("and {more} more such violations"));
     }
-    for (node, tries) in ledger.nodes.iter().enumerate() {
-        reasons.extend(tries_reasons(&name(node), tries));
+    for (node, attempts) in ledger.nodes.iter().enumerate() {
+        failures.extend(attempt_failures(&name(node), attempts));
     }
     if left > 0 {
-        reasons.push(format!("{left} locks or grants of locks were left behind"));
+        failures.push(format!("{left} locks or grants were left"));
     }
-    reasons
+    failures
 }
 
-fn tries_reasons(name: &str, tries: &Tries) -> Vec<String> {
-    let (begun, ended) = (tries.begun(), tries.ended());
-    let count = |outcome| tries.count(outcome);
-    let mut reasons = Vec::new();
+fn attempt_failures(name: &str, attempts: &LockAttempts) -> Vec<String> {
+    let (begun, ended) = (attempts.begun(), attempts.ended());
+    let count = |outcome| attempts.count(outcome);
+    let mut failures = Vec::new();
     if begun != ended {
-        reasons.push(format!("{name}: {begun} tries for locks had {ended} outcomes"));
+        failures.push(format!("{name}: {begun} lock attempts had {ended} outcomes"));
     }
     if count(LockOutcome::Granted) == 0 {
-        reasons.push(format!("{name}: no lock was granted"));
+        failures.push(format!("{name}: no lock was granted"));
     }
     let failed = count(LockOutcome::Failed);
     if failed > 0 {
-        let texts = tries.failures().join("; ");
-        reasons.push(format!("{name}: {failed} tries for locks failed: {texts}"));
+        let texts = attempts.failures().join("; ");
+        failures.push(format!("{name}: {failed} lock attempts failed: {texts}"));
     }
     let killed = count(LockOutcome::Killed);
-    if killed > 0 && !tries.is_hit() {
-        reasons.push(format!("{name}: {killed} holders ended, though it was not killed"));
+    if killed > 0 && !attempts.was_killed() {
+        failures.push(format!("{name}: {killed} holders ended, though it was not killed"));
     }
-    reasons
+    failures
 }
 
 fn name(node: usize) -> String {
     format!("node {}", node + 1)
 }
 
-/// One line for each server, and the sums.
+/// One row for each server, and the sums.
 pub(super) struct LockTable<'a>(pub(super) &'a LockLedger);
 
-/// Those that have a column. What else there is shows in the sums.
+/// Outcomes with a column. The sums have all outcomes.
 const COLUMNS: [LockOutcome; 4] =
-    [LockOutcome::Granted, LockOutcome::TimedOut, LockOutcome::Lost, LockOutcome::GivenUp];
+    [LockOutcome::Granted, LockOutcome::TimedOut, LockOutcome::Lost, LockOutcome::Cancelled];
 
 impl fmt::Display for LockTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(ledger) = self;
-        write!(f, "{:<17}{:>9}", "locks at", "tries")?;
+        write!(f, "{:<8}{:>10}", "locks at", "attempts")?;
         for outcome in COLUMNS {
             write!(f, "{:>11}", outcome.label())?;
         }
-        writeln!(f, "{:>10}{:>10}", "median", "p99")?;
-        for (node, tries) in ledger.nodes.iter().enumerate() {
-            write!(f, "{:<17}{:>9}", name(node), HumanCount(tries.begun()).to_string())?;
+        writeln!(f, "{:>9}{:>9}", "median", "p99")?;
+        for (node, attempts) in ledger.nodes.iter().enumerate() {
+            write!(f, "{:<8}{:>10}", name(node), short_count(attempts.begun()))?;
             for outcome in COLUMNS {
-                write!(f, "{:>11}", HumanCount(tries.count(outcome)).to_string())?;
+                write!(f, "{:>11}", short_count(attempts.count(outcome)))?;
             }
-            let waits = tries.waits();
-            writeln!(f, "{:>10}{:>10}", Shown(waits.quantile(0.5)), Shown(waits.quantile(0.99)))?;
+            let waits = attempts.waits();
+            let (median, p99) = (waits.quantile(0.5), waits.quantile(0.99));
+            writeln!(f, "{:>9}{:>9}", DisplayLatency(median), DisplayLatency(p99))?;
         }
         let sums = LockOutcome::ALL.into_iter().map(|outcome| (outcome, ledger.count(outcome)));
         let sums = sums.filter(|(_, count)| *count > 0);
         let sums: Vec<_> =
             sums.map(|(outcome, n)| format!("{} {}", HumanCount(n), outcome.label())).collect();
-        writeln!(f, "\n{} tries for locks: {}", HumanCount(ledger.begun()), sums.join(", "))
+        let sums = format!("{} lock attempts: {}", HumanCount(ledger.begun()), sums.join(", "));
+        writeln!(f, "\n{}", wrap(&sums))
     }
 }
 
@@ -84,55 +87,55 @@ impl fmt::Display for LockTable<'_> {
 mod tests {
     use super::*;
 
-    /// Two servers that got a lock each.
+    /// The ledger of two servers that held a lock each.
     fn ledger() -> LockLedger {
         let ledger = LockLedger::new(2).expect("the histogram's bounds are constants");
-        ledger.nodes.iter().for_each(|tries| tries.begin().end(LockOutcome::Granted));
+        ledger.nodes.iter().for_each(|attempts| attempts.begin().end(LockOutcome::Granted));
         ledger
     }
 
-    fn assert_only_reason(ledger: &LockLedger, expected: &str) {
-        assert_eq!(reasons(ledger, 0), [expected]);
+    fn assert_only_failure(ledger: &LockLedger, expected: &str) {
+        assert_eq!(failures(ledger, 0), [expected]);
     }
 
     #[test]
-    fn what_should_not_become_of_locks_is_a_reason() {
-        assert_eq!(reasons(&ledger(), 0), Vec::<String>::new());
-        assert_eq!(reasons(&ledger(), 2), ["2 locks or grants of locks were left behind"]);
+    fn unexpected_lock_outcomes_are_failures() {
+        assert_eq!(failures(&ledger(), 0), Vec::<String>::new());
+        assert_eq!(failures(&ledger(), 2), ["2 locks or grants were left"]);
 
-        let well = ledger();
-        for fine in [LockOutcome::TimedOut, LockOutcome::Lost, LockOutcome::GivenUp] {
-            well.nodes[0].begin().end(fine);
+        let clean = ledger();
+        for fine in [LockOutcome::TimedOut, LockOutcome::Lost, LockOutcome::Cancelled] {
+            clean.nodes[0].begin().end(fine);
         }
-        assert_eq!(reasons(&well, 0), Vec::<String>::new());
+        assert_eq!(failures(&clean, 0), Vec::<String>::new());
 
         let hanging = ledger();
         let _open = hanging.nodes[0].begin();
-        assert_only_reason(&hanging, "node 1: 2 tries for locks had 1 outcomes");
+        assert_only_failure(&hanging, "node 1: 2 lock attempts had 1 outcomes");
 
         let failing = ledger();
         failing.nodes[1].begin().fail(&dsync::LockError::ShuttingDown);
-        let expected = "node 2: 1 tries for locks failed: this server is shutting down";
-        assert_only_reason(&failing, expected);
+        let expected = "node 2: 1 lock attempts failed: this server is shutting down";
+        assert_only_failure(&failing, expected);
 
         let cut = ledger();
         drop(cut.nodes[1].begin());
-        assert_only_reason(&cut, "node 2: 1 holders ended, though it was not killed");
-        cut.nodes[1].hit();
-        assert_eq!(reasons(&cut, 0), Vec::<String>::new());
+        assert_only_failure(&cut, "node 2: 1 holders ended, though it was not killed");
+        cut.nodes[1].mark_killed();
+        assert_eq!(failures(&cut, 0), Vec::<String>::new());
 
         let never = LockLedger::new(1).expect("the histogram's bounds are constants");
-        assert_only_reason(&never, "node 1: no lock was granted");
+        assert_only_failure(&never, "node 1: no lock was granted");
     }
 
     #[test]
-    fn each_server_has_a_line() {
+    fn lock_table_has_a_row_per_server() {
         let ledger = ledger();
         ledger.nodes[0].begin().end(LockOutcome::TimedOut);
         let shown = LockTable(&ledger).to_string();
         let line = shown.lines().find(|line| line.starts_with("node 1")).expect("it has one");
         let words: Vec<_> = line.split_whitespace().collect();
         assert_eq!(words[..7], ["node", "1", "2", "1", "1", "0", "0"], "{shown}");
-        assert!(shown.ends_with("3 tries for locks: 2 granted, 1 timed out\n"), "{shown}");
+        assert!(shown.ends_with("3 lock attempts: 2 granted, 1 timed out\n"), "{shown}");
     }
 }

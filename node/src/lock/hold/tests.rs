@@ -1,4 +1,4 @@
-//! The lock as the tool sees it, against a server that does as it is told.
+//! The tool's end of a held lock, against a scripted server.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use tokio::net::TcpListener;
 use super::*;
 
 type Input = TypedReceiver<Ping>;
-type Output = TypedOutput<HoldAnswer>;
+type Output = TypedOutput<HoldResponse>;
 
-/// A server and a guest of it, both in this process.
+/// A server and its client, both in this process.
 struct Scripted {
     server: Manager,
-    guest: Manager,
+    client: Manager,
 }
 
 impl Scripted {
-    /// The server answers those who want a lock with `script`.
+    /// Creates a server that handles lock requests with `script`.
     async fn new<F, Fut>(script: F) -> Self
     where
         F: Fn(Input, Output) -> Fut + Send + Sync + 'static,
@@ -32,22 +32,22 @@ impl Scripted {
         let names = listeners
             .each_ref()
             .map(|listener| format!("http://{}", listener.local_addr().expect("it is bound")));
-        let [server, guest] = names.each_ref().map(|name| {
+        let [server, client] = names.each_ref().map(|name| {
             let auth = Auth::shared_secret(b"what both know").expect("it is long enough");
             Manager::builder(name).servers(names.clone()).auth(auth).build().expect("names differ")
         });
         HOLD_LOCK
             .register(&server, move |_context, _request, input, output| script(input, output))
             .expect("nothing else is registered");
-        for (manager, listener) in [&server, &guest].into_iter().zip(listeners) {
+        for (manager, listener) in [&server, &client].into_iter().zip(listeners) {
             manager.start().expect("there is a runtime");
             tokio::spawn(manager.clone().serve(listener));
         }
-        Self { server, guest }
+        Self { server, client }
     }
 
-    async fn acquire(&self) -> Result<Hold, HoldError> {
-        let connection = self.guest.connection(self.server.local().as_str()).expect("it is known");
+    async fn acquire(&self) -> Result<LockHold, HoldError> {
+        let connection = self.client.connection(self.server.local().as_str()).expect("it is known");
         connection.wait_connected().await.expect("both run");
         let request = HoldRequest {
             resources: vec!["bucket/object".to_owned()],
@@ -55,15 +55,15 @@ impl Scripted {
             timeout_ms: 10_000,
             source: "a test".to_owned(),
         };
-        Hold::acquire(&connection, &request).await
+        LockHold::acquire(&connection, &request).await
     }
 }
 
-fn granted() -> HoldAnswer {
-    HoldAnswer::Granted { token: 7, uid: "the id".to_owned(), valid_for_ms: 3_600_000 }
+fn granted() -> HoldResponse {
+    HoldResponse::Granted { token: 7, uid: "the id".to_owned(), valid_for_ms: 3_600_000 }
 }
 
-/// Grants, and answers the next `pings` pings with this time.
+/// Grants the lock, and responds to the next `pings` pings with this validity.
 async fn grant(
     input: &mut Input,
     output: &mut Output,
@@ -73,7 +73,7 @@ async fn grant(
     output.send(&granted()).await?;
     for _ in 0..pings {
         let Some(ping) = input.next().await else { return Ok(()) };
-        output.send(&HoldAnswer::Pong { number: ping?.number, valid_for_ms }).await?;
+        output.send(&HoldResponse::Pong { number: ping?.number, valid_for_ms }).await?;
     }
     Ok(())
 }
@@ -81,10 +81,10 @@ async fn grant(
 const HOUR_MS: u64 = 3_600_000;
 
 #[tokio::test]
-async fn a_lock_that_is_refused_says_why() {
+async fn refusal_carries_its_reason() {
     let scripted = Scripted::new(|_input, mut output| async move {
         let why = "held by others".to_owned();
-        Ok(output.send(&HoldAnswer::Refused { reason: Refusal::TimedOut, why }).await?)
+        Ok(output.send(&HoldResponse::Refused { reason: Refusal::TimedOut, why }).await?)
     });
     match scripted.await.acquire().await {
         Err(HoldError::Refused { reason: Refusal::TimedOut, why }) => {
@@ -95,19 +95,19 @@ async fn a_lock_that_is_refused_says_why() {
 }
 
 #[tokio::test]
-async fn a_grant_is_worth_nothing_before_its_first_pong() {
+async fn grant_without_a_valid_pong_is_no_lock() {
     let scripted =
         Scripted::new(
             |mut input, mut output| async move { grant(&mut input, &mut output, 1, 0).await },
         );
     match scripted.await.acquire().await {
-        Err(HoldError::LostAtOnce(Lost::Unconfirmed)) => {}
+        Err(HoldError::LostBeforeStart(LossCause::Unconfirmed)) => {}
         other => panic!("{:?}", other.map(|hold| hold.grant)),
     }
 }
 
 #[tokio::test]
-async fn silence_ends_the_lock_when_its_certainty_ends_and_not_earlier() {
+async fn lock_without_pongs_is_lost_at_the_end_of_its_validity() {
     let scripted = Scripted::new(|mut input, mut output| async move {
         grant(&mut input, &mut output, 1, 500).await?;
         std::future::pending().await
@@ -115,37 +115,37 @@ async fn silence_ends_the_lock_when_its_certainty_ends_and_not_earlier() {
     .await;
     let begun = Instant::now();
     let mut hold = scripted.acquire().await.expect("it is granted");
-    assert_eq!(hold.until_lost().await, Lost::Unconfirmed);
+    assert_eq!(hold.until_lost().await, LossCause::Unconfirmed);
     assert!(begun.elapsed() >= Duration::from_millis(495), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
-async fn a_lock_lasts_as_long_as_it_is_confirmed_and_ends_at_the_server_s_word() {
+async fn lock_lasts_while_confirmed_and_ends_when_reported_lost() {
     let scripted = Scripted::new(|mut input, mut output| async move {
-        // Each alone would end before the next ping but one.
+        // Each validity alone would end before the next ping but one.
         grant(&mut input, &mut output, 3, 1_900).await?;
-        Ok(output.send(&HoldAnswer::Lost { why: "forced".to_owned() }).await?)
+        Ok(output.send(&HoldResponse::Lost { why: "forced".to_owned() }).await?)
     })
     .await;
     let mut hold = scripted.acquire().await.expect("it is granted");
     assert_eq!(hold.grant, Grant { token: 7, uid: "the id".to_owned() });
-    assert_eq!(hold.until_lost().await, Lost::Told("forced".to_owned()));
+    assert_eq!(hold.until_lost().await, LossCause::Reported("forced".to_owned()));
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_ends_the_lock_at_once() {
+async fn disconnect_ends_the_lock_at_once() {
     let scripted = Scripted::new(|mut input, mut output| async move {
         grant(&mut input, &mut output, u64::MAX, HOUR_MS).await
     })
     .await;
     let mut hold = scripted.acquire().await.expect("it is granted");
-    let Scripted { server, guest: _guest } = scripted;
+    let Scripted { server, client: _client } = scripted;
     let (lost, ()) = tokio::join!(hold.until_lost(), server.shutdown(Duration::ZERO));
-    assert!(matches!(lost, Lost::Failed(_) | Lost::Ended), "{lost:?}");
+    assert!(matches!(lost, LossCause::Failed(_) | LossCause::StreamEnded), "{lost:?}");
 }
 
 #[tokio::test]
-async fn a_release_returns_when_the_server_has_let_go() {
+async fn release_returns_once_the_server_has_released() {
     let is_released = Arc::new(AtomicBool::new(false));
     let released = Arc::clone(&is_released);
     let scripted = Scripted::new(move |mut input, mut output| {

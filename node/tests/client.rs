@@ -1,20 +1,20 @@
-//! `node call` and `node bench` against running servers.
+//! `gridwire call` and `gridwire bench` against running servers.
 #![allow(clippy::expect_used, reason = "this is how tests fail")]
 
 mod support;
 
-use support::{Cluster, Ended, run};
+use support::{Cluster, ProcessOutput, run};
 
 #[test]
-fn a_bench_prints_one_line_of_json() {
+fn bench_json_prints_one_line() {
     let cluster = Cluster::start();
     let url = cluster.servers[0].url();
-    let ended = run(&[
+    let output = run(&[
         "bench",
         "--peer",
         &url,
         "--name",
-        &cluster.guests[0],
+        &cluster.clients[0],
         "--secret-file",
         &cluster.secret_file,
         "--concurrency",
@@ -29,9 +29,9 @@ fn a_bench_prints_one_line_of_json() {
         "--timeout",
         "30s",
     ]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
-    let json: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stdout.lines().count(), 1, "{output:?}");
+    let json: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
     assert!(json["ops"].as_u64().expect("a number") > 0, "{json}");
     assert!(json["ops_per_second"].as_f64().expect("a number") > 0.0, "{json}");
     let latency = |part: &str| json["latency_us"][part].as_f64().expect("a number");
@@ -41,20 +41,20 @@ fn a_bench_prints_one_line_of_json() {
 }
 
 /// Runs a short bench of streams against the first server.
-fn bench_streams(cluster: &Cluster, rest: &[&str]) -> Ended {
+fn bench_streams(cluster: &Cluster, rest: &[&str]) -> ProcessOutput {
     let url = cluster.servers[0].url();
     let short = ["--seconds", "1", "--warmup", "0", "--timeout", "30s"];
-    let probe = ["--name", &cluster.guests[0], "--secret-file", &cluster.secret_file];
+    let probe = ["--name", &cluster.clients[0], "--secret-file", &cluster.secret_file];
     run(&[&["bench", "--stream", "--peer", &url][..], &probe, &short, rest].concat())
 }
 
 #[test]
-fn a_bench_of_streams_counts_what_the_other_end_confirms() {
+fn bench_of_streams_counts_confirmed_messages() {
     let cluster = Cluster::start();
-    let ended = bench_streams(&cluster, &["--json"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
-    let json: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let output = bench_streams(&cluster, &["--json"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stdout.lines().count(), 1, "{output:?}");
+    let json: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
     assert_eq!((&json["size_bytes"], &json["capacity"]), (&512.into(), &64.into()), "{json}");
     let runs = json["runs"].as_array().expect("a list");
     let which: Vec<_> =
@@ -72,42 +72,42 @@ fn a_bench_of_streams_counts_what_the_other_end_confirms() {
 }
 
 #[test]
-fn a_bench_of_as_many_streams_as_were_asked_for_prints_a_table() {
+fn bench_of_streams_prints_a_row_per_direction() {
     let cluster = Cluster::start();
-    let ended = bench_streams(&cluster, &["--concurrency", "3", "--size", "0"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let output = bench_streams(&cluster, &["--concurrency", "3", "--size", "0"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     for way in ["      3  one way ", "      3  echoed "] {
-        let lines = ended.stdout.lines().filter(|line| line.starts_with(way)).count();
-        assert_eq!(lines, 1, "{ended:?}");
+        let lines = output.stdout.lines().filter(|line| line.starts_with(way)).count();
+        assert_eq!(lines, 1, "{output:?}");
     }
 }
 
 #[test]
-fn a_probe_with_another_secret_is_told_so() {
+fn tool_with_another_secret_gets_a_clear_error() {
     let cluster = Cluster::start();
-    let wrong = cluster.directory.file("wrong", "what nobody knows");
+    let wrong = cluster.directory.file("wrong", "a wrong secret");
     for server in &cluster.servers {
         let url = server.url();
-        let rest = ["--name", &cluster.guests[0], "--secret-file", &wrong, "--timeout", "10s"];
+        let rest = ["--name", &cluster.clients[0], "--secret-file", &wrong, "--timeout", "10s"];
         let call = run(&[&["call", &url, "echo", "hello"][..], &rest].concat());
         let bench = run(&[&["bench", "--peer", &url][..], &rest].concat());
-        for ended in [call, bench] {
-            assert_eq!(ended.code, Some(1), "{ended:?}");
-            assert!(ended.stderr.contains("signed with another secret"), "{ended:?}");
-            assert!(!ended.stderr.contains("what nobody knows"), "{ended:?}");
+        for output in [call, bench] {
+            assert_eq!(output.code, Some(1), "{output:?}");
+            assert!(output.stderr.contains("signed with another secret"), "{output:?}");
+            assert!(!output.stderr.contains("a wrong secret"), "{output:?}");
         }
     }
 }
 
 #[test]
-fn a_probe_whose_name_the_server_does_not_know_is_told_so() {
+fn tool_with_an_unknown_name_gets_a_clear_error() {
     let cluster = Cluster::start();
-    let [stranger] = support::free_addresses();
-    let name = format!("http://{stranger}");
+    let [unknown] = support::free_addresses();
+    let name = format!("http://{unknown}");
     for server in &cluster.servers {
         let url = server.url();
         let secret_file = &cluster.secret_file;
-        let ended = run(&[
+        let output = run(&[
             "call",
             &url,
             "echo",
@@ -119,58 +119,58 @@ fn a_probe_whose_name_the_server_does_not_know_is_told_so() {
             "--timeout",
             "1s",
         ]);
-        assert_eq!(ended.code, Some(1), "{ended:?}");
-        // Said by the server if the probe is the one to dial. If the server is, it never does.
-        let is_said = ended.stderr.contains("is not a server of this cluster");
-        let is_guessed = ended.stderr.contains(&format!("is {name} among its guests?"));
-        assert!(is_said || is_guessed, "{ended:?}");
+        assert_eq!(output.code, Some(1), "{output:?}");
+        // The server refuses if the tool is the dialer. If the server is, it never dials.
+        let is_said = output.stderr.contains("is not a server of this cluster");
+        let is_guessed = output.stderr.contains(&format!("is {name} among its clients?"));
+        assert!(is_said || is_guessed, "{output:?}");
     }
 }
 
 #[test]
-fn a_server_that_does_not_run_is_waited_for_as_long_as_was_said() {
+fn stopped_server_is_waited_for_until_the_timeout() {
     let mut cluster = Cluster::start();
     cluster.servers[0].kill();
     let url = cluster.servers[0].url();
-    let ended = run(&[
+    let output = run(&[
         "call",
         &url,
         "echo",
         "hello",
         "--name",
-        &cluster.guests[0],
+        &cluster.clients[0],
         "--secret-file",
         &cluster.secret_file,
         "--timeout",
         "300ms",
     ]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains(&format!("not connected to {url} within 300ms")), "{ended:?}");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains(&format!("not connected to {url} within 300ms")), "{output:?}");
 }
 
 #[test]
-fn a_call_may_be_slower_than_its_caller_has_time() {
+fn slow_call_fails_at_its_deadline() {
     let cluster = Cluster::start();
     let url = cluster.servers[1].url();
-    // Long enough to be dialled, much shorter than the handler.
-    let ended = run(&[
+    // Long enough for the connection, much shorter than the handler.
+    let output = run(&[
         "call",
         &url,
         "sleep",
         "600000",
         "--name",
-        &cluster.guests[0],
+        &cluster.clients[0],
         "--secret-file",
         &cluster.secret_file,
         "--timeout",
         "7s",
     ]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("deadline exceeded calling"), "{ended:?}");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("deadline exceeded calling"), "{output:?}");
 }
 
 #[test]
-fn what_is_wrong_with_a_probe_is_said_before_anything_is_done() {
+fn invalid_arguments_are_rejected_before_connecting() {
     let directory = support::Directory::new();
     let secret_file = directory.file("secret", "a good secret");
     let short = directory.file("short", "short");
@@ -180,7 +180,7 @@ fn what_is_wrong_with_a_probe_is_said_before_anything_is_done() {
         (vec!["call", "nowhere", "echo", "x"], "it must be a base URL"),
         (vec!["call", peer, "shout", "x"], "[possible values: echo, sleep]"),
         (vec!["call", peer, "sleep", "long"], "it must be milliseconds, 0 to 4294967295"),
-        (vec!["call", name, "echo", "x"], "--name http://127.0.0.1:1 is the server that is to be"),
+        (vec!["call", name, "echo", "x"], "--name http://127.0.0.1:1 is the server to call"),
         (vec!["call", peer, "echo", "x", "--timeout", "5"], "such as 500ms, 10s or 2m"),
         (vec!["bench", "--peer", peer, "--concurrency", "0"], "0 is not in 1..=4096"),
         (vec!["bench", "--peer", peer, "--stream", "--concurrency", "0"], "0 is not in 1..=4096"),
@@ -191,11 +191,11 @@ fn what_is_wrong_with_a_probe_is_said_before_anything_is_done() {
         (vec!["bench", "--peer", peer, "--seconds", "0"], "0 is not in 1..=86400"),
     ] {
         let rest = ["--name", name, "--secret-file", &secret_file];
-        let ended = run(&[&arguments[..], &rest].concat());
-        assert_eq!(ended.code, Some(2), "{arguments:?} {ended:?}");
-        assert!(ended.stderr.contains(expected), "{arguments:?} {ended:?}");
+        let output = run(&[&arguments[..], &rest].concat());
+        assert_eq!(output.code, Some(2), "{arguments:?} {output:?}");
+        assert!(output.stderr.contains(expected), "{arguments:?} {output:?}");
     }
-    let ended = run(&["call", peer, "echo", "x", "--name", name, "--secret-file", &short]);
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("at least 8"), "{ended:?}");
+    let output = run(&["call", peer, "echo", "x", "--name", name, "--secret-file", &short]);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert!(output.stderr.contains("at least 8"), "{output:?}");
 }
