@@ -37,7 +37,7 @@ pub struct Bounds {
     pub load_ms: u64,
     /// All copies of users, policies and mappings are the same so long after all is healed (B62); 0 if
     /// there are none.
-    pub same_ms: u64,
+    pub converge_ms: u64,
     /// What goes on by itself in a cluster that has recovered pauses within this time: comparisons of
     /// copies.
     pub idle_ms: u64,
@@ -67,10 +67,11 @@ impl Bounds {
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 2 * lease_ms + 5_000;
         let drift_ppm = drift_ppm(plan);
         let holds = [Point::DelayFlush, Point::FullSocket];
-        let supersedes = cluster.rare.iter().any(|(name, _)| name == Point::Supersede.name());
+        let supersedes =
+            cluster.fault_points.iter().any(|(name, _)| name == Point::Supersede.name());
         let settle_ms = dead_peer_ms.max(if supersedes { SUPERSEDE_MS } else { 0 });
         let is_hold = |name: &str| holds.iter().any(|point| point.name() == name);
-        let has_holds = cluster.rare.iter().any(|(name, _)| is_hold(name));
+        let has_holds = cluster.fault_points.iter().any(|(name, _)| is_hold(name));
         Self {
             limits,
             ticks_ms,
@@ -82,7 +83,7 @@ impl Bounds {
             lease_ms,
             drift_ppm,
             load_ms: cluster.iam.as_ref().map_or(0, load_ms),
-            same_ms: cluster.iam.as_ref().map_or(0, |iam| same_ms(iam, reconnect_ms)),
+            converge_ms: cluster.iam.as_ref().map_or(0, |iam| converge_ms(iam, reconnect_ms)),
             idle_ms: if cluster.iam.is_some() { 5_000 } else { 0 },
             has_holds,
         }
@@ -150,7 +151,7 @@ fn load_ms(iam: &IamPlan) -> u64 {
 /// All nodes are connected; whoever has not loaded yet tries its pools for the last time and reads them;
 /// it catches up, and whoever found it not loaded, or was in a comparison that hung, compares again; and
 /// what nobody knows to be missing is found by a comparison at the interval.
-fn same_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
+fn converge_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
     let records = u64::from(ITEMS_MAX) * u64::from(iam.store_ms);
     let load = load_ms(iam);
     let again = ms(limits::COMPARE_TIMEOUT) + ms(limits::RETRY_MAX).max(u64::from(iam.refresh_ms));
@@ -170,8 +171,8 @@ fn drift_ppm(plan: &Plan) -> u64 {
 fn longest(load: &Load, limits: &Limits) -> u64 {
     let default = ms(limits.deadline_default);
     let (timeout, give_up, last) = match load {
-        Load::Request(plan) => (plan.timeout_ms, plan.give_up_ms, default),
-        Load::Stream(plan) => (plan.timeout_ms, plan.give_up_ms, u64::MAX),
+        Load::Request(plan) => (plan.timeout_ms, plan.cancel_after_ms, default),
+        Load::Stream(plan) => (plan.timeout_ms, plan.cancel_after_ms, u64::MAX),
         Load::Lock(plan) => (None, None, plan.longest_ms()),
         Load::Force(_) | Load::Change(_) => (None, None, default),
     };

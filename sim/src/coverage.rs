@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{
-    CallId, CallKind, Event, HandlerEnd, LinkState, Outcome, SocketId, StreamSide, What,
+    CallId, CallKind, Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide,
 };
 use crate::plan::{Fault, Load, Node};
 use crate::world::NodeView;
@@ -66,8 +66,8 @@ pub const POINTS: &[&str] = &[
     "fault_cut_one_way",
     "fault_drift",
     "fault_hold",
-    "fault_mend",
     "fault_power_loss",
+    "fault_repair",
     "fault_restart",
     "fault_skew",
     "fault_slow",
@@ -133,23 +133,23 @@ impl Coverage {
         for point in self.locks.see(event).into_iter().chain(self.iam.see(event)) {
             self.hit(point);
         }
-        match &event.what {
-            What::Fault { fault } => self.see_fault(*fault),
-            What::Rare { point, .. } => self.hit(&format!("rare_{point}")),
-            What::State { state, cause, remote } => {
+        match &event.kind {
+            EventKind::Fault { fault } => self.see_fault(*fault),
+            EventKind::FaultPoint { point, .. } => self.hit(&format!("rare_{point}")),
+            EventKind::State { state, cause, remote } => {
                 if let Some(node) = event.node {
                     self.see_state((node, *remote), *state, cause.as_deref(), event.at_ms);
                 }
             }
-            What::SocketOpened { socket, remote, .. } => {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.extend(event.node.map(|node| ((node, *socket), *remote)));
             }
-            What::MessageSent { socket, message, .. } => {
+            EventKind::MessageSent { socket, message, .. } => {
                 if let Some(node) = event.node.filter(|_| !is_introduction(&message.op)) {
                     self.see_use(node, *socket);
                 }
             }
-            What::CallMade { call, kind, to, .. } => {
+            EventKind::CallMade { call, kind, to, .. } => {
                 let has_no_input = matches!(load, Some(Load::Stream(plan)) if plan.capacities == 0);
                 let (kind, to) = (Some(*kind), Some(*to));
                 self.open.insert(*call, Open { kind, to, has_no_input, ..Open::default() });
@@ -216,24 +216,24 @@ impl Coverage {
     fn see_call(&mut self, event: &Event) {
         let at = event.at_ms;
         let mut points = Vec::new();
-        match &event.what {
-            What::SendWaits { call, end, .. } => {
+        match &event.kind {
+            EventKind::SendBlocked { call, end, .. } => {
                 self.open.entry(*call).or_default().waiting.insert(*end);
             }
-            What::Sent { call, end, .. } => {
+            EventKind::Sent { call, end, .. } => {
                 let open = self.open.entry(*call).or_default();
                 open.waiting.remove(end);
-                if *end == StreamSide::Handler && open.has_all_input {
+                if *end == StreamSide::Callee && open.has_all_input {
                     points.push("stream_half_closed");
                 }
             }
-            What::InputOver { call, end: StreamSide::Handler, well: true } => {
+            EventKind::InputEnded { call, end: StreamSide::Callee, clean: true } => {
                 self.open.entry(*call).or_default().has_all_input = true;
             }
-            What::HandlerStarted { call, .. } => {
+            EventKind::HandlerStarted { call, .. } => {
                 self.open.entry(*call).or_default().is_served = true;
             }
-            What::HandlerEnded { call, how } => {
+            EventKind::HandlerEnded { call, how } => {
                 let open = self.open.entry(*call).or_default();
                 open.is_served = false;
                 if *how == HandlerEnd::Returned {
@@ -248,12 +248,12 @@ impl Coverage {
                     HandlerEnd::Returned | HandlerEnd::Cancelled | HandlerEnd::Crashed => {}
                 }
             }
-            What::CallEnded { call, outcome } => {
+            EventKind::CallEnded { call, outcome } => {
                 if let Some(open) = self.open.get_mut(call) {
                     points = open.ended(outcome, at);
                     let ends = event.node.zip(open.to);
                     let lost = ends.and_then(|ends| self.lost.get(&ends));
-                    if *outcome == Outcome::Answered {
+                    if *outcome == Outcome::Completed {
                         if lost == Some(&at) {
                             points.push("response_came_with_a_dead_connection");
                         }
@@ -290,13 +290,13 @@ impl Open {
         let mut points = Vec::new();
         let is_stream = self.kind == Some(CallKind::Stream);
         match outcome {
-            Outcome::Answered if is_stream => {
+            Outcome::Completed if is_stream => {
                 points.push("stream_answered");
                 if self.has_no_input {
                     points.push("stream_without_a_request_side");
                 }
             }
-            Outcome::Answered => points.push("call_answered"),
+            Outcome::Completed => points.push("call_answered"),
             Outcome::UnknownHandler => points.push("call_to_an_unknown_handler"),
             Outcome::NotConnected => points.push("call_not_connected"),
             Outcome::Deadline => points.push("deadline_passed"),
@@ -304,7 +304,7 @@ impl Open {
                 points.push("call_disconnected_while_its_handler_runs");
             }
             Outcome::Crashed => points.push("crash_with_calls_under_way"),
-            Outcome::GaveUp => {
+            Outcome::Cancelled => {
                 self.gave_up_at = Some(at);
                 points.push(if self.is_served {
                     "call_given_up_while_its_handler_runs"
@@ -314,7 +314,7 @@ impl Open {
                 if self.waiting.contains(&StreamSide::Caller) {
                     points.push("send_blocked_and_cancelled");
                 }
-                if self.waiting.contains(&StreamSide::Handler) {
+                if self.waiting.contains(&StreamSide::Callee) {
                     points.push("stream_given_up_with_its_buffer_full");
                 }
                 if self.returned_at == Some(at) && is_stream {

@@ -20,10 +20,10 @@ thread_local! {
     static LOADED: RefCell<Vec<(Node, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
-fn note(what: String) -> bool {
+fn note(kind: String) -> bool {
     SEEN.with(|seen| match &mut *seen.borrow_mut() {
         Some(seen) => {
-            seen.push(what);
+            seen.push(kind);
             true
         }
         None => false,

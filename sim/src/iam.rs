@@ -17,18 +17,18 @@ use iam_bootstrap::{Iam, Snapshot};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::event::{IamEvent, Kept, RecordVersion};
+use crate::event::{IamEvent, ItemRecord, RecordVersion};
 use crate::plan::{IamPlan, Plan};
 use crate::world::{EPOCH_SECONDS, Host, Software};
 
+mod convergence;
 mod items;
 mod pool;
-mod same;
 
+pub use convergence::Convergence;
+pub(crate) use convergence::converged_since;
 pub(crate) use items::{item, key};
 pub(crate) use pool::version;
-pub use same::Same;
-pub(crate) use same::same_since;
 
 /// What the nodes of `plan` run besides the load: iam-bootstrap, if the plan has what it keeps.
 pub fn software(plan: &Plan) -> Arc<dyn Software> {
@@ -48,7 +48,7 @@ impl Software for Cluster {
             .clock(host.clock.clone())
             .rng(StdRng::seed_from_u64(host.seed ^ 0x0069_616d));
         for (index, store) in (0..).zip(&host.pools) {
-            iam = iam.pool(pool::Pool::new(index, sealed(store)?, &host.pen));
+            iam = iam.pool(pool::Pool::new(index, sealed(store)?, &host.recorder));
         }
         let iam = iam.build()?;
         iam.start();
@@ -86,19 +86,19 @@ pub(crate) fn pools(plan: &Plan) -> Vec<MemoryStore> {
 }
 
 /// What all nodes have from the beginning.
-pub(crate) fn seeds(plan: &Plan) -> impl Iterator<Item = Kept> {
+pub(crate) fn seeds(plan: &Plan) -> impl Iterator<Item = ItemRecord> {
     let seeded = plan.cluster.iam.as_ref().map_or(0, |iam| iam.seeded);
     (0..seeded).map(|item| {
         let micros = (EPOCH_SECONDS - 1_000) * 1_000_000 + u64::from(item);
         let version = RecordVersion { micros, server: 0 };
-        Kept { item, version, value: Some(SEEDED + u32::from(item)) }
+        ItemRecord { item, version, value: Some(SEEDED + u32::from(item)) }
     })
 }
 
 /// Values from here on were there from the beginning.
 const SEEDED: u32 = 10_000_000;
 
-fn seed(store: &MemoryStore, kept: Kept) -> Result<(), Box<dyn Error>> {
+fn seed(store: &MemoryStore, kept: ItemRecord) -> Result<(), Box<dyn Error>> {
     let body = items::body(kept.item, kept.value.unwrap_or_default())?;
     let version = Version { micros: kept.version.micros, node: kept.version.server };
     let record = Record { version, content: Content::Item(body.into()) };
@@ -113,12 +113,12 @@ fn seed(store: &MemoryStore, kept: Kept) -> Result<(), Box<dyn Error>> {
 
 /// Where software leaves the copy of its node.
 #[derive(Clone, Default)]
-pub struct Seat {
+pub struct IamSlot {
     iam: Arc<OnceLock<Iam>>,
     seen: Arc<Mutex<Option<Arc<Snapshot>>>>,
 }
 
-impl Seat {
+impl IamSlot {
     /// The load changes this copy from now on. One for each incarnation of a node.
     pub fn offer(&self, iam: Iam) {
         if self.iam.set(iam).is_err() {
@@ -132,19 +132,19 @@ impl Seat {
     }
 
     /// What readers see, if that is not what they saw when this was asked last.
-    pub(crate) fn look(&self) -> Option<IamEvent> {
+    pub(crate) fn poll_snapshot(&self) -> Option<IamEvent> {
         let now = self.iam.get()?.snapshot();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if now.as_ref().map(Arc::as_ptr) == seen.as_ref().map(Arc::as_ptr) {
             return None;
         }
         (*seen).clone_from(&now);
-        Some(IamEvent::Seen { items: now.map(|snapshot| items::all(&snapshot)) })
+        Some(IamEvent::SnapshotChanged { items: now.map(|snapshot| items::all(&snapshot)) })
     }
 }
 
-impl std::fmt::Debug for Seat {
+impl std::fmt::Debug for IamSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Seat").field(&self.iam.get()).finish()
+        f.debug_tuple("IamSlot").field(&self.iam.get()).finish()
     }
 }

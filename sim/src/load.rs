@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use grid::error::HandlerError;
 use grid::{CallError, HandlerId, Manager, RegisterError, Route, Start};
 
-use crate::event::{CallId, CallKind, HandlerEnd, Outcome, What};
+use crate::event::{CallId, CallKind, EventKind, HandlerEnd, Outcome};
 use crate::plan::{CAPACITIES, Load};
-use crate::recorder::Pen;
+use crate::recorder::NodeRecorder;
 use crate::world::{Host, url};
 
 pub mod body;
@@ -55,27 +55,27 @@ const fn stream_handler(capacities: u8) -> HandlerId {
 pub(crate) fn register(
     manager: &Manager,
     table: &LoadTable,
-    pen: &Pen,
+    recorder: &NodeRecorder,
 ) -> Result<(), RegisterError> {
     for (id, start) in [(IN_PLACE, Start::InPlace), (SPAWNED, Start::Spawned)] {
-        let (table, pen) = (table.clone(), pen.clone());
+        let (table, recorder) = (table.clone(), recorder.clone());
         let route = Route::new(id).start(start);
         manager.register(route, move |context, payload| {
-            request::serve(table.clone(), pen.clone(), context, payload)
+            request::serve(table.clone(), recorder.clone(), context, payload)
         })?;
     }
     for (index, (input, output)) in (0u8..).zip(CAPACITIES) {
-        let (table, pen) = (table.clone(), pen.clone());
+        let (table, recorder) = (table.clone(), recorder.clone());
         let route = Route::new(stream_handler(index)).input_capacity(input).output_capacity(output);
         manager.register_stream(route, move |context, payload, input, output| {
-            stream::serve(table.clone(), pen.clone(), context, payload, (input, output))
+            stream::serve(table.clone(), recorder.clone(), context, payload, (input, output))
         })?;
     }
     Ok(())
 }
 
 /// Does what the plan says for one call, from beginning to end.
-pub(crate) async fn make(call: CallId, load: Load, host: Host) {
+pub(crate) async fn perform(call: CallId, load: Load, host: Host) {
     host.gate.pass().await;
     let load = match load {
         Load::Lock(plan) => return lock::make(call, plan, host).await,
@@ -84,12 +84,12 @@ pub(crate) async fn make(call: CallId, load: Load, host: Host) {
         load @ (Load::Request(_) | Load::Stream(_)) => load,
     };
     let (_, to) = load.ends();
-    let (connection, pen) = (host.manager.connection(&url(to)), host.pen.clone());
+    let (connection, recorder) = (host.manager.connection(&url(to)), host.recorder.clone());
     // A call that waits must not keep its manager.
     drop(host);
     match (load, connection) {
-        (Load::Request(plan), Some(to)) => request::make(call, plan, to, pen).await,
-        (Load::Stream(plan), Some(to)) => stream::make(call, plan, to, pen).await,
+        (Load::Request(plan), Some(to)) => request::make(call, plan, to, recorder).await,
+        (Load::Stream(plan), Some(to)) => stream::make(call, plan, to, recorder).await,
         // The plan was checked: whom it asks is a node of the cluster.
         (Load::Lock(_) | Load::Force(_) | Load::Change(_), _) | (_, None) => {}
     }
@@ -99,11 +99,11 @@ pub(crate) async fn make(call: CallId, load: Load, host: Host) {
 #[derive(Debug)]
 struct Open {
     call: CallId,
-    pen: Pen,
+    recorder: NodeRecorder,
 }
 
 impl Open {
-    fn begin(call: CallId, kind: CallKind, load: &Load, pen: &Pen) -> Self {
+    fn begin(call: CallId, kind: CallKind, load: &Load, recorder: &NodeRecorder) -> Self {
         let timeout_ms = match load {
             Load::Request(plan) => plan.timeout_ms,
             Load::Stream(plan) => plan.timeout_ms,
@@ -111,12 +111,12 @@ impl Open {
             Load::Force(_) | Load::Change(_) => None,
         };
         let (_, to) = load.ends();
-        pen.record(What::CallMade { call, to, kind, timeout_ms });
-        Self { call, pen: pen.clone() }
+        recorder.record(EventKind::CallMade { call, to, kind, timeout_ms });
+        Self { call, recorder: recorder.clone() }
     }
 
     fn end(self, outcome: Outcome) {
-        self.pen.record(What::CallEnded { call: self.call, outcome });
+        self.recorder.record(EventKind::CallEnded { call: self.call, outcome });
     }
 }
 
@@ -124,20 +124,20 @@ impl Open {
 #[derive(Debug)]
 struct Serving {
     call: CallId,
-    pen: Pen,
+    recorder: NodeRecorder,
     has_ended: bool,
 }
 
 impl Serving {
-    fn begin(call: CallId, context: &grid::RequestContext, pen: &Pen) -> Self {
+    fn begin(call: CallId, context: &grid::RequestContext, recorder: &NodeRecorder) -> Self {
         let from = crate::world::node_of(context.caller());
-        pen.record(What::HandlerStarted { call, from });
-        Self { call, pen: pen.clone(), has_ended: false }
+        recorder.record(EventKind::HandlerStarted { call, from });
+        Self { call, recorder: recorder.clone(), has_ended: false }
     }
 
     fn end(mut self, how: HandlerEnd) {
         self.has_ended = true;
-        self.pen.record(What::HandlerEnded { call: self.call, how });
+        self.recorder.record(EventKind::HandlerEnded { call: self.call, how });
     }
 }
 
@@ -145,14 +145,14 @@ impl Drop for Serving {
     fn drop(&mut self) {
         if !self.has_ended {
             let how = HandlerEnd::Cancelled;
-            self.pen.record(What::HandlerEnded { call: self.call, how });
+            self.recorder.record(EventKind::HandlerEnded { call: self.call, how });
         }
     }
 }
 
 /// A handler was given something that its caller did not send.
-fn wrong_input(call: CallId, text: String, pen: &Pen) -> HandlerError {
-    pen.record(What::WrongInput { call, text: text.clone() });
+fn wrong_input(call: CallId, text: String, recorder: &NodeRecorder) -> HandlerError {
+    recorder.record(EventKind::WrongInput { call, text: text.clone() });
     text.into()
 }
 

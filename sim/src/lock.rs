@@ -22,25 +22,25 @@ mod store;
 mod tests;
 
 pub use cluster::software;
-pub use holds::{Belief, Holds};
+pub use holds::{HoldView, Holds};
 pub use store::{Refused, Store};
 
 /// What happens later.
-pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Asks for locks, on one node.
 pub trait LockClient: Send + Sync {
     /// Waits for a lock. Dropping the future gives up.
-    fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>>;
+    fn lock(&self, wanted: LockRequest) -> BoxFuture<Result<Arc<dyn HeldLock>, LockFailure>>;
 
     /// Forces the locks of a resource open. Tells how many lockers had any.
-    fn force_unlock(&self, resource: String) -> Later<usize>;
+    fn force_unlock(&self, resource: String) -> BoxFuture<usize>;
 
     /// The process ends in good order: takes no more, and waits no longer than `grace` for what is let go.
-    fn shutdown(&self, grace: Duration) -> Later<()>;
+    fn shutdown(&self, grace: Duration) -> BoxFuture<()>;
 
     /// What is to be seen of it from outside of the simulation; nothing unless it has something to show.
-    fn look(&self) -> LocksView {
+    fn view(&self) -> LocksView {
         LocksView::default()
     }
 }
@@ -53,7 +53,7 @@ pub struct LocksView {
     /// How often it needed a second round of questions, for a token.
     pub second_rounds: u64,
     /// How often it was told that it was worth trying again.
-    pub calls: u64,
+    pub notifications: u64,
     /// Its locker, if it is one that can be looked at.
     pub locker: Option<LockerView>,
 }
@@ -90,7 +90,7 @@ fn call_of(source: &str) -> Option<CallId> {
 
 /// A lock that somebody wants.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct LockRequest {
     /// Names of the resources, all or none.
     pub resources: Vec<String>,
     /// Whether nobody else may hold it meanwhile.
@@ -102,7 +102,7 @@ pub struct Wanted {
 }
 
 /// A lock that was granted.
-pub trait Held: Send + Sync {
+pub trait HeldLock: Send + Sync {
     /// Whether it is held now, by the node's own clock.
     fn is_held(&self) -> bool;
 
@@ -111,7 +111,7 @@ pub trait Held: Send + Sync {
     fn valid_until(&self) -> Instant;
 
     /// Resolves when it is lost.
-    fn lost(&self) -> Later<()>;
+    fn lost(&self) -> BoxFuture<()>;
 
     /// For the protected store to compare.
     fn token(&self) -> u64;
@@ -120,17 +120,17 @@ pub trait Held: Send + Sync {
     fn id(&self) -> String;
 
     /// Lets go, and waits for the acknowledgement.
-    fn unlock(&self) -> Later<()>;
+    fn unlock(&self) -> BoxFuture<()>;
 
     /// Lets go as dropping does, without waiting for anything.
-    fn let_go(&self);
+    fn release(&self);
 }
 
 /// Where software leaves the client of its node.
 #[derive(Clone, Default)]
-pub struct Locks(Arc<OnceLock<Arc<dyn LockClient>>>);
+pub struct LockSlot(Arc<OnceLock<Arc<dyn LockClient>>>);
 
-impl Locks {
+impl LockSlot {
     /// The load asks this client from now on. One for each incarnation of a node.
     pub fn offer(&self, client: Arc<dyn LockClient>) {
         if self.0.set(client).is_err() {
@@ -144,9 +144,9 @@ impl Locks {
     }
 }
 
-impl std::fmt::Debug for Locks {
+impl std::fmt::Debug for LockSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Locks").field(&self.0.get().is_some()).finish()
+        f.debug_tuple("LockSlot").field(&self.0.get().is_some()).finish()
     }
 }
 

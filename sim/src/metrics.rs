@@ -17,9 +17,9 @@ use rand::{RngExt, SeedableRng};
 use resource_metrics::sample::{InterfaceCounters, Load, Sample, Sampling};
 use resource_metrics::{Answer, Collection, Limits, Report, ResourceMetrics, Source};
 
-use crate::event::{Metrics, Reported, ScrapeId, Told, What};
+use crate::event::{EventKind, MetricsEvent, ReportedValues, ScrapeId, ServerReport};
 use crate::plan::{MetricsPlan, Node, Plan};
-use crate::recorder::Pen;
+use crate::recorder::NodeRecorder;
 use crate::world::{Gate, Host, NodeClock, Software, node_of};
 
 /// What the nodes of `plan` run: `others`, and resource metrics, if the plan has any.
@@ -53,11 +53,12 @@ impl Software for Measured {
             .clock(host.clock.clone())
             .limits(limits_of(&self.plan))
             .build()?;
-        host.pen.record(What::Metrics(Metrics::Began { start_ms }));
+        host.recorder.record(EventKind::Metrics(MetricsEvent::Started { start_ms }));
         metrics.start();
-        tokio::spawn(scrape_as_planned(self.times(host), metrics.clone(), host.pen.clone()));
-        let (pen, healed, asked) = (host.pen.clone(), host.healed.clone(), metrics.clone());
-        tokio::spawn(scrape_once_healed(self.plan.scrapes.len(), asked, pen, healed));
+        tokio::spawn(scrape_as_planned(self.times(host), metrics.clone(), host.recorder.clone()));
+        let (recorder, healed, asked) =
+            (host.recorder.clone(), host.healed.clone(), metrics.clone());
+        tokio::spawn(scrape_once_healed(self.plan.scrapes.len(), asked, recorder, healed));
         let ending = host.ending.clone();
         tokio::spawn(async move {
             ending.pass().await;
@@ -73,7 +74,7 @@ type Times = Vec<(ScrapeId, u64)>;
 impl Measured {
     /// Those that come after the process has begun.
     fn times(&self, host: &Host) -> Times {
-        let now_ms = host.pen.now_ms();
+        let now_ms = host.recorder.now_ms();
         let planned = (0..).zip(&self.plan.scrapes);
         let own = planned.filter(|(_, (at_ms, on))| *on == host.node && *at_ms >= now_ms);
         own.map(|(scrape, (at_ms, _))| (scrape, *at_ms)).collect()
@@ -81,20 +82,26 @@ impl Measured {
 }
 
 /// Each scrape at its time, whatever has become of those before.
-async fn scrape_as_planned(times: Times, metrics: ResourceMetrics, pen: Pen) {
+async fn scrape_as_planned(times: Times, metrics: ResourceMetrics, recorder: NodeRecorder) {
     for (scrape, at_ms) in times {
-        tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(pen.now_ms()))).await;
-        let (metrics, pen) = (metrics.clone(), pen.clone());
-        tokio::spawn(async move { ask(scrape, &metrics, &pen).await });
+        tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(recorder.now_ms()))).await;
+        let (metrics, recorder) = (metrics.clone(), recorder.clone());
+        tokio::spawn(async move { ask(scrape, &metrics, &recorder).await });
     }
 }
 
 /// Asks, again and again, until all are up.
-async fn scrape_once_healed(planned: usize, metrics: ResourceMetrics, pen: Pen, healed: Gate) {
+async fn scrape_once_healed(
+    planned: usize,
+    metrics: ResourceMetrics,
+    recorder: NodeRecorder,
+    healed: Gate,
+) {
     healed.pass().await;
     for scrape in ScrapeId::try_from(planned).unwrap_or(0).. {
-        match ask(scrape, &metrics, &pen).await {
-            Some(told) if told.iter().any(|(_, told)| matches!(told, Told::Down { .. })) => {}
+        match ask(scrape, &metrics, &recorder).await {
+            Some(told)
+                if told.iter().any(|(_, told)| matches!(told, ServerReport::Down { .. })) => {}
             Some(_) | None => return,
         }
         tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
@@ -102,23 +109,28 @@ async fn scrape_once_healed(planned: usize, metrics: ResourceMetrics, pen: Pen, 
 }
 
 /// One scrape.
-async fn ask(scrape: ScrapeId, metrics: &ResourceMetrics, pen: &Pen) -> Option<Vec<(Node, Told)>> {
-    pen.record(What::Metrics(Metrics::Asked { scrape }));
+async fn ask(
+    scrape: ScrapeId,
+    metrics: &ResourceMetrics,
+    recorder: &NodeRecorder,
+) -> Option<Vec<(Node, ServerReport)>> {
+    recorder.record(EventKind::Metrics(MetricsEvent::Requested { scrape }));
     let Ok(collection) = metrics.collect().await else {
-        pen.record(What::Metrics(Metrics::Aborted { scrape }));
+        recorder.record(EventKind::Metrics(MetricsEvent::Aborted { scrape }));
         return None;
     };
     let servers = told(&collection);
-    pen.record(What::Metrics(Metrics::Answered { scrape, servers: servers.clone() }));
+    recorder
+        .record(EventKind::Metrics(MetricsEvent::Completed { scrape, servers: servers.clone() }));
     Some(servers)
 }
 
-fn told(collection: &Collection) -> Vec<(Node, Told)> {
+fn told(collection: &Collection) -> Vec<(Node, ServerReport)> {
     let servers = collection.servers.iter().map(|(name, answer)| {
         let node = name.parse::<Name>().map_or(Node(u8::MAX), |name| node_of(&name));
         let told = match answer {
-            Answer::Up(report) => Told::Up { report: reported(report) },
-            Answer::Down(down) => Told::Down { reason: down.reason.as_str().to_owned() },
+            Answer::Up(report) => ServerReport::Up { report: reported(report) },
+            Answer::Down(down) => ServerReport::Down { reason: down.reason.as_str().to_owned() },
         };
         (node, told)
     });
@@ -127,10 +139,10 @@ fn told(collection: &Collection) -> Vec<(Node, Told)> {
     servers
 }
 
-fn reported(report: &Report) -> Reported {
+fn reported(report: &Report) -> ReportedValues {
     let load = report.load.unwrap_or_default().one;
     let interface = report.interfaces.get(INTERFACE).copied().unwrap_or_default();
-    Reported {
+    ReportedValues {
         start_ms: report.start_time_seconds.map(thousandths),
         interval_ms: report.sample_interval_seconds.map(thousandths),
         load: load.current.map(whole),
@@ -158,7 +170,7 @@ fn limits_of(plan: &MetricsPlan) -> Limits {
     let mut limits = Limits::default();
     limits.sample_interval = millis(plan.interval_ms);
     limits.collect_deadline = millis(plan.deadline_ms);
-    limits.collect_shared_for = millis(plan.shared_ms);
+    limits.collect_shared_for = millis(plan.ttl_ms);
     limits
 }
 
@@ -169,7 +181,7 @@ struct Machine {
     received: AtomicU64,
     slow: Duration,
     clock: NodeClock,
-    pen: Pen,
+    recorder: NodeRecorder,
 }
 
 impl Machine {
@@ -181,7 +193,7 @@ impl Machine {
             received: AtomicU64::new(0),
             slow: Duration::from_millis(u64::from(slow)),
             clock: host.clock.clone(),
-            pen: host.pen.clone(),
+            recorder: host.recorder.clone(),
         }
     }
 }
@@ -194,12 +206,12 @@ impl Source for Machine {
         let growth = u64::from(rng.random_range(0..VALUE_MAX));
         let received = self.received.fetch_add(growth, Ordering::Relaxed) + growth;
         let clock_us = self.clock.now().as_nanos() / 1_000;
-        let (slow, pen) = (self.slow, self.pen.clone());
+        let (slow, recorder) = (self.slow, self.recorder.clone());
         Box::pin(async move {
             if !slow.is_zero() {
                 tokio::time::sleep(slow).await;
             }
-            pen.record(What::Metrics(Metrics::Sampled { clock_us, load, received }));
+            recorder.record(EventKind::Metrics(MetricsEvent::Sampled { clock_us, load, received }));
             let counters = InterfaceCounters { receive_bytes: received, ..Default::default() };
             Sample {
                 load: Some(Load { one: f64::from(load), ..Load::default() }),

@@ -16,8 +16,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::bounds::Bounds;
 use crate::coverage::Coverage;
-use crate::event::{Event, What};
-use crate::iam::Same;
+use crate::event::{Event, EventKind};
+use crate::iam::Convergence;
 use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
 use crate::plan::Plan;
 use crate::world::{Software, World};
@@ -66,14 +66,14 @@ pub struct Run {
     pub simulated_ms: u64,
     /// How soon all copies of users, policies and mappings were the same; `None` if there are none, or they
     /// were not.
-    pub same: Option<Same>,
+    pub convergence: Option<Convergence>,
 }
 
 impl Run {
     /// One that came to nothing.
     pub(crate) fn failed(violation: Violation) -> Self {
         let (events, coverage) = (Vec::new(), Coverage::default());
-        Self { events, violation: Some(violation), coverage, simulated_ms: 0, same: None }
+        Self { events, violation: Some(violation), coverage, simulated_ms: 0, convergence: None }
     }
 
     /// A number that two runs share if, and only if, their traces are the same byte for byte.
@@ -111,15 +111,15 @@ pub fn run_with(plan: &Plan, software: &Arc<dyn Software>, expected: Option<Expe
         violation.get_or_insert(surprise(text));
     }
     if let Some(Violation { invariant, text }) = violation.clone() {
-        recorder.record(What::Violated { invariant, text });
+        recorder.record(EventKind::Violated { invariant, text });
     }
     events.append(&mut recorder.take());
-    let same = Same::of(plan, &events);
-    Run { events, violation, coverage, simulated_ms, same }
+    let convergence = Convergence::of(plan, &events);
+    Run { events, violation, coverage, simulated_ms, convergence }
 }
 
 fn surprise(text: String) -> Violation {
-    Violation { invariant: "no_surprise".to_owned(), text }
+    Violation { invariant: "no_internal_error".to_owned(), text }
 }
 
 /// How often the nodes are looked at, in ticks. Between two looks they only write events.
@@ -168,18 +168,18 @@ impl<'a> Trial<'a> {
         self.pass(Duration::from_millis(self.bounds.settle_ms))?;
         self.recover(limit)?;
         self.probe()?;
-        self.converge(healed_ms + self.bounds.same_ms)?;
+        self.converge(healed_ms + self.bounds.converge_ms)?;
         // Nothing is asked any more: what is idle now must stay so.
         self.pass(SETTLE)?;
         self.recover(self.world.now_ms() + self.bounds.idle_ms)?;
         self.at_quiet()?;
-        self.world.recorder().record(What::Quiet);
+        self.world.recorder().record(EventKind::Quiet);
         self.world.stop(STOP_GRACE);
         self.wait_for_the_end(STOP_GRACE + SETTLE)?;
         self.at_end()?;
         let verdict = expected.map_or(Ok(()), |expected| {
             let of_the_plan = |event: &&Event| {
-                event.what.call().is_none_or(|call| (call as usize) < self.plan.load.len())
+                event.kind.call().is_none_or(|call| (call as usize) < self.plan.load.len())
             };
             let events: Vec<_> = self.events.iter().filter(of_the_plan).cloned().collect();
             expected(self.plan, &events)
@@ -199,7 +199,7 @@ impl<'a> Trial<'a> {
                 fault = faults.next();
             }
             while let Some((_, due)) = call.filter(|(at, _)| *at <= now_ms) {
-                self.world.make(due.clone());
+                self.world.submit(due.clone());
                 call = load.next();
             }
             self.step()?;
@@ -223,7 +223,7 @@ impl<'a> Trial<'a> {
     fn is_settled(&self) -> bool {
         let facts = self.facts();
         let mut invariants = self.invariants.iter();
-        self.world.is_same() && invariants.all(|invariant| invariant.is_settled(&facts))
+        self.world.is_converged() && invariants.all(|invariant| invariant.is_settled(&facts))
     }
 
     fn facts(&self) -> Facts<'_> {
@@ -247,7 +247,7 @@ impl<'a> Trial<'a> {
                     (false, _) => "not every node is connected to every other".to_owned(),
                     (true, _) => format!(
                         "calls and handlers under way: {:?}; {}",
-                        self.world.recorder().live(),
+                        self.world.recorder().outstanding(),
                         self.first_restless()
                     ),
                 };
@@ -287,7 +287,7 @@ impl<'a> Trial<'a> {
     fn step(&mut self) -> Result<(), Violation> {
         self.world.step();
         self.steps += 1;
-        if let Some(text) = self.world.surprises().into_iter().next() {
+        if let Some(text) = self.world.internal_errors().into_iter().next() {
             return Err(surprise(text));
         }
         let fresh = self.world.recorder().take();
@@ -296,9 +296,9 @@ impl<'a> Trial<'a> {
         for index in first..self.events.len() {
             self.calm.see(&self.events[index]);
             let event = &self.events[index];
-            let load = event.what.call().and_then(|call| self.world.table().get(call));
+            let load = event.kind.call().and_then(|call| self.world.table().get(call));
             // Probes reach nothing that is rare.
-            if event.what.call().is_none_or(|call| (call as usize) < self.plan.load.len()) {
+            if event.kind.call().is_none_or(|call| (call as usize) < self.plan.load.len()) {
                 self.coverage.see(event, load.as_ref());
             }
             let facts = Facts {
@@ -310,8 +310,8 @@ impl<'a> Trial<'a> {
             };
             check(&mut self.invariants, |invariant| invariant.see(event, &facts))?;
         }
-        let beliefs = self.world.beliefs();
-        self.ask(|invariant, facts| invariant.tick(&beliefs, facts))?;
+        let hold_views = self.world.hold_views();
+        self.ask(|invariant, facts| invariant.tick(&hold_views, facts))?;
         if self.steps.is_multiple_of(LOOK_TICKS) {
             let views = self.world.views();
             self.coverage.look(&views);

@@ -5,7 +5,7 @@
 //! A smaller plan is another run: calls get other numbers, messages other latencies. What counts is
 //! that the same invariant fails.
 
-use crate::plan::{Ending, Load, LockEnding, Node, Plan};
+use crate::plan::{HandlerEnding, Load, LockEnding, Node, Plan};
 
 /// How much work shrinking may be.
 #[derive(Debug, Clone, Copy)]
@@ -118,16 +118,16 @@ impl Search<'_> {
     }
 
     fn simpler_cluster(&mut self) {
-        for index in (0..self.best.cluster.rare.len()).rev() {
-            self.try_with(|plan| drop(plan.cluster.rare.remove(index)));
+        for index in (0..self.best.cluster.fault_points.len()).rev() {
+            self.try_with(|plan| drop(plan.cluster.fault_points.remove(index)));
         }
         self.try_with(|plan| plan.cluster.late.clear());
-        self.try_with(|plan| plan.cluster.strangers.clear());
+        self.try_with(|plan| plan.cluster.wrong_secret_nodes.clear());
         self.try_with(|plan| plan.cluster.limits.message_bytes_max = None);
         self.try_with(|plan| plan.cluster.limits.queue_bytes_max = None);
         self.try_with(|plan| plan.cluster.limits.frame_bytes_target = None);
-        self.try_with(|plan| plan.cluster.limits.calls_made_max = None);
-        self.try_with(|plan| plan.cluster.limits.calls_served_max = None);
+        self.try_with(|plan| plan.cluster.limits.outbound_calls_max = None);
+        self.try_with(|plan| plan.cluster.limits.inbound_calls_max = None);
         self.try_with(|plan| plan.cluster.limits.stream_ping_interval_ms = None);
         self.try_with(|plan| plan.cluster.limits.backoff_max_ms = None);
         self.try_with(|plan| {
@@ -192,7 +192,7 @@ fn without_last_node(plan: &mut Plan) {
     let gone = Node(nodes - 1);
     plan.cluster.nodes -= 1;
     plan.cluster.late.retain(|(node, _)| *node != gone);
-    plan.cluster.strangers.retain(|node| *node != gone);
+    plan.cluster.wrong_secret_nodes.retain(|node| *node != gone);
     if let Some(locks) = &mut plan.cluster.locks {
         locks.lockers.retain(|node| *node != gone);
         if locks.lockers.is_empty() {
@@ -200,7 +200,7 @@ fn without_last_node(plan: &mut Plan) {
         }
     }
     if let Some(metrics) = &mut plan.cluster.metrics {
-        metrics.leave_out(gone);
+        metrics.remove_node(gone);
     }
     plan.faults.retain(|(_, fault)| !fault.concerns(gone));
     plan.load.retain(|(_, load)| load.ends().0 != gone && load.ends().1 != gone);
@@ -237,7 +237,7 @@ type Simpler = fn(&mut Load);
 
 const SIMPLER: [Simpler; 9] = [
     |load| match load {
-        Load::Request(plan) => (plan.bytes, plan.answer_bytes) = (16, 16),
+        Load::Request(plan) => (plan.bytes, plan.response_bytes) = (16, 16),
         Load::Stream(plan) => plan.bytes = 16,
         Load::Lock(plan) => plan.store_ms = 0,
         Load::Force(_) | Load::Change(_) => {}
@@ -249,20 +249,20 @@ const SIMPLER: [Simpler; 9] = [
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
-        Load::Request(plan) => plan.ending = Ending::Well,
-        Load::Stream(plan) => plan.ending = Ending::Well,
+        Load::Request(plan) => plan.ending = HandlerEnding::Success,
+        Load::Stream(plan) => plan.ending = HandlerEnding::Success,
         Load::Lock(plan) => plan.ending = LockEnding::Unlock,
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.timeout_ms = None,
         Load::Stream(plan) => plan.timeout_ms = None,
-        Load::Lock(plan) => plan.give_up_ms = None,
+        Load::Lock(plan) => plan.cancel_after_ms = None,
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| {
         if let Load::Request(plan) = load {
-            plan.give_up_ms = None;
+            plan.cancel_after_ms = None;
         }
     },
     |load| {
@@ -277,7 +277,7 @@ const SIMPLER: [Simpler; 9] = [
     },
     |load| {
         if let Load::Stream(plan) = load {
-            plan.take_ms = Some(0);
+            plan.receive_pace_ms = Some(0);
         }
     },
     |load| {
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!(load.len(), 2, "{load:?}");
         assert_eq!(cluster.nodes, 2);
-        assert_eq!(cluster.rare, []);
+        assert_eq!(cluster.fault_points, []);
         assert_eq!(faults[0].0 % 1_000, 0, "a round time");
     }
 

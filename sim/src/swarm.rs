@@ -9,7 +9,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::plan::{
-    CAPACITIES, Cluster, Ending, Fault, LimitsPlan, Load, Node, Plan, RequestPlan, StreamPlan,
+    CAPACITIES, Cluster, Fault, HandlerEnding, LimitsPlan, Load, Node, Plan, RequestPlan,
+    StreamPlan,
 };
 
 mod iam;
@@ -20,7 +21,7 @@ pub use locks::plan as plan_with_locks;
 
 /// How long trouble is made in a swarm run, in milliseconds. With recovery a run takes about a minute
 /// of simulated time.
-pub const TROUBLE_MS: u64 = 30_000;
+pub const FAULT_PHASE_MS: u64 = 30_000;
 
 /// The plan of a seed. `nodes` is drawn unless it is given.
 pub fn plan(seed: u64, nodes: Option<u8>) -> Plan {
@@ -57,7 +58,7 @@ fn draw(seed: u64, nodes: Option<u8>, mix: Mix) -> Plan {
     let faults = faults(&mut rng, nodes, mix);
     let mut load = load(&mut rng, &cluster);
     flood(&mut rng, &cluster, &faults, &mut load);
-    Plan { scenario: "swarm".to_owned(), seed, cluster, duration_ms: TROUBLE_MS, faults, load }
+    Plan { scenario: "swarm".to_owned(), seed, cluster, duration_ms: FAULT_PHASE_MS, faults, load }
 }
 
 /// One of `choices`.
@@ -73,9 +74,9 @@ fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
     if mix.has(rng, 0.15) {
         late.push((Node(rng.random_range(0..nodes)), rng.random_range(1_000..20_000)));
     }
-    let mut strangers = Vec::new();
+    let mut wrong_secret_nodes = Vec::new();
     if mix.has(rng, 0.1) {
-        strangers.push(Node(rng.random_range(0..nodes)));
+        wrong_secret_nodes.push(Node(rng.random_range(0..nodes)));
     }
     Cluster {
         nodes,
@@ -86,9 +87,9 @@ fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
         // clusters, where a node that thaws does not meet a crowd.
         socket_segments: pick(rng, if nodes <= 4 { &[16, 64, 256] } else { &[64, 64, 256] }),
         limits: limits(rng),
-        rare: rare(rng, mix),
+        fault_points: fault_points(rng, mix),
         late,
-        strangers,
+        wrong_secret_nodes,
         locks: None,
         iam: None,
         metrics: None,
@@ -101,8 +102,8 @@ fn limits(rng: &mut impl Rng) -> LimitsPlan {
         message_bytes_max: message,
         queue_bytes_max: message.map(|bytes| bytes * pick(rng, &[2, 3, 16])),
         frame_bytes_target: pick(rng, &[None, Some(256), Some(4 * 1024)]),
-        calls_made_max: pick(rng, &[None, None, Some(4), Some(32)]),
-        calls_served_max: pick(rng, &[None, None, Some(4), Some(32)]),
+        outbound_calls_max: pick(rng, &[None, None, Some(4), Some(32)]),
+        inbound_calls_max: pick(rng, &[None, None, Some(4), Some(32)]),
         ping_interval_ms: pick(rng, &[Some(1_000), Some(2_000), Some(4_000)]),
         stream_ping_interval_ms: pick(rng, &[Some(1_000), Some(3_000), None]),
         deadline_default_ms: pick(rng, &[Some(2_000), Some(8_000)]),
@@ -110,8 +111,8 @@ fn limits(rng: &mut impl Rng) -> LimitsPlan {
     }
 }
 
-fn rare(rng: &mut impl Rng, mix: Mix) -> Vec<(String, u16)> {
-    let mut rare = Vec::new();
+fn fault_points(rng: &mut impl Rng, mix: Mix) -> Vec<(String, u16)> {
+    let mut fault_points = Vec::new();
     for point in Point::ALL {
         if mix.has(rng, 0.3) {
             let often = match point {
@@ -124,10 +125,10 @@ fn rare(rng: &mut impl Rng, mix: Mix) -> Vec<(String, u16)> {
                     pick(rng, &[500, 3_000])
                 }
             };
-            rare.push((point.name().to_owned(), often));
+            fault_points.push((point.name().to_owned(), often));
         }
     }
-    rare
+    fault_points
 }
 
 /// A pair of different nodes.
@@ -174,12 +175,12 @@ fn faults(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Vec<(u64, Fault)> {
             continue;
         }
         for _ in 0..pick(rng, &[1, 1, 2, 3, 6]) {
-            let from = rng.random_range(500..TROUBLE_MS - 2_000);
+            let from = rng.random_range(500..FAULT_PHASE_MS - 2_000);
             let to = from + pick(rng, &[100, 1_000, 5_000, 15_000]);
             make_trouble(rng, kind, nodes, (from, to), &mut faults);
         }
     }
-    faults.retain(|(at, _)| *at < TROUBLE_MS);
+    faults.retain(|(at, _)| *at < FAULT_PHASE_MS);
     faults.sort_by_key(|(at, _)| *at);
     faults
 }
@@ -193,12 +194,12 @@ fn make_trouble(
 ) {
     let (a, b) = two(rng, nodes);
     let (begin, end) = match kind {
-        Kind::Cut => (Fault::Cut { a, b }, Fault::Mend { a, b }),
-        Kind::CutOneWay => (Fault::CutOneWay { from: a, to: b }, Fault::Mend { a, b }),
-        Kind::Hold => (Fault::Hold { a, b }, Fault::Mend { a, b }),
+        Kind::Cut => (Fault::Cut { a, b }, Fault::Repair { a, b }),
+        Kind::CutOneWay => (Fault::CutOneWay { from: a, to: b }, Fault::Repair { a, b }),
+        Kind::Hold => (Fault::Hold { a, b }, Fault::Repair { a, b }),
         Kind::Slow => {
             let ms = pick(rng, &[20, 200, 1_000]);
-            (Fault::Slow { a, b, ms }, Fault::Mend { a, b })
+            (Fault::Slow { a, b, ms }, Fault::Repair { a, b })
         }
         Kind::Power => (Fault::PowerLoss { node: a }, Fault::Restart { node: a }),
         Kind::Bounce => {
@@ -219,7 +220,7 @@ fn make_trouble(
                 let cut = from + rng.random_range(0..2_000);
                 let mend = to.max(cut) + rng.random_range(0..4_000);
                 faults.push((cut, Fault::Cut { a, b: other }));
-                faults.push((mend, Fault::Mend { a, b: other }));
+                faults.push((mend, Fault::Repair { a, b: other }));
             }
             return;
         }
@@ -237,7 +238,7 @@ fn load(rng: &mut impl Rng, cluster: &Cluster) -> Vec<(u64, Load)> {
     let mut at = 0;
     for _ in 0..calls {
         if !is_bursty || rng.random_bool(0.02) {
-            at = rng.random_range(0..TROUBLE_MS);
+            at = rng.random_range(0..FAULT_PHASE_MS);
         }
         let ends = two(rng, cluster.nodes);
         let one = if rng.random_range(0..10) < streams_of_ten {
@@ -267,11 +268,11 @@ fn flood(
         _ => None,
     });
     let mut stops: Vec<_> = stops.collect();
-    stops.push((rng.random_range(1_000..TROUBLE_MS), two(rng, cluster.nodes)));
+    stops.push((rng.random_range(1_000..FAULT_PHASE_MS), two(rng, cluster.nodes)));
     let (at, ends) = pick(rng, &stops);
     let sizes = [cluster.limits.message_bytes_max.unwrap_or(256 * 1024) - 128];
     for _ in 0..pick(rng, &[30, 60]) {
-        load.push((at.min(TROUBLE_MS - 1), Load::Request(request(rng, ends, &sizes))));
+        load.push((at.min(FAULT_PHASE_MS - 1), Load::Request(request(rng, ends, &sizes))));
     }
     load.sort_by_key(|(at, _)| *at);
 }
@@ -288,13 +289,13 @@ fn sizes(rng: &mut impl Rng, cluster: &Cluster) -> Vec<u32> {
     sizes
 }
 
-fn ending(rng: &mut impl Rng) -> Ending {
+fn ending(rng: &mut impl Rng) -> HandlerEnding {
     match rng.random_range(0..20) {
-        0 => Ending::Error,
-        1 => Ending::Panic,
-        2 => Ending::Never,
-        3 => Ending::Unknown,
-        _ => Ending::Well,
+        0 => HandlerEnding::Error,
+        1 => HandlerEnding::Panic,
+        2 => HandlerEnding::Never,
+        3 => HandlerEnding::Unknown,
+        _ => HandlerEnding::Success,
     }
 }
 
@@ -303,11 +304,11 @@ fn request(rng: &mut impl Rng, (from, to): (Node, Node), sizes: &[u32]) -> Reque
         from,
         to,
         bytes: pick(rng, sizes),
-        answer_bytes: pick(rng, sizes),
+        response_bytes: pick(rng, sizes),
         work_ms: pick(rng, &[0, 0, 0, 3, 50, 1_000]),
         ending: ending(rng),
         timeout_ms: pick(rng, &[None, Some(20), Some(500), Some(5_000)]),
-        give_up_ms: pick(rng, &[None, None, None, Some(0), Some(4), Some(100)]),
+        cancel_after_ms: pick(rng, &[None, None, None, Some(0), Some(4), Some(100)]),
     }
 }
 
@@ -324,9 +325,9 @@ fn stream(rng: &mut impl Rng, (from, to): (Node, Node), sizes: &[u32]) -> Stream
         bytes: pick(rng, sizes),
         up_pace_ms: pick(rng, &[0, 0, 5, 200]),
         down_pace_ms: pick(rng, &[0, 0, 5, 200]),
-        take_ms: pick(rng, &[Some(0), Some(0), Some(5), Some(300), None]),
+        receive_pace_ms: pick(rng, &[Some(0), Some(0), Some(5), Some(300), None]),
         ending: ending(rng),
         timeout_ms: pick(rng, &[None, None, Some(1_000), Some(10_000)]),
-        give_up_ms: Some(pick(rng, &[30, 1_000, 10_000, 10_000])),
+        cancel_after_ms: Some(pick(rng, &[30, 1_000, 10_000, 10_000])),
     }
 }

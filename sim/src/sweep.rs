@@ -39,7 +39,7 @@ pub fn run_plan(plan: &Plan) -> Run {
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        let invariant = "no_surprise".to_owned();
+        let invariant = "no_internal_error".to_owned();
         let text = format!("the simulation itself panicked: {text}");
         Run::failed(Violation { invariant, text })
     })

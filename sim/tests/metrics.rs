@@ -16,7 +16,7 @@ fn leave_out(plan: &mut Plan, is_meant: impl Fn(&Fault) -> bool) {
 }
 
 fn is_mend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Mend { .. })
+    matches!(fault, Fault::Repair { .. })
 }
 
 #[test]
@@ -45,16 +45,16 @@ fn metrics_partition_bites() {
         leave_out(plan, |fault| matches!(fault, Fault::Cut { .. }));
     });
     bites("metrics_partition", "is up", |plan| leave_out(plan, is_mend));
-    bites("metrics_partition", "must know that there is no connection", |plan| {
+    bites("metrics_partition", "must report that there is no connection", |plan| {
         // What is held is not lost: nobody can tell before the dead connection is found.
         plan.cluster.limits.ping_interval_ms = Some(8_000);
     });
-    bites("metrics_partition", "nobody asked", |plan| metrics(plan).scrapes.clear());
+    bites("metrics_partition", "no scrape was made", |plan| metrics(plan).scrapes.clear());
 }
 
 #[test]
 fn metrics_restart_bites() {
-    bites("metrics_restart", "began anew", |plan| {
+    bites("metrics_restart", "restarted:", |plan| {
         leave_out(plan, |fault| matches!(fault, Fault::PowerLoss { .. }));
     });
     bites("metrics_restart", "before and after its restart", |plan| {
@@ -69,13 +69,13 @@ fn metrics_restart_bites() {
 
 #[test]
 fn metrics_scrapes_bites() {
-    bites("metrics_scrapes", "for one crowd", |plan| metrics(plan).shared_ms = 0);
-    bites("metrics_scrapes", "asked the others 0 times", |plan| metrics(plan).shared_ms = 20_000);
-    bites("metrics_scrapes", "was wanted all the time", |plan| {
+    bites("metrics_scrapes", "for one burst", |plan| metrics(plan).ttl_ms = 0);
+    bites("metrics_scrapes", "asked the others 0 times", |plan| metrics(plan).ttl_ms = 20_000);
+    bites("metrics_scrapes", "was scraped all the time", |plan| {
         let crowded = metrics(plan).scrapes[0].1;
         metrics(plan).scrapes.retain(|(_, on)| *on == crowded);
     });
-    bites("metrics_scrapes", "nobody scraped", |plan| metrics(plan).scrapes.clear());
+    bites("metrics_scrapes", "no scrape was made on", |plan| metrics(plan).scrapes.clear());
 }
 
 #[test]
@@ -85,5 +85,5 @@ fn metrics_slow_node_bites() {
     });
     bites("metrics_slow_node", "is up", |plan| leave_out(plan, is_mend));
     bites("metrics_slow_node", "must not wait for", |plan| metrics(plan).deadline_ms = 3_000);
-    bites("metrics_slow_node", "nobody asked", |plan| metrics(plan).scrapes.clear());
+    bites("metrics_slow_node", "no scrape was made", |plan| metrics(plan).scrapes.clear());
 }

@@ -5,7 +5,8 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 use sim::plan::{
-    Ending, Fault, Load, LockEnding, LockPlan, Meanwhile, Node, Plan, RequestPlan, StreamPlan,
+    ClockWhilePaused, Fault, HandlerEnding, Load, LockEnding, LockPlan, Node, Plan, RequestPlan,
+    StreamPlan,
 };
 use sim::scenarios;
 
@@ -18,7 +19,7 @@ fn leave_out(plan: &mut Plan, is_meant: impl Fn(&Fault) -> bool) {
 }
 
 fn is_mend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Mend { .. })
+    matches!(fault, Fault::Repair { .. })
 }
 
 fn requests(plan: &mut Plan) -> impl Iterator<Item = &mut RequestPlan> {
@@ -189,25 +190,25 @@ fn wrong_token_holds() {
 
 #[test]
 fn big_and_small_bites() {
-    bites("big_and_small", "must be answered within", |plan| {
+    bites("big_and_small", "must complete within", |plan| {
         requests(plan).filter(|request| request.bytes == 100).for_each(|small| small.work_ms = 200);
     });
-    bites("big_and_small", "0 big messages were written", |plan| {
-        requests(plan).for_each(|request| (request.bytes, request.answer_bytes) = (100, 100));
+    bites("big_and_small", "0 large messages were written", |plan| {
+        requests(plan).for_each(|request| (request.bytes, request.response_bytes) = (100, 100));
     });
 }
 
 #[test]
 fn cancel_storm_bites() {
-    bites("cancel_storm", "must be given up", |plan| {
+    bites("cancel_storm", "must be cancelled", |plan| {
         requests(plan).for_each(|request| {
-            request.give_up_ms = None;
-            request.ending = Ending::Well;
+            request.cancel_after_ms = None;
+            request.ending = HandlerEnding::Success;
         });
     });
-    bites("cancel_storm", "must be answered", |plan| {
-        let mut kept = requests(plan).filter(|request| request.give_up_ms.is_none());
-        kept.next().expect("there are others").ending = Ending::Error;
+    bites("cancel_storm", "must complete", |plan| {
+        let mut kept = requests(plan).filter(|request| request.cancel_after_ms.is_none());
+        kept.next().expect("there are others").ending = HandlerEnding::Error;
     });
 }
 
@@ -275,10 +276,10 @@ fn half_open_peer_bites() {
 #[test]
 fn late_node_bites() {
     bites("late_node", "must start once, after", |plan| plan.cluster.late.clear());
-    bites("late_node", "must be answered", |plan| {
+    bites("late_node", "must complete", |plan| {
         let late = plan.cluster.late[0].0;
         let request = requests(plan).filter(|request| request.to == late).last();
-        request.expect("it is asked").ending = Ending::Error;
+        request.expect("it is asked").ending = HandlerEnding::Error;
     });
     bites("late_node", "must be connected to", |plan| {
         let (late, at_ms) = plan.cluster.late[0];
@@ -302,10 +303,10 @@ fn locks_contention_bites() {
 #[test]
 fn locks_cut_off_holder_bites() {
     let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. } | Fault::CutOneWay { .. });
-    bites("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
+    bites("locks_cut_off_holder", "must be lost, and its holder must notice", |plan| {
         leave_out(plan, is_cut);
     });
-    bites("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
+    bites("locks_cut_off_holder", "must be lost, and its holder must notice", |plan| {
         // Long before its lease is over it is heard again.
         plan.faults.iter_mut().filter(|(_, fault)| is_mend(fault)).for_each(|(at, _)| *at = 12_000);
         plan.faults.sort_by_key(|(at, _)| *at);
@@ -322,20 +323,20 @@ fn locks_cut_off_holder_bites() {
 #[test]
 fn locks_dead_holder_bites() {
     bites("locks_dead_holder", "must be held until its process dies", |plan| plan.faults.clear());
-    bites("locks_dead_holder", "must not be granted before the lease is over", |plan| {
+    bites("locks_dead_holder", "must not be granted before the lease expires", |plan| {
         // As if its last refresh had been long ago, for the lockers alone.
         plan.cluster.locks.as_mut().expect("it has locks").lease_ms = 4_000;
         plan.cluster.locks.as_mut().expect("it has locks").refresh_ms = 500;
     });
     bites("locks_dead_holder", "must be granted", |plan| {
         // Whoever is next never lets go.
-        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Lose);
+        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::HoldUntilLost);
     });
 }
 
 #[test]
 fn locks_force_unlock_bites() {
-    bites("locks_force_unlock", "no locker had anything", |plan| {
+    bites("locks_force_unlock", "no locker had a grant", |plan| {
         plan.load.retain(|(_, load)| !matches!(load, Load::Force(_)));
     });
     bites("locks_force_unlock", "must be lost between", |plan| {
@@ -363,7 +364,7 @@ fn locks_locker_restarts_bites() {
     bites("locks_locker_restarts", "must be granted", |plan| {
         for b in (0..5).map(Node) {
             plan.faults.push((12_200, Fault::Hold { a: Node(6), b }));
-            plan.faults.push((36_000, Fault::Mend { a: Node(6), b }));
+            plan.faults.push((36_000, Fault::Repair { a: Node(6), b }));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
     });
@@ -383,19 +384,19 @@ fn locks_slow_locker_bites() {
 
 #[test]
 fn locks_stopped_holder_bites() {
-    let is_wake = |fault: &Fault| matches!(fault, Fault::Wake { .. });
-    bites("locks_stopped_holder", "must be seen to be lost", |plan| {
+    let is_wake = |fault: &Fault| matches!(fault, Fault::Resume { .. });
+    bites("locks_stopped_holder", "must be noticed as lost", |plan| {
         plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at += 3_000);
     });
-    bites("locks_stopped_holder", "must be lost, and its holder know", |plan| {
+    bites("locks_stopped_holder", "must be lost, and its holder must notice", |plan| {
         // It cannot see how long that was.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Wake { clock, .. } = fault {
-                *clock = Meanwhile::Stood;
+            if let Fault::Resume { clock, .. } = fault {
+                *clock = ClockWhilePaused::Frozen;
             }
         }
     });
-    bites("locks_stopped_holder", "must be lost, and its holder know", |plan| {
+    bites("locks_stopped_holder", "must be lost, and its holder must notice", |plan| {
         plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at -= 80_000);
     });
     bites("locks_stopped_holder", "must be granted", |plan| {
@@ -405,16 +406,16 @@ fn locks_stopped_holder_bites() {
 
 #[test]
 fn locks_suspended_holder_bites() {
-    bites("locks_suspended_holder", "must come to the store", |plan| {
+    bites("locks_suspended_holder", "must reach the store", |plan| {
         // With a clock that runs on it knows.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Wake { clock, .. } = fault {
-                *clock = Meanwhile::Ran;
+            if let Fault::Resume { clock, .. } = fault {
+                *clock = ClockWhilePaused::Ran;
             }
         }
     });
     bites("locks_suspended_holder", "must be granted", |plan| {
-        let is_wake = |fault: &Fault| matches!(fault, Fault::Wake { .. });
+        let is_wake = |fault: &Fault| matches!(fault, Fault::Resume { .. });
         plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at -= 20_000);
         plan.faults.sort_by_key(|(at, _)| *at);
     });
@@ -462,7 +463,7 @@ fn reconnect_storm_bites() {
     bites("reconnect_storm", "all must return by", |plan| {
         plan.faults.truncate(plan.faults.len() - 1);
     });
-    bites("reconnect_storm", "must begin twice", |plan| {
+    bites("reconnect_storm", "must start twice", |plan| {
         leave_out(plan, |fault| *fault == Fault::PowerLoss { node: Node(4) });
     });
     bites("reconnect_storm", "must be connected to", |plan| {
@@ -472,21 +473,21 @@ fn reconnect_storm_bites() {
 
 #[test]
 fn rolling_restart_bites() {
-    bites("rolling_restart", "must be answered", |plan| {
+    bites("rolling_restart", "must complete", |plan| {
         for (_, fault) in &mut plan.faults {
             if let Fault::Bounce { grace_ms, .. } = fault {
                 *grace_ms = 0;
             }
         }
     });
-    bites("rolling_restart", "must begin twice", |plan| {
+    bites("rolling_restart", "must start twice", |plan| {
         plan.faults.truncate(plan.faults.len() - 1);
     });
     bites("rolling_restart", "must stay connected", |plan| {
         // Two nodes lose each other while others restart.
         let (a, b) = (Node(0), Node(1));
         plan.faults.push((16_000, Fault::Cut { a, b }));
-        plan.faults.push((30_000, Fault::Mend { a, b }));
+        plan.faults.push((30_000, Fault::Repair { a, b }));
         plan.faults.sort_by_key(|(at_ms, _)| *at_ms);
     });
 }
@@ -494,15 +495,15 @@ fn rolling_restart_bites() {
 #[test]
 fn slow_reader_bites() {
     bites("slow_reader", "has credit for", |plan| {
-        streams(plan).for_each(|stream| stream.take_ms = Some(0));
+        streams(plan).for_each(|stream| stream.receive_pace_ms = Some(0));
     });
-    bites("slow_reader", "must be answered within", |plan| {
+    bites("slow_reader", "must complete within", |plan| {
         let (a, b) = (Node(0), Node(1));
         plan.faults.push((10_000, Fault::Hold { a, b }));
-        plan.faults.push((10_300, Fault::Mend { a, b }));
+        plan.faults.push((10_300, Fault::Repair { a, b }));
     });
     bites("slow_reader", "has a handler that must be cancelled", |plan| {
-        streams(plan).filter(|stream| stream.take_ms.is_none()).for_each(|stream| {
+        streams(plan).filter(|stream| stream.receive_pace_ms.is_none()).for_each(|stream| {
             stream.timeout_ms = Some(5_000);
         });
     });
@@ -510,10 +511,10 @@ fn slow_reader_bites() {
 
 #[test]
 fn wrong_token_bites() {
-    bites("wrong_token", "must be refused at once", |plan| plan.cluster.strangers.clear());
+    bites("wrong_token", "must be refused at once", |plan| plan.cluster.wrong_secret_nodes.clear());
     bites("wrong_token", "must be connected to", |plan| {
-        let other = Node(u8::from(plan.cluster.strangers[0] == Node(0)));
-        plan.cluster.strangers.push(other);
+        let other = Node(u8::from(plan.cluster.wrong_secret_nodes[0] == Node(0)));
+        plan.cluster.wrong_secret_nodes.push(other);
     });
     bites("wrong_token", "times to connect to", |plan| {
         plan.cluster.limits.backoff_max_ms = Some(200);

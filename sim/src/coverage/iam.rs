@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use iam_bootstrap::limits::{COMPARE_SPACING, TELL_TIMEOUT};
 
-use crate::event::{Event, IamEvent, Kept, LinkState, RecordVersion, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState, RecordVersion};
 use crate::plan::{Fault, Node};
 
 /// What is known of the copies of a run.
@@ -63,10 +63,10 @@ pub const IAM_POINTS: &[&str] = &[
     "fault_cut_one_way",
     "fault_drift",
     "fault_hold",
-    "fault_mend",
     "fault_pool_down",
     "fault_pool_up",
     "fault_power_loss",
+    "fault_repair",
     "fault_restart",
     "fault_skew",
     "fault_slow",
@@ -93,22 +93,22 @@ impl Iam {
     /// Something happened. Returns the points that it reached.
     pub(super) fn see(&mut self, event: &Event) -> Vec<&'static str> {
         let at_ms = event.at_ms;
-        match (&event.what, event.node) {
-            (What::Fault { fault }, _) => self.see_fault(*fault, at_ms),
-            (What::Healed, _) => {
+        match (&event.kind, event.node) {
+            (EventKind::Fault { fault }, _) => self.see_fault(*fault, at_ms),
+            (EventKind::Healed, _) => {
                 self.nodes.values_mut().for_each(Copy::all_pools_are_there);
                 Vec::new()
             }
-            (What::Started { .. }, Some(node)) => {
+            (EventKind::Started { .. }, Some(node)) => {
                 self.apart.retain(|(of, _), _| *of != node);
                 self.compared.retain(|(of, _), _| *of != node);
                 self.nodes.entry(node).or_default().begin(at_ms);
                 Vec::new()
             }
-            (What::State { remote, state, .. }, Some(node)) => {
+            (EventKind::State { remote, state, .. }, Some(node)) => {
                 self.see_state((node, *remote), *state, at_ms)
             }
-            (What::Iam(iam), Some(node)) => self.see_iam(iam, node, at_ms),
+            (EventKind::Iam(iam), Some(node)) => self.see_iam(iam, node, at_ms),
             _ => Vec::new(),
         }
     }
@@ -153,17 +153,17 @@ impl Iam {
 
     fn see_iam(&mut self, event: &IamEvent, node: Node, at_ms: u64) -> Vec<&'static str> {
         match event {
-            IamEvent::Kept { kept, .. } => self.see_kept(*kept, node, at_ms),
-            IamEvent::Changed { untold, .. } => {
+            IamEvent::Persisted { record: kept, .. } => self.see_kept(*kept, node, at_ms),
+            IamEvent::Changed { peer_errors, .. } => {
                 let mut points = vec!["change_made"];
                 if self.apart.keys().any(|(of, _)| *of == node) {
                     points.push("change_made_while_a_peer_is_cut_off");
                 }
-                points.extend(untold.iter().filter_map(|cause| missed(cause)));
+                points.extend(peer_errors.iter().filter_map(|cause| missed(cause)));
                 points
             }
             IamEvent::Refused { text, .. } => Vec::from_iter(refused(text)),
-            IamEvent::Seen { items: Some(items) } => {
+            IamEvent::SnapshotChanged { items: Some(items) } => {
                 let copy = self.nodes.entry(node).or_default();
                 copy.had.extend(items.iter().map(|(item, _)| *item));
                 let is_first = !std::mem::replace(&mut copy.is_seen, true);
@@ -173,7 +173,7 @@ impl Iam {
                 }
             }
             IamEvent::LoadLogged { retries: 1.. } => vec!["pool_was_tried_again"],
-            IamEvent::Compares { with } => {
+            IamEvent::Reconciles { with } => {
                 self.compared.insert((node, *with), at_ms);
                 match self.nodes.get(with).is_some_and(|copy| copy.is_seen) {
                     true => Vec::new(),
@@ -184,14 +184,14 @@ impl Iam {
                 self.nodes.entry(node).or_default().has_fetched = true;
                 vec!["comparison_found_what_was_missed"]
             }
-            IamEvent::Asked { .. }
-            | IamEvent::Forgotten { .. }
-            | IamEvent::Seen { items: None }
+            IamEvent::Requested { .. }
+            | IamEvent::Removed { .. }
+            | IamEvent::SnapshotChanged { items: None }
             | IamEvent::LoadLogged { retries: 0 } => Vec::new(),
         }
     }
 
-    fn see_kept(&mut self, kept: Kept, node: Node, at_ms: u64) -> Vec<&'static str> {
+    fn see_kept(&mut self, kept: ItemRecord, node: Node, at_ms: u64) -> Vec<&'static str> {
         let is_put = kept.value.is_some();
         let copy = self.nodes.entry(node).or_default();
         let had = copy.had.contains(&kept.item);

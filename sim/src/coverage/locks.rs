@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{CallId, Event, LockEnd, LockFailure, Notice, What};
+use crate::event::{CallId, Event, EventKind, LockEnd, LockFailure, LossNotice};
 use crate::plan::{Fault, Node};
 use crate::world::NodeView;
 
@@ -36,13 +36,13 @@ pub const LOCK_POINTS: &[&str] = &[
     "fault_cut_one_way",
     "fault_drift",
     "fault_hold",
-    "fault_mend",
     "fault_pause",
     "fault_power_loss",
+    "fault_repair",
     "fault_restart",
+    "fault_resume",
     "fault_skew",
     "fault_slow",
-    "fault_wake",
     "lock_dropped",
     "lock_forced_open",
     "lock_given_up",
@@ -75,8 +75,8 @@ pub const LOCK_POINTS: &[&str] = &[
 impl Locks {
     /// Something happened. Returns the points that it reached.
     pub(super) fn see(&mut self, event: &Event) -> Vec<&'static str> {
-        match &event.what {
-            What::LockAsked { call, resources, write, .. } => {
+        match &event.kind {
+            EventKind::LockRequested { call, resources, write, .. } => {
                 let (node, asked_ms, resources) = (event.node, event.at_ms, resources.clone());
                 let crashed = BTreeSet::new();
                 let (write, is_held, is_forced) = (*write, false, false);
@@ -84,18 +84,18 @@ impl Locks {
                 self.open.insert(*call, open);
                 Vec::new()
             }
-            What::LockGranted { call, .. } => self.see_grant(*call),
-            What::LockFailed { call, failure } => {
+            EventKind::LockGranted { call, .. } => self.see_grant(*call),
+            EventKind::LockFailed { call, failure } => {
                 self.open.remove(call);
                 failed(failure)
             }
-            What::LockLost { call, notice } => self.see_loss(*call, *notice),
-            What::LockEnded { call, how } => self.see_end(*call, *how, event.at_ms),
-            What::LockForced { resource, lockers: 1.., .. } => self.see_forced(*resource),
-            What::StoreReached { accepted: false, believed: true, .. } => {
+            EventKind::LockLost { call, notice } => self.see_loss(*call, *notice),
+            EventKind::LockEnded { call, how } => self.see_end(*call, *how, event.at_ms),
+            EventKind::LockForced { resource, lockers: 1.., .. } => self.see_forced(*resource),
+            EventKind::StoreReached { accepted: false, held: true, .. } => {
                 vec!["store_refused_who_believes"]
             }
-            What::Fault { fault } => {
+            EventKind::Fault { fault } => {
                 self.see_fault(*fault);
                 Vec::new()
             }
@@ -106,7 +106,7 @@ impl Locks {
     fn see_fault(&mut self, fault: Fault) {
         match fault {
             Fault::Pause { node } => drop(self.stopped.insert(node)),
-            Fault::Wake { node, .. } => drop(self.stopped.remove(&node)),
+            Fault::Resume { node, .. } => drop(self.stopped.remove(&node)),
             Fault::PowerLoss { node } => {
                 self.stopped.remove(&node);
                 let is_locker = self.lockers.contains(&node);
@@ -147,10 +147,10 @@ impl Locks {
         points
     }
 
-    fn see_loss(&self, call: CallId, notice: Notice) -> Vec<&'static str> {
+    fn see_loss(&self, call: CallId, notice: LossNotice) -> Vec<&'static str> {
         let mut points = vec![match notice {
-            Notice::Told => "lock_lost_and_told",
-            Notice::Looked => "lock_lost_and_looked_at",
+            LossNotice::Notified => "lock_lost_and_told",
+            LossNotice::Checked => "lock_lost_and_looked_at",
         }];
         if self.open.get(&call).is_some_and(|open| open.is_forced) {
             points.push("lock_lost_that_was_forced_open");
@@ -198,7 +198,7 @@ impl Locks {
             if locks.second_rounds > 0 {
                 points.push("token_took_a_second_round");
             }
-            if locks.calls > 0 {
+            if locks.notifications > 0 {
                 points.push("waiter_was_called");
             }
         }
@@ -215,11 +215,11 @@ impl Open {
 fn failed(failure: &LockFailure) -> Vec<&'static str> {
     match failure {
         LockFailure::TimedOut => vec!["lock_timed_out"],
-        LockFailure::GaveUp => vec!["lock_given_up"],
+        LockFailure::Cancelled => vec!["lock_given_up"],
         LockFailure::Crashed | LockFailure::ShuttingDown => {
             vec!["lock_waited_for_by_a_process_that_ended"]
         }
-        LockFailure::Lost | LockFailure::NotAsked { .. } => Vec::new(),
+        LockFailure::Lost | LockFailure::NotAttempted { .. } => Vec::new(),
     }
 }
 

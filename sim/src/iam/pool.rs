@@ -5,19 +5,19 @@ use iam_bootstrap::store::{self, Kind, Listing, Pending};
 use iam_bootstrap::store::{IamStore, ItemPath, MemoryStore, Sealed};
 
 use super::items;
-use crate::event::{IamEvent, Kept, RecordVersion, What};
-use crate::recorder::Pen;
+use crate::event::{EventKind, IamEvent, ItemRecord, RecordVersion};
+use crate::recorder::NodeRecorder;
 
 /// One pool of one incarnation of a node.
 pub(super) struct Pool {
     index: u8,
     store: Sealed<MemoryStore>,
-    pen: Pen,
+    recorder: NodeRecorder,
 }
 
 impl Pool {
-    pub(super) fn new(index: u8, store: Sealed<MemoryStore>, pen: &Pen) -> Self {
-        Self { index, store, pen: pen.clone() }
+    pub(super) fn new(index: u8, store: Sealed<MemoryStore>, recorder: &NodeRecorder) -> Self {
+        Self { index, store, recorder: recorder.clone() }
     }
 }
 
@@ -36,8 +36,9 @@ impl IamStore for Pool {
             self.store.write(path, bytes).await?;
             if let (Some(item), Some(record)) = (items::number(path), record) {
                 let version = version(record.version);
-                let kept = Kept { item, version, value: items::value(&record) };
-                self.pen.record(What::Iam(IamEvent::Kept { pool: self.index, kept }));
+                let kept = ItemRecord { item, version, value: items::value(&record) };
+                self.recorder
+                    .record(EventKind::Iam(IamEvent::Persisted { pool: self.index, record: kept }));
             }
             Ok(())
         })
@@ -47,7 +48,7 @@ impl IamStore for Pool {
         Box::pin(async move {
             self.store.delete(path).await?;
             if let Some(item) = items::number(path) {
-                self.pen.record(What::Iam(IamEvent::Forgotten { item }));
+                self.recorder.record(EventKind::Iam(IamEvent::Removed { item }));
             }
             Ok(())
         })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use grid::buggify::Point;
 
 use crate::bounds::Bounds;
-use crate::event::{Event, LinkState, What};
+use crate::event::{Event, EventKind, LinkState};
 use crate::plan::{Fault, Node, Plan};
 
 /// Trouble that lasts until something ends it.
@@ -40,27 +40,28 @@ impl Calm {
     /// Before anything has happened.
     pub fn new(plan: &Plan, skew_max_ms: u64) -> Self {
         let late = plan.cluster.late.iter().map(|(node, _)| Trouble::Down(*node));
-        let strangers = plan.cluster.strangers.iter().map(|node| Trouble::Stranger(*node));
-        Self { lasting: late.chain(strangers).collect(), skew_max_ms, ..Self::default() }
+        let wrong_secret_nodes =
+            plan.cluster.wrong_secret_nodes.iter().map(|node| Trouble::Stranger(*node));
+        Self { lasting: late.chain(wrong_secret_nodes).collect(), skew_max_ms, ..Self::default() }
     }
 
     /// Something happened.
     pub fn see(&mut self, event: &Event) {
         let at = event.at_ms;
-        match (&event.what, event.node) {
-            (What::Fault { fault }, _) => self.see_fault(fault, at),
-            (What::Started { .. }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::Fault { fault }, _) => self.see_fault(fault, at),
+            (EventKind::Started { .. }, Some(node)) => {
                 self.lasting.remove(&Trouble::Down(node));
                 self.last_by_node.insert(node, at);
             }
             // Those that end a connection; the others only delay a little.
-            (What::Rare { point, lasts_ms }, Some(node))
+            (EventKind::FaultPoint { point, lasts_ms }, Some(node))
                 if point == Point::Supersede.name() || point == Point::EarlyTimeout.name() =>
             {
                 let last = self.last_by_node.entry(node).or_default();
                 *last = (*last).max(at + lasts_ms);
             }
-            (What::Healed, _) => {
+            (EventKind::Healed, _) => {
                 for trouble in std::mem::take(&mut self.lasting) {
                     match trouble {
                         Trouble::Link(a, b) | Trouble::Slow(a, b) => self.touch(a, b, at),
@@ -74,7 +75,7 @@ impl Calm {
                     }
                 }
             }
-            (What::State { remote, state: LinkState::Connected, .. }, Some(node)) => {
+            (EventKind::State { remote, state: LinkState::Connected, .. }, Some(node)) => {
                 self.connected.insert((node, *remote), at);
                 self.see_connected(node, *remote);
             }
@@ -115,7 +116,7 @@ impl Calm {
                 let (a, b) = pair(a, b);
                 self.lasting.insert(Trouble::Slow(a, b));
             }
-            Fault::Mend { a, b } => {
+            Fault::Repair { a, b } => {
                 let (a, b) = pair(a, b);
                 self.lasting.remove(&Trouble::Link(a, b));
                 self.lasting.remove(&Trouble::Slow(a, b));
@@ -126,7 +127,7 @@ impl Calm {
                 self.lasting.remove(&Trouble::Stopped(node));
             }
             Fault::Pause { node } => drop(self.lasting.insert(Trouble::Stopped(node))),
-            Fault::Wake { node, .. } => {
+            Fault::Resume { node, .. } => {
                 if self.lasting.remove(&Trouble::Stopped(node)) {
                     self.last_by_node.insert(node, at);
                 }
@@ -181,25 +182,25 @@ impl Calm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Meanwhile;
+    use crate::plan::ClockWhilePaused;
 
     #[test]
     fn calm_is_counted_from_the_last_trouble_of_a_pair_or_its_nodes() {
         let plan = Plan::quiet(3);
         let mut calm = Calm::new(&plan, 300_000);
         let (a, b, c) = (Node(0), Node(1), Node(2));
-        let see = |calm: &mut Calm, at_ms, node, what| calm.see(&Event { at_ms, node, what });
+        let see = |calm: &mut Calm, at_ms, node, kind| calm.see(&Event { at_ms, node, kind });
         assert_eq!(calm.since(a, b), Some(0));
-        see(&mut calm, 10, None, What::Fault { fault: Fault::Cut { a: b, b: a } });
+        see(&mut calm, 10, None, EventKind::Fault { fault: Fault::Cut { a: b, b: a } });
         assert_eq!(calm.since(a, b), None);
         assert_eq!(calm.since(a, c), Some(0));
-        see(&mut calm, 20, None, What::Fault { fault: Fault::Mend { a, b } });
+        see(&mut calm, 20, None, EventKind::Fault { fault: Fault::Repair { a, b } });
         assert_eq!(calm.since(b, a), Some(20));
-        see(&mut calm, 30, None, What::Fault { fault: Fault::PowerLoss { node: c } });
+        see(&mut calm, 30, None, EventKind::Fault { fault: Fault::PowerLoss { node: c } });
         assert_eq!(calm.since(a, c), None);
-        see(&mut calm, 35, None, What::Healed);
+        see(&mut calm, 35, None, EventKind::Healed);
         assert_eq!(calm.since(a, c), None, "it has not started yet");
-        see(&mut calm, 40, Some(c), What::Started { incarnation: 2 });
+        see(&mut calm, 40, Some(c), EventKind::Started { incarnation: 2 });
         assert_eq!(calm.since(a, c), Some(40));
         assert_eq!(calm.since(a, b), Some(20));
     }
@@ -209,18 +210,22 @@ mod tests {
         let mut calm = Calm::new(&Plan::quiet(3), 300_000);
         let (a, b, node) = (Node(0), Node(1), Node(1));
         let fault = |at_ms, fault, calm: &mut Calm| {
-            calm.see(&Event { at_ms, node: None, what: What::Fault { fault } });
+            calm.see(&Event { at_ms, node: None, kind: EventKind::Fault { fault } });
         };
         fault(10, Fault::Pause { node }, &mut calm);
         assert_eq!((calm.since(a, b), calm.since(a, Node(2))), (None, Some(0)));
-        fault(20, Fault::Wake { node, clock: Meanwhile::Stood }, &mut calm);
+        fault(20, Fault::Resume { node, clock: ClockWhilePaused::Frozen }, &mut calm);
         assert_eq!(calm.since(a, b), Some(20));
         fault(30, Fault::Pause { node }, &mut calm);
-        calm.see(&Event { at_ms: 40, node: None, what: What::Healed });
+        calm.see(&Event { at_ms: 40, node: None, kind: EventKind::Healed });
         assert_eq!(calm.since(a, b), Some(40));
         fault(50, Fault::Pause { node }, &mut calm);
         fault(60, Fault::PowerLoss { node }, &mut calm);
-        calm.see(&Event { at_ms: 70, node: Some(node), what: What::Started { incarnation: 2 } });
+        calm.see(&Event {
+            at_ms: 70,
+            node: Some(node),
+            kind: EventKind::Started { incarnation: 2 },
+        });
         assert_eq!(calm.since(a, b), Some(70), "what begins anew is not stopped");
     }
 
@@ -229,8 +234,9 @@ mod tests {
         let plan = Plan::quiet(2);
         let (bounds, mut calm) = (Bounds::of(&plan), Calm::new(&plan, 300_000));
         let (a, b) = (Node(0), Node(1));
-        let see = |calm: &mut Calm, at_ms, node, what| calm.see(&Event { at_ms, node, what });
-        let connected = |remote| What::State { remote, state: LinkState::Connected, cause: None };
+        let see = |calm: &mut Calm, at_ms, node, kind| calm.see(&Event { at_ms, node, kind });
+        let connected =
+            |remote| EventKind::State { remote, state: LinkState::Connected, cause: None };
         assert_eq!(calm.whole_since(a, b, &bounds), Some(bounds.reconnect_ms));
         see(&mut calm, 3, Some(a), connected(b));
         assert_eq!(calm.whole_since(a, b, &bounds), Some(bounds.reconnect_ms), "one end only");
@@ -238,9 +244,9 @@ mod tests {
         assert_eq!(calm.whole_since(a, b, &bounds), Some(5));
         see(&mut calm, 7, Some(a), connected(b));
         assert_eq!(calm.whole_since(b, a, &bounds), Some(5), "lost for no reason: no excuse");
-        see(&mut calm, 9, None, What::Fault { fault: Fault::Cut { a, b } });
+        see(&mut calm, 9, None, EventKind::Fault { fault: Fault::Cut { a, b } });
         assert_eq!(calm.whole_since(a, b, &bounds), None);
-        see(&mut calm, 11, None, What::Fault { fault: Fault::Mend { a, b } });
+        see(&mut calm, 11, None, EventKind::Fault { fault: Fault::Repair { a, b } });
         assert_eq!(calm.whole_since(a, b, &bounds), Some(11 + bounds.reconnect_ms));
         see(&mut calm, 12, Some(a), connected(b));
         see(&mut calm, 13, Some(b), connected(a));

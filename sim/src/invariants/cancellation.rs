@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, What};
+use crate::event::{CallId, Event, EventKind};
 use crate::plan::Node;
 use crate::world::NodeView;
 
@@ -23,15 +23,15 @@ impl Invariant for Cancellation {
     }
 
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        match (&event.what, event.node) {
-            (What::HandlerStarted { call, from }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::HandlerStarted { call, from }, Some(node)) => {
                 self.running.insert(*call, (*from, node));
             }
-            (What::HandlerEnded { call, .. }, _) => {
+            (EventKind::HandlerEnded { call, .. }, _) => {
                 self.running.remove(call);
                 self.ended.remove(call);
             }
-            (What::CallEnded { call, .. }, _) => drop(self.ended.insert(*call, event.at_ms)),
+            (EventKind::CallEnded { call, .. }, _) => drop(self.ended.insert(*call, event.at_ms)),
             _ => {}
         }
         Ok(())
@@ -64,7 +64,7 @@ mod tests {
 
     fn bench() -> Bench {
         let mut bench = Bench::new(Cancellation::default(), vec![request(|_| {})]);
-        bench.well([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::GaveUp))]);
+        bench.well([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::Cancelled))]);
         bench
     }
 
@@ -75,7 +75,11 @@ mod tests {
         let queue_ms = bench.bounds().queue_ms();
         assert_eq!(bench.look(soon, &[]), Ok(()));
         bites(bench.look(soon + queue_ms + 1, &[]), "the handler of call 0 still runs");
-        bench.well([(soon, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled })]);
+        bench.well([(
+            soon,
+            SERVER,
+            EventKind::HandlerEnded { call: 0, how: HandlerEnd::Cancelled },
+        )]);
         assert_eq!(bench.look(soon + queue_ms + 1, &[]), Ok(()));
     }
 
@@ -84,7 +88,7 @@ mod tests {
         let mut bench = bench();
         bench.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
         assert_eq!(bench.look(2 * LATE, &[]), Ok(()), "nobody can know yet");
-        bench.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
+        bench.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
         let bounds = bench.bounds();
         let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();
         assert_eq!(bench.look(found, &[]), Ok(()));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, CallKind, Event, HandlerEnd, Outcome, What};
+use crate::event::{CallId, CallKind, Event, EventKind, HandlerEnd, Outcome};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
 
@@ -25,8 +25,8 @@ impl Invariant for Deadlines {
     }
 
     fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        match &event.what {
-            What::CallMade { call, kind, timeout_ms, to } => {
+        match &event.kind {
+            EventKind::CallMade { call, kind, timeout_ms, to } => {
                 if let Some(from) = event.node {
                     let timeout = timeout_of(*kind, *timeout_ms, facts);
                     let grain = |ms| facts.bounds.drift_of(ms) + facts.bounds.ticks_ms;
@@ -41,14 +41,14 @@ impl Invariant for Deadlines {
                     self.due.insert(*call, (early, late + slowness(*call, facts)));
                 }
             }
-            What::HandlerStarted { call, .. } => {
+            EventKind::HandlerStarted { call, .. } => {
                 // What travels is what is left, so the handler has less than this.
                 if let Some(timeout) = load_timeout(*call, facts) {
                     let grain = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
                     self.handlers_due.insert(*call, event.at_ms + timeout + grain);
                 }
             }
-            What::HandlerEnded { call, how } => {
+            EventKind::HandlerEnded { call, how } => {
                 if *how == HandlerEnd::Cancelled {
                     self.not_early(*call, event.at_ms, facts)?;
                 }
@@ -60,7 +60,7 @@ impl Invariant for Deadlines {
                     ));
                 }
             }
-            What::CallEnded { call, outcome } => {
+            EventKind::CallEnded { call, outcome } => {
                 self.open.remove(call);
                 return self.ended(*call, outcome, event.at_ms);
             }
@@ -131,7 +131,7 @@ fn load_timeout(call: CallId, facts: &Facts<'_>) -> Option<u64> {
 /// it sends the next.
 fn slowness(call: CallId, facts: &Facts<'_>) -> u64 {
     match facts.load(call) {
-        Some(Load::Stream(plan)) => match plan.take_ms {
+        Some(Load::Stream(plan)) => match plan.receive_pace_ms {
             Some(take) => {
                 let (_, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
                 // Each pause begins in the tick in which the one before has ended.
@@ -158,8 +158,8 @@ mod tests {
         bench
     }
 
-    fn handler_ended() -> What {
-        What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled }
+    fn handler_ended() -> EventKind {
+        EventKind::HandlerEnded { call: 0, how: HandlerEnd::Cancelled }
     }
 
     #[test]
@@ -167,11 +167,11 @@ mod tests {
         let load = || request(|_| {});
         let late = 1_001 + bench(load()).bounds().ticks_ms;
         bench(load()).well([(1_001, CALLER, ended(0, Outcome::Deadline))]);
-        bench(load()).well([(5, CALLER, ended(0, Outcome::Answered))]);
+        bench(load()).well([(5, CALLER, ended(0, Outcome::Completed))]);
         bites(bench(load()).at(900, CALLER, ended(0, Outcome::Deadline)), "call 0 ended 9");
         bites(
-            bench(load()).at(late, CALLER, ended(0, Outcome::Answered)),
-            "call 0 ended (answered)",
+            bench(load()).at(late, CALLER, ended(0, Outcome::Completed)),
+            "call 0 ended (completed)",
         );
         assert_eq!(bench(load()).look(late - 1, &[]), Ok(()));
         bites(bench(load()).look(late, &[]), "call 0 is open 1 ms");
@@ -187,9 +187,10 @@ mod tests {
         let given = || stream(|plan| plan.timeout_ms = Some(1_000));
         bites(bench(given()).look(2_000, &[]), "call 0 is open");
         bench(given()).well([(1_000, CALLER, ended(0, Outcome::Deadline))]);
-        let slow = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), Some(300)));
+        let slow =
+            stream(|plan| (plan.timeout_ms, plan.receive_pace_ms) = (Some(1_000), Some(300)));
         assert_eq!(bench(slow).look(2_000, &[]), Ok(()));
-        let idle = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), None));
+        let idle = stream(|plan| (plan.timeout_ms, plan.receive_pace_ms) = (Some(1_000), None));
         assert_eq!(bench(idle).look(9_000, &[]), Ok(()));
         assert_eq!(bench(stream(|_| {})).look(90_000, &[]), Ok(()));
         let none = bench(stream(|_| {})).at(9_000, CALLER, ended(0, Outcome::Deadline));

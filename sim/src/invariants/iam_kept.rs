@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, IamEvent, Kept, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord};
 use crate::plan::Node;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct IamKept {
-    latest: BTreeMap<(Node, u8), Kept>,
+    latest: BTreeMap<(Node, u8), ItemRecord>,
 }
 
 impl Invariant for IamKept {
@@ -19,19 +19,19 @@ impl Invariant for IamKept {
     }
 
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        let (Some(node), What::Iam(iam)) = (event.node, &event.what) else { return Ok(()) };
+        let (Some(node), EventKind::Iam(iam)) = (event.node, &event.kind) else { return Ok(()) };
         match iam {
-            IamEvent::Kept { kept, .. } => {
+            IamEvent::Persisted { record: kept, .. } => {
                 let before = self.latest.insert((node, kept.item), *kept);
                 match before.filter(|before| before.version >= kept.version) {
                     Some(before) => Err(format!("{node} keeps {kept} after {before}")),
                     None => Ok(()),
                 }
             }
-            IamEvent::Forgotten { item } => {
+            IamEvent::Removed { item } => {
                 Err(format!("{node} forgot all about item {item}, which was not long over"))
             }
-            IamEvent::Changed { call, kept, .. } => {
+            IamEvent::Changed { call, record: kept, .. } => {
                 let latest = self.latest.get(&(node, kept.item));
                 match latest.is_some_and(|latest| latest.version >= kept.version) {
                     true => Ok(()),
@@ -53,7 +53,7 @@ mod tests {
         let mut bench = Bench::with_iam(IamKept::default());
         bench.well([(1, SERVER, kept(0, 10, None)), (2, CALLER, kept(0, 9, Some(1)))]);
         bites(bench.at(3, SERVER, kept(0, 9, Some(1))), "item 0 = 1");
-        let forgotten = What::Iam(IamEvent::Forgotten { item: 0 });
+        let forgotten = EventKind::Iam(IamEvent::Removed { item: 0 });
         bites(bench.at(4, SERVER, forgotten), "forgot all about item 0");
     }
 
@@ -61,8 +61,8 @@ mod tests {
     fn b62_what_is_made_is_kept() {
         let mut bench = Bench::with_iam(IamKept::default());
         let changed = || {
-            let (kept, untold) = (record(0, 10, Some(1)), Vec::new());
-            What::Iam(IamEvent::Changed { call: 1, kept, untold })
+            let (kept, peer_errors) = (record(0, 10, Some(1)), Vec::new());
+            EventKind::Iam(IamEvent::Changed { call: 1, record: kept, peer_errors })
         };
         bites(bench.at(1, SERVER, changed()), "node-1 does not keep item 0");
         bench.well([(2, SERVER, kept(0, 10, Some(1))), (3, SERVER, changed())]);

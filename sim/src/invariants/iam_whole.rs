@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord, RecordVersion};
 use crate::iam;
 use crate::plan::Node;
 
@@ -24,7 +24,7 @@ struct Copy {
 }
 
 impl Copy {
-    fn keep(&mut self, kept: Kept) {
+    fn keep(&mut self, kept: ItemRecord) {
         self.kept.entry(kept.item).or_default().insert(kept.version, kept.value);
     }
 
@@ -80,10 +80,10 @@ impl Invariant for IamWhole {
             iam::seeds(facts.plan).for_each(|kept| copy.keep(kept));
             copy
         });
-        match &event.what {
-            What::Started { .. } => copy.begin(),
-            What::Iam(IamEvent::Kept { kept, .. }) => copy.keep(*kept),
-            What::Iam(IamEvent::Seen { items }) => {
+        match &event.kind {
+            EventKind::Started { .. } => copy.begin(),
+            EventKind::Iam(IamEvent::Persisted { record: kept, .. }) => copy.keep(*kept),
+            EventKind::Iam(IamEvent::SnapshotChanged { items }) => {
                 let seen = copy.see(items.as_deref());
                 return seen.map_err(|text| format!("readers of {node} {text}"));
             }
@@ -100,7 +100,7 @@ mod tests {
 
     fn begun() -> Bench {
         let mut bench = Bench::with_iam(IamWhole::default());
-        let started = |incarnation| What::Started { incarnation };
+        let started = |incarnation| EventKind::Started { incarnation };
         bench.well([
             (0, SERVER, started(1)),
             (1, SERVER, kept(0, 10, Some(1))),
@@ -128,7 +128,7 @@ mod tests {
         bites(bench.at(5, SERVER, seen(&[(1, 2), (7, 7)])), "item 7, which was never kept");
         let mut bench = begun();
         bench.well([(5, SERVER, seen(&[(1, 2)]))]);
-        let nothing = What::Iam(IamEvent::Seen { items: None });
+        let nothing = EventKind::Iam(IamEvent::SnapshotChanged { items: None });
         bites(bench.at(6, SERVER, nothing), "see nothing any more");
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::suspended::Suspended;
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, LockFailure, What};
+use crate::event::{CallId, Event, EventKind, LockFailure};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
 
@@ -30,25 +30,30 @@ impl Invariant for LockOutcome {
 
     fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
         self.suspended.see(event);
-        match (&event.what, event.node) {
-            (What::LockAsked { call, timeout_ms, .. }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::LockRequested { call, timeout_ms, .. }, Some(node)) => {
                 let (since, timeout_ms) = (event.at_ms, u64::from(*timeout_ms));
                 match self.open.insert(*call, Open::Waits { node, since, timeout_ms }) {
                     None => Ok(()),
                     Some(_) => Err(format!("the lock of call {call} was asked for twice")),
                 }
             }
-            (What::LockGranted { call, .. }, _) => match self.open.insert(*call, Open::Holds) {
-                Some(Open::Waits { .. }) => Ok(()),
-                _ => Err(format!("the lock of call {call} was granted, and nobody waits")),
-            },
-            (What::LockFailed { call, failure }, _) => match self.open.insert(*call, Open::Over) {
+            (EventKind::LockGranted { call, .. }, _) => {
+                match self.open.insert(*call, Open::Holds) {
+                    Some(Open::Waits { .. }) => Ok(()),
+                    _ => Err(format!("the lock of call {call} was granted, and nobody waits")),
+                }
+            }
+            (EventKind::LockFailed { call, failure }, _) => match self
+                .open
+                .insert(*call, Open::Over)
+            {
                 Some(Open::Waits { since, timeout_ms, .. }) => {
                     may_fail(*call, failure, event.at_ms - since, timeout_ms, facts)
                 }
                 _ => Err(format!("the lock of call {call} failed, and nobody waits: {failure}")),
             },
-            (What::LockEnded { call, .. }, _) => match self.open.insert(*call, Open::Over) {
+            (EventKind::LockEnded { call, .. }, _) => match self.open.insert(*call, Open::Over) {
                 Some(Open::Holds) => Ok(()),
                 _ => Err(format!("the lock of call {call} is over, and nobody held it")),
             },
@@ -90,14 +95,14 @@ fn may_fail(
     facts: &Facts<'_>,
 ) -> Verdict {
     let gives_up = match facts.load(call) {
-        Some(Load::Lock(plan)) => plan.give_up_ms,
+        Some(Load::Lock(plan)) => plan.cancel_after_ms,
         _ => None,
     };
     let grain = facts.bounds.drift_of(timeout_ms) + facts.bounds.ticks_ms;
     let is_early = match failure {
         LockFailure::TimedOut => took_ms + grain < timeout_ms,
-        LockFailure::GaveUp => gives_up.is_none_or(|ms| took_ms + grain < u64::from(ms)),
-        LockFailure::NotAsked { .. } => true,
+        LockFailure::Cancelled => gives_up.is_none_or(|ms| took_ms + grain < u64::from(ms)),
+        LockFailure::NotAttempted { .. } => true,
         LockFailure::ShuttingDown | LockFailure::Lost | LockFailure::Crashed => false,
     };
     if is_early {
@@ -111,7 +116,7 @@ mod tests {
     use super::super::bench::{Bench, CALLER, bites, granted, lock, made};
     use super::*;
     use crate::event::LockEnd;
-    use crate::plan::{Fault, Meanwhile};
+    use crate::plan::{ClockWhilePaused, Fault};
 
     fn bench() -> Bench {
         let load = lock(|plan| plan.timeout_ms = 1_000);
@@ -120,13 +125,13 @@ mod tests {
         bench
     }
 
-    fn failed(failure: LockFailure) -> What {
-        What::LockFailed { call: 0, failure }
+    fn failed(failure: LockFailure) -> EventKind {
+        EventKind::LockFailed { call: 0, failure }
     }
 
     #[test]
     fn b50_whoever_asks_for_a_lock_has_it_or_not_once() {
-        let over = What::LockEnded { call: 0, how: LockEnd::Unlocked };
+        let over = EventKind::LockEnded { call: 0, how: LockEnd::Unlocked };
         let mut well = bench();
         bites(well.at_quiet(&[]), "call 0 is not over");
         well.well([(5, CALLER, granted(0, true, 1)), (6, CALLER, over.clone())]);
@@ -148,14 +153,17 @@ mod tests {
         assert_eq!(bench().look(1_000 + grain, &[]), Ok(()));
         bites(bench().look(1_001 + grain, &[]), "1 ms beyond its time");
         bites(bench().at(900, CALLER, failed(LockFailure::TimedOut)), "after 900 ms: timed out");
-        bites(bench().at(900, CALLER, failed(LockFailure::GaveUp)), "after 900 ms: given up");
+        bites(bench().at(900, CALLER, failed(LockFailure::Cancelled)), "after 900 ms: cancelled");
         let text = String::new();
-        bites(bench().at(1_000, CALLER, failed(LockFailure::NotAsked { text })), "not asked");
+        bites(
+            bench().at(1_000, CALLER, failed(LockFailure::NotAttempted { text })),
+            "not attempted",
+        );
         let mut patient = bench();
         let node = CALLER;
         patient.fault(500, Fault::Pause { node });
         assert_eq!(patient.look(90_000, &[]), Ok(()), "a process that is stopped cannot know");
-        patient.fault(90_000, Fault::Wake { node, clock: Meanwhile::Ran });
+        patient.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
         assert_eq!(patient.look(91_000, &[]), Ok(()));
         bites(patient.look(92_000, &[]), "beyond its time");
     }

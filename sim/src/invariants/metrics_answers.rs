@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::scrapes::{Happened, Scrape, Scrapes, plan_of};
 use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, LinkState, Meaning, Metrics, SocketId, Told, What};
+use crate::event::{
+    Event, EventKind, LinkState, MessageSummary, MetricsEvent, ServerReport, SocketId,
+};
 use crate::plan::Node;
 use crate::world::NodeView;
 
@@ -49,25 +51,25 @@ impl Invariant for MetricsAnswers {
             return self.answered(on, scraped, servers, facts);
         }
         let at_ms = event.at_ms;
-        match &event.what {
-            What::Metrics(Metrics::Began { .. }) => self.forget(node),
-            What::SocketOpened { socket, remote, .. } => {
+        match &event.kind {
+            EventKind::Metrics(MetricsEvent::Started { .. }) => self.forget(node),
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((node, *socket), *remote);
             }
-            What::SocketClosed { socket } => drop(self.remotes.remove(&(node, *socket))),
-            What::State { remote, state: LinkState::Connected, .. } => {
+            EventKind::SocketClosed { socket } => drop(self.remotes.remove(&(node, *socket))),
+            EventKind::State { remote, state: LinkState::Connected, .. } => {
                 self.connected.insert((node, *remote), at_ms);
             }
-            What::State { remote, .. } => {
+            EventKind::State { remote, .. } => {
                 self.connected.remove(&(node, *remote));
                 self.lost.insert((node, *remote), at_ms);
             }
-            What::MessageSent { socket, index, message } => {
+            EventKind::MessageSent { socket, index, message } => {
                 if let Some(remote) = self.remotes.get(&(node, *socket)).copied() {
                     self.sent((node, remote), (*socket, *index), message, at_ms);
                 }
             }
-            What::MessageReceived { socket, index } => {
+            EventKind::MessageReceived { socket, index } => {
                 if self.answers.remove(&(node, *socket, *index))
                     && let Some(remote) = self.remotes.get(&(node, *socket))
                     && let Some(request) = self.requests.get_mut(&(node, *remote))
@@ -110,7 +112,7 @@ impl MetricsAnswers {
         &mut self,
         (from, to): (Node, Node),
         (socket, index): (SocketId, u64),
-        message: &Meaning,
+        message: &MessageSummary,
         at_ms: u64,
     ) {
         let mux_id = message.mux_id;
@@ -133,7 +135,7 @@ impl MetricsAnswers {
         &mut self,
         on: Node,
         scraped: Scrape,
-        servers: &[(Node, Told)],
+        servers: &[(Node, ServerReport)],
         facts: &Facts<'_>,
     ) -> Verdict {
         if !servers.iter().map(|(of, _)| *of).eq((0..facts.plan.cluster.nodes).map(Node)) {
@@ -144,11 +146,11 @@ impl MetricsAnswers {
             let request = request.filter(|request| request.at_ms >= scraped.began_ms);
             let answered_ms = request.and_then(|request| request.answered_ms);
             match told {
-                Told::Up { .. } if answered_ms.is_none() => {
+                ServerReport::Up { .. } if answered_ms.is_none() => {
                     return Err(format!("{on} tells that {of} is up, which has not answered"));
                 }
-                Told::Up { .. } => {}
-                Told::Down { reason } => {
+                ServerReport::Up { .. } => {}
+                ServerReport::Down { reason } => {
                     let deadline_ms = deadline_ms(scraped, facts);
                     if answered_ms.is_some_and(|at_ms| at_ms < deadline_ms) {
                         return Err(format!("{on} tells that {of} is down, which has answered"));
@@ -202,31 +204,31 @@ mod tests {
     use super::super::bench::{Bench, CALLER, SERVER, bites, read};
     use super::super::scrapes::bench::{answered, asked, began, message, metrics, request};
     use super::*;
-    use crate::event::Reported;
+    use crate::event::ReportedValues;
 
-    fn state(state: LinkState) -> What {
-        What::State { remote: SERVER, state, cause: None }
+    fn state(state: LinkState) -> EventKind {
+        EventKind::State { remote: SERVER, state, cause: None }
     }
 
     /// Connected, and asked.
     fn bench() -> Bench {
         let mut bench = Bench::with_metrics(MetricsAnswers::default(), metrics());
-        let opened = |remote| What::SocketOpened { socket: 7, remote, dialled: true };
+        let opened = |remote| EventKind::SocketOpened { socket: 7, remote, dialed: true };
         bench.well([(0, CALLER, began()), (0, SERVER, began())]);
         bench.well([(10, CALLER, opened(SERVER)), (10, SERVER, opened(CALLER))]);
         bench.well([(20, CALLER, state(LinkState::Connected)), (1_000, CALLER, asked(0))]);
         bench
     }
 
-    fn up() -> Told {
-        Told::Up { report: Reported::default() }
+    fn up() -> ServerReport {
+        ServerReport::Up { report: ReportedValues::default() }
     }
 
-    fn down(reason: &str) -> Told {
-        Told::Down { reason: reason.to_owned() }
+    fn down(reason: &str) -> ServerReport {
+        ServerReport::Down { reason: reason.to_owned() }
     }
 
-    fn tells(bench: &mut Bench, at_ms: u64, told: Told) -> Verdict {
+    fn tells(bench: &mut Bench, at_ms: u64, told: ServerReport) -> Verdict {
         bench.at(at_ms, CALLER, answered(0, vec![(CALLER, up()), (SERVER, told)]))
     }
 

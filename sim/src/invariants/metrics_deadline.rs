@@ -3,7 +3,7 @@
 
 use super::scrapes::{Happened, Scrapes, plan_of};
 use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::plan::Fault;
 use crate::world::NodeView;
 
@@ -19,7 +19,7 @@ impl Invariant for MetricsDeadline {
     }
 
     fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        if let What::Fault { fault: Fault::PowerLoss { node } } = event.what {
+        if let EventKind::Fault { fault: Fault::PowerLoss { node } } = event.kind {
             self.scrapes.forget(node);
         }
         let Happened::Answered(node, scrape, scraped, _) = self.scrapes.see(event, facts) else {

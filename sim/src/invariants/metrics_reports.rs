@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::scrapes::{Happened, Scrape, Scrapes};
 use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, Metrics, Reported, Told, What};
+use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport};
 use crate::metrics::thousandths;
 use crate::plan::Node;
 
@@ -20,7 +20,7 @@ pub(super) struct MetricsReports {
 /// What a server had to say, and from when on.
 #[derive(Debug, Default)]
 struct Server {
-    said: Vec<(u64, Reported)>,
+    said: Vec<(u64, ReportedValues)>,
     account: Account,
 }
 
@@ -43,24 +43,27 @@ impl Invariant for MetricsReports {
     fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
         if let Happened::Answered(on, _, scraped, servers) = self.scrapes.see(event, facts) {
             return servers.iter().try_for_each(|(node, told)| match told {
-                Told::Up { report } => self.must_have_been_so(on, *node, report, scraped),
-                Told::Down { .. } => Ok(()),
+                ServerReport::Up { report } => self.must_have_been_so(on, *node, report, scraped),
+                ServerReport::Down { .. } => Ok(()),
             });
         }
-        let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
+        let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
             return Ok(());
         };
         let Server { said, account } = self.servers.entry(node).or_default();
         match metrics {
-            Metrics::Began { start_ms } => {
+            MetricsEvent::Started { start_ms } => {
                 *account = Account { start_ms: *start_ms, ..Account::default() };
-                let nothing = Reported { start_ms: Some(*start_ms), ..Reported::default() };
+                let nothing =
+                    ReportedValues { start_ms: Some(*start_ms), ..ReportedValues::default() };
                 said.push((event.at_ms, nothing));
             }
-            Metrics::Sampled { clock_us, load, received } => {
+            MetricsEvent::Sampled { clock_us, load, received } => {
                 said.push((event.at_ms, account.add(*clock_us, *load, *received)));
             }
-            Metrics::Asked { .. } | Metrics::Answered { .. } | Metrics::Aborted { .. } => {}
+            MetricsEvent::Requested { .. }
+            | MetricsEvent::Completed { .. }
+            | MetricsEvent::Aborted { .. } => {}
         }
         Ok(())
     }
@@ -68,7 +71,13 @@ impl Invariant for MetricsReports {
 
 impl MetricsReports {
     /// At some time since the collection began this was what the server had to say.
-    fn must_have_been_so(&self, on: Node, of: Node, told: &Reported, scraped: Scrape) -> Verdict {
+    fn must_have_been_so(
+        &self,
+        on: Node,
+        of: Node,
+        told: &ReportedValues,
+        scraped: Scrape,
+    ) -> Verdict {
         let said = self.servers.get(&of).map_or(&[][..], |server| &server.said);
         let Some(found) = said.iter().rposition(|(_, said)| is_same(said, told)) else {
             return Err(format!("{on} tells of {of} what was not sampled there: {told}"));
@@ -85,7 +94,7 @@ impl MetricsReports {
 
 impl Account {
     /// What is to be reported after this sample.
-    fn add(&mut self, clock_us: u64, load: u32, received: u64) -> Reported {
+    fn add(&mut self, clock_us: u64, load: u32, received: u64) -> ReportedValues {
         let before = self.last.replace((clock_us, received));
         let interval = before.map(|(us, bytes)| (clock_us - us, received - bytes));
         if let Some((us, _)) = interval {
@@ -99,7 +108,7 @@ impl Account {
             us => self.load_times_us as f64 / us as f64,
         };
         let interval = interval.filter(|(us, _)| *us > 0);
-        Reported {
+        ReportedValues {
             start_ms: Some(self.start_ms),
             interval_ms: interval.map(|(us, _)| thousandths(us as f64 / 1e6)),
             load: Some(u64::from(load)),
@@ -111,7 +120,7 @@ impl Account {
 }
 
 /// The same but for what rounding makes of it.
-fn is_same(one: &Reported, other: &Reported) -> bool {
+fn is_same(one: &ReportedValues, other: &ReportedValues) -> bool {
     let is_near = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => one.abs_diff(other) <= 1,
         (None, None) => true,
@@ -130,14 +139,14 @@ mod tests {
     use super::super::scrapes::bench::{answered, asked, began, metrics};
     use super::*;
 
-    fn sampled(second: u64, load: u32, received: u64) -> What {
+    fn sampled(second: u64, load: u32, received: u64) -> EventKind {
         let clock_us = second * 1_000_000;
-        What::Metrics(Metrics::Sampled { clock_us, load, received })
+        EventKind::Metrics(MetricsEvent::Sampled { clock_us, load, received })
     }
 
     /// Loads of 10, 20 and, after a sample that was missed, 50: by hand.
-    fn third() -> Reported {
-        Reported {
+    fn third() -> ReportedValues {
+        ReportedValues {
             start_ms: Some(1),
             interval_ms: Some(10_000),
             load: Some(50),
@@ -155,14 +164,14 @@ mod tests {
         bench
     }
 
-    fn tells(bench: &mut Bench, report: Reported) -> Verdict {
-        bench.at(16_010, CALLER, answered(0, vec![(SERVER, Told::Up { report })]))
+    fn tells(bench: &mut Bench, report: ReportedValues) -> Verdict {
+        bench.at(16_010, CALLER, answered(0, vec![(SERVER, ServerReport::Up { report })]))
     }
 
     #[test]
     fn b71_what_is_told_was_sampled() {
         tells(&mut bench(), third()).expect("as it was");
-        let wrong: [fn(&mut Reported); 6] = [
+        let wrong: [fn(&mut ReportedValues); 6] = [
             |told| told.start_ms = Some(1_000),
             |told| told.interval_ms = Some(5_000),
             |told| told.load = None,
@@ -180,15 +189,19 @@ mod tests {
     #[test]
     fn b70_what_a_server_said_before_it_restarted_is_over_and_averages_begin_anew() {
         let mut bench = bench();
-        bench.well([(15_500, SERVER, What::Metrics(Metrics::Began { start_ms: 15_500 }))]);
+        bench.well([(
+            15_500,
+            SERVER,
+            EventKind::Metrics(MetricsEvent::Started { start_ms: 15_500 }),
+        )]);
         bites(tells(&mut bench, third()), "had been over for 500 ms");
         bench.well([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, asked(0))]);
-        let alone = Reported {
+        let alone = ReportedValues {
             start_ms: Some(15_500),
             load: Some(30),
             load_average: Some(30_000),
             load_maximum: Some(30),
-            ..Reported::default()
+            ..ReportedValues::default()
         };
         tells(&mut bench, alone).expect("all of it is new");
     }

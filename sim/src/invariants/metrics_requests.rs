@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::scrapes::{Happened, Scrapes, plan_of};
 use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, SocketId, What};
+use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 
 /// See the module.
@@ -29,12 +29,12 @@ impl Invariant for MetricsRequests {
             self.asked.retain(|(from, _), _| *from != node);
         }
         let (Some(from), Some(_)) = (event.node, plan_of(facts)) else { return Ok(()) };
-        match &event.what {
-            What::SocketOpened { socket, remote, .. } => {
+        match &event.kind {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((from, *socket), *remote);
             }
-            What::SocketClosed { socket } => drop(self.remotes.remove(&(from, *socket))),
-            What::MessageSent { socket, message, .. }
+            EventKind::SocketClosed { socket } => drop(self.remotes.remove(&(from, *socket))),
+            EventKind::MessageSent { socket, message, .. }
                 if message.op == "Request" && message.call.is_none() =>
             {
                 let Some(to) = self.remotes.get(&(from, *socket)) else { return Ok(()) };
@@ -58,7 +58,7 @@ mod tests {
 
     fn bench() -> Bench {
         let mut bench = Bench::with_metrics(MetricsRequests::default(), metrics());
-        let opened = What::SocketOpened { socket: 7, remote: SERVER, dialled: true };
+        let opened = EventKind::SocketOpened { socket: 7, remote: SERVER, dialed: true };
         bench.well([(0, CALLER, began()), (10, CALLER, opened), (1_000, CALLER, asked(0))]);
         bench.well([(1_001, CALLER, request(7, 1))]);
         bench

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, What};
+use crate::event::{CallId, Event, EventKind};
 use crate::world::NodeView;
 
 /// See the module.
@@ -19,12 +19,12 @@ impl Invariant for OneOutcome {
     }
 
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        match &event.what {
-            What::CallMade { call, .. } => match self.ends.insert(*call, 0) {
+        match &event.kind {
+            EventKind::CallMade { call, .. } => match self.ends.insert(*call, 0) {
                 None => Ok(()),
                 Some(_) => Err(format!("call {call} was made twice")),
             },
-            What::CallEnded { call, outcome } => match self.ends.get_mut(call) {
+            EventKind::CallEnded { call, outcome } => match self.ends.get_mut(call) {
                 None => Err(format!("call {call} ended ({outcome}) and was never made")),
                 Some(ends) => {
                     *ends += 1;
@@ -55,13 +55,13 @@ mod tests {
     fn every_call_ends_once() {
         let load = request(|_| {});
         let mut bench = Bench::new(OneOutcome::default(), vec![load.clone(), load.clone()]);
-        bites(bench.at(1, CALLER, ended(0, Outcome::Answered)), "call 0 ended");
+        bites(bench.at(1, CALLER, ended(0, Outcome::Completed)), "call 0 ended");
         bench.well([(1, CALLER, made(0, &load)), (2, CALLER, made(1, &load))]);
         bites(bench.at(3, CALLER, made(1, &load)), "call 1 was made twice");
-        bench.well([(4, CALLER, ended(0, Outcome::Answered))]);
+        bench.well([(4, CALLER, ended(0, Outcome::Completed))]);
         bites(bench.at_quiet(&[]), "call 1 first");
         bench.well([(5, CALLER, ended(1, Outcome::Disconnected))]);
         assert_eq!(bench.at_quiet(&[]), Ok(()));
-        bites(bench.at(6, CALLER, ended(1, Outcome::Answered)), "call 1 ended twice");
+        bites(bench.at(6, CALLER, ended(1, Outcome::Completed)), "call 1 ended twice");
     }
 }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::suspended::Suspended;
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, What};
-use crate::lock::{Belief, LockerView};
+use crate::event::{CallId, Event, EventKind};
+use crate::lock::{HoldView, LockerView};
 use crate::plan::LocksPlan;
 use crate::world::NodeView;
 
@@ -19,7 +19,7 @@ use crate::world::NodeView;
 #[derive(Debug, Default)]
 pub(super) struct Quorums {
     suspended: Suspended,
-    believed: Vec<Belief>,
+    held: Vec<HoldView>,
     over: BTreeMap<CallId, u64>,
     healed_ms: u64,
 }
@@ -31,31 +31,31 @@ impl Invariant for Quorums {
 
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
         self.suspended.see(event);
-        match event.what {
-            What::LockFailed { call, .. } | What::LockEnded { call, .. } => {
+        match event.kind {
+            EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. } => {
                 self.over.insert(call, event.at_ms);
             }
-            What::Healed => self.healed_ms = event.at_ms,
+            EventKind::Healed => self.healed_ms = event.at_ms,
             _ => {}
         }
         Ok(())
     }
 
-    fn tick(&mut self, beliefs: &[Belief], _facts: &Facts<'_>) -> Verdict {
-        let believed = beliefs.iter().filter(|belief| belief.is_believed);
-        let known = believed.filter(|belief| !self.suspended.is_over(belief.call));
-        self.believed = known.cloned().collect();
+    fn tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> Verdict {
+        let held = hold_views.iter().filter(|hold_view| hold_view.is_held);
+        let known = held.filter(|hold_view| !self.suspended.is_over(hold_view.call));
+        self.held = known.cloned().collect();
         Ok(())
     }
 
     fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
         let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
         // Locks of another kind may have no lockers.
-        if self.believed.is_empty() || locks.lockers.is_empty() {
+        if self.held.is_empty() || locks.lockers.is_empty() {
             return Ok(());
         }
         let tables: Vec<_> = tables(locks, views).map(ids).collect();
-        for Belief { call, node, id, write, .. } in &self.believed {
+        for HoldView { call, node, id, write, .. } in &self.held {
             let may_know = |ids: &&Option<BTreeSet<&str>>| {
                 ids.as_ref().is_none_or(|ids| ids.contains(id.as_str()))
             };
@@ -113,10 +113,10 @@ fn quorum(lockers: usize, write: bool) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, belief, bites, ended_lock, views};
+    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, ended_lock, hold_view, views};
     use super::*;
     use crate::lock::GrantView;
-    use crate::plan::{Fault, Meanwhile, Node};
+    use crate::plan::{ClockWhilePaused, Fault, Node};
 
     fn bench() -> Bench {
         let lockers = [CALLER, SERVER].to_vec();
@@ -140,7 +140,7 @@ mod tests {
     fn b51_a_lock_that_is_believed_is_known_by_a_quorum() {
         let looks = |write, views: &[NodeView]| {
             let mut bench = bench();
-            assert_eq!(bench.tick(9, &[belief(0, CALLER, write)]), Ok(()));
+            assert_eq!(bench.tick(9, &[hold_view(0, CALLER, write)]), Ok(()));
             bench.look(9, views)
         };
         let (writer, reader) = (true, false);
@@ -158,15 +158,15 @@ mod tests {
     fn b51_who_does_not_believe_or_cannot_know_need_not_be_known() {
         let nobody_knows = know([Some(&[]), Some(&[])]);
         let mut bench = bench();
-        let over = Belief { is_believed: false, ..belief(0, CALLER, true) };
+        let over = HoldView { is_held: false, ..hold_view(0, CALLER, true) };
         assert_eq!(bench.tick(9, &[over]), Ok(()));
         assert_eq!(bench.look(9, &nobody_knows), Ok(()));
         let (call, resources, write, timeout_ms) = (0, vec![0], true, 1_000);
-        bench.well([(1, CALLER, What::LockAsked { call, resources, write, timeout_ms })]);
+        bench.well([(1, CALLER, EventKind::LockRequested { call, resources, write, timeout_ms })]);
         let node: Node = CALLER;
         bench.fault(2, Fault::Pause { node });
-        bench.fault(3, Fault::Wake { node, clock: Meanwhile::Stood });
-        assert_eq!(bench.tick(9, &[belief(0, CALLER, true)]), Ok(()));
+        bench.fault(3, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
+        assert_eq!(bench.tick(9, &[hold_view(0, CALLER, true)]), Ok(()));
         assert_eq!(bench.look(9, &nobody_knows), Ok(()));
     }
 

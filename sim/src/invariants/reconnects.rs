@@ -54,7 +54,7 @@ mod tests {
         bites(bench.look(bound + 1, &views), "node-0 is not connected to node-1");
         bench.fault(LATE, Fault::Cut { a: CALLER, b: SERVER });
         assert_eq!(bench.look(2 * LATE, &views), Ok(()));
-        bench.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
+        bench.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
         assert_eq!(bench.look(2 * LATE + bound, &views), Ok(()));
         bites(bench.look(2 * LATE + bound + 1, &views), "node-0 is not connected to node-1");
         views[0].is_running = false;

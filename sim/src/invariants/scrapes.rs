@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Facts;
-use crate::event::{Event, Metrics, ScrapeId, Told, What};
+use crate::event::{Event, EventKind, MetricsEvent, ScrapeId, ServerReport};
 use crate::plan::{MetricsPlan, Node};
 
 /// See the module.
@@ -37,7 +37,7 @@ pub(super) enum Happened<'a> {
     /// A collection may begin on this node. If it need not, that cannot be told from outside.
     Begins(Node),
     /// A scrape is answered.
-    Answered(Node, ScrapeId, Scrape, &'a [(Node, Told)]),
+    Answered(Node, ScrapeId, Scrape, &'a [(Node, ServerReport)]),
     /// Nothing.
     Nothing,
 }
@@ -50,21 +50,23 @@ pub(super) fn plan_of<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
 impl Scrapes {
     /// Something happened.
     pub(super) fn see<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> Happened<'a> {
-        let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
+        let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
             return Happened::Nothing;
         };
         let own = self.0.entry(node).or_default();
         match metrics {
             // Of the process before nobody waits any more.
-            Metrics::Began { .. } => *own = Collections::default(),
-            Metrics::Asked { scrape } => return own.asked(*scrape, node, event.at_ms, facts),
-            Metrics::Answered { scrape, servers } => {
+            MetricsEvent::Started { .. } => *own = Collections::default(),
+            MetricsEvent::Requested { scrape } => {
+                return own.asked(*scrape, node, event.at_ms, facts);
+            }
+            MetricsEvent::Completed { scrape, servers } => {
                 if let Some(scraped) = own.answered(*scrape, event.at_ms) {
                     return Happened::Answered(node, *scrape, scraped, servers);
                 }
             }
-            Metrics::Aborted { scrape } => drop(own.open.remove(scrape)),
-            Metrics::Sampled { .. } => {}
+            MetricsEvent::Aborted { scrape } => drop(own.open.remove(scrape)),
+            MetricsEvent::Sampled { .. } => {}
         }
         Happened::Nothing
     }
@@ -91,13 +93,13 @@ impl Collections {
         now_ms: u64,
         facts: &Facts<'_>,
     ) -> Happened<'a> {
-        let shared_ms = plan_of(facts).map_or(0, |plan| u64::from(plan.shared_ms));
-        let grain_ms = facts.bounds.drift_of(shared_ms) + facts.bounds.ticks_ms;
+        let ttl_ms = plan_of(facts).map_or(0, |plan| u64::from(plan.ttl_ms));
+        let grain_ms = facts.bounds.drift_of(ttl_ms) + facts.bounds.ticks_ms;
         // What is there already is told at once: whoever still waits does so for a new collection.
         self.settle();
         let under_way = self.open.values().map(|scraped| scraped.began_ms).max();
-        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + shared_ms + grain_ms);
-        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + shared_ms);
+        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + ttl_ms + grain_ms);
+        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + ttl_ms);
         let shared = under_way.or(fresh.map(|(began_ms, _)| began_ms));
         let began_ms = shared.unwrap_or(now_ms);
         self.open.insert(scrape, Scrape { asked_ms: now_ms, began_ms });
@@ -132,32 +134,40 @@ impl Collections {
 #[cfg(test)]
 pub(super) mod bench {
     use super::*;
-    use crate::event::{Meaning, SocketId};
+    use crate::event::{MessageSummary, SocketId};
 
     pub(in super::super) fn metrics() -> MetricsPlan {
         let (slow, scrapes) = (vec![], vec![]);
-        MetricsPlan { interval_ms: 5_000, deadline_ms: 500, shared_ms: 1_000, slow, scrapes }
+        MetricsPlan { interval_ms: 5_000, deadline_ms: 500, ttl_ms: 1_000, slow, scrapes }
     }
 
-    pub(in super::super) fn began() -> What {
-        What::Metrics(Metrics::Began { start_ms: 1 })
+    pub(in super::super) fn began() -> EventKind {
+        EventKind::Metrics(MetricsEvent::Started { start_ms: 1 })
     }
 
-    pub(in super::super) fn asked(scrape: ScrapeId) -> What {
-        What::Metrics(Metrics::Asked { scrape })
+    pub(in super::super) fn asked(scrape: ScrapeId) -> EventKind {
+        EventKind::Metrics(MetricsEvent::Requested { scrape })
     }
 
-    pub(in super::super) fn answered(scrape: ScrapeId, servers: Vec<(Node, Told)>) -> What {
-        What::Metrics(Metrics::Answered { scrape, servers })
+    pub(in super::super) fn answered(
+        scrape: ScrapeId,
+        servers: Vec<(Node, ServerReport)>,
+    ) -> EventKind {
+        EventKind::Metrics(MetricsEvent::Completed { scrape, servers })
     }
 
-    pub(in super::super) fn request(socket: SocketId, mux_id: u64) -> What {
+    pub(in super::super) fn request(socket: SocketId, mux_id: u64) -> EventKind {
         message(socket, 0, "Request", mux_id)
     }
 
-    pub(in super::super) fn message(socket: SocketId, index: u64, op: &str, mux_id: u64) -> What {
+    pub(in super::super) fn message(
+        socket: SocketId,
+        index: u64,
+        op: &str,
+        mux_id: u64,
+    ) -> EventKind {
         let (op, sequence, flags, bytes) = (op.to_owned(), 0, 0, 1);
-        let message = Meaning { op, mux_id, sequence, flags, bytes, call: None };
-        What::MessageSent { socket, index, message }
+        let message = MessageSummary { op, mux_id, sequence, flags, bytes, call: None };
+        EventKind::MessageSent { socket, index, message }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, HandlerEnd, What};
+use crate::event::{CallId, Event, EventKind, HandlerEnd};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
 
@@ -24,17 +24,18 @@ impl Invariant for Served {
     }
 
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        match (&event.what, event.node) {
-            (What::CallMade { call, to, .. }, Some(from)) => {
+        match (&event.kind, event.node) {
+            (EventKind::CallMade { call, to, .. }, Some(from)) => {
                 self.open.insert(*call, (from, *to));
             }
-            (What::HandlerEnded { call, how }, _) if self.open.contains_key(call) => match how {
+            (EventKind::HandlerEnded { call, how }, _) if self.open.contains_key(call) => match how
+            {
                 HandlerEnd::Returned | HandlerEnd::Failed | HandlerEnd::Panicked => {
                     self.ended.insert(*call, event.at_ms);
                 }
                 HandlerEnd::Cancelled | HandlerEnd::Crashed => {}
             },
-            (What::CallEnded { call, .. }, _) => {
+            (EventKind::CallEnded { call, .. }, _) => {
                 self.open.remove(call);
                 self.ended.remove(call);
             }
@@ -50,7 +51,9 @@ impl Invariant for Served {
             let patience = match facts.load(*call) {
                 Some(Load::Request(_)) => 0,
                 // Its caller takes its time over each message.
-                Some(Load::Stream(plan)) if plan.take_ms.is_some_and(|ms| ms <= 5) => STREAM_MS,
+                Some(Load::Stream(plan)) if plan.receive_pace_ms.is_some_and(|ms| ms <= 5) => {
+                    STREAM_MS
+                }
                 Some(Load::Stream(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_)) | None => {
                     continue;
                 }
@@ -74,7 +77,7 @@ mod tests {
 
     fn bench(load: &Load) -> Bench {
         let mut bench = Bench::new(Served::default(), vec![load.clone()]);
-        let returned = What::HandlerEnded { call: 0, how: HandlerEnd::Returned };
+        let returned = EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned };
         bench.well([(LATE, CALLER, made(0, load)), (LATE, SERVER, returned)]);
         bench
     }
@@ -85,7 +88,7 @@ mod tests {
         let due = LATE + bench.bounds().round_trip_ms + bench.bounds().queue_ms();
         assert_eq!(bench.look(due, &[]), Ok(()));
         bites(bench.look(due + 1, &[]), "call 0 is open");
-        bench.well([(due, CALLER, ended(0, Outcome::Answered))]);
+        bench.well([(due, CALLER, ended(0, Outcome::Completed))]);
         assert_eq!(bench.look(2 * LATE, &[]), Ok(()));
     }
 
@@ -93,7 +96,7 @@ mod tests {
     fn a_stream_ends_when_its_caller_has_taken_all() {
         let mut quick = bench(&stream(|_| {}));
         bites(quick.look(LATE + STREAM_MS + 1_000, &[]), "call 0 is open");
-        let mut slow = bench(&stream(|plan| plan.take_ms = None));
+        let mut slow = bench(&stream(|plan| plan.receive_pace_ms = None));
         assert_eq!(slow.look(2 * LATE, &[]), Ok(()));
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{CallId, Event, What};
-use crate::plan::{Fault, Meanwhile, Node};
+use crate::event::{CallId, Event, EventKind};
+use crate::plan::{ClockWhilePaused, Fault, Node};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -23,33 +23,37 @@ pub(super) struct Suspended {
 impl Suspended {
     /// Something happened.
     pub(super) fn see(&mut self, event: &Event) {
-        match (&event.what, event.node) {
-            (What::LockAsked { call, .. }, Some(node)) => drop(self.open.insert(*call, node)),
-            (What::LockFailed { call, .. } | What::LockEnded { call, .. }, _) => {
+        match (&event.kind, event.node) {
+            (EventKind::LockRequested { call, .. }, Some(node)) => {
+                drop(self.open.insert(*call, node))
+            }
+            (EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. }, _) => {
                 self.open.remove(call);
             }
-            (What::Fault { fault: Fault::Pause { node } }, _) => drop(self.stopped.insert(*node)),
-            (What::Fault { fault: Fault::PowerLoss { node } }, _) => {
+            (EventKind::Fault { fault: Fault::Pause { node } }, _) => {
+                drop(self.stopped.insert(*node))
+            }
+            (EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
                 self.stopped.remove(node);
             }
-            (What::Fault { fault: Fault::Wake { node, clock } }, _) => {
+            (EventKind::Fault { fault: Fault::Resume { node, clock } }, _) => {
                 self.go_on(*node, *clock, event.at_ms);
             }
-            (What::Healed, _) => {
+            (EventKind::Healed, _) => {
                 for node in self.stopped.clone() {
-                    self.go_on(node, Meanwhile::Ran, event.at_ms);
+                    self.go_on(node, ClockWhilePaused::Ran, event.at_ms);
                 }
             }
             _ => {}
         }
     }
 
-    fn go_on(&mut self, node: Node, clock: Meanwhile, at: u64) {
+    fn go_on(&mut self, node: Node, clock: ClockWhilePaused, at: u64) {
         if !self.stopped.remove(&node) {
             return;
         }
         self.woken.insert(node, at);
-        if clock == Meanwhile::Stood {
+        if clock == ClockWhilePaused::Frozen {
             let its = self.open.iter().filter(|(_, on)| **on == node);
             self.stood.extend(its.map(|(call, _)| *call));
         }
@@ -79,21 +83,26 @@ mod tests {
     fn excused_is_a_lock_over_which_the_clocks_stood_and_no_other() {
         let node = Node(0);
         let mut suspended = Suspended::default();
-        let see = |suspended: &mut Suspended, what| {
-            suspended.see(&Event { at_ms: 7, node: Some(node), what });
+        let see = |suspended: &mut Suspended, kind| {
+            suspended.see(&Event { at_ms: 7, node: Some(node), kind });
         };
-        let asked = |call| What::LockAsked { call, resources: vec![0], write: true, timeout_ms: 9 };
-        let fault = |fault| What::Fault { fault };
+        let asked = |call| EventKind::LockRequested {
+            call,
+            resources: vec![0],
+            write: true,
+            timeout_ms: 9,
+        };
+        let fault = |fault| EventKind::Fault { fault };
         see(&mut suspended, asked(0));
         see(&mut suspended, fault(Fault::Pause { node }));
         assert!(suspended.is_stopped(node));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Ran }));
+        see(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
         assert!(!suspended.is_over(0), "its clocks ran");
         assert_eq!((suspended.is_stopped(node), suspended.woken_at(node)), (false, Some(7)));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
+        see(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
         assert!(!suspended.is_over(0), "it was not stopped");
         see(&mut suspended, fault(Fault::Pause { node }));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
+        see(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
         see(&mut suspended, asked(1));
         assert!(suspended.is_over(0));
         assert!(!suspended.is_over(1), "it was asked for later");

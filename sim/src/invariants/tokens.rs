@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::suspended::Suspended;
 use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, What};
+use crate::event::{CallId, Event, EventKind};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -32,17 +32,17 @@ impl Invariant for Tokens {
 
     fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
         self.suspended.see(event);
-        match &event.what {
+        match &event.kind {
             // One that was over before its holder knew of it has no place in the order.
-            What::LockGranted { valid_ms: 0, .. } => Ok(()),
-            What::LockGranted { call, resources, write, token, .. } => {
+            EventKind::LockGranted { valid_ms: 0, .. } => Ok(()),
+            EventKind::LockGranted { call, resources, write, token, .. } => {
                 if self.suspended.is_over(*call) {
                     return Ok(());
                 }
                 resources.iter().try_for_each(|one| self.grant(*one, *call, *write, *token))
             }
-            What::StoreReached { call, resource, token, writer, accepted, believed, .. } => {
-                let is_excused = !believed || self.suspended.is_over(*call);
+            EventKind::StoreReached { call, resource, token, writer, accepted, held, .. } => {
+                let is_excused = !held || self.suspended.is_over(*call);
                 let fence = self.fences.entry(*resource).or_default();
                 let is_stale = token < fence;
                 if *accepted && *writer {
@@ -88,15 +88,15 @@ impl Tokens {
 mod tests {
     use super::super::bench::{Bench, CALLER, bites, granted, lock, made};
     use super::*;
-    use crate::plan::{Fault, Meanwhile};
+    use crate::plan::{ClockWhilePaused, Fault};
 
     fn bench() -> Bench {
         Bench::new(Tokens::default(), vec![])
     }
 
-    fn reached(call: CallId, token: u64, accepted: bool, believed: bool) -> What {
+    fn reached(call: CallId, token: u64, accepted: bool, held: bool) -> EventKind {
         let (resource, writer, value) = (0, true, None);
-        What::StoreReached { call, resource, token, writer, value, accepted, believed }
+        EventKind::StoreReached { call, resource, token, writer, value, accepted, held }
     }
 
     #[test]
@@ -115,9 +115,10 @@ mod tests {
         let readers = [(read, 7), (read, 6)];
         bites(after(&readers).at(2, CALLER, granted(9, write, 7)), "that of call 0 for r0");
         let unknown =
-            What::LockGranted { call: 3, resources: vec![0], write, token: 1, valid_ms: 0 };
+            EventKind::LockGranted { call: 3, resources: vec![0], write, token: 1, valid_ms: 0 };
         after(&[(write, 5)]).well([(2, CALLER, unknown)]);
-        let other = What::LockGranted { call: 3, resources: vec![1], write, token: 1, valid_ms: 9 };
+        let other =
+            EventKind::LockGranted { call: 3, resources: vec![1], write, token: 1, valid_ms: 9 };
         after(&[(write, 5)]).well([(2, CALLER, other)]);
     }
 
@@ -139,7 +140,7 @@ mod tests {
         bench.well([(1, CALLER, made(0, &load)), (2, CALLER, reached(1, 7, true, true))]);
         bites(bench.at(3, CALLER, reached(0, 5, false, true)), "which believes");
         bench.fault(4, Fault::Pause { node });
-        bench.fault(5, Fault::Wake { node, clock: Meanwhile::Stood });
+        bench.fault(5, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
         bench.well([(6, CALLER, reached(0, 5, false, true)), (7, CALLER, granted(0, true, 5))]);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::suspended::Suspended;
 use super::{Facts, Invariant, Verdict};
 use crate::event::{CallId, Event};
-use crate::lock::Belief;
+use crate::lock::HoldView;
 use crate::plan::Load;
 use crate::world::NodeView;
 
@@ -28,14 +28,14 @@ impl Invariant for Told {
         Ok(())
     }
 
-    fn tick(&mut self, beliefs: &[Belief], facts: &Facts<'_>) -> Verdict {
+    fn tick(&mut self, hold_views: &[HoldView], facts: &Facts<'_>) -> Verdict {
         let before = std::mem::take(&mut self.holders);
         let lease_ms = facts.bounds.lease_ms;
-        for belief in beliefs {
-            let Belief { call, node, is_believed, .. } = belief;
+        for hold_view in hold_views {
+            let HoldView { call, node, is_held, .. } = hold_view;
             let lost = before.get(call).copied().flatten().unwrap_or(facts.now_ms);
-            self.holders.insert(*call, (!is_believed).then_some(lost));
-            if *is_believed || self.suspended.is_stopped(*node) {
+            self.holders.insert(*call, (!is_held).then_some(lost));
+            if *is_held || self.suspended.is_stopped(*node) {
                 continue;
             }
             // It goes on with timers that were set while it was stopped.
@@ -70,24 +70,24 @@ fn at_store(call: CallId, facts: &Facts<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, belief, bites};
+    use super::super::bench::{Bench, CALLER, bites, hold_view};
     use super::*;
-    use crate::plan::{Fault, Meanwhile};
+    use crate::plan::{ClockWhilePaused, Fault};
 
     #[test]
     fn b52_a_holder_is_told() {
         let mut bench = Bench::new(Told::default(), vec![]);
         let grain = bench.bounds().lateness_of(0) + bench.bounds().ticks_ms;
-        let lost = [Belief { is_believed: false, ..belief(0, CALLER, true) }];
+        let lost = [HoldView { is_held: false, ..hold_view(0, CALLER, true) }];
         assert_eq!(bench.tick(9, &lost), Ok(()));
         assert_eq!(bench.tick(9 + grain, &lost), Ok(()));
         bites(bench.tick(10 + grain, &lost), "call 0 on node-0 was not told");
-        assert_eq!(bench.tick(90, &[belief(0, CALLER, true)]), Ok(()));
+        assert_eq!(bench.tick(90, &[hold_view(0, CALLER, true)]), Ok(()));
         let node = CALLER;
         bench.fault(100, Fault::Pause { node });
         assert_eq!(bench.tick(200, &lost), Ok(()));
         assert_eq!(bench.tick(90_000, &lost), Ok(()), "nobody can tell it");
-        bench.fault(90_000, Fault::Wake { node, clock: Meanwhile::Ran });
+        bench.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
         assert_eq!(bench.tick(90_000 + grain, &lost), Ok(()));
         bites(bench.tick(90_001 + grain, &lost), "was not told");
     }
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn b52_nobody_holds_anything_when_all_is_quiet() {
         let mut bench = Bench::new(Told::default(), vec![]);
-        bench.tick(9, &[belief(0, CALLER, true)]).expect("it may hold it");
+        bench.tick(9, &[hold_view(0, CALLER, true)]).expect("it may hold it");
         bites(bench.at_quiet(&[]), "somebody still has the lock of call 0");
         bench.tick(10, &[]).expect("it let go");
         assert_eq!(bench.at_quiet(&[]), Ok(()));

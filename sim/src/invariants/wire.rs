@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use grid::proto::message::Flags;
 
 use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, Meaning, SocketId, What};
+use crate::event::{Event, EventKind, MessageSummary, SocketId};
 use crate::plan::{CAPACITIES, Load, Node};
 
 /// See the module.
@@ -86,7 +86,7 @@ enum Way {
 }
 
 impl Kind {
-    fn of(message: &Meaning) -> Option<Self> {
+    fn of(message: &MessageSummary) -> Option<Self> {
         if message.mux_id == 0 {
             return Some(Self::Connection);
         }
@@ -125,16 +125,16 @@ impl Invariant for Wire {
 
     fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
         let Some(node) = event.node else { return Ok(()) };
-        match &event.what {
-            What::SocketOpened { socket, remote, .. } => {
+        match &event.kind {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((*socket, node), *remote);
                 Ok(())
             }
-            What::MessageSent { socket, index, message } => {
+            EventKind::MessageSent { socket, index, message } => {
                 let says = self.sent((*socket, node), *index, message, facts);
                 says.map_err(|text| format!("{node} on socket {socket}: {message}: {text}"))
             }
-            What::MessageReceived { socket, index } => {
+            EventKind::MessageReceived { socket, index } => {
                 let read = self.read((*socket, node), *index);
                 read.map_err(|text| format!("{node} on socket {socket}: {text}"))
             }
@@ -152,7 +152,7 @@ impl Wire {
         &mut self,
         end: (SocketId, Node),
         index: u64,
-        message: &Meaning,
+        message: &MessageSummary,
         facts: &Facts<'_>,
     ) -> Verdict {
         let (socket, node) = end;
@@ -233,7 +233,7 @@ impl Wire {
 fn opened(
     calls: &mut BTreeMap<u64, Call>,
     is_stream: bool,
-    message: &Meaning,
+    message: &MessageSummary,
     facts: &Facts<'_>,
 ) -> Verdict {
     if let Some((last, _)) = calls.last_key_value().filter(|(last, _)| **last >= message.mux_id) {
@@ -261,7 +261,7 @@ impl Call {
         }
     }
 
-    fn says(&mut self, kind: Kind, message: &Meaning) -> Verdict {
+    fn says(&mut self, kind: Kind, message: &MessageSummary) -> Verdict {
         match kind {
             Kind::Answer if self.is_answered => return Err("it was answered before".to_owned()),
             Kind::Answer if self.is_stream && message.op == "Response" => {
@@ -321,7 +321,7 @@ mod tests {
     fn bench(load: Load) -> Bench {
         let mut bench = Bench::new(Wire::default(), vec![load]);
         for socket in [1, 2] {
-            let opened = |remote| What::SocketOpened { socket, remote, dialled: true };
+            let opened = |remote| EventKind::SocketOpened { socket, remote, dialed: true };
             bench.well([(0, CALLER, opened(SERVER)), (0, SERVER, opened(CALLER))]);
         }
         bench
@@ -392,10 +392,10 @@ mod tests {
             (CALLER, read(1, 1), "1 of 1 is next"),
             (CALLER, read(3, 0), "never opened"),
         ];
-        for (node, what, names) in cases {
+        for (node, kind, names) in cases {
             let mut bench = bench(stream(|_| {}));
             open(&mut bench);
-            bites(bench.at(4, node, what), names);
+            bites(bench.at(4, node, kind), names);
         }
         let mut early = bench(stream(|_| {}));
         early.well([(1, CALLER, sent(1, 0, "ConnectMux", (5, 0, 0)))]);

@@ -52,7 +52,7 @@ impl Body {
         if u32::from_be_bytes(magic) != MAGIC {
             return Err(damaged());
         }
-        let end = if end == 0 { StreamSide::Caller } else { StreamSide::Handler };
+        let end = if end == 0 { StreamSide::Caller } else { StreamSide::Callee };
         let body = Self { call: u32::from_be_bytes(call), end, number: u32::from_be_bytes(number) };
         // Without a way out in between, so that the compiler can make it wide.
         let expected = body.pattern();
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_payload_says_which_message_it_is_and_damage_is_seen() {
-        let body = Body { call: 7, end: StreamSide::Handler, number: 3 };
+        let body = Body { call: 7, end: StreamSide::Callee, number: 3 };
         let payload = body.encode(40);
         assert_eq!(payload.len(), 40);
         assert_eq!(Body::decode(&payload), Ok(body));

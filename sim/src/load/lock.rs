@@ -9,46 +9,46 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pause;
-use crate::event::{CallId, LockEnd, LockFailure, Notice, StoreOp, StoreResult, What};
-use crate::lock::{Held, Later, Wanted, source_of};
+use crate::event::{CallId, EventKind, LockEnd, LockFailure, LossNotice, StoreOp, StoreResult};
+use crate::lock::{BoxFuture, HeldLock, LockRequest, source_of};
 use crate::plan::{ForcePlan, LockEnding, LockPlan, resource_name};
 use crate::world::Host;
 
 /// Asks for a lock, holds it, and lets go, as the plan says.
 pub(super) async fn make(call: CallId, plan: LockPlan, host: Host) {
     let (resources, write, timeout_ms) = (plan.resources.clone(), plan.write, plan.timeout_ms);
-    host.pen.record(What::LockAsked { call, resources, write, timeout_ms });
+    host.recorder.record(EventKind::LockRequested { call, resources, write, timeout_ms });
     match ask(call, &plan, &host).await {
         Ok(held) => Holder { call, plan, host, held, operations: 0 }.hold().await,
-        Err(failure) => host.pen.record(What::LockFailed { call, failure }),
+        Err(failure) => host.recorder.record(EventKind::LockFailed { call, failure }),
     }
 }
 
 /// Forces locks open, as an operator does.
 pub(super) async fn force(call: CallId, plan: ForcePlan, host: Host) {
     let Some(client) = host.locks.client() else { return };
-    let (resource, pen) = (plan.resource, host.pen.clone());
+    let (resource, recorder) = (plan.resource, host.recorder.clone());
     // As for a call: it must not keep the manager.
     drop(host);
     let lockers = client.force_unlock(resource_name(resource)).await;
-    pen.record(What::LockForced { call, resource, lockers });
+    recorder.record(EventKind::LockForced { call, resource, lockers });
 }
 
-async fn ask(call: CallId, plan: &LockPlan, host: &Host) -> Result<Arc<dyn Held>, LockFailure> {
+async fn ask(call: CallId, plan: &LockPlan, host: &Host) -> Result<Arc<dyn HeldLock>, LockFailure> {
     let Some(client) = host.locks.client() else {
-        return Err(LockFailure::NotAsked { text: "the node has no locks".to_owned() });
+        return Err(LockFailure::NotAttempted { text: "the node has no locks".to_owned() });
     };
-    let asked = client.lock(Wanted {
+    let asked = client.lock(LockRequest {
         resources: plan.resources.iter().copied().map(resource_name).collect(),
         write: plan.write,
         timeout: millis(plan.timeout_ms),
         source: source_of(call),
     });
-    let granted = match plan.give_up_ms {
+    let granted = match plan.cancel_after_ms {
         None => asked.await,
         Some(ms) => {
             let granted = tokio::time::timeout(millis(ms), asked).await;
-            granted.unwrap_or(Err(LockFailure::GaveUp))
+            granted.unwrap_or(Err(LockFailure::Cancelled))
         }
     };
     host.gate.pass().await;
@@ -64,25 +64,25 @@ struct Holder {
     call: CallId,
     plan: LockPlan,
     host: Host,
-    held: Arc<dyn Held>,
+    held: Arc<dyn HeldLock>,
     operations: u32,
 }
 
 /// The lock is lost, and the holder knows.
-struct IsLost(Notice);
+struct IsLost(LossNotice);
 
 /// Why a holder comes to an end.
 enum Over {
     /// Its time is over.
     Done,
-    Lost(Notice),
+    Lost(LossNotice),
 }
 
 impl Holder {
     async fn hold(mut self) {
         let Self { call, ref plan, ref host, ref held, .. } = self;
         let valid = held.valid_until().since(grid::time::Clock::now(&host.clock));
-        host.pen.record(What::LockGranted {
+        host.recorder.record(EventKind::LockGranted {
             call,
             resources: plan.resources.clone(),
             write: plan.write,
@@ -92,7 +92,7 @@ impl Holder {
         host.protected.holds.begin(call, plan, &host.clock, held);
         let over = self.work().await;
         if let Over::Lost(notice) = over {
-            self.host.pen.record(What::LockLost { call, notice });
+            self.host.recorder.record(EventKind::LockLost { call, notice });
         }
         self.part(&over).await;
     }
@@ -103,12 +103,12 @@ impl Holder {
         let mut done = self.done();
         loop {
             if !self.held.is_held() {
-                return Over::Lost(Notice::Looked);
+                return Over::Lost(LossNotice::Checked);
             }
             let woken = self.host.gate.clone();
             let notice = tokio::select! {
                 biased;
-                () = &mut lost => Some(Over::Lost(Notice::Told)),
+                () = &mut lost => Some(Over::Lost(LossNotice::Notified)),
                 () = &mut done => Some(Over::Done),
                 // A process that was stopped looks before it goes on.
                 () = woken.opened() => None,
@@ -120,7 +120,7 @@ impl Holder {
             self.host.gate.pass().await;
             match notice {
                 // It may have been lost while the process was stopped, and must not be let go then.
-                Some(Over::Done) if !self.held.is_held() => return Over::Lost(Notice::Looked),
+                Some(Over::Done) if !self.held.is_held() => return Over::Lost(LossNotice::Checked),
                 Some(over) => return over,
                 None => {}
             }
@@ -128,11 +128,11 @@ impl Holder {
     }
 
     /// Resolves when it is time to let go.
-    fn done(&self) -> Later<()> {
+    fn done(&self) -> BoxFuture<()> {
         let (ending, healed) = (self.host.ending.clone(), self.host.healed.clone());
-        let hold: Later<()> = match self.plan.ending {
+        let hold: BoxFuture<()> = match self.plan.ending {
             LockEnding::Unlock | LockEnding::Drop => Box::pin(pause(self.plan.hold_ms)),
-            LockEnding::Lose => Box::pin(async move { healed.pass().await }),
+            LockEnding::HoldUntilLost => Box::pin(async move { healed.pass().await }),
         };
         Box::pin(async move {
             tokio::select! {
@@ -148,15 +148,15 @@ impl Holder {
         let how = match (over, plan.ending) {
             (Over::Lost(_), _) => LockEnd::Lost,
             (Over::Done, LockEnding::Unlock) => LockEnd::Unlocked,
-            (Over::Done, LockEnding::Drop | LockEnding::Lose) => LockEnd::Dropped,
+            (Over::Done, LockEnding::Drop | LockEnding::HoldUntilLost) => LockEnd::Dropped,
         };
         // First: others may be granted the lock as soon as the release has begun.
         host.protected.holds.end(*call);
-        host.pen.record(What::LockEnded { call: *call, how });
+        host.recorder.record(EventKind::LockEnded { call: *call, how });
         if how == LockEnd::Unlocked {
             held.unlock().await;
         } else {
-            held.let_go();
+            held.release();
         }
     }
 
@@ -174,10 +174,10 @@ impl Holder {
             (true, _) => StoreOp::Increment,
         };
         let call = self.call;
-        self.host.pen.record(What::StoreAsked { call, resource, op });
+        self.host.recorder.record(EventKind::StoreRequested { call, resource, op });
         let result = self.apply(resource, op).await;
         self.host.gate.pass().await;
-        self.host.pen.record(What::StoreAnswered { call, resource, result });
+        self.host.recorder.record(EventKind::StoreCompleted { call, resource, result });
         Ok(())
     }
 
@@ -210,14 +210,14 @@ impl Holder {
             None => store.read(resource, token, writer),
             Some(value) => store.write(resource, token, value).map(|()| value),
         };
-        host.pen.record(What::StoreReached {
+        host.recorder.record(EventKind::StoreReached {
             call: *call,
             resource,
             token,
             writer,
             value,
             accepted: done.is_ok(),
-            believed: host.believes(*call),
+            held: host.sees_held(*call),
         });
         pause(plan.store_ms).await;
         done.map_or(StoreResult::Refused, |value| StoreResult::Done { value })
@@ -226,7 +226,7 @@ impl Holder {
     /// Before it does anything, a holder looks whether it may.
     async fn step(&self) -> Result<(), IsLost> {
         self.host.gate.pass().await;
-        if self.held.is_held() { Ok(()) } else { Err(IsLost(Notice::Looked)) }
+        if self.held.is_held() { Ok(()) } else { Err(IsLost(LossNotice::Checked)) }
     }
 }
 

@@ -12,22 +12,27 @@ use super::{
     planned_panic, wrong_input,
 };
 use crate::event::{CallId, CallKind, HandlerEnd, Outcome, StreamSide};
-use crate::plan::{Ending, Load, RequestPlan};
-use crate::recorder::Pen;
+use crate::plan::{HandlerEnding, Load, RequestPlan};
+use crate::recorder::NodeRecorder;
 
 fn question(call: CallId) -> Body {
     Body { call, end: StreamSide::Caller, number: 0 }
 }
 
 fn answer(call: CallId) -> Body {
-    Body { call, end: StreamSide::Handler, number: 0 }
+    Body { call, end: StreamSide::Callee, number: 0 }
 }
 
 /// Makes a request and tells how it ended.
-pub(super) async fn make(call: CallId, plan: RequestPlan, connection: Connection, pen: Pen) {
-    let open = Open::begin(call, CallKind::Request, &Load::Request(plan.clone()), &pen);
+pub(super) async fn make(
+    call: CallId,
+    plan: RequestPlan,
+    connection: Connection,
+    recorder: NodeRecorder,
+) {
+    let open = Open::begin(call, CallKind::Request, &Load::Request(plan.clone()), &recorder);
     let handler = match (plan.ending, call % 4) {
-        (Ending::Unknown, _) => UNKNOWN,
+        (HandlerEnding::Unknown, _) => UNKNOWN,
         (_, 0) => SPAWNED,
         (_, _) => IN_PLACE,
     };
@@ -35,7 +40,7 @@ pub(super) async fn make(call: CallId, plan: RequestPlan, connection: Connection
     if let Some(ms) = plan.timeout_ms {
         request = request.timeout(Duration::from_millis(u64::from(ms)));
     }
-    let answered = match plan.give_up_ms {
+    let answered = match plan.cancel_after_ms {
         None => Ok(request.await),
         Some(ms) => {
             let patience = Duration::from_millis(u64::from(ms));
@@ -43,10 +48,10 @@ pub(super) async fn make(call: CallId, plan: RequestPlan, connection: Connection
         }
     };
     open.end(match answered {
-        Err(_) => Outcome::GaveUp,
-        Ok(Ok(payload)) => match answer(call).check(&payload, plan.answer_bytes) {
-            Ok(()) => Outcome::Answered,
-            Err(text) => Outcome::WrongAnswer { text },
+        Err(_) => Outcome::Cancelled,
+        Ok(Ok(payload)) => match answer(call).check(&payload, plan.response_bytes) {
+            Ok(()) => Outcome::Completed,
+            Err(text) => Outcome::WrongResponse { text },
         },
         Ok(Err(error)) => outcome_of(error),
     });
@@ -55,7 +60,7 @@ pub(super) async fn make(call: CallId, plan: RequestPlan, connection: Connection
 /// Serves a request as the plan says.
 pub(super) async fn serve(
     table: LoadTable,
-    pen: Pen,
+    recorder: NodeRecorder,
     context: RequestContext,
     payload: Bytes,
 ) -> Result<Bytes, HandlerError> {
@@ -65,22 +70,22 @@ pub(super) async fn serve(
     };
     question(asked.call)
         .check(&payload, plan.bytes)
-        .map_err(|text| wrong_input(asked.call, text, &pen))?;
-    let serving = Serving::begin(asked.call, &context, &pen);
+        .map_err(|text| wrong_input(asked.call, text, &recorder))?;
+    let serving = Serving::begin(asked.call, &context, &recorder);
     pause(plan.work_ms).await;
     match plan.ending {
-        Ending::Well | Ending::Unknown => {
+        HandlerEnding::Success | HandlerEnding::Unknown => {
             serving.end(HandlerEnd::Returned);
-            Ok(answer(asked.call).encode(plan.answer_bytes))
+            Ok(answer(asked.call).encode(plan.response_bytes))
         }
-        Ending::Error => {
+        HandlerEnding::Error => {
             serving.end(HandlerEnd::Failed);
             Err(PLANNED_ERROR.into())
         }
-        Ending::Panic => {
+        HandlerEnding::Panic => {
             serving.end(HandlerEnd::Panicked);
             planned_panic()
         }
-        Ending::Never => std::future::pending().await,
+        HandlerEnding::Never => std::future::pending().await,
     }
 }

@@ -14,7 +14,9 @@ use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::{GrantView, Held, Later, LockClient, LockerView, LocksView, Wanted, call_of};
+use super::{
+    BoxFuture, GrantView, HeldLock, LockClient, LockRequest, LockerView, LocksView, call_of,
+};
 use crate::event::LockFailure;
 use crate::plan::{LocksPlan, Plan};
 use crate::world::{Host, Software, url};
@@ -55,8 +57,8 @@ fn limits_of(plan: &LocksPlan) -> Limits {
 struct Client(Dsync);
 
 impl LockClient for Client {
-    fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>> {
-        let Wanted { resources, write, timeout, source } = wanted;
+    fn lock(&self, wanted: LockRequest) -> BoxFuture<Result<Arc<dyn HeldLock>, LockFailure>> {
+        let LockRequest { resources, write, timeout, source } = wanted;
         let mutex = DRWMutex::new(&self.0, resources);
         Box::pin(async move {
             let options = LockOptions::default().timeout(timeout).source(&source);
@@ -64,11 +66,11 @@ impl LockClient for Client {
                 true => mutex.lock(options).await,
                 false => mutex.read_lock(options).await,
             };
-            granted.map(|guard| Lease::new(guard) as Arc<dyn Held>).map_err(failure_of)
+            granted.map(|guard| Lease::new(guard) as Arc<dyn HeldLock>).map_err(failure_of)
         })
     }
 
-    fn force_unlock(&self, resource: String) -> Later<usize> {
+    fn force_unlock(&self, resource: String) -> BoxFuture<usize> {
         let dsync = self.0.clone();
         Box::pin(async move {
             let report = dsync.force_unlock(&Forced::Resource(resource), FORCE_TIMEOUT).await;
@@ -76,12 +78,12 @@ impl LockClient for Client {
         })
     }
 
-    fn shutdown(&self, grace: Duration) -> Later<()> {
+    fn shutdown(&self, grace: Duration) -> BoxFuture<()> {
         let dsync = self.0.clone();
         Box::pin(async move { dsync.shutdown(grace).await })
     }
 
-    fn look(&self) -> LocksView {
+    fn view(&self) -> LocksView {
         let locker = self.0.locker().and_then(|own| ready(own.list(FORCE_TIMEOUT)));
         let Stats { live, second_rounds, calls, locker: counted, .. } = self.0.stats();
         let locker = locker.and_then(Result::ok).map(|listing| LockerView {
@@ -89,7 +91,7 @@ impl LockClient for Client {
             grants: listing.grants.into_iter().map(view_of).collect(),
             expired: counted.map_or(0, |counted| counted.counts.expired),
         });
-        LocksView { live, second_rounds, calls, locker }
+        LocksView { live, second_rounds, notifications: calls, locker }
     }
 }
 
@@ -113,7 +115,7 @@ fn failure_of(error: LockError) -> LockFailure {
         LockError::TimedOut { .. } => LockFailure::TimedOut,
         LockError::Lost(_) => LockFailure::Lost,
         LockError::ShuttingDown => LockFailure::ShuttingDown,
-        error => LockFailure::NotAsked { text: error.to_string() },
+        error => LockFailure::NotAttempted { text: error.to_string() },
     }
 }
 
@@ -139,7 +141,7 @@ impl Lease {
     }
 }
 
-impl Held for Lease {
+impl HeldLock for Lease {
     fn is_held(&self) -> bool {
         self.look(Guard::is_held).unwrap_or(false)
     }
@@ -148,7 +150,7 @@ impl Held for Lease {
         self.look(Guard::valid_until).unwrap_or_default()
     }
 
-    fn lost(&self) -> Later<()> {
+    fn lost(&self) -> BoxFuture<()> {
         match self.look(Guard::lost) {
             Some(lost) => Box::pin(async move {
                 lost.await;
@@ -165,14 +167,14 @@ impl Held for Lease {
         self.id.clone()
     }
 
-    fn unlock(&self) -> Later<()> {
+    fn unlock(&self) -> BoxFuture<()> {
         match self.take() {
             Some(guard) => Box::pin(guard.unlock()),
             None => Box::pin(std::future::ready(())),
         }
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         drop(self.take());
     }
 }

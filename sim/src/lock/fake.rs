@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use grid::time::{Clock, Instant};
 
-use super::{Held, Later, LockClient, Wanted};
+use super::{BoxFuture, HeldLock, LockClient, LockRequest};
 use crate::event::LockFailure;
 use crate::world::{Host, Software};
 
@@ -66,7 +66,7 @@ impl Fake {
         if self.flaw == Flaw::EndsEarly { lease / 2 } else { lease }
     }
 
-    fn grant(&self, wanted: &Wanted, now_ms: u64) -> Option<u64> {
+    fn grant(&self, wanted: &LockRequest, now_ms: u64) -> Option<u64> {
         let mut table = self.table();
         if self.flaw != Flaw::NeverFree {
             table.held.retain(|_, (_, _, until)| *until > now_ms);
@@ -105,18 +105,19 @@ impl Software for Shared {
 #[derive(Clone)]
 struct Handle {
     clock: crate::world::NodeClock,
-    pen: crate::recorder::Pen,
+    recorder: crate::recorder::NodeRecorder,
     gate: crate::world::Gate,
 }
 
 impl Handle {
     fn of(host: &Host) -> Self {
-        let (clock, pen, gate) = (host.clock.clone(), host.pen.clone(), host.gate.clone());
-        Self { clock, pen, gate }
+        let (clock, recorder, gate) =
+            (host.clock.clone(), host.recorder.clone(), host.gate.clone());
+        Self { clock, recorder, gate }
     }
 
     fn now_ms(&self) -> u64 {
-        self.pen.now_ms()
+        self.recorder.now_ms()
     }
 }
 
@@ -126,7 +127,7 @@ struct Client {
 }
 
 impl LockClient for Client {
-    fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>> {
+    fn lock(&self, wanted: LockRequest) -> BoxFuture<Result<Arc<dyn HeldLock>, LockFailure>> {
         let (fake, host) = (Arc::clone(&self.fake), self.host.clone());
         Box::pin(async move {
             let timeout_ms = wanted.timeout.as_millis() as u64;
@@ -135,7 +136,7 @@ impl LockClient for Client {
                 host.gate.pass().await;
                 let sent = host.clock.now();
                 if let Some(token) = fake.grant(&wanted, host.now_ms()) {
-                    return Ok(Guard::begin(fake, host, token, sent) as Arc<dyn Held>);
+                    return Ok(Guard::begin(fake, host, token, sent) as Arc<dyn HeldLock>);
                 }
                 if host.now_ms() >= until && fake.flaw != Flaw::WaitsForEver {
                     return Err(LockFailure::TimedOut);
@@ -146,13 +147,13 @@ impl LockClient for Client {
         })
     }
 
-    fn force_unlock(&self, resource: String) -> Later<usize> {
+    fn force_unlock(&self, resource: String) -> BoxFuture<usize> {
         let mut table = self.fake.table();
         let forced = table.held.extract_if(.., |_, (names, ..)| names.contains(&resource)).count();
         Box::pin(async move { forced })
     }
 
-    fn shutdown(&self, _grace: Duration) -> Later<()> {
+    fn shutdown(&self, _grace: Duration) -> BoxFuture<()> {
         Box::pin(async {})
     }
 }
@@ -194,7 +195,7 @@ impl Guard {
     }
 }
 
-impl Held for Guard {
+impl HeldLock for Guard {
     fn is_held(&self) -> bool {
         !self.is_over.load(Ordering::Relaxed) && self.host.clock.now() < self.valid_until()
     }
@@ -209,7 +210,7 @@ impl Held for Guard {
         *self.valid_until.lock().expect("no panic")
     }
 
-    fn lost(&self) -> Later<()> {
+    fn lost(&self) -> BoxFuture<()> {
         if self.fake.flaw == Flaw::TellsNobody {
             return Box::pin(std::future::pending());
         }
@@ -229,12 +230,12 @@ impl Held for Guard {
         if self.fake.flaw == Flaw::OneToken { 1 } else { self.token }
     }
 
-    fn unlock(&self) -> Later<()> {
-        self.let_go();
+    fn unlock(&self) -> BoxFuture<()> {
+        self.release();
         Box::pin(async {})
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.is_over.store(true, Ordering::Relaxed);
         self.fake.table().held.remove(&self.token);
     }

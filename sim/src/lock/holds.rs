@@ -14,7 +14,7 @@ use crate::event::CallId;
 use crate::plan::{LockPlan, Node};
 use crate::world::NodeClock;
 
-use super::Held;
+use super::HeldLock;
 
 /// All locks that were granted and are not let go. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +25,7 @@ struct Hold {
     plan: LockPlan,
     clock: NodeClock,
     /// Not an owner: with its process goes the guard.
-    held: Weak<dyn Held>,
+    held: Weak<dyn HeldLock>,
 }
 
 impl fmt::Debug for Hold {
@@ -36,7 +36,7 @@ impl fmt::Debug for Hold {
 
 /// A lock that a node has, as it stands at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Belief {
+pub struct HoldView {
     /// The call that asked for it.
     pub call: CallId,
     /// Who has it.
@@ -50,7 +50,7 @@ pub struct Belief {
     /// Under which lockers know it.
     pub id: String,
     /// Whether its holder believes that it holds it.
-    pub is_believed: bool,
+    pub is_held: bool,
 }
 
 impl Holds {
@@ -64,7 +64,7 @@ impl Holds {
         call: CallId,
         plan: &LockPlan,
         clock: &NodeClock,
-        held: &Arc<dyn Held>,
+        held: &Arc<dyn HeldLock>,
     ) {
         let hold = Hold { plan: plan.clone(), clock: clock.clone(), held: Arc::downgrade(held) };
         self.all().insert(call, hold);
@@ -81,33 +81,33 @@ impl Holds {
     }
 
     /// Whether the holder of one lock believes so at the simulated time `now`.
-    pub(crate) fn is_believed(&self, call: CallId, now: Duration) -> bool {
+    pub(crate) fn is_held(&self, call: CallId, now: Duration) -> bool {
         let hold = self.all().get(&call).cloned();
-        hold.is_some_and(|hold| hold.is_believed(now))
+        hold.is_some_and(|hold| hold.is_held(now))
     }
 
     /// All of them as they stand at the simulated time `now`, in the order of their calls.
-    pub fn beliefs(&self, now: Duration) -> Vec<Belief> {
+    pub fn hold_views(&self, now: Duration) -> Vec<HoldView> {
         let all = self.all().clone();
-        all.into_iter().filter_map(|(call, hold)| hold.belief(call, now)).collect()
+        all.into_iter().filter_map(|(call, hold)| hold.hold_view(call, now)).collect()
     }
 }
 
 impl Hold {
-    fn is_believed(&self, now: Duration) -> bool {
+    fn is_held(&self, now: Duration) -> bool {
         let Some(held) = self.held.upgrade() else { return false };
         // Not by asking whether it is held: who has seen that it is not does not hold it any more,
         // and nobody who looks from outside may be the one who has seen it.
-        self.clock.shows(now) < held.valid_until()
+        self.clock.reading_at(now) < held.valid_until()
     }
 
-    fn belief(self, call: CallId, now: Duration) -> Option<Belief> {
-        let is_believed = self.is_believed(now);
+    fn hold_view(self, call: CallId, now: Duration) -> Option<HoldView> {
+        let is_held = self.is_held(now);
         let held = self.held.upgrade()?;
-        Some(Belief {
+        Some(HoldView {
             call,
             node: self.plan.on,
-            is_believed,
+            is_held,
             token: held.token(),
             id: held.id(),
             resources: self.plan.resources,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::plan::{Fault, Node, Plan};
 
 use super::diagram::Place;
@@ -38,12 +38,12 @@ pub(super) fn spells(plan: &Plan, events: &[Event]) -> Vec<Spell> {
     });
     let mut spells: Vec<Spell> = late.collect();
     for (place, event) in events.iter().enumerate() {
-        match &event.what {
-            What::Fault { fault } => note(&mut spells, fault, place),
-            What::Healed => {
+        match &event.kind {
+            EventKind::Fault { fault } => note(&mut spells, fault, place),
+            EventKind::Healed => {
                 end(&mut spells, place, |spell| !spell.off || spell.kind == PAUSE);
             }
-            What::Started { .. } => {
+            EventKind::Started { .. } => {
                 end(&mut spells, place, |spell| spell.off && event.node == Some(spell.nodes[0]));
             }
             _ => {}
@@ -63,10 +63,10 @@ fn note(spells: &mut Vec<Spell>, fault: &Fault, place: Place) {
             (vec![node], true)
         }
         Fault::Pause { node } => (vec![node], true),
-        Fault::Wake { node, .. } => {
+        Fault::Resume { node, .. } => {
             return end(spells, place, |spell| spell.kind == PAUSE && spell.nodes == [node]);
         }
-        Fault::Mend { a, b } => {
+        Fault::Repair { a, b } => {
             let link = |spell: &Spell| spell.nodes.contains(&a) && spell.nodes.contains(&b);
             return end(spells, place, |spell| !spell.off && link(spell));
         }

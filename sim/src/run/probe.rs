@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Trial, Violation};
-use crate::event::{CallId, LockEnd, Outcome, What};
-use crate::plan::{Ending, Load, LockEnding, LockPlan, Node, RequestPlan, StreamPlan};
+use crate::event::{CallId, EventKind, LockEnd, Outcome};
+use crate::plan::{HandlerEnding, Load, LockEnding, LockPlan, Node, RequestPlan, StreamPlan};
 
 /// How long a small call may take in a cluster that has recovered.
 const PROBE_MS: u64 = 5_000;
@@ -41,16 +41,16 @@ impl Trial<'_> {
 
     fn must_be_done(&mut self, calls: Vec<Load>, limit_ms: u64) -> Result<(), Violation> {
         let mut open = BTreeSet::new();
-        open.extend(calls.into_iter().filter_map(|load| self.world.make(load)));
+        open.extend(calls.into_iter().filter_map(|load| self.world.submit(load)));
         let (mut seen, until) = (self.events.len(), self.world.now_ms() + limit_ms);
         while !open.is_empty() && self.world.now_ms() < until {
             self.step()?;
             for event in &self.events[seen..] {
-                if let Some((call, is_well)) = end_of(&event.what)
+                if let Some((call, is_well)) = end_of(&event.kind)
                     && open.remove(&call)
                     && !is_well
                 {
-                    let text = format!("after all was healed was made {}", event.what);
+                    let text = format!("after all was healed was made {}", event.kind);
                     return Err(liveness(text));
                 }
             }
@@ -71,11 +71,11 @@ fn liveness(text: String) -> Violation {
 }
 
 /// The call that this ends, and whether well.
-fn end_of(what: &What) -> Option<(CallId, bool)> {
-    match what {
-        What::CallEnded { call, outcome } => Some((*call, *outcome == Outcome::Answered)),
-        What::LockEnded { call, how } => Some((*call, *how == LockEnd::Unlocked)),
-        What::LockFailed { call, .. } => Some((*call, false)),
+fn end_of(kind: &EventKind) -> Option<(CallId, bool)> {
+    match kind {
+        EventKind::CallEnded { call, outcome } => Some((*call, *outcome == Outcome::Completed)),
+        EventKind::LockEnded { call, how } => Some((*call, *how == LockEnd::Unlocked)),
+        EventKind::LockFailed { call, .. } => Some((*call, false)),
         _ => None,
     }
 }
@@ -98,7 +98,7 @@ fn probe_lock(on: Node, resource: u8, timeout_ms: u32) -> LockPlan {
         pace_ms: 0,
         store_ms: 0,
         ending: LockEnding::Unlock,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
@@ -107,11 +107,11 @@ fn probe_request(from: Node, to: Node) -> RequestPlan {
         from,
         to,
         bytes: 32,
-        answer_bytes: 32,
+        response_bytes: 32,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: Some(PROBE_MS as u32),
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
@@ -125,9 +125,9 @@ fn probe_stream(from: Node, to: Node) -> StreamPlan {
         bytes: 32,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: Some(PROBE_MS as u32),
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }

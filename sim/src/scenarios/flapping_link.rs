@@ -40,7 +40,7 @@ fn plan(seed: u64) -> Plan {
     while at < MENDED_MS - 5_000 {
         plan.faults.push((at, Fault::Cut { a, b }));
         at += rng.random_range(1_500..5_000);
-        plan.faults.push((at, Fault::Mend { a, b }));
+        plan.faults.push((at, Fault::Repair { a, b }));
         at += rng.random_range(1_000..4_000);
     }
     steady(&mut plan, &mut rng, 400);
@@ -68,14 +68,14 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
             call.ended,
             Some((
                 _,
-                Outcome::Answered
+                Outcome::Completed
                     | Outcome::Disconnected
                     | Outcome::NotConnected
                     | Outcome::Deadline
             ))
         );
         if !is_known || call.took_ms() > Some(bounds.deadline_ms() + bounds.ticks_ms) {
-            return Err(call.complaint("must be answered or fail in time"));
+            return Err(call.complaint("must complete or fail in time"));
         }
         if call.at_ms > last + limit {
             call.must_be_answered()?;

@@ -42,7 +42,7 @@ fn plan(seed: u64) -> Plan {
             for b in (0..NODES).map(Node).filter(|b| *b != node) {
                 let (from, to) = if direction == 1 { (node, b) } else { (b, node) };
                 plan.faults.push((cut, Fault::CutOneWay { from, to }));
-                plan.faults.push((mended, Fault::Mend { a: node, b }));
+                plan.faults.push((mended, Fault::Repair { a: node, b }));
             }
         }
     }
@@ -68,7 +68,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         return Err(holder.complaint("must be told before anybody else is granted its lock"));
     }
     if granted > cut + lease_over_ms(&bounds) + turn_ms(&bounds) {
-        return Err(waiter.complaint("must be granted when the lease is over"));
+        return Err(waiter.complaint("must be granted when the lease has expired"));
     }
     Ok(())
 }

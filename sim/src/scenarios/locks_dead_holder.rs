@@ -55,10 +55,10 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     for (turn, waiter) in (1..).zip(waiters) {
         let granted = waiter.must_be_granted()?;
         if granted < earliest {
-            return Err(waiter.complaint("must not be granted before the lease is over"));
+            return Err(waiter.complaint("must not be granted before the lease expires"));
         }
         if granted > latest + turn * (u64::from(HOLD_MS) + bounds.round_trip_ms) {
-            return Err(waiter.complaint("must be granted when the lease is over"));
+            return Err(waiter.complaint("must be granted when the lease has expired"));
         }
         waiter.must_be_kept()?;
     }

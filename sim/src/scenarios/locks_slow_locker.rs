@@ -36,7 +36,7 @@ fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin_locks("locks_slow_locker", seed, NODES, 30_000, LEASE_MS);
     for a in (0..NODES).map(Node).filter(|a| *a != SLOW) {
         plan.faults.push((SLOW_MS.0, Fault::Slow { a, b: SLOW, ms: 1_000 }));
-        plan.faults.push((SLOW_MS.1, Fault::Mend { a, b: SLOW }));
+        plan.faults.push((SLOW_MS.1, Fault::Repair { a, b: SLOW }));
     }
     plan.faults.extend(DYING.map(|node| (DEATH_MS, Fault::PowerLoss { node })));
     let mut at = SLOW_MS.0 + 1_000;

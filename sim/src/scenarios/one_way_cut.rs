@@ -35,7 +35,7 @@ fn plan(seed: u64) -> Plan {
     let cut = rng.random_range(5_000..12_000);
     let mended = cut + rng.random_range(15_000..20_000);
     plan.faults.push((cut, Fault::CutOneWay { from, to }));
-    plan.faults.push((mended, Fault::Mend { a: from, b: to }));
+    plan.faults.push((mended, Fault::Repair { a: from, b: to }));
     steady(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
@@ -44,7 +44,7 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let cut = fault_at(plan, |fault| matches!(fault, Fault::CutOneWay { .. }))?;
-    let mended = fault_at(plan, |fault| matches!(fault, Fault::Mend { .. }))?;
+    let mended = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
         Fault::CutOneWay { from, to } => Some((*from, *to)),
         _ => None,

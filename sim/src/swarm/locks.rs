@@ -7,10 +7,10 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use super::{KINDS, Kind, Mix, TROUBLE_MS, make_trouble, pick, rare};
+use super::{FAULT_PHASE_MS, KINDS, Kind, Mix, fault_points, make_trouble, pick};
 use crate::plan::{
-    Cluster, Fault, ForcePlan, LimitsPlan, Load, LockEnding, LockPlan, LocksPlan, Meanwhile, Node,
-    Plan,
+    ClockWhilePaused, Cluster, Fault, ForcePlan, LimitsPlan, Load, LockEnding, LockPlan, LocksPlan,
+    Node, Plan,
 };
 
 /// The plan of a seed.
@@ -21,7 +21,7 @@ pub fn plan(seed: u64) -> Plan {
     let faults = faults(&mut rng, &cluster, u64::from(lease_ms));
     let mut load = load(&mut rng, cluster.nodes, lease_ms);
     outlive(&mut rng, (cluster.nodes, lease_ms), &faults, &mut load);
-    Plan { scenario: "locks".to_owned(), seed, cluster, duration_ms: TROUBLE_MS, faults, load }
+    Plan { scenario: "locks".to_owned(), seed, cluster, duration_ms: FAULT_PHASE_MS, faults, load }
 }
 
 fn cluster(rng: &mut SmallRng) -> Cluster {
@@ -41,9 +41,9 @@ fn cluster(rng: &mut SmallRng) -> Cluster {
             backoff_max_ms: Some(1_000),
             ..LimitsPlan::default()
         },
-        rare: rare(rng, Mix::Some),
+        fault_points: fault_points(rng, Mix::Some),
         late: late.into_iter().collect(),
-        strangers: Vec::new(),
+        wrong_secret_nodes: Vec::new(),
         iam: None,
         locks: Some(LocksPlan {
             lease_ms,
@@ -98,7 +98,7 @@ fn faults(rng: &mut impl Rng, cluster: &Cluster, lease_ms: u64) -> Vec<(u64, Fau
             continue;
         }
         for _ in 0..pick(rng, &[1, 1, 2, 3]) {
-            let from = rng.random_range(500..TROUBLE_MS - 2_000);
+            let from = rng.random_range(500..FAULT_PHASE_MS - 2_000);
             let to = from + pick(rng, &[100, 1_000, 5_000, 15_000]);
             make_trouble(rng, kind, cluster.nodes, (from, to), &mut faults);
         }
@@ -108,12 +108,12 @@ fn faults(rng: &mut impl Rng, cluster: &Cluster, lease_ms: u64) -> Vec<(u64, Fau
             continue;
         }
         for _ in 0..pick(rng, &[1, 1, 2, 3]) {
-            let from = rng.random_range(500..TROUBLE_MS - 2_000);
+            let from = rng.random_range(500..FAULT_PHASE_MS - 2_000);
             let to = from + pick(rng, &[300, 2_000, lease_ms + 1_500, 15_000]);
             make_lock_trouble(rng, trouble, cluster.nodes, lease_ms, (from, to), &mut faults);
         }
     }
-    faults.retain(|(at, _)| *at < TROUBLE_MS);
+    faults.retain(|(at, _)| *at < FAULT_PHASE_MS);
     faults.sort_by_key(|(at, _)| *at);
     faults
 }
@@ -132,7 +132,7 @@ fn make_lock_trouble(
         LockTrouble::CutOff => {
             for b in others {
                 faults.push((from, Fault::Cut { a: node, b }));
-                faults.push((to, Fault::Mend { a: node, b }));
+                faults.push((to, Fault::Repair { a: node, b }));
             }
         }
         LockTrouble::Deaf => {
@@ -140,14 +140,14 @@ fn make_lock_trouble(
             for other in others {
                 let (a, b) = if hears { (node, other) } else { (other, node) };
                 faults.push((from, Fault::CutOneWay { from: a, to: b }));
-                faults.push((to, Fault::Mend { a, b }));
+                faults.push((to, Fault::Repair { a, b }));
             }
         }
         LockTrouble::Stop | LockTrouble::Suspend => {
             let is_suspended = matches!(trouble, LockTrouble::Suspend);
-            let clock = if is_suspended { Meanwhile::Stood } else { Meanwhile::Ran };
+            let clock = if is_suspended { ClockWhilePaused::Frozen } else { ClockWhilePaused::Ran };
             faults.push((from, Fault::Pause { node }));
-            faults.push((to, Fault::Wake { node, clock }));
+            faults.push((to, Fault::Resume { node, clock }));
         }
         LockTrouble::Blackout => {
             let share = pick(rng, &[0.4, 0.7, 1.0]);
@@ -174,14 +174,14 @@ fn load(rng: &mut impl Rng, nodes: u8, lease_ms: u32) -> Vec<(u64, Load)> {
     let readers = pick(rng, &[0.0, 0.4, 0.7]);
     let mut load = Vec::new();
     for _ in 0..pick(rng, &[15, 40, 80]) {
-        let at = rng.random_range(50..TROUBLE_MS);
+        let at = rng.random_range(50..FAULT_PHASE_MS);
         let is_reader = rng.random_bool(readers);
         let one = lock(rng, (nodes, resources), is_reader, lease_ms);
         load.push((at, Load::Lock(one)));
     }
     if rng.random_bool(0.15) {
         let force = ForcePlan { on: Node(rng.random_range(0..nodes)), resource: 0 };
-        load.push((rng.random_range(2_000..TROUBLE_MS), Load::Force(force)));
+        load.push((rng.random_range(2_000..FAULT_PHASE_MS), Load::Force(force)));
     }
     load.sort_by_key(|(at, _)| *at);
     load
@@ -197,7 +197,7 @@ fn outlive(
     load: &mut Vec<(u64, Load)>,
 ) {
     let wakes = faults.iter().filter_map(|(at, fault)| match *fault {
-        Fault::Wake { node, clock: Meanwhile::Stood } => Some((*at, node)),
+        Fault::Resume { node, clock: ClockWhilePaused::Frozen } => Some((*at, node)),
         _ => None,
     });
     let suspensions = wakes.filter_map(|(to, node)| {
@@ -218,8 +218,8 @@ fn outlive(
         // So often that it comes to the store before it has heard of anything.
         pace_ms: 1,
         store_ms: 0,
-        ending: LockEnding::Lose,
-        give_up_ms: None,
+        ending: LockEnding::HoldUntilLost,
+        cancel_after_ms: None,
     };
     let other = Node((on.0 + rng.random_range(1..nodes)) % nodes);
     let waits = LockPlan {
@@ -260,10 +260,10 @@ fn lock(
         pace_ms: pick(rng, &[0, 20, 100, 500]),
         store_ms: pick(rng, &[0, 2, 20]),
         ending: match rng.random_range(0..20) {
-            0 => LockEnding::Lose,
+            0 => LockEnding::HoldUntilLost,
             1..5 => LockEnding::Drop,
             _ => LockEnding::Unlock,
         },
-        give_up_ms: pick(rng, &[None, None, None, None, Some(1), Some(30), Some(600)]),
+        cancel_after_ms: pick(rng, &[None, None, None, None, Some(1), Some(30), Some(600)]),
     }
 }

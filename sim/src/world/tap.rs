@@ -13,16 +13,16 @@ use iam_bootstrap::wire;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::TcpStream;
 
-use crate::event::{IamEvent, Meaning, SocketId, What};
+use crate::event::{EventKind, IamEvent, MessageSummary, SocketId};
 use crate::load::body;
 use crate::plan::Node;
-use crate::recorder::Pen;
+use crate::recorder::NodeRecorder;
 
 /// A simulated socket whose messages are written down.
 #[derive(Debug)]
 pub(super) struct Tapped {
     stream: TcpStream,
-    pen: Pen,
+    recorder: NodeRecorder,
     socket: SocketId,
     remote: Node,
     sent: Ear,
@@ -30,14 +30,19 @@ pub(super) struct Tapped {
 }
 
 impl Tapped {
-    pub(super) fn new(stream: TcpStream, pen: Pen, socket: SocketId, remote: Node) -> Self {
-        Self { stream, pen, socket, remote, sent: Ear::default(), received: Ear::default() }
+    pub(super) fn new(
+        stream: TcpStream,
+        recorder: NodeRecorder,
+        socket: SocketId,
+        remote: Node,
+    ) -> Self {
+        Self { stream, recorder, socket, remote, sent: Ear::default(), received: Ear::default() }
     }
 }
 
 impl Drop for Tapped {
     fn drop(&mut self) {
-        self.pen.record(What::SocketClosed { socket: self.socket });
+        self.recorder.record(EventKind::SocketClosed { socket: self.socket });
     }
 }
 
@@ -48,11 +53,11 @@ impl AsyncRead for Tapped {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let Self { stream, pen, socket, received, .. } = &mut *self;
+        let Self { stream, recorder, socket, received, .. } = &mut *self;
         ready!(Pin::new(stream).poll_read(cx, buffer))?;
         let socket = *socket;
         received.hear(&buffer.filled()[before..], |index, _| {
-            pen.record(What::MessageReceived { socket, index });
+            recorder.record(EventKind::MessageReceived { socket, index });
         });
         Poll::Ready(Ok(()))
     }
@@ -64,12 +69,16 @@ impl AsyncWrite for Tapped {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, pen, socket, remote, sent, .. } = &mut *self;
+        let Self { stream, recorder, socket, remote, sent, .. } = &mut *self;
         let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
         sent.hear(&bytes[..written], |index, message| {
-            pen.record(What::MessageSent { socket: *socket, index, message: meaning(message) });
+            recorder.record(EventKind::MessageSent {
+                socket: *socket,
+                index,
+                message: meaning(message),
+            });
             if let Some(iam) = comparison(message, *remote) {
-                pen.record(What::Iam(iam));
+                recorder.record(EventKind::Iam(iam));
             }
         });
         Poll::Ready(Ok(written))
@@ -84,9 +93,9 @@ impl AsyncWrite for Tapped {
     }
 }
 
-fn meaning(message: &Message) -> Meaning {
+fn meaning(message: &Message) -> MessageSummary {
     let header = &message.header;
-    Meaning {
+    MessageSummary {
         op: format!("{:?}", header.op),
         mux_id: header.mux_id,
         sequence: header.sequence,
@@ -102,7 +111,7 @@ fn comparison(message: &Message, remote: Node) -> Option<IamEvent> {
     let header = &message.header;
     match header.handler {
         _ if header.op != Op::Request => None,
-        id if id == wire::DIGEST.id().get() => Some(IamEvent::Compares { with: remote }),
+        id if id == wire::DIGEST.id().get() => Some(IamEvent::Reconciles { with: remote }),
         id if id == wire::RECORDS.id().get() => Some(IamEvent::Fetches { from: remote }),
         _ => None,
     }
