@@ -235,9 +235,9 @@ impl World {
         incarnation.commands.send(Command::Submit(call, load)).ok().map(|()| call)
     }
 
-    /// Runs something on a node, as a task of its process. Returns whether the process runs.
+    /// Spawns a task in a node's process. Returns whether the process runs.
     ///
-    /// What becomes of it is for the scenario to see: by the pen of the host, or by a channel.
+    /// The task reports its results through the recorder of the host, or through a channel.
     pub fn spawn<F, Fut>(&self, node: Node, task: F) -> bool
     where
         F: FnOnce(Host) -> Fut + Send + 'static,
@@ -317,7 +317,7 @@ impl World {
         shared.gate.open();
         self.links.restore(&self.sim, node, self.cluster.nodes);
         self.recorder.crashed(node);
-        self.protected.holds.crashed(node);
+        self.protected.holds.remove_node(node);
     }
 
     /// Pauses the process. turmoil still polls its runtime, but no segment reaches or leaves it, its
@@ -394,7 +394,7 @@ impl World {
         self.guard.take()
     }
 
-    /// Ends the world: drops everything in it, and returns the surprises of that and those before.
+    /// Drops everything in the world, and returns the internal errors of that and those before.
     pub fn end(self) -> Vec<String> {
         let Self { sim, nodes, guard, .. } = self;
         drop(sim);
@@ -414,7 +414,7 @@ impl World {
 
     /// Returns all granted locks, with whether each holder sees `is_held()` at this instant.
     pub fn hold_views(&self) -> Vec<HoldView> {
-        self.protected.holds.hold_views(self.sim.elapsed())
+        self.protected.holds.views(self.sim.elapsed())
     }
 
     /// Returns the state of each node, as seen from outside.

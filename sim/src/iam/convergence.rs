@@ -1,4 +1,4 @@
-//! Since when all nodes show the same.
+//! The time since which all nodes show equal copies.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,18 @@ use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, IamEvent};
 use crate::plan::{Node, Plan};
 
-/// How soon all copies of a run were the same.
+/// How soon all copies of a run converged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Convergence {
-    /// How long after all trouble was over, in milliseconds; 0 if they were before.
+    /// Time from the healing of all faults to convergence, in milliseconds; 0 if they had converged.
     pub after_ms: u64,
-    /// How long it may take: [`Bounds::converge_ms`].
+    /// The bound on that time: [`Bounds::converge_ms`].
     pub within_ms: u64,
 }
 
 impl Convergence {
-    /// That of a run of `plan`; `None` if it has no copies, or was over before they were the same.
+    /// Computes it for a run of `plan`; `None` without copies, or if the run ended before they
+    /// converged.
     pub(crate) fn of(plan: &Plan, events: &[Event]) -> Option<Self> {
         plan.cluster.iam.as_ref()?;
         let of = |kind: &EventKind| events.iter().find(|event| event.kind == *kind);
@@ -29,8 +30,8 @@ impl Convergence {
     }
 }
 
-/// When readers of all `nodes` began to see the same items, of which none changed any more until all was
-/// quiet, in milliseconds; `None` if they did not.
+/// Returns the time since which readers of all `nodes` saw equal items, without a change until the
+/// cluster was quiet, in milliseconds; `None` if they did not.
 pub(crate) fn converged_since(events: &[Event], nodes: u8) -> Option<u64> {
     let mut seen: BTreeMap<Node, Option<&Vec<(u8, u32)>>> = BTreeMap::new();
     let mut since = None;
@@ -48,8 +49,8 @@ pub(crate) fn converged_since(events: &[Event], nodes: u8) -> Option<u64> {
         };
         if seen.insert(node, now) != Some(now) {
             let first = seen.get(&Node(0)).copied().flatten();
-            let is_same = |node| first.is_some() && seen.get(&Node(node)) == Some(&first);
-            since = (0..nodes).all(is_same).then_some(*at_ms);
+            let is_equal = |node| first.is_some() && seen.get(&Node(node)) == Some(&first);
+            since = (0..nodes).all(is_equal).then_some(*at_ms);
         }
     }
     since
@@ -63,47 +64,51 @@ mod tests {
     const A: Node = Node(0);
     const B: Node = Node(1);
 
-    fn see(at_ms: u64, node: Node, items: &[(u8, u32)]) -> Event {
+    fn snapshot(at_ms: u64, node: Node, items: &[(u8, u32)]) -> Event {
         let kind = EventKind::Iam(IamEvent::SnapshotChanged { items: Some(items.to_vec()) });
         Event { at_ms, node: Some(node), kind }
     }
 
     #[test]
-    fn nodes_are_the_same_since_the_last_of_them_changed() {
-        let mut events = vec![see(1, A, &[(0, 1)])];
+    fn nodes_have_converged_since_the_last_change_of_any() {
+        let mut events = vec![snapshot(1, A, &[(0, 1)])];
         assert_eq!(converged_since(&events, 2), None, "one of them has not loaded");
-        events.push(see(2, B, &[(0, 1)]));
+        events.push(snapshot(2, B, &[(0, 1)]));
         assert_eq!(converged_since(&events, 2), Some(2));
-        events.push(see(3, A, &[(0, 1)]));
-        assert_eq!(converged_since(&events, 2), Some(2), "another copy with the same in it");
-        events.push(see(4, A, &[]));
+        events.push(snapshot(3, A, &[(0, 1)]));
+        assert_eq!(converged_since(&events, 2), Some(2), "another copy with equal items");
+        events.push(snapshot(4, A, &[]));
         assert_eq!(converged_since(&events, 2), None);
-        events.push(see(5, B, &[]));
+        events.push(snapshot(5, B, &[]));
         assert_eq!(converged_since(&events, 2), Some(5));
     }
 
     #[test]
-    fn a_node_that_begins_again_is_not_the_same_before_it_has_loaded() {
-        let mut events = vec![see(1, A, &[]), see(1, B, &[])];
-        let began = EventKind::Started { incarnation: 2 };
-        events.push(Event { at_ms: 2, node: Some(B), kind: began });
+    fn restarted_node_has_not_converged_before_it_has_loaded() {
+        let mut events = vec![snapshot(1, A, &[]), snapshot(1, B, &[])];
+        let started = EventKind::Started { incarnation: 2 };
+        events.push(Event { at_ms: 2, node: Some(B), kind: started });
         assert_eq!(converged_since(&events, 2), None);
-        events.push(see(3, B, &[]));
+        events.push(snapshot(3, B, &[]));
         assert_eq!(converged_since(&events, 2), Some(3));
         events.push(Event { at_ms: 4, node: None, kind: EventKind::Quiet });
-        events.push(see(5, B, &[(0, 1)]));
-        assert_eq!(converged_since(&events, 2), Some(3), "what follows is the end of the run");
+        events.push(snapshot(5, B, &[(0, 1)]));
+        assert_eq!(
+            converged_since(&events, 2),
+            Some(3),
+            "the shutdown that follows does not count"
+        );
     }
 
     #[test]
-    fn how_soon_they_were_the_same_counts_from_the_end_of_all_trouble() {
+    fn time_to_convergence_counts_from_the_healing_of_all_faults() {
         let mut plan = Plan::quiet(2);
         let event = |at_ms, kind| Event { at_ms, node: None, kind };
         let healed = event(10, EventKind::Healed);
-        let mut events = vec![see(1, A, &[]), healed, see(17, B, &[])];
+        let mut events = vec![snapshot(1, A, &[]), healed, snapshot(17, B, &[])];
         assert_eq!(Convergence::of(&plan, &events), None, "there are no copies");
         plan.cluster.iam = Some(IamPlan { pools: 1, seeded: 0, refresh_ms: 1, store_ms: 0 });
-        assert_eq!(Convergence::of(&plan, &events), None, "it may not be over yet");
+        assert_eq!(Convergence::of(&plan, &events), None, "the run may not have ended yet");
         events.push(event(30, EventKind::Quiet));
         let within_ms = Bounds::of(&plan).converge_ms;
         assert_eq!(Convergence::of(&plan, &events), Some(Convergence { after_ms: 7, within_ms }));

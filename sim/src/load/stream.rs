@@ -1,4 +1,4 @@
-//! Streams: both ends, each sending and receiving at its own pace.
+//! Both ends of streams, each sending and receiving at its own pace.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -12,41 +12,41 @@ use grid::{
 
 use super::body::Body;
 use super::{
-    LoadTable, Open, PLANNED_ERROR, Serving, UNKNOWN, outcome_of, pause, planned_panic,
+    CallRecord, HandlerRecord, LoadTable, PLANNED_ERROR, UNKNOWN, outcome_of, pause, planned_panic,
     stream_handler, wrong_input,
 };
 use crate::event::{CallId, CallKind, EventKind, HandlerEnd, Outcome, StreamSide};
 use crate::plan::{CAPACITIES, HandlerEnding, Load, StreamPlan};
 use crate::recorder::NodeRecorder;
 
-fn opening(call: CallId) -> Body {
+fn opening_body(call: CallId) -> Body {
     Body { call, end: StreamSide::Caller, number: 0 }
 }
 
-/// Opens a stream, sends and receives as the plan says, and tells how it ended.
-pub(super) async fn make(
+/// Opens a stream, sends and receives as the plan says, and records its outcome.
+pub(super) async fn perform(
     call: CallId,
     plan: StreamPlan,
     connection: Connection,
     recorder: NodeRecorder,
 ) {
-    let open = Open::begin(call, CallKind::Stream, &Load::Stream(plan.clone()), &recorder);
-    let patience = plan.cancel_after_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-    // Boxed: it is dropped, and with it the stream, before its end is told.
-    let mut using = Box::pin(used(call, plan, connection, recorder));
-    let outcome = match patience {
+    let record = CallRecord::begin(call, CallKind::Stream, &Load::Stream(plan.clone()), &recorder);
+    let cancel_after = plan.cancel_after_ms.map(|ms| Duration::from_millis(u64::from(ms)));
+    // Boxed, so that the stream is dropped explicitly, below.
+    let mut using = Box::pin(use_stream(call, plan, connection, recorder));
+    let outcome = match cancel_after {
         None => using.as_mut().await,
-        Some(patience) => match tokio::time::timeout(patience, using.as_mut()).await {
+        Some(cancel_after) => match tokio::time::timeout(cancel_after, using.as_mut()).await {
             Ok(outcome) => outcome,
             Err(_) => Outcome::Cancelled,
         },
     };
-    // What is told happens before its effects; what is dropped tells of itself.
-    open.end(outcome);
+    // The end is recorded before the effects of the drop, which other events record.
+    record.end(outcome);
     drop(using);
 }
 
-async fn used(
+async fn use_stream(
     call: CallId,
     plan: StreamPlan,
     connection: Connection,
@@ -58,7 +58,7 @@ async fn used(
         _ => stream_handler(plan.capacities % CAPACITIES.len() as u8),
     };
     let mut opened = connection
-        .stream(handler, opening(call).encode(plan.bytes))
+        .stream(handler, opening_body(call).encode(plan.bytes))
         .input_capacity(input)
         .output_capacity(output);
     if let Some(ms) = plan.timeout_ms {
@@ -70,12 +70,12 @@ async fn used(
     };
     recorder.record(EventKind::StreamOpened { call });
     let sending = send_up(call, &plan, sender, &recorder);
-    let receiving = take_down(call, &plan, receiver, &recorder);
+    let receiving = receive_down(call, &plan, receiver, &recorder);
     let (_, outcome) = tokio::join!(sending, receiving);
     outcome
 }
 
-/// The caller's messages. How the stream ends is seen by whoever receives.
+/// Sends the caller's messages. The receiving half records how the stream ends.
 async fn send_up(
     call: CallId,
     plan: &StreamPlan,
@@ -85,9 +85,9 @@ async fn send_up(
     for number in 1..=plan.up {
         pause(plan.up_pace_ms).await;
         let body = Body { call, end: StreamSide::Caller, number };
-        match seen(sender.send(body.encode(plan.bytes)), body, recorder).await {
+        match send_recorded(sender.send(body.encode(plan.bytes)), body, recorder).await {
             Ok(()) => recorder.record(EventKind::Sent { call, end: StreamSide::Caller, number }),
-            // How it ended is the receiver's to tell; the half is kept for it.
+            // The receiver records how it ended; this half is kept until then.
             Err(SendError::Stream(_) | SendError::Finished) => break,
             Err(error) => {
                 grid::bug!("a planned message was refused: {error}");
@@ -95,19 +95,23 @@ async fn send_up(
             }
         }
     }
-    // Likewise.
+    // The receiver records this result too.
     let _ = sender.finish().await;
 }
 
-/// Sends, and writes down if that has to wait.
-async fn seen<T>(sending: impl Future<Output = T>, body: Body, recorder: &NodeRecorder) -> T {
+/// Sends, and records if the send is blocked.
+async fn send_recorded<T>(
+    sending: impl Future<Output = T>,
+    body: Body,
+    recorder: &NodeRecorder,
+) -> T {
     let Body { call, end, number } = body;
     let mut sending = pin!(sending);
-    let mut has_waited = false;
+    let mut was_blocked = false;
     poll_fn(|cx| {
         let polled = sending.as_mut().poll(cx);
-        if polled.is_pending() && !has_waited {
-            has_waited = true;
+        if polled.is_pending() && !was_blocked {
+            was_blocked = true;
             recorder.record(EventKind::SendBlocked { call, end, number });
         }
         polled
@@ -115,14 +119,14 @@ async fn seen<T>(sending: impl Future<Output = T>, body: Body, recorder: &NodeRe
     .await
 }
 
-async fn take_down(
+async fn receive_down(
     call: CallId,
     plan: &StreamPlan,
     mut receiver: StreamReceiver,
     recorder: &NodeRecorder,
 ) -> Outcome {
     let Some(receive_pace_ms) = plan.receive_pace_ms else {
-        return std::future::pending().await; // given up, some time
+        return std::future::pending().await; // until it is cancelled
     };
     let mut number = 0;
     loop {
@@ -172,46 +176,48 @@ pub(super) async fn serve(
     halves: (StreamReceiver, StreamOutput),
 ) -> Result<(), HandlerError> {
     let payload = payload.ok_or("a stream without the payload that opens it")?;
-    let asked = Body::decode(&payload)?;
-    let call = asked.call;
+    let body = Body::decode(&payload)?;
+    let call = body.call;
     let Some(Load::Stream(plan)) = table.get(call) else {
-        return Err(format!("{asked:?} is no stream").into());
+        return Err(format!("{body:?} is no stream").into());
     };
-    opening(call).check(&payload, plan.bytes).map_err(|text| wrong_input(call, text, &recorder))?;
-    // The halves end with the handler, before its end is told.
+    opening_body(call)
+        .check(&payload, plan.bytes)
+        .map_err(|text| wrong_input(call, text, &recorder))?;
+    // The halves are dropped with the handler, before its end is recorded.
     let (input, output) = halves;
-    let serving = Serving::begin(call, &context, &recorder);
+    let record = HandlerRecord::begin(call, &context, &recorder);
     let sending = send_down(call, &plan, output, &recorder);
     let result = match plan.ending {
         HandlerEnding::Never => {
-            let taking = take_up(call, &plan, input, &recorder);
-            let _ = tokio::join!(sending, taking);
+            let receiving = receive_up(call, &plan, input, &recorder);
+            let _ = tokio::join!(sending, receiving);
             std::future::pending::<()>().await;
             Ok(())
         }
-        // Whoever fails does not wait for its input.
+        // A failing handler does not wait for its input.
         HandlerEnding::Error | HandlerEnding::Panic => sending.await,
         HandlerEnding::Success | HandlerEnding::Unknown => {
-            let taking = take_up(call, &plan, input, &recorder);
-            let (sent, taken) = tokio::join!(sending, taking);
-            sent.and(taken)
+            let receiving = receive_up(call, &plan, input, &recorder);
+            let (sent, received) = tokio::join!(sending, receiving);
+            sent.and(received)
         }
     };
     match (plan.ending, result) {
         (_, Err(error)) => {
-            serving.end(HandlerEnd::Failed);
+            record.end(HandlerEnd::Failed);
             Err(error)
         }
         (HandlerEnding::Error, Ok(())) => {
-            serving.end(HandlerEnd::Failed);
+            record.end(HandlerEnd::Failed);
             Err(PLANNED_ERROR.into())
         }
         (HandlerEnding::Panic, Ok(())) => {
-            serving.end(HandlerEnd::Panicked);
+            record.end(HandlerEnd::Panicked);
             planned_panic()
         }
         (HandlerEnding::Success | HandlerEnding::Never | HandlerEnding::Unknown, Ok(())) => {
-            serving.end(HandlerEnd::Returned);
+            record.end(HandlerEnd::Returned);
             Ok(())
         }
     }
@@ -226,13 +232,13 @@ async fn send_down(
     for number in 1..=plan.down {
         pause(plan.down_pace_ms).await;
         let body = Body { call, end: StreamSide::Callee, number };
-        seen(output.send(body.encode(plan.bytes)), body, recorder).await?;
+        send_recorded(output.send(body.encode(plan.bytes)), body, recorder).await?;
         recorder.record(EventKind::Sent { call, end: StreamSide::Callee, number });
     }
     Ok(())
 }
 
-async fn take_up(
+async fn receive_up(
     call: CallId,
     plan: &StreamPlan,
     mut input: StreamReceiver,

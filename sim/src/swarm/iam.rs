@@ -1,15 +1,15 @@
-//! Draws a plan with users, policies and mappings from a seed: what changes them, where, and what is done
-//! to the nodes and their pools meanwhile.
+//! Draws a plan with users, policies and mappings from a seed: the changes and their nodes, and the faults
+//! of nodes and pools.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use super::{FAULT_PHASE_MS, KINDS, Mix, fault_points, make_trouble, pick};
+use super::{FAULT_CLASSES, FAULT_PHASE_MS, FaultMix, add_fault, fault_points, pick};
 use crate::plan::{
     ChangePlan, Cluster, Fault, IamPlan, ItemChange, LimitsPlan, Load, Node, Outage, Plan,
 };
 
-/// The plan of a seed.
+/// Draws the plan of a seed.
 pub fn plan(seed: u64) -> Plan {
     let mut rng = SmallRng::seed_from_u64(seed);
     let nodes = rng.random_range(2..=6);
@@ -41,7 +41,7 @@ fn cluster(rng: &mut SmallRng, nodes: u8, iam: IamPlan) -> Cluster {
             backoff_max_ms: Some(1_000),
             ..LimitsPlan::default()
         },
-        fault_points: fault_points(rng, Mix::Some),
+        fault_points: fault_points(rng, FaultMix::Some),
         late: late.into_iter().collect(),
         wrong_secret_nodes: Vec::new(),
         locks: None,
@@ -53,14 +53,14 @@ fn cluster(rng: &mut SmallRng, nodes: u8, iam: IamPlan) -> Cluster {
 fn faults(rng: &mut impl Rng, nodes: u8, pools: u8) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
     let is_quiet = rng.random_bool(0.1);
-    for kind in KINDS {
+    for class in FAULT_CLASSES {
         if is_quiet || !rng.random_bool(0.3) {
             continue;
         }
         for _ in 0..pick(rng, &[1, 1, 2, 4]) {
             let from = rng.random_range(100..FAULT_PHASE_MS - 2_000);
             let to = from + pick(rng, &[100, 1_000, 5_000, 15_000]);
-            make_trouble(rng, kind, nodes, (from, to), &mut faults);
+            add_fault(rng, class, nodes, (from, to), &mut faults);
         }
     }
     if !is_quiet && rng.random_bool(0.4) {
@@ -79,7 +79,7 @@ fn faults(rng: &mut impl Rng, nodes: u8, pools: u8) -> Vec<(u64, Fault)> {
     faults
 }
 
-/// Pools that are not there when their node begins, and come in any order.
+/// Adds pools that are unusable when their node starts, and become usable in any order.
 fn late_pools(rng: &mut impl Rng, nodes: u8, pools: u8, faults: &mut Vec<(u64, Fault)>) {
     for node in (0..nodes).map(Node) {
         for pool in (0..pools).filter(|_| rng.random_bool(0.5)).collect::<Vec<_>>() {
@@ -95,7 +95,7 @@ fn outage(rng: &mut impl Rng, (node, pool): (Node, u8), from: u64, faults: &mut 
     faults.push((to, Fault::PoolUp { node, pool }));
 }
 
-/// A node is cut off from all others again and again.
+/// Adds repeated short isolations of one node.
 fn storm(rng: &mut impl Rng, nodes: u8, faults: &mut Vec<(u64, Fault)>) {
     let a = Node(rng.random_range(0..nodes));
     let mut at = rng.random_range(2_000..FAULT_PHASE_MS / 2);

@@ -20,7 +20,7 @@ use super::clock::NodeClock;
 use super::fault_points::FaultPoints;
 use super::gate::Gate;
 use super::links::host;
-use super::tap::Tapped;
+use super::tap::TappedSocket;
 use super::{node_of, url};
 use crate::event::{CallId, EventKind, LinkState};
 use crate::iam;
@@ -283,7 +283,7 @@ async fn run_incarnation(
                 let (stream, dialer) = accepted?;
                 let remote = node_at(dialer.ip(), shared.nodes);
                 let socket = recorder.open_socket(dialer, remote, false);
-                let tapped = Tapped::new(stream, recorder.clone(), socket, remote);
+                let tapped = TappedSocket::new(stream, recorder.clone(), socket, remote);
                 let manager = manager.clone();
                 tokio::spawn(async move { manager.accept(tapped).await });
             }
@@ -394,7 +394,7 @@ impl Transport for SimTransport {
         Box::pin(async move {
             let stream = TcpStream::connect((host(node), PORT)).await?;
             let socket = recorder.open_socket(stream.local_addr()?, node, true);
-            Ok(Box::new(Tapped::new(stream, recorder, socket, node)) as Box<dyn Socket>)
+            Ok(Box::new(TappedSocket::new(stream, recorder, socket, node)) as Box<dyn Socket>)
         })
     }
 }
