@@ -21,10 +21,12 @@ pub struct Bounds {
     pub round_trip_ms: u64,
     /// Time to detect a silent peer: the pings that may be missed, and the one in flight.
     pub dead_peer_ms: u64,
-    /// Time for two nodes to reconnect once their network is whole: the dead connection is detected, a
-    /// hanging attempt times out, the longest back-off passes, and a handshake succeeds.
+    /// Time for two nodes to reconnect once their network is whole: the dead connection is
+    /// detected, a hanging attempt times out, the longest back-off passes, and a handshake
+    /// succeeds.
     pub reconnect_ms: u64,
-    /// Time to detect a connection that looks open but is dead, or that a fault point has superseded.
+    /// Time to detect a connection that looks open but is dead, or that a fault point has
+    /// superseded.
     pub settle_ms: u64,
     /// Time for all outstanding calls to end.
     pub drain_ms: u64,
@@ -34,10 +36,11 @@ pub struct Bounds {
     pub drift_ppm: u64,
     /// Time for a node to load its copy once the last of its pools is usable; 0 without copies.
     pub load_ms: u64,
-    /// Time for all copies of users, policies and mappings to converge once all faults are healed (B62);
-    /// 0 without copies.
+    /// Time for all copies of users, policies and mappings to converge once all faults are healed
+    /// (B62); 0 without copies.
     pub converge_ms: u64,
-    /// Time within which the background work of a recovered cluster pauses: reconciliations of copies.
+    /// Time within which the background work of a recovered cluster pauses: reconciliations of
+    /// copies.
     pub idle_ms: u64,
     has_holds: bool,
 }
@@ -61,7 +64,8 @@ impl Bounds {
         let reconnect_ms = dead_peer_ms.max(handshake) + backoff + handshake;
         let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
         let lease_ms = cluster.locks.as_ref().map_or(0, |locks| u64::from(locks.lease_ms));
-        // An unreleased lock ends with its lease, and a locker that has just started waits for as long.
+        // An unreleased lock ends with its lease, and a locker that has just started waits for as
+        // long.
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 2 * lease_ms + 5_000;
         let drift_ppm = drift_ppm(plan);
         let hold_points = [Point::DelayFlush, Point::FullSocket];
@@ -87,9 +91,9 @@ impl Bounds {
         }
     }
 
-    /// Returns how late a deadline of `time_ms` may be noticed because clocks drift. Timers are tokio's,
-    /// which do not drift: a node whose clock runs fast may also oversleep, by the difference of the two
-    /// over the longest sleep.
+    /// Returns how late a deadline of `time_ms` may be noticed because clocks drift. Timers are
+    /// tokio's, which do not drift: a node whose clock runs fast may also oversleep, by the
+    /// difference of the two over the longest sleep.
     pub fn lateness_of(&self, time_ms: u64) -> u64 {
         self.drift_of(time_ms + ms(self.limits.ping_interval))
     }
@@ -100,15 +104,15 @@ impl Bounds {
         (time_ms * self.drift_ppm).div_ceil(1_000_000 - self.drift_ppm.min(999_999))
     }
 
-    /// Returns how long queued bytes may wait on a whole network: behind earlier bytes, and for fault
-    /// points that hold a socket, of which several may fire in a row.
+    /// Returns how long queued bytes may wait on a whole network: behind earlier bytes, and for
+    /// fault points that hold a socket, of which several may fire in a row.
     pub fn queue_ms(&self) -> u64 {
         if self.has_holds { 2_000 } else { 200 }
     }
 
-    /// Returns the time within which a recovered cluster grants a lock to each of `requesters` in turn: the
-    /// lease of a crashed holder expires, and each requester waits at worst for the longest time between
-    /// two attempts (B55).
+    /// Returns the time within which a recovered cluster grants a lock to each of `requesters` in
+    /// turn: the lease of a crashed holder expires, and each requester waits at worst for the
+    /// longest time between two attempts (B55).
     pub fn lock_ms(&self, requesters: u64) -> u64 {
         2 * self.lease_ms + self.lease_ms / 25 + requesters * LOCK_TURN_MS
     }
@@ -140,16 +144,17 @@ const SUPERSEDE_MS: u64 = 6_000;
 /// The longest wait between two attempts to lock, with its random scale, and the attempt.
 const LOCK_TURN_MS: u64 = 8_000;
 
-/// Returns the time to load: the format is looked up, and each pool read, each after the longest wait
-/// between two retries.
+/// Returns the time to load: the format is looked up, and each pool read, each after the longest
+/// wait between two retries.
 fn load_ms(iam: &IamPlan) -> u64 {
     let operations = u64::from(ITEMS_MAX) + Kind::ALL.len() as u64 + 3;
     2 * ms(limits::RETRY_MAX) + operations * u64::from(iam.store_ms) + 100
 }
 
-/// Returns the time to convergence. All nodes reconnect. A node that has not loaded retries its pools for
-/// the last time, reads them and catches up. A peer that found it not loaded, or whose reconciliation
-/// hung, reconciles again. Unnoticed differences are found by a reconciliation at the interval.
+/// Returns the time to convergence. All nodes reconnect. A node that has not loaded retries its
+/// pools for the last time, reads them and catches up. A peer that found it not loaded, or whose
+/// reconciliation hung, reconciles again. Unnoticed differences are found by a reconciliation at
+/// the interval.
 fn converge_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
     let records = u64::from(ITEMS_MAX) * u64::from(iam.store_ms);
     let load = load_ms(iam);

@@ -1,9 +1,9 @@
 //! The events of a run: one flat, serialisable line for each.
 //!
 //! The trace of a run is a `Vec<Event>`. Invariants and coverage read it while it grows, the report
-//! draws it, snapshots pin it, and two runs are equal when their traces are. So a trace holds nothing
-//! that may differ between two runs of one seed: no bytes (mask keys are random), no addresses, no
-//! real time.
+//! draws it, snapshots pin it, and two runs are equal when their traces are. So a trace holds
+//! nothing that may differ between two runs of one seed: no bytes (mask keys are random), no
+//! addresses, no real time.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! Users, policies and mappings as a run sees them: iam-bootstrap on every node, over pools in memory
-//! that outlive its processes.
+//! Users, policies and mappings as a run sees them: iam-bootstrap on every node, over pools in
+//! memory that outlive its processes.
 //!
-//! A record is recorded as an event when a pool persists it. The snapshot of readers is compared after
-//! each tick, from outside of the simulation. An item has a number and a value: the value of a change is
-//! the number of its call.
+//! A record is recorded as an event when a pool persists it. The snapshot of readers is compared
+//! after each tick, from outside of the simulation. An item has a number and a value: the value of
+//! a change is the number of its call.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

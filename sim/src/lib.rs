@@ -1,18 +1,18 @@
-//! A deterministic simulator: runs the production code in a simulated cluster, checks its promises, and
-//! replays every run exactly from a seed.
+//! A deterministic simulator: runs the production code in a simulated cluster, checks its promises,
+//! and replays every run exactly from a seed.
 //!
-//! - [`world::World`] is a cluster of nodes on a simulated network and simulated time. A storage server
-//!   writes custom scenarios with it: [`world::Software`] puts its handlers on every node,
+//! - [`world::World`] is a cluster of nodes on a simulated network and simulated time. A storage
+//!   server writes custom scenarios with it: [`world::Software`] puts its handlers on every node,
 //!   [`World::spawn`](world::World::spawn) runs a task on one, and other methods inject faults and
 //!   advance time.
-//! - [`plan::Plan`] is a run as data, [`event::Event`] an event of its trace. [`swarm`] and [`scenarios`]
-//!   make plans from seeds; [`run`] runs one and checks [`invariants`]; [`coverage`] counts the points
-//!   that were reached; [`sweep`] runs many.
+//! - [`plan::Plan`] is a run as data, [`event::Event`] an event of its trace. [`swarm`] and
+//!   [`scenarios`] make plans from seeds; [`run`] runs one and checks [`invariants`]; [`coverage`]
+//!   counts the points that were reached; [`sweep`] runs many.
 //! - [`shrink`] makes a failing plan small, [`corpus`] keeps it, [`report`] shows a run.
 //! - [`pair`] is a smaller simulation: two pure state machines and a wire, for property tests.
 //!
-//! Nothing here is for production. ARCHITECTURE.md explains how it works, the crate's README how to use
-//! it.
+//! Nothing here is for production. ARCHITECTURE.md explains how it works, the crate's README how to
+//! use it.
 
 pub mod bounds;
 pub mod corpus;

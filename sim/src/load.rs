@@ -1,8 +1,8 @@
 //! The load of a run: the operations of the nodes, and the events that both ends of a call record.
 //!
-//! Both ends look a call up in the plan by the number in its payload, so the handler does what the plan
-//! says. Each message states its own number: a response to another call and a missing, duplicate or
-//! damaged message are detected.
+//! Both ends look a call up in the plan by the number in its payload, so the handler does what the
+//! plan says. Each message states its own number: a response to another call and a missing,
+//! duplicate or damaged message are detected.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

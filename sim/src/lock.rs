@@ -1,8 +1,8 @@
 //! Locks as a run sees them: requests, holders that see `is_held()`, and the protected store.
 //!
-//! The lock implementation is software on the nodes: it offers a [`LockClient`] on each node, and the
-//! load requests locks from that. The holders' views are read from outside of the simulation, by the
-//! holders' own clocks and at one instant for all of them.
+//! The lock implementation is software on the nodes: it offers a [`LockClient`] on each node, and
+//! the load requests locks from that. The holders' views are read from outside of the simulation,
+//! by the holders' own clocks and at one instant for all of them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -61,7 +61,8 @@ pub struct LocksView {
 /// A locker, as seen from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockerView {
-    /// Whether it grants. A locker that has restarted does not grant while it lacks its earlier grants.
+    /// Whether it grants. A locker that has restarted does not grant while it lacks its earlier
+    /// grants.
     pub is_open: bool,
     /// Its current grants.
     pub grants: Vec<GrantView>,
@@ -106,8 +107,8 @@ pub trait HeldLock: Send + Sync {
     /// Returns whether it is held now, by the node's own clock.
     fn is_held(&self) -> bool;
 
-    /// Returns the time up to which it is certain to be held, by the node's own clock; zero if it is
-    /// known to be lost.
+    /// Returns the time up to which it is certain to be held, by the node's own clock; zero if it
+    /// is known to be lost.
     fn valid_until(&self) -> Instant;
 
     /// Resolves when it is lost.

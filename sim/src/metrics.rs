@@ -21,7 +21,8 @@ use crate::plan::{MetricsPlan, Node, Plan};
 use crate::recorder::NodeRecorder;
 use crate::world::{Gate, Host, NodeClock, Software, node_of};
 
-/// Returns the software for the nodes of `plan`: `others`, and resource metrics if the plan has them.
+/// Returns the software for the nodes of `plan`: `others`, and resource metrics if the plan has
+/// them.
 pub fn with_metrics(plan: &Plan, others: Arc<dyn Software>) -> Arc<dyn Software> {
     match &plan.cluster.metrics {
         Some(metrics) => Arc::new(MetricsSoftware { plan: metrics.clone(), others }),

@@ -1,7 +1,7 @@
 //! The event log that all nodes of a run write to, in one order.
 //!
-//! A run has one thread, so the order in which events are recorded is that of the simulation. When a
-//! node loses power, its tasks are dropped in an order that depends on the process (tokio's task
+//! A run has one thread, so the order in which events are recorded is that of the simulation. When
+//! a node loses power, its tasks are dropped in an order that depends on the process (tokio's task
 //! ids). The node is therefore muted first, and everything that ended with it is recorded here, in
 //! the order of its numbers.
 
@@ -204,7 +204,8 @@ impl NodeRecorder {
         log.events.push(Event { at_ms, node: Some(self.node), kind });
     }
 
-    /// Records that one end of a TCP connection is open; `dialer` is the address of its dialing end.
+    /// Records that one end of a TCP connection is open; `dialer` is the address of its dialing
+    /// end.
     pub(crate) fn open_socket(
         &self,
         dialer: std::net::SocketAddr,

@@ -1,13 +1,14 @@
-//! Runs a plan: injects its faults and load, waits for recovery, and checks the invariants throughout.
+//! Runs a plan: injects its faults and load, waits for recovery, and checks the invariants
+//! throughout.
 //!
 //! ```text
 //!   faults and load ──► heal ──► connected, drained, idle ──► settle ──► quiet ──► stop ──► end
 //!   (duration of the plan)   (within the bound of `Bounds::drain_ms`)
 //! ```
 //!
-//! A connection that died unnoticed looks open for a while: the cluster is left alone for as long as
-//! that may last, and must recover once more. Then every node calls every other and requests each lock,
-//! and all must succeed: a cluster that only responds to pings has not recovered.
+//! A connection that died unnoticed looks open for a while: the cluster is left alone for as long
+//! as that may last, and must recover once more. Then every node calls every other and requests
+//! each lock, and all must succeed: a cluster that only responds to pings has not recovered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,8 +65,8 @@ pub struct Run {
     pub coverage: Coverage,
     /// Duration in simulated milliseconds.
     pub simulated_ms: u64,
-    /// How soon all copies of users, policies and mappings converged; `None` without copies, or if they
-    /// did not.
+    /// How soon all copies of users, policies and mappings converged; `None` without copies, or if
+    /// they did not.
     pub convergence: Option<Convergence>,
 }
 
@@ -89,8 +90,8 @@ impl Run {
 /// The expectation of one scenario, besides the invariants.
 pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
 
-/// Returns the software for the nodes of `plan`: dsync if it has locks, iam-bootstrap if it has an IAM
-/// store, resource metrics if it has scrapes.
+/// Returns the software for the nodes of `plan`: dsync if it has locks, iam-bootstrap if it has an
+/// IAM store, resource metrics if it has scrapes.
 pub fn software(plan: &Plan) -> Arc<dyn Software> {
     metrics::with_metrics(plan, Arc::new(vec![lock::software(plan), iam::software(plan)]))
 }
@@ -126,8 +127,8 @@ fn internal_error(text: String) -> Violation {
 /// Ticks between two views of the nodes. Between views, invariants see events only.
 const VIEW_TICKS: u64 = 16;
 
-/// How long a recovered cluster is left alone before it is checked again: for sockets that are being
-/// closed, and handshakes that will not be completed.
+/// How long a recovered cluster is left alone before it is checked again: for sockets that are
+/// being closed, and handshakes that will not be completed.
 const QUIET_TIME: Duration = Duration::from_secs(7);
 
 /// Grace period of the shutdown of all nodes.

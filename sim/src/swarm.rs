@@ -1,7 +1,8 @@
 //! Draws a plan from a seed: the mix of faults, their rates, the cluster, the load, the limits.
 //!
-//! Swarm testing: each run draws which classes of faults it has, and how many of each. Runs with only
-//! one-way cuts, or with tiny queues and no faults, therefore occur as well as runs with all faults.
+//! Swarm testing: each run draws which classes of faults it has, and how many of each. Runs with
+//! only one-way cuts, or with tiny queues and no faults, therefore occur as well as runs with all
+//! faults.
 
 use grid::buggify::Point;
 use rand::rngs::SmallRng;
@@ -52,7 +53,8 @@ impl FaultMix {
 fn draw(seed: u64, nodes: Option<u8>, mix: FaultMix) -> Plan {
     let mut rng = SmallRng::seed_from_u64(seed);
     let drawn = rng.random_range(2..=9);
-    // With all faults, one node has a wrong secret and one is late: at least two others must remain.
+    // With all faults, one node has a wrong secret and one is late: at least two others must
+    // remain.
     let least = if mix == FaultMix::All { 4 } else { 2 };
     let nodes = nodes.unwrap_or(drawn.max(least));
     let cluster = cluster(&mut rng, nodes, mix);

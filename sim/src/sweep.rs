@@ -45,8 +45,8 @@ pub fn run_plan(plan: &Plan) -> Run {
     })
 }
 
-/// Runs `jobs` on `threads` threads, in their order. Calls `done` with each, in the order in which they
-/// finish; it returns whether to continue.
+/// Runs `jobs` on `threads` threads, in their order. Calls `done` with each, in the order in which
+/// they finish; it returns whether to continue.
 pub fn sweep(
     jobs: impl Iterator<Item = Job> + Send,
     threads: usize,

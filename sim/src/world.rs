@@ -1,21 +1,19 @@
 //! A cluster of nodes built from the crates that ship, on a simulated network and simulated time.
 //!
-//! A [`World`] is driven from outside, tick by tick: its methods start, cut, hold, crash and restart
-//! nodes, submit calls, and let time pass. All events are written to one [`Recorder`]. Invariants are
-//! not checked here (see [`crate::invariants`]).
+//! A [`World`] is driven from outside, tick by tick: its methods start, cut, hold, crash and
+//! restart nodes, submit calls, and let time pass. All events are written to one [`Recorder`].
+//! Invariants are not checked here (see [`crate::invariants`]).
 //!
 //! ```
 //! use std::time::Duration;
 //! use sim::plan::{Fault, Node, Plan};
 //! use sim::world::World;
 //!
-//! let mut world = World::new(&Plan::quiet(3));
-//! world.wait_until(Duration::from_secs(10), World::is_connected).expect("a whole network");
-//! world.fault(Fault::Cut { a: Node(0), b: Node(1) });
-//! world.run_for(Duration::from_secs(90));
-//! assert!(!world.is_connected());
-//! world.heal();
-//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("the network is whole again");
+//! let mut world = World::new(&Plan::quiet(3)); world.wait_until(Duration::from_secs(10),
+//! World::is_connected).expect("a whole network"); world.fault(Fault::Cut { a: Node(0), b: Node(1)
+//! }); world.run_for(Duration::from_secs(90)); assert!(!world.is_connected()); world.heal();
+//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("the network is whole
+//! again");
 //! ```
 
 use std::future::Future;
@@ -320,8 +318,8 @@ impl World {
         self.protected.holds.remove_node(node);
     }
 
-    /// Pauses the process. turmoil still polls its runtime, but no segment reaches or leaves it, its
-    /// clock is frozen, and its application waits at the gate.
+    /// Pauses the process. turmoil still polls its runtime, but no segment reaches or leaves it,
+    /// its clock is frozen, and its application waits at the gate.
     fn pause(&mut self, node: Node) {
         let shared = &self.nodes[node.index()];
         if shared.incarnation().is_some() {
@@ -345,8 +343,8 @@ impl World {
         }
     }
 
-    /// Heals all faults: links are whole and as fast as usual, clocks are right, nodes run. A paused
-    /// process resumes, with clocks that ran during the pause.
+    /// Heals all faults: links are whole and as fast as usual, clocks are right, nodes run. A
+    /// paused process resumes, with clocks that ran during the pause.
     pub fn heal(&mut self) {
         self.recorder.set_now_ms(self.now_ms());
         for node in self.links.paused() {
@@ -387,9 +385,9 @@ impl World {
 
     // ---- observations ----
 
-    /// Returns the panics of all tasks and every [`grid::bug!`] since the last call: turmoil swallows
-    /// the former, and grid continues after the latter. [`crate::run`] fails a run for any of them; a
-    /// custom scenario calls this at its end. A thread can have one world at a time.
+    /// Returns the panics of all tasks and every [`grid::bug!`] since the last call: turmoil
+    /// swallows the former, and grid continues after the latter. [`crate::run`] fails a run for any
+    /// of them; a custom scenario calls this at its end. A thread can have one world at a time.
     pub fn internal_errors(&self) -> Vec<String> {
         self.guard.take()
     }

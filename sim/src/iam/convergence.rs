@@ -11,7 +11,8 @@ use crate::plan::{Node, Plan};
 /// How soon all copies of a run converged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Convergence {
-    /// Time from the healing of all faults to convergence, in milliseconds; 0 if they had converged.
+    /// Time from the healing of all faults to convergence, in milliseconds; 0 if they had
+    /// converged.
     pub after_ms: u64,
     /// The bound on that time: [`Bounds::converge_ms`].
     pub within_ms: u64,

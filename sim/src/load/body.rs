@@ -62,7 +62,8 @@ impl Body {
         Ok(body)
     }
 
-    /// Checks that `payload` is this one, of the length that [`encode`](Self::encode) makes of `bytes`.
+    /// Checks that `payload` is this one, of the length that [`encode`](Self::encode) makes of
+    /// `bytes`.
     ///
     /// # Errors
     ///

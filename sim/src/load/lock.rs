@@ -1,8 +1,8 @@
 //! Locks: a node requests one, uses the protected store while it holds it, and releases it.
 //!
-//! The holder is correct: it checks `is_held()` before each step, and stops as soon as it notices that its
-//! lock is lost. Messages that it had sent before may still arrive. While its process is paused, it does
-//! nothing.
+//! The holder is correct: it checks `is_held()` before each step, and stops as soon as it notices
+//! that its lock is lost. Messages that it had sent before may still arrive. While its process is
+//! paused, it does nothing.
 
 use std::pin::Pin;
 use std::sync::Arc;

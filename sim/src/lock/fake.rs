@@ -1,5 +1,5 @@
-//! A fake lock service: one table for all nodes, without a network. It is correct, or has one chosen
-//! flaw that a run must find.
+//! A fake lock service: one table for all nodes, without a network. It is correct, or has one
+//! chosen flaw that a run must find.
 
 use std::collections::BTreeMap;
 use std::error::Error;

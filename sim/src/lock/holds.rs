@@ -1,8 +1,9 @@
 //! The granted locks, and whether each holder sees `is_held()`.
 //!
-//! A holder sees `is_held()` while its process runs or is paused, it has neither released the lock nor
-//! noticed its loss, and its clock is before the end of the lock's validity. For a paused process this
-//! is the clock that it will read when it resumes: it then sends what it had started to send.
+//! A holder sees `is_held()` while its process runs or is paused, it has neither released the lock
+//! nor noticed its loss, and its clock is before the end of the lock's validity. For a paused
+//! process this is the clock that it will read when it resumes: it then sends what it had started
+//! to send.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! A run detects flaws of locks: all invariants hold with correct locks, and each flaw violates one.
+//! A run detects flaws of locks: all invariants hold with correct locks, and each flaw violates
+//! one.
 
 use super::fake::{Fake, Flaw};
 use crate::event::{EventKind, LockEnd, LossNotice};

@@ -72,7 +72,8 @@ pub fn resource_name(resource: u8) -> String {
     format!("r{resource}")
 }
 
-/// A shorter lease would be lost on a whole network: a refresh takes time, and clocks have a margin.
+/// A shorter lease would be lost on a whole network: a refresh takes time, and clocks have a
+/// margin.
 const LEASE_MS_MIN: u32 = 3_000;
 
 impl LocksPlan {

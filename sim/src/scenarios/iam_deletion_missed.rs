@@ -1,27 +1,27 @@
-//! A node is down while an item that it has is deleted, and others are put.
+//! A node is down while an item that it has is deleted, and another is put.
 //!
-//! When it begins again its pools still hold what was deleted, as it was left. It may show that until it has
-//! reached a peer, and no longer: it takes the deletion, keeps it, and nobody takes from it what is gone.
+//! When it starts again, its pools still hold the deleted item. It may show the item until it has
+//! reached a peer, and no longer: it fetches and persists the tombstone, and no peer fetches the
+//! deleted item from it.
 
 use rand::RngExt;
 
-use super::iam_history::{begin_copies, soon_ms};
+use super::iam_history::{begin_copies, soon_limit_ms};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord};
 use crate::invariants::Verdict;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "iam_deletion_missed",
-    about: "an item is deleted while a node that has it is down: the node takes the deletion",
+    about: "an item is deleted while a node that has it is down: the node applies the deletion",
     plan,
     expect,
 };
 
 const NODES: u8 = 3;
-/// What is deleted, and what is put meanwhile.
-const GONE: u8 = 0;
+/// The deleted item, and the item that is put.
+const DELETED: u8 = 0;
 const NEW: u8 = 30;
 
 fn plan(seed: u64) -> Plan {
@@ -30,7 +30,7 @@ fn plan(seed: u64) -> Plan {
     let on = Node((node.0 + 1) % NODES);
     plan.faults.push((rng.random_range(6_000..8_000), Fault::PowerLoss { node }));
     plan.faults.push((rng.random_range(14_000..20_000), Fault::Restart { node }));
-    for (item, change) in [(GONE, ItemChange::Delete), (NEW, ItemChange::Put)] {
+    for (item, change) in [(DELETED, ItemChange::Delete), (NEW, ItemChange::Put)] {
         let at = rng.random_range(9_000..12_000);
         plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
     }
@@ -45,14 +45,14 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         Fault::Restart { node } => Some(*node),
         _ => None,
     });
-    let bound = restarted + soon_ms(plan);
-    for item in [GONE, NEW] {
-        let taken = events.iter().find(|event| {
-            let is_it = |kept: &ItemRecord| kept.item == item && kept.value.is_some() == (item == NEW);
-            matches!(&event.kind, EventKind::Iam(IamEvent::Persisted { record: kept, .. }) if is_it(kept))
+    let bound = restarted + soon_limit_ms(plan);
+    for item in [DELETED, NEW] {
+        let persisted = events.iter().find(|event| {
+            let is_wanted = |record: &ItemRecord| record.item == item && record.value.is_some() == (item == NEW);
+            matches!(&event.kind, EventKind::Iam(IamEvent::Persisted { record, .. }) if is_wanted(record))
                 && event.node == node
         });
-        match taken.map(|event| event.at_ms) {
+        match persisted.map(|event| event.at_ms) {
             Some(at_ms) if (restarted..=bound).contains(&at_ms) => {}
             other => {
                 return Err(format!(

@@ -1,5 +1,5 @@
-//! Draws a plan with users, policies and mappings from a seed: the changes and their nodes, and the faults
-//! of nodes and pools.
+//! Draws a plan with users, policies and mappings from a seed: the changes and their nodes, and the
+//! faults of nodes and pools.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};

@@ -1,8 +1,8 @@
 //! Draws a plan with locks from a seed: lock requests, their holders, and faults.
 //!
-//! Besides the faults of any swarm, processes are paused, with or without their clocks. Lockers lose their
-//! state: a minority, a majority, or all at once. Wall clocks differ by less than a lease, as tokens
-//! require (B54).
+//! Besides the faults of any swarm, processes are paused, with or without their clocks. Lockers
+//! lose their state: a minority, a majority, or all at once. Wall clocks differ by less than a
+//! lease, as tokens require (B54).
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -187,9 +187,9 @@ fn load(rng: &mut impl Rng, nodes: u8, lease_ms: u32) -> Vec<(u64, Load)> {
     load
 }
 
-/// Adds two requests for a resource of their own. The first holder's process is suspended for longer than
-/// its lease; the second holds the lock by the time the first resumes. Random load reaches this in one run
-/// of a thousand.
+/// Adds two requests for a resource of their own. The first holder's process is suspended for
+/// longer than its lease; the second holds the lock by the time the first resumes. Random load
+/// reaches this in one run of a thousand.
 fn add_outlived_lease(
     rng: &mut impl Rng,
     (nodes, lease_ms): (u8, u32),

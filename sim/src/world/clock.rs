@@ -19,10 +19,11 @@ pub struct NodeClock(Arc<Mutex<ClockState>>);
 struct ClockState {
     /// The simulated time and tokio's time at the start of the incarnation.
     started: Option<(Duration, tokio::time::Instant)>,
-    /// The last reading of the simulated time, for reads outside of the node's runtime: destructors,
-    /// when it crashes.
+    /// The last reading of the simulated time, for reads outside of the node's runtime:
+    /// destructors, when it crashes.
     last: Duration,
-    /// Anchor of the rate: the clock read `.1` at the simulated time `.0`, and has run at `ppm` since.
+    /// Anchor of the rate: the clock read `.1` at the simulated time `.0`, and has run at `ppm`
+    /// since.
     anchor: (Duration, Duration),
     ppm: i32,
     skew_ms: i64,
@@ -85,8 +86,8 @@ impl NodeClock {
         }
     }
 
-    /// Returns its reading at the simulated time `now`, for observers outside of the simulation. While
-    /// the process is paused, this is the reading as if the clock ran.
+    /// Returns its reading at the simulated time `now`, for observers outside of the simulation.
+    /// While the process is paused, this is the reading as if the clock ran.
     pub fn reading_at(&self, now: Duration) -> Instant {
         let state = self.state();
         instant(state.reading(now.max(state.last)))

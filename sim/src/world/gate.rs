@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 /// A gate that can be closed and opened. Cheap to clone.
 ///
-/// Waiters resume in the order of their arrival: tokio's watch channel wakes in an order that is drawn
-/// from the system.
+/// Waiters resume in the order of their arrival: tokio's watch channel wakes in an order that is
+/// drawn from the system.
 #[derive(Debug, Clone, Default)]
 pub struct Gate(Arc<GateState>);
 
@@ -35,8 +35,8 @@ impl Gate {
         self.0.opened.notify_waiters();
     }
 
-    /// Waits until the gate is open. Applications await it before each step on a node: a paused process
-    /// does nothing.
+    /// Waits until the gate is open. Applications await it before each step on a node: a paused
+    /// process does nothing.
     pub async fn pass(&self) {
         loop {
             // Registered before the check, so that an opening between check and wait is not missed.

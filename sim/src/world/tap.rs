@@ -1,7 +1,7 @@
 //! A socket that records the grid messages that pass through it.
 //!
-//! It sits between the code under test and turmoil's socket and decodes WebSocket frames itself: the
-//! trace is recorded on the wire, not reported by the code under test.
+//! It sits between the code under test and turmoil's socket and decodes WebSocket frames itself:
+//! the trace is recorded on the wire, not reported by the code under test.
 
 use std::io;
 use std::pin::Pin;
@@ -112,8 +112,8 @@ fn summary(message: &Message) -> MessageSummary {
     }
 }
 
-/// Returns the reconciliation event of a message: a digest request starts a reconciliation, and a records
-/// request fetches the newer records that it found.
+/// Returns the reconciliation event of a message: a digest request starts a reconciliation, and a
+/// records request fetches the newer records that it found.
 fn reconciliation(message: &Message, remote: Node) -> Option<IamEvent> {
     let header = &message.header;
     match header.handler {
@@ -198,7 +198,8 @@ impl<'a> WebSocketFrame<'a> {
         }
         let mut payload = self.payload.to_vec();
         if let Some(mask) = self.mask {
-            // By whole masks, which the compiler vectorises: this takes a large part of a run's time.
+            // By whole masks, which the compiler vectorises: this takes a large part of a run's
+            // time.
             let (whole, rest) = payload.as_chunks_mut::<4>();
             for four in whole {
                 *four = (u32::from_ne_bytes(*four) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
