@@ -419,13 +419,10 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// A sentence that says why it cannot be run.
+    /// The reason why it cannot be run.
     pub fn check(&self) -> Result<(), String> {
         if !self.scenario.is_empty() && crate::scenarios::find(&self.scenario).is_none() {
-            return Err(format!(
-                "there is no scenario {}: leave it empty or use a known one",
-                self.scenario
-            ));
+            return Err(format!("unknown scenario {}", self.scenario));
         }
         if self.duration_ms > DURATION_MS_MAX {
             return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));
@@ -591,8 +588,7 @@ impl StreamPlan {
 }
 
 impl Load {
-    /// Returns the node that performs the operation and the callee. An operation without a single
-    /// callee returns its own node twice.
+    /// Returns the operation's node and its callee; without a single callee, its node twice.
     pub fn ends(&self) -> (Node, Node) {
         match self {
             Self::Request(request) => (request.from, request.to),

@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::iam_history::{begin_copies, soon_limit_ms};
 use super::{Scenario, history::fault_at, sort};
-use crate::event::{Event, EventKind, IamEvent, ItemRecord};
+use crate::event::{Event, EventKind, IamEvent};
 use crate::invariants::Verdict;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
@@ -48,9 +48,11 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let bound = restarted + soon_limit_ms(plan);
     for item in [DELETED, NEW] {
         let persisted = events.iter().find(|event| {
-            let is_wanted = |record: &ItemRecord| record.item == item && record.value.is_some() == (item == NEW);
-            matches!(&event.kind, EventKind::Iam(IamEvent::Persisted { record, .. }) if is_wanted(record))
-                && event.node == node
+            let EventKind::Iam(IamEvent::Persisted { record, .. }) = &event.kind else {
+                return false;
+            };
+            let is_put = record.value.is_some();
+            record.item == item && is_put == (item == NEW) && event.node == node
         });
         match persisted.map(|event| event.at_ms) {
             Some(at_ms) if (restarted..=bound).contains(&at_ms) => {}

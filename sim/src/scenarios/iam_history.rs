@@ -57,7 +57,8 @@ impl<'a> Copies<'a> {
     pub(super) fn connects(self, node: Node, other: Node) -> Vec<u64> {
         let matches = |kind: &EventKind| {
             let connected = LinkState::Connected;
-            matches!(kind, EventKind::State { remote, state, .. } if *remote == other && *state == connected)
+            matches!(kind, EventKind::State { remote, state, .. }
+                if *remote == other && *state == connected)
         };
         self.on(node).filter(|(_, kind)| matches(kind)).map(|(at_ms, _)| at_ms).collect()
     }
