@@ -11,42 +11,42 @@ use crate::lock::Belief;
 use crate::plan::{Load, Plan};
 use crate::world::NodeView;
 
-mod answers;
+mod responses;
 #[cfg(test)]
-mod bench;
-mod bounded;
-mod calm;
+mod harness;
+mod bounded_resources;
+mod link_health;
 mod cancellation;
 mod credits;
 mod deadlines;
-mod delivered;
-mod exclusion;
-mod iam_calm;
-mod iam_kept;
-mod iam_same;
-mod iam_whole;
+mod read_response_delivered;
+mod mutual_exclusion;
+mod iam_rate_limits;
+mod iam_durability;
+mod iam_convergence;
+mod iam_complete_view;
 mod lock_outcome;
-mod metrics_answers;
+mod metrics_availability;
 mod metrics_deadline;
 mod metrics_recovery;
 mod metrics_reports;
 mod metrics_requests;
-mod nothing_left;
+mod no_leaks;
 mod one_connection;
 mod one_handler;
 mod one_outcome;
 mod quorums;
 mod reconnects;
-mod register;
+mod linearizability;
 mod scrapes;
-mod served;
+mod handler_result_arrives;
 mod stream_order;
 mod suspended;
-mod tokens;
-mod told;
+mod fencing_tokens;
+mod loss_is_reported;
 mod wire;
 
-pub use calm::Calm;
+pub use link_health::LinkHealth;
 
 /// What an invariant may know besides what it sees.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub struct Facts<'a> {
     /// How long things may take.
     pub bounds: &'a Bounds,
     /// Since when which pair of nodes had no trouble.
-    pub calm: &'a Calm,
+    pub link_health: &'a LinkHealth,
     /// The simulated time.
     pub now_ms: u64,
 }
@@ -71,7 +71,7 @@ impl Facts<'_> {
 }
 
 /// Whether it holds so far; a sentence if it does not.
-pub type Verdict = Result<(), String>;
+pub type CheckResult = Result<(), String>;
 
 /// Something that must hold.
 pub trait Invariant {
@@ -83,7 +83,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// What is wrong.
-    fn see(&mut self, _event: &Event, _facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, _event: &Event, _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 
@@ -92,7 +92,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// What is wrong.
-    fn tick(&mut self, _beliefs: &[Belief], _facts: &Facts<'_>) -> Verdict {
+    fn on_tick(&mut self, _beliefs: &[Belief], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 
@@ -101,13 +101,13 @@ pub trait Invariant {
     /// # Errors
     ///
     /// What is wrong.
-    fn look(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 
     /// Whether what it waits for after all was healed is there: the run goes on until it is, or for as
     /// long as that may take.
-    fn is_settled(&self, _facts: &Facts<'_>) -> bool {
+    fn has_converged(&self, _facts: &Facts<'_>) -> bool {
         true
     }
 
@@ -116,7 +116,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// What is wrong.
-    fn at_quiet(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 
@@ -125,7 +125,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// What is wrong.
-    fn at_end(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_end(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 }
@@ -135,31 +135,31 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(one_outcome::OneOutcome::default()),
         Box::new(one_handler::OneHandler::default()),
-        Box::new(answers::Answers::default()),
+        Box::new(responses::Responses::default()),
         Box::new(stream_order::StreamOrder::default()),
         Box::new(credits::Credits::default()),
         Box::new(wire::Wire::default()),
         Box::new(deadlines::Deadlines::default()),
-        Box::new(delivered::Delivered::default()),
-        Box::new(served::Served::default()),
+        Box::new(read_response_delivered::ReadResponseDelivered::default()),
+        Box::new(handler_result_arrives::HandlerResultArrives::default()),
         Box::new(cancellation::Cancellation::default()),
         Box::new(one_connection::OneConnection::default()),
-        Box::new(nothing_left::NothingLeft),
+        Box::new(no_leaks::NoLeaks),
         Box::new(reconnects::Reconnects),
-        Box::new(bounded::Bounded::default()),
-        Box::new(exclusion::Exclusion::default()),
+        Box::new(bounded_resources::BoundedResources::default()),
+        Box::new(mutual_exclusion::MutualExclusion::default()),
         Box::new(quorums::Quorums::default()),
-        Box::new(tokens::Tokens::default()),
+        Box::new(fencing_tokens::FencingTokens::default()),
         Box::new(lock_outcome::LockOutcome::default()),
-        Box::new(told::Told::default()),
-        Box::new(register::Register::default()),
-        Box::new(iam_whole::IamWhole::default()),
-        Box::new(iam_kept::IamKept::default()),
-        Box::new(iam_same::IamSame::default()),
-        Box::new(iam_calm::IamCalm::default()),
+        Box::new(loss_is_reported::LossIsReported::default()),
+        Box::new(linearizability::Linearizability::default()),
+        Box::new(iam_complete_view::IamCompleteView::default()),
+        Box::new(iam_durability::IamDurability::default()),
+        Box::new(iam_convergence::IamConvergence::default()),
+        Box::new(iam_rate_limits::IamRateLimits::default()),
         Box::new(metrics_deadline::MetricsDeadline::default()),
         Box::new(metrics_reports::MetricsReports::default()),
-        Box::new(metrics_answers::MetricsAnswers::default()),
+        Box::new(metrics_availability::MetricsAvailability::default()),
         Box::new(metrics_requests::MetricsRequests::default()),
         Box::new(metrics_recovery::MetricsRecovery::default()),
     ]

@@ -47,25 +47,25 @@ fn reaching(point: &str) -> Vec<What> {
     if let Some(kind) = point.strip_prefix("fault_") {
         return vec![What::Fault { fault: fault(kind) }];
     }
-    if let Some(point) = point.strip_prefix("rare_") {
+    if let Some(point) = point.strip_prefix("buggify_") {
         return vec![What::Rare { point: point.to_owned(), lasts_ms: 1 }];
     }
     match point {
-        "bounce_in_good_order" => vec![
+        "graceful_restart" => vec![
             What::Fault { fault: fault("bounce") },
             state(LinkState::Shutdown, "this server is shutting down"),
         ],
-        "call_answered" => vec![request(), ended(Outcome::Answered)],
-        "call_disconnected_while_its_handler_runs" => {
+        "call_succeeded" => vec![request(), ended(Outcome::Answered)],
+        "call_disconnected_while_handler_runs" => {
             vec![request(), served(), ended(Outcome::Disconnected)]
         }
-        "call_given_up_before_it_was_served" => vec![request(), ended(Outcome::GaveUp)],
-        "call_given_up_while_its_handler_runs" => {
+        "call_cancelled_before_handler_started" => vec![request(), ended(Outcome::GaveUp)],
+        "call_cancelled_while_handler_runs" => {
             vec![request(), served(), ended(Outcome::GaveUp)]
         }
         "call_not_connected" => vec![request(), ended(Outcome::NotConnected)],
-        "call_to_an_unknown_handler" => vec![request(), ended(refused())],
-        "connection_ended_by_its_pings" => {
+        "call_to_unknown_handler" => vec![request(), ended(refused())],
+        "connection_closed_by_missed_pings" => {
             vec![state(LinkState::Backoff, "2 pings in a row went unanswered")]
         }
         "connection_superseded" => vec![
@@ -75,28 +75,28 @@ fn reaching(point: &str) -> Vec<What> {
             said(2, "ConnectResponse"),
             said(2, "Ping"),
         ],
-        "crash_with_calls_under_way" => vec![request(), ended(Outcome::Crashed)],
-        "deadline_passed" => vec![request(), ended(Outcome::Deadline)],
+        "crash_with_calls_in_flight" => vec![request(), ended(Outcome::Crashed)],
+        "deadline_exceeded" => vec![request(), ended(Outcome::Deadline)],
         "dial_timed_out" => vec![state(LinkState::Backoff, "no answer within 5s")],
         "handler_failed" => vec![request(), served(), handler(HandlerEnd::Failed)],
         "handler_panicked" => vec![request(), served(), handler(HandlerEnd::Panicked)],
-        "refused_for_its_clock" => {
+        "rejected_for_clock_skew" => {
             vec![state(LinkState::Backoff, "rejected: time difference too large: the clocks of")]
         }
-        "refused_for_its_token" => {
+        "rejected_for_auth_token" => {
             vec![state(LinkState::Backoff, "rejected: auth token: it is not signed")]
         }
-        "response_came_with_a_dead_connection" => {
+        "response_arrived_as_connection_died" => {
             vec![request(), state(LinkState::Backoff, "reset"), ended(Outcome::Answered)]
         }
         "send_blocked_and_cancelled" => {
             vec![stream(), served(), waits(StreamSide::Caller), ended(Outcome::GaveUp)]
         }
-        "stream_answered" => vec![stream(), ended(Outcome::Answered)],
-        "stream_ended_in_the_tick_of_its_cancel" => {
+        "stream_succeeded" => vec![stream(), ended(Outcome::Answered)],
+        "stream_ended_in_tick_of_cancel" => {
             vec![stream(), served(), ended(Outcome::GaveUp), handler(HandlerEnd::Returned)]
         }
-        "stream_given_up_with_its_buffer_full" => {
+        "stream_cancelled_with_full_buffer" => {
             vec![stream(), served(), waits(StreamSide::Handler), ended(Outcome::GaveUp)]
         }
         "stream_half_closed" => vec![
@@ -104,7 +104,7 @@ fn reaching(point: &str) -> Vec<What> {
             What::InputOver { call: 0, end: StreamSide::Handler, well: true },
             What::Sent { call: 0, end: StreamSide::Handler, number: 1 },
         ],
-        "stream_without_a_request_side" => vec![stream(), ended(Outcome::Answered)],
+        "stream_without_request_side" => vec![stream(), ended(Outcome::Answered)],
         _ => Vec::new(),
     }
 }
@@ -149,14 +149,14 @@ fn reached(events: &[What]) -> Coverage {
     let mut coverage = Coverage::default();
     for what in events {
         let event = Event { at_ms: 7, node: Some(A), what: what.clone() };
-        coverage.see(&event, Some(&load()));
+        coverage.on_event(&event, Some(&load()));
     }
     coverage
 }
 
 #[test]
 fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
-    for point in POINTS.iter().filter(|point| **point != "message_waited_for_room") {
+    for point in POINTS.iter().filter(|point| **point != "message_waited_for_queue_space") {
         let events = reaching(point);
         let (last, before) = events.split_last().unwrap_or_else(|| panic!("no story of {point}"));
         assert!(!reached(before).counts.contains_key(*point), "{point} before {last}");
@@ -170,11 +170,11 @@ fn message_waited_for_room_is_seen_on_the_nodes() {
     world.run_for(Duration::from_secs(1));
     let mut views = world.views();
     let mut coverage = Coverage::default();
-    coverage.look(&views);
-    assert!(coverage.missing(POINTS).contains(&"message_waited_for_room"));
+    coverage.on_view(&views);
+    assert!(coverage.missing(POINTS).contains(&"message_waited_for_queue_space"));
     views[0].connections[0].blocked_messages = 1;
-    coverage.look(&views);
-    assert!(!coverage.missing(POINTS).contains(&"message_waited_for_room"));
+    coverage.on_view(&views);
+    assert!(!coverage.missing(POINTS).contains(&"message_waited_for_queue_space"));
 }
 
 #[test]
@@ -183,9 +183,9 @@ fn what_only_looks_like_it_does_not_count() {
     let anew = [opened(1), said(1, "Ping"), backoff(), opened(2), said(2, "Ping")];
     assert_eq!(reached(&anew).counts.get("connection_superseded"), None);
     let at_the_end = [state(LinkState::Shutdown, "this server is shutting down")];
-    assert_eq!(reached(&at_the_end).counts.get("bounce_in_good_order"), None);
+    assert_eq!(reached(&at_the_end).counts.get("graceful_restart"), None);
     let no_token = [state(LinkState::Backoff, "no token: none")];
-    assert_eq!(reached(&no_token).counts.get("refused_for_its_token"), None);
+    assert_eq!(reached(&no_token).counts.get("rejected_for_auth_token"), None);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_response_may_come_before_or_behind_the_loss_of_its_connection() {
         let answered = ended(Outcome::Answered);
         for events in [[&request, &answered, &lost], [&request, &lost, &answered]] {
             let events = events.map(What::clone);
-            assert!(reached(&events).counts.contains_key("response_came_with_a_dead_connection"));
+            assert!(reached(&events).counts.contains_key("response_arrived_as_connection_died"));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, StreamSide, What};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
@@ -25,7 +25,7 @@ impl Invariant for Credits {
         "credits"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match &event.what {
             What::Taken { call, end, .. } => {
                 *self.taken.entry((*call, end.other())).or_default() += 1;
@@ -65,10 +65,10 @@ impl Invariant for Credits {
                     StreamSide::Caller => input,
                     StreamSide::Handler => output,
                 };
-                let under_way = sent.saturating_sub(taken);
-                if under_way > capacity {
+                let in_flight = sent.saturating_sub(taken);
+                if in_flight > capacity {
                     return Err(format!(
-                        "{end:?} of call {call} has {under_way} messages under way of {capacity}"
+                        "{end:?} of call {call} has {in_flight} messages under way of {capacity}"
                     ));
                 }
                 Ok(())
@@ -77,13 +77,13 @@ impl Invariant for Credits {
         }
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         for ((call, end), (since, from, to)) in &self.waiting {
             let count = |counts: &BTreeMap<_, u32>| counts.get(&(*call, *end)).copied();
             if count(&self.taken) < count(&self.sent) {
                 continue; // whoever takes is slow, and that is its right
             }
-            let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+            let whole = facts.health.healthy_since(*from, *to, facts.bounds);
             let Some(whole) = whole else { continue };
             let due = whole.max(*since) + CREDIT_MS;
             if facts.now_ms > due {
@@ -98,7 +98,7 @@ impl Invariant for Credits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, request, stream};
+    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, request, stream};
     use super::*;
     use crate::event::LinkState;
 
@@ -108,11 +108,11 @@ mod tests {
             [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Handler, 3, SERVER, CALLER)]
         {
             let sent = |number| What::Sent { call: 0, end, number };
-            let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
-            bench.well((1..=capacity).map(|number| (1, here, sent(number))));
+            let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
+            harness.feed((1..=capacity).map(|number| (1, here, sent(number))));
             let taken = What::Taken { call: 0, end: end.other(), number: 1 };
-            bench.well([(2, there, taken), (3, here, sent(capacity + 1))]);
-            bites(bench.at(4, here, sent(capacity + 2)), "of call 0 has");
+            harness.feed([(2, there, taken), (3, here, sent(capacity + 1))]);
+            assert_violates(harness.at(4, here, sent(capacity + 2)), "of call 0 has");
         }
     }
 
@@ -121,32 +121,32 @@ mod tests {
         let end = StreamSide::Caller;
         let waits = What::SendWaits { call: 0, end, number: 2 };
         let due = LATE + CREDIT_MS;
-        let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
-        bench.well([(LATE, CALLER, What::Sent { call: 0, end, number: 1 }), (LATE, CALLER, waits)]);
-        assert_eq!(bench.look(due + 1, &[]), Ok(()), "it was not taken");
+        let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
+        harness.feed([(LATE, CALLER, What::Sent { call: 0, end, number: 1 }), (LATE, CALLER, waits)]);
+        assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not taken");
         let taken = What::Taken { call: 0, end: StreamSide::Handler, number: 1 };
-        bench.well([(LATE, SERVER, taken)]);
-        assert_eq!(bench.look(due, &[]), Ok(()));
-        bites(bench.look(due + 1, &[]), "of call 0 waits");
-        bench.well([(due, CALLER, What::Sent { call: 0, end, number: 2 })]);
-        assert_eq!(bench.look(due + 1, &[]), Ok(()));
+        harness.feed([(LATE, SERVER, taken)]);
+        assert_eq!(harness.on_view(due, &[]), Ok(()));
+        assert_violates(harness.on_view(due + 1, &[]), "of call 0 waits");
+        harness.feed([(due, CALLER, What::Sent { call: 0, end, number: 2 })]);
+        assert_eq!(harness.on_view(due + 1, &[]), Ok(()));
     }
 
     #[test]
     fn nobody_waits_on_a_connection_that_is_lost() {
         let end = StreamSide::Caller;
-        let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
-        bench.well([
+        let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
+        harness.feed([
             (LATE, CALLER, What::SendWaits { call: 0, end, number: 1 }),
             (LATE, CALLER, What::State { remote: SERVER, state: LinkState::Backoff, cause: None }),
         ]);
-        assert_eq!(bench.look(LATE + CREDIT_MS + 1, &[]), Ok(()));
+        assert_eq!(harness.on_view(LATE + CREDIT_MS + 1, &[]), Ok(()));
     }
 
     #[test]
     fn what_is_sent_by_a_request_is_refused() {
-        let mut bench = Bench::new(Credits::default(), vec![request(|_| {})]);
+        let mut harness = Harness::new(Credits::default(), vec![request(|_| {})]);
         let sent = What::Sent { call: 0, end: StreamSide::Caller, number: 1 };
-        bites(bench.at(1, CALLER, sent), "call 0 is no stream");
+        assert_violates(harness.at(1, CALLER, sent), "call 0 is no stream");
     }
 }

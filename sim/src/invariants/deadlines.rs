@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, CallKind, Event, HandlerEnd, Outcome, What};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
@@ -24,7 +24,7 @@ impl Invariant for Deadlines {
         "deadlines"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match &event.what {
             What::CallMade { call, kind, timeout_ms, to } => {
                 if let Some(from) = event.node {
@@ -38,7 +38,7 @@ impl Invariant for Deadlines {
                     let early = event.at_ms + timeout.saturating_sub(drift + facts.bounds.ticks_ms);
                     let lateness = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
                     let late = event.at_ms + timeout + lateness;
-                    self.due.insert(*call, (early, late + slowness(*call, facts)));
+                    self.due.insert(*call, (early, late + reader_delay_ms(*call, facts)));
                 }
             }
             What::HandlerStarted { call, .. } => {
@@ -50,7 +50,7 @@ impl Invariant for Deadlines {
             }
             What::HandlerEnded { call, how } => {
                 if *how == HandlerEnd::Cancelled {
-                    self.not_early(*call, event.at_ms, facts)?;
+                    self.check_not_early(*call, event.at_ms, facts)?;
                 }
                 let due = self.handlers_due.remove(call);
                 if let Some(late) = due.and_then(|due| event.at_ms.checked_sub(due + 1)) {
@@ -62,14 +62,14 @@ impl Invariant for Deadlines {
             }
             What::CallEnded { call, outcome } => {
                 self.open.remove(call);
-                return self.ended(*call, outcome, event.at_ms);
+                return self.on_call_ended(*call, outcome, event.at_ms);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let now = facts.now_ms;
         if let Some((call, (_, due))) = self.due.iter().find(|(_, (_, due))| *due < now) {
             return Err(format!("call {call} is open {} ms after its deadline", now - due));
@@ -86,16 +86,16 @@ impl Invariant for Deadlines {
 
 impl Deadlines {
     /// A handler is cancelled for its caller's sake, for the connection's, or for its deadline's.
-    fn not_early(&self, call: CallId, at: u64, facts: &Facts<'_>) -> Verdict {
+    fn check_not_early(&self, call: CallId, at: u64, facts: &Facts<'_>) -> CheckResult {
         let Some((from, to, made, early)) = self.open.get(&call) else { return Ok(()) };
-        let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+        let whole = facts.health.healthy_since(*from, *to, facts.bounds);
         if whole.is_none_or(|since| since > *made) || early.is_some_and(|early| early <= at) {
             return Ok(());
         }
         Err(format!("the handler of call {call} was cancelled, and its caller still waits"))
     }
 
-    fn ended(&mut self, call: CallId, outcome: &Outcome, at: u64) -> Verdict {
+    fn on_call_ended(&mut self, call: CallId, outcome: &Outcome, at: u64) -> CheckResult {
         match (self.due.remove(&call), outcome) {
             (Some((early, _)), Outcome::Deadline) if at < early => {
                 Err(format!("call {call} ended {} ms before its deadline", early - at))
@@ -129,7 +129,7 @@ fn load_timeout(call: CallId, facts: &Facts<'_>) -> Option<u64> {
 
 /// A stream's end is seen by a caller who looks: behind all messages that it takes before, and when
 /// it sends the next.
-fn slowness(call: CallId, facts: &Facts<'_>) -> u64 {
+fn reader_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
     match facts.load(call) {
         Some(Load::Stream(plan)) => match plan.take_ms {
             Some(take) => {
@@ -146,16 +146,16 @@ fn slowness(call: CallId, facts: &Facts<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request, served, stream};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, made, request, served, stream};
     use super::*;
     use crate::event::HandlerEnd;
 
     /// A request of a second, made at 0.
     #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
-    fn bench(load: Load) -> Bench {
-        let mut bench = Bench::new(Deadlines::default(), vec![load.clone()]);
-        bench.well([(0, CALLER, made(0, &load))]);
-        bench
+    fn harness(load: Load) -> Harness {
+        let mut harness = Harness::new(Deadlines::default(), vec![load.clone()]);
+        harness.feed([(0, CALLER, made(0, &load))]);
+        harness
     }
 
     fn handler_ended() -> What {
@@ -165,49 +165,49 @@ mod tests {
     #[test]
     fn b10_a_call_ends_by_its_deadline_neither_early_nor_late() {
         let load = || request(|_| {});
-        let late = 1_001 + bench(load()).bounds().ticks_ms;
-        bench(load()).well([(1_001, CALLER, ended(0, Outcome::Deadline))]);
-        bench(load()).well([(5, CALLER, ended(0, Outcome::Answered))]);
-        bites(bench(load()).at(900, CALLER, ended(0, Outcome::Deadline)), "call 0 ended 9");
-        bites(
-            bench(load()).at(late, CALLER, ended(0, Outcome::Answered)),
+        let late = 1_001 + harness(load()).bounds().ticks_ms;
+        harness(load()).feed([(1_001, CALLER, ended(0, Outcome::Deadline))]);
+        harness(load()).feed([(5, CALLER, ended(0, Outcome::Answered))]);
+        assert_violates(harness(load()).at(900, CALLER, ended(0, Outcome::Deadline)), "call 0 ended 9");
+        assert_violates(
+            harness(load()).at(late, CALLER, ended(0, Outcome::Answered)),
             "call 0 ended (answered)",
         );
-        assert_eq!(bench(load()).look(late - 1, &[]), Ok(()));
-        bites(bench(load()).look(late, &[]), "call 0 is open 1 ms");
+        assert_eq!(harness(load()).on_view(late - 1, &[]), Ok(()));
+        assert_violates(harness(load()).on_view(late, &[]), "call 0 is open 1 ms");
         // Without one of its own it has the default.
         let load = || request(|plan| plan.timeout_ms = None);
-        let default = bench(load()).bounds().limits.deadline_default.as_millis() as u64;
-        assert_eq!(bench(load()).look(default, &[]), Ok(()));
-        bites(bench(load()).look(default + late, &[]), "call 0 is open");
+        let default = harness(load()).bounds().limits.deadline_default.as_millis() as u64;
+        assert_eq!(harness(load()).on_view(default, &[]), Ok(()));
+        assert_violates(harness(load()).on_view(default + late, &[]), "call 0 is open");
     }
 
     #[test]
     fn a_stream_has_only_the_deadline_that_it_was_given() {
         let given = || stream(|plan| plan.timeout_ms = Some(1_000));
-        bites(bench(given()).look(2_000, &[]), "call 0 is open");
-        bench(given()).well([(1_000, CALLER, ended(0, Outcome::Deadline))]);
+        assert_violates(harness(given()).on_view(2_000, &[]), "call 0 is open");
+        harness(given()).feed([(1_000, CALLER, ended(0, Outcome::Deadline))]);
         let slow = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), Some(300)));
-        assert_eq!(bench(slow).look(2_000, &[]), Ok(()));
+        assert_eq!(harness(slow).on_view(2_000, &[]), Ok(()));
         let idle = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), None));
-        assert_eq!(bench(idle).look(9_000, &[]), Ok(()));
-        assert_eq!(bench(stream(|_| {})).look(90_000, &[]), Ok(()));
-        let none = bench(stream(|_| {})).at(9_000, CALLER, ended(0, Outcome::Deadline));
-        bites(none, "call 0 has no deadline");
+        assert_eq!(harness(idle).on_view(9_000, &[]), Ok(()));
+        assert_eq!(harness(stream(|_| {})).on_view(90_000, &[]), Ok(()));
+        let none = harness(stream(|_| {})).at(9_000, CALLER, ended(0, Outcome::Deadline));
+        assert_violates(none, "call 0 has no deadline");
     }
 
     #[test]
     fn a_handler_does_not_outlive_the_deadline_of_its_call() {
-        let bench = || {
-            let mut bench = bench(request(|_| {}));
-            bench.well([(50, SERVER, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
-            bench
+        let harness = || {
+            let mut harness = harness(request(|_| {}));
+            harness.feed([(50, SERVER, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
+            harness
         };
-        assert_eq!(bench().look(1_050, &[]), Ok(()));
-        bites(bench().look(1_100, &[]), "the handler of call 0 runs");
-        bites(bench().at(1_100, SERVER, handler_ended()), "the handler of call 0 ended");
-        let mut well = bench();
-        well.well([(1_000, SERVER, handler_ended())]);
-        assert_eq!(well.look(9_000, &[]), Ok(()));
+        assert_eq!(harness().on_view(1_050, &[]), Ok(()));
+        assert_violates(harness().on_view(1_100, &[]), "the handler of call 0 runs");
+        assert_violates(harness().at(1_100, SERVER, handler_ended()), "the handler of call 0 ended");
+        let mut well = harness();
+        well.feed([(1_000, SERVER, handler_ended())]);
+        assert_eq!(well.on_view(9_000, &[]), Ok(()));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::scrapes::plan_of;
-use super::{Facts, Invariant, Verdict};
+use super::scrapes::metrics_plan;
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{Event, Metrics, Told, What};
 use crate::metrics::PAUSE_MS;
 use crate::plan::Node;
@@ -22,7 +22,7 @@ impl Invariant for MetricsRecovery {
         "metrics_recovery"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match &event.what {
             What::Healed => {
                 self.healed_ms = Some(event.at_ms);
@@ -39,16 +39,16 @@ impl Invariant for MetricsRecovery {
         Ok(())
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let Some(healed_ms) = self.healed_ms else { return Ok(()) };
         match facts.now_ms > healed_ms + bound_ms(facts) {
-            true => self.at_quiet(&[], facts),
+            true => self.at_quiescence(&[], facts),
             false => Ok(()),
         }
     }
 
-    fn at_quiet(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
-        let Some(_) = plan_of(facts) else { return Ok(()) };
+    fn at_quiescence(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+        let Some(_) = metrics_plan(facts) else { return Ok(()) };
         let mut nodes = (0..facts.plan.cluster.nodes).map(Node);
         match nodes.find(|node| !self.whole.contains(node)) {
             None => Ok(()),
@@ -64,14 +64,14 @@ impl Invariant for MetricsRecovery {
 /// after it.
 fn bound_ms(facts: &Facts<'_>) -> u64 {
     let bounds = facts.bounds;
-    let scrape_ms = plan_of(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.shared_ms));
+    let scrape_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.shared_ms));
     bounds.settle_ms + bounds.reconnect_ms + 2 * (scrape_ms + PAUSE_MS + bounds.ticks_ms)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites};
-    use super::super::scrapes::bench::{answered, metrics};
+    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates};
+    use super::super::scrapes::harness::{answered, metrics};
     use super::*;
     use crate::event::Reported;
 
@@ -82,19 +82,19 @@ mod tests {
 
     #[test]
     fn b71_everybody_is_up_again_within_a_bound() {
-        let mut bench = Bench::with_metrics(MetricsRecovery::default(), metrics());
-        bench.well([(10, CALLER, all_up()), (10, SERVER, all_up())]);
-        assert_eq!(bench.look(LATE, &[]), Ok(()), "trouble is not over");
-        bench.well([(LATE, CALLER, What::Healed)]);
-        assert_eq!(bench.look(LATE + 1_000, &[]), Ok(()), "there is time");
-        bites(bench.look(2 * LATE, &[]), "and node-0 has not told");
-        bites(bench.at_quiet(&[]), "and node-0 has not told");
-        bench.well([(LATE + 1_000, CALLER, all_up())]);
+        let mut harness = Harness::with_metrics(MetricsRecovery::default(), metrics());
+        harness.feed([(10, CALLER, all_up()), (10, SERVER, all_up())]);
+        assert_eq!(harness.on_view(LATE, &[]), Ok(()), "trouble is not over");
+        harness.feed([(LATE, CALLER, What::Healed)]);
+        assert_eq!(harness.on_view(LATE + 1_000, &[]), Ok(()), "there is time");
+        assert_violates(harness.on_view(2 * LATE, &[]), "and node-0 has not told");
+        assert_violates(harness.at_quiescence(&[]), "and node-0 has not told");
+        harness.feed([(LATE + 1_000, CALLER, all_up())]);
         let down = Told::Down { reason: "timeout".to_owned() };
-        bench.well([(LATE + 1_000, SERVER, answered(0, vec![(CALLER, down)]))]);
-        bites(bench.at_quiet(&[]), "and node-1 has not told");
-        bench.well([(LATE + 2_000, SERVER, all_up())]);
-        assert_eq!(bench.look(2 * LATE, &[]), Ok(()));
-        assert_eq!(bench.at_quiet(&[]), Ok(()));
+        harness.feed([(LATE + 1_000, SERVER, answered(0, vec![(CALLER, down)]))]);
+        assert_violates(harness.at_quiescence(&[]), "and node-1 has not told");
+        harness.feed([(LATE + 2_000, SERVER, all_up())]);
+        assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()));
+        assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }
 }

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::scrapes::{Happened, Scrape, Scrapes};
-use super::{Facts, Invariant, Verdict};
+use super::scrapes::{ScrapeEvent, Scrape, Scrapes};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{Event, Metrics, Reported, Told, What};
 use crate::metrics::thousandths;
 use crate::plan::Node;
@@ -14,19 +14,19 @@ use crate::plan::Node;
 #[derive(Debug, Default)]
 pub(super) struct MetricsReports {
     scrapes: Scrapes,
-    servers: BTreeMap<Node, Server>,
+    servers: BTreeMap<Node, ServerHistory>,
 }
 
 /// What a server had to say, and from when on.
 #[derive(Debug, Default)]
-struct Server {
-    said: Vec<(u64, Reported)>,
-    account: Account,
+struct ServerHistory {
+    reports: Vec<(u64, Reported)>,
+    totals: SampleTotals,
 }
 
 /// The samples of one process, added up plainly.
 #[derive(Debug, Default)]
-struct Account {
+struct SampleTotals {
     start_ms: u64,
     /// By the server's clock, in microseconds, and bytes received by then.
     last: Option<(u64, u64)>,
@@ -40,25 +40,25 @@ impl Invariant for MetricsReports {
         "metrics_reports"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        if let Happened::Answered(on, _, scraped, servers) = self.scrapes.see(event, facts) {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        if let ScrapeEvent::Completed(on, _, collected, servers) = self.scrapes.on_event(event, facts) {
             return servers.iter().try_for_each(|(node, told)| match told {
-                Told::Up { report } => self.must_have_been_so(on, *node, report, scraped),
+                Told::Up { report } => self.check_report(on, *node, report, collected),
                 Told::Down { .. } => Ok(()),
             });
         }
         let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
             return Ok(());
         };
-        let Server { said, account } = self.servers.entry(node).or_default();
+        let ServerHistory { reports, totals } = self.servers.entry(node).or_default();
         match metrics {
             Metrics::Began { start_ms } => {
-                *account = Account { start_ms: *start_ms, ..Account::default() };
+                *totals = SampleTotals { start_ms: *start_ms, ..SampleTotals::default() };
                 let nothing = Reported { start_ms: Some(*start_ms), ..Reported::default() };
-                said.push((event.at_ms, nothing));
+                reports.push((event.at_ms, nothing));
             }
             Metrics::Sampled { clock_us, load, received } => {
-                said.push((event.at_ms, account.add(*clock_us, *load, *received)));
+                reports.push((event.at_ms, totals.add(*clock_us, *load, *received)));
             }
             Metrics::Asked { .. } | Metrics::Answered { .. } | Metrics::Aborted { .. } => {}
         }
@@ -68,22 +68,22 @@ impl Invariant for MetricsReports {
 
 impl MetricsReports {
     /// At some time since the collection began this was what the server had to say.
-    fn must_have_been_so(&self, on: Node, of: Node, told: &Reported, scraped: Scrape) -> Verdict {
-        let said = self.servers.get(&of).map_or(&[][..], |server| &server.said);
-        let Some(found) = said.iter().rposition(|(_, said)| is_same(said, told)) else {
+    fn check_report(&self, on: Node, of: Node, told: &Reported, collected: Scrape) -> CheckResult {
+        let reports = self.servers.get(&of).map_or(&[][..], |server| &server.reports);
+        let Some(found) = reports.iter().rposition(|(_, reports)| is_same(reports, told)) else {
             return Err(format!("{on} tells of {of} what was not sampled there: {told}"));
         };
-        match said.get(found + 1) {
-            Some((until_ms, _)) if *until_ms < scraped.began_ms => Err(format!(
+        match reports.get(found + 1) {
+            Some((until_ms, _)) if *until_ms < collected.started_ms => Err(format!(
                 "{on} tells of {of} what had been over for {} ms when it was asked for: {told}",
-                scraped.began_ms - until_ms
+                collected.started_ms - until_ms
             )),
             _ => Ok(()),
         }
     }
 }
 
-impl Account {
+impl SampleTotals {
     /// What is to be reported after this sample.
     fn add(&mut self, clock_us: u64, load: u32, received: u64) -> Reported {
         let before = self.last.replace((clock_us, received));
@@ -126,8 +126,8 @@ fn is_same(one: &Reported, other: &Reported) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites};
-    use super::super::scrapes::bench::{answered, asked, began, metrics};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates};
+    use super::super::scrapes::harness::{answered, asked, began, metrics};
     use super::*;
 
     fn sampled(second: u64, load: u32, received: u64) -> What {
@@ -147,21 +147,21 @@ mod tests {
         }
     }
 
-    fn bench() -> Bench {
-        let mut bench = Bench::with_metrics(MetricsReports::default(), metrics());
-        bench.well([(0, CALLER, began()), (0, SERVER, began())]);
-        bench.well([(1, SERVER, sampled(0, 10, 7)), (5_000, SERVER, sampled(5, 20, 107))]);
-        bench.well([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, asked(0))]);
-        bench
+    fn harness() -> Harness {
+        let mut harness = Harness::with_metrics(MetricsReports::default(), metrics());
+        harness.feed([(0, CALLER, began()), (0, SERVER, began())]);
+        harness.feed([(1, SERVER, sampled(0, 10, 7)), (5_000, SERVER, sampled(5, 20, 107))]);
+        harness.feed([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, asked(0))]);
+        harness
     }
 
-    fn tells(bench: &mut Bench, report: Reported) -> Verdict {
-        bench.at(16_010, CALLER, answered(0, vec![(SERVER, Told::Up { report })]))
+    fn tells(harness: &mut Harness, report: Reported) -> CheckResult {
+        harness.at(16_010, CALLER, answered(0, vec![(SERVER, Told::Up { report })]))
     }
 
     #[test]
     fn b71_what_is_told_was_sampled() {
-        tells(&mut bench(), third()).expect("as it was");
+        tells(&mut harness(), third()).expect("as it was");
         let wrong: [fn(&mut Reported); 6] = [
             |told| told.start_ms = Some(1_000),
             |told| told.interval_ms = Some(5_000),
@@ -173,16 +173,16 @@ mod tests {
         for change in wrong {
             let mut told = third();
             change(&mut told);
-            bites(tells(&mut bench(), told), "node-0 tells of node-1 what was not sampled there");
+            assert_violates(tells(&mut harness(), told), "node-0 tells of node-1 what was not sampled there");
         }
     }
 
     #[test]
     fn b70_what_a_server_said_before_it_restarted_is_over_and_averages_begin_anew() {
-        let mut bench = bench();
-        bench.well([(15_500, SERVER, What::Metrics(Metrics::Began { start_ms: 15_500 }))]);
-        bites(tells(&mut bench, third()), "had been over for 500 ms");
-        bench.well([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, asked(0))]);
+        let mut harness = harness();
+        harness.feed([(15_500, SERVER, What::Metrics(Metrics::Began { start_ms: 15_500 }))]);
+        assert_violates(tells(&mut harness, third()), "had been over for 500 ms");
+        harness.feed([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, asked(0))]);
         let alone = Reported {
             start_ms: Some(15_500),
             load: Some(30),
@@ -190,13 +190,13 @@ mod tests {
             load_maximum: Some(30),
             ..Reported::default()
         };
-        tells(&mut bench, alone).expect("all of it is new");
+        tells(&mut harness, alone).expect("all of it is new");
     }
 
     #[test]
     fn b71_what_changed_while_it_was_collected_may_be_old_or_new() {
-        let mut bench = bench();
-        bench.well([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, asked(1))]);
-        tells(&mut bench, third()).expect("it was so when it was asked for");
+        let mut harness = harness();
+        harness.feed([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, asked(1))]);
+        tells(&mut harness, third()).expect("it was so when it was asked for");
     }
 }

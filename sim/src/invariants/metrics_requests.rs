@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::scrapes::{Happened, Scrapes, plan_of};
-use super::{Facts, Invariant, Verdict};
+use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{Event, SocketId, What};
 use crate::plan::Node;
 
@@ -24,11 +24,11 @@ impl Invariant for MetricsRequests {
         "metrics_requests"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        if let Happened::Begins(node) = self.scrapes.see(event, facts) {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        if let ScrapeEvent::CollectionMayStart(node) = self.scrapes.on_event(event, facts) {
             self.asked.retain(|(from, _), _| *from != node);
         }
-        let (Some(from), Some(_)) = (event.node, plan_of(facts)) else { return Ok(()) };
+        let (Some(from), Some(_)) = (event.node, metrics_plan(facts)) else { return Ok(()) };
         match &event.what {
             What::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((from, *socket), *remote);
@@ -52,58 +52,58 @@ impl Invariant for MetricsRequests {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites};
-    use super::super::scrapes::bench::{answered, asked, began, metrics, request};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates};
+    use super::super::scrapes::harness::{answered, asked, began, metrics, request};
     use super::*;
 
-    fn bench() -> Bench {
-        let mut bench = Bench::with_metrics(MetricsRequests::default(), metrics());
+    fn harness() -> Harness {
+        let mut harness = Harness::with_metrics(MetricsRequests::default(), metrics());
         let opened = What::SocketOpened { socket: 7, remote: SERVER, dialled: true };
-        bench.well([(0, CALLER, began()), (10, CALLER, opened), (1_000, CALLER, asked(0))]);
-        bench.well([(1_001, CALLER, request(7, 1))]);
-        bench
+        harness.feed([(0, CALLER, began()), (10, CALLER, opened), (1_000, CALLER, asked(0))]);
+        harness.feed([(1_001, CALLER, request(7, 1))]);
+        harness
     }
 
     #[test]
     fn b71_scrapes_at_the_same_time_share_a_request() {
-        let mut bench = bench();
-        bench.well([(1_400, CALLER, asked(1))]);
-        bites(bench.at(1_401, CALLER, request(7, 2)), "node-0 asked node-1 2 times");
+        let mut harness = harness();
+        harness.feed([(1_400, CALLER, asked(1))]);
+        assert_violates(harness.at(1_401, CALLER, request(7, 2)), "node-0 asked node-1 2 times");
     }
 
     #[test]
     fn b71_scrapes_within_a_second_share_a_request_and_later_ones_do_not() {
-        let mut soon = bench();
-        soon.well([(1_010, CALLER, answered(0, vec![])), (1_900, CALLER, asked(1))]);
-        bites(soon.at(1_901, CALLER, request(7, 2)), "asked node-1 2 times");
-        let mut later = bench();
-        later.well([(1_010, CALLER, answered(0, vec![])), (2_020, CALLER, asked(1))]);
-        later.well([(2_021, CALLER, request(7, 2))]);
-        bites(later.at(2_022, CALLER, request(7, 3)), "asked node-1 2 times");
+        let mut soon = harness();
+        soon.feed([(1_010, CALLER, answered(0, vec![])), (1_900, CALLER, asked(1))]);
+        assert_violates(soon.at(1_901, CALLER, request(7, 2)), "asked node-1 2 times");
+        let mut later = harness();
+        later.feed([(1_010, CALLER, answered(0, vec![])), (2_020, CALLER, asked(1))]);
+        later.feed([(2_021, CALLER, request(7, 2))]);
+        assert_violates(later.at(2_022, CALLER, request(7, 3)), "asked node-1 2 times");
     }
 
     #[test]
     fn b71_at_the_border_a_collection_begins_or_does_not() {
         let border = || {
-            let mut bench = bench();
-            bench.well([(1_010, CALLER, answered(0, vec![])), (2_010, CALLER, asked(1))]);
-            bench
+            let mut harness = harness();
+            harness.feed([(1_010, CALLER, answered(0, vec![])), (2_010, CALLER, asked(1))]);
+            harness
         };
         let mut new = border();
-        new.well([(2_011, CALLER, request(7, 2)), (2_020, CALLER, answered(1, vec![]))]);
-        new.well([(2_900, CALLER, asked(2))]);
-        bites(new.at(2_901, CALLER, request(7, 3)), "asked node-1 2 times");
+        new.feed([(2_011, CALLER, request(7, 2)), (2_020, CALLER, answered(1, vec![]))]);
+        new.feed([(2_900, CALLER, asked(2))]);
+        assert_violates(new.at(2_901, CALLER, request(7, 3)), "asked node-1 2 times");
         let mut old = border();
-        old.well([(2_010, CALLER, answered(1, vec![])), (2_900, CALLER, asked(2))]);
-        old.well([(2_901, CALLER, request(7, 2))]);
-        bites(old.at(2_902, CALLER, request(7, 3)), "asked node-1 2 times");
+        old.feed([(2_010, CALLER, answered(1, vec![])), (2_900, CALLER, asked(2))]);
+        old.feed([(2_901, CALLER, request(7, 2))]);
+        assert_violates(old.at(2_902, CALLER, request(7, 3)), "asked node-1 2 times");
     }
 
     #[test]
     fn b71_what_is_shared_lasts_from_when_it_was_made_and_not_from_when_it_was_wanted() {
-        let mut bench = bench();
-        bench.well([(1_010, CALLER, answered(0, vec![])), (1_800, CALLER, asked(1))]);
-        bench.well([(1_800, CALLER, answered(1, vec![])), (2_100, CALLER, asked(2))]);
-        bench.well([(2_101, CALLER, request(7, 2))]);
+        let mut harness = harness();
+        harness.feed([(1_010, CALLER, answered(0, vec![])), (1_800, CALLER, asked(1))]);
+        harness.feed([(1_800, CALLER, answered(1, vec![])), (2_100, CALLER, asked(2))]);
+        harness.feed([(2_101, CALLER, request(7, 2))]);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::buggify::Point;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{Event, SocketId, What};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -32,7 +32,7 @@ impl Invariant for OneConnection {
         "one_connection"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match (&event.what, event.node) {
             (What::SocketOpened { socket, remote, dialled }, Some(node)) => {
                 let open = self.open.entry((node, *remote)).or_default();
@@ -57,7 +57,7 @@ impl Invariant for OneConnection {
         Ok(())
     }
 
-    fn at_quiet(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         let ends = |a: Node, b: Node| self.open.get(&(a, b)).cloned().unwrap_or_default();
         for a in views.iter().map(|view| view.node) {
             for b in views.iter().map(|view| view.node).filter(|b| a < *b) {
@@ -72,7 +72,7 @@ impl Invariant for OneConnection {
         Ok(())
     }
 
-    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         match views.iter().find(|view| view.sockets > 0) {
             None => Ok(()),
             Some(view) => Err(format!("{} left {} sockets open", view.node, view.sockets)),
@@ -82,7 +82,7 @@ impl Invariant for OneConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, views};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, views};
     use super::*;
 
     fn opened(socket: SocketId, remote: Node, dialled: bool) -> What {
@@ -91,33 +91,33 @@ mod tests {
 
     #[test]
     fn b02_both_ends_have_the_same_one_connection_at_rest() {
-        let mut bench = Bench::new(OneConnection::default(), vec![]);
+        let mut harness = Harness::new(OneConnection::default(), vec![]);
         let views = views();
-        bites(bench.at_quiet(&views), "node-0 and node-1 are connected by {}");
-        bench.well([(1, CALLER, opened(1, SERVER, true)), (1, SERVER, opened(1, CALLER, false))]);
-        assert_eq!(bench.at_quiet(&views), Ok(()));
-        bench.well([(2, SERVER, opened(2, CALLER, false))]);
-        bites(bench.at_quiet(&views), "node-0 and node-1 are connected by {1}");
-        bench.well([(3, SERVER, What::SocketClosed { socket: 1 })]);
-        bites(bench.at_quiet(&views), "{2} on the other");
+        assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {}");
+        harness.feed([(1, CALLER, opened(1, SERVER, true)), (1, SERVER, opened(1, CALLER, false))]);
+        assert_eq!(harness.at_quiescence(&views), Ok(()));
+        harness.feed([(2, SERVER, opened(2, CALLER, false))]);
+        assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {1}");
+        harness.feed([(3, SERVER, What::SocketClosed { socket: 1 })]);
+        assert_violates(harness.at_quiescence(&views), "{2} on the other");
     }
 
     #[test]
     fn no_node_has_more_sockets_open_to_another_than_it_can_need() {
         for (dialled, max) in [(true, DIALLED_MAX), (false, ACCEPTED_MAX)] {
-            let mut bench = Bench::new(OneConnection::default(), vec![]);
+            let mut harness = Harness::new(OneConnection::default(), vec![]);
             let max = max as SocketId;
-            bench.well((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialled))));
-            bites(bench.at(2, CALLER, opened(max + 1, SERVER, dialled)), "node-0 has");
+            harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialled))));
+            assert_violates(harness.at(2, CALLER, opened(max + 1, SERVER, dialled)), "node-0 has");
         }
     }
 
     #[test]
     fn no_socket_is_left_at_the_end() {
-        let mut bench = Bench::new(OneConnection::default(), vec![]);
+        let mut harness = Harness::new(OneConnection::default(), vec![]);
         let mut views = views();
-        bites(bench.at_end(&views), "node-0 left 1 sockets open");
+        assert_violates(harness.at_end(&views), "node-0 left 1 sockets open");
         views.iter_mut().for_each(|view| view.sockets = 0);
-        assert_eq!(bench.at_end(&views), Ok(()));
+        assert_eq!(harness.at_end(&views), Ok(()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, Outcome, What};
 use crate::plan::Node;
 
@@ -19,7 +19,7 @@ impl Invariant for OneHandler {
         "one_handler"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match (&event.what, event.node) {
             (What::CallMade { call, .. }, Some(node)) => drop(self.makers.insert(*call, node)),
             (What::CallEnded { call, outcome }, _) => {
@@ -52,36 +52,36 @@ impl Invariant for OneHandler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request, served};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, made, request, served};
     use super::*;
 
-    fn bench() -> Bench {
+    fn harness() -> Harness {
         let load = request(|_| {});
-        let mut bench = Bench::new(OneHandler::default(), vec![load.clone()]);
-        bench.well([(1, CALLER, made(0, &load))]);
-        bench
+        let mut harness = Harness::new(OneHandler::default(), vec![load.clone()]);
+        harness.feed([(1, CALLER, made(0, &load))]);
+        harness
     }
 
     #[test]
     fn a_call_is_served_once_by_whom_it_asks() {
-        bench().well([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Answered))]);
-        bites(bench().at(2, CALLER, served(0)), "call 0 is served by node-0");
-        bites(bench().at(2, SERVER, served(1)), "call 1 is served for node-0");
+        harness().feed([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Answered))]);
+        assert_violates(harness().at(2, CALLER, served(0)), "call 0 is served by node-0");
+        assert_violates(harness().at(2, SERVER, served(1)), "call 1 is served for node-0");
         let from = SERVER;
         let other = What::HandlerStarted { call: 0, from };
-        bites(bench().at(2, SERVER, other), "call 0 is served for node-1");
-        let mut twice = bench();
-        twice.well([(2, SERVER, served(0))]);
-        bites(twice.at(3, SERVER, served(0)), "call 0 was served twice");
+        assert_violates(harness().at(2, SERVER, other), "call 0 is served for node-1");
+        let mut twice = harness();
+        twice.feed([(2, SERVER, served(0))]);
+        assert_violates(twice.at(3, SERVER, served(0)), "call 0 was served twice");
     }
 
     #[test]
     fn a_call_that_was_never_sent_is_not_served() {
-        let mut before = bench();
-        before.well([(2, SERVER, served(0))]);
-        bites(before.at(3, CALLER, ended(0, Outcome::NotConnected)), "call 0 was served, and");
-        let mut after = bench();
-        after.well([(2, CALLER, ended(0, Outcome::NotConnected))]);
-        bites(after.at(3, SERVER, served(0)), "call 0 is served, and was never sent");
+        let mut before = harness();
+        before.feed([(2, SERVER, served(0))]);
+        assert_violates(before.at(3, CALLER, ended(0, Outcome::NotConnected)), "call 0 was served, and");
+        let mut after = harness();
+        after.feed([(2, CALLER, ended(0, Outcome::NotConnected))]);
+        assert_violates(after.at(3, SERVER, served(0)), "call 0 is served, and was never sent");
     }
 }

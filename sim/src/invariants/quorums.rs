@@ -2,14 +2,14 @@
 //! one of them in it; and of a lock that is over no locker knows anything once a lease has passed, so that
 //! nobody's death keeps it for ever.
 //!
-//! Exclusion follows from the first half, but fails only if somebody asks in the wrong moment: this fails
+//! MutualExclusion follows from the first half, but fails only if somebody asks in the wrong moment: this fails
 //! in any. A locker that does not grant may know the lock: it is closed, or its process does not run. Who
 //! cannot know is excused (see `suspended`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::suspended::Suspended;
-use super::{Facts, Invariant, Verdict};
+use super::suspended::SuspendedHolders;
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, What};
 use crate::lock::{Belief, LockerView};
 use crate::plan::LocksPlan;
@@ -18,7 +18,7 @@ use crate::world::NodeView;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Quorums {
-    suspended: Suspended,
+    suspended: SuspendedHolders,
     believed: Vec<Belief>,
     over: BTreeMap<CallId, u64>,
     healed_ms: u64,
@@ -29,8 +29,8 @@ impl Invariant for Quorums {
         "quorums"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        self.suspended.see(event);
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+        self.suspended.on_event(event);
         match event.what {
             What::LockFailed { call, .. } | What::LockEnded { call, .. } => {
                 self.over.insert(call, event.at_ms);
@@ -41,14 +41,14 @@ impl Invariant for Quorums {
         Ok(())
     }
 
-    fn tick(&mut self, beliefs: &[Belief], _facts: &Facts<'_>) -> Verdict {
+    fn on_tick(&mut self, beliefs: &[Belief], _facts: &Facts<'_>) -> CheckResult {
         let believed = beliefs.iter().filter(|belief| belief.is_believed);
-        let known = believed.filter(|belief| !self.suspended.is_over(belief.call));
+        let known = believed.filter(|belief| !self.suspended.is_excused(belief.call));
         self.believed = known.cloned().collect();
         Ok(())
     }
 
-    fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
         // Locks of another kind may have no lockers.
         if self.believed.is_empty() || locks.lockers.is_empty() {
@@ -72,15 +72,15 @@ impl Invariant for Quorums {
         Ok(())
     }
 
-    fn at_quiet(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
         let bounds = facts.bounds;
         // What was held up in the network until it was healed may have been granted then.
         let lease_ms = bounds.lease_ms + bounds.drift_of(bounds.lease_ms);
-        let patience = lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.ticks_ms;
+        let allowance = lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.ticks_ms;
         for grant in tables(locks, views).flatten().flat_map(|table| &table.grants) {
             let over = grant.call.and_then(|call| self.over.get(&call).copied());
-            if over.is_none_or(|over| over.max(self.healed_ms) + patience < facts.now_ms) {
+            if over.is_none_or(|over| over.max(self.healed_ms) + allowance < facts.now_ms) {
                 return Err(format!(
                     "a locker keeps {} for call {:?}, which is over since {over:?}",
                     grant.id, grant.call
@@ -113,15 +113,15 @@ fn quorum(lockers: usize, write: bool) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, belief, bites, ended_lock, views};
+    use super::super::harness::{Harness, CALLER, LATE, SERVER, belief, assert_violates, ended_lock, views};
     use super::*;
     use crate::lock::GrantView;
     use crate::plan::{Fault, Meanwhile, Node};
 
-    fn bench() -> Bench {
+    fn harness() -> Harness {
         let lockers = [CALLER, SERVER].to_vec();
         let locks = LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers };
-        Bench::with_locks(Quorums::default(), locks)
+        Harness::with_locks(Quorums::default(), locks)
     }
 
     /// Lockers that know these locks, or are closed.
@@ -139,16 +139,16 @@ mod tests {
     #[test]
     fn b51_a_lock_that_is_believed_is_known_by_a_quorum() {
         let looks = |write, views: &[NodeView]| {
-            let mut bench = bench();
-            assert_eq!(bench.tick(9, &[belief(0, CALLER, write)]), Ok(()));
-            bench.look(9, views)
+            let mut harness = harness();
+            assert_eq!(harness.on_tick(9, &[belief(0, CALLER, write)]), Ok(()));
+            harness.on_view(9, views)
         };
         let (writer, reader) = (true, false);
         assert_eq!(looks(writer, &know([Some(&[0]), Some(&[0, 1])])), Ok(()));
-        bites(looks(writer, &know([Some(&[0]), Some(&[1])])), "known by 1 lockers of 2");
+        assert_violates(looks(writer, &know([Some(&[0]), Some(&[1])])), "known by 1 lockers of 2");
         assert_eq!(looks(writer, &know([Some(&[0]), None])), Ok(()), "it grants nothing");
         assert_eq!(looks(reader, &know([Some(&[0]), Some(&[])])), Ok(()), "readers need half");
-        bites(looks(reader, &know([Some(&[]), Some(&[])])), "known by 0 lockers of 2");
+        assert_violates(looks(reader, &know([Some(&[]), Some(&[])])), "known by 0 lockers of 2");
         let mut gone = know([Some(&[0]), Some(&[])]);
         gone[1].locks.locker = None;
         assert_eq!(looks(writer, &gone), Ok(()), "its process does not run");
@@ -157,30 +157,30 @@ mod tests {
     #[test]
     fn b51_who_does_not_believe_or_cannot_know_need_not_be_known() {
         let nobody_knows = know([Some(&[]), Some(&[])]);
-        let mut bench = bench();
+        let mut harness = harness();
         let over = Belief { is_believed: false, ..belief(0, CALLER, true) };
-        assert_eq!(bench.tick(9, &[over]), Ok(()));
-        assert_eq!(bench.look(9, &nobody_knows), Ok(()));
+        assert_eq!(harness.on_tick(9, &[over]), Ok(()));
+        assert_eq!(harness.on_view(9, &nobody_knows), Ok(()));
         let (call, resources, write, timeout_ms) = (0, vec![0], true, 1_000);
-        bench.well([(1, CALLER, What::LockAsked { call, resources, write, timeout_ms })]);
+        harness.feed([(1, CALLER, What::LockAsked { call, resources, write, timeout_ms })]);
         let node: Node = CALLER;
-        bench.fault(2, Fault::Pause { node });
-        bench.fault(3, Fault::Wake { node, clock: Meanwhile::Stood });
-        assert_eq!(bench.tick(9, &[belief(0, CALLER, true)]), Ok(()));
-        assert_eq!(bench.look(9, &nobody_knows), Ok(()));
+        harness.fault(2, Fault::Pause { node });
+        harness.fault(3, Fault::Wake { node, clock: Meanwhile::Stood });
+        assert_eq!(harness.on_tick(9, &[belief(0, CALLER, true)]), Ok(()));
+        assert_eq!(harness.on_view(9, &nobody_knows), Ok(()));
     }
 
     #[test]
     fn b52_no_locker_keeps_a_lock_for_ever() {
         let kept = know([Some(&[0]), Some(&[])]);
-        bites(bench().at_quiet(&kept), "which is over since None");
+        assert_violates(harness().at_quiescence(&kept), "which is over since None");
         let after = |ended_ms| {
-            let mut bench = bench();
-            bench.well([(ended_ms, CALLER, ended_lock(0))]);
-            bench.at_quiet(&kept)
+            let mut harness = harness();
+            harness.feed([(ended_ms, CALLER, ended_lock(0))]);
+            harness.at_quiescence(&kept)
         };
         assert_eq!(after(LATE - 12_000), Ok(()), "its lease may not be over");
-        bites(after(LATE - 13_000), "a locker keeps lock-0 for call Some(0)");
-        assert_eq!(bench().at_quiet(&know([Some(&[]), None])), Ok(()));
+        assert_violates(after(LATE - 13_000), "a locker keeps lock-0 for call Some(0)");
+        assert_eq!(harness().at_quiescence(&know([Some(&[]), None])), Ok(()));
     }
 }

@@ -2,7 +2,7 @@
 
 use grid::ConnectionState;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::world::{NodeView, node_of};
 
 /// See the module.
@@ -14,14 +14,14 @@ impl Invariant for Reconnects {
         "reconnects"
     }
 
-    fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         for view in views.iter().filter(|view| view.is_running) {
             for stats in &view.connections {
                 if stats.state == ConnectionState::Connected {
                     continue;
                 }
                 let remote = node_of(&stats.remote);
-                let Some(since) = facts.calm.since(view.node, remote) else { continue };
+                let Some(since) = facts.health.fault_free_since(view.node, remote) else { continue };
                 let calm_ms = facts.now_ms.saturating_sub(since);
                 if calm_ms > facts.bounds.reconnect_ms {
                     let cause = stats.last_failure.as_ref().map(ToString::to_string);
@@ -39,25 +39,25 @@ impl Invariant for Reconnects {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, views};
+    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, views};
     use super::*;
     use crate::plan::Fault;
 
     #[test]
     fn b04_two_nodes_are_connected_within_the_bound_of_their_last_trouble() {
-        let mut bench = Bench::new(Reconnects, vec![]);
+        let mut harness = Harness::new(Reconnects, vec![]);
         let mut views = views();
-        assert_eq!(bench.look(LATE, &views), Ok(()));
+        assert_eq!(harness.on_view(LATE, &views), Ok(()));
         views[0].connections[0].state = ConnectionState::Backoff;
-        let bound = bench.bounds().reconnect_ms;
-        assert_eq!(bench.look(bound, &views), Ok(()));
-        bites(bench.look(bound + 1, &views), "node-0 is not connected to node-1");
-        bench.fault(LATE, Fault::Cut { a: CALLER, b: SERVER });
-        assert_eq!(bench.look(2 * LATE, &views), Ok(()));
-        bench.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
-        assert_eq!(bench.look(2 * LATE + bound, &views), Ok(()));
-        bites(bench.look(2 * LATE + bound + 1, &views), "node-0 is not connected to node-1");
+        let bound = harness.bounds().reconnect_ms;
+        assert_eq!(harness.on_view(bound, &views), Ok(()));
+        assert_violates(harness.on_view(bound + 1, &views), "node-0 is not connected to node-1");
+        harness.fault(LATE, Fault::Cut { a: CALLER, b: SERVER });
+        assert_eq!(harness.on_view(2 * LATE, &views), Ok(()));
+        harness.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
+        assert_eq!(harness.on_view(2 * LATE + bound, &views), Ok(()));
+        assert_violates(harness.on_view(2 * LATE + bound + 1, &views), "node-0 is not connected to node-1");
         views[0].is_running = false;
-        assert_eq!(bench.look(9 * LATE, &views), Ok(()));
+        assert_eq!(harness.on_view(9 * LATE, &views), Ok(()));
     }
 }

@@ -17,7 +17,7 @@ struct Collections {
     open: BTreeMap<ScrapeId, Scrape>,
     /// The one that came when what was collected was just about too old. If it is not answered at
     /// once, a collection began with it.
-    in_doubt: Option<ScrapeId>,
+    ambiguous: Option<ScrapeId>,
     /// When the last one that is done began, and when it was done.
     done: Option<(u64, u64)>,
 }
@@ -26,55 +26,55 @@ struct Collections {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scrape {
     /// When it came.
-    pub(super) asked_ms: u64,
+    pub(super) requested_ms: u64,
     /// When the collection that it is answered with began.
-    pub(super) began_ms: u64,
+    pub(super) started_ms: u64,
 }
 
 /// What happened to scrapes.
 #[derive(Debug)]
-pub(super) enum Happened<'a> {
+pub(super) enum ScrapeEvent<'a> {
     /// A collection may begin on this node. If it need not, that cannot be told from outside.
-    Begins(Node),
+    CollectionMayStart(Node),
     /// A scrape is answered.
-    Answered(Node, ScrapeId, Scrape, &'a [(Node, Told)]),
+    Completed(Node, ScrapeId, Scrape, &'a [(Node, Told)]),
     /// Nothing.
-    Nothing,
+    Other,
 }
 
 /// The metrics of the plan, if it has any.
-pub(super) fn plan_of<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
+pub(super) fn metrics_plan<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
     facts.plan.cluster.metrics.as_ref()
 }
 
 impl Scrapes {
     /// Something happened.
-    pub(super) fn see<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> Happened<'a> {
+    pub(super) fn see<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> ScrapeEvent<'a> {
         let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
-            return Happened::Nothing;
+            return ScrapeEvent::Other;
         };
         let own = self.0.entry(node).or_default();
         match metrics {
             // Of the process before nobody waits any more.
             Metrics::Began { .. } => *own = Collections::default(),
-            Metrics::Asked { scrape } => return own.asked(*scrape, node, event.at_ms, facts),
+            Metrics::Asked { scrape } => return own.on_request(*scrape, node, event.at_ms, facts),
             Metrics::Answered { scrape, servers } => {
-                if let Some(scraped) = own.answered(*scrape, event.at_ms) {
-                    return Happened::Answered(node, *scrape, scraped, servers);
+                if let Some(collected) = own.on_response(*scrape, event.at_ms) {
+                    return ScrapeEvent::Completed(node, *scrape, collected, servers);
                 }
             }
             Metrics::Aborted { scrape } => drop(own.open.remove(scrape)),
             Metrics::Sampled { .. } => {}
         }
-        Happened::Nothing
+        ScrapeEvent::Other
     }
 
     /// A scrape that is not answered since this time or longer.
-    pub(super) fn open_since(&self, asked_ms: u64) -> Option<(Node, ScrapeId, Scrape)> {
+    pub(super) fn outstanding_since(&self, requested_ms: u64) -> Option<(Node, ScrapeId, Scrape)> {
         let open =
             self.0.iter().flat_map(|(node, own)| own.open.iter().map(move |own| (node, own)));
-        open.map(|(node, (scrape, scraped))| (*node, *scrape, *scraped))
-            .find(|(_, _, scraped)| scraped.asked_ms <= asked_ms)
+        open.map(|(node, (scrape, collected))| (*node, *scrape, *collected))
+            .find(|(_, _, collected)| collected.requested_ms <= requested_ms)
     }
 
     /// The process of a node is gone.
@@ -84,53 +84,53 @@ impl Scrapes {
 }
 
 impl Collections {
-    fn asked<'a>(
+    fn on_request<'a>(
         &mut self,
         scrape: ScrapeId,
         node: Node,
         now_ms: u64,
         facts: &Facts<'_>,
-    ) -> Happened<'a> {
-        let shared_ms = plan_of(facts).map_or(0, |plan| u64::from(plan.shared_ms));
+    ) -> ScrapeEvent<'a> {
+        let shared_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.shared_ms));
         let grain_ms = facts.bounds.drift_of(shared_ms) + facts.bounds.ticks_ms;
         // What is there already is told at once: whoever still waits does so for a new collection.
-        self.settle();
-        let under_way = self.open.values().map(|scraped| scraped.began_ms).max();
+        self.resolve_ambiguous();
+        let in_flight = self.open.values().map(|collected| collected.started_ms).max();
         let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + shared_ms + grain_ms);
         let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + shared_ms);
-        let shared = under_way.or(fresh.map(|(began_ms, _)| began_ms));
-        let began_ms = shared.unwrap_or(now_ms);
-        self.open.insert(scrape, Scrape { asked_ms: now_ms, began_ms });
-        if under_way.is_some() || is_sure {
-            return Happened::Nothing;
+        let shared = in_flight.or(fresh.map(|(started_ms, _)| started_ms));
+        let started_ms = shared.unwrap_or(now_ms);
+        self.open.insert(scrape, Scrape { requested_ms: now_ms, started_ms });
+        if in_flight.is_some() || is_sure {
+            return ScrapeEvent::Other;
         }
-        self.in_doubt = fresh.map(|_| scrape);
-        Happened::Begins(node)
+        self.ambiguous = fresh.map(|_| scrape);
+        ScrapeEvent::CollectionMayStart(node)
     }
 
     /// The one that was in doubt began a collection.
-    fn settle(&mut self) {
-        if let Some(scraped) = self.in_doubt.take().and_then(|scrape| self.open.get_mut(&scrape)) {
-            scraped.began_ms = scraped.asked_ms;
+    fn resolve_ambiguous(&mut self) {
+        if let Some(collected) = self.ambiguous.take().and_then(|scrape| self.open.get_mut(&scrape)) {
+            collected.started_ms = collected.requested_ms;
         }
     }
 
-    fn answered(&mut self, scrape: ScrapeId, now_ms: u64) -> Option<Scrape> {
-        if self.open.get(&scrape).is_some_and(|scraped| scraped.asked_ms < now_ms) {
-            self.settle();
+    fn on_response(&mut self, scrape: ScrapeId, now_ms: u64) -> Option<Scrape> {
+        if self.open.get(&scrape).is_some_and(|collected| collected.requested_ms < now_ms) {
+            self.resolve_ambiguous();
         }
-        let scraped = self.open.remove(&scrape)?;
-        self.in_doubt = self.in_doubt.filter(|in_doubt| *in_doubt != scrape);
-        if self.done.is_none_or(|(began_ms, _)| began_ms < scraped.began_ms) {
-            self.done = Some((scraped.began_ms, now_ms));
+        let collected = self.open.remove(&scrape)?;
+        self.ambiguous = self.ambiguous.filter(|ambiguous| *ambiguous != scrape);
+        if self.done.is_none_or(|(started_ms, _)| started_ms < collected.started_ms) {
+            self.done = Some((collected.started_ms, now_ms));
         }
-        Some(scraped)
+        Some(collected)
     }
 }
 
-/// Words of the bench for metrics.
+/// Words of the harness for metrics.
 #[cfg(test)]
-pub(super) mod bench {
+pub(super) mod harness {
     use super::*;
     use crate::event::{Meaning, SocketId};
 

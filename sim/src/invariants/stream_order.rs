@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, HandlerEnd, Outcome, StreamSide, What};
 use crate::plan::Load;
 
@@ -20,21 +20,21 @@ impl Invariant for StreamOrder {
         "stream_order"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match &event.what {
             What::Sent { call, end, number } => {
                 self.sent.insert((*call, *end), *number);
                 Ok(())
             }
-            What::Taken { call, end, number } => self.taken(*call, *end, *number),
+            What::Taken { call, end, number } => self.on_received(*call, *end, *number),
             What::HandlerEnded { call, how } => {
                 self.handlers.insert(*call, *how);
                 Ok(())
             }
-            What::InputOver { call, end, well: true } => self.over(*call, *end, facts),
+            What::InputOver { call, end, well: true } => self.on_input_end(*call, *end, facts),
             What::CallEnded { call, outcome } => {
-                self.ended(*call, outcome)?;
-                self.all_before_an_error(*call, outcome)
+                self.check_matches_handler(*call, outcome)?;
+                self.check_all_before_error(*call, outcome)
             }
             _ => Ok(()),
         }
@@ -42,7 +42,7 @@ impl Invariant for StreamOrder {
 }
 
 impl StreamOrder {
-    fn taken(&mut self, call: CallId, end: StreamSide, number: u32) -> Verdict {
+    fn on_received(&mut self, call: CallId, end: StreamSide, number: u32) -> CheckResult {
         let taken = self.taken.entry((call, end)).or_default();
         if number != *taken + 1 {
             return Err(format!("{end:?} of call {call} took {number} after {taken}"));
@@ -57,7 +57,7 @@ impl StreamOrder {
     }
 
     /// An end that says that it was the last message.
-    fn over(&self, call: CallId, end: StreamSide, facts: &Facts<'_>) -> Verdict {
+    fn on_input_end(&self, call: CallId, end: StreamSide, facts: &Facts<'_>) -> CheckResult {
         let Some(Load::Stream(plan)) = facts.load(call) else {
             return Err(format!("call {call} is no stream"));
         };
@@ -75,7 +75,7 @@ impl StreamOrder {
     }
 
     /// What a handler sent before it failed is received before its error is (B24).
-    fn all_before_an_error(&self, call: CallId, outcome: &Outcome) -> Verdict {
+    fn check_all_before_error(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let Outcome::RemoteError { .. } = outcome else { return Ok(()) };
         let sent = self.sent.get(&(call, StreamSide::Handler)).copied().unwrap_or(0);
         let taken = self.taken.get(&(call, StreamSide::Caller)).copied().unwrap_or(0);
@@ -86,7 +86,7 @@ impl StreamOrder {
     }
 
     /// A stream that ended well has a handler that returned well, and the other way round.
-    fn ended(&self, call: CallId, outcome: &Outcome) -> Verdict {
+    fn check_matches_handler(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let handler = self.handlers.get(&call).copied();
         match (outcome, handler) {
             (Outcome::Answered, Some(HandlerEnd::Returned)) => Ok(()),
@@ -115,11 +115,11 @@ impl StreamOrder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, request, stream};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, request, stream};
     use super::*;
 
-    const CALLING: StreamSide = StreamSide::Caller;
-    const SERVING: StreamSide = StreamSide::Handler;
+    const CALLER_END: StreamSide = StreamSide::Caller;
+    const HANDLER_END: StreamSide = StreamSide::Handler;
 
     fn sent(end: StreamSide, number: u32) -> What {
         What::Sent { call: 0, end, number }
@@ -133,21 +133,21 @@ mod tests {
         What::InputOver { call: 0, end, well: true }
     }
 
-    fn bench() -> Bench {
-        Bench::new(StreamOrder::default(), vec![stream(|plan| (plan.up, plan.down) = (2, 0))])
+    fn harness() -> Harness {
+        Harness::new(StreamOrder::default(), vec![stream(|plan| (plan.up, plan.down) = (2, 0))])
     }
 
     #[test]
     fn messages_come_in_order_and_all_before_the_end() {
-        let mut bench = bench();
-        bench.well([
-            (1, CALLER, sent(CALLING, 1)),
-            (2, SERVER, taken(SERVING, 1)),
-            (2, SERVER, taken(SERVING, 2)),
-            (3, CALLER, sent(CALLING, 2)),
-            (4, SERVER, over(SERVING)),
+        let mut harness = harness();
+        harness.feed([
+            (1, CALLER, sent(CALLER_END, 1)),
+            (2, SERVER, taken(HANDLER_END, 1)),
+            (2, SERVER, taken(HANDLER_END, 2)),
+            (3, CALLER, sent(CALLER_END, 2)),
+            (4, SERVER, over(HANDLER_END)),
             (4, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
-            (5, CALLER, over(CALLING)),
+            (5, CALLER, over(CALLER_END)),
             (5, CALLER, ended(0, Outcome::Answered)),
         ]);
     }
@@ -156,29 +156,29 @@ mod tests {
     fn b24_an_error_comes_behind_all_messages_that_came_before_it() {
         let failed = What::HandlerEnded { call: 0, how: HandlerEnd::Failed };
         let error = || ended(0, Outcome::RemoteError { text: "planned".to_owned() });
-        let mut bench = bench();
-        bench.well([
-            (1, SERVER, sent(SERVING, 1)),
-            (1, SERVER, sent(SERVING, 2)),
+        let mut harness = harness();
+        harness.feed([
+            (1, SERVER, sent(HANDLER_END, 1)),
+            (1, SERVER, sent(HANDLER_END, 2)),
             (1, SERVER, failed),
-            (2, CALLER, taken(CALLING, 1)),
+            (2, CALLER, taken(CALLER_END, 1)),
         ]);
-        bites(bench.at(3, CALLER, error()), "call 0 ended");
-        bench.well([(3, CALLER, taken(CALLING, 2)), (3, CALLER, error())]);
+        assert_violates(harness.at(3, CALLER, error()), "call 0 ended");
+        harness.feed([(3, CALLER, taken(CALLER_END, 2)), (3, CALLER, error())]);
     }
 
     #[test]
     fn a_gap_a_duplicate_and_an_early_end_are_refused() {
-        bites(bench().at(1, SERVER, taken(SERVING, 2)), "call 0 took 2 after 0");
-        let mut twice = bench();
-        twice.well([(1, SERVER, taken(SERVING, 1))]);
-        bites(twice.at(2, SERVER, taken(SERVING, 1)), "call 0 took 1 after 1");
-        bites(twice.at(2, SERVER, taken(SERVING, 2)), "call 0 took 2, and 0 were sent");
-        let mut short = bench();
-        short.well([(1, SERVER, taken(SERVING, 1))]);
-        bites(short.at(2, SERVER, over(SERVING)), "call 0 saw a good end after 1 of 2");
-        let mut other = Bench::new(StreamOrder::default(), vec![request(|_| {})]);
-        bites(other.at(2, SERVER, over(SERVING)), "call 0 is no stream");
+        assert_violates(harness().at(1, SERVER, taken(HANDLER_END, 2)), "call 0 took 2 after 0");
+        let mut twice = harness();
+        twice.feed([(1, SERVER, taken(HANDLER_END, 1))]);
+        assert_violates(twice.at(2, SERVER, taken(HANDLER_END, 1)), "call 0 took 1 after 1");
+        assert_violates(twice.at(2, SERVER, taken(HANDLER_END, 2)), "call 0 took 2, and 0 were sent");
+        let mut short = harness();
+        short.feed([(1, SERVER, taken(HANDLER_END, 1))]);
+        assert_violates(short.at(2, SERVER, over(HANDLER_END)), "call 0 saw a good end after 1 of 2");
+        let mut other = Harness::new(StreamOrder::default(), vec![request(|_| {})]);
+        assert_violates(other.at(2, SERVER, over(HANDLER_END)), "call 0 is no stream");
     }
 
     #[test]
@@ -194,16 +194,16 @@ mod tests {
             (Some(HandlerEnd::Returned), Outcome::UnknownHandler, "call 0 ended (unknown handler"),
         ];
         for (how, outcome, names) in cases {
-            let mut bench = bench();
-            bench.well(how.map(|how| (1, SERVER, What::HandlerEnded { call: 0, how })));
-            bites(bench.at(2, CALLER, ended(0, outcome)), names);
+            let mut harness = harness();
+            harness.feed(how.map(|how| (1, SERVER, What::HandlerEnded { call: 0, how })));
+            assert_violates(harness.at(2, CALLER, ended(0, outcome)), names);
         }
         for (how, outcome) in [
             (HandlerEnd::Panicked, remote()),
             (HandlerEnd::Cancelled, failed("was cancelled")),
             (HandlerEnd::Returned, Outcome::Deadline),
         ] {
-            bench().well([
+            harness().feed([
                 (1, SERVER, What::HandlerEnded { call: 0, how }),
                 (2, CALLER, ended(0, outcome)),
             ]);

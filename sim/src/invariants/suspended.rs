@@ -10,19 +10,19 @@ use crate::plan::{Fault, Meanwhile, Node};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Suspended {
+pub(super) struct SuspendedHolders {
     stopped: BTreeSet<Node>,
     /// Locks that are waited for or held, and where.
     open: BTreeMap<CallId, Node>,
-    /// Those of them over which their node's clocks stood.
-    stood: BTreeSet<CallId>,
+    /// Those of them over which their node's clocks excused.
+    excused: BTreeSet<CallId>,
     /// When a node last went on.
-    woken: BTreeMap<Node, u64>,
+    resumed: BTreeMap<Node, u64>,
 }
 
-impl Suspended {
+impl SuspendedHolders {
     /// Something happened.
-    pub(super) fn see(&mut self, event: &Event) {
+    pub(super) fn on_event(&mut self, event: &Event) {
         match (&event.what, event.node) {
             (What::LockAsked { call, .. }, Some(node)) => drop(self.open.insert(*call, node)),
             (What::LockFailed { call, .. } | What::LockEnded { call, .. }, _) => {
@@ -33,31 +33,31 @@ impl Suspended {
                 self.stopped.remove(node);
             }
             (What::Fault { fault: Fault::Wake { node, clock } }, _) => {
-                self.go_on(*node, *clock, event.at_ms);
+                self.resume(*node, *clock, event.at_ms);
             }
             (What::Healed, _) => {
                 for node in self.stopped.clone() {
-                    self.go_on(node, Meanwhile::Ran, event.at_ms);
+                    self.resume(node, Meanwhile::Ran, event.at_ms);
                 }
             }
             _ => {}
         }
     }
 
-    fn go_on(&mut self, node: Node, clock: Meanwhile, at: u64) {
+    fn resume(&mut self, node: Node, clock: Meanwhile, at: u64) {
         if !self.stopped.remove(&node) {
             return;
         }
-        self.woken.insert(node, at);
+        self.resumed.insert(node, at);
         if clock == Meanwhile::Stood {
             let its = self.open.iter().filter(|(_, on)| **on == node);
-            self.stood.extend(its.map(|(call, _)| *call));
+            self.excused.extend(its.map(|(call, _)| *call));
         }
     }
 
     /// Whether the holder of this lock cannot know whether it still holds it.
-    pub(super) fn is_over(&self, call: CallId) -> bool {
-        self.stood.contains(&call)
+    pub(super) fn is_excused(&self, call: CallId) -> bool {
+        self.excused.contains(&call)
     }
 
     /// Whether a node's process is stopped.
@@ -66,8 +66,8 @@ impl Suspended {
     }
 
     /// When a node last went on after it was stopped.
-    pub(super) fn woken_at(&self, node: Node) -> Option<u64> {
-        self.woken.get(&node).copied()
+    pub(super) fn resumed_at(&self, node: Node) -> Option<u64> {
+        self.resumed.get(&node).copied()
     }
 }
 
@@ -78,24 +78,24 @@ mod tests {
     #[test]
     fn excused_is_a_lock_over_which_the_clocks_stood_and_no_other() {
         let node = Node(0);
-        let mut suspended = Suspended::default();
-        let see = |suspended: &mut Suspended, what| {
-            suspended.see(&Event { at_ms: 7, node: Some(node), what });
+        let mut suspended = SuspendedHolders::default();
+        let on_event = |suspended: &mut SuspendedHolders, what| {
+            suspended.on_event(&Event { at_ms: 7, node: Some(node), what });
         };
         let asked = |call| What::LockAsked { call, resources: vec![0], write: true, timeout_ms: 9 };
         let fault = |fault| What::Fault { fault };
-        see(&mut suspended, asked(0));
-        see(&mut suspended, fault(Fault::Pause { node }));
+        on_event(&mut suspended, asked(0));
+        on_event(&mut suspended, fault(Fault::Pause { node }));
         assert!(suspended.is_stopped(node));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Ran }));
-        assert!(!suspended.is_over(0), "its clocks ran");
-        assert_eq!((suspended.is_stopped(node), suspended.woken_at(node)), (false, Some(7)));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
-        assert!(!suspended.is_over(0), "it was not stopped");
-        see(&mut suspended, fault(Fault::Pause { node }));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
-        see(&mut suspended, asked(1));
-        assert!(suspended.is_over(0));
-        assert!(!suspended.is_over(1), "it was asked for later");
+        on_event(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Ran }));
+        assert!(!suspended.is_excused(0), "its clocks ran");
+        assert_eq!((suspended.is_stopped(node), suspended.resumed_at(node)), (false, Some(7)));
+        on_event(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
+        assert!(!suspended.is_excused(0), "it was not stopped");
+        on_event(&mut suspended, fault(Fault::Pause { node }));
+        on_event(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
+        on_event(&mut suspended, asked(1));
+        assert!(suspended.is_excused(0));
+        assert!(!suspended.is_excused(1), "it was asked for later");
     }
 }

@@ -82,46 +82,46 @@ fn on_both_sides(there: Option<u32>, here: Option<u32>) -> Vec<Step> {
 fn reaching(point: &str) -> Vec<Step> {
     let (put, gone) = (Some(1), None);
     match point {
-        "change_asked_of_a_process_that_crashed" => refused("its process crashed"),
-        "change_made" => changed(&[]),
-        "change_made_while_a_peer_is_cut_off" => {
+        "change_requested_of_crashed_process" => refused("its process crashed"),
+        "change_committed" => changed(&[]),
+        "change_committed_while_peer_is_cut_off" => {
             let mut steps = vec![state(1, A, B, LinkState::Backoff)];
             steps.extend(changed(&[]));
             steps
         }
-        "change_missed_by_who_cannot_be_reached" => changed(&["disconnected from node-1"]),
-        "change_missed_by_who_has_not_loaded" => {
+        "change_missed_by_unreachable_peer" => changed(&["disconnected from node-1"]),
+        "change_missed_by_unloaded_peer" => {
             changed(&["node-1 answered: this server has not loaded IAM yet, and will ask"])
         }
-        "change_missed_by_whose_pool_is_away" => {
+        "change_missed_by_peer_with_offline_pool" => {
             changed(&["node-1 answered: pool-0 is unavailable: by plan"])
         }
-        "change_of_what_is_not_there" => refused("there is no user item-0"),
-        "change_refused_before_all_is_loaded" => refused("IAM cannot be changed yet: this server"),
-        "change_refused_by_its_pool" => refused("not changed: pool-0 is not initialised: wait"),
-        "comparison_found_what_was_missed" => vec![fetches(1)],
-        "comparison_repaired_a_change" => repaired(put),
-        "comparison_repaired_a_deletion" => repaired(gone),
-        "comparison_with_who_has_not_loaded" => vec![started(0, B), compares(1, B)],
-        "connected_anew_before_it_may_compare" => vec![
+        "change_of_missing_item" => refused("there is no user item-0"),
+        "change_rejected_before_load" => refused("IAM cannot be changed yet: this server"),
+        "change_rejected_by_pool" => refused("not changed: pool-0 is not initialised: wait"),
+        "comparison_found_missed_change" => vec![fetches(1)],
+        "comparison_repaired_change" => repaired(put),
+        "comparison_repaired_deletion" => repaired(gone),
+        "comparison_with_unloaded_peer" => vec![started(0, B), compares(1, B)],
+        "reconnected_before_next_comparison" => vec![
             compares(1, B),
             state(2, A, B, LinkState::Backoff),
             state(999, A, B, LinkState::Connected),
         ],
-        "deletion_kept_where_the_item_never_was" => vec![kept(1, B, 1, gone), kept(2, A, 1, gone)],
-        "item_changed_on_both_sides_of_a_cut" => on_both_sides(put, put),
-        "item_put_on_one_side_of_a_cut_and_deleted_on_the_other" => on_both_sides(put, gone),
-        "late_node_took_what_came_before_it" => {
+        "tombstone_stored_without_item" => vec![kept(1, B, 1, gone), kept(2, A, 1, gone)],
+        "item_changed_on_both_sides_of_partition" => on_both_sides(put, put),
+        "item_put_and_deleted_across_partition" => on_both_sides(put, gone),
+        "late_node_fetched_earlier_change" => {
             vec![kept(1, B, 1, put), started(5, A), kept(6, A, 1, put)]
         }
-        "load_cut_short_by_a_crash" => {
+        "load_interrupted_by_crash" => {
             vec![started(1, A), fault(2, Fault::PowerLoss { node: A })]
         }
-        "pool_came_late" => vec![pool(0, false), started(1, A), pool(2, true), seen(3, A, &[])],
-        "pool_was_tried_again" => {
+        "pool_came_online_late" => vec![pool(0, false), started(1, A), pool(2, true), seen(3, A, &[])],
+        "pool_read_was_retried" => {
             vec![(1, A, What::Iam(IamEvent::LoadLogged { retries: 1 }))]
         }
-        "restarted_node_took_what_it_missed" => vec![
+        "restarted_node_fetched_missed_change" => vec![
             started(0, A),
             fault(1, Fault::PowerLoss { node: A }),
             kept(2, B, 1, put),
@@ -135,7 +135,7 @@ fn reaching(point: &str) -> Vec<Step> {
 fn reached(steps: &[Step]) -> Coverage {
     let mut coverage = Coverage::default();
     for (at_ms, node, what) in steps {
-        coverage.see(&Event { at_ms: *at_ms, node: Some(*node), what: what.clone() }, None);
+        coverage.on_event(&Event { at_ms: *at_ms, node: Some(*node), what: what.clone() }, None);
     }
     coverage
 }
@@ -143,7 +143,7 @@ fn reached(steps: &[Step]) -> Coverage {
 #[test]
 fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
     // Kinds of faults and rare events are counted as in any swarm.
-    let is_own = |point: &&&str| !point.starts_with("fault_") && !point.starts_with("rare_");
+    let is_own = |point: &&&str| !point.starts_with("fault_") && !point.starts_with("buggify_");
     for point in IAM_POINTS.iter().filter(is_own) {
         let steps = reaching(point);
         let (last, before) = steps.split_last().unwrap_or_else(|| panic!("no story of {point}"));
@@ -166,21 +166,21 @@ fn what_only_looks_like_it_does_not_count() {
     let (put, gone) = (Some(1), None);
     // Told at once; and told, but nothing was ever asked for.
     let told = vec![fetches(1), kept(2, B, 1, put), kept(3, A, 1, put)];
-    never("comparison_repaired_a_change", told);
-    never("comparison_repaired_a_change", vec![kept(2, B, 1, put), kept(9_000, A, 1, put)]);
+    never("comparison_repaired_change", told);
+    never("comparison_repaired_change", vec![kept(2, B, 1, put), kept(9_000, A, 1, put)]);
     let had = vec![seen(1, A, &[(ITEM, 1)]), kept(2, B, 1, gone), kept(3, A, 1, gone)];
-    never("deletion_kept_where_the_item_never_was", had);
+    never("tombstone_stored_without_item", had);
     let mut before = on_both_sides(put, put);
     before.swap(0, 1);
     before[0].0 = 0;
-    never("item_changed_on_both_sides_of_a_cut", before);
-    never("item_put_on_one_side_of_a_cut_and_deleted_on_the_other", on_both_sides(put, put));
+    never("item_changed_on_both_sides_of_partition", before);
+    never("item_put_and_deleted_across_partition", on_both_sides(put, put));
     let loaded = vec![started(1, A), seen(2, A, &[]), fault(3, Fault::PowerLoss { node: A })];
-    never("load_cut_short_by_a_crash", loaded);
+    never("load_interrupted_by_crash", loaded);
     let not_running = vec![pool(0, false), pool(1, true), started(2, A), seen(3, A, &[])];
-    never("pool_came_late", not_running);
+    never("pool_came_online_late", not_running);
     let calm = vec![compares(1, B), state(2, A, B, LinkState::Connected)];
-    never("connected_anew_before_it_may_compare", calm);
+    never("reconnected_before_next_comparison", calm);
     let there = vec![started(0, B), seen(1, B, &[]), compares(2, B)];
-    never("comparison_with_who_has_not_loaded", there);
+    never("comparison_with_unloaded_peer", there);
 }

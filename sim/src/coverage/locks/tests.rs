@@ -57,39 +57,39 @@ fn reaching(point: &str) -> Vec<Step> {
     let over = |how| vec![(9, A, ended(0, how))];
     match point {
         "lock_dropped" => and(held(), over(LockEnd::Dropped)),
-        "lock_forced_open" => vec![forced()],
-        "lock_given_up" => failed_with(LockFailure::GaveUp),
-        "lock_granted_after_its_holder_crashed" => {
+        "lock_force_unlocked" => vec![forced()],
+        "lock_cancelled" => failed_with(LockFailure::GaveUp),
+        "lock_granted_after_holder_crashed" => {
             and(after(LockEnd::Crashed), vec![(5, B, granted(1))])
         }
-        "lock_granted_after_its_holder_lost_it" => {
+        "lock_granted_after_holder_lost_it" => {
             and(after(LockEnd::Lost), vec![(5, B, granted(1))])
         }
-        "lock_granted_to_who_waited_for_it" => {
+        "lock_granted_to_waiter" => {
             let waits = vec![(2, B, asked(1, &[0], true)), (3, A, ended(0, LockEnd::Unlocked))];
             and(and(held(), waits), vec![(4, B, granted(1))])
         }
         "lock_granted_while_another_holder_is_stopped" => {
             and(and(held(), vec![fault(Fault::Pause { node: A })]), holds(1, B, true).to_vec())
         }
-        "lock_kept_while_a_majority_of_lockers_crashed" => {
+        "lock_kept_while_majority_of_lockers_crashed" => {
             let crashes = [Node(1), Node(2)].map(|node| fault(Fault::PowerLoss { node }));
             and(and(held(), crashes.to_vec()), over(LockEnd::Unlocked))
         }
-        "lock_kept_while_a_minority_of_lockers_crashed" => {
+        "lock_kept_while_minority_of_lockers_crashed" => {
             and(and(held(), vec![fault(Fault::PowerLoss { node: B })]), over(LockEnd::Dropped))
         }
-        "lock_lost_and_looked_at" => and(held(), vec![lost(Notice::Looked)]),
-        "lock_lost_and_told" => and(held(), vec![lost(Notice::Told)]),
-        "lock_lost_that_was_forced_open" => and(held(), vec![forced(), lost(Notice::Told)]),
+        "lock_loss_found_by_check" => and(held(), vec![lost(Notice::Looked)]),
+        "lock_loss_notified" => and(held(), vec![lost(Notice::Told)]),
+        "lock_loss_by_force_unlock" => and(held(), vec![forced(), lost(Notice::Told)]),
         "lock_of_several_resources" => {
             vec![(1, A, asked(0, &[0, 1], true)), (2, A, granted(0))]
         }
         "lock_timed_out" => failed_with(LockFailure::TimedOut),
         "lock_unlocked" => and(held(), over(LockEnd::Unlocked)),
-        "lock_waited_for_by_a_process_that_ended" => failed_with(LockFailure::Crashed),
-        "readers_at_once" => and(holds(0, A, false).to_vec(), holds(1, B, false).to_vec()),
-        "store_refused_who_believes" => refused(),
+        "lock_waiter_process_ended" => failed_with(LockFailure::Crashed),
+        "concurrent_readers" => and(holds(0, A, false).to_vec(), holds(1, B, false).to_vec()),
+        "store_rejected_holder" => refused(),
         _ => Vec::new(),
     }
 }
@@ -105,22 +105,22 @@ fn views() -> Vec<NodeView> {
 
 fn reached(steps: &[Step]) -> Coverage {
     let mut coverage = Coverage::default();
-    coverage.look(&views());
+    coverage.on_view(&views());
     for (at_ms, node, what) in steps {
-        coverage.see(&Event { at_ms: *at_ms, node: Some(*node), what: what.clone() }, None);
+        coverage.on_event(&Event { at_ms: *at_ms, node: Some(*node), what: what.clone() }, None);
     }
     coverage
 }
 
 /// Found by other means: kinds of faults and rare events as in any swarm, and what is seen on the nodes.
-fn has_a_story(point: &str) -> bool {
-    let elsewhere = ["token_took", "waiter_was", "locker_forgot", "fault_", "rare_"];
+fn has_event_sequence(point: &str) -> bool {
+    let elsewhere = ["token_took", "waiter_was", "locker_forgot", "fault_", "buggify_"];
     !elsewhere.iter().any(|prefix| point.starts_with(prefix))
 }
 
 #[test]
 fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
-    for point in LOCK_POINTS.iter().filter(|point| has_a_story(point)) {
+    for point in LOCK_POINTS.iter().filter(|point| has_event_sequence(point)) {
         let steps = reaching(point);
         let (last, before) = steps.split_last().unwrap_or_else(|| panic!("no story of {point}"));
         assert!(!reached(before).counts().contains_key(*point), "{point} before {last:?}");
@@ -133,17 +133,17 @@ fn what_is_seen_on_the_nodes_counts() {
     type Change = fn(&mut LocksView);
     let changes: [(&str, Change); 3] = [
         ("token_took_a_second_round", |locks| locks.second_rounds = 1),
-        ("waiter_was_called", |locks| locks.calls = 1),
-        ("locker_forgot_a_grant_that_nobody_refreshed", |locks| {
+        ("waiter_was_notified", |locks| locks.calls = 1),
+        ("locker_expired_unrefreshed_grant", |locks| {
             locks.locker = Some(LockerView { expired: 1, ..LockerView::default() });
         }),
     ];
     for (point, change) in changes {
         let (mut views, mut coverage) = (views(), Coverage::default());
-        coverage.look(&views);
+        coverage.on_view(&views);
         assert!(coverage.missing(LOCK_POINTS).contains(&point));
         change(&mut views[0].locks);
-        coverage.look(&views);
+        coverage.on_view(&views);
         assert!(!coverage.missing(LOCK_POINTS).contains(&point), "{point}");
     }
 }
@@ -159,7 +159,7 @@ fn what_only_looks_like_it_does_not_count() {
     assert!(!counts.contains_key("lock_granted_while_another_holder_is_stopped"), "{counts:?}");
     let mut of_another = vec![(1, A, asked(0, &[1], false)), (2, A, granted(0))];
     of_another.extend(holds(1, B, false));
-    assert!(!reached(&of_another).counts().contains_key("readers_at_once"));
+    assert!(!reached(&of_another).counts().contains_key("concurrent_readers"));
     let none = What::LockForced { call: 9, resource: 0, lockers: 0 };
-    assert!(!reached(&[(1, A, none)]).counts().contains_key("lock_forced_open"));
+    assert!(!reached(&[(1, A, none)]).counts().contains_key("lock_force_unlocked"));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, HandlerEnd, What};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
@@ -12,18 +12,18 @@ const STREAM_MS: u64 = 3_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Served {
+pub(super) struct HandlerResultArrives {
     open: BTreeMap<CallId, (Node, Node)>,
     /// Open calls whose handler has ended by itself, and when.
     ended: BTreeMap<CallId, u64>,
 }
 
-impl Invariant for Served {
+impl Invariant for HandlerResultArrives {
     fn name(&self) -> &'static str {
-        "served"
+        "handler_result_arrives"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         match (&event.what, event.node) {
             (What::CallMade { call, to, .. }, Some(from)) => {
                 self.open.insert(*call, (from, *to));
@@ -43,11 +43,11 @@ impl Invariant for Served {
         Ok(())
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let bounds = facts.bounds;
         for (call, ended) in &self.ended {
             let Some((from, to)) = self.open.get(call) else { continue };
-            let patience = match facts.load(*call) {
+            let allowance = match facts.load(*call) {
                 Some(Load::Request(_)) => 0,
                 // Its caller takes its time over each message.
                 Some(Load::Stream(plan)) if plan.take_ms.is_some_and(|ms| ms <= 5) => STREAM_MS,
@@ -55,8 +55,8 @@ impl Invariant for Served {
                     continue;
                 }
             };
-            let Some(whole) = facts.calm.whole_since(*from, *to, bounds) else { continue };
-            let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms() + patience;
+            let Some(whole) = facts.health.healthy_since(*from, *to, bounds) else { continue };
+            let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms() + allowance;
             if facts.now_ms > due {
                 let late = facts.now_ms - ended;
                 return Err(format!("call {call} is open {late} ms after its handler ended"));
@@ -68,32 +68,32 @@ impl Invariant for Served {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, ended, made, request, stream};
+    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, ended, made, request, stream};
     use super::*;
     use crate::event::Outcome;
 
-    fn bench(load: &Load) -> Bench {
-        let mut bench = Bench::new(Served::default(), vec![load.clone()]);
+    fn harness(load: &Load) -> Harness {
+        let mut harness = Harness::new(HandlerResultArrives::default(), vec![load.clone()]);
         let returned = What::HandlerEnded { call: 0, how: HandlerEnd::Returned };
-        bench.well([(LATE, CALLER, made(0, load)), (LATE, SERVER, returned)]);
-        bench
+        harness.feed([(LATE, CALLER, made(0, load)), (LATE, SERVER, returned)]);
+        harness
     }
 
     #[test]
     fn b14_an_answer_that_was_given_arrives() {
-        let mut bench = bench(&request(|_| {}));
-        let due = LATE + bench.bounds().round_trip_ms + bench.bounds().queue_ms();
-        assert_eq!(bench.look(due, &[]), Ok(()));
-        bites(bench.look(due + 1, &[]), "call 0 is open");
-        bench.well([(due, CALLER, ended(0, Outcome::Answered))]);
-        assert_eq!(bench.look(2 * LATE, &[]), Ok(()));
+        let mut harness = harness(&request(|_| {}));
+        let due = LATE + harness.bounds().round_trip_ms + harness.bounds().queue_ms();
+        assert_eq!(harness.on_view(due, &[]), Ok(()));
+        assert_violates(harness.on_view(due + 1, &[]), "call 0 is open");
+        harness.feed([(due, CALLER, ended(0, Outcome::Answered))]);
+        assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()));
     }
 
     #[test]
     fn a_stream_ends_when_its_caller_has_taken_all() {
-        let mut quick = bench(&stream(|_| {}));
-        bites(quick.look(LATE + STREAM_MS + 1_000, &[]), "call 0 is open");
-        let mut slow = bench(&stream(|plan| plan.take_ms = None));
-        assert_eq!(slow.look(2 * LATE, &[]), Ok(()));
+        let mut quick = harness(&stream(|_| {}));
+        assert_violates(quick.on_view(LATE + STREAM_MS + 1_000, &[]), "call 0 is open");
+        let mut slow = harness(&stream(|plan| plan.take_ms = None));
+        assert_eq!(slow.on_view(2 * LATE, &[]), Ok(()));
     }
 }

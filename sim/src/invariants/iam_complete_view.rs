@@ -3,45 +3,45 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
 use crate::iam;
 use crate::plan::Node;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct IamWhole {
-    copies: BTreeMap<Node, Copy>,
+pub(super) struct IamCompleteView {
+    copies: BTreeMap<Node, NodeCopy>,
 }
 
 #[derive(Debug, Default)]
-struct Copy {
+struct NodeCopy {
     /// All that was ever kept of each item, by its versions.
     kept: BTreeMap<u8, BTreeMap<RecordVersion, Option<u32>>>,
     /// What readers must see of each item, or something later.
     floor: BTreeMap<u8, RecordVersion>,
-    is_seen: bool,
+    was_visible: bool,
 }
 
-impl Copy {
-    fn keep(&mut self, kept: Kept) {
+impl NodeCopy {
+    fn record(&mut self, kept: Kept) {
         self.kept.entry(kept.item).or_default().insert(kept.version, kept.value);
     }
 
-    fn begin(&mut self) {
+    fn start(&mut self) {
         let latest = self.kept.iter().filter_map(|(item, all)| Some((*item, *all.keys().last()?)));
         self.floor = latest.collect();
-        self.is_seen = false;
+        self.was_visible = false;
     }
 
-    fn see(&mut self, items: Option<&[(u8, u32)]>) -> Verdict {
+    fn check_view(&mut self, items: Option<&[(u8, u32)]>) -> CheckResult {
         let Some(items) = items else {
-            return match self.is_seen {
+            return match self.was_visible {
                 true => Err("see nothing any more".to_owned()),
                 false => Ok(()),
             };
         };
-        self.is_seen = true;
+        self.was_visible = true;
         let seen: BTreeMap<_, _> = items.iter().copied().collect();
         if let Some(item) = seen.keys().find(|item| !self.kept.contains_key(item)) {
             return Err(format!("see item {item}, which was never kept there"));
@@ -66,25 +66,25 @@ impl Copy {
     }
 }
 
-impl Invariant for IamWhole {
+impl Invariant for IamCompleteView {
     fn name(&self) -> &'static str {
-        "iam_whole"
+        "iam_complete_view"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         let (Some(node), true) = (event.node, facts.plan.cluster.iam.is_some()) else {
             return Ok(());
         };
         let copy = self.copies.entry(node).or_insert_with(|| {
-            let mut copy = Copy::default();
-            iam::seeds(facts.plan).for_each(|kept| copy.keep(kept));
+            let mut copy = NodeCopy::default();
+            iam::seeds(facts.plan).for_each(|kept| copy.record(kept));
             copy
         });
         match &event.what {
-            What::Started { .. } => copy.begin(),
-            What::Iam(IamEvent::Kept { kept, .. }) => copy.keep(*kept),
+            What::Started { .. } => copy.start(),
+            What::Iam(IamEvent::Kept { kept, .. }) => copy.record(*kept),
             What::Iam(IamEvent::Seen { items }) => {
-                let seen = copy.see(items.as_deref());
+                let seen = copy.check_view(items.as_deref());
                 return seen.map_err(|text| format!("readers of {node} {text}"));
             }
             _ => {}
@@ -95,13 +95,13 @@ impl Invariant for IamWhole {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, SERVER, bites, kept, seen};
+    use super::super::harness::{Harness, SERVER, assert_violates, kept, seen};
     use super::*;
 
-    fn begun() -> Bench {
-        let mut bench = Bench::with_iam(IamWhole::default());
+    fn started_twice() -> Harness {
+        let mut harness = Harness::with_iam(IamCompleteView::default());
         let started = |incarnation| What::Started { incarnation };
-        bench.well([
+        harness.feed([
             (0, SERVER, started(1)),
             (1, SERVER, kept(0, 10, Some(1))),
             (1, SERVER, kept(1, 11, Some(2))),
@@ -109,32 +109,32 @@ mod tests {
             (3, SERVER, kept(0, 12, None)),
             (4, SERVER, started(2)),
         ]);
-        bench
+        harness
     }
 
     #[test]
     fn b61_a_part_is_not_a_copy() {
-        let mut bench = begun();
-        bites(bench.at(5, SERVER, seen(&[])), "see None as item 1, and it is Some(2)");
-        let mut bench = begun();
-        bench.well([(5, SERVER, seen(&[(1, 2)])), (6, SERVER, kept(1, 13, Some(3)))]);
-        bench.well([(6, SERVER, seen(&[(1, 3)]))]);
-        bites(bench.at(7, SERVER, seen(&[(1, 2)])), "see Some(2) as item 1");
+        let mut harness = started_twice();
+        assert_violates(harness.at(5, SERVER, seen(&[])), "see None as item 1, and it is Some(2)");
+        let mut harness = started_twice();
+        harness.feed([(5, SERVER, seen(&[(1, 2)])), (6, SERVER, kept(1, 13, Some(3)))]);
+        harness.feed([(6, SERVER, seen(&[(1, 3)]))]);
+        assert_violates(harness.at(7, SERVER, seen(&[(1, 2)])), "see Some(2) as item 1");
     }
 
     #[test]
     fn b61_what_is_read_was_kept_before_and_does_not_go_away() {
-        let mut bench = begun();
-        bites(bench.at(5, SERVER, seen(&[(1, 2), (7, 7)])), "item 7, which was never kept");
-        let mut bench = begun();
-        bench.well([(5, SERVER, seen(&[(1, 2)]))]);
+        let mut harness = started_twice();
+        assert_violates(harness.at(5, SERVER, seen(&[(1, 2), (7, 7)])), "item 7, which was never kept");
+        let mut harness = started_twice();
+        harness.feed([(5, SERVER, seen(&[(1, 2)]))]);
         let nothing = What::Iam(IamEvent::Seen { items: None });
-        bites(bench.at(6, SERVER, nothing), "see nothing any more");
+        assert_violates(harness.at(6, SERVER, nothing), "see nothing any more");
     }
 
     #[test]
     fn b62_what_a_node_knows_to_be_deleted_stays_deleted() {
-        let mut bench = begun();
-        bites(bench.at(5, SERVER, seen(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
+        let mut harness = started_twice();
+        assert_violates(harness.at(5, SERVER, seen(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
     }
 }

@@ -3,22 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{Event, IamEvent, Kept, What};
 use crate::plan::Node;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct IamKept {
+pub(super) struct IamDurability {
     latest: BTreeMap<(Node, u8), Kept>,
 }
 
-impl Invariant for IamKept {
+impl Invariant for IamDurability {
     fn name(&self) -> &'static str {
-        "iam_kept"
+        "iam_durability"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         let (Some(node), What::Iam(iam)) = (event.node, &event.what) else { return Ok(()) };
         match iam {
             IamEvent::Kept { kept, .. } => {
@@ -45,26 +45,26 @@ impl Invariant for IamKept {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, kept, record};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, kept, record};
     use super::*;
 
     #[test]
     fn b62_what_is_kept_only_gets_later() {
-        let mut bench = Bench::with_iam(IamKept::default());
-        bench.well([(1, SERVER, kept(0, 10, None)), (2, CALLER, kept(0, 9, Some(1)))]);
-        bites(bench.at(3, SERVER, kept(0, 9, Some(1))), "item 0 = 1");
+        let mut harness = Harness::with_iam(IamDurability::default());
+        harness.feed([(1, SERVER, kept(0, 10, None)), (2, CALLER, kept(0, 9, Some(1)))]);
+        assert_violates(harness.at(3, SERVER, kept(0, 9, Some(1))), "item 0 = 1");
         let forgotten = What::Iam(IamEvent::Forgotten { item: 0 });
-        bites(bench.at(4, SERVER, forgotten), "forgot all about item 0");
+        assert_violates(harness.at(4, SERVER, forgotten), "forgot all about item 0");
     }
 
     #[test]
     fn b62_what_is_made_is_kept() {
-        let mut bench = Bench::with_iam(IamKept::default());
+        let mut harness = Harness::with_iam(IamDurability::default());
         let changed = || {
             let (kept, untold) = (record(0, 10, Some(1)), Vec::new());
             What::Iam(IamEvent::Changed { call: 1, kept, untold })
         };
-        bites(bench.at(1, SERVER, changed()), "node-1 does not keep item 0");
-        bench.well([(2, SERVER, kept(0, 10, Some(1))), (3, SERVER, changed())]);
+        assert_violates(harness.at(1, SERVER, changed()), "node-1 does not keep item 0");
+        harness.feed([(2, SERVER, kept(0, 10, Some(1))), (3, SERVER, changed())]);
     }
 }

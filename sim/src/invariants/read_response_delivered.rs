@@ -1,39 +1,39 @@
-//! B14: an answer that was read before the connection ended is delivered, not lost.
+//! B14: an answer that was read before the connection ended is read_response_delivered, not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, Outcome, SocketId, What};
 use crate::plan::Node;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Delivered {
-    /// Answers on their way: which call's each message of a socket is.
-    under_way: BTreeMap<(SocketId, u64), (Node, CallId)>,
+pub(super) struct ReadResponseDelivered {
+    /// Responses on their way: which call's each message of a socket is.
+    in_flight: BTreeMap<(SocketId, u64), (Node, CallId)>,
     open: BTreeSet<CallId>,
     /// Open calls whose answer was read where they were made.
     read: BTreeSet<CallId>,
 }
 
-impl Invariant for Delivered {
+impl Invariant for ReadResponseDelivered {
     fn name(&self) -> &'static str {
-        "delivered"
+        "read_response_delivered"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         match (&event.what, event.node) {
             (What::CallMade { call, .. }, _) => drop(self.open.insert(*call)),
             (What::MessageSent { socket, index, message }, Some(node)) => {
                 if let ("Response", Some(call)) = (message.op.as_str(), message.call) {
-                    self.under_way.insert((*socket, *index), (node, call));
+                    self.in_flight.insert((*socket, *index), (node, call));
                 }
             }
             (What::MessageReceived { socket, index }, Some(node)) => {
                 let key = (*socket, *index);
                 // Each direction has its own numbers: it is the one that this node did not send.
-                if self.under_way.get(&key).is_some_and(|(sender, _)| *sender != node) {
-                    let call = self.under_way.remove(&key).map(|(_, call)| call);
+                if self.in_flight.get(&key).is_some_and(|(sender, _)| *sender != node) {
+                    let call = self.in_flight.remove(&key).map(|(_, call)| call);
                     self.read.extend(call.filter(|call| self.open.contains(call)));
                 }
             }
@@ -51,7 +51,7 @@ impl Invariant for Delivered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, made, request};
     use super::*;
     use crate::event::Meaning;
 
@@ -61,28 +61,28 @@ mod tests {
         What::MessageSent { socket: 1, index: 4, message }
     }
 
-    fn bench() -> Bench {
+    fn harness() -> Harness {
         let load = request(|_| {});
-        let mut bench = Bench::new(Delivered::default(), vec![load.clone()]);
-        bench.well([(1, CALLER, made(0, &load)), (2, SERVER, response(0))]);
-        bench
+        let mut harness = Harness::new(ReadResponseDelivered::default(), vec![load.clone()]);
+        harness.feed([(1, CALLER, made(0, &load)), (2, SERVER, response(0))]);
+        harness
     }
 
     #[test]
     fn b14_an_answer_that_was_read_is_not_lost_with_the_connection() {
         let read = What::MessageReceived { socket: 1, index: 4 };
-        let mut answered = bench();
-        answered.well([(3, CALLER, read.clone()), (3, CALLER, ended(0, Outcome::Answered))]);
-        let mut lost = bench();
-        lost.well([(3, CALLER, read)]);
-        bites(lost.at(3, CALLER, ended(0, Outcome::Disconnected)), "call 0 ended");
+        let mut answered = harness();
+        answered.feed([(3, CALLER, read.clone()), (3, CALLER, ended(0, Outcome::Answered))]);
+        let mut lost = harness();
+        lost.feed([(3, CALLER, read)]);
+        assert_violates(lost.at(3, CALLER, ended(0, Outcome::Disconnected)), "call 0 ended");
     }
 
     #[test]
     fn an_answer_that_was_not_read_may_be_lost() {
-        let mut bench = bench();
+        let mut harness = harness();
         // The other direction has a message of this number too.
-        bench.well([
+        harness.feed([
             (3, SERVER, What::MessageReceived { socket: 1, index: 4 }),
             (4, CALLER, ended(0, Outcome::Disconnected)),
         ]);

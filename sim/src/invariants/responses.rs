@@ -6,23 +6,23 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, Outcome, What};
 use crate::load::{PLANNED_ERROR, PLANNED_PANIC};
 use crate::plan::{Ending, Load, Node};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(super) struct Responses {
     made: BTreeMap<CallId, (Node, Node, u64)>,
 }
 
-impl Invariant for Answers {
+impl Invariant for Responses {
     fn name(&self) -> &'static str {
-        "answers"
+        "responses"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match &event.what {
             What::CallMade { call, to, .. } => {
                 if let Some(from) = event.node {
@@ -46,19 +46,19 @@ impl Invariant for Answers {
                 let is_possible = match outcome {
                     // Silence is what a stream may die of, but not on a whole network.
                     Outcome::StreamFailed { text } => {
-                        SILENCE.iter().any(|silence| text.contains(silence))
-                            && self.had_trouble(*call, facts)
+                        SILENCE_TEXTS.iter().any(|silence| text.contains(silence))
+                            && self.had_fault(*call, facts)
                     }
-                    Outcome::Disconnected | Outcome::NotConnected => self.had_trouble(*call, facts),
+                    Outcome::Disconnected | Outcome::NotConnected => self.had_fault(*call, facts),
                     // The other side has too many, or takes no new ones.
                     Outcome::Refused { .. } => {
-                        limits.calls_served_max.is_some() || self.had_trouble(*call, facts)
+                        limits.calls_served_max.is_some() || self.had_fault(*call, facts)
                     }
                     Outcome::NotMade { .. } => {
-                        limits.calls_made_max.is_some() || self.had_trouble(*call, facts)
+                        limits.calls_made_max.is_some() || self.had_fault(*call, facts)
                     }
                     Outcome::GaveUp => gives_up,
-                    Outcome::Deadline => self.may_be_late(*call, &load, facts),
+                    Outcome::Deadline => self.may_miss_deadline(*call, &load, facts),
                     outcome => is_possible(outcome, ending),
                 };
                 is_possible.then_some(()).ok_or_else(|| {
@@ -70,29 +70,29 @@ impl Invariant for Answers {
     }
 }
 
-impl Answers {
+impl Responses {
     /// Whether the network between a call's two ends was not whole all the time, or not long enough
     /// for a dead connection to be found.
-    fn had_trouble(&self, call: CallId, facts: &Facts<'_>) -> bool {
+    fn had_fault(&self, call: CallId, facts: &Facts<'_>) -> bool {
         let Some((from, to, made)) = self.made.get(&call) else { return false };
-        let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+        let whole = facts.health.healthy_since(*from, *to, facts.bounds);
         whole.is_none_or(|since| since > *made)
     }
 
     /// Whether a call may miss its deadline: its handler needs longer, or the network was not whole.
-    fn may_be_late(&self, call: CallId, load: &Load, facts: &Facts<'_>) -> bool {
+    fn may_miss_deadline(&self, call: CallId, load: &Load, facts: &Facts<'_>) -> bool {
         // When a stream is over is a matter of how fast its two ends are.
         let Load::Request(plan) = load else { return true };
         let bounds = facts.bounds;
         let timeout = plan.timeout_ms.map_or(bounds.deadline_ms(), u64::from);
         let needed = u64::from(plan.work_ms) + bounds.round_trip_ms + bounds.queue_ms();
         let never = matches!(plan.ending, Ending::Never);
-        never || timeout <= needed + bounds.drift_of(needed) || self.had_trouble(call, facts)
+        never || timeout <= needed + bounds.drift_of(needed) || self.had_fault(call, facts)
     }
 }
 
 /// What a stream that ends for want of signs of life says.
-const SILENCE: [&str; 3] = ["no sign of life", "does not know the stream", "was cancelled"];
+const SILENCE_TEXTS: [&str; 3] = ["no sign of life", "does not know the stream", "was cancelled"];
 
 /// Outcomes that need nothing but the handler's ending.
 fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
@@ -118,15 +118,15 @@ fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, ended, made, request, stream};
+    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, ended, made, request, stream};
     use super::*;
     use crate::plan::Fault;
 
     #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
-    fn ends(load: Load, outcome: Outcome) -> Verdict {
-        let mut bench = Bench::new(Answers::default(), vec![load.clone()]);
-        bench.well([(LATE, CALLER, made(0, &load))]);
-        bench.at(LATE + 10, CALLER, ended(0, outcome))
+    fn ends(load: Load, outcome: Outcome) -> CheckResult {
+        let mut harness = Harness::new(Responses::default(), vec![load.clone()]);
+        harness.feed([(LATE, CALLER, made(0, &load))]);
+        harness.at(LATE + 10, CALLER, ended(0, outcome))
     }
 
     fn text(text: &str) -> String {
@@ -151,7 +151,7 @@ mod tests {
             (Ending::Well, Outcome::UnknownHandler),
             (Ending::Well, Outcome::WrongAnswer { text: text("of another") }),
         ] {
-            bites(ends(ending(of), outcome), "call 0, whose handler ends");
+            assert_violates(ends(ending(of), outcome), "call 0, whose handler ends");
         }
     }
 
@@ -160,7 +160,7 @@ mod tests {
         let within = |timeout_ms, work_ms| {
             request(|plan| (plan.timeout_ms, plan.work_ms) = (Some(timeout_ms), work_ms))
         };
-        bites(ends(within(1_000, 0), Outcome::Deadline), "call 0, whose handler ends");
+        assert_violates(ends(within(1_000, 0), Outcome::Deadline), "call 0, whose handler ends");
         assert_eq!(ends(within(1_000, 1_000), Outcome::Deadline), Ok(()));
         assert_eq!(ends(within(10, 0), Outcome::Deadline), Ok(()));
         let never = request(|plan| plan.ending = Ending::Never);
@@ -179,14 +179,14 @@ mod tests {
             Outcome::NotMade { text: text("too many") },
             Outcome::GaveUp,
         ] {
-            bites(ends(stream(|_| {}), outcome), "call 0, whose handler ends Well");
+            assert_violates(ends(stream(|_| {}), outcome), "call 0, whose handler ends Well");
         }
         let load = stream(|plan| plan.give_up_ms = Some(3));
         assert_eq!(ends(load.clone(), Outcome::GaveUp), Ok(()));
-        let mut parted = Bench::new(Answers::default(), vec![load.clone(), load.clone()]);
-        parted.well([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
+        let mut parted = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
+        parted.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
         parted.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
-        parted.well([
+        parted.feed([
             (LATE + 2, CALLER, ended(0, silent())),
             (LATE + 2, CALLER, ended(1, Outcome::Disconnected)),
         ]);
@@ -194,9 +194,9 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_plan_is_refused() {
-        let mut bench = Bench::new(Answers::default(), vec![]);
-        bites(bench.at(1, CALLER, ended(3, Outcome::Answered)), "call 3 is not in the plan");
+        let mut harness = Harness::new(Responses::default(), vec![]);
+        assert_violates(harness.at(1, CALLER, ended(3, Outcome::Answered)), "call 3 is not in the plan");
         let wrong = What::WrongInput { call: 3, text: text("damage") };
-        bites(bench.at(1, SERVER, wrong), "call 3 was served with damage");
+        assert_violates(harness.at(1, SERVER, wrong), "call 3 was served with damage");
     }
 }

@@ -3,22 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, StoreOp, StoreResult, What};
 use crate::history::{Operation, check};
 use crate::world::NodeView;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Register {
+pub(super) struct Linearizability {
     /// Events seen so far: the order in which things happened.
     now: u64,
-    open: BTreeMap<CallId, Open>,
+    open: BTreeMap<CallId, OpenOperation>,
     histories: BTreeMap<u8, Vec<Operation>>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenOperation {
     invoked: u64,
     op: StoreOp,
     /// When the last of it reached the store. Nothing happens to the register after that, though its holder
@@ -26,16 +26,16 @@ struct Open {
     reached: Option<u64>,
 }
 
-impl Invariant for Register {
+impl Invariant for Linearizability {
     fn name(&self) -> &'static str {
-        "register"
+        "linearizability"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         self.now += 1;
         match &event.what {
             What::StoreAsked { call, op, .. } => {
-                let open = Open { invoked: self.now, op: *op, reached: None };
+                let open = OpenOperation { invoked: self.now, op: *op, reached: None };
                 match self.open.insert(*call, open) {
                     None => Ok(()),
                     Some(_) => Err(format!("call {call} wants two things at once")),
@@ -48,7 +48,7 @@ impl Invariant for Register {
                 Ok(())
             }
             What::StoreAnswered { call, resource, result } => {
-                let Some(Open { invoked, op, reached }) = self.open.remove(call) else {
+                let Some(OpenOperation { invoked, op, reached }) = self.open.remove(call) else {
                     return Err(format!("call {call} wanted nothing: {result}"));
                 };
                 // What was not done has left no trace.
@@ -65,8 +65,8 @@ impl Invariant for Register {
         }
     }
 
-    fn at_quiet(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
-        if let Some((call, Open { op, .. })) = self.open.first_key_value() {
+    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+        if let Some((call, OpenOperation { op, .. })) = self.open.first_key_value() {
             return Err(format!("call {call} never learned what came of its {op}"));
         }
         for (resource, history) in &mut self.histories {
@@ -78,7 +78,7 @@ impl Invariant for Register {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, bites};
+    use super::super::harness::{Harness, CALLER, assert_violates};
     use super::*;
 
     fn reached(call: CallId) -> What {
@@ -87,57 +87,57 @@ mod tests {
         What::StoreReached { call, resource, token, writer, value, accepted, believed }
     }
 
-    fn bench(values: [u64; 2]) -> Bench {
-        let mut bench = Bench::new(Register::default(), vec![]);
+    fn harness(values: [u64; 2]) -> Harness {
+        let mut harness = Harness::new(Linearizability::default(), vec![]);
         for (call, value) in (0..).zip(values) {
             let (resource, op) = (0, StoreOp::Increment);
             let result = StoreResult::Done { value };
-            bench.well([
+            harness.feed([
                 (1, CALLER, What::StoreAsked { call, resource, op }),
                 (1, CALLER, reached(call)),
                 (2, CALLER, What::StoreAnswered { call, resource, result }),
             ]);
         }
-        bench
+        harness
     }
 
     #[test]
     fn an_update_that_is_lost_is_seen() {
-        assert_eq!(bench([1, 2]).at_quiet(&[]), Ok(()));
-        bites(bench([1, 1]).at_quiet(&[]), "r0: no order explains");
+        assert_eq!(harness([1, 2]).at_quiescence(&[]), Ok(()));
+        assert_violates(harness([1, 1]).at_quiescence(&[]), "r0: no order explains");
         let asked = What::StoreAsked { call: 0, resource: 0, op: StoreOp::Read };
-        let mut open = bench([1, 2]);
-        open.well([(3, CALLER, asked.clone())]);
-        bites(open.at_quiet(&[]), "call 0 never learned");
-        bites(open.at(4, CALLER, asked), "two things at once");
+        let mut open = harness([1, 2]);
+        open.feed([(3, CALLER, asked.clone())]);
+        assert_violates(open.at_quiescence(&[]), "call 0 never learned");
+        assert_violates(open.at(4, CALLER, asked), "two things at once");
         let answered = What::StoreAnswered { call: 7, resource: 0, result: StoreResult::Refused };
-        bites(open.at(5, CALLER, answered), "wanted nothing");
+        assert_violates(open.at(5, CALLER, answered), "wanted nothing");
     }
 
     #[test]
     fn what_its_holder_hears_of_late_is_done_when_it_has_reached_the_store() {
         let (call, resource, op) = (9, 0, StoreOp::Read);
         let read = |value| {
-            let mut bench = bench([1, 2]);
+            let mut harness = harness([1, 2]);
             let asked = What::StoreAsked { call, resource, op };
-            bench.well([(3, CALLER, asked), (4, CALLER, reached(call))]);
+            harness.feed([(3, CALLER, asked), (4, CALLER, reached(call))]);
             for other in 10..300 {
                 let (asked, result) = (
                     What::StoreAsked { call: other, resource, op: StoreOp::Increment },
                     StoreResult::Done { value: u64::from(other) - 7 },
                 );
                 let answered = What::StoreAnswered { call: other, resource, result };
-                bench.well([
+                harness.feed([
                     (5, CALLER, asked),
                     (5, CALLER, reached(other)),
                     (6, CALLER, answered),
                 ]);
             }
             let result = StoreResult::Done { value };
-            bench.well([(7, CALLER, What::StoreAnswered { call, resource, result })]);
-            bench.at_quiet(&[])
+            harness.feed([(7, CALLER, What::StoreAnswered { call, resource, result })]);
+            harness.at_quiescence(&[])
         };
         assert_eq!(read(2), Ok(()));
-        bites(read(3), "no order explains");
+        assert_violates(read(3), "no order explains");
     }
 }

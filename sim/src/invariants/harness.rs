@@ -1,8 +1,8 @@
-//! A bench on which one invariant is shown hand-written events and views, to prove that it bites.
+//! A harness on which one invariant is shown hand-written events and views, to prove that it assert_violates.
 
 use std::time::Duration;
 
-use super::{Calm, Facts, Invariant, Verdict};
+use super::{LinkHealth, Facts, Invariant, CheckResult};
 use crate::bounds::Bounds;
 use crate::event::{
     CallId, CallKind, Event, IamEvent, Kept, LockEnd, Meaning, Outcome, RecordVersion, SocketId,
@@ -16,7 +16,7 @@ use crate::plan::{
 };
 use crate::world::{NodeView, World};
 
-/// Makes the calls of the bench.
+/// Makes the calls of the harness.
 pub(super) const CALLER: Node = Node(0);
 /// Serves them.
 pub(super) const SERVER: Node = Node(1);
@@ -24,15 +24,15 @@ pub(super) const SERVER: Node = Node(1);
 pub(super) const LATE: u64 = 100_000;
 
 /// One invariant, and all that it may know.
-pub(super) struct Bench {
+pub(super) struct Harness {
     plan: Plan,
     table: LoadTable,
-    calm: Calm,
+    link_health: LinkHealth,
     bounds: Bounds,
     invariant: Box<dyn Invariant>,
 }
 
-impl Bench {
+impl Harness {
     /// `load` is numbered from 0, and nothing else is ever asked.
     pub(super) fn new(invariant: impl Invariant + 'static, load: Vec<Load>) -> Self {
         Self::of(invariant, Plan::quiet(2), load)
@@ -65,8 +65,8 @@ impl Bench {
         for (_, load) in &plan.load {
             let _ = table.add(load.clone());
         }
-        let (bounds, calm) = (Bounds::of(&plan), Calm::new(&plan, 300_000));
-        Self { plan, table, calm, bounds, invariant: Box::new(invariant) }
+        let (bounds, link_health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
+        Self { plan, table, link_health, bounds, invariant: Box::new(invariant) }
     }
 
     pub(super) fn bounds(&self) -> Bounds {
@@ -76,50 +76,50 @@ impl Bench {
     fn ask(
         &mut self,
         now_ms: u64,
-        ask: impl FnOnce(&mut dyn Invariant, &Facts<'_>) -> Verdict,
-    ) -> Verdict {
-        let Self { plan, table, calm, bounds, invariant } = self;
-        ask(invariant.as_mut(), &Facts { plan, table, bounds, calm, now_ms })
+        ask: impl FnOnce(&mut dyn Invariant, &Facts<'_>) -> CheckResult,
+    ) -> CheckResult {
+        let Self { plan, table, link_health, bounds, invariant } = self;
+        ask(invariant.as_mut(), &Facts { plan, table, bounds, link_health, now_ms })
     }
 
     /// Something happens on a node.
-    pub(super) fn at(&mut self, at_ms: u64, node: Node, what: What) -> Verdict {
-        self.see(Event { at_ms, node: Some(node), what })
+    pub(super) fn at(&mut self, at_ms: u64, node: Node, what: What) -> CheckResult {
+        self.on_event(Event { at_ms, node: Some(node), what })
     }
 
     /// Trouble begins or ends.
     pub(super) fn fault(&mut self, at_ms: u64, fault: Fault) {
-        self.see(Event { at_ms, node: None, what: What::Fault { fault } })
+        self.on_event(Event { at_ms, node: None, what: What::Fault { fault } })
             .expect("a fault is fine");
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
-    fn see(&mut self, event: Event) -> Verdict {
-        self.calm.see(&event);
-        self.ask(event.at_ms, |invariant, facts| invariant.see(&event, facts))
+    fn on_event(&mut self, event: Event) -> CheckResult {
+        self.link_health.on_event(&event);
+        self.ask(event.at_ms, |invariant, facts| invariant.on_event(&event, facts))
     }
 
     /// All of these happen, and nothing is wrong with them.
-    pub(super) fn well(&mut self, events: impl IntoIterator<Item = (u64, Node, What)>) {
+    pub(super) fn feed(&mut self, events: impl IntoIterator<Item = (u64, Node, What)>) {
         for (at_ms, node, what) in events {
             let said = format!("{what}");
             self.at(at_ms, node, what).unwrap_or_else(|text| panic!("{said}: {text}"));
         }
     }
 
-    pub(super) fn look(&mut self, now_ms: u64, views: &[NodeView]) -> Verdict {
-        self.ask(now_ms, |invariant, facts| invariant.look(views, facts))
+    pub(super) fn on_view(&mut self, now_ms: u64, views: &[NodeView]) -> CheckResult {
+        self.ask(now_ms, |invariant, facts| invariant.on_view(views, facts))
     }
 
-    pub(super) fn tick(&mut self, now_ms: u64, beliefs: &[Belief]) -> Verdict {
-        self.ask(now_ms, |invariant, facts| invariant.tick(beliefs, facts))
+    pub(super) fn on_tick(&mut self, now_ms: u64, beliefs: &[Belief]) -> CheckResult {
+        self.ask(now_ms, |invariant, facts| invariant.on_tick(beliefs, facts))
     }
 
-    pub(super) fn at_quiet(&mut self, views: &[NodeView]) -> Verdict {
-        self.ask(LATE, |invariant, facts| invariant.at_quiet(views, facts))
+    pub(super) fn at_quiescence(&mut self, views: &[NodeView]) -> CheckResult {
+        self.ask(LATE, |invariant, facts| invariant.at_quiescence(views, facts))
     }
 
-    pub(super) fn at_end(&mut self, views: &[NodeView]) -> Verdict {
+    pub(super) fn at_end(&mut self, views: &[NodeView]) -> CheckResult {
         self.ask(LATE, |invariant, facts| invariant.at_end(views, facts))
     }
 }
@@ -148,7 +148,7 @@ pub(super) fn views() -> Vec<NodeView> {
 }
 
 /// It was refused, with a text that names this.
-pub(super) fn bites(verdict: Verdict, names: &str) {
+pub(super) fn assert_violates(verdict: CheckResult, names: &str) {
     let text = verdict.expect_err(names);
     assert!(text.contains(names), "{text:?} does not name {names:?}");
 }

@@ -1,11 +1,11 @@
 //! B05: of what is over nothing is left: no call, no task, no queued byte.
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::world::NodeView;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct NothingLeft;
+pub(super) struct NoLeaks;
 
 /// Tasks of a node at rest, for each remote: its own, and the one that writes the trace.
 const TASKS_PER_REMOTE: usize = 2;
@@ -13,12 +13,12 @@ const TASKS_PER_REMOTE: usize = 2;
 /// Besides one for each remote: what changes the copy, and what forgets.
 const TASKS_OF_IAM: usize = 2;
 
-impl Invariant for NothingLeft {
+impl Invariant for NoLeaks {
     fn name(&self) -> &'static str {
-        "nothing_left"
+        "no_leaks"
     }
 
-    fn at_quiet(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         // A locker has a task that keeps its time; of metrics one samples, and one waits for the end.
         let locks = facts.plan.cluster.locks.as_ref();
         let metrics = facts.plan.cluster.metrics.as_ref().map_or(0, |_| 2);
@@ -43,7 +43,7 @@ impl Invariant for NothingLeft {
         Ok(())
     }
 
-    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         match views.iter().find(|view| view.tasks > 0) {
             None => Ok(()),
             Some(view) => Err(format!("{} left {} tasks behind", view.node, view.tasks)),
@@ -53,15 +53,15 @@ impl Invariant for NothingLeft {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, bites, views};
+    use super::super::harness::{Harness, assert_violates, views};
     use super::*;
 
     type Change = fn(&mut NodeView);
 
     #[test]
     fn b05_at_rest_there_is_nothing_but_the_connections_themselves() {
-        let mut bench = Bench::new(NothingLeft, vec![]);
-        assert_eq!(bench.at_quiet(&views()), Ok(()));
+        let mut harness = Harness::new(NoLeaks, vec![]);
+        assert_eq!(harness.at_quiescence(&views()), Ok(()));
         let left: [(Change, &str); 7] = [
             (|view| view.connections[0].live_calls = 1, "node-1 is not at rest"),
             (|view| view.connections[0].live_served = 1, "node-1 is not at rest"),
@@ -74,16 +74,16 @@ mod tests {
         for (leave, names) in left {
             let mut views = views();
             leave(&mut views[1]);
-            bites(bench.at_quiet(&views), names);
+            assert_violates(harness.at_quiescence(&views), names);
         }
     }
 
     #[test]
     fn no_task_outlives_its_manager() {
-        let mut bench = Bench::new(NothingLeft, vec![]);
+        let mut harness = Harness::new(NoLeaks, vec![]);
         let mut views = views();
-        bites(bench.at_end(&views), "node-0 left 2 tasks behind");
+        assert_violates(harness.at_end(&views), "node-0 left 2 tasks behind");
         views.iter_mut().for_each(|view| view.tasks = 0);
-        assert_eq!(bench.at_end(&views), Ok(()));
+        assert_eq!(harness.at_end(&views), Ok(()));
     }
 }

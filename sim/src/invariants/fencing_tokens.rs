@@ -5,44 +5,44 @@
 
 use std::collections::BTreeMap;
 
-use super::suspended::Suspended;
-use super::{Facts, Invariant, Verdict};
+use super::suspended::SuspendedHolders;
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, What};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Tokens {
-    suspended: Suspended,
-    granted: BTreeMap<u8, Granted>,
+pub(super) struct FencingTokens {
+    suspended: SuspendedHolders,
+    granted: BTreeMap<u8, HighestTokens>,
     /// The highest token of a writer that each register has seen.
     fences: BTreeMap<u8, u64>,
 }
 
 /// The highest tokens of a resource, and whose they are.
 #[derive(Debug, Default)]
-struct Granted {
+struct HighestTokens {
     any: Option<(u64, CallId)>,
     writer: Option<(u64, CallId)>,
 }
 
-impl Invariant for Tokens {
+impl Invariant for FencingTokens {
     fn name(&self) -> &'static str {
-        "tokens"
+        "fencing_tokens"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        self.suspended.see(event);
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+        self.suspended.on_event(event);
         match &event.what {
             // One that was over before its holder knew of it has no place in the order.
             What::LockGranted { valid_ms: 0, .. } => Ok(()),
             What::LockGranted { call, resources, write, token, .. } => {
-                if self.suspended.is_over(*call) {
+                if self.suspended.is_excused(*call) {
                     return Ok(());
                 }
                 resources.iter().try_for_each(|one| self.grant(*one, *call, *write, *token))
             }
             What::StoreReached { call, resource, token, writer, accepted, believed, .. } => {
-                let is_excused = !believed || self.suspended.is_over(*call);
+                let is_excused = !believed || self.suspended.is_excused(*call);
                 let fence = self.fences.entry(*resource).or_default();
                 let is_stale = token < fence;
                 if *accepted && *writer {
@@ -66,8 +66,8 @@ impl Invariant for Tokens {
     }
 }
 
-impl Tokens {
-    fn grant(&mut self, resource: u8, call: CallId, write: bool, token: u64) -> Verdict {
+impl FencingTokens {
+    fn grant(&mut self, resource: u8, call: CallId, write: bool, token: u64) -> CheckResult {
         let granted = self.granted.entry(resource).or_default();
         let before = if write { granted.any } else { granted.writer };
         if let Some((highest, earlier)) = before.filter(|(highest, _)| *highest >= token) {
@@ -86,12 +86,12 @@ impl Tokens {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, bites, granted, lock, made};
+    use super::super::harness::{Harness, CALLER, assert_violates, granted, lock, made};
     use super::*;
     use crate::plan::{Fault, Meanwhile};
 
-    fn bench() -> Bench {
-        Bench::new(Tokens::default(), vec![])
+    fn harness() -> Harness {
+        Harness::new(FencingTokens::default(), vec![])
     }
 
     fn reached(call: CallId, token: u64, accepted: bool, believed: bool) -> What {
@@ -103,43 +103,43 @@ mod tests {
     fn b54_tokens_grow_in_the_order_of_grants() {
         let (write, read) = (true, false);
         let after = |grants: &[(bool, u64)]| {
-            let mut bench = bench();
+            let mut harness = harness();
             for (call, (write, token)) in (0..).zip(grants) {
-                bench.well([(1, CALLER, granted(call, *write, *token))]);
+                harness.feed([(1, CALLER, granted(call, *write, *token))]);
             }
-            bench
+            harness
         };
         after(&[(write, 5), (read, 7), (read, 6), (read, 7), (write, 8), (read, 9)]);
-        bites(after(&[(write, 5)]).at(2, CALLER, granted(9, write, 5)), "5 after 5");
-        bites(after(&[(write, 5)]).at(2, CALLER, granted(9, read, 4)), "that of call 0");
+        assert_violates(after(&[(write, 5)]).at(2, CALLER, granted(9, write, 5)), "5 after 5");
+        assert_violates(after(&[(write, 5)]).at(2, CALLER, granted(9, read, 4)), "that of call 0");
         let readers = [(read, 7), (read, 6)];
-        bites(after(&readers).at(2, CALLER, granted(9, write, 7)), "that of call 0 for r0");
+        assert_violates(after(&readers).at(2, CALLER, granted(9, write, 7)), "that of call 0 for r0");
         let unknown =
             What::LockGranted { call: 3, resources: vec![0], write, token: 1, valid_ms: 0 };
-        after(&[(write, 5)]).well([(2, CALLER, unknown)]);
+        after(&[(write, 5)]).feed([(2, CALLER, unknown)]);
         let other = What::LockGranted { call: 3, resources: vec![1], write, token: 1, valid_ms: 9 };
-        after(&[(write, 5)]).well([(2, CALLER, other)]);
+        after(&[(write, 5)]).feed([(2, CALLER, other)]);
     }
 
     #[test]
     fn b54_the_store_lets_in_whoever_believes_and_nobody_who_is_late() {
-        let mut bench = bench();
-        bench
-            .well([(1, CALLER, reached(0, 5, true, true)), (2, CALLER, reached(1, 7, true, true))]);
-        bench.well([(3, CALLER, reached(0, 5, false, false))]);
-        bites(bench.at(4, CALLER, reached(0, 5, true, false)), "stale token 5");
-        bites(bench.at(4, CALLER, reached(0, 5, false, true)), "refused call 0, which believes");
-        bites(bench.at(4, CALLER, reached(1, 7, false, false)), "whose token is not stale");
+        let mut harness = harness();
+        harness
+            .feed([(1, CALLER, reached(0, 5, true, true)), (2, CALLER, reached(1, 7, true, true))]);
+        harness.feed([(3, CALLER, reached(0, 5, false, false))]);
+        assert_violates(harness.at(4, CALLER, reached(0, 5, true, false)), "stale token 5");
+        assert_violates(harness.at(4, CALLER, reached(0, 5, false, true)), "refused call 0, which believes");
+        assert_violates(harness.at(4, CALLER, reached(1, 7, false, false)), "whose token is not stale");
     }
 
     #[test]
     fn b54_who_was_suspended_with_its_clocks_may_be_refused() {
         let (node, load) = (CALLER, lock(|_| {}));
-        let mut bench = Bench::new(Tokens::default(), vec![load.clone()]);
-        bench.well([(1, CALLER, made(0, &load)), (2, CALLER, reached(1, 7, true, true))]);
-        bites(bench.at(3, CALLER, reached(0, 5, false, true)), "which believes");
-        bench.fault(4, Fault::Pause { node });
-        bench.fault(5, Fault::Wake { node, clock: Meanwhile::Stood });
-        bench.well([(6, CALLER, reached(0, 5, false, true)), (7, CALLER, granted(0, true, 5))]);
+        let mut harness = Harness::new(FencingTokens::default(), vec![load.clone()]);
+        harness.feed([(1, CALLER, made(0, &load)), (2, CALLER, reached(1, 7, true, true))]);
+        assert_violates(harness.at(3, CALLER, reached(0, 5, false, true)), "which believes");
+        harness.fault(4, Fault::Pause { node });
+        harness.fault(5, Fault::Wake { node, clock: Meanwhile::Stood });
+        harness.feed([(6, CALLER, reached(0, 5, false, true)), (7, CALLER, granted(0, true, 5))]);
     }
 }

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::ConnectionStats;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, What};
 use crate::plan::{Load, Node, Plan};
 use crate::world::NodeView;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Bounded {
+pub(super) struct BoundedResources {
     /// The calls that each node has under way, each in a task of its own.
     calls: BTreeMap<Node, BTreeSet<CallId>>,
     /// Computed once: it is the same for the whole run.
@@ -27,15 +27,15 @@ const CONTROL_MESSAGE_BYTES_MAX: usize = 64;
 const TASKS_PER_REMOTE: usize = 2;
 
 /// Tasks that have not said yet what they are for, or are over and were not polled since, as the
-/// handlers of a connection that has just ended. At rest there are none: see `nothing_left`.
+/// handlers of a connection that has just ended. At rest there are none: see `no_leaks`.
 const TASKS_BETWEEN: usize = 32;
 
-impl Invariant for Bounded {
+impl Invariant for BoundedResources {
     fn name(&self) -> &'static str {
-        "bounded"
+        "bounded_resources"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
         match &event.what {
             What::CallMade { call, .. } | What::LockAsked { call, .. } => {
@@ -57,7 +57,7 @@ impl Invariant for Bounded {
         Ok(())
     }
 
-    fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let control = *self.control_bytes_max.get_or_insert_with(|| control_bytes(facts.plan));
         for view in views {
             for stats in &view.connections {
@@ -89,7 +89,7 @@ fn locks(view: &NodeView, nodes: usize) -> usize {
     2 * view.locks.live + view.locks.locker.as_ref().map_or(0, |_| nodes + 1)
 }
 
-fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> Verdict {
+fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> CheckResult {
     let limits = &facts.bounds.limits;
     let queue_max = limits.queue_bytes_max + control.min(limits.control_bytes_max);
     let sizes = [
@@ -131,7 +131,7 @@ const PINGS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request, views};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, made, request, views};
     use super::*;
     use crate::event::{LinkState, Outcome};
 
@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn each_size_is_held_to_its_limit() {
-        let mut bench = Bench::new(Bounded::default(), vec![]);
-        assert_eq!(bench.look(1, &views()), Ok(()));
+        let mut harness = Harness::new(BoundedResources::default(), vec![]);
+        assert_eq!(harness.on_view(1, &views()), Ok(()));
         let grow: [(Change, &str); 9] = [
             (|view| view.connections[0].queued_bytes = 1 << 30, "bytes queued"),
             (|view| view.connections[0].live_calls = 1 << 20, "calls made"),
@@ -155,9 +155,9 @@ mod tests {
         for (grow, names) in grow {
             let mut views = views();
             grow(&mut views[1]);
-            let verdict = bench.look(1, &views);
-            bites(verdict.clone(), names);
-            bites(verdict, "node-1 has");
+            let verdict = harness.on_view(1, &views);
+            assert_violates(verdict.clone(), names);
+            assert_violates(verdict, "node-1 has");
         }
     }
 
@@ -166,30 +166,30 @@ mod tests {
         let cause =
             Some("the peer does not read: more than 9 bytes of control messages wait".into());
         let lost = What::State { remote: SERVER, state: LinkState::Backoff, cause };
-        let mut bench = Bench::new(Bounded::default(), vec![]);
-        bites(bench.at(1, CALLER, lost), "node-0 gave up node-1");
+        let mut harness = Harness::new(BoundedResources::default(), vec![]);
+        assert_violates(harness.at(1, CALLER, lost), "node-0 gave up node-1");
     }
 
     #[test]
     fn a_task_for_each_call_is_allowed() {
         let load = request(|_| {});
-        let mut bench = Bench::new(Bounded::default(), vec![load.clone()]);
+        let mut harness = Harness::new(BoundedResources::default(), vec![load.clone()]);
         let mut views = views();
         views[0].tasks = 36;
-        bench.well([(1, CALLER, made(0, &load))]);
-        assert_eq!(bench.look(1, &views), Ok(()));
-        bench.well([(2, CALLER, ended(0, Outcome::Answered))]);
-        bites(bench.look(2, &views), "node-0 has 36 tasks");
+        harness.feed([(1, CALLER, made(0, &load))]);
+        assert_eq!(harness.on_view(1, &views), Ok(()));
+        harness.feed([(2, CALLER, ended(0, Outcome::Answered))]);
+        assert_violates(harness.on_view(2, &views), "node-0 has 36 tasks");
     }
 
     #[test]
     fn what_waits_besides_payloads_is_bounded_by_the_load() {
-        let mut bench = Bench::new(Bounded::default(), vec![]);
+        let mut harness = Harness::new(BoundedResources::default(), vec![]);
         let mut views = views();
-        let queue = bench.bounds().limits.queue_bytes_max;
+        let queue = harness.bounds().limits.queue_bytes_max;
         views[0].connections[0].queued_bytes = queue + CONTROL_MESSAGE_BYTES_MAX * PINGS_MAX;
-        assert_eq!(bench.look(1, &views), Ok(()));
+        assert_eq!(harness.on_view(1, &views), Ok(()));
         views[0].connections[0].queued_bytes += 1;
-        bites(bench.look(1, &views), "node-0 has");
+        assert_violates(harness.on_view(1, &views), "node-0 has");
     }
 }

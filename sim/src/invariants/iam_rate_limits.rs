@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use iam_bootstrap::limits::COMPARE_SPACING;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{Event, IamEvent, What};
 use crate::plan::Node;
 use crate::world::NodeView;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct IamCalm {
+pub(super) struct IamRateLimits {
     logged: BTreeMap<Node, u32>,
     compared: BTreeMap<(Node, Node), Vec<u64>>,
 }
@@ -23,12 +23,12 @@ const AT_ONCE: u64 = 3;
 /// As far back as is looked.
 const WINDOW: usize = 12;
 
-impl Invariant for IamCalm {
+impl Invariant for IamRateLimits {
     fn name(&self) -> &'static str {
-        "iam_calm"
+        "iam_rate_limits"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
         match &event.what {
             What::Started { .. } => {
@@ -60,7 +60,7 @@ impl Invariant for IamCalm {
         Ok(())
     }
 
-    fn at_quiet(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let all = (0..facts.plan.cluster.nodes).map(Node);
         let silent = all.clone().find(|node| self.logged.get(node) != Some(&1));
         match silent.filter(|_| facts.plan.cluster.iam.is_some()) {
@@ -72,30 +72,30 @@ impl Invariant for IamCalm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates};
     use super::*;
 
     #[test]
     fn b61_loading_is_logged_once_in_a_process() {
-        let mut bench = Bench::with_iam(IamCalm::default());
+        let mut harness = Harness::with_iam(IamRateLimits::default());
         let (started, logged) =
             (What::Started { incarnation: 1 }, What::Iam(IamEvent::LoadLogged { retries: 0 }));
-        bench.well([
+        harness.feed([
             (1, SERVER, logged.clone()),
             (2, SERVER, started),
             (3, SERVER, logged.clone()),
         ]);
-        bites(bench.at_quiet(&[]), "node-0 has not logged");
-        bites(bench.at(4, SERVER, logged), "node-1 logged 2 times");
+        assert_violates(harness.at_quiescence(&[]), "node-0 has not logged");
+        assert_violates(harness.at(4, SERVER, logged), "node-1 logged 2 times");
     }
 
     #[test]
     fn b62_comparisons_with_a_peer_are_spaced() {
-        let mut bench = Bench::with_iam(IamCalm::default());
+        let mut harness = Harness::with_iam(IamRateLimits::default());
         let compares = |with| What::Iam(IamEvent::Compares { with });
-        bench.well((0..20).map(|second| (second * 1_000, CALLER, compares(SERVER))));
-        bench.well([(19_001, CALLER, compares(SERVER)), (19_002, SERVER, compares(CALLER))]);
-        bench.well([(19_003, CALLER, compares(SERVER))]);
-        bites(bench.at(19_004, CALLER, compares(SERVER)), "node-0 began 4 comparisons");
+        harness.feed((0..20).map(|second| (second * 1_000, CALLER, compares(SERVER))));
+        harness.feed([(19_001, CALLER, compares(SERVER)), (19_002, SERVER, compares(CALLER))]);
+        harness.feed([(19_003, CALLER, compares(SERVER))]);
+        assert_violates(harness.at(19_004, CALLER, compares(SERVER)), "node-0 began 4 comparisons");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{Facts, Invariant, CheckResult};
 use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
 use crate::iam;
 use crate::plan::Node;
@@ -14,7 +14,7 @@ use crate::world::NodeView;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct IamSame {
+pub(super) struct IamConvergence {
     latest: BTreeMap<u8, Kept>,
     /// What readers of each node see; nothing before it has loaded.
     seen: BTreeMap<Node, Option<Vec<(u8, u32)>>>,
@@ -23,20 +23,20 @@ pub(super) struct IamSame {
     healed_ms: Option<u64>,
 }
 
-impl IamSame {
+impl IamConvergence {
     /// Somebody keeps it.
-    fn keep(&mut self, kept: Kept) {
+    fn record(&mut self, kept: Kept) {
         let latest = self.latest.entry(kept.item).or_insert(kept);
         if latest.version < kept.version {
             *latest = kept;
         }
     }
 
-    fn is_same(&self, facts: &Facts<'_>) -> Verdict {
+    fn check_convergence(&self, facts: &Facts<'_>) -> CheckResult {
         if facts.plan.cluster.iam.is_none() {
             return Ok(());
         }
-        self.is_seen_by_all(facts)?;
+        self.check_views(facts)?;
         for node in (0..facts.plan.cluster.nodes).map(Node) {
             let lacks = |kept: &&Kept| self.kept.get(&(node, kept.item)) != Some(&kept.version);
             if let Some(kept) = self.latest.values().find(lacks) {
@@ -46,7 +46,7 @@ impl IamSame {
         Ok(())
     }
 
-    fn is_seen_by_all(&self, facts: &Facts<'_>) -> Verdict {
+    fn check_views(&self, facts: &Facts<'_>) -> CheckResult {
         let value = |kept: &Kept| Some((kept.item, kept.value?));
         let must: Vec<_> = self.latest.values().filter_map(value).collect();
         for node in (0..facts.plan.cluster.nodes).map(Node) {
@@ -76,18 +76,18 @@ impl IamSame {
     }
 }
 
-impl Invariant for IamSame {
+impl Invariant for IamConvergence {
     fn name(&self) -> &'static str {
-        "iam_same"
+        "iam_convergence"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         if facts.plan.cluster.iam.is_none() {
             return Ok(());
         }
         if self.latest.is_empty() {
             for kept in iam::seeds(facts.plan) {
-                self.keep(kept);
+                self.record(kept);
                 let nodes = (0..facts.plan.cluster.nodes).map(Node);
                 self.kept.extend(nodes.map(|node| ((node, kept.item), kept.version)));
             }
@@ -96,7 +96,7 @@ impl Invariant for IamSame {
             (What::Healed, _) => self.healed_ms = Some(event.at_ms),
             (What::Started { .. }, Some(node)) => drop(self.seen.insert(node, None)),
             (What::Iam(IamEvent::Kept { kept, .. }), Some(node)) => {
-                self.keep(*kept);
+                self.record(*kept);
                 self.kept.insert((node, kept.item), kept.version);
             }
             (What::Iam(IamEvent::Seen { items }), Some(node)) => {
@@ -107,43 +107,43 @@ impl Invariant for IamSame {
         Ok(())
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let bound = self.healed_ms.map(|healed| healed + facts.bounds.same_ms);
         let is_due = bound.is_some_and(|bound| facts.now_ms > bound);
-        if is_due { self.is_same(facts) } else { Ok(()) }
+        if is_due { self.check_convergence(facts) } else { Ok(()) }
     }
 
-    fn is_settled(&self, facts: &Facts<'_>) -> bool {
-        self.is_same(facts).is_ok()
+    fn has_converged(&self, facts: &Facts<'_>) -> bool {
+        self.check_convergence(facts).is_ok()
     }
 
-    fn at_quiet(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
-        self.is_same(facts)
+    fn at_quiescence(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+        self.check_convergence(facts)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, kept, seen};
+    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, kept, seen};
     use super::*;
 
     #[test]
     fn b62_all_see_what_was_kept_last() {
-        let mut bench = Bench::with_iam(IamSame::default());
-        bites(bench.at_quiet(&[]), "node-0 has not loaded");
-        bench.well([
+        let mut harness = Harness::with_iam(IamConvergence::default());
+        assert_violates(harness.at_quiescence(&[]), "node-0 has not loaded");
+        harness.feed([
             (1, CALLER, kept(0, 10, Some(1))),
             (1, CALLER, kept(1, 11, Some(2))),
             (2, CALLER, kept(0, 12, None)),
             (3, CALLER, seen(&[(1, 2)])),
             (3, SERVER, seen(&[(0, 1), (1, 2)])),
         ]);
-        bites(bench.at_quiet(&[]), "on node-1 is what was deleted");
-        bench.well([(4, SERVER, seen(&[]))]);
-        bites(bench.at_quiet(&[]), "node-1 did not get what the others have");
-        bench.well([(5, SERVER, kept(1, 11, Some(2))), (5, SERVER, seen(&[(1, 2)]))]);
-        bites(bench.at_quiet(&[]), "node-1 does not keep what the others do: item 0 deleted");
-        bench.well([(6, SERVER, kept(0, 12, None))]);
-        assert_eq!(bench.at_quiet(&[]), Ok(()));
+        assert_violates(harness.at_quiescence(&[]), "on node-1 is what was deleted");
+        harness.feed([(4, SERVER, seen(&[]))]);
+        assert_violates(harness.at_quiescence(&[]), "node-1 did not get what the others have");
+        harness.feed([(5, SERVER, kept(1, 11, Some(2))), (5, SERVER, seen(&[(1, 2)]))]);
+        assert_violates(harness.at_quiescence(&[]), "node-1 does not keep what the others do: item 0 deleted");
+        harness.feed([(6, SERVER, kept(0, 12, None))]);
+        assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }
 }

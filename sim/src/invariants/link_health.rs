@@ -1,0 +1,249 @@
+//! Since when two nodes have had no fault: what must happen "within a bound" is counted from then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use grid::buggify::Point;
+
+use crate::bounds::Bounds;
+use crate::event::{Event, LinkState, What};
+use crate::plan::{Fault, Node, Plan};
+
+/// LastingFault that lasts until something ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LastingFault {
+    Link(Node, Node),
+    Slow(Node, Node),
+    Down(Node),
+    Stopped(Node),
+    Skewed(Node),
+    WrongSecret(Node),
+}
+
+/// Keeps account of all fault.
+#[derive(Debug, Default)]
+pub struct LinkHealth {
+    lasting: BTreeSet<LastingFault>,
+    last_by_link: BTreeMap<(Node, Node), u64>,
+    last_by_node: BTreeMap<Node, u64>,
+    skew_max_ms: u64,
+    /// When a node was last connected to another, by what it says.
+    connected: BTreeMap<(Node, Node), u64>,
+    /// Since when a pair has had a connection that was made after its last fault.
+    fresh: BTreeMap<(Node, Node), u64>,
+}
+
+fn pair(a: Node, b: Node) -> (Node, Node) {
+    (a.min(b), a.max(b))
+}
+
+impl LinkHealth {
+    /// Before anything has happened.
+    pub fn new(plan: &Plan, skew_max_ms: u64) -> Self {
+        let late = plan.cluster.late.iter().map(|(node, _)| LastingFault::Down(*node));
+        let strangers = plan.cluster.strangers.iter().map(|node| LastingFault::WrongSecret(*node));
+        Self { lasting: late.chain(strangers).collect(), skew_max_ms, ..Self::default() }
+    }
+
+    /// Something happened.
+    pub fn on_event(&mut self, event: &Event) {
+        let at = event.at_ms;
+        match (&event.what, event.node) {
+            (What::Fault { fault }, _) => self.on_fault(fault, at),
+            (What::Started { .. }, Some(node)) => {
+                self.lasting.remove(&LastingFault::Down(node));
+                self.last_by_node.insert(node, at);
+            }
+            // Those that end a connection; the others only delay a little.
+            (What::Rare { point, lasts_ms }, Some(node))
+                if point == Point::Supersede.name() || point == Point::EarlyTimeout.name() =>
+            {
+                let last = self.last_by_node.entry(node).or_default();
+                *last = (*last).max(at + lasts_ms);
+            }
+            (What::Healed, _) => {
+                for fault in std::mem::take(&mut self.lasting) {
+                    match fault {
+                        LastingFault::Link(a, b) | LastingFault::Slow(a, b) => self.touch(a, b, at),
+                        // It starts in a moment, and that will end it.
+                        LastingFault::Down(_) => drop(self.lasting.insert(fault)),
+                        LastingFault::Skewed(node)
+                        | LastingFault::WrongSecret(node)
+                        | LastingFault::Stopped(node) => {
+                            self.last_by_node.insert(node, at);
+                        }
+                    }
+                }
+            }
+            (What::State { remote, state: LinkState::Connected, .. }, Some(node)) => {
+                self.connected.insert((node, *remote), at);
+                self.on_connected(node, *remote);
+            }
+            _ => {}
+        }
+    }
+
+    /// A pair whose two ends have connected after its last fault has a connection that lost nothing.
+    /// That it is lost again without fault must not be an excuse for what fails with it.
+    fn on_connected(&mut self, a: Node, b: Node) {
+        let Some(since) = self.fault_free_since(a, b) else { return };
+        let ends = [(a, b), (b, a)].map(|ends| self.connected.get(&ends).copied());
+        if let [Some(one), Some(other)] = ends
+            && one.min(other) >= since
+        {
+            let fresh = self.fresh.entry(pair(a, b)).or_default();
+            if *fresh < since || *fresh == 0 {
+                *fresh = one.max(other);
+            }
+        }
+    }
+
+    fn touch(&mut self, a: Node, b: Node, at: u64) {
+        self.last_by_link.insert(pair(a, b), at);
+    }
+
+    fn on_fault(&mut self, fault: &Fault, at: u64) {
+        match *fault {
+            Fault::Cut { a, b } | Fault::Hold { a, b } => {
+                let (a, b) = pair(a, b);
+                self.lasting.insert(LastingFault::Link(a, b));
+            }
+            Fault::CutOneWay { from, to } => {
+                let (a, b) = pair(from, to);
+                self.lasting.insert(LastingFault::Link(a, b));
+            }
+            Fault::Slow { a, b, .. } => {
+                let (a, b) = pair(a, b);
+                self.lasting.insert(LastingFault::Slow(a, b));
+            }
+            Fault::Mend { a, b } => {
+                let (a, b) = pair(a, b);
+                self.lasting.remove(&LastingFault::Link(a, b));
+                self.lasting.remove(&LastingFault::Slow(a, b));
+                self.touch(a, b, at);
+            }
+            Fault::PowerLoss { node } => {
+                self.lasting.insert(LastingFault::Down(node));
+                self.lasting.remove(&LastingFault::Stopped(node));
+            }
+            Fault::Pause { node } => drop(self.lasting.insert(LastingFault::Stopped(node))),
+            Fault::Wake { node, .. } => {
+                if self.lasting.remove(&LastingFault::Stopped(node)) {
+                    self.last_by_node.insert(node, at);
+                }
+            }
+            Fault::Skew { node, ms } => {
+                // Two clocks that are each a little off may be too far apart together.
+                if ms.unsigned_abs() > self.skew_max_ms / 2 {
+                    self.lasting.insert(LastingFault::Skewed(node));
+                } else if self.lasting.remove(&LastingFault::Skewed(node)) {
+                    self.last_by_node.insert(node, at);
+                }
+            }
+            Fault::Bounce { node, .. } => drop(self.lasting.insert(LastingFault::Down(node))),
+            // What follows a restart is its node's start.
+            Fault::Restart { .. }
+            | Fault::Drift { .. }
+            | Fault::PoolDown { .. }
+            | Fault::PoolUp { .. } => {}
+        }
+    }
+
+    /// Since when nothing can be wrong between two nodes, in simulated milliseconds; `None` if something
+    /// is. From the connection that they have made since their last fault, or once any that died in
+    /// it must have been found and replaced.
+    pub fn healthy_since(&self, a: Node, b: Node, bounds: &Bounds) -> Option<u64> {
+        let since = self.fault_free_since(a, b)?;
+        let replaced = since + bounds.reconnect_ms;
+        let fresh = self.fresh.get(&pair(a, b)).copied();
+        Some(fresh.filter(|fresh| *fresh > 0 && *fresh >= since).unwrap_or(replaced).min(replaced))
+    }
+
+    /// Since when there was no fault between two nodes, in simulated milliseconds; `None` if there
+    /// is.
+    pub fn fault_free_since(&self, a: Node, b: Node) -> Option<u64> {
+        let (a, b) = pair(a, b);
+        let concerns = |fault: &LastingFault| match *fault {
+            LastingFault::Link(c, d) | LastingFault::Slow(c, d) => (a, b) == (c, d),
+            LastingFault::Down(node)
+            | LastingFault::Stopped(node)
+            | LastingFault::Skewed(node)
+            | LastingFault::WrongSecret(node) => node == a || node == b,
+        };
+        if self.lasting.iter().any(concerns) {
+            return None;
+        }
+        let link = self.last_by_link.get(&(a, b)).copied().unwrap_or(0);
+        let node = |node| self.last_by_node.get(&node).copied().unwrap_or(0);
+        Some(link.max(node(a)).max(node(b)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Meanwhile;
+
+    #[test]
+    fn calm_is_counted_from_the_last_trouble_of_a_pair_or_its_nodes() {
+        let plan = Plan::quiet(3);
+        let mut link_health = LinkHealth::new(&plan, 300_000);
+        let (a, b, c) = (Node(0), Node(1), Node(2));
+        let on_event = |link_health: &mut LinkHealth, at_ms, node, what| link_health.on_event(&Event { at_ms, node, what });
+        assert_eq!(health.fault_free_since(a, b), Some(0));
+        on_event(&mut link_health, 10, None, What::Fault { fault: Fault::Cut { a: b, b: a } });
+        assert_eq!(health.fault_free_since(a, b), None);
+        assert_eq!(health.fault_free_since(a, c), Some(0));
+        on_event(&mut link_health, 20, None, What::Fault { fault: Fault::Mend { a, b } });
+        assert_eq!(health.fault_free_since(b, a), Some(20));
+        on_event(&mut link_health, 30, None, What::Fault { fault: Fault::PowerLoss { node: c } });
+        assert_eq!(health.fault_free_since(a, c), None);
+        on_event(&mut link_health, 35, None, What::Healed);
+        assert_eq!(health.fault_free_since(a, c), None, "it has not started yet");
+        on_event(&mut link_health, 40, Some(c), What::Started { incarnation: 2 });
+        assert_eq!(health.fault_free_since(a, c), Some(40));
+        assert_eq!(health.fault_free_since(a, b), Some(20));
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_is_trouble_until_it_goes_on() {
+        let mut link_health = LinkHealth::new(&Plan::quiet(3), 300_000);
+        let (a, b, node) = (Node(0), Node(1), Node(1));
+        let fault = |at_ms, fault, link_health: &mut LinkHealth| {
+            link_health.on_event(&Event { at_ms, node: None, what: What::Fault { fault } });
+        };
+        fault(10, Fault::Pause { node }, &mut link_health);
+        assert_eq!((health.fault_free_since(a, b), health.fault_free_since(a, Node(2))), (None, Some(0)));
+        fault(20, Fault::Wake { node, clock: Meanwhile::Stood }, &mut link_health);
+        assert_eq!(health.fault_free_since(a, b), Some(20));
+        fault(30, Fault::Pause { node }, &mut link_health);
+        link_health.on_event(&Event { at_ms: 40, node: None, what: What::Healed });
+        assert_eq!(health.fault_free_since(a, b), Some(40));
+        fault(50, Fault::Pause { node }, &mut link_health);
+        fault(60, Fault::PowerLoss { node }, &mut link_health);
+        link_health.on_event(&Event { at_ms: 70, node: Some(node), what: What::Started { incarnation: 2 } });
+        assert_eq!(health.fault_free_since(a, b), Some(70), "what begins anew is not stopped");
+    }
+
+    #[test]
+    fn a_pair_is_whole_once_it_has_connected_after_its_trouble() {
+        let plan = Plan::quiet(2);
+        let (bounds, mut link_health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
+        let (a, b) = (Node(0), Node(1));
+        let on_event = |link_health: &mut LinkHealth, at_ms, node, what| link_health.on_event(&Event { at_ms, node, what });
+        let connected = |remote| What::State { remote, state: LinkState::Connected, cause: None };
+        assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms));
+        on_event(&mut link_health, 3, Some(a), connected(b));
+        assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms), "one end only");
+        on_event(&mut link_health, 5, Some(b), connected(a));
+        assert_eq!(health.healthy_since(a, b, &bounds), Some(5));
+        on_event(&mut link_health, 7, Some(a), connected(b));
+        assert_eq!(health.healthy_since(b, a, &bounds), Some(5), "lost for no reason: no excuse");
+        on_event(&mut link_health, 9, None, What::Fault { fault: Fault::Cut { a, b } });
+        assert_eq!(health.healthy_since(a, b, &bounds), None);
+        on_event(&mut link_health, 11, None, What::Fault { fault: Fault::Mend { a, b } });
+        assert_eq!(health.healthy_since(a, b, &bounds), Some(11 + bounds.reconnect_ms));
+        on_event(&mut link_health, 12, Some(a), connected(b));
+        on_event(&mut link_health, 13, Some(b), connected(a));
+        assert_eq!(health.healthy_since(a, b, &bounds), Some(13));
+    }
+}

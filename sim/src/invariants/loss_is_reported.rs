@@ -1,0 +1,103 @@
+//! B52: a holder whose lock is not certain any more is told; it does not hold on for ever, and when all
+//! is quiet nobody holds anything.
+
+use std::collections::BTreeMap;
+
+use super::suspended::SuspendedHolders;
+use super::{Facts, Invariant, CheckResult};
+use crate::event::{CallId, Event};
+use crate::lock::Belief;
+use crate::plan::Load;
+use crate::world::NodeView;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct LossIsReported {
+    suspended: SuspendedHolders,
+    /// Since when somebody who has not let go does not believe in its lock any more, if so.
+    holders: BTreeMap<CallId, Option<u64>>,
+}
+
+impl Invariant for LossIsReported {
+    fn name(&self) -> &'static str {
+        "loss_is_reported"
+    }
+
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+        self.suspended.on_event(event);
+        Ok(())
+    }
+
+    fn on_tick(&mut self, beliefs: &[Belief], facts: &Facts<'_>) -> CheckResult {
+        let before = std::mem::take(&mut self.holders);
+        let lease_ms = facts.bounds.lease_ms;
+        for belief in beliefs {
+            let Belief { call, node, is_believed, .. } = belief;
+            let lost = before.get(call).copied().flatten().unwrap_or(facts.now_ms);
+            self.holders.insert(*call, (!is_believed).then_some(lost));
+            if *is_believed || self.suspended.is_stopped(*node) {
+                continue;
+            }
+            // It goes on with timers that were set while it was stopped.
+            let woken = self.suspended.resumed_at(*node).map_or(0, |woken| woken + lease_ms);
+            let allowance = facts.bounds.lateness_of(lease_ms) + store_delay_ms(*call, facts);
+            if facts.now_ms > lost.max(woken) + allowance + facts.bounds.ticks_ms {
+                let late = facts.now_ms - lost;
+                return Err(format!(
+                    "the holder of call {call} on {node} was not told that its lock is lost since \
+                     {late} ms"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+        match self.holders.first_key_value() {
+            None => Ok(()),
+            Some((call, _)) => Err(format!("somebody still has the lock of call {call}")),
+        }
+    }
+}
+
+/// A holder looks up only between two operations.
+fn store_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
+    match facts.load(call) {
+        Some(Load::Lock(plan)) => 4 * (u64::from(plan.store_ms) + facts.bounds.ticks_ms),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{Harness, CALLER, belief, assert_violates};
+    use super::*;
+    use crate::plan::{Fault, Meanwhile};
+
+    #[test]
+    fn b52_a_holder_is_told() {
+        let mut harness = Harness::new(LossIsReported::default(), vec![]);
+        let grain = harness.bounds().lateness_of(0) + harness.bounds().ticks_ms;
+        let lost = [Belief { is_believed: false, ..belief(0, CALLER, true) }];
+        assert_eq!(harness.on_tick(9, &lost), Ok(()));
+        assert_eq!(harness.on_tick(9 + grain, &lost), Ok(()));
+        assert_violates(harness.on_tick(10 + grain, &lost), "call 0 on node-0 was not told");
+        assert_eq!(harness.on_tick(90, &[belief(0, CALLER, true)]), Ok(()));
+        let node = CALLER;
+        harness.fault(100, Fault::Pause { node });
+        assert_eq!(harness.on_tick(200, &lost), Ok(()));
+        assert_eq!(harness.on_tick(90_000, &lost), Ok(()), "nobody can tell it");
+        harness.fault(90_000, Fault::Wake { node, clock: Meanwhile::Ran });
+        assert_eq!(harness.on_tick(90_000 + grain, &lost), Ok(()));
+        assert_violates(harness.on_tick(90_001 + grain, &lost), "was not told");
+    }
+
+    #[test]
+    fn b52_nobody_holds_anything_when_all_is_quiet() {
+        let mut harness = Harness::new(LossIsReported::default(), vec![]);
+        harness.on_tick(9, &[belief(0, CALLER, true)]).expect("it may hold it");
+        assert_violates(harness.at_quiescence(&[]), "somebody still has the lock of call 0");
+        harness.on_tick(10, &[]).expect("it let go");
+        assert_eq!(harness.at_quiescence(&[]), Ok(()));
+    }
+}

@@ -1,0 +1,101 @@
+//! B51: at no instant do a writer and anybody else both believe that they hold one resource.
+//!
+//! Looked at after each tick, by the clocks of those who believe. A node that was suspended with its
+//! clocks standing cannot know, and is excused for the locks that it had then.
+
+use super::suspended::SuspendedHolders;
+use super::{Facts, Invariant, CheckResult};
+use crate::event::Event;
+use crate::lock::Belief;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct MutualExclusion {
+    suspended: SuspendedHolders,
+}
+
+impl Invariant for MutualExclusion {
+    fn name(&self) -> &'static str {
+        "mutual_exclusion"
+    }
+
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+        self.suspended.on_event(event);
+        Ok(())
+    }
+
+    fn on_tick(&mut self, beliefs: &[Belief], _facts: &Facts<'_>) -> CheckResult {
+        let holders = beliefs
+            .iter()
+            .filter(|belief| belief.is_believed && !self.suspended.is_excused(belief.call));
+        let holders: Vec<_> = holders.collect();
+        for (place, one) in holders.iter().enumerate() {
+            for other in &holders[place + 1..] {
+                if (one.write || other.write)
+                    && let Some(resource) = shared(one, other)
+                {
+                    return Err(format!(
+                        "two believe that they hold r{resource}: {} and {}",
+                        describe(one),
+                        describe(other)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shared(one: &Belief, other: &Belief) -> Option<u8> {
+    one.resources.iter().copied().find(|resource| other.resources.contains(resource))
+}
+
+fn describe(belief: &Belief) -> String {
+    let Belief { call, node, token, .. } = belief;
+    let kind = if belief.write { "writer" } else { "reader" };
+    format!("the {kind} of call {call} on {node} with token {token}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{Harness, CALLER, SERVER, belief, assert_violates, lock, made};
+    use super::*;
+    use crate::plan::{Fault, Meanwhile};
+
+    fn harness() -> Harness {
+        Harness::new(MutualExclusion::default(), vec![])
+    }
+
+    #[test]
+    fn b51_a_writer_is_alone() {
+        let (writer, reader) = (belief(0, CALLER, true), belief(1, SERVER, false));
+        assert_eq!(harness().on_tick(9, &[belief(2, CALLER, false), reader.clone()]), Ok(()), "readers");
+        assert_violates(harness().on_tick(9, &[writer.clone(), reader.clone()]), "the writer of call 0");
+        assert_violates(harness().on_tick(9, &[reader.clone(), writer.clone()]), "hold r0");
+        let other = Belief { resources: vec![1, 2], ..reader.clone() };
+        assert_eq!(harness().on_tick(9, &[writer.clone(), other]), Ok(()), "of other resources");
+        let of_both = Belief { resources: vec![1], ..writer.clone() };
+        let wide = Belief { resources: vec![0, 1], ..reader.clone() };
+        assert_violates(harness().on_tick(9, &[of_both, wide]), "hold r1");
+        let over = Belief { is_believed: false, ..reader };
+        assert_eq!(harness().on_tick(9, &[writer, over]), Ok(()), "it knows that it lost it");
+    }
+
+    #[test]
+    fn b51_who_cannot_know_is_excused_for_what_it_had_then() {
+        let (node, load) = (CALLER, lock(|_| {}));
+        let both = [belief(0, CALLER, true), belief(1, SERVER, true)];
+        let after = |clock| {
+            let mut harness = Harness::new(MutualExclusion::default(), vec![load.clone(), load.clone()]);
+            harness.feed([(1, CALLER, made(0, &load))]);
+            harness.fault(2, Fault::Pause { node });
+            harness.fault(3, Fault::Wake { node, clock });
+            harness
+        };
+        assert_eq!(after(Meanwhile::Stood).on_tick(9, &both), Ok(()));
+        assert_violates(after(Meanwhile::Ran).on_tick(9, &both), "hold r0");
+        let mut later = after(Meanwhile::Stood);
+        later.feed([(4, CALLER, made(2, &load))]);
+        assert_violates(later.on_tick(9, &[belief(2, CALLER, true), belief(1, SERVER, true)]), "of call 2");
+    }
+}
