@@ -4,7 +4,7 @@ pub(crate) mod corpus;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;
-mod tell;
+mod output;
 
 use std::path::PathBuf;
 
@@ -37,9 +37,9 @@ pub(crate) enum Command {
 
 /// What a command came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Clean,
-    Failed,
+pub(crate) enum ExitStatus {
+    Success,
+    Failure,
 }
 
 /// What is wrong with the command line, or with a file that it names.
@@ -48,7 +48,7 @@ pub(crate) enum UsageError {
     #[error("there is no scenario {name}; there are: {}", names())]
     NoScenario { name: String },
     #[error("give a seed, or a plan with --schedule")]
-    NothingToRun,
+    NoSeedOrSchedule,
     #[error(transparent)]
     Corpus(#[from] CorpusError),
     #[error("the plan does not fail: there is nothing to shrink")]
@@ -77,7 +77,7 @@ fn find(name: &str) -> Result<&'static Scenario, UsageError> {
 
 /// Which run.
 #[derive(Debug, Args)]
-pub(crate) struct Which {
+pub(crate) struct RunSelection {
     /// The seed
     seed: Option<u64>,
     /// The scenario that makes a plan of the seed
@@ -96,11 +96,11 @@ pub(crate) struct Which {
     schedule: Option<PathBuf>,
 }
 
-impl Which {
-    fn source(&self) -> tell::Source<'_> {
+impl RunSelection {
+    fn source(&self) -> output::Source<'_> {
         match &self.schedule {
-            Some(file) => tell::Source::File(file, self.seed),
-            None => tell::Source::Seed,
+            Some(file) => output::Source::File(file, self.seed),
+            None => output::Source::Seed,
         }
     }
 
@@ -108,7 +108,7 @@ impl Which {
         let mut plan = match (&self.schedule, self.seed) {
             (Some(file), _) => sim::corpus::read_plan(file)?,
             (None, Some(seed)) => return Ok(plan_of(find(&self.scenario)?, seed, self.nodes)),
-            (None, None) => return Err(UsageError::NothingToRun),
+            (None, None) => return Err(UsageError::NoSeedOrSchedule),
         };
         // The same schedule with other latencies and rare events.
         plan.seed = self.seed.unwrap_or(plan.seed);
@@ -125,9 +125,9 @@ fn plan_of(scenario: &Scenario, seed: u64, nodes: Option<u8>) -> Plan {
 }
 
 /// Prints the scenarios.
-pub(crate) fn list() -> Result<Verdict, UsageError> {
+pub(crate) fn list() -> Result<ExitStatus, UsageError> {
     for Scenario { name, about, .. } in scenarios::ALL {
-        tell::line(format_args!("{name:<28} {about}"))?;
+        output::line(format_args!("{name:<28} {about}"))?;
     }
-    Ok(Verdict::Clean)
+    Ok(ExitStatus::Success)
 }

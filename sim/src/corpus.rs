@@ -52,7 +52,7 @@ pub enum CorpusError {
     },
     /// The plan contradicts itself.
     #[error("{path}: {problem}")]
-    Impossible {
+    InvalidPlan {
         /// Which.
         path: PathBuf,
         /// What is wrong with it.
@@ -93,7 +93,7 @@ pub fn load(folder: &Path) -> Result<Vec<(String, Entry)>, CorpusError> {
 /// [`CorpusError`] names the file.
 pub fn read(path: &Path) -> Result<Entry, CorpusError> {
     let entry: Entry = parse(path)?;
-    checked(path, &entry.plan)?;
+    validate(path, &entry.plan)?;
     Ok(entry)
 }
 
@@ -108,7 +108,7 @@ pub fn read_plan(path: &Path) -> Result<Plan, CorpusError> {
         // The error that is told is that of a plan: it is what the file most likely should be.
         Err(_) => parse::<Plan>(path)?,
     };
-    checked(path, &plan)?;
+    validate(path, &plan)?;
     Ok(plan)
 }
 
@@ -118,8 +118,8 @@ fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, CorpusError> {
         .map_err(|cause| CorpusError::Malformed { path: path.to_owned(), cause: Box::new(cause) })
 }
 
-fn checked(path: &Path, plan: &Plan) -> Result<(), CorpusError> {
-    plan.check().map_err(|problem| CorpusError::Impossible { path: path.to_owned(), problem })
+fn validate(path: &Path, plan: &Plan) -> Result<(), CorpusError> {
+    plan.check().map_err(|problem| CorpusError::InvalidPlan { path: path.to_owned(), problem })
 }
 
 /// Writes an entry.

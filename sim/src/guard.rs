@@ -14,14 +14,14 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use crate::plan::Node;
 
 thread_local! {
-    static SEEN: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    static FAILURES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
     /// The node that runs now, and those that have logged that IAM is loaded, after how many retries.
     static NODE: Cell<Node> = const { Cell::new(Node(u8::MAX)) };
     static LOADED: RefCell<Vec<(Node, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
-fn note(what: String) -> bool {
-    SEEN.with(|seen| match &mut *seen.borrow_mut() {
+fn record_failure(what: String) -> bool {
+    FAILURES.with(|seen| match &mut *seen.borrow_mut() {
         Some(seen) => {
             seen.push(what);
             true
@@ -40,21 +40,21 @@ impl Guard {
     pub(crate) fn begin() -> Self {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
-            let others = std::panic::take_hook();
+            let previous_hook = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
-                if !note(format!("panic: {panic}")) {
-                    others(panic);
+                if !record_failure(format!("panic: {panic}")) {
+                    previous_hook(panic);
                 }
             }));
         });
-        SEEN.with(|seen| *seen.borrow_mut() = Some(Vec::new()));
+        FAILURES.with(|seen| *seen.borrow_mut() = Some(Vec::new()));
         LOADED.with(|loaded| loaded.borrow_mut().clear());
-        Self { _default: tracing::subscriber::set_default(Bugs) }
+        Self { _default: tracing::subscriber::set_default(BugSubscriber) }
     }
 
     /// What happened since it was last asked.
     pub(crate) fn take(&self) -> Vec<String> {
-        SEEN.with(|seen| seen.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default())
+        FAILURES.with(|seen| seen.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default())
     }
 }
 
@@ -68,20 +68,20 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        SEEN.with(|seen| *seen.borrow_mut() = None);
+        FAILURES.with(|seen| *seen.borrow_mut() = None);
     }
 }
 
 /// Hears nothing but bugs, what IAM logs for operators, and which node runs: all other logging costs
 /// nothing.
-struct Bugs;
+struct BugSubscriber;
 
-impl Subscriber for Bugs {
+impl Subscriber for BugSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         match metadata.is_event() {
             true => {
-                let is_told = metadata.target() == "iam" && *metadata.level() <= Level::INFO;
-                is_told || metadata.target() == "grid::bug"
+                let is_iam_log = metadata.target() == "iam" && *metadata.level() <= Level::INFO;
+                is_iam_log || metadata.target() == "grid::bug"
             }
             false => metadata.target().starts_with("turmoil") && metadata.name() == "node",
         }
@@ -93,9 +93,9 @@ impl Subscriber for Bugs {
 
     /// turmoil makes one whenever a node runs.
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut name = Name(None);
+        let mut name = NodeVisitor(None);
         span.record(&mut name);
-        if let Name(Some(node)) = name {
+        if let NodeVisitor(Some(node)) = name {
             NODE.set(node);
         }
         Id::from_u64(1)
@@ -106,15 +106,15 @@ impl Subscriber for Bugs {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut told = Told::default();
-        event.record(&mut told);
+        let mut line = LogLine::default();
+        event.record(&mut line);
         if event.metadata().target() == "iam" {
-            if told.text == LOADED_TEXT {
-                LOADED.with(|loaded| loaded.borrow_mut().push((NODE.get(), told.retries)));
+            if line.text == LOADED_TEXT {
+                LOADED.with(|loaded| loaded.borrow_mut().push((NODE.get(), line.retries)));
             }
             return;
         }
-        note(format!("bug: {}", told.text));
+        record_failure(format!("bug: {}", line.text));
     }
 
     fn enter(&self, _: &Id) {}
@@ -126,9 +126,9 @@ impl Subscriber for Bugs {
 const LOADED_TEXT: &str = "IAM is loaded";
 
 /// The node that a span names.
-struct Name(Option<Node>);
+struct NodeVisitor(Option<Node>);
 
-impl Visit for Name {
+impl Visit for NodeVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "name" {
             let number = value.strip_prefix("node-").and_then(|number| number.parse().ok());
@@ -141,12 +141,12 @@ impl Visit for Name {
 
 /// What a line says.
 #[derive(Default)]
-struct Told {
+struct LogLine {
     text: String,
     retries: u32,
 }
 
-impl Visit for Told {
+impl Visit for LogLine {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "retries" {
             self.retries = u32::try_from(value).unwrap_or(u32::MAX);

@@ -13,16 +13,16 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let verdict = match Cli::parse().command {
+    let status = match Cli::parse().command {
         Command::Run(arguments) => cli::run::run(&arguments),
         Command::Corpus(arguments) => cli::corpus::run(&arguments),
         Command::Replay(arguments) => cli::replay::run(&arguments),
         Command::Shrink(arguments) => cli::shrink::run(&arguments),
         Command::List => cli::list(),
     };
-    match verdict {
-        Ok(cli::Verdict::Clean) => ExitCode::SUCCESS,
-        Ok(cli::Verdict::Failed) => ExitCode::from(1),
+    match status {
+        Ok(cli::ExitStatus::Success) => ExitCode::SUCCESS,
+        Ok(cli::ExitStatus::Failure) => ExitCode::from(1),
         // As the shell tells of programs that a closed pipe ends; there is nobody to be told more.
         Err(error) if error.is_closed_pipe() => ExitCode::from(141),
         Err(error) => {

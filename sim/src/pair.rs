@@ -1,12 +1,12 @@
 //! Two machines, a wire between them and a clock that only moves when told.
 //!
-//! The world keeps its own, simple account of every call and holds the machines to it after each
+//! The pair keeps its own, simple account of every call and holds the machines to it after each
 //! operation: it panics where one of them breaks its promise, which is what it is for. Payloads
-//! carry a token of their call, so that an answer that reached another call would be seen.
+//! carry a token of their call, so that a response that reached another call would be seen.
 #![allow(
     clippy::expect_used,
     clippy::panic,
-    reason = "a world is a test: it fails where a promise is broken"
+    reason = "a pair is a test: it fails where a promise is broken"
 )]
 
 mod calls;
@@ -33,7 +33,7 @@ use self::operation::{End, Operation, pick};
 pub use self::streams::Stream;
 
 #[derive(Debug)]
-struct Side {
+struct Endpoint {
     connection: Connection,
     /// Frames that this side has written and the other has not read.
     wire: VecDeque<Bytes>,
@@ -48,11 +48,11 @@ struct Side {
 
 /// The two machines, and the account.
 #[derive(Debug)]
-pub struct World {
+pub struct Pair {
     limits: Limits,
     now: Instant,
-    a: Side,
-    b: Side,
+    a: Endpoint,
+    b: Endpoint,
     /// All single requests that were ever made.
     pub calls: Vec<Call>,
     /// All streams that were ever opened.
@@ -65,11 +65,11 @@ pub struct World {
     pub seen: BTreeSet<&'static str>,
 }
 
-impl World {
-    /// A world whose two ends are connected.
+impl Pair {
+    /// A pair whose two ends are connected.
     pub fn new(limits: &Limits, checksum: Checksum) -> Self {
         let now = Instant::from_nanos(5);
-        let side = || Side {
+        let side = || Endpoint {
             connection: Connection::new(limits, checksum, now),
             wire: VecDeque::new(),
             is_closed: false,
@@ -91,14 +91,14 @@ impl World {
         }
     }
 
-    fn side(&mut self, end: End) -> &mut Side {
+    fn endpoint_mut(&mut self, end: End) -> &mut Endpoint {
         match end {
             End::A => &mut self.a,
             End::B => &mut self.b,
         }
     }
 
-    fn side_of(&self, end: End) -> &Side {
+    fn endpoint_of(&self, end: End) -> &Endpoint {
         match end {
             End::A => &self.a,
             End::B => &self.b,
@@ -127,46 +127,46 @@ impl World {
             Operation::Call { end, payload_bytes, deadline_ms } => {
                 self.call(end, usize::from(payload_bytes).max(TOKEN_BYTES), deadline_ms);
             }
-            Operation::GiveUp { end, which } => self.give_up(end, which),
+            Operation::Cancel { end, selector } => self.cancel_call(end, selector),
             Operation::Open { end, initial, input, output, deadline_ms } => {
                 let (input, output) = (u32::from(input % 4), 1 + u32::from(output % 3));
                 self.open(end, initial, Capacities { input, output }, deadline_ms);
             }
-            Operation::Welcome { end, which, welcome } => self.welcome(end, which, welcome),
-            Operation::Act { end, which, act } => self.act(end, which, act),
+            Operation::Decide { end, selector, decision } => self.decide(end, selector, decision),
+            Operation::Stream { end, selector, action } => self.act_on_stream(end, selector, action),
             Operation::Transmit { end, frames } => self.transmit(end, usize::from(frames)),
             Operation::Receive { end, frames } => self.receive(end, usize::from(frames)),
-            Operation::Finish { end, which, how } => {
-                let running: Vec<_> = self.side(end).running.keys().copied().collect();
-                if let Some(mux_id) = pick(&running, which) {
+            Operation::Finish { end, selector, how } => {
+                let running: Vec<_> = self.endpoint_mut(end).running.keys().copied().collect();
+                if let Some(mux_id) = pick(&running, selector) {
                     self.finish(end, mux_id, how);
                 }
             }
             Operation::Advance { millis } => {
                 self.advance(Duration::from_millis(u64::from(millis)));
             }
-            Operation::Sleep { millis } => {
+            Operation::Stall { millis } => {
                 self.is_late |= millis > 0;
                 self.now = self.now + Duration::from_millis(u64::from(millis));
             }
-            Operation::Live { millis } => {
+            Operation::Run { millis } => {
                 self.live(Duration::from_millis(u64::from(millis % 60_000)));
             }
             Operation::Drain { end } => {
-                let side = self.side(end);
+                let side = self.endpoint_mut(end);
                 side.connection.drain();
                 side.is_draining = true;
             }
             Operation::Close { end } => {
-                self.side(end).connection.close(CloseReason::Transport("cut".into()));
+                self.endpoint_mut(end).connection.close(CloseReason::Transport("cut".into()));
             }
         }
     }
 
     fn transmit(&mut self, end: End, frames: usize) {
         let (now, other) = (self.now, end.other());
-        let is_read = !self.side(other).is_closed;
-        let side = self.side(end);
+        let is_read = !self.endpoint_mut(other).is_closed;
+        let side = self.endpoint_mut(end);
         for _ in 0..frames {
             let Some(transmit) = side.connection.poll_transmit(now) else { return };
             if is_read {
@@ -178,17 +178,17 @@ impl World {
     fn receive(&mut self, end: End, frames: usize) {
         let now = self.now;
         for _ in 0..frames {
-            let other = self.side(end.other());
+            let other = self.endpoint_mut(end.other());
             match other.wire.pop_front() {
                 Some(frame) => {
                     let mut messages = Vec::new();
                     parse_frame(&frame, &mut messages).expect("the frames of a machine parse");
                     for message in messages {
-                        self.overhear(end.other(), &message);
-                        self.side(end).connection.handle_message(message, now);
+                        self.record_on_wire(end.other(), &message);
+                        self.endpoint_mut(end).connection.handle_message(message, now);
                     }
                 }
-                None if other.is_closed => self.side(end).connection.close(CloseReason::Peer),
+                None if other.is_closed => self.endpoint_mut(end).connection.close(CloseReason::Peer),
                 None => return,
             }
         }
@@ -205,7 +205,7 @@ impl World {
             self.now = due.max(self.now);
             let (now, wall) = (self.now, self.wall());
             for end in End::BOTH {
-                self.side(end).connection.handle_timeout(now, wall);
+                self.endpoint_mut(end).connection.handle_timeout(now, wall);
             }
             self.take_events();
         }

@@ -6,7 +6,7 @@
 
 mod diagram;
 mod shiviz;
-mod trouble;
+mod fault_spans;
 
 use std::fmt::Write;
 
@@ -41,13 +41,13 @@ pub fn html(plan: &Plan, events: &[Event]) -> String {
         scenario: &plan.scenario,
         seed: plan.seed.to_string(),
         tick_ms: plan.cluster.tick_ms.max(1),
-        trouble_ms: plan.duration_ms,
+        faulty_ms: plan.duration_ms,
         plan: serde_json::to_string_pretty(plan).unwrap_or_default(),
         lines: events.iter().map(|event| event.what.to_string()).collect(),
         diagram: Diagram::of(plan, events),
         events,
     };
-    // The data comes last: what stands in it is not taken for a place to put something.
+    // The data comes last: what stands in it is not taken for an index to put something.
     PAGE.replace("/*style*/", STYLE)
         .replace("/*script*/", &SCRIPT.join("\n"))
         .replace("/*data*/", &inside_script(&data))
@@ -70,7 +70,7 @@ struct Data<'a> {
     /// As text: JavaScript's numbers have 53 bits.
     seed: String,
     tick_ms: u64,
-    trouble_ms: u64,
+    faulty_ms: u64,
     plan: String,
     events: &'a [Event],
     lines: Vec<String>,

@@ -17,9 +17,9 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sim::pair::operation::Operation;
 use sim::pair::strategies::{
-    any_checksum, any_good_limits, any_good_operation, any_limits, wide_limits,
+    any_checksum, any_lossless_limits, any_lossless_operation, any_limits, wide_limits,
 };
-use sim::pair::{CallEnd, World};
+use sim::pair::{CallEnd, Pair};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -30,10 +30,10 @@ proptest! {
         checksum in any_checksum(),
         operations in vec(any::<Operation>(), 0..150),
     ) {
-        let mut world = World::new(&limits, checksum);
-        world.run(&operations);
-        world.finish_everything();
-        world.close_everything();
+        let mut pair = Pair::new(&limits, checksum);
+        pair.run(&operations);
+        pair.finish_everything();
+        pair.close_everything();
     }
 
     #[test]
@@ -43,12 +43,12 @@ proptest! {
         operations in vec(any::<Operation>(), 0..150),
         after in vec(any::<Operation>(), 0..20),
     ) {
-        let mut world = World::new(&limits, checksum);
-        world.run(&operations);
-        world.close_everything();
-        let count = world.calls.len();
-        world.run(&after);
-        assert_eq!(world.calls.len(), count, "nothing starts on a connection that is over");
+        let mut pair = Pair::new(&limits, checksum);
+        pair.run(&operations);
+        pair.close_everything();
+        let count = pair.calls.len();
+        pair.run(&after);
+        assert_eq!(pair.calls.len(), count, "nothing starts on a connection that is over");
     }
 
     // Without closes, waiting and tight limits: what is common must not be drowned by what is rare.
@@ -56,22 +56,22 @@ proptest! {
     fn b14_on_a_good_connection_no_call_is_disconnected_or_refused_or_late(
         operations in vec(any::<Operation>(), 0..300),
     ) {
-        let is_good = |operation: &Operation| !matches!(
+        let is_harmless = |operation: &Operation| !matches!(
             operation,
             Operation::Close { .. }
                 | Operation::Advance { .. }
-                | Operation::Sleep { .. }
-                | Operation::Live { .. }
+                | Operation::Stall { .. }
+                | Operation::Run { .. }
                 | Operation::Drain { .. }
         );
-        let operations: Vec<_> = operations.into_iter().filter(is_good).collect();
-        let mut world = World::new(&wide_limits(), Checksum::On);
-        world.run(&operations);
-        world.finish_everything();
-        for call in &world.calls {
+        let operations: Vec<_> = operations.into_iter().filter(is_harmless).collect();
+        let mut pair = Pair::new(&wide_limits(), Checksum::On);
+        pair.run(&operations);
+        pair.finish_everything();
+        for call in &pair.calls {
             let end = call.end.as_ref().expect("every call has an end");
-            let is_as_told = *end == CallEnd::GivenUp || call.expected.is_some();
-            assert!(is_as_told, "{end:?}, but the handler did {:?}", call.expected);
+            let is_as_requested = *end == CallEnd::Cancelled || call.expected.is_some();
+            assert!(is_as_requested, "{end:?}, but the handler did {:?}", call.expected);
         }
     }
 }
@@ -89,23 +89,23 @@ proptest! {
         checksum in any_checksum(),
         operations in vec(any::<Operation>(), 0..100),
     ) {
-        let mut world = World::new(&limits, checksum);
-        world.run(&operations);
-        world.finish_everything();
-        world.close_everything();
+        let mut pair = Pair::new(&limits, checksum);
+        pair.run(&operations);
+        pair.finish_everything();
+        pair.close_everything();
     }
 
     // Without closes, waiting and tight limits: what is common must not be drowned by what is rare.
     #[test]
     fn b23_on_a_good_connection_a_stream_ends_as_its_handler_or_its_caller_ended_it(
-        limits in any_good_limits(),
-        operations in vec(any_good_operation(), 0..100),
+        limits in any_lossless_limits(),
+        operations in vec(any_lossless_operation(), 0..100),
     ) {
-        let mut world = World::new(&limits, Checksum::On);
-        world.run(&operations);
-        world.finish_everything();
-        for stream in &world.streams {
-            stream.assert_ended_as_told();
+        let mut pair = Pair::new(&limits, Checksum::On);
+        pair.run(&operations);
+        pair.finish_everything();
+        for stream in &pair.streams {
+            stream.assert_ended_as_requested();
         }
     }
 }
@@ -123,67 +123,67 @@ fn an_operation_is_plain_data_and_survives_being_written_down() {
 #[test]
 fn the_operations_reach_every_end_of_a_call_of_a_stream_and_of_a_connection() {
     let mut runner = TestRunner::deterministic();
-    let worlds = (any_limits(), vec(any::<Operation>(), 0..150));
+    let pairs = (any_limits(), vec(any::<Operation>(), 0..150));
     let mut seen = BTreeSet::new();
     for _ in 0..3_000 {
-        let (limits, operations) = worlds.new_tree(&mut runner).expect("a world").current();
-        let mut world = World::new(&limits, Checksum::On);
-        world.run(&operations);
-        world.finish_everything();
-        seen.extend(world.seen);
+        let (limits, operations) = pairs.new_tree(&mut runner).expect("a pair").current();
+        let mut pair = Pair::new(&limits, Checksum::On);
+        pair.run(&operations);
+        pair.finish_everything();
+        seen.extend(pair.seen);
     }
     let every = [
-        "abort without credit",
-        "answer too large",
-        "answer too late",
-        "answer waited for room",
+        "cancelled while blocked",
+        "cancelled",
         "closed by the peer",
         "control overrun",
+        "crossed ends",
         "cut",
-        "deadline of what did not run",
-        "deadline of what ran",
+        "deadline after the handler started",
+        "deadline before the handler started",
         "disconnected",
         "draining",
         "end of input waited",
         "end waited for credit",
-        "ends crossed",
-        "error overtook a message that waited",
-        "given up",
-        "given up while blocked",
+        "error overtook a waiting message",
+        "error without credit",
         "half-closed",
         "handler cancelled",
-        "input left when the handler returned",
-        "one number in use in both directions",
-        "one stream's number in use in both directions",
+        "input unread when the handler returned",
+        "one mux id in use in both directions",
+        "one stream mux id in use in both directions",
         "overloaded",
         "ping timeout",
         "refused",
         "remote error",
+        "response too large",
+        "response too late",
+        "response waited for queue space",
         "response",
         "send cancelled",
         "served stream cancelled",
+        "served stream deadline",
         "served stream disconnected",
+        "served stream finished",
         "served stream silent",
-        "served stream's deadline",
-        "served to the end",
         "stopped receiving",
+        "stream cancelled by its caller",
+        "stream cancelled while blocked",
         "stream cancelled",
+        "stream deadline",
         "stream disconnected",
+        "stream ended before it was accepted",
+        "stream error too large",
         "stream finished",
-        "stream given up",
-        "stream given up while blocked",
-        "stream over before it was accepted",
+        "stream refused before it was served",
         "stream refused",
-        "stream refused unseen",
-        "stream silent for its caller",
-        "stream silent, said its handler's side",
-        "stream's deadline",
-        "stream's error too large",
-        "stream's remote error",
-        "stream's unknown handler",
+        "stream remote error",
+        "stream silent, reported by the callee",
+        "stream silent, seen by its caller",
+        "stream unknown handler",
         "unknown handler",
         "waited for credit",
-        "waited in line",
+        "waited for queue space",
     ];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), every);
 }

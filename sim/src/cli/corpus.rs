@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{UsageError, Verdict, tell};
+use super::{UsageError, ExitStatus, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -13,19 +13,19 @@ pub(crate) struct Arguments {
     folder: PathBuf,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
-    let mut verdict = Verdict::Clean;
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
+    let mut status = ExitStatus::Success;
     for (name, entry) in sim::corpus::load(&arguments.folder)? {
         let run = sim::sweep::run_plan(&entry.plan);
         match &run.violation {
-            None => tell::line(format_args!("{name}: passes"))?,
+            None => output::line(format_args!("{name}: passes"))?,
             Some(violation) => {
                 let file = arguments.folder.join(&name).with_extension("toml");
-                let source = tell::Source::File(&file, None);
-                tell::line(tell::failure(&name, &entry.plan, violation, &source))?;
-                verdict = Verdict::Failed;
+                let source = output::Source::File(&file, None);
+                output::line(output::failure(&name, &entry.plan, violation, &source))?;
+                status = ExitStatus::Failure;
             }
         }
     }
-    Ok(verdict)
+    Ok(status)
 }

@@ -7,12 +7,12 @@ use clap::Args;
 use sim::plan::Plan;
 use sim::run::Run;
 
-use super::{UsageError, Verdict, Which, tell};
+use super::{UsageError, ExitStatus, RunSelection, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    which: Which,
+    selection: RunSelection,
     /// Where to write the trace: a page (.html), a ShiViz log (.shiviz), JSON lines (.jsonl), or
     /// text (anything else)
     #[arg(long, value_name = "FILE")]
@@ -25,8 +25,8 @@ pub(crate) struct Arguments {
     all: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
-    let plan = arguments.which.plan()?;
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
+    let plan = arguments.selection.plan()?;
     if let Some(path) = &arguments.save {
         super::shrink::save(path, &plan, None)?;
     }
@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     if let Some(path) = &arguments.trace {
         write_trace(path, &plan, &run)?;
     }
-    let hidden = if arguments.all { 0 } else { run.events.len().saturating_sub(tell::LAST_EVENTS) };
+    let hidden = if arguments.all { 0 } else { run.events.len().saturating_sub(output::LAST_EVENTS) };
     let mut out = std::io::stdout().lock();
     if hidden > 0 {
         writeln!(out, "({hidden} events before these; --all prints them)")?;
@@ -51,13 +51,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     writeln!(out, "{events} events, {seconds:.1} simulated s, digest {:016x}", run.digest())?;
     Ok(match &run.violation {
         None => {
-            writeln!(out, "all is well")?;
-            Verdict::Clean
+            writeln!(out, "no violation")?;
+            ExitStatus::Success
         }
         Some(violation) => {
-            let told = tell::failure(&plan.scenario, &plan, violation, &arguments.which.source());
-            writeln!(out, "{told}")?;
-            Verdict::Failed
+            let report = output::failure(&plan.scenario, &plan, violation, &arguments.selection.source());
+            writeln!(out, "{report}")?;
+            ExitStatus::Failure
         }
     })
 }

@@ -16,7 +16,7 @@ use sim::run::Violation;
 use sim::scenarios::{self, Scenario};
 use sim::sweep::{Done, Job, sweep};
 
-use super::{UsageError, Verdict, find, plan_of, tell};
+use super::{UsageError, ExitStatus, find, plan_of, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -92,7 +92,7 @@ struct Tally {
     simulated_ms: u64,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
     let chosen = chosen(arguments)?;
     let points = coverage::points_of(chosen.iter().map(|scenario| scenario.name));
     let Seeds(seeds) = &arguments.seeds;
@@ -121,30 +121,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
             written = print_line(&done);
         } else if let Some(violation) = &done.run.violation {
             let Job { name, plan, .. } = &done.job;
-            let told = tell::failure(name, plan, violation, &tell::Source::Seed);
-            written = bar.suspend(|| tell::line(told));
+            let report = output::failure(name, plan, violation, &output::Source::Seed);
+            written = bar.suspend(|| output::line(report));
         }
         let tally = tallies.entry(done.job.name).or_default();
         tally.runs += 1;
         tally.simulated_ms += done.run.simulated_ms;
         let has_failed = done.run.violation.is_some();
         tally.failed.extend(has_failed.then_some(done.job.seed));
-        let is_enough = has_failed && arguments.stop_at_first;
-        written.is_ok() && !is_enough && limit.is_none_or(|limit| start.elapsed() < limit)
+        let is_last = has_failed && arguments.stop_at_first;
+        written.is_ok() && !is_last && limit.is_none_or(|limit| start.elapsed() < limit)
     });
     written?;
     bar.finish_and_clear();
     if !arguments.json {
-        tell::line(summary(&tallies, start.elapsed()))?;
-        tell::line(reached(&coverage, &points, arguments.coverage))?;
+        output::line(summary(&tallies, start.elapsed()))?;
+        output::line(reached(&coverage, &points, arguments.coverage))?;
     }
     let has_failed = tallies.values().any(|tally| !tally.failed.is_empty());
     let missing = coverage.missing(&points);
-    let is_thin = arguments.require_coverage && !missing.is_empty();
-    if is_thin {
+    let lacks_coverage = arguments.require_coverage && !missing.is_empty();
+    if lacks_coverage {
         eprintln!("never reached: {}", missing.join(", "));
     }
-    Ok(if has_failed || is_thin { Verdict::Failed } else { Verdict::Clean })
+    Ok(if has_failed || lacks_coverage { ExitStatus::Failure } else { ExitStatus::Success })
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<&'static Scenario>, UsageError> {
@@ -173,7 +173,7 @@ fn print_line(done: &Done) -> std::io::Result<()> {
         violation: done.run.violation.as_ref(),
         coverage: done.run.coverage.counts(),
     };
-    tell::line(serde_json::to_string(&line)?)
+    output::line(serde_json::to_string(&line)?)
 }
 
 fn summary(tallies: &BTreeMap<String, Tally>, took: Duration) -> String {

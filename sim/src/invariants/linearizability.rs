@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Facts, Invariant, CheckResult};
 use crate::event::{CallId, Event, StoreOp, StoreResult, What};
-use crate::history::{Operation, check};
+use crate::history::{RegisterOp, check};
 use crate::world::NodeView;
 
 /// See the module.
@@ -14,7 +14,7 @@ pub(super) struct Linearizability {
     /// Events seen so far: the order in which things happened.
     now: u64,
     open: BTreeMap<CallId, OpenOperation>,
-    histories: BTreeMap<u8, Vec<Operation>>,
+    histories: BTreeMap<u8, Vec<RegisterOp>>,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Invariant for Linearizability {
                     && matches!(result, StoreResult::Done { .. } | StoreResult::Unknown)
                 {
                     let result = *result;
-                    let operation = Operation { invoked, returned, op, result };
+                    let operation = RegisterOp { invoked, returned, op, result };
                     self.histories.entry(*resource).or_default().push(operation);
                 }
                 Ok(())

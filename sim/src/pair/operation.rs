@@ -1,4 +1,4 @@
-//! What can happen in a world, as plain data: written down, drawn, mutated or read from a file, it
+//! What can happen in a pair, as plain data: written down, drawn, mutated or read from a file, it
 //! means the same.
 //!
 //! Every value of every field means something, so that a fuzzer may write whatever it likes: where
@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Largest message of a world.
+/// Largest message of a pair.
 pub const MESSAGE_BYTES_MAX: usize = 300;
 
 /// One of the two ends.
@@ -34,11 +34,11 @@ impl End {
 
 /// How the handler of a single request answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum How {
+pub enum ReplyKind {
     /// With a payload.
-    Answer,
+    Response,
     /// With one beyond the limit.
-    AnswerTooLarge,
+    ResponseTooLarge,
     /// With an error.
     Error,
     /// With one beyond the limit.
@@ -51,7 +51,7 @@ pub enum How {
 
 /// What a stream is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Initial {
+pub enum InitialPayload {
     /// Nothing.
     Absent,
     /// A payload without bytes, which is not nothing.
@@ -62,7 +62,7 @@ pub enum Initial {
 
 /// What the serving side does with a stream that came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Welcome {
+pub enum Decision {
     /// Takes it.
     Accept,
     /// Has no such handler.
@@ -82,7 +82,7 @@ pub enum Message {
 
 /// What the handler of a stream returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Return {
+pub enum HandlerResult {
     /// It is done.
     Ok,
     /// It failed.
@@ -93,7 +93,7 @@ pub enum Return {
 
 /// What whoever holds one end of a stream does with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Act {
+pub enum StreamAction {
     /// Hands over a message.
     Send(Message),
     /// Takes what is next.
@@ -105,9 +105,9 @@ pub enum Act {
     /// The caller sends nothing more.
     Finish,
     /// The caller does not want the stream any more.
-    GiveUp,
+    Cancel,
     /// The handler returns.
-    Return(Return),
+    Return(HandlerResult),
 }
 
 /// What can happen.
@@ -122,28 +122,28 @@ pub enum Operation {
         /// How long its caller waits.
         deadline_ms: u32,
     },
-    /// A caller does not want its answer any more.
-    GiveUp {
+    /// A caller does not want its response any more.
+    Cancel {
         /// At which end.
         end: End,
         /// Which of all calls ever made there.
-        which: u32,
+        selector: u32,
     },
     /// The handler of a single request is done.
     Finish {
         /// At which end it ran.
         end: End,
         /// Which of those that run.
-        which: u32,
+        selector: u32,
         /// With what.
-        how: How,
+        how: ReplyKind,
     },
     /// A stream is opened.
     Open {
         /// By whom.
         end: End,
         /// With what.
-        initial: Initial,
+        initial: InitialPayload,
         /// How many messages of the caller may be under way, modulo 4.
         input: u8,
         /// How many of the handler, modulo 3, beyond the 1 that always may.
@@ -152,22 +152,22 @@ pub enum Operation {
         deadline_ms: u32,
     },
     /// The serving side decides on a stream that came in.
-    Welcome {
+    Decide {
         /// At which end.
         end: End,
         /// Which of those that wait for it.
-        which: u32,
+        selector: u32,
         /// What it decides.
-        welcome: Welcome,
+        decision: Decision,
     },
     /// Somebody does something with an end of a stream.
-    Act {
+    Stream {
         /// At which end of the connection.
         end: End,
         /// Which of those that are under way there, and of which this can be done.
-        which: u32,
+        selector: u32,
         /// What.
-        act: Act,
+        action: StreamAction,
     },
     /// Moves frames from a machine's queue onto the wire.
     Transmit {
@@ -189,12 +189,12 @@ pub enum Operation {
         millis: u32,
     },
     /// Time passes, and nobody looks at the timers: what runs on a machine that is busy.
-    Sleep {
+    Stall {
         /// How much.
         millis: u32,
     },
     /// Time passes on a connection that works: what is written arrives at once.
-    Live {
+    Run {
         /// How much, in milliseconds modulo 60 s.
         millis: u32,
     },
@@ -211,7 +211,7 @@ pub enum Operation {
 }
 
 /// The one of `all` that `which` picks.
-pub(super) fn pick<T: Copy>(all: &[T], which: u32) -> Option<T> {
+pub(super) fn pick<T: Copy>(all: &[T], selector: u32) -> Option<T> {
     let count = u32::try_from(all.len()).ok().filter(|count| *count > 0)?;
-    all.get((which % count) as usize).copied()
+    all.get((selector % count) as usize).copied()
 }

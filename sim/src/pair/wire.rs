@@ -4,13 +4,13 @@
 use grid::proto::connection::Side;
 use grid::proto::message::{Flags, Message, Op};
 
-use super::World;
+use super::Pair;
 use super::operation::End;
 use super::streams::other_side;
 
 /// What one end of a stream has said.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(super) struct WireCounters {
     messages: u32,
     /// Messages and ends, each of which takes a credit.
     data: usize,
@@ -18,9 +18,9 @@ pub(super) struct Account {
     credits: usize,
 }
 
-impl World {
+impl Pair {
     /// A message of `sender` is about to arrive.
-    pub(super) fn overhear(&mut self, sender: End, message: &Message) {
+    pub(super) fn record_on_wire(&mut self, sender: End, message: &Message) {
         let side = match message.header.op {
             Op::Ping if message.header.mux_id == 0 => return,
             Op::ConnectMux | Op::MuxClientMsg | Op::UnblockSrvMux | Op::Ping => Side::Calling,
@@ -33,8 +33,8 @@ impl World {
         };
         let token = self.tokens.get(&(caller, message.header.mux_id));
         let stream = &mut self.streams[*token.expect("a stream that was opened")];
-        let (capacity, heard) = (stream.capacity_from(side), stream.half(other_side(side)));
-        let (heard_data, heard_credits) = (heard.wire.data, heard.wire.credits);
+        let (capacity, peer_half) = (stream.capacity_from(side), stream.half(other_side(side)));
+        let (peer_data, peer_credits) = (peer_half.wire.data, peer_half.wire.credits);
         let half = stream.half_mut(side);
         let (sequence, op) = (message.header.sequence, message.header.op);
 
@@ -45,12 +45,12 @@ impl World {
         match op {
             Op::MuxClientMsg | Op::MuxServerMsg => {
                 half.wire.data += 1;
-                let under_way = half.wire.data - heard_credits;
-                assert!(under_way <= capacity, "{under_way} messages without credit (P17)");
+                let in_flight = half.wire.data - peer_credits;
+                assert!(in_flight <= capacity, "{in_flight} messages without credit (P17)");
             }
             Op::UnblockSrvMux | Op::UnblockClMux => {
                 half.wire.credits += 1;
-                let taken = if half.is_discarding { heard_data } else { half.received };
+                let taken = if half.is_discarding { peer_data } else { half.received };
                 assert!(half.wire.credits <= taken, "a credit for what was taken (P17)");
             }
             Op::ConnectMux => {

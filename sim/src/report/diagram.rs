@@ -1,6 +1,6 @@
 //! What belongs together in a trace: the two ends of a message, of a call, of a state, of a fault.
 //!
-//! Everything refers to events by their place in the trace, so that the page can say all that is known
+//! Everything refers to events by their index in the trace, so that the page can say all that is known
 //! about what it drew.
 
 use std::collections::BTreeMap;
@@ -13,10 +13,10 @@ use crate::event::{
 use crate::plan::{Fault, Node, Plan};
 
 use super::is_violation;
-use super::trouble::{self, Spell};
+use super::fault_spans::{self, FaultSpan};
 
-/// Place of an event in the trace.
-pub(super) type Place = usize;
+/// EventIndex of an event in the trace.
+pub(super) type EventIndex = usize;
 
 /// What there is to draw.
 #[derive(Debug, Serialize)]
@@ -24,9 +24,9 @@ pub(super) struct Diagram {
     pub(super) nodes: usize,
     pub(super) messages: Vec<Arrow>,
     pub(super) bars: Vec<Bar>,
-    pub(super) states: Vec<Stay>,
-    pub(super) trouble: Vec<Spell>,
-    pub(super) violations: Vec<Place>,
+    pub(super) states: Vec<StateSpan>,
+    pub(super) faults: Vec<FaultSpan>,
+    pub(super) violations: Vec<EventIndex>,
     /// The call that each event is about.
     pub(super) calls: Vec<Option<CallId>>,
 }
@@ -34,9 +34,9 @@ pub(super) struct Diagram {
 /// A message on its way.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Arrow {
-    pub(super) sent: Place,
+    pub(super) sent: EventIndex,
     /// None if it never arrived.
-    pub(super) received: Option<Place>,
+    pub(super) received: Option<EventIndex>,
     pub(super) from: Node,
     /// None if nothing is known of the socket's other end.
     pub(super) to: Option<Node>,
@@ -47,10 +47,10 @@ pub(super) struct Arrow {
 pub(super) struct Bar {
     pub(super) call: CallId,
     pub(super) node: Node,
-    pub(super) side: Side,
-    pub(super) start: Place,
+    pub(super) side: BarSide,
+    pub(super) start: EventIndex,
     /// None if the trace does not tell of its end.
-    pub(super) end: Option<Place>,
+    pub(super) end: Option<EventIndex>,
     pub(super) stream: bool,
     pub(super) tone: Tone,
 }
@@ -58,7 +58,7 @@ pub(super) struct Bar {
 /// Which end of a call a bar shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Side {
+pub(super) enum BarSide {
     /// Who made it.
     Caller,
     /// Who served it.
@@ -89,13 +89,13 @@ pub(super) enum Tone {
 
 /// A connection in one state, as one of its nodes sees it.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Stay {
+pub(super) struct StateSpan {
     pub(super) node: Node,
     pub(super) remote: Node,
     /// The event that began it, and that names the state.
-    pub(super) start: Place,
+    pub(super) start: EventIndex,
     /// The one that ended it; none if it lasts until the end.
-    pub(super) end: Option<Place>,
+    pub(super) end: Option<EventIndex>,
 }
 
 impl Diagram {
@@ -105,17 +105,17 @@ impl Diagram {
         Self {
             nodes: count_nodes(plan, events),
             bars: bars(events),
-            states: stays(events),
-            trouble: trouble::spells(plan, events),
-            violations: places(events, is_violation),
+            states: state_spans(events),
+            faults: fault_spans::fault_spans(plan, events),
+            violations: indices(events, is_violation),
             calls,
             messages,
         }
     }
 }
 
-fn places(events: &[Event], is_one: impl Fn(&Event) -> bool) -> Vec<Place> {
-    (0..events.len()).filter(|place| is_one(&events[*place])).collect()
+fn indices(events: &[Event], is_one: impl Fn(&Event) -> bool) -> Vec<EventIndex> {
+    (0..events.len()).filter(|index| is_one(&events[*index])).collect()
 }
 
 /// The plan's nodes, and any other that the trace names.
@@ -128,20 +128,20 @@ fn count_nodes(plan: &Plan, events: &[Event]) -> usize {
 fn arrows(events: &[Event]) -> Vec<Arrow> {
     let ends = socket_ends(events);
     let mut arrows: Vec<Arrow> = Vec::new();
-    let mut under_way: BTreeMap<(SocketId, Node, u64), usize> = BTreeMap::new();
-    for (place, event) in events.iter().enumerate() {
+    let mut in_flight: BTreeMap<(SocketId, Node, u64), usize> = BTreeMap::new();
+    for (at, event) in events.iter().enumerate() {
         let Some(node) = event.node else { continue };
         match event.what {
             What::MessageSent { socket, index, .. } => {
-                under_way.insert((socket, node, index), arrows.len());
+                in_flight.insert((socket, node, index), arrows.len());
                 let to = other_end(&ends, socket, node);
-                arrows.push(Arrow { sent: place, received: None, from: node, to });
+                arrows.push(Arrow { sent: at, received: None, from: node, to });
             }
             What::MessageReceived { socket, index } => {
                 let from = other_end(&ends, socket, node);
-                let sent = from.and_then(|from| under_way.remove(&(socket, from, index)));
+                let sent = from.and_then(|from| in_flight.remove(&(socket, from, index)));
                 if let Some(sent) = sent {
-                    arrows[sent].received = Some(place);
+                    arrows[sent].received = Some(at);
                 }
             }
             _ => {}
@@ -152,10 +152,10 @@ fn arrows(events: &[Event]) -> Vec<Arrow> {
 
 type Ends = BTreeMap<SocketId, Vec<Node>>;
 
-/// The nodes at the ends of each socket, from all that is said about it.
+/// The nodes at the ends of each socket, from all that is text about it.
 fn socket_ends(events: &[Event]) -> Ends {
     let mut ends = Ends::new();
-    let mut learn = |socket: SocketId, node: Node| {
+    let mut add_end = |socket: SocketId, node: Node| {
         let nodes = ends.entry(socket).or_default();
         if !nodes.contains(&node) {
             nodes.push(node);
@@ -165,12 +165,12 @@ fn socket_ends(events: &[Event]) -> Ends {
         let Some(node) = event.node else { continue };
         match event.what {
             What::SocketOpened { socket, remote, .. } => {
-                learn(socket, node);
-                learn(socket, remote);
+                add_end(socket, node);
+                add_end(socket, remote);
             }
             What::SocketClosed { socket }
             | What::MessageSent { socket, .. }
-            | What::MessageReceived { socket, .. } => learn(socket, node),
+            | What::MessageReceived { socket, .. } => add_end(socket, node),
             _ => {}
         }
     }
@@ -184,7 +184,7 @@ fn other_end(ends: &Ends, socket: SocketId, node: Node) -> Option<Node> {
 /// The call that each event is about: it says so, or it is a message of a call whose number on that
 /// connection another message has told.
 fn calls(events: &[Event], arrows: &[Arrow]) -> Vec<Option<CallId>> {
-    let mut calls: Vec<Option<CallId>> = events.iter().map(call_said).collect();
+    let mut calls: Vec<Option<CallId>> = events.iter().map(call_of).collect();
     let mut known: BTreeMap<(SocketId, Node, u64), CallId> = BTreeMap::new();
     for arrow in arrows {
         if let (Some(key), Some(call)) = (mux_key(events, arrow), calls[arrow.sent]) {
@@ -192,8 +192,8 @@ fn calls(events: &[Event], arrows: &[Arrow]) -> Vec<Option<CallId>> {
         }
     }
     for arrow in arrows {
-        let told = || mux_key(events, arrow).and_then(|key| known.get(&key).copied());
-        let call = calls[arrow.sent].or_else(told);
+        let from_mux = || mux_key(events, arrow).and_then(|key| known.get(&key).copied());
+        let call = calls[arrow.sent].or_else(from_mux);
         calls[arrow.sent] = call;
         if let Some(received) = arrow.received {
             calls[received] = call;
@@ -202,7 +202,7 @@ fn calls(events: &[Event], arrows: &[Arrow]) -> Vec<Option<CallId>> {
     calls
 }
 
-fn call_said(event: &Event) -> Option<CallId> {
+fn call_of(event: &Event) -> Option<CallId> {
     match &event.what {
         What::CallMade { call, .. }
         | What::StreamOpened { call }
@@ -243,9 +243,9 @@ fn is_from_caller(message: &Meaning) -> bool {
 /// Every call, at both of its ends; every lock, while it is waited for and while it is held.
 fn bars(events: &[Event]) -> Vec<Bar> {
     let mut bars: Vec<Bar> = Vec::new();
-    let mut open: BTreeMap<(Node, CallId, Side), usize> = BTreeMap::new();
+    let mut open: BTreeMap<(Node, CallId, BarSide), usize> = BTreeMap::new();
     let mut streams: BTreeMap<CallId, bool> = BTreeMap::new();
-    for (place, event) in events.iter().enumerate() {
+    for (index, event) in events.iter().enumerate() {
         let Some(node) = event.node else { continue };
         if let What::CallMade { call, kind, .. } = &event.what {
             streams.insert(*call, *kind == CallKind::Stream);
@@ -253,13 +253,13 @@ fn bars(events: &[Event]) -> Vec<Bar> {
         if let Some((call, side, tone)) = ended_by(&event.what)
             && let Some(bar) = open.remove(&(node, call, side))
         {
-            bars[bar].end = Some(place);
+            bars[bar].end = Some(index);
             bars[bar].tone = tone;
         }
-        if let Some((call, side)) = begun_by(&event.what) {
+        if let Some((call, side)) = started_by(&event.what) {
             open.insert((node, call, side), bars.len());
             let stream = streams.get(&call).copied().unwrap_or(false);
-            let (start, tone) = (place, Tone::Open);
+            let (start, tone) = (index, Tone::Open);
             bars.push(Bar { call, node, side, start, end: None, stream, tone });
         }
     }
@@ -268,26 +268,26 @@ fn bars(events: &[Event]) -> Vec<Bar> {
 
 /// The call that begins with this, and at which of its ends. Whoever waits for a lock is its caller; what
 /// is below the wire is the holding.
-fn begun_by(what: &What) -> Option<(CallId, Side)> {
+fn started_by(what: &What) -> Option<(CallId, BarSide)> {
     match what {
-        What::CallMade { call, .. } | What::LockAsked { call, .. } => Some((*call, Side::Caller)),
+        What::CallMade { call, .. } | What::LockAsked { call, .. } => Some((*call, BarSide::Caller)),
         What::HandlerStarted { call, .. } | What::LockGranted { call, .. } => {
-            Some((*call, Side::Handler))
+            Some((*call, BarSide::Handler))
         }
         _ => None,
     }
 }
 
 /// The call that ends with this, at which of its ends, and how.
-fn ended_by(what: &What) -> Option<(CallId, Side, Tone)> {
+fn ended_by(what: &What) -> Option<(CallId, BarSide, Tone)> {
     match what {
-        What::CallEnded { call, outcome } => Some((*call, Side::Caller, Tone::of(outcome))),
-        What::LockGranted { call, .. } => Some((*call, Side::Caller, Tone::Good)),
+        What::CallEnded { call, outcome } => Some((*call, BarSide::Caller, Tone::of(outcome))),
+        What::LockGranted { call, .. } => Some((*call, BarSide::Caller, Tone::Good)),
         What::LockFailed { call, failure } => {
-            Some((*call, Side::Caller, Tone::of_failure(failure)))
+            Some((*call, BarSide::Caller, Tone::of_failure(failure)))
         }
-        What::HandlerEnded { call, how } => Some((*call, Side::Handler, Tone::of_handler(*how))),
-        What::LockEnded { call, how } => Some((*call, Side::Handler, Tone::of_lock(*how))),
+        What::HandlerEnded { call, how } => Some((*call, BarSide::Handler, Tone::of_handler(*how))),
+        What::LockEnded { call, how } => Some((*call, BarSide::Handler, Tone::of_lock(*how))),
         _ => None,
     }
 }
@@ -337,25 +337,25 @@ impl Tone {
 }
 
 /// Every state of every connection. A process that is gone has none, nor has one that begins.
-fn stays(events: &[Event]) -> Vec<Stay> {
-    let mut stays: Vec<Stay> = Vec::new();
+fn state_spans(events: &[Event]) -> Vec<StateSpan> {
+    let mut state_spans: Vec<StateSpan> = Vec::new();
     let mut current: BTreeMap<(Node, Node), usize> = BTreeMap::new();
-    for (place, event) in events.iter().enumerate() {
+    for (index, event) in events.iter().enumerate() {
         match (&event.what, event.node) {
             (&What::State { remote, .. }, Some(node)) => {
-                let before = current.insert((node, remote), stays.len());
+                let before = current.insert((node, remote), state_spans.len());
                 if let Some(before) = before {
-                    stays[before].end = Some(place);
+                    state_spans[before].end = Some(index);
                 }
-                stays.push(Stay { node, remote, start: place, end: None });
+                state_spans.push(StateSpan { node, remote, start: index, end: None });
             }
             (What::Started { .. }, Some(node))
             | (&What::Fault { fault: Fault::PowerLoss { node } }, _) => {
                 let gone = current.extract_if(.., |(at, _), _| *at == node);
-                gone.for_each(|(_, stay)| stays[stay].end = Some(place));
+                gone.for_each(|(_, span)| state_spans[span].end = Some(index));
             }
             _ => {}
         }
     }
-    stays
+    state_spans
 }

@@ -28,9 +28,9 @@ pub fn shiviz(events: &[Event]) -> String {
     let mut text = format!("{PARSER}\n\n");
     for (host, clock, event) in entries(events) {
         let clock = serde_json::to_string(&clock).unwrap_or_default();
-        let said = event.what.to_string().replace(['\n', '\r'], " ");
+        let text = event.what.to_string().replace(['\n', '\r'], " ");
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{host} {clock}\n{} ms: {said}", event.at_ms);
+        let _ = writeln!(text, "{host} {clock}\n{} ms: {text}", event.at_ms);
     }
     text
 }
@@ -38,17 +38,17 @@ pub fn shiviz(events: &[Event]) -> String {
 /// Each event with its host, and what that host's clock is then.
 fn entries(events: &[Event]) -> impl Iterator<Item = (String, Clock, &Event)> {
     let mut clocks: BTreeMap<String, Clock> = BTreeMap::new();
-    let mut under_way: BTreeMap<(SocketId, u64), Vec<(Node, Clock)>> = BTreeMap::new();
+    let mut in_flight: BTreeMap<(SocketId, u64), Vec<(Node, Clock)>> = BTreeMap::new();
     events.iter().map(move |event| {
         let host = event.node.map_or_else(|| NO_NODE.to_owned(), |node| node.to_string());
         let clock = clocks.entry(host.clone()).or_default();
         *clock.entry(host.clone()).or_default() += 1;
         match (&event.what, event.node) {
             (What::MessageSent { socket, index, .. }, Some(node)) => {
-                under_way.entry((*socket, *index)).or_default().push((node, clock.clone()));
+                in_flight.entry((*socket, *index)).or_default().push((node, clock.clone()));
             }
             (What::MessageReceived { socket, index }, Some(node)) => {
-                let sent = under_way.entry((*socket, *index)).or_default();
+                let sent = in_flight.entry((*socket, *index)).or_default();
                 // Both directions of a socket count from 0.
                 if let Some(found) = sent.iter().position(|(from, _)| *from != node) {
                     merge(clock, sent.swap_remove(found).1);

@@ -3,8 +3,8 @@
 use crate::event::{CallKind, Event, HandlerEnd, LinkState, Meaning, Outcome, What};
 use crate::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 
-use super::diagram::{Arrow, Diagram, Side, Tone};
-use super::trouble::Spell;
+use super::diagram::{Arrow, Diagram, BarSide, Tone};
+use super::fault_spans::FaultSpan;
 
 pub(super) fn at(at_ms: u64, node: u64, what: What) -> Event {
     Event { at_ms, node: Some(Node(u8::try_from(node).expect("few nodes"))), what }
@@ -141,9 +141,9 @@ fn a_call_is_a_bar_at_each_of_its_ends() {
         (bar.call, bar.node, bar.side, bar.start, bar.end, bar.tone, bar.stream)
     };
     assert_eq!(bars.len(), 3);
-    assert_eq!(shape(0), (3, Node(0), Side::Caller, 0, Some(2), Tone::Late, true));
-    assert_eq!(shape(1), (3, Node(1), Side::Handler, 1, Some(3), Tone::Dropped, true));
-    assert_eq!(shape(2), (4, Node(1), Side::Handler, 4, None, Tone::Open, false));
+    assert_eq!(shape(0), (3, Node(0), BarSide::Caller, 0, Some(2), Tone::Late, true));
+    assert_eq!(shape(1), (3, Node(1), BarSide::Handler, 1, Some(3), Tone::Dropped, true));
+    assert_eq!(shape(2), (4, Node(1), BarSide::Handler, 4, None, Tone::Open, false));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_state_lasts_until_the_next_or_until_its_process_begins_anew() {
         at(4, 0, state(LinkState::Connecting)),
         fault(5, Fault::PowerLoss { node: Node(0) }),
     ];
-    let ends: Vec<_> = diagram(&trace).states.iter().map(|stay| (stay.start, stay.end)).collect();
+    let ends: Vec<_> = diagram(&trace).states.iter().map(|span| (span.start, span.end)).collect();
     assert_eq!(ends, [(0, Some(2)), (1, None), (2, Some(3)), (4, Some(5))]);
 }
 
@@ -177,8 +177,8 @@ fn trouble_lasts_until_something_says_otherwise() {
         Event { at_ms: 7, node: None, what: What::Healed },
         fault(8, Fault::Restart { node: b }),
     ];
-    let spells = Diagram::of(&plan, &trace).trouble;
-    let shape = |spell: &Spell| (spell.kind, spell.start, spell.end);
+    let fault_spans = Diagram::of(&plan, &trace).faults;
+    let shape = |span: &FaultSpan| (span.kind, span.start, span.end);
     let expected = [
         ("late", None, Some(6)),
         ("cut", Some(0), Some(3)),
@@ -187,7 +187,7 @@ fn trouble_lasts_until_something_says_otherwise() {
         ("power_loss", Some(4), Some(8)),
         ("cut_one_way", Some(5), Some(7)),
     ];
-    assert_eq!(spells.iter().map(shape).collect::<Vec<_>>(), expected);
+    assert_eq!(fault_spans.iter().map(shape).collect::<Vec<_>>(), expected);
 }
 
 #[test]

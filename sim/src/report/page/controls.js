@@ -1,4 +1,4 @@
-// What hands and keys do: filters, zoom, drag, selection. Each changes what is seen or chosen and asks
+// What hands and keys do: filters, zoom, drag, selection. Each changes what is seen or selection and asks
 // for a drawing.
 
 const byId = (id) => document.getElementById(id);

@@ -1,4 +1,4 @@
-// What part of the run is seen, where things stand in it, and what is chosen to be shown.
+// What part of the run is seen, where things stand in it, and what is selection to be shown.
 
 const GUTTER = 92;
 const AXIS = 22;
@@ -14,7 +14,7 @@ const shown = {
   groups: new Set(GROUPS.map(([group]) => group)),
   calls: null,
 };
-const chosen = { place: null, hover: null };
+const selection = { index: null, hover: null };
 
 const plotWidth = () => Math.max(view.width - GUTTER - 10, 10);
 const xOf = (time) => GUTTER + (time - view.from) * plotWidth() / (view.to - view.from);
@@ -118,7 +118,7 @@ function messageEnds(message) {
 
 function isShown(item) {
   if (item.group && !shown.groups.has(item.group)) return false;
-  if (item.type === 'spell') return item.nodes.some((node) => shown.nodes[node]);
+  if (item.type === 'fault-span') return item.nodes.some((node) => shown.nodes[node]);
   if (item.node !== null && !shown.nodes[item.node] && item.kind !== 'fault') return false;
   if (item.type === 'message' && item.to_node !== null) return shown.nodes[item.to_node];
   return true;
@@ -127,11 +127,11 @@ function isShown(item) {
 // The calls that stand out: those asked for, else the selected one.
 function focus() {
   if (shown.calls) return shown.calls;
-  const call = chosen.place === null ? null : callOf(chosen.place);
+  const call = selection.index === null ? null : callOf(selection.index);
   return call === null ? null : new Set([call]);
 }
 
-const CLASSES = ['points', 'lines', 'messages', 'bars', 'states', 'spells'];
+const CLASSES = ['points', 'lines', 'messages', 'bars', 'states', 'faultSpans'];
 
 // What is under the cursor, the nearest and smallest first.
 function hitsAt(x, y) {
@@ -176,8 +176,8 @@ function distanceToSegment({ x: x0, y: y0, endX: x1, endY: y1 }, x, y) {
 }
 
 // A point on the canvas that shows an event, for whoever wants to click on it.
-function whereIs(place) {
-  const item = itemOf[place];
+function whereIs(index) {
+  const item = itemOf[index];
   if (!item || !isShown(item)) return null;
   if (item.type === 'message') {
     const { x, y, endX, endY } = messageEnds(item);
@@ -185,7 +185,7 @@ function whereIs(place) {
   }
   if (item.type === 'bar') {
     const { y, height } = barBox(item);
-    return { x: xOf(times[place]) + (place === item.place ? 1 : -1), y: y + height / 2 };
+    return { x: xOf(times[index]) + (index === item.index ? 1 : -1), y: y + height / 2 };
   }
   if (item.type === 'state') {
     const lane = view.laneOf[item.node];
@@ -196,9 +196,9 @@ function whereIs(place) {
 }
 
 // Where an event itself is: a message's at the end that it is about.
-function anchorOf(place) {
-  const item = itemOf[place];
-  if (item?.type !== 'message' || !isShown(item)) return whereIs(place);
+function anchorOf(index) {
+  const item = itemOf[index];
+  if (item?.type !== 'message' || !isShown(item)) return whereIs(index);
   const { x, y, endX, endY } = messageEnds(item);
-  return place === item.place ? { x, y } : { x: endX, y: endY };
+  return index === item.index ? { x, y } : { x: endX, y: endY };
 }

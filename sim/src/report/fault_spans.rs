@@ -5,30 +5,30 @@ use serde::Serialize;
 use crate::event::{Event, What};
 use crate::plan::{Fault, Node, Plan};
 
-use super::diagram::Place;
+use super::diagram::EventIndex;
 
-/// The kind of a spell in which a process is stopped: it has its power, and goes on.
+/// The kind of a span in which a process is stopped: it has its power, and goes on.
 const PAUSE: &str = "pause";
 
 /// A time of trouble.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Spell {
+pub(super) struct FaultSpan {
     pub(super) kind: &'static str,
     pub(super) label: String,
     /// The nodes in whose lanes it is drawn: both ends of a link, or one.
     pub(super) nodes: Vec<Node>,
     /// None if it was so from the beginning.
-    pub(super) start: Option<Place>,
+    pub(super) start: Option<EventIndex>,
     /// None if it lasts until the end.
-    pub(super) end: Option<Place>,
+    pub(super) end: Option<EventIndex>,
     /// Whether a node is off, rather than a link troubled.
     pub(super) off: bool,
 }
 
 /// All trouble that lasts, in the order of its beginning. Skews, drifts and bounces only happen: they
 /// are among the events.
-pub(super) fn spells(plan: &Plan, events: &[Event]) -> Vec<Spell> {
-    let late = plan.cluster.late.iter().map(|(node, _)| Spell {
+pub(super) fn fault_spans(plan: &Plan, events: &[Event]) -> Vec<FaultSpan> {
+    let late = plan.cluster.late.iter().map(|(node, _)| FaultSpan {
         kind: "late",
         label: format!("{node} is not there yet"),
         nodes: vec![*node],
@@ -36,42 +36,42 @@ pub(super) fn spells(plan: &Plan, events: &[Event]) -> Vec<Spell> {
         end: None,
         off: true,
     });
-    let mut spells: Vec<Spell> = late.collect();
-    for (place, event) in events.iter().enumerate() {
+    let mut fault_spans: Vec<FaultSpan> = late.collect();
+    for (index, event) in events.iter().enumerate() {
         match &event.what {
-            What::Fault { fault } => note(&mut spells, fault, place),
+            What::Fault { fault } => on_fault(&mut fault_spans, fault, index),
             What::Healed => {
-                end(&mut spells, place, |spell| !spell.off || spell.kind == PAUSE);
+                end(&mut fault_spans, index, |span| !span.off || span.kind == PAUSE);
             }
             What::Started { .. } => {
-                end(&mut spells, place, |spell| spell.off && event.node == Some(spell.nodes[0]));
+                end(&mut fault_spans, index, |span| span.off && event.node == Some(span.nodes[0]));
             }
             _ => {}
         }
     }
-    spells
+    fault_spans
 }
 
-fn note(spells: &mut Vec<Spell>, fault: &Fault, place: Place) {
+fn on_fault(fault_spans: &mut Vec<FaultSpan>, fault: &Fault, index: EventIndex) {
     let (nodes, off) = match *fault {
         Fault::Cut { a, b } | Fault::Hold { a, b } | Fault::Slow { a, b, .. } => {
             (vec![a, b], false)
         }
         Fault::CutOneWay { from, to } => (vec![from, to], false),
         Fault::PowerLoss { node } => {
-            end(spells, place, |spell| spell.kind == PAUSE && spell.nodes == [node]);
+            end(fault_spans, index, |span| span.kind == PAUSE && span.nodes == [node]);
             (vec![node], true)
         }
         Fault::Pause { node } => (vec![node], true),
         Fault::Wake { node, .. } => {
-            return end(spells, place, |spell| spell.kind == PAUSE && spell.nodes == [node]);
+            return end(fault_spans, index, |span| span.kind == PAUSE && span.nodes == [node]);
         }
         Fault::Mend { a, b } => {
-            let link = |spell: &Spell| spell.nodes.contains(&a) && spell.nodes.contains(&b);
-            return end(spells, place, |spell| !spell.off && link(spell));
+            let link = |span: &FaultSpan| span.nodes.contains(&a) && span.nodes.contains(&b);
+            return end(fault_spans, index, |span| !span.off && link(span));
         }
         Fault::Restart { node } => {
-            return end(spells, place, |spell| spell.off && spell.nodes == [node]);
+            return end(fault_spans, index, |span| span.off && span.nodes == [node]);
         }
         Fault::Skew { .. }
         | Fault::Drift { .. }
@@ -81,13 +81,13 @@ fn note(spells: &mut Vec<Spell>, fault: &Fault, place: Place) {
     };
     let kind = fault.kind();
     // The same again is a new value, and not a second trouble beside the first.
-    end(spells, place, |spell| spell.kind == kind && spell.nodes == nodes);
+    end(fault_spans, index, |span| span.kind == kind && span.nodes == nodes);
     let label = fault.to_string();
-    spells.push(Spell { kind, label, nodes, start: Some(place), end: None, off });
+    fault_spans.push(FaultSpan { kind, label, nodes, start: Some(index), end: None, off });
 }
 
-fn end(spells: &mut [Spell], place: Place, is_over: impl Fn(&Spell) -> bool) {
-    for spell in spells.iter_mut().filter(|spell| spell.end.is_none() && is_over(spell)) {
-        spell.end = Some(place);
+fn end(fault_spans: &mut [FaultSpan], index: EventIndex, has_ended: impl Fn(&FaultSpan) -> bool) {
+    for span in fault_spans.iter_mut().filter(|span| span.end.is_none() && has_ended(span)) {
+        span.end = Some(index);
     }
 }
