@@ -1,10 +1,10 @@
 //! The command line.
 
 pub(crate) mod corpus;
+mod output;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;
-mod output;
 
 use std::path::PathBuf;
 

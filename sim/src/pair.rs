@@ -133,7 +133,9 @@ impl Pair {
                 self.open(end, initial, Capacities { input, output }, deadline_ms);
             }
             Operation::Decide { end, selector, decision } => self.decide(end, selector, decision),
-            Operation::Stream { end, selector, action } => self.act_on_stream(end, selector, action),
+            Operation::Stream { end, selector, action } => {
+                self.act_on_stream(end, selector, action)
+            }
             Operation::Transmit { end, frames } => self.transmit(end, usize::from(frames)),
             Operation::Receive { end, frames } => self.receive(end, usize::from(frames)),
             Operation::Finish { end, selector, how } => {
@@ -188,7 +190,9 @@ impl Pair {
                         self.endpoint_mut(end).connection.handle_message(message, now);
                     }
                 }
-                None if other.is_closed => self.endpoint_mut(end).connection.close(CloseReason::Peer),
+                None if other.is_closed => {
+                    self.endpoint_mut(end).connection.close(CloseReason::Peer)
+                }
                 None => return,
             }
         }

@@ -5,8 +5,8 @@
 //! draws it.
 
 mod diagram;
-mod shiviz;
 mod fault_spans;
+mod shiviz;
 
 use std::fmt::Write;
 

@@ -211,7 +211,8 @@ fn merge_last_node(plan: &mut Plan) {
     let removed = Node(plan.cluster.nodes - 1);
     for (_, load) in &mut plan.load {
         let (from, to) = load.ends();
-        let (replacement_of_from, replacement_of_to) = (replacement(removed, from, to), replacement(removed, to, from));
+        let (replacement_of_from, replacement_of_to) =
+            (replacement(removed, from, to), replacement(removed, to, from));
         match load {
             Load::Request(plan) => (plan.from, plan.to) = (replacement_of_from, replacement_of_to),
             Load::Stream(plan) => (plan.from, plan.to) = (replacement_of_from, replacement_of_to),

@@ -17,7 +17,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sim::pair::operation::Operation;
 use sim::pair::strategies::{
-    any_checksum, any_lossless_limits, any_lossless_operation, any_limits, wide_limits,
+    any_checksum, any_limits, any_lossless_limits, any_lossless_operation, wide_limits,
 };
 use sim::pair::{CallEnd, Pair};
 

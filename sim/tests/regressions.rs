@@ -3,7 +3,8 @@
 use grid::proto::message::Checksum;
 use sim::pair::Pair;
 use sim::pair::operation::{
-    StreamAction, End, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation, HandlerResult, Decision,
+    Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation,
+    StreamAction,
 };
 use sim::pair::strategies::wide_limits;
 
@@ -17,7 +18,8 @@ fn at_b(action: StreamAction) -> Operation {
     Operation::Stream { end: End::B, selector: 0, action }
 }
 
-const ACCEPT: Operation = Operation::Decide { end: End::B, selector: 0, decision: Decision::Accept };
+const ACCEPT: Operation =
+    Operation::Decide { end: End::B, selector: 0, decision: Decision::Accept };
 
 // Whoever held another part of it would have waited for ever.
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{UsageError, ExitStatus, output};
+use super::{ExitStatus, UsageError, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

@@ -7,7 +7,7 @@ use clap::Args;
 use sim::plan::Plan;
 use sim::run::Run;
 
-use super::{UsageError, ExitStatus, RunSelection, output};
+use super::{ExitStatus, RunSelection, UsageError, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -35,7 +35,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
     if let Some(path) = &arguments.trace {
         write_trace(path, &plan, &run)?;
     }
-    let hidden = if arguments.all { 0 } else { run.events.len().saturating_sub(output::LAST_EVENTS) };
+    let hidden =
+        if arguments.all { 0 } else { run.events.len().saturating_sub(output::LAST_EVENTS) };
     let mut out = std::io::stdout().lock();
     if hidden > 0 {
         writeln!(out, "({hidden} events before these; --all prints them)")?;
@@ -55,7 +56,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
             ExitStatus::Success
         }
         Some(violation) => {
-            let report = output::failure(&plan.scenario, &plan, violation, &arguments.selection.source());
+            let report =
+                output::failure(&plan.scenario, &plan, violation, &arguments.selection.source());
             writeln!(out, "{report}")?;
             ExitStatus::Failure
         }

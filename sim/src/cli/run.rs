@@ -16,7 +16,7 @@ use sim::run::Violation;
 use sim::scenarios::{self, Scenario};
 use sim::sweep::{Done, Job, sweep};
 
-use super::{UsageError, ExitStatus, find, plan_of, output};
+use super::{ExitStatus, UsageError, find, output, plan_of};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

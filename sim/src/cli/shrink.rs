@@ -8,7 +8,7 @@ use sim::plan::Plan;
 use sim::run::Violation;
 use sim::shrink::{Budget, shrink};
 
-use super::{UsageError, ExitStatus, RunSelection, output};
+use super::{ExitStatus, RunSelection, UsageError, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

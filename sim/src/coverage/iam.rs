@@ -256,7 +256,8 @@ impl NodeCopy {
     }
 
     fn pool_came_up(&mut self, pool: u8) {
-        self.waited_for_pool |= self.pools_down.remove(&pool) && self.is_running && !self.is_visible;
+        self.waited_for_pool |=
+            self.pools_down.remove(&pool) && self.is_running && !self.is_visible;
     }
 
     fn all_pools_came_up(&mut self) {

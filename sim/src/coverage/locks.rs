@@ -80,7 +80,8 @@ impl Locks {
                 let (node, asked_ms, resources) = (event.node, event.at_ms, resources.clone());
                 let crashed = BTreeSet::new();
                 let (write, is_held, is_forced) = (*write, false, false);
-                let open = OpenLock { node, asked_ms, resources, write, is_held, is_forced, crashed };
+                let open =
+                    OpenLock { node, asked_ms, resources, write, is_held, is_forced, crashed };
                 self.open.insert(*call, open);
                 Vec::new()
             }

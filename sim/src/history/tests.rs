@@ -31,7 +31,8 @@ fn what_overlaps_may_have_any_order_and_what_does_not_has_its_own() {
 
 #[test]
 fn what_nobody_knows_of_may_have_been_done_until_its_process_was_gone() {
-    let unknown = RegisterOp { invoked: 0, returned: 5, op: write(7), result: StoreResult::Unknown };
+    let unknown =
+        RegisterOp { invoked: 0, returned: 5, op: write(7), result: StoreResult::Unknown };
     for value in [0, 7] {
         assert_eq!(checked(&[unknown, done(6, 7, StoreOp::Read, value)]), Ok(()));
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::ConnectionStats;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, What};
 use crate::plan::{Load, Node, Plan};
 use crate::world::NodeView;
@@ -131,7 +131,9 @@ const PINGS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, made, request, views};
+    use super::super::harness::{
+        CALLER, Harness, SERVER, assert_violates, ended, made, request, views,
+    };
     use super::*;
     use crate::event::{LinkState, Outcome};
 

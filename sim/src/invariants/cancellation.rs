@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, What};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -57,7 +57,9 @@ impl Invariant for Cancellation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, ended, request, served};
+    use super::super::harness::{
+        CALLER, Harness, LATE, SERVER, assert_violates, ended, request, served,
+    };
     use super::*;
     use crate::event::{HandlerEnd, Outcome};
     use crate::plan::Fault;
@@ -74,7 +76,10 @@ mod tests {
         let soon = LATE + harness.bounds().round_trip_ms;
         let queue_ms = harness.bounds().queue_ms();
         assert_eq!(harness.on_view(soon, &[]), Ok(()));
-        assert_violates(harness.on_view(soon + queue_ms + 1, &[]), "the handler of call 0 still runs");
+        assert_violates(
+            harness.on_view(soon + queue_ms + 1, &[]),
+            "the handler of call 0 still runs",
+        );
         harness.feed([(soon, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled })]);
         assert_eq!(harness.on_view(soon + queue_ms + 1, &[]), Ok(()));
     }

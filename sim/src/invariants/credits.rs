@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, StreamSide, What};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
@@ -98,7 +98,7 @@ impl Invariant for Credits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, request, stream};
+    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates, request, stream};
     use super::*;
     use crate::event::LinkState;
 
@@ -122,7 +122,8 @@ mod tests {
         let waits = What::SendWaits { call: 0, end, number: 2 };
         let due = LATE + CREDIT_MS;
         let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
-        harness.feed([(LATE, CALLER, What::Sent { call: 0, end, number: 1 }), (LATE, CALLER, waits)]);
+        harness
+            .feed([(LATE, CALLER, What::Sent { call: 0, end, number: 1 }), (LATE, CALLER, waits)]);
         assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not taken");
         let taken = What::Taken { call: 0, end: StreamSide::Handler, number: 1 };
         harness.feed([(LATE, SERVER, taken)]);

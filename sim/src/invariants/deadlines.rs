@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, CallKind, Event, HandlerEnd, Outcome, What};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
@@ -146,7 +146,9 @@ fn reader_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, made, request, served, stream};
+    use super::super::harness::{
+        CALLER, Harness, SERVER, assert_violates, ended, made, request, served, stream,
+    };
     use super::*;
     use crate::event::HandlerEnd;
 
@@ -168,7 +170,10 @@ mod tests {
         let late = 1_001 + harness(load()).bounds().ticks_ms;
         harness(load()).feed([(1_001, CALLER, ended(0, Outcome::Deadline))]);
         harness(load()).feed([(5, CALLER, ended(0, Outcome::Answered))]);
-        assert_violates(harness(load()).at(900, CALLER, ended(0, Outcome::Deadline)), "call 0 ended 9");
+        assert_violates(
+            harness(load()).at(900, CALLER, ended(0, Outcome::Deadline)),
+            "call 0 ended 9",
+        );
         assert_violates(
             harness(load()).at(late, CALLER, ended(0, Outcome::Answered)),
             "call 0 ended (answered)",
@@ -205,7 +210,10 @@ mod tests {
         };
         assert_eq!(harness().on_view(1_050, &[]), Ok(()));
         assert_violates(harness().on_view(1_100, &[]), "the handler of call 0 runs");
-        assert_violates(harness().at(1_100, SERVER, handler_ended()), "the handler of call 0 ended");
+        assert_violates(
+            harness().at(1_100, SERVER, handler_ended()),
+            "the handler of call 0 ended",
+        );
         let mut well = harness();
         well.feed([(1_000, SERVER, handler_ended())]);
         assert_eq!(well.on_view(9_000, &[]), Ok(()));

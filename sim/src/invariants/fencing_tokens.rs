@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::suspended::SuspendedHolders;
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, What};
 
 /// See the module.
@@ -86,7 +86,7 @@ impl FencingTokens {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, assert_violates, granted, lock, made};
+    use super::super::harness::{CALLER, Harness, assert_violates, granted, lock, made};
     use super::*;
     use crate::plan::{Fault, Meanwhile};
 
@@ -113,7 +113,10 @@ mod tests {
         assert_violates(after(&[(write, 5)]).at(2, CALLER, granted(9, write, 5)), "5 after 5");
         assert_violates(after(&[(write, 5)]).at(2, CALLER, granted(9, read, 4)), "that of call 0");
         let readers = [(read, 7), (read, 6)];
-        assert_violates(after(&readers).at(2, CALLER, granted(9, write, 7)), "that of call 0 for r0");
+        assert_violates(
+            after(&readers).at(2, CALLER, granted(9, write, 7)),
+            "that of call 0 for r0",
+        );
         let unknown =
             What::LockGranted { call: 3, resources: vec![0], write, token: 1, valid_ms: 0 };
         after(&[(write, 5)]).feed([(2, CALLER, unknown)]);
@@ -128,8 +131,14 @@ mod tests {
             .feed([(1, CALLER, reached(0, 5, true, true)), (2, CALLER, reached(1, 7, true, true))]);
         harness.feed([(3, CALLER, reached(0, 5, false, false))]);
         assert_violates(harness.at(4, CALLER, reached(0, 5, true, false)), "stale token 5");
-        assert_violates(harness.at(4, CALLER, reached(0, 5, false, true)), "refused call 0, which believes");
-        assert_violates(harness.at(4, CALLER, reached(1, 7, false, false)), "whose token is not stale");
+        assert_violates(
+            harness.at(4, CALLER, reached(0, 5, false, true)),
+            "refused call 0, which believes",
+        );
+        assert_violates(
+            harness.at(4, CALLER, reached(1, 7, false, false)),
+            "whose token is not stale",
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, HandlerEnd, What};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
@@ -68,7 +68,9 @@ impl Invariant for HandlerResultArrives {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, ended, made, request, stream};
+    use super::super::harness::{
+        CALLER, Harness, LATE, SERVER, assert_violates, ended, made, request, stream,
+    };
     use super::*;
     use crate::event::Outcome;
 

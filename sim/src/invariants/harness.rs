@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LinkHealth, Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant, LinkHealth};
 use crate::bounds::Bounds;
 use crate::event::{
     CallId, CallKind, Event, IamEvent, Kept, LockEnd, Meaning, Outcome, RecordVersion, SocketId,

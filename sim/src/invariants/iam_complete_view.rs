@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
 use crate::iam;
 use crate::plan::Node;
@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn b61_what_is_read_was_kept_before_and_does_not_go_away() {
         let mut harness = started_twice();
-        assert_violates(harness.at(5, SERVER, seen(&[(1, 2), (7, 7)])), "item 7, which was never kept");
+        assert_violates(
+            harness.at(5, SERVER, seen(&[(1, 2), (7, 7)])),
+            "item 7, which was never kept",
+        );
         let mut harness = started_twice();
         harness.feed([(5, SERVER, seen(&[(1, 2)]))]);
         let nothing = What::Iam(IamEvent::Seen { items: None });

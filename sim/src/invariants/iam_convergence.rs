@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
 use crate::iam;
 use crate::plan::Node;
@@ -124,7 +124,7 @@ impl Invariant for IamConvergence {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, kept, seen};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, kept, seen};
     use super::*;
 
     #[test]
@@ -142,7 +142,10 @@ mod tests {
         harness.feed([(4, SERVER, seen(&[]))]);
         assert_violates(harness.at_quiescence(&[]), "node-1 did not get what the others have");
         harness.feed([(5, SERVER, kept(1, 11, Some(2))), (5, SERVER, seen(&[(1, 2)]))]);
-        assert_violates(harness.at_quiescence(&[]), "node-1 does not keep what the others do: item 0 deleted");
+        assert_violates(
+            harness.at_quiescence(&[]),
+            "node-1 does not keep what the others do: item 0 deleted",
+        );
         harness.feed([(6, SERVER, kept(0, 12, None))]);
         assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, IamEvent, Kept, What};
 use crate::plan::Node;
 
@@ -45,7 +45,7 @@ impl Invariant for IamDurability {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, kept, record};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, kept, record};
     use super::*;
 
     #[test]

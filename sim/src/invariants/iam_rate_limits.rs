@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use iam_bootstrap::limits::COMPARE_SPACING;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, IamEvent, What};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -72,7 +72,7 @@ impl Invariant for IamRateLimits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
     use super::*;
 
     #[test]

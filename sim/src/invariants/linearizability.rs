@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, StoreOp, StoreResult, What};
 use crate::history::{RegisterOp, check};
 use crate::world::NodeView;
@@ -78,7 +78,7 @@ impl Invariant for Linearizability {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, assert_violates};
+    use super::super::harness::{CALLER, Harness, assert_violates};
     use super::*;
 
     fn reached(call: CallId) -> What {

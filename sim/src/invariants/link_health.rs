@@ -188,7 +188,9 @@ mod tests {
         let plan = Plan::quiet(3);
         let mut link_health = LinkHealth::new(&plan, 300_000);
         let (a, b, c) = (Node(0), Node(1), Node(2));
-        let on_event = |link_health: &mut LinkHealth, at_ms, node, what| link_health.on_event(&Event { at_ms, node, what });
+        let on_event = |link_health: &mut LinkHealth, at_ms, node, what| {
+            link_health.on_event(&Event { at_ms, node, what })
+        };
         assert_eq!(health.fault_free_since(a, b), Some(0));
         on_event(&mut link_health, 10, None, What::Fault { fault: Fault::Cut { a: b, b: a } });
         assert_eq!(health.fault_free_since(a, b), None);
@@ -212,7 +214,10 @@ mod tests {
             link_health.on_event(&Event { at_ms, node: None, what: What::Fault { fault } });
         };
         fault(10, Fault::Pause { node }, &mut link_health);
-        assert_eq!((health.fault_free_since(a, b), health.fault_free_since(a, Node(2))), (None, Some(0)));
+        assert_eq!(
+            (health.fault_free_since(a, b), health.fault_free_since(a, Node(2))),
+            (None, Some(0))
+        );
         fault(20, Fault::Wake { node, clock: Meanwhile::Stood }, &mut link_health);
         assert_eq!(health.fault_free_since(a, b), Some(20));
         fault(30, Fault::Pause { node }, &mut link_health);
@@ -220,7 +225,11 @@ mod tests {
         assert_eq!(health.fault_free_since(a, b), Some(40));
         fault(50, Fault::Pause { node }, &mut link_health);
         fault(60, Fault::PowerLoss { node }, &mut link_health);
-        link_health.on_event(&Event { at_ms: 70, node: Some(node), what: What::Started { incarnation: 2 } });
+        link_health.on_event(&Event {
+            at_ms: 70,
+            node: Some(node),
+            what: What::Started { incarnation: 2 },
+        });
         assert_eq!(health.fault_free_since(a, b), Some(70), "what begins anew is not stopped");
     }
 
@@ -229,7 +238,9 @@ mod tests {
         let plan = Plan::quiet(2);
         let (bounds, mut link_health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
         let (a, b) = (Node(0), Node(1));
-        let on_event = |link_health: &mut LinkHealth, at_ms, node, what| link_health.on_event(&Event { at_ms, node, what });
+        let on_event = |link_health: &mut LinkHealth, at_ms, node, what| {
+            link_health.on_event(&Event { at_ms, node, what })
+        };
         let connected = |remote| What::State { remote, state: LinkState::Connected, cause: None };
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms));
         on_event(&mut link_health, 3, Some(a), connected(b));

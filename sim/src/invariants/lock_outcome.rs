@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::suspended::SuspendedHolders;
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, LockFailure, What};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
@@ -42,7 +42,10 @@ impl Invariant for LockOutcome {
                 Some(LockPhase::Waiting { .. }) => Ok(()),
                 _ => Err(format!("the lock of call {call} was granted, and nobody waits")),
             },
-            (What::LockFailed { call, failure }, _) => match self.open.insert(*call, LockPhase::Ended) {
+            (What::LockFailed { call, failure }, _) => match self
+                .open
+                .insert(*call, LockPhase::Ended)
+            {
                 Some(LockPhase::Waiting { since, timeout_ms, .. }) => {
                     may_fail(*call, failure, event.at_ms - since, timeout_ms, facts)
                 }
@@ -108,7 +111,7 @@ fn may_fail(
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, assert_violates, granted, lock, made};
+    use super::super::harness::{CALLER, Harness, assert_violates, granted, lock, made};
     use super::*;
     use crate::event::LockEnd;
     use crate::plan::{Fault, Meanwhile};
@@ -147,10 +150,19 @@ mod tests {
         let grain = harness().bounds().ticks_ms;
         assert_eq!(harness().on_view(1_000 + grain, &[]), Ok(()));
         assert_violates(harness().on_view(1_001 + grain, &[]), "1 ms beyond its time");
-        assert_violates(harness().at(900, CALLER, failed(LockFailure::TimedOut)), "after 900 ms: timed out");
-        assert_violates(harness().at(900, CALLER, failed(LockFailure::GaveUp)), "after 900 ms: given up");
+        assert_violates(
+            harness().at(900, CALLER, failed(LockFailure::TimedOut)),
+            "after 900 ms: timed out",
+        );
+        assert_violates(
+            harness().at(900, CALLER, failed(LockFailure::GaveUp)),
+            "after 900 ms: given up",
+        );
         let text = String::new();
-        assert_violates(harness().at(1_000, CALLER, failed(LockFailure::NotAsked { text })), "not asked");
+        assert_violates(
+            harness().at(1_000, CALLER, failed(LockFailure::NotAsked { text })),
+            "not asked",
+        );
         let mut patient = harness();
         let node = CALLER;
         patient.fault(500, Fault::Pause { node });

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::suspended::SuspendedHolders;
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event};
 use crate::lock::Belief;
 use crate::plan::Load;
@@ -70,7 +70,7 @@ fn store_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, belief, assert_violates};
+    use super::super::harness::{CALLER, Harness, assert_violates, belief};
     use super::*;
     use crate::plan::{Fault, Meanwhile};
 

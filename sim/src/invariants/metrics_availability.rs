@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::scrapes::{ScrapeEvent, Scrape, Scrapes, metrics_plan};
-use super::{Facts, Invariant, CheckResult};
+use super::scrapes::{Scrape, ScrapeEvent, Scrapes, metrics_plan};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, LinkState, Meaning, Metrics, SocketId, Told, What};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -45,7 +45,9 @@ impl Invariant for MetricsAvailability {
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         let (Some(node), Some(_)) = (event.node, metrics_plan(facts)) else { return Ok(()) };
-        if let ScrapeEvent::Completed(on, _, collected, servers) = self.scrapes.on_event(event, facts) {
+        if let ScrapeEvent::Completed(on, _, collected, servers) =
+            self.scrapes.on_event(event, facts)
+        {
             return self.on_completed(on, collected, servers, facts);
         }
         let at_ms = event.at_ms;
@@ -88,7 +90,10 @@ impl Invariant for MetricsAvailability {
             .partition(|(_, _, _, at_ms)| settled(*at_ms));
         self.ends = later;
         let due: Vec<_> = due;
-        match due.iter().find(|(on, of, started_ms, _)| self.lost.get(&(*on, *of)) < Some(started_ms)) {
+        match due
+            .iter()
+            .find(|(on, of, started_ms, _)| self.lost.get(&(*on, *of)) < Some(started_ms))
+        {
             None => Ok(()),
             Some((on, of, ..)) => {
                 Err(format!("{on} tells that the connection to {of} ended, and it did not"))
@@ -199,7 +204,7 @@ fn deadline_ms(collected: Scrape, facts: &Facts<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, read};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, read};
     use super::super::scrapes::harness::{answered, asked, began, message, metrics, request};
     use super::*;
     use crate::event::Reported;
@@ -238,7 +243,10 @@ mod tests {
     fn b71_whoever_answered_is_up_and_nobody_else() {
         let mut harness = harness();
         asks(&mut harness);
-        assert_violates(tells(&mut harness, 1_010, up()), "node-0 tells that node-1 is up, which has not");
+        assert_violates(
+            tells(&mut harness, 1_010, up()),
+            "node-0 tells that node-1 is up, which has not",
+        );
         harness.feed([(1_011, CALLER, asked(0)), (1_012, CALLER, request(7, 6))]);
         harness.feed([(1_013, SERVER, message(7, 3, "Response", 6)), (1_015, CALLER, read(7, 3))]);
         tells(&mut harness, 1_016, up()).expect("it answered");
@@ -265,8 +273,12 @@ mod tests {
     fn b71_a_connection_that_ended_did() {
         let mut harness = harness();
         asks(&mut harness);
-        tells(&mut harness, 1_010, down("disconnected")).expect("it may be written down in a moment");
-        assert_violates(harness.on_view(1_100, &[]), "the connection to node-1 ended, and it did not");
+        tells(&mut harness, 1_010, down("disconnected"))
+            .expect("it may be written down in a moment");
+        assert_violates(
+            harness.on_view(1_100, &[]),
+            "the connection to node-1 ended, and it did not",
+        );
         harness.feed([(2_200, CALLER, asked(0)), (2_201, CALLER, state(LinkState::Backoff))]);
         tells(&mut harness, 2_201, down("disconnected")).expect("it did");
         assert_eq!(harness.on_view(3_000, &[]), Ok(()));
@@ -276,6 +288,9 @@ mod tests {
     fn b71_nobody_is_left_out() {
         let mut harness = harness();
         let alone = answered(0, vec![(CALLER, up())]);
-        assert_violates(harness.at(1_001, CALLER, alone), "node-0 does not tell of each server once");
+        assert_violates(
+            harness.at(1_001, CALLER, alone),
+            "node-0 does not tell of each server once",
+        );
     }
 }

@@ -2,7 +2,7 @@
 //! the others.
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, What};
 use crate::plan::Fault;
 use crate::world::NodeView;
@@ -22,7 +22,9 @@ impl Invariant for MetricsDeadline {
         if let What::Fault { fault: Fault::PowerLoss { node } } = event.what {
             self.scrapes.forget(node);
         }
-        let ScrapeEvent::Completed(node, scrape, collected, _) = self.scrapes.on_event(event, facts) else {
+        let ScrapeEvent::Completed(node, scrape, collected, _) =
+            self.scrapes.on_event(event, facts)
+        else {
             return Ok(());
         };
         match event.at_ms.checked_sub(collected.requested_ms + due_ms(facts) + 1) {
@@ -54,7 +56,7 @@ fn due_ms(facts: &Facts<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, assert_violates};
+    use super::super::harness::{CALLER, Harness, assert_violates};
     use super::super::scrapes::harness::{answered, asked, began, metrics};
     use super::*;
 
@@ -68,7 +70,10 @@ mod tests {
     fn b71_an_answer_comes_by_its_deadline() {
         let due = 1_000 + u64::from(metrics().deadline_ms) + harness().bounds().ticks_ms;
         harness().feed([(due, CALLER, answered(0, vec![]))]);
-        assert_violates(harness().at(due + 1, CALLER, answered(0, vec![])), "came after its deadline");
+        assert_violates(
+            harness().at(due + 1, CALLER, answered(0, vec![])),
+            "came after its deadline",
+        );
         assert_eq!(harness().on_view(due, &[]), Ok(()));
         assert_violates(harness().on_view(due + 1, &[]), "did not come by its deadline");
         let mut crashed = harness();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::scrapes::metrics_plan;
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, Metrics, Told, What};
 use crate::metrics::PAUSE_MS;
 use crate::plan::Node;
@@ -64,13 +64,14 @@ impl Invariant for MetricsRecovery {
 /// after it.
 fn bound_ms(facts: &Facts<'_>) -> u64 {
     let bounds = facts.bounds;
-    let scrape_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.shared_ms));
+    let scrape_ms =
+        metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.shared_ms));
     bounds.settle_ms + bounds.reconnect_ms + 2 * (scrape_ms + PAUSE_MS + bounds.ticks_ms)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates};
+    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates};
     use super::super::scrapes::harness::{answered, metrics};
     use super::*;
     use crate::event::Reported;

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::scrapes::{ScrapeEvent, Scrape, Scrapes};
-use super::{Facts, Invariant, CheckResult};
+use super::scrapes::{Scrape, ScrapeEvent, Scrapes};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, Metrics, Reported, Told, What};
 use crate::metrics::thousandths;
 use crate::plan::Node;
@@ -41,7 +41,9 @@ impl Invariant for MetricsReports {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        if let ScrapeEvent::Completed(on, _, collected, servers) = self.scrapes.on_event(event, facts) {
+        if let ScrapeEvent::Completed(on, _, collected, servers) =
+            self.scrapes.on_event(event, facts)
+        {
             return servers.iter().try_for_each(|(node, told)| match told {
                 Told::Up { report } => self.check_report(on, *node, report, collected),
                 Told::Down { .. } => Ok(()),
@@ -126,7 +128,7 @@ fn is_same(one: &Reported, other: &Reported) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
     use super::super::scrapes::harness::{answered, asked, began, metrics};
     use super::*;
 
@@ -173,7 +175,10 @@ mod tests {
         for change in wrong {
             let mut told = third();
             change(&mut told);
-            assert_violates(tells(&mut harness(), told), "node-0 tells of node-1 what was not sampled there");
+            assert_violates(
+                tells(&mut harness(), told),
+                "node-0 tells of node-1 what was not sampled there",
+            );
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, SocketId, What};
 use crate::plan::Node;
 
@@ -52,7 +52,7 @@ impl Invariant for MetricsRequests {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
     use super::super::scrapes::harness::{answered, asked, began, metrics, request};
     use super::*;
 

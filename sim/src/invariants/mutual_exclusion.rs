@@ -4,7 +4,7 @@
 //! clocks standing cannot know, and is excused for the locks that it had then.
 
 use super::suspended::SuspendedHolders;
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::Event;
 use crate::lock::Belief;
 
@@ -58,7 +58,7 @@ fn describe(belief: &Belief) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, belief, assert_violates, lock, made};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, belief, lock, made};
     use super::*;
     use crate::plan::{Fault, Meanwhile};
 
@@ -69,8 +69,15 @@ mod tests {
     #[test]
     fn b51_a_writer_is_alone() {
         let (writer, reader) = (belief(0, CALLER, true), belief(1, SERVER, false));
-        assert_eq!(harness().on_tick(9, &[belief(2, CALLER, false), reader.clone()]), Ok(()), "readers");
-        assert_violates(harness().on_tick(9, &[writer.clone(), reader.clone()]), "the writer of call 0");
+        assert_eq!(
+            harness().on_tick(9, &[belief(2, CALLER, false), reader.clone()]),
+            Ok(()),
+            "readers"
+        );
+        assert_violates(
+            harness().on_tick(9, &[writer.clone(), reader.clone()]),
+            "the writer of call 0",
+        );
         assert_violates(harness().on_tick(9, &[reader.clone(), writer.clone()]), "hold r0");
         let other = Belief { resources: vec![1, 2], ..reader.clone() };
         assert_eq!(harness().on_tick(9, &[writer.clone(), other]), Ok(()), "of other resources");
@@ -86,7 +93,8 @@ mod tests {
         let (node, load) = (CALLER, lock(|_| {}));
         let both = [belief(0, CALLER, true), belief(1, SERVER, true)];
         let after = |clock| {
-            let mut harness = Harness::new(MutualExclusion::default(), vec![load.clone(), load.clone()]);
+            let mut harness =
+                Harness::new(MutualExclusion::default(), vec![load.clone(), load.clone()]);
             harness.feed([(1, CALLER, made(0, &load))]);
             harness.fault(2, Fault::Pause { node });
             harness.fault(3, Fault::Wake { node, clock });
@@ -96,6 +104,9 @@ mod tests {
         assert_violates(after(Meanwhile::Ran).on_tick(9, &both), "hold r0");
         let mut later = after(Meanwhile::Stood);
         later.feed([(4, CALLER, made(2, &load))]);
-        assert_violates(later.on_tick(9, &[belief(2, CALLER, true), belief(1, SERVER, true)]), "of call 2");
+        assert_violates(
+            later.on_tick(9, &[belief(2, CALLER, true), belief(1, SERVER, true)]),
+            "of call 2",
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! B05: of what is over nothing is left: no call, no task, no queued byte.
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::world::NodeView;
 
 /// See the module.

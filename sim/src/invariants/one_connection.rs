@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::buggify::Point;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, SocketId, What};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -82,7 +82,7 @@ impl Invariant for OneConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, views};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, views};
     use super::*;
 
     fn opened(socket: SocketId, remote: Node, dialled: bool) -> What {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, Outcome, What};
 use crate::plan::Node;
 
@@ -52,7 +52,9 @@ impl Invariant for OneHandler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, made, request, served};
+    use super::super::harness::{
+        CALLER, Harness, SERVER, assert_violates, ended, made, request, served,
+    };
     use super::*;
 
     fn harness() -> Harness {
@@ -79,7 +81,10 @@ mod tests {
     fn a_call_that_was_never_sent_is_not_served() {
         let mut before = harness();
         before.feed([(2, SERVER, served(0))]);
-        assert_violates(before.at(3, CALLER, ended(0, Outcome::NotConnected)), "call 0 was served, and");
+        assert_violates(
+            before.at(3, CALLER, ended(0, Outcome::NotConnected)),
+            "call 0 was served, and",
+        );
         let mut after = harness();
         after.feed([(2, CALLER, ended(0, Outcome::NotConnected))]);
         assert_violates(after.at(3, SERVER, served(0)), "call 0 is served, and was never sent");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, What};
 use crate::world::NodeView;
 
@@ -47,7 +47,7 @@ impl Invariant for OneOutcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, assert_violates, ended, made, request};
+    use super::super::harness::{CALLER, Harness, assert_violates, ended, made, request};
     use super::*;
     use crate::event::Outcome;
 

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::suspended::SuspendedHolders;
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, What};
 use crate::lock::{Belief, LockerView};
 use crate::plan::LocksPlan;
@@ -113,7 +113,9 @@ fn quorum(lockers: usize, write: bool) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, LATE, SERVER, belief, assert_violates, ended_lock, views};
+    use super::super::harness::{
+        CALLER, Harness, LATE, SERVER, assert_violates, belief, ended_lock, views,
+    };
     use super::*;
     use crate::lock::GrantView;
     use crate::plan::{Fault, Meanwhile, Node};

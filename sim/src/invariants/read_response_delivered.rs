@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, Outcome, SocketId, What};
 use crate::plan::Node;
 
@@ -51,7 +51,7 @@ impl Invariant for ReadResponseDelivered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, made, request};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, ended, made, request};
     use super::*;
     use crate::event::Meaning;
 

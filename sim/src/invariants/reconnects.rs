@@ -2,7 +2,7 @@
 
 use grid::ConnectionState;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::world::{NodeView, node_of};
 
 /// See the module.
@@ -21,7 +21,9 @@ impl Invariant for Reconnects {
                     continue;
                 }
                 let remote = node_of(&stats.remote);
-                let Some(since) = facts.health.fault_free_since(view.node, remote) else { continue };
+                let Some(since) = facts.health.fault_free_since(view.node, remote) else {
+                    continue;
+                };
                 let calm_ms = facts.now_ms.saturating_sub(since);
                 if calm_ms > facts.bounds.reconnect_ms {
                     let cause = stats.last_failure.as_ref().map(ToString::to_string);
@@ -39,7 +41,7 @@ impl Invariant for Reconnects {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, views};
+    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates, views};
     use super::*;
     use crate::plan::Fault;
 
@@ -56,7 +58,10 @@ mod tests {
         assert_eq!(harness.on_view(2 * LATE, &views), Ok(()));
         harness.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
         assert_eq!(harness.on_view(2 * LATE + bound, &views), Ok(()));
-        assert_violates(harness.on_view(2 * LATE + bound + 1, &views), "node-0 is not connected to node-1");
+        assert_violates(
+            harness.on_view(2 * LATE + bound + 1, &views),
+            "node-0 is not connected to node-1",
+        );
         views[0].is_running = false;
         assert_eq!(harness.on_view(9 * LATE, &views), Ok(()));
     }

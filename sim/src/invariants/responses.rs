@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, Outcome, What};
 use crate::load::{PLANNED_ERROR, PLANNED_PANIC};
 use crate::plan::{Ending, Load, Node};
@@ -118,7 +118,9 @@ fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, LATE, SERVER, assert_violates, ended, made, request, stream};
+    use super::super::harness::{
+        CALLER, Harness, LATE, SERVER, assert_violates, ended, made, request, stream,
+    };
     use super::*;
     use crate::plan::Fault;
 
@@ -195,7 +197,10 @@ mod tests {
     #[test]
     fn what_is_not_in_the_plan_is_refused() {
         let mut harness = Harness::new(Responses::default(), vec![]);
-        assert_violates(harness.at(1, CALLER, ended(3, Outcome::Answered)), "call 3 is not in the plan");
+        assert_violates(
+            harness.at(1, CALLER, ended(3, Outcome::Answered)),
+            "call 3 is not in the plan",
+        );
         let wrong = What::WrongInput { call: 3, text: text("damage") };
         assert_violates(harness.at(1, SERVER, wrong), "call 3 was served with damage");
     }

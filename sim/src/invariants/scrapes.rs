@@ -110,7 +110,8 @@ impl Collections {
 
     /// The one that was in doubt began a collection.
     fn resolve_ambiguous(&mut self) {
-        if let Some(collected) = self.ambiguous.take().and_then(|scrape| self.open.get_mut(&scrape)) {
+        if let Some(collected) = self.ambiguous.take().and_then(|scrape| self.open.get_mut(&scrape))
+        {
             collected.started_ms = collected.requested_ms;
         }
     }

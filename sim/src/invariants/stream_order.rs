@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, HandlerEnd, Outcome, StreamSide, What};
 use crate::plan::Load;
 
@@ -115,7 +115,7 @@ impl StreamOrder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, ended, request, stream};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, ended, request, stream};
     use super::*;
 
     const CALLER_END: StreamSide = StreamSide::Caller;
@@ -173,10 +173,16 @@ mod tests {
         let mut twice = harness();
         twice.feed([(1, SERVER, taken(HANDLER_END, 1))]);
         assert_violates(twice.at(2, SERVER, taken(HANDLER_END, 1)), "call 0 took 1 after 1");
-        assert_violates(twice.at(2, SERVER, taken(HANDLER_END, 2)), "call 0 took 2, and 0 were sent");
+        assert_violates(
+            twice.at(2, SERVER, taken(HANDLER_END, 2)),
+            "call 0 took 2, and 0 were sent",
+        );
         let mut short = harness();
         short.feed([(1, SERVER, taken(HANDLER_END, 1))]);
-        assert_violates(short.at(2, SERVER, over(HANDLER_END)), "call 0 saw a good end after 1 of 2");
+        assert_violates(
+            short.at(2, SERVER, over(HANDLER_END)),
+            "call 0 saw a good end after 1 of 2",
+        );
         let mut other = Harness::new(StreamOrder::default(), vec![request(|_| {})]);
         assert_violates(other.at(2, SERVER, over(HANDLER_END)), "call 0 is no stream");
     }

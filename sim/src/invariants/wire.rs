@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use grid::proto::message::Flags;
 
-use super::{Facts, Invariant, CheckResult};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, Meaning, SocketId, What};
 use crate::plan::{CAPACITIES, Load, Node};
 
@@ -112,7 +112,9 @@ impl MessageKind {
         match self {
             Self::Open { .. } | Self::Ping | Self::Connection => Toward::Callee,
             Self::Data(toward) | Self::Disconnect(toward) => toward,
-            Self::Credit(Toward::Callee) | Self::Acknowledge | Self::Response | Self::Pong => Toward::Caller,
+            Self::Credit(Toward::Callee) | Self::Acknowledge | Self::Response | Self::Pong => {
+                Toward::Caller
+            }
             Self::Credit(Toward::Caller) => Toward::Callee,
         }
     }
@@ -209,8 +211,7 @@ impl Wire {
             Toward::Callee => other,
             Toward::Caller => end,
         };
-        if let Some(call) = self.logs.get_mut(&owner).and_then(|log| log.calls.get_mut(&mux_id))
-        {
+        if let Some(call) = self.logs.get_mut(&owner).and_then(|log| log.calls.get_mut(&mux_id)) {
             match kind {
                 MessageKind::Open { .. } => call.is_open_read = true,
                 MessageKind::Acknowledge => call.is_acknowledged = true,
@@ -263,7 +264,9 @@ impl WireCall {
 
     fn on_message(&mut self, kind: MessageKind, message: &Meaning) -> CheckResult {
         match kind {
-            MessageKind::Response if self.has_response => return Err("it was answered before".to_owned()),
+            MessageKind::Response if self.has_response => {
+                return Err("it was answered before".to_owned());
+            }
             MessageKind::Response if self.is_stream && message.op == "Response" => {
                 return Err("it is a stream".to_owned());
             }
@@ -271,14 +274,20 @@ impl WireCall {
                 self.has_response = true;
                 return Ok(());
             }
-            MessageKind::Disconnect(_) | MessageKind::Pong | MessageKind::Open { .. } | MessageKind::Connection => {
+            MessageKind::Disconnect(_)
+            | MessageKind::Pong
+            | MessageKind::Open { .. }
+            | MessageKind::Connection => {
                 return Ok(());
             }
             _ if !self.is_stream => return Err("it is no stream".to_owned()),
             MessageKind::Data(Toward::Callee) if !self.is_acknowledged => {
                 return Err("the stream was not acknowledged".to_owned());
             }
-            MessageKind::Data(_) | MessageKind::Credit(_) | MessageKind::Acknowledge | MessageKind::Ping => {}
+            MessageKind::Data(_)
+            | MessageKind::Credit(_)
+            | MessageKind::Acknowledge
+            | MessageKind::Ping => {}
         }
         let from = self.direction(kind.toward());
         if message.sequence != from.sequence {
@@ -303,7 +312,10 @@ impl StreamDirection {
             self.uncredited += 1;
         }
         if self.uncredited > self.capacity {
-            return Err(format!("{} messages are under toward of {}", self.uncredited, self.capacity));
+            return Err(format!(
+                "{} messages are under toward of {}",
+                self.uncredited, self.capacity
+            ));
         }
         Ok(())
     }
@@ -311,7 +323,9 @@ impl StreamDirection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, CALLER, SERVER, assert_violates, read, request, sent, stream};
+    use super::super::harness::{
+        CALLER, Harness, SERVER, assert_violates, read, request, sent, stream,
+    };
     use super::*;
 
     const EOF: u8 = 2;
@@ -367,7 +381,10 @@ mod tests {
             (4, CALLER, sent(1, 1, "MuxClientMsg", (5, 1, 0))),
             (4, CALLER, sent(1, 2, "MuxClientMsg", (5, 2, 0))),
         ]);
-        assert_violates(up.at(4, CALLER, sent(1, 3, "MuxClientMsg", (5, 3, 0))), "3 messages are under toward");
+        assert_violates(
+            up.at(4, CALLER, sent(1, 3, "MuxClientMsg", (5, 3, 0))),
+            "3 messages are under toward",
+        );
         let mut down = harness(stream(|_| {}));
         open(&mut down);
         for number in 1..=3 {
@@ -408,7 +425,10 @@ mod tests {
         let response = |index| sent(1, index, "Response", (5, 0, EOF));
         let mut harness = harness(request(|_| {}));
         harness.feed([(1, CALLER, sent(1, 0, "Request", (5, 0, EOF)))]);
-        assert_violates(harness.at(1, CALLER, sent(1, 1, "Response", (5, 0, EOF))), "in this direction");
+        assert_violates(
+            harness.at(1, CALLER, sent(1, 1, "Response", (5, 0, EOF))),
+            "in this direction",
+        );
         assert_violates(harness.at(1, SERVER, response(0)), "not read");
         harness.feed([(2, SERVER, read(1, 0)), (2, SERVER, response(1))]);
         assert_violates(harness.at(3, SERVER, response(2)), "answered before");
@@ -422,6 +442,9 @@ mod tests {
             (1, CALLER, sent(1, 0, "Request", (1, 0, EOF))),
             (2, CALLER, sent(2, 0, "Request", (1, 0, EOF))),
         ]);
-        assert_violates(harness.at(3, CALLER, sent(1, 1, "Request", (2, 0, EOF))), "abandoned for socket 2");
+        assert_violates(
+            harness.at(3, CALLER, sent(1, 1, "Request", (2, 0, EOF))),
+            "abandoned for socket 2",
+        );
     }
 }

@@ -9,7 +9,7 @@ use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
 
 use super::Pair;
-use super::operation::{End, ReplyKind, MESSAGE_BYTES_MAX, pick};
+use super::operation::{End, MESSAGE_BYTES_MAX, ReplyKind, pick};
 
 /// What a payload begins with.
 pub(super) const TOKEN_BYTES: usize = size_of::<usize>();
@@ -136,7 +136,9 @@ impl Pair {
             ReplyKind::ResponseTooLarge => Ok(too_large.into()),
             ReplyKind::Error => Err(HandlerError::new(text.clone())),
             ReplyKind::ErrorTooLarge => Err(too_large.into()),
-            ReplyKind::UnknownHandler | ReplyKind::Refusal => return self.refuse(end, mux_id, token, how),
+            ReplyKind::UnknownHandler | ReplyKind::Refusal => {
+                return self.refuse(end, mux_id, token, how);
+            }
         };
         let is_wanted = side.connection.answer(mux_id, &response, now);
         let is_late = self.calls[token].served_deadline.is_some_and(|deadline| deadline <= now);

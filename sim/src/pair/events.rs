@@ -4,7 +4,7 @@ use grid::proto::connection::{Asked, CloseReason, Event, Incoming, Outcome, Side
 use grid::proto::message::Op;
 
 use super::operation::End;
-use super::{CallEnd, Expected, TOKEN_BYTES, Pair};
+use super::{CallEnd, Expected, Pair, TOKEN_BYTES};
 
 impl Pair {
     pub(super) fn take_events(&mut self) {
@@ -35,7 +35,10 @@ impl Pair {
                     }
                 }
             }
-            assert!(!is_disconnected || self.endpoint_mut(end).is_closed, "disconnected while open");
+            assert!(
+                !is_disconnected || self.endpoint_mut(end).is_closed,
+                "disconnected while open"
+            );
         }
     }
 

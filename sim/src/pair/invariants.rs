@@ -6,9 +6,9 @@ use std::time::Duration;
 use grid::proto::connection::{CloseReason, Connection, Received, Sent, Side, Slot};
 use grid::time::Instant;
 
-use super::operation::{End, ReplyKind, HandlerResult};
+use super::operation::{End, HandlerResult, ReplyKind};
 use super::streams::{CALLEE_SLOTS, CalleeState, other_side};
-use super::{Call, Stream, Pair};
+use super::{Call, Pair, Stream};
 
 const SIDES: [Side; 2] = [Side::Calling, Side::Serving];
 
@@ -59,7 +59,10 @@ impl Pair {
             };
             if !stream.is_live(side) {
                 let must_be_notified = side == Side::Serving && half.end.is_some() && !half.is_late;
-                assert!(half.is_handler_notified || !must_be_notified, "a handler learns that it is over");
+                assert!(
+                    half.is_handler_notified || !must_be_notified,
+                    "a handler learns that it is over"
+                );
                 assert_eq!(half.waiting, None);
                 continue;
             }
@@ -160,7 +163,10 @@ impl Pair {
             let stream = &self.streams[token];
             let (caller_is_live, callee_is_live) =
                 (stream.is_live(Side::Calling), stream.is_live(Side::Serving));
-            assert_eq!(caller_is_live, callee_is_live, "both ends or none are under way: {stream:?}");
+            assert_eq!(
+                caller_is_live, callee_is_live,
+                "both ends or none are under way: {stream:?}"
+            );
             if !caller_is_live {
                 continue;
             }

@@ -9,7 +9,8 @@ use proptest::prop_oneof;
 use proptest::sample::select;
 
 use super::operation::{
-    StreamAction, End, ReplyKind, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation, HandlerResult, Decision,
+    Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation, ReplyKind,
+    StreamAction,
 };
 
 impl Arbitrary for Operation {

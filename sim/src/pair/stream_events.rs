@@ -7,7 +7,7 @@ use grid::proto::connection::{Event, Incoming, Side, StreamEnd, StreamId};
 
 use super::Pair;
 use super::operation::End;
-use super::streams::{CALLEE_SLOTS, CalleeState, Stream, ExpectedEnd};
+use super::streams::{CALLEE_SLOTS, CalleeState, ExpectedEnd, Stream};
 
 impl Pair {
     pub(super) fn on_stream_event(&mut self, end: End, event: Event) {
@@ -110,7 +110,11 @@ impl Pair {
                 "stream silent, seen by its caller"
             }
             (StreamEnd::Refused(text), None) => {
-                assert_eq!(stream.callee_state, CalleeState::Unknown, "what is refused does not come in");
+                assert_eq!(
+                    stream.callee_state,
+                    CalleeState::Unknown,
+                    "what is refused does not come in"
+                );
                 let reasons = ["overloaded:", "this server is shutting down"];
                 assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
                 "stream refused before it was served"
@@ -209,7 +213,10 @@ impl Pair {
         let Some(token) = self.tokens.get(&(end.other(), mux_id)) else { return false };
         let callee_half = &mut self.streams[*token].callee_half;
         assert_ne!(callee_half.end, None, "the end comes first");
-        assert!(callee_half.is_finished && !callee_half.is_handler_notified, "once, for who has returned");
+        assert!(
+            callee_half.is_finished && !callee_half.is_handler_notified,
+            "once, for who has returned"
+        );
         callee_half.is_handler_notified = true;
         true
     }

@@ -16,7 +16,9 @@ use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
 
 use super::Pair;
-use super::operation::{StreamAction, End, InitialPayload, MESSAGE_BYTES_MAX, Message, HandlerResult, Decision, pick};
+use super::operation::{
+    Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, StreamAction, pick,
+};
 
 /// Slots of the serving ends begin here, those of the calling ends at 0.
 pub(super) const CALLEE_SLOTS: usize = 1 << 20;
@@ -211,7 +213,13 @@ pub(super) fn other_side(side: Side) -> Endpoint {
 }
 
 impl Pair {
-    pub(super) fn open(&mut self, end: End, initial: InitialPayload, capacities: Capacities, ms: u32) {
+    pub(super) fn open(
+        &mut self,
+        end: End,
+        initial: InitialPayload,
+        capacities: Capacities,
+        ms: u32,
+    ) {
         let (now, token, calls_made_max) =
             (self.now, self.streams.len(), self.limits.calls_made_max);
         let payload = initial_payload(token, initial);
@@ -304,9 +312,10 @@ impl Pair {
         let sides: &[Side] = match action {
             StreamAction::Finish | StreamAction::Cancel => &[Side::Calling],
             StreamAction::Return(_) => &[Side::Serving],
-            StreamAction::Send(_) | StreamAction::Receive | StreamAction::StopReceiving | StreamAction::CancelSend => {
-                &[Side::Calling, Side::Serving]
-            }
+            StreamAction::Send(_)
+            | StreamAction::Receive
+            | StreamAction::StopReceiving
+            | StreamAction::CancelSend => &[Side::Calling, Side::Serving],
         };
         // Those under way, and the last that is not: whoever holds its end may still try.
         let (mut candidates, mut over) = (Vec::new(), None);
@@ -374,7 +383,11 @@ impl Pair {
             Sent::Waiting => {
                 stream.half_mut(side).waiting = Some(payload);
                 let has_room = blocked == 0;
-                self.seen.insert(if has_room { "waited for credit" } else { "waited for queue space" });
+                self.seen.insert(if has_room {
+                    "waited for credit"
+                } else {
+                    "waited for queue space"
+                });
             }
             // The connection found that it must be closed.
             Sent::StreamOver => {}
@@ -401,7 +414,10 @@ impl Pair {
                 assert_eq!(side, Side::Serving, "the caller's end has no half-close");
                 assert!(stream.caller_half.is_finished && stream.caller_half.waiting.is_none());
                 let is_complete = stream.callee_half.received == stream.caller_half.sent.len();
-                assert!(is_complete || stream.callee_half.is_discarding, "all before the end (B22)");
+                assert!(
+                    is_complete || stream.callee_half.is_discarding,
+                    "all before the end (B22)"
+                );
                 self.seen.insert("half-closed");
             }
             Received::StreamOver => assert_ne!(stream.half(side).end, None),
@@ -436,7 +452,9 @@ impl Pair {
         stream.caller_half.is_finished = true;
         let sent = self.endpoint_mut(end).connection.finish(id);
         match sent {
-            Sent::StreamOver => assert!(has_ended || self.endpoint_mut(end).connection.live_calls() == 0),
+            Sent::StreamOver => {
+                assert!(has_ended || self.endpoint_mut(end).connection.live_calls() == 0)
+            }
             Sent::Queued => assert!(!has_ended && !is_waiting, "the end overtakes nothing"),
             Sent::Waiting => {
                 assert!(!has_ended && has_input, "there is no end to be sent");
@@ -448,7 +466,8 @@ impl Pair {
 
     fn cancel_stream(&mut self, token: usize) {
         let stream = &mut self.streams[token];
-        let (mux_id, end, has_ended) = (stream.mux_id, stream.caller, !stream.is_live(Side::Calling));
+        let (mux_id, end, has_ended) =
+            (stream.mux_id, stream.caller, !stream.is_live(Side::Calling));
         stream.is_cancelled |= !has_ended;
         let connection = &mut self.endpoint_mut(end).connection;
         let before = (connection.queued_bytes(), connection.live_calls());
@@ -481,7 +500,9 @@ impl Pair {
                 let end = StreamEnd::RemoteError(text.as_str().into());
                 (Err(HandlerError::new(text)), ExpectedEnd::End(end))
             }
-            HandlerResult::ErrorTooLarge => (Err("x".repeat(MESSAGE_BYTES_MAX).into()), ExpectedEnd::TooLarge),
+            HandlerResult::ErrorTooLarge => {
+                (Err("x".repeat(MESSAGE_BYTES_MAX).into()), ExpectedEnd::TooLarge)
+            }
         };
         stream.callee_half.is_finished = true;
         stream.callee_half.is_discarding = true;

@@ -12,8 +12,8 @@ use crate::event::{
 };
 use crate::plan::{Fault, Node, Plan};
 
-use super::is_violation;
 use super::fault_spans::{self, FaultSpan};
+use super::is_violation;
 
 /// EventIndex of an event in the trace.
 pub(super) type EventIndex = usize;
@@ -270,7 +270,9 @@ fn bars(events: &[Event]) -> Vec<Bar> {
 /// is below the wire is the holding.
 fn started_by(what: &What) -> Option<(CallId, BarSide)> {
     match what {
-        What::CallMade { call, .. } | What::LockAsked { call, .. } => Some((*call, BarSide::Caller)),
+        What::CallMade { call, .. } | What::LockAsked { call, .. } => {
+            Some((*call, BarSide::Caller))
+        }
         What::HandlerStarted { call, .. } | What::LockGranted { call, .. } => {
             Some((*call, BarSide::Handler))
         }

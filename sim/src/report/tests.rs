@@ -3,7 +3,7 @@
 use crate::event::{CallKind, Event, HandlerEnd, LinkState, Meaning, Outcome, What};
 use crate::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 
-use super::diagram::{Arrow, Diagram, BarSide, Tone};
+use super::diagram::{Arrow, BarSide, Diagram, Tone};
 use super::fault_spans::FaultSpan;
 
 pub(super) fn at(at_ms: u64, node: u64, what: What) -> Event {

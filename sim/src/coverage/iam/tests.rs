@@ -117,7 +117,9 @@ fn reaching(point: &str) -> Vec<Step> {
         "load_interrupted_by_crash" => {
             vec![started(1, A), fault(2, Fault::PowerLoss { node: A })]
         }
-        "pool_came_online_late" => vec![pool(0, false), started(1, A), pool(2, true), seen(3, A, &[])],
+        "pool_came_online_late" => {
+            vec![pool(0, false), started(1, A), pool(2, true), seen(3, A, &[])]
+        }
         "pool_read_was_retried" => {
             vec![(1, A, What::Iam(IamEvent::LoadLogged { retries: 1 }))]
         }

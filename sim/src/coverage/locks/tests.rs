@@ -62,9 +62,7 @@ fn reaching(point: &str) -> Vec<Step> {
         "lock_granted_after_holder_crashed" => {
             and(after(LockEnd::Crashed), vec![(5, B, granted(1))])
         }
-        "lock_granted_after_holder_lost_it" => {
-            and(after(LockEnd::Lost), vec![(5, B, granted(1))])
-        }
+        "lock_granted_after_holder_lost_it" => and(after(LockEnd::Lost), vec![(5, B, granted(1))]),
         "lock_granted_to_waiter" => {
             let waits = vec![(2, B, asked(1, &[0], true)), (3, A, ended(0, LockEnd::Unlocked))];
             and(and(held(), waits), vec![(4, B, granted(1))])
