@@ -1,8 +1,8 @@
 //! A page of a run that never was, to look at and to test the page with (`.ci/page`):
 //! `cargo run -p sim --example page -- out.html [events]`.
 //!
-//! Four nodes, requests and streams, most kinds of fault, one violation; always the same for a number of
-//! events. Beside the page it writes the same run for `ShiViz` (`out.log`).
+//! Four nodes, requests and streams, most kinds of fault, one violation; always the same for a
+//! number of events. Beside the page it writes the same run for `ShiViz` (`out.log`).
 
 use std::env;
 use std::fs;

@@ -24,8 +24,8 @@ pub struct Bounds {
     /// Two nodes are connected again once their network is whole: the dead connection is found, an
     /// attempt that hangs times out, the longest wait between two passes, and a handshake succeeds.
     pub reconnect_ms: u64,
-    /// What died, or is to die, without anybody knowing has been found: a dead peer, and a connection that
-    /// a rare event has superseded.
+    /// What died, or is to die, without anybody knowing has been found: a dead peer, and a
+    /// connection that a rare event has superseded.
     pub settle_ms: u64,
     /// Whatever was under way is over.
     pub drain_ms: u64,
@@ -35,11 +35,11 @@ pub struct Bounds {
     pub drift_ppm: u64,
     /// A node has loaded its copy so long after the last of its pools is there; 0 if it has none.
     pub load_ms: u64,
-    /// All copies of users, policies and mappings are the same so long after all is healed (B62); 0 if
-    /// there are none.
+    /// All copies of users, policies and mappings are the same so long after all is healed (B62); 0
+    /// if there are none.
     pub same_ms: u64,
-    /// What goes on by itself in a cluster that has recovered pauses within this time: comparisons of
-    /// copies.
+    /// What goes on by itself in a cluster that has recovered pauses within this time: comparisons
+    /// of copies.
     pub idle_ms: u64,
     has_holds: bool,
 }
@@ -63,7 +63,8 @@ impl Bounds {
         let reconnect_ms = dead_peer_ms.max(handshake) + backoff + handshake;
         let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
         let lease_ms = cluster.locks.as_ref().map_or(0, |locks| u64::from(locks.lease_ms));
-        // What is not let go ends with its lease, and a locker that has just begun waits for as long.
+        // What is not let go ends with its lease, and a locker that has just begun waits for as
+        // long.
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 2 * lease_ms + 5_000;
         let drift_ppm = drift_ppm(plan);
         let holds = [Point::DelayFlush, Point::FullSocket];
@@ -88,9 +89,9 @@ impl Bounds {
         }
     }
 
-    /// How late a deadline of `time_ms` may be seen, because clocks drift. Timers are tokio's, which
-    /// do not: a node whose clock runs fast may also sleep too long, by what the two part from each
-    /// other in the longest sleep there is.
+    /// How late a deadline of `time_ms` may be seen, because clocks drift. Timers are tokio's,
+    /// which do not: a node whose clock runs fast may also sleep too long, by what the two part
+    /// from each other in the longest sleep there is.
     pub fn lateness_of(&self, time_ms: u64) -> u64 {
         self.drift_of(time_ms + ms(self.limits.ping_interval))
     }
@@ -107,9 +108,9 @@ impl Bounds {
         if self.has_holds { 2_000 } else { 200 }
     }
 
-    /// A lock that so many ask for at once, in a cluster that has recovered, is granted to each of them:
-    /// the lease of a holder that is gone ends, and each waits for its turn, at worst for the longest
-    /// time between two attempts (B55).
+    /// A lock that so many ask for at once, in a cluster that has recovered, is granted to each of
+    /// them: the lease of a holder that is gone ends, and each waits for its turn, at worst for the
+    /// longest time between two attempts (B55).
     pub fn lock_ms(&self, asking: u64) -> u64 {
         2 * self.lease_ms + self.lease_ms / 25 + asking * LOCK_TURN_MS
     }
@@ -138,7 +139,8 @@ impl Bounds {
 /// The longest that a superseding connection may wait, and a handshake.
 const SUPERSEDE_MS: u64 = 6_000;
 
-/// The longest wait between two attempts to lock, with what it is scaled by at random, and the attempt.
+/// The longest wait between two attempts to lock, with what it is scaled by at random, and the
+/// attempt.
 const LOCK_TURN_MS: u64 = 8_000;
 
 /// The format is looked for, and each pool read: each after the longest wait between two tries.
@@ -147,9 +149,9 @@ fn load_ms(iam: &IamPlan) -> u64 {
     2 * ms(limits::RETRY_MAX) + asked * u64::from(iam.store_ms) + 100
 }
 
-/// All nodes are connected; whoever has not loaded yet tries its pools for the last time and reads them;
-/// it catches up, and whoever found it not loaded, or was in a comparison that hung, compares again; and
-/// what nobody knows to be missing is found by a comparison at the interval.
+/// All nodes are connected; whoever has not loaded yet tries its pools for the last time and reads
+/// them; it catches up, and whoever found it not loaded, or was in a comparison that hung, compares
+/// again; and what nobody knows to be missing is found by a comparison at the interval.
 fn same_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
     let records = u64::from(ITEMS_MAX) * u64::from(iam.store_ms);
     let load = load_ms(iam);

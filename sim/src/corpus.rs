@@ -1,7 +1,7 @@
 //! Runs that once failed: kept with the reason, and run first ever after.
 //!
-//! An entry is a TOML file in `sim/corpus`. It holds the plan itself, not only the seed: a change of
-//! the swarm's draws makes another plan of the same seed, and the failure would be forgotten.
+//! An entry is a TOML file in `sim/corpus`. It holds the plan itself, not only the seed: a change
+//! of the swarm's draws makes another plan of the same seed, and the failure would be forgotten.
 
 use std::fs;
 use std::path::{Path, PathBuf};

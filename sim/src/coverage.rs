@@ -91,8 +91,8 @@ pub const POINTS: &[&str] = &[
     "stream_without_request_side",
 ];
 
-/// What runs of these scenarios must reach together: that of the swarm, and of those of locks and of users,
-/// policies and mappings, whichever are among them.
+/// What runs of these scenarios must reach together: that of the swarm, and of those of locks and
+/// of users, policies and mappings, whichever are among them.
 pub fn points_of<'a>(scenarios: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
     let list_of = |name: &str| match name {
         _ if name.starts_with("locks") => LOCK_POINTS,

@@ -15,7 +15,8 @@ use crate::plan::Node;
 
 thread_local! {
     static FAILURES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
-    /// The node that runs now, and those that have logged that IAM is loaded, after how many retries.
+    /// The node that runs now, and those that have logged that IAM is loaded, after how many
+    /// retries.
     static NODE: Cell<Node> = const { Cell::new(Node(u8::MAX)) };
     static LOADED: RefCell<Vec<(Node, u32)>> = const { RefCell::new(Vec::new()) };
 }
@@ -59,8 +60,8 @@ impl Guard {
 }
 
 impl Guard {
-    /// Nodes that have logged since this was last asked that IAM is loaded, as often as they did, and
-    /// after how many retries.
+    /// Nodes that have logged since this was last asked that IAM is loaded, as often as they did,
+    /// and after how many retries.
     pub(crate) fn take_loaded(&self) -> Vec<(Node, u32)> {
         LOADED.with(|loaded| std::mem::take(&mut *loaded.borrow_mut()))
     }
@@ -72,8 +73,8 @@ impl Drop for Guard {
     }
 }
 
-/// Hears nothing but bugs, what IAM logs for operators, and which node runs: all other logging costs
-/// nothing.
+/// Hears nothing but bugs, what IAM logs for operators, and which node runs: all other logging
+/// costs nothing.
 struct BugSubscriber;
 
 impl Subscriber for BugSubscriber {

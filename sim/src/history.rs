@@ -1,11 +1,11 @@
-//! Whether a history of a register is linearizable: whether each operation could have happened at one
-//! instant between its beginning and its end.
+//! Whether a history of a register is linearizable: whether each operation could have happened at
+//! one instant between its beginning and its end.
 //!
-//! Wing and Gong's search, with Lowe's memory: orders are tried depth first, and what has been tried with
-//! the same operations done and the same value is not tried again. A history is cut where nothing is under
-//! way, and each segment is searched for itself: under a lock that excludes, few operations overlap. A
-//! general search of an invalid history takes for ever, so no operation may overlap with more than
-//! [`WIDTH_MAX`] that began after it.
+//! Wing and Gong's search, with Lowe's memory: orders are tried depth first, and what has been
+//! tried with the same operations done and the same value is not tried again. A history is cut
+//! where nothing is under way, and each segment is searched for itself: under a lock that excludes,
+//! few operations overlap. A general search of an invalid history takes for ever, so no operation
+//! may overlap with more than [`WIDTH_MAX`] that began after it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -118,8 +118,8 @@ fn values_after(segment: &[RegisterOp], before: &BTreeSet<u64>) -> BTreeSet<u64>
             continue;
         }
         let mut next = candidates(segment, done);
-        // A read that can be now may as well be: it changes nothing for the others. Without this many
-        // readers at once have as many orders as there are subsets of them.
+        // A read that can be now may as well be: it changes nothing for the others. Without this
+        // many readers at once have as many orders as there are subsets of them.
         if let Some(idle) = next.iter().copied().find(|at| segment[*at].is_consistent_read(value)) {
             next = vec![idle];
         }
@@ -152,8 +152,8 @@ fn candidates(segment: &[RegisterOp], done: Completed) -> Vec<usize> {
     next
 }
 
-/// What the register may hold after an operation; nothing if what came of it contradicts `value`. What
-/// nobody knows of may not have been done at all.
+/// What the register may hold after an operation; nothing if what came of it contradicts `value`.
+/// What nobody knows of may not have been done at all.
 fn values_of(operation: &RegisterOp, value: u64) -> [Option<u64>; 2] {
     let after = match operation.op {
         StoreOp::Read => value,

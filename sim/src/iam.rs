@@ -1,8 +1,9 @@
-//! Users, policies and mappings as a run sees them: iam-bootstrap on every node, over pools in memory that
-//! outlive its processes.
+//! Users, policies and mappings as a run sees them: iam-bootstrap on every node, over pools in
+//! memory that outlive its processes.
 //!
-//! What a pool keeps is written down as it is kept, and what readers see is looked at after each tick,
-//! from outside of the simulation. An item has a number and a value: of a change, the number of its call.
+//! What a pool keeps is written down as it is kept, and what readers see is looked at after each
+//! tick, from outside of the simulation. An item has a number and a value: of a change, the number
+//! of its call.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -1,8 +1,8 @@
 //! What must hold in every run, whatever is done to the cluster.
 //!
-//! Each invariant is a file here. It sees every event in its order, looks at the nodes now and then,
-//! and once more when everything should have recovered and when everything has ended. It keeps its
-//! own simple account, and says what is wrong in a sentence.
+//! Each invariant is a file here. It sees every event in its order, looks at the nodes now and
+//! then, and once more when everything should have recovered and when everything has ended. It
+//! keeps its own simple account, and says what is wrong in a sentence.
 
 use crate::bounds::Bounds;
 use crate::event::{CallId, Event};
@@ -105,8 +105,8 @@ pub trait Invariant {
         Ok(())
     }
 
-    /// Whether what it waits for after all was healed is there: the run goes on until it is, or for as
-    /// long as that may take.
+    /// Whether what it waits for after all was healed is there: the run goes on until it is, or for
+    /// as long as that may take.
     fn has_converged(&self, _facts: &Facts<'_>) -> bool {
         true
     }

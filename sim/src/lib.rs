@@ -1,4 +1,5 @@
-//! Worlds in which the code that ships is held to what it promises, and replays exactly from a seed.
+//! Worlds in which the code that ships is held to what it promises, and replays exactly from a
+//! seed.
 //!
 //! - [`world::World`] is a cluster of nodes on a simulated network and simulated time. A storage server
 //!   writes scenarios of its own with it: [`world::Software`] puts its handlers on every node,
@@ -9,8 +10,8 @@
 //! - [`shrink`] makes a failing plan small, [`corpus`] keeps it, [`report`] shows a run.
 //! - [`pair`] is another, smaller world: two pure machines and a wire, for property tests.
 //!
-//! Nothing here is for production. How it works is in ARCHITECTURE.md, how it is used in the crate's
-//! README.
+//! Nothing here is for production. How it works is in ARCHITECTURE.md, how it is used in the
+//! crate's README.
 
 pub mod bounds;
 pub mod corpus;
@@ -39,7 +40,8 @@ pub mod world;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// So do those of the workspace's. Here, because of all libraries only this one has all others at hand.
+/// So do those of the workspace's. Here, because of all libraries only this one has all others at
+/// hand.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct WorkspaceReadme;

@@ -1,8 +1,8 @@
 //! Locks as a run sees them: who asks, who believes that it holds what, and what the locks protect.
 //!
-//! Which locks those are is the software's business: it offers a [`LockClient`] on each node, and the load
-//! asks that for locks. Who believes to hold what is looked at from outside of the simulation, by the
-//! holders' own clocks and at one instant for all of them.
+//! Which locks those are is the software's business: it offers a [`LockClient`] on each node, and
+//! the load asks that for locks. Who believes to hold what is looked at from outside of the
+//! simulation, by the holders' own clocks and at one instant for all of them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -36,10 +36,12 @@ pub trait LockClient: Send + Sync {
     /// Forces the locks of a resource open. Tells how many lockers had any.
     fn force_unlock(&self, resource: String) -> Later<usize>;
 
-    /// The process ends in good order: takes no more, and waits no longer than `grace` for what is let go.
+    /// The process ends in good order: takes no more, and waits no longer than `grace` for what is
+    /// let go.
     fn shutdown(&self, grace: Duration) -> Later<()>;
 
-    /// What is to be seen of it from outside of the simulation; nothing unless it has something to show.
+    /// What is to be seen of it from outside of the simulation; nothing unless it has something to
+    /// show.
     fn look(&self) -> LocksView {
         LocksView::default()
     }
@@ -106,8 +108,8 @@ pub trait Held: Send + Sync {
     /// Whether it is held now, by the node's own clock.
     fn is_held(&self) -> bool;
 
-    /// Up to when it is certain to be held, by the node's own clock, as far as is known now; the clock's
-    /// beginning if it is known not to be.
+    /// Up to when it is certain to be held, by the node's own clock, as far as is known now; the
+    /// clock's beginning if it is known not to be.
     fn valid_until(&self) -> Instant;
 
     /// Resolves when it is lost.
@@ -150,7 +152,8 @@ impl std::fmt::Debug for Locks {
     }
 }
 
-/// What the locks of a run are about, for all nodes: the store that they protect, and who holds what.
+/// What the locks of a run are about, for all nodes: the store that they protect, and who holds
+/// what.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Protected {
     pub(crate) store: Store,

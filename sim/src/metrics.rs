@@ -1,9 +1,9 @@
-//! Resource metrics as a run sees them: nodes that sample machines which are made up, and who is asked for
-//! all of them when.
+//! Resource metrics as a run sees them: nodes that sample machines which are made up, and who is
+//! asked for all of them when.
 //!
-//! What a machine counts is drawn from the seed of its incarnation, so that whatever is reported later can
-//! be told from all other samples. What is written down here is what was sampled, and what was told in
-//! the end; what lies between is the crate that ships.
+//! What a machine counts is drawn from the seed of its incarnation, so that whatever is reported
+//! later can be told from all other samples. What is written down here is what was sampled, and
+//! what was told in the end; what lies between is the crate that ships.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Two machines, a wire between them and a clock that only moves when told.
+//! Two protocol machines, a wire between them and a clock that only moves on demand.
 //!
-//! The pair keeps its own, simple account of every call and holds the machines to it after each
-//! operation: it panics where one of them breaks its promise, which is what it is for. Payloads
-//! carry a token of their call, so that a response that reached another call would be seen.
+//! The pair keeps its own simple model of every call and compares the machines with it after each
+//! operation: it panics where a machine breaks a promise, by design. Payloads carry a token of
+//! their call, so that a response that reached another call would be noticed.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -35,38 +35,38 @@ pub use self::streams::Stream;
 #[derive(Debug)]
 struct Endpoint {
     connection: Connection,
-    /// Frames that this side has written and the other has not read.
+    /// Frames that this endpoint has written and the other has not read.
     wire: VecDeque<Bytes>,
     is_closed: bool,
     is_draining: bool,
-    /// Tokens of the calls that are served here and whose handler has not finished, by mux id.
+    /// Tokens of the inbound calls whose handler has not finished, by mux id.
     running: BTreeMap<u64, usize>,
-    /// Tokens of the streams that are served here, decided upon or not, and not over, by mux id.
+    /// Tokens of the inbound streams, accepted or undecided, that have not ended, by mux id.
     streams: BTreeMap<u64, usize>,
     last_served: u64,
 }
 
-/// The two machines, and the account.
+/// The two machines and the model.
 #[derive(Debug)]
 pub struct Pair {
     limits: Limits,
     now: Instant,
     a: Endpoint,
     b: Endpoint,
-    /// All single requests that were ever made.
+    /// All single requests ever made.
     pub calls: Vec<Call>,
-    /// All streams that were ever opened.
+    /// All streams ever opened.
     pub streams: Vec<Stream>,
-    /// Which stream, by its caller and its number.
+    /// Index of each stream, by its caller and its mux id.
     tokens: BTreeMap<(End, u64), usize>,
-    /// Whether timers may be due that nobody has looked at.
+    /// Whether expired timers may be unhandled.
     is_late: bool,
-    /// What happened at least once: properties of what never happens would be worth nothing.
+    /// What occurred at least once: a property of a situation that never occurs is worth nothing.
     pub seen: BTreeSet<&'static str>,
 }
 
 impl Pair {
-    /// A pair whose two ends are connected.
+    /// Creates a pair whose two ends are connected.
     pub fn new(limits: &Limits, checksum: Checksum) -> Self {
         let now = Instant::from_nanos(5);
         let side = || Endpoint {
@@ -109,11 +109,11 @@ impl Pair {
         Timestamp::new(1_700_000_000 + (self.now.as_nanos() / 1_000_000_000) as i64, 0)
     }
 
-    /// Lets one operation happen after the other, and looks at everything after each.
+    /// Applies the operations in order, and checks everything after each.
     ///
     /// # Panics
     ///
-    /// Where a machine does not do as it promises.
+    /// If a machine breaks a promise.
     pub fn run(&mut self, operations: &[Operation]) {
         for operation in operations {
             self.apply(operation);
@@ -198,13 +198,13 @@ impl Pair {
         }
     }
 
-    /// Moves the clock, and lets the machines do what is due at the instant at which it is.
+    /// Moves the clock, and runs each expired timer at its instant.
     fn advance(&mut self, duration: Duration) {
         let target = self.now + duration;
         loop {
             let due = [&self.a, &self.b].iter().filter_map(|s| s.connection.poll_timeout()).min();
             let Some(due) = due.filter(|due| *due <= target) else { break };
-            assert!(due > self.now || self.is_late, "a timeout that was handled is not due again");
+            assert!(due > self.now || self.is_late, "a handled timeout does not expire again");
             self.is_late = false;
             self.now = due.max(self.now);
             let (now, wall) = (self.now, self.wall());
@@ -217,7 +217,7 @@ impl Pair {
         self.now = target;
     }
 
-    /// Moves the clock in steps within which whatever is written arrives.
+    /// Moves the clock in steps, and delivers everything that is written in between.
     fn live(&mut self, duration: Duration) {
         let until = self.now + duration;
         while self.now < until {

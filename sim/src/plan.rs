@@ -47,7 +47,8 @@ pub struct Plan {
     pub duration_ms: u64,
     /// What is done to the cluster, in the order of its time.
     pub faults: Vec<(u64, Fault)>,
-    /// What the cluster is asked to do, in the order of its time. A call's number is its place here.
+    /// What the cluster is asked to do, in the order of its time. A call's number is its place
+    /// here.
     pub load: Vec<(u64, Load)>,
 }
 

@@ -1,8 +1,8 @@
 //! How a run is shown: as a page to look at, as a log for other tools, as text.
 //!
-//! Everything here is a function of the trace (and of the plan, for what the trace does not say). What
-//! belongs together in a trace is found in `diagram`, once and in Rust, where it is tested; the page only
-//! draws it.
+//! Everything here is a function of the trace (and of the plan, for what the trace does not say).
+//! What belongs together in a trace is found in `diagram`, once and in Rust, where it is tested;
+//! the page only draws it.
 
 mod diagram;
 mod fault_spans;
@@ -77,8 +77,8 @@ struct Data<'a> {
     diagram: Diagram,
 }
 
-/// As JSON that may stand inside of a `<script>`: an HTML parser looks for `</script` and `<!--` there,
-/// also in the middle of a string.
+/// As JSON that may stand inside of a `<script>`: an HTML parser looks for `</script` and `<!--`
+/// there, also in the middle of a string.
 fn inside_script(data: &impl Serialize) -> String {
     // None of what is shown can fail to become JSON: no map has keys that are not text.
     let json = serde_json::to_string(data).unwrap_or_default();

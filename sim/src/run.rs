@@ -5,9 +5,10 @@
 //!   (duration of the plan)   (within the bound of `Bounds::drain_ms`)
 //! ```
 //!
-//! A connection that died unnoticed looks open for a while: so the cluster is left alone for as long
-//! as that may last, and has to recover once more. Then every node asks every other for something, and
-//! must be answered, and each lock be had: a cluster that only answers pings has not recovered.
+//! A connection that died unnoticed looks open for a while: so the cluster is left alone for as
+//! long as that may last, and has to recover once more. Then every node asks every other for
+//! something, and must be answered, and each lock be had: a cluster that only answers pings has not
+//! recovered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +38,8 @@ pub struct Violation {
 
 impl Violation {
     /// Whether this is the same failure as another, with other numbers: what shrinking goes by. The
-    /// invariant alone would not do, because one that expects several things would be shrunk to a run
-    /// that has nothing of what the first was about.
+    /// invariant alone would not do, because one that expects several things would be shrunk to a
+    /// run that has nothing of what the first was about.
     pub fn is_like(&self, other: &Self) -> bool {
         self.invariant == other.invariant && skeleton(&self.text) == skeleton(&other.text)
     }
@@ -64,8 +65,8 @@ pub struct Run {
     pub coverage: Coverage,
     /// How long it took, in simulated milliseconds.
     pub simulated_ms: u64,
-    /// How soon all copies of users, policies and mappings were the same; `None` if there are none, or they
-    /// were not.
+    /// How soon all copies of users, policies and mappings were the same; `None` if there are none,
+    /// or they were not.
     pub same: Option<Same>,
 }
 
@@ -89,7 +90,8 @@ impl Run {
 /// Something that is expected of one scenario, besides the invariants.
 pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
 
-/// What the nodes of `plan` run besides the load: dsync if it has locks, iam-bootstrap if it has items.
+/// What the nodes of `plan` run besides the load: dsync if it has locks, iam-bootstrap if it has
+/// items.
 pub fn software(plan: &Plan) -> Arc<dyn Software> {
     metrics::over(plan, Arc::new(vec![lock::software(plan), iam::software(plan)]))
 }

@@ -1,9 +1,9 @@
 //! Makes a failing plan small, while it fails in the same way.
 //!
-//! Delta debugging (Zeller's ddmin) over the faults and over the load, then simplify values for what is
-//! left: remove_parts nodes, no rare events, default limits, shorten runs, smaller messages, rounder times.
-//! A smaller plan is another run: calls get other numbers, messages other latencies. What counts is
-//! that the same invariant fails.
+//! Delta debugging (Zeller's ddmin) over the faults and over the load, then simplify values for
+//! what is left: remove_parts nodes, no rare events, default limits, shorten runs, smaller
+//! messages, rounder times. A smaller plan is another run: calls get other numbers, messages other
+//! latencies. What counts is that the same invariant fails.
 
 use crate::plan::{Ending, Load, LockEnding, Node, Plan};
 
@@ -31,8 +31,8 @@ pub struct Shrunk {
     pub is_minimal: bool,
 }
 
-/// Makes `plan` small, as long as `fails` says that the plan fails as the first did. `on_progress` is called
-/// after each step that got smaller.
+/// Makes `plan` small, as long as `fails` says that the plan fails as the first did. `on_progress`
+/// is called after each step that got smaller.
 pub fn shrink(
     plan: &Plan,
     budget: Budget,

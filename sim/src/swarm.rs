@@ -1,8 +1,8 @@
 //! Draws a plan from a seed: the mix of faults, their rates, the cluster, the load, the limits.
 //!
-//! Swarm testing: not every run has everything. Each draws which kinds of trouble it has at all, and
-//! how much of each, so that a run with nothing but one-way cuts, or with no faults and tiny queues,
-//! comes up as surely as one with all at once.
+//! Swarm testing: not every run has everything. Each draws which kinds of trouble it has at all,
+//! and how much of each, so that a run with nothing but one-way cuts, or with no faults and tiny
+//! queues, comes up as surely as one with all at once.
 
 use grid::buggify::Point;
 use rand::rngs::SmallRng;
@@ -18,8 +18,8 @@ mod locks;
 pub use iam::plan as plan_with_iam;
 pub use locks::plan as plan_with_locks;
 
-/// How long trouble is made in a swarm run, in milliseconds. With recovery a run takes about a minute
-/// of simulated time.
+/// How long trouble is made in a swarm run, in milliseconds. With recovery a run takes about a
+/// minute of simulated time.
 pub const TROUBLE_MS: u64 = 30_000;
 
 /// The plan of a seed. `nodes` is drawn unless it is given.

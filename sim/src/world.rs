@@ -9,13 +9,11 @@
 //! use sim::plan::{Fault, Node, Plan};
 //! use sim::world::World;
 //!
-//! let mut world = World::new(&Plan::quiet(3));
-//! world.wait_until(Duration::from_secs(10), World::is_connected).expect("a whole network");
-//! world.fault(Fault::Cut { a: Node(0), b: Node(1) });
-//! world.run_for(Duration::from_secs(90));
-//! assert!(!world.is_connected());
-//! world.heal();
-//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("the network is whole again");
+//! let mut world = World::new(&Plan::quiet(3)); world.wait_until(Duration::from_secs(10),
+//! World::is_connected).expect("a whole network"); world.fault(Fault::Cut { a: Node(0), b: Node(1)
+//! }); world.run_for(Duration::from_secs(90)); assert!(!world.is_connected()); world.heal();
+//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("the network is whole
+//! again");
 //! ```
 
 use std::future::Future;
@@ -318,8 +316,9 @@ impl World {
         self.protected.holds.crashed(node);
     }
 
-    /// The process stops where it is. Its runtime is still polled, as turmoil polls all: but nothing
-    /// reaches it, nothing leaves it, its clock stands, and its application waits at the gate.
+    /// The process stops where it is. Its runtime is still polled, as turmoil polls all: but
+    /// nothing reaches it, nothing leaves it, its clock stands, and its application waits at the
+    /// gate.
     fn pause(&mut self, node: Node) {
         let shared = &self.nodes[node.index()];
         if shared.life().is_some() {
@@ -343,8 +342,8 @@ impl World {
         }
     }
 
-    /// Ends all trouble: links are whole and as fast as usual, clocks right, nodes running. Whoever is
-    /// stopped goes on, with clocks that ran meanwhile.
+    /// Ends all trouble: links are whole and as fast as usual, clocks right, nodes running. Whoever
+    /// is stopped goes on, with clocks that ran meanwhile.
     pub fn heal(&mut self) {
         self.recorder.set_now_ms(self.now_ms());
         for node in self.links.stopped() {
@@ -386,8 +385,8 @@ impl World {
     // ---- what can be seen ----
 
     /// Panics of any task and every [`grid::bug!`] since this was last asked: turmoil swallows the
-    /// former, and grid goes on after the latter. [`crate::run`] fails a run for any; a scenario of your
-    /// own asks at its end. A thread can have one world at a time.
+    /// former, and grid goes on after the latter. [`crate::run`] fails a run for any; a scenario of
+    /// your own asks at its end. A thread can have one world at a time.
     pub fn surprises(&self) -> Vec<String> {
         self.guard.take()
     }

@@ -64,8 +64,8 @@ fn a_line_of_json_for_each_run() {
     assert_eq!(seeds, [Some(5), Some(6)]);
 }
 
-/// `sim/planted/check` counts on it: with a bug planted, the first line that has a violation is as many
-/// seeds away as are printed.
+/// `sim/planted/check` counts on it: with a bug planted, the first line that has a violation is as
+/// many seeds away as are printed.
 #[test]
 fn stopping_at_the_first_failure_stops_at_no_run_that_passes() {
     let arguments = ["run", "--scenario", "swarm", "--seeds", "0..3", "--json", "--stop-at-first"];

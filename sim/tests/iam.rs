@@ -1,5 +1,5 @@
-//! Scenarios of users, policies and mappings: each holds, and each would fail if what it shows did not
-//! happen (see `scenarios.rs`).
+//! Scenarios of users, policies and mappings: each holds, and each would fail if what it shows did
+//! not happen (see `scenarios.rs`).
 #![allow(clippy::expect_used, clippy::panic)]
 
 use sim::plan::{Fault, ItemChange, Load, Plan};

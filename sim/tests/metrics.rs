@@ -1,4 +1,5 @@
-//! The scenarios of resource metrics: each holds, and each would fail if what it shows did not happen.
+//! The scenarios of resource metrics: each holds, and each would fail if what it shows did not
+//! happen.
 #![allow(clippy::expect_used, clippy::panic)]
 
 use sim::plan::{Fault, MetricsPlan, Plan};

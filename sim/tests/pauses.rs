@@ -1,5 +1,5 @@
-//! A process that is stopped does nothing and hears nothing; when it goes on, nothing was lost, whatever
-//! else was done to its links meanwhile.
+//! A process that is stopped does nothing and hears nothing; when it goes on, nothing was lost,
+//! whatever else was done to its links meanwhile.
 #![allow(clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;

@@ -51,8 +51,9 @@ fn b14_a_handler_that_returns_too_late_still_ends_its_end_of_the_stream() {
     pair.finish_everything();
 }
 
-// The pong said that there is no such stream. On a connection whose socket was stuck for an interval
-// the opening message and the ping behind it come in one frame: nobody could have accepted by then.
+// The pong said that there is no such stream. On a connection whose socket was stuck for an
+// interval the opening message and the ping behind it come in one frame: nobody could have accepted
+// by then.
 #[test]
 fn b07_a_stream_that_is_pinged_before_it_is_accepted_lives() {
     let mut pair = Pair::new(&wide_limits(), Checksum::On);

@@ -1,6 +1,8 @@
-//! What happens in six canonical situations, as pages that were read: small plans, so that they can be.
+//! What happens in six canonical situations, as pages that were read: small plans, so that they can
+//! be.
 //!
-//! Left out of the pages: pings and pongs, the receipt of messages, and everything after the healing.
+//! Left out of the pages: pings and pongs, the receipt of messages, and everything after the
+//! healing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use insta::assert_snapshot;

@@ -7,8 +7,8 @@ use std::path::Path;
 use sim::plan::Plan;
 use sim::run::Violation;
 
-/// Writes one line, or several, to standard output: by the caller's error, not by a panic, if nobody
-/// reads it.
+/// Writes one line, or several, to standard output: by the caller's error, not by a panic, if
+/// nobody reads it.
 pub(super) fn line(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;

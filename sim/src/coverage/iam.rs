@@ -41,7 +41,8 @@ struct NodeCopy {
     had: BTreeSet<u8>,
 }
 
-/// Every point that a set of runs of the swarm of users, policies and mappings must reach at least once.
+/// Every point that a set of runs of the swarm of users, policies and mappings must reach at least
+/// once.
 pub const IAM_POINTS: &[&str] = &[
     "buggify_delay-flush",
     "buggify_early-timeout",

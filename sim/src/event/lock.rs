@@ -60,7 +60,8 @@ pub enum StoreOp {
         /// To this.
         value: u64,
     },
-    /// To read it and to set it to one more: two steps, between which only the lock keeps others out.
+    /// To read it and to set it to one more: two steps, between which only the lock keeps others
+    /// out.
     Increment,
 }
 

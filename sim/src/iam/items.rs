@@ -1,4 +1,5 @@
-//! Numbered items: users, policies and mappings take turns, and each bears its value in what it says.
+//! Numbered items: users, policies and mappings take turns, and each bears its value in what it
+//! says.
 
 use std::error::Error;
 use std::sync::Arc;

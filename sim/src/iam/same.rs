@@ -29,8 +29,8 @@ impl Same {
     }
 }
 
-/// When readers of all `nodes` began to see the same items, of which none changed any more until all was
-/// quiet, in milliseconds; `None` if they did not.
+/// When readers of all `nodes` began to see the same items, of which none changed any more until
+/// all was quiet, in milliseconds; `None` if they did not.
 pub(crate) fn same_since(events: &[Event], nodes: u8) -> Option<u64> {
     let mut seen: BTreeMap<Node, Option<&Vec<(u8, u32)>>> = BTreeMap::new();
     let mut since = None;

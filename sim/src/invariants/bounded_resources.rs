@@ -83,8 +83,9 @@ impl Invariant for BoundedResources {
     }
 }
 
-/// Each lock that is not over has a task that asks and releases, and whoever let go of it may wait for
-/// that. A locker has one that keeps its time, one that tells, and one for each node that it asks.
+/// Each lock that is not over has a task that asks and releases, and whoever let go of it may wait
+/// for that. A locker has one that keeps its time, one that tells, and one for each node that it
+/// asks.
 fn locks(view: &NodeView, nodes: usize) -> usize {
     2 * view.locks.live + view.locks.locker.as_ref().map_or(0, |_| nodes + 1)
 }
@@ -110,8 +111,8 @@ fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> CheckRes
     Ok(())
 }
 
-/// What a lock may have waiting toward one locker: an attempt, its release and a refresh, each of which
-/// may be given up for another.
+/// What a lock may have waiting toward one locker: an attempt, its release and a refresh, each of
+/// which may be given up for another.
 const LOCK_MESSAGES: usize = 16;
 
 /// What may wait besides payloads: at most one cancellation of each call that there is at all, one

@@ -1,5 +1,5 @@
-//! B21: a sender never has more messages under way than the capacity of its direction, and one whose
-//! messages were all taken does not wait for ever: its credit has come back.
+//! B21: a sender never has more messages under way than the capacity of its direction, and one
+//! whose messages were all taken does not wait for ever: its credit has come back.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,13 @@ use crate::world::NodeView;
 pub(super) struct Credits {
     sent: BTreeMap<(CallId, StreamSide), u32>,
     taken: BTreeMap<(CallId, StreamSide), u32>,
-    /// Ends with a message that waits: since when it does, or the last one was taken, and their nodes.
+    /// Ends with a message that waits: since when it does, or the last one was taken, and their
+    /// nodes.
     waiting: BTreeMap<(CallId, StreamSide), (u64, Node, Node)>,
 }
 
-/// How long a credit may take to come back on a whole network, behind a full queue of large messages.
+/// How long a credit may take to come back on a whole network, behind a full queue of large
+/// messages.
 const CREDIT_MS: u64 = 2_000;
 
 impl Invariant for Credits {

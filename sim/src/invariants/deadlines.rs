@@ -15,7 +15,8 @@ pub(super) struct Deadlines {
     due: BTreeMap<CallId, (u64, u64)>,
     /// When the handlers that run must be over.
     handlers_due: BTreeMap<CallId, u64>,
-    /// Calls that are open: who made them, whom they ask, when, and when they may end by a deadline.
+    /// Calls that are open: who made them, whom they ask, when, and when they may end by a
+    /// deadline.
     open: BTreeMap<CallId, (Node, Node, u64, Option<u64>)>,
 }
 

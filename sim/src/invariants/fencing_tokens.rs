@@ -1,5 +1,6 @@
-//! B54: a writer's token is greater than every token granted for the resource before, a reader's greater
-//! than every writer's before; and the store lets in whoever believes, and nobody whose token is stale.
+//! B54: a writer's token is greater than every token granted for the resource before, a reader's
+//! greater than every writer's before; and the store lets in whoever believes, and nobody whose
+//! token is stale.
 //!
 //! Who was suspended with its clocks standing comes late and cannot know: it may be refused.
 

@@ -1,4 +1,5 @@
-//! B14: what a handler did reaches its caller: no answer is lost, and no call hangs, on a whole network.
+//! B14: what a handler did reaches its caller: no answer is lost, and no call hangs, on a whole
+//! network.
 
 use std::collections::BTreeMap;
 

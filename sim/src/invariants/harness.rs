@@ -1,4 +1,5 @@
-//! A harness on which one invariant is shown hand-written events and views, to prove that it assert_violates.
+//! A harness on which one invariant is shown hand-written events and views, to prove that it
+//! assert_violates.
 
 use std::time::Duration;
 

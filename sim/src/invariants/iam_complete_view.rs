@@ -1,5 +1,6 @@
-//! B61: whoever reads sees a whole copy: all that its pools had when its process began, and of each item
-//! that or something later that was kept since. Never a part, never nothing again, nothing older.
+//! B61: whoever reads sees a whole copy: all that its pools had when its process began, and of each
+//! item that or something later that was kept since. Never a part, never nothing again, nothing
+//! older.
 
 use std::collections::BTreeMap;
 

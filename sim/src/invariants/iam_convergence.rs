@@ -1,8 +1,9 @@
-//! B62: within a bound after all is healed readers of all nodes see the same: of each item what was kept
-//! last anywhere, so that what was deleted comes back by nothing but a later change.
+//! B62: within a bound after all is healed readers of all nodes see the same: of each item what was
+//! kept last anywhere, so that what was deleted comes back by nothing but a later change.
 //!
-//! All nodes then keep the record of it too. Of a deletion that is more than readers can see: a node that
-//! never had the item has to know that it is gone, or takes it from whoever comes back with it.
+//! All nodes then keep the record of it too. Of a deletion that is more than readers can see: a
+//! node that never had the item has to know that it is gone, or takes it from whoever comes back
+//! with it.
 
 use std::collections::BTreeMap;
 

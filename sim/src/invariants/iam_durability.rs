@@ -1,5 +1,5 @@
-//! B62: a change is kept before anybody is told that it is made, and what is kept of an item only gets
-//! later, over all processes of a node.
+//! B62: a change is kept before anybody is told that it is made, and what is kept of an item only
+//! gets later, over all processes of a node.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! B61, B62: loading is logged once in a process, and with each peer a node compares at most once in the
-//! shortest time between two comparisons, however often they reconnect.
+//! B61, B62: loading is logged once in a process, and with each peer a node compares at most once
+//! in the shortest time between two comparisons, however often they reconnect.
 
 use std::collections::BTreeMap;
 

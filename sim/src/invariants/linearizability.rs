@@ -1,5 +1,5 @@
-//! What the locks protect looks as if everything done to it was done at one instant: histories of each
-//! register are linearizable (see [`crate::history`]).
+//! What the locks protect looks as if everything done to it was done at one instant: histories of
+//! each register are linearizable (see [`crate::history`]).
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ pub(super) struct Linearizability {
 struct OpenOperation {
     invoked: u64,
     op: StoreOp,
-    /// When the last of it reached the store. Nothing happens to the register after that, though its holder
-    /// may hear of it much later, if its process was stopped.
+    /// When the last of it reached the store. Nothing happens to the register after that, though
+    /// its holder may hear of it much later, if its process was stopped.
     reached: Option<u64>,
 }
 

@@ -82,8 +82,8 @@ impl LinkHealth {
         }
     }
 
-    /// A pair whose two ends have connected after its last fault has a connection that lost nothing.
-    /// That it is lost again without fault must not be an excuse for what fails with it.
+    /// A pair whose two ends have connected after its last fault has a connection that lost
+    /// nothing. That it is lost again without fault must not be an excuse for what fails with it.
     fn on_connected(&mut self, a: Node, b: Node) {
         let Some(since) = self.fault_free_since(a, b) else { return };
         let ends = [(a, b), (b, a)].map(|ends| self.connected.get(&ends).copied());
@@ -148,9 +148,9 @@ impl LinkHealth {
         }
     }
 
-    /// Since when nothing can be wrong between two nodes, in simulated milliseconds; `None` if something
-    /// is. From the connection that they have made since their last fault, or once any that died in
-    /// it must have been found and replaced.
+    /// Since when nothing can be wrong between two nodes, in simulated milliseconds; `None` if
+    /// something is. From the connection that they have made since their last fault, or once any
+    /// that died in it must have been found and replaced.
     pub fn healthy_since(&self, a: Node, b: Node, bounds: &Bounds) -> Option<u64> {
         let since = self.fault_free_since(a, b)?;
         let replaced = since + bounds.reconnect_ms;

@@ -1,5 +1,5 @@
-//! B50: whoever asks for a lock has it or not, once, and knows in time: no later than its time-out, and by
-//! that no earlier.
+//! B50: whoever asks for a lock has it or not, once, and knows in time: no later than its time-out,
+//! and by that no earlier.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! B52: a holder whose lock is not certain any more is told; it does not hold on for ever, and when all
-//! is quiet nobody holds anything.
+//! B52: a holder whose lock is not certain any more is told; it does not hold on for ever, and when
+//! all is quiet nobody holds anything.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! B71: whoever answered is up; whoever did not is down, for the reason that there was; and each server
-//! is told of once.
+//! B71: whoever answered is up; whoever did not is down, for the reason that there was; and each
+//! server is told of once.
 //!
 //! Who answered whom is read off the wire.
 
@@ -25,8 +25,8 @@ pub(super) struct MetricsAvailability {
     connected: BTreeMap<(Node, Node), u64>,
     /// When it last said that it is not.
     lost: BTreeMap<(Node, Node), u64>,
-    /// Who told of whom that the connection ended, after which time, and when: what is written down of
-    /// that end may come a moment later.
+    /// Who told of whom that the connection ended, after which time, and when: what is written down
+    /// of that end may come a moment later.
     ends: Vec<(Node, Node, u64, u64)>,
 }
 

@@ -1,5 +1,5 @@
-//! B71: whoever asks for the metrics of all servers has an answer by the deadline, whatever has become of
-//! the others.
+//! B71: whoever asks for the metrics of all servers has an answer by the deadline, whatever has
+//! become of the others.
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
 use super::{CheckResult, Facts, Invariant};

@@ -60,8 +60,8 @@ impl Invariant for MetricsRecovery {
     }
 }
 
-/// What died is found, all connect again, a collection that began before is over, and so is what comes
-/// after it.
+/// What died is found, all connect again, a collection that began before is over, and so is what
+/// comes after it.
 fn bound_ms(facts: &Facts<'_>) -> u64 {
     let bounds = facts.bounds;
     let scrape_ms =

@@ -1,6 +1,6 @@
-//! B70, B71: what is told of a server is what it sampled last, neither what nobody sampled nor what is
-//! older than what is shared for a second; averages and maxima are those since its start, and begin
-//! anew with it.
+//! B70, B71: what is told of a server is what it sampled last, neither what nobody sampled nor what
+//! is older than what is shared for a second; averages and maxima are those since its start, and
+//! begin anew with it.
 
 use std::collections::BTreeMap;
 

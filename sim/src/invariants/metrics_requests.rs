@@ -1,6 +1,8 @@
-//! B71: a scrape costs each server one request, and scrapes at the same time or within a second share it.
+//! B71: a scrape costs each server one request, and scrapes at the same time or within a second
+//! share it.
 //!
-//! Requests are counted on the wire: those that bear no number of the load's are those of the metrics.
+//! Requests are counted on the wire: those that bear no number of the load's are those of the
+//! metrics.
 
 use std::collections::BTreeMap;
 

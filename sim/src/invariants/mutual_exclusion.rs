@@ -1,7 +1,7 @@
 //! B51: at no instant do a writer and anybody else both believe that they hold one resource.
 //!
-//! Looked at after each tick, by the clocks of those who believe. A node that was suspended with its
-//! clocks standing cannot know, and is excused for the locks that it had then.
+//! Looked at after each tick, by the clocks of those who believe. A node that was suspended with
+//! its clocks standing cannot know, and is excused for the locks that it had then.
 
 use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};

@@ -19,7 +19,8 @@ impl Invariant for NoLeaks {
     }
 
     fn at_quiescence(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        // A locker has a task that keeps its time; of metrics one samples, and one waits for the end.
+        // A locker has a task that keeps its time; of metrics one samples, and one waits for the
+        // end.
         let locks = facts.plan.cluster.locks.as_ref();
         let metrics = facts.plan.cluster.metrics.as_ref().map_or(0, |_| 2);
         for view in views {

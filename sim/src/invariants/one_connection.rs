@@ -10,14 +10,14 @@ use crate::event::{Event, SocketId, What};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// Sockets that a node has dialled to another: the one in use or being tried, and those that take up
-/// to a second to close (`Limits::close_timeout`), between which back-off grows from 100 ms.
+/// Sockets that a node has dialled to another: the one in use or being tried, and those that take
+/// up to a second to close (`Limits::close_timeout`), between which back-off grows from 100 ms.
 const DIALLED_MAX: usize = 4;
 /// Sockets that it has accepted of another: as many, and one that is dead and not found to be.
 const ACCEPTED_MAX: usize = DIALLED_MAX + 1;
 
-/// Sockets that a node has forgotten and that stay open for a while, where that happens on purpose: one
-/// for each attempt of the time that they do, with waits that begin with 100 ms and double.
+/// Sockets that a node has forgotten and that stay open for a while, where that happens on purpose:
+/// one for each attempt of the time that they do, with waits that begin with 100 ms and double.
 const FORGOTTEN_MAX: usize = 6;
 
 /// See the module.

@@ -1,10 +1,10 @@
-//! B51: a lock that is believed to be held is known by a quorum of lockers, so that any other quorum has
-//! one of them in it; and of a lock that is over no locker knows anything once a lease has passed, so that
-//! nobody's death keeps it for ever.
+//! B51: a lock that is believed to be held is known by a quorum of lockers, so that any other
+//! quorum has one of them in it; and of a lock that is over no locker knows anything once a lease
+//! has passed, so that nobody's death keeps it for ever.
 //!
-//! MutualExclusion follows from the first half, but fails only if somebody asks in the wrong moment: this fails
-//! in any. A locker that does not grant may know the lock: it is closed, or its process does not run. Who
-//! cannot know is excused (see `suspended`).
+//! MutualExclusion follows from the first half, but fails only if somebody asks in the wrong
+//! moment: this fails in any. A locker that does not grant may know the lock: it is closed, or its
+//! process does not run. Who cannot know is excused (see `suspended`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,7 +106,8 @@ fn ids(table: Option<&LockerView>) -> Option<BTreeSet<&str>> {
     Some(table.grants.iter().map(|grant| grant.id.as_str()).collect())
 }
 
-/// So many of `lockers` have one in common with any quorum of writers; of writers, with any of readers.
+/// So many of `lockers` have one in common with any quorum of writers; of writers, with any of
+/// readers.
 fn quorum(lockers: usize, write: bool) -> usize {
     if write { lockers / 2 + 1 } else { lockers - lockers / 2 }
 }

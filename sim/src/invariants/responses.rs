@@ -1,8 +1,8 @@
 //! B12, B13, B16: an outcome is one that the call's own handler can have caused.
 //!
 //! A response that reached another call, of this or of the other direction, would show here: every
-//! payload says which call it belongs to, and an error only comes from a handler that was to fail. Nor
-//! does a call fail for the network's sake while its network is whole.
+//! payload says which call it belongs to, and an error only comes from a handler that was to fail.
+//! Nor does a call fail for the network's sake while its network is whole.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +79,8 @@ impl Responses {
         whole.is_none_or(|since| since > *made)
     }
 
-    /// Whether a call may miss its deadline: its handler needs longer, or the network was not whole.
+    /// Whether a call may miss its deadline: its handler needs longer, or the network was not
+    /// whole.
     fn may_miss_deadline(&self, call: CallId, load: &Load, facts: &Facts<'_>) -> bool {
         // When a stream is over is a matter of how fast its two ends are.
         let Load::Request(plan) = load else { return true };

@@ -1,5 +1,5 @@
-//! Which scrapes share one collection, as B71 wants it: those that come while one is under way, or soon
-//! after it was done. For the invariants of metrics, each of which keeps its own account.
+//! Which scrapes share one collection, as B71 wants it: those that come while one is under way, or
+//! soon after it was done. For the invariants of metrics, each of which keeps its own account.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Who cannot know: locks over which their node was suspended with its clocks standing.
 //!
-//! Such a node goes on as if no time had passed. Nothing in it can tell that its lease is over, which is
-//! what tokens and the store that compares them are for (B54). Only these are excused.
+//! Such a node goes on as if no time had passed. Nothing in it can tell that its lease is over,
+//! which is what tokens and the store that compares them are for (B54). Only these are excused.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! P9, P15 to P18, as they stand on the wire: what one end on_message is what it may say, whatever the
-//! other makes of it.
+//! P9, P15 to P18, as they stand on the wire: what one end on_message is what it may say, whatever
+//! the other makes of it.
 //!
 //! * Every message belongs to a call that was opened on this very connection, in its direction
 //!   (B16), and an answer follows a question that was read; no question has two.

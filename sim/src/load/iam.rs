@@ -1,4 +1,5 @@
-//! Changes of users, policies and mappings: somebody asks a node for one, and is told what came of it.
+//! Changes of users, policies and mappings: somebody asks a node for one, and is told what came of
+//! it.
 
 use crate::event::{CallId, IamEvent, Kept, What};
 use crate::iam;

@@ -1,8 +1,8 @@
 //! Locks: a node asks for one, works on the protected store while it holds it, and lets go.
 //!
-//! A holder does as it should: it looks before each thing that it does, and stops as soon as it knows that
-//! its lock is lost. What it had sent before may still arrive. While its process is stopped it does
-//! nothing.
+//! A holder does as it should: it looks before each thing that it does, and stops as soon as it
+//! knows that its lock is lost. What it had sent before may still arrive. While its process is
+//! stopped it does nothing.
 
 use std::pin::Pin;
 use std::sync::Arc;

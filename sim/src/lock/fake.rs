@@ -1,5 +1,5 @@
-//! Locks that are no locks: one table for all nodes, without a network. It is right, and can be made wrong
-//! in one way, to see that a run finds it.
+//! Locks that are no locks: one table for all nodes, without a network. It is right, and can be
+//! made wrong in one way, to see that a run finds it.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,9 +1,9 @@
 //! Who has which lock, and whether it believes so.
 //!
-//! A node believes that it holds a lock while its process runs or is stopped, it has neither let go nor
-//! learned that it lost the lock, and its clock is before the time up to which the lock is certain. For a
-//! process that is stopped that clock is the one that it will see when it goes on: what it had begun to
-//! send before, it sends then.
+//! A node believes that it holds a lock while its process runs or is stopped, it has neither let go
+//! nor learned that it lost the lock, and its clock is before the time up to which the lock is
+//! certain. For a process that is stopped that clock is the one that it will see when it goes on:
+//! what it had begun to send before, it sends then.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! What the locks protect: a register for each resource, outside of all nodes.
 //!
-//! It fences (B54): it remembers the highest token that a writer came with, and refuses whoever comes
-//! with a lower one. It is never down and never slow; how long an operation travels is the load's choice.
+//! It fences (B54): it remembers the highest token that a writer came with, and refuses whoever
+//! comes with a lower one. It is never down and never slow; how long an operation travels is the
+//! load's choice.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,5 @@
-//! A run sees what is wrong with locks: with right ones all holds, with each flaw something does not.
+//! A run sees what is wrong with locks: with right ones all holds, with each flaw something does
+//! not.
 
 use super::fake::{Fake, Flaw};
 use crate::event::{LockEnd, Notice, What};

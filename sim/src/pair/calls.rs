@@ -1,4 +1,4 @@
-//! Single requests: the account of them, and what their callers and handlers do.
+//! Single requests: their model, and the actions of their callers and handlers.
 
 use std::time::Duration;
 
@@ -11,42 +11,43 @@ use grid::time::Instant;
 use super::Pair;
 use super::operation::{End, MESSAGE_BYTES_MAX, ReplyKind, pick};
 
-/// What a payload begins with.
+/// Bytes of the token at the start of a payload.
 pub(super) const TOKEN_BYTES: usize = size_of::<usize>();
 
-/// A call in the pair's account. Its index there is its token and its slot.
+/// A call in the model. Its index there is its token and its slot.
 #[derive(Debug)]
 pub struct Call {
     pub(super) caller: End,
     pub(super) mux_id: u64,
     pub(super) payload: Bytes,
     pub(super) deadline: Instant,
-    /// By the serving side's clock.
+    /// The deadline by the callee's clock.
     pub(super) served_deadline: Option<Instant>,
-    /// How it ended, once it has.
+    /// How the call ended, once it has.
     pub end: Option<CallEnd>,
-    /// What the handler did, once it has.
+    /// The handler's result, once it has returned.
     pub expected: Option<Expected>,
     pub(super) was_served: bool,
-    /// Given up before its request had left: the other side must never hear of it.
+    /// Whether the call was cancelled before its request was sent: the callee must never receive
+    /// it.
     pub(super) never_sent: bool,
 }
 
-/// What the caller must get for what the handler did, unless the call ends before.
+/// The result that the caller must see, unless the call ends before.
 #[derive(Debug)]
 pub enum Expected {
-    /// This.
+    /// This outcome.
     Outcome(Outcome),
-    /// An error that tells of a response beyond the limit.
+    /// An error that reports a response above the limit.
     TooLarge,
 }
 
 /// How a call ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CallEnd {
-    /// The machine said how.
+    /// With an outcome of the machine.
     Event(Outcome),
-    /// Its caller did not want it any more.
+    /// By its caller's cancellation.
     Cancelled,
 }
 
@@ -100,7 +101,7 @@ impl Pair {
         }
     }
 
-    /// Gives one of the calls of `end` up, which may be over already.
+    /// Cancels one of the calls of `end`, which may have ended already.
     pub(super) fn cancel_call(&mut self, end: End, selector: u32) {
         let made: Vec<_> =
             (0..self.calls.len()).filter(|token| self.calls[*token].caller == end).collect();
@@ -113,7 +114,7 @@ impl Pair {
 
         let call = &mut self.calls[token];
         if call.end.is_some() {
-            return assert_eq!(before, after, "giving up what is over does nothing");
+            return assert_eq!(before, after, "cancelling an ended call does nothing");
         }
         call.end = Some(CallEnd::Cancelled);
         call.never_sent = after.1 < before.1 && before.0 == after.0;
@@ -121,12 +122,12 @@ impl Pair {
         self.seen.insert(if never_sent { "cancelled while blocked" } else { "cancelled" });
     }
 
-    /// The handler of a call is done.
+    /// Returns from the handler of a call.
     pub(super) fn finish(&mut self, end: End, mux_id: u64, how: ReplyKind) {
         let now = self.now;
         let side = self.endpoint_mut(end);
-        let token = side.running.remove(&mux_id).expect("it runs");
-        assert!(side.connection.is_serving(mux_id), "what was not cancelled is wanted");
+        let token = side.running.remove(&mux_id).expect("the handler is running");
+        assert!(side.connection.is_serving(mux_id), "a call that was not cancelled is live");
 
         let payload = Bytes::from(format!("the response to {token}"));
         let text = format!("the error of {token}");
@@ -140,9 +141,9 @@ impl Pair {
                 return self.refuse(end, mux_id, token, how);
             }
         };
-        let is_wanted = side.connection.answer(mux_id, &response, now);
+        let is_live = side.connection.answer(mux_id, &response, now);
         let is_late = self.calls[token].served_deadline.is_some_and(|deadline| deadline <= now);
-        assert_eq!(is_wanted, !is_late, "what was not cancelled is wanted");
+        assert_eq!(is_live, !is_late, "a call that was not cancelled is live");
         if is_late {
             self.seen.insert("response too late");
             return;

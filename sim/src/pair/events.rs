@@ -1,4 +1,4 @@
-//! What the machines of a pair say, held against its account of the calls.
+//! Events of the two machines, checked against the model of the calls.
 
 use grid::proto::connection::{Asked, CloseReason, Event, Incoming, Outcome, Side, StreamEnd};
 use grid::proto::message::Op;
@@ -45,13 +45,13 @@ impl Pair {
     fn on_call_ended(&mut self, end: End, token: usize, outcome: Outcome) {
         let now = self.now;
         let call = &mut self.calls[token];
-        assert_eq!(call.caller, end, "the end of a call reaches its caller");
+        assert_eq!(call.caller, end, "the end of a call is reported to its caller");
         assert_eq!(call.end, None, "a call ends once (B14)");
         match (&outcome, &call.expected) {
             (Outcome::DeadlineExceeded, _) => assert!(call.deadline <= now),
             (Outcome::Disconnected, _) => {}
             (Outcome::Refused(text), None) => {
-                assert!(!call.was_served, "what is refused like this does not run");
+                assert!(!call.was_served, "a call refused for this reason never runs");
                 let reasons = ["overloaded:", "this server is shutting down"];
                 assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
             }
@@ -84,19 +84,19 @@ impl Pair {
         let token =
             usize::from_be_bytes(incoming.payload[..TOKEN_BYTES].try_into().expect("a token"));
         let call = &mut self.calls[token];
-        assert_eq!(call.caller, end.other(), "a call is served by the other side");
+        assert_eq!(call.caller, end.other(), "a call is served by the other end");
         assert_eq!((call.mux_id, &call.payload), (incoming.mux_id, &incoming.payload));
         assert_eq!(incoming.handler, 7);
         assert_eq!(incoming.subroute.is_some(), token.is_multiple_of(3));
         assert!(!call.was_served, "a call is served at most once");
-        assert!(!call.never_sent, "a request that never left is never served");
-        let deadline = incoming.deadline.expect("every call has one");
+        assert!(!call.never_sent, "a request that was never sent is never served");
+        let deadline = incoming.deadline.expect("every call has a deadline");
         assert!(deadline >= call.deadline && deadline > now);
         call.was_served = true;
         call.served_deadline = incoming.deadline;
 
         let side = self.endpoint_mut(end);
-        assert!(!side.is_draining, "new calls are not taken");
+        assert!(!side.is_draining, "a draining endpoint accepts no new call");
         assert!(incoming.mux_id > side.last_served, "calls are served in the order of their ids");
         side.last_served = incoming.mux_id;
         side.running.insert(incoming.mux_id, token);
@@ -108,7 +108,7 @@ impl Pair {
             Op::MuxClientMsg => self.has_stream_ended(end, mux_id, Side::Serving),
             _ => false,
         };
-        assert!(has_ended, "{op:?} of {mux_id} meant nothing");
+        assert!(has_ended, "{op:?} of {mux_id} was discarded for a live stream");
         self.seen.insert("crossed ends");
     }
 
@@ -120,7 +120,7 @@ impl Pair {
         let was_running = side.running.remove(&mux_id).is_some();
         let is_serving = side.connection.is_serving(mux_id);
         assert!(was_running, "no handler runs for {mux_id}");
-        assert!(!is_serving, "what is cancelled is not wanted");
+        assert!(!is_serving, "a cancelled call is not live");
         self.seen.insert("handler cancelled");
     }
 
@@ -129,8 +129,8 @@ impl Pair {
             return;
         }
         let side = self.endpoint_mut(end);
-        assert!(!side.running.contains_key(&mux_id), "the handler of {mux_id} has answered");
-        assert!(!side.connection.is_serving(mux_id), "a response that is over is not waited for");
+        assert!(!side.running.contains_key(&mux_id), "the handler of {mux_id} has returned");
+        assert!(!side.connection.is_serving(mux_id), "a retired response is not waited for");
         self.seen.insert("response waited for queue space");
     }
 
@@ -145,7 +145,7 @@ impl Pair {
         let side = self.endpoint_mut(end);
         side.is_closed = true;
         assert!(side.running.is_empty(), "every handler is cancelled (B05)");
-        assert!(side.streams.is_empty(), "and every stream is over (B05)");
+        assert!(side.streams.is_empty(), "every stream has ended (B05)");
         self.endpoint_mut(end.other()).wire.clear();
     }
 }

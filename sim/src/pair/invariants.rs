@@ -1,4 +1,4 @@
-//! What must hold in a pair after each operation, and once everything was delivered or closed.
+//! Invariants of a pair after each operation, and after everything was delivered or closed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl Pair {
             let live_streams = self.live_streams_of(end).count();
             let side = self.endpoint_mut(end);
             let connection = &side.connection;
-            assert_eq!(connection.live_calls(), live, "the machine's account is the pair's");
+            assert_eq!(connection.live_calls(), live, "the machine agrees with the model");
             assert_eq!(connection.live_streams(), live_streams);
             assert!(connection.live_calls() <= limits.calls_made_max);
             assert!(connection.live_served() <= limits.calls_served_max);
@@ -31,7 +31,7 @@ impl Pair {
             assert!(connection.queued_bytes() <= bound, "the queue is bounded");
             let blocked = connection.blocked_messages();
             assert!(blocked <= connection.live_calls() + connection.live_served());
-            assert!(blocked == 0 || connection.wants_transmit(), "who waits will be woken");
+            assert!(blocked == 0 || connection.wants_transmit(), "a blocked sender will be woken");
             assert_eq!(connection.wants_transmit(), connection.queued_bytes() > 0);
             assert_eq!(connection.live_streams_served(), side.streams.len());
             assert!(side.streams.keys().all(|mux_id| connection.is_serving(*mux_id)));
@@ -61,7 +61,7 @@ impl Pair {
                 let must_be_notified = side == Side::Serving && half.end.is_some() && !half.is_late;
                 assert!(
                     half.is_handler_notified || !must_be_notified,
-                    "a handler learns that it is over"
+                    "the handler is notified of the end"
                 );
                 assert_eq!(half.waiting, None);
                 continue;
@@ -72,7 +72,7 @@ impl Pair {
             let connection = &mut self.endpoint_mut(end).connection;
             assert_eq!(connection.slot_mut(id), Some(&mut Slot(slot)));
             let expected = if is_waiting { Sent::Waiting } else { Sent::Queued };
-            assert_eq!(connection.sent(id), expected, "who waits is told when it is over");
+            assert_eq!(connection.sent(id), expected, "a blocked sender is notified when it is unblocked");
             if side == Side::Calling {
                 assert_eq!(connection.is_open(id.mux_id), is_acknowledged);
             }
@@ -90,7 +90,7 @@ impl Pair {
         self.streams.iter().filter(live).map(|stream| stream.mux_id)
     }
 
-    /// Delivers whatever waits, in both directions, until nothing moves.
+    /// Delivers everything that waits, in both directions, until nothing moves.
     pub(super) fn deliver_everything(&mut self) {
         loop {
             for end in End::BOTH {
@@ -112,11 +112,11 @@ impl Pair {
         }
     }
 
-    /// Every call under way is answered, every message received, and the answers arrive.
+    /// Responds to every outstanding call, receives every message, and delivers the responses.
     ///
     /// # Panics
     ///
-    /// Where a machine does not do as it promises.
+    /// If a machine breaks a promise.
     pub fn finish_everything(&mut self) {
         self.advance(Duration::ZERO);
         self.take_events();
@@ -128,7 +128,7 @@ impl Pair {
         self.receive_everything();
         self.assert_everything_has_ended("everything was delivered");
         for side in [&self.a, &self.b] {
-            assert!(side.connection.is_idle(), "nothing is under way");
+            assert!(side.connection.is_idle(), "nothing is in flight");
         }
     }
 
@@ -157,7 +157,7 @@ impl Pair {
         }
     }
 
-    /// Once everything was delivered and received, nothing waits for anything (B21).
+    /// Asserts that nothing waits once everything was delivered and received (B21).
     fn assert_no_stream_is_stuck(&mut self) {
         for token in 0..self.streams.len() {
             let stream = &self.streams[token];
@@ -165,7 +165,7 @@ impl Pair {
                 (stream.is_live(Side::Calling), stream.is_live(Side::Serving));
             assert_eq!(
                 caller_is_live, callee_is_live,
-                "both ends or none are under way: {stream:?}"
+                "both ends or none are live: {stream:?}"
             );
             if !caller_is_live {
                 continue;
@@ -173,17 +173,17 @@ impl Pair {
             assert!(!stream.callee_half.is_finished, "the handler's end arrives: {stream:?}");
             for side in SIDES {
                 let (sender, receiver) = (stream.half(side), stream.half(other_side(side)));
-                assert_eq!(sender.waiting, None, "nobody waits for ever: {stream:?}");
+                assert_eq!(sender.waiting, None, "no sender waits for ever: {stream:?}");
                 let is_complete = sender.sent.len() == receiver.received;
-                assert!(is_complete || receiver.is_discarding, "what was sent came: {stream:?}");
+                assert!(is_complete || receiver.is_discarding, "all sent messages arrived: {stream:?}");
             }
             let (id, caller) = (stream.id(Side::Calling), stream.caller);
             if stream.caller_half.is_finished {
                 let handlers = stream.id(Side::Serving);
                 let sent = self.endpoint_mut(caller).connection.finish(id);
-                assert_eq!(sent, Sent::Queued, "the end of the input neither");
+                assert_eq!(sent, Sent::Queued, "the end of the input is not blocked either");
                 let received = self.endpoint_mut(caller.other()).connection.receive(handlers);
-                assert_eq!(received, Received::InputOver, "and it arrives (B25)");
+                assert_eq!(received, Received::InputOver, "the end of the input arrives (B25)");
             }
         }
     }
@@ -195,7 +195,7 @@ impl Pair {
             let streams = side.streams.clone();
             let served: BTreeSet<_> = running.iter().chain(streams.keys()).copied().collect();
             let wanted = self.live_calls_of(end.other());
-            assert_eq!(served, wanted, "what is served is what is waited for (B11)");
+            assert_eq!(served, wanted, "the inbound calls are the live outbound calls of the peer (B11)");
             for mux_id in running {
                 self.finish(end, mux_id, ReplyKind::Response);
                 self.take_events();
@@ -211,18 +211,18 @@ impl Pair {
 
     fn assert_everything_has_ended(&self, after: &str) {
         let calls = self.calls.iter().filter(|call| call.end.is_none()).count();
-        assert_eq!(calls, 0, "after {after} no call is without an end (B14)");
+        assert_eq!(calls, 0, "after {after} every call has ended (B14)");
         for stream in &self.streams {
             let is_live = SIDES.into_iter().any(|side| stream.is_live(side));
-            assert!(!is_live, "after {after} no stream is without an end (B14): {stream:?}");
+            assert!(!is_live, "after {after} every stream has ended (B14): {stream:?}");
         }
     }
 
-    /// The connection is cut, and both ends know.
+    /// Closes the connection at both ends.
     ///
     /// # Panics
     ///
-    /// Where a machine leaves anything behind.
+    /// If a machine leaks anything.
     pub fn close_everything(&mut self) {
         for end in End::BOTH {
             self.endpoint_mut(end).connection.close(CloseReason::Transport("cut".into()));
@@ -233,7 +233,7 @@ impl Pair {
     }
 }
 
-/// B05, and that a connection which is over stays so.
+/// B05: a closed connection holds nothing and stays closed.
 fn assert_no_leaks(connection: &mut Connection, now: Instant) {
     assert_eq!(connection.live_calls(), 0);
     assert_eq!(connection.live_served(), 0);

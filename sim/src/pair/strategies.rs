@@ -1,4 +1,4 @@
-//! How likely what is: proptest's side of operations and limits.
+//! Weights of operations and limits for proptest.
 
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ pub fn any_limits() -> impl Strategy<Value = Limits> {
     let control = select(vec![150_usize, 10_000]);
     let frame = select(vec![1_usize, 150, MESSAGE_BYTES_MAX]);
     let calls = || select(vec![3_usize, 100]);
-    // Such that streams can be silent on a connection that is not.
+    // Chosen so that streams can be silent on a connection that is not.
     let pings = select(vec![Duration::from_secs(2), Duration::from_secs(15)]);
     let all = (queue, control, frame, calls(), calls(), pings);
     all.prop_map(|(queue, control, frame, made, served, pings)| {
@@ -148,7 +148,7 @@ pub fn any_limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// Limits that nothing reaches, but for the size of one message.
+/// Limits that are never reached, except the size of one message.
 pub fn wide_limits() -> Limits {
     let mut limits = Limits::default();
     limits.message_bytes_max = MESSAGE_BYTES_MAX;
@@ -156,7 +156,7 @@ pub fn wide_limits() -> Limits {
     limits
 }
 
-/// Limits that nothing reaches but the queue's: messages wait, and nothing is refused for them.
+/// Limits that are never reached except the queue's: messages wait, and none is refused for it.
 pub fn any_lossless_limits() -> impl Strategy<Value = Limits> {
     let queue = select(vec![2 * MESSAGE_BYTES_MAX, 100_000]);
     let pings = select(vec![Duration::from_secs(2), Duration::from_secs(15)]);
@@ -169,8 +169,8 @@ pub fn any_lossless_limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// What happens on a connection on which time only passes while it works, and on which no stream
-/// has a deadline.
+/// Operations on a connection on which time only passes while messages are delivered, and on which
+/// no stream has a deadline.
 pub fn any_lossless_operation() -> impl Strategy<Value = Operation> {
     any::<Operation>().prop_map(|operation| match operation {
         Operation::Open { end, initial, input, output, .. } => {

@@ -1,4 +1,4 @@
-//! What the machines of a pair say of streams, held against its account of them.
+//! Stream events of the two machines, checked against the model of the streams.
 
 use std::collections::VecDeque;
 
@@ -29,12 +29,12 @@ impl Pair {
                     self.on_callee_stream_ended(end, slot.0 - CALLEE_SLOTS, &rest, how);
                 }
             }
-            other => panic!("nothing of a stream: {other:?}"),
+            other => panic!("not a stream event: {other:?}"),
         }
     }
 
-    /// The stream that a machine means. It may be over by now: events wait until they are looked at,
-    /// but they come in their order.
+    /// Returns the stream of an event. The machine may have ended it since: events wait to be
+    /// polled, but they keep their order.
     fn live_stream(&mut self, end: End, id: StreamId) -> &mut Stream {
         let caller = match id.side {
             Side::Calling => end,
@@ -42,21 +42,21 @@ impl Pair {
         };
         let token = self.tokens.get(&(caller, id.mux_id)).expect("a stream that was opened");
         let stream = &mut self.streams[*token];
-        assert!(stream.is_live(id.side), "an event of a stream that is over");
+        assert!(stream.is_live(id.side), "an event of an ended stream");
         stream
     }
 
     pub(super) fn on_inbound_stream(&mut self, end: End, incoming: &Incoming, has_payload: bool) {
         let now = self.now;
-        let token = self.tokens.get(&(end.other(), incoming.mux_id)).expect("it was opened");
+        let token = self.tokens.get(&(end.other(), incoming.mux_id)).expect("the stream was opened");
         let token = *token;
         let stream = &mut self.streams[token];
         let payload = has_payload.then(|| incoming.payload.clone());
-        assert_eq!(payload, stream.payload, "absent, empty or as it was (P5)");
+        assert_eq!(payload, stream.payload, "absent, empty or unchanged (P5)");
         assert_eq!(incoming.handler, 9);
         assert_eq!(incoming.subroute.is_some(), token.is_multiple_of(3));
-        assert_eq!(stream.callee_state, CalleeState::Unknown, "a stream comes in once");
-        assert!(!stream.never_sent, "a stream that never left never comes in");
+        assert_eq!(stream.callee_state, CalleeState::Unknown, "a stream arrives once");
+        assert!(!stream.never_sent, "a stream that was never sent never arrives");
         assert_eq!(incoming.deadline.is_some(), stream.deadline.is_some());
         assert!(incoming.deadline >= stream.deadline);
         assert!(incoming.deadline.is_none_or(|deadline| deadline > now));
@@ -64,7 +64,7 @@ impl Pair {
         stream.served_deadline = incoming.deadline;
 
         let side = self.endpoint_mut(end);
-        assert!(!side.is_draining, "new streams are not taken");
+        assert!(!side.is_draining, "a draining endpoint accepts no new stream");
         assert!(incoming.mux_id > side.last_served, "calls are served in the order of their ids");
         side.last_served = incoming.mux_id;
         side.streams.insert(incoming.mux_id, token);
@@ -80,7 +80,7 @@ impl Pair {
         let (now, is_late) = (self.now, self.is_late);
         let max = self.limits.stream_pings_missed_by_caller_max;
         let stream = &mut self.streams[token];
-        assert_eq!(stream.caller, end, "the end of a stream reaches its caller");
+        assert_eq!(stream.caller, end, "the end of a stream is reported to its caller");
         assert_eq!(stream.caller_half.end, None, "a stream ends once (B14)");
         for payload in rest {
             stream.assert_next(Side::Calling, payload);
@@ -113,7 +113,7 @@ impl Pair {
                 assert_eq!(
                     stream.callee_state,
                     CalleeState::Unknown,
-                    "what is refused does not come in"
+                    "a refused stream never arrives"
                 );
                 let reasons = ["overloaded:", "this server is shutting down"];
                 assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
@@ -124,7 +124,7 @@ impl Pair {
                 assert!(is_reported || stream.callee_state == CalleeState::Dropped, "{stream:?}");
                 "stream silent, reported by the callee"
             }
-            // Its deadline passed on the other side, and this side's timer has not run yet.
+            // Its deadline passed at the peer, and the local timer has not run yet.
             (StreamEnd::NotFound | StreamEnd::RemoteError(_), _) if is_late && is_overdue => {
                 "stream deadline, reported by the peer"
             }
@@ -133,7 +133,7 @@ impl Pair {
         if seen == "stream remote error" && stream.callee_half.maybe_sent.is_some() {
             self.seen.insert("error overtook a waiting message");
         }
-        // What waited did not leave, and what had left may not have arrived: B23 is above.
+        // A waiting message was not sent, and a sent one may not have arrived: see B23 above.
         stream.caller_half.waiting = None;
         stream.caller_half.end = Some(how);
         self.seen.insert(seen);
@@ -149,7 +149,7 @@ impl Pair {
         let now = self.now;
         let max = self.limits.stream_pings_missed_by_callee_max;
         let stream = &mut self.streams[token];
-        assert_eq!(stream.caller.other(), end, "it reaches the handler's side");
+        assert_eq!(stream.caller.other(), end, "the end is reported to the callee");
         assert_eq!(stream.callee_state, CalleeState::Accepted);
         assert_eq!(stream.callee_half.end, None, "a stream ends once (B14)");
         for payload in rest {
@@ -161,11 +161,11 @@ impl Pair {
                 if stream.has_failed() {
                     stream.callee_half.maybe_sent = stream.callee_half.waiting.take();
                 }
-                stream.record_waiting_sent(Side::Serving); // a good end overtakes nothing
+                stream.record_waiting_sent(Side::Serving); // a successful end overtakes nothing
                 "served stream finished"
             }
             StreamEnd::Cancelled => {
-                assert_ne!(stream.caller_half.end, None, "its caller does not want it");
+                assert_ne!(stream.caller_half.end, None, "its caller has ended it");
                 "served stream cancelled"
             }
             StreamEnd::DeadlineExceeded => {
@@ -186,8 +186,8 @@ impl Pair {
         self.seen.insert(seen);
     }
 
-    /// The handler of a stream is not wanted any more, or is not asked to decide any more. Returns
-    /// whether it was a stream's.
+    /// Cancels the handler of a stream, or a stream that is still undecided. Returns whether
+    /// `mux_id` is a stream.
     pub(super) fn on_stream_cancel(&mut self, end: End, mux_id: u64) -> bool {
         let Some(token) = self.tokens.get(&(end.other(), mux_id)) else { return false };
         let stream = &mut self.streams[*token];
@@ -198,9 +198,9 @@ impl Pair {
                 self.seen.insert("stream ended before it was accepted");
             }
             CalleeState::Accepted => {
-                assert_ne!(stream.callee_half.end, None, "the end comes first");
+                assert_ne!(stream.callee_half.end, None, "the end is reported first");
                 assert!(!stream.callee_half.is_finished, "the handler runs");
-                assert!(!stream.callee_half.is_handler_notified, "and is told once");
+                assert!(!stream.callee_half.is_handler_notified, "the handler is notified once");
                 stream.callee_half.is_handler_notified = true;
             }
             instead => panic!("no handler runs for {mux_id}: {instead:?}"),
@@ -208,20 +208,20 @@ impl Pair {
         true
     }
 
-    /// The response of a stream's handler does not wait any more. Returns whether it was a stream's.
+    /// Retires the waiting response of a stream's handler. Returns whether `mux_id` is a stream.
     pub(super) fn on_stream_response_retired(&mut self, end: End, mux_id: u64) -> bool {
         let Some(token) = self.tokens.get(&(end.other(), mux_id)) else { return false };
         let callee_half = &mut self.streams[*token].callee_half;
-        assert_ne!(callee_half.end, None, "the end comes first");
+        assert_ne!(callee_half.end, None, "the end is reported first");
         assert!(
             callee_half.is_finished && !callee_half.is_handler_notified,
-            "once, for who has returned"
+            "once, after the handler has returned"
         );
         callee_half.is_handler_notified = true;
         true
     }
 
-    /// A message that means nothing may only be an end that crossed another one (P18).
+    /// Returns whether a discarded message may be an end that crossed another end (P18).
     pub(super) fn has_stream_ended(&self, end: End, mux_id: u64, side: Side) -> bool {
         let caller = if side == Side::Calling { end } else { end.other() };
         let token = self.tokens.get(&(caller, mux_id));
@@ -229,7 +229,7 @@ impl Pair {
     }
 }
 
-/// B23: what was sent before the end is received before it.
+/// B23: all messages sent before the end are received before it.
 fn assert_all_was_received(stream: &Stream, how: &StreamEnd) {
     let left = stream.callee_half.sent.len();
     let is_complete = stream.caller_half.received == left || stream.caller_half.is_discarding;

@@ -1,9 +1,9 @@
-//! Streams: the account of them, and what their callers and handlers do.
+//! Streams: their model, and the actions of their callers and handlers.
 //!
-//! An account knows of each end which messages left it, which one waits, and how many of the other
-//! end's it has received; nothing of how the machines get there. What a message is compared with is
-//! the list of those that left, position by position: a gap, a duplicate, another order and another
-//! stream's message are all seen, and so is an empty message in the wrong place.
+//! The model knows of each end which messages were sent, which one waits, and how many of the
+//! other end's it has received, but nothing of how the machines do it. A received message is
+//! compared with the list of sent ones, position by position. So a gap, a duplicate, a wrong order,
+//! another stream's message and an empty message in the wrong position are all noticed.
 
 use std::time::Duration;
 
@@ -20,79 +20,80 @@ use super::operation::{
     Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, StreamAction, pick,
 };
 
-/// Slots of the serving ends begin here, those of the calling ends at 0.
+/// Slots of the callees' ends begin here, those of the callers' ends at 0.
 pub(super) const CALLEE_SLOTS: usize = 1 << 20;
 
-/// A stream in the pair's account. Its index there is its token.
+/// A stream in the model. Its index there is its token.
 #[derive(Debug)]
 pub struct Stream {
     pub(super) caller: End,
     pub(super) mux_id: u64,
     pub(super) payload: Option<Bytes>,
     pub(super) deadline: Option<Instant>,
-    /// By the serving side's clock.
+    /// The deadline by the callee's clock.
     pub(super) served_deadline: Option<Instant>,
     pub(super) capacities: Capacities,
     pub(super) callee_state: CalleeState,
     pub(super) is_acknowledged: bool,
     pub(super) is_cancelled: bool,
-    /// Given up before its opening message had left: the other side must never hear of it.
+    /// Whether the stream was cancelled before its opening message was sent: the callee must never
+    /// receive it.
     pub(super) never_sent: bool,
-    /// What its handler returned, or how it was refused: what the caller must see.
+    /// The handler's result, or the refusal, which the caller must see.
     pub(super) expected_end: Option<ExpectedEnd>,
     pub(super) caller_half: StreamHalf,
     pub(super) callee_half: StreamHalf,
 }
 
-/// How far the serving side came with a stream.
+/// The callee's progress with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CalleeState {
-    /// It has not peer_half of it.
+    /// The opening message has not arrived.
     Unknown,
-    /// It has not decided yet.
+    /// Accepted or refused: not decided yet.
     Undecided,
     /// Its handler runs, or has returned.
     Accepted,
-    /// It did not take it.
+    /// The callee refused it.
     Refused,
-    /// It was over before it was decided.
+    /// It ended before the decision.
     Dropped,
 }
 
-/// What the caller must see, unless the stream ends before.
+/// The end that the caller must see, unless the stream ends before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExpectedEnd {
     End(StreamEnd),
-    /// An error that tells of an error beyond the limit.
+    /// An error that reports an error above the size limit.
     TooLarge,
 }
 
 /// One end of a stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamHalf {
-    /// Messages that left, in their order.
+    /// Messages sent, in their order.
     pub(super) sent: Vec<Bytes>,
-    /// The message that was handed over and waits.
+    /// The submitted message that waits.
     pub(super) waiting: Option<Bytes>,
-    /// A message that waited when the handler's error ended the stream: it left before the error if
-    /// there was credit for it, and was overtaken if there was none (B24). Which of the two, only the
-    /// other end can tell.
+    /// A message that waited when the handler's error ended the stream: it was sent before the
+    /// error if there was credit for it, and was overtaken if there was none (B24). Only the other
+    /// end can distinguish the two.
     pub(super) maybe_sent: Option<Bytes>,
-    /// How many were ever handed over.
+    /// Number of messages ever submitted.
     pub(super) submitted: usize,
-    /// Whether this end was told that nothing more will be sent.
+    /// Whether this end has finished sending.
     pub(super) is_finished: bool,
-    /// How many of the other end's messages were received here.
+    /// Number of the other end's messages received here.
     pub(super) received: usize,
-    /// Whether nobody receives here any more.
+    /// Whether this end discards its input.
     pub(super) is_discarding: bool,
-    /// Whether whoever receives here was told that there is nothing, and not yet that there is.
+    /// Whether the receiver found nothing, and has not been notified since.
     pub(super) is_receiver_waiting: bool,
     /// How it ended, once it has.
     pub(super) end: Option<StreamEnd>,
-    /// Whether the handler learned that it is over, or that its response is.
+    /// Whether the handler was notified of the end of the stream, or that its response was retired.
     pub(super) is_handler_notified: bool,
-    /// Whether its handler returned when it was too late.
+    /// Whether its handler returned after the deadline.
     pub(super) is_late: bool,
     pub(super) wire: super::wire::WireCounters,
 }
@@ -112,8 +113,8 @@ impl Stream {
         }
     }
 
-    /// What must hold where nothing but its handler and its caller can end it: it ended as they did,
-    /// and with everything that they sent (B23).
+    /// Asserts that a stream which only its handler and its caller could end ended as they
+    /// requested, and with every message that they sent (B23).
     ///
     /// # Panics
     ///
@@ -125,13 +126,13 @@ impl Stream {
             return;
         }
         match &self.expected_end {
-            // Nobody accepted it for as long as pings may stay away.
+            // It was not accepted for as long as pings may be missed.
             None if self.callee_state == CalleeState::Dropped => {
                 assert!(matches!(end, Some(StreamEnd::RemoteError(_))), "{self:?}");
             }
             Some(ExpectedEnd::End(expected)) => assert_eq!(end, Some(expected), "{self:?}"),
             Some(ExpectedEnd::TooLarge) => assert!(matches!(end, Some(StreamEnd::RemoteError(_)))),
-            None => panic!("nobody ended it, but {end:?}: {self:?}"),
+            None => panic!("ended for no reason, {end:?}: {self:?}"),
         }
         let callee_is_live = self.callee_state == CalleeState::Accepted;
         let is_finished = self.callee_half.end == Some(StreamEnd::Finished);
@@ -140,13 +141,13 @@ impl Stream {
         assert!(self.caller_half.received == left || self.caller_half.is_discarding, "{self:?}");
     }
 
-    /// Whether one end of it is under way.
+    /// Whether one end of it is live.
     pub(super) fn is_live(&self, side: Side) -> bool {
         let is_there = side == Side::Calling || self.callee_state == CalleeState::Accepted;
         is_there && self.half(side).end.is_none()
     }
 
-    /// At which end of the connection one end of it is.
+    /// Returns the end of the connection where one end of the stream is.
     pub(super) fn end_of(&self, side: Side) -> End {
         match side {
             Side::Calling => self.caller,
@@ -158,7 +159,7 @@ impl Stream {
         StreamId { side, mux_id: self.mux_id }
     }
 
-    /// How many messages may be under way from one end of it.
+    /// Returns the number of messages that may be in flight from one end of it.
     pub(super) fn capacity_from(&self, side: Side) -> usize {
         let capacity = match side {
             Side::Calling => self.capacities.input,
@@ -167,7 +168,7 @@ impl Stream {
         capacity as usize
     }
 
-    /// One end of it received a message: it is the next that left the other (B22).
+    /// Checks that a received message is the next that the other end sent (B22).
     pub(super) fn assert_next(&mut self, side: Side, payload: &Bytes) {
         let nth = self.half(side).received;
         let sender = self.half_mut(other_side(side));
@@ -176,11 +177,11 @@ impl Stream {
         }
         let expected = self.half(other_side(side)).sent.get(nth);
         assert_eq!(Some(payload), expected, "message {nth}, in order and unchanged (B22)");
-        assert!(!self.half(side).is_discarding, "nobody wants what comes in");
+        assert!(!self.half(side).is_discarding, "the input is discarded");
         self.half_mut(side).received += 1;
     }
 
-    /// A message left one end of it.
+    /// Records that a message was sent from one end of it.
     pub(super) fn record_sent(&mut self, side: Side, payload: Bytes) {
         assert!(self.is_acknowledged || side == Side::Serving, "before the acknowledgement (P15)");
         let capacity = self.capacity_from(side);
@@ -189,15 +190,15 @@ impl Stream {
         let left = half.sent.len();
         let receiver = self.half(other_side(side));
         let in_flight = left - receiver.received;
-        assert!(in_flight <= capacity || receiver.is_discarding, "{in_flight} under way (B21)");
+        assert!(in_flight <= capacity || receiver.is_discarding, "{in_flight} in flight (B21)");
     }
 
-    /// Whether the handler returned an error.
+    /// Returns whether the handler returned an error.
     pub(super) fn has_failed(&self) -> bool {
         !matches!(self.expected_end, None | Some(ExpectedEnd::End(StreamEnd::Finished)))
     }
 
-    /// What waited at one end of it, if anything did, does not any more: it has left.
+    /// Records that the message that waited at one end, if any, was sent.
     pub(super) fn record_waiting_sent(&mut self, side: Side) {
         if let Some(payload) = self.half_mut(side).waiting.take() {
             self.record_sent(side, payload);
@@ -267,7 +268,7 @@ impl Pair {
         });
     }
 
-    /// The serving side decides on one of the streams that came in.
+    /// Decides on one of the inbound streams.
     pub(super) fn decide(&mut self, end: End, selector: u32, decision: Decision) {
         let streams = &self.streams;
         let is_opening = |token: &usize| streams[*token].callee_state == CalleeState::Undecided;
@@ -293,8 +294,8 @@ impl Pair {
         let (end, mux_id, capacities) = (stream.caller.other(), stream.mux_id, stream.capacities);
         stream.callee_state = CalleeState::Accepted;
         let slot = Slot(CALLEE_SLOTS + token);
-        let is_wanted = self.endpoint_mut(end).connection.accept(mux_id, slot, capacities, now);
-        assert!(is_wanted, "what was not cancelled is wanted");
+        let is_live = self.endpoint_mut(end).connection.accept(mux_id, slot, capacities, now);
+        assert!(is_live, "a stream that was not cancelled is live");
     }
 
     fn reject(&mut self, token: usize, reason: &str, expected_end: StreamEnd) {
@@ -307,7 +308,7 @@ impl Pair {
         side.streams.remove(&mux_id);
     }
 
-    /// Whoever holds an end of a stream does something with it.
+    /// Acts on an end of a stream.
     pub(super) fn act_on_stream(&mut self, end: End, selector: u32, action: StreamAction) {
         let sides: &[Side] = match action {
             StreamAction::Finish | StreamAction::Cancel => &[Side::Calling],
@@ -317,7 +318,7 @@ impl Pair {
             | StreamAction::StopReceiving
             | StreamAction::CancelSend => &[Side::Calling, Side::Serving],
         };
-        // Those under way, and the last that is not: whoever holds its end may still try.
+        // The live ones, and the last ended one: an application may still act on an ended stream.
         let (mut candidates, mut over) = (Vec::new(), None);
         for (token, stream) in self.streams.iter().enumerate() {
             for side in sides.iter().copied().filter(|side| stream.end_of(*side) == end) {
@@ -372,7 +373,7 @@ impl Pair {
         }
         if let Sent::TooLarge { bytes } = sent {
             assert!(payload.len() > MESSAGE_BYTES_MAX / 2 && bytes + 4 > MESSAGE_BYTES_MAX);
-            return assert!(!is_taken, "nothing was done");
+            return assert!(!is_taken, "the message was not taken");
         }
         assert!(is_taken && payload.len() < MESSAGE_BYTES_MAX);
         let blocked = self.endpoint_mut(end).connection.blocked_messages();
@@ -389,13 +390,13 @@ impl Pair {
                     "waited for queue space"
                 });
             }
-            // The connection found that it must be closed.
+            // The connection found that it must close.
             Sent::StreamOver => {}
             instead => panic!("{instead:?}"),
         }
     }
 
-    /// Receives what is next. Returns whether it was a message.
+    /// Receives the next message. Returns whether there was one.
     pub(super) fn receive_message(&mut self, token: usize, side: Side) -> bool {
         let stream = &self.streams[token];
         let (id, end) = (stream.id(side), stream.end_of(side));
@@ -404,19 +405,19 @@ impl Pair {
         let was_waiting = stream.half(side).is_receiver_waiting;
         match &received {
             Received::Message(payload) => {
-                assert!(!was_waiting, "whoever waits is told that there is something");
+                assert!(!was_waiting, "a waiting receiver is notified of input");
                 assert_eq!(stream.half(side).end, None);
                 stream.assert_next(side, payload);
             }
             Received::Nothing => stream.half_mut(side).is_receiver_waiting = true,
             Received::InputOver => {
-                assert!(!was_waiting || stream.half(side).is_discarding, "likewise of the end");
+                assert!(!was_waiting || stream.half(side).is_discarding, "a waiting receiver is notified of the end");
                 assert_eq!(side, Side::Serving, "the caller's end has no half-close");
                 assert!(stream.caller_half.is_finished && stream.caller_half.waiting.is_none());
                 let is_complete = stream.callee_half.received == stream.caller_half.sent.len();
                 assert!(
                     is_complete || stream.callee_half.is_discarding,
-                    "all before the end (B22)"
+                    "all messages precede the end (B22)"
                 );
                 self.seen.insert("half-closed");
             }
@@ -442,7 +443,7 @@ impl Pair {
         self.endpoint_mut(end).connection.cancel_send(id);
     }
 
-    /// The caller sends nothing more.
+    /// Finishes the caller's input.
     pub(super) fn finish_input(&mut self, token: usize) {
         let stream = &mut self.streams[token];
         let (id, end, has_ended) =
@@ -457,7 +458,7 @@ impl Pair {
             }
             Sent::Queued => assert!(!has_ended && !is_waiting, "the end overtakes nothing"),
             Sent::Waiting => {
-                assert!(!has_ended && has_input, "there is no end to be sent");
+                assert!(!has_ended && has_input, "the end of the input may wait only while the stream is live");
                 self.seen.insert("end of input waited");
             }
             instead => panic!("{instead:?}"),
@@ -474,7 +475,7 @@ impl Pair {
         connection.give_up(mux_id);
         let after = (connection.queued_bytes(), connection.live_calls());
         if has_ended {
-            return assert_eq!(before, after, "giving up what is over does nothing");
+            return assert_eq!(before, after, "cancelling an ended stream does nothing");
         }
         let never_sent = after.0 == before.0;
         self.streams[token].never_sent = never_sent;
@@ -485,12 +486,12 @@ impl Pair {
         });
     }
 
-    /// The handler of a stream returns.
+    /// Returns from the handler of a stream.
     pub(super) fn handler_returns(&mut self, token: usize, result: HandlerResult) {
         let now = self.now;
         let stream = &mut self.streams[token];
         if stream.callee_half.is_finished {
-            return; // it returns once
+            return; // a handler returns once
         }
         let (mux_id, end) = (stream.mux_id, stream.caller.other());
         let text = format!("the error of stream {token}");
@@ -515,8 +516,8 @@ impl Pair {
         let input_left = stream.callee_half.received < stream.caller_half.sent.len();
         let (left, received) = (stream.callee_half.sent.len(), stream.caller_half.received);
         let has_no_credit = left - received >= stream.capacities.output as usize;
-        let is_wanted = self.endpoint_mut(end).connection.answer(mux_id, &response, now);
-        assert_eq!(is_wanted, !is_late, "what was not cancelled is wanted");
+        let is_live = self.endpoint_mut(end).connection.answer(mux_id, &response, now);
+        assert_eq!(is_live, !is_late, "a stream that was not cancelled is live");
         if input_left {
             self.seen.insert("input unread when the handler returned");
         }
@@ -543,7 +544,7 @@ fn initial_payload(token: usize, initial: InitialPayload) -> Option<Bytes> {
     }
 }
 
-/// Says which stream it is of, in which direction, and which message it is.
+/// Returns a payload that names its stream, direction and number.
 fn message_payload(token: usize, side: Side, nth: usize, message: Message) -> Bytes {
     let Message::Bytes(bytes) = message else { return Bytes::new() };
     let mut payload = format!("{token} {side:?} {nth} ").into_bytes();

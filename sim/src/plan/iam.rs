@@ -1,4 +1,5 @@
-//! Users, policies and mappings in a plan: what the cluster keeps them in, and one change of one of them.
+//! Users, policies and mappings in a plan: what the cluster keeps them in, and one change of one of
+//! them.
 
 use std::fmt;
 
@@ -12,8 +13,8 @@ use super::{Node, WAIT_MS_MAX};
 pub struct IamPlan {
     /// Pools of each node.
     pub pools: u8,
-    /// Items that all nodes have in their pools when the run begins: those with the first numbers, from
-    /// pool to pool in turn.
+    /// Items that all nodes have in their pools when the run begins: those with the first numbers,
+    /// from pool to pool in turn.
     pub seeded: u8,
     /// Longest time between two comparisons with a peer, in milliseconds.
     pub refresh_ms: u32,

@@ -72,7 +72,8 @@ pub fn resource_name(resource: u8) -> String {
     format!("r{resource}")
 }
 
-/// Leases of less would be lost on a whole network: a refresh has to travel, and clocks have a margin.
+/// Leases of less would be lost on a whole network: a refresh has to travel, and clocks have a
+/// margin.
 const LEASE_MS_MIN: u32 = 3_000;
 
 impl LocksPlan {

@@ -16,7 +16,8 @@ pub struct MetricsPlan {
     pub shared_ms: u32,
     /// Nodes on which a sample takes so long, in milliseconds.
     pub slow: Vec<(Node, u32)>,
-    /// When which node is asked for all, in the order of their time. A scrape's number is its place here.
+    /// When which node is asked for all, in the order of their time. A scrape's number is its place
+    /// here.
     pub scrapes: Vec<(u64, Node)>,
 }
 

@@ -1,7 +1,7 @@
 //! What belongs together in a trace: the two ends of a message, of a call, of a state, of a fault.
 //!
-//! Everything refers to events by their index in the trace, so that the page can say all that is known
-//! about what it drew.
+//! Everything refers to events by their index in the trace, so that the page can say all that is
+//! known about what it drew.
 
 use std::collections::BTreeMap;
 
@@ -226,8 +226,8 @@ fn call_of(event: &Event) -> Option<CallId> {
     }
 }
 
-/// What names a call on the wire. Both ends of a connection number their calls, so that who made the
-/// call is part of it (P9).
+/// What names a call on the wire. Both ends of a connection number their calls, so that who made
+/// the call is part of it (P9).
 fn mux_key(events: &[Event], arrow: &Arrow) -> Option<(SocketId, Node, u64)> {
     let What::MessageSent { socket, message, .. } = &events[arrow.sent].what else { return None };
     let caller = if is_from_caller(message) { Some(arrow.from) } else { arrow.to };
@@ -266,8 +266,8 @@ fn bars(events: &[Event]) -> Vec<Bar> {
     bars
 }
 
-/// The call that begins with this, and at which of its ends. Whoever waits for a lock is its caller; what
-/// is below the wire is the holding.
+/// The call that begins with this, and at which of its ends. Whoever waits for a lock is its
+/// caller; what is below the wire is the holding.
 fn started_by(what: &What) -> Option<(CallId, BarSide)> {
     match what {
         What::CallMade { call, .. } | What::LockAsked { call, .. } => {

@@ -25,8 +25,8 @@ pub(super) struct FaultSpan {
     pub(super) off: bool,
 }
 
-/// All trouble that lasts, in the order of its beginning. Skews, drifts and bounces only happen: they
-/// are among the events.
+/// All trouble that lasts, in the order of its beginning. Skews, drifts and bounces only happen:
+/// they are among the events.
 pub(super) fn fault_spans(plan: &Plan, events: &[Event]) -> Vec<FaultSpan> {
     let late = plan.cluster.late.iter().map(|(node, _)| FaultSpan {
         kind: "late",

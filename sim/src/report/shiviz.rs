@@ -16,14 +16,14 @@ type Clock = BTreeMap<String, u64>;
 
 /// The trace as a log file for `ShiViz` (<https://bestchai.bitbucket.io/shiviz/>).
 ///
-/// To look at it, choose the file on the tool's input page. In a file that is uploaded so, the first
-/// line is the parser, `(?<host>\S*) (?<clock>\{.*\})\n(?<event>.*)`, and the second, here empty, what
-/// separates several executions. Pasted into the page as text it works too, once that parser is in the
-/// parser's field: the first line then matches nothing, and is skipped.
+/// To look at it, choose the file on the tool's input page. In a file that is uploaded so, the
+/// first line is the parser, `(?<host>\S*) (?<clock>\{.*\})\n(?<event>.*)`, and the second, here
+/// empty, what separates several executions. Pasted into the page as text it works too, once that
+/// parser is in the parser's field: the first line then matches nothing, and is skipped.
 ///
-/// An entry is two lines: the node with its vector clock, and what happened. A node's own clock counts
-/// its events from 1; a message that arrives brings the clock that its sender had. Hosts are the nodes
-/// that did anything, and `run`.
+/// An entry is two lines: the node with its vector clock, and what happened. A node's own clock
+/// counts its events from 1; a message that arrives brings the clock that its sender had. Hosts are
+/// the nodes that did anything, and `run`.
 pub fn shiviz(events: &[Event]) -> String {
     let mut text = format!("{PARSER}\n\n");
     for (host, clock, event) in entries(events) {

@@ -1,10 +1,10 @@
 //! Messages of the largest size beside small ones, in both directions.
 //!
 //! Sixteen megabytes at once, more than once: together they are more than the queue holds, so that
-//! the last must wait for room. Small calls of the same connection go on beside them and are answered
-//! within two round trips more than usual, and the large ones arrive whole. What the simulated network
-//! counts is segments, not bytes: this shows that nothing waits for the wrong thing, and how long
-//! bytes take is for a benchmark to say.
+//! the last must wait for room. Small calls of the same connection go on beside them and are
+//! answered within two round trips more than usual, and the large ones arrive whole. What the
+//! simulated network counts is segments, not bytes: this shows that nothing waits for the wrong
+//! thing, and how long bytes take is for a benchmark to say.
 
 use rand::RngExt;
 

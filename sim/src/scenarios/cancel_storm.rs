@@ -3,8 +3,8 @@
 //! The two directions of a connection number their calls alike, so that almost every call that is
 //! given up has a namesake that the other node made. What is said about the one must never end the
 //! other (B16): every call of the other direction is answered, and so is every call that the same
-//! node made beside those it gave up. Handlers of what was given up are cancelled within a round trip
-//! (B11), and those that were given up before they left are never served.
+//! node made beside those it gave up. Handlers of what was given up are cancelled within a round
+//! trip (B11), and those that were given up before they left are never served.
 
 use std::collections::BTreeSet;
 

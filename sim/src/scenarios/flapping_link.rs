@@ -1,10 +1,11 @@
 //! One link is cut and mended every few seconds, for the whole run.
 //!
-//! A loose cable. Each cut wedges what was connected; pings find it, attempts fail or succeed as the
-//! moment has it, and a connection that was made is lost again soon, perhaps before any call. Back-off keeps the two ends from
-//! hammering each other: a connection that did not hold does not start the waits anew (B04). Calls
-//! between the two are answered or fail, none hangs, and everybody else notices nothing. When the
-//! link stays whole, the two are soon connected and their calls answered.
+//! A loose cable. Each cut wedges what was connected; pings find it, attempts fail or succeed as
+//! the moment has it, and a connection that was made is lost again soon, perhaps before any call.
+//! Back-off keeps the two ends from hammering each other: a connection that did not hold does not
+//! start the waits anew (B04). Calls between the two are answered or fail, none hangs, and
+//! everybody else notices nothing. When the link stays whole, the two are soon connected and their
+//! calls answered.
 
 use rand::RngExt;
 

@@ -1,8 +1,9 @@
 //! A link stops and queues fill; callers give up just then; the link goes on.
 //!
-//! A cancellation must not need room that there is none of (B06): each is taken at once, stands behind
-//! what was queued before it, and reaches its handler when the link goes on. Nothing was lost, so the
-//! connection is the same after as before, and the streams that filled the queue end well.
+//! A cancellation must not need room that there is none of (B06): each is taken at once, stands
+//! behind what was queued before it, and reaches its handler when the link goes on. Nothing was
+//! lost, so the connection is the same after as before, and the streams that filled the queue end
+//! well.
 
 use rand::RngExt;
 

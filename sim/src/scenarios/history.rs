@@ -233,8 +233,8 @@ impl<'a> History<'a> {
         after.map(|change| change.at_ms)
     }
 
-    /// When `node` first saw that its connection to `remote` was over, at `after_ms` or later. One that
-    /// is superseded is over when it is connected once more, without a state in between.
+    /// When `node` first saw that its connection to `remote` was over, at `after_ms` or later. One
+    /// that is superseded is over when it is connected once more, without a state in between.
     pub(super) fn lost_after(
         &self,
         node: Node,
@@ -294,8 +294,8 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    /// How often `node` tried to connect to `remote` in this time. Each attempt that comes to nothing
-    /// is followed by a wait, and one that succeeds by being connected.
+    /// How often `node` tried to connect to `remote` in this time. Each attempt that comes to
+    /// nothing is followed by a wait, and one that succeeds by being connected.
     pub(super) fn attempts(&self, node: Node, remote: Node, from_ms: u64, to_ms: u64) -> usize {
         let is_outcome = |change: &&Change<'_>| {
             matches!(change.state, LinkState::Backoff | LinkState::Connected)

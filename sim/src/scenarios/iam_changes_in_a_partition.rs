@@ -1,9 +1,9 @@
 //! A cluster falls into two, and both sides change the same items.
 //!
-//! Each side goes on by itself: an item of its own is put, one is put on both sides, and of two others one
-//! side deletes what the other puts. While they cannot reach each other the sides differ. When they can
-//! they become the same without waiting for their intervals, each item as it was changed last, on
-//! whichever side that was.
+//! Each side goes on by itself: an item of its own is put, one is put on both sides, and of two
+//! others one side deletes what the other puts. While they cannot reach each other the sides
+//! differ. When they can they become the same without waiting for their intervals, each item as it
+//! was changed last, on whichever side that was.
 
 use rand::RngExt;
 
@@ -24,8 +24,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const NODES: u8 = 5;
 /// Nodes of the first side.
 const SIDE: u8 = 2;
-/// All are there from the beginning: put on both sides, put on one and deleted on the other, and put on
-/// one side alone.
+/// All are there from the beginning: put on both sides, put on one and deleted on the other, and
+/// put on one side alone.
 const BOTH: u8 = 0;
 const PUT_AND_DELETED: u8 = 1;
 const DELETED_AND_PUT: u8 = 2;

@@ -1,7 +1,8 @@
 //! A node is down while an item that it has is deleted, and others are put.
 //!
-//! When it begins again its pools still hold what was deleted, as it was left. It may show that until it has
-//! reached a peer, and no longer: it takes the deletion, keeps it, and nobody takes from it what is gone.
+//! When it begins again its pools still hold what was deleted, as it was left. It may show that
+//! until it has reached a peer, and no longer: it takes the deletion, keeps it, and nobody takes
+//! from it what is gone.
 
 use rand::RngExt;
 

@@ -1,4 +1,5 @@
-//! Clusters whose nodes keep copies, and what a trace says of each, for the expectations of scenarios.
+//! Clusters whose nodes keep copies, and what a trace says of each, for the expectations of
+//! scenarios.
 
 use iam_bootstrap::limits;
 use rand::RngExt;
@@ -11,8 +12,8 @@ use crate::iam;
 use crate::invariants::Verdict;
 use crate::plan::{Fault, IamPlan, Node, Plan};
 
-/// A plan of `nodes` nodes with two pools each. They compare their copies by themselves every few minutes:
-/// what becomes the same sooner does so for another reason.
+/// A plan of `nodes` nodes with two pools each. They compare their copies by themselves every few
+/// minutes: what becomes the same sooner does so for another reason.
 pub(super) fn begin_copies(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
     let (mut plan, mut rng) = begin(name, seed, nodes, duration_ms);
     plan.cluster.tick_ms = 5;

@@ -1,9 +1,9 @@
 //! A node begins after the others have changed things.
 //!
-//! Its pools hold what all had at first. Meanwhile an item was put, one put anew and one deleted; and one
-//! came and went that the node never had. It takes all of that from those it reaches, soon after it
-//! began. It takes the deletion of what it never had as well: whoever else missed that deletion may come
-//! back with the item, and must not find a server that does not know better.
+//! Its pools hold what all had at first. Meanwhile an item was put, one put anew and one deleted;
+//! and one came and went that the node never had. It takes all of that from those it reaches, soon
+//! after it began. It takes the deletion of what it never had as well: whoever else missed that
+//! deletion may come back with the item, and must not find a server that does not know better.
 
 use rand::RngExt;
 

@@ -1,7 +1,7 @@
 //! Pools come online seconds after their nodes begin, in any order.
 //!
-//! A node waits for the last of its pools, with nothing to be read of it before: then all of it is there at
-//! once. It tries again soon enough that nobody waits much longer than the pool.
+//! A node waits for the last of its pools, with nothing to be read of it before: then all of it is
+//! there at once. It tries again soon enough that nobody waits much longer than the pool.
 
 use rand::RngExt;
 

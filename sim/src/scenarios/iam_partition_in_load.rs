@@ -1,9 +1,9 @@
 //! A node is cut off from all others while it loads, and has missed changes before.
 //!
-//! It was down while an item was put and another deleted, and waits for one of its pools when the network
-//! breaks. It loads what its own pools hold all the same, once, and shows that: a server does not need
-//! its peers to serve. When the network is whole it takes what it missed, without waiting for its
-//! interval.
+//! It was down while an item was put and another deleted, and waits for one of its pools when the
+//! network breaks. It loads what its own pools hold all the same, once, and shows that: a server
+//! does not need its peers to serve. When the network is whole it takes what it missed, without
+//! waiting for its interval.
 
 use rand::RngExt;
 

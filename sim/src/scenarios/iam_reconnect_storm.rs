@@ -1,9 +1,9 @@
 //! One node begins again every half second, and the link between two others is as unsteady.
 //!
-//! Connections come and go faster than copies are compared. What follows from it does not multiply: a node
-//! loads once in its process, however often others come back, and says so once; with a peer it compares
-//! at most once in the shortest time between two comparisons (invariant `iam_calm` counts both). When it
-//! is over, a change that was made in the middle of it is everywhere.
+//! Connections come and go faster than copies are compared. What follows from it does not multiply:
+//! a node loads once in its process, however often others come back, and says so once; with a peer
+//! it compares at most once in the shortest time between two comparisons (invariant `iam_calm`
+//! counts both). When it is over, a change that was made in the middle of it is everywhere.
 
 use rand::RngExt;
 

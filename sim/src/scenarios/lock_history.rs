@@ -56,8 +56,8 @@ impl Lock<'_> {
         Ok(())
     }
 
-    /// When and how its holder noticed that it is lost; it must have been. In the tick in which a holder
-    /// is told it may look first.
+    /// When and how its holder noticed that it is lost; it must have been. In the tick in which a
+    /// holder is told it may look first.
     pub(super) fn must_be_lost(&self) -> Result<(u64, Notice), String> {
         self.lost.ok_or_else(|| self.complaint("must be lost, and its holder know"))
     }
@@ -153,8 +153,8 @@ pub(super) fn cut_off(plan: &mut Plan, a: Node, (from, to): (u64, u64)) {
     }
 }
 
-/// How long a lock that nobody holds may take: two rounds of questions, each a round trip, and a wait
-/// between two attempts if one of them met something.
+/// How long a lock that nobody holds may take: two rounds of questions, each a round trip, and a
+/// wait between two attempts if one of them met something.
 pub(super) fn free_ms(bounds: &Bounds) -> u64 {
     3 * bounds.round_trip_ms + 1_000
 }

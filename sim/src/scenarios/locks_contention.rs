@@ -1,8 +1,8 @@
-//! Everybody wants one lock, again and again, writers and readers, while the network falls apart and is
-//! mended: first in two halves, then in one direction.
+//! Everybody wants one lock, again and again, writers and readers, while the network falls apart
+//! and is mended: first in two halves, then in one direction.
 //!
-//! The side with most lockers goes on: all who ask there are granted in their time. On the other side
-//! nobody is granted anything while it is apart. Who was apart is granted again afterwards.
+//! The side with most lockers goes on: all who ask there are granted in their time. On the other
+//! side nobody is granted anything while it is apart. Who was apart is granted again afterwards.
 
 use rand::RngExt;
 

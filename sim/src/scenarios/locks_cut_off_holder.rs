@@ -1,10 +1,10 @@
-//! A holder is cut off from all others, and its clock is as slow as a clock may be, those of the lockers
-//! as fast.
+//! A holder is cut off from all others, and its clock is as slow as a clock may be, those of the
+//! lockers as fast.
 //!
-//! It hears nothing from anybody. Silence is not success: when its lease may end it must be told, by its
-//! own clock alone, and no later than the first locker may give the lock away by its own (B52). Whoever
-//! waits is granted the lock soon after that. In some runs the cut has one direction only: the holder hears
-//! others and cannot be heard, or the reverse.
+//! It hears nothing from anybody. Silence is not success: when its lease may end it must be told,
+//! by its own clock alone, and no later than the first locker may give the lock away by its own
+//! (B52). Whoever waits is granted the lock soon after that. In some runs the cut has one direction
+//! only: the holder hears others and cannot be heard, or the reverse.
 
 use rand::RngExt;
 

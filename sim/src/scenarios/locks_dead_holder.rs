@@ -1,8 +1,8 @@
 //! A holder's machine loses its power, and never comes back while anybody waits.
 //!
-//! Nobody unlocks, and the lock must not stay locked for ever: a lease after the last refresh lockers
-//! forget it (B52), and those who wait have it, one after the other. None of them has it before that: the
-//! lockers cannot know that the holder is dead, and not merely far away.
+//! Nobody unlocks, and the lock must not stay locked for ever: a lease after the last refresh
+//! lockers forget it (B52), and those who wait have it, one after the other. None of them has it
+//! before that: the lockers cannot know that the holder is dead, and not merely far away.
 
 use rand::RngExt;
 

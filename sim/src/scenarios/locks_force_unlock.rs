@@ -1,8 +1,8 @@
 //! An operator forces a lock open (B56), whose holder never lets go and for which another waits.
 //!
-//! A holder that can be reached is told at once, and the waiter has the lock as soon as that has let go. One
-//! that is cut off cannot be told: its lease ends, no locker extends it, and until then nobody else is
-//! granted the lock. Never do two believe.
+//! A holder that can be reached is told at once, and the waiter has the lock as soon as that has
+//! let go. One that is cut off cannot be told: its lease ends, no locker extends it, and until then
+//! nobody else is granted the lock. Never do two believe.
 
 use rand::RngExt;
 

@@ -1,9 +1,9 @@
 //! A holder's process is stopped for longer than its lease, and its clocks run on.
 //!
-//! Nobody can tell it anything, and it can tell nobody. Its lease ends at the lockers, and another is
-//! granted the lock while it is stopped (B52). When it goes on, the first thing it does is to look at its
-//! clock: it must know in that moment that its lock is lost, before it does anything under it, and
-//! whatever the lockers have to say arrives later.
+//! Nobody can tell it anything, and it can tell nobody. Its lease ends at the lockers, and another
+//! is granted the lock while it is stopped (B52). When it goes on, the first thing it does is to
+//! look at its clock: it must know in that moment that its lock is lost, before it does anything
+//! under it, and whatever the lockers have to say arrives later.
 
 use rand::RngExt;
 

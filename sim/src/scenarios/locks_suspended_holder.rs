@@ -1,9 +1,9 @@
 //! A holder's machine is suspended together with its clocks, for longer than its lease.
 //!
-//! It cannot know: when it goes on its clock says that hardly any time has passed, and it believes in its
-//! lock until a locker has said otherwise. Another holds the lock by then, and has been at the protected
-//! store with a greater token. The store must refuse everything that the first one still sends, and does
-//! (B54). That it learns, soon, that its lock is lost is the lockers' doing.
+//! It cannot know: when it goes on its clock says that hardly any time has passed, and it believes
+//! in its lock until a locker has said otherwise. Another holds the lock by then, and has been at
+//! the protected store with a greater token. The store must refuse everything that the first one
+//! still sends, and does (B54). That it learns, soon, that its lock is lost is the lockers' doing.
 
 use rand::RngExt;
 

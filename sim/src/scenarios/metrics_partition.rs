@@ -1,8 +1,8 @@
 //! A node is cut off from all others, and the cluster is scraped on both sides meanwhile.
 //!
-//! Whoever is cut off is told of as down: at first because its answer does not come by the deadline, once
-//! the dead connection is found because there is none. All others stay up throughout, and after the links
-//! are mended everybody is.
+//! Whoever is cut off is told of as down: at first because its answer does not come by the
+//! deadline, once the dead connection is found because there is none. All others stay up
+//! throughout, and after the links are mended everybody is.
 
 use rand::RngExt;
 

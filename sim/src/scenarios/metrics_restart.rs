@@ -1,8 +1,8 @@
 //! A node loses its power and starts again.
 //!
-//! What it tells of itself then begins anew: its start time says so, and average and maximum are of what
-//! came since. The others see that once they are connected to it again, and until then that it is down;
-//! nothing that it said before its restart is told of it any more.
+//! What it tells of itself then begins anew: its start time says so, and average and maximum are of
+//! what came since. The others see that once they are connected to it again, and until then that it
+//! is down; nothing that it said before its restart is told of it any more.
 
 use rand::RngExt;
 

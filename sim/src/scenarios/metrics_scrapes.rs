@@ -1,5 +1,5 @@
-//! Several scrapers come to one node at once and shortly after each other, again and again; another node
-//! is scraped so often that what it collected is wanted before it is too old, always.
+//! Several scrapers come to one node at once and shortly after each other, again and again; another
+//! node is scraped so often that what it collected is wanted before it is too old, always.
 //!
 //! The first node asks each other once for each crowd, and all of it gets the same. The second
 //! asks about once a second, and what it tells is never older than that.

@@ -1,9 +1,9 @@
 //! Two nodes are far away for a while, so that their answers come after the deadline; another takes
 //! seconds for each sample of itself.
 //!
-//! Neither delays anybody: answers come by the deadline, in which the two are down because they did not
-//! answer in time, although they are connected, and all others are up. What takes long to sample is told
-//! as it was before: a server is never asked to sample.
+//! Neither delays anybody: answers come by the deadline, in which the two are down because they did
+//! not answer in time, although they are connected, and all others are up. What takes long to
+//! sample is told as it was before: a server is never asked to sample.
 
 use rand::RngExt;
 

@@ -1,11 +1,11 @@
 //! One direction between two nodes is cut for a while; the way back is open.
 //!
-//! The worst kind of cut: each end still can send, or still hears the other, so that no socket fails
-//! by itself. Pings find it from both ends, since only a pong counts as life (B07): the one end gets
-//! no pings and no pongs, the other is asked and its answers are lost. Until then calls between the
-//! two wait, no longer than it takes to find out; from then on they are refused at once. No other
-//! pair notices anything. Attempts to connect meanwhile come to nothing, some of them after their
-//! TCP connection was made, and after the mending the next attempt succeeds.
+//! The worst kind of cut: each end still can send, or still hears the other, so that no socket
+//! fails by itself. Pings find it from both ends, since only a pong counts as life (B07): the one
+//! end gets no pings and no pongs, the other is asked and its answers are lost. Until then calls
+//! between the two wait, no longer than it takes to find out; from then on they are refused at
+//! once. No other pair notices anything. Attempts to connect meanwhile come to nothing, some of
+//! them after their TCP connection was made, and after the mending the next attempt succeeds.
 
 use rand::RngExt;
 

@@ -1,8 +1,9 @@
 //! A cluster falls into two parts, and becomes whole again.
 //!
-//! While it is parted, calls within each part go on as if nothing had happened, and those across end
-//! with an error within the time that a dead connection is found in: none hangs. After the links are
-//! mended every pair of nodes finds each other by itself, and calls across are answered again.
+//! While it is parted, calls within each part go on as if nothing had happened, and those across
+//! end with an error within the time that a dead connection is found in: none hangs. After the
+//! links are mended every pair of nodes finds each other by itself, and calls across are answered
+//! again.
 
 use rand::RngExt;
 

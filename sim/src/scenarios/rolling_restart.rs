@@ -1,10 +1,10 @@
 //! All nodes restart one after another in good order, as an upgrade does it.
 //!
 //! A node that ends takes no new calls, lets those under way finish within its grace (B09), closes
-//! its connections and begins again. So a call that was under way before is answered, one that comes
-//! too late ends with a clear error and at once, and none is left to its deadline. Pairs of which
-//! neither node restarts stay connected all the time, and those of the node that does are connected
-//! again soon after it has begun.
+//! its connections and begins again. So a call that was under way before is answered, one that
+//! comes too late ends with a clear error and at once, and none is left to its deadline. Pairs of
+//! which neither node restarts stay connected all the time, and those of the node that does are
+//! connected again soon after it has begun.
 
 use rand::RngExt;
 

@@ -1,10 +1,10 @@
 //! One caller never takes what its stream brings, another takes it slowly; all others go on.
 //!
-//! A handler may send as many messages as the caller has room for (B21), and waits then; that is all
-//! that a slow reader does to anybody. Streams and requests between the same two nodes, on the same
-//! connection and in both directions, are answered as fast as ever. The stream that is never read
-//! lives until its caller drops it: pings pass, and nobody gives it up. Then the handler that waits
-//! to send is cancelled at once (B24, B25).
+//! A handler may send as many messages as the caller has room for (B21), and waits then; that is
+//! all that a slow reader does to anybody. Streams and requests between the same two nodes, on the
+//! same connection and in both directions, are answered as fast as ever. The stream that is never
+//! read lives until its caller drops it: pings pass, and nobody gives it up. Then the handler that
+//! waits to send is cancelled at once (B24, B25).
 
 use rand::RngExt;
 

@@ -1,9 +1,9 @@
 //! One node has another secret than all others.
 //!
-//! Nobody takes its connections, and it takes nobody's (P2): whoever dials is told that its token is
-//! no good. It serves nobody and nobody serves it: each call from or to it is refused at once. The
-//! others go on as if it were not there. When it is given the right secret and begins again, it is
-//! connected to everybody after their next attempts.
+//! Nobody takes its connections, and it takes nobody's (P2): whoever dials is told that its token
+//! is no good. It serves nobody and nobody serves it: each call from or to it is refused at once.
+//! The others go on as if it were not there. When it is given the right secret and begins again, it
+//! is connected to everybody after their next attempts.
 
 use rand::RngExt;
 

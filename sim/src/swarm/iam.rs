@@ -1,5 +1,5 @@
-//! Draws a plan with users, policies and mappings from a seed: what changes them, where, and what is done
-//! to the nodes and their pools meanwhile.
+//! Draws a plan with users, policies and mappings from a seed: what changes them, where, and what
+//! is done to the nodes and their pools meanwhile.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};

@@ -1,8 +1,9 @@
-//! Draws a plan with locks from a seed: who asks for which, for how long, and what is done meanwhile.
+//! Draws a plan with locks from a seed: who asks for which, for how long, and what is done
+//! meanwhile.
 //!
-//! Besides what any swarm has, processes are stopped, with their clocks or without, and lockers lose what
-//! they know by the minority, by the majority and all at once. Wall clocks stay closer together than a
-//! lease: tokens count on that, and say so (B54).
+//! Besides what any swarm has, processes are stopped, with their clocks or without, and lockers
+//! lose what they know by the minority, by the majority and all at once. Wall clocks stay closer
+//! together than a lease: tokens count on that, and say so (B54).
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -187,9 +188,9 @@ fn load(rng: &mut impl Rng, nodes: u8, lease_ms: u32) -> Vec<(u64, Load)> {
     load
 }
 
-/// Two who want what nobody else wants: one has it and does not let go while its process is suspended for
-/// longer than its lease, the other has it by the time that one goes on. By luck alone that happens in one
-/// run of a thousand.
+/// Two who want what nobody else wants: one has it and does not let go while its process is
+/// suspended for longer than its lease, the other has it by the time that one goes on. By luck
+/// alone that happens in one run of a thousand.
 fn outlive(
     rng: &mut impl Rng,
     (nodes, lease_ms): (u8, u32),

@@ -84,8 +84,8 @@ impl NodeClock {
         }
     }
 
-    /// What it shows at the simulated time `now`, for whoever asks from outside of the simulation; while
-    /// its process is stopped, what it will show if it runs on.
+    /// What it shows at the simulated time `now`, for whoever asks from outside of the simulation;
+    /// while its process is stopped, what it will show if it runs on.
     pub fn shows(&self, now: Duration) -> Instant {
         let state = self.state();
         instant(state.shown(now.max(state.last)))

@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 /// Lets through while it is open. Cheap to clone.
 ///
-/// Whoever waits goes on in the order of coming: tokio's own watch channel wakes in an order that is
-/// drawn from the system.
+/// Whoever waits goes on in the order of coming: tokio's own watch channel wakes in an order that
+/// is drawn from the system.
 #[derive(Debug, Clone, Default)]
 pub struct Gate(Arc<Inner>);
 
@@ -35,8 +35,8 @@ impl Gate {
         self.0.opened.notify_waiters();
     }
 
-    /// Returns once it is open. To be awaited before each thing that an application does on a node: a
-    /// process that is stopped does nothing.
+    /// Returns once it is open. To be awaited before each thing that an application does on a node:
+    /// a process that is stopped does nothing.
     pub async fn pass(&self) {
         loop {
             // What comes between the look and the wait is not missed: it counts from here.

@@ -16,8 +16,8 @@ use crate::plan::{Cluster, Node};
 pub(super) struct Links {
     /// Absent is open.
     links: BTreeMap<(Node, Node), Link>,
-    /// Nodes whose process is stopped. What travels to and from them waits, whatever their links are
-    /// like otherwise.
+    /// Nodes whose process is stopped. What travels to and from them waits, whatever their links
+    /// are like otherwise.
     stopped: BTreeSet<Node>,
 }
 
@@ -88,8 +88,9 @@ impl Links {
         }
     }
 
-    /// Holds all that travels to and from a node, without a change to what its links should be like.
-    /// turmoil cannot hold a direction and cut the other: what is cut one way is cut both ways.
+    /// Holds all that travels to and from a node, without a change to what its links should be
+    /// like. turmoil cannot hold a direction and cut the other: what is cut one way is cut both
+    /// ways.
     pub(super) fn stop(&mut self, sim: &Sim<'_>, node: Node, nodes: u8) {
         self.stopped.insert(node);
         for other in others(node, nodes) {
@@ -118,7 +119,8 @@ impl Links {
         }
     }
 
-    /// The process of `node` is gone, and nobody is stopped any more: before its links are restored.
+    /// The process of `node` is gone, and nobody is stopped any more: before its links are
+    /// restored.
     pub(super) fn forget_stop(&mut self, node: Node) {
         self.stopped.remove(&node);
     }

@@ -62,7 +62,8 @@ pub struct Host {
     pub pen: Pen,
     /// What everything random on it is to be drawn from: another one for each incarnation.
     pub seed: u64,
-    /// Closed while the process is stopped: what an application does on it waits there before each step.
+    /// Closed while the process is stopped: what an application does on it waits there before each
+    /// step.
     pub gate: Gate,
     /// Open once the process is told to end in good order.
     pub ending: Gate,

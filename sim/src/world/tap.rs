@@ -96,8 +96,8 @@ fn meaning(message: &Message) -> Meaning {
     }
 }
 
-/// What a message is to a comparison of copies: it begins with asking for a digest, and ends with asking
-/// for records if it found any that are newer.
+/// What a message is to a comparison of copies: it begins with asking for a digest, and ends with
+/// asking for records if it found any that are newer.
 fn comparison(message: &Message, remote: Node) -> Option<IamEvent> {
     let header = &message.header;
     match header.handler {

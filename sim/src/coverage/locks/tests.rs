@@ -110,7 +110,8 @@ fn reached(steps: &[Step]) -> Coverage {
     coverage
 }
 
-/// Found by other means: kinds of faults and rare events as in any swarm, and what is seen on the nodes.
+/// Found by other means: kinds of faults and rare events as in any swarm, and what is seen on the
+/// nodes.
 fn has_event_sequence(point: &str) -> bool {
     let elsewhere = ["token_took", "waiter_was", "locker_forgot", "fault_", "buggify_"];
     !elsewhere.iter().any(|prefix| point.starts_with(prefix))
