@@ -1,7 +1,7 @@
-//! Sees every panic and every `bug!` of a run: none of them may pass unnoticed.
+//! Records every panic and every `bug!` of a run, so that none goes unnoticed.
 //!
-//! turmoil on stable Rust swallows panics of spawned tasks, and grid goes on after a bug. A run has
-//! a thread to itself, so both are counted by thread.
+//! turmoil on stable Rust swallows panics of spawned tasks, and grid continues after a bug. A run
+//! has a thread of its own, so both are recorded by thread.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Once;
@@ -15,10 +15,11 @@ use crate::plan::Node;
 
 thread_local! {
     static FAILURES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
-    /// The node that runs now, and those that have logged that IAM is loaded, after how many
-    /// retries.
+    /// The node that is running.
     static NODE: Cell<Node> = const { Cell::new(Node(u8::MAX)) };
-    static LOADED: RefCell<Vec<(Node, u32)>> = const { RefCell::new(Vec::new()) };
+    /// Nodes that have logged that IAM is loaded, and their retries.
+    static LOADED: RefCell<Vec<(Node, u32)>> =
+    /// const { RefCell::new(Vec::new()) };
 }
 
 fn record_failure(what: String) -> bool {
@@ -31,7 +32,7 @@ fn record_failure(what: String) -> bool {
     })
 }
 
-/// Watches this thread until it is dropped.
+/// Records panics and bugs of this thread until it is dropped.
 #[must_use]
 pub(crate) struct Guard {
     _default: DefaultGuard,
@@ -53,15 +54,15 @@ impl Guard {
         Self { _default: tracing::subscriber::set_default(BugSubscriber) }
     }
 
-    /// What happened since it was last asked.
+    /// Returns the panics and bugs since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
         FAILURES.with(|seen| seen.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default())
     }
 }
 
 impl Guard {
-    /// Nodes that have logged since this was last asked that IAM is loaded, as often as they did,
-    /// and after how many retries.
+    /// Returns the nodes that have logged since the last call that IAM is loaded, once for each log
+    /// line, with the number of retries.
     pub(crate) fn take_loaded(&self) -> Vec<(Node, u32)> {
         LOADED.with(|loaded| std::mem::take(&mut *loaded.borrow_mut()))
     }
@@ -73,8 +74,8 @@ impl Drop for Guard {
     }
 }
 
-/// Hears nothing but bugs, what IAM logs for operators, and which node runs: all other logging
-/// costs nothing.
+/// Receives only bugs, IAM's logs for operators, and the name of the running node. All other
+/// logging is disabled and costs nothing.
 struct BugSubscriber;
 
 impl Subscriber for BugSubscriber {
@@ -92,7 +93,7 @@ impl Subscriber for BugSubscriber {
         Some(Level::INFO.into())
     }
 
-    /// turmoil makes one whenever a node runs.
+    /// turmoil creates a span whenever it runs a node.
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         let mut name = NodeVisitor(None);
         span.record(&mut name);
@@ -123,10 +124,10 @@ impl Subscriber for BugSubscriber {
     fn exit(&self, _: &Id) {}
 }
 
-/// What IAM logs when it is loaded.
+/// The message that IAM logs when it is loaded.
 const LOADED_TEXT: &str = "IAM is loaded";
 
-/// The node that a span names.
+/// Extracts the node that a span names.
 struct NodeVisitor(Option<Node>);
 
 impl Visit for NodeVisitor {
@@ -140,7 +141,7 @@ impl Visit for NodeVisitor {
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
-/// What a line says.
+/// Message and retries of a log line.
 #[derive(Default)]
 struct LogLine {
     text: String,
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panics_and_bugs_of_this_thread_are_seen() {
+    fn panics_and_bugs_of_this_thread_are_recorded() {
         let guard = Guard::begin();
         let _ = std::panic::catch_unwind(|| panic!("on purpose"));
         grid::bug!("also on {}", "purpose");

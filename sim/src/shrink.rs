@@ -1,16 +1,16 @@
-//! Makes a failing plan small, while it fails in the same way.
+//! Shrinks a failing plan while it fails in the same way.
 //!
-//! Delta debugging (Zeller's ddmin) over the faults and over the load, then simplify values for
-//! what is left: remove_parts nodes, no rare events, default limits, shorten runs, smaller
-//! messages, rounder times. A smaller plan is another run: calls get other numbers, messages other
-//! latencies. What counts is that the same invariant fails.
+//! Delta debugging (Zeller's ddmin) over the faults and the load, then simpler values for the rest:
+//! fewer nodes, no fault points, default limits, shorter runs, smaller messages, rounder times. A
+//! smaller plan is another run: calls get other numbers, messages other latencies. The criterion is
+//! that the same invariant fails.
 
 use crate::plan::{Ending, Load, LockEnding, Node, Plan};
 
-/// How much work shrinking may be.
+/// Limit of the work of shrinking.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Runs at most.
+    /// Number of runs at most.
     pub runs: u32,
 }
 
@@ -20,19 +20,19 @@ impl Default for Budget {
     }
 }
 
-/// What shrinking came to.
+/// Result of shrinking.
 #[derive(Debug)]
 pub struct Shrunk {
     /// The smallest plan found that fails in the same way.
     pub plan: Plan,
-    /// Runs that it took.
+    /// Number of runs used.
     pub runs: u32,
-    /// Whether nothing smaller was found, as opposed to having run out of budget.
+    /// Whether no smaller plan fails, as opposed to an exhausted budget.
     pub is_minimal: bool,
 }
 
-/// Makes `plan` small, as long as `fails` says that the plan fails as the first did. `on_progress`
-/// is called after each step that got smaller.
+/// Shrinks `plan` as long as `fails` returns true, which means that the plan fails as the first one
+/// did. Calls `on_progress` after each round.
 pub fn shrink(
     plan: &Plan,
     budget: Budget,
@@ -41,7 +41,7 @@ pub fn shrink(
 ) -> Shrunk {
     let mut search = Search { best: plan.clone(), runs: 0, budget, fails: &mut fails };
     let mut before = None;
-    // Until a whole round gets no smaller.
+    // Until a whole round changes nothing.
     while before.as_ref() != Some(&search.best) && search.has_budget() {
         before = Some(search.best.clone());
         search.remove_parts(|plan| &mut plan.load);
@@ -68,7 +68,7 @@ impl Search<'_> {
         self.runs < self.budget.runs
     }
 
-    /// Takes `plan` if it is another one and fails likewise.
+    /// Accepts `plan` if it differs from the best one and fails in the same way.
     fn try_plan(&mut self, plan: Plan) -> bool {
         if plan == self.best || !self.has_budget() {
             return false;
@@ -87,7 +87,7 @@ impl Search<'_> {
         self.try_plan(plan)
     }
 
-    /// ddmin: leaves out parts of a list, large ones first.
+    /// Removes parts of a list, large ones first (ddmin).
     fn remove_parts<T: Clone>(&mut self, list: fn(&mut Plan) -> &mut Vec<T>) {
         let mut parts = 2;
         loop {
@@ -162,7 +162,7 @@ impl Search<'_> {
         }
     }
 
-    /// Moves faults and calls to rounder times: readers compare them.
+    /// Moves faults and calls to rounder times, which readers compare more easily.
     fn round_times(&mut self) {
         let round = |at: u64, to: u64| at / to * to;
         for to in [1_000, 100] {
@@ -173,7 +173,7 @@ impl Search<'_> {
             for index in 0..self.best.faults.len() {
                 self.try_with(|plan| {
                     let at = round(plan.faults[index].0, to);
-                    // In the order of time, which a rounder one may not change.
+                    // Rounding must keep the order of time.
                     if index == 0 || plan.faults[index - 1].0 <= at {
                         plan.faults[index].0 = at;
                     }
@@ -183,7 +183,7 @@ impl Search<'_> {
     }
 }
 
-/// Leaves out the last node, and what concerns it.
+/// Removes the last node and everything that concerns it.
 fn remove_last_node(plan: &mut Plan) {
     let nodes = plan.cluster.nodes;
     if nodes <= 2 {
@@ -206,7 +206,7 @@ fn remove_last_node(plan: &mut Plan) {
     plan.load.retain(|(_, load)| load.ends().0 != removed && load.ends().1 != removed);
 }
 
-/// Likewise, but its calls are those of the first node that can have them.
+/// Removes the last node, and moves its calls to the first node that can take them.
 fn merge_last_node(plan: &mut Plan) {
     let removed = Node(plan.cluster.nodes - 1);
     for (_, load) in &mut plan.load {
@@ -224,7 +224,7 @@ fn merge_last_node(plan: &mut Plan) {
     remove_last_node(plan);
 }
 
-/// Who takes the place of `end` in a call with `other`, if it goes.
+/// Returns the node that replaces `end` in a call with `other` if `end` is removed.
 fn replacement(removed: Node, end: Node, other: Node) -> Node {
     match (end == removed, other) {
         (false, _) => end,
@@ -233,7 +233,7 @@ fn replacement(removed: Node, end: Node, other: Node) -> Node {
     }
 }
 
-/// One value of a call, made simple.
+/// A change that simplifies one value of a call.
 type Simplification = fn(&mut Load);
 
 const SIMPLIFICATIONS: [Simplification; 9] = [
@@ -295,7 +295,7 @@ mod tests {
     use crate::swarm;
 
     #[test]
-    fn what_is_left_is_what_the_failure_needs() {
+    fn only_what_the_failure_needs_remains() {
         let mut plan = swarm::plan(3, Some(5));
         let (a, b) = (Node(1), Node(0));
         plan.faults.push((34_000, Fault::Cut { a, b }));
@@ -304,7 +304,7 @@ mod tests {
             let from_one = plan.load.iter().filter(|(_, load)| load.ends().0 == a).count();
             cut && from_one >= 2
         };
-        assert!(needs(&plan), "the plan has what the failure needs");
+        assert!(needs(&plan), "the plan fails before it is shrunk");
         let mut steps = 0;
         let shrunk = shrink(&plan, Budget::default(), |plan| needs(plan), |_, _| steps += 1);
         assert!(shrunk.is_minimal);

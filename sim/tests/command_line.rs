@@ -133,8 +133,8 @@ fn what_is_wrong_with_the_command_line_or_a_file_is_said_with_exit_code_2() {
     plan.load.push((0, Load::Request(request(Node(7)))));
     let impossible = save("impossible", plan);
     let cases: [(&[&str], &str); 8] = [
-        (&["run", "--scenario", "no_such"], "there is no scenario no_such; there are: "),
-        (&["run", "--seeds", "9..3"], "holds no seed"),
+        (&["run", "--scenario", "no_such"], "unknown scenario no_such; the scenarios are: "),
+        (&["run", "--seeds", "9..3"], "is an empty range"),
         (&["run", "--seeds", "x"], "neither a seed nor a range"),
         (&["run", "--jobs", "0"], "invalid value '0'"),
         (&["replay"], "give a seed"),

@@ -1,4 +1,4 @@
-//! `sim corpus`: what once failed must not fail again.
+//! `sim corpus`: runs the plans that failed once.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::{ExitStatus, UsageError, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The folder of entries
+    /// The folder of the entries
     #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"))]
     folder: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! `sim replay`: one run, to be looked at.
+//! `sim replay`: runs one plan, and prints or writes its events.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ pub(crate) struct Arguments {
     /// text (anything else)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Where to write the plan, to change it and to replay it with --schedule
+    /// Where to write the plan, for changes and a replay with --schedule
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Print all events, not only the last
+    /// Print all events, not only the last ones
     #[arg(long)]
     all: bool,
 }
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
         super::shrink::save(path, &plan, None)?;
     }
     let run = sim::sweep::run_plan(&plan);
-    // First: whoever reads the output may be gone before its end.
+    // Written first: the reader of the output may close the pipe before its end.
     if let Some(path) = &arguments.trace {
         write_trace(path, &plan, &run)?;
     }
@@ -39,13 +39,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
         if arguments.all { 0 } else { run.events.len().saturating_sub(output::LAST_EVENTS) };
     let mut out = std::io::stdout().lock();
     if hidden > 0 {
-        writeln!(out, "({hidden} events before these; --all prints them)")?;
+        writeln!(out, "({hidden} earlier events; --all prints them)")?;
     }
     for event in &run.events[hidden..] {
         writeln!(out, "{event}")?;
     }
     if let Some(path) = &arguments.trace {
-        writeln!(out, "the trace is in {}", path.display())?;
+        writeln!(out, "wrote the trace to {}", path.display())?;
     }
     let seconds = run.simulated_ms as f64 / 1000.0;
     let events = run.events.len();

@@ -1,4 +1,4 @@
-//! `sim shrink`: a failing plan, made small.
+//! `sim shrink`: shrinks a failing plan.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,10 @@ use super::{ExitStatus, RunSelection, UsageError, output};
 pub(crate) struct Arguments {
     #[command(flatten)]
     selection: RunSelection,
-    /// Where to write the small plan, as an entry of the corpus
+    /// Where to write the shrunk plan, as a corpus entry
     #[arg(long, default_value = "shrunk.toml", value_name = "FILE")]
     out: PathBuf,
-    /// Runs at most
+    /// Number of runs at most
     #[arg(long, default_value_t = Budget::default().runs, value_name = "N")]
     runs: u32,
 }
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
     output::line(&violation)?;
     output::line(format_args!("from {}", size(&plan)))?;
     let fails = |plan: &Plan| {
-        // A plan that has become impossible is not smaller, it is another matter.
+        // An inconsistent plan does not fail in the same way.
         let found = plan.check().ok().and_then(|()| sim::sweep::run_plan(plan).violation);
         found.is_some_and(|found| found.is_like(&violation))
     };
@@ -55,7 +55,7 @@ fn size(plan: &Plan) -> String {
     format!("{nodes} nodes, {} faults, {} calls", plan.faults.len(), plan.load.len())
 }
 
-/// Writes a plan as an entry of the corpus.
+/// Writes a plan as a corpus entry.
 pub(super) fn save(
     path: &Path,
     plan: &Plan,
@@ -63,7 +63,7 @@ pub(super) fn save(
 ) -> Result<(), UsageError> {
     let (about, invariant) = match violation {
         Some(violation) => (violation.text.clone(), violation.invariant.clone()),
-        None => ("a plan to be looked at".to_owned(), String::new()),
+        None => ("a plan saved by sim replay".to_owned(), String::new()),
     };
     Ok(sim::corpus::write(path, &Entry { about, invariant, plan: plan.clone() })?)
 }

@@ -1,4 +1,4 @@
-//! The search agrees with trying all orders, on histories small enough for that.
+//! Compares the search with trying all orders, on histories small enough for that.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ const fn write(value: u64) -> StoreOp {
 }
 
 #[test]
-fn what_overlaps_may_have_any_order_and_what_does_not_has_its_own() {
+fn overlapping_operations_may_have_any_order_and_others_have_one() {
     let (read, increment) = (StoreOp::Read, StoreOp::Increment);
     let overlapping = [done(0, 5, write(7), 7), done(1, 3, read, 0)];
     assert_eq!(checked(&overlapping), Ok(()));
@@ -30,7 +30,7 @@ fn what_overlaps_may_have_any_order_and_what_does_not_has_its_own() {
 }
 
 #[test]
-fn what_nobody_knows_of_may_have_been_done_until_its_process_was_gone() {
+fn unknown_operation_may_take_effect_until_its_process_ended() {
     let unknown =
         RegisterOp { invoked: 0, returned: 5, op: write(7), result: StoreResult::Unknown };
     for value in [0, 7] {
@@ -41,7 +41,7 @@ fn what_nobody_knows_of_may_have_been_done_until_its_process_was_gone() {
 }
 
 #[test]
-fn a_long_history_is_cut_into_pieces() {
+fn long_history_is_split_into_segments() {
     let increment = |number: u64| done(2 * number, 2 * number + 1, StoreOp::Increment, number + 1);
     let mut history: Vec<_> = (0..5_000).map(increment).collect();
     assert_eq!(checked(&history), Ok(()));
@@ -50,20 +50,20 @@ fn a_long_history_is_cut_into_pieces() {
 }
 
 #[test]
-fn what_cannot_be_searched_is_said() {
+fn too_wide_history_is_an_error() {
     let history = vec![done(0, 9, StoreOp::Read, 0); WIDTH_MAX + 2];
     assert_eq!(checked(&history), Err(HistoryError::TooWide(WIDTH_MAX + 1)));
-    assert_eq!(checked(&history[1..]), Ok(()), "as many readers as may be");
+    assert_eq!(checked(&history[1..]), Ok(()), "the maximum number of concurrent readers");
     let after_another = |number: u64| done(2 * number, 2 * number + 3, StoreOp::Read, 0);
     let mut readers: Vec<_> = (0..1_000).map(after_another).collect();
-    assert_eq!(checked(&readers), Ok(()), "for as long as they like");
+    assert_eq!(checked(&readers), Ok(()), "a chain of overlapping readers of any length");
     readers[900].result = StoreResult::Done { value: 1 };
     assert!(matches!(checked(&readers), Err(HistoryError::NotLinearizable(_))));
 }
 
-// ---- against all orders ----
+// ---- comparison with all orders ----
 
-/// Tries every order of every choice of what was done.
+/// Tries every order of every choice of completed operations.
 fn is_linearizable(history: &[RegisterOp], value: u64) -> bool {
     if history.is_empty() {
         return true;
@@ -72,7 +72,7 @@ fn is_linearizable(history: &[RegisterOp], value: u64) -> bool {
         let one = history[first];
         let mut rest = history.to_vec();
         rest.remove(first);
-        // Nothing that was over before it began may come behind it.
+        // No operation may follow one that was invoked after it returned.
         if rest.iter().any(|other| other.returned < one.invoked) {
             return false;
         }
@@ -100,7 +100,7 @@ fn times() -> impl Strategy<Value = (u64, u64)> {
     (0..16u64, 1..6u64).prop_map(|(from, length)| (from, from + length))
 }
 
-/// What came of it is anything.
+/// Draws any operation with any result.
 fn operation() -> impl Strategy<Value = RegisterOp> {
     let result = prop_oneof![
         8 => (0..5u64).prop_map(|value| StoreResult::Done { value }),
@@ -115,8 +115,8 @@ fn operation() -> impl Strategy<Value = RegisterOp> {
     })
 }
 
-/// What came of it is what would, if each was done at an instant within it; then one is changed.
-fn nearly_right() -> impl Strategy<Value = Vec<RegisterOp>> {
+/// Draws a valid history, and changes at most one result.
+fn nearly_valid_history() -> impl Strategy<Value = Vec<RegisterOp>> {
     let with_instant = (times(), op(), 0..=4u64, prop::bool::weighted(0.1));
     let change = prop::option::of((any::<prop::sample::Index>(), 0..5u64));
     (prop::collection::vec(with_instant, 1..7), change).prop_map(|(drawn, change)| {
@@ -153,14 +153,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn the_search_agrees_with_trying_all_orders(
+    fn search_agrees_with_all_orders_on_arbitrary_histories(
         history in prop::collection::vec(operation(), 0..6)
     ) {
         prop_assert_eq!(checked(&history).is_ok(), is_linearizable(&history, 0));
     }
 
     #[test]
-    fn the_search_agrees_with_trying_all_orders_where_most_is_right(history in nearly_right()) {
+    fn search_agrees_with_all_orders_on_nearly_valid_histories(history in nearly_valid_history()) {
         prop_assert_eq!(checked(&history).is_ok(), is_linearizable(&history, 0));
     }
 }
