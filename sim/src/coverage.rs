@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{
-    CallId, CallKind, Event, HandlerEnd, LinkState, Outcome, SocketId, StreamSide, What,
+    CallId, CallKind, Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide,
 };
 use crate::plan::{Fault, Load, Node};
 use crate::world::NodeView;
@@ -133,23 +133,23 @@ impl Coverage {
         for point in self.locks.on_event(event).into_iter().chain(self.iam.on_event(event)) {
             self.hit(point);
         }
-        match &event.what {
-            What::Fault { fault } => self.on_fault(*fault),
-            What::Rare { point, .. } => self.hit(&format!("buggify_{point}")),
-            What::State { state, cause, remote } => {
+        match &event.kind {
+            EventKind::Fault { fault } => self.on_fault(*fault),
+            EventKind::FaultPoint { point, .. } => self.hit(&format!("buggify_{point}")),
+            EventKind::State { state, cause, remote } => {
                 if let Some(node) = event.node {
                     self.on_state((node, *remote), *state, cause.as_deref(), event.at_ms);
                 }
             }
-            What::SocketOpened { socket, remote, .. } => {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.extend(event.node.map(|node| ((node, *socket), *remote)));
             }
-            What::MessageSent { socket, message, .. } => {
+            EventKind::MessageSent { socket, message, .. } => {
                 if let Some(node) = event.node.filter(|_| !is_handshake(&message.op)) {
                     self.on_use(node, *socket);
                 }
             }
-            What::CallMade { call, kind, to, .. } => {
+            EventKind::CallMade { call, kind, to, .. } => {
                 let has_no_input = matches!(load, Some(Load::Stream(plan)) if plan.capacities == 0);
                 let (kind, to) = (Some(*kind), Some(*to));
                 self.open.insert(*call, OpenCall { kind, to, has_no_input, ..OpenCall::default() });
@@ -216,24 +216,24 @@ impl Coverage {
     fn on_call(&mut self, event: &Event) {
         let at = event.at_ms;
         let mut points = Vec::new();
-        match &event.what {
-            What::SendWaits { call, end, .. } => {
+        match &event.kind {
+            EventKind::SendBlocked { call, end, .. } => {
                 self.open.entry(*call).or_default().waiting.insert(*end);
             }
-            What::Sent { call, end, .. } => {
+            EventKind::Sent { call, end, .. } => {
                 let open = self.open.entry(*call).or_default();
                 open.waiting.remove(end);
-                if *end == StreamSide::Handler && open.has_all_input {
+                if *end == StreamSide::Callee && open.has_all_input {
                     points.push("stream_half_closed");
                 }
             }
-            What::InputOver { call, end: StreamSide::Handler, well: true } => {
+            EventKind::InputEnded { call, end: StreamSide::Callee, clean: true } => {
                 self.open.entry(*call).or_default().has_all_input = true;
             }
-            What::HandlerStarted { call, .. } => {
+            EventKind::HandlerStarted { call, .. } => {
                 self.open.entry(*call).or_default().is_handler_running = true;
             }
-            What::HandlerEnded { call, how } => {
+            EventKind::HandlerEnded { call, how } => {
                 let open = self.open.entry(*call).or_default();
                 open.is_handler_running = false;
                 if *how == HandlerEnd::Returned {
@@ -248,12 +248,12 @@ impl Coverage {
                     HandlerEnd::Returned | HandlerEnd::Cancelled | HandlerEnd::Crashed => {}
                 }
             }
-            What::CallEnded { call, outcome } => {
+            EventKind::CallEnded { call, outcome } => {
                 if let Some(open) = self.open.get_mut(call) {
                     points = open.ended(outcome, at);
                     let ends = event.node.zip(open.to);
                     let lost = ends.and_then(|ends| self.lost.get(&ends));
-                    if *outcome == Outcome::Answered {
+                    if *outcome == Outcome::Completed {
                         if lost == Some(&at) {
                             points.push("response_arrived_as_connection_died");
                         }
@@ -290,13 +290,13 @@ impl OpenCall {
         let mut points = Vec::new();
         let is_stream = self.kind == Some(CallKind::Stream);
         match outcome {
-            Outcome::Answered if is_stream => {
+            Outcome::Completed if is_stream => {
                 points.push("stream_succeeded");
                 if self.has_no_input {
                     points.push("stream_without_request_side");
                 }
             }
-            Outcome::Answered => points.push("call_succeeded"),
+            Outcome::Completed => points.push("call_succeeded"),
             Outcome::UnknownHandler => points.push("call_to_unknown_handler"),
             Outcome::NotConnected => points.push("call_not_connected"),
             Outcome::Deadline => points.push("deadline_exceeded"),
@@ -304,7 +304,7 @@ impl OpenCall {
                 points.push("call_disconnected_while_handler_runs");
             }
             Outcome::Crashed => points.push("crash_with_calls_in_flight"),
-            Outcome::GaveUp => {
+            Outcome::Cancelled => {
                 self.cancelled_at = Some(at);
                 points.push(if self.is_handler_running {
                     "call_cancelled_while_handler_runs"
@@ -314,7 +314,7 @@ impl OpenCall {
                 if self.waiting.contains(&StreamSide::Caller) {
                     points.push("send_blocked_and_cancelled");
                 }
-                if self.waiting.contains(&StreamSide::Handler) {
+                if self.waiting.contains(&StreamSide::Callee) {
                     points.push("stream_cancelled_with_full_buffer");
                 }
                 if self.returned_at == Some(at) && is_stream {

@@ -7,7 +7,7 @@
 use crate::bounds::Bounds;
 use crate::event::{CallId, Event};
 use crate::load::LoadTable;
-use crate::lock::Belief;
+use crate::lock::HoldView;
 use crate::plan::{Load, Plan};
 use crate::world::NodeView;
 
@@ -92,7 +92,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// What is wrong.
-    fn on_tick(&mut self, _beliefs: &[Belief], _facts: &Facts<'_>) -> CheckResult {
+    fn on_tick(&mut self, _beliefs: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 

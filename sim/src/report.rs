@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::plan::Plan;
 
 use diagram::Diagram;
@@ -43,7 +43,7 @@ pub fn html(plan: &Plan, events: &[Event]) -> String {
         tick_ms: plan.cluster.tick_ms.max(1),
         faulty_ms: plan.duration_ms,
         plan: serde_json::to_string_pretty(plan).unwrap_or_default(),
-        lines: events.iter().map(|event| event.what.to_string()).collect(),
+        lines: events.iter().map(|event| event.kind.to_string()).collect(),
         diagram: Diagram::of(plan, events),
         events,
     };
@@ -87,7 +87,7 @@ fn inside_script(data: &impl Serialize) -> String {
 
 /// Whether an event says that the run failed.
 fn is_violation(event: &Event) -> bool {
-    matches!(event.what, What::Violated { .. })
+    matches!(event.kind, EventKind::Violated { .. })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! smaller plan is another run: calls get other numbers, messages other latencies. The criterion is
 //! that the same invariant fails.
 
-use crate::plan::{Ending, Load, LockEnding, Node, Plan};
+use crate::plan::{HandlerEnding, Load, LockEnding, Node, Plan};
 
 /// Limit of the work of shrinking.
 #[derive(Debug, Clone, Copy)]
@@ -118,16 +118,16 @@ impl Search<'_> {
     }
 
     fn simplify_cluster(&mut self) {
-        for index in (0..self.best.cluster.rare.len()).rev() {
-            self.try_with(|plan| drop(plan.cluster.rare.remove(index)));
+        for index in (0..self.best.cluster.fault_points.len()).rev() {
+            self.try_with(|plan| drop(plan.cluster.fault_points.remove(index)));
         }
         self.try_with(|plan| plan.cluster.late.clear());
-        self.try_with(|plan| plan.cluster.strangers.clear());
+        self.try_with(|plan| plan.cluster.wrong_secret_nodes.clear());
         self.try_with(|plan| plan.cluster.limits.message_bytes_max = None);
         self.try_with(|plan| plan.cluster.limits.queue_bytes_max = None);
         self.try_with(|plan| plan.cluster.limits.frame_bytes_target = None);
-        self.try_with(|plan| plan.cluster.limits.calls_made_max = None);
-        self.try_with(|plan| plan.cluster.limits.calls_served_max = None);
+        self.try_with(|plan| plan.cluster.limits.outbound_calls_max = None);
+        self.try_with(|plan| plan.cluster.limits.inbound_calls_max = None);
         self.try_with(|plan| plan.cluster.limits.stream_ping_interval_ms = None);
         self.try_with(|plan| plan.cluster.limits.backoff_max_ms = None);
         self.try_with(|plan| {
@@ -192,7 +192,7 @@ fn remove_last_node(plan: &mut Plan) {
     let removed = Node(nodes - 1);
     plan.cluster.nodes -= 1;
     plan.cluster.late.retain(|(node, _)| *node != removed);
-    plan.cluster.strangers.retain(|node| *node != removed);
+    plan.cluster.wrong_secret_nodes.retain(|node| *node != removed);
     if let Some(locks) = &mut plan.cluster.locks {
         locks.lockers.retain(|node| *node != removed);
         if locks.lockers.is_empty() {
@@ -238,7 +238,7 @@ type Simplification = fn(&mut Load);
 
 const SIMPLIFICATIONS: [Simplification; 9] = [
     |load| match load {
-        Load::Request(plan) => (plan.bytes, plan.answer_bytes) = (16, 16),
+        Load::Request(plan) => (plan.bytes, plan.response_bytes) = (16, 16),
         Load::Stream(plan) => plan.bytes = 16,
         Load::Lock(plan) => plan.store_ms = 0,
         Load::Force(_) | Load::Change(_) => {}
@@ -250,20 +250,20 @@ const SIMPLIFICATIONS: [Simplification; 9] = [
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
-        Load::Request(plan) => plan.ending = Ending::Well,
-        Load::Stream(plan) => plan.ending = Ending::Well,
+        Load::Request(plan) => plan.ending = HandlerEnding::Success,
+        Load::Stream(plan) => plan.ending = HandlerEnding::Success,
         Load::Lock(plan) => plan.ending = LockEnding::Unlock,
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.timeout_ms = None,
         Load::Stream(plan) => plan.timeout_ms = None,
-        Load::Lock(plan) => plan.give_up_ms = None,
+        Load::Lock(plan) => plan.cancel_after_ms = None,
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| {
         if let Load::Request(plan) = load {
-            plan.give_up_ms = None;
+            plan.cancel_after_ms = None;
         }
     },
     |load| {
@@ -278,7 +278,7 @@ const SIMPLIFICATIONS: [Simplification; 9] = [
     },
     |load| {
         if let Load::Stream(plan) = load {
-            plan.take_ms = Some(0);
+            plan.receive_pace_ms = Some(0);
         }
     },
     |load| {
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!(load.len(), 2, "{load:?}");
         assert_eq!(cluster.nodes, 2);
-        assert_eq!(cluster.rare, []);
+        assert_eq!(cluster.fault_points, []);
         assert_eq!(faults[0].0 % 1_000, 0, "a round time");
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use sim::corpus::{self, Entry};
-use sim::plan::{Ending, Fault, Load, Node, Plan, RequestPlan};
+use sim::plan::{Fault, HandlerEnding, Load, Node, Plan, RequestPlan};
 
 fn sim(arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_sim");
@@ -31,7 +31,7 @@ fn path(path: &std::path::Path) -> &str {
 fn failing_plan() -> Plan {
     let mut plan = (sim::scenarios::find("partition_heals").expect("it exists").plan)(1);
     // Never mended: what the scenario expects does not come.
-    plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Mend { .. }));
+    plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Repair { .. }));
     plan
 }
 
@@ -158,11 +158,11 @@ fn request(from: Node) -> RequestPlan {
         from,
         to: Node(1),
         bytes: 16,
-        answer_bytes: 16,
+        response_bytes: 16,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 

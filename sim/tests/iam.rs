@@ -13,11 +13,11 @@ fn leave_out(plan: &mut Plan, is_meant: impl Fn(&Fault) -> bool) {
 }
 
 fn leave_out_changes(plan: &mut Plan, is_meant: impl Fn(ItemChange) -> bool) {
-    plan.load.retain(|(_, load)| !matches!(load, Load::Change(change) if is_meant(change.what)));
+    plan.load.retain(|(_, load)| !matches!(load, Load::Change(change) if is_meant(change.kind)));
 }
 
-fn is_mend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Mend { .. })
+fn is_repair(fault: &Fault) -> bool {
+    matches!(fault, Fault::Repair { .. })
 }
 
 fn is_cut(fault: &Fault) -> bool {
@@ -33,12 +33,12 @@ fn iam_changes_in_a_partition_holds() {
 fn iam_changes_in_a_partition_bites() {
     let name = "iam_changes_in_a_partition";
     bites(name, "must", |plan| leave_out(plan, is_cut));
-    bites(name, "must be the same by", |plan| leave_out(plan, is_mend));
+    bites(name, "must be the same by", |plan| leave_out(plan, is_repair));
     bites(name, "must not show item 1", |plan| {
-        leave_out_changes(plan, |what| what == ItemChange::Delete);
+        leave_out_changes(plan, |kind| kind == ItemChange::Delete);
     });
     bites(name, "the sides must differ", |plan| {
-        leave_out_changes(plan, |what| what == ItemChange::Put);
+        leave_out_changes(plan, |kind| kind == ItemChange::Put);
     });
 }
 
@@ -61,10 +61,10 @@ fn iam_late_joiner_holds() {
 fn iam_late_joiner_bites() {
     bites("iam_late_joiner", "must begin once, after", |plan| plan.cluster.late.clear());
     bites("iam_late_joiner", "must not show item 0", |plan| {
-        leave_out_changes(plan, |what| what == ItemChange::Delete);
+        leave_out_changes(plan, |kind| kind == ItemChange::Delete);
     });
     bites("iam_late_joiner", "must show item 30", |plan| {
-        leave_out_changes(plan, |what| what == ItemChange::Put);
+        leave_out_changes(plan, |kind| kind == ItemChange::Put);
     });
 }
 
@@ -92,7 +92,7 @@ fn iam_partition_in_load_holds() {
 fn iam_partition_in_load_bites() {
     let name = "iam_partition_in_load";
     bites(name, "must show item 0 at", |plan| leave_out(plan, is_cut));
-    bites(name, "must be the same by", |plan| leave_out(plan, is_mend));
+    bites(name, "must be the same by", |plan| leave_out(plan, is_repair));
     bites(name, "must wait for its last pool", |plan| {
         leave_out(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
     });

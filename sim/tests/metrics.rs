@@ -16,8 +16,8 @@ fn leave_out(plan: &mut Plan, is_meant: impl Fn(&Fault) -> bool) {
     plan.faults.retain(|(_, fault)| !is_meant(fault));
 }
 
-fn is_mend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Mend { .. })
+fn is_repair(fault: &Fault) -> bool {
+    matches!(fault, Fault::Repair { .. })
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn metrics_partition_bites() {
     bites("metrics_partition", "is down", |plan| {
         leave_out(plan, |fault| matches!(fault, Fault::Cut { .. }));
     });
-    bites("metrics_partition", "is up", |plan| leave_out(plan, is_mend));
+    bites("metrics_partition", "is up", |plan| leave_out(plan, is_repair));
     bites("metrics_partition", "must know that there is no connection", |plan| {
         // What is held is not lost: nobody can tell before the dead connection is found.
         plan.cluster.limits.ping_interval_ms = Some(8_000);
@@ -70,8 +70,8 @@ fn metrics_restart_bites() {
 
 #[test]
 fn metrics_scrapes_bites() {
-    bites("metrics_scrapes", "for one crowd", |plan| metrics(plan).shared_ms = 0);
-    bites("metrics_scrapes", "asked the others 0 times", |plan| metrics(plan).shared_ms = 20_000);
+    bites("metrics_scrapes", "for one crowd", |plan| metrics(plan).ttl_ms = 0);
+    bites("metrics_scrapes", "asked the others 0 times", |plan| metrics(plan).ttl_ms = 20_000);
     bites("metrics_scrapes", "was wanted all the time", |plan| {
         let crowded = metrics(plan).scrapes[0].1;
         metrics(plan).scrapes.retain(|(_, on)| *on == crowded);
@@ -84,7 +84,7 @@ fn metrics_slow_node_bites() {
     bites("metrics_slow_node", "must not wait for", |plan| {
         leave_out(plan, |fault| matches!(fault, Fault::Slow { .. }));
     });
-    bites("metrics_slow_node", "is up", |plan| leave_out(plan, is_mend));
+    bites("metrics_slow_node", "is up", |plan| leave_out(plan, is_repair));
     bites("metrics_slow_node", "must not wait for", |plan| metrics(plan).deadline_ms = 3_000);
     bites("metrics_slow_node", "nobody asked", |plan| metrics(plan).scrapes.clear());
 }

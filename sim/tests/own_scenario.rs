@@ -61,7 +61,7 @@ fn a_storage_server_runs_its_own_handlers_in_a_world() {
     world.fault(Fault::Hold { a, b });
     let held = ask(&mut world, a, b);
     assert!(matches!(held, Some(Err(CallError::DeadlineExceeded { .. }))), "{held:?}");
-    world.fault(Fault::Mend { a, b });
+    world.fault(Fault::Repair { a, b });
     assert_eq!(ask(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
 
     world.fault(Fault::PowerLoss { node: b });
@@ -86,10 +86,10 @@ fn a_panic_or_a_bug_on_a_node_is_seen() {
     assert!(world.spawn(Node(0), |_| async { panic!("of a task") }));
     assert!(world.spawn(Node(1), |_| async { grid::bug!("of another") }));
     world.run_for(Duration::from_millis(5));
-    let mut surprises = world.surprises();
-    surprises.sort();
-    assert_eq!(surprises.len(), 2, "{surprises:?}");
-    assert!(surprises[0].contains("of another") && surprises[1].contains("of a task"));
+    let mut internal_errors = world.internal_errors();
+    internal_errors.sort();
+    assert_eq!(internal_errors.len(), 2, "{surprises:?}");
+    assert!(internal_errors[0].contains("of another") && internal_errors[1].contains("of a task"));
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use grid::time::Clock;
-use sim::event::{Event, Outcome, What};
-use sim::plan::{Ending, Fault, Load, Meanwhile, Node, Plan, RequestPlan};
+use sim::event::{Event, EventKind, Outcome};
+use sim::plan::{ClockWhilePaused, Fault, HandlerEnding, Load, Node, Plan, RequestPlan};
 use sim::world::World;
 
 const STOPPED: Node = Node(0);
@@ -23,18 +23,18 @@ fn request(from: Node, to: Node) -> Load {
         from,
         to,
         bytes: 100,
-        answer_bytes: 100,
+        response_bytes: 100,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: Some(60_000),
-        give_up_ms: None,
+        cancel_after_ms: None,
     })
 }
 
 /// When each call ended, and how.
 fn ends(world: &World) -> Vec<(u64, Outcome)> {
-    let ended = |event: Event| match event.what {
-        What::CallEnded { outcome, .. } => Some((event.at_ms, outcome)),
+    let ended = |event: Event| match event.kind {
+        EventKind::CallEnded { outcome, .. } => Some((event.at_ms, outcome)),
         _ => None,
     };
     world.recorder().take().into_iter().filter_map(ended).collect()
@@ -42,22 +42,22 @@ fn ends(world: &World) -> Vec<(u64, Outcome)> {
 
 #[test]
 fn what_is_sent_to_a_process_that_is_stopped_arrives_when_it_goes_on() {
-    for clock in [Meanwhile::Ran, Meanwhile::Stood] {
+    for clock in [ClockWhilePaused::Ran, ClockWhilePaused::Frozen] {
         let mut world = world();
         world.fault(Fault::Pause { node: STOPPED });
         let begun = world.now_ms();
         // For less than it takes to find a peer dead.
-        world.make(request(OTHER, STOPPED)).expect("it runs");
-        world.make(request(STOPPED, OTHER)).expect("it runs, and is stopped");
+        world.submit(request(OTHER, STOPPED)).expect("it runs");
+        world.submit(request(STOPPED, OTHER)).expect("it runs, and is stopped");
         world.run_for(Duration::from_secs(3));
         assert_eq!(ends(&world), [], "nothing was answered, and nothing asked");
-        world.fault(Fault::Wake { node: STOPPED, clock });
+        world.fault(Fault::Resume { node: STOPPED, clock });
         world.run_for(Duration::from_millis(500));
         let ends = ends(&world);
         assert_eq!(ends.len(), 2, "{clock:?}: {ends:?}");
         for (at, outcome) in ends {
             assert!(at >= begun + 3_000, "at {at} ms");
-            assert_eq!(outcome, Outcome::Answered);
+            assert_eq!(outcome, Outcome::Completed);
         }
     }
 }
@@ -79,7 +79,7 @@ fn a_process_that_is_stopped_sees_no_time_pass() {
     let seen: Vec<_> = readings.try_iter().collect();
     assert!(seen.len() > 10, "turmoil polls all");
     assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
-    world.fault(Fault::Wake { node: STOPPED, clock: Meanwhile::Ran });
+    world.fault(Fault::Resume { node: STOPPED, clock: ClockWhilePaused::Ran });
     world.run_for(Duration::from_millis(200));
     let after = readings.try_iter().last().expect("it goes on");
     assert!(after.since(seen[0]) >= Duration::from_secs(5));
@@ -100,7 +100,7 @@ fn links_are_as_they_should_be_whatever_was_done_while_an_end_was_stopped() {
         for is_before in [true, false] {
             let mut world = world();
             let (pause, wake) =
-                (Fault::Pause { node: a }, Fault::Wake { node: a, clock: Meanwhile::Ran });
+                (Fault::Pause { node: a }, Fault::Resume { node: a, clock: ClockWhilePaused::Ran });
             let (first, then): (Vec<_>, Vec<_>) = if is_before {
                 (trouble.to_vec(), vec![pause])
             } else {
@@ -112,18 +112,18 @@ fn links_are_as_they_should_be_whatever_was_done_while_an_end_was_stopped() {
             world.run_for(Duration::from_secs(1));
             // It is still in trouble: nothing gets there and back.
             world.recorder().take();
-            world.make(request(a, b)).expect("it runs");
+            world.submit(request(a, b)).expect("it runs");
             world.run_for(Duration::from_secs(2));
             assert_eq!(ends(&world), [], "{trouble:?}, {is_before}");
-            world.fault(Fault::Mend { a, b });
-            world.fault(Fault::Wake { node: b, clock: Meanwhile::Ran });
+            world.fault(Fault::Repair { a, b });
+            world.fault(Fault::Resume { node: b, clock: ClockWhilePaused::Ran });
             let healed = world.wait_until(Duration::from_secs(90), World::is_connected);
             assert_eq!(healed, Ok(()), "{trouble:?}, {is_before}");
             world.run_for(Duration::from_secs(60));
             world.recorder().take();
-            world.make(request(a, b)).expect("it runs");
+            world.submit(request(a, b)).expect("it runs");
             world.run_for(Duration::from_secs(1));
-            assert!(matches!(ends(&world)[..], [(_, Outcome::Answered)]), "{trouble:?}");
+            assert!(matches!(ends(&world)[..], [(_, Outcome::Completed)]), "{trouble:?}");
         }
     }
 }

@@ -5,7 +5,8 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 use sim::plan::{
-    Ending, Fault, Load, LockEnding, LockPlan, Meanwhile, Node, Plan, RequestPlan, StreamPlan,
+    ClockWhilePaused, Fault, HandlerEnding, Load, LockEnding, LockPlan, Node, Plan, RequestPlan,
+    StreamPlan,
 };
 use sim::scenarios;
 
@@ -17,8 +18,8 @@ fn leave_out(plan: &mut Plan, is_meant: impl Fn(&Fault) -> bool) {
     plan.faults.retain(|(_, fault)| !is_meant(fault));
 }
 
-fn is_mend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Mend { .. })
+fn is_repair(fault: &Fault) -> bool {
+    matches!(fault, Fault::Repair { .. })
 }
 
 fn requests(plan: &mut Plan) -> impl Iterator<Item = &mut RequestPlan> {
@@ -83,7 +84,10 @@ fn full_queue_then_cancel_bites() {
     });
     bites("full_queue_then_cancel", "must be cancelled by", |plan| {
         // The link goes on later than it should.
-        plan.faults.iter_mut().filter(|(_, fault)| is_mend(fault)).for_each(|(at, _)| *at += 2_000);
+        plan.faults
+            .iter_mut()
+            .filter(|(_, fault)| is_repair(fault))
+            .for_each(|(at, _)| *at += 2_000);
     });
 }
 
@@ -193,7 +197,7 @@ fn big_and_small_bites() {
         requests(plan).filter(|request| request.bytes == 100).for_each(|small| small.work_ms = 200);
     });
     bites("big_and_small", "0 big messages were written", |plan| {
-        requests(plan).for_each(|request| (request.bytes, request.answer_bytes) = (100, 100));
+        requests(plan).for_each(|request| (request.bytes, request.response_bytes) = (100, 100));
     });
 }
 
@@ -201,13 +205,13 @@ fn big_and_small_bites() {
 fn cancel_storm_bites() {
     bites("cancel_storm", "must be given up", |plan| {
         requests(plan).for_each(|request| {
-            request.give_up_ms = None;
-            request.ending = Ending::Well;
+            request.cancel_after_ms = None;
+            request.ending = HandlerEnding::Success;
         });
     });
     bites("cancel_storm", "must be answered", |plan| {
-        let mut kept = requests(plan).filter(|request| request.give_up_ms.is_none());
-        kept.next().expect("there are others").ending = Ending::Error;
+        let mut kept = requests(plan).filter(|request| request.cancel_after_ms.is_none());
+        kept.next().expect("there are others").ending = HandlerEnding::Error;
     });
 }
 
@@ -253,7 +257,7 @@ fn full_queue_then_disconnect_bites() {
     bites("full_queue_then_disconnect", "must find that", |plan| {
         leave_out(plan, |fault| matches!(fault, Fault::Cut { .. }));
     });
-    bites("full_queue_then_disconnect", "must be connected to", |plan| leave_out(plan, is_mend));
+    bites("full_queue_then_disconnect", "must be connected to", |plan| leave_out(plan, is_repair));
 }
 
 #[test]
@@ -269,7 +273,7 @@ fn half_open_peer_bites() {
     bites("half_open_peer", "must find the dead connection", |plan| {
         plan.cluster.limits.ping_interval_ms = Some(5_000);
     });
-    bites("half_open_peer", "must be connected to", |plan| leave_out(plan, is_mend));
+    bites("half_open_peer", "must be connected to", |plan| leave_out(plan, is_repair));
 }
 
 #[test]
@@ -278,7 +282,7 @@ fn late_node_bites() {
     bites("late_node", "must be answered", |plan| {
         let late = plan.cluster.late[0].0;
         let request = requests(plan).filter(|request| request.to == late).last();
-        request.expect("it is asked").ending = Ending::Error;
+        request.expect("it is asked").ending = HandlerEnding::Error;
     });
     bites("late_node", "must be connected to", |plan| {
         let (late, at_ms) = plan.cluster.late[0];
@@ -294,7 +298,7 @@ fn locks_contention_bites() {
     });
     bites("locks_contention", "must be granted", |plan| {
         // They stay apart.
-        plan.faults.retain(|(at, fault)| *at > 30_000 || !is_mend(fault));
+        plan.faults.retain(|(at, fault)| *at > 30_000 || !is_repair(fault));
     });
     bites("locks_contention", "are too few", |plan| plan.load.truncate(40));
 }
@@ -307,7 +311,10 @@ fn locks_cut_off_holder_bites() {
     });
     bites("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
         // Long before its lease is over it is heard again.
-        plan.faults.iter_mut().filter(|(_, fault)| is_mend(fault)).for_each(|(at, _)| *at = 12_000);
+        plan.faults
+            .iter_mut()
+            .filter(|(_, fault)| is_repair(fault))
+            .for_each(|(at, _)| *at = 12_000);
         plan.faults.sort_by_key(|(at, _)| *at);
     });
     bites("locks_cut_off_holder", "in time", |plan| {
@@ -329,7 +336,7 @@ fn locks_dead_holder_bites() {
     });
     bites("locks_dead_holder", "must be granted", |plan| {
         // Whoever is next never lets go.
-        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Lose);
+        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::HoldUntilLost);
     });
 }
 
@@ -363,7 +370,7 @@ fn locks_locker_restarts_bites() {
     bites("locks_locker_restarts", "must be granted", |plan| {
         for b in (0..5).map(Node) {
             plan.faults.push((12_200, Fault::Hold { a: Node(6), b }));
-            plan.faults.push((36_000, Fault::Mend { a: Node(6), b }));
+            plan.faults.push((36_000, Fault::Repair { a: Node(6), b }));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
     });
@@ -383,20 +390,20 @@ fn locks_slow_locker_bites() {
 
 #[test]
 fn locks_stopped_holder_bites() {
-    let is_wake = |fault: &Fault| matches!(fault, Fault::Wake { .. });
+    let is_resume = |fault: &Fault| matches!(fault, Fault::Resume { .. });
     bites("locks_stopped_holder", "must be seen to be lost", |plan| {
-        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at += 3_000);
+        plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at += 3_000);
     });
     bites("locks_stopped_holder", "must be lost, and its holder know", |plan| {
         // It cannot see how long that was.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Wake { clock, .. } = fault {
-                *clock = Meanwhile::Stood;
+            if let Fault::Resume { clock, .. } = fault {
+                *clock = ClockWhilePaused::Frozen;
             }
         }
     });
     bites("locks_stopped_holder", "must be lost, and its holder know", |plan| {
-        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at -= 80_000);
+        plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at -= 80_000);
     });
     bites("locks_stopped_holder", "must be granted", |plan| {
         lock_plans(plan).for_each(|lock| lock.timeout_ms = 30_000);
@@ -408,14 +415,14 @@ fn locks_suspended_holder_bites() {
     bites("locks_suspended_holder", "must come to the store", |plan| {
         // With a clock that runs on it knows.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Wake { clock, .. } = fault {
-                *clock = Meanwhile::Ran;
+            if let Fault::Resume { clock, .. } = fault {
+                *clock = ClockWhilePaused::Ran;
             }
         }
     });
     bites("locks_suspended_holder", "must be granted", |plan| {
-        let is_wake = |fault: &Fault| matches!(fault, Fault::Wake { .. });
-        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at -= 20_000);
+        let is_resume = |fault: &Fault| matches!(fault, Fault::Resume { .. });
+        plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at -= 20_000);
         plan.faults.sort_by_key(|(at, _)| *at);
     });
     bites("locks_suspended_holder", "must be kept", |plan| {
@@ -443,7 +450,7 @@ fn one_way_cut_bites() {
     bites("one_way_cut", "must find that", |plan| {
         plan.cluster.limits.ping_interval_ms = Some(5_000);
     });
-    bites("one_way_cut", "must be connected to", |plan| leave_out(plan, is_mend));
+    bites("one_way_cut", "must be connected to", |plan| leave_out(plan, is_repair));
     bites("one_way_cut", "must stay connected", |plan| {
         // Another pair is touched.
         let Fault::CutOneWay { from, to } = plan.faults[0].1 else { panic!("it begins so") };
@@ -454,7 +461,7 @@ fn one_way_cut_bites() {
 
 #[test]
 fn partition_heals_bites() {
-    bites("partition_heals", "ended: not connected", |plan| leave_out(plan, is_mend));
+    bites("partition_heals", "ended: not connected", |plan| leave_out(plan, is_repair));
 }
 
 #[test]
@@ -486,7 +493,7 @@ fn rolling_restart_bites() {
         // Two nodes lose each other while others restart.
         let (a, b) = (Node(0), Node(1));
         plan.faults.push((16_000, Fault::Cut { a, b }));
-        plan.faults.push((30_000, Fault::Mend { a, b }));
+        plan.faults.push((30_000, Fault::Repair { a, b }));
         plan.faults.sort_by_key(|(at_ms, _)| *at_ms);
     });
 }
@@ -494,15 +501,15 @@ fn rolling_restart_bites() {
 #[test]
 fn slow_reader_bites() {
     bites("slow_reader", "has credit for", |plan| {
-        streams(plan).for_each(|stream| stream.take_ms = Some(0));
+        streams(plan).for_each(|stream| stream.receive_pace_ms = Some(0));
     });
     bites("slow_reader", "must be answered within", |plan| {
         let (a, b) = (Node(0), Node(1));
         plan.faults.push((10_000, Fault::Hold { a, b }));
-        plan.faults.push((10_300, Fault::Mend { a, b }));
+        plan.faults.push((10_300, Fault::Repair { a, b }));
     });
     bites("slow_reader", "has a handler that must be cancelled", |plan| {
-        streams(plan).filter(|stream| stream.take_ms.is_none()).for_each(|stream| {
+        streams(plan).filter(|stream| stream.receive_pace_ms.is_none()).for_each(|stream| {
             stream.timeout_ms = Some(5_000);
         });
     });
@@ -510,10 +517,10 @@ fn slow_reader_bites() {
 
 #[test]
 fn wrong_token_bites() {
-    bites("wrong_token", "must be refused at once", |plan| plan.cluster.strangers.clear());
+    bites("wrong_token", "must be refused at once", |plan| plan.cluster.wrong_secret_nodes.clear());
     bites("wrong_token", "must be connected to", |plan| {
-        let other = Node(u8::from(plan.cluster.strangers[0] == Node(0)));
-        plan.cluster.strangers.push(other);
+        let other = Node(u8::from(plan.cluster.wrong_secret_nodes[0] == Node(0)));
+        plan.cluster.wrong_secret_nodes.push(other);
     });
     bites("wrong_token", "times to connect to", |plan| {
         plan.cluster.limits.backoff_max_ms = Some(200);

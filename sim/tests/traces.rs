@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use insta::assert_snapshot;
-use sim::event::What;
-use sim::plan::{Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use sim::event::EventKind;
+use sim::plan::{Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 use sim::sweep::run_plan;
 
 const A: Node = Node(0);
@@ -26,11 +26,11 @@ fn request(from: Node, to: Node) -> RequestPlan {
         from,
         to,
         bytes: 100,
-        answer_bytes: 50,
+        response_bytes: 50,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
@@ -44,10 +44,10 @@ fn stream(from: Node, to: Node, up: u32, down: u32) -> StreamPlan {
         bytes: 20,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: Some(5_000),
+        cancel_after_ms: Some(5_000),
     }
 }
 
@@ -56,10 +56,10 @@ fn page(plan: &Plan) -> String {
     plan.check().expect("the plan can be run");
     let run = run_plan(plan);
     assert_eq!(run.violation, None);
-    let trouble = run.events.iter().take_while(|event| event.what != What::Healed);
-    let told = trouble.filter(|event| match &event.what {
-        What::MessageReceived { .. } => false,
-        What::MessageSent { message, .. } => message.op != "Ping" && message.op != "Pong",
+    let trouble = run.events.iter().take_while(|event| event.kind != EventKind::Healed);
+    let told = trouble.filter(|event| match &event.kind {
+        EventKind::MessageReceived { .. } => false,
+        EventKind::MessageSent { message, .. } => message.op != "Ping" && message.op != "Pong",
         _ => true,
     });
     told.map(|event| format!("{event}\n")).collect()
@@ -69,8 +69,12 @@ fn page(plan: &Plan) -> String {
 fn a_request_and_its_answer() {
     let mut plan = plan(300);
     plan.load.push((100, Load::Request(request(A, B))));
-    plan.load.push((150, Load::Request(RequestPlan { ending: Ending::Panic, ..request(B, A) })));
-    plan.load.push((200, Load::Request(RequestPlan { ending: Ending::Unknown, ..request(A, B) })));
+    plan.load
+        .push((150, Load::Request(RequestPlan { ending: HandlerEnding::Panic, ..request(B, A) })));
+    plan.load.push((
+        200,
+        Load::Request(RequestPlan { ending: HandlerEnding::Unknown, ..request(A, B) }),
+    ));
     assert_snapshot!(page(&plan));
 }
 
@@ -84,8 +88,9 @@ fn a_stream_whose_sides_have_one_credit_each() {
 #[test]
 fn a_call_that_is_given_up() {
     let mut plan = plan(400);
-    let patient = RequestPlan { ending: Ending::Never, ..request(A, B) };
-    plan.load.push((100, Load::Request(RequestPlan { give_up_ms: Some(50), ..patient.clone() })));
+    let patient = RequestPlan { ending: HandlerEnding::Never, ..request(A, B) };
+    plan.load
+        .push((100, Load::Request(RequestPlan { cancel_after_ms: Some(50), ..patient.clone() })));
     plan.load.push((200, Load::Request(RequestPlan { timeout_ms: Some(50), ..patient })));
     assert_snapshot!(page(&plan));
 }
@@ -96,7 +101,7 @@ fn a_half_open_peer_is_found_by_pings() {
     plan.load.push((1_020, Load::Request(request(A, B))));
     // What is under way is lost, and nobody says so.
     plan.faults.push((1_025, Fault::Cut { a: A, b: B }));
-    plan.faults.push((1_030, Fault::Mend { a: A, b: B }));
+    plan.faults.push((1_030, Fault::Repair { a: A, b: B }));
     assert_snapshot!(page(&plan));
 }
 
@@ -114,7 +119,7 @@ fn a_power_loss_with_a_call_under_way() {
 #[test]
 fn a_stranger_is_refused() {
     let mut plan = plan(800);
-    plan.cluster.strangers.push(B);
+    plan.cluster.wrong_secret_nodes.push(B);
     plan.load.push((500, Load::Request(request(A, B))));
     assert_snapshot!(page(&plan));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use iam_bootstrap::limits::{COMPARE_SPACING, TELL_TIMEOUT};
 
-use crate::event::{Event, IamEvent, Kept, LinkState, RecordVersion, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState, RecordVersion};
 use crate::plan::{Fault, Node};
 
 /// What is known of the copies of a run.
@@ -94,22 +94,22 @@ impl Iam {
     /// Something happened. Returns the points that it reached.
     pub(super) fn on_event(&mut self, event: &Event) -> Vec<&'static str> {
         let at_ms = event.at_ms;
-        match (&event.what, event.node) {
-            (What::Fault { fault }, _) => self.on_fault(*fault, at_ms),
-            (What::Healed, _) => {
+        match (&event.kind, event.node) {
+            (EventKind::Fault { fault }, _) => self.on_fault(*fault, at_ms),
+            (EventKind::Healed, _) => {
                 self.nodes.values_mut().for_each(NodeCopy::all_pools_came_up);
                 Vec::new()
             }
-            (What::Started { .. }, Some(node)) => {
+            (EventKind::Started { .. }, Some(node)) => {
                 self.disconnected_since.retain(|(of, _), _| *of != node);
                 self.compared.retain(|(of, _), _| *of != node);
                 self.nodes.entry(node).or_default().start(at_ms);
                 Vec::new()
             }
-            (What::State { remote, state, .. }, Some(node)) => {
+            (EventKind::State { remote, state, .. }, Some(node)) => {
                 self.on_state((node, *remote), *state, at_ms)
             }
-            (What::Iam(iam), Some(node)) => self.on_iam(iam, node, at_ms),
+            (EventKind::Iam(iam), Some(node)) => self.on_iam(iam, node, at_ms),
             _ => Vec::new(),
         }
     }
@@ -154,17 +154,17 @@ impl Iam {
 
     fn on_iam(&mut self, event: &IamEvent, node: Node, at_ms: u64) -> Vec<&'static str> {
         match event {
-            IamEvent::Kept { kept, .. } => self.on_kept(*kept, node, at_ms),
-            IamEvent::Changed { untold, .. } => {
+            IamEvent::Persisted { kept, .. } => self.on_kept(*kept, node, at_ms),
+            IamEvent::Changed { peer_errors, .. } => {
                 let mut points = vec!["change_committed"];
                 if self.disconnected_since.keys().any(|(of, _)| *of == node) {
                     points.push("change_committed_while_peer_is_cut_off");
                 }
-                points.extend(untold.iter().filter_map(|cause| missed(cause)));
+                points.extend(peer_errors.iter().filter_map(|cause| missed(cause)));
                 points
             }
             IamEvent::Refused { text, .. } => Vec::from_iter(refused(text)),
-            IamEvent::Seen { items: Some(items) } => {
+            IamEvent::SnapshotChanged { items: Some(items) } => {
                 let copy = self.nodes.entry(node).or_default();
                 copy.had.extend(items.iter().map(|(item, _)| *item));
                 let is_first = !std::mem::replace(&mut copy.is_visible, true);
@@ -174,7 +174,7 @@ impl Iam {
                 }
             }
             IamEvent::LoadLogged { retries: 1.. } => vec!["pool_read_was_retried"],
-            IamEvent::Compares { with } => {
+            IamEvent::Reconciles { with } => {
                 self.compared.insert((node, *with), at_ms);
                 match self.nodes.get(with).is_some_and(|copy| copy.is_visible) {
                     true => Vec::new(),
@@ -185,14 +185,14 @@ impl Iam {
                 self.nodes.entry(node).or_default().has_fetched = true;
                 vec!["comparison_found_missed_change"]
             }
-            IamEvent::Asked { .. }
-            | IamEvent::Forgotten { .. }
-            | IamEvent::Seen { items: None }
+            IamEvent::Requested { .. }
+            | IamEvent::Removed { .. }
+            | IamEvent::SnapshotChanged { items: None }
             | IamEvent::LoadLogged { retries: 0 } => Vec::new(),
         }
     }
 
-    fn on_kept(&mut self, kept: Kept, node: Node, at_ms: u64) -> Vec<&'static str> {
+    fn on_kept(&mut self, kept: ItemRecord, node: Node, at_ms: u64) -> Vec<&'static str> {
         let is_put = kept.value.is_some();
         let copy = self.nodes.entry(node).or_default();
         let had = copy.had.contains(&kept.item);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{CallId, Event, LockEnd, LockFailure, Notice, What};
+use crate::event::{CallId, Event, EventKind, LockEnd, LockFailure, LossNotice};
 use crate::plan::{Fault, Node};
 use crate::world::NodeView;
 
@@ -75,8 +75,8 @@ pub const LOCK_POINTS: &[&str] = &[
 impl Locks {
     /// Something happened. Returns the points that it reached.
     pub(super) fn on_event(&mut self, event: &Event) -> Vec<&'static str> {
-        match &event.what {
-            What::LockAsked { call, resources, write, .. } => {
+        match &event.kind {
+            EventKind::LockRequested { call, resources, write, .. } => {
                 let (node, asked_ms, resources) = (event.node, event.at_ms, resources.clone());
                 let crashed = BTreeSet::new();
                 let (write, is_held, is_forced) = (*write, false, false);
@@ -85,18 +85,18 @@ impl Locks {
                 self.open.insert(*call, open);
                 Vec::new()
             }
-            What::LockGranted { call, .. } => self.on_grant(*call),
-            What::LockFailed { call, failure } => {
+            EventKind::LockGranted { call, .. } => self.on_grant(*call),
+            EventKind::LockFailed { call, failure } => {
                 self.open.remove(call);
                 failed(failure)
             }
-            What::LockLost { call, notice } => self.on_loss(*call, *notice),
-            What::LockEnded { call, how } => self.on_end(*call, *how, event.at_ms),
-            What::LockForced { resource, lockers: 1.., .. } => self.on_forced(*resource),
-            What::StoreReached { accepted: false, believed: true, .. } => {
+            EventKind::LockLost { call, notice } => self.on_loss(*call, *notice),
+            EventKind::LockEnded { call, how } => self.on_end(*call, *how, event.at_ms),
+            EventKind::LockForced { resource, lockers: 1.., .. } => self.on_forced(*resource),
+            EventKind::StoreReached { accepted: false, held: true, .. } => {
                 vec!["store_rejected_holder"]
             }
-            What::Fault { fault } => {
+            EventKind::Fault { fault } => {
                 self.on_fault(*fault);
                 Vec::new()
             }
@@ -107,7 +107,7 @@ impl Locks {
     fn on_fault(&mut self, fault: Fault) {
         match fault {
             Fault::Pause { node } => drop(self.stopped.insert(node)),
-            Fault::Wake { node, .. } => drop(self.stopped.remove(&node)),
+            Fault::Resume { node, .. } => drop(self.stopped.remove(&node)),
             Fault::PowerLoss { node } => {
                 self.stopped.remove(&node);
                 let is_locker = self.lockers.contains(&node);
@@ -148,10 +148,10 @@ impl Locks {
         points
     }
 
-    fn on_loss(&self, call: CallId, notice: Notice) -> Vec<&'static str> {
+    fn on_loss(&self, call: CallId, notice: LossNotice) -> Vec<&'static str> {
         let mut points = vec![match notice {
-            Notice::Told => "lock_loss_notified",
-            Notice::Looked => "lock_loss_found_by_check",
+            LossNotice::Notified => "lock_loss_notified",
+            LossNotice::Checked => "lock_loss_found_by_check",
         }];
         if self.open.get(&call).is_some_and(|open| open.is_forced) {
             points.push("lock_loss_by_force_unlock");
@@ -216,11 +216,11 @@ impl OpenLock {
 fn failed(failure: &LockFailure) -> Vec<&'static str> {
     match failure {
         LockFailure::TimedOut => vec!["lock_timed_out"],
-        LockFailure::GaveUp => vec!["lock_cancelled"],
+        LockFailure::Cancelled => vec!["lock_cancelled"],
         LockFailure::Crashed | LockFailure::ShuttingDown => {
             vec!["lock_waiter_process_ended"]
         }
-        LockFailure::Lost | LockFailure::NotAsked { .. } => Vec::new(),
+        LockFailure::Lost | LockFailure::NotAttempted { .. } => Vec::new(),
     }
 }
 

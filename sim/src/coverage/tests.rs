@@ -3,65 +3,65 @@
 use std::time::Duration;
 
 use super::*;
-use crate::event::Meaning;
-use crate::plan::{Ending, Plan, StreamPlan};
+use crate::event::MessageSummary;
+use crate::plan::{HandlerEnding, Plan, StreamPlan};
 use crate::world::World;
 
 const A: Node = Node(0);
 const B: Node = Node(1);
 
-fn made(kind: CallKind) -> What {
-    What::CallMade { call: 0, to: B, kind, timeout_ms: None }
+fn made(kind: CallKind) -> EventKind {
+    EventKind::CallMade { call: 0, to: B, kind, timeout_ms: None }
 }
 
-fn ended(outcome: Outcome) -> What {
-    What::CallEnded { call: 0, outcome }
+fn ended(outcome: Outcome) -> EventKind {
+    EventKind::CallEnded { call: 0, outcome }
 }
 
-fn handler(how: HandlerEnd) -> What {
-    What::HandlerEnded { call: 0, how }
+fn handler(how: HandlerEnd) -> EventKind {
+    EventKind::HandlerEnded { call: 0, how }
 }
 
-fn state(state: LinkState, cause: &str) -> What {
-    What::State { remote: B, state, cause: Some(cause.to_owned()) }
+fn state(state: LinkState, cause: &str) -> EventKind {
+    EventKind::State { remote: B, state, cause: Some(cause.to_owned()) }
 }
 
-fn opened(socket: SocketId) -> What {
-    What::SocketOpened { socket, remote: B, dialled: false }
+fn opened(socket: SocketId) -> EventKind {
+    EventKind::SocketOpened { socket, remote: B, dialed: false }
 }
 
-fn said(socket: SocketId, op: &str) -> What {
+fn said(socket: SocketId, op: &str) -> EventKind {
     let op = op.to_owned();
-    let message = Meaning { op, mux_id: 0, sequence: 0, flags: 0, bytes: 0, call: None };
-    What::MessageSent { socket, index: 0, message }
+    let message = MessageSummary { op, mux_id: 0, sequence: 0, flags: 0, bytes: 0, call: None };
+    EventKind::MessageSent { socket, index: 0, message }
 }
 
 /// What reaches a point, the last of it in the same millisecond.
-fn reaching(point: &str) -> Vec<What> {
+fn reaching(point: &str) -> Vec<EventKind> {
     use {CallKind::Request, CallKind::Stream};
     let request = || made(Request);
     let stream = || made(Stream);
-    let served = || What::HandlerStarted { call: 0, from: A };
-    let waits = |end| What::SendWaits { call: 0, end, number: 1 };
+    let served = || EventKind::HandlerStarted { call: 0, from: A };
+    let waits = |end| EventKind::SendBlocked { call: 0, end, number: 1 };
     let refused = || Outcome::UnknownHandler;
     if let Some(kind) = point.strip_prefix("fault_") {
-        return vec![What::Fault { fault: fault(kind) }];
+        return vec![EventKind::Fault { fault: fault(kind) }];
     }
     if let Some(point) = point.strip_prefix("buggify_") {
-        return vec![What::Rare { point: point.to_owned(), lasts_ms: 1 }];
+        return vec![EventKind::FaultPoint { point: point.to_owned(), lasts_ms: 1 }];
     }
     match point {
         "graceful_restart" => vec![
-            What::Fault { fault: fault("bounce") },
+            EventKind::Fault { fault: fault("bounce") },
             state(LinkState::Shutdown, "this server is shutting down"),
         ],
-        "call_succeeded" => vec![request(), ended(Outcome::Answered)],
+        "call_succeeded" => vec![request(), ended(Outcome::Completed)],
         "call_disconnected_while_handler_runs" => {
             vec![request(), served(), ended(Outcome::Disconnected)]
         }
-        "call_cancelled_before_handler_started" => vec![request(), ended(Outcome::GaveUp)],
+        "call_cancelled_before_handler_started" => vec![request(), ended(Outcome::Cancelled)],
         "call_cancelled_while_handler_runs" => {
-            vec![request(), served(), ended(Outcome::GaveUp)]
+            vec![request(), served(), ended(Outcome::Cancelled)]
         }
         "call_not_connected" => vec![request(), ended(Outcome::NotConnected)],
         "call_to_unknown_handler" => vec![request(), ended(refused())],
@@ -87,24 +87,24 @@ fn reaching(point: &str) -> Vec<What> {
             vec![state(LinkState::Backoff, "rejected: auth token: it is not signed")]
         }
         "response_arrived_as_connection_died" => {
-            vec![request(), state(LinkState::Backoff, "reset"), ended(Outcome::Answered)]
+            vec![request(), state(LinkState::Backoff, "reset"), ended(Outcome::Completed)]
         }
         "send_blocked_and_cancelled" => {
-            vec![stream(), served(), waits(StreamSide::Caller), ended(Outcome::GaveUp)]
+            vec![stream(), served(), waits(StreamSide::Caller), ended(Outcome::Cancelled)]
         }
-        "stream_succeeded" => vec![stream(), ended(Outcome::Answered)],
+        "stream_succeeded" => vec![stream(), ended(Outcome::Completed)],
         "stream_ended_in_tick_of_cancel" => {
-            vec![stream(), served(), ended(Outcome::GaveUp), handler(HandlerEnd::Returned)]
+            vec![stream(), served(), ended(Outcome::Cancelled), handler(HandlerEnd::Returned)]
         }
         "stream_cancelled_with_full_buffer" => {
-            vec![stream(), served(), waits(StreamSide::Handler), ended(Outcome::GaveUp)]
+            vec![stream(), served(), waits(StreamSide::Callee), ended(Outcome::Cancelled)]
         }
         "stream_half_closed" => vec![
             stream(),
-            What::InputOver { call: 0, end: StreamSide::Handler, well: true },
-            What::Sent { call: 0, end: StreamSide::Handler, number: 1 },
+            EventKind::InputEnded { call: 0, end: StreamSide::Callee, clean: true },
+            EventKind::Sent { call: 0, end: StreamSide::Callee, number: 1 },
         ],
-        "stream_without_request_side" => vec![stream(), ended(Outcome::Answered)],
+        "stream_without_request_side" => vec![stream(), ended(Outcome::Completed)],
         _ => Vec::new(),
     }
 }
@@ -115,7 +115,7 @@ fn fault(kind: &str) -> Fault {
         Fault::Cut { a, b },
         Fault::CutOneWay { from: a, to: b },
         Fault::Hold { a, b },
-        Fault::Mend { a, b },
+        Fault::Repair { a, b },
         Fault::Slow { a, b, ms: 1 },
         Fault::PowerLoss { node },
         Fault::Restart { node },
@@ -138,17 +138,17 @@ fn load() -> Load {
         bytes: 16,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     })
 }
 
-fn reached(events: &[What]) -> Coverage {
+fn reached(events: &[EventKind]) -> Coverage {
     let mut coverage = Coverage::default();
-    for what in events {
-        let event = Event { at_ms: 7, node: Some(A), what: what.clone() };
+    for kind in events {
+        let event = Event { at_ms: 7, node: Some(A), kind: kind.clone() };
         coverage.on_event(&event, Some(&load()));
     }
     coverage
@@ -193,9 +193,9 @@ fn a_response_may_come_before_or_behind_the_loss_of_its_connection() {
     for lost in [LinkState::Backoff, LinkState::Connecting] {
         let lost = state(lost, "the peer closed the connection");
         let request = made(CallKind::Request);
-        let answered = ended(Outcome::Answered);
+        let answered = ended(Outcome::Completed);
         for events in [[&request, &answered, &lost], [&request, &lost, &answered]] {
-            let events = events.map(What::clone);
+            let events = events.map(EventKind::clone);
             assert!(reached(&events).counts.contains_key("response_arrived_as_connection_died"));
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use grid::ConnectionStats;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, What};
+use crate::event::{CallId, Event, EventKind};
 use crate::plan::{Load, Node, Plan};
 use crate::world::NodeView;
 
@@ -37,17 +37,17 @@ impl Invariant for BoundedResources {
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
-        match &event.what {
-            What::CallMade { call, .. } | What::LockAsked { call, .. } => {
+        match &event.kind {
+            EventKind::CallMade { call, .. } | EventKind::LockRequested { call, .. } => {
                 self.calls.entry(node).or_default().insert(*call);
             }
-            What::CallEnded { call, .. }
-            | What::LockFailed { call, .. }
-            | What::LockEnded { call, .. } => {
+            EventKind::CallEnded { call, .. }
+            | EventKind::LockFailed { call, .. }
+            | EventKind::LockEnded { call, .. } => {
                 self.calls.entry(node).or_default().remove(call);
             }
             // Only a peer that never reads can use up what is kept for control messages.
-            What::State { remote, cause: Some(cause), .. }
+            EventKind::State { remote, cause: Some(cause), .. }
                 if cause.contains("control messages") =>
             {
                 return Err(format!("{node} gave up {remote}: {cause}"));
@@ -103,7 +103,7 @@ fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> CheckRes
         (stats.blocked_messages, stats.live_calls + stats.live_served, "messages that wait"),
         (stats.live_handler_tasks, limits.calls_served_max, "handler tasks"),
     ];
-    for (size, max, what) in sizes {
+    for (size, max, kind) in sizes {
         if size > max {
             return Err(format!("{size} {what}, where {max} are allowed,"));
         }
@@ -168,7 +168,7 @@ mod tests {
     fn what_is_kept_for_control_messages_is_not_used_up() {
         let cause =
             Some("the peer does not read: more than 9 bytes of control messages wait".into());
-        let lost = What::State { remote: SERVER, state: LinkState::Backoff, cause };
+        let lost = EventKind::State { remote: SERVER, state: LinkState::Backoff, cause };
         let mut harness = Harness::new(BoundedResources::default(), vec![]);
         assert_violates(harness.at(1, CALLER, lost), "node-0 gave up node-1");
     }
@@ -181,7 +181,7 @@ mod tests {
         views[0].tasks = 36;
         harness.feed([(1, CALLER, made(0, &load))]);
         assert_eq!(harness.on_view(1, &views), Ok(()));
-        harness.feed([(2, CALLER, ended(0, Outcome::Answered))]);
+        harness.feed([(2, CALLER, ended(0, Outcome::Completed))]);
         assert_violates(harness.on_view(2, &views), "node-0 has 36 tasks");
     }
 

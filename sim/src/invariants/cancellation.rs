@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, What};
+use crate::event::{CallId, Event, EventKind};
 use crate::plan::Node;
 use crate::world::NodeView;
 
@@ -23,15 +23,15 @@ impl Invariant for Cancellation {
     }
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
-        match (&event.what, event.node) {
-            (What::HandlerStarted { call, from }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::HandlerStarted { call, from }, Some(node)) => {
                 self.running.insert(*call, (*from, node));
             }
-            (What::HandlerEnded { call, .. }, _) => {
+            (EventKind::HandlerEnded { call, .. }, _) => {
                 self.running.remove(call);
                 self.ended.remove(call);
             }
-            (What::CallEnded { call, .. }, _) => drop(self.ended.insert(*call, event.at_ms)),
+            (EventKind::CallEnded { call, .. }, _) => drop(self.ended.insert(*call, event.at_ms)),
             _ => {}
         }
         Ok(())
@@ -66,7 +66,7 @@ mod tests {
 
     fn harness() -> Harness {
         let mut harness = Harness::new(Cancellation::default(), vec![request(|_| {})]);
-        harness.feed([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::GaveUp))]);
+        harness.feed([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::Cancelled))]);
         harness
     }
 
@@ -80,7 +80,11 @@ mod tests {
             harness.on_view(soon + queue_ms + 1, &[]),
             "the handler of call 0 still runs",
         );
-        harness.feed([(soon, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled })]);
+        harness.feed([(
+            soon,
+            SERVER,
+            EventKind::HandlerEnded { call: 0, how: HandlerEnd::Cancelled },
+        )]);
         assert_eq!(harness.on_view(soon + queue_ms + 1, &[]), Ok(()));
     }
 
@@ -89,7 +93,7 @@ mod tests {
         let mut harness = harness();
         harness.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
         assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()), "nobody can know yet");
-        harness.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
+        harness.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
         let bounds = harness.bounds();
         let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();
         assert_eq!(harness.on_view(found, &[]), Ok(()));

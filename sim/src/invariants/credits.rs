@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, StreamSide, What};
+use crate::event::{CallId, Event, EventKind, StreamSide};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
 
@@ -28,33 +28,33 @@ impl Invariant for Credits {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        match &event.what {
-            What::Taken { call, end, .. } => {
+        match &event.kind {
+            EventKind::Received { call, end, .. } => {
                 *self.taken.entry((*call, end.other())).or_default() += 1;
                 if let Some((since, ..)) = self.waiting.get_mut(&(*call, end.other())) {
                     *since = event.at_ms;
                 }
                 Ok(())
             }
-            What::SendWaits { call, end, .. } => {
+            EventKind::SendBlocked { call, end, .. } => {
                 if let Some((from, to)) = facts.load(*call).map(|load| load.ends()) {
                     self.waiting.insert((*call, *end), (event.at_ms, from, to));
                 }
                 Ok(())
             }
             // With its connection every send ends, which only whoever takes its messages tells.
-            What::State { remote, .. } => {
+            EventKind::State { remote, .. } => {
                 let lost = event.node.map(|node| (node.min(*remote), node.max(*remote)));
                 self.waiting
                     .retain(|_, (_, from, to)| Some(((*from).min(*to), (*from).max(*to))) != lost);
                 Ok(())
             }
-            What::CallEnded { call, .. } | What::HandlerEnded { call, .. } => {
+            EventKind::CallEnded { call, .. } | EventKind::HandlerEnded { call, .. } => {
                 self.waiting.remove(&(*call, StreamSide::Caller));
-                self.waiting.remove(&(*call, StreamSide::Handler));
+                self.waiting.remove(&(*call, StreamSide::Callee));
                 Ok(())
             }
-            What::Sent { call, end, .. } => {
+            EventKind::Sent { call, end, .. } => {
                 self.waiting.remove(&(*call, *end));
                 let sent = self.sent.entry((*call, *end)).or_default();
                 *sent += 1;
@@ -65,7 +65,7 @@ impl Invariant for Credits {
                 let (input, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
                 let capacity = match end {
                     StreamSide::Caller => input,
-                    StreamSide::Handler => output,
+                    StreamSide::Callee => output,
                 };
                 let in_flight = sent.saturating_sub(taken);
                 if in_flight > capacity {
@@ -107,12 +107,12 @@ mod tests {
     #[test]
     fn b21_no_end_has_more_under_way_than_its_capacity() {
         for (end, capacity, here, there) in
-            [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Handler, 3, SERVER, CALLER)]
+            [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Callee, 3, SERVER, CALLER)]
         {
-            let sent = |number| What::Sent { call: 0, end, number };
+            let sent = |number| EventKind::Sent { call: 0, end, number };
             let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
             harness.feed((1..=capacity).map(|number| (1, here, sent(number))));
-            let taken = What::Taken { call: 0, end: end.other(), number: 1 };
+            let taken = EventKind::Received { call: 0, end: end.other(), number: 1 };
             harness.feed([(2, there, taken), (3, here, sent(capacity + 1))]);
             assert_violates(harness.at(4, here, sent(capacity + 2)), "of call 0 has");
         }
@@ -121,17 +121,19 @@ mod tests {
     #[test]
     fn b21_credit_comes_back_on_a_whole_network() {
         let end = StreamSide::Caller;
-        let waits = What::SendWaits { call: 0, end, number: 2 };
+        let waits = EventKind::SendBlocked { call: 0, end, number: 2 };
         let due = LATE + CREDIT_MS;
         let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
-        harness
-            .feed([(LATE, CALLER, What::Sent { call: 0, end, number: 1 }), (LATE, CALLER, waits)]);
+        harness.feed([
+            (LATE, CALLER, EventKind::Sent { call: 0, end, number: 1 }),
+            (LATE, CALLER, waits),
+        ]);
         assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not taken");
-        let taken = What::Taken { call: 0, end: StreamSide::Handler, number: 1 };
+        let taken = EventKind::Received { call: 0, end: StreamSide::Callee, number: 1 };
         harness.feed([(LATE, SERVER, taken)]);
         assert_eq!(harness.on_view(due, &[]), Ok(()));
         assert_violates(harness.on_view(due + 1, &[]), "of call 0 waits");
-        harness.feed([(due, CALLER, What::Sent { call: 0, end, number: 2 })]);
+        harness.feed([(due, CALLER, EventKind::Sent { call: 0, end, number: 2 })]);
         assert_eq!(harness.on_view(due + 1, &[]), Ok(()));
     }
 
@@ -140,8 +142,12 @@ mod tests {
         let end = StreamSide::Caller;
         let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
         harness.feed([
-            (LATE, CALLER, What::SendWaits { call: 0, end, number: 1 }),
-            (LATE, CALLER, What::State { remote: SERVER, state: LinkState::Backoff, cause: None }),
+            (LATE, CALLER, EventKind::SendBlocked { call: 0, end, number: 1 }),
+            (
+                LATE,
+                CALLER,
+                EventKind::State { remote: SERVER, state: LinkState::Backoff, cause: None },
+            ),
         ]);
         assert_eq!(harness.on_view(LATE + CREDIT_MS + 1, &[]), Ok(()));
     }
@@ -149,7 +155,7 @@ mod tests {
     #[test]
     fn what_is_sent_by_a_request_is_refused() {
         let mut harness = Harness::new(Credits::default(), vec![request(|_| {})]);
-        let sent = What::Sent { call: 0, end: StreamSide::Caller, number: 1 };
+        let sent = EventKind::Sent { call: 0, end: StreamSide::Caller, number: 1 };
         assert_violates(harness.at(1, CALLER, sent), "call 0 is no stream");
     }
 }

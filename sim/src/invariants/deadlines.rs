@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, CallKind, Event, HandlerEnd, Outcome, What};
+use crate::event::{CallId, CallKind, Event, EventKind, HandlerEnd, Outcome};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
 
@@ -26,8 +26,8 @@ impl Invariant for Deadlines {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        match &event.what {
-            What::CallMade { call, kind, timeout_ms, to } => {
+        match &event.kind {
+            EventKind::CallMade { call, kind, timeout_ms, to } => {
                 if let Some(from) = event.node {
                     let timeout = timeout_of(*kind, *timeout_ms, facts);
                     let grain = |ms| facts.bounds.drift_of(ms) + facts.bounds.ticks_ms;
@@ -42,14 +42,14 @@ impl Invariant for Deadlines {
                     self.due.insert(*call, (early, late + reader_delay_ms(*call, facts)));
                 }
             }
-            What::HandlerStarted { call, .. } => {
+            EventKind::HandlerStarted { call, .. } => {
                 // What travels is what is left, so the handler has less than this.
                 if let Some(timeout) = load_timeout(*call, facts) {
                     let grain = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
                     self.handlers_due.insert(*call, event.at_ms + timeout + grain);
                 }
             }
-            What::HandlerEnded { call, how } => {
+            EventKind::HandlerEnded { call, how } => {
                 if *how == HandlerEnd::Cancelled {
                     self.check_not_early(*call, event.at_ms, facts)?;
                 }
@@ -61,7 +61,7 @@ impl Invariant for Deadlines {
                     ));
                 }
             }
-            What::CallEnded { call, outcome } => {
+            EventKind::CallEnded { call, outcome } => {
                 self.open.remove(call);
                 return self.on_call_ended(*call, outcome, event.at_ms);
             }
@@ -132,7 +132,7 @@ fn load_timeout(call: CallId, facts: &Facts<'_>) -> Option<u64> {
 /// it sends the next.
 fn reader_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
     match facts.load(call) {
-        Some(Load::Stream(plan)) => match plan.take_ms {
+        Some(Load::Stream(plan)) => match plan.receive_pace_ms {
             Some(take) => {
                 let (_, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
                 // Each pause begins in the tick in which the one before has ended.
@@ -161,8 +161,8 @@ mod tests {
         harness
     }
 
-    fn handler_ended() -> What {
-        What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled }
+    fn handler_ended() -> EventKind {
+        EventKind::HandlerEnded { call: 0, how: HandlerEnd::Cancelled }
     }
 
     #[test]
@@ -170,13 +170,13 @@ mod tests {
         let load = || request(|_| {});
         let late = 1_001 + harness(load()).bounds().ticks_ms;
         harness(load()).feed([(1_001, CALLER, ended(0, Outcome::Deadline))]);
-        harness(load()).feed([(5, CALLER, ended(0, Outcome::Answered))]);
+        harness(load()).feed([(5, CALLER, ended(0, Outcome::Completed))]);
         assert_violates(
             harness(load()).at(900, CALLER, ended(0, Outcome::Deadline)),
             "call 0 ended 9",
         );
         assert_violates(
-            harness(load()).at(late, CALLER, ended(0, Outcome::Answered)),
+            harness(load()).at(late, CALLER, ended(0, Outcome::Completed)),
             "call 0 ended (answered)",
         );
         assert_eq!(harness(load()).on_view(late - 1, &[]), Ok(()));
@@ -193,9 +193,10 @@ mod tests {
         let given = || stream(|plan| plan.timeout_ms = Some(1_000));
         assert_violates(harness(given()).on_view(2_000, &[]), "call 0 is open");
         harness(given()).feed([(1_000, CALLER, ended(0, Outcome::Deadline))]);
-        let slow = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), Some(300)));
+        let slow =
+            stream(|plan| (plan.timeout_ms, plan.receive_pace_ms) = (Some(1_000), Some(300)));
         assert_eq!(harness(slow).on_view(2_000, &[]), Ok(()));
-        let idle = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), None));
+        let idle = stream(|plan| (plan.timeout_ms, plan.receive_pace_ms) = (Some(1_000), None));
         assert_eq!(harness(idle).on_view(9_000, &[]), Ok(()));
         assert_eq!(harness(stream(|_| {})).on_view(90_000, &[]), Ok(()));
         let none = harness(stream(|_| {})).at(9_000, CALLER, ended(0, Outcome::Deadline));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, What};
+use crate::event::{CallId, Event, EventKind};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -33,17 +33,17 @@ impl Invariant for FencingTokens {
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         self.suspended.on_event(event);
-        match &event.what {
+        match &event.kind {
             // One that was over before its holder knew of it has no place in the order.
-            What::LockGranted { valid_ms: 0, .. } => Ok(()),
-            What::LockGranted { call, resources, write, token, .. } => {
+            EventKind::LockGranted { valid_ms: 0, .. } => Ok(()),
+            EventKind::LockGranted { call, resources, write, token, .. } => {
                 if self.suspended.is_excused(*call) {
                     return Ok(());
                 }
                 resources.iter().try_for_each(|one| self.grant(*one, *call, *write, *token))
             }
-            What::StoreReached { call, resource, token, writer, accepted, believed, .. } => {
-                let is_excused = !believed || self.suspended.is_excused(*call);
+            EventKind::StoreReached { call, resource, token, writer, accepted, held, .. } => {
+                let is_excused = !held || self.suspended.is_excused(*call);
                 let fence = self.fences.entry(*resource).or_default();
                 let is_stale = token < fence;
                 if *accepted && *writer {
@@ -149,7 +149,7 @@ mod tests {
         harness.feed([(1, CALLER, made(0, &load)), (2, CALLER, reached(1, 7, true, true))]);
         assert_violates(harness.at(3, CALLER, reached(0, 5, false, true)), "which believes");
         harness.fault(4, Fault::Pause { node });
-        harness.fault(5, Fault::Wake { node, clock: Meanwhile::Stood });
+        harness.fault(5, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
         harness.feed([(6, CALLER, reached(0, 5, false, true)), (7, CALLER, granted(0, true, 5))]);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, HandlerEnd, What};
+use crate::event::{CallId, Event, EventKind, HandlerEnd};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
 
@@ -25,17 +25,18 @@ impl Invariant for HandlerResultArrives {
     }
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
-        match (&event.what, event.node) {
-            (What::CallMade { call, to, .. }, Some(from)) => {
+        match (&event.kind, event.node) {
+            (EventKind::CallMade { call, to, .. }, Some(from)) => {
                 self.open.insert(*call, (from, *to));
             }
-            (What::HandlerEnded { call, how }, _) if self.open.contains_key(call) => match how {
+            (EventKind::HandlerEnded { call, how }, _) if self.open.contains_key(call) => match how
+            {
                 HandlerEnd::Returned | HandlerEnd::Failed | HandlerEnd::Panicked => {
                     self.ended.insert(*call, event.at_ms);
                 }
                 HandlerEnd::Cancelled | HandlerEnd::Crashed => {}
             },
-            (What::CallEnded { call, .. }, _) => {
+            (EventKind::CallEnded { call, .. }, _) => {
                 self.open.remove(call);
                 self.ended.remove(call);
             }
@@ -51,7 +52,9 @@ impl Invariant for HandlerResultArrives {
             let allowance = match facts.load(*call) {
                 Some(Load::Request(_)) => 0,
                 // Its caller takes its time over each message.
-                Some(Load::Stream(plan)) if plan.take_ms.is_some_and(|ms| ms <= 5) => STREAM_MS,
+                Some(Load::Stream(plan)) if plan.receive_pace_ms.is_some_and(|ms| ms <= 5) => {
+                    STREAM_MS
+                }
                 Some(Load::Stream(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_)) | None => {
                     continue;
                 }
@@ -77,7 +80,7 @@ mod tests {
 
     fn harness(load: &Load) -> Harness {
         let mut harness = Harness::new(HandlerResultArrives::default(), vec![load.clone()]);
-        let returned = What::HandlerEnded { call: 0, how: HandlerEnd::Returned };
+        let returned = EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned };
         harness.feed([(LATE, CALLER, made(0, load)), (LATE, SERVER, returned)]);
         harness
     }
@@ -88,7 +91,7 @@ mod tests {
         let due = LATE + harness.bounds().round_trip_ms + harness.bounds().queue_ms();
         assert_eq!(harness.on_view(due, &[]), Ok(()));
         assert_violates(harness.on_view(due + 1, &[]), "call 0 is open");
-        harness.feed([(due, CALLER, ended(0, Outcome::Answered))]);
+        harness.feed([(due, CALLER, ended(0, Outcome::Completed))]);
         assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()));
     }
 
@@ -96,7 +99,7 @@ mod tests {
     fn a_stream_ends_when_its_caller_has_taken_all() {
         let mut quick = harness(&stream(|_| {}));
         assert_violates(quick.on_view(LATE + STREAM_MS + 1_000, &[]), "call 0 is open");
-        let mut slow = harness(&stream(|plan| plan.take_ms = None));
+        let mut slow = harness(&stream(|plan| plan.receive_pace_ms = None));
         assert_eq!(slow.on_view(2 * LATE, &[]), Ok(()));
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::{CheckResult, Facts, Invariant, LinkHealth};
 use crate::bounds::Bounds;
 use crate::event::{
-    CallId, CallKind, Event, IamEvent, Kept, LockEnd, Meaning, Outcome, RecordVersion, SocketId,
-    What,
+    CallId, CallKind, Event, EventKind, IamEvent, ItemRecord, LockEnd, MessageSummary, Outcome,
+    RecordVersion, SocketId,
 };
 use crate::load::LoadTable;
-use crate::lock::Belief;
+use crate::lock::HoldView;
 use crate::plan::{
-    Ending, Fault, IamPlan, Load, LockEnding, LockPlan, LocksPlan, MetricsPlan, Node, Plan,
+    Fault, HandlerEnding, IamPlan, Load, LockEnding, LockPlan, LocksPlan, MetricsPlan, Node, Plan,
     RequestPlan, StreamPlan,
 };
 use crate::world::{NodeView, World};
@@ -84,13 +84,13 @@ impl Harness {
     }
 
     /// Something happens on a node.
-    pub(super) fn at(&mut self, at_ms: u64, node: Node, what: What) -> CheckResult {
-        self.on_event(Event { at_ms, node: Some(node), what })
+    pub(super) fn at(&mut self, at_ms: u64, node: Node, kind: EventKind) -> CheckResult {
+        self.on_event(Event { at_ms, node: Some(node), kind })
     }
 
     /// Trouble begins or ends.
     pub(super) fn fault(&mut self, at_ms: u64, fault: Fault) {
-        self.on_event(Event { at_ms, node: None, what: What::Fault { fault } })
+        self.on_event(Event { at_ms, node: None, kind: EventKind::Fault { fault } })
             .expect("a fault is fine");
     }
 
@@ -101,10 +101,10 @@ impl Harness {
     }
 
     /// All of these happen, and nothing is wrong with them.
-    pub(super) fn feed(&mut self, events: impl IntoIterator<Item = (u64, Node, What)>) {
-        for (at_ms, node, what) in events {
+    pub(super) fn feed(&mut self, events: impl IntoIterator<Item = (u64, Node, EventKind)>) {
+        for (at_ms, node, kind) in events {
             let said = format!("{what}");
-            self.at(at_ms, node, what).unwrap_or_else(|text| panic!("{said}: {text}"));
+            self.at(at_ms, node, kind).unwrap_or_else(|text| panic!("{said}: {text}"));
         }
     }
 
@@ -112,8 +112,8 @@ impl Harness {
         self.ask(now_ms, |invariant, facts| invariant.on_view(views, facts))
     }
 
-    pub(super) fn on_tick(&mut self, now_ms: u64, beliefs: &[Belief]) -> CheckResult {
-        self.ask(now_ms, |invariant, facts| invariant.on_tick(beliefs, facts))
+    pub(super) fn on_tick(&mut self, now_ms: u64, hold_views: &[HoldView]) -> CheckResult {
+        self.ask(now_ms, |invariant, facts| invariant.on_tick(hold_views, facts))
     }
 
     pub(super) fn at_quiescence(&mut self, views: &[NodeView]) -> CheckResult {
@@ -126,18 +126,18 @@ impl Harness {
 }
 
 /// A record of an item.
-pub(super) fn record(item: u8, micros: u64, value: Option<u32>) -> Kept {
-    Kept { item, version: RecordVersion { micros, server: 0 }, value }
+pub(super) fn record(item: u8, micros: u64, value: Option<u32>) -> ItemRecord {
+    ItemRecord { item, version: RecordVersion { micros, server: 0 }, value }
 }
 
 /// It is kept.
-pub(super) fn kept(item: u8, micros: u64, value: Option<u32>) -> What {
-    What::Iam(IamEvent::Kept { pool: 0, kept: record(item, micros, value) })
+pub(super) fn kept(item: u8, micros: u64, value: Option<u32>) -> EventKind {
+    EventKind::Iam(IamEvent::Persisted { pool: 0, kept: record(item, micros, value) })
 }
 
 /// Readers see these.
-pub(super) fn seen(items: &[(u8, u32)]) -> What {
-    What::Iam(IamEvent::Seen { items: Some(items.to_vec()) })
+pub(super) fn seen(items: &[(u8, u32)]) -> EventKind {
+    EventKind::Iam(IamEvent::SnapshotChanged { items: Some(items.to_vec()) })
 }
 
 /// What two connected nodes look like.
@@ -159,11 +159,11 @@ pub(super) fn request(change: impl FnOnce(&mut RequestPlan)) -> Load {
         from: CALLER,
         to: SERVER,
         bytes: 16,
-        answer_bytes: 16,
+        response_bytes: 16,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: Some(1_000),
-        give_up_ms: None,
+        cancel_after_ms: None,
     };
     change(&mut plan);
     Load::Request(plan)
@@ -180,10 +180,10 @@ pub(super) fn stream(change: impl FnOnce(&mut StreamPlan)) -> Load {
         bytes: 16,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     };
     change(&mut plan);
     Load::Stream(plan)
@@ -200,56 +200,57 @@ pub(super) fn lock(change: impl FnOnce(&mut LockPlan)) -> Load {
         pace_ms: 0,
         store_ms: 0,
         ending: LockEnding::Unlock,
-        give_up_ms: None,
+        cancel_after_ms: None,
     };
     change(&mut plan);
     Load::Lock(plan)
 }
 
 /// It believes that it holds the first resource.
-pub(super) fn belief(call: CallId, node: Node, write: bool) -> Belief {
+pub(super) fn hold(call: CallId, node: Node, write: bool) -> HoldView {
     let (resources, token, id) = (vec![0], u64::from(call), format!("lock-{call}"));
-    Belief { call, node, resources, write, token, id, is_believed: true }
+    HoldView { call, node, resources, write, token, id, is_held: true }
 }
 
 // ---- what happens ----
 
-pub(super) fn granted(call: CallId, write: bool, token: u64) -> What {
-    What::LockGranted { call, resources: vec![0], write, token, valid_ms: 1_000 }
+pub(super) fn granted(call: CallId, write: bool, token: u64) -> EventKind {
+    EventKind::LockGranted { call, resources: vec![0], write, token, valid_ms: 1_000 }
 }
 
-pub(super) fn ended_lock(call: CallId) -> What {
-    What::LockEnded { call, how: LockEnd::Unlocked }
+pub(super) fn ended_lock(call: CallId) -> EventKind {
+    EventKind::LockEnded { call, how: LockEnd::Unlocked }
 }
 
-pub(super) fn made(call: CallId, load: &Load) -> What {
+pub(super) fn made(call: CallId, load: &Load) -> EventKind {
     let (kind, timeout_ms) = match load {
         Load::Request(plan) => (CallKind::Request, plan.timeout_ms),
         Load::Stream(plan) => (CallKind::Stream, plan.timeout_ms),
         Load::Lock(LockPlan { resources, write, timeout_ms, .. }) => {
             let (resources, write, timeout_ms) = (resources.clone(), *write, *timeout_ms);
-            return What::LockAsked { call, resources, write, timeout_ms };
+            return EventKind::LockRequested { call, resources, write, timeout_ms };
         }
         Load::Force(_) | Load::Change(_) => unreachable!("nothing is made of it"),
     };
-    What::CallMade { call, to: load.ends().1, kind, timeout_ms }
+    EventKind::CallMade { call, to: load.ends().1, kind, timeout_ms }
 }
 
-pub(super) fn ended(call: CallId, outcome: Outcome) -> What {
-    What::CallEnded { call, outcome }
+pub(super) fn ended(call: CallId, outcome: Outcome) -> EventKind {
+    EventKind::CallEnded { call, outcome }
 }
 
-pub(super) fn served(call: CallId) -> What {
-    What::HandlerStarted { call, from: CALLER }
+pub(super) fn served(call: CallId) -> EventKind {
+    EventKind::HandlerStarted { call, from: CALLER }
 }
 
 /// Says its sequence and its flags besides the mux id.
-pub(super) fn sent(socket: SocketId, index: u64, op: &str, says: (u64, u32, u8)) -> What {
+pub(super) fn sent(socket: SocketId, index: u64, op: &str, says: (u64, u32, u8)) -> EventKind {
     let (mux_id, sequence, flags) = says;
-    let message = Meaning { op: op.to_owned(), mux_id, sequence, flags, bytes: 16, call: Some(0) };
-    What::MessageSent { socket, index, message }
+    let message =
+        MessageSummary { op: op.to_owned(), mux_id, sequence, flags, bytes: 16, call: Some(0) };
+    EventKind::MessageSent { socket, index, message }
 }
 
-pub(super) fn read(socket: SocketId, index: u64) -> What {
-    What::MessageReceived { socket, index }
+pub(super) fn read(socket: SocketId, index: u64) -> EventKind {
+    EventKind::MessageReceived { socket, index }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord, RecordVersion};
 use crate::iam;
 use crate::plan::Node;
 
@@ -25,7 +25,7 @@ struct NodeCopy {
 }
 
 impl NodeCopy {
-    fn record(&mut self, kept: Kept) {
+    fn record(&mut self, kept: ItemRecord) {
         self.kept.entry(kept.item).or_default().insert(kept.version, kept.value);
     }
 
@@ -81,10 +81,10 @@ impl Invariant for IamCompleteView {
             iam::seeds(facts.plan).for_each(|kept| copy.record(kept));
             copy
         });
-        match &event.what {
-            What::Started { .. } => copy.start(),
-            What::Iam(IamEvent::Kept { kept, .. }) => copy.record(*kept),
-            What::Iam(IamEvent::Seen { items }) => {
+        match &event.kind {
+            EventKind::Started { .. } => copy.start(),
+            EventKind::Iam(IamEvent::Persisted { kept, .. }) => copy.record(*kept),
+            EventKind::Iam(IamEvent::SnapshotChanged { items }) => {
                 let seen = copy.check_view(items.as_deref());
                 return seen.map_err(|text| format!("readers of {node} {text}"));
             }
@@ -101,7 +101,7 @@ mod tests {
 
     fn started_twice() -> Harness {
         let mut harness = Harness::with_iam(IamCompleteView::default());
-        let started = |incarnation| What::Started { incarnation };
+        let started = |incarnation| EventKind::Started { incarnation };
         harness.feed([
             (0, SERVER, started(1)),
             (1, SERVER, kept(0, 10, Some(1))),
@@ -132,7 +132,7 @@ mod tests {
         );
         let mut harness = started_twice();
         harness.feed([(5, SERVER, seen(&[(1, 2)]))]);
-        let nothing = What::Iam(IamEvent::Seen { items: None });
+        let nothing = EventKind::Iam(IamEvent::SnapshotChanged { items: None });
         assert_violates(harness.at(6, SERVER, nothing), "see nothing any more");
     }
 

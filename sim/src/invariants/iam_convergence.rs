@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, IamEvent, Kept, RecordVersion, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord, RecordVersion};
 use crate::iam;
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -16,7 +16,7 @@ use crate::world::NodeView;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct IamConvergence {
-    latest: BTreeMap<u8, Kept>,
+    latest: BTreeMap<u8, ItemRecord>,
     /// What readers of each node see; nothing before it has loaded.
     seen: BTreeMap<Node, Option<Vec<(u8, u32)>>>,
     /// What each node keeps of each item.
@@ -26,7 +26,7 @@ pub(super) struct IamConvergence {
 
 impl IamConvergence {
     /// Somebody keeps it.
-    fn record(&mut self, kept: Kept) {
+    fn record(&mut self, kept: ItemRecord) {
         let latest = self.latest.entry(kept.item).or_insert(kept);
         if latest.version < kept.version {
             *latest = kept;
@@ -39,7 +39,8 @@ impl IamConvergence {
         }
         self.check_views(facts)?;
         for node in (0..facts.plan.cluster.nodes).map(Node) {
-            let lacks = |kept: &&Kept| self.kept.get(&(node, kept.item)) != Some(&kept.version);
+            let lacks =
+                |kept: &&ItemRecord| self.kept.get(&(node, kept.item)) != Some(&kept.version);
             if let Some(kept) = self.latest.values().find(lacks) {
                 return Err(format!("{node} does not keep what the others do: {kept}"));
             }
@@ -48,7 +49,7 @@ impl IamConvergence {
     }
 
     fn check_views(&self, facts: &Facts<'_>) -> CheckResult {
-        let value = |kept: &Kept| Some((kept.item, kept.value?));
+        let value = |kept: &ItemRecord| Some((kept.item, kept.value?));
         let must: Vec<_> = self.latest.values().filter_map(value).collect();
         for node in (0..facts.plan.cluster.nodes).map(Node) {
             let Some(Some(seen)) = self.seen.get(&node) else {
@@ -62,7 +63,7 @@ impl IamConvergence {
             };
             let differs = self.latest.values().find(|k| one(seen, k.item) != one(&must, k.item));
             return Err(match differs {
-                Some(kept @ Kept { item, value: None, .. }) => {
+                Some(kept @ ItemRecord { item, value: None, .. }) => {
                     let value = one(seen, *item);
                     format!("on {node} is what was deleted: {value:?}, and the last is {kept}")
                 }
@@ -93,14 +94,14 @@ impl Invariant for IamConvergence {
                 self.kept.extend(nodes.map(|node| ((node, kept.item), kept.version)));
             }
         }
-        match (&event.what, event.node) {
-            (What::Healed, _) => self.healed_ms = Some(event.at_ms),
-            (What::Started { .. }, Some(node)) => drop(self.seen.insert(node, None)),
-            (What::Iam(IamEvent::Kept { kept, .. }), Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::Healed, _) => self.healed_ms = Some(event.at_ms),
+            (EventKind::Started { .. }, Some(node)) => drop(self.seen.insert(node, None)),
+            (EventKind::Iam(IamEvent::Persisted { kept, .. }), Some(node)) => {
                 self.record(*kept);
                 self.kept.insert((node, kept.item), kept.version);
             }
-            (What::Iam(IamEvent::Seen { items }), Some(node)) => {
+            (EventKind::Iam(IamEvent::SnapshotChanged { items }), Some(node)) => {
                 self.seen.insert(node, items.clone());
             }
             _ => {}
@@ -109,7 +110,7 @@ impl Invariant for IamConvergence {
     }
 
     fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let bound = self.healed_ms.map(|healed| healed + facts.bounds.same_ms);
+        let bound = self.healed_ms.map(|healed| healed + facts.bounds.converge_ms);
         let is_due = bound.is_some_and(|bound| facts.now_ms > bound);
         if is_due { self.check_convergence(facts) } else { Ok(()) }
     }

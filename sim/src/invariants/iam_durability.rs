@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, IamEvent, Kept, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord};
 use crate::plan::Node;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct IamDurability {
-    latest: BTreeMap<(Node, u8), Kept>,
+    latest: BTreeMap<(Node, u8), ItemRecord>,
 }
 
 impl Invariant for IamDurability {
@@ -19,16 +19,16 @@ impl Invariant for IamDurability {
     }
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
-        let (Some(node), What::Iam(iam)) = (event.node, &event.what) else { return Ok(()) };
+        let (Some(node), EventKind::Iam(iam)) = (event.node, &event.kind) else { return Ok(()) };
         match iam {
-            IamEvent::Kept { kept, .. } => {
+            IamEvent::Persisted { kept, .. } => {
                 let before = self.latest.insert((node, kept.item), *kept);
                 match before.filter(|before| before.version >= kept.version) {
                     Some(before) => Err(format!("{node} keeps {kept} after {before}")),
                     None => Ok(()),
                 }
             }
-            IamEvent::Forgotten { item } => {
+            IamEvent::Removed { item } => {
                 Err(format!("{node} forgot all about item {item}, which was not long over"))
             }
             IamEvent::Changed { call, kept, .. } => {
@@ -53,7 +53,7 @@ mod tests {
         let mut harness = Harness::with_iam(IamDurability::default());
         harness.feed([(1, SERVER, kept(0, 10, None)), (2, CALLER, kept(0, 9, Some(1)))]);
         assert_violates(harness.at(3, SERVER, kept(0, 9, Some(1))), "item 0 = 1");
-        let forgotten = What::Iam(IamEvent::Forgotten { item: 0 });
+        let forgotten = EventKind::Iam(IamEvent::Removed { item: 0 });
         assert_violates(harness.at(4, SERVER, forgotten), "forgot all about item 0");
     }
 
@@ -61,8 +61,8 @@ mod tests {
     fn b62_what_is_made_is_kept() {
         let mut harness = Harness::with_iam(IamDurability::default());
         let changed = || {
-            let (kept, untold) = (record(0, 10, Some(1)), Vec::new());
-            What::Iam(IamEvent::Changed { call: 1, kept, untold })
+            let (kept, peer_errors) = (record(0, 10, Some(1)), Vec::new());
+            EventKind::Iam(IamEvent::Changed { call: 1, kept, peer_errors })
         };
         assert_violates(harness.at(1, SERVER, changed()), "node-1 does not keep item 0");
         harness.feed([(2, SERVER, kept(0, 10, Some(1))), (3, SERVER, changed())]);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use iam_bootstrap::limits::COMPARE_SPACING;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, IamEvent, What};
+use crate::event::{Event, EventKind, IamEvent};
 use crate::plan::Node;
 use crate::world::NodeView;
 
@@ -30,19 +30,19 @@ impl Invariant for IamRateLimits {
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
-        match &event.what {
-            What::Started { .. } => {
+        match &event.kind {
+            EventKind::Started { .. } => {
                 self.logged.insert(node, 0);
                 self.compared.retain(|(of, _), _| *of != node);
             }
-            What::Iam(IamEvent::LoadLogged { .. }) => {
+            EventKind::Iam(IamEvent::LoadLogged { .. }) => {
                 let logged = self.logged.entry(node).or_default();
                 *logged += 1;
                 if *logged > 1 {
                     return Err(format!("{node} logged {logged} times that IAM is loaded"));
                 }
             }
-            What::Iam(IamEvent::Compares { with }) => {
+            EventKind::Iam(IamEvent::Reconciles { with }) => {
                 let times = self.compared.entry((node, *with)).or_default();
                 times.push(event.at_ms);
                 let spacing = u64::try_from(COMPARE_SPACING.as_millis()).unwrap_or(u64::MAX);
@@ -78,8 +78,10 @@ mod tests {
     #[test]
     fn b61_loading_is_logged_once_in_a_process() {
         let mut harness = Harness::with_iam(IamRateLimits::default());
-        let (started, logged) =
-            (What::Started { incarnation: 1 }, What::Iam(IamEvent::LoadLogged { retries: 0 }));
+        let (started, logged) = (
+            EventKind::Started { incarnation: 1 },
+            EventKind::Iam(IamEvent::LoadLogged { retries: 0 }),
+        );
         harness.feed([
             (1, SERVER, logged.clone()),
             (2, SERVER, started),
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn b62_comparisons_with_a_peer_are_spaced() {
         let mut harness = Harness::with_iam(IamRateLimits::default());
-        let compares = |with| What::Iam(IamEvent::Compares { with });
+        let compares = |with| EventKind::Iam(IamEvent::Reconciles { with });
         harness.feed((0..20).map(|second| (second * 1_000, CALLER, compares(SERVER))));
         harness.feed([(19_001, CALLER, compares(SERVER)), (19_002, SERVER, compares(CALLER))]);
         harness.feed([(19_003, CALLER, compares(SERVER))]);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, StoreOp, StoreResult, What};
+use crate::event::{CallId, Event, EventKind, StoreOp, StoreResult};
 use crate::history::{RegisterOp, check};
 use crate::world::NodeView;
 
@@ -33,21 +33,21 @@ impl Invariant for Linearizability {
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         self.now += 1;
-        match &event.what {
-            What::StoreAsked { call, op, .. } => {
+        match &event.kind {
+            EventKind::StoreRequested { call, op, .. } => {
                 let open = OpenOperation { invoked: self.now, op: *op, reached: None };
                 match self.open.insert(*call, open) {
                     None => Ok(()),
                     Some(_) => Err(format!("call {call} wants two things at once")),
                 }
             }
-            What::StoreReached { call, .. } => {
+            EventKind::StoreReached { call, .. } => {
                 if let Some(open) = self.open.get_mut(call) {
                     open.reached = Some(self.now);
                 }
                 Ok(())
             }
-            What::StoreAnswered { call, resource, result } => {
+            EventKind::StoreCompleted { call, resource, result } => {
                 let Some(OpenOperation { invoked, op, reached }) = self.open.remove(call) else {
                     return Err(format!("call {call} wanted nothing: {result}"));
                 };
@@ -81,10 +81,10 @@ mod tests {
     use super::super::harness::{CALLER, Harness, assert_violates};
     use super::*;
 
-    fn reached(call: CallId) -> What {
+    fn reached(call: CallId) -> EventKind {
         let (resource, token, value) = (0, 1, None);
-        let (writer, accepted, believed) = (true, true, true);
-        What::StoreReached { call, resource, token, writer, value, accepted, believed }
+        let (writer, accepted, held) = (true, true, true);
+        EventKind::StoreReached { call, resource, token, writer, value, accepted, held }
     }
 
     fn harness(values: [u64; 2]) -> Harness {
@@ -93,9 +93,9 @@ mod tests {
             let (resource, op) = (0, StoreOp::Increment);
             let result = StoreResult::Done { value };
             harness.feed([
-                (1, CALLER, What::StoreAsked { call, resource, op }),
+                (1, CALLER, EventKind::StoreRequested { call, resource, op }),
                 (1, CALLER, reached(call)),
-                (2, CALLER, What::StoreAnswered { call, resource, result }),
+                (2, CALLER, EventKind::StoreCompleted { call, resource, result }),
             ]);
         }
         harness
@@ -105,12 +105,13 @@ mod tests {
     fn an_update_that_is_lost_is_seen() {
         assert_eq!(harness([1, 2]).at_quiescence(&[]), Ok(()));
         assert_violates(harness([1, 1]).at_quiescence(&[]), "r0: no order explains");
-        let asked = What::StoreAsked { call: 0, resource: 0, op: StoreOp::Read };
+        let asked = EventKind::StoreRequested { call: 0, resource: 0, op: StoreOp::Read };
         let mut open = harness([1, 2]);
         open.feed([(3, CALLER, asked.clone())]);
         assert_violates(open.at_quiescence(&[]), "call 0 never learned");
         assert_violates(open.at(4, CALLER, asked), "two things at once");
-        let answered = What::StoreAnswered { call: 7, resource: 0, result: StoreResult::Refused };
+        let answered =
+            EventKind::StoreCompleted { call: 7, resource: 0, result: StoreResult::Refused };
         assert_violates(open.at(5, CALLER, answered), "wanted nothing");
     }
 
@@ -119,14 +120,14 @@ mod tests {
         let (call, resource, op) = (9, 0, StoreOp::Read);
         let read = |value| {
             let mut harness = harness([1, 2]);
-            let asked = What::StoreAsked { call, resource, op };
+            let asked = EventKind::StoreRequested { call, resource, op };
             harness.feed([(3, CALLER, asked), (4, CALLER, reached(call))]);
             for other in 10..300 {
                 let (asked, result) = (
-                    What::StoreAsked { call: other, resource, op: StoreOp::Increment },
+                    EventKind::StoreRequested { call: other, resource, op: StoreOp::Increment },
                     StoreResult::Done { value: u64::from(other) - 7 },
                 );
-                let answered = What::StoreAnswered { call: other, resource, result };
+                let answered = EventKind::StoreCompleted { call: other, resource, result };
                 harness.feed([
                     (5, CALLER, asked),
                     (5, CALLER, reached(other)),
@@ -134,7 +135,7 @@ mod tests {
                 ]);
             }
             let result = StoreResult::Done { value };
-            harness.feed([(7, CALLER, What::StoreAnswered { call, resource, result })]);
+            harness.feed([(7, CALLER, EventKind::StoreCompleted { call, resource, result })]);
             harness.at_quiescence(&[])
         };
         assert_eq!(read(2), Ok(()));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use grid::buggify::Point;
 
 use crate::bounds::Bounds;
-use crate::event::{Event, LinkState, What};
+use crate::event::{Event, EventKind, LinkState};
 use crate::plan::{Fault, Node, Plan};
 
 /// LastingFault that lasts until something ends it.
@@ -40,27 +40,28 @@ impl LinkHealth {
     /// Before anything has happened.
     pub fn new(plan: &Plan, skew_max_ms: u64) -> Self {
         let late = plan.cluster.late.iter().map(|(node, _)| LastingFault::Down(*node));
-        let strangers = plan.cluster.strangers.iter().map(|node| LastingFault::WrongSecret(*node));
-        Self { lasting: late.chain(strangers).collect(), skew_max_ms, ..Self::default() }
+        let wrong_secret =
+            plan.cluster.wrong_secret_nodes.iter().map(|node| LastingFault::WrongSecret(*node));
+        Self { lasting: late.chain(wrong_secret).collect(), skew_max_ms, ..Self::default() }
     }
 
     /// Something happened.
     pub fn on_event(&mut self, event: &Event) {
         let at = event.at_ms;
-        match (&event.what, event.node) {
-            (What::Fault { fault }, _) => self.on_fault(fault, at),
-            (What::Started { .. }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::Fault { fault }, _) => self.on_fault(fault, at),
+            (EventKind::Started { .. }, Some(node)) => {
                 self.lasting.remove(&LastingFault::Down(node));
                 self.last_by_node.insert(node, at);
             }
             // Those that end a connection; the others only delay a little.
-            (What::Rare { point, lasts_ms }, Some(node))
+            (EventKind::FaultPoint { point, lasts_ms }, Some(node))
                 if point == Point::Supersede.name() || point == Point::EarlyTimeout.name() =>
             {
                 let last = self.last_by_node.entry(node).or_default();
                 *last = (*last).max(at + lasts_ms);
             }
-            (What::Healed, _) => {
+            (EventKind::Healed, _) => {
                 for fault in std::mem::take(&mut self.lasting) {
                     match fault {
                         LastingFault::Link(a, b) | LastingFault::Slow(a, b) => self.touch(a, b, at),
@@ -74,7 +75,7 @@ impl LinkHealth {
                     }
                 }
             }
-            (What::State { remote, state: LinkState::Connected, .. }, Some(node)) => {
+            (EventKind::State { remote, state: LinkState::Connected, .. }, Some(node)) => {
                 self.connected.insert((node, *remote), at);
                 self.on_connected(node, *remote);
             }
@@ -115,7 +116,7 @@ impl LinkHealth {
                 let (a, b) = pair(a, b);
                 self.lasting.insert(LastingFault::Slow(a, b));
             }
-            Fault::Mend { a, b } => {
+            Fault::Repair { a, b } => {
                 let (a, b) = pair(a, b);
                 self.lasting.remove(&LastingFault::Link(a, b));
                 self.lasting.remove(&LastingFault::Slow(a, b));
@@ -126,7 +127,7 @@ impl LinkHealth {
                 self.lasting.remove(&LastingFault::Stopped(node));
             }
             Fault::Pause { node } => drop(self.lasting.insert(LastingFault::Stopped(node))),
-            Fault::Wake { node, .. } => {
+            Fault::Resume { node, .. } => {
                 if self.lasting.remove(&LastingFault::Stopped(node)) {
                     self.last_by_node.insert(node, at);
                 }
@@ -181,27 +182,32 @@ impl LinkHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Meanwhile;
+    use crate::plan::ClockWhilePaused;
 
     #[test]
     fn calm_is_counted_from_the_last_trouble_of_a_pair_or_its_nodes() {
         let plan = Plan::quiet(3);
         let mut link_health = LinkHealth::new(&plan, 300_000);
         let (a, b, c) = (Node(0), Node(1), Node(2));
-        let on_event = |link_health: &mut LinkHealth, at_ms, node, what| {
-            link_health.on_event(&Event { at_ms, node, what })
+        let on_event = |link_health: &mut LinkHealth, at_ms, node, kind| {
+            link_health.on_event(&Event { at_ms, node, kind })
         };
         assert_eq!(health.fault_free_since(a, b), Some(0));
-        on_event(&mut link_health, 10, None, What::Fault { fault: Fault::Cut { a: b, b: a } });
+        on_event(&mut link_health, 10, None, EventKind::Fault { fault: Fault::Cut { a: b, b: a } });
         assert_eq!(health.fault_free_since(a, b), None);
         assert_eq!(health.fault_free_since(a, c), Some(0));
-        on_event(&mut link_health, 20, None, What::Fault { fault: Fault::Mend { a, b } });
+        on_event(&mut link_health, 20, None, EventKind::Fault { fault: Fault::Repair { a, b } });
         assert_eq!(health.fault_free_since(b, a), Some(20));
-        on_event(&mut link_health, 30, None, What::Fault { fault: Fault::PowerLoss { node: c } });
+        on_event(
+            &mut link_health,
+            30,
+            None,
+            EventKind::Fault { fault: Fault::PowerLoss { node: c } },
+        );
         assert_eq!(health.fault_free_since(a, c), None);
-        on_event(&mut link_health, 35, None, What::Healed);
+        on_event(&mut link_health, 35, None, EventKind::Healed);
         assert_eq!(health.fault_free_since(a, c), None, "it has not started yet");
-        on_event(&mut link_health, 40, Some(c), What::Started { incarnation: 2 });
+        on_event(&mut link_health, 40, Some(c), EventKind::Started { incarnation: 2 });
         assert_eq!(health.fault_free_since(a, c), Some(40));
         assert_eq!(health.fault_free_since(a, b), Some(20));
     }
@@ -211,24 +217,24 @@ mod tests {
         let mut link_health = LinkHealth::new(&Plan::quiet(3), 300_000);
         let (a, b, node) = (Node(0), Node(1), Node(1));
         let fault = |at_ms, fault, link_health: &mut LinkHealth| {
-            link_health.on_event(&Event { at_ms, node: None, what: What::Fault { fault } });
+            link_health.on_event(&Event { at_ms, node: None, kind: EventKind::Fault { fault } });
         };
         fault(10, Fault::Pause { node }, &mut link_health);
         assert_eq!(
             (health.fault_free_since(a, b), health.fault_free_since(a, Node(2))),
             (None, Some(0))
         );
-        fault(20, Fault::Wake { node, clock: Meanwhile::Stood }, &mut link_health);
+        fault(20, Fault::Resume { node, clock: ClockWhilePaused::Frozen }, &mut link_health);
         assert_eq!(health.fault_free_since(a, b), Some(20));
         fault(30, Fault::Pause { node }, &mut link_health);
-        link_health.on_event(&Event { at_ms: 40, node: None, what: What::Healed });
+        link_health.on_event(&Event { at_ms: 40, node: None, kind: EventKind::Healed });
         assert_eq!(health.fault_free_since(a, b), Some(40));
         fault(50, Fault::Pause { node }, &mut link_health);
         fault(60, Fault::PowerLoss { node }, &mut link_health);
         link_health.on_event(&Event {
             at_ms: 70,
             node: Some(node),
-            what: What::Started { incarnation: 2 },
+            kind: EventKind::Started { incarnation: 2 },
         });
         assert_eq!(health.fault_free_since(a, b), Some(70), "what begins anew is not stopped");
     }
@@ -238,10 +244,11 @@ mod tests {
         let plan = Plan::quiet(2);
         let (bounds, mut link_health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
         let (a, b) = (Node(0), Node(1));
-        let on_event = |link_health: &mut LinkHealth, at_ms, node, what| {
-            link_health.on_event(&Event { at_ms, node, what })
+        let on_event = |link_health: &mut LinkHealth, at_ms, node, kind| {
+            link_health.on_event(&Event { at_ms, node, kind })
         };
-        let connected = |remote| What::State { remote, state: LinkState::Connected, cause: None };
+        let connected =
+            |remote| EventKind::State { remote, state: LinkState::Connected, cause: None };
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms));
         on_event(&mut link_health, 3, Some(a), connected(b));
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms), "one end only");
@@ -249,9 +256,9 @@ mod tests {
         assert_eq!(health.healthy_since(a, b, &bounds), Some(5));
         on_event(&mut link_health, 7, Some(a), connected(b));
         assert_eq!(health.healthy_since(b, a, &bounds), Some(5), "lost for no reason: no excuse");
-        on_event(&mut link_health, 9, None, What::Fault { fault: Fault::Cut { a, b } });
+        on_event(&mut link_health, 9, None, EventKind::Fault { fault: Fault::Cut { a, b } });
         assert_eq!(health.healthy_since(a, b, &bounds), None);
-        on_event(&mut link_health, 11, None, What::Fault { fault: Fault::Mend { a, b } });
+        on_event(&mut link_health, 11, None, EventKind::Fault { fault: Fault::Repair { a, b } });
         assert_eq!(health.healthy_since(a, b, &bounds), Some(11 + bounds.reconnect_ms));
         on_event(&mut link_health, 12, Some(a), connected(b));
         on_event(&mut link_health, 13, Some(b), connected(a));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, LockFailure, What};
+use crate::event::{CallId, Event, EventKind, LockFailure};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
 
@@ -30,19 +30,21 @@ impl Invariant for LockOutcome {
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         self.suspended.on_event(event);
-        match (&event.what, event.node) {
-            (What::LockAsked { call, timeout_ms, .. }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::LockRequested { call, timeout_ms, .. }, Some(node)) => {
                 let (since, timeout_ms) = (event.at_ms, u64::from(*timeout_ms));
                 match self.open.insert(*call, LockPhase::Waiting { node, since, timeout_ms }) {
                     None => Ok(()),
                     Some(_) => Err(format!("the lock of call {call} was asked for twice")),
                 }
             }
-            (What::LockGranted { call, .. }, _) => match self.open.insert(*call, LockPhase::Held) {
-                Some(LockPhase::Waiting { .. }) => Ok(()),
-                _ => Err(format!("the lock of call {call} was granted, and nobody waits")),
-            },
-            (What::LockFailed { call, failure }, _) => match self
+            (EventKind::LockGranted { call, .. }, _) => {
+                match self.open.insert(*call, LockPhase::Held) {
+                    Some(LockPhase::Waiting { .. }) => Ok(()),
+                    _ => Err(format!("the lock of call {call} was granted, and nobody waits")),
+                }
+            }
+            (EventKind::LockFailed { call, failure }, _) => match self
                 .open
                 .insert(*call, LockPhase::Ended)
             {
@@ -51,10 +53,12 @@ impl Invariant for LockOutcome {
                 }
                 _ => Err(format!("the lock of call {call} failed, and nobody waits: {failure}")),
             },
-            (What::LockEnded { call, .. }, _) => match self.open.insert(*call, LockPhase::Ended) {
-                Some(LockPhase::Held) => Ok(()),
-                _ => Err(format!("the lock of call {call} is over, and nobody held it")),
-            },
+            (EventKind::LockEnded { call, .. }, _) => {
+                match self.open.insert(*call, LockPhase::Ended) {
+                    Some(LockPhase::Held) => Ok(()),
+                    _ => Err(format!("the lock of call {call} is over, and nobody held it")),
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -93,14 +97,14 @@ fn may_fail(
     facts: &Facts<'_>,
 ) -> CheckResult {
     let gives_up = match facts.load(call) {
-        Some(Load::Lock(plan)) => plan.give_up_ms,
+        Some(Load::Lock(plan)) => plan.cancel_after_ms,
         _ => None,
     };
     let grain = facts.bounds.drift_of(timeout_ms) + facts.bounds.ticks_ms;
     let is_early = match failure {
         LockFailure::TimedOut => took_ms + grain < timeout_ms,
-        LockFailure::GaveUp => gives_up.is_none_or(|ms| took_ms + grain < u64::from(ms)),
-        LockFailure::NotAsked { .. } => true,
+        LockFailure::Cancelled => gives_up.is_none_or(|ms| took_ms + grain < u64::from(ms)),
+        LockFailure::NotAttempted { .. } => true,
         LockFailure::ShuttingDown | LockFailure::Lost | LockFailure::Crashed => false,
     };
     if is_early {
@@ -114,7 +118,7 @@ mod tests {
     use super::super::harness::{CALLER, Harness, assert_violates, granted, lock, made};
     use super::*;
     use crate::event::LockEnd;
-    use crate::plan::{Fault, Meanwhile};
+    use crate::plan::{ClockWhilePaused, Fault};
 
     fn harness() -> Harness {
         let load = lock(|plan| plan.timeout_ms = 1_000);
@@ -123,13 +127,13 @@ mod tests {
         harness
     }
 
-    fn failed(failure: LockFailure) -> What {
-        What::LockFailed { call: 0, failure }
+    fn failed(failure: LockFailure) -> EventKind {
+        EventKind::LockFailed { call: 0, failure }
     }
 
     #[test]
     fn b50_whoever_asks_for_a_lock_has_it_or_not_once() {
-        let over = What::LockEnded { call: 0, how: LockEnd::Unlocked };
+        let over = EventKind::LockEnded { call: 0, how: LockEnd::Unlocked };
         let mut well = harness();
         assert_violates(well.at_quiescence(&[]), "call 0 is not over");
         well.feed([(5, CALLER, granted(0, true, 1)), (6, CALLER, over.clone())]);
@@ -155,19 +159,19 @@ mod tests {
             "after 900 ms: timed out",
         );
         assert_violates(
-            harness().at(900, CALLER, failed(LockFailure::GaveUp)),
+            harness().at(900, CALLER, failed(LockFailure::Cancelled)),
             "after 900 ms: given up",
         );
         let text = String::new();
         assert_violates(
-            harness().at(1_000, CALLER, failed(LockFailure::NotAsked { text })),
+            harness().at(1_000, CALLER, failed(LockFailure::NotAttempted { text })),
             "not asked",
         );
         let mut patient = harness();
         let node = CALLER;
         patient.fault(500, Fault::Pause { node });
         assert_eq!(patient.on_view(90_000, &[]), Ok(()), "a process that is stopped cannot know");
-        patient.fault(90_000, Fault::Wake { node, clock: Meanwhile::Ran });
+        patient.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
         assert_eq!(patient.on_view(91_000, &[]), Ok(()));
         assert_violates(patient.on_view(92_000, &[]), "beyond its time");
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event};
-use crate::lock::Belief;
+use crate::lock::HoldView;
 use crate::plan::Load;
 use crate::world::NodeView;
 
@@ -28,14 +28,14 @@ impl Invariant for LossIsReported {
         Ok(())
     }
 
-    fn on_tick(&mut self, beliefs: &[Belief], facts: &Facts<'_>) -> CheckResult {
+    fn on_tick(&mut self, hold_views: &[HoldView], facts: &Facts<'_>) -> CheckResult {
         let before = std::mem::take(&mut self.holders);
         let lease_ms = facts.bounds.lease_ms;
-        for belief in beliefs {
-            let Belief { call, node, is_believed, .. } = belief;
+        for hold in hold_views {
+            let HoldView { call, node, is_held, .. } = hold;
             let lost = before.get(call).copied().flatten().unwrap_or(facts.now_ms);
-            self.holders.insert(*call, (!is_believed).then_some(lost));
-            if *is_believed || self.suspended.is_stopped(*node) {
+            self.holders.insert(*call, (!is_held).then_some(lost));
+            if *is_held || self.suspended.is_stopped(*node) {
                 continue;
             }
             // It goes on with timers that were set while it was stopped.

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::scrapes::{Scrape, ScrapeEvent, Scrapes, metrics_plan};
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, LinkState, Meaning, Metrics, SocketId, Told, What};
+use crate::event::{
+    Event, EventKind, LinkState, MessageSummary, MetricsEvent, ServerReport, SocketId,
+};
 use crate::plan::Node;
 use crate::world::NodeView;
 
@@ -51,25 +53,25 @@ impl Invariant for MetricsAvailability {
             return self.on_completed(on, collected, servers, facts);
         }
         let at_ms = event.at_ms;
-        match &event.what {
-            What::Metrics(Metrics::Began { .. }) => self.clear(node),
-            What::SocketOpened { socket, remote, .. } => {
+        match &event.kind {
+            EventKind::Metrics(MetricsEvent::Started { .. }) => self.clear(node),
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((node, *socket), *remote);
             }
-            What::SocketClosed { socket } => drop(self.remotes.remove(&(node, *socket))),
-            What::State { remote, state: LinkState::Connected, .. } => {
+            EventKind::SocketClosed { socket } => drop(self.remotes.remove(&(node, *socket))),
+            EventKind::State { remote, state: LinkState::Connected, .. } => {
                 self.connected.insert((node, *remote), at_ms);
             }
-            What::State { remote, .. } => {
+            EventKind::State { remote, .. } => {
                 self.connected.remove(&(node, *remote));
                 self.lost.insert((node, *remote), at_ms);
             }
-            What::MessageSent { socket, index, message } => {
+            EventKind::MessageSent { socket, index, message } => {
                 if let Some(remote) = self.remotes.get(&(node, *socket)).copied() {
                     self.on_sent((node, remote), (*socket, *index), message, at_ms);
                 }
             }
-            What::MessageReceived { socket, index } => {
+            EventKind::MessageReceived { socket, index } => {
                 if self.responses.remove(&(node, *socket, *index))
                     && let Some(remote) = self.remotes.get(&(node, *socket))
                     && let Some(request) = self.requests.get_mut(&(node, *remote))
@@ -115,7 +117,7 @@ impl MetricsAvailability {
         &mut self,
         (from, to): (Node, Node),
         (socket, index): (SocketId, u64),
-        message: &Meaning,
+        message: &MessageSummary,
         at_ms: u64,
     ) {
         let mux_id = message.mux_id;
@@ -138,7 +140,7 @@ impl MetricsAvailability {
         &mut self,
         on: Node,
         collected: Scrape,
-        servers: &[(Node, Told)],
+        servers: &[(Node, ServerReport)],
         facts: &Facts<'_>,
     ) -> CheckResult {
         if !servers.iter().map(|(of, _)| *of).eq((0..facts.plan.cluster.nodes).map(Node)) {
@@ -149,11 +151,11 @@ impl MetricsAvailability {
             let request = request.filter(|request| request.at_ms >= collected.started_ms);
             let responded_ms = request.and_then(|request| request.responded_ms);
             match told {
-                Told::Up { .. } if responded_ms.is_none() => {
+                ServerReport::Up { .. } if responded_ms.is_none() => {
                     return Err(format!("{on} tells that {of} is up, which has not answered"));
                 }
-                Told::Up { .. } => {}
-                Told::Down { reason } => {
+                ServerReport::Up { .. } => {}
+                ServerReport::Down { reason } => {
                     let deadline_ms = deadline_ms(collected, facts);
                     if responded_ms.is_some_and(|at_ms| at_ms < deadline_ms) {
                         return Err(format!("{on} tells that {of} is down, which has answered"));
@@ -207,31 +209,31 @@ mod tests {
     use super::super::harness::{CALLER, Harness, SERVER, assert_violates, read};
     use super::super::scrapes::harness::{answered, asked, began, message, metrics, request};
     use super::*;
-    use crate::event::Reported;
+    use crate::event::ReportedValues;
 
-    fn state(state: LinkState) -> What {
-        What::State { remote: SERVER, state, cause: None }
+    fn state(state: LinkState) -> EventKind {
+        EventKind::State { remote: SERVER, state, cause: None }
     }
 
     /// Connected, and asked.
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsAvailability::default(), metrics());
-        let opened = |remote| What::SocketOpened { socket: 7, remote, dialled: true };
+        let opened = |remote| EventKind::SocketOpened { socket: 7, remote, dialed: true };
         harness.feed([(0, CALLER, began()), (0, SERVER, began())]);
         harness.feed([(10, CALLER, opened(SERVER)), (10, SERVER, opened(CALLER))]);
         harness.feed([(20, CALLER, state(LinkState::Connected)), (1_000, CALLER, asked(0))]);
         harness
     }
 
-    fn up() -> Told {
-        Told::Up { report: Reported::default() }
+    fn up() -> ServerReport {
+        ServerReport::Up { report: ReportedValues::default() }
     }
 
-    fn down(reason: &str) -> Told {
-        Told::Down { reason: reason.to_owned() }
+    fn down(reason: &str) -> ServerReport {
+        ServerReport::Down { reason: reason.to_owned() }
     }
 
-    fn tells(harness: &mut Harness, at_ms: u64, told: Told) -> CheckResult {
+    fn tells(harness: &mut Harness, at_ms: u64, told: ServerReport) -> CheckResult {
         harness.at(at_ms, CALLER, answered(0, vec![(CALLER, up()), (SERVER, told)]))
     }
 

@@ -3,7 +3,7 @@
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::plan::Fault;
 use crate::world::NodeView;
 
@@ -19,7 +19,7 @@ impl Invariant for MetricsDeadline {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        if let What::Fault { fault: Fault::PowerLoss { node } } = event.what {
+        if let EventKind::Fault { fault: Fault::PowerLoss { node } } = event.kind {
             self.scrapes.forget(node);
         }
         let ScrapeEvent::Completed(node, scrape, collected, _) =

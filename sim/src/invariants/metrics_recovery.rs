@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::scrapes::metrics_plan;
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, Metrics, Told, What};
+use crate::event::{Event, EventKind, MetricsEvent, ServerReport};
 use crate::metrics::PAUSE_MS;
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -23,13 +23,13 @@ impl Invariant for MetricsRecovery {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        match &event.what {
-            What::Healed => {
+        match &event.kind {
+            EventKind::Healed => {
                 self.healed_ms = Some(event.at_ms);
                 self.whole.clear();
             }
-            What::Metrics(Metrics::Answered { servers, .. }) => {
-                let up = servers.iter().filter(|(_, told)| matches!(told, Told::Up { .. }));
+            EventKind::Metrics(MetricsEvent::Completed { servers, .. }) => {
+                let up = servers.iter().filter(|(_, told)| matches!(told, ServerReport::Up { .. }));
                 if up.count() == usize::from(facts.plan.cluster.nodes) {
                     self.whole.extend(event.node);
                 }
@@ -64,8 +64,7 @@ impl Invariant for MetricsRecovery {
 /// comes after it.
 fn bound_ms(facts: &Facts<'_>) -> u64 {
     let bounds = facts.bounds;
-    let scrape_ms =
-        metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.shared_ms));
+    let scrape_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.ttl_ms));
     bounds.settle_ms + bounds.reconnect_ms + 2 * (scrape_ms + PAUSE_MS + bounds.ticks_ms)
 }
 
@@ -74,10 +73,10 @@ mod tests {
     use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates};
     use super::super::scrapes::harness::{answered, metrics};
     use super::*;
-    use crate::event::Reported;
+    use crate::event::ReportedValues;
 
-    fn all_up() -> What {
-        let up = || Told::Up { report: Reported::default() };
+    fn all_up() -> EventKind {
+        let up = || ServerReport::Up { report: ReportedValues::default() };
         answered(0, vec![(CALLER, up()), (SERVER, up())])
     }
 
@@ -86,12 +85,12 @@ mod tests {
         let mut harness = Harness::with_metrics(MetricsRecovery::default(), metrics());
         harness.feed([(10, CALLER, all_up()), (10, SERVER, all_up())]);
         assert_eq!(harness.on_view(LATE, &[]), Ok(()), "trouble is not over");
-        harness.feed([(LATE, CALLER, What::Healed)]);
+        harness.feed([(LATE, CALLER, EventKind::Healed)]);
         assert_eq!(harness.on_view(LATE + 1_000, &[]), Ok(()), "there is time");
         assert_violates(harness.on_view(2 * LATE, &[]), "and node-0 has not told");
         assert_violates(harness.at_quiescence(&[]), "and node-0 has not told");
         harness.feed([(LATE + 1_000, CALLER, all_up())]);
-        let down = Told::Down { reason: "timeout".to_owned() };
+        let down = ServerReport::Down { reason: "timeout".to_owned() };
         harness.feed([(LATE + 1_000, SERVER, answered(0, vec![(CALLER, down)]))]);
         assert_violates(harness.at_quiescence(&[]), "and node-1 has not told");
         harness.feed([(LATE + 2_000, SERVER, all_up())]);

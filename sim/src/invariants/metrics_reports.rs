@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::scrapes::{Scrape, ScrapeEvent, Scrapes};
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, Metrics, Reported, Told, What};
+use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport};
 use crate::metrics::thousandths;
 use crate::plan::Node;
 
@@ -20,7 +20,7 @@ pub(super) struct MetricsReports {
 /// What a server had to say, and from when on.
 #[derive(Debug, Default)]
 struct ServerHistory {
-    reports: Vec<(u64, Reported)>,
+    reports: Vec<(u64, ReportedValues)>,
     totals: SampleTotals,
 }
 
@@ -45,24 +45,27 @@ impl Invariant for MetricsReports {
             self.scrapes.on_event(event, facts)
         {
             return servers.iter().try_for_each(|(node, told)| match told {
-                Told::Up { report } => self.check_report(on, *node, report, collected),
-                Told::Down { .. } => Ok(()),
+                ServerReport::Up { report } => self.check_report(on, *node, report, collected),
+                ServerReport::Down { .. } => Ok(()),
             });
         }
-        let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
+        let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
             return Ok(());
         };
         let ServerHistory { reports, totals } = self.servers.entry(node).or_default();
         match metrics {
-            Metrics::Began { start_ms } => {
+            MetricsEvent::Started { start_ms } => {
                 *totals = SampleTotals { start_ms: *start_ms, ..SampleTotals::default() };
-                let nothing = Reported { start_ms: Some(*start_ms), ..Reported::default() };
+                let nothing =
+                    ReportedValues { start_ms: Some(*start_ms), ..ReportedValues::default() };
                 reports.push((event.at_ms, nothing));
             }
-            Metrics::Sampled { clock_us, load, received } => {
+            MetricsEvent::Sampled { clock_us, load, received } => {
                 reports.push((event.at_ms, totals.add(*clock_us, *load, *received)));
             }
-            Metrics::Asked { .. } | Metrics::Answered { .. } | Metrics::Aborted { .. } => {}
+            MetricsEvent::Requested { .. }
+            | MetricsEvent::Completed { .. }
+            | MetricsEvent::Aborted { .. } => {}
         }
         Ok(())
     }
@@ -70,7 +73,13 @@ impl Invariant for MetricsReports {
 
 impl MetricsReports {
     /// At some time since the collection began this was what the server had to say.
-    fn check_report(&self, on: Node, of: Node, told: &Reported, collected: Scrape) -> CheckResult {
+    fn check_report(
+        &self,
+        on: Node,
+        of: Node,
+        told: &ReportedValues,
+        collected: Scrape,
+    ) -> CheckResult {
         let reports = self.servers.get(&of).map_or(&[][..], |server| &server.reports);
         let Some(found) = reports.iter().rposition(|(_, reports)| is_same(reports, told)) else {
             return Err(format!("{on} tells of {of} what was not sampled there: {told}"));
@@ -87,7 +96,7 @@ impl MetricsReports {
 
 impl SampleTotals {
     /// What is to be reported after this sample.
-    fn add(&mut self, clock_us: u64, load: u32, received: u64) -> Reported {
+    fn add(&mut self, clock_us: u64, load: u32, received: u64) -> ReportedValues {
         let before = self.last.replace((clock_us, received));
         let interval = before.map(|(us, bytes)| (clock_us - us, received - bytes));
         if let Some((us, _)) = interval {
@@ -101,7 +110,7 @@ impl SampleTotals {
             us => self.load_times_us as f64 / us as f64,
         };
         let interval = interval.filter(|(us, _)| *us > 0);
-        Reported {
+        ReportedValues {
             start_ms: Some(self.start_ms),
             interval_ms: interval.map(|(us, _)| thousandths(us as f64 / 1e6)),
             load: Some(u64::from(load)),
@@ -113,7 +122,7 @@ impl SampleTotals {
 }
 
 /// The same but for what rounding makes of it.
-fn is_same(one: &Reported, other: &Reported) -> bool {
+fn is_same(one: &ReportedValues, other: &ReportedValues) -> bool {
     let is_near = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => one.abs_diff(other) <= 1,
         (None, None) => true,
@@ -132,14 +141,14 @@ mod tests {
     use super::super::scrapes::harness::{answered, asked, began, metrics};
     use super::*;
 
-    fn sampled(second: u64, load: u32, received: u64) -> What {
+    fn sampled(second: u64, load: u32, received: u64) -> EventKind {
         let clock_us = second * 1_000_000;
-        What::Metrics(Metrics::Sampled { clock_us, load, received })
+        EventKind::Metrics(MetricsEvent::Sampled { clock_us, load, received })
     }
 
     /// Loads of 10, 20 and, after a sample that was missed, 50: by hand.
-    fn third() -> Reported {
-        Reported {
+    fn third() -> ReportedValues {
+        ReportedValues {
             start_ms: Some(1),
             interval_ms: Some(10_000),
             load: Some(50),
@@ -157,14 +166,14 @@ mod tests {
         harness
     }
 
-    fn tells(harness: &mut Harness, report: Reported) -> CheckResult {
-        harness.at(16_010, CALLER, answered(0, vec![(SERVER, Told::Up { report })]))
+    fn tells(harness: &mut Harness, report: ReportedValues) -> CheckResult {
+        harness.at(16_010, CALLER, answered(0, vec![(SERVER, ServerReport::Up { report })]))
     }
 
     #[test]
     fn b71_what_is_told_was_sampled() {
         tells(&mut harness(), third()).expect("as it was");
-        let wrong: [fn(&mut Reported); 6] = [
+        let wrong: [fn(&mut ReportedValues); 6] = [
             |told| told.start_ms = Some(1_000),
             |told| told.interval_ms = Some(5_000),
             |told| told.load = None,
@@ -185,15 +194,19 @@ mod tests {
     #[test]
     fn b70_what_a_server_said_before_it_restarted_is_over_and_averages_begin_anew() {
         let mut harness = harness();
-        harness.feed([(15_500, SERVER, What::Metrics(Metrics::Began { start_ms: 15_500 }))]);
+        harness.feed([(
+            15_500,
+            SERVER,
+            EventKind::Metrics(MetricsEvent::Started { start_ms: 15_500 }),
+        )]);
         assert_violates(tells(&mut harness, third()), "had been over for 500 ms");
         harness.feed([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, asked(0))]);
-        let alone = Reported {
+        let alone = ReportedValues {
             start_ms: Some(15_500),
             load: Some(30),
             load_average: Some(30_000),
             load_maximum: Some(30),
-            ..Reported::default()
+            ..ReportedValues::default()
         };
         tells(&mut harness, alone).expect("all of it is new");
     }

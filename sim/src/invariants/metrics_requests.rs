@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, SocketId, What};
+use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 
 /// See the module.
@@ -31,12 +31,12 @@ impl Invariant for MetricsRequests {
             self.asked.retain(|(from, _), _| *from != node);
         }
         let (Some(from), Some(_)) = (event.node, metrics_plan(facts)) else { return Ok(()) };
-        match &event.what {
-            What::SocketOpened { socket, remote, .. } => {
+        match &event.kind {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((from, *socket), *remote);
             }
-            What::SocketClosed { socket } => drop(self.remotes.remove(&(from, *socket))),
-            What::MessageSent { socket, message, .. }
+            EventKind::SocketClosed { socket } => drop(self.remotes.remove(&(from, *socket))),
+            EventKind::MessageSent { socket, message, .. }
                 if message.op == "Request" && message.call.is_none() =>
             {
                 let Some(to) = self.remotes.get(&(from, *socket)) else { return Ok(()) };
@@ -60,7 +60,7 @@ mod tests {
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsRequests::default(), metrics());
-        let opened = What::SocketOpened { socket: 7, remote: SERVER, dialled: true };
+        let opened = EventKind::SocketOpened { socket: 7, remote: SERVER, dialed: true };
         harness.feed([(0, CALLER, began()), (10, CALLER, opened), (1_000, CALLER, asked(0))]);
         harness.feed([(1_001, CALLER, request(7, 1))]);
         harness

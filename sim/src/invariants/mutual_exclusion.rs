@@ -6,7 +6,7 @@
 use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};
 use crate::event::Event;
-use crate::lock::Belief;
+use crate::lock::HoldView;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -24,10 +24,9 @@ impl Invariant for MutualExclusion {
         Ok(())
     }
 
-    fn on_tick(&mut self, beliefs: &[Belief], _facts: &Facts<'_>) -> CheckResult {
-        let holders = beliefs
-            .iter()
-            .filter(|belief| belief.is_believed && !self.suspended.is_excused(belief.call));
+    fn on_tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
+        let holders =
+            hold_views.iter().filter(|hold| hold.is_held && !self.suspended.is_excused(hold.call));
         let holders: Vec<_> = holders.collect();
         for (place, one) in holders.iter().enumerate() {
             for other in &holders[place + 1..] {
@@ -46,21 +45,21 @@ impl Invariant for MutualExclusion {
     }
 }
 
-fn shared(one: &Belief, other: &Belief) -> Option<u8> {
+fn shared(one: &HoldView, other: &HoldView) -> Option<u8> {
     one.resources.iter().copied().find(|resource| other.resources.contains(resource))
 }
 
-fn describe(belief: &Belief) -> String {
-    let Belief { call, node, token, .. } = belief;
-    let kind = if belief.write { "writer" } else { "reader" };
+fn describe(hold: &HoldView) -> String {
+    let HoldView { call, node, token, .. } = hold;
+    let kind = if hold.write { "writer" } else { "reader" };
     format!("the {kind} of call {call} on {node} with token {token}")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, belief, lock, made};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, hold, lock, made};
     use super::*;
-    use crate::plan::{Fault, Meanwhile};
+    use crate::plan::{ClockWhilePaused, Fault};
 
     fn harness() -> Harness {
         Harness::new(MutualExclusion::default(), vec![])
@@ -68,9 +67,9 @@ mod tests {
 
     #[test]
     fn b51_a_writer_is_alone() {
-        let (writer, reader) = (belief(0, CALLER, true), belief(1, SERVER, false));
+        let (writer, reader) = (hold(0, CALLER, true), hold(1, SERVER, false));
         assert_eq!(
-            harness().on_tick(9, &[belief(2, CALLER, false), reader.clone()]),
+            harness().on_tick(9, &[hold(2, CALLER, false), reader.clone()]),
             Ok(()),
             "readers"
         );
@@ -79,33 +78,33 @@ mod tests {
             "the writer of call 0",
         );
         assert_violates(harness().on_tick(9, &[reader.clone(), writer.clone()]), "hold r0");
-        let other = Belief { resources: vec![1, 2], ..reader.clone() };
+        let other = HoldView { resources: vec![1, 2], ..reader.clone() };
         assert_eq!(harness().on_tick(9, &[writer.clone(), other]), Ok(()), "of other resources");
-        let of_both = Belief { resources: vec![1], ..writer.clone() };
-        let wide = Belief { resources: vec![0, 1], ..reader.clone() };
+        let of_both = HoldView { resources: vec![1], ..writer.clone() };
+        let wide = HoldView { resources: vec![0, 1], ..reader.clone() };
         assert_violates(harness().on_tick(9, &[of_both, wide]), "hold r1");
-        let over = Belief { is_believed: false, ..reader };
+        let over = HoldView { is_held: false, ..reader };
         assert_eq!(harness().on_tick(9, &[writer, over]), Ok(()), "it knows that it lost it");
     }
 
     #[test]
     fn b51_who_cannot_know_is_excused_for_what_it_had_then() {
         let (node, load) = (CALLER, lock(|_| {}));
-        let both = [belief(0, CALLER, true), belief(1, SERVER, true)];
+        let both = [hold(0, CALLER, true), hold(1, SERVER, true)];
         let after = |clock| {
             let mut harness =
                 Harness::new(MutualExclusion::default(), vec![load.clone(), load.clone()]);
             harness.feed([(1, CALLER, made(0, &load))]);
             harness.fault(2, Fault::Pause { node });
-            harness.fault(3, Fault::Wake { node, clock });
+            harness.fault(3, Fault::Resume { node, clock });
             harness
         };
-        assert_eq!(after(Meanwhile::Stood).on_tick(9, &both), Ok(()));
-        assert_violates(after(Meanwhile::Ran).on_tick(9, &both), "hold r0");
-        let mut later = after(Meanwhile::Stood);
+        assert_eq!(after(ClockWhilePaused::Frozen).on_tick(9, &both), Ok(()));
+        assert_violates(after(ClockWhilePaused::Ran).on_tick(9, &both), "hold r0");
+        let mut later = after(ClockWhilePaused::Frozen);
         later.feed([(4, CALLER, made(2, &load))]);
         assert_violates(
-            later.on_tick(9, &[belief(2, CALLER, true), belief(1, SERVER, true)]),
+            later.on_tick(9, &[hold(2, CALLER, true), hold(1, SERVER, true)]),
             "of call 2",
         );
     }

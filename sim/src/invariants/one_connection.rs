@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use grid::buggify::Point;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, SocketId, What};
+use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 use crate::world::NodeView;
 
@@ -33,19 +33,19 @@ impl Invariant for OneConnection {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        match (&event.what, event.node) {
-            (What::SocketOpened { socket, remote, dialled }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::SocketOpened { socket, remote, dialed }, Some(node)) => {
                 let open = self.open.entry((node, *remote)).or_default();
                 open.insert(*socket);
-                let max = if *dialled { DIALLED_MAX } else { ACCEPTED_MAX };
-                let rare = &facts.plan.cluster.rare;
-                let forgets = rare.iter().any(|(name, _)| name == Point::Supersede.name());
+                let max = if *dialed { DIALLED_MAX } else { ACCEPTED_MAX };
+                let fault_points = &facts.plan.cluster.fault_points;
+                let forgets = fault_points.iter().any(|(name, _)| name == Point::Supersede.name());
                 let max = if forgets { max + FORGOTTEN_MAX } else { max };
                 if open.len() > max {
                     return Err(format!("{node} has {open:?} open to {remote}, of {max} at most"));
                 }
             }
-            (What::SocketClosed { socket }, Some(node)) => {
+            (EventKind::SocketClosed { socket }, Some(node)) => {
                 for ((at, _), sockets) in &mut self.open {
                     if *at == node {
                         sockets.remove(socket);
@@ -85,8 +85,8 @@ mod tests {
     use super::super::harness::{CALLER, Harness, SERVER, assert_violates, views};
     use super::*;
 
-    fn opened(socket: SocketId, remote: Node, dialled: bool) -> What {
-        What::SocketOpened { socket, remote, dialled }
+    fn opened(socket: SocketId, remote: Node, dialed: bool) -> EventKind {
+        EventKind::SocketOpened { socket, remote, dialed }
     }
 
     #[test]
@@ -98,17 +98,17 @@ mod tests {
         assert_eq!(harness.at_quiescence(&views), Ok(()));
         harness.feed([(2, SERVER, opened(2, CALLER, false))]);
         assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {1}");
-        harness.feed([(3, SERVER, What::SocketClosed { socket: 1 })]);
+        harness.feed([(3, SERVER, EventKind::SocketClosed { socket: 1 })]);
         assert_violates(harness.at_quiescence(&views), "{2} on the other");
     }
 
     #[test]
     fn no_node_has_more_sockets_open_to_another_than_it_can_need() {
-        for (dialled, max) in [(true, DIALLED_MAX), (false, ACCEPTED_MAX)] {
+        for (dialed, max) in [(true, DIALLED_MAX), (false, ACCEPTED_MAX)] {
             let mut harness = Harness::new(OneConnection::default(), vec![]);
             let max = max as SocketId;
-            harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialled))));
-            assert_violates(harness.at(2, CALLER, opened(max + 1, SERVER, dialled)), "node-0 has");
+            harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialed))));
+            assert_violates(harness.at(2, CALLER, opened(max + 1, SERVER, dialed)), "node-0 has");
         }
     }
 

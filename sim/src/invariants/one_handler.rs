@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, Outcome, What};
+use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::plan::Node;
 
 /// See the module.
@@ -20,9 +20,9 @@ impl Invariant for OneHandler {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        match (&event.what, event.node) {
-            (What::CallMade { call, .. }, Some(node)) => drop(self.makers.insert(*call, node)),
-            (What::CallEnded { call, outcome }, _) => {
+        match (&event.kind, event.node) {
+            (EventKind::CallMade { call, .. }, Some(node)) => drop(self.makers.insert(*call, node)),
+            (EventKind::CallEnded { call, outcome }, _) => {
                 if matches!(outcome, Outcome::NotConnected | Outcome::NotMade { .. }) {
                     if self.served.contains(call) {
                         return Err(format!("call {call} was served, and ended as {outcome}"));
@@ -30,7 +30,7 @@ impl Invariant for OneHandler {
                     self.never_sent.insert(*call);
                 }
             }
-            (What::HandlerStarted { call, from }, Some(node)) => {
+            (EventKind::HandlerStarted { call, from }, Some(node)) => {
                 if !self.served.insert(*call) {
                     return Err(format!("call {call} was served twice"));
                 }
@@ -66,11 +66,11 @@ mod tests {
 
     #[test]
     fn a_call_is_served_once_by_whom_it_asks() {
-        harness().feed([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Answered))]);
+        harness().feed([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Completed))]);
         assert_violates(harness().at(2, CALLER, served(0)), "call 0 is served by node-0");
         assert_violates(harness().at(2, SERVER, served(1)), "call 1 is served for node-0");
         let from = SERVER;
-        let other = What::HandlerStarted { call: 0, from };
+        let other = EventKind::HandlerStarted { call: 0, from };
         assert_violates(harness().at(2, SERVER, other), "call 0 is served for node-1");
         let mut twice = harness();
         twice.feed([(2, SERVER, served(0))]);

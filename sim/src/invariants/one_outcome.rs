@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, What};
+use crate::event::{CallId, Event, EventKind};
 use crate::world::NodeView;
 
 /// See the module.
@@ -19,12 +19,12 @@ impl Invariant for OneOutcome {
     }
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
-        match &event.what {
-            What::CallMade { call, .. } => match self.ends.insert(*call, 0) {
+        match &event.kind {
+            EventKind::CallMade { call, .. } => match self.ends.insert(*call, 0) {
                 None => Ok(()),
                 Some(_) => Err(format!("call {call} was made twice")),
             },
-            What::CallEnded { call, outcome } => match self.ends.get_mut(call) {
+            EventKind::CallEnded { call, outcome } => match self.ends.get_mut(call) {
                 None => Err(format!("call {call} ended ({outcome}) and was never made")),
                 Some(ends) => {
                     *ends += 1;
@@ -55,13 +55,13 @@ mod tests {
     fn every_call_ends_once() {
         let load = request(|_| {});
         let mut harness = Harness::new(OneOutcome::default(), vec![load.clone(), load.clone()]);
-        assert_violates(harness.at(1, CALLER, ended(0, Outcome::Answered)), "call 0 ended");
+        assert_violates(harness.at(1, CALLER, ended(0, Outcome::Completed)), "call 0 ended");
         harness.feed([(1, CALLER, made(0, &load)), (2, CALLER, made(1, &load))]);
         assert_violates(harness.at(3, CALLER, made(1, &load)), "call 1 was made twice");
-        harness.feed([(4, CALLER, ended(0, Outcome::Answered))]);
+        harness.feed([(4, CALLER, ended(0, Outcome::Completed))]);
         assert_violates(harness.at_quiescence(&[]), "call 1 first");
         harness.feed([(5, CALLER, ended(1, Outcome::Disconnected))]);
         assert_eq!(harness.at_quiescence(&[]), Ok(()));
-        assert_violates(harness.at(6, CALLER, ended(1, Outcome::Answered)), "call 1 ended twice");
+        assert_violates(harness.at(6, CALLER, ended(1, Outcome::Completed)), "call 1 ended twice");
     }
 }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, What};
-use crate::lock::{Belief, LockerView};
+use crate::event::{CallId, Event, EventKind};
+use crate::lock::{HoldView, LockerView};
 use crate::plan::LocksPlan;
 use crate::world::NodeView;
 
@@ -19,7 +19,7 @@ use crate::world::NodeView;
 #[derive(Debug, Default)]
 pub(super) struct Quorums {
     suspended: SuspendedHolders,
-    believed: Vec<Belief>,
+    held: Vec<HoldView>,
     over: BTreeMap<CallId, u64>,
     healed_ms: u64,
 }
@@ -31,31 +31,31 @@ impl Invariant for Quorums {
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         self.suspended.on_event(event);
-        match event.what {
-            What::LockFailed { call, .. } | What::LockEnded { call, .. } => {
+        match event.kind {
+            EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. } => {
                 self.over.insert(call, event.at_ms);
             }
-            What::Healed => self.healed_ms = event.at_ms,
+            EventKind::Healed => self.healed_ms = event.at_ms,
             _ => {}
         }
         Ok(())
     }
 
-    fn on_tick(&mut self, beliefs: &[Belief], _facts: &Facts<'_>) -> CheckResult {
-        let believed = beliefs.iter().filter(|belief| belief.is_believed);
-        let known = believed.filter(|belief| !self.suspended.is_excused(belief.call));
-        self.believed = known.cloned().collect();
+    fn on_tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
+        let held = hold_views.iter().filter(|hold| hold.is_held);
+        let known = held.filter(|hold| !self.suspended.is_excused(hold.call));
+        self.held = known.cloned().collect();
         Ok(())
     }
 
     fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
         // Locks of another kind may have no lockers.
-        if self.believed.is_empty() || locks.lockers.is_empty() {
+        if self.held.is_empty() || locks.lockers.is_empty() {
             return Ok(());
         }
         let tables: Vec<_> = tables(locks, views).map(ids).collect();
-        for Belief { call, node, id, write, .. } in &self.believed {
+        for HoldView { call, node, id, write, .. } in &self.held {
             let may_know = |ids: &&Option<BTreeSet<&str>>| {
                 ids.as_ref().is_none_or(|ids| ids.contains(id.as_str()))
             };
@@ -63,7 +63,7 @@ impl Invariant for Quorums {
             let needed = quorum(tables.len(), *write);
             if known < needed {
                 return Err(format!(
-                    "the lock of call {call} is believed by {node}, and known by {known} lockers of \
+                    "the lock of call {call} is held by {node}, and known by {known} lockers of \
                      {}: {needed} are needed",
                     tables.len()
                 ));

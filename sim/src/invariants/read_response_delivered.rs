@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, Outcome, SocketId, What};
+use crate::event::{CallId, Event, EventKind, Outcome, SocketId};
 use crate::plan::Node;
 
 /// See the module.
@@ -22,14 +22,14 @@ impl Invariant for ReadResponseDelivered {
     }
 
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
-        match (&event.what, event.node) {
-            (What::CallMade { call, .. }, _) => drop(self.open.insert(*call)),
-            (What::MessageSent { socket, index, message }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::CallMade { call, .. }, _) => drop(self.open.insert(*call)),
+            (EventKind::MessageSent { socket, index, message }, Some(node)) => {
                 if let ("Response", Some(call)) = (message.op.as_str(), message.call) {
                     self.in_flight.insert((*socket, *index), (node, call));
                 }
             }
-            (What::MessageReceived { socket, index }, Some(node)) => {
+            (EventKind::MessageReceived { socket, index }, Some(node)) => {
                 let key = (*socket, *index);
                 // Each direction has its own numbers: it is the one that this node did not send.
                 if self.in_flight.get(&key).is_some_and(|(sender, _)| *sender != node) {
@@ -37,7 +37,7 @@ impl Invariant for ReadResponseDelivered {
                     self.read.extend(call.filter(|call| self.open.contains(call)));
                 }
             }
-            (What::CallEnded { call, outcome }, _) => {
+            (EventKind::CallEnded { call, outcome }, _) => {
                 self.open.remove(call);
                 if self.read.remove(call) && *outcome == Outcome::Disconnected {
                     return Err(format!("call {call} ended ({outcome}) after its answer was read"));
@@ -53,12 +53,13 @@ impl Invariant for ReadResponseDelivered {
 mod tests {
     use super::super::harness::{CALLER, Harness, SERVER, assert_violates, ended, made, request};
     use super::*;
-    use crate::event::Meaning;
+    use crate::event::MessageSummary;
 
-    fn response(call: CallId) -> What {
+    fn response(call: CallId) -> EventKind {
         let op = "Response".to_owned();
-        let message = Meaning { op, mux_id: 1, sequence: 0, flags: 3, bytes: 16, call: Some(call) };
-        What::MessageSent { socket: 1, index: 4, message }
+        let message =
+            MessageSummary { op, mux_id: 1, sequence: 0, flags: 3, bytes: 16, call: Some(call) };
+        EventKind::MessageSent { socket: 1, index: 4, message }
     }
 
     fn harness() -> Harness {
@@ -70,9 +71,9 @@ mod tests {
 
     #[test]
     fn b14_an_answer_that_was_read_is_not_lost_with_the_connection() {
-        let read = What::MessageReceived { socket: 1, index: 4 };
+        let read = EventKind::MessageReceived { socket: 1, index: 4 };
         let mut answered = harness();
-        answered.feed([(3, CALLER, read.clone()), (3, CALLER, ended(0, Outcome::Answered))]);
+        answered.feed([(3, CALLER, read.clone()), (3, CALLER, ended(0, Outcome::Completed))]);
         let mut lost = harness();
         lost.feed([(3, CALLER, read)]);
         assert_violates(lost.at(3, CALLER, ended(0, Outcome::Disconnected)), "call 0 ended");
@@ -83,7 +84,7 @@ mod tests {
         let mut harness = harness();
         // The other direction has a message of this number too.
         harness.feed([
-            (3, SERVER, What::MessageReceived { socket: 1, index: 4 }),
+            (3, SERVER, EventKind::MessageReceived { socket: 1, index: 4 }),
             (4, CALLER, ended(0, Outcome::Disconnected)),
         ]);
     }

@@ -56,7 +56,7 @@ mod tests {
         assert_violates(harness.on_view(bound + 1, &views), "node-0 is not connected to node-1");
         harness.fault(LATE, Fault::Cut { a: CALLER, b: SERVER });
         assert_eq!(harness.on_view(2 * LATE, &views), Ok(()));
-        harness.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
+        harness.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
         assert_eq!(harness.on_view(2 * LATE + bound, &views), Ok(()));
         assert_violates(
             harness.on_view(2 * LATE + bound + 1, &views),

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, Outcome, What};
+use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::load::{PLANNED_ERROR, PLANNED_PANIC};
-use crate::plan::{Ending, Load, Node};
+use crate::plan::{HandlerEnding, Load, Node};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -23,21 +23,23 @@ impl Invariant for Responses {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        match &event.what {
-            What::CallMade { call, to, .. } => {
+        match &event.kind {
+            EventKind::CallMade { call, to, .. } => {
                 if let Some(from) = event.node {
                     self.made.insert(*call, (from, *to, event.at_ms));
                 }
                 Ok(())
             }
-            What::WrongInput { call, text } => Err(format!("call {call} was served with {text}")),
-            What::CallEnded { call, outcome } => {
+            EventKind::WrongInput { call, text } => {
+                Err(format!("call {call} was served with {text}"))
+            }
+            EventKind::CallEnded { call, outcome } => {
                 let Some(load) = facts.load(*call) else {
                     return Err(format!("call {call} is not in the plan"));
                 };
                 let (ending, gives_up) = match &load {
-                    Load::Request(plan) => (plan.ending, plan.give_up_ms.is_some()),
-                    Load::Stream(plan) => (plan.ending, plan.give_up_ms.is_some()),
+                    Load::Request(plan) => (plan.ending, plan.cancel_after_ms.is_some()),
+                    Load::Stream(plan) => (plan.ending, plan.cancel_after_ms.is_some()),
                     Load::Lock(_) | Load::Force(_) | Load::Change(_) => {
                         return Err(format!("call {call} is a lock: {outcome}"));
                     }
@@ -57,7 +59,7 @@ impl Invariant for Responses {
                     Outcome::NotMade { .. } => {
                         limits.calls_made_max.is_some() || self.had_fault(*call, facts)
                     }
-                    Outcome::GaveUp => gives_up,
+                    Outcome::Cancelled => gives_up,
                     Outcome::Deadline => self.may_miss_deadline(*call, &load, facts),
                     outcome => is_possible(outcome, ending),
                 };
@@ -87,7 +89,7 @@ impl Responses {
         let bounds = facts.bounds;
         let timeout = plan.timeout_ms.map_or(bounds.deadline_ms(), u64::from);
         let needed = u64::from(plan.work_ms) + bounds.round_trip_ms + bounds.queue_ms();
-        let never = matches!(plan.ending, Ending::Never);
+        let never = matches!(plan.ending, HandlerEnding::Never);
         never || timeout <= needed + bounds.drift_of(needed) || self.had_fault(call, facts)
     }
 }
@@ -96,15 +98,15 @@ impl Responses {
 const SILENCE_TEXTS: [&str; 3] = ["no sign of life", "does not know the stream", "was cancelled"];
 
 /// Outcomes that need nothing but the handler's ending.
-fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
+fn is_possible(outcome: &Outcome, ending: HandlerEnding) -> bool {
     match outcome {
-        Outcome::WrongAnswer { .. } => false,
-        Outcome::Answered => ending == Ending::Well,
-        Outcome::UnknownHandler => ending == Ending::Unknown,
+        Outcome::WrongResponse { .. } => false,
+        Outcome::Completed => ending == HandlerEnding::Success,
+        Outcome::UnknownHandler => ending == HandlerEnding::Unknown,
         Outcome::RemoteError { text } => match ending {
-            Ending::Error => text == PLANNED_ERROR,
-            Ending::Panic => text.ends_with(PLANNED_PANIC),
-            Ending::Well | Ending::Never | Ending::Unknown => false,
+            HandlerEnding::Error => text == PLANNED_ERROR,
+            HandlerEnding::Panic => text.ends_with(PLANNED_PANIC),
+            HandlerEnding::Success | HandlerEnding::Never | HandlerEnding::Unknown => false,
         },
         Outcome::Crashed => true,
         Outcome::Deadline
@@ -112,7 +114,7 @@ fn is_possible(outcome: &Outcome, ending: Ending) -> bool {
         | Outcome::Refused { .. }
         | Outcome::NotConnected
         | Outcome::Disconnected
-        | Outcome::GaveUp
+        | Outcome::Cancelled
         | Outcome::NotMade { .. } => false,
     }
 }
@@ -141,18 +143,18 @@ mod tests {
         let ending = |ending| request(|plan| plan.ending = ending);
         let planned = || Outcome::RemoteError { text: text(PLANNED_ERROR) };
         let panicked = || Outcome::RemoteError { text: format!("it {PLANNED_PANIC}") };
-        assert_eq!(ends(ending(Ending::Well), Outcome::Answered), Ok(()));
-        assert_eq!(ends(ending(Ending::Error), planned()), Ok(()));
-        assert_eq!(ends(ending(Ending::Panic), panicked()), Ok(()));
-        assert_eq!(ends(ending(Ending::Unknown), Outcome::UnknownHandler), Ok(()));
+        assert_eq!(ends(ending(HandlerEnding::Success), Outcome::Completed), Ok(()));
+        assert_eq!(ends(ending(HandlerEnding::Error), planned()), Ok(()));
+        assert_eq!(ends(ending(HandlerEnding::Panic), panicked()), Ok(()));
+        assert_eq!(ends(ending(HandlerEnding::Unknown), Outcome::UnknownHandler), Ok(()));
         for (of, outcome) in [
-            (Ending::Well, planned()),
-            (Ending::Error, panicked()),
-            (Ending::Panic, planned()),
-            (Ending::Error, Outcome::Answered),
-            (Ending::Never, Outcome::Answered),
-            (Ending::Well, Outcome::UnknownHandler),
-            (Ending::Well, Outcome::WrongAnswer { text: text("of another") }),
+            (HandlerEnding::Success, planned()),
+            (HandlerEnding::Error, panicked()),
+            (HandlerEnding::Panic, planned()),
+            (HandlerEnding::Error, Outcome::Completed),
+            (HandlerEnding::Never, Outcome::Completed),
+            (HandlerEnding::Success, Outcome::UnknownHandler),
+            (HandlerEnding::Success, Outcome::WrongResponse { text: text("of another") }),
         ] {
             assert_violates(ends(ending(of), outcome), "call 0, whose handler ends");
         }
@@ -166,7 +168,7 @@ mod tests {
         assert_violates(ends(within(1_000, 0), Outcome::Deadline), "call 0, whose handler ends");
         assert_eq!(ends(within(1_000, 1_000), Outcome::Deadline), Ok(()));
         assert_eq!(ends(within(10, 0), Outcome::Deadline), Ok(()));
-        let never = request(|plan| plan.ending = Ending::Never);
+        let never = request(|plan| plan.ending = HandlerEnding::Never);
         assert_eq!(ends(never, Outcome::Deadline), Ok(()));
     }
 
@@ -180,12 +182,12 @@ mod tests {
             Outcome::StreamFailed { text: text("incorrect sequence") },
             Outcome::Refused { text: text("overload") },
             Outcome::NotMade { text: text("too many") },
-            Outcome::GaveUp,
+            Outcome::Cancelled,
         ] {
             assert_violates(ends(stream(|_| {}), outcome), "call 0, whose handler ends Well");
         }
-        let load = stream(|plan| plan.give_up_ms = Some(3));
-        assert_eq!(ends(load.clone(), Outcome::GaveUp), Ok(()));
+        let load = stream(|plan| plan.cancel_after_ms = Some(3));
+        assert_eq!(ends(load.clone(), Outcome::Cancelled), Ok(()));
         let mut parted = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
         parted.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
         parted.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
@@ -199,10 +201,10 @@ mod tests {
     fn what_is_not_in_the_plan_is_refused() {
         let mut harness = Harness::new(Responses::default(), vec![]);
         assert_violates(
-            harness.at(1, CALLER, ended(3, Outcome::Answered)),
+            harness.at(1, CALLER, ended(3, Outcome::Completed)),
             "call 3 is not in the plan",
         );
-        let wrong = What::WrongInput { call: 3, text: text("damage") };
+        let wrong = EventKind::WrongInput { call: 3, text: text("damage") };
         assert_violates(harness.at(1, SERVER, wrong), "call 3 was served with damage");
     }
 }

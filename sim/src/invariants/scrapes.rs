@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Facts;
-use crate::event::{Event, Metrics, ScrapeId, Told, What};
+use crate::event::{Event, EventKind, MetricsEvent, ScrapeId, ServerReport};
 use crate::plan::{MetricsPlan, Node};
 
 /// See the module.
@@ -37,7 +37,7 @@ pub(super) enum ScrapeEvent<'a> {
     /// A collection may begin on this node. If it need not, that cannot be told from outside.
     CollectionMayStart(Node),
     /// A scrape is answered.
-    Completed(Node, ScrapeId, Scrape, &'a [(Node, Told)]),
+    Completed(Node, ScrapeId, Scrape, &'a [(Node, ServerReport)]),
     /// Nothing.
     Other,
 }
@@ -50,21 +50,23 @@ pub(super) fn metrics_plan<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
 impl Scrapes {
     /// Something happened.
     pub(super) fn see<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> ScrapeEvent<'a> {
-        let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
+        let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
             return ScrapeEvent::Other;
         };
         let own = self.0.entry(node).or_default();
         match metrics {
             // Of the process before nobody waits any more.
-            Metrics::Began { .. } => *own = Collections::default(),
-            Metrics::Asked { scrape } => return own.on_request(*scrape, node, event.at_ms, facts),
-            Metrics::Answered { scrape, servers } => {
+            MetricsEvent::Started { .. } => *own = Collections::default(),
+            MetricsEvent::Requested { scrape } => {
+                return own.on_request(*scrape, node, event.at_ms, facts);
+            }
+            MetricsEvent::Completed { scrape, servers } => {
                 if let Some(collected) = own.on_response(*scrape, event.at_ms) {
                     return ScrapeEvent::Completed(node, *scrape, collected, servers);
                 }
             }
-            Metrics::Aborted { scrape } => drop(own.open.remove(scrape)),
-            Metrics::Sampled { .. } => {}
+            MetricsEvent::Aborted { scrape } => drop(own.open.remove(scrape)),
+            MetricsEvent::Sampled { .. } => {}
         }
         ScrapeEvent::Other
     }
@@ -91,13 +93,13 @@ impl Collections {
         now_ms: u64,
         facts: &Facts<'_>,
     ) -> ScrapeEvent<'a> {
-        let shared_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.shared_ms));
-        let grain_ms = facts.bounds.drift_of(shared_ms) + facts.bounds.ticks_ms;
+        let ttl_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.ttl_ms));
+        let grain_ms = facts.bounds.drift_of(ttl_ms) + facts.bounds.ticks_ms;
         // What is there already is told at once: whoever still waits does so for a new collection.
         self.resolve_ambiguous();
         let in_flight = self.open.values().map(|collected| collected.started_ms).max();
-        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + shared_ms + grain_ms);
-        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + shared_ms);
+        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + ttl_ms + grain_ms);
+        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + ttl_ms);
         let shared = in_flight.or(fresh.map(|(started_ms, _)| started_ms));
         let started_ms = shared.unwrap_or(now_ms);
         self.open.insert(scrape, Scrape { requested_ms: now_ms, started_ms });
@@ -133,32 +135,40 @@ impl Collections {
 #[cfg(test)]
 pub(super) mod harness {
     use super::*;
-    use crate::event::{Meaning, SocketId};
+    use crate::event::{MessageSummary, SocketId};
 
     pub(in super::super) fn metrics() -> MetricsPlan {
         let (slow, scrapes) = (vec![], vec![]);
-        MetricsPlan { interval_ms: 5_000, deadline_ms: 500, shared_ms: 1_000, slow, scrapes }
+        MetricsPlan { interval_ms: 5_000, deadline_ms: 500, ttl_ms: 1_000, slow, scrapes }
     }
 
-    pub(in super::super) fn began() -> What {
-        What::Metrics(Metrics::Began { start_ms: 1 })
+    pub(in super::super) fn began() -> EventKind {
+        EventKind::Metrics(MetricsEvent::Started { start_ms: 1 })
     }
 
-    pub(in super::super) fn asked(scrape: ScrapeId) -> What {
-        What::Metrics(Metrics::Asked { scrape })
+    pub(in super::super) fn asked(scrape: ScrapeId) -> EventKind {
+        EventKind::Metrics(MetricsEvent::Requested { scrape })
     }
 
-    pub(in super::super) fn answered(scrape: ScrapeId, servers: Vec<(Node, Told)>) -> What {
-        What::Metrics(Metrics::Answered { scrape, servers })
+    pub(in super::super) fn answered(
+        scrape: ScrapeId,
+        servers: Vec<(Node, ServerReport)>,
+    ) -> EventKind {
+        EventKind::Metrics(MetricsEvent::Completed { scrape, servers })
     }
 
-    pub(in super::super) fn request(socket: SocketId, mux_id: u64) -> What {
+    pub(in super::super) fn request(socket: SocketId, mux_id: u64) -> EventKind {
         message(socket, 0, "Request", mux_id)
     }
 
-    pub(in super::super) fn message(socket: SocketId, index: u64, op: &str, mux_id: u64) -> What {
+    pub(in super::super) fn message(
+        socket: SocketId,
+        index: u64,
+        op: &str,
+        mux_id: u64,
+    ) -> EventKind {
         let (op, sequence, flags, bytes) = (op.to_owned(), 0, 0, 1);
-        let message = Meaning { op, mux_id, sequence, flags, bytes, call: None };
-        What::MessageSent { socket, index, message }
+        let message = MessageSummary { op, mux_id, sequence, flags, bytes, call: None };
+        EventKind::MessageSent { socket, index, message }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{CallId, Event, HandlerEnd, Outcome, StreamSide, What};
+use crate::event::{CallId, Event, EventKind, HandlerEnd, Outcome, StreamSide};
 use crate::plan::Load;
 
 /// See the module.
@@ -21,18 +21,20 @@ impl Invariant for StreamOrder {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        match &event.what {
-            What::Sent { call, end, number } => {
+        match &event.kind {
+            EventKind::Sent { call, end, number } => {
                 self.sent.insert((*call, *end), *number);
                 Ok(())
             }
-            What::Taken { call, end, number } => self.on_received(*call, *end, *number),
-            What::HandlerEnded { call, how } => {
+            EventKind::Received { call, end, number } => self.on_received(*call, *end, *number),
+            EventKind::HandlerEnded { call, how } => {
                 self.handlers.insert(*call, *how);
                 Ok(())
             }
-            What::InputOver { call, end, well: true } => self.on_input_end(*call, *end, facts),
-            What::CallEnded { call, outcome } => {
+            EventKind::InputEnded { call, end, clean: true } => {
+                self.on_input_end(*call, *end, facts)
+            }
+            EventKind::CallEnded { call, outcome } => {
                 self.check_matches_handler(*call, outcome)?;
                 self.check_all_before_error(*call, outcome)
             }
@@ -63,7 +65,7 @@ impl StreamOrder {
         };
         let all = match end {
             StreamSide::Caller => plan.down,
-            StreamSide::Handler => plan.up,
+            StreamSide::Callee => plan.up,
         };
         let taken = self.taken.get(&(call, end)).copied().unwrap_or(0);
         if taken != all {
@@ -77,7 +79,7 @@ impl StreamOrder {
     /// What a handler sent before it failed is received before its error is (B24).
     fn check_all_before_error(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let Outcome::RemoteError { .. } = outcome else { return Ok(()) };
-        let sent = self.sent.get(&(call, StreamSide::Handler)).copied().unwrap_or(0);
+        let sent = self.sent.get(&(call, StreamSide::Callee)).copied().unwrap_or(0);
         let taken = self.taken.get(&(call, StreamSide::Caller)).copied().unwrap_or(0);
         if taken < sent {
             return Err(format!("call {call} ended ({outcome}) after {taken} of {sent} messages"));
@@ -89,8 +91,8 @@ impl StreamOrder {
     fn check_matches_handler(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let handler = self.handlers.get(&call).copied();
         match (outcome, handler) {
-            (Outcome::Answered, Some(HandlerEnd::Returned)) => Ok(()),
-            (Outcome::Answered, how) => {
+            (Outcome::Completed, Some(HandlerEnd::Returned)) => Ok(()),
+            (Outcome::Completed, how) => {
                 Err(format!("call {call} was answered by a handler that ended {how:?}"))
             }
             (Outcome::RemoteError { .. }, Some(HandlerEnd::Failed | HandlerEnd::Panicked)) => {
@@ -119,18 +121,18 @@ mod tests {
     use super::*;
 
     const CALLER_END: StreamSide = StreamSide::Caller;
-    const HANDLER_END: StreamSide = StreamSide::Handler;
+    const HANDLER_END: StreamSide = StreamSide::Callee;
 
-    fn sent(end: StreamSide, number: u32) -> What {
-        What::Sent { call: 0, end, number }
+    fn sent(end: StreamSide, number: u32) -> EventKind {
+        EventKind::Sent { call: 0, end, number }
     }
 
-    fn taken(end: StreamSide, number: u32) -> What {
-        What::Taken { call: 0, end, number }
+    fn taken(end: StreamSide, number: u32) -> EventKind {
+        EventKind::Received { call: 0, end, number }
     }
 
-    fn over(end: StreamSide) -> What {
-        What::InputOver { call: 0, end, well: true }
+    fn over(end: StreamSide) -> EventKind {
+        EventKind::InputEnded { call: 0, end, clean: true }
     }
 
     fn harness() -> Harness {
@@ -146,15 +148,15 @@ mod tests {
             (2, SERVER, taken(HANDLER_END, 2)),
             (3, CALLER, sent(CALLER_END, 2)),
             (4, SERVER, over(HANDLER_END)),
-            (4, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
+            (4, SERVER, EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
             (5, CALLER, over(CALLER_END)),
-            (5, CALLER, ended(0, Outcome::Answered)),
+            (5, CALLER, ended(0, Outcome::Completed)),
         ]);
     }
 
     #[test]
     fn b24_an_error_comes_behind_all_messages_that_came_before_it() {
-        let failed = What::HandlerEnded { call: 0, how: HandlerEnd::Failed };
+        let failed = EventKind::HandlerEnded { call: 0, how: HandlerEnd::Failed };
         let error = || ended(0, Outcome::RemoteError { text: "planned".to_owned() });
         let mut harness = harness();
         harness.feed([
@@ -192,8 +194,8 @@ mod tests {
         let failed = |text: &str| Outcome::StreamFailed { text: text.to_owned() };
         let remote = || Outcome::RemoteError { text: "planned".to_owned() };
         let cases = [
-            (Some(HandlerEnd::Failed), Outcome::Answered, "answered by a handler that ended"),
-            (None, Outcome::Answered, "answered by a handler that ended None"),
+            (Some(HandlerEnd::Failed), Outcome::Completed, "answered by a handler that ended"),
+            (None, Outcome::Completed, "answered by a handler that ended None"),
             (Some(HandlerEnd::Returned), remote(), "call 0 ended (remote error"),
             (Some(HandlerEnd::Cancelled), remote(), "call 0 ended (remote error"),
             (Some(HandlerEnd::Returned), failed("was cancelled"), "though its handler returned"),
@@ -201,7 +203,7 @@ mod tests {
         ];
         for (how, outcome, names) in cases {
             let mut harness = harness();
-            harness.feed(how.map(|how| (1, SERVER, What::HandlerEnded { call: 0, how })));
+            harness.feed(how.map(|how| (1, SERVER, EventKind::HandlerEnded { call: 0, how })));
             assert_violates(harness.at(2, CALLER, ended(0, outcome)), names);
         }
         for (how, outcome) in [
@@ -210,7 +212,7 @@ mod tests {
             (HandlerEnd::Returned, Outcome::Deadline),
         ] {
             harness().feed([
-                (1, SERVER, What::HandlerEnded { call: 0, how }),
+                (1, SERVER, EventKind::HandlerEnded { call: 0, how }),
                 (2, CALLER, ended(0, outcome)),
             ]);
         }

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{CallId, Event, What};
-use crate::plan::{Fault, Meanwhile, Node};
+use crate::event::{CallId, Event, EventKind};
+use crate::plan::{ClockWhilePaused, Fault, Node};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -23,33 +23,37 @@ pub(super) struct SuspendedHolders {
 impl SuspendedHolders {
     /// Something happened.
     pub(super) fn on_event(&mut self, event: &Event) {
-        match (&event.what, event.node) {
-            (What::LockAsked { call, .. }, Some(node)) => drop(self.open.insert(*call, node)),
-            (What::LockFailed { call, .. } | What::LockEnded { call, .. }, _) => {
+        match (&event.kind, event.node) {
+            (EventKind::LockRequested { call, .. }, Some(node)) => {
+                drop(self.open.insert(*call, node))
+            }
+            (EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. }, _) => {
                 self.open.remove(call);
             }
-            (What::Fault { fault: Fault::Pause { node } }, _) => drop(self.stopped.insert(*node)),
-            (What::Fault { fault: Fault::PowerLoss { node } }, _) => {
+            (EventKind::Fault { fault: Fault::Pause { node } }, _) => {
+                drop(self.stopped.insert(*node))
+            }
+            (EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
                 self.stopped.remove(node);
             }
-            (What::Fault { fault: Fault::Wake { node, clock } }, _) => {
+            (EventKind::Fault { fault: Fault::Resume { node, clock } }, _) => {
                 self.resume(*node, *clock, event.at_ms);
             }
-            (What::Healed, _) => {
+            (EventKind::Healed, _) => {
                 for node in self.stopped.clone() {
-                    self.resume(node, Meanwhile::Ran, event.at_ms);
+                    self.resume(node, ClockWhilePaused::Ran, event.at_ms);
                 }
             }
             _ => {}
         }
     }
 
-    fn resume(&mut self, node: Node, clock: Meanwhile, at: u64) {
+    fn resume(&mut self, node: Node, clock: ClockWhilePaused, at: u64) {
         if !self.stopped.remove(&node) {
             return;
         }
         self.resumed.insert(node, at);
-        if clock == Meanwhile::Stood {
+        if clock == ClockWhilePaused::Frozen {
             let its = self.open.iter().filter(|(_, on)| **on == node);
             self.excused.extend(its.map(|(call, _)| *call));
         }
@@ -79,21 +83,26 @@ mod tests {
     fn excused_is_a_lock_over_which_the_clocks_stood_and_no_other() {
         let node = Node(0);
         let mut suspended = SuspendedHolders::default();
-        let on_event = |suspended: &mut SuspendedHolders, what| {
-            suspended.on_event(&Event { at_ms: 7, node: Some(node), what });
+        let on_event = |suspended: &mut SuspendedHolders, kind| {
+            suspended.on_event(&Event { at_ms: 7, node: Some(node), kind });
         };
-        let asked = |call| What::LockAsked { call, resources: vec![0], write: true, timeout_ms: 9 };
-        let fault = |fault| What::Fault { fault };
+        let asked = |call| EventKind::LockRequested {
+            call,
+            resources: vec![0],
+            write: true,
+            timeout_ms: 9,
+        };
+        let fault = |fault| EventKind::Fault { fault };
         on_event(&mut suspended, asked(0));
         on_event(&mut suspended, fault(Fault::Pause { node }));
         assert!(suspended.is_stopped(node));
-        on_event(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Ran }));
+        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
         assert!(!suspended.is_excused(0), "its clocks ran");
         assert_eq!((suspended.is_stopped(node), suspended.resumed_at(node)), (false, Some(7)));
-        on_event(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
+        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
         assert!(!suspended.is_excused(0), "it was not stopped");
         on_event(&mut suspended, fault(Fault::Pause { node }));
-        on_event(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
+        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
         on_event(&mut suspended, asked(1));
         assert!(suspended.is_excused(0));
         assert!(!suspended.is_excused(1), "it was asked for later");

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use grid::proto::message::Flags;
 
 use super::{CheckResult, Facts, Invariant};
-use crate::event::{Event, Meaning, SocketId, What};
+use crate::event::{Event, EventKind, MessageSummary, SocketId};
 use crate::plan::{CAPACITIES, Load, Node};
 
 /// See the module.
@@ -86,7 +86,7 @@ enum Toward {
 }
 
 impl MessageKind {
-    fn of(message: &Meaning) -> Option<Self> {
+    fn of(message: &MessageSummary) -> Option<Self> {
         if message.mux_id == 0 {
             return Some(Self::Connection);
         }
@@ -127,16 +127,16 @@ impl Invariant for Wire {
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
-        match &event.what {
-            What::SocketOpened { socket, remote, .. } => {
+        match &event.kind {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((*socket, node), *remote);
                 Ok(())
             }
-            What::MessageSent { socket, index, message } => {
+            EventKind::MessageSent { socket, index, message } => {
                 let on_message = self.on_sent((*socket, node), *index, message, facts);
                 on_message.map_err(|text| format!("{node} on socket {socket}: {message}: {text}"))
             }
-            What::MessageReceived { socket, index } => {
+            EventKind::MessageReceived { socket, index } => {
                 let read = self.on_read((*socket, node), *index);
                 read.map_err(|text| format!("{node} on socket {socket}: {text}"))
             }
@@ -154,7 +154,7 @@ impl Wire {
         &mut self,
         end: (SocketId, Node),
         index: u64,
-        message: &Meaning,
+        message: &MessageSummary,
         facts: &Facts<'_>,
     ) -> CheckResult {
         let (socket, node) = end;
@@ -234,7 +234,7 @@ impl Wire {
 fn on_opened(
     calls: &mut BTreeMap<u64, WireCall>,
     is_stream: bool,
-    message: &Meaning,
+    message: &MessageSummary,
     facts: &Facts<'_>,
 ) -> CheckResult {
     if let Some((last, _)) = calls.last_key_value().filter(|(last, _)| **last >= message.mux_id) {
@@ -262,7 +262,7 @@ impl WireCall {
         }
     }
 
-    fn on_message(&mut self, kind: MessageKind, message: &Meaning) -> CheckResult {
+    fn on_message(&mut self, kind: MessageKind, message: &MessageSummary) -> CheckResult {
         match kind {
             MessageKind::Response if self.has_response => {
                 return Err("it was answered before".to_owned());
@@ -335,7 +335,7 @@ mod tests {
     fn harness(load: Load) -> Harness {
         let mut harness = Harness::new(Wire::default(), vec![load]);
         for socket in [1, 2] {
-            let opened = |remote| What::SocketOpened { socket, remote, dialled: true };
+            let opened = |remote| EventKind::SocketOpened { socket, remote, dialed: true };
             harness.feed([(0, CALLER, opened(SERVER)), (0, SERVER, opened(CALLER))]);
         }
         harness
@@ -409,10 +409,10 @@ mod tests {
             (CALLER, read(1, 1), "1 of 1 is next"),
             (CALLER, read(3, 0), "never opened"),
         ];
-        for (node, what, names) in cases {
+        for (node, kind, names) in cases {
             let mut harness = harness(stream(|_| {}));
             open(&mut harness);
-            assert_violates(harness.at(4, node, what), names);
+            assert_violates(harness.at(4, node, kind), names);
         }
         let mut early = harness(stream(|_| {}));
         early.feed([(1, CALLER, sent(1, 0, "ConnectMux", (5, 0, 0)))]);

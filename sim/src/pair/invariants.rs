@@ -72,7 +72,11 @@ impl Pair {
             let connection = &mut self.endpoint_mut(end).connection;
             assert_eq!(connection.slot_mut(id), Some(&mut Slot(slot)));
             let expected = if is_waiting { Sent::Waiting } else { Sent::Queued };
-            assert_eq!(connection.sent(id), expected, "a blocked sender is notified when it is unblocked");
+            assert_eq!(
+                connection.sent(id),
+                expected,
+                "a blocked sender is notified when it is unblocked"
+            );
             if side == Side::Calling {
                 assert_eq!(connection.is_open(id.mux_id), is_acknowledged);
             }
@@ -163,10 +167,7 @@ impl Pair {
             let stream = &self.streams[token];
             let (caller_is_live, callee_is_live) =
                 (stream.is_live(Side::Calling), stream.is_live(Side::Serving));
-            assert_eq!(
-                caller_is_live, callee_is_live,
-                "both ends or none are live: {stream:?}"
-            );
+            assert_eq!(caller_is_live, callee_is_live, "both ends or none are live: {stream:?}");
             if !caller_is_live {
                 continue;
             }
@@ -175,7 +176,10 @@ impl Pair {
                 let (sender, receiver) = (stream.half(side), stream.half(other_side(side)));
                 assert_eq!(sender.waiting, None, "no sender waits for ever: {stream:?}");
                 let is_complete = sender.sent.len() == receiver.received;
-                assert!(is_complete || receiver.is_discarding, "all sent messages arrived: {stream:?}");
+                assert!(
+                    is_complete || receiver.is_discarding,
+                    "all sent messages arrived: {stream:?}"
+                );
             }
             let (id, caller) = (stream.id(Side::Calling), stream.caller);
             if stream.caller_half.is_finished {
@@ -195,7 +199,10 @@ impl Pair {
             let streams = side.streams.clone();
             let served: BTreeSet<_> = running.iter().chain(streams.keys()).copied().collect();
             let wanted = self.live_calls_of(end.other());
-            assert_eq!(served, wanted, "the inbound calls are the live outbound calls of the peer (B11)");
+            assert_eq!(
+                served, wanted,
+                "the inbound calls are the live outbound calls of the peer (B11)"
+            );
             for mux_id in running {
                 self.finish(end, mux_id, ReplyKind::Response);
                 self.take_events();

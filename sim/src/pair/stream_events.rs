@@ -48,7 +48,8 @@ impl Pair {
 
     pub(super) fn on_inbound_stream(&mut self, end: End, incoming: &Incoming, has_payload: bool) {
         let now = self.now;
-        let token = self.tokens.get(&(end.other(), incoming.mux_id)).expect("the stream was opened");
+        let token =
+            self.tokens.get(&(end.other(), incoming.mux_id)).expect("the stream was opened");
         let token = *token;
         let stream = &mut self.streams[token];
         let payload = has_payload.then(|| incoming.payload.clone());

@@ -411,7 +411,10 @@ impl Pair {
             }
             Received::Nothing => stream.half_mut(side).is_receiver_waiting = true,
             Received::InputOver => {
-                assert!(!was_waiting || stream.half(side).is_discarding, "a waiting receiver is notified of the end");
+                assert!(
+                    !was_waiting || stream.half(side).is_discarding,
+                    "a waiting receiver is notified of the end"
+                );
                 assert_eq!(side, Side::Serving, "the caller's end has no half-close");
                 assert!(stream.caller_half.is_finished && stream.caller_half.waiting.is_none());
                 let is_complete = stream.callee_half.received == stream.caller_half.sent.len();
@@ -458,7 +461,10 @@ impl Pair {
             }
             Sent::Queued => assert!(!has_ended && !is_waiting, "the end overtakes nothing"),
             Sent::Waiting => {
-                assert!(!has_ended && has_input, "the end of the input may wait only while the stream is live");
+                assert!(
+                    !has_ended && has_input,
+                    "the end of the input may wait only while the stream is live"
+                );
                 self.seen.insert("end of input waited");
             }
             instead => panic!("{instead:?}"),

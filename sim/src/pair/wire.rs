@@ -40,7 +40,11 @@ impl Pair {
 
         assert_eq!(sequence, half.wire.messages, "{op:?} in sequence (P16)");
         let is_first = matches!(op, Op::ConnectMux | Op::AckMux);
-        assert_eq!(is_first, sequence == 0, "{op:?} opens the stream, and nothing precedes it (P15, B20)");
+        assert_eq!(
+            is_first,
+            sequence == 0,
+            "{op:?} opens the stream, and nothing precedes it (P15, B20)"
+        );
         half.wire.messages += 1;
         match op {
             Op::MuxClientMsg | Op::MuxServerMsg => {
@@ -51,7 +55,10 @@ impl Pair {
             Op::UnblockSrvMux | Op::UnblockClMux => {
                 half.wire.credits += 1;
                 let taken = if half.is_discarding { peer_data } else { half.received };
-                assert!(half.wire.credits <= taken, "credits are granted for received messages only (P17)");
+                assert!(
+                    half.wire.credits <= taken,
+                    "credits are granted for received messages only (P17)"
+                );
             }
             Op::ConnectMux => {
                 let says_no_input = message.header.flags.contains(Flags::EOF);

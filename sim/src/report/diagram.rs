@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::event::{
-    CallId, CallKind, Event, HandlerEnd, LockEnd, LockFailure, Meaning, Outcome, SocketId, What,
+    CallId, CallKind, Event, EventKind, HandlerEnd, LockEnd, LockFailure, MessageSummary, Outcome,
+    SocketId,
 };
 use crate::plan::{Fault, Node, Plan};
 
@@ -131,13 +132,13 @@ fn arrows(events: &[Event]) -> Vec<Arrow> {
     let mut in_flight: BTreeMap<(SocketId, Node, u64), usize> = BTreeMap::new();
     for (at, event) in events.iter().enumerate() {
         let Some(node) = event.node else { continue };
-        match event.what {
-            What::MessageSent { socket, index, .. } => {
+        match event.kind {
+            EventKind::MessageSent { socket, index, .. } => {
                 in_flight.insert((socket, node, index), arrows.len());
                 let to = other_end(&ends, socket, node);
                 arrows.push(Arrow { sent: at, received: None, from: node, to });
             }
-            What::MessageReceived { socket, index } => {
+            EventKind::MessageReceived { socket, index } => {
                 let from = other_end(&ends, socket, node);
                 let sent = from.and_then(|from| in_flight.remove(&(socket, from, index)));
                 if let Some(sent) = sent {
@@ -163,14 +164,14 @@ fn socket_ends(events: &[Event]) -> Ends {
     };
     for event in events {
         let Some(node) = event.node else { continue };
-        match event.what {
-            What::SocketOpened { socket, remote, .. } => {
+        match event.kind {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 add_end(socket, node);
                 add_end(socket, remote);
             }
-            What::SocketClosed { socket }
-            | What::MessageSent { socket, .. }
-            | What::MessageReceived { socket, .. } => add_end(socket, node),
+            EventKind::SocketClosed { socket }
+            | EventKind::MessageSent { socket, .. }
+            | EventKind::MessageReceived { socket, .. } => add_end(socket, node),
             _ => {}
         }
     }
@@ -203,25 +204,25 @@ fn calls(events: &[Event], arrows: &[Arrow]) -> Vec<Option<CallId>> {
 }
 
 fn call_of(event: &Event) -> Option<CallId> {
-    match &event.what {
-        What::CallMade { call, .. }
-        | What::StreamOpened { call }
-        | What::Sent { call, .. }
-        | What::Taken { call, .. }
-        | What::InputOver { call, .. }
-        | What::CallEnded { call, .. }
-        | What::HandlerStarted { call, .. }
-        | What::HandlerEnded { call, .. }
-        | What::LockAsked { call, .. }
-        | What::LockGranted { call, .. }
-        | What::LockFailed { call, .. }
-        | What::LockLost { call, .. }
-        | What::LockEnded { call, .. }
-        | What::LockForced { call, .. }
-        | What::StoreAsked { call, .. }
-        | What::StoreReached { call, .. }
-        | What::StoreAnswered { call, .. } => Some(*call),
-        What::MessageSent { message, .. } => message.call,
+    match &event.kind {
+        EventKind::CallMade { call, .. }
+        | EventKind::StreamOpened { call }
+        | EventKind::Sent { call, .. }
+        | EventKind::Received { call, .. }
+        | EventKind::InputEnded { call, .. }
+        | EventKind::CallEnded { call, .. }
+        | EventKind::HandlerStarted { call, .. }
+        | EventKind::HandlerEnded { call, .. }
+        | EventKind::LockRequested { call, .. }
+        | EventKind::LockGranted { call, .. }
+        | EventKind::LockFailed { call, .. }
+        | EventKind::LockLost { call, .. }
+        | EventKind::LockEnded { call, .. }
+        | EventKind::LockForced { call, .. }
+        | EventKind::StoreRequested { call, .. }
+        | EventKind::StoreReached { call, .. }
+        | EventKind::StoreCompleted { call, .. } => Some(*call),
+        EventKind::MessageSent { message, .. } => message.call,
         _ => None,
     }
 }
@@ -229,12 +230,14 @@ fn call_of(event: &Event) -> Option<CallId> {
 /// What names a call on the wire. Both ends of a connection number their calls, so that who made
 /// the call is part of it (P9).
 fn mux_key(events: &[Event], arrow: &Arrow) -> Option<(SocketId, Node, u64)> {
-    let What::MessageSent { socket, message, .. } = &events[arrow.sent].what else { return None };
+    let EventKind::MessageSent { socket, message, .. } = &events[arrow.sent].kind else {
+        return None;
+    };
     let caller = if is_from_caller(message) { Some(arrow.from) } else { arrow.to };
     (message.mux_id != 0).then_some((*socket, caller?, message.mux_id))
 }
 
-fn is_from_caller(message: &Meaning) -> bool {
+fn is_from_caller(message: &MessageSummary) -> bool {
     const CALLERS: [&str; 6] =
         ["Request", "ConnectMux", "MuxClientMsg", "DisconnectServerMux", "UnblockSrvMux", "Ping"];
     CALLERS.contains(&message.op.as_str())
@@ -247,16 +250,16 @@ fn bars(events: &[Event]) -> Vec<Bar> {
     let mut streams: BTreeMap<CallId, bool> = BTreeMap::new();
     for (index, event) in events.iter().enumerate() {
         let Some(node) = event.node else { continue };
-        if let What::CallMade { call, kind, .. } = &event.what {
+        if let EventKind::CallMade { call, kind, .. } = &event.kind {
             streams.insert(*call, *kind == CallKind::Stream);
         }
-        if let Some((call, side, tone)) = ended_by(&event.what)
+        if let Some((call, side, tone)) = ended_by(&event.kind)
             && let Some(bar) = open.remove(&(node, call, side))
         {
             bars[bar].end = Some(index);
             bars[bar].tone = tone;
         }
-        if let Some((call, side)) = started_by(&event.what) {
+        if let Some((call, side)) = started_by(&event.kind) {
             open.insert((node, call, side), bars.len());
             let stream = streams.get(&call).copied().unwrap_or(false);
             let (start, tone) = (index, Tone::Open);
@@ -268,28 +271,30 @@ fn bars(events: &[Event]) -> Vec<Bar> {
 
 /// The call that begins with this, and at which of its ends. Whoever waits for a lock is its
 /// caller; what is below the wire is the holding.
-fn started_by(what: &What) -> Option<(CallId, BarSide)> {
-    match what {
-        What::CallMade { call, .. } | What::LockAsked { call, .. } => {
+fn started_by(kind: &EventKind) -> Option<(CallId, BarSide)> {
+    match kind {
+        EventKind::CallMade { call, .. } | EventKind::LockRequested { call, .. } => {
             Some((*call, BarSide::Caller))
         }
-        What::HandlerStarted { call, .. } | What::LockGranted { call, .. } => {
-            Some((*call, BarSide::Handler))
+        EventKind::HandlerStarted { call, .. } | EventKind::LockGranted { call, .. } => {
+            Some((*call, BarSide::Callee))
         }
         _ => None,
     }
 }
 
 /// The call that ends with this, at which of its ends, and how.
-fn ended_by(what: &What) -> Option<(CallId, BarSide, Tone)> {
-    match what {
-        What::CallEnded { call, outcome } => Some((*call, BarSide::Caller, Tone::of(outcome))),
-        What::LockGranted { call, .. } => Some((*call, BarSide::Caller, Tone::Good)),
-        What::LockFailed { call, failure } => {
+fn ended_by(kind: &EventKind) -> Option<(CallId, BarSide, Tone)> {
+    match kind {
+        EventKind::CallEnded { call, outcome } => Some((*call, BarSide::Caller, Tone::of(outcome))),
+        EventKind::LockGranted { call, .. } => Some((*call, BarSide::Caller, Tone::Good)),
+        EventKind::LockFailed { call, failure } => {
             Some((*call, BarSide::Caller, Tone::of_failure(failure)))
         }
-        What::HandlerEnded { call, how } => Some((*call, BarSide::Handler, Tone::of_handler(*how))),
-        What::LockEnded { call, how } => Some((*call, BarSide::Handler, Tone::of_lock(*how))),
+        EventKind::HandlerEnded { call, how } => {
+            Some((*call, BarSide::Callee, Tone::of_handler(*how)))
+        }
+        EventKind::LockEnded { call, how } => Some((*call, BarSide::Callee, Tone::of_lock(*how))),
         _ => None,
     }
 }
@@ -297,8 +302,8 @@ fn ended_by(what: &What) -> Option<(CallId, BarSide, Tone)> {
 impl Tone {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Answered => Self::Good,
-            Outcome::WrongAnswer { .. } => Self::Wrong,
+            Outcome::Completed => Self::Good,
+            Outcome::WrongResponse { .. } => Self::Wrong,
             Outcome::RemoteError { .. }
             | Outcome::UnknownHandler
             | Outcome::StreamFailed { .. } => Self::Failed,
@@ -307,15 +312,15 @@ impl Tone {
             }
             Outcome::Disconnected | Outcome::Crashed => Self::Lost,
             Outcome::Deadline => Self::Late,
-            Outcome::GaveUp => Self::Dropped,
+            Outcome::Cancelled => Self::Dropped,
         }
     }
 
     fn of_failure(failure: &LockFailure) -> Self {
         match failure {
             LockFailure::TimedOut => Self::Late,
-            LockFailure::GaveUp => Self::Dropped,
-            LockFailure::ShuttingDown | LockFailure::NotAsked { .. } => Self::Refused,
+            LockFailure::Cancelled => Self::Dropped,
+            LockFailure::ShuttingDown | LockFailure::NotAttempted { .. } => Self::Refused,
             LockFailure::Lost | LockFailure::Crashed => Self::Lost,
         }
     }
@@ -343,16 +348,16 @@ fn state_spans(events: &[Event]) -> Vec<StateSpan> {
     let mut state_spans: Vec<StateSpan> = Vec::new();
     let mut current: BTreeMap<(Node, Node), usize> = BTreeMap::new();
     for (index, event) in events.iter().enumerate() {
-        match (&event.what, event.node) {
-            (&What::State { remote, .. }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (&EventKind::State { remote, .. }, Some(node)) => {
                 let before = current.insert((node, remote), state_spans.len());
                 if let Some(before) = before {
                     state_spans[before].end = Some(index);
                 }
                 state_spans.push(StateSpan { node, remote, start: index, end: None });
             }
-            (What::Started { .. }, Some(node))
-            | (&What::Fault { fault: Fault::PowerLoss { node } }, _) => {
+            (EventKind::Started { .. }, Some(node))
+            | (&EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
                 let gone = current.extract_if(.., |(at, _), _| *at == node);
                 gone.for_each(|(_, span)| state_spans[span].end = Some(index));
             }

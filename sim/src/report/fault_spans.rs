@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::plan::{Fault, Node, Plan};
 
 use super::diagram::EventIndex;
@@ -38,12 +38,12 @@ pub(super) fn fault_spans(plan: &Plan, events: &[Event]) -> Vec<FaultSpan> {
     });
     let mut fault_spans: Vec<FaultSpan> = late.collect();
     for (index, event) in events.iter().enumerate() {
-        match &event.what {
-            What::Fault { fault } => on_fault(&mut fault_spans, fault, index),
-            What::Healed => {
+        match &event.kind {
+            EventKind::Fault { fault } => on_fault(&mut fault_spans, fault, index),
+            EventKind::Healed => {
                 end(&mut fault_spans, index, |span| !span.off || span.kind == PAUSE);
             }
-            What::Started { .. } => {
+            EventKind::Started { .. } => {
                 end(&mut fault_spans, index, |span| span.off && event.node == Some(span.nodes[0]));
             }
             _ => {}
@@ -63,10 +63,10 @@ fn on_fault(fault_spans: &mut Vec<FaultSpan>, fault: &Fault, index: EventIndex) 
             (vec![node], true)
         }
         Fault::Pause { node } => (vec![node], true),
-        Fault::Wake { node, .. } => {
+        Fault::Resume { node, .. } => {
             return end(fault_spans, index, |span| span.kind == PAUSE && span.nodes == [node]);
         }
-        Fault::Mend { a, b } => {
+        Fault::Repair { a, b } => {
             let link = |span: &FaultSpan| span.nodes.contains(&a) && span.nodes.contains(&b);
             return end(fault_spans, index, |span| !span.off && link(span));
         }

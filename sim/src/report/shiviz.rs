@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::event::{Event, SocketId, What};
+use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 
 /// How an entry is taken apart.
@@ -28,7 +28,7 @@ pub fn shiviz(events: &[Event]) -> String {
     let mut text = format!("{PARSER}\n\n");
     for (host, clock, event) in entries(events) {
         let clock = serde_json::to_string(&clock).unwrap_or_default();
-        let text = event.what.to_string().replace(['\n', '\r'], " ");
+        let text = event.kind.to_string().replace(['\n', '\r'], " ");
         // Writing to a string does not fail.
         let _ = writeln!(text, "{host} {clock}\n{} ms: {text}", event.at_ms);
     }
@@ -43,11 +43,11 @@ fn entries(events: &[Event]) -> impl Iterator<Item = (String, Clock, &Event)> {
         let host = event.node.map_or_else(|| NO_NODE.to_owned(), |node| node.to_string());
         let clock = clocks.entry(host.clone()).or_default();
         *clock.entry(host.clone()).or_default() += 1;
-        match (&event.what, event.node) {
-            (What::MessageSent { socket, index, .. }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::MessageSent { socket, index, .. }, Some(node)) => {
                 in_flight.entry((*socket, *index)).or_default().push((node, clock.clone()));
             }
-            (What::MessageReceived { socket, index }, Some(node)) => {
+            (EventKind::MessageReceived { socket, index }, Some(node)) => {
                 let sent = in_flight.entry((*socket, *index)).or_default();
                 // Both directions of a socket count from 0.
                 if let Some(found) = sent.iter().position(|(from, _)| *from != node) {
@@ -70,7 +70,7 @@ fn merge(clock: &mut Clock, other: Clock) {
 #[cfg(test)]
 mod tests {
     use super::entries;
-    use crate::event::{Event, What};
+    use crate::event::{Event, EventKind};
     use crate::report::tests::{received, sent};
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_hosts_own_clock_counts_from_one_by_one() {
-        let mut trace = vec![Event { at_ms: 0, node: None, what: What::Healed }];
+        let mut trace = vec![Event { at_ms: 0, node: None, kind: EventKind::Healed }];
         trace.extend((0..40).map(|index| sent(index, index % 2, 1, index)));
         trace.extend((0..40).map(|index| received(50, 1 - index % 2, 1, index)));
         let mut last = super::Clock::new();
@@ -101,8 +101,9 @@ mod tests {
 
     #[test]
     fn an_entry_is_two_lines_whatever_the_event_says() {
-        let what = What::Violated { invariant: "x".into(), text: "one\ntwo\r\nthree {".into() };
-        let trace = [sent(0, 0, 3, 0), Event { at_ms: 7, node: None, what }, received(9, 1, 3, 0)];
+        let kind =
+            EventKind::Violated { invariant: "x".into(), text: "one\ntwo\r\nthree {".into() };
+        let trace = [sent(0, 0, 3, 0), Event { at_ms: 7, node: None, kind }, received(9, 1, 3, 0)];
         let log = super::shiviz(&trace);
         let lines: Vec<_> = log.lines().collect();
         assert_eq!(lines.len(), 2 + 2 * trace.len(), "{log}");

@@ -10,61 +10,61 @@ const B: Node = Node(1);
 const ITEM: u8 = 5;
 
 /// On a node, in a millisecond.
-type Step = (u64, Node, What);
+type Step = (u64, Node, EventKind);
 
 fn started(at_ms: u64, node: Node) -> Step {
-    (at_ms, node, What::Started { incarnation: 1 })
+    (at_ms, node, EventKind::Started { incarnation: 1 })
 }
 
 fn fault(at_ms: u64, fault: Fault) -> Step {
-    (at_ms, A, What::Fault { fault })
+    (at_ms, A, EventKind::Fault { fault })
 }
 
 fn pool(at_ms: u64, is_there: bool) -> Step {
-    let (node, pool, why) = (A, 0, Outage::NotInitialised);
+    let (node, pool, reason) = (A, 0, Outage::NotInitialised);
     let up = Fault::PoolUp { node, pool };
-    fault(at_ms, if is_there { up } else { Fault::PoolDown { node, pool, why } })
+    fault(at_ms, if is_there { up } else { Fault::PoolDown { node, pool, reason } })
 }
 
 fn state(at_ms: u64, node: Node, remote: Node, state: LinkState) -> Step {
-    (at_ms, node, What::State { remote, state, cause: None })
+    (at_ms, node, EventKind::State { remote, state, cause: None })
 }
 
 /// A change that was made in this microsecond: who keeps it first made it.
 fn kept(at_ms: u64, node: Node, micros: u64, value: Option<u32>) -> Step {
     let version = RecordVersion { micros, server: 1 };
-    let kept = Kept { item: ITEM, version, value };
-    (at_ms, node, What::Iam(IamEvent::Kept { pool: 0, kept }))
+    let kept = ItemRecord { item: ITEM, version, value };
+    (at_ms, node, EventKind::Iam(IamEvent::Persisted { pool: 0, kept }))
 }
 
 fn seen(at_ms: u64, node: Node, items: &[(u8, u32)]) -> Step {
-    (at_ms, node, What::Iam(IamEvent::Seen { items: Some(items.to_vec()) }))
+    (at_ms, node, EventKind::Iam(IamEvent::SnapshotChanged { items: Some(items.to_vec()) }))
 }
 
 const CALL: CallId = 0;
 
 fn asked() -> Step {
     let (item, change) = (ITEM, ItemChange::Put);
-    (1, A, What::Iam(IamEvent::Asked { call: CALL, item, change }))
+    (1, A, EventKind::Iam(IamEvent::Requested { call: CALL, item, change }))
 }
 
-fn changed(untold: &[&str]) -> Vec<Step> {
-    let kept = Kept { item: ITEM, version: RecordVersion::default(), value: None };
-    let untold = untold.iter().map(|cause| (*cause).to_owned()).collect();
-    vec![asked(), (9, A, What::Iam(IamEvent::Changed { call: CALL, kept, untold }))]
+fn changed(peer_errors: &[&str]) -> Vec<Step> {
+    let kept = ItemRecord { item: ITEM, version: RecordVersion::default(), value: None };
+    let peer_errors = peer_errors.iter().map(|cause| (*cause).to_owned()).collect();
+    vec![asked(), (9, A, EventKind::Iam(IamEvent::Changed { call: CALL, kept, peer_errors }))]
 }
 
 fn refused(text: &str) -> Vec<Step> {
     let text = text.to_owned();
-    vec![asked(), (9, A, What::Iam(IamEvent::Refused { call: CALL, text }))]
+    vec![asked(), (9, A, EventKind::Iam(IamEvent::Refused { call: CALL, text }))]
 }
 
 fn compares(at_ms: u64, with: Node) -> Step {
-    (at_ms, A, What::Iam(IamEvent::Compares { with }))
+    (at_ms, A, EventKind::Iam(IamEvent::Reconciles { with }))
 }
 
 fn fetches(at_ms: u64) -> Step {
-    (at_ms, A, What::Iam(IamEvent::Fetches { from: B }))
+    (at_ms, A, EventKind::Iam(IamEvent::Fetches { from: B }))
 }
 
 /// A comparison brings what was made long before.
@@ -121,7 +121,7 @@ fn reaching(point: &str) -> Vec<Step> {
             vec![pool(0, false), started(1, A), pool(2, true), seen(3, A, &[])]
         }
         "pool_read_was_retried" => {
-            vec![(1, A, What::Iam(IamEvent::LoadLogged { retries: 1 }))]
+            vec![(1, A, EventKind::Iam(IamEvent::LoadLogged { retries: 1 }))]
         }
         "restarted_node_fetched_missed_change" => vec![
             started(0, A),
@@ -136,8 +136,8 @@ fn reaching(point: &str) -> Vec<Step> {
 
 fn reached(steps: &[Step]) -> Coverage {
     let mut coverage = Coverage::default();
-    for (at_ms, node, what) in steps {
-        coverage.on_event(&Event { at_ms: *at_ms, node: Some(*node), what: what.clone() }, None);
+    for (at_ms, node, kind) in steps {
+        coverage.on_event(&Event { at_ms: *at_ms, node: Some(*node), kind: kind.clone() }, None);
     }
     coverage
 }

@@ -1,21 +1,21 @@
 use super::super::Coverage;
 use super::*;
 use crate::lock::{LockerView, LocksView};
-use crate::plan::{Meanwhile, Plan};
+use crate::plan::{ClockWhilePaused, Plan};
 use crate::world::World;
 
 const A: Node = Node(0);
 const B: Node = Node(1);
 
 /// On a node, in a millisecond.
-type Step = (u64, Node, What);
+type Step = (u64, Node, EventKind);
 
-fn asked(call: CallId, resources: &[u8], write: bool) -> What {
-    What::LockAsked { call, resources: resources.to_vec(), write, timeout_ms: 1_000 }
+fn asked(call: CallId, resources: &[u8], write: bool) -> EventKind {
+    EventKind::LockRequested { call, resources: resources.to_vec(), write, timeout_ms: 1_000 }
 }
 
-fn granted(call: CallId) -> What {
-    What::LockGranted { call, resources: vec![0], write: true, token: 1, valid_ms: 1_000 }
+fn granted(call: CallId) -> EventKind {
+    EventKind::LockGranted { call, resources: vec![0], write: true, token: 1, valid_ms: 1_000 }
 }
 
 /// It has a lock of the first resource.
@@ -23,26 +23,26 @@ fn holds(call: CallId, node: Node, write: bool) -> [Step; 2] {
     [(1, node, asked(call, &[0], write)), (2, node, granted(call))]
 }
 
-fn ended(call: CallId, how: LockEnd) -> What {
-    What::LockEnded { call, how }
+fn ended(call: CallId, how: LockEnd) -> EventKind {
+    EventKind::LockEnded { call, how }
 }
 
 fn failed_with(failure: LockFailure) -> Vec<Step> {
-    vec![(1, A, asked(0, &[0], true)), (2, A, What::LockFailed { call: 0, failure })]
+    vec![(1, A, asked(0, &[0], true)), (2, A, EventKind::LockFailed { call: 0, failure })]
 }
 
 fn fault(fault: Fault) -> Step {
-    (3, A, What::Fault { fault })
+    (3, A, EventKind::Fault { fault })
 }
 
 fn refused() -> Vec<Step> {
     let (call, resource, token, writer) = (0, 0, 1, true);
-    let (value, accepted, believed) = (None, false, true);
-    vec![(9, A, What::StoreReached { call, resource, token, writer, value, accepted, believed })]
+    let (value, accepted, held) = (None, false, true);
+    vec![(9, A, EventKind::StoreReached { call, resource, token, writer, value, accepted, held })]
 }
 
-fn lost(notice: Notice) -> Step {
-    (9, A, What::LockLost { call: 0, notice })
+fn lost(notice: LossNotice) -> Step {
+    (9, A, EventKind::LockLost { call: 0, notice })
 }
 
 /// What reaches a point.
@@ -52,13 +52,13 @@ fn reaching(point: &str) -> Vec<Step> {
         steps.extend(more);
         steps
     };
-    let forced = || (8, B, What::LockForced { call: 9, resource: 0, lockers: 2 });
+    let forced = || (8, B, EventKind::LockForced { call: 9, resource: 0, lockers: 2 });
     let after = |how| and(held(), vec![(3, A, ended(0, how)), (4, B, asked(1, &[0], true))]);
     let over = |how| vec![(9, A, ended(0, how))];
     match point {
         "lock_dropped" => and(held(), over(LockEnd::Dropped)),
         "lock_force_unlocked" => vec![forced()],
-        "lock_cancelled" => failed_with(LockFailure::GaveUp),
+        "lock_cancelled" => failed_with(LockFailure::Cancelled),
         "lock_granted_after_holder_crashed" => {
             and(after(LockEnd::Crashed), vec![(5, B, granted(1))])
         }
@@ -77,9 +77,9 @@ fn reaching(point: &str) -> Vec<Step> {
         "lock_kept_while_minority_of_lockers_crashed" => {
             and(and(held(), vec![fault(Fault::PowerLoss { node: B })]), over(LockEnd::Dropped))
         }
-        "lock_loss_found_by_check" => and(held(), vec![lost(Notice::Looked)]),
-        "lock_loss_notified" => and(held(), vec![lost(Notice::Told)]),
-        "lock_loss_by_force_unlock" => and(held(), vec![forced(), lost(Notice::Told)]),
+        "lock_loss_found_by_check" => and(held(), vec![lost(LossNotice::Checked)]),
+        "lock_loss_notified" => and(held(), vec![lost(LossNotice::Notified)]),
+        "lock_loss_by_force_unlock" => and(held(), vec![forced(), lost(LossNotice::Notified)]),
         "lock_of_several_resources" => {
             vec![(1, A, asked(0, &[0, 1], true)), (2, A, granted(0))]
         }
@@ -104,8 +104,8 @@ fn views() -> Vec<NodeView> {
 fn reached(steps: &[Step]) -> Coverage {
     let mut coverage = Coverage::default();
     coverage.on_view(&views());
-    for (at_ms, node, what) in steps {
-        coverage.on_event(&Event { at_ms: *at_ms, node: Some(*node), what: what.clone() }, None);
+    for (at_ms, node, kind) in steps {
+        coverage.on_event(&Event { at_ms: *at_ms, node: Some(*node), kind: kind.clone() }, None);
     }
     coverage
 }
@@ -152,13 +152,13 @@ fn what_only_looks_like_it_does_not_count() {
     let node = A;
     let mut woken = holds(0, A, true).to_vec();
     woken.push(fault(Fault::Pause { node }));
-    woken.push(fault(Fault::Wake { node, clock: Meanwhile::Ran }));
+    woken.push(fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
     woken.extend(holds(1, B, true));
     let counts = reached(&woken).counts().clone();
     assert!(!counts.contains_key("lock_granted_while_another_holder_is_stopped"), "{counts:?}");
     let mut of_another = vec![(1, A, asked(0, &[1], false)), (2, A, granted(0))];
     of_another.extend(holds(1, B, false));
     assert!(!reached(&of_another).counts().contains_key("concurrent_readers"));
-    let none = What::LockForced { call: 9, resource: 0, lockers: 0 };
+    let none = EventKind::LockForced { call: 9, resource: 0, lockers: 0 };
     assert!(!reached(&[(1, A, none)]).counts().contains_key("lock_force_unlocked"));
 }

@@ -358,8 +358,8 @@ function labelMessage(message) {
 
 const MARKS = {
   fault: ['fault', 'triangle'], started: ['ok', 'triangle'], socket_opened: ['soft', 'ring'],
-  socket_closed: ['soft', 'cross'], rare: ['lost', 'diamond'], stream_opened: ['ink', 'ring'],
-  sent: ['soft', 'tick'], taken: ['soft', 'dot'], input_over: ['ink', 'end'],
+  socket_closed: ['soft', 'cross'], fault_point: ['lost', 'diamond'], stream_opened: ['ink', 'ring'],
+  sent: ['soft', 'tick'], received: ['soft', 'dot'], input_ended: ['ink', 'end'],
   lock_lost: ['wrong', 'diamond'], store_reached: ['ink', 'tick'],
 };
 

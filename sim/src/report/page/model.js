@@ -7,12 +7,12 @@ const GROUPS = [
   ['messages', 'Messages', ['message_sent', 'message_received']],
   ['calls', 'Calls', ['call_made', 'call_ended']],
   ['handlers', 'Handlers', ['handler_started', 'handler_ended']],
-  ['streams', 'Stream messages', ['stream_opened', 'sent', 'taken', 'input_over']],
+  ['streams', 'Stream messages', ['stream_opened', 'sent', 'received', 'input_ended']],
   ['connections', 'Connections', ['state', 'socket_opened', 'socket_closed', 'started']],
-  ['locks', 'Locks', ['lock_asked', 'lock_granted', 'lock_failed', 'lock_lost', 'lock_ended', 'lock_forced']],
-  ['store', 'Protected store', ['store_asked', 'store_reached', 'store_answered']],
+  ['locks', 'Locks', ['lock_requested', 'lock_granted', 'lock_failed', 'lock_lost', 'lock_ended', 'lock_forced']],
+  ['store', 'Protected store', ['store_requested', 'store_reached', 'store_completed']],
   ['faults', 'Faults', ['fault', 'healed', 'quiet']],
-  ['rare', 'Rare events', ['rare']],
+  ['fault_points', 'Fault points', ['fault_point']],
 ];
 const groupOfKind = new Map(GROUPS.flatMap(([group, , kinds]) => kinds.map((kind) => [kind, group])));
 // A violation belongs to no group: it cannot be hidden.

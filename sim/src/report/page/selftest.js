@@ -50,7 +50,7 @@ async function checkWhole() {
   const all = [messages, bars, states, faultSpans, points, verticals].reduce((sum, items) => sum + items.length, 0);
   const count = (...kinds) => events.filter(({ event }) => kinds.includes(event)).length;
   check(messages.length === count('message_sent'), 'not every message that was sent is drawn');
-  check(bars.length === count('call_made', 'handler_started', 'lock_asked', 'lock_granted'),
+  check(bars.length === count('call_made', 'handler_started', 'lock_requested', 'lock_granted'),
     'not every call is drawn at both ends');
   check(states.length === count('state'), 'not every state of a connection is drawn');
   check(drawn.items === all, `whole run: ${drawn.items} of ${all} items are in view`);

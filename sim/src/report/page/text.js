@@ -116,7 +116,7 @@ const LEGEND = [
   ['Messages, and what happens', null],
   ['message', 'message of a call'], ['faint', 'of the connection itself'], ['lost-message', 'never arrived'],
   ['fault', 'fault on a link (hatched)'], ['off', 'a node without power (grey)'],
-  ['\u25b6 fault, or process started \u00b7 \u25cb socket opened \u00b7 \u00d7 socket closed \u00b7 \u25c6 rare event', null],
+  ['\u25b6 fault, or process started \u00b7 \u25cb socket opened \u00b7 \u00d7 socket closed \u00b7 \u25c6 fault point', null],
   ['A framed bar is a stream: a stroke is a message sent, a dot one received, a block the end. Events of one tick are spread over it in their order.', null],
   ['Wheel: zoom. Drag: move. Click again: what lies under it. Keys: arrows, + \u2212 F zoom; N P next and previous event; C only its call; V next violation; Esc.', null],
 ];

@@ -68,13 +68,13 @@ function placeStrips(lane, laneHeight) {
 // rows as there ever are calls at once.
 function placeRows(lane) {
   const above = rowCounts.get(`${lane.node} caller`) ?? 0;
-  const below = rowCounts.get(`${lane.node} handler`) ?? 0;
+  const below = rowCounts.get(`${lane.node} callee`) ?? 0;
   const room = lane.bottom - lane.stripsEnd - 24;
   const part = Math.min(Math.max(above / Math.max(above + below, 1), 0.22), 0.78);
   lane.wire = lane.stripsEnd + 10 + room * (above + below ? part : 0.5);
   lane.rows = {
     caller: rowsIn(lane.wire - 5 - lane.stripsEnd - 4, above),
-    handler: rowsIn(lane.bottom - 4 - lane.wire - 5, below),
+    callee: rowsIn(lane.bottom - 4 - lane.wire - 5, below),
   };
 }
 
