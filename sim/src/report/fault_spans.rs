@@ -1,4 +1,4 @@
-//! How long each fault lasted, from the faults alone: a fault lasts until something says otherwise.
+//! Computes how long each fault lasted, from the fault events alone.
 
 use serde::Serialize;
 
@@ -7,30 +7,30 @@ use crate::plan::{Fault, Node, Plan};
 
 use super::diagram::EventIndex;
 
-/// The kind of a span in which a process is stopped: it has its power, and goes on.
+/// The kind of a span in which a process is paused: it is not off, and resumes.
 const PAUSE: &str = "pause";
 
-/// A time of trouble.
+/// A period in which a fault lasts.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct FaultSpan {
     pub(super) kind: &'static str,
     pub(super) label: String,
-    /// The nodes in whose lanes it is drawn: both ends of a link, or one.
+    /// The nodes in whose lanes it is drawn: both ends of a link, or one node.
     pub(super) nodes: Vec<Node>,
-    /// None if it was so from the beginning.
+    /// None if it lasts from the beginning.
     pub(super) start: Option<EventIndex>,
-    /// None if it lasts until the end.
+    /// None if it lasts until the end of the trace.
     pub(super) end: Option<EventIndex>,
-    /// Whether a node is off, rather than a link troubled.
+    /// Whether a node is off, as opposed to a faulty link.
     pub(super) off: bool,
 }
 
-/// All trouble that lasts, in the order of its beginning. Skews, drifts and bounces only happen:
-/// they are among the events.
+/// Returns all faults that last, in the order of their beginning. Skews, drifts and bounces are
+/// instantaneous, and drawn as events only.
 pub(super) fn fault_spans(plan: &Plan, events: &[Event]) -> Vec<FaultSpan> {
     let late = plan.cluster.late.iter().map(|(node, _)| FaultSpan {
         kind: "late",
-        label: format!("{node} is not there yet"),
+        label: format!("{node} has not started yet"),
         nodes: vec![*node],
         start: None,
         end: None,
@@ -80,7 +80,7 @@ fn on_fault(fault_spans: &mut Vec<FaultSpan>, fault: &Fault, index: EventIndex) 
         | Fault::PoolUp { .. } => return,
     };
     let kind = fault.kind();
-    // The same again is a new value, and not a second trouble beside the first.
+    // The same fault again replaces its value; it is not a second fault beside the first.
     end(fault_spans, index, |span| span.kind == kind && span.nodes == nodes);
     let label = fault.to_string();
     fault_spans.push(FaultSpan { kind, label, nodes, start: Some(index), end: None, off });

@@ -1,8 +1,8 @@
-// Draws what is in view, and only that. Many lines of one kind are one path: that is what keeps a
-// hundred thousand events moving.
+// Draws only what is in view. Many lines of one kind are one path, which keeps the page responsive
+// with a hundred thousand events.
 
 const COLOURS = ['page', 'panel', 'ink', 'soft', 'faint', 'line', 'lane', 'lane-other', 'accent', 'alarm',
-  'message', 'lost-message', 'wire', 'good', 'failed', 'wrong', 'lost', 'late', 'dropped', 'refused', 'open',
+  'message', 'lost-message', 'wire', 'success', 'failed', 'wrong', 'lost', 'expired', 'cancelled', 'refused', 'open',
   'connecting', 'connected', 'backoff', 'shutdown', 'fault', 'off', 'ok'];
 const colour = {};
 const hatch = {};
@@ -27,9 +27,9 @@ function readColours(context) {
 }
 
 let ctx;
-// What the last drawing had: items in view by kind, and how many of those had pixels of their own.
+// Statistics of the last drawing: items in view by kind, and how many were painted.
 const drawn = { items: 0, painted: 0, bright: 0, by: {} };
-// null, or the calls that stand out; and how faint the rest is.
+// null, or the highlighted calls; and the opacity of all others.
 let bright = null;
 let faintness = 1;
 
@@ -71,7 +71,7 @@ function inView(name) {
   return items;
 }
 
-// The faint ones first, so that they never cover the others.
+// Faint items first, so that they never cover the highlighted ones.
 function eachLevel(items, draw) {
   const levels = [[], []];
   for (const item of items) levels[isBright(item) ? 1 : 0].push(item);
@@ -110,7 +110,7 @@ function drawLanes() {
 
 const STEPS = [1, 2, 5];
 
-// Lines at round times, with as many decimals as the distance between them needs.
+// Lines at round times, with as many decimals as their distance needs.
 function drawGrid() {
   const least = (view.to - view.from) * 90 / plotWidth();
   const power = 10 ** Math.floor(Math.log10(least));
@@ -133,7 +133,7 @@ function drawGrid() {
 
 const clampX = (x) => Math.min(Math.max(x, GUTTER - 2), view.width + 2);
 
-// A box from one time to another, wide enough to be seen.
+// The horizontal extent of an item, at least `least` pixels wide.
 function span(item, least = 1) {
   const x = clampX(xOf(item.from));
   return { x, width: Math.max(clampX(xOf(item.to)) - x, least) };
@@ -176,7 +176,7 @@ function drawStates() {
   }
 }
 
-// Whether what ends at `end` would only paint the pixel that the one before it in its row painted.
+// Returns whether an item that ends at `end` would paint only the pixel of its predecessor in its row.
 function isCovered(last, row, end, look) {
   const before = last.get(row);
   const pixel = Math.round(end * 2);
@@ -185,7 +185,7 @@ function isCovered(last, row, end, look) {
   return false;
 }
 
-// Over the strips: which link, and what is wrong with it.
+// Labels over the strips: the link, and its fault.
 function drawFaultLabels() {
   for (const faultSpan of faultSpansInView) {
     const { x, width } = span(faultSpan, 2);
@@ -211,10 +211,10 @@ function drawFaultLabels() {
   }
 }
 
-// Where labels stand already; the next ones keep away.
+// Positions of labels drawn so far; later labels avoid them.
 let labels = [];
 
-// Takes an index for a label, unless it is taken.
+// Reserves a position for a label, unless it overlaps another label.
 function isFree(from, width, y) {
   const to = from + width;
   if (labels.some((other) => Math.abs(other.y - y) < 11 && from < other.to && other.from < to)) return false;
@@ -222,7 +222,7 @@ function isFree(from, width, y) {
   return true;
 }
 
-// Text on a plate, if there is room for it.
+// Draws a label on a background, if there is room for it.
 function label(text, x, y, room, ink, plate) {
   if (room < 24) return;
   ctx.font = SMALL;
@@ -253,7 +253,7 @@ function drawBars() {
     const last = new Map();
     for (const bar of bars) {
       const { y, height } = barBox(bar);
-      const { x, width } = span(bar, bar.tone === 'good' ? 1 : 1.6);
+      const { x, width } = span(bar, bar.tone === 'success' ? 1 : 1.6);
       if (isCovered(last, `${bar.node} ${y}`, x + width, bar.tone)) continue;
       drawBar(bar, x, y, width, height, alpha);
       drawn.painted++;
@@ -263,7 +263,7 @@ function drawBars() {
 
 function drawBar(bar, x, y, width, height, alpha) {
   ctx.fillStyle = colour[bar.tone];
-  // A stream is a frame that its messages stand in, a request is solid.
+  // A stream is a frame around its messages, a request is solid.
   const framed = bar.stream && width > 5 && height > 5;
   ctx.globalAlpha = alpha * (framed ? 0.3 : 0.85);
   ctx.fillRect(x, y, width, height);
@@ -289,7 +289,7 @@ function drawBar(bar, x, y, width, height, alpha) {
 function drawMessages() {
   const inSight = inView('messages');
   const roomy = inSight.length < 700;
-    // The more there are, the fainter each: the calls are to be seen through them.
+  // The more messages, the fainter each is, so that the calls stay visible.
   const dense = Math.min(Math.max(plotWidth() * 0.35 / Math.max(inSight.length, 1), 0.1), 0.8);
   eachLevel(inSight, (messages, alpha) => {
     const kinds = [
@@ -310,7 +310,7 @@ function drawMessages() {
   });
 }
 
-// Chunks, because the time that one path takes grows faster than its length.
+// Chunks, because the time to draw one path grows faster than its length.
 const CHUNK = 400;
 
 function strokeMessages(messages) {
@@ -348,7 +348,7 @@ function drawHead(message) {
   ctx.fill();
 }
 
-// Near its beginning, where arrows to several nodes have not crossed yet.
+// Labels a message near its start, where arrows to different nodes have not crossed yet.
 function labelMessage(message) {
   const { x, y, endX, endY } = messageEnds(message);
   const part = message.lost ? 1 : Math.min(26 / Math.max(Math.abs(endY - y), 1), 0.5);
@@ -366,7 +366,7 @@ const MARKS = {
 function drawPoints() {
   const inSight = inView('points');
   const faults = inSight.filter((point) => point.kind === 'fault');
-  // Trouble is never faint: it may be why.
+  // Faults are never faint: they may be the cause.
   drawMarks(faults);
   eachLevel(inSight.filter((point) => point.kind !== 'fault'), drawMarks);
   faults.forEach(({ index, from }, at) => {
@@ -381,7 +381,7 @@ function drawMarks(points) {
   for (const point of points) {
     const x = xOf(point.from);
     const y = pointY(point);
-    // What happens in a stream shows once there is room to tell it apart.
+    // Marks inside a stream are drawn once there is room to tell them apart.
     if (point.bar && xOf(point.bar.to) - xOf(point.bar.from) < 7 * point.bar.marks) continue;
     if (isCovered(last, `${y} ${point.kind}`, x, 0)) continue;
     const [name, mark] = MARKS[point.kind] ?? ['soft', 'dot'];
@@ -413,7 +413,7 @@ function drawMark(mark, x, y, size) {
 const VERTICALS = { violated: ['alarm', 2.5, []], healed: ['ok', 1.5, [6, 4]], quiet: ['accent', 1.5, [2, 3]] };
 
 function drawVerticals() {
-  // Where plates would overlap, that of a violation stays.
+  // Where plates would overlap, that of a violation is drawn.
   const inSight = inView('lines').sort((one, other) => (other.kind === 'violated') - (one.kind === 'violated'));
   for (const line of inSight) {
     const [name, width, dashes] = VERTICALS[line.kind];
@@ -445,7 +445,7 @@ function plate(text, x, ink) {
   ctx.font = FONT;
 }
 
-// A ring around the selected event, the whole of what it belongs to, and the line of its time.
+// Draws a ring around the selected event, an outline of its item, and a line at its time.
 function drawSelected() {
   const at = selection.index === null ? null : anchorOf(selection.index);
   if (!at) return;

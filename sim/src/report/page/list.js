@@ -1,4 +1,4 @@
-// The list of events. Only the rows that are seen are in the document.
+// The list of events. Only the visible rows are in the document.
 
 const ROW = 20;
 
@@ -14,7 +14,7 @@ class EventList {
     box.addEventListener('keydown', (key) => this.handleKey(key));
   }
 
-  // Lists what the filters let through.
+  // Lists the events that pass the filters.
   refresh() {
     const { calls, groups, nodes } = shown;
     const passes = (index) => {
@@ -33,7 +33,7 @@ class EventList {
     this.render();
   }
 
-  // The first row of the list at or behind an index in the trace.
+  // Returns the first row at or after an index of the trace.
   rowOf(index) {
     return lowerBound(this.indices.length, (row) => this.indices[row] >= index);
   }
@@ -81,7 +81,7 @@ class EventList {
     this.step(step);
   }
 
-  // Selects the event so many rows further.
+  // Selects the event `by` rows further.
   step(by) {
     if (!this.indices.length) return;
     const here = selection.index === null ? (by > 0 ? -1 : this.indices.length) : this.rowOf(selection.index);

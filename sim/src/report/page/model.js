@@ -1,4 +1,4 @@
-// What there is to draw: items with a time, found again by time. Rust has paired what belongs together.
+// The items to draw, indexed by time. The Rust side has paired the events that belong together.
 
 const data = JSON.parse(document.getElementById('data').textContent);
 const { events, lines, diagram } = data;
@@ -20,7 +20,7 @@ const groupOf = (index) => groupOfKind.get(events[index].event);
 const nodeOf = (index) => events[index].node ?? null;
 const callOf = (index) => diagram.calls[index];
 
-// Events of one tick are spread over it in their order, so that each can be seen and hit.
+// Events of one tick are spread over it in their order, so that each is visible and can be clicked.
 const times = (() => {
   const times = new Float64Array(events.length);
   for (let first = 0; first < events.length;) {
@@ -37,7 +37,7 @@ const times = (() => {
 const lastTime = events.length ? times[events.length - 1] : 0;
 const WHOLE = { from: 0, to: Math.max(lastTime * 1.005, data.tick_ms) };
 
-// Items by their beginning, with how far any up to there reaches: what overlaps a range of time is a
+// Items sorted by start, with the largest end so far: the items that overlap a range of time are a
 // slice of that order.
 class Timeline {
   constructor(items) {
@@ -54,7 +54,7 @@ class Timeline {
   }
 }
 
-// The first number below `length` for which `holds`; it must hold for all behind that.
+// Returns the first number below `length` for which `holds`; it must hold for all larger ones.
 function lowerBound(length, holds) {
   let low = 0;
   let high = length;
@@ -74,7 +74,7 @@ const messages = diagram.messages.map((arrow) => ({
   from: times[arrow.sent], to: arrow.received === null ? times[arrow.sent] : times[arrow.received],
 }));
 
-// Bars of one lane and side that overlap stand in different rows, the lowest that is free.
+// Bars of one lane and side that overlap are in different rows, each in the lowest free one.
 const rowCounts = new Map();
 const bars = (() => {
   const free = new Map();
@@ -114,7 +114,7 @@ const verticals = events.flatMap((event, index) => (LINES.has(event.event) ? [{
   kind: event.event, from: times[index], to: times[index],
 }] : []));
 
-// Every event that nothing else shows is a point, so that none is without its index.
+// Every event without another item is a point, so that each event has an item.
 const points = (() => {
   const shown = new Uint8Array(events.length);
   for (const items of [messages, bars, states, verticals]) {
@@ -144,7 +144,7 @@ const everything = {
   messages: new Timeline(messages), points: new Timeline(points), lines: new Timeline(verticals),
 };
 
-// The item that shows an event, for each event that one shows.
+// The item that shows an event, by the event's index.
 const itemOf = (() => {
   const items = new Array(events.length);
   for (const shown of [states, bars, messages, points, verticals]) {

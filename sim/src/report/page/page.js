@@ -1,4 +1,4 @@
-// The page: ties what is selection to what is drawn, and offers itself to tests as `window.simReport`.
+// The page: connects the selection with the drawing, and exposes `window.simReport` to tests.
 
 class Page {
   constructor() {
@@ -24,9 +24,9 @@ class Page {
   }
 
   fillHeader() {
-    const title = data.scenario || 'A run';
+    const title = data.scenario || 'Run';
     const failed = diagram.violations.length;
-    document.title = `${failed ? 'violated' : 'holds'}: ${title}, seed ${data.seed}`;
+    document.title = `${failed ? 'violated' : 'no violation'}: ${title}, seed ${data.seed}`;
     byId('title').textContent = title;
     byId('facts').textContent = facts();
     byId('verdict').textContent = failed ? `${failed} violated` : 'all invariants hold';
@@ -62,7 +62,7 @@ class Page {
       canvas.getContext('2d').setTransform(ratio, 0, 0, ratio, 0, 0);
     }
     this.histogram = null;
-    // The canvas is empty now: drawn at once, it does not flicker.
+    // The canvas is empty now: drawing at once avoids a flicker.
     this.drawNow();
   }
 
@@ -80,7 +80,7 @@ class Page {
     this.drawOverview();
   }
 
-  // How much happens when, where there is fault, and what part is seen.
+  // Draws the number of events over time, the faults, and the extent of the view.
   drawOverview() {
     const context = byId('overview').getContext('2d');
     const width = plotWidth();
@@ -125,7 +125,7 @@ class Page {
     this.draw();
   }
 
-  // By a part of what is seen.
+  // Moves the view by a fraction of its width.
   move(part) {
     const span = view.to - view.from;
     const by = Math.min(Math.max(part * span, WHOLE.from - view.from), WHOLE.to - view.to);
@@ -139,7 +139,7 @@ class Page {
     if (selection.index !== null) this.list.reveal(selection.index);
   }
 
-  // Text with numbers of calls in it; without any, all are shown.
+  // Takes a text with numbers of calls; without any number, all calls are shown.
   filterCalls(text) {
     const calls = (text.match(/\d+/g) ?? []).map(Number);
     shown.calls = calls.length ? new Set(calls) : null;
@@ -152,7 +152,7 @@ class Page {
     this.draw();
   }
 
-  // A filter whose calls lie elsewhere would show nothing.
+  // Moves the view if none of the filtered calls is in it.
   bringIntoView(indices) {
     if (!shown.calls || !indices.length) return;
     const from = times[indices[0]];
@@ -187,7 +187,7 @@ class Page {
     else this.filterCalls('');
   }
 
-  // The part of the run around an event, and the event.
+  // Shows the part of the run around an event, and selects the event.
   jumpTo(index) {
     const half = Math.min((WHOLE.to - WHOLE.from) / 2, Math.max(200, data.tick_ms * 40));
     setRange(times[index] - half, times[index] + half);
@@ -201,7 +201,7 @@ class Page {
     if (next !== undefined) this.jumpTo(next);
   }
 
-  // What lies under another is reached by clicking again.
+  // Repeated clicks go through the overlapping items.
   click(x, y) {
     const indices = [...new Set(hitsAt(x, y).map((item) => item.index).filter((index) => index !== null))];
     if (!indices.length) return this.select(null);
@@ -241,7 +241,7 @@ const page = new Page();
 
 window.simReport = {
   data, view, selection, shown, drawn, messages, bars, states, faultSpans, points, verticals,
-  // Draws at once, and says what was drawn.
+  // Draws at once, and returns the statistics of the drawing.
   draw: () => { page.drawNow(); return drawn; },
   range: () => ({ from: view.from, to: view.to }),
   setRange: (from, to) => page.show(from, to),
