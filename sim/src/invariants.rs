@@ -1,8 +1,8 @@
-//! What must hold in every run, whatever is done to the cluster.
+//! Invariants: properties that hold in every run, whatever its faults.
 //!
-//! Each invariant is a file here. It sees every event in its order, looks at the nodes now and
-//! then, and once more when everything should have recovered and when everything has ended. It
-//! keeps its own simple account, and says what is wrong in a sentence.
+//! Each invariant is a file here. It receives every event in order, inspects the nodes between
+//! ticks, and once more at quiescence and at the end. It keeps its own simple state, and describes
+//! a violation in one sentence.
 
 use crate::bounds::Bounds;
 use crate::event::{CallId, Event};
@@ -48,89 +48,89 @@ mod wire;
 
 pub use link_health::LinkHealth;
 
-/// What an invariant may know besides what it sees.
+/// The context of a check.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// The run.
+    /// The plan of the run.
     pub plan: &'a Plan,
-    /// The calls that were asked for so far.
+    /// The calls made so far.
     pub table: &'a LoadTable,
-    /// How long things may take.
+    /// Time limits of the run.
     pub bounds: &'a Bounds,
-    /// Since when which pair of nodes had no trouble.
+    /// Since when each pair of nodes is free of faults.
     pub link_health: &'a LinkHealth,
-    /// The simulated time.
+    /// The simulated time, in milliseconds.
     pub now_ms: u64,
 }
 
 impl Facts<'_> {
-    /// The plan of a call.
+    /// Returns the plan of a call.
     pub fn load(&self, call: CallId) -> Option<Load> {
         self.table.get(call)
     }
 }
 
-/// Whether it holds so far; a sentence if it does not.
+/// Whether an invariant holds so far; the description of the violation if it does not.
 pub type CheckResult = Result<(), String>;
 
-/// Something that must hold.
+/// A property that holds in every run.
 pub trait Invariant {
-    /// Its name.
+    /// Returns the name of the invariant.
     fn name(&self) -> &'static str;
 
-    /// Something happened.
+    /// Handles an event.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// A description of the violation.
     fn on_event(&mut self, _event: &Event, _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 
-    /// A tick has passed, and these hold locks or believe so.
+    /// Checks the holders after a tick, those whose lock is lost included.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// A description of the violation.
     fn on_tick(&mut self, _beliefs: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 
-    /// The nodes as they look now.
+    /// Checks the present state of the nodes.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// A description of the violation.
     fn on_view(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 
-    /// Whether what it waits for after all was healed is there: the run goes on until it is, or for
-    /// as long as that may take.
+    /// Returns whether the state that must converge after healing has done so. The run continues
+    /// until it has, up to the bound.
     fn has_converged(&self, _facts: &Facts<'_>) -> bool {
         true
     }
 
-    /// Everything has recovered: connected, drained and idle.
+    /// Checks the nodes at quiescence: connected, drained and idle.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// A description of the violation.
     fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 
-    /// All nodes have ended.
+    /// Checks after all nodes have ended.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// A description of the violation.
     fn at_end(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         Ok(())
     }
 }
 
-/// All of them.
+/// Returns all invariants.
 pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(one_outcome::OneOutcome::default()),

@@ -1,6 +1,6 @@
-//! No queue, no table and no number of tasks grows beyond its limit, at either end.
+//! No queue, table or number of tasks grows beyond its limit, at either end.
 //!
-//! What a receiver holds of a stream is what was sent and not taken: see `credits`.
+//! `credits` bounds the messages of a stream that a receiver buffers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,23 +11,23 @@ use crate::event::{CallId, Event, EventKind};
 use crate::plan::{Load, Node, Plan};
 use crate::world::NodeView;
 
-/// See the module.
+/// Checks sizes against their limits.
 #[derive(Debug, Default)]
 pub(super) struct BoundedResources {
-    /// The calls that each node has under way, each in a task of its own.
+    /// The open calls of each node, each in a task of its own.
     calls: BTreeMap<Node, BTreeSet<CallId>>,
-    /// Computed once: it is the same for the whole run.
+    /// Computed once, because it is constant in a run.
     control_bytes_max: Option<usize>,
 }
 
-/// More than any message takes that is no payload: a cancellation, a credit, a ping.
+/// Upper bound of the size of a control message: a cancellation, a credit, a ping.
 const CONTROL_MESSAGE_BYTES_MAX: usize = 64;
 
-/// Tasks for each remote: its own, and the one that writes the trace.
+/// Tasks for each remote: its connection task, and the one that records the trace.
 const TASKS_PER_REMOTE: usize = 2;
 
-/// Tasks that have not said yet what they are for, or are over and were not polled since, as the
-/// handlers of a connection that has just ended. At rest there are none: see `no_leaks`.
+/// Tasks without a known purpose: not attributed yet, or ended and not polled since, such as the
+/// handlers of a connection that has just closed. At quiescence there are none: see `no_leaks`.
 const TASKS_BETWEEN: usize = 32;
 
 impl Invariant for BoundedResources {
@@ -46,11 +46,11 @@ impl Invariant for BoundedResources {
             | EventKind::LockEnded { call, .. } => {
                 self.calls.entry(node).or_default().remove(call);
             }
-            // Only a peer that never reads can use up what is kept for control messages.
+            // Only a peer that never reads can exhaust the reserve for control messages.
             EventKind::State { remote, cause: Some(cause), .. }
                 if cause.contains("control messages") =>
             {
-                return Err(format!("{node} gave up {remote}: {cause}"));
+                return Err(format!("{node} closed the connection to {remote}: {cause}"));
             }
             _ => {}
         }
@@ -65,10 +65,10 @@ impl Invariant for BoundedResources {
                     .map_err(|text| format!("{} has {text} for {}", view.node, stats.remote))?;
             }
             if view.unauthenticated > facts.bounds.limits.unauthenticated_max {
-                return Err(format!("{} has {} strangers", view.node, view.unauthenticated));
+                return Err(format!("{} has {} unauthenticated connections", view.node, view.unauthenticated));
             }
             if view.connections.is_empty() {
-                continue; // it ends, and how many handlers it still has cannot be seen
+                continue; // it is shutting down, and its handlers are not visible any more
             }
             let handlers: usize = view.connections.iter().map(|c| c.live_handler_tasks).sum();
             let calls = self.calls.get(&view.node).map_or(0, BTreeSet::len);
@@ -76,16 +76,16 @@ impl Invariant for BoundedResources {
             let locks = locks(view, views.len());
             let max = remotes + calls + handlers + view.sockets + locks + TASKS_BETWEEN;
             if view.tasks > max {
-                return Err(format!("{} has {} tasks, {max} are needed", view.node, view.tasks));
+                return Err(format!("{} has {} tasks, at most {max} are needed", view.node, view.tasks));
             }
         }
         Ok(())
     }
 }
 
-/// Each lock that is not over has a task that asks and releases, and whoever let go of it may wait
-/// for that. A locker has one that keeps its time, one that tells, and one for each node that it
-/// asks.
+/// Tasks of locks. Each live lock has a task that requests and releases it, and an application task
+/// may wait for the release. A locker has one that runs its timers, one that notifies, and one for
+/// each node that it queries.
 fn locks(view: &NodeView, nodes: usize) -> usize {
     2 * view.locks.live + view.locks.locker.as_ref().map_or(0, |_| nodes + 1)
 }
@@ -95,27 +95,27 @@ fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> CheckRes
     let queue_max = limits.queue_bytes_max + control.min(limits.control_bytes_max);
     let sizes = [
         (stats.queued_bytes, queue_max, "bytes queued"),
-        (stats.live_calls, limits.calls_made_max, "calls made"),
-        (stats.live_served, limits.calls_served_max, "calls served"),
-        (stats.live_streams, stats.live_calls, "streams made"),
-        (stats.live_streams_served, stats.live_served, "streams served"),
-        // At most one of each call, and one of each direction of a stream.
-        (stats.blocked_messages, stats.live_calls + stats.live_served, "messages that wait"),
+        (stats.live_calls, limits.calls_made_max, "outbound calls"),
+        (stats.live_served, limits.calls_served_max, "inbound calls"),
+        (stats.live_streams, stats.live_calls, "outbound streams"),
+        (stats.live_streams_served, stats.live_served, "inbound streams"),
+        // At most one for each call, and one for each direction of a stream.
+        (stats.blocked_messages, stats.live_calls + stats.live_served, "blocked messages"),
         (stats.live_handler_tasks, limits.calls_served_max, "handler tasks"),
     ];
     for (size, max, kind) in sizes {
         if size > max {
-            return Err(format!("{size} {what}, where {max} are allowed,"));
+            return Err(format!("{size} {what}, of at most {max},"));
         }
     }
     Ok(())
 }
 
-/// What a lock may have waiting toward one locker: an attempt, its release and a refresh, each of
-/// which may be given up for another.
+/// Messages of a lock that may wait toward one locker: an attempt, its release and a refresh, each
+/// of which may be replaced by another.
 const LOCK_MESSAGES: usize = 16;
 
-/// What may wait besides payloads: at most one cancellation of each call that there is at all, one
+/// Bytes of control messages that may wait: at most one cancellation of each call ever made, one
 /// refusal, and the acknowledgement and the credits of each stream.
 fn control_bytes(plan: &Plan) -> usize {
     let messages = |load: &Load| match load {
@@ -127,7 +127,7 @@ fn control_bytes(plan: &Plan) -> usize {
     CONTROL_MESSAGE_BYTES_MAX * (messages + PINGS_MAX)
 }
 
-/// Pings and pongs of a connection, and of its streams, that wait until a dead peer is found.
+/// Pings and pongs of a connection and its streams that wait until a dead peer is detected.
 const PINGS_MAX: usize = 64;
 
 #[cfg(test)]
@@ -141,19 +141,19 @@ mod tests {
     type Change = fn(&mut NodeView);
 
     #[test]
-    fn each_size_is_held_to_its_limit() {
+    fn each_size_is_checked_against_its_limit() {
         let mut harness = Harness::new(BoundedResources::default(), vec![]);
         assert_eq!(harness.on_view(1, &views()), Ok(()));
         let grow: [(Change, &str); 9] = [
             (|view| view.connections[0].queued_bytes = 1 << 30, "bytes queued"),
-            (|view| view.connections[0].live_calls = 1 << 20, "calls made"),
-            (|view| view.connections[0].live_served = 1 << 20, "calls served"),
-            (|view| view.connections[0].blocked_messages = 1 << 20, "messages that wait"),
+            (|view| view.connections[0].live_calls = 1 << 20, "outbound calls"),
+            (|view| view.connections[0].live_served = 1 << 20, "inbound calls"),
+            (|view| view.connections[0].blocked_messages = 1 << 20, "blocked messages"),
             (|view| view.connections[0].live_handler_tasks = 1 << 20, "handler tasks"),
-            (|view| view.connections[0].live_streams = 1, "1 streams made"),
-            (|view| view.connections[0].live_streams_served = 1, "1 streams served"),
-            (|view| view.tasks = 99, "node-1 has 99 tasks, 35 are needed"),
-            (|view| view.unauthenticated = 1 << 20, "node-1 has 1048576 strangers"),
+            (|view| view.connections[0].live_streams = 1, "1 outbound streams"),
+            (|view| view.connections[0].live_streams_served = 1, "1 inbound streams"),
+            (|view| view.tasks = 99, "node-1 has 99 tasks, at most 35 are needed"),
+            (|view| view.unauthenticated = 1 << 20, "node-1 has 1048576 unauthenticated connections"),
         ];
         for (grow, names) in grow {
             let mut views = views();
@@ -165,16 +165,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_for_control_messages_is_not_used_up() {
+    fn reserve_for_control_messages_is_never_exhausted() {
         let cause =
             Some("the peer does not read: more than 9 bytes of control messages wait".into());
         let lost = EventKind::State { remote: SERVER, state: LinkState::Backoff, cause };
         let mut harness = Harness::new(BoundedResources::default(), vec![]);
-        assert_violates(harness.at(1, CALLER, lost), "node-0 gave up node-1");
+        assert_violates(harness.at(1, CALLER, lost), "node-0 closed the connection to node-1");
     }
 
     #[test]
-    fn a_task_for_each_call_is_allowed() {
+    fn one_task_for_each_call_is_allowed() {
         let load = request(|_| {});
         let mut harness = Harness::new(BoundedResources::default(), vec![load.clone()]);
         let mut views = views();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_besides_payloads_is_bounded_by_the_load() {
+    fn waiting_control_messages_are_bounded_by_the_load() {
         let mut harness = Harness::new(BoundedResources::default(), vec![]);
         let mut views = views();
         let queue = harness.bounds().limits.queue_bytes_max;

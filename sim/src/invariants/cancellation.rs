@@ -1,5 +1,5 @@
-//! B11, B25: a handler whose caller has gone is cancelled: at once if the network is whole, and
-//! otherwise once the dead connection is found.
+//! B11, B25: a handler whose caller has gone is cancelled: at once if the network is intact, and
+//! otherwise once the dead connection is detected.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::event::{CallId, Event, EventKind};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks running handlers and ended calls.
 #[derive(Debug, Default)]
 pub(super) struct Cancellation {
-    /// Handlers that run.
+    /// Running handlers: the nodes of their callers and their own.
     running: BTreeMap<CallId, (Node, Node)>,
     /// When their calls ended.
     ended: BTreeMap<CallId, u64>,
@@ -41,7 +41,7 @@ impl Invariant for Cancellation {
         for (call, (from, to)) in &self.running {
             let Some(ended) = self.ended.get(call) else { continue };
             let bounds = facts.bounds;
-            // Until then its connection may be dead, and nobody knows it yet.
+            // Until then, its connection may be dead without being detected.
             let Some(whole) = facts.health.healthy_since(*from, *to, bounds) else { continue };
             let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms();
             if facts.now_ms > due {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn b11_a_handler_ends_soon_after_its_caller_has_gone() {
+    fn b11_handler_ends_soon_after_its_caller_has_gone() {
         let mut harness = harness();
         let soon = LATE + harness.bounds().round_trip_ms;
         let queue_ms = harness.bounds().queue_ms();
@@ -89,10 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn on_a_dead_connection_it_ends_once_that_is_found() {
+    fn b11_handler_on_a_dead_connection_ends_once_it_is_detected() {
         let mut harness = harness();
         harness.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
-        assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()), "nobody can know yet");
+        assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()), "the dead connection is not detected yet");
         harness.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
         let bounds = harness.bounds();
         let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();

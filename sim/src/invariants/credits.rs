@@ -1,5 +1,5 @@
-//! B21: a sender never has more messages under way than the capacity of its direction, and one
-//! whose messages were all taken does not wait for ever: its credit has come back.
+//! B21: a sender never has more messages in flight than the capacity of its direction, and regains
+//! its credit once the messages were received, so that it does not wait for ever.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,16 @@ use crate::event::{CallId, Event, EventKind, StreamSide};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
 
-/// See the module.
+/// Counts sent and received messages of each direction.
 #[derive(Debug, Default)]
 pub(super) struct Credits {
     sent: BTreeMap<(CallId, StreamSide), u32>,
     taken: BTreeMap<(CallId, StreamSide), u32>,
-    /// Ends with a message that waits: since when it does, or the last one was taken, and their
-    /// nodes.
+    /// Blocked senders: when they blocked, or the last message was received, and their nodes.
     waiting: BTreeMap<(CallId, StreamSide), (u64, Node, Node)>,
 }
 
-/// How long a credit may take to come back on a whole network, behind a full queue of large
-/// messages.
+/// Time for a credit to return on an intact network, behind a full queue of large messages.
 const CREDIT_MS: u64 = 2_000;
 
 impl Invariant for Credits {
@@ -42,7 +40,7 @@ impl Invariant for Credits {
                 }
                 Ok(())
             }
-            // With its connection every send ends, which only whoever takes its messages tells.
+            // The loss of its connection ends every send, which only the receiving end reports.
             EventKind::State { remote, .. } => {
                 let lost = event.node.map(|node| (node.min(*remote), node.max(*remote)));
                 self.waiting
@@ -60,7 +58,7 @@ impl Invariant for Credits {
                 *sent += 1;
                 let taken = self.taken.get(&(*call, *end)).copied().unwrap_or(0);
                 let Some(Load::Stream(plan)) = facts.load(*call) else {
-                    return Err(format!("call {call} is no stream"));
+                    return Err(format!("call {call} is not a stream"));
                 };
                 let (input, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
                 let capacity = match end {
@@ -70,7 +68,7 @@ impl Invariant for Credits {
                 let in_flight = sent.saturating_sub(taken);
                 if in_flight > capacity {
                     return Err(format!(
-                        "{end:?} of call {call} has {in_flight} messages under way of {capacity}"
+                        "{end:?} of call {call} has {in_flight} messages in flight of {capacity}"
                     ));
                 }
                 Ok(())
@@ -83,14 +81,14 @@ impl Invariant for Credits {
         for ((call, end), (since, from, to)) in &self.waiting {
             let count = |counts: &BTreeMap<_, u32>| counts.get(&(*call, *end)).copied();
             if count(&self.taken) < count(&self.sent) {
-                continue; // whoever takes is slow, and that is its right
+                continue; // the receiver may be slow
             }
             let whole = facts.health.healthy_since(*from, *to, facts.bounds);
             let Some(whole) = whole else { continue };
             let due = whole.max(*since) + CREDIT_MS;
             if facts.now_ms > due {
                 return Err(format!(
-                    "{end:?} of call {call} waits to send since {since} ms, and all was taken"
+                    "{end:?} of call {call} is blocked since {since} ms, though all was received"
                 ));
             }
         }
@@ -105,7 +103,7 @@ mod tests {
     use crate::event::LinkState;
 
     #[test]
-    fn b21_no_end_has_more_under_way_than_its_capacity() {
+    fn b21_no_end_has_more_in_flight_than_its_capacity() {
         for (end, capacity, here, there) in
             [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Callee, 3, SERVER, CALLER)]
         {
@@ -119,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn b21_credit_comes_back_on_a_whole_network() {
+    fn b21_credit_returns_on_an_intact_network() {
         let end = StreamSide::Caller;
         let waits = EventKind::SendBlocked { call: 0, end, number: 2 };
         let due = LATE + CREDIT_MS;
@@ -128,17 +126,17 @@ mod tests {
             (LATE, CALLER, EventKind::Sent { call: 0, end, number: 1 }),
             (LATE, CALLER, waits),
         ]);
-        assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not taken");
+        assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not received");
         let taken = EventKind::Received { call: 0, end: StreamSide::Callee, number: 1 };
         harness.feed([(LATE, SERVER, taken)]);
         assert_eq!(harness.on_view(due, &[]), Ok(()));
-        assert_violates(harness.on_view(due + 1, &[]), "of call 0 waits");
+        assert_violates(harness.on_view(due + 1, &[]), "of call 0 is blocked");
         harness.feed([(due, CALLER, EventKind::Sent { call: 0, end, number: 2 })]);
         assert_eq!(harness.on_view(due + 1, &[]), Ok(()));
     }
 
     #[test]
-    fn nobody_waits_on_a_connection_that_is_lost() {
+    fn lost_connection_has_no_blocked_sender() {
         let end = StreamSide::Caller;
         let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
         harness.feed([
@@ -153,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_by_a_request_is_refused() {
+    fn message_sent_by_a_request_is_a_violation() {
         let mut harness = Harness::new(Credits::default(), vec![request(|_| {})]);
         let sent = EventKind::Sent { call: 0, end: StreamSide::Caller, number: 1 };
-        assert_violates(harness.at(1, CALLER, sent), "call 0 is no stream");
+        assert_violates(harness.at(1, CALLER, sent), "call 0 is not a stream");
     }
 }

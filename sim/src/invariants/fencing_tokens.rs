@@ -1,8 +1,8 @@
-//! B54: a writer's token is greater than every token granted for the resource before, a reader's
-//! greater than every writer's before; and the store lets in whoever believes, and nobody whose
-//! token is stale.
+//! B54: a writer's token exceeds every token granted for the resource before, a reader's every
+//! writer's. The store accepts every holder that sees `is_held()`, and no stale token.
 //!
-//! Who was suspended with its clocks standing comes late and cannot know: it may be refused.
+//! A holder that was suspended with its clocks frozen may come late without knowing: it may be
+//! rejected.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, EventKind};
 
-/// See the module.
+/// Tracks the tokens of every resource.
 #[derive(Debug, Default)]
 pub(super) struct FencingTokens {
     suspended: SuspendedHolders,
     granted: BTreeMap<u8, HighestTokens>,
-    /// The highest token of a writer that each register has seen.
+    /// The highest token of a writer at each register.
     fences: BTreeMap<u8, u64>,
 }
 
-/// The highest tokens of a resource, and whose they are.
+/// The highest tokens of a resource, and their calls.
 #[derive(Debug, Default)]
 struct HighestTokens {
     any: Option<(u64, CallId)>,
@@ -34,16 +34,16 @@ impl Invariant for FencingTokens {
     fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         self.suspended.on_event(event);
         match &event.kind {
-            // One that was over before its holder knew of it has no place in the order.
+            // A lock that expired before its holder received it has no place in the order.
             EventKind::LockGranted { valid_ms: 0, .. } => Ok(()),
             EventKind::LockGranted { call, resources, write, token, .. } => {
-                if self.suspended.is_excused(*call) {
+                if self.suspended.is_exempt(*call) {
                     return Ok(());
                 }
                 resources.iter().try_for_each(|one| self.grant(*one, *call, *write, *token))
             }
             EventKind::StoreReached { call, resource, token, writer, accepted, held, .. } => {
-                let is_excused = !held || self.suspended.is_excused(*call);
+                let is_exempt = !held || self.suspended.is_exempt(*call);
                 let fence = self.fences.entry(*resource).or_default();
                 let is_stale = token < fence;
                 if *accepted && *writer {
@@ -51,13 +51,13 @@ impl Invariant for FencingTokens {
                 }
                 match (accepted, is_stale) {
                     (true, true) => Err(format!(
-                        "the store let in call {call} with the stale token {token} for r{resource}"
+                        "the store accepted call {call} with the stale token {token} for r{resource}"
                     )),
-                    (false, _) if !is_excused => Err(format!(
-                        "the store refused call {call}, which believes that it holds r{resource}"
+                    (false, _) if !is_exempt => Err(format!(
+                        "the store rejected call {call}, which holds r{resource}"
                     )),
                     (false, false) => Err(format!(
-                        "the store refused call {call}, whose token is not stale for r{resource}"
+                        "the store rejected call {call}, whose token is not stale for r{resource}"
                     )),
                     (true, false) | (false, true) => Ok(()),
                 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn b54_the_store_lets_in_whoever_believes_and_nobody_who_is_late() {
+    fn b54_store_accepts_holders_and_no_stale_token() {
         let mut harness = harness();
         harness
             .feed([(1, CALLER, reached(0, 5, true, true)), (2, CALLER, reached(1, 7, true, true))]);
@@ -134,7 +134,7 @@ mod tests {
         assert_violates(harness.at(4, CALLER, reached(0, 5, true, false)), "stale token 5");
         assert_violates(
             harness.at(4, CALLER, reached(0, 5, false, true)),
-            "refused call 0, which believes",
+            "rejected call 0, which holds",
         );
         assert_violates(
             harness.at(4, CALLER, reached(1, 7, false, false)),
@@ -143,11 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn b54_who_was_suspended_with_its_clocks_may_be_refused() {
+    fn b54_holder_suspended_with_its_clocks_may_be_rejected() {
         let (node, load) = (CALLER, lock(|_| {}));
         let mut harness = Harness::new(FencingTokens::default(), vec![load.clone()]);
         harness.feed([(1, CALLER, made(0, &load)), (2, CALLER, reached(1, 7, true, true))]);
-        assert_violates(harness.at(3, CALLER, reached(0, 5, false, true)), "which believes");
+        assert_violates(harness.at(3, CALLER, reached(0, 5, false, true)), "which holds");
         harness.fault(4, Fault::Pause { node });
         harness.fault(5, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
         harness.feed([(6, CALLER, reached(0, 5, false, true)), (7, CALLER, granted(0, true, 5))]);

@@ -1,5 +1,5 @@
-//! B14: what a handler did reaches its caller: no answer is lost, and no call hangs, on a whole
-//! network.
+//! B14: the result of a handler reaches its caller: without faults, no response is lost and no call
+//! hangs.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use crate::event::{CallId, Event, EventKind, HandlerEnd};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
 
-/// How long the end of a stream may take behind messages that its caller has yet to take.
+/// Time for the end of a stream to arrive behind messages that its caller has yet to receive.
 const STREAM_MS: u64 = 3_000;
 
-/// See the module.
+/// Tracks calls whose handler has returned.
 #[derive(Debug, Default)]
 pub(super) struct HandlerResultArrives {
     open: BTreeMap<CallId, (Node, Node)>,
-    /// Open calls whose handler has ended by itself, and when.
+    /// Open calls whose handler has returned, and when.
     ended: BTreeMap<CallId, u64>,
 }
 
@@ -51,7 +51,7 @@ impl Invariant for HandlerResultArrives {
             let Some((from, to)) = self.open.get(call) else { continue };
             let allowance = match facts.load(*call) {
                 Some(Load::Request(_)) => 0,
-                // Its caller takes its time over each message.
+                // Its caller needs time for each message.
                 Some(Load::Stream(plan)) if plan.receive_pace_ms.is_some_and(|ms| ms <= 5) => {
                     STREAM_MS
                 }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn b14_an_answer_that_was_given_arrives() {
+    fn b14_returned_response_arrives() {
         let mut harness = harness(&request(|_| {}));
         let due = LATE + harness.bounds().round_trip_ms + harness.bounds().queue_ms();
         assert_eq!(harness.on_view(due, &[]), Ok(()));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_ends_when_its_caller_has_taken_all() {
+    fn stream_ends_after_its_caller_has_received_all() {
         let mut quick = harness(&stream(|_| {}));
         assert_violates(quick.on_view(LATE + STREAM_MS + 1_000, &[]), "call 0 is open");
         let mut slow = harness(&stream(|plan| plan.receive_pace_ms = None));

@@ -1,6 +1,5 @@
-//! B61: whoever reads sees a whole copy: all that its pools had when its process began, and of each
-//! item that or something later that was kept since. Never a part, never nothing again, nothing
-//! older.
+//! B61: readers see a complete copy: everything that the pools had when the process started, or
+//! later versions stored since. They never see a part, nothing again, or an older version.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,7 @@ use crate::event::{Event, EventKind, IamEvent, ItemRecord, RecordVersion};
 use crate::iam;
 use crate::plan::Node;
 
-/// See the module.
+/// Tracks the records and the view of each node.
 #[derive(Debug, Default)]
 pub(super) struct IamCompleteView {
     copies: BTreeMap<Node, NodeCopy>,
@@ -17,9 +16,9 @@ pub(super) struct IamCompleteView {
 
 #[derive(Debug, Default)]
 struct NodeCopy {
-    /// All that was ever kept of each item, by its versions.
+    /// All records ever stored of each item, by their versions.
     kept: BTreeMap<u8, BTreeMap<RecordVersion, Option<u32>>>,
-    /// What readers must see of each item, or something later.
+    /// The oldest version of each item that readers may still see.
     floor: BTreeMap<u8, RecordVersion>,
     was_visible: bool,
 }
@@ -38,14 +37,14 @@ impl NodeCopy {
     fn check_view(&mut self, items: Option<&[(u8, u32)]>) -> CheckResult {
         let Some(items) = items else {
             return match self.was_visible {
-                true => Err("see nothing any more".to_owned()),
+                true => Err("see nothing after they saw a copy".to_owned()),
                 false => Ok(()),
             };
         };
         self.was_visible = true;
         let seen: BTreeMap<_, _> = items.iter().copied().collect();
         if let Some(item) = seen.keys().find(|item| !self.kept.contains_key(item)) {
-            return Err(format!("see item {item}, which was never kept there"));
+            return Err(format!("see item {item}, which was never stored there"));
         }
         for (item, all) in &self.kept {
             let value = seen.get(item).copied();
@@ -53,12 +52,12 @@ impl NodeCopy {
             let is_fine = all.range(floor..).find(|(_, kept)| **kept == value);
             match is_fine {
                 Some((version, _)) => drop(self.floor.insert(*item, *version)),
-                // It may not be there before it was kept for the first time.
+                // An item may be absent until it is stored for the first time.
                 None if value.is_none() && !self.floor.contains_key(item) => {}
                 None => {
                     let must = all.get(&floor).copied().flatten();
                     return Err(format!(
-                        "see {value:?} as item {item}, and it is {must:?} since {floor}, or later"
+                        "see {value:?} as item {item}, not {must:?} of {floor} or a later value"
                     ));
                 }
             }
@@ -114,9 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn b61_a_part_is_not_a_copy() {
+    fn b61_partial_view_is_a_violation() {
         let mut harness = started_twice();
-        assert_violates(harness.at(5, SERVER, seen(&[])), "see None as item 1, and it is Some(2)");
+        assert_violates(harness.at(5, SERVER, seen(&[])), "see None as item 1, not Some(2)");
         let mut harness = started_twice();
         harness.feed([(5, SERVER, seen(&[(1, 2)])), (6, SERVER, kept(1, 13, Some(3)))]);
         harness.feed([(6, SERVER, seen(&[(1, 3)]))]);
@@ -124,20 +123,20 @@ mod tests {
     }
 
     #[test]
-    fn b61_what_is_read_was_kept_before_and_does_not_go_away() {
+    fn b61_view_is_stored_before_and_never_vanishes() {
         let mut harness = started_twice();
         assert_violates(
             harness.at(5, SERVER, seen(&[(1, 2), (7, 7)])),
-            "item 7, which was never kept",
+            "item 7, which was never stored",
         );
         let mut harness = started_twice();
         harness.feed([(5, SERVER, seen(&[(1, 2)]))]);
         let nothing = EventKind::Iam(IamEvent::SnapshotChanged { items: None });
-        assert_violates(harness.at(6, SERVER, nothing), "see nothing any more");
+        assert_violates(harness.at(6, SERVER, nothing), "see nothing after they saw a copy");
     }
 
     #[test]
-    fn b62_what_a_node_knows_to_be_deleted_stays_deleted() {
+    fn b62_deleted_item_stays_deleted() {
         let mut harness = started_twice();
         assert_violates(harness.at(5, SERVER, seen(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
     }

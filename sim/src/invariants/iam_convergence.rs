@@ -1,9 +1,9 @@
-//! B62: within a bound after all is healed readers of all nodes see the same: of each item what was
-//! kept last anywhere, so that what was deleted comes back by nothing but a later change.
+//! B62: within a bound after healing, the readers of all nodes see the same: the latest version of
+//! each item that was stored anywhere. Only a later change restores a deleted item.
 //!
-//! All nodes then keep the record of it too. Of a deletion that is more than readers can see: a
-//! node that never had the item has to know that it is gone, or takes it from whoever comes back
-//! with it.
+//! All nodes then store that record. For a deletion this is more than readers can see: a node that
+//! never had the item must store its tombstone, or it would accept the item from a node that
+//! returns with it.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,19 @@ use crate::iam;
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks the views and the stored records of all nodes.
 #[derive(Debug, Default)]
 pub(super) struct IamConvergence {
     latest: BTreeMap<u8, ItemRecord>,
-    /// What readers of each node see; nothing before it has loaded.
+    /// The readers' view on each node; none before it has loaded.
     seen: BTreeMap<Node, Option<Vec<(u8, u32)>>>,
-    /// What each node keeps of each item.
+    /// The stored version of each item on each node.
     kept: BTreeMap<(Node, u8), RecordVersion>,
     healed_ms: Option<u64>,
 }
 
 impl IamConvergence {
-    /// Somebody keeps it.
+    /// Records that a node stored a record.
     fn record(&mut self, kept: ItemRecord) {
         let latest = self.latest.entry(kept.item).or_insert(kept);
         if latest.version < kept.version {
@@ -42,7 +42,7 @@ impl IamConvergence {
             let lacks =
                 |kept: &&ItemRecord| self.kept.get(&(node, kept.item)) != Some(&kept.version);
             if let Some(kept) = self.latest.values().find(lacks) {
-                return Err(format!("{node} does not keep what the others do: {kept}"));
+                return Err(format!("{node} lacks the latest record: {kept}"));
             }
         }
         Ok(())
@@ -65,13 +65,13 @@ impl IamConvergence {
             return Err(match differs {
                 Some(kept @ ItemRecord { item, value: None, .. }) => {
                     let value = one(seen, *item);
-                    format!("on {node} is what was deleted: {value:?}, and the last is {kept}")
+                    format!("{node} shows a deleted item: {value:?}, and the latest record is {kept}")
                 }
                 Some(kept) => {
                     let value = one(seen, kept.item);
-                    format!("{node} did not get what the others have: {value:?}, not {kept}")
+                    format!("{node} missed a change: {value:?}, not {kept}")
                 }
-                None => format!("{node} has what nobody ever kept"),
+                None => format!("{node} shows an item that was never stored"),
             });
         }
         Ok(())
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b62_all_see_what_was_kept_last() {
+    fn b62_all_nodes_show_the_latest_records() {
         let mut harness = Harness::with_iam(IamConvergence::default());
         assert_violates(harness.at_quiescence(&[]), "node-0 has not loaded");
         harness.feed([
@@ -140,13 +140,13 @@ mod tests {
             (3, CALLER, seen(&[(1, 2)])),
             (3, SERVER, seen(&[(0, 1), (1, 2)])),
         ]);
-        assert_violates(harness.at_quiescence(&[]), "on node-1 is what was deleted");
+        assert_violates(harness.at_quiescence(&[]), "node-1 shows a deleted item");
         harness.feed([(4, SERVER, seen(&[]))]);
-        assert_violates(harness.at_quiescence(&[]), "node-1 did not get what the others have");
+        assert_violates(harness.at_quiescence(&[]), "node-1 missed a change");
         harness.feed([(5, SERVER, kept(1, 11, Some(2))), (5, SERVER, seen(&[(1, 2)]))]);
         assert_violates(
             harness.at_quiescence(&[]),
-            "node-1 does not keep what the others do: item 0 deleted",
+            "node-1 lacks the latest record: item 0 deleted",
         );
         harness.feed([(6, SERVER, kept(0, 12, None))]);
         assert_eq!(harness.at_quiescence(&[]), Ok(()));

@@ -1,5 +1,5 @@
-//! B62: a change is kept before anybody is told that it is made, and what is kept of an item only
-//! gets later, over all processes of a node.
+//! B62: a change is stored before its caller is notified, and the stored version of an item only
+//! grows, across all processes of a node.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord};
 use crate::plan::Node;
 
-/// See the module.
+/// Tracks the stored version of each item on each node.
 #[derive(Debug, Default)]
 pub(super) struct IamDurability {
     latest: BTreeMap<(Node, u8), ItemRecord>,
@@ -24,18 +24,18 @@ impl Invariant for IamDurability {
             IamEvent::Persisted { kept, .. } => {
                 let before = self.latest.insert((node, kept.item), *kept);
                 match before.filter(|before| before.version >= kept.version) {
-                    Some(before) => Err(format!("{node} keeps {kept} after {before}")),
+                    Some(before) => Err(format!("{node} stored {kept} after {before}")),
                     None => Ok(()),
                 }
             }
             IamEvent::Removed { item } => {
-                Err(format!("{node} forgot all about item {item}, which was not long over"))
+                Err(format!("{node} removed its record of item {item} too early"))
             }
             IamEvent::Changed { call, kept, .. } => {
                 let latest = self.latest.get(&(node, kept.item));
                 match latest.is_some_and(|latest| latest.version >= kept.version) {
                     true => Ok(()),
-                    false => Err(format!("call {call} is made, and {node} does not keep {kept}")),
+                    false => Err(format!("call {call} succeeded, and {node} has not stored {kept}")),
                 }
             }
             _ => Ok(()),
@@ -49,22 +49,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b62_what_is_kept_only_gets_later() {
+    fn b62_stored_versions_only_grow() {
         let mut harness = Harness::with_iam(IamDurability::default());
         harness.feed([(1, SERVER, kept(0, 10, None)), (2, CALLER, kept(0, 9, Some(1)))]);
         assert_violates(harness.at(3, SERVER, kept(0, 9, Some(1))), "item 0 = 1");
         let forgotten = EventKind::Iam(IamEvent::Removed { item: 0 });
-        assert_violates(harness.at(4, SERVER, forgotten), "forgot all about item 0");
+        assert_violates(harness.at(4, SERVER, forgotten), "removed its record of item 0");
     }
 
     #[test]
-    fn b62_what_is_made_is_kept() {
+    fn b62_reported_change_is_stored() {
         let mut harness = Harness::with_iam(IamDurability::default());
         let changed = || {
             let (kept, peer_errors) = (record(0, 10, Some(1)), Vec::new());
             EventKind::Iam(IamEvent::Changed { call: 1, kept, peer_errors })
         };
-        assert_violates(harness.at(1, SERVER, changed()), "node-1 does not keep item 0");
+        assert_violates(harness.at(1, SERVER, changed()), "node-1 has not stored item 0");
         harness.feed([(2, SERVER, kept(0, 10, Some(1))), (3, SERVER, changed())]);
     }
 }

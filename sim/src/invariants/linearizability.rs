@@ -1,5 +1,4 @@
-//! What the locks protect looks as if everything done to it was done at one instant: histories of
-//! each register are linearizable (see [`crate::history`]).
+//! The histories of the registers that the locks protect are linearizable (see [`crate::history`]).
 
 use std::collections::BTreeMap;
 
@@ -8,10 +7,10 @@ use crate::event::{CallId, Event, EventKind, StoreOp, StoreResult};
 use crate::history::{RegisterOp, check};
 use crate::world::NodeView;
 
-/// See the module.
+/// Records the history of each register.
 #[derive(Debug, Default)]
 pub(super) struct Linearizability {
-    /// Events seen so far: the order in which things happened.
+    /// Number of events so far: the logical time.
     now: u64,
     open: BTreeMap<CallId, OpenOperation>,
     histories: BTreeMap<u8, Vec<RegisterOp>>,
@@ -21,8 +20,8 @@ pub(super) struct Linearizability {
 struct OpenOperation {
     invoked: u64,
     op: StoreOp,
-    /// When the last of it reached the store. Nothing happens to the register after that, though
-    /// its holder may hear of it much later, if its process was stopped.
+    /// When its last request reached the store. The operation affects the register no later, though
+    /// a holder that was paused may receive the response much later.
     reached: Option<u64>,
 }
 
@@ -38,7 +37,7 @@ impl Invariant for Linearizability {
                 let open = OpenOperation { invoked: self.now, op: *op, reached: None };
                 match self.open.insert(*call, open) {
                     None => Ok(()),
-                    Some(_) => Err(format!("call {call} wants two things at once")),
+                    Some(_) => Err(format!("call {call} has two operations at once")),
                 }
             }
             EventKind::StoreReached { call, .. } => {
@@ -49,9 +48,9 @@ impl Invariant for Linearizability {
             }
             EventKind::StoreCompleted { call, resource, result } => {
                 let Some(OpenOperation { invoked, op, reached }) = self.open.remove(call) else {
-                    return Err(format!("call {call} wanted nothing: {result}"));
+                    return Err(format!("call {call} has no operation: {result}"));
                 };
-                // What was not done has left no trace.
+                // Other results had no effect.
                 if let Some(returned) = reached
                     && matches!(result, StoreResult::Done { .. } | StoreResult::Unknown)
                 {
@@ -67,7 +66,7 @@ impl Invariant for Linearizability {
 
     fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         if let Some((call, OpenOperation { op, .. })) = self.open.first_key_value() {
-            return Err(format!("call {call} never learned what came of its {op}"));
+            return Err(format!("call {call} never received the result of its {op}"));
         }
         for (resource, history) in &mut self.histories {
             check(0, history).map_err(|problem| format!("r{resource}: {problem}"))?;
@@ -102,21 +101,21 @@ mod tests {
     }
 
     #[test]
-    fn an_update_that_is_lost_is_seen() {
+    fn lost_update_is_a_violation() {
         assert_eq!(harness([1, 2]).at_quiescence(&[]), Ok(()));
         assert_violates(harness([1, 1]).at_quiescence(&[]), "r0: no order explains");
         let asked = EventKind::StoreRequested { call: 0, resource: 0, op: StoreOp::Read };
         let mut open = harness([1, 2]);
         open.feed([(3, CALLER, asked.clone())]);
-        assert_violates(open.at_quiescence(&[]), "call 0 never learned");
-        assert_violates(open.at(4, CALLER, asked), "two things at once");
+        assert_violates(open.at_quiescence(&[]), "call 0 never received");
+        assert_violates(open.at(4, CALLER, asked), "two operations at once");
         let answered =
             EventKind::StoreCompleted { call: 7, resource: 0, result: StoreResult::Refused };
-        assert_violates(open.at(5, CALLER, answered), "wanted nothing");
+        assert_violates(open.at(5, CALLER, answered), "has no operation");
     }
 
     #[test]
-    fn what_its_holder_hears_of_late_is_done_when_it_has_reached_the_store() {
+    fn operation_takes_effect_when_it_reaches_the_store() {
         let (call, resource, op) = (9, 0, StoreOp::Read);
         let read = |value| {
             let mut harness = harness([1, 2]);

@@ -1,4 +1,4 @@
-//! Since when two nodes have had no fault: what must happen "within a bound" is counted from then.
+//! Tracks since when two nodes are free of faults: all bounds are counted from then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, LinkState};
 use crate::plan::{Fault, Node, Plan};
 
-/// LastingFault that lasts until something ends it.
+/// A fault that lasts until an event ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum LastingFault {
     Link(Node, Node),
@@ -19,16 +19,16 @@ enum LastingFault {
     WrongSecret(Node),
 }
 
-/// Keeps account of all fault.
+/// Tracks all faults of links and nodes.
 #[derive(Debug, Default)]
 pub struct LinkHealth {
     lasting: BTreeSet<LastingFault>,
     last_by_link: BTreeMap<(Node, Node), u64>,
     last_by_node: BTreeMap<Node, u64>,
     skew_max_ms: u64,
-    /// When a node was last connected to another, by what it says.
+    /// When each node last reported a connection to another.
     connected: BTreeMap<(Node, Node), u64>,
-    /// Since when a pair has had a connection that was made after its last fault.
+    /// Since when a pair has had a connection made after its last fault.
     fresh: BTreeMap<(Node, Node), u64>,
 }
 
@@ -37,7 +37,7 @@ fn pair(a: Node, b: Node) -> (Node, Node) {
 }
 
 impl LinkHealth {
-    /// Before anything has happened.
+    /// Creates the state at the start of a run.
     pub fn new(plan: &Plan, skew_max_ms: u64) -> Self {
         let late = plan.cluster.late.iter().map(|(node, _)| LastingFault::Down(*node));
         let wrong_secret =
@@ -45,7 +45,7 @@ impl LinkHealth {
         Self { lasting: late.chain(wrong_secret).collect(), skew_max_ms, ..Self::default() }
     }
 
-    /// Something happened.
+    /// Handles an event.
     pub fn on_event(&mut self, event: &Event) {
         let at = event.at_ms;
         match (&event.kind, event.node) {
@@ -65,7 +65,7 @@ impl LinkHealth {
                 for fault in std::mem::take(&mut self.lasting) {
                     match fault {
                         LastingFault::Link(a, b) | LastingFault::Slow(a, b) => self.touch(a, b, at),
-                        // It starts in a moment, and that will end it.
+                        // The node is about to start, which ends the fault.
                         LastingFault::Down(_) => drop(self.lasting.insert(fault)),
                         LastingFault::Skewed(node)
                         | LastingFault::WrongSecret(node)
@@ -83,8 +83,8 @@ impl LinkHealth {
         }
     }
 
-    /// A pair whose two ends have connected after its last fault has a connection that lost
-    /// nothing. That it is lost again without fault must not be an excuse for what fails with it.
+    /// Records that a pair has connected at both ends after its last fault: its connection lost
+    /// nothing. A later loss without a fault must not excuse the failures that it causes.
     fn on_connected(&mut self, a: Node, b: Node) {
         let Some(since) = self.fault_free_since(a, b) else { return };
         let ends = [(a, b), (b, a)].map(|ends| self.connected.get(&ends).copied());
@@ -133,7 +133,7 @@ impl LinkHealth {
                 }
             }
             Fault::Skew { node, ms } => {
-                // Two clocks that are each a little off may be too far apart together.
+                // Two clocks that are each a little off may differ too much together.
                 if ms.unsigned_abs() > self.skew_max_ms / 2 {
                     self.lasting.insert(LastingFault::Skewed(node));
                 } else if self.lasting.remove(&LastingFault::Skewed(node)) {
@@ -141,7 +141,7 @@ impl LinkHealth {
                 }
             }
             Fault::Bounce { node, .. } => drop(self.lasting.insert(LastingFault::Down(node))),
-            // What follows a restart is its node's start.
+            // A restart takes effect with its node's start.
             Fault::Restart { .. }
             | Fault::Drift { .. }
             | Fault::PoolDown { .. }
@@ -149,9 +149,9 @@ impl LinkHealth {
         }
     }
 
-    /// Since when nothing can be wrong between two nodes, in simulated milliseconds; `None` if
-    /// something is. From the connection that they have made since their last fault, or once any
-    /// that died in it must have been found and replaced.
+    /// Returns since when nothing can be wrong between two nodes, in simulated milliseconds; `None`
+    /// if something is. The time is that of the connection made since their last fault, or when a
+    /// dead connection must have been detected and replaced.
     pub fn healthy_since(&self, a: Node, b: Node, bounds: &Bounds) -> Option<u64> {
         let since = self.fault_free_since(a, b)?;
         let replaced = since + bounds.reconnect_ms;
@@ -159,8 +159,8 @@ impl LinkHealth {
         Some(fresh.filter(|fresh| *fresh > 0 && *fresh >= since).unwrap_or(replaced).min(replaced))
     }
 
-    /// Since when there was no fault between two nodes, in simulated milliseconds; `None` if there
-    /// is.
+    /// Returns since when there was no fault between two nodes, in simulated milliseconds; `None`
+    /// if there is one.
     pub fn fault_free_since(&self, a: Node, b: Node) -> Option<u64> {
         let (a, b) = pair(a, b);
         let concerns = |fault: &LastingFault| match *fault {
@@ -185,7 +185,7 @@ mod tests {
     use crate::plan::ClockWhilePaused;
 
     #[test]
-    fn calm_is_counted_from_the_last_trouble_of_a_pair_or_its_nodes() {
+    fn fault_free_time_begins_with_the_last_fault_of_a_pair_or_its_nodes() {
         let plan = Plan::quiet(3);
         let mut link_health = LinkHealth::new(&plan, 300_000);
         let (a, b, c) = (Node(0), Node(1), Node(2));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_stopped_is_trouble_until_it_goes_on() {
+    fn pause_is_a_fault_until_the_process_resumes() {
         let mut link_health = LinkHealth::new(&Plan::quiet(3), 300_000);
         let (a, b, node) = (Node(0), Node(1), Node(1));
         let fault = |at_ms, fault, link_health: &mut LinkHealth| {
@@ -236,11 +236,11 @@ mod tests {
             node: Some(node),
             kind: EventKind::Started { incarnation: 2 },
         });
-        assert_eq!(health.fault_free_since(a, b), Some(70), "what begins anew is not stopped");
+        assert_eq!(health.fault_free_since(a, b), Some(70), "a restarted process is not paused");
     }
 
     #[test]
-    fn a_pair_is_whole_once_it_has_connected_after_its_trouble() {
+    fn pair_is_healthy_once_it_has_connected_after_its_fault() {
         let plan = Plan::quiet(2);
         let (bounds, mut link_health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
         let (a, b) = (Node(0), Node(1));
@@ -255,7 +255,7 @@ mod tests {
         on_event(&mut link_health, 5, Some(b), connected(a));
         assert_eq!(health.healthy_since(a, b, &bounds), Some(5));
         on_event(&mut link_health, 7, Some(a), connected(b));
-        assert_eq!(health.healthy_since(b, a, &bounds), Some(5), "lost for no reason: no excuse");
+        assert_eq!(health.healthy_since(b, a, &bounds), Some(5), "a loss without a fault is no excuse");
         on_event(&mut link_health, 9, None, EventKind::Fault { fault: Fault::Cut { a, b } });
         assert_eq!(health.healthy_since(a, b, &bounds), None);
         on_event(&mut link_health, 11, None, EventKind::Fault { fault: Fault::Repair { a, b } });

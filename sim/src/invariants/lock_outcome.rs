@@ -1,5 +1,5 @@
-//! B50: whoever asks for a lock has it or not, once, and knows in time: no later than its time-out,
-//! and by that no earlier.
+//! B50: a lock request is granted or fails, once, no later than its timeout, and times out no
+//! earlier.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::event::{CallId, Event, EventKind, LockFailure};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks the phase of every lock request.
 #[derive(Debug, Default)]
 pub(super) struct LockOutcome {
     suspended: SuspendedHolders,
@@ -35,13 +35,13 @@ impl Invariant for LockOutcome {
                 let (since, timeout_ms) = (event.at_ms, u64::from(*timeout_ms));
                 match self.open.insert(*call, LockPhase::Waiting { node, since, timeout_ms }) {
                     None => Ok(()),
-                    Some(_) => Err(format!("the lock of call {call} was asked for twice")),
+                    Some(_) => Err(format!("the lock of call {call} was requested twice")),
                 }
             }
             (EventKind::LockGranted { call, .. }, _) => {
                 match self.open.insert(*call, LockPhase::Held) {
                     Some(LockPhase::Waiting { .. }) => Ok(()),
-                    _ => Err(format!("the lock of call {call} was granted, and nobody waits")),
+                    _ => Err(format!("the lock of call {call} was granted without a waiter")),
                 }
             }
             (EventKind::LockFailed { call, failure }, _) => match self
@@ -51,12 +51,12 @@ impl Invariant for LockOutcome {
                 Some(LockPhase::Waiting { since, timeout_ms, .. }) => {
                     may_fail(*call, failure, event.at_ms - since, timeout_ms, facts)
                 }
-                _ => Err(format!("the lock of call {call} failed, and nobody waits: {failure}")),
+                _ => Err(format!("the lock of call {call} failed without a waiter: {failure}")),
             },
             (EventKind::LockEnded { call, .. }, _) => {
                 match self.open.insert(*call, LockPhase::Ended) {
                     Some(LockPhase::Held) => Ok(()),
-                    _ => Err(format!("the lock of call {call} is over, and nobody held it")),
+                    _ => Err(format!("the lock of call {call} ended without a holder")),
                 }
             }
             _ => Ok(()),
@@ -69,13 +69,14 @@ impl Invariant for LockOutcome {
             if self.suspended.is_stopped(*node) {
                 continue;
             }
-            // A process that was stopped measures anew: its timers are tokio's, which were not.
+            // A process that was paused measures from its resume: its timers are tokio's, which
+            // were frozen.
             let since = self.suspended.resumed_at(*node).map_or(*since, |woken| woken.max(*since));
             let due = since + timeout_ms + facts.bounds.lateness_of(*timeout_ms);
             let due = due + facts.bounds.ticks_ms;
             if facts.now_ms > due {
                 let late = facts.now_ms - due;
-                return Err(format!("call {call} waits for its lock {late} ms beyond its time"));
+                return Err(format!("call {call} waits for its lock {late} ms beyond its timeout"));
             }
         }
         Ok(())
@@ -84,7 +85,7 @@ impl Invariant for LockOutcome {
     fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         let mut left = self.open.iter().filter(|(_, open)| !matches!(open, LockPhase::Ended));
         left.next().map_or(Ok(()), |(call, open)| {
-            Err(format!("the lock of call {call} is not over: {open:?}"))
+            Err(format!("the lock of call {call} has not ended: {open:?}"))
         })
     }
 }
@@ -132,47 +133,47 @@ mod tests {
     }
 
     #[test]
-    fn b50_whoever_asks_for_a_lock_has_it_or_not_once() {
+    fn b50_lock_request_ends_once() {
         let over = EventKind::LockEnded { call: 0, how: LockEnd::Unlocked };
         let mut well = harness();
-        assert_violates(well.at_quiescence(&[]), "call 0 is not over");
+        assert_violates(well.at_quiescence(&[]), "call 0 has not ended");
         well.feed([(5, CALLER, granted(0, true, 1)), (6, CALLER, over.clone())]);
         assert_eq!(well.at_quiescence(&[]), Ok(()));
-        assert_violates(well.at(7, CALLER, granted(0, true, 1)), "nobody waits");
-        assert_violates(harness().at(1, CALLER, over), "nobody held it");
-        assert_violates(harness().at(1, CALLER, made(0, &lock(|_| {}))), "asked for twice");
+        assert_violates(well.at(7, CALLER, granted(0, true, 1)), "without a waiter");
+        assert_violates(harness().at(1, CALLER, over), "without a holder");
+        assert_violates(harness().at(1, CALLER, made(0, &lock(|_| {}))), "requested twice");
         let mut failing = harness();
         failing.feed([(1_000, CALLER, failed(LockFailure::TimedOut))]);
-        assert_violates(failing.at(1_000, CALLER, failed(LockFailure::TimedOut)), "nobody waits");
+        assert_violates(failing.at(1_000, CALLER, failed(LockFailure::TimedOut)), "without a waiter");
         let mut held = harness();
         held.feed([(5, CALLER, granted(0, true, 1))]);
-        assert_violates(held.at_quiescence(&[]), "is not over");
+        assert_violates(held.at_quiescence(&[]), "has not ended");
     }
 
     #[test]
-    fn b50_whoever_asks_for_a_lock_knows_in_time() {
+    fn b50_lock_request_ends_in_time() {
         let grain = harness().bounds().ticks_ms;
         assert_eq!(harness().on_view(1_000 + grain, &[]), Ok(()));
-        assert_violates(harness().on_view(1_001 + grain, &[]), "1 ms beyond its time");
+        assert_violates(harness().on_view(1_001 + grain, &[]), "1 ms beyond its timeout");
         assert_violates(
             harness().at(900, CALLER, failed(LockFailure::TimedOut)),
             "after 900 ms: timed out",
         );
         assert_violates(
             harness().at(900, CALLER, failed(LockFailure::Cancelled)),
-            "after 900 ms: given up",
+            "after 900 ms: cancelled",
         );
         let text = String::new();
         assert_violates(
             harness().at(1_000, CALLER, failed(LockFailure::NotAttempted { text })),
-            "not asked",
+            "not attempted",
         );
-        let mut patient = harness();
+        let mut paused = harness();
         let node = CALLER;
-        patient.fault(500, Fault::Pause { node });
-        assert_eq!(patient.on_view(90_000, &[]), Ok(()), "a process that is stopped cannot know");
-        patient.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
-        assert_eq!(patient.on_view(91_000, &[]), Ok(()));
-        assert_violates(patient.on_view(92_000, &[]), "beyond its time");
+        paused.fault(500, Fault::Pause { node });
+        assert_eq!(paused.on_view(90_000, &[]), Ok(()), "a paused process cannot notice");
+        paused.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
+        assert_eq!(paused.on_view(91_000, &[]), Ok(()));
+        assert_violates(paused.on_view(92_000, &[]), "beyond its timeout");
     }
 }

@@ -1,5 +1,5 @@
-//! B52: a holder whose lock is not certain any more is told; it does not hold on for ever, and when
-//! all is quiet nobody holds anything.
+//! B52: a holder whose lock is no longer certain is notified. It does not keep the lock for ever,
+//! and at quiescence no lock is held.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::lock::HoldView;
 use crate::plan::Load;
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks holders that have lost their lock.
 #[derive(Debug, Default)]
 pub(super) struct LossIsReported {
     suspended: SuspendedHolders,
-    /// Since when somebody who has not let go does not believe in its lock any more, if so.
+    /// For each holder, since when it does not see `is_held()`, if so.
     holders: BTreeMap<CallId, Option<u64>>,
 }
 
@@ -38,13 +38,13 @@ impl Invariant for LossIsReported {
             if *is_held || self.suspended.is_stopped(*node) {
                 continue;
             }
-            // It goes on with timers that were set while it was stopped.
+            // It resumes with timers that were set before the pause.
             let woken = self.suspended.resumed_at(*node).map_or(0, |woken| woken + lease_ms);
             let allowance = facts.bounds.lateness_of(lease_ms) + store_delay_ms(*call, facts);
             if facts.now_ms > lost.max(woken) + allowance + facts.bounds.ticks_ms {
                 let late = facts.now_ms - lost;
                 return Err(format!(
-                    "the holder of call {call} on {node} was not told that its lock is lost since \
+                    "the holder of call {call} on {node} was not notified of the loss of its lock since \
                      {late} ms"
                 ));
             }
@@ -55,12 +55,12 @@ impl Invariant for LossIsReported {
     fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         match self.holders.first_key_value() {
             None => Ok(()),
-            Some((call, _)) => Err(format!("somebody still has the lock of call {call}")),
+            Some((call, _)) => Err(format!("a node still holds the lock of call {call}")),
         }
     }
 }
 
-/// A holder looks up only between two operations.
+/// A holder checks its lock only between two operations.
 fn store_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
     match facts.load(call) {
         Some(Load::Lock(plan)) => 4 * (u64::from(plan.store_ms) + facts.bounds.ticks_ms),
@@ -75,29 +75,29 @@ mod tests {
     use crate::plan::{Fault, Meanwhile};
 
     #[test]
-    fn b52_a_holder_is_told() {
+    fn b52_holder_is_notified() {
         let mut harness = Harness::new(LossIsReported::default(), vec![]);
         let grain = harness.bounds().lateness_of(0) + harness.bounds().ticks_ms;
         let lost = [Belief { is_believed: false, ..belief(0, CALLER, true) }];
         assert_eq!(harness.on_tick(9, &lost), Ok(()));
         assert_eq!(harness.on_tick(9 + grain, &lost), Ok(()));
-        assert_violates(harness.on_tick(10 + grain, &lost), "call 0 on node-0 was not told");
+        assert_violates(harness.on_tick(10 + grain, &lost), "call 0 on node-0 was not notified");
         assert_eq!(harness.on_tick(90, &[belief(0, CALLER, true)]), Ok(()));
         let node = CALLER;
         harness.fault(100, Fault::Pause { node });
         assert_eq!(harness.on_tick(200, &lost), Ok(()));
-        assert_eq!(harness.on_tick(90_000, &lost), Ok(()), "nobody can tell it");
+        assert_eq!(harness.on_tick(90_000, &lost), Ok(()), "a paused process cannot be notified");
         harness.fault(90_000, Fault::Wake { node, clock: Meanwhile::Ran });
         assert_eq!(harness.on_tick(90_000 + grain, &lost), Ok(()));
-        assert_violates(harness.on_tick(90_001 + grain, &lost), "was not told");
+        assert_violates(harness.on_tick(90_001 + grain, &lost), "was not notified");
     }
 
     #[test]
-    fn b52_nobody_holds_anything_when_all_is_quiet() {
+    fn b52_no_lock_is_held_at_quiescence() {
         let mut harness = Harness::new(LossIsReported::default(), vec![]);
         harness.on_tick(9, &[belief(0, CALLER, true)]).expect("it may hold it");
-        assert_violates(harness.at_quiescence(&[]), "somebody still has the lock of call 0");
-        harness.on_tick(10, &[]).expect("it let go");
+        assert_violates(harness.at_quiescence(&[]), "a node still holds the lock of call 0");
+        harness.on_tick(10, &[]).expect("it has released the lock");
         assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }
 }

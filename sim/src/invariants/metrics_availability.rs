@@ -1,7 +1,7 @@
-//! B71: whoever answered is up; whoever did not is down, for the reason that there was; and each
-//! server is told of once.
+//! B71: a server that responded is up, any other is down for the true reason, and each server is
+//! reported once.
 //!
-//! Who answered whom is read off the wire.
+//! Responses are seen on the wire.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,22 +13,22 @@ use crate::event::{
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks requests, responses and connections.
 #[derive(Debug, Default)]
 pub(super) struct MetricsAvailability {
     scrapes: Scrapes,
-    /// Who is at the other end.
+    /// The node at the other end.
     remotes: BTreeMap<(Node, SocketId), Node>,
-    /// The last that one node asked another.
+    /// The last request of one node to another.
     requests: BTreeMap<(Node, Node), Request>,
-    /// Responses on their way: to whom, on which connection, and their place there.
+    /// Responses in flight: their receiver, their connection, and their index there.
     responses: BTreeSet<(Node, SocketId, u64)>,
-    /// Since when a node says that it is connected to another.
+    /// Since when a node has reported a connection to another.
     connected: BTreeMap<(Node, Node), u64>,
-    /// When it last said that it is not.
+    /// When it last reported the loss of that connection.
     lost: BTreeMap<(Node, Node), u64>,
-    /// Who told of whom that the connection ended, after which time, and when: what is written down
-    /// of that end may come a moment later.
+    /// Reported disconnections: the reporting node, the remote, the earliest possible time, and the
+    /// time of the report. The event of the disconnection may follow a moment later.
     ends: Vec<(Node, Node, u64, u64)>,
 }
 
@@ -98,14 +98,14 @@ impl Invariant for MetricsAvailability {
         {
             None => Ok(()),
             Some((on, of, ..)) => {
-                Err(format!("{on} tells that the connection to {of} ended, and it did not"))
+                Err(format!("{on} reports that the connection to {of} ended, and it did not"))
             }
         }
     }
 }
 
 impl MetricsAvailability {
-    /// What a process knew ends with it.
+    /// Removes the state of a process that has ended.
     fn clear(&mut self, node: Node) {
         self.requests.retain(|(from, _), _| *from != node);
         self.connected.retain(|(from, _), _| *from != node);
@@ -144,7 +144,7 @@ impl MetricsAvailability {
         facts: &Facts<'_>,
     ) -> CheckResult {
         if !servers.iter().map(|(of, _)| *of).eq((0..facts.plan.cluster.nodes).map(Node)) {
-            return Err(format!("{on} does not tell of each server once"));
+            return Err(format!("{on} does not report each server once"));
         }
         for (of, told) in servers.iter().filter(|(of, _)| *of != on) {
             let request = self.requests.get(&(on, *of));
@@ -152,16 +152,16 @@ impl MetricsAvailability {
             let responded_ms = request.and_then(|request| request.responded_ms);
             match told {
                 ServerReport::Up { .. } if responded_ms.is_none() => {
-                    return Err(format!("{on} tells that {of} is up, which has not answered"));
+                    return Err(format!("{on} reports {of} as up, which has not responded"));
                 }
                 ServerReport::Up { .. } => {}
                 ServerReport::Down { reason } => {
                     let deadline_ms = deadline_ms(collected, facts);
                     if responded_ms.is_some_and(|at_ms| at_ms < deadline_ms) {
-                        return Err(format!("{on} tells that {of} is down, which has answered"));
+                        return Err(format!("{on} reports {of} as down, which has responded"));
                     }
-                    let was_asked = request.is_some();
-                    self.check_reason((on, *of), reason, was_asked, collected, facts)?;
+                    let was_requested = request.is_some();
+                    self.check_reason((on, *of), reason, was_requested, collected, facts)?;
                 }
             }
         }
@@ -172,7 +172,7 @@ impl MetricsAvailability {
         &mut self,
         (on, of): (Node, Node),
         reason: &str,
-        was_asked: bool,
+        was_requested: bool,
         collected: Scrape,
         facts: &Facts<'_>,
     ) -> CheckResult {
@@ -180,7 +180,7 @@ impl MetricsAvailability {
         let is_so = match reason {
             "not_connected" => {
                 let since = self.connected.get(&(on, of));
-                !was_asked && since.is_none_or(|since_ms| since_ms + grain_ms >= started_ms)
+                !was_requested && since.is_none_or(|since_ms| since_ms + grain_ms >= started_ms)
             }
             "timeout" => facts.now_ms >= deadline_ms(collected, facts),
             "disconnected" => {
@@ -192,12 +192,12 @@ impl MetricsAvailability {
         };
         match is_so {
             true => Ok(()),
-            false => Err(format!("{on} tells of {of} a reason that there was not: {reason}")),
+            false => Err(format!("{on} reports a wrong reason for {of}: {reason}")),
         }
     }
 }
 
-/// Whatever comes before is in time.
+/// Returns the time before which every response is in time.
 fn deadline_ms(collected: Scrape, facts: &Facts<'_>) -> u64 {
     let deadline_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms));
     let grain_ms = facts.bounds.drift_of(deadline_ms) + facts.bounds.ticks_ms;
@@ -215,7 +215,7 @@ mod tests {
         EventKind::State { remote: SERVER, state, cause: None }
     }
 
-    /// Connected, and asked.
+    /// Connected, with a scrape in progress.
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsAvailability::default(), metrics());
         let opened = |remote| EventKind::SocketOpened { socket: 7, remote, dialed: true };
@@ -233,66 +233,66 @@ mod tests {
         ServerReport::Down { reason: reason.to_owned() }
     }
 
-    fn tells(harness: &mut Harness, at_ms: u64, told: ServerReport) -> CheckResult {
+    fn reports(harness: &mut Harness, at_ms: u64, report: ServerReport) -> CheckResult {
         harness.at(at_ms, CALLER, answered(0, vec![(CALLER, up()), (SERVER, told)]))
     }
 
-    fn asks(harness: &mut Harness) {
+    fn sends_request(harness: &mut Harness) {
         harness.feed([(1_001, CALLER, request(7, 5))]);
     }
 
     #[test]
-    fn b71_whoever_answered_is_up_and_nobody_else() {
+    fn b71_only_servers_that_responded_are_up() {
         let mut harness = harness();
-        asks(&mut harness);
+        sends_request(&mut harness);
         assert_violates(
-            tells(&mut harness, 1_010, up()),
-            "node-0 tells that node-1 is up, which has not",
+            reports(&mut harness, 1_010, up()),
+            "node-0 reports node-1 as up, which has not",
         );
         harness.feed([(1_011, CALLER, asked(0)), (1_012, CALLER, request(7, 6))]);
         harness.feed([(1_013, SERVER, message(7, 3, "Response", 6)), (1_015, CALLER, read(7, 3))]);
-        tells(&mut harness, 1_016, up()).expect("it answered");
+        reports(&mut harness, 1_016, up()).expect("it responded");
         harness.feed([(1_017, CALLER, asked(0))]);
-        assert_violates(tells(&mut harness, 1_020, down("timeout")), "is down, which has answered");
+        assert_violates(reports(&mut harness, 1_020, down("timeout")), "as down, which has responded");
     }
 
     #[test]
-    fn b71_the_reason_is_the_one_that_there_was() {
-        let no_reason = "node-0 tells of node-1 a reason that there was not";
-        assert_violates(tells(&mut harness(), 1_001, down("not_connected")), no_reason);
-        assert_violates(tells(&mut harness(), 1_001, down("bad weather")), no_reason);
+    fn b71_reported_reason_is_the_true_one() {
+        let no_reason = "node-0 reports a wrong reason for node-1";
+        assert_violates(reports(&mut harness(), 1_001, down("not_connected")), no_reason);
+        assert_violates(reports(&mut harness(), 1_001, down("bad weather")), no_reason);
         let mut lost = harness();
         lost.feed([(1_000, CALLER, state(LinkState::Backoff))]);
-        tells(&mut lost, 1_001, down("not_connected")).expect("it is not connected");
+        reports(&mut lost, 1_001, down("not_connected")).expect("it is not connected");
         let mut slow = harness();
-        asks(&mut slow);
-        assert_violates(tells(&mut slow, 1_300, down("timeout")), no_reason);
+        sends_request(&mut slow);
+        assert_violates(reports(&mut slow, 1_300, down("timeout")), no_reason);
         slow.feed([(1_301, CALLER, asked(0))]);
-        tells(&mut slow, 1_500, down("timeout")).expect("the deadline is over");
+        reports(&mut slow, 1_500, down("timeout")).expect("the deadline has passed");
     }
 
     #[test]
-    fn b71_a_connection_that_ended_did() {
+    fn b71_reported_disconnection_did_happen() {
         let mut harness = harness();
-        asks(&mut harness);
-        tells(&mut harness, 1_010, down("disconnected"))
-            .expect("it may be written down in a moment");
+        sends_request(&mut harness);
+        reports(&mut harness, 1_010, down("disconnected"))
+            .expect("its event may follow in a moment");
         assert_violates(
             harness.on_view(1_100, &[]),
             "the connection to node-1 ended, and it did not",
         );
         harness.feed([(2_200, CALLER, asked(0)), (2_201, CALLER, state(LinkState::Backoff))]);
-        tells(&mut harness, 2_201, down("disconnected")).expect("it did");
+        reports(&mut harness, 2_201, down("disconnected")).expect("it did");
         assert_eq!(harness.on_view(3_000, &[]), Ok(()));
     }
 
     #[test]
-    fn b71_nobody_is_left_out() {
+    fn b71_every_server_is_reported() {
         let mut harness = harness();
         let alone = answered(0, vec![(CALLER, up())]);
         assert_violates(
             harness.at(1_001, CALLER, alone),
-            "node-0 does not tell of each server once",
+            "node-0 does not report each server once",
         );
     }
 }

@@ -1,5 +1,4 @@
-//! B71: whoever asks for the metrics of all servers has an answer by the deadline, whatever has
-//! become of the others.
+//! B71: a scrape of all servers completes by the deadline, whatever the state of the others.
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
 use super::{CheckResult, Facts, Invariant};
@@ -7,7 +6,7 @@ use crate::event::{Event, EventKind};
 use crate::plan::Fault;
 use crate::world::NodeView;
 
-/// See the module.
+/// Checks the time of every scrape.
 #[derive(Debug, Default)]
 pub(super) struct MetricsDeadline {
     scrapes: Scrapes,
@@ -30,7 +29,7 @@ impl Invariant for MetricsDeadline {
         match event.at_ms.checked_sub(collected.requested_ms + due_ms(facts) + 1) {
             None => Ok(()),
             Some(late) => Err(format!(
-                "an answer came after its deadline: scrape {scrape} of {node}, by {} ms",
+                "a response came after its deadline: scrape {scrape} of {node}, by {} ms",
                 late + 1
             )),
         }
@@ -41,14 +40,14 @@ impl Invariant for MetricsDeadline {
         match overdue.and_then(|requested_ms| self.scrapes.outstanding_since(requested_ms)) {
             None => Ok(()),
             Some((node, scrape, collected)) => Err(format!(
-                "an answer did not come by its deadline: scrape {scrape} of {node}, asked at {} ms",
+                "a response did not come by its deadline: scrape {scrape} of {node}, requested at {} ms",
                 collected.requested_ms
             )),
         }
     }
 }
 
-/// How long an answer may take. Who waits does so by tokio's timers.
+/// Returns the time that a scrape may take. It waits by tokio's timers, which do not drift.
 fn due_ms(facts: &Facts<'_>) -> u64 {
     let deadline_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms));
     deadline_ms + facts.bounds.drift_of(deadline_ms) + facts.bounds.ticks_ms
@@ -67,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn b71_an_answer_comes_by_its_deadline() {
+    fn b71_scrape_completes_by_its_deadline() {
         let due = 1_000 + u64::from(metrics().deadline_ms) + harness().bounds().ticks_ms;
         harness().feed([(due, CALLER, answered(0, vec![]))]);
         assert_violates(
@@ -78,6 +77,6 @@ mod tests {
         assert_violates(harness().on_view(due + 1, &[]), "did not come by its deadline");
         let mut crashed = harness();
         crashed.fault(1_001, Fault::PowerLoss { node: CALLER });
-        assert_eq!(crashed.on_view(due + 1, &[]), Ok(()), "nobody waits any more");
+        assert_eq!(crashed.on_view(due + 1, &[]), Ok(()), "the scrape has ended with its process");
     }
 }

@@ -1,8 +1,7 @@
-//! B71: a scrape costs each server one request, and scrapes at the same time or within a second
-//! share it.
+//! B71: a collection costs each server one request, which concurrent scrapes and scrapes within a
+//! second share.
 //!
-//! Requests are counted on the wire: those that bear no number of the load's are those of the
-//! metrics.
+//! Requests are counted on the wire: those that belong to no call of the load belong to metrics.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +10,13 @@ use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 
-/// See the module.
+/// Counts the requests of each collection.
 #[derive(Debug, Default)]
 pub(super) struct MetricsRequests {
     scrapes: Scrapes,
-    /// Who is at the other end.
+    /// The node at the other end.
     remotes: BTreeMap<(Node, SocketId), Node>,
-    /// Who asked whom how often for the last collection.
+    /// Requests from one node to another for the last collection.
     asked: BTreeMap<(Node, Node), u64>,
 }
 
@@ -43,7 +42,7 @@ impl Invariant for MetricsRequests {
                 let asked = self.asked.entry((from, *to)).or_default();
                 *asked += 1;
                 if *asked > 1 {
-                    return Err(format!("{from} asked {to} {asked} times for one collection"));
+                    return Err(format!("{from} requested {to} {asked} times for one collection"));
                 }
             }
             _ => {}
@@ -67,25 +66,25 @@ mod tests {
     }
 
     #[test]
-    fn b71_scrapes_at_the_same_time_share_a_request() {
+    fn b71_concurrent_scrapes_share_a_request() {
         let mut harness = harness();
         harness.feed([(1_400, CALLER, asked(1))]);
-        assert_violates(harness.at(1_401, CALLER, request(7, 2)), "node-0 asked node-1 2 times");
+        assert_violates(harness.at(1_401, CALLER, request(7, 2)), "node-0 requested node-1 2 times");
     }
 
     #[test]
     fn b71_scrapes_within_a_second_share_a_request_and_later_ones_do_not() {
         let mut soon = harness();
         soon.feed([(1_010, CALLER, answered(0, vec![])), (1_900, CALLER, asked(1))]);
-        assert_violates(soon.at(1_901, CALLER, request(7, 2)), "asked node-1 2 times");
+        assert_violates(soon.at(1_901, CALLER, request(7, 2)), "requested node-1 2 times");
         let mut later = harness();
         later.feed([(1_010, CALLER, answered(0, vec![])), (2_020, CALLER, asked(1))]);
         later.feed([(2_021, CALLER, request(7, 2))]);
-        assert_violates(later.at(2_022, CALLER, request(7, 3)), "asked node-1 2 times");
+        assert_violates(later.at(2_022, CALLER, request(7, 3)), "requested node-1 2 times");
     }
 
     #[test]
-    fn b71_at_the_border_a_collection_begins_or_does_not() {
+    fn b71_collection_may_or_may_not_start_at_the_ttl() {
         let border = || {
             let mut harness = harness();
             harness.feed([(1_010, CALLER, answered(0, vec![])), (2_010, CALLER, asked(1))]);
@@ -94,15 +93,15 @@ mod tests {
         let mut new = border();
         new.feed([(2_011, CALLER, request(7, 2)), (2_020, CALLER, answered(1, vec![]))]);
         new.feed([(2_900, CALLER, asked(2))]);
-        assert_violates(new.at(2_901, CALLER, request(7, 3)), "asked node-1 2 times");
+        assert_violates(new.at(2_901, CALLER, request(7, 3)), "requested node-1 2 times");
         let mut old = border();
         old.feed([(2_010, CALLER, answered(1, vec![])), (2_900, CALLER, asked(2))]);
         old.feed([(2_901, CALLER, request(7, 2))]);
-        assert_violates(old.at(2_902, CALLER, request(7, 3)), "asked node-1 2 times");
+        assert_violates(old.at(2_902, CALLER, request(7, 3)), "requested node-1 2 times");
     }
 
     #[test]
-    fn b71_what_is_shared_lasts_from_when_it_was_made_and_not_from_when_it_was_wanted() {
+    fn b71_ttl_begins_with_the_collection_and_not_with_its_use() {
         let mut harness = harness();
         harness.feed([(1_010, CALLER, answered(0, vec![])), (1_800, CALLER, asked(1))]);
         harness.feed([(1_800, CALLER, answered(1, vec![])), (2_100, CALLER, asked(2))]);

@@ -1,14 +1,14 @@
-//! B51: at no instant do a writer and anybody else both believe that they hold one resource.
+//! B51: at no instant do a writer and another holder of one resource both see `is_held()`.
 //!
-//! Looked at after each tick, by the clocks of those who believe. A node that was suspended with
-//! its clocks standing cannot know, and is excused for the locks that it had then.
+//! Checked after each tick, by the holders' clocks. A node that was suspended with its clocks
+//! frozen cannot know of its loss, and is exempt for the locks that it had then.
 
 use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};
 use crate::event::Event;
 use crate::lock::HoldView;
 
-/// See the module.
+/// Checks the holders that see `is_held()`.
 #[derive(Debug, Default)]
 pub(super) struct MutualExclusion {
     suspended: SuspendedHolders,
@@ -26,7 +26,7 @@ impl Invariant for MutualExclusion {
 
     fn on_tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
         let holders =
-            hold_views.iter().filter(|hold| hold.is_held && !self.suspended.is_excused(hold.call));
+            hold_views.iter().filter(|hold| hold.is_held && !self.suspended.is_exempt(hold.call));
         let holders: Vec<_> = holders.collect();
         for (place, one) in holders.iter().enumerate() {
             for other in &holders[place + 1..] {
@@ -34,7 +34,7 @@ impl Invariant for MutualExclusion {
                     && let Some(resource) = shared(one, other)
                 {
                     return Err(format!(
-                        "two believe that they hold r{resource}: {} and {}",
+                        "two nodes hold r{resource}: {} and {}",
                         describe(one),
                         describe(other)
                     ));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn b51_a_writer_is_alone() {
+    fn b51_writer_excludes_all_others() {
         let (writer, reader) = (hold(0, CALLER, true), hold(1, SERVER, false));
         assert_eq!(
             harness().on_tick(9, &[hold(2, CALLER, false), reader.clone()]),
@@ -84,11 +84,11 @@ mod tests {
         let wide = HoldView { resources: vec![0, 1], ..reader.clone() };
         assert_violates(harness().on_tick(9, &[of_both, wide]), "hold r1");
         let over = HoldView { is_held: false, ..reader };
-        assert_eq!(harness().on_tick(9, &[writer, over]), Ok(()), "it knows that it lost it");
+        assert_eq!(harness().on_tick(9, &[writer, over]), Ok(()), "it sees that its lock is lost");
     }
 
     #[test]
-    fn b51_who_cannot_know_is_excused_for_what_it_had_then() {
+    fn b51_suspended_holder_is_exempt_for_its_locks_of_that_time() {
         let (node, load) = (CALLER, lock(|_| {}));
         let both = [hold(0, CALLER, true), hold(1, SERVER, true)];
         let after = |clock| {

@@ -1,4 +1,4 @@
-//! A call is served at most once, for the node that made it, and not at all if it was never sent.
+//! A call is served at most once, for the node that made it, and never if it was not sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::plan::Node;
 
-/// See the module.
+/// Tracks the handlers of every call.
 #[derive(Debug, Default)]
 pub(super) struct OneHandler {
-    makers: BTreeMap<CallId, Node>,
+    callers: BTreeMap<CallId, Node>,
     served: BTreeSet<CallId>,
     never_sent: BTreeSet<CallId>,
 }
@@ -21,7 +21,7 @@ impl Invariant for OneHandler {
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match (&event.kind, event.node) {
-            (EventKind::CallMade { call, .. }, Some(node)) => drop(self.makers.insert(*call, node)),
+            (EventKind::CallMade { call, .. }, Some(node)) => drop(self.callers.insert(*call, node)),
             (EventKind::CallEnded { call, outcome }, _) => {
                 if matches!(outcome, Outcome::NotConnected | Outcome::NotMade { .. }) {
                     if self.served.contains(call) {
@@ -37,11 +37,11 @@ impl Invariant for OneHandler {
                 if self.never_sent.contains(call) {
                     return Err(format!("call {call} is served, and was never sent"));
                 }
-                if self.makers.get(call) != Some(from) {
-                    return Err(format!("call {call} is served for {from}, who did not make it"));
+                if self.callers.get(call) != Some(from) {
+                    return Err(format!("call {call} is served for {from}, which did not make it"));
                 }
                 if facts.load(*call).is_none_or(|load| load.ends().1 != node) {
-                    return Err(format!("call {call} is served by {node}, whom it did not ask"));
+                    return Err(format!("call {call} is served by {node}, which is not its callee"));
                 }
             }
             _ => {}
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_served_once_by_whom_it_asks() {
+    fn call_is_served_once_by_its_callee() {
         harness().feed([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Completed))]);
         assert_violates(harness().at(2, CALLER, served(0)), "call 0 is served by node-0");
         assert_violates(harness().at(2, SERVER, served(1)), "call 1 is served for node-0");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_was_never_sent_is_not_served() {
+    fn call_that_was_never_sent_is_not_served() {
         let mut before = harness();
         before.feed([(2, SERVER, served(0))]);
         assert_violates(

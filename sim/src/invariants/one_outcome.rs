@@ -1,4 +1,4 @@
-//! B14: every call ends in exactly one way; never none, never two.
+//! B14: every call ends exactly once.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, EventKind};
 use crate::world::NodeView;
 
-/// See the module.
+/// Counts the ends of each call.
 #[derive(Debug, Default)]
 pub(super) struct OneOutcome {
-    /// How often each call that was made has ended.
+    /// Number of ends of each call made.
     ends: BTreeMap<CallId, u32>,
 }
 

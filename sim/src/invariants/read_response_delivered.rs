@@ -1,4 +1,4 @@
-//! B14: an answer that was read before the connection ended is read_response_delivered, not lost.
+//! B14: a response that was read before the connection ended is delivered, not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, EventKind, Outcome, SocketId};
 use crate::plan::Node;
 
-/// See the module.
+/// Tracks responses in flight.
 #[derive(Debug, Default)]
 pub(super) struct ReadResponseDelivered {
-    /// Responses on their way: which call's each message of a socket is.
+    /// Responses in flight: the sender and the call of each message of a socket.
     in_flight: BTreeMap<(SocketId, u64), (Node, CallId)>,
     open: BTreeSet<CallId>,
-    /// Open calls whose answer was read where they were made.
+    /// Open calls whose response was read by their caller.
     read: BTreeSet<CallId>,
 }
 
@@ -31,7 +31,8 @@ impl Invariant for ReadResponseDelivered {
             }
             (EventKind::MessageReceived { socket, index }, Some(node)) => {
                 let key = (*socket, *index);
-                // Each direction has its own numbers: it is the one that this node did not send.
+                // Each direction counts its own messages: this is the one that the node did not
+                // send.
                 if self.in_flight.get(&key).is_some_and(|(sender, _)| *sender != node) {
                     let call = self.in_flight.remove(&key).map(|(_, call)| call);
                     self.read.extend(call.filter(|call| self.open.contains(call)));
@@ -40,7 +41,7 @@ impl Invariant for ReadResponseDelivered {
             (EventKind::CallEnded { call, outcome }, _) => {
                 self.open.remove(call);
                 if self.read.remove(call) && *outcome == Outcome::Disconnected {
-                    return Err(format!("call {call} ended ({outcome}) after its answer was read"));
+                    return Err(format!("call {call} ended ({outcome}) after its response was read"));
                 }
             }
             _ => {}
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn b14_an_answer_that_was_read_is_not_lost_with_the_connection() {
+    fn b14_read_response_is_not_lost_with_the_connection() {
         let read = EventKind::MessageReceived { socket: 1, index: 4 };
         let mut answered = harness();
         answered.feed([(3, CALLER, read.clone()), (3, CALLER, ended(0, Outcome::Completed))]);
@@ -80,9 +81,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_not_read_may_be_lost() {
+    fn unread_response_may_be_lost() {
         let mut harness = harness();
-        // The other direction has a message of this number too.
+        // The other direction has a message of this index too.
         harness.feed([
             (3, SERVER, EventKind::MessageReceived { socket: 1, index: 4 }),
             (4, CALLER, ended(0, Outcome::Disconnected)),

@@ -1,11 +1,11 @@
-//! B04: two nodes whose network is whole are connected again within a bound.
+//! B04: two nodes whose network is intact reconnect within a bound.
 
 use grid::ConnectionState;
 
 use super::{CheckResult, Facts, Invariant};
 use crate::world::{NodeView, node_of};
 
-/// See the module.
+/// Checks the time without a connection.
 #[derive(Debug)]
 pub(super) struct Reconnects;
 
@@ -24,11 +24,11 @@ impl Invariant for Reconnects {
                 let Some(since) = facts.health.fault_free_since(view.node, remote) else {
                     continue;
                 };
-                let calm_ms = facts.now_ms.saturating_sub(since);
-                if calm_ms > facts.bounds.reconnect_ms {
+                let fault_free_ms = facts.now_ms.saturating_sub(since);
+                if fault_free_ms > facts.bounds.reconnect_ms {
                     let cause = stats.last_failure.as_ref().map(ToString::to_string);
                     return Err(format!(
-                        "{} is not connected to {remote} after {calm_ms} ms without trouble: {}",
+                        "{} is not connected to {remote} after {fault_free_ms} ms without a fault: {}",
                         view.node,
                         cause.unwrap_or_default()
                     ));
@@ -46,7 +46,7 @@ mod tests {
     use crate::plan::Fault;
 
     #[test]
-    fn b04_two_nodes_are_connected_within_the_bound_of_their_last_trouble() {
+    fn b04_two_nodes_connect_within_the_bound_after_their_last_fault() {
         let mut harness = Harness::new(Reconnects, vec![]);
         let mut views = views();
         assert_eq!(harness.on_view(LATE, &views), Ok(()));

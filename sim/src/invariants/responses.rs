@@ -1,8 +1,8 @@
-//! B12, B13, B16: an outcome is one that the call's own handler can have caused.
+//! B12, B13, B16: the outcome of a call is one that its own handler can have caused.
 //!
-//! A response that reached another call, of this or of the other direction, would show here: every
-//! payload says which call it belongs to, and an error only comes from a handler that was to fail.
-//! Nor does a call fail for the network's sake while its network is whole.
+//! A response that reached another call, of either direction, would be detected: every payload
+//! names its call, and an error comes only from a handler that was meant to fail. Nor does a call
+//! fail because of the network while its network is intact.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::load::{PLANNED_ERROR, PLANNED_PANIC};
 use crate::plan::{HandlerEnding, Load, Node};
 
-/// See the module.
+/// Tracks the calls made.
 #[derive(Debug, Default)]
 pub(super) struct Responses {
     made: BTreeMap<CallId, (Node, Node, u64)>,
@@ -46,13 +46,13 @@ impl Invariant for Responses {
                 };
                 let limits = &facts.plan.cluster.limits;
                 let is_possible = match outcome {
-                    // Silence is what a stream may die of, but not on a whole network.
+                    // Missed pings may end a stream, but not on an intact network.
                     Outcome::StreamFailed { text } => {
                         SILENCE_TEXTS.iter().any(|silence| text.contains(silence))
                             && self.had_fault(*call, facts)
                     }
                     Outcome::Disconnected | Outcome::NotConnected => self.had_fault(*call, facts),
-                    // The other side has too many, or takes no new ones.
+                    // The callee is overloaded or draining.
                     Outcome::Refused { .. } => {
                         limits.calls_served_max.is_some() || self.had_fault(*call, facts)
                     }
@@ -73,18 +73,18 @@ impl Invariant for Responses {
 }
 
 impl Responses {
-    /// Whether the network between a call's two ends was not whole all the time, or not long enough
-    /// for a dead connection to be found.
+    /// Returns whether the network between a call's two ends had a fault during the call, or too
+    /// short a time before it for a dead connection to be detected.
     fn had_fault(&self, call: CallId, facts: &Facts<'_>) -> bool {
         let Some((from, to, made)) = self.made.get(&call) else { return false };
         let whole = facts.health.healthy_since(*from, *to, facts.bounds);
         whole.is_none_or(|since| since > *made)
     }
 
-    /// Whether a call may miss its deadline: its handler needs longer, or the network was not
-    /// whole.
+    /// Returns whether a call may exceed its deadline: its handler needs longer, or the network had
+    /// a fault.
     fn may_miss_deadline(&self, call: CallId, load: &Load, facts: &Facts<'_>) -> bool {
-        // When a stream is over is a matter of how fast its two ends are.
+        // The duration of a stream depends on how fast its two ends are.
         let Load::Request(plan) = load else { return true };
         let bounds = facts.bounds;
         let timeout = plan.timeout_ms.map_or(bounds.deadline_ms(), u64::from);
@@ -94,10 +94,10 @@ impl Responses {
     }
 }
 
-/// What a stream that ends for want of signs of life says.
+/// Texts of a stream that ends because of missed pings.
 const SILENCE_TEXTS: [&str; 3] = ["no sign of life", "does not know the stream", "was cancelled"];
 
-/// Outcomes that need nothing but the handler's ending.
+/// Returns whether an outcome is possible that depends on the handler's ending alone.
 fn is_possible(outcome: &Outcome, ending: HandlerEnding) -> bool {
     match outcome {
         Outcome::WrongResponse { .. } => false,
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::plan::Fault;
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
+    #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
     fn ends(load: Load, outcome: Outcome) -> CheckResult {
         let mut harness = Harness::new(Responses::default(), vec![load.clone()]);
         harness.feed([(LATE, CALLER, made(0, &load))]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_is_one_that_the_handler_caused() {
+    fn outcome_is_one_that_the_handler_caused() {
         let ending = |ending| request(|plan| plan.ending = ending);
         let planned = || Outcome::RemoteError { text: text(PLANNED_ERROR) };
         let panicked = || Outcome::RemoteError { text: format!("it {PLANNED_PANIC}") };
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_missed_only_where_the_handler_needs_longer() {
+    fn deadline_is_exceeded_only_if_the_handler_needs_longer() {
         let within = |timeout_ms, work_ms| {
             request(|plan| (plan.timeout_ms, plan.work_ms) = (Some(timeout_ms), work_ms))
         };
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_whole_network_no_call_fails_for_its_sake() {
+    fn no_call_fails_because_of_an_intact_network() {
         let silent = || Outcome::StreamFailed { text: text("no sign of life") };
         for outcome in [
             Outcome::Disconnected,
@@ -184,7 +184,7 @@ mod tests {
             Outcome::NotMade { text: text("too many") },
             Outcome::Cancelled,
         ] {
-            assert_violates(ends(stream(|_| {}), outcome), "call 0, whose handler ends Well");
+            assert_violates(ends(stream(|_| {}), outcome), "call 0, whose handler ends Success");
         }
         let load = stream(|plan| plan.cancel_after_ms = Some(3));
         assert_eq!(ends(load.clone(), Outcome::Cancelled), Ok(()));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_plan_is_refused() {
+    fn call_outside_the_plan_is_a_violation() {
         let mut harness = Harness::new(Responses::default(), vec![]);
         assert_violates(
             harness.at(1, CALLER, ended(3, Outcome::Completed)),

@@ -1,5 +1,6 @@
-//! Which scrapes share one collection, as B71 wants it: those that come while one is under way, or
-//! soon after it was done. For the invariants of metrics, each of which keeps its own account.
+//! Groups scrapes that share one collection, as B71 requires: those that arrive during a
+//! collection, or within the TTL after it. Each invariant of metrics keeps its own copy of this
+//! state.
 
 use std::collections::BTreeMap;
 
@@ -7,55 +8,55 @@ use super::Facts;
 use crate::event::{Event, EventKind, MetricsEvent, ScrapeId, ServerReport};
 use crate::plan::{MetricsPlan, Node};
 
-/// See the module.
+/// The collections of every node.
 #[derive(Debug, Default)]
 pub(super) struct Scrapes(BTreeMap<Node, Collections>);
 
-/// Those of one process.
+/// The collections of one process.
 #[derive(Debug, Default)]
 struct Collections {
     open: BTreeMap<ScrapeId, Scrape>,
-    /// The one that came when what was collected was just about too old. If it is not answered at
-    /// once, a collection began with it.
+    /// The scrape that arrived when the last collection was about to exceed its TTL. If it does not
+    /// complete at once, a collection started with it.
     ambiguous: Option<ScrapeId>,
-    /// When the last one that is done began, and when it was done.
+    /// When the last completed collection started, and when it completed.
     done: Option<(u64, u64)>,
 }
 
 /// A scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scrape {
-    /// When it came.
+    /// When it arrived.
     pub(super) requested_ms: u64,
-    /// When the collection that it is answered with began.
+    /// When the collection that it is completed with started.
     pub(super) started_ms: u64,
 }
 
-/// What happened to scrapes.
+/// An event of the scrapes.
 #[derive(Debug)]
 pub(super) enum ScrapeEvent<'a> {
-    /// A collection may begin on this node. If it need not, that cannot be told from outside.
+    /// A collection may start on this node; from outside one cannot tell if it need not.
     CollectionMayStart(Node),
-    /// A scrape is answered.
+    /// A scrape is completed.
     Completed(Node, ScrapeId, Scrape, &'a [(Node, ServerReport)]),
-    /// Nothing.
+    /// Any other event.
     Other,
 }
 
-/// The metrics of the plan, if it has any.
+/// Returns the metrics of the plan, if it has any.
 pub(super) fn metrics_plan<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
     facts.plan.cluster.metrics.as_ref()
 }
 
 impl Scrapes {
-    /// Something happened.
+    /// Handles an event.
     pub(super) fn see<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> ScrapeEvent<'a> {
         let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
             return ScrapeEvent::Other;
         };
         let own = self.0.entry(node).or_default();
         match metrics {
-            // Of the process before nobody waits any more.
+            // Scrapes of the previous process have ended with it.
             MetricsEvent::Started { .. } => *own = Collections::default(),
             MetricsEvent::Requested { scrape } => {
                 return own.on_request(*scrape, node, event.at_ms, facts);
@@ -71,7 +72,7 @@ impl Scrapes {
         ScrapeEvent::Other
     }
 
-    /// A scrape that is not answered since this time or longer.
+    /// Returns a scrape that is outstanding since this time or longer.
     pub(super) fn outstanding_since(&self, requested_ms: u64) -> Option<(Node, ScrapeId, Scrape)> {
         let open =
             self.0.iter().flat_map(|(node, own)| own.open.iter().map(move |own| (node, own)));
@@ -79,7 +80,7 @@ impl Scrapes {
             .find(|(_, _, collected)| collected.requested_ms <= requested_ms)
     }
 
-    /// The process of a node is gone.
+    /// Removes the scrapes of a process that has ended.
     pub(super) fn forget(&mut self, node: Node) {
         self.0.remove(&node);
     }
@@ -95,7 +96,7 @@ impl Collections {
     ) -> ScrapeEvent<'a> {
         let ttl_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.ttl_ms));
         let grain_ms = facts.bounds.drift_of(ttl_ms) + facts.bounds.ticks_ms;
-        // What is there already is told at once: whoever still waits does so for a new collection.
+        // A cached collection is returned at once: scrapes that are still open wait for a new one.
         self.resolve_ambiguous();
         let in_flight = self.open.values().map(|collected| collected.started_ms).max();
         let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + ttl_ms + grain_ms);
@@ -110,7 +111,7 @@ impl Collections {
         ScrapeEvent::CollectionMayStart(node)
     }
 
-    /// The one that was in doubt began a collection.
+    /// Resolves the ambiguous scrape: it started a collection.
     fn resolve_ambiguous(&mut self) {
         if let Some(collected) = self.ambiguous.take().and_then(|scrape| self.open.get_mut(&scrape))
         {
@@ -131,7 +132,7 @@ impl Collections {
     }
 }
 
-/// Words of the harness for metrics.
+/// Events of the metrics, for the tests.
 #[cfg(test)]
 pub(super) mod harness {
     use super::*;

@@ -1,5 +1,5 @@
-//! B22, B23: messages of a stream arrive in order, none is missing and none comes twice, and all of
-//! them come before a good end.
+//! B22, B23: the messages of a stream arrive in order, none is missing or duplicated, and all
+//! precede a clean end.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, EventKind, HandlerEnd, Outcome, StreamSide};
 use crate::plan::Load;
 
-/// See the module.
+/// Tracks the messages of every stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamOrder {
     sent: BTreeMap<(CallId, StreamSide), u32>,
@@ -47,21 +47,21 @@ impl StreamOrder {
     fn on_received(&mut self, call: CallId, end: StreamSide, number: u32) -> CheckResult {
         let taken = self.taken.entry((call, end)).or_default();
         if number != *taken + 1 {
-            return Err(format!("{end:?} of call {call} took {number} after {taken}"));
+            return Err(format!("{end:?} of call {call} received {number} after {taken}"));
         }
         *taken = number;
-        // A message is on its way before whoever sent it is told so.
+        // A message is in flight before its send resolves.
         let sent = self.sent.get(&(call, end.other())).copied().unwrap_or(0);
         if number > sent + 1 {
-            return Err(format!("{end:?} of call {call} took {number}, and {sent} were sent"));
+            return Err(format!("{end:?} of call {call} received {number}, and {sent} were sent"));
         }
         Ok(())
     }
 
-    /// An end that says that it was the last message.
+    /// Handles a clean end of the input.
     fn on_input_end(&self, call: CallId, end: StreamSide, facts: &Facts<'_>) -> CheckResult {
         let Some(Load::Stream(plan)) = facts.load(call) else {
-            return Err(format!("call {call} is no stream"));
+            return Err(format!("call {call} is not a stream"));
         };
         let all = match end {
             StreamSide::Caller => plan.down,
@@ -70,13 +70,13 @@ impl StreamOrder {
         let taken = self.taken.get(&(call, end)).copied().unwrap_or(0);
         if taken != all {
             return Err(format!(
-                "{end:?} of call {call} saw a good end after {taken} of {all} messages"
+                "{end:?} of call {call} saw a clean end after {taken} of {all} messages"
             ));
         }
         Ok(())
     }
 
-    /// What a handler sent before it failed is received before its error is (B24).
+    /// B24: checks that the messages that a handler sent before it failed arrived before its error.
     fn check_all_before_error(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let Outcome::RemoteError { .. } = outcome else { return Ok(()) };
         let sent = self.sent.get(&(call, StreamSide::Callee)).copied().unwrap_or(0);
@@ -87,13 +87,13 @@ impl StreamOrder {
         Ok(())
     }
 
-    /// A stream that ended well has a handler that returned well, and the other way round.
+    /// Checks that a stream succeeded if, and only if, its handler returned success.
     fn check_matches_handler(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let handler = self.handlers.get(&call).copied();
         match (outcome, handler) {
             (Outcome::Completed, Some(HandlerEnd::Returned)) => Ok(()),
             (Outcome::Completed, how) => {
-                Err(format!("call {call} was answered by a handler that ended {how:?}"))
+                Err(format!("call {call} succeeded with a handler that ended {how:?}"))
             }
             (Outcome::RemoteError { .. }, Some(HandlerEnd::Failed | HandlerEnd::Panicked)) => {
                 Ok(())
@@ -101,11 +101,11 @@ impl StreamOrder {
             (Outcome::RemoteError { .. }, how) => {
                 Err(format!("call {call} ended ({outcome}), and its handler {how:?}"))
             }
-            // A handler that returned well is never seen as cancelled (B23).
+            // A handler that returned success is never reported as cancelled (B23).
             (Outcome::StreamFailed { text }, Some(HandlerEnd::Returned))
                 if text.contains("cancelled") =>
             {
-                Err(format!("call {call} ended ({outcome}) though its handler returned well"))
+                Err(format!("call {call} ended ({outcome}) though its handler returned success"))
             }
             (Outcome::UnknownHandler, Some(how)) => {
                 Err(format!("call {call} ended ({outcome}), and its handler {how:?}"))
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_in_order_and_all_before_the_end() {
+    fn ordered_messages_before_the_end_pass() {
         let mut harness = harness();
         harness.feed([
             (1, CALLER, sent(CALLER_END, 1)),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn b24_an_error_comes_behind_all_messages_that_came_before_it() {
+    fn b24_error_arrives_after_all_messages_sent_before_it() {
         let failed = EventKind::HandlerEnded { call: 0, how: HandlerEnd::Failed };
         let error = || ended(0, Outcome::RemoteError { text: "planned".to_owned() });
         let mut harness = harness();
@@ -170,32 +170,32 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_a_duplicate_and_an_early_end_are_refused() {
-        assert_violates(harness().at(1, SERVER, taken(HANDLER_END, 2)), "call 0 took 2 after 0");
+    fn gap_duplicate_and_early_end_are_violations() {
+        assert_violates(harness().at(1, SERVER, taken(HANDLER_END, 2)), "call 0 received 2 after 0");
         let mut twice = harness();
         twice.feed([(1, SERVER, taken(HANDLER_END, 1))]);
-        assert_violates(twice.at(2, SERVER, taken(HANDLER_END, 1)), "call 0 took 1 after 1");
+        assert_violates(twice.at(2, SERVER, taken(HANDLER_END, 1)), "call 0 received 1 after 1");
         assert_violates(
             twice.at(2, SERVER, taken(HANDLER_END, 2)),
-            "call 0 took 2, and 0 were sent",
+            "call 0 received 2, and 0 were sent",
         );
         let mut short = harness();
         short.feed([(1, SERVER, taken(HANDLER_END, 1))]);
         assert_violates(
             short.at(2, SERVER, over(HANDLER_END)),
-            "call 0 saw a good end after 1 of 2",
+            "call 0 saw a clean end after 1 of 2",
         );
         let mut other = Harness::new(StreamOrder::default(), vec![request(|_| {})]);
-        assert_violates(other.at(2, SERVER, over(HANDLER_END)), "call 0 is no stream");
+        assert_violates(other.at(2, SERVER, over(HANDLER_END)), "call 0 is not a stream");
     }
 
     #[test]
-    fn b23_an_end_is_that_of_the_handler() {
+    fn b23_stream_ends_as_its_handler() {
         let failed = |text: &str| Outcome::StreamFailed { text: text.to_owned() };
         let remote = || Outcome::RemoteError { text: "planned".to_owned() };
         let cases = [
-            (Some(HandlerEnd::Failed), Outcome::Completed, "answered by a handler that ended"),
-            (None, Outcome::Completed, "answered by a handler that ended None"),
+            (Some(HandlerEnd::Failed), Outcome::Completed, "succeeded with a handler that ended"),
+            (None, Outcome::Completed, "succeeded with a handler that ended None"),
             (Some(HandlerEnd::Returned), remote(), "call 0 ended (remote error"),
             (Some(HandlerEnd::Cancelled), remote(), "call 0 ended (remote error"),
             (Some(HandlerEnd::Returned), failed("was cancelled"), "though its handler returned"),

@@ -1,27 +1,27 @@
-//! Who cannot know: locks over which their node was suspended with its clocks standing.
+//! Locks whose holder was suspended with its clocks frozen.
 //!
-//! Such a node goes on as if no time had passed. Nothing in it can tell that its lease is over,
-//! which is what tokens and the store that compares them are for (B54). Only these are excused.
+//! Such a node continues as if no time had passed. Nothing in it can tell that its lease has
+//! expired, which is what fencing tokens are for (B54). Only these locks are exempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{CallId, Event, EventKind};
 use crate::plan::{ClockWhilePaused, Fault, Node};
 
-/// See the module.
+/// Tracks paused nodes and exempt locks.
 #[derive(Debug, Default)]
 pub(super) struct SuspendedHolders {
     stopped: BTreeSet<Node>,
-    /// Locks that are waited for or held, and where.
+    /// Locks that are requested or held, and their nodes.
     open: BTreeMap<CallId, Node>,
-    /// Those of them over which their node's clocks excused.
-    excused: BTreeSet<CallId>,
-    /// When a node last went on.
+    /// Locks over which the clocks of their node were frozen.
+    exempt: BTreeSet<CallId>,
+    /// When each node last resumed.
     resumed: BTreeMap<Node, u64>,
 }
 
 impl SuspendedHolders {
-    /// Something happened.
+    /// Handles an event.
     pub(super) fn on_event(&mut self, event: &Event) {
         match (&event.kind, event.node) {
             (EventKind::LockRequested { call, .. }, Some(node)) => {
@@ -55,21 +55,21 @@ impl SuspendedHolders {
         self.resumed.insert(node, at);
         if clock == ClockWhilePaused::Frozen {
             let its = self.open.iter().filter(|(_, on)| **on == node);
-            self.excused.extend(its.map(|(call, _)| *call));
+            self.exempt.extend(its.map(|(call, _)| *call));
         }
     }
 
-    /// Whether the holder of this lock cannot know whether it still holds it.
-    pub(super) fn is_excused(&self, call: CallId) -> bool {
-        self.excused.contains(&call)
+    /// Returns whether the holder of this lock cannot know that it may have lost it.
+    pub(super) fn is_exempt(&self, call: CallId) -> bool {
+        self.exempt.contains(&call)
     }
 
-    /// Whether a node's process is stopped.
+    /// Returns whether a node's process is paused.
     pub(super) fn is_stopped(&self, node: Node) -> bool {
         self.stopped.contains(&node)
     }
 
-    /// When a node last went on after it was stopped.
+    /// Returns when a node last resumed from a pause.
     pub(super) fn resumed_at(&self, node: Node) -> Option<u64> {
         self.resumed.get(&node).copied()
     }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn excused_is_a_lock_over_which_the_clocks_stood_and_no_other() {
+    fn only_locks_over_which_the_clocks_were_frozen_are_exempt() {
         let node = Node(0);
         let mut suspended = SuspendedHolders::default();
         let on_event = |suspended: &mut SuspendedHolders, kind| {
@@ -97,14 +97,14 @@ mod tests {
         on_event(&mut suspended, fault(Fault::Pause { node }));
         assert!(suspended.is_stopped(node));
         on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
-        assert!(!suspended.is_excused(0), "its clocks ran");
+        assert!(!suspended.is_exempt(0), "its clocks ran");
         assert_eq!((suspended.is_stopped(node), suspended.resumed_at(node)), (false, Some(7)));
         on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
-        assert!(!suspended.is_excused(0), "it was not stopped");
+        assert!(!suspended.is_exempt(0), "it was not paused");
         on_event(&mut suspended, fault(Fault::Pause { node }));
         on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
         on_event(&mut suspended, asked(1));
-        assert!(suspended.is_excused(0));
-        assert!(!suspended.is_excused(1), "it was asked for later");
+        assert!(suspended.is_exempt(0));
+        assert!(!suspended.is_exempt(1), "it was requested later");
     }
 }

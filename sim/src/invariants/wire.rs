@@ -1,11 +1,11 @@
-//! P9, P15 to P18, as they stand on the wire: what one end on_message is what it may say, whatever
-//! the other makes of it.
+//! P9, P15 to P18, as seen on the wire: each end sends only what the protocol permits, whatever the
+//! other end makes of it.
 //!
-//! * Every message belongs to a call that was opened on this very connection, in its direction
-//!   (B16), and an answer follows a question that was read; no question has two.
-//! * Sequences of each direction of a stream count up without gap (B22).
-//! * No end sends more than the credit that it has been given back (B21), or behind its own end.
-//! * A node on_use one connection to another, and never returns to one that it has abandoned (B02).
+//! * Every message belongs to a call that was opened on its connection, in its direction (B16). A
+//!   response follows a request that was read, and no request has two.
+//! * The sequences of each direction of a stream count up without gaps (B22).
+//! * No end exceeds the credit granted to it (B21), or sends after its own end.
+//! * A node uses one connection to another, and never returns to one that it has abandoned (B02).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,32 +15,32 @@ use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, EventKind, MessageSummary, SocketId};
 use crate::plan::{CAPACITIES, Load, Node};
 
-/// See the module.
+/// Checks the messages of every connection.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
-    /// The other end of each end of a connection.
+    /// The node at the other end of each end of a connection.
     remotes: BTreeMap<(SocketId, Node), Node>,
     logs: BTreeMap<(SocketId, Node), SentLog>,
-    /// The connection that a node on_use to another.
+    /// The connection that a node uses to another.
     in_use: BTreeMap<(Node, Node), SocketId>,
     abandoned: BTreeSet<(SocketId, Node)>,
 }
 
-/// What one end of a connection has said.
+/// What one end of a connection has sent.
 #[derive(Debug, Default)]
 struct SentLog {
     sent: u64,
-    /// What it has written and the other end has not read.
+    /// Messages written that the other end has not read.
     in_flight: VecDeque<(MessageKind, u64)>,
-    /// The calls that it has opened, by their ids.
+    /// The calls that it has opened, by their mux ids.
     calls: BTreeMap<u64, WireCall>,
 }
 
-/// A call, as far as both ends have spoken of it.
+/// A call as both ends see it on the wire.
 #[derive(Debug, Default)]
 struct WireCall {
     is_stream: bool,
-    /// Whether the serving side has read that it was opened.
+    /// Whether the callee has read the opening message.
     is_open_read: bool,
     has_response: bool,
     is_acknowledged: bool,
@@ -51,9 +51,9 @@ struct WireCall {
 /// What one end of a stream has sent.
 #[derive(Debug, Default)]
 struct StreamDirection {
-    /// The sequence that comes next.
+    /// The next sequence.
     sequence: u32,
-    /// Messages for which no credit came back.
+    /// Messages whose credit has not been returned.
     uncredited: u32,
     capacity: u32,
     is_over: bool,
@@ -64,21 +64,21 @@ enum MessageKind {
     Open {
         is_stream: bool,
     },
-    /// Says that it lives; counts in the caller's sequence.
+    /// Keeps the stream alive; counts in the caller's sequence.
     Ping,
     Pong,
     Data(Toward),
-    /// Gives one credit back, for messages that go this toward.
+    /// Returns one credit for messages toward this end.
     Credit(Toward),
     Acknowledge,
     Response,
-    /// The end of a call, from the end that this is the toward away from.
+    /// Ends a call, toward this end.
     Disconnect(Toward),
-    /// Of the connection itself.
+    /// A message of the connection itself.
     Connection,
 }
 
-/// From the caller to the handler, or back.
+/// The end that a message travels to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Toward {
     Callee,
@@ -107,7 +107,7 @@ impl MessageKind {
         })
     }
 
-    /// Who on_message it: the end that the call is of, or the one that serves it.
+    /// Returns the end that the message travels to.
     fn toward(self) -> Toward {
         match self {
             Self::Open { .. } | Self::Ping | Self::Connection => Toward::Callee,
@@ -198,7 +198,7 @@ impl Wire {
         Ok(())
     }
 
-    /// `end` reads a message.
+    /// Handles a message that `end` reads.
     fn on_read(&mut self, end: (SocketId, Node), index: u64) -> CheckResult {
         let remote = self.remote(end)?;
         let other = (end.0, remote);
@@ -265,7 +265,7 @@ impl WireCall {
     fn on_message(&mut self, kind: MessageKind, message: &MessageSummary) -> CheckResult {
         match kind {
             MessageKind::Response if self.has_response => {
-                return Err("it was answered before".to_owned());
+                return Err("it has a response already".to_owned());
             }
             MessageKind::Response if self.is_stream && message.op == "Response" => {
                 return Err("it is a stream".to_owned());
@@ -280,7 +280,7 @@ impl WireCall {
             | MessageKind::Connection => {
                 return Ok(());
             }
-            _ if !self.is_stream => return Err("it is no stream".to_owned()),
+            _ if !self.is_stream => return Err("it is not a stream".to_owned()),
             MessageKind::Data(Toward::Callee) if !self.is_acknowledged => {
                 return Err("the stream was not acknowledged".to_owned());
             }
@@ -304,16 +304,16 @@ impl WireCall {
 impl StreamDirection {
     fn on_data(&mut self, flags: Flags) -> CheckResult {
         if self.is_over {
-            return Err("this direction was over before".to_owned());
+            return Err("this direction has ended already".to_owned());
         }
         self.is_over = flags.contains(Flags::EOF);
-        // An error needs no credit: it must reach whoever has stopped reading (B24).
+        // An error needs no credit: it must reach a caller that has stopped reading (B24).
         if !flags.contains(Flags::EOF.with(Flags::ERROR)) {
             self.uncredited += 1;
         }
         if self.uncredited > self.capacity {
             return Err(format!(
-                "{} messages are under toward of {}",
+                "{} messages are in flight of {}",
                 self.uncredited, self.capacity
             ));
         }
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_and_a_request_pass() {
+    fn valid_stream_and_request_pass() {
         let mut harness = harness(stream(|_| {}));
         open(&mut harness);
         harness.feed([
@@ -383,7 +383,7 @@ mod tests {
         ]);
         assert_violates(
             up.at(4, CALLER, sent(1, 3, "MuxClientMsg", (5, 3, 0))),
-            "3 messages are under toward",
+            "3 messages are in flight",
         );
         let mut down = harness(stream(|_| {}));
         open(&mut down);
@@ -393,11 +393,11 @@ mod tests {
         }
         down.feed([(5, SERVER, sent(1, 4, "MuxServerMsg", (5, 4, EOF | ERROR)))]);
         let behind = sent(1, 5, "MuxServerMsg", (5, 5, 0));
-        assert_violates(down.at(5, SERVER, behind), "over before");
+        assert_violates(down.at(5, SERVER, behind), "ended already");
     }
 
     #[test]
-    fn what_breaks_the_order_of_a_stream_is_refused() {
+    fn message_out_of_order_is_a_violation() {
         let cases = [
             (CALLER, sent(1, 1, "MuxClientMsg", (5, 2, 0)), "must be 1"),
             (SERVER, sent(1, 1, "MuxServerMsg", (5, 0, 0)), "must be 1"),
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn b16_an_answer_needs_a_question_of_its_direction_that_was_read_and_has_none() {
+    fn b16_response_needs_a_request_of_its_direction_that_was_read_and_has_none() {
         let response = |index| sent(1, index, "Response", (5, 0, EOF));
         let mut harness = harness(request(|_| {}));
         harness.feed([(1, CALLER, sent(1, 0, "Request", (5, 0, EOF)))]);
@@ -431,12 +431,12 @@ mod tests {
         );
         assert_violates(harness.at(1, SERVER, response(0)), "not read");
         harness.feed([(2, SERVER, read(1, 0)), (2, SERVER, response(1))]);
-        assert_violates(harness.at(3, SERVER, response(2)), "answered before");
-        assert_violates(harness.at(3, SERVER, sent(1, 3, "AckMux", (5, 0, 0))), "no stream");
+        assert_violates(harness.at(3, SERVER, response(2)), "has a response already");
+        assert_violates(harness.at(3, SERVER, sent(1, 3, "AckMux", (5, 0, 0))), "not a stream");
     }
 
     #[test]
-    fn b02_a_connection_that_was_left_is_not_used_again() {
+    fn b02_abandoned_connection_is_not_used_again() {
         let mut harness = harness(request(|_| {}));
         harness.feed([
             (1, CALLER, sent(1, 0, "Request", (1, 0, EOF))),
