@@ -1,4 +1,4 @@
-//! What should happen sometimes: a run set in which one of these never did has not tested it.
+//! Coverage points: rare situations that a set of runs must reach, or it has not tested them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,21 +14,21 @@ mod locks;
 pub use iam::IAM_POINTS;
 pub use locks::LOCK_POINTS;
 
-/// How often each point was reached. Points that a set of runs must reach are in [`POINTS`],
-/// [`LOCK_POINTS`] and [`IAM_POINTS`].
+/// Number of hits of each coverage point. The points that a set of runs must reach are in
+/// [`POINTS`], [`LOCK_POINTS`] and [`IAM_POINTS`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
     counts: BTreeMap<String, u64>,
     open: BTreeMap<CallId, OpenCall>,
     /// When a node last lost its connection to another.
     lost: BTreeMap<(Node, Node), u64>,
-    /// When another last last_success a call of a node.
+    /// When a call from a node to another last succeeded.
     last_success: BTreeMap<(Node, Node), u64>,
-    /// Nodes that were told to end in good order and begin again.
+    /// Nodes that are in a graceful restart.
     restarting: BTreeSet<Node>,
     /// The node at the other end of each end of a TCP connection.
     remotes: BTreeMap<(Node, SocketId), Node>,
-    /// The TCP connection that a node uses to another, since it was last seen to be not connected.
+    /// The TCP connection that a node uses to another, since it last had none.
     used: BTreeMap<(Node, Node), SocketId>,
     locks: locks::Locks,
     iam: iam::Iam,
@@ -40,14 +40,14 @@ struct OpenCall {
     cancelled_at: Option<u64>,
     returned_at: Option<u64>,
     is_handler_running: bool,
-    /// Which of its ends have a message that waits.
+    /// The ends that have a blocked message.
     waiting: BTreeSet<StreamSide>,
     has_all_input: bool,
     has_no_input: bool,
     to: Option<Node>,
 }
 
-/// Every point that a set of swarm runs must reach at least once.
+/// Points that a set of swarm runs must reach.
 pub const POINTS: &[&str] = &[
     "buggify_delay-flush",
     "buggify_early-timeout",
@@ -91,8 +91,8 @@ pub const POINTS: &[&str] = &[
     "stream_without_request_side",
 ];
 
-/// What runs of these scenarios must reach together: that of the swarm, and of those of locks and
-/// of users, policies and mappings, whichever are among them.
+/// Returns the points that runs of these scenarios must reach together: those of the swarm, of
+/// locks, or of users, policies and mappings, as the scenarios require.
 pub fn points_of<'a>(scenarios: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
     let list_of = |name: &str| match name {
         _ if name.starts_with("locks") => LOCK_POINTS,
@@ -111,24 +111,24 @@ impl Coverage {
         }
     }
 
-    /// How often each point was reached.
+    /// Returns the number of hits of each point.
     pub fn counts(&self) -> &BTreeMap<String, u64> {
         &self.counts
     }
 
-    /// Adds what another run reached.
+    /// Adds the hits of another run.
     pub fn add(&mut self, other: &Self) {
         for (point, count) in &other.counts {
             *self.counts.entry(point.clone()).or_default() += count;
         }
     }
 
-    /// Which of these points were never reached.
+    /// Returns the points that were never reached.
     pub fn missing(&self, points: &[&'static str]) -> Vec<&'static str> {
         points.iter().copied().filter(|point| !self.counts.contains_key(*point)).collect()
     }
 
-    /// Something happened; to this call, if it is one.
+    /// Handles an event, with the plan of its call, if it has one.
     pub fn on_event(&mut self, event: &Event, load: Option<&Load>) {
         for point in self.locks.on_event(event).into_iter().chain(self.iam.on_event(event)) {
             self.hit(point);
@@ -167,13 +167,13 @@ impl Coverage {
         }
     }
 
-    /// The first of `ends` sees that its connection to the other is in another state.
+    /// Handles a change of the state of the connection from the first of `ends` to the second.
     fn on_state(&mut self, ends: (Node, Node), state: LinkState, cause: Option<&str>, at: u64) {
         if state == LinkState::Connected {
             return;
         }
-        // A connection that was accepted is waited for again, and one that was dialled backed off
-        // from; a watcher may see only the last of several changes.
+        // After a loss, the acceptor waits for the dialer, and the dialer backs off; a watcher may
+        // see only the last of several changes.
         self.used.remove(&ends);
         self.lost.insert(ends, at);
         if self.last_success.get(&ends) == Some(&at) {
@@ -181,7 +181,7 @@ impl Coverage {
         }
         match state {
             LinkState::Backoff => self.on_cause(cause.unwrap_or_default()),
-            // At the end of the run all do; that shows nothing.
+            // At the end of the run, all connections shut down; that proves nothing.
             LinkState::Shutdown if self.restarting.remove(&ends.0) => {
                 self.hit("graceful_restart");
             }
@@ -189,8 +189,8 @@ impl Coverage {
         }
     }
 
-    /// A connection supersedes another if it is used without a loss of the other in between: no
-    /// change of state is seen then.
+    /// Handles the use of a connection. It supersedes another if that was not lost in between: no
+    /// change of state is visible then.
     fn on_use(&mut self, node: Node, socket: SocketId) {
         let Some(remote) = self.remotes.get(&(node, socket)) else { return };
         let before = self.used.insert((node, *remote), socket);
@@ -268,7 +268,7 @@ impl Coverage {
         }
     }
 
-    /// The nodes as they look now.
+    /// Handles the present state of the nodes.
     pub fn on_view(&mut self, views: &[NodeView]) {
         for point in self.locks.on_view(views) {
             self.hit(point);
@@ -280,7 +280,7 @@ impl Coverage {
     }
 }
 
-/// Whether a message belongs to the handshake, which several connections may have at once.
+/// Returns whether a message belongs to the handshake, which several connections may have at once.
 fn is_handshake(op: &str) -> bool {
     matches!(op, "Connect" | "ConnectResponse")
 }

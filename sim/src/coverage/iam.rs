@@ -1,4 +1,4 @@
-//! What should happen to users, policies and mappings sometimes.
+//! Coverage points of users, policies and mappings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,41 +8,40 @@ use iam_bootstrap::limits::{COMPARE_SPACING, TELL_TIMEOUT};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState, RecordVersion};
 use crate::plan::{Fault, Node};
 
-/// What is known of the copies of a run.
+/// State of the copies of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Iam {
     nodes: BTreeMap<Node, NodeCopy>,
-    /// When each record was kept for the first time: by who made the change.
+    /// When each record was stored for the first time: by the node that made the change.
     committed: BTreeMap<(u8, RecordVersion), u64>,
-    /// The last change that each node made of each item: when, and whether it put something.
+    /// The last change of each item by each node: when, and whether it was a put.
     changed: BTreeMap<(u8, Node), (u64, bool)>,
-    /// Since when the first of two has lost its connection to the other.
+    /// Since when the first node has lost its connection to the second.
     disconnected_since: BTreeMap<(Node, Node), u64>,
-    /// When the first of two began its last comparison with the other.
+    /// When the first node began its last comparison with the second.
     compared: BTreeMap<(Node, Node), u64>,
 }
 
-/// One node's.
+/// State of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct NodeCopy {
-    /// Whether its process runs, and how often it has begun.
+    /// Whether its process runs, and how often it has started.
     is_running: bool,
     starts: u32,
-    /// When its last process ended, and when this one began.
+    /// When its previous process ended, and when this one started.
     down_ms: (u64, u64),
-    /// Whether its readers see anything.
+    /// Whether its readers see a copy.
     is_visible: bool,
     pools_down: BTreeSet<u8>,
-    /// A pool came online after its process began and before all was loaded.
+    /// Whether a pool came online after the process started and before it had loaded.
     waited_for_pool: bool,
-    /// It asked somebody for records.
+    /// Whether it has fetched records from a peer.
     has_fetched: bool,
     /// Items that it ever had.
     had: BTreeSet<u8>,
 }
 
-/// Every point that a set of runs of the swarm of users, policies and mappings must reach at least
-/// once.
+/// Points that a set of swarm runs with users, policies and mappings must reach.
 pub const IAM_POINTS: &[&str] = &[
     "buggify_delay-flush",
     "buggify_early-timeout",
@@ -91,7 +90,7 @@ fn ms(duration: Duration) -> u64 {
 }
 
 impl Iam {
-    /// Something happened. Returns the points that it reached.
+    /// Handles an event. Returns the points that it reached.
     pub(super) fn on_event(&mut self, event: &Event) -> Vec<&'static str> {
         let at_ms = event.at_ms;
         match (&event.kind, event.node) {
@@ -209,7 +208,7 @@ impl Iam {
         if !is_put && !had {
             points.push("tombstone_stored_without_item");
         }
-        // Nobody tells of a change for so long.
+        // No broadcast of a change takes so long.
         if copy.has_fetched && at_ms - committed_ms > ms(TELL_TIMEOUT) {
             points.push(match is_put {
                 true => "comparison_repaired_change",
@@ -226,7 +225,8 @@ impl Iam {
         points
     }
 
-    /// A node changes an item; who is cut off from it may have changed it as well since then.
+    /// Returns the points for a change of an item that a disconnected node has changed as well
+    /// since.
     fn on_both_sides(&self, item: u8, node: Node, is_put: bool) -> Vec<&'static str> {
         let mut points = Vec::new();
         let disconnected_since = self.disconnected_since.iter().filter(|((of, _), _)| *of == node);
@@ -248,7 +248,7 @@ impl Iam {
 impl NodeCopy {
     fn start(&mut self, at_ms: u64) {
         if std::mem::replace(&mut self.is_running, true) {
-            // It ended in good order, and begins in the same moment.
+            // It shut down gracefully, and restarts at the same moment.
             self.down_ms.0 = at_ms;
         }
         self.down_ms.1 = at_ms;
@@ -269,7 +269,7 @@ impl NodeCopy {
     }
 }
 
-/// Why a peer was not told of a change.
+/// Returns the point for the reason why a peer missed a change.
 fn missed(cause: &str) -> Option<&'static str> {
     let points = [
         ("has not loaded IAM yet", "change_missed_by_unloaded_peer"),

@@ -1,4 +1,4 @@
-//! What should happen to locks sometimes.
+//! Coverage points of locks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use crate::event::{CallId, Event, EventKind, LockEnd, LockFailure, LossNotice};
 use crate::plan::{Fault, Node};
 use crate::world::NodeView;
 
-/// What is known of the locks of a run.
+/// State of the locks of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Locks {
     lockers: BTreeSet<Node>,
     stopped: BTreeSet<Node>,
-    /// Locks that are waited for or held.
+    /// Locks that are requested or held.
     open: BTreeMap<CallId, OpenLock>,
-    /// How and when the last lock of a resource was over.
+    /// How and when the last lock of each resource ended.
     last: BTreeMap<u8, (LockEnd, u64)>,
 }
 
@@ -25,11 +25,11 @@ struct OpenLock {
     write: bool,
     is_held: bool,
     is_forced: bool,
-    /// Lockers that lost their power while it was held.
+    /// Lockers that lost power while it was held.
     crashed: BTreeSet<Node>,
 }
 
-/// Every point that a set of runs of the swarm of locks must reach at least once.
+/// Points that a set of swarm runs with locks must reach.
 pub const LOCK_POINTS: &[&str] = &[
     "buggify_delay-flush",
     "buggify_early-timeout",
@@ -73,7 +73,7 @@ pub const LOCK_POINTS: &[&str] = &[
 ];
 
 impl Locks {
-    /// Something happened. Returns the points that it reached.
+    /// Handles an event. Returns the points that it reached.
     pub(super) fn on_event(&mut self, event: &Event) -> Vec<&'static str> {
         match &event.kind {
             EventKind::LockRequested { call, resources, write, .. } => {
@@ -186,7 +186,7 @@ impl Locks {
         vec!["lock_force_unlocked"]
     }
 
-    /// The nodes as they look now.
+    /// Handles the present state of the nodes.
     pub(super) fn on_view(&mut self, views: &[NodeView]) -> Vec<&'static str> {
         let mut points = Vec::new();
         for NodeView { node, locks, .. } in views {

@@ -1,4 +1,4 @@
-//! Each point can be reached: by its last event, and by nothing before.
+//! Each point is reached by the last event of its sequence, and by nothing before.
 
 use std::time::Duration;
 
@@ -30,13 +30,13 @@ fn opened(socket: SocketId) -> EventKind {
     EventKind::SocketOpened { socket, remote: B, dialed: false }
 }
 
-fn said(socket: SocketId, op: &str) -> EventKind {
+fn sent_message(socket: SocketId, op: &str) -> EventKind {
     let op = op.to_owned();
     let message = MessageSummary { op, mux_id: 0, sequence: 0, flags: 0, bytes: 0, call: None };
     EventKind::MessageSent { socket, index: 0, message }
 }
 
-/// What reaches a point, the last of it in the same millisecond.
+/// Returns the events that reach a point, all in the same millisecond.
 fn reaching(point: &str) -> Vec<EventKind> {
     use {CallKind::Request, CallKind::Stream};
     let request = || made(Request);
@@ -70,10 +70,10 @@ fn reaching(point: &str) -> Vec<EventKind> {
         }
         "connection_superseded" => vec![
             opened(1),
-            said(1, "Response"),
+            sent_message(1, "Response"),
             opened(2),
-            said(2, "ConnectResponse"),
-            said(2, "Ping"),
+            sent_message(2, "ConnectResponse"),
+            sent_message(2, "Ping"),
         ],
         "crash_with_calls_in_flight" => vec![request(), ended(Outcome::Crashed)],
         "deadline_exceeded" => vec![request(), ended(Outcome::Deadline)],
@@ -155,17 +155,17 @@ fn reached(events: &[EventKind]) -> Coverage {
 }
 
 #[test]
-fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
+fn each_point_is_reached_by_the_last_event_of_its_sequence() {
     for point in POINTS.iter().filter(|point| **point != "message_waited_for_queue_space") {
         let events = reaching(point);
-        let (last, before) = events.split_last().unwrap_or_else(|| panic!("no story of {point}"));
+        let (last, before) = events.split_last().unwrap_or_else(|| panic!("no events for {point}"));
         assert!(!reached(before).counts.contains_key(*point), "{point} before {last}");
         assert!(!reached(&events).missing(POINTS).contains(point), "{point}");
     }
 }
 
 #[test]
-fn message_waited_for_room_is_seen_on_the_nodes() {
+fn message_waited_for_queue_space_is_reached_by_a_view() {
     let mut world = World::new(&Plan::quiet(2));
     world.run_for(Duration::from_secs(1));
     let mut views = world.views();
@@ -178,10 +178,11 @@ fn message_waited_for_room_is_seen_on_the_nodes() {
 }
 
 #[test]
-fn what_only_looks_like_it_does_not_count() {
+fn similar_events_do_not_reach_a_point() {
     let backoff = || state(LinkState::Backoff, "the peer closed the connection");
-    let anew = [opened(1), said(1, "Ping"), backoff(), opened(2), said(2, "Ping")];
-    assert_eq!(reached(&anew).counts.get("connection_superseded"), None);
+    let reconnected =
+        [opened(1), sent_message(1, "Ping"), backoff(), opened(2), sent_message(2, "Ping")];
+    assert_eq!(reached(&reconnected).counts.get("connection_superseded"), None);
     let at_the_end = [state(LinkState::Shutdown, "this server is shutting down")];
     assert_eq!(reached(&at_the_end).counts.get("graceful_restart"), None);
     let no_token = [state(LinkState::Backoff, "no token: none")];
@@ -189,7 +190,7 @@ fn what_only_looks_like_it_does_not_count() {
 }
 
 #[test]
-fn a_response_may_come_before_or_behind_the_loss_of_its_connection() {
+fn response_may_precede_or_follow_the_loss_of_its_connection() {
     for lost in [LinkState::Backoff, LinkState::Connecting] {
         let lost = state(lost, "the peer closed the connection");
         let request = made(CallKind::Request);
@@ -202,7 +203,7 @@ fn a_response_may_come_before_or_behind_the_loss_of_its_connection() {
 }
 
 #[test]
-fn what_must_be_reached_depends_on_what_was_run() {
+fn required_points_depend_on_the_scenarios() {
     assert_eq!(points_of(["swarm"]), POINTS);
     assert_eq!(points_of(["locks", "locks_contention"]), LOCK_POINTS);
     assert_eq!(points_of(["iam", "iam_late_pools"]), IAM_POINTS);

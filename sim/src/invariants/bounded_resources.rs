@@ -65,7 +65,10 @@ impl Invariant for BoundedResources {
                     .map_err(|text| format!("{} has {text} for {}", view.node, stats.remote))?;
             }
             if view.unauthenticated > facts.bounds.limits.unauthenticated_max {
-                return Err(format!("{} has {} unauthenticated connections", view.node, view.unauthenticated));
+                return Err(format!(
+                    "{} has {} unauthenticated connections",
+                    view.node, view.unauthenticated
+                ));
             }
             if view.connections.is_empty() {
                 continue; // it is shutting down, and its handlers are not visible any more
@@ -76,7 +79,10 @@ impl Invariant for BoundedResources {
             let locks = locks(view, views.len());
             let max = remotes + calls + handlers + view.sockets + locks + TASKS_BETWEEN;
             if view.tasks > max {
-                return Err(format!("{} has {} tasks, at most {max} are needed", view.node, view.tasks));
+                return Err(format!(
+                    "{} has {} tasks, at most {max} are needed",
+                    view.node, view.tasks
+                ));
             }
         }
         Ok(())
@@ -153,7 +159,10 @@ mod tests {
             (|view| view.connections[0].live_streams = 1, "1 outbound streams"),
             (|view| view.connections[0].live_streams_served = 1, "1 inbound streams"),
             (|view| view.tasks = 99, "node-1 has 99 tasks, at most 35 are needed"),
-            (|view| view.unauthenticated = 1 << 20, "node-1 has 1048576 unauthenticated connections"),
+            (
+                |view| view.unauthenticated = 1 << 20,
+                "node-1 has 1048576 unauthenticated connections",
+            ),
         ];
         for (grow, names) in grow {
             let mut views = views();

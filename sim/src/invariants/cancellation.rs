@@ -92,7 +92,11 @@ mod tests {
     fn b11_handler_on_a_dead_connection_ends_once_it_is_detected() {
         let mut harness = harness();
         harness.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
-        assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()), "the dead connection is not detected yet");
+        assert_eq!(
+            harness.on_view(2 * LATE, &[]),
+            Ok(()),
+            "the dead connection is not detected yet"
+        );
         harness.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
         let bounds = harness.bounds();
         let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();

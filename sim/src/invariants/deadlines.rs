@@ -1,5 +1,6 @@
-//! B10: no call outlives its deadline by more than a timer's grain, whatever the network does, and
-//! none ends by its deadline before it; nor does its handler, which is told how much is left.
+//! B10: no call exceeds its deadline by more than the timer resolution, whatever the network does,
+//! and none ends with `Deadline` before it. The same holds for its handler, which receives the
+//! remaining time.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +9,14 @@ use crate::event::{CallId, CallKind, Event, EventKind, HandlerEnd, Outcome};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks the deadlines of calls and handlers.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    /// When each open call may end by its deadline, and when it must be over.
+    /// For each open call: the earliest and the latest time to end by its deadline.
     due: BTreeMap<CallId, (u64, u64)>,
-    /// When the handlers that run must be over.
+    /// The latest time for each running handler to end.
     handlers_due: BTreeMap<CallId, u64>,
-    /// Calls that are open: who made them, whom they ask, when, and when they may end by a
-    /// deadline.
+    /// Open calls: caller, callee, start, and the earliest time to end by a deadline.
     open: BTreeMap<CallId, (Node, Node, u64, Option<u64>)>,
 }
 
@@ -43,7 +43,7 @@ impl Invariant for Deadlines {
                 }
             }
             EventKind::HandlerStarted { call, .. } => {
-                // What travels is what is left, so the handler has less than this.
+                // The remaining time travels, so the handler has less than this.
                 if let Some(timeout) = load_timeout(*call, facts) {
                     let grain = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
                     self.handlers_due.insert(*call, event.at_ms + timeout + grain);
@@ -86,7 +86,7 @@ impl Invariant for Deadlines {
 }
 
 impl Deadlines {
-    /// A handler is cancelled for its caller's sake, for the connection's, or for its deadline's.
+    /// Checks that a handler was cancelled because of its caller, its connection or its deadline.
     fn check_not_early(&self, call: CallId, at: u64, facts: &Facts<'_>) -> CheckResult {
         let Some((from, to, made, early)) = self.open.get(&call) else { return Ok(()) };
         let whole = facts.health.healthy_since(*from, *to, facts.bounds);
@@ -110,7 +110,7 @@ impl Deadlines {
     }
 }
 
-/// A stream has no deadline unless its caller gave it one.
+/// Returns the timeout of a call. A stream has none unless its caller sets one.
 fn timeout_of(kind: CallKind, timeout_ms: Option<u32>, facts: &Facts<'_>) -> Option<u64> {
     let default = facts.bounds.limits.deadline_default.as_millis();
     let default = u64::try_from(default).unwrap_or(u64::MAX);
@@ -128,14 +128,14 @@ fn load_timeout(call: CallId, facts: &Facts<'_>) -> Option<u64> {
     }
 }
 
-/// A stream's end is seen by a caller who looks: behind all messages that it takes before, and when
-/// it sends the next.
+/// Returns the time until a caller notices the end of a stream: after all messages that it receives
+/// before, and when it sends the next.
 fn reader_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
     match facts.load(call) {
         Some(Load::Stream(plan)) => match plan.receive_pace_ms {
             Some(take) => {
                 let (_, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
-                // Each pause begins in the tick in which the one before has ended.
+                // Each pause begins in the tick in which the previous one ended.
                 let pause = |ms: u32| u64::from(ms) + facts.plan.cluster.tick_ms;
                 pause(take) * u64::from(output + 2) + pause(plan.up_pace_ms)
             }
@@ -154,7 +154,7 @@ mod tests {
     use crate::event::HandlerEnd;
 
     /// A request of a second, made at 0.
-    #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
+    #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
     fn harness(load: Load) -> Harness {
         let mut harness = Harness::new(Deadlines::default(), vec![load.clone()]);
         harness.feed([(0, CALLER, made(0, &load))]);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn b10_a_call_ends_by_its_deadline_neither_early_nor_late() {
+    fn b10_call_ends_neither_before_nor_after_its_deadline() {
         let load = || request(|_| {});
         let late = 1_001 + harness(load()).bounds().ticks_ms;
         harness(load()).feed([(1_001, CALLER, ended(0, Outcome::Deadline))]);
@@ -177,11 +177,11 @@ mod tests {
         );
         assert_violates(
             harness(load()).at(late, CALLER, ended(0, Outcome::Completed)),
-            "call 0 ended (answered)",
+            "call 0 ended (completed)",
         );
         assert_eq!(harness(load()).on_view(late - 1, &[]), Ok(()));
         assert_violates(harness(load()).on_view(late, &[]), "call 0 is open 1 ms");
-        // Without one of its own it has the default.
+        // A call without its own timeout has the default.
         let load = || request(|plan| plan.timeout_ms = None);
         let default = harness(load()).bounds().limits.deadline_default.as_millis() as u64;
         assert_eq!(harness(load()).on_view(default, &[]), Ok(()));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_has_only_the_deadline_that_it_was_given() {
+    fn b10_stream_has_a_deadline_only_if_its_caller_sets_one() {
         let given = || stream(|plan| plan.timeout_ms = Some(1_000));
         assert_violates(harness(given()).on_view(2_000, &[]), "call 0 is open");
         harness(given()).feed([(1_000, CALLER, ended(0, Outcome::Deadline))]);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_does_not_outlive_the_deadline_of_its_call() {
+    fn b10_handler_does_not_outlive_the_deadline_of_its_call() {
         let harness = || {
             let mut harness = harness(request(|_| {}));
             harness.feed([(50, SERVER, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
@@ -216,8 +216,8 @@ mod tests {
             harness().at(1_100, SERVER, handler_ended()),
             "the handler of call 0 ended",
         );
-        let mut well = harness();
-        well.feed([(1_000, SERVER, handler_ended())]);
-        assert_eq!(well.on_view(9_000, &[]), Ok(()));
+        let mut in_time = harness();
+        in_time.feed([(1_000, SERVER, handler_ended())]);
+        assert_eq!(in_time.on_view(9_000, &[]), Ok(()));
     }
 }

@@ -53,9 +53,9 @@ impl Invariant for FencingTokens {
                     (true, true) => Err(format!(
                         "the store accepted call {call} with the stale token {token} for r{resource}"
                     )),
-                    (false, _) if !is_exempt => Err(format!(
-                        "the store rejected call {call}, which holds r{resource}"
-                    )),
+                    (false, _) if !is_exempt => {
+                        Err(format!("the store rejected call {call}, which holds r{resource}"))
+                    }
                     (false, false) => Err(format!(
                         "the store rejected call {call}, whose token is not stale for r{resource}"
                     )),

@@ -65,7 +65,9 @@ impl IamConvergence {
             return Err(match differs {
                 Some(kept @ ItemRecord { item, value: None, .. }) => {
                     let value = one(seen, *item);
-                    format!("{node} shows a deleted item: {value:?}, and the latest record is {kept}")
+                    format!(
+                        "{node} shows a deleted item: {value:?}, and the latest record is {kept}"
+                    )
                 }
                 Some(kept) => {
                     let value = one(seen, kept.item);

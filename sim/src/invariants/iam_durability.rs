@@ -35,7 +35,9 @@ impl Invariant for IamDurability {
                 let latest = self.latest.get(&(node, kept.item));
                 match latest.is_some_and(|latest| latest.version >= kept.version) {
                     true => Ok(()),
-                    false => Err(format!("call {call} succeeded, and {node} has not stored {kept}")),
+                    false => {
+                        Err(format!("call {call} succeeded, and {node} has not stored {kept}"))
+                    }
                 }
             }
             _ => Ok(()),

@@ -1,5 +1,5 @@
-//! B61, B62: loading is logged once in a process, and with each peer a node compares at most once
-//! in the shortest time between two comparisons, however often they reconnect.
+//! B61, B62: loading is logged once in a process, and comparisons with a peer are spaced, however
+//! often it reconnects.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::event::{Event, EventKind, IamEvent};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// See the module.
+/// Counts log lines and comparisons.
 #[derive(Debug, Default)]
 pub(super) struct IamRateLimits {
     logged: BTreeMap<Node, u32>,
     compared: BTreeMap<(Node, Node), Vec<u64>>,
 }
 
-/// One while it catches up, one when it is ready; and what a full socket has held back.
+/// One during catch-up, one when it is ready, and one that a full socket has delayed.
 const AT_ONCE: u64 = 3;
 
-/// As far back as is looked.
+/// Number of past comparisons that are checked.
 const WINDOW: usize = 12;
 
 impl Invariant for IamRateLimits {

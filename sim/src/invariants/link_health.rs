@@ -255,7 +255,11 @@ mod tests {
         on_event(&mut link_health, 5, Some(b), connected(a));
         assert_eq!(health.healthy_since(a, b, &bounds), Some(5));
         on_event(&mut link_health, 7, Some(a), connected(b));
-        assert_eq!(health.healthy_since(b, a, &bounds), Some(5), "a loss without a fault is no excuse");
+        assert_eq!(
+            health.healthy_since(b, a, &bounds),
+            Some(5),
+            "a loss without a fault is no excuse"
+        );
         on_event(&mut link_health, 9, None, EventKind::Fault { fault: Fault::Cut { a, b } });
         assert_eq!(health.healthy_since(a, b, &bounds), None);
         on_event(&mut link_health, 11, None, EventKind::Fault { fault: Fault::Repair { a, b } });

@@ -44,15 +44,14 @@ impl Invariant for LockOutcome {
                     _ => Err(format!("the lock of call {call} was granted without a waiter")),
                 }
             }
-            (EventKind::LockFailed { call, failure }, _) => match self
-                .open
-                .insert(*call, LockPhase::Ended)
-            {
-                Some(LockPhase::Waiting { since, timeout_ms, .. }) => {
-                    may_fail(*call, failure, event.at_ms - since, timeout_ms, facts)
+            (EventKind::LockFailed { call, failure }, _) => {
+                match self.open.insert(*call, LockPhase::Ended) {
+                    Some(LockPhase::Waiting { since, timeout_ms, .. }) => {
+                        may_fail(*call, failure, event.at_ms - since, timeout_ms, facts)
+                    }
+                    _ => Err(format!("the lock of call {call} failed without a waiter: {failure}")),
                 }
-                _ => Err(format!("the lock of call {call} failed without a waiter: {failure}")),
-            },
+            }
             (EventKind::LockEnded { call, .. }, _) => {
                 match self.open.insert(*call, LockPhase::Ended) {
                     Some(LockPhase::Held) => Ok(()),
@@ -69,8 +68,8 @@ impl Invariant for LockOutcome {
             if self.suspended.is_stopped(*node) {
                 continue;
             }
-            // A process that was paused measures from its resume: its timers are tokio's, which
-            // were frozen.
+            // A resumed process measures its timeout anew: its timers are tokio's, which kept
+            // running.
             let since = self.suspended.resumed_at(*node).map_or(*since, |woken| woken.max(*since));
             let due = since + timeout_ms + facts.bounds.lateness_of(*timeout_ms);
             let due = due + facts.bounds.ticks_ms;
@@ -135,16 +134,19 @@ mod tests {
     #[test]
     fn b50_lock_request_ends_once() {
         let over = EventKind::LockEnded { call: 0, how: LockEnd::Unlocked };
-        let mut well = harness();
-        assert_violates(well.at_quiescence(&[]), "call 0 has not ended");
-        well.feed([(5, CALLER, granted(0, true, 1)), (6, CALLER, over.clone())]);
-        assert_eq!(well.at_quiescence(&[]), Ok(()));
-        assert_violates(well.at(7, CALLER, granted(0, true, 1)), "without a waiter");
+        let mut granted_lock = harness();
+        assert_violates(granted_lock.at_quiescence(&[]), "call 0 has not ended");
+        granted_lock.feed([(5, CALLER, granted(0, true, 1)), (6, CALLER, over.clone())]);
+        assert_eq!(granted_lock.at_quiescence(&[]), Ok(()));
+        assert_violates(granted_lock.at(7, CALLER, granted(0, true, 1)), "without a waiter");
         assert_violates(harness().at(1, CALLER, over), "without a holder");
         assert_violates(harness().at(1, CALLER, made(0, &lock(|_| {}))), "requested twice");
         let mut failing = harness();
         failing.feed([(1_000, CALLER, failed(LockFailure::TimedOut))]);
-        assert_violates(failing.at(1_000, CALLER, failed(LockFailure::TimedOut)), "without a waiter");
+        assert_violates(
+            failing.at(1_000, CALLER, failed(LockFailure::TimedOut)),
+            "without a waiter",
+        );
         let mut held = harness();
         held.feed([(5, CALLER, granted(0, true, 1))]);
         assert_violates(held.at_quiescence(&[]), "has not ended");

@@ -253,7 +253,10 @@ mod tests {
         harness.feed([(1_013, SERVER, message(7, 3, "Response", 6)), (1_015, CALLER, read(7, 3))]);
         reports(&mut harness, 1_016, up()).expect("it responded");
         harness.feed([(1_017, CALLER, asked(0))]);
-        assert_violates(reports(&mut harness, 1_020, down("timeout")), "as down, which has responded");
+        assert_violates(
+            reports(&mut harness, 1_020, down("timeout")),
+            "as down, which has responded",
+        );
     }
 
     #[test]

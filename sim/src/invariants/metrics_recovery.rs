@@ -1,4 +1,4 @@
-//! B71: once all trouble is over, every server tells within a bound that all are up.
+//! B71: after all faults have ended, every server reports within a bound that all are up.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use crate::metrics::PAUSE_MS;
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks the reports since healing.
 #[derive(Debug, Default)]
 pub(super) struct MetricsRecovery {
     healed_ms: Option<u64>,
-    /// Who has told since that all are up.
+    /// Nodes that have reported all servers as up since healing.
     whole: BTreeSet<Node>,
 }
 
@@ -53,15 +53,15 @@ impl Invariant for MetricsRecovery {
         match nodes.find(|node| !self.whole.contains(node)) {
             None => Ok(()),
             Some(node) => Err(format!(
-                "all trouble is over, and {node} has not told within {} ms that all are up",
+                "all faults have ended, and {node} has not reported within {} ms that all are up",
                 bound_ms(facts)
             )),
         }
     }
 }
 
-/// What died is found, all connect again, a collection that began before is over, and so is what
-/// comes after it.
+/// Dead connections are detected, all nodes reconnect, and a collection that began before has
+/// completed, as has the next one.
 fn bound_ms(facts: &Facts<'_>) -> u64 {
     let bounds = facts.bounds;
     let scrape_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.ttl_ms));
@@ -81,18 +81,18 @@ mod tests {
     }
 
     #[test]
-    fn b71_everybody_is_up_again_within_a_bound() {
+    fn b71_every_server_is_up_again_within_a_bound() {
         let mut harness = Harness::with_metrics(MetricsRecovery::default(), metrics());
         harness.feed([(10, CALLER, all_up()), (10, SERVER, all_up())]);
-        assert_eq!(harness.on_view(LATE, &[]), Ok(()), "trouble is not over");
+        assert_eq!(harness.on_view(LATE, &[]), Ok(()), "faults have not ended");
         harness.feed([(LATE, CALLER, EventKind::Healed)]);
-        assert_eq!(harness.on_view(LATE + 1_000, &[]), Ok(()), "there is time");
-        assert_violates(harness.on_view(2 * LATE, &[]), "and node-0 has not told");
-        assert_violates(harness.at_quiescence(&[]), "and node-0 has not told");
+        assert_eq!(harness.on_view(LATE + 1_000, &[]), Ok(()), "the bound has not passed");
+        assert_violates(harness.on_view(2 * LATE, &[]), "and node-0 has not reported");
+        assert_violates(harness.at_quiescence(&[]), "and node-0 has not reported");
         harness.feed([(LATE + 1_000, CALLER, all_up())]);
         let down = ServerReport::Down { reason: "timeout".to_owned() };
         harness.feed([(LATE + 1_000, SERVER, answered(0, vec![(CALLER, down)]))]);
-        assert_violates(harness.at_quiescence(&[]), "and node-1 has not told");
+        assert_violates(harness.at_quiescence(&[]), "and node-1 has not reported");
         harness.feed([(LATE + 2_000, SERVER, all_up())]);
         assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()));
         assert_eq!(harness.at_quiescence(&[]), Ok(()));

@@ -1,6 +1,5 @@
-//! B70, B71: what is told of a server is what it sampled last, neither what nobody sampled nor what
-//! is older than what is shared for a second; averages and maxima are those since its start, and
-//! begin anew with it.
+//! B70, B71: the report of a server is its last sample, or one shared within the TTL. Averages and
+//! maxima cover the time since its start, and restart with it.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +9,25 @@ use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport}
 use crate::metrics::thousandths;
 use crate::plan::Node;
 
-/// See the module.
+/// Tracks the samples of every server.
 #[derive(Debug, Default)]
 pub(super) struct MetricsReports {
     scrapes: Scrapes,
     servers: BTreeMap<Node, ServerHistory>,
 }
 
-/// What a server had to say, and from when on.
+/// The expected reports of a server, each with its time.
 #[derive(Debug, Default)]
 struct ServerHistory {
     reports: Vec<(u64, ReportedValues)>,
     totals: SampleTotals,
 }
 
-/// The samples of one process, added up plainly.
+/// Totals over the samples of one process.
 #[derive(Debug, Default)]
 struct SampleTotals {
     start_ms: u64,
-    /// By the server's clock, in microseconds, and bytes received by then.
+    /// The server's clock in microseconds, and the bytes received until then.
     last: Option<(u64, u64)>,
     load_times_us: u128,
     us: u64,
@@ -72,7 +71,7 @@ impl Invariant for MetricsReports {
 }
 
 impl MetricsReports {
-    /// At some time since the collection began this was what the server had to say.
+    /// Checks that a report was current at some time since the collection began.
     fn check_report(
         &self,
         on: Node,
@@ -82,11 +81,13 @@ impl MetricsReports {
     ) -> CheckResult {
         let reports = self.servers.get(&of).map_or(&[][..], |server| &server.reports);
         let Some(found) = reports.iter().rposition(|(_, reports)| is_same(reports, told)) else {
-            return Err(format!("{on} tells of {of} what was not sampled there: {told}"));
+            return Err(format!(
+                "{on} reports values of {of} that were not sampled there: {report}"
+            ));
         };
         match reports.get(found + 1) {
             Some((until_ms, _)) if *until_ms < collected.started_ms => Err(format!(
-                "{on} tells of {of} what had been over for {} ms when it was asked for: {told}",
+                "{on} reports values of {of} that were {} ms out of date at its scrape: {report}",
                 collected.started_ms - until_ms
             )),
             _ => Ok(()),
@@ -95,7 +96,7 @@ impl MetricsReports {
 }
 
 impl SampleTotals {
-    /// What is to be reported after this sample.
+    /// Adds a sample, and returns the report that must follow.
     fn add(&mut self, clock_us: u64, load: u32, received: u64) -> ReportedValues {
         let before = self.last.replace((clock_us, received));
         let interval = before.map(|(us, bytes)| (clock_us - us, received - bytes));
@@ -104,7 +105,7 @@ impl SampleTotals {
             self.us += us;
         }
         self.maximum = self.maximum.max(load);
-        // The first sample stands for no time: it counts while it is alone.
+        // The first sample covers no time: it counts only while there is no other.
         let average = match self.us {
             0 => f64::from(load),
             us => self.load_times_us as f64 / us as f64,
@@ -121,7 +122,7 @@ impl SampleTotals {
     }
 }
 
-/// The same but for what rounding makes of it.
+/// Returns whether two reports are equal except for rounding.
 fn is_same(one: &ReportedValues, other: &ReportedValues) -> bool {
     let is_near = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => one.abs_diff(other) <= 1,
@@ -146,7 +147,7 @@ mod tests {
         EventKind::Metrics(MetricsEvent::Sampled { clock_us, load, received })
     }
 
-    /// Loads of 10, 20 and, after a sample that was missed, 50: by hand.
+    /// Loads of 10, 20 and, after a missed sample, 50: computed by hand.
     fn third() -> ReportedValues {
         ReportedValues {
             start_ms: Some(1),
@@ -166,40 +167,40 @@ mod tests {
         harness
     }
 
-    fn tells(harness: &mut Harness, report: ReportedValues) -> CheckResult {
+    fn reports(harness: &mut Harness, report: ReportedValues) -> CheckResult {
         harness.at(16_010, CALLER, answered(0, vec![(SERVER, ServerReport::Up { report })]))
     }
 
     #[test]
-    fn b71_what_is_told_was_sampled() {
-        tells(&mut harness(), third()).expect("as it was");
+    fn b71_reported_values_were_sampled() {
+        reports(&mut harness(), third()).expect("the last sample");
         let wrong: [fn(&mut ReportedValues); 6] = [
             |told| told.start_ms = Some(1_000),
             |told| told.interval_ms = Some(5_000),
             |told| told.load = None,
-            |told| told.load_average = Some(26_667), // Each sample counted the same.
+            |told| told.load_average = Some(26_667), // Every sample with the same weight.
             |told| told.load_maximum = Some(51),
-            |told| told.receive_rate = Some(61_000), // Of two intervals in one.
+            |told| told.receive_rate = Some(61_000), // Two intervals in one.
         ];
         for change in wrong {
             let mut told = third();
             change(&mut told);
             assert_violates(
-                tells(&mut harness(), told),
-                "node-0 tells of node-1 what was not sampled there",
+                reports(&mut harness(), told),
+                "node-0 reports values of node-1 that were not sampled there",
             );
         }
     }
 
     #[test]
-    fn b70_what_a_server_said_before_it_restarted_is_over_and_averages_begin_anew() {
+    fn b70_restart_discards_earlier_values_and_averages() {
         let mut harness = harness();
         harness.feed([(
             15_500,
             SERVER,
             EventKind::Metrics(MetricsEvent::Started { start_ms: 15_500 }),
         )]);
-        assert_violates(tells(&mut harness, third()), "had been over for 500 ms");
+        assert_violates(reports(&mut harness, third()), "that were 500 ms out of date");
         harness.feed([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, asked(0))]);
         let alone = ReportedValues {
             start_ms: Some(15_500),
@@ -208,13 +209,13 @@ mod tests {
             load_maximum: Some(30),
             ..ReportedValues::default()
         };
-        tells(&mut harness, alone).expect("all of it is new");
+        reports(&mut harness, alone).expect("all values are those of the new process");
     }
 
     #[test]
-    fn b71_what_changed_while_it_was_collected_may_be_old_or_new() {
+    fn b71_value_that_changed_during_collection_may_be_old_or_new() {
         let mut harness = harness();
         harness.feed([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, asked(1))]);
-        tells(&mut harness, third()).expect("it was so when it was asked for");
+        reports(&mut harness, third()).expect("it was current at the scrape");
     }
 }

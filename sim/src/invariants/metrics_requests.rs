@@ -69,7 +69,10 @@ mod tests {
     fn b71_concurrent_scrapes_share_a_request() {
         let mut harness = harness();
         harness.feed([(1_400, CALLER, asked(1))]);
-        assert_violates(harness.at(1_401, CALLER, request(7, 2)), "node-0 requested node-1 2 times");
+        assert_violates(
+            harness.at(1_401, CALLER, request(7, 2)),
+            "node-0 requested node-1 2 times",
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! B02: between two nodes that agree there is one connection, the same at both ends, and no socket
-//! is left of any other.
+//! B02: two nodes have one connection between them, the same at both ends, and no socket of any
+//! other remains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,20 +10,20 @@ use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// Sockets that a node has dialled to another: the one in use or being tried, and those that take
-/// up to a second to close (`Limits::close_timeout`), between which back-off grows from 100 ms.
+/// Sockets that a node has dialed to another: the one in use or being tried, and those that take up
+/// to a second to close (`Limits::close_timeout`), while the backoff grows from 100 ms.
 const DIALLED_MAX: usize = 4;
-/// Sockets that it has accepted of another: as many, and one that is dead and not found to be.
+/// Sockets that it has accepted from another: as many, and a dead one that is not detected yet.
 const ACCEPTED_MAX: usize = DIALLED_MAX + 1;
 
-/// Sockets that a node has forgotten and that stay open for a while, where that happens on purpose:
-/// one for each attempt of the time that they do, with waits that begin with 100 ms and double.
-const FORGOTTEN_MAX: usize = 6;
+/// Sockets that an injected fault keeps open after the node has abandoned them: one for each
+/// attempt in that time, with backoffs that start at 100 ms and double.
+const ABANDONED_MAX: usize = 6;
 
-/// See the module.
+/// Tracks the open sockets.
 #[derive(Debug, Default)]
 pub(super) struct OneConnection {
-    /// Open ends, by their node and the one at the other end.
+    /// Open sockets, by their node and the node at the other end.
     open: BTreeMap<(Node, Node), BTreeSet<SocketId>>,
 }
 
@@ -39,8 +39,8 @@ impl Invariant for OneConnection {
                 open.insert(*socket);
                 let max = if *dialed { DIALLED_MAX } else { ACCEPTED_MAX };
                 let fault_points = &facts.plan.cluster.fault_points;
-                let forgets = fault_points.iter().any(|(name, _)| name == Point::Supersede.name());
-                let max = if forgets { max + FORGOTTEN_MAX } else { max };
+                let abandons = fault_points.iter().any(|(name, _)| name == Point::Supersede.name());
+                let max = if abandons { max + ABANDONED_MAX } else { max };
                 if open.len() > max {
                     return Err(format!("{node} has {open:?} open to {remote}, of {max} at most"));
                 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn b02_both_ends_have_the_same_one_connection_at_rest() {
+    fn b02_both_ends_have_the_same_single_connection_at_quiescence() {
         let mut harness = Harness::new(OneConnection::default(), vec![]);
         let views = views();
         assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {}");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn no_node_has_more_sockets_open_to_another_than_it_can_need() {
+    fn number_of_sockets_between_two_nodes_is_bounded() {
         for (dialed, max) in [(true, DIALLED_MAX), (false, ACCEPTED_MAX)] {
             let mut harness = Harness::new(OneConnection::default(), vec![]);
             let max = max as SocketId;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn no_socket_is_left_at_the_end() {
+    fn no_socket_is_open_at_the_end() {
         let mut harness = Harness::new(OneConnection::default(), vec![]);
         let mut views = views();
         assert_violates(harness.at_end(&views), "node-0 left 1 sockets open");

@@ -21,7 +21,9 @@ impl Invariant for OneHandler {
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match (&event.kind, event.node) {
-            (EventKind::CallMade { call, .. }, Some(node)) => drop(self.callers.insert(*call, node)),
+            (EventKind::CallMade { call, .. }, Some(node)) => {
+                drop(self.callers.insert(*call, node))
+            }
             (EventKind::CallEnded { call, outcome }, _) => {
                 if matches!(outcome, Outcome::NotConnected | Outcome::NotMade { .. }) {
                     if self.served.contains(call) {
@@ -41,7 +43,9 @@ impl Invariant for OneHandler {
                     return Err(format!("call {call} is served for {from}, which did not make it"));
                 }
                 if facts.load(*call).is_none_or(|load| load.ends().1 != node) {
-                    return Err(format!("call {call} is served by {node}, which is not its callee"));
+                    return Err(format!(
+                        "call {call} is served by {node}, which is not its callee"
+                    ));
                 }
             }
             _ => {}

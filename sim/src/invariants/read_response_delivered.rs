@@ -41,7 +41,9 @@ impl Invariant for ReadResponseDelivered {
             (EventKind::CallEnded { call, outcome }, _) => {
                 self.open.remove(call);
                 if self.read.remove(call) && *outcome == Outcome::Disconnected {
-                    return Err(format!("call {call} ended ({outcome}) after its response was read"));
+                    return Err(format!(
+                        "call {call} ended ({outcome}) after its response was read"
+                    ));
                 }
             }
             _ => {}

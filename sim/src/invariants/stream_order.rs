@@ -171,7 +171,10 @@ mod tests {
 
     #[test]
     fn gap_duplicate_and_early_end_are_violations() {
-        assert_violates(harness().at(1, SERVER, taken(HANDLER_END, 2)), "call 0 received 2 after 0");
+        assert_violates(
+            harness().at(1, SERVER, taken(HANDLER_END, 2)),
+            "call 0 received 2 after 0",
+        );
         let mut twice = harness();
         twice.feed([(1, SERVER, taken(HANDLER_END, 1))]);
         assert_violates(twice.at(2, SERVER, taken(HANDLER_END, 1)), "call 0 received 1 after 1");

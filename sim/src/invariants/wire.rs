@@ -312,10 +312,7 @@ impl StreamDirection {
             self.uncredited += 1;
         }
         if self.uncredited > self.capacity {
-            return Err(format!(
-                "{} messages are in flight of {}",
-                self.uncredited, self.capacity
-            ));
+            return Err(format!("{} messages are in flight of {}", self.uncredited, self.capacity));
         }
         Ok(())
     }

@@ -202,7 +202,8 @@ fn text_of_a_trace_is_escaped_in_the_page() {
     assert!(!data.contains('<'), "{data}");
     assert_eq!(rest.matches("<script>").count(), 1, "only the page's own");
     let read: serde_json::Value = serde_json::from_str(data).expect("the data is JSON");
-    let event: Event = serde_json::from_value(read["events"][0].clone()).expect("the data is a list of events");
+    let event: Event =
+        serde_json::from_value(read["events"][0].clone()).expect("the data is a list of events");
     assert_eq!(event, trace[0]);
     assert_eq!(read["seed"], "18446744073709551615", "as text: JavaScript has no 64-bit integers");
 }

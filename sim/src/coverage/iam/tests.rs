@@ -1,4 +1,4 @@
-//! Each point can be reached: by its last event, and by nothing before.
+//! Each point is reached by the last event of its sequence, and by nothing before.
 
 use super::super::Coverage;
 use super::*;
@@ -9,7 +9,7 @@ const A: Node = Node(0);
 const B: Node = Node(1);
 const ITEM: u8 = 5;
 
-/// On a node, in a millisecond.
+/// Time, node and event.
 type Step = (u64, Node, EventKind);
 
 fn started(at_ms: u64, node: Node) -> Step {
@@ -30,7 +30,7 @@ fn state(at_ms: u64, node: Node, remote: Node, state: LinkState) -> Step {
     (at_ms, node, EventKind::State { remote, state, cause: None })
 }
 
-/// A change that was made in this microsecond: who keeps it first made it.
+/// A stored record of a change made in this microsecond: the first node that stores it made it.
 fn kept(at_ms: u64, node: Node, micros: u64, value: Option<u32>) -> Step {
     let version = RecordVersion { micros, server: 1 };
     let kept = ItemRecord { item: ITEM, version, value };
@@ -67,18 +67,18 @@ fn fetches(at_ms: u64) -> Step {
     (at_ms, A, EventKind::Iam(IamEvent::Fetches { from: B }))
 }
 
-/// A comparison brings what was made long before.
+/// A comparison fetches a change that was made long before.
 fn repaired(value: Option<u32>) -> Vec<Step> {
     vec![seen(1, A, &[(ITEM, 1)]), kept(2, B, 1, value), fetches(6_000), kept(8_000, A, 1, value)]
 }
 
-/// Both change one item.
+/// Two disconnected nodes change one item.
 fn on_both_sides(there: Option<u32>, here: Option<u32>) -> Vec<Step> {
     let lost = LinkState::Backoff;
     vec![state(1, A, B, lost), kept(2, B, 1, there), kept(3, A, 2, here)]
 }
 
-/// What reaches a point.
+/// Returns the events that reach a point.
 fn reaching(point: &str) -> Vec<Step> {
     let (put, gone) = (Some(1), None);
     match point {
@@ -143,32 +143,32 @@ fn reached(steps: &[Step]) -> Coverage {
 }
 
 #[test]
-fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
-    // Kinds of faults and rare events are counted as in any swarm.
+fn each_point_is_reached_by_the_last_event_of_its_sequence() {
+    // Faults and fault points are counted as in any swarm.
     let is_own = |point: &&&str| !point.starts_with("fault_") && !point.starts_with("buggify_");
     for point in IAM_POINTS.iter().filter(is_own) {
         let steps = reaching(point);
-        let (last, before) = steps.split_last().unwrap_or_else(|| panic!("no story of {point}"));
+        let (last, before) = steps.split_last().unwrap_or_else(|| panic!("no events for {point}"));
         assert!(!reached(before).counts().contains_key(*point), "{point} before {last:?}");
         assert!(reached(&steps).counts().contains_key(*point), "{point}");
     }
 }
 
 #[test]
-fn points_are_in_the_order_of_their_names() {
+fn points_are_sorted_by_name() {
     assert!(IAM_POINTS.is_sorted_by(|one, next| one < next));
 }
 
 #[test]
-fn what_only_looks_like_it_does_not_count() {
+fn similar_events_do_not_reach_a_point() {
     let never = |point: &str, steps: Vec<Step>| {
         let reached = reached(&steps);
         assert!(!reached.counts().contains_key(point), "{point}: {:?}", reached.counts());
     };
     let (put, gone) = (Some(1), None);
-    // Told at once; and told, but nothing was ever asked for.
-    let told = vec![fetches(1), kept(2, B, 1, put), kept(3, A, 1, put)];
-    never("comparison_repaired_change", told);
+    // Broadcast at once; and late, but without a fetch.
+    let broadcast = vec![fetches(1), kept(2, B, 1, put), kept(3, A, 1, put)];
+    never("comparison_repaired_change", broadcast);
     never("comparison_repaired_change", vec![kept(2, B, 1, put), kept(9_000, A, 1, put)]);
     let had = vec![seen(1, A, &[(ITEM, 1)]), kept(2, B, 1, gone), kept(3, A, 1, gone)];
     never("tombstone_stored_without_item", had);

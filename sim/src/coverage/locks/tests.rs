@@ -7,7 +7,7 @@ use crate::world::World;
 const A: Node = Node(0);
 const B: Node = Node(1);
 
-/// On a node, in a millisecond.
+/// Time, node and event.
 type Step = (u64, Node, EventKind);
 
 fn asked(call: CallId, resources: &[u8], write: bool) -> EventKind {
@@ -18,7 +18,7 @@ fn granted(call: CallId) -> EventKind {
     EventKind::LockGranted { call, resources: vec![0], write: true, token: 1, valid_ms: 1_000 }
 }
 
-/// It has a lock of the first resource.
+/// Requests and obtains a lock of the first resource.
 fn holds(call: CallId, node: Node, write: bool) -> [Step; 2] {
     [(1, node, asked(call, &[0], write)), (2, node, granted(call))]
 }
@@ -45,7 +45,7 @@ fn lost(notice: LossNotice) -> Step {
     (9, A, EventKind::LockLost { call: 0, notice })
 }
 
-/// What reaches a point.
+/// Returns the events that reach a point.
 fn reaching(point: &str) -> Vec<Step> {
     let held = || holds(0, A, true).to_vec();
     let and = |mut steps: Vec<Step>, more: Vec<Step>| {
@@ -92,7 +92,7 @@ fn reaching(point: &str) -> Vec<Step> {
     }
 }
 
-/// What three nodes look like, of which all are lockers.
+/// Returns the views of three nodes, all of which are lockers.
 fn views() -> Vec<NodeView> {
     let mut views = World::new(&Plan::quiet(3)).views();
     for view in &mut views {
@@ -110,25 +110,25 @@ fn reached(steps: &[Step]) -> Coverage {
     coverage
 }
 
-/// Found by other means: kinds of faults and rare events as in any swarm, and what is seen on the
-/// nodes.
+/// Returns whether a point is reached by events of locks, as opposed to views, faults and fault
+/// points.
 fn has_event_sequence(point: &str) -> bool {
-    let elsewhere = ["token_took", "waiter_was", "locker_forgot", "fault_", "buggify_"];
+    let elsewhere = ["token_took", "waiter_was", "locker_expired", "fault_", "buggify_"];
     !elsewhere.iter().any(|prefix| point.starts_with(prefix))
 }
 
 #[test]
-fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
+fn each_point_is_reached_by_the_last_event_of_its_sequence() {
     for point in LOCK_POINTS.iter().filter(|point| has_event_sequence(point)) {
         let steps = reaching(point);
-        let (last, before) = steps.split_last().unwrap_or_else(|| panic!("no story of {point}"));
+        let (last, before) = steps.split_last().unwrap_or_else(|| panic!("no events for {point}"));
         assert!(!reached(before).counts().contains_key(*point), "{point} before {last:?}");
         assert!(reached(&steps).counts().contains_key(*point), "{point}");
     }
 }
 
 #[test]
-fn what_is_seen_on_the_nodes_counts() {
+fn views_of_the_nodes_reach_points() {
     type Change = fn(&mut LocksView);
     let changes: [(&str, Change); 3] = [
         ("token_took_a_second_round", |locks| locks.second_rounds = 1),
@@ -148,13 +148,13 @@ fn what_is_seen_on_the_nodes_counts() {
 }
 
 #[test]
-fn what_only_looks_like_it_does_not_count() {
+fn similar_events_do_not_reach_a_point() {
     let node = A;
-    let mut woken = holds(0, A, true).to_vec();
-    woken.push(fault(Fault::Pause { node }));
-    woken.push(fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
-    woken.extend(holds(1, B, true));
-    let counts = reached(&woken).counts().clone();
+    let mut resumed = holds(0, A, true).to_vec();
+    resumed.push(fault(Fault::Pause { node }));
+    resumed.push(fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
+    resumed.extend(holds(1, B, true));
+    let counts = reached(&resumed).counts().clone();
     assert!(!counts.contains_key("lock_granted_while_another_holder_is_stopped"), "{counts:?}");
     let mut of_another = vec![(1, A, asked(0, &[1], false)), (2, A, granted(0))];
     of_another.extend(holds(1, B, false));
