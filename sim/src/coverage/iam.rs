@@ -153,7 +153,7 @@ impl Iam {
 
     fn on_iam(&mut self, event: &IamEvent, node: Node, at_ms: u64) -> Vec<&'static str> {
         match event {
-            IamEvent::Persisted { kept, .. } => self.on_kept(*kept, node, at_ms),
+            IamEvent::Persisted { record, .. } => self.on_persisted(*record, node, at_ms),
             IamEvent::Changed { peer_errors, .. } => {
                 let mut points = vec!["change_committed"];
                 if self.disconnected_since.keys().any(|(of, _)| *of == node) {
@@ -191,17 +191,17 @@ impl Iam {
         }
     }
 
-    fn on_kept(&mut self, kept: ItemRecord, node: Node, at_ms: u64) -> Vec<&'static str> {
-        let is_put = kept.value.is_some();
+    fn on_persisted(&mut self, record: ItemRecord, node: Node, at_ms: u64) -> Vec<&'static str> {
+        let is_put = record.value.is_some();
         let copy = self.nodes.entry(node).or_default();
-        let had = copy.had.contains(&kept.item);
+        let had = copy.had.contains(&record.item);
         if is_put {
-            copy.had.insert(kept.item);
+            copy.had.insert(record.item);
         }
-        let Some(committed_ms) = self.committed.get(&(kept.item, kept.version)).copied() else {
-            self.committed.insert((kept.item, kept.version), at_ms);
-            let points = self.on_both_sides(kept.item, node, is_put);
-            self.changed.insert((kept.item, node), (at_ms, is_put));
+        let Some(committed_ms) = self.committed.get(&(record.item, record.version)).copied() else {
+            self.committed.insert((record.item, record.version), at_ms);
+            let points = self.on_both_sides(record.item, node, is_put);
+            self.changed.insert((record.item, node), (at_ms, is_put));
             return points;
         };
         let mut points = Vec::new();

@@ -20,7 +20,7 @@ pub(super) struct Locks {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct OpenLock {
     node: Option<Node>,
-    asked_ms: u64,
+    requested_ms: u64,
     resources: Vec<u8>,
     write: bool,
     is_held: bool,
@@ -77,11 +77,11 @@ impl Locks {
     pub(super) fn on_event(&mut self, event: &Event) -> Vec<&'static str> {
         match &event.kind {
             EventKind::LockRequested { call, resources, write, .. } => {
-                let (node, asked_ms, resources) = (event.node, event.at_ms, resources.clone());
+                let (node, requested_ms, resources) = (event.node, event.at_ms, resources.clone());
                 let crashed = BTreeSet::new();
                 let (write, is_held, is_forced) = (*write, false, false);
                 let open =
-                    OpenLock { node, asked_ms, resources, write, is_held, is_forced, crashed };
+                    OpenLock { node, requested_ms, resources, write, is_held, is_forced, crashed };
                 self.open.insert(*call, open);
                 Vec::new()
             }
@@ -136,7 +136,7 @@ impl Locks {
             }
         }
         for (how, at_ms) in open.resources.iter().filter_map(|resource| self.last.get(resource)) {
-            if *at_ms > open.asked_ms {
+            if *at_ms > open.requested_ms {
                 points.push("lock_granted_to_waiter");
             }
             match how {

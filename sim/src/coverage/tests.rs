@@ -194,8 +194,8 @@ fn response_may_precede_or_follow_the_loss_of_its_connection() {
     for lost in [LinkState::Backoff, LinkState::Connecting] {
         let lost = state(lost, "the peer closed the connection");
         let request = made(CallKind::Request);
-        let answered = ended(Outcome::Completed);
-        for events in [[&request, &answered, &lost], [&request, &lost, &answered]] {
+        let completed = ended(Outcome::Completed);
+        for events in [[&request, &completed, &lost], [&request, &lost, &completed]] {
             let events = events.map(EventKind::clone);
             assert!(reached(&events).counts.contains_key("response_arrived_as_connection_died"));
         }

@@ -111,7 +111,7 @@ fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> CheckRes
     ];
     for (size, max, kind) in sizes {
         if size > max {
-            return Err(format!("{size} {what}, of at most {max},"));
+            return Err(format!("{size} {kind}, of at most {max},"));
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::world::NodeView;
 #[derive(Debug, Default)]
 pub(super) struct Credits {
     sent: BTreeMap<(CallId, StreamSide), u32>,
-    taken: BTreeMap<(CallId, StreamSide), u32>,
+    received: BTreeMap<(CallId, StreamSide), u32>,
     /// Blocked senders: when they blocked, or the last message was received, and their nodes.
     waiting: BTreeMap<(CallId, StreamSide), (u64, Node, Node)>,
 }
@@ -28,7 +28,7 @@ impl Invariant for Credits {
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match &event.kind {
             EventKind::Received { call, end, .. } => {
-                *self.taken.entry((*call, end.other())).or_default() += 1;
+                *self.received.entry((*call, end.other())).or_default() += 1;
                 if let Some((since, ..)) = self.waiting.get_mut(&(*call, end.other())) {
                     *since = event.at_ms;
                 }
@@ -56,7 +56,7 @@ impl Invariant for Credits {
                 self.waiting.remove(&(*call, *end));
                 let sent = self.sent.entry((*call, *end)).or_default();
                 *sent += 1;
-                let taken = self.taken.get(&(*call, *end)).copied().unwrap_or(0);
+                let received = self.received.get(&(*call, *end)).copied().unwrap_or(0);
                 let Some(Load::Stream(plan)) = facts.load(*call) else {
                     return Err(format!("call {call} is not a stream"));
                 };
@@ -65,7 +65,7 @@ impl Invariant for Credits {
                     StreamSide::Caller => input,
                     StreamSide::Callee => output,
                 };
-                let in_flight = sent.saturating_sub(taken);
+                let in_flight = sent.saturating_sub(received);
                 if in_flight > capacity {
                     return Err(format!(
                         "{end:?} of call {call} has {in_flight} messages in flight of {capacity}"
@@ -80,7 +80,7 @@ impl Invariant for Credits {
     fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         for ((call, end), (since, from, to)) in &self.waiting {
             let count = |counts: &BTreeMap<_, u32>| counts.get(&(*call, *end)).copied();
-            if count(&self.taken) < count(&self.sent) {
+            if count(&self.received) < count(&self.sent) {
                 continue; // the receiver may be slow
             }
             let whole = facts.health.healthy_since(*from, *to, facts.bounds);
@@ -110,8 +110,8 @@ mod tests {
             let sent = |number| EventKind::Sent { call: 0, end, number };
             let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
             harness.feed((1..=capacity).map(|number| (1, here, sent(number))));
-            let taken = EventKind::Received { call: 0, end: end.other(), number: 1 };
-            harness.feed([(2, there, taken), (3, here, sent(capacity + 1))]);
+            let received = EventKind::Received { call: 0, end: end.other(), number: 1 };
+            harness.feed([(2, there, received), (3, here, sent(capacity + 1))]);
             assert_violates(harness.at(4, here, sent(capacity + 2)), "of call 0 has");
         }
     }
@@ -127,8 +127,8 @@ mod tests {
             (LATE, CALLER, waits),
         ]);
         assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not received");
-        let taken = EventKind::Received { call: 0, end: StreamSide::Callee, number: 1 };
-        harness.feed([(LATE, SERVER, taken)]);
+        let received = EventKind::Received { call: 0, end: StreamSide::Callee, number: 1 };
+        harness.feed([(LATE, SERVER, received)]);
         assert_eq!(harness.on_view(due, &[]), Ok(()));
         assert_violates(harness.on_view(due + 1, &[]), "of call 0 is blocked");
         harness.feed([(due, CALLER, EventKind::Sent { call: 0, end, number: 2 })]);

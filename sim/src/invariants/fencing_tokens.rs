@@ -89,15 +89,15 @@ impl FencingTokens {
 mod tests {
     use super::super::harness::{CALLER, Harness, assert_violates, granted, lock, made};
     use super::*;
-    use crate::plan::{Fault, Meanwhile};
+    use crate::plan::{ClockWhilePaused, Fault};
 
     fn harness() -> Harness {
         Harness::new(FencingTokens::default(), vec![])
     }
 
-    fn reached(call: CallId, token: u64, accepted: bool, believed: bool) -> What {
+    fn reached(call: CallId, token: u64, accepted: bool, held: bool) -> EventKind {
         let (resource, writer, value) = (0, true, None);
-        What::StoreReached { call, resource, token, writer, value, accepted, believed }
+        EventKind::StoreReached { call, resource, token, writer, value, accepted, held }
     }
 
     #[test]
@@ -119,9 +119,10 @@ mod tests {
             "that of call 0 for r0",
         );
         let unknown =
-            What::LockGranted { call: 3, resources: vec![0], write, token: 1, valid_ms: 0 };
+            EventKind::LockGranted { call: 3, resources: vec![0], write, token: 1, valid_ms: 0 };
         after(&[(write, 5)]).feed([(2, CALLER, unknown)]);
-        let other = What::LockGranted { call: 3, resources: vec![1], write, token: 1, valid_ms: 9 };
+        let other =
+            EventKind::LockGranted { call: 3, resources: vec![1], write, token: 1, valid_ms: 9 };
         after(&[(write, 5)]).feed([(2, CALLER, other)]);
     }
 

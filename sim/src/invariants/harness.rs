@@ -103,8 +103,8 @@ impl Harness {
     /// Feeds these events, none of which may be a violation.
     pub(super) fn feed(&mut self, events: impl IntoIterator<Item = (u64, Node, EventKind)>) {
         for (at_ms, node, kind) in events {
-            let said = format!("{what}");
-            self.at(at_ms, node, kind).unwrap_or_else(|text| panic!("{said}: {text}"));
+            let event = format!("{kind}");
+            self.at(at_ms, node, kind).unwrap_or_else(|text| panic!("{event}: {text}"));
         }
     }
 
@@ -131,12 +131,12 @@ pub(super) fn record(item: u8, micros: u64, value: Option<u32>) -> ItemRecord {
 }
 
 /// The event that a record was stored.
-pub(super) fn kept(item: u8, micros: u64, value: Option<u32>) -> EventKind {
-    EventKind::Iam(IamEvent::Persisted { pool: 0, kept: record(item, micros, value) })
+pub(super) fn persisted(item: u8, micros: u64, value: Option<u32>) -> EventKind {
+    EventKind::Iam(IamEvent::Persisted { pool: 0, record: record(item, micros, value) })
 }
 
 /// The event that readers see these items.
-pub(super) fn seen(items: &[(u8, u32)]) -> EventKind {
+pub(super) fn visible(items: &[(u8, u32)]) -> EventKind {
     EventKind::Iam(IamEvent::SnapshotChanged { items: Some(items.to_vec()) })
 }
 

@@ -20,16 +20,16 @@ pub(super) struct IamConvergence {
     /// The readers' view on each node; none before it has loaded.
     seen: BTreeMap<Node, Option<Vec<(u8, u32)>>>,
     /// The stored version of each item on each node.
-    kept: BTreeMap<(Node, u8), RecordVersion>,
+    stored: BTreeMap<(Node, u8), RecordVersion>,
     healed_ms: Option<u64>,
 }
 
 impl IamConvergence {
     /// Records that a node stored a record.
-    fn record(&mut self, kept: ItemRecord) {
-        let latest = self.latest.entry(kept.item).or_insert(kept);
-        if latest.version < kept.version {
-            *latest = kept;
+    fn record(&mut self, record: ItemRecord) {
+        let latest = self.latest.entry(record.item).or_insert(record);
+        if latest.version < record.version {
+            *latest = record;
         }
     }
 
@@ -39,17 +39,18 @@ impl IamConvergence {
         }
         self.check_views(facts)?;
         for node in (0..facts.plan.cluster.nodes).map(Node) {
-            let lacks =
-                |kept: &&ItemRecord| self.kept.get(&(node, kept.item)) != Some(&kept.version);
-            if let Some(kept) = self.latest.values().find(lacks) {
-                return Err(format!("{node} lacks the latest record: {kept}"));
+            let lacks = |record: &&ItemRecord| {
+                self.stored.get(&(node, record.item)) != Some(&record.version)
+            };
+            if let Some(record) = self.latest.values().find(lacks) {
+                return Err(format!("{node} lacks the latest record: {record}"));
             }
         }
         Ok(())
     }
 
     fn check_views(&self, facts: &Facts<'_>) -> CheckResult {
-        let value = |kept: &ItemRecord| Some((kept.item, kept.value?));
+        let value = |record: &ItemRecord| Some((record.item, record.value?));
         let must: Vec<_> = self.latest.values().filter_map(value).collect();
         for node in (0..facts.plan.cluster.nodes).map(Node) {
             let Some(Some(seen)) = self.seen.get(&node) else {
@@ -63,15 +64,15 @@ impl IamConvergence {
             };
             let differs = self.latest.values().find(|k| one(seen, k.item) != one(&must, k.item));
             return Err(match differs {
-                Some(kept @ ItemRecord { item, value: None, .. }) => {
+                Some(record @ ItemRecord { item, value: None, .. }) => {
                     let value = one(seen, *item);
                     format!(
-                        "{node} shows a deleted item: {value:?}, and the latest record is {kept}"
+                        "{node} shows a deleted item: {value:?}, and the latest record is {record}"
                     )
                 }
-                Some(kept) => {
-                    let value = one(seen, kept.item);
-                    format!("{node} missed a change: {value:?}, not {kept}")
+                Some(record) => {
+                    let value = one(seen, record.item);
+                    format!("{node} missed a change: {value:?}, not {record}")
                 }
                 None => format!("{node} shows an item that was never stored"),
             });
@@ -90,18 +91,18 @@ impl Invariant for IamConvergence {
             return Ok(());
         }
         if self.latest.is_empty() {
-            for kept in iam::seeds(facts.plan) {
-                self.record(kept);
+            for record in iam::seeds(facts.plan) {
+                self.record(record);
                 let nodes = (0..facts.plan.cluster.nodes).map(Node);
-                self.kept.extend(nodes.map(|node| ((node, kept.item), kept.version)));
+                self.stored.extend(nodes.map(|node| ((node, record.item), record.version)));
             }
         }
         match (&event.kind, event.node) {
             (EventKind::Healed, _) => self.healed_ms = Some(event.at_ms),
             (EventKind::Started { .. }, Some(node)) => drop(self.seen.insert(node, None)),
-            (EventKind::Iam(IamEvent::Persisted { kept, .. }), Some(node)) => {
-                self.record(*kept);
-                self.kept.insert((node, kept.item), kept.version);
+            (EventKind::Iam(IamEvent::Persisted { record, .. }), Some(node)) => {
+                self.record(*record);
+                self.stored.insert((node, record.item), record.version);
             }
             (EventKind::Iam(IamEvent::SnapshotChanged { items }), Some(node)) => {
                 self.seen.insert(node, items.clone());
@@ -128,7 +129,7 @@ impl Invariant for IamConvergence {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, kept, seen};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, persisted, visible};
     use super::*;
 
     #[test]
@@ -136,21 +137,21 @@ mod tests {
         let mut harness = Harness::with_iam(IamConvergence::default());
         assert_violates(harness.at_quiescence(&[]), "node-0 has not loaded");
         harness.feed([
-            (1, CALLER, kept(0, 10, Some(1))),
-            (1, CALLER, kept(1, 11, Some(2))),
-            (2, CALLER, kept(0, 12, None)),
-            (3, CALLER, seen(&[(1, 2)])),
-            (3, SERVER, seen(&[(0, 1), (1, 2)])),
+            (1, CALLER, persisted(0, 10, Some(1))),
+            (1, CALLER, persisted(1, 11, Some(2))),
+            (2, CALLER, persisted(0, 12, None)),
+            (3, CALLER, visible(&[(1, 2)])),
+            (3, SERVER, visible(&[(0, 1), (1, 2)])),
         ]);
         assert_violates(harness.at_quiescence(&[]), "node-1 shows a deleted item");
-        harness.feed([(4, SERVER, seen(&[]))]);
+        harness.feed([(4, SERVER, visible(&[]))]);
         assert_violates(harness.at_quiescence(&[]), "node-1 missed a change");
-        harness.feed([(5, SERVER, kept(1, 11, Some(2))), (5, SERVER, seen(&[(1, 2)]))]);
+        harness.feed([(5, SERVER, persisted(1, 11, Some(2))), (5, SERVER, visible(&[(1, 2)]))]);
         assert_violates(
             harness.at_quiescence(&[]),
             "node-1 lacks the latest record: item 0 deleted",
         );
-        harness.feed([(6, SERVER, kept(0, 12, None))]);
+        harness.feed([(6, SERVER, persisted(0, 12, None))]);
         assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }
 }

@@ -104,14 +104,14 @@ mod tests {
     fn lost_update_is_a_violation() {
         assert_eq!(harness([1, 2]).at_quiescence(&[]), Ok(()));
         assert_violates(harness([1, 1]).at_quiescence(&[]), "r0: no order explains");
-        let asked = EventKind::StoreRequested { call: 0, resource: 0, op: StoreOp::Read };
+        let requested = EventKind::StoreRequested { call: 0, resource: 0, op: StoreOp::Read };
         let mut open = harness([1, 2]);
-        open.feed([(3, CALLER, asked.clone())]);
+        open.feed([(3, CALLER, requested.clone())]);
         assert_violates(open.at_quiescence(&[]), "call 0 never received");
-        assert_violates(open.at(4, CALLER, asked), "two operations at once");
-        let answered =
+        assert_violates(open.at(4, CALLER, requested), "two operations at once");
+        let completed =
             EventKind::StoreCompleted { call: 7, resource: 0, result: StoreResult::Refused };
-        assert_violates(open.at(5, CALLER, answered), "has no operation");
+        assert_violates(open.at(5, CALLER, completed), "has no operation");
     }
 
     #[test]
@@ -119,18 +119,18 @@ mod tests {
         let (call, resource, op) = (9, 0, StoreOp::Read);
         let read = |value| {
             let mut harness = harness([1, 2]);
-            let asked = EventKind::StoreRequested { call, resource, op };
-            harness.feed([(3, CALLER, asked), (4, CALLER, reached(call))]);
+            let requested = EventKind::StoreRequested { call, resource, op };
+            harness.feed([(3, CALLER, requested), (4, CALLER, reached(call))]);
             for other in 10..300 {
-                let (asked, result) = (
+                let (requested, result) = (
                     EventKind::StoreRequested { call: other, resource, op: StoreOp::Increment },
                     StoreResult::Done { value: u64::from(other) - 7 },
                 );
-                let answered = EventKind::StoreCompleted { call: other, resource, result };
+                let completed = EventKind::StoreCompleted { call: other, resource, result };
                 harness.feed([
-                    (5, CALLER, asked),
+                    (5, CALLER, requested),
                     (5, CALLER, reached(other)),
-                    (6, CALLER, answered),
+                    (6, CALLER, completed),
                 ]);
             }
             let result = StoreResult::Done { value };

@@ -96,14 +96,14 @@ fn may_fail(
     timeout_ms: u64,
     facts: &Facts<'_>,
 ) -> CheckResult {
-    let gives_up = match facts.load(call) {
+    let cancels = match facts.load(call) {
         Some(Load::Lock(plan)) => plan.cancel_after_ms,
         _ => None,
     };
     let grain = facts.bounds.drift_of(timeout_ms) + facts.bounds.ticks_ms;
     let is_early = match failure {
         LockFailure::TimedOut => took_ms + grain < timeout_ms,
-        LockFailure::Cancelled => gives_up.is_none_or(|ms| took_ms + grain < u64::from(ms)),
+        LockFailure::Cancelled => cancels.is_none_or(|ms| took_ms + grain < u64::from(ms)),
         LockFailure::NotAttempted { .. } => true,
         LockFailure::ShuttingDown | LockFailure::Lost | LockFailure::Crashed => false,
     };

@@ -70,24 +70,24 @@ fn store_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, assert_violates, belief};
+    use super::super::harness::{CALLER, Harness, assert_violates, hold};
     use super::*;
-    use crate::plan::{Fault, Meanwhile};
+    use crate::plan::{ClockWhilePaused, Fault};
 
     #[test]
     fn b52_holder_is_notified() {
         let mut harness = Harness::new(LossIsReported::default(), vec![]);
         let grain = harness.bounds().lateness_of(0) + harness.bounds().ticks_ms;
-        let lost = [Belief { is_believed: false, ..belief(0, CALLER, true) }];
+        let lost = [HoldView { is_held: false, ..hold(0, CALLER, true) }];
         assert_eq!(harness.on_tick(9, &lost), Ok(()));
         assert_eq!(harness.on_tick(9 + grain, &lost), Ok(()));
         assert_violates(harness.on_tick(10 + grain, &lost), "call 0 on node-0 was not notified");
-        assert_eq!(harness.on_tick(90, &[belief(0, CALLER, true)]), Ok(()));
+        assert_eq!(harness.on_tick(90, &[hold(0, CALLER, true)]), Ok(()));
         let node = CALLER;
         harness.fault(100, Fault::Pause { node });
         assert_eq!(harness.on_tick(200, &lost), Ok(()));
         assert_eq!(harness.on_tick(90_000, &lost), Ok(()), "a paused process cannot be notified");
-        harness.fault(90_000, Fault::Wake { node, clock: Meanwhile::Ran });
+        harness.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
         assert_eq!(harness.on_tick(90_000 + grain, &lost), Ok(()));
         assert_violates(harness.on_tick(90_001 + grain, &lost), "was not notified");
     }
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn b52_no_lock_is_held_at_quiescence() {
         let mut harness = Harness::new(LossIsReported::default(), vec![]);
-        harness.on_tick(9, &[belief(0, CALLER, true)]).expect("it may hold it");
+        harness.on_tick(9, &[hold(0, CALLER, true)]).expect("it may hold it");
         assert_violates(harness.at_quiescence(&[]), "a node still holds the lock of call 0");
         harness.on_tick(10, &[]).expect("it has released the lock");
         assert_eq!(harness.at_quiescence(&[]), Ok(()));

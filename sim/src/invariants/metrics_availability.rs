@@ -146,11 +146,11 @@ impl MetricsAvailability {
         if !servers.iter().map(|(of, _)| *of).eq((0..facts.plan.cluster.nodes).map(Node)) {
             return Err(format!("{on} does not report each server once"));
         }
-        for (of, told) in servers.iter().filter(|(of, _)| *of != on) {
+        for (of, report) in servers.iter().filter(|(of, _)| *of != on) {
             let request = self.requests.get(&(on, *of));
             let request = request.filter(|request| request.at_ms >= collected.started_ms);
             let responded_ms = request.and_then(|request| request.responded_ms);
-            match told {
+            match report {
                 ServerReport::Up { .. } if responded_ms.is_none() => {
                     return Err(format!("{on} reports {of} as up, which has not responded"));
                 }
@@ -207,7 +207,9 @@ fn deadline_ms(collected: Scrape, facts: &Facts<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{CALLER, Harness, SERVER, assert_violates, read};
-    use super::super::scrapes::harness::{answered, asked, began, message, metrics, request};
+    use super::super::scrapes::harness::{
+        completed, message, metrics, request, requested, started,
+    };
     use super::*;
     use crate::event::ReportedValues;
 
@@ -219,9 +221,9 @@ mod tests {
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsAvailability::default(), metrics());
         let opened = |remote| EventKind::SocketOpened { socket: 7, remote, dialed: true };
-        harness.feed([(0, CALLER, began()), (0, SERVER, began())]);
+        harness.feed([(0, CALLER, started()), (0, SERVER, started())]);
         harness.feed([(10, CALLER, opened(SERVER)), (10, SERVER, opened(CALLER))]);
-        harness.feed([(20, CALLER, state(LinkState::Connected)), (1_000, CALLER, asked(0))]);
+        harness.feed([(20, CALLER, state(LinkState::Connected)), (1_000, CALLER, requested(0))]);
         harness
     }
 
@@ -234,7 +236,7 @@ mod tests {
     }
 
     fn reports(harness: &mut Harness, at_ms: u64, report: ServerReport) -> CheckResult {
-        harness.at(at_ms, CALLER, answered(0, vec![(CALLER, up()), (SERVER, told)]))
+        harness.at(at_ms, CALLER, completed(0, vec![(CALLER, up()), (SERVER, report)]))
     }
 
     fn sends_request(harness: &mut Harness) {
@@ -249,10 +251,10 @@ mod tests {
             reports(&mut harness, 1_010, up()),
             "node-0 reports node-1 as up, which has not",
         );
-        harness.feed([(1_011, CALLER, asked(0)), (1_012, CALLER, request(7, 6))]);
+        harness.feed([(1_011, CALLER, requested(0)), (1_012, CALLER, request(7, 6))]);
         harness.feed([(1_013, SERVER, message(7, 3, "Response", 6)), (1_015, CALLER, read(7, 3))]);
         reports(&mut harness, 1_016, up()).expect("it responded");
-        harness.feed([(1_017, CALLER, asked(0))]);
+        harness.feed([(1_017, CALLER, requested(0))]);
         assert_violates(
             reports(&mut harness, 1_020, down("timeout")),
             "as down, which has responded",
@@ -270,7 +272,7 @@ mod tests {
         let mut slow = harness();
         sends_request(&mut slow);
         assert_violates(reports(&mut slow, 1_300, down("timeout")), no_reason);
-        slow.feed([(1_301, CALLER, asked(0))]);
+        slow.feed([(1_301, CALLER, requested(0))]);
         reports(&mut slow, 1_500, down("timeout")).expect("the deadline has passed");
     }
 
@@ -284,7 +286,7 @@ mod tests {
             harness.on_view(1_100, &[]),
             "the connection to node-1 ended, and it did not",
         );
-        harness.feed([(2_200, CALLER, asked(0)), (2_201, CALLER, state(LinkState::Backoff))]);
+        harness.feed([(2_200, CALLER, requested(0)), (2_201, CALLER, state(LinkState::Backoff))]);
         reports(&mut harness, 2_201, down("disconnected")).expect("it did");
         assert_eq!(harness.on_view(3_000, &[]), Ok(()));
     }
@@ -292,7 +294,7 @@ mod tests {
     #[test]
     fn b71_every_server_is_reported() {
         let mut harness = harness();
-        let alone = answered(0, vec![(CALLER, up())]);
+        let alone = completed(0, vec![(CALLER, up())]);
         assert_violates(
             harness.at(1_001, CALLER, alone),
             "node-0 does not report each server once",

@@ -56,21 +56,21 @@ fn due_ms(facts: &Facts<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{CALLER, Harness, assert_violates};
-    use super::super::scrapes::harness::{answered, asked, began, metrics};
+    use super::super::scrapes::harness::{completed, metrics, requested, started};
     use super::*;
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsDeadline::default(), metrics());
-        harness.feed([(0, CALLER, began()), (1_000, CALLER, asked(0))]);
+        harness.feed([(0, CALLER, started()), (1_000, CALLER, requested(0))]);
         harness
     }
 
     #[test]
     fn b71_scrape_completes_by_its_deadline() {
         let due = 1_000 + u64::from(metrics().deadline_ms) + harness().bounds().ticks_ms;
-        harness().feed([(due, CALLER, answered(0, vec![]))]);
+        harness().feed([(due, CALLER, completed(0, vec![]))]);
         assert_violates(
-            harness().at(due + 1, CALLER, answered(0, vec![])),
+            harness().at(due + 1, CALLER, completed(0, vec![])),
             "came after its deadline",
         );
         assert_eq!(harness().on_view(due, &[]), Ok(()));

@@ -29,7 +29,8 @@ impl Invariant for MetricsRecovery {
                 self.whole.clear();
             }
             EventKind::Metrics(MetricsEvent::Completed { servers, .. }) => {
-                let up = servers.iter().filter(|(_, told)| matches!(told, ServerReport::Up { .. }));
+                let up =
+                    servers.iter().filter(|(_, report)| matches!(report, ServerReport::Up { .. }));
                 if up.count() == usize::from(facts.plan.cluster.nodes) {
                     self.whole.extend(event.node);
                 }
@@ -71,13 +72,13 @@ fn bound_ms(facts: &Facts<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates};
-    use super::super::scrapes::harness::{answered, metrics};
+    use super::super::scrapes::harness::{completed, metrics};
     use super::*;
     use crate::event::ReportedValues;
 
     fn all_up() -> EventKind {
         let up = || ServerReport::Up { report: ReportedValues::default() };
-        answered(0, vec![(CALLER, up()), (SERVER, up())])
+        completed(0, vec![(CALLER, up()), (SERVER, up())])
     }
 
     #[test]
@@ -91,7 +92,7 @@ mod tests {
         assert_violates(harness.at_quiescence(&[]), "and node-0 has not reported");
         harness.feed([(LATE + 1_000, CALLER, all_up())]);
         let down = ServerReport::Down { reason: "timeout".to_owned() };
-        harness.feed([(LATE + 1_000, SERVER, answered(0, vec![(CALLER, down)]))]);
+        harness.feed([(LATE + 1_000, SERVER, completed(0, vec![(CALLER, down)]))]);
         assert_violates(harness.at_quiescence(&[]), "and node-1 has not reported");
         harness.feed([(LATE + 2_000, SERVER, all_up())]);
         assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()));

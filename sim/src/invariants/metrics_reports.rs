@@ -43,7 +43,7 @@ impl Invariant for MetricsReports {
         if let ScrapeEvent::Completed(on, _, collected, servers) =
             self.scrapes.on_event(event, facts)
         {
-            return servers.iter().try_for_each(|(node, told)| match told {
+            return servers.iter().try_for_each(|(node, report)| match report {
                 ServerReport::Up { report } => self.check_report(on, *node, report, collected),
                 ServerReport::Down { .. } => Ok(()),
             });
@@ -76,11 +76,11 @@ impl MetricsReports {
         &self,
         on: Node,
         of: Node,
-        told: &ReportedValues,
+        report: &ReportedValues,
         collected: Scrape,
     ) -> CheckResult {
         let reports = self.servers.get(&of).map_or(&[][..], |server| &server.reports);
-        let Some(found) = reports.iter().rposition(|(_, reports)| is_same(reports, told)) else {
+        let Some(found) = reports.iter().rposition(|(_, reports)| is_same(reports, report)) else {
             return Err(format!(
                 "{on} reports values of {of} that were not sampled there: {report}"
             ));
@@ -139,7 +139,7 @@ fn is_same(one: &ReportedValues, other: &ReportedValues) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
-    use super::super::scrapes::harness::{answered, asked, began, metrics};
+    use super::super::scrapes::harness::{completed, metrics, requested, started};
     use super::*;
 
     fn sampled(second: u64, load: u32, received: u64) -> EventKind {
@@ -161,32 +161,32 @@ mod tests {
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsReports::default(), metrics());
-        harness.feed([(0, CALLER, began()), (0, SERVER, began())]);
+        harness.feed([(0, CALLER, started()), (0, SERVER, started())]);
         harness.feed([(1, SERVER, sampled(0, 10, 7)), (5_000, SERVER, sampled(5, 20, 107))]);
-        harness.feed([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, asked(0))]);
+        harness.feed([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, requested(0))]);
         harness
     }
 
     fn reports(harness: &mut Harness, report: ReportedValues) -> CheckResult {
-        harness.at(16_010, CALLER, answered(0, vec![(SERVER, ServerReport::Up { report })]))
+        harness.at(16_010, CALLER, completed(0, vec![(SERVER, ServerReport::Up { report })]))
     }
 
     #[test]
     fn b71_reported_values_were_sampled() {
         reports(&mut harness(), third()).expect("the last sample");
         let wrong: [fn(&mut ReportedValues); 6] = [
-            |told| told.start_ms = Some(1_000),
-            |told| told.interval_ms = Some(5_000),
-            |told| told.load = None,
-            |told| told.load_average = Some(26_667), // Every sample with the same weight.
-            |told| told.load_maximum = Some(51),
-            |told| told.receive_rate = Some(61_000), // Two intervals in one.
+            |report| report.start_ms = Some(1_000),
+            |report| report.interval_ms = Some(5_000),
+            |report| report.load = None,
+            |report| report.load_average = Some(26_667), // Every sample with the same weight.
+            |report| report.load_maximum = Some(51),
+            |report| report.receive_rate = Some(61_000), // Two intervals in one.
         ];
         for change in wrong {
-            let mut told = third();
-            change(&mut told);
+            let mut report = third();
+            change(&mut report);
             assert_violates(
-                reports(&mut harness(), told),
+                reports(&mut harness(), report),
                 "node-0 reports values of node-1 that were not sampled there",
             );
         }
@@ -201,7 +201,7 @@ mod tests {
             EventKind::Metrics(MetricsEvent::Started { start_ms: 15_500 }),
         )]);
         assert_violates(reports(&mut harness, third()), "that were 500 ms out of date");
-        harness.feed([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, asked(0))]);
+        harness.feed([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, requested(0))]);
         let alone = ReportedValues {
             start_ms: Some(15_500),
             load: Some(30),
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn b71_value_that_changed_during_collection_may_be_old_or_new() {
         let mut harness = harness();
-        harness.feed([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, asked(1))]);
+        harness.feed([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, requested(1))]);
         reports(&mut harness, third()).expect("it was current at the scrape");
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct MetricsRequests {
     /// The node at the other end.
     remotes: BTreeMap<(Node, SocketId), Node>,
     /// Requests from one node to another for the last collection.
-    asked: BTreeMap<(Node, Node), u64>,
+    requests: BTreeMap<(Node, Node), u64>,
 }
 
 impl Invariant for MetricsRequests {
@@ -27,7 +27,7 @@ impl Invariant for MetricsRequests {
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         if let ScrapeEvent::CollectionMayStart(node) = self.scrapes.on_event(event, facts) {
-            self.asked.retain(|(from, _), _| *from != node);
+            self.requests.retain(|(from, _), _| *from != node);
         }
         let (Some(from), Some(_)) = (event.node, metrics_plan(facts)) else { return Ok(()) };
         match &event.kind {
@@ -39,10 +39,10 @@ impl Invariant for MetricsRequests {
                 if message.op == "Request" && message.call.is_none() =>
             {
                 let Some(to) = self.remotes.get(&(from, *socket)) else { return Ok(()) };
-                let asked = self.asked.entry((from, *to)).or_default();
-                *asked += 1;
-                if *asked > 1 {
-                    return Err(format!("{from} requested {to} {asked} times for one collection"));
+                let count = self.requests.entry((from, *to)).or_default();
+                *count += 1;
+                if *count > 1 {
+                    return Err(format!("{from} requested {to} {count} times for one collection"));
                 }
             }
             _ => {}
@@ -54,13 +54,13 @@ impl Invariant for MetricsRequests {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
-    use super::super::scrapes::harness::{answered, asked, began, metrics, request};
+    use super::super::scrapes::harness::{completed, metrics, request, requested, started};
     use super::*;
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsRequests::default(), metrics());
         let opened = EventKind::SocketOpened { socket: 7, remote: SERVER, dialed: true };
-        harness.feed([(0, CALLER, began()), (10, CALLER, opened), (1_000, CALLER, asked(0))]);
+        harness.feed([(0, CALLER, started()), (10, CALLER, opened), (1_000, CALLER, requested(0))]);
         harness.feed([(1_001, CALLER, request(7, 1))]);
         harness
     }
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn b71_concurrent_scrapes_share_a_request() {
         let mut harness = harness();
-        harness.feed([(1_400, CALLER, asked(1))]);
+        harness.feed([(1_400, CALLER, requested(1))]);
         assert_violates(
             harness.at(1_401, CALLER, request(7, 2)),
             "node-0 requested node-1 2 times",
@@ -78,10 +78,10 @@ mod tests {
     #[test]
     fn b71_scrapes_within_a_second_share_a_request_and_later_ones_do_not() {
         let mut soon = harness();
-        soon.feed([(1_010, CALLER, answered(0, vec![])), (1_900, CALLER, asked(1))]);
+        soon.feed([(1_010, CALLER, completed(0, vec![])), (1_900, CALLER, requested(1))]);
         assert_violates(soon.at(1_901, CALLER, request(7, 2)), "requested node-1 2 times");
         let mut later = harness();
-        later.feed([(1_010, CALLER, answered(0, vec![])), (2_020, CALLER, asked(1))]);
+        later.feed([(1_010, CALLER, completed(0, vec![])), (2_020, CALLER, requested(1))]);
         later.feed([(2_021, CALLER, request(7, 2))]);
         assert_violates(later.at(2_022, CALLER, request(7, 3)), "requested node-1 2 times");
     }
@@ -90,15 +90,15 @@ mod tests {
     fn b71_collection_may_or_may_not_start_at_the_ttl() {
         let border = || {
             let mut harness = harness();
-            harness.feed([(1_010, CALLER, answered(0, vec![])), (2_010, CALLER, asked(1))]);
+            harness.feed([(1_010, CALLER, completed(0, vec![])), (2_010, CALLER, requested(1))]);
             harness
         };
         let mut new = border();
-        new.feed([(2_011, CALLER, request(7, 2)), (2_020, CALLER, answered(1, vec![]))]);
-        new.feed([(2_900, CALLER, asked(2))]);
+        new.feed([(2_011, CALLER, request(7, 2)), (2_020, CALLER, completed(1, vec![]))]);
+        new.feed([(2_900, CALLER, requested(2))]);
         assert_violates(new.at(2_901, CALLER, request(7, 3)), "requested node-1 2 times");
         let mut old = border();
-        old.feed([(2_010, CALLER, answered(1, vec![])), (2_900, CALLER, asked(2))]);
+        old.feed([(2_010, CALLER, completed(1, vec![])), (2_900, CALLER, requested(2))]);
         old.feed([(2_901, CALLER, request(7, 2))]);
         assert_violates(old.at(2_902, CALLER, request(7, 3)), "requested node-1 2 times");
     }
@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn b71_ttl_begins_with_the_collection_and_not_with_its_use() {
         let mut harness = harness();
-        harness.feed([(1_010, CALLER, answered(0, vec![])), (1_800, CALLER, asked(1))]);
-        harness.feed([(1_800, CALLER, answered(1, vec![])), (2_100, CALLER, asked(2))]);
+        harness.feed([(1_010, CALLER, completed(0, vec![])), (1_800, CALLER, requested(1))]);
+        harness.feed([(1_800, CALLER, completed(1, vec![])), (2_100, CALLER, requested(2))]);
         harness.feed([(2_101, CALLER, request(7, 2))]);
     }
 }

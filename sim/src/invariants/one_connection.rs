@@ -12,9 +12,9 @@ use crate::world::NodeView;
 
 /// Sockets that a node has dialed to another: the one in use or being tried, and those that take up
 /// to a second to close (`Limits::close_timeout`), while the backoff grows from 100 ms.
-const DIALLED_MAX: usize = 4;
+const DIALED_MAX: usize = 4;
 /// Sockets that it has accepted from another: as many, and a dead one that is not detected yet.
-const ACCEPTED_MAX: usize = DIALLED_MAX + 1;
+const ACCEPTED_MAX: usize = DIALED_MAX + 1;
 
 /// Sockets that an injected fault keeps open after the node has abandoned them: one for each
 /// attempt in that time, with backoffs that start at 100 ms and double.
@@ -37,7 +37,7 @@ impl Invariant for OneConnection {
             (EventKind::SocketOpened { socket, remote, dialed }, Some(node)) => {
                 let open = self.open.entry((node, *remote)).or_default();
                 open.insert(*socket);
-                let max = if *dialed { DIALLED_MAX } else { ACCEPTED_MAX };
+                let max = if *dialed { DIALED_MAX } else { ACCEPTED_MAX };
                 let fault_points = &facts.plan.cluster.fault_points;
                 let abandons = fault_points.iter().any(|(name, _)| name == Point::Supersede.name());
                 let max = if abandons { max + ABANDONED_MAX } else { max };
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn number_of_sockets_between_two_nodes_is_bounded() {
-        for (dialed, max) in [(true, DIALLED_MAX), (false, ACCEPTED_MAX)] {
+        for (dialed, max) in [(true, DIALED_MAX), (false, ACCEPTED_MAX)] {
             let mut harness = Harness::new(OneConnection::default(), vec![]);
             let max = max as SocketId;
             harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialed))));

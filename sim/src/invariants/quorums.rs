@@ -20,7 +20,7 @@ use crate::world::NodeView;
 pub(super) struct Quorums {
     suspended: SuspendedHolders,
     held: Vec<HoldView>,
-    over: BTreeMap<CallId, u64>,
+    ended: BTreeMap<CallId, u64>,
     healed_ms: u64,
 }
 
@@ -33,7 +33,7 @@ impl Invariant for Quorums {
         self.suspended.on_event(event);
         match event.kind {
             EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. } => {
-                self.over.insert(call, event.at_ms);
+                self.ended.insert(call, event.at_ms);
             }
             EventKind::Healed => self.healed_ms = event.at_ms,
             _ => {}
@@ -79,8 +79,8 @@ impl Invariant for Quorums {
         let lease_ms = bounds.lease_ms + bounds.drift_of(bounds.lease_ms);
         let allowance = lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.ticks_ms;
         for grant in tables(locks, views).flatten().flat_map(|table| &table.grants) {
-            let over = grant.call.and_then(|call| self.over.get(&call).copied());
-            if over.is_none_or(|over| over.max(self.healed_ms) + allowance < facts.now_ms) {
+            let ended = grant.call.and_then(|call| self.ended.get(&call).copied());
+            if ended.is_none_or(|ended| ended.max(self.healed_ms) + allowance < facts.now_ms) {
                 return Err(format!(
                     "a locker keeps {} for call {:?}, which ended at {over:?}",
                     grant.id, grant.call
@@ -115,11 +115,11 @@ fn quorum(lockers: usize, write: bool) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, belief, ended_lock, views,
+        CALLER, Harness, LATE, SERVER, assert_violates, ended_lock, hold, views,
     };
     use super::*;
     use crate::lock::GrantView;
-    use crate::plan::{Fault, Meanwhile, Node};
+    use crate::plan::{ClockWhilePaused, Fault, Node};
 
     fn harness() -> Harness {
         let lockers = [CALLER, SERVER].to_vec();
@@ -143,7 +143,7 @@ mod tests {
     fn b51_quorum_knows_a_held_lock() {
         let looks = |write, views: &[NodeView]| {
             let mut harness = harness();
-            assert_eq!(harness.on_tick(9, &[belief(0, CALLER, write)]), Ok(()));
+            assert_eq!(harness.on_tick(9, &[hold(0, CALLER, write)]), Ok(()));
             harness.on_view(9, views)
         };
         let (writer, reader) = (true, false);
@@ -165,26 +165,30 @@ mod tests {
     fn b51_lost_or_suspended_lock_needs_no_quorum() {
         let no_locker_knows = know([Some(&[]), Some(&[])]);
         let mut harness = harness();
-        let over = Belief { is_believed: false, ..belief(0, CALLER, true) };
-        assert_eq!(harness.on_tick(9, &[over]), Ok(()));
+        let ended = HoldView { is_held: false, ..hold(0, CALLER, true) };
+        assert_eq!(harness.on_tick(9, &[ended]), Ok(()));
         assert_eq!(harness.on_view(9, &no_locker_knows), Ok(()));
         let (call, resources, write, timeout_ms) = (0, vec![0], true, 1_000);
-        harness.feed([(1, CALLER, What::LockAsked { call, resources, write, timeout_ms })]);
+        harness.feed([(
+            1,
+            CALLER,
+            EventKind::LockRequested { call, resources, write, timeout_ms },
+        )]);
         let node: Node = CALLER;
         harness.fault(2, Fault::Pause { node });
-        harness.fault(3, Fault::Wake { node, clock: Meanwhile::Stood });
-        assert_eq!(harness.on_tick(9, &[belief(0, CALLER, true)]), Ok(()));
+        harness.fault(3, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
+        assert_eq!(harness.on_tick(9, &[hold(0, CALLER, true)]), Ok(()));
         assert_eq!(harness.on_view(9, &no_locker_knows), Ok(()));
     }
 
     #[test]
     fn b52_no_locker_keeps_an_ended_lock_for_ever() {
-        let kept = know([Some(&[0]), Some(&[])]);
-        assert_violates(harness().at_quiescence(&kept), "which ended at None");
+        let with_grant = know([Some(&[0]), Some(&[])]);
+        assert_violates(harness().at_quiescence(&with_grant), "which ended at None");
         let after = |ended_ms| {
             let mut harness = harness();
             harness.feed([(ended_ms, CALLER, ended_lock(0))]);
-            harness.at_quiescence(&kept)
+            harness.at_quiescence(&with_grant)
         };
         assert_eq!(after(LATE - 12_000), Ok(()), "its lease may not have expired");
         assert_violates(after(LATE - 13_000), "a locker keeps lock-0 for call Some(0)");

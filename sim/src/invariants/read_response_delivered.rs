@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn b14_read_response_is_not_lost_with_the_connection() {
         let read = EventKind::MessageReceived { socket: 1, index: 4 };
-        let mut answered = harness();
-        answered.feed([(3, CALLER, read.clone()), (3, CALLER, ended(0, Outcome::Completed))]);
+        let mut completed = harness();
+        completed.feed([(3, CALLER, read.clone()), (3, CALLER, ended(0, Outcome::Completed))]);
         let mut lost = harness();
         lost.feed([(3, CALLER, read)]);
         assert_violates(lost.at(3, CALLER, ended(0, Outcome::Disconnected)), "call 0 ended");

@@ -37,7 +37,7 @@ impl Invariant for Responses {
                 let Some(load) = facts.load(*call) else {
                     return Err(format!("call {call} is not in the plan"));
                 };
-                let (ending, gives_up) = match &load {
+                let (ending, cancels) = match &load {
                     Load::Request(plan) => (plan.ending, plan.cancel_after_ms.is_some()),
                     Load::Stream(plan) => (plan.ending, plan.cancel_after_ms.is_some()),
                     Load::Lock(_) | Load::Force(_) | Load::Change(_) => {
@@ -59,7 +59,7 @@ impl Invariant for Responses {
                     Outcome::NotMade { .. } => {
                         limits.calls_made_max.is_some() || self.had_fault(*call, facts)
                     }
-                    Outcome::Cancelled => gives_up,
+                    Outcome::Cancelled => cancels,
                     Outcome::Deadline => self.may_miss_deadline(*call, &load, facts),
                     outcome => is_possible(outcome, ending),
                 };

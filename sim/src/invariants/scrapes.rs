@@ -35,7 +35,7 @@ pub(super) struct Scrape {
 /// An event of the scrapes.
 #[derive(Debug)]
 pub(super) enum ScrapeEvent<'a> {
-    /// A collection may start on this node; from outside one cannot tell if it need not.
+    /// A collection may start on this node; whether it must is not visible from outside.
     CollectionMayStart(Node),
     /// A scrape is completed.
     Completed(Node, ScrapeId, Scrape, &'a [(Node, ServerReport)]),
@@ -143,15 +143,15 @@ pub(super) mod harness {
         MetricsPlan { interval_ms: 5_000, deadline_ms: 500, ttl_ms: 1_000, slow, scrapes }
     }
 
-    pub(in super::super) fn began() -> EventKind {
+    pub(in super::super) fn started() -> EventKind {
         EventKind::Metrics(MetricsEvent::Started { start_ms: 1 })
     }
 
-    pub(in super::super) fn asked(scrape: ScrapeId) -> EventKind {
+    pub(in super::super) fn requested(scrape: ScrapeId) -> EventKind {
         EventKind::Metrics(MetricsEvent::Requested { scrape })
     }
 
-    pub(in super::super) fn answered(
+    pub(in super::super) fn completed(
         scrape: ScrapeId,
         servers: Vec<(Node, ServerReport)>,
     ) -> EventKind {

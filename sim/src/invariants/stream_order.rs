@@ -11,7 +11,7 @@ use crate::plan::Load;
 #[derive(Debug, Default)]
 pub(super) struct StreamOrder {
     sent: BTreeMap<(CallId, StreamSide), u32>,
-    taken: BTreeMap<(CallId, StreamSide), u32>,
+    received: BTreeMap<(CallId, StreamSide), u32>,
     handlers: BTreeMap<CallId, HandlerEnd>,
 }
 
@@ -45,11 +45,11 @@ impl Invariant for StreamOrder {
 
 impl StreamOrder {
     fn on_received(&mut self, call: CallId, end: StreamSide, number: u32) -> CheckResult {
-        let taken = self.taken.entry((call, end)).or_default();
-        if number != *taken + 1 {
-            return Err(format!("{end:?} of call {call} received {number} after {taken}"));
+        let received = self.received.entry((call, end)).or_default();
+        if number != *received + 1 {
+            return Err(format!("{end:?} of call {call} received {number} after {received}"));
         }
-        *taken = number;
+        *received = number;
         // A message is in flight before its send resolves.
         let sent = self.sent.get(&(call, end.other())).copied().unwrap_or(0);
         if number > sent + 1 {
@@ -67,10 +67,10 @@ impl StreamOrder {
             StreamSide::Caller => plan.down,
             StreamSide::Callee => plan.up,
         };
-        let taken = self.taken.get(&(call, end)).copied().unwrap_or(0);
-        if taken != all {
+        let received = self.received.get(&(call, end)).copied().unwrap_or(0);
+        if received != all {
             return Err(format!(
-                "{end:?} of call {call} saw a clean end after {taken} of {all} messages"
+                "{end:?} of call {call} saw a clean end after {received} of {all} messages"
             ));
         }
         Ok(())
@@ -80,9 +80,9 @@ impl StreamOrder {
     fn check_all_before_error(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let Outcome::RemoteError { .. } = outcome else { return Ok(()) };
         let sent = self.sent.get(&(call, StreamSide::Callee)).copied().unwrap_or(0);
-        let taken = self.taken.get(&(call, StreamSide::Caller)).copied().unwrap_or(0);
-        if taken < sent {
-            return Err(format!("call {call} ended ({outcome}) after {taken} of {sent} messages"));
+        let received = self.received.get(&(call, StreamSide::Caller)).copied().unwrap_or(0);
+        if received < sent {
+            return Err(format!("call {call} ended ({outcome}) after {received} of {sent} messages"));
         }
         Ok(())
     }
@@ -127,11 +127,11 @@ mod tests {
         EventKind::Sent { call: 0, end, number }
     }
 
-    fn taken(end: StreamSide, number: u32) -> EventKind {
+    fn received(end: StreamSide, number: u32) -> EventKind {
         EventKind::Received { call: 0, end, number }
     }
 
-    fn over(end: StreamSide) -> EventKind {
+    fn input_ended(end: StreamSide) -> EventKind {
         EventKind::InputEnded { call: 0, end, clean: true }
     }
 
@@ -144,12 +144,12 @@ mod tests {
         let mut harness = harness();
         harness.feed([
             (1, CALLER, sent(CALLER_END, 1)),
-            (2, SERVER, taken(HANDLER_END, 1)),
-            (2, SERVER, taken(HANDLER_END, 2)),
+            (2, SERVER, received(HANDLER_END, 1)),
+            (2, SERVER, received(HANDLER_END, 2)),
             (3, CALLER, sent(CALLER_END, 2)),
-            (4, SERVER, over(HANDLER_END)),
+            (4, SERVER, input_ended(HANDLER_END)),
             (4, SERVER, EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
-            (5, CALLER, over(CALLER_END)),
+            (5, CALLER, input_ended(CALLER_END)),
             (5, CALLER, ended(0, Outcome::Completed)),
         ]);
     }
@@ -163,33 +163,33 @@ mod tests {
             (1, SERVER, sent(HANDLER_END, 1)),
             (1, SERVER, sent(HANDLER_END, 2)),
             (1, SERVER, failed),
-            (2, CALLER, taken(CALLER_END, 1)),
+            (2, CALLER, received(CALLER_END, 1)),
         ]);
         assert_violates(harness.at(3, CALLER, error()), "call 0 ended");
-        harness.feed([(3, CALLER, taken(CALLER_END, 2)), (3, CALLER, error())]);
+        harness.feed([(3, CALLER, received(CALLER_END, 2)), (3, CALLER, error())]);
     }
 
     #[test]
     fn gap_duplicate_and_early_end_are_violations() {
         assert_violates(
-            harness().at(1, SERVER, taken(HANDLER_END, 2)),
+            harness().at(1, SERVER, received(HANDLER_END, 2)),
             "call 0 received 2 after 0",
         );
         let mut twice = harness();
-        twice.feed([(1, SERVER, taken(HANDLER_END, 1))]);
-        assert_violates(twice.at(2, SERVER, taken(HANDLER_END, 1)), "call 0 received 1 after 1");
+        twice.feed([(1, SERVER, received(HANDLER_END, 1))]);
+        assert_violates(twice.at(2, SERVER, received(HANDLER_END, 1)), "call 0 received 1 after 1");
         assert_violates(
-            twice.at(2, SERVER, taken(HANDLER_END, 2)),
+            twice.at(2, SERVER, received(HANDLER_END, 2)),
             "call 0 received 2, and 0 were sent",
         );
         let mut short = harness();
-        short.feed([(1, SERVER, taken(HANDLER_END, 1))]);
+        short.feed([(1, SERVER, received(HANDLER_END, 1))]);
         assert_violates(
-            short.at(2, SERVER, over(HANDLER_END)),
+            short.at(2, SERVER, input_ended(HANDLER_END)),
             "call 0 saw a clean end after 1 of 2",
         );
         let mut other = Harness::new(StreamOrder::default(), vec![request(|_| {})]);
-        assert_violates(other.at(2, SERVER, over(HANDLER_END)), "call 0 is not a stream");
+        assert_violates(other.at(2, SERVER, input_ended(HANDLER_END)), "call 0 is not a stream");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Locks whose holder was suspended with its clocks frozen.
 //!
-//! Such a node continues as if no time had passed. Nothing in it can tell that its lease has
+//! Such a node continues as if no time had passed. Nothing in it can detect that its lease has
 //! expired, which is what fencing tokens are for (B54). Only these locks are exempt.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,14 +86,14 @@ mod tests {
         let on_event = |suspended: &mut SuspendedHolders, kind| {
             suspended.on_event(&Event { at_ms: 7, node: Some(node), kind });
         };
-        let asked = |call| EventKind::LockRequested {
+        let requested = |call| EventKind::LockRequested {
             call,
             resources: vec![0],
             write: true,
             timeout_ms: 9,
         };
         let fault = |fault| EventKind::Fault { fault };
-        on_event(&mut suspended, asked(0));
+        on_event(&mut suspended, requested(0));
         on_event(&mut suspended, fault(Fault::Pause { node }));
         assert!(suspended.is_stopped(node));
         on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
@@ -103,7 +103,7 @@ mod tests {
         assert!(!suspended.is_exempt(0), "it was not paused");
         on_event(&mut suspended, fault(Fault::Pause { node }));
         on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
-        on_event(&mut suspended, asked(1));
+        on_event(&mut suspended, requested(1));
         assert!(suspended.is_exempt(0));
         assert!(!suspended.is_exempt(1), "it was requested later");
     }

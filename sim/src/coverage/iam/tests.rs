@@ -31,32 +31,32 @@ fn state(at_ms: u64, node: Node, remote: Node, state: LinkState) -> Step {
 }
 
 /// A stored record of a change made in this microsecond: the first node that stores it made it.
-fn kept(at_ms: u64, node: Node, micros: u64, value: Option<u32>) -> Step {
+fn persisted(at_ms: u64, node: Node, micros: u64, value: Option<u32>) -> Step {
     let version = RecordVersion { micros, server: 1 };
-    let kept = ItemRecord { item: ITEM, version, value };
-    (at_ms, node, EventKind::Iam(IamEvent::Persisted { pool: 0, kept }))
+    let record = ItemRecord { item: ITEM, version, value };
+    (at_ms, node, EventKind::Iam(IamEvent::Persisted { pool: 0, record }))
 }
 
-fn seen(at_ms: u64, node: Node, items: &[(u8, u32)]) -> Step {
+fn visible(at_ms: u64, node: Node, items: &[(u8, u32)]) -> Step {
     (at_ms, node, EventKind::Iam(IamEvent::SnapshotChanged { items: Some(items.to_vec()) }))
 }
 
 const CALL: CallId = 0;
 
-fn asked() -> Step {
+fn requested() -> Step {
     let (item, change) = (ITEM, ItemChange::Put);
     (1, A, EventKind::Iam(IamEvent::Requested { call: CALL, item, change }))
 }
 
 fn changed(peer_errors: &[&str]) -> Vec<Step> {
-    let kept = ItemRecord { item: ITEM, version: RecordVersion::default(), value: None };
+    let record = ItemRecord { item: ITEM, version: RecordVersion::default(), value: None };
     let peer_errors = peer_errors.iter().map(|cause| (*cause).to_owned()).collect();
-    vec![asked(), (9, A, EventKind::Iam(IamEvent::Changed { call: CALL, kept, peer_errors }))]
+    vec![requested(), (9, A, EventKind::Iam(IamEvent::Changed { call: CALL, record, peer_errors }))]
 }
 
 fn refused(text: &str) -> Vec<Step> {
     let text = text.to_owned();
-    vec![asked(), (9, A, EventKind::Iam(IamEvent::Refused { call: CALL, text }))]
+    vec![requested(), (9, A, EventKind::Iam(IamEvent::Refused { call: CALL, text }))]
 }
 
 fn compares(at_ms: u64, with: Node) -> Step {
@@ -69,13 +69,18 @@ fn fetches(at_ms: u64) -> Step {
 
 /// A comparison fetches a change that was made long before.
 fn repaired(value: Option<u32>) -> Vec<Step> {
-    vec![seen(1, A, &[(ITEM, 1)]), kept(2, B, 1, value), fetches(6_000), kept(8_000, A, 1, value)]
+    vec![
+        visible(1, A, &[(ITEM, 1)]),
+        persisted(2, B, 1, value),
+        fetches(6_000),
+        persisted(8_000, A, 1, value),
+    ]
 }
 
 /// Two disconnected nodes change one item.
 fn on_both_sides(there: Option<u32>, here: Option<u32>) -> Vec<Step> {
     let lost = LinkState::Backoff;
-    vec![state(1, A, B, lost), kept(2, B, 1, there), kept(3, A, 2, here)]
+    vec![state(1, A, B, lost), persisted(2, B, 1, there), persisted(3, A, 2, here)]
 }
 
 /// Returns the events that reach a point.
@@ -108,17 +113,17 @@ fn reaching(point: &str) -> Vec<Step> {
             state(2, A, B, LinkState::Backoff),
             state(999, A, B, LinkState::Connected),
         ],
-        "tombstone_stored_without_item" => vec![kept(1, B, 1, gone), kept(2, A, 1, gone)],
+        "tombstone_stored_without_item" => vec![persisted(1, B, 1, gone), persisted(2, A, 1, gone)],
         "item_changed_on_both_sides_of_partition" => on_both_sides(put, put),
         "item_put_and_deleted_across_partition" => on_both_sides(put, gone),
         "late_node_fetched_earlier_change" => {
-            vec![kept(1, B, 1, put), started(5, A), kept(6, A, 1, put)]
+            vec![persisted(1, B, 1, put), started(5, A), persisted(6, A, 1, put)]
         }
         "load_interrupted_by_crash" => {
             vec![started(1, A), fault(2, Fault::PowerLoss { node: A })]
         }
         "pool_came_online_late" => {
-            vec![pool(0, false), started(1, A), pool(2, true), seen(3, A, &[])]
+            vec![pool(0, false), started(1, A), pool(2, true), visible(3, A, &[])]
         }
         "pool_read_was_retried" => {
             vec![(1, A, EventKind::Iam(IamEvent::LoadLogged { retries: 1 }))]
@@ -126,9 +131,9 @@ fn reaching(point: &str) -> Vec<Step> {
         "restarted_node_fetched_missed_change" => vec![
             started(0, A),
             fault(1, Fault::PowerLoss { node: A }),
-            kept(2, B, 1, put),
+            persisted(2, B, 1, put),
             started(3, A),
-            kept(4, A, 1, put),
+            persisted(4, A, 1, put),
         ],
         _ => Vec::new(),
     }
@@ -167,22 +172,22 @@ fn similar_events_do_not_reach_a_point() {
     };
     let (put, gone) = (Some(1), None);
     // Broadcast at once; and late, but without a fetch.
-    let broadcast = vec![fetches(1), kept(2, B, 1, put), kept(3, A, 1, put)];
+    let broadcast = vec![fetches(1), persisted(2, B, 1, put), persisted(3, A, 1, put)];
     never("comparison_repaired_change", broadcast);
-    never("comparison_repaired_change", vec![kept(2, B, 1, put), kept(9_000, A, 1, put)]);
-    let had = vec![seen(1, A, &[(ITEM, 1)]), kept(2, B, 1, gone), kept(3, A, 1, gone)];
+    never("comparison_repaired_change", vec![persisted(2, B, 1, put), persisted(9_000, A, 1, put)]);
+    let had = vec![visible(1, A, &[(ITEM, 1)]), persisted(2, B, 1, gone), persisted(3, A, 1, gone)];
     never("tombstone_stored_without_item", had);
     let mut before = on_both_sides(put, put);
     before.swap(0, 1);
     before[0].0 = 0;
     never("item_changed_on_both_sides_of_partition", before);
     never("item_put_and_deleted_across_partition", on_both_sides(put, put));
-    let loaded = vec![started(1, A), seen(2, A, &[]), fault(3, Fault::PowerLoss { node: A })];
+    let loaded = vec![started(1, A), visible(2, A, &[]), fault(3, Fault::PowerLoss { node: A })];
     never("load_interrupted_by_crash", loaded);
-    let not_running = vec![pool(0, false), pool(1, true), started(2, A), seen(3, A, &[])];
+    let not_running = vec![pool(0, false), pool(1, true), started(2, A), visible(3, A, &[])];
     never("pool_came_online_late", not_running);
     let calm = vec![compares(1, B), state(2, A, B, LinkState::Connected)];
     never("reconnected_before_next_comparison", calm);
-    let there = vec![started(0, B), seen(1, B, &[]), compares(2, B)];
+    let there = vec![started(0, B), visible(1, B, &[]), compares(2, B)];
     never("comparison_with_unloaded_peer", there);
 }

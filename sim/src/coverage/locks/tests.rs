@@ -10,7 +10,7 @@ const B: Node = Node(1);
 /// Time, node and event.
 type Step = (u64, Node, EventKind);
 
-fn asked(call: CallId, resources: &[u8], write: bool) -> EventKind {
+fn requested(call: CallId, resources: &[u8], write: bool) -> EventKind {
     EventKind::LockRequested { call, resources: resources.to_vec(), write, timeout_ms: 1_000 }
 }
 
@@ -20,7 +20,7 @@ fn granted(call: CallId) -> EventKind {
 
 /// Requests and obtains a lock of the first resource.
 fn holds(call: CallId, node: Node, write: bool) -> [Step; 2] {
-    [(1, node, asked(call, &[0], write)), (2, node, granted(call))]
+    [(1, node, requested(call, &[0], write)), (2, node, granted(call))]
 }
 
 fn ended(call: CallId, how: LockEnd) -> EventKind {
@@ -28,7 +28,7 @@ fn ended(call: CallId, how: LockEnd) -> EventKind {
 }
 
 fn failed_with(failure: LockFailure) -> Vec<Step> {
-    vec![(1, A, asked(0, &[0], true)), (2, A, EventKind::LockFailed { call: 0, failure })]
+    vec![(1, A, requested(0, &[0], true)), (2, A, EventKind::LockFailed { call: 0, failure })]
 }
 
 fn fault(fault: Fault) -> Step {
@@ -53,7 +53,7 @@ fn reaching(point: &str) -> Vec<Step> {
         steps
     };
     let forced = || (8, B, EventKind::LockForced { call: 9, resource: 0, lockers: 2 });
-    let after = |how| and(held(), vec![(3, A, ended(0, how)), (4, B, asked(1, &[0], true))]);
+    let after = |how| and(held(), vec![(3, A, ended(0, how)), (4, B, requested(1, &[0], true))]);
     let over = |how| vec![(9, A, ended(0, how))];
     match point {
         "lock_dropped" => and(held(), over(LockEnd::Dropped)),
@@ -64,7 +64,7 @@ fn reaching(point: &str) -> Vec<Step> {
         }
         "lock_granted_after_holder_lost_it" => and(after(LockEnd::Lost), vec![(5, B, granted(1))]),
         "lock_granted_to_waiter" => {
-            let waits = vec![(2, B, asked(1, &[0], true)), (3, A, ended(0, LockEnd::Unlocked))];
+            let waits = vec![(2, B, requested(1, &[0], true)), (3, A, ended(0, LockEnd::Unlocked))];
             and(and(held(), waits), vec![(4, B, granted(1))])
         }
         "lock_granted_while_another_holder_is_stopped" => {
@@ -81,7 +81,7 @@ fn reaching(point: &str) -> Vec<Step> {
         "lock_loss_notified" => and(held(), vec![lost(LossNotice::Notified)]),
         "lock_loss_by_force_unlock" => and(held(), vec![forced(), lost(LossNotice::Notified)]),
         "lock_of_several_resources" => {
-            vec![(1, A, asked(0, &[0, 1], true)), (2, A, granted(0))]
+            vec![(1, A, requested(0, &[0, 1], true)), (2, A, granted(0))]
         }
         "lock_timed_out" => failed_with(LockFailure::TimedOut),
         "lock_unlocked" => and(held(), over(LockEnd::Unlocked)),
@@ -156,7 +156,7 @@ fn similar_events_do_not_reach_a_point() {
     resumed.extend(holds(1, B, true));
     let counts = reached(&resumed).counts().clone();
     assert!(!counts.contains_key("lock_granted_while_another_holder_is_stopped"), "{counts:?}");
-    let mut of_another = vec![(1, A, asked(0, &[1], false)), (2, A, granted(0))];
+    let mut of_another = vec![(1, A, requested(0, &[1], false)), (2, A, granted(0))];
     of_another.extend(holds(1, B, false));
     assert!(!reached(&of_another).counts().contains_key("concurrent_readers"));
     let none = EventKind::LockForced { call: 9, resource: 0, lockers: 0 };
