@@ -1,8 +1,8 @@
-//! Two machines, a wire between them and a clock that only moves when told: whatever is called,
-//! opened, sent, answered, given up, delayed or cut, in whatever order, each call and each end of a
-//! stream ends exactly once and as it should, no message is lost, and nothing is left behind.
+//! Two machines, a wire between them and a clock that only moves on demand. Whatever is called,
+//! opened, sent, cancelled, delayed or cut, in any order, each call and each end of a stream ends
+//! exactly once and as it should, no message is lost, and nothing leaks.
 //!
-//! A failure that is found becomes a list of operations in `regressions.rs`, not a file of seeds.
+//! A failure becomes a list of operations in `regressions.rs`, not a file of seeds.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -25,7 +25,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn b14_b16_each_call_ends_once_with_its_own_answer_when_everything_is_delivered(
+    fn b14_b16_each_call_ends_once_with_its_own_response_when_everything_is_delivered(
         limits in any_limits(),
         checksum in any_checksum(),
         operations in vec(any::<Operation>(), 0..150),
@@ -37,7 +37,7 @@ proptest! {
     }
 
     #[test]
-    fn b05_b14_each_call_ends_once_and_nothing_is_left_when_the_connection_ends(
+    fn b05_b14_each_call_ends_once_and_nothing_leaks_when_the_connection_ends(
         limits in any_limits(),
         checksum in any_checksum(),
         operations in vec(any::<Operation>(), 0..150),
@@ -48,12 +48,12 @@ proptest! {
         pair.close_everything();
         let count = pair.calls.len();
         pair.run(&after);
-        assert_eq!(pair.calls.len(), count, "nothing starts on a connection that is over");
+        assert_eq!(pair.calls.len(), count, "nothing starts on a closed connection");
     }
 
-    // Without closes, waiting and tight limits: what is common must not be drowned by what is rare.
+    // Without closes, delays and tight limits, so that rare operations do not dominate.
     #[test]
-    fn b14_on_a_good_connection_no_call_is_disconnected_or_refused_or_late(
+    fn b14_on_a_lossless_connection_no_call_is_disconnected_refused_or_late(
         operations in vec(any::<Operation>(), 0..300),
     ) {
         let is_harmless = |operation: &Operation| !matches!(
@@ -84,7 +84,7 @@ proptest! {
     })]
 
     #[test]
-    fn b14_b21_b22_b23_streams_lose_nothing_and_nobody_is_stuck_when_everything_is_delivered(
+    fn b14_b21_b22_b23_streams_lose_nothing_and_never_stall_when_everything_is_delivered(
         limits in any_limits(),
         checksum in any_checksum(),
         operations in vec(any::<Operation>(), 0..100),
@@ -95,9 +95,9 @@ proptest! {
         pair.close_everything();
     }
 
-    // Without closes, waiting and tight limits: what is common must not be drowned by what is rare.
+    // Without closes, delays and tight limits, so that rare operations do not dominate.
     #[test]
-    fn b23_on_a_good_connection_a_stream_ends_as_its_handler_or_its_caller_ended_it(
+    fn b23_on_a_lossless_connection_a_stream_ends_as_its_handler_or_caller_ended_it(
         limits in any_lossless_limits(),
         operations in vec(any_lossless_operation(), 0..100),
     ) {
@@ -111,7 +111,7 @@ proptest! {
 }
 
 #[test]
-fn an_operation_is_plain_data_and_survives_being_written_down() {
+fn operations_survive_serialization() {
     let mut runner = TestRunner::deterministic();
     let some = vec(any::<Operation>(), 200);
     let operations = some.new_tree(&mut runner).expect("operations").current();
@@ -121,7 +121,7 @@ fn an_operation_is_plain_data_and_survives_being_written_down() {
 }
 
 #[test]
-fn the_operations_reach_every_end_of_a_call_of_a_stream_and_of_a_connection() {
+fn operations_reach_every_end_of_a_call_a_stream_and_a_connection() {
     let mut runner = TestRunner::deterministic();
     let pairs = (any_limits(), vec(any::<Operation>(), 0..150));
     let mut seen = BTreeSet::new();
@@ -133,8 +133,8 @@ fn the_operations_reach_every_end_of_a_call_of_a_stream_and_of_a_connection() {
         seen.extend(pair.seen);
     }
     let every = [
-        "cancelled while blocked",
         "cancelled",
+        "cancelled while blocked",
         "closed by the peer",
         "control overrun",
         "crossed ends",
@@ -156,10 +156,10 @@ fn the_operations_reach_every_end_of_a_call_of_a_stream_and_of_a_connection() {
         "ping timeout",
         "refused",
         "remote error",
+        "response",
         "response too large",
         "response too late",
         "response waited for queue space",
-        "response",
         "send cancelled",
         "served stream cancelled",
         "served stream deadline",
@@ -167,16 +167,16 @@ fn the_operations_reach_every_end_of_a_call_of_a_stream_and_of_a_connection() {
         "served stream finished",
         "served stream silent",
         "stopped receiving",
+        "stream cancelled",
         "stream cancelled by its caller",
         "stream cancelled while blocked",
-        "stream cancelled",
         "stream deadline",
         "stream disconnected",
         "stream ended before it was accepted",
         "stream error too large",
         "stream finished",
-        "stream refused before it was served",
         "stream refused",
+        "stream refused before it was served",
         "stream remote error",
         "stream silent, reported by the callee",
         "stream silent, seen by its caller",

@@ -1,4 +1,4 @@
-//! What pairs have found: each failure as the shortest list of operations that shows it.
+//! Failures that the property tests found, each as the shortest list of operations that shows it.
 
 use grid::proto::message::Checksum;
 use sim::pair::Pair;
@@ -21,9 +21,9 @@ fn at_b(action: StreamAction) -> Operation {
 const ACCEPT: Operation =
     Operation::Decide { end: End::B, selector: 0, decision: Decision::Accept };
 
-// Whoever held another part of it would have waited for ever.
+// The holder of another half of the stream would have waited for ever.
 #[test]
-fn b14_a_stream_that_is_given_up_before_it_left_ends_like_any_other() {
+fn b14_stream_cancelled_before_it_was_sent_ends_like_any_other() {
     let mut limits = wide_limits();
     limits.queue_bytes_max = 2 * MESSAGE_BYTES_MAX;
     let mut pair = Pair::new(&limits, Checksum::On);
@@ -35,9 +35,9 @@ fn b14_a_stream_that_is_given_up_before_it_left_ends_like_any_other() {
     assert!(pair.seen.contains("stream cancelled"), "{:?}", pair.seen);
 }
 
-// The handler's end was forgotten without a word, and so was its place in the line for room.
+// The callee's end was removed without an event, as was its place in the queue.
 #[test]
-fn b14_a_handler_that_returns_too_late_still_ends_its_end_of_the_stream() {
+fn b14_handler_that_returns_too_late_still_ends_its_end_of_the_stream() {
     let mut pair = Pair::new(&wide_limits(), Checksum::On);
     pair.run(&[
         open(InitialPayload::Absent, 50),
@@ -51,11 +51,10 @@ fn b14_a_handler_that_returns_too_late_still_ends_its_end_of_the_stream() {
     pair.finish_everything();
 }
 
-// The pong said that there is no such stream. On a connection whose socket was stuck for an
-// interval the opening message and the ping behind it come in one frame: nobody could have accepted
-// by then.
+// The pong reported that there is no such stream. On a connection whose socket was stuck for an
+// interval, the opening message and the next ping arrive in one frame, before any accept.
 #[test]
-fn b07_a_stream_that_is_pinged_before_it_is_accepted_lives() {
+fn b07_stream_pinged_before_it_is_accepted_lives() {
     let mut pair = Pair::new(&wide_limits(), Checksum::On);
     pair.run(&[
         open(InitialPayload::Absent, 0),

@@ -82,7 +82,9 @@ impl StreamOrder {
         let sent = self.sent.get(&(call, StreamSide::Callee)).copied().unwrap_or(0);
         let received = self.received.get(&(call, StreamSide::Caller)).copied().unwrap_or(0);
         if received < sent {
-            return Err(format!("call {call} ended ({outcome}) after {received} of {sent} messages"));
+            return Err(format!(
+                "call {call} ended ({outcome}) after {received} of {sent} messages"
+            ));
         }
         Ok(())
     }
