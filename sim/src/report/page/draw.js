@@ -381,7 +381,7 @@ function drawMarks(points) {
   for (const point of points) {
     const x = xOf(point.from);
     const y = pointY(point);
-    // Marks inside a stream are drawn once there is room to tell them apart.
+    // Marks inside a stream are drawn once there is room to distinguish them.
     if (point.bar && xOf(point.bar.to) - xOf(point.bar.from) < 7 * point.bar.marks) continue;
     if (isCovered(last, `${y} ${point.kind}`, x, 0)) continue;
     const [name, mark] = MARKS[point.kind] ?? ['soft', 'dot'];
