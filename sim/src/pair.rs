@@ -138,10 +138,10 @@ impl Pair {
             }
             Operation::Transmit { end, frames } => self.transmit(end, usize::from(frames)),
             Operation::Receive { end, frames } => self.receive(end, usize::from(frames)),
-            Operation::Finish { end, selector, how } => {
+            Operation::Finish { end, selector, reply } => {
                 let running: Vec<_> = self.endpoint_mut(end).running.keys().copied().collect();
                 if let Some(mux_id) = pick(&running, selector) {
-                    self.finish(end, mux_id, how);
+                    self.finish(end, mux_id, reply);
                 }
             }
             Operation::Advance { millis } => {

@@ -30,8 +30,8 @@ impl Invariant for Deadlines {
             EventKind::CallMade { call, kind, timeout_ms, to } => {
                 if let Some(from) = event.node {
                     let timeout = timeout_of(*kind, *timeout_ms, facts);
-                    let grain = |ms| facts.bounds.drift_of(ms) + facts.bounds.ticks_ms;
-                    let early = timeout.map(|ms| (event.at_ms + ms).saturating_sub(grain(ms)));
+                    let tolerance = |ms| facts.bounds.drift_of(ms) + facts.bounds.ticks_ms;
+                    let early = timeout.map(|ms| (event.at_ms + ms).saturating_sub(tolerance(ms)));
                     self.open.insert(*call, (from, *to, event.at_ms, early));
                 }
                 if let Some(timeout) = timeout_of(*kind, *timeout_ms, facts) {
@@ -45,8 +45,8 @@ impl Invariant for Deadlines {
             EventKind::HandlerStarted { call, .. } => {
                 // The remaining time travels, so the handler has less than this.
                 if let Some(timeout) = load_timeout(*call, facts) {
-                    let grain = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
-                    self.handlers_due.insert(*call, event.at_ms + timeout + grain);
+                    let tolerance = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
+                    self.handlers_due.insert(*call, event.at_ms + timeout + tolerance);
                 }
             }
             EventKind::HandlerEnded { call, how } => {

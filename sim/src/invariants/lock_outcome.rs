@@ -100,10 +100,10 @@ fn may_fail(
         Some(Load::Lock(plan)) => plan.cancel_after_ms,
         _ => None,
     };
-    let grain = facts.bounds.drift_of(timeout_ms) + facts.bounds.ticks_ms;
+    let tolerance = facts.bounds.drift_of(timeout_ms) + facts.bounds.ticks_ms;
     let is_early = match failure {
-        LockFailure::TimedOut => took_ms + grain < timeout_ms,
-        LockFailure::Cancelled => cancels.is_none_or(|ms| took_ms + grain < u64::from(ms)),
+        LockFailure::TimedOut => took_ms + tolerance < timeout_ms,
+        LockFailure::Cancelled => cancels.is_none_or(|ms| took_ms + tolerance < u64::from(ms)),
         LockFailure::NotAttempted { .. } => true,
         LockFailure::ShuttingDown | LockFailure::Lost | LockFailure::Crashed => false,
     };
@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn b50_lock_request_ends_in_time() {
-        let grain = harness().bounds().ticks_ms;
-        assert_eq!(harness().on_view(1_000 + grain, &[]), Ok(()));
-        assert_violates(harness().on_view(1_001 + grain, &[]), "1 ms beyond its timeout");
+        let tolerance = harness().bounds().ticks_ms;
+        assert_eq!(harness().on_view(1_000 + tolerance, &[]), Ok(()));
+        assert_violates(harness().on_view(1_001 + tolerance, &[]), "1 ms beyond its timeout");
         assert_violates(
             harness().at(900, CALLER, failed(LockFailure::TimedOut)),
             "after 900 ms: timed out",

@@ -77,19 +77,22 @@ mod tests {
     #[test]
     fn b52_holder_is_notified() {
         let mut harness = Harness::new(LossIsReported::default(), vec![]);
-        let grain = harness.bounds().lateness_of(0) + harness.bounds().ticks_ms;
+        let tolerance = harness.bounds().lateness_of(0) + harness.bounds().ticks_ms;
         let lost = [HoldView { is_held: false, ..hold(0, CALLER, true) }];
         assert_eq!(harness.on_tick(9, &lost), Ok(()));
-        assert_eq!(harness.on_tick(9 + grain, &lost), Ok(()));
-        assert_violates(harness.on_tick(10 + grain, &lost), "call 0 on node-0 was not notified");
+        assert_eq!(harness.on_tick(9 + tolerance, &lost), Ok(()));
+        assert_violates(
+            harness.on_tick(10 + tolerance, &lost),
+            "call 0 on node-0 was not notified",
+        );
         assert_eq!(harness.on_tick(90, &[hold(0, CALLER, true)]), Ok(()));
         let node = CALLER;
         harness.fault(100, Fault::Pause { node });
         assert_eq!(harness.on_tick(200, &lost), Ok(()));
         assert_eq!(harness.on_tick(90_000, &lost), Ok(()), "a paused process cannot be notified");
         harness.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
-        assert_eq!(harness.on_tick(90_000 + grain, &lost), Ok(()));
-        assert_violates(harness.on_tick(90_001 + grain, &lost), "was not notified");
+        assert_eq!(harness.on_tick(90_000 + tolerance, &lost), Ok(()));
+        assert_violates(harness.on_tick(90_001 + tolerance, &lost), "was not notified");
     }
 
     #[test]

@@ -176,15 +176,15 @@ impl MetricsAvailability {
         collected: Scrape,
         facts: &Facts<'_>,
     ) -> CheckResult {
-        let (started_ms, grain_ms) = (collected.started_ms, facts.bounds.ticks_ms);
+        let (started_ms, tolerance_ms) = (collected.started_ms, facts.bounds.ticks_ms);
         let is_so = match reason {
             "not_connected" => {
                 let since = self.connected.get(&(on, of));
-                !was_requested && since.is_none_or(|since_ms| since_ms + grain_ms >= started_ms)
+                !was_requested && since.is_none_or(|since_ms| since_ms + tolerance_ms >= started_ms)
             }
             "timeout" => facts.now_ms >= deadline_ms(collected, facts),
             "disconnected" => {
-                let started_ms = started_ms.saturating_sub(grain_ms);
+                let started_ms = started_ms.saturating_sub(tolerance_ms);
                 self.ends.push((on, of, started_ms, facts.now_ms));
                 true
             }
@@ -200,8 +200,8 @@ impl MetricsAvailability {
 /// Returns the time before which every response is in time.
 fn deadline_ms(collected: Scrape, facts: &Facts<'_>) -> u64 {
     let deadline_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms));
-    let grain_ms = facts.bounds.drift_of(deadline_ms) + facts.bounds.ticks_ms;
-    (collected.started_ms + deadline_ms).saturating_sub(grain_ms)
+    let tolerance_ms = facts.bounds.drift_of(deadline_ms) + facts.bounds.ticks_ms;
+    (collected.started_ms + deadline_ms).saturating_sub(tolerance_ms)
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub(super) fn metrics_plan<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
 
 impl Scrapes {
     /// Handles an event.
-    pub(super) fn see<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> ScrapeEvent<'a> {
+    pub(super) fn on_event<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> ScrapeEvent<'a> {
         let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
             return ScrapeEvent::Other;
         };
@@ -95,12 +95,12 @@ impl Collections {
         facts: &Facts<'_>,
     ) -> ScrapeEvent<'a> {
         let ttl_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.ttl_ms));
-        let grain_ms = facts.bounds.drift_of(ttl_ms) + facts.bounds.ticks_ms;
+        let tolerance_ms = facts.bounds.drift_of(ttl_ms) + facts.bounds.ticks_ms;
         // A cached collection is returned at once: scrapes that are still open wait for a new one.
         self.resolve_ambiguous();
         let in_flight = self.open.values().map(|collected| collected.started_ms).max();
-        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + ttl_ms + grain_ms);
-        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + ttl_ms);
+        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + ttl_ms + tolerance_ms);
+        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + tolerance_ms < done_ms + ttl_ms);
         let shared = in_flight.or(fresh.map(|(started_ms, _)| started_ms));
         let started_ms = shared.unwrap_or(now_ms);
         self.open.insert(scrape, Scrape { requested_ms: now_ms, started_ms });

@@ -44,8 +44,8 @@ struct WireCall {
     is_open_read: bool,
     has_response: bool,
     is_acknowledged: bool,
-    up: StreamDirection,
-    down: StreamDirection,
+    to_callee: StreamDirection,
+    to_caller: StreamDirection,
 }
 
 /// What one end of a stream has sent.
@@ -56,7 +56,7 @@ struct StreamDirection {
     /// Messages whose credit has not been returned.
     uncredited: u32,
     capacity: u32,
-    is_over: bool,
+    has_ended: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,12 +133,12 @@ impl Invariant for Wire {
                 Ok(())
             }
             EventKind::MessageSent { socket, index, message } => {
-                let on_message = self.on_sent((*socket, node), *index, message, facts);
-                on_message.map_err(|text| format!("{node} on socket {socket}: {message}: {text}"))
+                let result = self.on_sent((*socket, node), *index, message, facts);
+                result.map_err(|text| format!("{node} on socket {socket}: {message}: {text}"))
             }
             EventKind::MessageReceived { socket, index } => {
-                let read = self.on_read((*socket, node), *index);
-                read.map_err(|text| format!("{node} on socket {socket}: {text}"))
+                let result = self.on_read((*socket, node), *index);
+                result.map_err(|text| format!("{node} on socket {socket}: {text}"))
             }
             _ => Ok(()),
         }
@@ -247,18 +247,21 @@ fn on_opened(
         Some(Load::Stream(plan)) => CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()],
         Some(Load::Request(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_)) | None => (0, 0),
     };
-    let is_over = Flags::from_bits(message.flags).contains(Flags::EOF);
-    let up = StreamDirection { sequence: 1, capacity: input, is_over, uncredited: 0 };
-    let down = StreamDirection { capacity: output.max(1), ..StreamDirection::default() };
-    calls.insert(message.mux_id, WireCall { is_stream, up, down, ..WireCall::default() });
+    let has_ended = Flags::from_bits(message.flags).contains(Flags::EOF);
+    let to_callee = StreamDirection { sequence: 1, capacity: input, has_ended, uncredited: 0 };
+    let to_caller = StreamDirection { capacity: output.max(1), ..StreamDirection::default() };
+    calls.insert(
+        message.mux_id,
+        WireCall { is_stream, to_callee, to_caller, ..WireCall::default() },
+    );
     Ok(())
 }
 
 impl WireCall {
     fn direction(&mut self, toward: Toward) -> &mut StreamDirection {
         match toward {
-            Toward::Callee => &mut self.up,
-            Toward::Caller => &mut self.down,
+            Toward::Callee => &mut self.to_callee,
+            Toward::Caller => &mut self.to_caller,
         }
     }
 
@@ -303,10 +306,10 @@ impl WireCall {
 
 impl StreamDirection {
     fn on_data(&mut self, flags: Flags) -> CheckResult {
-        if self.is_over {
+        if self.has_ended {
             return Err("this direction has ended already".to_owned());
         }
-        self.is_over = flags.contains(Flags::EOF);
+        self.has_ended = flags.contains(Flags::EOF);
         // An error needs no credit: it must reach a caller that has stopped reading (B24).
         if !flags.contains(Flags::EOF.with(Flags::ERROR)) {
             self.uncredited += 1;

@@ -123,7 +123,7 @@ impl Pair {
     }
 
     /// Returns from the handler of a call.
-    pub(super) fn finish(&mut self, end: End, mux_id: u64, how: ReplyKind) {
+    pub(super) fn finish(&mut self, end: End, mux_id: u64, reply: ReplyKind) {
         let now = self.now;
         let side = self.endpoint_mut(end);
         let token = side.running.remove(&mux_id).expect("the handler is running");
@@ -132,13 +132,13 @@ impl Pair {
         let payload = Bytes::from(format!("the response to {token}"));
         let text = format!("the error of {token}");
         let too_large = "x".repeat(MESSAGE_BYTES_MAX);
-        let response = match how {
+        let response = match reply {
             ReplyKind::Response => Ok(payload.clone()),
             ReplyKind::ResponseTooLarge => Ok(too_large.into()),
             ReplyKind::Error => Err(HandlerError::new(text.clone())),
             ReplyKind::ErrorTooLarge => Err(too_large.into()),
             ReplyKind::UnknownHandler | ReplyKind::Refusal => {
-                return self.refuse(end, mux_id, token, how);
+                return self.refuse(end, mux_id, token, reply);
             }
         };
         let is_live = side.connection.answer(mux_id, &response, now);
@@ -148,15 +148,15 @@ impl Pair {
             self.seen.insert("response too late");
             return;
         }
-        self.calls[token].expected = Some(match how {
+        self.calls[token].expected = Some(match reply {
             ReplyKind::Response => Expected::Outcome(Outcome::Response(payload)),
             ReplyKind::Error => Expected::Outcome(Outcome::RemoteError(text.into())),
             _ => Expected::TooLarge,
         });
     }
 
-    fn refuse(&mut self, end: End, mux_id: u64, token: usize, how: ReplyKind) {
-        let (reason, outcome): (_, fn(_) -> Outcome) = match how {
+    fn refuse(&mut self, end: End, mux_id: u64, token: usize, reply: ReplyKind) {
+        let (reason, outcome): (_, fn(_) -> Outcome) = match reply {
             ReplyKind::UnknownHandler => {
                 (format!("Invalid Handler for type: {token}"), Outcome::UnknownHandler)
             }

@@ -136,7 +136,7 @@ pub enum Operation {
         /// One of the running handlers.
         selector: u32,
         /// The handler's result.
-        how: ReplyKind,
+        reply: ReplyKind,
     },
     /// Opens a stream.
     Open {

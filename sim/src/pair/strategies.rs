@@ -35,7 +35,7 @@ fn any_call_operation() -> impl Strategy<Value = Operation> {
     let selector = any::<u32>;
     let payload_bytes = prop_oneof![8 => 10..150_u16, 1 => Just(MESSAGE_BYTES_MAX as u16)];
     let deadline_ms = prop_oneof![1 => Just(0_u32), 4 => 1..2_000_u32, 8 => Just(60_000)];
-    let how = prop_oneof![
+    let reply = prop_oneof![
         6 => Just(ReplyKind::Response),
         1 => Just(ReplyKind::ResponseTooLarge),
         2 => Just(ReplyKind::Error),
@@ -48,8 +48,8 @@ fn any_call_operation() -> impl Strategy<Value = Operation> {
             |(end, payload_bytes, deadline_ms)| Operation::Call { end, payload_bytes, deadline_ms }
         ),
         10 => (any_end(), selector()).prop_map(|(end, selector)| Operation::Cancel { end, selector }),
-        25 => (any_end(), selector(), how).prop_map(|(end, selector, how)| {
-            Operation::Finish { end, selector, how }
+        25 => (any_end(), selector(), reply).prop_map(|(end, selector, reply)| {
+            Operation::Finish { end, selector, reply }
         }),
     ]
 }

@@ -137,14 +137,17 @@ impl Stream {
         let callee_is_live = self.callee_state == CalleeState::Accepted;
         let is_finished = self.callee_half.end == Some(StreamEnd::Finished);
         assert!(is_finished || !callee_is_live, "{self:?}");
-        let left = self.callee_half.sent.len();
-        assert!(self.caller_half.received == left || self.caller_half.is_discarding, "{self:?}");
+        let sent_count = self.callee_half.sent.len();
+        assert!(
+            self.caller_half.received == sent_count || self.caller_half.is_discarding,
+            "{self:?}"
+        );
     }
 
     /// Whether one end of it is live.
     pub(super) fn is_live(&self, side: Side) -> bool {
-        let is_there = side == Side::Calling || self.callee_state == CalleeState::Accepted;
-        is_there && self.half(side).end.is_none()
+        let exists = side == Side::Calling || self.callee_state == CalleeState::Accepted;
+        exists && self.half(side).end.is_none()
     }
 
     /// Returns the end of the connection where one end of the stream is.
@@ -187,9 +190,9 @@ impl Stream {
         let capacity = self.capacity_from(side);
         let half = self.half_mut(side);
         half.sent.push(payload);
-        let left = half.sent.len();
+        let sent_count = half.sent.len();
         let receiver = self.half(other_side(side));
-        let in_flight = left - receiver.received;
+        let in_flight = sent_count - receiver.received;
         assert!(in_flight <= capacity || receiver.is_discarding, "{in_flight} in flight (B21)");
     }
 
@@ -206,7 +209,7 @@ impl Stream {
     }
 }
 
-pub(super) fn other_side(side: Side) -> Endpoint {
+pub(super) fn other_side(side: Side) -> Side {
     match side {
         Side::Calling => Side::Serving,
         Side::Serving => Side::Calling,
@@ -519,12 +522,12 @@ impl Pair {
         } else {
             stream.expected_end = Some(expected_end);
         }
-        let input_left = stream.callee_half.received < stream.caller_half.sent.len();
-        let (left, received) = (stream.callee_half.sent.len(), stream.caller_half.received);
-        let has_no_credit = left - received >= stream.capacities.output as usize;
+        let has_unread_input = stream.callee_half.received < stream.caller_half.sent.len();
+        let (sent_count, received) = (stream.callee_half.sent.len(), stream.caller_half.received);
+        let has_no_credit = sent_count - received >= stream.capacities.output as usize;
         let is_live = self.endpoint_mut(end).connection.answer(mux_id, &response, now);
         assert_eq!(is_live, !is_late, "a stream that was not cancelled is live");
-        if input_left {
+        if has_unread_input {
             self.seen.insert("input unread when the handler returned");
         }
         if has_no_credit {
