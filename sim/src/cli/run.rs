@@ -79,7 +79,7 @@ struct Line<'a> {
     events: usize,
     /// Time from healing until all copies were equal, if the plan has any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    same: Option<Convergence>,
+    convergence: Option<Convergence>,
     violation: Option<&'a Violation>,
     /// Number of hits of each coverage point; to be summed over machines.
     coverage: &'a BTreeMap<String, u64>,
@@ -169,7 +169,7 @@ fn print_line(done: &Done) -> std::io::Result<()> {
         digest: format!("{:016x}", done.run.digest()),
         simulated_ms: done.run.simulated_ms,
         events: done.run.events.len(),
-        same: done.run.convergence,
+        convergence: done.run.convergence,
         violation: done.run.violation.as_ref(),
         coverage: done.run.coverage.counts(),
     };
