@@ -10,7 +10,7 @@ use crate::world::NodeView;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Locks {
     lockers: BTreeSet<Node>,
-    stopped: BTreeSet<Node>,
+    paused: BTreeSet<Node>,
     /// Locks that are requested or held.
     open: BTreeMap<CallId, OpenLock>,
     /// How and when the last lock of each resource ended.
@@ -56,7 +56,7 @@ pub const LOCK_POINTS: &[&str] = &[
     "lock_granted_after_holder_crashed",
     "lock_granted_after_holder_lost_it",
     "lock_granted_to_waiter",
-    "lock_granted_while_another_holder_is_stopped",
+    "lock_granted_while_another_holder_is_paused",
     "lock_kept_while_majority_of_lockers_crashed",
     "lock_kept_while_minority_of_lockers_crashed",
     "lock_loss_by_force_unlock",
@@ -106,10 +106,10 @@ impl Locks {
 
     fn on_fault(&mut self, fault: Fault) {
         match fault {
-            Fault::Pause { node } => drop(self.stopped.insert(node)),
-            Fault::Resume { node, .. } => drop(self.stopped.remove(&node)),
+            Fault::Pause { node } => drop(self.paused.insert(node)),
+            Fault::Resume { node, .. } => drop(self.paused.remove(&node)),
             Fault::PowerLoss { node } => {
-                self.stopped.remove(&node);
+                self.paused.remove(&node);
                 let is_locker = self.lockers.contains(&node);
                 for open in self.open.values_mut().filter(|open| open.is_held && is_locker) {
                     open.crashed.insert(node);
@@ -131,8 +131,8 @@ impl Locks {
         for other in others.filter(|other| other.is_held && open.shares_with(other)) {
             if !open.write && !other.write {
                 points.push("concurrent_readers");
-            } else if other.node.is_some_and(|node| self.stopped.contains(&node)) {
-                points.push("lock_granted_while_another_holder_is_stopped");
+            } else if other.node.is_some_and(|node| self.paused.contains(&node)) {
+                points.push("lock_granted_while_another_holder_is_paused");
             }
         }
         for (how, at_ms) in open.resources.iter().filter_map(|resource| self.last.get(resource)) {

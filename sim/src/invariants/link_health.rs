@@ -14,7 +14,7 @@ enum LastingFault {
     Link(Node, Node),
     Slow(Node, Node),
     Down(Node),
-    Stopped(Node),
+    Paused(Node),
     Skewed(Node),
     WrongSecret(Node),
 }
@@ -23,13 +23,13 @@ enum LastingFault {
 #[derive(Debug, Default)]
 pub struct LinkHealth {
     lasting: BTreeSet<LastingFault>,
-    last_by_link: BTreeMap<(Node, Node), u64>,
-    last_by_node: BTreeMap<Node, u64>,
+    last_fault_by_link: BTreeMap<(Node, Node), u64>,
+    last_fault_by_node: BTreeMap<Node, u64>,
     skew_max_ms: u64,
     /// When each node last reported a connection to another.
     connected: BTreeMap<(Node, Node), u64>,
     /// Since when a pair has had a connection made after its last fault.
-    fresh: BTreeMap<(Node, Node), u64>,
+    connected_after_fault: BTreeMap<(Node, Node), u64>,
 }
 
 fn pair(a: Node, b: Node) -> (Node, Node) {
@@ -52,25 +52,27 @@ impl LinkHealth {
             (EventKind::Fault { fault }, _) => self.on_fault(fault, at),
             (EventKind::Started { .. }, Some(node)) => {
                 self.lasting.remove(&LastingFault::Down(node));
-                self.last_by_node.insert(node, at);
+                self.last_fault_by_node.insert(node, at);
             }
             // Those that end a connection; the others only delay a little.
             (EventKind::FaultPoint { point, lasts_ms }, Some(node))
                 if point == Point::Supersede.name() || point == Point::EarlyTimeout.name() =>
             {
-                let last = self.last_by_node.entry(node).or_default();
+                let last = self.last_fault_by_node.entry(node).or_default();
                 *last = (*last).max(at + lasts_ms);
             }
             (EventKind::Healed, _) => {
                 for fault in std::mem::take(&mut self.lasting) {
                     match fault {
-                        LastingFault::Link(a, b) | LastingFault::Slow(a, b) => self.touch(a, b, at),
+                        LastingFault::Link(a, b) | LastingFault::Slow(a, b) => {
+                            self.link_repaired(a, b, at)
+                        }
                         // The node is about to start, which ends the fault.
                         LastingFault::Down(_) => drop(self.lasting.insert(fault)),
                         LastingFault::Skewed(node)
                         | LastingFault::WrongSecret(node)
-                        | LastingFault::Stopped(node) => {
-                            self.last_by_node.insert(node, at);
+                        | LastingFault::Paused(node) => {
+                            self.last_fault_by_node.insert(node, at);
                         }
                     }
                 }
@@ -91,15 +93,15 @@ impl LinkHealth {
         if let [Some(one), Some(other)] = ends
             && one.min(other) >= since
         {
-            let fresh = self.fresh.entry(pair(a, b)).or_default();
+            let fresh = self.connected_after_fault.entry(pair(a, b)).or_default();
             if *fresh < since || *fresh == 0 {
                 *fresh = one.max(other);
             }
         }
     }
 
-    fn touch(&mut self, a: Node, b: Node, at: u64) {
-        self.last_by_link.insert(pair(a, b), at);
+    fn link_repaired(&mut self, a: Node, b: Node, at: u64) {
+        self.last_fault_by_link.insert(pair(a, b), at);
     }
 
     fn on_fault(&mut self, fault: &Fault, at: u64) {
@@ -120,16 +122,16 @@ impl LinkHealth {
                 let (a, b) = pair(a, b);
                 self.lasting.remove(&LastingFault::Link(a, b));
                 self.lasting.remove(&LastingFault::Slow(a, b));
-                self.touch(a, b, at);
+                self.link_repaired(a, b, at);
             }
             Fault::PowerLoss { node } => {
                 self.lasting.insert(LastingFault::Down(node));
-                self.lasting.remove(&LastingFault::Stopped(node));
+                self.lasting.remove(&LastingFault::Paused(node));
             }
-            Fault::Pause { node } => drop(self.lasting.insert(LastingFault::Stopped(node))),
+            Fault::Pause { node } => drop(self.lasting.insert(LastingFault::Paused(node))),
             Fault::Resume { node, .. } => {
-                if self.lasting.remove(&LastingFault::Stopped(node)) {
-                    self.last_by_node.insert(node, at);
+                if self.lasting.remove(&LastingFault::Paused(node)) {
+                    self.last_fault_by_node.insert(node, at);
                 }
             }
             Fault::Skew { node, ms } => {
@@ -137,7 +139,7 @@ impl LinkHealth {
                 if ms.unsigned_abs() > self.skew_max_ms / 2 {
                     self.lasting.insert(LastingFault::Skewed(node));
                 } else if self.lasting.remove(&LastingFault::Skewed(node)) {
-                    self.last_by_node.insert(node, at);
+                    self.last_fault_by_node.insert(node, at);
                 }
             }
             Fault::Bounce { node, .. } => drop(self.lasting.insert(LastingFault::Down(node))),
@@ -155,7 +157,7 @@ impl LinkHealth {
     pub fn healthy_since(&self, a: Node, b: Node, bounds: &Bounds) -> Option<u64> {
         let since = self.fault_free_since(a, b)?;
         let replaced = since + bounds.reconnect_ms;
-        let fresh = self.fresh.get(&pair(a, b)).copied();
+        let fresh = self.connected_after_fault.get(&pair(a, b)).copied();
         Some(fresh.filter(|fresh| *fresh > 0 && *fresh >= since).unwrap_or(replaced).min(replaced))
     }
 
@@ -166,15 +168,15 @@ impl LinkHealth {
         let concerns = |fault: &LastingFault| match *fault {
             LastingFault::Link(c, d) | LastingFault::Slow(c, d) => (a, b) == (c, d),
             LastingFault::Down(node)
-            | LastingFault::Stopped(node)
+            | LastingFault::Paused(node)
             | LastingFault::Skewed(node)
             | LastingFault::WrongSecret(node) => node == a || node == b,
         };
         if self.lasting.iter().any(concerns) {
             return None;
         }
-        let link = self.last_by_link.get(&(a, b)).copied().unwrap_or(0);
-        let node = |node| self.last_by_node.get(&node).copied().unwrap_or(0);
+        let link = self.last_fault_by_link.get(&(a, b)).copied().unwrap_or(0);
+        let node = |node| self.last_fault_by_node.get(&node).copied().unwrap_or(0);
         Some(link.max(node(a)).max(node(b)))
     }
 }

@@ -65,7 +65,7 @@ impl Invariant for LockOutcome {
     fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         for (call, open) in &self.open {
             let LockPhase::Waiting { node, since, timeout_ms } = open else { continue };
-            if self.suspended.is_stopped(*node) {
+            if self.suspended.is_paused(*node) {
                 continue;
             }
             // A resumed process measures its timeout anew: its timers are tokio's, which kept

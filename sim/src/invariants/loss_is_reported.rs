@@ -35,7 +35,7 @@ impl Invariant for LossIsReported {
             let HoldView { call, node, is_held, .. } = hold;
             let lost = before.get(call).copied().flatten().unwrap_or(facts.now_ms);
             self.holders.insert(*call, (!is_held).then_some(lost));
-            if *is_held || self.suspended.is_stopped(*node) {
+            if *is_held || self.suspended.is_paused(*node) {
                 continue;
             }
             // It resumes with timers that were set before the pause.

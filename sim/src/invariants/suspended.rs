@@ -11,7 +11,7 @@ use crate::plan::{ClockWhilePaused, Fault, Node};
 /// Tracks paused nodes and exempt locks.
 #[derive(Debug, Default)]
 pub(super) struct SuspendedHolders {
-    stopped: BTreeSet<Node>,
+    paused: BTreeSet<Node>,
     /// Locks that are requested or held, and their nodes.
     open: BTreeMap<CallId, Node>,
     /// Locks over which the clocks of their node were frozen.
@@ -31,16 +31,16 @@ impl SuspendedHolders {
                 self.open.remove(call);
             }
             (EventKind::Fault { fault: Fault::Pause { node } }, _) => {
-                drop(self.stopped.insert(*node))
+                drop(self.paused.insert(*node))
             }
             (EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
-                self.stopped.remove(node);
+                self.paused.remove(node);
             }
             (EventKind::Fault { fault: Fault::Resume { node, clock } }, _) => {
                 self.resume(*node, *clock, event.at_ms);
             }
             (EventKind::Healed, _) => {
-                for node in self.stopped.clone() {
+                for node in self.paused.clone() {
                     self.resume(node, ClockWhilePaused::Ran, event.at_ms);
                 }
             }
@@ -49,7 +49,7 @@ impl SuspendedHolders {
     }
 
     fn resume(&mut self, node: Node, clock: ClockWhilePaused, at: u64) {
-        if !self.stopped.remove(&node) {
+        if !self.paused.remove(&node) {
             return;
         }
         self.resumed.insert(node, at);
@@ -65,8 +65,8 @@ impl SuspendedHolders {
     }
 
     /// Returns whether a node's process is paused.
-    pub(super) fn is_stopped(&self, node: Node) -> bool {
-        self.stopped.contains(&node)
+    pub(super) fn is_paused(&self, node: Node) -> bool {
+        self.paused.contains(&node)
     }
 
     /// Returns when a node last resumed from a pause.
@@ -95,10 +95,10 @@ mod tests {
         let fault = |fault| EventKind::Fault { fault };
         on_event(&mut suspended, requested(0));
         on_event(&mut suspended, fault(Fault::Pause { node }));
-        assert!(suspended.is_stopped(node));
+        assert!(suspended.is_paused(node));
         on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
         assert!(!suspended.is_exempt(0), "its clocks ran");
-        assert_eq!((suspended.is_stopped(node), suspended.resumed_at(node)), (false, Some(7)));
+        assert_eq!((suspended.is_paused(node), suspended.resumed_at(node)), (false, Some(7)));
         on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
         assert!(!suspended.is_exempt(0), "it was not paused");
         on_event(&mut suspended, fault(Fault::Pause { node }));

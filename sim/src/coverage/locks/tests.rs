@@ -67,7 +67,7 @@ fn reaching(point: &str) -> Vec<Step> {
             let waits = vec![(2, B, requested(1, &[0], true)), (3, A, ended(0, LockEnd::Unlocked))];
             and(and(held(), waits), vec![(4, B, granted(1))])
         }
-        "lock_granted_while_another_holder_is_stopped" => {
+        "lock_granted_while_another_holder_is_paused" => {
             and(and(held(), vec![fault(Fault::Pause { node: A })]), holds(1, B, true).to_vec())
         }
         "lock_kept_while_majority_of_lockers_crashed" => {
@@ -155,7 +155,7 @@ fn similar_events_do_not_reach_a_point() {
     resumed.push(fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
     resumed.extend(holds(1, B, true));
     let counts = reached(&resumed).counts().clone();
-    assert!(!counts.contains_key("lock_granted_while_another_holder_is_stopped"), "{counts:?}");
+    assert!(!counts.contains_key("lock_granted_while_another_holder_is_paused"), "{counts:?}");
     let mut of_another = vec![(1, A, requested(0, &[1], false)), (2, A, granted(0))];
     of_another.extend(holds(1, B, false));
     assert!(!reached(&of_another).counts().contains_key("concurrent_readers"));
