@@ -51,7 +51,7 @@ impl Invariant for FencingTokens {
                 }
                 match (accepted, is_stale) {
                     (true, true) => Err(format!(
-                        "the store accepted call {call} with the stale token {token} for r{resource}"
+                        "the store accepted call {call} with a stale token for r{resource}: {token}"
                     )),
                     (false, _) if !is_exempt => {
                         Err(format!("the store rejected call {call}, which holds r{resource}"))
@@ -132,7 +132,7 @@ mod tests {
         harness
             .feed([(1, CALLER, reached(0, 5, true, true)), (2, CALLER, reached(1, 7, true, true))]);
         harness.feed([(3, CALLER, reached(0, 5, false, false))]);
-        assert_violates(harness.at(4, CALLER, reached(0, 5, true, false)), "stale token 5");
+        assert_violates(harness.at(4, CALLER, reached(0, 5, true, false)), "with a stale token");
         assert_violates(
             harness.at(4, CALLER, reached(0, 5, false, true)),
             "rejected call 0, which holds",

@@ -44,8 +44,8 @@ impl Invariant for LossIsReported {
             if facts.now_ms > lost.max(woken) + allowance + facts.bounds.ticks_ms {
                 let late = facts.now_ms - lost;
                 return Err(format!(
-                    "the holder of call {call} on {node} was not notified of the loss of its lock since \
-                     {late} ms"
+                    "the holder of call {call} on {node} was not notified of the loss of its lock \
+                     since {late} ms"
                 ));
             }
         }

@@ -40,7 +40,7 @@ impl Invariant for MetricsDeadline {
         match overdue.and_then(|requested_ms| self.scrapes.outstanding_since(requested_ms)) {
             None => Ok(()),
             Some((node, scrape, collected)) => Err(format!(
-                "a response did not come by its deadline: scrape {scrape} of {node}, requested at {} ms",
+                "no response came by its deadline: scrape {scrape} of {node}, begun at {} ms",
                 collected.requested_ms
             )),
         }
@@ -74,7 +74,7 @@ mod tests {
             "came after its deadline",
         );
         assert_eq!(harness().on_view(due, &[]), Ok(()));
-        assert_violates(harness().on_view(due + 1, &[]), "did not come by its deadline");
+        assert_violates(harness().on_view(due + 1, &[]), "no response came by its deadline");
         let mut crashed = harness();
         crashed.fault(1_001, Fault::PowerLoss { node: CALLER });
         assert_eq!(crashed.on_view(due + 1, &[]), Ok(()), "the scrape has ended with its process");

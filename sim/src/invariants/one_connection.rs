@@ -64,7 +64,7 @@ impl Invariant for OneConnection {
                 let (here, there) = (ends(a, b), ends(b, a));
                 if here != there || here.len() != 1 {
                     return Err(format!(
-                        "{a} and {b} are connected by {here:?} on one end and {there:?} on the other"
+                        "{a} and {b} are connected by {here:?} at one end, {there:?} at the other"
                     ));
                 }
             }
@@ -99,7 +99,7 @@ mod tests {
         harness.feed([(2, SERVER, opened(2, CALLER, false))]);
         assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {1}");
         harness.feed([(3, SERVER, EventKind::SocketClosed { socket: 1 })]);
-        assert_violates(harness.at_quiescence(&views), "{2} on the other");
+        assert_violates(harness.at_quiescence(&views), "{2} at the other");
     }
 
     #[test]

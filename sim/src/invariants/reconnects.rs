@@ -28,7 +28,7 @@ impl Invariant for Reconnects {
                 if fault_free_ms > facts.bounds.reconnect_ms {
                     let cause = stats.last_failure.as_ref().map(ToString::to_string);
                     return Err(format!(
-                        "{} is not connected to {remote} after {fault_free_ms} ms without a fault: {}",
+                        "{} is not connected to {remote} {fault_free_ms} ms after a fault: {}",
                         view.node,
                         cause.unwrap_or_default()
                     ));

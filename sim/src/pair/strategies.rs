@@ -47,7 +47,8 @@ fn any_call_operation() -> impl Strategy<Value = Operation> {
         30 => (any_end(), payload_bytes, deadline_ms).prop_map(
             |(end, payload_bytes, deadline_ms)| Operation::Call { end, payload_bytes, deadline_ms }
         ),
-        10 => (any_end(), selector()).prop_map(|(end, selector)| Operation::Cancel { end, selector }),
+        10 => (any_end(), selector())
+            .prop_map(|(end, selector)| Operation::Cancel { end, selector }),
         25 => (any_end(), selector(), reply).prop_map(|(end, selector, reply)| {
             Operation::Finish { end, selector, reply }
         }),
