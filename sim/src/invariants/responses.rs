@@ -54,10 +54,10 @@ impl Invariant for Responses {
                     Outcome::Disconnected | Outcome::NotConnected => self.had_fault(*call, facts),
                     // The callee is overloaded or draining.
                     Outcome::Refused { .. } => {
-                        limits.calls_served_max.is_some() || self.had_fault(*call, facts)
+                        limits.inbound_calls_max.is_some() || self.had_fault(*call, facts)
                     }
                     Outcome::NotMade { .. } => {
-                        limits.calls_made_max.is_some() || self.had_fault(*call, facts)
+                        limits.outbound_calls_max.is_some() || self.had_fault(*call, facts)
                     }
                     Outcome::Cancelled => cancels,
                     Outcome::Deadline => self.may_miss_deadline(*call, &load, facts),
