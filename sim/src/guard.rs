@@ -18,8 +18,7 @@ thread_local! {
     /// The node that is running.
     static NODE: Cell<Node> = const { Cell::new(Node(u8::MAX)) };
     /// Nodes that have logged that IAM is loaded, and their retries.
-    static LOADED: RefCell<Vec<(Node, u32)>> =
-    /// const { RefCell::new(Vec::new()) };
+    static LOADED: RefCell<Vec<(Node, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
 fn record_failure(what: String) -> bool {
