@@ -58,7 +58,7 @@ pub struct Facts<'a> {
     /// Time limits of the run.
     pub bounds: &'a Bounds,
     /// Since when each pair of nodes is free of faults.
-    pub link_health: &'a LinkHealth,
+    pub health: &'a LinkHealth,
     /// The simulated time, in milliseconds.
     pub now_ms: u64,
 }

@@ -200,7 +200,7 @@ fn remove_last_node(plan: &mut Plan) {
         }
     }
     if let Some(metrics) = &mut plan.cluster.metrics {
-        metrics.leave_out(removed);
+        metrics.remove_node(removed);
     }
     plan.faults.retain(|(_, fault)| !fault.concerns(removed));
     plan.load.retain(|(_, load)| load.ends().0 != removed && load.ends().1 != removed);

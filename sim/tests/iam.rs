@@ -13,7 +13,8 @@ fn remove_faults(plan: &mut Plan, is_selected: impl Fn(&Fault) -> bool) {
 }
 
 fn remove_changes(plan: &mut Plan, is_selected: impl Fn(ItemChange) -> bool) {
-    plan.load.retain(|(_, load)| !matches!(load, Load::Change(change) if is_selected(change.kind)));
+    plan.load
+        .retain(|(_, load)| !matches!(load, Load::Change(change) if is_selected(change.change)));
 }
 
 fn is_repair(fault: &Fault) -> bool {
@@ -35,10 +36,10 @@ fn iam_changes_in_a_partition_detects_violations() {
     assert_violates(name, "must", |plan| remove_faults(plan, is_cut));
     assert_violates(name, "must be the same by", |plan| remove_faults(plan, is_repair));
     assert_violates(name, "must not show item 1", |plan| {
-        remove_changes(plan, |kind| kind == ItemChange::Delete);
+        remove_changes(plan, |change| change == ItemChange::Delete);
     });
     assert_violates(name, "the sides must differ", |plan| {
-        remove_changes(plan, |kind| kind == ItemChange::Put);
+        remove_changes(plan, |change| change == ItemChange::Put);
     });
 }
 
@@ -63,10 +64,10 @@ fn iam_late_joiner_passes() {
 fn iam_late_joiner_detects_violations() {
     assert_violates("iam_late_joiner", "must begin once, after", |plan| plan.cluster.late.clear());
     assert_violates("iam_late_joiner", "must not show item 0", |plan| {
-        remove_changes(plan, |kind| kind == ItemChange::Delete);
+        remove_changes(plan, |change| change == ItemChange::Delete);
     });
     assert_violates("iam_late_joiner", "must show item 30", |plan| {
-        remove_changes(plan, |kind| kind == ItemChange::Put);
+        remove_changes(plan, |change| change == ItemChange::Put);
     });
 }
 

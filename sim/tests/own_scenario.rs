@@ -86,7 +86,7 @@ fn panic_or_bug_on_a_node_is_reported() {
     world.run_for(Duration::from_millis(5));
     let mut internal_errors = world.internal_errors();
     internal_errors.sort();
-    assert_eq!(internal_errors.len(), 2, "{surprises:?}");
+    assert_eq!(internal_errors.len(), 2, "{internal_errors:?}");
     assert!(internal_errors[0].contains("of another") && internal_errors[1].contains("of a task"));
 }
 

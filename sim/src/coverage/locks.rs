@@ -199,7 +199,7 @@ impl Locks {
             if locks.second_rounds > 0 {
                 points.push("token_took_a_second_round");
             }
-            if locks.calls > 0 {
+            if locks.notifications > 0 {
                 points.push("waiter_was_notified");
             }
         }

@@ -28,7 +28,7 @@ pub(super) const LATE: u64 = 100_000;
 pub(super) struct Harness {
     plan: Plan,
     table: LoadTable,
-    link_health: LinkHealth,
+    health: LinkHealth,
     bounds: Bounds,
     invariant: Box<dyn Invariant>,
 }
@@ -66,8 +66,8 @@ impl Harness {
         for (_, load) in &plan.load {
             let _ = table.add(load.clone());
         }
-        let (bounds, link_health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
-        Self { plan, table, link_health, bounds, invariant: Box::new(invariant) }
+        let (bounds, health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
+        Self { plan, table, health, bounds, invariant: Box::new(invariant) }
     }
 
     pub(super) fn bounds(&self) -> Bounds {
@@ -79,8 +79,8 @@ impl Harness {
         now_ms: u64,
         ask: impl FnOnce(&mut dyn Invariant, &Facts<'_>) -> CheckResult,
     ) -> CheckResult {
-        let Self { plan, table, link_health, bounds, invariant } = self;
-        ask(invariant.as_mut(), &Facts { plan, table, bounds, link_health, now_ms })
+        let Self { plan, table, health, bounds, invariant } = self;
+        ask(invariant.as_mut(), &Facts { plan, table, bounds, health, now_ms })
     }
 
     /// Feeds an event of a node.
@@ -96,7 +96,7 @@ impl Harness {
 
     #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
     fn on_event(&mut self, event: Event) -> CheckResult {
-        self.link_health.on_event(&event);
+        self.health.on_event(&event);
         self.ask(event.at_ms, |invariant, facts| invariant.on_event(&event, facts))
     }
 

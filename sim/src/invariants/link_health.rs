@@ -189,51 +189,46 @@ mod tests {
     #[test]
     fn fault_free_time_begins_with_the_last_fault_of_a_pair_or_its_nodes() {
         let plan = Plan::quiet(3);
-        let mut link_health = LinkHealth::new(&plan, 300_000);
+        let mut health = LinkHealth::new(&plan, 300_000);
         let (a, b, c) = (Node(0), Node(1), Node(2));
-        let on_event = |link_health: &mut LinkHealth, at_ms, node, kind| {
-            link_health.on_event(&Event { at_ms, node, kind })
+        let on_event = |health: &mut LinkHealth, at_ms, node, kind| {
+            health.on_event(&Event { at_ms, node, kind })
         };
         assert_eq!(health.fault_free_since(a, b), Some(0));
-        on_event(&mut link_health, 10, None, EventKind::Fault { fault: Fault::Cut { a: b, b: a } });
+        on_event(&mut health, 10, None, EventKind::Fault { fault: Fault::Cut { a: b, b: a } });
         assert_eq!(health.fault_free_since(a, b), None);
         assert_eq!(health.fault_free_since(a, c), Some(0));
-        on_event(&mut link_health, 20, None, EventKind::Fault { fault: Fault::Repair { a, b } });
+        on_event(&mut health, 20, None, EventKind::Fault { fault: Fault::Repair { a, b } });
         assert_eq!(health.fault_free_since(b, a), Some(20));
-        on_event(
-            &mut link_health,
-            30,
-            None,
-            EventKind::Fault { fault: Fault::PowerLoss { node: c } },
-        );
+        on_event(&mut health, 30, None, EventKind::Fault { fault: Fault::PowerLoss { node: c } });
         assert_eq!(health.fault_free_since(a, c), None);
-        on_event(&mut link_health, 35, None, EventKind::Healed);
+        on_event(&mut health, 35, None, EventKind::Healed);
         assert_eq!(health.fault_free_since(a, c), None, "it has not started yet");
-        on_event(&mut link_health, 40, Some(c), EventKind::Started { incarnation: 2 });
+        on_event(&mut health, 40, Some(c), EventKind::Started { incarnation: 2 });
         assert_eq!(health.fault_free_since(a, c), Some(40));
         assert_eq!(health.fault_free_since(a, b), Some(20));
     }
 
     #[test]
     fn pause_is_a_fault_until_the_process_resumes() {
-        let mut link_health = LinkHealth::new(&Plan::quiet(3), 300_000);
+        let mut health = LinkHealth::new(&Plan::quiet(3), 300_000);
         let (a, b, node) = (Node(0), Node(1), Node(1));
-        let fault = |at_ms, fault, link_health: &mut LinkHealth| {
-            link_health.on_event(&Event { at_ms, node: None, kind: EventKind::Fault { fault } });
+        let fault = |at_ms, fault, health: &mut LinkHealth| {
+            health.on_event(&Event { at_ms, node: None, kind: EventKind::Fault { fault } });
         };
-        fault(10, Fault::Pause { node }, &mut link_health);
+        fault(10, Fault::Pause { node }, &mut health);
         assert_eq!(
             (health.fault_free_since(a, b), health.fault_free_since(a, Node(2))),
             (None, Some(0))
         );
-        fault(20, Fault::Resume { node, clock: ClockWhilePaused::Frozen }, &mut link_health);
+        fault(20, Fault::Resume { node, clock: ClockWhilePaused::Frozen }, &mut health);
         assert_eq!(health.fault_free_since(a, b), Some(20));
-        fault(30, Fault::Pause { node }, &mut link_health);
-        link_health.on_event(&Event { at_ms: 40, node: None, kind: EventKind::Healed });
+        fault(30, Fault::Pause { node }, &mut health);
+        health.on_event(&Event { at_ms: 40, node: None, kind: EventKind::Healed });
         assert_eq!(health.fault_free_since(a, b), Some(40));
-        fault(50, Fault::Pause { node }, &mut link_health);
-        fault(60, Fault::PowerLoss { node }, &mut link_health);
-        link_health.on_event(&Event {
+        fault(50, Fault::Pause { node }, &mut health);
+        fault(60, Fault::PowerLoss { node }, &mut health);
+        health.on_event(&Event {
             at_ms: 70,
             node: Some(node),
             kind: EventKind::Started { incarnation: 2 },
@@ -244,30 +239,30 @@ mod tests {
     #[test]
     fn pair_is_healthy_once_it_has_connected_after_its_fault() {
         let plan = Plan::quiet(2);
-        let (bounds, mut link_health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
+        let (bounds, mut health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
         let (a, b) = (Node(0), Node(1));
-        let on_event = |link_health: &mut LinkHealth, at_ms, node, kind| {
-            link_health.on_event(&Event { at_ms, node, kind })
+        let on_event = |health: &mut LinkHealth, at_ms, node, kind| {
+            health.on_event(&Event { at_ms, node, kind })
         };
         let connected =
             |remote| EventKind::State { remote, state: LinkState::Connected, cause: None };
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms));
-        on_event(&mut link_health, 3, Some(a), connected(b));
+        on_event(&mut health, 3, Some(a), connected(b));
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms), "one end only");
-        on_event(&mut link_health, 5, Some(b), connected(a));
+        on_event(&mut health, 5, Some(b), connected(a));
         assert_eq!(health.healthy_since(a, b, &bounds), Some(5));
-        on_event(&mut link_health, 7, Some(a), connected(b));
+        on_event(&mut health, 7, Some(a), connected(b));
         assert_eq!(
             health.healthy_since(b, a, &bounds),
             Some(5),
             "a loss without a fault is no excuse"
         );
-        on_event(&mut link_health, 9, None, EventKind::Fault { fault: Fault::Cut { a, b } });
+        on_event(&mut health, 9, None, EventKind::Fault { fault: Fault::Cut { a, b } });
         assert_eq!(health.healthy_since(a, b, &bounds), None);
-        on_event(&mut link_health, 11, None, EventKind::Fault { fault: Fault::Repair { a, b } });
+        on_event(&mut health, 11, None, EventKind::Fault { fault: Fault::Repair { a, b } });
         assert_eq!(health.healthy_since(a, b, &bounds), Some(11 + bounds.reconnect_ms));
-        on_event(&mut link_health, 12, Some(a), connected(b));
-        on_event(&mut link_health, 13, Some(b), connected(a));
+        on_event(&mut health, 12, Some(a), connected(b));
+        on_event(&mut health, 13, Some(b), connected(a));
         assert_eq!(health.healthy_since(a, b, &bounds), Some(13));
     }
 }

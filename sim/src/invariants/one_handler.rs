@@ -22,7 +22,7 @@ impl Invariant for OneHandler {
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::CallMade { call, .. }, Some(node)) => {
-                drop(self.callers.insert(*call, node))
+                self.callers.insert(*call, node);
             }
             (EventKind::CallEnded { call, outcome }, _) => {
                 if matches!(outcome, Outcome::NotConnected | Outcome::NotMade { .. }) {

@@ -82,7 +82,7 @@ impl Invariant for Quorums {
             let ended = grant.call.and_then(|call| self.ended.get(&call).copied());
             if ended.is_none_or(|ended| ended.max(self.healed_ms) + allowance < facts.now_ms) {
                 return Err(format!(
-                    "a locker keeps {} for call {:?}, which ended at {over:?}",
+                    "a locker keeps {} for call {:?}, which ended at {ended:?}",
                     grant.id, grant.call
                 ));
             }

@@ -25,13 +25,13 @@ impl SuspendedHolders {
     pub(super) fn on_event(&mut self, event: &Event) {
         match (&event.kind, event.node) {
             (EventKind::LockRequested { call, .. }, Some(node)) => {
-                drop(self.open.insert(*call, node))
+                self.open.insert(*call, node);
             }
             (EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. }, _) => {
                 self.open.remove(call);
             }
             (EventKind::Fault { fault: Fault::Pause { node } }, _) => {
-                drop(self.paused.insert(*node))
+                self.paused.insert(*node);
             }
             (EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
                 self.paused.remove(node);

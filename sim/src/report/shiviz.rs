@@ -28,9 +28,9 @@ pub fn shiviz(events: &[Event]) -> String {
     let mut text = format!("{PARSER}\n\n");
     for (host, clock, event) in entries(events) {
         let clock = serde_json::to_string(&clock).unwrap_or_default();
-        let text = event.kind.to_string().replace(['\n', '\r'], " ");
+        let line = event.kind.to_string().replace(['\n', '\r'], " ");
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{host} {clock}\n{} ms: {text}", event.at_ms);
+        let _ = writeln!(text, "{host} {clock}\n{} ms: {line}", event.at_ms);
     }
     text
 }

@@ -132,7 +132,7 @@ fn views_of_the_nodes_reach_points() {
     type Change = fn(&mut LocksView);
     let changes: [(&str, Change); 3] = [
         ("token_took_a_second_round", |locks| locks.second_rounds = 1),
-        ("waiter_was_notified", |locks| locks.calls = 1),
+        ("waiter_was_notified", |locks| locks.notifications = 1),
         ("locker_expired_unrefreshed_grant", |locks| {
             locks.locker = Some(LockerView { expired: 1, ..LockerView::default() });
         }),
