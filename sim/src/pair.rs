@@ -134,7 +134,7 @@ impl Pair {
             }
             Operation::Decide { end, selector, decision } => self.decide(end, selector, decision),
             Operation::Stream { end, selector, action } => {
-                self.act_on_stream(end, selector, action)
+                self.act_on_stream(end, selector, action);
             }
             Operation::Transmit { end, frames } => self.transmit(end, usize::from(frames)),
             Operation::Receive { end, frames } => self.receive(end, usize::from(frames)),
@@ -191,7 +191,7 @@ impl Pair {
                     }
                 }
                 None if other.is_closed => {
-                    self.endpoint_mut(end).connection.close(CloseReason::Peer)
+                    self.endpoint_mut(end).connection.close(CloseReason::Peer);
                 }
                 None => return,
             }

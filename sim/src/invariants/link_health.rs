@@ -65,7 +65,7 @@ impl LinkHealth {
                 for fault in std::mem::take(&mut self.lasting) {
                     match fault {
                         LastingFault::Link(a, b) | LastingFault::Slow(a, b) => {
-                            self.link_repaired(a, b, at)
+                            self.link_repaired(a, b, at);
                         }
                         // The node is about to start, which ends the fault.
                         LastingFault::Down(_) => drop(self.lasting.insert(fault)),
@@ -192,7 +192,7 @@ mod tests {
         let mut health = LinkHealth::new(&plan, 300_000);
         let (a, b, c) = (Node(0), Node(1), Node(2));
         let on_event = |health: &mut LinkHealth, at_ms, node, kind| {
-            health.on_event(&Event { at_ms, node, kind })
+            health.on_event(&Event { at_ms, node, kind });
         };
         assert_eq!(health.fault_free_since(a, b), Some(0));
         on_event(&mut health, 10, None, EventKind::Fault { fault: Fault::Cut { a: b, b: a } });
@@ -242,7 +242,7 @@ mod tests {
         let (bounds, mut health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
         let (a, b) = (Node(0), Node(1));
         let on_event = |health: &mut LinkHealth, at_ms, node, kind| {
-            health.on_event(&Event { at_ms, node, kind })
+            health.on_event(&Event { at_ms, node, kind });
         };
         let connected =
             |remote| EventKind::State { remote, state: LinkState::Connected, cause: None };

@@ -460,7 +460,7 @@ impl Pair {
         let sent = self.endpoint_mut(end).connection.finish(id);
         match sent {
             Sent::StreamOver => {
-                assert!(has_ended || self.endpoint_mut(end).connection.live_calls() == 0)
+                assert!(has_ended || self.endpoint_mut(end).connection.live_calls() == 0);
             }
             Sent::Queued => assert!(!has_ended && !is_waiting, "the end overtakes nothing"),
             Sent::Waiting => {
