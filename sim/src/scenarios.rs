@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::event::Event;
 use crate::invariants::Verdict;
-use crate::plan::{Ending, Load, Node, Plan, RequestPlan};
+use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan};
 
 mod big_and_small;
 mod cancel_storm;
@@ -147,11 +147,11 @@ fn small(from: Node, to: Node) -> RequestPlan {
         from,
         to,
         bytes: 100,
-        answer_bytes: 100,
+        response_bytes: 100,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 

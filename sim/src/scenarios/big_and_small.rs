@@ -1,17 +1,17 @@
 //! Messages of the largest size beside small ones, in both directions.
 //!
 //! Sixteen megabytes at once, more than once: together they are more than the queue holds, so that
-//! the last must wait for room. Small calls of the same connection go on beside them and are
-//! answered within two round trips more than usual, and the large ones arrive whole. What the
-//! simulated network counts is segments, not bytes: this shows that nothing waits for the wrong
-//! thing, and how long bytes take is for a benchmark to say.
+//! the last must wait for room. Small calls of the same connection go on beside them and are answered
+//! within two round trips more than usual, and the large ones arrive whole. What the simulated network
+//! counts is segments, not bytes: this shows that nothing waits for the wrong thing, and how long
+//! bytes take is for a benchmark to say.
 
 use rand::RngExt;
 
 use super::history::{Call, History};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::invariants::Verdict;
 use crate::plan::{Load, Plan, RequestPlan};
 
@@ -39,7 +39,7 @@ fn plan(seed: u64) -> Plan {
         let at = BIG_AT_MS + rng.random_range(0..3);
         plan.load.push((at, Load::Request(RequestPlan { bytes: BIG_BYTES, ..small(from, to) })));
     }
-    let answered = RequestPlan { answer_bytes: BIG_BYTES, ..small(from, to) };
+    let answered = RequestPlan { response_bytes: BIG_BYTES, ..small(from, to) };
     plan.load.push((BIG_AT_MS + rng.random_range(0..20), Load::Request(answered)));
     for (from, to) in [(from, to), (to, from)] {
         for at in BIG_AT_MS - AROUND_MS..BIG_AT_MS + AROUND_MS {
@@ -51,7 +51,7 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn is_big(load: &Load) -> bool {
-    matches!(load, Load::Request(plan) if plan.bytes.max(plan.answer_bytes) == BIG_BYTES)
+    matches!(load, Load::Request(plan) if plan.bytes.max(plan.response_bytes) == BIG_BYTES)
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> Verdict {
@@ -66,13 +66,13 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     if big.len() <= BIG || !small.iter().any(|small| is_overtaking(small, &big)) {
         return Err("small calls must be made and answered while big ones are under way".to_owned());
     }
-    let sizes = events.iter().filter_map(|event| match &event.what {
-        What::MessageSent { message, .. } => Some(message.bytes),
+    let sizes = events.iter().filter_map(|event| match &event.kind {
+        EventKind::MessageSent { message, .. } => Some(message.bytes),
         _ => None,
     });
     let whole = sizes.filter(|bytes| *bytes == BIG_BYTES).count();
     if whole != big.len() {
-        return Err(format!("{whole} big messages were written, {} were asked for", big.len()));
+        return Err(format!("{whole} large messages were written, {} were asked for", big.len()));
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 //! The two directions of a connection number their calls alike, so that almost every call that is
 //! given up has a namesake that the other node made. What is said about the one must never end the
 //! other (B16): every call of the other direction is answered, and so is every call that the same
-//! node made beside those it gave up. Handlers of what was given up are cancelled within a round
-//! trip (B11), and those that were given up before they left are never served.
+//! node made beside those it gave up. Handlers of what was given up are cancelled within a round trip
+//! (B11), and those that were given up before they left are never served.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,9 @@ use rand::rngs::SmallRng;
 use super::history::{Call, History};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
-use crate::event::{Event, HandlerEnd, Outcome, What};
+use crate::event::{Event, EventKind, HandlerEnd, Outcome};
 use crate::invariants::Verdict;
-use crate::plan::{Ending, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -39,15 +39,21 @@ fn plan(seed: u64) -> Plan {
     let storm = rng.random_range(2_000..3_000);
     for _ in 0..STORM {
         let at = storm + rng.random_range(0..STORM_MS);
-        let give_up_ms = Some(rng.random_range(0..60));
+        let cancel_after_ms = Some(rng.random_range(0..60));
         let given_up = if rng.random_bool(0.3) {
-            let ending = Ending::Never;
-            let take_ms = if rng.random_bool(0.3) { None } else { Some(0) };
-            Load::Stream(StreamPlan { ending, give_up_ms, take_ms, ..stream(&mut rng, from, to) })
+            let ending = HandlerEnding::Never;
+            let receive_pace_ms = if rng.random_bool(0.3) { None } else { Some(0) };
+            Load::Stream(StreamPlan {
+                ending,
+                cancel_after_ms,
+                receive_pace_ms,
+                ..stream(&mut rng, from, to)
+            })
         } else {
-            let ending = if rng.random_bool(0.5) { Ending::Never } else { Ending::Well };
+            let ending =
+                if rng.random_bool(0.5) { HandlerEnding::Never } else { HandlerEnding::Success };
             let work_ms = 2_000;
-            Load::Request(RequestPlan { ending, give_up_ms, work_ms, ..small(from, to) })
+            Load::Request(RequestPlan { ending, cancel_after_ms, work_ms, ..small(from, to) })
         };
         plan.load.push((at, given_up));
     }
@@ -77,18 +83,18 @@ fn stream(rng: &mut SmallRng, from: Node, to: Node) -> StreamPlan {
         bytes: 100,
         up_pace_ms: 0,
         down_pace_ms: rng.random_range(0..20),
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: Some(5_000),
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
 fn is_given_up(load: &Load) -> bool {
     match load {
-        Load::Request(plan) => plan.give_up_ms.is_some(),
-        Load::Stream(plan) => plan.give_up_ms.is_some(),
-        Load::Lock(plan) => plan.give_up_ms.is_some(),
+        Load::Request(plan) => plan.cancel_after_ms.is_some(),
+        Load::Stream(plan) => plan.cancel_after_ms.is_some(),
+        Load::Lock(plan) => plan.cancel_after_ms.is_some(),
         Load::Force(_) | Load::Change(_) => false,
     }
 }
@@ -100,8 +106,8 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     kept.into_iter().try_for_each(Call::must_be_answered)?;
     let mut cancelled = 0;
     for call in given_up {
-        let Some((left, Outcome::GaveUp)) = call.ended else {
-            return Err(call.complaint("must be given up"));
+        let Some((left, Outcome::Cancelled)) = call.ended else {
+            return Err(call.complaint("must be cancelled"));
         };
         match (call.is_served, call.handler_ended) {
             (false, _) => {}
@@ -125,7 +131,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
 fn must_be_namesakes(history: &History<'_>, events: &[Event]) -> Verdict {
     let (mut given_up, mut kept) = (BTreeSet::new(), BTreeSet::new());
     for event in events {
-        let What::MessageSent { message, .. } = &event.what else { continue };
+        let EventKind::MessageSent { message, .. } = &event.kind else { continue };
         let Some(call) = message.call.and_then(|call| history.calls.get(call as usize)) else {
             continue;
         };

@@ -1,13 +1,13 @@
 //! One node's wall clock is more than five minutes off; another's is off, but not by as much.
 //!
-//! No handshake with the first succeeds (P11): whoever dials, it or the others, is told that the
-//! time differs too much, and tries again less and less often. An operator finds the reason in the
-//! state of each of its connections. Meanwhile the other cluster works, the node with the small
-//! error included. When the clock is set right, everybody is connected after the next attempt.
+//! No handshake with the first succeeds (P11): whoever dials, it or the others, is told that the time
+//! differs too much, and tries again less and less often. An operator finds the reason in the state
+//! of each of its connections. Meanwhile the other cluster works, the node with the small error
+//! included. When the clock is set right, everybody is connected after the next attempt.
 //!
-//! The clock is wrong from the beginning or, drawn, from before the node's restart: a connection
-//! that exists is not ended by a clock that is set. A dialler that is more than twenty minutes
-//! behind sends a token that has expired, and is told that and to compare the clocks.
+//! The clock is wrong from the beginning or, drawn, from before the node's restart: a connection that
+//! exists is not ended by a clock that is set. A dialler that is more than twenty minutes behind sends
+//! a token that has expired, and is told that and to compare the clocks.
 
 use rand::RngExt;
 

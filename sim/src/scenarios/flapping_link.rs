@@ -1,11 +1,10 @@
 //! One link is cut and mended every few seconds, for the whole run.
 //!
-//! A loose cable. Each cut wedges what was connected; pings find it, attempts fail or succeed as
-//! the moment has it, and a connection that was made is lost again soon, perhaps before any call.
-//! Back-off keeps the two ends from hammering each other: a connection that did not hold does not
-//! start the waits anew (B04). Calls between the two are answered or fail, none hangs, and
-//! everybody else notices nothing. When the link stays whole, the two are soon connected and their
-//! calls answered.
+//! A loose cable. Each cut wedges what was connected; pings find it, attempts fail or succeed as the
+//! moment has it, and a connection that was made is lost again soon, perhaps before any call. Back-off keeps the two ends from
+//! hammering each other: a connection that did not hold does not start the waits anew (B04). Calls
+//! between the two are answered or fail, none hangs, and everybody else notices nothing. When the
+//! link stays whole, the two are soon connected and their calls answered.
 
 use rand::RngExt;
 
@@ -41,7 +40,7 @@ fn plan(seed: u64) -> Plan {
     while at < MENDED_MS - 5_000 {
         plan.faults.push((at, Fault::Cut { a, b }));
         at += rng.random_range(1_500..5_000);
-        plan.faults.push((at, Fault::Mend { a, b }));
+        plan.faults.push((at, Fault::Repair { a, b }));
         at += rng.random_range(1_000..4_000);
     }
     steady(&mut plan, &mut rng, 400);
@@ -69,14 +68,14 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
             call.ended,
             Some((
                 _,
-                Outcome::Answered
+                Outcome::Completed
                     | Outcome::Disconnected
                     | Outcome::NotConnected
                     | Outcome::Deadline
             ))
         );
         if !is_known || call.took_ms() > Some(bounds.deadline_ms() + bounds.ticks_ms) {
-            return Err(call.complaint("must be answered or fail in time"));
+            return Err(call.complaint("must complete or fail in time"));
         }
         if call.at_ms > last + limit {
             call.must_be_answered()?;

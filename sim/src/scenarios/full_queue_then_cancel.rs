@@ -1,9 +1,8 @@
 //! A link stops and queues fill; callers give up just then; the link goes on.
 //!
-//! A cancellation must not need room that there is none of (B06): each is taken at once, stands
-//! behind what was queued before it, and reaches its handler when the link goes on. Nothing was
-//! lost, so the connection is the same after as before, and the streams that filled the queue end
-//! well.
+//! A cancellation must not need room that there is none of (B06): each is taken at once, stands behind
+//! what was queued before it, and reaches its handler when the link goes on. Nothing was lost, so the
+//! connection is the same after as before, and the streams that filled the queue end well.
 
 use rand::RngExt;
 
@@ -12,7 +11,7 @@ use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
 use crate::invariants::Verdict;
-use crate::plan::{CAPACITIES, Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::plan::{CAPACITIES, Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -48,11 +47,12 @@ fn plan(seed: u64) -> Plan {
     let held = rng.random_range(3_000..4_000);
     let given_up = held + rng.random_range(1_000..1_500);
     plan.faults.push((held, Fault::Hold { a: from, b: to }));
-    plan.faults.push((given_up + 500, Fault::Mend { a: from, b: to }));
+    plan.faults.push((given_up + 500, Fault::Repair { a: from, b: to }));
     for _ in 0..CALLS {
         let at = held - 200 - rng.random_range(0..100);
-        let give_up_ms = u32::try_from(given_up - at).ok();
-        let never = RequestPlan { ending: Ending::Never, give_up_ms, ..small(from, to) };
+        let cancel_after_ms = u32::try_from(given_up - at).ok();
+        let never =
+            RequestPlan { ending: HandlerEnding::Never, cancel_after_ms, ..small(from, to) };
         plan.load.push((at, Load::Request(never)));
         // Open before the link stops.
         let at = held - 100 - rng.random_range(0..50);
@@ -73,17 +73,17 @@ fn stream(from: Node, to: Node) -> StreamPlan {
         bytes: BYTES,
         up_pace_ms: 20,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: Some(30_000),
+        cancel_after_ms: Some(30_000),
     }
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let held = fault_at(plan, |fault| matches!(fault, Fault::Hold { .. }))?;
-    let mended = fault_at(plan, |fault| matches!(fault, Fault::Mend { .. }))?;
+    let mended = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
     history.must_stay_connected(Node(0), Node(1), BEGUN_MS, plan.duration_ms)?;
     must_be_full(&history, held, mended)?;
     let limit = mended + bounds.round_trip_ms + BACKLOG_MS;
@@ -107,8 +107,8 @@ fn must_be_full(history: &History<'_>, held: u64, mended: u64) -> Verdict {
 
 fn must_be_cancelled(call: &Call<'_>, (held, mended, limit): (u64, u64, u64)) -> Verdict {
     match call.ended {
-        Some((at, Outcome::GaveUp)) if (held..mended).contains(&at) => {}
-        _ => return Err(call.complaint("must be given up while the queue is full")),
+        Some((at, Outcome::Cancelled)) if (held..mended).contains(&at) => {}
+        _ => return Err(call.complaint("must be cancelled while the queue is full")),
     }
     match call.handler_ended {
         Some((at, HandlerEnd::Cancelled)) if (mended..=limit).contains(&at) => Ok(()),

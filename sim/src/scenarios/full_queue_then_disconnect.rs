@@ -14,7 +14,7 @@ use super::{Scenario, begin, small, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
 use crate::invariants::Verdict;
-use crate::plan::{CAPACITIES, Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::plan::{CAPACITIES, Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -53,13 +53,13 @@ fn plan(seed: u64) -> Plan {
     plan.faults.push((held, Fault::Hold { a, b }));
     plan.faults.push((cut, Fault::Cut { a, b }));
     // Before the dead connection is found: nothing but the queue could delay the next one.
-    plan.faults.push((cut + rng.random_range(500..1_500), Fault::Mend { a, b }));
+    plan.faults.push((cut + rng.random_range(500..1_500), Fault::Repair { a, b }));
     for (from, to) in [(a, b), (b, a)] {
         for _ in 0..CALLS {
             let at = held - rng.random_range(0..100);
             plan.load.push((at, Load::Stream(stream(&mut rng, from, to))));
             let at = held + rng.random_range(0..500);
-            let request = RequestPlan { bytes: BYTES, answer_bytes: BYTES, ..small(from, to) };
+            let request = RequestPlan { bytes: BYTES, response_bytes: BYTES, ..small(from, to) };
             plan.load.push((at, Load::Request(request)));
         }
     }
@@ -79,10 +79,10 @@ fn stream(rng: &mut SmallRng, from: Node, to: Node) -> StreamPlan {
         bytes: BYTES,
         up_pace_ms: rng.random_range(10..40),
         down_pace_ms: rng.random_range(10..40),
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: Some(60_000),
+        cancel_after_ms: Some(60_000),
     }
 }
 
@@ -120,8 +120,7 @@ fn must_wait_for_room(
     held: u64,
     cut: u64,
 ) -> Verdict {
-    for (from, to, side) in
-        [(node, remote, StreamSide::Caller), (remote, node, StreamSide::Handler)]
+    for (from, to, side) in [(node, remote, StreamSide::Caller), (remote, node, StreamSide::Callee)]
     {
         let calls = history.calls.iter().filter(|call| (call.from(), call.to()) == (from, to));
         let waits = calls.flat_map(|call| &call.waits);

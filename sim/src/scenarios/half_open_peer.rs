@@ -42,7 +42,7 @@ fn plan(seed: u64) -> Plan {
     let (a, b) = two(&mut rng, NODES);
     let cut = rng.random_range(13_000..16_000);
     plan.faults.push((cut, Fault::Cut { a, b }));
-    plan.faults.push((cut + rng.random_range(50..200), Fault::Mend { a, b }));
+    plan.faults.push((cut + rng.random_range(50..200), Fault::Repair { a, b }));
     for (from, to) in [(a, b), (b, a)] {
         for at in (cut - BUSY_MS..cut + BUSY_MS).step_by(BUSY_EVERY_MS) {
             plan.load.push((at, Load::Request(small(from, to))));
@@ -56,7 +56,7 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
-    fault_at(plan, |fault| matches!(fault, Fault::Mend { .. }))?;
+    fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
         Fault::Cut { a, b } => Some(dialler_first(*a, *b)),
         _ => None,

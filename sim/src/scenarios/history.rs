@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use grid::Limits;
 use grid::proto::handshake::Dialler;
 
-use crate::event::{Event, HandlerEnd, LinkState, Outcome, SocketId, StreamSide, What};
+use crate::event::{Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide};
 use crate::invariants::Verdict;
 use crate::plan::{Fault, Load, Node, Plan};
 use crate::world::url;
@@ -57,7 +57,7 @@ impl Call<'_> {
 
     /// Whether it was answered.
     pub(super) fn is_answered(&self) -> bool {
-        matches!(self.ended, Some((_, Outcome::Answered)))
+        matches!(self.ended, Some((_, Outcome::Completed)))
     }
 
     /// How long its maker waited, if it ended.
@@ -85,7 +85,7 @@ impl Call<'_> {
 
     /// Must have been answered.
     pub(super) fn must_be_answered(&self) -> Verdict {
-        if self.is_answered() { Ok(()) } else { Err(self.complaint("must be answered")) }
+        if self.is_answered() { Ok(()) } else { Err(self.complaint("must complete")) }
     }
 
     /// Must have been answered within `limit_ms`.
@@ -93,7 +93,7 @@ impl Call<'_> {
         self.must_be_answered()?;
         match self.took_ms() {
             Some(took) if took <= limit_ms => Ok(()),
-            _ => Err(self.complaint(&format!("must be answered within {limit_ms} ms"))),
+            _ => Err(self.complaint(&format!("must complete within {limit_ms} ms"))),
         }
     }
 }
@@ -167,34 +167,34 @@ impl<'a> History<'a> {
 
     fn see(&mut self, event: &'a Event) {
         let at_ms = event.at_ms;
-        match (&event.what, event.node) {
-            (What::Healed, _) => self.healed_ms = at_ms,
-            (What::Quiet, _) => self.quiet_ms = at_ms,
-            (What::Started { .. }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::Healed, _) => self.healed_ms = at_ms,
+            (EventKind::Quiet, _) => self.quiet_ms = at_ms,
+            (EventKind::Started { .. }, Some(node)) => {
                 self.starts.entry(node).or_default().push(at_ms);
             }
-            (What::State { remote, state, cause }, Some(node)) => {
+            (EventKind::State { remote, state, cause }, Some(node)) => {
                 let change = Change { at_ms, state: *state, cause: cause.as_deref() };
                 self.changes.entry((node, *remote)).or_default().push(change);
             }
-            (What::SocketOpened { socket, remote, dialled: true }, Some(node)) => {
+            (EventKind::SocketOpened { socket, remote, dialed: true }, Some(node)) => {
                 let dial = Dial { at_ms, socket: *socket };
                 self.dials.entry((node, *remote)).or_default().push(dial);
             }
-            (what, _) => self.see_call(what, at_ms),
+            (kind, _) => self.see_call(kind, at_ms),
         }
     }
 
-    fn see_call(&mut self, what: &'a What, at_ms: u64) {
-        let number = what.call().map(|call| call as usize);
+    fn see_call(&mut self, kind: &'a EventKind, at_ms: u64) {
+        let number = kind.call().map(|call| call as usize);
         let Some(call) = number.and_then(|number| self.calls.get_mut(number)) else { return };
-        match what {
-            What::CallMade { .. } => call.made_ms = Some(at_ms),
-            What::CallEnded { outcome, .. } => call.ended = Some((at_ms, outcome)),
-            What::HandlerStarted { .. } => call.is_served = true,
-            What::HandlerEnded { how, .. } => call.handler_ended = Some((at_ms, *how)),
-            What::Sent { end, number, .. } => drop(call.sent.insert(*end, *number)),
-            What::SendWaits { end, number, .. } => call.waits.push((at_ms, *end, *number)),
+        match kind {
+            EventKind::CallMade { .. } => call.made_ms = Some(at_ms),
+            EventKind::CallEnded { outcome, .. } => call.ended = Some((at_ms, outcome)),
+            EventKind::HandlerStarted { .. } => call.is_served = true,
+            EventKind::HandlerEnded { how, .. } => call.handler_ended = Some((at_ms, *how)),
+            EventKind::Sent { end, number, .. } => drop(call.sent.insert(*end, *number)),
+            EventKind::SendBlocked { end, number, .. } => call.waits.push((at_ms, *end, *number)),
             _ => {}
         }
     }
@@ -233,8 +233,8 @@ impl<'a> History<'a> {
         after.map(|change| change.at_ms)
     }
 
-    /// When `node` first saw that its connection to `remote` was over, at `after_ms` or later. One
-    /// that is superseded is over when it is connected once more, without a state in between.
+    /// When `node` first saw that its connection to `remote` was over, at `after_ms` or later. One that
+    /// is superseded is over when it is connected once more, without a state in between.
     pub(super) fn lost_after(
         &self,
         node: Node,
@@ -294,8 +294,8 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    /// How often `node` tried to connect to `remote` in this time. Each attempt that comes to
-    /// nothing is followed by a wait, and one that succeeds by being connected.
+    /// How often `node` tried to connect to `remote` in this time. Each attempt that comes to nothing
+    /// is followed by a wait, and one that succeeds by being connected.
     pub(super) fn attempts(&self, node: Node, remote: Node, from_ms: u64, to_ms: u64) -> usize {
         let is_outcome = |change: &&Change<'_>| {
             matches!(change.state, LinkState::Backoff | LinkState::Connected)

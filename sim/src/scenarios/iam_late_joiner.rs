@@ -1,9 +1,9 @@
 //! A node begins after the others have changed things.
 //!
-//! Its pools hold what all had at first. Meanwhile an item was put, one put anew and one deleted;
-//! and one came and went that the node never had. It takes all of that from those it reaches, soon
-//! after it began. It takes the deletion of what it never had as well: whoever else missed that
-//! deletion may come back with the item, and must not find a server that does not know better.
+//! Its pools hold what all had at first. Meanwhile an item was put, one put anew and one deleted; and one
+//! came and went that the node never had. It takes all of that from those it reaches, soon after it
+//! began. It takes the deletion of what it never had as well: whoever else missed that deletion may come
+//! back with the item, and must not find a server that does not know better.
 
 use rand::RngExt;
 
@@ -47,10 +47,10 @@ fn plan(seed: u64) -> Plan {
         (4_000, BRIEF, put),
         (8_000, BRIEF, delete),
     ];
-    for (from, item, what) in changes {
+    for (from, item, change) in changes {
         let on = Node((late.0 + rng.random_range(1..NODES)) % NODES);
         let at = rng.random_range(from..from + 2_000);
-        plan.load.push((at, Load::Change(ChangePlan { on, item, what })));
+        plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
     }
     sort(&mut plan);
     plan
@@ -64,7 +64,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let late = *late;
     let begun = match copies.starts(late).as_slice() {
         [begun] if begun >= starts => *begun,
-        begun => return Err(format!("{late} must begin once, after {starts} ms: {begun:?}")),
+        begun => return Err(format!("{late} must start once, after {starts} ms: {begun:?}")),
     };
     for node in (0..NODES).map(Node).filter(|node| *node != late) {
         copies.must_see(node, GONE, Is::Gone, begun)?;
@@ -74,12 +74,12 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     copies.must_be_same_soon(begun)?;
     let limit = begun + soon_ms(plan);
     let taken = [(GONE, Is::Gone), (CHANGED, Is::There), (NEW, Is::There), (BRIEF, Is::Gone)];
-    for (item, what) in taken {
-        match copies.kept(late, item, what, begun) {
+    for (item, kind) in taken {
+        match copies.kept(late, item, kind, begun) {
             Some(at_ms) if at_ms <= limit => {}
             other => {
                 return Err(format!(
-                    "{late} must keep that item {item} is {what:?} by {limit} ms: {other:?}"
+                    "{late} must keep that item {item} is {kind:?} by {limit} ms: {other:?}"
                 ));
             }
         }

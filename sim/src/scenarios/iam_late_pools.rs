@@ -1,13 +1,13 @@
 //! Pools come online seconds after their nodes begin, in any order.
 //!
-//! A node waits for the last of its pools, with nothing to be read of it before: then all of it is
-//! there at once. It tries again soon enough that nobody waits much longer than the pool.
+//! A node waits for the last of its pools, with nothing to be read of it before: then all of it is there at
+//! once. It tries again soon enough that nobody waits much longer than the pool.
 
 use rand::RngExt;
 
 use super::{Scenario, begin, sort};
 use crate::bounds::Bounds;
-use crate::event::{Event, IamEvent, What};
+use crate::event::{Event, EventKind, IamEvent};
 use crate::invariants::Verdict;
 use crate::plan::{Fault, IamPlan, Node, Outage, Plan};
 
@@ -29,8 +29,8 @@ fn plan(seed: u64) -> Plan {
     for node in (0..NODES).map(Node) {
         for pool in 0..POOLS {
             let is_new = rng.random_bool(0.5);
-            let why = if is_new { Outage::NotInitialised } else { Outage::Unavailable };
-            plan.faults.push((0, Fault::PoolDown { node, pool, why }));
+            let reason = if is_new { Outage::NotInitialised } else { Outage::Unavailable };
+            plan.faults.push((0, Fault::PoolDown { node, pool, reason }));
             let online = rng.random_range(1_000..20_000);
             plan.faults.push((online, Fault::PoolUp { node, pool }));
         }
@@ -48,7 +48,8 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         });
         let last = ups.max().ok_or("the plan has pools that come online")?;
         let seen = events.iter().find(|event| {
-            event.node == Some(node) && matches!(event.what, What::Iam(IamEvent::Seen { .. }))
+            event.node == Some(node)
+                && matches!(event.kind, EventKind::Iam(IamEvent::SnapshotChanged { .. }))
         });
         match seen.map(|event| event.at_ms) {
             Some(at_ms) if (last..=last + patience).contains(&at_ms) => {}

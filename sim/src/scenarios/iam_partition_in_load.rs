@@ -1,9 +1,9 @@
 //! A node is cut off from all others while it loads, and has missed changes before.
 //!
-//! It was down while an item was put and another deleted, and waits for one of its pools when the
-//! network breaks. It loads what its own pools hold all the same, once, and shows that: a server
-//! does not need its peers to serve. When the network is whole it takes what it missed, without
-//! waiting for its interval.
+//! It was down while an item was put and another deleted, and waits for one of its pools when the network
+//! breaks. It loads what its own pools hold all the same, once, and shows that: a server does not need
+//! its peers to serve. When the network is whole it takes what it missed, without waiting for its
+//! interval.
 
 use rand::RngExt;
 
@@ -32,20 +32,20 @@ fn plan(seed: u64) -> Plan {
     let others = || (0..NODES).map(Node).filter(|other| *other != node);
     let on = Node((node.0 + 1) % NODES);
     plan.faults.push((rng.random_range(4_000..6_000), Fault::PowerLoss { node }));
-    for (item, what) in [(GONE, ItemChange::Delete), (NEW, ItemChange::Put)] {
+    for (item, change) in [(GONE, ItemChange::Delete), (NEW, ItemChange::Put)] {
         let at = rng.random_range(7_000..9_000);
-        plan.load.push((at, Load::Change(ChangePlan { on, item, what })));
+        plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
     }
     let begins = rng.random_range(12_000..14_000);
-    let (pool, why) = (rng.random_range(0..2), Outage::Unavailable);
-    plan.faults.push((begins, Fault::PoolDown { node, pool, why }));
+    let (pool, reason) = (rng.random_range(0..2), Outage::Unavailable);
+    plan.faults.push((begins, Fault::PoolDown { node, pool, reason }));
     plan.faults.push((begins, Fault::Restart { node }));
     let cut = begins + rng.random_range(0..2_000);
     plan.faults.extend(others().map(|b| (cut, Fault::Cut { a: node, b })));
     let online = cut + rng.random_range(1_000..4_000);
     plan.faults.push((online, Fault::PoolUp { node, pool }));
     let mended = online + rng.random_range(12_000..20_000);
-    plan.faults.extend(others().map(|b| (mended, Fault::Mend { a: node, b })));
+    plan.faults.extend(others().map(|b| (mended, Fault::Repair { a: node, b })));
     sort(&mut plan);
     plan
 }
@@ -68,7 +68,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     copies.must_see(node, NEW, Is::Gone, alone)?;
     let (begun, loads) = (copies.starts(node).len(), copies.loads(node));
     if (begun, loads) != (2, 2) {
-        return Err(format!("{node} must begin and load twice: {begun} times, and {loads}"));
+        return Err(format!("{node} must start and load twice: {begun} times, and {loads}"));
     }
     copies.must_be_same_soon(mended)?;
     copies.must_see(node, GONE, Is::Gone, copies.end_ms())?;

@@ -1,9 +1,9 @@
 //! One node begins again every half second, and the link between two others is as unsteady.
 //!
-//! Connections come and go faster than copies are compared. What follows from it does not multiply:
-//! a node loads once in its process, however often others come back, and says so once; with a peer
-//! it compares at most once in the shortest time between two comparisons (invariant `iam_calm`
-//! counts both). When it is over, a change that was made in the middle of it is everywhere.
+//! Connections come and go faster than copies are compared. What follows from it does not multiply: a node
+//! loads once in its process, however often others come back, and says so once; with a peer it compares
+//! at most once in the shortest time between two comparisons (invariant `iam_calm` counts both). When it
+//! is over, a change that was made in the middle of it is everywhere.
 
 use rand::RngExt;
 
@@ -46,12 +46,12 @@ fn plan(seed: u64) -> Plan {
     while at < TO_MS {
         plan.faults.push((at, Fault::Cut { a, b }));
         at += rng.random_range(350..450);
-        plan.faults.push((at, Fault::Mend { a, b }));
+        plan.faults.push((at, Fault::Repair { a, b }));
         at += rng.random_range(250..350);
     }
-    for (item, what) in [(GONE, ItemChange::Delete), (NEW, ItemChange::Put)] {
+    for (item, change) in [(GONE, ItemChange::Delete), (NEW, ItemChange::Put)] {
         let at = rng.random_range(FROM_MS + 2_000..TO_MS - 2_000);
-        plan.load.push((at, Load::Change(ChangePlan { on, item, what })));
+        plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
     }
     sort(&mut plan);
     plan
@@ -88,7 +88,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     for steady in [a, b, on] {
         let (begun, loads) = (copies.starts(steady).len(), copies.loads(steady));
         if (begun, loads) != (1, 1) {
-            return Err(format!("{steady} must begin and load once: {begun} times, and {loads}"));
+            return Err(format!("{steady} must start and load once: {begun} times, and {loads}"));
         }
     }
     copies.must_be_same_soon(last)?;

@@ -1,10 +1,9 @@
 //! One node starts seconds after all others.
 //!
-//! Whoever dials it finds nobody there: each attempt hangs until it times out, and the waits
-//! between them grow, so there are few. Calls to it are refused at once. When it starts, it
-//! connects within a moment to those that it dials itself; those that dial it may be in an attempt
-//! that hangs, or in the wait after it, and are connected after their next attempt. Nobody else
-//! notices.
+//! Whoever dials it finds nobody there: each attempt hangs until it times out, and the waits between
+//! them grow, so there are few. Calls to it are refused at once. When it starts, it connects within a
+//! moment to those that it dials itself; those that dial it may be in an attempt that hangs, or in
+//! the wait after it, and are connected after their next attempt. Nobody else notices.
 
 use rand::RngExt;
 

@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 
 use super::begin;
 use crate::bounds::Bounds;
-use crate::event::{Event, LockEnd, LockFailure, Notice, What};
+use crate::event::{Event, EventKind, LockEnd, LockFailure, LossNotice};
 use crate::invariants::Verdict;
 use crate::plan::{Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan};
 
@@ -24,7 +24,7 @@ pub(super) struct Lock<'a> {
     /// Why not.
     pub(super) failed: Option<(u64, &'a LockFailure)>,
     /// When and how its holder noticed that it is lost.
-    pub(super) lost: Option<(u64, Notice)>,
+    pub(super) lost: Option<(u64, LossNotice)>,
     /// When and how it was over.
     pub(super) ended: Option<(u64, LockEnd)>,
     /// When its holder reached the store, and whether that did what it wanted.
@@ -56,10 +56,10 @@ impl Lock<'_> {
         Ok(())
     }
 
-    /// When and how its holder noticed that it is lost; it must have been. In the tick in which a
-    /// holder is told it may look first.
-    pub(super) fn must_be_lost(&self) -> Result<(u64, Notice), String> {
-        self.lost.ok_or_else(|| self.complaint("must be lost, and its holder know"))
+    /// When and how its holder noticed that it is lost; it must have been. In the tick in which a holder
+    /// is told it may look first.
+    pub(super) fn must_be_lost(&self) -> Result<(u64, LossNotice), String> {
+        self.lost.ok_or_else(|| self.complaint("must be lost, and its holder must notice"))
     }
 
     /// Its holder must not have lost it.
@@ -67,7 +67,7 @@ impl Lock<'_> {
         self.must_be_granted()?;
         match self.ended {
             Some((_, LockEnd::Unlocked | LockEnd::Dropped)) => Ok(()),
-            _ => Err(self.complaint("must be kept until its holder lets go")),
+            _ => Err(self.complaint("must be kept until its holder releases it")),
         }
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn locks<'a>(plan: &'a Plan, events: &'a [Event]) -> Vec<Lock<'a>> {
     let mut locks = Vec::new();
     for (number, (_, load)) in plan.load.iter().enumerate() {
         if let Load::Lock(plan) = load {
-            let its = events.iter().filter(|event| event.what.call() == u32::try_from(number).ok());
+            let its = events.iter().filter(|event| event.kind.call() == u32::try_from(number).ok());
             locks.push(lock_of(number, plan, its));
         }
     }
@@ -91,16 +91,16 @@ fn lock_of<'a>(
 ) -> Lock<'a> {
     let (mut asked_ms, mut granted_ms, mut token, mut failed) = (None, None, None, None);
     let (mut lost, mut ended, mut at_store) = (None, None, Vec::new());
-    for Event { at_ms, what, .. } in its {
-        match what {
-            What::LockAsked { .. } => asked_ms = Some(*at_ms),
-            What::LockGranted { token: given, .. } => {
+    for Event { at_ms, kind, .. } in its {
+        match kind {
+            EventKind::LockRequested { .. } => asked_ms = Some(*at_ms),
+            EventKind::LockGranted { token: given, .. } => {
                 (granted_ms, token) = (Some(*at_ms), Some(*given));
             }
-            What::LockFailed { failure, .. } => failed = Some((*at_ms, failure)),
-            What::LockLost { notice, .. } => lost = Some((*at_ms, *notice)),
-            What::LockEnded { how, .. } => ended = Some((*at_ms, *how)),
-            What::StoreReached { accepted, .. } => at_store.push((*at_ms, *accepted)),
+            EventKind::LockFailed { failure, .. } => failed = Some((*at_ms, failure)),
+            EventKind::LockLost { notice, .. } => lost = Some((*at_ms, *notice)),
+            EventKind::LockEnded { how, .. } => ended = Some((*at_ms, *how)),
+            EventKind::StoreReached { accepted, .. } => at_store.push((*at_ms, *accepted)),
             _ => {}
         }
     }
@@ -136,25 +136,25 @@ pub(super) fn lock(on: Node) -> LockPlan {
         pace_ms: 100,
         store_ms: 2,
         ending: LockEnding::Unlock,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
 /// One that its holder never lets go.
 pub(super) fn kept(on: Node) -> LockPlan {
-    LockPlan { ending: LockEnding::Lose, ..lock(on) }
+    LockPlan { ending: LockEnding::HoldUntilLost, ..lock(on) }
 }
 
 /// Cuts a node off from all others, for a while.
 pub(super) fn cut_off(plan: &mut Plan, a: Node, (from, to): (u64, u64)) {
     for b in (0..plan.cluster.nodes).map(Node).filter(|b| *b != a) {
         plan.faults.push((from, Fault::Cut { a, b }));
-        plan.faults.push((to, Fault::Mend { a, b }));
+        plan.faults.push((to, Fault::Repair { a, b }));
     }
 }
 
-/// How long a lock that nobody holds may take: two rounds of questions, each a round trip, and a
-/// wait between two attempts if one of them met something.
+/// How long a lock that nobody holds may take: two rounds of questions, each a round trip, and a wait
+/// between two attempts if one of them met something.
 pub(super) fn free_ms(bounds: &Bounds) -> u64 {
     3 * bounds.round_trip_ms + 1_000
 }

@@ -1,8 +1,8 @@
-//! Everybody wants one lock, again and again, writers and readers, while the network falls apart
-//! and is mended: first in two halves, then in one direction.
+//! Everybody wants one lock, again and again, writers and readers, while the network falls apart and is
+//! mended: first in two halves, then in one direction.
 //!
-//! The side with most lockers goes on: all who ask there are granted in their time. On the other
-//! side nobody is granted anything while it is apart. Who was apart is granted again afterwards.
+//! The side with most lockers goes on: all who ask there are granted in their time. On the other side
+//! nobody is granted anything while it is apart. Who was apart is granted again afterwards.
 
 use rand::RngExt;
 
@@ -35,10 +35,10 @@ fn plan(seed: u64) -> Plan {
     for a in (0..APART).map(Node) {
         for b in (APART..NODES).map(Node) {
             plan.faults.push((CUT_MS, Fault::Cut { a, b }));
-            plan.faults.push((MENDED_MS, Fault::Mend { a, b }));
+            plan.faults.push((MENDED_MS, Fault::Repair { a, b }));
             let (from, to) = if rng.random_bool(0.5) { (a, b) } else { (b, a) };
             plan.faults.push((40_000, Fault::CutOneWay { from, to }));
-            plan.faults.push((50_000, Fault::Mend { a, b }));
+            plan.faults.push((50_000, Fault::Repair { a, b }));
         }
     }
     for on in (0..NODES).map(Node) {

@@ -1,10 +1,10 @@
-//! A holder is cut off from all others, and its clock is as slow as a clock may be, those of the
-//! lockers as fast.
+//! A holder is cut off from all others, and its clock is as slow as a clock may be, those of the lockers
+//! as fast.
 //!
-//! It hears nothing from anybody. Silence is not success: when its lease may end it must be told,
-//! by its own clock alone, and no later than the first locker may give the lock away by its own
-//! (B52). Whoever waits is granted the lock soon after that. In some runs the cut has one direction
-//! only: the holder hears others and cannot be heard, or the reverse.
+//! It hears nothing from anybody. Silence is not success: when its lease may end it must be told, by its
+//! own clock alone, and no later than the first locker may give the lock away by its own (B52). Whoever
+//! waits is granted the lock soon after that. In some runs the cut has one direction only: the holder hears
+//! others and cannot be heard, or the reverse.
 
 use rand::RngExt;
 
@@ -42,7 +42,7 @@ fn plan(seed: u64) -> Plan {
             for b in (0..NODES).map(Node).filter(|b| *b != node) {
                 let (from, to) = if direction == 1 { (node, b) } else { (b, node) };
                 plan.faults.push((cut, Fault::CutOneWay { from, to }));
-                plan.faults.push((mended, Fault::Mend { a: node, b }));
+                plan.faults.push((mended, Fault::Repair { a: node, b }));
             }
         }
     }
@@ -68,7 +68,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         return Err(holder.complaint("must be told before anybody else is granted its lock"));
     }
     if granted > cut + lease_over_ms(&bounds) + turn_ms(&bounds) {
-        return Err(waiter.complaint("must be granted when the lease is over"));
+        return Err(waiter.complaint("must be granted when the lease has expired"));
     }
     Ok(())
 }

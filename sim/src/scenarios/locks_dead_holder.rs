@@ -1,8 +1,8 @@
 //! A holder's machine loses its power, and never comes back while anybody waits.
 //!
-//! Nobody unlocks, and the lock must not stay locked for ever: a lease after the last refresh
-//! lockers forget it (B52), and those who wait have it, one after the other. None of them has it
-//! before that: the lockers cannot know that the holder is dead, and not merely far away.
+//! Nobody unlocks, and the lock must not stay locked for ever: a lease after the last refresh lockers
+//! forget it (B52), and those who wait have it, one after the other. None of them has it before that: the
+//! lockers cannot know that the holder is dead, and not merely far away.
 
 use rand::RngExt;
 
@@ -55,10 +55,10 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     for (turn, waiter) in (1..).zip(waiters) {
         let granted = waiter.must_be_granted()?;
         if granted < earliest {
-            return Err(waiter.complaint("must not be granted before the lease is over"));
+            return Err(waiter.complaint("must not be granted before the lease expires"));
         }
         if granted > latest + turn * (u64::from(HOLD_MS) + bounds.round_trip_ms) {
-            return Err(waiter.complaint("must be granted when the lease is over"));
+            return Err(waiter.complaint("must be granted when the lease has expired"));
         }
         waiter.must_be_kept()?;
     }

@@ -1,8 +1,8 @@
 //! An operator forces a lock open (B56), whose holder never lets go and for which another waits.
 //!
-//! A holder that can be reached is told at once, and the waiter has the lock as soon as that has
-//! let go. One that is cut off cannot be told: its lease ends, no locker extends it, and until then
-//! nobody else is granted the lock. Never do two believe.
+//! A holder that can be reached is told at once, and the waiter has the lock as soon as that has let go. One
+//! that is cut off cannot be told: its lease ends, no locker extends it, and until then nobody else is
+//! granted the lock. Never do two believe.
 
 use rand::RngExt;
 
@@ -11,7 +11,7 @@ use super::lock_history::{
 };
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::invariants::Verdict;
 use crate::plan::{Fault, ForcePlan, Load, LockPlan, Node, Plan};
 
@@ -49,9 +49,9 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let forced = plan.load.iter().find(|(_, load)| matches!(load, Load::Force(_)));
     let forced = forced.map(|(at, _)| *at).ok_or("the plan forces nothing open")?;
     let was_there =
-        |event: &Event| matches!(event.what, What::LockForced { lockers, .. } if lockers > 0);
+        |event: &Event| matches!(event.kind, EventKind::LockForced { lockers, .. } if lockers > 0);
     if !events.iter().any(was_there) {
-        return Err("no locker had anything to force open".to_owned());
+        return Err("no locker had a grant to force open".to_owned());
     }
     let (lost, _) = holder.must_be_lost()?;
     let granted = waiter.must_be_granted()?;

@@ -1,11 +1,9 @@
-//! Lockers lose their power and come back with empty tables: one, a minority, a majority, or all at
-//! once.
+//! Lockers lose their power and come back with empty tables: one, a minority, a majority, or all at once.
 //!
-//! A lock is held meanwhile, on a node that is no locker. Lockers that have forgotten it must not
-//! give it away: they grant nothing before they know what is held, and its holder teaches them
-//! (B53). So the holder keeps its lock through all of that, whoever wants it waits in vain, and
-//! another lock, which nobody has, can be had soon after the lockers are back: long before a lease
-//! is over.
+//! A lock is held meanwhile, on a node that is no locker. Lockers that have forgotten it must not give it
+//! away: they grant nothing before they know what is held, and its holder teaches them (B53). So the
+//! holder keeps its lock through all of that, whoever wants it waits in vain, and another lock, which
+//! nobody has, can be had soon after the lockers are back: long before a lease is over.
 
 use rand::RngExt;
 

@@ -1,9 +1,9 @@
 //! One locker is slow: everything takes a second on its way to it and from it.
 //!
-//! As long as the others make a quorum, nobody notices (B55): a lock is granted in the time that
-//! the fast ones take, again and again on the same resource, and unlocked likewise. What the slow
-//! one grants late is released (B50). Then it is as fast as any, and two others die: now it is
-//! needed for a quorum, and nothing that it granted late may stand in the way.
+//! As long as the others make a quorum, nobody notices (B55): a lock is granted in the time that the
+//! fast ones take, again and again on the same resource, and unlocked likewise. What the slow one grants
+//! late is released (B50). Then it is as fast as any, and two others die: now it is needed for a quorum,
+//! and nothing that it granted late may stand in the way.
 
 use rand::RngExt;
 
@@ -25,8 +25,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const NODES: u8 = 5;
 const LEASE_MS: u32 = 12_000;
 const SLOW: Node = Node(NODES - 1);
-/// They lose their power when the slow one is as fast as the others, and nobody on them asks for
-/// locks.
+/// They lose their power when the slow one is as fast as the others, and nobody on them asks for locks.
 const DYING: [Node; 2] = [Node(2), Node(3)];
 /// When it is slow: everybody has long been connected.
 const SLOW_MS: (u64, u64) = (4_000, 20_000);
@@ -37,7 +36,7 @@ fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin_locks("locks_slow_locker", seed, NODES, 30_000, LEASE_MS);
     for a in (0..NODES).map(Node).filter(|a| *a != SLOW) {
         plan.faults.push((SLOW_MS.0, Fault::Slow { a, b: SLOW, ms: 1_000 }));
-        plan.faults.push((SLOW_MS.1, Fault::Mend { a, b: SLOW }));
+        plan.faults.push((SLOW_MS.1, Fault::Repair { a, b: SLOW }));
     }
     plan.faults.extend(DYING.map(|node| (DEATH_MS, Fault::PowerLoss { node })));
     let mut at = SLOW_MS.0 + 1_000;

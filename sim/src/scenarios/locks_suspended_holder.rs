@@ -1,9 +1,9 @@
 //! A holder's machine is suspended together with its clocks, for longer than its lease.
 //!
-//! It cannot know: when it goes on its clock says that hardly any time has passed, and it believes
-//! in its lock until a locker has said otherwise. Another holds the lock by then, and has been at
-//! the protected store with a greater token. The store must refuse everything that the first one
-//! still sends, and does (B54). That it learns, soon, that its lock is lost is the lockers' doing.
+//! It cannot know: when it goes on its clock says that hardly any time has passed, and it believes in its
+//! lock until a locker has said otherwise. Another holds the lock by then, and has been at the protected
+//! store with a greater token. The store must refuse everything that the first one still sends, and does
+//! (B54). That it learns, soon, that its lock is lost is the lockers' doing.
 
 use rand::RngExt;
 
@@ -12,7 +12,7 @@ use super::{Scenario, history::fault_at, sort, two};
 use crate::bounds::Bounds;
 use crate::event::Event;
 use crate::invariants::Verdict;
-use crate::plan::{Fault, Load, LockPlan, Meanwhile, Plan};
+use crate::plan::{ClockWhilePaused, Fault, Load, LockPlan, Plan};
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -31,7 +31,7 @@ fn plan(seed: u64) -> Plan {
     let stopped = rng.random_range(8_000..12_000);
     let woken = stopped + rng.random_range(22_000..28_000);
     plan.faults.push((stopped, Fault::Pause { node }));
-    plan.faults.push((woken, Fault::Wake { node, clock: Meanwhile::Stood }));
+    plan.faults.push((woken, Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
     // So often that it comes to the store before it has heard of anything.
     let holds = LockPlan { pace_ms: 1, ..kept(node) };
     plan.load.push((rng.random_range(3_000..6_000), Load::Lock(holds)));
@@ -46,14 +46,14 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, other] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
     let stopped = fault_at(plan, |fault| matches!(fault, Fault::Pause { .. }))?;
-    let woken = fault_at(plan, |fault| matches!(fault, Fault::Wake { .. }))?;
+    let woken = fault_at(plan, |fault| matches!(fault, Fault::Resume { .. }))?;
     let granted = other.must_be_granted()?;
     if granted <= stopped || granted > stopped + lease_over_ms(&bounds) + turn_ms(&bounds) {
-        return Err(other.complaint("must be granted when the lease is over"));
+        return Err(other.complaint("must be granted when the lease has expired"));
     }
     let late: Vec<_> = holder.at_store.iter().filter(|(at, _)| *at >= woken).collect();
     if late.is_empty() {
-        return Err(holder.complaint("must come to the store after it went on"));
+        return Err(holder.complaint("must reach the store after it resumed"));
     }
     if late.iter().any(|(_, accepted)| *accepted) {
         return Err(holder.complaint("must be refused by the store after it went on"));

@@ -1,9 +1,8 @@
 //! The wall clock of one locker is ahead by some seconds, and one node has never heard of it.
 //!
-//! Tokens begin with clocks, and must grow from holder to holder all the same (B54). Who knows the
-//! locker that is ahead gets tokens that are ahead, by a second round of questions if others know
-//! less; who is cut off from it learns of them, because they were written back to a quorum before
-//! anybody had the lock.
+//! Tokens begin with clocks, and must grow from holder to holder all the same (B54). Who knows the locker
+//! that is ahead gets tokens that are ahead, by a second round of questions if others know less; who is cut
+//! off from it learns of them, because they were written back to a quorum before anybody had the lock.
 
 use rand::RngExt;
 

@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::begin;
-use crate::event::{Event, Metrics, Reported, Told, What};
+use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport};
 use crate::plan::{MetricsPlan, Node, Plan};
 
 /// One scrape, and what it was answered.
@@ -17,7 +17,7 @@ pub(super) struct Scrape<'a> {
     /// When.
     pub(super) asked_ms: u64,
     /// With what.
-    pub(super) servers: &'a [(Node, Told)],
+    pub(super) servers: &'a [(Node, ServerReport)],
 }
 
 impl<'a> Scrape<'a> {
@@ -29,14 +29,14 @@ impl<'a> Scrape<'a> {
     }
 
     /// What it was told about a server.
-    pub(super) fn of(&self, server: Node) -> Option<&'a Told> {
+    pub(super) fn of(&self, server: Node) -> Option<&'a ServerReport> {
         self.servers.iter().find(|(node, _)| *node == server).map(|(_, told)| told)
     }
 
     /// What a server said of itself; it must have.
-    pub(super) fn must_be_up(&self, server: Node) -> Result<Reported, String> {
+    pub(super) fn must_be_up(&self, server: Node) -> Result<ReportedValues, String> {
         match self.of(server) {
-            Some(Told::Up { report }) => Ok(*report),
+            Some(ServerReport::Up { report }) => Ok(*report),
             _ => Err(self.complaint(&format!("must say that {server} is up"))),
         }
     }
@@ -44,7 +44,7 @@ impl<'a> Scrape<'a> {
     /// Why a server is down; it must be.
     pub(super) fn must_be_down(&self, server: Node) -> Result<&'a str, String> {
         match self.of(server) {
-            Some(Told::Down { reason }) => Ok(reason),
+            Some(ServerReport::Down { reason }) => Ok(reason),
             _ => Err(self.complaint(&format!("must say that {server} is down"))),
         }
     }
@@ -53,16 +53,16 @@ impl<'a> Scrape<'a> {
 /// All scrapes before everything was healed that were answered, in the order in which they were.
 pub(super) fn scrapes(events: &[Event]) -> Vec<Scrape<'_>> {
     let (mut open, mut scrapes) = (BTreeMap::new(), Vec::new());
-    for Event { at_ms, node, what } in events {
-        match (what, *node) {
-            (What::Metrics(Metrics::Asked { scrape }), Some(on)) => {
+    for Event { at_ms, node, kind } in events {
+        match (kind, *node) {
+            (EventKind::Metrics(MetricsEvent::Requested { scrape }), Some(on)) => {
                 open.insert((on, *scrape), *at_ms);
             }
-            (What::Metrics(Metrics::Answered { scrape, servers }), Some(on)) => {
+            (EventKind::Metrics(MetricsEvent::Completed { scrape, servers }), Some(on)) => {
                 let asked_ms = open.remove(&(on, *scrape));
                 scrapes.extend(asked_ms.map(|asked_ms| Scrape { on, asked_ms, servers }));
             }
-            (What::Healed, _) => break,
+            (EventKind::Healed, _) => break,
             _ => {}
         }
     }
@@ -80,8 +80,8 @@ pub(super) fn begin_metrics(
     let (mut plan, rng) = begin(name, seed, nodes, duration_ms);
     plan.cluster.limits.backoff_max_ms = Some(2_000);
     let (slow, scrapes) = (vec![], vec![]);
-    let (deadline_ms, shared_ms) = (1_000, 1_000);
-    let metrics = MetricsPlan { interval_ms, deadline_ms, shared_ms, slow, scrapes };
+    let (deadline_ms, ttl_ms) = (1_000, 1_000);
+    let metrics = MetricsPlan { interval_ms, deadline_ms, ttl_ms, slow, scrapes };
     plan.cluster.metrics = Some(metrics);
     (plan, rng)
 }

@@ -1,8 +1,8 @@
 //! A node is cut off from all others, and the cluster is scraped on both sides meanwhile.
 //!
-//! Whoever is cut off is told of as down: at first because its answer does not come by the
-//! deadline, once the dead connection is found because there is none. All others stay up
-//! throughout, and after the links are mended everybody is.
+//! Whoever is cut off is told of as down: at first because its answer does not come by the deadline, once
+//! the dead connection is found because there is none. All others stay up throughout, and after the links
+//! are mended everybody is.
 
 use rand::RngExt;
 
@@ -32,7 +32,7 @@ fn plan(seed: u64) -> Plan {
     let (cut, mended) = (rng.random_range(9_000..11_000), rng.random_range(35_000..37_000));
     for b in (0..NODES).map(Node).filter(|b| *b != a) {
         plan.faults.push((cut, Fault::Cut { a, b }));
-        plan.faults.push((mended, Fault::Mend { a, b }));
+        plan.faults.push((mended, Fault::Repair { a, b }));
     }
     steady_scrapes(&mut plan, &mut rng, (0..NODES).map(Node), 1_500);
     sort(&mut plan);
@@ -62,7 +62,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
                 }
                 asked if (found_ms..mended_ms - 1_000).contains(&asked) => {
                     if scrape.must_be_down(server)? != "not_connected" {
-                        return Err(scrape.complaint("must know that there is no connection"));
+                        return Err(scrape.complaint("must report that there is no connection"));
                     }
                     not_connected += 1;
                 }
@@ -76,6 +76,8 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     }
     match timeouts > 0 && not_connected > 0 && recovered > 0 {
         true => Ok(()),
-        false => Err("nobody asked while the node was cut off, and before and after".to_owned()),
+        false => {
+            Err("no scrape was made while the node was cut off, and before and after".to_owned())
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Several scrapers come to one node at once and shortly after each other, again and again; another
-//! node is scraped so often that what it collected is wanted before it is too old, always.
+//! Several scrapers come to one node at once and shortly after each other, again and again; another node
+//! is scraped so often that what it collected is wanted before it is too old, always.
 //!
 //! The first node asks each other once for each crowd, and all of it gets the same. The second
 //! asks about once a second, and what it tells is never older than that.
@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::metrics_history::{begin_metrics, scrapes};
 use super::{Scenario, two};
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::invariants::Verdict;
 use crate::plan::{Node, Plan};
 
@@ -75,21 +75,23 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
             .iter()
             .filter(|scrape| scrape.on == crowded && within.contains(&scrape.asked_ms));
         let Some(first) = of_it.next() else {
-            return Err(format!("nobody scraped {crowded} at {begin} ms"));
+            return Err(format!("no scrape was made on {crowded} at {begin} ms"));
         };
         if let Some(other) = of_it.find(|other| other.servers != first.servers) {
             return Err(other.complaint("must be told the same as the others that came with it"));
         }
         let asked = requests(events, crowded, within);
         if asked != u64::from(NODES - 1) {
-            return Err(format!("{crowded} asked the others {asked} times for one crowd"));
+            return Err(format!("{crowded} asked the others {asked} times for one burst"));
         }
     }
     // Each collection is good for a second, and the next begins when somebody wants it.
     let slowest = (DURATION_MS - FIRST_MS) / 2_000 * u64::from(NODES - 1);
     let asked = requests(events, often, FIRST_MS..DURATION_MS);
     if asked < slowest {
-        return Err(format!("{often} asked the others {asked} times, and was wanted all the time"));
+        return Err(format!(
+            "{often} asked the others {asked} times, and was scraped all the time"
+        ));
     }
     scrapes.iter().try_for_each(|scrape| {
         (0..NODES).try_for_each(|server| scrape.must_be_up(Node(server)).map(drop))
@@ -101,7 +103,7 @@ fn requests(events: &[Event], from: Node, within: std::ops::Range<u64>) -> u64 {
     let is_request = |event: &&Event| {
         event.node == Some(from)
             && within.contains(&event.at_ms)
-            && matches!(&event.what, What::MessageSent { message, .. }
+            && matches!(&event.kind, EventKind::MessageSent { message, .. }
                 if message.op == "Request" && message.call.is_none())
     };
     events.iter().filter(is_request).count() as u64

@@ -1,15 +1,15 @@
 //! Two nodes are far away for a while, so that their answers come after the deadline; another takes
 //! seconds for each sample of itself.
 //!
-//! Neither delays anybody: answers come by the deadline, in which the two are down because they did
-//! not answer in time, although they are connected, and all others are up. What takes long to
-//! sample is told as it was before: a server is never asked to sample.
+//! Neither delays anybody: answers come by the deadline, in which the two are down because they did not
+//! answer in time, although they are connected, and all others are up. What takes long to sample is told
+//! as it was before: a server is never asked to sample.
 
 use rand::RngExt;
 
 use super::metrics_history::{CONNECTED_MS, begin_metrics, scrapes, steady_scrapes};
 use super::{Scenario, sort};
-use crate::event::{Event, Told};
+use crate::event::{Event, ServerReport};
 use crate::invariants::Verdict;
 use crate::plan::{Fault, Node, Plan};
 
@@ -42,7 +42,7 @@ fn plan(seed: u64) -> Plan {
         for b in (0..NODES).map(Node).filter(|b| ![one, other].contains(b)) {
             let ms = rng.random_range(SLOW_MS);
             plan.faults.push((slow, Fault::Slow { a, b, ms }));
-            plan.faults.push((mended, Fault::Mend { a, b }));
+            plan.faults.push((mended, Fault::Repair { a, b }));
         }
     }
     if let Some(metrics) = &mut plan.cluster.metrics {
@@ -72,7 +72,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
                 scrape.must_be_up(server)?;
                 is_seen.1 |= asked_ms > *mended_ms;
             } else if (slow_ms + MARGIN_MS..mended_ms - MARGIN_MS).contains(&asked_ms) {
-                if scrape.of(server) != Some(&Told::Down { reason: "timeout".to_owned() }) {
+                if scrape.of(server) != Some(&ServerReport::Down { reason: "timeout".to_owned() }) {
                     return Err(scrape.complaint(&format!("must not wait for {server}")));
                 }
                 is_seen.0 = true;
@@ -81,6 +81,6 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     }
     match is_seen {
         (true, true) => Ok(()),
-        _ => Err("nobody asked while nodes were far away, and after".to_owned()),
+        _ => Err("no scrape was made while nodes were far away, and after".to_owned()),
     }
 }

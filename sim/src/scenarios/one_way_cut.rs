@@ -1,11 +1,11 @@
 //! One direction between two nodes is cut for a while; the way back is open.
 //!
-//! The worst kind of cut: each end still can send, or still hears the other, so that no socket
-//! fails by itself. Pings find it from both ends, since only a pong counts as life (B07): the one
-//! end gets no pings and no pongs, the other is asked and its answers are lost. Until then calls
-//! between the two wait, no longer than it takes to find out; from then on they are refused at
-//! once. No other pair notices anything. Attempts to connect meanwhile come to nothing, some of
-//! them after their TCP connection was made, and after the mending the next attempt succeeds.
+//! The worst kind of cut: each end still can send, or still hears the other, so that no socket fails
+//! by itself. Pings find it from both ends, since only a pong counts as life (B07): the one end gets
+//! no pings and no pongs, the other is asked and its answers are lost. Until then calls between the
+//! two wait, no longer than it takes to find out; from then on they are refused at once. No other
+//! pair notices anything. Attempts to connect meanwhile come to nothing, some of them after their
+//! TCP connection was made, and after the mending the next attempt succeeds.
 
 use rand::RngExt;
 
@@ -35,7 +35,7 @@ fn plan(seed: u64) -> Plan {
     let cut = rng.random_range(5_000..12_000);
     let mended = cut + rng.random_range(15_000..20_000);
     plan.faults.push((cut, Fault::CutOneWay { from, to }));
-    plan.faults.push((mended, Fault::Mend { a: from, b: to }));
+    plan.faults.push((mended, Fault::Repair { a: from, b: to }));
     steady(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
@@ -44,7 +44,7 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let cut = fault_at(plan, |fault| matches!(fault, Fault::CutOneWay { .. }))?;
-    let mended = fault_at(plan, |fault| matches!(fault, Fault::Mend { .. }))?;
+    let mended = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
         Fault::CutOneWay { from, to } => Some((*from, *to)),
         _ => None,

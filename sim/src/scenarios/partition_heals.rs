@@ -1,14 +1,13 @@
 //! A cluster falls into two parts, and becomes whole again.
 //!
-//! While it is parted, calls within each part go on as if nothing had happened, and those across
-//! end with an error within the time that a dead connection is found in: none hangs. After the
-//! links are mended every pair of nodes finds each other by itself, and calls across are answered
-//! again.
+//! While it is parted, calls within each part go on as if nothing had happened, and those across end
+//! with an error within the time that a dead connection is found in: none hangs. After the links are
+//! mended every pair of nodes finds each other by itself, and calls across are answered again.
 
 use rand::RngExt;
 
 use super::{Scenario, begin, small, steady};
-use crate::event::{Event, Outcome, What};
+use crate::event::{Event, EventKind, Outcome};
 use crate::invariants::Verdict;
 use crate::plan::{Fault, Load, Node, Plan};
 
@@ -32,7 +31,7 @@ fn plan(seed: u64) -> Plan {
     for a in (0..PART).map(Node) {
         for b in (PART..NODES).map(Node) {
             plan.faults.push((parted, Fault::Cut { a, b }));
-            plan.faults.push((healed, Fault::Mend { a, b }));
+            plan.faults.push((healed, Fault::Repair { a, b }));
         }
     }
     steady(&mut plan, &mut rng, 500);
@@ -43,12 +42,12 @@ fn plan(seed: u64) -> Plan {
 
 fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     for event in events {
-        let What::CallEnded { call, outcome } = &event.what else { continue };
+        let EventKind::CallEnded { call, outcome } = &event.kind else { continue };
         let Some((made, load)) = plan.load.get(*call as usize) else { continue };
         let (from, to) = load.ends();
         let is_across = (from.0 < PART) != (to.0 < PART);
         let must_succeed = *made > RECOVERED_MS || (!is_across && *made > 2_000);
-        if must_succeed && *outcome != Outcome::Answered {
+        if must_succeed && *outcome != Outcome::Completed {
             return Err(format!("call {call} from {from} to {to} at {made} ms ended: {outcome}"));
         }
     }

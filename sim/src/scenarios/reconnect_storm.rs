@@ -50,7 +50,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     for node in (0..NODES).map(Node) {
         match history.starts(node) {
             [_, again] => returns.push(*again),
-            starts => return Err(format!("{node} must begin twice: {starts:?}")),
+            starts => return Err(format!("{node} must start twice: {starts:?}")),
         }
     }
     let first = returns.iter().copied().min().unwrap_or(0);

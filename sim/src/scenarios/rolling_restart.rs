@@ -1,10 +1,10 @@
 //! All nodes restart one after another in good order, as an upgrade does it.
 //!
 //! A node that ends takes no new calls, lets those under way finish within its grace (B09), closes
-//! its connections and begins again. So a call that was under way before is answered, one that
-//! comes too late ends with a clear error and at once, and none is left to its deadline. Pairs of
-//! which neither node restarts stay connected all the time, and those of the node that does are
-//! connected again soon after it has begun.
+//! its connections and begins again. So a call that was under way before is answered, one that comes
+//! too late ends with a clear error and at once, and none is left to its deadline. Pairs of which
+//! neither node restarts stay connected all the time, and those of the node that does are connected
+//! again soon after it has begun.
 
 use rand::RngExt;
 
@@ -98,7 +98,7 @@ fn restarts(plan: &Plan, history: &History<'_>, bounds: &Bounds) -> Result<Vec<R
     for (at, fault) in &plan.faults {
         let Fault::Bounce { node, grace_ms } = *fault else { continue };
         let [_, again] = history.starts(node) else {
-            return Err(format!("{node} must begin twice: {:?}", history.starts(node)));
+            return Err(format!("{node} must start twice: {:?}", history.starts(node)));
         };
         // Calls under way take less than the grace.
         let grace = u64::from(grace_ms.min(WORK_MS));
@@ -124,7 +124,7 @@ fn must_end_clearly(call: &Call<'_>, bounds: &Bounds) -> Verdict {
         return Ok(()); // its maker did not run
     }
     let is_clear = match call.ended {
-        Some((_, Outcome::Answered | Outcome::Disconnected | Outcome::NotConnected)) => true,
+        Some((_, Outcome::Completed | Outcome::Disconnected | Outcome::NotConnected)) => true,
         Some((_, Outcome::Refused { text } | Outcome::NotMade { text })) => {
             text.contains("shutting down")
         }
@@ -134,6 +134,6 @@ fn must_end_clearly(call: &Call<'_>, bounds: &Bounds) -> Verdict {
     if is_clear && call.took_ms() <= Some(limit) {
         Ok(())
     } else {
-        Err(call.complaint("must be answered or fail clearly"))
+        Err(call.complaint("must complete or fail clearly"))
     }
 }

@@ -1,10 +1,10 @@
 //! One caller never takes what its stream brings, another takes it slowly; all others go on.
 //!
-//! A handler may send as many messages as the caller has room for (B21), and waits then; that is
-//! all that a slow reader does to anybody. Streams and requests between the same two nodes, on the
-//! same connection and in both directions, are answered as fast as ever. The stream that is never
-//! read lives until its caller drops it: pings pass, and nobody gives it up. Then the handler that
-//! waits to send is cancelled at once (B24, B25).
+//! A handler may send as many messages as the caller has room for (B21), and waits then; that is all
+//! that a slow reader does to anybody. Streams and requests between the same two nodes, on the same
+//! connection and in both directions, are answered as fast as ever. The stream that is never read
+//! lives until its caller drops it: pings pass, and nobody gives it up. Then the handler that waits
+//! to send is cancelled at once (B24, B25).
 
 use rand::RngExt;
 
@@ -13,7 +13,7 @@ use super::{Scenario, begin, sort, steady};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
 use crate::invariants::Verdict;
-use crate::plan::{CAPACITIES, Ending, Load, Node, Plan, StreamPlan};
+use crate::plan::{CAPACITIES, HandlerEnding, Load, Node, Plan, StreamPlan};
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -42,14 +42,14 @@ fn plan(seed: u64) -> Plan {
         capacities: rng.random_range(0..=2),
         down: 30,
         bytes: rng.random_range(50..2_000),
-        take_ms: None,
-        give_up_ms: Some(rng.random_range(14_000..17_000)),
+        receive_pace_ms: None,
+        cancel_after_ms: Some(rng.random_range(14_000..17_000)),
         ..stream(caller, server)
     };
     let slow = StreamPlan {
         capacities: rng.random_range(0..=2),
         down: SLOW_MESSAGES,
-        take_ms: Some(SLOW_MS),
+        receive_pace_ms: Some(SLOW_MS),
         ..stream(caller, server)
     };
     plan.load.push((rng.random_range(2_000..3_000), Load::Stream(unread)));
@@ -74,10 +74,10 @@ fn stream(from: Node, to: Node) -> StreamPlan {
         bytes: 500,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: Some(60_000),
+        cancel_after_ms: Some(60_000),
     }
 }
 
@@ -87,11 +87,11 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     for call in history.calls.iter().filter(|call| call.at_ms >= 2_000) {
         match call.load {
             Load::Request(_) => call.must_be_answered_within(bounds.round_trip_ms)?,
-            Load::Stream(stream) if stream.take_ms.is_none() => {
+            Load::Stream(stream) if stream.receive_pace_ms.is_none() => {
                 has_unread = true;
                 must_wait_and_be_cancelled(call, stream, &bounds)?;
             }
-            Load::Stream(stream) if stream.take_ms == Some(SLOW_MS) => {
+            Load::Stream(stream) if stream.receive_pace_ms == Some(SLOW_MS) => {
                 let (took, least) = (call.took_ms(), u64::from(SLOW_MS * SLOW_MESSAGES));
                 // It looks once more for the end.
                 call.must_be_answered_within(
@@ -116,16 +116,17 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
 /// Its handler sends what there is credit for, waits, and is cancelled when its caller leaves.
 fn must_wait_and_be_cancelled(call: &Call<'_>, stream: &StreamPlan, bounds: &Bounds) -> Verdict {
     let (_, output) = CAPACITIES[usize::from(stream.capacities)];
-    let sent = call.sent.get(&StreamSide::Handler).copied().unwrap_or(0);
+    let sent = call.sent.get(&StreamSide::Callee).copied().unwrap_or(0);
     let waits: Vec<_> = call.waits.iter().map(|(_, end, number)| (*end, *number)).collect();
-    if sent != output || waits != [(StreamSide::Handler, output + 1)] {
+    if sent != output || waits != [(StreamSide::Callee, output + 1)] {
         return Err(call.complaint(&format!(
             "has credit for {output} messages: its handler sent {sent}, and waited for {waits:?}"
         )));
     }
-    let patience = u64::from(stream.give_up_ms.unwrap_or(0));
+    let patience = u64::from(stream.cancel_after_ms.unwrap_or(0));
     let lived = call.took_ms().unwrap_or(0);
-    let Some((left, Outcome::GaveUp)) = call.ended.filter(|_| lived + bounds.ticks_ms > patience)
+    let Some((left, Outcome::Cancelled)) =
+        call.ended.filter(|_| lived + bounds.ticks_ms > patience)
     else {
         return Err(call.complaint("must live until it is given up"));
     };

@@ -1,9 +1,9 @@
 //! One node has another secret than all others.
 //!
-//! Nobody takes its connections, and it takes nobody's (P2): whoever dials is told that its token
-//! is no good. It serves nobody and nobody serves it: each call from or to it is refused at once.
-//! The others go on as if it were not there. When it is given the right secret and begins again, it
-//! is connected to everybody after their next attempts.
+//! Nobody takes its connections, and it takes nobody's (P2): whoever dials is told that its token is
+//! no good. It serves nobody and nobody serves it: each call from or to it is refused at once. The
+//! others go on as if it were not there. When it is given the right secret and begins again, it is
+//! connected to everybody after their next attempts.
 
 use rand::RngExt;
 
@@ -29,14 +29,14 @@ const BEGUN_MS: u64 = 2_000;
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("wrong_token", seed, NODES, 25_000);
     plan.cluster.tick_ms = 5;
-    plan.cluster.strangers.push(Node(rng.random_range(0..NODES)));
+    plan.cluster.wrong_secret_nodes.push(Node(rng.random_range(0..NODES)));
     steady(&mut plan, &mut rng, 300);
     plan
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let [stranger] = *plan.cluster.strangers.as_slice() else {
+    let [stranger] = *plan.cluster.wrong_secret_nodes.as_slice() else {
         return Err("the plan lacks a stranger".to_owned());
     };
     let healed = history.healed_ms;
@@ -58,7 +58,9 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     }
     match history.starts(stranger) {
         [_, again] if *again >= healed => Ok(()),
-        starts => Err(format!("{stranger} must begin again when all is healed: {starts:?}")),
+        starts => {
+            Err(format!("{stranger} must start again once all faults are healed: {starts:?}"))
+        }
     }
 }
 
