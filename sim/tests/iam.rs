@@ -34,7 +34,7 @@ fn iam_changes_in_a_partition_passes() {
 fn iam_changes_in_a_partition_detects_violations() {
     let name = "iam_changes_in_a_partition";
     assert_violates(name, "must", |plan| remove_faults(plan, is_cut));
-    assert_violates(name, "must be the same by", |plan| remove_faults(plan, is_repair));
+    assert_violates(name, "copies must converge by", |plan| remove_faults(plan, is_repair));
     assert_violates(name, "must not show item 1", |plan| {
         remove_changes(plan, |change| change == ItemChange::Delete);
     });
@@ -50,7 +50,7 @@ fn iam_deletion_missed_passes() {
 
 #[test]
 fn iam_deletion_missed_detects_violations() {
-    assert_violates("iam_deletion_missed", "must be taken by who missed it", |plan| {
+    assert_violates("iam_deletion_missed", "must be applied by the node that missed it", |plan| {
         plan.faults.clear()
     });
 }
@@ -62,7 +62,7 @@ fn iam_late_joiner_passes() {
 
 #[test]
 fn iam_late_joiner_detects_violations() {
-    assert_violates("iam_late_joiner", "must begin once, after", |plan| plan.cluster.late.clear());
+    assert_violates("iam_late_joiner", "must start once, after", |plan| plan.cluster.late.clear());
     assert_violates("iam_late_joiner", "must not show item 0", |plan| {
         remove_changes(plan, |change| change == ItemChange::Delete);
     });
@@ -95,7 +95,7 @@ fn iam_partition_in_load_passes() {
 fn iam_partition_in_load_detects_violations() {
     let name = "iam_partition_in_load";
     assert_violates(name, "must show item 0 at", |plan| remove_faults(plan, is_cut));
-    assert_violates(name, "must be the same by", |plan| remove_faults(plan, is_repair));
+    assert_violates(name, "copies must converge by", |plan| remove_faults(plan, is_repair));
     assert_violates(name, "must wait for its last pool", |plan| {
         remove_faults(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
     });

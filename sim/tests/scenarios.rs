@@ -193,23 +193,23 @@ fn wrong_token_passes() {
 
 #[test]
 fn big_and_small_detects_violations() {
-    assert_violates("big_and_small", "must be answered within", |plan| {
+    assert_violates("big_and_small", "must complete within", |plan| {
         requests(plan).filter(|request| request.bytes == 100).for_each(|small| small.work_ms = 200);
     });
-    assert_violates("big_and_small", "0 big messages were written", |plan| {
+    assert_violates("big_and_small", "0 large messages were written", |plan| {
         requests(plan).for_each(|request| (request.bytes, request.response_bytes) = (100, 100));
     });
 }
 
 #[test]
 fn cancel_storm_detects_violations() {
-    assert_violates("cancel_storm", "must be given up", |plan| {
+    assert_violates("cancel_storm", "must be cancelled", |plan| {
         requests(plan).for_each(|request| {
             request.cancel_after_ms = None;
             request.ending = HandlerEnding::Success;
         });
     });
-    assert_violates("cancel_storm", "must be answered", |plan| {
+    assert_violates("cancel_storm", "must complete", |plan| {
         let mut kept = requests(plan).filter(|request| request.cancel_after_ms.is_none());
         kept.next().expect("there are others").ending = HandlerEnding::Error;
     });
@@ -283,7 +283,7 @@ fn half_open_peer_detects_violations() {
 #[test]
 fn late_node_detects_violations() {
     assert_violates("late_node", "must start once, after", |plan| plan.cluster.late.clear());
-    assert_violates("late_node", "must be answered", |plan| {
+    assert_violates("late_node", "must complete", |plan| {
         let late = plan.cluster.late[0].0;
         let request = requests(plan).filter(|request| request.to == late).last();
         request.expect("it is asked").ending = HandlerEnding::Error;
@@ -310,10 +310,10 @@ fn locks_contention_detects_violations() {
 #[test]
 fn locks_cut_off_holder_detects_violations() {
     let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. } | Fault::CutOneWay { .. });
-    assert_violates("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
+    assert_violates("locks_cut_off_holder", "must be lost, and its holder must notice", |plan| {
         remove_faults(plan, is_cut);
     });
-    assert_violates("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
+    assert_violates("locks_cut_off_holder", "must be lost, and its holder must notice", |plan| {
         // The holder is reachable again long before its lease expires.
         plan.faults
             .iter_mut()
@@ -335,7 +335,7 @@ fn locks_dead_holder_detects_violations() {
     assert_violates("locks_dead_holder", "must be held until its process dies", |plan| {
         plan.faults.clear()
     });
-    assert_violates("locks_dead_holder", "must not be granted before the lease is over", |plan| {
+    assert_violates("locks_dead_holder", "must not be granted before the lease expires", |plan| {
         // As if its last refresh had been long ago, for the lockers only.
         plan.cluster.locks.as_mut().expect("it has locks").lease_ms = 4_000;
         plan.cluster.locks.as_mut().expect("it has locks").refresh_ms = 500;
@@ -348,7 +348,7 @@ fn locks_dead_holder_detects_violations() {
 
 #[test]
 fn locks_force_unlock_detects_violations() {
-    assert_violates("locks_force_unlock", "no locker had anything", |plan| {
+    assert_violates("locks_force_unlock", "no locker had a grant", |plan| {
         plan.load.retain(|(_, load)| !matches!(load, Load::Force(_)));
     });
     assert_violates("locks_force_unlock", "must be lost between", |plan| {
@@ -401,10 +401,10 @@ fn locks_slow_locker_detects_violations() {
 #[test]
 fn locks_stopped_holder_detects_violations() {
     let is_resume = |fault: &Fault| matches!(fault, Fault::Resume { .. });
-    assert_violates("locks_stopped_holder", "must be seen to be lost", |plan| {
+    assert_violates("locks_stopped_holder", "must be noticed as lost", |plan| {
         plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at += 3_000);
     });
-    assert_violates("locks_stopped_holder", "must be lost, and its holder know", |plan| {
+    assert_violates("locks_stopped_holder", "must be lost, and its holder must notice", |plan| {
         // The holder cannot measure the pause.
         for (_, fault) in &mut plan.faults {
             if let Fault::Resume { clock, .. } = fault {
@@ -412,7 +412,7 @@ fn locks_stopped_holder_detects_violations() {
             }
         }
     });
-    assert_violates("locks_stopped_holder", "must be lost, and its holder know", |plan| {
+    assert_violates("locks_stopped_holder", "must be lost, and its holder must notice", |plan| {
         plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at -= 80_000);
     });
     assert_violates("locks_stopped_holder", "must be granted", |plan| {
@@ -422,7 +422,7 @@ fn locks_stopped_holder_detects_violations() {
 
 #[test]
 fn locks_suspended_holder_detects_violations() {
-    assert_violates("locks_suspended_holder", "must come to the store", |plan| {
+    assert_violates("locks_suspended_holder", "must reach the store", |plan| {
         // With a running clock the holder detects the loss.
         for (_, fault) in &mut plan.faults {
             if let Fault::Resume { clock, .. } = fault {
@@ -481,7 +481,7 @@ fn reconnect_storm_detects_violations() {
     assert_violates("reconnect_storm", "all must return by", |plan| {
         plan.faults.truncate(plan.faults.len() - 1);
     });
-    assert_violates("reconnect_storm", "must begin twice", |plan| {
+    assert_violates("reconnect_storm", "must start twice", |plan| {
         remove_faults(plan, |fault| *fault == Fault::PowerLoss { node: Node(4) });
     });
     assert_violates("reconnect_storm", "must be connected to", |plan| {
@@ -491,14 +491,14 @@ fn reconnect_storm_detects_violations() {
 
 #[test]
 fn rolling_restart_detects_violations() {
-    assert_violates("rolling_restart", "must be answered", |plan| {
+    assert_violates("rolling_restart", "must complete", |plan| {
         for (_, fault) in &mut plan.faults {
             if let Fault::Bounce { grace_ms, .. } = fault {
                 *grace_ms = 0;
             }
         }
     });
-    assert_violates("rolling_restart", "must begin twice", |plan| {
+    assert_violates("rolling_restart", "must start twice", |plan| {
         plan.faults.truncate(plan.faults.len() - 1);
     });
     assert_violates("rolling_restart", "must stay connected", |plan| {
@@ -515,7 +515,7 @@ fn slow_reader_detects_violations() {
     assert_violates("slow_reader", "has credit for", |plan| {
         streams(plan).for_each(|stream| stream.receive_pace_ms = Some(0));
     });
-    assert_violates("slow_reader", "must be answered within", |plan| {
+    assert_violates("slow_reader", "must complete within", |plan| {
         let (a, b) = (Node(0), Node(1));
         plan.faults.push((10_000, Fault::Hold { a, b }));
         plan.faults.push((10_300, Fault::Repair { a, b }));

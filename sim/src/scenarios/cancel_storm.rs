@@ -15,7 +15,7 @@ use super::history::{Call, History};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, HandlerEnd, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
 /// See the module.
@@ -99,7 +99,7 @@ fn is_given_up(load: &Load) -> bool {
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let (given_up, kept): (Vec<_>, Vec<_>) =
         history.calls.iter().partition(|call| is_given_up(call.load));
@@ -128,7 +128,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
 }
 
 /// Or the scenario would show nothing.
-fn must_be_namesakes(history: &History<'_>, events: &[Event]) -> Verdict {
+fn must_be_namesakes(history: &History<'_>, events: &[Event]) -> CheckResult {
     let (mut given_up, mut kept) = (BTreeSet::new(), BTreeSet::new());
     for event in events {
         let EventKind::MessageSent { message, .. } = &event.kind else { continue };

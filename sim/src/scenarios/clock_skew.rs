@@ -15,7 +15,7 @@ use super::history::{Call, History, dialler_first};
 use super::{Scenario, begin, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, LinkState, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 /// See the module.
@@ -55,7 +55,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let is_wrong = |fault: &Fault| match *fault {
         Fault::Skew { node, ms } if ms.abs() > WRONG_MS => Some(node),
@@ -97,7 +97,7 @@ fn must_be_refused(
     (dialler, acceptor): (Node, Node),
     (began, right): (u64, u64),
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let mut refused = 0;
     for change in history.changes(dialler, acceptor) {
         if change.at_ms < began || change.at_ms >= right {

@@ -12,7 +12,7 @@ use super::history::{History, fault_at};
 use super::{Scenario, begin, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 /// See the module.
@@ -48,7 +48,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let first = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
@@ -89,7 +89,7 @@ fn must_be_lost_again_and_again(
     history: &History<'_>,
     (a, b): (Node, Node),
     first: u64,
-) -> Verdict {
+) -> CheckResult {
     let mut at = first;
     for time in 1..=2 {
         let lost = history.lost_after(a, b, at);
@@ -100,7 +100,7 @@ fn must_be_lost_again_and_again(
     Ok(())
 }
 
-fn few_attempts(history: &History<'_>, (a, b): (Node, Node), first: u64) -> Verdict {
+fn few_attempts(history: &History<'_>, (a, b): (Node, Node), first: u64) -> CheckResult {
     let max = usize::try_from((MENDED_MS - first) / ATTEMPT_EVERY_MS).unwrap_or(0);
     for (node, remote) in [(a, b), (b, a)] {
         let attempts = history.attempts(node, remote, first, MENDED_MS);

@@ -8,7 +8,7 @@ use super::begin;
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState};
 use crate::iam;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, IamPlan, Node, Plan};
 
 /// A plan of `nodes` nodes with two pools each. They compare their copies by themselves every few minutes:
@@ -100,7 +100,7 @@ impl<'a> Copies<'a> {
     }
 
     /// Its readers must see this item at this time, or must not.
-    pub(super) fn must_see(self, node: Node, item: u8, kind: Is, at_ms: u64) -> Verdict {
+    pub(super) fn must_see(self, node: Node, item: u8, kind: Is, at_ms: u64) -> CheckResult {
         let Some(seen) = self.seen(node, at_ms) else {
             return Err(format!("readers of {node} must see something at {at_ms} ms"));
         };
@@ -114,7 +114,7 @@ impl<'a> Copies<'a> {
 
     /// All nodes must be the same soon after `since_ms`: no later than if they compared every few
     /// seconds, although their intervals are long, because they were cut off from each other.
-    pub(super) fn must_be_same_soon(self, since_ms: u64) -> Verdict {
+    pub(super) fn must_be_same_soon(self, since_ms: u64) -> CheckResult {
         let limit = since_ms + soon_ms(self.plan);
         match iam::converged_since(self.events, self.plan.cluster.nodes) {
             Some(at_ms) if at_ms <= limit => Ok(()),

@@ -10,7 +10,7 @@ use rand::RngExt;
 use super::iam_history::{Copies, Is, last_fault};
 use super::{Scenario, begin, history::fault_at, sort};
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Plan};
 
 /// See the module.
@@ -62,7 +62,7 @@ fn shuffled(first: u8) -> [Node; NODES as usize] {
     std::array::from_fn(|place| Node((first + u8::try_from(place).unwrap_or(0)) % NODES))
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let copies = Copies::of(plan, events);
     let began = fault_at(plan, |fault| matches!(fault, Fault::Bounce { .. }))?;
     let last = last_fault(plan, |_| true)?;

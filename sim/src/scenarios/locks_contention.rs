@@ -10,7 +10,7 @@ use super::lock_history::{begin_locks, lease_over_ms, lock, locks, turn_ms};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
 /// See the module.
@@ -54,7 +54,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     // Whatever the other side held when the network fell apart is free.
     let free = CUT_MS + lease_over_ms(&bounds);

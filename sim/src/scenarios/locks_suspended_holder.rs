@@ -11,7 +11,7 @@ use super::lock_history::{begin_locks, kept, lease_over_ms, lock, locks, turn_ms
 use super::{Scenario, history::fault_at, sort, two};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ClockWhilePaused, Fault, Load, LockPlan, Plan};
 
 /// See the module.
@@ -42,7 +42,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, other] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
     let stopped = fault_at(plan, |fault| matches!(fault, Fault::Pause { .. }))?;

@@ -12,7 +12,7 @@ use super::history::{Call, History};
 use super::{Scenario, begin, sort, steady};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{CAPACITIES, HandlerEnding, Load, Node, Plan, StreamPlan};
 
 /// See the module.
@@ -81,7 +81,7 @@ fn stream(from: Node, to: Node) -> StreamPlan {
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let mut has_unread = false;
     for call in history.calls.iter().filter(|call| call.at_ms >= 2_000) {
@@ -114,7 +114,11 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
 }
 
 /// Its handler sends what there is credit for, waits, and is cancelled when its caller leaves.
-fn must_wait_and_be_cancelled(call: &Call<'_>, stream: &StreamPlan, bounds: &Bounds) -> Verdict {
+fn must_wait_and_be_cancelled(
+    call: &Call<'_>,
+    stream: &StreamPlan,
+    bounds: &Bounds,
+) -> CheckResult {
     let (_, output) = CAPACITIES[usize::from(stream.capacities)];
     let sent = call.sent.get(&StreamSide::Callee).copied().unwrap_or(0);
     let waits: Vec<_> = call.waits.iter().map(|(_, end, number)| (*end, *number)).collect();
