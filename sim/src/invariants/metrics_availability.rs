@@ -47,10 +47,9 @@ impl Invariant for MetricsAvailability {
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         let (Some(node), Some(_)) = (event.node, metrics_plan(facts)) else { return Ok(()) };
-        if let ScrapeEvent::Completed(on, _, collected, servers) =
-            self.scrapes.on_event(event, facts)
+        if let ScrapeEvent::Completed(on, _, scrape, servers) = self.scrapes.on_event(event, facts)
         {
-            return self.on_completed(on, collected, servers, facts);
+            return self.on_completed(on, scrape, servers, facts);
         }
         let at_ms = event.at_ms;
         match &event.kind {
@@ -139,7 +138,7 @@ impl MetricsAvailability {
     fn on_completed(
         &mut self,
         on: Node,
-        collected: Scrape,
+        scrape: Scrape,
         servers: &[(Node, ServerReport)],
         facts: &Facts<'_>,
     ) -> CheckResult {
@@ -148,7 +147,7 @@ impl MetricsAvailability {
         }
         for (of, report) in servers.iter().filter(|(of, _)| *of != on) {
             let request = self.requests.get(&(on, *of));
-            let request = request.filter(|request| request.at_ms >= collected.started_ms);
+            let request = request.filter(|request| request.at_ms >= scrape.started_ms);
             let responded_ms = request.and_then(|request| request.responded_ms);
             match report {
                 ServerReport::Up { .. } if responded_ms.is_none() => {
@@ -156,12 +155,12 @@ impl MetricsAvailability {
                 }
                 ServerReport::Up { .. } => {}
                 ServerReport::Down { reason } => {
-                    let deadline_ms = deadline_ms(collected, facts);
+                    let deadline_ms = deadline_ms(scrape, facts);
                     if responded_ms.is_some_and(|at_ms| at_ms < deadline_ms) {
                         return Err(format!("{on} reports {of} as down, which has responded"));
                     }
                     let was_requested = request.is_some();
-                    self.check_reason((on, *of), reason, was_requested, collected, facts)?;
+                    self.check_reason((on, *of), reason, was_requested, scrape, facts)?;
                 }
             }
         }
@@ -173,16 +172,16 @@ impl MetricsAvailability {
         (on, of): (Node, Node),
         reason: &str,
         was_requested: bool,
-        collected: Scrape,
+        scrape: Scrape,
         facts: &Facts<'_>,
     ) -> CheckResult {
-        let (started_ms, tolerance_ms) = (collected.started_ms, facts.bounds.ticks_ms);
-        let is_so = match reason {
+        let (started_ms, tolerance_ms) = (scrape.started_ms, facts.bounds.ticks_ms);
+        let is_true_reason = match reason {
             "not_connected" => {
                 let since = self.connected.get(&(on, of));
                 !was_requested && since.is_none_or(|since_ms| since_ms + tolerance_ms >= started_ms)
             }
-            "timeout" => facts.now_ms >= deadline_ms(collected, facts),
+            "timeout" => facts.now_ms >= deadline_ms(scrape, facts),
             "disconnected" => {
                 let started_ms = started_ms.saturating_sub(tolerance_ms);
                 self.ends.push((on, of, started_ms, facts.now_ms));
@@ -190,7 +189,7 @@ impl MetricsAvailability {
             }
             _ => false,
         };
-        match is_so {
+        match is_true_reason {
             true => Ok(()),
             false => Err(format!("{on} reports a wrong reason for {of}: {reason}")),
         }
@@ -198,10 +197,10 @@ impl MetricsAvailability {
 }
 
 /// Returns the time before which every response is in time.
-fn deadline_ms(collected: Scrape, facts: &Facts<'_>) -> u64 {
+fn deadline_ms(scrape: Scrape, facts: &Facts<'_>) -> u64 {
     let deadline_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms));
     let tolerance_ms = facts.bounds.drift_of(deadline_ms) + facts.bounds.ticks_ms;
-    (collected.started_ms + deadline_ms).saturating_sub(tolerance_ms)
+    (scrape.started_ms + deadline_ms).saturating_sub(tolerance_ms)
 }
 
 #[cfg(test)]

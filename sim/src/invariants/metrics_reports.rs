@@ -29,8 +29,8 @@ struct SampleTotals {
     start_ms: u64,
     /// The server's clock in microseconds, and the bytes received until then.
     last: Option<(u64, u64)>,
-    load_times_us: u128,
-    us: u64,
+    load_time_us: u128,
+    total_us: u64,
     maximum: u32,
 }
 
@@ -40,11 +40,10 @@ impl Invariant for MetricsReports {
     }
 
     fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        if let ScrapeEvent::Completed(on, _, collected, servers) =
-            self.scrapes.on_event(event, facts)
+        if let ScrapeEvent::Completed(on, _, scrape, servers) = self.scrapes.on_event(event, facts)
         {
             return servers.iter().try_for_each(|(node, report)| match report {
-                ServerReport::Up { report } => self.check_report(on, *node, report, collected),
+                ServerReport::Up { report } => self.check_report(on, *node, report, scrape),
                 ServerReport::Down { .. } => Ok(()),
             });
         }
@@ -77,18 +76,18 @@ impl MetricsReports {
         on: Node,
         of: Node,
         report: &ReportedValues,
-        collected: Scrape,
+        scrape: Scrape,
     ) -> CheckResult {
         let reports = self.servers.get(&of).map_or(&[][..], |server| &server.reports);
-        let Some(found) = reports.iter().rposition(|(_, reports)| is_same(reports, report)) else {
+        let Some(found) = reports.iter().rposition(|(_, values)| is_same(values, report)) else {
             return Err(format!(
                 "{on} reports values of {of} that were not sampled there: {report}"
             ));
         };
         match reports.get(found + 1) {
-            Some((until_ms, _)) if *until_ms < collected.started_ms => Err(format!(
+            Some((until_ms, _)) if *until_ms < scrape.started_ms => Err(format!(
                 "{on} reports values of {of} that were {} ms out of date at its scrape: {report}",
-                collected.started_ms - until_ms
+                scrape.started_ms - until_ms
             )),
             _ => Ok(()),
         }
@@ -101,14 +100,14 @@ impl SampleTotals {
         let before = self.last.replace((clock_us, received));
         let interval = before.map(|(us, bytes)| (clock_us - us, received - bytes));
         if let Some((us, _)) = interval {
-            self.load_times_us += u128::from(load) * u128::from(us);
-            self.us += us;
+            self.load_time_us += u128::from(load) * u128::from(us);
+            self.total_us += us;
         }
         self.maximum = self.maximum.max(load);
         // The first sample covers no time: it counts only while there is no other.
-        let average = match self.us {
+        let average = match self.total_us {
             0 => f64::from(load),
-            us => self.load_times_us as f64 / us as f64,
+            us => self.load_time_us as f64 / us as f64,
         };
         let interval = interval.filter(|(us, _)| *us > 0);
         ReportedValues {
