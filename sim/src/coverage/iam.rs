@@ -18,8 +18,8 @@ pub(super) struct Iam {
     changed: BTreeMap<(u8, Node), (u64, bool)>,
     /// Since when the first node has lost its connection to the second.
     disconnected_since: BTreeMap<(Node, Node), u64>,
-    /// When the first node began its last comparison with the second.
-    compared: BTreeMap<(Node, Node), u64>,
+    /// When the first node began its last reconciliation with the second.
+    reconciled: BTreeMap<(Node, Node), u64>,
 }
 
 /// State of one node.
@@ -58,10 +58,6 @@ pub const IAM_POINTS: &[&str] = &[
     "change_rejected_before_load",
     "change_rejected_by_pool",
     "change_requested_of_crashed_process",
-    "comparison_found_missed_change",
-    "comparison_repaired_change",
-    "comparison_repaired_deletion",
-    "comparison_with_unloaded_peer",
     "fault_bounce",
     "fault_cut",
     "fault_cut_one_way",
@@ -80,7 +76,11 @@ pub const IAM_POINTS: &[&str] = &[
     "load_interrupted_by_crash",
     "pool_came_online_late",
     "pool_read_was_retried",
-    "reconnected_before_next_comparison",
+    "reconciliation_found_missed_change",
+    "reconciliation_repaired_change",
+    "reconciliation_repaired_deletion",
+    "reconciliation_with_unloaded_peer",
+    "reconnected_before_next_reconciliation",
     "restarted_node_fetched_missed_change",
     "tombstone_stored_without_item",
 ];
@@ -101,7 +101,7 @@ impl Iam {
             }
             (EventKind::Started { .. }, Some(node)) => {
                 self.disconnected_since.retain(|(of, _), _| *of != node);
-                self.compared.retain(|(of, _), _| *of != node);
+                self.reconciled.retain(|(of, _), _| *of != node);
                 self.nodes.entry(node).or_default().start(at_ms);
                 Vec::new()
             }
@@ -144,9 +144,9 @@ impl Iam {
             return Vec::new();
         }
         let was_apart = self.disconnected_since.remove(&ends).is_some();
-        let compared = self.compared.get(&ends).filter(|_| was_apart);
-        match compared.is_some_and(|before| at_ms - before < ms(COMPARE_SPACING)) {
-            true => vec!["reconnected_before_next_comparison"],
+        let reconciled = self.reconciled.get(&ends).filter(|_| was_apart);
+        match reconciled.is_some_and(|before| at_ms - before < ms(COMPARE_SPACING)) {
+            true => vec!["reconnected_before_next_reconciliation"],
             false => Vec::new(),
         }
     }
@@ -174,15 +174,15 @@ impl Iam {
             }
             IamEvent::LoadLogged { retries: 1.. } => vec!["pool_read_was_retried"],
             IamEvent::Reconciles { with } => {
-                self.compared.insert((node, *with), at_ms);
+                self.reconciled.insert((node, *with), at_ms);
                 match self.nodes.get(with).is_some_and(|copy| copy.is_visible) {
                     true => Vec::new(),
-                    false => vec!["comparison_with_unloaded_peer"],
+                    false => vec!["reconciliation_with_unloaded_peer"],
                 }
             }
             IamEvent::Fetches { .. } => {
                 self.nodes.entry(node).or_default().has_fetched = true;
-                vec!["comparison_found_missed_change"]
+                vec!["reconciliation_found_missed_change"]
             }
             IamEvent::Requested { .. }
             | IamEvent::Removed { .. }
@@ -211,8 +211,8 @@ impl Iam {
         // No broadcast of a change takes so long.
         if copy.has_fetched && at_ms - committed_ms > ms(TELL_TIMEOUT) {
             points.push(match is_put {
-                true => "comparison_repaired_change",
-                false => "comparison_repaired_deletion",
+                true => "reconciliation_repaired_change",
+                false => "reconciliation_repaired_deletion",
             });
         }
         let (ended_ms, begun_ms) = copy.down_ms;

@@ -1,5 +1,5 @@
-//! B61, B62: loading is logged once in a process, and comparisons with a peer are spaced, however
-//! often it reconnects.
+//! B61, B62: loading is logged once in a process, and reconciliations with a peer are spaced,
+//! however often it reconnects.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::event::{Event, EventKind, IamEvent};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// Counts log lines and comparisons.
+/// Counts log lines and reconciliations.
 #[derive(Debug, Default)]
 pub(super) struct IamRateLimits {
     logged: BTreeMap<Node, u32>,
-    compared: BTreeMap<(Node, Node), Vec<u64>>,
+    reconciled: BTreeMap<(Node, Node), Vec<u64>>,
 }
 
 /// One during catch-up, one when it is ready, and one that a full socket has delayed.
 const AT_ONCE: u64 = 3;
 
-/// Number of past comparisons that are checked.
+/// Number of past reconciliations that are checked.
 const WINDOW: usize = 12;
 
 impl Invariant for IamRateLimits {
@@ -33,7 +33,7 @@ impl Invariant for IamRateLimits {
         match &event.kind {
             EventKind::Started { .. } => {
                 self.logged.insert(node, 0);
-                self.compared.retain(|(of, _), _| *of != node);
+                self.reconciled.retain(|(of, _), _| *of != node);
             }
             EventKind::Iam(IamEvent::LoadLogged { .. }) => {
                 let logged = self.logged.entry(node).or_default();
@@ -43,14 +43,14 @@ impl Invariant for IamRateLimits {
                 }
             }
             EventKind::Iam(IamEvent::Reconciles { with }) => {
-                let times = self.compared.entry((node, *with)).or_default();
+                let times = self.reconciled.entry((node, *with)).or_default();
                 times.push(event.at_ms);
                 let spacing = u64::try_from(COMPARE_SPACING.as_millis()).unwrap_or(u64::MAX);
                 for (count, since) in (1..).zip(times.iter().rev()).take(WINDOW) {
                     let passed = event.at_ms - since;
                     if count > AT_ONCE + passed / spacing {
                         return Err(format!(
-                            "{node} began {count} comparisons with {with} in {passed} ms"
+                            "{node} began {count} reconciliations with {with} in {passed} ms"
                         ));
                     }
                 }
@@ -92,12 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn b62_comparisons_with_a_peer_are_spaced() {
+    fn b62_reconciliations_with_a_peer_are_spaced() {
         let mut harness = Harness::with_iam(IamRateLimits::default());
-        let compares = |with| EventKind::Iam(IamEvent::Reconciles { with });
-        harness.feed((0..20).map(|second| (second * 1_000, CALLER, compares(SERVER))));
-        harness.feed([(19_001, CALLER, compares(SERVER)), (19_002, SERVER, compares(CALLER))]);
-        harness.feed([(19_003, CALLER, compares(SERVER))]);
-        assert_violates(harness.at(19_004, CALLER, compares(SERVER)), "node-0 began 4 comparisons");
+        let reconciles = |with| EventKind::Iam(IamEvent::Reconciles { with });
+        harness.feed((0..20).map(|second| (second * 1_000, CALLER, reconciles(SERVER))));
+        harness.feed([(19_001, CALLER, reconciles(SERVER)), (19_002, SERVER, reconciles(CALLER))]);
+        harness.feed([(19_003, CALLER, reconciles(SERVER))]);
+        assert_violates(
+            harness.at(19_004, CALLER, reconciles(SERVER)),
+            "node-0 began 4 reconciliations",
+        );
     }
 }

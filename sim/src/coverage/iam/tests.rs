@@ -59,7 +59,7 @@ fn refused(text: &str) -> Vec<Step> {
     vec![requested(), (9, A, EventKind::Iam(IamEvent::Refused { call: CALL, text }))]
 }
 
-fn compares(at_ms: u64, with: Node) -> Step {
+fn reconciles(at_ms: u64, with: Node) -> Step {
     (at_ms, A, EventKind::Iam(IamEvent::Reconciles { with }))
 }
 
@@ -67,7 +67,7 @@ fn fetches(at_ms: u64) -> Step {
     (at_ms, A, EventKind::Iam(IamEvent::Fetches { from: B }))
 }
 
-/// A comparison fetches a change that was made long before.
+/// A reconciliation fetches a change that was made long before.
 fn repaired(value: Option<u32>) -> Vec<Step> {
     vec![
         visible(1, A, &[(ITEM, 1)]),
@@ -104,12 +104,12 @@ fn reaching(point: &str) -> Vec<Step> {
         "change_of_missing_item" => refused("there is no user item-0"),
         "change_rejected_before_load" => refused("IAM cannot be changed yet: this server"),
         "change_rejected_by_pool" => refused("not changed: pool-0 is not initialised: wait"),
-        "comparison_found_missed_change" => vec![fetches(1)],
-        "comparison_repaired_change" => repaired(put),
-        "comparison_repaired_deletion" => repaired(gone),
-        "comparison_with_unloaded_peer" => vec![started(0, B), compares(1, B)],
-        "reconnected_before_next_comparison" => vec![
-            compares(1, B),
+        "reconciliation_found_missed_change" => vec![fetches(1)],
+        "reconciliation_repaired_change" => repaired(put),
+        "reconciliation_repaired_deletion" => repaired(gone),
+        "reconciliation_with_unloaded_peer" => vec![started(0, B), reconciles(1, B)],
+        "reconnected_before_next_reconciliation" => vec![
+            reconciles(1, B),
             state(2, A, B, LinkState::Backoff),
             state(999, A, B, LinkState::Connected),
         ],
@@ -173,8 +173,11 @@ fn similar_events_do_not_reach_a_point() {
     let (put, gone) = (Some(1), None);
     // Broadcast at once; and late, but without a fetch.
     let broadcast = vec![fetches(1), persisted(2, B, 1, put), persisted(3, A, 1, put)];
-    never("comparison_repaired_change", broadcast);
-    never("comparison_repaired_change", vec![persisted(2, B, 1, put), persisted(9_000, A, 1, put)]);
+    never("reconciliation_repaired_change", broadcast);
+    never(
+        "reconciliation_repaired_change",
+        vec![persisted(2, B, 1, put), persisted(9_000, A, 1, put)],
+    );
     let had = vec![visible(1, A, &[(ITEM, 1)]), persisted(2, B, 1, gone), persisted(3, A, 1, gone)];
     never("tombstone_stored_without_item", had);
     let mut before = on_both_sides(put, put);
@@ -186,8 +189,8 @@ fn similar_events_do_not_reach_a_point() {
     never("load_interrupted_by_crash", loaded);
     let not_running = vec![pool(0, false), pool(1, true), started(2, A), visible(3, A, &[])];
     never("pool_came_online_late", not_running);
-    let calm = vec![compares(1, B), state(2, A, B, LinkState::Connected)];
-    never("reconnected_before_next_comparison", calm);
-    let there = vec![started(0, B), visible(1, B, &[]), compares(2, B)];
-    never("comparison_with_unloaded_peer", there);
+    let never_lost = vec![reconciles(1, B), state(2, A, B, LinkState::Connected)];
+    never("reconnected_before_next_reconciliation", never_lost);
+    let there = vec![started(0, B), visible(1, B, &[]), reconciles(2, B)];
+    never("reconciliation_with_unloaded_peer", there);
 }
