@@ -1,8 +1,8 @@
-//! A page of a run that never was, to look at and to test the page with (`.ci/page`):
+//! Writes the page of a synthetic run, to look at and to test the page with (`.ci/page`):
 //! `cargo run -p sim --example page -- out.html [events]`.
 //!
-//! Four nodes, requests and streams, most kinds of fault, one violation; always the same for a number of
-//! events. Beside the page it writes the same run for `ShiViz` (`out.log`).
+//! Four nodes, requests and streams, most kinds of fault, one violation; deterministic for a number
+//! of events. Writes the same run for `ShiViz` beside the page (`out.log`).
 
 use std::env;
 use std::fs;
@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
     fs::write(page, report::html(&run.plan, &run.events))
 }
 
-/// A trace in the making.
+/// A trace under construction.
 struct Run {
     plan: Plan,
     events: Vec<Event>,
@@ -36,12 +36,12 @@ struct Run {
     length: u64,
 }
 
-/// A connection from when it opens until it is given up.
+/// A connection, from its opening to its end.
 struct Session {
     ends: (u8, u8),
     from: u64,
     to: u64,
-    /// Messages in each direction, and calls that each end made.
+    /// Messages sent in each direction, and calls made by each end.
     sent: [u64; 2],
     made: [u64; 2],
 }
@@ -68,7 +68,7 @@ impl Run {
         run
     }
 
-    /// So many thousandths of the run.
+    /// Returns the time after so many thousandths of the run.
     fn part(&self, thousandths: u64) -> u64 {
         self.length * thousandths / 1000
     }
@@ -77,7 +77,7 @@ impl Run {
         self.events.push(Event { at_ms, node: node.map(Node), kind });
     }
 
-    /// Less than `limit` (xorshift).
+    /// Returns a random number below `limit` (xorshift).
     fn below(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -117,7 +117,7 @@ impl Run {
         lost || (node == 3 && at < self.part(25))
     }
 
-    /// What a message from one node to another meets: none if it is lost, else when it arrives.
+    /// Returns when a message from one node to another arrives; none if it is lost.
     fn arrival(&mut self, from: u8, to: u8, at: u64) -> Option<u64> {
         let link = (from.min(to), from.max(to));
         let during = |run: &Self, from, to| (run.part(from)..run.part(to)).contains(&at);
@@ -171,17 +171,17 @@ impl Run {
             }
         }
         let session = self.sessions.len() - 1;
-        self.message(session, one, start + 4, meaning("Connect", 0, 96, None));
-        self.message(session, other, start + 8, meaning("ConnectResponse", 0, 40, None));
+        self.message(session, one, start + 4, summary("Connect", 0, 96, None));
+        self.message(session, other, start + 8, summary("ConnectResponse", 0, 40, None));
         let mut at = from + 1000;
         while at < to {
-            self.message(session, one, at, meaning("Ping", 0, 12, None));
-            self.message(session, other, at + 9, meaning("Pong", 0, 12, None));
+            self.message(session, one, at, summary("Ping", 0, 12, None));
+            self.message(session, other, at + 9, summary("Pong", 0, 12, None));
             at += 2500;
         }
     }
 
-    /// Sends a message; when it arrived, if it did.
+    /// Sends a message, and returns when it arrives, if it does.
     fn message(
         &mut self,
         session: usize,
@@ -224,36 +224,36 @@ impl Run {
         };
         let made = &mut self.sessions[session].made[usize::from(ends.0 != from)];
         *made += 1;
-        let talk = Talk { session, call, mux: *made, from, to };
+        let exchange = SyntheticCall { session, call, mux: *made, from, to };
         let deadline = at + u64::from(timeout);
         let (ended, outcome) = if is_stream {
-            self.stream(&talk, at, deadline)
+            self.stream(&exchange, at, deadline)
         } else {
-            self.request(&talk, at, deadline)
+            self.request(&exchange, at, deadline)
         };
-        self.end(&talk, ended, outcome);
+        self.end(&exchange, ended, outcome);
     }
 
-    /// Unless the connection or the caller ends first.
-    fn end(&mut self, talk: &Talk, at: u64, outcome: Outcome) {
-        let given_up = self.sessions[talk.session].to;
+    /// Ends a call, unless its connection or its caller ends first.
+    fn end(&mut self, exchange: &SyntheticCall, at: u64, outcome: Outcome) {
+        let closed_at = self.sessions[exchange.session].to;
         let crash = self.part(600);
-        let lost = talk.from == 2 && at >= crash && given_up < self.part(690);
+        let lost = exchange.from == 2 && at >= crash && closed_at < self.part(690);
         let (at, outcome) = match outcome {
             _ if lost => (crash, Outcome::Crashed),
-            _ if at > given_up => (given_up, Outcome::Disconnected),
+            _ if at > closed_at => (closed_at, Outcome::Disconnected),
             outcome => (at, outcome),
         };
-        self.record(at, Some(talk.from), EventKind::CallEnded { call: talk.call, outcome });
+        self.record(at, Some(exchange.from), EventKind::CallEnded { call: exchange.call, outcome });
     }
 
-    /// One lock that is held and one that is waited for in vain.
+    /// Adds a lock that is held, and one that times out.
     fn locks(&mut self, call: CallId) {
         let (at, write) = (self.part(900), true);
         for (call, node) in [(call, 0), (call + 1, 1)] {
             let (resources, timeout_ms) = (vec![0, 2], 90);
-            let asked = EventKind::LockRequested { call, resources, write, timeout_ms };
-            self.record(at, Some(node), asked);
+            let requested = EventKind::LockRequested { call, resources, write, timeout_ms };
+            self.record(at, Some(node), requested);
         }
         let (token, resources, valid_ms) = (1_700_000, vec![0, 2], 57_800);
         let granted = EventKind::LockGranted { call, resources, write, token, valid_ms };
@@ -275,50 +275,51 @@ impl Run {
         self.record(at + 90, Some(1), EventKind::LockFailed { call, failure });
     }
 
-    fn request(&mut self, talk: &Talk, at: u64, deadline: u64) -> (u64, Outcome) {
-        let &Talk { session, call, mux, from, to } = talk;
+    fn request(&mut self, exchange: &SyntheticCall, at: u64, deadline: u64) -> (u64, Outcome) {
+        let &SyntheticCall { session, call, mux, from, to } = exchange;
         let bytes = 200 + self.below(4000) as u32;
-        let asked = self.message(session, from, at, meaning("Request", mux, bytes, Some(call)));
-        let Some(asked) = asked else { return (deadline, Outcome::Deadline) };
-        self.record(asked, Some(to), EventKind::HandlerStarted { call, from: Node(from) });
+        let arrived_at =
+            self.message(session, from, at, summary("Request", mux, bytes, Some(call)));
+        let Some(arrived_at) = arrived_at else { return (deadline, Outcome::Deadline) };
+        self.record(arrived_at, Some(to), EventKind::HandlerStarted { call, from: Node(from) });
         let works = [0, 5, 40, 300][self.below(4) as usize];
-        let done = asked + self.below(works + 3);
-        let fate = self.below(40);
-        let (how, outcome) = match fate {
+        let done = arrived_at + self.below(works + 3);
+        let draw = self.below(40);
+        let (how, outcome) = match draw {
             0 => (HandlerEnd::Failed, Outcome::RemoteError { text: "no such volume".into() }),
             1 => (HandlerEnd::Panicked, Outcome::RemoteError { text: "handler panicked".into() }),
             _ => (HandlerEnd::Returned, Outcome::Completed),
         };
-        if fate == 2 {
-            let given_up = asked + 20;
-            self.message(session, from, given_up, meaning("DisconnectServerMux", mux, 0, None));
+        if draw == 2 {
+            let cancelled_at = arrived_at + 20;
+            self.message(session, from, cancelled_at, summary("DisconnectServerMux", mux, 0, None));
             let how = HandlerEnd::Cancelled;
-            self.record(given_up + 4, Some(to), EventKind::HandlerEnded { call, how });
-            return (given_up, Outcome::Cancelled);
+            self.record(cancelled_at + 4, Some(to), EventKind::HandlerEnded { call, how });
+            return (cancelled_at, Outcome::Cancelled);
         }
-        self.handler_ended(talk, done, how);
-        let answer = meaning("Response", mux, bytes / 3, (fate != 0).then_some(call));
-        match self.message(session, to, done, answer) {
-            Some(answered) if answered < deadline => (answered, outcome),
+        self.handler_ended(exchange, done, how);
+        let response = summary("Response", mux, bytes / 3, (draw != 0).then_some(call));
+        match self.message(session, to, done, response) {
+            Some(received_at) if received_at < deadline => (received_at, outcome),
             _ => (deadline, Outcome::Deadline),
         }
     }
 
-    fn handler_ended(&mut self, talk: &Talk, at: u64, how: HandlerEnd) {
+    fn handler_ended(&mut self, exchange: &SyntheticCall, at: u64, how: HandlerEnd) {
         let crash = self.part(600);
-        let crashes = talk.to == 2 && at >= crash && self.is_off(2, at);
+        let crashes = exchange.to == 2 && at >= crash && self.is_off(2, at);
         let (at, how) = if crashes { (crash, HandlerEnd::Crashed) } else { (at, how) };
-        self.record(at, Some(talk.to), EventKind::HandlerEnded { call: talk.call, how });
+        self.record(at, Some(exchange.to), EventKind::HandlerEnded { call: exchange.call, how });
     }
 
-    fn stream(&mut self, talk: &Talk, start: u64, deadline: u64) -> (u64, Outcome) {
-        let &Talk { session, call, mux, from, to } = talk;
-        let opening = meaning("ConnectMux", mux, 64, Some(call));
+    fn stream(&mut self, exchange: &SyntheticCall, start: u64, deadline: u64) -> (u64, Outcome) {
+        let &SyntheticCall { session, call, mux, from, to } = exchange;
+        let opening = summary("ConnectMux", mux, 64, Some(call));
         let Some(opened) = self.message(session, from, start, opening) else {
             return (deadline, Outcome::Deadline);
         };
         self.record(opened, Some(to), EventKind::HandlerStarted { call, from: Node(from) });
-        if let Some(taken) = self.message(session, to, opened, meaning("AckMux", mux, 0, None)) {
+        if let Some(taken) = self.message(session, to, opened, summary("AckMux", mux, 0, None)) {
             self.record(taken, Some(from), EventKind::StreamOpened { call });
         }
         let count = 2 + self.below(9) as u32;
@@ -326,16 +327,16 @@ impl Run {
         let mut at = opened + 6;
         for number in 0..count {
             at += self.below(pace);
-            if !self.pass(talk, StreamSide::Caller, number, at)
-                || !self.pass(talk, StreamSide::Callee, number, at + 3)
+            if !self.stream_message(exchange, StreamSide::Caller, number, at)
+                || !self.stream_message(exchange, StreamSide::Callee, number, at + 3)
             {
-                self.handler_ended(talk, deadline + 5, HandlerEnd::Cancelled);
+                self.handler_ended(exchange, deadline + 5, HandlerEnd::Cancelled);
                 return (deadline, Outcome::Deadline);
             }
         }
         at += 10;
-        self.handler_ended(talk, at, HandlerEnd::Returned);
-        match self.message(session, to, at, meaning("MuxServerMsg", mux, 0, None)) {
+        self.handler_ended(exchange, at, HandlerEnd::Returned);
+        match self.message(session, to, at, summary("MuxServerMsg", mux, 0, None)) {
             Some(over) if over < deadline + 1000 => {
                 let kind = EventKind::InputEnded { call, end: StreamSide::Caller, clean: true };
                 self.record(over, Some(from), kind);
@@ -345,9 +346,15 @@ impl Run {
         }
     }
 
-    /// One message of a stream, and the credit that comes back. Whether it arrived.
-    fn pass(&mut self, talk: &Talk, end: StreamSide, number: u32, at: u64) -> bool {
-        let &Talk { session, call, mux, from, to } = talk;
+    /// Adds a message of a stream and its returned credit. Returns whether it arrived.
+    fn stream_message(
+        &mut self,
+        exchange: &SyntheticCall,
+        end: StreamSide,
+        number: u32,
+        at: u64,
+    ) -> bool {
+        let &SyntheticCall { session, call, mux, from, to } = exchange;
         let (sender, taker, op, credit) = match end {
             StreamSide::Caller => (from, to, "MuxClientMsg", "UnblockClMux"),
             StreamSide::Callee => (to, from, "MuxServerMsg", "UnblockSrvMux"),
@@ -357,17 +364,17 @@ impl Run {
             return false;
         }
         self.record(at, Some(sender), EventKind::Sent { call, end, number });
-        let arrived = self.message(session, sender, at, meaning(op, mux, bytes, Some(call)));
+        let arrived = self.message(session, sender, at, summary(op, mux, bytes, Some(call)));
         let Some(arrived) = arrived else { return false };
         let other = end.other();
         self.record(arrived, Some(taker), EventKind::Received { call, end: other, number });
-        self.message(session, taker, arrived, meaning(credit, mux, 0, None));
+        self.message(session, taker, arrived, summary(credit, mux, 0, None));
         true
     }
 }
 
 /// A call on its connection.
-struct Talk {
+struct SyntheticCall {
     session: usize,
     call: CallId,
     mux: u64,
@@ -375,7 +382,7 @@ struct Talk {
     to: u8,
 }
 
-fn meaning(op: &str, mux_id: u64, bytes: u32, call: Option<CallId>) -> MessageSummary {
+fn summary(op: &str, mux_id: u64, bytes: u32, call: Option<CallId>) -> MessageSummary {
     MessageSummary { op: op.into(), mux_id, sequence: 0, flags: 1, bytes, call }
 }
 

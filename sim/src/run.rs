@@ -19,7 +19,7 @@ use crate::bounds::Bounds;
 use crate::coverage::Coverage;
 use crate::event::{Event, EventKind};
 use crate::iam::Convergence;
-use crate::invariants::{self, Calm, Facts, Invariant, Verdict};
+use crate::invariants::{self, CheckResult, Facts, Invariant, LinkHealth};
 use crate::plan::Plan;
 use crate::world::{Software, World};
 use crate::{iam, lock, metrics};
@@ -88,7 +88,7 @@ impl Run {
 }
 
 /// The expectation of one scenario, besides the invariants.
-pub type Expectation = fn(&Plan, &[Event]) -> Verdict;
+pub type Expectation = fn(&Plan, &[Event]) -> CheckResult;
 
 /// Returns the software for the nodes of `plan`: dsync if it has locks, iam-bootstrap if it has an
 /// IAM store, resource metrics if it has scrapes.
@@ -138,7 +138,7 @@ struct Trial<'a> {
     plan: &'a Plan,
     world: World,
     bounds: Bounds,
-    calm: Calm,
+    health: LinkHealth,
     invariants: Vec<Box<dyn Invariant>>,
     coverage: Coverage,
     events: Vec<Event>,
@@ -152,7 +152,7 @@ impl<'a> Trial<'a> {
         Self {
             plan,
             world: World::with_software(plan, software),
-            calm: Calm::new(plan, skew_max),
+            health: LinkHealth::new(plan, skew_max),
             bounds,
             invariants: invariants::all(),
             coverage: Coverage::default(),
@@ -225,7 +225,7 @@ impl<'a> Trial<'a> {
     fn has_converged(&self) -> bool {
         let facts = self.facts();
         let mut invariants = self.invariants.iter();
-        self.world.is_converged() && invariants.all(|invariant| invariant.is_settled(&facts))
+        self.world.is_converged() && invariants.all(|invariant| invariant.has_converged(&facts))
     }
 
     fn facts(&self) -> Facts<'_> {
@@ -233,7 +233,7 @@ impl<'a> Trial<'a> {
             plan: self.plan,
             table: self.world.table(),
             bounds: &self.bounds,
-            calm: &self.calm,
+            health: &self.health,
             now_ms: self.world.now_ms(),
         }
     }
@@ -296,35 +296,35 @@ impl<'a> Trial<'a> {
         let first = self.events.len();
         self.events.extend(new);
         for index in first..self.events.len() {
-            self.calm.see(&self.events[index]);
+            self.health.on_event(&self.events[index]);
             let event = &self.events[index];
             let load = event.kind.call().and_then(|call| self.world.table().get(call));
             // Probes do not count for coverage.
             if event.kind.call().is_none_or(|call| (call as usize) < self.plan.load.len()) {
-                self.coverage.see(event, load.as_ref());
+                self.coverage.on_event(event, load.as_ref());
             }
             let facts = Facts {
                 plan: self.plan,
                 table: self.world.table(),
                 bounds: &self.bounds,
-                calm: &self.calm,
+                health: &self.health,
                 now_ms: event.at_ms,
             };
-            check_all(&mut self.invariants, |invariant| invariant.see(event, &facts))?;
+            check_all(&mut self.invariants, |invariant| invariant.on_event(event, &facts))?;
         }
         let hold_views = self.world.hold_views();
-        self.ask(|invariant, facts| invariant.tick(&hold_views, facts))?;
+        self.ask(|invariant, facts| invariant.on_tick(&hold_views, facts))?;
         if self.steps.is_multiple_of(VIEW_TICKS) {
             let views = self.world.views();
-            self.coverage.look(&views);
-            self.ask(|invariant, facts| invariant.look(&views, facts))?;
+            self.coverage.on_view(&views);
+            self.ask(|invariant, facts| invariant.on_view(&views, facts))?;
         }
         Ok(())
     }
 
     fn at_quiet(&mut self) -> Result<(), Violation> {
         let views = self.world.views();
-        self.ask(|invariant, facts| invariant.at_quiet(&views, facts))
+        self.ask(|invariant, facts| invariant.at_quiescence(&views, facts))
     }
 
     fn at_end(&mut self) -> Result<(), Violation> {
@@ -334,13 +334,13 @@ impl<'a> Trial<'a> {
 
     fn ask(
         &mut self,
-        mut check: impl FnMut(&mut dyn Invariant, &Facts<'_>) -> Verdict,
+        mut check: impl FnMut(&mut dyn Invariant, &Facts<'_>) -> CheckResult,
     ) -> Result<(), Violation> {
         let facts = Facts {
             plan: self.plan,
             table: self.world.table(),
             bounds: &self.bounds,
-            calm: &self.calm,
+            health: &self.health,
             now_ms: self.world.now_ms(),
         };
         check_all(&mut self.invariants, |invariant| check(invariant, &facts))
@@ -354,7 +354,7 @@ impl<'a> Trial<'a> {
 
 fn check_all(
     invariants: &mut [Box<dyn Invariant>],
-    mut check: impl FnMut(&mut dyn Invariant) -> Verdict,
+    mut check: impl FnMut(&mut dyn Invariant) -> CheckResult,
 ) -> Result<(), Violation> {
     for invariant in invariants {
         if let Err(text) = check(invariant.as_mut()) {

@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan};
 
 mod big_and_small;
@@ -59,7 +59,7 @@ pub struct Scenario {
     /// Makes the plan of a seed.
     pub plan: fn(seed: u64) -> Plan,
     /// Checks the expectation besides the invariants.
-    pub expect: fn(&Plan, &[Event]) -> Verdict,
+    pub expect: fn(&Plan, &[Event]) -> CheckResult,
 }
 
 /// All scenarios, in the order of their names except `swarm`, which is last.

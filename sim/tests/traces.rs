@@ -1,6 +1,6 @@
-//! What happens in six canonical situations, as pages that were read: small plans, so that they can be.
+//! The events of six canonical situations, as reviewed snapshots of small plans.
 //!
-//! Left out of the pages: pings and pongs, the receipt of messages, and everything after the healing.
+//! The snapshots omit pings and pongs, received messages, and everything after healing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use insta::assert_snapshot;
@@ -49,22 +49,22 @@ fn stream(from: Node, to: Node, up: u32, down: u32) -> StreamPlan {
     }
 }
 
-/// The page of a run.
+/// Returns the events of a run, one line each.
 fn page(plan: &Plan) -> String {
     plan.check().expect("the plan can be run");
     let run = run_plan(plan);
     assert_eq!(run.violation, None);
-    let trouble = run.events.iter().take_while(|event| event.kind != EventKind::Healed);
-    let told = trouble.filter(|event| match &event.kind {
+    let until_healed = run.events.iter().take_while(|event| event.kind != EventKind::Healed);
+    let shown = until_healed.filter(|event| match &event.kind {
         EventKind::MessageReceived { .. } => false,
         EventKind::MessageSent { message, .. } => message.op != "Ping" && message.op != "Pong",
         _ => true,
     });
-    told.map(|event| format!("{event}\n")).collect()
+    shown.map(|event| format!("{event}\n")).collect()
 }
 
 #[test]
-fn a_request_and_its_answer() {
+fn request_and_response() {
     let mut plan = plan(300);
     plan.load.push((100, Load::Request(request(A, B))));
     plan.load
@@ -77,34 +77,36 @@ fn a_request_and_its_answer() {
 }
 
 #[test]
-fn a_stream_whose_sides_have_one_credit_each() {
+fn stream_with_one_credit_in_each_direction() {
     let mut plan = plan(400);
     plan.load.push((100, Load::Stream(stream(A, B, 2, 2))));
     assert_snapshot!(page(&plan));
 }
 
 #[test]
-fn a_call_that_is_given_up() {
+fn call_is_cancelled() {
     let mut plan = plan(400);
-    let patient = RequestPlan { ending: HandlerEnding::Never, ..request(A, B) };
-    plan.load
-        .push((100, Load::Request(RequestPlan { cancel_after_ms: Some(50), ..patient.clone() })));
-    plan.load.push((200, Load::Request(RequestPlan { timeout_ms: Some(50), ..patient })));
+    let unresponsive = RequestPlan { ending: HandlerEnding::Never, ..request(A, B) };
+    plan.load.push((
+        100,
+        Load::Request(RequestPlan { cancel_after_ms: Some(50), ..unresponsive.clone() }),
+    ));
+    plan.load.push((200, Load::Request(RequestPlan { timeout_ms: Some(50), ..unresponsive })));
     assert_snapshot!(page(&plan));
 }
 
 #[test]
-fn a_half_open_peer_is_found_by_pings() {
+fn half_open_peer_is_detected_by_pings() {
     let mut plan = plan(6_000);
     plan.load.push((1_020, Load::Request(request(A, B))));
-    // What is under way is lost, and nobody says so.
+    // Messages in flight are lost without any notification.
     plan.faults.push((1_025, Fault::Cut { a: A, b: B }));
     plan.faults.push((1_030, Fault::Repair { a: A, b: B }));
     assert_snapshot!(page(&plan));
 }
 
 #[test]
-fn a_power_loss_with_a_call_under_way() {
+fn power_loss_with_a_call_in_flight() {
     let mut plan = plan(6_000);
     let served = RequestPlan { work_ms: 1_000, ..request(A, B) };
     plan.load.push((100, Load::Request(served)));
@@ -115,7 +117,7 @@ fn a_power_loss_with_a_call_under_way() {
 }
 
 #[test]
-fn a_stranger_is_refused() {
+fn peer_with_a_wrong_secret_is_refused() {
     let mut plan = plan(800);
     plan.cluster.wrong_secret_nodes.push(B);
     plan.load.push((500, Load::Request(request(A, B))));

@@ -12,7 +12,7 @@ use super::history::{CallHistory, History};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Load, Plan, RequestPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -53,7 +53,7 @@ fn is_big(load: &Load) -> bool {
     matches!(load, Load::Request(plan) if plan.bytes.max(plan.response_bytes) == BIG_BYTES)
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let (big, small): (Vec<_>, Vec<_>) = history.calls.iter().partition(|call| is_big(call.load));
     for call in &big {

@@ -15,7 +15,7 @@ use super::history::{CallHistory, History};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, HandlerEnd, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -98,7 +98,7 @@ fn is_to_be_cancelled(load: &Load) -> bool {
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let (cancelled, kept): (Vec<_>, Vec<_>) =
         history.calls.iter().partition(|call| is_to_be_cancelled(call.load));
@@ -127,7 +127,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
 }
 
 /// Checks that enough ids are shared; otherwise the scenario would test nothing.
-fn must_share_ids(history: &History<'_>, events: &[Event]) -> Verdict {
+fn must_share_ids(history: &History<'_>, events: &[Event]) -> CheckResult {
     let (mut cancelled, mut kept) = (BTreeSet::new(), BTreeSet::new());
     for event in events {
         let EventKind::MessageSent { message, .. } = &event.kind else { continue };

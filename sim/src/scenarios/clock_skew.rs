@@ -15,7 +15,7 @@ use super::history::{CallHistory, History, dialer_first};
 use super::{Scenario, begin, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, LinkState, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -54,7 +54,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let is_wrong = |fault: &Fault| match *fault {
         Fault::Skew { node, ms } if ms.abs() > WRONG_MS => Some(node),
@@ -96,7 +96,7 @@ fn must_be_refused(
     (dialer, acceptor): (Node, Node),
     (started, right): (u64, u64),
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let mut refused = 0;
     for change in history.changes(dialer, acceptor) {
         if change.at_ms < started || change.at_ms >= right {

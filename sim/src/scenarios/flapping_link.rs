@@ -12,7 +12,7 @@ use super::history::{History, fault_at};
 use super::{Scenario, begin, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -47,7 +47,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let first = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
@@ -84,7 +84,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
 }
 
 /// Checks that the connection is lost twice, as it is on a flapping link.
-fn must_be_lost_twice(history: &History<'_>, (a, b): (Node, Node), first: u64) -> Verdict {
+fn must_be_lost_twice(history: &History<'_>, (a, b): (Node, Node), first: u64) -> CheckResult {
     let mut at = first;
     for time in 1..=2 {
         let lost = history.lost_after(a, b, at);
@@ -95,7 +95,7 @@ fn must_be_lost_twice(history: &History<'_>, (a, b): (Node, Node), first: u64) -
     Ok(())
 }
 
-fn attempts_must_be_few(history: &History<'_>, (a, b): (Node, Node), first: u64) -> Verdict {
+fn attempts_must_be_few(history: &History<'_>, (a, b): (Node, Node), first: u64) -> CheckResult {
     let max = usize::try_from((REPAIRED_MS - first) / ATTEMPT_EVERY_MS).unwrap_or(0);
     for (node, remote) in [(a, b), (b, a)] {
         let attempts = history.attempts(node, remote, first, REPAIRED_MS);

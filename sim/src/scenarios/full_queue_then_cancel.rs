@@ -10,7 +10,7 @@ use super::history::{CallHistory, History, fault_at};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{CAPACITIES, Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -79,7 +79,7 @@ fn stream(from: Node, to: Node) -> StreamPlan {
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let held = fault_at(plan, |fault| matches!(fault, Fault::Hold { .. }))?;
     let repaired = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
@@ -97,14 +97,17 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
 }
 
 /// Checks that sends of the streams were blocked when the calls were cancelled.
-fn must_be_full(history: &History<'_>, held: u64, repaired: u64) -> Verdict {
+fn must_be_full(history: &History<'_>, held: u64, repaired: u64) -> CheckResult {
     let waits = history.calls.iter().flat_map(|call| &call.waits);
     let mut waits = waits
         .filter(|(at, end, _)| (held..repaired - 500).contains(at) && *end == StreamSide::Caller);
     waits.next().map(|_| ()).ok_or_else(|| "no message waits for room".to_owned())
 }
 
-fn must_be_cancelled(call: &CallHistory<'_>, (held, repaired, limit): (u64, u64, u64)) -> Verdict {
+fn must_be_cancelled(
+    call: &CallHistory<'_>,
+    (held, repaired, limit): (u64, u64, u64),
+) -> CheckResult {
     match call.ended {
         Some((at, Outcome::Cancelled)) if (held..repaired).contains(&at) => {}
         _ => return Err(call.violation("must be cancelled while the queue is full")),

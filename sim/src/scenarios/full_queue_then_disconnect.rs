@@ -13,7 +13,7 @@ use super::history::{CallHistory, History, dialer_first, fault_at};
 use super::{Scenario, begin, small, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{CAPACITIES, Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -85,7 +85,7 @@ fn stream(rng: &mut SmallRng, from: Node, to: Node) -> StreamPlan {
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let held = fault_at(plan, |fault| matches!(fault, Fault::Hold { .. }))?;
     let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
@@ -119,7 +119,7 @@ fn must_wait_for_queue_space(
     (node, remote): (Node, Node),
     held: u64,
     cut: u64,
-) -> Verdict {
+) -> CheckResult {
     for (from, to, side) in [(node, remote, StreamSide::Caller), (remote, node, StreamSide::Callee)]
     {
         let calls = history.calls.iter().filter(|call| (call.from(), call.to()) == (from, to));
@@ -141,7 +141,7 @@ fn all_must_end_at(
     (node, remote): (Node, Node),
     lost: u64,
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let mut ended = 0;
     for call in history.calls.iter().filter(|call| call.is_between(node, remote)) {
         if call.from() == node && call.is_outstanding(lost) {

@@ -13,7 +13,7 @@ use super::history::{CallHistory, History, dialer_first, fault_at};
 use super::{Scenario, begin, small, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -52,7 +52,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
     fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
@@ -87,7 +87,7 @@ fn calls_must_end_at(
     cut: u64,
     lost_ms: u64,
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let is_from_node = |call: &&CallHistory<'_>| (call.from(), call.to()) == (node, remote);
     let mut count = 0;
     for call in history.calls.iter().filter(is_from_node) {
@@ -118,7 +118,7 @@ fn must_be_replaced(
     (dialer, acceptor): (Node, Node),
     cut: u64,
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let lost = history.lost_after(dialer, acceptor, cut).map_or(cut, |lost| lost.at_ms);
     let limit = bounds.first_backoff_ms() + 4 * bounds.round_trip_ms;
     history.must_connect(dialer, acceptor, lost + limit, 0)?;

@@ -6,7 +6,7 @@ use grid::Limits;
 use grid::proto::handshake::Dialler;
 
 use crate::event::{Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
 use crate::world::url;
 
@@ -84,12 +84,12 @@ impl CallHistory<'_> {
     }
 
     /// Checks that it completed.
-    pub(super) fn must_complete(&self) -> Verdict {
+    pub(super) fn must_complete(&self) -> CheckResult {
         if self.is_completed() { Ok(()) } else { Err(self.violation("must complete")) }
     }
 
     /// Checks that it completed within `limit_ms`.
-    pub(super) fn must_complete_within(&self, limit_ms: u64) -> Verdict {
+    pub(super) fn must_complete_within(&self, limit_ms: u64) -> CheckResult {
         self.must_complete()?;
         match self.took_ms() {
             Some(took) if took <= limit_ms => Ok(()),
@@ -257,7 +257,13 @@ impl<'a> History<'a> {
     }
 
     /// Checks that both ends are connected to each other within `limit_ms` after `after_ms`.
-    pub(super) fn must_connect(&self, a: Node, b: Node, after_ms: u64, limit_ms: u64) -> Verdict {
+    pub(super) fn must_connect(
+        &self,
+        a: Node,
+        b: Node,
+        after_ms: u64,
+        limit_ms: u64,
+    ) -> CheckResult {
         for (node, remote) in [(a, b), (b, a)] {
             match self.connected_after(node, remote, after_ms) {
                 Some(at) if at <= after_ms + limit_ms => {}
@@ -272,7 +278,13 @@ impl<'a> History<'a> {
     }
 
     /// Checks that both ends are connected to each other and stay so, up to but not at `until`.
-    pub(super) fn must_stay_connected(&self, a: Node, b: Node, after: u64, until: u64) -> Verdict {
+    pub(super) fn must_stay_connected(
+        &self,
+        a: Node,
+        b: Node,
+        after: u64,
+        until: u64,
+    ) -> CheckResult {
         self.must_connect(a, b, after, 0)?;
         for (node, remote) in [(a, b), (b, a)] {
             let lost = self.changes(node, remote).find(|c| c.at_ms > after && c.at_ms < until);
@@ -289,7 +301,7 @@ impl<'a> History<'a> {
         &self,
         since_ms: u64,
         is_affected: impl Fn(Node, Node) -> bool,
-    ) -> Verdict {
+    ) -> CheckResult {
         for (a, b) in self.pairs().filter(|(a, b)| a < b && !is_affected(*a, *b)) {
             self.must_stay_connected(a, b, since_ms, self.healed_ms)?;
         }
@@ -318,7 +330,7 @@ impl<'a> History<'a> {
         (a, b): (Node, Node),
         (from_ms, to_ms): (u64, u64),
         limits: &Limits,
-    ) -> Verdict {
+    ) -> CheckResult {
         let (dialer, other) = dialer_first(a, b);
         let attempts = self.attempts(dialer, other, from_ms, to_ms);
         let max = attempts_max(limits, to_ms.saturating_sub(from_ms));

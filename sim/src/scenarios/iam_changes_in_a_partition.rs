@@ -10,7 +10,7 @@ use rand::RngExt;
 use super::iam_history::{Copies, Presence, begin_copies, is_repair, last_fault};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -59,7 +59,7 @@ fn pairs_across() -> impl Iterator<Item = (Node, Node)> {
     (0..SIDE).flat_map(|a| (SIDE..NODES).map(move |b| (Node(a), Node(b))))
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let copies = Copies::of(plan, events);
     let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
     let repaired = last_fault(plan, is_repair)?;

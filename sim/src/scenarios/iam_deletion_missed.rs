@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::iam_history::{begin_copies, soon_limit_ms};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, EventKind, IamEvent};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -38,7 +38,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let is_restart = |fault: &Fault| matches!(fault, Fault::Restart { .. });
     let restarted = fault_at(plan, is_restart)?;
     let node = plan.faults.iter().find_map(|(_, fault)| match fault {

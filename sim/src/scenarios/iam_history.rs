@@ -8,7 +8,7 @@ use super::begin;
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState};
 use crate::iam;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, IamPlan, Node, Plan};
 
 /// Creates a plan of `nodes` nodes with two pools each. Periodic reconciliation happens every few
@@ -108,7 +108,13 @@ impl<'a> Copies<'a> {
     }
 
     /// Checks that its readers see this item at this time, or do not.
-    pub(super) fn must_see(self, node: Node, item: u8, presence: Presence, at_ms: u64) -> Verdict {
+    pub(super) fn must_see(
+        self,
+        node: Node,
+        item: u8,
+        presence: Presence,
+        at_ms: u64,
+    ) -> CheckResult {
         let Some(seen) = self.snapshot(node, at_ms) else {
             return Err(format!("readers of {node} must see something at {at_ms} ms"));
         };
@@ -122,7 +128,7 @@ impl<'a> Copies<'a> {
 
     /// Checks that all nodes converge soon after `since_ms`: as soon as with an interval of a few
     /// seconds, although their interval is long, because a reconnect starts a reconciliation.
-    pub(super) fn must_converge_soon(self, since_ms: u64) -> Verdict {
+    pub(super) fn must_converge_soon(self, since_ms: u64) -> CheckResult {
         let limit = since_ms + soon_limit_ms(self.plan);
         match iam::converged_since(self.events, self.plan.cluster.nodes) {
             Some(at_ms) if at_ms <= limit => Ok(()),

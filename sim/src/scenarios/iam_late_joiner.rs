@@ -11,7 +11,7 @@ use rand::RngExt;
 use super::iam_history::{Copies, Presence, soon_limit_ms};
 use super::{Scenario, begin, sort};
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, IamPlan, ItemChange, Load, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -56,7 +56,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let copies = Copies::of(plan, events);
     let [(late, starts)] = plan.cluster.late.as_slice() else {
         return Err("the plan lacks a late node".to_owned());

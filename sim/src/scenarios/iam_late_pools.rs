@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::{Scenario, begin, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, IamEvent};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, IamPlan, Node, Outage, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -39,7 +39,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let limit_ms = Bounds::of(plan).load_ms;
     for node in (0..NODES).map(Node) {
         let ups = plan.faults.iter().filter_map(|(at, fault)| match fault {

@@ -10,7 +10,7 @@ use rand::RngExt;
 use super::iam_history::{Copies, Presence, begin_copies, is_repair, last_fault};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Outage, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -49,7 +49,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let copies = Copies::of(plan, events);
     let online = fault_at(plan, |fault| matches!(fault, Fault::PoolUp { .. }))?;
     let repaired = last_fault(plan, is_repair)?;

@@ -10,7 +10,7 @@ use rand::RngExt;
 use super::iam_history::{Copies, Presence, last_fault};
 use super::{Scenario, begin, history::fault_at, sort};
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -61,7 +61,7 @@ fn nodes_from(first: u8) -> [Node; NODES as usize] {
     std::array::from_fn(|index| Node((first + u8::try_from(index).unwrap_or(0)) % NODES))
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let copies = Copies::of(plan, events);
     let started = fault_at(plan, |fault| matches!(fault, Fault::Bounce { .. }))?;
     let last = last_fault(plan, |_| true)?;

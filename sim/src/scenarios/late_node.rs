@@ -11,7 +11,7 @@ use super::history::{CallHistory, History, dialer_first};
 use super::{Scenario, begin, steady};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -34,7 +34,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let [(late, starts)] = plan.cluster.late.as_slice() else {
         return Err("the plan lacks a late node".to_owned());
@@ -81,7 +81,7 @@ fn must_keep_trying(
     (dialer, acceptor): (Node, Node),
     started: u64,
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let attempts = history.attempts(dialer, acceptor, 0, started);
     let times = |each_ms| usize::try_from(started / each_ms).unwrap_or(0);
     let (least, most) =

@@ -5,7 +5,7 @@ use rand::rngs::SmallRng;
 use super::begin;
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, LockEnd, LockFailure, LossNotice};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan};
 
 /// One lock of the plan, and its events.
@@ -48,7 +48,7 @@ impl LockHistory<'_> {
     }
 
     /// Checks that it was granted within this time.
-    pub(super) fn must_be_granted_within(&self, limit_ms: u64) -> Verdict {
+    pub(super) fn must_be_granted_within(&self, limit_ms: u64) -> CheckResult {
         let granted = self.must_be_granted()?;
         if granted > self.requested_ms.unwrap_or(granted) + limit_ms {
             return Err(self.violation(&format!("must be granted within {limit_ms} ms")));
@@ -63,7 +63,7 @@ impl LockHistory<'_> {
     }
 
     /// Checks that its holder did not lose it.
-    pub(super) fn must_be_kept(&self) -> Verdict {
+    pub(super) fn must_be_kept(&self) -> CheckResult {
         self.must_be_granted()?;
         match self.ended {
             Some((_, LockEnd::Unlocked | LockEnd::Dropped)) => Ok(()),

@@ -12,7 +12,7 @@ use super::lock_history::{
 use super::{Scenario, history::fault_at, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, LockEnd};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -41,7 +41,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, waiters @ ..] = &locks[..] else { return Err("the plan has a lock".to_owned()) };
     let crashed = fault_at(plan, |fault| matches!(fault, Fault::PowerLoss { .. }))?;

@@ -14,7 +14,7 @@ use super::lock_history::{
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, ForcePlan, Load, LockPlan, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -44,7 +44,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, waiter] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
     let forced = plan.load.iter().find(|(_, load)| matches!(load, Load::Force(_)));

@@ -13,7 +13,7 @@ use super::lock_history::{
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, LockFailure};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -53,7 +53,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let restarts = plan.faults.iter().filter(|(_, fault)| matches!(fault, Fault::Restart { .. }));
     if restarts.count() == 0 {

@@ -11,7 +11,7 @@ use super::lock_history::{begin_locks, free_lock_limit_ms, lock, locks};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -50,7 +50,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     if !plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Slow { .. })) {
         return Err("the plan lacks a slow locker".to_owned());

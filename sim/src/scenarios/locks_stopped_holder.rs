@@ -13,7 +13,7 @@ use super::lock_history::{
 use super::{Scenario, history::fault_at, sort, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, LossNotice};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ClockWhilePaused, Fault, Load, LockPlan, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -41,7 +41,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, waiter] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
     let paused = fault_at(plan, |fault| matches!(fault, Fault::Pause { .. }))?;

@@ -11,7 +11,7 @@ use super::lock_history::{begin_locks, lock, locks, turn_limit_ms};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 use crate::world::EPOCH_SECONDS;
 
@@ -50,7 +50,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let bounds = Bounds::of(plan);
     let mut are_ahead = 0;
     for lock in locks(plan, events) {

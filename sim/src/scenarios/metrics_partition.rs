@@ -10,7 +10,7 @@ use super::metrics_history::{CONNECTED_MS, begin_metrics, scrapes, steady_scrape
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -38,7 +38,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let bounds = Bounds::of(plan);
     let (Some((cut_ms, Fault::Cut { a: cut_off, .. })), Some((repaired_ms, _))) =
         (plan.faults.first(), plan.faults.last())

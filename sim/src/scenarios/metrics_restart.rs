@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::metrics_history::{begin_metrics, scrapes, steady_scrapes};
 use super::{Scenario, sort};
 use crate::event::{Event, ReportedValues, ServerReport};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -35,7 +35,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let [(lost_ms, Fault::PowerLoss { node }), (_, Fault::Restart { .. })] = plan.faults[..] else {
         return Err("the plan lacks a restart".to_owned());
     };

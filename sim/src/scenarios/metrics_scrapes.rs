@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::metrics_history::{begin_metrics, scrapes};
 use super::{Scenario, two};
 use crate::event::{Event, EventKind};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -62,7 +62,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let Some((burst_node, steady_node)) = nodes(plan) else {
         return Err("the plan lacks a burst".to_owned());
     };

@@ -10,7 +10,7 @@ use rand::RngExt;
 use super::metrics_history::{CONNECTED_MS, begin_metrics, scrapes, steady_scrapes};
 use super::{Scenario, sort};
 use crate::event::{Event, ServerReport};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -53,7 +53,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (one, other, _) = roles(plan.seed);
     let (Some((slow_ms, _)), Some((repaired_ms, _))) = (plan.faults.first(), plan.faults.last())
     else {

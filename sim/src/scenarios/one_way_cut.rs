@@ -13,7 +13,7 @@ use super::history::{History, fault_at};
 use super::{Scenario, begin, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -40,7 +40,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let cut = fault_at(plan, |fault| matches!(fault, Fault::CutOneWay { .. }))?;
     let repaired = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
@@ -68,7 +68,7 @@ fn must_be_found(
     (from, to): (Node, Node),
     cut: u64,
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let find = |node, remote| {
         let lost = history.lost_after(node, remote, cut);
         let lost = lost.filter(|lost| lost.at_ms <= cut + bounds.dead_peer_ms);
@@ -94,7 +94,7 @@ fn calls_must_fail(
     (from, to): (Node, Node),
     during: std::ops::Range<u64>,
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let detected = during.start + bounds.dead_peer_ms;
     for call in history.calls.iter().filter(|call| call.is_between(from, to)) {
         let Some(made) = call.made_ms.filter(|made| during.contains(made)) else { continue };

@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::{Scenario, begin, small, steady};
 use crate::event::{Event, EventKind, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -39,7 +39,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     for event in events {
         let EventKind::CallEnded { call, outcome } = &event.kind else { continue };
         let Some((made, load)) = plan.load.get(*call as usize) else { continue };

@@ -13,7 +13,7 @@ use super::history::{CallHistory, History};
 use super::{Scenario, begin, sort, steady};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -43,7 +43,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let mut returns = Vec::new();
     for node in (0..NODES).map(Node) {

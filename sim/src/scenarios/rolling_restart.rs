@@ -12,7 +12,7 @@ use super::history::{CallHistory, History};
 use super::{Scenario, begin, small, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan, RequestPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -67,7 +67,7 @@ struct Restart {
     to_ms: u64,
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let restarts = restarts(plan, &history, &bounds)?;
     for (a, b) in history.pairs().filter(|(a, b)| a < b) {
@@ -120,7 +120,7 @@ fn restarts(plan: &Plan, history: &History<'_>, bounds: &Bounds) -> Result<Vec<R
 }
 
 /// Checks that a call completes or fails with a clear error, and never waits for its deadline.
-fn must_end_clearly(call: &CallHistory<'_>, bounds: &Bounds) -> Verdict {
+fn must_end_clearly(call: &CallHistory<'_>, bounds: &Bounds) -> CheckResult {
     if call.made_ms.is_none() {
         return Ok(()); // its caller did not run
     }

@@ -12,7 +12,7 @@ use super::history::{CallHistory, History};
 use super::{Scenario, begin, sort, steady};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{CAPACITIES, HandlerEnding, Load, Node, Plan, StreamPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -80,7 +80,7 @@ fn stream(from: Node, to: Node) -> StreamPlan {
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let mut has_unread = false;
     for call in history.calls.iter().filter(|call| call.at_ms >= 2_000) {
@@ -115,7 +115,7 @@ fn must_block_and_be_cancelled(
     call: &CallHistory<'_>,
     stream: &StreamPlan,
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let (_, output) = CAPACITIES[usize::from(stream.capacities)];
     let sent = call.sent.get(&StreamSide::Callee).copied().unwrap_or(0);
     let waits: Vec<_> = call.waits.iter().map(|(_, end, number)| (*end, *number)).collect();

@@ -11,7 +11,7 @@ use super::history::{History, dialer_first};
 use super::{Scenario, begin, steady};
 use crate::bounds::Bounds;
 use crate::event::{Event, LinkState, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -33,7 +33,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let [outsider] = *plan.cluster.wrong_secret_nodes.as_slice() else {
         return Err("the plan lacks a node with a wrong secret".to_owned());
@@ -68,7 +68,7 @@ fn must_be_refused(
     history: &History<'_>,
     (dialer, acceptor): (Node, Node),
     healed: u64,
-) -> Verdict {
+) -> CheckResult {
     let mut refused = 0;
     for change in history.changes(dialer, acceptor).filter(|change| change.at_ms < healed) {
         let cause = change.cause.unwrap_or_default();

@@ -1,28 +1,28 @@
-//! B12, B13, B16: an outcome is one that the call's own handler can have caused.
+//! B12, B13, B16: the outcome of a call is one that its own handler can have caused.
 //!
-//! A response that reached another call, of this or of the other direction, would show here: every
-//! payload says which call it belongs to, and an error only comes from a handler that was to fail. Nor
-//! does a call fail for the network's sake while its network is whole.
+//! A response that reached another call, of either direction, would be detected: every payload
+//! names its call, and an error comes only from a handler that was meant to fail. Nor does a call
+//! fail because of the network while its network is intact.
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::load::{PLANNED_ERROR, PLANNED_PANIC};
 use crate::plan::{HandlerEnding, Load, Node};
 
-/// See the module.
+/// Tracks the calls made.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(super) struct Responses {
     made: BTreeMap<CallId, (Node, Node, u64)>,
 }
 
-impl Invariant for Answers {
+impl Invariant for Responses {
     fn name(&self) -> &'static str {
-        "answers"
+        "responses"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         match &event.kind {
             EventKind::CallMade { call, to, .. } => {
                 if let Some(from) = event.node {
@@ -37,7 +37,7 @@ impl Invariant for Answers {
                 let Some(load) = facts.load(*call) else {
                     return Err(format!("call {call} is not in the plan"));
                 };
-                let (ending, gives_up) = match &load {
+                let (ending, cancels) = match &load {
                     Load::Request(plan) => (plan.ending, plan.cancel_after_ms.is_some()),
                     Load::Stream(plan) => (plan.ending, plan.cancel_after_ms.is_some()),
                     Load::Lock(_) | Load::Force(_) | Load::Change(_) => {
@@ -46,21 +46,21 @@ impl Invariant for Answers {
                 };
                 let limits = &facts.plan.cluster.limits;
                 let is_possible = match outcome {
-                    // Silence is what a stream may die of, but not on a whole network.
+                    // Missed pings may end a stream, but not on an intact network.
                     Outcome::StreamFailed { text } => {
-                        SILENCE.iter().any(|silence| text.contains(silence))
-                            && self.had_trouble(*call, facts)
+                        SILENCE_TEXTS.iter().any(|silence| text.contains(silence))
+                            && self.had_fault(*call, facts)
                     }
-                    Outcome::Disconnected | Outcome::NotConnected => self.had_trouble(*call, facts),
-                    // The other side has too many, or takes no new ones.
+                    Outcome::Disconnected | Outcome::NotConnected => self.had_fault(*call, facts),
+                    // The callee is overloaded or draining.
                     Outcome::Refused { .. } => {
-                        limits.inbound_calls_max.is_some() || self.had_trouble(*call, facts)
+                        limits.inbound_calls_max.is_some() || self.had_fault(*call, facts)
                     }
                     Outcome::NotMade { .. } => {
-                        limits.outbound_calls_max.is_some() || self.had_trouble(*call, facts)
+                        limits.outbound_calls_max.is_some() || self.had_fault(*call, facts)
                     }
-                    Outcome::Cancelled => gives_up,
-                    Outcome::Deadline => self.may_be_late(*call, &load, facts),
+                    Outcome::Cancelled => cancels,
+                    Outcome::Deadline => self.may_miss_deadline(*call, &load, facts),
                     outcome => is_possible(outcome, ending),
                 };
                 is_possible.then_some(()).ok_or_else(|| {
@@ -72,31 +72,32 @@ impl Invariant for Answers {
     }
 }
 
-impl Answers {
-    /// Whether the network between a call's two ends was not whole all the time, or not long enough
-    /// for a dead connection to be found.
-    fn had_trouble(&self, call: CallId, facts: &Facts<'_>) -> bool {
+impl Responses {
+    /// Returns whether the network between a call's two ends had a fault during the call, or too
+    /// short a time before it for a dead connection to be detected.
+    fn had_fault(&self, call: CallId, facts: &Facts<'_>) -> bool {
         let Some((from, to, made)) = self.made.get(&call) else { return false };
-        let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+        let whole = facts.health.healthy_since(*from, *to, facts.bounds);
         whole.is_none_or(|since| since > *made)
     }
 
-    /// Whether a call may miss its deadline: its handler needs longer, or the network was not whole.
-    fn may_be_late(&self, call: CallId, load: &Load, facts: &Facts<'_>) -> bool {
-        // When a stream is over is a matter of how fast its two ends are.
+    /// Returns whether a call may exceed its deadline: its handler needs longer, or the network had
+    /// a fault.
+    fn may_miss_deadline(&self, call: CallId, load: &Load, facts: &Facts<'_>) -> bool {
+        // The duration of a stream depends on how fast its two ends are.
         let Load::Request(plan) = load else { return true };
         let bounds = facts.bounds;
         let timeout = plan.timeout_ms.map_or(bounds.deadline_ms(), u64::from);
         let needed = u64::from(plan.work_ms) + bounds.round_trip_ms + bounds.queue_ms();
         let never = matches!(plan.ending, HandlerEnding::Never);
-        never || timeout <= needed + bounds.drift_of(needed) || self.had_trouble(call, facts)
+        never || timeout <= needed + bounds.drift_of(needed) || self.had_fault(call, facts)
     }
 }
 
-/// What a stream that ends for want of signs of life says.
-const SILENCE: [&str; 3] = ["no sign of life", "does not know the stream", "was cancelled"];
+/// Texts of a stream that ends because of missed pings.
+const SILENCE_TEXTS: [&str; 3] = ["no sign of life", "does not know the stream", "was cancelled"];
 
-/// Outcomes that need nothing but the handler's ending.
+/// Returns whether an outcome is possible that depends on the handler's ending alone.
 fn is_possible(outcome: &Outcome, ending: HandlerEnding) -> bool {
     match outcome {
         Outcome::WrongResponse { .. } => false,
@@ -120,15 +121,17 @@ fn is_possible(outcome: &Outcome, ending: HandlerEnding) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, ended, made, request, stream};
+    use super::super::harness::{
+        CALLER, Harness, LATE, SERVER, assert_violates, ended, made, request, stream,
+    };
     use super::*;
     use crate::plan::Fault;
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
-    fn ends(load: Load, outcome: Outcome) -> Verdict {
-        let mut bench = Bench::new(Answers::default(), vec![load.clone()]);
-        bench.well([(LATE, CALLER, made(0, &load))]);
-        bench.at(LATE + 10, CALLER, ended(0, outcome))
+    #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
+    fn ends(load: Load, outcome: Outcome) -> CheckResult {
+        let mut harness = Harness::new(Responses::default(), vec![load.clone()]);
+        harness.feed([(LATE, CALLER, made(0, &load))]);
+        harness.at(LATE + 10, CALLER, ended(0, outcome))
     }
 
     fn text(text: &str) -> String {
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_is_one_that_the_handler_caused() {
+    fn outcome_is_one_that_the_handler_caused() {
         let ending = |ending| request(|plan| plan.ending = ending);
         let planned = || Outcome::RemoteError { text: text(PLANNED_ERROR) };
         let panicked = || Outcome::RemoteError { text: format!("it {PLANNED_PANIC}") };
@@ -153,16 +156,16 @@ mod tests {
             (HandlerEnding::Success, Outcome::UnknownHandler),
             (HandlerEnding::Success, Outcome::WrongResponse { text: text("of another") }),
         ] {
-            bites(ends(ending(of), outcome), "call 0, whose handler ends");
+            assert_violates(ends(ending(of), outcome), "call 0, whose handler ends");
         }
     }
 
     #[test]
-    fn a_deadline_is_missed_only_where_the_handler_needs_longer() {
+    fn deadline_is_exceeded_only_if_the_handler_needs_longer() {
         let within = |timeout_ms, work_ms| {
             request(|plan| (plan.timeout_ms, plan.work_ms) = (Some(timeout_ms), work_ms))
         };
-        bites(ends(within(1_000, 0), Outcome::Deadline), "call 0, whose handler ends");
+        assert_violates(ends(within(1_000, 0), Outcome::Deadline), "call 0, whose handler ends");
         assert_eq!(ends(within(1_000, 1_000), Outcome::Deadline), Ok(()));
         assert_eq!(ends(within(10, 0), Outcome::Deadline), Ok(()));
         let never = request(|plan| plan.ending = HandlerEnding::Never);
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_whole_network_no_call_fails_for_its_sake() {
+    fn no_call_fails_because_of_an_intact_network() {
         let silent = || Outcome::StreamFailed { text: text("no sign of life") };
         for outcome in [
             Outcome::Disconnected,
@@ -181,24 +184,27 @@ mod tests {
             Outcome::NotMade { text: text("too many") },
             Outcome::Cancelled,
         ] {
-            bites(ends(stream(|_| {}), outcome), "call 0, whose handler ends Success");
+            assert_violates(ends(stream(|_| {}), outcome), "call 0, whose handler ends Success");
         }
         let load = stream(|plan| plan.cancel_after_ms = Some(3));
         assert_eq!(ends(load.clone(), Outcome::Cancelled), Ok(()));
-        let mut parted = Bench::new(Answers::default(), vec![load.clone(), load.clone()]);
-        parted.well([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
+        let mut parted = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
+        parted.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
         parted.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
-        parted.well([
+        parted.feed([
             (LATE + 2, CALLER, ended(0, silent())),
             (LATE + 2, CALLER, ended(1, Outcome::Disconnected)),
         ]);
     }
 
     #[test]
-    fn what_is_not_in_the_plan_is_refused() {
-        let mut bench = Bench::new(Answers::default(), vec![]);
-        bites(bench.at(1, CALLER, ended(3, Outcome::Completed)), "call 3 is not in the plan");
+    fn call_outside_the_plan_is_a_violation() {
+        let mut harness = Harness::new(Responses::default(), vec![]);
+        assert_violates(
+            harness.at(1, CALLER, ended(3, Outcome::Completed)),
+            "call 3 is not in the plan",
+        );
         let wrong = EventKind::WrongInput { call: 3, text: text("damage") };
-        bites(bench.at(1, SERVER, wrong), "call 3 was served with damage");
+        assert_violates(harness.at(1, SERVER, wrong), "call 3 was served with damage");
     }
 }

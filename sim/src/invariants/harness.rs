@@ -1,8 +1,9 @@
-//! A bench on which one invariant is shown hand-written events and views, to prove that it bites.
+//! A harness that feeds one invariant hand-written events and views, to prove that it detects
+//! violations.
 
 use std::time::Duration;
 
-use super::{Calm, Facts, Invariant, Verdict};
+use super::{CheckResult, Facts, Invariant, LinkHealth};
 use crate::bounds::Bounds;
 use crate::event::{
     CallId, CallKind, Event, EventKind, IamEvent, ItemRecord, LockEnd, MessageSummary, Outcome,
@@ -16,43 +17,43 @@ use crate::plan::{
 };
 use crate::world::{NodeView, World};
 
-/// Makes the calls of the bench.
+/// The node that makes the calls.
 pub(super) const CALLER: Node = Node(0);
-/// Serves them.
+/// The node that serves them.
 pub(super) const SERVER: Node = Node(1);
-/// Long after the start: a pair that had no trouble by then is surely connected.
+/// Long after the start: a pair without faults is surely connected by then.
 pub(super) const LATE: u64 = 100_000;
 
-/// One invariant, and all that it may know.
-pub(super) struct Bench {
+/// One invariant and its context.
+pub(super) struct Harness {
     plan: Plan,
     table: LoadTable,
-    calm: Calm,
+    health: LinkHealth,
     bounds: Bounds,
     invariant: Box<dyn Invariant>,
 }
 
-impl Bench {
-    /// `load` is numbered from 0, and nothing else is ever asked.
+impl Harness {
+    /// Creates a harness whose calls are those of `load`, numbered from 0.
     pub(super) fn new(invariant: impl Invariant + 'static, load: Vec<Load>) -> Self {
         Self::of(invariant, Plan::quiet(2), load)
     }
 
-    /// Likewise, in a cluster with locks.
+    /// Creates a harness for a cluster with locks.
     pub(super) fn with_locks(invariant: impl Invariant + 'static, locks: LocksPlan) -> Self {
         let mut plan = Plan::quiet(2);
         plan.cluster.locks = Some(locks);
         Self::of(invariant, plan, vec![])
     }
 
-    /// Likewise, in a cluster with users, policies and mappings, of which it has none yet.
+    /// Creates a harness for a cluster with users, policies and mappings, which are empty.
     pub(super) fn with_iam(invariant: impl Invariant + 'static) -> Self {
         let mut plan = Plan::quiet(2);
         plan.cluster.iam = Some(IamPlan { pools: 1, seeded: 0, refresh_ms: 10_000, store_ms: 0 });
         Self::of(invariant, plan, vec![])
     }
 
-    /// Likewise, in a cluster with metrics.
+    /// Creates a harness for a cluster with metrics.
     pub(super) fn with_metrics(invariant: impl Invariant + 'static, metrics: MetricsPlan) -> Self {
         let mut plan = Plan::quiet(2);
         plan.cluster.metrics = Some(metrics);
@@ -65,8 +66,8 @@ impl Bench {
         for (_, load) in &plan.load {
             let _ = table.add(load.clone());
         }
-        let (bounds, calm) = (Bounds::of(&plan), Calm::new(&plan, 300_000));
-        Self { plan, table, calm, bounds, invariant: Box::new(invariant) }
+        let (bounds, health) = (Bounds::of(&plan), LinkHealth::new(&plan, 300_000));
+        Self { plan, table, health, bounds, invariant: Box::new(invariant) }
     }
 
     pub(super) fn bounds(&self) -> Bounds {
@@ -76,50 +77,50 @@ impl Bench {
     fn ask(
         &mut self,
         now_ms: u64,
-        ask: impl FnOnce(&mut dyn Invariant, &Facts<'_>) -> Verdict,
-    ) -> Verdict {
-        let Self { plan, table, calm, bounds, invariant } = self;
-        ask(invariant.as_mut(), &Facts { plan, table, bounds, calm, now_ms })
+        ask: impl FnOnce(&mut dyn Invariant, &Facts<'_>) -> CheckResult,
+    ) -> CheckResult {
+        let Self { plan, table, health, bounds, invariant } = self;
+        ask(invariant.as_mut(), &Facts { plan, table, bounds, health, now_ms })
     }
 
-    /// Something happens on a node.
-    pub(super) fn at(&mut self, at_ms: u64, node: Node, kind: EventKind) -> Verdict {
-        self.see(Event { at_ms, node: Some(node), kind })
+    /// Feeds an event of a node.
+    pub(super) fn at(&mut self, at_ms: u64, node: Node, kind: EventKind) -> CheckResult {
+        self.on_event(Event { at_ms, node: Some(node), kind })
     }
 
-    /// Trouble begins or ends.
+    /// Feeds the beginning or the end of a fault.
     pub(super) fn fault(&mut self, at_ms: u64, fault: Fault) {
-        self.see(Event { at_ms, node: None, kind: EventKind::Fault { fault } })
-            .expect("a fault is fine");
+        self.on_event(Event { at_ms, node: None, kind: EventKind::Fault { fault } })
+            .expect("a fault is no violation");
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
-    fn see(&mut self, event: Event) -> Verdict {
-        self.calm.see(&event);
-        self.ask(event.at_ms, |invariant, facts| invariant.see(&event, facts))
+    #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
+    fn on_event(&mut self, event: Event) -> CheckResult {
+        self.health.on_event(&event);
+        self.ask(event.at_ms, |invariant, facts| invariant.on_event(&event, facts))
     }
 
-    /// All of these happen, and nothing is wrong with them.
-    pub(super) fn well(&mut self, events: impl IntoIterator<Item = (u64, Node, EventKind)>) {
+    /// Feeds these events, none of which may be a violation.
+    pub(super) fn feed(&mut self, events: impl IntoIterator<Item = (u64, Node, EventKind)>) {
         for (at_ms, node, kind) in events {
-            let said = format!("{kind}");
-            self.at(at_ms, node, kind).unwrap_or_else(|text| panic!("{said}: {text}"));
+            let event = format!("{kind}");
+            self.at(at_ms, node, kind).unwrap_or_else(|text| panic!("{event}: {text}"));
         }
     }
 
-    pub(super) fn look(&mut self, now_ms: u64, views: &[NodeView]) -> Verdict {
-        self.ask(now_ms, |invariant, facts| invariant.look(views, facts))
+    pub(super) fn on_view(&mut self, now_ms: u64, views: &[NodeView]) -> CheckResult {
+        self.ask(now_ms, |invariant, facts| invariant.on_view(views, facts))
     }
 
-    pub(super) fn tick(&mut self, now_ms: u64, hold_views: &[HoldView]) -> Verdict {
-        self.ask(now_ms, |invariant, facts| invariant.tick(hold_views, facts))
+    pub(super) fn on_tick(&mut self, now_ms: u64, hold_views: &[HoldView]) -> CheckResult {
+        self.ask(now_ms, |invariant, facts| invariant.on_tick(hold_views, facts))
     }
 
-    pub(super) fn at_quiet(&mut self, views: &[NodeView]) -> Verdict {
-        self.ask(LATE, |invariant, facts| invariant.at_quiet(views, facts))
+    pub(super) fn at_quiescence(&mut self, views: &[NodeView]) -> CheckResult {
+        self.ask(LATE, |invariant, facts| invariant.at_quiescence(views, facts))
     }
 
-    pub(super) fn at_end(&mut self, views: &[NodeView]) -> Verdict {
+    pub(super) fn at_end(&mut self, views: &[NodeView]) -> CheckResult {
         self.ask(LATE, |invariant, facts| invariant.at_end(views, facts))
     }
 }
@@ -129,26 +130,26 @@ pub(super) fn record(item: u8, micros: u64, value: Option<u32>) -> ItemRecord {
     ItemRecord { item, version: RecordVersion { micros, server: 0 }, value }
 }
 
-/// It is kept.
-pub(super) fn kept(item: u8, micros: u64, value: Option<u32>) -> EventKind {
+/// The event that a record was stored.
+pub(super) fn persisted(item: u8, micros: u64, value: Option<u32>) -> EventKind {
     EventKind::Iam(IamEvent::Persisted { pool: 0, record: record(item, micros, value) })
 }
 
-/// Readers see these.
-pub(super) fn seen(items: &[(u8, u32)]) -> EventKind {
+/// The event that readers see these items.
+pub(super) fn visible(items: &[(u8, u32)]) -> EventKind {
     EventKind::Iam(IamEvent::SnapshotChanged { items: Some(items.to_vec()) })
 }
 
-/// What two connected nodes look like.
+/// The views of two connected nodes.
 pub(super) fn views() -> Vec<NodeView> {
     let mut world = World::new(&Plan::quiet(2));
-    world.wait_until(Duration::from_secs(10), World::is_connected).expect("a whole network");
+    world.wait_until(Duration::from_secs(10), World::is_connected).expect("an intact network");
     world.run_for(Duration::from_secs(1));
     world.views()
 }
 
-/// It was refused, with a text that names this.
-pub(super) fn bites(verdict: Verdict, names: &str) {
+/// Asserts that `result` is a violation whose text contains `names`.
+pub(super) fn assert_violates(verdict: CheckResult, names: &str) {
     let text = verdict.expect_err(names);
     assert!(text.contains(names), "{text:?} does not name {names:?}");
 }
@@ -168,7 +169,7 @@ pub(super) fn request(change: impl FnOnce(&mut RequestPlan)) -> Load {
     Load::Request(plan)
 }
 
-/// A stream with room for two messages up and three down, and with as many messages.
+/// A stream with two messages up and three down, and credit for as many.
 pub(super) fn stream(change: impl FnOnce(&mut StreamPlan)) -> Load {
     let mut plan = StreamPlan {
         from: CALLER,
@@ -188,7 +189,7 @@ pub(super) fn stream(change: impl FnOnce(&mut StreamPlan)) -> Load {
     Load::Stream(plan)
 }
 
-/// A write lock of the first resource that is held for a second.
+/// A write lock of the first resource, held for a second.
 pub(super) fn lock(change: impl FnOnce(&mut LockPlan)) -> Load {
     let mut plan = LockPlan {
         on: CALLER,
@@ -205,13 +206,13 @@ pub(super) fn lock(change: impl FnOnce(&mut LockPlan)) -> Load {
     Load::Lock(plan)
 }
 
-/// It believes that it holds the first resource.
-pub(super) fn hold_view(call: CallId, node: Node, write: bool) -> HoldView {
+/// A holder of the first resource that sees `is_held()`.
+pub(super) fn hold(call: CallId, node: Node, write: bool) -> HoldView {
     let (resources, token, id) = (vec![0], u64::from(call), format!("lock-{call}"));
     HoldView { call, node, resources, write, token, id, is_held: true }
 }
 
-// ---- what happens ----
+// ---- events ----
 
 pub(super) fn granted(call: CallId, write: bool, token: u64) -> EventKind {
     EventKind::LockGranted { call, resources: vec![0], write, token, valid_ms: 1_000 }
@@ -229,7 +230,7 @@ pub(super) fn made(call: CallId, load: &Load) -> EventKind {
             let (resources, write, timeout_ms) = (resources.clone(), *write, *timeout_ms);
             return EventKind::LockRequested { call, resources, write, timeout_ms };
         }
-        Load::Force(_) | Load::Change(_) => unreachable!("nothing is made of it"),
+        Load::Force(_) | Load::Change(_) => unreachable!("no call is made of it"),
     };
     EventKind::CallMade { call, to: load.ends().1, kind, timeout_ms }
 }
@@ -242,9 +243,9 @@ pub(super) fn served(call: CallId) -> EventKind {
     EventKind::HandlerStarted { call, from: CALLER }
 }
 
-/// Says its sequence and its flags besides the mux id.
-pub(super) fn sent(socket: SocketId, index: u64, op: &str, says: (u64, u32, u8)) -> EventKind {
-    let (mux_id, sequence, flags) = says;
+/// A sent message with a mux id, a sequence and flags.
+pub(super) fn sent(socket: SocketId, index: u64, op: &str, header: (u64, u32, u8)) -> EventKind {
+    let (mux_id, sequence, flags) = header;
     let message =
         MessageSummary { op: op.to_owned(), mux_id, sequence, flags, bytes: 16, call: Some(0) };
     EventKind::MessageSent { socket, index, message }

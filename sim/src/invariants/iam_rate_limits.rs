@@ -1,39 +1,39 @@
-//! B61, B62: loading is logged once in a process, and with each peer a node compares at most once in the
-//! shortest time between two comparisons, however often they reconnect.
+//! B61, B62: loading is logged once in a process, and reconciliations with a peer are spaced,
+//! however often it reconnects.
 
 use std::collections::BTreeMap;
 
 use iam_bootstrap::limits::COMPARE_SPACING;
 
-use super::{Facts, Invariant, Verdict};
+use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, EventKind, IamEvent};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// See the module.
+/// Counts log lines and reconciliations.
 #[derive(Debug, Default)]
-pub(super) struct IamCalm {
+pub(super) struct IamRateLimits {
     logged: BTreeMap<Node, u32>,
-    compared: BTreeMap<(Node, Node), Vec<u64>>,
+    reconciled: BTreeMap<(Node, Node), Vec<u64>>,
 }
 
-/// One while it catches up, one when it is ready; and what a full socket has held back.
+/// One during catch-up, one when it is ready, and one that a full socket has delayed.
 const AT_ONCE: u64 = 3;
 
-/// As far back as is looked.
+/// Number of past reconciliations that are checked.
 const WINDOW: usize = 12;
 
-impl Invariant for IamCalm {
+impl Invariant for IamRateLimits {
     fn name(&self) -> &'static str {
-        "iam_calm"
+        "iam_rate_limits"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
         match &event.kind {
             EventKind::Started { .. } => {
                 self.logged.insert(node, 0);
-                self.compared.retain(|(of, _), _| *of != node);
+                self.reconciled.retain(|(of, _), _| *of != node);
             }
             EventKind::Iam(IamEvent::LoadLogged { .. }) => {
                 let logged = self.logged.entry(node).or_default();
@@ -43,14 +43,14 @@ impl Invariant for IamCalm {
                 }
             }
             EventKind::Iam(IamEvent::Reconciles { with }) => {
-                let times = self.compared.entry((node, *with)).or_default();
+                let times = self.reconciled.entry((node, *with)).or_default();
                 times.push(event.at_ms);
                 let spacing = u64::try_from(COMPARE_SPACING.as_millis()).unwrap_or(u64::MAX);
                 for (count, since) in (1..).zip(times.iter().rev()).take(WINDOW) {
                     let passed = event.at_ms - since;
                     if count > AT_ONCE + passed / spacing {
                         return Err(format!(
-                            "{node} began {count} comparisons with {with} in {passed} ms"
+                            "{node} began {count} reconciliations with {with} in {passed} ms"
                         ));
                     }
                 }
@@ -60,7 +60,7 @@ impl Invariant for IamCalm {
         Ok(())
     }
 
-    fn at_quiet(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let all = (0..facts.plan.cluster.nodes).map(Node);
         let silent = all.clone().find(|node| self.logged.get(node) != Some(&1));
         match silent.filter(|_| facts.plan.cluster.iam.is_some()) {
@@ -72,32 +72,35 @@ impl Invariant for IamCalm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
     use super::*;
 
     #[test]
     fn b61_loading_is_logged_once_in_a_process() {
-        let mut bench = Bench::with_iam(IamCalm::default());
+        let mut harness = Harness::with_iam(IamRateLimits::default());
         let (started, logged) = (
             EventKind::Started { incarnation: 1 },
             EventKind::Iam(IamEvent::LoadLogged { retries: 0 }),
         );
-        bench.well([
+        harness.feed([
             (1, SERVER, logged.clone()),
             (2, SERVER, started),
             (3, SERVER, logged.clone()),
         ]);
-        bites(bench.at_quiet(&[]), "node-0 has not logged");
-        bites(bench.at(4, SERVER, logged), "node-1 logged 2 times");
+        assert_violates(harness.at_quiescence(&[]), "node-0 has not logged");
+        assert_violates(harness.at(4, SERVER, logged), "node-1 logged 2 times");
     }
 
     #[test]
-    fn b62_comparisons_with_a_peer_are_spaced() {
-        let mut bench = Bench::with_iam(IamCalm::default());
-        let compares = |with| EventKind::Iam(IamEvent::Reconciles { with });
-        bench.well((0..20).map(|second| (second * 1_000, CALLER, compares(SERVER))));
-        bench.well([(19_001, CALLER, compares(SERVER)), (19_002, SERVER, compares(CALLER))]);
-        bench.well([(19_003, CALLER, compares(SERVER))]);
-        bites(bench.at(19_004, CALLER, compares(SERVER)), "node-0 began 4 comparisons");
+    fn b62_reconciliations_with_a_peer_are_spaced() {
+        let mut harness = Harness::with_iam(IamRateLimits::default());
+        let reconciles = |with| EventKind::Iam(IamEvent::Reconciles { with });
+        harness.feed((0..20).map(|second| (second * 1_000, CALLER, reconciles(SERVER))));
+        harness.feed([(19_001, CALLER, reconciles(SERVER)), (19_002, SERVER, reconciles(CALLER))]);
+        harness.feed([(19_003, CALLER, reconciles(SERVER))]);
+        assert_violates(
+            harness.at(19_004, CALLER, reconciles(SERVER)),
+            "node-0 began 4 reconciliations",
+        );
     }
 }
