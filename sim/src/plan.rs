@@ -443,16 +443,7 @@ impl Plan {
 impl Cluster {
     fn check(&self) -> Result<(), String> {
         let Self {
-            nodes,
-            tick_ms,
-            socket_segments,
-            fault_points,
-            late,
-            wrong_secret_nodes,
-            limits,
-            locks,
-            iam,
-            ..
+            nodes, tick_ms, socket_segments, fault_points, late, limits, locks, iam, ..
         } = self;
         if !(2..=NODES_MAX).contains(nodes) {
             return Err(format!("nodes must be 2 to {NODES_MAX}, not {nodes}"));
@@ -475,7 +466,7 @@ impl Cluster {
                 "fault point {point} cannot happen more often than 10000 in 10000"
             ));
         }
-        let mut named = late.iter().map(|(node, _)| node).chain(wrong_secret_nodes);
+        let mut named = late.iter().map(|(node, _)| node).chain(&self.wrong_secret_nodes);
         if let Some(node) = named.find(|node| node.0 >= *nodes) {
             return Err(format!("there is no {node}"));
         }

@@ -377,7 +377,7 @@ mod tests {
         let first = violation("node-1 must stay connected to node-2: lost at 17 ms");
         assert!(violation("node-0 must stay connected to node-3: lost at 4 ms").is_like(&first));
         assert!(!violation("the plan lacks a fault").is_like(&first));
-        let elsewhere = Violation { invariant: "answers".to_owned(), ..first.clone() };
+        let elsewhere = Violation { invariant: "responses".to_owned(), ..first.clone() };
         assert!(!elsewhere.is_like(&first));
     }
 }

@@ -99,10 +99,10 @@ fn b51_each_flaw_of_locks_violates_an_invariant() {
     let crash = vec![(2_000, Fault::PowerLoss { node: HOLDER })];
     let ran = paused(ClockWhilePaused::Ran);
     let cases = [
-        (Flaw::ExpiresEarly, &ran, "exclusion"),
-        (Flaw::NeverExpires, &ran, "exclusion"),
-        (Flaw::SameToken, &ran, "tokens"),
-        (Flaw::LossIsNotReported, &vec![], "told"),
+        (Flaw::ExpiresEarly, &ran, "mutual_exclusion"),
+        (Flaw::NeverExpires, &ran, "mutual_exclusion"),
+        (Flaw::SameToken, &ran, "fencing_tokens"),
+        (Flaw::LossIsNotReported, &vec![], "loss_is_reported"),
         (Flaw::NeverReleased, &crash, "liveness"),
         (Flaw::NoTimeout, &vec![], "lock_outcome"),
     ];

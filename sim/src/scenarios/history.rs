@@ -269,7 +269,8 @@ impl<'a> History<'a> {
                 Some(at) if at <= after_ms + limit_ms => {}
                 found => {
                     return Err(format!(
-                        "{node} must be connected to {remote} within {limit_ms} ms after {after_ms} ms, but was at {found:?}"
+                        "{node} must be connected to {remote} within {limit_ms} ms after {after_ms} ms, \
+                         but was at {found:?}"
                     ));
                 }
             }
@@ -336,7 +337,8 @@ impl<'a> History<'a> {
         let max = attempts_max(limits, to_ms.saturating_sub(from_ms));
         if attempts > max {
             return Err(format!(
-                "{dialer} tried {attempts} times to connect to {other} from {from_ms} to {to_ms} ms, {max} are allowed"
+                "{dialer} tried {attempts} times to connect to {other} from {from_ms} to {to_ms} ms, \
+                 {max} are allowed"
             ));
         }
         Ok(())

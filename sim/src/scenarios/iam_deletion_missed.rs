@@ -58,7 +58,8 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
             Some(at_ms) if (restarted..=bound).contains(&at_ms) => {}
             other => {
                 return Err(format!(
-                    "item {item} must be applied by the node that missed it after {restarted} ms: {other:?}"
+                    "item {item} must be applied by the node that missed it after {restarted} ms: \
+                     {other:?}"
                 ));
             }
         }

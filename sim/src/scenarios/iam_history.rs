@@ -65,7 +65,10 @@ impl<'a> Copies<'a> {
 
     /// Returns the times at which it started a reconciliation with another node.
     pub(super) fn reconciliations(self, node: Node, other: Node) -> Vec<u64> {
-        let matches = |kind: &EventKind| matches!(kind, EventKind::Iam(IamEvent::Reconciles { with }) if *with == other);
+        let matches = |kind: &EventKind| match kind {
+            EventKind::Iam(IamEvent::Reconciles { with }) => *with == other,
+            _ => false,
+        };
         self.on(node).filter(|(_, kind)| matches(kind)).map(|(at_ms, _)| at_ms).collect()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Connections open and close faster than the interval of reconciliations. The work does not
 //! multiply: a node loads once per process, however often its peers reconnect, and logs that once.
-//! It reconciles with a peer at most once per minimum interval (invariant `iam_calm` counts both).
+//! It reconciles with a peer at most once per minimum interval (invariant `iam_rate_limits` counts both).
 //! After the storm, a change that was made during it is on every node.
 
 use rand::RngExt;

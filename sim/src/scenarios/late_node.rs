@@ -89,7 +89,8 @@ fn must_keep_trying(
     let is_late = history.starts(dialer).first() == Some(&started);
     if !is_late && !(least..=most).contains(&attempts) {
         return Err(format!(
-            "{dialer} tried {attempts} times to connect to {acceptor} before it started, {least} to {most} are expected"
+            "{dialer} tried {attempts} times to connect to {acceptor} before it started, \
+             {least} to {most} are expected"
         ));
     }
     Ok(())

@@ -36,8 +36,8 @@ impl LockHistory<'_> {
     pub(super) fn violation(&self, requirement: &str) -> String {
         let Self { number, plan, requested_ms, granted_ms, failed, lost, ended, .. } = self;
         format!(
-            "lock {number} of {} {requirement}: requested {requested_ms:?}, granted {granted_ms:?}, failed \
-             {failed:?}, lost {lost:?}, ended {ended:?}",
+            "lock {number} of {} {requirement}: requested {requested_ms:?}, granted {granted_ms:?}, \
+             failed {failed:?}, lost {lost:?}, ended {ended:?}",
             plan.on
         )
     }

@@ -24,7 +24,7 @@ pub(super) const LOCKS: Scenario = Scenario {
 /// Users, policies and mappings, with all faults of nodes and pools.
 pub(super) const IAM: Scenario = Scenario {
     name: "iam",
-    about: "users, policies and mappings change, with faults and late pools, all drawn from the seed",
+    about: "IAM items change, with faults and late pools, all drawn from the seed",
     plan: swarm::plan_with_iam,
     expect: |_, _| Ok(()),
 };
