@@ -9,11 +9,13 @@
 //! use sim::plan::{Fault, Node, Plan};
 //! use sim::world::World;
 //!
-//! let mut world = World::new(&Plan::quiet(3)); world.wait_until(Duration::from_secs(10),
-//! World::is_connected).expect("a whole network"); world.fault(Fault::Cut { a: Node(0), b: Node(1)
-//! }); world.run_for(Duration::from_secs(90)); assert!(!world.is_connected()); world.heal();
-//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("the network is whole
-//! again");
+//! let mut world = World::new(&Plan::quiet(3));
+//! world.wait_until(Duration::from_secs(10), World::is_connected).expect("a whole network");
+//! world.fault(Fault::Cut { a: Node(0), b: Node(1) });
+//! world.run_for(Duration::from_secs(90));
+//! assert!(!world.is_connected());
+//! world.heal();
+//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("a whole network again");
 //! ```
 
 use std::future::Future;

@@ -226,7 +226,7 @@ pub(super) async fn run_host(shared: Arc<NodeShared>) -> turmoil::Result {
     std::future::pending().await
 }
 
-/// What follows a clean shutdown of an incarnation.
+/// The step after a clean shutdown of an incarnation.
 #[derive(Debug, PartialEq, Eq)]
 enum AfterShutdown {
     Restart,
