@@ -461,7 +461,7 @@ impl Cluster {
         if let Some((point, _)) = fault_points.iter().find(|(name, _)| !known(name)) {
             return Err(format!("there is no fault point {point}"));
         }
-        if let Some((point, _)) = fault_points.iter().find(|(_, often)| *often > 10_000) {
+        if let Some((point, _)) = fault_points.iter().find(|(_, rate)| *rate > 10_000) {
             return Err(format!(
                 "fault point {point} cannot happen more often than 10000 in 10000"
             ));

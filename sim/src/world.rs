@@ -191,8 +191,8 @@ impl World {
             }
         }
         for incarnation in self.nodes.iter().filter_map(|shared| shared.incarnation()) {
-            if let Some(seen) = incarnation.iam.as_ref().and_then(iam::IamSlot::poll_snapshot) {
-                incarnation.recorder.record(EventKind::Iam(seen));
+            if let Some(event) = incarnation.iam.as_ref().and_then(iam::IamSlot::poll_snapshot) {
+                incarnation.recorder.record(EventKind::Iam(event));
             }
         }
     }

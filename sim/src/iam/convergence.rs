@@ -34,7 +34,7 @@ impl Convergence {
 /// Returns the time since which readers of all `nodes` saw equal items, without a change until the
 /// cluster was quiet, in milliseconds; `None` if they did not.
 pub(crate) fn converged_since(events: &[Event], nodes: u8) -> Option<u64> {
-    let mut seen: BTreeMap<Node, Option<&Vec<(u8, u32)>>> = BTreeMap::new();
+    let mut shown: BTreeMap<Node, Option<&Vec<(u8, u32)>>> = BTreeMap::new();
     let mut since = None;
     for Event { at_ms, node, kind } in events {
         let Some(node) = node.filter(|node| node.0 < nodes) else {
@@ -48,9 +48,9 @@ pub(crate) fn converged_since(events: &[Event], nodes: u8) -> Option<u64> {
             EventKind::Iam(IamEvent::SnapshotChanged { items }) => items.as_ref(),
             _ => continue,
         };
-        if seen.insert(node, now) != Some(now) {
-            let first = seen.get(&Node(0)).copied().flatten();
-            let is_equal = |node| first.is_some() && seen.get(&Node(node)) == Some(&first);
+        if shown.insert(node, now) != Some(now) {
+            let first = shown.get(&Node(0)).copied().flatten();
+            let is_equal = |node| first.is_some() && shown.get(&Node(node)) == Some(&first);
             since = (0..nodes).all(is_equal).then_some(*at_ms);
         }
     }

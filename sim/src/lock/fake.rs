@@ -141,8 +141,8 @@ impl LockClient for FakeClient {
                 if host.now_ms() >= until && fake.flaw != Flaw::NoTimeout {
                     return Err(LockFailure::TimedOut);
                 }
-                let left = Duration::from_millis(until.saturating_sub(host.now_ms()).max(1));
-                tokio::time::sleep(PACE.min(left)).await;
+                let remaining = Duration::from_millis(until.saturating_sub(host.now_ms()).max(1));
+                tokio::time::sleep(PACE.min(remaining)).await;
             }
         })
     }

@@ -107,13 +107,13 @@ mod tests {
         type Change = fn(&mut IamPlan);
         let iam = || IamPlan { pools: 2, seeded: 9, refresh_ms: 5_000, store_ms: 5 };
         assert_eq!(iam().check(), Ok(()));
-        let wrong: [(Change, &str); 4] = [
+        let cases: [(Change, &str); 4] = [
             (|plan| plan.pools = 0, "pools"),
             (|plan| plan.seeded = ITEMS_MAX + 1, "seeded"),
             (|plan| plan.refresh_ms = 0, "refresh_ms"),
             (|plan| plan.store_ms = 5_000, "store_ms"),
         ];
-        for (change, expected) in wrong {
+        for (change, expected) in cases {
             let mut plan = iam();
             change(&mut plan);
             let error = plan.check().expect_err(expected);

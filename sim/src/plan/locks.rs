@@ -156,14 +156,14 @@ mod tests {
     fn invalid_lock_plan_is_refused() {
         type Change = fn(&mut LockPlan);
         assert_eq!(lock().check(2), Ok(()));
-        let wrong: [(Change, &str); 5] = [
+        let cases: [(Change, &str); 5] = [
             (|plan| plan.on = Node(2), "there is no node-2"),
             (|plan| plan.resources = vec![], "at least one"),
             (|plan| plan.resources = vec![3, 3], "each once"),
             (|plan| plan.resources = vec![RESOURCES_MAX], "below 32"),
             (|plan| plan.cancel_after_ms = Some(u32::MAX), "longer than"),
         ];
-        for (change, expected) in wrong {
+        for (change, expected) in cases {
             let mut plan = lock();
             change(&mut plan);
             let error = plan.check(2).expect_err(expected);
@@ -177,13 +177,13 @@ mod tests {
         let locks =
             || LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers: vec![Node(0), Node(2)] };
         assert_eq!(locks().check(3), Ok(()));
-        let wrong: [(Change, &str); 4] = [
+        let cases: [(Change, &str); 4] = [
             (|plan| plan.lease_ms = 10, "lease_ms"),
             (|plan| plan.refresh_ms = 4_000, "quarter of lease_ms"),
             (|plan| plan.lockers = vec![Node(2), Node(0)], "in order"),
             (|plan| plan.lockers = vec![Node(3)], "there is no node-3"),
         ];
-        for (change, expected) in wrong {
+        for (change, expected) in cases {
             let mut plan = locks();
             change(&mut plan);
             let error = plan.check(3).expect_err(expected);

@@ -46,9 +46,9 @@ impl MetricsPlan {
     }
 
     /// Removes a node and everything that concerns it.
-    pub(crate) fn remove_node(&mut self, gone: Node) {
-        self.slow.retain(|(node, _)| *node != gone);
-        self.scrapes.retain(|(_, on)| *on != gone);
+    pub(crate) fn remove_node(&mut self, removed: Node) {
+        self.slow.retain(|(node, _)| *node != removed);
+        self.scrapes.retain(|(_, on)| *on != removed);
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
     fn invalid_metrics_plan_is_refused() {
         type Change = fn(&mut MetricsPlan);
         assert_eq!(metrics().check(2), Ok(()));
-        let wrong: [(Change, &str); 6] = [
+        let cases: [(Change, &str); 6] = [
             (|plan| plan.interval_ms = 10, "interval_ms"),
             (|plan| plan.deadline_ms = 0, "deadline_ms"),
             (|plan| plan.ttl_ms = u32::MAX, "ttl_ms"),
@@ -74,7 +74,7 @@ mod tests {
             (|plan| plan.scrapes[1].1 = Node(2), "there is no node-2"),
             (|plan| plan.slow[0].0 = Node(3), "there is no node-3"),
         ];
-        for (change, expected) in wrong {
+        for (change, expected) in cases {
             let mut plan = metrics();
             change(&mut plan);
             let error = plan.check(2).expect_err(expected);

@@ -42,10 +42,10 @@ impl Trial<'_> {
     fn must_succeed(&mut self, calls: Vec<Load>, limit_ms: u64) -> Result<(), Violation> {
         let mut outstanding = BTreeSet::new();
         outstanding.extend(calls.into_iter().filter_map(|load| self.world.submit(load)));
-        let (mut seen, until) = (self.events.len(), self.world.now_ms() + limit_ms);
+        let (mut checked, until) = (self.events.len(), self.world.now_ms() + limit_ms);
         while !outstanding.is_empty() && self.world.now_ms() < until {
             self.step()?;
-            for event in &self.events[seen..] {
+            for event in &self.events[checked..] {
                 if let Some((call, success)) = end_of(&event.kind)
                     && outstanding.remove(&call)
                     && !success
@@ -54,7 +54,7 @@ impl Trial<'_> {
                     return Err(liveness(text));
                 }
             }
-            seen = self.events.len();
+            checked = self.events.len();
         }
         match outstanding.first() {
             None => Ok(()),

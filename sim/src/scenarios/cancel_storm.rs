@@ -59,13 +59,13 @@ fn plan(seed: u64) -> Plan {
     for number in 0..STORM {
         let (from, to) = if number % 3 == 0 { (from, to) } else { (to, from) };
         let at = storm - 50 + rng.random_range(0..STORM_MS + 100);
-        let kept = if rng.random_bool(0.2) {
+        let uncancelled = if rng.random_bool(0.2) {
             Load::Stream(stream(&mut rng, from, to))
         } else {
             let work_ms = rng.random_range(0..WORK_MS);
             Load::Request(RequestPlan { work_ms, ..small(from, to) })
         };
-        plan.load.push((at, kept));
+        plan.load.push((at, uncancelled));
     }
     sort(&mut plan);
     plan
@@ -100,18 +100,18 @@ fn is_to_be_cancelled(load: &Load) -> bool {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let (cancelled, kept): (Vec<_>, Vec<_>) =
+    let (cancelled, uncancelled): (Vec<_>, Vec<_>) =
         history.calls.iter().partition(|call| is_to_be_cancelled(call.load));
-    kept.into_iter().try_for_each(CallHistory::must_complete)?;
+    uncancelled.into_iter().try_for_each(CallHistory::must_complete)?;
     let mut handlers_cancelled = 0;
     for call in cancelled {
-        let Some((left, Outcome::Cancelled)) = call.ended else {
+        let Some((cancelled_ms, Outcome::Cancelled)) = call.ended else {
             return Err(call.violation("must be cancelled"));
         };
         match (call.is_served, call.handler_ended) {
             (false, _) => {}
             (true, Some((ended, HandlerEnd::Cancelled)))
-                if (left..=left + bounds.round_trip_ms).contains(&ended) =>
+                if (cancelled_ms..=cancelled_ms + bounds.round_trip_ms).contains(&ended) =>
             {
                 handlers_cancelled += 1;
             }
@@ -128,7 +128,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
 
 /// Checks that enough ids are shared; otherwise the scenario would test nothing.
 fn must_share_ids(history: &History<'_>, events: &[Event]) -> CheckResult {
-    let (mut cancelled, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    let (mut cancelled, mut uncancelled) = (BTreeSet::new(), BTreeSet::new());
     for event in events {
         let EventKind::MessageSent { message, .. } = &event.kind else { continue };
         let Some(call) = message.call.and_then(|call| history.calls.get(call as usize)) else {
@@ -138,11 +138,11 @@ fn must_share_ids(history: &History<'_>, events: &[Event]) -> CheckResult {
         if event.node != Some(call.from()) {
             continue; // a response carries the id that its caller chose
         }
-        let ids = if is_to_be_cancelled(call.load) { &mut cancelled } else { &mut kept };
+        let ids = if is_to_be_cancelled(call.load) { &mut cancelled } else { &mut uncancelled };
         ids.insert(end);
     }
     let has_namesake = |(node, id): &&(Option<Node>, u64)| {
-        kept.iter().any(|(other, theirs)| other != node && theirs == id)
+        uncancelled.iter().any(|(other, other_id)| other != node && other_id == id)
     };
     let shared_ids = cancelled.iter().filter(has_namesake).count();
     if shared_ids < 50 {

@@ -34,21 +34,21 @@ const WRONG_MS: i64 = 300_000;
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("clock_skew", seed, NODES, 40_000);
     plan.cluster.tick_ms = 5;
-    let (wrong, imprecise) = two(&mut rng, NODES);
+    let (skewed, imprecise) = two(&mut rng, NODES);
     let sign = if rng.random_bool(0.5) { 1 } else { -1 };
     // Also wrong relative to the imprecise node, whose error is in the other direction or smaller.
     let skew = sign * rng.random_range(450_000..3_600_000);
     plan.faults.push((0, Fault::Skew { node: imprecise, ms: rng.random_range(-145_000..145_000) }));
     if rng.random_bool(0.5) {
-        plan.faults.push((0, Fault::Skew { node: wrong, ms: skew }));
+        plan.faults.push((0, Fault::Skew { node: skewed, ms: skew }));
     } else {
         let at = rng.random_range(3_000..5_000);
-        plan.faults.push((at, Fault::Skew { node: wrong, ms: skew }));
-        plan.faults.push((at + 500, Fault::PowerLoss { node: wrong }));
-        plan.faults.push((at + 1_000, Fault::Restart { node: wrong }));
+        plan.faults.push((at, Fault::Skew { node: skewed, ms: skew }));
+        plan.faults.push((at + 500, Fault::PowerLoss { node: skewed }));
+        plan.faults.push((at + 1_000, Fault::Restart { node: skewed }));
     }
-    let right = rng.random_range(18_000..28_000);
-    plan.faults.push((right, Fault::Skew { node: wrong, ms: 0 }));
+    let corrected = rng.random_range(18_000..28_000);
+    plan.faults.push((corrected, Fault::Skew { node: skewed, ms: 0 }));
     steady(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
@@ -56,33 +56,33 @@ fn plan(seed: u64) -> Plan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let is_wrong = |fault: &Fault| match *fault {
+    let is_skewed = |fault: &Fault| match *fault {
         Fault::Skew { node, ms } if ms.abs() > WRONG_MS => Some(node),
         _ => None,
     };
-    let wrong = plan.faults.iter().find_map(|(_, fault)| is_wrong(fault));
-    let wrong = wrong.ok_or("the plan lacks a wrong clock")?;
-    let mut right = plan.faults.iter().filter_map(|(at, fault)| match fault {
-        Fault::Skew { node, ms: 0 } if *node == wrong => Some(*at),
+    let skewed = plan.faults.iter().find_map(|(_, fault)| is_skewed(fault));
+    let skewed = skewed.ok_or("the plan lacks a wrong clock")?;
+    let mut corrected = plan.faults.iter().filter_map(|(at, fault)| match fault {
+        Fault::Skew { node, ms: 0 } if *node == skewed => Some(*at),
         _ => None,
     });
-    let right = right.next().ok_or("the plan does not correct the clock")?;
-    let started = history.starts(wrong).last().copied().unwrap_or(0);
-    history.others_must_be_unaffected(CONNECTED_MS, |a, b| a == wrong || b == wrong)?;
-    for other in (0..NODES).map(Node).filter(|other| *other != wrong) {
-        must_be_refused(&history, dialer_first(wrong, other), (started, right), &bounds)?;
+    let corrected = corrected.next().ok_or("the plan does not correct the clock")?;
+    let started = history.starts(skewed).last().copied().unwrap_or(0);
+    history.others_must_be_unaffected(CONNECTED_MS, |a, b| a == skewed || b == skewed)?;
+    for other in (0..NODES).map(Node).filter(|other| *other != skewed) {
+        must_be_rejected(&history, dialer_first(skewed, other), (started, corrected), &bounds)?;
         let limit = bounds.backoff_ms() + 4 * bounds.round_trip_ms;
-        history.must_connect(wrong, other, right, limit)?;
-        let between = |call: &&CallHistory<'_>| call.is_between(wrong, other);
+        history.must_connect(skewed, other, corrected, limit)?;
+        let between = |call: &&CallHistory<'_>| call.is_between(skewed, other);
         for call in history.calls.iter().filter(between) {
-            if call.made_ms.is_some_and(|made| started <= made && made < right) {
+            if call.made_ms.is_some_and(|made| started <= made && made < corrected) {
                 let is_refused =
                     matches!(call.ended, Some((_, Outcome::NotConnected | Outcome::Disconnected)));
                 // A connection from before a restart ends when the new process connects.
-                if !is_refused && (call.from() == wrong || call.at_ms > started + CONNECTED_MS) {
+                if !is_refused && (call.from() == skewed || call.at_ms > started + CONNECTED_MS) {
                     return Err(call.violation("must be refused"));
                 }
-            } else if call.at_ms > right + limit {
+            } else if call.at_ms > corrected + limit {
                 call.must_complete()?;
             }
         }
@@ -91,15 +91,15 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
 }
 
 /// Checks that the dialer is rejected repeatedly, with the reason, and backs off.
-fn must_be_refused(
+fn must_be_rejected(
     history: &History<'_>,
     (dialer, acceptor): (Node, Node),
-    (started, right): (u64, u64),
+    (started, corrected): (u64, u64),
     bounds: &Bounds,
 ) -> CheckResult {
-    let mut refused = 0;
+    let mut rejections = 0;
     for change in history.changes(dialer, acceptor) {
-        if change.at_ms < started || change.at_ms >= right {
+        if change.at_ms < started || change.at_ms >= corrected {
             continue;
         }
         let cause = change.cause.unwrap_or_default();
@@ -108,23 +108,23 @@ fn must_be_refused(
         }
         if change.state == LinkState::Backoff && cause.contains("expired") {
             // So far behind that its token has expired: the token is checked first.
-            refused += 1;
+            rejections += 1;
             if !cause.contains("compare the clocks") {
                 return Err(format!("{dialer} must get the advice to compare the clocks: {cause}"));
             }
         } else if change.state == LinkState::Backoff && cause.contains("time difference too large")
         {
-            refused += 1;
+            rejections += 1;
             let names = cause.contains("the clocks of") && cause.starts_with("rejected");
             if !names || !cause.contains("5m") && !cause.contains("300s") {
                 return Err(format!("{dialer} must get the allowed difference: {cause}"));
             }
         }
     }
-    if refused < 2 {
+    if rejections < 2 {
         return Err(format!(
-            "{dialer} must be rejected by {acceptor} for its clock: {refused} times"
+            "{dialer} must be rejected by {acceptor} for its clock: {rejections} times"
         ));
     }
-    history.must_back_off((dialer, acceptor), (started, right), &bounds.limits)
+    history.must_back_off((dialer, acceptor), (started, corrected), &bounds.limits)
 }

@@ -72,8 +72,8 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         }
     }
     let value = |node| {
-        let seen = copies.snapshot(Node(node), before_repair).unwrap_or_default();
-        seen.iter().find(|(item, _)| *item == BOTH).map(|(_, value)| *value)
+        let snapshot = copies.snapshot(Node(node), before_repair).unwrap_or_default();
+        snapshot.iter().find(|(item, _)| *item == BOTH).map(|(_, value)| *value)
     };
     if value(0) == value(NODES - 1) {
         return Err(format!("the sides must differ in item {BOTH}: {:?}", value(0)));

@@ -118,13 +118,13 @@ impl<'a> Copies<'a> {
         presence: Presence,
         at_ms: u64,
     ) -> CheckResult {
-        let Some(seen) = self.snapshot(node, at_ms) else {
+        let Some(items) = self.snapshot(node, at_ms) else {
             return Err(format!("readers of {node} must see something at {at_ms} ms"));
         };
-        let is_there = seen.iter().any(|(number, _)| *number == item);
-        match is_there == (presence == Presence::Present) {
+        let exists = items.iter().any(|(number, _)| *number == item);
+        match exists == (presence == Presence::Present) {
             true => Ok(()),
-            false if is_there => Err(format!("{node} must not show item {item} at {at_ms} ms")),
+            false if exists => Err(format!("{node} must not show item {item} at {at_ms} ms")),
             false => Err(format!("{node} must show item {item} at {at_ms} ms")),
         }
     }

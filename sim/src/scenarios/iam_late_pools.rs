@@ -47,11 +47,11 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
             _ => None,
         });
         let last = ups.max().ok_or("the plan has pools that come online")?;
-        let seen = events.iter().find(|event| {
+        let first_snapshot = events.iter().find(|event| {
             event.node == Some(node)
                 && matches!(event.kind, EventKind::Iam(IamEvent::SnapshotChanged { .. }))
         });
-        match seen.map(|event| event.at_ms) {
+        match first_snapshot.map(|event| event.at_ms) {
             Some(at_ms) if (last..=last + limit_ms).contains(&at_ms) => {}
             other => {
                 return Err(format!(

@@ -63,14 +63,15 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     }
     let (mut together, mut apart) = (0, 0);
     for lock in &locks {
-        let Some(asked) = lock.requested_ms else { continue };
+        let Some(requested) = lock.requested_ms else { continue };
         let is_apart = lock.plan.on.0 < APART;
         let granted = lock.granted_ms;
         if is_apart && granted.is_some_and(|at| (free..REPAIRED_MS).contains(&at)) {
             return Err(lock.violation("must not be granted on the smaller side"));
         }
-        let is_healthy = asked < CUT_MS - 1_000 || (HEALTHY_MS.0..HEALTHY_MS.1).contains(&asked);
-        let is_on_larger_side = !is_apart && (free..REPAIRED_MS - 2_000).contains(&asked);
+        let is_healthy =
+            requested < CUT_MS - 1_000 || (HEALTHY_MS.0..HEALTHY_MS.1).contains(&requested);
+        let is_on_larger_side = !is_apart && (free..REPAIRED_MS - 2_000).contains(&requested);
         if is_healthy || is_on_larger_side {
             lock.must_be_granted_within(turn_limit_ms(&bounds))?;
             together += u32::from(is_healthy);

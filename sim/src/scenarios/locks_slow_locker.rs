@@ -55,19 +55,19 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     if !plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Slow { .. })) {
         return Err("the plan lacks a slow locker".to_owned());
     }
-    let quick = 3 * bounds.round_trip_ms;
+    let fast_ms = 3 * bounds.round_trip_ms;
     let (mut granted, mut slow) = (0, 0);
     for lock in &locks {
         lock.must_be_granted_within(free_lock_limit_ms(&bounds))?;
         lock.must_be_kept()?;
         granted += 1;
-        if lock.granted_ms > lock.requested_ms.map(|asked| asked + quick) {
+        if lock.granted_ms > lock.requested_ms.map(|requested| requested + fast_ms) {
             slow += 1;
         }
     }
     // A request may have to retry occasionally.
     if granted < 20 || slow * 10 > granted {
-        return Err(format!("{slow} of {granted} locks took longer than {quick} ms"));
+        return Err(format!("{slow} of {granted} locks took longer than {fast_ms} ms"));
     }
     Ok(())
 }

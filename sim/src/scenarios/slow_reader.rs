@@ -126,14 +126,14 @@ fn must_block_and_be_cancelled(
     }
     let cancel_after = u64::from(stream.cancel_after_ms.unwrap_or(0));
     let lived_ms = call.took_ms().unwrap_or(0);
-    let Some((left, Outcome::Cancelled)) =
+    let Some((cancelled_ms, Outcome::Cancelled)) =
         call.ended.filter(|_| lived_ms + bounds.ticks_ms > cancel_after)
     else {
         return Err(call.violation("must live until it is cancelled"));
     };
     match call.handler_ended {
         Some((ended, HandlerEnd::Cancelled))
-            if (left..=left + bounds.round_trip_ms).contains(&ended) =>
+            if (cancelled_ms..=cancelled_ms + bounds.round_trip_ms).contains(&ended) =>
         {
             Ok(())
         }

@@ -48,7 +48,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     }
     for other in (0..NODES).map(Node).filter(|other| *other != outsider) {
         let (dialer, acceptor) = dialer_first(outsider, other);
-        must_be_refused(&history, (dialer, acceptor), healed)?;
+        must_be_rejected(&history, (dialer, acceptor), healed)?;
         history.must_back_off((dialer, acceptor), (0, healed), &bounds.limits)?;
         // It restarts and dials at once; the others dial after their longest wait.
         let wait = if dialer == outsider { 0 } else { bounds.backoff_ms() };
@@ -64,12 +64,12 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
 }
 
 /// Checks that each attempt is rejected because of its token.
-fn must_be_refused(
+fn must_be_rejected(
     history: &History<'_>,
     (dialer, acceptor): (Node, Node),
     healed: u64,
 ) -> CheckResult {
-    let mut refused = 0;
+    let mut rejections = 0;
     for change in history.changes(dialer, acceptor).filter(|change| change.at_ms < healed) {
         let cause = change.cause.unwrap_or_default();
         match change.state {
@@ -77,17 +77,17 @@ fn must_be_refused(
                 return Err(format!("{dialer} must not be connected to {acceptor}: {change:?}"));
             }
             LinkState::Backoff if cause.contains("auth token: signed with another secret") => {
-                refused += 1;
+                rejections += 1;
             }
             // The very first attempts may come before the other node listens.
-            LinkState::Backoff if refused > 0 => {
+            LinkState::Backoff if rejections > 0 => {
                 return Err(format!("{dialer} must get the reason, its token: {cause}"));
             }
             LinkState::Backoff | LinkState::Connecting | LinkState::Shutdown => {}
         }
     }
-    if refused < 3 {
-        return Err(format!("{acceptor} must refuse {dialer} repeatedly: {refused} times"));
+    if rejections < 3 {
+        return Err(format!("{acceptor} must refuse {dialer} repeatedly: {rejections} times"));
     }
     Ok(())
 }

@@ -248,13 +248,13 @@ fn lock(
     is_reader: bool,
     lease_ms: u32,
 ) -> LockPlan {
-    let mut wanted: Vec<u8> = (0..resources).filter(|_| rng.random_bool(0.5)).collect();
-    if wanted.is_empty() {
-        wanted.push(rng.random_range(0..resources));
+    let mut drawn: Vec<u8> = (0..resources).filter(|_| rng.random_bool(0.5)).collect();
+    if drawn.is_empty() {
+        drawn.push(rng.random_range(0..resources));
     }
     LockPlan {
         on: Node(rng.random_range(0..nodes)),
-        resources: wanted,
+        resources: drawn,
         write: !is_reader,
         timeout_ms: pick(rng, &[500, 3_000, 10_000]),
         hold_ms: pick(rng, &[0, 20, 200, 1_000, 1_000, lease_ms]),
