@@ -1,8 +1,8 @@
-//! A page of a run that never was, to look at and to test the page with (`.ci/page`):
+//! Writes the page of a synthetic run, to look at and to test the page with (`.ci/page`):
 //! `cargo run -p sim --example page -- out.html [events]`.
 //!
-//! Four nodes, requests and streams, most kinds of fault, one violation; always the same for a number of
-//! events. Beside the page it writes the same run for `ShiViz` (`out.log`).
+//! Four nodes, requests and streams, most kinds of fault, one violation; deterministic for a number
+//! of events. Writes the same run for `ShiViz` beside the page (`out.log`).
 
 use std::env;
 use std::fs;
@@ -10,8 +10,8 @@ use std::io;
 use std::path::PathBuf;
 
 use sim::event::{
-    CallId, CallKind, Event, HandlerEnd, LinkState, LockEnd, LockFailure, Meaning, Notice, Outcome,
-    StoreOp, StoreResult, StreamSide, What,
+    CallId, CallKind, Event, EventKind, HandlerEnd, LinkState, LockEnd, LockFailure, LossNotice,
+    MessageSummary, Outcome, StoreOp, StoreResult, StreamSide,
 };
 use sim::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 use sim::report;
@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
     fs::write(page, report::html(&run.plan, &run.events))
 }
 
-/// A trace in the making.
+/// A trace under construction.
 struct Run {
     plan: Plan,
     events: Vec<Event>,
@@ -36,12 +36,12 @@ struct Run {
     length: u64,
 }
 
-/// A connection from when it opens until it is given up.
+/// A connection, from its opening to its end.
 struct Session {
     ends: (u8, u8),
     from: u64,
     to: u64,
-    /// Messages in each direction, and calls that each end made.
+    /// Messages sent in each direction, and calls made by each end.
     sent: [u64; 2],
     made: [u64; 2],
 }
@@ -62,22 +62,22 @@ impl Run {
         }
         run.locks(call);
         let text = "stream 41 took message 17 twice: at 20.512 s and at 20.633 s".to_owned();
-        let what = What::Violated { invariant: "each_message_once".into(), text };
-        run.record(run.part(688), Some(1), what);
+        let kind = EventKind::Violated { invariant: "each_message_once".into(), text };
+        run.record(run.part(688), Some(1), kind);
         run.events.sort_by_key(|event| event.at_ms);
         run
     }
 
-    /// So many thousandths of the run.
+    /// Returns the time after so many thousandths of the run.
     fn part(&self, thousandths: u64) -> u64 {
         self.length * thousandths / 1000
     }
 
-    fn record(&mut self, at_ms: u64, node: Option<u8>, what: What) {
-        self.events.push(Event { at_ms, node: node.map(Node), what });
+    fn record(&mut self, at_ms: u64, node: Option<u8>, kind: EventKind) {
+        self.events.push(Event { at_ms, node: node.map(Node), kind });
     }
 
-    /// Less than `limit` (xorshift).
+    /// Returns a random number below `limit` (xorshift).
     fn below(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -88,22 +88,26 @@ impl Run {
     fn nodes_and_faults(&mut self) {
         for node in 0..NODES {
             let at = if node == 3 { self.part(25) } else { 0 };
-            self.record(at, Some(node), What::Started { incarnation: 1 });
+            self.record(at, Some(node), EventKind::Started { incarnation: 1 });
         }
         for (at, fault) in self.plan.faults.clone() {
-            self.record(at, None, What::Fault { fault });
+            self.record(at, None, EventKind::Fault { fault });
             if let Fault::Restart { node } = fault {
-                self.record(at + 1, Some(node.0), What::Started { incarnation: 2 });
+                self.record(at + 1, Some(node.0), EventKind::Started { incarnation: 2 });
             }
         }
-        self.record(self.part(850), None, What::Healed);
-        self.record(self.part(985), None, What::Quiet);
+        self.record(self.part(850), None, EventKind::Healed);
+        self.record(self.part(985), None, EventKind::Quiet);
         for _ in 0..20 {
             let (at, node) = (self.below(self.length), self.below(4) as u8);
             let point =
                 ["reader.stall", "queue.full_once", "dial.loses_race"][self.below(3) as usize];
             if !self.is_off(node, at) {
-                self.record(at, Some(node), What::Rare { point: point.into(), lasts_ms: 3 });
+                self.record(
+                    at,
+                    Some(node),
+                    EventKind::FaultPoint { point: point.into(), lasts_ms: 3 },
+                );
             }
         }
     }
@@ -113,7 +117,7 @@ impl Run {
         lost || (node == 3 && at < self.part(25))
     }
 
-    /// What a message from one node to another meets: none if it is lost, else when it arrives.
+    /// Returns when a message from one node to another arrives; none if it is lost.
     fn arrival(&mut self, from: u8, to: u8, at: u64) -> Option<u64> {
         let link = (from.min(to), from.max(to));
         let during = |run: &Self, from, to| (run.part(from)..run.part(to)).contains(&at);
@@ -154,31 +158,37 @@ impl Run {
         let (one, other) = ends;
         let from = start + 12 + self.below(20);
         self.sessions.push(Session { ends, from, to, sent: [0, 0], made: [0, 0] });
-        for (node, remote, dialled) in [(one, other, true), (other, one, false)] {
+        for (node, remote, dialed) in [(one, other, true), (other, one, false)] {
             let remote = Node(remote);
-            let state = |state, cause| What::State { remote, state, cause };
+            let state = |state, cause| EventKind::State { remote, state, cause };
             self.record(start, Some(node), state(LinkState::Connecting, None));
-            self.record(start + 3, Some(node), What::SocketOpened { socket, remote, dialled });
+            self.record(start + 3, Some(node), EventKind::SocketOpened { socket, remote, dialed });
             self.record(from, Some(node), state(LinkState::Connected, None));
             if to < self.length && !self.is_off(node, to) {
                 let cause = Some("no pong for 3 s".to_owned());
-                self.record(to, Some(node), What::SocketClosed { socket });
+                self.record(to, Some(node), EventKind::SocketClosed { socket });
                 self.record(to, Some(node), state(LinkState::Backoff, cause));
             }
         }
         let session = self.sessions.len() - 1;
-        self.message(session, one, start + 4, meaning("Connect", 0, 96, None));
-        self.message(session, other, start + 8, meaning("ConnectResponse", 0, 40, None));
+        self.message(session, one, start + 4, summary("Connect", 0, 96, None));
+        self.message(session, other, start + 8, summary("ConnectResponse", 0, 40, None));
         let mut at = from + 1000;
         while at < to {
-            self.message(session, one, at, meaning("Ping", 0, 12, None));
-            self.message(session, other, at + 9, meaning("Pong", 0, 12, None));
+            self.message(session, one, at, summary("Ping", 0, 12, None));
+            self.message(session, other, at + 9, summary("Pong", 0, 12, None));
             at += 2500;
         }
     }
 
-    /// Sends a message; when it arrived, if it did.
-    fn message(&mut self, session: usize, from: u8, at: u64, message: Meaning) -> Option<u64> {
+    /// Sends a message, and returns when it arrives, if it does.
+    fn message(
+        &mut self,
+        session: usize,
+        from: u8,
+        at: u64,
+        message: MessageSummary,
+    ) -> Option<u64> {
         let Session { ends: (one, other), to: end, sent, .. } = &mut self.sessions[session];
         let (to, end) = (if *one == from { *other } else { *one }, *end);
         let counter = &mut sent[usize::from(*one != from)];
@@ -188,9 +198,9 @@ impl Run {
             return None;
         }
         let socket = session as u32;
-        self.record(at, Some(from), What::MessageSent { socket, index, message });
+        self.record(at, Some(from), EventKind::MessageSent { socket, index, message });
         let arrived = self.arrival(from, to, at).filter(|arrives| *arrives < end)?;
-        self.record(arrived, Some(to), What::MessageReceived { socket, index });
+        self.record(arrived, Some(to), EventKind::MessageReceived { socket, index });
         Some(arrived)
     }
 
@@ -205,159 +215,166 @@ impl Run {
         let kind = if is_stream { CallKind::Stream } else { CallKind::Request };
         let timeout = 400 + self.below(1200) as u32;
         let timeout_ms = Some(timeout);
-        self.record(at, Some(from), What::CallMade { call, to: Node(to), kind, timeout_ms });
+        self.record(at, Some(from), EventKind::CallMade { call, to: Node(to), kind, timeout_ms });
         let ends = (from.min(to), from.max(to));
         let live = |session: &Session| session.ends == ends && session.from < at && at < session.to;
         let Some(session) = self.sessions.iter().position(live) else {
             let outcome = Outcome::NotConnected;
-            return self.record(at + 1, Some(from), What::CallEnded { call, outcome });
+            return self.record(at + 1, Some(from), EventKind::CallEnded { call, outcome });
         };
         let made = &mut self.sessions[session].made[usize::from(ends.0 != from)];
         *made += 1;
-        let talk = Talk { session, call, mux: *made, from, to };
+        let exchange = SyntheticCall { session, call, mux: *made, from, to };
         let deadline = at + u64::from(timeout);
         let (ended, outcome) = if is_stream {
-            self.stream(&talk, at, deadline)
+            self.stream(&exchange, at, deadline)
         } else {
-            self.request(&talk, at, deadline)
+            self.request(&exchange, at, deadline)
         };
-        self.end(&talk, ended, outcome);
+        self.end(&exchange, ended, outcome);
     }
 
-    /// Unless the connection or the caller ends first.
-    fn end(&mut self, talk: &Talk, at: u64, outcome: Outcome) {
-        let given_up = self.sessions[talk.session].to;
+    /// Ends a call, unless its connection or its caller ends first.
+    fn end(&mut self, exchange: &SyntheticCall, at: u64, outcome: Outcome) {
+        let closed_at = self.sessions[exchange.session].to;
         let crash = self.part(600);
-        let lost = talk.from == 2 && at >= crash && given_up < self.part(690);
+        let lost = exchange.from == 2 && at >= crash && closed_at < self.part(690);
         let (at, outcome) = match outcome {
             _ if lost => (crash, Outcome::Crashed),
-            _ if at > given_up => (given_up, Outcome::Disconnected),
+            _ if at > closed_at => (closed_at, Outcome::Disconnected),
             outcome => (at, outcome),
         };
-        self.record(at, Some(talk.from), What::CallEnded { call: talk.call, outcome });
+        self.record(at, Some(exchange.from), EventKind::CallEnded { call: exchange.call, outcome });
     }
 
-    /// One lock that is held and one that is waited for in vain.
+    /// Adds a lock that is held, and one that times out.
     fn locks(&mut self, call: CallId) {
         let (at, write) = (self.part(900), true);
         for (call, node) in [(call, 0), (call + 1, 1)] {
             let (resources, timeout_ms) = (vec![0, 2], 90);
-            let asked = What::LockAsked { call, resources, write, timeout_ms };
-            self.record(at, Some(node), asked);
+            let requested = EventKind::LockRequested { call, resources, write, timeout_ms };
+            self.record(at, Some(node), requested);
         }
         let (token, resources, valid_ms) = (1_700_000, vec![0, 2], 57_800);
-        let granted = What::LockGranted { call, resources, write, token, valid_ms };
+        let granted = EventKind::LockGranted { call, resources, write, token, valid_ms };
         self.record(at + 4, Some(0), granted);
         let (resource, writer, value) = (0, true, Some(17));
-        let (accepted, believed) = (true, true);
+        let (accepted, held) = (true, true);
         let op = StoreOp::Write { value: 17 };
-        self.record(at + 20, Some(0), What::StoreAsked { call, resource, op });
+        self.record(at + 20, Some(0), EventKind::StoreRequested { call, resource, op });
         self.record(
             at + 22,
             Some(0),
-            What::StoreReached { call, resource, token, writer, value, accepted, believed },
+            EventKind::StoreReached { call, resource, token, writer, value, accepted, held },
         );
         let result = StoreResult::Done { value: 17 };
-        self.record(at + 24, Some(0), What::StoreAnswered { call, resource, result });
-        self.record(at + 60, Some(0), What::LockLost { call, notice: Notice::Told });
-        self.record(at + 60, Some(0), What::LockEnded { call, how: LockEnd::Lost });
+        self.record(at + 24, Some(0), EventKind::StoreCompleted { call, resource, result });
+        self.record(at + 60, Some(0), EventKind::LockLost { call, notice: LossNotice::Notified });
+        self.record(at + 60, Some(0), EventKind::LockEnded { call, how: LockEnd::Lost });
         let (call, failure) = (call + 1, LockFailure::TimedOut);
-        self.record(at + 90, Some(1), What::LockFailed { call, failure });
+        self.record(at + 90, Some(1), EventKind::LockFailed { call, failure });
     }
 
-    fn request(&mut self, talk: &Talk, at: u64, deadline: u64) -> (u64, Outcome) {
-        let &Talk { session, call, mux, from, to } = talk;
+    fn request(&mut self, exchange: &SyntheticCall, at: u64, deadline: u64) -> (u64, Outcome) {
+        let &SyntheticCall { session, call, mux, from, to } = exchange;
         let bytes = 200 + self.below(4000) as u32;
-        let asked = self.message(session, from, at, meaning("Request", mux, bytes, Some(call)));
-        let Some(asked) = asked else { return (deadline, Outcome::Deadline) };
-        self.record(asked, Some(to), What::HandlerStarted { call, from: Node(from) });
+        let arrived_at =
+            self.message(session, from, at, summary("Request", mux, bytes, Some(call)));
+        let Some(arrived_at) = arrived_at else { return (deadline, Outcome::Deadline) };
+        self.record(arrived_at, Some(to), EventKind::HandlerStarted { call, from: Node(from) });
         let works = [0, 5, 40, 300][self.below(4) as usize];
-        let done = asked + self.below(works + 3);
-        let fate = self.below(40);
-        let (how, outcome) = match fate {
+        let done = arrived_at + self.below(works + 3);
+        let draw = self.below(40);
+        let (how, outcome) = match draw {
             0 => (HandlerEnd::Failed, Outcome::RemoteError { text: "no such volume".into() }),
             1 => (HandlerEnd::Panicked, Outcome::RemoteError { text: "handler panicked".into() }),
-            _ => (HandlerEnd::Returned, Outcome::Answered),
+            _ => (HandlerEnd::Returned, Outcome::Completed),
         };
-        if fate == 2 {
-            let given_up = asked + 20;
-            self.message(session, from, given_up, meaning("DisconnectServerMux", mux, 0, None));
+        if draw == 2 {
+            let cancelled_at = arrived_at + 20;
+            self.message(session, from, cancelled_at, summary("DisconnectServerMux", mux, 0, None));
             let how = HandlerEnd::Cancelled;
-            self.record(given_up + 4, Some(to), What::HandlerEnded { call, how });
-            return (given_up, Outcome::GaveUp);
+            self.record(cancelled_at + 4, Some(to), EventKind::HandlerEnded { call, how });
+            return (cancelled_at, Outcome::Cancelled);
         }
-        self.handler_ended(talk, done, how);
-        let answer = meaning("Response", mux, bytes / 3, (fate != 0).then_some(call));
-        match self.message(session, to, done, answer) {
-            Some(answered) if answered < deadline => (answered, outcome),
+        self.handler_ended(exchange, done, how);
+        let response = summary("Response", mux, bytes / 3, (draw != 0).then_some(call));
+        match self.message(session, to, done, response) {
+            Some(received_at) if received_at < deadline => (received_at, outcome),
             _ => (deadline, Outcome::Deadline),
         }
     }
 
-    fn handler_ended(&mut self, talk: &Talk, at: u64, how: HandlerEnd) {
+    fn handler_ended(&mut self, exchange: &SyntheticCall, at: u64, how: HandlerEnd) {
         let crash = self.part(600);
-        let crashes = talk.to == 2 && at >= crash && self.is_off(2, at);
+        let crashes = exchange.to == 2 && at >= crash && self.is_off(2, at);
         let (at, how) = if crashes { (crash, HandlerEnd::Crashed) } else { (at, how) };
-        self.record(at, Some(talk.to), What::HandlerEnded { call: talk.call, how });
+        self.record(at, Some(exchange.to), EventKind::HandlerEnded { call: exchange.call, how });
     }
 
-    fn stream(&mut self, talk: &Talk, start: u64, deadline: u64) -> (u64, Outcome) {
-        let &Talk { session, call, mux, from, to } = talk;
-        let opening = meaning("ConnectMux", mux, 64, Some(call));
+    fn stream(&mut self, exchange: &SyntheticCall, start: u64, deadline: u64) -> (u64, Outcome) {
+        let &SyntheticCall { session, call, mux, from, to } = exchange;
+        let opening = summary("ConnectMux", mux, 64, Some(call));
         let Some(opened) = self.message(session, from, start, opening) else {
             return (deadline, Outcome::Deadline);
         };
-        self.record(opened, Some(to), What::HandlerStarted { call, from: Node(from) });
-        if let Some(taken) = self.message(session, to, opened, meaning("AckMux", mux, 0, None)) {
-            self.record(taken, Some(from), What::StreamOpened { call });
+        self.record(opened, Some(to), EventKind::HandlerStarted { call, from: Node(from) });
+        if let Some(taken) = self.message(session, to, opened, summary("AckMux", mux, 0, None)) {
+            self.record(taken, Some(from), EventKind::StreamOpened { call });
         }
         let count = 2 + self.below(9) as u32;
         let pace = 8 + self.below(60);
         let mut at = opened + 6;
         for number in 0..count {
             at += self.below(pace);
-            if !self.pass(talk, StreamSide::Caller, number, at)
-                || !self.pass(talk, StreamSide::Handler, number, at + 3)
+            if !self.stream_message(exchange, StreamSide::Caller, number, at)
+                || !self.stream_message(exchange, StreamSide::Callee, number, at + 3)
             {
-                self.handler_ended(talk, deadline + 5, HandlerEnd::Cancelled);
+                self.handler_ended(exchange, deadline + 5, HandlerEnd::Cancelled);
                 return (deadline, Outcome::Deadline);
             }
         }
         at += 10;
-        self.handler_ended(talk, at, HandlerEnd::Returned);
-        match self.message(session, to, at, meaning("MuxServerMsg", mux, 0, None)) {
+        self.handler_ended(exchange, at, HandlerEnd::Returned);
+        match self.message(session, to, at, summary("MuxServerMsg", mux, 0, None)) {
             Some(over) if over < deadline + 1000 => {
-                let what = What::InputOver { call, end: StreamSide::Caller, well: true };
-                self.record(over, Some(from), what);
-                (over + 1, Outcome::Answered)
+                let kind = EventKind::InputEnded { call, end: StreamSide::Caller, clean: true };
+                self.record(over, Some(from), kind);
+                (over + 1, Outcome::Completed)
             }
             _ => (deadline, Outcome::Deadline),
         }
     }
 
-    /// One message of a stream, and the credit that comes back. Whether it arrived.
-    fn pass(&mut self, talk: &Talk, end: StreamSide, number: u32, at: u64) -> bool {
-        let &Talk { session, call, mux, from, to } = talk;
+    /// Adds a message of a stream and its returned credit. Returns whether it arrived.
+    fn stream_message(
+        &mut self,
+        exchange: &SyntheticCall,
+        end: StreamSide,
+        number: u32,
+        at: u64,
+    ) -> bool {
+        let &SyntheticCall { session, call, mux, from, to } = exchange;
         let (sender, taker, op, credit) = match end {
             StreamSide::Caller => (from, to, "MuxClientMsg", "UnblockClMux"),
-            StreamSide::Handler => (to, from, "MuxServerMsg", "UnblockSrvMux"),
+            StreamSide::Callee => (to, from, "MuxServerMsg", "UnblockSrvMux"),
         };
         let bytes = 1000 + self.below(30_000) as u32;
         if at >= self.sessions[session].to || self.is_off(sender, at) {
             return false;
         }
-        self.record(at, Some(sender), What::Sent { call, end, number });
-        let arrived = self.message(session, sender, at, meaning(op, mux, bytes, Some(call)));
+        self.record(at, Some(sender), EventKind::Sent { call, end, number });
+        let arrived = self.message(session, sender, at, summary(op, mux, bytes, Some(call)));
         let Some(arrived) = arrived else { return false };
         let other = end.other();
-        self.record(arrived, Some(taker), What::Taken { call, end: other, number });
-        self.message(session, taker, arrived, meaning(credit, mux, 0, None));
+        self.record(arrived, Some(taker), EventKind::Received { call, end: other, number });
+        self.message(session, taker, arrived, summary(credit, mux, 0, None));
         true
     }
 }
 
 /// A call on its connection.
-struct Talk {
+struct SyntheticCall {
     session: usize,
     call: CallId,
     mux: u64,
@@ -365,8 +382,8 @@ struct Talk {
     to: u8,
 }
 
-fn meaning(op: &str, mux_id: u64, bytes: u32, call: Option<CallId>) -> Meaning {
-    Meaning { op: op.into(), mux_id, sequence: 0, flags: 1, bytes, call }
+fn summary(op: &str, mux_id: u64, bytes: u32, call: Option<CallId>) -> MessageSummary {
+    MessageSummary { op: op.into(), mux_id, sequence: 0, flags: 1, bytes, call }
 }
 
 fn plan(length: u64) -> Plan {
@@ -374,16 +391,16 @@ fn plan(length: u64) -> Plan {
     let faults = [
         (90, Fault::Skew { node: n1, ms: -2500 }),
         (180, Fault::Cut { a: n0, b: n1 }),
-        (260, Fault::Mend { a: n0, b: n1 }),
+        (260, Fault::Repair { a: n0, b: n1 }),
         (320, Fault::Hold { a: n1, b: n2 }),
-        (345, Fault::Mend { a: n1, b: n2 }),
+        (345, Fault::Repair { a: n1, b: n2 }),
         (400, Fault::Drift { node: n0, ppm: 300 }),
         (440, Fault::Slow { a: n0, b: n3, ms: 60 }),
-        (540, Fault::Mend { a: n0, b: n3 }),
+        (540, Fault::Repair { a: n0, b: n3 }),
         (600, Fault::PowerLoss { node: n2 }),
         (680, Fault::Restart { node: n2 }),
         (730, Fault::CutOneWay { from: n3, to: n1 }),
-        (790, Fault::Mend { a: n1, b: n3 }),
+        (790, Fault::Repair { a: n1, b: n3 }),
     ];
     let cluster = Cluster {
         nodes: NODES,
@@ -392,9 +409,9 @@ fn plan(length: u64) -> Plan {
         latency_max_ms: 6,
         socket_segments: 64,
         limits: LimitsPlan::default(),
-        rare: vec![("reader.stall".into(), 20)],
+        fault_points: vec![("reader.stall".into(), 20)],
         late: vec![(n3, length * 25 / 1000)],
-        strangers: vec![],
+        wrong_secret_nodes: vec![],
         locks: None,
         iam: None,
         metrics: None,

@@ -1,10 +1,10 @@
 //! The command line.
 
 pub(crate) mod corpus;
+mod output;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;
-mod tell;
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use sim::corpus::CorpusError;
 use sim::plan::Plan;
 use sim::scenarios::{self, Scenario};
 
-/// Clusters on a simulated network, from seeds.
+/// Simulates clusters on a simulated network, from seeds
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -25,30 +25,30 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run scenarios for many seeds; exit with 1 and name the seeds if any fails
     Run(run::Arguments),
-    /// Run the corpus: what once failed
+    /// Run the corpus of plans that failed once
     Corpus(corpus::Arguments),
-    /// Run one seed, or one plan from a file, and show what happens
+    /// Run one seed, or one plan from a file, and print its events
     Replay(replay::Arguments),
-    /// Make a failing plan as small as possible, while the same invariant fails
+    /// Shrink a failing plan as far as the same invariant fails
     Shrink(shrink::Arguments),
     /// List the scenarios
     List,
 }
 
-/// What a command came to.
+/// Result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Clean,
-    Failed,
+pub(crate) enum ExitStatus {
+    Success,
+    Failure,
 }
 
-/// What is wrong with the command line, or with a file that it names.
+/// An invalid command line, or an invalid file that it names.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UsageError {
-    #[error("there is no scenario {name}; there are: {}", names())]
+    #[error("unknown scenario {name}; the scenarios are: {}", names())]
     NoScenario { name: String },
     #[error("give a seed, or a plan with --schedule")]
-    NothingToRun,
+    NoSeedOrSchedule,
     #[error(transparent)]
     Corpus(#[from] CorpusError),
     #[error("the plan does not fail: there is nothing to shrink")]
@@ -60,7 +60,7 @@ pub(crate) enum UsageError {
 }
 
 impl UsageError {
-    /// Whether whoever read the output is gone.
+    /// Returns whether the reader of the output closed the pipe.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Stdout(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
     }
@@ -75,15 +75,15 @@ fn find(name: &str) -> Result<&'static Scenario, UsageError> {
     scenarios::find(name).ok_or_else(|| UsageError::NoScenario { name: name.to_owned() })
 }
 
-/// Which run.
+/// Selects one run.
 #[derive(Debug, Args)]
-pub(crate) struct Which {
+pub(crate) struct RunSelection {
     /// The seed
     seed: Option<u64>,
-    /// The scenario that makes a plan of the seed
+    /// The scenario that makes the plan from the seed
     #[arg(long, default_value = "swarm", value_name = "NAME", conflicts_with = "schedule")]
     scenario: String,
-    /// Nodes of a swarm run, which else are drawn
+    /// Nodes of a swarm run; drawn from the seed unless given
     #[arg(
         long,
         value_name = "N",
@@ -91,16 +91,16 @@ pub(crate) struct Which {
         conflicts_with = "schedule"
     )]
     nodes: Option<u8>,
-    /// A plan, or an entry of the corpus, instead of one made from the seed
+    /// A plan or a corpus entry, instead of a plan made from the seed
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
 }
 
-impl Which {
-    fn source(&self) -> tell::Source<'_> {
+impl RunSelection {
+    fn source(&self) -> output::Source<'_> {
         match &self.schedule {
-            Some(file) => tell::Source::File(file, self.seed),
-            None => tell::Source::Seed,
+            Some(file) => output::Source::File(file, self.seed),
+            None => output::Source::Seed,
         }
     }
 
@@ -108,15 +108,15 @@ impl Which {
         let mut plan = match (&self.schedule, self.seed) {
             (Some(file), _) => sim::corpus::read_plan(file)?,
             (None, Some(seed)) => return Ok(plan_of(find(&self.scenario)?, seed, self.nodes)),
-            (None, None) => return Err(UsageError::NothingToRun),
+            (None, None) => return Err(UsageError::NoSeedOrSchedule),
         };
-        // The same schedule with other latencies and rare events.
+        // The same schedule with other latencies and fault points.
         plan.seed = self.seed.unwrap_or(plan.seed);
         Ok(plan)
     }
 }
 
-/// A scenario's plan of a seed; of so many nodes, if it is the swarm's.
+/// Returns a scenario's plan of a seed; with `nodes` nodes, if the scenario is the swarm.
 fn plan_of(scenario: &Scenario, seed: u64, nodes: Option<u8>) -> Plan {
     match (scenario.name, nodes) {
         ("swarm", Some(nodes)) => sim::swarm::plan(seed, Some(nodes)),
@@ -125,9 +125,9 @@ fn plan_of(scenario: &Scenario, seed: u64, nodes: Option<u8>) -> Plan {
 }
 
 /// Prints the scenarios.
-pub(crate) fn list() -> Result<Verdict, UsageError> {
+pub(crate) fn list() -> Result<ExitStatus, UsageError> {
     for Scenario { name, about, .. } in scenarios::ALL {
-        tell::line(format_args!("{name:<28} {about}"))?;
+        output::line(format_args!("{name:<28} {about}"))?;
     }
-    Ok(Verdict::Clean)
+    Ok(ExitStatus::Success)
 }

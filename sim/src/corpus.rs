@@ -1,7 +1,7 @@
-//! Runs that once failed: kept with the reason, and run first ever after.
+//! The corpus: runs that failed once, each with its cause, which every test run repeats.
 //!
-//! An entry is a TOML file in `sim/corpus`. It holds the plan itself, not only the seed: a change of
-//! the swarm's draws makes another plan of the same seed, and the failure would be forgotten.
+//! An entry is a TOML file in `sim/corpus`. It holds the plan itself, not only the seed: when the
+//! swarm draws differently, the same seed makes another plan, and the failure would be forgotten.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,52 +10,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 
-/// A run that once failed.
+/// A run that failed once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// What went wrong, and what was done about it.
+    /// The cause, and its fix.
     pub about: String,
-    /// The invariant that it broke.
+    /// The violated invariant.
     pub invariant: String,
-    /// The run.
+    /// The plan of the run.
     pub plan: Plan,
 }
 
-/// Why a corpus, or a plan, cannot be read or written.
+/// Why a corpus or a plan cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CorpusError {
     /// The file or folder cannot be read or written.
     #[error("{path}: {cause}")]
     File {
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// The file is not what it should be.
+    /// The file is neither a corpus entry nor a plan.
     #[error("{path} is neither a corpus entry nor a plan: {cause}")]
     Malformed {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Where, and what was expected.
+        /// Position of the error, and the expected syntax.
         cause: Box<toml::de::Error>,
     },
-    /// It cannot be said in TOML.
+    /// The entry cannot be encoded as TOML.
     #[error("{path}: cannot be written: {cause}")]
     Encode {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The encoder's error.
         cause: toml::ser::Error,
     },
-    /// The plan contradicts itself.
+    /// The plan is inconsistent.
     #[error("{path}: {problem}")]
-    Impossible {
-        /// Which.
+    InvalidPlan {
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The inconsistency.
         problem: String,
     },
 }
@@ -65,7 +65,7 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> CorpusError {
     move |cause| CorpusError::File { path, cause }
 }
 
-/// All entries of a folder, in the order of their names.
+/// Loads all entries of a folder, in the order of their names.
 ///
 /// # Errors
 ///
@@ -86,18 +86,18 @@ pub fn load(folder: &Path) -> Result<Vec<(String, Entry)>, CorpusError> {
     paths.into_iter().map(named).collect()
 }
 
-/// An entry.
+/// Reads an entry.
 ///
 /// # Errors
 ///
 /// [`CorpusError`] names the file.
 pub fn read(path: &Path) -> Result<Entry, CorpusError> {
     let entry: Entry = parse(path)?;
-    checked(path, &entry.plan)?;
+    validate(path, &entry.plan)?;
     Ok(entry)
 }
 
-/// The plan in a file: one by itself, or that of an entry.
+/// Reads a plan from a file: a plan by itself, or that of an entry.
 ///
 /// # Errors
 ///
@@ -105,10 +105,10 @@ pub fn read(path: &Path) -> Result<Entry, CorpusError> {
 pub fn read_plan(path: &Path) -> Result<Plan, CorpusError> {
     let plan = match parse::<Entry>(path) {
         Ok(entry) => entry.plan,
-        // The error that is told is that of a plan: it is what the file most likely should be.
+        // The error reported is that of a plan, which the file most likely is meant to be.
         Err(_) => parse::<Plan>(path)?,
     };
-    checked(path, &plan)?;
+    validate(path, &plan)?;
     Ok(plan)
 }
 
@@ -118,8 +118,8 @@ fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, CorpusError> {
         .map_err(|cause| CorpusError::Malformed { path: path.to_owned(), cause: Box::new(cause) })
 }
 
-fn checked(path: &Path, plan: &Plan) -> Result<(), CorpusError> {
-    plan.check().map_err(|problem| CorpusError::Impossible { path: path.to_owned(), problem })
+fn validate(path: &Path, plan: &Plan) -> Result<(), CorpusError> {
+    plan.check().map_err(|problem| CorpusError::InvalidPlan { path: path.to_owned(), problem })
 }
 
 /// Writes an entry.

@@ -1,9 +1,9 @@
-//! What should happen sometimes: a run set in which one of these never did has not tested it.
+//! Coverage points: rare situations that a set of runs must reach, or it has not tested them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{
-    CallId, CallKind, Event, HandlerEnd, LinkState, Outcome, SocketId, StreamSide, What,
+    CallId, CallKind, Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide,
 };
 use crate::plan::{Fault, Load, Node};
 use crate::world::NodeView;
@@ -14,85 +14,85 @@ mod locks;
 pub use iam::IAM_POINTS;
 pub use locks::LOCK_POINTS;
 
-/// How often each point was reached. Points that a set of runs must reach are in [`POINTS`],
-/// [`LOCK_POINTS`] and [`IAM_POINTS`].
+/// Number of hits of each coverage point. The points that a set of runs must reach are in
+/// [`POINTS`], [`LOCK_POINTS`] and [`IAM_POINTS`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
     counts: BTreeMap<String, u64>,
-    open: BTreeMap<CallId, Open>,
+    open: BTreeMap<CallId, OpenCall>,
     /// When a node last lost its connection to another.
     lost: BTreeMap<(Node, Node), u64>,
-    /// When another last answered a call of a node.
-    answered: BTreeMap<(Node, Node), u64>,
-    /// Nodes that were told to end in good order and begin again.
-    bouncing: BTreeSet<Node>,
+    /// When a call from a node to another last succeeded.
+    last_success: BTreeMap<(Node, Node), u64>,
+    /// Nodes that are in a graceful restart.
+    restarting: BTreeSet<Node>,
     /// The node at the other end of each end of a TCP connection.
     remotes: BTreeMap<(Node, SocketId), Node>,
-    /// The TCP connection that a node uses to another, since it was last seen to be not connected.
+    /// The TCP connection that a node uses to another, since it last had none.
     used: BTreeMap<(Node, Node), SocketId>,
     locks: locks::Locks,
     iam: iam::Iam,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Open {
+struct OpenCall {
     kind: Option<CallKind>,
-    gave_up_at: Option<u64>,
+    cancelled_at: Option<u64>,
     returned_at: Option<u64>,
-    is_served: bool,
-    /// Which of its ends have a message that waits.
+    is_handler_running: bool,
+    /// The ends that have a blocked message.
     waiting: BTreeSet<StreamSide>,
     has_all_input: bool,
     has_no_input: bool,
     to: Option<Node>,
 }
 
-/// Every point that a set of swarm runs must reach at least once.
+/// Points that a set of swarm runs must reach.
 pub const POINTS: &[&str] = &[
-    "bounce_in_good_order",
-    "call_answered",
-    "call_disconnected_while_its_handler_runs",
-    "call_given_up_before_it_was_served",
-    "call_given_up_while_its_handler_runs",
+    "buggify_delay-flush",
+    "buggify_early-timeout",
+    "buggify_full-socket",
+    "buggify_spurious-wake",
+    "buggify_supersede",
+    "buggify_tiny-queue",
+    "call_cancelled_before_handler_started",
+    "call_cancelled_while_handler_runs",
+    "call_disconnected_while_handler_runs",
     "call_not_connected",
-    "call_to_an_unknown_handler",
-    "connection_ended_by_its_pings",
+    "call_succeeded",
+    "call_to_unknown_handler",
+    "connection_closed_by_missed_pings",
     "connection_superseded",
-    "crash_with_calls_under_way",
-    "deadline_passed",
+    "crash_with_calls_in_flight",
+    "deadline_exceeded",
     "dial_timed_out",
     "fault_bounce",
     "fault_cut",
     "fault_cut_one_way",
     "fault_drift",
     "fault_hold",
-    "fault_mend",
     "fault_power_loss",
+    "fault_repair",
     "fault_restart",
     "fault_skew",
     "fault_slow",
+    "graceful_restart",
     "handler_failed",
     "handler_panicked",
-    "message_waited_for_room",
-    "rare_delay-flush",
-    "rare_early-timeout",
-    "rare_full-socket",
-    "rare_spurious-wake",
-    "rare_supersede",
-    "rare_tiny-queue",
-    "refused_for_its_clock",
-    "refused_for_its_token",
-    "response_came_with_a_dead_connection",
+    "message_waited_for_queue_space",
+    "rejected_for_auth_token",
+    "rejected_for_clock_skew",
+    "response_arrived_as_connection_died",
     "send_blocked_and_cancelled",
-    "stream_answered",
-    "stream_ended_in_the_tick_of_its_cancel",
-    "stream_given_up_with_its_buffer_full",
+    "stream_cancelled_with_full_buffer",
+    "stream_ended_in_tick_of_cancel",
     "stream_half_closed",
-    "stream_without_a_request_side",
+    "stream_succeeded",
+    "stream_without_request_side",
 ];
 
-/// What runs of these scenarios must reach together: that of the swarm, and of those of locks and of users,
-/// policies and mappings, whichever are among them.
+/// Returns the points that runs of these scenarios must reach together: those of the swarm, of
+/// locks, or of users, policies and mappings, as the scenarios require.
 pub fn points_of<'a>(scenarios: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
     let list_of = |name: &str| match name {
         _ if name.starts_with("locks") => LOCK_POINTS,
@@ -111,87 +111,87 @@ impl Coverage {
         }
     }
 
-    /// How often each point was reached.
+    /// Returns the number of hits of each point.
     pub fn counts(&self) -> &BTreeMap<String, u64> {
         &self.counts
     }
 
-    /// Adds what another run reached.
+    /// Adds the hits of another run.
     pub fn add(&mut self, other: &Self) {
         for (point, count) in &other.counts {
             *self.counts.entry(point.clone()).or_default() += count;
         }
     }
 
-    /// Which of these points were never reached.
+    /// Returns the points that were never reached.
     pub fn missing(&self, points: &[&'static str]) -> Vec<&'static str> {
         points.iter().copied().filter(|point| !self.counts.contains_key(*point)).collect()
     }
 
-    /// Something happened; to this call, if it is one.
-    pub fn see(&mut self, event: &Event, load: Option<&Load>) {
-        for point in self.locks.see(event).into_iter().chain(self.iam.see(event)) {
+    /// Handles an event, with the plan of its call, if it has one.
+    pub fn on_event(&mut self, event: &Event, load: Option<&Load>) {
+        for point in self.locks.on_event(event).into_iter().chain(self.iam.on_event(event)) {
             self.hit(point);
         }
-        match &event.what {
-            What::Fault { fault } => self.see_fault(*fault),
-            What::Rare { point, .. } => self.hit(&format!("rare_{point}")),
-            What::State { state, cause, remote } => {
+        match &event.kind {
+            EventKind::Fault { fault } => self.on_fault(*fault),
+            EventKind::FaultPoint { point, .. } => self.hit(&format!("buggify_{point}")),
+            EventKind::State { state, cause, remote } => {
                 if let Some(node) = event.node {
-                    self.see_state((node, *remote), *state, cause.as_deref(), event.at_ms);
+                    self.on_state((node, *remote), *state, cause.as_deref(), event.at_ms);
                 }
             }
-            What::SocketOpened { socket, remote, .. } => {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.extend(event.node.map(|node| ((node, *socket), *remote)));
             }
-            What::MessageSent { socket, message, .. } => {
-                if let Some(node) = event.node.filter(|_| !is_introduction(&message.op)) {
-                    self.see_use(node, *socket);
+            EventKind::MessageSent { socket, message, .. } => {
+                if let Some(node) = event.node.filter(|_| !is_handshake(&message.op)) {
+                    self.on_use(node, *socket);
                 }
             }
-            What::CallMade { call, kind, to, .. } => {
+            EventKind::CallMade { call, kind, to, .. } => {
                 let has_no_input = matches!(load, Some(Load::Stream(plan)) if plan.capacities == 0);
                 let (kind, to) = (Some(*kind), Some(*to));
-                self.open.insert(*call, Open { kind, to, has_no_input, ..Open::default() });
+                self.open.insert(*call, OpenCall { kind, to, has_no_input, ..OpenCall::default() });
             }
-            _ => self.see_call(event),
+            _ => self.on_call(event),
         }
     }
 
-    fn see_fault(&mut self, fault: Fault) {
+    fn on_fault(&mut self, fault: Fault) {
         self.hit(&format!("fault_{}", fault.kind()));
         match fault {
-            Fault::Bounce { node, .. } => drop(self.bouncing.insert(node)),
-            Fault::PowerLoss { node } => drop(self.bouncing.remove(&node)),
+            Fault::Bounce { node, .. } => drop(self.restarting.insert(node)),
+            Fault::PowerLoss { node } => drop(self.restarting.remove(&node)),
             _ => {}
         }
     }
 
-    /// The first of `ends` sees that its connection to the other is in another state.
-    fn see_state(&mut self, ends: (Node, Node), state: LinkState, cause: Option<&str>, at: u64) {
+    /// Handles a change of the state of the connection from the first of `ends` to the second.
+    fn on_state(&mut self, ends: (Node, Node), state: LinkState, cause: Option<&str>, at: u64) {
         if state == LinkState::Connected {
             return;
         }
-        // A connection that was accepted is waited for again, and one that was dialled backed off
-        // from; a watcher may see only the last of several changes.
+        // After a loss, the acceptor waits for the dialer, and the dialer backs off; a watcher may
+        // see only the last of several changes.
         self.used.remove(&ends);
         self.lost.insert(ends, at);
-        if self.answered.get(&ends) == Some(&at) {
-            self.hit("response_came_with_a_dead_connection");
+        if self.last_success.get(&ends) == Some(&at) {
+            self.hit("response_arrived_as_connection_died");
         }
         match state {
-            LinkState::Backoff => self.see_cause(cause.unwrap_or_default()),
-            // At the end of the run all do; that shows nothing.
-            LinkState::Shutdown if self.bouncing.remove(&ends.0) => {
-                self.hit("bounce_in_good_order");
+            LinkState::Backoff => self.on_cause(cause.unwrap_or_default()),
+            // At the end of the run, all connections shut down; that proves nothing.
+            LinkState::Shutdown if self.restarting.remove(&ends.0) => {
+                self.hit("graceful_restart");
             }
             LinkState::Shutdown | LinkState::Connecting | LinkState::Connected => {}
         }
     }
 
-    /// A connection supersedes another if it is used without a loss of the other in between: no
-    /// change of state is seen then.
-    fn see_use(&mut self, node: Node, socket: SocketId) {
+    /// Handles the use of a connection. It supersedes another if that was not lost in between: no
+    /// change of state is visible then.
+    fn on_use(&mut self, node: Node, socket: SocketId) {
         let Some(remote) = self.remotes.get(&(node, socket)) else { return };
         let before = self.used.insert((node, *remote), socket);
         if before.is_some_and(|before| before != socket) {
@@ -199,12 +199,12 @@ impl Coverage {
         }
     }
 
-    fn see_cause(&mut self, cause: &str) {
+    fn on_cause(&mut self, cause: &str) {
         let points = [
-            ("pings in a row", "connection_ended_by_its_pings"),
+            ("pings in a row", "connection_closed_by_missed_pings"),
             ("no answer within", "dial_timed_out"),
-            ("time difference", "refused_for_its_clock"),
-            ("auth token", "refused_for_its_token"),
+            ("time difference", "rejected_for_clock_skew"),
+            ("auth token", "rejected_for_auth_token"),
         ];
         for (text, point) in points {
             if cause.contains(text) {
@@ -213,33 +213,33 @@ impl Coverage {
         }
     }
 
-    fn see_call(&mut self, event: &Event) {
+    fn on_call(&mut self, event: &Event) {
         let at = event.at_ms;
         let mut points = Vec::new();
-        match &event.what {
-            What::SendWaits { call, end, .. } => {
+        match &event.kind {
+            EventKind::SendBlocked { call, end, .. } => {
                 self.open.entry(*call).or_default().waiting.insert(*end);
             }
-            What::Sent { call, end, .. } => {
+            EventKind::Sent { call, end, .. } => {
                 let open = self.open.entry(*call).or_default();
                 open.waiting.remove(end);
-                if *end == StreamSide::Handler && open.has_all_input {
+                if *end == StreamSide::Callee && open.has_all_input {
                     points.push("stream_half_closed");
                 }
             }
-            What::InputOver { call, end: StreamSide::Handler, well: true } => {
+            EventKind::InputEnded { call, end: StreamSide::Callee, clean: true } => {
                 self.open.entry(*call).or_default().has_all_input = true;
             }
-            What::HandlerStarted { call, .. } => {
-                self.open.entry(*call).or_default().is_served = true;
+            EventKind::HandlerStarted { call, .. } => {
+                self.open.entry(*call).or_default().is_handler_running = true;
             }
-            What::HandlerEnded { call, how } => {
+            EventKind::HandlerEnded { call, how } => {
                 let open = self.open.entry(*call).or_default();
-                open.is_served = false;
+                open.is_handler_running = false;
                 if *how == HandlerEnd::Returned {
                     open.returned_at = Some(at);
-                    if open.gave_up_at == Some(at) && open.kind == Some(CallKind::Stream) {
-                        points.push("stream_ended_in_the_tick_of_its_cancel");
+                    if open.cancelled_at == Some(at) && open.kind == Some(CallKind::Stream) {
+                        points.push("stream_ended_in_tick_of_cancel");
                     }
                 }
                 match how {
@@ -248,16 +248,16 @@ impl Coverage {
                     HandlerEnd::Returned | HandlerEnd::Cancelled | HandlerEnd::Crashed => {}
                 }
             }
-            What::CallEnded { call, outcome } => {
+            EventKind::CallEnded { call, outcome } => {
                 if let Some(open) = self.open.get_mut(call) {
                     points = open.ended(outcome, at);
                     let ends = event.node.zip(open.to);
                     let lost = ends.and_then(|ends| self.lost.get(&ends));
-                    if *outcome == Outcome::Answered {
+                    if *outcome == Outcome::Completed {
                         if lost == Some(&at) {
-                            points.push("response_came_with_a_dead_connection");
+                            points.push("response_arrived_as_connection_died");
                         }
-                        self.answered.extend(ends.map(|ends| (ends, at)));
+                        self.last_success.extend(ends.map(|ends| (ends, at)));
                     }
                 }
             }
@@ -268,57 +268,57 @@ impl Coverage {
         }
     }
 
-    /// The nodes as they look now.
-    pub fn look(&mut self, views: &[NodeView]) {
-        for point in self.locks.look(views) {
+    /// Handles the present state of the nodes.
+    pub fn on_view(&mut self, views: &[NodeView]) {
+        for point in self.locks.on_view(views) {
             self.hit(point);
         }
         let waits = |view: &NodeView| view.connections.iter().any(|c| c.blocked_messages > 0);
         if views.iter().any(waits) {
-            self.hit("message_waited_for_room");
+            self.hit("message_waited_for_queue_space");
         }
     }
 }
 
-/// Whether a message belongs to the handshake, which several connections may have at once.
-fn is_introduction(op: &str) -> bool {
+/// Returns whether a message belongs to the handshake, which several connections may have at once.
+fn is_handshake(op: &str) -> bool {
     matches!(op, "Connect" | "ConnectResponse")
 }
 
-impl Open {
+impl OpenCall {
     fn ended(&mut self, outcome: &Outcome, at: u64) -> Vec<&'static str> {
         let mut points = Vec::new();
         let is_stream = self.kind == Some(CallKind::Stream);
         match outcome {
-            Outcome::Answered if is_stream => {
-                points.push("stream_answered");
+            Outcome::Completed if is_stream => {
+                points.push("stream_succeeded");
                 if self.has_no_input {
-                    points.push("stream_without_a_request_side");
+                    points.push("stream_without_request_side");
                 }
             }
-            Outcome::Answered => points.push("call_answered"),
-            Outcome::UnknownHandler => points.push("call_to_an_unknown_handler"),
+            Outcome::Completed => points.push("call_succeeded"),
+            Outcome::UnknownHandler => points.push("call_to_unknown_handler"),
             Outcome::NotConnected => points.push("call_not_connected"),
-            Outcome::Deadline => points.push("deadline_passed"),
-            Outcome::Disconnected if self.is_served => {
-                points.push("call_disconnected_while_its_handler_runs");
+            Outcome::Deadline => points.push("deadline_exceeded"),
+            Outcome::Disconnected if self.is_handler_running => {
+                points.push("call_disconnected_while_handler_runs");
             }
-            Outcome::Crashed => points.push("crash_with_calls_under_way"),
-            Outcome::GaveUp => {
-                self.gave_up_at = Some(at);
-                points.push(if self.is_served {
-                    "call_given_up_while_its_handler_runs"
+            Outcome::Crashed => points.push("crash_with_calls_in_flight"),
+            Outcome::Cancelled => {
+                self.cancelled_at = Some(at);
+                points.push(if self.is_handler_running {
+                    "call_cancelled_while_handler_runs"
                 } else {
-                    "call_given_up_before_it_was_served"
+                    "call_cancelled_before_handler_started"
                 });
                 if self.waiting.contains(&StreamSide::Caller) {
                     points.push("send_blocked_and_cancelled");
                 }
-                if self.waiting.contains(&StreamSide::Handler) {
-                    points.push("stream_given_up_with_its_buffer_full");
+                if self.waiting.contains(&StreamSide::Callee) {
+                    points.push("stream_cancelled_with_full_buffer");
                 }
                 if self.returned_at == Some(at) && is_stream {
-                    points.push("stream_ended_in_the_tick_of_its_cancel");
+                    points.push("stream_ended_in_tick_of_cancel");
                 }
             }
             _ => {}

@@ -1,9 +1,9 @@
-//! What happened in a run: one flat, serialisable line for each thing that means something.
+//! The events of a run: one flat, serialisable line for each.
 //!
 //! The trace of a run is a `Vec<Event>`. Invariants and coverage read it while it grows, the report
-//! draws it, snapshots pin it, and two runs are the same when theirs are. So nothing is in it that
-//! may differ between two runs of one seed: no bytes (mask keys are random), no addresses, no real
-//! time.
+//! draws it, snapshots pin it, and two runs are equal when their traces are. So a trace holds
+//! nothing that may differ between two runs of one seed: no bytes (mask keys are random), no
+//! addresses, no real time.
 
 use std::fmt;
 
@@ -15,299 +15,299 @@ mod iam;
 mod lock;
 mod metrics;
 
-pub use iam::{IamEvent, Kept, RecordVersion};
-pub use lock::{LockEnd, LockFailure, Notice, StoreOp, StoreResult};
-pub use metrics::{Metrics, Reported, ScrapeId, Told};
+pub use iam::{IamEvent, ItemRecord, RecordVersion};
+pub use lock::{LockEnd, LockFailure, LossNotice, StoreOp, StoreResult};
+pub use metrics::{MetricsEvent, ReportedValues, ScrapeId, ServerReport};
 
-/// Number of a call or stream: its place in the load of the run.
+/// Number of a call or stream: its index in the load of the run.
 pub type CallId = u32;
 
-/// Number of a simulated TCP connection. Both of its ends bear the same.
+/// Number of a simulated TCP connection, the same at both of its ends.
 pub type SocketId = u32;
 
-/// One thing that happened.
+/// One event of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, in simulated milliseconds since the start of the run: the beginning of its tick.
+    /// Simulated milliseconds since the start of the run, at the start of its tick.
     pub at_ms: u64,
-    /// On which node; none for what happens to the network or to the run as a whole.
+    /// Node on which it happened; none for an event of the network or of the whole run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub node: Option<Node>,
-    /// What.
+    /// The event itself.
     #[serde(flatten)]
-    pub what: What,
+    pub kind: EventKind,
 }
 
-/// What can happen.
+/// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum What {
-    /// The run caused trouble, or ended some.
+pub enum EventKind {
+    /// The run injected a fault, or ended one.
     Fault {
-        /// Which.
+        /// The fault.
         fault: Fault,
     },
-    /// All trouble is over: from here on everything must recover.
+    /// All faults have ended: from here on everything must recover.
     Healed,
     /// Everything has recovered: connected, drained and idle.
     Quiet,
-    /// A node's process began; the first time or after a crash.
+    /// A node's process started, for the first time or again.
     Started {
-        /// How often it has begun.
+        /// How often it has started.
         incarnation: u32,
     },
-    /// A node's connection to another changed its state.
+    /// A node's connection to another node changed its state.
     State {
-        /// The other one.
+        /// The other node.
         remote: Node,
         /// Its new state.
         state: LinkState,
-        /// Why it is not connected, where that is known.
+        /// Reason for not being connected, where that is known.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         cause: Option<String>,
     },
-    /// One end of a TCP connection came to be.
+    /// One end of a TCP connection was opened.
     SocketOpened {
-        /// Which connection.
+        /// Number of the connection.
         socket: SocketId,
         /// The node at its other end.
         remote: Node,
-        /// Whether this end dialled.
-        dialled: bool,
+        /// Whether this end dialed.
+        dialed: bool,
     },
     /// One end of a TCP connection was dropped.
     SocketClosed {
-        /// Which connection.
+        /// Number of the connection.
         socket: SocketId,
     },
     /// A grid message was written to a socket.
     MessageSent {
-        /// On which connection.
+        /// Number of the connection.
         socket: SocketId,
-        /// Its place among those of this connection and direction.
+        /// Index among the messages of this connection and direction.
         index: u64,
-        /// What it says.
-        message: Meaning,
+        /// Its header, in short.
+        message: MessageSummary,
     },
     /// A grid message was read from a socket.
     MessageReceived {
-        /// On which connection.
+        /// Number of the connection.
         socket: SocketId,
-        /// Its place among those of this connection and direction.
+        /// Index among the messages of this connection and direction.
         index: u64,
     },
-    /// A call was made, or a stream opened.
+    /// A request was made, or the opening of a stream began.
     CallMade {
-        /// Which.
+        /// Number of the call.
         call: CallId,
-        /// Whom it asks.
+        /// The callee.
         to: Node,
-        /// What kind.
+        /// Request or stream.
         kind: CallKind,
-        /// Its deadline in milliseconds from now, if it has one of its own.
+        /// Deadline in milliseconds from now, if the call has one of its own.
         timeout_ms: Option<u32>,
     },
-    /// A stream is open: the other side has taken it.
+    /// A stream is open: the callee has accepted it.
     StreamOpened {
-        /// Which.
+        /// Number of the stream.
         call: CallId,
     },
     /// A message was handed to a stream: the send resolved.
     Sent {
-        /// Which stream.
+        /// Number of the stream.
         call: CallId,
-        /// From which of its ends.
+        /// The sending end.
         end: StreamSide,
-        /// Its place in this direction.
+        /// Number of the message in this direction.
         number: u32,
     },
-    /// A message has to wait before it is handed to a stream: for credit, or for room.
-    SendWaits {
-        /// Which stream.
+    /// A send is blocked: it waits for credit, or for room in the queue.
+    SendBlocked {
+        /// Number of the stream.
         call: CallId,
-        /// At which of its ends.
+        /// The sending end.
         end: StreamSide,
-        /// Its place in this direction.
+        /// Number of the message in this direction.
         number: u32,
     },
     /// A message was received from a stream.
-    Taken {
-        /// Which stream.
+    Received {
+        /// Number of the stream.
         call: CallId,
-        /// At which of its ends.
+        /// The receiving end.
         end: StreamSide,
-        /// The place that its content says it has.
+        /// Number of the message, as its content states it.
         number: u32,
     },
-    /// One end saw the last of the other's messages, and that it was the last.
-    InputOver {
-        /// Which stream.
+    /// One end of a stream saw the end of its input.
+    InputEnded {
+        /// Number of the stream.
         call: CallId,
-        /// At which of its ends.
+        /// The receiving end.
         end: StreamSide,
-        /// Whether the other end finished in good order.
-        well: bool,
+        /// Whether the other end finished cleanly.
+        clean: bool,
     },
-    /// A call or stream is over for whoever made it.
+    /// A call or stream ended for its caller.
     CallEnded {
-        /// Which.
+        /// Number of the call.
         call: CallId,
-        /// How.
+        /// How it ended.
         outcome: Outcome,
     },
-    /// A handler began to serve a call.
+    /// A handler started to serve a call.
     HandlerStarted {
-        /// Which.
+        /// Number of the call.
         call: CallId,
-        /// Who called, as the context says.
+        /// The caller that the request context names.
         from: Node,
     },
-    /// A handler is over.
+    /// A handler ended.
     HandlerEnded {
-        /// Which.
+        /// Number of the call.
         call: CallId,
-        /// How.
+        /// How it ended.
         how: HandlerEnd,
     },
-    /// A handler was given something that its caller did not send.
+    /// A handler got input that its caller did not send.
     WrongInput {
-        /// By which call.
+        /// Number of the call.
         call: CallId,
-        /// What it was.
+        /// Description of the input.
         text: String,
     },
-    /// A lock is asked for.
-    LockAsked {
-        /// By which call.
+    /// A node requested a lock.
+    LockRequested {
+        /// Number of the call.
         call: CallId,
-        /// What is to be locked.
+        /// The resources to lock.
         resources: Vec<u8>,
-        /// Whether nobody else may hold it meanwhile.
+        /// Whether the lock is exclusive.
         write: bool,
-        /// How long it is waited for, in milliseconds.
+        /// How long to wait for the lock, in milliseconds.
         timeout_ms: u32,
     },
-    /// A lock was granted, and whoever asked knows.
+    /// A lock was granted, and the grant has reached its holder.
     LockGranted {
-        /// To which call.
+        /// Number of the call.
         call: CallId,
-        /// What is locked.
+        /// The locked resources.
         resources: Vec<u8>,
-        /// Whether nobody else may hold it meanwhile.
+        /// Whether the lock is exclusive.
         write: bool,
         /// Its fencing token.
         token: u64,
-        /// For how long it is certain to be held, by the clock of its holder, in milliseconds.
+        /// How long it is certain to be held, by the clock of its holder, in milliseconds.
         valid_ms: u64,
     },
     /// A lock was not granted.
     LockFailed {
-        /// To which call.
+        /// Number of the call.
         call: CallId,
-        /// Why not.
+        /// The reason.
         failure: LockFailure,
     },
     /// A holder noticed that its lock is lost.
     LockLost {
-        /// Of which call.
+        /// Number of the call.
         call: CallId,
-        /// How it noticed.
-        notice: Notice,
+        /// How the holder noticed.
+        notice: LossNotice,
     },
-    /// A lock is over for its holder, who does nothing under it any more.
+    /// A lock ended for its holder, which does nothing under it any more.
     LockEnded {
-        /// Of which call.
+        /// Number of the call.
         call: CallId,
-        /// How.
+        /// How it ended.
         how: LockEnd,
     },
-    /// An operator has forced locks open.
+    /// An operator has forced the locks of a resource open.
     LockForced {
-        /// By which call.
+        /// Number of the call.
         call: CallId,
-        /// Of which resource.
+        /// The resource.
         resource: u8,
-        /// How many lockers had any.
+        /// Number of lockers that had granted such a lock.
         lockers: usize,
     },
-    /// A holder wants something of the protected store.
-    StoreAsked {
-        /// Under the lock of which call.
+    /// A holder started an operation on the protected store.
+    StoreRequested {
+        /// Call of the lock.
         call: CallId,
-        /// Of which register.
+        /// The register.
         resource: u8,
-        /// What.
+        /// The operation.
         op: StoreOp,
     },
-    /// Something that a holder sent reached the protected store.
+    /// A read or write of a holder reached the protected store.
     StoreReached {
-        /// Under the lock of which call.
+        /// Call of the lock.
         call: CallId,
-        /// Which register.
+        /// The register.
         resource: u8,
-        /// The token that came with it.
+        /// The fencing token that came with it.
         token: u64,
-        /// Whether it came from a writer, of which the store takes note.
+        /// Whether it came from a writer, whose token the store remembers.
         writer: bool,
-        /// The value to write; none if it reads.
+        /// The value to write; none for a read.
         value: Option<u64>,
-        /// Whether the store did it.
+        /// Whether the store accepted it.
         accepted: bool,
-        /// Whether its holder believed just then that it held the lock.
-        believed: bool,
+        /// Whether its holder saw `is_held()` at this instant.
+        held: bool,
     },
-    /// What a holder wanted of the protected store is over.
-    StoreAnswered {
-        /// Under the lock of which call.
+    /// An operation on the protected store ended for its holder.
+    StoreCompleted {
+        /// Call of the lock.
         call: CallId,
-        /// Of which register.
+        /// The register.
         resource: u8,
-        /// What came of it.
+        /// The result.
         result: StoreResult,
     },
-    /// Something happened to users, policies and mappings.
+    /// An event of users, policies and mappings.
     Iam(IamEvent),
-    /// A node samples itself, or is asked for what all have to say.
-    Metrics(Metrics),
-    /// A rare-event point of the code was struck.
-    Rare {
-        /// Its name.
+    /// An event of resource metrics.
+    Metrics(MetricsEvent),
+    /// A fault point of the code fired.
+    FaultPoint {
+        /// Name of the point.
         point: String,
-        /// How long it lasts, in milliseconds.
+        /// How long the injected fault lasts, in milliseconds.
         lasts_ms: u64,
     },
     /// An invariant does not hold.
     Violated {
-        /// Which.
+        /// Name of the invariant.
         invariant: String,
-        /// What was seen.
+        /// Description of the violation.
         text: String,
     },
 }
 
-impl What {
-    /// The call that it happens to, if it is one.
+impl EventKind {
+    /// Returns the call that the event belongs to, if there is one.
     pub fn call(&self) -> Option<CallId> {
         match self {
             Self::CallMade { call, .. }
             | Self::StreamOpened { call }
             | Self::Sent { call, .. }
-            | Self::SendWaits { call, .. }
-            | Self::Taken { call, .. }
-            | Self::InputOver { call, .. }
+            | Self::SendBlocked { call, .. }
+            | Self::Received { call, .. }
+            | Self::InputEnded { call, .. }
             | Self::CallEnded { call, .. }
             | Self::HandlerStarted { call, .. }
             | Self::HandlerEnded { call, .. }
             | Self::WrongInput { call, .. }
-            | Self::LockAsked { call, .. }
+            | Self::LockRequested { call, .. }
             | Self::LockGranted { call, .. }
             | Self::LockFailed { call, .. }
             | Self::LockLost { call, .. }
             | Self::LockEnded { call, .. }
             | Self::LockForced { call, .. }
-            | Self::StoreAsked { call, .. }
+            | Self::StoreRequested { call, .. }
             | Self::StoreReached { call, .. }
-            | Self::StoreAnswered { call, .. } => Some(*call),
+            | Self::StoreCompleted { call, .. } => Some(*call),
             Self::MessageSent { message, .. } => message.call,
             Self::Iam(event) => event.call(),
             Self::Fault { .. }
@@ -319,45 +319,45 @@ impl What {
             | Self::SocketClosed { .. }
             | Self::MessageReceived { .. }
             | Self::Metrics(_)
-            | Self::Rare { .. }
+            | Self::FaultPoint { .. }
             | Self::Violated { .. } => None,
         }
     }
 }
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
-    /// Dialling or waiting to be dialled.
+    /// Dialing, or waiting to be dialed.
     Connecting,
     /// Open.
     Connected,
     /// Waiting before the next attempt.
     Backoff,
-    /// Over for good.
+    /// Closed for good.
     Shutdown,
 }
 
-/// A grid message by its meaning.
+/// The header of a grid message, and the call that its payload names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meaning {
-    /// Its op, as the protocol names it.
+pub struct MessageSummary {
+    /// The op, as the protocol names it.
     pub op: String,
-    /// Which call of the connection it belongs to; 0 is the connection itself.
+    /// The call of the connection that it belongs to; 0 is the connection itself.
     pub mux_id: u64,
-    /// Its place in that call.
+    /// Sequence number in that call.
     pub sequence: u32,
-    /// Its flags.
+    /// The flags.
     pub flags: u8,
-    /// Bytes of its payload.
+    /// Bytes of the payload.
     pub bytes: u32,
-    /// The call or stream, where the payload says so.
+    /// The call or stream, where the payload names one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub call: Option<CallId>,
 }
 
-/// Two kinds of call.
+/// The kinds of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallKind {
@@ -371,43 +371,43 @@ pub enum CallKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamSide {
-    /// Who opened it.
+    /// The end that opened the stream.
     Caller,
-    /// Who serves it.
-    Handler,
+    /// The end whose handler serves the stream.
+    Callee,
 }
 
 impl StreamSide {
-    /// The other one.
+    /// Returns the other end.
     pub fn other(self) -> Self {
         match self {
-            Self::Caller => Self::Handler,
-            Self::Handler => Self::Caller,
+            Self::Caller => Self::Callee,
+            Self::Callee => Self::Caller,
         }
     }
 }
 
-/// How a call or stream ended for whoever made it.
+/// How a call or stream ended for its caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Outcome {
-    /// With its own answer; a stream with all of the handler's messages.
-    Answered,
-    /// With an answer that is not its own, or is damaged.
-    WrongAnswer {
-        /// What was wrong.
+    /// With its own response; a stream with all of the handler's messages.
+    Completed,
+    /// With a response that belongs to another call, or is damaged.
+    WrongResponse {
+        /// Description of the difference.
         text: String,
     },
     /// The handler failed or panicked.
     RemoteError {
-        /// Its text.
+        /// The error text.
         text: String,
     },
-    /// There is no such handler.
+    /// The callee has no such handler.
     UnknownHandler,
-    /// The other side refused it.
+    /// The callee refused it.
     Refused {
-        /// Why.
+        /// The reason.
         text: String,
     },
     /// It was not made: there is no connection.
@@ -416,19 +416,19 @@ pub enum Outcome {
     Disconnected,
     /// Its deadline passed.
     Deadline,
-    /// Its maker gave it up.
-    GaveUp,
+    /// The caller cancelled it.
+    Cancelled,
     /// It was not made: too large, too many, or shutting down.
     NotMade {
-        /// Why.
+        /// The reason.
         text: String,
     },
-    /// Its stream ended in another way.
+    /// The stream failed in another way.
     StreamFailed {
-        /// How.
+        /// The error text.
         text: String,
     },
-    /// The process of its maker crashed.
+    /// The process of its caller crashed.
     Crashed,
 }
 
@@ -436,31 +436,31 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HandlerEnd {
-    /// It returned well.
+    /// It returned success.
     Returned,
     /// It returned an error.
     Failed,
     /// It panicked.
     Panicked,
-    /// It was dropped before it returned: cancelled.
+    /// It was cancelled: dropped before it returned.
     Cancelled,
     /// Its process crashed.
     Crashed,
 }
 
 impl fmt::Display for Event {
-    /// A line for a person: time, node, what.
+    /// Writes a line for a person: time, node, event.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>9.3}s ", self.at_ms as f64 / 1000.0)?;
         match self.node {
             Some(node) => write!(f, "{node:<7} ")?,
             None => f.write_str("-       ")?,
         }
-        self.what.fmt(f)
+        self.kind.fmt(f)
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fault { fault } => write!(f, "fault: {fault}"),
@@ -471,8 +471,8 @@ impl fmt::Display for What {
                 write!(f, "{remote}: {state:?}")?;
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ", {cause}"))
             }
-            Self::SocketOpened { socket, remote, dialled } => {
-                let how = if *dialled { "dialled" } else { "accepted" };
+            Self::SocketOpened { socket, remote, dialed } => {
+                let how = if *dialed { "dialed" } else { "accepted" };
                 write!(f, "socket {socket} {how}, {remote}")
             }
             Self::SocketClosed { socket } => write!(f, "socket {socket} closed"),
@@ -486,66 +486,70 @@ impl fmt::Display for What {
             }
             Self::StreamOpened { call } => write!(f, "call {call}: open"),
             Self::Sent { call, end, number } => write!(f, "call {call}: {end:?} sent {number}"),
-            Self::SendWaits { call, end, number } => {
+            Self::SendBlocked { call, end, number } => {
                 write!(f, "call {call}: {end:?} waits to send {number}")
             }
-            Self::Taken { call, end, number } => write!(f, "call {call}: {end:?} took {number}"),
-            Self::InputOver { call, end, well } => {
-                let how = if *well { "well" } else { "not well" };
-                write!(f, "call {call}: {end:?} saw the other's end, {how}")
+            Self::Received { call, end, number } => {
+                write!(f, "call {call}: {end:?} received {number}")
+            }
+            Self::InputEnded { call, end, clean } => {
+                let how = if *clean { "cleanly" } else { "with an error" };
+                write!(f, "call {call}: {end:?} input ended {how}")
             }
             Self::CallEnded { call, outcome } => write!(f, "call {call}: ended, {outcome}"),
             Self::HandlerStarted { call, from } => write!(f, "call {call}: served for {from}"),
             Self::HandlerEnded { call, how } => write!(f, "call {call}: handler {how:?}"),
             Self::WrongInput { call, text } => write!(f, "call {call}: WRONG INPUT: {text}"),
-            Self::LockAsked { call, resources, write, timeout_ms } => {
-                let what = Locked { resources, write: *write };
-                write!(f, "call {call}: {what} within {timeout_ms} ms")
+            Self::LockRequested { call, resources, write, timeout_ms } => {
+                let lock = LockText { resources, write: *write };
+                write!(f, "call {call}: requests {lock} within {timeout_ms} ms")
             }
             Self::LockGranted { call, resources, write, token, valid_ms } => {
-                let what = Locked { resources, write: *write };
-                write!(f, "call {call}: has {what}, token {token}, certain for {valid_ms} ms")
+                let lock = LockText { resources, write: *write };
+                write!(f, "call {call}: granted {lock}, token {token}, valid for {valid_ms} ms")
             }
-            Self::LockFailed { call, failure } => write!(f, "call {call}: no lock, {failure}"),
+            Self::LockFailed { call, failure } => write!(f, "call {call}: lock failed, {failure}"),
             Self::LockLost { call, notice } => write!(f, "call {call}: lock LOST, {notice:?}"),
             Self::LockEnded { call, how } => write!(f, "call {call}: lock {how}"),
             Self::LockForced { call, resource, lockers } => {
                 write!(f, "call {call}: r{resource} forced open at {lockers} lockers")
             }
-            Self::StoreAsked { call, resource, op } => {
+            Self::StoreRequested { call, resource, op } => {
                 write!(f, "call {call}: r{resource}, {op}")
             }
-            Self::StoreReached { call, resource, token, value, accepted, believed, .. } => {
+            Self::StoreReached { call, resource, token, value, accepted, held, .. } => {
                 write!(f, "call {call}: r{resource} reached with token {token}")?;
                 value.map_or(Ok(()), |value| write!(f, ", value {value}"))?;
                 f.write_str(if *accepted { "" } else { ", REFUSED" })?;
-                f.write_str(if *believed { "" } else { ", by a holder no more" })
+                f.write_str(if *held { "" } else { ", no longer held" })
             }
-            Self::StoreAnswered { call, resource, result } => {
+            Self::StoreCompleted { call, resource, result } => {
                 write!(f, "call {call}: r{resource}, {result}")
             }
             Self::Iam(event) => event.fmt(f),
             Self::Metrics(metrics) => metrics.fmt(f),
-            Self::Rare { point, lasts_ms } => write!(f, "rare event: {point} for {lasts_ms} ms"),
+            Self::FaultPoint { point, lasts_ms } => {
+                write!(f, "fault point: {point} for {lasts_ms} ms")
+            }
             Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
         }
     }
 }
 
-/// A lock in words.
-struct Locked<'a> {
+/// Text of a lock.
+struct LockText<'a> {
     resources: &'a [u8],
     write: bool,
 }
 
-impl fmt::Display for Locked<'_> {
+impl fmt::Display for LockText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.write { "write lock of" } else { "read lock of" })?;
         self.resources.iter().try_for_each(|resource| write!(f, " r{resource}"))
     }
 }
 
-impl fmt::Display for Meaning {
+impl fmt::Display for MessageSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { op, mux_id, sequence, flags, bytes, call } = self;
         write!(f, "{op} mux {mux_id} seq {sequence} flags {flags} {bytes} B")?;
@@ -556,15 +560,15 @@ impl fmt::Display for Meaning {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answered => f.write_str("answered"),
-            Self::WrongAnswer { text } => write!(f, "WRONG ANSWER: {text}"),
+            Self::Completed => f.write_str("completed"),
+            Self::WrongResponse { text } => write!(f, "WRONG RESPONSE: {text}"),
             Self::RemoteError { text } => write!(f, "remote error: {text}"),
             Self::UnknownHandler => f.write_str("unknown handler"),
             Self::Refused { text } => write!(f, "refused: {text}"),
             Self::NotConnected => f.write_str("not connected"),
             Self::Disconnected => f.write_str("disconnected"),
             Self::Deadline => f.write_str("deadline"),
-            Self::GaveUp => f.write_str("given up"),
+            Self::Cancelled => f.write_str("cancelled"),
             Self::NotMade { text } => write!(f, "not made: {text}"),
             Self::StreamFailed { text } => write!(f, "stream failed: {text}"),
             Self::Crashed => f.write_str("its process crashed"),

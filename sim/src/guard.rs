@@ -1,7 +1,7 @@
-//! Sees every panic and every `bug!` of a run: none of them may pass unnoticed.
+//! Records every panic and every `bug!` of a run, so that none goes unnoticed.
 //!
-//! turmoil on stable Rust swallows panics of spawned tasks, and grid goes on after a bug. A run has
-//! a thread to itself, so both are counted by thread.
+//! turmoil on stable Rust swallows panics of spawned tasks, and grid continues after a bug. A run
+//! has a thread of its own, so both are recorded by thread.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Once;
@@ -14,14 +14,15 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use crate::plan::Node;
 
 thread_local! {
-    static SEEN: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
-    /// The node that runs now, and those that have logged that IAM is loaded, after how many retries.
+    static FAILURES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    /// The node that is running.
     static NODE: Cell<Node> = const { Cell::new(Node(u8::MAX)) };
+    /// Nodes that have logged that IAM is loaded, and their retries.
     static LOADED: RefCell<Vec<(Node, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
-fn note(what: String) -> bool {
-    SEEN.with(|seen| match &mut *seen.borrow_mut() {
+fn record_failure(what: String) -> bool {
+    FAILURES.with(|seen| match &mut *seen.borrow_mut() {
         Some(seen) => {
             seen.push(what);
             true
@@ -30,7 +31,7 @@ fn note(what: String) -> bool {
     })
 }
 
-/// Watches this thread until it is dropped.
+/// Records panics and bugs of this thread until it is dropped.
 #[must_use]
 pub(crate) struct Guard {
     _default: DefaultGuard,
@@ -40,27 +41,27 @@ impl Guard {
     pub(crate) fn begin() -> Self {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
-            let others = std::panic::take_hook();
+            let previous_hook = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
-                if !note(format!("panic: {panic}")) {
-                    others(panic);
+                if !record_failure(format!("panic: {panic}")) {
+                    previous_hook(panic);
                 }
             }));
         });
-        SEEN.with(|seen| *seen.borrow_mut() = Some(Vec::new()));
+        FAILURES.with(|seen| *seen.borrow_mut() = Some(Vec::new()));
         LOADED.with(|loaded| loaded.borrow_mut().clear());
-        Self { _default: tracing::subscriber::set_default(Bugs) }
+        Self { _default: tracing::subscriber::set_default(BugSubscriber) }
     }
 
-    /// What happened since it was last asked.
+    /// Returns the panics and bugs since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
-        SEEN.with(|seen| seen.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default())
+        FAILURES.with(|seen| seen.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default())
     }
 }
 
 impl Guard {
-    /// Nodes that have logged since this was last asked that IAM is loaded, as often as they did, and
-    /// after how many retries.
+    /// Returns the nodes that have logged since the last call that IAM is loaded, once for each log
+    /// line, with the number of retries.
     pub(crate) fn take_loaded(&self) -> Vec<(Node, u32)> {
         LOADED.with(|loaded| std::mem::take(&mut *loaded.borrow_mut()))
     }
@@ -68,20 +69,20 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        SEEN.with(|seen| *seen.borrow_mut() = None);
+        FAILURES.with(|seen| *seen.borrow_mut() = None);
     }
 }
 
-/// Hears nothing but bugs, what IAM logs for operators, and which node runs: all other logging costs
-/// nothing.
-struct Bugs;
+/// Receives only bugs, IAM's logs for operators, and the name of the running node. All other
+/// logging is disabled and costs nothing.
+struct BugSubscriber;
 
-impl Subscriber for Bugs {
+impl Subscriber for BugSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         match metadata.is_event() {
             true => {
-                let is_told = metadata.target() == "iam" && *metadata.level() <= Level::INFO;
-                is_told || metadata.target() == "grid::bug"
+                let is_iam_log = metadata.target() == "iam" && *metadata.level() <= Level::INFO;
+                is_iam_log || metadata.target() == "grid::bug"
             }
             false => metadata.target().starts_with("turmoil") && metadata.name() == "node",
         }
@@ -91,11 +92,11 @@ impl Subscriber for Bugs {
         Some(Level::INFO.into())
     }
 
-    /// turmoil makes one whenever a node runs.
+    /// turmoil creates a span whenever it runs a node.
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut name = Name(None);
+        let mut name = NodeVisitor(None);
         span.record(&mut name);
-        if let Name(Some(node)) = name {
+        if let NodeVisitor(Some(node)) = name {
             NODE.set(node);
         }
         Id::from_u64(1)
@@ -106,15 +107,15 @@ impl Subscriber for Bugs {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut told = Told::default();
-        event.record(&mut told);
+        let mut line = LogLine::default();
+        event.record(&mut line);
         if event.metadata().target() == "iam" {
-            if told.text == LOADED_TEXT {
-                LOADED.with(|loaded| loaded.borrow_mut().push((NODE.get(), told.retries)));
+            if line.text == LOADED_TEXT {
+                LOADED.with(|loaded| loaded.borrow_mut().push((NODE.get(), line.retries)));
             }
             return;
         }
-        note(format!("bug: {}", told.text));
+        record_failure(format!("bug: {}", line.text));
     }
 
     fn enter(&self, _: &Id) {}
@@ -122,13 +123,13 @@ impl Subscriber for Bugs {
     fn exit(&self, _: &Id) {}
 }
 
-/// What IAM logs when it is loaded.
+/// The message that IAM logs when it is loaded.
 const LOADED_TEXT: &str = "IAM is loaded";
 
-/// The node that a span names.
-struct Name(Option<Node>);
+/// Extracts the node that a span names.
+struct NodeVisitor(Option<Node>);
 
-impl Visit for Name {
+impl Visit for NodeVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "name" {
             let number = value.strip_prefix("node-").and_then(|number| number.parse().ok());
@@ -139,14 +140,14 @@ impl Visit for Name {
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
-/// What a line says.
+/// Message and retries of a log line.
 #[derive(Default)]
-struct Told {
+struct LogLine {
     text: String,
     retries: u32,
 }
 
-impl Visit for Told {
+impl Visit for LogLine {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "retries" {
             self.retries = u32::try_from(value).unwrap_or(u32::MAX);
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panics_and_bugs_of_this_thread_are_seen() {
+    fn panics_and_bugs_of_this_thread_are_recorded() {
         let guard = Guard::begin();
         let _ = std::panic::catch_unwind(|| panic!("on purpose"));
         grid::bug!("also on {}", "purpose");

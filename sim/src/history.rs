@@ -1,131 +1,131 @@
-//! Whether a history of a register is linearizable: whether each operation could have happened at one
-//! instant between its beginning and its end.
+//! Checks whether a history of a register is linearizable: whether each operation can have taken
+//! effect at one instant between its invocation and its return.
 //!
-//! Wing and Gong's search, with Lowe's memory: orders are tried depth first, and what has been tried with
-//! the same operations done and the same value is not tried again. A history is cut where nothing is under
-//! way, and each piece is searched for itself: under a lock that excludes, few operations overlap. A
-//! general search of an invalid history takes for ever, so no operation may overlap with more than
-//! [`WIDTH_MAX`] that began after it.
+//! The search is Wing and Gong's, with Lowe's memoization: orders are tried depth first, and a
+//! state (operations done, value) is tried once. A history is split at instants at which no
+//! operation is outstanding, and each segment is searched alone: under an exclusive lock, few
+//! operations overlap. Searching an invalid history takes exponential time, so no operation may
+//! overlap with more than [`WIDTH_MAX`] that began after it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::event::{StoreOp, StoreResult};
 
-/// How many operations may begin while one is under way.
+/// Number of operations that may begin while one is outstanding.
 pub const WIDTH_MAX: usize = 127;
 
 /// One operation on a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Operation {
-    /// When it began, in any unit.
+pub struct RegisterOp {
+    /// Invocation time, in any unit.
     pub invoked: u64,
-    /// When it was over, in the same.
+    /// Return time, in the same unit.
     pub returned: u64,
-    /// What was wanted.
+    /// The requested operation.
     pub op: StoreOp,
-    /// What came of it: done, or nobody knows. Others have no place in a history.
+    /// Its result: done or unknown. Operations with other results are not part of a history.
     pub result: StoreResult,
 }
 
-/// A history that cannot have been.
+/// Why a history is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub enum HistoryError {
     /// It is not linearizable.
     #[error("no order explains {0}")]
-    Unexplained(String),
-    /// Too much is under way at once to be searched.
-    #[error("{0} operations begin while one is under way: only {WIDTH_MAX} can be searched")]
+    NotLinearizable(String),
+    /// Too many operations overlap for a search.
+    #[error("{0} operations begin while one is outstanding: only {WIDTH_MAX} can be searched")]
     TooWide(usize),
 }
 
-/// Checks the history of a register that began with the value `initial`.
+/// Checks the history of a register whose initial value is `initial`.
 ///
 /// # Errors
 ///
-/// What no order explains.
-pub fn check(initial: u64, history: &mut [Operation]) -> Result<(), Problem> {
+/// The segment that is not linearizable.
+pub fn check(initial: u64, history: &mut [RegisterOp]) -> Result<(), HistoryError> {
     history.sort_by_key(|operation| operation.invoked);
     let mut values = BTreeSet::from([initial]);
     let mut rest = &*history;
     while !rest.is_empty() {
-        let (piece, behind) = rest.split_at(piece_length(rest));
+        let (segment, behind) = rest.split_at(segment_length(rest));
         rest = behind;
-        let width = width(piece);
+        let width = width(segment);
         if width > WIDTH_MAX {
-            return Err(Problem::TooWide(width));
+            return Err(HistoryError::TooWide(width));
         }
-        let after = values_after(piece, &values);
+        let after = values_after(segment, &values);
         if after.is_empty() {
-            return Err(Problem::Unexplained(told(piece, &values)));
+            return Err(HistoryError::NotLinearizable(describe(segment, &values)));
         }
         values = after;
     }
     Ok(())
 }
 
-/// How many operations come before the first instant at which nothing is under way.
-fn piece_length(history: &[Operation]) -> usize {
+/// Returns the number of operations before the first instant at which none is outstanding.
+fn segment_length(history: &[RegisterOp]) -> usize {
     let mut busy_until = 0;
-    let overlapping = history.iter().enumerate().take_while(|(place, operation)| {
-        let is_part = *place == 0 || operation.invoked <= busy_until;
+    let overlapping = history.iter().enumerate().take_while(|(index, operation)| {
+        let is_part = *index == 0 || operation.invoked <= busy_until;
         busy_until = busy_until.max(operation.returned);
         is_part
     });
     overlapping.count()
 }
 
-/// How many operations begin while one is under way, at most.
-fn width(piece: &[Operation]) -> usize {
-    let behind = |place: usize| {
-        let during = piece[place + 1..].iter();
-        during.take_while(|other| other.invoked <= piece[place].returned).count()
+/// Returns the largest number of operations that begin while one is outstanding.
+fn width(segment: &[RegisterOp]) -> usize {
+    let behind = |index: usize| {
+        let during = segment[index + 1..].iter();
+        during.take_while(|other| other.invoked <= segment[index].returned).count()
     };
-    (0..piece.len()).map(behind).max().unwrap_or(0)
+    (0..segment.len()).map(behind).max().unwrap_or(0)
 }
 
-/// Which operations of a piece are done: all before a place, and some behind it.
+/// The operations of a segment that are done: all before an index, and some after it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Done {
+struct Completed {
     whole: usize,
-    /// Counted from `whole`, which is never among them.
+    /// Bits from `whole` on; the bit of `whole` itself is never set.
     behind: u128,
 }
 
-impl Done {
-    fn contains(self, place: usize) -> bool {
-        place < self.whole || self.behind & (1 << (place - self.whole)) != 0
+impl Completed {
+    fn contains(self, index: usize) -> bool {
+        index < self.whole || self.behind & (1 << (index - self.whole)) != 0
     }
 
-    fn with(mut self, place: usize) -> Self {
-        self.behind |= 1 << (place - self.whole);
+    fn with(mut self, index: usize) -> Self {
+        self.behind |= 1 << (index - self.whole);
         let more = self.behind.trailing_ones();
-        // In two steps: a shift by all bits there are would be none.
+        // Two shifts: a single shift by the full width would overflow.
         self.behind = self.behind >> (more / 2) >> (more - more / 2);
         self.whole += more as usize;
         self
     }
 }
 
-/// All values that the register may have after `piece`, if it had one of `before`.
-fn values_after(piece: &[Operation], before: &BTreeSet<u64>) -> BTreeSet<u64> {
+/// Returns all values that the register may have after `segment`, given those `before` it.
+fn values_after(segment: &[RegisterOp], before: &BTreeSet<u64>) -> BTreeSet<u64> {
     let mut ends = BTreeSet::new();
-    let mut to_try: Vec<_> = before.iter().map(|value| (Done::default(), *value)).collect();
+    let mut to_try: Vec<_> = before.iter().map(|value| (Completed::default(), *value)).collect();
     let mut tried: BTreeSet<_> = to_try.iter().copied().collect();
     while let Some((done, value)) = to_try.pop() {
-        if done.whole == piece.len() {
+        if done.whole == segment.len() {
             ends.insert(value);
             continue;
         }
-        let mut next = candidates(piece, done);
-        // A read that can be now may as well be: it changes nothing for the others. Without this many
-        // readers at once have as many orders as there are subsets of them.
-        if let Some(idle) = next.iter().copied().find(|at| piece[*at].may_change_nothing(value)) {
+        let mut next = candidates(segment, done);
+        // A read that is possible now is done now: it does not affect the others. Otherwise n
+        // concurrent readers have as many orders as they have subsets.
+        if let Some(idle) = next.iter().copied().find(|at| segment[*at].is_consistent_read(value)) {
             next = vec![idle];
         }
-        for place in next {
-            for after in values_of(&piece[place], value).into_iter().flatten() {
-                let reached = (done.with(place), after);
+        for index in next {
+            for after in values_of(&segment[index], value).into_iter().flatten() {
+                let reached = (done.with(index), after);
                 if tried.insert(reached) {
                     to_try.push(reached);
                 }
@@ -135,26 +135,27 @@ fn values_after(piece: &[Operation], before: &BTreeSet<u64>) -> BTreeSet<u64> {
     ends
 }
 
-/// Operations that may come next: those that began before any other that is left was over.
-fn candidates(piece: &[Operation], done: Done) -> Vec<usize> {
-    let mut first_over = u64::MAX;
+/// Returns the operations that may come next: those invoked before any other remaining one
+/// returned.
+fn candidates(segment: &[RegisterOp], done: Completed) -> Vec<usize> {
+    let mut first_returned = u64::MAX;
     let mut next = Vec::new();
-    for (place, operation) in piece.iter().enumerate().skip(done.whole) {
-        if operation.invoked > first_over {
+    for (index, operation) in segment.iter().enumerate().skip(done.whole) {
+        if operation.invoked > first_returned {
             break;
         }
-        if !done.contains(place) {
-            first_over = first_over.min(operation.returned);
-            next.push(place);
+        if !done.contains(index) {
+            first_returned = first_returned.min(operation.returned);
+            next.push(index);
         }
     }
-    next.retain(|place| piece[*place].invoked <= first_over);
+    next.retain(|index| segment[*index].invoked <= first_returned);
     next
 }
 
-/// What the register may hold after an operation; nothing if what came of it contradicts `value`. What
-/// nobody knows of may not have been done at all.
-fn values_of(operation: &Operation, value: u64) -> [Option<u64>; 2] {
+/// Returns the values that the register may hold after an operation; none if its result contradicts
+/// `value`. An operation with an unknown result may not have taken effect.
+fn values_of(operation: &RegisterOp, value: u64) -> [Option<u64>; 2] {
     let after = match operation.op {
         StoreOp::Read => value,
         StoreOp::Write { value } => value,
@@ -168,26 +169,26 @@ fn values_of(operation: &Operation, value: u64) -> [Option<u64>; 2] {
     }
 }
 
-impl Operation {
-    /// Whether it is a read that is explained by this value.
-    fn may_change_nothing(&self, value: u64) -> bool {
+impl RegisterOp {
+    /// Returns whether it is a read that `value` explains.
+    fn is_consistent_read(&self, value: u64) -> bool {
         self.op == StoreOp::Read && values_of(self, value).into_iter().flatten().next().is_some()
     }
 }
 
-/// A piece in words.
-fn told(piece: &[Operation], values: &BTreeSet<u64>) -> String {
-    let mut text = format!("{} operations from {values:?}:", piece.len());
-    for operation in piece.iter().take(TOLD_MAX) {
-        let Operation { invoked, returned, op, result } = operation;
+/// Describes a segment.
+fn describe(segment: &[RegisterOp], values: &BTreeSet<u64>) -> String {
+    let mut text = format!("{} operations from {values:?}:", segment.len());
+    for operation in segment.iter().take(DESCRIBED_MAX) {
+        let RegisterOp { invoked, returned, op, result } = operation;
         // Writing to a string does not fail.
         let _ = write!(text, " [{invoked}..{returned} {op}: {result}]");
     }
     text
 }
 
-/// More would not be read.
-const TOLD_MAX: usize = 12;
+/// Operations in a description: more would not be read.
+const DESCRIBED_MAX: usize = 12;
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,18 @@
-//! Worlds in which the code that ships is held to what it promises, and replays exactly from a seed.
+//! A deterministic simulator: runs the production code in a simulated cluster, checks its promises,
+//! and replays every run exactly from a seed.
 //!
-//! - [`world::World`] is a cluster of nodes on a simulated network and simulated time. A storage server
-//!   writes scenarios of its own with it: [`world::Software`] puts its handlers on every node,
-//!   [`World::spawn`](world::World::spawn) runs something on one, verbs make trouble and let time pass.
-//! - [`plan::Plan`] is a run as data, [`event::Event`] what happened in it. [`swarm`] and [`scenarios`]
-//!   make plans from seeds; [`run`] runs one and holds it to [`invariants`]; [`coverage`] counts what was
-//!   reached; [`sweep`] runs many.
+//! - [`world::World`] is a cluster of nodes on a simulated network and simulated time. A storage
+//!   server writes custom scenarios with it: [`world::Software`] puts its handlers on every node,
+//!   [`World::spawn`](world::World::spawn) runs a task on one, and other methods inject faults and
+//!   advance time.
+//! - [`plan::Plan`] is a run as data, [`event::Event`] an event of its trace. [`swarm`] and
+//!   [`scenarios`] make plans from seeds; [`run`] runs one and checks [`invariants`]; [`coverage`]
+//!   counts the points that were reached; [`sweep`] runs many.
 //! - [`shrink`] makes a failing plan small, [`corpus`] keeps it, [`report`] shows a run.
-//! - [`pair`] is another, smaller world: two pure machines and a wire, for property tests.
+//! - [`pair`] is a smaller simulation: two pure state machines and a wire, for property tests.
 //!
-//! Nothing here is for production. How it works is in ARCHITECTURE.md, how it is used in the crate's
-//! README.
+//! Nothing here is for production. ARCHITECTURE.md explains how it works, the crate's README how to
+//! use it.
 
 pub mod bounds;
 pub mod corpus;
@@ -34,12 +36,12 @@ pub mod swarm;
 pub mod sweep;
 pub mod world;
 
-/// The README's example compiles.
+/// Compiles the example of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// So do those of the workspace's. Here, because of all libraries only this one has all others at hand.
+/// Compiles the examples of the workspace's README. Only this library depends on all others.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct WorkspaceReadme;

@@ -1,17 +1,17 @@
-//! What the nodes of a run ask of each other, and how both ends of a call tell what they saw.
+//! The load of a run: the operations of the nodes, and the events that both ends of a call record.
 //!
-//! Both ends look a call up in the plan by the number that its payload carries, so that the handler
-//! does what the plan says, and each message says which one it should be: an answer that reached
-//! another call, a message that is missing or came twice or was damaged is seen.
+//! Both ends look a call up in the plan by the number in its payload, so the handler does what the
+//! plan says. Each message states its own number: a response to another call and a missing,
+//! duplicate or damaged message are detected.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grid::error::HandlerError;
 use grid::{CallError, HandlerId, Manager, RegisterError, Route, Start};
 
-use crate::event::{CallId, CallKind, HandlerEnd, Outcome, What};
+use crate::event::{CallId, CallKind, EventKind, HandlerEnd, Outcome};
 use crate::plan::{CAPACITIES, Load};
-use crate::recorder::Pen;
+use crate::recorder::NodeRecorder;
 use crate::world::{Host, url};
 
 pub mod body;
@@ -20,90 +20,90 @@ mod lock;
 mod request;
 mod stream;
 
-/// All calls of a run, by their number. Cheap to clone; grows while a scenario asks for more.
+/// All operations of a run, by their number. Cheap to clone; grows while a scenario submits more.
 #[derive(Debug, Clone, Default)]
 pub struct LoadTable(Arc<Mutex<Vec<Load>>>);
 
 impl LoadTable {
-    /// Adds a call.
+    /// Adds an operation, and returns its number.
     pub(crate) fn add(&self, load: Load) -> CallId {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.push(load);
         CallId::try_from(table.len() - 1).unwrap_or(CallId::MAX)
     }
 
-    /// The call with this number.
+    /// Returns the operation with this number.
     pub fn get(&self, call: CallId) -> Option<Load> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(call as usize).cloned()
     }
 }
 
-/// Serves requests in place.
+/// Handler that serves requests in place.
 const IN_PLACE: HandlerId = HandlerId::new(200);
-/// Serves requests in tasks of their own.
+/// Handler that serves requests in separate tasks.
 const SPAWNED: HandlerId = HandlerId::new(201);
-/// Serves nothing.
+/// Handler that is not registered.
 const UNKNOWN: HandlerId = HandlerId::new(202);
-/// Serves streams, the first of as many as there are [`CAPACITIES`].
+/// First of the stream handlers, one for each of [`CAPACITIES`].
 const STREAMS: u8 = 210;
 
 const fn stream_handler(capacities: u8) -> HandlerId {
     HandlerId::new(STREAMS + capacities)
 }
 
-/// Registers what serves the load.
+/// Registers the handlers of the load.
 pub(crate) fn register(
     manager: &Manager,
     table: &LoadTable,
-    pen: &Pen,
+    recorder: &NodeRecorder,
 ) -> Result<(), RegisterError> {
     for (id, start) in [(IN_PLACE, Start::InPlace), (SPAWNED, Start::Spawned)] {
-        let (table, pen) = (table.clone(), pen.clone());
+        let (table, recorder) = (table.clone(), recorder.clone());
         let route = Route::new(id).start(start);
         manager.register(route, move |context, payload| {
-            request::serve(table.clone(), pen.clone(), context, payload)
+            request::serve(table.clone(), recorder.clone(), context, payload)
         })?;
     }
     for (index, (input, output)) in (0u8..).zip(CAPACITIES) {
-        let (table, pen) = (table.clone(), pen.clone());
+        let (table, recorder) = (table.clone(), recorder.clone());
         let route = Route::new(stream_handler(index)).input_capacity(input).output_capacity(output);
         manager.register_stream(route, move |context, payload, input, output| {
-            stream::serve(table.clone(), pen.clone(), context, payload, (input, output))
+            stream::serve(table.clone(), recorder.clone(), context, payload, (input, output))
         })?;
     }
     Ok(())
 }
 
-/// Does what the plan says for one call, from beginning to end.
-pub(crate) async fn make(call: CallId, load: Load, host: Host) {
+/// Performs one operation as the plan says, from start to end.
+pub(crate) async fn perform(call: CallId, load: Load, host: Host) {
     host.gate.pass().await;
     let load = match load {
-        Load::Lock(plan) => return lock::make(call, plan, host).await,
+        Load::Lock(plan) => return lock::perform(call, plan, host).await,
         Load::Force(plan) => return lock::force(call, plan, host).await,
         Load::Change(plan) => return iam::change(call, plan, host).await,
         load @ (Load::Request(_) | Load::Stream(_)) => load,
     };
     let (_, to) = load.ends();
-    let (connection, pen) = (host.manager.connection(&url(to)), host.pen.clone());
+    let (connection, recorder) = (host.manager.connection(&url(to)), host.recorder.clone());
     // A call that waits must not keep its manager.
     drop(host);
     match (load, connection) {
-        (Load::Request(plan), Some(to)) => request::make(call, plan, to, pen).await,
-        (Load::Stream(plan), Some(to)) => stream::make(call, plan, to, pen).await,
-        // The plan was checked: whom it asks is a node of the cluster.
+        (Load::Request(plan), Some(to)) => request::perform(call, plan, to, recorder).await,
+        (Load::Stream(plan), Some(to)) => stream::perform(call, plan, to, recorder).await,
+        // The plan was checked: the callee is a node of the cluster.
         (Load::Lock(_) | Load::Force(_) | Load::Change(_), _) | (_, None) => {}
     }
 }
 
-/// A call that somebody waits for. Writes down that it began, and how it ended.
+/// Records the start and the end of a call at its caller.
 #[derive(Debug)]
-struct Open {
+struct CallRecord {
     call: CallId,
-    pen: Pen,
+    recorder: NodeRecorder,
 }
 
-impl Open {
-    fn begin(call: CallId, kind: CallKind, load: &Load, pen: &Pen) -> Self {
+impl CallRecord {
+    fn begin(call: CallId, kind: CallKind, load: &Load, recorder: &NodeRecorder) -> Self {
         let timeout_ms = match load {
             Load::Request(plan) => plan.timeout_ms,
             Load::Stream(plan) => plan.timeout_ms,
@@ -111,52 +111,52 @@ impl Open {
             Load::Force(_) | Load::Change(_) => None,
         };
         let (_, to) = load.ends();
-        pen.record(What::CallMade { call, to, kind, timeout_ms });
-        Self { call, pen: pen.clone() }
+        recorder.record(EventKind::CallMade { call, to, kind, timeout_ms });
+        Self { call, recorder: recorder.clone() }
     }
 
     fn end(self, outcome: Outcome) {
-        self.pen.record(What::CallEnded { call: self.call, outcome });
+        self.recorder.record(EventKind::CallEnded { call: self.call, outcome });
     }
 }
 
-/// A handler that runs. Writes down that it began, and that it was dropped if it did not end.
+/// Records the start and the end of a handler; dropped without an end, it records a cancellation.
 #[derive(Debug)]
-struct Serving {
+struct HandlerRecord {
     call: CallId,
-    pen: Pen,
+    recorder: NodeRecorder,
     has_ended: bool,
 }
 
-impl Serving {
-    fn begin(call: CallId, context: &grid::RequestContext, pen: &Pen) -> Self {
+impl HandlerRecord {
+    fn begin(call: CallId, context: &grid::RequestContext, recorder: &NodeRecorder) -> Self {
         let from = crate::world::node_of(context.caller());
-        pen.record(What::HandlerStarted { call, from });
-        Self { call, pen: pen.clone(), has_ended: false }
+        recorder.record(EventKind::HandlerStarted { call, from });
+        Self { call, recorder: recorder.clone(), has_ended: false }
     }
 
     fn end(mut self, how: HandlerEnd) {
         self.has_ended = true;
-        self.pen.record(What::HandlerEnded { call: self.call, how });
+        self.recorder.record(EventKind::HandlerEnded { call: self.call, how });
     }
 }
 
-impl Drop for Serving {
+impl Drop for HandlerRecord {
     fn drop(&mut self) {
         if !self.has_ended {
             let how = HandlerEnd::Cancelled;
-            self.pen.record(What::HandlerEnded { call: self.call, how });
+            self.recorder.record(EventKind::HandlerEnded { call: self.call, how });
         }
     }
 }
 
-/// A handler was given something that its caller did not send.
-fn wrong_input(call: CallId, text: String, pen: &Pen) -> HandlerError {
-    pen.record(What::WrongInput { call, text: text.clone() });
+/// Records input that the caller did not send, and returns the handler's error.
+fn wrong_input(call: CallId, text: String, recorder: &NodeRecorder) -> HandlerError {
+    recorder.record(EventKind::WrongInput { call, text: text.clone() });
     text.into()
 }
 
-/// What an error means for the one who made a call.
+/// Returns the outcome of a call that failed with `error`.
 fn outcome_of(error: CallError) -> Outcome {
     match error {
         CallError::NotConnected { .. } => Outcome::NotConnected,
@@ -169,18 +169,18 @@ fn outcome_of(error: CallError) -> Outcome {
     }
 }
 
-/// A panic that is part of the plan: it unwinds without the hook that reports the others.
+/// Panics as planned: it unwinds without the hook that reports other panics.
 fn planned_panic() -> ! {
     std::panic::resume_unwind(Box::new(PLANNED_PANIC))
 }
 
-/// What handlers say that panic as planned.
+/// Message of planned panics.
 pub const PLANNED_PANIC: &str = "planned";
 
-/// What handlers say that fail as planned.
+/// Message of planned errors.
 pub const PLANNED_ERROR: &str = "planned error";
 
-/// Sleeps, if there is anything to sleep.
+/// Sleeps for `ms`; returns at once if that is 0.
 async fn pause(ms: u32) {
     if ms > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(u64::from(ms))).await;

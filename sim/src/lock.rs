@@ -1,8 +1,8 @@
-//! Locks as a run sees them: who asks, who believes that it holds what, and what the locks protect.
+//! Locks as a run sees them: requests, holders that see `is_held()`, and the protected store.
 //!
-//! Which locks those are is the software's business: it offers a [`LockClient`] on each node, and the load
-//! asks that for locks. Who believes to hold what is looked at from outside of the simulation, by the
-//! holders' own clocks and at one instant for all of them.
+//! The lock implementation is software on the nodes: it offers a [`LockClient`] on each node, and
+//! the load requests locks from that. The holders' views are read from outside of the simulation,
+//! by the holders' own clocks and at one instant for all of them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,135 +22,136 @@ mod store;
 mod tests;
 
 pub use cluster::software;
-pub use holds::{Belief, Holds};
-pub use store::{Refused, Store};
+pub use holds::{HoldView, Holds};
+pub use store::{StaleToken, Store};
 
-/// What happens later.
-pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A boxed future.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Asks for locks, on one node.
+/// A client of the lock service, on one node.
 pub trait LockClient: Send + Sync {
-    /// Waits for a lock. Dropping the future gives up.
-    fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>>;
+    /// Waits for a lock. Dropping the future cancels the attempt.
+    fn lock(&self, request: LockRequest) -> BoxFuture<Result<Arc<dyn HeldLock>, LockFailure>>;
 
-    /// Forces the locks of a resource open. Tells how many lockers had any.
-    fn force_unlock(&self, resource: String) -> Later<usize>;
+    /// Forces the locks of a resource open. Returns how many lockers had granted such a lock.
+    fn force_unlock(&self, resource: String) -> BoxFuture<usize>;
 
-    /// The process ends in good order: takes no more, and waits no longer than `grace` for what is let go.
-    fn shutdown(&self, grace: Duration) -> Later<()>;
+    /// Shuts down cleanly: accepts no more requests, and waits at most `grace` for releases.
+    fn shutdown(&self, grace: Duration) -> BoxFuture<()>;
 
-    /// What is to be seen of it from outside of the simulation; nothing unless it has something to show.
-    fn look(&self) -> LocksView {
+    /// Returns its state as seen from outside of the simulation; empty by default.
+    fn view(&self) -> LocksView {
         LocksView::default()
     }
 }
 
-/// The locks of one node, as they look from outside.
+/// The locks of one node, as seen from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocksView {
-    /// How many it holds, tries for, or is releasing.
+    /// Number of locks that it holds, requests or releases.
     pub live: usize,
-    /// How often it needed a second round of questions, for a token.
+    /// Number of second rounds of requests, which a token needed.
     pub second_rounds: u64,
-    /// How often it was told that it was worth trying again.
-    pub calls: u64,
-    /// Its locker, if it is one that can be looked at.
+    /// Number of notifications that another attempt is worthwhile.
+    pub notifications: u64,
+    /// Its locker, if it has one whose state can be read.
     pub locker: Option<LockerView>,
 }
 
-/// A locker, as it looks from outside.
+/// A locker, as seen from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockerView {
-    /// Whether it grants; if not, it does not know yet what it granted before it was started.
+    /// Whether it grants. A locker that has restarted does not grant while it lacks its earlier
+    /// grants.
     pub is_open: bool,
-    /// What it has granted.
+    /// Its current grants.
     pub grants: Vec<GrantView>,
-    /// How many grants ended because nobody refreshed them.
+    /// Number of grants that expired without a refresh.
     pub expired: u64,
 }
 
-/// A grant, as it looks from outside.
+/// A grant, as seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantView {
     /// Its id.
     pub id: String,
-    /// The call that it was granted to, if its source names one.
+    /// The call of the lock, if its source names one.
     pub call: Option<CallId>,
 }
 
-/// The source of a lock that this call asks for.
+/// Returns the source that names this call in a lock request.
 pub(crate) fn source_of(call: CallId) -> String {
     format!("call {call}")
 }
 
-/// The call that a source names.
+/// Returns the call that a source names.
 fn call_of(source: &str) -> Option<CallId> {
     source.strip_prefix("call ")?.parse().ok()
 }
 
-/// A lock that somebody wants.
+/// A request for a lock.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// Names of the resources, all or none.
+pub struct LockRequest {
+    /// Names of the resources, which are locked all or none.
     pub resources: Vec<String>,
-    /// Whether nobody else may hold it meanwhile.
+    /// Whether the lock is exclusive.
     pub write: bool,
-    /// How long to wait for it.
+    /// How long to wait for the lock.
     pub timeout: Duration,
-    /// Who asks, for operators.
+    /// Text that identifies the requester to operators.
     pub source: String,
 }
 
 /// A lock that was granted.
-pub trait Held: Send + Sync {
-    /// Whether it is held now, by the node's own clock.
+pub trait HeldLock: Send + Sync {
+    /// Returns whether it is held now, by the node's own clock.
     fn is_held(&self) -> bool;
 
-    /// Up to when it is certain to be held, by the node's own clock, as far as is known now; the clock's
-    /// beginning if it is known not to be.
+    /// Returns the time up to which it is certain to be held, by the node's own clock; zero if it
+    /// is known to be lost.
     fn valid_until(&self) -> Instant;
 
     /// Resolves when it is lost.
-    fn lost(&self) -> Later<()>;
+    fn lost(&self) -> BoxFuture<()>;
 
-    /// For the protected store to compare.
+    /// Returns its fencing token, which the protected store compares.
     fn token(&self) -> u64;
 
-    /// Under which lockers know it.
+    /// Returns the id by which lockers know it.
     fn id(&self) -> String;
 
-    /// Lets go, and waits for the acknowledgement.
-    fn unlock(&self) -> Later<()>;
+    /// Releases it, and waits for the acknowledgement.
+    fn unlock(&self) -> BoxFuture<()>;
 
-    /// Lets go as dropping does, without waiting for anything.
-    fn let_go(&self);
+    /// Releases it as a drop of the guard does, without waiting.
+    fn release(&self);
 }
 
-/// Where software leaves the client of its node.
+/// Slot into which software puts the lock client of its node.
 #[derive(Clone, Default)]
-pub struct Locks(Arc<OnceLock<Arc<dyn LockClient>>>);
+pub struct LockSlot(Arc<OnceLock<Arc<dyn LockClient>>>);
 
-impl Locks {
-    /// The load asks this client from now on. One for each incarnation of a node.
+impl LockSlot {
+    /// Sets the client that the load uses from now on, one for each incarnation of a node.
     pub fn offer(&self, client: Arc<dyn LockClient>) {
         if self.0.set(client).is_err() {
             grid::bug!("a node has one lock client");
         }
     }
 
-    /// The client, if there is one.
+    /// Returns the client, if there is one.
     pub(crate) fn client(&self) -> Option<Arc<dyn LockClient>> {
         self.0.get().cloned()
     }
 }
 
-impl std::fmt::Debug for Locks {
+impl std::fmt::Debug for LockSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Locks").field(&self.0.get().is_some()).finish()
+        f.debug_tuple("LockSlot").field(&self.0.get().is_some()).finish()
     }
 }
 
-/// What the locks of a run are about, for all nodes: the store that they protect, and who holds what.
+/// State shared by all nodes of a run with locks: the protected store, and the holders.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Protected {
     pub(crate) store: Store,

@@ -1,12 +1,12 @@
-//! Two machines, a wire between them and a clock that only moves when told.
+//! Two protocol machines, a wire between them and a clock that only moves on demand.
 //!
-//! The world keeps its own, simple account of every call and holds the machines to it after each
-//! operation: it panics where one of them breaks its promise, which is what it is for. Payloads
-//! carry a token of their call, so that an answer that reached another call would be seen.
+//! The pair keeps its own simple model of every call and compares the machines with it after each
+//! operation: it panics where a machine breaks a promise, by design. Payloads carry a token of
+//! their call, so that a response that reached another call would be noticed.
 #![allow(
     clippy::expect_used,
     clippy::panic,
-    reason = "a world is a test: it fails where a promise is broken"
+    reason = "a pair is a test: it fails where a promise is broken"
 )]
 
 mod calls;
@@ -33,43 +33,43 @@ use self::operation::{End, Operation, pick};
 pub use self::streams::Stream;
 
 #[derive(Debug)]
-struct Side {
+struct Endpoint {
     connection: Connection,
-    /// Frames that this side has written and the other has not read.
+    /// Frames that this endpoint has written and the other has not read.
     wire: VecDeque<Bytes>,
     is_closed: bool,
     is_draining: bool,
-    /// Tokens of the calls that are served here and whose handler has not finished, by mux id.
+    /// Tokens of the inbound calls whose handler has not finished, by mux id.
     running: BTreeMap<u64, usize>,
-    /// Tokens of the streams that are served here, decided upon or not, and not over, by mux id.
+    /// Tokens of the inbound streams, accepted or undecided, that have not ended, by mux id.
     streams: BTreeMap<u64, usize>,
     last_served: u64,
 }
 
-/// The two machines, and the account.
+/// The two machines and the model.
 #[derive(Debug)]
-pub struct World {
+pub struct Pair {
     limits: Limits,
     now: Instant,
-    a: Side,
-    b: Side,
-    /// All single requests that were ever made.
+    a: Endpoint,
+    b: Endpoint,
+    /// All single requests ever made.
     pub calls: Vec<Call>,
-    /// All streams that were ever opened.
+    /// All streams ever opened.
     pub streams: Vec<Stream>,
-    /// Which stream, by its caller and its number.
+    /// Index of each stream, by its caller and its mux id.
     tokens: BTreeMap<(End, u64), usize>,
-    /// Whether timers may be due that nobody has looked at.
+    /// Whether expired timers may be unhandled.
     is_late: bool,
-    /// What happened at least once: properties of what never happens would be worth nothing.
+    /// What occurred at least once: a property of a situation that never occurs is worth nothing.
     pub seen: BTreeSet<&'static str>,
 }
 
-impl World {
-    /// A world whose two ends are connected.
+impl Pair {
+    /// Creates a pair whose two ends are connected.
     pub fn new(limits: &Limits, checksum: Checksum) -> Self {
         let now = Instant::from_nanos(5);
-        let side = || Side {
+        let side = || Endpoint {
             connection: Connection::new(limits, checksum, now),
             wire: VecDeque::new(),
             is_closed: false,
@@ -91,14 +91,14 @@ impl World {
         }
     }
 
-    fn side(&mut self, end: End) -> &mut Side {
+    fn endpoint_mut(&mut self, end: End) -> &mut Endpoint {
         match end {
             End::A => &mut self.a,
             End::B => &mut self.b,
         }
     }
 
-    fn side_of(&self, end: End) -> &Side {
+    fn endpoint_of(&self, end: End) -> &Endpoint {
         match end {
             End::A => &self.a,
             End::B => &self.b,
@@ -109,11 +109,11 @@ impl World {
         Timestamp::new(1_700_000_000 + (self.now.as_nanos() / 1_000_000_000) as i64, 0)
     }
 
-    /// Lets one operation happen after the other, and looks at everything after each.
+    /// Applies the operations in order, and checks everything after each.
     ///
     /// # Panics
     ///
-    /// Where a machine does not do as it promises.
+    /// If a machine breaks a promise.
     pub fn run(&mut self, operations: &[Operation]) {
         for operation in operations {
             self.apply(operation);
@@ -127,46 +127,48 @@ impl World {
             Operation::Call { end, payload_bytes, deadline_ms } => {
                 self.call(end, usize::from(payload_bytes).max(TOKEN_BYTES), deadline_ms);
             }
-            Operation::GiveUp { end, which } => self.give_up(end, which),
+            Operation::Cancel { end, selector } => self.cancel_call(end, selector),
             Operation::Open { end, initial, input, output, deadline_ms } => {
                 let (input, output) = (u32::from(input % 4), 1 + u32::from(output % 3));
                 self.open(end, initial, Capacities { input, output }, deadline_ms);
             }
-            Operation::Welcome { end, which, welcome } => self.welcome(end, which, welcome),
-            Operation::Act { end, which, act } => self.act(end, which, act),
+            Operation::Decide { end, selector, decision } => self.decide(end, selector, decision),
+            Operation::Stream { end, selector, action } => {
+                self.act_on_stream(end, selector, action);
+            }
             Operation::Transmit { end, frames } => self.transmit(end, usize::from(frames)),
             Operation::Receive { end, frames } => self.receive(end, usize::from(frames)),
-            Operation::Finish { end, which, how } => {
-                let running: Vec<_> = self.side(end).running.keys().copied().collect();
-                if let Some(mux_id) = pick(&running, which) {
-                    self.finish(end, mux_id, how);
+            Operation::Finish { end, selector, reply } => {
+                let running: Vec<_> = self.endpoint_mut(end).running.keys().copied().collect();
+                if let Some(mux_id) = pick(&running, selector) {
+                    self.finish(end, mux_id, reply);
                 }
             }
             Operation::Advance { millis } => {
                 self.advance(Duration::from_millis(u64::from(millis)));
             }
-            Operation::Sleep { millis } => {
+            Operation::Stall { millis } => {
                 self.is_late |= millis > 0;
                 self.now = self.now + Duration::from_millis(u64::from(millis));
             }
-            Operation::Live { millis } => {
+            Operation::Run { millis } => {
                 self.live(Duration::from_millis(u64::from(millis % 60_000)));
             }
             Operation::Drain { end } => {
-                let side = self.side(end);
+                let side = self.endpoint_mut(end);
                 side.connection.drain();
                 side.is_draining = true;
             }
             Operation::Close { end } => {
-                self.side(end).connection.close(CloseReason::Transport("cut".into()));
+                self.endpoint_mut(end).connection.close(CloseReason::Transport("cut".into()));
             }
         }
     }
 
     fn transmit(&mut self, end: End, frames: usize) {
         let (now, other) = (self.now, end.other());
-        let is_read = !self.side(other).is_closed;
-        let side = self.side(end);
+        let is_read = !self.endpoint_mut(other).is_closed;
+        let side = self.endpoint_mut(end);
         for _ in 0..frames {
             let Some(transmit) = side.connection.poll_transmit(now) else { return };
             if is_read {
@@ -178,34 +180,36 @@ impl World {
     fn receive(&mut self, end: End, frames: usize) {
         let now = self.now;
         for _ in 0..frames {
-            let other = self.side(end.other());
+            let other = self.endpoint_mut(end.other());
             match other.wire.pop_front() {
                 Some(frame) => {
                     let mut messages = Vec::new();
                     parse_frame(&frame, &mut messages).expect("the frames of a machine parse");
                     for message in messages {
-                        self.overhear(end.other(), &message);
-                        self.side(end).connection.handle_message(message, now);
+                        self.record_on_wire(end.other(), &message);
+                        self.endpoint_mut(end).connection.handle_message(message, now);
                     }
                 }
-                None if other.is_closed => self.side(end).connection.close(CloseReason::Peer),
+                None if other.is_closed => {
+                    self.endpoint_mut(end).connection.close(CloseReason::Peer);
+                }
                 None => return,
             }
         }
     }
 
-    /// Moves the clock, and lets the machines do what is due at the instant at which it is.
+    /// Moves the clock, and runs each expired timer at its instant.
     fn advance(&mut self, duration: Duration) {
         let target = self.now + duration;
         loop {
             let due = [&self.a, &self.b].iter().filter_map(|s| s.connection.poll_timeout()).min();
             let Some(due) = due.filter(|due| *due <= target) else { break };
-            assert!(due > self.now || self.is_late, "a timeout that was handled is not due again");
+            assert!(due > self.now || self.is_late, "a handled timeout does not expire again");
             self.is_late = false;
             self.now = due.max(self.now);
             let (now, wall) = (self.now, self.wall());
             for end in End::BOTH {
-                self.side(end).connection.handle_timeout(now, wall);
+                self.endpoint_mut(end).connection.handle_timeout(now, wall);
             }
             self.take_events();
         }
@@ -213,7 +217,7 @@ impl World {
         self.now = target;
     }
 
-    /// Moves the clock in steps within which whatever is written arrives.
+    /// Moves the clock in steps, and delivers everything that is written in between.
     fn live(&mut self, duration: Duration) {
         let until = self.now + duration;
         while self.now < until {

@@ -1,4 +1,4 @@
-//! A run as data: the cluster, what it is asked to do, and what is done to it.
+//! A run as data: the cluster, its load, and the faults that are injected.
 //!
 //! A [`Plan`] is all that a run depends on. It is drawn from a seed (by [`crate::swarm`] or a
 //! scenario), printed with a failure, kept in the corpus, and replayed and shrunk without the seed.
@@ -21,7 +21,7 @@ pub use metrics::MetricsPlan;
 pub struct Node(pub u8);
 
 impl Node {
-    /// As an index.
+    /// Returns its number as an index.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -37,17 +37,17 @@ impl fmt::Display for Node {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The scenario that it belongs to: which expectations are checked besides the invariants.
+    /// The scenario whose expectations are checked besides the invariants.
     pub scenario: String,
-    /// What everything random below the plan is drawn from: latencies, jitter, rare events.
+    /// Seed of everything random below the plan: latencies, jitter, fault points.
     pub seed: u64,
     /// The nodes and the network.
     pub cluster: Cluster,
-    /// For how long trouble is made before everything must recover, in milliseconds.
+    /// How long faults are injected before everything must recover, in milliseconds.
     pub duration_ms: u64,
-    /// What is done to the cluster, in the order of its time.
+    /// Faults and their times, in order of time.
     pub faults: Vec<(u64, Fault)>,
-    /// What the cluster is asked to do, in the order of its time. A call's number is its place here.
+    /// Calls and their times, in order of time. A call's number is its index here.
     pub load: Vec<(u64, Load)>,
 }
 
@@ -55,54 +55,54 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
-    /// How many nodes.
+    /// Number of nodes.
     pub nodes: u8,
-    /// Simulated time between two looks at the network, in milliseconds. 1 or 5: others drift.
+    /// Length of a simulation tick, in milliseconds. 1 or 5: with others, clocks drift.
     pub tick_ms: u64,
-    /// Shortest time that a segment travels, in milliseconds.
+    /// Shortest latency of a segment, in milliseconds.
     pub latency_min_ms: u64,
-    /// Longest time, likewise.
+    /// Longest latency of a segment, in milliseconds.
     pub latency_max_ms: u64,
-    /// Segments that a socket takes before it is full.
+    /// Segments that a socket buffers before it is full.
     pub socket_segments: u32,
     /// The limits that all managers run with, where they are not the defaults.
     pub limits: LimitsPlan,
-    /// How often, in 10,000, a rare event happens where the code offers one; by its name.
-    pub rare: Vec<(String, u16)>,
-    /// Nodes that start later than the run, and when, in milliseconds.
+    /// How many times in 10,000 passes each fault point fires, by its name.
+    pub fault_points: Vec<(String, u16)>,
+    /// Nodes that start later than the run, and their start times in milliseconds.
     pub late: Vec<(Node, u64)>,
-    /// Nodes that have another secret than the others, until everything is healed.
-    pub strangers: Vec<Node>,
-    /// What the cluster locks with, if it does.
+    /// Nodes that have another secret than the others, until all faults are healed.
+    pub wrong_secret_nodes: Vec<Node>,
+    /// The lock service, if the cluster has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub locks: Option<LocksPlan>,
-    /// What its users, policies and mappings are kept in, if it has any.
+    /// The store of users, policies and mappings, if the cluster has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub iam: Option<IamPlan>,
-    /// What the nodes tell about themselves, if they do.
+    /// Resource metrics, if the nodes collect any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub metrics: Option<MetricsPlan>,
 }
 
-/// What differs from grid's default limits. Absent is the default.
+/// Differences from grid's default limits. Absent is the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsPlan {
     /// Largest message, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_bytes_max: Option<u32>,
-    /// What may wait to be written, in bytes.
+    /// Bytes that may be queued for writing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_bytes_max: Option<u32>,
-    /// When a frame takes no further message, in bytes.
+    /// Size of a frame to which no further message is added, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_bytes_target: Option<u32>,
-    /// Calls under way to one remote.
+    /// Outstanding calls to one remote.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls_made_max: Option<u32>,
-    /// Calls served at once for one remote.
+    pub outbound_calls_max: Option<u32>,
+    /// Calls of one remote that are served at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls_served_max: Option<u32>,
+    pub inbound_calls_max: Option<u32>,
     /// Time between pings of a connection, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ping_interval_ms: Option<u32>,
@@ -117,126 +117,126 @@ pub struct LimitsPlan {
     pub backoff_max_ms: Option<u32>,
 }
 
-/// What can be done to a cluster. Each lasts until something says otherwise.
+/// The faults that a run injects. Each lasts until another fault ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    /// Nothing gets through between two nodes. What was under way is lost, and a TCP connection
-    /// that lost something is wedged for ever: nobody transmits it again.
+    /// Cuts the link between two nodes. Segments in flight are lost, and a TCP connection that lost
+    /// one is wedged for ever: the simulated network does not retransmit.
     Cut {
-        /// One.
+        /// One end of the link.
         a: Node,
-        /// The other.
+        /// The other end.
         b: Node,
     },
-    /// Nothing gets through from one node to another; the way back is open.
+    /// Cuts one direction of a link; the other direction stays open.
     CutOneWay {
-        /// What it sends is lost.
+        /// The node whose segments are lost.
         from: Node,
-        /// On the way to this one.
+        /// The node that they do not reach.
         to: Node,
     },
-    /// What travels between two nodes waits, and nothing is lost: a congested network.
+    /// Holds all segments between two nodes; none is lost: a congested network.
     Hold {
-        /// One.
+        /// One end of the link.
         a: Node,
-        /// The other.
+        /// The other end.
         b: Node,
     },
-    /// The link between two nodes is whole again, and what was held arrives.
-    Mend {
-        /// One.
+    /// Repairs the link between two nodes; held segments arrive.
+    Repair {
+        /// One end of the link.
         a: Node,
-        /// The other.
+        /// The other end.
         b: Node,
     },
-    /// All that travels between two nodes takes this long from now on.
+    /// Sets the latency of the link between two nodes.
     Slow {
-        /// One.
+        /// One end of the link.
         a: Node,
-        /// The other.
+        /// The other end.
         b: Node,
-        /// Milliseconds.
+        /// Latency in milliseconds.
         ms: u32,
     },
-    /// A node loses its power: its process is gone, and nobody is told.
+    /// A node loses power: its process is gone, and no peer is notified.
     PowerLoss {
-        /// Which.
+        /// The node.
         node: Node,
     },
-    /// A node that lost its power starts again.
+    /// A node that lost power starts again.
     Restart {
-        /// Which.
+        /// The node.
         node: Node,
     },
-    /// A node's wall clock is off by this much.
+    /// Sets the offset of a node's wall clock.
     Skew {
-        /// Whose.
+        /// The node.
         node: Node,
-        /// Milliseconds; ahead if positive.
+        /// Offset in milliseconds; ahead if positive.
         ms: i64,
     },
-    /// A node's clocks run at another rate.
+    /// Sets the rate of a node's clocks.
     Drift {
-        /// Whose.
+        /// The node.
         node: Node,
-        /// Parts in a million; fast if positive.
+        /// Deviation in parts per million; fast if positive.
         ppm: i32,
     },
-    /// A node's process ends in good order and begins again.
+    /// A node's process shuts down cleanly and starts again.
     Bounce {
-        /// Which.
+        /// The node.
         node: Node,
-        /// How long calls under way may take to finish, in milliseconds.
+        /// How long outstanding calls may take to finish, in milliseconds.
         grace_ms: u32,
     },
-    /// A node's process stops where it is: it sees nothing, does nothing, and sees no time pass.
+    /// A node's process is paused: it receives nothing, does nothing, and sees no time pass.
     Pause {
-        /// Which.
+        /// The node.
         node: Node,
     },
-    /// A process that was stopped goes on, and what was sent to it and by it arrives.
-    Wake {
-        /// Which.
+    /// A paused process resumes; segments that were held to and from it arrive.
+    Resume {
+        /// The node.
         node: Node,
-        /// What its clocks did meanwhile.
-        clock: Meanwhile,
+        /// Behaviour of its clocks during the pause.
+        clock: ClockWhilePaused,
     },
-    /// A pool of a node cannot be used, for this reason. It keeps what it holds.
+    /// A pool of a node becomes unusable. It keeps its records.
     PoolDown {
-        /// Whose.
+        /// The node.
         node: Node,
-        /// Which of its pools.
+        /// Index of the pool.
         pool: u8,
-        /// Why.
-        why: Outage,
+        /// The reason that the pool reports.
+        reason: Outage,
     },
-    /// A pool of a node can be used.
+    /// A pool of a node becomes usable.
     PoolUp {
-        /// Whose.
+        /// The node.
         node: Node,
-        /// Which of its pools.
+        /// Index of the pool.
         pool: u8,
     },
 }
 
-/// What the clocks of a process did while it was stopped.
+/// Behaviour of a process's clocks while it is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Meanwhile {
-    /// They ran on, as under SIGSTOP: the process can see at once how long it was away.
+pub enum ClockWhilePaused {
+    /// They ran, as under SIGSTOP: the process can read at once how long it was paused.
     Ran,
-    /// They stood, as in a virtual machine that is suspended: nothing tells that time has passed.
-    Stood,
+    /// They were frozen, as in a suspended virtual machine: no clock shows that time has passed.
+    Frozen,
 }
 
 impl Fault {
-    /// Whether it happens to this node, or to a link of it.
+    /// Returns whether it affects this node or one of its links.
     pub fn concerns(&self, which: Node) -> bool {
         match *self {
             Self::Cut { a, b }
             | Self::Hold { a, b }
-            | Self::Mend { a, b }
+            | Self::Repair { a, b }
             | Self::Slow { a, b, .. }
             | Self::CutOneWay { from: a, to: b } => a == which || b == which,
             Self::PowerLoss { node }
@@ -247,17 +247,17 @@ impl Fault {
             | Self::Pause { node }
             | Self::PoolDown { node, .. }
             | Self::PoolUp { node, .. }
-            | Self::Wake { node, .. } => node == which,
+            | Self::Resume { node, .. } => node == which,
         }
     }
 
-    /// The name of its kind.
+    /// Returns the name of its kind.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Cut { .. } => "cut",
             Self::CutOneWay { .. } => "cut_one_way",
             Self::Hold { .. } => "hold",
-            Self::Mend { .. } => "mend",
+            Self::Repair { .. } => "repair",
             Self::Slow { .. } => "slow",
             Self::PowerLoss { .. } => "power_loss",
             Self::Restart { .. } => "restart",
@@ -265,7 +265,7 @@ impl Fault {
             Self::Drift { .. } => "drift",
             Self::Bounce { .. } => "bounce",
             Self::Pause { .. } => "pause",
-            Self::Wake { .. } => "wake",
+            Self::Resume { .. } => "resume",
             Self::PoolDown { .. } => "pool_down",
             Self::PoolUp { .. } => "pool_up",
         }
@@ -278,25 +278,25 @@ impl fmt::Display for Fault {
             Self::Cut { a, b } => write!(f, "cut {a} | {b}"),
             Self::CutOneWay { from, to } => write!(f, "cut {from} -> {to}"),
             Self::Hold { a, b } => write!(f, "hold {a} | {b}"),
-            Self::Mend { a, b } => write!(f, "mend {a} | {b}"),
+            Self::Repair { a, b } => write!(f, "repair {a} | {b}"),
             Self::Slow { a, b, ms } => write!(f, "slow {a} | {b}: {ms} ms"),
             Self::PowerLoss { node } => write!(f, "power loss of {node}"),
             Self::Restart { node } => write!(f, "restart of {node}"),
             Self::Skew { node, ms } => write!(f, "wall clock of {node} off by {ms} ms"),
             Self::Drift { node, ppm } => write!(f, "clocks of {node} off by {ppm} ppm"),
             Self::Bounce { node, grace_ms } => write!(f, "bounce of {node}, grace {grace_ms} ms"),
-            Self::Pause { node } => write!(f, "{node} is stopped"),
-            Self::Wake { node, clock: Meanwhile::Ran } => write!(f, "{node} goes on"),
-            Self::Wake { node, clock: Meanwhile::Stood } => {
-                write!(f, "{node} goes on, and its clocks stood meanwhile")
+            Self::Pause { node } => write!(f, "{node} is paused"),
+            Self::Resume { node, clock: ClockWhilePaused::Ran } => write!(f, "{node} resumes"),
+            Self::Resume { node, clock: ClockWhilePaused::Frozen } => {
+                write!(f, "{node} resumes, and its clocks were frozen")
             }
-            Self::PoolDown { node, pool, why } => write!(f, "pool {pool} of {node} is {why}"),
+            Self::PoolDown { node, pool, reason } => write!(f, "pool {pool} of {node} is {reason}"),
             Self::PoolUp { node, pool } => write!(f, "pool {pool} of {node} is online"),
         }
     }
 }
 
-/// One thing that a node is asked to do.
+/// One operation that a node is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "load", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Load {
@@ -312,53 +312,53 @@ pub enum Load {
     Change(ChangePlan),
 }
 
-/// A single request, and what its handler does with it.
+/// A single request, and the behaviour of its handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestPlan {
-    /// Who makes it.
+    /// The caller.
     pub from: Node,
-    /// Who serves it.
+    /// The callee.
     pub to: Node,
-    /// Bytes of its payload.
+    /// Bytes of the request payload.
     pub bytes: u32,
-    /// Bytes of its answer.
-    pub answer_bytes: u32,
-    /// How long the handler takes, in milliseconds. 0 answers in place.
+    /// Bytes of the response payload.
+    pub response_bytes: u32,
+    /// How long the handler works, in milliseconds. With 0 it responds without waiting.
     pub work_ms: u32,
     /// How the handler ends.
-    pub ending: Ending,
-    /// Its deadline in milliseconds; absent is the manager's default.
+    pub ending: HandlerEnding,
+    /// Deadline in milliseconds; absent is the manager's default.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeout_ms: Option<u32>,
-    /// When its maker gives it up, in milliseconds.
+    /// Time after which the caller cancels it, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub give_up_ms: Option<u32>,
+    pub cancel_after_ms: Option<u32>,
 }
 
 /// How a handler ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ending {
-    /// With what it was asked for.
-    Well,
+pub enum HandlerEnding {
+    /// With the requested response or messages.
+    Success,
     /// With an error.
     Error,
     /// With a panic.
     Panic,
     /// Never, until it is cancelled.
     Never,
-    /// It does not exist.
+    /// No such handler is registered.
     Unknown,
 }
 
-/// A stream, and what its two ends do.
+/// A stream, and the behaviour of its two ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamPlan {
-    /// Who opens it.
+    /// The caller.
     pub from: Node,
-    /// Who serves it.
+    /// The callee.
     pub to: Node,
     /// Index into [`CAPACITIES`].
     pub capacities: u8,
@@ -370,26 +370,26 @@ pub struct StreamPlan {
     pub bytes: u32,
     /// Time between two messages that the caller sends, in milliseconds.
     pub up_pace_ms: u32,
-    /// Time that the handler takes over each message, sent or taken, in milliseconds.
+    /// Time that the handler spends on each message, sent or received, in milliseconds.
     pub down_pace_ms: u32,
-    /// Time that the caller takes over each message that it receives, in milliseconds; absent if it
-    /// never takes any.
-    pub take_ms: Option<u32>,
+    /// Time that the caller spends on each message that it receives, in milliseconds; absent if it
+    /// never receives.
+    pub receive_pace_ms: Option<u32>,
     /// How the handler ends.
-    pub ending: Ending,
+    pub ending: HandlerEnding,
     /// Deadline of the stream, in milliseconds; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeout_ms: Option<u32>,
-    /// When its maker drops it, in milliseconds. Needed where nothing else would end it.
+    /// Time after which the caller drops it, in milliseconds. Needed if nothing else ends it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub give_up_ms: Option<u32>,
+    pub cancel_after_ms: Option<u32>,
 }
 
 /// Input and output capacities of the stream handlers that every node has.
 pub const CAPACITIES: [(u32, u32); 5] = [(0, 1), (1, 1), (2, 3), (8, 8), (64, 64)];
 
 impl Plan {
-    /// A cluster on a fast and whole network, of which nothing is asked.
+    /// Creates a plan of a cluster on a fast and whole network, without load or faults.
     pub fn quiet(nodes: u8) -> Self {
         let cluster = Cluster {
             nodes,
@@ -398,9 +398,9 @@ impl Plan {
             latency_max_ms: 3,
             socket_segments: 256,
             limits: LimitsPlan::default(),
-            rare: Vec::new(),
+            fault_points: Vec::new(),
             late: Vec::new(),
-            strangers: Vec::new(),
+            wrong_secret_nodes: Vec::new(),
             locks: None,
             iam: None,
             metrics: None,
@@ -415,14 +415,14 @@ impl Plan {
         }
     }
 
-    /// Whether the plan can be run: for plans that come from files.
+    /// Checks that the plan can be run: for plans that come from files.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in a sentence.
+    /// The reason why it cannot be run.
     pub fn check(&self) -> Result<(), String> {
         if !self.scenario.is_empty() && crate::scenarios::find(&self.scenario).is_none() {
-            return Err(format!("there is no scenario {}: it may be empty", self.scenario));
+            return Err(format!("unknown scenario {}", self.scenario));
         }
         if self.duration_ms > DURATION_MS_MAX {
             return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));
@@ -432,7 +432,7 @@ impl Plan {
             fault.check(self.cluster.nodes)?;
         }
         for (call, (_, load)) in self.load.iter().enumerate() {
-            load.check(self.cluster.nodes).map_err(|problem| format!("call {call}: {problem}"))?;
+            load.check(self.cluster.nodes).map_err(|error| format!("call {call}: {error}"))?;
         }
         let is_in_order = self.faults.is_sorted_by_key(|(at, _)| *at)
             && self.load.is_sorted_by_key(|(at, _)| *at);
@@ -443,7 +443,7 @@ impl Plan {
 impl Cluster {
     fn check(&self) -> Result<(), String> {
         let Self {
-            nodes, tick_ms, socket_segments, rare, late, strangers, limits, locks, iam, ..
+            nodes, tick_ms, socket_segments, fault_points, late, limits, locks, iam, ..
         } = self;
         if !(2..=NODES_MAX).contains(nodes) {
             return Err(format!("nodes must be 2 to {NODES_MAX}, not {nodes}"));
@@ -458,13 +458,15 @@ impl Cluster {
             return Err(format!("latency_max_ms must be at most {LATENCY_MS_MAX}"));
         }
         let known = |name: &str| grid::buggify::Point::ALL.iter().any(|point| point.name() == name);
-        if let Some((point, _)) = rare.iter().find(|(name, _)| !known(name)) {
-            return Err(format!("there is no rare event {point}"));
+        if let Some((point, _)) = fault_points.iter().find(|(name, _)| !known(name)) {
+            return Err(format!("there is no fault point {point}"));
         }
-        if let Some((point, _)) = rare.iter().find(|(_, often)| *often > 10_000) {
-            return Err(format!("rare event {point} cannot happen more often than 10000 in 10000"));
+        if let Some((point, _)) = fault_points.iter().find(|(_, rate)| *rate > 10_000) {
+            return Err(format!(
+                "fault point {point} cannot happen more often than 10000 in 10000"
+            ));
         }
-        let mut named = late.iter().map(|(node, _)| node).chain(strangers);
+        let mut named = late.iter().map(|(node, _)| node).chain(&self.wrong_secret_nodes);
         if let Some(node) = named.find(|node| node.0 >= *nodes) {
             return Err(format!("there is no {node}"));
         }
@@ -520,10 +522,10 @@ impl Load {
         }
         let (from, to) = self.ends();
         if from == to || from.0 >= nodes || to.0 >= nodes {
-            return Err(format!("{from} cannot ask {to}"));
+            return Err(format!("{from} cannot call {to}"));
         }
         let bytes = match self {
-            Self::Request(plan) => plan.bytes.max(plan.answer_bytes),
+            Self::Request(plan) => plan.bytes.max(plan.response_bytes),
             Self::Stream(plan) => plan.bytes,
             Self::Lock(_) | Self::Force(_) | Self::Change(_) => 0,
         };
@@ -537,17 +539,17 @@ impl Load {
     }
 }
 
-/// Nodes of a cluster, at most.
+/// The most nodes of a cluster.
 pub const NODES_MAX: u8 = 32;
 
-/// The longest time that a segment may travel, in milliseconds: a call and its answer must fit into
-/// the handshake's time.
+/// The longest latency of a segment, in milliseconds: a request and its response must fit into the
+/// handshake timeout.
 pub const LATENCY_MS_MAX: u64 = 500;
 
-/// How much a clock may drift: bounds are computed for clocks that are off by no more.
+/// The largest drift of a clock: bounds are computed for clocks that drift by no more.
 pub const DRIFT_PPM_MAX: u32 = 10_000;
 
-/// The longest wait that a plan's limits may have, in milliseconds.
+/// The longest duration that a plan's limits may have, in milliseconds.
 pub const WAIT_MS_MAX: u32 = 600_000;
 
 /// The largest payload, in bytes.
@@ -567,9 +569,9 @@ impl StreamPlan {
         if *input == 0 && self.up > 0 {
             return Err("the stream has no request side, and messages for it".to_owned());
         }
-        if self.give_up_ms.is_none() && self.timeout_ms.is_none() {
+        if self.cancel_after_ms.is_none() && self.timeout_ms.is_none() {
             return Err(
-                "nothing would end the stream: it needs give_up_ms or timeout_ms".to_owned()
+                "nothing would end the stream: it needs cancel_after_ms or timeout_ms".to_owned()
             );
         }
         Ok(())
@@ -577,8 +579,7 @@ impl StreamPlan {
 }
 
 impl Load {
-    /// Who is asked, and whom it asks. What is asked of all lockers has one end,
-    /// twice.
+    /// Returns the operation's node and its callee; without a single callee, its node twice.
     pub fn ends(&self) -> (Node, Node) {
         match self {
             Self::Request(request) => (request.from, request.to),

@@ -1,16 +1,17 @@
-//! Where all nodes of a run write down what happens, in one order.
+//! The event log that all nodes of a run write to, in one order.
 //!
-//! A run has one thread, so the order in which events are written is that of the simulation. When a
-//! node loses its power its tasks are dropped in an order that depends on the process (tokio's task
-//! ids), so it is muted before, and what died with it is written down here, in the order of its
-//! numbers.
+//! A run has one thread, so the order in which events are recorded is that of the simulation. When
+//! a node loses power, its tasks are dropped in an order that depends on the process (tokio's task
+//! ids). The node is therefore muted first, and everything that ended with it is recorded here, in
+//! the order of its numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{
-    CallId, Event, HandlerEnd, IamEvent, LockEnd, LockFailure, Outcome, SocketId, StoreResult, What,
+    CallId, Event, EventKind, HandlerEnd, IamEvent, LockEnd, LockFailure, Outcome, SocketId,
+    StoreResult,
 };
 use crate::plan::Node;
 
@@ -24,51 +25,53 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Log {
     events: Vec<Event>,
-    live: BTreeMap<Node, Live>,
+    outstanding: BTreeMap<Node, Outstanding>,
     sockets: Sockets,
 }
 
-/// What is under way on a node.
+/// Calls, handlers, sockets, locks and changes that are outstanding on a node.
 #[derive(Debug, Default)]
-struct Live {
+struct Outstanding {
     calls: BTreeSet<CallId>,
     handlers: BTreeSet<CallId>,
     sockets: BTreeSet<SocketId>,
-    locks: BTreeMap<CallId, Lock>,
+    locks: BTreeMap<CallId, LockPhase>,
     changes: BTreeSet<CallId>,
 }
 
-/// How far a lock has come.
+/// The phase of an outstanding lock.
 #[derive(Debug)]
-enum Lock {
-    Asked,
+enum LockPhase {
+    Requested,
     Granted {
-        /// The register on which an operation is under way.
+        /// The register that an operation in flight uses.
         at_store: Option<u8>,
     },
 }
 
-impl Live {
-    fn see(&mut self, what: &What) {
-        match what {
-            What::CallMade { call, .. } => drop(self.calls.insert(*call)),
-            What::CallEnded { call, .. } => drop(self.calls.remove(call)),
-            What::HandlerStarted { call, .. } => drop(self.handlers.insert(*call)),
-            What::HandlerEnded { call, .. } => drop(self.handlers.remove(call)),
-            What::SocketOpened { socket, .. } => drop(self.sockets.insert(*socket)),
-            What::SocketClosed { socket } => drop(self.sockets.remove(socket)),
-            What::LockAsked { call, .. } => drop(self.locks.insert(*call, Lock::Asked)),
-            What::LockGranted { call, .. } | What::StoreAnswered { call, .. } => {
-                self.locks.insert(*call, Lock::Granted { at_store: None });
+impl Outstanding {
+    fn apply(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::CallMade { call, .. } => drop(self.calls.insert(*call)),
+            EventKind::CallEnded { call, .. } => drop(self.calls.remove(call)),
+            EventKind::HandlerStarted { call, .. } => drop(self.handlers.insert(*call)),
+            EventKind::HandlerEnded { call, .. } => drop(self.handlers.remove(call)),
+            EventKind::SocketOpened { socket, .. } => drop(self.sockets.insert(*socket)),
+            EventKind::SocketClosed { socket } => drop(self.sockets.remove(socket)),
+            EventKind::LockRequested { call, .. } => {
+                drop(self.locks.insert(*call, LockPhase::Requested))
             }
-            What::StoreAsked { call, resource, .. } => {
-                self.locks.insert(*call, Lock::Granted { at_store: Some(*resource) });
+            EventKind::LockGranted { call, .. } | EventKind::StoreCompleted { call, .. } => {
+                self.locks.insert(*call, LockPhase::Granted { at_store: None });
             }
-            What::LockFailed { call, .. } | What::LockEnded { call, .. } => {
+            EventKind::StoreRequested { call, resource, .. } => {
+                self.locks.insert(*call, LockPhase::Granted { at_store: Some(*resource) });
+            }
+            EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. } => {
                 self.locks.remove(call);
             }
-            What::Iam(IamEvent::Asked { call, .. }) => drop(self.changes.insert(*call)),
-            What::Iam(IamEvent::Changed { call, .. } | IamEvent::Refused { call, .. }) => {
+            EventKind::Iam(IamEvent::Requested { call, .. }) => drop(self.changes.insert(*call)),
+            EventKind::Iam(IamEvent::Changed { call, .. } | IamEvent::Refused { call, .. }) => {
                 self.changes.remove(call);
             }
             _ => {}
@@ -76,30 +79,31 @@ impl Live {
     }
 }
 
-impl Lock {
-    /// What its process's crash does to it.
-    fn crashed(self, call: CallId) -> Vec<What> {
+impl LockPhase {
+    /// Returns the events that a crash of its process causes.
+    fn crashed(self, call: CallId) -> Vec<EventKind> {
         match self {
-            Self::Asked => vec![What::LockFailed { call, failure: LockFailure::Crashed }],
+            Self::Requested => vec![EventKind::LockFailed { call, failure: LockFailure::Crashed }],
             Self::Granted { at_store } => {
                 let result = StoreResult::Unknown;
-                let asked = at_store.map(|resource| What::StoreAnswered { call, resource, result });
-                let ended = What::LockEnded { call, how: LockEnd::Crashed };
-                asked.into_iter().chain([ended]).collect()
+                let interrupted =
+                    at_store.map(|resource| EventKind::StoreCompleted { call, resource, result });
+                let ended = EventKind::LockEnded { call, how: LockEnd::Crashed };
+                interrupted.into_iter().chain([ended]).collect()
             }
         }
     }
 }
 
-/// Numbers of TCP connections, which both ends find by the dialler's address.
+/// Numbers of TCP connections, which both ends find by the dialer's address.
 #[derive(Debug, Default)]
 struct Sockets {
     next: SocketId,
-    by_dialler: BTreeMap<std::net::SocketAddr, SocketId>,
+    by_dialer: BTreeMap<std::net::SocketAddr, SocketId>,
 }
 
 impl Recorder {
-    /// The simulated time, in milliseconds: the beginning of the current tick.
+    /// Returns the simulated time at the start of the current tick, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.now_ms.load(Ordering::Relaxed)
     }
@@ -112,109 +116,112 @@ impl Recorder {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down what happens to the network, or to all.
-    pub fn record(&self, what: What) {
+    /// Records an event of the network or of the whole run.
+    pub fn record(&self, kind: EventKind) {
         let at_ms = self.now_ms();
-        self.log().events.push(Event { at_ms, node: None, what });
+        self.log().events.push(Event { at_ms, node: None, kind });
     }
 
-    /// All events, leaving none.
+    /// Takes all events recorded so far.
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.log().events)
     }
 
-    /// Calls, streams and locks that are under way, for whoever made them and whoever serves them.
-    pub fn live(&self) -> (usize, usize) {
+    /// Returns how many calls, streams, locks and changes are outstanding at their callers, and how
+    /// many handlers run.
+    pub fn outstanding(&self) -> (usize, usize) {
         let log = self.log();
-        let sum = |count: fn(&Live) -> usize| log.live.values().map(count).sum();
+        let sum = |count: fn(&Outstanding) -> usize| log.outstanding.values().map(count).sum();
         (
-            sum(|live| live.calls.len() + live.locks.len() + live.changes.len()),
-            sum(|live| live.handlers.len()),
+            sum(|node| node.calls.len() + node.locks.len() + node.changes.len()),
+            sum(|node| node.handlers.len()),
         )
     }
 
-    /// Ends of TCP connections that are open on `node`.
+    /// Returns how many ends of TCP connections are open on `node`.
     pub fn open_sockets(&self, node: Node) -> usize {
-        self.log().live.get(&node).map_or(0, |live| live.sockets.len())
+        self.log().outstanding.get(&node).map_or(0, |outstanding| outstanding.sockets.len())
     }
 
-    /// The pen of one incarnation of `node`.
-    pub(crate) fn pen(&self, node: Node) -> Pen {
-        Pen { recorder: self.clone(), node, is_alive: Arc::new(AtomicBool::new(true)) }
+    /// Creates the recorder of one incarnation of `node`.
+    pub(crate) fn for_node(&self, node: Node) -> NodeRecorder {
+        NodeRecorder { recorder: self.clone(), node, is_alive: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// `node` has lost its power: everything on it is over.
+    /// Records the end of everything that was outstanding on `node`, which has lost power.
     pub(crate) fn crashed(&self, node: Node) {
         let at_ms = self.now_ms();
         let mut log = self.log();
-        let live = log.live.remove(&node).unwrap_or_default();
-        let Live { calls, handlers, sockets, locks, changes } = live;
-        let handlers =
-            handlers.into_iter().map(|call| What::HandlerEnded { call, how: HandlerEnd::Crashed });
+        let outstanding = log.outstanding.remove(&node).unwrap_or_default();
+        let Outstanding { calls, handlers, sockets, locks, changes } = outstanding;
+        let handlers = handlers
+            .into_iter()
+            .map(|call| EventKind::HandlerEnded { call, how: HandlerEnd::Crashed });
         let calls =
-            calls.into_iter().map(|call| What::CallEnded { call, outcome: Outcome::Crashed });
-        let sockets = sockets.into_iter().map(|socket| What::SocketClosed { socket });
-        let locks = locks.into_iter().flat_map(|(call, lock)| lock.crashed(call));
+            calls.into_iter().map(|call| EventKind::CallEnded { call, outcome: Outcome::Crashed });
+        let sockets = sockets.into_iter().map(|socket| EventKind::SocketClosed { socket });
+        let locks = locks.into_iter().flat_map(|(call, phase)| phase.crashed(call));
         let changes = changes.into_iter().map(|call| {
-            What::Iam(IamEvent::Refused { call, text: "its process crashed".to_owned() })
+            EventKind::Iam(IamEvent::Refused { call, text: "its process crashed".to_owned() })
         });
         let events = handlers.chain(calls).chain(sockets).chain(locks).chain(changes);
-        log.events.extend(events.map(|what| Event { at_ms, node: Some(node), what }));
+        log.events.extend(events.map(|kind| Event { at_ms, node: Some(node), kind }));
     }
 }
 
-/// Writes down what one incarnation of a node does. Cheap to clone.
+/// Records the events of one incarnation of a node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Pen {
+pub struct NodeRecorder {
     recorder: Recorder,
     node: Node,
     is_alive: Arc<AtomicBool>,
 }
 
-impl Pen {
-    /// The node.
+impl NodeRecorder {
+    /// Returns the node.
     pub fn node(&self) -> Node {
         self.node
     }
 
-    /// The simulated time, in milliseconds.
+    /// Returns the simulated time, in milliseconds.
     pub(crate) fn now_ms(&self) -> u64 {
         self.recorder.now_ms()
     }
 
-    /// Nothing that this incarnation does counts from here on.
+    /// Discards everything that this incarnation records from here on.
     pub(crate) fn mute(&self) {
         self.is_alive.store(false, Ordering::Relaxed);
     }
 
-    /// Writes down what happens on this node.
-    pub fn record(&self, what: What) {
+    /// Records an event of this node.
+    pub fn record(&self, kind: EventKind) {
         if !self.is_alive.load(Ordering::Relaxed) {
             return;
         }
         let at_ms = self.recorder.now_ms();
         let mut log = self.recorder.log();
-        log.live.entry(self.node).or_default().see(&what);
-        log.events.push(Event { at_ms, node: Some(self.node), what });
+        log.outstanding.entry(self.node).or_default().apply(&kind);
+        log.events.push(Event { at_ms, node: Some(self.node), kind });
     }
 
-    /// Opens one end of a TCP connection; `dialler` is the address of its dialling end.
+    /// Records that one end of a TCP connection is open; `dialer` is the address of its dialing
+    /// end.
     pub(crate) fn open_socket(
         &self,
-        dialler: std::net::SocketAddr,
+        dialer: std::net::SocketAddr,
         remote: Node,
-        dialled: bool,
+        dialed: bool,
     ) -> SocketId {
         let socket = {
-            // Either end may be the first to know of the connection; the second takes its number.
+            // Either end may be the first to open; the second one takes the number of the first.
             let sockets = &mut self.recorder.log().sockets;
-            sockets.by_dialler.remove(&dialler).unwrap_or_else(|| {
+            sockets.by_dialer.remove(&dialer).unwrap_or_else(|| {
                 sockets.next += 1;
-                sockets.by_dialler.insert(dialler, sockets.next);
+                sockets.by_dialer.insert(dialer, sockets.next);
                 sockets.next
             })
         };
-        self.record(What::SocketOpened { socket, remote, dialled });
+        self.record(EventKind::SocketOpened { socket, remote, dialed });
         socket
     }
 }

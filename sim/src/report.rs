@@ -1,18 +1,18 @@
-//! How a run is shown: as a page to look at, as a log for other tools, as text.
+//! Renders a run: as an HTML page, as a log for other tools, as text.
 //!
-//! Everything here is a function of the trace (and of the plan, for what the trace does not say). What
-//! belongs together in a trace is found in `diagram`, once and in Rust, where it is tested; the page only
-//! draws it.
+//! Everything here is a function of the trace, and of the plan for what the trace does not hold.
+//! `diagram` pairs the events that belong together, in Rust, where it is tested; the page only
+//! draws the result.
 
 mod diagram;
+mod fault_spans;
 mod shiviz;
-mod trouble;
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 use crate::plan::Plan;
 
 use diagram::Diagram;
@@ -20,7 +20,7 @@ pub use shiviz::shiviz;
 
 const PAGE: &str = include_str!("report/page/page.html");
 const STYLE: &str = include_str!("report/page/page.css");
-/// One program in parts: the later ones use the earlier ones.
+/// The parts of one script: later parts use earlier ones.
 const SCRIPT: [&str; 8] = [
     include_str!("report/page/model.js"),
     include_str!("report/page/view.js"),
@@ -32,28 +32,28 @@ const SCRIPT: [&str; 8] = [
     include_str!("report/page/selftest.js"),
 ];
 
-/// A space-time diagram of a run: one page that needs nothing else, for a browser.
+/// Returns a space-time diagram of a run: one self-contained HTML page.
 ///
-/// It stays usable with a hundred thousand events. Opened with `#selftest` behind its address, it
-/// tries its own controls and writes `PASS` or `FAIL` to its title (`.ci/page`).
+/// It stays usable with a hundred thousand events. Opened with `#selftest` in its address, it
+/// exercises its own controls and writes `PASS` or `FAIL` to its title (`.ci/page`).
 pub fn html(plan: &Plan, events: &[Event]) -> String {
     let data = Data {
         scenario: &plan.scenario,
         seed: plan.seed.to_string(),
         tick_ms: plan.cluster.tick_ms.max(1),
-        trouble_ms: plan.duration_ms,
+        faulty_ms: plan.duration_ms,
         plan: serde_json::to_string_pretty(plan).unwrap_or_default(),
-        lines: events.iter().map(|event| event.what.to_string()).collect(),
+        lines: events.iter().map(|event| event.kind.to_string()).collect(),
         diagram: Diagram::of(plan, events),
         events,
     };
-    // The data comes last: what stands in it is not taken for a place to put something.
+    // The data is inserted last: its text is not searched for placeholders.
     PAGE.replace("/*style*/", STYLE)
         .replace("/*script*/", &SCRIPT.join("\n"))
         .replace("/*data*/", &inside_script(&data))
 }
 
-/// A line for each event.
+/// Returns one line for each event.
 pub fn text(events: &[Event]) -> String {
     let mut text = String::new();
     for event in events {
@@ -63,31 +63,31 @@ pub fn text(events: &[Event]) -> String {
     text
 }
 
-/// All that the page gets.
+/// The data of the page.
 #[derive(Serialize)]
 struct Data<'a> {
     scenario: &'a str,
     /// As text: JavaScript's numbers have 53 bits.
     seed: String,
     tick_ms: u64,
-    trouble_ms: u64,
+    faulty_ms: u64,
     plan: String,
     events: &'a [Event],
     lines: Vec<String>,
     diagram: Diagram,
 }
 
-/// As JSON that may stand inside of a `<script>`: an HTML parser looks for `</script` and `<!--` there,
-/// also in the middle of a string.
+/// Encodes `data` as JSON that is safe inside a `<script>`: an HTML parser looks for `</script` and
+/// `<!--` there, even in the middle of a string.
 fn inside_script(data: &impl Serialize) -> String {
-    // None of what is shown can fail to become JSON: no map has keys that are not text.
+    // Encoding cannot fail: no map has keys that are not text.
     let json = serde_json::to_string(data).unwrap_or_default();
     json.replace('<', "\\u003c")
 }
 
-/// Whether an event says that the run failed.
+/// Returns whether an event is a violation.
 fn is_violation(event: &Event) -> bool {
-    matches!(event.what, What::Violated { .. })
+    matches!(event.kind, EventKind::Violated { .. })
 }
 
 #[cfg(test)]

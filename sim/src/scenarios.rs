@@ -1,14 +1,14 @@
-//! Named situations, each a file with a paragraph on what it shows.
+//! Named situations, each a file that describes what it shows.
 //!
-//! A scenario makes a [`Plan`] from a seed: what happens is fixed, when and to whom and with what
-//! latencies is drawn. All invariants hold in all of them; what is expected of one alone, it says.
+//! A scenario makes a [`Plan`] from a seed: the sequence of events is fixed; times, nodes and
+//! latencies are drawn. All invariants hold in all scenarios; each also checks its own expectation.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::event::Event;
-use crate::invariants::Verdict;
-use crate::plan::{Ending, Load, Node, Plan, RequestPlan};
+use crate::invariants::CheckResult;
+use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan};
 
 mod big_and_small;
 mod cancel_storm;
@@ -49,20 +49,20 @@ mod slow_reader;
 mod swarm;
 mod wrong_token;
 
-/// A situation with a name.
+/// A named situation.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
-    /// Its name, as on the command line.
+    /// Name, as on the command line.
     pub name: &'static str,
-    /// What it shows, in a sentence.
+    /// Description in a sentence.
     pub about: &'static str,
-    /// Its plan for a seed.
+    /// Makes the plan of a seed.
     pub plan: fn(seed: u64) -> Plan,
-    /// What is expected of it besides the invariants.
-    pub expect: fn(&Plan, &[Event]) -> Verdict,
+    /// Checks the expectation besides the invariants.
+    pub expect: fn(&Plan, &[Event]) -> CheckResult,
 }
 
-/// All of them, in the order of their names but for `swarm`, which is last.
+/// All scenarios, in the order of their names except `swarm`, which is last.
 pub const ALL: &[Scenario] = &[
     big_and_small::SCENARIO,
     cancel_storm::SCENARIO,
@@ -103,12 +103,12 @@ pub const ALL: &[Scenario] = &[
     swarm::SCENARIO,
 ];
 
-/// The scenario with this name.
+/// Returns the scenario with this name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
-/// A plan of `nodes` nodes with a name, a length and a source of randomness.
+/// Creates a plan of `nodes` nodes with a name, a duration and a source of randomness.
 fn begin(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut plan = Plan::quiet(nodes);
@@ -117,16 +117,16 @@ fn begin(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng)
     plan.duration_ms = duration_ms;
     plan.cluster.latency_min_ms = rng.random_range(0..=2);
     plan.cluster.latency_max_ms = plan.cluster.latency_min_ms + rng.random_range(1..=10);
-    // Half-open connections are found in seconds, so that a run takes a minute.
+    // Half-open connections are detected in seconds, so that a run takes a minute.
     plan.cluster.limits.ping_interval_ms = Some(2_000);
     plan.cluster.limits.deadline_default_ms = Some(8_000);
     (plan, rng)
 }
 
-/// Small requests from each node to each other, about every `every_ms`.
+/// Adds small requests from each node to each other, about every `every_ms`.
 fn steady(plan: &mut Plan, rng: &mut SmallRng, every_ms: u64) {
     let nodes = plan.cluster.nodes;
-    // Before the first tick no node runs, and what falls into the last would not be made any more.
+    // Before the first tick no node runs, and a request in the last tick would not be made.
     let begin = plan.cluster.tick_ms;
     let end = plan.duration_ms.saturating_sub(plan.cluster.tick_ms);
     for from in (0..nodes).map(Node) {
@@ -141,28 +141,28 @@ fn steady(plan: &mut Plan, rng: &mut SmallRng, every_ms: u64) {
     sort(plan);
 }
 
-/// A small request that is answered in place.
+/// Returns a small request whose handler responds without waiting.
 fn small(from: Node, to: Node) -> RequestPlan {
     RequestPlan {
         from,
         to,
         bytes: 100,
-        answer_bytes: 100,
+        response_bytes: 100,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
-/// Two different nodes of so many.
+/// Draws two different nodes.
 fn two(rng: &mut SmallRng, nodes: u8) -> (Node, Node) {
     let first = rng.random_range(0..nodes);
     let second = (first + rng.random_range(1..nodes)) % nodes;
     (Node(first), Node(second))
 }
 
-/// Load and faults in the order of their time.
+/// Sorts load and faults by time.
 fn sort(plan: &mut Plan) {
     plan.load.sort_by_key(|(at, _)| *at);
     plan.faults.sort_by_key(|(at, _)| *at);

@@ -1,56 +1,56 @@
-//! Makes a failing plan small, while it fails in the same way.
+//! Shrinks a failing plan while it fails in the same way.
 //!
-//! Delta debugging (Zeller's ddmin) over the faults and over the load, then simpler values for what is
-//! left: fewer nodes, no rare events, default limits, shorter runs, smaller messages, rounder times.
-//! A smaller plan is another run: calls get other numbers, messages other latencies. What counts is
+//! Delta debugging (Zeller's ddmin) over the faults and the load, then simpler values for the rest:
+//! fewer nodes, no fault points, default limits, shorter runs, smaller messages, rounder times. A
+//! smaller plan is another run: calls get other numbers, messages other latencies. The criterion is
 //! that the same invariant fails.
 
-use crate::plan::{Ending, Load, LockEnding, Node, Plan};
+use crate::plan::{HandlerEnding, Load, LockEnding, Node, Plan};
 
-/// How much work shrinking may be.
+/// Limit of the work of shrinking.
 #[derive(Debug, Clone, Copy)]
-pub struct Effort {
-    /// Runs at most.
+pub struct Budget {
+    /// Number of runs at most.
     pub runs: u32,
 }
 
-impl Default for Effort {
+impl Default for Budget {
     fn default() -> Self {
         Self { runs: 2_000 }
     }
 }
 
-/// What shrinking came to.
+/// Result of shrinking.
 #[derive(Debug)]
 pub struct Shrunk {
     /// The smallest plan found that fails in the same way.
     pub plan: Plan,
-    /// Runs that it took.
+    /// Number of runs used.
     pub runs: u32,
-    /// Whether nothing smaller was found, as opposed to having run out of effort.
+    /// Whether no smaller plan fails, as opposed to an exhausted budget.
     pub is_minimal: bool,
 }
 
-/// Makes `plan` small, as long as `fails` says that the plan fails as the first did. `told` is called
-/// after each step that got smaller.
+/// Shrinks `plan` as long as `fails` returns true, which means that the plan fails as the first one
+/// did. Calls `on_progress` after each round.
 pub fn shrink(
     plan: &Plan,
-    effort: Effort,
+    budget: Budget,
     mut fails: impl FnMut(&Plan) -> bool,
-    mut told: impl FnMut(&Plan, u32),
+    mut on_progress: impl FnMut(&Plan, u32),
 ) -> Shrunk {
-    let mut search = Search { best: plan.clone(), runs: 0, effort, fails: &mut fails };
+    let mut search = Search { best: plan.clone(), runs: 0, budget, fails: &mut fails };
     let mut before = None;
-    // Until a whole round gets no smaller.
-    while before.as_ref() != Some(&search.best) && search.may_go_on() {
+    // Until a whole round changes nothing.
+    while before.as_ref() != Some(&search.best) && search.has_budget() {
         before = Some(search.best.clone());
-        search.fewer(|plan| &mut plan.load);
-        search.fewer(|plan| &mut plan.faults);
-        search.simpler_cluster();
-        search.shorter();
-        search.simpler_load();
-        search.rounder_times();
-        told(&search.best, search.runs);
+        search.remove_parts(|plan| &mut plan.load);
+        search.remove_parts(|plan| &mut plan.faults);
+        search.simplify_cluster();
+        search.shorten();
+        search.simplify_load();
+        search.round_times();
+        on_progress(&search.best, search.runs);
     }
     let is_minimal = before.as_ref() == Some(&search.best);
     Shrunk { plan: search.best, runs: search.runs, is_minimal }
@@ -59,26 +59,26 @@ pub fn shrink(
 struct Search<'a> {
     best: Plan,
     runs: u32,
-    effort: Effort,
+    budget: Budget,
     fails: &'a mut dyn FnMut(&Plan) -> bool,
 }
 
 impl Search<'_> {
-    fn may_go_on(&self) -> bool {
-        self.runs < self.effort.runs
+    fn has_budget(&self) -> bool {
+        self.runs < self.budget.runs
     }
 
-    /// Takes `plan` if it is another one and fails likewise.
+    /// Accepts `plan` if it differs from the best one and fails in the same way.
     fn try_plan(&mut self, plan: Plan) -> bool {
-        if plan == self.best || !self.may_go_on() {
+        if plan == self.best || !self.has_budget() {
             return false;
         }
         self.runs += 1;
-        let is_taken = (self.fails)(&plan);
-        if is_taken {
+        let was_accepted = (self.fails)(&plan);
+        if was_accepted {
             self.best = plan;
         }
-        is_taken
+        was_accepted
     }
 
     fn try_with(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
@@ -87,60 +87,60 @@ impl Search<'_> {
         self.try_plan(plan)
     }
 
-    /// ddmin: leaves out parts of a list, large ones first.
-    fn fewer<T: Clone>(&mut self, list: fn(&mut Plan) -> &mut Vec<T>) {
+    /// Removes parts of a list, large ones first (ddmin).
+    fn remove_parts<T: Clone>(&mut self, list: fn(&mut Plan) -> &mut Vec<T>) {
         let mut parts = 2;
         loop {
             let length = list(&mut self.best).len();
-            if length == 0 || !self.may_go_on() {
+            if length == 0 || !self.has_budget() {
                 return;
             }
             parts = parts.min(length);
             let size = length.div_ceil(parts);
             let mut start = 0;
-            let mut got_smaller = false;
+            let mut has_shrunk = false;
             while start < list(&mut self.best).len() {
-                let is_left_out = self.try_with(|plan| {
+                let was_removed = self.try_with(|plan| {
                     let list = list(plan);
                     let end = (start + size).min(list.len());
                     list.drain(start..end);
                 });
-                got_smaller |= is_left_out;
-                if !is_left_out {
+                has_shrunk |= was_removed;
+                if !was_removed {
                     start += size;
                 }
             }
-            if size == 1 && !got_smaller {
+            if size == 1 && !has_shrunk {
                 return;
             }
-            parts = if got_smaller { 2.max(parts / 2) } else { parts * 2 };
+            parts = if has_shrunk { 2.max(parts / 2) } else { parts * 2 };
         }
     }
 
-    fn simpler_cluster(&mut self) {
-        for index in (0..self.best.cluster.rare.len()).rev() {
-            self.try_with(|plan| drop(plan.cluster.rare.remove(index)));
+    fn simplify_cluster(&mut self) {
+        for index in (0..self.best.cluster.fault_points.len()).rev() {
+            self.try_with(|plan| drop(plan.cluster.fault_points.remove(index)));
         }
         self.try_with(|plan| plan.cluster.late.clear());
-        self.try_with(|plan| plan.cluster.strangers.clear());
+        self.try_with(|plan| plan.cluster.wrong_secret_nodes.clear());
         self.try_with(|plan| plan.cluster.limits.message_bytes_max = None);
         self.try_with(|plan| plan.cluster.limits.queue_bytes_max = None);
         self.try_with(|plan| plan.cluster.limits.frame_bytes_target = None);
-        self.try_with(|plan| plan.cluster.limits.calls_made_max = None);
-        self.try_with(|plan| plan.cluster.limits.calls_served_max = None);
+        self.try_with(|plan| plan.cluster.limits.outbound_calls_max = None);
+        self.try_with(|plan| plan.cluster.limits.inbound_calls_max = None);
         self.try_with(|plan| plan.cluster.limits.stream_ping_interval_ms = None);
         self.try_with(|plan| plan.cluster.limits.backoff_max_ms = None);
         self.try_with(|plan| {
             let least = plan.cluster.latency_min_ms;
             plan.cluster.latency_max_ms = least;
         });
-        while self.try_with(without_last_node) || self.try_with(with_last_node_merged) {}
+        while self.try_with(remove_last_node) || self.try_with(merge_last_node) {}
     }
 
-    fn shorter(&mut self) {
+    fn shorten(&mut self) {
         for _ in 0..8 {
-            let is_taken = self.try_with(|plan| plan.duration_ms /= 2);
-            if !is_taken {
+            let was_accepted = self.try_with(|plan| plan.duration_ms /= 2);
+            if !was_accepted {
                 break;
             }
         }
@@ -150,20 +150,20 @@ impl Search<'_> {
         self.try_with(|plan| plan.duration_ms = plan.duration_ms.min(load.max(faults) + 1_000));
     }
 
-    fn simpler_load(&mut self) {
+    fn simplify_load(&mut self) {
         for index in 0..self.best.load.len() {
-            for simpler in SIMPLER {
+            for simplify in SIMPLIFICATIONS {
                 self.try_with(|plan| {
                     if let Some((_, load)) = plan.load.get_mut(index) {
-                        simpler(load);
+                        simplify(load);
                     }
                 });
             }
         }
     }
 
-    /// Moves faults and calls to rounder times: readers compare them.
-    fn rounder_times(&mut self) {
+    /// Moves faults and calls to rounder times, which readers compare more easily.
+    fn round_times(&mut self) {
         let round = |at: u64, to: u64| at / to * to;
         for to in [1_000, 100] {
             self.try_with(|plan| {
@@ -173,7 +173,7 @@ impl Search<'_> {
             for index in 0..self.best.faults.len() {
                 self.try_with(|plan| {
                     let at = round(plan.faults[index].0, to);
-                    // In the order of time, which a rounder one may not change.
+                    // Rounding must keep the order of time.
                     if index == 0 || plan.faults[index - 1].0 <= at {
                         plan.faults[index].0 = at;
                     }
@@ -183,61 +183,62 @@ impl Search<'_> {
     }
 }
 
-/// Leaves out the last node, and what concerns it.
-fn without_last_node(plan: &mut Plan) {
+/// Removes the last node and everything that concerns it.
+fn remove_last_node(plan: &mut Plan) {
     let nodes = plan.cluster.nodes;
     if nodes <= 2 {
         return;
     }
-    let gone = Node(nodes - 1);
+    let removed = Node(nodes - 1);
     plan.cluster.nodes -= 1;
-    plan.cluster.late.retain(|(node, _)| *node != gone);
-    plan.cluster.strangers.retain(|node| *node != gone);
+    plan.cluster.late.retain(|(node, _)| *node != removed);
+    plan.cluster.wrong_secret_nodes.retain(|node| *node != removed);
     if let Some(locks) = &mut plan.cluster.locks {
-        locks.lockers.retain(|node| *node != gone);
+        locks.lockers.retain(|node| *node != removed);
         if locks.lockers.is_empty() {
             locks.lockers.push(Node(0));
         }
     }
     if let Some(metrics) = &mut plan.cluster.metrics {
-        metrics.leave_out(gone);
+        metrics.remove_node(removed);
     }
-    plan.faults.retain(|(_, fault)| !fault.concerns(gone));
-    plan.load.retain(|(_, load)| load.ends().0 != gone && load.ends().1 != gone);
+    plan.faults.retain(|(_, fault)| !fault.concerns(removed));
+    plan.load.retain(|(_, load)| load.ends().0 != removed && load.ends().1 != removed);
 }
 
-/// Likewise, but its calls are those of the first node that can have them.
-fn with_last_node_merged(plan: &mut Plan) {
-    let gone = Node(plan.cluster.nodes - 1);
+/// Removes the last node, and moves its calls to the first node that can take them.
+fn merge_last_node(plan: &mut Plan) {
+    let removed = Node(plan.cluster.nodes - 1);
     for (_, load) in &mut plan.load {
         let (from, to) = load.ends();
-        let (heir_of_from, heir_of_to) = (heir(gone, from, to), heir(gone, to, from));
+        let (replacement_of_from, replacement_of_to) =
+            (replacement(removed, from, to), replacement(removed, to, from));
         match load {
-            Load::Request(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
-            Load::Stream(plan) => (plan.from, plan.to) = (heir_of_from, heir_of_to),
-            Load::Lock(plan) => plan.on = heir_of_from,
-            Load::Force(plan) => plan.on = heir_of_from,
-            Load::Change(plan) => plan.on = heir_of_from,
+            Load::Request(plan) => (plan.from, plan.to) = (replacement_of_from, replacement_of_to),
+            Load::Stream(plan) => (plan.from, plan.to) = (replacement_of_from, replacement_of_to),
+            Load::Lock(plan) => plan.on = replacement_of_from,
+            Load::Force(plan) => plan.on = replacement_of_from,
+            Load::Change(plan) => plan.on = replacement_of_from,
         }
     }
-    without_last_node(plan);
+    remove_last_node(plan);
 }
 
-/// Who takes the place of `end` in a call with `other`, if it goes.
-fn heir(gone: Node, end: Node, other: Node) -> Node {
-    match (end == gone, other) {
+/// Returns the node that replaces `end` in a call with `other` if `end` is removed.
+fn replacement(removed: Node, end: Node, other: Node) -> Node {
+    match (end == removed, other) {
         (false, _) => end,
         (true, Node(0)) => Node(1),
         (true, _) => Node(0),
     }
 }
 
-/// One value of a call, made simple.
-type Simpler = fn(&mut Load);
+/// A change that simplifies one value of a call.
+type Simplification = fn(&mut Load);
 
-const SIMPLER: [Simpler; 9] = [
+const SIMPLIFICATIONS: [Simplification; 9] = [
     |load| match load {
-        Load::Request(plan) => (plan.bytes, plan.answer_bytes) = (16, 16),
+        Load::Request(plan) => (plan.bytes, plan.response_bytes) = (16, 16),
         Load::Stream(plan) => plan.bytes = 16,
         Load::Lock(plan) => plan.store_ms = 0,
         Load::Force(_) | Load::Change(_) => {}
@@ -249,20 +250,20 @@ const SIMPLER: [Simpler; 9] = [
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
-        Load::Request(plan) => plan.ending = Ending::Well,
-        Load::Stream(plan) => plan.ending = Ending::Well,
+        Load::Request(plan) => plan.ending = HandlerEnding::Success,
+        Load::Stream(plan) => plan.ending = HandlerEnding::Success,
         Load::Lock(plan) => plan.ending = LockEnding::Unlock,
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
         Load::Request(plan) => plan.timeout_ms = None,
         Load::Stream(plan) => plan.timeout_ms = None,
-        Load::Lock(plan) => plan.give_up_ms = None,
+        Load::Lock(plan) => plan.cancel_after_ms = None,
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| {
         if let Load::Request(plan) = load {
-            plan.give_up_ms = None;
+            plan.cancel_after_ms = None;
         }
     },
     |load| {
@@ -277,7 +278,7 @@ const SIMPLER: [Simpler; 9] = [
     },
     |load| {
         if let Load::Stream(plan) = load {
-            plan.take_ms = Some(0);
+            plan.receive_pace_ms = Some(0);
         }
     },
     |load| {
@@ -294,7 +295,7 @@ mod tests {
     use crate::swarm;
 
     #[test]
-    fn what_is_left_is_what_the_failure_needs() {
+    fn only_what_the_failure_needs_remains() {
         let mut plan = swarm::plan(3, Some(5));
         let (a, b) = (Node(1), Node(0));
         plan.faults.push((34_000, Fault::Cut { a, b }));
@@ -303,23 +304,23 @@ mod tests {
             let from_one = plan.load.iter().filter(|(_, load)| load.ends().0 == a).count();
             cut && from_one >= 2
         };
-        assert!(needs(&plan), "the plan has what the failure needs");
+        assert!(needs(&plan), "the plan fails before it is shrunk");
         let mut steps = 0;
-        let shrunk = shrink(&plan, Effort::default(), |plan| needs(plan), |_, _| steps += 1);
+        let shrunk = shrink(&plan, Budget::default(), |plan| needs(plan), |_, _| steps += 1);
         assert!(shrunk.is_minimal);
         assert!(steps > 0);
         let Plan { faults, load, cluster, .. } = &shrunk.plan;
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!(load.len(), 2, "{load:?}");
         assert_eq!(cluster.nodes, 2);
-        assert_eq!(cluster.rare, []);
+        assert_eq!(cluster.fault_points, []);
         assert_eq!(faults[0].0 % 1_000, 0, "a round time");
     }
 
     #[test]
     fn effort_is_bounded() {
         let plan = swarm::plan(3, Some(5));
-        let shrunk = shrink(&plan, Effort { runs: 7 }, |_| false, |_, _| {});
+        let shrunk = shrink(&plan, Budget { runs: 7 }, |_| false, |_, _| {});
         assert_eq!((shrunk.runs, shrunk.is_minimal), (7, true));
         assert_eq!(shrunk.plan, plan);
     }

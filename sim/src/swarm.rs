@@ -1,15 +1,16 @@
 //! Draws a plan from a seed: the mix of faults, their rates, the cluster, the load, the limits.
 //!
-//! Swarm testing: not every run has everything. Each draws which kinds of trouble it has at all, and
-//! how much of each, so that a run with nothing but one-way cuts, or with no faults and tiny queues,
-//! comes up as surely as one with all at once.
+//! Swarm testing: each run draws which classes of faults it has, and how many of each. Runs with
+//! only one-way cuts, or with tiny queues and no faults, therefore occur as well as runs with all
+//! faults.
 
 use grid::buggify::Point;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::plan::{
-    CAPACITIES, Cluster, Ending, Fault, LimitsPlan, Load, Node, Plan, RequestPlan, StreamPlan,
+    CAPACITIES, Cluster, Fault, HandlerEnding, LimitsPlan, Load, Node, Plan, RequestPlan,
+    StreamPlan,
 };
 
 mod iam;
@@ -18,54 +19,57 @@ mod locks;
 pub use iam::plan as plan_with_iam;
 pub use locks::plan as plan_with_locks;
 
-/// How long trouble is made in a swarm run, in milliseconds. With recovery a run takes about a minute
-/// of simulated time.
-pub const TROUBLE_MS: u64 = 30_000;
+/// How long faults are injected in a swarm run, in milliseconds. With recovery, a run takes about a
+/// minute of simulated time.
+pub const FAULT_PHASE_MS: u64 = 30_000;
 
-/// The plan of a seed. `nodes` is drawn unless it is given.
+/// Draws the plan of a seed. `nodes` is drawn unless it is given.
 pub fn plan(seed: u64, nodes: Option<u8>) -> Plan {
-    draw(seed, nodes, Mix::Some)
+    draw(seed, nodes, FaultMix::Some)
 }
 
-/// The plan of a seed with every kind of fault and every rare event in it.
+/// Draws the plan of a seed with every class of fault and every fault point.
 pub fn plan_with_everything(seed: u64) -> Plan {
-    draw(seed, None, Mix::All)
+    draw(seed, None, FaultMix::All)
 }
 
-/// Which kinds of trouble a run has.
+/// Which classes of faults a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mix {
+enum FaultMix {
+    /// Each class is drawn.
     Some,
+    /// All classes are present.
     All,
 }
 
-impl Mix {
-    /// Whether a run has something that one in `1 / share` runs has.
+impl FaultMix {
+    /// Draws whether a run has a feature that one in `1 / share` runs has.
     fn has(self, rng: &mut impl Rng, share: f64) -> bool {
         let is_drawn = rng.random_bool(share);
         is_drawn || self == Self::All
     }
 }
 
-fn draw(seed: u64, nodes: Option<u8>, mix: Mix) -> Plan {
+fn draw(seed: u64, nodes: Option<u8>, mix: FaultMix) -> Plan {
     let mut rng = SmallRng::seed_from_u64(seed);
     let drawn = rng.random_range(2..=9);
-    // With everything, one node is a stranger and one is late: fewer would have nobody to talk to.
-    let least = if mix == Mix::All { 4 } else { 2 };
+    // With all faults, one node has a wrong secret and one is late: at least two others must
+    // remain.
+    let least = if mix == FaultMix::All { 4 } else { 2 };
     let nodes = nodes.unwrap_or(drawn.max(least));
     let cluster = cluster(&mut rng, nodes, mix);
     let faults = faults(&mut rng, nodes, mix);
     let mut load = load(&mut rng, &cluster);
     flood(&mut rng, &cluster, &faults, &mut load);
-    Plan { scenario: "swarm".to_owned(), seed, cluster, duration_ms: TROUBLE_MS, faults, load }
+    Plan { scenario: "swarm".to_owned(), seed, cluster, duration_ms: FAULT_PHASE_MS, faults, load }
 }
 
-/// One of `choices`.
+/// Draws one of `choices`.
 fn pick<T: Copy>(rng: &mut impl Rng, choices: &[T]) -> T {
     choices[rng.random_range(0..choices.len())]
 }
 
-fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
+fn cluster(rng: &mut impl Rng, nodes: u8, mix: FaultMix) -> Cluster {
     let tick_ms = pick(rng, &[1, 5, 5]);
     let latency_min_ms = pick(rng, &[0, 1, 2, 10]);
     let latency_max_ms = latency_min_ms + pick(rng, &[0, 1, 5, 40]);
@@ -73,22 +77,22 @@ fn cluster(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Cluster {
     if mix.has(rng, 0.15) {
         late.push((Node(rng.random_range(0..nodes)), rng.random_range(1_000..20_000)));
     }
-    let mut strangers = Vec::new();
+    let mut wrong_secret_nodes = Vec::new();
     if mix.has(rng, 0.1) {
-        strangers.push(Node(rng.random_range(0..nodes)));
+        wrong_secret_nodes.push(Node(rng.random_range(0..nodes)));
     }
     Cluster {
         nodes,
         tick_ms,
         latency_min_ms,
         latency_max_ms,
-        // turmoil bounds what waits to be accepted by the same number: small sockets are for small
-        // clusters, where a node that thaws does not meet a crowd.
+        // turmoil bounds the accept queue by the same number: small sockets are for small clusters,
+        // where few peers connect at once to a node that resumes.
         socket_segments: pick(rng, if nodes <= 4 { &[16, 64, 256] } else { &[64, 64, 256] }),
         limits: limits(rng),
-        rare: rare(rng, mix),
+        fault_points: fault_points(rng, mix),
         late,
-        strangers,
+        wrong_secret_nodes,
         locks: None,
         iam: None,
         metrics: None,
@@ -101,8 +105,8 @@ fn limits(rng: &mut impl Rng) -> LimitsPlan {
         message_bytes_max: message,
         queue_bytes_max: message.map(|bytes| bytes * pick(rng, &[2, 3, 16])),
         frame_bytes_target: pick(rng, &[None, Some(256), Some(4 * 1024)]),
-        calls_made_max: pick(rng, &[None, None, Some(4), Some(32)]),
-        calls_served_max: pick(rng, &[None, None, Some(4), Some(32)]),
+        outbound_calls_max: pick(rng, &[None, None, Some(4), Some(32)]),
+        inbound_calls_max: pick(rng, &[None, None, Some(4), Some(32)]),
         ping_interval_ms: pick(rng, &[Some(1_000), Some(2_000), Some(4_000)]),
         stream_ping_interval_ms: pick(rng, &[Some(1_000), Some(3_000), None]),
         deadline_default_ms: pick(rng, &[Some(2_000), Some(8_000)]),
@@ -110,116 +114,116 @@ fn limits(rng: &mut impl Rng) -> LimitsPlan {
     }
 }
 
-fn rare(rng: &mut impl Rng, mix: Mix) -> Vec<(String, u16)> {
-    let mut rare = Vec::new();
+fn fault_points(rng: &mut impl Rng, mix: FaultMix) -> Vec<(String, u16)> {
+    let mut fault_points = Vec::new();
     for point in Point::ALL {
         if mix.has(rng, 0.3) {
-            let often = match point {
-                // Asked with each frame.
+            let rate = match point {
+                // Passed with each frame.
                 Point::DelayFlush | Point::FullSocket | Point::SpuriousWake => {
                     pick(rng, &[10, 100, 1_000])
                 }
-                // Asked once a connection, or once a node.
+                // Passed once per connection, or once per node.
                 Point::TinyQueue | Point::EarlyTimeout | Point::Supersede => {
                     pick(rng, &[500, 3_000])
                 }
             };
-            rare.push((point.name().to_owned(), often));
+            fault_points.push((point.name().to_owned(), rate));
         }
     }
-    rare
+    fault_points
 }
 
-/// A pair of different nodes.
+/// Draws a pair of different nodes.
 fn two(rng: &mut impl Rng, nodes: u8) -> (Node, Node) {
     let a = rng.random_range(0..nodes);
     let b = (a + rng.random_range(1..nodes)) % nodes;
     (Node(a), Node(b))
 }
 
-/// A kind of trouble that comes and goes.
+/// A class of faults that begin and end.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum FaultClass {
     Cut,
     CutOneWay,
     Hold,
     Slow,
-    Power,
+    PowerLoss,
     Bounce,
     Skew,
     Drift,
-    /// Links cut one after the other, and mended in another order (swizzle-clogging).
+    /// Links cut one after the other, and repaired in another order (swizzle-clogging).
     Swizzle,
 }
 
-const KINDS: [Kind; 9] = [
-    Kind::Cut,
-    Kind::CutOneWay,
-    Kind::Hold,
-    Kind::Slow,
-    Kind::Power,
-    Kind::Bounce,
-    Kind::Skew,
-    Kind::Drift,
-    Kind::Swizzle,
+const FAULT_CLASSES: [FaultClass; 9] = [
+    FaultClass::Cut,
+    FaultClass::CutOneWay,
+    FaultClass::Hold,
+    FaultClass::Slow,
+    FaultClass::PowerLoss,
+    FaultClass::Bounce,
+    FaultClass::Skew,
+    FaultClass::Drift,
+    FaultClass::Swizzle,
 ];
 
-fn faults(rng: &mut impl Rng, nodes: u8, mix: Mix) -> Vec<(u64, Fault)> {
+fn faults(rng: &mut impl Rng, nodes: u8, mix: FaultMix) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
-    if rng.random_bool(0.1) && mix == Mix::Some {
+    if rng.random_bool(0.1) && mix == FaultMix::Some {
         return faults;
     }
-    for kind in KINDS {
+    for class in FAULT_CLASSES {
         if !mix.has(rng, 0.35) {
             continue;
         }
         for _ in 0..pick(rng, &[1, 1, 2, 3, 6]) {
-            let from = rng.random_range(500..TROUBLE_MS - 2_000);
+            let from = rng.random_range(500..FAULT_PHASE_MS - 2_000);
             let to = from + pick(rng, &[100, 1_000, 5_000, 15_000]);
-            make_trouble(rng, kind, nodes, (from, to), &mut faults);
+            add_fault(rng, class, nodes, (from, to), &mut faults);
         }
     }
-    faults.retain(|(at, _)| *at < TROUBLE_MS);
+    faults.retain(|(at, _)| *at < FAULT_PHASE_MS);
     faults.sort_by_key(|(at, _)| *at);
     faults
 }
 
-fn make_trouble(
+fn add_fault(
     rng: &mut impl Rng,
-    kind: Kind,
+    class: FaultClass,
     nodes: u8,
     (from, to): (u64, u64),
     faults: &mut Vec<(u64, Fault)>,
 ) {
     let (a, b) = two(rng, nodes);
-    let (begin, end) = match kind {
-        Kind::Cut => (Fault::Cut { a, b }, Fault::Mend { a, b }),
-        Kind::CutOneWay => (Fault::CutOneWay { from: a, to: b }, Fault::Mend { a, b }),
-        Kind::Hold => (Fault::Hold { a, b }, Fault::Mend { a, b }),
-        Kind::Slow => {
+    let (begin, end) = match class {
+        FaultClass::Cut => (Fault::Cut { a, b }, Fault::Repair { a, b }),
+        FaultClass::CutOneWay => (Fault::CutOneWay { from: a, to: b }, Fault::Repair { a, b }),
+        FaultClass::Hold => (Fault::Hold { a, b }, Fault::Repair { a, b }),
+        FaultClass::Slow => {
             let ms = pick(rng, &[20, 200, 1_000]);
-            (Fault::Slow { a, b, ms }, Fault::Mend { a, b })
+            (Fault::Slow { a, b, ms }, Fault::Repair { a, b })
         }
-        Kind::Power => (Fault::PowerLoss { node: a }, Fault::Restart { node: a }),
-        Kind::Bounce => {
+        FaultClass::PowerLoss => (Fault::PowerLoss { node: a }, Fault::Restart { node: a }),
+        FaultClass::Bounce => {
             let grace_ms = pick(rng, &[0, 200, 3_000]);
             faults.push((from, Fault::Bounce { node: a, grace_ms }));
             return;
         }
-        Kind::Skew => {
+        FaultClass::Skew => {
             let ms = pick(rng, &[-400_000, -10_000, 5_000, 310_000]);
             (Fault::Skew { node: a, ms }, Fault::Skew { node: a, ms: 0 })
         }
-        Kind::Drift => {
+        FaultClass::Drift => {
             let ppm = pick(rng, &[-10_000, -500, 500, 10_000]);
             (Fault::Drift { node: a, ppm }, Fault::Drift { node: a, ppm: 0 })
         }
-        Kind::Swizzle => {
+        FaultClass::Swizzle => {
             for other in (0..nodes).map(Node).filter(|other| *other != a) {
                 let cut = from + rng.random_range(0..2_000);
                 let mend = to.max(cut) + rng.random_range(0..4_000);
                 faults.push((cut, Fault::Cut { a, b: other }));
-                faults.push((mend, Fault::Mend { a, b: other }));
+                faults.push((mend, Fault::Repair { a, b: other }));
             }
             return;
         }
@@ -237,21 +241,22 @@ fn load(rng: &mut impl Rng, cluster: &Cluster) -> Vec<(u64, Load)> {
     let mut at = 0;
     for _ in 0..calls {
         if !is_bursty || rng.random_bool(0.02) {
-            at = rng.random_range(0..TROUBLE_MS);
+            at = rng.random_range(0..FAULT_PHASE_MS);
         }
         let ends = two(rng, cluster.nodes);
-        let one = if rng.random_range(0..10) < streams_of_ten {
+        let operation = if rng.random_range(0..10) < streams_of_ten {
             Load::Stream(stream(rng, ends, &sizes))
         } else {
             Load::Request(request(rng, ends, &sizes))
         };
-        load.push((at, one));
+        load.push((at, operation));
     }
     load.sort_by_key(|(at, _)| *at);
     load
 }
 
-/// More than fits into a queue, at once and to one node; often one that has just stopped reading.
+/// Adds more load than fits into a queue, at once and to one node; often one that has just become
+/// unreachable.
 fn flood(
     rng: &mut impl Rng,
     cluster: &Cluster,
@@ -267,16 +272,16 @@ fn flood(
         _ => None,
     });
     let mut stops: Vec<_> = stops.collect();
-    stops.push((rng.random_range(1_000..TROUBLE_MS), two(rng, cluster.nodes)));
+    stops.push((rng.random_range(1_000..FAULT_PHASE_MS), two(rng, cluster.nodes)));
     let (at, ends) = pick(rng, &stops);
     let sizes = [cluster.limits.message_bytes_max.unwrap_or(256 * 1024) - 128];
     for _ in 0..pick(rng, &[30, 60]) {
-        load.push((at.min(TROUBLE_MS - 1), Load::Request(request(rng, ends, &sizes))));
+        load.push((at.min(FAULT_PHASE_MS - 1), Load::Request(request(rng, ends, &sizes))));
     }
     load.sort_by_key(|(at, _)| *at);
 }
 
-/// Sizes of messages that a run has: small ones, and up to what its limits allow.
+/// Draws the sizes of a run's messages: small ones, and up to the limit.
 fn sizes(rng: &mut impl Rng, cluster: &Cluster) -> Vec<u32> {
     let max = cluster.limits.message_bytes_max.unwrap_or(256 * 1024) - 128;
     let mut sizes = vec![16, 512];
@@ -288,13 +293,13 @@ fn sizes(rng: &mut impl Rng, cluster: &Cluster) -> Vec<u32> {
     sizes
 }
 
-fn ending(rng: &mut impl Rng) -> Ending {
+fn ending(rng: &mut impl Rng) -> HandlerEnding {
     match rng.random_range(0..20) {
-        0 => Ending::Error,
-        1 => Ending::Panic,
-        2 => Ending::Never,
-        3 => Ending::Unknown,
-        _ => Ending::Well,
+        0 => HandlerEnding::Error,
+        1 => HandlerEnding::Panic,
+        2 => HandlerEnding::Never,
+        3 => HandlerEnding::Unknown,
+        _ => HandlerEnding::Success,
     }
 }
 
@@ -303,11 +308,11 @@ fn request(rng: &mut impl Rng, (from, to): (Node, Node), sizes: &[u32]) -> Reque
         from,
         to,
         bytes: pick(rng, sizes),
-        answer_bytes: pick(rng, sizes),
+        response_bytes: pick(rng, sizes),
         work_ms: pick(rng, &[0, 0, 0, 3, 50, 1_000]),
         ending: ending(rng),
         timeout_ms: pick(rng, &[None, Some(20), Some(500), Some(5_000)]),
-        give_up_ms: pick(rng, &[None, None, None, Some(0), Some(4), Some(100)]),
+        cancel_after_ms: pick(rng, &[None, None, None, Some(0), Some(4), Some(100)]),
     }
 }
 
@@ -324,9 +329,9 @@ fn stream(rng: &mut impl Rng, (from, to): (Node, Node), sizes: &[u32]) -> Stream
         bytes: pick(rng, sizes),
         up_pace_ms: pick(rng, &[0, 0, 5, 200]),
         down_pace_ms: pick(rng, &[0, 0, 5, 200]),
-        take_ms: pick(rng, &[Some(0), Some(0), Some(5), Some(300), None]),
+        receive_pace_ms: pick(rng, &[Some(0), Some(0), Some(5), Some(300), None]),
         ending: ending(rng),
         timeout_ms: pick(rng, &[None, None, Some(1_000), Some(10_000)]),
-        give_up_ms: Some(pick(rng, &[30, 1_000, 10_000, 10_000])),
+        cancel_after_ms: Some(pick(rng, &[30, 1_000, 10_000, 10_000])),
     }
 }

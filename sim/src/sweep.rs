@@ -1,4 +1,4 @@
-//! Many runs, on several threads: seeds in, results out as they come.
+//! Many runs on several threads, with results in the order of their completion.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,27 +9,27 @@ use crate::plan::Plan;
 use crate::run::{self, Run, Violation};
 use crate::scenarios;
 
-/// One run to be made.
+/// A run to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// What it is called in results.
+    /// Name in results.
     pub name: String,
-    /// Of which seed, if it comes from one.
+    /// Seed of the plan, if it was drawn from one.
     pub seed: u64,
-    /// The run itself.
+    /// The plan.
     pub plan: Plan,
 }
 
-/// A job that is done.
+/// A finished job.
 #[derive(Debug)]
 pub struct Done {
     /// The job.
     pub job: Job,
-    /// What became of it.
+    /// The completed run.
     pub run: Run,
 }
 
-/// Runs a plan to its end, with what its scenario expects.
+/// Runs a plan to its end, and checks the expectation of its scenario.
 pub fn run_plan(plan: &Plan) -> Run {
     let expected = scenarios::find(&plan.scenario).map(|scenario| scenario.expect);
     let run = AssertUnwindSafe(|| run::run(plan, expected));
@@ -39,14 +39,14 @@ pub fn run_plan(plan: &Plan) -> Run {
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        let invariant = "no_surprise".to_owned();
+        let invariant = "no_internal_error".to_owned();
         let text = format!("the simulation itself panicked: {text}");
         Run::failed(Violation { invariant, text })
     })
 }
 
-/// Runs `jobs` on `threads` threads, in their order. `done` is told of each, in the order in which
-/// they end, and says whether to go on.
+/// Runs `jobs` on `threads` threads, in their order. Calls `done` with each, in the order in which
+/// they finish; it returns whether to continue.
 pub fn sweep(
     jobs: impl Iterator<Item = Job> + Send,
     threads: usize,

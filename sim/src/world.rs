@@ -1,8 +1,8 @@
 //! A cluster of nodes built from the crates that ship, on a simulated network and simulated time.
 //!
-//! A [`World`] is driven from outside, tick by tick: its verbs start, cut, hold, crash and restart,
-//! ask nodes for calls, and let time pass. Everything that happens is written to one [`Recorder`].
-//! What must hold is not decided here (see [`crate::invariants`]).
+//! A [`World`] is driven from outside, tick by tick: its methods start, cut, hold, crash and
+//! restart nodes, submit calls, and let time pass. All events are written to one [`Recorder`].
+//! Invariants are not checked here (see [`crate::invariants`]).
 //!
 //! ```
 //! use std::time::Duration;
@@ -15,7 +15,7 @@
 //! world.run_for(Duration::from_secs(90));
 //! assert!(!world.is_connected());
 //! world.heal();
-//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("the network is whole again");
+//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("a whole network again");
 //! ```
 
 use std::future::Future;
@@ -26,33 +26,33 @@ use grid::{ConnectionState, ConnectionStats, Limits, Name};
 use iam_bootstrap::store::memory::Health;
 use turmoil::Sim;
 
-use crate::event::{CallId, IamEvent, What};
+use crate::event::{CallId, EventKind, IamEvent};
 use crate::guard::Guard;
 use crate::iam;
 use crate::load::LoadTable;
-use crate::lock::{Belief, LocksView, Protected};
-use crate::plan::{Cluster, Fault, LimitsPlan, Load, Meanwhile, Node, Outage, Plan};
+use crate::lock::{HoldView, LocksView, Protected};
+use crate::plan::{ClockWhilePaused, Cluster, Fault, LimitsPlan, Load, Node, Outage, Plan};
 use crate::recorder::Recorder;
 
 mod clock;
+mod fault_points;
 mod gate;
 mod links;
 mod node;
-mod rare;
 mod tap;
 
 pub use clock::{EPOCH_SECONDS, NodeClock};
 pub use gate::Gate;
 use links::{Links, host, usual_latency};
-use node::{Command, Shared};
+use node::{Command, NodeShared};
 pub use node::{Host, Software};
 
-/// The base URL of a node.
+/// Returns the base URL of a node.
 pub fn url(node: Node) -> String {
     format!("http://{node}:{}", node::PORT)
 }
 
-/// The node whose base URL this is.
+/// Returns the node with this base URL.
 pub(crate) fn node_of(name: &Name) -> Node {
     let (host, _) = name.host_port();
     let number = host.strip_prefix("node-").and_then(|number| number.parse().ok());
@@ -68,15 +68,15 @@ pub struct NotReached(pub Duration);
 pub struct World {
     sim: Sim<'static>,
     cluster: Cluster,
-    nodes: Vec<Arc<Shared>>,
+    nodes: Vec<Arc<NodeShared>>,
     links: Links,
     slow: Vec<(Node, Node)>,
     recorder: Recorder,
     table: LoadTable,
     protected: Protected,
-    /// Nodes that have not begun yet, and when they do.
+    /// Nodes that have not started yet, and their start times.
     late: Vec<(Node, u64)>,
-    /// Last: it sees what goes wrong while the others are dropped.
+    /// Last: it catches panics while the others are dropped.
     guard: Guard,
 }
 
@@ -86,40 +86,40 @@ impl std::fmt::Debug for World {
     }
 }
 
-/// What one node looks like from outside.
+/// The state of one node, as seen from outside.
 #[derive(Debug, Clone)]
 pub struct NodeView {
-    /// Which.
+    /// The node.
     pub node: Node,
     /// Whether its process runs.
     pub is_running: bool,
     /// Its connections, in the order of their names.
     pub connections: Vec<ConnectionStats>,
-    /// Incoming sockets that have not proved who they are.
+    /// Number of accepted sockets that are not authenticated yet.
     pub unauthenticated: usize,
-    /// Tasks of its runtime.
+    /// Number of tasks of its runtime.
     pub tasks: usize,
-    /// Ends of TCP connections that are open.
+    /// Number of open ends of TCP connections.
     pub sockets: usize,
     /// Its locks.
     pub locks: LocksView,
 }
 
 impl World {
-    /// The cluster of `plan`, at the start of its time. The plan's faults and load are not applied:
-    /// that is [`crate::run`]'s business.
+    /// Creates the cluster of `plan`, at time zero. The plan's faults and load are not applied:
+    /// [`crate::run`] does that.
     pub fn new(plan: &Plan) -> Self {
         Self::with_software(plan, &(Arc::new(()) as Arc<dyn Software>))
     }
 
-    /// Likewise, with software of the scenario's own on every node.
+    /// Creates the cluster of `plan`, with additional software on every node.
     pub fn with_software(plan: &Plan, software: &Arc<dyn Software>) -> Self {
         let guard = Guard::begin();
         let cluster = plan.cluster.clone();
         let tick = Duration::from_millis(cluster.tick_ms.max(1));
         let mut sim = turmoil::Builder::new()
             .rng_seed(plan.seed)
-            // Else node-0 would be the first in every tick.
+            // Otherwise node-0 would be the first in every tick.
             .enable_random_order()
             .tick_duration(tick)
             .epoch(UNIX_EPOCH + Duration::from_secs(EPOCH_SECONDS))
@@ -139,14 +139,14 @@ impl World {
                 let (table, software) = (table.clone(), Arc::clone(software));
                 let protected = protected.clone();
                 let shared =
-                    Shared::new(Node(node), plan, limits, recorder, table, software, protected);
+                    NodeShared::new(Node(node), plan, limits, recorder, table, software, protected);
                 Arc::new(shared)
             })
             .collect();
         for shared in &nodes {
             let name = host(shared.node);
             let shared = Arc::clone(shared);
-            sim.host(name, move || node::live(Arc::clone(&shared)));
+            sim.host(name, move || node::run_host(Arc::clone(&shared)));
         }
         for (node, _) in &cluster.late {
             sim.crash(host(*node));
@@ -159,12 +159,12 @@ impl World {
 
     // ---- time ----
 
-    /// How much simulated time has passed, in milliseconds.
+    /// Returns the simulated time that has passed, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         u64::try_from(self.sim.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// One tick passes.
+    /// Advances the simulation by one tick.
     pub fn step(&mut self) {
         let now_ms = self.now_ms();
         self.recorder.set_now_ms(now_ms);
@@ -177,25 +177,27 @@ impl World {
         }
         self.recorder.set_now_ms(self.now_ms());
         if self.cluster.iam.is_some() {
-            self.look_at_copies();
+            self.record_snapshots();
         }
     }
 
-    /// Writes down what readers see from now on, and what was logged of it.
-    fn look_at_copies(&self) {
+    /// Records the snapshots that readers see, and log lines about loading.
+    fn record_snapshots(&self) {
         for (node, retries) in self.guard.take_loaded() {
-            if let Some(life) = self.nodes.get(node.index()).and_then(|shared| shared.life()) {
-                life.pen.record(What::Iam(IamEvent::LoadLogged { retries }));
+            if let Some(incarnation) =
+                self.nodes.get(node.index()).and_then(|shared| shared.incarnation())
+            {
+                incarnation.recorder.record(EventKind::Iam(IamEvent::LoadLogged { retries }));
             }
         }
-        for life in self.nodes.iter().filter_map(|shared| shared.life()) {
-            if let Some(seen) = life.iam.as_ref().and_then(iam::Seat::look) {
-                life.pen.record(What::Iam(seen));
+        for incarnation in self.nodes.iter().filter_map(|shared| shared.incarnation()) {
+            if let Some(event) = incarnation.iam.as_ref().and_then(iam::IamSlot::poll_snapshot) {
+                incarnation.recorder.record(EventKind::Iam(event));
             }
         }
     }
 
-    /// So much time passes.
+    /// Advances the simulation by `duration`.
     pub fn run_for(&mut self, duration: Duration) {
         let until = self.sim.elapsed() + duration;
         while self.sim.elapsed() < until {
@@ -203,7 +205,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until `is_reached`.
+    /// Advances the simulation until `is_reached` returns true.
     ///
     /// # Errors
     ///
@@ -225,39 +227,39 @@ impl World {
 
     // ---- load ----
 
-    /// Asks a node for a call. `None` if its process does not run.
-    pub fn make(&mut self, load: Load) -> Option<CallId> {
+    /// Submits an operation to its node. Returns `None` if the node's process does not run.
+    pub fn submit(&mut self, load: Load) -> Option<CallId> {
         let (from, _) = load.ends();
         let call = self.table.add(load.clone());
-        let life = self.nodes.get(from.index())?.life()?;
-        life.commands.send(Command::Make(call, load)).ok().map(|()| call)
+        let incarnation = self.nodes.get(from.index())?.incarnation()?;
+        incarnation.commands.send(Command::Submit(call, load)).ok().map(|()| call)
     }
 
-    /// Runs something on a node, as a task of its process. Returns whether the process runs.
+    /// Spawns a task in a node's process. Returns whether the process runs.
     ///
-    /// What becomes of it is for the scenario to see: by the pen of the host, or by a channel.
+    /// The task reports its results through the recorder of the host, or through a channel.
     pub fn spawn<F, Fut>(&self, node: Node, task: F) -> bool
     where
         F: FnOnce(Host) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
         let task = Command::Run(Box::new(move |host| Box::pin(task(host))));
-        let life = self.nodes.get(node.index()).and_then(|shared| shared.life());
-        life.is_some_and(|life| life.commands.send(task).is_ok())
+        let incarnation = self.nodes.get(node.index()).and_then(|shared| shared.incarnation());
+        incarnation.is_some_and(|incarnation| incarnation.commands.send(task).is_ok())
     }
 
-    // ---- trouble ----
+    // ---- faults ----
 
-    /// Makes trouble, or ends some.
+    /// Injects a fault, or ends one.
     pub fn fault(&mut self, fault: Fault) {
         self.recorder.set_now_ms(self.now_ms());
-        self.recorder.record(What::Fault { fault });
+        self.recorder.record(EventKind::Fault { fault });
         let Self { sim, links, .. } = self;
         match fault {
             Fault::Cut { a, b } => links.cut(sim, a, b),
             Fault::CutOneWay { from, to } => links.cut_one_way(sim, from, to),
             Fault::Hold { a, b } => links.hold(sim, a, b),
-            Fault::Mend { a, b } => {
+            Fault::Repair { a, b } => {
                 links.mend(sim, a, b);
                 usual_latency(sim, &self.cluster, a, b);
             }
@@ -273,12 +275,12 @@ impl World {
             }
             Fault::Bounce { node, grace_ms } => {
                 let grace = Duration::from_millis(u64::from(grace_ms));
-                self.tell(node, Command::Bounce { grace });
+                self.send(node, Command::Bounce { grace });
             }
             Fault::Pause { node } => self.pause(node),
-            Fault::Wake { node, clock } => self.wake(node, clock),
-            Fault::PoolDown { node, pool, why } => {
-                let health = match why {
+            Fault::Resume { node, clock } => self.resume(node, clock),
+            Fault::PoolDown { node, pool, reason } => {
+                let health = match reason {
                     Outage::NotInitialised => Health::NotInitialised,
                     Outage::Unavailable => Health::Offline("the run says so".into()),
                 };
@@ -294,63 +296,63 @@ impl World {
         }
     }
 
-    fn tell(&self, node: Node, command: Command) {
-        if let Some(life) = self.nodes[node.index()].life() {
-            // A node that is ending takes no more commands.
-            let _ = life.commands.send(command);
+    fn send(&self, node: Node, command: Command) {
+        if let Some(incarnation) = self.nodes[node.index()].incarnation() {
+            // A node that is shutting down accepts no more commands.
+            let _ = incarnation.commands.send(command);
         }
     }
 
-    /// The process is gone and nobody is told: no end of a stream, no reset leaves the node.
+    /// Removes the process without notice to its peers: no FIN and no RST leaves the node.
     fn power_loss(&mut self, node: Node) {
         let shared = &self.nodes[node.index()];
-        let Some(life) = shared.take_life() else { return };
-        life.pen.mute();
+        let Some(incarnation) = shared.take_incarnation() else { return };
+        incarnation.recorder.mute();
         self.links.isolate(&self.sim, node, self.cluster.nodes);
         shared.clock.end();
         self.sim.crash(host(node));
-        drop(life);
-        self.links.forget_stop(node);
-        shared.clock.go_on(self.sim.elapsed(), Meanwhile::Ran);
+        drop(incarnation);
+        self.links.forget_pause(node);
+        shared.clock.resume(self.sim.elapsed(), ClockWhilePaused::Ran);
         shared.gate.open();
         self.links.restore(&self.sim, node, self.cluster.nodes);
         self.recorder.crashed(node);
-        self.protected.holds.crashed(node);
+        self.protected.holds.remove_node(node);
     }
 
-    /// The process stops where it is. Its runtime is still polled, as turmoil polls all: but nothing
-    /// reaches it, nothing leaves it, its clock stands, and its application waits at the gate.
+    /// Pauses the process. turmoil still polls its runtime, but no segment reaches or leaves it,
+    /// its clock is frozen, and its application waits at the gate.
     fn pause(&mut self, node: Node) {
         let shared = &self.nodes[node.index()];
-        if shared.life().is_some() {
+        if shared.incarnation().is_some() {
             shared.gate.close();
-            shared.clock.stop(self.sim.elapsed());
-            self.links.stop(&self.sim, node, self.cluster.nodes);
+            shared.clock.pause(self.sim.elapsed());
+            self.links.pause(&self.sim, node, self.cluster.nodes);
         }
     }
 
-    fn wake(&mut self, node: Node, clock: Meanwhile) {
+    fn resume(&mut self, node: Node, clock: ClockWhilePaused) {
         let shared = &self.nodes[node.index()];
-        shared.clock.go_on(self.sim.elapsed(), clock);
-        self.links.go_on(&self.sim, node, self.cluster.nodes);
+        shared.clock.resume(self.sim.elapsed(), clock);
+        self.links.resume(&self.sim, node, self.cluster.nodes);
         shared.gate.open();
     }
 
     fn restart(&mut self, node: Node) {
-        let has_begun = !self.late.iter().any(|(late, _)| *late == node);
-        if has_begun && self.nodes[node.index()].life().is_none() {
+        let has_started = !self.late.iter().any(|(late, _)| *late == node);
+        if has_started && self.nodes[node.index()].incarnation().is_none() {
             self.sim.bounce(host(node));
         }
     }
 
-    /// Ends all trouble: links are whole and as fast as usual, clocks right, nodes running. Whoever is
-    /// stopped goes on, with clocks that ran meanwhile.
+    /// Heals all faults: links are whole and as fast as usual, clocks are right, nodes run. A
+    /// paused process resumes, with clocks that ran during the pause.
     pub fn heal(&mut self) {
         self.recorder.set_now_ms(self.now_ms());
-        for node in self.links.stopped() {
-            self.wake(node, Meanwhile::Ran);
+        for node in self.links.paused() {
+            self.resume(node, ClockWhilePaused::Ran);
         }
-        for (a, b) in self.links.in_trouble() {
+        for (a, b) in self.links.faulty() {
             self.links.mend(&self.sim, a, b);
         }
         for (a, b) in std::mem::take(&mut self.slow) {
@@ -367,32 +369,32 @@ impl World {
             }
             shared.clock.set_right();
             shared.clock.set_drift(0, self.sim.elapsed());
-            if shared.is_stranger() {
-                shared.learn_secret();
-                self.tell(shared.node, Command::Bounce { grace: Duration::ZERO });
+            if shared.has_wrong_secret() {
+                shared.set_right_secret();
+                self.send(shared.node, Command::Bounce { grace: Duration::ZERO });
             }
             self.restart(shared.node);
         }
-        self.recorder.record(What::Healed);
+        self.recorder.record(EventKind::Healed);
     }
 
-    /// Ends all nodes in good order, with so much time for what is under way.
+    /// Shuts all nodes down cleanly, with a grace period for outstanding calls.
     pub fn stop(&mut self, grace: Duration) {
         for shared in &self.nodes {
-            self.tell(shared.node, Command::Stop { grace });
+            self.send(shared.node, Command::Stop { grace });
         }
     }
 
-    // ---- what can be seen ----
+    // ---- observations ----
 
-    /// Panics of any task and every [`grid::bug!`] since this was last asked: turmoil swallows the
-    /// former, and grid goes on after the latter. [`crate::run`] fails a run for any; a scenario of your
-    /// own asks at its end. A thread can have one world at a time.
-    pub fn surprises(&self) -> Vec<String> {
+    /// Returns the panics of all tasks and every [`grid::bug!`] since the last call: turmoil
+    /// swallows the former, and grid continues after the latter. [`crate::run`] fails a run for any
+    /// of them; a custom scenario calls this at its end. A thread can have one world at a time.
+    pub fn internal_errors(&self) -> Vec<String> {
         self.guard.take()
     }
 
-    /// Ends the world: drops everything in it, and returns the surprises of that and those before.
+    /// Drops everything in the world, and returns the internal errors of that and those before.
     pub fn end(self) -> Vec<String> {
         let Self { sim, nodes, guard, .. } = self;
         drop(sim);
@@ -400,30 +402,30 @@ impl World {
         guard.take()
     }
 
-    /// Everything that happens is written down here.
+    /// Returns the event log.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
 
-    /// All calls that were asked for.
+    /// Returns the table of all submitted operations.
     pub fn table(&self) -> &LoadTable {
         &self.table
     }
 
-    /// Who has which lock, and whether it believes so, all at this instant.
-    pub fn beliefs(&self) -> Vec<Belief> {
-        self.protected.holds.beliefs(self.sim.elapsed())
+    /// Returns all granted locks, with whether each holder sees `is_held()` at this instant.
+    pub fn hold_views(&self) -> Vec<HoldView> {
+        self.protected.holds.views(self.sim.elapsed())
     }
 
-    /// The nodes, as they look from outside.
+    /// Returns the state of each node, as seen from outside.
     pub fn views(&self) -> Vec<NodeView> {
         self.nodes.iter().map(|shared| view(shared, &self.recorder)).collect()
     }
 
-    /// Whether every node runs and is connected to every other.
+    /// Returns whether every node runs and is connected to every other.
     pub fn is_connected(&self) -> bool {
         self.nodes.iter().all(|shared| {
-            let manager = shared.life().and_then(|life| life.manager);
+            let manager = shared.incarnation().and_then(|incarnation| incarnation.manager);
             manager.is_some_and(|manager| {
                 let connections = manager.connections();
                 connections
@@ -433,10 +435,10 @@ impl World {
         })
     }
 
-    /// Whether users, policies and mappings are loaded on every node, and are the same.
-    pub fn is_same(&self) -> bool {
-        let hash = |shared: &Arc<Shared>| {
-            let iam = shared.life()?.iam?.iam()?;
+    /// Returns whether users, policies and mappings are loaded and equal on every node.
+    pub fn is_converged(&self) -> bool {
+        let hash = |shared: &Arc<NodeShared>| {
+            let iam = shared.incarnation()?.iam?.iam()?;
             Some(iam.snapshot()?.content_hash())
         };
         let mut hashes = self.nodes.iter().map(hash);
@@ -444,9 +446,9 @@ impl World {
         first.is_some() && hashes.all(|hash| hash == first)
     }
 
-    /// Whether nothing is under way anywhere, and nothing waits to be written.
+    /// Returns whether no call is outstanding, and no bytes are queued for writing.
     pub fn is_idle(&self) -> bool {
-        self.recorder.live() == (0, 0)
+        self.recorder.outstanding() == (0, 0)
             && self.views().iter().all(|view| {
                 view.unauthenticated == 0
                     && view.connections.iter().all(ConnectionStats::is_quiescent)
@@ -454,22 +456,24 @@ impl World {
     }
 }
 
-fn view(shared: &Shared, recorder: &Recorder) -> NodeView {
-    let life = shared.life();
-    let manager = life.as_ref().and_then(|life| life.manager.as_ref());
-    let client = life.as_ref().and_then(|life| life.locks.as_ref()?.client());
+fn view(shared: &NodeShared, recorder: &Recorder) -> NodeView {
+    let incarnation = shared.incarnation();
+    let manager = incarnation.as_ref().and_then(|incarnation| incarnation.manager.as_ref());
+    let client = incarnation.as_ref().and_then(|incarnation| incarnation.locks.as_ref()?.client());
     NodeView {
         node: shared.node,
-        is_running: life.is_some(),
+        is_running: incarnation.is_some(),
         connections: manager.map(grid::Manager::stats).unwrap_or_default(),
         unauthenticated: manager.map_or(0, grid::Manager::unauthenticated),
-        tasks: life.as_ref().map_or(0, |life| life.runtime.metrics().num_alive_tasks()),
+        tasks: incarnation
+            .as_ref()
+            .map_or(0, |incarnation| incarnation.runtime.metrics().num_alive_tasks()),
         sockets: recorder.open_sockets(shared.node),
-        locks: client.map(|client| client.look()).unwrap_or_default(),
+        locks: client.map(|client| client.view()).unwrap_or_default(),
     }
 }
 
-/// The limits that managers run with.
+/// Returns the limits that managers run with.
 pub fn limits_of(plan: &LimitsPlan) -> Limits {
     let mut limits = Limits::default();
     let millis = |ms: u32| Duration::from_millis(u64::from(ms));
@@ -478,8 +482,8 @@ pub fn limits_of(plan: &LimitsPlan) -> Limits {
     set(&mut limits.message_bytes_max, plan.message_bytes_max);
     set(&mut limits.queue_bytes_max, plan.queue_bytes_max);
     set(&mut limits.frame_bytes_target, plan.frame_bytes_target);
-    set(&mut limits.calls_made_max, plan.calls_made_max);
-    set(&mut limits.calls_served_max, plan.calls_served_max);
+    set(&mut limits.calls_made_max, plan.outbound_calls_max);
+    set(&mut limits.calls_served_max, plan.inbound_calls_max);
     wait(&mut limits.ping_interval, plan.ping_interval_ms);
     wait(&mut limits.stream_ping_interval, plan.stream_ping_interval_ms);
     wait(&mut limits.deadline_default, plan.deadline_default_ms);

@@ -1,11 +1,11 @@
-//! The binary, as a user meets it: exit codes, messages, files.
+//! The command line program: exit codes, messages, files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use sim::corpus::{self, Entry};
-use sim::plan::{Ending, Fault, Load, Node, Plan, RequestPlan};
+use sim::plan::{Fault, HandlerEnding, Load, Node, Plan, RequestPlan};
 
 fn sim(arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_sim");
@@ -16,7 +16,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A place for files of one test.
+/// Returns a folder for the files of one test.
 fn folder(test: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
@@ -24,14 +24,14 @@ fn folder(test: &str) -> PathBuf {
 }
 
 fn path(path: &std::path::Path) -> &str {
-    path.to_str().expect("the target folder has a plain name")
+    path.to_str().expect("the target folder has a UTF-8 name")
 }
 
-/// A plan whose call cannot be answered in the way that its scenario expects.
+/// Returns a plan that fails its scenario's expectation.
 fn failing_plan() -> Plan {
     let mut plan = (sim::scenarios::find("partition_heals").expect("it exists").plan)(1);
-    // Never mended: what the scenario expects does not come.
-    plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Mend { .. }));
+    // Never repaired: the scenario expects reconnection.
+    plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Repair { .. }));
     plan
 }
 
@@ -43,7 +43,7 @@ fn save(test: &str, plan: Plan) -> PathBuf {
 }
 
 #[test]
-fn seeds_that_pass_exit_with_0_and_a_summary() {
+fn passing_seeds_exit_with_0_and_a_summary() {
     let output = sim(&["run", "--scenario", "swarm", "--seeds", "0..3", "--jobs", "2"]);
     let stdout = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{stdout}");
@@ -52,7 +52,7 @@ fn seeds_that_pass_exit_with_0_and_a_summary() {
 }
 
 #[test]
-fn a_line_of_json_for_each_run() {
+fn run_with_json_prints_one_line_for_each_run() {
     let output = sim(&["run", "--scenario", "swarm", "--seeds", "5..7", "--json"]);
     let mut seeds: Vec<_> = text(&output.stdout)
         .lines()
@@ -64,10 +64,10 @@ fn a_line_of_json_for_each_run() {
     assert_eq!(seeds, [Some(5), Some(6)]);
 }
 
-/// `sim/planted/check` counts on it: with a bug planted, the first line that has a violation is as many
-/// seeds away as are printed.
+/// `sim/planted/check` relies on it: the number of lines up to the first violation is the number of
+/// seeds that it took.
 #[test]
-fn stopping_at_the_first_failure_stops_at_no_run_that_passes() {
+fn stop_at_first_continues_after_a_passing_run() {
     let arguments = ["run", "--scenario", "swarm", "--seeds", "0..3", "--json", "--stop-at-first"];
     let output = sim(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
@@ -75,7 +75,7 @@ fn stopping_at_the_first_failure_stops_at_no_run_that_passes() {
 }
 
 #[test]
-fn a_failing_run_exits_with_1_and_says_what_was_done_and_how_to_see_it_again() {
+fn failing_run_exits_with_1_and_prints_its_faults_and_last_events() {
     let file = save("failing", failing_plan());
     let output = sim(&["replay", "--schedule", path(&file)]);
     let stdout = text(&output.stdout);
@@ -86,7 +86,7 @@ fn a_failing_run_exits_with_1_and_says_what_was_done_and_how_to_see_it_again() {
 }
 
 #[test]
-fn a_trace_can_be_written_in_four_forms() {
+fn trace_can_be_written_in_four_formats() {
     let folder = folder("trace");
     let begins = [
         ("page.html", "<!doctype html>"),
@@ -104,9 +104,9 @@ fn a_trace_can_be_written_in_four_forms() {
 }
 
 #[test]
-fn shrinking_leaves_what_the_failure_needs_and_the_small_plan_fails_likewise() {
+fn shrunk_plan_fails_in_the_same_way() {
     let mut plan = failing_plan();
-    // Fewer calls to leave out: what is tried here is the command, not the search.
+    // Fewer calls to remove: this test is about the command, not the search.
     plan.load.retain(|(at, load)| *at > 59_000 && load.ends() == (Node(0), Node(3)));
     let file = save("shrink", plan);
     let small = folder("shrink").join("small.toml");
@@ -121,7 +121,7 @@ fn shrinking_leaves_what_the_failure_needs_and_the_small_plan_fails_likewise() {
 }
 
 #[test]
-fn what_is_wrong_with_the_command_line_or_a_file_is_said_with_exit_code_2() {
+fn invalid_command_line_or_file_exits_with_2() {
     let folder = folder("wrong");
     let file = |name: &str, content: &str| {
         let file = folder.join(name);
@@ -133,8 +133,8 @@ fn what_is_wrong_with_the_command_line_or_a_file_is_said_with_exit_code_2() {
     plan.load.push((0, Load::Request(request(Node(7)))));
     let impossible = save("impossible", plan);
     let cases: [(&[&str], &str); 8] = [
-        (&["run", "--scenario", "no_such"], "there is no scenario no_such; there are: "),
-        (&["run", "--seeds", "9..3"], "holds no seed"),
+        (&["run", "--scenario", "no_such"], "unknown scenario no_such; the scenarios are: "),
+        (&["run", "--seeds", "9..3"], "is an empty range"),
         (&["run", "--seeds", "x"], "neither a seed nor a range"),
         (&["run", "--jobs", "0"], "invalid value '0'"),
         (&["replay"], "give a seed"),
@@ -158,11 +158,11 @@ fn request(from: Node) -> RequestPlan {
         from,
         to: Node(1),
         bytes: 16,
-        answer_bytes: 16,
+        response_bytes: 16,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 

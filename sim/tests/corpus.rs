@@ -1,4 +1,4 @@
-//! What once failed does not fail again.
+//! The plans of the corpus, each of which failed once, pass.
 
 use std::path::Path;
 

@@ -1,23 +1,24 @@
-//! Scenarios of users, policies and mappings: each holds, and each would fail if what it shows did not
-//! happen (see `scenarios.rs`).
+//! Scenarios of users, policies and mappings: each passes, and each detects a missing fault or
+//! change (see `scenarios.rs`).
 #![allow(clippy::expect_used, clippy::panic)]
 
 use sim::plan::{Fault, ItemChange, Load, Plan};
 
-use judge::{bites, holds};
+use scenario_assertions::{assert_passes, assert_violates};
 
-mod judge;
+mod scenario_assertions;
 
-fn leave_out(plan: &mut Plan, is_meant: impl Fn(&Fault) -> bool) {
-    plan.faults.retain(|(_, fault)| !is_meant(fault));
+fn remove_faults(plan: &mut Plan, is_selected: impl Fn(&Fault) -> bool) {
+    plan.faults.retain(|(_, fault)| !is_selected(fault));
 }
 
-fn leave_out_changes(plan: &mut Plan, is_meant: impl Fn(ItemChange) -> bool) {
-    plan.load.retain(|(_, load)| !matches!(load, Load::Change(change) if is_meant(change.what)));
+fn remove_changes(plan: &mut Plan, is_selected: impl Fn(ItemChange) -> bool) {
+    plan.load
+        .retain(|(_, load)| !matches!(load, Load::Change(change) if is_selected(change.change)));
 }
 
-fn is_mend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Mend { .. })
+fn is_repair(fault: &Fault) -> bool {
+    matches!(fault, Fault::Repair { .. })
 }
 
 fn is_cut(fault: &Fault) -> bool {
@@ -25,91 +26,93 @@ fn is_cut(fault: &Fault) -> bool {
 }
 
 #[test]
-fn iam_changes_in_a_partition_holds() {
-    holds("iam_changes_in_a_partition");
+fn iam_changes_in_a_partition_passes() {
+    assert_passes("iam_changes_in_a_partition");
 }
 
 #[test]
-fn iam_changes_in_a_partition_bites() {
+fn iam_changes_in_a_partition_detects_violations() {
     let name = "iam_changes_in_a_partition";
-    bites(name, "must", |plan| leave_out(plan, is_cut));
-    bites(name, "must be the same by", |plan| leave_out(plan, is_mend));
-    bites(name, "must not show item 1", |plan| {
-        leave_out_changes(plan, |what| what == ItemChange::Delete);
+    assert_violates(name, "must", |plan| remove_faults(plan, is_cut));
+    assert_violates(name, "copies must converge by", |plan| remove_faults(plan, is_repair));
+    assert_violates(name, "must not show item 1", |plan| {
+        remove_changes(plan, |change| change == ItemChange::Delete);
     });
-    bites(name, "the sides must differ", |plan| {
-        leave_out_changes(plan, |what| what == ItemChange::Put);
-    });
-}
-
-#[test]
-fn iam_deletion_missed_holds() {
-    holds("iam_deletion_missed");
-}
-
-#[test]
-fn iam_deletion_missed_bites() {
-    bites("iam_deletion_missed", "must be taken by who missed it", |plan| plan.faults.clear());
-}
-
-#[test]
-fn iam_late_joiner_holds() {
-    holds("iam_late_joiner");
-}
-
-#[test]
-fn iam_late_joiner_bites() {
-    bites("iam_late_joiner", "must begin once, after", |plan| plan.cluster.late.clear());
-    bites("iam_late_joiner", "must not show item 0", |plan| {
-        leave_out_changes(plan, |what| what == ItemChange::Delete);
-    });
-    bites("iam_late_joiner", "must show item 30", |plan| {
-        leave_out_changes(plan, |what| what == ItemChange::Put);
+    assert_violates(name, "the sides must differ", |plan| {
+        remove_changes(plan, |change| change == ItemChange::Put);
     });
 }
 
 #[test]
-fn iam_late_pools_holds() {
-    holds("iam_late_pools");
+fn iam_deletion_missed_passes() {
+    assert_passes("iam_deletion_missed");
 }
 
 #[test]
-fn iam_late_pools_bites() {
-    bites("iam_late_pools", "must show its copy once its last pool is there", |plan| {
-        leave_out(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
-    });
-    bites("iam_late_pools", "must show its copy once its last pool is there", |plan| {
-        leave_out(plan, |fault| matches!(fault, Fault::PoolUp { pool: 0, .. }));
+fn iam_deletion_missed_detects_violations() {
+    assert_violates("iam_deletion_missed", "must be applied by the node that missed it", |plan| {
+        plan.faults.clear()
     });
 }
 
 #[test]
-fn iam_partition_in_load_holds() {
-    holds("iam_partition_in_load");
+fn iam_late_joiner_passes() {
+    assert_passes("iam_late_joiner");
 }
 
 #[test]
-fn iam_partition_in_load_bites() {
+fn iam_late_joiner_detects_violations() {
+    assert_violates("iam_late_joiner", "must start once, after", |plan| plan.cluster.late.clear());
+    assert_violates("iam_late_joiner", "must not show item 0", |plan| {
+        remove_changes(plan, |change| change == ItemChange::Delete);
+    });
+    assert_violates("iam_late_joiner", "must show item 30", |plan| {
+        remove_changes(plan, |change| change == ItemChange::Put);
+    });
+}
+
+#[test]
+fn iam_late_pools_passes() {
+    assert_passes("iam_late_pools");
+}
+
+#[test]
+fn iam_late_pools_detects_violations() {
+    assert_violates("iam_late_pools", "must show its copy once its last pool is there", |plan| {
+        remove_faults(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
+    });
+    assert_violates("iam_late_pools", "must show its copy once its last pool is there", |plan| {
+        remove_faults(plan, |fault| matches!(fault, Fault::PoolUp { pool: 0, .. }));
+    });
+}
+
+#[test]
+fn iam_partition_in_load_passes() {
+    assert_passes("iam_partition_in_load");
+}
+
+#[test]
+fn iam_partition_in_load_detects_violations() {
     let name = "iam_partition_in_load";
-    bites(name, "must show item 0 at", |plan| leave_out(plan, is_cut));
-    bites(name, "must be the same by", |plan| leave_out(plan, is_mend));
-    bites(name, "must wait for its last pool", |plan| {
-        leave_out(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
+    assert_violates(name, "must show item 0 at", |plan| remove_faults(plan, is_cut));
+    assert_violates(name, "copies must converge by", |plan| remove_faults(plan, is_repair));
+    assert_violates(name, "must wait for its last pool", |plan| {
+        remove_faults(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
     });
-    bites(name, "must not show item 0 at", |plan| plan.load.clear());
+    assert_violates(name, "must not show item 0 at", |plan| plan.load.clear());
 }
 
 #[test]
-fn iam_reconnect_storm_holds() {
-    holds("iam_reconnect_storm");
+fn iam_reconnect_storm_passes() {
+    assert_passes("iam_reconnect_storm");
 }
 
 #[test]
-fn iam_reconnect_storm_bites() {
+fn iam_reconnect_storm_detects_violations() {
     let name = "iam_reconnect_storm";
-    bites(name, "must reach", |plan| {
-        leave_out(plan, |fault| matches!(fault, Fault::Bounce { .. }));
+    assert_violates(name, "must reach", |plan| {
+        remove_faults(plan, |fault| matches!(fault, Fault::Bounce { .. }));
     });
-    bites(name, "must reach", |plan| leave_out(plan, is_cut));
-    bites(name, "must not show item 0 at", |plan| plan.load.clear());
+    assert_violates(name, "must reach", |plan| remove_faults(plan, is_cut));
+    assert_violates(name, "must not show item 0 at", |plan| plan.load.clear());
 }

@@ -11,10 +11,10 @@ use sim::world::{Host, Software, World, url};
 
 const DISK_INFO: HandlerId = HandlerId::new(130);
 
-/// Every node tells how often it was asked.
+/// Every node returns the name of its disk, and counts the requests.
 #[derive(Default)]
 struct Disks {
-    asked: AtomicU64,
+    requests: AtomicU64,
 }
 
 struct Server(Arc<Disks>);
@@ -24,76 +24,74 @@ impl Software for Server {
         let disks = Arc::clone(&self.0);
         let name = format!("disk of {}", host.node);
         let handler = move |_: RequestContext, _| {
-            disks.asked.fetch_add(1, Ordering::Relaxed);
-            let answer = name.clone();
-            async move { Ok(answer.into()) }
+            disks.requests.fetch_add(1, Ordering::Relaxed);
+            let response = name.clone();
+            async move { Ok(response.into()) }
         };
         Ok(host.manager.register(Route::new(DISK_INFO).name("DiskInfo"), handler)?)
     }
 }
 
-/// Asks `of` for its disk, on `on`, and gives what came.
-fn ask(world: &mut World, on: Node, of: Node) -> Option<Result<String, CallError>> {
-    let answer = Arc::new(Mutex::new(None));
-    let place = Arc::clone(&answer);
+/// Requests the disk of node `of` from node `on`, and returns the result.
+fn request_disk(world: &mut World, on: Node, of: Node) -> Option<Result<String, CallError>> {
+    let response = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&response);
     let runs = world.spawn(on, move |host| async move {
         let connection = host.manager.connection(&url(of)).expect("a node of the cluster");
-        let asked = connection.request(DISK_INFO, "").timeout(Duration::from_secs(2)).await;
-        let text = asked.map(|payload| String::from_utf8_lossy(&payload).into_owned());
-        *place.lock().expect("no panic") = Some(text);
+        let result = connection.request(DISK_INFO, "").timeout(Duration::from_secs(2)).await;
+        let text = result.map(|payload| String::from_utf8_lossy(&payload).into_owned());
+        *slot.lock().expect("no panic") = Some(text);
     });
     assert!(runs, "{on} runs");
-    let is_there = |_: &World| answer.lock().expect("no panic").is_some();
-    world.wait_until(Duration::from_secs(3), is_there).expect("a deadline is kept");
-    answer.lock().expect("no panic").take()
+    let is_complete = |_: &World| response.lock().expect("no panic").is_some();
+    world
+        .wait_until(Duration::from_secs(3), is_complete)
+        .expect("the request ends by its deadline");
+    response.lock().expect("no panic").take()
 }
 
 #[test]
-fn a_storage_server_runs_its_own_handlers_in_a_world() {
+fn storage_server_runs_its_own_handlers_in_a_world() {
     let disks = Arc::new(Disks::default());
     let software: Arc<dyn Software> = Arc::new(Server(Arc::clone(&disks)));
     let mut world = World::with_software(&Plan::quiet(3), &software);
     world.wait_until(Duration::from_secs(10), World::is_connected).expect("connected");
 
     let (a, b) = (Node(0), Node(2));
-    assert_eq!(ask(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
+    assert_eq!(request_disk(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
 
     world.fault(Fault::Hold { a, b });
-    let held = ask(&mut world, a, b);
+    let held = request_disk(&mut world, a, b);
     assert!(matches!(held, Some(Err(CallError::DeadlineExceeded { .. }))), "{held:?}");
-    world.fault(Fault::Mend { a, b });
-    assert_eq!(ask(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
+    world.fault(Fault::Repair { a, b });
+    assert_eq!(request_disk(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
 
     world.fault(Fault::PowerLoss { node: b });
     world.run_for(Duration::from_secs(1));
     assert!(!world.spawn(b, |_| async {}), "nothing runs on a node without power");
     world.heal();
     world.wait_until(Duration::from_secs(60), World::is_connected).expect("connected again");
-    assert_eq!(ask(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
-    // The one that was held arrived when the link was mended, and had been given up.
-    assert!((3..=4).contains(&disks.asked.load(Ordering::Relaxed)));
-    assert_eq!(
-        world.end(),
-        [] as [&str; 0],
-        "nothing has panicked, and nothing that should not happen did"
-    );
+    assert_eq!(request_disk(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
+    // The held request arrived after the link was repaired, when its caller had cancelled it.
+    assert!((3..=4).contains(&disks.requests.load(Ordering::Relaxed)));
+    assert_eq!(world.end(), [] as [&str; 0], "no panic and no internal error");
 }
 
 #[test]
-fn a_panic_or_a_bug_on_a_node_is_seen() {
+fn panic_or_bug_on_a_node_is_reported() {
     let mut world = World::new(&Plan::quiet(2));
     world.run_for(Duration::from_millis(2));
     assert!(world.spawn(Node(0), |_| async { panic!("of a task") }));
     assert!(world.spawn(Node(1), |_| async { grid::bug!("of another") }));
     world.run_for(Duration::from_millis(5));
-    let mut surprises = world.surprises();
-    surprises.sort();
-    assert_eq!(surprises.len(), 2, "{surprises:?}");
-    assert!(surprises[0].contains("of another") && surprises[1].contains("of a task"));
+    let mut internal_errors = world.internal_errors();
+    internal_errors.sort();
+    assert_eq!(internal_errors.len(), 2, "{internal_errors:?}");
+    assert!(internal_errors[0].contains("of another") && internal_errors[1].contains("of a task"));
 }
 
 #[test]
-fn a_plan_is_run_with_the_software_of_a_storage_server() {
+fn plan_is_run_with_the_software_of_a_storage_server() {
     struct Broken;
     impl Software for Broken {
         fn install(&self, _: &Host) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,8 +1,8 @@
-//! Two machines, a wire between them and a clock that only moves when told: whatever is called,
-//! opened, sent, answered, given up, delayed or cut, in whatever order, each call and each end of a
-//! stream ends exactly once and as it should, no message is lost, and nothing is left behind.
+//! Two machines, a wire between them and a clock that only moves on demand. Whatever is called,
+//! opened, sent, cancelled, delayed or cut, in any order, each call and each end of a stream ends
+//! exactly once and as it should, no message is lost, and nothing leaks.
 //!
-//! A failure that is found becomes a list of operations in `regressions.rs`, not a file of seeds.
+//! A failure becomes a list of operations in `regressions.rs`, not a file of seeds.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,61 +17,61 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sim::pair::operation::Operation;
 use sim::pair::strategies::{
-    any_checksum, any_good_limits, any_good_operation, any_limits, wide_limits,
+    any_checksum, any_limits, any_lossless_limits, any_lossless_operation, wide_limits,
 };
-use sim::pair::{CallEnd, World};
+use sim::pair::{CallEnd, Pair};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn b14_b16_each_call_ends_once_with_its_own_answer_when_everything_is_delivered(
+    fn b14_b16_each_call_ends_once_with_its_own_response_when_everything_is_delivered(
         limits in any_limits(),
         checksum in any_checksum(),
         operations in vec(any::<Operation>(), 0..150),
     ) {
-        let mut world = World::new(&limits, checksum);
-        world.run(&operations);
-        world.finish_everything();
-        world.close_everything();
+        let mut pair = Pair::new(&limits, checksum);
+        pair.run(&operations);
+        pair.finish_everything();
+        pair.close_everything();
     }
 
     #[test]
-    fn b05_b14_each_call_ends_once_and_nothing_is_left_when_the_connection_ends(
+    fn b05_b14_each_call_ends_once_and_nothing_leaks_when_the_connection_ends(
         limits in any_limits(),
         checksum in any_checksum(),
         operations in vec(any::<Operation>(), 0..150),
         after in vec(any::<Operation>(), 0..20),
     ) {
-        let mut world = World::new(&limits, checksum);
-        world.run(&operations);
-        world.close_everything();
-        let count = world.calls.len();
-        world.run(&after);
-        assert_eq!(world.calls.len(), count, "nothing starts on a connection that is over");
+        let mut pair = Pair::new(&limits, checksum);
+        pair.run(&operations);
+        pair.close_everything();
+        let count = pair.calls.len();
+        pair.run(&after);
+        assert_eq!(pair.calls.len(), count, "nothing starts on a closed connection");
     }
 
-    // Without closes, waiting and tight limits: what is common must not be drowned by what is rare.
+    // Without closes, delays and tight limits, so that rare operations do not dominate.
     #[test]
-    fn b14_on_a_good_connection_no_call_is_disconnected_or_refused_or_late(
+    fn b14_on_a_lossless_connection_no_call_is_disconnected_refused_or_late(
         operations in vec(any::<Operation>(), 0..300),
     ) {
-        let is_good = |operation: &Operation| !matches!(
+        let is_harmless = |operation: &Operation| !matches!(
             operation,
             Operation::Close { .. }
                 | Operation::Advance { .. }
-                | Operation::Sleep { .. }
-                | Operation::Live { .. }
+                | Operation::Stall { .. }
+                | Operation::Run { .. }
                 | Operation::Drain { .. }
         );
-        let operations: Vec<_> = operations.into_iter().filter(is_good).collect();
-        let mut world = World::new(&wide_limits(), Checksum::On);
-        world.run(&operations);
-        world.finish_everything();
-        for call in &world.calls {
+        let operations: Vec<_> = operations.into_iter().filter(is_harmless).collect();
+        let mut pair = Pair::new(&wide_limits(), Checksum::On);
+        pair.run(&operations);
+        pair.finish_everything();
+        for call in &pair.calls {
             let end = call.end.as_ref().expect("every call has an end");
-            let is_as_told = *end == CallEnd::GivenUp || call.expected.is_some();
-            assert!(is_as_told, "{end:?}, but the handler did {:?}", call.expected);
+            let is_as_requested = *end == CallEnd::Cancelled || call.expected.is_some();
+            assert!(is_as_requested, "{end:?}, but the handler did {:?}", call.expected);
         }
     }
 }
@@ -84,34 +84,34 @@ proptest! {
     })]
 
     #[test]
-    fn b14_b21_b22_b23_streams_lose_nothing_and_nobody_is_stuck_when_everything_is_delivered(
+    fn b14_b21_b22_b23_streams_lose_nothing_and_never_stall_when_everything_is_delivered(
         limits in any_limits(),
         checksum in any_checksum(),
         operations in vec(any::<Operation>(), 0..100),
     ) {
-        let mut world = World::new(&limits, checksum);
-        world.run(&operations);
-        world.finish_everything();
-        world.close_everything();
+        let mut pair = Pair::new(&limits, checksum);
+        pair.run(&operations);
+        pair.finish_everything();
+        pair.close_everything();
     }
 
-    // Without closes, waiting and tight limits: what is common must not be drowned by what is rare.
+    // Without closes, delays and tight limits, so that rare operations do not dominate.
     #[test]
-    fn b23_on_a_good_connection_a_stream_ends_as_its_handler_or_its_caller_ended_it(
-        limits in any_good_limits(),
-        operations in vec(any_good_operation(), 0..100),
+    fn b23_on_a_lossless_connection_a_stream_ends_as_its_handler_or_caller_ended_it(
+        limits in any_lossless_limits(),
+        operations in vec(any_lossless_operation(), 0..100),
     ) {
-        let mut world = World::new(&limits, Checksum::On);
-        world.run(&operations);
-        world.finish_everything();
-        for stream in &world.streams {
-            stream.assert_ended_as_told();
+        let mut pair = Pair::new(&limits, Checksum::On);
+        pair.run(&operations);
+        pair.finish_everything();
+        for stream in &pair.streams {
+            stream.assert_ended_as_requested();
         }
     }
 }
 
 #[test]
-fn an_operation_is_plain_data_and_survives_being_written_down() {
+fn operations_survive_serialization() {
     let mut runner = TestRunner::deterministic();
     let some = vec(any::<Operation>(), 200);
     let operations = some.new_tree(&mut runner).expect("operations").current();
@@ -121,69 +121,69 @@ fn an_operation_is_plain_data_and_survives_being_written_down() {
 }
 
 #[test]
-fn the_operations_reach_every_end_of_a_call_of_a_stream_and_of_a_connection() {
+fn operations_reach_every_end_of_a_call_a_stream_and_a_connection() {
     let mut runner = TestRunner::deterministic();
-    let worlds = (any_limits(), vec(any::<Operation>(), 0..150));
+    let pairs = (any_limits(), vec(any::<Operation>(), 0..150));
     let mut seen = BTreeSet::new();
     for _ in 0..3_000 {
-        let (limits, operations) = worlds.new_tree(&mut runner).expect("a world").current();
-        let mut world = World::new(&limits, Checksum::On);
-        world.run(&operations);
-        world.finish_everything();
-        seen.extend(world.seen);
+        let (limits, operations) = pairs.new_tree(&mut runner).expect("a pair").current();
+        let mut pair = Pair::new(&limits, Checksum::On);
+        pair.run(&operations);
+        pair.finish_everything();
+        seen.extend(pair.seen);
     }
     let every = [
-        "abort without credit",
-        "answer too large",
-        "answer too late",
-        "answer waited for room",
+        "cancelled",
+        "cancelled while blocked",
         "closed by the peer",
         "control overrun",
+        "crossed ends",
         "cut",
-        "deadline of what did not run",
-        "deadline of what ran",
+        "deadline after the handler started",
+        "deadline before the handler started",
         "disconnected",
         "draining",
         "end of input waited",
         "end waited for credit",
-        "ends crossed",
-        "error overtook a message that waited",
-        "given up",
-        "given up while blocked",
+        "error overtook a waiting message",
+        "error without credit",
         "half-closed",
         "handler cancelled",
-        "input left when the handler returned",
-        "one number in use in both directions",
-        "one stream's number in use in both directions",
+        "input unread when the handler returned",
+        "one mux id in use in both directions",
+        "one stream mux id in use in both directions",
         "overloaded",
         "ping timeout",
         "refused",
         "remote error",
         "response",
+        "response too large",
+        "response too late",
+        "response waited for queue space",
         "send cancelled",
         "served stream cancelled",
+        "served stream deadline",
         "served stream disconnected",
+        "served stream finished",
         "served stream silent",
-        "served stream's deadline",
-        "served to the end",
         "stopped receiving",
         "stream cancelled",
+        "stream cancelled by its caller",
+        "stream cancelled while blocked",
+        "stream deadline",
         "stream disconnected",
+        "stream ended before it was accepted",
+        "stream error too large",
         "stream finished",
-        "stream given up",
-        "stream given up while blocked",
-        "stream over before it was accepted",
         "stream refused",
-        "stream refused unseen",
-        "stream silent for its caller",
-        "stream silent, said its handler's side",
-        "stream's deadline",
-        "stream's error too large",
-        "stream's remote error",
-        "stream's unknown handler",
+        "stream refused before it was served",
+        "stream remote error",
+        "stream silent, reported by the callee",
+        "stream silent, seen by its caller",
+        "stream unknown handler",
         "unknown handler",
         "waited for credit",
-        "waited in line",
+        "waited for queue space",
     ];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), every);
 }

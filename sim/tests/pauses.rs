@@ -1,15 +1,15 @@
-//! A process that is stopped does nothing and hears nothing; when it goes on, nothing was lost, whatever
-//! else was done to its links meanwhile.
+//! A paused process neither runs nor receives. When it resumes, nothing was lost, whatever faults
+//! its links had meanwhile.
 #![allow(clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 
 use grid::time::Clock;
-use sim::event::{Event, Outcome, What};
-use sim::plan::{Ending, Fault, Load, Meanwhile, Node, Plan, RequestPlan};
+use sim::event::{Event, EventKind, Outcome};
+use sim::plan::{ClockWhilePaused, Fault, HandlerEnding, Load, Node, Plan, RequestPlan};
 use sim::world::World;
 
-const STOPPED: Node = Node(0);
+const PAUSED: Node = Node(0);
 const OTHER: Node = Node(1);
 
 fn world() -> World {
@@ -23,71 +23,71 @@ fn request(from: Node, to: Node) -> Load {
         from,
         to,
         bytes: 100,
-        answer_bytes: 100,
+        response_bytes: 100,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: Some(60_000),
-        give_up_ms: None,
+        cancel_after_ms: None,
     })
 }
 
-/// When each call ended, and how.
+/// When and how each call ended.
 fn ends(world: &World) -> Vec<(u64, Outcome)> {
-    let ended = |event: Event| match event.what {
-        What::CallEnded { outcome, .. } => Some((event.at_ms, outcome)),
+    let ended = |event: Event| match event.kind {
+        EventKind::CallEnded { outcome, .. } => Some((event.at_ms, outcome)),
         _ => None,
     };
     world.recorder().take().into_iter().filter_map(ended).collect()
 }
 
 #[test]
-fn what_is_sent_to_a_process_that_is_stopped_arrives_when_it_goes_on() {
-    for clock in [Meanwhile::Ran, Meanwhile::Stood] {
+fn messages_to_a_paused_process_arrive_when_it_resumes() {
+    for clock in [ClockWhilePaused::Ran, ClockWhilePaused::Frozen] {
         let mut world = world();
-        world.fault(Fault::Pause { node: STOPPED });
+        world.fault(Fault::Pause { node: PAUSED });
         let begun = world.now_ms();
-        // For less than it takes to find a peer dead.
-        world.make(request(OTHER, STOPPED)).expect("it runs");
-        world.make(request(STOPPED, OTHER)).expect("it runs, and is stopped");
+        // Less than the time to detect a dead peer.
+        world.submit(request(OTHER, PAUSED)).expect("it runs");
+        world.submit(request(PAUSED, OTHER)).expect("it runs, and is paused");
         world.run_for(Duration::from_secs(3));
-        assert_eq!(ends(&world), [], "nothing was answered, and nothing asked");
-        world.fault(Fault::Wake { node: STOPPED, clock });
+        assert_eq!(ends(&world), [], "no call ended during the pause");
+        world.fault(Fault::Resume { node: PAUSED, clock });
         world.run_for(Duration::from_millis(500));
         let ends = ends(&world);
         assert_eq!(ends.len(), 2, "{clock:?}: {ends:?}");
         for (at, outcome) in ends {
             assert!(at >= begun + 3_000, "at {at} ms");
-            assert_eq!(outcome, Outcome::Answered);
+            assert_eq!(outcome, Outcome::Completed);
         }
     }
 }
 
 #[test]
-fn a_process_that_is_stopped_sees_no_time_pass() {
+fn paused_process_sees_no_time_pass() {
     let mut world = world();
     let (sender, readings) = std::sync::mpsc::channel();
-    world.spawn(STOPPED, move |host| async move {
+    world.spawn(PAUSED, move |host| async move {
         loop {
             let _ = sender.send(host.clock.now());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
     world.run_for(Duration::from_secs(1));
-    world.fault(Fault::Pause { node: STOPPED });
+    world.fault(Fault::Pause { node: PAUSED });
     readings.try_iter().for_each(drop);
     world.run_for(Duration::from_secs(5));
     let seen: Vec<_> = readings.try_iter().collect();
-    assert!(seen.len() > 10, "turmoil polls all");
+    assert!(seen.len() > 10, "turmoil polls paused processes too");
     assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
-    world.fault(Fault::Wake { node: STOPPED, clock: Meanwhile::Ran });
+    world.fault(Fault::Resume { node: PAUSED, clock: ClockWhilePaused::Ran });
     world.run_for(Duration::from_millis(200));
-    let after = readings.try_iter().last().expect("it goes on");
+    let after = readings.try_iter().last().expect("it resumes");
     assert!(after.since(seen[0]) >= Duration::from_secs(5));
 }
 
 #[test]
-fn links_are_as_they_should_be_whatever_was_done_while_an_end_was_stopped() {
-    let (a, b) = (STOPPED, OTHER);
+fn links_keep_their_faults_across_a_pause_of_one_end() {
+    let (a, b) = (PAUSED, OTHER);
     let during: [&[Fault]; 6] = [
         &[Fault::Cut { a, b }],
         &[Fault::CutOneWay { from: a, to: b }],
@@ -96,42 +96,42 @@ fn links_are_as_they_should_be_whatever_was_done_while_an_end_was_stopped() {
         &[Fault::Hold { a, b }, Fault::CutOneWay { from: a, to: b }],
         &[Fault::Pause { node: OTHER }],
     ];
-    for trouble in during {
+    for faults in during {
         for is_before in [true, false] {
             let mut world = world();
             let (pause, wake) =
-                (Fault::Pause { node: a }, Fault::Wake { node: a, clock: Meanwhile::Ran });
+                (Fault::Pause { node: a }, Fault::Resume { node: a, clock: ClockWhilePaused::Ran });
             let (first, then): (Vec<_>, Vec<_>) = if is_before {
-                (trouble.to_vec(), vec![pause])
+                (faults.to_vec(), vec![pause])
             } else {
-                (vec![pause], trouble.to_vec())
+                (vec![pause], faults.to_vec())
             };
             first.into_iter().chain(then).for_each(|fault| world.fault(fault));
             world.run_for(Duration::from_secs(1));
             world.fault(wake);
             world.run_for(Duration::from_secs(1));
-            // It is still in trouble: nothing gets there and back.
+            // The fault still lasts: no response returns.
             world.recorder().take();
-            world.make(request(a, b)).expect("it runs");
+            world.submit(request(a, b)).expect("it runs");
             world.run_for(Duration::from_secs(2));
-            assert_eq!(ends(&world), [], "{trouble:?}, {is_before}");
-            world.fault(Fault::Mend { a, b });
-            world.fault(Fault::Wake { node: b, clock: Meanwhile::Ran });
+            assert_eq!(ends(&world), [], "{faults:?}, {is_before}");
+            world.fault(Fault::Repair { a, b });
+            world.fault(Fault::Resume { node: b, clock: ClockWhilePaused::Ran });
             let healed = world.wait_until(Duration::from_secs(90), World::is_connected);
-            assert_eq!(healed, Ok(()), "{trouble:?}, {is_before}");
+            assert_eq!(healed, Ok(()), "{faults:?}, {is_before}");
             world.run_for(Duration::from_secs(60));
             world.recorder().take();
-            world.make(request(a, b)).expect("it runs");
+            world.submit(request(a, b)).expect("it runs");
             world.run_for(Duration::from_secs(1));
-            assert!(matches!(ends(&world)[..], [(_, Outcome::Answered)]), "{trouble:?}");
+            assert!(matches!(ends(&world)[..], [(_, Outcome::Completed)]), "{faults:?}");
         }
     }
 }
 
 #[test]
-fn a_process_that_loses_its_power_while_it_is_stopped_begins_anew() {
+fn paused_process_that_loses_power_restarts() {
     let mut world = world();
-    let node = STOPPED;
+    let node = PAUSED;
     world.fault(Fault::Pause { node });
     world.run_for(Duration::from_secs(1));
     world.fault(Fault::PowerLoss { node });
@@ -141,7 +141,7 @@ fn a_process_that_loses_its_power_while_it_is_stopped_begins_anew() {
 }
 
 #[test]
-fn healing_wakes_everybody() {
+fn healing_resumes_every_process() {
     let mut world = world();
     for node in [Node(0), Node(2)] {
         world.fault(Fault::Pause { node });

@@ -1,24 +1,25 @@
-//! Each scenario holds, and each would fail if what it shows did not happen.
+//! Each scenario passes, and each detects that the situation that it shows did not occur.
 //!
-//! The second half is what gives the first its worth: a plan is run with its trouble left out or
-//! changed, and judged as if it had been run as it was. The expectation must see that.
+//! The second half validates the first: a plan is run with its faults removed or changed, and
+//! checked as if it had been run unchanged. The expectation must fail.
 #![allow(clippy::expect_used, clippy::panic)]
 
 use sim::plan::{
-    Ending, Fault, Load, LockEnding, LockPlan, Meanwhile, Node, Plan, RequestPlan, StreamPlan,
+    ClockWhilePaused, Fault, HandlerEnding, Load, LockEnding, LockPlan, Node, Plan, RequestPlan,
+    StreamPlan,
 };
 use sim::scenarios;
 
-use judge::{bites, holds};
+use scenario_assertions::{assert_passes, assert_violates};
 
-mod judge;
+mod scenario_assertions;
 
-fn leave_out(plan: &mut Plan, is_meant: impl Fn(&Fault) -> bool) {
-    plan.faults.retain(|(_, fault)| !is_meant(fault));
+fn remove_faults(plan: &mut Plan, is_selected: impl Fn(&Fault) -> bool) {
+    plan.faults.retain(|(_, fault)| !is_selected(fault));
 }
 
-fn is_mend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Mend { .. })
+fn is_repair(fault: &Fault) -> bool {
+    matches!(fault, Fault::Repair { .. })
 }
 
 fn requests(plan: &mut Plan) -> impl Iterator<Item = &mut RequestPlan> {
@@ -43,7 +44,7 @@ fn lock_plans(plan: &mut Plan) -> impl Iterator<Item = &mut LockPlan> {
 }
 
 #[test]
-fn scenarios_are_in_the_order_of_their_names_and_swarm_is_last() {
+fn scenarios_are_sorted_by_name_and_swarm_is_last() {
     let names: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name).collect();
     let (last, others) = names.split_last().expect("there are scenarios");
     assert_eq!(*last, "swarm");
@@ -52,173 +53,176 @@ fn scenarios_are_in_the_order_of_their_names_and_swarm_is_last() {
 }
 
 #[test]
-fn big_and_small_holds() {
-    holds("big_and_small");
+fn big_and_small_passes() {
+    assert_passes("big_and_small");
 }
 
 #[test]
-fn cancel_storm_holds() {
-    holds("cancel_storm");
+fn cancel_storm_passes() {
+    assert_passes("cancel_storm");
 }
 
 #[test]
-fn clock_skew_holds() {
-    holds("clock_skew");
+fn clock_skew_passes() {
+    assert_passes("clock_skew");
 }
 
 #[test]
-fn flapping_link_holds() {
-    holds("flapping_link");
+fn flapping_link_passes() {
+    assert_passes("flapping_link");
 }
 
 #[test]
-fn full_queue_then_cancel_holds() {
-    holds("full_queue_then_cancel");
+fn full_queue_then_cancel_passes() {
+    assert_passes("full_queue_then_cancel");
 }
 
 #[test]
-fn full_queue_then_cancel_bites() {
-    bites("full_queue_then_cancel", "no message waits", |plan| {
+fn full_queue_then_cancel_detects_violations() {
+    assert_violates("full_queue_then_cancel", "no message waits", |plan| {
         streams(plan).for_each(|stream| stream.up = 1);
     });
-    bites("full_queue_then_cancel", "must be cancelled by", |plan| {
-        // The link goes on later than it should.
-        plan.faults.iter_mut().filter(|(_, fault)| is_mend(fault)).for_each(|(at, _)| *at += 2_000);
+    assert_violates("full_queue_then_cancel", "must be cancelled by", |plan| {
+        // The link is repaired later than planned.
+        plan.faults
+            .iter_mut()
+            .filter(|(_, fault)| is_repair(fault))
+            .for_each(|(at, _)| *at += 2_000);
     });
 }
 
 #[test]
-fn full_queue_then_disconnect_holds() {
-    holds("full_queue_then_disconnect");
+fn full_queue_then_disconnect_passes() {
+    assert_passes("full_queue_then_disconnect");
 }
 
 #[test]
-fn half_open_peer_holds() {
-    holds("half_open_peer");
+fn half_open_peer_passes() {
+    assert_passes("half_open_peer");
 }
 
 #[test]
-fn late_node_holds() {
-    holds("late_node");
+fn late_node_passes() {
+    assert_passes("late_node");
 }
 
 #[test]
-fn locks_holds() {
-    holds("locks");
+fn locks_passes() {
+    assert_passes("locks");
 }
 
 #[test]
-fn locks_contention_holds() {
-    holds("locks_contention");
+fn locks_contention_passes() {
+    assert_passes("locks_contention");
 }
 
 #[test]
-fn locks_cut_off_holder_holds() {
-    holds("locks_cut_off_holder");
+fn locks_cut_off_holder_passes() {
+    assert_passes("locks_cut_off_holder");
 }
 
 #[test]
-fn locks_dead_holder_holds() {
-    holds("locks_dead_holder");
+fn locks_dead_holder_passes() {
+    assert_passes("locks_dead_holder");
 }
 
 #[test]
-fn locks_force_unlock_holds() {
-    holds("locks_force_unlock");
+fn locks_force_unlock_passes() {
+    assert_passes("locks_force_unlock");
 }
 
 #[test]
-fn locks_locker_restarts_holds() {
-    holds("locks_locker_restarts");
+fn locks_locker_restarts_passes() {
+    assert_passes("locks_locker_restarts");
 }
 
 #[test]
-fn locks_slow_locker_holds() {
-    holds("locks_slow_locker");
+fn locks_slow_locker_passes() {
+    assert_passes("locks_slow_locker");
 }
 
 #[test]
-fn locks_stopped_holder_holds() {
-    holds("locks_stopped_holder");
+fn locks_stopped_holder_passes() {
+    assert_passes("locks_stopped_holder");
 }
 
 #[test]
-fn locks_suspended_holder_holds() {
-    holds("locks_suspended_holder");
+fn locks_suspended_holder_passes() {
+    assert_passes("locks_suspended_holder");
 }
 
 #[test]
-fn locks_wrong_clocks_holds() {
-    holds("locks_wrong_clocks");
+fn locks_wrong_clocks_passes() {
+    assert_passes("locks_wrong_clocks");
 }
 
 #[test]
-fn one_way_cut_holds() {
-    holds("one_way_cut");
+fn one_way_cut_passes() {
+    assert_passes("one_way_cut");
 }
 
 #[test]
-fn partition_heals_holds() {
-    holds("partition_heals");
+fn partition_heals_passes() {
+    assert_passes("partition_heals");
 }
 
 #[test]
-fn reconnect_storm_holds() {
-    holds("reconnect_storm");
+fn reconnect_storm_passes() {
+    assert_passes("reconnect_storm");
 }
 
 #[test]
-fn rolling_restart_holds() {
-    holds("rolling_restart");
+fn rolling_restart_passes() {
+    assert_passes("rolling_restart");
 }
 
 #[test]
-fn slow_reader_holds() {
-    holds("slow_reader");
+fn slow_reader_passes() {
+    assert_passes("slow_reader");
 }
 
 #[test]
-fn swarm_holds() {
-    holds("swarm");
+fn swarm_passes() {
+    assert_passes("swarm");
 }
 
 #[test]
-fn wrong_token_holds() {
-    holds("wrong_token");
+fn wrong_token_passes() {
+    assert_passes("wrong_token");
 }
 
 #[test]
-fn big_and_small_bites() {
-    bites("big_and_small", "must be answered within", |plan| {
+fn big_and_small_detects_violations() {
+    assert_violates("big_and_small", "must complete within", |plan| {
         requests(plan).filter(|request| request.bytes == 100).for_each(|small| small.work_ms = 200);
     });
-    bites("big_and_small", "0 big messages were written", |plan| {
-        requests(plan).for_each(|request| (request.bytes, request.answer_bytes) = (100, 100));
+    assert_violates("big_and_small", "0 large messages were written", |plan| {
+        requests(plan).for_each(|request| (request.bytes, request.response_bytes) = (100, 100));
     });
 }
 
 #[test]
-fn cancel_storm_bites() {
-    bites("cancel_storm", "must be given up", |plan| {
+fn cancel_storm_detects_violations() {
+    assert_violates("cancel_storm", "must be cancelled", |plan| {
         requests(plan).for_each(|request| {
-            request.give_up_ms = None;
-            request.ending = Ending::Well;
+            request.cancel_after_ms = None;
+            request.ending = HandlerEnding::Success;
         });
     });
-    bites("cancel_storm", "must be answered", |plan| {
-        let mut kept = requests(plan).filter(|request| request.give_up_ms.is_none());
-        kept.next().expect("there are others").ending = Ending::Error;
+    assert_violates("cancel_storm", "must complete", |plan| {
+        let mut kept = requests(plan).filter(|request| request.cancel_after_ms.is_none());
+        kept.next().expect("there are others").ending = HandlerEnding::Error;
     });
 }
 
 #[test]
-fn clock_skew_bites() {
+fn clock_skew_detects_violations() {
     let is_wrong = |fault: &Fault| matches!(fault, Fault::Skew { ms, .. } if ms.abs() > 300_000);
-    bites("clock_skew", "must not be connected", |plan| leave_out(plan, is_wrong));
-    bites("clock_skew", "must be connected to", |plan| {
-        leave_out(plan, |fault| matches!(fault, Fault::Skew { ms: 0, .. }));
+    assert_violates("clock_skew", "must not be connected", |plan| remove_faults(plan, is_wrong));
+    assert_violates("clock_skew", "must be connected to", |plan| {
+        remove_faults(plan, |fault| matches!(fault, Fault::Skew { ms: 0, .. }));
     });
-    bites("clock_skew", "must be connected to", |plan| {
+    assert_violates("clock_skew", "must be connected to", |plan| {
         // Now the imprecise clock is wrong as well.
         for (_, fault) in &mut plan.faults {
             if let Fault::Skew { ms, .. } = fault
@@ -229,58 +233,62 @@ fn clock_skew_bites() {
             }
         }
     });
-    bites("clock_skew", "times to connect to", |plan| {
+    assert_violates("clock_skew", "times to connect to", |plan| {
         plan.cluster.limits.backoff_max_ms = Some(200);
     });
 }
 
 #[test]
-fn flapping_link_bites() {
-    bites("flapping_link", "must lose", |plan| plan.faults.truncate(2));
-    bites("flapping_link", "must be connected to", |plan| {
+fn flapping_link_detects_violations() {
+    assert_violates("flapping_link", "must lose", |plan| plan.faults.truncate(2));
+    assert_violates("flapping_link", "must be connected to", |plan| {
         plan.faults.truncate(plan.faults.len() - 1);
     });
-    bites("flapping_link", "times to connect to", |plan| {
+    assert_violates("flapping_link", "times to connect to", |plan| {
         plan.cluster.limits.backoff_max_ms = Some(200);
     });
 }
 
 #[test]
-fn full_queue_then_disconnect_bites() {
-    bites("full_queue_then_disconnect", "no message of Caller waits", |plan| {
+fn full_queue_then_disconnect_detects_violations() {
+    assert_violates("full_queue_then_disconnect", "no message of Caller waits", |plan| {
         plan.cluster.limits.queue_bytes_max = None;
     });
-    bites("full_queue_then_disconnect", "must find that", |plan| {
-        leave_out(plan, |fault| matches!(fault, Fault::Cut { .. }));
+    assert_violates("full_queue_then_disconnect", "must find that", |plan| {
+        remove_faults(plan, |fault| matches!(fault, Fault::Cut { .. }));
     });
-    bites("full_queue_then_disconnect", "must be connected to", |plan| leave_out(plan, is_mend));
+    assert_violates("full_queue_then_disconnect", "must be connected to", |plan| {
+        remove_faults(plan, is_repair)
+    });
 }
 
 #[test]
-fn half_open_peer_bites() {
-    bites("half_open_peer", "must find the dead connection", |plan| {
-        // Held and released: all arrives, late.
+fn half_open_peer_detects_violations() {
+    assert_violates("half_open_peer", "must find the dead connection", |plan| {
+        // Held and released: all messages arrive, late.
         for (_, fault) in &mut plan.faults {
             if let Fault::Cut { a, b } = *fault {
                 *fault = Fault::Hold { a, b };
             }
         }
     });
-    bites("half_open_peer", "must find the dead connection", |plan| {
+    assert_violates("half_open_peer", "must find the dead connection", |plan| {
         plan.cluster.limits.ping_interval_ms = Some(5_000);
     });
-    bites("half_open_peer", "must be connected to", |plan| leave_out(plan, is_mend));
+    assert_violates("half_open_peer", "must be connected to", |plan| {
+        remove_faults(plan, is_repair)
+    });
 }
 
 #[test]
-fn late_node_bites() {
-    bites("late_node", "must start once, after", |plan| plan.cluster.late.clear());
-    bites("late_node", "must be answered", |plan| {
+fn late_node_detects_violations() {
+    assert_violates("late_node", "must start once, after", |plan| plan.cluster.late.clear());
+    assert_violates("late_node", "must complete", |plan| {
         let late = plan.cluster.late[0].0;
         let request = requests(plan).filter(|request| request.to == late).last();
-        request.expect("it is asked").ending = Ending::Error;
+        request.expect("it is asked").ending = HandlerEnding::Error;
     });
-    bites("late_node", "must be connected to", |plan| {
+    assert_violates("late_node", "must be connected to", |plan| {
         let (late, at_ms) = plan.cluster.late[0];
         let other = Node(u8::from(late == Node(0)));
         plan.faults.push((at_ms - 1_000, Fault::Cut { a: late, b: other }));
@@ -288,137 +296,146 @@ fn late_node_bites() {
 }
 
 #[test]
-fn locks_contention_bites() {
-    bites("locks_contention", "must not be granted on the smaller side", |plan| {
-        leave_out(plan, |fault| matches!(fault, Fault::Cut { .. }));
+fn locks_contention_detects_violations() {
+    assert_violates("locks_contention", "must not be granted on the smaller side", |plan| {
+        remove_faults(plan, |fault| matches!(fault, Fault::Cut { .. }));
     });
-    bites("locks_contention", "must be granted", |plan| {
-        // They stay apart.
-        plan.faults.retain(|(at, fault)| *at > 30_000 || !is_mend(fault));
+    assert_violates("locks_contention", "must be granted", |plan| {
+        // The partition is never repaired.
+        plan.faults.retain(|(at, fault)| *at > 30_000 || !is_repair(fault));
     });
-    bites("locks_contention", "are too few", |plan| plan.load.truncate(40));
+    assert_violates("locks_contention", "are too few", |plan| plan.load.truncate(40));
 }
 
 #[test]
-fn locks_cut_off_holder_bites() {
+fn locks_cut_off_holder_detects_violations() {
     let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. } | Fault::CutOneWay { .. });
-    bites("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
-        leave_out(plan, is_cut);
+    assert_violates("locks_cut_off_holder", "must be lost, and its holder must notice", |plan| {
+        remove_faults(plan, is_cut);
     });
-    bites("locks_cut_off_holder", "must be lost, and its holder know", |plan| {
-        // Long before its lease is over it is heard again.
-        plan.faults.iter_mut().filter(|(_, fault)| is_mend(fault)).for_each(|(at, _)| *at = 12_000);
+    assert_violates("locks_cut_off_holder", "must be lost, and its holder must notice", |plan| {
+        // The holder is reachable again long before its lease expires.
+        plan.faults
+            .iter_mut()
+            .filter(|(_, fault)| is_repair(fault))
+            .for_each(|(at, _)| *at = 12_000);
         plan.faults.sort_by_key(|(at, _)| *at);
     });
-    bites("locks_cut_off_holder", "in time", |plan| {
+    assert_violates("locks_cut_off_holder", "in time", |plan| {
         plan.faults.iter_mut().filter(|(_, fault)| is_cut(fault)).for_each(|(at, _)| *at += 8_000);
         plan.faults.sort_by_key(|(at, _)| *at);
     });
-    bites("locks_cut_off_holder", "must be granted", |plan| {
+    assert_violates("locks_cut_off_holder", "must be granted", |plan| {
         lock_plans(plan).for_each(|lock| lock.timeout_ms = 3_000);
     });
 }
 
 #[test]
-fn locks_dead_holder_bites() {
-    bites("locks_dead_holder", "must be held until its process dies", |plan| plan.faults.clear());
-    bites("locks_dead_holder", "must not be granted before the lease is over", |plan| {
-        // As if its last refresh had been long ago, for the lockers alone.
+fn locks_dead_holder_detects_violations() {
+    assert_violates("locks_dead_holder", "must be held until its process dies", |plan| {
+        plan.faults.clear()
+    });
+    assert_violates("locks_dead_holder", "must not be granted before the lease expires", |plan| {
+        // As if its last refresh had been long ago, for the lockers only.
         plan.cluster.locks.as_mut().expect("it has locks").lease_ms = 4_000;
         plan.cluster.locks.as_mut().expect("it has locks").refresh_ms = 500;
     });
-    bites("locks_dead_holder", "must be granted", |plan| {
-        // Whoever is next never lets go.
-        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Lose);
+    assert_violates("locks_dead_holder", "must be granted", |plan| {
+        // The next holder never releases the lock.
+        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::HoldUntilLost);
     });
 }
 
 #[test]
-fn locks_force_unlock_bites() {
-    bites("locks_force_unlock", "no locker had anything", |plan| {
+fn locks_force_unlock_detects_violations() {
+    assert_violates("locks_force_unlock", "no locker had a grant", |plan| {
         plan.load.retain(|(_, load)| !matches!(load, Load::Force(_)));
     });
-    bites("locks_force_unlock", "must be lost between", |plan| {
+    assert_violates("locks_force_unlock", "must be lost between", |plan| {
         plan.faults.clear();
         for (at, load) in &mut plan.load {
             *at += if matches!(load, Load::Force(_)) { 20_000 } else { 0 };
         }
     });
-    bites("locks_force_unlock", "must be granted", |plan| {
+    assert_violates("locks_force_unlock", "must be granted", |plan| {
         lock_plans(plan).for_each(|lock| lock.timeout_ms = 1_000);
     });
 }
 
 #[test]
-fn locks_locker_restarts_bites() {
+fn locks_locker_restarts_detects_violations() {
     let holder = Node(5);
-    bites("locks_locker_restarts", "must be kept", |plan| {
+    assert_violates("locks_locker_restarts", "must be kept", |plan| {
         for b in (0..5).map(Node) {
             plan.faults.insert(0, (9_000, Fault::Cut { a: holder, b }));
         }
     });
-    bites("locks_locker_restarts", "must not be granted while another holds it", |plan| {
-        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Unlock);
-    });
-    bites("locks_locker_restarts", "must be granted", |plan| {
+    assert_violates(
+        "locks_locker_restarts",
+        "must not be granted while another holds it",
+        |plan| {
+            lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Unlock);
+        },
+    );
+    assert_violates("locks_locker_restarts", "must be granted", |plan| {
         for b in (0..5).map(Node) {
             plan.faults.push((12_200, Fault::Hold { a: Node(6), b }));
-            plan.faults.push((36_000, Fault::Mend { a: Node(6), b }));
+            plan.faults.push((36_000, Fault::Repair { a: Node(6), b }));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
     });
 }
 
 #[test]
-fn locks_slow_locker_bites() {
-    bites("locks_slow_locker", "must be granted", |plan| {
+fn locks_slow_locker_detects_violations() {
+    assert_violates("locks_slow_locker", "must be granted", |plan| {
         for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
             plan.faults.push((4_000, Fault::Slow { a: Node(a), b: Node(b), ms: 1_000 }));
         }
     });
-    bites("locks_slow_locker", "locks took longer than", |plan| {
+    assert_violates("locks_slow_locker", "locks took longer than", |plan| {
         lock_plans(plan).for_each(|lock| lock.hold_ms = 600);
     });
 }
 
 #[test]
-fn locks_stopped_holder_bites() {
-    let is_wake = |fault: &Fault| matches!(fault, Fault::Wake { .. });
-    bites("locks_stopped_holder", "must be seen to be lost", |plan| {
-        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at += 3_000);
+fn locks_stopped_holder_detects_violations() {
+    let is_resume = |fault: &Fault| matches!(fault, Fault::Resume { .. });
+    assert_violates("locks_stopped_holder", "must be noticed as lost", |plan| {
+        plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at += 3_000);
     });
-    bites("locks_stopped_holder", "must be lost, and its holder know", |plan| {
-        // It cannot see how long that was.
+    assert_violates("locks_stopped_holder", "must be lost, and its holder must notice", |plan| {
+        // The holder cannot measure the pause.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Wake { clock, .. } = fault {
-                *clock = Meanwhile::Stood;
+            if let Fault::Resume { clock, .. } = fault {
+                *clock = ClockWhilePaused::Frozen;
             }
         }
     });
-    bites("locks_stopped_holder", "must be lost, and its holder know", |plan| {
-        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at -= 80_000);
+    assert_violates("locks_stopped_holder", "must be lost, and its holder must notice", |plan| {
+        plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at -= 80_000);
     });
-    bites("locks_stopped_holder", "must be granted", |plan| {
+    assert_violates("locks_stopped_holder", "must be granted", |plan| {
         lock_plans(plan).for_each(|lock| lock.timeout_ms = 30_000);
     });
 }
 
 #[test]
-fn locks_suspended_holder_bites() {
-    bites("locks_suspended_holder", "must come to the store", |plan| {
-        // With a clock that runs on it knows.
+fn locks_suspended_holder_detects_violations() {
+    assert_violates("locks_suspended_holder", "must reach the store", |plan| {
+        // With a running clock the holder detects the loss.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Wake { clock, .. } = fault {
-                *clock = Meanwhile::Ran;
+            if let Fault::Resume { clock, .. } = fault {
+                *clock = ClockWhilePaused::Ran;
             }
         }
     });
-    bites("locks_suspended_holder", "must be granted", |plan| {
-        let is_wake = |fault: &Fault| matches!(fault, Fault::Wake { .. });
-        plan.faults.iter_mut().filter(|(_, f)| is_wake(f)).for_each(|(at, _)| *at -= 20_000);
+    assert_violates("locks_suspended_holder", "must be granted", |plan| {
+        let is_resume = |fault: &Fault| matches!(fault, Fault::Resume { .. });
+        plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at -= 20_000);
         plan.faults.sort_by_key(|(at, _)| *at);
     });
-    bites("locks_suspended_holder", "must be kept", |plan| {
+    assert_violates("locks_suspended_holder", "must be kept", |plan| {
         let other = lock_plans(plan).last().expect("it has two").on;
         for b in (0..4).map(Node).filter(|b| *b != other) {
             plan.faults.push((31_000, Fault::Cut { a: other, b }));
@@ -428,24 +445,24 @@ fn locks_suspended_holder_bites() {
 }
 
 #[test]
-fn locks_wrong_clocks_bites() {
-    bites("locks_wrong_clocks", "has a token that is 0 ms ahead", |plan| {
-        leave_out(plan, |fault| matches!(fault, Fault::Skew { .. }));
+fn locks_wrong_clocks_detects_violations() {
+    assert_violates("locks_wrong_clocks", "has a token that is 0 ms ahead", |plan| {
+        remove_faults(plan, |fault| matches!(fault, Fault::Skew { .. }));
     });
-    bites("locks_wrong_clocks", "must be granted", |plan| {
+    assert_violates("locks_wrong_clocks", "must be granted", |plan| {
         plan.faults.push((16_000, Fault::Cut { a: Node(1), b: Node(2) }));
     });
 }
 
 #[test]
-fn one_way_cut_bites() {
-    bites("one_way_cut", "must find that", |plan| plan.faults.clear());
-    bites("one_way_cut", "must find that", |plan| {
+fn one_way_cut_detects_violations() {
+    assert_violates("one_way_cut", "must find that", |plan| plan.faults.clear());
+    assert_violates("one_way_cut", "must find that", |plan| {
         plan.cluster.limits.ping_interval_ms = Some(5_000);
     });
-    bites("one_way_cut", "must be connected to", |plan| leave_out(plan, is_mend));
-    bites("one_way_cut", "must stay connected", |plan| {
-        // Another pair is touched.
+    assert_violates("one_way_cut", "must be connected to", |plan| remove_faults(plan, is_repair));
+    assert_violates("one_way_cut", "must stay connected", |plan| {
+        // Another pair has a fault too.
         let Fault::CutOneWay { from, to } = plan.faults[0].1 else { panic!("it begins so") };
         let other = (0..4).map(Node).find(|node| ![from, to].contains(node)).expect("of four");
         plan.faults.insert(0, (4_000, Fault::PowerLoss { node: other }));
@@ -453,69 +470,73 @@ fn one_way_cut_bites() {
 }
 
 #[test]
-fn partition_heals_bites() {
-    bites("partition_heals", "ended: not connected", |plan| leave_out(plan, is_mend));
+fn partition_heals_detects_violations() {
+    assert_violates("partition_heals", "ended: not connected", |plan| {
+        remove_faults(plan, is_repair)
+    });
 }
 
 #[test]
-fn reconnect_storm_bites() {
-    bites("reconnect_storm", "all must return by", |plan| {
+fn reconnect_storm_detects_violations() {
+    assert_violates("reconnect_storm", "all must return by", |plan| {
         plan.faults.truncate(plan.faults.len() - 1);
     });
-    bites("reconnect_storm", "must begin twice", |plan| {
-        leave_out(plan, |fault| *fault == Fault::PowerLoss { node: Node(4) });
+    assert_violates("reconnect_storm", "must start twice", |plan| {
+        remove_faults(plan, |fault| *fault == Fault::PowerLoss { node: Node(4) });
     });
-    bites("reconnect_storm", "must be connected to", |plan| {
+    assert_violates("reconnect_storm", "must be connected to", |plan| {
         plan.faults.insert(0, (1_000, Fault::Cut { a: Node(2), b: Node(5) }));
     });
 }
 
 #[test]
-fn rolling_restart_bites() {
-    bites("rolling_restart", "must be answered", |plan| {
+fn rolling_restart_detects_violations() {
+    assert_violates("rolling_restart", "must complete", |plan| {
         for (_, fault) in &mut plan.faults {
             if let Fault::Bounce { grace_ms, .. } = fault {
                 *grace_ms = 0;
             }
         }
     });
-    bites("rolling_restart", "must begin twice", |plan| {
+    assert_violates("rolling_restart", "must start twice", |plan| {
         plan.faults.truncate(plan.faults.len() - 1);
     });
-    bites("rolling_restart", "must stay connected", |plan| {
+    assert_violates("rolling_restart", "must stay connected", |plan| {
         // Two nodes lose each other while others restart.
         let (a, b) = (Node(0), Node(1));
         plan.faults.push((16_000, Fault::Cut { a, b }));
-        plan.faults.push((30_000, Fault::Mend { a, b }));
+        plan.faults.push((30_000, Fault::Repair { a, b }));
         plan.faults.sort_by_key(|(at_ms, _)| *at_ms);
     });
 }
 
 #[test]
-fn slow_reader_bites() {
-    bites("slow_reader", "has credit for", |plan| {
-        streams(plan).for_each(|stream| stream.take_ms = Some(0));
+fn slow_reader_detects_violations() {
+    assert_violates("slow_reader", "has credit for", |plan| {
+        streams(plan).for_each(|stream| stream.receive_pace_ms = Some(0));
     });
-    bites("slow_reader", "must be answered within", |plan| {
+    assert_violates("slow_reader", "must complete within", |plan| {
         let (a, b) = (Node(0), Node(1));
         plan.faults.push((10_000, Fault::Hold { a, b }));
-        plan.faults.push((10_300, Fault::Mend { a, b }));
+        plan.faults.push((10_300, Fault::Repair { a, b }));
     });
-    bites("slow_reader", "has a handler that must be cancelled", |plan| {
-        streams(plan).filter(|stream| stream.take_ms.is_none()).for_each(|stream| {
+    assert_violates("slow_reader", "has a handler that must be cancelled", |plan| {
+        streams(plan).filter(|stream| stream.receive_pace_ms.is_none()).for_each(|stream| {
             stream.timeout_ms = Some(5_000);
         });
     });
 }
 
 #[test]
-fn wrong_token_bites() {
-    bites("wrong_token", "must be refused at once", |plan| plan.cluster.strangers.clear());
-    bites("wrong_token", "must be connected to", |plan| {
-        let other = Node(u8::from(plan.cluster.strangers[0] == Node(0)));
-        plan.cluster.strangers.push(other);
+fn wrong_token_detects_violations() {
+    assert_violates("wrong_token", "must be refused at once", |plan| {
+        plan.cluster.wrong_secret_nodes.clear()
     });
-    bites("wrong_token", "times to connect to", |plan| {
+    assert_violates("wrong_token", "must be connected to", |plan| {
+        let other = Node(u8::from(plan.cluster.wrong_secret_nodes[0] == Node(0)));
+        plan.cluster.wrong_secret_nodes.push(other);
+    });
+    assert_violates("wrong_token", "times to connect to", |plan| {
         plan.cluster.limits.backoff_max_ms = Some(200);
     });
 }

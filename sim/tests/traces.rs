@@ -1,11 +1,11 @@
-//! What happens in six canonical situations, as pages that were read: small plans, so that they can be.
+//! The events of six canonical situations, as reviewed snapshots of small plans.
 //!
-//! Left out of the pages: pings and pongs, the receipt of messages, and everything after the healing.
+//! The snapshots omit pings and pongs, received messages, and everything after healing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use insta::assert_snapshot;
-use sim::event::What;
-use sim::plan::{Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use sim::event::EventKind;
+use sim::plan::{Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 use sim::sweep::run_plan;
 
 const A: Node = Node(0);
@@ -24,11 +24,11 @@ fn request(from: Node, to: Node) -> RequestPlan {
         from,
         to,
         bytes: 100,
-        answer_bytes: 50,
+        response_bytes: 50,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
@@ -42,64 +42,71 @@ fn stream(from: Node, to: Node, up: u32, down: u32) -> StreamPlan {
         bytes: 20,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: Some(5_000),
+        cancel_after_ms: Some(5_000),
     }
 }
 
-/// The page of a run.
+/// Returns the events of a run, one line each.
 fn page(plan: &Plan) -> String {
     plan.check().expect("the plan can be run");
     let run = run_plan(plan);
     assert_eq!(run.violation, None);
-    let trouble = run.events.iter().take_while(|event| event.what != What::Healed);
-    let told = trouble.filter(|event| match &event.what {
-        What::MessageReceived { .. } => false,
-        What::MessageSent { message, .. } => message.op != "Ping" && message.op != "Pong",
+    let until_healed = run.events.iter().take_while(|event| event.kind != EventKind::Healed);
+    let shown = until_healed.filter(|event| match &event.kind {
+        EventKind::MessageReceived { .. } => false,
+        EventKind::MessageSent { message, .. } => message.op != "Ping" && message.op != "Pong",
         _ => true,
     });
-    told.map(|event| format!("{event}\n")).collect()
+    shown.map(|event| format!("{event}\n")).collect()
 }
 
 #[test]
-fn a_request_and_its_answer() {
+fn request_and_response() {
     let mut plan = plan(300);
     plan.load.push((100, Load::Request(request(A, B))));
-    plan.load.push((150, Load::Request(RequestPlan { ending: Ending::Panic, ..request(B, A) })));
-    plan.load.push((200, Load::Request(RequestPlan { ending: Ending::Unknown, ..request(A, B) })));
+    plan.load
+        .push((150, Load::Request(RequestPlan { ending: HandlerEnding::Panic, ..request(B, A) })));
+    plan.load.push((
+        200,
+        Load::Request(RequestPlan { ending: HandlerEnding::Unknown, ..request(A, B) }),
+    ));
     assert_snapshot!(page(&plan));
 }
 
 #[test]
-fn a_stream_whose_sides_have_one_credit_each() {
+fn stream_with_one_credit_in_each_direction() {
     let mut plan = plan(400);
     plan.load.push((100, Load::Stream(stream(A, B, 2, 2))));
     assert_snapshot!(page(&plan));
 }
 
 #[test]
-fn a_call_that_is_given_up() {
+fn call_is_cancelled() {
     let mut plan = plan(400);
-    let patient = RequestPlan { ending: Ending::Never, ..request(A, B) };
-    plan.load.push((100, Load::Request(RequestPlan { give_up_ms: Some(50), ..patient.clone() })));
-    plan.load.push((200, Load::Request(RequestPlan { timeout_ms: Some(50), ..patient })));
+    let unresponsive = RequestPlan { ending: HandlerEnding::Never, ..request(A, B) };
+    plan.load.push((
+        100,
+        Load::Request(RequestPlan { cancel_after_ms: Some(50), ..unresponsive.clone() }),
+    ));
+    plan.load.push((200, Load::Request(RequestPlan { timeout_ms: Some(50), ..unresponsive })));
     assert_snapshot!(page(&plan));
 }
 
 #[test]
-fn a_half_open_peer_is_found_by_pings() {
+fn half_open_peer_is_detected_by_pings() {
     let mut plan = plan(6_000);
     plan.load.push((1_020, Load::Request(request(A, B))));
-    // What is under way is lost, and nobody says so.
+    // Messages in flight are lost without any notification.
     plan.faults.push((1_025, Fault::Cut { a: A, b: B }));
-    plan.faults.push((1_030, Fault::Mend { a: A, b: B }));
+    plan.faults.push((1_030, Fault::Repair { a: A, b: B }));
     assert_snapshot!(page(&plan));
 }
 
 #[test]
-fn a_power_loss_with_a_call_under_way() {
+fn power_loss_with_a_call_in_flight() {
     let mut plan = plan(6_000);
     let served = RequestPlan { work_ms: 1_000, ..request(A, B) };
     plan.load.push((100, Load::Request(served)));
@@ -110,9 +117,9 @@ fn a_power_loss_with_a_call_under_way() {
 }
 
 #[test]
-fn a_stranger_is_refused() {
+fn peer_with_a_wrong_secret_is_refused() {
     let mut plan = plan(800);
-    plan.cluster.strangers.push(B);
+    plan.cluster.wrong_secret_nodes.push(B);
     plan.load.push((500, Load::Request(request(A, B))));
     assert_snapshot!(page(&plan));
 }

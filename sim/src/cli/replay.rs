@@ -1,4 +1,4 @@
-//! `sim replay`: one run, to be looked at.
+//! `sim replay`: runs one plan, and prints or writes its events.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,57 +7,59 @@ use clap::Args;
 use sim::plan::Plan;
 use sim::run::Run;
 
-use super::{UsageError, Verdict, Which, tell};
+use super::{ExitStatus, RunSelection, UsageError, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    which: Which,
+    selection: RunSelection,
     /// Where to write the trace: a page (.html), a ShiViz log (.shiviz), JSON lines (.jsonl), or
     /// text (anything else)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Where to write the plan, to change it and to replay it with --schedule
+    /// Where to write the plan, for changes and a replay with --schedule
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Print all events, not only the last
+    /// Print all events, not only the last ones
     #[arg(long)]
     all: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
-    let plan = arguments.which.plan()?;
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
+    let plan = arguments.selection.plan()?;
     if let Some(path) = &arguments.save {
         super::shrink::save(path, &plan, None)?;
     }
     let run = sim::sweep::run_plan(&plan);
-    // First: whoever reads the output may be gone before its end.
+    // Written first: the reader of the output may close the pipe before its end.
     if let Some(path) = &arguments.trace {
         write_trace(path, &plan, &run)?;
     }
-    let hidden = if arguments.all { 0 } else { run.events.len().saturating_sub(tell::LAST_EVENTS) };
+    let hidden =
+        if arguments.all { 0 } else { run.events.len().saturating_sub(output::LAST_EVENTS) };
     let mut out = std::io::stdout().lock();
     if hidden > 0 {
-        writeln!(out, "({hidden} events before these; --all prints them)")?;
+        writeln!(out, "({hidden} earlier events; --all prints them)")?;
     }
     for event in &run.events[hidden..] {
         writeln!(out, "{event}")?;
     }
     if let Some(path) = &arguments.trace {
-        writeln!(out, "the trace is in {}", path.display())?;
+        writeln!(out, "wrote the trace to {}", path.display())?;
     }
     let seconds = run.simulated_ms as f64 / 1000.0;
     let events = run.events.len();
     writeln!(out, "{events} events, {seconds:.1} simulated s, digest {:016x}", run.digest())?;
     Ok(match &run.violation {
         None => {
-            writeln!(out, "all is well")?;
-            Verdict::Clean
+            writeln!(out, "no violation")?;
+            ExitStatus::Success
         }
         Some(violation) => {
-            let told = tell::failure(&plan.scenario, &plan, violation, &arguments.which.source());
-            writeln!(out, "{told}")?;
-            Verdict::Failed
+            let report =
+                output::failure(&plan.scenario, &plan, violation, &arguments.selection.source());
+            writeln!(out, "{report}")?;
+            ExitStatus::Failure
         }
     })
 }

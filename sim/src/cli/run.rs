@@ -1,4 +1,4 @@
-//! `sim run`: many seeds, a progress bar, a summary.
+//! `sim run`: runs many seeds, with a progress bar and a summary.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -11,41 +11,41 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sim::coverage::{self, Coverage};
-use sim::iam::Same;
+use sim::iam::Convergence;
 use sim::run::Violation;
 use sim::scenarios::{self, Scenario};
 use sim::sweep::{Done, Job, sweep};
 
-use super::{UsageError, Verdict, find, plan_of, tell};
+use super::{ExitStatus, UsageError, find, output, plan_of};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// A scenario, or several; all unless given
+    /// A scenario; may be repeated; all scenarios unless given
     #[arg(long = "scenario", value_name = "NAME")]
     scenarios: Vec<String>,
-    /// Which seeds: 0..200, or one
+    /// A seed, or a range such as 0..200
     #[arg(long, default_value = "0..20", value_name = "RANGE")]
     seeds: Seeds,
     /// Threads; as many as there are processors unless given
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Nodes of swarm runs, which else are drawn
+    /// Nodes of swarm runs; drawn from the seed unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
     nodes: Option<u8>,
     /// Begin no further run after so many seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
-    /// Begin no further run after one that failed; those under way are finished, so that the lowest
-    /// seed that fails is always among them
+    /// Begin no further run after the first failure; runs in progress finish, so that the lowest
+    /// failing seed is always among the printed ones
     #[arg(long)]
     stop_at_first: bool,
-    /// Fail if a point that should be reached sometimes never was
+    /// Fail if a coverage point was never reached
     #[arg(long)]
     require_coverage: bool,
     /// Print the coverage points and how often each was reached
     #[arg(long)]
     coverage: bool,
-    /// Print a line of JSON for each run, and nothing else, to standard output
+    /// Print one line of JSON for each run to standard output, and nothing else
     #[arg(long)]
     json: bool,
 }
@@ -64,7 +64,7 @@ impl FromStr for Seeds {
             None => number(text).map(|seed| seed..seed.saturating_add(1))?,
             Some((from, to)) => number(from)?..number(to)?,
         };
-        if range.is_empty() { Err(format!("{text:?} holds no seed")) } else { Ok(Self(range)) }
+        if range.is_empty() { Err(format!("{text:?} is an empty range")) } else { Ok(Self(range)) }
     }
 }
 
@@ -73,15 +73,15 @@ impl FromStr for Seeds {
 struct Line<'a> {
     scenario: &'a str,
     seed: u64,
-    /// Equal for runs with the same trace.
+    /// Equal for runs with equal traces.
     digest: String,
     simulated_ms: u64,
     events: usize,
-    /// How long after all trouble copies were the same, if there are any.
+    /// Time from healing until all copies were equal, if the plan has any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    same: Option<Same>,
+    convergence: Option<Convergence>,
     violation: Option<&'a Violation>,
-    /// Points that it reached, and how often: to be added up over machines.
+    /// Number of hits of each coverage point; to be summed over machines.
     coverage: &'a BTreeMap<String, u64>,
 }
 
@@ -92,13 +92,13 @@ struct Tally {
     simulated_ms: u64,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
     let chosen = chosen(arguments)?;
     let points = coverage::points_of(chosen.iter().map(|scenario| scenario.name));
     let Seeds(seeds) = &arguments.seeds;
     let total = (seeds.end - seeds.start).saturating_mul(chosen.len() as u64);
     let bar = progress(total, arguments.json);
-    #[expect(clippy::disallowed_methods, reason = "how long it takes the user")]
+    #[expect(clippy::disallowed_methods, reason = "measures real time for the user")]
     let start = Instant::now();
     let limit = arguments.seconds.map(Duration::from_secs);
     let nodes = arguments.nodes;
@@ -115,36 +115,36 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
     sweep(jobs, threads.map_or(1, NonZeroUsize::get), |done| {
         let minutes = start.elapsed().as_secs_f64() / 60.0;
         bar.inc(1);
-        bar.set_message(format!("{:.0} a minute", (bar.position() as f64) / minutes));
+        bar.set_message(format!("{:.0}/min", (bar.position() as f64) / minutes));
         coverage.add(&done.run.coverage);
         if arguments.json {
             written = print_line(&done);
         } else if let Some(violation) = &done.run.violation {
             let Job { name, plan, .. } = &done.job;
-            let told = tell::failure(name, plan, violation, &tell::Source::Seed);
-            written = bar.suspend(|| tell::line(told));
+            let report = output::failure(name, plan, violation, &output::Source::Seed);
+            written = bar.suspend(|| output::line(report));
         }
         let tally = tallies.entry(done.job.name).or_default();
         tally.runs += 1;
         tally.simulated_ms += done.run.simulated_ms;
         let has_failed = done.run.violation.is_some();
         tally.failed.extend(has_failed.then_some(done.job.seed));
-        let is_enough = has_failed && arguments.stop_at_first;
-        written.is_ok() && !is_enough && limit.is_none_or(|limit| start.elapsed() < limit)
+        let is_last = has_failed && arguments.stop_at_first;
+        written.is_ok() && !is_last && limit.is_none_or(|limit| start.elapsed() < limit)
     });
     written?;
     bar.finish_and_clear();
     if !arguments.json {
-        tell::line(summary(&tallies, start.elapsed()))?;
-        tell::line(reached(&coverage, &points, arguments.coverage))?;
+        output::line(summary(&tallies, start.elapsed()))?;
+        output::line(reached(&coverage, &points, arguments.coverage))?;
     }
     let has_failed = tallies.values().any(|tally| !tally.failed.is_empty());
     let missing = coverage.missing(&points);
-    let is_thin = arguments.require_coverage && !missing.is_empty();
-    if is_thin {
+    let lacks_coverage = arguments.require_coverage && !missing.is_empty();
+    if lacks_coverage {
         eprintln!("never reached: {}", missing.join(", "));
     }
-    Ok(if has_failed || is_thin { Verdict::Failed } else { Verdict::Clean })
+    Ok(if has_failed || lacks_coverage { ExitStatus::Failure } else { ExitStatus::Success })
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<&'static Scenario>, UsageError> {
@@ -169,11 +169,11 @@ fn print_line(done: &Done) -> std::io::Result<()> {
         digest: format!("{:016x}", done.run.digest()),
         simulated_ms: done.run.simulated_ms,
         events: done.run.events.len(),
-        same: done.run.same,
+        convergence: done.run.convergence,
         violation: done.run.violation.as_ref(),
         coverage: done.run.coverage.counts(),
     };
-    tell::line(serde_json::to_string(&line)?)
+    output::line(serde_json::to_string(&line)?)
 }
 
 fn summary(tallies: &BTreeMap<String, Tally>, took: Duration) -> String {
@@ -185,7 +185,7 @@ fn summary(tallies: &BTreeMap<String, Tally>, took: Duration) -> String {
     }
     let runs: u64 = tallies.values().map(|tally| tally.runs).sum();
     let (seconds, minutes) = (took.as_secs_f64(), took.as_secs_f64() / 60.0);
-    lines.push(format!("{runs} runs in {seconds:.1} s: {:.0} a minute", runs as f64 / minutes));
+    lines.push(format!("{runs} runs in {seconds:.1} s: {:.0}/min", runs as f64 / minutes));
     for (name, Tally { failed, .. }) in tallies {
         if !failed.is_empty() {
             lines.push(format!("{name} failed for seeds {failed:?}"));

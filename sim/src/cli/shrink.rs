@@ -1,4 +1,4 @@
-//! `sim shrink`: a failing plan, made small.
+//! `sim shrink`: shrinks a failing plan.
 
 use std::path::{Path, PathBuf};
 
@@ -6,48 +6,48 @@ use clap::Args;
 use sim::corpus::Entry;
 use sim::plan::Plan;
 use sim::run::Violation;
-use sim::shrink::{Effort, shrink};
+use sim::shrink::{Budget, shrink};
 
-use super::{UsageError, Verdict, Which, tell};
+use super::{ExitStatus, RunSelection, UsageError, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    which: Which,
-    /// Where to write the small plan, as an entry of the corpus
+    selection: RunSelection,
+    /// Where to write the shrunk plan, as a corpus entry
     #[arg(long, default_value = "shrunk.toml", value_name = "FILE")]
     out: PathBuf,
-    /// Runs at most
-    #[arg(long, default_value_t = Effort::default().runs, value_name = "N")]
+    /// Number of runs at most
+    #[arg(long, default_value_t = Budget::default().runs, value_name = "N")]
     runs: u32,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Verdict, UsageError> {
-    let plan = arguments.which.plan()?;
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
+    let plan = arguments.selection.plan()?;
     let Some(violation) = sim::sweep::run_plan(&plan).violation else {
         return Err(UsageError::DoesNotFail);
     };
-    tell::line(&violation)?;
-    tell::line(format_args!("from {}", size(&plan)))?;
+    output::line(&violation)?;
+    output::line(format_args!("from {}", size(&plan)))?;
     let fails = |plan: &Plan| {
-        // A plan that has become impossible is not smaller, it is another matter.
+        // An inconsistent plan does not fail in the same way.
         let found = plan.check().ok().and_then(|()| sim::sweep::run_plan(plan).violation);
         found.is_some_and(|found| found.is_like(&violation))
     };
-    let effort = Effort { runs: arguments.runs };
-    let mut told = Ok(());
-    let shrunk = shrink(&plan, effort, fails, |plan, runs| {
-        told = tell::line(format_args!("  {} after {runs} runs", size(plan)));
+    let budget = Budget { runs: arguments.runs };
+    let mut printed = Ok(());
+    let shrunk = shrink(&plan, budget, fails, |plan, runs| {
+        printed = output::line(format_args!("  {} after {runs} runs", size(plan)));
     });
-    told?;
+    printed?;
     let last = sim::sweep::run_plan(&shrunk.plan).violation.unwrap_or(violation);
     save(&arguments.out, &shrunk.plan, Some(&last))?;
     let least = if shrunk.is_minimal { "nothing smaller fails" } else { "stopped by --runs" };
     let (size, out) = (size(&shrunk.plan), arguments.out.display());
-    tell::line(format_args!("to {size} ({least}): {out}"))?;
-    let source = tell::Source::File(&arguments.out, None);
-    tell::line(tell::failure(&plan.scenario, &shrunk.plan, &last, &source))?;
-    Ok(Verdict::Failed)
+    output::line(format_args!("to {size} ({least}): {out}"))?;
+    let source = output::Source::File(&arguments.out, None);
+    output::line(output::failure(&plan.scenario, &shrunk.plan, &last, &source))?;
+    Ok(ExitStatus::Failure)
 }
 
 fn size(plan: &Plan) -> String {
@@ -55,7 +55,7 @@ fn size(plan: &Plan) -> String {
     format!("{nodes} nodes, {} faults, {} calls", plan.faults.len(), plan.load.len())
 }
 
-/// Writes a plan as an entry of the corpus.
+/// Writes a plan as a corpus entry.
 pub(super) fn save(
     path: &Path,
     plan: &Plan,
@@ -63,7 +63,7 @@ pub(super) fn save(
 ) -> Result<(), UsageError> {
     let (about, invariant) = match violation {
         Some(violation) => (violation.text.clone(), violation.invariant.clone()),
-        None => ("a plan to be looked at".to_owned(), String::new()),
+        None => ("a plan saved by sim replay".to_owned(), String::new()),
     };
     Ok(sim::corpus::write(path, &Entry { about, invariant, plan: plan.clone() })?)
 }

@@ -1,88 +1,88 @@
-//! What should happen to users, policies and mappings sometimes.
+//! Coverage points of users, policies and mappings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use iam_bootstrap::limits::{COMPARE_SPACING, TELL_TIMEOUT};
 
-use crate::event::{Event, IamEvent, Kept, LinkState, RecordVersion, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState, RecordVersion};
 use crate::plan::{Fault, Node};
 
-/// What is known of the copies of a run.
+/// State of the copies of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Iam {
-    nodes: BTreeMap<Node, Copy>,
-    /// When each record was kept for the first time: by who made the change.
-    made: BTreeMap<(u8, RecordVersion), u64>,
-    /// The last change that each node made of each item: when, and whether it put something.
+    nodes: BTreeMap<Node, NodeCopy>,
+    /// When each record was stored for the first time: by the node that made the change.
+    committed: BTreeMap<(u8, RecordVersion), u64>,
+    /// The last change of each item by each node: when, and whether it was a put.
     changed: BTreeMap<(u8, Node), (u64, bool)>,
-    /// Since when the first of two has lost its connection to the other.
-    apart: BTreeMap<(Node, Node), u64>,
-    /// When the first of two began its last comparison with the other.
-    compared: BTreeMap<(Node, Node), u64>,
+    /// Since when the first node has lost its connection to the second.
+    disconnected_since: BTreeMap<(Node, Node), u64>,
+    /// When the first node began its last reconciliation with the second.
+    reconciled: BTreeMap<(Node, Node), u64>,
 }
 
-/// One node's.
+/// State of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Copy {
-    /// Whether its process runs, and how often it has begun.
+struct NodeCopy {
+    /// Whether its process runs, and how often it has started.
     is_running: bool,
     starts: u32,
-    /// When its last process ended, and when this one began.
-    away_ms: (u64, u64),
-    /// Whether its readers see anything.
-    is_seen: bool,
-    pools_away: BTreeSet<u8>,
-    /// A pool came online after its process began and before all was loaded.
-    has_waited: bool,
-    /// It asked somebody for records.
+    /// When its previous process ended, and when this one started.
+    down_ms: (u64, u64),
+    /// Whether its readers see a copy.
+    is_visible: bool,
+    pools_down: BTreeSet<u8>,
+    /// Whether a pool came online after the process started and before it had loaded.
+    waited_for_pool: bool,
+    /// Whether it has fetched records from a peer.
     has_fetched: bool,
     /// Items that it ever had.
     had: BTreeSet<u8>,
 }
 
-/// Every point that a set of runs of the swarm of users, policies and mappings must reach at least once.
+/// Points that a set of swarm runs with users, policies and mappings must reach.
 pub const IAM_POINTS: &[&str] = &[
-    "change_asked_of_a_process_that_crashed",
-    "change_made",
-    "change_made_while_a_peer_is_cut_off",
-    "change_missed_by_who_cannot_be_reached",
-    "change_missed_by_who_has_not_loaded",
-    "change_missed_by_whose_pool_is_away",
-    "change_of_what_is_not_there",
-    "change_refused_before_all_is_loaded",
-    "change_refused_by_its_pool",
-    "comparison_found_what_was_missed",
-    "comparison_repaired_a_change",
-    "comparison_repaired_a_deletion",
-    "comparison_with_who_has_not_loaded",
-    "connected_anew_before_it_may_compare",
-    "deletion_kept_where_the_item_never_was",
+    "buggify_delay-flush",
+    "buggify_early-timeout",
+    "buggify_full-socket",
+    "buggify_spurious-wake",
+    "buggify_supersede",
+    "buggify_tiny-queue",
+    "change_committed",
+    "change_committed_while_peer_is_cut_off",
+    "change_missed_by_peer_with_offline_pool",
+    "change_missed_by_unloaded_peer",
+    "change_missed_by_unreachable_peer",
+    "change_of_missing_item",
+    "change_rejected_before_load",
+    "change_rejected_by_pool",
+    "change_requested_of_crashed_process",
     "fault_bounce",
     "fault_cut",
     "fault_cut_one_way",
     "fault_drift",
     "fault_hold",
-    "fault_mend",
     "fault_pool_down",
     "fault_pool_up",
     "fault_power_loss",
+    "fault_repair",
     "fault_restart",
     "fault_skew",
     "fault_slow",
-    "item_changed_on_both_sides_of_a_cut",
-    "item_put_on_one_side_of_a_cut_and_deleted_on_the_other",
-    "late_node_took_what_came_before_it",
-    "load_cut_short_by_a_crash",
-    "pool_came_late",
-    "pool_was_tried_again",
-    "rare_delay-flush",
-    "rare_early-timeout",
-    "rare_full-socket",
-    "rare_spurious-wake",
-    "rare_supersede",
-    "rare_tiny-queue",
-    "restarted_node_took_what_it_missed",
+    "item_changed_on_both_sides_of_partition",
+    "item_put_and_deleted_across_partition",
+    "late_node_fetched_earlier_change",
+    "load_interrupted_by_crash",
+    "pool_came_online_late",
+    "pool_read_was_retried",
+    "reconciliation_found_missed_change",
+    "reconciliation_repaired_change",
+    "reconciliation_repaired_deletion",
+    "reconciliation_with_unloaded_peer",
+    "reconnected_before_next_reconciliation",
+    "restarted_node_fetched_missed_change",
+    "tombstone_stored_without_item",
 ];
 
 fn ms(duration: Duration) -> u64 {
@@ -90,46 +90,46 @@ fn ms(duration: Duration) -> u64 {
 }
 
 impl Iam {
-    /// Something happened. Returns the points that it reached.
-    pub(super) fn see(&mut self, event: &Event) -> Vec<&'static str> {
+    /// Handles an event. Returns the points that it reached.
+    pub(super) fn on_event(&mut self, event: &Event) -> Vec<&'static str> {
         let at_ms = event.at_ms;
-        match (&event.what, event.node) {
-            (What::Fault { fault }, _) => self.see_fault(*fault, at_ms),
-            (What::Healed, _) => {
-                self.nodes.values_mut().for_each(Copy::all_pools_are_there);
+        match (&event.kind, event.node) {
+            (EventKind::Fault { fault }, _) => self.on_fault(*fault, at_ms),
+            (EventKind::Healed, _) => {
+                self.nodes.values_mut().for_each(NodeCopy::all_pools_came_up);
                 Vec::new()
             }
-            (What::Started { .. }, Some(node)) => {
-                self.apart.retain(|(of, _), _| *of != node);
-                self.compared.retain(|(of, _), _| *of != node);
-                self.nodes.entry(node).or_default().begin(at_ms);
+            (EventKind::Started { .. }, Some(node)) => {
+                self.disconnected_since.retain(|(of, _), _| *of != node);
+                self.reconciled.retain(|(of, _), _| *of != node);
+                self.nodes.entry(node).or_default().start(at_ms);
                 Vec::new()
             }
-            (What::State { remote, state, .. }, Some(node)) => {
-                self.see_state((node, *remote), *state, at_ms)
+            (EventKind::State { remote, state, .. }, Some(node)) => {
+                self.on_state((node, *remote), *state, at_ms)
             }
-            (What::Iam(iam), Some(node)) => self.see_iam(iam, node, at_ms),
+            (EventKind::Iam(iam), Some(node)) => self.on_iam(iam, node, at_ms),
             _ => Vec::new(),
         }
     }
 
-    fn see_fault(&mut self, fault: Fault, at_ms: u64) -> Vec<&'static str> {
+    fn on_fault(&mut self, fault: Fault, at_ms: u64) -> Vec<&'static str> {
         match fault {
             Fault::PoolDown { node, pool, .. } => {
-                self.nodes.entry(node).or_default().pools_away.insert(pool);
+                self.nodes.entry(node).or_default().pools_down.insert(pool);
             }
             Fault::PoolUp { node, pool } => {
-                self.nodes.entry(node).or_default().pool_is_there(pool);
+                self.nodes.entry(node).or_default().pool_came_up(pool);
             }
             Fault::PowerLoss { node } => {
                 let copy = self.nodes.entry(node).or_default();
                 if copy.is_running {
                     copy.is_running = false;
-                    copy.away_ms.0 = at_ms;
-                    return if copy.is_seen {
+                    copy.down_ms.0 = at_ms;
+                    return if copy.is_visible {
                         Vec::new()
                     } else {
-                        vec!["load_cut_short_by_a_crash"]
+                        vec!["load_interrupted_by_crash"]
                     };
                 }
             }
@@ -138,103 +138,104 @@ impl Iam {
         Vec::new()
     }
 
-    fn see_state(&mut self, ends: (Node, Node), state: LinkState, at_ms: u64) -> Vec<&'static str> {
+    fn on_state(&mut self, ends: (Node, Node), state: LinkState, at_ms: u64) -> Vec<&'static str> {
         if state != LinkState::Connected {
-            self.apart.entry(ends).or_insert(at_ms);
+            self.disconnected_since.entry(ends).or_insert(at_ms);
             return Vec::new();
         }
-        let was_apart = self.apart.remove(&ends).is_some();
-        let compared = self.compared.get(&ends).filter(|_| was_apart);
-        match compared.is_some_and(|before| at_ms - before < ms(COMPARE_SPACING)) {
-            true => vec!["connected_anew_before_it_may_compare"],
+        let was_apart = self.disconnected_since.remove(&ends).is_some();
+        let reconciled = self.reconciled.get(&ends).filter(|_| was_apart);
+        match reconciled.is_some_and(|before| at_ms - before < ms(COMPARE_SPACING)) {
+            true => vec!["reconnected_before_next_reconciliation"],
             false => Vec::new(),
         }
     }
 
-    fn see_iam(&mut self, event: &IamEvent, node: Node, at_ms: u64) -> Vec<&'static str> {
+    fn on_iam(&mut self, event: &IamEvent, node: Node, at_ms: u64) -> Vec<&'static str> {
         match event {
-            IamEvent::Kept { kept, .. } => self.see_kept(*kept, node, at_ms),
-            IamEvent::Changed { untold, .. } => {
-                let mut points = vec!["change_made"];
-                if self.apart.keys().any(|(of, _)| *of == node) {
-                    points.push("change_made_while_a_peer_is_cut_off");
+            IamEvent::Persisted { record, .. } => self.on_persisted(*record, node, at_ms),
+            IamEvent::Changed { peer_errors, .. } => {
+                let mut points = vec!["change_committed"];
+                if self.disconnected_since.keys().any(|(of, _)| *of == node) {
+                    points.push("change_committed_while_peer_is_cut_off");
                 }
-                points.extend(untold.iter().filter_map(|cause| missed(cause)));
+                points.extend(peer_errors.iter().filter_map(|cause| missed(cause)));
                 points
             }
             IamEvent::Refused { text, .. } => Vec::from_iter(refused(text)),
-            IamEvent::Seen { items: Some(items) } => {
+            IamEvent::SnapshotChanged { items: Some(items) } => {
                 let copy = self.nodes.entry(node).or_default();
                 copy.had.extend(items.iter().map(|(item, _)| *item));
-                let is_first = !std::mem::replace(&mut copy.is_seen, true);
-                match is_first && copy.has_waited {
-                    true => vec!["pool_came_late"],
+                let is_first = !std::mem::replace(&mut copy.is_visible, true);
+                match is_first && copy.waited_for_pool {
+                    true => vec!["pool_came_online_late"],
                     false => Vec::new(),
                 }
             }
-            IamEvent::LoadLogged { retries: 1.. } => vec!["pool_was_tried_again"],
-            IamEvent::Compares { with } => {
-                self.compared.insert((node, *with), at_ms);
-                match self.nodes.get(with).is_some_and(|copy| copy.is_seen) {
+            IamEvent::LoadLogged { retries: 1.. } => vec!["pool_read_was_retried"],
+            IamEvent::Reconciles { with } => {
+                self.reconciled.insert((node, *with), at_ms);
+                match self.nodes.get(with).is_some_and(|copy| copy.is_visible) {
                     true => Vec::new(),
-                    false => vec!["comparison_with_who_has_not_loaded"],
+                    false => vec!["reconciliation_with_unloaded_peer"],
                 }
             }
             IamEvent::Fetches { .. } => {
                 self.nodes.entry(node).or_default().has_fetched = true;
-                vec!["comparison_found_what_was_missed"]
+                vec!["reconciliation_found_missed_change"]
             }
-            IamEvent::Asked { .. }
-            | IamEvent::Forgotten { .. }
-            | IamEvent::Seen { items: None }
+            IamEvent::Requested { .. }
+            | IamEvent::Removed { .. }
+            | IamEvent::SnapshotChanged { items: None }
             | IamEvent::LoadLogged { retries: 0 } => Vec::new(),
         }
     }
 
-    fn see_kept(&mut self, kept: Kept, node: Node, at_ms: u64) -> Vec<&'static str> {
-        let is_put = kept.value.is_some();
+    fn on_persisted(&mut self, record: ItemRecord, node: Node, at_ms: u64) -> Vec<&'static str> {
+        let is_put = record.value.is_some();
         let copy = self.nodes.entry(node).or_default();
-        let had = copy.had.contains(&kept.item);
+        let had = copy.had.contains(&record.item);
         if is_put {
-            copy.had.insert(kept.item);
+            copy.had.insert(record.item);
         }
-        let Some(made_ms) = self.made.get(&(kept.item, kept.version)).copied() else {
-            self.made.insert((kept.item, kept.version), at_ms);
-            let points = self.on_both_sides(kept.item, node, is_put);
-            self.changed.insert((kept.item, node), (at_ms, is_put));
+        let Some(committed_ms) = self.committed.get(&(record.item, record.version)).copied() else {
+            self.committed.insert((record.item, record.version), at_ms);
+            let points = self.on_both_sides(record.item, node, is_put);
+            self.changed.insert((record.item, node), (at_ms, is_put));
             return points;
         };
         let mut points = Vec::new();
         if !is_put && !had {
-            points.push("deletion_kept_where_the_item_never_was");
+            points.push("tombstone_stored_without_item");
         }
-        // Nobody tells of a change for so long.
-        if copy.has_fetched && at_ms - made_ms > ms(TELL_TIMEOUT) {
+        // No broadcast of a change takes so long.
+        if copy.has_fetched && at_ms - committed_ms > ms(TELL_TIMEOUT) {
             points.push(match is_put {
-                true => "comparison_repaired_a_change",
-                false => "comparison_repaired_a_deletion",
+                true => "reconciliation_repaired_change",
+                false => "reconciliation_repaired_deletion",
             });
         }
-        let (ended_ms, begun_ms) = copy.away_ms;
-        if (ended_ms..begun_ms).contains(&made_ms) {
+        let (ended_ms, begun_ms) = copy.down_ms;
+        if (ended_ms..begun_ms).contains(&committed_ms) {
             points.push(match copy.starts {
-                1 => "late_node_took_what_came_before_it",
-                _ => "restarted_node_took_what_it_missed",
+                1 => "late_node_fetched_earlier_change",
+                _ => "restarted_node_fetched_missed_change",
             });
         }
         points
     }
 
-    /// A node changes an item; who is cut off from it may have changed it as well since then.
+    /// Returns the points for a change of an item that a disconnected node has changed as well
+    /// since.
     fn on_both_sides(&self, item: u8, node: Node, is_put: bool) -> Vec<&'static str> {
         let mut points = Vec::new();
-        let apart = self.apart.iter().filter(|((of, _), _)| *of == node);
-        for ((_, other), since_ms) in apart {
+        let disconnected_since = self.disconnected_since.iter().filter(|((of, _), _)| *of == node);
+        for ((_, other), since_ms) in disconnected_since {
             match self.changed.get(&(item, *other)) {
                 Some((at_ms, was_put)) if at_ms >= since_ms => {
-                    points.push("item_changed_on_both_sides_of_a_cut");
+                    points.push("item_changed_on_both_sides_of_partition");
                     if *was_put != is_put {
-                        points.push("item_put_on_one_side_of_a_cut_and_deleted_on_the_other");
+                        points.push("item_put_and_deleted_across_partition");
                     }
                 }
                 _ => {}
@@ -244,49 +245,50 @@ impl Iam {
     }
 }
 
-impl Copy {
-    fn begin(&mut self, at_ms: u64) {
+impl NodeCopy {
+    fn start(&mut self, at_ms: u64) {
         if std::mem::replace(&mut self.is_running, true) {
-            // It ended in good order, and begins in the same moment.
-            self.away_ms.0 = at_ms;
+            // It shut down gracefully, and restarts at the same moment.
+            self.down_ms.0 = at_ms;
         }
-        self.away_ms.1 = at_ms;
+        self.down_ms.1 = at_ms;
         self.starts += 1;
-        (self.is_seen, self.has_waited, self.has_fetched) = (false, false, false);
+        (self.is_visible, self.waited_for_pool, self.has_fetched) = (false, false, false);
     }
 
-    fn pool_is_there(&mut self, pool: u8) {
-        self.has_waited |= self.pools_away.remove(&pool) && self.is_running && !self.is_seen;
+    fn pool_came_up(&mut self, pool: u8) {
+        self.waited_for_pool |=
+            self.pools_down.remove(&pool) && self.is_running && !self.is_visible;
     }
 
-    fn all_pools_are_there(&mut self) {
-        for pool in std::mem::take(&mut self.pools_away) {
-            self.pools_away.insert(pool);
-            self.pool_is_there(pool);
+    fn all_pools_came_up(&mut self) {
+        for pool in std::mem::take(&mut self.pools_down) {
+            self.pools_down.insert(pool);
+            self.pool_came_up(pool);
         }
     }
 }
 
-/// Why a peer was not told of a change.
+/// Returns the point for the reason why a peer missed a change.
 fn missed(cause: &str) -> Option<&'static str> {
     let points = [
-        ("has not loaded IAM yet", "change_missed_by_who_has_not_loaded"),
-        ("is unavailable", "change_missed_by_whose_pool_is_away"),
-        ("is not initialised", "change_missed_by_whose_pool_is_away"),
-        ("not connected to", "change_missed_by_who_cannot_be_reached"),
-        ("disconnected from", "change_missed_by_who_cannot_be_reached"),
-        ("deadline exceeded", "change_missed_by_who_cannot_be_reached"),
+        ("has not loaded IAM yet", "change_missed_by_unloaded_peer"),
+        ("is unavailable", "change_missed_by_peer_with_offline_pool"),
+        ("is not initialised", "change_missed_by_peer_with_offline_pool"),
+        ("not connected to", "change_missed_by_unreachable_peer"),
+        ("disconnected from", "change_missed_by_unreachable_peer"),
+        ("deadline exceeded", "change_missed_by_unreachable_peer"),
     ];
     points.into_iter().find(|(text, _)| cause.contains(text)).map(|(_, point)| point)
 }
 
 fn refused(text: &str) -> Option<&'static str> {
     let points = [
-        ("cannot be changed yet", "change_refused_before_all_is_loaded"),
-        ("there is no ", "change_of_what_is_not_there"),
-        ("is unavailable", "change_refused_by_its_pool"),
-        ("is not initialised", "change_refused_by_its_pool"),
-        ("its process crashed", "change_asked_of_a_process_that_crashed"),
+        ("cannot be changed yet", "change_rejected_before_load"),
+        ("there is no ", "change_of_missing_item"),
+        ("is unavailable", "change_rejected_by_pool"),
+        ("is not initialised", "change_rejected_by_pool"),
+        ("its process crashed", "change_requested_of_crashed_process"),
     ];
     points.into_iter().find(|(part, _)| text.contains(part)).map(|(_, point)| point)
 }

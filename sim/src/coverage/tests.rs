@@ -1,110 +1,110 @@
-//! Each point can be reached: by its last event, and by nothing before.
+//! Each point is reached by the last event of its sequence, and by nothing before.
 
 use std::time::Duration;
 
 use super::*;
-use crate::event::Meaning;
-use crate::plan::{Ending, Plan, StreamPlan};
+use crate::event::MessageSummary;
+use crate::plan::{HandlerEnding, Plan, StreamPlan};
 use crate::world::World;
 
 const A: Node = Node(0);
 const B: Node = Node(1);
 
-fn made(kind: CallKind) -> What {
-    What::CallMade { call: 0, to: B, kind, timeout_ms: None }
+fn made(kind: CallKind) -> EventKind {
+    EventKind::CallMade { call: 0, to: B, kind, timeout_ms: None }
 }
 
-fn ended(outcome: Outcome) -> What {
-    What::CallEnded { call: 0, outcome }
+fn ended(outcome: Outcome) -> EventKind {
+    EventKind::CallEnded { call: 0, outcome }
 }
 
-fn handler(how: HandlerEnd) -> What {
-    What::HandlerEnded { call: 0, how }
+fn handler(how: HandlerEnd) -> EventKind {
+    EventKind::HandlerEnded { call: 0, how }
 }
 
-fn state(state: LinkState, cause: &str) -> What {
-    What::State { remote: B, state, cause: Some(cause.to_owned()) }
+fn state(state: LinkState, cause: &str) -> EventKind {
+    EventKind::State { remote: B, state, cause: Some(cause.to_owned()) }
 }
 
-fn opened(socket: SocketId) -> What {
-    What::SocketOpened { socket, remote: B, dialled: false }
+fn opened(socket: SocketId) -> EventKind {
+    EventKind::SocketOpened { socket, remote: B, dialed: false }
 }
 
-fn said(socket: SocketId, op: &str) -> What {
+fn sent_message(socket: SocketId, op: &str) -> EventKind {
     let op = op.to_owned();
-    let message = Meaning { op, mux_id: 0, sequence: 0, flags: 0, bytes: 0, call: None };
-    What::MessageSent { socket, index: 0, message }
+    let message = MessageSummary { op, mux_id: 0, sequence: 0, flags: 0, bytes: 0, call: None };
+    EventKind::MessageSent { socket, index: 0, message }
 }
 
-/// What reaches a point, the last of it in the same millisecond.
-fn reaching(point: &str) -> Vec<What> {
+/// Returns the events that reach a point, all in the same millisecond.
+fn reaching(point: &str) -> Vec<EventKind> {
     use {CallKind::Request, CallKind::Stream};
     let request = || made(Request);
     let stream = || made(Stream);
-    let served = || What::HandlerStarted { call: 0, from: A };
-    let waits = |end| What::SendWaits { call: 0, end, number: 1 };
+    let served = || EventKind::HandlerStarted { call: 0, from: A };
+    let waits = |end| EventKind::SendBlocked { call: 0, end, number: 1 };
     let refused = || Outcome::UnknownHandler;
     if let Some(kind) = point.strip_prefix("fault_") {
-        return vec![What::Fault { fault: fault(kind) }];
+        return vec![EventKind::Fault { fault: fault(kind) }];
     }
-    if let Some(point) = point.strip_prefix("rare_") {
-        return vec![What::Rare { point: point.to_owned(), lasts_ms: 1 }];
+    if let Some(point) = point.strip_prefix("buggify_") {
+        return vec![EventKind::FaultPoint { point: point.to_owned(), lasts_ms: 1 }];
     }
     match point {
-        "bounce_in_good_order" => vec![
-            What::Fault { fault: fault("bounce") },
+        "graceful_restart" => vec![
+            EventKind::Fault { fault: fault("bounce") },
             state(LinkState::Shutdown, "this server is shutting down"),
         ],
-        "call_answered" => vec![request(), ended(Outcome::Answered)],
-        "call_disconnected_while_its_handler_runs" => {
+        "call_succeeded" => vec![request(), ended(Outcome::Completed)],
+        "call_disconnected_while_handler_runs" => {
             vec![request(), served(), ended(Outcome::Disconnected)]
         }
-        "call_given_up_before_it_was_served" => vec![request(), ended(Outcome::GaveUp)],
-        "call_given_up_while_its_handler_runs" => {
-            vec![request(), served(), ended(Outcome::GaveUp)]
+        "call_cancelled_before_handler_started" => vec![request(), ended(Outcome::Cancelled)],
+        "call_cancelled_while_handler_runs" => {
+            vec![request(), served(), ended(Outcome::Cancelled)]
         }
         "call_not_connected" => vec![request(), ended(Outcome::NotConnected)],
-        "call_to_an_unknown_handler" => vec![request(), ended(refused())],
-        "connection_ended_by_its_pings" => {
+        "call_to_unknown_handler" => vec![request(), ended(refused())],
+        "connection_closed_by_missed_pings" => {
             vec![state(LinkState::Backoff, "2 pings in a row went unanswered")]
         }
         "connection_superseded" => vec![
             opened(1),
-            said(1, "Response"),
+            sent_message(1, "Response"),
             opened(2),
-            said(2, "ConnectResponse"),
-            said(2, "Ping"),
+            sent_message(2, "ConnectResponse"),
+            sent_message(2, "Ping"),
         ],
-        "crash_with_calls_under_way" => vec![request(), ended(Outcome::Crashed)],
-        "deadline_passed" => vec![request(), ended(Outcome::Deadline)],
+        "crash_with_calls_in_flight" => vec![request(), ended(Outcome::Crashed)],
+        "deadline_exceeded" => vec![request(), ended(Outcome::Deadline)],
         "dial_timed_out" => vec![state(LinkState::Backoff, "no answer within 5s")],
         "handler_failed" => vec![request(), served(), handler(HandlerEnd::Failed)],
         "handler_panicked" => vec![request(), served(), handler(HandlerEnd::Panicked)],
-        "refused_for_its_clock" => {
+        "rejected_for_clock_skew" => {
             vec![state(LinkState::Backoff, "rejected: time difference too large: the clocks of")]
         }
-        "refused_for_its_token" => {
+        "rejected_for_auth_token" => {
             vec![state(LinkState::Backoff, "rejected: auth token: it is not signed")]
         }
-        "response_came_with_a_dead_connection" => {
-            vec![request(), state(LinkState::Backoff, "reset"), ended(Outcome::Answered)]
+        "response_arrived_as_connection_died" => {
+            vec![request(), state(LinkState::Backoff, "reset"), ended(Outcome::Completed)]
         }
         "send_blocked_and_cancelled" => {
-            vec![stream(), served(), waits(StreamSide::Caller), ended(Outcome::GaveUp)]
+            vec![stream(), served(), waits(StreamSide::Caller), ended(Outcome::Cancelled)]
         }
-        "stream_answered" => vec![stream(), ended(Outcome::Answered)],
-        "stream_ended_in_the_tick_of_its_cancel" => {
-            vec![stream(), served(), ended(Outcome::GaveUp), handler(HandlerEnd::Returned)]
+        "stream_succeeded" => vec![stream(), ended(Outcome::Completed)],
+        "stream_ended_in_tick_of_cancel" => {
+            vec![stream(), served(), ended(Outcome::Cancelled), handler(HandlerEnd::Returned)]
         }
-        "stream_given_up_with_its_buffer_full" => {
-            vec![stream(), served(), waits(StreamSide::Handler), ended(Outcome::GaveUp)]
+        "stream_cancelled_with_full_buffer" => {
+            vec![stream(), served(), waits(StreamSide::Callee), ended(Outcome::Cancelled)]
         }
         "stream_half_closed" => vec![
             stream(),
-            What::InputOver { call: 0, end: StreamSide::Handler, well: true },
-            What::Sent { call: 0, end: StreamSide::Handler, number: 1 },
+            EventKind::InputEnded { call: 0, end: StreamSide::Callee, clean: true },
+            EventKind::Sent { call: 0, end: StreamSide::Callee, number: 1 },
         ],
-        "stream_without_a_request_side" => vec![stream(), ended(Outcome::Answered)],
+        "stream_without_request_side" => vec![stream(), ended(Outcome::Completed)],
         _ => Vec::new(),
     }
 }
@@ -115,7 +115,7 @@ fn fault(kind: &str) -> Fault {
         Fault::Cut { a, b },
         Fault::CutOneWay { from: a, to: b },
         Fault::Hold { a, b },
-        Fault::Mend { a, b },
+        Fault::Repair { a, b },
         Fault::Slow { a, b, ms: 1 },
         Fault::PowerLoss { node },
         Fault::Restart { node },
@@ -138,71 +138,72 @@ fn load() -> Load {
         bytes: 16,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: None,
+        cancel_after_ms: None,
     })
 }
 
-fn reached(events: &[What]) -> Coverage {
+fn reached(events: &[EventKind]) -> Coverage {
     let mut coverage = Coverage::default();
-    for what in events {
-        let event = Event { at_ms: 7, node: Some(A), what: what.clone() };
-        coverage.see(&event, Some(&load()));
+    for kind in events {
+        let event = Event { at_ms: 7, node: Some(A), kind: kind.clone() };
+        coverage.on_event(&event, Some(&load()));
     }
     coverage
 }
 
 #[test]
-fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
-    for point in POINTS.iter().filter(|point| **point != "message_waited_for_room") {
+fn each_point_is_reached_by_the_last_event_of_its_sequence() {
+    for point in POINTS.iter().filter(|point| **point != "message_waited_for_queue_space") {
         let events = reaching(point);
-        let (last, before) = events.split_last().unwrap_or_else(|| panic!("no story of {point}"));
+        let (last, before) = events.split_last().unwrap_or_else(|| panic!("no events for {point}"));
         assert!(!reached(before).counts.contains_key(*point), "{point} before {last}");
         assert!(!reached(&events).missing(POINTS).contains(point), "{point}");
     }
 }
 
 #[test]
-fn message_waited_for_room_is_seen_on_the_nodes() {
+fn message_waited_for_queue_space_is_reached_by_a_view() {
     let mut world = World::new(&Plan::quiet(2));
     world.run_for(Duration::from_secs(1));
     let mut views = world.views();
     let mut coverage = Coverage::default();
-    coverage.look(&views);
-    assert!(coverage.missing(POINTS).contains(&"message_waited_for_room"));
+    coverage.on_view(&views);
+    assert!(coverage.missing(POINTS).contains(&"message_waited_for_queue_space"));
     views[0].connections[0].blocked_messages = 1;
-    coverage.look(&views);
-    assert!(!coverage.missing(POINTS).contains(&"message_waited_for_room"));
+    coverage.on_view(&views);
+    assert!(!coverage.missing(POINTS).contains(&"message_waited_for_queue_space"));
 }
 
 #[test]
-fn what_only_looks_like_it_does_not_count() {
+fn similar_events_do_not_reach_a_point() {
     let backoff = || state(LinkState::Backoff, "the peer closed the connection");
-    let anew = [opened(1), said(1, "Ping"), backoff(), opened(2), said(2, "Ping")];
-    assert_eq!(reached(&anew).counts.get("connection_superseded"), None);
+    let reconnected =
+        [opened(1), sent_message(1, "Ping"), backoff(), opened(2), sent_message(2, "Ping")];
+    assert_eq!(reached(&reconnected).counts.get("connection_superseded"), None);
     let at_the_end = [state(LinkState::Shutdown, "this server is shutting down")];
-    assert_eq!(reached(&at_the_end).counts.get("bounce_in_good_order"), None);
+    assert_eq!(reached(&at_the_end).counts.get("graceful_restart"), None);
     let no_token = [state(LinkState::Backoff, "no token: none")];
-    assert_eq!(reached(&no_token).counts.get("refused_for_its_token"), None);
+    assert_eq!(reached(&no_token).counts.get("rejected_for_auth_token"), None);
 }
 
 #[test]
-fn a_response_may_come_before_or_behind_the_loss_of_its_connection() {
+fn response_may_precede_or_follow_the_loss_of_its_connection() {
     for lost in [LinkState::Backoff, LinkState::Connecting] {
         let lost = state(lost, "the peer closed the connection");
         let request = made(CallKind::Request);
-        let answered = ended(Outcome::Answered);
-        for events in [[&request, &answered, &lost], [&request, &lost, &answered]] {
-            let events = events.map(What::clone);
-            assert!(reached(&events).counts.contains_key("response_came_with_a_dead_connection"));
+        let completed = ended(Outcome::Completed);
+        for events in [[&request, &completed, &lost], [&request, &lost, &completed]] {
+            let events = events.map(EventKind::clone);
+            assert!(reached(&events).counts.contains_key("response_arrived_as_connection_died"));
         }
     }
 }
 
 #[test]
-fn what_must_be_reached_depends_on_what_was_run() {
+fn required_points_depend_on_the_scenarios() {
     assert_eq!(points_of(["swarm"]), POINTS);
     assert_eq!(points_of(["locks", "locks_contention"]), LOCK_POINTS);
     assert_eq!(points_of(["iam", "iam_late_pools"]), IAM_POINTS);

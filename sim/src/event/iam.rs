@@ -1,4 +1,4 @@
-//! Words for what happens to users, policies and mappings.
+//! Events of users, policies and mappings.
 
 use std::fmt;
 
@@ -7,80 +7,80 @@ use serde::{Deserialize, Serialize};
 use super::CallId;
 use crate::plan::{ItemChange, Node};
 
-/// Something that happened to them on one node.
+/// An event of users, policies and mappings on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "iam", rename_all = "snake_case")]
 pub enum IamEvent {
-    /// A change is asked for.
-    Asked {
-        /// By which call.
+    /// A change of an item was requested.
+    Requested {
+        /// Number of the call.
         call: CallId,
-        /// Of which item.
+        /// The item.
         item: u8,
-        /// Which.
+        /// The change.
         change: ItemChange,
     },
-    /// A record is in a pool of the node: of its own change, or of a peer's.
-    Kept {
-        /// Which pool.
+    /// A pool of the node has persisted a record: of the node's own change, or of a peer's.
+    Persisted {
+        /// Index of the pool.
         pool: u8,
         /// The record.
         #[serde(flatten)]
-        kept: Kept,
+        record: ItemRecord,
     },
-    /// A record was taken out of a pool of the node.
-    Forgotten {
-        /// Of which item.
+    /// The record of an item was removed from a pool of the node.
+    Removed {
+        /// The item.
         item: u8,
     },
-    /// A change is made: whoever asked for it knows.
+    /// A change succeeded, and its caller has the result.
     Changed {
-        /// Which call's.
+        /// Number of the call.
         call: CallId,
-        /// The record of it.
+        /// The record of the change.
         #[serde(flatten)]
-        kept: Kept,
-        /// Why peers did not take it, of each that did not.
+        record: ItemRecord,
+        /// Errors of the peers that did not apply it.
         #[serde(skip_serializing_if = "Vec::is_empty", default)]
-        untold: Vec<String>,
+        peer_errors: Vec<String>,
     },
-    /// A change is not made, or nobody knows.
+    /// A change failed, or its result is unknown.
     Refused {
-        /// Which call's.
+        /// Number of the call.
         call: CallId,
-        /// Why.
+        /// The reason.
         text: String,
     },
-    /// What readers of this node see from now on: all items that there are, and their values.
-    Seen {
-        /// None before anything is loaded.
+    /// The snapshot that readers of this node see has changed.
+    SnapshotChanged {
+        /// All items and their values; none before anything is loaded.
         items: Option<Vec<(u8, u32)>>,
     },
-    /// It was logged that everything is loaded.
+    /// The node logged that everything is loaded.
     LoadLogged {
-        /// How often a pool had to be tried again, as the line says.
+        /// Number of retries of pools that the log line reports.
         retries: u32,
     },
-    /// The node asks another what it has: the beginning of a comparison.
-    Compares {
-        /// Which one.
+    /// The node requests the digest of a peer: the start of a reconciliation.
+    Reconciles {
+        /// The peer.
         with: Node,
     },
-    /// The node asks another for records that are newer there: what a comparison found.
+    /// The node fetches records that a reconciliation found to be newer at a peer.
     Fetches {
-        /// Whom.
+        /// The peer.
         from: Node,
     },
 }
 
 /// A record of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Of which item.
+pub struct ItemRecord {
+    /// The item.
     pub item: u8,
-    /// Its version.
+    /// The version.
     pub version: RecordVersion,
-    /// Its value; none if it says that the item is deleted.
+    /// The value; none for a tombstone.
     pub value: Option<u32>,
 }
 
@@ -89,22 +89,22 @@ pub struct Kept {
 pub struct RecordVersion {
     /// Microseconds since 1970.
     pub micros: u64,
-    /// The server, by its hash.
+    /// Hash of the server's name.
     pub server: u64,
 }
 
 impl IamEvent {
-    /// The call that it happens to, if it is one.
+    /// Returns the call that the event belongs to, if there is one.
     pub fn call(&self) -> Option<CallId> {
         match self {
-            Self::Asked { call, .. } | Self::Changed { call, .. } | Self::Refused { call, .. } => {
-                Some(*call)
-            }
-            Self::Kept { .. }
-            | Self::Forgotten { .. }
-            | Self::Seen { .. }
+            Self::Requested { call, .. }
+            | Self::Changed { call, .. }
+            | Self::Refused { call, .. } => Some(*call),
+            Self::Persisted { .. }
+            | Self::Removed { .. }
+            | Self::SnapshotChanged { .. }
             | Self::LoadLogged { .. }
-            | Self::Compares { .. }
+            | Self::Reconciles { .. }
             | Self::Fetches { .. } => None,
         }
     }
@@ -113,35 +113,35 @@ impl IamEvent {
 impl fmt::Display for IamEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Asked { call, item, change } => {
-                let what = match change {
+            Self::Requested { call, item, change } => {
+                let kind = match change {
                     ItemChange::Put => "put",
                     ItemChange::Delete => "delete",
                 };
-                write!(f, "call {call}: {what} item {item}")
+                write!(f, "call {call}: {kind} item {item}")
             }
-            Self::Kept { pool, kept } => write!(f, "pool {pool} keeps {kept}"),
-            Self::Forgotten { item } => write!(f, "nothing is kept of item {item}"),
-            Self::Changed { call, kept, untold } => {
-                write!(f, "call {call}: changed, {kept}")?;
-                untold.iter().try_for_each(|cause| write!(f, "; {cause}"))
+            Self::Persisted { pool, record } => write!(f, "pool {pool} persisted {record}"),
+            Self::Removed { item } => write!(f, "item {item} removed"),
+            Self::Changed { call, record, peer_errors } => {
+                write!(f, "call {call}: changed, {record}")?;
+                peer_errors.iter().try_for_each(|cause| write!(f, "; {cause}"))
             }
             Self::Refused { call, text } => write!(f, "call {call}: not changed, {text}"),
-            Self::Seen { items: None } => f.write_str("readers see nothing"),
-            Self::Seen { items: Some(items) } => {
+            Self::SnapshotChanged { items: None } => f.write_str("readers see nothing"),
+            Self::SnapshotChanged { items: Some(items) } => {
                 write!(f, "readers see")?;
                 items.iter().try_for_each(|(item, value)| write!(f, " {item}={value}"))
             }
             Self::LoadLogged { retries } => {
                 write!(f, "logs that IAM is loaded, after {retries} retries")
             }
-            Self::Compares { with } => write!(f, "compares with {with}"),
-            Self::Fetches { from } => write!(f, "takes from {from} what is newer there"),
+            Self::Reconciles { with } => write!(f, "reconciles with {with}"),
+            Self::Fetches { from } => write!(f, "fetches newer records from {from}"),
         }
     }
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for ItemRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { item, version, value } = self;
         match value {

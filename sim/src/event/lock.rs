@@ -1,4 +1,4 @@
-//! Words for what happens to locks, and to what they protect.
+//! Outcomes of locks, and operations on the store that they protect.
 
 use std::fmt;
 
@@ -6,40 +6,40 @@ use serde::{Deserialize, Serialize};
 
 /// Why a lock was not granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "why", rename_all = "snake_case")]
+#[serde(tag = "reason", rename_all = "snake_case")]
 pub enum LockFailure {
-    /// Not within its time.
+    /// It was not granted within its timeout.
     TimedOut,
-    /// Whoever asked gave it up.
-    GaveUp,
-    /// The process takes no more: it is ending.
+    /// The caller cancelled the attempt.
+    Cancelled,
+    /// The process accepts no more requests: it is shutting down.
     ShuttingDown,
-    /// It was granted, and lost before whoever asked was told.
+    /// It was granted, and lost before the grant was reported.
     Lost,
-    /// Nobody was asked.
-    NotAsked {
-        /// Why.
+    /// No locker was asked.
+    NotAttempted {
+        /// The reason.
         text: String,
     },
-    /// The process of whoever asked crashed.
+    /// The process of the caller crashed.
     Crashed,
 }
 
 /// How a holder noticed that its lock is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Notice {
-    /// It was told: `lost` resolved.
-    Told,
-    /// It looked before it did something.
-    Looked,
+pub enum LossNotice {
+    /// It was notified: `lost` resolved.
+    Notified,
+    /// It checked `is_held()` before its next step.
+    Checked,
 }
 
 /// How a lock ended for its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockEnd {
-    /// It begins to unlock.
+    /// It starts to unlock.
     Unlocked,
     /// It drops the guard.
     Dropped,
@@ -49,35 +49,36 @@ pub enum LockEnd {
     Crashed,
 }
 
-/// What a holder wants of the protected store.
+/// An operation on the protected store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum StoreOp {
-    /// To know the value.
+    /// Reads the value.
     Read,
-    /// To set it.
+    /// Writes a value.
     Write {
-        /// To this.
+        /// The new value.
         value: u64,
     },
-    /// To read it and to set it to one more: two steps, between which only the lock keeps others out.
+    /// Reads the value and writes its successor: two steps, between which only the lock excludes
+    /// other holders.
     Increment,
 }
 
-/// What came of an operation on the protected store, for the holder that wanted it.
+/// The result of an operation on the protected store, as its holder sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "came", rename_all = "snake_case")]
+#[serde(tag = "status", rename_all = "snake_case")]
 pub enum StoreResult {
-    /// It is done.
+    /// It succeeded.
     Done {
-        /// The value that it read, or wrote.
+        /// The value read or written.
         value: u64,
     },
-    /// The store refused it for its token, and nothing is changed.
+    /// The store refused it because of its token, and nothing is changed.
     Refused,
-    /// The holder noticed that its lock is lost before it had changed anything.
+    /// The holder noticed the loss of its lock before it had changed anything.
     Abandoned,
-    /// Nobody knows: its process crashed. It may have been done until then.
+    /// The result is unknown: the process crashed, and the operation may have taken effect.
     Unknown,
 }
 
@@ -85,10 +86,10 @@ impl fmt::Display for LockFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut => f.write_str("timed out"),
-            Self::GaveUp => f.write_str("given up"),
+            Self::Cancelled => f.write_str("cancelled"),
             Self::ShuttingDown => f.write_str("shutting down"),
-            Self::Lost => f.write_str("lost before it was told"),
-            Self::NotAsked { text } => write!(f, "not asked: {text}"),
+            Self::Lost => f.write_str("lost before the grant was reported"),
+            Self::NotAttempted { text } => write!(f, "not attempted: {text}"),
             Self::Crashed => f.write_str("its process crashed"),
         }
     }
@@ -99,8 +100,8 @@ impl fmt::Display for LockEnd {
         f.write_str(match self {
             Self::Unlocked => "unlocked",
             Self::Dropped => "dropped",
-            Self::Lost => "over, because it was lost",
-            Self::Crashed => "over, because its process crashed",
+            Self::Lost => "ended, because it was lost",
+            Self::Crashed => "ended, because its process crashed",
         })
     }
 }
@@ -119,9 +120,9 @@ impl fmt::Display for StoreResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done { value } => write!(f, "done, {value}"),
-            Self::Refused => f.write_str("refused for its token"),
+            Self::Refused => f.write_str("refused because of its token"),
             Self::Abandoned => f.write_str("abandoned"),
-            Self::Unknown => f.write_str("nobody knows"),
+            Self::Unknown => f.write_str("result unknown"),
         }
     }
 }

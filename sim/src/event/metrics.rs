@@ -1,4 +1,4 @@
-//! Words for what nodes sample of themselves, and what is told about them.
+//! Events of resource metrics: samples, scrapes, and what a scrape reports of each server.
 
 use std::fmt;
 
@@ -6,98 +6,99 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Node;
 
-/// Number of a scrape: its place among those of the plan, or behind them.
+/// Number of a scrape: its index among those of the plan, or a number after the last of them.
 pub type ScrapeId = u32;
 
-/// Something that happens to resource metrics.
+/// An event of resource metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "metrics", rename_all = "snake_case")]
-pub enum Metrics {
-    /// A node begins to sample itself, in a new process.
-    Began {
-        /// When, by its wall clock, in milliseconds since 1970.
+pub enum MetricsEvent {
+    /// A node starts to sample itself, in a new process.
+    Started {
+        /// Start time by its wall clock, in milliseconds since 1970.
         start_ms: u64,
     },
     /// A node has sampled itself.
     Sampled {
-        /// When its counters were read, by its own clock, in microseconds.
+        /// Time at which the counters were read, by the node's clock, in microseconds.
         clock_us: u64,
-        /// How many wanted to run: a number that tells samples apart.
+        /// Number of runnable tasks, which differs from sample to sample.
         load: u32,
-        /// Bytes that have arrived since the process began.
+        /// Bytes that have arrived since the process started.
         received: u64,
     },
-    /// A node is asked for what all of them have to say.
-    Asked {
-        /// By which scrape.
+    /// A node is asked for the metrics of all nodes.
+    Requested {
+        /// Number of the scrape.
         scrape: ScrapeId,
     },
-    /// It answers.
-    Answered {
-        /// To which scrape.
+    /// The scrape completed.
+    Completed {
+        /// Number of the scrape.
         scrape: ScrapeId,
-        /// With what, in the order of their numbers.
-        servers: Vec<(Node, Told)>,
+        /// The report on each node, in the order of their numbers.
+        servers: Vec<(Node, ServerReport)>,
     },
-    /// It does not answer: its process ends.
+    /// The scrape was aborted: the process ends.
     Aborted {
-        /// To which scrape.
+        /// Number of the scrape.
         scrape: ScrapeId,
     },
 }
 
-/// What is told about a server.
+/// The report on one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "snake_case")]
-pub enum Told {
-    /// It answered, and this is what it said.
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum ServerReport {
+    /// It responded.
     Up {
-        /// What it said.
-        report: Reported,
+        /// The values of its response.
+        report: ReportedValues,
     },
-    /// It did not answer.
+    /// It did not respond.
     Down {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// What a server said of itself. What is absent is not known. Of fractions there are thousandths.
+/// The values that a server reports of itself. An absent value is unknown; fractions are in
+/// thousandths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Reported {
-    /// When it began to sample itself, in milliseconds since 1970.
+pub struct ReportedValues {
+    /// Time at which it started to sample itself, in milliseconds since 1970.
     pub start_ms: Option<u64>,
     /// The length of the last interval, in milliseconds.
     pub interval_ms: Option<u64>,
-    /// How many want to run.
+    /// Number of runnable tasks.
     pub load: Option<u64>,
-    /// Likewise, on average since the start; in thousandths.
+    /// Average of the load since the start, in thousandths.
     pub load_average: Option<u64>,
-    /// Likewise, at most.
+    /// Maximum of the load since the start.
     pub load_maximum: Option<u64>,
-    /// Bytes that arrived each second of the last interval, in thousandths.
+    /// Bytes per second that arrived in the last interval, in thousandths.
     pub receive_rate: Option<u64>,
 }
 
-impl fmt::Display for Metrics {
+impl fmt::Display for MetricsEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Began { start_ms } => write!(f, "samples itself from {start_ms} on"),
+            Self::Started { start_ms } => write!(f, "sampling started at {start_ms}"),
             Self::Sampled { clock_us, load, received } => {
                 write!(f, "sampled at {clock_us} us: load {load}, received {received} B")
             }
-            Self::Asked { scrape } => write!(f, "scrape {scrape}"),
-            Self::Answered { scrape, servers } => {
+            Self::Requested { scrape } => write!(f, "scrape {scrape}"),
+            Self::Completed { scrape, servers } => {
                 write!(f, "scrape {scrape}:")?;
-                servers.iter().try_for_each(|(server, told)| write!(f, " {server} {told};"))
+                servers.iter().try_for_each(|(server, report)| write!(f, " {server} {report};"))
             }
             Self::Aborted { scrape } => write!(f, "scrape {scrape} aborted"),
         }
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for ServerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Up { report } => report.fmt(f),
@@ -106,7 +107,7 @@ impl fmt::Display for Told {
     }
 }
 
-impl fmt::Display for Reported {
+impl fmt::Display for ReportedValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { start_ms, interval_ms, load, load_average, load_maximum, receive_rate } = self;
         let known = |value: &Option<u64>| value.map_or("?".to_owned(), |value| value.to_string());

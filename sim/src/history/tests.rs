@@ -1,14 +1,14 @@
-//! The search agrees with trying all orders, on histories small enough for that.
+//! Compares the search with trying all orders, on histories small enough for that.
 
 use proptest::prelude::*;
 
 use super::*;
 
-fn done(invoked: u64, returned: u64, op: StoreOp, value: u64) -> Operation {
-    Operation { invoked, returned, op, result: StoreResult::Done { value } }
+fn done(invoked: u64, returned: u64, op: StoreOp, value: u64) -> RegisterOp {
+    RegisterOp { invoked, returned, op, result: StoreResult::Done { value } }
 }
 
-fn verdict(history: &[Operation]) -> Result<(), Problem> {
+fn checked(history: &[RegisterOp]) -> Result<(), HistoryError> {
     check(0, &mut history.to_vec())
 }
 
@@ -17,53 +17,54 @@ const fn write(value: u64) -> StoreOp {
 }
 
 #[test]
-fn what_overlaps_may_have_any_order_and_what_does_not_has_its_own() {
+fn overlapping_operations_may_have_any_order_and_others_have_one() {
     let (read, increment) = (StoreOp::Read, StoreOp::Increment);
     let overlapping = [done(0, 5, write(7), 7), done(1, 3, read, 0)];
-    assert_eq!(verdict(&overlapping), Ok(()));
+    assert_eq!(checked(&overlapping), Ok(()));
     let behind = [done(0, 5, write(7), 7), done(6, 8, read, 0)];
-    assert!(matches!(verdict(&behind), Err(Problem::Unexplained(_))));
+    assert!(matches!(checked(&behind), Err(HistoryError::NotLinearizable(_))));
     let lost = [done(0, 5, increment, 1), done(1, 6, increment, 1)];
-    assert!(matches!(verdict(&lost), Err(Problem::Unexplained(_))), "an update is lost");
+    assert!(matches!(checked(&lost), Err(HistoryError::NotLinearizable(_))), "an update is lost");
     let both = [done(0, 5, increment, 2), done(1, 6, increment, 1)];
-    assert_eq!(verdict(&both), Ok(()));
+    assert_eq!(checked(&both), Ok(()));
 }
 
 #[test]
-fn what_nobody_knows_of_may_have_been_done_until_its_process_was_gone() {
-    let unknown = Operation { invoked: 0, returned: 5, op: write(7), result: StoreResult::Unknown };
+fn unknown_operation_may_take_effect_until_its_process_ended() {
+    let unknown =
+        RegisterOp { invoked: 0, returned: 5, op: write(7), result: StoreResult::Unknown };
     for value in [0, 7] {
-        assert_eq!(verdict(&[unknown, done(6, 7, StoreOp::Read, value)]), Ok(()));
+        assert_eq!(checked(&[unknown, done(6, 7, StoreOp::Read, value)]), Ok(()));
     }
     let late = [unknown, done(6, 7, StoreOp::Read, 0), done(8, 9, StoreOp::Read, 7)];
-    assert!(matches!(verdict(&late), Err(Problem::Unexplained(_))), "not after its end");
+    assert!(matches!(checked(&late), Err(HistoryError::NotLinearizable(_))), "not after its end");
 }
 
 #[test]
-fn a_long_history_is_cut_into_pieces() {
+fn long_history_is_split_into_segments() {
     let increment = |number: u64| done(2 * number, 2 * number + 1, StoreOp::Increment, number + 1);
     let mut history: Vec<_> = (0..5_000).map(increment).collect();
-    assert_eq!(verdict(&history), Ok(()));
+    assert_eq!(checked(&history), Ok(()));
     history[4_000].result = StoreResult::Done { value: 4_000 };
-    assert!(verdict(&history).is_err_and(|problem| problem.to_string().contains("1 operations")));
+    assert!(checked(&history).is_err_and(|problem| problem.to_string().contains("1 operations")));
 }
 
 #[test]
-fn what_cannot_be_searched_is_said() {
+fn too_wide_history_is_an_error() {
     let history = vec![done(0, 9, StoreOp::Read, 0); WIDTH_MAX + 2];
-    assert_eq!(verdict(&history), Err(Problem::TooWide(WIDTH_MAX + 1)));
-    assert_eq!(verdict(&history[1..]), Ok(()), "as many readers as may be");
+    assert_eq!(checked(&history), Err(HistoryError::TooWide(WIDTH_MAX + 1)));
+    assert_eq!(checked(&history[1..]), Ok(()), "the maximum number of concurrent readers");
     let after_another = |number: u64| done(2 * number, 2 * number + 3, StoreOp::Read, 0);
     let mut readers: Vec<_> = (0..1_000).map(after_another).collect();
-    assert_eq!(verdict(&readers), Ok(()), "for as long as they like");
+    assert_eq!(checked(&readers), Ok(()), "a chain of overlapping readers of any length");
     readers[900].result = StoreResult::Done { value: 1 };
-    assert!(matches!(verdict(&readers), Err(Problem::Unexplained(_))));
+    assert!(matches!(checked(&readers), Err(HistoryError::NotLinearizable(_))));
 }
 
-// ---- against all orders ----
+// ---- comparison with all orders ----
 
-/// Tries every order of every choice of what was done.
-fn is_explained(history: &[Operation], value: u64) -> bool {
+/// Tries every order of every choice of completed operations.
+fn is_linearizable(history: &[RegisterOp], value: u64) -> bool {
     if history.is_empty() {
         return true;
     }
@@ -71,7 +72,7 @@ fn is_explained(history: &[Operation], value: u64) -> bool {
         let one = history[first];
         let mut rest = history.to_vec();
         rest.remove(first);
-        // Nothing that was over before it began may come behind it.
+        // No operation may follow one that was invoked after it returned.
         if rest.iter().any(|other| other.returned < one.invoked) {
             return false;
         }
@@ -81,8 +82,8 @@ fn is_explained(history: &[Operation], value: u64) -> bool {
             StoreOp::Increment => value + 1,
         };
         match one.result {
-            StoreResult::Done { value: seen } => seen == after && is_explained(&rest, after),
-            _ => is_explained(&rest, after) || is_explained(&rest, value),
+            StoreResult::Done { value: seen } => seen == after && is_linearizable(&rest, after),
+            _ => is_linearizable(&rest, after) || is_linearizable(&rest, value),
         }
     })
 }
@@ -99,8 +100,8 @@ fn times() -> impl Strategy<Value = (u64, u64)> {
     (0..16u64, 1..6u64).prop_map(|(from, length)| (from, from + length))
 }
 
-/// What came of it is anything.
-fn operation() -> impl Strategy<Value = Operation> {
+/// Draws any operation with any result.
+fn operation() -> impl Strategy<Value = RegisterOp> {
     let result = prop_oneof![
         8 => (0..5u64).prop_map(|value| StoreResult::Done { value }),
         1 => Just(StoreResult::Unknown),
@@ -110,12 +111,12 @@ fn operation() -> impl Strategy<Value = Operation> {
             (StoreOp::Write { value }, StoreResult::Done { .. }) => StoreResult::Done { value },
             (_, result) => result,
         };
-        Operation { invoked, returned, op, result }
+        RegisterOp { invoked, returned, op, result }
     })
 }
 
-/// What came of it is what would, if each was done at an instant within it; then one is changed.
-fn nearly_right() -> impl Strategy<Value = Vec<Operation>> {
+/// Draws a valid history, and changes at most one result.
+fn nearly_valid_history() -> impl Strategy<Value = Vec<RegisterOp>> {
     let with_instant = (times(), op(), 0..=4u64, prop::bool::weighted(0.1));
     let change = prop::option::of((any::<prop::sample::Index>(), 0..5u64));
     (prop::collection::vec(with_instant, 1..7), change).prop_map(|(drawn, change)| {
@@ -136,7 +137,7 @@ fn nearly_right() -> impl Strategy<Value = Vec<Operation>> {
             };
             let known = StoreResult::Done { value };
             let result = if is_unknown { StoreResult::Unknown } else { known };
-            history.push(Operation { invoked, returned, op, result });
+            history.push(RegisterOp { invoked, returned, op, result });
         }
         if let Some((at, value)) = change {
             let at = at.index(history.len());
@@ -152,14 +153,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn the_search_agrees_with_trying_all_orders(
+    fn search_agrees_with_all_orders_on_arbitrary_histories(
         history in prop::collection::vec(operation(), 0..6)
     ) {
-        prop_assert_eq!(verdict(&history).is_ok(), is_explained(&history, 0));
+        prop_assert_eq!(checked(&history).is_ok(), is_linearizable(&history, 0));
     }
 
     #[test]
-    fn the_search_agrees_with_trying_all_orders_where_most_is_right(history in nearly_right()) {
-        prop_assert_eq!(verdict(&history).is_ok(), is_explained(&history, 0));
+    fn search_agrees_with_all_orders_on_nearly_valid_histories(history in nearly_valid_history()) {
+        prop_assert_eq!(checked(&history).is_ok(), is_linearizable(&history, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Numbered items: users, policies and mappings take turns, and each bears its value in what it says.
+//! Numbered items: users, policies and mappings alternate, and the content of each holds its value.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn name(item: u8) -> String {
     format!("item-{item}")
 }
 
-/// The item with this number and this value.
+/// Creates the item with this number and this value.
 pub(crate) fn item(item: u8, value: u32) -> Result<Item, Box<dyn Error>> {
     let marked = format!("value-{value:08}");
     Ok(match item % 3 {
@@ -35,24 +35,24 @@ pub(crate) fn item(item: u8, value: u32) -> Result<Item, Box<dyn Error>> {
     })
 }
 
-/// What the item with this number is found by.
+/// Returns the key of the item with this number.
 pub(crate) fn key(number: u8) -> Result<ItemKey, Box<dyn Error>> {
     Ok(item(number, 0)?.key())
 }
 
-/// Where it is kept.
+/// Returns the path of the item with this number.
 pub(super) fn path(item: u8) -> Result<ItemPath, Box<dyn Error>> {
     let kind = [Kind::User, Kind::Policy, Kind::UserPolicy][usize::from(item % 3)];
     Ok(ItemPath::new(kind, name(item))?)
 }
 
-/// The item at this path, if it is one of these.
+/// Returns the number of the item at this path, if it is one of these.
 pub(super) fn number(path: &ItemPath) -> Option<u8> {
     path.kind()?;
     path.name()?.strip_prefix("item-")?.parse().ok()
 }
 
-/// What a record of it holds.
+/// Returns the body of a record of it.
 pub(super) fn body(number: u8, value: u32) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(match item(number, value)? {
         Item::User(user) => serde_json::to_vec(&user)?,
@@ -62,30 +62,30 @@ pub(super) fn body(number: u8, value: u32) -> Result<Vec<u8>, Box<dyn Error>> {
     })
 }
 
-/// The value that a record puts; none if it deletes.
+/// Returns the value that a record puts; none for a tombstone.
 pub(super) fn value(record: &Record) -> Option<u32> {
     match &record.content {
-        Content::Item(body) => marked(&String::from_utf8_lossy(body)),
+        Content::Item(body) => value_in(&String::from_utf8_lossy(body)),
         Content::Deleted => None,
     }
 }
 
-/// The value in what an item says.
-fn marked(text: &str) -> Option<u32> {
+/// Returns the value in the text of an item.
+fn value_in(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("value-")?;
     rest.get(..8)?.parse().ok()
 }
 
-/// All items that there are, in the order of their numbers.
+/// Returns all items of a snapshot, in the order of their numbers.
 pub(super) fn all(snapshot: &Snapshot) -> Vec<(u8, u32)> {
-    (0..ITEMS_MAX).filter_map(|item| Some((item, one(snapshot, item)?))).collect()
+    (0..ITEMS_MAX).filter_map(|item| Some((item, value_of(snapshot, item)?))).collect()
 }
 
-fn one(snapshot: &Snapshot, item: u8) -> Option<u32> {
+fn value_of(snapshot: &Snapshot, item: u8) -> Option<u32> {
     let name = name(item);
     match item % 3 {
-        0 => marked(snapshot.user(&name)?.secret.expose()),
-        1 => marked(&serde_json::to_string(snapshot.policy(&name)?).ok()?),
-        _ => marked(snapshot.user_policies(&name)?.policies().first()?),
+        0 => value_in(snapshot.user(&name)?.secret.expose()),
+        1 => value_in(&serde_json::to_string(snapshot.policy(&name)?).ok()?),
+        _ => value_in(snapshot.user_policies(&name)?.policies().first()?),
     }
 }

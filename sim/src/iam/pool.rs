@@ -1,27 +1,27 @@
-//! A pool that writes down what it keeps.
+//! A pool that records the items that it persists and removes.
 
 use iam_bootstrap::record::Record;
 use iam_bootstrap::store::{self, Kind, Listing, Pending};
 use iam_bootstrap::store::{IamStore, ItemPath, MemoryStore, Sealed};
 
 use super::items;
-use crate::event::{IamEvent, Kept, RecordVersion, What};
-use crate::recorder::Pen;
+use crate::event::{EventKind, IamEvent, ItemRecord, RecordVersion};
+use crate::recorder::NodeRecorder;
 
 /// One pool of one incarnation of a node.
-pub(super) struct Pool {
+pub(super) struct RecordingPool {
     index: u8,
     store: Sealed<MemoryStore>,
-    pen: Pen,
+    recorder: NodeRecorder,
 }
 
-impl Pool {
-    pub(super) fn new(index: u8, store: Sealed<MemoryStore>, pen: &Pen) -> Self {
-        Self { index, store, pen: pen.clone() }
+impl RecordingPool {
+    pub(super) fn new(index: u8, store: Sealed<MemoryStore>, recorder: &NodeRecorder) -> Self {
+        Self { index, store, recorder: recorder.clone() }
     }
 }
 
-impl IamStore for Pool {
+impl IamStore for RecordingPool {
     fn name(&self) -> &str {
         self.store.name()
     }
@@ -36,8 +36,9 @@ impl IamStore for Pool {
             self.store.write(path, bytes).await?;
             if let (Some(item), Some(record)) = (items::number(path), record) {
                 let version = version(record.version);
-                let kept = Kept { item, version, value: items::value(&record) };
-                self.pen.record(What::Iam(IamEvent::Kept { pool: self.index, kept }));
+                let record = ItemRecord { item, version, value: items::value(&record) };
+                self.recorder
+                    .record(EventKind::Iam(IamEvent::Persisted { pool: self.index, record }));
             }
             Ok(())
         })
@@ -47,7 +48,7 @@ impl IamStore for Pool {
         Box::pin(async move {
             self.store.delete(path).await?;
             if let Some(item) = items::number(path) {
-                self.pen.record(What::Iam(IamEvent::Forgotten { item }));
+                self.recorder.record(EventKind::Iam(IamEvent::Removed { item }));
             }
             Ok(())
         })
@@ -62,7 +63,7 @@ impl IamStore for Pool {
     }
 }
 
-/// A version as events have it.
+/// Returns a version as events hold it.
 pub(crate) fn version(version: iam_bootstrap::record::Version) -> RecordVersion {
     RecordVersion { micros: version.micros, server: version.node }
 }

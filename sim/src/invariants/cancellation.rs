@@ -1,17 +1,17 @@
-//! B11, B25: a handler whose caller has gone is cancelled: at once if the network is whole, and
-//! otherwise once the dead connection is found.
+//! B11, B25: a handler whose caller has gone is cancelled: at once if the network is intact, and
+//! otherwise once the dead connection is detected.
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, What};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, Event, EventKind};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks running handlers and ended calls.
 #[derive(Debug, Default)]
 pub(super) struct Cancellation {
-    /// Handlers that run.
+    /// Running handlers: the nodes of their callers and their own.
     running: BTreeMap<CallId, (Node, Node)>,
     /// When their calls ended.
     ended: BTreeMap<CallId, u64>,
@@ -22,27 +22,27 @@ impl Invariant for Cancellation {
         "cancellation"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        match (&event.what, event.node) {
-            (What::HandlerStarted { call, from }, Some(node)) => {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+        match (&event.kind, event.node) {
+            (EventKind::HandlerStarted { call, from }, Some(node)) => {
                 self.running.insert(*call, (*from, node));
             }
-            (What::HandlerEnded { call, .. }, _) => {
+            (EventKind::HandlerEnded { call, .. }, _) => {
                 self.running.remove(call);
                 self.ended.remove(call);
             }
-            (What::CallEnded { call, .. }, _) => drop(self.ended.insert(*call, event.at_ms)),
+            (EventKind::CallEnded { call, .. }, _) => drop(self.ended.insert(*call, event.at_ms)),
             _ => {}
         }
         Ok(())
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         for (call, (from, to)) in &self.running {
             let Some(ended) = self.ended.get(call) else { continue };
             let bounds = facts.bounds;
-            // Until then its connection may be dead, and nobody knows it yet.
-            let Some(whole) = facts.calm.whole_since(*from, *to, bounds) else { continue };
+            // Until then, its connection may be dead without being detected.
+            let Some(whole) = facts.health.healthy_since(*from, *to, bounds) else { continue };
             let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms();
             if facts.now_ms > due {
                 return Err(format!(
@@ -57,37 +57,50 @@ impl Invariant for Cancellation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, ended, request, served};
+    use super::super::harness::{
+        CALLER, Harness, LATE, SERVER, assert_violates, ended, request, served,
+    };
     use super::*;
     use crate::event::{HandlerEnd, Outcome};
     use crate::plan::Fault;
 
-    fn bench() -> Bench {
-        let mut bench = Bench::new(Cancellation::default(), vec![request(|_| {})]);
-        bench.well([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::GaveUp))]);
-        bench
+    fn harness() -> Harness {
+        let mut harness = Harness::new(Cancellation::default(), vec![request(|_| {})]);
+        harness.feed([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::Cancelled))]);
+        harness
     }
 
     #[test]
-    fn b11_a_handler_ends_soon_after_its_caller_has_gone() {
-        let mut bench = bench();
-        let soon = LATE + bench.bounds().round_trip_ms;
-        let queue_ms = bench.bounds().queue_ms();
-        assert_eq!(bench.look(soon, &[]), Ok(()));
-        bites(bench.look(soon + queue_ms + 1, &[]), "the handler of call 0 still runs");
-        bench.well([(soon, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled })]);
-        assert_eq!(bench.look(soon + queue_ms + 1, &[]), Ok(()));
+    fn b11_handler_ends_soon_after_its_caller_has_gone() {
+        let mut harness = harness();
+        let soon = LATE + harness.bounds().round_trip_ms;
+        let queue_ms = harness.bounds().queue_ms();
+        assert_eq!(harness.on_view(soon, &[]), Ok(()));
+        assert_violates(
+            harness.on_view(soon + queue_ms + 1, &[]),
+            "the handler of call 0 still runs",
+        );
+        harness.feed([(
+            soon,
+            SERVER,
+            EventKind::HandlerEnded { call: 0, how: HandlerEnd::Cancelled },
+        )]);
+        assert_eq!(harness.on_view(soon + queue_ms + 1, &[]), Ok(()));
     }
 
     #[test]
-    fn on_a_dead_connection_it_ends_once_that_is_found() {
-        let mut bench = bench();
-        bench.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
-        assert_eq!(bench.look(2 * LATE, &[]), Ok(()), "nobody can know yet");
-        bench.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
-        let bounds = bench.bounds();
+    fn b11_handler_on_a_dead_connection_ends_once_it_is_detected() {
+        let mut harness = harness();
+        harness.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
+        assert_eq!(
+            harness.on_view(2 * LATE, &[]),
+            Ok(()),
+            "the dead connection is not detected yet"
+        );
+        harness.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
+        let bounds = harness.bounds();
         let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();
-        assert_eq!(bench.look(found, &[]), Ok(()));
-        bites(bench.look(found + 1, &[]), "the handler of call 0 still runs");
+        assert_eq!(harness.on_view(found, &[]), Ok(()));
+        assert_violates(harness.on_view(found + 1, &[]), "the handler of call 0 still runs");
     }
 }

@@ -1,23 +1,23 @@
-//! B21: a sender never has more messages under way than the capacity of its direction, and one whose
-//! messages were all taken does not wait for ever: its credit has come back.
+//! B21: a sender never has more messages in flight than the capacity of its direction, and regains
+//! its credit once the messages were received, so that it does not wait for ever.
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, StreamSide, What};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, Event, EventKind, StreamSide};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
 
-/// See the module.
+/// Counts sent and received messages of each direction.
 #[derive(Debug, Default)]
 pub(super) struct Credits {
     sent: BTreeMap<(CallId, StreamSide), u32>,
-    taken: BTreeMap<(CallId, StreamSide), u32>,
-    /// Ends with a message that waits: since when it does, or the last one was taken, and their nodes.
+    received: BTreeMap<(CallId, StreamSide), u32>,
+    /// Blocked senders: when they blocked, or the last message was received, and their nodes.
     waiting: BTreeMap<(CallId, StreamSide), (u64, Node, Node)>,
 }
 
-/// How long a credit may take to come back on a whole network, behind a full queue of large messages.
+/// Time for a credit to return on an intact network, behind a full queue of large messages.
 const CREDIT_MS: u64 = 2_000;
 
 impl Invariant for Credits {
@@ -25,50 +25,50 @@ impl Invariant for Credits {
         "credits"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        match &event.what {
-            What::Taken { call, end, .. } => {
-                *self.taken.entry((*call, end.other())).or_default() += 1;
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        match &event.kind {
+            EventKind::Received { call, end, .. } => {
+                *self.received.entry((*call, end.other())).or_default() += 1;
                 if let Some((since, ..)) = self.waiting.get_mut(&(*call, end.other())) {
                     *since = event.at_ms;
                 }
                 Ok(())
             }
-            What::SendWaits { call, end, .. } => {
+            EventKind::SendBlocked { call, end, .. } => {
                 if let Some((from, to)) = facts.load(*call).map(|load| load.ends()) {
                     self.waiting.insert((*call, *end), (event.at_ms, from, to));
                 }
                 Ok(())
             }
-            // With its connection every send ends, which only whoever takes its messages tells.
-            What::State { remote, .. } => {
+            // The loss of its connection ends every send, which only the receiving end reports.
+            EventKind::State { remote, .. } => {
                 let lost = event.node.map(|node| (node.min(*remote), node.max(*remote)));
                 self.waiting
                     .retain(|_, (_, from, to)| Some(((*from).min(*to), (*from).max(*to))) != lost);
                 Ok(())
             }
-            What::CallEnded { call, .. } | What::HandlerEnded { call, .. } => {
+            EventKind::CallEnded { call, .. } | EventKind::HandlerEnded { call, .. } => {
                 self.waiting.remove(&(*call, StreamSide::Caller));
-                self.waiting.remove(&(*call, StreamSide::Handler));
+                self.waiting.remove(&(*call, StreamSide::Callee));
                 Ok(())
             }
-            What::Sent { call, end, .. } => {
+            EventKind::Sent { call, end, .. } => {
                 self.waiting.remove(&(*call, *end));
                 let sent = self.sent.entry((*call, *end)).or_default();
                 *sent += 1;
-                let taken = self.taken.get(&(*call, *end)).copied().unwrap_or(0);
+                let received = self.received.get(&(*call, *end)).copied().unwrap_or(0);
                 let Some(Load::Stream(plan)) = facts.load(*call) else {
-                    return Err(format!("call {call} is no stream"));
+                    return Err(format!("call {call} is not a stream"));
                 };
                 let (input, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
                 let capacity = match end {
                     StreamSide::Caller => input,
-                    StreamSide::Handler => output,
+                    StreamSide::Callee => output,
                 };
-                let under_way = sent.saturating_sub(taken);
-                if under_way > capacity {
+                let in_flight = sent.saturating_sub(received);
+                if in_flight > capacity {
                     return Err(format!(
-                        "{end:?} of call {call} has {under_way} messages under way of {capacity}"
+                        "{end:?} of call {call} has {in_flight} messages in flight of {capacity}"
                     ));
                 }
                 Ok(())
@@ -77,18 +77,18 @@ impl Invariant for Credits {
         }
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         for ((call, end), (since, from, to)) in &self.waiting {
             let count = |counts: &BTreeMap<_, u32>| counts.get(&(*call, *end)).copied();
-            if count(&self.taken) < count(&self.sent) {
-                continue; // whoever takes is slow, and that is its right
+            if count(&self.received) < count(&self.sent) {
+                continue; // the receiver may be slow
             }
-            let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+            let whole = facts.health.healthy_since(*from, *to, facts.bounds);
             let Some(whole) = whole else { continue };
             let due = whole.max(*since) + CREDIT_MS;
             if facts.now_ms > due {
                 return Err(format!(
-                    "{end:?} of call {call} waits to send since {since} ms, and all was taken"
+                    "{end:?} of call {call} is blocked since {since} ms, though all was received"
                 ));
             }
         }
@@ -98,55 +98,62 @@ impl Invariant for Credits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, request, stream};
+    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates, request, stream};
     use super::*;
     use crate::event::LinkState;
 
     #[test]
-    fn b21_no_end_has_more_under_way_than_its_capacity() {
+    fn b21_no_end_has_more_in_flight_than_its_capacity() {
         for (end, capacity, here, there) in
-            [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Handler, 3, SERVER, CALLER)]
+            [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Callee, 3, SERVER, CALLER)]
         {
-            let sent = |number| What::Sent { call: 0, end, number };
-            let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
-            bench.well((1..=capacity).map(|number| (1, here, sent(number))));
-            let taken = What::Taken { call: 0, end: end.other(), number: 1 };
-            bench.well([(2, there, taken), (3, here, sent(capacity + 1))]);
-            bites(bench.at(4, here, sent(capacity + 2)), "of call 0 has");
+            let sent = |number| EventKind::Sent { call: 0, end, number };
+            let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
+            harness.feed((1..=capacity).map(|number| (1, here, sent(number))));
+            let received = EventKind::Received { call: 0, end: end.other(), number: 1 };
+            harness.feed([(2, there, received), (3, here, sent(capacity + 1))]);
+            assert_violates(harness.at(4, here, sent(capacity + 2)), "of call 0 has");
         }
     }
 
     #[test]
-    fn b21_credit_comes_back_on_a_whole_network() {
+    fn b21_credit_returns_on_an_intact_network() {
         let end = StreamSide::Caller;
-        let waits = What::SendWaits { call: 0, end, number: 2 };
+        let waits = EventKind::SendBlocked { call: 0, end, number: 2 };
         let due = LATE + CREDIT_MS;
-        let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
-        bench.well([(LATE, CALLER, What::Sent { call: 0, end, number: 1 }), (LATE, CALLER, waits)]);
-        assert_eq!(bench.look(due + 1, &[]), Ok(()), "it was not taken");
-        let taken = What::Taken { call: 0, end: StreamSide::Handler, number: 1 };
-        bench.well([(LATE, SERVER, taken)]);
-        assert_eq!(bench.look(due, &[]), Ok(()));
-        bites(bench.look(due + 1, &[]), "of call 0 waits");
-        bench.well([(due, CALLER, What::Sent { call: 0, end, number: 2 })]);
-        assert_eq!(bench.look(due + 1, &[]), Ok(()));
-    }
-
-    #[test]
-    fn nobody_waits_on_a_connection_that_is_lost() {
-        let end = StreamSide::Caller;
-        let mut bench = Bench::new(Credits::default(), vec![stream(|_| {})]);
-        bench.well([
-            (LATE, CALLER, What::SendWaits { call: 0, end, number: 1 }),
-            (LATE, CALLER, What::State { remote: SERVER, state: LinkState::Backoff, cause: None }),
+        let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
+        harness.feed([
+            (LATE, CALLER, EventKind::Sent { call: 0, end, number: 1 }),
+            (LATE, CALLER, waits),
         ]);
-        assert_eq!(bench.look(LATE + CREDIT_MS + 1, &[]), Ok(()));
+        assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not received");
+        let received = EventKind::Received { call: 0, end: StreamSide::Callee, number: 1 };
+        harness.feed([(LATE, SERVER, received)]);
+        assert_eq!(harness.on_view(due, &[]), Ok(()));
+        assert_violates(harness.on_view(due + 1, &[]), "of call 0 is blocked");
+        harness.feed([(due, CALLER, EventKind::Sent { call: 0, end, number: 2 })]);
+        assert_eq!(harness.on_view(due + 1, &[]), Ok(()));
     }
 
     #[test]
-    fn what_is_sent_by_a_request_is_refused() {
-        let mut bench = Bench::new(Credits::default(), vec![request(|_| {})]);
-        let sent = What::Sent { call: 0, end: StreamSide::Caller, number: 1 };
-        bites(bench.at(1, CALLER, sent), "call 0 is no stream");
+    fn lost_connection_has_no_blocked_sender() {
+        let end = StreamSide::Caller;
+        let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
+        harness.feed([
+            (LATE, CALLER, EventKind::SendBlocked { call: 0, end, number: 1 }),
+            (
+                LATE,
+                CALLER,
+                EventKind::State { remote: SERVER, state: LinkState::Backoff, cause: None },
+            ),
+        ]);
+        assert_eq!(harness.on_view(LATE + CREDIT_MS + 1, &[]), Ok(()));
+    }
+
+    #[test]
+    fn message_sent_by_a_request_is_a_violation() {
+        let mut harness = Harness::new(Credits::default(), vec![request(|_| {})]);
+        let sent = EventKind::Sent { call: 0, end: StreamSide::Caller, number: 1 };
+        assert_violates(harness.at(1, CALLER, sent), "call 0 is not a stream");
     }
 }

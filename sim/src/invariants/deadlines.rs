@@ -1,21 +1,22 @@
-//! B10: no call outlives its deadline by more than a timer's grain, whatever the network does, and
-//! none ends by its deadline before it; nor does its handler, which is told how much is left.
+//! B10: no call exceeds its deadline by more than the timer resolution, whatever the network does,
+//! and none ends with `Deadline` before it. The same holds for its handler, which receives the
+//! remaining time.
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, CallKind, Event, HandlerEnd, Outcome, What};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, CallKind, Event, EventKind, HandlerEnd, Outcome};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks the deadlines of calls and handlers.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    /// When each open call may end by its deadline, and when it must be over.
+    /// For each open call: the earliest and the latest time to end by its deadline.
     due: BTreeMap<CallId, (u64, u64)>,
-    /// When the handlers that run must be over.
+    /// The latest time for each running handler to end.
     handlers_due: BTreeMap<CallId, u64>,
-    /// Calls that are open: who made them, whom they ask, when, and when they may end by a deadline.
+    /// Open calls: caller, callee, start, and the earliest time to end by a deadline.
     open: BTreeMap<CallId, (Node, Node, u64, Option<u64>)>,
 }
 
@@ -24,13 +25,13 @@ impl Invariant for Deadlines {
         "deadlines"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        match &event.what {
-            What::CallMade { call, kind, timeout_ms, to } => {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        match &event.kind {
+            EventKind::CallMade { call, kind, timeout_ms, to } => {
                 if let Some(from) = event.node {
                     let timeout = timeout_of(*kind, *timeout_ms, facts);
-                    let grain = |ms| facts.bounds.drift_of(ms) + facts.bounds.ticks_ms;
-                    let early = timeout.map(|ms| (event.at_ms + ms).saturating_sub(grain(ms)));
+                    let tolerance = |ms| facts.bounds.drift_of(ms) + facts.bounds.ticks_ms;
+                    let early = timeout.map(|ms| (event.at_ms + ms).saturating_sub(tolerance(ms)));
                     self.open.insert(*call, (from, *to, event.at_ms, early));
                 }
                 if let Some(timeout) = timeout_of(*kind, *timeout_ms, facts) {
@@ -38,19 +39,19 @@ impl Invariant for Deadlines {
                     let early = event.at_ms + timeout.saturating_sub(drift + facts.bounds.ticks_ms);
                     let lateness = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
                     let late = event.at_ms + timeout + lateness;
-                    self.due.insert(*call, (early, late + slowness(*call, facts)));
+                    self.due.insert(*call, (early, late + reader_delay_ms(*call, facts)));
                 }
             }
-            What::HandlerStarted { call, .. } => {
-                // What travels is what is left, so the handler has less than this.
+            EventKind::HandlerStarted { call, .. } => {
+                // The remaining time travels, so the handler has less than this.
                 if let Some(timeout) = load_timeout(*call, facts) {
-                    let grain = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
-                    self.handlers_due.insert(*call, event.at_ms + timeout + grain);
+                    let tolerance = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
+                    self.handlers_due.insert(*call, event.at_ms + timeout + tolerance);
                 }
             }
-            What::HandlerEnded { call, how } => {
+            EventKind::HandlerEnded { call, how } => {
                 if *how == HandlerEnd::Cancelled {
-                    self.not_early(*call, event.at_ms, facts)?;
+                    self.check_not_early(*call, event.at_ms, facts)?;
                 }
                 let due = self.handlers_due.remove(call);
                 if let Some(late) = due.and_then(|due| event.at_ms.checked_sub(due + 1)) {
@@ -60,16 +61,16 @@ impl Invariant for Deadlines {
                     ));
                 }
             }
-            What::CallEnded { call, outcome } => {
+            EventKind::CallEnded { call, outcome } => {
                 self.open.remove(call);
-                return self.ended(*call, outcome, event.at_ms);
+                return self.on_call_ended(*call, outcome, event.at_ms);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let now = facts.now_ms;
         if let Some((call, (_, due))) = self.due.iter().find(|(_, (_, due))| *due < now) {
             return Err(format!("call {call} is open {} ms after its deadline", now - due));
@@ -85,17 +86,17 @@ impl Invariant for Deadlines {
 }
 
 impl Deadlines {
-    /// A handler is cancelled for its caller's sake, for the connection's, or for its deadline's.
-    fn not_early(&self, call: CallId, at: u64, facts: &Facts<'_>) -> Verdict {
+    /// Checks that a handler was cancelled because of its caller, its connection or its deadline.
+    fn check_not_early(&self, call: CallId, at: u64, facts: &Facts<'_>) -> CheckResult {
         let Some((from, to, made, early)) = self.open.get(&call) else { return Ok(()) };
-        let whole = facts.calm.whole_since(*from, *to, facts.bounds);
+        let whole = facts.health.healthy_since(*from, *to, facts.bounds);
         if whole.is_none_or(|since| since > *made) || early.is_some_and(|early| early <= at) {
             return Ok(());
         }
         Err(format!("the handler of call {call} was cancelled, and its caller still waits"))
     }
 
-    fn ended(&mut self, call: CallId, outcome: &Outcome, at: u64) -> Verdict {
+    fn on_call_ended(&mut self, call: CallId, outcome: &Outcome, at: u64) -> CheckResult {
         match (self.due.remove(&call), outcome) {
             (Some((early, _)), Outcome::Deadline) if at < early => {
                 Err(format!("call {call} ended {} ms before its deadline", early - at))
@@ -109,7 +110,7 @@ impl Deadlines {
     }
 }
 
-/// A stream has no deadline unless its caller gave it one.
+/// Returns the timeout of a call. A stream has none unless its caller sets one.
 fn timeout_of(kind: CallKind, timeout_ms: Option<u32>, facts: &Facts<'_>) -> Option<u64> {
     let default = facts.bounds.limits.deadline_default.as_millis();
     let default = u64::try_from(default).unwrap_or(u64::MAX);
@@ -127,14 +128,14 @@ fn load_timeout(call: CallId, facts: &Facts<'_>) -> Option<u64> {
     }
 }
 
-/// A stream's end is seen by a caller who looks: behind all messages that it takes before, and when
-/// it sends the next.
-fn slowness(call: CallId, facts: &Facts<'_>) -> u64 {
+/// Returns the time until a caller notices the end of a stream: after all messages that it receives
+/// before, and when it sends the next.
+fn reader_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
     match facts.load(call) {
-        Some(Load::Stream(plan)) => match plan.take_ms {
+        Some(Load::Stream(plan)) => match plan.receive_pace_ms {
             Some(take) => {
                 let (_, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
-                // Each pause begins in the tick in which the one before has ended.
+                // Each pause begins in the tick in which the previous one ended.
                 let pause = |ms: u32| u64::from(ms) + facts.plan.cluster.tick_ms;
                 pause(take) * u64::from(output + 2) + pause(plan.up_pace_ms)
             }
@@ -146,68 +147,77 @@ fn slowness(call: CallId, facts: &Facts<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request, served, stream};
+    use super::super::harness::{
+        CALLER, Harness, SERVER, assert_violates, ended, made, request, served, stream,
+    };
     use super::*;
     use crate::event::HandlerEnd;
 
     /// A request of a second, made at 0.
-    #[expect(clippy::needless_pass_by_value, reason = "reads as what it is: made here")]
-    fn bench(load: Load) -> Bench {
-        let mut bench = Bench::new(Deadlines::default(), vec![load.clone()]);
-        bench.well([(0, CALLER, made(0, &load))]);
-        bench
+    #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
+    fn harness(load: Load) -> Harness {
+        let mut harness = Harness::new(Deadlines::default(), vec![load.clone()]);
+        harness.feed([(0, CALLER, made(0, &load))]);
+        harness
     }
 
-    fn handler_ended() -> What {
-        What::HandlerEnded { call: 0, how: HandlerEnd::Cancelled }
+    fn handler_ended() -> EventKind {
+        EventKind::HandlerEnded { call: 0, how: HandlerEnd::Cancelled }
     }
 
     #[test]
-    fn b10_a_call_ends_by_its_deadline_neither_early_nor_late() {
+    fn b10_call_ends_neither_before_nor_after_its_deadline() {
         let load = || request(|_| {});
-        let late = 1_001 + bench(load()).bounds().ticks_ms;
-        bench(load()).well([(1_001, CALLER, ended(0, Outcome::Deadline))]);
-        bench(load()).well([(5, CALLER, ended(0, Outcome::Answered))]);
-        bites(bench(load()).at(900, CALLER, ended(0, Outcome::Deadline)), "call 0 ended 9");
-        bites(
-            bench(load()).at(late, CALLER, ended(0, Outcome::Answered)),
-            "call 0 ended (answered)",
+        let late = 1_001 + harness(load()).bounds().ticks_ms;
+        harness(load()).feed([(1_001, CALLER, ended(0, Outcome::Deadline))]);
+        harness(load()).feed([(5, CALLER, ended(0, Outcome::Completed))]);
+        assert_violates(
+            harness(load()).at(900, CALLER, ended(0, Outcome::Deadline)),
+            "call 0 ended 9",
         );
-        assert_eq!(bench(load()).look(late - 1, &[]), Ok(()));
-        bites(bench(load()).look(late, &[]), "call 0 is open 1 ms");
-        // Without one of its own it has the default.
+        assert_violates(
+            harness(load()).at(late, CALLER, ended(0, Outcome::Completed)),
+            "call 0 ended (completed)",
+        );
+        assert_eq!(harness(load()).on_view(late - 1, &[]), Ok(()));
+        assert_violates(harness(load()).on_view(late, &[]), "call 0 is open 1 ms");
+        // A call without its own timeout has the default.
         let load = || request(|plan| plan.timeout_ms = None);
-        let default = bench(load()).bounds().limits.deadline_default.as_millis() as u64;
-        assert_eq!(bench(load()).look(default, &[]), Ok(()));
-        bites(bench(load()).look(default + late, &[]), "call 0 is open");
+        let default = harness(load()).bounds().limits.deadline_default.as_millis() as u64;
+        assert_eq!(harness(load()).on_view(default, &[]), Ok(()));
+        assert_violates(harness(load()).on_view(default + late, &[]), "call 0 is open");
     }
 
     #[test]
-    fn a_stream_has_only_the_deadline_that_it_was_given() {
+    fn b10_stream_has_a_deadline_only_if_its_caller_sets_one() {
         let given = || stream(|plan| plan.timeout_ms = Some(1_000));
-        bites(bench(given()).look(2_000, &[]), "call 0 is open");
-        bench(given()).well([(1_000, CALLER, ended(0, Outcome::Deadline))]);
-        let slow = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), Some(300)));
-        assert_eq!(bench(slow).look(2_000, &[]), Ok(()));
-        let idle = stream(|plan| (plan.timeout_ms, plan.take_ms) = (Some(1_000), None));
-        assert_eq!(bench(idle).look(9_000, &[]), Ok(()));
-        assert_eq!(bench(stream(|_| {})).look(90_000, &[]), Ok(()));
-        let none = bench(stream(|_| {})).at(9_000, CALLER, ended(0, Outcome::Deadline));
-        bites(none, "call 0 has no deadline");
+        assert_violates(harness(given()).on_view(2_000, &[]), "call 0 is open");
+        harness(given()).feed([(1_000, CALLER, ended(0, Outcome::Deadline))]);
+        let slow =
+            stream(|plan| (plan.timeout_ms, plan.receive_pace_ms) = (Some(1_000), Some(300)));
+        assert_eq!(harness(slow).on_view(2_000, &[]), Ok(()));
+        let idle = stream(|plan| (plan.timeout_ms, plan.receive_pace_ms) = (Some(1_000), None));
+        assert_eq!(harness(idle).on_view(9_000, &[]), Ok(()));
+        assert_eq!(harness(stream(|_| {})).on_view(90_000, &[]), Ok(()));
+        let none = harness(stream(|_| {})).at(9_000, CALLER, ended(0, Outcome::Deadline));
+        assert_violates(none, "call 0 has no deadline");
     }
 
     #[test]
-    fn a_handler_does_not_outlive_the_deadline_of_its_call() {
-        let bench = || {
-            let mut bench = bench(request(|_| {}));
-            bench.well([(50, SERVER, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
-            bench
+    fn b10_handler_does_not_outlive_the_deadline_of_its_call() {
+        let harness = || {
+            let mut harness = harness(request(|_| {}));
+            harness.feed([(50, SERVER, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
+            harness
         };
-        assert_eq!(bench().look(1_050, &[]), Ok(()));
-        bites(bench().look(1_100, &[]), "the handler of call 0 runs");
-        bites(bench().at(1_100, SERVER, handler_ended()), "the handler of call 0 ended");
-        let mut well = bench();
-        well.well([(1_000, SERVER, handler_ended())]);
-        assert_eq!(well.look(9_000, &[]), Ok(()));
+        assert_eq!(harness().on_view(1_050, &[]), Ok(()));
+        assert_violates(harness().on_view(1_100, &[]), "the handler of call 0 runs");
+        assert_violates(
+            harness().at(1_100, SERVER, handler_ended()),
+            "the handler of call 0 ended",
+        );
+        let mut in_time = harness();
+        in_time.feed([(1_000, SERVER, handler_ended())]);
+        assert_eq!(in_time.on_view(9_000, &[]), Ok(()));
     }
 }

@@ -1,26 +1,26 @@
-//! B50: whoever asks for a lock has it or not, once, and knows in time: no later than its time-out, and by
-//! that no earlier.
+//! B50: a lock request is granted or fails, once, no later than its timeout, and times out no
+//! earlier.
 
 use std::collections::BTreeMap;
 
-use super::suspended::Suspended;
-use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, LockFailure, What};
+use super::suspended::SuspendedHolders;
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, Event, EventKind, LockFailure};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks the phase of every lock request.
 #[derive(Debug, Default)]
 pub(super) struct LockOutcome {
-    suspended: Suspended,
-    open: BTreeMap<CallId, Open>,
+    suspended: SuspendedHolders,
+    open: BTreeMap<CallId, LockPhase>,
 }
 
 #[derive(Debug)]
-enum Open {
-    Waits { node: Node, since: u64, timeout_ms: u64 },
-    Holds,
-    Over,
+enum LockPhase {
+    Waiting { node: Node, since: u64, timeout_ms: u64 },
+    Held,
+    Ended,
 }
 
 impl Invariant for LockOutcome {
@@ -28,56 +28,63 @@ impl Invariant for LockOutcome {
         "lock_outcome"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        self.suspended.see(event);
-        match (&event.what, event.node) {
-            (What::LockAsked { call, timeout_ms, .. }, Some(node)) => {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        self.suspended.on_event(event);
+        match (&event.kind, event.node) {
+            (EventKind::LockRequested { call, timeout_ms, .. }, Some(node)) => {
                 let (since, timeout_ms) = (event.at_ms, u64::from(*timeout_ms));
-                match self.open.insert(*call, Open::Waits { node, since, timeout_ms }) {
+                match self.open.insert(*call, LockPhase::Waiting { node, since, timeout_ms }) {
                     None => Ok(()),
-                    Some(_) => Err(format!("the lock of call {call} was asked for twice")),
+                    Some(_) => Err(format!("the lock of call {call} was requested twice")),
                 }
             }
-            (What::LockGranted { call, .. }, _) => match self.open.insert(*call, Open::Holds) {
-                Some(Open::Waits { .. }) => Ok(()),
-                _ => Err(format!("the lock of call {call} was granted, and nobody waits")),
-            },
-            (What::LockFailed { call, failure }, _) => match self.open.insert(*call, Open::Over) {
-                Some(Open::Waits { since, timeout_ms, .. }) => {
-                    may_fail(*call, failure, event.at_ms - since, timeout_ms, facts)
+            (EventKind::LockGranted { call, .. }, _) => {
+                match self.open.insert(*call, LockPhase::Held) {
+                    Some(LockPhase::Waiting { .. }) => Ok(()),
+                    _ => Err(format!("the lock of call {call} was granted without a waiter")),
                 }
-                _ => Err(format!("the lock of call {call} failed, and nobody waits: {failure}")),
-            },
-            (What::LockEnded { call, .. }, _) => match self.open.insert(*call, Open::Over) {
-                Some(Open::Holds) => Ok(()),
-                _ => Err(format!("the lock of call {call} is over, and nobody held it")),
-            },
+            }
+            (EventKind::LockFailed { call, failure }, _) => {
+                match self.open.insert(*call, LockPhase::Ended) {
+                    Some(LockPhase::Waiting { since, timeout_ms, .. }) => {
+                        may_fail(*call, failure, event.at_ms - since, timeout_ms, facts)
+                    }
+                    _ => Err(format!("the lock of call {call} failed without a waiter: {failure}")),
+                }
+            }
+            (EventKind::LockEnded { call, .. }, _) => {
+                match self.open.insert(*call, LockPhase::Ended) {
+                    Some(LockPhase::Held) => Ok(()),
+                    _ => Err(format!("the lock of call {call} ended without a holder")),
+                }
+            }
             _ => Ok(()),
         }
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         for (call, open) in &self.open {
-            let Open::Waits { node, since, timeout_ms } = open else { continue };
-            if self.suspended.is_stopped(*node) {
+            let LockPhase::Waiting { node, since, timeout_ms } = open else { continue };
+            if self.suspended.is_paused(*node) {
                 continue;
             }
-            // A process that was stopped measures anew: its timers are tokio's, which were not.
-            let since = self.suspended.woken_at(*node).map_or(*since, |woken| woken.max(*since));
+            // A resumed process measures its timeout anew: its timers are tokio's, which kept
+            // running.
+            let since = self.suspended.resumed_at(*node).map_or(*since, |woken| woken.max(*since));
             let due = since + timeout_ms + facts.bounds.lateness_of(*timeout_ms);
             let due = due + facts.bounds.ticks_ms;
             if facts.now_ms > due {
                 let late = facts.now_ms - due;
-                return Err(format!("call {call} waits for its lock {late} ms beyond its time"));
+                return Err(format!("call {call} waits for its lock {late} ms beyond its timeout"));
             }
         }
         Ok(())
     }
 
-    fn at_quiet(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
-        let mut left = self.open.iter().filter(|(_, open)| !matches!(open, Open::Over));
+    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+        let mut left = self.open.iter().filter(|(_, open)| !matches!(open, LockPhase::Ended));
         left.next().map_or(Ok(()), |(call, open)| {
-            Err(format!("the lock of call {call} is not over: {open:?}"))
+            Err(format!("the lock of call {call} has not ended: {open:?}"))
         })
     }
 }
@@ -88,16 +95,16 @@ fn may_fail(
     took_ms: u64,
     timeout_ms: u64,
     facts: &Facts<'_>,
-) -> Verdict {
-    let gives_up = match facts.load(call) {
-        Some(Load::Lock(plan)) => plan.give_up_ms,
+) -> CheckResult {
+    let cancels = match facts.load(call) {
+        Some(Load::Lock(plan)) => plan.cancel_after_ms,
         _ => None,
     };
-    let grain = facts.bounds.drift_of(timeout_ms) + facts.bounds.ticks_ms;
+    let tolerance = facts.bounds.drift_of(timeout_ms) + facts.bounds.ticks_ms;
     let is_early = match failure {
-        LockFailure::TimedOut => took_ms + grain < timeout_ms,
-        LockFailure::GaveUp => gives_up.is_none_or(|ms| took_ms + grain < u64::from(ms)),
-        LockFailure::NotAsked { .. } => true,
+        LockFailure::TimedOut => took_ms + tolerance < timeout_ms,
+        LockFailure::Cancelled => cancels.is_none_or(|ms| took_ms + tolerance < u64::from(ms)),
+        LockFailure::NotAttempted { .. } => true,
         LockFailure::ShuttingDown | LockFailure::Lost | LockFailure::Crashed => false,
     };
     if is_early {
@@ -108,55 +115,67 @@ fn may_fail(
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, bites, granted, lock, made};
+    use super::super::harness::{CALLER, Harness, assert_violates, granted, lock, made};
     use super::*;
     use crate::event::LockEnd;
-    use crate::plan::{Fault, Meanwhile};
+    use crate::plan::{ClockWhilePaused, Fault};
 
-    fn bench() -> Bench {
+    fn harness() -> Harness {
         let load = lock(|plan| plan.timeout_ms = 1_000);
-        let mut bench = Bench::new(LockOutcome::default(), vec![load.clone()]);
-        bench.well([(0, CALLER, made(0, &load))]);
-        bench
+        let mut harness = Harness::new(LockOutcome::default(), vec![load.clone()]);
+        harness.feed([(0, CALLER, made(0, &load))]);
+        harness
     }
 
-    fn failed(failure: LockFailure) -> What {
-        What::LockFailed { call: 0, failure }
-    }
-
-    #[test]
-    fn b50_whoever_asks_for_a_lock_has_it_or_not_once() {
-        let over = What::LockEnded { call: 0, how: LockEnd::Unlocked };
-        let mut well = bench();
-        bites(well.at_quiet(&[]), "call 0 is not over");
-        well.well([(5, CALLER, granted(0, true, 1)), (6, CALLER, over.clone())]);
-        assert_eq!(well.at_quiet(&[]), Ok(()));
-        bites(well.at(7, CALLER, granted(0, true, 1)), "nobody waits");
-        bites(bench().at(1, CALLER, over), "nobody held it");
-        bites(bench().at(1, CALLER, made(0, &lock(|_| {}))), "asked for twice");
-        let mut failing = bench();
-        failing.well([(1_000, CALLER, failed(LockFailure::TimedOut))]);
-        bites(failing.at(1_000, CALLER, failed(LockFailure::TimedOut)), "nobody waits");
-        let mut held = bench();
-        held.well([(5, CALLER, granted(0, true, 1))]);
-        bites(held.at_quiet(&[]), "is not over");
+    fn failed(failure: LockFailure) -> EventKind {
+        EventKind::LockFailed { call: 0, failure }
     }
 
     #[test]
-    fn b50_whoever_asks_for_a_lock_knows_in_time() {
-        let grain = bench().bounds().ticks_ms;
-        assert_eq!(bench().look(1_000 + grain, &[]), Ok(()));
-        bites(bench().look(1_001 + grain, &[]), "1 ms beyond its time");
-        bites(bench().at(900, CALLER, failed(LockFailure::TimedOut)), "after 900 ms: timed out");
-        bites(bench().at(900, CALLER, failed(LockFailure::GaveUp)), "after 900 ms: given up");
+    fn b50_lock_request_ends_once() {
+        let over = EventKind::LockEnded { call: 0, how: LockEnd::Unlocked };
+        let mut granted_lock = harness();
+        assert_violates(granted_lock.at_quiescence(&[]), "call 0 has not ended");
+        granted_lock.feed([(5, CALLER, granted(0, true, 1)), (6, CALLER, over.clone())]);
+        assert_eq!(granted_lock.at_quiescence(&[]), Ok(()));
+        assert_violates(granted_lock.at(7, CALLER, granted(0, true, 1)), "without a waiter");
+        assert_violates(harness().at(1, CALLER, over), "without a holder");
+        assert_violates(harness().at(1, CALLER, made(0, &lock(|_| {}))), "requested twice");
+        let mut failing = harness();
+        failing.feed([(1_000, CALLER, failed(LockFailure::TimedOut))]);
+        assert_violates(
+            failing.at(1_000, CALLER, failed(LockFailure::TimedOut)),
+            "without a waiter",
+        );
+        let mut held = harness();
+        held.feed([(5, CALLER, granted(0, true, 1))]);
+        assert_violates(held.at_quiescence(&[]), "has not ended");
+    }
+
+    #[test]
+    fn b50_lock_request_ends_in_time() {
+        let tolerance = harness().bounds().ticks_ms;
+        assert_eq!(harness().on_view(1_000 + tolerance, &[]), Ok(()));
+        assert_violates(harness().on_view(1_001 + tolerance, &[]), "1 ms beyond its timeout");
+        assert_violates(
+            harness().at(900, CALLER, failed(LockFailure::TimedOut)),
+            "after 900 ms: timed out",
+        );
+        assert_violates(
+            harness().at(900, CALLER, failed(LockFailure::Cancelled)),
+            "after 900 ms: cancelled",
+        );
         let text = String::new();
-        bites(bench().at(1_000, CALLER, failed(LockFailure::NotAsked { text })), "not asked");
-        let mut patient = bench();
+        assert_violates(
+            harness().at(1_000, CALLER, failed(LockFailure::NotAttempted { text })),
+            "not attempted",
+        );
+        let mut paused = harness();
         let node = CALLER;
-        patient.fault(500, Fault::Pause { node });
-        assert_eq!(patient.look(90_000, &[]), Ok(()), "a process that is stopped cannot know");
-        patient.fault(90_000, Fault::Wake { node, clock: Meanwhile::Ran });
-        assert_eq!(patient.look(91_000, &[]), Ok(()));
-        bites(patient.look(92_000, &[]), "beyond its time");
+        paused.fault(500, Fault::Pause { node });
+        assert_eq!(paused.on_view(90_000, &[]), Ok(()), "a paused process cannot notice");
+        paused.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
+        assert_eq!(paused.on_view(91_000, &[]), Ok(()));
+        assert_violates(paused.on_view(92_000, &[]), "beyond its timeout");
     }
 }

@@ -1,19 +1,19 @@
-//! B71: once all trouble is over, every server tells within a bound that all are up.
+//! B71: after all faults have ended, every server reports within a bound that all are up.
 
 use std::collections::BTreeSet;
 
-use super::scrapes::plan_of;
-use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, Metrics, Told, What};
+use super::scrapes::metrics_plan;
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{Event, EventKind, MetricsEvent, ServerReport};
 use crate::metrics::PAUSE_MS;
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks the reports since healing.
 #[derive(Debug, Default)]
 pub(super) struct MetricsRecovery {
     healed_ms: Option<u64>,
-    /// Who has told since that all are up.
+    /// Nodes that have reported all servers as up since healing.
     whole: BTreeSet<Node>,
 }
 
@@ -22,14 +22,15 @@ impl Invariant for MetricsRecovery {
         "metrics_recovery"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        match &event.what {
-            What::Healed => {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        match &event.kind {
+            EventKind::Healed => {
                 self.healed_ms = Some(event.at_ms);
                 self.whole.clear();
             }
-            What::Metrics(Metrics::Answered { servers, .. }) => {
-                let up = servers.iter().filter(|(_, told)| matches!(told, Told::Up { .. }));
+            EventKind::Metrics(MetricsEvent::Completed { servers, .. }) => {
+                let up =
+                    servers.iter().filter(|(_, report)| matches!(report, ServerReport::Up { .. }));
                 if up.count() == usize::from(facts.plan.cluster.nodes) {
                     self.whole.extend(event.node);
                 }
@@ -39,62 +40,62 @@ impl Invariant for MetricsRecovery {
         Ok(())
     }
 
-    fn look(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let Some(healed_ms) = self.healed_ms else { return Ok(()) };
         match facts.now_ms > healed_ms + bound_ms(facts) {
-            true => self.at_quiet(&[], facts),
+            true => self.at_quiescence(&[], facts),
             false => Ok(()),
         }
     }
 
-    fn at_quiet(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> Verdict {
-        let Some(_) = plan_of(facts) else { return Ok(()) };
+    fn at_quiescence(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+        let Some(_) = metrics_plan(facts) else { return Ok(()) };
         let mut nodes = (0..facts.plan.cluster.nodes).map(Node);
         match nodes.find(|node| !self.whole.contains(node)) {
             None => Ok(()),
             Some(node) => Err(format!(
-                "all trouble is over, and {node} has not told within {} ms that all are up",
+                "all faults have ended, and {node} has not reported within {} ms that all are up",
                 bound_ms(facts)
             )),
         }
     }
 }
 
-/// What died is found, all connect again, a collection that began before is over, and so is what comes
-/// after it.
+/// Dead connections are detected, all nodes reconnect, and a collection that began before has
+/// completed, as has the next one.
 fn bound_ms(facts: &Facts<'_>) -> u64 {
     let bounds = facts.bounds;
-    let scrape_ms = plan_of(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.shared_ms));
+    let scrape_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.ttl_ms));
     bounds.settle_ms + bounds.reconnect_ms + 2 * (scrape_ms + PAUSE_MS + bounds.ticks_ms)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites};
-    use super::super::scrapes::bench::{answered, metrics};
+    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates};
+    use super::super::scrapes::harness::{completed, metrics};
     use super::*;
-    use crate::event::Reported;
+    use crate::event::ReportedValues;
 
-    fn all_up() -> What {
-        let up = || Told::Up { report: Reported::default() };
-        answered(0, vec![(CALLER, up()), (SERVER, up())])
+    fn all_up() -> EventKind {
+        let up = || ServerReport::Up { report: ReportedValues::default() };
+        completed(0, vec![(CALLER, up()), (SERVER, up())])
     }
 
     #[test]
-    fn b71_everybody_is_up_again_within_a_bound() {
-        let mut bench = Bench::with_metrics(MetricsRecovery::default(), metrics());
-        bench.well([(10, CALLER, all_up()), (10, SERVER, all_up())]);
-        assert_eq!(bench.look(LATE, &[]), Ok(()), "trouble is not over");
-        bench.well([(LATE, CALLER, What::Healed)]);
-        assert_eq!(bench.look(LATE + 1_000, &[]), Ok(()), "there is time");
-        bites(bench.look(2 * LATE, &[]), "and node-0 has not told");
-        bites(bench.at_quiet(&[]), "and node-0 has not told");
-        bench.well([(LATE + 1_000, CALLER, all_up())]);
-        let down = Told::Down { reason: "timeout".to_owned() };
-        bench.well([(LATE + 1_000, SERVER, answered(0, vec![(CALLER, down)]))]);
-        bites(bench.at_quiet(&[]), "and node-1 has not told");
-        bench.well([(LATE + 2_000, SERVER, all_up())]);
-        assert_eq!(bench.look(2 * LATE, &[]), Ok(()));
-        assert_eq!(bench.at_quiet(&[]), Ok(()));
+    fn b71_every_server_is_up_again_within_a_bound() {
+        let mut harness = Harness::with_metrics(MetricsRecovery::default(), metrics());
+        harness.feed([(10, CALLER, all_up()), (10, SERVER, all_up())]);
+        assert_eq!(harness.on_view(LATE, &[]), Ok(()), "faults have not ended");
+        harness.feed([(LATE, CALLER, EventKind::Healed)]);
+        assert_eq!(harness.on_view(LATE + 1_000, &[]), Ok(()), "the bound has not passed");
+        assert_violates(harness.on_view(2 * LATE, &[]), "and node-0 has not reported");
+        assert_violates(harness.at_quiescence(&[]), "and node-0 has not reported");
+        harness.feed([(LATE + 1_000, CALLER, all_up())]);
+        let down = ServerReport::Down { reason: "timeout".to_owned() };
+        harness.feed([(LATE + 1_000, SERVER, completed(0, vec![(CALLER, down)]))]);
+        assert_violates(harness.at_quiescence(&[]), "and node-1 has not reported");
+        harness.feed([(LATE + 2_000, SERVER, all_up())]);
+        assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()));
+        assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }
 }

@@ -1,37 +1,36 @@
-//! B70, B71: what is told of a server is what it sampled last, neither what nobody sampled nor what is
-//! older than what is shared for a second; averages and maxima are those since its start, and begin
-//! anew with it.
+//! B70, B71: the report of a server is its last sample, or one shared within the TTL. Averages and
+//! maxima cover the time since its start, and restart with it.
 
 use std::collections::BTreeMap;
 
-use super::scrapes::{Happened, Scrape, Scrapes};
-use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, Metrics, Reported, Told, What};
+use super::scrapes::{Scrape, ScrapeEvent, Scrapes};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport};
 use crate::metrics::thousandths;
 use crate::plan::Node;
 
-/// See the module.
+/// Tracks the samples of every server.
 #[derive(Debug, Default)]
 pub(super) struct MetricsReports {
     scrapes: Scrapes,
-    servers: BTreeMap<Node, Server>,
+    servers: BTreeMap<Node, ServerHistory>,
 }
 
-/// What a server had to say, and from when on.
+/// The expected reports of a server, each with its time.
 #[derive(Debug, Default)]
-struct Server {
-    said: Vec<(u64, Reported)>,
-    account: Account,
+struct ServerHistory {
+    reports: Vec<(u64, ReportedValues)>,
+    totals: SampleTotals,
 }
 
-/// The samples of one process, added up plainly.
+/// Totals over the samples of one process.
 #[derive(Debug, Default)]
-struct Account {
+struct SampleTotals {
     start_ms: u64,
-    /// By the server's clock, in microseconds, and bytes received by then.
+    /// The server's clock in microseconds, and the bytes received until then.
     last: Option<(u64, u64)>,
-    load_times_us: u128,
-    us: u64,
+    load_time_us: u128,
+    total_us: u64,
     maximum: u32,
 }
 
@@ -40,66 +39,78 @@ impl Invariant for MetricsReports {
         "metrics_reports"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        if let Happened::Answered(on, _, scraped, servers) = self.scrapes.see(event, facts) {
-            return servers.iter().try_for_each(|(node, told)| match told {
-                Told::Up { report } => self.must_have_been_so(on, *node, report, scraped),
-                Told::Down { .. } => Ok(()),
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        if let ScrapeEvent::Completed(on, _, scrape, servers) = self.scrapes.on_event(event, facts)
+        {
+            return servers.iter().try_for_each(|(node, report)| match report {
+                ServerReport::Up { report } => self.check_report(on, *node, report, scrape),
+                ServerReport::Down { .. } => Ok(()),
             });
         }
-        let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
+        let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
             return Ok(());
         };
-        let Server { said, account } = self.servers.entry(node).or_default();
+        let ServerHistory { reports, totals } = self.servers.entry(node).or_default();
         match metrics {
-            Metrics::Began { start_ms } => {
-                *account = Account { start_ms: *start_ms, ..Account::default() };
-                let nothing = Reported { start_ms: Some(*start_ms), ..Reported::default() };
-                said.push((event.at_ms, nothing));
+            MetricsEvent::Started { start_ms } => {
+                *totals = SampleTotals { start_ms: *start_ms, ..SampleTotals::default() };
+                let nothing =
+                    ReportedValues { start_ms: Some(*start_ms), ..ReportedValues::default() };
+                reports.push((event.at_ms, nothing));
             }
-            Metrics::Sampled { clock_us, load, received } => {
-                said.push((event.at_ms, account.add(*clock_us, *load, *received)));
+            MetricsEvent::Sampled { clock_us, load, received } => {
+                reports.push((event.at_ms, totals.add(*clock_us, *load, *received)));
             }
-            Metrics::Asked { .. } | Metrics::Answered { .. } | Metrics::Aborted { .. } => {}
+            MetricsEvent::Requested { .. }
+            | MetricsEvent::Completed { .. }
+            | MetricsEvent::Aborted { .. } => {}
         }
         Ok(())
     }
 }
 
 impl MetricsReports {
-    /// At some time since the collection began this was what the server had to say.
-    fn must_have_been_so(&self, on: Node, of: Node, told: &Reported, scraped: Scrape) -> Verdict {
-        let said = self.servers.get(&of).map_or(&[][..], |server| &server.said);
-        let Some(found) = said.iter().rposition(|(_, said)| is_same(said, told)) else {
-            return Err(format!("{on} tells of {of} what was not sampled there: {told}"));
+    /// Checks that a report was current at some time since the collection began.
+    fn check_report(
+        &self,
+        on: Node,
+        of: Node,
+        report: &ReportedValues,
+        scrape: Scrape,
+    ) -> CheckResult {
+        let reports = self.servers.get(&of).map_or(&[][..], |server| &server.reports);
+        let Some(found) = reports.iter().rposition(|(_, values)| is_same(values, report)) else {
+            return Err(format!(
+                "{on} reports values of {of} that were not sampled there: {report}"
+            ));
         };
-        match said.get(found + 1) {
-            Some((until_ms, _)) if *until_ms < scraped.began_ms => Err(format!(
-                "{on} tells of {of} what had been over for {} ms when it was asked for: {told}",
-                scraped.began_ms - until_ms
+        match reports.get(found + 1) {
+            Some((until_ms, _)) if *until_ms < scrape.started_ms => Err(format!(
+                "{on} reports values of {of} that were {} ms out of date at its scrape: {report}",
+                scrape.started_ms - until_ms
             )),
             _ => Ok(()),
         }
     }
 }
 
-impl Account {
-    /// What is to be reported after this sample.
-    fn add(&mut self, clock_us: u64, load: u32, received: u64) -> Reported {
+impl SampleTotals {
+    /// Adds a sample, and returns the report that must follow.
+    fn add(&mut self, clock_us: u64, load: u32, received: u64) -> ReportedValues {
         let before = self.last.replace((clock_us, received));
         let interval = before.map(|(us, bytes)| (clock_us - us, received - bytes));
         if let Some((us, _)) = interval {
-            self.load_times_us += u128::from(load) * u128::from(us);
-            self.us += us;
+            self.load_time_us += u128::from(load) * u128::from(us);
+            self.total_us += us;
         }
         self.maximum = self.maximum.max(load);
-        // The first sample stands for no time: it counts while it is alone.
-        let average = match self.us {
+        // The first sample covers no time: it counts only while there is no other.
+        let average = match self.total_us {
             0 => f64::from(load),
-            us => self.load_times_us as f64 / us as f64,
+            us => self.load_time_us as f64 / us as f64,
         };
         let interval = interval.filter(|(us, _)| *us > 0);
-        Reported {
+        ReportedValues {
             start_ms: Some(self.start_ms),
             interval_ms: interval.map(|(us, _)| thousandths(us as f64 / 1e6)),
             load: Some(u64::from(load)),
@@ -110,8 +121,8 @@ impl Account {
     }
 }
 
-/// The same but for what rounding makes of it.
-fn is_same(one: &Reported, other: &Reported) -> bool {
+/// Returns whether two reports are equal except for rounding.
+fn is_same(one: &ReportedValues, other: &ReportedValues) -> bool {
     let is_near = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => one.abs_diff(other) <= 1,
         (None, None) => true,
@@ -126,18 +137,18 @@ fn is_same(one: &Reported, other: &Reported) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites};
-    use super::super::scrapes::bench::{answered, asked, began, metrics};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
+    use super::super::scrapes::harness::{completed, metrics, requested, started};
     use super::*;
 
-    fn sampled(second: u64, load: u32, received: u64) -> What {
+    fn sampled(second: u64, load: u32, received: u64) -> EventKind {
         let clock_us = second * 1_000_000;
-        What::Metrics(Metrics::Sampled { clock_us, load, received })
+        EventKind::Metrics(MetricsEvent::Sampled { clock_us, load, received })
     }
 
-    /// Loads of 10, 20 and, after a sample that was missed, 50: by hand.
-    fn third() -> Reported {
-        Reported {
+    /// Loads of 10, 20 and, after a missed sample, 50: computed by hand.
+    fn third() -> ReportedValues {
+        ReportedValues {
             start_ms: Some(1),
             interval_ms: Some(10_000),
             load: Some(50),
@@ -147,56 +158,63 @@ mod tests {
         }
     }
 
-    fn bench() -> Bench {
-        let mut bench = Bench::with_metrics(MetricsReports::default(), metrics());
-        bench.well([(0, CALLER, began()), (0, SERVER, began())]);
-        bench.well([(1, SERVER, sampled(0, 10, 7)), (5_000, SERVER, sampled(5, 20, 107))]);
-        bench.well([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, asked(0))]);
-        bench
+    fn harness() -> Harness {
+        let mut harness = Harness::with_metrics(MetricsReports::default(), metrics());
+        harness.feed([(0, CALLER, started()), (0, SERVER, started())]);
+        harness.feed([(1, SERVER, sampled(0, 10, 7)), (5_000, SERVER, sampled(5, 20, 107))]);
+        harness.feed([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, requested(0))]);
+        harness
     }
 
-    fn tells(bench: &mut Bench, report: Reported) -> Verdict {
-        bench.at(16_010, CALLER, answered(0, vec![(SERVER, Told::Up { report })]))
+    fn reports(harness: &mut Harness, report: ReportedValues) -> CheckResult {
+        harness.at(16_010, CALLER, completed(0, vec![(SERVER, ServerReport::Up { report })]))
     }
 
     #[test]
-    fn b71_what_is_told_was_sampled() {
-        tells(&mut bench(), third()).expect("as it was");
-        let wrong: [fn(&mut Reported); 6] = [
-            |told| told.start_ms = Some(1_000),
-            |told| told.interval_ms = Some(5_000),
-            |told| told.load = None,
-            |told| told.load_average = Some(26_667), // Each sample counted the same.
-            |told| told.load_maximum = Some(51),
-            |told| told.receive_rate = Some(61_000), // Of two intervals in one.
+    fn b71_reported_values_were_sampled() {
+        reports(&mut harness(), third()).expect("the last sample");
+        let wrong: [fn(&mut ReportedValues); 6] = [
+            |report| report.start_ms = Some(1_000),
+            |report| report.interval_ms = Some(5_000),
+            |report| report.load = None,
+            |report| report.load_average = Some(26_667), // Every sample with the same weight.
+            |report| report.load_maximum = Some(51),
+            |report| report.receive_rate = Some(61_000), // Two intervals in one.
         ];
         for change in wrong {
-            let mut told = third();
-            change(&mut told);
-            bites(tells(&mut bench(), told), "node-0 tells of node-1 what was not sampled there");
+            let mut report = third();
+            change(&mut report);
+            assert_violates(
+                reports(&mut harness(), report),
+                "node-0 reports values of node-1 that were not sampled there",
+            );
         }
     }
 
     #[test]
-    fn b70_what_a_server_said_before_it_restarted_is_over_and_averages_begin_anew() {
-        let mut bench = bench();
-        bench.well([(15_500, SERVER, What::Metrics(Metrics::Began { start_ms: 15_500 }))]);
-        bites(tells(&mut bench, third()), "had been over for 500 ms");
-        bench.well([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, asked(0))]);
-        let alone = Reported {
+    fn b70_restart_discards_earlier_values_and_averages() {
+        let mut harness = harness();
+        harness.feed([(
+            15_500,
+            SERVER,
+            EventKind::Metrics(MetricsEvent::Started { start_ms: 15_500 }),
+        )]);
+        assert_violates(reports(&mut harness, third()), "that were 500 ms out of date");
+        harness.feed([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, requested(0))]);
+        let alone = ReportedValues {
             start_ms: Some(15_500),
             load: Some(30),
             load_average: Some(30_000),
             load_maximum: Some(30),
-            ..Reported::default()
+            ..ReportedValues::default()
         };
-        tells(&mut bench, alone).expect("all of it is new");
+        reports(&mut harness, alone).expect("all values are those of the new process");
     }
 
     #[test]
-    fn b71_what_changed_while_it_was_collected_may_be_old_or_new() {
-        let mut bench = bench();
-        bench.well([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, asked(1))]);
-        tells(&mut bench, third()).expect("it was so when it was asked for");
+    fn b71_value_that_changed_during_collection_may_be_old_or_new() {
+        let mut harness = harness();
+        harness.feed([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, requested(1))]);
+        reports(&mut harness, third()).expect("it was current at the scrape");
     }
 }

@@ -1,29 +1,29 @@
-//! B02: between two nodes that agree there is one connection, the same at both ends, and no socket
-//! is left of any other.
+//! B02: two nodes have one connection between them, the same at both ends, and no socket of any
+//! other remains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use grid::buggify::Point;
 
-use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, SocketId, What};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 use crate::world::NodeView;
 
-/// Sockets that a node has dialled to another: the one in use or being tried, and those that take up
-/// to a second to close (`Limits::close_timeout`), between which back-off grows from 100 ms.
-const DIALLED_MAX: usize = 4;
-/// Sockets that it has accepted of another: as many, and one that is dead and not found to be.
-const ACCEPTED_MAX: usize = DIALLED_MAX + 1;
+/// Sockets that a node has dialed to another: the one in use or being tried, and those that take up
+/// to a second to close (`Limits::close_timeout`), while the backoff grows from 100 ms.
+const DIALED_MAX: usize = 4;
+/// Sockets that it has accepted from another: as many, and a dead one that is not detected yet.
+const ACCEPTED_MAX: usize = DIALED_MAX + 1;
 
-/// Sockets that a node has forgotten and that stay open for a while, where that happens on purpose: one
-/// for each attempt of the time that they do, with waits that begin with 100 ms and double.
-const FORGOTTEN_MAX: usize = 6;
+/// Sockets that an injected fault keeps open after the node has abandoned them: one for each
+/// attempt in that time, with backoffs that start at 100 ms and double.
+const ABANDONED_MAX: usize = 6;
 
-/// See the module.
+/// Tracks the open sockets.
 #[derive(Debug, Default)]
 pub(super) struct OneConnection {
-    /// Open ends, by their node and the one at the other end.
+    /// Open sockets, by their node and the node at the other end.
     open: BTreeMap<(Node, Node), BTreeSet<SocketId>>,
 }
 
@@ -32,20 +32,20 @@ impl Invariant for OneConnection {
         "one_connection"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        match (&event.what, event.node) {
-            (What::SocketOpened { socket, remote, dialled }, Some(node)) => {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        match (&event.kind, event.node) {
+            (EventKind::SocketOpened { socket, remote, dialed }, Some(node)) => {
                 let open = self.open.entry((node, *remote)).or_default();
                 open.insert(*socket);
-                let max = if *dialled { DIALLED_MAX } else { ACCEPTED_MAX };
-                let rare = &facts.plan.cluster.rare;
-                let forgets = rare.iter().any(|(name, _)| name == Point::Supersede.name());
-                let max = if forgets { max + FORGOTTEN_MAX } else { max };
+                let max = if *dialed { DIALED_MAX } else { ACCEPTED_MAX };
+                let fault_points = &facts.plan.cluster.fault_points;
+                let abandons = fault_points.iter().any(|(name, _)| name == Point::Supersede.name());
+                let max = if abandons { max + ABANDONED_MAX } else { max };
                 if open.len() > max {
                     return Err(format!("{node} has {open:?} open to {remote}, of {max} at most"));
                 }
             }
-            (What::SocketClosed { socket }, Some(node)) => {
+            (EventKind::SocketClosed { socket }, Some(node)) => {
                 for ((at, _), sockets) in &mut self.open {
                     if *at == node {
                         sockets.remove(socket);
@@ -57,14 +57,14 @@ impl Invariant for OneConnection {
         Ok(())
     }
 
-    fn at_quiet(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         let ends = |a: Node, b: Node| self.open.get(&(a, b)).cloned().unwrap_or_default();
         for a in views.iter().map(|view| view.node) {
             for b in views.iter().map(|view| view.node).filter(|b| a < *b) {
                 let (here, there) = (ends(a, b), ends(b, a));
                 if here != there || here.len() != 1 {
                     return Err(format!(
-                        "{a} and {b} are connected by {here:?} on one end and {there:?} on the other"
+                        "{a} and {b} are connected by {here:?} at one end, {there:?} at the other"
                     ));
                 }
             }
@@ -72,7 +72,7 @@ impl Invariant for OneConnection {
         Ok(())
     }
 
-    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         match views.iter().find(|view| view.sockets > 0) {
             None => Ok(()),
             Some(view) => Err(format!("{} left {} sockets open", view.node, view.sockets)),
@@ -82,42 +82,42 @@ impl Invariant for OneConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, views};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, views};
     use super::*;
 
-    fn opened(socket: SocketId, remote: Node, dialled: bool) -> What {
-        What::SocketOpened { socket, remote, dialled }
+    fn opened(socket: SocketId, remote: Node, dialed: bool) -> EventKind {
+        EventKind::SocketOpened { socket, remote, dialed }
     }
 
     #[test]
-    fn b02_both_ends_have_the_same_one_connection_at_rest() {
-        let mut bench = Bench::new(OneConnection::default(), vec![]);
+    fn b02_both_ends_have_the_same_single_connection_at_quiescence() {
+        let mut harness = Harness::new(OneConnection::default(), vec![]);
         let views = views();
-        bites(bench.at_quiet(&views), "node-0 and node-1 are connected by {}");
-        bench.well([(1, CALLER, opened(1, SERVER, true)), (1, SERVER, opened(1, CALLER, false))]);
-        assert_eq!(bench.at_quiet(&views), Ok(()));
-        bench.well([(2, SERVER, opened(2, CALLER, false))]);
-        bites(bench.at_quiet(&views), "node-0 and node-1 are connected by {1}");
-        bench.well([(3, SERVER, What::SocketClosed { socket: 1 })]);
-        bites(bench.at_quiet(&views), "{2} on the other");
+        assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {}");
+        harness.feed([(1, CALLER, opened(1, SERVER, true)), (1, SERVER, opened(1, CALLER, false))]);
+        assert_eq!(harness.at_quiescence(&views), Ok(()));
+        harness.feed([(2, SERVER, opened(2, CALLER, false))]);
+        assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {1}");
+        harness.feed([(3, SERVER, EventKind::SocketClosed { socket: 1 })]);
+        assert_violates(harness.at_quiescence(&views), "{2} at the other");
     }
 
     #[test]
-    fn no_node_has_more_sockets_open_to_another_than_it_can_need() {
-        for (dialled, max) in [(true, DIALLED_MAX), (false, ACCEPTED_MAX)] {
-            let mut bench = Bench::new(OneConnection::default(), vec![]);
+    fn number_of_sockets_between_two_nodes_is_bounded() {
+        for (dialed, max) in [(true, DIALED_MAX), (false, ACCEPTED_MAX)] {
+            let mut harness = Harness::new(OneConnection::default(), vec![]);
             let max = max as SocketId;
-            bench.well((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialled))));
-            bites(bench.at(2, CALLER, opened(max + 1, SERVER, dialled)), "node-0 has");
+            harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialed))));
+            assert_violates(harness.at(2, CALLER, opened(max + 1, SERVER, dialed)), "node-0 has");
         }
     }
 
     #[test]
-    fn no_socket_is_left_at_the_end() {
-        let mut bench = Bench::new(OneConnection::default(), vec![]);
+    fn no_socket_is_open_at_the_end() {
+        let mut harness = Harness::new(OneConnection::default(), vec![]);
         let mut views = views();
-        bites(bench.at_end(&views), "node-0 left 1 sockets open");
+        assert_violates(harness.at_end(&views), "node-0 left 1 sockets open");
         views.iter_mut().for_each(|view| view.sockets = 0);
-        assert_eq!(bench.at_end(&views), Ok(()));
+        assert_eq!(harness.at_end(&views), Ok(()));
     }
 }

@@ -1,15 +1,15 @@
-//! A call is served at most once, for the node that made it, and not at all if it was never sent.
+//! A call is served at most once, for the node that made it, and never if it was not sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, Outcome, What};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::plan::Node;
 
-/// See the module.
+/// Tracks the handlers of every call.
 #[derive(Debug, Default)]
 pub(super) struct OneHandler {
-    makers: BTreeMap<CallId, Node>,
+    callers: BTreeMap<CallId, Node>,
     served: BTreeSet<CallId>,
     never_sent: BTreeSet<CallId>,
 }
@@ -19,10 +19,12 @@ impl Invariant for OneHandler {
         "one_handler"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        match (&event.what, event.node) {
-            (What::CallMade { call, .. }, Some(node)) => drop(self.makers.insert(*call, node)),
-            (What::CallEnded { call, outcome }, _) => {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        match (&event.kind, event.node) {
+            (EventKind::CallMade { call, .. }, Some(node)) => {
+                self.callers.insert(*call, node);
+            }
+            (EventKind::CallEnded { call, outcome }, _) => {
                 if matches!(outcome, Outcome::NotConnected | Outcome::NotMade { .. }) {
                     if self.served.contains(call) {
                         return Err(format!("call {call} was served, and ended as {outcome}"));
@@ -30,18 +32,20 @@ impl Invariant for OneHandler {
                     self.never_sent.insert(*call);
                 }
             }
-            (What::HandlerStarted { call, from }, Some(node)) => {
+            (EventKind::HandlerStarted { call, from }, Some(node)) => {
                 if !self.served.insert(*call) {
                     return Err(format!("call {call} was served twice"));
                 }
                 if self.never_sent.contains(call) {
                     return Err(format!("call {call} is served, and was never sent"));
                 }
-                if self.makers.get(call) != Some(from) {
-                    return Err(format!("call {call} is served for {from}, who did not make it"));
+                if self.callers.get(call) != Some(from) {
+                    return Err(format!("call {call} is served for {from}, which did not make it"));
                 }
                 if facts.load(*call).is_none_or(|load| load.ends().1 != node) {
-                    return Err(format!("call {call} is served by {node}, whom it did not ask"));
+                    return Err(format!(
+                        "call {call} is served by {node}, which is not its callee"
+                    ));
                 }
             }
             _ => {}
@@ -52,36 +56,41 @@ impl Invariant for OneHandler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, made, request, served};
+    use super::super::harness::{
+        CALLER, Harness, SERVER, assert_violates, ended, made, request, served,
+    };
     use super::*;
 
-    fn bench() -> Bench {
+    fn harness() -> Harness {
         let load = request(|_| {});
-        let mut bench = Bench::new(OneHandler::default(), vec![load.clone()]);
-        bench.well([(1, CALLER, made(0, &load))]);
-        bench
+        let mut harness = Harness::new(OneHandler::default(), vec![load.clone()]);
+        harness.feed([(1, CALLER, made(0, &load))]);
+        harness
     }
 
     #[test]
-    fn a_call_is_served_once_by_whom_it_asks() {
-        bench().well([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Answered))]);
-        bites(bench().at(2, CALLER, served(0)), "call 0 is served by node-0");
-        bites(bench().at(2, SERVER, served(1)), "call 1 is served for node-0");
+    fn call_is_served_once_by_its_callee() {
+        harness().feed([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Completed))]);
+        assert_violates(harness().at(2, CALLER, served(0)), "call 0 is served by node-0");
+        assert_violates(harness().at(2, SERVER, served(1)), "call 1 is served for node-0");
         let from = SERVER;
-        let other = What::HandlerStarted { call: 0, from };
-        bites(bench().at(2, SERVER, other), "call 0 is served for node-1");
-        let mut twice = bench();
-        twice.well([(2, SERVER, served(0))]);
-        bites(twice.at(3, SERVER, served(0)), "call 0 was served twice");
+        let other = EventKind::HandlerStarted { call: 0, from };
+        assert_violates(harness().at(2, SERVER, other), "call 0 is served for node-1");
+        let mut twice = harness();
+        twice.feed([(2, SERVER, served(0))]);
+        assert_violates(twice.at(3, SERVER, served(0)), "call 0 was served twice");
     }
 
     #[test]
-    fn a_call_that_was_never_sent_is_not_served() {
-        let mut before = bench();
-        before.well([(2, SERVER, served(0))]);
-        bites(before.at(3, CALLER, ended(0, Outcome::NotConnected)), "call 0 was served, and");
-        let mut after = bench();
-        after.well([(2, CALLER, ended(0, Outcome::NotConnected))]);
-        bites(after.at(3, SERVER, served(0)), "call 0 is served, and was never sent");
+    fn call_that_was_never_sent_is_not_served() {
+        let mut before = harness();
+        before.feed([(2, SERVER, served(0))]);
+        assert_violates(
+            before.at(3, CALLER, ended(0, Outcome::NotConnected)),
+            "call 0 was served, and",
+        );
+        let mut after = harness();
+        after.feed([(2, CALLER, ended(0, Outcome::NotConnected))]);
+        assert_violates(after.at(3, SERVER, served(0)), "call 0 is served, and was never sent");
     }
 }

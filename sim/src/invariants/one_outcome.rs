@@ -1,15 +1,15 @@
-//! B14: every call ends in exactly one way; never none, never two.
+//! B14: every call ends exactly once.
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, What};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, Event, EventKind};
 use crate::world::NodeView;
 
-/// See the module.
+/// Counts the ends of each call.
 #[derive(Debug, Default)]
 pub(super) struct OneOutcome {
-    /// How often each call that was made has ended.
+    /// Number of ends of each call made.
     ends: BTreeMap<CallId, u32>,
 }
 
@@ -18,13 +18,13 @@ impl Invariant for OneOutcome {
         "one_outcome"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        match &event.what {
-            What::CallMade { call, .. } => match self.ends.insert(*call, 0) {
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+        match &event.kind {
+            EventKind::CallMade { call, .. } => match self.ends.insert(*call, 0) {
                 None => Ok(()),
                 Some(_) => Err(format!("call {call} was made twice")),
             },
-            What::CallEnded { call, outcome } => match self.ends.get_mut(call) {
+            EventKind::CallEnded { call, outcome } => match self.ends.get_mut(call) {
                 None => Err(format!("call {call} ended ({outcome}) and was never made")),
                 Some(ends) => {
                     *ends += 1;
@@ -36,7 +36,7 @@ impl Invariant for OneOutcome {
         }
     }
 
-    fn at_quiet(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         let open: Vec<_> = self.ends.iter().filter(|(_, ends)| **ends == 0).collect();
         match open.first() {
             None => Ok(()),
@@ -47,21 +47,21 @@ impl Invariant for OneOutcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, bites, ended, made, request};
+    use super::super::harness::{CALLER, Harness, assert_violates, ended, made, request};
     use super::*;
     use crate::event::Outcome;
 
     #[test]
     fn every_call_ends_once() {
         let load = request(|_| {});
-        let mut bench = Bench::new(OneOutcome::default(), vec![load.clone(), load.clone()]);
-        bites(bench.at(1, CALLER, ended(0, Outcome::Answered)), "call 0 ended");
-        bench.well([(1, CALLER, made(0, &load)), (2, CALLER, made(1, &load))]);
-        bites(bench.at(3, CALLER, made(1, &load)), "call 1 was made twice");
-        bench.well([(4, CALLER, ended(0, Outcome::Answered))]);
-        bites(bench.at_quiet(&[]), "call 1 first");
-        bench.well([(5, CALLER, ended(1, Outcome::Disconnected))]);
-        assert_eq!(bench.at_quiet(&[]), Ok(()));
-        bites(bench.at(6, CALLER, ended(1, Outcome::Answered)), "call 1 ended twice");
+        let mut harness = Harness::new(OneOutcome::default(), vec![load.clone(), load.clone()]);
+        assert_violates(harness.at(1, CALLER, ended(0, Outcome::Completed)), "call 0 ended");
+        harness.feed([(1, CALLER, made(0, &load)), (2, CALLER, made(1, &load))]);
+        assert_violates(harness.at(3, CALLER, made(1, &load)), "call 1 was made twice");
+        harness.feed([(4, CALLER, ended(0, Outcome::Completed))]);
+        assert_violates(harness.at_quiescence(&[]), "call 1 first");
+        harness.feed([(5, CALLER, ended(1, Outcome::Disconnected))]);
+        assert_eq!(harness.at_quiescence(&[]), Ok(()));
+        assert_violates(harness.at(6, CALLER, ended(1, Outcome::Completed)), "call 1 ended twice");
     }
 }

@@ -1,26 +1,26 @@
-//! B51: a lock that is believed to be held is known by a quorum of lockers, so that any other quorum has
-//! one of them in it; and of a lock that is over no locker knows anything once a lease has passed, so that
-//! nobody's death keeps it for ever.
+//! B51: a quorum of lockers knows each lock whose holder sees `is_held()`, so that any other quorum
+//! shares one of them. A lease after a lock has ended, no locker knows it any more, so that no
+//! crashed node keeps it for ever.
 //!
-//! Exclusion follows from the first half, but fails only if somebody asks in the wrong moment: this fails
-//! in any. A locker that does not grant may know the lock: it is closed, or its process does not run. Who
-//! cannot know is excused (see `suspended`).
+//! `mutual_exclusion` follows from the first half, but fails only if another request comes at the
+//! wrong moment: this invariant fails at any moment. A locker that grants nothing may know the
+//! lock: it is closed, or its process does not run. Suspended holders are exempt (see `suspended`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::suspended::Suspended;
-use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, What};
-use crate::lock::{Belief, LockerView};
+use super::suspended::SuspendedHolders;
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, Event, EventKind};
+use crate::lock::{HoldView, LockerView};
 use crate::plan::LocksPlan;
 use crate::world::NodeView;
 
-/// See the module.
+/// Tracks holders and ended locks.
 #[derive(Debug, Default)]
 pub(super) struct Quorums {
-    suspended: Suspended,
-    believed: Vec<Belief>,
-    over: BTreeMap<CallId, u64>,
+    suspended: SuspendedHolders,
+    held: Vec<HoldView>,
+    ended: BTreeMap<CallId, u64>,
     healed_ms: u64,
 }
 
@@ -29,33 +29,33 @@ impl Invariant for Quorums {
         "quorums"
     }
 
-    fn see(&mut self, event: &Event, _facts: &Facts<'_>) -> Verdict {
-        self.suspended.see(event);
-        match event.what {
-            What::LockFailed { call, .. } | What::LockEnded { call, .. } => {
-                self.over.insert(call, event.at_ms);
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+        self.suspended.on_event(event);
+        match event.kind {
+            EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. } => {
+                self.ended.insert(call, event.at_ms);
             }
-            What::Healed => self.healed_ms = event.at_ms,
+            EventKind::Healed => self.healed_ms = event.at_ms,
             _ => {}
         }
         Ok(())
     }
 
-    fn tick(&mut self, beliefs: &[Belief], _facts: &Facts<'_>) -> Verdict {
-        let believed = beliefs.iter().filter(|belief| belief.is_believed);
-        let known = believed.filter(|belief| !self.suspended.is_over(belief.call));
-        self.believed = known.cloned().collect();
+    fn on_tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
+        let held = hold_views.iter().filter(|hold| hold.is_held);
+        let known = held.filter(|hold| !self.suspended.is_exempt(hold.call));
+        self.held = known.cloned().collect();
         Ok(())
     }
 
-    fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
-        // Locks of another kind may have no lockers.
-        if self.believed.is_empty() || locks.lockers.is_empty() {
+        // Locks of other software may have no lockers.
+        if self.held.is_empty() || locks.lockers.is_empty() {
             return Ok(());
         }
         let tables: Vec<_> = tables(locks, views).map(ids).collect();
-        for Belief { call, node, id, write, .. } in &self.believed {
+        for HoldView { call, node, id, write, .. } in &self.held {
             let may_know = |ids: &&Option<BTreeSet<&str>>| {
                 ids.as_ref().is_none_or(|ids| ids.contains(id.as_str()))
             };
@@ -63,7 +63,7 @@ impl Invariant for Quorums {
             let needed = quorum(tables.len(), *write);
             if known < needed {
                 return Err(format!(
-                    "the lock of call {call} is believed by {node}, and known by {known} lockers of \
+                    "the lock of call {call} is held by {node}, and known by {known} lockers of \
                      {}: {needed} are needed",
                     tables.len()
                 ));
@@ -72,17 +72,17 @@ impl Invariant for Quorums {
         Ok(())
     }
 
-    fn at_quiet(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn at_quiescence(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
         let bounds = facts.bounds;
-        // What was held up in the network until it was healed may have been granted then.
+        // A request held up in the network may have been granted at healing.
         let lease_ms = bounds.lease_ms + bounds.drift_of(bounds.lease_ms);
-        let patience = lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.ticks_ms;
+        let allowance = lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.ticks_ms;
         for grant in tables(locks, views).flatten().flat_map(|table| &table.grants) {
-            let over = grant.call.and_then(|call| self.over.get(&call).copied());
-            if over.is_none_or(|over| over.max(self.healed_ms) + patience < facts.now_ms) {
+            let ended = grant.call.and_then(|call| self.ended.get(&call).copied());
+            if ended.is_none_or(|ended| ended.max(self.healed_ms) + allowance < facts.now_ms) {
                 return Err(format!(
-                    "a locker keeps {} for call {:?}, which is over since {over:?}",
+                    "a locker keeps {} for call {:?}, which ended at {ended:?}",
                     grant.id, grant.call
                 ));
             }
@@ -91,7 +91,7 @@ impl Invariant for Quorums {
     }
 }
 
-/// What each locker knows, if that can be seen.
+/// Returns the table of each locker, if it is visible.
 fn tables<'a>(
     locks: &'a LocksPlan,
     views: &'a [NodeView],
@@ -100,31 +100,34 @@ fn tables<'a>(
     locks.lockers.iter().map(move |node| view(*node).and_then(|view| view.locks.locker.as_ref()))
 }
 
-/// The locks that a locker knows of, if it grants anything.
+/// Returns the locks that a locker knows, if it grants any.
 fn ids(table: Option<&LockerView>) -> Option<BTreeSet<&str>> {
     let table = table.filter(|table| table.is_open)?;
     Some(table.grants.iter().map(|grant| grant.id.as_str()).collect())
 }
 
-/// So many of `lockers` have one in common with any quorum of writers; of writers, with any of readers.
+/// Returns the size of a quorum of `lockers`. Any two quorums of writers share a locker, as does
+/// one of writers with one of readers.
 fn quorum(lockers: usize, write: bool) -> usize {
     if write { lockers / 2 + 1 } else { lockers - lockers / 2 }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, belief, bites, ended_lock, views};
+    use super::super::harness::{
+        CALLER, Harness, LATE, SERVER, assert_violates, ended_lock, hold, views,
+    };
     use super::*;
     use crate::lock::GrantView;
-    use crate::plan::{Fault, Meanwhile, Node};
+    use crate::plan::{ClockWhilePaused, Fault, Node};
 
-    fn bench() -> Bench {
+    fn harness() -> Harness {
         let lockers = [CALLER, SERVER].to_vec();
         let locks = LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers };
-        Bench::with_locks(Quorums::default(), locks)
+        Harness::with_locks(Quorums::default(), locks)
     }
 
-    /// Lockers that know these locks, or are closed.
+    /// Returns lockers that know these locks, or are closed.
     fn know(calls: [Option<&[CallId]>; 2]) -> Vec<NodeView> {
         let mut views = views();
         for (view, calls) in views.iter_mut().zip(calls) {
@@ -137,50 +140,58 @@ mod tests {
     }
 
     #[test]
-    fn b51_a_lock_that_is_believed_is_known_by_a_quorum() {
+    fn b51_quorum_knows_a_held_lock() {
         let looks = |write, views: &[NodeView]| {
-            let mut bench = bench();
-            assert_eq!(bench.tick(9, &[belief(0, CALLER, write)]), Ok(()));
-            bench.look(9, views)
+            let mut harness = harness();
+            assert_eq!(harness.on_tick(9, &[hold(0, CALLER, write)]), Ok(()));
+            harness.on_view(9, views)
         };
         let (writer, reader) = (true, false);
         assert_eq!(looks(writer, &know([Some(&[0]), Some(&[0, 1])])), Ok(()));
-        bites(looks(writer, &know([Some(&[0]), Some(&[1])])), "known by 1 lockers of 2");
-        assert_eq!(looks(writer, &know([Some(&[0]), None])), Ok(()), "it grants nothing");
+        assert_violates(looks(writer, &know([Some(&[0]), Some(&[1])])), "known by 1 lockers of 2");
+        assert_eq!(
+            looks(writer, &know([Some(&[0]), None])),
+            Ok(()),
+            "a closed locker grants nothing"
+        );
         assert_eq!(looks(reader, &know([Some(&[0]), Some(&[])])), Ok(()), "readers need half");
-        bites(looks(reader, &know([Some(&[]), Some(&[])])), "known by 0 lockers of 2");
+        assert_violates(looks(reader, &know([Some(&[]), Some(&[])])), "known by 0 lockers of 2");
         let mut gone = know([Some(&[0]), Some(&[])]);
         gone[1].locks.locker = None;
         assert_eq!(looks(writer, &gone), Ok(()), "its process does not run");
     }
 
     #[test]
-    fn b51_who_does_not_believe_or_cannot_know_need_not_be_known() {
-        let nobody_knows = know([Some(&[]), Some(&[])]);
-        let mut bench = bench();
-        let over = Belief { is_believed: false, ..belief(0, CALLER, true) };
-        assert_eq!(bench.tick(9, &[over]), Ok(()));
-        assert_eq!(bench.look(9, &nobody_knows), Ok(()));
+    fn b51_lost_or_suspended_lock_needs_no_quorum() {
+        let no_locker_knows = know([Some(&[]), Some(&[])]);
+        let mut harness = harness();
+        let ended = HoldView { is_held: false, ..hold(0, CALLER, true) };
+        assert_eq!(harness.on_tick(9, &[ended]), Ok(()));
+        assert_eq!(harness.on_view(9, &no_locker_knows), Ok(()));
         let (call, resources, write, timeout_ms) = (0, vec![0], true, 1_000);
-        bench.well([(1, CALLER, What::LockAsked { call, resources, write, timeout_ms })]);
+        harness.feed([(
+            1,
+            CALLER,
+            EventKind::LockRequested { call, resources, write, timeout_ms },
+        )]);
         let node: Node = CALLER;
-        bench.fault(2, Fault::Pause { node });
-        bench.fault(3, Fault::Wake { node, clock: Meanwhile::Stood });
-        assert_eq!(bench.tick(9, &[belief(0, CALLER, true)]), Ok(()));
-        assert_eq!(bench.look(9, &nobody_knows), Ok(()));
+        harness.fault(2, Fault::Pause { node });
+        harness.fault(3, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
+        assert_eq!(harness.on_tick(9, &[hold(0, CALLER, true)]), Ok(()));
+        assert_eq!(harness.on_view(9, &no_locker_knows), Ok(()));
     }
 
     #[test]
-    fn b52_no_locker_keeps_a_lock_for_ever() {
-        let kept = know([Some(&[0]), Some(&[])]);
-        bites(bench().at_quiet(&kept), "which is over since None");
+    fn b52_no_locker_keeps_an_ended_lock_for_ever() {
+        let with_grant = know([Some(&[0]), Some(&[])]);
+        assert_violates(harness().at_quiescence(&with_grant), "which ended at None");
         let after = |ended_ms| {
-            let mut bench = bench();
-            bench.well([(ended_ms, CALLER, ended_lock(0))]);
-            bench.at_quiet(&kept)
+            let mut harness = harness();
+            harness.feed([(ended_ms, CALLER, ended_lock(0))]);
+            harness.at_quiescence(&with_grant)
         };
-        assert_eq!(after(LATE - 12_000), Ok(()), "its lease may not be over");
-        bites(after(LATE - 13_000), "a locker keeps lock-0 for call Some(0)");
-        assert_eq!(bench().at_quiet(&know([Some(&[]), None])), Ok(()));
+        assert_eq!(after(LATE - 12_000), Ok(()), "its lease may not have expired");
+        assert_violates(after(LATE - 13_000), "a locker keeps lock-0 for call Some(0)");
+        assert_eq!(harness().at_quiescence(&know([Some(&[]), None])), Ok(()));
     }
 }

@@ -1,11 +1,11 @@
-//! B04: two nodes whose network is whole are connected again within a bound.
+//! B04: two nodes whose network is intact reconnect within a bound.
 
 use grid::ConnectionState;
 
-use super::{Facts, Invariant, Verdict};
+use super::{CheckResult, Facts, Invariant};
 use crate::world::{NodeView, node_of};
 
-/// See the module.
+/// Checks the time without a connection.
 #[derive(Debug)]
 pub(super) struct Reconnects;
 
@@ -14,19 +14,21 @@ impl Invariant for Reconnects {
         "reconnects"
     }
 
-    fn look(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
+    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
         for view in views.iter().filter(|view| view.is_running) {
             for stats in &view.connections {
                 if stats.state == ConnectionState::Connected {
                     continue;
                 }
                 let remote = node_of(&stats.remote);
-                let Some(since) = facts.calm.since(view.node, remote) else { continue };
-                let calm_ms = facts.now_ms.saturating_sub(since);
-                if calm_ms > facts.bounds.reconnect_ms {
+                let Some(since) = facts.health.fault_free_since(view.node, remote) else {
+                    continue;
+                };
+                let fault_free_ms = facts.now_ms.saturating_sub(since);
+                if fault_free_ms > facts.bounds.reconnect_ms {
                     let cause = stats.last_failure.as_ref().map(ToString::to_string);
                     return Err(format!(
-                        "{} is not connected to {remote} after {calm_ms} ms without trouble: {}",
+                        "{} is not connected to {remote} {fault_free_ms} ms after a fault: {}",
                         view.node,
                         cause.unwrap_or_default()
                     ));
@@ -39,25 +41,28 @@ impl Invariant for Reconnects {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, LATE, SERVER, bites, views};
+    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates, views};
     use super::*;
     use crate::plan::Fault;
 
     #[test]
-    fn b04_two_nodes_are_connected_within_the_bound_of_their_last_trouble() {
-        let mut bench = Bench::new(Reconnects, vec![]);
+    fn b04_two_nodes_connect_within_the_bound_after_their_last_fault() {
+        let mut harness = Harness::new(Reconnects, vec![]);
         let mut views = views();
-        assert_eq!(bench.look(LATE, &views), Ok(()));
+        assert_eq!(harness.on_view(LATE, &views), Ok(()));
         views[0].connections[0].state = ConnectionState::Backoff;
-        let bound = bench.bounds().reconnect_ms;
-        assert_eq!(bench.look(bound, &views), Ok(()));
-        bites(bench.look(bound + 1, &views), "node-0 is not connected to node-1");
-        bench.fault(LATE, Fault::Cut { a: CALLER, b: SERVER });
-        assert_eq!(bench.look(2 * LATE, &views), Ok(()));
-        bench.fault(2 * LATE, Fault::Mend { a: CALLER, b: SERVER });
-        assert_eq!(bench.look(2 * LATE + bound, &views), Ok(()));
-        bites(bench.look(2 * LATE + bound + 1, &views), "node-0 is not connected to node-1");
+        let bound = harness.bounds().reconnect_ms;
+        assert_eq!(harness.on_view(bound, &views), Ok(()));
+        assert_violates(harness.on_view(bound + 1, &views), "node-0 is not connected to node-1");
+        harness.fault(LATE, Fault::Cut { a: CALLER, b: SERVER });
+        assert_eq!(harness.on_view(2 * LATE, &views), Ok(()));
+        harness.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
+        assert_eq!(harness.on_view(2 * LATE + bound, &views), Ok(()));
+        assert_violates(
+            harness.on_view(2 * LATE + bound + 1, &views),
+            "node-0 is not connected to node-1",
+        );
         views[0].is_running = false;
-        assert_eq!(bench.look(9 * LATE, &views), Ok(()));
+        assert_eq!(harness.on_view(9 * LATE, &views), Ok(()));
     }
 }

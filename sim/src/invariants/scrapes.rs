@@ -1,163 +1,175 @@
-//! Which scrapes share one collection, as B71 wants it: those that come while one is under way, or soon
-//! after it was done. For the invariants of metrics, each of which keeps its own account.
+//! Groups scrapes that share one collection, as B71 requires: those that arrive during a
+//! collection, or within the TTL after it. Each invariant of metrics keeps its own copy of this
+//! state.
 
 use std::collections::BTreeMap;
 
 use super::Facts;
-use crate::event::{Event, Metrics, ScrapeId, Told, What};
+use crate::event::{Event, EventKind, MetricsEvent, ScrapeId, ServerReport};
 use crate::plan::{MetricsPlan, Node};
 
-/// See the module.
+/// The collections of every node.
 #[derive(Debug, Default)]
 pub(super) struct Scrapes(BTreeMap<Node, Collections>);
 
-/// Those of one process.
+/// The collections of one process.
 #[derive(Debug, Default)]
 struct Collections {
     open: BTreeMap<ScrapeId, Scrape>,
-    /// The one that came when what was collected was just about too old. If it is not answered at
-    /// once, a collection began with it.
-    in_doubt: Option<ScrapeId>,
-    /// When the last one that is done began, and when it was done.
+    /// The scrape that arrived when the last collection was about to exceed its TTL. If it does not
+    /// complete at once, a collection started with it.
+    ambiguous: Option<ScrapeId>,
+    /// When the last completed collection started, and when it completed.
     done: Option<(u64, u64)>,
 }
 
 /// A scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scrape {
-    /// When it came.
-    pub(super) asked_ms: u64,
-    /// When the collection that it is answered with began.
-    pub(super) began_ms: u64,
+    /// When it arrived.
+    pub(super) requested_ms: u64,
+    /// When the collection that it is completed with started.
+    pub(super) started_ms: u64,
 }
 
-/// What happened to scrapes.
+/// An event of the scrapes.
 #[derive(Debug)]
-pub(super) enum Happened<'a> {
-    /// A collection may begin on this node. If it need not, that cannot be told from outside.
-    Begins(Node),
-    /// A scrape is answered.
-    Answered(Node, ScrapeId, Scrape, &'a [(Node, Told)]),
-    /// Nothing.
-    Nothing,
+pub(super) enum ScrapeEvent<'a> {
+    /// A collection may start on this node; whether it must is not visible from outside.
+    CollectionMayStart(Node),
+    /// A scrape is completed.
+    Completed(Node, ScrapeId, Scrape, &'a [(Node, ServerReport)]),
+    /// Any other event.
+    Other,
 }
 
-/// The metrics of the plan, if it has any.
-pub(super) fn plan_of<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
+/// Returns the metrics of the plan, if it has any.
+pub(super) fn metrics_plan<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
     facts.plan.cluster.metrics.as_ref()
 }
 
 impl Scrapes {
-    /// Something happened.
-    pub(super) fn see<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> Happened<'a> {
-        let (Some(node), What::Metrics(metrics)) = (event.node, &event.what) else {
-            return Happened::Nothing;
+    /// Handles an event.
+    pub(super) fn on_event<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> ScrapeEvent<'a> {
+        let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
+            return ScrapeEvent::Other;
         };
         let own = self.0.entry(node).or_default();
         match metrics {
-            // Of the process before nobody waits any more.
-            Metrics::Began { .. } => *own = Collections::default(),
-            Metrics::Asked { scrape } => return own.asked(*scrape, node, event.at_ms, facts),
-            Metrics::Answered { scrape, servers } => {
-                if let Some(scraped) = own.answered(*scrape, event.at_ms) {
-                    return Happened::Answered(node, *scrape, scraped, servers);
+            // Scrapes of the previous process have ended with it.
+            MetricsEvent::Started { .. } => *own = Collections::default(),
+            MetricsEvent::Requested { scrape } => {
+                return own.on_request(*scrape, node, event.at_ms, facts);
+            }
+            MetricsEvent::Completed { scrape, servers } => {
+                if let Some(collected) = own.on_response(*scrape, event.at_ms) {
+                    return ScrapeEvent::Completed(node, *scrape, collected, servers);
                 }
             }
-            Metrics::Aborted { scrape } => drop(own.open.remove(scrape)),
-            Metrics::Sampled { .. } => {}
+            MetricsEvent::Aborted { scrape } => drop(own.open.remove(scrape)),
+            MetricsEvent::Sampled { .. } => {}
         }
-        Happened::Nothing
+        ScrapeEvent::Other
     }
 
-    /// A scrape that is not answered since this time or longer.
-    pub(super) fn open_since(&self, asked_ms: u64) -> Option<(Node, ScrapeId, Scrape)> {
+    /// Returns a scrape that is outstanding since this time or longer.
+    pub(super) fn outstanding_since(&self, requested_ms: u64) -> Option<(Node, ScrapeId, Scrape)> {
         let open =
             self.0.iter().flat_map(|(node, own)| own.open.iter().map(move |own| (node, own)));
-        open.map(|(node, (scrape, scraped))| (*node, *scrape, *scraped))
-            .find(|(_, _, scraped)| scraped.asked_ms <= asked_ms)
+        open.map(|(node, (scrape, collected))| (*node, *scrape, *collected))
+            .find(|(_, _, collected)| collected.requested_ms <= requested_ms)
     }
 
-    /// The process of a node is gone.
+    /// Removes the scrapes of a process that has ended.
     pub(super) fn forget(&mut self, node: Node) {
         self.0.remove(&node);
     }
 }
 
 impl Collections {
-    fn asked<'a>(
+    fn on_request<'a>(
         &mut self,
         scrape: ScrapeId,
         node: Node,
         now_ms: u64,
         facts: &Facts<'_>,
-    ) -> Happened<'a> {
-        let shared_ms = plan_of(facts).map_or(0, |plan| u64::from(plan.shared_ms));
-        let grain_ms = facts.bounds.drift_of(shared_ms) + facts.bounds.ticks_ms;
-        // What is there already is told at once: whoever still waits does so for a new collection.
-        self.settle();
-        let under_way = self.open.values().map(|scraped| scraped.began_ms).max();
-        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + shared_ms + grain_ms);
-        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + grain_ms < done_ms + shared_ms);
-        let shared = under_way.or(fresh.map(|(began_ms, _)| began_ms));
-        let began_ms = shared.unwrap_or(now_ms);
-        self.open.insert(scrape, Scrape { asked_ms: now_ms, began_ms });
-        if under_way.is_some() || is_sure {
-            return Happened::Nothing;
+    ) -> ScrapeEvent<'a> {
+        let ttl_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.ttl_ms));
+        let tolerance_ms = facts.bounds.drift_of(ttl_ms) + facts.bounds.ticks_ms;
+        // A cached collection is returned at once: scrapes that are still open wait for a new one.
+        self.resolve_ambiguous();
+        let in_flight = self.open.values().map(|collected| collected.started_ms).max();
+        let fresh = self.done.filter(|(_, done_ms)| now_ms < done_ms + ttl_ms + tolerance_ms);
+        let is_sure = fresh.is_some_and(|(_, done_ms)| now_ms + tolerance_ms < done_ms + ttl_ms);
+        let shared = in_flight.or(fresh.map(|(started_ms, _)| started_ms));
+        let started_ms = shared.unwrap_or(now_ms);
+        self.open.insert(scrape, Scrape { requested_ms: now_ms, started_ms });
+        if in_flight.is_some() || is_sure {
+            return ScrapeEvent::Other;
         }
-        self.in_doubt = fresh.map(|_| scrape);
-        Happened::Begins(node)
+        self.ambiguous = fresh.map(|_| scrape);
+        ScrapeEvent::CollectionMayStart(node)
     }
 
-    /// The one that was in doubt began a collection.
-    fn settle(&mut self) {
-        if let Some(scraped) = self.in_doubt.take().and_then(|scrape| self.open.get_mut(&scrape)) {
-            scraped.began_ms = scraped.asked_ms;
+    /// Resolves the ambiguous scrape: it started a collection.
+    fn resolve_ambiguous(&mut self) {
+        if let Some(collected) = self.ambiguous.take().and_then(|scrape| self.open.get_mut(&scrape))
+        {
+            collected.started_ms = collected.requested_ms;
         }
     }
 
-    fn answered(&mut self, scrape: ScrapeId, now_ms: u64) -> Option<Scrape> {
-        if self.open.get(&scrape).is_some_and(|scraped| scraped.asked_ms < now_ms) {
-            self.settle();
+    fn on_response(&mut self, scrape: ScrapeId, now_ms: u64) -> Option<Scrape> {
+        if self.open.get(&scrape).is_some_and(|collected| collected.requested_ms < now_ms) {
+            self.resolve_ambiguous();
         }
-        let scraped = self.open.remove(&scrape)?;
-        self.in_doubt = self.in_doubt.filter(|in_doubt| *in_doubt != scrape);
-        if self.done.is_none_or(|(began_ms, _)| began_ms < scraped.began_ms) {
-            self.done = Some((scraped.began_ms, now_ms));
+        let collected = self.open.remove(&scrape)?;
+        self.ambiguous = self.ambiguous.filter(|ambiguous| *ambiguous != scrape);
+        if self.done.is_none_or(|(started_ms, _)| started_ms < collected.started_ms) {
+            self.done = Some((collected.started_ms, now_ms));
         }
-        Some(scraped)
+        Some(collected)
     }
 }
 
-/// Words of the bench for metrics.
+/// Events of the metrics, for the tests.
 #[cfg(test)]
-pub(super) mod bench {
+pub(super) mod harness {
     use super::*;
-    use crate::event::{Meaning, SocketId};
+    use crate::event::{MessageSummary, SocketId};
 
     pub(in super::super) fn metrics() -> MetricsPlan {
         let (slow, scrapes) = (vec![], vec![]);
-        MetricsPlan { interval_ms: 5_000, deadline_ms: 500, shared_ms: 1_000, slow, scrapes }
+        MetricsPlan { interval_ms: 5_000, deadline_ms: 500, ttl_ms: 1_000, slow, scrapes }
     }
 
-    pub(in super::super) fn began() -> What {
-        What::Metrics(Metrics::Began { start_ms: 1 })
+    pub(in super::super) fn started() -> EventKind {
+        EventKind::Metrics(MetricsEvent::Started { start_ms: 1 })
     }
 
-    pub(in super::super) fn asked(scrape: ScrapeId) -> What {
-        What::Metrics(Metrics::Asked { scrape })
+    pub(in super::super) fn requested(scrape: ScrapeId) -> EventKind {
+        EventKind::Metrics(MetricsEvent::Requested { scrape })
     }
 
-    pub(in super::super) fn answered(scrape: ScrapeId, servers: Vec<(Node, Told)>) -> What {
-        What::Metrics(Metrics::Answered { scrape, servers })
+    pub(in super::super) fn completed(
+        scrape: ScrapeId,
+        servers: Vec<(Node, ServerReport)>,
+    ) -> EventKind {
+        EventKind::Metrics(MetricsEvent::Completed { scrape, servers })
     }
 
-    pub(in super::super) fn request(socket: SocketId, mux_id: u64) -> What {
+    pub(in super::super) fn request(socket: SocketId, mux_id: u64) -> EventKind {
         message(socket, 0, "Request", mux_id)
     }
 
-    pub(in super::super) fn message(socket: SocketId, index: u64, op: &str, mux_id: u64) -> What {
+    pub(in super::super) fn message(
+        socket: SocketId,
+        index: u64,
+        op: &str,
+        mux_id: u64,
+    ) -> EventKind {
         let (op, sequence, flags, bytes) = (op.to_owned(), 0, 0, 1);
-        let message = Meaning { op, mux_id, sequence, flags, bytes, call: None };
-        What::MessageSent { socket, index, message }
+        let message = MessageSummary { op, mux_id, sequence, flags, bytes, call: None };
+        EventKind::MessageSent { socket, index, message }
     }
 }

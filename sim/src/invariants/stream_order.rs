@@ -1,17 +1,17 @@
-//! B22, B23: messages of a stream arrive in order, none is missing and none comes twice, and all of
-//! them come before a good end.
+//! B22, B23: the messages of a stream arrive in order, none is missing or duplicated, and all
+//! precede a clean end.
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Invariant, Verdict};
-use crate::event::{CallId, Event, HandlerEnd, Outcome, StreamSide, What};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, Event, EventKind, HandlerEnd, Outcome, StreamSide};
 use crate::plan::Load;
 
-/// See the module.
+/// Tracks the messages of every stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamOrder {
     sent: BTreeMap<(CallId, StreamSide), u32>,
-    taken: BTreeMap<(CallId, StreamSide), u32>,
+    received: BTreeMap<(CallId, StreamSide), u32>,
     handlers: BTreeMap<CallId, HandlerEnd>,
 }
 
@@ -20,21 +20,23 @@ impl Invariant for StreamOrder {
         "stream_order"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
-        match &event.what {
-            What::Sent { call, end, number } => {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+        match &event.kind {
+            EventKind::Sent { call, end, number } => {
                 self.sent.insert((*call, *end), *number);
                 Ok(())
             }
-            What::Taken { call, end, number } => self.taken(*call, *end, *number),
-            What::HandlerEnded { call, how } => {
+            EventKind::Received { call, end, number } => self.on_received(*call, *end, *number),
+            EventKind::HandlerEnded { call, how } => {
                 self.handlers.insert(*call, *how);
                 Ok(())
             }
-            What::InputOver { call, end, well: true } => self.over(*call, *end, facts),
-            What::CallEnded { call, outcome } => {
-                self.ended(*call, outcome)?;
-                self.all_before_an_error(*call, outcome)
+            EventKind::InputEnded { call, end, clean: true } => {
+                self.on_input_end(*call, *end, facts)
+            }
+            EventKind::CallEnded { call, outcome } => {
+                self.check_matches_handler(*call, outcome)?;
+                self.check_all_before_error(*call, outcome)
             }
             _ => Ok(()),
         }
@@ -42,56 +44,58 @@ impl Invariant for StreamOrder {
 }
 
 impl StreamOrder {
-    fn taken(&mut self, call: CallId, end: StreamSide, number: u32) -> Verdict {
-        let taken = self.taken.entry((call, end)).or_default();
-        if number != *taken + 1 {
-            return Err(format!("{end:?} of call {call} took {number} after {taken}"));
+    fn on_received(&mut self, call: CallId, end: StreamSide, number: u32) -> CheckResult {
+        let received = self.received.entry((call, end)).or_default();
+        if number != *received + 1 {
+            return Err(format!("{end:?} of call {call} received {number} after {received}"));
         }
-        *taken = number;
-        // A message is on its way before whoever sent it is told so.
+        *received = number;
+        // A message is in flight before its send resolves.
         let sent = self.sent.get(&(call, end.other())).copied().unwrap_or(0);
         if number > sent + 1 {
-            return Err(format!("{end:?} of call {call} took {number}, and {sent} were sent"));
+            return Err(format!("{end:?} of call {call} received {number}, and {sent} were sent"));
         }
         Ok(())
     }
 
-    /// An end that says that it was the last message.
-    fn over(&self, call: CallId, end: StreamSide, facts: &Facts<'_>) -> Verdict {
+    /// Handles a clean end of the input.
+    fn on_input_end(&self, call: CallId, end: StreamSide, facts: &Facts<'_>) -> CheckResult {
         let Some(Load::Stream(plan)) = facts.load(call) else {
-            return Err(format!("call {call} is no stream"));
+            return Err(format!("call {call} is not a stream"));
         };
         let all = match end {
             StreamSide::Caller => plan.down,
-            StreamSide::Handler => plan.up,
+            StreamSide::Callee => plan.up,
         };
-        let taken = self.taken.get(&(call, end)).copied().unwrap_or(0);
-        if taken != all {
+        let received = self.received.get(&(call, end)).copied().unwrap_or(0);
+        if received != all {
             return Err(format!(
-                "{end:?} of call {call} saw a good end after {taken} of {all} messages"
+                "{end:?} of call {call} saw a clean end after {received} of {all} messages"
             ));
         }
         Ok(())
     }
 
-    /// What a handler sent before it failed is received before its error is (B24).
-    fn all_before_an_error(&self, call: CallId, outcome: &Outcome) -> Verdict {
+    /// B24: checks that the messages that a handler sent before it failed arrived before its error.
+    fn check_all_before_error(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let Outcome::RemoteError { .. } = outcome else { return Ok(()) };
-        let sent = self.sent.get(&(call, StreamSide::Handler)).copied().unwrap_or(0);
-        let taken = self.taken.get(&(call, StreamSide::Caller)).copied().unwrap_or(0);
-        if taken < sent {
-            return Err(format!("call {call} ended ({outcome}) after {taken} of {sent} messages"));
+        let sent = self.sent.get(&(call, StreamSide::Callee)).copied().unwrap_or(0);
+        let received = self.received.get(&(call, StreamSide::Caller)).copied().unwrap_or(0);
+        if received < sent {
+            return Err(format!(
+                "call {call} ended ({outcome}) after {received} of {sent} messages"
+            ));
         }
         Ok(())
     }
 
-    /// A stream that ended well has a handler that returned well, and the other way round.
-    fn ended(&self, call: CallId, outcome: &Outcome) -> Verdict {
+    /// Checks that a stream succeeded if, and only if, its handler returned success.
+    fn check_matches_handler(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let handler = self.handlers.get(&call).copied();
         match (outcome, handler) {
-            (Outcome::Answered, Some(HandlerEnd::Returned)) => Ok(()),
-            (Outcome::Answered, how) => {
-                Err(format!("call {call} was answered by a handler that ended {how:?}"))
+            (Outcome::Completed, Some(HandlerEnd::Returned)) => Ok(()),
+            (Outcome::Completed, how) => {
+                Err(format!("call {call} succeeded with a handler that ended {how:?}"))
             }
             (Outcome::RemoteError { .. }, Some(HandlerEnd::Failed | HandlerEnd::Panicked)) => {
                 Ok(())
@@ -99,11 +103,11 @@ impl StreamOrder {
             (Outcome::RemoteError { .. }, how) => {
                 Err(format!("call {call} ended ({outcome}), and its handler {how:?}"))
             }
-            // A handler that returned well is never seen as cancelled (B23).
+            // A handler that returned success is never reported as cancelled (B23).
             (Outcome::StreamFailed { text }, Some(HandlerEnd::Returned))
                 if text.contains("cancelled") =>
             {
-                Err(format!("call {call} ended ({outcome}) though its handler returned well"))
+                Err(format!("call {call} ended ({outcome}) though its handler returned success"))
             }
             (Outcome::UnknownHandler, Some(how)) => {
                 Err(format!("call {call} ended ({outcome}), and its handler {how:?}"))
@@ -115,96 +119,105 @@ impl StreamOrder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, ended, request, stream};
+    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, ended, request, stream};
     use super::*;
 
-    const CALLING: StreamSide = StreamSide::Caller;
-    const SERVING: StreamSide = StreamSide::Handler;
+    const CALLER_END: StreamSide = StreamSide::Caller;
+    const HANDLER_END: StreamSide = StreamSide::Callee;
 
-    fn sent(end: StreamSide, number: u32) -> What {
-        What::Sent { call: 0, end, number }
+    fn sent(end: StreamSide, number: u32) -> EventKind {
+        EventKind::Sent { call: 0, end, number }
     }
 
-    fn taken(end: StreamSide, number: u32) -> What {
-        What::Taken { call: 0, end, number }
+    fn received(end: StreamSide, number: u32) -> EventKind {
+        EventKind::Received { call: 0, end, number }
     }
 
-    fn over(end: StreamSide) -> What {
-        What::InputOver { call: 0, end, well: true }
+    fn input_ended(end: StreamSide) -> EventKind {
+        EventKind::InputEnded { call: 0, end, clean: true }
     }
 
-    fn bench() -> Bench {
-        Bench::new(StreamOrder::default(), vec![stream(|plan| (plan.up, plan.down) = (2, 0))])
+    fn harness() -> Harness {
+        Harness::new(StreamOrder::default(), vec![stream(|plan| (plan.up, plan.down) = (2, 0))])
     }
 
     #[test]
-    fn messages_come_in_order_and_all_before_the_end() {
-        let mut bench = bench();
-        bench.well([
-            (1, CALLER, sent(CALLING, 1)),
-            (2, SERVER, taken(SERVING, 1)),
-            (2, SERVER, taken(SERVING, 2)),
-            (3, CALLER, sent(CALLING, 2)),
-            (4, SERVER, over(SERVING)),
-            (4, SERVER, What::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
-            (5, CALLER, over(CALLING)),
-            (5, CALLER, ended(0, Outcome::Answered)),
+    fn ordered_messages_before_the_end_pass() {
+        let mut harness = harness();
+        harness.feed([
+            (1, CALLER, sent(CALLER_END, 1)),
+            (2, SERVER, received(HANDLER_END, 1)),
+            (2, SERVER, received(HANDLER_END, 2)),
+            (3, CALLER, sent(CALLER_END, 2)),
+            (4, SERVER, input_ended(HANDLER_END)),
+            (4, SERVER, EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
+            (5, CALLER, input_ended(CALLER_END)),
+            (5, CALLER, ended(0, Outcome::Completed)),
         ]);
     }
 
     #[test]
-    fn b24_an_error_comes_behind_all_messages_that_came_before_it() {
-        let failed = What::HandlerEnded { call: 0, how: HandlerEnd::Failed };
+    fn b24_error_arrives_after_all_messages_sent_before_it() {
+        let failed = EventKind::HandlerEnded { call: 0, how: HandlerEnd::Failed };
         let error = || ended(0, Outcome::RemoteError { text: "planned".to_owned() });
-        let mut bench = bench();
-        bench.well([
-            (1, SERVER, sent(SERVING, 1)),
-            (1, SERVER, sent(SERVING, 2)),
+        let mut harness = harness();
+        harness.feed([
+            (1, SERVER, sent(HANDLER_END, 1)),
+            (1, SERVER, sent(HANDLER_END, 2)),
             (1, SERVER, failed),
-            (2, CALLER, taken(CALLING, 1)),
+            (2, CALLER, received(CALLER_END, 1)),
         ]);
-        bites(bench.at(3, CALLER, error()), "call 0 ended");
-        bench.well([(3, CALLER, taken(CALLING, 2)), (3, CALLER, error())]);
+        assert_violates(harness.at(3, CALLER, error()), "call 0 ended");
+        harness.feed([(3, CALLER, received(CALLER_END, 2)), (3, CALLER, error())]);
     }
 
     #[test]
-    fn a_gap_a_duplicate_and_an_early_end_are_refused() {
-        bites(bench().at(1, SERVER, taken(SERVING, 2)), "call 0 took 2 after 0");
-        let mut twice = bench();
-        twice.well([(1, SERVER, taken(SERVING, 1))]);
-        bites(twice.at(2, SERVER, taken(SERVING, 1)), "call 0 took 1 after 1");
-        bites(twice.at(2, SERVER, taken(SERVING, 2)), "call 0 took 2, and 0 were sent");
-        let mut short = bench();
-        short.well([(1, SERVER, taken(SERVING, 1))]);
-        bites(short.at(2, SERVER, over(SERVING)), "call 0 saw a good end after 1 of 2");
-        let mut other = Bench::new(StreamOrder::default(), vec![request(|_| {})]);
-        bites(other.at(2, SERVER, over(SERVING)), "call 0 is no stream");
+    fn gap_duplicate_and_early_end_are_violations() {
+        assert_violates(
+            harness().at(1, SERVER, received(HANDLER_END, 2)),
+            "call 0 received 2 after 0",
+        );
+        let mut twice = harness();
+        twice.feed([(1, SERVER, received(HANDLER_END, 1))]);
+        assert_violates(twice.at(2, SERVER, received(HANDLER_END, 1)), "call 0 received 1 after 1");
+        assert_violates(
+            twice.at(2, SERVER, received(HANDLER_END, 2)),
+            "call 0 received 2, and 0 were sent",
+        );
+        let mut short = harness();
+        short.feed([(1, SERVER, received(HANDLER_END, 1))]);
+        assert_violates(
+            short.at(2, SERVER, input_ended(HANDLER_END)),
+            "call 0 saw a clean end after 1 of 2",
+        );
+        let mut other = Harness::new(StreamOrder::default(), vec![request(|_| {})]);
+        assert_violates(other.at(2, SERVER, input_ended(HANDLER_END)), "call 0 is not a stream");
     }
 
     #[test]
-    fn b23_an_end_is_that_of_the_handler() {
+    fn b23_stream_ends_as_its_handler() {
         let failed = |text: &str| Outcome::StreamFailed { text: text.to_owned() };
         let remote = || Outcome::RemoteError { text: "planned".to_owned() };
         let cases = [
-            (Some(HandlerEnd::Failed), Outcome::Answered, "answered by a handler that ended"),
-            (None, Outcome::Answered, "answered by a handler that ended None"),
+            (Some(HandlerEnd::Failed), Outcome::Completed, "succeeded with a handler that ended"),
+            (None, Outcome::Completed, "succeeded with a handler that ended None"),
             (Some(HandlerEnd::Returned), remote(), "call 0 ended (remote error"),
             (Some(HandlerEnd::Cancelled), remote(), "call 0 ended (remote error"),
             (Some(HandlerEnd::Returned), failed("was cancelled"), "though its handler returned"),
             (Some(HandlerEnd::Returned), Outcome::UnknownHandler, "call 0 ended (unknown handler"),
         ];
         for (how, outcome, names) in cases {
-            let mut bench = bench();
-            bench.well(how.map(|how| (1, SERVER, What::HandlerEnded { call: 0, how })));
-            bites(bench.at(2, CALLER, ended(0, outcome)), names);
+            let mut harness = harness();
+            harness.feed(how.map(|how| (1, SERVER, EventKind::HandlerEnded { call: 0, how })));
+            assert_violates(harness.at(2, CALLER, ended(0, outcome)), names);
         }
         for (how, outcome) in [
             (HandlerEnd::Panicked, remote()),
             (HandlerEnd::Cancelled, failed("was cancelled")),
             (HandlerEnd::Returned, Outcome::Deadline),
         ] {
-            bench().well([
-                (1, SERVER, What::HandlerEnded { call: 0, how }),
+            harness().feed([
+                (1, SERVER, EventKind::HandlerEnded { call: 0, how }),
                 (2, CALLER, ended(0, outcome)),
             ]);
         }

@@ -1,73 +1,77 @@
-//! Who cannot know: locks over which their node was suspended with its clocks standing.
+//! Locks whose holder was suspended with its clocks frozen.
 //!
-//! Such a node goes on as if no time had passed. Nothing in it can tell that its lease is over, which is
-//! what tokens and the store that compares them are for (B54). Only these are excused.
+//! Such a node continues as if no time had passed. Nothing in it can detect that its lease has
+//! expired, which is what fencing tokens are for (B54). Only these locks are exempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{CallId, Event, What};
-use crate::plan::{Fault, Meanwhile, Node};
+use crate::event::{CallId, Event, EventKind};
+use crate::plan::{ClockWhilePaused, Fault, Node};
 
-/// See the module.
+/// Tracks paused nodes and exempt locks.
 #[derive(Debug, Default)]
-pub(super) struct Suspended {
-    stopped: BTreeSet<Node>,
-    /// Locks that are waited for or held, and where.
+pub(super) struct SuspendedHolders {
+    paused: BTreeSet<Node>,
+    /// Locks that are requested or held, and their nodes.
     open: BTreeMap<CallId, Node>,
-    /// Those of them over which their node's clocks stood.
-    stood: BTreeSet<CallId>,
-    /// When a node last went on.
-    woken: BTreeMap<Node, u64>,
+    /// Locks over which the clocks of their node were frozen.
+    exempt: BTreeSet<CallId>,
+    /// When each node last resumed.
+    resumed: BTreeMap<Node, u64>,
 }
 
-impl Suspended {
-    /// Something happened.
-    pub(super) fn see(&mut self, event: &Event) {
-        match (&event.what, event.node) {
-            (What::LockAsked { call, .. }, Some(node)) => drop(self.open.insert(*call, node)),
-            (What::LockFailed { call, .. } | What::LockEnded { call, .. }, _) => {
+impl SuspendedHolders {
+    /// Handles an event.
+    pub(super) fn on_event(&mut self, event: &Event) {
+        match (&event.kind, event.node) {
+            (EventKind::LockRequested { call, .. }, Some(node)) => {
+                self.open.insert(*call, node);
+            }
+            (EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. }, _) => {
                 self.open.remove(call);
             }
-            (What::Fault { fault: Fault::Pause { node } }, _) => drop(self.stopped.insert(*node)),
-            (What::Fault { fault: Fault::PowerLoss { node } }, _) => {
-                self.stopped.remove(node);
+            (EventKind::Fault { fault: Fault::Pause { node } }, _) => {
+                self.paused.insert(*node);
             }
-            (What::Fault { fault: Fault::Wake { node, clock } }, _) => {
-                self.go_on(*node, *clock, event.at_ms);
+            (EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
+                self.paused.remove(node);
             }
-            (What::Healed, _) => {
-                for node in self.stopped.clone() {
-                    self.go_on(node, Meanwhile::Ran, event.at_ms);
+            (EventKind::Fault { fault: Fault::Resume { node, clock } }, _) => {
+                self.resume(*node, *clock, event.at_ms);
+            }
+            (EventKind::Healed, _) => {
+                for node in self.paused.clone() {
+                    self.resume(node, ClockWhilePaused::Ran, event.at_ms);
                 }
             }
             _ => {}
         }
     }
 
-    fn go_on(&mut self, node: Node, clock: Meanwhile, at: u64) {
-        if !self.stopped.remove(&node) {
+    fn resume(&mut self, node: Node, clock: ClockWhilePaused, at: u64) {
+        if !self.paused.remove(&node) {
             return;
         }
-        self.woken.insert(node, at);
-        if clock == Meanwhile::Stood {
+        self.resumed.insert(node, at);
+        if clock == ClockWhilePaused::Frozen {
             let its = self.open.iter().filter(|(_, on)| **on == node);
-            self.stood.extend(its.map(|(call, _)| *call));
+            self.exempt.extend(its.map(|(call, _)| *call));
         }
     }
 
-    /// Whether the holder of this lock cannot know whether it still holds it.
-    pub(super) fn is_over(&self, call: CallId) -> bool {
-        self.stood.contains(&call)
+    /// Returns whether the holder of this lock cannot know that it may have lost it.
+    pub(super) fn is_exempt(&self, call: CallId) -> bool {
+        self.exempt.contains(&call)
     }
 
-    /// Whether a node's process is stopped.
-    pub(super) fn is_stopped(&self, node: Node) -> bool {
-        self.stopped.contains(&node)
+    /// Returns whether a node's process is paused.
+    pub(super) fn is_paused(&self, node: Node) -> bool {
+        self.paused.contains(&node)
     }
 
-    /// When a node last went on after it was stopped.
-    pub(super) fn woken_at(&self, node: Node) -> Option<u64> {
-        self.woken.get(&node).copied()
+    /// Returns when a node last resumed from a pause.
+    pub(super) fn resumed_at(&self, node: Node) -> Option<u64> {
+        self.resumed.get(&node).copied()
     }
 }
 
@@ -76,26 +80,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn excused_is_a_lock_over_which_the_clocks_stood_and_no_other() {
+    fn only_locks_over_which_the_clocks_were_frozen_are_exempt() {
         let node = Node(0);
-        let mut suspended = Suspended::default();
-        let see = |suspended: &mut Suspended, what| {
-            suspended.see(&Event { at_ms: 7, node: Some(node), what });
+        let mut suspended = SuspendedHolders::default();
+        let on_event = |suspended: &mut SuspendedHolders, kind| {
+            suspended.on_event(&Event { at_ms: 7, node: Some(node), kind });
         };
-        let asked = |call| What::LockAsked { call, resources: vec![0], write: true, timeout_ms: 9 };
-        let fault = |fault| What::Fault { fault };
-        see(&mut suspended, asked(0));
-        see(&mut suspended, fault(Fault::Pause { node }));
-        assert!(suspended.is_stopped(node));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Ran }));
-        assert!(!suspended.is_over(0), "its clocks ran");
-        assert_eq!((suspended.is_stopped(node), suspended.woken_at(node)), (false, Some(7)));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
-        assert!(!suspended.is_over(0), "it was not stopped");
-        see(&mut suspended, fault(Fault::Pause { node }));
-        see(&mut suspended, fault(Fault::Wake { node, clock: Meanwhile::Stood }));
-        see(&mut suspended, asked(1));
-        assert!(suspended.is_over(0));
-        assert!(!suspended.is_over(1), "it was asked for later");
+        let requested = |call| EventKind::LockRequested {
+            call,
+            resources: vec![0],
+            write: true,
+            timeout_ms: 9,
+        };
+        let fault = |fault| EventKind::Fault { fault };
+        on_event(&mut suspended, requested(0));
+        on_event(&mut suspended, fault(Fault::Pause { node }));
+        assert!(suspended.is_paused(node));
+        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
+        assert!(!suspended.is_exempt(0), "its clocks ran");
+        assert_eq!((suspended.is_paused(node), suspended.resumed_at(node)), (false, Some(7)));
+        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
+        assert!(!suspended.is_exempt(0), "it was not paused");
+        on_event(&mut suspended, fault(Fault::Pause { node }));
+        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
+        on_event(&mut suspended, requested(1));
+        assert!(suspended.is_exempt(0));
+        assert!(!suspended.is_exempt(1), "it was requested later");
     }
 }

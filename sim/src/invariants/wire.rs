@@ -1,92 +1,92 @@
-//! P9, P15 to P18, as they stand on the wire: what one end says is what it may say, whatever the
-//! other makes of it.
+//! P9, P15 to P18, as seen on the wire: each end sends only what the protocol permits, whatever the
+//! other end makes of it.
 //!
-//! * Every message belongs to a call that was opened on this very connection, in its direction
-//!   (B16), and an answer follows a question that was read; no question has two.
-//! * Sequences of each direction of a stream count up without gap (B22).
-//! * No end sends more than the credit that it has been given back (B21), or behind its own end.
-//! * A node uses one connection to another, and never returns to one that it has left (B02).
+//! * Every message belongs to a call that was opened on its connection, in its direction (B16). A
+//!   response follows a request that was read, and no request has two.
+//! * The sequences of each direction of a stream count up without gaps (B22).
+//! * No end exceeds the credit granted to it (B21), or sends after its own end.
+//! * A node uses one connection to another, and never returns to one that it has abandoned (B02).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use grid::proto::message::Flags;
 
-use super::{Facts, Invariant, Verdict};
-use crate::event::{Event, Meaning, SocketId, What};
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{Event, EventKind, MessageSummary, SocketId};
 use crate::plan::{CAPACITIES, Load, Node};
 
-/// See the module.
+/// Checks the messages of every connection.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
-    /// The other end of each end of a connection.
+    /// The node at the other end of each end of a connection.
     remotes: BTreeMap<(SocketId, Node), Node>,
-    lines: BTreeMap<(SocketId, Node), Line>,
+    logs: BTreeMap<(SocketId, Node), SentLog>,
     /// The connection that a node uses to another.
-    used: BTreeMap<(Node, Node), SocketId>,
-    left: BTreeSet<(SocketId, Node)>,
+    in_use: BTreeMap<(Node, Node), SocketId>,
+    abandoned: BTreeSet<(SocketId, Node)>,
 }
 
-/// What one end of a connection has said.
+/// What one end of a connection has sent.
 #[derive(Debug, Default)]
-struct Line {
+struct SentLog {
     sent: u64,
-    /// What it has written and the other end has not read.
-    under_way: VecDeque<(Kind, u64)>,
-    /// The calls that it has opened, by their ids.
-    calls: BTreeMap<u64, Call>,
+    /// Messages written that the other end has not read.
+    in_flight: VecDeque<(MessageKind, u64)>,
+    /// The calls that it has opened, by their mux ids.
+    calls: BTreeMap<u64, WireCall>,
 }
 
-/// A call, as far as both ends have spoken of it.
+/// A call as both ends see it on the wire.
 #[derive(Debug, Default)]
-struct Call {
+struct WireCall {
     is_stream: bool,
-    /// Whether the serving side has read that it was opened.
-    is_read: bool,
-    is_answered: bool,
+    /// Whether the callee has read the opening message.
+    is_open_read: bool,
+    has_response: bool,
     is_acknowledged: bool,
-    up: Direction,
-    down: Direction,
+    to_callee: StreamDirection,
+    to_caller: StreamDirection,
 }
 
 /// What one end of a stream has sent.
 #[derive(Debug, Default)]
-struct Direction {
-    /// The sequence that comes next.
+struct StreamDirection {
+    /// The next sequence.
     sequence: u32,
-    /// Messages for which no credit came back.
-    owed: u32,
+    /// Messages whose credit has not been returned.
+    uncredited: u32,
     capacity: u32,
-    is_over: bool,
+    has_ended: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum MessageKind {
     Open {
         is_stream: bool,
     },
-    /// Says that it lives; counts in the caller's sequence.
+    /// Keeps the stream alive; counts in the caller's sequence.
     Ping,
     Pong,
-    Data(Way),
-    /// Gives one credit back, for messages that go this way.
-    Credit(Way),
+    Data(Toward),
+    /// Returns one credit for messages toward this end.
+    Credit(Toward),
     Acknowledge,
-    Answer,
-    /// The end of a call, from the end that this is the way away from.
-    Disconnect(Way),
-    /// Of the connection itself.
+    Response,
+    /// Ends a call, toward this end.
+    Disconnect(Toward),
+    /// A message of the connection itself.
     Connection,
 }
 
-/// From the caller to the handler, or back.
+/// The end that a message travels to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Up,
-    Down,
+enum Toward {
+    Callee,
+    Caller,
 }
 
-impl Kind {
-    fn of(message: &Meaning) -> Option<Self> {
+impl MessageKind {
+    fn of(message: &MessageSummary) -> Option<Self> {
         if message.mux_id == 0 {
             return Some(Self::Connection);
         }
@@ -95,25 +95,27 @@ impl Kind {
             "ConnectMux" => Self::Open { is_stream: true },
             "Ping" => Self::Ping,
             "Pong" => Self::Pong,
-            "MuxClientMsg" => Self::Data(Way::Up),
-            "MuxServerMsg" => Self::Data(Way::Down),
-            "UnblockClMux" => Self::Credit(Way::Up),
-            "UnblockSrvMux" => Self::Credit(Way::Down),
+            "MuxClientMsg" => Self::Data(Toward::Callee),
+            "MuxServerMsg" => Self::Data(Toward::Caller),
+            "UnblockClMux" => Self::Credit(Toward::Callee),
+            "UnblockSrvMux" => Self::Credit(Toward::Caller),
             "AckMux" => Self::Acknowledge,
-            "Response" | "MuxConnectError" => Self::Answer,
-            "DisconnectServerMux" => Self::Disconnect(Way::Up),
-            "DisconnectClientMux" => Self::Disconnect(Way::Down),
+            "Response" | "MuxConnectError" => Self::Response,
+            "DisconnectServerMux" => Self::Disconnect(Toward::Callee),
+            "DisconnectClientMux" => Self::Disconnect(Toward::Caller),
             _ => return None,
         })
     }
 
-    /// Who says it: the end that the call is of, or the one that serves it.
-    fn way(self) -> Way {
+    /// Returns the end that the message travels to.
+    fn toward(self) -> Toward {
         match self {
-            Self::Open { .. } | Self::Ping | Self::Connection => Way::Up,
-            Self::Data(way) | Self::Disconnect(way) => way,
-            Self::Credit(Way::Up) | Self::Acknowledge | Self::Answer | Self::Pong => Way::Down,
-            Self::Credit(Way::Down) => Way::Up,
+            Self::Open { .. } | Self::Ping | Self::Connection => Toward::Callee,
+            Self::Data(toward) | Self::Disconnect(toward) => toward,
+            Self::Credit(Toward::Callee) | Self::Acknowledge | Self::Response | Self::Pong => {
+                Toward::Caller
+            }
+            Self::Credit(Toward::Caller) => Toward::Callee,
         }
     }
 }
@@ -123,20 +125,20 @@ impl Invariant for Wire {
         "wire"
     }
 
-    fn see(&mut self, event: &Event, facts: &Facts<'_>) -> Verdict {
+    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
-        match &event.what {
-            What::SocketOpened { socket, remote, .. } => {
+        match &event.kind {
+            EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((*socket, node), *remote);
                 Ok(())
             }
-            What::MessageSent { socket, index, message } => {
-                let says = self.sent((*socket, node), *index, message, facts);
-                says.map_err(|text| format!("{node} on socket {socket}: {message}: {text}"))
+            EventKind::MessageSent { socket, index, message } => {
+                let result = self.on_sent((*socket, node), *index, message, facts);
+                result.map_err(|text| format!("{node} on socket {socket}: {message}: {text}"))
             }
-            What::MessageReceived { socket, index } => {
-                let read = self.read((*socket, node), *index);
-                read.map_err(|text| format!("{node} on socket {socket}: {text}"))
+            EventKind::MessageReceived { socket, index } => {
+                let result = self.on_read((*socket, node), *index);
+                result.map_err(|text| format!("{node} on socket {socket}: {text}"))
             }
             _ => Ok(()),
         }
@@ -148,94 +150,93 @@ impl Wire {
         self.remotes.get(&end).copied().ok_or_else(|| "it was never opened".to_owned())
     }
 
-    fn sent(
+    fn on_sent(
         &mut self,
         end: (SocketId, Node),
         index: u64,
-        message: &Meaning,
+        message: &MessageSummary,
         facts: &Facts<'_>,
-    ) -> Verdict {
+    ) -> CheckResult {
         let (socket, node) = end;
         let remote = self.remote(end)?;
-        let kind = Kind::of(message).ok_or("no such message belongs to a call")?;
-        let line = self.lines.entry(end).or_default();
-        if line.sent != index {
-            return Err(format!("it is message {index}, and {} were written", line.sent));
+        let kind = MessageKind::of(message).ok_or("no such message belongs to a call")?;
+        let log = self.logs.entry(end).or_default();
+        if log.sent != index {
+            return Err(format!("it is message {index}, and {} were written", log.sent));
         }
-        line.sent += 1;
-        line.under_way.push_back((kind, message.mux_id));
-        if kind == Kind::Connection {
+        log.sent += 1;
+        log.in_flight.push_back((kind, message.mux_id));
+        if kind == MessageKind::Connection {
             return Ok(());
         }
-        self.uses(socket, node, remote)?;
-        let owner = match kind.way() {
-            Way::Up => end,
-            Way::Down => (socket, remote),
+        self.on_use(socket, node, remote)?;
+        let owner = match kind.toward() {
+            Toward::Callee => end,
+            Toward::Caller => (socket, remote),
         };
-        let calls = &mut self.lines.entry(owner).or_default().calls;
-        if let Kind::Open { is_stream } = kind {
-            return opened(calls, is_stream, message, facts);
+        let calls = &mut self.logs.entry(owner).or_default().calls;
+        if let MessageKind::Open { is_stream } = kind {
+            return on_opened(calls, is_stream, message, facts);
         }
         let Some(call) = calls.get_mut(&message.mux_id) else {
             return Err("the call was never made on this connection, in this direction".to_owned());
         };
-        if kind.way() == Way::Down && !call.is_read {
+        if kind.toward() == Toward::Caller && !call.is_open_read {
             return Err("the call was not read yet".to_owned());
         }
-        call.says(kind, message)
+        call.on_message(kind, message)
     }
 
-    fn uses(&mut self, socket: SocketId, node: Node, remote: Node) -> Verdict {
-        let used = self.used.insert((node, remote), socket);
-        if let Some(used) = used.filter(|used| *used != socket) {
-            self.left.insert((used, node));
-            if self.left.contains(&(socket, node)) {
-                return Err(format!("it was left for socket {used} before"));
+    fn on_use(&mut self, socket: SocketId, node: Node, remote: Node) -> CheckResult {
+        let in_use = self.in_use.insert((node, remote), socket);
+        if let Some(in_use) = in_use.filter(|in_use| *in_use != socket) {
+            self.abandoned.insert((in_use, node));
+            if self.abandoned.contains(&(socket, node)) {
+                return Err(format!("it was abandoned for socket {in_use} before"));
             }
         }
         Ok(())
     }
 
-    /// `end` reads a message.
-    fn read(&mut self, end: (SocketId, Node), index: u64) -> Verdict {
+    /// Handles a message that `end` reads.
+    fn on_read(&mut self, end: (SocketId, Node), index: u64) -> CheckResult {
         let remote = self.remote(end)?;
         let other = (end.0, remote);
-        let line = self.lines.entry(other).or_default();
-        let next = line.sent - line.under_way.len() as u64;
-        let (Some((kind, mux_id)), true) = (line.under_way.pop_front(), index == next) else {
-            return Err(format!("message {index} was read, {next} of {} is next", line.sent));
+        let log = self.logs.entry(other).or_default();
+        let next = log.sent - log.in_flight.len() as u64;
+        let (Some((kind, mux_id)), true) = (log.in_flight.pop_front(), index == next) else {
+            return Err(format!("message {index} was read, {next} of {} is next", log.sent));
         };
-        let owner = match kind.way() {
-            Way::Up => other,
-            Way::Down => end,
+        let owner = match kind.toward() {
+            Toward::Callee => other,
+            Toward::Caller => end,
         };
-        if let Some(call) = self.lines.get_mut(&owner).and_then(|line| line.calls.get_mut(&mux_id))
-        {
+        if let Some(call) = self.logs.get_mut(&owner).and_then(|log| log.calls.get_mut(&mux_id)) {
             match kind {
-                Kind::Open { .. } => call.is_read = true,
-                Kind::Acknowledge => call.is_acknowledged = true,
-                Kind::Credit(way) => {
-                    let direction = call.direction(way);
-                    direction.owed = direction.owed.saturating_sub(1);
+                MessageKind::Open { .. } => call.is_open_read = true,
+                MessageKind::Acknowledge => call.is_acknowledged = true,
+                MessageKind::Credit(toward) => {
+                    let direction = call.direction(toward);
+                    direction.uncredited = direction.uncredited.saturating_sub(1);
                 }
-                Kind::Ping
-                | Kind::Pong
-                | Kind::Data(_)
-                | Kind::Answer
-                | Kind::Disconnect(_)
-                | Kind::Connection => {}
+                MessageKind::Ping
+                | MessageKind::Pong
+                | MessageKind::Data(_)
+                | MessageKind::Response
+                | MessageKind::Disconnect(_)
+                | MessageKind::Connection => {}
             }
         }
         Ok(())
     }
 }
 
-fn opened(
-    calls: &mut BTreeMap<u64, Call>,
+fn on_opened(
+    calls: &mut BTreeMap<u64, WireCall>,
     is_stream: bool,
-    message: &Meaning,
+    message: &MessageSummary,
     facts: &Facts<'_>,
-) -> Verdict {
+) -> CheckResult {
     if let Some((last, _)) = calls.last_key_value().filter(|(last, _)| **last >= message.mux_id) {
         return Err(format!("ids grow, and {last} was there before"));
     }
@@ -246,64 +247,75 @@ fn opened(
         Some(Load::Stream(plan)) => CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()],
         Some(Load::Request(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_)) | None => (0, 0),
     };
-    let is_over = Flags::from_bits(message.flags).contains(Flags::EOF);
-    let up = Direction { sequence: 1, capacity: input, is_over, owed: 0 };
-    let down = Direction { capacity: output.max(1), ..Direction::default() };
-    calls.insert(message.mux_id, Call { is_stream, up, down, ..Call::default() });
+    let has_ended = Flags::from_bits(message.flags).contains(Flags::EOF);
+    let to_callee = StreamDirection { sequence: 1, capacity: input, has_ended, uncredited: 0 };
+    let to_caller = StreamDirection { capacity: output.max(1), ..StreamDirection::default() };
+    calls.insert(
+        message.mux_id,
+        WireCall { is_stream, to_callee, to_caller, ..WireCall::default() },
+    );
     Ok(())
 }
 
-impl Call {
-    fn direction(&mut self, way: Way) -> &mut Direction {
-        match way {
-            Way::Up => &mut self.up,
-            Way::Down => &mut self.down,
+impl WireCall {
+    fn direction(&mut self, toward: Toward) -> &mut StreamDirection {
+        match toward {
+            Toward::Callee => &mut self.to_callee,
+            Toward::Caller => &mut self.to_caller,
         }
     }
 
-    fn says(&mut self, kind: Kind, message: &Meaning) -> Verdict {
+    fn on_message(&mut self, kind: MessageKind, message: &MessageSummary) -> CheckResult {
         match kind {
-            Kind::Answer if self.is_answered => return Err("it was answered before".to_owned()),
-            Kind::Answer if self.is_stream && message.op == "Response" => {
+            MessageKind::Response if self.has_response => {
+                return Err("it has a response already".to_owned());
+            }
+            MessageKind::Response if self.is_stream && message.op == "Response" => {
                 return Err("it is a stream".to_owned());
             }
-            Kind::Answer => {
-                self.is_answered = true;
+            MessageKind::Response => {
+                self.has_response = true;
                 return Ok(());
             }
-            Kind::Disconnect(_) | Kind::Pong | Kind::Open { .. } | Kind::Connection => {
+            MessageKind::Disconnect(_)
+            | MessageKind::Pong
+            | MessageKind::Open { .. }
+            | MessageKind::Connection => {
                 return Ok(());
             }
-            _ if !self.is_stream => return Err("it is no stream".to_owned()),
-            Kind::Data(Way::Up) if !self.is_acknowledged => {
+            _ if !self.is_stream => return Err("it is not a stream".to_owned()),
+            MessageKind::Data(Toward::Callee) if !self.is_acknowledged => {
                 return Err("the stream was not acknowledged".to_owned());
             }
-            Kind::Data(_) | Kind::Credit(_) | Kind::Acknowledge | Kind::Ping => {}
+            MessageKind::Data(_)
+            | MessageKind::Credit(_)
+            | MessageKind::Acknowledge
+            | MessageKind::Ping => {}
         }
-        let from = self.direction(kind.way());
+        let from = self.direction(kind.toward());
         if message.sequence != from.sequence {
             return Err(format!("its sequence must be {}", from.sequence));
         }
         from.sequence += 1;
-        if let Kind::Data(way) = kind {
-            return self.direction(way).data(Flags::from_bits(message.flags));
+        if let MessageKind::Data(toward) = kind {
+            return self.direction(toward).on_data(Flags::from_bits(message.flags));
         }
         Ok(())
     }
 }
 
-impl Direction {
-    fn data(&mut self, flags: Flags) -> Verdict {
-        if self.is_over {
-            return Err("this direction was over before".to_owned());
+impl StreamDirection {
+    fn on_data(&mut self, flags: Flags) -> CheckResult {
+        if self.has_ended {
+            return Err("this direction has ended already".to_owned());
         }
-        self.is_over = flags.contains(Flags::EOF);
-        // An error needs no credit: it must reach whoever has stopped reading (B24).
+        self.has_ended = flags.contains(Flags::EOF);
+        // An error needs no credit: it must reach a caller that has stopped reading (B24).
         if !flags.contains(Flags::EOF.with(Flags::ERROR)) {
-            self.owed += 1;
+            self.uncredited += 1;
         }
-        if self.owed > self.capacity {
-            return Err(format!("{} messages are under way of {}", self.owed, self.capacity));
+        if self.uncredited > self.capacity {
+            return Err(format!("{} messages are in flight of {}", self.uncredited, self.capacity));
         }
         Ok(())
     }
@@ -311,25 +323,27 @@ impl Direction {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, CALLER, SERVER, bites, read, request, sent, stream};
+    use super::super::harness::{
+        CALLER, Harness, SERVER, assert_violates, read, request, sent, stream,
+    };
     use super::*;
 
     const EOF: u8 = 2;
     const ERROR: u8 = 8;
 
     /// Two ends of socket 1; call 0 of the load is a stream.
-    fn bench(load: Load) -> Bench {
-        let mut bench = Bench::new(Wire::default(), vec![load]);
+    fn harness(load: Load) -> Harness {
+        let mut harness = Harness::new(Wire::default(), vec![load]);
         for socket in [1, 2] {
-            let opened = |remote| What::SocketOpened { socket, remote, dialled: true };
-            bench.well([(0, CALLER, opened(SERVER)), (0, SERVER, opened(CALLER))]);
+            let opened = |remote| EventKind::SocketOpened { socket, remote, dialed: true };
+            harness.feed([(0, CALLER, opened(SERVER)), (0, SERVER, opened(CALLER))]);
         }
-        bench
+        harness
     }
 
     /// A stream with the id 5, acknowledged.
-    fn open(bench: &mut Bench) {
-        bench.well([
+    fn open(harness: &mut Harness) {
+        harness.feed([
             (1, CALLER, sent(1, 0, "ConnectMux", (5, 0, 0))),
             (2, SERVER, read(1, 0)),
             (2, SERVER, sent(1, 0, "AckMux", (5, 0, 0))),
@@ -338,10 +352,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_and_a_request_pass() {
-        let mut bench = bench(stream(|_| {}));
-        open(&mut bench);
-        bench.well([
+    fn valid_stream_and_request_pass() {
+        let mut harness = harness(stream(|_| {}));
+        open(&mut harness);
+        harness.feed([
             (4, CALLER, sent(1, 1, "MuxClientMsg", (5, 1, 0))),
             (4, CALLER, sent(1, 2, "MuxClientMsg", (5, 2, 0))),
             (5, SERVER, read(1, 1)),
@@ -361,26 +375,29 @@ mod tests {
 
     #[test]
     fn credits_are_counted_in_both_directions_and_an_error_needs_none() {
-        let mut up = bench(stream(|_| {}));
+        let mut up = harness(stream(|_| {}));
         open(&mut up);
-        up.well([
+        up.feed([
             (4, CALLER, sent(1, 1, "MuxClientMsg", (5, 1, 0))),
             (4, CALLER, sent(1, 2, "MuxClientMsg", (5, 2, 0))),
         ]);
-        bites(up.at(4, CALLER, sent(1, 3, "MuxClientMsg", (5, 3, 0))), "3 messages are under way");
-        let mut down = bench(stream(|_| {}));
+        assert_violates(
+            up.at(4, CALLER, sent(1, 3, "MuxClientMsg", (5, 3, 0))),
+            "3 messages are in flight",
+        );
+        let mut down = harness(stream(|_| {}));
         open(&mut down);
         for number in 1..=3 {
             let data = sent(1, u64::from(number), "MuxServerMsg", (5, number, 0));
-            down.well([(4, SERVER, data)]);
+            down.feed([(4, SERVER, data)]);
         }
-        down.well([(5, SERVER, sent(1, 4, "MuxServerMsg", (5, 4, EOF | ERROR)))]);
+        down.feed([(5, SERVER, sent(1, 4, "MuxServerMsg", (5, 4, EOF | ERROR)))]);
         let behind = sent(1, 5, "MuxServerMsg", (5, 5, 0));
-        bites(down.at(5, SERVER, behind), "over before");
+        assert_violates(down.at(5, SERVER, behind), "ended already");
     }
 
     #[test]
-    fn what_breaks_the_order_of_a_stream_is_refused() {
+    fn message_out_of_order_is_a_violation() {
         let cases = [
             (CALLER, sent(1, 1, "MuxClientMsg", (5, 2, 0)), "must be 1"),
             (SERVER, sent(1, 1, "MuxServerMsg", (5, 0, 0)), "must be 1"),
@@ -392,36 +409,42 @@ mod tests {
             (CALLER, read(1, 1), "1 of 1 is next"),
             (CALLER, read(3, 0), "never opened"),
         ];
-        for (node, what, names) in cases {
-            let mut bench = bench(stream(|_| {}));
-            open(&mut bench);
-            bites(bench.at(4, node, what), names);
+        for (node, kind, names) in cases {
+            let mut harness = harness(stream(|_| {}));
+            open(&mut harness);
+            assert_violates(harness.at(4, node, kind), names);
         }
-        let mut early = bench(stream(|_| {}));
-        early.well([(1, CALLER, sent(1, 0, "ConnectMux", (5, 0, 0)))]);
+        let mut early = harness(stream(|_| {}));
+        early.feed([(1, CALLER, sent(1, 0, "ConnectMux", (5, 0, 0)))]);
         let data = sent(1, 1, "MuxClientMsg", (5, 1, 0));
-        bites(early.at(1, CALLER, data), "not acknowledged");
+        assert_violates(early.at(1, CALLER, data), "not acknowledged");
     }
 
     #[test]
-    fn b16_an_answer_needs_a_question_of_its_direction_that_was_read_and_has_none() {
+    fn b16_response_needs_a_request_of_its_direction_that_was_read_and_has_none() {
         let response = |index| sent(1, index, "Response", (5, 0, EOF));
-        let mut bench = bench(request(|_| {}));
-        bench.well([(1, CALLER, sent(1, 0, "Request", (5, 0, EOF)))]);
-        bites(bench.at(1, CALLER, sent(1, 1, "Response", (5, 0, EOF))), "in this direction");
-        bites(bench.at(1, SERVER, response(0)), "not read");
-        bench.well([(2, SERVER, read(1, 0)), (2, SERVER, response(1))]);
-        bites(bench.at(3, SERVER, response(2)), "answered before");
-        bites(bench.at(3, SERVER, sent(1, 3, "AckMux", (5, 0, 0))), "no stream");
+        let mut harness = harness(request(|_| {}));
+        harness.feed([(1, CALLER, sent(1, 0, "Request", (5, 0, EOF)))]);
+        assert_violates(
+            harness.at(1, CALLER, sent(1, 1, "Response", (5, 0, EOF))),
+            "in this direction",
+        );
+        assert_violates(harness.at(1, SERVER, response(0)), "not read");
+        harness.feed([(2, SERVER, read(1, 0)), (2, SERVER, response(1))]);
+        assert_violates(harness.at(3, SERVER, response(2)), "has a response already");
+        assert_violates(harness.at(3, SERVER, sent(1, 3, "AckMux", (5, 0, 0))), "not a stream");
     }
 
     #[test]
-    fn b02_a_connection_that_was_left_is_not_used_again() {
-        let mut bench = bench(request(|_| {}));
-        bench.well([
+    fn b02_abandoned_connection_is_not_used_again() {
+        let mut harness = harness(request(|_| {}));
+        harness.feed([
             (1, CALLER, sent(1, 0, "Request", (1, 0, EOF))),
             (2, CALLER, sent(2, 0, "Request", (1, 0, EOF))),
         ]);
-        bites(bench.at(3, CALLER, sent(1, 1, "Request", (2, 0, EOF))), "left for socket 2");
+        assert_violates(
+            harness.at(3, CALLER, sent(1, 1, "Request", (2, 0, EOF))),
+            "abandoned for socket 2",
+        );
     }
 }

@@ -1,28 +1,28 @@
-//! What the payloads of a run hold: which call, which message of it, and a pattern.
+//! The payloads of a run: the number of the call, the number of the message, and a pattern.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::event::{CallId, StreamSide};
 
-/// A payload that is one of ours begins with this.
+/// First bytes of every payload of the load.
 const MAGIC: u32 = 0x5349_4d31;
 
 /// Bytes before the pattern.
 const HEADER_BYTES: usize = 4 + 4 + 1 + 4;
 
-/// Which message a payload belongs to.
+/// The identity of a message, as its payload states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Body {
-    /// Which call.
+    /// Number of the call.
     pub call: CallId,
-    /// Which end sends it.
+    /// The sending end.
     pub end: StreamSide,
-    /// Its place among those of this end: 0 opens, or answers a request.
+    /// Number among the messages of this end: 0 opens a stream, is a request or responds to it.
     pub number: u32,
 }
 
 impl Body {
-    /// The payload, of `bytes` bytes or of as many as are needed.
+    /// Encodes the payload, of `bytes` bytes or of the size of the header if that is larger.
     pub fn encode(self, bytes: u32) -> Bytes {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).max(HEADER_BYTES);
         let mut buffer = BytesMut::with_capacity(bytes);
@@ -38,13 +38,13 @@ impl Body {
         (self.call.wrapping_mul(31).wrapping_add(self.number) % 251) as u8
     }
 
-    /// What a payload says that it is.
+    /// Decodes the identity that a payload states.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Describes a payload that is foreign or damaged.
     pub fn decode(payload: &[u8]) -> Result<Self, String> {
-        let damaged = || format!("a payload of {} bytes is none of ours", payload.len());
+        let damaged = || format!("a payload of {} bytes is not of the load", payload.len());
         let (&magic, rest) = payload.split_first_chunk::<4>().ok_or_else(damaged)?;
         let (&call, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
         let (&end, rest) = rest.split_first().ok_or_else(damaged)?;
@@ -52,9 +52,9 @@ impl Body {
         if u32::from_be_bytes(magic) != MAGIC {
             return Err(damaged());
         }
-        let end = if end == 0 { StreamSide::Caller } else { StreamSide::Handler };
+        let end = if end == 0 { StreamSide::Caller } else { StreamSide::Callee };
         let body = Self { call: u32::from_be_bytes(call), end, number: u32::from_be_bytes(number) };
-        // Without a way out in between, so that the compiler can make it wide.
+        // Without an early exit, so that the compiler can vectorise it.
         let expected = body.pattern();
         if pattern.iter().fold(0, |damage, byte| damage | (byte ^ expected)) != 0 {
             return Err(format!("the payload of {body:?} is damaged"));
@@ -62,11 +62,12 @@ impl Body {
         Ok(body)
     }
 
-    /// Whether `payload` is this one, of the length that [`encode`](Self::encode) makes of `bytes`.
+    /// Checks that `payload` is this one, of the length that [`encode`](Self::encode) makes of
+    /// `bytes`.
     ///
     /// # Errors
     ///
-    /// What it is instead.
+    /// Describes the difference.
     pub fn check(self, payload: &[u8], bytes: u32) -> Result<(), String> {
         let found = Self::decode(payload)?;
         let length = usize::try_from(bytes).unwrap_or(usize::MAX).max(HEADER_BYTES);
@@ -80,7 +81,7 @@ impl Body {
     }
 }
 
-/// The call that a payload belongs to, if it is one of ours. Looks at nothing but its beginning.
+/// Returns the call that a payload of the load belongs to. Reads only the header.
 pub(crate) fn call_of(payload: &[u8]) -> Option<CallId> {
     let (&magic, rest) = payload.split_first_chunk::<4>()?;
     let call = rest.first_chunk::<4>()?;
@@ -92,8 +93,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_says_which_message_it_is_and_damage_is_seen() {
-        let body = Body { call: 7, end: StreamSide::Handler, number: 3 };
+    fn payload_states_its_identity_and_damage_is_detected() {
+        let body = Body { call: 7, end: StreamSide::Callee, number: 3 };
         let payload = body.encode(40);
         assert_eq!(payload.len(), 40);
         assert_eq!(Body::decode(&payload), Ok(body));

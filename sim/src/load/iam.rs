@@ -1,34 +1,34 @@
-//! Changes of users, policies and mappings: somebody asks a node for one, and is told what came of it.
+//! Changes of users, policies and mappings: a node performs one, and records its result.
 
-use crate::event::{CallId, IamEvent, Kept, What};
+use crate::event::{CallId, EventKind, IamEvent, ItemRecord};
 use crate::iam;
 use crate::plan::{ChangePlan, ItemChange};
 use crate::world::Host;
 
-/// Makes a change, as the plan says.
+/// Performs a change, as the plan says.
 pub(super) async fn change(call: CallId, plan: ChangePlan, host: Host) {
-    let (pen, copy) = (host.pen.clone(), host.iam.iam());
-    // As for a call: it must not keep the manager.
+    let (recorder, copy) = (host.recorder.clone(), host.iam.iam());
+    // As for a call: it must not keep the manager alive.
     drop(host);
-    let ChangePlan { item, what: change, .. } = plan;
-    pen.record(What::Iam(IamEvent::Asked { call, item, change }));
-    let done = match copy {
-        Some(copy) => make(&copy, call, item, change).await,
+    let ChangePlan { item, change, .. } = plan;
+    recorder.record(EventKind::Iam(IamEvent::Requested { call, item, change }));
+    let changed = match copy {
+        Some(copy) => apply(&copy, call, item, change).await,
         None => Err("the node keeps no items".to_owned()),
     };
-    pen.record(What::Iam(match done {
-        Ok((kept, untold)) => IamEvent::Changed { call, kept, untold },
+    recorder.record(EventKind::Iam(match changed {
+        Ok((record, peer_errors)) => IamEvent::Changed { call, record, peer_errors },
         Err(text) => IamEvent::Refused { call, text },
     }));
 }
 
-/// Makes it. Returns the record of it, and why peers did not take it.
-async fn make(
+/// Applies the change. Returns its record, and the errors of peers that did not apply it.
+async fn apply(
     copy: &iam_bootstrap::Iam,
     call: CallId,
     item: u8,
     change: ItemChange,
-) -> Result<(Kept, Vec<String>), String> {
+) -> Result<(ItemRecord, Vec<String>), String> {
     let (changed, value) = match change {
         ItemChange::Put => {
             let put = iam::item(item, call).map_err(|error| error.to_string())?;
@@ -41,8 +41,8 @@ async fn make(
     };
     match changed {
         Ok(changed) => {
-            let untold = changed.peers.into_values().filter_map(Result::err).collect();
-            Ok((Kept { item, version: iam::version(changed.version), value }, untold))
+            let peer_errors = changed.peers.into_values().filter_map(Result::err).collect();
+            Ok((ItemRecord { item, version: iam::version(changed.version), value }, peer_errors))
         }
         Err(error) => Err(error.to_string()),
     }

@@ -1,4 +1,4 @@
-//! Single requests: both ends.
+//! Both ends of single requests.
 
 use std::time::Duration;
 
@@ -8,45 +8,51 @@ use grid::{Connection, RequestContext};
 
 use super::body::Body;
 use super::{
-    IN_PLACE, LoadTable, Open, PLANNED_ERROR, SPAWNED, Serving, UNKNOWN, outcome_of, pause,
-    planned_panic, wrong_input,
+    CallRecord, HandlerRecord, IN_PLACE, LoadTable, PLANNED_ERROR, SPAWNED, UNKNOWN, outcome_of,
+    pause, planned_panic, wrong_input,
 };
 use crate::event::{CallId, CallKind, HandlerEnd, Outcome, StreamSide};
-use crate::plan::{Ending, Load, RequestPlan};
-use crate::recorder::Pen;
+use crate::plan::{HandlerEnding, Load, RequestPlan};
+use crate::recorder::NodeRecorder;
 
-fn question(call: CallId) -> Body {
+fn request_body(call: CallId) -> Body {
     Body { call, end: StreamSide::Caller, number: 0 }
 }
 
-fn answer(call: CallId) -> Body {
-    Body { call, end: StreamSide::Handler, number: 0 }
+fn response_body(call: CallId) -> Body {
+    Body { call, end: StreamSide::Callee, number: 0 }
 }
 
-/// Makes a request and tells how it ended.
-pub(super) async fn make(call: CallId, plan: RequestPlan, connection: Connection, pen: Pen) {
-    let open = Open::begin(call, CallKind::Request, &Load::Request(plan.clone()), &pen);
+/// Makes a request and records its outcome.
+pub(super) async fn perform(
+    call: CallId,
+    plan: RequestPlan,
+    connection: Connection,
+    recorder: NodeRecorder,
+) {
+    let record =
+        CallRecord::begin(call, CallKind::Request, &Load::Request(plan.clone()), &recorder);
     let handler = match (plan.ending, call % 4) {
-        (Ending::Unknown, _) => UNKNOWN,
+        (HandlerEnding::Unknown, _) => UNKNOWN,
         (_, 0) => SPAWNED,
         (_, _) => IN_PLACE,
     };
-    let mut request = connection.request(handler, question(call).encode(plan.bytes));
+    let mut request = connection.request(handler, request_body(call).encode(plan.bytes));
     if let Some(ms) = plan.timeout_ms {
         request = request.timeout(Duration::from_millis(u64::from(ms)));
     }
-    let answered = match plan.give_up_ms {
+    let result = match plan.cancel_after_ms {
         None => Ok(request.await),
         Some(ms) => {
-            let patience = Duration::from_millis(u64::from(ms));
-            tokio::time::timeout(patience, request.into_future()).await
+            let cancel_after = Duration::from_millis(u64::from(ms));
+            tokio::time::timeout(cancel_after, request.into_future()).await
         }
     };
-    open.end(match answered {
-        Err(_) => Outcome::GaveUp,
-        Ok(Ok(payload)) => match answer(call).check(&payload, plan.answer_bytes) {
-            Ok(()) => Outcome::Answered,
-            Err(text) => Outcome::WrongAnswer { text },
+    record.end(match result {
+        Err(_) => Outcome::Cancelled,
+        Ok(Ok(payload)) => match response_body(call).check(&payload, plan.response_bytes) {
+            Ok(()) => Outcome::Completed,
+            Err(text) => Outcome::WrongResponse { text },
         },
         Ok(Err(error)) => outcome_of(error),
     });
@@ -55,32 +61,32 @@ pub(super) async fn make(call: CallId, plan: RequestPlan, connection: Connection
 /// Serves a request as the plan says.
 pub(super) async fn serve(
     table: LoadTable,
-    pen: Pen,
+    recorder: NodeRecorder,
     context: RequestContext,
     payload: Bytes,
 ) -> Result<Bytes, HandlerError> {
-    let asked = Body::decode(&payload)?;
-    let Some(Load::Request(plan)) = table.get(asked.call) else {
-        return Err(format!("{asked:?} is no request").into());
+    let body = Body::decode(&payload)?;
+    let Some(Load::Request(plan)) = table.get(body.call) else {
+        return Err(format!("{body:?} is no request").into());
     };
-    question(asked.call)
+    request_body(body.call)
         .check(&payload, plan.bytes)
-        .map_err(|text| wrong_input(asked.call, text, &pen))?;
-    let serving = Serving::begin(asked.call, &context, &pen);
+        .map_err(|text| wrong_input(body.call, text, &recorder))?;
+    let record = HandlerRecord::begin(body.call, &context, &recorder);
     pause(plan.work_ms).await;
     match plan.ending {
-        Ending::Well | Ending::Unknown => {
-            serving.end(HandlerEnd::Returned);
-            Ok(answer(asked.call).encode(plan.answer_bytes))
+        HandlerEnding::Success | HandlerEnding::Unknown => {
+            record.end(HandlerEnd::Returned);
+            Ok(response_body(body.call).encode(plan.response_bytes))
         }
-        Ending::Error => {
-            serving.end(HandlerEnd::Failed);
+        HandlerEnding::Error => {
+            record.end(HandlerEnd::Failed);
             Err(PLANNED_ERROR.into())
         }
-        Ending::Panic => {
-            serving.end(HandlerEnd::Panicked);
+        HandlerEnding::Panic => {
+            record.end(HandlerEnd::Panicked);
             planned_panic()
         }
-        Ending::Never => std::future::pending().await,
+        HandlerEnding::Never => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! Streams: both ends, each sending and receiving at its own pace.
+//! Both ends of streams, each sending and receiving at its own pace.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -12,43 +12,53 @@ use grid::{
 
 use super::body::Body;
 use super::{
-    LoadTable, Open, PLANNED_ERROR, Serving, UNKNOWN, outcome_of, pause, planned_panic,
+    CallRecord, HandlerRecord, LoadTable, PLANNED_ERROR, UNKNOWN, outcome_of, pause, planned_panic,
     stream_handler, wrong_input,
 };
-use crate::event::{CallId, CallKind, HandlerEnd, Outcome, StreamSide, What};
-use crate::plan::{CAPACITIES, Ending, Load, StreamPlan};
-use crate::recorder::Pen;
+use crate::event::{CallId, CallKind, EventKind, HandlerEnd, Outcome, StreamSide};
+use crate::plan::{CAPACITIES, HandlerEnding, Load, StreamPlan};
+use crate::recorder::NodeRecorder;
 
-fn opening(call: CallId) -> Body {
+fn opening_body(call: CallId) -> Body {
     Body { call, end: StreamSide::Caller, number: 0 }
 }
 
-/// Opens a stream, sends and receives as the plan says, and tells how it ended.
-pub(super) async fn make(call: CallId, plan: StreamPlan, connection: Connection, pen: Pen) {
-    let open = Open::begin(call, CallKind::Stream, &Load::Stream(plan.clone()), &pen);
-    let patience = plan.give_up_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-    // Boxed: it is dropped, and with it the stream, before its end is told.
-    let mut using = Box::pin(used(call, plan, connection, pen));
-    let outcome = match patience {
+/// Opens a stream, sends and receives as the plan says, and records its outcome.
+pub(super) async fn perform(
+    call: CallId,
+    plan: StreamPlan,
+    connection: Connection,
+    recorder: NodeRecorder,
+) {
+    let record = CallRecord::begin(call, CallKind::Stream, &Load::Stream(plan.clone()), &recorder);
+    let cancel_after = plan.cancel_after_ms.map(|ms| Duration::from_millis(u64::from(ms)));
+    // Boxed, so that the stream is dropped explicitly, below.
+    let mut using = Box::pin(use_stream(call, plan, connection, recorder));
+    let outcome = match cancel_after {
         None => using.as_mut().await,
-        Some(patience) => match tokio::time::timeout(patience, using.as_mut()).await {
+        Some(cancel_after) => match tokio::time::timeout(cancel_after, using.as_mut()).await {
             Ok(outcome) => outcome,
-            Err(_) => Outcome::GaveUp,
+            Err(_) => Outcome::Cancelled,
         },
     };
-    // What is told happens before its effects; what is dropped tells of itself.
-    open.end(outcome);
+    // The end is recorded before the effects of the drop, which other events record.
+    record.end(outcome);
     drop(using);
 }
 
-async fn used(call: CallId, plan: StreamPlan, connection: Connection, pen: Pen) -> Outcome {
+async fn use_stream(
+    call: CallId,
+    plan: StreamPlan,
+    connection: Connection,
+    recorder: NodeRecorder,
+) -> Outcome {
     let (input, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
     let handler = match plan.ending {
-        Ending::Unknown => UNKNOWN,
+        HandlerEnding::Unknown => UNKNOWN,
         _ => stream_handler(plan.capacities % CAPACITIES.len() as u8),
     };
     let mut opened = connection
-        .stream(handler, opening(call).encode(plan.bytes))
+        .stream(handler, opening_body(call).encode(plan.bytes))
         .input_capacity(input)
         .output_capacity(output);
     if let Some(ms) = plan.timeout_ms {
@@ -58,21 +68,26 @@ async fn used(call: CallId, plan: StreamPlan, connection: Connection, pen: Pen) 
         Ok(stream) => stream.split(),
         Err(error) => return stream_outcome(error),
     };
-    pen.record(What::StreamOpened { call });
-    let sending = send_up(call, &plan, sender, &pen);
-    let receiving = take_down(call, &plan, receiver, &pen);
+    recorder.record(EventKind::StreamOpened { call });
+    let sending = send_up(call, &plan, sender, &recorder);
+    let receiving = receive_down(call, &plan, receiver, &recorder);
     let (_, outcome) = tokio::join!(sending, receiving);
     outcome
 }
 
-/// The caller's messages. How the stream ends is seen by whoever receives.
-async fn send_up(call: CallId, plan: &StreamPlan, mut sender: StreamSender, pen: &Pen) {
+/// Sends the caller's messages. The receiving half records how the stream ends.
+async fn send_up(
+    call: CallId,
+    plan: &StreamPlan,
+    mut sender: StreamSender,
+    recorder: &NodeRecorder,
+) {
     for number in 1..=plan.up {
         pause(plan.up_pace_ms).await;
         let body = Body { call, end: StreamSide::Caller, number };
-        match seen(sender.send(body.encode(plan.bytes)), body, pen).await {
-            Ok(()) => pen.record(What::Sent { call, end: StreamSide::Caller, number }),
-            // How it ended is the receiver's to tell; the half is kept for it.
+        match send_recorded(sender.send(body.encode(plan.bytes)), body, recorder).await {
+            Ok(()) => recorder.record(EventKind::Sent { call, end: StreamSide::Caller, number }),
+            // The receiver records how it ended; this half is kept until then.
             Err(SendError::Stream(_) | SendError::Finished) => break,
             Err(error) => {
                 grid::bug!("a planned message was refused: {error}");
@@ -80,54 +95,66 @@ async fn send_up(call: CallId, plan: &StreamPlan, mut sender: StreamSender, pen:
             }
         }
     }
-    // Likewise.
+    // The receiver records this result too.
     let _ = sender.finish().await;
 }
 
-/// Sends, and writes down if that has to wait.
-async fn seen<T>(sending: impl Future<Output = T>, body: Body, pen: &Pen) -> T {
+/// Sends, and records if the send is blocked.
+async fn send_recorded<T>(
+    sending: impl Future<Output = T>,
+    body: Body,
+    recorder: &NodeRecorder,
+) -> T {
     let Body { call, end, number } = body;
     let mut sending = pin!(sending);
-    let mut has_waited = false;
+    let mut was_blocked = false;
     poll_fn(|cx| {
         let polled = sending.as_mut().poll(cx);
-        if polled.is_pending() && !has_waited {
-            has_waited = true;
-            pen.record(What::SendWaits { call, end, number });
+        if polled.is_pending() && !was_blocked {
+            was_blocked = true;
+            recorder.record(EventKind::SendBlocked { call, end, number });
         }
         polled
     })
     .await
 }
 
-async fn take_down(
+async fn receive_down(
     call: CallId,
     plan: &StreamPlan,
     mut receiver: StreamReceiver,
-    pen: &Pen,
+    recorder: &NodeRecorder,
 ) -> Outcome {
-    let Some(take_ms) = plan.take_ms else {
-        return std::future::pending().await; // given up, some time
+    let Some(receive_pace_ms) = plan.receive_pace_ms else {
+        return std::future::pending().await; // until it is cancelled
     };
     let mut number = 0;
     loop {
-        pause(take_ms).await;
+        pause(receive_pace_ms).await;
         match receiver.next().await {
             Some(Ok(payload)) => {
                 number += 1;
-                let body = Body { call, end: StreamSide::Handler, number };
+                let body = Body { call, end: StreamSide::Callee, number };
                 if let Err(text) = body.check(&payload, plan.bytes) {
-                    return Outcome::WrongAnswer { text };
+                    return Outcome::WrongResponse { text };
                 }
-                pen.record(What::Taken { call, end: StreamSide::Caller, number });
+                recorder.record(EventKind::Received { call, end: StreamSide::Caller, number });
             }
             Some(Err(error)) => {
-                pen.record(What::InputOver { call, end: StreamSide::Caller, well: false });
+                recorder.record(EventKind::InputEnded {
+                    call,
+                    end: StreamSide::Caller,
+                    clean: false,
+                });
                 return stream_outcome(error);
             }
             None => {
-                pen.record(What::InputOver { call, end: StreamSide::Caller, well: true });
-                return Outcome::Answered;
+                recorder.record(EventKind::InputEnded {
+                    call,
+                    end: StreamSide::Caller,
+                    clean: true,
+                });
+                return Outcome::Completed;
             }
         }
     }
@@ -143,52 +170,54 @@ fn stream_outcome(error: StreamError) -> Outcome {
 /// Serves a stream as the plan says.
 pub(super) async fn serve(
     table: LoadTable,
-    pen: Pen,
+    recorder: NodeRecorder,
     context: RequestContext,
     payload: Option<Bytes>,
     halves: (StreamReceiver, StreamOutput),
 ) -> Result<(), HandlerError> {
     let payload = payload.ok_or("a stream without the payload that opens it")?;
-    let asked = Body::decode(&payload)?;
-    let call = asked.call;
+    let body = Body::decode(&payload)?;
+    let call = body.call;
     let Some(Load::Stream(plan)) = table.get(call) else {
-        return Err(format!("{asked:?} is no stream").into());
+        return Err(format!("{body:?} is no stream").into());
     };
-    opening(call).check(&payload, plan.bytes).map_err(|text| wrong_input(call, text, &pen))?;
-    // The halves end with the handler, before its end is told.
+    opening_body(call)
+        .check(&payload, plan.bytes)
+        .map_err(|text| wrong_input(call, text, &recorder))?;
+    // The halves are dropped with the handler, before its end is recorded.
     let (input, output) = halves;
-    let serving = Serving::begin(call, &context, &pen);
-    let sending = send_down(call, &plan, output, &pen);
+    let record = HandlerRecord::begin(call, &context, &recorder);
+    let sending = send_down(call, &plan, output, &recorder);
     let result = match plan.ending {
-        Ending::Never => {
-            let taking = take_up(call, &plan, input, &pen);
-            let _ = tokio::join!(sending, taking);
+        HandlerEnding::Never => {
+            let receiving = receive_up(call, &plan, input, &recorder);
+            let _ = tokio::join!(sending, receiving);
             std::future::pending::<()>().await;
             Ok(())
         }
-        // Whoever fails does not wait for its input.
-        Ending::Error | Ending::Panic => sending.await,
-        Ending::Well | Ending::Unknown => {
-            let taking = take_up(call, &plan, input, &pen);
-            let (sent, taken) = tokio::join!(sending, taking);
-            sent.and(taken)
+        // A failing handler does not wait for its input.
+        HandlerEnding::Error | HandlerEnding::Panic => sending.await,
+        HandlerEnding::Success | HandlerEnding::Unknown => {
+            let receiving = receive_up(call, &plan, input, &recorder);
+            let (sent, received) = tokio::join!(sending, receiving);
+            sent.and(received)
         }
     };
     match (plan.ending, result) {
         (_, Err(error)) => {
-            serving.end(HandlerEnd::Failed);
+            record.end(HandlerEnd::Failed);
             Err(error)
         }
-        (Ending::Error, Ok(())) => {
-            serving.end(HandlerEnd::Failed);
+        (HandlerEnding::Error, Ok(())) => {
+            record.end(HandlerEnd::Failed);
             Err(PLANNED_ERROR.into())
         }
-        (Ending::Panic, Ok(())) => {
-            serving.end(HandlerEnd::Panicked);
+        (HandlerEnding::Panic, Ok(())) => {
+            record.end(HandlerEnd::Panicked);
             planned_panic()
         }
-        (Ending::Well | Ending::Never | Ending::Unknown, Ok(())) => {
-            serving.end(HandlerEnd::Returned);
+        (HandlerEnding::Success | HandlerEnding::Never | HandlerEnding::Unknown, Ok(())) => {
+            record.end(HandlerEnd::Returned);
             Ok(())
         }
     }
@@ -198,38 +227,42 @@ async fn send_down(
     call: CallId,
     plan: &StreamPlan,
     mut output: StreamOutput,
-    pen: &Pen,
+    recorder: &NodeRecorder,
 ) -> Result<(), HandlerError> {
     for number in 1..=plan.down {
         pause(plan.down_pace_ms).await;
-        let body = Body { call, end: StreamSide::Handler, number };
-        seen(output.send(body.encode(plan.bytes)), body, pen).await?;
-        pen.record(What::Sent { call, end: StreamSide::Handler, number });
+        let body = Body { call, end: StreamSide::Callee, number };
+        send_recorded(output.send(body.encode(plan.bytes)), body, recorder).await?;
+        recorder.record(EventKind::Sent { call, end: StreamSide::Callee, number });
     }
     Ok(())
 }
 
-async fn take_up(
+async fn receive_up(
     call: CallId,
     plan: &StreamPlan,
     mut input: StreamReceiver,
-    pen: &Pen,
+    recorder: &NodeRecorder,
 ) -> Result<(), HandlerError> {
     let mut number = 0;
     while let Some(message) = input.next().await {
         let payload = match message {
             Ok(payload) => payload,
             Err(error) => {
-                pen.record(What::InputOver { call, end: StreamSide::Handler, well: false });
+                recorder.record(EventKind::InputEnded {
+                    call,
+                    end: StreamSide::Callee,
+                    clean: false,
+                });
                 return Err(error.into());
             }
         };
         number += 1;
         let body = Body { call, end: StreamSide::Caller, number };
-        body.check(&payload, plan.bytes).map_err(|text| wrong_input(call, text, pen))?;
-        pen.record(What::Taken { call, end: StreamSide::Handler, number });
+        body.check(&payload, plan.bytes).map_err(|text| wrong_input(call, text, recorder))?;
+        recorder.record(EventKind::Received { call, end: StreamSide::Callee, number });
         pause(plan.down_pace_ms).await;
     }
-    pen.record(What::InputOver { call, end: StreamSide::Handler, well: true });
+    recorder.record(EventKind::InputEnded { call, end: StreamSide::Callee, clean: true });
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The locks that ship: dsync on every node, as the plan wants it.
+//! The production locks: dsync on every node, configured by the plan.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,24 +14,26 @@ use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::{GrantView, Held, Later, LockClient, LockerView, LocksView, Wanted, call_of};
+use super::{
+    BoxFuture, GrantView, HeldLock, LockClient, LockRequest, LockerView, LocksView, call_of,
+};
 use crate::event::LockFailure;
 use crate::plan::{LocksPlan, Plan};
 use crate::world::{Host, Software, url};
 
-/// What the nodes of `plan` run besides the load: dsync, if the plan has locks.
+/// Returns the software for the nodes of `plan`: dsync, if the plan has locks.
 pub fn software(plan: &Plan) -> Arc<dyn Software> {
     match &plan.cluster.locks {
-        Some(locks) => Arc::new(Cluster(locks.clone())),
+        Some(locks) => Arc::new(DsyncSoftware(locks.clone())),
         None => Arc::new(()),
     }
 }
 
-struct Cluster(LocksPlan);
+struct DsyncSoftware(LocksPlan);
 
-impl Software for Cluster {
+impl Software for DsyncSoftware {
     fn install(&self, host: &Host) -> Result<(), Box<dyn Error>> {
-        // One manager for everything: its handlers are not those of the load.
+        // The load's manager is shared: dsync registers other handlers.
         let dsync = Dsync::builder(&host.manager)
             .lockers(self.0.lockers.iter().map(|node| url(*node)))
             .limits(limits_of(&self.0))
@@ -39,12 +41,12 @@ impl Software for Cluster {
             .rng(SmallRng::seed_from_u64(host.seed ^ 0x6c6f_636b))
             .build()?;
         dsync.start();
-        host.locks.offer(Arc::new(Client(dsync)));
+        host.locks.offer(Arc::new(DsyncClient(dsync)));
         Ok(())
     }
 }
 
-/// The limits that all nodes lock with.
+/// Returns the dsync limits of all nodes.
 fn limits_of(plan: &LocksPlan) -> Limits {
     let millis = |ms: u32| Duration::from_millis(u64::from(ms));
     let mut limits = Limits::with_lease(millis(plan.lease_ms));
@@ -52,11 +54,11 @@ fn limits_of(plan: &LocksPlan) -> Limits {
     limits
 }
 
-struct Client(Dsync);
+struct DsyncClient(Dsync);
 
-impl LockClient for Client {
-    fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>> {
-        let Wanted { resources, write, timeout, source } = wanted;
+impl LockClient for DsyncClient {
+    fn lock(&self, request: LockRequest) -> BoxFuture<Result<Arc<dyn HeldLock>, LockFailure>> {
+        let LockRequest { resources, write, timeout, source } = request;
         let mutex = DRWMutex::new(&self.0, resources);
         Box::pin(async move {
             let options = LockOptions::default().timeout(timeout).source(&source);
@@ -64,11 +66,11 @@ impl LockClient for Client {
                 true => mutex.lock(options).await,
                 false => mutex.read_lock(options).await,
             };
-            granted.map(|guard| Lease::new(guard) as Arc<dyn Held>).map_err(failure_of)
+            granted.map(|guard| DsyncLock::new(guard) as Arc<dyn HeldLock>).map_err(failure_of)
         })
     }
 
-    fn force_unlock(&self, resource: String) -> Later<usize> {
+    fn force_unlock(&self, resource: String) -> BoxFuture<usize> {
         let dsync = self.0.clone();
         Box::pin(async move {
             let report = dsync.force_unlock(&Forced::Resource(resource), FORCE_TIMEOUT).await;
@@ -76,20 +78,20 @@ impl LockClient for Client {
         })
     }
 
-    fn shutdown(&self, grace: Duration) -> Later<()> {
+    fn shutdown(&self, grace: Duration) -> BoxFuture<()> {
         let dsync = self.0.clone();
         Box::pin(async move { dsync.shutdown(grace).await })
     }
 
-    fn look(&self) -> LocksView {
-        let locker = self.0.locker().and_then(|own| ready(own.list(FORCE_TIMEOUT)));
-        let Stats { live, second_rounds, calls, locker: counted, .. } = self.0.stats();
+    fn view(&self) -> LocksView {
+        let locker = self.0.locker().and_then(|own| poll_once(own.list(FORCE_TIMEOUT)));
+        let Stats { live, second_rounds, calls, locker: locker_stats, .. } = self.0.stats();
         let locker = locker.and_then(Result::ok).map(|listing| LockerView {
             is_open: listing.is_open,
             grants: listing.grants.into_iter().map(view_of).collect(),
-            expired: counted.map_or(0, |counted| counted.counts.expired),
+            expired: locker_stats.map_or(0, |locker_stats| locker_stats.counts.expired),
         });
-        LocksView { live, second_rounds, calls, locker }
+        LocksView { live, second_rounds, notifications: calls, locker }
     }
 }
 
@@ -97,15 +99,15 @@ fn view_of(grant: GrantInfo) -> GrantView {
     GrantView { call: call_of(&grant.source), id: grant.uid }
 }
 
-/// What a future has to say that need not wait for anything, as what a node's own locker is asked.
-fn ready<T>(mut later: Answering<T>) -> Option<Result<T, LockerError>> {
-    match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => Some(answer),
+/// Polls a future once. A request to the node's own locker completes without waiting.
+fn poll_once<T>(mut future: Answering<T>) -> Option<Result<T, LockerError>> {
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => Some(result),
         Poll::Pending => None,
     }
 }
 
-/// How long an operator waits for lockers.
+/// Timeout of an operator's requests to lockers.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn failure_of(error: LockError) -> LockFailure {
@@ -113,25 +115,25 @@ fn failure_of(error: LockError) -> LockFailure {
         LockError::TimedOut { .. } => LockFailure::TimedOut,
         LockError::Lost(_) => LockFailure::Lost,
         LockError::ShuttingDown => LockFailure::ShuttingDown,
-        error => LockFailure::NotAsked { text: error.to_string() },
+        error => LockFailure::NotAttempted { text: error.to_string() },
     }
 }
 
-/// A guard that several look at, until it is let go.
-struct Lease {
+/// A guard that is shared until it is released.
+struct DsyncLock {
     guard: Mutex<Option<Guard>>,
     token: u64,
     id: String,
 }
 
-impl Lease {
+impl DsyncLock {
     fn new(guard: Guard) -> Arc<Self> {
         let (token, id) = (guard.token().get(), guard.uid().to_owned());
         Arc::new(Self { guard: Mutex::new(Some(guard)), token, id })
     }
 
-    fn look<R>(&self, look: impl FnOnce(&Guard) -> R) -> Option<R> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
+    fn with_guard<R>(&self, read: impl FnOnce(&Guard) -> R) -> Option<R> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(read)
     }
 
     fn take(&self) -> Option<Guard> {
@@ -139,17 +141,17 @@ impl Lease {
     }
 }
 
-impl Held for Lease {
+impl HeldLock for DsyncLock {
     fn is_held(&self) -> bool {
-        self.look(Guard::is_held).unwrap_or(false)
+        self.with_guard(Guard::is_held).unwrap_or(false)
     }
 
     fn valid_until(&self) -> Instant {
-        self.look(Guard::valid_until).unwrap_or_default()
+        self.with_guard(Guard::valid_until).unwrap_or_default()
     }
 
-    fn lost(&self) -> Later<()> {
-        match self.look(Guard::lost) {
+    fn lost(&self) -> BoxFuture<()> {
+        match self.with_guard(Guard::lost) {
             Some(lost) => Box::pin(async move {
                 lost.await;
             }),
@@ -165,14 +167,14 @@ impl Held for Lease {
         self.id.clone()
     }
 
-    fn unlock(&self) -> Later<()> {
+    fn unlock(&self) -> BoxFuture<()> {
         match self.take() {
             Some(guard) => Box::pin(guard.unlock()),
             None => Box::pin(std::future::ready(())),
         }
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         drop(self.take());
     }
 }

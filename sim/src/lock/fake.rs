@@ -1,5 +1,5 @@
-//! Locks that are no locks: one table for all nodes, without a network. It is right, and can be made wrong
-//! in one way, to see that a run finds it.
+//! A fake lock service: one table for all nodes, without a network. It is correct, or has one
+//! chosen flaw that a run must find.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -9,80 +9,80 @@ use std::time::Duration;
 
 use grid::time::{Clock, Instant};
 
-use super::{Held, Later, LockClient, Wanted};
+use super::{BoxFuture, HeldLock, LockClient, LockRequest};
 use crate::event::LockFailure;
 use crate::world::{Host, Software};
 
-/// What is wrong with the locks.
+/// The flaw of the locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    /// Nothing.
+    /// No flaw.
     None,
-    /// A lease ends for others before it ends for its holder.
-    EndsEarly,
-    /// A holder believes for ever, and is told when others are.
-    BelievesForEver,
-    /// Leases are not refreshed, and nobody is told that a lock is lost.
-    TellsNobody,
+    /// A lease expires in the table before it expires for its holder.
+    ExpiresEarly,
+    /// `is_held()` stays true for ever.
+    NeverExpires,
+    /// Leases are not refreshed, and no holder is notified that its lock is lost.
+    LossIsNotReported,
     /// All tokens are the same.
-    OneToken,
-    /// The lock of a holder that is gone is never free again.
-    NeverFree,
-    /// A time-out is none.
-    WaitsForEver,
+    SameToken,
+    /// The lock of a crashed holder is never free again.
+    NeverReleased,
+    /// The timeout of a request is ignored.
+    NoTimeout,
 }
 
-/// The table.
+/// The fake lock service.
 #[derive(Debug)]
 pub(crate) struct Fake {
     lease: Duration,
     flaw: Flaw,
-    table: Mutex<Table>,
+    table: Mutex<GrantTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct GrantTable {
     tokens: u64,
-    /// What is held, whether by a writer, and until when, by the time of the run.
+    /// By token: the locked resources, whether by a writer, and the expiry in simulated time.
     held: BTreeMap<u64, (Vec<String>, bool, u64)>,
 }
 
-/// Between two attempts, and between two refreshes: an attempt that fails costs nothing.
+/// Pauses between two attempts and between two refreshes: an attempt that fails costs nothing.
 const PACE: Duration = Duration::from_millis(20);
 const REFRESH: Duration = Duration::from_millis(500);
 
 impl Fake {
     pub(crate) fn software(lease_ms: u32, flaw: Flaw) -> Arc<dyn Software> {
         let lease = Duration::from_millis(u64::from(lease_ms));
-        Arc::new(Shared(Arc::new(Self { lease, flaw, table: Mutex::default() })))
+        Arc::new(FakeSoftware(Arc::new(Self { lease, flaw, table: Mutex::default() })))
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, GrantTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lease_ms(&self) -> u64 {
         let lease = self.lease.as_millis() as u64;
-        if self.flaw == Flaw::EndsEarly { lease / 2 } else { lease }
+        if self.flaw == Flaw::ExpiresEarly { lease / 2 } else { lease }
     }
 
-    fn grant(&self, wanted: &Wanted, now_ms: u64) -> Option<u64> {
+    fn grant(&self, request: &LockRequest, now_ms: u64) -> Option<u64> {
         let mut table = self.table();
-        if self.flaw != Flaw::NeverFree {
+        if self.flaw != Flaw::NeverReleased {
             table.held.retain(|_, (_, _, until)| *until > now_ms);
         }
         let is_free = table.held.values().all(|(names, write, _)| {
-            !(*write || wanted.write) || !names.iter().any(|name| wanted.resources.contains(name))
+            !(*write || request.write) || !names.iter().any(|name| request.resources.contains(name))
         });
         is_free.then(|| {
             table.tokens += 1;
             let (token, until) = (table.tokens, now_ms + self.lease_ms());
-            table.held.insert(token, (wanted.resources.clone(), wanted.write, until));
+            table.held.insert(token, (request.resources.clone(), request.write, until));
             token
         })
     }
 
-    /// Whether it is still held.
+    /// Refreshes a lock. Returns whether it is still held.
     fn refresh(&self, token: u64, now_ms: u64) -> bool {
         let until = now_ms + self.lease_ms();
         let mut table = self.table();
@@ -91,84 +91,85 @@ impl Fake {
     }
 }
 
-struct Shared(Arc<Fake>);
+struct FakeSoftware(Arc<Fake>);
 
-impl Software for Shared {
+impl Software for FakeSoftware {
     fn install(&self, host: &Host) -> Result<(), Box<dyn Error>> {
         let fake = Arc::clone(&self.0);
-        host.locks.offer(Arc::new(Client { fake, host: Handle::of(host) }));
+        host.locks.offer(Arc::new(FakeClient { fake, host: HostHandle::new(host) }));
         Ok(())
     }
 }
 
-/// What is needed of a host, without its manager.
+/// The parts of a host that the fake needs, without its manager.
 #[derive(Clone)]
-struct Handle {
+struct HostHandle {
     clock: crate::world::NodeClock,
-    pen: crate::recorder::Pen,
+    recorder: crate::recorder::NodeRecorder,
     gate: crate::world::Gate,
 }
 
-impl Handle {
-    fn of(host: &Host) -> Self {
-        let (clock, pen, gate) = (host.clock.clone(), host.pen.clone(), host.gate.clone());
-        Self { clock, pen, gate }
+impl HostHandle {
+    fn new(host: &Host) -> Self {
+        let (clock, recorder, gate) =
+            (host.clock.clone(), host.recorder.clone(), host.gate.clone());
+        Self { clock, recorder, gate }
     }
 
     fn now_ms(&self) -> u64 {
-        self.pen.now_ms()
+        self.recorder.now_ms()
     }
 }
 
-struct Client {
+struct FakeClient {
     fake: Arc<Fake>,
-    host: Handle,
+    host: HostHandle,
 }
 
-impl LockClient for Client {
-    fn lock(&self, wanted: Wanted) -> Later<Result<Arc<dyn Held>, LockFailure>> {
+impl LockClient for FakeClient {
+    fn lock(&self, request: LockRequest) -> BoxFuture<Result<Arc<dyn HeldLock>, LockFailure>> {
         let (fake, host) = (Arc::clone(&self.fake), self.host.clone());
         Box::pin(async move {
-            let timeout_ms = wanted.timeout.as_millis() as u64;
+            let timeout_ms = request.timeout.as_millis() as u64;
             let until = host.now_ms() + timeout_ms;
             loop {
                 host.gate.pass().await;
                 let sent = host.clock.now();
-                if let Some(token) = fake.grant(&wanted, host.now_ms()) {
-                    return Ok(Guard::begin(fake, host, token, sent) as Arc<dyn Held>);
+                if let Some(token) = fake.grant(&request, host.now_ms()) {
+                    return Ok(FakeLock::begin(fake, host, token, sent) as Arc<dyn HeldLock>);
                 }
-                if host.now_ms() >= until && fake.flaw != Flaw::WaitsForEver {
+                if host.now_ms() >= until && fake.flaw != Flaw::NoTimeout {
                     return Err(LockFailure::TimedOut);
                 }
-                let left = Duration::from_millis(until.saturating_sub(host.now_ms()).max(1));
-                tokio::time::sleep(PACE.min(left)).await;
+                let remaining = Duration::from_millis(until.saturating_sub(host.now_ms()).max(1));
+                tokio::time::sleep(PACE.min(remaining)).await;
             }
         })
     }
 
-    fn force_unlock(&self, resource: String) -> Later<usize> {
+    fn force_unlock(&self, resource: String) -> BoxFuture<usize> {
         let mut table = self.fake.table();
         let forced = table.held.extract_if(.., |_, (names, ..)| names.contains(&resource)).count();
         Box::pin(async move { forced })
     }
 
-    fn shutdown(&self, _grace: Duration) -> Later<()> {
+    fn shutdown(&self, _grace: Duration) -> BoxFuture<()> {
         Box::pin(async {})
     }
 }
 
-struct Guard {
+struct FakeLock {
     fake: Arc<Fake>,
-    host: Handle,
+    host: HostHandle,
     token: u64,
     valid_until: Arc<Mutex<Instant>>,
-    is_over: AtomicBool,
+    is_released: AtomicBool,
 }
 
-impl Guard {
-    fn begin(fake: Arc<Fake>, host: Handle, token: u64, sent: Instant) -> Arc<Self> {
-        let valid_until = Arc::new(Mutex::new(Self::certain(&fake, sent)));
-        let guard = Self { fake, host, token, valid_until, is_over: AtomicBool::new(false) };
+impl FakeLock {
+    fn begin(fake: Arc<Fake>, host: HostHandle, token: u64, sent: Instant) -> Arc<Self> {
+        let valid_until = Arc::new(Mutex::new(Self::lease_end(&fake, sent)));
+        let guard = Self { fake, host, token, valid_until, is_released: AtomicBool::new(false) };
         let guard = Arc::new(guard);
         let held = Arc::downgrade(&guard);
         tokio::spawn(async move {
@@ -177,45 +178,46 @@ impl Guard {
                 let Some(guard) = held.upgrade() else { return };
                 guard.host.gate.pass().await;
                 let sent = guard.host.clock.now();
-                if guard.is_over.load(Ordering::Relaxed)
-                    || guard.fake.flaw == Flaw::TellsNobody
+                if guard.is_released.load(Ordering::Relaxed)
+                    || guard.fake.flaw == Flaw::LossIsNotReported
                     || !guard.fake.refresh(guard.token, guard.host.now_ms())
                 {
                     return;
                 }
-                *guard.valid_until.lock().expect("no panic") = Self::certain(&guard.fake, sent);
+                *guard.valid_until.lock().expect("no thread panics while it holds the mutex") =
+                    Self::lease_end(&guard.fake, sent);
             }
         });
         guard
     }
 
-    fn certain(fake: &Fake, sent: Instant) -> Instant {
+    fn lease_end(fake: &Fake, sent: Instant) -> Instant {
         sent + fake.lease * 98 / 100
     }
 }
 
-impl Held for Guard {
+impl HeldLock for FakeLock {
     fn is_held(&self) -> bool {
-        !self.is_over.load(Ordering::Relaxed) && self.host.clock.now() < self.valid_until()
+        !self.is_released.load(Ordering::Relaxed) && self.host.clock.now() < self.valid_until()
     }
 
     fn valid_until(&self) -> Instant {
-        if self.fake.flaw == Flaw::BelievesForEver {
+        if self.fake.flaw == Flaw::NeverExpires {
             return Instant::from_nanos(u64::MAX);
         }
-        if self.is_over.load(Ordering::Relaxed) {
+        if self.is_released.load(Ordering::Relaxed) {
             return Instant::default();
         }
-        *self.valid_until.lock().expect("no panic")
+        *self.valid_until.lock().expect("no thread panics while it holds the mutex")
     }
 
-    fn lost(&self) -> Later<()> {
-        if self.fake.flaw == Flaw::TellsNobody {
+    fn lost(&self) -> BoxFuture<()> {
+        if self.fake.flaw == Flaw::LossIsNotReported {
             return Box::pin(std::future::pending());
         }
         let (clock, until) = (self.host.clock.clone(), Arc::clone(&self.valid_until));
         Box::pin(async move {
-            while clock.now() < *until.lock().expect("no panic") {
+            while clock.now() < *until.lock().expect("no thread panics while it holds the mutex") {
                 tokio::time::sleep(PACE).await;
             }
         })
@@ -226,16 +228,16 @@ impl Held for Guard {
     }
 
     fn token(&self) -> u64 {
-        if self.fake.flaw == Flaw::OneToken { 1 } else { self.token }
+        if self.fake.flaw == Flaw::SameToken { 1 } else { self.token }
     }
 
-    fn unlock(&self) -> Later<()> {
-        self.let_go();
+    fn unlock(&self) -> BoxFuture<()> {
+        self.release();
         Box::pin(async {})
     }
 
-    fn let_go(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
+    fn release(&self) {
+        self.is_released.store(true, Ordering::Relaxed);
         self.fake.table().held.remove(&self.token);
     }
 }

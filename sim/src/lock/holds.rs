@@ -1,9 +1,9 @@
-//! Who has which lock, and whether it believes so.
+//! The granted locks, and whether each holder sees `is_held()`.
 //!
-//! A node believes that it holds a lock while its process runs or is stopped, it has neither let go nor
-//! learned that it lost the lock, and its clock is before the time up to which the lock is certain. For a
-//! process that is stopped that clock is the one that it will see when it goes on: what it had begun to
-//! send before, it sends then.
+//! A holder sees `is_held()` while its process runs or is paused, it has neither released the lock
+//! nor noticed its loss, and its clock is before the end of the lock's validity. For a paused
+//! process this is the clock that it will read when it resumes: it then sends what it had started
+//! to send.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::event::CallId;
 use crate::plan::{LockPlan, Node};
 use crate::world::NodeClock;
 
-use super::Held;
+use super::HeldLock;
 
-/// All locks that were granted and are not let go. Cheap to clone.
+/// All locks that are granted and not released. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Holds(Arc<Mutex<BTreeMap<CallId, Hold>>>);
 
@@ -24,8 +24,8 @@ pub struct Holds(Arc<Mutex<BTreeMap<CallId, Hold>>>);
 struct Hold {
     plan: LockPlan,
     clock: NodeClock,
-    /// Not an owner: with its process goes the guard.
-    held: Weak<dyn Held>,
+    /// Weak, so that the guard is dropped with its process.
+    held: Weak<dyn HeldLock>,
 }
 
 impl fmt::Debug for Hold {
@@ -34,23 +34,23 @@ impl fmt::Debug for Hold {
     }
 }
 
-/// A lock that a node has, as it stands at one instant.
+/// A granted lock, as seen at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Belief {
-    /// The call that asked for it.
+pub struct HoldView {
+    /// The call that requested it.
     pub call: CallId,
-    /// Who has it.
+    /// The holder.
     pub node: Node,
-    /// Which resources.
+    /// The locked resources.
     pub resources: Vec<u8>,
-    /// Whether nobody else may hold it meanwhile.
+    /// Whether the lock is exclusive.
     pub write: bool,
-    /// Its token.
+    /// Its fencing token.
     pub token: u64,
-    /// Under which lockers know it.
+    /// The id by which lockers know it.
     pub id: String,
-    /// Whether its holder believes that it holds it.
-    pub is_believed: bool,
+    /// Whether its holder sees `is_held()`.
+    pub is_held: bool,
 }
 
 impl Holds {
@@ -58,56 +58,56 @@ impl Holds {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lock was granted.
-    pub(crate) fn begin(
+    /// Adds a lock that was granted.
+    pub(crate) fn insert(
         &self,
         call: CallId,
         plan: &LockPlan,
         clock: &NodeClock,
-        held: &Arc<dyn Held>,
+        held: &Arc<dyn HeldLock>,
     ) {
         let hold = Hold { plan: plan.clone(), clock: clock.clone(), held: Arc::downgrade(held) };
         self.all().insert(call, hold);
     }
 
-    /// Its holder lets go, or has learned that it lost it.
-    pub(crate) fn end(&self, call: CallId) {
+    /// Removes a lock whose holder releases it or has noticed its loss.
+    pub(crate) fn remove(&self, call: CallId) {
         self.all().remove(&call);
     }
 
-    /// The process of a node is gone.
-    pub(crate) fn crashed(&self, node: Node) {
+    /// Removes the locks of a node whose process is gone.
+    pub(crate) fn remove_node(&self, node: Node) {
         self.all().retain(|_, hold| hold.plan.on != node);
     }
 
-    /// Whether the holder of one lock believes so at the simulated time `now`.
-    pub(crate) fn is_believed(&self, call: CallId, now: Duration) -> bool {
+    /// Returns whether the holder of one lock sees `is_held()` at the simulated time `now`.
+    pub(crate) fn is_held(&self, call: CallId, now: Duration) -> bool {
         let hold = self.all().get(&call).cloned();
-        hold.is_some_and(|hold| hold.is_believed(now))
+        hold.is_some_and(|hold| hold.is_held(now))
     }
 
-    /// All of them as they stand at the simulated time `now`, in the order of their calls.
-    pub fn beliefs(&self, now: Duration) -> Vec<Belief> {
+    /// Returns all of them as seen at the simulated time `now`, in the order of their calls.
+    pub fn views(&self, now: Duration) -> Vec<HoldView> {
         let all = self.all().clone();
-        all.into_iter().filter_map(|(call, hold)| hold.belief(call, now)).collect()
+        all.into_iter().filter_map(|(call, hold)| hold.view(call, now)).collect()
     }
 }
 
 impl Hold {
-    fn is_believed(&self, now: Duration) -> bool {
+    fn is_held(&self, now: Duration) -> bool {
         let Some(held) = self.held.upgrade() else { return false };
-        // Not by asking whether it is held: who has seen that it is not does not hold it any more,
-        // and nobody who looks from outside may be the one who has seen it.
-        self.clock.shows(now) < held.valid_until()
+        // Not by a call of `is_held()`: that call can make the holder notice the loss, and an
+        // observation from outside must not cause it.
+        self.clock.reading_at(now) < held.valid_until()
     }
 
-    fn belief(self, call: CallId, now: Duration) -> Option<Belief> {
-        let is_believed = self.is_believed(now);
+    fn view(self, call: CallId, now: Duration) -> Option<HoldView> {
+        let is_held = self.is_held(now);
         let held = self.held.upgrade()?;
-        Some(Belief {
+        Some(HoldView {
             call,
             node: self.plan.on,
-            is_believed,
+            is_held,
             token: held.token(),
             id: held.id(),
             resources: self.plan.resources,

@@ -1,7 +1,7 @@
-//! What the locks protect: a register for each resource, outside of all nodes.
+//! The protected store: a register for each resource, outside of all nodes.
 //!
-//! It fences (B54): it remembers the highest token that a writer came with, and refuses whoever comes
-//! with a lower one. It is never down and never slow; how long an operation travels is the load's choice.
+//! It fences (B54): it remembers the highest token of a writer, and refuses any lower token. It is
+//! never down and never slow; the load chooses the latency of an operation.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,11 +17,11 @@ struct Register {
     fence: u64,
 }
 
-/// A writer with a higher token was here before.
+/// The operation's token is below that of an earlier writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the token is below {fence}")]
-pub struct Refused {
-    /// That token.
+pub struct StaleToken {
+    /// The token of that writer.
     pub fence: u64,
 }
 
@@ -30,12 +30,12 @@ impl Store {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the register of `resource` holds.
+    /// Reads the register of `resource`.
     ///
     /// # Errors
     ///
-    /// If a writer with a higher token was here before.
-    pub fn read(&self, resource: u8, token: u64, is_writer: bool) -> Result<u64, Refused> {
+    /// [`StaleToken`] if a writer with a higher token has used the register.
+    pub fn read(&self, resource: u8, token: u64, is_writer: bool) -> Result<u64, StaleToken> {
         let mut registers = self.registers();
         let register = registers.entry(resource).or_default();
         register.admit(token)?;
@@ -45,12 +45,12 @@ impl Store {
         Ok(register.value)
     }
 
-    /// Lets the register of `resource` hold `value`.
+    /// Writes `value` to the register of `resource`.
     ///
     /// # Errors
     ///
-    /// If a writer with a higher token was here before.
-    pub fn write(&self, resource: u8, token: u64, value: u64) -> Result<(), Refused> {
+    /// [`StaleToken`] if a writer with a higher token has used the register.
+    pub fn write(&self, resource: u8, token: u64, value: u64) -> Result<(), StaleToken> {
         let mut registers = self.registers();
         let register = registers.entry(resource).or_default();
         register.admit(token)?;
@@ -60,9 +60,9 @@ impl Store {
 }
 
 impl Register {
-    fn admit(&self, token: u64) -> Result<(), Refused> {
+    fn admit(&self, token: u64) -> Result<(), StaleToken> {
         let fence = self.fence;
-        if token < fence { Err(Refused { fence }) } else { Ok(()) }
+        if token < fence { Err(StaleToken { fence }) } else { Ok(()) }
     }
 }
 
@@ -71,15 +71,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b54_whoever_comes_behind_a_writer_with_a_higher_token_is_refused() {
+    fn b54_operation_with_a_lower_token_than_an_earlier_writer_is_refused() {
         let store = Store::default();
         assert_eq!(store.write(0, 5, 17), Ok(()));
         assert_eq!(store.read(0, 9, false), Ok(17));
-        assert_eq!(store.write(0, 5, 18), Ok(()), "a reader's token fences nobody");
+        assert_eq!(store.write(0, 5, 18), Ok(()), "a reader's token does not fence");
         assert_eq!(store.read(0, 7, true), Ok(18));
-        assert_eq!(store.write(0, 5, 19), Err(Refused { fence: 7 }), "a writer has read meanwhile");
-        assert_eq!(store.read(0, 6, false), Err(Refused { fence: 7 }));
-        assert_eq!(store.read(0, 7, false), Ok(18), "nothing that was refused was written");
-        assert_eq!(store.write(1, 1, 1), Ok(()), "each resource for itself");
+        assert_eq!(store.write(0, 5, 19), Err(StaleToken { fence: 7 }), "a writer has read since");
+        assert_eq!(store.read(0, 6, false), Err(StaleToken { fence: 7 }));
+        assert_eq!(store.read(0, 7, false), Ok(18), "a refused write has no effect");
+        assert_eq!(store.write(1, 1, 1), Ok(()), "each resource has its own fence");
     }
 }

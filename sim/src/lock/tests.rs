@@ -1,8 +1,9 @@
-//! A run sees what is wrong with locks: with right ones all holds, with each flaw something does not.
+//! A run detects flaws of locks: all invariants hold with correct locks, and each flaw violates
+//! one.
 
 use super::fake::{Fake, Flaw};
-use crate::event::{LockEnd, Notice, What};
-use crate::plan::{Fault, Load, LockEnding, LockPlan, LocksPlan, Meanwhile, Node, Plan};
+use crate::event::{EventKind, LockEnd, LossNotice};
+use crate::plan::{ClockWhilePaused, Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan};
 use crate::run::{Run, run_with};
 
 const LEASE_MS: u32 = 4_000;
@@ -18,23 +19,23 @@ fn lock(on: u8, write: bool) -> LockPlan {
         pace_ms: 50,
         store_ms: 3,
         ending: LockEnding::Unlock,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
-/// One that never lets go from 500 ms on, and others that want the same afterwards.
+/// One lock that is held until lost from 500 ms on, and later requests for the same resource.
 fn plan(faults: &[(u64, Fault)]) -> Plan {
     let mut plan = Plan::quiet(3);
     plan.duration_ms = 14_000;
-    // One table for all, and no locker.
+    // The fake has one table for all nodes, and no locker.
     let lockers = Vec::new();
     plan.cluster.locks = Some(LocksPlan { lease_ms: LEASE_MS, refresh_ms: 500, lockers });
     plan.faults = faults.to_vec();
-    let keeps = LockPlan { ending: LockEnding::Lose, ..lock(HOLDER.0, true) };
-    plan.load.push((500, Load::Lock(keeps)));
+    let held = LockPlan { ending: LockEnding::HoldUntilLost, ..lock(HOLDER.0, true) };
+    plan.load.push((500, Load::Lock(held)));
     for at in 0..12u64 {
         let on = 1 + u8::try_from(at % 2).expect("0 or 1");
-        let one = LockPlan { give_up_ms: (at == 7).then_some(100), ..lock(on, at % 3 != 0) };
+        let one = LockPlan { cancel_after_ms: (at == 7).then_some(100), ..lock(on, at % 3 != 0) };
         plan.load.push((1_000 + 20 * at, Load::Lock(one)));
     }
     plan
@@ -44,74 +45,78 @@ fn run(plan: &Plan, flaw: Flaw) -> Run {
     run_with(plan, &Fake::software(LEASE_MS, flaw), None)
 }
 
-/// What became of the lock of the first call, which never lets go.
-fn of_holder(run: &Run) -> Vec<(u64, &What)> {
-    let its = run.events.iter().filter(|event| {
-        event.what.call() == Some(0)
-            && matches!(event.what, What::LockLost { .. } | What::LockEnded { .. })
+/// Returns the events at the end of the first call's lock, which is held until lost.
+fn holder_events(run: &Run) -> Vec<(u64, &EventKind)> {
+    let events = run.events.iter().filter(|event| {
+        event.kind.call() == Some(0)
+            && matches!(event.kind, EventKind::LockLost { .. } | EventKind::LockEnded { .. })
     });
-    its.map(|event| (event.at_ms, &event.what)).collect()
+    events.map(|event| (event.at_ms, &event.kind)).collect()
 }
 
-fn stopped(clock: Meanwhile) -> Vec<(u64, Fault)> {
+fn paused(clock: ClockWhilePaused) -> Vec<(u64, Fault)> {
     let node = HOLDER;
-    vec![(2_000, Fault::Pause { node }), (9_000, Fault::Wake { node, clock })]
+    vec![(2_000, Fault::Pause { node }), (9_000, Fault::Resume { node, clock })]
 }
 
 #[test]
-fn b52_a_holder_that_was_stopped_sees_at_once_that_it_lost_its_lock() {
-    let run = run(&plan(&stopped(Meanwhile::Ran)), Flaw::None);
+fn b52_paused_holder_notices_the_loss_of_its_lock_at_once() {
+    let run = run(&plan(&paused(ClockWhilePaused::Ran)), Flaw::None);
     assert_eq!(run.violation, None);
-    let (lost, ended) = (Notice::Looked, LockEnd::Lost);
+    let (notice, how) = (LossNotice::Checked, LockEnd::Lost);
     assert_eq!(
-        of_holder(&run),
+        holder_events(&run),
         [
-            (9_000, &What::LockLost { call: 0, notice: lost }),
-            (9_000, &What::LockEnded { call: 0, how: ended })
+            (9_000, &EventKind::LockLost { call: 0, notice }),
+            (9_000, &EventKind::LockEnded { call: 0, how })
         ]
     );
     let stored = run.events.iter().filter(|event| {
         event.node == Some(HOLDER)
             && (2_010..9_000).contains(&event.at_ms)
-            && matches!(event.what, What::StoreAsked { .. } | What::StoreAnswered { .. })
+            && matches!(
+                event.kind,
+                EventKind::StoreRequested { .. } | EventKind::StoreCompleted { .. }
+            )
     });
-    assert_eq!(stored.count(), 0, "what is stopped does nothing");
+    assert_eq!(stored.count(), 0, "a paused holder does nothing");
 }
 
 #[test]
-fn b54_a_holder_that_was_suspended_with_its_clock_is_stopped_by_the_store() {
-    let run = run(&plan(&stopped(Meanwhile::Stood)), Flaw::None);
-    assert_eq!(run.violation, None, "it cannot know, and is excused");
+fn b54_store_refuses_a_holder_that_was_suspended_with_its_clock() {
+    let run = run(&plan(&paused(ClockWhilePaused::Frozen)), Flaw::None);
+    assert_eq!(run.violation, None, "it cannot notice, and is excused");
     let is_refused =
-        |what: &What| matches!(what, What::StoreReached { call: 0, accepted: false, .. });
-    assert!(run.events.iter().any(|event| event.at_ms >= 9_000 && is_refused(&event.what)));
-    let late = |what: &What| matches!(what, What::StoreReached { call: 0, accepted: true, .. });
-    assert!(!run.events.iter().any(|event| event.at_ms > 9_000 && late(&event.what)));
+        |kind: &EventKind| matches!(kind, EventKind::StoreReached { call: 0, accepted: false, .. });
+    assert!(run.events.iter().any(|event| event.at_ms >= 9_000 && is_refused(&event.kind)));
+    let late =
+        |kind: &EventKind| matches!(kind, EventKind::StoreReached { call: 0, accepted: true, .. });
+    assert!(!run.events.iter().any(|event| event.at_ms > 9_000 && late(&event.kind)));
 }
 
 #[test]
-fn b51_what_is_wrong_with_locks_is_found() {
+fn b51_each_flaw_of_locks_violates_an_invariant() {
     let crash = vec![(2_000, Fault::PowerLoss { node: HOLDER })];
-    let ran = stopped(Meanwhile::Ran);
-    let found = [
-        (Flaw::EndsEarly, &ran, "exclusion"),
-        (Flaw::BelievesForEver, &ran, "exclusion"),
-        (Flaw::OneToken, &ran, "tokens"),
-        (Flaw::TellsNobody, &vec![], "told"),
-        (Flaw::NeverFree, &crash, "liveness"),
-        (Flaw::WaitsForEver, &vec![], "lock_outcome"),
+    let ran = paused(ClockWhilePaused::Ran);
+    let cases = [
+        (Flaw::ExpiresEarly, &ran, "mutual_exclusion"),
+        (Flaw::NeverExpires, &ran, "mutual_exclusion"),
+        (Flaw::SameToken, &ran, "fencing_tokens"),
+        (Flaw::LossIsNotReported, &vec![], "loss_is_reported"),
+        (Flaw::NeverReleased, &crash, "liveness"),
+        (Flaw::NoTimeout, &vec![], "lock_outcome"),
     ];
-    for (flaw, faults, invariant) in found {
+    for (flaw, faults, invariant) in cases {
         let mut plan = plan(faults);
-        if flaw == Flaw::WaitsForEver {
+        if flaw == Flaw::NoTimeout {
             plan.load.push((1_500, Load::Lock(LockPlan { timeout_ms: 1_000, ..lock(1, true) })));
         }
-        if flaw == Flaw::TellsNobody {
-            // A holder with no use for the store does not look.
+        if flaw == Flaw::LossIsNotReported {
+            // A holder that does not use the store does not check.
             plan.load.truncate(1);
             plan.load[0] = (500, Load::Lock(LockPlan { pace_ms: 0, ..lock(0, true) }));
-            let Load::Lock(keeps) = &mut plan.load[0].1 else { unreachable!("just made") };
-            keeps.ending = LockEnding::Lose;
+            let Load::Lock(held) = &mut plan.load[0].1 else { unreachable!("just made") };
+            held.ending = LockEnding::HoldUntilLost;
         }
         assert_eq!(run(&plan, Flaw::None).violation, None, "without {flaw:?}");
         let violation = run(&plan, flaw).violation.map(|violation| violation.invariant);
@@ -120,8 +125,8 @@ fn b51_what_is_wrong_with_locks_is_found() {
 }
 
 #[test]
-fn a_run_with_locks_is_the_same_twice() {
-    let mut faults = stopped(Meanwhile::Ran);
+fn run_with_locks_is_deterministic() {
+    let mut faults = paused(ClockWhilePaused::Ran);
     faults.push((9_500, Fault::PowerLoss { node: Node(1) }));
     faults.push((10_000, Fault::Restart { node: Node(1) }));
     let digest = || run(&plan(&faults), Flaw::None).digest();

@@ -1,4 +1,4 @@
-//! Single requests: the account of them, and what their callers and handlers do.
+//! Single requests: their model, and the actions of their callers and handlers.
 
 use std::time::Duration;
 
@@ -8,49 +8,50 @@ use grid::proto::connection::{Outcome, Request, Slot, StartError};
 use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
 
-use super::World;
-use super::operation::{End, How, MESSAGE_BYTES_MAX, pick};
+use super::Pair;
+use super::operation::{End, MESSAGE_BYTES_MAX, ReplyKind, pick};
 
-/// What a payload begins with.
+/// Bytes of the token at the start of a payload.
 pub(super) const TOKEN_BYTES: usize = size_of::<usize>();
 
-/// A call in the world's account. Its index there is its token and its slot.
+/// A call in the model. Its index there is its token and its slot.
 #[derive(Debug)]
 pub struct Call {
     pub(super) caller: End,
     pub(super) mux_id: u64,
     pub(super) payload: Bytes,
     pub(super) deadline: Instant,
-    /// By the serving side's clock.
+    /// The deadline by the callee's clock.
     pub(super) served_deadline: Option<Instant>,
-    /// How it ended, once it has.
+    /// How the call ended, once it has.
     pub end: Option<CallEnd>,
-    /// What the handler did, once it has.
+    /// The handler's result, once it has returned.
     pub expected: Option<Expected>,
     pub(super) was_served: bool,
-    /// Given up before its request had left: the other side must never hear of it.
-    pub(super) is_secret: bool,
+    /// Whether the call was cancelled before its request was sent: the callee must never receive
+    /// it.
+    pub(super) never_sent: bool,
 }
 
-/// What the caller must get for what the handler did, unless the call ends before.
+/// The result that the caller must see, unless the call ends before.
 #[derive(Debug)]
 pub enum Expected {
-    /// This.
+    /// This outcome.
     Outcome(Outcome),
-    /// An error that tells of an answer beyond the limit.
+    /// An error that reports a response above the limit.
     TooLarge,
 }
 
 /// How a call ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CallEnd {
-    /// The machine said how.
+    /// With an outcome of the machine.
     Event(Outcome),
-    /// Its caller did not want it any more.
-    GivenUp,
+    /// By its caller's cancellation.
+    Cancelled,
 }
 
-impl World {
+impl Pair {
     pub(super) fn call(&mut self, end: End, payload_bytes: usize, deadline_ms: u32) {
         let (now, token, calls_made_max) = (self.now, self.calls.len(), self.limits.calls_made_max);
         let mut payload = token.to_be_bytes().to_vec();
@@ -64,7 +65,7 @@ impl World {
             deadline,
         };
 
-        let side = self.side(end);
+        let side = self.endpoint_mut(end);
         let live_before = side.connection.live_calls();
         let ids_in_use = side.running.clone();
         let started = side.connection.call(Slot(token), &request, now);
@@ -80,7 +81,7 @@ impl World {
         match (started, expected_error) {
             (Ok(mux_id), None) if payload_bytes < MESSAGE_BYTES_MAX => {
                 if ids_in_use.contains_key(&mux_id) {
-                    self.seen.insert("one number in use in both directions");
+                    self.seen.insert("one mux id in use in both directions");
                 }
                 self.calls.push(Call {
                     caller: end,
@@ -91,7 +92,7 @@ impl World {
                     end: None,
                     expected: None,
                     was_served: false,
-                    is_secret: false,
+                    never_sent: false,
                 });
             }
             (Err(StartError::TooLarge { bytes }), None) => assert!(bytes > MESSAGE_BYTES_MAX),
@@ -100,66 +101,68 @@ impl World {
         }
     }
 
-    /// Gives one of the calls of `end` up, which may be over already.
-    pub(super) fn give_up(&mut self, end: End, which: u32) {
+    /// Cancels one of the calls of `end`, which may have ended already.
+    pub(super) fn cancel_call(&mut self, end: End, selector: u32) {
         let made: Vec<_> =
             (0..self.calls.len()).filter(|token| self.calls[*token].caller == end).collect();
-        let Some(token) = pick(&made, which) else { return };
+        let Some(token) = pick(&made, selector) else { return };
         let mux_id = self.calls[token].mux_id;
-        let connection = &mut self.side(end).connection;
+        let connection = &mut self.endpoint_mut(end).connection;
         let before = (connection.queued_bytes(), connection.blocked_messages());
         connection.give_up(mux_id);
         let after = (connection.queued_bytes(), connection.blocked_messages());
 
         let call = &mut self.calls[token];
         if call.end.is_some() {
-            return assert_eq!(before, after, "giving up what is over does nothing");
+            return assert_eq!(before, after, "cancelling an ended call does nothing");
         }
-        call.end = Some(CallEnd::GivenUp);
-        call.is_secret = after.1 < before.1 && before.0 == after.0;
-        let is_secret = call.is_secret;
-        self.seen.insert(if is_secret { "given up while blocked" } else { "given up" });
+        call.end = Some(CallEnd::Cancelled);
+        call.never_sent = after.1 < before.1 && before.0 == after.0;
+        let never_sent = call.never_sent;
+        self.seen.insert(if never_sent { "cancelled while blocked" } else { "cancelled" });
     }
 
-    /// The handler of a call is done.
-    pub(super) fn finish(&mut self, end: End, mux_id: u64, how: How) {
+    /// Returns from the handler of a call.
+    pub(super) fn finish(&mut self, end: End, mux_id: u64, reply: ReplyKind) {
         let now = self.now;
-        let side = self.side(end);
-        let token = side.running.remove(&mux_id).expect("it runs");
-        assert!(side.connection.is_serving(mux_id), "what was not cancelled is wanted");
+        let side = self.endpoint_mut(end);
+        let token = side.running.remove(&mux_id).expect("the handler is running");
+        assert!(side.connection.is_serving(mux_id), "a call that was not cancelled is live");
 
-        let payload = Bytes::from(format!("the answer to {token}"));
+        let payload = Bytes::from(format!("the response to {token}"));
         let text = format!("the error of {token}");
         let too_large = "x".repeat(MESSAGE_BYTES_MAX);
-        let answer = match how {
-            How::Answer => Ok(payload.clone()),
-            How::AnswerTooLarge => Ok(too_large.into()),
-            How::Error => Err(HandlerError::new(text.clone())),
-            How::ErrorTooLarge => Err(too_large.into()),
-            How::UnknownHandler | How::Refusal => return self.refuse(end, mux_id, token, how),
+        let response = match reply {
+            ReplyKind::Response => Ok(payload.clone()),
+            ReplyKind::ResponseTooLarge => Ok(too_large.into()),
+            ReplyKind::Error => Err(HandlerError::new(text.clone())),
+            ReplyKind::ErrorTooLarge => Err(too_large.into()),
+            ReplyKind::UnknownHandler | ReplyKind::Refusal => {
+                return self.refuse(end, mux_id, token, reply);
+            }
         };
-        let is_wanted = side.connection.answer(mux_id, &answer, now);
+        let is_live = side.connection.answer(mux_id, &response, now);
         let is_late = self.calls[token].served_deadline.is_some_and(|deadline| deadline <= now);
-        assert_eq!(is_wanted, !is_late, "what was not cancelled is wanted");
+        assert_eq!(is_live, !is_late, "a call that was not cancelled is live");
         if is_late {
-            self.seen.insert("answer too late");
+            self.seen.insert("response too late");
             return;
         }
-        self.calls[token].expected = Some(match how {
-            How::Answer => Expected::Outcome(Outcome::Response(payload)),
-            How::Error => Expected::Outcome(Outcome::RemoteError(text.into())),
+        self.calls[token].expected = Some(match reply {
+            ReplyKind::Response => Expected::Outcome(Outcome::Response(payload)),
+            ReplyKind::Error => Expected::Outcome(Outcome::RemoteError(text.into())),
             _ => Expected::TooLarge,
         });
     }
 
-    fn refuse(&mut self, end: End, mux_id: u64, token: usize, how: How) {
-        let (reason, outcome): (_, fn(_) -> Outcome) = match how {
-            How::UnknownHandler => {
+    fn refuse(&mut self, end: End, mux_id: u64, token: usize, reply: ReplyKind) {
+        let (reason, outcome): (_, fn(_) -> Outcome) = match reply {
+            ReplyKind::UnknownHandler => {
                 (format!("Invalid Handler for type: {token}"), Outcome::UnknownHandler)
             }
             _ => (format!("{token} is not wanted here"), Outcome::Refused),
         };
-        self.side(end).connection.refuse(mux_id, &reason);
+        self.endpoint_mut(end).connection.refuse(mux_id, &reason);
         self.calls[token].expected = Some(Expected::Outcome(outcome(reason.into())));
     }
 }

@@ -1,54 +1,57 @@
-//! What the machines of a world say, held against its account of the calls.
+//! Events of the two machines, checked against the model of the calls.
 
 use grid::proto::connection::{Asked, CloseReason, Event, Incoming, Outcome, Side, StreamEnd};
 use grid::proto::message::Op;
 
 use super::operation::End;
-use super::{CallEnd, Expected, TOKEN_BYTES, World};
+use super::{CallEnd, Expected, Pair, TOKEN_BYTES};
 
-impl World {
+impl Pair {
     pub(super) fn take_events(&mut self) {
         for end in End::BOTH {
             let mut is_disconnected = false;
-            while let Some(event) = self.side(end).connection.poll_event() {
-                assert!(!self.side(end).is_closed, "{event:?} after the last event");
+            while let Some(event) = self.endpoint_mut(end).connection.poll_event() {
+                assert!(!self.endpoint_mut(end).is_closed, "{event:?} after the last event");
                 match event {
                     Event::Ended { slot, outcome } => {
                         is_disconnected |= outcome == Outcome::Disconnected;
-                        self.call_ended(end, slot.0, outcome);
+                        self.on_call_ended(end, slot.0, outcome);
                     }
                     Event::Serve(incoming) => match incoming.asked {
-                        Asked::Request => self.serve(end, &incoming),
+                        Asked::Request => self.on_serve(end, &incoming),
                         Asked::Stream { has_payload } => {
-                            self.stream_comes_in(end, &incoming, has_payload);
+                            self.on_inbound_stream(end, &incoming, has_payload);
                         }
                     },
-                    Event::Cancel { mux_id } => self.cancel(end, mux_id),
-                    Event::AnswerOver { mux_id } => self.answer_over(end, mux_id),
-                    Event::Skipped { op, mux_id } => self.skipped(end, op, mux_id),
-                    Event::Closed(reason) => self.closed(end, &reason),
+                    Event::Cancel { mux_id } => self.on_cancel(end, mux_id),
+                    Event::AnswerOver { mux_id } => self.on_response_retired(end, mux_id),
+                    Event::Skipped { op, mux_id } => self.on_skipped(end, op, mux_id),
+                    Event::Closed(reason) => self.on_closed(end, &reason),
                     event => {
                         if let Event::StreamEnded { end: StreamEnd::Disconnected, .. } = &event {
                             is_disconnected = true;
                         }
-                        self.stream_event(end, event);
+                        self.on_stream_event(end, event);
                     }
                 }
             }
-            assert!(!is_disconnected || self.side(end).is_closed, "disconnected while open");
+            assert!(
+                !is_disconnected || self.endpoint_mut(end).is_closed,
+                "disconnected while open"
+            );
         }
     }
 
-    fn call_ended(&mut self, end: End, token: usize, outcome: Outcome) {
+    fn on_call_ended(&mut self, end: End, token: usize, outcome: Outcome) {
         let now = self.now;
         let call = &mut self.calls[token];
-        assert_eq!(call.caller, end, "the end of a call reaches its caller");
+        assert_eq!(call.caller, end, "the end of a call is reported to its caller");
         assert_eq!(call.end, None, "a call ends once (B14)");
         match (&outcome, &call.expected) {
             (Outcome::DeadlineExceeded, _) => assert!(call.deadline <= now),
             (Outcome::Disconnected, _) => {}
             (Outcome::Refused(text), None) => {
-                assert!(!call.was_served, "what is refused like this does not run");
+                assert!(!call.was_served, "a call refused for this reason never runs");
                 let reasons = ["overloaded:", "this server is shutting down"];
                 assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
             }
@@ -61,77 +64,77 @@ impl World {
         let seen = match &outcome {
             Outcome::Response(_) => "response",
             Outcome::RemoteError(_) if matches!(call.expected, Some(Expected::TooLarge)) => {
-                "answer too large"
+                "response too large"
             }
             Outcome::RemoteError(_) => "remote error",
             Outcome::UnknownHandler(_) => "unknown handler",
             Outcome::Refused(text) if text.starts_with("overloaded:") => "overloaded",
             Outcome::Refused(text) if text.contains("shutting down") => "draining",
             Outcome::Refused(_) => "refused",
-            Outcome::DeadlineExceeded if call.was_served => "deadline of what ran",
-            Outcome::DeadlineExceeded => "deadline of what did not run",
+            Outcome::DeadlineExceeded if call.was_served => "deadline after the handler started",
+            Outcome::DeadlineExceeded => "deadline before the handler started",
             Outcome::Disconnected => "disconnected",
         };
         call.end = Some(CallEnd::Event(outcome));
         self.seen.insert(seen);
     }
 
-    fn serve(&mut self, end: End, incoming: &Incoming) {
+    fn on_serve(&mut self, end: End, incoming: &Incoming) {
         let now = self.now;
         let token =
             usize::from_be_bytes(incoming.payload[..TOKEN_BYTES].try_into().expect("a token"));
         let call = &mut self.calls[token];
-        assert_eq!(call.caller, end.other(), "a call is served by the other side");
+        assert_eq!(call.caller, end.other(), "a call is served by the other end");
         assert_eq!((call.mux_id, &call.payload), (incoming.mux_id, &incoming.payload));
         assert_eq!(incoming.handler, 7);
         assert_eq!(incoming.subroute.is_some(), token.is_multiple_of(3));
         assert!(!call.was_served, "a call is served at most once");
-        assert!(!call.is_secret, "a request that never left is never served");
-        let deadline = incoming.deadline.expect("every call has one");
+        assert!(!call.never_sent, "a request that was never sent is never served");
+        let deadline = incoming.deadline.expect("every call has a deadline");
         assert!(deadline >= call.deadline && deadline > now);
         call.was_served = true;
         call.served_deadline = incoming.deadline;
 
-        let side = self.side(end);
-        assert!(!side.is_draining, "new calls are not taken");
+        let side = self.endpoint_mut(end);
+        assert!(!side.is_draining, "a draining endpoint accepts no new call");
         assert!(incoming.mux_id > side.last_served, "calls are served in the order of their ids");
         side.last_served = incoming.mux_id;
         side.running.insert(incoming.mux_id, token);
     }
 
-    fn skipped(&mut self, end: End, op: Op, mux_id: u64) {
-        let is_over = match op {
-            Op::MuxServerMsg => self.is_stream_over(end, mux_id, Side::Calling),
-            Op::MuxClientMsg => self.is_stream_over(end, mux_id, Side::Serving),
+    fn on_skipped(&mut self, end: End, op: Op, mux_id: u64) {
+        let has_ended = match op {
+            Op::MuxServerMsg => self.has_stream_ended(end, mux_id, Side::Calling),
+            Op::MuxClientMsg => self.has_stream_ended(end, mux_id, Side::Serving),
             _ => false,
         };
-        assert!(is_over, "{op:?} of {mux_id} meant nothing");
-        self.seen.insert("ends crossed");
+        assert!(has_ended, "{op:?} of {mux_id} was discarded for a live stream");
+        self.seen.insert("crossed ends");
     }
 
-    fn cancel(&mut self, end: End, mux_id: u64) {
-        if self.stream_is_cancelled(end, mux_id) {
+    fn on_cancel(&mut self, end: End, mux_id: u64) {
+        if self.on_stream_cancel(end, mux_id) {
             return;
         }
-        let side = self.side(end);
+        let side = self.endpoint_mut(end);
         let was_running = side.running.remove(&mux_id).is_some();
         let is_serving = side.connection.is_serving(mux_id);
         assert!(was_running, "no handler runs for {mux_id}");
-        assert!(!is_serving, "what is cancelled is not wanted");
+        assert!(!is_serving, "a cancelled call is not live");
         self.seen.insert("handler cancelled");
     }
 
-    fn answer_over(&mut self, end: End, mux_id: u64) {
-        if self.stream_answer_is_over(end, mux_id) {
+    fn on_response_retired(&mut self, end: End, mux_id: u64) {
+        if self.on_stream_response_retired(end, mux_id) {
             return;
         }
-        let side = self.side(end);
-        assert!(!side.running.contains_key(&mux_id), "the handler of {mux_id} has answered");
-        assert!(!side.connection.is_serving(mux_id), "an answer that is over is not waited for");
-        self.seen.insert("answer waited for room");
+        let side = self.endpoint_mut(end);
+        assert!(!side.running.contains_key(&mux_id), "the handler of {mux_id} has returned");
+        assert!(!side.connection.is_serving(mux_id), "a retired response is not waited for");
+        self.seen.insert("response waited for queue space");
     }
 
-    fn closed(&mut self, end: End, reason: &CloseReason) {
+    fn on_closed(&mut self, end: End, reason: &CloseReason) {
         self.seen.insert(match reason {
             CloseReason::Peer => "closed by the peer",
             CloseReason::Transport(_) => "cut",
@@ -139,10 +142,10 @@ impl World {
             CloseReason::ControlOverrun { .. } => "control overrun",
             other => panic!("closed for {other}"),
         });
-        let side = self.side(end);
+        let side = self.endpoint_mut(end);
         side.is_closed = true;
         assert!(side.running.is_empty(), "every handler is cancelled (B05)");
-        assert!(side.streams.is_empty(), "and every stream is over (B05)");
-        self.side(end.other()).wire.clear();
+        assert!(side.streams.is_empty(), "every stream has ended (B05)");
+        self.endpoint_mut(end.other()).wire.clear();
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold in a world after each operation, and once everything was delivered or closed.
+//! Invariants of a pair after each operation, and after everything was delivered or closed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use grid::proto::connection::{CloseReason, Connection, Received, Sent, Side, Slot};
 use grid::time::Instant;
 
-use super::operation::{End, How, Return};
-use super::streams::{SERVING_SLOTS, Service, other_side};
-use super::{Call, Stream, World};
+use super::operation::{End, HandlerResult, ReplyKind};
+use super::streams::{CALLEE_SLOTS, CalleeState, other_side};
+use super::{Call, Pair, Stream};
 
 const SIDES: [Side; 2] = [Side::Calling, Side::Serving];
 
-impl World {
+impl Pair {
     pub(super) fn check(&mut self) {
         let now = self.now;
         let limits = self.limits.clone();
         for end in End::BOTH {
             let live = self.live_calls_of(end).len();
             let live_streams = self.live_streams_of(end).count();
-            let side = self.side(end);
+            let side = self.endpoint_mut(end);
             let connection = &side.connection;
-            assert_eq!(connection.live_calls(), live, "the machine's account is the world's");
+            assert_eq!(connection.live_calls(), live, "the machine agrees with the model");
             assert_eq!(connection.live_streams(), live_streams);
             assert!(connection.live_calls() <= limits.calls_made_max);
             assert!(connection.live_served() <= limits.calls_served_max);
@@ -31,12 +31,12 @@ impl World {
             assert!(connection.queued_bytes() <= bound, "the queue is bounded");
             let blocked = connection.blocked_messages();
             assert!(blocked <= connection.live_calls() + connection.live_served());
-            assert!(blocked == 0 || connection.wants_transmit(), "who waits will be woken");
+            assert!(blocked == 0 || connection.wants_transmit(), "a blocked sender will be woken");
             assert_eq!(connection.wants_transmit(), connection.queued_bytes() > 0);
             assert_eq!(connection.live_streams_served(), side.streams.len());
             assert!(side.streams.keys().all(|mux_id| connection.is_serving(*mux_id)));
             if side.is_closed {
-                assert_nothing_is_left(&mut side.connection, now);
+                assert_no_leaks(&mut side.connection, now);
             }
         }
         for call in self.calls.iter().filter(|call| call.end.is_none()) {
@@ -55,21 +55,28 @@ impl World {
             let is_waiting = half.waiting.is_some();
             let (slot, deadline) = match side {
                 Side::Calling => (token, stream.deadline),
-                Side::Serving => (SERVING_SLOTS + token, stream.served_deadline),
+                Side::Serving => (CALLEE_SLOTS + token, stream.served_deadline),
             };
             if !stream.is_live(side) {
-                let must_tell = side == Side::Serving && half.end.is_some() && !half.is_late;
-                assert!(half.is_handler_told || !must_tell, "a handler learns that it is over");
+                let must_be_notified = side == Side::Serving && half.end.is_some() && !half.is_late;
+                assert!(
+                    half.is_handler_notified || !must_be_notified,
+                    "the handler is notified of the end"
+                );
                 assert_eq!(half.waiting, None);
                 continue;
             }
             let in_time = deadline.is_none_or(|deadline| deadline > now);
             assert!(in_time || is_late, "no stream outlives its deadline");
             let is_acknowledged = stream.is_acknowledged;
-            let connection = &mut self.side(end).connection;
+            let connection = &mut self.endpoint_mut(end).connection;
             assert_eq!(connection.slot_mut(id), Some(&mut Slot(slot)));
             let expected = if is_waiting { Sent::Waiting } else { Sent::Queued };
-            assert_eq!(connection.sent(id), expected, "who waits is told when it is over");
+            assert_eq!(
+                connection.sent(id),
+                expected,
+                "a blocked sender is notified when it is unblocked"
+            );
             if side == Side::Calling {
                 assert_eq!(connection.is_open(id.mux_id), is_acknowledged);
             }
@@ -87,7 +94,7 @@ impl World {
         self.streams.iter().filter(live).map(|stream| stream.mux_id)
     }
 
-    /// Delivers whatever waits, in both directions, until nothing moves.
+    /// Delivers everything that waits, in both directions, until nothing moves.
     pub(super) fn deliver_everything(&mut self) {
         loop {
             for end in End::BOTH {
@@ -98,7 +105,7 @@ impl World {
                 return self.check();
             }
             for end in End::BOTH {
-                let waiting = self.side(end.other()).wire.len();
+                let waiting = self.endpoint_mut(end.other()).wire.len();
                 self.receive(end, waiting + 1);
                 self.take_events();
             }
@@ -109,23 +116,23 @@ impl World {
         }
     }
 
-    /// Every call under way is answered, every message received, and the answers arrive.
+    /// Responds to every outstanding call, receives every message, and delivers the responses.
     ///
     /// # Panics
     ///
-    /// Where a machine does not do as it promises.
+    /// If a machine breaks a promise.
     pub fn finish_everything(&mut self) {
         self.advance(Duration::ZERO);
         self.take_events();
         self.receive_everything();
         if !self.a.is_closed {
-            self.assert_nobody_is_stuck();
-            self.answer_everything();
+            self.assert_no_stream_is_stuck();
+            self.respond_to_everything();
         }
         self.receive_everything();
-        self.assert_everything_is_over("everything was delivered");
+        self.assert_everything_has_ended("everything was delivered");
         for side in [&self.a, &self.b] {
-            assert!(side.connection.is_idle(), "nothing is under way");
+            assert!(side.connection.is_idle(), "nothing is in flight");
         }
     }
 
@@ -135,7 +142,7 @@ impl World {
             self.deliver_everything();
             let mut has_moved = false;
             for token in 0..self.streams.len() {
-                if self.streams[token].service == Service::Opening {
+                if self.streams[token].callee_state == CalleeState::Undecided {
                     self.accept(token);
                     has_moved = true;
                 }
@@ -154,81 +161,87 @@ impl World {
         }
     }
 
-    /// Once everything was delivered and received, nothing waits for anything (B21).
-    fn assert_nobody_is_stuck(&mut self) {
+    /// Asserts that nothing waits once everything was delivered and received (B21).
+    fn assert_no_stream_is_stuck(&mut self) {
         for token in 0..self.streams.len() {
             let stream = &self.streams[token];
-            let (is_called, is_served) =
+            let (caller_is_live, callee_is_live) =
                 (stream.is_live(Side::Calling), stream.is_live(Side::Serving));
-            assert_eq!(is_called, is_served, "both ends or none are under way: {stream:?}");
-            if !is_called {
+            assert_eq!(caller_is_live, callee_is_live, "both ends or none are live: {stream:?}");
+            if !caller_is_live {
                 continue;
             }
-            assert!(!stream.serving.is_finished, "the handler's end arrives: {stream:?}");
+            assert!(!stream.callee_half.is_finished, "the handler's end arrives: {stream:?}");
             for side in SIDES {
                 let (sender, receiver) = (stream.half(side), stream.half(other_side(side)));
-                assert_eq!(sender.waiting, None, "nobody waits for ever: {stream:?}");
-                let is_complete = sender.left.len() == receiver.received;
-                assert!(is_complete || receiver.is_discarding, "what was sent came: {stream:?}");
+                assert_eq!(sender.waiting, None, "no sender waits for ever: {stream:?}");
+                let is_complete = sender.sent.len() == receiver.received;
+                assert!(
+                    is_complete || receiver.is_discarding,
+                    "all sent messages arrived: {stream:?}"
+                );
             }
             let (id, caller) = (stream.id(Side::Calling), stream.caller);
-            if stream.calling.is_finished {
+            if stream.caller_half.is_finished {
                 let handlers = stream.id(Side::Serving);
-                let sent = self.side(caller).connection.finish(id);
-                assert_eq!(sent, Sent::Queued, "the end of the input neither");
-                let received = self.side(caller.other()).connection.receive(handlers);
-                assert_eq!(received, Received::InputOver, "and it arrives (B25)");
+                let sent = self.endpoint_mut(caller).connection.finish(id);
+                assert_eq!(sent, Sent::Queued, "the end of the input is not blocked either");
+                let received = self.endpoint_mut(caller.other()).connection.receive(handlers);
+                assert_eq!(received, Received::InputOver, "the end of the input arrives (B25)");
             }
         }
     }
 
-    fn answer_everything(&mut self) {
+    fn respond_to_everything(&mut self) {
         for end in End::BOTH {
-            let side = self.side(end);
+            let side = self.endpoint_mut(end);
             let running: BTreeSet<_> = side.running.keys().copied().collect();
             let streams = side.streams.clone();
             let served: BTreeSet<_> = running.iter().chain(streams.keys()).copied().collect();
             let wanted = self.live_calls_of(end.other());
-            assert_eq!(served, wanted, "what is served is what is waited for (B11)");
+            assert_eq!(
+                served, wanted,
+                "the inbound calls are the live outbound calls of the peer (B11)"
+            );
             for mux_id in running {
-                self.finish(end, mux_id, How::Answer);
+                self.finish(end, mux_id, ReplyKind::Response);
                 self.take_events();
                 self.check();
             }
             for token in streams.into_values() {
-                self.handler_returns(token, Return::Ok);
+                self.handler_returns(token, HandlerResult::Ok);
                 self.take_events();
                 self.check();
             }
         }
     }
 
-    fn assert_everything_is_over(&self, after: &str) {
+    fn assert_everything_has_ended(&self, after: &str) {
         let calls = self.calls.iter().filter(|call| call.end.is_none()).count();
-        assert_eq!(calls, 0, "after {after} no call is without an end (B14)");
+        assert_eq!(calls, 0, "after {after} every call has ended (B14)");
         for stream in &self.streams {
             let is_live = SIDES.into_iter().any(|side| stream.is_live(side));
-            assert!(!is_live, "after {after} no stream is without an end (B14): {stream:?}");
+            assert!(!is_live, "after {after} every stream has ended (B14): {stream:?}");
         }
     }
 
-    /// The connection is cut, and both ends know.
+    /// Closes the connection at both ends.
     ///
     /// # Panics
     ///
-    /// Where a machine leaves anything behind.
+    /// If a machine leaks anything.
     pub fn close_everything(&mut self) {
         for end in End::BOTH {
-            self.side(end).connection.close(CloseReason::Transport("cut".into()));
+            self.endpoint_mut(end).connection.close(CloseReason::Transport("cut".into()));
         }
         self.take_events();
         self.check();
-        self.assert_everything_is_over("the end of the connection");
+        self.assert_everything_has_ended("the end of the connection");
     }
 }
 
-/// B05, and that a connection which is over stays so.
-fn assert_nothing_is_left(connection: &mut Connection, now: Instant) {
+/// B05: a closed connection holds nothing and stays closed.
+fn assert_no_leaks(connection: &mut Connection, now: Instant) {
     assert_eq!(connection.live_calls(), 0);
     assert_eq!(connection.live_served(), 0);
     assert_eq!(connection.queued_bytes(), 0);

@@ -1,28 +1,28 @@
-//! What can happen in a world, as plain data: written down, drawn, mutated or read from a file, it
-//! means the same.
+//! Operations on a pair, as plain data: an operation means the same whether it is written down,
+//! drawn, mutated or read from a file.
 //!
-//! Every value of every field means something, so that a fuzzer may write whatever it likes: where
-//! one of several calls is meant, a number picks it modulo how many there are.
+//! Every value of every field is valid, so that a fuzzer may write any. A selector picks one of
+//! several calls, modulo their number.
 
 use serde::{Deserialize, Serialize};
 
-/// Largest message of a world.
+/// Largest message of a pair, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 300;
 
-/// One of the two ends.
+/// One of the two ends of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum End {
-    /// The one.
+    /// The first end.
     A,
-    /// The other.
+    /// The second end.
     B,
 }
 
 impl End {
-    /// Both.
+    /// Both ends.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
-    /// The one that this is not.
+    /// Returns the opposite end.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -32,186 +32,186 @@ impl End {
     }
 }
 
-/// How the handler of a single request answers.
+/// The result of the handler of a single request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum How {
-    /// With a payload.
-    Answer,
-    /// With one beyond the limit.
-    AnswerTooLarge,
-    /// With an error.
+pub enum ReplyKind {
+    /// A payload.
+    Response,
+    /// A payload above the size limit.
+    ResponseTooLarge,
+    /// An error.
     Error,
-    /// With one beyond the limit.
+    /// An error above the size limit.
     ErrorTooLarge,
     /// There is no such handler.
     UnknownHandler,
-    /// Not at all.
+    /// A refusal.
     Refusal,
 }
 
-/// What a stream is opened with.
+/// The payload that a stream is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Initial {
-    /// Nothing.
+pub enum InitialPayload {
+    /// No payload.
     Absent,
-    /// A payload without bytes, which is not nothing.
+    /// A payload of zero bytes, which differs from no payload.
     Empty,
-    /// A payload of about that many.
+    /// A payload of about that many bytes.
     Bytes(u16),
 }
 
-/// What the serving side does with a stream that came in.
+/// The callee's decision on an inbound stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Welcome {
-    /// Takes it.
+pub enum Decision {
+    /// Accepts it.
     Accept,
     /// Has no such handler.
     UnknownHandler,
-    /// Does not take it.
+    /// Refuses it.
     Refuse,
 }
 
 /// A message of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
-    /// Without bytes.
+    /// Zero bytes.
     Empty,
-    /// Of about that many.
+    /// About that many bytes.
     Bytes(u16),
 }
 
-/// What the handler of a stream returns.
+/// The result of the handler of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Return {
-    /// It is done.
+pub enum HandlerResult {
+    /// Success.
     Ok,
-    /// It failed.
+    /// An error.
     Error,
-    /// It failed, and says more than fits a message.
+    /// An error above the size limit.
     ErrorTooLarge,
 }
 
-/// What whoever holds one end of a stream does with it.
+/// An action on one end of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Act {
-    /// Hands over a message.
+pub enum StreamAction {
+    /// Sends a message.
     Send(Message),
-    /// Takes what is next.
+    /// Receives the next message.
     Receive,
-    /// Does not want what comes in any more.
+    /// Discards all further input.
     StopReceiving,
-    /// Takes back the message that waits.
+    /// Cancels the blocked send.
     CancelSend,
-    /// The caller sends nothing more.
+    /// Finishes the caller's input.
     Finish,
-    /// The caller does not want the stream any more.
-    GiveUp,
-    /// The handler returns.
-    Return(Return),
+    /// Cancels the stream, as its caller.
+    Cancel,
+    /// Returns from the handler.
+    Return(HandlerResult),
 }
 
-/// What can happen.
+/// An operation on the pair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
-    /// A single request is made.
+    /// Makes a single request.
     Call {
-        /// By whom.
+        /// The caller's end.
         end: End,
-        /// How much it carries.
+        /// Bytes of its payload.
         payload_bytes: u16,
-        /// How long its caller waits.
+        /// The call's deadline.
         deadline_ms: u32,
     },
-    /// A caller does not want its answer any more.
-    GiveUp {
-        /// At which end.
+    /// Cancels a call.
+    Cancel {
+        /// The caller's end.
         end: End,
-        /// Which of all calls ever made there.
-        which: u32,
+        /// One of all calls ever made there.
+        selector: u32,
     },
-    /// The handler of a single request is done.
+    /// Returns from the handler of a single request.
     Finish {
-        /// At which end it ran.
+        /// The callee's end.
         end: End,
-        /// Which of those that run.
-        which: u32,
-        /// With what.
-        how: How,
+        /// One of the running handlers.
+        selector: u32,
+        /// The handler's result.
+        reply: ReplyKind,
     },
-    /// A stream is opened.
+    /// Opens a stream.
     Open {
-        /// By whom.
+        /// The caller's end.
         end: End,
-        /// With what.
-        initial: Initial,
-        /// How many messages of the caller may be under way, modulo 4.
+        /// The initial payload.
+        initial: InitialPayload,
+        /// Credits of the caller, modulo 4.
         input: u8,
-        /// How many of the handler, modulo 3, beyond the 1 that always may.
+        /// Credits of the handler beyond the first, modulo 3.
         output: u8,
-        /// When it ends by itself; never if 0.
+        /// The stream's deadline; none if 0.
         deadline_ms: u32,
     },
-    /// The serving side decides on a stream that came in.
-    Welcome {
-        /// At which end.
+    /// Decides on an inbound stream.
+    Decide {
+        /// The callee's end.
         end: End,
-        /// Which of those that wait for it.
-        which: u32,
-        /// What it decides.
-        welcome: Welcome,
+        /// One of the undecided streams.
+        selector: u32,
+        /// The decision.
+        decision: Decision,
     },
-    /// Somebody does something with an end of a stream.
-    Act {
-        /// At which end of the connection.
+    /// Acts on one end of a stream.
+    Stream {
+        /// The end of the connection.
         end: End,
-        /// Which of those that are under way there, and of which this can be done.
-        which: u32,
-        /// What.
-        act: Act,
+        /// One of the live streams there that permit the action.
+        selector: u32,
+        /// The action.
+        action: StreamAction,
     },
     /// Moves frames from a machine's queue onto the wire.
     Transmit {
-        /// Whose.
+        /// The sender's end.
         end: End,
-        /// At most how many.
+        /// Number of frames at most.
         frames: u8,
     },
-    /// Takes frames from the wire into a machine, or learns that the other end is gone.
+    /// Delivers frames from the wire to a machine, or the close of the other end.
     Receive {
-        /// Into whose.
+        /// The receiver's end.
         end: End,
-        /// At most how many.
+        /// Number of frames at most.
         frames: u8,
     },
-    /// Time passes.
+    /// Advances the clock, and runs the timers.
     Advance {
-        /// How much.
+        /// Milliseconds.
         millis: u32,
     },
-    /// Time passes, and nobody looks at the timers: what runs on a machine that is busy.
-    Sleep {
-        /// How much.
+    /// Advances the clock without running the timers, as on a busy machine.
+    Stall {
+        /// Milliseconds.
         millis: u32,
     },
-    /// Time passes on a connection that works: what is written arrives at once.
-    Live {
-        /// How much, in milliseconds modulo 60 s.
+    /// Advances the clock while everything that is written arrives at once.
+    Run {
+        /// Milliseconds, modulo 60 s.
         millis: u32,
     },
-    /// No new calls are taken.
+    /// Stops accepting new calls.
     Drain {
-        /// Where.
+        /// The draining end.
         end: End,
     },
-    /// The connection is cut.
+    /// Cuts the connection.
     Close {
-        /// Who notices first.
+        /// The end that notices first.
         end: End,
     },
 }
 
-/// The one of `all` that `which` picks.
-pub(super) fn pick<T: Copy>(all: &[T], which: u32) -> Option<T> {
+/// Returns the element of `all` that `selector` picks.
+pub(super) fn pick<T: Copy>(all: &[T], selector: u32) -> Option<T> {
     let count = u32::try_from(all.len()).ok().filter(|count| *count > 0)?;
-    all.get((which % count) as usize).copied()
+    all.get((selector % count) as usize).copied()
 }

@@ -1,4 +1,4 @@
-//! How likely what is: proptest's side of operations and limits.
+//! Weights of operations and limits for proptest.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use proptest::prop_oneof;
 use proptest::sample::select;
 
 use super::operation::{
-    Act, End, How, Initial, MESSAGE_BYTES_MAX, Message, Operation, Return, Welcome,
+    Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation, ReplyKind,
+    StreamAction,
 };
 
 impl Arbitrary for Operation {
@@ -31,35 +32,36 @@ fn any_end() -> impl Strategy<Value = End> {
 }
 
 fn any_call_operation() -> impl Strategy<Value = Operation> {
-    let which = any::<u32>;
+    let selector = any::<u32>;
     let payload_bytes = prop_oneof![8 => 10..150_u16, 1 => Just(MESSAGE_BYTES_MAX as u16)];
     let deadline_ms = prop_oneof![1 => Just(0_u32), 4 => 1..2_000_u32, 8 => Just(60_000)];
-    let how = prop_oneof![
-        6 => Just(How::Answer),
-        1 => Just(How::AnswerTooLarge),
-        2 => Just(How::Error),
-        1 => Just(How::ErrorTooLarge),
-        1 => Just(How::UnknownHandler),
-        1 => Just(How::Refusal),
+    let reply = prop_oneof![
+        6 => Just(ReplyKind::Response),
+        1 => Just(ReplyKind::ResponseTooLarge),
+        2 => Just(ReplyKind::Error),
+        1 => Just(ReplyKind::ErrorTooLarge),
+        1 => Just(ReplyKind::UnknownHandler),
+        1 => Just(ReplyKind::Refusal),
     ];
     prop_oneof![
         30 => (any_end(), payload_bytes, deadline_ms).prop_map(
             |(end, payload_bytes, deadline_ms)| Operation::Call { end, payload_bytes, deadline_ms }
         ),
-        10 => (any_end(), which()).prop_map(|(end, which)| Operation::GiveUp { end, which }),
-        25 => (any_end(), which(), how).prop_map(|(end, which, how)| {
-            Operation::Finish { end, which, how }
+        10 => (any_end(), selector())
+            .prop_map(|(end, selector)| Operation::Cancel { end, selector }),
+        25 => (any_end(), selector(), reply).prop_map(|(end, selector, reply)| {
+            Operation::Finish { end, selector, reply }
         }),
     ]
 }
 
 fn any_stream_operation() -> impl Strategy<Value = Operation> {
-    let which = any::<u32>;
+    let selector = any::<u32>;
     let initial = prop_oneof![
-        1 => Just(Initial::Absent),
-        1 => Just(Initial::Empty),
-        4 => (10..150_u16).prop_map(Initial::Bytes),
-        1 => Just(Initial::Bytes(MESSAGE_BYTES_MAX as u16)),
+        1 => Just(InitialPayload::Absent),
+        1 => Just(InitialPayload::Empty),
+        4 => (10..150_u16).prop_map(InitialPayload::Bytes),
+        1 => Just(InitialPayload::Bytes(MESSAGE_BYTES_MAX as u16)),
     ];
     let deadline_ms = prop_oneof![6 => Just(0_u32), 1 => 1..3_000_u32, 2 => Just(100_000)];
     let open = (any_end(), initial, 0..4_u8, 0..3_u8, deadline_ms).prop_map(
@@ -71,39 +73,39 @@ fn any_stream_operation() -> impl Strategy<Value = Operation> {
             deadline_ms,
         },
     );
-    let welcome = prop_oneof![
-        10 => Just(Welcome::Accept),
-        1 => Just(Welcome::UnknownHandler),
-        1 => Just(Welcome::Refuse),
+    let decision = prop_oneof![
+        10 => Just(Decision::Accept),
+        1 => Just(Decision::UnknownHandler),
+        1 => Just(Decision::Refuse),
     ];
     prop_oneof![
         10 => open,
-        15 => (any_end(), which(), welcome)
-            .prop_map(|(end, which, welcome)| Operation::Welcome { end, which, welcome }),
-        55 => (any_end(), which(), any_act())
-            .prop_map(|(end, which, act)| Operation::Act { end, which, act }),
+        15 => (any_end(), selector(), decision)
+            .prop_map(|(end, selector, decision)| Operation::Decide { end, selector, decision }),
+        55 => (any_end(), selector(), any_stream_action())
+            .prop_map(|(end, selector, action)| Operation::Stream { end, selector, action }),
     ]
 }
 
-fn any_act() -> impl Strategy<Value = Act> {
+fn any_stream_action() -> impl Strategy<Value = StreamAction> {
     let message = prop_oneof![
         2 => Just(Message::Empty),
         8 => (10..150_u16).prop_map(Message::Bytes),
         1 => Just(Message::Bytes(MESSAGE_BYTES_MAX as u16)),
     ];
     let result = prop_oneof![
-        4 => Just(Return::Ok),
-        3 => Just(Return::Error),
-        1 => Just(Return::ErrorTooLarge),
+        4 => Just(HandlerResult::Ok),
+        3 => Just(HandlerResult::Error),
+        1 => Just(HandlerResult::ErrorTooLarge),
     ];
     prop_oneof![
-        40 => message.prop_map(Act::Send),
-        25 => Just(Act::Receive),
-        2 => Just(Act::StopReceiving),
-        5 => Just(Act::CancelSend),
-        4 => Just(Act::Finish),
-        4 => Just(Act::GiveUp),
-        6 => result.prop_map(Act::Return),
+        40 => message.prop_map(StreamAction::Send),
+        25 => Just(StreamAction::Receive),
+        2 => Just(StreamAction::StopReceiving),
+        5 => Just(StreamAction::CancelSend),
+        4 => Just(StreamAction::Finish),
+        4 => Just(StreamAction::Cancel),
+        6 => result.prop_map(StreamAction::Return),
     ]
 }
 
@@ -114,8 +116,8 @@ fn any_common_operation() -> impl Strategy<Value = Operation> {
         20 => (any_end(), frames()).prop_map(|(end, frames)| Operation::Transmit { end, frames }),
         20 => (any_end(), frames()).prop_map(|(end, frames)| Operation::Receive { end, frames }),
         10 => millis.prop_map(|millis| Operation::Advance { millis }),
-        1 => (0..3_000_u32).prop_map(|millis| Operation::Sleep { millis }),
-        1 => (0..40_000_u32).prop_map(|millis| Operation::Live { millis }),
+        1 => (0..3_000_u32).prop_map(|millis| Operation::Stall { millis }),
+        1 => (0..40_000_u32).prop_map(|millis| Operation::Run { millis }),
         1 => any_end().prop_map(|end| Operation::Drain { end }),
         1 => any_end().prop_map(|end| Operation::Close { end }),
     ]
@@ -132,7 +134,7 @@ pub fn any_limits() -> impl Strategy<Value = Limits> {
     let control = select(vec![150_usize, 10_000]);
     let frame = select(vec![1_usize, 150, MESSAGE_BYTES_MAX]);
     let calls = || select(vec![3_usize, 100]);
-    // Such that streams can be silent on a connection that is not.
+    // Chosen so that streams can be silent on a connection that is not.
     let pings = select(vec![Duration::from_secs(2), Duration::from_secs(15)]);
     let all = (queue, control, frame, calls(), calls(), pings);
     all.prop_map(|(queue, control, frame, made, served, pings)| {
@@ -147,7 +149,7 @@ pub fn any_limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// Limits that nothing reaches, but for the size of one message.
+/// Limits that are never reached, except the size of one message.
 pub fn wide_limits() -> Limits {
     let mut limits = Limits::default();
     limits.message_bytes_max = MESSAGE_BYTES_MAX;
@@ -155,8 +157,8 @@ pub fn wide_limits() -> Limits {
     limits
 }
 
-/// Limits that nothing reaches but the queue's: messages wait, and nothing is refused for them.
-pub fn any_good_limits() -> impl Strategy<Value = Limits> {
+/// Limits that are never reached except the queue's: messages wait, and none is refused for it.
+pub fn any_lossless_limits() -> impl Strategy<Value = Limits> {
     let queue = select(vec![2 * MESSAGE_BYTES_MAX, 100_000]);
     let pings = select(vec![Duration::from_secs(2), Duration::from_secs(15)]);
     (queue, select(vec![1_usize, MESSAGE_BYTES_MAX]), pings).prop_map(|(queue, frame, pings)| {
@@ -168,9 +170,9 @@ pub fn any_good_limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// What happens on a connection on which time only passes while it works, and on which no stream
-/// has a deadline.
-pub fn any_good_operation() -> impl Strategy<Value = Operation> {
+/// Operations on a connection on which time only passes while messages are delivered, and on which
+/// no stream has a deadline.
+pub fn any_lossless_operation() -> impl Strategy<Value = Operation> {
     any::<Operation>().prop_map(|operation| match operation {
         Operation::Open { end, initial, input, output, .. } => {
             Operation::Open { end, initial, input, output, deadline_ms: 0 }
@@ -178,7 +180,7 @@ pub fn any_good_operation() -> impl Strategy<Value = Operation> {
         Operation::Close { end } | Operation::Drain { end } => {
             Operation::Transmit { end, frames: u8::MAX }
         }
-        Operation::Advance { millis } | Operation::Sleep { millis } => Operation::Live { millis },
+        Operation::Advance { millis } | Operation::Stall { millis } => Operation::Run { millis },
         other => other,
     })
 }

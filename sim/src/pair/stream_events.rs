@@ -1,40 +1,40 @@
-//! What the machines of a world say of streams, held against its account of them.
+//! Stream events of the two machines, checked against the model of the streams.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use grid::proto::connection::{Event, Incoming, Side, StreamEnd, StreamId};
 
-use super::World;
+use super::Pair;
 use super::operation::End;
-use super::streams::{SERVING_SLOTS, Service, Stream, Verdict};
+use super::streams::{CALLEE_SLOTS, CalleeState, ExpectedEnd, Stream};
 
-impl World {
-    pub(super) fn stream_event(&mut self, end: End, event: Event) {
+impl Pair {
+    pub(super) fn on_stream_event(&mut self, end: End, event: Event) {
         match event {
             Event::Opened(id) => {
                 let stream = self.live_stream(end, id);
                 assert!(!stream.is_acknowledged, "a stream is acknowledged once");
-                assert_eq!(stream.service, Service::Accepted);
+                assert_eq!(stream.callee_state, CalleeState::Accepted);
                 stream.is_acknowledged = true;
             }
             Event::Readable(id) => {
                 self.live_stream(end, id).half_mut(id.side).is_receiver_waiting = false;
             }
-            Event::Writable(id) => self.live_stream(end, id).waiting_left(id.side),
+            Event::Writable(id) => self.live_stream(end, id).record_waiting_sent(id.side),
             Event::StreamEnded { slot, rest, end: how } => {
-                if slot.0 < SERVING_SLOTS {
-                    self.calling_end_is_over(end, slot.0, &rest, how);
+                if slot.0 < CALLEE_SLOTS {
+                    self.on_caller_stream_ended(end, slot.0, &rest, how);
                 } else {
-                    self.serving_end_is_over(end, slot.0 - SERVING_SLOTS, &rest, how);
+                    self.on_callee_stream_ended(end, slot.0 - CALLEE_SLOTS, &rest, how);
                 }
             }
-            other => panic!("nothing of a stream: {other:?}"),
+            other => panic!("not a stream event: {other:?}"),
         }
     }
 
-    /// The stream that a machine means. It may be over by now: events wait until they are looked at,
-    /// but they come in their order.
+    /// Returns the stream of an event. The machine may have ended it since: events wait to be
+    /// polled, but they keep their order.
     fn live_stream(&mut self, end: End, id: StreamId) -> &mut Stream {
         let caller = match id.side {
             Side::Calling => end,
@@ -42,35 +42,36 @@ impl World {
         };
         let token = self.tokens.get(&(caller, id.mux_id)).expect("a stream that was opened");
         let stream = &mut self.streams[*token];
-        assert!(stream.is_live(id.side), "an event of a stream that is over");
+        assert!(stream.is_live(id.side), "an event of an ended stream");
         stream
     }
 
-    pub(super) fn stream_comes_in(&mut self, end: End, incoming: &Incoming, has_payload: bool) {
+    pub(super) fn on_inbound_stream(&mut self, end: End, incoming: &Incoming, has_payload: bool) {
         let now = self.now;
-        let token = self.tokens.get(&(end.other(), incoming.mux_id)).expect("it was opened");
+        let token =
+            self.tokens.get(&(end.other(), incoming.mux_id)).expect("the stream was opened");
         let token = *token;
         let stream = &mut self.streams[token];
         let payload = has_payload.then(|| incoming.payload.clone());
-        assert_eq!(payload, stream.payload, "absent, empty or as it was (P5)");
+        assert_eq!(payload, stream.payload, "absent, empty or unchanged (P5)");
         assert_eq!(incoming.handler, 9);
         assert_eq!(incoming.subroute.is_some(), token.is_multiple_of(3));
-        assert_eq!(stream.service, Service::Unknown, "a stream comes in once");
-        assert!(!stream.is_secret, "a stream that never left never comes in");
+        assert_eq!(stream.callee_state, CalleeState::Unknown, "a stream arrives once");
+        assert!(!stream.never_sent, "a stream that was never sent never arrives");
         assert_eq!(incoming.deadline.is_some(), stream.deadline.is_some());
         assert!(incoming.deadline >= stream.deadline);
         assert!(incoming.deadline.is_none_or(|deadline| deadline > now));
-        stream.service = Service::Opening;
+        stream.callee_state = CalleeState::Undecided;
         stream.served_deadline = incoming.deadline;
 
-        let side = self.side(end);
-        assert!(!side.is_draining, "new streams are not taken");
+        let side = self.endpoint_mut(end);
+        assert!(!side.is_draining, "a draining endpoint accepts no new stream");
         assert!(incoming.mux_id > side.last_served, "calls are served in the order of their ids");
         side.last_served = incoming.mux_id;
         side.streams.insert(incoming.mux_id, token);
     }
 
-    fn calling_end_is_over(
+    fn on_caller_stream_ended(
         &mut self,
         end: End,
         token: usize,
@@ -80,62 +81,66 @@ impl World {
         let (now, is_late) = (self.now, self.is_late);
         let max = self.limits.stream_pings_missed_by_caller_max;
         let stream = &mut self.streams[token];
-        assert_eq!(stream.caller, end, "the end of a stream reaches its caller");
-        assert_eq!(stream.calling.end, None, "a stream ends once (B14)");
+        assert_eq!(stream.caller, end, "the end of a stream is reported to its caller");
+        assert_eq!(stream.caller_half.end, None, "a stream ends once (B14)");
         for payload in rest {
             stream.assert_next(Side::Calling, payload);
         }
         let is_overdue = stream.deadline.is_some_and(|deadline| deadline <= now);
-        let seen = match (&how, &stream.verdict) {
-            (_, Some(Verdict::End(expected))) if how == *expected => {
+        let seen = match (&how, &stream.expected_end) {
+            (_, Some(ExpectedEnd::End(expected))) if how == *expected => {
                 assert_all_was_received(stream, &how);
-                as_told(&how)
+                end_label(&how)
             }
-            (StreamEnd::RemoteError(text), Some(Verdict::TooLarge)) => {
+            (StreamEnd::RemoteError(text), Some(ExpectedEnd::TooLarge)) => {
                 assert!(text.contains("larger than the limit"), "{text}");
                 assert_all_was_received(stream, &how);
-                "stream's error too large"
+                "stream error too large"
             }
             (StreamEnd::Cancelled, _) => {
-                assert!(stream.is_given_up, "only its caller cancels a stream (B23)");
+                assert!(stream.is_cancelled, "only its caller cancels a stream (B23)");
                 "stream cancelled"
             }
             (StreamEnd::DeadlineExceeded, _) => {
                 assert!(is_overdue);
-                "stream's deadline"
+                "stream deadline"
             }
             (StreamEnd::Disconnected, _) => "stream disconnected",
             (StreamEnd::Silent { missed }, _) => {
                 assert_eq!(*missed, max);
-                "stream silent for its caller"
+                "stream silent, seen by its caller"
             }
             (StreamEnd::Refused(text), None) => {
-                assert_eq!(stream.service, Service::Unknown, "what is refused does not come in");
+                assert_eq!(
+                    stream.callee_state,
+                    CalleeState::Unknown,
+                    "a refused stream never arrives"
+                );
                 let reasons = ["overloaded:", "this server is shutting down"];
                 assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
-                "stream refused unseen"
+                "stream refused before it was served"
             }
             (StreamEnd::RemoteError(text), _) if text.starts_with("no ping for") => {
-                let is_told = matches!(stream.serving.end, Some(StreamEnd::Silent { .. }));
-                assert!(is_told || stream.service == Service::Dropped, "{stream:?}");
-                "stream silent, said its handler's side"
+                let is_reported = matches!(stream.callee_half.end, Some(StreamEnd::Silent { .. }));
+                assert!(is_reported || stream.callee_state == CalleeState::Dropped, "{stream:?}");
+                "stream silent, reported by the callee"
             }
-            // Its deadline passed on the other side, and this side's timer has not run yet.
+            // Its deadline passed at the peer, and the local timer has not run yet.
             (StreamEnd::NotFound | StreamEnd::RemoteError(_), _) if is_late && is_overdue => {
-                "stream's deadline, said the other side"
+                "stream deadline, reported by the peer"
             }
-            (_, verdict) => panic!("{how:?} instead of {verdict:?}: {stream:?}"),
+            (_, expected_end) => panic!("{how:?} instead of {expected_end:?}: {stream:?}"),
         };
-        if seen == "stream's remote error" && stream.serving.perhaps_left.is_some() {
-            self.seen.insert("error overtook a message that waited");
+        if seen == "stream remote error" && stream.callee_half.maybe_sent.is_some() {
+            self.seen.insert("error overtook a waiting message");
         }
-        // What waited did not leave, and what had left may not have arrived: B23 is above.
-        stream.calling.waiting = None;
-        stream.calling.end = Some(how);
+        // A waiting message was not sent, and a sent one may not have arrived: see B23 above.
+        stream.caller_half.waiting = None;
+        stream.caller_half.end = Some(how);
         self.seen.insert(seen);
     }
 
-    fn serving_end_is_over(
+    fn on_callee_stream_ended(
         &mut self,
         end: End,
         token: usize,
@@ -145,28 +150,28 @@ impl World {
         let now = self.now;
         let max = self.limits.stream_pings_missed_by_callee_max;
         let stream = &mut self.streams[token];
-        assert_eq!(stream.caller.other(), end, "it reaches the handler's side");
-        assert_eq!(stream.service, Service::Accepted);
-        assert_eq!(stream.serving.end, None, "a stream ends once (B14)");
+        assert_eq!(stream.caller.other(), end, "the end is reported to the callee");
+        assert_eq!(stream.callee_state, CalleeState::Accepted);
+        assert_eq!(stream.callee_half.end, None, "a stream ends once (B14)");
         for payload in rest {
             stream.assert_next(Side::Serving, payload);
         }
         let seen = match &how {
             StreamEnd::Finished => {
-                assert!(stream.serving.is_finished, "the handler has returned");
+                assert!(stream.callee_half.is_finished, "the handler has returned");
                 if stream.has_failed() {
-                    stream.serving.perhaps_left = stream.serving.waiting.take();
+                    stream.callee_half.maybe_sent = stream.callee_half.waiting.take();
                 }
-                stream.waiting_left(Side::Serving); // a good end overtakes nothing
-                "served to the end"
+                stream.record_waiting_sent(Side::Serving); // a successful end overtakes nothing
+                "served stream finished"
             }
             StreamEnd::Cancelled => {
-                assert_ne!(stream.calling.end, None, "its caller does not want it");
+                assert_ne!(stream.caller_half.end, None, "its caller has ended it");
                 "served stream cancelled"
             }
             StreamEnd::DeadlineExceeded => {
                 assert!(stream.served_deadline.is_some_and(|deadline| deadline <= now));
-                "served stream's deadline"
+                "served stream deadline"
             }
             StreamEnd::Disconnected => "served stream disconnected",
             StreamEnd::Silent { missed } => {
@@ -175,66 +180,69 @@ impl World {
             }
             _ => panic!("{how:?}: {stream:?}"),
         };
-        stream.serving.waiting = None;
-        stream.serving.end = Some(how);
+        stream.callee_half.waiting = None;
+        stream.callee_half.end = Some(how);
         let mux_id = stream.mux_id;
-        self.side(end).streams.remove(&mux_id);
+        self.endpoint_mut(end).streams.remove(&mux_id);
         self.seen.insert(seen);
     }
 
-    /// The handler of a stream is not wanted any more, or is not asked to decide any more. Returns
-    /// whether it was a stream's.
-    pub(super) fn stream_is_cancelled(&mut self, end: End, mux_id: u64) -> bool {
+    /// Cancels the handler of a stream, or a stream that is still undecided. Returns whether
+    /// `mux_id` is a stream.
+    pub(super) fn on_stream_cancel(&mut self, end: End, mux_id: u64) -> bool {
         let Some(token) = self.tokens.get(&(end.other(), mux_id)) else { return false };
         let stream = &mut self.streams[*token];
-        match stream.service {
-            Service::Opening => {
-                stream.service = Service::Dropped;
-                self.side(end).streams.remove(&mux_id);
-                self.seen.insert("stream over before it was accepted");
+        match stream.callee_state {
+            CalleeState::Undecided => {
+                stream.callee_state = CalleeState::Dropped;
+                self.endpoint_mut(end).streams.remove(&mux_id);
+                self.seen.insert("stream ended before it was accepted");
             }
-            Service::Accepted => {
-                assert_ne!(stream.serving.end, None, "the end comes first");
-                assert!(!stream.serving.is_finished, "the handler runs");
-                assert!(!stream.serving.is_handler_told, "and is told once");
-                stream.serving.is_handler_told = true;
+            CalleeState::Accepted => {
+                assert_ne!(stream.callee_half.end, None, "the end is reported first");
+                assert!(!stream.callee_half.is_finished, "the handler runs");
+                assert!(!stream.callee_half.is_handler_notified, "the handler is notified once");
+                stream.callee_half.is_handler_notified = true;
             }
             instead => panic!("no handler runs for {mux_id}: {instead:?}"),
         }
         true
     }
 
-    /// The answer of a stream's handler does not wait any more. Returns whether it was a stream's.
-    pub(super) fn stream_answer_is_over(&mut self, end: End, mux_id: u64) -> bool {
+    /// Retires the waiting response of a stream's handler. Returns whether `mux_id` is a stream.
+    pub(super) fn on_stream_response_retired(&mut self, end: End, mux_id: u64) -> bool {
         let Some(token) = self.tokens.get(&(end.other(), mux_id)) else { return false };
-        let serving = &mut self.streams[*token].serving;
-        assert_ne!(serving.end, None, "the end comes first");
-        assert!(serving.is_finished && !serving.is_handler_told, "once, for who has returned");
-        serving.is_handler_told = true;
+        let callee_half = &mut self.streams[*token].callee_half;
+        assert_ne!(callee_half.end, None, "the end is reported first");
+        assert!(
+            callee_half.is_finished && !callee_half.is_handler_notified,
+            "once, after the handler has returned"
+        );
+        callee_half.is_handler_notified = true;
         true
     }
 
-    /// A message that means nothing may only be an end that crossed another one (P18).
-    pub(super) fn is_stream_over(&self, end: End, mux_id: u64, side: Side) -> bool {
+    /// Returns whether a discarded message may be an end that crossed another end (P18).
+    pub(super) fn has_stream_ended(&self, end: End, mux_id: u64, side: Side) -> bool {
         let caller = if side == Side::Calling { end } else { end.other() };
         let token = self.tokens.get(&(caller, mux_id));
         token.is_some_and(|token| !self.streams[*token].is_live(side))
     }
 }
 
-/// B23: what was sent before the end is received before it.
+/// B23: all messages sent before the end are received before it.
 fn assert_all_was_received(stream: &Stream, how: &StreamEnd) {
-    let left = stream.serving.left.len();
-    let is_complete = stream.calling.received == left || stream.calling.is_discarding;
-    assert!(is_complete, "{how:?} after {} of {left} (B23)", stream.calling.received);
-    assert_eq!(stream.serving.waiting, None, "the end overtakes nothing (B23)");
+    let left = stream.callee_half.sent.len();
+    let is_complete = stream.caller_half.received == left || stream.caller_half.is_discarding;
+    assert!(is_complete, "{how:?} after {} of {left} (B23)", stream.caller_half.received);
+    assert_eq!(stream.callee_half.waiting, None, "the end overtakes nothing (B23)");
 }
 
-fn as_told(how: &StreamEnd) -> &'static str {
+fn end_label(how: &StreamEnd) -> &'static str {
     match how {
         StreamEnd::Finished => "stream finished",
-        StreamEnd::RemoteError(_) => "stream's remote error",
-        StreamEnd::UnknownHandler(_) => "stream's unknown handler",
+        StreamEnd::RemoteError(_) => "stream remote error",
+        StreamEnd::UnknownHandler(_) => "stream unknown handler",
         _ => "stream refused",
     }
 }

@@ -1,9 +1,9 @@
-//! Streams: the account of them, and what their callers and handlers do.
+//! Streams: their model, and the actions of their callers and handlers.
 //!
-//! An account knows of each end which messages left it, which one waits, and how many of the other
-//! end's it has received; nothing of how the machines get there. What a message is compared with is
-//! the list of those that left, position by position: a gap, a duplicate, another order and another
-//! stream's message are all seen, and so is an empty message in the wrong place.
+//! The model knows of each end which messages were sent, which one waits, and how many of the
+//! other end's it has received, but nothing of how the machines do it. A received message is
+//! compared with the list of sent ones, position by position. So a gap, a duplicate, a wrong order,
+//! another stream's message and an empty message in the wrong position are all noticed.
 
 use std::time::Duration;
 
@@ -15,136 +15,142 @@ use grid::proto::connection::{
 use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
 
-use super::World;
-use super::operation::{Act, End, Initial, MESSAGE_BYTES_MAX, Message, Return, Welcome, pick};
+use super::Pair;
+use super::operation::{
+    Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, StreamAction, pick,
+};
 
-/// Slots of the serving ends begin here, those of the calling ends at 0.
-pub(super) const SERVING_SLOTS: usize = 1 << 20;
+/// Slots of the callees' ends begin here, those of the callers' ends at 0.
+pub(super) const CALLEE_SLOTS: usize = 1 << 20;
 
-/// A stream in the world's account. Its index there is its token.
+/// A stream in the model. Its index there is its token.
 #[derive(Debug)]
 pub struct Stream {
     pub(super) caller: End,
     pub(super) mux_id: u64,
     pub(super) payload: Option<Bytes>,
     pub(super) deadline: Option<Instant>,
-    /// By the serving side's clock.
+    /// The deadline by the callee's clock.
     pub(super) served_deadline: Option<Instant>,
     pub(super) capacities: Capacities,
-    pub(super) service: Service,
+    pub(super) callee_state: CalleeState,
     pub(super) is_acknowledged: bool,
-    pub(super) is_given_up: bool,
-    /// Given up before its opening message had left: the other side must never hear of it.
-    pub(super) is_secret: bool,
-    /// What its handler returned, or how it was refused: what the caller must see.
-    pub(super) verdict: Option<Verdict>,
-    pub(super) calling: Half,
-    pub(super) serving: Half,
+    pub(super) is_cancelled: bool,
+    /// Whether the stream was cancelled before its opening message was sent: the callee must never
+    /// receive it.
+    pub(super) never_sent: bool,
+    /// The handler's result, or the refusal, which the caller must see.
+    pub(super) expected_end: Option<ExpectedEnd>,
+    pub(super) caller_half: StreamHalf,
+    pub(super) callee_half: StreamHalf,
 }
 
-/// How far the serving side came with a stream.
+/// The callee's progress with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Service {
-    /// It has not heard of it.
+pub(super) enum CalleeState {
+    /// The opening message has not arrived.
     Unknown,
-    /// It has not decided yet.
-    Opening,
+    /// Accepted or refused: not decided yet.
+    Undecided,
     /// Its handler runs, or has returned.
     Accepted,
-    /// It did not take it.
+    /// The callee refused it.
     Refused,
-    /// It was over before it was decided.
+    /// It ended before the decision.
     Dropped,
 }
 
-/// What the caller must see, unless the stream ends before.
+/// The end that the caller must see, unless the stream ends before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ExpectedEnd {
     End(StreamEnd),
-    /// An error that tells of an error beyond the limit.
+    /// An error that reports an error above the size limit.
     TooLarge,
 }
 
 /// One end of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Half {
-    /// Messages that left, in their order.
-    pub(super) left: Vec<Bytes>,
-    /// The message that was handed over and waits.
+pub(super) struct StreamHalf {
+    /// Messages sent, in their order.
+    pub(super) sent: Vec<Bytes>,
+    /// The submitted message that waits.
     pub(super) waiting: Option<Bytes>,
-    /// A message that waited when the handler's error ended the stream: it left before the error if
-    /// there was credit for it, and was overtaken if there was none (B24). Which of the two, only the
-    /// other end can tell.
-    pub(super) perhaps_left: Option<Bytes>,
-    /// How many were ever handed over.
-    pub(super) handed_over: usize,
-    /// Whether this end was told that nothing more will be sent.
+    /// A message that waited when the handler's error ended the stream: it was sent before the
+    /// error if there was credit for it, and was overtaken if there was none (B24). Only the other
+    /// end can distinguish the two.
+    pub(super) maybe_sent: Option<Bytes>,
+    /// Number of messages ever submitted.
+    pub(super) submitted: usize,
+    /// Whether this end has finished sending.
     pub(super) is_finished: bool,
-    /// How many of the other end's messages were received here.
+    /// Number of the other end's messages received here.
     pub(super) received: usize,
-    /// Whether nobody receives here any more.
+    /// Whether this end discards its input.
     pub(super) is_discarding: bool,
-    /// Whether whoever receives here was told that there is nothing, and not yet that there is.
+    /// Whether the receiver found nothing, and has not been notified since.
     pub(super) is_receiver_waiting: bool,
     /// How it ended, once it has.
     pub(super) end: Option<StreamEnd>,
-    /// Whether the handler learned that it is over, or that its answer is.
-    pub(super) is_handler_told: bool,
-    /// Whether its handler returned when it was too late.
+    /// Whether the handler was notified of the end of the stream, or that its response was retired.
+    pub(super) is_handler_notified: bool,
+    /// Whether its handler returned after the deadline.
     pub(super) is_late: bool,
-    pub(super) wire: super::wire::Account,
+    pub(super) wire: super::wire::WireCounters,
 }
 
 impl Stream {
-    pub(super) fn half(&self, side: Side) -> &Half {
+    pub(super) fn half(&self, side: Side) -> &StreamHalf {
         match side {
-            Side::Calling => &self.calling,
-            Side::Serving => &self.serving,
+            Side::Calling => &self.caller_half,
+            Side::Serving => &self.callee_half,
         }
     }
 
-    pub(super) fn half_mut(&mut self, side: Side) -> &mut Half {
+    pub(super) fn half_mut(&mut self, side: Side) -> &mut StreamHalf {
         match side {
-            Side::Calling => &mut self.calling,
-            Side::Serving => &mut self.serving,
+            Side::Calling => &mut self.caller_half,
+            Side::Serving => &mut self.callee_half,
         }
     }
 
-    /// What must hold where nothing but its handler and its caller can end it: it ended as they did,
-    /// and with everything that they sent (B23).
+    /// Asserts that a stream which only its handler and its caller could end ended as they
+    /// requested, and with every message that they sent (B23).
     ///
     /// # Panics
     ///
     /// If it did not.
-    pub fn assert_ended_as_told(&self) {
-        let end = self.calling.end.as_ref();
-        if self.is_given_up {
+    pub fn assert_ended_as_requested(&self) {
+        let end = self.caller_half.end.as_ref();
+        if self.is_cancelled {
             assert_eq!(end, Some(&StreamEnd::Cancelled));
             return;
         }
-        match &self.verdict {
-            // Nobody accepted it for as long as pings may stay away.
-            None if self.service == Service::Dropped => {
+        match &self.expected_end {
+            // It was not accepted for as long as pings may be missed.
+            None if self.callee_state == CalleeState::Dropped => {
                 assert!(matches!(end, Some(StreamEnd::RemoteError(_))), "{self:?}");
             }
-            Some(Verdict::End(expected)) => assert_eq!(end, Some(expected), "{self:?}"),
-            Some(Verdict::TooLarge) => assert!(matches!(end, Some(StreamEnd::RemoteError(_)))),
-            None => panic!("nobody ended it, but {end:?}: {self:?}"),
+            Some(ExpectedEnd::End(expected)) => assert_eq!(end, Some(expected), "{self:?}"),
+            Some(ExpectedEnd::TooLarge) => assert!(matches!(end, Some(StreamEnd::RemoteError(_)))),
+            None => panic!("ended for no reason, {end:?}: {self:?}"),
         }
-        let is_served = self.service == Service::Accepted;
-        let is_finished = self.serving.end == Some(StreamEnd::Finished);
-        assert!(is_finished || !is_served, "{self:?}");
-        let left = self.serving.left.len();
-        assert!(self.calling.received == left || self.calling.is_discarding, "{self:?}");
+        let callee_is_live = self.callee_state == CalleeState::Accepted;
+        let is_finished = self.callee_half.end == Some(StreamEnd::Finished);
+        assert!(is_finished || !callee_is_live, "{self:?}");
+        let sent_count = self.callee_half.sent.len();
+        assert!(
+            self.caller_half.received == sent_count || self.caller_half.is_discarding,
+            "{self:?}"
+        );
     }
 
-    /// Whether one end of it is under way.
+    /// Whether one end of it is live.
     pub(super) fn is_live(&self, side: Side) -> bool {
-        let is_there = side == Side::Calling || self.service == Service::Accepted;
-        is_there && self.half(side).end.is_none()
+        let exists = side == Side::Calling || self.callee_state == CalleeState::Accepted;
+        exists && self.half(side).end.is_none()
     }
 
-    /// At which end of the connection one end of it is.
+    /// Returns the end of the connection where one end of the stream is.
     pub(super) fn end_of(&self, side: Side) -> End {
         match side {
             Side::Calling => self.caller,
@@ -156,7 +162,7 @@ impl Stream {
         StreamId { side, mux_id: self.mux_id }
     }
 
-    /// How many messages may be under way from one end of it.
+    /// Returns the number of messages that may be in flight from one end of it.
     pub(super) fn capacity_from(&self, side: Side) -> usize {
         let capacity = match side {
             Side::Calling => self.capacities.input,
@@ -165,40 +171,40 @@ impl Stream {
         capacity as usize
     }
 
-    /// One end of it received a message: it is the next that left the other (B22).
+    /// Checks that a received message is the next that the other end sent (B22).
     pub(super) fn assert_next(&mut self, side: Side, payload: &Bytes) {
         let nth = self.half(side).received;
         let sender = self.half_mut(other_side(side));
-        if nth == sender.left.len() {
-            sender.left.extend(sender.perhaps_left.take());
+        if nth == sender.sent.len() {
+            sender.sent.extend(sender.maybe_sent.take());
         }
-        let expected = self.half(other_side(side)).left.get(nth);
+        let expected = self.half(other_side(side)).sent.get(nth);
         assert_eq!(Some(payload), expected, "message {nth}, in order and unchanged (B22)");
-        assert!(!self.half(side).is_discarding, "nobody wants what comes in");
+        assert!(!self.half(side).is_discarding, "the input is discarded");
         self.half_mut(side).received += 1;
     }
 
-    /// A message left one end of it.
-    pub(super) fn leave(&mut self, side: Side, payload: Bytes) {
+    /// Records that a message was sent from one end of it.
+    pub(super) fn record_sent(&mut self, side: Side, payload: Bytes) {
         assert!(self.is_acknowledged || side == Side::Serving, "before the acknowledgement (P15)");
         let capacity = self.capacity_from(side);
         let half = self.half_mut(side);
-        half.left.push(payload);
-        let left = half.left.len();
+        half.sent.push(payload);
+        let sent_count = half.sent.len();
         let receiver = self.half(other_side(side));
-        let under_way = left - receiver.received;
-        assert!(under_way <= capacity || receiver.is_discarding, "{under_way} under way (B21)");
+        let in_flight = sent_count - receiver.received;
+        assert!(in_flight <= capacity || receiver.is_discarding, "{in_flight} in flight (B21)");
     }
 
-    /// Whether the handler returned an error.
+    /// Returns whether the handler returned an error.
     pub(super) fn has_failed(&self) -> bool {
-        !matches!(self.verdict, None | Some(Verdict::End(StreamEnd::Finished)))
+        !matches!(self.expected_end, None | Some(ExpectedEnd::End(StreamEnd::Finished)))
     }
 
-    /// What waited at one end of it, if anything did, does not any more: it has left.
-    pub(super) fn waiting_left(&mut self, side: Side) {
+    /// Records that the message that waited at one end, if any, was sent.
+    pub(super) fn record_waiting_sent(&mut self, side: Side) {
         if let Some(payload) = self.half_mut(side).waiting.take() {
-            self.leave(side, payload);
+            self.record_sent(side, payload);
         }
     }
 }
@@ -210,8 +216,14 @@ pub(super) fn other_side(side: Side) -> Side {
     }
 }
 
-impl World {
-    pub(super) fn open(&mut self, end: End, initial: Initial, capacities: Capacities, ms: u32) {
+impl Pair {
+    pub(super) fn open(
+        &mut self,
+        end: End,
+        initial: InitialPayload,
+        capacities: Capacities,
+        ms: u32,
+    ) {
         let (now, token, calls_made_max) =
             (self.now, self.streams.len(), self.limits.calls_made_max);
         let payload = initial_payload(token, initial);
@@ -219,7 +231,7 @@ impl World {
         let subroute = token.is_multiple_of(3).then(|| SubrouteId::new(9, "drive-2"));
         let open = Open { handler: 9, subroute, payload: payload.clone(), deadline, capacities };
 
-        let side = self.side(end);
+        let side = self.endpoint_mut(end);
         let live_before = side.connection.live_calls();
         let opened = side.connection.open(Slot(token), open, now);
         let expected_error = if side.is_draining || side.is_closed {
@@ -239,7 +251,7 @@ impl World {
         };
         assert_eq!(id.side, Side::Calling);
         if side.streams.contains_key(&id.mux_id) {
-            self.seen.insert("one stream's number in use in both directions");
+            self.seen.insert("one stream mux id in use in both directions");
         }
         self.tokens.insert((end, id.mux_id), token);
         self.streams.push(Stream {
@@ -249,32 +261,32 @@ impl World {
             deadline,
             served_deadline: None,
             capacities,
-            service: Service::Unknown,
+            callee_state: CalleeState::Unknown,
             is_acknowledged: false,
-            is_given_up: false,
-            is_secret: false,
-            verdict: None,
-            calling: Half { is_finished: capacities.input == 0, ..Half::default() },
-            serving: Half::default(),
+            is_cancelled: false,
+            never_sent: false,
+            expected_end: None,
+            caller_half: StreamHalf { is_finished: capacities.input == 0, ..StreamHalf::default() },
+            callee_half: StreamHalf::default(),
         });
     }
 
-    /// The serving side decides on one of the streams that came in.
-    pub(super) fn welcome(&mut self, end: End, which: u32, welcome: Welcome) {
+    /// Decides on one of the inbound streams.
+    pub(super) fn decide(&mut self, end: End, selector: u32, decision: Decision) {
         let streams = &self.streams;
-        let is_opening = |token: &usize| streams[*token].service == Service::Opening;
+        let is_opening = |token: &usize| streams[*token].callee_state == CalleeState::Undecided;
         let opening: Vec<_> =
-            self.side_of(end).streams.values().copied().filter(is_opening).collect();
-        let Some(token) = pick(&opening, which) else { return };
-        match welcome {
-            Welcome::Accept => self.accept(token),
-            Welcome::UnknownHandler => {
+            self.endpoint_of(end).streams.values().copied().filter(is_opening).collect();
+        let Some(token) = pick(&opening, selector) else { return };
+        match decision {
+            Decision::Accept => self.accept(token),
+            Decision::UnknownHandler => {
                 let reason = format!("Invalid Handler for type: {token}");
-                self.turn_away(token, &reason, StreamEnd::UnknownHandler(reason.as_str().into()));
+                self.reject(token, &reason, StreamEnd::UnknownHandler(reason.as_str().into()));
             }
-            Welcome::Refuse => {
+            Decision::Refuse => {
                 let reason = format!("stream {token} is not wanted here");
-                self.turn_away(token, &reason, StreamEnd::Refused(reason.as_str().into()));
+                self.reject(token, &reason, StreamEnd::Refused(reason.as_str().into()));
             }
         }
     }
@@ -283,32 +295,33 @@ impl World {
         let now = self.now;
         let stream = &mut self.streams[token];
         let (end, mux_id, capacities) = (stream.caller.other(), stream.mux_id, stream.capacities);
-        stream.service = Service::Accepted;
-        let slot = Slot(SERVING_SLOTS + token);
-        let is_wanted = self.side(end).connection.accept(mux_id, slot, capacities, now);
-        assert!(is_wanted, "what was not cancelled is wanted");
+        stream.callee_state = CalleeState::Accepted;
+        let slot = Slot(CALLEE_SLOTS + token);
+        let is_live = self.endpoint_mut(end).connection.accept(mux_id, slot, capacities, now);
+        assert!(is_live, "a stream that was not cancelled is live");
     }
 
-    fn turn_away(&mut self, token: usize, reason: &str, verdict: StreamEnd) {
+    fn reject(&mut self, token: usize, reason: &str, expected_end: StreamEnd) {
         let stream = &mut self.streams[token];
         let (end, mux_id) = (stream.caller.other(), stream.mux_id);
-        stream.service = Service::Refused;
-        stream.verdict = Some(Verdict::End(verdict));
-        let side = self.side(end);
+        stream.callee_state = CalleeState::Refused;
+        stream.expected_end = Some(ExpectedEnd::End(expected_end));
+        let side = self.endpoint_mut(end);
         side.connection.refuse(mux_id, reason);
         side.streams.remove(&mux_id);
     }
 
-    /// Whoever holds an end of a stream does something with it.
-    pub(super) fn act(&mut self, end: End, which: u32, act: Act) {
-        let sides: &[Side] = match act {
-            Act::Finish | Act::GiveUp => &[Side::Calling],
-            Act::Return(_) => &[Side::Serving],
-            Act::Send(_) | Act::Receive | Act::StopReceiving | Act::CancelSend => {
-                &[Side::Calling, Side::Serving]
-            }
+    /// Acts on an end of a stream.
+    pub(super) fn act_on_stream(&mut self, end: End, selector: u32, action: StreamAction) {
+        let sides: &[Side] = match action {
+            StreamAction::Finish | StreamAction::Cancel => &[Side::Calling],
+            StreamAction::Return(_) => &[Side::Serving],
+            StreamAction::Send(_)
+            | StreamAction::Receive
+            | StreamAction::StopReceiving
+            | StreamAction::CancelSend => &[Side::Calling, Side::Serving],
         };
-        // Those under way, and the last that is not: whoever holds its end may still try.
+        // The live ones, and the last ended one: an application may still act on an ended stream.
         let (mut candidates, mut over) = (Vec::new(), None);
         for (token, stream) in self.streams.iter().enumerate() {
             for side in sides.iter().copied().filter(|side| stream.end_of(*side) == end) {
@@ -320,25 +333,25 @@ impl World {
             }
         }
         candidates.extend(over);
-        let Some((token, side)) = pick(&candidates, which) else { return };
-        match act {
-            Act::Send(message) => self.send(token, side, message),
-            Act::Receive => {
+        let Some((token, side)) = pick(&candidates, selector) else { return };
+        match action {
+            StreamAction::Send(message) => self.send(token, side, message),
+            StreamAction::Receive => {
                 self.receive_message(token, side);
             }
-            Act::StopReceiving => self.stop_receiving(token, side),
-            Act::CancelSend => self.cancel_send(token, side),
-            Act::Finish => self.finish_input(token),
-            Act::GiveUp => self.give_up_stream(token),
-            Act::Return(result) if self.streams[token].is_live(side) => {
+            StreamAction::StopReceiving => self.stop_receiving(token, side),
+            StreamAction::CancelSend => self.cancel_send(token, side),
+            StreamAction::Finish => self.finish_input(token),
+            StreamAction::Cancel => self.cancel_stream(token),
+            StreamAction::Return(result) if self.streams[token].is_live(side) => {
                 self.handler_returns(token, result);
             }
-            Act::Return(_) => {}
+            StreamAction::Return(_) => {}
         }
     }
 
     fn send(&mut self, token: usize, side: Side, message: Message) {
-        let nth = self.streams[token].half(side).handed_over;
+        let nth = self.streams[token].half(side).submitted;
         let payload = message_payload(token, side, nth, message);
         let stream = &self.streams[token];
         let (id, half) = (stream.id(side), stream.half(side));
@@ -354,54 +367,64 @@ impl World {
             None
         };
         let end = stream.end_of(side);
-        let mut handed_over = Some(payload.clone());
-        let sent = self.side(end).connection.send(id, &mut handed_over);
-        let is_taken = handed_over.is_none();
+        let mut submitted = Some(payload.clone());
+        let sent = self.endpoint_mut(end).connection.send(id, &mut submitted);
+        let is_taken = submitted.is_none();
         if let Some(refused) = refused {
             assert_eq!((sent, is_taken), (refused, false));
             return;
         }
         if let Sent::TooLarge { bytes } = sent {
             assert!(payload.len() > MESSAGE_BYTES_MAX / 2 && bytes + 4 > MESSAGE_BYTES_MAX);
-            return assert!(!is_taken, "nothing was done");
+            return assert!(!is_taken, "the message was not taken");
         }
         assert!(is_taken && payload.len() < MESSAGE_BYTES_MAX);
-        let blocked = self.side(end).connection.blocked_messages();
+        let blocked = self.endpoint_mut(end).connection.blocked_messages();
         let stream = &mut self.streams[token];
-        stream.half_mut(side).handed_over += 1;
+        stream.half_mut(side).submitted += 1;
         match sent {
-            Sent::Queued => stream.leave(side, payload),
+            Sent::Queued => stream.record_sent(side, payload),
             Sent::Waiting => {
                 stream.half_mut(side).waiting = Some(payload);
                 let has_room = blocked == 0;
-                self.seen.insert(if has_room { "waited for credit" } else { "waited in line" });
+                self.seen.insert(if has_room {
+                    "waited for credit"
+                } else {
+                    "waited for queue space"
+                });
             }
-            // The connection found that it must be closed.
+            // The connection found that it must close.
             Sent::StreamOver => {}
             instead => panic!("{instead:?}"),
         }
     }
 
-    /// Receives what is next. Returns whether it was a message.
+    /// Receives the next message. Returns whether there was one.
     pub(super) fn receive_message(&mut self, token: usize, side: Side) -> bool {
         let stream = &self.streams[token];
         let (id, end) = (stream.id(side), stream.end_of(side));
-        let received = self.side(end).connection.receive(id);
+        let received = self.endpoint_mut(end).connection.receive(id);
         let stream = &mut self.streams[token];
         let was_waiting = stream.half(side).is_receiver_waiting;
         match &received {
             Received::Message(payload) => {
-                assert!(!was_waiting, "whoever waits is told that there is something");
+                assert!(!was_waiting, "a waiting receiver is notified of input");
                 assert_eq!(stream.half(side).end, None);
                 stream.assert_next(side, payload);
             }
             Received::Nothing => stream.half_mut(side).is_receiver_waiting = true,
             Received::InputOver => {
-                assert!(!was_waiting || stream.half(side).is_discarding, "likewise of the end");
+                assert!(
+                    !was_waiting || stream.half(side).is_discarding,
+                    "a waiting receiver is notified of the end"
+                );
                 assert_eq!(side, Side::Serving, "the caller's end has no half-close");
-                assert!(stream.calling.is_finished && stream.calling.waiting.is_none());
-                let is_complete = stream.serving.received == stream.calling.left.len();
-                assert!(is_complete || stream.serving.is_discarding, "all before the end (B22)");
+                assert!(stream.caller_half.is_finished && stream.caller_half.waiting.is_none());
+                let is_complete = stream.callee_half.received == stream.caller_half.sent.len();
+                assert!(
+                    is_complete || stream.callee_half.is_discarding,
+                    "all messages precede the end (B22)"
+                );
                 self.seen.insert("half-closed");
             }
             Received::StreamOver => assert_ne!(stream.half(side).end, None),
@@ -413,7 +436,7 @@ impl World {
         let stream = &mut self.streams[token];
         let (id, end) = (stream.id(side), stream.end_of(side));
         stream.half_mut(side).is_discarding = true;
-        self.side(end).connection.stop_receiving(id);
+        self.endpoint_mut(end).connection.stop_receiving(id);
         self.seen.insert("stopped receiving");
     }
 
@@ -423,86 +446,94 @@ impl World {
         if stream.half_mut(side).waiting.take().is_some() {
             self.seen.insert("send cancelled");
         }
-        self.side(end).connection.cancel_send(id);
+        self.endpoint_mut(end).connection.cancel_send(id);
     }
 
-    /// The caller sends nothing more.
+    /// Finishes the caller's input.
     pub(super) fn finish_input(&mut self, token: usize) {
         let stream = &mut self.streams[token];
-        let (id, end, is_over) =
+        let (id, end, has_ended) =
             (stream.id(Side::Calling), stream.caller, !stream.is_live(Side::Calling));
         let has_input = stream.capacities.input > 0;
-        let is_waiting = stream.calling.waiting.is_some();
-        stream.calling.is_finished = true;
-        let sent = self.side(end).connection.finish(id);
+        let is_waiting = stream.caller_half.waiting.is_some();
+        stream.caller_half.is_finished = true;
+        let sent = self.endpoint_mut(end).connection.finish(id);
         match sent {
-            Sent::StreamOver => assert!(is_over || self.side(end).connection.live_calls() == 0),
-            Sent::Queued => assert!(!is_over && !is_waiting, "the end overtakes nothing"),
+            Sent::StreamOver => {
+                assert!(has_ended || self.endpoint_mut(end).connection.live_calls() == 0);
+            }
+            Sent::Queued => assert!(!has_ended && !is_waiting, "the end overtakes nothing"),
             Sent::Waiting => {
-                assert!(!is_over && has_input, "there is no end to be sent");
+                assert!(
+                    !has_ended && has_input,
+                    "the end of the input may wait only while the stream is live"
+                );
                 self.seen.insert("end of input waited");
             }
             instead => panic!("{instead:?}"),
         }
     }
 
-    fn give_up_stream(&mut self, token: usize) {
+    fn cancel_stream(&mut self, token: usize) {
         let stream = &mut self.streams[token];
-        let (mux_id, end, is_over) = (stream.mux_id, stream.caller, !stream.is_live(Side::Calling));
-        stream.is_given_up |= !is_over;
-        let connection = &mut self.side(end).connection;
+        let (mux_id, end, has_ended) =
+            (stream.mux_id, stream.caller, !stream.is_live(Side::Calling));
+        stream.is_cancelled |= !has_ended;
+        let connection = &mut self.endpoint_mut(end).connection;
         let before = (connection.queued_bytes(), connection.live_calls());
         connection.give_up(mux_id);
         let after = (connection.queued_bytes(), connection.live_calls());
-        if is_over {
-            return assert_eq!(before, after, "giving up what is over does nothing");
+        if has_ended {
+            return assert_eq!(before, after, "cancelling an ended stream does nothing");
         }
-        let is_secret = after.0 == before.0;
-        self.streams[token].is_secret = is_secret;
-        self.seen.insert(if is_secret {
-            "stream given up while blocked"
+        let never_sent = after.0 == before.0;
+        self.streams[token].never_sent = never_sent;
+        self.seen.insert(if never_sent {
+            "stream cancelled while blocked"
         } else {
-            "stream given up"
+            "stream cancelled by its caller"
         });
     }
 
-    /// The handler of a stream returns.
-    pub(super) fn handler_returns(&mut self, token: usize, result: Return) {
+    /// Returns from the handler of a stream.
+    pub(super) fn handler_returns(&mut self, token: usize, result: HandlerResult) {
         let now = self.now;
         let stream = &mut self.streams[token];
-        if stream.serving.is_finished {
-            return; // it returns once
+        if stream.callee_half.is_finished {
+            return; // a handler returns once
         }
         let (mux_id, end) = (stream.mux_id, stream.caller.other());
         let text = format!("the error of stream {token}");
-        let (answer, verdict) = match result {
-            Return::Ok => (Ok(Bytes::new()), Verdict::End(StreamEnd::Finished)),
-            Return::Error => {
+        let (response, expected_end) = match result {
+            HandlerResult::Ok => (Ok(Bytes::new()), ExpectedEnd::End(StreamEnd::Finished)),
+            HandlerResult::Error => {
                 let end = StreamEnd::RemoteError(text.as_str().into());
-                (Err(HandlerError::new(text)), Verdict::End(end))
+                (Err(HandlerError::new(text)), ExpectedEnd::End(end))
             }
-            Return::ErrorTooLarge => (Err("x".repeat(MESSAGE_BYTES_MAX).into()), Verdict::TooLarge),
+            HandlerResult::ErrorTooLarge => {
+                (Err("x".repeat(MESSAGE_BYTES_MAX).into()), ExpectedEnd::TooLarge)
+            }
         };
-        stream.serving.is_finished = true;
-        stream.serving.is_discarding = true;
+        stream.callee_half.is_finished = true;
+        stream.callee_half.is_discarding = true;
         let is_late = stream.served_deadline.is_some_and(|deadline| deadline <= now);
         if is_late {
-            stream.serving.is_late = true;
+            stream.callee_half.is_late = true;
         } else {
-            stream.verdict = Some(verdict);
+            stream.expected_end = Some(expected_end);
         }
-        let input_left = stream.serving.received < stream.calling.left.len();
-        let (left, received) = (stream.serving.left.len(), stream.calling.received);
-        let has_no_credit = left - received >= stream.capacities.output as usize;
-        let is_wanted = self.side(end).connection.answer(mux_id, &answer, now);
-        assert_eq!(is_wanted, !is_late, "what was not cancelled is wanted");
-        if input_left {
-            self.seen.insert("input left when the handler returned");
+        let has_unread_input = stream.callee_half.received < stream.caller_half.sent.len();
+        let (sent_count, received) = (stream.callee_half.sent.len(), stream.caller_half.received);
+        let has_no_credit = sent_count - received >= stream.capacities.output as usize;
+        let is_live = self.endpoint_mut(end).connection.answer(mux_id, &response, now);
+        assert_eq!(is_live, !is_late, "a stream that was not cancelled is live");
+        if has_unread_input {
+            self.seen.insert("input unread when the handler returned");
         }
         if has_no_credit {
-            let is_error = result != Return::Ok;
+            let is_error = result != HandlerResult::Ok;
             self.seen.insert(if is_error {
-                "abort without credit"
+                "error without credit"
             } else {
                 "end waited for credit"
             });
@@ -510,11 +541,11 @@ impl World {
     }
 }
 
-fn initial_payload(token: usize, initial: Initial) -> Option<Bytes> {
+fn initial_payload(token: usize, initial: InitialPayload) -> Option<Bytes> {
     match initial {
-        Initial::Absent => None,
-        Initial::Empty => Some(Bytes::new()),
-        Initial::Bytes(bytes) => {
+        InitialPayload::Absent => None,
+        InitialPayload::Empty => Some(Bytes::new()),
+        InitialPayload::Bytes(bytes) => {
             let mut payload = token.to_be_bytes().to_vec();
             payload.resize(usize::from(bytes).max(payload.len()), b'o');
             Some(payload.into())
@@ -522,7 +553,7 @@ fn initial_payload(token: usize, initial: Initial) -> Option<Bytes> {
     }
 }
 
-/// Says which stream it is of, in which direction, and which message it is.
+/// Returns a payload that names its stream, direction and number.
 fn message_payload(token: usize, side: Side, nth: usize, message: Message) -> Bytes {
     let Message::Bytes(bytes) = message else { return Bytes::new() };
     let mut payload = format!("{token} {side:?} {nth} ").into_bytes();

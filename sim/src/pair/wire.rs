@@ -1,26 +1,26 @@
-//! What travels, as somebody who listens on the wire would account for it: sequences (P16) and
-//! credits (P17) of each stream, whatever the machines think of them.
+//! Sequences (P16) and credits (P17) of each stream as seen on the wire, independent of the
+//! machines' state.
 
 use grid::proto::connection::Side;
 use grid::proto::message::{Flags, Message, Op};
 
-use super::World;
+use super::Pair;
 use super::operation::End;
 use super::streams::other_side;
 
-/// What one end of a stream has said.
+/// Counters of what one end of a stream has sent.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(super) struct WireCounters {
     messages: u32,
-    /// Messages and ends, each of which takes a credit.
+    /// Messages and ends, each of which uses a credit.
     data: usize,
-    /// Credits given back.
+    /// Credits granted.
     credits: usize,
 }
 
-impl World {
-    /// A message of `sender` is about to arrive.
-    pub(super) fn overhear(&mut self, sender: End, message: &Message) {
+impl Pair {
+    /// Records a message of `sender` that is about to be delivered.
+    pub(super) fn record_on_wire(&mut self, sender: End, message: &Message) {
         let side = match message.header.op {
             Op::Ping if message.header.mux_id == 0 => return,
             Op::ConnectMux | Op::MuxClientMsg | Op::UnblockSrvMux | Op::Ping => Side::Calling,
@@ -33,25 +33,32 @@ impl World {
         };
         let token = self.tokens.get(&(caller, message.header.mux_id));
         let stream = &mut self.streams[*token.expect("a stream that was opened")];
-        let (capacity, heard) = (stream.capacity_from(side), stream.half(other_side(side)));
-        let (heard_data, heard_credits) = (heard.wire.data, heard.wire.credits);
+        let (capacity, peer_half) = (stream.capacity_from(side), stream.half(other_side(side)));
+        let (peer_data, peer_credits) = (peer_half.wire.data, peer_half.wire.credits);
         let half = stream.half_mut(side);
         let (sequence, op) = (message.header.sequence, message.header.op);
 
         assert_eq!(sequence, half.wire.messages, "{op:?} in sequence (P16)");
         let is_first = matches!(op, Op::ConnectMux | Op::AckMux);
-        assert_eq!(is_first, sequence == 0, "{op:?} opens, and nothing before (P15, B20)");
+        assert_eq!(
+            is_first,
+            sequence == 0,
+            "{op:?} opens the stream, and nothing precedes it (P15, B20)"
+        );
         half.wire.messages += 1;
         match op {
             Op::MuxClientMsg | Op::MuxServerMsg => {
                 half.wire.data += 1;
-                let under_way = half.wire.data - heard_credits;
-                assert!(under_way <= capacity, "{under_way} messages without credit (P17)");
+                let in_flight = half.wire.data - peer_credits;
+                assert!(in_flight <= capacity, "{in_flight} messages without credit (P17)");
             }
             Op::UnblockSrvMux | Op::UnblockClMux => {
                 half.wire.credits += 1;
-                let taken = if half.is_discarding { heard_data } else { half.received };
-                assert!(half.wire.credits <= taken, "a credit for what was taken (P17)");
+                let taken = if half.is_discarding { peer_data } else { half.received };
+                assert!(
+                    half.wire.credits <= taken,
+                    "credits are granted for received messages only (P17)"
+                );
             }
             Op::ConnectMux => {
                 let says_no_input = message.header.flags.contains(Flags::EOF);

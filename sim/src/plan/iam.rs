@@ -1,4 +1,4 @@
-//! Users, policies and mappings in a plan: what the cluster keeps them in, and one change of one of them.
+//! Users, policies and mappings in a plan: their store, and one change of one item.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{Node, WAIT_MS_MAX};
 
-/// What the cluster keeps its users, policies and mappings in.
+/// The store of a cluster's users, policies and mappings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IamPlan {
     /// Pools of each node.
     pub pools: u8,
-    /// Items that all nodes have in their pools when the run begins: those with the first numbers, from
-    /// pool to pool in turn.
+    /// Number of items that all nodes have in their pools at the start of the run: those with the
+    /// lowest numbers, spread over the pools in turn.
     pub seeded: u8,
-    /// Longest time between two comparisons with a peer, in milliseconds.
+    /// Longest time between two reconciliations with a peer, in milliseconds.
     pub refresh_ms: u32,
-    /// How long a pool takes over each thing that is asked of it, in milliseconds.
+    /// Duration of each operation of a pool, in milliseconds.
     pub store_ms: u32,
 }
 
@@ -25,41 +25,41 @@ pub struct IamPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePlan {
-    /// Where it is made.
+    /// The node that makes it.
     pub on: Node,
-    /// The number of the item: users, policies and mappings take turns.
+    /// Number of the item: users, policies and mappings alternate.
     pub item: u8,
-    /// What is done with it.
-    pub what: ItemChange,
+    /// The operation on the item.
+    pub change: ItemChange,
 }
 
-/// What is done with an item.
+/// An operation on an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemChange {
-    /// It is put, with the number of the call as its value.
+    /// Puts it, with the number of the call as its value.
     Put,
-    /// It is deleted.
+    /// Deletes it.
     Delete,
 }
 
-/// Why a pool cannot be used.
+/// Reason for which a pool is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outage {
-    /// It says that it was never initialised.
+    /// It reports that it was never initialised.
     NotInitialised,
     /// It is unavailable.
     Unavailable,
 }
 
-/// Pools of one node.
+/// The most pools of one node.
 pub(super) const POOLS_MAX: u8 = 3;
 
-/// Items of a plan.
+/// The most items of a plan.
 pub const ITEMS_MAX: u8 = 64;
 
-/// A pool that is slower than this would make a run of nothing else.
+/// A slower pool would take up the whole run.
 const STORE_MS_MAX: u32 = 1_000;
 
 impl IamPlan {
@@ -103,23 +103,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nothing_can_be_kept_in_is_refused() {
+    fn invalid_iam_plan_is_refused() {
         type Change = fn(&mut IamPlan);
         let iam = || IamPlan { pools: 2, seeded: 9, refresh_ms: 5_000, store_ms: 5 };
         assert_eq!(iam().check(), Ok(()));
-        let wrong: [(Change, &str); 4] = [
+        let cases: [(Change, &str); 4] = [
             (|plan| plan.pools = 0, "pools"),
             (|plan| plan.seeded = ITEMS_MAX + 1, "seeded"),
             (|plan| plan.refresh_ms = 0, "refresh_ms"),
             (|plan| plan.store_ms = 5_000, "store_ms"),
         ];
-        for (change, names) in wrong {
+        for (change, expected) in cases {
             let mut plan = iam();
             change(&mut plan);
-            let said = plan.check().expect_err(names);
-            assert!(said.contains(names), "{said}");
+            let error = plan.check().expect_err(expected);
+            assert!(error.contains(expected), "{error}");
         }
-        let change = ChangePlan { on: Node(2), item: 0, what: ItemChange::Put };
+        let change = ChangePlan { on: Node(2), item: 0, change: ItemChange::Put };
         assert_eq!(change.check(3), Ok(()));
         assert!(
             change.check(2).is_err() && ChangePlan { item: ITEMS_MAX, ..change }.check(3).is_err()

@@ -1,58 +1,58 @@
-//! Locks in a plan: what the cluster locks with, and one lock that a node asks for.
+//! Locks in a plan: the lock service of the cluster, and one lock that a node requests.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Node, WAIT_MS_MAX};
 
-/// What the cluster locks with.
+/// The lock service of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocksPlan {
-    /// How long a lease lasts after its last refresh, in milliseconds.
+    /// Duration of a lease after its last refresh, in milliseconds.
     pub lease_ms: u32,
     /// Time between two refreshes, in milliseconds.
     pub refresh_ms: u32,
-    /// The nodes that are lockers, each once and in their order.
+    /// The nodes that are lockers, each once and in order.
     pub lockers: Vec<Node>,
 }
 
-/// A lock that a node asks for, and what it does with it.
+/// A lock that a node requests, and the behaviour of its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockPlan {
-    /// Who asks for it.
+    /// The node that requests it.
     pub on: Node,
-    /// What it locks: numbers of resources, each once and in their order.
+    /// Numbers of the resources to lock, each once and in order.
     pub resources: Vec<u8>,
-    /// Whether nobody else may hold it meanwhile; otherwise only no writer.
+    /// Whether the lock is exclusive; a read lock excludes writers only.
     pub write: bool,
-    /// How long it waits for the lock, in milliseconds.
+    /// How long to wait for the lock, in milliseconds.
     pub timeout_ms: u32,
-    /// How long it holds the lock, in milliseconds.
+    /// How long to hold the lock, in milliseconds.
     pub hold_ms: u32,
-    /// Time between two operations on the protected store while it holds the lock, in milliseconds;
-    /// 0 if it has no use for the store.
+    /// Time between two operations on the protected store while the lock is held, in milliseconds;
+    /// 0 if the holder does not use the store.
     pub pace_ms: u32,
-    /// How long what it sends to the store travels, in milliseconds.
+    /// Latency of a message to the store, in milliseconds.
     pub store_ms: u32,
-    /// How it parts with the lock.
+    /// How the holder ends the lock.
     pub ending: LockEnding,
-    /// When it gives up waiting by dropping the attempt, in milliseconds.
+    /// Time after which the attempt is cancelled by dropping it, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub give_up_ms: Option<u32>,
+    pub cancel_after_ms: Option<u32>,
 }
 
 /// An operator forces the locks of a resource open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForcePlan {
-    /// On which node.
+    /// The node on which the operator acts.
     pub on: Node,
-    /// Of which resource.
+    /// The resource.
     pub resource: u8,
 }
 
-/// How a holder parts with its lock.
+/// How a holder ends its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockEnding {
@@ -60,19 +60,20 @@ pub enum LockEnding {
     Unlock,
     /// It drops the guard.
     Drop,
-    /// It never lets go while it can: until it loses the lock, or all trouble is over.
-    Lose,
+    /// It holds the lock until it loses it, or until all faults are healed.
+    HoldUntilLost,
 }
 
-/// How many different resources a plan may name.
+/// The most resources of a plan.
 pub const RESOURCES_MAX: u8 = 32;
 
-/// The name of a resource, as the lockers know it.
+/// Returns the name of a resource, as the lockers know it.
 pub fn resource_name(resource: u8) -> String {
     format!("r{resource}")
 }
 
-/// Leases of less would be lost on a whole network: a refresh has to travel, and clocks have a margin.
+/// A shorter lease would be lost on a whole network: a refresh takes time, and clocks have a
+/// margin.
 const LEASE_MS_MIN: u32 = 3_000;
 
 impl LocksPlan {
@@ -115,15 +116,15 @@ impl LockPlan {
             return Err(format!("resources must be below {RESOURCES_MAX}"));
         }
         let waits = [self.timeout_ms, self.hold_ms, self.pace_ms, self.store_ms];
-        if waits.into_iter().chain(self.give_up_ms).any(|ms| ms > WAIT_MS_MAX) {
+        if waits.into_iter().chain(self.cancel_after_ms).any(|ms| ms > WAIT_MS_MAX) {
             return Err(format!("no time of a lock may be longer than {WAIT_MS_MAX} ms"));
         }
         Ok(())
     }
 
-    /// How long it may last, but for a holder that never lets go.
+    /// Returns the longest time that it may last, unless it is held until lost.
     pub(crate) fn longest_ms(&self) -> u64 {
-        // An operation may be under way when the time is over: two steps there and back.
+        // An operation may be in flight at the end: two steps, each to the store and back.
         let waits = [self.timeout_ms, self.hold_ms, 4 * self.store_ms];
         waits.into_iter().map(u64::from).sum()
     }
@@ -147,46 +148,46 @@ mod tests {
             pace_ms: 0,
             store_ms: 0,
             ending: LockEnding::Unlock,
-            give_up_ms: None,
+            cancel_after_ms: None,
         }
     }
 
     #[test]
-    fn what_cannot_be_locked_is_refused() {
+    fn invalid_lock_plan_is_refused() {
         type Change = fn(&mut LockPlan);
         assert_eq!(lock().check(2), Ok(()));
-        let wrong: [(Change, &str); 5] = [
+        let cases: [(Change, &str); 5] = [
             (|plan| plan.on = Node(2), "there is no node-2"),
             (|plan| plan.resources = vec![], "at least one"),
             (|plan| plan.resources = vec![3, 3], "each once"),
             (|plan| plan.resources = vec![RESOURCES_MAX], "below 32"),
-            (|plan| plan.give_up_ms = Some(u32::MAX), "longer than"),
+            (|plan| plan.cancel_after_ms = Some(u32::MAX), "longer than"),
         ];
-        for (change, names) in wrong {
+        for (change, expected) in cases {
             let mut plan = lock();
             change(&mut plan);
-            let said = plan.check(2).expect_err(names);
-            assert!(said.contains(names), "{said}");
+            let error = plan.check(2).expect_err(expected);
+            assert!(error.contains(expected), "{error}");
         }
     }
 
     #[test]
-    fn what_cannot_be_locked_with_is_refused() {
+    fn invalid_locks_plan_is_refused() {
         type Change = fn(&mut LocksPlan);
         let locks =
             || LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers: vec![Node(0), Node(2)] };
         assert_eq!(locks().check(3), Ok(()));
-        let wrong: [(Change, &str); 4] = [
+        let cases: [(Change, &str); 4] = [
             (|plan| plan.lease_ms = 10, "lease_ms"),
             (|plan| plan.refresh_ms = 4_000, "quarter of lease_ms"),
             (|plan| plan.lockers = vec![Node(2), Node(0)], "in order"),
             (|plan| plan.lockers = vec![Node(3)], "there is no node-3"),
         ];
-        for (change, names) in wrong {
+        for (change, expected) in cases {
             let mut plan = locks();
             change(&mut plan);
-            let said = plan.check(3).expect_err(names);
-            assert!(said.contains(names), "{said}");
+            let error = plan.check(3).expect_err(expected);
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

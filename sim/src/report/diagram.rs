@@ -1,44 +1,45 @@
-//! What belongs together in a trace: the two ends of a message, of a call, of a state, of a fault.
+//! Pairs the events of a trace: the two ends of a message, a call, a state, a fault.
 //!
-//! Everything refers to events by their place in the trace, so that the page can say all that is known
-//! about what it drew.
+//! Everything refers to events by their index in the trace, so that the page can show all fields of
+//! an item's events.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::event::{
-    CallId, CallKind, Event, HandlerEnd, LockEnd, LockFailure, Meaning, Outcome, SocketId, What,
+    CallId, CallKind, Event, EventKind, HandlerEnd, LockEnd, LockFailure, MessageSummary, Outcome,
+    SocketId,
 };
 use crate::plan::{Fault, Node, Plan};
 
+use super::fault_spans::{self, FaultSpan};
 use super::is_violation;
-use super::trouble::{self, Spell};
 
-/// Place of an event in the trace.
-pub(super) type Place = usize;
+/// Index of an event in the trace.
+pub(super) type EventIndex = usize;
 
-/// What there is to draw.
+/// The items to draw.
 #[derive(Debug, Serialize)]
 pub(super) struct Diagram {
     pub(super) nodes: usize,
     pub(super) messages: Vec<Arrow>,
     pub(super) bars: Vec<Bar>,
-    pub(super) states: Vec<Stay>,
-    pub(super) trouble: Vec<Spell>,
-    pub(super) violations: Vec<Place>,
-    /// The call that each event is about.
+    pub(super) states: Vec<StateSpan>,
+    pub(super) faults: Vec<FaultSpan>,
+    pub(super) violations: Vec<EventIndex>,
+    /// The call of each event.
     pub(super) calls: Vec<Option<CallId>>,
 }
 
-/// A message on its way.
+/// A message in flight.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Arrow {
-    pub(super) sent: Place,
+    pub(super) sent: EventIndex,
     /// None if it never arrived.
-    pub(super) received: Option<Place>,
+    pub(super) received: Option<EventIndex>,
     pub(super) from: Node,
-    /// None if nothing is known of the socket's other end.
+    /// None if the socket's other end is unknown.
     pub(super) to: Option<Node>,
 }
 
@@ -47,55 +48,55 @@ pub(super) struct Arrow {
 pub(super) struct Bar {
     pub(super) call: CallId,
     pub(super) node: Node,
-    pub(super) side: Side,
-    pub(super) start: Place,
-    /// None if the trace does not tell of its end.
-    pub(super) end: Option<Place>,
+    pub(super) side: BarSide,
+    pub(super) start: EventIndex,
+    /// None if its end is not in the trace.
+    pub(super) end: Option<EventIndex>,
     pub(super) stream: bool,
     pub(super) tone: Tone,
 }
 
-/// Which end of a call a bar shows.
+/// The end of a call that a bar shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Side {
-    /// Who made it.
+pub(super) enum BarSide {
+    /// The node that made the call.
     Caller,
-    /// Who served it.
-    Handler,
+    /// The node that served it.
+    Callee,
 }
 
-/// How something ended, as far as a colour tells.
+/// How a call ended, as a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Tone {
-    /// Well.
-    Good,
-    /// With an error of the other side.
+    /// Successfully.
+    Success,
+    /// With an error of the callee.
     Failed,
-    /// What must never be.
+    /// With a violation of the protocol.
     Wrong,
-    /// The connection or a process went away.
+    /// With the loss of the connection or of a process.
     Lost,
-    /// Too late.
-    Late,
-    /// Given up by whoever made it.
-    Dropped,
-    /// Not even begun.
+    /// At its deadline.
+    Expired,
+    /// With its caller's cancellation.
+    Cancelled,
+    /// Before it was sent.
     Refused,
-    /// Not ended when the trace ends.
+    /// Not before the trace ends.
     Open,
 }
 
-/// A connection in one state, as one of its nodes sees it.
+/// A period in which a connection has one state, as one of its nodes sees it.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Stay {
+pub(super) struct StateSpan {
     pub(super) node: Node,
     pub(super) remote: Node,
-    /// The event that began it, and that names the state.
-    pub(super) start: Place,
-    /// The one that ended it; none if it lasts until the end.
-    pub(super) end: Option<Place>,
+    /// The event that began it and names the state.
+    pub(super) start: EventIndex,
+    /// The event that ended it; none if it lasts until the end of the trace.
+    pub(super) end: Option<EventIndex>,
 }
 
 impl Diagram {
@@ -105,43 +106,43 @@ impl Diagram {
         Self {
             nodes: count_nodes(plan, events),
             bars: bars(events),
-            states: stays(events),
-            trouble: trouble::spells(plan, events),
-            violations: places(events, is_violation),
+            states: state_spans(events),
+            faults: fault_spans::fault_spans(plan, events),
+            violations: indices(events, is_violation),
             calls,
             messages,
         }
     }
 }
 
-fn places(events: &[Event], is_one: impl Fn(&Event) -> bool) -> Vec<Place> {
-    (0..events.len()).filter(|place| is_one(&events[*place])).collect()
+fn indices(events: &[Event], is_one: impl Fn(&Event) -> bool) -> Vec<EventIndex> {
+    (0..events.len()).filter(|index| is_one(&events[*index])).collect()
 }
 
-/// The plan's nodes, and any other that the trace names.
+/// Returns the number of the plan's nodes, and of any others that the trace names.
 fn count_nodes(plan: &Plan, events: &[Event]) -> usize {
     let named = events.iter().filter_map(|event| event.node).map(|node| node.index() + 1);
     named.max().unwrap_or(0).max(usize::from(plan.cluster.nodes))
 }
 
-/// Every message that was sent, with its arrival.
+/// Returns every message sent, with its arrival.
 fn arrows(events: &[Event]) -> Vec<Arrow> {
     let ends = socket_ends(events);
     let mut arrows: Vec<Arrow> = Vec::new();
-    let mut under_way: BTreeMap<(SocketId, Node, u64), usize> = BTreeMap::new();
-    for (place, event) in events.iter().enumerate() {
+    let mut in_flight: BTreeMap<(SocketId, Node, u64), usize> = BTreeMap::new();
+    for (at, event) in events.iter().enumerate() {
         let Some(node) = event.node else { continue };
-        match event.what {
-            What::MessageSent { socket, index, .. } => {
-                under_way.insert((socket, node, index), arrows.len());
+        match event.kind {
+            EventKind::MessageSent { socket, index, .. } => {
+                in_flight.insert((socket, node, index), arrows.len());
                 let to = other_end(&ends, socket, node);
-                arrows.push(Arrow { sent: place, received: None, from: node, to });
+                arrows.push(Arrow { sent: at, received: None, from: node, to });
             }
-            What::MessageReceived { socket, index } => {
+            EventKind::MessageReceived { socket, index } => {
                 let from = other_end(&ends, socket, node);
-                let sent = from.and_then(|from| under_way.remove(&(socket, from, index)));
+                let sent = from.and_then(|from| in_flight.remove(&(socket, from, index)));
                 if let Some(sent) = sent {
-                    arrows[sent].received = Some(place);
+                    arrows[sent].received = Some(at);
                 }
             }
             _ => {}
@@ -152,10 +153,10 @@ fn arrows(events: &[Event]) -> Vec<Arrow> {
 
 type Ends = BTreeMap<SocketId, Vec<Node>>;
 
-/// The nodes at the ends of each socket, from all that is said about it.
+/// Returns the nodes at the ends of each socket, from all events about it.
 fn socket_ends(events: &[Event]) -> Ends {
     let mut ends = Ends::new();
-    let mut learn = |socket: SocketId, node: Node| {
+    let mut add_end = |socket: SocketId, node: Node| {
         let nodes = ends.entry(socket).or_default();
         if !nodes.contains(&node) {
             nodes.push(node);
@@ -163,14 +164,14 @@ fn socket_ends(events: &[Event]) -> Ends {
     };
     for event in events {
         let Some(node) = event.node else { continue };
-        match event.what {
-            What::SocketOpened { socket, remote, .. } => {
-                learn(socket, node);
-                learn(socket, remote);
+        match event.kind {
+            EventKind::SocketOpened { socket, remote, .. } => {
+                add_end(socket, node);
+                add_end(socket, remote);
             }
-            What::SocketClosed { socket }
-            | What::MessageSent { socket, .. }
-            | What::MessageReceived { socket, .. } => learn(socket, node),
+            EventKind::SocketClosed { socket }
+            | EventKind::MessageSent { socket, .. }
+            | EventKind::MessageReceived { socket, .. } => add_end(socket, node),
             _ => {}
         }
     }
@@ -181,10 +182,10 @@ fn other_end(ends: &Ends, socket: SocketId, node: Node) -> Option<Node> {
     ends.get(&socket)?.iter().copied().find(|end| *end != node)
 }
 
-/// The call that each event is about: it says so, or it is a message of a call whose number on that
-/// connection another message has told.
+/// Returns the call of each event: the event names it, or it is a message with the mux id of a
+/// message that names it.
 fn calls(events: &[Event], arrows: &[Arrow]) -> Vec<Option<CallId>> {
-    let mut calls: Vec<Option<CallId>> = events.iter().map(call_said).collect();
+    let mut calls: Vec<Option<CallId>> = events.iter().map(call_of).collect();
     let mut known: BTreeMap<(SocketId, Node, u64), CallId> = BTreeMap::new();
     for arrow in arrows {
         if let (Some(key), Some(call)) = (mux_key(events, arrow), calls[arrow.sent]) {
@@ -192,8 +193,8 @@ fn calls(events: &[Event], arrows: &[Arrow]) -> Vec<Option<CallId>> {
         }
     }
     for arrow in arrows {
-        let told = || mux_key(events, arrow).and_then(|key| known.get(&key).copied());
-        let call = calls[arrow.sent].or_else(told);
+        let from_mux = || mux_key(events, arrow).and_then(|key| known.get(&key).copied());
+        let call = calls[arrow.sent].or_else(from_mux);
         calls[arrow.sent] = call;
         if let Some(received) = arrow.received {
             calls[received] = call;
@@ -202,92 +203,98 @@ fn calls(events: &[Event], arrows: &[Arrow]) -> Vec<Option<CallId>> {
     calls
 }
 
-fn call_said(event: &Event) -> Option<CallId> {
-    match &event.what {
-        What::CallMade { call, .. }
-        | What::StreamOpened { call }
-        | What::Sent { call, .. }
-        | What::Taken { call, .. }
-        | What::InputOver { call, .. }
-        | What::CallEnded { call, .. }
-        | What::HandlerStarted { call, .. }
-        | What::HandlerEnded { call, .. }
-        | What::LockAsked { call, .. }
-        | What::LockGranted { call, .. }
-        | What::LockFailed { call, .. }
-        | What::LockLost { call, .. }
-        | What::LockEnded { call, .. }
-        | What::LockForced { call, .. }
-        | What::StoreAsked { call, .. }
-        | What::StoreReached { call, .. }
-        | What::StoreAnswered { call, .. } => Some(*call),
-        What::MessageSent { message, .. } => message.call,
+fn call_of(event: &Event) -> Option<CallId> {
+    match &event.kind {
+        EventKind::CallMade { call, .. }
+        | EventKind::StreamOpened { call }
+        | EventKind::Sent { call, .. }
+        | EventKind::Received { call, .. }
+        | EventKind::InputEnded { call, .. }
+        | EventKind::CallEnded { call, .. }
+        | EventKind::HandlerStarted { call, .. }
+        | EventKind::HandlerEnded { call, .. }
+        | EventKind::LockRequested { call, .. }
+        | EventKind::LockGranted { call, .. }
+        | EventKind::LockFailed { call, .. }
+        | EventKind::LockLost { call, .. }
+        | EventKind::LockEnded { call, .. }
+        | EventKind::LockForced { call, .. }
+        | EventKind::StoreRequested { call, .. }
+        | EventKind::StoreReached { call, .. }
+        | EventKind::StoreCompleted { call, .. } => Some(*call),
+        EventKind::MessageSent { message, .. } => message.call,
         _ => None,
     }
 }
 
-/// What names a call on the wire. Both ends of a connection number their calls, so that who made the
-/// call is part of it (P9).
+/// Returns the key of a call on the wire. Both ends of a connection assign mux ids, so the caller
+/// is part of the key (P9).
 fn mux_key(events: &[Event], arrow: &Arrow) -> Option<(SocketId, Node, u64)> {
-    let What::MessageSent { socket, message, .. } = &events[arrow.sent].what else { return None };
+    let EventKind::MessageSent { socket, message, .. } = &events[arrow.sent].kind else {
+        return None;
+    };
     let caller = if is_from_caller(message) { Some(arrow.from) } else { arrow.to };
     (message.mux_id != 0).then_some((*socket, caller?, message.mux_id))
 }
 
-fn is_from_caller(message: &Meaning) -> bool {
+fn is_from_caller(message: &MessageSummary) -> bool {
     const CALLERS: [&str; 6] =
         ["Request", "ConnectMux", "MuxClientMsg", "DisconnectServerMux", "UnblockSrvMux", "Ping"];
     CALLERS.contains(&message.op.as_str())
 }
 
-/// Every call, at both of its ends; every lock, while it is waited for and while it is held.
+/// Returns a bar for each end of each call, and for each lock while it is waited for and held.
 fn bars(events: &[Event]) -> Vec<Bar> {
     let mut bars: Vec<Bar> = Vec::new();
-    let mut open: BTreeMap<(Node, CallId, Side), usize> = BTreeMap::new();
+    let mut open: BTreeMap<(Node, CallId, BarSide), usize> = BTreeMap::new();
     let mut streams: BTreeMap<CallId, bool> = BTreeMap::new();
-    for (place, event) in events.iter().enumerate() {
+    for (index, event) in events.iter().enumerate() {
         let Some(node) = event.node else { continue };
-        if let What::CallMade { call, kind, .. } = &event.what {
+        if let EventKind::CallMade { call, kind, .. } = &event.kind {
             streams.insert(*call, *kind == CallKind::Stream);
         }
-        if let Some((call, side, tone)) = ended_by(&event.what)
+        if let Some((call, side, tone)) = ended_by(&event.kind)
             && let Some(bar) = open.remove(&(node, call, side))
         {
-            bars[bar].end = Some(place);
+            bars[bar].end = Some(index);
             bars[bar].tone = tone;
         }
-        if let Some((call, side)) = begun_by(&event.what) {
+        if let Some((call, side)) = started_by(&event.kind) {
             open.insert((node, call, side), bars.len());
             let stream = streams.get(&call).copied().unwrap_or(false);
-            let (start, tone) = (place, Tone::Open);
+            let (start, tone) = (index, Tone::Open);
             bars.push(Bar { call, node, side, start, end: None, stream, tone });
         }
     }
     bars
 }
 
-/// The call that begins with this, and at which of its ends. Whoever waits for a lock is its caller; what
-/// is below the wire is the holding.
-fn begun_by(what: &What) -> Option<(CallId, Side)> {
-    match what {
-        What::CallMade { call, .. } | What::LockAsked { call, .. } => Some((*call, Side::Caller)),
-        What::HandlerStarted { call, .. } | What::LockGranted { call, .. } => {
-            Some((*call, Side::Handler))
+/// Returns the call that begins with this event, and at which end. A waiter for a lock counts as
+/// its caller, drawn above the wire; a holder is drawn below it.
+fn started_by(kind: &EventKind) -> Option<(CallId, BarSide)> {
+    match kind {
+        EventKind::CallMade { call, .. } | EventKind::LockRequested { call, .. } => {
+            Some((*call, BarSide::Caller))
+        }
+        EventKind::HandlerStarted { call, .. } | EventKind::LockGranted { call, .. } => {
+            Some((*call, BarSide::Callee))
         }
         _ => None,
     }
 }
 
-/// The call that ends with this, at which of its ends, and how.
-fn ended_by(what: &What) -> Option<(CallId, Side, Tone)> {
-    match what {
-        What::CallEnded { call, outcome } => Some((*call, Side::Caller, Tone::of(outcome))),
-        What::LockGranted { call, .. } => Some((*call, Side::Caller, Tone::Good)),
-        What::LockFailed { call, failure } => {
-            Some((*call, Side::Caller, Tone::of_failure(failure)))
+/// Returns the call that ends with this event, at which end, and how.
+fn ended_by(kind: &EventKind) -> Option<(CallId, BarSide, Tone)> {
+    match kind {
+        EventKind::CallEnded { call, outcome } => Some((*call, BarSide::Caller, Tone::of(outcome))),
+        EventKind::LockGranted { call, .. } => Some((*call, BarSide::Caller, Tone::Success)),
+        EventKind::LockFailed { call, failure } => {
+            Some((*call, BarSide::Caller, Tone::of_failure(failure)))
         }
-        What::HandlerEnded { call, how } => Some((*call, Side::Handler, Tone::of_handler(*how))),
-        What::LockEnded { call, how } => Some((*call, Side::Handler, Tone::of_lock(*how))),
+        EventKind::HandlerEnded { call, how } => {
+            Some((*call, BarSide::Callee, Tone::of_handler(*how)))
+        }
+        EventKind::LockEnded { call, how } => Some((*call, BarSide::Callee, Tone::of_lock(*how))),
         _ => None,
     }
 }
@@ -295,8 +302,8 @@ fn ended_by(what: &What) -> Option<(CallId, Side, Tone)> {
 impl Tone {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Answered => Self::Good,
-            Outcome::WrongAnswer { .. } => Self::Wrong,
+            Outcome::Completed => Self::Success,
+            Outcome::WrongResponse { .. } => Self::Wrong,
             Outcome::RemoteError { .. }
             | Outcome::UnknownHandler
             | Outcome::StreamFailed { .. } => Self::Failed,
@@ -304,58 +311,58 @@ impl Tone {
                 Self::Refused
             }
             Outcome::Disconnected | Outcome::Crashed => Self::Lost,
-            Outcome::Deadline => Self::Late,
-            Outcome::GaveUp => Self::Dropped,
+            Outcome::Deadline => Self::Expired,
+            Outcome::Cancelled => Self::Cancelled,
         }
     }
 
     fn of_failure(failure: &LockFailure) -> Self {
         match failure {
-            LockFailure::TimedOut => Self::Late,
-            LockFailure::GaveUp => Self::Dropped,
-            LockFailure::ShuttingDown | LockFailure::NotAsked { .. } => Self::Refused,
+            LockFailure::TimedOut => Self::Expired,
+            LockFailure::Cancelled => Self::Cancelled,
+            LockFailure::ShuttingDown | LockFailure::NotAttempted { .. } => Self::Refused,
             LockFailure::Lost | LockFailure::Crashed => Self::Lost,
         }
     }
 
     fn of_lock(how: LockEnd) -> Self {
         match how {
-            LockEnd::Unlocked => Self::Good,
-            LockEnd::Dropped => Self::Dropped,
+            LockEnd::Unlocked => Self::Success,
+            LockEnd::Dropped => Self::Cancelled,
             LockEnd::Lost | LockEnd::Crashed => Self::Lost,
         }
     }
 
     fn of_handler(how: HandlerEnd) -> Self {
         match how {
-            HandlerEnd::Returned => Self::Good,
+            HandlerEnd::Returned => Self::Success,
             HandlerEnd::Failed | HandlerEnd::Panicked => Self::Failed,
-            HandlerEnd::Cancelled => Self::Dropped,
+            HandlerEnd::Cancelled => Self::Cancelled,
             HandlerEnd::Crashed => Self::Lost,
         }
     }
 }
 
-/// Every state of every connection. A process that is gone has none, nor has one that begins.
-fn stays(events: &[Event]) -> Vec<Stay> {
-    let mut stays: Vec<Stay> = Vec::new();
+/// Returns every state of every connection. A stopped process has none, nor has a starting one.
+fn state_spans(events: &[Event]) -> Vec<StateSpan> {
+    let mut state_spans: Vec<StateSpan> = Vec::new();
     let mut current: BTreeMap<(Node, Node), usize> = BTreeMap::new();
-    for (place, event) in events.iter().enumerate() {
-        match (&event.what, event.node) {
-            (&What::State { remote, .. }, Some(node)) => {
-                let before = current.insert((node, remote), stays.len());
+    for (index, event) in events.iter().enumerate() {
+        match (&event.kind, event.node) {
+            (&EventKind::State { remote, .. }, Some(node)) => {
+                let before = current.insert((node, remote), state_spans.len());
                 if let Some(before) = before {
-                    stays[before].end = Some(place);
+                    state_spans[before].end = Some(index);
                 }
-                stays.push(Stay { node, remote, start: place, end: None });
+                state_spans.push(StateSpan { node, remote, start: index, end: None });
             }
-            (What::Started { .. }, Some(node))
-            | (&What::Fault { fault: Fault::PowerLoss { node } }, _) => {
+            (EventKind::Started { .. }, Some(node))
+            | (&EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
                 let gone = current.extract_if(.., |(at, _), _| *at == node);
-                gone.for_each(|(_, stay)| stays[stay].end = Some(place));
+                gone.for_each(|(_, span)| state_spans[span].end = Some(index));
             }
             _ => {}
         }
     }
-    stays
+    state_spans
 }

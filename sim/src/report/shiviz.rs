@@ -1,54 +1,54 @@
-//! A run for `ShiViz`, which draws and compares executions by their vector clocks.
+//! Writes a run as a log for `ShiViz`, which draws and compares executions by their vector clocks.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::event::{Event, SocketId, What};
+use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 
-/// How an entry is taken apart.
+/// Pattern that parses an entry.
 const PARSER: &str = r"(?<host>\S*) (?<clock>\{.*\})\n(?<event>.*)";
 
-/// What happens to the network and to the run as a whole is a process of its own there.
+/// Host name of events that belong to no node.
 const NO_NODE: &str = "run";
 
 type Clock = BTreeMap<String, u64>;
 
-/// The trace as a log file for `ShiViz` (<https://bestchai.bitbucket.io/shiviz/>).
+/// Returns the trace as a log file for `ShiViz` (<https://bestchai.bitbucket.io/shiviz/>).
 ///
-/// To look at it, choose the file on the tool's input page. In a file that is uploaded so, the first
-/// line is the parser, `(?<host>\S*) (?<clock>\{.*\})\n(?<event>.*)`, and the second, here empty, what
-/// separates several executions. Pasted into the page as text it works too, once that parser is in the
-/// parser's field: the first line then matches nothing, and is skipped.
+/// Upload the file on the tool's input page. In an uploaded file, the first line is the parser,
+/// `(?<host>\S*) (?<clock>\{.*\})\n(?<event>.*)`, and the second, empty here, the delimiter of
+/// several executions. Pasted as text, the log works once that parser is in the parser's field: the
+/// first line then matches nothing, and is skipped.
 ///
-/// An entry is two lines: the node with its vector clock, and what happened. A node's own clock counts
-/// its events from 1; a message that arrives brings the clock that its sender had. Hosts are the nodes
-/// that did anything, and `run`.
+/// An entry is two lines: the node with its vector clock, and the event. A node's own clock counts
+/// its events from 1; a message that arrives brings the clock of its sender. Hosts are the nodes
+/// with events, and `run`.
 pub fn shiviz(events: &[Event]) -> String {
     let mut text = format!("{PARSER}\n\n");
     for (host, clock, event) in entries(events) {
         let clock = serde_json::to_string(&clock).unwrap_or_default();
-        let said = event.what.to_string().replace(['\n', '\r'], " ");
+        let line = event.kind.to_string().replace(['\n', '\r'], " ");
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{host} {clock}\n{} ms: {said}", event.at_ms);
+        let _ = writeln!(text, "{host} {clock}\n{} ms: {line}", event.at_ms);
     }
     text
 }
 
-/// Each event with its host, and what that host's clock is then.
+/// Returns each event with its host and the host's clock.
 fn entries(events: &[Event]) -> impl Iterator<Item = (String, Clock, &Event)> {
     let mut clocks: BTreeMap<String, Clock> = BTreeMap::new();
-    let mut under_way: BTreeMap<(SocketId, u64), Vec<(Node, Clock)>> = BTreeMap::new();
+    let mut in_flight: BTreeMap<(SocketId, u64), Vec<(Node, Clock)>> = BTreeMap::new();
     events.iter().map(move |event| {
         let host = event.node.map_or_else(|| NO_NODE.to_owned(), |node| node.to_string());
         let clock = clocks.entry(host.clone()).or_default();
         *clock.entry(host.clone()).or_default() += 1;
-        match (&event.what, event.node) {
-            (What::MessageSent { socket, index, .. }, Some(node)) => {
-                under_way.entry((*socket, *index)).or_default().push((node, clock.clone()));
+        match (&event.kind, event.node) {
+            (EventKind::MessageSent { socket, index, .. }, Some(node)) => {
+                in_flight.entry((*socket, *index)).or_default().push((node, clock.clone()));
             }
-            (What::MessageReceived { socket, index }, Some(node)) => {
-                let sent = under_way.entry((*socket, *index)).or_default();
+            (EventKind::MessageReceived { socket, index }, Some(node)) => {
+                let sent = in_flight.entry((*socket, *index)).or_default();
                 // Both directions of a socket count from 0.
                 if let Some(found) = sent.iter().position(|(from, _)| *from != node) {
                     merge(clock, sent.swap_remove(found).1);
@@ -70,7 +70,7 @@ fn merge(clock: &mut Clock, other: Clock) {
 #[cfg(test)]
 mod tests {
     use super::entries;
-    use crate::event::{Event, What};
+    use crate::event::{Event, EventKind};
     use crate::report::tests::{received, sent};
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_hosts_own_clock_counts_from_one_by_one() {
-        let mut trace = vec![Event { at_ms: 0, node: None, what: What::Healed }];
+        let mut trace = vec![Event { at_ms: 0, node: None, kind: EventKind::Healed }];
         trace.extend((0..40).map(|index| sent(index, index % 2, 1, index)));
         trace.extend((0..40).map(|index| received(50, 1 - index % 2, 1, index)));
         let mut last = super::Clock::new();
@@ -101,8 +101,9 @@ mod tests {
 
     #[test]
     fn an_entry_is_two_lines_whatever_the_event_says() {
-        let what = What::Violated { invariant: "x".into(), text: "one\ntwo\r\nthree {".into() };
-        let trace = [sent(0, 0, 3, 0), Event { at_ms: 7, node: None, what }, received(9, 1, 3, 0)];
+        let kind =
+            EventKind::Violated { invariant: "x".into(), text: "one\ntwo\r\nthree {".into() };
+        let trace = [sent(0, 0, 3, 0), Event { at_ms: 7, node: None, kind }, received(9, 1, 3, 0)];
         let log = super::shiviz(&trace);
         let lines: Vec<_> = log.lines().collect();
         assert_eq!(lines.len(), 2 + 2 * trace.len(), "{log}");

@@ -1,13 +1,13 @@
-//! What belongs together is found, and nothing in a trace can break out of the page.
+//! Pairing of events, and escaping: no text of a trace can break out of the page.
 
-use crate::event::{CallKind, Event, HandlerEnd, LinkState, Meaning, Outcome, What};
+use crate::event::{CallKind, Event, EventKind, HandlerEnd, LinkState, MessageSummary, Outcome};
 use crate::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 
-use super::diagram::{Arrow, Diagram, Side, Tone};
-use super::trouble::Spell;
+use super::diagram::{Arrow, BarSide, Diagram, Tone};
+use super::fault_spans::FaultSpan;
 
-pub(super) fn at(at_ms: u64, node: u64, what: What) -> Event {
-    Event { at_ms, node: Some(Node(u8::try_from(node).expect("few nodes"))), what }
+pub(super) fn at(at_ms: u64, node: u64, kind: EventKind) -> Event {
+    Event { at_ms, node: Some(Node(u8::try_from(node).expect("few nodes"))), kind }
 }
 
 pub(super) fn sent(at_ms: u64, node: u64, socket: u32, index: u64) -> Event {
@@ -15,7 +15,7 @@ pub(super) fn sent(at_ms: u64, node: u64, socket: u32, index: u64) -> Event {
 }
 
 pub(super) fn received(at_ms: u64, node: u64, socket: u32, index: u64) -> Event {
-    at(at_ms, node, What::MessageReceived { socket, index })
+    at(at_ms, node, EventKind::MessageReceived { socket, index })
 }
 
 fn says(
@@ -24,8 +24,8 @@ fn says(
     (socket, index): (u32, u64),
     (op, mux_id, call): (&str, u64, Option<u32>),
 ) -> Event {
-    let message = Meaning { op: op.into(), mux_id, sequence: 0, flags: 0, bytes: 0, call };
-    at(at_ms, node, What::MessageSent { socket, index, message })
+    let message = MessageSummary { op: op.into(), mux_id, sequence: 0, flags: 0, bytes: 0, call };
+    at(at_ms, node, EventKind::MessageSent { socket, index, message })
 }
 
 fn plan() -> Plan {
@@ -36,9 +36,9 @@ fn plan() -> Plan {
         latency_max_ms: 5,
         socket_segments: 64,
         limits: LimitsPlan::default(),
-        rare: vec![],
+        fault_points: vec![],
         late: vec![],
-        strangers: vec![],
+        wrong_secret_nodes: vec![],
         locks: None,
         iam: None,
         metrics: None,
@@ -53,11 +53,11 @@ fn diagram(events: &[Event]) -> Diagram {
 }
 
 fn fault(at_ms: u64, fault: Fault) -> Event {
-    Event { at_ms, node: None, what: What::Fault { fault } }
+    Event { at_ms, node: None, kind: EventKind::Fault { fault } }
 }
 
 #[test]
-fn a_message_is_paired_by_socket_direction_and_index() {
+fn message_is_paired_by_socket_direction_and_index() {
     // Both directions count from 0, and another socket has the same numbers.
     let trace = [
         sent(0, 0, 7, 0),
@@ -78,8 +78,8 @@ fn a_message_is_paired_by_socket_direction_and_index() {
 }
 
 #[test]
-fn a_message_that_never_arrived_still_knows_where_it_was_going() {
-    let opened = What::SocketOpened { socket: 4, remote: Node(2), dialled: true };
+fn lost_message_still_has_its_receiver() {
+    let opened = EventKind::SocketOpened { socket: 4, remote: Node(2), dialed: true };
     let trace = [at(0, 0, opened), sent(1, 0, 4, 0), sent(2, 1, 5, 0)];
     let messages = diagram(&trace).messages;
     assert_eq!((messages[0].received, messages[0].to), (None, Some(Node(2))));
@@ -87,7 +87,7 @@ fn a_message_that_never_arrived_still_knows_where_it_was_going() {
 }
 
 #[test]
-fn what_was_never_sent_arrives_alone() {
+fn message_received_but_never_sent_is_not_drawn() {
     let twice =
         [sent(0, 0, 1, 0), received(1, 1, 1, 0), received(2, 1, 1, 0), received(3, 1, 9, 0)];
     let messages = diagram(&twice).messages;
@@ -96,10 +96,10 @@ fn what_was_never_sent_arrives_alone() {
 }
 
 #[test]
-fn p09_messages_are_of_a_call_by_its_callers_number_for_it() {
+fn p09_messages_belong_to_a_call_by_the_mux_id_of_its_caller() {
     let trace = [
         says(0, 0, (1, 0), ("ConnectMux", 5, Some(70))),
-        // The same number, of a call that the other end made.
+        // The same mux id, of a call that the other end made.
         says(0, 1, (1, 0), ("Request", 5, Some(80))),
         received(1, 1, 1, 0),
         received(1, 0, 1, 0),
@@ -126,14 +126,15 @@ fn p09_messages_are_of_a_call_by_its_callers_number_for_it() {
 }
 
 #[test]
-fn a_call_is_a_bar_at_each_of_its_ends() {
-    let made = What::CallMade { call: 3, to: Node(1), kind: CallKind::Stream, timeout_ms: None };
+fn call_has_a_bar_at_each_of_its_ends() {
+    let made =
+        EventKind::CallMade { call: 3, to: Node(1), kind: CallKind::Stream, timeout_ms: None };
     let trace = [
         at(0, 0, made),
-        at(1, 1, What::HandlerStarted { call: 3, from: Node(0) }),
-        at(2, 0, What::CallEnded { call: 3, outcome: Outcome::Deadline }),
-        at(3, 1, What::HandlerEnded { call: 3, how: HandlerEnd::Cancelled }),
-        at(4, 1, What::HandlerStarted { call: 4, from: Node(0) }),
+        at(1, 1, EventKind::HandlerStarted { call: 3, from: Node(0) }),
+        at(2, 0, EventKind::CallEnded { call: 3, outcome: Outcome::Deadline }),
+        at(3, 1, EventKind::HandlerEnded { call: 3, how: HandlerEnd::Cancelled }),
+        at(4, 1, EventKind::HandlerStarted { call: 4, from: Node(0) }),
     ];
     let bars = diagram(&trace).bars;
     let shape = |at: usize| {
@@ -141,28 +142,28 @@ fn a_call_is_a_bar_at_each_of_its_ends() {
         (bar.call, bar.node, bar.side, bar.start, bar.end, bar.tone, bar.stream)
     };
     assert_eq!(bars.len(), 3);
-    assert_eq!(shape(0), (3, Node(0), Side::Caller, 0, Some(2), Tone::Late, true));
-    assert_eq!(shape(1), (3, Node(1), Side::Handler, 1, Some(3), Tone::Dropped, true));
-    assert_eq!(shape(2), (4, Node(1), Side::Handler, 4, None, Tone::Open, false));
+    assert_eq!(shape(0), (3, Node(0), BarSide::Caller, 0, Some(2), Tone::Expired, true));
+    assert_eq!(shape(1), (3, Node(1), BarSide::Callee, 1, Some(3), Tone::Cancelled, true));
+    assert_eq!(shape(2), (4, Node(1), BarSide::Callee, 4, None, Tone::Open, false));
 }
 
 #[test]
-fn a_state_lasts_until_the_next_or_until_its_process_begins_anew() {
-    let state = |state| What::State { remote: Node(1), state, cause: None };
+fn state_lasts_until_the_next_or_until_its_process_restarts() {
+    let state = |state| EventKind::State { remote: Node(1), state, cause: None };
     let trace = [
         at(0, 0, state(LinkState::Connecting)),
         at(1, 2, state(LinkState::Connecting)),
         at(2, 0, state(LinkState::Connected)),
-        at(3, 0, What::Started { incarnation: 2 }),
+        at(3, 0, EventKind::Started { incarnation: 2 }),
         at(4, 0, state(LinkState::Connecting)),
         fault(5, Fault::PowerLoss { node: Node(0) }),
     ];
-    let ends: Vec<_> = diagram(&trace).states.iter().map(|stay| (stay.start, stay.end)).collect();
+    let ends: Vec<_> = diagram(&trace).states.iter().map(|span| (span.start, span.end)).collect();
     assert_eq!(ends, [(0, Some(2)), (1, None), (2, Some(3)), (4, Some(5))]);
 }
 
 #[test]
-fn trouble_lasts_until_something_says_otherwise() {
+fn fault_lasts_until_an_event_ends_it() {
     let (a, b) = (Node(0), Node(1));
     let mut plan = plan();
     plan.cluster.late = vec![(Node(2), 6)];
@@ -170,15 +171,15 @@ fn trouble_lasts_until_something_says_otherwise() {
         fault(0, Fault::Cut { a, b }),
         fault(1, Fault::Slow { a, b, ms: 5 }),
         fault(2, Fault::Slow { a, b, ms: 9 }),
-        fault(3, Fault::Mend { a: b, b: a }),
+        fault(3, Fault::Repair { a: b, b: a }),
         fault(4, Fault::PowerLoss { node: b }),
         fault(5, Fault::CutOneWay { from: b, to: a }),
-        at(6, 2, What::Started { incarnation: 1 }),
-        Event { at_ms: 7, node: None, what: What::Healed },
+        at(6, 2, EventKind::Started { incarnation: 1 }),
+        Event { at_ms: 7, node: None, kind: EventKind::Healed },
         fault(8, Fault::Restart { node: b }),
     ];
-    let spells = Diagram::of(&plan, &trace).trouble;
-    let shape = |spell: &Spell| (spell.kind, spell.start, spell.end);
+    let fault_spans = Diagram::of(&plan, &trace).faults;
+    let shape = |span: &FaultSpan| (span.kind, span.start, span.end);
     let expected = [
         ("late", None, Some(6)),
         ("cut", Some(0), Some(3)),
@@ -187,27 +188,28 @@ fn trouble_lasts_until_something_says_otherwise() {
         ("power_loss", Some(4), Some(8)),
         ("cut_one_way", Some(5), Some(7)),
     ];
-    assert_eq!(spells.iter().map(shape).collect::<Vec<_>>(), expected);
+    assert_eq!(fault_spans.iter().map(shape).collect::<Vec<_>>(), expected);
 }
 
 #[test]
-fn nothing_in_a_trace_breaks_out_of_the_page() {
+fn text_of_a_trace_is_escaped_in_the_page() {
     let text = "</script><script>alert(1)</script><!--<script> /*data*/ \u{2028}\"'\\".to_owned();
-    let what = What::Violated { invariant: "<!--".into(), text };
-    let trace = [Event { at_ms: 1, node: None, what }];
+    let kind = EventKind::Violated { invariant: "<!--".into(), text };
+    let trace = [Event { at_ms: 1, node: None, kind }];
     let page = super::html(&plan(), &trace);
     let (_, data) = page.split_once(r#"id="data">"#).expect("the page has its data");
-    let (data, rest) = data.split_once("</script>").expect("and its end");
+    let (data, rest) = data.split_once("</script>").expect("the data has an end");
     assert!(!data.contains('<'), "{data}");
     assert_eq!(rest.matches("<script>").count(), 1, "only the page's own");
     let read: serde_json::Value = serde_json::from_str(data).expect("the data is JSON");
-    let event: Event = serde_json::from_value(read["events"][0].clone()).expect("of events");
+    let event: Event =
+        serde_json::from_value(read["events"][0].clone()).expect("the data is a list of events");
     assert_eq!(event, trace[0]);
-    assert_eq!(read["seed"], "18446744073709551615", "as text: JavaScript has no such numbers");
+    assert_eq!(read["seed"], "18446744073709551615", "as text: JavaScript has no 64-bit integers");
 }
 
 #[test]
-fn the_page_needs_nothing_else() {
+fn page_is_self_contained() {
     let page = super::html(&plan(), &[]);
     for other in ["http:", "https:", "src=", "<link", "@import", "url(", "/*style*/", "/*script*/"]
     {

@@ -1,65 +1,65 @@
-//! What a cluster that has recovered is asked: it must answer, not only say that it is connected.
+//! Probes of a recovered cluster: its calls must succeed, not only its connections.
 
 use std::collections::BTreeSet;
 
 use super::{Trial, Violation};
-use crate::event::{CallId, LockEnd, Outcome, What};
-use crate::plan::{Ending, Load, LockEnding, LockPlan, Node, RequestPlan, StreamPlan};
+use crate::event::{CallId, EventKind, LockEnd, Outcome};
+use crate::plan::{HandlerEnding, Load, LockEnding, LockPlan, Node, RequestPlan, StreamPlan};
 
 /// How long a small call may take in a cluster that has recovered.
 const PROBE_MS: u64 = 5_000;
 
 impl Trial<'_> {
-    /// Every node asks every other for an answer and a stream, and for each lock.
+    /// Makes every node call every other, with a request and a stream, and request each lock.
     pub(super) fn probe(&mut self) -> Result<(), Violation> {
         let nodes = || (0..self.plan.cluster.nodes).map(Node);
         let pairs = nodes().flat_map(|a| nodes().map(move |b| (a, b))).filter(|(a, b)| a != b);
         let calls = pairs.flat_map(|(from, to)| {
             [Load::Request(probe_request(from, to)), Load::Stream(probe_stream(from, to))]
         });
-        self.must_be_done(calls.collect(), PROBE_MS)?;
+        self.must_succeed(calls.collect(), PROBE_MS)?;
         let (locks, limit_ms) = (self.probe_locks(), self.bounds.lock_ms(self.nodes()));
-        self.must_be_done(locks, limit_ms)
+        self.must_succeed(locks, limit_ms)
     }
 
     fn nodes(&self) -> u64 {
         u64::from(self.plan.cluster.nodes)
     }
 
-    /// Each node for each resource, all at once.
+    /// Returns a lock request of each node for each resource, all at once.
     fn probe_locks(&self) -> Vec<Load> {
         if self.plan.cluster.locks.is_none() {
             return Vec::new();
         }
         let timeout_ms = u32::try_from(self.bounds.lock_ms(self.nodes())).unwrap_or(u32::MAX);
         let resources: BTreeSet<u8> =
-            self.plan.load.iter().flat_map(|(_, load)| of(load)).collect();
+            self.plan.load.iter().flat_map(|(_, load)| resources_of(load)).collect();
         let nodes = (0..self.plan.cluster.nodes).map(Node);
         let pairs = nodes.flat_map(|on| resources.iter().map(move |resource| (on, *resource)));
         pairs.map(|(on, resource)| Load::Lock(probe_lock(on, resource, timeout_ms))).collect()
     }
 
-    fn must_be_done(&mut self, calls: Vec<Load>, limit_ms: u64) -> Result<(), Violation> {
-        let mut open = BTreeSet::new();
-        open.extend(calls.into_iter().filter_map(|load| self.world.make(load)));
-        let (mut seen, until) = (self.events.len(), self.world.now_ms() + limit_ms);
-        while !open.is_empty() && self.world.now_ms() < until {
+    fn must_succeed(&mut self, calls: Vec<Load>, limit_ms: u64) -> Result<(), Violation> {
+        let mut outstanding = BTreeSet::new();
+        outstanding.extend(calls.into_iter().filter_map(|load| self.world.submit(load)));
+        let (mut checked, until) = (self.events.len(), self.world.now_ms() + limit_ms);
+        while !outstanding.is_empty() && self.world.now_ms() < until {
             self.step()?;
-            for event in &self.events[seen..] {
-                if let Some((call, is_well)) = end_of(&event.what)
-                    && open.remove(&call)
-                    && !is_well
+            for event in &self.events[checked..] {
+                if let Some((call, success)) = end_of(&event.kind)
+                    && outstanding.remove(&call)
+                    && !success
                 {
-                    let text = format!("after all was healed was made {}", event.what);
+                    let text = format!("a probe after healing failed: {}", event.kind);
                     return Err(liveness(text));
                 }
             }
-            seen = self.events.len();
+            checked = self.events.len();
         }
-        match open.first() {
+        match outstanding.first() {
             None => Ok(()),
             Some(call) => {
-                let text = format!("call {call}, made after all was healed, is not answered");
+                let text = format!("call {call}, a probe after healing, did not complete");
                 Err(liveness(text))
             }
         }
@@ -70,18 +70,18 @@ fn liveness(text: String) -> Violation {
     Violation { invariant: "liveness".to_owned(), text }
 }
 
-/// The call that this ends, and whether well.
-fn end_of(what: &What) -> Option<(CallId, bool)> {
-    match what {
-        What::CallEnded { call, outcome } => Some((*call, *outcome == Outcome::Answered)),
-        What::LockEnded { call, how } => Some((*call, *how == LockEnd::Unlocked)),
-        What::LockFailed { call, .. } => Some((*call, false)),
+/// Returns the call that this event ends, and whether it succeeded.
+fn end_of(kind: &EventKind) -> Option<(CallId, bool)> {
+    match kind {
+        EventKind::CallEnded { call, outcome } => Some((*call, *outcome == Outcome::Completed)),
+        EventKind::LockEnded { call, how } => Some((*call, *how == LockEnd::Unlocked)),
+        EventKind::LockFailed { call, .. } => Some((*call, false)),
         _ => None,
     }
 }
 
-/// What a load locks.
-fn of(load: &Load) -> Vec<u8> {
+/// Returns the resources that an operation locks.
+fn resources_of(load: &Load) -> Vec<u8> {
     match load {
         Load::Lock(plan) => plan.resources.clone(),
         Load::Request(_) | Load::Stream(_) | Load::Force(_) | Load::Change(_) => Vec::new(),
@@ -98,7 +98,7 @@ fn probe_lock(on: Node, resource: u8, timeout_ms: u32) -> LockPlan {
         pace_ms: 0,
         store_ms: 0,
         ending: LockEnding::Unlock,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
@@ -107,11 +107,11 @@ fn probe_request(from: Node, to: Node) -> RequestPlan {
         from,
         to,
         bytes: 32,
-        answer_bytes: 32,
+        response_bytes: 32,
         work_ms: 0,
-        ending: Ending::Well,
+        ending: HandlerEnding::Success,
         timeout_ms: Some(PROBE_MS as u32),
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
@@ -125,9 +125,9 @@ fn probe_stream(from: Node, to: Node) -> StreamPlan {
         bytes: 32,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: Some(PROBE_MS as u32),
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }

@@ -1,33 +1,32 @@
 //! Messages of the largest size beside small ones, in both directions.
 //!
-//! Sixteen megabytes at once, more than once: together they are more than the queue holds, so that
-//! the last must wait for room. Small calls of the same connection go on beside them and are answered
-//! within two round trips more than usual, and the large ones arrive whole. What the simulated network
-//! counts is segments, not bytes: this shows that nothing waits for the wrong thing, and how long
-//! bytes take is for a benchmark to say.
+//! Several messages of 16 MiB are sent at once: together they exceed the queue, so the last must
+//! wait for room. Small calls on the same connection continue and complete within two round trips
+//! more than usual, and the large messages arrive whole. The simulated network counts segments, not
+//! bytes: this scenario shows that no call waits for the wrong message; a benchmark measures how
+//! long bytes take.
 
 use rand::RngExt;
 
-use super::history::{Call, History};
+use super::history::{CallHistory, History};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
-use crate::event::{Event, What};
-use crate::invariants::Verdict;
+use crate::event::{Event, EventKind};
+use crate::invariants::CheckResult;
 use crate::plan::{Load, Plan, RequestPlan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "big_and_small",
-    about: "messages of 16 MiB arrive whole, and small ones beside them are not kept waiting",
+    about: "messages of 16 MiB arrive whole and do not delay small ones beside them",
     plan,
     expect,
 };
 
 /// Bytes of a large payload: the largest message, less what its header may take.
 const BIG_BYTES: u32 = 16 * 1024 * 1024 - 128;
-/// Large requests that one node makes at once: more than its queue holds.
+/// Number of large requests that one node makes at once: more than its queue holds.
 const BIG: usize = 3;
-/// How long small calls are made before and after the large ones, in milliseconds.
+/// Time before and after the large calls in which small ones are made, in milliseconds.
 const AROUND_MS: u64 = 300;
 const BIG_AT_MS: u64 = 1_500;
 
@@ -39,8 +38,8 @@ fn plan(seed: u64) -> Plan {
         let at = BIG_AT_MS + rng.random_range(0..3);
         plan.load.push((at, Load::Request(RequestPlan { bytes: BIG_BYTES, ..small(from, to) })));
     }
-    let answered = RequestPlan { answer_bytes: BIG_BYTES, ..small(from, to) };
-    plan.load.push((BIG_AT_MS + rng.random_range(0..20), Load::Request(answered)));
+    let large_response = RequestPlan { response_bytes: BIG_BYTES, ..small(from, to) };
+    plan.load.push((BIG_AT_MS + rng.random_range(0..20), Load::Request(large_response)));
     for (from, to) in [(from, to), (to, from)] {
         for at in BIG_AT_MS - AROUND_MS..BIG_AT_MS + AROUND_MS {
             plan.load.push((at, Load::Request(small(from, to))));
@@ -51,34 +50,34 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn is_big(load: &Load) -> bool {
-    matches!(load, Load::Request(plan) if plan.bytes.max(plan.answer_bytes) == BIG_BYTES)
+    matches!(load, Load::Request(plan) if plan.bytes.max(plan.response_bytes) == BIG_BYTES)
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let (big, small): (Vec<_>, Vec<_>) = history.calls.iter().partition(|call| is_big(call.load));
     for call in &big {
-        call.must_be_answered_within(bounds.deadline_ms())?;
+        call.must_complete_within(bounds.deadline_ms())?;
     }
     for call in &small {
-        call.must_be_answered_within(3 * bounds.round_trip_ms)?;
+        call.must_complete_within(3 * bounds.round_trip_ms)?;
     }
     if big.len() <= BIG || !small.iter().any(|small| is_overtaking(small, &big)) {
-        return Err("small calls must be made and answered while big ones are under way".to_owned());
+        return Err("small calls must complete while large ones are outstanding".to_owned());
     }
-    let sizes = events.iter().filter_map(|event| match &event.what {
-        What::MessageSent { message, .. } => Some(message.bytes),
+    let sizes = events.iter().filter_map(|event| match &event.kind {
+        EventKind::MessageSent { message, .. } => Some(message.bytes),
         _ => None,
     });
     let whole = sizes.filter(|bytes| *bytes == BIG_BYTES).count();
     if whole != big.len() {
-        return Err(format!("{whole} big messages were written, {} were asked for", big.len()));
+        return Err(format!("{whole} large messages were written, {} were requested", big.len()));
     }
     Ok(())
 }
 
-/// Made while a large one was under way, and answered.
-fn is_overtaking(small: &Call<'_>, big: &[&Call<'_>]) -> bool {
+/// Returns whether it was made while a large call was outstanding, and completed.
+fn is_overtaking(small: &CallHistory<'_>, big: &[&CallHistory<'_>]) -> bool {
     let Some(made) = small.made_ms else { return false };
-    small.is_answered() && big.iter().any(|big| big.is_under_way(made))
+    small.is_completed() && big.iter().any(|big| big.is_outstanding(made))
 }

@@ -1,36 +1,35 @@
-//! Hundreds of calls and streams are given up at once, and those of the other direction go on.
+//! Hundreds of calls and streams are cancelled at once, and those of the other direction continue.
 //!
-//! The two directions of a connection number their calls alike, so that almost every call that is
-//! given up has a namesake that the other node made. What is said about the one must never end the
-//! other (B16): every call of the other direction is answered, and so is every call that the same
-//! node made beside those it gave up. Handlers of what was given up are cancelled within a round trip
-//! (B11), and those that were given up before they left are never served.
+//! Both directions of a connection number their calls from the same range, so almost every
+//! cancelled call shares its id with a call of the other node. A cancellation must never end the
+//! call of the other direction (B16): every call of the other direction completes, and so does
+//! every call that the same node does not cancel. Handlers of cancelled calls are cancelled within
+//! a round trip (B11), and calls that were cancelled before they were sent are never served.
 
 use std::collections::BTreeSet;
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::history::{Call, History};
+use super::history::{CallHistory, History};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
-use crate::event::{Event, HandlerEnd, Outcome, What};
-use crate::invariants::Verdict;
-use crate::plan::{Ending, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::event::{Event, EventKind, HandlerEnd, Outcome};
+use crate::invariants::CheckResult;
+use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "cancel_storm",
-    about: "hundreds of calls are given up at once; namesakes of the other direction are answered",
+    about: "hundreds of calls are cancelled at once; calls with the same ids complete",
     plan,
     expect,
 };
 
-/// Calls that are given up.
+/// Number of calls that are cancelled.
 const STORM: u32 = 300;
-/// Within so many milliseconds.
+/// Time within which they are made, in milliseconds.
 const STORM_MS: u64 = 150;
-/// Longest time that a call of the others takes, in milliseconds.
+/// Longest time that any other call takes, in milliseconds.
 const WORK_MS: u32 = 150;
 
 fn plan(seed: u64) -> Plan {
@@ -39,28 +38,34 @@ fn plan(seed: u64) -> Plan {
     let storm = rng.random_range(2_000..3_000);
     for _ in 0..STORM {
         let at = storm + rng.random_range(0..STORM_MS);
-        let give_up_ms = Some(rng.random_range(0..60));
-        let given_up = if rng.random_bool(0.3) {
-            let ending = Ending::Never;
-            let take_ms = if rng.random_bool(0.3) { None } else { Some(0) };
-            Load::Stream(StreamPlan { ending, give_up_ms, take_ms, ..stream(&mut rng, from, to) })
+        let cancel_after_ms = Some(rng.random_range(0..60));
+        let cancelled = if rng.random_bool(0.3) {
+            let ending = HandlerEnding::Never;
+            let receive_pace_ms = if rng.random_bool(0.3) { None } else { Some(0) };
+            Load::Stream(StreamPlan {
+                ending,
+                cancel_after_ms,
+                receive_pace_ms,
+                ..stream(&mut rng, from, to)
+            })
         } else {
-            let ending = if rng.random_bool(0.5) { Ending::Never } else { Ending::Well };
+            let ending =
+                if rng.random_bool(0.5) { HandlerEnding::Never } else { HandlerEnding::Success };
             let work_ms = 2_000;
-            Load::Request(RequestPlan { ending, give_up_ms, work_ms, ..small(from, to) })
+            Load::Request(RequestPlan { ending, cancel_after_ms, work_ms, ..small(from, to) })
         };
-        plan.load.push((at, given_up));
+        plan.load.push((at, cancelled));
     }
     for number in 0..STORM {
         let (from, to) = if number % 3 == 0 { (from, to) } else { (to, from) };
         let at = storm - 50 + rng.random_range(0..STORM_MS + 100);
-        let kept = if rng.random_bool(0.2) {
+        let uncancelled = if rng.random_bool(0.2) {
             Load::Stream(stream(&mut rng, from, to))
         } else {
             let work_ms = rng.random_range(0..WORK_MS);
             Load::Request(RequestPlan { work_ms, ..small(from, to) })
         };
-        plan.load.push((at, kept));
+        plan.load.push((at, uncancelled));
     }
     sort(&mut plan);
     plan
@@ -77,71 +82,71 @@ fn stream(rng: &mut SmallRng, from: Node, to: Node) -> StreamPlan {
         bytes: 100,
         up_pace_ms: 0,
         down_pace_ms: rng.random_range(0..20),
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: Some(5_000),
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
-fn is_given_up(load: &Load) -> bool {
+fn is_to_be_cancelled(load: &Load) -> bool {
     match load {
-        Load::Request(plan) => plan.give_up_ms.is_some(),
-        Load::Stream(plan) => plan.give_up_ms.is_some(),
-        Load::Lock(plan) => plan.give_up_ms.is_some(),
+        Load::Request(plan) => plan.cancel_after_ms.is_some(),
+        Load::Stream(plan) => plan.cancel_after_ms.is_some(),
+        Load::Lock(plan) => plan.cancel_after_ms.is_some(),
         Load::Force(_) | Load::Change(_) => false,
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let (given_up, kept): (Vec<_>, Vec<_>) =
-        history.calls.iter().partition(|call| is_given_up(call.load));
-    kept.into_iter().try_for_each(Call::must_be_answered)?;
-    let mut cancelled = 0;
-    for call in given_up {
-        let Some((left, Outcome::GaveUp)) = call.ended else {
-            return Err(call.complaint("must be given up"));
+    let (cancelled, uncancelled): (Vec<_>, Vec<_>) =
+        history.calls.iter().partition(|call| is_to_be_cancelled(call.load));
+    uncancelled.into_iter().try_for_each(CallHistory::must_complete)?;
+    let mut handlers_cancelled = 0;
+    for call in cancelled {
+        let Some((cancelled_ms, Outcome::Cancelled)) = call.ended else {
+            return Err(call.violation("must be cancelled"));
         };
         match (call.is_served, call.handler_ended) {
             (false, _) => {}
             (true, Some((ended, HandlerEnd::Cancelled)))
-                if (left..=left + bounds.round_trip_ms).contains(&ended) =>
+                if (cancelled_ms..=cancelled_ms + bounds.round_trip_ms).contains(&ended) =>
             {
-                cancelled += 1;
+                handlers_cancelled += 1;
             }
             (true, ended) => {
-                return Err(call.complaint(&format!("has a handler that ended {ended:?}")));
+                return Err(call.violation(&format!("has a handler that ended {ended:?}")));
             }
         }
     }
-    if cancelled < STORM / 4 {
-        return Err(format!("only {cancelled} handlers were cancelled"));
+    if handlers_cancelled < STORM / 4 {
+        return Err(format!("only {handlers_cancelled} handlers were cancelled"));
     }
-    must_be_namesakes(&history, events)
+    must_share_ids(&history, events)
 }
 
-/// Or the scenario would show nothing.
-fn must_be_namesakes(history: &History<'_>, events: &[Event]) -> Verdict {
-    let (mut given_up, mut kept) = (BTreeSet::new(), BTreeSet::new());
+/// Checks that enough ids are shared; otherwise the scenario would test nothing.
+fn must_share_ids(history: &History<'_>, events: &[Event]) -> CheckResult {
+    let (mut cancelled, mut uncancelled) = (BTreeSet::new(), BTreeSet::new());
     for event in events {
-        let What::MessageSent { message, .. } = &event.what else { continue };
+        let EventKind::MessageSent { message, .. } = &event.kind else { continue };
         let Some(call) = message.call.and_then(|call| history.calls.get(call as usize)) else {
             continue;
         };
         let end = (event.node, message.mux_id);
         if event.node != Some(call.from()) {
-            continue; // an answer bears the number that its caller chose
+            continue; // a response carries the id that its caller chose
         }
-        let ids = if is_given_up(call.load) { &mut given_up } else { &mut kept };
+        let ids = if is_to_be_cancelled(call.load) { &mut cancelled } else { &mut uncancelled };
         ids.insert(end);
     }
     let has_namesake = |(node, id): &&(Option<Node>, u64)| {
-        kept.iter().any(|(other, theirs)| other != node && theirs == id)
+        uncancelled.iter().any(|(other, other_id)| other != node && other_id == id)
     };
-    let namesakes = given_up.iter().filter(has_namesake).count();
-    if namesakes < 50 {
-        return Err(format!("only {namesakes} calls that were given up had a namesake"));
+    let shared_ids = cancelled.iter().filter(has_namesake).count();
+    if shared_ids < 50 {
+        return Err(format!("only {shared_ids} cancelled calls shared an id with another call"));
     }
     Ok(())
 }

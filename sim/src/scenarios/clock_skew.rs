@@ -1,129 +1,130 @@
-//! One node's wall clock is more than five minutes off; another's is off, but not by as much.
+//! One node's wall clock is more than five minutes off; another's is off by less.
 //!
-//! No handshake with the first succeeds (P11): whoever dials, it or the others, is told that the time
-//! differs too much, and tries again less and less often. An operator finds the reason in the state
-//! of each of its connections. Meanwhile the other cluster works, the node with the small error
-//! included. When the clock is set right, everybody is connected after the next attempt.
+//! No handshake with the first node succeeds (P11). Each dialer gets the reason, a time difference
+//! that is too large, and retries with growing back-off. An operator finds the reason in the state
+//! of each connection. The rest of the cluster works, including the node with the small error. Once
+//! the clock is right, all nodes connect at their next attempt.
 //!
-//! The clock is wrong from the beginning or, drawn, from before the node's restart: a connection that
-//! exists is not ended by a clock that is set. A dialler that is more than twenty minutes behind sends
-//! a token that has expired, and is told that and to compare the clocks.
+//! The clock is wrong from the start or, drawn, from before the node's restart: a change of the
+//! clock does not end an existing connection. A dialer that is more than twenty minutes behind
+//! sends an expired token; its error says so and advises to compare the clocks.
 
 use rand::RngExt;
 
-use super::history::{Call, History, dialler_first};
+use super::history::{CallHistory, History, dialer_first};
 use super::{Scenario, begin, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, LinkState, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "clock_skew",
-    about: "a node whose clock is off is refused with the reason, until its clock is right",
+    about: "a node with a wrong clock is rejected with the reason, until its clock is right",
     plan,
     expect,
 };
 
 const NODES: u8 = 4;
-/// When everybody else has long been connected.
-const BEGUN_MS: u64 = 2_000;
-/// A clock that is further off than this matters, in milliseconds.
+/// Time by which all other nodes are connected.
+const CONNECTED_MS: u64 = 2_000;
+/// The largest clock error that handshakes tolerate, in milliseconds.
 const WRONG_MS: i64 = 300_000;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("clock_skew", seed, NODES, 40_000);
     plan.cluster.tick_ms = 5;
-    let (wrong, imprecise) = two(&mut rng, NODES);
+    let (skewed, imprecise) = two(&mut rng, NODES);
     let sign = if rng.random_bool(0.5) { 1 } else { -1 };
-    // Wrong for the imprecise one as well, whose error is in the other direction or smaller.
+    // Also wrong relative to the imprecise node, whose error is in the other direction or smaller.
     let skew = sign * rng.random_range(450_000..3_600_000);
     plan.faults.push((0, Fault::Skew { node: imprecise, ms: rng.random_range(-145_000..145_000) }));
     if rng.random_bool(0.5) {
-        plan.faults.push((0, Fault::Skew { node: wrong, ms: skew }));
+        plan.faults.push((0, Fault::Skew { node: skewed, ms: skew }));
     } else {
         let at = rng.random_range(3_000..5_000);
-        plan.faults.push((at, Fault::Skew { node: wrong, ms: skew }));
-        plan.faults.push((at + 500, Fault::PowerLoss { node: wrong }));
-        plan.faults.push((at + 1_000, Fault::Restart { node: wrong }));
+        plan.faults.push((at, Fault::Skew { node: skewed, ms: skew }));
+        plan.faults.push((at + 500, Fault::PowerLoss { node: skewed }));
+        plan.faults.push((at + 1_000, Fault::Restart { node: skewed }));
     }
-    let right = rng.random_range(18_000..28_000);
-    plan.faults.push((right, Fault::Skew { node: wrong, ms: 0 }));
+    let corrected = rng.random_range(18_000..28_000);
+    plan.faults.push((corrected, Fault::Skew { node: skewed, ms: 0 }));
     steady(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let is_wrong = |fault: &Fault| match *fault {
+    let is_skewed = |fault: &Fault| match *fault {
         Fault::Skew { node, ms } if ms.abs() > WRONG_MS => Some(node),
         _ => None,
     };
-    let wrong = plan.faults.iter().find_map(|(_, fault)| is_wrong(fault));
-    let wrong = wrong.ok_or("the plan lacks a wrong clock")?;
-    let mut right = plan.faults.iter().filter_map(|(at, fault)| match fault {
-        Fault::Skew { node, ms: 0 } if *node == wrong => Some(*at),
+    let skewed = plan.faults.iter().find_map(|(_, fault)| is_skewed(fault));
+    let skewed = skewed.ok_or("the plan lacks a wrong clock")?;
+    let mut corrected = plan.faults.iter().filter_map(|(at, fault)| match fault {
+        Fault::Skew { node, ms: 0 } if *node == skewed => Some(*at),
         _ => None,
     });
-    let right = right.next().ok_or("the plan lacks a clock that is set right")?;
-    let began = history.starts(wrong).last().copied().unwrap_or(0);
-    history.others_must_be_untouched(BEGUN_MS, |a, b| a == wrong || b == wrong)?;
-    for other in (0..NODES).map(Node).filter(|other| *other != wrong) {
-        must_be_refused(&history, dialler_first(wrong, other), (began, right), &bounds)?;
+    let corrected = corrected.next().ok_or("the plan does not correct the clock")?;
+    let started = history.starts(skewed).last().copied().unwrap_or(0);
+    history.others_must_be_unaffected(CONNECTED_MS, |a, b| a == skewed || b == skewed)?;
+    for other in (0..NODES).map(Node).filter(|other| *other != skewed) {
+        must_be_rejected(&history, dialer_first(skewed, other), (started, corrected), &bounds)?;
         let limit = bounds.backoff_ms() + 4 * bounds.round_trip_ms;
-        history.must_connect(wrong, other, right, limit)?;
-        let between = |call: &&Call<'_>| call.is_between(wrong, other);
+        history.must_connect(skewed, other, corrected, limit)?;
+        let between = |call: &&CallHistory<'_>| call.is_between(skewed, other);
         for call in history.calls.iter().filter(between) {
-            if call.made_ms.is_some_and(|made| began <= made && made < right) {
+            if call.made_ms.is_some_and(|made| started <= made && made < corrected) {
                 let is_refused =
                     matches!(call.ended, Some((_, Outcome::NotConnected | Outcome::Disconnected)));
-                // A connection from before a restart ends when the new process is heard of.
-                if !is_refused && (call.from() == wrong || call.at_ms > began + BEGUN_MS) {
-                    return Err(call.complaint("must be refused"));
+                // A connection from before a restart ends when the new process connects.
+                if !is_refused && (call.from() == skewed || call.at_ms > started + CONNECTED_MS) {
+                    return Err(call.violation("must be refused"));
                 }
-            } else if call.at_ms > right + limit {
-                call.must_be_answered()?;
+            } else if call.at_ms > corrected + limit {
+                call.must_complete()?;
             }
         }
     }
     Ok(())
 }
 
-/// Over and over, with the reason, and with longer and longer waits between the attempts.
-fn must_be_refused(
+/// Checks that the dialer is rejected repeatedly, with the reason, and backs off.
+fn must_be_rejected(
     history: &History<'_>,
-    (dialler, acceptor): (Node, Node),
-    (began, right): (u64, u64),
+    (dialer, acceptor): (Node, Node),
+    (started, corrected): (u64, u64),
     bounds: &Bounds,
-) -> Verdict {
-    let mut refused = 0;
-    for change in history.changes(dialler, acceptor) {
-        if change.at_ms < began || change.at_ms >= right {
+) -> CheckResult {
+    let mut rejections = 0;
+    for change in history.changes(dialer, acceptor) {
+        if change.at_ms < started || change.at_ms >= corrected {
             continue;
         }
         let cause = change.cause.unwrap_or_default();
         if change.state == LinkState::Connected {
-            return Err(format!("{dialler} must not be connected to {acceptor}: {change:?}"));
+            return Err(format!("{dialer} must not be connected to {acceptor}: {change:?}"));
         }
         if change.state == LinkState::Backoff && cause.contains("expired") {
-            // So far behind that its token is old: the signature is looked at first.
-            refused += 1;
+            // So far behind that its token has expired: the token is checked first.
+            rejections += 1;
             if !cause.contains("compare the clocks") {
-                return Err(format!("{dialler} must be told to look at its clock: {cause}"));
+                return Err(format!("{dialer} must get the advice to compare the clocks: {cause}"));
             }
         } else if change.state == LinkState::Backoff && cause.contains("time difference too large")
         {
-            refused += 1;
+            rejections += 1;
             let names = cause.contains("the clocks of") && cause.starts_with("rejected");
             if !names || !cause.contains("5m") && !cause.contains("300s") {
-                return Err(format!("{dialler} must be told what is allowed: {cause}"));
+                return Err(format!("{dialer} must get the allowed difference: {cause}"));
             }
         }
     }
-    if refused < 2 {
-        return Err(format!("{dialler} must be refused by {acceptor} for its clock: {refused}"));
+    if rejections < 2 {
+        return Err(format!(
+            "{dialer} must be rejected by {acceptor} for its clock: {rejections} times"
+        ));
     }
-    history.must_not_spin((dialler, acceptor), (began, right), &bounds.limits)
+    history.must_back_off((dialer, acceptor), (started, corrected), &bounds.limits)
 }

@@ -1,38 +1,37 @@
-//! A link stops and queues fill; callers give up just then; the link goes on.
+//! A link is held and queues fill; callers cancel calls; the link is released.
 //!
-//! A cancellation must not need room that there is none of (B06): each is taken at once, stands behind
-//! what was queued before it, and reaches its handler when the link goes on. Nothing was lost, so the
-//! connection is the same after as before, and the streams that filled the queue end well.
+//! A cancellation must not need queue space (B06): each is accepted at once, queued behind the
+//! messages before it, and reaches its handler when the link is released. No segment is lost, so
+//! the connection survives, and the streams that filled the queue complete.
 
 use rand::RngExt;
 
-use super::history::{Call, History, fault_at};
+use super::history::{CallHistory, History, fault_at};
 use super::{Scenario, begin, small, sort, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
-use crate::invariants::Verdict;
-use crate::plan::{CAPACITIES, Ending, Fault, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::invariants::CheckResult;
+use crate::plan::{CAPACITIES, Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "full_queue_then_cancel",
-    about: "calls are given up while the queue is full: their handlers hear of it when the link goes on",
+    about: "calls are cancelled while the queue is full: handlers are cancelled once it drains",
     plan,
     expect,
 };
 
-/// When everybody has long been connected.
-const BEGUN_MS: u64 = 2_000;
+/// Time by which all nodes are connected.
+const CONNECTED_MS: u64 = 2_000;
 /// Bytes of each message: two of them fill the queue.
 const BYTES: u32 = 15_000;
-/// Messages of each stream: fewer than its credit, so that they wait for nothing but room.
+/// Messages of each stream: fewer than its credit, so that they wait for queue space only.
 const MESSAGES: u32 = 60;
-/// Streams that fill the queue, and calls that are given up.
+/// Number of streams that fill the queue, and of calls that are cancelled.
 const CALLS: u32 = 12;
 /// Capacities of the streams.
 const CAPACITY: u8 = 4;
 const _: () = assert!(CAPACITIES[CAPACITY as usize].0 > MESSAGES);
-/// How long what fills the queue may take to leave once the link goes on.
+/// Time for the full queue to drain once the link is released.
 const BACKLOG_MS: u64 = 500;
 
 fn plan(seed: u64) -> Plan {
@@ -45,15 +44,16 @@ fn plan(seed: u64) -> Plan {
     limits.deadline_default_ms = Some(60_000);
     let (from, to) = two(&mut rng, 2);
     let held = rng.random_range(3_000..4_000);
-    let given_up = held + rng.random_range(1_000..1_500);
+    let cancelled = held + rng.random_range(1_000..1_500);
     plan.faults.push((held, Fault::Hold { a: from, b: to }));
-    plan.faults.push((given_up + 500, Fault::Mend { a: from, b: to }));
+    plan.faults.push((cancelled + 500, Fault::Repair { a: from, b: to }));
     for _ in 0..CALLS {
         let at = held - 200 - rng.random_range(0..100);
-        let give_up_ms = u32::try_from(given_up - at).ok();
-        let never = RequestPlan { ending: Ending::Never, give_up_ms, ..small(from, to) };
+        let cancel_after_ms = u32::try_from(cancelled - at).ok();
+        let never =
+            RequestPlan { ending: HandlerEnding::Never, cancel_after_ms, ..small(from, to) };
         plan.load.push((at, Load::Request(never)));
-        // Open before the link stops.
+        // Open before the link is held.
         let at = held - 100 - rng.random_range(0..50);
         plan.load.push((at, Load::Stream(stream(from, to))));
     }
@@ -61,7 +61,7 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-/// Sends all the time, most of it while nothing travels.
+/// Returns a stream that sends all the time, mostly while the link is held.
 fn stream(from: Node, to: Node) -> StreamPlan {
     StreamPlan {
         from,
@@ -72,48 +72,52 @@ fn stream(from: Node, to: Node) -> StreamPlan {
         bytes: BYTES,
         up_pace_ms: 20,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: Some(30_000),
+        cancel_after_ms: Some(30_000),
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let held = fault_at(plan, |fault| matches!(fault, Fault::Hold { .. }))?;
-    let mended = fault_at(plan, |fault| matches!(fault, Fault::Mend { .. }))?;
-    history.must_stay_connected(Node(0), Node(1), BEGUN_MS, plan.duration_ms)?;
-    must_be_full(&history, held, mended)?;
-    let limit = mended + bounds.round_trip_ms + BACKLOG_MS;
+    let repaired = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
+    history.must_stay_connected(Node(0), Node(1), CONNECTED_MS, plan.duration_ms)?;
+    must_be_full(&history, held, repaired)?;
+    let limit = repaired + bounds.round_trip_ms + BACKLOG_MS;
     for call in &history.calls {
         match call.load {
-            Load::Stream(_) => call.must_be_answered()?,
-            Load::Request(_) => must_be_cancelled(call, (held, mended, limit))?,
+            Load::Stream(_) => call.must_complete()?,
+            Load::Request(_) => must_be_cancelled(call, (held, repaired, limit))?,
             Load::Lock(_) | Load::Force(_) | Load::Change(_) => {}
         }
     }
     Ok(())
 }
 
-/// The streams had something to send, and no room, when the calls were given up.
-fn must_be_full(history: &History<'_>, held: u64, mended: u64) -> Verdict {
+/// Checks that sends of the streams were blocked when the calls were cancelled.
+fn must_be_full(history: &History<'_>, held: u64, repaired: u64) -> CheckResult {
     let waits = history.calls.iter().flat_map(|call| &call.waits);
     let mut waits = waits
-        .filter(|(at, end, _)| (held..mended - 500).contains(at) && *end == StreamSide::Caller);
+        .filter(|(at, end, _)| (held..repaired - 500).contains(at) && *end == StreamSide::Caller);
     waits.next().map(|_| ()).ok_or_else(|| "no message waits for room".to_owned())
 }
 
-fn must_be_cancelled(call: &Call<'_>, (held, mended, limit): (u64, u64, u64)) -> Verdict {
+fn must_be_cancelled(
+    call: &CallHistory<'_>,
+    (held, repaired, limit): (u64, u64, u64),
+) -> CheckResult {
     match call.ended {
-        Some((at, Outcome::GaveUp)) if (held..mended).contains(&at) => {}
-        _ => return Err(call.complaint("must be given up while the queue is full")),
+        Some((at, Outcome::Cancelled)) if (held..repaired).contains(&at) => {}
+        _ => return Err(call.violation("must be cancelled while the queue is full")),
     }
     match call.handler_ended {
-        Some((at, HandlerEnd::Cancelled)) if (mended..=limit).contains(&at) => Ok(()),
+        Some((at, HandlerEnd::Cancelled)) if (repaired..=limit).contains(&at) => Ok(()),
         how => {
-            let wanted = format!("has a handler that must be cancelled by {limit} ms: {how:?}");
-            Err(call.complaint(&wanted))
+            let requirement =
+                format!("has a handler that must be cancelled by {limit} ms: {how:?}");
+            Err(call.violation(&requirement))
         }
     }
 }

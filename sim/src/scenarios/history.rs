@@ -1,145 +1,145 @@
-//! What a trace says of each call and of each connection, for the expectations of scenarios.
+//! The calls and connections of a trace, for the expectations of scenarios.
 
 use std::collections::BTreeMap;
 
 use grid::Limits;
 use grid::proto::handshake::Dialler;
 
-use crate::event::{Event, HandlerEnd, LinkState, Outcome, SocketId, StreamSide, What};
-use crate::invariants::Verdict;
+use crate::event::{Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide};
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
 use crate::world::url;
 
-/// One call of the plan, and what became of it.
+/// One call of the plan, and its events.
 #[derive(Debug)]
-pub(super) struct Call<'a> {
-    /// Its number.
+pub(super) struct CallHistory<'a> {
+    /// Number of the call.
     pub(super) number: usize,
-    /// When the plan wants it made.
+    /// Planned time.
     pub(super) at_ms: u64,
-    /// What the plan wants.
+    /// Planned operation.
     pub(super) load: &'a Load,
-    /// When it was made; never, if its maker's process did not run.
+    /// Time at which it was made; none if the process of its caller did not run.
     pub(super) made_ms: Option<u64>,
-    /// When it ended for its maker, and how.
+    /// Time and outcome of its end for its caller.
     pub(super) ended: Option<(u64, &'a Outcome)>,
-    /// Whether a handler began to serve it.
+    /// Whether a handler started to serve it.
     pub(super) is_served: bool,
-    /// When its handler ended, and how.
+    /// Time and manner of the end of its handler.
     pub(super) handler_ended: Option<(u64, HandlerEnd)>,
-    /// Messages that its ends sent.
+    /// Number of the last message that each end sent.
     pub(super) sent: BTreeMap<StreamSide, u32>,
-    /// Messages that had to wait, by their end and number.
+    /// Sends that were blocked: time, end and number.
     pub(super) waits: Vec<(u64, StreamSide, u32)>,
 }
 
-impl Call<'_> {
-    /// Who made it.
+impl CallHistory<'_> {
+    /// Returns the caller.
     pub(super) fn from(&self) -> Node {
         self.load.ends().0
     }
 
-    /// Whom it asks.
+    /// Returns the callee.
     pub(super) fn to(&self) -> Node {
         self.load.ends().1
     }
 
-    /// Whether it is between these two, in either direction.
+    /// Returns whether it is between these two nodes, in either direction.
     pub(super) fn is_between(&self, a: Node, b: Node) -> bool {
         let ends = self.load.ends();
         ends == (a, b) || ends == (b, a)
     }
 
-    /// Whether one of its ends is `node`.
+    /// Returns whether one of its ends is `node`.
     pub(super) fn concerns(&self, node: Node) -> bool {
         self.from() == node || self.to() == node
     }
 
-    /// Whether it was answered.
-    pub(super) fn is_answered(&self) -> bool {
-        matches!(self.ended, Some((_, Outcome::Answered)))
+    /// Returns whether it completed.
+    pub(super) fn is_completed(&self) -> bool {
+        matches!(self.ended, Some((_, Outcome::Completed)))
     }
 
-    /// How long its maker waited, if it ended.
+    /// Returns how long the caller waited, if the call ended.
     pub(super) fn took_ms(&self) -> Option<u64> {
         self.ended.map(|(ended, _)| ended - self.made_ms.unwrap_or(ended))
     }
 
-    /// Whether it was under way at this time: made before, and not over.
-    pub(super) fn is_under_way(&self, at_ms: u64) -> bool {
+    /// Returns whether it was outstanding at this time: made before, and not ended.
+    pub(super) fn is_outstanding(&self, at_ms: u64) -> bool {
         self.made_ms.is_some_and(|made| made < at_ms)
             && self.ended.is_none_or(|(ended, _)| ended >= at_ms)
     }
 
-    /// An error that names it and says what became of it.
-    pub(super) fn complaint(&self, wanted: &str) -> String {
+    /// Returns an error text with the requirement and the outcome of the call.
+    pub(super) fn violation(&self, requirement: &str) -> String {
         let Self { number, at_ms, made_ms, .. } = self;
         let (from, to) = self.load.ends();
-        let became = match (made_ms, &self.ended) {
+        let outcome_text = match (made_ms, &self.ended) {
             (None, _) => "was never made".to_owned(),
             (Some(_), None) => "never ended".to_owned(),
             (Some(_), Some((ended, outcome))) => format!("ended at {ended} ms: {outcome}"),
         };
-        format!("call {number} from {from} to {to} at {at_ms} ms {wanted}, and {became}")
+        format!("call {number} from {from} to {to} at {at_ms} ms {requirement}, and {outcome_text}")
     }
 
-    /// Must have been answered.
-    pub(super) fn must_be_answered(&self) -> Verdict {
-        if self.is_answered() { Ok(()) } else { Err(self.complaint("must be answered")) }
+    /// Checks that it completed.
+    pub(super) fn must_complete(&self) -> CheckResult {
+        if self.is_completed() { Ok(()) } else { Err(self.violation("must complete")) }
     }
 
-    /// Must have been answered within `limit_ms`.
-    pub(super) fn must_be_answered_within(&self, limit_ms: u64) -> Verdict {
-        self.must_be_answered()?;
+    /// Checks that it completed within `limit_ms`.
+    pub(super) fn must_complete_within(&self, limit_ms: u64) -> CheckResult {
+        self.must_complete()?;
         match self.took_ms() {
             Some(took) if took <= limit_ms => Ok(()),
-            _ => Err(self.complaint(&format!("must be answered within {limit_ms} ms"))),
+            _ => Err(self.violation(&format!("must complete within {limit_ms} ms"))),
         }
     }
 }
 
-/// A change of one end's state.
+/// A change of the state of one end of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Change<'a> {
-    /// When.
+pub(super) struct StateChange<'a> {
+    /// Time of the change.
     pub(super) at_ms: u64,
-    /// To what.
+    /// New state.
     pub(super) state: LinkState,
-    /// Why, where that is known.
+    /// Cause, where that is known.
     pub(super) cause: Option<&'a str>,
 }
 
-/// The end of a TCP connection that dialled it.
+/// A TCP connection, at its dialing end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dial {
-    /// When its socket was open.
+    /// Time at which its socket was open.
     pub(super) at_ms: u64,
-    /// Its number.
+    /// Number of the connection.
     pub(super) socket: SocketId,
 }
 
-/// A trace, by its calls and connections.
+/// A trace, indexed by calls and connections.
 #[derive(Debug)]
 pub(super) struct History<'a> {
     /// All calls of the plan.
-    pub(super) calls: Vec<Call<'a>>,
-    /// What one node saw of its connection to another.
-    changes: BTreeMap<(Node, Node), Vec<Change<'a>>>,
+    pub(super) calls: Vec<CallHistory<'a>>,
+    /// Changes of state that a node saw of its connection to another.
+    changes: BTreeMap<(Node, Node), Vec<StateChange<'a>>>,
     /// TCP connections that a node opened to another.
     dials: BTreeMap<(Node, Node), Vec<Dial>>,
-    /// When each node's process began.
+    /// Start times of each node's process.
     starts: BTreeMap<Node, Vec<u64>>,
-    /// When all trouble was over.
+    /// Time at which all faults were healed.
     pub(super) healed_ms: u64,
-    /// When all was quiet: what follows is the end of the run.
+    /// Time at which the cluster was quiet; the shutdown follows.
     quiet_ms: u64,
     nodes: u8,
 }
 
 impl<'a> History<'a> {
-    /// That of a run.
+    /// Creates the history of a run.
     pub(super) fn of(plan: &'a Plan, events: &'a [Event]) -> Self {
-        let calls = plan.load.iter().enumerate().map(|(number, (at_ms, load))| Call {
+        let calls = plan.load.iter().enumerate().map(|(number, (at_ms, load))| CallHistory {
             number,
             at_ms: *at_ms,
             load,
@@ -160,71 +160,76 @@ impl<'a> History<'a> {
             nodes: plan.cluster.nodes,
         };
         for event in events {
-            history.see(event);
+            history.apply(event);
         }
         history
     }
 
-    fn see(&mut self, event: &'a Event) {
+    fn apply(&mut self, event: &'a Event) {
         let at_ms = event.at_ms;
-        match (&event.what, event.node) {
-            (What::Healed, _) => self.healed_ms = at_ms,
-            (What::Quiet, _) => self.quiet_ms = at_ms,
-            (What::Started { .. }, Some(node)) => {
+        match (&event.kind, event.node) {
+            (EventKind::Healed, _) => self.healed_ms = at_ms,
+            (EventKind::Quiet, _) => self.quiet_ms = at_ms,
+            (EventKind::Started { .. }, Some(node)) => {
                 self.starts.entry(node).or_default().push(at_ms);
             }
-            (What::State { remote, state, cause }, Some(node)) => {
-                let change = Change { at_ms, state: *state, cause: cause.as_deref() };
+            (EventKind::State { remote, state, cause }, Some(node)) => {
+                let change = StateChange { at_ms, state: *state, cause: cause.as_deref() };
                 self.changes.entry((node, *remote)).or_default().push(change);
             }
-            (What::SocketOpened { socket, remote, dialled: true }, Some(node)) => {
+            (EventKind::SocketOpened { socket, remote, dialed: true }, Some(node)) => {
                 let dial = Dial { at_ms, socket: *socket };
                 self.dials.entry((node, *remote)).or_default().push(dial);
             }
-            (what, _) => self.see_call(what, at_ms),
+            (kind, _) => self.apply_to_call(kind, at_ms),
         }
     }
 
-    fn see_call(&mut self, what: &'a What, at_ms: u64) {
-        let number = what.call().map(|call| call as usize);
+    fn apply_to_call(&mut self, kind: &'a EventKind, at_ms: u64) {
+        let number = kind.call().map(|call| call as usize);
         let Some(call) = number.and_then(|number| self.calls.get_mut(number)) else { return };
-        match what {
-            What::CallMade { .. } => call.made_ms = Some(at_ms),
-            What::CallEnded { outcome, .. } => call.ended = Some((at_ms, outcome)),
-            What::HandlerStarted { .. } => call.is_served = true,
-            What::HandlerEnded { how, .. } => call.handler_ended = Some((at_ms, *how)),
-            What::Sent { end, number, .. } => drop(call.sent.insert(*end, *number)),
-            What::SendWaits { end, number, .. } => call.waits.push((at_ms, *end, *number)),
+        match kind {
+            EventKind::CallMade { .. } => call.made_ms = Some(at_ms),
+            EventKind::CallEnded { outcome, .. } => call.ended = Some((at_ms, outcome)),
+            EventKind::HandlerStarted { .. } => call.is_served = true,
+            EventKind::HandlerEnded { how, .. } => call.handler_ended = Some((at_ms, *how)),
+            EventKind::Sent { end, number, .. } => drop(call.sent.insert(*end, *number)),
+            EventKind::SendBlocked { end, number, .. } => call.waits.push((at_ms, *end, *number)),
             _ => {}
         }
     }
 
-    /// All ordered pairs of nodes.
+    /// Returns all ordered pairs of nodes.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (Node, Node)> + use<> {
         let nodes = self.nodes;
         let ends = move |a| (0..nodes).map(move |b| (Node(a), Node(b)));
         (0..nodes).flat_map(ends).filter(|(a, b)| a != b)
     }
 
-    /// What `node` saw of its connection to `remote`, until all was quiet.
-    pub(super) fn changes(&self, node: Node, remote: Node) -> impl Iterator<Item = &Change<'a>> {
+    /// Returns the changes of state that `node` saw of its connection to `remote`, before the
+    /// shutdown.
+    pub(super) fn changes(
+        &self,
+        node: Node,
+        remote: Node,
+    ) -> impl Iterator<Item = &StateChange<'a>> {
         let changes = self.changes.get(&(node, remote)).map(Vec::as_slice).unwrap_or_default();
         changes.iter().filter(|change| change.at_ms < self.quiet_ms)
     }
 
-    /// When a node's process began: the first time, and each further one.
+    /// Returns the start times of a node's process.
     pub(super) fn starts(&self, node: Node) -> &[u64] {
         self.starts.get(&node).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// TCP connections that `node` opened to `remote`.
+    /// Returns the TCP connections that `node` opened to `remote`.
     pub(super) fn dials(&self, node: Node, remote: Node) -> &[Dial] {
         self.dials.get(&(node, remote)).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// When `node` was first connected to `remote` again after `after_ms`, or that it was then.
+    /// Returns the first time from `after_ms` on at which `node` was connected to `remote`.
     pub(super) fn connected_after(&self, node: Node, remote: Node, after_ms: u64) -> Option<u64> {
-        let is_connected = |change: &&Change<'_>| change.state == LinkState::Connected;
+        let is_connected = |change: &&StateChange<'_>| change.state == LinkState::Connected;
         let before = self.changes(node, remote).take_while(|change| change.at_ms <= after_ms);
         if before.last().is_some_and(|change| is_connected(&change)) {
             return Some(after_ms);
@@ -233,15 +238,16 @@ impl<'a> History<'a> {
         after.map(|change| change.at_ms)
     }
 
-    /// When `node` first saw that its connection to `remote` was over, at `after_ms` or later. One that
-    /// is superseded is over when it is connected once more, without a state in between.
+    /// Returns the first change from `after_ms` on with which `node` saw that its connection to
+    /// `remote` had ended. A superseded connection changes to connected again, without a state in
+    /// between.
     pub(super) fn lost_after(
         &self,
         node: Node,
         remote: Node,
         after_ms: u64,
-    ) -> Option<&Change<'a>> {
-        let is_connected = |change: &Change<'_>| change.state == LinkState::Connected;
+    ) -> Option<&StateChange<'a>> {
+        let is_connected = |change: &StateChange<'_>| change.state == LinkState::Connected;
         let mut was_connected = false;
         self.changes(node, remote).find(|change| {
             let is_lost = was_connected || !is_connected(change);
@@ -250,14 +256,21 @@ impl<'a> History<'a> {
         })
     }
 
-    /// Both ends must be connected to each other within `limit_ms` after `after_ms`.
-    pub(super) fn must_connect(&self, a: Node, b: Node, after_ms: u64, limit_ms: u64) -> Verdict {
+    /// Checks that both ends are connected to each other within `limit_ms` after `after_ms`.
+    pub(super) fn must_connect(
+        &self,
+        a: Node,
+        b: Node,
+        after_ms: u64,
+        limit_ms: u64,
+    ) -> CheckResult {
         for (node, remote) in [(a, b), (b, a)] {
             match self.connected_after(node, remote, after_ms) {
                 Some(at) if at <= after_ms + limit_ms => {}
                 found => {
                     return Err(format!(
-                        "{node} must be connected to {remote} within {limit_ms} ms after {after_ms} ms, but was at {found:?}"
+                        "{node} must be connected to {remote} within {limit_ms} ms after {after_ms} ms, \
+                         but was at {found:?}"
                     ));
                 }
             }
@@ -265,8 +278,14 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    /// Both ends must be connected to each other and stay so, up to but not at `until`.
-    pub(super) fn must_stay_connected(&self, a: Node, b: Node, after: u64, until: u64) -> Verdict {
+    /// Checks that both ends are connected to each other and stay so, up to but not at `until`.
+    pub(super) fn must_stay_connected(
+        &self,
+        a: Node,
+        b: Node,
+        after: u64,
+        until: u64,
+    ) -> CheckResult {
         self.must_connect(a, b, after, 0)?;
         for (node, remote) in [(a, b), (b, a)] {
             let lost = self.changes(node, remote).find(|c| c.at_ms > after && c.at_ms < until);
@@ -277,27 +296,27 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    /// What concerns neither end of a pair must be as if nothing had happened: connected all the
-    /// time from `since_ms` until all is healed, and answered.
-    pub(super) fn others_must_be_untouched(
+    /// Checks that pairs without an affected node stay connected from `since_ms` until all faults
+    /// are healed, and that their calls complete.
+    pub(super) fn others_must_be_unaffected(
         &self,
         since_ms: u64,
-        is_touched: impl Fn(Node, Node) -> bool,
-    ) -> Verdict {
-        for (a, b) in self.pairs().filter(|(a, b)| a < b && !is_touched(*a, *b)) {
+        is_affected: impl Fn(Node, Node) -> bool,
+    ) -> CheckResult {
+        for (a, b) in self.pairs().filter(|(a, b)| a < b && !is_affected(*a, *b)) {
             self.must_stay_connected(a, b, since_ms, self.healed_ms)?;
         }
-        let others = self.calls.iter().filter(|call| !is_touched(call.from(), call.to()));
+        let others = self.calls.iter().filter(|call| !is_affected(call.from(), call.to()));
         for call in others.filter(|call| call.at_ms >= since_ms) {
-            call.must_be_answered()?;
+            call.must_complete()?;
         }
         Ok(())
     }
 
-    /// How often `node` tried to connect to `remote` in this time. Each attempt that comes to nothing
-    /// is followed by a wait, and one that succeeds by being connected.
+    /// Returns how often `node` tried to connect to `remote` in this time. A failed attempt is
+    /// followed by a wait, and a successful one by the connected state.
     pub(super) fn attempts(&self, node: Node, remote: Node, from_ms: u64, to_ms: u64) -> usize {
-        let is_outcome = |change: &&Change<'_>| {
+        let is_outcome = |change: &&StateChange<'_>| {
             matches!(change.state, LinkState::Backoff | LinkState::Connected)
         };
         let within = self.changes(node, remote).filter(|c| from_ms <= c.at_ms && c.at_ms < to_ms);
@@ -306,27 +325,28 @@ impl<'a> History<'a> {
         within.filter(is_outcome).count().max(dials)
     }
 
-    /// Whoever dials within this time must wait between two attempts, longer each time.
-    pub(super) fn must_not_spin(
+    /// Checks that the dialer waits between two attempts in this time, with growing back-off.
+    pub(super) fn must_back_off(
         &self,
         (a, b): (Node, Node),
         (from_ms, to_ms): (u64, u64),
         limits: &Limits,
-    ) -> Verdict {
-        let (dialler, other) = dialler_first(a, b);
-        let attempts = self.attempts(dialler, other, from_ms, to_ms);
+    ) -> CheckResult {
+        let (dialer, other) = dialer_first(a, b);
+        let attempts = self.attempts(dialer, other, from_ms, to_ms);
         let max = attempts_max(limits, to_ms.saturating_sub(from_ms));
         if attempts > max {
             return Err(format!(
-                "{dialler} tried {attempts} times to connect to {other} from {from_ms} to {to_ms} ms, {max} are allowed"
+                "{dialer} tried {attempts} times to connect to {other} from {from_ms} to {to_ms} ms, \
+                 {max} are allowed"
             ));
         }
         Ok(())
     }
 }
 
-/// The two of a pair, whoever dials first.
-pub(super) fn dialler_first(a: Node, b: Node) -> (Node, Node) {
+/// Returns a pair of nodes with its dialer first.
+pub(super) fn dialer_first(a: Node, b: Node) -> (Node, Node) {
     let name = |node| url(node).parse::<grid::Name>().ok();
     match name(a).zip(name(b)) {
         Some((here, there)) if Dialler::between(&here, &there) == Dialler::Remote => (b, a),
@@ -334,8 +354,8 @@ pub(super) fn dialler_first(a: Node, b: Node) -> (Node, Node) {
     }
 }
 
-/// The most attempts to connect that back-off allows in a time, from its beginning: each wait is at
-/// least the half of a span that doubles. One attempt may have begun before.
+/// Returns the most attempts to connect that back-off allows in a time, from its reset: each wait
+/// is at least half of a span that doubles. One attempt may have started before.
 pub(super) fn attempts_max(limits: &Limits, time_ms: u64) -> usize {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(0);
     let (mut ceiling, mut passed, mut attempts) = (ms(limits.backoff_min), 0, 2);
@@ -347,7 +367,7 @@ pub(super) fn attempts_max(limits: &Limits, time_ms: u64) -> usize {
     attempts
 }
 
-/// When the first fault of the plan that `is_meant` happens.
+/// Returns the time of the first fault of the plan that `is_meant` selects.
 pub(super) fn fault_at(plan: &Plan, is_meant: impl Fn(&Fault) -> bool) -> Result<u64, String> {
     let found = plan.faults.iter().find(|(_, fault)| is_meant(fault));
     found.map(|(at_ms, _)| *at_ms).ok_or_else(|| "the plan lacks a fault".to_owned())
@@ -358,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn back_off_allows_few_attempts() {
+    fn back_off_bounds_the_number_of_attempts() {
         let limits = Limits::default();
         assert_eq!(attempts_max(&limits, 0), 2);
         assert_eq!(attempts_max(&limits, 300), 4, "after waits of 100 and 200 ms");

@@ -1,31 +1,30 @@
-//! A cluster falls into two, and both sides change the same items.
+//! A cluster is partitioned into two sides, and both change the same items.
 //!
-//! Each side goes on by itself: an item of its own is put, one is put on both sides, and of two others one
-//! side deletes what the other puts. While they cannot reach each other the sides differ. When they can
-//! they become the same without waiting for their intervals, each item as it was changed last, on
-//! whichever side that was.
+//! Each side continues on its own: each puts an item of its own, both put one item, and of two
+//! others one side deletes what the other puts. While they are partitioned, the sides differ. Once
+//! the links are repaired they converge without waiting for their intervals, and the last change of
+//! each item wins, whichever side made it.
 
 use rand::RngExt;
 
-use super::iam_history::{Copies, Is, begin_copies, is_mend, last_fault};
+use super::iam_history::{Copies, Presence, begin_copies, is_repair, last_fault};
 use super::{Scenario, history::fault_at, sort};
-use crate::event::{Event, IamEvent, Kept, What};
-use crate::invariants::Verdict;
+use crate::event::{Event, EventKind, IamEvent, ItemRecord};
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "iam_changes_in_a_partition",
-    about: "two halves change the same items, and are the same soon after they reach each other",
+    about: "two sides change the same items in a partition, and converge soon after it heals",
     plan,
     expect,
 };
 
 const NODES: u8 = 5;
-/// Nodes of the first side.
+/// Number of nodes of the first side.
 const SIDE: u8 = 2;
-/// All are there from the beginning: put on both sides, put on one and deleted on the other, and put on
-/// one side alone.
+/// Seeded items: put on both sides, put on one side and deleted on the other. `OWN` are put on one
+/// side only.
 const BOTH: u8 = 0;
 const PUT_AND_DELETED: u8 = 1;
 const DELETED_AND_PUT: u8 = 2;
@@ -34,10 +33,10 @@ const OWN: [u8; 2] = [30, 31];
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin_copies("iam_changes_in_a_partition", seed, NODES, 100_000);
     let cut = rng.random_range(4_000..6_000);
-    let mended = cut + rng.random_range(15_000..25_000);
-    for (a, b) in across() {
+    let repaired = cut + rng.random_range(15_000..25_000);
+    for (a, b) in pairs_across() {
         plan.faults.push((cut, Fault::Cut { a, b }));
-        plan.faults.push((mended, Fault::Mend { a, b }));
+        plan.faults.push((repaired, Fault::Repair { a, b }));
     }
     let (put, delete) = (ItemChange::Put, ItemChange::Delete);
     let sides = [
@@ -45,57 +44,57 @@ fn plan(seed: u64) -> Plan {
         [(BOTH, put), (PUT_AND_DELETED, delete), (DELETED_AND_PUT, put), (OWN[1], put)],
     ];
     for (changes, nodes) in sides.into_iter().zip([0..SIDE, SIDE..NODES]) {
-        for (item, what) in changes {
+        for (item, change) in changes {
             let on = Node(rng.random_range(nodes.clone()));
-            let at = rng.random_range(cut + 500..mended - 6_000);
-            plan.load.push((at, Load::Change(ChangePlan { on, item, what })));
+            let at = rng.random_range(cut + 500..repaired - 6_000);
+            plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
         }
     }
     sort(&mut plan);
     plan
 }
 
-/// All pairs with one on each side.
-fn across() -> impl Iterator<Item = (Node, Node)> {
+/// Returns all pairs with one node on each side.
+fn pairs_across() -> impl Iterator<Item = (Node, Node)> {
     (0..SIDE).flat_map(|a| (SIDE..NODES).map(move |b| (Node(a), Node(b))))
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let copies = Copies::of(plan, events);
     let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
-    let mended = last_fault(plan, is_mend)?;
-    let apart = mended - plan.cluster.tick_ms;
+    let repaired = last_fault(plan, is_repair)?;
+    let before_repair = repaired - plan.cluster.tick_ms;
     for (item, is_put_there) in [(PUT_AND_DELETED, true), (DELETED_AND_PUT, false)] {
         for node in (0..NODES).map(Node) {
             let is_there = (node.0 < SIDE) == is_put_there;
-            let what = if is_there { Is::There } else { Is::Gone };
-            copies.must_see(node, item, what, apart)?;
+            let presence = if is_there { Presence::Present } else { Presence::Absent };
+            copies.must_see(node, item, presence, before_repair)?;
         }
     }
     let value = |node| {
-        let seen = copies.seen(Node(node), apart).unwrap_or_default();
-        seen.iter().find(|(item, _)| *item == BOTH).map(|(_, value)| *value)
+        let snapshot = copies.snapshot(Node(node), before_repair).unwrap_or_default();
+        snapshot.iter().find(|(item, _)| *item == BOTH).map(|(_, value)| *value)
     };
     if value(0) == value(NODES - 1) {
         return Err(format!("the sides must differ in item {BOTH}: {:?}", value(0)));
     }
-    copies.must_be_same_soon(mended)?;
+    copies.must_converge_soon(repaired)?;
     for item in [BOTH, PUT_AND_DELETED, DELETED_AND_PUT] {
-        let last = last_change(events, item, cut).ok_or("nothing was changed")?;
-        let what = if last.value.is_some() { Is::There } else { Is::Gone };
+        let last = last_change(events, item, cut).ok_or("the item was not changed")?;
+        let presence = if last.value.is_some() { Presence::Present } else { Presence::Absent };
         (0..NODES)
             .map(Node)
-            .try_for_each(|node| copies.must_see(node, item, what, copies.end_ms()))?;
+            .try_for_each(|node| copies.must_see(node, item, presence, copies.end_ms()))?;
     }
     Ok(())
 }
 
-/// The latest record of an item that anybody made.
-fn last_change(events: &[Event], item: u8, since_ms: u64) -> Option<Kept> {
+/// Returns the latest record of an item that any node persisted.
+fn last_change(events: &[Event], item: u8, since_ms: u64) -> Option<ItemRecord> {
     let changes = events.iter().filter(|event| event.at_ms >= since_ms);
-    let changes = changes.filter_map(|event| match &event.what {
-        What::Iam(IamEvent::Kept { kept, .. }) if kept.item == item => Some(*kept),
+    let changes = changes.filter_map(|event| match &event.kind {
+        EventKind::Iam(IamEvent::Persisted { record, .. }) if record.item == item => Some(*record),
         _ => None,
     });
-    changes.max_by_key(|kept| kept.version)
+    changes.max_by_key(|record| record.version)
 }

@@ -1,27 +1,27 @@
-//! A node is down while an item that it has is deleted, and others are put.
+//! A node is down while an item that it has is deleted, and another is put.
 //!
-//! When it begins again its pools still hold what was deleted, as it was left. It may show that until it has
-//! reached a peer, and no longer: it takes the deletion, keeps it, and nobody takes from it what is gone.
+//! When it starts again, its pools still hold the deleted item. It may show the item until it has
+//! reached a peer, and no longer: it fetches and persists the tombstone, and no peer fetches the
+//! deleted item from it.
 
 use rand::RngExt;
 
-use super::iam_history::{begin_copies, soon_ms};
+use super::iam_history::{begin_copies, soon_limit_ms};
 use super::{Scenario, history::fault_at, sort};
-use crate::event::{Event, IamEvent, Kept, What};
-use crate::invariants::Verdict;
+use crate::event::{Event, EventKind, IamEvent};
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "iam_deletion_missed",
-    about: "an item is deleted while a node that has it is down: the node takes the deletion",
+    about: "an item is deleted while a node that has it is down: the node applies the deletion",
     plan,
     expect,
 };
 
 const NODES: u8 = 3;
-/// What is deleted, and what is put meanwhile.
-const GONE: u8 = 0;
+/// The deleted item, and the item that is put.
+const DELETED: u8 = 0;
 const NEW: u8 = 30;
 
 fn plan(seed: u64) -> Plan {
@@ -30,33 +30,36 @@ fn plan(seed: u64) -> Plan {
     let on = Node((node.0 + 1) % NODES);
     plan.faults.push((rng.random_range(6_000..8_000), Fault::PowerLoss { node }));
     plan.faults.push((rng.random_range(14_000..20_000), Fault::Restart { node }));
-    for (item, what) in [(GONE, ItemChange::Delete), (NEW, ItemChange::Put)] {
+    for (item, change) in [(DELETED, ItemChange::Delete), (NEW, ItemChange::Put)] {
         let at = rng.random_range(9_000..12_000);
-        plan.load.push((at, Load::Change(ChangePlan { on, item, what })));
+        plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
     }
     sort(&mut plan);
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let is_restart = |fault: &Fault| matches!(fault, Fault::Restart { .. });
     let restarted = fault_at(plan, is_restart)?;
     let node = plan.faults.iter().find_map(|(_, fault)| match fault {
         Fault::Restart { node } => Some(*node),
         _ => None,
     });
-    let bound = restarted + soon_ms(plan);
-    for item in [GONE, NEW] {
-        let taken = events.iter().find(|event| {
-            let is_it = |kept: &Kept| kept.item == item && kept.value.is_some() == (item == NEW);
-            matches!(&event.what, What::Iam(IamEvent::Kept { kept, .. }) if is_it(kept))
-                && event.node == node
+    let bound = restarted + soon_limit_ms(plan);
+    for item in [DELETED, NEW] {
+        let persisted = events.iter().find(|event| {
+            let EventKind::Iam(IamEvent::Persisted { record, .. }) = &event.kind else {
+                return false;
+            };
+            let is_put = record.value.is_some();
+            record.item == item && is_put == (item == NEW) && event.node == node
         });
-        match taken.map(|event| event.at_ms) {
+        match persisted.map(|event| event.at_ms) {
             Some(at_ms) if (restarted..=bound).contains(&at_ms) => {}
             other => {
                 return Err(format!(
-                    "item {item} must be taken by who missed it after {restarted} ms: {other:?}"
+                    "item {item} must be applied by the node that missed it after {restarted} ms: \
+                     {other:?}"
                 ));
             }
         }

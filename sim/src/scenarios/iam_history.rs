@@ -1,4 +1,4 @@
-//! Clusters whose nodes keep copies, and what a trace says of each, for the expectations of scenarios.
+//! Clusters whose nodes keep IAM copies, and queries of a trace for the expectations of scenarios.
 
 use iam_bootstrap::limits;
 use rand::RngExt;
@@ -6,13 +6,13 @@ use rand::rngs::SmallRng;
 
 use super::begin;
 use crate::bounds::Bounds;
-use crate::event::{Event, IamEvent, Kept, LinkState, What};
+use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState};
 use crate::iam;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, IamPlan, Node, Plan};
 
-/// A plan of `nodes` nodes with two pools each. They compare their copies by themselves every few minutes:
-/// what becomes the same sooner does so for another reason.
+/// Creates a plan of `nodes` nodes with two pools each. Periodic reconciliation happens every few
+/// minutes: earlier convergence has another cause.
 pub(super) fn begin_copies(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
     let (mut plan, mut rng) = begin(name, seed, nodes, duration_ms);
     plan.cluster.tick_ms = 5;
@@ -21,7 +21,7 @@ pub(super) fn begin_copies(name: &str, seed: u64, nodes: u8, duration_ms: u64) -
     (plan, rng)
 }
 
-/// A trace, by its copies.
+/// The events of copies in a trace.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Copies<'a> {
     plan: &'a Plan,
@@ -29,126 +29,143 @@ pub(super) struct Copies<'a> {
 }
 
 impl<'a> Copies<'a> {
-    /// Those of a run.
+    /// Creates the view of a run.
     pub(super) fn of(plan: &'a Plan, events: &'a [Event]) -> Self {
         Self { plan, events }
     }
 
-    /// What happened on a node, and when.
-    fn on(self, node: Node) -> impl Iterator<Item = (u64, &'a What)> {
-        let own = self.events.iter().filter(move |event| event.node == Some(node));
-        own.map(|event| (event.at_ms, &event.what))
+    /// Returns the events of a node, with their times.
+    fn on(self, node: Node) -> impl Iterator<Item = (u64, &'a EventKind)> {
+        let events = self.events.iter().filter(move |event| event.node == Some(node));
+        events.map(|event| (event.at_ms, &event.kind))
     }
 
-    /// When its process began; each time.
+    /// Returns the times at which its process started.
     pub(super) fn starts(self, node: Node) -> Vec<u64> {
-        let is_start = |what: &What| matches!(what, What::Started { .. });
-        self.on(node).filter(|(_, what)| is_start(what)).map(|(at_ms, _)| at_ms).collect()
+        let is_start = |kind: &EventKind| matches!(kind, EventKind::Started { .. });
+        self.on(node).filter(|(_, kind)| is_start(kind)).map(|(at_ms, _)| at_ms).collect()
     }
 
-    /// How often it logged that everything is loaded.
+    /// Returns how often it logged that everything is loaded.
     pub(super) fn loads(self, node: Node) -> usize {
         self.on(node)
-            .filter(|(_, what)| matches!(what, What::Iam(IamEvent::LoadLogged { .. })))
+            .filter(|(_, kind)| matches!(kind, EventKind::Iam(IamEvent::LoadLogged { .. })))
             .count()
     }
 
-    /// When it was connected to another anew; each time.
+    /// Returns the times at which it connected to another node.
     pub(super) fn connects(self, node: Node, other: Node) -> Vec<u64> {
-        let is_it = |what: &What| {
+        let matches = |kind: &EventKind| {
             let connected = LinkState::Connected;
-            matches!(what, What::State { remote, state, .. } if *remote == other && *state == connected)
+            matches!(kind, EventKind::State { remote, state, .. }
+                if *remote == other && *state == connected)
         };
-        self.on(node).filter(|(_, what)| is_it(what)).map(|(at_ms, _)| at_ms).collect()
+        self.on(node).filter(|(_, kind)| matches(kind)).map(|(at_ms, _)| at_ms).collect()
     }
 
-    /// When it began to compare with another; each time.
-    pub(super) fn comparisons(self, node: Node, other: Node) -> Vec<u64> {
-        let is_it =
-            |what: &What| matches!(what, What::Iam(IamEvent::Compares { with }) if *with == other);
-        self.on(node).filter(|(_, what)| is_it(what)).map(|(at_ms, _)| at_ms).collect()
+    /// Returns the times at which it started a reconciliation with another node.
+    pub(super) fn reconciliations(self, node: Node, other: Node) -> Vec<u64> {
+        let matches = |kind: &EventKind| match kind {
+            EventKind::Iam(IamEvent::Reconciles { with }) => *with == other,
+            _ => false,
+        };
+        self.on(node).filter(|(_, kind)| matches(kind)).map(|(at_ms, _)| at_ms).collect()
     }
 
-    /// When it kept a record of this item that is, or is not, a deletion; the first time after
-    /// `after_ms`.
-    pub(super) fn kept(self, node: Node, item: u8, what: Is, after_ms: u64) -> Option<u64> {
-        let is_it = |kept: &Kept| kept.item == item && kept.value.is_some() == (what == Is::There);
-        let mut kept = self.on(node).filter(|(_, what)| match what {
-            What::Iam(IamEvent::Kept { kept, .. }) => is_it(kept),
+    /// Returns the first time after `after_ms` at which it persisted an item or, if `Absent`, a
+    /// tombstone.
+    pub(super) fn persisted(
+        self,
+        node: Node,
+        item: u8,
+        presence: Presence,
+        after_ms: u64,
+    ) -> Option<u64> {
+        let matches = |record: &ItemRecord| {
+            record.item == item && record.value.is_some() == (presence == Presence::Present)
+        };
+        let mut persisted = self.on(node).filter(|(_, kind)| match kind {
+            EventKind::Iam(IamEvent::Persisted { record, .. }) => matches(record),
             _ => false,
         });
-        kept.find(|(at_ms, _)| *at_ms >= after_ms).map(|(at_ms, _)| at_ms)
+        persisted.find(|(at_ms, _)| *at_ms >= after_ms).map(|(at_ms, _)| at_ms)
     }
 
-    /// What its readers see at this time.
-    pub(super) fn seen(self, node: Node, at_ms: u64) -> Option<&'a [(u8, u32)]> {
-        let mut seen = None;
-        for (at, what) in self.on(node) {
-            match what {
+    /// Returns the snapshot that its readers see at this time.
+    pub(super) fn snapshot(self, node: Node, at_ms: u64) -> Option<&'a [(u8, u32)]> {
+        let mut snapshot = None;
+        for (at, kind) in self.on(node) {
+            match kind {
                 _ if at > at_ms => break,
-                What::Started { .. } => seen = None,
-                What::Iam(IamEvent::Seen { items }) => seen = items.as_deref(),
+                EventKind::Started { .. } => snapshot = None,
+                EventKind::Iam(IamEvent::SnapshotChanged { items }) => snapshot = items.as_deref(),
                 _ => {}
             }
         }
-        seen
+        snapshot
     }
 
-    /// When the run was over.
+    /// Returns the end of the run.
     pub(super) fn end_ms(self) -> u64 {
         self.events.last().map_or(0, |event| event.at_ms)
     }
 
-    /// Its readers must see this item at this time, or must not.
-    pub(super) fn must_see(self, node: Node, item: u8, what: Is, at_ms: u64) -> Verdict {
-        let Some(seen) = self.seen(node, at_ms) else {
+    /// Checks that its readers see this item at this time, or do not.
+    pub(super) fn must_see(
+        self,
+        node: Node,
+        item: u8,
+        presence: Presence,
+        at_ms: u64,
+    ) -> CheckResult {
+        let Some(items) = self.snapshot(node, at_ms) else {
             return Err(format!("readers of {node} must see something at {at_ms} ms"));
         };
-        let is_there = seen.iter().any(|(number, _)| *number == item);
-        match is_there == (what == Is::There) {
+        let exists = items.iter().any(|(number, _)| *number == item);
+        match exists == (presence == Presence::Present) {
             true => Ok(()),
-            false if is_there => Err(format!("{node} must not show item {item} at {at_ms} ms")),
+            false if exists => Err(format!("{node} must not show item {item} at {at_ms} ms")),
             false => Err(format!("{node} must show item {item} at {at_ms} ms")),
         }
     }
 
-    /// All nodes must be the same soon after `since_ms`: no later than if they compared every few
-    /// seconds, although their intervals are long, because they were cut off from each other.
-    pub(super) fn must_be_same_soon(self, since_ms: u64) -> Verdict {
-        let limit = since_ms + soon_ms(self.plan);
-        match iam::same_since(self.events, self.plan.cluster.nodes) {
+    /// Checks that all nodes converge soon after `since_ms`: as soon as with an interval of a few
+    /// seconds, although their interval is long, because a reconnect starts a reconciliation.
+    pub(super) fn must_converge_soon(self, since_ms: u64) -> CheckResult {
+        let limit = since_ms + soon_limit_ms(self.plan);
+        match iam::converged_since(self.events, self.plan.cluster.nodes) {
             Some(at_ms) if at_ms <= limit => Ok(()),
-            other => Err(format!("all must be the same by {limit} ms, and are since {other:?}")),
+            other => Err(format!("all copies must converge by {limit} ms, and did at {other:?}")),
         }
     }
 }
 
-/// Whether an item is there.
+/// Whether an item exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Is {
-    /// It is.
-    There,
+pub(super) enum Presence {
+    /// It exists.
+    Present,
     /// It was deleted, or never put.
-    Gone,
+    Absent,
 }
 
-/// How long nodes of `plan` may take to be the same if none of them waits for its interval.
-pub(super) fn soon_ms(plan: &Plan) -> u64 {
+/// Returns the time to convergence of `plan` if no node waits for its interval.
+pub(super) fn soon_limit_ms(plan: &Plan) -> u64 {
     let mut eager = plan.clone();
     let retry = u32::try_from(limits::RETRY_MAX.as_millis()).unwrap_or(u32::MAX);
     if let Some(iam) = &mut eager.cluster.iam {
         iam.refresh_ms = iam.refresh_ms.min(retry);
     }
-    Bounds::of(&eager).same_ms
+    Bounds::of(&eager).converge_ms
 }
 
-/// When the last fault of the plan that `is_meant` happens.
+/// Returns the time of the last fault of the plan that `is_meant` selects.
 pub(super) fn last_fault(plan: &Plan, is_meant: impl Fn(&Fault) -> bool) -> Result<u64, String> {
     let found = plan.faults.iter().rev().find(|(_, fault)| is_meant(fault));
     found.map(|(at_ms, _)| *at_ms).ok_or_else(|| "the plan lacks a fault".to_owned())
 }
 
-/// Whether this mends a link.
-pub(super) fn is_mend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Mend { .. })
+/// Returns whether this repairs a link.
+pub(super) fn is_repair(fault: &Fault) -> bool {
+    matches!(fault, Fault::Repair { .. })
 }

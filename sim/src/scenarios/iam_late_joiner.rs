@@ -1,31 +1,31 @@
-//! A node begins after the others have changed things.
+//! A node starts after the others have made changes.
 //!
-//! Its pools hold what all had at first. Meanwhile an item was put, one put anew and one deleted; and one
-//! came and went that the node never had. It takes all of that from those it reaches, soon after it
-//! began. It takes the deletion of what it never had as well: whoever else missed that deletion may come
-//! back with the item, and must not find a server that does not know better.
+//! Its pools hold the seeded items. Before it starts, one item is put, one changed and one deleted;
+//! another is put and deleted that the node never had. It fetches all of these changes from its
+//! peers soon after its start. It also fetches the tombstone of the item that it never had: another
+//! node that missed the deletion may return with the item, and must find the tombstone on every
+//! server.
 
 use rand::RngExt;
 
-use super::iam_history::{Copies, Is, soon_ms};
+use super::iam_history::{Copies, Presence, soon_limit_ms};
 use super::{Scenario, begin, sort};
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, IamPlan, ItemChange, Load, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "iam_late_joiner",
-    about: "a node begins after items were put and deleted: it takes all of that, deletions too",
+    about: "a node starts after items were put and deleted: it fetches all changes and tombstones",
     plan,
     expect,
 };
 
 const NODES: u8 = 4;
-const GONE: u8 = 0;
+const DELETED: u8 = 0;
 const CHANGED: u8 = 1;
 const NEW: u8 = 30;
-/// Put and deleted before the node begins.
+/// Put and deleted before the node starts.
 const BRIEF: u8 = 33;
 
 fn plan(seed: u64) -> Plan {
@@ -41,45 +41,50 @@ fn plan(seed: u64) -> Plan {
     plan.cluster.late.push((late, rng.random_range(12_000..20_000)));
     let (put, delete) = (ItemChange::Put, ItemChange::Delete);
     let changes = [
-        (4_000, GONE, delete),
+        (4_000, DELETED, delete),
         (4_000, CHANGED, put),
         (4_000, NEW, put),
         (4_000, BRIEF, put),
         (8_000, BRIEF, delete),
     ];
-    for (from, item, what) in changes {
+    for (from, item, change) in changes {
         let on = Node((late.0 + rng.random_range(1..NODES)) % NODES);
         let at = rng.random_range(from..from + 2_000);
-        plan.load.push((at, Load::Change(ChangePlan { on, item, what })));
+        plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
     }
     sort(&mut plan);
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let copies = Copies::of(plan, events);
     let [(late, starts)] = plan.cluster.late.as_slice() else {
         return Err("the plan lacks a late node".to_owned());
     };
     let late = *late;
-    let begun = match copies.starts(late).as_slice() {
-        [begun] if begun >= starts => *begun,
-        begun => return Err(format!("{late} must begin once, after {starts} ms: {begun:?}")),
+    let started = match copies.starts(late).as_slice() {
+        [started] if started >= starts => *started,
+        started => return Err(format!("{late} must start once, after {starts} ms: {started:?}")),
     };
     for node in (0..NODES).map(Node).filter(|node| *node != late) {
-        copies.must_see(node, GONE, Is::Gone, begun)?;
-        copies.must_see(node, NEW, Is::There, begun)?;
-        copies.must_see(node, BRIEF, Is::Gone, begun)?;
+        copies.must_see(node, DELETED, Presence::Absent, started)?;
+        copies.must_see(node, NEW, Presence::Present, started)?;
+        copies.must_see(node, BRIEF, Presence::Absent, started)?;
     }
-    copies.must_be_same_soon(begun)?;
-    let limit = begun + soon_ms(plan);
-    let taken = [(GONE, Is::Gone), (CHANGED, Is::There), (NEW, Is::There), (BRIEF, Is::Gone)];
-    for (item, what) in taken {
-        match copies.kept(late, item, what, begun) {
+    copies.must_converge_soon(started)?;
+    let limit = started + soon_limit_ms(plan);
+    let changes = [
+        (DELETED, Presence::Absent),
+        (CHANGED, Presence::Present),
+        (NEW, Presence::Present),
+        (BRIEF, Presence::Absent),
+    ];
+    for (item, presence) in changes {
+        match copies.persisted(late, item, presence, started) {
             Some(at_ms) if at_ms <= limit => {}
             other => {
                 return Err(format!(
-                    "{late} must keep that item {item} is {what:?} by {limit} ms: {other:?}"
+                    "{late} must persist that item {item} is {presence:?} by {limit} ms: {other:?}"
                 ));
             }
         }

@@ -1,20 +1,19 @@
-//! Pools come online seconds after their nodes begin, in any order.
+//! Pools come online seconds after their nodes start, in any order.
 //!
-//! A node waits for the last of its pools, with nothing to be read of it before: then all of it is there at
-//! once. It tries again soon enough that nobody waits much longer than the pool.
+//! A node waits for the last of its pools and shows no snapshot before; then all items appear at
+//! once. It retries soon enough that it is ready shortly after its last pool.
 
 use rand::RngExt;
 
 use super::{Scenario, begin, sort};
 use crate::bounds::Bounds;
-use crate::event::{Event, IamEvent, What};
-use crate::invariants::Verdict;
+use crate::event::{Event, EventKind, IamEvent};
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, IamPlan, Node, Outage, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "iam_late_pools",
-    about: "pools come online late and in any order: nodes wait for the last, then have all at once",
+    about: "pools come online late, in any order: a node waits for all of them",
     plan,
     expect,
 };
@@ -28,9 +27,10 @@ fn plan(seed: u64) -> Plan {
     plan.cluster.iam = Some(IamPlan { pools: POOLS, seeded: 30, refresh_ms: 300_000, store_ms: 2 });
     for node in (0..NODES).map(Node) {
         for pool in 0..POOLS {
-            let is_new = rng.random_bool(0.5);
-            let why = if is_new { Outage::NotInitialised } else { Outage::Unavailable };
-            plan.faults.push((0, Fault::PoolDown { node, pool, why }));
+            let is_uninitialised = rng.random_bool(0.5);
+            let reason =
+                if is_uninitialised { Outage::NotInitialised } else { Outage::Unavailable };
+            plan.faults.push((0, Fault::PoolDown { node, pool, reason }));
             let online = rng.random_range(1_000..20_000);
             plan.faults.push((online, Fault::PoolUp { node, pool }));
         }
@@ -39,19 +39,20 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
-    let patience = Bounds::of(plan).load_ms;
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
+    let limit_ms = Bounds::of(plan).load_ms;
     for node in (0..NODES).map(Node) {
         let ups = plan.faults.iter().filter_map(|(at, fault)| match fault {
-            Fault::PoolUp { node: whose, .. } if *whose == node => Some(*at),
+            Fault::PoolUp { node: owner, .. } if *owner == node => Some(*at),
             _ => None,
         });
         let last = ups.max().ok_or("the plan has pools that come online")?;
-        let seen = events.iter().find(|event| {
-            event.node == Some(node) && matches!(event.what, What::Iam(IamEvent::Seen { .. }))
+        let first_snapshot = events.iter().find(|event| {
+            event.node == Some(node)
+                && matches!(event.kind, EventKind::Iam(IamEvent::SnapshotChanged { .. }))
         });
-        match seen.map(|event| event.at_ms) {
-            Some(at_ms) if (last..=last + patience).contains(&at_ms) => {}
+        match first_snapshot.map(|event| event.at_ms) {
+            Some(at_ms) if (last..=last + limit_ms).contains(&at_ms) => {}
             other => {
                 return Err(format!(
                     "{node} must show its copy once its last pool is there at {last} ms: {other:?}"

@@ -1,84 +1,85 @@
-//! What a trace says of each lock, for the expectations of scenarios; and how such plans begin.
+//! The locks of a trace, and plans with locks, for the expectations of scenarios.
 
 use rand::rngs::SmallRng;
 
 use super::begin;
 use crate::bounds::Bounds;
-use crate::event::{Event, LockEnd, LockFailure, Notice, What};
-use crate::invariants::Verdict;
+use crate::event::{Event, EventKind, LockEnd, LockFailure, LossNotice};
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan};
 
-/// One lock of the plan, and what became of it.
+/// One lock of the plan, and its events.
 #[derive(Debug)]
-pub(super) struct Lock<'a> {
-    /// Its call.
+pub(super) struct LockHistory<'a> {
+    /// Number of its call.
     pub(super) number: usize,
-    /// What the plan wants.
+    /// Its plan.
     pub(super) plan: &'a LockPlan,
-    /// When it was asked for; never, if the process did not run.
-    pub(super) asked_ms: Option<u64>,
-    /// When it was granted.
+    /// Time of the request; none if the process did not run.
+    pub(super) requested_ms: Option<u64>,
+    /// Time of the grant.
     pub(super) granted_ms: Option<u64>,
-    /// The token that came with it.
+    /// Its fencing token.
     pub(super) token: Option<u64>,
-    /// Why not.
+    /// Time and reason of the failure.
     pub(super) failed: Option<(u64, &'a LockFailure)>,
-    /// When and how its holder noticed that it is lost.
-    pub(super) lost: Option<(u64, Notice)>,
-    /// When and how it was over.
+    /// Time at which its holder noticed the loss, and how.
+    pub(super) lost: Option<(u64, LossNotice)>,
+    /// Time and manner of its end.
     pub(super) ended: Option<(u64, LockEnd)>,
-    /// When its holder reached the store, and whether that did what it wanted.
+    /// Times at which its holder reached the store, and whether the store accepted.
     pub(super) at_store: Vec<(u64, bool)>,
 }
 
-impl Lock<'_> {
-    /// An error that names it and says what became of it.
-    pub(super) fn complaint(&self, wanted: &str) -> String {
-        let Self { number, plan, asked_ms, granted_ms, failed, lost, ended, .. } = self;
+impl LockHistory<'_> {
+    /// Returns an error text with the requirement and the history of the lock.
+    pub(super) fn violation(&self, requirement: &str) -> String {
+        let Self { number, plan, requested_ms, granted_ms, failed, lost, ended, .. } = self;
         format!(
-            "lock {number} of {} {wanted}: asked {asked_ms:?}, granted {granted_ms:?}, failed \
-             {failed:?}, lost {lost:?}, ended {ended:?}",
+            "lock {number} of {} {requirement}: requested {requested_ms:?}, granted {granted_ms:?}, \
+             failed {failed:?}, lost {lost:?}, ended {ended:?}",
             plan.on
         )
     }
 
-    /// When it was granted; it must have been.
+    /// Checks that it was granted, and returns the time.
     pub(super) fn must_be_granted(&self) -> Result<u64, String> {
-        self.granted_ms.ok_or_else(|| self.complaint("must be granted"))
+        self.granted_ms.ok_or_else(|| self.violation("must be granted"))
     }
 
-    /// It must have been granted within this time.
-    pub(super) fn must_be_granted_within(&self, limit_ms: u64) -> Verdict {
+    /// Checks that it was granted within this time.
+    pub(super) fn must_be_granted_within(&self, limit_ms: u64) -> CheckResult {
         let granted = self.must_be_granted()?;
-        if granted > self.asked_ms.unwrap_or(granted) + limit_ms {
-            return Err(self.complaint(&format!("must be granted within {limit_ms} ms")));
+        if granted > self.requested_ms.unwrap_or(granted) + limit_ms {
+            return Err(self.violation(&format!("must be granted within {limit_ms} ms")));
         }
         Ok(())
     }
 
-    /// When and how its holder noticed that it is lost; it must have been. In the tick in which a holder
-    /// is told it may look first.
-    pub(super) fn must_be_lost(&self) -> Result<(u64, Notice), String> {
-        self.lost.ok_or_else(|| self.complaint("must be lost, and its holder know"))
+    /// Checks that its holder noticed its loss, and returns when and how. In the tick of the
+    /// notification, the holder may find the loss by a check first.
+    pub(super) fn must_be_lost(&self) -> Result<(u64, LossNotice), String> {
+        self.lost.ok_or_else(|| self.violation("must be lost, and its holder must notice"))
     }
 
-    /// Its holder must not have lost it.
-    pub(super) fn must_be_kept(&self) -> Verdict {
+    /// Checks that its holder did not lose it.
+    pub(super) fn must_be_kept(&self) -> CheckResult {
         self.must_be_granted()?;
         match self.ended {
             Some((_, LockEnd::Unlocked | LockEnd::Dropped)) => Ok(()),
-            _ => Err(self.complaint("must be kept until its holder lets go")),
+            _ => Err(self.violation("must be kept until its holder releases it")),
         }
     }
 }
 
-/// All locks of the plan, in the order of their numbers.
-pub(super) fn locks<'a>(plan: &'a Plan, events: &'a [Event]) -> Vec<Lock<'a>> {
+/// Returns all locks of the plan, in the order of their numbers.
+pub(super) fn locks<'a>(plan: &'a Plan, events: &'a [Event]) -> Vec<LockHistory<'a>> {
     let mut locks = Vec::new();
     for (number, (_, load)) in plan.load.iter().enumerate() {
         if let Load::Lock(plan) = load {
-            let its = events.iter().filter(|event| event.what.call() == u32::try_from(number).ok());
-            locks.push(lock_of(number, plan, its));
+            let own_events =
+                events.iter().filter(|event| event.kind.call() == u32::try_from(number).ok());
+            locks.push(lock_of(number, plan, own_events));
         }
     }
     locks
@@ -87,27 +88,27 @@ pub(super) fn locks<'a>(plan: &'a Plan, events: &'a [Event]) -> Vec<Lock<'a>> {
 fn lock_of<'a>(
     number: usize,
     plan: &'a LockPlan,
-    its: impl Iterator<Item = &'a Event>,
-) -> Lock<'a> {
-    let (mut asked_ms, mut granted_ms, mut token, mut failed) = (None, None, None, None);
+    own_events: impl Iterator<Item = &'a Event>,
+) -> LockHistory<'a> {
+    let (mut requested_ms, mut granted_ms, mut token, mut failed) = (None, None, None, None);
     let (mut lost, mut ended, mut at_store) = (None, None, Vec::new());
-    for Event { at_ms, what, .. } in its {
-        match what {
-            What::LockAsked { .. } => asked_ms = Some(*at_ms),
-            What::LockGranted { token: given, .. } => {
-                (granted_ms, token) = (Some(*at_ms), Some(*given));
+    for Event { at_ms, kind, .. } in own_events {
+        match kind {
+            EventKind::LockRequested { .. } => requested_ms = Some(*at_ms),
+            EventKind::LockGranted { token: granted_token, .. } => {
+                (granted_ms, token) = (Some(*at_ms), Some(*granted_token));
             }
-            What::LockFailed { failure, .. } => failed = Some((*at_ms, failure)),
-            What::LockLost { notice, .. } => lost = Some((*at_ms, *notice)),
-            What::LockEnded { how, .. } => ended = Some((*at_ms, *how)),
-            What::StoreReached { accepted, .. } => at_store.push((*at_ms, *accepted)),
+            EventKind::LockFailed { failure, .. } => failed = Some((*at_ms, failure)),
+            EventKind::LockLost { notice, .. } => lost = Some((*at_ms, *notice)),
+            EventKind::LockEnded { how, .. } => ended = Some((*at_ms, *how)),
+            EventKind::StoreReached { accepted, .. } => at_store.push((*at_ms, *accepted)),
             _ => {}
         }
     }
-    Lock { number, plan, asked_ms, granted_ms, token, failed, lost, ended, at_store }
+    LockHistory { number, plan, requested_ms, granted_ms, token, failed, lost, ended, at_store }
 }
 
-/// A plan in which all nodes are lockers.
+/// Creates a plan in which all nodes are lockers.
 pub(super) fn begin_locks(
     name: &str,
     seed: u64,
@@ -117,7 +118,7 @@ pub(super) fn begin_locks(
 ) -> (Plan, SmallRng) {
     let (mut plan, rng) = begin(name, seed, nodes, duration_ms);
     plan.cluster.tick_ms = 5;
-    // What is sent to a process that is stopped waits in its sockets.
+    // Segments to a paused process are buffered in its sockets.
     plan.cluster.socket_segments = 1_024;
     plan.cluster.limits.backoff_max_ms = Some(2_000);
     let lockers = (0..nodes).map(Node).collect();
@@ -125,7 +126,7 @@ pub(super) fn begin_locks(
     (plan, rng)
 }
 
-/// A write lock of the first resource that is held for a second, and used.
+/// Returns a write lock of the first resource that is held for a second, with store operations.
 pub(super) fn lock(on: Node) -> LockPlan {
     LockPlan {
         on,
@@ -136,35 +137,36 @@ pub(super) fn lock(on: Node) -> LockPlan {
         pace_ms: 100,
         store_ms: 2,
         ending: LockEnding::Unlock,
-        give_up_ms: None,
+        cancel_after_ms: None,
     }
 }
 
-/// One that its holder never lets go.
-pub(super) fn kept(on: Node) -> LockPlan {
-    LockPlan { ending: LockEnding::Lose, ..lock(on) }
+/// Returns a write lock of the first resource that is held until lost.
+pub(super) fn held_until_lost(on: Node) -> LockPlan {
+    LockPlan { ending: LockEnding::HoldUntilLost, ..lock(on) }
 }
 
-/// Cuts a node off from all others, for a while.
+/// Cuts a node off from all others for a time.
 pub(super) fn cut_off(plan: &mut Plan, a: Node, (from, to): (u64, u64)) {
     for b in (0..plan.cluster.nodes).map(Node).filter(|b| *b != a) {
         plan.faults.push((from, Fault::Cut { a, b }));
-        plan.faults.push((to, Fault::Mend { a, b }));
+        plan.faults.push((to, Fault::Repair { a, b }));
     }
 }
 
-/// How long a lock that nobody holds may take: two rounds of questions, each a round trip, and a wait
-/// between two attempts if one of them met something.
-pub(super) fn free_ms(bounds: &Bounds) -> u64 {
+/// Returns the time to acquire a free lock: two rounds of requests, each a round trip, and a wait
+/// between two attempts if one of them failed.
+pub(super) fn free_lock_limit_ms(bounds: &Bounds) -> u64 {
     3 * bounds.round_trip_ms + 1_000
 }
 
-/// A lease is over for everybody, by the slowest clock there may be.
-pub(super) fn lease_over_ms(bounds: &Bounds) -> u64 {
+/// Returns the time after which a lease has expired everywhere, even by the slowest clock.
+pub(super) fn lease_expired_ms(bounds: &Bounds) -> u64 {
     bounds.lease_ms + bounds.drift_of(bounds.lease_ms) + bounds.round_trip_ms
 }
 
-/// When whoever waits has it at the latest, once it is free: it is called, or asks again.
-pub(super) fn turn_ms(bounds: &Bounds) -> u64 {
-    free_ms(bounds) + 5_000
+/// Returns the time within which a waiter acquires a lock that becomes free: it is notified, or
+/// retries.
+pub(super) fn turn_limit_ms(bounds: &Bounds) -> u64 {
+    free_lock_limit_ms(bounds) + 5_000
 }

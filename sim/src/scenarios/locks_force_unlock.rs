@@ -1,24 +1,25 @@
-//! An operator forces a lock open (B56), whose holder never lets go and for which another waits.
+//! An operator forces a lock open (B56) that is held until lost and that another node waits for.
 //!
-//! A holder that can be reached is told at once, and the waiter has the lock as soon as that has let go. One
-//! that is cut off cannot be told: its lease ends, no locker extends it, and until then nobody else is
-//! granted the lock. Never do two believe.
+//! A reachable holder is notified at once, and the waiter is granted the lock as soon as the holder
+//! has released it. A holder that is cut off cannot be notified: its lease expires, no locker
+//! extends it, and until then no other node is granted the lock. At no instant do two holders see
+//! `is_held()`.
 
 use rand::RngExt;
 
 use super::lock_history::{
-    begin_locks, cut_off, free_ms, kept, lease_over_ms, lock, locks, turn_ms,
+    begin_locks, cut_off, free_lock_limit_ms, held_until_lost, lease_expired_ms, lock, locks,
+    turn_limit_ms,
 };
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
-use crate::event::{Event, What};
-use crate::invariants::Verdict;
+use crate::event::{Event, EventKind};
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, ForcePlan, Load, LockPlan, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "locks_force_unlock",
-    about: "an operator forces a lock open: its holder is told, or its lease ends",
+    about: "an operator forces a lock open: its holder is notified, or its lease expires",
     plan,
     expect,
 };
@@ -31,9 +32,9 @@ const OPERATOR: Node = Node(2);
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin_locks("locks_force_unlock", seed, NODES, 40_000, LEASE_MS);
-    plan.load.push((rng.random_range(3_000..5_000), Load::Lock(kept(HOLDER))));
-    let waits = LockPlan { timeout_ms: 30_000, ..lock(WAITER) };
-    plan.load.push((rng.random_range(6_000..7_000), Load::Lock(waits)));
+    plan.load.push((rng.random_range(3_000..5_000), Load::Lock(held_until_lost(HOLDER))));
+    let waiter = LockPlan { timeout_ms: 30_000, ..lock(WAITER) };
+    plan.load.push((rng.random_range(6_000..7_000), Load::Lock(waiter)));
     let forced = rng.random_range(9_000..12_000);
     plan.load.push((forced, Load::Force(ForcePlan { on: OPERATOR, resource: 0 })));
     if seed % 2 == 1 {
@@ -43,25 +44,26 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, waiter] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
     let forced = plan.load.iter().find(|(_, load)| matches!(load, Load::Force(_)));
     let forced = forced.map(|(at, _)| *at).ok_or("the plan forces nothing open")?;
-    let was_there =
-        |event: &Event| matches!(event.what, What::LockForced { lockers, .. } if lockers > 0);
-    if !events.iter().any(was_there) {
-        return Err("no locker had anything to force open".to_owned());
+    let was_granted =
+        |event: &Event| matches!(event.kind, EventKind::LockForced { lockers, .. } if lockers > 0);
+    if !events.iter().any(was_granted) {
+        return Err("no locker had a grant to force open".to_owned());
     }
     let (lost, _) = holder.must_be_lost()?;
     let granted = waiter.must_be_granted()?;
     let is_cut_off = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut { .. }));
-    let limit = forced + if is_cut_off { lease_over_ms(&bounds) } else { free_ms(&bounds) };
+    let limit =
+        forced + if is_cut_off { lease_expired_ms(&bounds) } else { free_lock_limit_ms(&bounds) };
     if lost < forced.saturating_sub(1_000) || lost > limit {
-        return Err(holder.complaint(&format!("must be lost between {forced} and {limit} ms")));
+        return Err(holder.violation(&format!("must be lost between {forced} and {limit} ms")));
     }
-    if granted < lost || granted > limit + turn_ms(&bounds) {
-        return Err(waiter.complaint("must be granted once its holder has let go"));
+    if granted < lost || granted > limit + turn_limit_ms(&bounds) {
+        return Err(waiter.violation("must be granted once its holder has released it"));
     }
     Ok(())
 }

@@ -1,29 +1,30 @@
-//! Lockers lose their power and come back with empty tables: one, a minority, a majority, or all at once.
+//! Lockers lose power and restart with empty tables: one, a minority, a majority, or all at once.
 //!
-//! A lock is held meanwhile, on a node that is no locker. Lockers that have forgotten it must not give it
-//! away: they grant nothing before they know what is held, and its holder teaches them (B53). So the
-//! holder keeps its lock through all of that, whoever wants it waits in vain, and another lock, which
-//! nobody has, can be had soon after the lockers are back: long before a lease is over.
+//! Meanwhile a lock is held on a node that is no locker. Restarted lockers must not grant it to
+//! another: they grant nothing before they have learnt the current leases, which holders report to
+//! them (B53). So the holder keeps its lock, a competing request times out, and a free lock can be
+//! acquired soon after the lockers are back: long before a lease expires.
 
 use rand::RngExt;
 
-use super::lock_history::{begin_locks, free_ms, kept, lock, locks, turn_ms};
+use super::lock_history::{
+    begin_locks, free_lock_limit_ms, held_until_lost, lock, locks, turn_limit_ms,
+};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, LockFailure};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "locks_locker_restarts",
-    about: "lockers restart with empty tables, some or all: what is held stays held",
+    about: "lockers restart with empty tables, some or all: held locks stay held",
     plan,
     expect,
 };
 
 const LOCKERS: u8 = 5;
-/// They are no lockers: one holds, one wants.
+/// Nodes that are no lockers: the holder, and the node with competing requests.
 const HOLDER: Node = Node(LOCKERS);
 const OTHER: Node = Node(LOCKERS + 1);
 const LEASE_MS: u32 = 30_000;
@@ -42,17 +43,17 @@ fn plan(seed: u64) -> Plan {
         plan.faults.push((at, Fault::PowerLoss { node }));
         plan.faults.push((at + rng.random_range(300..2_000), Fault::Restart { node }));
     }
-    plan.load.push((rng.random_range(3_000..6_000), Load::Lock(kept(HOLDER))));
-    // Its time is over before everything is healed, when the holder lets go.
-    let in_vain = LockPlan { timeout_ms: 30_000, ..lock(OTHER) };
-    plan.load.push((rng.random_range(7_000..15_000), Load::Lock(in_vain)));
-    let another = LockPlan { resources: vec![1], timeout_ms: 25_000, ..lock(OTHER) };
-    plan.load.push((12_300, Load::Lock(another)));
+    plan.load.push((rng.random_range(3_000..6_000), Load::Lock(held_until_lost(HOLDER))));
+    // It times out before all faults are healed, when the holder releases the lock.
+    let competing = LockPlan { timeout_ms: 30_000, ..lock(OTHER) };
+    plan.load.push((rng.random_range(7_000..15_000), Load::Lock(competing)));
+    let free = LockPlan { resources: vec![1], timeout_ms: 25_000, ..lock(OTHER) };
+    plan.load.push((12_300, Load::Lock(free)));
     sort(&mut plan);
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let restarts = plan.faults.iter().filter(|(_, fault)| matches!(fault, Fault::Restart { .. }));
     if restarts.count() == 0 {
@@ -63,12 +64,14 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
             (HOLDER, _) => lock.must_be_kept()?,
             (_, [0]) => {
                 if !matches!(lock.failed, Some((_, LockFailure::TimedOut))) {
-                    return Err(lock.complaint("must not be granted while another holds it"));
+                    return Err(lock.violation("must not be granted while another holds it"));
                 }
             }
-            // Connections that died are found and replaced, and the lockers ask all nodes.
+            // Dead connections are detected and replaced, and the lockers ask all nodes.
             _ => lock.must_be_granted_within(
-                bounds.reconnect_ms.min(bounds.lease_ms / 2) + free_ms(&bounds) + turn_ms(&bounds),
+                bounds.reconnect_ms.min(bounds.lease_ms / 2)
+                    + free_lock_limit_ms(&bounds)
+                    + turn_limit_ms(&bounds),
             )?,
         }
     }

@@ -1,37 +1,37 @@
-//! The wall clock of one locker is ahead by some seconds, and one node has never heard of it.
+//! The wall clock of one locker is ahead by some seconds, and one node cannot reach it.
 //!
-//! Tokens begin with clocks, and must grow from holder to holder all the same (B54). Who knows the locker
-//! that is ahead gets tokens that are ahead, by a second round of questions if others know less; who is cut
-//! off from it learns of them, because they were written back to a quorum before anybody had the lock.
+//! Tokens start from clocks, and must grow from holder to holder all the same (B54). A node that
+//! reaches the locker with the fast clock gets tokens that are ahead, through a second round of
+//! requests if other lockers know only lower ones. The node that cannot reach it learns of these
+//! tokens, because they are written back to a quorum before the lock is granted.
 
 use rand::RngExt;
 
-use super::lock_history::{begin_locks, lock, locks, turn_ms};
+use super::lock_history::{begin_locks, lock, locks, turn_limit_ms};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 use crate::world::EPOCH_SECONDS;
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "locks_wrong_clocks",
-    about: "a locker's clock is ahead: tokens grow for those who have never heard of it, too",
+    about: "a locker's clock is ahead: tokens grow also for a node that cannot reach it",
     plan,
     expect,
 };
 
 const LEASE_MS: u32 = 12_000;
 const AHEAD: Node = Node(0);
-/// It is cut off from the one that is ahead.
+/// The node that cannot reach the locker with the fast clock.
 const APART: Node = Node(1);
 const BETWEEN: Node = Node(2);
-/// Less than a lease, which is what tokens count on.
+/// Less than a lease, as tokens require.
 const SKEW_MS: i64 = 6_000;
-/// The lockers have waited for each other, in vain, for a lease.
+/// By then, the lockers have waited for each other for a lease.
 const BEGIN_MS: u64 = 14_000;
-/// Whoever asks has heard of the clock that is ahead, at first hand or another's.
+/// By then, every node has seen a token of the fast clock, directly or through another.
 const KNOWN_MS: u64 = 20_000;
 
 fn plan(seed: u64) -> Plan {
@@ -41,27 +41,27 @@ fn plan(seed: u64) -> Plan {
     let mut at = BEGIN_MS;
     let mut turns = [BETWEEN, APART].into_iter().cycle();
     while let Some(on) = turns.next().filter(|_| at < 30_000) {
-        // Over before it is refreshed: refreshes carry tokens as well.
-        let one = LockPlan { hold_ms: 100, pace_ms: 20, ..lock(on) };
-        plan.load.push((at, Load::Lock(one)));
+        // Ends before its first refresh: refreshes carry tokens as well.
+        let request = LockPlan { hold_ms: 100, pace_ms: 20, ..lock(on) };
+        plan.load.push((at, Load::Lock(request)));
         at += rng.random_range(500..900);
     }
     sort(&mut plan);
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let bounds = Bounds::of(plan);
     let mut are_ahead = 0;
     for lock in locks(plan, events) {
-        lock.must_be_granted_within(turn_ms(&bounds))?;
+        lock.must_be_granted_within(turn_limit_ms(&bounds))?;
         lock.must_be_kept()?;
         let granted = lock.must_be_granted()?;
         if lock.plan.on == APART && granted > KNOWN_MS {
             let here = (EPOCH_SECONDS * 1_000 + granted) * 1_000;
             let ahead_ms = lock.token.unwrap_or(0).saturating_sub(here) / 1_000;
             if ahead_ms < SKEW_MS.unsigned_abs() / 2 {
-                return Err(lock.complaint(&format!("has a token that is {ahead_ms} ms ahead")));
+                return Err(lock.violation(&format!("has a token that is {ahead_ms} ms ahead")));
             }
             are_ahead += 1;
         }

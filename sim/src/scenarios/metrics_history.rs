@@ -1,4 +1,4 @@
-//! What a trace says of each scrape, for the expectations of scenarios; and how such plans begin.
+//! The scrapes of a trace, and plans with metrics, for the expectations of scenarios.
 
 use std::collections::BTreeMap;
 
@@ -6,70 +6,75 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::begin;
-use crate::event::{Event, Metrics, Reported, Told, What};
+use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport};
 use crate::plan::{MetricsPlan, Node, Plan};
 
-/// One scrape, and what it was answered.
+/// One scrape, and its result.
 #[derive(Debug)]
 pub(super) struct Scrape<'a> {
-    /// Who was asked.
+    /// The scraped node.
     pub(super) on: Node,
-    /// When.
-    pub(super) asked_ms: u64,
-    /// With what.
-    pub(super) servers: &'a [(Node, Told)],
+    /// Time of the request.
+    pub(super) requested_ms: u64,
+    /// The reports on all servers.
+    pub(super) servers: &'a [(Node, ServerReport)],
 }
 
 impl<'a> Scrape<'a> {
-    /// An error that names it and says what it was answered.
-    pub(super) fn complaint(&self, wanted: &str) -> String {
-        let Self { on, asked_ms, servers } = self;
-        let told: Vec<_> = servers.iter().map(|(node, told)| format!("{node} {told}")).collect();
-        format!("scrape of {on} at {asked_ms} ms {wanted}: {}", told.join("; "))
+    /// Returns an error text with the requirement and the result of the scrape.
+    pub(super) fn violation(&self, requirement: &str) -> String {
+        let Self { on, requested_ms, servers } = self;
+        let reports: Vec<_> =
+            servers.iter().map(|(node, report)| format!("{node} {report}")).collect();
+        format!("scrape of {on} at {requested_ms} ms {requirement}: {}", reports.join("; "))
     }
 
-    /// What it was told about a server.
-    pub(super) fn of(&self, server: Node) -> Option<&'a Told> {
-        self.servers.iter().find(|(node, _)| *node == server).map(|(_, told)| told)
+    /// Returns its report on a server.
+    pub(super) fn of(&self, server: Node) -> Option<&'a ServerReport> {
+        self.servers.iter().find(|(node, _)| *node == server).map(|(_, report)| report)
     }
 
-    /// What a server said of itself; it must have.
-    pub(super) fn must_be_up(&self, server: Node) -> Result<Reported, String> {
+    /// Checks that a server is up, and returns its values.
+    pub(super) fn must_be_up(&self, server: Node) -> Result<ReportedValues, String> {
         match self.of(server) {
-            Some(Told::Up { report }) => Ok(*report),
-            _ => Err(self.complaint(&format!("must say that {server} is up"))),
+            Some(ServerReport::Up { report }) => Ok(*report),
+            _ => Err(self.violation(&format!("must report that {server} is up"))),
         }
     }
 
-    /// Why a server is down; it must be.
+    /// Checks that a server is down, and returns the reason.
     pub(super) fn must_be_down(&self, server: Node) -> Result<&'a str, String> {
         match self.of(server) {
-            Some(Told::Down { reason }) => Ok(reason),
-            _ => Err(self.complaint(&format!("must say that {server} is down"))),
+            Some(ServerReport::Down { reason }) => Ok(reason),
+            _ => Err(self.violation(&format!("must report that {server} is down"))),
         }
     }
 }
 
-/// All scrapes before everything was healed that were answered, in the order in which they were.
+/// Returns all scrapes that completed before all faults were healed, in the order of completion.
 pub(super) fn scrapes(events: &[Event]) -> Vec<Scrape<'_>> {
-    let (mut open, mut scrapes) = (BTreeMap::new(), Vec::new());
-    for Event { at_ms, node, what } in events {
-        match (what, *node) {
-            (What::Metrics(Metrics::Asked { scrape }), Some(on)) => {
-                open.insert((on, *scrape), *at_ms);
+    let (mut outstanding, mut scrapes) = (BTreeMap::new(), Vec::new());
+    for Event { at_ms, node, kind } in events {
+        match (kind, *node) {
+            (EventKind::Metrics(MetricsEvent::Requested { scrape }), Some(on)) => {
+                outstanding.insert((on, *scrape), *at_ms);
             }
-            (What::Metrics(Metrics::Answered { scrape, servers }), Some(on)) => {
-                let asked_ms = open.remove(&(on, *scrape));
-                scrapes.extend(asked_ms.map(|asked_ms| Scrape { on, asked_ms, servers }));
+            (EventKind::Metrics(MetricsEvent::Completed { scrape, servers }), Some(on)) => {
+                let requested_ms = outstanding.remove(&(on, *scrape));
+                scrapes.extend(requested_ms.map(|requested_ms| Scrape {
+                    on,
+                    requested_ms,
+                    servers,
+                }));
             }
-            (What::Healed, _) => break,
+            (EventKind::Healed, _) => break,
             _ => {}
         }
     }
     scrapes
 }
 
-/// A plan with metrics and without scrapes.
+/// Creates a plan with metrics and without scrapes.
 pub(super) fn begin_metrics(
     name: &str,
     seed: u64,
@@ -80,13 +85,13 @@ pub(super) fn begin_metrics(
     let (mut plan, rng) = begin(name, seed, nodes, duration_ms);
     plan.cluster.limits.backoff_max_ms = Some(2_000);
     let (slow, scrapes) = (vec![], vec![]);
-    let (deadline_ms, shared_ms) = (1_000, 1_000);
-    let metrics = MetricsPlan { interval_ms, deadline_ms, shared_ms, slow, scrapes };
+    let (deadline_ms, ttl_ms) = (1_000, 1_000);
+    let metrics = MetricsPlan { interval_ms, deadline_ms, ttl_ms, slow, scrapes };
     plan.cluster.metrics = Some(metrics);
     (plan, rng)
 }
 
-/// Scrapes of each of these nodes, about every `every_ms` from the beginning to the end.
+/// Adds scrapes of each of these nodes, about every `every_ms` throughout the run.
 pub(super) fn steady_scrapes(
     plan: &mut Plan,
     rng: &mut SmallRng,
@@ -104,5 +109,5 @@ pub(super) fn steady_scrapes(
     metrics.scrapes.sort();
 }
 
-/// When all are connected that begin at once.
+/// Time by which all nodes that start at once are connected.
 pub(super) const CONNECTED_MS: u64 = 4_000;

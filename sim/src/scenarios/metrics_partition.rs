@@ -1,8 +1,8 @@
-//! A node is cut off from all others, and the cluster is scraped on both sides meanwhile.
+//! A node is cut off from all others, and the cluster is scraped on both sides.
 //!
-//! Whoever is cut off is told of as down: at first because its answer does not come by the deadline, once
-//! the dead connection is found because there is none. All others stay up throughout, and after the links
-//! are mended everybody is.
+//! The unreachable side is reported as down: first with a timeout, because no response arrives by
+//! the deadline; once the dead connection is detected, because there is no connection. All other
+//! nodes stay up throughout, and all nodes are up after the links are repaired.
 
 use rand::RngExt;
 
@@ -10,63 +10,62 @@ use super::metrics_history::{CONNECTED_MS, begin_metrics, scrapes, steady_scrape
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "metrics_partition",
-    about: "a node is cut off: it is down, for a reason, and the others are told of in time",
+    about: "a node is cut off: it is reported down, with a reason, and the others in time",
     plan,
     expect,
 };
 
 const NODES: u8 = 4;
 const INTERVAL_MS: u32 = 5_000;
-/// Scrapes that began before the trouble are over.
+/// Time for earlier scrapes to complete.
 const MARGIN_MS: u64 = 3_000;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin_metrics("metrics_partition", seed, NODES, 70_000, INTERVAL_MS);
     let a = Node(rng.random_range(0..NODES));
-    let (cut, mended) = (rng.random_range(9_000..11_000), rng.random_range(35_000..37_000));
+    let (cut, repaired) = (rng.random_range(9_000..11_000), rng.random_range(35_000..37_000));
     for b in (0..NODES).map(Node).filter(|b| *b != a) {
         plan.faults.push((cut, Fault::Cut { a, b }));
-        plan.faults.push((mended, Fault::Mend { a, b }));
+        plan.faults.push((repaired, Fault::Repair { a, b }));
     }
     steady_scrapes(&mut plan, &mut rng, (0..NODES).map(Node), 1_500);
     sort(&mut plan);
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let bounds = Bounds::of(plan);
-    let (Some((cut_ms, Fault::Cut { a: cut_off, .. })), Some((mended_ms, _))) =
+    let (Some((cut_ms, Fault::Cut { a: cut_off, .. })), Some((repaired_ms, _))) =
         (plan.faults.first(), plan.faults.last())
     else {
         return Err("the plan lacks a cut".to_owned());
     };
-    let found_ms = cut_ms + bounds.dead_peer_ms + MARGIN_MS;
-    let whole_ms = mended_ms + bounds.settle_ms + bounds.reconnect_ms + MARGIN_MS;
+    let detected_ms = cut_ms + bounds.dead_peer_ms + MARGIN_MS;
+    let healthy_ms = repaired_ms + bounds.settle_ms + bounds.reconnect_ms + MARGIN_MS;
     let (mut timeouts, mut not_connected, mut recovered) = (0, 0, 0);
     for scrape in scrapes(events) {
         for server in (0..NODES).map(Node).filter(|server| *server != scrape.on) {
             let is_cut = [server, scrape.on].contains(cut_off);
-            match scrape.asked_ms {
-                asked if asked < CONNECTED_MS => {}
-                asked if !is_cut || asked + MARGIN_MS < *cut_ms => {
+            match scrape.requested_ms {
+                requested if requested < CONNECTED_MS => {}
+                requested if !is_cut || requested + MARGIN_MS < *cut_ms => {
                     scrape.must_be_up(server)?;
                 }
-                asked if (cut_ms + 1_000..cut_ms + MARGIN_MS).contains(&asked) => {
+                requested if (cut_ms + 1_000..cut_ms + MARGIN_MS).contains(&requested) => {
                     timeouts += usize::from(scrape.must_be_down(server)? == "timeout");
                 }
-                asked if (found_ms..mended_ms - 1_000).contains(&asked) => {
+                requested if (detected_ms..repaired_ms - 1_000).contains(&requested) => {
                     if scrape.must_be_down(server)? != "not_connected" {
-                        return Err(scrape.complaint("must know that there is no connection"));
+                        return Err(scrape.violation("must report that there is no connection"));
                     }
                     not_connected += 1;
                 }
-                asked if asked >= whole_ms => {
+                requested if requested >= healthy_ms => {
                     scrape.must_be_up(server)?;
                     recovered += 1;
                 }
@@ -76,6 +75,8 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     }
     match timeouts > 0 && not_connected > 0 && recovered > 0 {
         true => Ok(()),
-        false => Err("nobody asked while the node was cut off, and before and after".to_owned()),
+        false => {
+            Err("no scrape was made while the node was cut off, and before and after".to_owned())
+        }
     }
 }

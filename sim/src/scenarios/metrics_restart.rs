@@ -1,33 +1,32 @@
-//! A node loses its power and starts again.
+//! A node loses power and starts again.
 //!
-//! What it tells of itself then begins anew: its start time says so, and average and maximum are of what
-//! came since. The others see that once they are connected to it again, and until then that it is down;
-//! nothing that it said before its restart is told of it any more.
+//! Its reports then start over: they show its new start time, and average and maximum cover the
+//! samples since then. The other nodes report these values once they are connected to it again, and
+//! report it as down until then. No value from before its restart is reported afterwards.
 
 use rand::RngExt;
 
 use super::metrics_history::{begin_metrics, scrapes, steady_scrapes};
 use super::{Scenario, sort};
-use crate::event::{Event, Reported, Told};
-use crate::invariants::Verdict;
+use crate::event::{Event, ReportedValues, ServerReport};
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "metrics_restart",
-    about: "a node restarts: its averages begin anew, and its start time says so",
+    about: "a node restarts: its averages start over, and its start time shows that",
     plan,
     expect,
 };
 
 const NODES: u8 = 3;
-/// Longer than it takes to be connected again: the first sample is seen while it is alone.
+/// Longer than a reconnect: reports show the first sample before there is a second.
 const INTERVAL_MS: u32 = 25_000;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin_metrics("metrics_restart", seed, NODES, 100_000, INTERVAL_MS);
     let node = Node(rng.random_range(0..NODES));
-    // It is gone for long enough for everybody to ask meanwhile.
+    // It is down for long enough that each other node is scraped in that time.
     let lost = rng.random_range(30_000..32_000);
     plan.faults.push((lost, Fault::PowerLoss { node }));
     plan.faults.push((lost + rng.random_range(5_000..7_000), Fault::Restart { node }));
@@ -36,45 +35,47 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let [(lost_ms, Fault::PowerLoss { node }), (_, Fault::Restart { .. })] = plan.faults[..] else {
         return Err("the plan lacks a restart".to_owned());
     };
     for on in (0..NODES).map(Node) {
-        let of_it = scrapes(events).into_iter().filter(|scrape| scrape.on == on);
-        let told = of_it.filter_map(|scrape| scrape.of(node).map(|told| (scrape.asked_ms, told)));
-        let told: Vec<_> = told.collect();
-        let up = |(at_ms, told): &(u64, &Told)| match told {
-            Told::Up { report } => Some((*at_ms, *report)),
-            Told::Down { .. } => None,
+        let own = scrapes(events).into_iter().filter(|scrape| scrape.on == on);
+        let reports =
+            own.filter_map(|scrape| scrape.of(node).map(|report| (scrape.requested_ms, report)));
+        let reports: Vec<_> = reports.collect();
+        let up = |(at_ms, report): &(u64, &ServerReport)| match report {
+            ServerReport::Up { report } => Some((*at_ms, *report)),
+            ServerReport::Down { .. } => None,
         };
         let (before, after): (Vec<_>, Vec<_>) =
-            told.iter().filter_map(up).partition(|(at_ms, _)| *at_ms < lost_ms);
-        let began = |(_, report): &(u64, Reported)| report.start_ms;
+            reports.iter().filter_map(up).partition(|(at_ms, _)| *at_ms < lost_ms);
+        let start_of = |(_, report): &(u64, ReportedValues)| report.start_ms;
         let (Some(first), Some(second)) =
-            (before.last().and_then(began), after.first().and_then(began))
+            (before.last().and_then(start_of), after.first().and_then(start_of))
         else {
-            return Err(format!("{on} must tell of {node} before and after its restart"));
+            return Err(format!("{on} must report {node} before and after its restart"));
         };
         if second <= first {
-            return Err(format!("{on} must say that {node} began anew: {first}, then {second}"));
+            return Err(format!("{on} must report that {node} restarted: {first}, then {second}"));
         }
-        // Of one sample alone, then of several.
-        let is_alone = |(_, report): &(u64, Reported)| {
+        // First of a single sample, then of several.
+        let is_first = |(_, report): &(u64, ReportedValues)| {
             report.start_ms == Some(second)
                 && report.load.is_some()
                 && report.load_average == report.load.map(|load| load * 1_000)
                 && report.load_maximum == report.load
         };
-        let has_more = |(_, report): &(u64, Reported)| {
+        let has_more = |(_, report): &(u64, ReportedValues)| {
             report.start_ms == Some(second) && report.interval_ms.is_some()
         };
-        if !after.iter().any(is_alone) || !after.iter().any(has_more) {
-            return Err(format!("{on} must tell of the first samples of {node}, and of more"));
+        if !after.iter().any(is_first) || !after.iter().any(has_more) {
+            return Err(format!("{on} must report the first samples of {node}, and of more"));
         }
-        if on != node && !told.iter().any(|(at, told)| *at > lost_ms && up(&(*at, told)).is_none())
+        if on != node
+            && !reports.iter().any(|(at, report)| *at > lost_ms && up(&(*at, report)).is_none())
         {
-            return Err(format!("{on} must say that {node} was down"));
+            return Err(format!("{on} must report that {node} was down"));
         }
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! One direction between two nodes is cut for a while; the way back is open.
+//! One direction between two nodes is cut for a time; the other direction stays open.
 //!
-//! The worst kind of cut: each end still can send, or still hears the other, so that no socket fails
-//! by itself. Pings find it from both ends, since only a pong counts as life (B07): the one end gets
-//! no pings and no pongs, the other is asked and its answers are lost. Until then calls between the
-//! two wait, no longer than it takes to find out; from then on they are refused at once. No other
-//! pair notices anything. Attempts to connect meanwhile come to nothing, some of them after their
-//! TCP connection was made, and after the mending the next attempt succeeds.
+//! The worst kind of cut: one end can still send, and the other can still receive, so no socket
+//! fails. Pings detect it at both ends, since only a pong proves that the peer is alive (B07): one
+//! end gets neither pings nor pongs, and the other's pings get no pongs. Until then calls between
+//! the two wait, at most for the detection time; afterwards they are refused at once. No other pair
+//! is affected. Attempts to connect during the cut fail, some of them after their TCP connection is
+//! open, and the next attempt after the repair succeeds.
 
 use rand::RngExt;
 
@@ -13,62 +13,62 @@ use super::history::{History, fault_at};
 use super::{Scenario, begin, sort, steady, two};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "one_way_cut",
-    about: "one direction of a link is cut: pings find it from both ends, and others are untouched",
+    about: "one direction of a link is cut: pings detect it at both ends, others are unaffected",
     plan,
     expect,
 };
 
 const NODES: u8 = 4;
-/// When everybody has long been connected.
-const BEGUN_MS: u64 = 2_000;
+/// Time by which all nodes are connected.
+const CONNECTED_MS: u64 = 2_000;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("one_way_cut", seed, NODES, 46_000);
     plan.cluster.tick_ms = 5;
     let (from, to) = two(&mut rng, NODES);
     let cut = rng.random_range(5_000..12_000);
-    let mended = cut + rng.random_range(15_000..20_000);
+    let repaired = cut + rng.random_range(15_000..20_000);
     plan.faults.push((cut, Fault::CutOneWay { from, to }));
-    plan.faults.push((mended, Fault::Mend { a: from, b: to }));
+    plan.faults.push((repaired, Fault::Repair { a: from, b: to }));
     steady(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let cut = fault_at(plan, |fault| matches!(fault, Fault::CutOneWay { .. }))?;
-    let mended = fault_at(plan, |fault| matches!(fault, Fault::Mend { .. }))?;
+    let repaired = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
         Fault::CutOneWay { from, to } => Some((*from, *to)),
         _ => None,
     });
     let (from, to) = ends.ok_or("the plan lacks a cut")?;
     must_be_found(&history, (from, to), cut, &bounds)?;
-    calls_must_fail(&history, (from, to), cut..mended, &bounds)?;
-    history
-        .others_must_be_untouched(BEGUN_MS, |a, b| (a, b) == (from, to) || (b, a) == (from, to))?;
-    history.must_not_spin((from, to), (cut, mended), &bounds.limits)?;
-    // An attempt that hangs, the longest wait, and a handshake.
+    calls_must_fail(&history, (from, to), cut..repaired, &bounds)?;
+    history.others_must_be_unaffected(CONNECTED_MS, |a, b| {
+        (a, b) == (from, to) || (b, a) == (from, to)
+    })?;
+    history.must_back_off((from, to), (cut, repaired), &bounds.limits)?;
+    // A hanging attempt, the longest wait, and a handshake.
     let limit = bounds.attempt_ms() + bounds.backoff_ms() + 4 * bounds.round_trip_ms;
-    history.must_connect(from, to, mended, limit)?;
-    let mut after = history.calls.iter().filter(|call| call.at_ms > mended + limit);
-    after.try_for_each(super::history::Call::must_be_answered)
+    history.must_connect(from, to, repaired, limit)?;
+    let mut after = history.calls.iter().filter(|call| call.at_ms > repaired + limit);
+    after.try_for_each(super::history::CallHistory::must_complete)
 }
 
-/// By both ends, in time, and by pings where nothing else can tell.
+/// Checks that both ends detect the cut in time, and by pings where no other sign exists.
 fn must_be_found(
     history: &History<'_>,
     (from, to): (Node, Node),
     cut: u64,
     bounds: &Bounds,
-) -> Verdict {
+) -> CheckResult {
     let find = |node, remote| {
         let lost = history.lost_after(node, remote, cut);
         let lost = lost.filter(|lost| lost.at_ms <= cut + bounds.dead_peer_ms);
@@ -76,15 +76,15 @@ fn must_be_found(
             format!("{node} must find that {remote} is dead within {} ms", bounds.dead_peer_ms)
         })
     };
-    let (deaf, heard) = (find(to, from)?, find(from, to)?);
+    let (receiver, sender) = (find(to, from)?, find(from, to)?);
     let by_pings =
         |cause: Option<&str>| cause.is_some_and(|cause| cause.contains("pings in a row"));
-    if !by_pings(deaf.cause) {
-        return Err(format!("{to} hears nothing and must find it by pings: {deaf:?}"));
+    if !by_pings(receiver.cause) {
+        return Err(format!("{to} receives nothing and must detect it by pings: {receiver:?}"));
     }
-    // The other end may be told, if the end that hears nothing is the first to find out.
-    if !by_pings(heard.cause) && heard.at_ms < deaf.at_ms {
-        return Err(format!("{from} gets no pongs and must find it by pings: {heard:?}"));
+    // The sender may get a close instead, if the receiver is the first to detect the cut.
+    if !by_pings(sender.cause) && sender.at_ms < receiver.at_ms {
+        return Err(format!("{from} gets no pongs and must detect it by pings: {sender:?}"));
     }
     Ok(())
 }
@@ -94,18 +94,18 @@ fn calls_must_fail(
     (from, to): (Node, Node),
     during: std::ops::Range<u64>,
     bounds: &Bounds,
-) -> Verdict {
-    let found = during.start + bounds.dead_peer_ms;
+) -> CheckResult {
+    let detected = during.start + bounds.dead_peer_ms;
     for call in history.calls.iter().filter(|call| call.is_between(from, to)) {
         let Some(made) = call.made_ms.filter(|made| during.contains(made)) else { continue };
         let outcome = call.ended.map(|(_, outcome)| outcome);
         match outcome {
             Some(Outcome::NotConnected) => {}
-            Some(Outcome::Disconnected | Outcome::Deadline) if made < found => {}
-            _ => return Err(call.complaint("must fail, and at once if long after the cut")),
+            Some(Outcome::Disconnected | Outcome::Deadline) if made < detected => {}
+            _ => return Err(call.violation("must fail, and at once if long after the cut")),
         }
         if call.took_ms() > Some(bounds.dead_peer_ms) {
-            return Err(call.complaint("must fail in the time that a dead peer is found in"));
+            return Err(call.violation("must fail within the detection time of a dead peer"));
         }
     }
     Ok(())

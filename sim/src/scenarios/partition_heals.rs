@@ -1,37 +1,36 @@
-//! A cluster falls into two parts, and becomes whole again.
+//! A cluster is partitioned into two sides, and heals.
 //!
-//! While it is parted, calls within each part go on as if nothing had happened, and those across end
-//! with an error within the time that a dead connection is found in: none hangs. After the links are
-//! mended every pair of nodes finds each other by itself, and calls across are answered again.
+//! During the partition, calls within each side complete as usual, and calls across end with an
+//! error within the detection time of a dead connection: none hangs. After the links are repaired,
+//! every pair of nodes reconnects by itself, and calls across complete again.
 
 use rand::RngExt;
 
 use super::{Scenario, begin, small, steady};
-use crate::event::{Event, Outcome, What};
-use crate::invariants::Verdict;
+use crate::event::{Event, EventKind, Outcome};
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "partition_heals",
-    about: "a cluster parts in two and heals: within the parts calls go on, across they fail, and recover",
+    about: "a partition heals: calls within a side continue, calls across fail, then recover",
     plan,
     expect,
 };
 
 const NODES: u8 = 4;
-/// Nodes below this are one part.
-const PART: u8 = 2;
-/// When everybody has long been connected again.
+/// Nodes below this number are one side.
+const SIDE: u8 = 2;
+/// Time by which all nodes are connected again.
 const RECOVERED_MS: u64 = 60_000;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("partition_heals", seed, NODES, 70_000);
-    let (parted, healed) = (rng.random_range(4_000..8_000), rng.random_range(20_000..30_000));
-    for a in (0..PART).map(Node) {
-        for b in (PART..NODES).map(Node) {
-            plan.faults.push((parted, Fault::Cut { a, b }));
-            plan.faults.push((healed, Fault::Mend { a, b }));
+    let (partitioned, healed) = (rng.random_range(4_000..8_000), rng.random_range(20_000..30_000));
+    for a in (0..SIDE).map(Node) {
+        for b in (SIDE..NODES).map(Node) {
+            plan.faults.push((partitioned, Fault::Cut { a, b }));
+            plan.faults.push((healed, Fault::Repair { a, b }));
         }
     }
     steady(&mut plan, &mut rng, 500);
@@ -40,14 +39,14 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     for event in events {
-        let What::CallEnded { call, outcome } = &event.what else { continue };
+        let EventKind::CallEnded { call, outcome } = &event.kind else { continue };
         let Some((made, load)) = plan.load.get(*call as usize) else { continue };
         let (from, to) = load.ends();
-        let is_across = (from.0 < PART) != (to.0 < PART);
+        let is_across = (from.0 < SIDE) != (to.0 < SIDE);
         let must_succeed = *made > RECOVERED_MS || (!is_across && *made > 2_000);
-        if must_succeed && *outcome != Outcome::Answered {
+        if must_succeed && *outcome != Outcome::Completed {
             return Err(format!("call {call} from {from} to {to} at {made} ms ended: {outcome}"));
         }
     }

@@ -1,22 +1,21 @@
-//! All nine nodes lose their power within a second, and come back within a second.
+//! All nine nodes lose power within a second, and restart within a second.
 //!
-//! The connections of a whole cluster begin at once: 36 of them, each dialled from one end. A node
-//! that comes back before another finds nobody there, and its first attempt may hang until it times
-//! out; the next comes soon after, since waits begin short. So all pairs are connected within one
-//! such attempt, one short wait and a handshake after the last node's return, and at once if all
-//! return together. Nobody needs more than a few attempts for any other (B04), and when all are
-//! connected every call is answered.
+//! All connections of the cluster open at once: 36 of them, each dialed from one end. A node that
+//! restarts before another cannot reach it yet, and its first attempt may hang until it times out;
+//! the next follows soon, since back-off starts short. So all pairs are connected within one such
+//! attempt, one short wait and a handshake after the restart of the last node, and at once if all
+//! restart together. No node needs more than a few attempts for any other (B04), and once all are
+//! connected, every call completes.
 
 use rand::RngExt;
 
-use super::history::{Call, History};
+use super::history::{CallHistory, History};
 use super::{Scenario, begin, sort, steady};
 use crate::bounds::Bounds;
 use crate::event::Event;
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "reconnect_storm",
     about: "nine nodes lose power and return together: all are connected soon, with few attempts",
@@ -25,14 +24,14 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const NODES: u8 = 9;
-/// TCP connections that one node may open to another after its return.
+/// The most TCP connections that one node may open to another after its restart.
 const DIALS_MAX: usize = 2;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("reconnect_storm", seed, NODES, 20_000);
     plan.cluster.tick_ms = 5;
     let (lost, returned) = (rng.random_range(3_000..4_000), rng.random_range(6_000..8_000));
-    // All in one tick, or each at its own time.
+    // All in one tick, or each at a separate time.
     let spread = if rng.random_bool(0.5) { 1 } else { 1_000 };
     for node in (0..NODES).map(Node) {
         let lost = lost + rng.random_range(0..spread);
@@ -44,13 +43,13 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let mut returns = Vec::new();
     for node in (0..NODES).map(Node) {
         match history.starts(node) {
             [_, again] => returns.push(*again),
-            starts => return Err(format!("{node} must begin twice: {starts:?}")),
+            starts => return Err(format!("{node} must start twice: {starts:?}")),
         }
     }
     let first = returns.iter().copied().min().unwrap_or(0);
@@ -59,7 +58,7 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     if last > due {
         return Err(format!("all must return by {due} ms, the last did at {last}"));
     }
-    // Two short waits: a dial that is refused since the other does not listen yet is one more.
+    // Two short waits: an attempt that is refused because the other does not listen yet adds one.
     let soon = 2 * bounds.first_backoff_ms() + 4 * bounds.round_trip_ms;
     let limit = if first == last { soon } else { bounds.attempt_ms() + soon };
     for (a, b) in history.pairs().filter(|(a, b)| a < b) {
@@ -76,5 +75,5 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
         }
     }
     let mut after = history.calls.iter().filter(|call| call.at_ms > last + limit);
-    after.try_for_each(Call::must_be_answered)
+    after.try_for_each(CallHistory::must_complete)
 }

@@ -1,45 +1,44 @@
-//! All nodes restart one after another in good order, as an upgrade does it.
+//! All nodes restart cleanly one after another, as in an upgrade.
 //!
-//! A node that ends takes no new calls, lets those under way finish within its grace (B09), closes
-//! its connections and begins again. So a call that was under way before is answered, one that comes
-//! too late ends with a clear error and at once, and none is left to its deadline. Pairs of which
-//! neither node restarts stay connected all the time, and those of the node that does are connected
-//! again soon after it has begun.
+//! A node that shuts down accepts no new calls, lets outstanding ones finish within its grace
+//! period (B09), closes its connections and starts again. A call made before the shutdown
+//! completes, a later one fails clearly and at once, and none waits for its deadline. Pairs of
+//! which neither node restarts stay connected, and those of the restarted node reconnect soon after
+//! its start.
 
 use rand::RngExt;
 
-use super::history::{Call, History};
+use super::history::{CallHistory, History};
 use super::{Scenario, begin, small, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
-use crate::invariants::Verdict;
+use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan, RequestPlan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "rolling_restart",
-    about: "nodes restart one by one in good order: calls finish or fail clearly, others go on",
+    about: "nodes restart cleanly one by one: calls finish or fail clearly, others continue",
     plan,
     expect,
 };
 
 const NODES: u8 = 5;
-/// When everybody has long been connected, and connections have held.
-const BEGUN_MS: u64 = 12_000;
-/// From one restart to the next, at least.
+/// Time by which all nodes are connected, and connections have held.
+const CONNECTED_MS: u64 = 12_000;
+/// The least time from one restart to the next.
 const BETWEEN_MS: u64 = 4_000;
 /// Longest time that a call takes, in milliseconds: less than any grace.
 const WORK_MS: u32 = 400;
 const GRACE_MS: std::ops::Range<u32> = 700..1_500;
-/// Between two calls from one node to another.
+/// Interval of calls from one node to another.
 const EVERY_MS: u64 = 350;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("rolling_restart", seed, NODES, 45_000);
     plan.cluster.tick_ms = 5;
     let first = rng.random_range(0..NODES);
-    let step = rng.random_range(1..NODES); // five is a prime: each comes once
-    let mut at = BEGUN_MS + rng.random_range(0..1_000);
+    let step = rng.random_range(1..NODES); // five is a prime: each node restarts once
+    let mut at = CONNECTED_MS + rng.random_range(0..1_000);
     for number in 0..NODES {
         let node = Node((first + number * step) % NODES);
         plan.faults.push((at, Fault::Bounce { node, grace_ms: rng.random_range(GRACE_MS) }));
@@ -47,7 +46,7 @@ fn plan(seed: u64) -> Plan {
     }
     for from in (0..NODES).map(Node) {
         for to in (0..NODES).map(Node).filter(|to| *to != from) {
-            let mut at = BEGUN_MS - rng.random_range(0..EVERY_MS);
+            let mut at = CONNECTED_MS - rng.random_range(0..EVERY_MS);
             while at < plan.duration_ms - plan.cluster.tick_ms {
                 let work_ms = if rng.random_bool(0.5) { 0 } else { rng.random_range(1..WORK_MS) };
                 let timeout_ms = Some(5_000);
@@ -61,18 +60,18 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-/// A restart: who, from when, and when it was connected again at the latest.
+/// A restart of a node: its start, and the latest time by which the node is connected again.
 struct Restart {
     node: Node,
     from_ms: u64,
     to_ms: u64,
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let restarts = restarts(plan, &history, &bounds)?;
     for (a, b) in history.pairs().filter(|(a, b)| a < b) {
-        let mut since = BEGUN_MS;
+        let mut since = CONNECTED_MS;
         for restart in restarts.iter().filter(|restart| [a, b].contains(&restart.node)) {
             history.must_stay_connected(a, b, since, restart.from_ms)?;
             since = restart.to_ms;
@@ -81,12 +80,12 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
     }
     for call in &history.calls {
         let trip = bounds.round_trip_ms;
-        let is_disturbed = |restart: &&Restart| {
+        let is_affected = |restart: &&Restart| {
             let around = restart.from_ms.saturating_sub(trip)..=restart.to_ms;
             call.concerns(restart.node) && around.contains(&call.at_ms)
         };
-        match restarts.iter().find(is_disturbed) {
-            None => call.must_be_answered_within(u64::from(WORK_MS) + trip)?,
+        match restarts.iter().find(is_affected) {
+            None => call.must_complete_within(u64::from(WORK_MS) + trip)?,
             Some(_) => must_end_clearly(call, &bounds)?,
         }
     }
@@ -98,16 +97,18 @@ fn restarts(plan: &Plan, history: &History<'_>, bounds: &Bounds) -> Result<Vec<R
     for (at, fault) in &plan.faults {
         let Fault::Bounce { node, grace_ms } = *fault else { continue };
         let [_, again] = history.starts(node) else {
-            return Err(format!("{node} must begin twice: {:?}", history.starts(node)));
+            return Err(format!("{node} must start twice: {:?}", history.starts(node)));
         };
-        // Calls under way take less than the grace.
+        // Outstanding calls take less than the grace period.
         let grace = u64::from(grace_ms.min(WORK_MS));
         let limit = grace + u64::from(WORK_MS) + 2 * bounds.round_trip_ms;
         if *again > at + limit {
-            return Err(format!("{node} must end within {limit} ms of {at}, began at {again}"));
+            return Err(format!(
+                "{node} must shut down within {limit} ms of {at}, started at {again}"
+            ));
         }
-        // Two waits of those who dial it: the second is longer, and so is the first after a
-        // connection that did not hold.
+        // Two waits of its dialers: the second is longer, and so is the first after a connection
+        // that did not hold.
         let to_ms = again + 6 * bounds.first_backoff_ms() + 4 * bounds.round_trip_ms;
         restarts.push(Restart { node, from_ms: *at, to_ms });
     }
@@ -118,13 +119,13 @@ fn restarts(plan: &Plan, history: &History<'_>, bounds: &Bounds) -> Result<Vec<R
     }
 }
 
-/// Answered, or told what is known; never left to its deadline.
-fn must_end_clearly(call: &Call<'_>, bounds: &Bounds) -> Verdict {
+/// Checks that a call completes or fails with a clear error, and never waits for its deadline.
+fn must_end_clearly(call: &CallHistory<'_>, bounds: &Bounds) -> CheckResult {
     if call.made_ms.is_none() {
-        return Ok(()); // its maker did not run
+        return Ok(()); // its caller did not run
     }
     let is_clear = match call.ended {
-        Some((_, Outcome::Answered | Outcome::Disconnected | Outcome::NotConnected)) => true,
+        Some((_, Outcome::Completed | Outcome::Disconnected | Outcome::NotConnected)) => true,
         Some((_, Outcome::Refused { text } | Outcome::NotMade { text })) => {
             text.contains("shutting down")
         }
@@ -134,6 +135,6 @@ fn must_end_clearly(call: &Call<'_>, bounds: &Bounds) -> Verdict {
     if is_clear && call.took_ms() <= Some(limit) {
         Ok(())
     } else {
-        Err(call.complaint("must be answered or fail clearly"))
+        Err(call.violation("must complete or fail clearly"))
     }
 }

@@ -1,33 +1,32 @@
-//! One caller never takes what its stream brings, another takes it slowly; all others go on.
+//! One caller never reads its stream, another reads slowly; all other calls continue.
 //!
-//! A handler may send as many messages as the caller has room for (B21), and waits then; that is all
-//! that a slow reader does to anybody. Streams and requests between the same two nodes, on the same
-//! connection and in both directions, are answered as fast as ever. The stream that is never read
-//! lives until its caller drops it: pings pass, and nobody gives it up. Then the handler that waits
-//! to send is cancelled at once (B24, B25).
+//! A handler may send as many messages as the caller has buffer space for (B21), and is then
+//! blocked; a slow reader has no other effect. Streams and requests between the same two nodes, on
+//! the same connection and in both directions, complete as fast as ever. The stream that is never
+//! read lives until its caller drops it: its pings pass, and no timeout ends it. Then the blocked
+//! handler is cancelled at once (B24, B25).
 
 use rand::RngExt;
 
-use super::history::{Call, History};
+use super::history::{CallHistory, History};
 use super::{Scenario, begin, sort, steady};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
-use crate::invariants::Verdict;
-use crate::plan::{CAPACITIES, Ending, Load, Node, Plan, StreamPlan};
+use crate::invariants::CheckResult;
+use crate::plan::{CAPACITIES, HandlerEnding, Load, Node, Plan, StreamPlan};
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slow_reader",
-    about: "a stream that nobody reads stops its own handler, and nothing else",
+    about: "a stream that is not read blocks its own handler only",
     plan,
     expect,
 };
 
-/// Time that the slow reader takes over a message, in milliseconds.
+/// Time that the slow reader spends on a message, in milliseconds.
 const SLOW_MS: u32 = 400;
-/// Messages that it takes.
+/// Number of messages that it receives.
 const SLOW_MESSAGES: u32 = 20;
-/// Messages of each stream that is read as fast as it comes, in each direction.
+/// Number of messages of each fast stream, in each direction.
 const FAST_MESSAGES: u32 = 40;
 /// Capacities of those streams: 8 and 8.
 const FAST_CAPACITIES: u8 = 3;
@@ -35,21 +34,21 @@ const FAST_CAPACITIES: u8 = 3;
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = begin("slow_reader", seed, 2, 22_000);
     plan.cluster.tick_ms = 5;
-    // Several pings of the stream that waits.
+    // Several pings of the blocked stream.
     plan.cluster.limits.stream_ping_interval_ms = Some(2_000);
     let (caller, server) = super::two(&mut rng, 2);
     let unread = StreamPlan {
         capacities: rng.random_range(0..=2),
         down: 30,
         bytes: rng.random_range(50..2_000),
-        take_ms: None,
-        give_up_ms: Some(rng.random_range(14_000..17_000)),
+        receive_pace_ms: None,
+        cancel_after_ms: Some(rng.random_range(14_000..17_000)),
         ..stream(caller, server)
     };
     let slow = StreamPlan {
         capacities: rng.random_range(0..=2),
         down: SLOW_MESSAGES,
-        take_ms: Some(SLOW_MS),
+        receive_pace_ms: Some(SLOW_MS),
         ..stream(caller, server)
     };
     plan.load.push((rng.random_range(2_000..3_000), Load::Stream(unread)));
@@ -74,31 +73,29 @@ fn stream(from: Node, to: Node) -> StreamPlan {
         bytes: 500,
         up_pace_ms: 0,
         down_pace_ms: 0,
-        take_ms: Some(0),
-        ending: Ending::Well,
+        receive_pace_ms: Some(0),
+        ending: HandlerEnding::Success,
         timeout_ms: None,
-        give_up_ms: Some(60_000),
+        cancel_after_ms: Some(60_000),
     }
 }
 
-fn expect(plan: &Plan, events: &[Event]) -> Verdict {
+fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let mut has_unread = false;
     for call in history.calls.iter().filter(|call| call.at_ms >= 2_000) {
         match call.load {
-            Load::Request(_) => call.must_be_answered_within(bounds.round_trip_ms)?,
-            Load::Stream(stream) if stream.take_ms.is_none() => {
+            Load::Request(_) => call.must_complete_within(bounds.round_trip_ms)?,
+            Load::Stream(stream) if stream.receive_pace_ms.is_none() => {
                 has_unread = true;
-                must_wait_and_be_cancelled(call, stream, &bounds)?;
+                must_block_and_be_cancelled(call, stream, &bounds)?;
             }
-            Load::Stream(stream) if stream.take_ms == Some(SLOW_MS) => {
+            Load::Stream(stream) if stream.receive_pace_ms == Some(SLOW_MS) => {
                 let (took, least) = (call.took_ms(), u64::from(SLOW_MS * SLOW_MESSAGES));
-                // It looks once more for the end.
-                call.must_be_answered_within(
-                    least + u64::from(2 * SLOW_MS) + bounds.round_trip_ms,
-                )?;
+                // One more receive sees the end.
+                call.must_complete_within(least + u64::from(2 * SLOW_MS) + bounds.round_trip_ms)?;
                 if took < Some(least) || call.waits.is_empty() {
-                    return Err(call.complaint("must wait for its reader"));
+                    return Err(call.violation("must wait for its reader"));
                 }
             }
             Load::Lock(_) | Load::Force(_) | Load::Change(_) => {}
@@ -106,35 +103,40 @@ fn expect(plan: &Plan, events: &[Event]) -> Verdict {
                 let (input, _) = CAPACITIES[usize::from(FAST_CAPACITIES)];
                 // One round trip for each time that the credit is used up; to open, and to end.
                 let trips = u64::from(FAST_MESSAGES / input) + 3;
-                call.must_be_answered_within(trips * bounds.round_trip_ms)?;
+                call.must_complete_within(trips * bounds.round_trip_ms)?;
             }
         }
     }
     if has_unread { Ok(()) } else { Err("a stream must not be read".to_owned()) }
 }
 
-/// Its handler sends what there is credit for, waits, and is cancelled when its caller leaves.
-fn must_wait_and_be_cancelled(call: &Call<'_>, stream: &StreamPlan, bounds: &Bounds) -> Verdict {
+/// Checks that the handler sends up to its credit, is blocked, and is cancelled with its call.
+fn must_block_and_be_cancelled(
+    call: &CallHistory<'_>,
+    stream: &StreamPlan,
+    bounds: &Bounds,
+) -> CheckResult {
     let (_, output) = CAPACITIES[usize::from(stream.capacities)];
-    let sent = call.sent.get(&StreamSide::Handler).copied().unwrap_or(0);
+    let sent = call.sent.get(&StreamSide::Callee).copied().unwrap_or(0);
     let waits: Vec<_> = call.waits.iter().map(|(_, end, number)| (*end, *number)).collect();
-    if sent != output || waits != [(StreamSide::Handler, output + 1)] {
-        return Err(call.complaint(&format!(
+    if sent != output || waits != [(StreamSide::Callee, output + 1)] {
+        return Err(call.violation(&format!(
             "has credit for {output} messages: its handler sent {sent}, and waited for {waits:?}"
         )));
     }
-    let patience = u64::from(stream.give_up_ms.unwrap_or(0));
-    let lived = call.took_ms().unwrap_or(0);
-    let Some((left, Outcome::GaveUp)) = call.ended.filter(|_| lived + bounds.ticks_ms > patience)
+    let cancel_after = u64::from(stream.cancel_after_ms.unwrap_or(0));
+    let lived_ms = call.took_ms().unwrap_or(0);
+    let Some((cancelled_ms, Outcome::Cancelled)) =
+        call.ended.filter(|_| lived_ms + bounds.ticks_ms > cancel_after)
     else {
-        return Err(call.complaint("must live until it is given up"));
+        return Err(call.violation("must live until it is cancelled"));
     };
     match call.handler_ended {
         Some((ended, HandlerEnd::Cancelled))
-            if (left..=left + bounds.round_trip_ms).contains(&ended) =>
+            if (cancelled_ms..=cancelled_ms + bounds.round_trip_ms).contains(&ended) =>
         {
             Ok(())
         }
-        ended => Err(call.complaint(&format!("has a handler that must be cancelled: {ended:?}"))),
+        ended => Err(call.violation(&format!("has a handler that must be cancelled: {ended:?}"))),
     }
 }

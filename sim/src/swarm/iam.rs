@@ -1,15 +1,15 @@
-//! Draws a plan with users, policies and mappings from a seed: what changes them, where, and what is done
-//! to the nodes and their pools meanwhile.
+//! Draws a plan with users, policies and mappings from a seed: the changes and their nodes, and the
+//! faults of nodes and pools.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use super::{KINDS, Mix, TROUBLE_MS, make_trouble, pick, rare};
+use super::{FAULT_CLASSES, FAULT_PHASE_MS, FaultMix, add_fault, fault_points, pick};
 use crate::plan::{
     ChangePlan, Cluster, Fault, IamPlan, ItemChange, LimitsPlan, Load, Node, Outage, Plan,
 };
 
-/// The plan of a seed.
+/// Draws the plan of a seed.
 pub fn plan(seed: u64) -> Plan {
     let mut rng = SmallRng::seed_from_u64(seed);
     let nodes = rng.random_range(2..=6);
@@ -22,7 +22,7 @@ pub fn plan(seed: u64) -> Plan {
     let faults = faults(&mut rng, nodes, iam.pools);
     let cluster = cluster(&mut rng, nodes, iam);
     let load = load(&mut rng, nodes);
-    Plan { scenario: "iam".to_owned(), seed, cluster, duration_ms: TROUBLE_MS, faults, load }
+    Plan { scenario: "iam".to_owned(), seed, cluster, duration_ms: FAULT_PHASE_MS, faults, load }
 }
 
 fn cluster(rng: &mut SmallRng, nodes: u8, iam: IamPlan) -> Cluster {
@@ -41,9 +41,9 @@ fn cluster(rng: &mut SmallRng, nodes: u8, iam: IamPlan) -> Cluster {
             backoff_max_ms: Some(1_000),
             ..LimitsPlan::default()
         },
-        rare: rare(rng, Mix::Some),
+        fault_points: fault_points(rng, FaultMix::Some),
         late: late.into_iter().collect(),
-        strangers: Vec::new(),
+        wrong_secret_nodes: Vec::new(),
         locks: None,
         iam: Some(iam),
         metrics: None,
@@ -53,33 +53,33 @@ fn cluster(rng: &mut SmallRng, nodes: u8, iam: IamPlan) -> Cluster {
 fn faults(rng: &mut impl Rng, nodes: u8, pools: u8) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
     let is_quiet = rng.random_bool(0.1);
-    for kind in KINDS {
+    for class in FAULT_CLASSES {
         if is_quiet || !rng.random_bool(0.3) {
             continue;
         }
         for _ in 0..pick(rng, &[1, 1, 2, 4]) {
-            let from = rng.random_range(100..TROUBLE_MS - 2_000);
+            let from = rng.random_range(100..FAULT_PHASE_MS - 2_000);
             let to = from + pick(rng, &[100, 1_000, 5_000, 15_000]);
-            make_trouble(rng, kind, nodes, (from, to), &mut faults);
+            add_fault(rng, class, nodes, (from, to), &mut faults);
         }
     }
     if !is_quiet && rng.random_bool(0.4) {
         late_pools(rng, nodes, pools, &mut faults);
     }
     for _ in 0..pick(rng, &[0, 0, 1, 3]) {
-        let from = rng.random_range(100..TROUBLE_MS - 2_000);
+        let from = rng.random_range(100..FAULT_PHASE_MS - 2_000);
         let (node, pool) = (Node(rng.random_range(0..nodes)), rng.random_range(0..pools));
         outage(rng, (node, pool), from, &mut faults);
     }
     if !is_quiet && rng.random_bool(0.2) {
         storm(rng, nodes, &mut faults);
     }
-    faults.retain(|(at, _)| *at < TROUBLE_MS);
+    faults.retain(|(at, _)| *at < FAULT_PHASE_MS);
     faults.sort_by_key(|(at, _)| *at);
     faults
 }
 
-/// Pools that are not there when their node begins, and come in any order.
+/// Adds pools that are unusable when their node starts, and become usable in any order.
 fn late_pools(rng: &mut impl Rng, nodes: u8, pools: u8, faults: &mut Vec<(u64, Fault)>) {
     for node in (0..nodes).map(Node) {
         for pool in (0..pools).filter(|_| rng.random_bool(0.5)).collect::<Vec<_>>() {
@@ -89,20 +89,20 @@ fn late_pools(rng: &mut impl Rng, nodes: u8, pools: u8, faults: &mut Vec<(u64, F
 }
 
 fn outage(rng: &mut impl Rng, (node, pool): (Node, u8), from: u64, faults: &mut Vec<(u64, Fault)>) {
-    let why = pick(rng, &[Outage::NotInitialised, Outage::Unavailable]);
+    let reason = pick(rng, &[Outage::NotInitialised, Outage::Unavailable]);
     let to = from + pick(rng, &[200, 2_000, 8_000, 20_000]);
-    faults.push((from, Fault::PoolDown { node, pool, why }));
+    faults.push((from, Fault::PoolDown { node, pool, reason }));
     faults.push((to, Fault::PoolUp { node, pool }));
 }
 
-/// A node is cut off from all others again and again.
+/// Adds repeated short isolations of one node.
 fn storm(rng: &mut impl Rng, nodes: u8, faults: &mut Vec<(u64, Fault)>) {
     let a = Node(rng.random_range(0..nodes));
-    let mut at = rng.random_range(2_000..TROUBLE_MS / 2);
+    let mut at = rng.random_range(2_000..FAULT_PHASE_MS / 2);
     for _ in 0..rng.random_range(3..12) {
         for b in (0..nodes).map(Node).filter(|b| *b != a) {
             faults.push((at, Fault::Cut { a, b }));
-            faults.push((at + 300, Fault::Mend { a, b }));
+            faults.push((at + 300, Fault::Repair { a, b }));
         }
         at += pick(rng, &[600, 1_200, 3_000]);
     }
@@ -113,10 +113,10 @@ fn load(rng: &mut impl Rng, nodes: u8) -> Vec<(u64, Load)> {
     let deletions = pick(rng, &[0.1, 0.4, 0.6]);
     let mut load = Vec::new();
     for _ in 0..pick(rng, &[5, 30, 80]) {
-        let what = if rng.random_bool(deletions) { ItemChange::Delete } else { ItemChange::Put };
+        let change = if rng.random_bool(deletions) { ItemChange::Delete } else { ItemChange::Put };
         let (on, item) = (Node(rng.random_range(0..nodes)), rng.random_range(0..items));
-        let at = rng.random_range(50..TROUBLE_MS);
-        load.push((at, Load::Change(ChangePlan { on, item, what })));
+        let at = rng.random_range(50..FAULT_PHASE_MS);
+        load.push((at, Load::Change(ChangePlan { on, item, change })));
     }
     load.sort_by_key(|(at, _)| *at);
     load

@@ -1,4 +1,4 @@
-//! The clocks of one node: as wrong as the run wants them.
+//! The clocks of one node, with the skew and drift that the run sets.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,96 +6,98 @@ use std::time::Duration;
 use grid::time::{Clock, Instant, Timestamp};
 use tokio::runtime::Handle;
 
-use crate::plan::Meanwhile;
+use crate::plan::ClockWhilePaused;
 
-/// When all runs begin, in seconds since 1970.
+/// Wall-clock start of all runs, in seconds since 1970.
 pub const EPOCH_SECONDS: u64 = 1_700_000_000;
 
-/// A node's clocks, over all of its incarnations. Cheap to clone.
+/// The clocks of a node, over all of its incarnations. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct NodeClock(Arc<Mutex<State>>);
+pub struct NodeClock(Arc<Mutex<ClockState>>);
 
 #[derive(Debug, Default)]
-struct State {
-    /// The simulated time when the incarnation began, and tokio's at that moment.
-    began: Option<(Duration, tokio::time::Instant)>,
-    /// The last reading of the simulated time, for whoever asks outside of the node's runtime:
+struct ClockState {
+    /// The simulated time and tokio's time at the start of the incarnation.
+    started: Option<(Duration, tokio::time::Instant)>,
+    /// The last reading of the simulated time, for reads outside of the node's runtime:
     /// destructors, when it crashes.
     last: Duration,
-    /// The rate: this clock showed `.1` at the simulated time `.0`, and has run at `ppm` since.
+    /// Anchor of the rate: the clock read `.1` at the simulated time `.0`, and has run at `ppm`
+    /// since.
     anchor: (Duration, Duration),
     ppm: i32,
     skew_ms: i64,
-    /// What it shows while its process is stopped.
-    stopped: Option<Duration>,
-    /// How far it is behind because it stood.
+    /// The reading while its process is paused.
+    paused_at: Option<Duration>,
+    /// How far it is behind because it was frozen.
     behind: Duration,
-    /// How much of that the wall clock was told.
-    corrected: Duration,
+    /// The part of `behind` that the wall clock has been corrected by.
+    wall_corrected: Duration,
 }
 
 impl NodeClock {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClockState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new incarnation begins at the simulated time `now`. To be called inside its runtime.
+    /// Starts a new incarnation at the simulated time `now`. Must be called inside its runtime.
     #[expect(clippy::disallowed_methods, reason = "tokio's time is the simulated one")]
-    pub(crate) fn begin(&self, now: Duration) {
-        self.state().began = Some((now, tokio::time::Instant::now()));
+    pub(crate) fn start(&self, now: Duration) {
+        self.state().started = Some((now, tokio::time::Instant::now()));
     }
 
-    /// The incarnation is over.
+    /// Ends the incarnation.
     pub(crate) fn end(&self) {
-        self.state().began = None;
+        self.state().started = None;
     }
 
     pub(crate) fn set_skew(&self, ms: i64) {
         self.state().skew_ms = ms;
     }
 
-    /// The wall clock is right again, as far as the rate is.
+    /// Corrects the wall clock; the drift stays.
     pub(crate) fn set_right(&self) {
         self.set_skew(0);
         self.correct();
     }
 
-    /// The wall clock is told how long it stood, as a machine asks when it starts something.
+    /// Corrects the wall clock by the time that it was frozen, as a machine does at the start of a
+    /// process.
     pub(crate) fn correct(&self) {
         let mut state = self.state();
-        state.corrected = state.behind;
+        state.wall_corrected = state.behind;
     }
 
-    /// Its process stops at the simulated time `now`, and sees no time pass from here on.
-    pub(crate) fn stop(&self, now: Duration) {
+    /// Pauses the process at the simulated time `now`: it sees no time pass from here on.
+    pub(crate) fn pause(&self, now: Duration) {
         let mut state = self.state();
-        let shown = state.shown(now.max(state.last));
-        state.stopped.get_or_insert(shown);
+        let reading = state.reading(now.max(state.last));
+        state.paused_at.get_or_insert(reading);
     }
 
-    /// Its process goes on.
-    pub(crate) fn go_on(&self, now: Duration, meanwhile: Meanwhile) {
+    /// Resumes the process.
+    pub(crate) fn resume(&self, now: Duration, during_pause: ClockWhilePaused) {
         let mut state = self.state();
         let now = now.max(state.last);
-        if let (Some(shown), Meanwhile::Stood) = (state.stopped.take(), meanwhile) {
-            let missed = state.shown(now).saturating_sub(shown);
+        if let (Some(reading), ClockWhilePaused::Frozen) = (state.paused_at.take(), during_pause) {
+            let missed = state.reading(now).saturating_sub(reading);
             state.behind += missed;
-            state.anchor = (now, shown);
+            state.anchor = (now, reading);
         }
     }
 
-    /// What it shows at the simulated time `now`, for whoever asks from outside of the simulation; while
-    /// its process is stopped, what it will show if it runs on.
-    pub fn shows(&self, now: Duration) -> Instant {
+    /// Returns its reading at the simulated time `now`, for observers outside of the simulation.
+    /// While the process is paused, this is the reading as if the clock ran.
+    pub fn reading_at(&self, now: Duration) -> Instant {
         let state = self.state();
-        instant(state.shown(now.max(state.last)))
+        instant(state.reading(now.max(state.last)))
     }
 
-    /// Runs at another rate from the simulated time `now` on.
+    /// Sets the rate from the simulated time `now` on.
     pub(crate) fn set_drift(&self, ppm: i32, now: Duration) {
         let mut state = self.state();
         let now = now.max(state.last);
-        state.anchor = (now, state.shown(now));
+        state.anchor = (now, state.reading(now));
         state.ppm = ppm;
     }
 
@@ -104,29 +106,29 @@ impl NodeClock {
         if Handle::try_current().is_ok() {
             state.last = state.last.max(state.simulated());
         }
-        state.stopped.unwrap_or_else(|| state.shown(state.last))
+        state.paused_at.unwrap_or_else(|| state.reading(state.last))
     }
 }
 
-fn instant(shown: Duration) -> Instant {
-    Instant::from_nanos(u64::try_from(shown.as_nanos()).unwrap_or(u64::MAX))
+fn instant(reading: Duration) -> Instant {
+    Instant::from_nanos(u64::try_from(reading.as_nanos()).unwrap_or(u64::MAX))
 }
 
-impl State {
+impl ClockState {
     #[expect(clippy::disallowed_methods, reason = "tokio's time is the simulated one")]
     fn simulated(&self) -> Duration {
-        match self.began {
+        match self.started {
             Some((at, then)) => at + tokio::time::Instant::now().duration_since(then),
             None => self.last,
         }
     }
 
-    /// What the clock shows at the simulated time `at`.
-    fn shown(&self, at: Duration) -> Duration {
-        let (since, shown) = self.anchor;
+    /// Returns the reading at the simulated time `at`.
+    fn reading(&self, at: Duration) -> Duration {
+        let (since, reading) = self.anchor;
         let passed = at.saturating_sub(since).as_nanos() as i128;
         let passed = passed + passed * i128::from(self.ppm) / 1_000_000;
-        shown + Duration::from_nanos(u64::try_from(passed).unwrap_or(0))
+        reading + Duration::from_nanos(u64::try_from(passed).unwrap_or(0))
     }
 }
 
@@ -138,7 +140,7 @@ impl Clock for NodeClock {
     fn wall(&self) -> Timestamp {
         let elapsed = Duration::from_secs(EPOCH_SECONDS) + self.elapsed();
         let state = self.state();
-        let skew = i128::from(state.skew_ms) * 1_000_000 + state.corrected.as_nanos() as i128;
+        let skew = i128::from(state.skew_ms) * 1_000_000 + state.wall_corrected.as_nanos() as i128;
         let nanos = elapsed.as_nanos() as i128 + skew;
         let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).unwrap_or(0);
         Timestamp::new(seconds, nanos.rem_euclid(1_000_000_000) as u32)
@@ -150,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_drifts_never_turns_back() {
+    fn drifting_clock_never_goes_backwards() {
         let clock = NodeClock::default();
         clock.state().last = Duration::from_secs(100);
         clock.set_drift(10_000, Duration::from_secs(100));
@@ -163,28 +165,30 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_stopped_sees_no_time_pass_and_afterwards_all_of_it_or_none() {
+    fn paused_process_sees_no_time_pass_and_after_the_pause_all_of_it_or_none() {
         let seconds = Duration::from_secs;
-        for (meanwhile, afterwards) in [(Meanwhile::Ran, 90), (Meanwhile::Stood, 10)] {
+        for (during_pause, afterwards) in
+            [(ClockWhilePaused::Ran, 90), (ClockWhilePaused::Frozen, 10)]
+        {
             let clock = NodeClock::default();
             clock.state().last = seconds(10);
-            clock.stop(seconds(10));
+            clock.pause(seconds(10));
             clock.state().last = seconds(60);
-            clock.stop(seconds(60));
-            assert_eq!(clock.now(), instant(seconds(10)), "stopped");
-            assert_eq!(clock.shows(seconds(70)), instant(seconds(70)), "from outside");
+            clock.pause(seconds(60));
+            assert_eq!(clock.now(), instant(seconds(10)), "paused");
+            assert_eq!(clock.reading_at(seconds(70)), instant(seconds(70)), "from outside");
             clock.state().last = seconds(90);
-            clock.go_on(seconds(90), meanwhile);
-            assert_eq!(clock.now(), instant(seconds(afterwards)), "{meanwhile:?}");
+            clock.resume(seconds(90), during_pause);
+            assert_eq!(clock.now(), instant(seconds(afterwards)), "{during_pause:?}");
             clock.state().last = seconds(95);
-            assert_eq!(clock.now(), instant(seconds(afterwards + 5)), "{meanwhile:?}");
+            assert_eq!(clock.now(), instant(seconds(afterwards + 5)), "{during_pause:?}");
             clock.set_right();
             assert_eq!(clock.wall(), Timestamp::new(EPOCH_SECONDS as i64 + 95, 0));
         }
     }
 
     #[test]
-    fn a_skewed_wall_clock_is_off_by_as_much() {
+    fn skewed_wall_clock_is_off_by_the_skew() {
         let clock = NodeClock::default();
         clock.set_skew(-1_500);
         assert_eq!(clock.wall(), Timestamp::new(EPOCH_SECONDS as i64 - 2, 500_000_000));

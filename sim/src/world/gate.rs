@@ -1,25 +1,25 @@
-//! Where the tasks of a node wait: while its process is stopped, or until something has come about.
+//! A gate that tasks of a node wait at: while its process is paused, or until a condition holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// Lets through while it is open. Cheap to clone.
+/// A gate that can be closed and opened. Cheap to clone.
 ///
-/// Whoever waits goes on in the order of coming: tokio's own watch channel wakes in an order that is
+/// Waiters resume in the order of their arrival: tokio's watch channel wakes in an order that is
 /// drawn from the system.
 #[derive(Debug, Clone, Default)]
-pub struct Gate(Arc<Inner>);
+pub struct Gate(Arc<GateState>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct GateState {
     is_closed: AtomicBool,
     opened: Notify,
 }
 
 impl Gate {
-    /// One that is closed to begin with.
+    /// Creates a closed gate.
     pub(crate) fn closed() -> Self {
         let gate = Self::default();
         gate.close();
@@ -35,11 +35,11 @@ impl Gate {
         self.0.opened.notify_waiters();
     }
 
-    /// Returns once it is open. To be awaited before each thing that an application does on a node: a
-    /// process that is stopped does nothing.
+    /// Waits until the gate is open. Applications await it before each step on a node: a paused
+    /// process does nothing.
     pub async fn pass(&self) {
         loop {
-            // What comes between the look and the wait is not missed: it counts from here.
+            // Registered before the check, so that an opening between check and wait is not missed.
             let opened = self.0.opened.notified();
             if !self.0.is_closed.load(Ordering::Relaxed) {
                 return;
@@ -48,7 +48,7 @@ impl Gate {
         }
     }
 
-    /// Returns when it is opened the next time.
+    /// Waits until the gate is opened the next time.
     pub async fn opened(&self) {
         self.0.opened.notified().await;
     }

@@ -1,4 +1,4 @@
-//! One node of a cluster: what runs inside its simulated host.
+//! One node of a cluster: the software inside its simulated host.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -17,142 +17,144 @@ use tokio::sync::mpsc;
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::clock::NodeClock;
+use super::fault_points::FaultPoints;
 use super::gate::Gate;
 use super::links::host;
-use super::rare::Rare;
-use super::tap::Tapped;
+use super::tap::TappedSocket;
 use super::{node_of, url};
-use crate::event::{CallId, LinkState, What};
+use crate::event::{CallId, EventKind, LinkState};
 use crate::iam;
 use crate::load::{self, LoadTable};
-use crate::lock::{Locks, Protected};
+use crate::lock::{LockSlot, Protected};
 use crate::plan::{Load, Node};
-use crate::recorder::{Pen, Recorder};
+use crate::recorder::{NodeRecorder, Recorder};
 
-/// Where all nodes listen.
+/// The port that all nodes listen on.
 pub(super) const PORT: u16 = 9000;
 
-/// What a node is told to do, from outside of the simulation.
+/// A command to a node, from outside of the simulation.
 pub(super) enum Command {
-    /// Make a call.
-    Make(CallId, Load),
-    /// Run something of the scenario's own.
+    /// Performs an operation of the load.
+    Submit(CallId, Load),
+    /// Runs a task of the scenario.
     Run(Task),
-    /// End in good order, and begin again.
+    /// Shuts down cleanly, and starts again.
     Bounce { grace: Duration },
-    /// End in good order.
+    /// Shuts down cleanly.
     Stop { grace: Duration },
 }
 
-/// Something that a scenario runs on a node.
+/// A task that a scenario runs on a node.
 pub(super) type Task = Box<dyn FnOnce(Host) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-/// A node from inside: what software that runs on it may use.
+/// A node from inside: everything that software on it may use.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// Which node it is.
+    /// The node.
     pub node: Node,
-    /// How many there are.
+    /// Number of nodes in the cluster.
     pub nodes: u8,
-    /// Its manager.
+    /// The node's manager.
     pub manager: Manager,
-    /// Its clocks, as wrong as the run wants them.
+    /// The node's clocks, with the skew and drift that the run sets.
     pub clock: NodeClock,
-    /// Where it writes down what happens.
-    pub pen: Pen,
-    /// What everything random on it is to be drawn from: another one for each incarnation.
+    /// The recorder of this incarnation.
+    pub recorder: NodeRecorder,
+    /// Seed for everything random on this node; it differs for each incarnation.
     pub seed: u64,
-    /// Closed while the process is stopped: what an application does on it waits there before each step.
+    /// Closed while the process is paused: applications wait here before each step.
     pub gate: Gate,
-    /// Open once the process is told to end in good order.
+    /// Open once the process shuts down.
     pub ending: Gate,
-    /// Open once all trouble is over.
+    /// Open once all faults are healed.
     pub healed: Gate,
-    /// Where software leaves what the load asks for locks.
-    pub locks: Locks,
-    /// Where software leaves the copy of users, policies and mappings that the load changes.
-    pub iam: iam::Seat,
-    /// The pools of this node, which its processes share, one after the other.
+    /// Slot for the lock client that the load uses.
+    pub locks: LockSlot,
+    /// Slot for the copy of users, policies and mappings that the load changes.
+    pub iam: iam::IamSlot,
+    /// The pools of this node, which its successive processes share.
     pub pools: Vec<MemoryStore>,
     pub(crate) protected: Protected,
 }
 
 impl Host {
-    /// Whether the holder of a lock believes now that it holds it.
-    pub(crate) fn believes(&self, call: CallId) -> bool {
-        let now = Duration::from_millis(self.pen.now_ms());
-        self.protected.holds.is_believed(call, now)
+    /// Returns whether the holder of a lock sees `is_held()` now.
+    pub(crate) fn sees_held(&self, call: CallId) -> bool {
+        let now = Duration::from_millis(self.recorder.now_ms());
+        self.protected.holds.is_held(call, now)
     }
 }
 
-/// Software that nodes run besides the load: a storage server's own.
+/// Software that nodes run besides the load: that of a storage server.
 pub trait Software: Send + Sync {
-    /// An incarnation of a node begins: register handlers, spawn tasks. Before its manager starts.
+    /// Installs the software on a new incarnation of a node, before its manager starts: registers
+    /// handlers, spawns tasks.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the node from starting; it fails the run.
+    /// The error that keeps the node from starting; it fails the run.
     fn install(&self, host: &Host) -> Result<(), Box<dyn std::error::Error>>;
 }
 
-/// Nodes without any.
+/// No software besides the load.
 impl Software for () {
     fn install(&self, _host: &Host) -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     }
 }
 
-/// Several, one after the other.
+/// Several pieces of software, installed in order.
 impl Software for Vec<Arc<dyn Software>> {
     fn install(&self, host: &Host) -> Result<(), Box<dyn std::error::Error>> {
         self.iter().try_for_each(|software| software.install(host))
     }
 }
 
-/// What the world and the node's host share, over all of its incarnations.
-pub(super) struct Shared {
+/// State that the world and the node's host share, over all incarnations of the node.
+pub(super) struct NodeShared {
     pub(super) node: Node,
     pub(super) nodes: u8,
     pub(super) seed: u64,
     pub(super) limits: Limits,
     pub(super) clock: NodeClock,
-    /// Closed while the process is stopped.
+    /// Closed while the process is paused.
     pub(super) gate: Gate,
     pub(super) recorder: Recorder,
     pub(super) table: LoadTable,
     software: Arc<dyn Software>,
-    rare: Vec<(String, u16)>,
-    /// Whether rare events are over.
+    fault_points: Vec<(String, u16)>,
+    /// Whether fault points are disabled.
     is_healed: Arc<AtomicBool>,
-    /// Open once they are, for whoever waits for it.
+    /// Open once all faults are healed.
     healed: Gate,
     pub(super) protected: Protected,
     pub(super) pools: Vec<MemoryStore>,
-    state: Mutex<State>,
+    state: Mutex<NodeState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    incarnation: u32,
+struct NodeState {
+    /// Number of incarnations so far.
+    incarnations: u32,
     secret: &'static str,
-    life: Option<Life>,
+    running: Option<Incarnation>,
 }
 
 /// A running incarnation, as the world sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Life {
-    pub(super) pen: Pen,
+pub(super) struct Incarnation {
+    pub(super) recorder: NodeRecorder,
     pub(super) runtime: Handle,
     pub(super) commands: mpsc::UnboundedSender<Command>,
-    /// Until it is told to end.
+    /// The manager; none once the shutdown has begun.
     pub(super) manager: Option<Manager>,
-    /// Likewise.
-    pub(super) locks: Option<Locks>,
-    /// Likewise.
-    pub(super) iam: Option<iam::Seat>,
+    /// The lock client; none once the shutdown has begun.
+    pub(super) locks: Option<LockSlot>,
+    /// The IAM copy; none once the shutdown has begun.
+    pub(super) iam: Option<iam::IamSlot>,
 }
 
-impl Shared {
+impl NodeShared {
     pub(super) fn new(
         node: Node,
         plan: &crate::plan::Plan,
@@ -163,7 +165,7 @@ impl Shared {
         protected: Protected,
     ) -> Self {
         let cluster = &plan.cluster;
-        let secret = if cluster.strangers.contains(&node) { WRONG_SECRET } else { SECRET };
+        let secret = if cluster.wrong_secret_nodes.contains(&node) { WRONG_SECRET } else { SECRET };
         Self {
             node,
             nodes: cluster.nodes,
@@ -174,109 +176,114 @@ impl Shared {
             recorder,
             table,
             software,
-            rare: cluster.rare.clone(),
+            fault_points: cluster.fault_points.clone(),
             is_healed: Arc::new(AtomicBool::new(false)),
             healed: Gate::closed(),
             protected,
             pools: iam::pools(plan),
-            state: Mutex::new(State { incarnation: 0, secret, life: None }),
+            state: Mutex::new(NodeState { incarnations: 0, secret, running: None }),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, NodeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn life(&self) -> Option<Life> {
-        self.state().life.clone()
+    pub(super) fn incarnation(&self) -> Option<Incarnation> {
+        self.state().running.clone()
     }
 
-    /// Takes the running incarnation away. What is in it is dropped by the caller.
-    pub(super) fn take_life(&self) -> Option<Life> {
-        self.state().life.take()
+    /// Takes the running incarnation, for the caller to drop.
+    pub(super) fn take_incarnation(&self) -> Option<Incarnation> {
+        self.state().running.take()
     }
 
-    /// All trouble is over: no rare events from here on.
+    /// Disables fault points and opens the gate of healed faults.
     pub(super) fn heal(&self) {
         self.is_healed.store(true, Ordering::Relaxed);
         self.healed.open();
     }
 
-    /// From its next incarnation on the node knows the cluster's secret.
-    pub(super) fn learn_secret(&self) {
+    /// Gives the next incarnation the cluster's secret.
+    pub(super) fn set_right_secret(&self) {
         self.state().secret = SECRET;
     }
 
-    pub(super) fn is_stranger(&self) -> bool {
+    pub(super) fn has_wrong_secret(&self) -> bool {
         self.state().secret == WRONG_SECRET
     }
 }
 
 const SECRET: &str = "what all nodes of the simulation know";
-const WRONG_SECRET: &str = "what a stranger holds to be the secret";
+const WRONG_SECRET: &str = "a secret that no other node knows";
 
-/// The life of a host: one incarnation after the other.
-pub(super) async fn live(shared: Arc<Shared>) -> turmoil::Result {
+/// Runs the incarnations of a host, one after the other.
+pub(super) async fn run_host(shared: Arc<NodeShared>) -> turmoil::Result {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
-    shared.clock.begin(Duration::from_millis(shared.recorder.now_ms()));
-    while incarnate(&shared, &listener).await? == Next::Again {}
-    // A host whose software has returned is dropped by turmoil; what it left behind must be seen.
+    shared.clock.start(Duration::from_millis(shared.recorder.now_ms()));
+    while run_incarnation(&shared, &listener).await? == AfterShutdown::Restart {}
+    // turmoil drops a host whose software has returned; leftovers must stay visible.
     std::future::pending().await
 }
 
-/// What follows an incarnation that ended in good order.
+/// The step after a clean shutdown of an incarnation.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Again,
-    Nothing,
+enum AfterShutdown {
+    Restart,
+    Stop,
 }
 
-async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Result<Next> {
-    let pen = shared.recorder.pen(shared.node);
+async fn run_incarnation(
+    shared: &Arc<NodeShared>,
+    listener: &TcpListener,
+) -> turmoil::Result<AfterShutdown> {
+    let recorder = shared.recorder.for_node(shared.node);
     shared.clock.correct();
     let (commands, mut inbox) = mpsc::unbounded_channel();
-    let host = start(shared, &pen)?;
+    let host = start(shared, &recorder)?;
     let manager = host.manager.clone();
     let (incarnation, ended) = {
         let mut state = shared.state();
-        state.incarnation += 1;
-        let (pen, manager, locks) = (pen.clone(), Some(manager.clone()), Some(host.locks.clone()));
+        state.incarnations += 1;
+        let (recorder, manager, locks) =
+            (recorder.clone(), Some(manager.clone()), Some(host.locks.clone()));
         let iam = Some(host.iam.clone());
-        let life = Life { pen, runtime: Handle::current(), commands, manager, locks, iam };
-        (state.incarnation, state.life.replace(life))
+        let running =
+            Incarnation { recorder, runtime: Handle::current(), commands, manager, locks, iam };
+        (state.incarnations, state.running.replace(running))
     };
     drop(ended);
-    pen.record(What::Started { incarnation });
+    recorder.record(EventKind::Started { incarnation });
     for connection in manager.connections() {
-        tokio::spawn(watch(connection, pen.clone()));
+        tokio::spawn(watch(connection, recorder.clone()));
     }
     loop {
         tokio::select! {
             biased;
             command = inbox.recv() => match command {
-                Some(Command::Make(call, load)) => {
-                    tokio::spawn(load::make(call, load, host.clone()));
+                Some(Command::Submit(call, load)) => {
+                    tokio::spawn(load::perform(call, load, host.clone()));
                 }
                 Some(Command::Run(task)) => drop(tokio::spawn(task(host.clone()))),
                 Some(Command::Bounce { grace }) => {
-                    // A process that is stopped ends once it goes on.
+                    // A paused process shuts down once it resumes.
                     host.gate.pass().await;
                     drop(manager);
-                    end(shared, host, grace).await;
-                    return Ok(Next::Again);
+                    shut_down(shared, host, grace).await;
+                    return Ok(AfterShutdown::Restart);
                 }
                 Some(Command::Stop { grace }) => {
                     drop(manager);
-                    end(shared, host, grace).await;
-                    return Ok(Next::Nothing);
+                    shut_down(shared, host, grace).await;
+                    return Ok(AfterShutdown::Stop);
                 }
-                None => return Ok(Next::Nothing),
+                None => return Ok(AfterShutdown::Stop),
             },
             accepted = listener.accept() => {
-                let (stream, dialler) = accepted?;
-                let remote = node_at(dialler.ip(), shared.nodes);
-                let socket = pen.open_socket(dialler, remote, false);
-                let tapped = Tapped::new(stream, pen.clone(), socket, remote);
+                let (stream, dialer) = accepted?;
+                let remote = node_at(dialer.ip(), shared.nodes);
+                let socket = recorder.open_socket(dialer, remote, false);
+                let tapped = TappedSocket::new(stream, recorder.clone(), socket, remote);
                 let manager = manager.clone();
                 tokio::spawn(async move { manager.accept(tapped).await });
             }
@@ -284,10 +291,11 @@ async fn incarnate(shared: &Arc<Shared>, listener: &TcpListener) -> turmoil::Res
     }
 }
 
-/// The world's own handle must go first, or the manager would outlive its end.
-async fn end(shared: &Shared, host: Host, grace: Duration) {
-    if let Some(life) = &mut shared.state().life {
-        (life.manager, life.locks, life.iam) = (None, None, None);
+/// Shuts an incarnation down. The world's own handle is dropped first, or the manager would outlive
+/// its shutdown.
+async fn shut_down(shared: &NodeShared, host: Host, grace: Duration) {
+    if let Some(running) = &mut shared.state().running {
+        (running.manager, running.locks, running.iam) = (None, None, None);
     }
     host.ending.open();
     let Host { manager, locks, iam, .. } = host;
@@ -302,15 +310,16 @@ async fn end(shared: &Shared, host: Host, grace: Duration) {
     manager.shutdown(grace).await;
 }
 
-fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Host> {
+fn start(shared: &Arc<NodeShared>, recorder: &NodeRecorder) -> turmoil::Result<Host> {
     let (secret, incarnation) = {
         let state = shared.state();
-        (state.secret, state.incarnation)
+        (state.secret, state.incarnations)
     };
     let seed = shared.seed ^ (u64::from(shared.node.0) << 56) ^ (u64::from(incarnation) << 40);
     let is_healed = Arc::clone(&shared.is_healed);
-    let rare = Rare::new(shared.rare.clone(), !seed, pen.clone(), is_healed);
-    let transport = SimTransport { pen: pen.clone() };
+    let fault_points =
+        FaultPoints::new(shared.fault_points.clone(), !seed, recorder.clone(), is_healed);
+    let transport = SimTransport { recorder: recorder.clone() };
     let manager = Manager::builder(&url(shared.node))
         .servers((0..shared.nodes).map(|node| url(Node(node))))
         .auth(Auth::shared_secret(secret.as_bytes())?)
@@ -318,22 +327,23 @@ fn start(shared: &Arc<Shared>, pen: &Pen) -> turmoil::Result<Host> {
         .transport(transport)
         .clock(shared.clock.clone())
         .rng(SmallRng::seed_from_u64(seed))
-        .buggify(rare)
+        .buggify(fault_points)
         .build()?;
-    load::register(&manager, &shared.table, pen)?;
-    let (node, nodes, clock, pen) = (shared.node, shared.nodes, shared.clock.clone(), pen.clone());
+    load::register(&manager, &shared.table, recorder)?;
+    let (node, nodes, clock, recorder) =
+        (shared.node, shared.nodes, shared.clock.clone(), recorder.clone());
     let host = Host {
         node,
         nodes,
         manager,
         clock,
-        pen,
+        recorder,
         seed: seed.rotate_left(1),
         gate: shared.gate.clone(),
         ending: Gate::closed(),
         healed: shared.healed.clone(),
-        locks: Locks::default(),
-        iam: iam::Seat::default(),
+        locks: LockSlot::default(),
+        iam: iam::IamSlot::default(),
         pools: shared.pools.clone(),
         protected: shared.protected.clone(),
     };
@@ -347,8 +357,8 @@ fn node_at(ip: std::net::IpAddr, nodes: u8) -> Node {
     found.unwrap_or(Node(u8::MAX))
 }
 
-/// Writes down what becomes of one connection.
-async fn watch(connection: grid::Connection, pen: Pen) {
+/// Records the states of one connection.
+async fn watch(connection: grid::Connection, recorder: NodeRecorder) {
     let remote = node_of(connection.remote());
     let mut watch = connection.watch();
     let mut last = watch.state();
@@ -361,10 +371,10 @@ async fn watch(connection: grid::Connection, pen: Pen) {
             ConnectionState::Shutdown => LinkState::Shutdown,
         };
         let failure = connection.stats().last_failure;
-        // A connection that takes another's place leaves no time to see the state in between.
+        // A connection that supersedes another leaves no time to observe the state in between.
         let is_lost = now != ConnectionState::Connected || last == ConnectionState::Connected;
         let cause = failure.filter(|_| is_lost).map(|failure| failure.cause.to_string());
-        pen.record(What::State { remote, state, cause });
+        recorder.record(EventKind::State { remote, state, cause });
         if now == ConnectionState::Shutdown {
             return;
         }
@@ -374,17 +384,17 @@ async fn watch(connection: grid::Connection, pen: Pen) {
 
 /// Dials through the simulated network.
 struct SimTransport {
-    pen: Pen,
+    recorder: NodeRecorder,
 }
 
 impl Transport for SimTransport {
     fn connect(&self, remote: &Name) -> Dialling {
-        let pen = self.pen.clone();
+        let recorder = self.recorder.clone();
         let node = node_of(remote);
         Box::pin(async move {
             let stream = TcpStream::connect((host(node), PORT)).await?;
-            let socket = pen.open_socket(stream.local_addr()?, node, true);
-            Ok(Box::new(Tapped::new(stream, pen, socket, node)) as Box<dyn Socket>)
+            let socket = recorder.open_socket(stream.local_addr()?, node, true);
+            Ok(Box::new(TappedSocket::new(stream, recorder, socket, node)) as Box<dyn Socket>)
         })
     }
 }

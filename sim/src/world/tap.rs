@@ -1,7 +1,7 @@
-//! A socket that reads along: which grid messages pass, by their meaning.
+//! A socket that records the grid messages that pass through it.
 //!
-//! It sits between the shell under test and turmoil's socket and knows WebSocket frames by itself,
-//! so that the trace does not depend on what the code under test says that it sends.
+//! It sits between the code under test and turmoil's socket and decodes WebSocket frames itself:
+//! the trace is recorded on the wire, not reported by the code under test.
 
 use std::io;
 use std::pin::Pin;
@@ -13,63 +13,79 @@ use iam_bootstrap::wire;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::TcpStream;
 
-use crate::event::{IamEvent, Meaning, SocketId, What};
+use crate::event::{EventKind, IamEvent, MessageSummary, SocketId};
 use crate::load::body;
 use crate::plan::Node;
-use crate::recorder::Pen;
+use crate::recorder::NodeRecorder;
 
-/// A simulated socket whose messages are written down.
+/// A simulated socket whose messages are recorded.
 #[derive(Debug)]
-pub(super) struct Tapped {
+pub(super) struct TappedSocket {
     stream: TcpStream,
-    pen: Pen,
+    recorder: NodeRecorder,
     socket: SocketId,
     remote: Node,
-    sent: Ear,
-    received: Ear,
+    sent: MessageDecoder,
+    received: MessageDecoder,
 }
 
-impl Tapped {
-    pub(super) fn new(stream: TcpStream, pen: Pen, socket: SocketId, remote: Node) -> Self {
-        Self { stream, pen, socket, remote, sent: Ear::default(), received: Ear::default() }
+impl TappedSocket {
+    pub(super) fn new(
+        stream: TcpStream,
+        recorder: NodeRecorder,
+        socket: SocketId,
+        remote: Node,
+    ) -> Self {
+        Self {
+            stream,
+            recorder,
+            socket,
+            remote,
+            sent: MessageDecoder::default(),
+            received: MessageDecoder::default(),
+        }
     }
 }
 
-impl Drop for Tapped {
+impl Drop for TappedSocket {
     fn drop(&mut self) {
-        self.pen.record(What::SocketClosed { socket: self.socket });
+        self.recorder.record(EventKind::SocketClosed { socket: self.socket });
     }
 }
 
-impl AsyncRead for Tapped {
+impl AsyncRead for TappedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let Self { stream, pen, socket, received, .. } = &mut *self;
+        let Self { stream, recorder, socket, received, .. } = &mut *self;
         ready!(Pin::new(stream).poll_read(cx, buffer))?;
         let socket = *socket;
-        received.hear(&buffer.filled()[before..], |index, _| {
-            pen.record(What::MessageReceived { socket, index });
+        received.feed(&buffer.filled()[before..], |index, _| {
+            recorder.record(EventKind::MessageReceived { socket, index });
         });
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Tapped {
+impl AsyncWrite for TappedSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, pen, socket, remote, sent, .. } = &mut *self;
+        let Self { stream, recorder, socket, remote, sent, .. } = &mut *self;
         let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
-        sent.hear(&bytes[..written], |index, message| {
-            pen.record(What::MessageSent { socket: *socket, index, message: meaning(message) });
-            if let Some(iam) = comparison(message, *remote) {
-                pen.record(What::Iam(iam));
+        sent.feed(&bytes[..written], |index, message| {
+            recorder.record(EventKind::MessageSent {
+                socket: *socket,
+                index,
+                message: summary(message),
+            });
+            if let Some(iam) = reconciliation(message, *remote) {
+                recorder.record(EventKind::Iam(iam));
             }
         });
         Poll::Ready(Ok(written))
@@ -84,9 +100,9 @@ impl AsyncWrite for Tapped {
     }
 }
 
-fn meaning(message: &Message) -> Meaning {
+fn summary(message: &Message) -> MessageSummary {
     let header = &message.header;
-    Meaning {
+    MessageSummary {
         op: format!("{:?}", header.op),
         mux_id: header.mux_id,
         sequence: header.sequence,
@@ -96,28 +112,28 @@ fn meaning(message: &Message) -> Meaning {
     }
 }
 
-/// What a message is to a comparison of copies: it begins with asking for a digest, and ends with asking
-/// for records if it found any that are newer.
-fn comparison(message: &Message, remote: Node) -> Option<IamEvent> {
+/// Returns the reconciliation event of a message: a digest request starts a reconciliation, and a
+/// records request fetches the newer records that it found.
+fn reconciliation(message: &Message, remote: Node) -> Option<IamEvent> {
     let header = &message.header;
     match header.handler {
         _ if header.op != Op::Request => None,
-        id if id == wire::DIGEST.id().get() => Some(IamEvent::Compares { with: remote }),
+        id if id == wire::DIGEST.id().get() => Some(IamEvent::Reconciles { with: remote }),
         id if id == wire::RECORDS.id().get() => Some(IamEvent::Fetches { from: remote }),
         _ => None,
     }
 }
 
-/// Understands one direction of a socket: an HTTP head, then WebSocket frames.
+/// Decodes one direction of a socket: an HTTP head, then WebSocket frames.
 #[derive(Debug, Default)]
-struct Ear {
+struct MessageDecoder {
     is_past_head: bool,
     buffer: Vec<u8>,
-    heard: u64,
+    count: u64,
 }
 
-impl Ear {
-    fn hear(&mut self, bytes: &[u8], mut each: impl FnMut(u64, &Message)) {
+impl MessageDecoder {
+    fn feed(&mut self, bytes: &[u8], mut on_message: impl FnMut(u64, &Message)) {
         self.buffer.extend_from_slice(bytes);
         if !self.is_past_head {
             let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
@@ -127,30 +143,30 @@ impl Ear {
             self.is_past_head = true;
         }
         let mut at = 0;
-        while let Some((frame, length)) = Frame::parse(&self.buffer[at..]) {
+        while let Some((frame, length)) = WebSocketFrame::parse(&self.buffer[at..]) {
             at += length;
             let Some(payload) = frame.binary() else { continue };
             let messages = Messages::of(payload).into_iter().flatten();
             for message in messages.map_while(Result::ok) {
-                each(self.heard, &message);
-                self.heard += 1;
+                on_message(self.count, &message);
+                self.count += 1;
             }
         }
         self.buffer.drain(..at);
     }
 }
 
-const BINARY: u8 = 2;
+const OPCODE_BINARY: u8 = 2;
 
-/// A whole frame (RFC 6455, 5.2).
-struct Frame<'a> {
+/// A complete frame (RFC 6455, 5.2).
+struct WebSocketFrame<'a> {
     opcode: u8,
     mask: Option<[u8; 4]>,
     payload: &'a [u8],
 }
 
-impl<'a> Frame<'a> {
-    /// The frame at the beginning of `bytes` and its length, if it is there as a whole.
+impl<'a> WebSocketFrame<'a> {
+    /// Parses the frame at the start of `bytes`, and returns it with its length if it is complete.
     fn parse(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let (&[first, second], rest) = bytes.split_first_chunk::<2>()?;
         let (length, rest) = match second & 0x7f {
@@ -177,12 +193,13 @@ impl<'a> Frame<'a> {
     }
 
     fn binary(&self) -> Option<Bytes> {
-        if self.opcode != BINARY {
+        if self.opcode != OPCODE_BINARY {
             return None;
         }
         let mut payload = self.payload.to_vec();
         if let Some(mask) = self.mask {
-            // In whole masks, which the compiler makes wide: this is a good part of a run's time.
+            // By whole masks, which the compiler vectorises: this takes a large part of a run's
+            // time.
             let (whole, rest) = payload.as_chunks_mut::<4>();
             for four in whole {
                 *four = (u32::from_ne_bytes(*four) ^ u32::from_ne_bytes(mask)).to_ne_bytes();

@@ -1,4 +1,4 @@
-//! Each point can be reached: by its last event, and by nothing before.
+//! Each point is reached by the last event of its sequence, and by nothing before.
 
 use super::super::Coverage;
 use super::*;
@@ -9,124 +9,131 @@ const A: Node = Node(0);
 const B: Node = Node(1);
 const ITEM: u8 = 5;
 
-/// On a node, in a millisecond.
-type Step = (u64, Node, What);
+/// Time, node and event.
+type Step = (u64, Node, EventKind);
 
 fn started(at_ms: u64, node: Node) -> Step {
-    (at_ms, node, What::Started { incarnation: 1 })
+    (at_ms, node, EventKind::Started { incarnation: 1 })
 }
 
 fn fault(at_ms: u64, fault: Fault) -> Step {
-    (at_ms, A, What::Fault { fault })
+    (at_ms, A, EventKind::Fault { fault })
 }
 
 fn pool(at_ms: u64, is_there: bool) -> Step {
-    let (node, pool, why) = (A, 0, Outage::NotInitialised);
+    let (node, pool, reason) = (A, 0, Outage::NotInitialised);
     let up = Fault::PoolUp { node, pool };
-    fault(at_ms, if is_there { up } else { Fault::PoolDown { node, pool, why } })
+    fault(at_ms, if is_there { up } else { Fault::PoolDown { node, pool, reason } })
 }
 
 fn state(at_ms: u64, node: Node, remote: Node, state: LinkState) -> Step {
-    (at_ms, node, What::State { remote, state, cause: None })
+    (at_ms, node, EventKind::State { remote, state, cause: None })
 }
 
-/// A change that was made in this microsecond: who keeps it first made it.
-fn kept(at_ms: u64, node: Node, micros: u64, value: Option<u32>) -> Step {
+/// A stored record of a change made in this microsecond: the first node that stores it made it.
+fn persisted(at_ms: u64, node: Node, micros: u64, value: Option<u32>) -> Step {
     let version = RecordVersion { micros, server: 1 };
-    let kept = Kept { item: ITEM, version, value };
-    (at_ms, node, What::Iam(IamEvent::Kept { pool: 0, kept }))
+    let record = ItemRecord { item: ITEM, version, value };
+    (at_ms, node, EventKind::Iam(IamEvent::Persisted { pool: 0, record }))
 }
 
-fn seen(at_ms: u64, node: Node, items: &[(u8, u32)]) -> Step {
-    (at_ms, node, What::Iam(IamEvent::Seen { items: Some(items.to_vec()) }))
+fn visible(at_ms: u64, node: Node, items: &[(u8, u32)]) -> Step {
+    (at_ms, node, EventKind::Iam(IamEvent::SnapshotChanged { items: Some(items.to_vec()) }))
 }
 
 const CALL: CallId = 0;
 
-fn asked() -> Step {
+fn requested() -> Step {
     let (item, change) = (ITEM, ItemChange::Put);
-    (1, A, What::Iam(IamEvent::Asked { call: CALL, item, change }))
+    (1, A, EventKind::Iam(IamEvent::Requested { call: CALL, item, change }))
 }
 
-fn changed(untold: &[&str]) -> Vec<Step> {
-    let kept = Kept { item: ITEM, version: RecordVersion::default(), value: None };
-    let untold = untold.iter().map(|cause| (*cause).to_owned()).collect();
-    vec![asked(), (9, A, What::Iam(IamEvent::Changed { call: CALL, kept, untold }))]
+fn changed(peer_errors: &[&str]) -> Vec<Step> {
+    let record = ItemRecord { item: ITEM, version: RecordVersion::default(), value: None };
+    let peer_errors = peer_errors.iter().map(|cause| (*cause).to_owned()).collect();
+    vec![requested(), (9, A, EventKind::Iam(IamEvent::Changed { call: CALL, record, peer_errors }))]
 }
 
 fn refused(text: &str) -> Vec<Step> {
     let text = text.to_owned();
-    vec![asked(), (9, A, What::Iam(IamEvent::Refused { call: CALL, text }))]
+    vec![requested(), (9, A, EventKind::Iam(IamEvent::Refused { call: CALL, text }))]
 }
 
-fn compares(at_ms: u64, with: Node) -> Step {
-    (at_ms, A, What::Iam(IamEvent::Compares { with }))
+fn reconciles(at_ms: u64, with: Node) -> Step {
+    (at_ms, A, EventKind::Iam(IamEvent::Reconciles { with }))
 }
 
 fn fetches(at_ms: u64) -> Step {
-    (at_ms, A, What::Iam(IamEvent::Fetches { from: B }))
+    (at_ms, A, EventKind::Iam(IamEvent::Fetches { from: B }))
 }
 
-/// A comparison brings what was made long before.
+/// A reconciliation fetches a change that was made long before.
 fn repaired(value: Option<u32>) -> Vec<Step> {
-    vec![seen(1, A, &[(ITEM, 1)]), kept(2, B, 1, value), fetches(6_000), kept(8_000, A, 1, value)]
+    vec![
+        visible(1, A, &[(ITEM, 1)]),
+        persisted(2, B, 1, value),
+        fetches(6_000),
+        persisted(8_000, A, 1, value),
+    ]
 }
 
-/// Both change one item.
+/// Two disconnected nodes change one item.
 fn on_both_sides(there: Option<u32>, here: Option<u32>) -> Vec<Step> {
     let lost = LinkState::Backoff;
-    vec![state(1, A, B, lost), kept(2, B, 1, there), kept(3, A, 2, here)]
+    vec![state(1, A, B, lost), persisted(2, B, 1, there), persisted(3, A, 2, here)]
 }
 
-/// What reaches a point.
+/// Returns the events that reach a point.
 fn reaching(point: &str) -> Vec<Step> {
     let (put, gone) = (Some(1), None);
     match point {
-        "change_asked_of_a_process_that_crashed" => refused("its process crashed"),
-        "change_made" => changed(&[]),
-        "change_made_while_a_peer_is_cut_off" => {
+        "change_requested_of_crashed_process" => refused("its process crashed"),
+        "change_committed" => changed(&[]),
+        "change_committed_while_peer_is_cut_off" => {
             let mut steps = vec![state(1, A, B, LinkState::Backoff)];
             steps.extend(changed(&[]));
             steps
         }
-        "change_missed_by_who_cannot_be_reached" => changed(&["disconnected from node-1"]),
-        "change_missed_by_who_has_not_loaded" => {
+        "change_missed_by_unreachable_peer" => changed(&["disconnected from node-1"]),
+        "change_missed_by_unloaded_peer" => {
             changed(&["node-1 answered: this server has not loaded IAM yet, and will ask"])
         }
-        "change_missed_by_whose_pool_is_away" => {
+        "change_missed_by_peer_with_offline_pool" => {
             changed(&["node-1 answered: pool-0 is unavailable: by plan"])
         }
-        "change_of_what_is_not_there" => refused("there is no user item-0"),
-        "change_refused_before_all_is_loaded" => refused("IAM cannot be changed yet: this server"),
-        "change_refused_by_its_pool" => refused("not changed: pool-0 is not initialised: wait"),
-        "comparison_found_what_was_missed" => vec![fetches(1)],
-        "comparison_repaired_a_change" => repaired(put),
-        "comparison_repaired_a_deletion" => repaired(gone),
-        "comparison_with_who_has_not_loaded" => vec![started(0, B), compares(1, B)],
-        "connected_anew_before_it_may_compare" => vec![
-            compares(1, B),
+        "change_of_missing_item" => refused("there is no user item-0"),
+        "change_rejected_before_load" => refused("IAM cannot be changed yet: this server"),
+        "change_rejected_by_pool" => refused("not changed: pool-0 is not initialised: wait"),
+        "reconciliation_found_missed_change" => vec![fetches(1)],
+        "reconciliation_repaired_change" => repaired(put),
+        "reconciliation_repaired_deletion" => repaired(gone),
+        "reconciliation_with_unloaded_peer" => vec![started(0, B), reconciles(1, B)],
+        "reconnected_before_next_reconciliation" => vec![
+            reconciles(1, B),
             state(2, A, B, LinkState::Backoff),
             state(999, A, B, LinkState::Connected),
         ],
-        "deletion_kept_where_the_item_never_was" => vec![kept(1, B, 1, gone), kept(2, A, 1, gone)],
-        "item_changed_on_both_sides_of_a_cut" => on_both_sides(put, put),
-        "item_put_on_one_side_of_a_cut_and_deleted_on_the_other" => on_both_sides(put, gone),
-        "late_node_took_what_came_before_it" => {
-            vec![kept(1, B, 1, put), started(5, A), kept(6, A, 1, put)]
+        "tombstone_stored_without_item" => vec![persisted(1, B, 1, gone), persisted(2, A, 1, gone)],
+        "item_changed_on_both_sides_of_partition" => on_both_sides(put, put),
+        "item_put_and_deleted_across_partition" => on_both_sides(put, gone),
+        "late_node_fetched_earlier_change" => {
+            vec![persisted(1, B, 1, put), started(5, A), persisted(6, A, 1, put)]
         }
-        "load_cut_short_by_a_crash" => {
+        "load_interrupted_by_crash" => {
             vec![started(1, A), fault(2, Fault::PowerLoss { node: A })]
         }
-        "pool_came_late" => vec![pool(0, false), started(1, A), pool(2, true), seen(3, A, &[])],
-        "pool_was_tried_again" => {
-            vec![(1, A, What::Iam(IamEvent::LoadLogged { retries: 1 }))]
+        "pool_came_online_late" => {
+            vec![pool(0, false), started(1, A), pool(2, true), visible(3, A, &[])]
         }
-        "restarted_node_took_what_it_missed" => vec![
+        "pool_read_was_retried" => {
+            vec![(1, A, EventKind::Iam(IamEvent::LoadLogged { retries: 1 }))]
+        }
+        "restarted_node_fetched_missed_change" => vec![
             started(0, A),
             fault(1, Fault::PowerLoss { node: A }),
-            kept(2, B, 1, put),
+            persisted(2, B, 1, put),
             started(3, A),
-            kept(4, A, 1, put),
+            persisted(4, A, 1, put),
         ],
         _ => Vec::new(),
     }
@@ -134,53 +141,56 @@ fn reaching(point: &str) -> Vec<Step> {
 
 fn reached(steps: &[Step]) -> Coverage {
     let mut coverage = Coverage::default();
-    for (at_ms, node, what) in steps {
-        coverage.see(&Event { at_ms: *at_ms, node: Some(*node), what: what.clone() }, None);
+    for (at_ms, node, kind) in steps {
+        coverage.on_event(&Event { at_ms: *at_ms, node: Some(*node), kind: kind.clone() }, None);
     }
     coverage
 }
 
 #[test]
-fn each_point_is_reached_by_the_last_event_of_its_own_story_and_not_before() {
-    // Kinds of faults and rare events are counted as in any swarm.
-    let is_own = |point: &&&str| !point.starts_with("fault_") && !point.starts_with("rare_");
+fn each_point_is_reached_by_the_last_event_of_its_sequence() {
+    // Faults and fault points are counted as in any swarm.
+    let is_own = |point: &&&str| !point.starts_with("fault_") && !point.starts_with("buggify_");
     for point in IAM_POINTS.iter().filter(is_own) {
         let steps = reaching(point);
-        let (last, before) = steps.split_last().unwrap_or_else(|| panic!("no story of {point}"));
+        let (last, before) = steps.split_last().unwrap_or_else(|| panic!("no events for {point}"));
         assert!(!reached(before).counts().contains_key(*point), "{point} before {last:?}");
         assert!(reached(&steps).counts().contains_key(*point), "{point}");
     }
 }
 
 #[test]
-fn points_are_in_the_order_of_their_names() {
+fn points_are_sorted_by_name() {
     assert!(IAM_POINTS.is_sorted_by(|one, next| one < next));
 }
 
 #[test]
-fn what_only_looks_like_it_does_not_count() {
+fn similar_events_do_not_reach_a_point() {
     let never = |point: &str, steps: Vec<Step>| {
         let reached = reached(&steps);
         assert!(!reached.counts().contains_key(point), "{point}: {:?}", reached.counts());
     };
     let (put, gone) = (Some(1), None);
-    // Told at once; and told, but nothing was ever asked for.
-    let told = vec![fetches(1), kept(2, B, 1, put), kept(3, A, 1, put)];
-    never("comparison_repaired_a_change", told);
-    never("comparison_repaired_a_change", vec![kept(2, B, 1, put), kept(9_000, A, 1, put)]);
-    let had = vec![seen(1, A, &[(ITEM, 1)]), kept(2, B, 1, gone), kept(3, A, 1, gone)];
-    never("deletion_kept_where_the_item_never_was", had);
+    // Broadcast at once; and late, but without a fetch.
+    let broadcast = vec![fetches(1), persisted(2, B, 1, put), persisted(3, A, 1, put)];
+    never("reconciliation_repaired_change", broadcast);
+    never(
+        "reconciliation_repaired_change",
+        vec![persisted(2, B, 1, put), persisted(9_000, A, 1, put)],
+    );
+    let had = vec![visible(1, A, &[(ITEM, 1)]), persisted(2, B, 1, gone), persisted(3, A, 1, gone)];
+    never("tombstone_stored_without_item", had);
     let mut before = on_both_sides(put, put);
     before.swap(0, 1);
     before[0].0 = 0;
-    never("item_changed_on_both_sides_of_a_cut", before);
-    never("item_put_on_one_side_of_a_cut_and_deleted_on_the_other", on_both_sides(put, put));
-    let loaded = vec![started(1, A), seen(2, A, &[]), fault(3, Fault::PowerLoss { node: A })];
-    never("load_cut_short_by_a_crash", loaded);
-    let not_running = vec![pool(0, false), pool(1, true), started(2, A), seen(3, A, &[])];
-    never("pool_came_late", not_running);
-    let calm = vec![compares(1, B), state(2, A, B, LinkState::Connected)];
-    never("connected_anew_before_it_may_compare", calm);
-    let there = vec![started(0, B), seen(1, B, &[]), compares(2, B)];
-    never("comparison_with_who_has_not_loaded", there);
+    never("item_changed_on_both_sides_of_partition", before);
+    never("item_put_and_deleted_across_partition", on_both_sides(put, put));
+    let loaded = vec![started(1, A), visible(2, A, &[]), fault(3, Fault::PowerLoss { node: A })];
+    never("load_interrupted_by_crash", loaded);
+    let not_running = vec![pool(0, false), pool(1, true), started(2, A), visible(3, A, &[])];
+    never("pool_came_online_late", not_running);
+    let never_lost = vec![reconciles(1, B), state(2, A, B, LinkState::Connected)];
+    never("reconnected_before_next_reconciliation", never_lost);
+    let there = vec![started(0, B), visible(1, B, &[]), reconciles(2, B)];
+    never("reconciliation_with_unloaded_peer", there);
 }

@@ -1,5 +1,5 @@
-// What hands and keys do: filters, zoom, drag, selection. Each changes what is seen or chosen and asks
-// for a drawing.
+// Input by mouse and keyboard: filters, zoom, drag, selection. Each changes the view or the selection
+// and requests a drawing.
 
 const byId = (id) => document.getElementById(id);
 
@@ -30,7 +30,7 @@ function addZoom(page) {
   byId('zoom-out').addEventListener('click', () => page.zoom(middle(), 2));
   byId('zoom-fit').addEventListener('click', () => page.show(WHOLE.from, WHOLE.to));
   byId('diagram').addEventListener('wheel', (wheel) => {
-    // Sideways moves; with shift, wheels of one axis can do that too.
+    // Horizontal deltas move; with shift, a wheel of one axis does that too.
     const along = wheel.shiftKey ? wheel.deltaY : wheel.deltaX;
     wheel.preventDefault();
     const lines = wheel.deltaMode === 1 ? 16 : 1;
@@ -41,7 +41,7 @@ function addZoom(page) {
   }, { passive: false });
 }
 
-// A press that moves is a drag, one that does not is a click.
+// A press that moves is a drag, any other is a click.
 const STILL = 4;
 
 function addPointer(page) {
@@ -50,7 +50,7 @@ function addPointer(page) {
   canvas.addEventListener('pointerdown', (down) => {
     if (down.button !== 0) return;
     press = { x: down.clientX, y: down.clientY, from: view.from, to: view.to, moved: false };
-    // A made-up pointer, as the self-test has it, cannot be captured.
+    // A synthetic pointer, as in the self-test, cannot be captured.
     try { canvas.setPointerCapture(down.pointerId); } catch { /* then without */ }
   });
   canvas.addEventListener('pointermove', (move) => {
@@ -90,13 +90,13 @@ function addKeys(page) {
     action();
   };
   byId('diagram').addEventListener('keydown', run);
-  // The letters also work from the list; arrows there are its own.
+  // The letters also work from the list, which handles the arrows itself.
   byId('list').addEventListener('keydown', (key) => {
     if (key.key.length === 1 || key.key === 'Escape') run(key);
   });
 }
 
-// In the overview a press centres what is seen there, and a drag moves it on.
+// In the overview, a press centres the view there, and a drag moves it.
 function addOverview(page) {
   const canvas = byId('overview');
   let is = false;

@@ -1,45 +1,45 @@
-// The list of events. Only the rows that are seen are in the document.
+// The list of events. Only the visible rows are in the document.
 
 const ROW = 20;
 
 class EventList {
   constructor(box, rows, count, select) {
-    Object.assign(this, { box, rows, count, select, places: [], made: new Map() });
+    Object.assign(this, { box, rows, count, select, indices: [], made: new Map() });
     box.addEventListener('scroll', () => this.render());
     new ResizeObserver(() => this.render()).observe(box);
     rows.addEventListener('click', (click) => {
       const row = click.target.closest('.row');
-      if (row) select(Number(row.dataset.place));
+      if (row) select(Number(row.dataset.index));
     });
     box.addEventListener('keydown', (key) => this.handleKey(key));
   }
 
-  // Lists what the filters let through.
+  // Lists the events that pass the filters.
   refresh() {
     const { calls, groups, nodes } = shown;
-    const passes = (place) => {
-      const group = groupOf(place);
+    const passes = (index) => {
+      const group = groupOf(index);
       if (group && !groups.has(group)) return false;
-      const node = nodeOf(place);
+      const node = nodeOf(index);
       if (node !== null && !nodes[node]) return false;
-      return !calls || calls.has(callOf(place));
+      return !calls || calls.has(callOf(index));
     };
-    this.places = [];
-    for (let place = 0; place < events.length; place++) if (passes(place)) this.places.push(place);
-    this.rows.style.height = `${this.places.length * ROW}px`;
-    this.count.textContent = this.places.length === events.length
+    this.indices = [];
+    for (let index = 0; index < events.length; index++) if (passes(index)) this.indices.push(index);
+    this.rows.style.height = `${this.indices.length * ROW}px`;
+    this.count.textContent = this.indices.length === events.length
       ? events.length.toLocaleString('en')
-      : `${this.places.length.toLocaleString('en')} of ${events.length.toLocaleString('en')}`;
+      : `${this.indices.length.toLocaleString('en')} of ${events.length.toLocaleString('en')}`;
     this.render();
   }
 
-  // The first row of the list at or behind a place in the trace.
-  rowOf(place) {
-    return lowerBound(this.places.length, (row) => this.places[row] >= place);
+  // Returns the first row at or after an index of the trace.
+  rowOf(index) {
+    return lowerBound(this.indices.length, (row) => this.indices[row] >= index);
   }
 
-  reveal(place) {
-    const top = this.rowOf(place) * ROW;
+  reveal(index) {
+    const top = this.rowOf(index) * ROW;
     const { scrollTop, clientHeight } = this.box;
     if (top < scrollTop || top + ROW > scrollTop + clientHeight) {
       this.box.scrollTop = Math.max(top - clientHeight / 2 + ROW / 2, 0);
@@ -49,25 +49,25 @@ class EventList {
 
   render() {
     const first = Math.max(Math.floor(this.box.scrollTop / ROW) - 4, 0);
-    const last = Math.min(first + Math.ceil(this.box.clientHeight / ROW) + 8, this.places.length);
-    const call = chosen.place === null ? null : callOf(chosen.place);
+    const last = Math.min(first + Math.ceil(this.box.clientHeight / ROW) + 8, this.indices.length);
+    const call = selection.index === null ? null : callOf(selection.index);
     const rows = [];
     for (let row = first; row < last; row++) rows.push(this.row(row, call));
     this.rows.replaceChildren(...rows);
-    const here = chosen.place !== null && document.getElementById(`event-${chosen.place}`);
+    const here = selection.index !== null && document.getElementById(`event-${selection.index}`);
     if (here) this.box.setAttribute('aria-activedescendant', here.id);
     else this.box.removeAttribute('aria-activedescendant');
   }
 
   row(row, call) {
-    const place = this.places[row];
-    const kind = events[place].event;
-    const classes = ['row', kind === 'violated' ? 'alarm' : '', kind === 'fault' ? 'trouble' : '',
-      call !== null && callOf(place) === call ? 'same' : ''];
-    const line = lineOf(place);
+    const index = this.indices[row];
+    const kind = events[index].event;
+    const classes = ['row', kind === 'violated' ? 'alarm' : '', kind === 'fault' ? 'fault' : '',
+      call !== null && callOf(index) === call ? 'same' : ''];
+    const line = lineOf(index);
     return element('div', {
-      class: classes.filter(Boolean).join(' '), role: 'option', id: `event-${place}`,
-      'data-place': place, 'aria-selected': place === chosen.place, 'aria-setsize': this.places.length,
+      class: classes.filter(Boolean).join(' '), role: 'option', id: `event-${index}`,
+      'data-index': index, 'aria-selected': index === selection.index, 'aria-setsize': this.indices.length,
       'aria-posinset': row + 1, style: `top: ${row * ROW}px`, title: line.trim(),
     }, element('span', { class: 'when', text: line.slice(0, 11) }), line.slice(11));
   }
@@ -76,15 +76,15 @@ class EventList {
     const page = Math.max(Math.floor(this.box.clientHeight / ROW) - 1, 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     const step = steps[key.key];
-    if (step === undefined || !this.places.length) return;
+    if (step === undefined || !this.indices.length) return;
     key.preventDefault();
     this.step(step);
   }
 
-  // Selects the event so many rows further.
+  // Selects the event `by` rows further.
   step(by) {
-    if (!this.places.length) return;
-    const here = chosen.place === null ? (by > 0 ? -1 : this.places.length) : this.rowOf(chosen.place);
-    this.select(this.places[Math.min(Math.max(here + by, 0), this.places.length - 1)]);
+    if (!this.indices.length) return;
+    const here = selection.index === null ? (by > 0 ? -1 : this.indices.length) : this.rowOf(selection.index);
+    this.select(this.indices[Math.min(Math.max(here + by, 0), this.indices.length - 1)]);
   }
 }

@@ -1,10 +1,10 @@
-// The page: ties what is chosen to what is drawn, and offers itself to tests as `window.simReport`.
+// The page: connects the selection with the drawing, and exposes `window.simReport` to tests.
 
 class Page {
   constructor() {
     this.canvas = byId('diagram');
     this.context = this.canvas.getContext('2d');
-    this.list = new EventList(byId('list'), byId('rows'), byId('event-count'), (place) => this.select(place));
+    this.list = new EventList(byId('list'), byId('rows'), byId('event-count'), (index) => this.select(index));
     this.waits = false;
     this.clicked = null;
     addFilters(this);
@@ -24,9 +24,9 @@ class Page {
   }
 
   fillHeader() {
-    const title = data.scenario || 'A run';
+    const title = data.scenario || 'Run';
     const failed = diagram.violations.length;
-    document.title = `${failed ? 'violated' : 'holds'}: ${title}, seed ${data.seed}`;
+    document.title = `${failed ? 'violated' : 'no violation'}: ${title}, seed ${data.seed}`;
     byId('title').textContent = title;
     byId('facts').textContent = facts();
     byId('verdict').textContent = failed ? `${failed} violated` : 'all invariants hold';
@@ -38,11 +38,11 @@ class Page {
     });
     const box = byId('violations');
     box.hidden = failed === 0;
-    box.replaceChildren(...diagram.violations.map((place) => element('div', { class: 'violation' },
-      element('b', { text: `${events[place].invariant} at ${seconds(place)}` }),
-      element('span', { text: events[place].text }),
-      element('button', { type: 'button', text: 'Show', 'aria-label': `Show violation of ${events[place].invariant}`,
-        onclick: () => this.jumpTo(place) }))));
+    box.replaceChildren(...diagram.violations.map((index) => element('div', { class: 'violation' },
+      element('b', { text: `${events[index].invariant} at ${seconds(index)}` }),
+      element('span', { text: events[index].text }),
+      element('button', { type: 'button', text: 'Show', 'aria-label': `Show violation of ${events[index].invariant}`,
+        onclick: () => this.jumpTo(index) }))));
   }
 
   restyle() {
@@ -62,7 +62,7 @@ class Page {
       canvas.getContext('2d').setTransform(ratio, 0, 0, ratio, 0, 0);
     }
     this.histogram = null;
-    // The canvas is empty now: drawn at once, it does not flicker.
+    // The canvas is empty now: drawing at once avoids a flicker.
     this.drawNow();
   }
 
@@ -80,7 +80,7 @@ class Page {
     this.drawOverview();
   }
 
-  // How much happens when, where there is trouble, and what part is seen.
+  // Draws the number of events over time, the faults, and the extent of the view.
   drawOverview() {
     const context = byId('overview').getContext('2d');
     const width = plotWidth();
@@ -95,9 +95,9 @@ class Page {
     context.globalAlpha = 0.13;
     context.fillRect(from, 0, wide, 46);
     context.globalAlpha = 0.16;
-    for (const spell of spells) {
-      context.fillStyle = spell.off ? colour.off : colour.trouble;
-      context.fillRect(GUTTER + spell.from * scale, 2, Math.max((spell.to - spell.from) * scale, 1), 5);
+    for (const faultSpan of faultSpans) {
+      context.fillStyle = faultSpan.off ? colour.off : colour.fault;
+      context.fillRect(GUTTER + faultSpan.from * scale, 2, Math.max((faultSpan.to - faultSpan.from) * scale, 1), 5);
     }
     context.globalAlpha = 0.75;
     context.fillStyle = colour.message;
@@ -106,7 +106,7 @@ class Page {
     context.strokeStyle = colour.accent;
     context.strokeRect(from + 0.5, 0.5, Math.max(wide - 1, 1), 45);
     context.fillStyle = colour.alarm;
-    for (const place of diagram.violations) context.fillRect(GUTTER + times[place] * scale - 1, 0, 2.5, 46);
+    for (const index of diagram.violations) context.fillRect(GUTTER + times[index] * scale - 1, 0, 2.5, 46);
     context.fillStyle = colour.soft;
     context.font = SMALL;
     context.textBaseline = 'middle';
@@ -125,7 +125,7 @@ class Page {
     this.draw();
   }
 
-  // By a part of what is seen.
+  // Moves the view by a fraction of its width.
   move(part) {
     const span = view.to - view.from;
     const by = Math.min(Math.max(part * span, WHOLE.from - view.from), WHOLE.to - view.to);
@@ -136,46 +136,46 @@ class Page {
     layOut(byId('stage').clientWidth, byId('stage').clientHeight);
     this.resize();
     this.list.refresh();
-    if (chosen.place !== null) this.list.reveal(chosen.place);
+    if (selection.index !== null) this.list.reveal(selection.index);
   }
 
-  // Text with numbers of calls in it; without any, all are shown.
+  // Takes a text with numbers of calls; without any number, all calls are shown.
   filterCalls(text) {
     const calls = (text.match(/\d+/g) ?? []).map(Number);
     shown.calls = calls.length ? new Set(calls) : null;
-    const found = calls.reduce((sum, call) => sum + (placesOfCall.get(call)?.length ?? 0), 0);
+    const found = calls.reduce((sum, call) => sum + (indicesOfCall.get(call)?.length ?? 0), 0);
     byId('matches').textContent = calls.length ? `${found} events` : '';
     if (byId('call-filter').value !== text) byId('call-filter').value = text;
     this.list.refresh();
-    if (chosen.place !== null) this.list.reveal(chosen.place);
-    this.bringIntoView(this.list.places);
+    if (selection.index !== null) this.list.reveal(selection.index);
+    this.bringIntoView(this.list.indices);
     this.draw();
   }
 
-  // A filter whose calls lie elsewhere would show nothing.
-  bringIntoView(places) {
-    if (!shown.calls || !places.length) return;
-    const from = times[places[0]];
-    const to = times[places[places.length - 1]];
+  // Moves the view if none of the filtered calls is in it.
+  bringIntoView(indices) {
+    if (!shown.calls || !indices.length) return;
+    const from = times[indices[0]];
+    const to = times[indices[indices.length - 1]];
     if (from <= view.to && to >= view.from) return;
     const room = Math.max((to - from) * 0.1, 2 * data.tick_ms);
     setRange(from - room, to + room);
   }
 
   filterSelectedCall() {
-    const call = chosen.place === null ? null : callOf(chosen.place);
+    const call = selection.index === null ? null : callOf(selection.index);
     this.filterCalls(shown.calls || call === null ? '' : String(call));
   }
 
-  select(place) {
-    chosen.place = place;
-    fillDetails(byId('details'), place, (one) => this.select(one));
-    if (place !== null) {
+  select(index) {
+    selection.index = index;
+    fillDetails(byId('details'), index, (one) => this.select(one));
+    if (index !== null) {
       const room = (view.to - view.from) * 0.04;
-      const outside = times[place] < view.from + room / 4 || times[place] > view.to - room / 4;
+      const outside = times[index] < view.from + room / 4 || times[index] > view.to - room / 4;
       const half = (view.to - view.from) / 2;
-      if (outside) setRange(times[place] - half, times[place] + half);
-      this.list.reveal(place);
+      if (outside) setRange(times[index] - half, times[index] + half);
+      this.list.reveal(index);
     } else {
       this.list.render();
     }
@@ -183,32 +183,32 @@ class Page {
   }
 
   escape() {
-    if (chosen.place !== null) this.select(null);
+    if (selection.index !== null) this.select(null);
     else this.filterCalls('');
   }
 
-  // The part of the run around an event, and the event.
-  jumpTo(place) {
+  // Shows the part of the run around an event, and selects the event.
+  jumpTo(index) {
     const half = Math.min((WHOLE.to - WHOLE.from) / 2, Math.max(200, data.tick_ms * 40));
-    setRange(times[place] - half, times[place] + half);
-    this.select(place);
+    setRange(times[index] - half, times[index] + half);
+    this.select(index);
     this.canvas.focus({ preventScroll: true });
   }
 
   nextViolation() {
     const all = diagram.violations;
-    const next = all.find((place) => chosen.place === null || place > chosen.place) ?? all[0];
+    const next = all.find((index) => selection.index === null || index > selection.index) ?? all[0];
     if (next !== undefined) this.jumpTo(next);
   }
 
-  // What lies under another is reached by clicking again.
+  // Repeated clicks go through the overlapping items.
   click(x, y) {
-    const places = [...new Set(hitsAt(x, y).map((item) => item.place).filter((place) => place !== null))];
-    if (!places.length) return this.select(null);
+    const indices = [...new Set(hitsAt(x, y).map((item) => item.index).filter((index) => index !== null))];
+    if (!indices.length) return this.select(null);
     const again = this.clicked && Math.hypot(this.clicked.x - x, this.clicked.y - y) < STILL;
-    const at = again ? places.indexOf(chosen.place) + 1 : 0;
+    const at = again ? indices.indexOf(selection.index) + 1 : 0;
     this.clicked = { x, y };
-    return this.select(places[at % places.length]);
+    return this.select(indices[at % indices.length]);
   }
 
   hover(x, y, pageX, pageY) {
@@ -240,13 +240,13 @@ function countPerPixel(width, scale) {
 const page = new Page();
 
 window.simReport = {
-  data, view, chosen, shown, drawn, messages, bars, states, spells, points, verticals,
-  // Draws at once, and says what was drawn.
+  data, view, selection, shown, drawn, messages, bars, states, faultSpans, points, verticals,
+  // Draws at once, and returns the statistics of the drawing.
   draw: () => { page.drawNow(); return drawn; },
   range: () => ({ from: view.from, to: view.to }),
   setRange: (from, to) => page.show(from, to),
-  selected: () => chosen.place,
-  select: (place) => page.select(place),
+  selected: () => selection.index,
+  select: (index) => page.select(index),
   filter: (text) => page.filterCalls(text),
   whereIs,
 };

@@ -1,13 +1,13 @@
-// Events in words: for the tooltip, the list and the details.
+// Events as text: for the tooltip, the list and the details.
 
 const nodeName = (node) => (node === null || node === undefined ? '-' : `node-${node}`);
-const seconds = (place) => `${(events[place].at_ms / 1000).toFixed(3)} s`;
-const lineOf = (place) =>
-  `${(events[place].at_ms / 1000).toFixed(3).padStart(9)}s ${nodeName(nodeOf(place)).padEnd(7)} ${lines[place]}`;
+const seconds = (index) => `${(events[index].at_ms / 1000).toFixed(3)} s`;
+const lineOf = (index) =>
+  `${(events[index].at_ms / 1000).toFixed(3).padStart(9)}s ${nodeName(nodeOf(index)).padEnd(7)} ${lines[index]}`;
 
 const NODES = new Set(['node', 'remote', 'to', 'from', 'a', 'b']);
 
-// All fields of an event, with those inside of others behind them.
+// Returns all fields of an event, those of nested objects after their parents.
 function fieldsOf(value, into = []) {
   for (const [name, field] of Object.entries(value)) {
     if (Array.isArray(field)) into.push([name, field.join(' ')]);
@@ -33,33 +33,33 @@ function element(name, attributes = {}, ...children) {
 const table = (rows) => element('table', {}, ...rows.map(([name, value]) =>
   element('tr', {}, element('th', { scope: 'row', text: name }), element('td', { text: value }))));
 
-// What an item tells beyond its event: where it ended, and how long it took.
-function storyOf(item) {
+// Returns rows about an item beyond its event: its end and its duration.
+function extentOf(item) {
   if (!item || item.type === 'point' || item.type === 'line') return [];
-  const took = item.other === null ? null : events[item.other].at_ms - (item.place === null ? 0 : events[item.place].at_ms);
+  const took = item.other === null ? null : events[item.other].at_ms - (item.index === null ? 0 : events[item.index].at_ms);
   if (item.type === 'message') {
     if (item.lost) return [['received', 'never']];
-    return [['received', `${seconds(item.other)} by ${nodeName(item.to_node)}`], ['under way', `${took} ms`]];
+    return [['received', `${seconds(item.other)} by ${nodeName(item.to_node)}`], ['in flight', `${took} ms`]];
   }
   const until = item.other === null ? 'the end of the trace' : seconds(item.other);
   const ended = item.type === 'bar' && item.other !== null ? [['ended', lines[item.other].replace(/^[^:]*: /, '')]] : [];
   return [['until', until], ...(took === null ? [] : [['lasted', `${took} ms`]]), ...ended];
 }
 
-function describe(item, place = item.place) {
-  const said = place === null ? item.label : lines[place];
-  const rows = place === null ? [] : fieldsOf(events[place]);
-  const call = place === null ? null : callOf(place);
-  if (call !== null && !rows.some(([name]) => name === 'call')) rows.push(['call', `${call}, by its number on the wire`]);
-  return { said, rows: [...rows, ...storyOf(item)] };
+function describe(item, index = item.index) {
+  const text = index === null ? item.label : lines[index];
+  const rows = index === null ? [] : fieldsOf(events[index]);
+  const call = index === null ? null : callOf(index);
+  if (call !== null && !rows.some(([name]) => name === 'call')) rows.push(['call', `${call}, by its mux id`]);
+  return { text, rows: [...rows, ...extentOf(item)] };
 }
 
 const TIP_ITEMS = 3;
 
 function fillTip(tip, hits) {
   const parts = hits.slice(0, TIP_ITEMS).flatMap((item, at) => {
-    const { said, rows } = describe(item);
-    return [...(at ? [element('hr')] : []), element('b', { text: said }), table(rows)];
+    const { text, rows } = describe(item);
+    return [...(at ? [element('hr')] : []), element('b', { text }), table(rows)];
   });
   if (hits.length > TIP_ITEMS) {
     parts.push(element('hr'), `and ${hits.length - TIP_ITEMS} more here; click again for the next`);
@@ -69,22 +69,22 @@ function fillTip(tip, hits) {
 
 const CALL_LINES = 300;
 
-function fillDetails(details, place, select) {
-  if (place === null) {
-    const hint = 'Click on anything in the diagram, or on a line of the list.';
+function fillDetails(details, index, select) {
+  if (index === null) {
+    const hint = 'Click on an item of the diagram, or on a line of the list.';
     details.replaceChildren(element('p', { class: 'empty', text: hint }));
     return;
   }
-  const { said, rows } = describe(itemOf[place], place);
-  const parts = [element('div', {}, element('p', { class: 'said', text: said }), table(rows))];
-  const call = callOf(place);
+  const { text, rows } = describe(itemOf[index], index);
+  const parts = [element('div', {}, element('p', { class: 'text', text }), table(rows))];
+  const call = callOf(index);
   if (call !== null) {
-    const places = placesOfCall.get(call);
-    const ofCall = element('div', {}, element('h3', { text: `Call ${call}: ${places.length} events` }));
-    const first = Math.max(Math.min(places.indexOf(place) - CALL_LINES / 2, places.length - CALL_LINES), 0);
-    for (const one of places.slice(first, first + CALL_LINES)) {
+    const indices = indicesOfCall.get(call);
+    const ofCall = element('div', {}, element('h3', { text: `Call ${call}: ${indices.length} events` }));
+    const first = Math.max(Math.min(indices.indexOf(index) - CALL_LINES / 2, indices.length - CALL_LINES), 0);
+    for (const one of indices.slice(first, first + CALL_LINES)) {
       ofCall.append(element('button', {
-        type: 'button', class: one === place ? 'of-call here' : 'of-call', text: lineOf(one), onclick: () => select(one),
+        type: 'button', class: one === index ? 'of-call here' : 'of-call', text: lineOf(one), onclick: () => select(one),
       }));
     }
     parts.push(ofCall);
@@ -93,32 +93,32 @@ function fillDetails(details, place, select) {
   for (const here of details.querySelectorAll('.here')) here.parentElement.scrollTop = here.offsetTop - 60;
 }
 
-// How a run went, in a line.
+// Returns a summary of the run in one line.
 function facts() {
   const lost = messages.filter((message) => message.lost).length;
   const made = bars.filter((bar) => bar.side === 'caller');
-  const good = made.filter((bar) => bar.tone === 'good').length;
+  const good = made.filter((bar) => bar.tone === 'success').length;
   const count = (number) => number.toLocaleString('en');
   return [
     `seed ${data.seed}`, `${diagram.nodes} nodes`, `${(lastTime / 1000).toFixed(1)} s`,
     `${count(events.length)} events`, `${count(messages.length)} messages, ${count(lost)} never arrived`,
-    `${count(made.length)} calls, ${count(good)} answered`,
+    `${count(made.length)} calls, ${count(good)} completed`,
   ].join(' · ');
 }
 
 const LEGEND = [
   ['Calls: above the wire where made, below it where served', null],
-  ['good', 'answered, returned'], ['failed', 'failed'], ['wrong', 'wrong answer'], ['lost', 'disconnected, crashed'],
-  ['late', 'deadline'], ['dropped', 'given up, cancelled'], ['refused', 'refused, not made'], ['open', 'not over'],
+  ['success', 'completed, returned'], ['failed', 'failed'], ['wrong', 'wrong response'], ['lost', 'disconnected, crashed'],
+  ['expired', 'deadline'], ['cancelled', 'cancelled'], ['refused', 'refused, not sent'], ['open', 'not ended'],
   ['Locks: above the wire while waited for, below it while held', null],
   ['Connections: a strip for each remote', null],
   ['connected', 'connected'], ['connecting', 'connecting'], ['backoff', 'backoff'], ['shutdown', 'shut down'],
-  ['Messages, and what happens', null],
-  ['message', 'message of a call'], ['faint', 'of the connection itself'], ['lost-message', 'never arrived'],
-  ['trouble', 'trouble on a link (hatched)'], ['off', 'a node without power (grey)'],
-  ['\u25b6 fault, or process started \u00b7 \u25cb socket opened \u00b7 \u00d7 socket closed \u00b7 \u25c6 rare event', null],
+  ['Messages and other events', null],
+  ['message', 'message of a call'], ['faint', 'message of the connection'], ['lost-message', 'never arrived'],
+  ['fault', 'fault on a link (hatched)'], ['off', 'a node without power (grey)'],
+  ['\u25b6 fault, or process started \u00b7 \u25cb socket opened \u00b7 \u00d7 socket closed \u00b7 \u25c6 fault point', null],
   ['A framed bar is a stream: a stroke is a message sent, a dot one received, a block the end. Events of one tick are spread over it in their order.', null],
-  ['Wheel: zoom. Drag: move. Click again: what lies under it. Keys: arrows, + \u2212 F zoom; N P next and previous event; C only its call; V next violation; Esc.', null],
+  ['Wheel: zoom. Drag: move. Click again: the next item underneath. Keys: arrows, + \u2212 F zoom; N P next and previous event; C only the call of the selected event; V next violation; Esc.', null],
 ];
 
 function fillLegend(legend) {

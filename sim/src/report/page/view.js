@@ -1,8 +1,8 @@
-// What part of the run is seen, where things stand in it, and what is chosen to be shown.
+// The visible part of the run, the positions of items in it, and the selection.
 
 const GUTTER = 92;
 const AXIS = 22;
-// What happens to the run as a whole: plates of vertical lines, and below them the faults.
+// Height of the lane of the run itself: plates of vertical lines, and below them the faults.
 const RUN = 36;
 const LANE_MIN = 64;
 // Zooming in further than a fiftieth of a millisecond shows nothing more.
@@ -14,7 +14,7 @@ const shown = {
   groups: new Set(GROUPS.map(([group]) => group)),
   calls: null,
 };
-const chosen = { place: null, hover: null };
+const selection = { index: null, hover: null };
 
 const plotWidth = () => Math.max(view.width - GUTTER - 10, 10);
 const xOf = (time) => GUTTER + (time - view.from) * plotWidth() / (view.to - view.from);
@@ -35,7 +35,7 @@ function zoomAround(time, factor) {
   setRange(from, from + span);
 }
 
-// Lanes share the height that there is, down to where nothing could be told apart any more.
+// Lanes share the height, down to the smallest height at which items can be distinguished.
 function layOut(width, height) {
   const nodes = shown.nodes.flatMap((is, node) => (is ? [node] : []));
   const room = height - AXIS - RUN - 4;
@@ -53,7 +53,7 @@ function layOut(width, height) {
   });
 }
 
-// A strip for each remote at the top of the lane. They take a quarter of it at most.
+// A strip for each remote, at the top of the lane. Together they take at most a quarter of it.
 function placeStrips(lane, laneHeight) {
   const remotes = shown.nodes.flatMap((_, node) => (node === lane.node ? [] : [node]));
   const each = Math.min(11, (laneHeight * 0.25) / Math.max(remotes.length, 1));
@@ -64,23 +64,23 @@ function placeStrips(lane, laneHeight) {
   lane.stripsEnd = lane.top + 4 + (strips ? remotes.length * each : 0);
 }
 
-// Calls that the node made stand above its wire, those that it serves below, each side with as many
-// rows as there ever are calls at once.
+// Outbound calls of the node are above its wire, inbound ones below it. Each side has as many rows as
+// there are ever calls at once.
 function placeRows(lane) {
   const above = rowCounts.get(`${lane.node} caller`) ?? 0;
-  const below = rowCounts.get(`${lane.node} handler`) ?? 0;
+  const below = rowCounts.get(`${lane.node} callee`) ?? 0;
   const room = lane.bottom - lane.stripsEnd - 24;
   const part = Math.min(Math.max(above / Math.max(above + below, 1), 0.22), 0.78);
   lane.wire = lane.stripsEnd + 10 + room * (above + below ? part : 0.5);
   lane.rows = {
     caller: rowsIn(lane.wire - 5 - lane.stripsEnd - 4, above),
-    handler: rowsIn(lane.bottom - 4 - lane.wire - 5, below),
+    callee: rowsIn(lane.bottom - 4 - lane.wire - 5, below),
   };
 }
 
 function rowsIn(room, count) {
   const height = Math.min(16, room / Math.max(count, 1));
-  // Below two pixels rows are used again from the first.
+  // Below two pixels, rows are reused from the first.
   return height >= 2 ? { height, count } : { height: 2, count: Math.max(Math.floor(room / 2), 1) };
 }
 
@@ -106,7 +106,7 @@ function pointY(point) {
   return lane.wire;
 }
 
-// Where a message is drawn: from wire to wire, or a short way toward where it was lost.
+// Endpoints of a message's arrow: from wire to wire, or a short way toward the receiver if it was lost.
 function messageEnds(message) {
   const start = view.laneOf[message.node];
   const end = message.to_node === null ? null : view.laneOf[message.to_node];
@@ -118,22 +118,22 @@ function messageEnds(message) {
 
 function isShown(item) {
   if (item.group && !shown.groups.has(item.group)) return false;
-  if (item.type === 'spell') return item.nodes.some((node) => shown.nodes[node]);
+  if (item.type === 'fault-span') return item.nodes.some((node) => shown.nodes[node]);
   if (item.node !== null && !shown.nodes[item.node] && item.kind !== 'fault') return false;
   if (item.type === 'message' && item.to_node !== null) return shown.nodes[item.to_node];
   return true;
 }
 
-// The calls that stand out: those asked for, else the selected one.
+// The highlighted calls: those of the filter, or else that of the selected event.
 function focus() {
   if (shown.calls) return shown.calls;
-  const call = chosen.place === null ? null : callOf(chosen.place);
+  const call = selection.index === null ? null : callOf(selection.index);
   return call === null ? null : new Set([call]);
 }
 
-const CLASSES = ['points', 'lines', 'messages', 'bars', 'states', 'spells'];
+const CLASSES = ['points', 'lines', 'messages', 'bars', 'states', 'faultSpans'];
 
-// What is under the cursor, the nearest and smallest first.
+// Returns the items under the cursor, the nearest and smallest first.
 function hitsAt(x, y) {
   if (x < GUTTER - 6) return [];
   const found = [];
@@ -147,7 +147,7 @@ function hitsAt(x, y) {
   return found.sort((one, other) => one.rank - other.rank).map(({ item }) => item);
 }
 
-// Null where it is too far away.
+// Returns null if the item is too far away.
 function distanceTo(item, x, y) {
   const within = (distance, limit) => (distance <= limit ? distance : null);
   if (item.type === 'point') return within(Math.hypot(xOf(item.from) - x, pointY(item) - y), 6);
@@ -175,9 +175,9 @@ function distanceToSegment({ x: x0, y: y0, endX: x1, endY: y1 }, x, y) {
   return Math.hypot(x0 + along * (x1 - x0) - x, y0 + along * (y1 - y0) - y);
 }
 
-// A point on the canvas that shows an event, for whoever wants to click on it.
-function whereIs(place) {
-  const item = itemOf[place];
+// Returns a point on the canvas at which a click hits an event.
+function whereIs(index) {
+  const item = itemOf[index];
   if (!item || !isShown(item)) return null;
   if (item.type === 'message') {
     const { x, y, endX, endY } = messageEnds(item);
@@ -185,7 +185,7 @@ function whereIs(place) {
   }
   if (item.type === 'bar') {
     const { y, height } = barBox(item);
-    return { x: xOf(times[place]) + (place === item.place ? 1 : -1), y: y + height / 2 };
+    return { x: xOf(times[index]) + (index === item.index ? 1 : -1), y: y + height / 2 };
   }
   if (item.type === 'state') {
     const lane = view.laneOf[item.node];
@@ -195,10 +195,10 @@ function whereIs(place) {
   return { x: xOf(item.from), y: pointY(item) };
 }
 
-// Where an event itself is: a message's at the end that it is about.
-function anchorOf(place) {
-  const item = itemOf[place];
-  if (item?.type !== 'message' || !isShown(item)) return whereIs(place);
+// Returns the position of an event: for a message, the end that the event is about.
+function anchorOf(index) {
+  const item = itemOf[index];
+  if (item?.type !== 'message' || !isShown(item)) return whereIs(index);
   const { x, y, endX, endY } = messageEnds(item);
-  return place === item.place ? { x, y } : { x: endX, y: endY };
+  return index === item.index ? { x, y } : { x: endX, y: endY };
 }

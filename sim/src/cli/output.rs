@@ -1,4 +1,4 @@
-//! How a failure is told.
+//! Prints failures and other lines.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -7,26 +7,26 @@ use std::path::Path;
 use sim::plan::Plan;
 use sim::run::Violation;
 
-/// Writes one line, or several, to standard output: by the caller's error, not by a panic, if nobody
-/// reads it.
+/// Writes lines to standard output. Returns an error, rather than panicking, if the pipe is closed.
 pub(super) fn line(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
 }
 
-/// Events before the violation that are shown.
+/// Number of events printed before the violation.
 pub(super) const LAST_EVENTS: usize = 30;
 
-/// What makes a run: as it is given to `sim replay`.
+/// The arguments of `sim replay` that repeat a run.
 pub(super) enum Source<'a> {
     /// A scenario's plan of a seed.
     Seed,
-    /// A file, and the seed that was given instead of its own.
+    /// A file, and the seed that replaces its own, if given.
     File(&'a Path, Option<u64>),
 }
 
-/// What failed, what was done to the cluster, and how to see it again.
+/// Describes the violation, the faults of the plan, and the commands that repeat and shrink the
+/// run.
 pub(super) fn failure(
     name: &str,
     plan: &Plan,
@@ -49,7 +49,7 @@ pub(super) fn failure(
         Source::File(path, None) => format!("--schedule {}", path.display()),
         Source::File(path, Some(seed)) => format!("{seed} --schedule {}", path.display()),
     };
-    text += &format!("  see it again: sim replay {again} --trace out.html\n");
-    text += &format!("  make it small: sim shrink {again} --out small.toml");
+    text += &format!("  replay: sim replay {again} --trace out.html\n");
+    text += &format!("  shrink: sim shrink {again} --out small.toml");
     text
 }

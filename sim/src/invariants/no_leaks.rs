@@ -1,25 +1,26 @@
-//! B05: of what is over nothing is left: no call, no task, no queued byte.
+//! B05: ended calls and connections leave nothing behind: no call, no task, no queued byte.
 
-use super::{Facts, Invariant, Verdict};
+use super::{CheckResult, Facts, Invariant};
 use crate::world::NodeView;
 
-/// See the module.
+/// Checks nodes at quiescence and at the end.
 #[derive(Debug)]
-pub(super) struct NothingLeft;
+pub(super) struct NoLeaks;
 
-/// Tasks of a node at rest, for each remote: its own, and the one that writes the trace.
+/// Tasks of an idle node for each remote: its connection task, and the one that records the trace.
 const TASKS_PER_REMOTE: usize = 2;
 
-/// Besides one for each remote: what changes the copy, and what forgets.
+/// Tasks beyond one for each remote: one that changes the copy, one that removes old tombstones.
 const TASKS_OF_IAM: usize = 2;
 
-impl Invariant for NothingLeft {
+impl Invariant for NoLeaks {
     fn name(&self) -> &'static str {
-        "nothing_left"
+        "no_leaks"
     }
 
-    fn at_quiet(&mut self, views: &[NodeView], facts: &Facts<'_>) -> Verdict {
-        // A locker has a task that keeps its time; of metrics one samples, and one waits for the end.
+    fn at_quiescence(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+        // A locker has a task that runs its timers. Of metrics, one task samples, and one waits for
+        // the end.
         let locks = facts.plan.cluster.locks.as_ref();
         let metrics = facts.plan.cluster.metrics.as_ref().map_or(0, |_| 2);
         for view in views {
@@ -27,7 +28,10 @@ impl Invariant for NothingLeft {
                 return Err(format!("{} is not at rest: {stats:?}", view.node));
             }
             if view.unauthenticated > 0 {
-                return Err(format!("{} has {} strangers", view.node, view.unauthenticated));
+                return Err(format!(
+                    "{} has {} unauthenticated connections",
+                    view.node, view.unauthenticated
+                ));
             }
             let is_locker = locks.is_some_and(|locks| locks.lockers.contains(&view.node));
             let remotes = views.len() - 1;
@@ -43,7 +47,7 @@ impl Invariant for NothingLeft {
         Ok(())
     }
 
-    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> Verdict {
+    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
         match views.iter().find(|view| view.tasks > 0) {
             None => Ok(()),
             Some(view) => Err(format!("{} left {} tasks behind", view.node, view.tasks)),
@@ -53,37 +57,37 @@ impl Invariant for NothingLeft {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, bites, views};
+    use super::super::harness::{Harness, assert_violates, views};
     use super::*;
 
     type Change = fn(&mut NodeView);
 
     #[test]
-    fn b05_at_rest_there_is_nothing_but_the_connections_themselves() {
-        let mut bench = Bench::new(NothingLeft, vec![]);
-        assert_eq!(bench.at_quiet(&views()), Ok(()));
+    fn b05_idle_node_has_nothing_but_its_connections() {
+        let mut harness = Harness::new(NoLeaks, vec![]);
+        assert_eq!(harness.at_quiescence(&views()), Ok(()));
         let left: [(Change, &str); 7] = [
             (|view| view.connections[0].live_calls = 1, "node-1 is not at rest"),
             (|view| view.connections[0].live_served = 1, "node-1 is not at rest"),
             (|view| view.connections[0].live_handler_tasks = 1, "node-1 is not at rest"),
             (|view| view.connections[0].queued_bytes = 1, "node-1 is not at rest"),
             (|view| view.connections[0].blocked_messages = 1, "node-1 is not at rest"),
-            (|view| view.unauthenticated = 1, "node-1 has 1 strangers"),
+            (|view| view.unauthenticated = 1, "node-1 has 1 unauthenticated connections"),
             (|view| view.tasks += 1, "node-1 has 3 tasks"),
         ];
         for (leave, names) in left {
             let mut views = views();
             leave(&mut views[1]);
-            bites(bench.at_quiet(&views), names);
+            assert_violates(harness.at_quiescence(&views), names);
         }
     }
 
     #[test]
-    fn no_task_outlives_its_manager() {
-        let mut bench = Bench::new(NothingLeft, vec![]);
+    fn b05_no_task_outlives_its_manager() {
+        let mut harness = Harness::new(NoLeaks, vec![]);
         let mut views = views();
-        bites(bench.at_end(&views), "node-0 left 2 tasks behind");
+        assert_violates(harness.at_end(&views), "node-0 left 2 tasks behind");
         views.iter_mut().for_each(|view| view.tasks = 0);
-        assert_eq!(bench.at_end(&views), Ok(()));
+        assert_eq!(harness.at_end(&views), Ok(()));
     }
 }

@@ -1,0 +1,106 @@
+//! B52: a holder whose lock is no longer certain is notified. It does not keep the lock for ever,
+//! and at quiescence no lock is held.
+
+use std::collections::BTreeMap;
+
+use super::suspended::SuspendedHolders;
+use super::{CheckResult, Facts, Invariant};
+use crate::event::{CallId, Event};
+use crate::lock::HoldView;
+use crate::plan::Load;
+use crate::world::NodeView;
+
+/// Tracks holders that have lost their lock.
+#[derive(Debug, Default)]
+pub(super) struct LossIsReported {
+    suspended: SuspendedHolders,
+    /// For each holder, since when it does not see `is_held()`, if so.
+    holders: BTreeMap<CallId, Option<u64>>,
+}
+
+impl Invariant for LossIsReported {
+    fn name(&self) -> &'static str {
+        "loss_is_reported"
+    }
+
+    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+        self.suspended.on_event(event);
+        Ok(())
+    }
+
+    fn on_tick(&mut self, hold_views: &[HoldView], facts: &Facts<'_>) -> CheckResult {
+        let before = std::mem::take(&mut self.holders);
+        let lease_ms = facts.bounds.lease_ms;
+        for hold in hold_views {
+            let HoldView { call, node, is_held, .. } = hold;
+            let lost = before.get(call).copied().flatten().unwrap_or(facts.now_ms);
+            self.holders.insert(*call, (!is_held).then_some(lost));
+            if *is_held || self.suspended.is_paused(*node) {
+                continue;
+            }
+            // It resumes with timers that were set before the pause.
+            let woken = self.suspended.resumed_at(*node).map_or(0, |woken| woken + lease_ms);
+            let allowance = facts.bounds.lateness_of(lease_ms) + store_delay_ms(*call, facts);
+            if facts.now_ms > lost.max(woken) + allowance + facts.bounds.ticks_ms {
+                let late = facts.now_ms - lost;
+                return Err(format!(
+                    "the holder of call {call} on {node} was not notified of the loss of its lock \
+                     since {late} ms"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+        match self.holders.first_key_value() {
+            None => Ok(()),
+            Some((call, _)) => Err(format!("a node still holds the lock of call {call}")),
+        }
+    }
+}
+
+/// A holder checks its lock only between two operations.
+fn store_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
+    match facts.load(call) {
+        Some(Load::Lock(plan)) => 4 * (u64::from(plan.store_ms) + facts.bounds.ticks_ms),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{CALLER, Harness, assert_violates, hold};
+    use super::*;
+    use crate::plan::{ClockWhilePaused, Fault};
+
+    #[test]
+    fn b52_holder_is_notified() {
+        let mut harness = Harness::new(LossIsReported::default(), vec![]);
+        let tolerance = harness.bounds().lateness_of(0) + harness.bounds().ticks_ms;
+        let lost = [HoldView { is_held: false, ..hold(0, CALLER, true) }];
+        assert_eq!(harness.on_tick(9, &lost), Ok(()));
+        assert_eq!(harness.on_tick(9 + tolerance, &lost), Ok(()));
+        assert_violates(
+            harness.on_tick(10 + tolerance, &lost),
+            "call 0 on node-0 was not notified",
+        );
+        assert_eq!(harness.on_tick(90, &[hold(0, CALLER, true)]), Ok(()));
+        let node = CALLER;
+        harness.fault(100, Fault::Pause { node });
+        assert_eq!(harness.on_tick(200, &lost), Ok(()));
+        assert_eq!(harness.on_tick(90_000, &lost), Ok(()), "a paused process cannot be notified");
+        harness.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
+        assert_eq!(harness.on_tick(90_000 + tolerance, &lost), Ok(()));
+        assert_violates(harness.on_tick(90_001 + tolerance, &lost), "was not notified");
+    }
+
+    #[test]
+    fn b52_no_lock_is_held_at_quiescence() {
+        let mut harness = Harness::new(LossIsReported::default(), vec![]);
+        harness.on_tick(9, &[hold(0, CALLER, true)]).expect("it may hold it");
+        assert_violates(harness.at_quiescence(&[]), "a node still holds the lock of call 0");
+        harness.on_tick(10, &[]).expect("it has released the lock");
+        assert_eq!(harness.at_quiescence(&[]), Ok(()));
+    }
+}

@@ -1,0 +1,93 @@
+//! Computes how long each fault lasted, from the fault events alone.
+
+use serde::Serialize;
+
+use crate::event::{Event, EventKind};
+use crate::plan::{Fault, Node, Plan};
+
+use super::diagram::EventIndex;
+
+/// The kind of a span in which a process is paused: it is not off, and resumes.
+const PAUSE: &str = "pause";
+
+/// A period in which a fault lasts.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct FaultSpan {
+    pub(super) kind: &'static str,
+    pub(super) label: String,
+    /// The nodes in whose lanes it is drawn: both ends of a link, or one node.
+    pub(super) nodes: Vec<Node>,
+    /// None if it lasts from the beginning.
+    pub(super) start: Option<EventIndex>,
+    /// None if it lasts until the end of the trace.
+    pub(super) end: Option<EventIndex>,
+    /// Whether a node is off, as opposed to a faulty link.
+    pub(super) off: bool,
+}
+
+/// Returns all faults that last, in the order of their beginning. Skews, drifts and bounces are
+/// instantaneous, and drawn as events only.
+pub(super) fn fault_spans(plan: &Plan, events: &[Event]) -> Vec<FaultSpan> {
+    let late = plan.cluster.late.iter().map(|(node, _)| FaultSpan {
+        kind: "late",
+        label: format!("{node} has not started yet"),
+        nodes: vec![*node],
+        start: None,
+        end: None,
+        off: true,
+    });
+    let mut fault_spans: Vec<FaultSpan> = late.collect();
+    for (index, event) in events.iter().enumerate() {
+        match &event.kind {
+            EventKind::Fault { fault } => on_fault(&mut fault_spans, fault, index),
+            EventKind::Healed => {
+                end(&mut fault_spans, index, |span| !span.off || span.kind == PAUSE);
+            }
+            EventKind::Started { .. } => {
+                end(&mut fault_spans, index, |span| span.off && event.node == Some(span.nodes[0]));
+            }
+            _ => {}
+        }
+    }
+    fault_spans
+}
+
+fn on_fault(fault_spans: &mut Vec<FaultSpan>, fault: &Fault, index: EventIndex) {
+    let (nodes, off) = match *fault {
+        Fault::Cut { a, b } | Fault::Hold { a, b } | Fault::Slow { a, b, .. } => {
+            (vec![a, b], false)
+        }
+        Fault::CutOneWay { from, to } => (vec![from, to], false),
+        Fault::PowerLoss { node } => {
+            end(fault_spans, index, |span| span.kind == PAUSE && span.nodes == [node]);
+            (vec![node], true)
+        }
+        Fault::Pause { node } => (vec![node], true),
+        Fault::Resume { node, .. } => {
+            return end(fault_spans, index, |span| span.kind == PAUSE && span.nodes == [node]);
+        }
+        Fault::Repair { a, b } => {
+            let link = |span: &FaultSpan| span.nodes.contains(&a) && span.nodes.contains(&b);
+            return end(fault_spans, index, |span| !span.off && link(span));
+        }
+        Fault::Restart { node } => {
+            return end(fault_spans, index, |span| span.off && span.nodes == [node]);
+        }
+        Fault::Skew { .. }
+        | Fault::Drift { .. }
+        | Fault::Bounce { .. }
+        | Fault::PoolDown { .. }
+        | Fault::PoolUp { .. } => return,
+    };
+    let kind = fault.kind();
+    // The same fault again replaces its value; it is not a second fault beside the first.
+    end(fault_spans, index, |span| span.kind == kind && span.nodes == nodes);
+    let label = fault.to_string();
+    fault_spans.push(FaultSpan { kind, label, nodes, start: Some(index), end: None, off });
+}
+
+fn end(fault_spans: &mut [FaultSpan], index: EventIndex, has_ended: impl Fn(&FaultSpan) -> bool) {
+    for span in fault_spans.iter_mut().filter(|span| span.end.is_none() && has_ended(span)) {
+        span.end = Some(index);
+    }
+}

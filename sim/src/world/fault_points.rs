@@ -1,0 +1,59 @@
+//! Fires the fault points of grid's code at the rates of the plan, until all faults are healed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use grid::buggify::{Buggify, Point};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::event::EventKind;
+use crate::recorder::NodeRecorder;
+
+/// Denominator of the rates in a plan.
+const RATE_BASE: u16 = 10_000;
+
+/// Source of faults for one incarnation.
+pub(super) struct FaultPoints {
+    /// Rate of each point, by its name.
+    rates: Vec<(String, u16)>,
+    rng: Mutex<SmallRng>,
+    recorder: NodeRecorder,
+    is_healed: Arc<AtomicBool>,
+}
+
+impl FaultPoints {
+    pub(super) fn new(
+        rates: Vec<(String, u16)>,
+        seed: u64,
+        recorder: NodeRecorder,
+        is_healed: Arc<AtomicBool>,
+    ) -> Self {
+        Self { rates, rng: Mutex::new(SmallRng::seed_from_u64(seed)), recorder, is_healed }
+    }
+}
+
+impl Buggify for FaultPoints {
+    fn strike(&self, point: Point) -> Option<Duration> {
+        let (_, rate) = self.rates.iter().find(|(name, _)| name == point.name())?;
+        if self.is_healed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        if rng.random_range(0..RATE_BASE) >= *rate {
+            return None;
+        }
+        let longest_ms = match point {
+            Point::DelayFlush => 50,
+            Point::SpuriousWake => 100,
+            Point::FullSocket => 200,
+            Point::TinyQueue => 1,
+            Point::EarlyTimeout => 100,
+            Point::Supersede => 5_000,
+        };
+        let lasts_ms = rng.random_range(1..=longest_ms);
+        self.recorder.record(EventKind::FaultPoint { point: point.name().to_owned(), lasts_ms });
+        Some(Duration::from_millis(lasts_ms))
+    }
+}
