@@ -16,7 +16,7 @@ pub(crate) mod wire;
 
 use std::time::Duration;
 
-use dsync::{DRWMutex, Dsync, Guard, LockError, LockOptions, Lost};
+use dsync::{DRWMutex, Dsync, Guard, LockError, LockOptions, LossReason};
 use grid::{HandlerError, RegisterError, RequestContext, TypedOutput, TypedReceiver};
 use tokio::sync::watch;
 
@@ -182,16 +182,16 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 fn refusal(error: &LockError) -> NotAcquired {
     let reason = match error {
         LockError::TimedOut { .. } => Refusal::TimedOut,
-        LockError::Names(_) | LockError::SourceTooLong { .. } => Refusal::Invalid,
+        LockError::Resources(_) | LockError::SourceTooLong { .. } => Refusal::Invalid,
         _ => Refusal::Unavailable,
     };
     NotAcquired::Refused(reason, error.to_string())
 }
 
 /// Returns the reason, to follow "the server reports: ".
-fn why_lost(lost: Lost) -> String {
+fn why_lost(lost: LossReason) -> String {
     match lost {
-        Lost::Released => LockError::ShuttingDown.to_string(),
+        LossReason::Released => LockError::ShuttingDown.to_string(),
         lost => lost.to_string(),
     }
 }

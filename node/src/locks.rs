@@ -5,7 +5,7 @@ mod table;
 use std::io;
 use std::time::Duration;
 
-use dsync::{ForceReport, Forced};
+use dsync::{ForceReport, ForceTarget};
 use grid::{CallOptions, TypedCallError};
 
 use self::table::{ForceResult, LocksTable};
@@ -63,9 +63,9 @@ pub(crate) fn run(arguments: &LocksArgs) -> Result<(), LocksError> {
     })
 }
 
-fn forced(arguments: &LocksArgs) -> Option<Forced> {
-    let by_id = arguments.unlock.clone().map(Forced::Uid);
-    by_id.or_else(|| arguments.unlock_resource.clone().map(Forced::Resource))
+fn forced(arguments: &LocksArgs) -> Option<ForceTarget> {
+    let by_id = arguments.unlock.clone().map(ForceTarget::Uid);
+    by_id.or_else(|| arguments.unlock_resource.clone().map(ForceTarget::Resource))
 }
 
 async fn list(arguments: &LocksArgs, client: &Client) -> Result<(), LocksError> {
@@ -79,7 +79,11 @@ async fn list(arguments: &LocksArgs, client: &Client) -> Result<(), LocksError> 
     Ok(())
 }
 
-async fn force(arguments: &LocksArgs, client: &Client, forced: Forced) -> Result<(), LocksError> {
+async fn force(
+    arguments: &LocksArgs,
+    client: &Client,
+    forced: ForceTarget,
+) -> Result<(), LocksError> {
     let request = ForceRequest { what: forced, timeout_ms: locker_timeout_ms(arguments) };
     let options = CallOptions::default().timeout(arguments.client.timeout);
     let report = FORCE_UNLOCK.call_with(&client.connection, &request, options).await?;

@@ -23,8 +23,8 @@ use grid::net::clock::SystemClock;
 use grid::{Connection, Name, RegisterError};
 use iam_bootstrap::deployment::{Conflict, Deployment, DeploymentId, StartError};
 use iam_bootstrap::model::UserName;
-use iam_bootstrap::store::sealed::{Keys, SecretError};
-use iam_bootstrap::verify::{self, Options};
+use iam_bootstrap::store::sealed::{Keys, RootSecretError};
+use iam_bootstrap::verify::{self, VerifyOptions};
 use iam_bootstrap::{
     BuildError, Iam, IamBuilder, IamStore, MemoryStore, Phase as IamPhase, SystemConfig,
 };
@@ -32,7 +32,7 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use self::guard::DsyncGuard;
+use self::guard::DsyncFormatLock;
 use self::identity::PoolDeploymentStore;
 use crate::grids::Grids;
 use crate::secret::SecretBytes;
@@ -49,7 +49,7 @@ pub(crate) enum StartupError {
     #[error(transparent)]
     Iam(#[from] BuildError),
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Secret(#[from] RootSecretError),
 }
 
 /// The current step.
@@ -130,7 +130,7 @@ impl Startup {
                 checked.transpose().map(drop).map_err(|conflict| conflict.to_string())
             });
         if is_kept {
-            iam = iam.format_guard(DsyncGuard::new(grids.dsync.clone()));
+            iam = iam.format_lock(DsyncFormatLock::new(grids.dsync.clone()));
         }
         let iam = pools.into_iter().fold(iam, IamBuilder::pool).build()?;
         // Clients are known to the main grid only, and are not peers.
@@ -193,7 +193,7 @@ impl Startup {
                 _ => false,
             });
         };
-        let options = Options {
+        let options = VerifyOptions {
             clock: Arc::new(SystemClock::new()),
             seed: rand::rng().random(),
             limit: None,

@@ -263,15 +263,15 @@ fn b60_server_with_another_configuration_reports_that_it_is_the_odd_one() {
         let readiness = trio.readiness(2);
         let waiting = readiness["waiting"].as_str()?.to_owned();
         let is_reported =
-            waiting.contains("this server is the odd one") && waiting.contains("GRIDWIRE_SITE");
+            waiting.contains("this server is the outlier") && waiting.contains("GRIDWIRE_SITE");
         (is_reported && readiness["phase"] == "verifying").then_some(())
     });
     eventually("it is in its log", || {
-        trio.log(2).contains("this server is the odd one").then_some(())
+        trio.log(2).contains("this server is the outlier").then_some(())
     });
     trio.server(2).wait_ready(503);
     assert!(!trio.log(2).contains("elsewhere"), "values are shown as hashes alone");
-    assert!(!trio.log(0).contains("this server is the odd one"));
+    assert!(!trio.log(0).contains("this server is the outlier"));
     let refused = trio.iam(2, &["user", "list"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("not ready: verifying"), "{refused:?}");
@@ -448,7 +448,7 @@ fn b61_startup_logs_each_step_once() {
     INFO gridwire::serve: serving name=http://[address] listen=[address] peers=0 clients=0 lockers=1
     INFO iam: enough peers run with the same configuration agree=0 differ=0 unreachable=0
     INFO gridwire: deployment agreed deployment=…
-    INFO iam: a new pool pool="[data]" format=1
+    INFO iam: pool format written pool="[data]" format=1
     INFO iam: IAM is loaded items=0 deleted=0 skipped=0 pools=1 retries=0 took=…
     INFO gridwire: ready took=…
     "#);

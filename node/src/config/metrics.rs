@@ -33,7 +33,7 @@ impl MetricsConfig {
             None => SAMPLE_INTERVAL,
         };
         let drives = match layers.find_optional("drives") {
-            Some(given) => Drives::At(parse_drives(given)?),
+            Some(given) => Drives::Directories(parse_drives(given)?),
             None => Drives::Mounted,
         };
         Ok(Self { access: access(layers)?, interval, drives })

@@ -123,9 +123,9 @@ fn b71_metrics_are_closed_and_of_every_mounted_drive_by_default() {
     let given = "metrics_public = true\ndrives = ['/a', '/b']\nmetrics_interval = '5s'";
     let given = metrics(given).expect("all are valid");
     let drives = ["/a", "/b"].map(PathBuf::from).into();
-    assert_eq!((given.access, given.drives), (Access::Public, Drives::At(drives)));
+    assert_eq!((given.access, given.drives), (Access::Public, Drives::Directories(drives)));
     assert_eq!(given.interval, Duration::from_secs(5));
-    assert_eq!(metrics("drives = ''").expect("none").drives, Drives::At(Vec::new()));
+    assert_eq!(metrics("drives = ''").expect("none").drives, Drives::Directories(Vec::new()));
     assert_eq!(metrics("metrics_public = false").expect("not").access, Access::Closed);
     let token = File::new("token", "0123456789abcdef\n");
     let with_token = format!("metrics_token_file = '{}'\n", token.path());

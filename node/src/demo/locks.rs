@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dsync::{DRWMutex, Dsync, Guard, Kind, LockError, LockOptions};
+use dsync::{DRWMutex, Dsync, Guard, LockError, LockKind, LockOptions};
 use hdrhistogram::CreationError;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -263,8 +263,8 @@ impl LockWorker {
         let open = self.attempts.begin();
         let taking = async {
             match kind {
-                Kind::Read => mutex.read_lock(options).await,
-                Kind::Write => mutex.lock(options).await,
+                LockKind::Read => mutex.read_lock(options).await,
+                LockKind::Write => mutex.lock(options).await,
             }
         };
         match timeout(cancel_after, taking).await {
@@ -280,7 +280,7 @@ impl LockWorker {
     }
 
     /// Holds the lock for a while, and releases it.
-    async fn hold(&mut self, resources: Vec<usize>, kind: Kind, guard: Guard) -> LockOutcome {
+    async fn hold(&mut self, resources: Vec<usize>, kind: LockKind, guard: Guard) -> LockOutcome {
         let guard = Arc::new(guard);
         let claim = LockClaim { node: self.node, resources, kind, token: guard.token() };
         let Some(entered) = self.exclusion.register(claim, Arc::clone(&guard) as Arc<_>) else {
@@ -297,13 +297,13 @@ impl LockWorker {
     }
 
     /// Draws one resource, sometimes two.
-    fn draw(&mut self) -> (Vec<usize>, Kind) {
+    fn draw(&mut self) -> (Vec<usize>, LockKind) {
         let first = self.rng.random_range(0..RESOURCES.len());
         let mut resources = vec![first];
         if self.rng.random_range(0..8) == 0 {
             resources.push((first + 1) % RESOURCES.len());
         }
-        let kind = if self.rng.random_range(0..5) < 2 { Kind::Read } else { Kind::Write };
+        let kind = if self.rng.random_range(0..5) < 2 { LockKind::Read } else { LockKind::Write };
         (resources, kind)
     }
 

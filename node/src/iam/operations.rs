@@ -11,7 +11,7 @@ use grid::net::clock::SystemClock;
 use grid::time::Clock;
 use iam_bootstrap::model::{Group, PolicyMapping, ServiceAccount, User, UserName, UtcMillis};
 use iam_bootstrap::policy::{Context, Policy};
-use iam_bootstrap::snapshot::{Decision, Holder, Item, ItemKey, Refusal, Snapshot};
+use iam_bootstrap::snapshot::{Decision, DenyReason, Item, ItemKey, KeyOwner, Snapshot};
 use iam_bootstrap::{ChangeError, StoreError};
 use tokio::sync::Semaphore;
 
@@ -88,9 +88,9 @@ impl Operations {
     /// Returns the secret that this access key signs with. `None` for temporary credentials: they
     /// need session tokens, and may not administer IAM.
     pub(crate) fn secret_of(&self, snapshot: &Snapshot, access_key: &str) -> Option<Vec<u8>> {
-        match snapshot.holder(access_key)? {
-            Holder::Root => Some(self.startup.root_secret().expose().to_vec()),
-            Holder::Temporary(_) => None,
+        match snapshot.key_owner(access_key)? {
+            KeyOwner::Root => Some(self.startup.root_secret().expose().to_vec()),
+            KeyOwner::Temporary(_) => None,
             holder => holder.secret().map(|secret| secret.expose().as_bytes().to_vec()),
         }
     }
@@ -124,12 +124,13 @@ impl Operations {
     }
 
     fn caller(&self, snapshot: &Snapshot, access_key: &str) -> Result<CallerInfo, OperationError> {
-        let (kind, user) = match snapshot.holder(access_key).ok_or(OperationError::Unauthorized)? {
-            Holder::Root => ("root", access_key),
-            Holder::User(user) => ("user", user.name.as_str()),
-            Holder::ServiceAccount(account) => ("service account", account.parent.as_str()),
-            _ => return Err(OperationError::Unauthorized),
-        };
+        let (kind, user) =
+            match snapshot.key_owner(access_key).ok_or(OperationError::Unauthorized)? {
+                KeyOwner::Root => ("root", access_key),
+                KeyOwner::User(user) => ("user", user.name.as_str()),
+                KeyOwner::ServiceAccount(account) => ("service account", account.parent.as_str()),
+                _ => return Err(OperationError::Unauthorized),
+            };
         Ok(CallerInfo {
             access_key: access_key.to_owned(),
             kind: kind.to_owned(),
@@ -194,7 +195,7 @@ fn authorise(
     };
     match decision {
         Decision::Allowed(_) => {}
-        Decision::Denied(Refusal::NoStatement { .. } | Refusal::Statement(_))
+        Decision::Denied(DenyReason::NoStatement { .. } | DenyReason::Statement(_))
             if is_about_oneself => {}
         denied @ Decision::Denied(_) => {
             return Err(OperationError::Forbidden(format!("{action} on {resource} is {denied}")));
@@ -203,7 +204,7 @@ fn authorise(
     // A service account of root has root's rights, so only root itself may create one.
     if let IamRequest::AddServiceAccount(AddServiceAccount { parent: Some(parent), .. }) = request
         && parent == snapshot.root()
-        && !matches!(snapshot.holder(caller), Some(Holder::Root))
+        && !matches!(snapshot.key_owner(caller), Some(KeyOwner::Root))
     {
         return Err(OperationError::Forbidden(format!(
             "only {parent} itself may create service accounts for {parent}"
@@ -292,10 +293,10 @@ fn parse(document: &str) -> Result<Policy, OperationError> {
 
 fn add_user(snapshot: &Snapshot, add: AddUser) -> Result<Vec<Change>, OperationError> {
     let AddUser { user, secret, replace, status } = add;
-    match snapshot.holder(&user) {
+    match snapshot.key_owner(&user) {
         None => {}
-        Some(Holder::User(_)) if replace => {}
-        Some(Holder::User(_)) => {
+        Some(KeyOwner::User(_)) if replace => {}
+        Some(KeyOwner::User(_)) => {
             return Err(OperationError::Conflict(format!(
                 "user {user} exists: use --replace to change its secret"
             )));
@@ -382,7 +383,7 @@ fn add_service_account(
 ) -> Result<Vec<Change>, OperationError> {
     let AddServiceAccount { access_key, secret, parent, session_policy, expires_at, description } =
         add;
-    if snapshot.holder(&access_key).is_some() {
+    if snapshot.key_owner(&access_key).is_some() {
         return Err(OperationError::Conflict(format!(
             "there is an account with {access_key} already"
         )));

@@ -3,7 +3,7 @@
 
 use iam_bootstrap::Snapshot;
 use iam_bootstrap::model::UserName;
-use iam_bootstrap::snapshot::Holder;
+use iam_bootstrap::snapshot::KeyOwner;
 
 use super::wire::{IamRequest, Principal};
 
@@ -16,10 +16,10 @@ pub(super) struct RequiredRight {
 
 /// Returns the user that an access key acts for.
 pub(super) fn acts_for(snapshot: &Snapshot, access_key: &str) -> Option<UserName> {
-    match snapshot.holder(access_key)? {
-        Holder::Root => Some(snapshot.root().clone()),
-        Holder::User(user) => Some(user.name.clone()),
-        Holder::ServiceAccount(account) => Some(account.parent.clone()),
+    match snapshot.key_owner(access_key)? {
+        KeyOwner::Root => Some(snapshot.root().clone()),
+        KeyOwner::User(user) => Some(user.name.clone()),
+        KeyOwner::ServiceAccount(account) => Some(account.parent.clone()),
         _ => None,
     }
 }

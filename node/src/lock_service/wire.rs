@@ -15,7 +15,7 @@
 //! A lost connection ends the stream at both ends: the server then releases the lock, and the tool
 //! considers it lost.
 
-use dsync::{ForceReport, Forced, Listing};
+use dsync::{ForceReport, ForceTarget, Listing};
 use grid::{HandlerId, SingleHandler, StreamHandler};
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ pub(crate) struct GetLocksRequest {
 /// A request to force locks open, with the longest wait for lockers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForceRequest {
-    pub(crate) what: Forced,
+    pub(crate) what: ForceTarget,
     pub(crate) timeout_ms: u64,
 }
 

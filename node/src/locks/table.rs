@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use dsync::{ForceReport, Kind, Listing, LockInfo, WaiterInfo};
+use dsync::{ForceReport, Listing, LockInfo, LockKind, WaiterInfo};
 
 use crate::output::printable;
 
@@ -13,7 +13,7 @@ pub(super) struct LocksTable<'a>(pub(super) &'a Listing);
 
 impl fmt::Display for LocksTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Listing { locks, waiters, silent, closed, is_cut }) = self;
+        let Self(Listing { locks, waiters, unreachable, closed, is_truncated }) = self;
         match locks.len() {
             0 => f.write_str("no locks")?,
             1 => f.write_str("1 lock:")?,
@@ -30,10 +30,10 @@ impl fmt::Display for LocksTable<'_> {
         for waiter in waiters {
             write!(f, "\n{}", WaiterRow(waiter))?;
         }
-        if *is_cut {
+        if *is_truncated {
             f.write_str("\nthe list is truncated: lockers list the oldest only")?;
         }
-        for (locker, why) in silent {
+        for (locker, why) in unreachable {
             write!(f, "\n{locker} did not respond: {}", printable(why))?;
         }
         for locker in closed {
@@ -96,10 +96,10 @@ impl fmt::Display for ForceResult<'_> {
     }
 }
 
-fn kind(kind: Kind) -> &'static str {
+fn kind(kind: LockKind) -> &'static str {
     match kind {
-        Kind::Read => "read",
-        Kind::Write => "write",
+        LockKind::Read => "read",
+        LockKind::Write => "write",
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
         LockInfo {
             uid: "the id".to_owned(),
             resources: vec!["a/b".to_owned(), "c\u{1b}[2J".to_owned()],
-            kind: Kind::Write,
+            kind: LockKind::Write,
             owner: "http://a:1".to_owned(),
             source: "http://g:1: backup".to_owned(),
             granted_by: vec!["http://a:1".to_owned(), "http://b:1".to_owned()],
@@ -166,7 +166,7 @@ mod tests {
         let waiter = WaiterInfo {
             id: "w".to_owned(),
             resources: vec!["a/b".to_owned()],
-            kind: Kind::Read,
+            kind: LockKind::Read,
             owner: "http://b:1".to_owned(),
             source: String::new(),
             age_ms: 100_500,
@@ -174,9 +174,9 @@ mod tests {
         let listing = Listing {
             locks: vec![lock()],
             waiters: vec![waiter],
-            silent: vec![("http://c:1".to_owned(), "not connected".to_owned())],
+            unreachable: vec![("http://c:1".to_owned(), "not connected".to_owned())],
             closed: vec!["http://d:1".to_owned()],
-            is_cut: true,
+            is_truncated: true,
         };
         assert_eq!(
             LocksTable(&listing).to_string(),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use resource_metrics::report::{DriveReport, Report, Summary};
-use resource_metrics::{Answer, Collection};
+use resource_metrics::{Collection, ServerStatus};
 
 use crate::output::printable;
 
@@ -20,8 +20,8 @@ impl fmt::Display for MetricsTable<'_> {
             }
             f.write_str(&printable(server))?;
             match status {
-                Answer::Up(report) => ServerSection(report).fmt(f)?,
-                Answer::Down(down) => write!(
+                ServerStatus::Up(report) => ServerSection(report).fmt(f)?,
+                ServerStatus::Down(down) => write!(
                     f,
                     "  DOWN, {}: {}",
                     down.reason.as_str().replace('_', " "),
@@ -216,7 +216,7 @@ fn time(seconds: f64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use resource_metrics::report::{CpuReport, InterfaceReport};
-    use resource_metrics::{Down, Reason};
+    use resource_metrics::{Down, DownReason};
 
     use super::*;
 
@@ -238,10 +238,11 @@ mod tests {
             drives: [("/data1".to_owned(), drive)].into(),
             ..Report::default()
         };
-        let down = Down { reason: Reason::NotConnected, cause: "can't reach \"b\"\t".to_owned() };
+        let down =
+            Down { reason: DownReason::NotConnected, cause: "can't reach \"b\"\t".to_owned() };
         let servers = [
-            ("http://a:1".to_owned(), Answer::Up(Box::new(report))),
-            ("http://b:1".to_owned(), Answer::Down(down)),
+            ("http://a:1".to_owned(), ServerStatus::Up(Box::new(report))),
+            ("http://b:1".to_owned(), ServerStatus::Down(down)),
         ];
         let table = MetricsTable(&Collection { servers: servers.into() }).to_string();
         let lines: Vec<_> = table.lines().map(str::trim_end).collect();

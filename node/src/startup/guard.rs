@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use dsync::{DRWMutex, Dsync, LockOptions};
-use iam_bootstrap::format::{FormatGuard, Held};
+use iam_bootstrap::format::{FormatLock, FormatLockGuard};
 
 /// The resource that is locked.
 const RESOURCE: &str = "iam/format";
@@ -15,20 +15,22 @@ const WAIT: Duration = Duration::from_secs(10);
 
 /// Acquires the lock through dsync.
 #[derive(Debug)]
-pub(super) struct DsyncGuard(Dsync);
+pub(super) struct DsyncFormatLock(Dsync);
 
-impl DsyncGuard {
+impl DsyncFormatLock {
     pub(super) const fn new(dsync: Dsync) -> Self {
         Self(dsync)
     }
 }
 
-impl FormatGuard for DsyncGuard {
-    fn hold(&self) -> Pin<Box<dyn Future<Output = Result<Held, String>> + Send + '_>> {
+impl FormatLock for DsyncFormatLock {
+    fn acquire(
+        &self,
+    ) -> Pin<Box<dyn Future<Output = Result<FormatLockGuard, String>> + Send + '_>> {
         Box::pin(async {
             let options = LockOptions::default().timeout(WAIT).source("IAM format");
             let guard = DRWMutex::new(&self.0, [RESOURCE]).lock(options).await;
-            guard.map(|guard| Box::new(guard) as Held).map_err(|error| error.to_string())
+            guard.map(|guard| Box::new(guard) as FormatLockGuard).map_err(|error| error.to_string())
         })
     }
 }

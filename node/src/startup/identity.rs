@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use iam_bootstrap::deployment::{DeploymentStore, DeploymentStoreError, Pending};
+use iam_bootstrap::deployment::{DeploymentStore, DeploymentStoreError, DeploymentStoreFuture};
 use iam_bootstrap::{IamStore, ItemPath, StoreError};
 
 /// A store for the deployment id: one item of a pool.
@@ -30,7 +30,7 @@ impl PoolDeploymentStore {
 }
 
 impl DeploymentStore for PoolDeploymentStore {
-    fn load(&self) -> Pending<'_, Option<Vec<u8>>> {
+    fn load(&self) -> DeploymentStoreFuture<'_, Option<Vec<u8>>> {
         Box::pin(async {
             self.report(match self.pool.read(&self.path).await {
                 Err(StoreError::NotFound { .. }) => Ok(None),
@@ -39,7 +39,7 @@ impl DeploymentStore for PoolDeploymentStore {
         })
     }
 
-    fn save(&self, state: Vec<u8>) -> Pending<'_, ()> {
+    fn save(&self, state: Vec<u8>) -> DeploymentStoreFuture<'_, ()> {
         Box::pin(async { self.report(self.pool.write(&self.path, state).await) })
     }
 }

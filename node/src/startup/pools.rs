@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use iam_bootstrap::store::sealed::{Keys, SecretError};
+use iam_bootstrap::store::sealed::{Keys, RootSecretError};
 use iam_bootstrap::{IamStore, StoreError};
 
 use crate::secret::SecretBytes;
@@ -14,7 +14,7 @@ pub(crate) enum PoolError {
     #[error("cannot initialise a pool: {0}")]
     Initialise(#[from] StoreError),
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Secret(#[from] RootSecretError),
     #[cfg(not(unix))]
     #[error("directories are supported on Unix only: omit data")]
     Unsupported,

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dsync::{Guard, Kind, Token};
+use dsync::{Guard, LockKind, Token};
 
 /// Violations that are kept with their text. Others are only counted.
 const VIOLATIONS_KEPT: usize = 5;
@@ -55,7 +55,7 @@ struct Holder {
 pub(super) struct LockClaim {
     pub(super) node: usize,
     pub(super) resources: Vec<usize>,
-    pub(super) kind: Kind,
+    pub(super) kind: LockKind,
     pub(super) token: Token,
 }
 
@@ -108,15 +108,15 @@ impl CheckerState {
         for resource in claim.resources.iter().copied() {
             let highest = self.tokens[resource];
             let before = match claim.kind {
-                Kind::Write => highest.any,
-                Kind::Read => highest.write,
+                LockKind::Write => highest.any,
+                LockKind::Read => highest.write,
             };
             if claim.token <= before {
                 self.record_violation(format!("{claim} came after token {before}"));
             }
             let highest = &mut self.tokens[resource];
             highest.any = highest.any.max(claim.token);
-            if claim.kind == Kind::Write {
+            if claim.kind == LockKind::Write {
                 highest.write = highest.write.max(claim.token);
             }
         }
@@ -132,7 +132,7 @@ impl CheckerState {
 
 impl LockClaim {
     fn excludes(&self, other: &Self) -> bool {
-        let is_shared = self.kind == Kind::Read && other.kind == Kind::Read;
+        let is_shared = self.kind == LockKind::Read && other.kind == LockKind::Read;
         !is_shared && self.resources.iter().any(|resource| other.resources.contains(resource))
     }
 }
@@ -175,7 +175,7 @@ mod tests {
         Arc::new(FakeLock(AtomicBool::new(true)))
     }
 
-    fn claim(kind: Kind, resources: &[usize], token: u64) -> LockClaim {
+    fn claim(kind: LockKind, resources: &[usize], token: u64) -> LockClaim {
         LockClaim { node: 0, resources: resources.to_vec(), kind, token: Token::new(token) }
     }
 
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn conflicting_holders_are_found() {
-        use Kind::{Read, Write};
+        use LockKind::{Read, Write};
         assert_eq!(violations(&[claim(Write, &[0], 1), claim(Write, &[1], 1)]), 0);
         assert_eq!(violations(&[claim(Read, &[0], 1), claim(Read, &[0], 1)]), 0);
         assert_eq!(violations(&[claim(Write, &[0], 1), claim(Write, &[1, 0], 2)]), 1);
@@ -202,13 +202,14 @@ mod tests {
     #[test]
     fn released_or_lost_locks_do_not_conflict() {
         let exclusion = Arc::new(ExclusionChecker::default());
-        drop(exclusion.register(claim(Kind::Write, &[0], 1), fake_lock()));
+        drop(exclusion.register(claim(LockKind::Write, &[0], 1), fake_lock()));
         let lost = fake_lock();
-        let _entered = exclusion.register(claim(Kind::Write, &[0], 2), Arc::clone(&lost) as Arc<_>);
+        let _entered =
+            exclusion.register(claim(LockKind::Write, &[0], 2), Arc::clone(&lost) as Arc<_>);
         lost.0.store(false, Ordering::SeqCst);
-        assert!(exclusion.register(claim(Kind::Write, &[0], 3), fake_lock()).is_some());
+        assert!(exclusion.register(claim(LockKind::Write, &[0], 3), fake_lock()).is_some());
         assert!(
-            exclusion.register(claim(Kind::Write, &[0], 1), lost).is_none(),
+            exclusion.register(claim(LockKind::Write, &[0], 1), lost).is_none(),
             "the lock is lost"
         );
         assert_eq!(exclusion.violations(), (Vec::new(), 0));
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn tokens_that_do_not_grow_are_found() {
-        use Kind::{Read, Write};
+        use LockKind::{Read, Write};
         for (claims, expected) in [
             ([claim(Write, &[0], 5), claim(Write, &[0], 5)], 1),
             ([claim(Write, &[0], 5), claim(Read, &[0], 5)], 1),
