@@ -353,7 +353,7 @@ async fn calls_beyond_the_inbound_limit_are_refused_and_not_run() {
     assert!(error.to_string().contains("overloaded"), "{error}");
     stuck.into_iter().for_each(|call| call.abort());
     eventually("both calls ended", || served.stats().live_served == 0).await;
-    connection.request(ECHO, "").await.expect("there is room again");
+    connection.request(ECHO, "").await.expect("the limit has room again");
 }
 
 #[tokio::test]
@@ -369,7 +369,7 @@ async fn calls_beyond_the_outbound_limit_fail_locally() {
     assert!(matches!(error, CallError::TooManyCalls { max: 2, .. }), "{error}");
     stuck.into_iter().for_each(|call| call.abort());
     eventually("both calls ended", || connection.stats().live_calls == 0).await;
-    connection.request(ECHO, "").await.expect("there is room again");
+    connection.request(ECHO, "").await.expect("the limit has room again");
 }
 
 /// Returns the task in which each of three calls of a handler began.

@@ -141,7 +141,7 @@ fn p16_sequences_of_the_callee_count_messages_and_credits_from_the_acknowledgeme
     let id = inbound(9);
     subject.send(id, b"x");
     subject.deliver(Op::MuxClientMsg, id, 1, b"a");
-    subject.take_message(id);
+    subject.read_message(id);
     subject.deliver(Op::Ping, id, 2, b"");
     subject.send(id, b"y");
     subject.respond(9, &ok(b""));
@@ -227,7 +227,7 @@ fn b26_input_of_a_handler_without_input_is_an_error_of_that_stream() {
     subject.receive_open(9, 0, EOF);
     subject.accept(9, 0, 1);
     let id = inbound(9);
-    assert_eq!(subject.take(id), Received::InputOver);
+    assert_eq!(subject.read(id), Received::InputOver);
     subject.sent();
     subject.deliver(Op::MuxClientMsg, id, 1, b"nowhere");
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 EOF|ERROR "the handler takes no input""#]);
@@ -267,9 +267,9 @@ fn p05_an_empty_message_is_a_message() {
     let id = subject.accepted(10, 3, 1);
     subject.deliver_flagged(Op::MuxClientMsg, id, 1, Flags::ZERO, b"");
     subject.deliver(Op::MuxClientMsg, id, 2, b""); // absent, and still a message: it takes a credit
-    assert_eq!(subject.take(id), message(b""));
-    assert_eq!(subject.take(id), message(b""));
-    assert_eq!(subject.take(id), Received::Nothing);
+    assert_eq!(subject.read(id), message(b""));
+    assert_eq!(subject.read(id), message(b""));
+    assert_eq!(subject.read(id), Received::Nothing);
 }
 
 // ---- half-close, and the handler's end ----
@@ -281,9 +281,9 @@ fn b25_half_close() {
     subject.deliver(Op::MuxClientMsg, id, 1, b"last");
     subject.deliver_flagged(Op::MuxClientMsg, id, 2, EOF, b"");
     assert_eq!(subject.events(), [Event::Readable(id)]);
-    assert_eq!(subject.take(id), message(b"last"));
-    assert_eq!(subject.take(id), Received::InputOver);
-    assert_eq!(subject.take(id), Received::InputOver);
+    assert_eq!(subject.read(id), message(b"last"));
+    assert_eq!(subject.read(id), Received::InputOver);
+    assert_eq!(subject.read(id), Received::InputOver);
     assert_eq!(subject.sent(), [], "a finished sender needs no credit");
     assert_eq!(subject.send(id, b"still here"), Sent::Queued);
 }
@@ -299,8 +299,8 @@ fn b25_a_waiting_handler_learns_of_the_end_of_the_input() {
         let id = subject.accepted(9, 1, 1);
         subject.deliver_flagged(Op::MuxClientMsg, id, 1, flags, payload);
         assert_eq!(subject.events(), [Event::Readable(id)]);
-        assert_eq!(subject.take(id), expected);
-        assert_eq!(subject.take(id), Received::InputOver);
+        assert_eq!(subject.read(id), expected);
+        assert_eq!(subject.read(id), Received::InputOver);
     }
 }
 
@@ -309,7 +309,7 @@ fn p15_an_opening_with_eof_is_a_stream_without_input() {
     let mut subject = Subject::new();
     subject.receive_open(9, 0, EOF);
     subject.accept(9, 3, 1);
-    assert_eq!(subject.take(inbound(9)), Received::InputOver);
+    assert_eq!(subject.read(inbound(9)), Received::InputOver);
 }
 
 #[test]
@@ -482,7 +482,7 @@ fn b07_a_stream_without_pings_for_75_seconds_is_cancelled() {
     assert_eq!(subject.lines(), [r#"DisconnectClientMux 9 ERROR "no ping for 75 s""#]);
     let end = StreamEnd::Silent { missed: 4 };
     assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::Cancel { mux_id: 9 }]);
-    assert_eq!(subject.take(id), Received::StreamOver);
+    assert_eq!(subject.read(id), Received::StreamOver);
 }
 
 #[test]

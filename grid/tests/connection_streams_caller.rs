@@ -146,7 +146,7 @@ fn p16_sequences_of_the_caller_count_messages_credits_and_pings() {
     let id = subject.opened(2, 2);
     subject.send(id, b"a");
     subject.deliver(Op::MuxServerMsg, id, 1, b"x");
-    subject.take_message(id);
+    subject.read_message(id);
     subject.advance(Duration::from_secs(15));
     subject.send(id, b"b");
     subject.connection.give_up(id.mux_id);
@@ -212,11 +212,11 @@ fn p17_each_message_that_is_taken_gives_one_credit_back() {
     assert_eq!(subject.events(), [Event::Readable(id)], "one event until the buffer was emptied");
     assert_eq!(subject.sent(), [], "arrival returns no credit");
 
-    assert_eq!(subject.take(id), message(b"x"));
+    assert_eq!(subject.read(id), message(b"x"));
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=1"]);
-    assert_eq!(subject.take(id), message(b"y"));
+    assert_eq!(subject.read(id), message(b"y"));
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=2"]);
-    assert_eq!(subject.take(id), Received::Nothing);
+    assert_eq!(subject.read(id), Received::Nothing);
     subject.deliver(Op::MuxServerMsg, id, 3, b"z");
     assert_eq!(subject.events(), [Event::Readable(id)]);
 }
@@ -227,7 +227,7 @@ fn p17_a_credit_waits_its_turn_in_the_queue() {
     let id = subject.opened(1, 1);
     subject.deliver(Op::MuxServerMsg, id, 1, b"x");
     subject.fill_queue();
-    subject.take_message(id);
+    subject.read_message(id);
     let credit = |sent: &[(Op, u64)]| sent.iter().filter(|s| s.0 == Op::UnblockSrvMux).count();
     assert_eq!(credit(&subject.sent_ops()), 1);
     assert_eq!(subject.connection.blocked_messages(), 0);
@@ -242,7 +242,7 @@ fn b21_messages_after_the_receiver_closed_are_dropped_and_credited() {
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=1"]);
     subject.deliver(Op::MuxServerMsg, id, 2, b"y");
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=2"]);
-    assert_eq!(subject.take(id), Received::Nothing);
+    assert_eq!(subject.read(id), Received::Nothing);
     subject.deliver_flagged(Op::MuxServerMsg, id, 3, EOF, b"");
     assert!(subject.events().contains(&stream_ended(StreamEnd::Finished)), "a clean end");
 }
@@ -366,7 +366,7 @@ fn b25_half_close() {
     assert_eq!(subject.connection.finish(id), Sent::Queued, "finish() is idempotent");
 
     subject.deliver(Op::MuxServerMsg, id, 1, b"still here");
-    assert_eq!(subject.take(id), message(b"still here"));
+    assert_eq!(subject.read(id), message(b"still here"));
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=3"]);
 }
 

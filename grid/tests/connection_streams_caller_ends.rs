@@ -27,11 +27,11 @@ fn b23_messages_before_the_end_are_received_first() {
     subject.deliver(Op::MuxServerMsg, id, 1, b"x");
     subject.deliver(Op::MuxServerMsg, id, 2, b"y");
     subject.deliver(Op::MuxServerMsg, id, 3, b"z");
-    assert_eq!(subject.take_message(id), "x");
+    assert_eq!(subject.read_message(id), "x");
     subject.events();
     subject.deliver_flagged(Op::MuxServerMsg, id, 4, EOF, b"");
     assert_eq!(subject.events(), [stream_ended_with(&[b"y", b"z"], StreamEnd::Finished)]);
-    assert_eq!(subject.take(id), Received::StreamOver);
+    assert_eq!(subject.read(id), Received::StreamOver);
     assert_eq!(subject.send(id, b"late"), Sent::StreamOver);
     assert_eq!(subject.connection.finish(id), Sent::StreamOver);
     assert_eq!(subject.connection.live_streams(), 0);
@@ -250,7 +250,7 @@ fn b07_stream_pings_leave_every_15_seconds_and_two_without_a_pong_end_the_stream
     pass_alive(&mut subject, PING_INTERVAL);
     assert_eq!(stream_lines(&mut subject), ["DisconnectServerMux 1"]);
     assert_eq!(subject.events(), [stream_ended(StreamEnd::Silent { missed: 2 })]);
-    assert_eq!(subject.take(id), Received::StreamOver);
+    assert_eq!(subject.read(id), Received::StreamOver);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn b07_a_pong_is_a_sign_of_life_and_takes_no_sequence() {
     }
     assert_eq!(subject.events(), []);
     subject.deliver(Op::MuxServerMsg, id, 1, b"in order");
-    assert_eq!(subject.take_message(id), "in order");
+    assert_eq!(subject.read_message(id), "in order");
 }
 
 #[test]
@@ -352,8 +352,8 @@ fn b16_one_mux_id_in_both_directions_is_two_streams() {
     let theirs = subject.accepted(1, 1, 1);
     subject.deliver(Op::MuxServerMsg, mine, 1, b"to the caller");
     subject.deliver(Op::MuxClientMsg, theirs, 1, b"to the handler");
-    assert_eq!(subject.take_message(mine), "to the caller");
-    assert_eq!(subject.take_message(theirs), "to the handler");
+    assert_eq!(subject.read_message(mine), "to the caller");
+    assert_eq!(subject.read_message(theirs), "to the handler");
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=1", "UnblockClMux 1 seq=1"]);
     subject.events();
 

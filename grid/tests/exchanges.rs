@@ -107,7 +107,7 @@ fn p17_b21_back_pressure() {
     exchange.deliver_all();
     assert_diagram(
         "stream_back_pressure",
-        "P15 to P18: a stream with room for one message each way, from its opening to its end",
+        "P15 to P18: a stream with one credit each way, from its opening to its end",
         &exchange.diagram,
     );
 }

@@ -16,7 +16,7 @@ use support::streams::{is_disconnected, message, opened, rest};
 use support::{ECHO, Server, WAIT_MAX, eventually, within};
 use tokio::sync::mpsc;
 
-const LISTENER: HandlerId = HandlerId::new(210);
+const REPORTER: HandlerId = HandlerId::new(210);
 const OTHER: HandlerId = HandlerId::new(211);
 
 /// An observation of a handler, or of a task of it.
@@ -44,13 +44,13 @@ type Reports = mpsc::UnboundedReceiver<Observed>;
 
 /// Starts two connected servers. The handler of the second reports its input up to the end and then
 /// never returns; it is counted while it lives.
-async fn listening() -> (Server, Server, LiveCount, Reports) {
+async fn reporting_pair() -> (Server, Server, LiveCount, Reports) {
     let (one, two) = Server::pair(&Limits::default()).await;
     let live = LiveCount::default();
     let (report, reports) = mpsc::unbounded_channel();
     let counter = live.clone();
     two.manager
-        .register_stream(Route::new(LISTENER), move |_, _, mut input, output| {
+        .register_stream(Route::new(REPORTER), move |_, _, mut input, output| {
             let (guard, report) = (counter.guard(), report.clone());
             async move {
                 let (_guard, _output) = (guard, output);
@@ -73,7 +73,7 @@ async fn next(reports: &mut Reports) -> Observed {
 }
 
 /// Asserts that both servers are quiescent and that the handler reported nothing more.
-async fn are_at_rest(one: &Server, two: &Server, live: &LiveCount, reports: &mut Reports) {
+async fn assert_at_rest(one: &Server, two: &Server, live: &LiveCount, reports: &mut Reports) {
     eventually("the handlers are dropped", || live.count() == 0).await;
     one.assert_quiescent().await;
     two.assert_quiescent().await;
@@ -82,9 +82,9 @@ async fn are_at_rest(one: &Server, two: &Server, live: &LiveCount, reports: &mut
 
 #[tokio::test]
 async fn b25_dropping_a_stream_cancels_its_handler_which_observes_no_clean_end() {
-    let (one, two, live, mut reports) = listening().await;
+    let (one, two, live, mut reports) = reporting_pair().await;
     for how in 0..40 {
-        let mut stream = opened(one.connection(&two.url).stream(LISTENER, "")).await;
+        let mut stream = opened(one.connection(&two.url).stream(REPORTER, "")).await;
         stream.send("half of it").await.expect("accepted");
         assert_eq!(next(&mut reports).await, Observed::Message("half of it".into()));
         match how % 4 {
@@ -112,21 +112,21 @@ async fn b25_dropping_a_stream_cancels_its_handler_which_observes_no_clean_end()
                 drop(receiver);
             }
         }
-        are_at_rest(&one, &two, &live, &mut reports).await;
+        assert_at_rest(&one, &two, &live, &mut reports).await;
     }
 }
 
 #[tokio::test]
 async fn b11_dropping_the_future_that_opens_cancels_the_handler() {
-    let (one, two, live, mut reports) = listening().await;
+    let (one, two, live, mut reports) = reporting_pair().await;
     for wait in [false, true] {
-        let mut opening = Box::pin(one.connection(&two.url).stream(LISTENER, "").into_future());
+        let mut opening = Box::pin(one.connection(&two.url).stream(REPORTER, "").into_future());
         assert!((&mut opening).now_or_never().is_none(), "no acknowledgement yet");
         if wait {
             eventually("the handler runs", || live.count() == 1).await;
         }
         drop(opening);
-        are_at_rest(&one, &two, &live, &mut reports).await;
+        assert_at_rest(&one, &two, &live, &mut reports).await;
     }
     assert_eq!(one.connection(&two.url).stats().streams_made, 2);
 }
@@ -276,18 +276,18 @@ async fn b05_b14_messages_before_a_disconnect_are_received_and_then_the_end() {
 
 #[tokio::test]
 async fn b09_shutdown_does_not_wait_longer_than_its_grace_period_for_a_stream() {
-    let (one, two, live, mut reports) = listening().await;
-    let mut stream = opened(one.connection(&two.url).stream(LISTENER, "")).await;
+    let (one, two, live, mut reports) = reporting_pair().await;
+    let mut stream = opened(one.connection(&two.url).stream(REPORTER, "")).await;
     within("the shutdown", two.manager.shutdown(Duration::from_millis(20))).await;
     let error = within("the end", stream.next()).await.expect("an error").expect_err("cut off");
     assert!(is_disconnected(&error), "{error}");
-    are_at_rest(&one, &two, &live, &mut reports).await;
+    assert_at_rest(&one, &two, &live, &mut reports).await;
 }
 
 #[tokio::test]
 async fn b09_an_open_stream_keeps_its_manager_and_dropping_it_ends_both() {
-    let (one, two, live, mut reports) = listening().await;
-    let mut stream = opened(one.connection(&two.url).stream(LISTENER, "")).await;
+    let (one, two, live, mut reports) = reporting_pair().await;
+    let mut stream = opened(one.connection(&two.url).stream(REPORTER, "")).await;
     drop(one);
     stream.send("a stream is a handle").await.expect("the connection lives");
     assert_eq!(next(&mut reports).await, Observed::Message("a stream is a handle".into()));
@@ -299,13 +299,13 @@ async fn b09_an_open_stream_keeps_its_manager_and_dropping_it_ends_both() {
 #[tokio::test]
 async fn b06_b11_dropping_a_waiting_send_removes_its_message() {
     let (one, two) = Server::pair(&Limits::default()).await;
-    let (take, taken) = mpsc::unbounded_channel::<()>();
-    let taken = std::sync::Arc::new(tokio::sync::Mutex::new(taken));
+    let (receive_next, requests) = mpsc::unbounded_channel::<()>();
+    let requests = std::sync::Arc::new(tokio::sync::Mutex::new(requests));
     two.manager
         .register_stream(Route::new(OTHER).input_capacity(1), move |_, _, mut input, mut output| {
-            let taken = std::sync::Arc::clone(&taken);
+            let requests = std::sync::Arc::clone(&requests);
             async move {
-                while taken.lock().await.recv().await.is_some() {
+                while requests.lock().await.recv().await.is_some() {
                     let Some(message) = input.next().await else { return Ok(()) };
                     output.send(message?).await?;
                 }
@@ -315,7 +315,7 @@ async fn b06_b11_dropping_a_waiting_send_removes_its_message() {
         .expect("free");
     let open = one.connection(&two.url).stream(OTHER, "").input_capacity(1);
     let (mut sender, mut receiver) = opened(open).await.split();
-    let take = || take.send(()).expect("the handler listens");
+    let receive_one = || receive_next.send(()).expect("the handler listens");
     let mut expected = Vec::new();
     for round in 0..20 {
         let first = format!("{round} first");
@@ -326,17 +326,17 @@ async fn b06_b11_dropping_a_waiting_send_removes_its_message() {
             0,
             "it waits for credit, not for queue space"
         );
-        take();
+        receive_one();
         assert_eq!(message(&mut receiver).await, first);
         expected.push(first);
     }
     let mut last = Box::pin(sender.send("last"));
-    take();
+    receive_one();
     within("a credit", &mut last).await.expect("there is credit");
     drop(last);
     let finishing = tokio::spawn(sender.finish());
     assert_eq!(message(&mut receiver).await, "last");
-    take();
+    receive_one();
     within("finishing", finishing).await.expect("no panic").expect("no error");
     assert_eq!(rest(&mut receiver).await, (vec![], Ok(())));
     one.assert_quiescent().await;
@@ -346,7 +346,7 @@ async fn b06_b11_dropping_a_waiting_send_removes_its_message() {
 #[tokio::test]
 async fn b25_a_task_that_outlives_its_handler_learns_that_it_returned() {
     let (one, two) = Server::pair(&Limits::default()).await;
-    for (id, response) in [(LISTENER, Ok(())), (OTHER, Err(HandlerError::new("failed")))] {
+    for (id, response) in [(REPORTER, Ok(())), (OTHER, Err(HandlerError::new("failed")))] {
         let (report, mut reports) = mpsc::unbounded_channel();
         let route = Route::new(id).output_capacity(1);
         two.manager
@@ -508,7 +508,7 @@ async fn a_payload_of_a_stream_that_does_not_open_is_not_dropped_under_the_lock(
     let server = Server::start(address, &urls, Limits::default());
     let connection = server.connection(&nowhere);
     let payload = Bytes::from_owner(DropCallsConnection(connection.clone()));
-    let error = within("an error", connection.stream(LISTENER, payload).into_future()).await;
+    let error = within("an error", connection.stream(REPORTER, payload).into_future()).await;
     let error = error.expect_err("no server");
     assert!(matches!(error, StreamError::Call(CallError::NotConnected { .. })), "{error}");
 }
@@ -520,7 +520,7 @@ async fn b25_dropping_the_sender_first_and_then_the_receiver_never_ends_the_inpu
     let (one, two) = Server::pair(&Limits::default()).await;
     let (report, mut inputs) = mpsc::unbounded_channel();
     two.manager
-        .register_stream(Route::new(LISTENER), move |_, _, mut input, _| {
+        .register_stream(Route::new(REPORTER), move |_, _, mut input, _| {
             let report = report.clone();
             async move {
                 // In a spawned task, which survives the cancellation of its handler.
@@ -537,7 +537,7 @@ async fn b25_dropping_the_sender_first_and_then_the_receiver_never_ends_the_inpu
         .expect("free");
     let connection = one.connection(&two.url);
     for _ in 0..200 {
-        let stream = within("opening", connection.stream(LISTENER, "").into_future()).await;
+        let stream = within("opening", connection.stream(REPORTER, "").into_future()).await;
         let (mut sender, receiver) = stream.expect("it opens").split();
         sender.send("half").await.expect("there is credit");
         drop(sender);
@@ -555,7 +555,7 @@ async fn b25_dropping_the_sender_first_and_then_the_receiver_never_ends_the_inpu
 async fn b23_finishing_a_stream_that_has_failed_loses_no_message_before_the_error() {
     let (one, two) = Server::pair(&Limits::default()).await;
     two.manager
-        .register_stream(Route::new(LISTENER), |_, _, _, mut output| async move {
+        .register_stream(Route::new(REPORTER), |_, _, _, mut output| async move {
             for text in ["one", "two", "three"] {
                 output.send(text).await?;
             }
@@ -563,7 +563,7 @@ async fn b23_finishing_a_stream_that_has_failed_loses_no_message_before_the_erro
         })
         .expect("free");
     let connection = one.connection(&two.url);
-    let mut stream = opened(connection.stream(LISTENER, "")).await;
+    let mut stream = opened(connection.stream(REPORTER, "")).await;
     eventually("the end arrived", || connection.stats().live_streams == 0).await;
     stream.finish().await.expect_err("it has failed");
     for text in ["one", "two", "three"] {

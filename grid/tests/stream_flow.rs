@@ -1,5 +1,5 @@
-//! Flow control of streams between real servers: the sends that credit allows, those that it blocks,
-//! and unaffected calls; and streams as `Stream` and `Sink` of `futures`.
+//! Flow control of streams between real servers: sends that credit allows and blocks, and other
+//! calls that go on; and streams as `Stream` and `Sink` of `futures`.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

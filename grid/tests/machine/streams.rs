@@ -118,7 +118,7 @@ impl Subject {
         self.receive(header, Bytes::from_static(payload));
     }
 
-    /// Sends a message, and asserts that the machine took the payload exactly where its status says so.
+    /// Sends a message, and asserts that the machine took the payload exactly if its status says so.
     pub fn send(&mut self, id: StreamId, payload: &'static [u8]) -> Sent {
         let mut offered = Some(Bytes::from_static(payload));
         let sent = self.connection.send(id, &mut offered);
@@ -131,13 +131,13 @@ impl Subject {
         sent
     }
 
-    pub fn take(&mut self, id: StreamId) -> Received {
+    pub fn read(&mut self, id: StreamId) -> Received {
         self.connection.receive(id)
     }
 
-    /// Takes the next message, which must have arrived.
-    pub fn take_message(&mut self, id: StreamId) -> Bytes {
-        match self.take(id) {
+    /// Reads the next message, which must have arrived.
+    pub fn read_message(&mut self, id: StreamId) -> Bytes {
+        match self.read(id) {
             Received::Message(payload) => payload,
             other => panic!("no message: {other:?}"),
         }
