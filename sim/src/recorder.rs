@@ -59,7 +59,7 @@ impl Outstanding {
             EventKind::SocketOpened { socket, .. } => drop(self.sockets.insert(*socket)),
             EventKind::SocketClosed { socket } => drop(self.sockets.remove(socket)),
             EventKind::LockRequested { call, .. } => {
-                drop(self.locks.insert(*call, LockPhase::Requested))
+                self.locks.insert(*call, LockPhase::Requested);
             }
             EventKind::LockGranted { call, .. } | EventKind::StoreCompleted { call, .. } => {
                 self.locks.insert(*call, LockPhase::Granted { at_store: None });

@@ -85,7 +85,7 @@ impl Links {
         match self.links.remove(&pair(a, b)) {
             Some(LinkFault::Held) if !is_paused => sim.release(host(a), host(b)),
             Some(LinkFault::Cut | LinkFault::CutOneWay(..)) if is_paused => {
-                sim.hold(host(a), host(b))
+                sim.hold(host(a), host(b));
             }
             Some(LinkFault::Cut | LinkFault::CutOneWay(..)) => sim.repair(host(a), host(b)),
             Some(LinkFault::Held) | None => {}
