@@ -140,7 +140,7 @@ fn invalid_command_line_or_file_exits_with_2() {
         (&["replay"], "give a seed"),
         (&["replay", "--schedule", "/no/such/file"], "/no/such/file"),
         (&["replay", "--schedule", path(&garbage)], "neither a corpus entry nor a plan"),
-        (&["replay", "--schedule", path(&impossible)], "node-7 cannot ask node-1"),
+        (&["replay", "--schedule", path(&impossible)], "node-7 cannot call node-1"),
     ];
     for (arguments, problem) in cases {
         let output = sim(arguments);
