@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use grid::buggify::{Buggify, MARKER, Point};
-use grid::net::transport::{Dialling, Socket, TcpTransport, Transport};
-use grid::proto::handshake::Dialler;
+use grid::buggify::{Buggify, FaultPoint, MARKER};
+use grid::net::transport::{ConnectFuture, Socket, TcpTransport, Transport};
+use grid::proto::handshake::Dialer;
 use grid::{CallError, ConnectionState, HandlerId, Limits, Manager, ManagerBuilder, Name, Route};
 use support::live::{LiveCount, LiveGuard};
 use support::streams::opened;
@@ -35,7 +35,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct CountingInjector(Arc<Counts>);
 
 struct Counts {
-    point: Point,
+    point: FaultPoint,
     wait: Duration,
     remaining: AtomicUsize,
     evaluations: AtomicUsize,
@@ -43,7 +43,7 @@ struct Counts {
 }
 
 impl CountingInjector {
-    fn new(point: Point, times: usize, wait: Duration) -> Self {
+    fn new(point: FaultPoint, times: usize, wait: Duration) -> Self {
         let (evaluations, fired) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self(Arc::new(Counts {
             point,
@@ -54,7 +54,7 @@ impl CountingInjector {
         }))
     }
 
-    fn always(point: Point, wait: Duration) -> Self {
+    fn always(point: FaultPoint, wait: Duration) -> Self {
         Self::new(point, usize::MAX, wait)
     }
 
@@ -73,7 +73,7 @@ impl CountingInjector {
 }
 
 impl Buggify for CountingInjector {
-    fn strike(&self, point: Point) -> Option<Duration> {
+    fn inject(&self, point: FaultPoint) -> Option<Duration> {
         if point != self.0.point {
             return None;
         }
@@ -88,7 +88,7 @@ impl Buggify for CountingInjector {
 /// A dialer with injected faults, and an acceptor.
 async fn pair(configure: impl FnOnce(ManagerBuilder) -> ManagerBuilder) -> (Server, Server) {
     let acceptor = ReservedAddress::new().await;
-    let dialer = ReservedAddress::dialed_by(Dialler::Local, &acceptor.url).await;
+    let dialer = ReservedAddress::dialed_by(Dialer::Local, &acceptor.url).await;
     let urls = [acceptor.url.clone(), dialer.url.clone()];
     let dialer = Server::start_as(dialer, &urls, configure);
     (dialer, Server::start(acceptor, &urls, Limits::default()))
@@ -139,7 +139,7 @@ async fn assert_nothing_lost(dialer: &Server, acceptor: &Server) {
 
 #[tokio::test]
 async fn nothing_is_lost_when_each_flush_is_delayed() {
-    let faults = CountingInjector::always(Point::DelayFlush, Duration::from_millis(5));
+    let faults = CountingInjector::always(FaultPoint::DelayFlush, Duration::from_millis(5));
     let (dialer, acceptor) = pair(|builder| builder.buggify(faults.clone())).await;
     assert_nothing_lost(&dialer, &acceptor).await;
     assert!(faults.fired() >= 100, "{} delays", faults.fired());
@@ -147,7 +147,7 @@ async fn nothing_is_lost_when_each_flush_is_delayed() {
 
 #[tokio::test]
 async fn nothing_is_lost_when_the_socket_is_full_before_each_frame() {
-    let faults = CountingInjector::always(Point::FullSocket, Duration::from_millis(5));
+    let faults = CountingInjector::always(FaultPoint::FullSocket, Duration::from_millis(5));
     let (dialer, acceptor) = pair(|builder| builder.buggify(faults.clone())).await;
     assert_nothing_lost(&dialer, &acceptor).await;
     assert!(faults.fired() >= 100, "{} times full", faults.fired());
@@ -155,14 +155,14 @@ async fn nothing_is_lost_when_the_socket_is_full_before_each_frame() {
 
 #[tokio::test]
 async fn nothing_is_lost_when_a_connection_is_always_woken() {
-    let faults = CountingInjector::always(Point::SpuriousWake, Duration::ZERO);
+    let faults = CountingInjector::always(FaultPoint::SpuriousWake, Duration::ZERO);
     let (dialer, acceptor) = pair(|builder| builder.buggify(faults.clone())).await;
     assert_nothing_lost(&dialer, &acceptor).await;
 }
 
 /// Fires `point` once, for longer than the test waits. Nothing leaves any more, but messages are
 /// still read and timers run. Returns how many bytes are queued then.
-async fn block_socket(point: Point) -> usize {
+async fn block_socket(point: FaultPoint) -> usize {
     let faults = CountingInjector::new(point, 0, HOUR);
     let (dialer, acceptor) = pair(|builder| builder.buggify(faults.clone())).await;
     let to_acceptor = dialer.wait_connected(&acceptor.url).await;
@@ -205,17 +205,17 @@ async fn block_socket(point: Point) -> usize {
 
 #[tokio::test]
 async fn a_delayed_flush_holds_back_written_bytes() {
-    assert_eq!(block_socket(Point::DelayFlush).await, 0);
+    assert_eq!(block_socket(FaultPoint::DelayFlush).await, 0);
 }
 
 #[tokio::test]
 async fn a_full_socket_leaves_frames_in_the_queue() {
-    assert_ne!(block_socket(Point::FullSocket).await, 0);
+    assert_ne!(block_socket(FaultPoint::FullSocket).await, 0);
 }
 
 #[tokio::test]
 async fn a_spurious_wake_wakes_an_idle_connection() {
-    let faults = CountingInjector::always(Point::SpuriousWake, Duration::from_millis(1));
+    let faults = CountingInjector::always(FaultPoint::SpuriousWake, Duration::from_millis(1));
     let (dialer, acceptor) = pair(|builder| builder.buggify(faults.clone())).await;
     let connection = dialer.wait_connected(&acceptor.url).await;
     let (evaluations, sent) = (faults.evaluations(), connection.stats().messages_out);
@@ -229,7 +229,7 @@ async fn a_spurious_wake_wakes_an_idle_connection() {
 async fn a_tiny_queue_makes_calls_wait_and_all_get_their_responses() {
     let mut limits = Limits::default();
     limits.message_bytes_max = 64 * 1024;
-    let faults = CountingInjector::always(Point::TinyQueue, Duration::ZERO);
+    let faults = CountingInjector::always(FaultPoint::TinyQueue, Duration::ZERO);
     let (dialer, acceptor) = pair(|builder| builder.limits(limits).buggify(faults.clone())).await;
     assert_eq!(faults.evaluations(), 1, "once for each remote");
     let connection = dialer.wait_connected(&acceptor.url).await;
@@ -252,9 +252,9 @@ async fn a_tiny_queue_makes_calls_wait_and_all_get_their_responses() {
 #[tokio::test]
 async fn an_early_timeout_abandons_a_dial_and_the_next_one_connects() {
     let scripted = ReservedAddress::new().await;
-    let dialer = ReservedAddress::dialed_by(Dialler::Local, &scripted.url).await;
+    let dialer = ReservedAddress::dialed_by(Dialer::Local, &scripted.url).await;
     let urls = [scripted.url.clone(), dialer.url.clone()];
-    let faults = CountingInjector::new(Point::EarlyTimeout, 1, Duration::from_millis(10));
+    let faults = CountingInjector::new(FaultPoint::EarlyTimeout, 1, Duration::from_millis(10));
     let mut limits = Limits::default();
     limits.handshake_timeout = HOUR;
     let configure = |builder: ManagerBuilder| builder.limits(limits).buggify(faults.clone());
@@ -264,7 +264,7 @@ async fn an_early_timeout_abandons_a_dial_and_the_next_one_connects() {
     let connection = server.connection(&scripted.url);
     eventually("the dial fails", || connection.stats().last_failure.is_some()).await;
     let failure = connection.stats().last_failure.expect("there is one");
-    assert_eq!(&*failure.cause, "no answer within 10ms");
+    assert_eq!(&*failure.cause, "no response within 10ms");
     drop(within("the first dial", scripted.listener.accept()).await.expect("the port is open"));
 
     let _peer = ScriptedPeer::accept(&scripted.listener).await;
@@ -280,7 +280,7 @@ struct CountingTransport {
 }
 
 impl Transport for CountingTransport {
-    fn connect(&self, remote: &Name) -> Dialling {
+    fn connect(&self, remote: &Name) -> ConnectFuture {
         self.at_dial.lock().expect("no panic").push(self.open.count());
         let (dialing, _guard) = (TcpTransport.connect(remote), self.open.guard());
         Box::pin(async move { Ok(Box::new(CountedSocket { socket: dialing.await?, _guard }) as _) })
@@ -322,7 +322,7 @@ impl AsyncWrite for CountedSocket {
 
 #[tokio::test]
 async fn b03_a_forgotten_connection_stays_open_until_the_next_one_supersedes_it() {
-    let faults = CountingInjector::new(Point::Supersede, 1, Duration::from_millis(50));
+    let faults = CountingInjector::new(FaultPoint::Supersede, 1, Duration::from_millis(50));
     let counting = CountingTransport::default();
     let configure =
         |builder: ManagerBuilder| builder.transport(counting.clone()).buggify(faults.clone());
@@ -364,12 +364,12 @@ fn each_fault_is_logged_with_the_marker_that_no_server_contains() {
         Manager::builder("http://a:1")
             .servers(["http://a:1", "http://b:1"])
             .auth(auth())
-            .buggify(CountingInjector::always(Point::TinyQueue, Duration::ZERO))
+            .buggify(CountingInjector::always(FaultPoint::TinyQueue, Duration::ZERO))
             .build()
             .expect("right");
     });
     let log = String::from_utf8(log.lock().expect("no panic").clone()).expect("logs are text");
-    let line = format!("DEBUG grid::buggify: {MARKER} struck point=tiny-queue");
+    let line = format!("DEBUG grid::buggify: {MARKER} fired point=tiny-queue");
     assert!(log.contains(&line), "{log}");
 }
 

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid::trace::{CallTrace, Side, Subscriber, TraceOutcome};
+use grid::trace::{CallSide, CallTrace, Subscriber, TraceOutcome};
 use grid::{
-    CallError, CallOptions, ConnectionState, HandlerError, HandlerId, Limits, RegisterError, Route,
-    SingleHandler, Start, Subroute, TypedCallError,
+    CallError, CallOptions, ConnectionState, Execution, HandlerError, HandlerId, Limits,
+    RegisterError, Route, SingleHandler, Subroute, TypedCallError,
 };
 use serde::{Deserialize, Serialize};
 use support::live::LiveCount;
@@ -269,7 +269,7 @@ async fn b09_shutdown_takes_no_new_calls_and_finishes_those_in_flight() {
         .expect("free");
     let connection = one.connection(&two.url);
     let running = tokio::spawn(connection.request(HandlerId::new(204), "done").into_future());
-    eventually("it runs", || two.connection(&one.url).stats().live_served == 1).await;
+    eventually("it runs", || two.connection(&one.url).stats().live_inbound_calls == 1).await;
 
     let manager = two.manager.clone();
     let shutdown = tokio::spawn(async move { manager.shutdown(WAIT_MAX).await });
@@ -340,45 +340,45 @@ async fn a_message_that_is_too_large_is_refused_on_either_side() {
 #[tokio::test]
 async fn calls_beyond_the_inbound_limit_are_refused_and_not_run() {
     let mut limits = Limits::default();
-    limits.calls_served_max = 2;
+    limits.inbound_calls_max = 2;
     let servers = Server::cluster(2, &limits).await;
     let connection = servers[0].wait_connected(&servers[1].url).await;
     let served = servers[1].connection(&servers[0].url);
     let stuck: Vec<_> =
         (0..2).map(|_| tokio::spawn(connection.request(STUCK, "").into_future())).collect();
-    eventually("both run", || served.stats().live_served == 2).await;
+    eventually("both run", || served.stats().live_inbound_calls == 2).await;
 
     let error = connection.request(ECHO, "").await.expect_err("overloaded");
     assert!(matches!(&error, CallError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("overloaded"), "{error}");
     stuck.into_iter().for_each(|call| call.abort());
-    eventually("both calls ended", || served.stats().live_served == 0).await;
+    eventually("both calls ended", || served.stats().live_inbound_calls == 0).await;
     connection.request(ECHO, "").await.expect("the limit has room again");
 }
 
 #[tokio::test]
 async fn calls_beyond_the_outbound_limit_fail_locally() {
     let mut limits = Limits::default();
-    limits.calls_made_max = 2;
+    limits.outbound_calls_max = 2;
     let servers = Server::cluster(2, &limits).await;
     let connection = servers[0].wait_connected(&servers[1].url).await;
     let stuck: Vec<_> =
         (0..2).map(|_| tokio::spawn(connection.request(STUCK, "").into_future())).collect();
-    eventually("both calls are in flight", || connection.stats().live_calls == 2).await;
+    eventually("both calls are in flight", || connection.stats().live_outbound_calls == 2).await;
     let error = connection.request(ECHO, "").await.expect_err("too many");
     assert!(matches!(error, CallError::TooManyCalls { max: 2, .. }), "{error}");
     stuck.into_iter().for_each(|call| call.abort());
-    eventually("both calls ended", || connection.stats().live_calls == 0).await;
+    eventually("both calls ended", || connection.stats().live_outbound_calls == 0).await;
     connection.request(ECHO, "").await.expect("the limit has room again");
 }
 
 /// Returns the task in which each of three calls of a handler began.
-async fn tasks_of_three_calls(start: Start) -> Vec<tokio::task::Id> {
+async fn tasks_of_three_calls(execution: Execution) -> Vec<tokio::task::Id> {
     let (one, two, _) = pair().await;
     let tasks = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&tasks);
     two.manager
-        .register(Route::new(HandlerId::new(206)).start(start), move |_, payload| {
+        .register(Route::new(HandlerId::new(206)).execution(execution), move |_, payload| {
             seen.lock().expect("no panic").push(tokio::task::id());
             std::future::ready(Ok(payload))
         })
@@ -393,9 +393,9 @@ async fn tasks_of_three_calls(start: Start) -> Vec<tokio::task::Id> {
 
 #[tokio::test]
 async fn a_handler_begins_in_the_connections_task_or_in_a_spawned_one() {
-    let in_place = tasks_of_three_calls(Start::InPlace).await;
+    let in_place = tasks_of_three_calls(Execution::Inline).await;
     assert!(in_place.iter().all(|task| *task == in_place[0]));
-    let spawned = tasks_of_three_calls(Start::Spawned).await;
+    let spawned = tasks_of_three_calls(Execution::Spawned).await;
     assert!(spawned[0] != spawned[1] && spawned[1] != spawned[2] && spawned[0] != spawned[2]);
 }
 
@@ -423,7 +423,7 @@ async fn b30_typed_handlers_are_declared_once_and_used_by_caller_and_callee() {
     assert_eq!(SUM.call(&connection, &Sum { numbers: vec![1, -2, 44] }).await.expect("a sum"), 43);
     let error = SUM.call(&connection, &Sum { numbers: vec![i64::MAX, 1] }).await;
     let error = error.expect_err("an overflow").to_string();
-    assert!(error.ends_with("answered: overflow"), "{error}");
+    assert!(error.ends_with("returned an error: overflow"), "{error}");
 }
 
 #[tokio::test]
@@ -489,7 +489,7 @@ async fn b42_every_call_is_traced_by_caller_and_callee() {
     connection.request(ECHO, "four").await.expect("an echo");
     connection.request(HandlerId::new(99), "x").await.expect_err("unknown");
     let call = tokio::spawn(connection.request(COUNTED, "xy").into_future());
-    eventually("it runs", || two.connection(&one.url).stats().live_served == 1).await;
+    eventually("it runs", || two.connection(&one.url).stats().live_inbound_calls == 1).await;
     call.abort();
     eventually("all calls are traced", || seen.lock().expect("no panic").len() == 5).await;
 
@@ -498,16 +498,16 @@ async fn b42_every_call_is_traced_by_caller_and_callee() {
         let is_it = |trace: &&CallTrace| trace.side == side && &*trace.name == name;
         traces.iter().find(is_it).cloned().expect("it was traced")
     };
-    let client = find(Side::Client, "200");
+    let client = find(CallSide::Caller, "200");
     assert_eq!((client.bytes_out, client.bytes_in, client.outcome), (4, 4, TraceOutcome::Ok));
     assert_eq!((client.local.as_str(), client.remote.as_str()), (&*one.url, &*two.url));
-    let server = find(Side::Server, "Echo");
+    let server = find(CallSide::Callee, "Echo");
     assert_eq!((server.bytes_out, server.bytes_in, server.outcome), (4, 4, TraceOutcome::Ok));
     assert_eq!((server.local.as_str(), server.remote.as_str()), (&*two.url, &*one.url));
-    let unknown = find(Side::Client, "99").outcome;
+    let unknown = find(CallSide::Caller, "99").outcome;
     assert!(matches!(unknown, TraceOutcome::Failed(CallError::UnknownHandler { .. })));
-    assert_eq!(find(Side::Client, "202").outcome, TraceOutcome::Cancelled);
-    assert_eq!(find(Side::Server, "Counted").outcome, TraceOutcome::Cancelled);
+    assert_eq!(find(CallSide::Caller, "202").outcome, TraceOutcome::Cancelled);
+    assert_eq!(find(CallSide::Callee, "Counted").outcome, TraceOutcome::Cancelled);
 
     one.manager.untrace(&subscriber);
     two.manager.untrace(&subscriber);
@@ -536,7 +536,7 @@ async fn b08_statistics_count_calls_messages_and_bytes() {
         connection.request(ECHO, "0123456789").await.expect("an echo");
     }
     let (here, there) = (connection.stats(), two.connection(&one.url).stats());
-    assert_eq!((here.calls_made, there.calls_served), (10, 10));
+    assert_eq!((here.outbound_calls, there.inbound_calls), (10, 10));
     assert_eq!((here.messages_out, here.messages_in), (10, 10));
     assert_eq!((here.bytes_out, here.bytes_in), (there.bytes_in, there.bytes_out));
     assert_eq!((here.state, here.connections), (ConnectionState::Connected, 1));

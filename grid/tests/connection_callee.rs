@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{Event, Incoming, Outcome, StartError};
+use grid::proto::connection::{CallOutcome, Event, Incoming, StartError};
 use grid::proto::message::{Flags, Header, Op};
 use machine::{MINUTE, START, Subject, ended, ok, refusal_text, responded, response_header};
 
@@ -75,7 +75,7 @@ fn p14_a_response_after_the_deadline_is_not_sent_even_before_the_timer_runs() {
     subject.advance_clock(Duration::from_secs(1));
     assert!(!subject.respond(9, &ok(b"late")));
     assert_eq!(subject.sent(), []);
-    assert_eq!(subject.connection.live_served(), 0);
+    assert_eq!(subject.connection.live_inbound_calls(), 0);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn p14_a_response_that_waited_beyond_its_deadline_is_not_sent() {
     assert!(subject.respond(9, &ok(b"late")), "it is queued");
     subject.advance_clock(Duration::from_secs(1));
     assert!(subject.sent().iter().all(|message| message.header.op != Op::Response));
-    assert_eq!(subject.connection.live_served(), 0);
+    assert_eq!(subject.connection.live_inbound_calls(), 0);
     assert_eq!(subject.connection.blocked_messages(), 0);
 }
 
@@ -95,7 +95,10 @@ fn p14_a_request_without_a_deadline_is_served_for_as_long_as_it_takes() {
     let mut subject = Subject::new();
     subject.receive_request(9, 0);
     let events = subject.events();
-    assert!(matches!(&events[..], [Event::Serve(Incoming { deadline: None, .. })]), "{events:?}");
+    assert!(
+        matches!(&events[..], [Event::Incoming(Incoming { deadline: None, .. })]),
+        "{events:?}"
+    );
     subject.advance_clock(Duration::from_secs(1_000_000));
     assert!(subject.respond(9, &ok(b"at last")));
     assert_eq!(subject.sent_ops(), [(Op::Response, 9)]);
@@ -110,7 +113,7 @@ fn b11_a_cancellation_reaches_the_handler_and_discards_its_response() {
     subject.events();
     subject.receive_op(9, Op::DisconnectServerMux);
     assert_eq!(subject.events(), [Event::Cancel { mux_id: 9 }]);
-    assert!(!subject.connection.is_serving(9));
+    assert!(!subject.connection.is_inbound_live(9));
     assert!(!subject.respond(9, &ok(b"late")));
     assert_eq!(subject.sent(), []);
 }
@@ -136,7 +139,7 @@ fn p14_a_cancellation_of_an_unknown_call_is_ignored() {
     subject.receive_op(0, Op::DisconnectServerMux);
     assert_eq!(subject.events(), []);
     assert_eq!(subject.sent(), []);
-    assert_eq!(subject.connection.live_calls(), 1);
+    assert_eq!(subject.connection.live_outbound_calls(), 1);
 }
 
 // ---- two directions ----
@@ -151,8 +154,8 @@ fn b16_one_mux_id_in_both_directions_is_two_calls() {
 
     // A message of a callee means the outbound call ...
     subject.receive_op(1, Op::DisconnectClientMux);
-    assert_eq!(subject.events(), [ended(Outcome::RemoteError("cancelled by the peer".into()))]);
-    assert!(subject.connection.is_serving(1));
+    assert_eq!(subject.events(), [ended(CallOutcome::RemoteError("cancelled by the peer".into()))]);
+    assert!(subject.connection.is_inbound_live(1));
 
     // ... and a message of a caller the inbound one.
     subject.receive_op(1, Op::DisconnectServerMux);
@@ -257,7 +260,7 @@ fn p07_a_handshake_message_on_an_open_connection_is_skipped() {
 fn p13_a_second_request_with_a_mux_id_in_use_is_skipped() {
     let mut subject = Subject::new();
     subject.receive_request(9, 60_000);
-    assert!(matches!(subject.events()[..], [Event::Serve(_)]));
+    assert!(matches!(subject.events()[..], [Event::Incoming(_)]));
     subject.receive_request(9, 60_000);
     assert_eq!(subject.events(), [Event::Skipped { op: Op::Request, mux_id: 9 }]);
     subject.respond(9, &ok(b"once"));
@@ -269,7 +272,7 @@ fn p05_a_request_with_mux_id_0_is_skipped() {
     let mut subject = Subject::new();
     subject.receive_request(0, 60_000);
     assert_eq!(subject.events(), [Event::Skipped { op: Op::Request, mux_id: 0 }]);
-    assert_eq!(subject.connection.live_served(), 0);
+    assert_eq!(subject.connection.live_inbound_calls(), 0);
 }
 
 #[test]
@@ -285,7 +288,7 @@ fn p15_a_stream_is_refused_with_the_fields_of_its_opening() {
     let expected = Header { op: Op::MuxConnectError, flags: Flags::CRC, ..opening };
     assert_eq!(sent.header, expected);
     assert_eq!(refusal_text(&sent), "Invalid Handler for type: 78");
-    assert_eq!(subject.connection.live_served(), 0);
+    assert_eq!(subject.connection.live_inbound_calls(), 0);
 }
 
 #[test]
@@ -299,7 +302,7 @@ fn p06_a_stateless_stream_is_refused_with_its_own_text() {
 #[test]
 fn p13_calls_beyond_the_inbound_limit_are_refused_as_overload() {
     let mut limits = Limits::default();
-    limits.calls_served_max = 2;
+    limits.inbound_calls_max = 2;
     let mut subject = Subject::with_limits(&limits);
     for mux_id in 1..=3 {
         subject.receive_request(mux_id, 60_000);
@@ -311,7 +314,7 @@ fn p13_calls_beyond_the_inbound_limit_are_refused_as_overload() {
 
     subject.respond(1, &ok(b""));
     subject.receive_request(4, 60_000);
-    assert!(matches!(subject.events()[..], [Event::Serve(Incoming { mux_id: 4, .. })]));
+    assert!(matches!(subject.events()[..], [Event::Incoming(Incoming { mux_id: 4, .. })]));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{CloseReason, Event, Outcome, StartError};
+use grid::proto::connection::{CallOutcome, CloseReason, Event, StartError};
 use grid::proto::message::{Flags, Header, Op};
 use machine::{MINUTE, START, Subject, ended, refusal, responded, response_header};
 
@@ -27,19 +27,19 @@ fn a_request_beyond_the_limit_is_not_sent() {
     let mut subject = Subject::with_short_queue();
     let started = subject.try_call(&[0; 150], MINUTE);
     assert!(matches!(started, Err(StartError::TooLarge { bytes: 151.. })), "{started:?}");
-    assert_eq!(subject.connection.live_calls(), 0);
+    assert_eq!(subject.connection.live_outbound_calls(), 0);
     assert_eq!(subject.sent(), []);
 }
 
 #[test]
 fn calls_beyond_the_outbound_limit_are_not_started() {
     let mut limits = Limits::default();
-    limits.calls_made_max = 2;
+    limits.outbound_calls_max = 2;
     let mut subject = Subject::with_limits(&limits);
     let first = subject.call(b"");
     subject.call(b"");
     assert_eq!(subject.try_call(b"", MINUTE), Err(StartError::TooManyCalls));
-    subject.connection.give_up(first);
+    subject.connection.cancel(first);
     subject.call(b"");
 }
 
@@ -66,7 +66,7 @@ fn b10_a_deadline_travels_in_milliseconds_rounded_up() {
 fn b10_a_deadline_that_has_passed_fails_without_sending() {
     let mut subject = Subject::new();
     assert_eq!(subject.try_call(b"", Duration::ZERO), Err(StartError::DeadlinePassed));
-    assert_eq!(subject.connection.live_calls(), 0);
+    assert_eq!(subject.connection.live_outbound_calls(), 0);
     assert_eq!(subject.sent(), []);
 }
 
@@ -89,7 +89,7 @@ fn b10_a_call_ends_at_its_deadline_and_cancels_its_handler() {
     subject.advance(Duration::from_nanos(4_999_999));
     assert_eq!(subject.events(), []);
     subject.advance(Duration::from_nanos(1));
-    assert_eq!(subject.events(), [ended(Outcome::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [ended(CallOutcome::DeadlineExceeded)]);
     assert_eq!(subject.sent_ops(), [(Op::DisconnectServerMux, mux_id)]);
 }
 
@@ -101,7 +101,7 @@ fn b10_a_request_that_waited_beyond_its_deadline_is_not_sent() {
     subject.advance_clock(Duration::from_secs(1));
     let sent = subject.sent();
     assert!(sent.iter().all(|message| message.header.mux_id != late), "{sent:?}");
-    assert_eq!(subject.events(), [ended(Outcome::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [ended(CallOutcome::DeadlineExceeded)]);
     subject.advance(Duration::ZERO);
     assert_eq!(subject.events(), [], "it ends once");
     assert_eq!(subject.sent(), [], "the callee never received it");
@@ -113,10 +113,10 @@ fn b10_a_request_that_waited_beyond_its_deadline_is_not_sent() {
 fn b11_the_cancellation_of_a_call_is_sent_after_its_request() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
-    subject.connection.give_up(mux_id);
+    subject.connection.cancel(mux_id);
     let ops = [(Op::Request, mux_id), (Op::DisconnectServerMux, mux_id)];
     assert_eq!(subject.sent_ops(), ops, "a cancellation does not overtake its request");
-    assert_eq!(subject.connection.live_calls(), 0);
+    assert_eq!(subject.connection.live_outbound_calls(), 0);
     assert_eq!(subject.events(), []);
 }
 
@@ -125,7 +125,7 @@ fn b11_cancelling_a_call_that_waits_for_queue_space_sends_nothing() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let mux_id = subject.call(b"secret");
-    subject.connection.give_up(mux_id);
+    subject.connection.cancel(mux_id);
     assert!(subject.sent_ops().iter().all(|(_, sent)| *sent != mux_id));
     assert_eq!(subject.events(), []);
 }
@@ -134,7 +134,7 @@ fn b11_cancelling_a_call_that_waits_for_queue_space_sends_nothing() {
 fn p14_a_late_response_is_discarded() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
-    subject.connection.give_up(mux_id);
+    subject.connection.cancel(mux_id);
     subject.sent();
     subject.receive(response_header(mux_id), Bytes::from_static(b"late"));
     subject.receive(Header::new(mux_id, Op::MuxConnectError), refusal("late"));
@@ -148,15 +148,15 @@ fn p14_a_late_response_is_discarded() {
 fn b12_a_refusal_for_an_unknown_handler_has_its_own_outcome() {
     let unknown = "Invalid Handler for type: 7";
     for (text, outcome) in [
-        (unknown, Outcome::UnknownHandler(unknown.into())),
-        ("overloaded: 4 calls", Outcome::Refused("overloaded: 4 calls".into())),
-        ("no reason", Outcome::Refused("no reason".into())),
+        (unknown, CallOutcome::UnknownHandler(unknown.into())),
+        ("overloaded: 4 calls", CallOutcome::Refused("overloaded: 4 calls".into())),
+        ("no reason", CallOutcome::Refused("no reason".into())),
     ] {
         let mut subject = Subject::new();
         let mux_id = subject.call(b"");
         subject.receive(Header::new(mux_id, Op::MuxConnectError), refusal(text));
         assert_eq!(subject.events(), [ended(outcome)]);
-        assert_eq!(subject.connection.live_calls(), 0);
+        assert_eq!(subject.connection.live_outbound_calls(), 0);
     }
 }
 
@@ -165,7 +165,7 @@ fn p13_a_refusal_that_does_not_decode_is_still_a_refusal() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
     subject.receive(Header::new(mux_id, Op::MuxConnectError), Bytes::from_static(b"\xff"));
-    assert_eq!(subject.events(), [ended(Outcome::Refused("the peer gave no reason".into()))]);
+    assert_eq!(subject.events(), [ended(CallOutcome::Refused("the peer gave no reason".into()))]);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn p18_the_callee_may_cancel_a_call_with_or_without_a_reason() {
         let mux_id = subject.call(b"");
         let header = Header { flags, ..Header::new(mux_id, Op::DisconnectClientMux) };
         subject.receive(header, payload);
-        assert_eq!(subject.events(), [ended(Outcome::RemoteError(reason.into()))]);
+        assert_eq!(subject.events(), [ended(CallOutcome::RemoteError(reason.into()))]);
     }
 }
 
@@ -199,7 +199,10 @@ fn b14_a_response_that_arrived_before_the_end_of_the_connection_is_delivered() {
     subject.receive(response_header(mux_id), Bytes::from_static(b"response"));
     subject.receive_op(0, Op::Disconnect);
     let closed = Event::Closed(CloseReason::Peer);
-    assert_eq!(subject.events(), [responded(b"response"), ended(Outcome::Disconnected), closed]);
+    assert_eq!(
+        subject.events(),
+        [responded(b"response"), ended(CallOutcome::Disconnected), closed]
+    );
 }
 
 #[test]

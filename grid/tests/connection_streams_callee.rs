@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{Asked, Event, Incoming, Received, Sent, StreamEnd};
+use grid::proto::connection::{CallKind, Event, Incoming, Received, SendStatus, StreamEnd};
 use grid::proto::message::{Flags, Header, Op};
 use machine::streams::{inbound, inbound_stream_ended, line, message};
 use machine::{Subject, ok, refusal_text};
 
 const EOF: Flags = Flags::EOF;
 
-fn failed() -> grid::proto::connection::Answer {
+fn failed() -> grid::proto::connection::HandlerResult {
     Err("out of disk".into())
 }
 
@@ -28,14 +28,14 @@ fn p15_b20_the_acknowledgement_is_the_first_message_to_the_caller() {
     subject.receive_open(9, 30_000, Flags::NONE);
     let incoming = Incoming {
         mux_id: 9,
-        asked: Asked::Stream { has_payload: true },
+        kind: CallKind::Stream { has_payload: true },
         handler: 7,
         subroute: None,
         payload: Bytes::from_static(b"open"),
         deadline: Some(subject.now + Duration::from_secs(30)),
     };
-    assert_eq!(subject.events(), [Event::Serve(incoming)]);
-    assert_eq!(subject.send(inbound(9), b"too early"), Sent::StreamOver);
+    assert_eq!(subject.events(), [Event::Incoming(incoming)]);
+    assert_eq!(subject.send(inbound(9), b"too early"), SendStatus::StreamEnded);
     assert_eq!(subject.sent(), []);
 
     assert!(subject.accept(9, 1, 1));
@@ -61,8 +61,8 @@ fn p05_p15_an_absent_opening_payload_differs_from_an_empty_one() {
         let mut subject = Subject::new();
         subject.receive(Header { flags, ..Header::new(9, Op::ConnectMux) }, payload);
         let events = subject.events();
-        let [Event::Serve(incoming)] = &events[..] else { panic!("{events:?}") };
-        assert_eq!(incoming.asked, Asked::Stream { has_payload });
+        let [Event::Incoming(incoming)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(incoming.kind, CallKind::Stream { has_payload });
     }
 }
 
@@ -77,7 +77,7 @@ fn p15_an_opening_with_a_mux_id_in_use_is_skipped() {
         assert_eq!(subject.events(), [Event::Skipped { op: Op::ConnectMux, mux_id }]);
     }
     assert_eq!(subject.sent(), []);
-    assert_eq!(subject.send(id, b"goes on"), Sent::Queued);
+    assert_eq!(subject.send(id, b"goes on"), SendStatus::Queued);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn p06_a_stateless_stream_is_refused_and_not_passed_to_a_handler() {
     let expected = "MuxConnectError 9 handler=7 deadline=1000ms STATELESS \
                     {Error: \"Stateless streams not supported\"}";
     assert_eq!(subject.lines(), [expected]);
-    assert_eq!(subject.connection.live_served(), 0);
+    assert_eq!(subject.connection.live_inbound_calls(), 0);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn b11_a_stream_that_is_cancelled_before_it_is_accepted_is_not_accepted() {
 #[test]
 fn b09_p13_streams_are_refused_where_requests_are() {
     let mut limits = Limits::default();
-    limits.calls_served_max = 1;
+    limits.inbound_calls_max = 1;
     let mut subject = Subject::with_limits(&limits);
     subject.receive_open(9, 0, Flags::NONE);
     subject.receive_open(10, 0, Flags::NONE);
@@ -128,7 +128,7 @@ fn b09_p13_streams_are_refused_where_requests_are() {
     subject.receive_open(11, 0, Flags::NONE);
     assert_eq!(refusal_text(&subject.sent_one()), "this server is shutting down");
     assert!(subject.accept(9, 1, 1), "a stream in flight goes on");
-    assert_eq!(subject.connection.counters().streams_served, 1);
+    assert_eq!(subject.connection.counters().inbound_streams, 1);
 }
 
 // ---- sequences and credit ----
@@ -161,8 +161,8 @@ fn b21_p17_a_message_waits_for_credit_and_leaves_with_it() {
     for output in [0, 1] {
         let mut subject = Subject::new();
         let id = subject.accepted(9, 1, output);
-        assert_eq!(subject.send(id, b"x"), Sent::Queued, "the capacity is at least 1");
-        assert_eq!(subject.send(id, b"y"), Sent::Waiting);
+        assert_eq!(subject.send(id, b"x"), SendStatus::Queued, "the capacity is at least 1");
+        assert_eq!(subject.send(id, b"y"), SendStatus::Waiting);
         assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 "x""#]);
         subject.deliver(Op::UnblockSrvMux, id, 1, b"");
         assert_eq!(subject.events(), [Event::Writable(id)]);
@@ -186,7 +186,7 @@ fn b21_a_peer_beyond_its_credit_ends_that_stream_with_an_error() {
     let blocked = r#"MuxServerMsg 9 seq=1 EOF|ERROR "handler blocked: more messages than there was credit for""#;
     assert_eq!(subject.lines(), [blocked]);
     assert!(!subject.respond(9, &ok(b"")), "the stream has ended");
-    assert_eq!(subject.send(other, b"goes on"), Sent::Queued);
+    assert_eq!(subject.send(other, b"goes on"), SendStatus::Queued);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn b22_an_incorrect_sequence_ends_that_stream_and_sends_the_caller_an_error() {
             assert_eq!(subject.events(), events, "{op:?}");
             let text = format!("incorrect sequence: expected 2, received {received}");
             assert_eq!(subject.lines(), [format!("MuxServerMsg 9 seq=1 EOF|ERROR {text:?}")]);
-            assert_eq!(subject.send(other, b"goes on"), Sent::Queued);
+            assert_eq!(subject.send(other, b"goes on"), SendStatus::Queued);
         }
     }
 }
@@ -227,7 +227,7 @@ fn b26_input_of_a_handler_without_input_is_an_error_of_that_stream() {
     subject.receive_open(9, 0, EOF);
     subject.accept(9, 0, 1);
     let id = inbound(9);
-    assert_eq!(subject.read(id), Received::InputOver);
+    assert_eq!(subject.read(id), Received::InputFinished);
     subject.sent();
     subject.deliver(Op::MuxClientMsg, id, 1, b"nowhere");
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 EOF|ERROR "the handler takes no input""#]);
@@ -239,8 +239,8 @@ fn b06_b11_cancelling_a_send_that_waits_for_credit_or_for_queue_space() {
     let mut subject = Subject::with_short_queue();
     let (id, other) = (subject.accepted(9, 1, 2), subject.accepted(10, 1, 2));
     subject.fill_queue();
-    assert_eq!(subject.send(id, b"unwanted"), Sent::Waiting);
-    assert_eq!(subject.send(other, b"wanted"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"unwanted"), SendStatus::Waiting);
+    assert_eq!(subject.send(other, b"wanted"), SendStatus::Waiting);
     subject.connection.cancel_send(id);
     let lines: Vec<_> = subject.lines().into_iter().filter(|line| line.contains("Mux")).collect();
     assert_eq!(lines, [r#"MuxServerMsg 10 seq=1 "wanted""#]);
@@ -269,7 +269,7 @@ fn p05_an_empty_message_is_a_message() {
     subject.deliver(Op::MuxClientMsg, id, 2, b""); // absent, and still a message: it takes a credit
     assert_eq!(subject.read(id), message(b""));
     assert_eq!(subject.read(id), message(b""));
-    assert_eq!(subject.read(id), Received::Nothing);
+    assert_eq!(subject.read(id), Received::Empty);
 }
 
 // ---- half-close, and the handler's end ----
@@ -282,16 +282,16 @@ fn b25_half_close() {
     subject.deliver_flagged(Op::MuxClientMsg, id, 2, EOF, b"");
     assert_eq!(subject.events(), [Event::Readable(id)]);
     assert_eq!(subject.read(id), message(b"last"));
-    assert_eq!(subject.read(id), Received::InputOver);
-    assert_eq!(subject.read(id), Received::InputOver);
+    assert_eq!(subject.read(id), Received::InputFinished);
+    assert_eq!(subject.read(id), Received::InputFinished);
     assert_eq!(subject.sent(), [], "a finished sender needs no credit");
-    assert_eq!(subject.send(id, b"still here"), Sent::Queued);
+    assert_eq!(subject.send(id, b"still here"), SendStatus::Queued);
 }
 
 #[test]
 fn b25_a_waiting_handler_learns_of_the_end_of_the_input() {
     for (flags, payload, expected) in [
-        (EOF, &b""[..], Received::InputOver),
+        (EOF, &b""[..], Received::InputFinished),
         (EOF, b"last", message(b"last")),
         (EOF.with(Flags::ZERO), b"", message(b"")),
     ] {
@@ -300,7 +300,7 @@ fn b25_a_waiting_handler_learns_of_the_end_of_the_input() {
         subject.deliver_flagged(Op::MuxClientMsg, id, 1, flags, payload);
         assert_eq!(subject.events(), [Event::Readable(id)]);
         assert_eq!(subject.read(id), expected);
-        assert_eq!(subject.read(id), Received::InputOver);
+        assert_eq!(subject.read(id), Received::InputFinished);
     }
 }
 
@@ -309,7 +309,7 @@ fn p15_an_opening_with_eof_is_a_stream_without_input() {
     let mut subject = Subject::new();
     subject.receive_open(9, 0, EOF);
     subject.accept(9, 3, 1);
-    assert_eq!(subject.read(inbound(9)), Received::InputOver);
+    assert_eq!(subject.read(inbound(9)), Received::InputFinished);
 }
 
 #[test]
@@ -338,16 +338,17 @@ fn b25_input_of_a_handler_that_returned_is_dropped_and_credited() {
     subject.sent();
     subject.respond(9, &ok(b""));
     assert_eq!(subject.lines(), ["UnblockClMux 9 seq=2"], "the end waits for credit");
-    assert_eq!(subject.send(id, b"y"), Sent::Finished);
+    assert_eq!(subject.send(id, b"y"), SendStatus::Finished);
 
     subject.deliver(Op::MuxClientMsg, id, 2, b"b");
     assert_eq!(subject.lines(), ["UnblockClMux 9 seq=3"]);
     assert_eq!(subject.events(), []);
     subject.deliver(Op::UnblockSrvMux, id, 3, b"");
     assert_eq!(subject.lines(), ["MuxServerMsg 9 seq=4 EOF"]);
-    let events = [inbound_stream_ended(&[], StreamEnd::Finished), Event::AnswerOver { mux_id: 9 }];
+    let events =
+        [inbound_stream_ended(&[], StreamEnd::Finished), Event::ResponseRetired { mux_id: 9 }];
     assert_eq!(subject.events(), events);
-    assert_eq!(subject.connection.live_served(), 0);
+    assert_eq!(subject.connection.live_inbound_calls(), 0);
 }
 
 #[test]
@@ -370,7 +371,7 @@ fn b24_an_error_overtakes_a_message_that_waits_for_credit() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
     subject.send(id, b"x");
-    assert_eq!(subject.send(id, b"waits"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"waits"), SendStatus::Waiting);
     subject.respond(9, &failed());
     let expected = [r#"MuxServerMsg 9 seq=1 "x""#, r#"DisconnectClientMux 9 ERROR "out of disk""#];
     assert_eq!(subject.lines(), expected);
@@ -384,7 +385,8 @@ fn b24_an_error_needs_no_credit() {
     subject.respond(9, &failed());
     let expected = [r#"MuxServerMsg 9 seq=1 "x""#, r#"DisconnectClientMux 9 ERROR "out of disk""#];
     assert_eq!(subject.lines(), expected);
-    let events = [inbound_stream_ended(&[], StreamEnd::Finished), Event::AnswerOver { mux_id: 9 }];
+    let events =
+        [inbound_stream_ended(&[], StreamEnd::Finished), Event::ResponseRetired { mux_id: 9 }];
     assert_eq!(subject.events(), events);
 }
 
@@ -394,7 +396,7 @@ fn p18_b24_an_error_with_credit_is_the_last_message_of_its_stream() {
     subject.accepted(9, 1, 1);
     subject.respond(9, &failed());
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 EOF|ERROR "out of disk""#]);
-    assert_eq!(subject.connection.live_served(), 0);
+    assert_eq!(subject.connection.live_inbound_calls(), 0);
 }
 
 #[test]
@@ -456,7 +458,10 @@ fn p14_an_end_that_waited_beyond_the_deadline_is_not_sent() {
     subject.advance_clock(Duration::from_secs(1));
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
     let end = StreamEnd::DeadlineExceeded;
-    assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::AnswerOver { mux_id: 9 }]);
+    assert_eq!(
+        subject.events(),
+        [inbound_stream_ended(&[], end), Event::ResponseRetired { mux_id: 9 }]
+    );
     assert_eq!(subject.connection.blocked_messages(), 0);
 }
 
@@ -480,9 +485,9 @@ fn b07_a_stream_without_pings_for_75_seconds_is_cancelled() {
     assert_eq!(subject.events(), []);
     subject.advance(Duration::from_secs(1));
     assert_eq!(subject.lines(), [r#"DisconnectClientMux 9 ERROR "no ping for 75 s""#]);
-    let end = StreamEnd::Silent { missed: 4 };
+    let end = StreamEnd::PingTimeout { missed: 4 };
     assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::Cancel { mux_id: 9 }]);
-    assert_eq!(subject.read(id), Received::StreamOver);
+    assert_eq!(subject.read(id), Received::StreamEnded);
 }
 
 #[test]
@@ -494,9 +499,9 @@ fn b07_only_a_ping_restarts_the_timeout() {
     pass_alive(&mut subject, 35);
     subject.deliver(Op::MuxClientMsg, id, 2, b"not a ping");
     pass_alive(&mut subject, 39);
-    assert_eq!(subject.connection.live_served(), 1);
+    assert_eq!(subject.connection.live_inbound_calls(), 1);
     pass_alive(&mut subject, 1);
-    assert_eq!(subject.connection.live_served(), 0, "75 s after the ping");
+    assert_eq!(subject.connection.live_inbound_calls(), 0, "75 s after the ping");
 }
 
 #[test]
@@ -551,5 +556,5 @@ fn p18_a_stream_message_for_a_request_with_the_same_mux_id_ends_nothing() {
     subject.deliver(Op::MuxClientMsg, inbound(9), 1, b"lost");
     assert_eq!(subject.events(), [Event::Skipped { op: Op::MuxClientMsg, mux_id: 9 }]);
     assert_eq!(subject.sent(), [], "a reply would end the request at its caller");
-    assert!(subject.connection.is_serving(9));
+    assert!(subject.connection.is_inbound_live(9));
 }

@@ -10,7 +10,7 @@ mod machine;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid::proto::connection::{Event, Open, Received, Sent, StartError, StreamEnd};
+use grid::proto::connection::{Event, OpenRequest, Received, SendStatus, StartError, StreamEnd};
 use grid::proto::message::{Flags, Header, Op};
 use machine::streams::{message, stream, stream_ended, stream_ended_with};
 use machine::{MINUTE, Subject};
@@ -35,7 +35,7 @@ fn p05_p15_an_absent_opening_payload_differs_from_an_empty_one() {
         (Some(Bytes::new()), r#"ConnectMux 1 seq=0 handler=7 ZERO """#),
     ] {
         let mut subject = Subject::new();
-        subject.try_open(Open { payload, ..stream(1, 1) }).expect("opens");
+        subject.try_open(OpenRequest { payload, ..stream(1, 1) }).expect("opens");
         assert_eq!(subject.lines(), [expected]);
     }
 }
@@ -46,8 +46,8 @@ fn b26_the_opening_announces_no_input_and_messages_are_refused() {
     let id = subject.open(0, 1);
     assert_eq!(subject.lines(), [r#"ConnectMux 1 seq=0 handler=7 EOF "open""#]);
     subject.deliver(Op::AckMux, id, 0, b"");
-    assert_eq!(subject.send(id, b"nowhere"), Sent::NoInput);
-    assert_eq!(subject.connection.finish(id), Sent::Queued, "already finished");
+    assert_eq!(subject.send(id, b"nowhere"), SendStatus::NoInput);
+    assert_eq!(subject.connection.finish(id), SendStatus::Queued, "already finished");
     assert_eq!(subject.lines(), [""; 0]);
 }
 
@@ -55,7 +55,7 @@ fn b26_the_opening_announces_no_input_and_messages_are_refused() {
 fn p15_no_message_leaves_before_the_acknowledgement() {
     let mut subject = Subject::new();
     let id = subject.open(2, 1);
-    assert_eq!(subject.send(id, b"early"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"early"), SendStatus::Waiting);
     assert_eq!(subject.sent_ops(), [(Op::ConnectMux, 1)]);
     assert!(!subject.connection.is_open(1));
 
@@ -77,7 +77,7 @@ fn p15_a_credit_before_the_acknowledgement_is_worth_nothing() {
 
     subject.deliver(Op::AckMux, id, 1, b"");
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "early""#]);
-    assert_eq!(subject.send(id, b"second"), Sent::Waiting, "the early credit was dropped");
+    assert_eq!(subject.send(id, b"second"), SendStatus::Waiting, "the early credit was dropped");
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn p17_credits_beyond_the_capacity_are_worth_nothing() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     subject.deliver(Op::UnblockClMux, id, 1, b"");
-    assert_eq!(subject.send(id, b"first"), Sent::Queued);
-    assert_eq!(subject.send(id, b"second"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"first"), SendStatus::Queued);
+    assert_eq!(subject.send(id, b"second"), SendStatus::Waiting);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn b20_an_opening_that_waits_for_queue_space_leaves_before_the_messages_of_its_s
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let id = subject.open(1, 1);
-    assert_eq!(subject.send(id, b"message"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"message"), SendStatus::Waiting);
     subject.advance_clock(Duration::from_secs(1));
     let opening = format!(r#"ConnectMux {} seq=0 handler=7 "open""#, id.mux_id);
     assert_eq!(subject.lines().pop(), Some(opening));
@@ -128,14 +128,14 @@ fn b10_an_opening_that_waited_carries_the_remaining_time() {
 fn a_stream_or_a_message_beyond_the_limit_is_not_sent() {
     let mut subject = Subject::with_short_queue();
     let payload = Some(Bytes::from_static(&[0; 150]));
-    let opened = subject.try_open(Open { payload, ..stream(1, 1) });
+    let opened = subject.try_open(OpenRequest { payload, ..stream(1, 1) });
     assert!(matches!(opened, Err(StartError::TooLarge { bytes: 151.. })), "{opened:?}");
-    assert_eq!(subject.connection.live_streams(), 0);
+    assert_eq!(subject.connection.live_outbound_streams(), 0);
 
     let id = subject.opened(1, 1);
     let sent = subject.send(id, &[0; 150]);
-    assert!(matches!(sent, Sent::TooLarge { bytes: 151.. }), "{sent:?}");
-    assert_eq!(subject.send(id, b"small"), Sent::Queued, "the stream goes on");
+    assert!(matches!(sent, SendStatus::TooLarge { bytes: 151.. }), "{sent:?}");
+    assert_eq!(subject.send(id, b"small"), SendStatus::Queued, "the stream goes on");
 }
 
 // ---- sequences and credit ----
@@ -149,7 +149,7 @@ fn p16_sequences_of_the_caller_count_messages_credits_and_pings() {
     subject.read_message(id);
     subject.advance(Duration::from_secs(15));
     subject.send(id, b"b");
-    subject.connection.give_up(id.mux_id);
+    subject.connection.cancel(id.mux_id);
     let expected = [
         "Ping 0 deadline=10000ms {t: 1700000000 s}",
         r#"MuxClientMsg 1 seq=1 "a""#,
@@ -165,14 +165,14 @@ fn p16_sequences_of_the_caller_count_messages_credits_and_pings() {
 fn b21_p17_a_message_waits_for_credit_and_leaves_with_it() {
     let mut subject = Subject::new();
     let id = subject.opened(2, 1);
-    assert_eq!(subject.send(id, b"a"), Sent::Queued);
-    assert_eq!(subject.send(id, b"b"), Sent::Queued);
-    assert_eq!(subject.send(id, b"c"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"a"), SendStatus::Queued);
+    assert_eq!(subject.send(id, b"b"), SendStatus::Queued);
+    assert_eq!(subject.send(id, b"c"), SendStatus::Waiting);
     assert_eq!(subject.sent_ops().len(), 2);
-    assert_eq!(subject.connection.sent(id), Sent::Waiting);
+    assert_eq!(subject.connection.send_status(id), SendStatus::Waiting);
 
     subject.deliver(Op::UnblockClMux, id, 1, b"");
-    assert_eq!(subject.connection.sent(id), Sent::Queued);
+    assert_eq!(subject.connection.send_status(id), SendStatus::Queued);
     assert_eq!(subject.events(), [Event::Writable(id)]);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=3 "c""#]);
 }
@@ -183,7 +183,7 @@ fn b21_one_message_waits_at_a_time_and_the_next_is_handed_back() {
     let id = subject.open(1, 1);
     subject.send(id, b"waits");
     let mut second = Some(Bytes::from_static(b"second"));
-    assert_eq!(subject.connection.send(id, &mut second), Sent::Waiting);
+    assert_eq!(subject.connection.send(id, &mut second), SendStatus::Waiting);
     assert_eq!(second.as_deref(), Some(&b"second"[..]));
 }
 
@@ -194,7 +194,7 @@ fn b21_a_stream_without_credit_does_not_hold_up_another() {
     let fast = subject.opened(1, 1);
     subject.send(slow, b"a");
     subject.send(slow, b"stuck");
-    assert_eq!(subject.send(fast, b"free"), Sent::Queued);
+    assert_eq!(subject.send(fast, b"free"), SendStatus::Queued);
     assert_eq!(subject.sent_ops(), [(Op::MuxClientMsg, 1), (Op::MuxClientMsg, 2)]);
     assert_eq!(
         subject.connection.blocked_messages(),
@@ -216,7 +216,7 @@ fn p17_each_message_that_is_taken_gives_one_credit_back() {
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=1"]);
     assert_eq!(subject.read(id), message(b"y"));
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=2"]);
-    assert_eq!(subject.read(id), Received::Nothing);
+    assert_eq!(subject.read(id), Received::Empty);
     subject.deliver(Op::MuxServerMsg, id, 3, b"z");
     assert_eq!(subject.events(), [Event::Readable(id)]);
 }
@@ -242,7 +242,7 @@ fn b21_messages_after_the_receiver_closed_are_dropped_and_credited() {
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=1"]);
     subject.deliver(Op::MuxServerMsg, id, 2, b"y");
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=2"]);
-    assert_eq!(subject.read(id), Received::Nothing);
+    assert_eq!(subject.read(id), Received::Empty);
     subject.deliver_flagged(Op::MuxServerMsg, id, 3, EOF, b"");
     assert!(subject.events().contains(&stream_ended(StreamEnd::Finished)), "a clean end");
 }
@@ -257,7 +257,7 @@ fn b21_a_peer_beyond_its_credit_ends_that_stream_with_an_error() {
     let events = [Event::Readable(id), stream_ended_with(&[b"allowed"], StreamEnd::Overrun)];
     assert_eq!(subject.events(), events);
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"]);
-    assert_eq!(subject.send(other, b"goes on"), Sent::Queued);
+    assert_eq!(subject.send(other, b"goes on"), SendStatus::Queued);
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn b22_an_incorrect_sequence_ends_that_stream_and_cancels_its_handler() {
             let events = [Event::Readable(id), stream_ended_with(&[b"in order"], end)];
             assert_eq!(subject.events(), events, "{op:?}");
             assert_eq!(subject.lines(), ["DisconnectServerMux 1"], "{op:?}");
-            assert_eq!(subject.send(other, b"goes on"), Sent::Queued);
+            assert_eq!(subject.send(other, b"goes on"), SendStatus::Queued);
         }
     }
 }
@@ -302,7 +302,7 @@ fn b06_b11_cancelling_a_send_that_waits_for_credit() {
 
     subject.deliver(Op::UnblockClMux, id, 1, b"");
     assert_eq!(subject.sent(), [], "it left the queue");
-    assert_eq!(subject.send(id, b"b"), Sent::Queued);
+    assert_eq!(subject.send(id, b"b"), SendStatus::Queued);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=2 "b""#], "and took no sequence");
 }
 
@@ -311,8 +311,8 @@ fn b06_b11_cancelling_a_send_that_waits_for_queue_space() {
     let mut subject = Subject::with_short_queue();
     let (id, other) = (subject.opened(1, 1), subject.opened(1, 1));
     subject.fill_queue();
-    assert_eq!(subject.send(id, b"unwanted"), Sent::Waiting);
-    assert_eq!(subject.send(other, b"wanted"), Sent::Waiting);
+    assert_eq!(subject.send(id, b"unwanted"), SendStatus::Waiting);
+    assert_eq!(subject.send(other, b"wanted"), SendStatus::Waiting);
     assert_eq!(subject.connection.blocked_messages(), 3);
     subject.connection.cancel_send(id);
     assert_eq!(subject.connection.blocked_messages(), 2, "it left the queue");
@@ -320,7 +320,7 @@ fn b06_b11_cancelling_a_send_that_waits_for_queue_space() {
     let lines: Vec<_> = subject.lines().into_iter().filter(|line| line.contains("Mux")).collect();
     assert_eq!(lines, [r#"MuxClientMsg 2 seq=1 "wanted""#]);
     assert_eq!(subject.events(), [Event::Writable(other)]);
-    assert_eq!(subject.send(id, b"later"), Sent::Queued);
+    assert_eq!(subject.send(id, b"later"), SendStatus::Queued);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "later""#]);
 }
 
@@ -331,7 +331,7 @@ fn b06_b11_cancelling_a_stream_removes_its_message_from_the_queue() {
     subject.fill_queue();
     subject.send(id, b"unwanted");
     subject.send(other, b"wanted");
-    subject.connection.give_up(id.mux_id);
+    subject.connection.cancel(id.mux_id);
     assert_eq!(subject.events(), [stream_ended(StreamEnd::Cancelled)]);
     let lines: Vec<_> = subject.lines().into_iter().filter(|line| line.contains("Mux")).collect();
     assert_eq!(lines, ["DisconnectServerMux 1", r#"MuxClientMsg 2 seq=1 "wanted""#]);
@@ -343,7 +343,7 @@ fn b11_cancelling_a_stream_that_waits_for_queue_space_ends_its_halves_and_sends_
     subject.fill_queue();
     let id = subject.open(1, 1);
     subject.send(id, b"unwanted");
-    subject.connection.give_up(id.mux_id);
+    subject.connection.cancel(id.mux_id);
     assert_eq!(
         subject.events(),
         [stream_ended(StreamEnd::Cancelled)],
@@ -360,10 +360,10 @@ fn b25_half_close() {
     let mut subject = Subject::new();
     let id = subject.opened(2, 2);
     subject.send(id, b"last");
-    assert_eq!(subject.connection.finish(id), Sent::Queued);
+    assert_eq!(subject.connection.finish(id), SendStatus::Queued);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "last""#, "MuxClientMsg 1 seq=2 EOF"]);
-    assert_eq!(subject.send(id, b"too late"), Sent::Finished);
-    assert_eq!(subject.connection.finish(id), Sent::Queued, "finish() is idempotent");
+    assert_eq!(subject.send(id, b"too late"), SendStatus::Finished);
+    assert_eq!(subject.connection.finish(id), SendStatus::Queued, "finish() is idempotent");
 
     subject.deliver(Op::MuxServerMsg, id, 1, b"still here");
     assert_eq!(subject.read(id), message(b"still here"));
@@ -376,13 +376,13 @@ fn b25_p17_the_end_of_the_input_follows_the_waiting_message_and_takes_a_credit()
     let id = subject.opened(1, 1);
     subject.send(id, b"a");
     subject.send(id, b"b");
-    assert_eq!(subject.connection.finish(id), Sent::Waiting);
-    assert_eq!(subject.send(id, b"too late"), Sent::Finished);
+    assert_eq!(subject.connection.finish(id), SendStatus::Waiting);
+    assert_eq!(subject.send(id, b"too late"), SendStatus::Finished);
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=1 "a""#]);
 
     subject.deliver(Op::UnblockClMux, id, 1, b"");
     assert_eq!(subject.lines(), [r#"MuxClientMsg 1 seq=2 "b""#]);
-    assert_eq!(subject.connection.finish(id), Sent::Waiting);
+    assert_eq!(subject.connection.finish(id), SendStatus::Waiting);
     subject.deliver(Op::UnblockClMux, id, 2, b"");
     assert_eq!(subject.lines(), ["MuxClientMsg 1 seq=3 EOF"]);
     assert_eq!(subject.events(), [Event::Writable(id), Event::Writable(id)]);
@@ -433,7 +433,7 @@ fn b09_a_draining_connection_opens_no_streams_and_finishes_those_in_flight() {
     subject.connection.drain();
     assert_eq!(subject.try_open(stream(1, 1)), Err(StartError::Draining));
     assert_eq!(subject.try_call(b"", MINUTE), Err(StartError::Draining));
-    assert_eq!(subject.send(id, b"goes on"), Sent::Queued);
+    assert_eq!(subject.send(id, b"goes on"), SendStatus::Queued);
     subject.deliver_flagged(Op::MuxServerMsg, id, 1, EOF, b"");
     assert_eq!(subject.events(), [stream_ended(StreamEnd::Finished)]);
     subject.sent();
@@ -446,5 +446,5 @@ fn p18_a_response_to_a_stream_is_skipped() {
     let id = subject.opened(1, 1);
     subject.receive(Header { flags: EOF, ..Header::new(id.mux_id, Op::Response) }, Bytes::new());
     assert_eq!(subject.events(), [Event::Skipped { op: Op::Response, mux_id: id.mux_id }]);
-    assert_eq!(subject.connection.live_streams(), 1);
+    assert_eq!(subject.connection.live_outbound_streams(), 1);
 }

@@ -9,7 +9,7 @@ mod machine;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid::proto::connection::{CloseReason, Event, Received, Sent, StreamEnd};
+use grid::proto::connection::{CloseReason, Event, Received, SendStatus, StreamEnd};
 use grid::proto::message::{Flags, Header, Op};
 use machine::streams::{inbound_stream_ended, stream_ended, stream_ended_with};
 use machine::{Subject, refusal};
@@ -31,10 +31,10 @@ fn b23_messages_before_the_end_are_received_first() {
     subject.events();
     subject.deliver_flagged(Op::MuxServerMsg, id, 4, EOF, b"");
     assert_eq!(subject.events(), [stream_ended_with(&[b"y", b"z"], StreamEnd::Finished)]);
-    assert_eq!(subject.read(id), Received::StreamOver);
-    assert_eq!(subject.send(id, b"late"), Sent::StreamOver);
-    assert_eq!(subject.connection.finish(id), Sent::StreamOver);
-    assert_eq!(subject.connection.live_streams(), 0);
+    assert_eq!(subject.read(id), Received::StreamEnded);
+    assert_eq!(subject.send(id, b"late"), SendStatus::StreamEnded);
+    assert_eq!(subject.connection.finish(id), SendStatus::StreamEnded);
+    assert_eq!(subject.connection.live_outbound_streams(), 0);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn b23_a_disconnect_after_the_end_is_ignored() {
     subject.receive_op(id.mux_id, Op::DisconnectClientMux);
     assert_eq!(subject.events(), [stream_ended(StreamEnd::Finished)]);
     assert_eq!(subject.sent(), []);
-    assert_eq!(subject.send(next, b"goes on"), Sent::Queued);
+    assert_eq!(subject.send(next, b"goes on"), SendStatus::Queued);
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn b25_a_handler_that_ends_early_drops_the_waiting_message() {
     subject.sent();
     subject.deliver_flagged(Op::MuxServerMsg, id, 1, FAILED, b"enough");
     assert_eq!(subject.events(), [stream_ended(StreamEnd::RemoteError("enough".into()))]);
-    assert_eq!(subject.connection.sent(id), Sent::StreamOver);
-    let spent = subject.connection.take_spent();
+    assert_eq!(subject.connection.send_status(id), SendStatus::StreamEnded);
+    let spent = subject.connection.take_retired_payloads();
     assert_eq!(spent.last().map(|payload| &payload[..]), Some(&b"waits"[..]));
     assert_eq!(subject.sent(), []);
 }
@@ -164,7 +164,7 @@ fn b11_cancelling_a_stream_ends_its_halves_and_its_handler() {
     let id = subject.opened(1, 1);
     subject.deliver(Op::MuxServerMsg, id, 1, b"unread");
     subject.events();
-    subject.connection.give_up(id.mux_id);
+    subject.connection.cancel(id.mux_id);
     assert_eq!(subject.events(), [stream_ended_with(&[b"unread"], StreamEnd::Cancelled)]);
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"]);
 }
@@ -186,7 +186,7 @@ fn b05_the_end_of_the_connection_ends_every_stream_with_the_messages_it_received
     let ends: Vec<_> = subject
         .events()
         .into_iter()
-        .filter(|event| !matches!(event, Event::Ended { .. }))
+        .filter(|event| !matches!(event, Event::CallEnded { .. }))
         .collect();
     let lost = StreamEnd::Disconnected;
     let expected = [
@@ -200,7 +200,7 @@ fn b05_the_end_of_the_connection_ends_every_stream_with_the_messages_it_received
     assert_eq!(ends, expected);
     assert_eq!(subject.connection.queued_bytes(), 0);
     assert_eq!(subject.connection.blocked_messages(), 0);
-    assert!(subject.connection.take_spent().contains(&Bytes::from_static(b"unsent")));
+    assert!(subject.connection.take_retired_payloads().contains(&Bytes::from_static(b"unsent")));
 }
 
 // ---- pings (B07) ----
@@ -249,8 +249,8 @@ fn b07_stream_pings_leave_every_15_seconds_and_two_without_a_pong_end_the_stream
     assert_eq!(subject.events(), []);
     pass_alive(&mut subject, PING_INTERVAL);
     assert_eq!(stream_lines(&mut subject), ["DisconnectServerMux 1"]);
-    assert_eq!(subject.events(), [stream_ended(StreamEnd::Silent { missed: 2 })]);
-    assert_eq!(subject.read(id), Received::StreamOver);
+    assert_eq!(subject.events(), [stream_ended(StreamEnd::PingTimeout { missed: 2 })]);
+    assert_eq!(subject.read(id), Received::StreamEnded);
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn b07_a_stream_that_waits_for_queue_space_is_not_pinged_until_it_is_opened() {
     subject.fill_queue();
     let id = subject.open(1, 1);
     pass_alive(&mut subject, PING_INTERVAL * 3);
-    assert_eq!(subject.connection.live_streams(), 1);
+    assert_eq!(subject.connection.live_outbound_streams(), 1);
     let lines = stream_lines(&mut subject);
     assert!(lines.iter().all(|line| !line.starts_with("Ping")), "{lines:?}");
     pass_alive(&mut subject, PING_INTERVAL);
@@ -325,7 +325,7 @@ fn p18_late_messages_of_ended_streams_are_rejected_toward_the_initiator() {
     ] {
         let mut subject = Subject::new();
         let id = subject.opened(1, 1);
-        subject.connection.give_up(id.mux_id);
+        subject.connection.cancel(id.mux_id);
         subject.events();
         subject.sent();
         subject.deliver(op, id, 1, b"late");
@@ -339,7 +339,7 @@ fn p18_late_messages_of_ended_streams_are_rejected_toward_the_initiator() {
 fn p18_a_late_message_with_the_end_gets_no_reply() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    subject.connection.give_up(id.mux_id);
+    subject.connection.cancel(id.mux_id);
     subject.sent();
     subject.deliver_flagged(Op::MuxServerMsg, id, 1, FAILED, b"context canceled");
     assert_eq!(subject.sent(), []);
@@ -374,8 +374,8 @@ fn b16_the_end_of_a_stream_leaves_the_stream_of_the_other_direction_alone() {
     // A late message for an ended stream: its rejection must not look like the end of `theirs`.
     subject.deliver(Op::MuxServerMsg, mine, 2, b"late");
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"], "toward the callee");
-    assert_eq!(subject.send(theirs, b"goes on"), Sent::Queued);
-    assert_eq!(subject.connection.live_streams_served(), 1);
+    assert_eq!(subject.send(theirs, b"goes on"), SendStatus::Queued);
+    assert_eq!(subject.connection.live_inbound_streams(), 1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{CloseReason, Event, Outcome, Request, StartError};
+use grid::proto::connection::{CallOutcome, CloseReason, Event, Request, StartError};
 use grid::proto::message::{Flags, Header, Op};
 use machine::{MINUTE, SLOT, START, Subject, ended, ok};
 
@@ -23,7 +23,7 @@ fn b06_cancellations_and_closing_never_wait_for_queue_space() {
     let sent = subject.call(b"");
     subject.fill_queue();
     let before = subject.connection.queued_bytes();
-    subject.connection.give_up(sent);
+    subject.connection.cancel(sent);
     assert!(subject.connection.queued_bytes() > before, "the cancellation is queued");
     subject.connection.close(CloseReason::Superseded);
     assert_eq!(subject.events().pop(), Some(Event::Closed(CloseReason::Superseded)));
@@ -107,7 +107,7 @@ fn assert_payload_retired(case: &str, wait: fn(&mut Subject, Bytes), end: fn(&mu
     assert_eq!(subject.connection.blocked_messages(), 2, "{case}: it waits");
     end(&mut subject);
     assert!(!is_freed.load(Ordering::Relaxed), "{case}: freed inside the machine");
-    drop(subject.connection.take_spent());
+    drop(subject.connection.take_retired_payloads());
     assert!(is_freed.load(Ordering::Relaxed), "{case}: kept inside the machine");
 }
 
@@ -122,8 +122,8 @@ fn payloads_that_waited_are_retired_and_never_freed_inside_the_machine() {
         assert!(subject.respond(9, &Ok(payload)));
     }
     fn cancel_last(subject: &mut Subject) {
-        let last = subject.connection.counters().calls_made;
-        subject.connection.give_up(last);
+        let last = subject.connection.counters().outbound_calls;
+        subject.connection.cancel(last);
     }
     for (case, wait) in [("request", call as fn(&mut Subject, Bytes)), ("response", respond)] {
         let sent = format!("{case} sent");
@@ -161,7 +161,7 @@ fn b07_two_pings_without_a_pong_end_the_connection_after_thirty_seconds() {
     subject.advance(Duration::from_nanos(1));
     assert_eq!(subject.now, START + Duration::from_secs(30));
     let closed = Event::Closed(CloseReason::PingTimeout { missed: 2 });
-    assert_eq!(subject.events(), [ended(Outcome::Disconnected), closed]);
+    assert_eq!(subject.events(), [ended(CallOutcome::Disconnected), closed]);
 }
 
 #[test]
@@ -241,27 +241,27 @@ fn b05_the_end_of_a_connection_ends_all_its_calls_and_streams() {
     subject.fill_queue();
     subject.respond(10, &ok(b"waits"));
     subject.events();
-    let live = subject.connection.live_calls();
+    let live = subject.connection.live_outbound_calls();
     assert!(live > 1);
 
     subject.connection.close(CloseReason::Transport("cut".into()));
     subject.connection.close(CloseReason::Peer);
     let events = subject.events();
-    assert_eq!(events[..live], vec![ended(Outcome::Disconnected); live]);
+    assert_eq!(events[..live], vec![ended(CallOutcome::Disconnected); live]);
     assert!(events.contains(&Event::Cancel { mux_id: 9 }));
     assert_eq!(events.last(), Some(&Event::Closed(CloseReason::Transport("cut".into()))));
 
     subject.receive_request(11, 60_000);
     subject.receive_op(0, Op::Ping);
     subject.advance(MINUTE);
-    subject.connection.give_up(1);
+    subject.connection.cancel(1);
     subject.connection.refuse(9, "late");
     assert!(!subject.respond(9, &ok(b"late")));
     assert_eq!(subject.try_call(b"", MINUTE), Err(StartError::Draining));
     assert_eq!(subject.events(), []);
     assert_eq!(subject.sent(), []);
     let connection = &subject.connection;
-    assert_eq!((connection.live_calls(), connection.live_served()), (0, 0));
+    assert_eq!((connection.live_outbound_calls(), connection.live_inbound_calls()), (0, 0));
     assert_eq!((connection.queued_bytes(), connection.blocked_messages()), (0, 0));
     assert_eq!(connection.poll_timeout(), None);
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use grid::net::transport::{Dialling, Socket, TcpTransport, Transport};
-use grid::proto::handshake::Dialler;
+use grid::net::transport::{ConnectFuture, Socket, TcpTransport, Transport};
+use grid::proto::handshake::Dialer;
 use grid::proto::message::{Flags, Header, Op};
 use grid::{CallError, ConnectionState, FailureKind, Limits, Manager, Name};
 use support::{ECHO, ReservedAddress, STUCK, ScriptedPeer, Server, auth, eventually, within};
@@ -48,7 +48,7 @@ impl FaultyTransport {
 }
 
 impl Transport for FaultyTransport {
-    fn connect(&self, remote: &Name) -> Dialling {
+    fn connect(&self, remote: &Name) -> ConnectFuture {
         assert!(!self.panics_on_connect.swap(false, Ordering::SeqCst), "a bad transport");
         let dialing = TcpTransport.connect(remote);
         let fault = Arc::clone(&self.fault);
@@ -103,7 +103,7 @@ impl AsyncWrite for FaultySocket {
 /// Starts a manager over a faulty transport, which dials an ordinary server.
 async fn faulty_pair(transport: &FaultyTransport) -> (Manager, Server) {
     let address = ReservedAddress::new().await;
-    let acceptor = ReservedAddress::dialed_by(Dialler::Remote, &address.url).await;
+    let acceptor = ReservedAddress::dialed_by(Dialer::Remote, &address.url).await;
     let urls = [address.url.clone(), acceptor.url.clone()];
     let manager = Manager::builder(&address.url)
         .servers(urls.to_vec())
@@ -130,7 +130,7 @@ async fn b05_a_socket_that_panics_ends_its_connection_and_the_next_one_works() {
     let connection = manager.connection(&server.url).expect("a server");
     within("connecting", connection.wait_connected()).await.expect("not shut down");
     let call = tokio::spawn(connection.request(STUCK, "").into_future());
-    eventually("the call is in flight", || connection.stats().live_calls == 1).await;
+    eventually("the call is in flight", || connection.stats().live_outbound_calls == 1).await;
 
     transport.inject(SocketFault::Panic);
     // A response to read, so that the socket is polled.
@@ -167,7 +167,7 @@ async fn b10_a_deadline_fires_while_the_socket_is_always_readable() {
     within("connecting", connection.wait_connected()).await.expect("not shut down");
     let call = connection.request(STUCK, "").timeout(Duration::from_millis(300));
     let call = tokio::spawn(call.into_future());
-    eventually("the call is in flight", || connection.stats().live_calls == 1).await;
+    eventually("the call is in flight", || connection.stats().live_outbound_calls == 1).await;
     transport.inject(SocketFault::Flood);
     // Wakes the task, which from now on always finds a frame to read.
     let poke = connection.request(ECHO, "").timeout(Duration::from_millis(300));
@@ -195,7 +195,7 @@ async fn b05_calls_end_with_the_runtime_of_their_manager() {
     let connection = manager.connection(&server.url).expect("a server");
     within("connecting", connection.wait_connected()).await.expect("not shut down");
     let call = tokio::spawn(connection.request(STUCK, "").into_future());
-    eventually("the call is in flight", || connection.stats().live_calls == 1).await;
+    eventually("the call is in flight", || connection.stats().live_outbound_calls == 1).await;
     runtime.shutdown_background();
     let error = within("the end", call).await.expect("no panic").expect_err("no response");
     assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
@@ -204,7 +204,7 @@ async fn b05_calls_end_with_the_runtime_of_their_manager() {
 /// Starts a server and a scripted peer that is connected to it.
 async fn server_and_peer(limits: Limits) -> (Server, ScriptedPeer, String) {
     let address = ReservedAddress::new().await;
-    let scripted = ReservedAddress::dialed_by(Dialler::Local, &address.url).await;
+    let scripted = ReservedAddress::dialed_by(Dialer::Local, &address.url).await;
     let urls = [address.url.clone(), scripted.url.clone()];
     let server = Server::start(address, &urls, limits);
     let peer = ScriptedPeer::dial(&server.url, &scripted.url).await;
@@ -223,7 +223,7 @@ async fn b09_the_grace_period_covers_a_response_that_its_caller_reads_late() {
     let connection = server.connection(&peer_url);
     eventually("the response is written to the socket", || {
         let stats = connection.stats();
-        stats.calls_served == 1 && stats.queued_bytes == 0 && stats.live_served == 0
+        stats.inbound_calls == 1 && stats.queued_bytes == 0 && stats.live_inbound_calls == 0
     })
     .await;
 

@@ -231,10 +231,10 @@ fn dial(diagram: &mut Diagram, title: &str, local: &Name, request: &ConnectReque
         check_token: &|token| if token == "secret" { Ok(()) } else { Err("not accepted".into()) },
         now: Timestamp::new(1_000, 0),
         clock_skew_max: Duration::from_secs(300),
-        dialled: None,
+        dialed_host: None,
     };
     let id = InstanceId::from_bytes([0xbb; 16]);
-    let response = match acceptor.judge(&frame) {
+    let response = match acceptor.check(&frame) {
         Ok((host, _)) => {
             diagram.note(Endpoint::B, &format!("accepts the connection from {host}"));
             ConnectResponse::accepted(id)

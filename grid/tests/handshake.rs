@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use futures_util::SinkExt;
-use grid::proto::handshake::{ConnectResponse, Dialler, InstanceId};
+use grid::proto::handshake::{ConnectResponse, Dialer, InstanceId};
 use grid::proto::message::{Header, Op};
 use grid::time::Timestamp;
 use grid::{ConnectionState, FailureKind, Limits, Manager};
@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 /// Starts a server, and reserves the name of a scripted peer that may dial it.
 async fn server_and_dialer(limits: Limits) -> (Server, ReservedAddress) {
     let address = ReservedAddress::new().await;
-    let dialer = ReservedAddress::dialed_by(Dialler::Local, &address.url).await;
+    let dialer = ReservedAddress::dialed_by(Dialer::Local, &address.url).await;
     let urls = [address.url.clone(), dialer.url.clone()];
     (Server::start(address, &urls, limits), dialer)
 }
@@ -72,7 +72,7 @@ async fn b02_a_wrong_dial_is_rejected_with_its_reason_and_leaves_nothing_behind(
 #[tokio::test]
 async fn b02_a_dial_from_the_wrong_side_is_rejected() {
     let address = ReservedAddress::new().await;
-    let dialed = ReservedAddress::dialed_by(Dialler::Remote, &address.url).await;
+    let dialed = ReservedAddress::dialed_by(Dialer::Remote, &address.url).await;
     let urls = [address.url.clone(), dialed.url.clone()];
     let server = Server::start(address, &urls, Limits::default());
     assert!(rejection(&server, &Dial::valid(&dialed.url)).await.starts_with("wrong direction"));
@@ -140,14 +140,14 @@ async fn unauthenticated_sockets_are_limited_and_release_their_permits() {
 
     let first = TcpStream::connect(&authority).await.expect("the port is open");
     let second = TcpStream::connect(&authority).await.expect("the port is open");
-    eventually("both are counted", || server.manager.unauthenticated() == 2).await;
+    eventually("both are counted", || server.manager.unauthenticated_sockets() == 2).await;
     let mut third = TcpStream::connect(&authority).await.expect("the port is open");
     let mut rest = Vec::new();
     // Closed at once, long before the handshake timeout.
     let _ = within("the third to be closed", third.read_to_end(&mut rest)).await;
 
     drop((first, second));
-    eventually("both permits are released", || server.manager.unauthenticated() == 0).await;
+    eventually("both permits are released", || server.manager.unauthenticated_sockets() == 0).await;
     ScriptedPeer::dial(&server.url, &dialer.url).await;
     server.assert_quiescent().await;
 }
@@ -180,7 +180,7 @@ async fn an_oversized_or_malformed_first_message_is_rejected() {
 #[tokio::test]
 async fn p11_a_manager_that_is_not_started_accepts_no_connection() {
     let address = ReservedAddress::new().await;
-    let dialer = ReservedAddress::dialed_by(Dialler::Local, &address.url).await;
+    let dialer = ReservedAddress::dialed_by(Dialer::Local, &address.url).await;
     let manager = Manager::builder(&address.url)
         .servers([address.url.clone(), dialer.url.clone()])
         .auth(auth())
@@ -224,7 +224,7 @@ async fn b03_a_second_connection_from_the_same_host_supersedes_the_first() {
 #[tokio::test]
 async fn b02_b04_a_rejected_dialer_learns_the_reason_and_retries() {
     let address = ReservedAddress::new().await;
-    let acceptor = ReservedAddress::dialed_by(Dialler::Remote, &address.url).await;
+    let acceptor = ReservedAddress::dialed_by(Dialer::Remote, &address.url).await;
     let urls = [address.url.clone(), acceptor.url.clone()];
     let server = Server::start(address, &urls, Limits::default());
     let connection = server.connection(&acceptor.url);
@@ -248,7 +248,7 @@ async fn a_dialer_limits_its_wait_for_the_connect_response() {
     let mut limits = Limits::default();
     limits.handshake_timeout = Duration::from_millis(100);
     let address = ReservedAddress::new().await;
-    let acceptor = ReservedAddress::dialed_by(Dialler::Remote, &address.url).await;
+    let acceptor = ReservedAddress::dialed_by(Dialer::Remote, &address.url).await;
     let urls = [address.url.clone(), acceptor.url.clone()];
     let server = Server::start(address, &urls, limits);
 

@@ -205,7 +205,7 @@ async fn b16_late_messages_of_500_cancelled_streams_end_none_of_500_outbound_cal
     }
     cluster.assert_peer_is_served().await;
     eventually("the handlers are dropped", || live.count() == 0).await;
-    assert_eq!(connection.stats().live_calls, COUNT as usize);
+    assert_eq!(connection.stats().live_outbound_calls, COUNT as usize);
     for mux_id in 1..=COUNT {
         let response = Header { flags: Flags::EOF, ..Header::new(mux_id, Op::Response) };
         cluster.peer.send(response, b"response").await;
@@ -338,7 +338,10 @@ async fn a_second_stream_with_a_mux_id_in_use_is_skipped() {
     cluster.peer.send(data(5, 1), b"").await; // mux id 5 is a single request, not a stream
     cluster.assert_peer_is_served().await;
     let stats = cluster.connection().stats();
-    assert_eq!((stats.live_served, stats.live_streams_served, stats.messages_skipped), (2, 1, 4));
+    assert_eq!(
+        (stats.live_inbound_calls, stats.live_inbound_streams, stats.messages_skipped),
+        (2, 1, 4)
+    );
     for mux_id in [4, 5] {
         cluster.peer.send(Header::new(mux_id, Op::DisconnectServerMux), b"").await;
     }
@@ -360,7 +363,7 @@ async fn a_stream_with_mux_id_0_is_skipped() {
     cluster.peer.send(open(u64::MAX, SHOUT), b"max").await;
     expect_message(&mut cluster.peer, u64::MAX, Op::AckMux, 0).await;
     assert_eq!(expect_message(&mut cluster.peer, u64::MAX, Op::MuxServerMsg, 1).await, "MAX");
-    assert_eq!(cluster.connection().stats().live_streams_served, 1);
+    assert_eq!(cluster.connection().stats().live_inbound_streams, 1);
     cluster.peer.send(Header::new(u64::MAX, Op::DisconnectServerMux), b"").await;
     cluster.assert_unaffected().await;
 }
@@ -510,7 +513,7 @@ async fn b07_an_inbound_stream_whose_caller_stops_pinging_is_cancelled_with_a_re
     assert!(header.flags.contains(Flags::ERROR));
     assert!(payload.starts_with(b"no ping for"), "{payload:?}");
     let error = watched.next().await.expect("an error").expect_err("not a clean end");
-    assert!(matches!(error, StreamError::Silent { missed: 4, .. }), "{error}");
+    assert!(matches!(error, StreamError::PingTimeout { missed: 4, .. }), "{error}");
     eventually("the handler is dropped", || watched.live.count() == 0).await;
     assert_eq!(watched.cluster.connection().stats().connections, 1);
     watched.cluster.assert_unaffected().await;

@@ -196,7 +196,7 @@ async fn a_second_request_with_a_mux_id_in_use_is_skipped() {
     cluster.peer.send(stuck, b"").await;
     cluster.peer.send(request(4), b"the same number").await;
     cluster.assert_peer_is_served().await; // no response with mux id 4 came before
-    assert_eq!(cluster.connection().stats().live_served, 1);
+    assert_eq!(cluster.connection().stats().live_inbound_calls, 1);
     cluster.peer.send(Header::new(4, Op::DisconnectServerMux), b"").await;
     cluster.peer.send(request(4), b"free again").await;
     let response = cluster.peer.next_message().await.expect("a response");
@@ -236,7 +236,7 @@ async fn b07_a_peer_that_sends_no_pong_is_disconnected() {
     assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
     let cause = connection.stats().last_failure.expect("a failure");
     assert_eq!(cause.kind, FailureKind::Ended);
-    assert_eq!(&*cause.cause, "2 pings in a row went unanswered");
+    assert_eq!(&*cause.cause, "2 pings in a row without a pong");
     cluster.assert_unaffected().await;
 }
 
@@ -280,7 +280,7 @@ async fn a_peer_that_causes_replies_and_does_not_read_is_disconnected() {
     limits.message_bytes_max = 32 << 10;
     limits.queue_bytes_max = 64 << 10;
     limits.control_bytes_max = 16 << 10;
-    limits.calls_made_max = 256;
+    limits.outbound_calls_max = 256;
     let cluster = ScriptedCluster::new(limits).await;
     let connection = cluster.connection();
     let ScriptedCluster { mut peer, .. } = cluster;

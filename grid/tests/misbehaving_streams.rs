@@ -111,7 +111,7 @@ async fn b16_cancelling_500_streams_ends_none_of_500_inbound_requests_with_the_s
         cluster.peer.send(header, &mux_id.to_be_bytes()).await;
     }
     let connection = cluster.connection();
-    eventually("all run", || connection.stats().live_served == COUNT as usize).await;
+    eventually("all run", || connection.stats().live_inbound_calls == COUNT as usize).await;
 
     let opening: Vec<_> =
         (0..COUNT).map(|_| tokio::spawn(peer_stream(&cluster).into_future())).collect();
@@ -144,7 +144,7 @@ async fn b16_cancelling_500_streams_ends_none_of_500_inbound_requests_with_the_s
         cluster.peer.send(callee_header(mux_id, Op::DisconnectClientMux, 2), b"").await;
     }
     cluster.assert_peer_is_served().await; // no other message came before
-    assert_eq!(connection.stats().live_served, COUNT as usize);
+    assert_eq!(connection.stats().live_inbound_calls, COUNT as usize);
 
     release.send_replace(true);
     let mut responded = Vec::new();
@@ -190,7 +190,7 @@ async fn b23_a_complete_stream_ends_cleanly_whatever_existing_peers_send_after_i
             }
         }
         let connection = cluster.connection();
-        eventually("all messages arrived", || connection.stats().live_streams == 0).await;
+        eventually("all messages arrived", || connection.stats().live_outbound_streams == 0).await;
         let stream = within("opening", opening).await.expect("no panic").expect("it opens");
         let (mut sender, mut receiver) = stream.split();
         assert_eq!(sender.send("late").await, Err(SendError::Finished));
@@ -270,7 +270,7 @@ async fn b24_the_last_message_before_an_error_reaches_a_slow_receiver() {
             }
         }
         let connection = cluster.connection();
-        eventually("the error arrived", || connection.stats().live_streams == 0).await;
+        eventually("the error arrived", || connection.stats().live_outbound_streams == 0).await;
         let (_sender, mut receiver) = stream.split();
         let (messages, ended) = rest(&mut receiver).await;
         let expected: Vec<_> =
@@ -522,9 +522,9 @@ async fn b07_a_stream_without_pongs_ends_alone() {
     let gone = expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
     assert_eq!(gone.mux_id, mux_id);
     let ended = rest(&mut receiver).await.1;
-    assert!(matches!(ended, Err(StreamError::Silent { missed: 2, .. })), "{ended:?}");
+    assert!(matches!(ended, Err(StreamError::PingTimeout { missed: 2, .. })), "{ended:?}");
     let error = sender.send("x").await;
-    assert!(matches!(error, Err(SendError::Stream(StreamError::Silent { .. }))), "{error:?}");
+    assert!(matches!(error, Err(SendError::Stream(StreamError::PingTimeout { .. }))), "{error:?}");
     cluster.assert_peer_is_served().await;
     assert_eq!(cluster.connection().stats().connections, 1);
     cluster.assert_unaffected().await;

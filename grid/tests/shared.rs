@@ -9,7 +9,7 @@ use bytes::Bytes;
 use grid::Limits;
 use grid::proto::connection::CloseReason;
 use grid::proto::message::{Flags, Header, Message, Op};
-use grid::shared::{ClockHandle, Epoch, Shared, Work};
+use grid::shared::{ClockHandle, DeferredWork, Epoch, Shared};
 use grid::time::{Clock, Instant, Timestamp};
 
 struct FrozenClock;
@@ -56,7 +56,7 @@ fn one_inbound_call() -> (Shared, Epoch) {
     for mux_id in 1..=3 {
         let header = Header { flags: Flags::EOF, handler: 9, ..Header::new(mux_id, Op::Request) };
         let message = Message { header, payload: Bytes::new(), subroute: None };
-        let mut work = Work::default();
+        let mut work = DeferredWork::default();
         shared.receive(epoch, &mut vec![message], 20, &mut work).expect("it is open");
         assert_eq!(work.incoming.len(), 1);
     }
@@ -66,7 +66,7 @@ fn one_inbound_call() -> (Shared, Epoch) {
 /// Responds to all three calls; the third response finds the queue full.
 fn respond_to_all(shared: &Shared, epoch: Epoch) {
     for mux_id in 1..=3 {
-        shared.answer(epoch, &[(mux_id, Ok(vec![0; 15 << 10].into()))]);
+        shared.respond(epoch, &[(mux_id, Ok(vec![0; 15 << 10].into()))]);
     }
     assert_eq!(shared.stats().blocked_messages, 1);
 }
@@ -76,14 +76,14 @@ fn b11_a_waiter_for_the_end_of_a_call_is_woken_after_its_queued_response_left() 
     let (shared, epoch) = one_inbound_call();
     let (wakes, waker) = Wakes::new();
     let mut key = None;
-    assert!(shared.poll_unwanted(epoch, 3, &mut key, &waker).is_pending());
+    assert!(shared.poll_cancelled(epoch, 3, &mut key, &waker).is_pending());
     respond_to_all(&shared, epoch);
-    assert!(shared.is_wanted(epoch, 3));
+    assert!(shared.is_live(epoch, 3));
     assert_eq!(wakes.count(), 0);
 
     shared.next_transmit(epoch).expect("it is open").expect("a frame");
     assert_eq!(wakes.count(), 1);
-    assert!(shared.poll_unwanted(epoch, 3, &mut key, &waker).is_ready());
+    assert!(shared.poll_cancelled(epoch, 3, &mut key, &waker).is_ready());
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn b11_a_waiter_for_the_end_of_a_call_is_woken_when_its_blocked_response_is_canc
     let (shared, epoch) = one_inbound_call();
     let (wakes, waker) = Wakes::new();
     let mut key = None;
-    assert!(shared.poll_unwanted(epoch, 3, &mut key, &waker).is_pending());
+    assert!(shared.poll_cancelled(epoch, 3, &mut key, &waker).is_pending());
     respond_to_all(&shared, epoch);
 
     let cancel = Message {
@@ -99,7 +99,7 @@ fn b11_a_waiter_for_the_end_of_a_call_is_woken_when_its_blocked_response_is_canc
         payload: Bytes::new(),
         subroute: None,
     };
-    let mut work = Work::default();
+    let mut work = DeferredWork::default();
     shared.receive(epoch, &mut vec![cancel], 20, &mut work).expect("it is open");
     work.wake();
     assert_eq!(wakes.count(), 1);
@@ -111,9 +111,9 @@ fn a_deregistered_waiter_is_not_woken_and_affects_no_other() {
     let (shared, epoch) = one_inbound_call();
     let ((gone, gone_waker), (stays, stays_waker)) = (Wakes::new(), Wakes::new());
     let (mut gone_key, mut stays_key) = (None, None);
-    assert!(shared.poll_unwanted(epoch, 1, &mut gone_key, &gone_waker).is_pending());
-    assert!(shared.poll_unwanted(epoch, 1, &mut stays_key, &stays_waker).is_pending());
-    shared.stop_waiting(epoch, 1, gone_key.expect("it waits"));
+    assert!(shared.poll_cancelled(epoch, 1, &mut gone_key, &gone_waker).is_pending());
+    assert!(shared.poll_cancelled(epoch, 1, &mut stays_key, &stays_waker).is_pending());
+    shared.deregister(epoch, 1, gone_key.expect("it waits"));
     shared.detach(epoch, CloseReason::Peer);
     assert_eq!((gone.count(), stays.count()), (0, 1));
     assert_eq!(Arc::strong_count(&gone), 2, "only the test's own");
@@ -123,11 +123,11 @@ fn a_deregistered_waiter_is_not_woken_and_affects_no_other() {
 fn b03_calls_with_the_epoch_of_an_earlier_connection_do_nothing() {
     let (shared, first) = one_inbound_call();
     let second = shared.attach().expect("not shut down");
-    shared.answer(first, &[(1, Ok(Bytes::new()))]);
+    shared.respond(first, &[(1, Ok(Bytes::new()))]);
     shared.detach(first, CloseReason::Peer);
     assert_eq!(shared.next_transmit(first), Err(CloseReason::Superseded));
     assert_eq!(shared.next_transmit(second), Ok(None));
-    assert_eq!(shared.poll_unwanted(first, 1, &mut None, Waker::noop()), Poll::Ready(()));
+    assert_eq!(shared.poll_cancelled(first, 1, &mut None, Waker::noop()), Poll::Ready(()));
     assert_eq!(shared.stats().connections, 2);
 }
 
@@ -143,7 +143,7 @@ fn b03_a_watcher_deregistered_after_a_change_removes_no_other_watcher() {
     let mut late = None;
     assert!(shared.poll_changed(later, &mut late, &waker).is_pending());
     assert_eq!(early, late, "the key is reused");
-    shared.stop_watching(version, early.expect("it is registered"));
+    shared.deregister_watcher(version, early.expect("it is registered"));
     shared.attach().expect("not shut down");
     assert_eq!(wakes.count(), 1);
 }

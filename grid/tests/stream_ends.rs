@@ -128,7 +128,7 @@ async fn b11_dropping_the_future_that_opens_cancels_the_handler() {
         drop(opening);
         assert_at_rest(&one, &two, &live, &mut reports).await;
     }
-    assert_eq!(one.connection(&two.url).stats().streams_made, 2);
+    assert_eq!(one.connection(&two.url).stats().outbound_streams, 2);
 }
 
 #[tokio::test]
@@ -478,7 +478,8 @@ async fn b24_an_error_reaches_a_caller_that_does_not_read_even_past_a_waiting_me
     let open = one.connection(&two.url).stream(OTHER, "").input_capacity(1).output_capacity(1);
     let (_sender, mut receiver) = opened(open).await.split();
     // The caller does not read, and still the stream ends for it.
-    eventually("the end arrived", || one.connection(&two.url).stats().live_streams == 0).await;
+    eventually("the end arrived", || one.connection(&two.url).stats().live_outbound_streams == 0)
+        .await;
     assert_eq!(message(&mut receiver).await, "sent");
     let end = rest(&mut receiver).await.1;
     assert_eq!(support::streams::remote_text(end), "failed");
@@ -564,7 +565,7 @@ async fn b23_finishing_a_stream_that_has_failed_loses_no_message_before_the_erro
         .expect("free");
     let connection = one.connection(&two.url);
     let mut stream = opened(connection.stream(REPORTER, "")).await;
-    eventually("the end arrived", || connection.stats().live_streams == 0).await;
+    eventually("the end arrived", || connection.stats().live_outbound_streams == 0).await;
     stream.finish().await.expect_err("it has failed");
     for text in ["one", "two", "three"] {
         assert_eq!(stream.next().await.expect("a message").expect("no error"), text);

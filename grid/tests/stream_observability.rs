@@ -7,7 +7,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use grid::trace::{CallTrace, Side, Subscriber, TraceOutcome};
+use grid::trace::{CallSide, CallTrace, Subscriber, TraceOutcome};
 use grid::{CallError, HandlerId, Limits, Route, StreamError, Subroute};
 use support::streams::{is_deadline, opened, rest, whole};
 use support::{Server, WAIT_MAX, eventually, within};
@@ -96,7 +96,7 @@ async fn both(seen: &Seen) -> (CallTrace, CallTrace) {
     let traces = std::mem::take(&mut *seen.lock().expect("no panic"));
     assert_eq!(traces.len(), 2, "{traces:?}");
     let of = |side| traces.iter().find(|trace| trace.side == side).cloned().expect("each once");
-    (of(Side::Client), of(Side::Server))
+    (of(CallSide::Caller), of(CallSide::Callee))
 }
 
 #[tokio::test]
@@ -170,22 +170,31 @@ async fn b08_statistics_count_streams_on_both_sides() {
     }
     eventually("handlers run", || there.stats().live_handler_tasks == 5).await;
     let (calling, serving) = (here.stats(), there.stats());
-    assert_eq!((calling.streams_made, calling.live_streams, calling.live_calls), (5, 5, 5));
-    assert_eq!((calling.streams_served, calling.live_streams_served), (0, 0));
-    assert_eq!((serving.streams_served, serving.live_streams_served), (5, 5));
-    assert_eq!((serving.streams_made, serving.live_streams, serving.live_served), (0, 0, 5));
+    assert_eq!(
+        (calling.outbound_streams, calling.live_outbound_streams, calling.live_outbound_calls),
+        (5, 5, 5)
+    );
+    assert_eq!((calling.inbound_streams, calling.live_inbound_streams), (0, 0));
+    assert_eq!((serving.inbound_streams, serving.live_inbound_streams), (5, 5));
+    assert_eq!(
+        (serving.outbound_streams, serving.live_outbound_streams, serving.live_inbound_calls),
+        (0, 0, 5)
+    );
     assert!(!calling.is_quiescent() && !serving.is_quiescent());
 
     drop(open);
     one.assert_quiescent().await;
     two.assert_quiescent().await;
     let (calling, serving) = (here.stats(), there.stats());
-    assert_eq!((calling.streams_made, calling.live_streams, calling.calls_made), (5, 0, 5));
-    assert_eq!((serving.streams_served, serving.live_streams_served), (5, 0));
+    assert_eq!(
+        (calling.outbound_streams, calling.live_outbound_streams, calling.outbound_calls),
+        (5, 0, 5)
+    );
+    assert_eq!((serving.inbound_streams, serving.live_inbound_streams), (5, 0));
     assert_eq!(serving.live_handler_tasks, 0);
 
     // The statistics survive their connection.
     within("the shutdown", two.manager.shutdown(Duration::ZERO)).await;
     eventually("the end", || here.stats().state != grid::ConnectionState::Connected).await;
-    assert_eq!((here.stats().streams_made, there.stats().streams_served), (5, 5));
+    assert_eq!((here.stats().outbound_streams, there.stats().inbound_streams), (5, 5));
 }

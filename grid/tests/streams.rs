@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use grid::{
-    CallError, HandlerError, HandlerId, Limits, RegisterError, Route, SendError, Start,
+    CallError, Execution, HandlerError, HandlerId, Limits, RegisterError, Route, SendError,
     StreamError, StreamOutput, Subroute,
 };
 use support::live::LiveCount;
@@ -129,8 +129,8 @@ async fn a_handlers_oversized_message_or_error_is_reported_and_the_stream_goes_o
 }
 
 /// Registers a handler that sends three messages and returns at once.
-fn serve_three(server: &Server, id: HandlerId, capacity: u32, start: Start) {
-    let route = Route::new(id).output_capacity(capacity).start(start);
+fn serve_three(server: &Server, id: HandlerId, capacity: u32, execution: Execution) {
+    let route = Route::new(id).output_capacity(capacity).execution(execution);
     server
         .manager
         .register_stream(route, |_, payload, _, mut output: StreamOutput| async move {
@@ -146,8 +146,8 @@ fn serve_three(server: &Server, id: HandlerId, capacity: u32, start: Start) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b23_thousands_of_short_streams_are_complete_and_end_cleanly() {
     let (one, two) = Server::pair(&Limits::default()).await;
-    serve_three(&two, DOUBLE, 64, Start::InPlace);
-    serve_three(&two, SECOND, 1, Start::Spawned);
+    serve_three(&two, DOUBLE, 64, Execution::Inline);
+    serve_three(&two, SECOND, 1, Execution::Spawned);
     let connection = one.connection(&two.url);
     let streams: Vec<_> = (0..2_000_u32)
         .map(|number| {
@@ -173,14 +173,14 @@ async fn b23_thousands_of_short_streams_are_complete_and_end_cleanly() {
 #[tokio::test]
 async fn b23_a_handler_that_returns_before_the_caller_polls_ended_cleanly() {
     let (one, two) = Server::pair(&Limits::default()).await;
-    serve_three(&two, DOUBLE, 64, Start::InPlace);
+    serve_three(&two, DOUBLE, 64, Execution::Inline);
     let connection = one.connection(&two.url);
     for round in 0..200_usize {
         let mut opening = Box::pin(connection.stream(DOUBLE, "").into_future());
         assert!((&mut opening).now_or_never().is_none(), "no acknowledgement yet");
         // Every second time the stream is first polled after all of it arrived.
         if round % 2 == 0 {
-            eventually("the end arrived", || connection.stats().live_streams == 0).await;
+            eventually("the end arrived", || connection.stats().live_outbound_streams == 0).await;
         }
         let (_sender, mut receiver) = within("opening", opening).await.expect("it opens").split();
         let (messages, end) = rest(&mut receiver).await;
@@ -210,7 +210,7 @@ async fn b24_an_error_is_received_after_every_message_by_any_slow_reader() {
         let open = connection.stream(id, "").input_capacity(1).output_capacity(capacity);
         let (mut sender, mut receiver) = opened(open).await.split();
         // The reader does nothing and its buffer is full; a sender still learns of the error.
-        eventually("the end arrived", || connection.stats().live_streams == 0).await;
+        eventually("the end arrived", || connection.stats().live_outbound_streams == 0).await;
         let error = sender.send("more").await.expect_err("the stream ended");
         let SendError::Stream(error) = error else { panic!("{error}") };
         assert_eq!(remote_text(Err(error)), "the disk is on fire");
@@ -255,7 +255,8 @@ async fn end_while_a_send_waits(
     assert_eq!(messages, ["full"]);
     let late = match outcome {
         Ok(()) => {
-            eventually("the end", || one.connection(&two.url).stats().live_streams == 0).await;
+            eventually("the end", || one.connection(&two.url).stats().live_outbound_streams == 0)
+                .await;
             sender.send("three").await.expect_err("the stream ended")
         }
         Err(error) => error,
@@ -401,7 +402,7 @@ async fn b10_a_deadline_that_has_passed_fails_without_sending() {
     assert!(is_deadline(&error), "{error}");
     let after = connection.stats();
     assert_eq!((after.messages_out, after.queued_bytes), (before.messages_out, 0));
-    assert_eq!(after.streams_made, before.streams_made);
+    assert_eq!(after.outbound_streams, before.outbound_streams);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use grid::name::Name;
-use grid::proto::handshake::{ConnectRequest, ConnectResponse, Dialler, InstanceId};
+use grid::proto::handshake::{ConnectRequest, ConnectResponse, Dialer, InstanceId};
 use grid::time::Timestamp;
 use proptest::prelude::{Strategy, any};
 use proptest::{prop_assert, prop_assert_eq, proptest};
@@ -56,7 +56,7 @@ proptest! {
     ) {
         let (a, b): (Name, Name) = (a.parse().expect("a name"), b.parse().expect("a name"));
         if a != b {
-            prop_assert!(Dialler::between(&a, &b) != Dialler::between(&b, &a));
+            prop_assert!(Dialer::between(&a, &b) != Dialer::between(&b, &a));
         }
     }
 }
@@ -68,6 +68,6 @@ fn p04_the_example_of_protocol_md_holds() {
     let hash = |text: String| xxhash_rust::xxh3::xxh3_64(text.as_bytes());
     assert_eq!(hash(format!("{a}{b}")), 0x6207_1f0f_cfb0_5e23);
     assert_eq!(hash(format!("{b}{a}")), 0x7c99_7449_02f7_cb50);
-    assert_eq!(Dialler::between(&a, &b), Dialler::Local);
-    assert_eq!(Dialler::between(&b, &a), Dialler::Remote);
+    assert_eq!(Dialer::between(&a, &b), Dialer::Local);
+    assert_eq!(Dialer::between(&b, &a), Dialer::Remote);
 }

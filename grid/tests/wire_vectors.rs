@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{Connection, Event, Incoming, Outcome, Request, Slot};
+use grid::proto::connection::{CallOutcome, Connection, Event, Incoming, Request, Slot};
 use grid::proto::handshake::{ConnectRequest, ConnectResponse, InstanceId};
 use grid::proto::message::{Checksum, Flags, Header, Message, Op, Outgoing, parse_frame};
 use grid::proto::subroute::SubrouteId;
@@ -255,7 +255,7 @@ fn connection_with_call(mux_id: u64) -> Connection {
     let mut connection = connection();
     for _ in 1..mux_id {
         let before = call(&mut connection, 78, None, b"hello");
-        connection.give_up(before);
+        connection.cancel(before);
     }
     assert_eq!(call(&mut connection, 78, None, b"hello"), mux_id, "ids grow by one");
     while connection.poll_transmit(START).is_some() {}
@@ -272,13 +272,13 @@ fn transmitted(connection: &mut Connection) -> String {
 fn receive_request(connection: &mut Connection, request: &Bytes) -> Incoming {
     receive(connection, request);
     match (connection.poll_event(), connection.poll_event()) {
-        (Some(Event::Serve(incoming)), None) => incoming,
+        (Some(Event::Incoming(incoming)), None) => incoming,
         other => panic!("{other:?} instead of one request"),
     }
 }
 
-fn ended(outcome: Outcome) -> Option<Event> {
-    Some(Event::Ended { slot: Slot(77), outcome })
+fn ended(outcome: CallOutcome) -> Option<Event> {
+    Some(Event::CallEnded { slot: Slot(77), outcome })
 }
 
 /// Encodes a request for [`serve`] where the vectors have a response but not its request.
@@ -352,14 +352,14 @@ fn p13_responses_are_sent_and_received_like_the_vectors() {
         let vector = vector(name);
         let mut server = connection();
         receive_request(&mut server, &request(1, 78, 5_000));
-        assert!(server.answer(1, &response, START), "{name}: the response is accepted");
+        assert!(server.respond(1, &response, START), "{name}: the response is accepted");
         assert_eq!(transmitted(&mut server), hex(&vector.bytes), "{name}");
 
         let mut caller = connection_with_call(1);
         receive(&mut caller, &vector.bytes);
         let outcome = match response {
-            Ok(payload) => Outcome::Response(payload),
-            Err(error) => Outcome::RemoteError(error.message().into()),
+            Ok(payload) => CallOutcome::Response(payload),
+            Err(error) => CallOutcome::RemoteError(error.message().into()),
         };
         assert_eq!(caller.poll_event(), ended(outcome), "{name}");
     }
@@ -369,7 +369,7 @@ fn p13_responses_are_sent_and_received_like_the_vectors() {
 fn p14_an_absent_response_is_received_as_an_empty_one() {
     let mut caller = connection_with_call(1);
     receive(&mut caller, &vector("response-nil").bytes);
-    assert_eq!(caller.poll_event(), ended(Outcome::Response(Bytes::new())));
+    assert_eq!(caller.poll_event(), ended(CallOutcome::Response(Bytes::new())));
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn p13_an_unknown_handler_is_refused_like_the_vector() {
 
     let mut caller = connection_with_call(9);
     receive(&mut caller, &vector.bytes);
-    assert_eq!(caller.poll_event(), ended(Outcome::UnknownHandler(reason.into())));
+    assert_eq!(caller.poll_event(), ended(CallOutcome::UnknownHandler(reason.into())));
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn p14_a_cancellation_like_the_vector_ends_the_inbound_call() {
     receive_request(&mut server, &request(20, 78, 5_000));
     receive(&mut server, &vector("disconnect-server-mux").bytes);
     assert_eq!(server.poll_event(), Some(Event::Cancel { mux_id: 20 }));
-    assert!(!server.answer(20, &Ok(Bytes::new()), START), "the call was cancelled");
+    assert!(!server.respond(20, &Ok(Bytes::new()), START), "the call was cancelled");
     assert_eq!(server.poll_transmit(START), None);
 }
 
@@ -403,14 +403,14 @@ fn p20_a_request_and_a_response_are_merged_like_the_vector() {
     let mut connection = connection();
     receive_request(&mut connection, &request(1, 78, 0));
     call(&mut connection, 78, None, b"hello");
-    connection.answer(1, &Ok(Bytes::from_static(b"world")), START);
+    connection.respond(1, &Ok(Bytes::from_static(b"world")), START);
     assert_eq!(transmitted(&mut connection), hex(&vector.bytes));
 
     // Received: the request is served, and the response ends the call with the same mux id.
     receive(&mut connection, &vector.bytes);
     let served = connection.poll_event();
-    assert!(matches!(served, Some(Event::Serve(Incoming { mux_id: 1, .. }))), "{served:?}");
-    let responded = Outcome::Response(Bytes::from_static(b"world"));
+    assert!(matches!(served, Some(Event::Incoming(Incoming { mux_id: 1, .. }))), "{served:?}");
+    let responded = CallOutcome::Response(Bytes::from_static(b"world"));
     assert_eq!(connection.poll_event(), ended(responded));
 }
 
@@ -423,7 +423,7 @@ fn p15_p18_stream_messages_of_the_vectors_end_no_connection_and_no_call() {
         receive(&mut connection, &vector("response-ok").bytes);
         let events: Vec<_> = std::iter::from_fn(|| connection.poll_event()).collect();
         assert!(!events.iter().any(|event| matches!(event, Event::Closed(_))), "{name}");
-        let responded = ended(Outcome::Response(Bytes::from_static(b"world")));
+        let responded = ended(CallOutcome::Response(Bytes::from_static(b"world")));
         assert_eq!(events.into_iter().next_back(), responded, "{name}");
     }
 }

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::Limits;
-use grid::proto::connection::{Capacities, CloseReason, Outcome, StreamEnd};
+use grid::proto::connection::{CallOutcome, Capacities, CloseReason, StreamEnd};
 use grid::proto::message::{Message, Op, parse_frame};
 use grid::shared::{
-    ClockHandle, Epoch, NewCall, NewStream, Park, Shared, SharedRef, StartedCall, StreamHandle,
-    Work, Written,
+    ClockHandle, DeferredWork, Epoch, NewCall, NewStream, Park, Shared, SharedRef, StartedCall,
+    StreamHandle, Written,
 };
 use grid::time::{Clock, Instant, Timestamp};
 use loom::sync::Notify;
@@ -200,7 +200,7 @@ pub fn start(remote: &Shared, payload: &'static [u8]) -> StartedCall {
 }
 
 /// Makes a call and waits for its outcome; `None` if it was not started.
-pub fn request(remote: &Shared, payload: &'static [u8]) -> Option<Outcome> {
+pub fn request(remote: &Shared, payload: &'static [u8]) -> Option<CallOutcome> {
     let sleeper = Sleeper::default();
     let started = remote.start(call(Bytes::from_static(payload)), sleeper.waker()).ok()?;
     let outcome = sleeper.until(|waker| started.poll(waker));
@@ -271,7 +271,7 @@ pub fn deliver(
     epoch: Epoch,
     mut messages: Vec<Message>,
 ) -> Result<usize, CloseReason> {
-    let mut work = Work::default();
+    let mut work = DeferredWork::default();
     let received = remote.receive(epoch, &mut messages, 20, &mut work);
     work.wake();
     received.map(|_| work.incoming.len())

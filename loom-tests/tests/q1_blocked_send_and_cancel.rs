@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use grid::proto::connection::{Outcome, StreamEnd};
+use grid::proto::connection::{CallOutcome, StreamEnd};
 use grid::proto::message::Op;
 use grid::shared::Shared;
 use loom::thread;
@@ -32,7 +32,7 @@ fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_nothing_is_written() {
                 thread::spawn(move || {
                     let (payload, memory) = watched(FILLING);
                     let started = remote.start(call(payload), Waker::noop()).expect("connected");
-                    remote.give_up(&started);
+                    remote.cancel(&started);
                     drop(started);
                     memory
                 })
@@ -42,10 +42,10 @@ fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_nothing_is_written() {
             assert!(caller.join().expect("no panic").is_released());
         }
         let stats = remote.stats();
-        assert_eq!((stats.live_calls, stats.blocked_messages), (1, 0));
+        assert_eq!((stats.live_outbound_calls, stats.blocked_messages), (1, 0));
         let written = transmit_all(&remote, epoch).expect("open");
         assert_eq!(written.len(), 1, "the peer never receives them: {written:?}");
-        remote.give_up(&filler);
+        remote.cancel(&filler);
     });
 }
 
@@ -58,7 +58,7 @@ fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_space_frees_up_and_another_i
         let cancelled = start(&remote, FILLING);
         let caller = {
             let remote = remote.clone();
-            thread::spawn(move || remote.give_up(&cancelled))
+            thread::spawn(move || remote.cancel(&cancelled))
         };
         let behind = {
             let remote = remote.clone();
@@ -69,7 +69,7 @@ fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_space_frees_up_and_another_i
         task.run_until(peer::responding, third_is_sent).expect("open");
         caller.join().expect("no panic");
         let outcome = behind.join().expect("no panic");
-        assert_eq!(outcome, Some(Outcome::Response(Bytes::from_static(b"response"))));
+        assert_eq!(outcome, Some(CallOutcome::Response(Bytes::from_static(b"response"))));
 
         task.written.extend(transmit_all(&remote, epoch).expect("open"));
         let sent = of_call(&task.written, 2);
@@ -129,7 +129,7 @@ fn q1_b06_b11_a_waiter_for_a_blocked_opening_learns_of_its_cancellation() {
         };
         let canceller = {
             let handle = handle.clone();
-            thread::spawn(move || handle.give_up())
+            thread::spawn(move || handle.cancel())
         };
         let mut written = transmit(&remote, epoch).expect("open");
         written.extend(transmit(&remote, epoch).expect("open"));

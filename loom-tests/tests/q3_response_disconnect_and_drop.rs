@@ -6,7 +6,7 @@
 
 use std::task::Waker;
 
-use grid::proto::connection::{CloseReason, Outcome};
+use grid::proto::connection::{CallOutcome, CloseReason};
 use loom::thread;
 use loom_tests::{
     Remote, Sleeper, assert_quiescent, call, check, connected, deliver, peer, transmit, wait,
@@ -44,11 +44,11 @@ fn q3_b14_a_waiting_caller_has_exactly_one_outcome_and_it_is_the_response_if_tha
         let is_delivered = responder.join().expect("no panic");
         disconnecter.join().expect("no panic");
         match outcome {
-            Outcome::Response(response) => {
+            CallOutcome::Response(response) => {
                 assert!(is_delivered);
                 assert_eq!(&response[..], b"response");
             }
-            Outcome::Disconnected => assert!(!is_delivered, "a response was lost"),
+            CallOutcome::Disconnected => assert!(!is_delivered, "a response was lost"),
             other => panic!("{other:?}"),
         }
         drop(started);
@@ -71,7 +71,7 @@ fn q3_b05_b11_a_cancelled_call_leaves_nothing_behind_whatever_arrives_for_it() {
         let disconnecter = disconnect(&remote, epoch);
         let is_ready = started.poll(Waker::noop()).is_ready();
         if !is_ready {
-            remote.give_up(&started);
+            remote.cancel(&started);
         }
         drop(started);
         responder.join().expect("no panic");

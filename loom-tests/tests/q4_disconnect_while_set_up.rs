@@ -5,7 +5,7 @@
 //! for its whole deadline, or for ever.
 #![cfg(grid_loom)]
 
-use grid::proto::connection::{CloseReason, Outcome, StreamEnd};
+use grid::proto::connection::{CallOutcome, CloseReason, StreamEnd};
 use grid::shared::Shared;
 use loom::thread;
 use loom_tests::{
@@ -33,7 +33,7 @@ fn q4_b15_a_disconnect_ends_calls_and_streams_that_are_being_set_up() {
         };
         remote.detach(epoch, CloseReason::Peer);
         let outcome = caller.join().expect("no panic");
-        assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
+        assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
         let end = opener.join().expect("no panic");
         assert!(matches!(end, None | Some(StreamEnd::Disconnected)), "{end:?}");
         assert_quiescent(&remote);
@@ -89,7 +89,7 @@ fn q4_b15_a_disconnect_ends_a_stream_that_is_being_accepted() {
             let remote = remote.clone();
             thread::spawn(move || {
                 let mut key = None;
-                wait(|waker| remote.poll_unwanted(epoch, 1, &mut key, waker));
+                wait(|waker| remote.poll_cancelled(epoch, 1, &mut key, waker));
             })
         };
         remote.detach(epoch, CloseReason::Peer);

@@ -39,10 +39,10 @@ fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
         assert_eq!(received, [&b"fills it"[..]], "messages before the error are received");
         assert_eq!(end, Some(StreamEnd::RemoteError("it failed".into())));
         let sent = sender.join().expect("no panic");
-        let over = SendFailure::StreamOver(StreamEnd::RemoteError("it failed".into()));
+        let over = SendFailure::StreamEnded(StreamEnd::RemoteError("it failed".into()));
         assert_eq!(sent, Err(over));
         task.join().expect("it never blocks");
-        assert_eq!(remote.stats().live_streams, 0);
+        assert_eq!(remote.stats().live_outbound_streams, 0);
     });
 }
 
@@ -63,7 +63,7 @@ fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leave_nothing_
             let handle = handle.clone();
             thread::spawn(move || receive_all(&handle).1)
         };
-        handle.give_up();
+        handle.cancel();
         let end = reader.join().expect("no panic");
         task.join().expect("it never blocks");
         let sent = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
@@ -89,7 +89,7 @@ fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_befor
             thread::spawn(move || {
                 // Takes the only credit: the caller reads nothing.
                 drop(send(&handle, b"unread"));
-                remote.answer(epoch, &[(1, Err("it failed".into()))]);
+                remote.respond(epoch, &[(1, Err("it failed".into()))]);
                 receive_all(&handle).1.expect("the handler's end ends with a reason")
             })
         };
@@ -97,7 +97,7 @@ fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_befor
             let remote = remote.clone();
             thread::spawn(move || {
                 let mut key = None;
-                wait(|waker| remote.poll_unwanted(epoch, 1, &mut key, waker));
+                wait(|waker| remote.poll_cancelled(epoch, 1, &mut key, waker));
             })
         };
         deliver(&remote, epoch, vec![peer::cancel(1)]).expect("open");

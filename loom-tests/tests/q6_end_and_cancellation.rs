@@ -60,7 +60,7 @@ fn q6_b23_a_clean_end_that_came_first_survives_the_callers_cancellation() {
         };
         let canceller = {
             let handle = handle.clone();
-            thread::spawn(move || handle.give_up())
+            thread::spawn(move || handle.cancel())
         };
         let (received, end) = receive_all(&handle);
         task.join().expect("no panic");
@@ -106,7 +106,7 @@ fn q6_b23_a_handler_that_returned_is_cancelled_or_finished_as_the_wire_says() {
             let remote = remote.clone();
             thread::spawn(move || {
                 let sent = send(&handle, b"one");
-                remote.answer(epoch, &[(1, Ok(Bytes::new()))]);
+                remote.respond(epoch, &[(1, Ok(Bytes::new()))]);
                 let (_, end) = receive_all(&handle);
                 (sent, end.expect("the handler's end ends with a reason"))
             })

@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use grid::ConnectionState;
-use grid::proto::connection::{CloseReason, Outcome};
+use grid::proto::connection::{CallOutcome, CloseReason};
 use grid::proto::message::Op;
 use loom::thread;
 use loom_tests::{
@@ -53,9 +53,9 @@ fn q7_b03_b06_a_call_between_two_connections_is_served_by_the_second_or_ended_wi
         let (reason, new_written) = new_task.join().expect("no panic");
         assert_eq!(reason, CloseReason::Peer);
         match outcome {
-            Some(Outcome::Response(_)) => assert_eq!(of_call(&new_written, 1), [Op::Request]),
+            Some(CallOutcome::Response(_)) => assert_eq!(of_call(&new_written, 1), [Op::Request]),
             // It was started on the first connection, or between the two.
-            Some(Outcome::Disconnected) | None => assert_eq!(new_written, []),
+            Some(CallOutcome::Disconnected) | None => assert_eq!(new_written, []),
             other => panic!("{other:?}"),
         }
         assert_quiescent(&remote);
@@ -117,7 +117,7 @@ fn q7_b03_a_watcher_that_leaves_while_the_state_changes_removes_no_other_watcher
                 remote.shutdown();
             })
         };
-        remote.stop_watching(version, key.expect("it watches"));
+        remote.deregister_watcher(version, key.expect("it watches"));
         changes.join().expect("no panic");
         watcher.join().expect("it saw the last change");
     });
@@ -132,9 +132,9 @@ fn q7_b03_a_late_response_of_an_earlier_connection_is_not_that_of_a_later_call()
             let remote = remote.clone();
             thread::spawn(move || {
                 let mut key = None;
-                remote.answer(first, &[(1, Ok(Bytes::from_static(b"old")))]);
+                remote.respond(first, &[(1, Ok(Bytes::from_static(b"old")))]);
                 // The call that it served has ended, even if a new call has its mux id.
-                wait(|waker| remote.poll_unwanted(first, 1, &mut key, waker));
+                wait(|waker| remote.poll_cancelled(first, 1, &mut key, waker));
             })
         };
         let canceller = {
@@ -148,6 +148,6 @@ fn q7_b03_a_late_response_of_an_earlier_connection_is_not_that_of_a_later_call()
         handler.join().expect("no panic");
         canceller.join().expect("no panic");
         assert_eq!(transmit_all(&remote, second), Ok(vec![]));
-        assert!(remote.is_wanted(second, 1));
+        assert!(remote.is_live(second, 1));
     });
 }

@@ -8,7 +8,7 @@ use std::sync::Arc as StdArc;
 
 use bytes::Bytes;
 use grid::ConnectionState;
-use grid::proto::connection::{CloseReason, Outcome, StreamEnd};
+use grid::proto::connection::{CallOutcome, CloseReason, StreamEnd};
 use grid::shared::{HandlerTask, SendFailure};
 use loom::thread;
 use loom_tests::{
@@ -27,7 +27,7 @@ fn q9_b09_draining_ends_when_the_last_response_has_left() {
         };
         let handler = {
             let remote = remote.clone();
-            thread::spawn(move || remote.answer(epoch, &[(1, Ok(Bytes::new()))]))
+            thread::spawn(move || remote.respond(epoch, &[(1, Ok(Bytes::new()))]))
         };
         remote.drain();
         let sleeper = Sleeper::default();
@@ -56,7 +56,7 @@ fn q9_b09_draining_ends_when_the_connection_ends() {
         remote.drain();
         wait(|waker| remote.poll_idle(waker));
         let outcome = caller.join().expect("no panic");
-        assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
+        assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
         disconnecter.join().expect("no panic");
         assert_quiescent(&remote);
     });
@@ -86,7 +86,7 @@ fn q9_b05_b09_shutdown_ends_calls_and_the_task_and_watchers_see_it() {
         let seen = watcher.join().expect("it sees a change");
         assert_eq!(seen.0, ConnectionState::Shutdown, "the end is seen as one change");
         let outcome = caller.join().expect("no panic");
-        assert!(matches!(outcome, None | Some(Outcome::Disconnected)), "{outcome:?}");
+        assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
         assert_eq!(task.join().expect("no panic"), CloseReason::Shutdown);
         assert!(remote.attach().is_err(), "for good");
         assert_quiescent(&remote);
@@ -120,7 +120,7 @@ fn q9_b05_b09_shutdown_ends_a_stream_and_all_its_waiters() {
             (received.len(), end),
             (usize::from(is_delivered), Some(StreamEnd::Disconnected))
         );
-        let over = SendFailure::StreamOver(StreamEnd::Disconnected);
+        let over = SendFailure::StreamEnded(StreamEnd::Disconnected);
         assert_eq!(sender.join().expect("no panic"), Err(over));
         assert_quiescent(&remote);
     });
@@ -134,17 +134,17 @@ fn q9_b05_b09_a_waiter_for_the_handlers_learns_that_the_last_has_ended() {
         let handlers: Vec<_> = (1..=2)
             .map(|mux_id| {
                 let remote = remote.clone();
-                let counted = HandlerTask::counted(&remote);
+                let counted = HandlerTask::new(&remote);
                 thread::spawn(move || {
                     let mut key = None;
-                    wait(|waker| remote.poll_unwanted(epoch, mux_id, &mut key, waker));
+                    wait(|waker| remote.poll_cancelled(epoch, mux_id, &mut key, waker));
                     drop(counted);
                 })
             })
             .collect();
         remote.shutdown();
         let sleeper = Sleeper::default();
-        sleeper.until(|waker| remote.poll_handlers_gone(waker));
+        sleeper.until(|waker| remote.poll_no_handler_tasks(waker));
         assert_eq!(remote.stats().live_handler_tasks, 0);
         for handler in handlers {
             handler.join().expect("no panic");
@@ -159,18 +159,18 @@ fn q9_b09_two_concurrent_shutdowns_both_learn_that_the_last_handler_has_ended() 
     check("9 shutdown × shutdown × handler", || {
         let (remote, epoch) = connected();
         assert_eq!(deliver(&remote, epoch, vec![peer::request(1)]), Ok(1));
-        let counted = HandlerTask::counted(&remote);
+        let counted = HandlerTask::new(&remote);
         let handler = {
             let remote = remote.clone();
             thread::spawn(move || {
                 let mut key = None;
-                wait(|waker| remote.poll_unwanted(epoch, 1, &mut key, waker));
+                wait(|waker| remote.poll_cancelled(epoch, 1, &mut key, waker));
                 drop(counted);
             })
         };
         let shut_down = |remote: &Remote| {
             remote.shutdown();
-            wait(|waker| remote.poll_handlers_gone(waker));
+            wait(|waker| remote.poll_no_handler_tasks(waker));
         };
         let other = {
             let remote = remote.clone();

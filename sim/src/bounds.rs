@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use grid::Limits;
-use grid::buggify::Point;
+use grid::buggify::FaultPoint;
 use iam_bootstrap::limits;
-use iam_bootstrap::store::Kind;
+use iam_bootstrap::store::ItemKind;
 
 use crate::plan::{Cluster, Fault, ITEMS_MAX, IamPlan, Load, Plan};
 use crate::world::limits_of;
@@ -68,9 +68,9 @@ impl Bounds {
         // long.
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 2 * lease_ms + 5_000;
         let drift_ppm = drift_ppm(plan);
-        let hold_points = [Point::DelayFlush, Point::FullSocket];
+        let hold_points = [FaultPoint::DelayFlush, FaultPoint::FullSocket];
         let supersedes =
-            cluster.fault_points.iter().any(|(name, _)| name == Point::Supersede.name());
+            cluster.fault_points.iter().any(|(name, _)| name == FaultPoint::Supersede.name());
         let settle_ms = dead_peer_ms.max(if supersedes { SUPERSEDE_MS } else { 0 });
         let is_hold_point = |name: &str| hold_points.iter().any(|point| point.name() == name);
         let has_holds = cluster.fault_points.iter().any(|(name, _)| is_hold_point(name));
@@ -147,7 +147,7 @@ const LOCK_TURN_MS: u64 = 8_000;
 /// Returns the time to load: the format is looked up, and each pool read, each after the longest
 /// wait between two retries.
 fn load_ms(iam: &IamPlan) -> u64 {
-    let operations = u64::from(ITEMS_MAX) + Kind::ALL.len() as u64 + 3;
+    let operations = u64::from(ITEMS_MAX) + ItemKind::ALL.len() as u64 + 3;
     2 * ms(limits::RETRY_MAX) + operations * u64::from(iam.store_ms) + 100
 }
 
@@ -158,7 +158,8 @@ fn load_ms(iam: &IamPlan) -> u64 {
 fn converge_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
     let records = u64::from(ITEMS_MAX) * u64::from(iam.store_ms);
     let load = load_ms(iam);
-    let again = ms(limits::COMPARE_TIMEOUT) + ms(limits::RETRY_MAX).max(u64::from(iam.refresh_ms));
+    let again =
+        ms(limits::RECONCILE_TIMEOUT) + ms(limits::RETRY_MAX).max(u64::from(iam.refresh_ms));
     // At worst, all records are fetched from each peer in turn.
     reconnect_ms + load + ms(limits::CATCH_UP_TIMEOUT) + again + 2 * records + 1_000
 }

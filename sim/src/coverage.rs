@@ -202,7 +202,7 @@ impl Coverage {
     fn on_cause(&mut self, cause: &str) {
         let points = [
             ("pings in a row", "connection_closed_by_missed_pings"),
-            ("no answer within", "dial_timed_out"),
+            ("no response within", "dial_timed_out"),
             ("time difference", "rejected_for_clock_skew"),
             ("auth token", "rejected_for_auth_token"),
         ];

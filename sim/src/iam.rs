@@ -81,7 +81,7 @@ pub(crate) fn pools(plan: &Plan) -> Vec<MemoryStore> {
     }
     let pace = Duration::from_millis(u64::from(iam.store_ms));
     for store in pools.iter().filter(|_| !pace.is_zero()) {
-        store.set_pace(Some(Arc::new(move |_| Box::pin(tokio::time::sleep(pace)))));
+        store.set_delay_hook(Some(Arc::new(move |_| Box::pin(tokio::time::sleep(pace)))));
     }
     pools
 }

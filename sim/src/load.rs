@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grid::error::HandlerError;
-use grid::{CallError, HandlerId, Manager, RegisterError, Route, Start};
+use grid::{CallError, Execution, HandlerId, Manager, RegisterError, Route};
 
 use crate::event::{CallId, CallKind, EventKind, HandlerEnd, Outcome};
 use crate::plan::{CAPACITIES, Load};
@@ -57,9 +57,9 @@ pub(crate) fn register(
     table: &LoadTable,
     recorder: &NodeRecorder,
 ) -> Result<(), RegisterError> {
-    for (id, start) in [(IN_PLACE, Start::InPlace), (SPAWNED, Start::Spawned)] {
+    for (id, execution) in [(IN_PLACE, Execution::Inline), (SPAWNED, Execution::Spawned)] {
         let (table, recorder) = (table.clone(), recorder.clone());
-        let route = Route::new(id).start(start);
+        let route = Route::new(id).execution(execution);
         manager.register(route, move |context, payload| {
             request::serve(table.clone(), recorder.clone(), context, payload)
         })?;

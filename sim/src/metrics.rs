@@ -13,8 +13,8 @@ use grid::Name;
 use grid::time::Clock;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use resource_metrics::sample::{InterfaceCounters, Load, Sample, Sampling};
-use resource_metrics::{Answer, Collection, Limits, Report, ResourceMetrics, Source};
+use resource_metrics::sample::{InterfaceCounters, Load, Sample, SampleFuture};
+use resource_metrics::{Collection, Limits, Report, ResourceMetrics, ServerStatus, Source};
 
 use crate::event::{EventKind, MetricsEvent, ReportedValues, ScrapeId, ServerReport};
 use crate::plan::{MetricsPlan, Node, Plan};
@@ -132,11 +132,13 @@ async fn run_scrape(
 }
 
 fn server_reports(collection: &Collection) -> Vec<(Node, ServerReport)> {
-    let servers = collection.servers.iter().map(|(name, answer)| {
+    let servers = collection.servers.iter().map(|(name, status)| {
         let node = name.parse::<Name>().map_or(Node(u8::MAX), |name| node_of(&name));
-        let report = match answer {
-            Answer::Up(report) => ServerReport::Up { report: reported_values(report) },
-            Answer::Down(down) => ServerReport::Down { reason: down.reason.as_str().to_owned() },
+        let report = match status {
+            ServerStatus::Up(report) => ServerReport::Up { report: reported_values(report) },
+            ServerStatus::Down(down) => {
+                ServerReport::Down { reason: down.reason.as_str().to_owned() }
+            }
         };
         (node, report)
     });
@@ -176,7 +178,7 @@ fn limits_of(plan: &MetricsPlan) -> Limits {
     let mut limits = Limits::default();
     limits.sample_interval = millis(plan.interval_ms);
     limits.collect_deadline = millis(plan.deadline_ms);
-    limits.collect_shared_for = millis(plan.ttl_ms);
+    limits.collect_ttl = millis(plan.ttl_ms);
     limits
 }
 
@@ -205,7 +207,7 @@ impl Machine {
 }
 
 impl Source for Machine {
-    fn sample(&self) -> Sampling {
+    fn sample(&self) -> SampleFuture {
         let number = self.samples.fetch_add(1, Ordering::Relaxed);
         let mut rng = SmallRng::seed_from_u64(self.seed ^ number.rotate_left(32));
         let load = rng.random_range(1..VALUE_MAX);

@@ -457,7 +457,8 @@ impl Cluster {
         if self.latency_max_ms > LATENCY_MS_MAX {
             return Err(format!("latency_max_ms must be at most {LATENCY_MS_MAX}"));
         }
-        let known = |name: &str| grid::buggify::Point::ALL.iter().any(|point| point.name() == name);
+        let known =
+            |name: &str| grid::buggify::FaultPoint::ALL.iter().any(|point| point.name() == name);
         if let Some((point, _)) = fault_points.iter().find(|(name, _)| !known(name)) {
             return Err(format!("there is no fault point {point}"));
         }

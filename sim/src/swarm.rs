@@ -4,7 +4,7 @@
 //! only one-way cuts, or with tiny queues and no faults, therefore occur as well as runs with all
 //! faults.
 
-use grid::buggify::Point;
+use grid::buggify::FaultPoint;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -116,15 +116,15 @@ fn limits(rng: &mut impl Rng) -> LimitsPlan {
 
 fn fault_points(rng: &mut impl Rng, mix: FaultMix) -> Vec<(String, u16)> {
     let mut fault_points = Vec::new();
-    for point in Point::ALL {
+    for point in FaultPoint::ALL {
         if mix.has(rng, 0.3) {
             let rate = match point {
                 // Passed with each frame.
-                Point::DelayFlush | Point::FullSocket | Point::SpuriousWake => {
+                FaultPoint::DelayFlush | FaultPoint::FullSocket | FaultPoint::SpuriousWake => {
                     pick(rng, &[10, 100, 1_000])
                 }
                 // Passed once per connection, or once per node.
-                Point::TinyQueue | Point::EarlyTimeout | Point::Supersede => {
+                FaultPoint::TinyQueue | FaultPoint::EarlyTimeout | FaultPoint::Supersede => {
                     pick(rng, &[500, 3_000])
                 }
             };

@@ -464,7 +464,7 @@ fn view(shared: &NodeShared, recorder: &Recorder) -> NodeView {
         node: shared.node,
         is_running: incarnation.is_some(),
         connections: manager.map(grid::Manager::stats).unwrap_or_default(),
-        unauthenticated: manager.map_or(0, grid::Manager::unauthenticated),
+        unauthenticated: manager.map_or(0, grid::Manager::unauthenticated_sockets),
         tasks: incarnation
             .as_ref()
             .map_or(0, |incarnation| incarnation.runtime.metrics().num_alive_tasks()),
@@ -482,8 +482,8 @@ pub fn limits_of(plan: &LimitsPlan) -> Limits {
     set(&mut limits.message_bytes_max, plan.message_bytes_max);
     set(&mut limits.queue_bytes_max, plan.queue_bytes_max);
     set(&mut limits.frame_bytes_target, plan.frame_bytes_target);
-    set(&mut limits.calls_made_max, plan.outbound_calls_max);
-    set(&mut limits.calls_served_max, plan.inbound_calls_max);
+    set(&mut limits.outbound_calls_max, plan.outbound_calls_max);
+    set(&mut limits.inbound_calls_max, plan.inbound_calls_max);
     wait(&mut limits.ping_interval, plan.ping_interval_ms);
     wait(&mut limits.stream_ping_interval, plan.stream_ping_interval_ms);
     wait(&mut limits.deadline_default, plan.deadline_default_ms);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::limits::Limits;
 use grid::proto::connection::{
-    Answer, Asked, Capacities, CloseReason, Connection, Event, Open, Received, Request, Sent, Side,
-    Slot, StreamId,
+    CallKind, Capacities, CloseReason, Connection, Event, HandlerResult, OpenRequest, Received,
+    Request, SendStatus, Slot, StreamId, StreamSide,
 };
 use grid::proto::message::{Checksum, Message, parse_frame};
 use grid::time::{Instant, Timestamp};
@@ -220,10 +220,10 @@ impl Exchange {
     /// Opens a stream to handler 7, with no deadline. Returns a's end of it and b's.
     pub fn open(&mut self, capacities: Capacities) -> (StreamId, StreamId) {
         let payload = Some(Bytes::from_static(b"open"));
-        let open = Open { handler: 7, subroute: None, payload, deadline: None, capacities };
+        let open = OpenRequest { handler: 7, subroute: None, payload, deadline: None, capacities };
         let now = self.now;
         let id = self.a.open(Slot(0), open, now).expect("the stream opens");
-        (id, StreamId { side: Side::Serving, ..id })
+        (id, StreamId { side: StreamSide::Callee, ..id })
     }
 
     /// Opens a stream that b accepts.
@@ -241,7 +241,7 @@ impl Exchange {
 
     pub fn cancel(&mut self, mux_id: u64) {
         self.diagram.note(Endpoint::A, "cancels");
-        self.a.give_up(mux_id);
+        self.a.cancel(mux_id);
     }
 
     pub fn finish(&mut self, id: StreamId) {
@@ -256,7 +256,7 @@ impl Exchange {
         let at = end_of(id);
         let sent = self.machine(at).send(id, &mut offered);
         let how = match sent {
-            Sent::Queued | Sent::Waiting => credit_note(sent).to_owned(),
+            SendStatus::Queued | SendStatus::Waiting => credit_note(sent).to_owned(),
             other => format!(": {other:?}"),
         };
         self.diagram.note(at, &format!("sends {payload:?}{how}"));
@@ -266,25 +266,25 @@ impl Exchange {
         let at = end_of(id);
         let text = match self.machine(at).receive(id) {
             Received::Message(payload) => format!("receives {}", quoted(&payload)),
-            Received::Nothing => "has nothing to receive".into(),
-            Received::InputOver => "receives the end of the input".into(),
-            Received::StreamOver => "receives the end of the stream".into(),
+            Received::Empty => "has nothing to receive".into(),
+            Received::InputFinished => "receives the end of the input".into(),
+            Received::StreamEnded => "receives the end of the stream".into(),
         };
         self.diagram.note(at, &text);
     }
 
     // ---- b's handlers ----
 
-    pub fn respond(&mut self, mux_id: u64, response: &Answer) {
+    pub fn respond(&mut self, mux_id: u64, response: &HandlerResult) {
         let text = match response {
             Ok(_) => "the handler returns".to_owned(),
             Err(error) => format!("the handler fails: {:?}", error.message()),
         };
         let now = self.now;
-        let is_accepted = self.b.answer(mux_id, response, now);
+        let is_accepted = self.b.respond(mux_id, response, now);
         let but = match is_accepted {
             false => "; its response is discarded",
-            true if self.b.is_serving(mux_id) => "; its end waits for credit",
+            true if self.b.is_inbound_live(mux_id) => "; its end waits for credit",
             true => "",
         };
         self.diagram.note(Endpoint::B, &format!("{text}{but}"));
@@ -298,14 +298,14 @@ impl Exchange {
 
 fn end_of(id: StreamId) -> Endpoint {
     match id.side {
-        Side::Calling => Endpoint::A,
-        Side::Serving => Endpoint::B,
+        StreamSide::Caller => Endpoint::A,
+        StreamSide::Callee => Endpoint::B,
     }
 }
 
-fn credit_note(sent: Sent) -> &'static str {
+fn credit_note(sent: SendStatus) -> &'static str {
     match sent {
-        Sent::Waiting => "; it waits for credit",
+        SendStatus::Waiting => "; it waits for credit",
         _ => "",
     }
 }
@@ -317,13 +317,13 @@ fn quoted(payload: &[u8]) -> String {
 /// Describes an event in words.
 fn event_text(event: &Event) -> String {
     match event {
-        Event::Ended { outcome, .. } => format!("the call ends: {outcome:?}"),
-        Event::Serve(incoming) => {
+        Event::CallEnded { outcome, .. } => format!("the call ends: {outcome:?}"),
+        Event::Incoming(incoming) => {
             let handler = incoming.handler;
             let payload = quoted(&incoming.payload);
-            match incoming.asked {
-                Asked::Request => format!("handler {handler} receives a request: {payload}"),
-                Asked::Stream { .. } => {
+            match incoming.kind {
+                CallKind::Request => format!("handler {handler} receives a request: {payload}"),
+                CallKind::Stream { .. } => {
                     format!("handler {handler} receives a stream: {payload}")
                 }
             }
@@ -339,7 +339,7 @@ fn event_text(event: &Event) -> String {
             format!("the stream ends: {end:?}, with {} still buffered", rest.join(", "))
         }
         Event::Cancel { .. } => "the handler is cancelled".into(),
-        Event::AnswerOver { .. } => "the handler is done".into(),
+        Event::ResponseRetired { .. } => "the handler is done".into(),
         Event::Skipped { op, mux_id } => format!("skips {op:?} {mux_id}"),
         Event::Closed(reason) => format!("the connection ends: {reason}"),
     }

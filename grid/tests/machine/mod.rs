@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{Answer, Connection, Event, Outcome, Request, Slot, StartError};
+use grid::proto::connection::{
+    CallOutcome, Connection, Event, HandlerResult, Request, Slot, StartError,
+};
 use grid::proto::message::{Checksum, Flags, Header, Message, Op, parse_frame};
 use grid::time::{Instant, Timestamp};
 
@@ -74,8 +76,8 @@ impl Subject {
         self.receive(request_header(mux_id, deadline_ms), Bytes::from_static(b"question"));
     }
 
-    pub fn respond(&mut self, mux_id: u64, response: &Answer) -> bool {
-        self.connection.answer(mux_id, response, self.now)
+    pub fn respond(&mut self, mux_id: u64, response: &HandlerResult) -> bool {
+        self.connection.respond(mux_id, response, self.now)
     }
 
     /// Advances the clock without running the machine's timers.
@@ -131,15 +133,15 @@ pub fn response_header(mux_id: u64) -> Header {
     Header { flags: Flags::EOF, ..Header::new(mux_id, Op::Response) }
 }
 
-pub fn ended(outcome: Outcome) -> Event {
-    Event::Ended { slot: SLOT, outcome }
+pub fn ended(outcome: CallOutcome) -> Event {
+    Event::CallEnded { slot: SLOT, outcome }
 }
 
 pub fn responded(payload: &'static [u8]) -> Event {
-    ended(Outcome::Response(Bytes::from_static(payload)))
+    ended(CallOutcome::Response(Bytes::from_static(payload)))
 }
 
-pub fn ok(payload: &'static [u8]) -> Answer {
+pub fn ok(payload: &'static [u8]) -> HandlerResult {
     Ok(Bytes::from_static(payload))
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::proto::connection::{
-    Capacities, Event, Open, Received, Sent, Side, Slot, StartError, StreamEnd, StreamId,
+    Capacities, Event, OpenRequest, Received, SendStatus, Slot, StartError, StreamEnd, StreamId,
+    StreamSide,
 };
 use grid::proto::message::{Flags, Header, Message, Op};
 
@@ -15,8 +16,8 @@ use super::{SLOT, Subject};
 pub const INBOUND_SLOT: Slot = Slot(4);
 
 /// A stream with credit for `input` messages to the handler and `output` messages from it.
-pub fn stream(input: u32, output: u32) -> Open {
-    Open {
+pub fn stream(input: u32, output: u32) -> OpenRequest {
+    OpenRequest {
         handler: 7,
         subroute: None,
         payload: Some(Bytes::from_static(b"open")),
@@ -26,11 +27,11 @@ pub fn stream(input: u32, output: u32) -> Open {
 }
 
 pub fn outbound(mux_id: u64) -> StreamId {
-    StreamId { side: Side::Calling, mux_id }
+    StreamId { side: StreamSide::Caller, mux_id }
 }
 
 pub fn inbound(mux_id: u64) -> StreamId {
-    StreamId { side: Side::Serving, mux_id }
+    StreamId { side: StreamSide::Callee, mux_id }
 }
 
 /// The end of an outbound stream with nothing left to be received.
@@ -57,7 +58,7 @@ fn stream_ended_event(slot: Slot, rest: &[&'static [u8]], end: StreamEnd) -> Eve
 }
 
 impl Subject {
-    pub fn try_open(&mut self, open: Open) -> Result<StreamId, StartError> {
+    pub fn try_open(&mut self, open: OpenRequest) -> Result<StreamId, StartError> {
         self.connection.open(SLOT, open, self.now)
     }
 
@@ -69,7 +70,7 @@ impl Subject {
     /// Opens a stream with a deadline.
     pub fn open_until(&mut self, deadline: Duration) -> StreamId {
         let deadline = Some(self.now + deadline);
-        self.try_open(Open { deadline, ..stream(1, 1) }).expect("the stream opens")
+        self.try_open(OpenRequest { deadline, ..stream(1, 1) }).expect("the stream opens")
     }
 
     /// Opens a stream that the peer acknowledges, and drains messages and events.
@@ -119,13 +120,13 @@ impl Subject {
     }
 
     /// Sends a message, and asserts that the machine took the payload exactly if its status says so.
-    pub fn send(&mut self, id: StreamId, payload: &'static [u8]) -> Sent {
+    pub fn send(&mut self, id: StreamId, payload: &'static [u8]) -> SendStatus {
         let mut offered = Some(Bytes::from_static(payload));
         let sent = self.connection.send(id, &mut offered);
         let is_taken = offered.is_none();
         match sent {
-            Sent::Queued => assert!(is_taken, "queued, but not taken"),
-            Sent::Waiting => assert!(is_taken, "another message waits already"),
+            SendStatus::Queued => assert!(is_taken, "queued, but not taken"),
+            SendStatus::Waiting => assert!(is_taken, "another message waits already"),
             _ => assert!(!is_taken, "{sent:?}, but taken"),
         }
         sent

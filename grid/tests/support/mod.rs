@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use grid::proto::handshake::{ConnectRequest, ConnectResponse, Dialler, InstanceId};
+use grid::proto::handshake::{ConnectRequest, ConnectResponse, Dialer, InstanceId};
 use grid::proto::message::{Checksum, Header, Message, Outgoing, parse_frame};
 use grid::time::Timestamp;
 use grid::{Auth, Connection, GRID_PATH, HandlerId, Limits, Manager, ManagerBuilder, Name, Route};
@@ -62,12 +62,12 @@ impl ReservedAddress {
         Self { listener, url }
     }
 
-    /// Reserves an address for which [`Dialler::between`] this one and `other` is `dialer`.
-    pub async fn dialed_by(dialer: Dialler, other: &str) -> Self {
+    /// Reserves an address for which [`Dialer::between`] this one and `other` is `dialer`.
+    pub async fn dialed_by(dialer: Dialer, other: &str) -> Self {
         loop {
             let address = Self::new().await;
             let (own, other) = (name(&address.url), name(other));
-            if Dialler::between(&own, &other) == dialer {
+            if Dialer::between(&own, &other) == dialer {
                 return address;
             }
         }
@@ -148,7 +148,7 @@ impl Server {
     pub async fn assert_quiescent(&self) {
         eventually("quiescence", || {
             self.manager.stats().iter().all(grid::ConnectionStats::is_quiescent)
-                && self.manager.unauthenticated() == 0
+                && self.manager.unauthenticated_sockets() == 0
         })
         .await;
         assert_eq!(grid::bug::count(), 0, "a bug was reported; see the log");

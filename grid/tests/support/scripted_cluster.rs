@@ -1,6 +1,6 @@
 //! The cluster of the tests with a misbehaving peer.
 
-use grid::proto::handshake::Dialler;
+use grid::proto::handshake::Dialer;
 use grid::proto::message::{Flags, Header, Op};
 use grid::{Connection, Limits};
 
@@ -18,7 +18,7 @@ impl ScriptedCluster {
     pub async fn new(limits: Limits) -> Self {
         let address = ReservedAddress::new().await;
         let honest = ReservedAddress::new().await;
-        let scripted = ReservedAddress::dialed_by(Dialler::Local, &address.url).await;
+        let scripted = ReservedAddress::dialed_by(Dialer::Local, &address.url).await;
         let urls = [address.url.clone(), honest.url.clone(), scripted.url.clone()];
         let server = Server::start(address, &urls, limits.clone());
         let honest = Server::start(honest, &urls, limits);

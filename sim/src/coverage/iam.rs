@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use iam_bootstrap::limits::{COMPARE_SPACING, TELL_TIMEOUT};
+use iam_bootstrap::limits::{BROADCAST_TIMEOUT, RECONCILE_SPACING};
 
 use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState, RecordVersion};
 use crate::plan::{Fault, Node};
@@ -145,7 +145,7 @@ impl Iam {
         }
         let was_apart = self.disconnected_since.remove(&ends).is_some();
         let reconciled = self.reconciled.get(&ends).filter(|_| was_apart);
-        match reconciled.is_some_and(|before| at_ms - before < ms(COMPARE_SPACING)) {
+        match reconciled.is_some_and(|before| at_ms - before < ms(RECONCILE_SPACING)) {
             true => vec!["reconnected_before_next_reconciliation"],
             false => Vec::new(),
         }
@@ -209,7 +209,7 @@ impl Iam {
             points.push("tombstone_stored_without_item");
         }
         // No broadcast of a change takes so long.
-        if copy.has_fetched && at_ms - committed_ms > ms(TELL_TIMEOUT) {
+        if copy.has_fetched && at_ms - committed_ms > ms(BROADCAST_TIMEOUT) {
             points.push(match is_put {
                 true => "reconciliation_repaired_change",
                 false => "reconciliation_repaired_deletion",

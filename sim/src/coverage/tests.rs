@@ -66,7 +66,7 @@ fn reaching(point: &str) -> Vec<EventKind> {
         "call_not_connected" => vec![request(), ended(Outcome::NotConnected)],
         "call_to_unknown_handler" => vec![request(), ended(refused())],
         "connection_closed_by_missed_pings" => {
-            vec![state(LinkState::Backoff, "2 pings in a row went unanswered")]
+            vec![state(LinkState::Backoff, "2 pings in a row without a pong")]
         }
         "connection_superseded" => vec![
             opened(1),
@@ -77,7 +77,7 @@ fn reaching(point: &str) -> Vec<EventKind> {
         ],
         "crash_with_calls_in_flight" => vec![request(), ended(Outcome::Crashed)],
         "deadline_exceeded" => vec![request(), ended(Outcome::Deadline)],
-        "dial_timed_out" => vec![state(LinkState::Backoff, "no answer within 5s")],
+        "dial_timed_out" => vec![state(LinkState::Backoff, "no response within 5s")],
         "handler_failed" => vec![request(), served(), handler(HandlerEnd::Failed)],
         "handler_panicked" => vec![request(), served(), handler(HandlerEnd::Panicked)],
         "rejected_for_clock_skew" => {

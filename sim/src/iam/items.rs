@@ -8,7 +8,7 @@ use iam_bootstrap::model::{PolicyMapping, PolicyName, Secret, User, UserName};
 use iam_bootstrap::policy::Policy;
 use iam_bootstrap::record::{Content, Record};
 use iam_bootstrap::snapshot::{Item, ItemKey};
-use iam_bootstrap::store::{ItemPath, Kind};
+use iam_bootstrap::store::{ItemKind, ItemPath};
 
 use crate::plan::ITEMS_MAX;
 
@@ -42,7 +42,7 @@ pub(crate) fn key(number: u8) -> Result<ItemKey, Box<dyn Error>> {
 
 /// Returns the path of the item with this number.
 pub(super) fn path(item: u8) -> Result<ItemPath, Box<dyn Error>> {
-    let kind = [Kind::User, Kind::Policy, Kind::UserPolicy][usize::from(item % 3)];
+    let kind = [ItemKind::User, ItemKind::Policy, ItemKind::UserPolicy][usize::from(item % 3)];
     Ok(ItemPath::new(kind, name(item))?)
 }
 

@@ -1,7 +1,7 @@
 //! A pool that records the items that it persists and removes.
 
 use iam_bootstrap::record::Record;
-use iam_bootstrap::store::{self, Kind, Listing, Pending};
+use iam_bootstrap::store::{self, ItemKind, Listing, StoreFuture};
 use iam_bootstrap::store::{IamStore, ItemPath, MemoryStore, Sealed};
 
 use super::items;
@@ -26,11 +26,11 @@ impl IamStore for RecordingPool {
         self.store.name()
     }
 
-    fn read<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, Vec<u8>> {
+    fn read<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, Vec<u8>> {
         self.store.read(path)
     }
 
-    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> Pending<'a, ()> {
+    fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let record = Record::decode(path, &bytes).ok();
             self.store.write(path, bytes).await?;
@@ -44,7 +44,7 @@ impl IamStore for RecordingPool {
         })
     }
 
-    fn delete<'a>(&'a self, path: &'a ItemPath) -> Pending<'a, ()> {
+    fn delete<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             self.store.delete(path).await?;
             if let Some(item) = items::number(path) {
@@ -54,11 +54,11 @@ impl IamStore for RecordingPool {
         })
     }
 
-    fn list(&self, kind: Kind) -> Pending<'_, Listing> {
+    fn list(&self, kind: ItemKind) -> StoreFuture<'_, Listing> {
         self.store.list(kind)
     }
 
-    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> Pending<'a, Vec<store::Item>> {
+    fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> StoreFuture<'a, Vec<store::ReadItem>> {
         self.store.read_many(paths)
     }
 }

@@ -101,13 +101,17 @@ fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> CheckRes
     let queue_max = limits.queue_bytes_max + control.min(limits.control_bytes_max);
     let sizes = [
         (stats.queued_bytes, queue_max, "bytes queued"),
-        (stats.live_calls, limits.calls_made_max, "outbound calls"),
-        (stats.live_served, limits.calls_served_max, "inbound calls"),
-        (stats.live_streams, stats.live_calls, "outbound streams"),
-        (stats.live_streams_served, stats.live_served, "inbound streams"),
+        (stats.live_outbound_calls, limits.outbound_calls_max, "outbound calls"),
+        (stats.live_inbound_calls, limits.inbound_calls_max, "inbound calls"),
+        (stats.live_outbound_streams, stats.live_outbound_calls, "outbound streams"),
+        (stats.live_inbound_streams, stats.live_inbound_calls, "inbound streams"),
         // At most one for each call, and one for each direction of a stream.
-        (stats.blocked_messages, stats.live_calls + stats.live_served, "blocked messages"),
-        (stats.live_handler_tasks, limits.calls_served_max, "handler tasks"),
+        (
+            stats.blocked_messages,
+            stats.live_outbound_calls + stats.live_inbound_calls,
+            "blocked messages",
+        ),
+        (stats.live_handler_tasks, limits.inbound_calls_max, "handler tasks"),
     ];
     for (size, max, kind) in sizes {
         if size > max {
@@ -152,12 +156,12 @@ mod tests {
         assert_eq!(harness.on_view(1, &views()), Ok(()));
         let grow: [(Change, &str); 9] = [
             (|view| view.connections[0].queued_bytes = 1 << 30, "bytes queued"),
-            (|view| view.connections[0].live_calls = 1 << 20, "outbound calls"),
-            (|view| view.connections[0].live_served = 1 << 20, "inbound calls"),
+            (|view| view.connections[0].live_outbound_calls = 1 << 20, "outbound calls"),
+            (|view| view.connections[0].live_inbound_calls = 1 << 20, "inbound calls"),
             (|view| view.connections[0].blocked_messages = 1 << 20, "blocked messages"),
             (|view| view.connections[0].live_handler_tasks = 1 << 20, "handler tasks"),
-            (|view| view.connections[0].live_streams = 1, "1 outbound streams"),
-            (|view| view.connections[0].live_streams_served = 1, "1 inbound streams"),
+            (|view| view.connections[0].live_outbound_streams = 1, "1 outbound streams"),
+            (|view| view.connections[0].live_inbound_streams = 1, "1 inbound streams"),
             (|view| view.tasks = 99, "node-1 has 99 tasks, at most 35 are needed"),
             (
                 |view| view.unauthenticated = 1 << 20,
@@ -176,7 +180,7 @@ mod tests {
     #[test]
     fn reserve_for_control_messages_is_never_exhausted() {
         let cause =
-            Some("the peer does not read: more than 9 bytes of control messages wait".into());
+            Some("the peer does not read: more than 9 bytes of control messages are queued".into());
         let lost = EventKind::State { remote: SERVER, state: LinkState::Backoff, cause };
         let mut harness = Harness::new(BoundedResources::default(), vec![]);
         assert_violates(harness.at(1, CALLER, lost), "node-0 closed the connection to node-1");

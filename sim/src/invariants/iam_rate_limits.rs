@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use iam_bootstrap::limits::COMPARE_SPACING;
+use iam_bootstrap::limits::RECONCILE_SPACING;
 
 use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, EventKind, IamEvent};
@@ -45,7 +45,7 @@ impl Invariant for IamRateLimits {
             EventKind::Iam(IamEvent::Reconciles { with }) => {
                 let times = self.reconciled.entry((node, *with)).or_default();
                 times.push(event.at_ms);
-                let spacing = u64::try_from(COMPARE_SPACING.as_millis()).unwrap_or(u64::MAX);
+                let spacing = u64::try_from(RECONCILE_SPACING.as_millis()).unwrap_or(u64::MAX);
                 for (count, since) in (1..).zip(times.iter().rev()).take(WINDOW) {
                     let passed = event.at_ms - since;
                     if count > AT_ONCE + passed / spacing {

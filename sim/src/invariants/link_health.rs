@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use grid::buggify::Point;
+use grid::buggify::FaultPoint;
 
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, LinkState};
@@ -56,7 +56,8 @@ impl LinkHealth {
             }
             // Those that end a connection; the others only delay a little.
             (EventKind::FaultPoint { point, lasts_ms }, Some(node))
-                if point == Point::Supersede.name() || point == Point::EarlyTimeout.name() =>
+                if point == FaultPoint::Supersede.name()
+                    || point == FaultPoint::EarlyTimeout.name() =>
             {
                 let last = self.last_fault_by_node.entry(node).or_default();
                 *last = (*last).max(at + lasts_ms);

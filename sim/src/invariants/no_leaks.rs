@@ -67,8 +67,8 @@ mod tests {
         let mut harness = Harness::new(NoLeaks, vec![]);
         assert_eq!(harness.at_quiescence(&views()), Ok(()));
         let left: [(Change, &str); 7] = [
-            (|view| view.connections[0].live_calls = 1, "node-1 is not at rest"),
-            (|view| view.connections[0].live_served = 1, "node-1 is not at rest"),
+            (|view| view.connections[0].live_outbound_calls = 1, "node-1 is not at rest"),
+            (|view| view.connections[0].live_inbound_calls = 1, "node-1 is not at rest"),
             (|view| view.connections[0].live_handler_tasks = 1, "node-1 is not at rest"),
             (|view| view.connections[0].queued_bytes = 1, "node-1 is not at rest"),
             (|view| view.connections[0].blocked_messages = 1, "node-1 is not at rest"),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use grid::buggify::Point;
+use grid::buggify::FaultPoint;
 
 use super::{CheckResult, Facts, Invariant};
 use crate::event::{Event, EventKind, SocketId};
@@ -39,7 +39,8 @@ impl Invariant for OneConnection {
                 open.insert(*socket);
                 let max = if *dialed { DIALED_MAX } else { ACCEPTED_MAX };
                 let fault_points = &facts.plan.cluster.fault_points;
-                let abandons = fault_points.iter().any(|(name, _)| name == Point::Supersede.name());
+                let abandons =
+                    fault_points.iter().any(|(name, _)| name == FaultPoint::Supersede.name());
                 let max = if abandons { max + ABANDONED_MAX } else { max };
                 if open.len() > max {
                     return Err(format!("{node} has {open:?} open to {remote}, of {max} at most"));

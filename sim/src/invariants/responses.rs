@@ -95,7 +95,7 @@ impl Responses {
 }
 
 /// Texts of a stream that ends because of missed pings.
-const SILENCE_TEXTS: [&str; 3] = ["no sign of life", "does not know the stream", "was cancelled"];
+const SILENCE_TEXTS: [&str; 3] = ["ping timeout", "does not know the stream", "was cancelled"];
 
 /// Returns whether an outcome is possible that depends on the handler's ending alone.
 fn is_possible(outcome: &Outcome, ending: HandlerEnding) -> bool {
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn no_call_fails_because_of_an_intact_network() {
-        let silent = || Outcome::StreamFailed { text: text("no sign of life") };
+        let silent = || Outcome::StreamFailed { text: text("ping timeout") };
         for outcome in [
             Outcome::Disconnected,
             Outcome::NotConnected,

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use dsync::locker::Answering;
+use dsync::locker::ResponseFuture;
 use dsync::{
-    DRWMutex, Dsync, Forced, GrantInfo, Guard, Limits, LockError, LockOptions, Locker, LockerError,
-    Stats,
+    DRWMutex, Dsync, ForceTarget, GrantInfo, Guard, Limits, LockError, LockOptions, Locker,
+    LockerError, Stats,
 };
 use grid::time::Instant;
 use rand::SeedableRng;
@@ -73,7 +73,7 @@ impl LockClient for DsyncClient {
     fn force_unlock(&self, resource: String) -> BoxFuture<usize> {
         let dsync = self.0.clone();
         Box::pin(async move {
-            let report = dsync.force_unlock(&Forced::Resource(resource), FORCE_TIMEOUT).await;
+            let report = dsync.force_unlock(&ForceTarget::Resource(resource), FORCE_TIMEOUT).await;
             report.forced.len()
         })
     }
@@ -85,13 +85,13 @@ impl LockClient for DsyncClient {
 
     fn view(&self) -> LocksView {
         let locker = self.0.locker().and_then(|own| poll_once(own.list(FORCE_TIMEOUT)));
-        let Stats { live, second_rounds, calls, locker: locker_stats, .. } = self.0.stats();
+        let Stats { live, second_rounds, notifications, locker: locker_stats, .. } = self.0.stats();
         let locker = locker.and_then(Result::ok).map(|listing| LockerView {
             is_open: listing.is_open,
             grants: listing.grants.into_iter().map(view_of).collect(),
             expired: locker_stats.map_or(0, |locker_stats| locker_stats.counts.expired),
         });
-        LocksView { live, second_rounds, notifications: calls, locker }
+        LocksView { live, second_rounds, notifications, locker }
     }
 }
 
@@ -100,7 +100,7 @@ fn view_of(grant: GrantInfo) -> GrantView {
 }
 
 /// Polls a future once. A request to the node's own locker completes without waiting.
-fn poll_once<T>(mut future: Answering<T>) -> Option<Result<T, LockerError>> {
+fn poll_once<T>(mut future: ResponseFuture<T>) -> Option<Result<T, LockerError>> {
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => Some(result),
         Poll::Pending => None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::error::HandlerError;
-use grid::proto::connection::{Outcome, Request, Slot, StartError};
+use grid::proto::connection::{CallOutcome, Request, Slot, StartError};
 use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
 
@@ -37,7 +37,7 @@ pub struct Call {
 #[derive(Debug)]
 pub enum Expected {
     /// This outcome.
-    Outcome(Outcome),
+    Outcome(CallOutcome),
     /// An error that reports a response above the limit.
     TooLarge,
 }
@@ -46,14 +46,15 @@ pub enum Expected {
 #[derive(Debug, PartialEq, Eq)]
 pub enum CallEnd {
     /// With an outcome of the machine.
-    Event(Outcome),
+    Event(CallOutcome),
     /// By its caller's cancellation.
     Cancelled,
 }
 
 impl Pair {
     pub(super) fn call(&mut self, end: End, payload_bytes: usize, deadline_ms: u32) {
-        let (now, token, calls_made_max) = (self.now, self.calls.len(), self.limits.calls_made_max);
+        let (now, token, outbound_calls_max) =
+            (self.now, self.calls.len(), self.limits.outbound_calls_max);
         let mut payload = token.to_be_bytes().to_vec();
         payload.resize(payload_bytes, end as u8);
         let payload = Bytes::from(payload);
@@ -66,14 +67,14 @@ impl Pair {
         };
 
         let side = self.endpoint_mut(end);
-        let live_before = side.connection.live_calls();
+        let live_before = side.connection.live_outbound_calls();
         let ids_in_use = side.running.clone();
         let started = side.connection.call(Slot(token), &request, now);
         let expected_error = if side.is_draining || side.is_closed {
             Some(StartError::Draining)
         } else if deadline_ms == 0 {
             Some(StartError::DeadlinePassed)
-        } else if live_before >= calls_made_max {
+        } else if live_before >= outbound_calls_max {
             Some(StartError::TooManyCalls)
         } else {
             None
@@ -109,7 +110,7 @@ impl Pair {
         let mux_id = self.calls[token].mux_id;
         let connection = &mut self.endpoint_mut(end).connection;
         let before = (connection.queued_bytes(), connection.blocked_messages());
-        connection.give_up(mux_id);
+        connection.cancel(mux_id);
         let after = (connection.queued_bytes(), connection.blocked_messages());
 
         let call = &mut self.calls[token];
@@ -127,7 +128,7 @@ impl Pair {
         let now = self.now;
         let side = self.endpoint_mut(end);
         let token = side.running.remove(&mux_id).expect("the handler is running");
-        assert!(side.connection.is_serving(mux_id), "a call that was not cancelled is live");
+        assert!(side.connection.is_inbound_live(mux_id), "a call that was not cancelled is live");
 
         let payload = Bytes::from(format!("the response to {token}"));
         let text = format!("the error of {token}");
@@ -141,7 +142,7 @@ impl Pair {
                 return self.refuse(end, mux_id, token, reply);
             }
         };
-        let is_live = side.connection.answer(mux_id, &response, now);
+        let is_live = side.connection.respond(mux_id, &response, now);
         let is_late = self.calls[token].served_deadline.is_some_and(|deadline| deadline <= now);
         assert_eq!(is_live, !is_late, "a call that was not cancelled is live");
         if is_late {
@@ -149,18 +150,18 @@ impl Pair {
             return;
         }
         self.calls[token].expected = Some(match reply {
-            ReplyKind::Response => Expected::Outcome(Outcome::Response(payload)),
-            ReplyKind::Error => Expected::Outcome(Outcome::RemoteError(text.into())),
+            ReplyKind::Response => Expected::Outcome(CallOutcome::Response(payload)),
+            ReplyKind::Error => Expected::Outcome(CallOutcome::RemoteError(text.into())),
             _ => Expected::TooLarge,
         });
     }
 
     fn refuse(&mut self, end: End, mux_id: u64, token: usize, reply: ReplyKind) {
-        let (reason, outcome): (_, fn(_) -> Outcome) = match reply {
+        let (reason, outcome): (_, fn(_) -> CallOutcome) = match reply {
             ReplyKind::UnknownHandler => {
-                (format!("Invalid Handler for type: {token}"), Outcome::UnknownHandler)
+                (format!("Invalid Handler for type: {token}"), CallOutcome::UnknownHandler)
             }
-            _ => (format!("{token} is not wanted here"), Outcome::Refused),
+            _ => (format!("{token} is not wanted here"), CallOutcome::Refused),
         };
         self.endpoint_mut(end).connection.refuse(mux_id, &reason);
         self.calls[token].expected = Some(Expected::Outcome(outcome(reason.into())));

@@ -1,6 +1,8 @@
 //! Events of the two machines, checked against the model of the calls.
 
-use grid::proto::connection::{Asked, CloseReason, Event, Incoming, Outcome, Side, StreamEnd};
+use grid::proto::connection::{
+    CallKind, CallOutcome, CloseReason, Event, Incoming, StreamEnd, StreamSide,
+};
 use grid::proto::message::Op;
 
 use super::operation::End;
@@ -13,18 +15,18 @@ impl Pair {
             while let Some(event) = self.endpoint_mut(end).connection.poll_event() {
                 assert!(!self.endpoint_mut(end).is_closed, "{event:?} after the last event");
                 match event {
-                    Event::Ended { slot, outcome } => {
-                        is_disconnected |= outcome == Outcome::Disconnected;
+                    Event::CallEnded { slot, outcome } => {
+                        is_disconnected |= outcome == CallOutcome::Disconnected;
                         self.on_call_ended(end, slot.0, outcome);
                     }
-                    Event::Serve(incoming) => match incoming.asked {
-                        Asked::Request => self.on_serve(end, &incoming),
-                        Asked::Stream { has_payload } => {
+                    Event::Incoming(incoming) => match incoming.kind {
+                        CallKind::Request => self.on_serve(end, &incoming),
+                        CallKind::Stream { has_payload } => {
                             self.on_inbound_stream(end, &incoming, has_payload);
                         }
                     },
                     Event::Cancel { mux_id } => self.on_cancel(end, mux_id),
-                    Event::AnswerOver { mux_id } => self.on_response_retired(end, mux_id),
+                    Event::ResponseRetired { mux_id } => self.on_response_retired(end, mux_id),
                     Event::Skipped { op, mux_id } => self.on_skipped(end, op, mux_id),
                     Event::Closed(reason) => self.on_closed(end, &reason),
                     event => {
@@ -42,38 +44,40 @@ impl Pair {
         }
     }
 
-    fn on_call_ended(&mut self, end: End, token: usize, outcome: Outcome) {
+    fn on_call_ended(&mut self, end: End, token: usize, outcome: CallOutcome) {
         let now = self.now;
         let call = &mut self.calls[token];
         assert_eq!(call.caller, end, "the end of a call is reported to its caller");
         assert_eq!(call.end, None, "a call ends once (B14)");
         match (&outcome, &call.expected) {
-            (Outcome::DeadlineExceeded, _) => assert!(call.deadline <= now),
-            (Outcome::Disconnected, _) => {}
-            (Outcome::Refused(text), None) => {
+            (CallOutcome::DeadlineExceeded, _) => assert!(call.deadline <= now),
+            (CallOutcome::Disconnected, _) => {}
+            (CallOutcome::Refused(text), None) => {
                 assert!(!call.was_served, "a call refused for this reason never runs");
                 let reasons = ["overloaded:", "this server is shutting down"];
                 assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
             }
-            (Outcome::RemoteError(text), Some(Expected::TooLarge)) => {
+            (CallOutcome::RemoteError(text), Some(Expected::TooLarge)) => {
                 assert!(text.contains("larger than the limit"), "{text}");
             }
             (_, Some(Expected::Outcome(expected))) => assert_eq!(outcome, *expected),
             (_, expected) => panic!("{outcome:?} instead of {expected:?}"),
         }
         let seen = match &outcome {
-            Outcome::Response(_) => "response",
-            Outcome::RemoteError(_) if matches!(call.expected, Some(Expected::TooLarge)) => {
+            CallOutcome::Response(_) => "response",
+            CallOutcome::RemoteError(_) if matches!(call.expected, Some(Expected::TooLarge)) => {
                 "response too large"
             }
-            Outcome::RemoteError(_) => "remote error",
-            Outcome::UnknownHandler(_) => "unknown handler",
-            Outcome::Refused(text) if text.starts_with("overloaded:") => "overloaded",
-            Outcome::Refused(text) if text.contains("shutting down") => "draining",
-            Outcome::Refused(_) => "refused",
-            Outcome::DeadlineExceeded if call.was_served => "deadline after the handler started",
-            Outcome::DeadlineExceeded => "deadline before the handler started",
-            Outcome::Disconnected => "disconnected",
+            CallOutcome::RemoteError(_) => "remote error",
+            CallOutcome::UnknownHandler(_) => "unknown handler",
+            CallOutcome::Refused(text) if text.starts_with("overloaded:") => "overloaded",
+            CallOutcome::Refused(text) if text.contains("shutting down") => "draining",
+            CallOutcome::Refused(_) => "refused",
+            CallOutcome::DeadlineExceeded if call.was_served => {
+                "deadline after the handler started"
+            }
+            CallOutcome::DeadlineExceeded => "deadline before the handler started",
+            CallOutcome::Disconnected => "disconnected",
         };
         call.end = Some(CallEnd::Event(outcome));
         self.seen.insert(seen);
@@ -104,8 +108,8 @@ impl Pair {
 
     fn on_skipped(&mut self, end: End, op: Op, mux_id: u64) {
         let has_ended = match op {
-            Op::MuxServerMsg => self.has_stream_ended(end, mux_id, Side::Calling),
-            Op::MuxClientMsg => self.has_stream_ended(end, mux_id, Side::Serving),
+            Op::MuxServerMsg => self.has_stream_ended(end, mux_id, StreamSide::Caller),
+            Op::MuxClientMsg => self.has_stream_ended(end, mux_id, StreamSide::Callee),
             _ => false,
         };
         assert!(has_ended, "{op:?} of {mux_id} was discarded for a live stream");
@@ -118,7 +122,7 @@ impl Pair {
         }
         let side = self.endpoint_mut(end);
         let was_running = side.running.remove(&mux_id).is_some();
-        let is_serving = side.connection.is_serving(mux_id);
+        let is_serving = side.connection.is_inbound_live(mux_id);
         assert!(was_running, "no handler runs for {mux_id}");
         assert!(!is_serving, "a cancelled call is not live");
         self.seen.insert("handler cancelled");
@@ -130,7 +134,7 @@ impl Pair {
         }
         let side = self.endpoint_mut(end);
         assert!(!side.running.contains_key(&mux_id), "the handler of {mux_id} has returned");
-        assert!(!side.connection.is_serving(mux_id), "a retired response is not waited for");
+        assert!(!side.connection.is_inbound_live(mux_id), "a retired response is not waited for");
         self.seen.insert("response waited for queue space");
     }
 

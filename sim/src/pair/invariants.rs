@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use grid::proto::connection::{CloseReason, Connection, Received, Sent, Side, Slot};
+use grid::proto::connection::{CloseReason, Connection, Received, SendStatus, Slot, StreamSide};
 use grid::time::Instant;
 
 use super::operation::{End, HandlerResult, ReplyKind};
 use super::streams::{CALLEE_SLOTS, CalleeState, other_side};
 use super::{Call, Pair, Stream};
 
-const SIDES: [Side; 2] = [Side::Calling, Side::Serving];
+const SIDES: [StreamSide; 2] = [StreamSide::Caller, StreamSide::Callee];
 
 impl Pair {
     pub(super) fn check(&mut self) {
@@ -21,20 +21,20 @@ impl Pair {
             let live_streams = self.live_streams_of(end).count();
             let side = self.endpoint_mut(end);
             let connection = &side.connection;
-            assert_eq!(connection.live_calls(), live, "the machine agrees with the model");
-            assert_eq!(connection.live_streams(), live_streams);
-            assert!(connection.live_calls() <= limits.calls_made_max);
-            assert!(connection.live_served() <= limits.calls_served_max);
-            assert!(connection.live_served() >= side.running.len() + side.streams.len());
-            assert!(side.running.keys().all(|mux_id| connection.is_serving(*mux_id)));
+            assert_eq!(connection.live_outbound_calls(), live, "the machine agrees with the model");
+            assert_eq!(connection.live_outbound_streams(), live_streams);
+            assert!(connection.live_outbound_calls() <= limits.outbound_calls_max);
+            assert!(connection.live_inbound_calls() <= limits.inbound_calls_max);
+            assert!(connection.live_inbound_calls() >= side.running.len() + side.streams.len());
+            assert!(side.running.keys().all(|mux_id| connection.is_inbound_live(*mux_id)));
             let bound = limits.queue_bytes_max + limits.control_bytes_max;
             assert!(connection.queued_bytes() <= bound, "the queue is bounded");
             let blocked = connection.blocked_messages();
-            assert!(blocked <= connection.live_calls() + connection.live_served());
+            assert!(blocked <= connection.live_outbound_calls() + connection.live_inbound_calls());
             assert!(blocked == 0 || connection.wants_transmit(), "a blocked sender will be woken");
             assert_eq!(connection.wants_transmit(), connection.queued_bytes() > 0);
-            assert_eq!(connection.live_streams_served(), side.streams.len());
-            assert!(side.streams.keys().all(|mux_id| connection.is_serving(*mux_id)));
+            assert_eq!(connection.live_inbound_streams(), side.streams.len());
+            assert!(side.streams.keys().all(|mux_id| connection.is_inbound_live(*mux_id)));
             if side.is_closed {
                 assert_no_leaks(&mut side.connection, now);
             }
@@ -54,11 +54,12 @@ impl Pair {
             let (id, end, half) = (stream.id(side), stream.end_of(side), stream.half(side));
             let is_waiting = half.waiting.is_some();
             let (slot, deadline) = match side {
-                Side::Calling => (token, stream.deadline),
-                Side::Serving => (CALLEE_SLOTS + token, stream.served_deadline),
+                StreamSide::Caller => (token, stream.deadline),
+                StreamSide::Callee => (CALLEE_SLOTS + token, stream.served_deadline),
             };
             if !stream.is_live(side) {
-                let must_be_notified = side == Side::Serving && half.end.is_some() && !half.is_late;
+                let must_be_notified =
+                    side == StreamSide::Callee && half.end.is_some() && !half.is_late;
                 assert!(
                     half.is_handler_notified || !must_be_notified,
                     "the handler is notified of the end"
@@ -71,13 +72,13 @@ impl Pair {
             let is_acknowledged = stream.is_acknowledged;
             let connection = &mut self.endpoint_mut(end).connection;
             assert_eq!(connection.slot_mut(id), Some(&mut Slot(slot)));
-            let expected = if is_waiting { Sent::Waiting } else { Sent::Queued };
+            let expected = if is_waiting { SendStatus::Waiting } else { SendStatus::Queued };
             assert_eq!(
-                connection.sent(id),
+                connection.send_status(id),
                 expected,
                 "a blocked sender is notified when it is unblocked"
             );
-            if side == Side::Calling {
+            if side == StreamSide::Caller {
                 assert_eq!(connection.is_open(id.mux_id), is_acknowledged);
             }
         }
@@ -90,7 +91,8 @@ impl Pair {
     }
 
     fn live_streams_of(&self, end: End) -> impl Iterator<Item = u64> {
-        let live = move |stream: &&Stream| stream.caller == end && stream.is_live(Side::Calling);
+        let live =
+            move |stream: &&Stream| stream.caller == end && stream.is_live(StreamSide::Caller);
         self.streams.iter().filter(live).map(|stream| stream.mux_id)
     }
 
@@ -166,7 +168,7 @@ impl Pair {
         for token in 0..self.streams.len() {
             let stream = &self.streams[token];
             let (caller_is_live, callee_is_live) =
-                (stream.is_live(Side::Calling), stream.is_live(Side::Serving));
+                (stream.is_live(StreamSide::Caller), stream.is_live(StreamSide::Callee));
             assert_eq!(caller_is_live, callee_is_live, "both ends or none are live: {stream:?}");
             if !caller_is_live {
                 continue;
@@ -181,13 +183,13 @@ impl Pair {
                     "all sent messages arrived: {stream:?}"
                 );
             }
-            let (id, caller) = (stream.id(Side::Calling), stream.caller);
+            let (id, caller) = (stream.id(StreamSide::Caller), stream.caller);
             if stream.caller_half.is_finished {
-                let handlers = stream.id(Side::Serving);
+                let handlers = stream.id(StreamSide::Callee);
                 let sent = self.endpoint_mut(caller).connection.finish(id);
-                assert_eq!(sent, Sent::Queued, "the end of the input is not blocked either");
+                assert_eq!(sent, SendStatus::Queued, "the end of the input is not blocked either");
                 let received = self.endpoint_mut(caller.other()).connection.receive(handlers);
-                assert_eq!(received, Received::InputOver, "the end of the input arrives (B25)");
+                assert_eq!(received, Received::InputFinished, "the end of the input arrives (B25)");
             }
         }
     }
@@ -242,8 +244,8 @@ impl Pair {
 
 /// B05: a closed connection holds nothing and stays closed.
 fn assert_no_leaks(connection: &mut Connection, now: Instant) {
-    assert_eq!(connection.live_calls(), 0);
-    assert_eq!(connection.live_served(), 0);
+    assert_eq!(connection.live_outbound_calls(), 0);
+    assert_eq!(connection.live_inbound_calls(), 0);
     assert_eq!(connection.queued_bytes(), 0);
     assert_eq!(connection.blocked_messages(), 0);
     assert_eq!(connection.poll_timeout(), None);

@@ -143,8 +143,8 @@ pub fn any_limits() -> impl Strategy<Value = Limits> {
         limits.queue_bytes_max = queue;
         limits.control_bytes_max = control;
         limits.frame_bytes_target = frame;
-        limits.calls_made_max = made;
-        limits.calls_served_max = served;
+        limits.outbound_calls_max = made;
+        limits.inbound_calls_max = served;
         limits
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use grid::proto::connection::{Event, Incoming, Side, StreamEnd, StreamId};
+use grid::proto::connection::{Event, Incoming, StreamEnd, StreamId, StreamSide};
 
 use super::Pair;
 use super::operation::End;
@@ -37,8 +37,8 @@ impl Pair {
     /// polled, but they keep their order.
     fn live_stream(&mut self, end: End, id: StreamId) -> &mut Stream {
         let caller = match id.side {
-            Side::Calling => end,
-            Side::Serving => end.other(),
+            StreamSide::Caller => end,
+            StreamSide::Callee => end.other(),
         };
         let token = self.tokens.get(&(caller, id.mux_id)).expect("a stream that was opened");
         let stream = &mut self.streams[*token];
@@ -84,7 +84,7 @@ impl Pair {
         assert_eq!(stream.caller, end, "the end of a stream is reported to its caller");
         assert_eq!(stream.caller_half.end, None, "a stream ends once (B14)");
         for payload in rest {
-            stream.assert_next(Side::Calling, payload);
+            stream.assert_next(StreamSide::Caller, payload);
         }
         let is_overdue = stream.deadline.is_some_and(|deadline| deadline <= now);
         let seen = match (&how, &stream.expected_end) {
@@ -106,7 +106,7 @@ impl Pair {
                 "stream deadline"
             }
             (StreamEnd::Disconnected, _) => "stream disconnected",
-            (StreamEnd::Silent { missed }, _) => {
+            (StreamEnd::PingTimeout { missed }, _) => {
                 assert_eq!(*missed, max);
                 "stream silent, seen by its caller"
             }
@@ -121,7 +121,8 @@ impl Pair {
                 "stream refused before it was served"
             }
             (StreamEnd::RemoteError(text), _) if text.starts_with("no ping for") => {
-                let is_reported = matches!(stream.callee_half.end, Some(StreamEnd::Silent { .. }));
+                let is_reported =
+                    matches!(stream.callee_half.end, Some(StreamEnd::PingTimeout { .. }));
                 assert!(is_reported || stream.callee_state == CalleeState::Dropped, "{stream:?}");
                 "stream silent, reported by the callee"
             }
@@ -154,7 +155,7 @@ impl Pair {
         assert_eq!(stream.callee_state, CalleeState::Accepted);
         assert_eq!(stream.callee_half.end, None, "a stream ends once (B14)");
         for payload in rest {
-            stream.assert_next(Side::Serving, payload);
+            stream.assert_next(StreamSide::Callee, payload);
         }
         let seen = match &how {
             StreamEnd::Finished => {
@@ -162,7 +163,7 @@ impl Pair {
                 if stream.has_failed() {
                     stream.callee_half.maybe_sent = stream.callee_half.waiting.take();
                 }
-                stream.record_waiting_sent(Side::Serving); // a successful end overtakes nothing
+                stream.record_waiting_sent(StreamSide::Callee); // a successful end overtakes nothing
                 "served stream finished"
             }
             StreamEnd::Cancelled => {
@@ -174,7 +175,7 @@ impl Pair {
                 "served stream deadline"
             }
             StreamEnd::Disconnected => "served stream disconnected",
-            StreamEnd::Silent { missed } => {
+            StreamEnd::PingTimeout { missed } => {
                 assert_eq!(*missed, max);
                 "served stream silent"
             }
@@ -223,8 +224,8 @@ impl Pair {
     }
 
     /// Returns whether a discarded message may be an end that crossed another end (P18).
-    pub(super) fn has_stream_ended(&self, end: End, mux_id: u64, side: Side) -> bool {
-        let caller = if side == Side::Calling { end } else { end.other() };
+    pub(super) fn has_stream_ended(&self, end: End, mux_id: u64, side: StreamSide) -> bool {
+        let caller = if side == StreamSide::Caller { end } else { end.other() };
         let token = self.tokens.get(&(caller, mux_id));
         token.is_some_and(|token| !self.streams[*token].is_live(side))
     }

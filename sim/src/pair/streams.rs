@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::error::HandlerError;
 use grid::proto::connection::{
-    Capacities, Open, Received, Sent, Side, Slot, StartError, StreamEnd, StreamId,
+    Capacities, OpenRequest, Received, SendStatus, Slot, StartError, StreamEnd, StreamId,
+    StreamSide,
 };
 use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
@@ -99,17 +100,17 @@ pub(super) struct StreamHalf {
 }
 
 impl Stream {
-    pub(super) fn half(&self, side: Side) -> &StreamHalf {
+    pub(super) fn half(&self, side: StreamSide) -> &StreamHalf {
         match side {
-            Side::Calling => &self.caller_half,
-            Side::Serving => &self.callee_half,
+            StreamSide::Caller => &self.caller_half,
+            StreamSide::Callee => &self.callee_half,
         }
     }
 
-    pub(super) fn half_mut(&mut self, side: Side) -> &mut StreamHalf {
+    pub(super) fn half_mut(&mut self, side: StreamSide) -> &mut StreamHalf {
         match side {
-            Side::Calling => &mut self.caller_half,
-            Side::Serving => &mut self.callee_half,
+            StreamSide::Caller => &mut self.caller_half,
+            StreamSide::Callee => &mut self.callee_half,
         }
     }
 
@@ -145,34 +146,34 @@ impl Stream {
     }
 
     /// Whether one end of it is live.
-    pub(super) fn is_live(&self, side: Side) -> bool {
-        let exists = side == Side::Calling || self.callee_state == CalleeState::Accepted;
+    pub(super) fn is_live(&self, side: StreamSide) -> bool {
+        let exists = side == StreamSide::Caller || self.callee_state == CalleeState::Accepted;
         exists && self.half(side).end.is_none()
     }
 
     /// Returns the end of the connection where one end of the stream is.
-    pub(super) fn end_of(&self, side: Side) -> End {
+    pub(super) fn end_of(&self, side: StreamSide) -> End {
         match side {
-            Side::Calling => self.caller,
-            Side::Serving => self.caller.other(),
+            StreamSide::Caller => self.caller,
+            StreamSide::Callee => self.caller.other(),
         }
     }
 
-    pub(super) fn id(&self, side: Side) -> StreamId {
+    pub(super) fn id(&self, side: StreamSide) -> StreamId {
         StreamId { side, mux_id: self.mux_id }
     }
 
     /// Returns the number of messages that may be in flight from one end of it.
-    pub(super) fn capacity_from(&self, side: Side) -> usize {
+    pub(super) fn capacity_from(&self, side: StreamSide) -> usize {
         let capacity = match side {
-            Side::Calling => self.capacities.input,
-            Side::Serving => self.capacities.output,
+            StreamSide::Caller => self.capacities.input,
+            StreamSide::Callee => self.capacities.output,
         };
         capacity as usize
     }
 
     /// Checks that a received message is the next that the other end sent (B22).
-    pub(super) fn assert_next(&mut self, side: Side, payload: &Bytes) {
+    pub(super) fn assert_next(&mut self, side: StreamSide, payload: &Bytes) {
         let nth = self.half(side).received;
         let sender = self.half_mut(other_side(side));
         if nth == sender.sent.len() {
@@ -185,8 +186,11 @@ impl Stream {
     }
 
     /// Records that a message was sent from one end of it.
-    pub(super) fn record_sent(&mut self, side: Side, payload: Bytes) {
-        assert!(self.is_acknowledged || side == Side::Serving, "before the acknowledgement (P15)");
+    pub(super) fn record_sent(&mut self, side: StreamSide, payload: Bytes) {
+        assert!(
+            self.is_acknowledged || side == StreamSide::Callee,
+            "before the acknowledgement (P15)"
+        );
         let capacity = self.capacity_from(side);
         let half = self.half_mut(side);
         half.sent.push(payload);
@@ -202,17 +206,17 @@ impl Stream {
     }
 
     /// Records that the message that waited at one end, if any, was sent.
-    pub(super) fn record_waiting_sent(&mut self, side: Side) {
+    pub(super) fn record_waiting_sent(&mut self, side: StreamSide) {
         if let Some(payload) = self.half_mut(side).waiting.take() {
             self.record_sent(side, payload);
         }
     }
 }
 
-pub(super) fn other_side(side: Side) -> Side {
+pub(super) fn other_side(side: StreamSide) -> StreamSide {
     match side {
-        Side::Calling => Side::Serving,
-        Side::Serving => Side::Calling,
+        StreamSide::Caller => StreamSide::Callee,
+        StreamSide::Callee => StreamSide::Caller,
     }
 }
 
@@ -224,19 +228,20 @@ impl Pair {
         capacities: Capacities,
         ms: u32,
     ) {
-        let (now, token, calls_made_max) =
-            (self.now, self.streams.len(), self.limits.calls_made_max);
+        let (now, token, outbound_calls_max) =
+            (self.now, self.streams.len(), self.limits.outbound_calls_max);
         let payload = initial_payload(token, initial);
         let deadline = (ms > 0).then(|| now + Duration::from_millis(u64::from(ms)));
         let subroute = token.is_multiple_of(3).then(|| SubrouteId::new(9, "drive-2"));
-        let open = Open { handler: 9, subroute, payload: payload.clone(), deadline, capacities };
+        let open =
+            OpenRequest { handler: 9, subroute, payload: payload.clone(), deadline, capacities };
 
         let side = self.endpoint_mut(end);
-        let live_before = side.connection.live_calls();
+        let live_before = side.connection.live_outbound_calls();
         let opened = side.connection.open(Slot(token), open, now);
         let expected_error = if side.is_draining || side.is_closed {
             Some(StartError::Draining)
-        } else if live_before >= calls_made_max {
+        } else if live_before >= outbound_calls_max {
             Some(StartError::TooManyCalls)
         } else {
             None
@@ -249,7 +254,7 @@ impl Pair {
             (Err(error), Some(expected)) => return assert_eq!(error, expected),
             (opened, expected) => panic!("{opened:?} instead of {expected:?}"),
         };
-        assert_eq!(id.side, Side::Calling);
+        assert_eq!(id.side, StreamSide::Caller);
         if side.streams.contains_key(&id.mux_id) {
             self.seen.insert("one stream mux id in use in both directions");
         }
@@ -313,13 +318,13 @@ impl Pair {
 
     /// Acts on an end of a stream.
     pub(super) fn act_on_stream(&mut self, end: End, selector: u32, action: StreamAction) {
-        let sides: &[Side] = match action {
-            StreamAction::Finish | StreamAction::Cancel => &[Side::Calling],
-            StreamAction::Return(_) => &[Side::Serving],
+        let sides: &[StreamSide] = match action {
+            StreamAction::Finish | StreamAction::Cancel => &[StreamSide::Caller],
+            StreamAction::Return(_) => &[StreamSide::Callee],
             StreamAction::Send(_)
             | StreamAction::Receive
             | StreamAction::StopReceiving
-            | StreamAction::CancelSend => &[Side::Calling, Side::Serving],
+            | StreamAction::CancelSend => &[StreamSide::Caller, StreamSide::Callee],
         };
         // The live ones, and the last ended one: an application may still act on an ended stream.
         let (mut candidates, mut over) = (Vec::new(), None);
@@ -350,19 +355,19 @@ impl Pair {
         }
     }
 
-    fn send(&mut self, token: usize, side: Side, message: Message) {
+    fn send(&mut self, token: usize, side: StreamSide, message: Message) {
         let nth = self.streams[token].half(side).submitted;
         let payload = message_payload(token, side, nth, message);
         let stream = &self.streams[token];
         let (id, half) = (stream.id(side), stream.half(side));
         let refused = if half.end.is_some() {
-            Some(Sent::StreamOver)
-        } else if side == Side::Calling && stream.capacities.input == 0 {
-            Some(Sent::NoInput)
+            Some(SendStatus::StreamEnded)
+        } else if side == StreamSide::Caller && stream.capacities.input == 0 {
+            Some(SendStatus::NoInput)
         } else if half.is_finished {
-            Some(Sent::Finished)
+            Some(SendStatus::Finished)
         } else if half.waiting.is_some() {
-            Some(Sent::Waiting)
+            Some(SendStatus::Waiting)
         } else {
             None
         };
@@ -374,7 +379,7 @@ impl Pair {
             assert_eq!((sent, is_taken), (refused, false));
             return;
         }
-        if let Sent::TooLarge { bytes } = sent {
+        if let SendStatus::TooLarge { bytes } = sent {
             assert!(payload.len() > MESSAGE_BYTES_MAX / 2 && bytes + 4 > MESSAGE_BYTES_MAX);
             return assert!(!is_taken, "the message was not taken");
         }
@@ -383,8 +388,8 @@ impl Pair {
         let stream = &mut self.streams[token];
         stream.half_mut(side).submitted += 1;
         match sent {
-            Sent::Queued => stream.record_sent(side, payload),
-            Sent::Waiting => {
+            SendStatus::Queued => stream.record_sent(side, payload),
+            SendStatus::Waiting => {
                 stream.half_mut(side).waiting = Some(payload);
                 let has_room = blocked == 0;
                 self.seen.insert(if has_room {
@@ -394,13 +399,13 @@ impl Pair {
                 });
             }
             // The connection found that it must close.
-            Sent::StreamOver => {}
+            SendStatus::StreamEnded => {}
             instead => panic!("{instead:?}"),
         }
     }
 
     /// Receives the next message. Returns whether there was one.
-    pub(super) fn receive_message(&mut self, token: usize, side: Side) -> bool {
+    pub(super) fn receive_message(&mut self, token: usize, side: StreamSide) -> bool {
         let stream = &self.streams[token];
         let (id, end) = (stream.id(side), stream.end_of(side));
         let received = self.endpoint_mut(end).connection.receive(id);
@@ -412,13 +417,13 @@ impl Pair {
                 assert_eq!(stream.half(side).end, None);
                 stream.assert_next(side, payload);
             }
-            Received::Nothing => stream.half_mut(side).is_receiver_waiting = true,
-            Received::InputOver => {
+            Received::Empty => stream.half_mut(side).is_receiver_waiting = true,
+            Received::InputFinished => {
                 assert!(
                     !was_waiting || stream.half(side).is_discarding,
                     "a waiting receiver is notified of the end"
                 );
-                assert_eq!(side, Side::Serving, "the caller's end has no half-close");
+                assert_eq!(side, StreamSide::Callee, "the caller's end has no half-close");
                 assert!(stream.caller_half.is_finished && stream.caller_half.waiting.is_none());
                 let is_complete = stream.callee_half.received == stream.caller_half.sent.len();
                 assert!(
@@ -427,12 +432,12 @@ impl Pair {
                 );
                 self.seen.insert("half-closed");
             }
-            Received::StreamOver => assert_ne!(stream.half(side).end, None),
+            Received::StreamEnded => assert_ne!(stream.half(side).end, None),
         }
         matches!(received, Received::Message(_))
     }
 
-    fn stop_receiving(&mut self, token: usize, side: Side) {
+    fn stop_receiving(&mut self, token: usize, side: StreamSide) {
         let stream = &mut self.streams[token];
         let (id, end) = (stream.id(side), stream.end_of(side));
         stream.half_mut(side).is_discarding = true;
@@ -440,7 +445,7 @@ impl Pair {
         self.seen.insert("stopped receiving");
     }
 
-    fn cancel_send(&mut self, token: usize, side: Side) {
+    fn cancel_send(&mut self, token: usize, side: StreamSide) {
         let stream = &mut self.streams[token];
         let (id, end) = (stream.id(side), stream.end_of(side));
         if stream.half_mut(side).waiting.take().is_some() {
@@ -453,17 +458,17 @@ impl Pair {
     pub(super) fn finish_input(&mut self, token: usize) {
         let stream = &mut self.streams[token];
         let (id, end, has_ended) =
-            (stream.id(Side::Calling), stream.caller, !stream.is_live(Side::Calling));
+            (stream.id(StreamSide::Caller), stream.caller, !stream.is_live(StreamSide::Caller));
         let has_input = stream.capacities.input > 0;
         let is_waiting = stream.caller_half.waiting.is_some();
         stream.caller_half.is_finished = true;
         let sent = self.endpoint_mut(end).connection.finish(id);
         match sent {
-            Sent::StreamOver => {
-                assert!(has_ended || self.endpoint_mut(end).connection.live_calls() == 0);
+            SendStatus::StreamEnded => {
+                assert!(has_ended || self.endpoint_mut(end).connection.live_outbound_calls() == 0);
             }
-            Sent::Queued => assert!(!has_ended && !is_waiting, "the end overtakes nothing"),
-            Sent::Waiting => {
+            SendStatus::Queued => assert!(!has_ended && !is_waiting, "the end overtakes nothing"),
+            SendStatus::Waiting => {
                 assert!(
                     !has_ended && has_input,
                     "the end of the input may wait only while the stream is live"
@@ -477,12 +482,12 @@ impl Pair {
     fn cancel_stream(&mut self, token: usize) {
         let stream = &mut self.streams[token];
         let (mux_id, end, has_ended) =
-            (stream.mux_id, stream.caller, !stream.is_live(Side::Calling));
+            (stream.mux_id, stream.caller, !stream.is_live(StreamSide::Caller));
         stream.is_cancelled |= !has_ended;
         let connection = &mut self.endpoint_mut(end).connection;
-        let before = (connection.queued_bytes(), connection.live_calls());
-        connection.give_up(mux_id);
-        let after = (connection.queued_bytes(), connection.live_calls());
+        let before = (connection.queued_bytes(), connection.live_outbound_calls());
+        connection.cancel(mux_id);
+        let after = (connection.queued_bytes(), connection.live_outbound_calls());
         if has_ended {
             return assert_eq!(before, after, "cancelling an ended stream does nothing");
         }
@@ -525,7 +530,7 @@ impl Pair {
         let has_unread_input = stream.callee_half.received < stream.caller_half.sent.len();
         let (sent_count, received) = (stream.callee_half.sent.len(), stream.caller_half.received);
         let has_no_credit = sent_count - received >= stream.capacities.output as usize;
-        let is_live = self.endpoint_mut(end).connection.answer(mux_id, &response, now);
+        let is_live = self.endpoint_mut(end).connection.respond(mux_id, &response, now);
         assert_eq!(is_live, !is_late, "a stream that was not cancelled is live");
         if has_unread_input {
             self.seen.insert("input unread when the handler returned");
@@ -554,7 +559,7 @@ fn initial_payload(token: usize, initial: InitialPayload) -> Option<Bytes> {
 }
 
 /// Returns a payload that names its stream, direction and number.
-fn message_payload(token: usize, side: Side, nth: usize, message: Message) -> Bytes {
+fn message_payload(token: usize, side: StreamSide, nth: usize, message: Message) -> Bytes {
     let Message::Bytes(bytes) = message else { return Bytes::new() };
     let mut payload = format!("{token} {side:?} {nth} ").into_bytes();
     payload.resize(usize::from(bytes).max(payload.len()), b'm');

@@ -1,7 +1,7 @@
 //! Sequences (P16) and credits (P17) of each stream as seen on the wire, independent of the
 //! machines' state.
 
-use grid::proto::connection::Side;
+use grid::proto::connection::StreamSide;
 use grid::proto::message::{Flags, Message, Op};
 
 use super::Pair;
@@ -23,13 +23,13 @@ impl Pair {
     pub(super) fn record_on_wire(&mut self, sender: End, message: &Message) {
         let side = match message.header.op {
             Op::Ping if message.header.mux_id == 0 => return,
-            Op::ConnectMux | Op::MuxClientMsg | Op::UnblockSrvMux | Op::Ping => Side::Calling,
-            Op::AckMux | Op::MuxServerMsg | Op::UnblockClMux => Side::Serving,
+            Op::ConnectMux | Op::MuxClientMsg | Op::UnblockSrvMux | Op::Ping => StreamSide::Caller,
+            Op::AckMux | Op::MuxServerMsg | Op::UnblockClMux => StreamSide::Callee,
             _ => return,
         };
         let caller = match side {
-            Side::Calling => sender,
-            Side::Serving => sender.other(),
+            StreamSide::Caller => sender,
+            StreamSide::Callee => sender.other(),
         };
         let token = self.tokens.get(&(caller, message.header.mux_id));
         let stream = &mut self.streams[*token.expect("a stream that was opened")];

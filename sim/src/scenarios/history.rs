@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use grid::Limits;
-use grid::proto::handshake::Dialler;
+use grid::proto::handshake::Dialer;
 
 use crate::event::{Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide};
 use crate::invariants::CheckResult;
@@ -349,7 +349,7 @@ impl<'a> History<'a> {
 pub(super) fn dialer_first(a: Node, b: Node) -> (Node, Node) {
     let name = |node| url(node).parse::<grid::Name>().ok();
     match name(a).zip(name(b)) {
-        Some((here, there)) if Dialler::between(&here, &there) == Dialler::Remote => (b, a),
+        Some((here, there)) if Dialer::between(&here, &there) == Dialer::Remote => (b, a),
         _ => (a, b),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use grid::buggify::{Buggify, Point};
+use grid::buggify::{Buggify, FaultPoint};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -35,7 +35,7 @@ impl FaultPoints {
 }
 
 impl Buggify for FaultPoints {
-    fn strike(&self, point: Point) -> Option<Duration> {
+    fn inject(&self, point: FaultPoint) -> Option<Duration> {
         let (_, rate) = self.rates.iter().find(|(name, _)| name == point.name())?;
         if self.is_healed.load(Ordering::Relaxed) {
             return None;
@@ -45,12 +45,12 @@ impl Buggify for FaultPoints {
             return None;
         }
         let longest_ms = match point {
-            Point::DelayFlush => 50,
-            Point::SpuriousWake => 100,
-            Point::FullSocket => 200,
-            Point::TinyQueue => 1,
-            Point::EarlyTimeout => 100,
-            Point::Supersede => 5_000,
+            FaultPoint::DelayFlush => 50,
+            FaultPoint::SpuriousWake => 100,
+            FaultPoint::FullSocket => 200,
+            FaultPoint::TinyQueue => 1,
+            FaultPoint::EarlyTimeout => 100,
+            FaultPoint::Supersede => 5_000,
         };
         let lasts_ms = rng.random_range(1..=longest_ms);
         self.recorder.record(EventKind::FaultPoint { point: point.name().to_owned(), lasts_ms });

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use grid::net::transport::{Dialling, Socket, Transport};
+use grid::net::transport::{ConnectFuture, Socket, Transport};
 use grid::{Auth, ConnectionState, Limits, Manager, Name};
 use iam_bootstrap::store::MemoryStore;
 use rand::SeedableRng;
@@ -388,7 +388,7 @@ struct SimTransport {
 }
 
 impl Transport for SimTransport {
-    fn connect(&self, remote: &Name) -> Dialling {
+    fn connect(&self, remote: &Name) -> ConnectFuture {
         let recorder = self.recorder.clone();
         let node = node_of(remote);
         Box::pin(async move {

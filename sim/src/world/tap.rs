@@ -146,7 +146,7 @@ impl MessageDecoder {
         while let Some((frame, length)) = WebSocketFrame::parse(&self.buffer[at..]) {
             at += length;
             let Some(payload) = frame.binary() else { continue };
-            let messages = Messages::of(payload).into_iter().flatten();
+            let messages = Messages::new(payload).into_iter().flatten();
             for message in messages.map_while(Result::ok) {
                 on_message(self.count, &message);
                 self.count += 1;

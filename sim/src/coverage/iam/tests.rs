@@ -96,10 +96,10 @@ fn reaching(point: &str) -> Vec<Step> {
         }
         "change_missed_by_unreachable_peer" => changed(&["disconnected from node-1"]),
         "change_missed_by_unloaded_peer" => {
-            changed(&["node-1 answered: this server has not loaded IAM yet, and will ask"])
+            changed(&["node-1 returned an error: this server has not loaded IAM yet, and will ask"])
         }
         "change_missed_by_peer_with_offline_pool" => {
-            changed(&["node-1 answered: pool-0 is unavailable: by plan"])
+            changed(&["node-1 returned an error: pool-0 is unavailable: by plan"])
         }
         "change_of_missing_item" => refused("there is no user item-0"),
         "change_rejected_before_load" => refused("IAM cannot be changed yet: this server"),
