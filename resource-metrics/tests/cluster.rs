@@ -90,7 +90,7 @@ fn limits(deadline: Duration) -> Limits {
 /// Returns the number of inbound calls of a server.
 fn served(servers: &[Server], by: usize) -> u64 {
     let stats = servers[by].manager.stats();
-    stats.iter().map(|stats| stats.calls_served).sum()
+    stats.iter().map(|stats| stats.inbound_calls).sum()
 }
 
 fn down(collection: &Collection, server: &Server) -> DownReason {
