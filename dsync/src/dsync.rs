@@ -241,7 +241,9 @@ impl Dsync {
     }
 
     /// Starts the recovery of this server's locker, which grants once it knows its earlier grants
-    /// (B53). To be called inside a tokio runtime; further calls do nothing.
+    /// ([B53]). To be called inside a tokio runtime; further calls do nothing.
+    ///
+    /// [B53]: crate::rules#b53
     pub fn start(&self) {
         if !self.inner.is_started.swap(true, Ordering::AcqRel)
             && let Some(local_locker) = &self.inner.local_locker

@@ -83,6 +83,8 @@ pub mod error;
 pub mod limits;
 pub mod locker;
 pub mod proto;
+#[doc = include_str!("../RULES.md")]
+pub mod rules {}
 pub mod stats;
 pub mod wire;
 
@@ -114,3 +116,8 @@ pub use proto::table::{ForceTarget, GrantInfo, WaiterInfo};
 pub use proto::token::Token;
 pub use remote::RemoteLocker;
 pub use stats::{LockerStats, Stats, WaitStats};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

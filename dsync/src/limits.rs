@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 
-/// Duration of a grant after its last refresh (B52).
+/// Duration of a grant after its last refresh ([B52]).
+///
+/// [B52]: crate::rules#b52
 pub const LEASE: Duration = Duration::from_secs(60);
 
 /// Time between two refreshes of a lock by its holder.
@@ -25,7 +27,9 @@ pub const SCHEDULING_MARGIN: Duration = Duration::from_secs(1);
 /// Timeout of one attempt to reach a quorum, and of one RPC.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First wait after a failed attempt (B55).
+/// First wait after a failed attempt ([B55]).
+///
+/// [B55]: crate::rules#b55
 pub const RETRY_FIRST: Duration = Duration::from_millis(250);
 
 /// Increment of each further wait.
@@ -39,7 +43,9 @@ pub const RETRY_MAX: Duration = Duration::from_secs(5);
 pub const RESERVATION: Duration = Duration::from_millis(500);
 
 /// How long younger waiters and newcomers may pass (barge ahead of) a waiter that excludes them.
-/// After it, they wait too: a stream of readers does not starve a writer (B55).
+/// After it, they wait too: a stream of readers does not starve a writer ([B55]).
+///
+/// [B55]: crate::rules#b55
 pub const BARGING_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a locker keeps a waiter that does not renew its wait.
@@ -70,7 +76,9 @@ pub const GRANTED_NAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Waiters that one locker keeps; further ones get no notifications and have to poll.
 pub const WAITERS_MAX: usize = 10_000;
 
-/// Callers that may wait for one locker's table at once; further ones are refused at once (B57).
+/// Callers that may wait for one locker's table at once; further ones are refused at once ([B57]).
+///
+/// [B57]: crate::rules#b57
 pub const TABLE_CALLERS_MAX: usize = 1_000;
 
 /// Released grants that a locker remembers, so that a request which was overtaken by its release
@@ -182,7 +190,9 @@ impl Limits {
     }
 
     /// Returns how long a vote is valid, from when it was requested: the lease, less the possible
-    /// clock error and the margin for scheduling (B52).
+    /// clock error and the margin for scheduling ([B52]).
+    ///
+    /// [B52]: crate::rules#b52
     pub fn validity_period(&self, lease: Duration) -> Duration {
         let lease = lease.min(self.lease);
         let error = lease.mul_f64(f64::from(2 * CLOCK_RATE_ERROR_PPM) / 1e6);

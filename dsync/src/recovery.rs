@@ -1,5 +1,7 @@
 //! Recovery of a locker after a start: queries every node which of its leases that node still
-//! relies on, and grants once all have reported (B53).
+//! relies on, and grants once all have reported ([B53]).
+//!
+//! [B53]: crate::rules#b53
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

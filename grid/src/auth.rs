@@ -1,8 +1,11 @@
-//! Authentication between servers by tokens (P2, P10).
+//! Authentication between servers by tokens ([P2], [P10]).
 //!
 //! The application provides two functions, one that makes a token and one that checks it.
 //! [`Auth::shared_secret`] is a ready-made pair: HS256 JSON Web Tokens from a secret that all
 //! servers share.
+//!
+//! [P2]: crate::protocol#p2
+//! [P10]: crate::protocol#p10
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
-//! Reporting of broken internal assumptions (B40).
+//! Reporting of broken internal assumptions ([B40]).
 //!
 //! A storage server must not stop because one assumption of this crate is wrong, and the error must
 //! not stay hidden either. [`bug!`](crate::bug!) logs under its own target, counts, and lets the
 //! caller continue in the safe direction. Tests and simulated runs fail when the count has grown.
+//!
+//! [B40]: crate::rules#b40
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -96,7 +96,7 @@ impl Connection {
     /// ```
     ///
     /// Resolves when the remote has accepted the stream. Flow control is by credits; the capacities
-    /// must be those that the handler is registered with (P17).
+    /// must be those that the handler is registered with ([P17]).
     ///
     /// # Errors
     ///
@@ -105,6 +105,8 @@ impl Connection {
     /// # Cancel safety
     ///
     /// Dropping the future, or the stream that it returned, cancels the stream on both servers.
+    ///
+    /// [P17]: crate::protocol#p17
     pub fn stream(&self, handler: HandlerId, payload: impl Into<Bytes>) -> OpenStream {
         OpenStream::new(Arc::clone(&self.handle), handler, payload.into())
     }

@@ -164,7 +164,9 @@ pub enum SendError {
     /// was closed.
     #[error("the stream accepts no more messages: it is finished")]
     Finished,
-    /// The stream was opened with an input capacity of 0 (B26).
+    /// The stream was opened with an input capacity of 0 ([B26]).
+    ///
+    /// [B26]: crate::rules#b26
     #[error("the stream has no request side: its input capacity is 0")]
     NoInput,
     /// The message would be larger than the limit. The stream stays open.
@@ -300,7 +302,9 @@ impl From<String> for HandlerError {
     }
 }
 
-/// Why a manager could not be built (B01).
+/// Why a manager could not be built ([B01]).
+///
+/// [B01]: crate::rules#b01
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -349,7 +353,9 @@ pub enum BuildError {
     NoAuth,
 }
 
-/// Why a handler was not registered (B33).
+/// Why a handler was not registered ([B33]).
+///
+/// [B33]: crate::rules#b33
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {

@@ -23,7 +23,9 @@ use crate::time::Instant;
 /// A handler's number: 1 to 255, chosen by the application.
 ///
 /// PROTOCOL.md lists the numbers that existing clusters use; this workspace's own start at 128. An
-/// incompatible change of a handler takes a new number (B34).
+/// incompatible change of a handler takes a new number ([B34]).
+///
+/// [B34]: crate::rules#b34
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandlerId(NonZeroU8);
 
@@ -80,8 +82,11 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>
 /// Implemented by functions: `|context, payload| async move { Ok(payload) }`.
 ///
 /// If the caller cancels the call, its deadline passes or its connection ends, the handler is
-/// cancelled: its future is dropped at its next await (B11). A panic fails only the call that it
-/// happens in (B13).
+/// cancelled: its future is dropped at its next await ([B11]). A panic fails only the call that it
+/// happens in ([B13]).
+///
+/// [B11]: crate::rules#b11
+/// [B13]: crate::rules#b13
 pub trait Handler: Send + Sync + 'static {
     /// Serves one request.
     fn serve(&self, context: RequestContext, payload: Bytes) -> HandlerFuture;
@@ -138,7 +143,9 @@ impl Route {
         Self { id, subroute: None, name: None, execution: Execution::Inline, capacities }
     }
 
-    /// Limits the route to calls that name this subroute (B33).
+    /// Limits the route to calls that name this subroute ([B33]).
+    ///
+    /// [B33]: crate::rules#b33
     #[must_use]
     pub fn subroute(mut self, subroute: &Subroute) -> Self {
         self.subroute = Some(subroute.clone());
@@ -162,7 +169,9 @@ impl Route {
 
 impl Route {
     /// For streams: sets how many messages to the handler may be in flight; 0 if it accepts none
-    /// (B26). Callers must use the same value. The default is [`STREAM_CAPACITY`].
+    /// ([B26]). Callers must use the same value. The default is [`STREAM_CAPACITY`].
+    ///
+    /// [B26]: crate::rules#b26
     #[must_use]
     pub const fn input_capacity(mut self, messages: u32) -> Self {
         self.capacities.input = messages;

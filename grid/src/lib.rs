@@ -68,6 +68,10 @@ pub mod error;
 pub mod limits;
 pub mod name;
 pub mod proto;
+#[doc = include_str!("../../PROTOCOL.md")]
+pub mod protocol {}
+#[doc = include_str!("../RULES.md")]
+pub mod rules {}
 pub mod shared;
 pub mod stats;
 pub mod sync;
@@ -130,3 +134,9 @@ pub use typed::stream::{
 };
 #[cfg(feature = "net")]
 pub use typed::{CallOptions, SingleHandler};
+
+/// The examples of the READMEs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -51,22 +51,32 @@ pub const SUPERSEDING_MAX: usize = 4;
 /// Longest time from the first byte of a connection to its accepted Connect, on either side.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest difference between the two servers' clocks that a handshake accepts (P11).
+/// Largest difference between the two servers' clocks that a handshake accepts ([P11]).
+///
+/// [P11]: crate::protocol#p11
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
-/// Time between two pings of a connection (P12).
+/// Time between two pings of a connection ([P12]).
+///
+/// [P12]: crate::protocol#p12
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Pings in a row without a pong before the connection counts as dead (B07).
+/// Pings in a row without a pong before the connection counts as dead ([B07]).
+///
+/// [B07]: crate::rules#b07
 pub const PINGS_MISSED_MAX: u32 = 2;
 
 /// Time between two pings of a stream by its caller.
 pub const STREAM_PING_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Pings of a stream in a row without a pong before its caller ends it (B07).
+/// Pings of a stream in a row without a pong before its caller ends it ([B07]).
+///
+/// [B07]: crate::rules#b07
 pub const STREAM_PINGS_MISSED_BY_CALLER_MAX: u32 = 2;
 
-/// Expected pings of a stream in a row that may be missing before its callee ends it (B07).
+/// Expected pings of a stream in a row that may be missing before its callee ends it ([B07]).
+///
+/// [B07]: crate::rules#b07
 pub const STREAM_PINGS_MISSED_BY_CALLEE_MAX: u32 = 4;
 
 /// Messages of a stream that may be in flight in one direction, unless its handler is declared with
@@ -77,7 +87,9 @@ pub const STREAM_CAPACITY: u32 = 64;
 /// Largest capacity with which a handler may be declared.
 pub const STREAM_CAPACITY_MAX: u32 = 65_536;
 
-/// Deadline of a request whose caller set none (B10).
+/// Deadline of a request whose caller set none ([B10]).
+///
+/// [B10]: crate::rules#b10
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Bound on clock drift: the clocks of two servers run at rates that differ by at most one part in
@@ -85,7 +97,9 @@ pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 /// reported with the wrong cause.
 pub const CLOCK_DRIFT_DIVISOR: u32 = 64;
 
-/// First wait before a new attempt to connect; each further one doubles it (B04).
+/// First wait before a new attempt to connect; each further one doubles it ([B04]).
+///
+/// [B04]: crate::rules#b04
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 
 /// Longest wait before a new attempt to connect.
@@ -94,7 +108,10 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Age at which a connection that ends resets the back-off.
 pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
 
-/// Interval in which the same fault of the same remote is logged once (B04, B41).
+/// Interval in which the same fault of the same remote is logged once ([B04], [B41]).
+///
+/// [B04]: crate::rules#b04
+/// [B41]: crate::rules#b41
 pub const LOG_REPEAT_AFTER: Duration = Duration::from_secs(3600);
 
 /// Longest time that a closing connection may take to write its queue.

@@ -33,10 +33,14 @@ use crate::stream::{StreamOutput, StreamReceiver};
 use crate::time::Clock;
 use crate::trace::{Subscriber, Tracer};
 
-/// The path of a cluster's grid (P1).
+/// The path of a cluster's grid ([P1]).
+///
+/// [P1]: crate::protocol#p1
 pub const GRID_PATH: &str = "/minio/grid/v1";
 
-/// The path of the separate grid for lock traffic (P1).
+/// The path of the separate grid for lock traffic ([P1]).
+///
+/// [P1]: crate::protocol#p1
 pub const LOCK_GRID_PATH: &str = "/minio/grid/lock/v1";
 
 /// Configures and builds a [`Manager`].
@@ -67,7 +71,9 @@ impl ManagerBuilder {
         }
     }
 
-    /// Adds the base URLs of all servers of the cluster, the local one included (B01).
+    /// Adds the base URLs of all servers of the cluster, the local one included ([B01]).
+    ///
+    /// [B01]: crate::rules#b01
     #[must_use]
     pub fn servers<I>(mut self, servers: I) -> Self
     where
@@ -237,7 +243,7 @@ fn check_servers(local: &str, servers: &[String]) -> Result<(Name, BTreeSet<Name
     Ok((local, names))
 }
 
-/// All connections of one server (B01). Cheap to clone.
+/// All connections of one server ([B01]). Cheap to clone.
 ///
 /// Dropping the last handle, be it a manager or a [`Connection`] of it, ends all connections at
 /// once; [`shutdown`](Self::shutdown) does so gracefully. A handler that holds a handle keeps its
@@ -266,6 +272,8 @@ fn check_servers(local: &str, servers: &[String]) -> Result<(Name, BTreeSet<Name
 ///     Ok(())
 /// }
 /// ```
+///
+/// [B01]: crate::rules#b01
 #[derive(Debug, Clone)]
 pub struct Manager {
     inner: Arc<TerminateOnDrop>,
@@ -302,11 +310,13 @@ impl Manager {
     }
 
     /// Serves `route` with `handler` from now on. A caller need not register the handlers that it
-    /// calls on other servers (B12).
+    /// calls on other servers ([B12]).
     ///
     /// # Errors
     ///
     /// [`RegisterError::Duplicate`] if the route is taken.
+    ///
+    /// [B12]: crate::rules#b12
     pub fn register(&self, route: Route, handler: impl Handler) -> Result<(), RegisterError> {
         self.inner.state.registry.register(route, RegisteredFn::Requests(Box::new(handler)))
     }
@@ -316,8 +326,8 @@ impl Manager {
     ///
     /// The handler receives the call's context, the initial payload of the stream (`Some` also if
     /// it is empty), its input and its output. The stream ends when the handler returns; a returned
-    /// error or a panic ends it with an error (B13). If the caller cancels the stream, its deadline
-    /// passes or its connection ends, the handler's future is dropped at its next await (B25).
+    /// error or a panic ends it with an error ([B13]). If the caller cancels the stream, its deadline
+    /// passes or its connection ends, the handler's future is dropped at its next await ([B25]).
     ///
     /// ```
     /// # use grid::{HandlerId, Manager, RegisterError, Route};
@@ -336,6 +346,9 @@ impl Manager {
     ///
     /// [`RegisterError::Duplicate`] if the route is taken, [`RegisterError::Capacity`] if its
     /// capacities are out of bounds.
+    ///
+    /// [B13]: crate::rules#b13
+    /// [B25]: crate::rules#b25
     pub fn register_stream<F, Fut>(&self, route: Route, handler: F) -> Result<(), RegisterError>
     where
         F: Fn(RequestContext, Option<Bytes>, StreamReceiver, StreamOutput) -> Fut
@@ -405,7 +418,9 @@ impl Manager {
         Connection { handle: Arc::new(handle) }
     }
 
-    /// Returns statistics of all remotes, in the order of their names (B08).
+    /// Returns statistics of all remotes, in the order of their names ([B08]).
+    ///
+    /// [B08]: crate::rules#b08
     pub fn stats(&self) -> Vec<ConnectionStats> {
         self.inner.state.remotes.values().map(|remote| remote.shared.stats()).collect()
     }
@@ -415,7 +430,9 @@ impl Manager {
         self.inner.state.unauthenticated_sockets.load(Ordering::Relaxed)
     }
 
-    /// Passes every call that ends from now on to `subscriber` (B42).
+    /// Passes every call that ends from now on to `subscriber` ([B42]).
+    ///
+    /// [B42]: crate::rules#b42
     pub fn trace(&self, subscriber: Subscriber) {
         self.inner.state.tracer.subscribe(subscriber);
     }
@@ -471,7 +488,7 @@ impl Manager {
         }
     }
 
-    /// Shuts down gracefully (B09): refuses new calls in both directions, lets outstanding calls
+    /// Shuts down gracefully ([B09]): refuses new calls in both directions, lets outstanding calls
     /// finish within `grace`, then closes all connections. Returns when no connection is left, nor
     /// any handler that ends when it is cancelled.
     ///
@@ -479,6 +496,8 @@ impl Manager {
     ///
     /// Dropping the future leaves the manager refusing new calls; call `shutdown` again to complete
     /// it. Several tasks may await it concurrently.
+    ///
+    /// [B09]: crate::rules#b09
     pub async fn shutdown(&self, grace: Duration) {
         let state = &self.inner.state;
         state.drain();

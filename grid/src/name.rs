@@ -1,7 +1,10 @@
 //! The name of a server: its base URL, such as `http://10.0.0.1:9000`.
 //!
-//! Names are compared byte by byte, here and on every other server (P4, P10), so a name with two
+//! Names are compared byte by byte, here and on every other server ([P4], [P10]), so a name with two
 //! possible spellings is refused instead of normalised.
+//!
+//! [P4]: crate::protocol#p4
+//! [P10]: crate::protocol#p10
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -42,7 +45,9 @@ impl Name {
         (host, port.and_then(|port| port.parse().ok()).unwrap_or(default))
     }
 
-    /// Whether the transport protects the data: `https://` or `wss://` (P8).
+    /// Whether the transport protects the data: `https://` or `wss://` ([P8]).
+    ///
+    /// [P8]: crate::protocol#p8
     pub fn is_secure(&self) -> bool {
         self.0.starts_with("https://") || self.0.starts_with("wss://")
     }

@@ -1,4 +1,6 @@
-//! A single request, as its caller uses it: payload in; payload or error out (B10).
+//! A single request, as its caller uses it: payload in; payload or error out ([B10]).
+//!
+//! [B10]: crate::rules#b10
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -35,7 +37,9 @@ impl Request {
         Self { remote, handler, name: None, subroute: None, payload, timeout: None }
     }
 
-    /// Calls the handler that is registered under this subroute (B33).
+    /// Calls the handler that is registered under this subroute ([B33]).
+    ///
+    /// [B33]: crate::rules#b33
     pub fn subroute(mut self, subroute: &Subroute) -> Self {
         self.subroute = Some(subroute.clone());
         self

@@ -7,10 +7,12 @@
 //!
 //! One `Shared` outlives its connections. Each connection is an [`Epoch`]. A task or handler of an
 //! earlier connection (one whose socket was superseded, or that returns late) finds its epoch ended
-//! and can do no harm (B03).
+//! and can do no harm ([B03]).
 //!
 //! Public for other I/O layers and for loom: before 1.0 the interface may change with each minor
 //! version.
+//!
+//! [B03]: crate::rules#b03
 
 use std::sync::Arc as StdArc;
 use std::task::{Poll, Waker};
@@ -37,7 +39,9 @@ pub use stream::{NewStream, SendFailure, StreamHandle};
 use slot::CallSlot;
 use state::{ClosedTotals, Machine, OpenLink, SharedState, Waiter};
 
-/// The state of the connection to a remote (B08).
+/// The state of the connection to a remote ([B08]).
+///
+/// [B08]: crate::rules#b08
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectionState {
     /// Dialing, or waiting to be dialed.
@@ -221,7 +225,9 @@ impl Shared {
         }
     }
 
-    /// Cancels a started call (B11). Does nothing if it has ended.
+    /// Cancels a started call ([B11]). Does nothing if it has ended.
+    ///
+    /// [B11]: crate::rules#b11
     pub fn cancel(&self, call: &StartedCall) {
         self.with(|state, work| {
             if let Ok(link) = state.link(call.epoch) {
@@ -234,11 +240,13 @@ impl Shared {
 
     // ---- the connection's task ----
 
-    /// Starts a new connection, which supersedes the current one, if any (B03).
+    /// Starts a new connection, which supersedes the current one, if any ([B03]).
     ///
     /// # Errors
     ///
     /// [`CloseReason::Shutdown`] if this remote is draining or ended for good.
+    ///
+    /// [B03]: crate::rules#b03
     pub fn attach(&self) -> Result<Epoch, CloseReason> {
         let now = self.now();
         self.with(|state, work| {
@@ -476,7 +484,9 @@ impl Shared {
         self.state.lock().last_failure = Some(failure);
     }
 
-    /// Takes no new calls in either direction; outstanding ones continue (B09).
+    /// Takes no new calls in either direction; outstanding ones continue ([B09]).
+    ///
+    /// [B09]: crate::rules#b09
     pub fn drain(&self) {
         self.with(|state, _| {
             state.is_draining = true;

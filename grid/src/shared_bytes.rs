@@ -1,4 +1,4 @@
-//! Byte fields that share the memory of the received frame (B31).
+//! Byte fields that share the memory of the received frame ([B31]).
 //!
 //! Put `#[serde(with = "grid::shared_bytes")]` on a field of type [`bytes::Bytes`]. In a request or
 //! a response of a typed handler, the field is then decoded as a slice of the received frame,
@@ -18,6 +18,8 @@
 //! serde cannot pass a reference-counted buffer through a deserializer. A thread-local therefore
 //! holds the payload while it is decoded, and a field borrowed from it is recognised by its
 //! address.
+//!
+//! [B31]: crate::rules#b31
 
 use std::cell::RefCell;
 use std::fmt;

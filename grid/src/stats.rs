@@ -1,4 +1,6 @@
-//! Statistics of one remote, which can be read at any time without disturbing it (B08).
+//! Statistics of one remote, which can be read at any time without disturbing it ([B08]).
+//!
+//! [B08]: crate::rules#b08
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +92,9 @@ impl ConnectionStats {
         self.connections.saturating_sub(1)
     }
 
-    /// Returns whether no call, handler task or message is left (B05).
+    /// Returns whether no call, handler task or message is left ([B05]).
+    ///
+    /// [B05]: crate::rules#b05
     pub fn is_quiescent(&self) -> bool {
         self.live_outbound_calls == 0
             && self.live_inbound_calls == 0

@@ -48,7 +48,9 @@ impl OpenStream {
         Self { remote, handler, name: None, subroute: None, payload, timeout: None, capacities }
     }
 
-    /// Opens a stream to the handler that is registered under this subroute (B33).
+    /// Opens a stream to the handler that is registered under this subroute ([B33]).
+    ///
+    /// [B33]: crate::rules#b33
     pub fn subroute(mut self, subroute: &Subroute) -> Self {
         self.subroute = Some(subroute.clone());
         self
@@ -68,8 +70,10 @@ impl OpenStream {
         self
     }
 
-    /// Sets how many messages to the handler may be in flight; 0 if it accepts none (B26). Must be
+    /// Sets how many messages to the handler may be in flight; 0 if it accepts none ([B26]). Must be
     /// the handler's registered value. The default is [`STREAM_CAPACITY`].
+    ///
+    /// [B26]: crate::rules#b26
     pub fn input_capacity(mut self, messages: u32) -> Self {
         self.capacities.input = messages.min(STREAM_CAPACITY_MAX);
         self
@@ -146,8 +150,10 @@ impl IntoFuture for OpenStream {
 
 /// The caller's end of an open stream.
 ///
-/// Dropping it cancels the handler, unless the stream has ended (B25). Use [`split`](Self::split)
+/// Dropping it cancels the handler, unless the stream has ended ([B25]). Use [`split`](Self::split)
 /// to send and receive in different tasks.
+///
+/// [B25]: crate::rules#b25
 #[derive(Debug)]
 pub struct Stream {
     receiver: StreamReceiver,

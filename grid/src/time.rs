@@ -1,8 +1,10 @@
 //! Time as the state machines see it: passed in, never read from the system.
 //!
 //! A [`Clock`] gives two readings. [`Instant`] is monotonic and measures durations; [`Timestamp`]
-//! is the wall clock and is only sent to peers (P22). The simulator supplies its own clock, with
+//! is the wall clock and is only sent to peers ([P22]). The simulator supplies its own clock, with
 //! skew and drift; nothing else in the crate reads one.
+//!
+//! [P22]: crate::protocol#p22
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -64,8 +66,10 @@ impl Sub<Duration> for Instant {
 
 /// A reading of the wall clock: seconds since 1970 and nanoseconds within the second.
 ///
-/// In msgpack it is an extension of type 5 with twelve bytes (P22); decoding also accepts msgpack's
+/// In msgpack it is an extension of type 5 with twelve bytes ([P22]); decoding also accepts msgpack's
 /// own timestamp (type −1) in its three lengths.
+///
+/// [P22]: crate::protocol#p22
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp {
     seconds: i64,

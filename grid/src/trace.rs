@@ -1,8 +1,10 @@
-//! Traces of calls: caller, callee, handler, duration and outcome of each (B42).
+//! Traces of calls: caller, callee, handler, duration and outcome of each ([B42]).
 //!
 //! Without a subscriber a call costs one atomic load. [`log_calls`] is a ready-made subscriber that
 //! emits each call as an event of the `tracing` crate, with the field names of OpenTelemetry's
 //! conventions for remote procedure calls.
+//!
+//! [B42]: crate::rules#b42
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

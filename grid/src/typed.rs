@@ -1,4 +1,4 @@
-//! Handlers over serde types, encoded as msgpack with named fields (B30, P21).
+//! Handlers over serde types, encoded as msgpack with named fields ([B30], [P21]).
 //!
 //! A typed handler is declared once, as a constant, and used by caller and callee:
 //!
@@ -33,6 +33,9 @@
 //!     DISK_INFO.call(connection, &DiskInfoRequest { disk: "/dev/sda".into() }).await
 //! }
 //! ```
+//!
+//! [B30]: crate::rules#b30
+//! [P21]: crate::protocol#p21
 
 use std::any::type_name;
 use std::fmt;

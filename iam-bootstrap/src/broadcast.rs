@@ -1,5 +1,7 @@
 //! Broadcasts a change to all peers in parallel, each with its own outcome: a peer that is down or
-//! slow neither delays the others nor goes unnoticed (B62).
+//! slow neither delays the others nor goes unnoticed ([B62]).
+//!
+//! [B62]: crate::rules#b62
 
 use std::collections::BTreeMap;
 

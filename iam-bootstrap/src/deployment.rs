@@ -1,5 +1,5 @@
 //! The deployment id of this server: all servers of a cluster agree on it at the first start, for
-//! ever (B63).
+//! ever ([B63]).
 //!
 //! [`Deployment::builder`] configures it; [`Deployment::agree`] waits until the id is known;
 //! [`DeploymentCell`] is readable from anywhere. [`proto`] decides, without any I/O; [`wire`]
@@ -28,6 +28,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [B63]: crate::rules#b63
 
 pub mod cell;
 pub mod id;

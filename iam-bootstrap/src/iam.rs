@@ -355,8 +355,10 @@ impl Iam {
         self.inner.shutdown.begin();
     }
 
-    /// Returns the current snapshot; `None` until everything is loaded, never a part of it (B61).
+    /// Returns the current snapshot; `None` until everything is loaded, never a part of it ([B61]).
     /// Takes no lock.
+    ///
+    /// [B61]: crate::rules#b61
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.inner.current.load_full()
     }

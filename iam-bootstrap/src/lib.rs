@@ -73,6 +73,8 @@ pub mod model;
 pub mod policy;
 pub mod record;
 pub mod replica;
+#[doc = include_str!("../RULES.md")]
+pub mod rules {}
 pub mod snapshot;
 pub mod store;
 pub mod system;
@@ -96,3 +98,8 @@ pub use system::{ConfigDifference, Salt, SystemConfig};
 pub(crate) fn wall_micros(clock: &dyn grid::time::Clock) -> u64 {
     u64::try_from(clock.wall().unix_nanos() / 1_000).unwrap_or(0)
 }
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

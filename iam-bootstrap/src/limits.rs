@@ -131,7 +131,9 @@ pub const VERIFY_RETRY_MAX: Duration = Duration::from_secs(1);
 /// Wait before a peer that differs is asked again: an operator has to restart it first.
 pub const VERIFY_DIFFERING_RETRY: Duration = Duration::from_secs(3);
 
-/// Failed attempts after which unreachable peers are logged, and again after as many more (B60).
+/// Failed attempts after which unreachable peers are logged, and again after as many more ([B60]).
+///
+/// [B60]: crate::rules#b60
 pub const ATTEMPTS_PER_REPORT: u32 = 20;
 
 /// Time for which differences are gathered before they are reported: peers with the same difference
@@ -162,13 +164,17 @@ pub const TOMBSTONE_RETENTION: Duration = Duration::from_secs(180 * 86_400);
 /// less agree.
 pub const EXPIRED_RETENTION: Duration = Duration::from_secs(86_400);
 
-/// First wait before a pool is retried (B61).
+/// First wait before a pool is retried ([B61]).
+///
+/// [B61]: crate::rules#b61
 pub const RETRY_FIRST: Duration = Duration::from_millis(250);
 
 /// Longest wait before a pool is retried, and wait before a failed reconciliation is repeated.
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// Interval between two log lines about a resource that is still unavailable (B61).
+/// Interval between two log lines about a resource that is still unavailable ([B61]).
+///
+/// [B61]: crate::rules#b61
 pub const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Timeout of one store operation.
@@ -186,11 +192,15 @@ pub const CHANGES_QUEUED_MAX: usize = 1_024;
 /// Most broadcasts of changes in flight.
 pub const BROADCASTS_MAX: usize = 256;
 
-/// Timeout of the broadcast of a change to a peer (B62).
+/// Timeout of the broadcast of a change to a peer ([B62]).
+///
+/// [B62]: crate::rules#b62
 pub const BROADCAST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Default time between two reconciliations with each peer, when no other event triggers one.
-/// Random between half and all of it, so that servers do not all reconcile at once (B62).
+/// Random between half and all of it, so that servers do not all reconcile at once ([B62]).
+///
+/// [B62]: crate::rules#b62
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(120);
 
 /// Shortest time between two reconciliations with one peer, however often it reconnects.

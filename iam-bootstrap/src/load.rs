@@ -1,8 +1,10 @@
-//! Loads the content of all pools into one snapshot (B61).
+//! Loads the content of all pools into one snapshot ([B61]).
 //!
 //! All pools are read in parallel. A pool that is not initialised or unavailable is retried until
 //! it can be read; any other failure of a whole pool ends the load. A damaged item is reported and
 //! skipped. If several pools have an item, the first pool wins.
+//!
+//! [B61]: crate::rules#b61
 
 use std::collections::BTreeMap;
 use std::fmt;

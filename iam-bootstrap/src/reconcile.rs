@@ -1,8 +1,10 @@
 //! Finds changes that this server missed and applies them: at startup, when a peer reconnects, and
-//! periodically (B62).
+//! periodically ([B62]).
 //!
 //! One task for each peer, so at most one reconciliation with a peer is in flight, however often it
 //! reconnects. Each side pulls what is newer at the other; no side pushes.
+//!
+//! [B62]: crate::rules#b62
 
 use std::sync::Arc;
 use std::time::Duration;

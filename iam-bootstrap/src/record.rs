@@ -2,7 +2,7 @@
 //!
 //! Servers keep replicas of the same items and change them independently, also during a partition.
 //! Of two records of one item the one with the later [`Version`] wins, in whatever order they
-//! arrive, so all replicas converge (B62). A deletion is a record too, a tombstone, and wins over
+//! arrive, so all replicas converge ([B62]). A deletion is a record too, a tombstone, and wins over
 //! earlier versions; otherwise a server that missed it would bring the item back.
 //!
 //! ```text
@@ -11,6 +11,8 @@
 //!        │                └ hash of the server's name, 16 hexadecimal digits
 //!        └ microseconds since 1970
 //! ```
+//!
+//! [B62]: crate::rules#b62
 
 use std::fmt;
 

@@ -2,7 +2,9 @@
 //!
 //! Pure: time and jitter are passed in. Waits grow from [`RETRY_FIRST`] to [`RETRY_MAX`], each
 //! scaled by the jitter, so that servers which failed together do not retry together. A new cause
-//! is logged at once, and then every [`LOG_INTERVAL`] (B61).
+//! is logged at once, and then every [`LOG_INTERVAL`] ([B61]).
+//!
+//! [B61]: crate::rules#b61
 
 use std::time::Duration;
 

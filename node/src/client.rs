@@ -1,6 +1,8 @@
 //! A tool's connection to one server, under one of the cluster's client names.
 //!
-//! The names of both ends decide which is the dialer (P4), so a tool both dials and listens.
+//! The names of both ends decide which is the dialer ([P4]), so a tool both dials and listens.
+//!
+//! [P4]: grid::protocol#p4
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,8 +1,10 @@
 //! The two grids of a server: the main grid, and the lock grid with the locks on it.
 //!
 //! The lock grid carries lock traffic only, so that a lock is refreshed in time whatever the load
-//! of the main grid (P1). Clients connect to the main grid only. They come and go, so no count of
+//! of the main grid ([P1]). Clients connect to the main grid only. They come and go, so no count of
 //! servers includes them.
+//!
+//! [P1]: grid::protocol#p1
 
 use std::collections::BTreeSet;
 use std::time::Duration;

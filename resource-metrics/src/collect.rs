@@ -1,8 +1,10 @@
-//! Collection of all servers' reports, concurrently (B71).
+//! Collection of all servers' reports, concurrently ([B71]).
 //!
 //! A server that does not respond in time is reported as down, with the reason, and delays the
 //! collection no further. Concurrent callers, and those within a second, share it
 //! (`single_flight`).
+//!
+//! [B71]: crate::rules#b71
 
 pub(crate) mod single_flight;
 

@@ -50,6 +50,8 @@ pub mod collect;
 pub mod error;
 pub mod limits;
 pub mod report;
+#[doc = include_str!("../RULES.md")]
+pub mod rules {}
 pub mod sample;
 pub mod window;
 
@@ -64,3 +66,8 @@ pub use limits::Limits;
 pub use metrics::{ResourceMetrics, ResourceMetricsBuilder};
 pub use report::Report;
 pub use sample::{Drives, Sample, Source, SystemSource};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

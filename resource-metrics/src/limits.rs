@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 
-/// Time between two samples (B70).
+/// Time between two samples ([B70]).
+///
+/// [B70]: crate::rules#b70
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Shortest configurable interval. The kernel counts processor time in hundredths of a second: a
@@ -23,8 +25,10 @@ pub const SAMPLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// drive is not probed again before it has responded.
 pub const SPACE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest time until all servers are reported as up or as down (B71). Half of a scraper's usual
+/// Longest time until all servers are reported as up or as down ([B71]). Half of a scraper's usual
 /// timeout.
+///
+/// [B71]: crate::rules#b71
 pub const COLLECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Longest configurable deadline.

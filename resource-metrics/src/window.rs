@@ -1,4 +1,4 @@
-//! Computes reports from samples (B70).
+//! Computes reports from samples ([B70]).
 //!
 //! Cumulative counters become values of the interval between two samples. Except for drives, the
 //! average and the maximum since the start are kept. The time of a sample is a parameter.
@@ -13,6 +13,8 @@
 //! ```
 //!
 //! Traffic while an interface was gone, or before its first sample, belongs to no interval.
+//!
+//! [B70]: crate::rules#b70
 
 mod deltas;
 mod interfaces;

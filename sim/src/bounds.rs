@@ -37,7 +37,9 @@ pub struct Bounds {
     /// Time for a node to load its copy once the last of its pools is usable; 0 without copies.
     pub load_ms: u64,
     /// Time for all copies of users, policies and mappings to converge once all faults are healed
-    /// (B62); 0 without copies.
+    /// ([B62]); 0 without copies.
+    ///
+    /// [B62]: crate::rules#b62
     pub converge_ms: u64,
     /// Time within which the background work of a recovered cluster pauses: reconciliations of
     /// copies.
@@ -112,7 +114,9 @@ impl Bounds {
 
     /// Returns the time within which a recovered cluster grants a lock to each of `requesters` in
     /// turn: the lease of a crashed holder expires, and each requester waits at worst for the
-    /// longest time between two attempts (B55).
+    /// longest time between two attempts ([B55]).
+    ///
+    /// [B55]: crate::rules#b55
     pub fn lock_ms(&self, requesters: u64) -> u64 {
         2 * self.lease_ms + self.lease_ms / 25 + requesters * LOCK_TURN_MS
     }

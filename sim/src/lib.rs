@@ -29,6 +29,11 @@ pub mod pair;
 pub mod plan;
 pub mod recorder;
 pub mod report;
+#[doc = include_str!("../../grid/RULES.md")]
+#[doc = include_str!("../../dsync/RULES.md")]
+#[doc = include_str!("../../iam-bootstrap/RULES.md")]
+#[doc = include_str!("../../resource-metrics/RULES.md")]
+pub mod rules {}
 pub mod run;
 pub mod scenarios;
 pub mod shrink;
@@ -40,8 +45,3 @@ pub mod world;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// Compiles the examples of the workspace's README. Only this library depends on all others.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct WorkspaceReadme;

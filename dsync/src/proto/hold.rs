@@ -17,10 +17,10 @@
 //! A lost lock is released when its guard is dropped, or expires with its lease. Each attempt has
 //! its own id. Each locker that may have granted a failed attempt is asked to release it, for as
 //! long as a lease lasts, and gets no other request until it confirms. So a late grant is released
-//! (B50), attempts do not pile up on a locker that does not respond (B55), and the release of one
+//! ([B50](crate::rules#b50)), attempts do not pile up on a locker that does not respond ([B55](crate::rules#b55)), and the release of one
 //! attempt can never hit the next.
 //!
-//! A *vote* is valid until a time that counts from when its request was sent (B52). The lock is
+//! A *vote* is valid until a time that counts from when its request was sent ([B52](crate::rules#b52)). The lock is
 //! held as long as a quorum of votes is valid, by the holder's clock alone.
 
 use std::collections::VecDeque;
@@ -483,7 +483,7 @@ impl Hold {
         self.phase = Phase::Waiting { until, is_notified: false };
     }
 
-    /// Returns the wait without notifications: longer after each attempt (B55).
+    /// Returns the wait without notifications: longer after each attempt ([B55](crate::rules#b55)).
     fn back_off(&self) -> Duration {
         let limits = &self.config.limits;
         let steps = limits.retry_step.saturating_mul(self.stats.attempts.saturating_sub(1));

@@ -30,7 +30,7 @@ impl fmt::Display for LockKind {
     }
 }
 
-/// Returns how many of `lockers` must grant a lock (B50).
+/// Returns how many of `lockers` must grant a lock ([B50]).
 ///
 /// A writer needs more than half, a reader the rest plus one. So any two writers, and any writer
 /// and any reader, have a locker in common, which grants to only one of them.
@@ -41,6 +41,8 @@ impl fmt::Display for LockKind {
 /// assert_eq!((quorum(3, LockKind::Write), quorum(3, LockKind::Read)), (2, 2));
 /// assert_eq!((quorum(4, LockKind::Write), quorum(4, LockKind::Read)), (3, 2));
 /// ```
+///
+/// [B50]: crate::rules#b50
 pub const fn quorum(lockers: usize, kind: LockKind) -> usize {
     match kind {
         LockKind::Write => lockers / 2 + 1,

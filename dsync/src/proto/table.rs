@@ -12,7 +12,9 @@
 //! A revoked grant still excludes others: its holder may not know yet, and must not overlap with
 //! another. But refreshes of it fail.
 //!
-//! A locker that starts does not know what it granted before ([`Gate`], B53).
+//! A locker that starts does not know what it granted before ([`Gate`], [B53]).
+//!
+//! [B53]: crate::rules#b53
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,4 +1,4 @@
-//! Fencing tokens: numbers that grow with every grant of a resource (B54).
+//! Fencing tokens: numbers that grow with every grant of a resource ([B54]).
 //!
 //! A paused holder does not know that its lock is gone. The store that the lock protects can detect
 //! that, if it refuses any token lower than one it has seen. So a token must exceed every earlier
@@ -12,6 +12,8 @@
 //! One round of requests nearly always suffices. The holder proposes a token with its request, from
 //! what earlier responses showed of the lockers' clocks. Each locker that grants takes the token if
 //! it is higher than what it knows. Where lockers do not, a second round writes a higher one.
+//!
+//! [B54]: crate::rules#b54
 
 use std::fmt;
 use std::time::Duration;

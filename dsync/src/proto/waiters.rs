@@ -1,4 +1,4 @@
-//! Queues of waiters at one locker, and their notifications (B55).
+//! Queues of waiters at one locker, and their notifications ([B55]).
 //!
 //! ```text
 //!              refused, enqueues            free for it             granted
@@ -19,6 +19,8 @@
 //! An older waiter *blocks* a younger one, and a newcomer, once it was notified, or has waited for
 //! [`BARGING_LIMIT`](crate::limits::BARGING_LIMIT): until then readers may pass a writer that waits
 //! for other readers.
+//!
+//! [B55]: crate::rules#b55
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

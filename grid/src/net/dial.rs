@@ -1,4 +1,7 @@
-//! The dialer's handshake: connect, upgrade, send Connect (P2, P10).
+//! The dialer's handshake: connect, upgrade, send Connect ([P2], [P10]).
+//!
+//! [P2]: crate::protocol#p2
+//! [P10]: crate::protocol#p10
 
 use std::io;
 

@@ -14,7 +14,9 @@
 //! ```
 //!
 //! It never blocks on a single source: it keeps reading while the socket accepts no bytes, and its
-//! timers run while no bytes arrive, so that an unresponsive peer is detected (B07).
+//! timers run while no bytes arrive, so that an unresponsive peer is detected ([B07]).
+//!
+//! [B07]: crate::rules#b07
 
 use std::future::Future;
 use std::pin::Pin;
@@ -273,7 +275,9 @@ impl Driver {
         Ok(Poll::Ready(()))
     }
 
-    /// Reads what is left after a write failed: responses already received are delivered (B14).
+    /// Reads what is left after a write failed: responses already received are delivered ([B14]).
+    ///
+    /// [B14]: crate::rules#b14
     fn read_remaining(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> CloseReason {
         // Without tokio's cooperative budget: the task gets no further poll to continue in.
         let mut final_turns = unconstrained(std::future::poll_fn(|cx| {

@@ -1,4 +1,7 @@
-//! Limits repeated log events to one per key and period (B04, B41).
+//! Limits repeated log events to one per key and period ([B04], [B41]).
+//!
+//! [B04]: crate::rules#b04
+//! [B41]: crate::rules#b41
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,7 +1,10 @@
-//! The task of one remote: connect, run the connection, back off, repeat (B03, B04).
+//! The task of one remote: connect, run the connection, back off, repeat ([B03], [B04]).
 //!
 //! The task owns the remote's connections, one after the other. Connections begin and end nowhere
 //! else, so nothing else can cause a reconnect, and connections supersede each other in order.
+//!
+//! [B03]: crate::rules#b03
+//! [B04]: crate::rules#b04
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -184,7 +187,9 @@ impl RemoteTask {
         reason
     }
 
-    /// Runs an accepted connection to its end or until a newer one supersedes it (B03).
+    /// Runs an accepted connection to its end or until a newer one supersedes it ([B03]).
+    ///
+    /// [B03]: crate::rules#b03
     async fn run_until_superseded(
         &mut self,
         socket: WebSocket,
@@ -237,7 +242,9 @@ impl RemoteTask {
         self.log_failure("connection lost, reconnecting", reason);
     }
 
-    /// Logs a failure, throttled. WARN, not ERROR: network failures are expected (B41).
+    /// Logs a failure, throttled. WARN, not ERROR: network failures are expected ([B41]).
+    ///
+    /// [B41]: crate::rules#b41
     fn log_failure(&self, event: &str, error: &dyn std::fmt::Display) {
         let remote = self.shared.remote();
         if self.state.log_throttle.allows(remote.as_str(), self.shared.now()) {

@@ -1,4 +1,6 @@
-//! Retry timing: growing, jittered waits between attempts to connect (B04).
+//! Retry timing: growing, jittered waits between attempts to connect ([B04]).
+//!
+//! [B04]: crate::rules#b04
 
 use std::time::Duration;
 

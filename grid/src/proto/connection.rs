@@ -64,8 +64,10 @@ const TIMERS_PER_CALL_MAX: usize = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     OutboundDeadline(u64),
-    /// With a serial number: a peer may reuse an id, though it must not (P9). The timers of its
+    /// With a serial number: a peer may reuse an id, though it must not ([P9]). The timers of its
     /// earlier calls must then neither cut the new one short nor accumulate.
+    ///
+    /// [P9]: crate::protocol#p9
     InboundDeadline {
         mux_id: u64,
         serial: u64,
@@ -227,7 +229,9 @@ impl<S> Connection<S> {
     }
 
     /// Ends an outbound call that the peer regards as ended. A call that is gone needs no reply: a
-    /// late message carries EOF or refers to no call (P18).
+    /// late message carries EOF or refers to no call ([P18]).
+    ///
+    /// [P18]: crate::protocol#p18
     fn end_call(&mut self, mux_id: u64, outcome: CallOutcome) {
         match self.outbound.get_mut(mux_id) {
             // The peer has not received this call: no message of the peer can end it.
@@ -301,8 +305,10 @@ impl<S> Connection<S> {
 
     /// Handles a DisconnectClientMux: the callee ended the call, or no longer has it. A callee
     /// drops a stream silently at its deadline, and its clock may be slightly fast. A message sent
-    /// to it then provokes a disconnect without a reason (P18). In that case the outcome is the
+    /// to it then provokes a disconnect without a reason ([P18]). In that case the outcome is the
     /// deadline.
+    ///
+    /// [P18]: crate::protocol#p18
     fn handle_remote_end(&mut self, message: &Message, now: Instant) {
         let mux_id = message.header.mux_id;
         let has_reason = message.header.flags.contains(Flags::ERROR);
@@ -365,7 +371,10 @@ impl<S> Connection<S> {
 
     /// Notifies the peer that this side has no call of that id, with the op for the side that chose
     /// the id. A message with EOF gets no reply, or two ends would reply to each other for ever
-    /// (P18, B16).
+    /// ([P18], [B16]).
+    ///
+    /// [B16]: crate::rules#b16
+    /// [P18]: crate::protocol#p18
     fn send_disconnect_for_unknown_mux(&mut self, header: Header, initiator: Initiator) {
         let (op, is_another_call) = match initiator {
             Initiator::Local => (Op::DisconnectServerMux, self.outbound.contains(header.mux_id)),
@@ -479,9 +488,11 @@ impl<S> Connection<S> {
         self.is_draining = true;
     }
 
-    /// Closes the connection at once, without sending anything (B05). Every outbound call ends with
+    /// Closes the connection at once, without sending anything ([B05]). Every outbound call ends with
     /// [`CallOutcome::Disconnected`], every running handler gets [`Event::Cancel`], and the queue
     /// is discarded.
+    ///
+    /// [B05]: crate::rules#b05
     pub fn close(&mut self, reason: CloseReason) {
         if self.is_closed {
             return;

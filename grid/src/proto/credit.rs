@@ -1,8 +1,11 @@
-//! Flow control for one direction of a stream (P17, B21).
+//! Flow control for one direction of a stream ([P17], [B21]).
 //!
 //! A sender may have as many messages in flight as the receiver's handler was registered for, and
 //! regains one credit for each message consumed there. This module only counts; the choice of what
 //! to send is `stream`'s business.
+//!
+//! [B21]: crate::rules#b21
+//! [P17]: crate::protocol#p17
 
 /// The number of messages that the local sender may still send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

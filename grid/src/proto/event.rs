@@ -10,7 +10,9 @@ use super::message::Op;
 use super::outbound::{CallOutcome, Slot};
 use super::stream::{StreamEnd, StreamId};
 
-/// First words of a refusal that means "no such handler" (P13).
+/// First words of a refusal that means "no such handler" ([P13]).
+///
+/// [P13]: crate::protocol#p13
 pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
 
 /// A change that the driver of the state machine must act on.
@@ -35,7 +37,9 @@ pub enum Event<S = Slot> {
     StreamEnded {
         /// The driver's value of the stream.
         slot: S,
-        /// Messages that arrived before the end and were not received yet (B23).
+        /// Messages that arrived before the end and were not received yet ([B23]).
+        ///
+        /// [B23]: crate::rules#b23
         rest: VecDeque<Bytes>,
         /// How the stream ended.
         end: StreamEnd,

@@ -1,8 +1,12 @@
-//! The first two messages of a connection: the dialer's Connect and the acceptor's verdict (P4,
-//! P10, P11).
+//! The first two messages of a connection: the dialer's Connect and the acceptor's verdict ([P4],
+//! [P10], [P11]).
 //!
 //! Pure: it encodes, parses and checks. Sockets, time limits and the preceding HTTP upgrade are
 //! `net`'s business.
+//!
+//! [P4]: crate::protocol#p4
+//! [P10]: crate::protocol#p10
+//! [P11]: crate::protocol#p11
 
 use std::fmt;
 use std::time::Duration;
@@ -51,7 +55,9 @@ pub enum Dialer {
 }
 
 impl Dialer {
-    /// Decides the dial direction; both ends reach the same result (P4).
+    /// Decides the dial direction; both ends reach the same result ([P4]).
+    ///
+    /// [P4]: crate::protocol#p4
     pub fn between(local: &Name, remote: &Name) -> Self {
         let (local, remote) = (local.as_str(), remote.as_str());
         let outward = xxh3_64(format!("{local}{remote}").as_bytes());
@@ -63,7 +69,9 @@ impl Dialer {
     }
 }
 
-/// Payload of Connect: the dialer introduces itself (P10).
+/// Payload of Connect: the dialer introduces itself ([P10]).
+///
+/// [P10]: crate::protocol#p10
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectRequest {
     /// Instance of the dialing manager.
@@ -80,7 +88,9 @@ pub struct ConnectRequest {
     pub token: String,
 }
 
-/// Payload of ConnectResponse: the acceptor's verdict (P11).
+/// Payload of ConnectResponse: the acceptor's verdict ([P11]).
+///
+/// [P11]: crate::protocol#p11
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectResponse {
     /// Instance of the accepting manager.
@@ -204,7 +214,10 @@ fn parse<T: DeserializeOwned>(expected: Op, frame: &Bytes) -> Result<T, Handshak
         .map_err(|error| HandshakeError::Payload { op: expected, cause: error.to_string() })
 }
 
-/// The reason for refusing a dial. Its text is sent to the dialer (B02, P11).
+/// The reason for refusing a dial. Its text is sent to the dialer ([B02], [P11]).
+///
+/// [B02]: crate::rules#b02
+/// [P11]: crate::protocol#p11
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -284,11 +297,13 @@ pub struct Acceptor<'a> {
 }
 
 impl Acceptor<'_> {
-    /// Checks a first message, in the order of P11.
+    /// Checks a first message, in the order of [P11].
     ///
     /// # Errors
     ///
     /// [`Refusal`], whose text goes into the response.
+    ///
+    /// [P11]: crate::protocol#p11
     pub fn check(&self, frame: &Bytes) -> Result<(Name, ConnectRequest), Refusal> {
         let request = ConnectRequest::parse(frame)?;
         let Some(host) = (self.find_remote)(&request.host) else {

@@ -19,7 +19,9 @@ pub enum CallKind {
     Request,
     /// A stream, to be accepted with [`Connection::accept`](super::connection::Connection::accept).
     Stream {
-        /// Whether there is an initial payload; an empty one counts (P5).
+        /// Whether there is an initial payload; an empty one counts ([P5]).
+        ///
+        /// [P5]: crate::protocol#p5
         has_payload: bool,
     },
 }

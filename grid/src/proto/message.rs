@@ -1,7 +1,11 @@
-//! One grid message: its fields, its bytes, and the checks on them (P5 to P9, P20).
+//! One grid message: its fields, its bytes, and the checks on them ([P5] to [P9], [P20]).
 //!
 //! Parsing takes slices of the received frame and copies nothing; encoding appends to a buffer that
 //! the caller owns. The meaning of a message is `connection`'s business.
+//!
+//! [P5]: crate::protocol#p5
+//! [P9]: crate::protocol#p9
+//! [P20]: crate::protocol#p20
 
 use std::fmt;
 
@@ -11,7 +15,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::subroute::{SUBROUTE_ID_BYTES, SubrouteId};
 
-/// The purpose of a message (P7).
+/// The purpose of a message ([P7]).
+///
+/// [P7]: crate::protocol#p7
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Op {
     /// The dialer introduces itself.
@@ -107,14 +113,18 @@ impl Op {
     }
 }
 
-/// Modifier bits of a message (P6).
+/// Modifier bits of a message ([P6]).
+///
+/// [P6]: crate::protocol#p6
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Flags(u8);
 
 impl Flags {
     /// No flag.
     pub const NONE: Self = Self(0);
-    /// A checksum follows the message (P8).
+    /// A checksum follows the message ([P8]).
+    ///
+    /// [P8]: crate::protocol#p8
     pub const CRC: Self = Self(1);
     /// The sender's last message of this call.
     pub const EOF: Self = Self(2);
@@ -124,7 +134,9 @@ impl Flags {
     pub const ERROR: Self = Self(8);
     /// The payload is empty, as opposed to absent.
     pub const ZERO: Self = Self(16);
-    /// A subroute's id follows the message (P19).
+    /// A subroute's id follows the message ([P19]).
+    ///
+    /// [P19]: crate::protocol#p19
     pub const SUBROUTE: Self = Self(32);
 
     /// Creates flags from bits. Unknown bits are kept and ignored.
@@ -167,7 +179,9 @@ impl fmt::Debug for Flags {
     }
 }
 
-/// The fixed fields of a message (P5).
+/// The fixed fields of a message ([P5]).
+///
+/// [P5]: crate::protocol#p5
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Id of the call, chosen by its caller; 0 is the connection itself.
@@ -215,7 +229,9 @@ pub struct Outgoing<'a> {
     pub checksum: Checksum,
 }
 
-/// Whether messages of a connection carry a checksum (P8).
+/// Whether messages of a connection carry a checksum ([P8]).
+///
+/// [P8]: crate::protocol#p8
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
     /// Each message ends with a checksum.
@@ -243,7 +259,10 @@ impl Outgoing<'_> {
             + if self.checksum == Checksum::On { CHECKSUM_BYTES } else { 0 }
     }
 
-    /// Appends the message's bytes, trailers included (P5, P8).
+    /// Appends the message's bytes, trailers included ([P5], [P8]).
+    ///
+    /// [P5]: crate::protocol#p5
+    /// [P8]: crate::protocol#p8
     pub fn encode(&self, buffer: &mut Vec<u8>) {
         let start = buffer.len();
         buffer.push(ARRAY_OF_SEVEN);
@@ -301,7 +320,9 @@ pub enum ParseError {
 }
 
 impl Message {
-    /// Returns the payload, if present: a flag distinguishes an empty one from an absent one (P5).
+    /// Returns the payload, if present: a flag distinguishes an empty one from an absent one ([P5]).
+    ///
+    /// [P5]: crate::protocol#p5
     pub fn present_payload(&self) -> Option<&Bytes> {
         let absent = self.payload.is_empty() && !self.header.flags.contains(Flags::ZERO);
         (!absent).then_some(&self.payload)
@@ -359,12 +380,15 @@ fn check_checksum<'a>(flags: Flags, bytes: &[u8], rest: &'a [u8]) -> Result<&'a 
     }
 }
 
-/// Parses the messages of one frame, which is one message or a merged one (P3, P20), and appends
+/// Parses the messages of one frame, which is one message or a merged one ([P3], [P20]), and appends
 /// them to `messages`.
 ///
 /// # Errors
 ///
 /// [`ParseError`] for the first malformed message; `messages` then holds the valid ones before it.
+///
+/// [P3]: crate::protocol#p3
+/// [P20]: crate::protocol#p20
 pub fn parse_frame(frame: &Bytes, messages: &mut Vec<Message>) -> Result<(), ParseError> {
     for message in Messages::new(frame.clone())? {
         messages.push(message?);

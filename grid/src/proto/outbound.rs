@@ -1,7 +1,9 @@
 //! The outstanding calls of this side.
 //!
 //! A table from id to state. Ids grow and are never reused on the same connection, so an ended call
-//! is removed at once: a late response finds no entry and is discarded (P14).
+//! is removed at once: a late response finds no entry and is discarded ([P14]).
+//!
+//! [P14]: crate::protocol#p14
 
 use std::sync::Arc;
 
@@ -32,7 +34,9 @@ pub struct Request {
     pub deadline: Instant,
 }
 
-/// The outcome of a call. Every call has exactly one, unless its caller cancels it (B14).
+/// The outcome of a call. Every call has exactly one, unless its caller cancels it ([B14]).
+///
+/// [B14]: crate::rules#b14
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallOutcome {
     /// The handler's response.

@@ -2,12 +2,15 @@
 //!
 //! Messages are encoded directly into the frame that carries them. The first one opens a frame,
 //! later ones join it until it is large enough. When the frame is taken, it is a bare message or a
-//! merged one (P20). Nothing is copied in between. A message that would fill a frame by itself is
+//! merged one ([P20]). Nothing is copied in between. A message that would fill a frame by itself is
 //! encoded later, by the code that takes it: copying and checksumming megabytes must not happen
 //! under a lock.
 //!
 //! Two lanes: the connection's own pings and pongs overtake data, because a full queue must not
-//! look like a dead peer (B07). Messages of a call keep their order.
+//! look like a dead peer ([B07]). Messages of a call keep their order.
+//!
+//! [B07]: crate::rules#b07
+//! [P20]: crate::protocol#p20
 
 use std::collections::VecDeque;
 

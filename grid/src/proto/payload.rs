@@ -1,4 +1,7 @@
-//! Payloads of the protocol's own messages: small maps with field names (P12, P13).
+//! Payloads of the protocol's own messages: small maps with field names ([P12], [P13]).
+//!
+//! [P12]: crate::protocol#p12
+//! [P13]: crate::protocol#p13
 
 use std::sync::Arc;
 

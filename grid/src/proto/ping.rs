@@ -1,7 +1,10 @@
-//! Liveness of the other end of a connection (P12, B07).
+//! Liveness of the other end of a connection ([P12], [B07]).
 //!
 //! A ping is sent every interval, with or without other traffic. Only a pong counts as a sign of
 //! life: arriving bytes do not show that bytes sent from here arrive there.
+//!
+//! [B07]: crate::rules#b07
+//! [P12]: crate::protocol#p12
 
 use std::time::Duration;
 

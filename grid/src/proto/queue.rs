@@ -2,7 +2,9 @@
 //!
 //! Data is admitted up to a limit; beyond it, its senders wait in first-come, first-served order.
 //! Control messages have a reserve beyond the limit and never wait: a full queue must not stop a
-//! cancellation or a ping (B06).
+//! cancellation or a ping ([B06]).
+//!
+//! [B06]: crate::rules#b06
 
 use std::collections::BTreeMap;
 

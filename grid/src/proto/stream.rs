@@ -1,8 +1,11 @@
-//! The state machine of one end of a stream (P15 to P18).
+//! The state machine of one end of a stream ([P15] to [P18]).
 //!
 //! Both ends send messages against credit, return credit and count sequences in the same way; they
 //! differ in the ops they use and in how they end. This module decides what may be sent next and
 //! checks what comes in. Room in the queue, ids and timers are `connection`'s business.
+//!
+//! [P15]: crate::protocol#p15
+//! [P18]: crate::protocol#p18
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,8 +29,11 @@ pub enum StreamSide {
     Callee,
 }
 
-/// One end of a stream. The two directions of calls have separate id spaces (P9), so a number alone
-/// is ambiguous (B16).
+/// One end of a stream. The two directions of calls have separate id spaces ([P9]), so a number alone
+/// is ambiguous ([B16]).
+///
+/// [B16]: crate::rules#b16
+/// [P9]: crate::protocol#p9
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
     /// The end.
@@ -37,10 +43,14 @@ pub struct StreamId {
 }
 
 /// Numbers of messages that may be in flight. Not negotiated: both ends know them from the
-/// handler's declaration (P17).
+/// handler's declaration ([P17]).
+///
+/// [P17]: crate::protocol#p17
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacities {
-    /// Messages from the caller to the handler; 0 if the stream has no request side (B26).
+    /// Messages from the caller to the handler; 0 if the stream has no request side ([B26]).
+    ///
+    /// [B26]: crate::rules#b26
     pub input: u32,
     /// Messages from the handler to the caller; at least 1.
     pub output: u32,
@@ -53,7 +63,9 @@ pub struct OpenRequest {
     pub handler: u8,
     /// The subroute that selects one of several handlers of that id.
     pub subroute: Option<SubrouteId>,
-    /// The initial payload for the handler; absent and empty are different (P5).
+    /// The initial payload for the handler; absent and empty are different ([P5]).
+    ///
+    /// [P5]: crate::protocol#p5
     pub payload: Option<Bytes>,
     /// The time at which the stream expires, if any.
     pub deadline: Option<Instant>,
@@ -61,7 +73,9 @@ pub struct OpenRequest {
     pub capacities: Capacities,
 }
 
-/// The end of a stream. Every stream has exactly one (B14).
+/// The end of a stream. Every stream has exactly one ([B14]).
+///
+/// [B14]: crate::rules#b14
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEnd {
     /// The handler succeeded, and all of its messages were received.
@@ -78,16 +92,22 @@ pub enum StreamEnd {
     DeadlineExceeded,
     /// The connection ended.
     Disconnected,
-    /// The peer sent a message out of sequence (B22).
+    /// The peer sent a message out of sequence ([B22]).
+    ///
+    /// [B22]: crate::rules#b22
     IncorrectSequence {
         /// Expected sequence number.
         expected: u32,
         /// Received sequence number.
         received: u32,
     },
-    /// The peer sent more than its credit allowed (B21).
+    /// The peer sent more than its credit allowed ([B21]).
+    ///
+    /// [B21]: crate::rules#b21
     Overrun,
-    /// The peer's end of the stream sent no pings or pongs (B07).
+    /// The peer's end of the stream sent no pings or pongs ([B07]).
+    ///
+    /// [B07]: crate::rules#b07
     PingTimeout {
         /// Pings in a row without a pong, or expected pings that did not arrive.
         missed: u32,
@@ -132,7 +152,9 @@ pub enum SendStatus {
     Waiting,
     /// Nothing waits: this direction was finished, or the handler has returned.
     Finished,
-    /// The stream has no request side (B26).
+    /// The stream has no request side ([B26]).
+    ///
+    /// [B26]: crate::rules#b26
     NoInput,
     /// The message is larger than the limit. It was not accepted.
     TooLarge {
@@ -208,7 +230,9 @@ pub(super) enum NextSend {
     /// The end of this direction.
     End,
     /// The handler's error, without a credit: it must reach a caller that has stopped reading
-    /// (B24).
+    /// ([B24]).
+    ///
+    /// [B24]: crate::rules#b24
     Abort,
 }
 

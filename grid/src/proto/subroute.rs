@@ -1,4 +1,6 @@
-//! Static subroutes: several handlers of one id, distinguished by a text (P19).
+//! Static subroutes: several handlers of one id, distinguished by a text ([P19]).
+//!
+//! [P19]: crate::protocol#p19
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,8 +3,11 @@
 //! While a stream is open, its messages and wakers are in the state machine, under the one lock:
 //! taking a message and returning its credit is one step. At its end, the messages that were not
 //! received and the end itself move to the stream's slot, which outlives the connection. Messages
-//! that came before the end are received before it (B23), and an end needs no room in any buffer
-//! (B24).
+//! that came before the end are received before it ([B23]), and an end needs no room in any buffer
+//! ([B24]).
+//!
+//! [B23]: crate::rules#b23
+//! [B24]: crate::rules#b24
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
@@ -146,7 +149,9 @@ enum Attempt<R> {
 }
 
 /// One end of a stream, shared by its two halves. Dropping the caller's end cancels the stream, if
-/// it has not ended (B25). Dropping the callee's end does nothing: its response ends the stream.
+/// it has not ended ([B25]). Dropping the callee's end does nothing: its response ends the stream.
+///
+/// [B25]: crate::rules#b25
 #[derive(Debug)]
 pub struct StreamHandle {
     shared: SharedRef,
@@ -352,7 +357,9 @@ impl StreamHandle {
         drop(dropped);
     }
 
-    /// Cancels the stream from the caller's end (B11). Does nothing if it has ended.
+    /// Cancels the stream from the caller's end ([B11]). Does nothing if it has ended.
+    ///
+    /// [B11]: crate::rules#b11
     pub fn cancel(&self) {
         debug_assert_eq!(self.id.side, StreamSide::Caller, "a handler ends by returning");
         self.act(|machine, id| machine.cancel(id.mux_id));

@@ -12,11 +12,14 @@ use tokio::task::coop::poll_proceed;
 use super::{DroppedHalf, StreamEndpoint};
 use crate::error::StreamError;
 
-/// Receives the messages of the other end of a stream, in order (B22).
+/// Receives the messages of the other end of a stream, in order ([B22]).
 ///
-/// Each received message returns one credit to the sender (B21). After a drop, further messages are
+/// Each received message returns one credit to the sender ([B21]). After a drop, further messages are
 /// discarded and their credit is returned, so that the sender is not blocked. A caller that drops
 /// the [`StreamSender`](super::StreamSender) too cancels the stream.
+///
+/// [B21]: crate::rules#b21
+/// [B22]: crate::rules#b22
 #[derive(Debug)]
 pub struct StreamReceiver {
     endpoint: Arc<StreamEndpoint>,
@@ -31,7 +34,7 @@ impl StreamReceiver {
     /// Receives the next message.
     ///
     /// Returns `None` once the other end has finished. For a caller: the handler returned without
-    /// error and all of its messages are received (B23). For a handler: the caller has finished
+    /// error and all of its messages are received ([B23]). For a handler: the caller has finished
     /// sending.
     ///
     /// A message is a slice of the received frame and keeps the whole frame allocated: copy data
@@ -44,6 +47,8 @@ impl StreamReceiver {
     /// # Cancel safety
     ///
     /// Dropping the future loses no message.
+    ///
+    /// [B23]: crate::rules#b23
     pub async fn next(&mut self) -> Option<Result<Bytes, StreamError>> {
         poll_fn(|cx| self.poll_message(cx)).await
     }

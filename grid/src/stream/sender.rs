@@ -33,7 +33,7 @@ impl StreamSender {
     }
 
     /// Sends a message. Resolves once it is queued, which may wait for the handler to receive
-    /// earlier messages (B21), or for room in the queue.
+    /// earlier messages ([B21]), or for room in the queue.
     ///
     /// # Errors
     ///
@@ -41,12 +41,15 @@ impl StreamSender {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future withdraws the message, unless it was queued already (B11).
+    /// Dropping the future withdraws the message, unless it was queued already ([B11]).
+    ///
+    /// [B11]: crate::rules#b11
+    /// [B21]: crate::rules#b21
     pub async fn send(&mut self, payload: impl Into<Bytes>) -> Result<(), SendError> {
         self.0.send(payload.into()).await
     }
 
-    /// Finishes sending (B25). Resolves once the end of the input is queued, which, like a message,
+    /// Finishes sending ([B25]). Resolves once the end of the input is queued, which, like a message,
     /// may wait for the handler.
     ///
     /// # Errors
@@ -57,6 +60,8 @@ impl StreamSender {
     ///
     /// Dropping the future, once polled, does not undo the finish, which completes in the
     /// background.
+    ///
+    /// [B25]: crate::rules#b25
     pub async fn finish(self) -> Result<(), StreamError> {
         self.wait_finished().await
     }
@@ -109,7 +114,7 @@ impl StreamOutput {
     }
 
     /// Sends a message. Resolves once it is queued, which may wait for the caller to receive
-    /// earlier messages (B21), or for room in the queue.
+    /// earlier messages ([B21]), or for room in the queue.
     ///
     /// # Errors
     ///
@@ -117,7 +122,10 @@ impl StreamOutput {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future withdraws the message, unless it was queued already (B11).
+    /// Dropping the future withdraws the message, unless it was queued already ([B11]).
+    ///
+    /// [B11]: crate::rules#b11
+    /// [B21]: crate::rules#b21
     pub async fn send(&mut self, payload: impl Into<Bytes>) -> Result<(), SendError> {
         self.0.send(payload.into()).await
     }

@@ -1,4 +1,4 @@
-//! Streams over serde types, declared once as a constant and used by caller and callee (B30).
+//! Streams over serde types, declared once as a constant and used by caller and callee ([B30]).
 //!
 //! ```
 //! use grid::{Connection, HandlerId, Manager, NoPayload, StreamHandler};
@@ -44,6 +44,8 @@
 //! stream.send(&NoInput).await.unwrap(); // no such method: the stream has no input
 //! # }
 //! ```
+//!
+//! [B30]: crate::rules#b30
 
 use std::any::type_name;
 use std::fmt;
@@ -70,7 +72,9 @@ use crate::stream::{Stream, StreamOutput, StreamReceiver, StreamSender};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NoPayload;
 
-/// The message type of a stream whose handler accepts no messages (B26).
+/// The message type of a stream whose handler accepts no messages ([B26]).
+///
+/// [B26]: crate::rules#b26
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoInput {}
 

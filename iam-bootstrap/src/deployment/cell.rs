@@ -1,7 +1,9 @@
-//! The deployment id within the process: unknown, or known for ever (B63).
+//! The deployment id within the process: unknown, or known for ever ([B63]).
 //!
 //! Shared state comes from [`grid::sync`], so that loom checks this very file
 //! (`loom-tests/tests/q10_deployment_id.rs`). `agree` decides the id.
+//!
+//! [B63]: crate::rules#b63
 
 use std::fmt;
 use std::future::Future;

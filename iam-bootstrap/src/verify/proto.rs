@@ -1,4 +1,4 @@
-//! Decides which peer to ask for its configuration, when, and what the responses mean (B60). It
+//! Decides which peer to ask for its configuration, when, and what the responses mean ([B60]). It
 //! does no I/O: the clock, a seed and the responses are passed in.
 //!
 //! ```text
@@ -13,6 +13,8 @@
 //! A server is verified when at least half of its peers agree with it: of n peers, n/2 rounded up.
 //! Together with itself that is more than half of all servers, so two groups with different
 //! configurations never both start. A server alone is verified at once.
+//!
+//! [B60]: crate::rules#b60
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
-//! The endpoint for Prometheus: `GET /v2/metrics/resource` (B71).
+//! The endpoint for Prometheus: `GET /v2/metrics/resource` ([B71]).
+//!
+//! [B71]: resource_metrics::rules#b71
 
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;

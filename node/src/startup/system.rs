@@ -1,5 +1,7 @@
-//! The configuration that servers compare before they serve (B60): the effective settings, and the
+//! The configuration that servers compare before they serve ([B60]): the effective settings, and the
 //! variables of the environment that are not settings of `gridwire serve`.
+//!
+//! [B60]: iam_bootstrap::rules#b60
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,8 @@
-//! B11, B25: a handler whose caller has gone is cancelled: at once if the network is intact, and
+//! [B11], [B25]: a handler whose caller has gone is cancelled: at once if the network is intact, and
 //! otherwise once the dead connection is detected.
+//!
+//! [B11]: crate::rules#b11
+//! [B25]: crate::rules#b25
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
-//! B21: a sender never has more messages in flight than the capacity of its direction, and regains
+//! [B21]: a sender never has more messages in flight than the capacity of its direction, and regains
 //! its credit once the messages were received, so that it does not wait for ever.
+//!
+//! [B21]: crate::rules#b21
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,8 @@
-//! B10: no call exceeds its deadline by more than the timer resolution, whatever the network does,
+//! [B10]: no call exceeds its deadline by more than the timer resolution, whatever the network does,
 //! and none ends with `Deadline` before it. The same holds for its handler, which receives the
 //! remaining time.
+//!
+//! [B10]: crate::rules#b10
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,10 @@
-//! B54: a writer's token exceeds every token granted for the resource before, a reader's every
+//! [B54]: a writer's token exceeds every token granted for the resource before, a reader's every
 //! writer's. The store accepts every holder that sees `is_held()`, and no stale token.
 //!
 //! A holder that was suspended with its clocks frozen may come late without knowing: it may be
 //! rejected.
+//!
+//! [B54]: crate::rules#b54
 
 use std::collections::BTreeMap;
 

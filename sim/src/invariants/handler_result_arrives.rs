@@ -1,5 +1,7 @@
-//! B14: the result of a handler reaches its caller: without faults, no response is lost and no call
+//! [B14]: the result of a handler reaches its caller: without faults, no response is lost and no call
 //! hangs.
+//!
+//! [B14]: crate::rules#b14
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
-//! B61: readers see a complete copy: everything that the pools had when the process started, or
+//! [B61]: readers see a complete copy: everything that the pools had when the process started, or
 //! later versions stored since. They never see a part, nothing again, or an older version.
+//!
+//! [B61]: crate::rules#b61
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,11 @@
-//! B62: within a bound after healing, the readers of all nodes see the same: the latest version of
+//! [B62]: within a bound after healing, the readers of all nodes see the same: the latest version of
 //! each item that was stored anywhere. Only a later change restores a deleted item.
 //!
 //! All nodes then store that record. For a deletion this is more than readers can see: a node that
 //! never had the item must store its tombstone, or it would accept the item from a node that
 //! returns with it.
+//!
+//! [B62]: crate::rules#b62
 
 use std::collections::BTreeMap;
 

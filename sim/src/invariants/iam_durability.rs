@@ -1,5 +1,7 @@
-//! B62: a change is stored before its caller is notified, and the stored version of an item only
+//! [B62]: a change is stored before its caller is notified, and the stored version of an item only
 //! grows, across all processes of a node.
+//!
+//! [B62]: crate::rules#b62
 
 use std::collections::BTreeMap;
 

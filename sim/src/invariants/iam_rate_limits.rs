@@ -1,5 +1,8 @@
-//! B61, B62: loading is logged once in a process, and reconciliations with a peer are spaced,
+//! [B61], [B62]: loading is logged once in a process, and reconciliations with a peer are spaced,
 //! however often it reconnects.
+//!
+//! [B61]: crate::rules#b61
+//! [B62]: crate::rules#b62
 
 use std::collections::BTreeMap;
 

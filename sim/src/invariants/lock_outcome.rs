@@ -1,5 +1,7 @@
-//! B50: a lock request is granted or fails, once, no later than its timeout, and times out no
+//! [B50]: a lock request is granted or fails, once, no later than its timeout, and times out no
 //! earlier.
+//!
+//! [B50]: crate::rules#b50
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
-//! B52: a holder whose lock is no longer certain is notified. It does not keep the lock for ever,
+//! [B52]: a holder whose lock is no longer certain is notified. It does not keep the lock for ever,
 //! and at quiescence no lock is held.
+//!
+//! [B52]: crate::rules#b52
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,9 @@
-//! B71: a server that responded is up, any other is down for the true reason, and each server is
+//! [B71]: a server that responded is up, any other is down for the true reason, and each server is
 //! reported once.
 //!
 //! Responses are seen on the wire.
+//!
+//! [B71]: crate::rules#b71
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! B71: a scrape of all servers completes by the deadline, whatever the state of the others.
+//! [B71]: a scrape of all servers completes by the deadline, whatever the state of the others.
+//! [B71]: crate::rules#b71
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
 use super::{CheckResult, Facts, Invariant};

@@ -1,4 +1,5 @@
-//! B71: after all faults have ended, every server reports within a bound that all are up.
+//! [B71]: after all faults have ended, every server reports within a bound that all are up.
+//! [B71]: crate::rules#b71
 
 use std::collections::BTreeSet;
 

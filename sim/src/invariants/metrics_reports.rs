@@ -1,5 +1,8 @@
-//! B70, B71: the report of a server is its last sample, or one shared within the TTL. Averages and
+//! [B70], [B71]: the report of a server is its last sample, or one shared within the TTL. Averages and
 //! maxima cover the time since its start, and restart with it.
+//!
+//! [B70]: crate::rules#b70
+//! [B71]: crate::rules#b71
 
 use std::collections::BTreeMap;
 

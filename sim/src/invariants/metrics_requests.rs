@@ -1,7 +1,9 @@
-//! B71: a collection costs each server one request, which concurrent scrapes and scrapes within a
+//! [B71]: a collection costs each server one request, which concurrent scrapes and scrapes within a
 //! second share.
 //!
 //! Requests are counted on the wire: those that belong to no call of the load belong to metrics.
+//!
+//! [B71]: crate::rules#b71
 
 use std::collections::BTreeMap;
 

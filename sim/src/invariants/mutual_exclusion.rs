@@ -1,7 +1,9 @@
-//! B51: at no instant do a writer and another holder of one resource both see `is_held()`.
+//! [B51]: at no instant do a writer and another holder of one resource both see `is_held()`.
 //!
 //! Checked after each tick, by the holders' clocks. A node that was suspended with its clocks
 //! frozen cannot know of its loss, and is exempt for the locks that it had then.
+//!
+//! [B51]: crate::rules#b51
 
 use super::suspended::SuspendedHolders;
 use super::{CheckResult, Facts, Invariant};

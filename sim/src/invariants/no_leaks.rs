@@ -1,4 +1,5 @@
-//! B05: ended calls and connections leave nothing behind: no call, no task, no queued byte.
+//! [B05]: ended calls and connections leave nothing behind: no call, no task, no queued byte.
+//! [B05]: crate::rules#b05
 
 use super::{CheckResult, Facts, Invariant};
 use crate::world::NodeView;

@@ -1,5 +1,7 @@
-//! B02: two nodes have one connection between them, the same at both ends, and no socket of any
+//! [B02]: two nodes have one connection between them, the same at both ends, and no socket of any
 //! other remains.
+//!
+//! [B02]: crate::rules#b02
 
 use std::collections::{BTreeMap, BTreeSet};
 

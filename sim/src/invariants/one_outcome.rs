@@ -1,4 +1,5 @@
-//! B14: every call ends exactly once.
+//! [B14]: every call ends exactly once.
+//! [B14]: crate::rules#b14
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,12 @@
-//! B51: a quorum of lockers knows each lock whose holder sees `is_held()`, so that any other quorum
+//! [B51]: a quorum of lockers knows each lock whose holder sees `is_held()`, so that any other quorum
 //! shares one of them. A lease after a lock has ended, no locker knows it any more, so that no
 //! crashed node keeps it for ever.
 //!
 //! `mutual_exclusion` follows from the first half, but fails only if another request comes at the
 //! wrong moment: this invariant fails at any moment. A locker that grants nothing may know the
 //! lock: it is closed, or its process does not run. Suspended holders are exempt (see `suspended`).
+//!
+//! [B51]: crate::rules#b51
 
 use std::collections::{BTreeMap, BTreeSet};
 

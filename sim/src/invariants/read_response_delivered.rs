@@ -1,4 +1,5 @@
-//! B14: a response that was read before the connection ended is delivered, not lost.
+//! [B14]: a response that was read before the connection ended is delivered, not lost.
+//! [B14]: crate::rules#b14
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! B04: two nodes whose network is intact reconnect within a bound.
+//! [B04]: two nodes whose network is intact reconnect within a bound.
+//! [B04]: crate::rules#b04
 
 use grid::ConnectionState;
 

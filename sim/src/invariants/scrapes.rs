@@ -1,6 +1,8 @@
-//! Groups scrapes that share one collection, as B71 requires: those that arrive during a
+//! Groups scrapes that share one collection, as [B71] requires: those that arrive during a
 //! collection, or within the TTL after it. Each invariant of metrics keeps its own copy of this
 //! state.
+//!
+//! [B71]: crate::rules#b71
 
 use std::collections::BTreeMap;
 

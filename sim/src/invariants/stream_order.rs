@@ -1,5 +1,8 @@
-//! B22, B23: the messages of a stream arrive in order, none is missing or duplicated, and all
+//! [B22], [B23]: the messages of a stream arrive in order, none is missing or duplicated, and all
 //! precede a clean end.
+//!
+//! [B22]: crate::rules#b22
+//! [B23]: crate::rules#b23
 
 use std::collections::BTreeMap;
 
@@ -76,7 +79,8 @@ impl StreamOrder {
         Ok(())
     }
 
-    /// B24: checks that the messages that a handler sent before it failed arrived before its error.
+    /// [B24]: checks that the messages that a handler sent before it failed arrived before its error.
+    /// [B24]: crate::rules#b24
     fn check_all_before_error(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let Outcome::RemoteError { .. } = outcome else { return Ok(()) };
         let sent = self.sent.get(&(call, StreamSide::Callee)).copied().unwrap_or(0);

@@ -1,7 +1,9 @@
 //! Locks whose holder was suspended with its clocks frozen.
 //!
 //! Such a node continues as if no time had passed. Nothing in it can detect that its lease has
-//! expired, which is what fencing tokens are for (B54). Only these locks are exempt.
+//! expired, which is what fencing tokens are for ([B54]). Only these locks are exempt.
+//!
+//! [B54]: crate::rules#b54
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,11 +1,19 @@
-//! P9, P15 to P18, as seen on the wire: each end sends only what the protocol permits, whatever the
+//! [P9], [P15] to [P18], as seen on the wire: each end sends only what the protocol permits, whatever the
 //! other end makes of it.
 //!
-//! * Every message belongs to a call that was opened on its connection, in its direction (B16). A
+//! * Every message belongs to a call that was opened on its connection, in its direction ([B16]). A
 //!   response follows a request that was read, and no request has two.
-//! * The sequences of each direction of a stream count up without gaps (B22).
-//! * No end exceeds the credit granted to it (B21), or sends after its own end.
-//! * A node uses one connection to another, and never returns to one that it has abandoned (B02).
+//! * The sequences of each direction of a stream count up without gaps ([B22]).
+//! * No end exceeds the credit granted to it ([B21]), or sends after its own end.
+//! * A node uses one connection to another, and never returns to one that it has abandoned ([B02]).
+//!
+//! [B02]: crate::rules#b02
+//! [B16]: crate::rules#b16
+//! [B21]: crate::rules#b21
+//! [B22]: crate::rules#b22
+//! [P9]: grid::protocol#p9
+//! [P15]: grid::protocol#p15
+//! [P18]: grid::protocol#p18
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

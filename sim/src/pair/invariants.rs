@@ -163,7 +163,9 @@ impl Pair {
         }
     }
 
-    /// Asserts that nothing waits once everything was delivered and received (B21).
+    /// Asserts that nothing waits once everything was delivered and received ([B21]).
+    ///
+    /// [B21]: crate::rules#b21
     fn assert_no_stream_is_stuck(&mut self) {
         for token in 0..self.streams.len() {
             let stream = &self.streams[token];

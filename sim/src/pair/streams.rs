@@ -115,11 +115,13 @@ impl Stream {
     }
 
     /// Asserts that a stream which only its handler and its caller could end ended as they
-    /// requested, and with every message that they sent (B23).
+    /// requested, and with every message that they sent ([B23]).
     ///
     /// # Panics
     ///
     /// If it did not.
+    ///
+    /// [B23]: crate::rules#b23
     pub fn assert_ended_as_requested(&self) {
         let end = self.caller_half.end.as_ref();
         if self.is_cancelled {

@@ -1,5 +1,8 @@
-//! Sequences (P16) and credits (P17) of each stream as seen on the wire, independent of the
+//! Sequences ([P16]) and credits ([P17]) of each stream as seen on the wire, independent of the
 //! machines' state.
+//!
+//! [P16]: grid::protocol#p16
+//! [P17]: grid::protocol#p17
 
 use grid::proto::connection::StreamSide;
 use grid::proto::message::{Flags, Message, Op};

@@ -2,9 +2,12 @@
 //!
 //! Both directions of a connection number their calls from the same range, so almost every
 //! cancelled call shares its id with a call of the other node. A cancellation must never end the
-//! call of the other direction (B16): every call of the other direction completes, and so does
+//! call of the other direction ([B16]): every call of the other direction completes, and so does
 //! every call that the same node does not cancel. Handlers of cancelled calls are cancelled within
-//! a round trip (B11), and calls that were cancelled before they were sent are never served.
+//! a round trip ([B11]), and calls that were cancelled before they were sent are never served.
+//!
+//! [B11]: crate::rules#b11
+//! [B16]: crate::rules#b16
 
 use std::collections::BTreeSet;
 

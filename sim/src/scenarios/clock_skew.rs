@@ -1,6 +1,6 @@
 //! One node's wall clock is more than five minutes off; another's is off by less.
 //!
-//! No handshake with the first node succeeds (P11). Each dialer gets the reason, a time difference
+//! No handshake with the first node succeeds ([P11]). Each dialer gets the reason, a time difference
 //! that is too large, and retries with growing back-off. An operator finds the reason in the state
 //! of each connection. The rest of the cluster works, including the node with the small error. Once
 //! the clock is right, all nodes connect at their next attempt.
@@ -8,6 +8,8 @@
 //! The clock is wrong from the start or, drawn, from before the node's restart: a change of the
 //! clock does not end an existing connection. A dialer that is more than twenty minutes behind
 //! sends an expired token; its error says so and advises to compare the clocks.
+//!
+//! [P11]: grid::protocol#p11
 
 use rand::RngExt;
 

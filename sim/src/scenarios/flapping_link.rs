@@ -2,9 +2,11 @@
 //!
 //! A loose cable. Each cut wedges the connection; pings detect it, attempts fail or succeed, and a
 //! new connection is soon lost again, perhaps before any call. Back-off limits the attempts of both
-//! ends: a connection that did not hold does not reset it (B04). Calls between the two complete or
+//! ends: a connection that did not hold does not reset it ([B04]). Calls between the two complete or
 //! fail, none hangs, and no other pair is affected. Once the link stays whole, the two soon connect
 //! and their calls complete.
+//!
+//! [B04]: crate::rules#b04
 
 use rand::RngExt;
 

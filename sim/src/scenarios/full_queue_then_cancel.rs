@@ -1,8 +1,10 @@
 //! A link is held and queues fill; callers cancel calls; the link is released.
 //!
-//! A cancellation must not need queue space (B06): each is accepted at once, queued behind the
+//! A cancellation must not need queue space ([B06]): each is accepted at once, queued behind the
 //! messages before it, and reaches its handler when the link is released. No segment is lost, so
 //! the connection survives, and the streams that filled the queue complete.
+//!
+//! [B06]: crate::rules#b06
 
 use rand::RngExt;
 

@@ -3,8 +3,11 @@
 //! The network accepts nothing any more: the socket is full, then the queue, and streams of both
 //! ends wait for queue space. When the connection is detected as dead, everything ends at once with
 //! it: calls that were written, calls in the queue, and calls that wait to be queued. Handlers are
-//! cancelled, and nothing leaks. No blocked sender delays the end or the reconnect (B05, B06): the
+//! cancelled, and nothing leaks. No blocked sender delays the end or the reconnect ([B05], [B06]): the
 //! next connection is open after one short wait.
+//!
+//! [B05]: crate::rules#b05
+//! [B06]: crate::rules#b06
 
 use rand::RngExt;
 use rand::rngs::SmallRng;

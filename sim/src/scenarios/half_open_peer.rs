@@ -2,10 +2,12 @@
 //!
 //! The simulated network does not retransmit, so both directions of the TCP connection are wedged:
 //! later segments wait behind a gap that is never filled, and no socket fails. A middlebox that
-//! forgot a connection behaves like this. Pings must detect it (B07) in bounded time although the
+//! forgot a connection behaves like this. Pings must detect it ([B07]) in bounded time although the
 //! link is whole. Every outstanding call then ends with the connection, none earlier and none
 //! later. One new connection replaces it at once: the old one had held long enough to reset its
 //! back-off. No other node is affected.
+//!
+//! [B07]: crate::rules#b07
 
 use rand::RngExt;
 

@@ -3,8 +3,10 @@
 //!
 //! It receives no responses, and silence is not success. It must notice the loss when its lease may
 //! end, by its own clock alone, and no later than the first locker may grant the lock to another by
-//! its own clock (B52). A waiter is granted the lock soon after. In some runs the cut has one
+//! its own clock ([B52]). A waiter is granted the lock soon after. In some runs the cut has one
 //! direction only: the holder receives and cannot send, or the reverse.
+//!
+//! [B52]: crate::rules#b52
 
 use rand::RngExt;
 

@@ -1,8 +1,10 @@
 //! A holder's machine loses power, and does not restart while other nodes wait.
 //!
 //! The lock is never unlocked, and must not stay locked for ever. A lease after the last refresh,
-//! the lockers expire the grant (B52), and the waiters are granted the lock in turn. None of them
+//! the lockers expire the grant ([B52]), and the waiters are granted the lock in turn. None of them
 //! is granted it earlier: the lockers cannot distinguish a crashed holder from a partitioned one.
+//!
+//! [B52]: crate::rules#b52
 
 use rand::RngExt;
 

@@ -1,9 +1,11 @@
-//! An operator forces a lock open (B56) that is held until lost and that another node waits for.
+//! An operator forces a lock open ([B56]) that is held until lost and that another node waits for.
 //!
 //! A reachable holder is notified at once, and the waiter is granted the lock as soon as the holder
 //! has released it. A holder that is cut off cannot be notified: its lease expires, no locker
 //! extends it, and until then no other node is granted the lock. At no instant do two holders see
 //! `is_held()`.
+//!
+//! [B56]: crate::rules#b56
 
 use rand::RngExt;
 

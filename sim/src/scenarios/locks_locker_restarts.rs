@@ -2,8 +2,10 @@
 //!
 //! Meanwhile a lock is held on a node that is no locker. Restarted lockers must not grant it to
 //! another: they grant nothing before they have learnt the current leases, which holders report to
-//! them (B53). So the holder keeps its lock, a competing request times out, and a free lock can be
+//! them ([B53]). So the holder keeps its lock, a competing request times out, and a free lock can be
 //! acquired soon after the lockers are back: long before a lease expires.
+//!
+//! [B53]: crate::rules#b53
 
 use rand::RngExt;
 

@@ -1,9 +1,12 @@
 //! One locker is slow: each message to it or from it takes a second.
 //!
-//! As long as the others form a quorum, no node is affected (B55): a lock is granted in the time
+//! As long as the others form a quorum, no node is affected ([B55]): a lock is granted in the time
 //! that the fast lockers take, repeatedly on the same resource, and unlocked likewise. Late grants
-//! of the slow locker are released (B50). Then it becomes as fast as any, and two others crash: now
+//! of the slow locker are released ([B50]). Then it becomes as fast as any, and two others crash: now
 //! it is needed for a quorum, and none of its late grants may block a request.
+//!
+//! [B50]: crate::rules#b50
+//! [B55]: crate::rules#b55
 
 use rand::RngExt;
 

@@ -1,9 +1,11 @@
 //! A holder's process is paused for longer than its lease, and its clocks run.
 //!
 //! No message reaches it or leaves it. Its lease expires at the lockers, and another node is
-//! granted the lock during the pause (B52). When it resumes, it reads its clock first: it must
+//! granted the lock during the pause ([B52]). When it resumes, it reads its clock first: it must
 //! notice at that instant that its lock is lost, before it does anything under it. The messages of
 //! the lockers arrive later.
+//!
+//! [B52]: crate::rules#b52
 
 use rand::RngExt;
 

@@ -3,7 +3,9 @@
 //! It cannot notice: when it resumes, its clock shows that hardly any time has passed, and
 //! `is_held()` stays true until a locker reports the loss. By then another node holds the lock, and
 //! has used the protected store with a greater token. The store must refuse every later operation
-//! of the first holder (B54). The lockers report the loss soon.
+//! of the first holder ([B54]). The lockers report the loss soon.
+//!
+//! [B54]: crate::rules#b54
 
 use rand::RngExt;
 

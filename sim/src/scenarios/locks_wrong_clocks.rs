@@ -1,9 +1,11 @@
 //! The wall clock of one locker is ahead by some seconds, and one node cannot reach it.
 //!
-//! Tokens start from clocks, and must grow from holder to holder all the same (B54). A node that
+//! Tokens start from clocks, and must grow from holder to holder all the same ([B54]). A node that
 //! reaches the locker with the fast clock gets tokens that are ahead, through a second round of
 //! requests if other lockers know only lower ones. The node that cannot reach it learns of these
 //! tokens, because they are written back to a quorum before the lock is granted.
+//!
+//! [B54]: crate::rules#b54
 
 use rand::RngExt;
 

@@ -1,11 +1,13 @@
 //! One direction between two nodes is cut for a time; the other direction stays open.
 //!
 //! The worst kind of cut: one end can still send, and the other can still receive, so no socket
-//! fails. Pings detect it at both ends, since only a pong proves that the peer is alive (B07): one
+//! fails. Pings detect it at both ends, since only a pong proves that the peer is alive ([B07]): one
 //! end gets neither pings nor pongs, and the other's pings get no pongs. Until then calls between
 //! the two wait, at most for the detection time; afterwards they are refused at once. No other pair
 //! is affected. Attempts to connect during the cut fail, some of them after their TCP connection is
 //! open, and the next attempt after the repair succeeds.
+//!
+//! [B07]: crate::rules#b07
 
 use rand::RngExt;
 

@@ -4,8 +4,10 @@
 //! restarts before another cannot reach it yet, and its first attempt may hang until it times out;
 //! the next follows soon, since back-off starts short. So all pairs are connected within one such
 //! attempt, one short wait and a handshake after the restart of the last node, and at once if all
-//! restart together. No node needs more than a few attempts for any other (B04), and once all are
+//! restart together. No node needs more than a few attempts for any other ([B04]), and once all are
 //! connected, every call completes.
+//!
+//! [B04]: crate::rules#b04
 
 use rand::RngExt;
 

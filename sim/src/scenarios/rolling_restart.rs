@@ -1,10 +1,12 @@
 //! All nodes restart cleanly one after another, as in an upgrade.
 //!
 //! A node that shuts down accepts no new calls, lets outstanding ones finish within its grace
-//! period (B09), closes its connections and starts again. A call made before the shutdown
+//! period ([B09]), closes its connections and starts again. A call made before the shutdown
 //! completes, a later one fails clearly and at once, and none waits for its deadline. Pairs of
 //! which neither node restarts stay connected, and those of the restarted node reconnect soon after
 //! its start.
+//!
+//! [B09]: crate::rules#b09
 
 use rand::RngExt;
 

@@ -1,10 +1,14 @@
 //! One caller never reads its stream, another reads slowly; all other calls continue.
 //!
-//! A handler may send as many messages as the caller has buffer space for (B21), and is then
+//! A handler may send as many messages as the caller has buffer space for ([B21]), and is then
 //! blocked; a slow reader has no other effect. Streams and requests between the same two nodes, on
 //! the same connection and in both directions, complete as fast as ever. The stream that is never
 //! read lives until its caller drops it: its pings pass, and no timeout ends it. Then the blocked
-//! handler is cancelled at once (B24, B25).
+//! handler is cancelled at once ([B24], [B25]).
+//!
+//! [B21]: crate::rules#b21
+//! [B24]: crate::rules#b24
+//! [B25]: crate::rules#b25
 
 use rand::RngExt;
 

@@ -1,9 +1,11 @@
 //! One node has another secret than all others.
 //!
-//! No node accepts its connections, and it accepts none (P2): each dialer gets the reason, a token
+//! No node accepts its connections, and it accepts none ([P2]): each dialer gets the reason, a token
 //! with a wrong signature. Every call from or to the node is refused at once. The other nodes are
 //! unaffected. When it restarts with the right secret, it connects to all others at their next
 //! attempts.
+//!
+//! [P2]: grid::protocol#p2
 
 use rand::RngExt;
 

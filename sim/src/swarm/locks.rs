@@ -2,7 +2,9 @@
 //!
 //! Besides the faults of any swarm, processes are paused, with or without their clocks. Lockers
 //! lose their state: a minority, a majority, or all at once. Wall clocks differ by less than a
-//! lease, as tokens require (B54).
+//! lease, as tokens require ([B54]).
+//!
+//! [B54]: crate::rules#b54
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};

@@ -1,4 +1,4 @@
-//! Recovery gate: a locker that has restarted does not know what it granted before (B53).
+//! Recovery gate: a locker that has restarted does not know what it granted before ([B53]).
 //!
 //! ```text
 //!   Closed ── one lease has passed, or every node has reported its leases ──► Open
@@ -7,6 +7,8 @@
 //! While it is closed it grants nothing, so no earlier grant is violated: a holder's votes expire
 //! within a lease. To grant before a full lease has passed, it must hear from every node which
 //! leases that node still relies on.
+//!
+//! [B53]: crate::rules#b53
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

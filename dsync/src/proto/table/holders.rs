@@ -3,7 +3,9 @@
 //! Grants of one locker never exclude each other, but those that it reinstates after a restart may:
 //! a holder that was suspended together with its clock relies on a lease that has meanwhile been
 //! granted to another. The locker cannot know which of them is right. So the resource is disputed,
-//! and granted to no other, until the rest do not exclude each other (B53).
+//! and granted to no other, until the rest do not exclude each other ([B53]).
+//!
+//! [B53]: crate::rules#b53
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
-//! Listing and forced release of grants, for operators (B56).
+//! Listing and forced release of grants, for operators ([B56]).
+//!
+//! [B56]: crate::rules#b56
 
 use std::sync::Arc;
 use std::time::Duration;

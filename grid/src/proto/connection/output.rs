@@ -21,7 +21,10 @@ impl<S> Connection<S> {
     }
 
     /// Queues the messages of waiters, in their order, as long as there is room. A message whose
-    /// deadline has passed is not sent, even if its timer has not run yet (B10, P14).
+    /// deadline has passed is not sent, even if its timer has not run yet ([B10], [P14]).
+    ///
+    /// [B10]: crate::rules#b10
+    /// [P14]: crate::protocol#p14
     fn unblock_waiters(&mut self, now: Instant) {
         while let Some((position, waiter)) = self.queue.front_waiter() {
             let result = match waiter {

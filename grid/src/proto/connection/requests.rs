@@ -1,4 +1,7 @@
-//! Single requests of a connection: started, admitted, responded to, refused (P13, P14).
+//! Single requests of a connection: started, admitted, responded to, refused ([P13], [P14]).
+//!
+//! [P13]: crate::protocol#p13
+//! [P14]: crate::protocol#p14
 
 use std::time::Duration;
 
@@ -60,9 +63,12 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Cancels an outbound call or stream (B11, P14). No event follows for a call. A stream ends
+    /// Cancels an outbound call or stream ([B11], [P14]). No event follows for a call. A stream ends
     /// with [`Event::StreamEnded`], which informs the holders of its other half. Does nothing if it
     /// has ended.
+    ///
+    /// [B11]: crate::rules#b11
+    /// [P14]: crate::protocol#p14
     pub fn cancel(&mut self, mux_id: u64) {
         if let Some(call) = self.outbound.remove(mux_id) {
             self.cancel_outbound(mux_id, call);
@@ -111,8 +117,10 @@ impl<S> Connection<S> {
         true
     }
 
-    /// Discards a response after the deadline, even if its timer has not run yet (P14). The end of
+    /// Discards a response after the deadline, even if its timer has not run yet ([P14]). The end of
     /// a stream is still reported: other parts of its handler may wait for it.
+    ///
+    /// [P14]: crate::protocol#p14
     fn discard_late_response(&mut self, mux_id: u64) {
         if let Some(InboundCall { state: InboundState::Stream(inbound_stream), .. }) =
             self.inbound.remove(mux_id)
@@ -122,8 +130,10 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Refuses an inbound call whose handler did not run, with a reason for the caller (P13). Does
+    /// Refuses an inbound call whose handler did not run, with a reason for the caller ([P13]). Does
     /// nothing if the call has ended.
+    ///
+    /// [P13]: crate::protocol#p13
     pub fn refuse(&mut self, mux_id: u64, reason: &str) {
         if let Some(call) = self.inbound.remove(mux_id) {
             self.send_refusal(mux_id, &call, reason);

@@ -1,4 +1,4 @@
-//! Streams of a connection: opening, flow control, liveness, end (P15 to P18).
+//! Streams of a connection: opening, flow control, liveness, end ([P15](crate::protocol#p15) to [P18](crate::protocol#p18)).
 //!
 //! `proto::stream` decides what one stream allows; this module connects it to the queue, the timers
 //! and the tables of calls.
@@ -138,7 +138,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Accepts and acknowledges an inbound stream (B20). Returns whether it was still outstanding.
+    /// Accepts and acknowledges an inbound stream ([B20](crate::rules#b20)). Returns whether it was still outstanding.
     pub fn accept(&mut self, mux_id: u64, slot: S, capacities: Capacities, now: Instant) -> bool {
         let Some(call) = self.inbound.get_mut(mux_id) else { return false };
         let InboundState::Opening { is_input_finished, pings } = call.state else {
@@ -205,7 +205,7 @@ impl<S> Connection<S> {
         self.stream_mut(id).map_or(SendStatus::StreamEnded, |stream| stream.send_status())
     }
 
-    /// Takes back the waiting message, if any (B06, B11): the peer never receives it.
+    /// Takes back the waiting message, if any ([B06](crate::rules#b06), [B11](crate::rules#b11)): the peer never receives it.
     pub fn cancel_send(&mut self, id: StreamId) {
         let Some(stream) = self.stream_mut(id) else { return };
         let message = stream.take_waiting();
@@ -213,8 +213,8 @@ impl<S> Connection<S> {
         self.flush_and_emit(id);
     }
 
-    /// Finishes the sending direction of an outbound stream (B25). The end follows the waiting
-    /// message and takes a credit (P17). [`Event::Writable`] reports that a waiting end was queued.
+    /// Finishes the sending direction of an outbound stream ([B25](crate::rules#b25)). The end follows the waiting
+    /// message and takes a credit ([P17](crate::protocol#p17)). [`Event::Writable`] reports that a waiting end was queued.
     pub fn finish(&mut self, id: StreamId) -> SendStatus {
         debug_assert_eq!(id.side, StreamSide::Caller, "a handler finishes by returning");
         let Some(stream) = self.stream_mut(id) else { return SendStatus::StreamEnded };
@@ -227,7 +227,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Takes the next received message and returns its credit to the peer (P17).
+    /// Takes the next received message and returns its credit to the peer ([P17](crate::protocol#p17)).
     pub fn receive(&mut self, id: StreamId) -> Received {
         let Some(stream) = self.stream_mut(id) else { return Received::StreamEnded };
         let received = stream.take_received();
@@ -376,7 +376,7 @@ impl<S> Connection<S> {
         matches!(state, Some(InboundState::Opening { .. }))
     }
 
-    /// Ends one inbound stream, whose caller violated the protocol, with an error (B21, B22).
+    /// Ends one inbound stream, whose caller violated the protocol, with an error ([B21](crate::rules#b21), [B22](crate::rules#b22)).
     fn fail_inbound(&mut self, mux_id: u64, violation: Violation) {
         let Some(mut call) = self.inbound.remove(mux_id) else { return };
         let sequence = match &mut call.state {
