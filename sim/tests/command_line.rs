@@ -64,7 +64,7 @@ fn run_with_json_prints_one_line_for_each_run() {
     assert_eq!(seeds, [Some(5), Some(6)]);
 }
 
-/// `sim/planted/check` relies on it: the number of lines up to the first violation is the number of
+/// `.ci/planted` relies on it: the number of lines up to the first violation is the number of
 /// seeds that it took.
 #[test]
 fn stop_at_first_continues_after_a_passing_run() {
