@@ -29,7 +29,7 @@ pub struct Listing {
     pub unreachable: Vec<(String, String)>,
     /// Lockers that have restarted and do not grant yet.
     pub closed: Vec<String>,
-    /// Whether a locker has more grants or waiters than it lists.
+    /// Whether a locker has more grants or waiters than its listing.
     #[serde(rename = "is_cut")]
     pub is_truncated: bool,
 }
@@ -45,7 +45,7 @@ pub struct LockInfo {
     pub kind: LockKind,
     /// Name of the server that holds it.
     pub owner: String,
-    /// Place in the holder's code.
+    /// Call site in the holder's code.
     pub source: String,
     /// Lockers that have granted it.
     pub granted_by: Vec<String>,
@@ -89,7 +89,7 @@ impl Dsync {
         for (name, response) in responses {
             match response {
                 Ok(listing) => merge.add(name, listing),
-                Err(text) => merge.listing.unreachable.push((name, text)),
+                Err(message) => merge.listing.unreachable.push((name, message)),
             }
         }
         merge.finish()
@@ -103,7 +103,7 @@ impl Dsync {
         for locker in &self.inner.lockers {
             let name = locker.name().to_owned();
             match &self.inner.local_locker {
-                // Called directly, it does not notify the holders.
+                // A direct call does not notify the holders, as the RPC handler does.
                 Some(local_locker) if *name == *self.inner.owner => {
                     let forced = local_locker.force(target);
                     let count = forced.len();
@@ -119,7 +119,7 @@ impl Dsync {
             match response {
                 Ok(0) => report.not_found.push(name),
                 Ok(_) => report.forced.push(name),
-                Err(text) => report.failed.push((name, text)),
+                Err(message) => report.failed.push((name, message)),
             }
         }
         // The rest must be fewer than a reader needs, and so fewer than a writer needs.
@@ -139,13 +139,13 @@ async fn join_all<T>(
         .into_iter()
         .map(|(name, response)| (name, Box::pin(tokio::time::timeout(timeout, response))))
         .collect();
-    // All are polled on each wake-up, so none waits for another.
+    // All are polled on each wake-up, so they progress concurrently.
     poll_fn(|cx| {
         tasks.retain_mut(|(name, task)| match task.as_mut().poll(cx) {
             Poll::Pending => true,
             Poll::Ready(response) => {
                 let response = match response {
-                    Ok(response) => response.map_err(|error| error.text),
+                    Ok(response) => response.map_err(|error| error.message),
                     Err(_) => Err(format!("no response within {timeout:?}")),
                 };
                 responses.push((std::mem::take(name), response));
@@ -205,7 +205,7 @@ impl ListingMerge {
     fn finish(mut self) -> Listing {
         let mut locks: Vec<_> = self.locks.into_values().collect();
         for lock in &mut locks {
-            // Holders of existing clusters need not state their quorum.
+            // MinIO holders need not state their quorum.
             let quorum = match lock.quorum {
                 0 => quorum(self.lockers, lock.kind),
                 quorum => quorum as usize,

@@ -36,20 +36,20 @@ impl Driver {
         Self { lock, inner, rpcs: Vec::new(), out: Vec::new(), timer: None }
     }
 
-    /// Runs until the lock is held, or will not be.
+    /// Runs until the lock is held or its acquisition has ended.
     pub(crate) async fn acquire(&mut self) -> Status {
         self.run_until(|hold, now| match hold.status(now) {
-            Status::Trying => None,
+            Status::Acquiring => None,
             status => Some(status),
         })
         .await
     }
 
-    /// Runs until there is nothing left to do.
+    /// Runs until the lock has ended and all grants are released.
     pub(crate) async fn finish(mut self) {
         let end = self.run_until(|hold, now| match hold.status(now) {
             Status::Ended(end) => Some(end),
-            Status::Trying | Status::Held { .. } => None,
+            Status::Acquiring | Status::Held { .. } => None,
         });
         let end = end.await;
         if matches!(end, EndReason::Expired | EndReason::Revoked) {
@@ -79,7 +79,7 @@ impl Driver {
         .await
     }
 
-    /// Lets the hold execute what is due, and sends its requests.
+    /// Fires the due timers of the hold, and sends its requests.
     fn step<R>(&mut self, done: impl Fn(&mut Hold, Instant) -> Option<R>) -> Option<R> {
         let now = self.inner.clock.now();
         let (result, due) = self.lock.drive(now, &mut self.out, |hold| {
@@ -128,9 +128,9 @@ impl Driver {
         let now = self.inner.clock.now();
         let (response, stamp) = match response {
             Ok(StampedResponse { response, stamp }) => (Ok(response), stamp),
-            Err(LockerError { may_have_run, text }) => {
+            Err(LockerError { may_have_run, message }) => {
                 let locker = self.inner.lockers.get(from.0).map_or("", |locker| locker.name());
-                tracing::trace!(target: "dsync", locker, error = text, "rpc failed");
+                tracing::trace!(target: "dsync", locker, error = message, "rpc failed");
                 (Err(Failure { may_have_run }), None)
             }
         };
@@ -145,7 +145,7 @@ impl Driver {
         if self.timer.as_ref().map(|(at, _)| *at) == due {
             return;
         }
-        // Timers count whole milliseconds; one that is already due must not keep the task busy.
+        // tokio's timers have a resolution of 1 ms: a shorter sleep would busy-loop.
         self.timer = due.map(|at| {
             let pause = at.since(now).max(Duration::from_millis(1));
             (at, Box::pin(tokio::time::sleep(pause)))
@@ -156,7 +156,7 @@ impl Driver {
         let Some((_, sleep)) = &mut self.timer else { return Poll::Pending };
         let fired = sleep.as_mut().poll(cx);
         if fired.is_ready() {
-            // By the lock's clock it may still be too early: it is set again.
+            // The lock's clock may lag behind tokio's: then `set_timer` sets it again.
             self.timer = None;
         }
         fired
@@ -183,11 +183,11 @@ impl Acquisition {
         Self { driver: Some(driver), runtime }
     }
 
-    /// Runs until the lock is held, or will not be. A task then continues to drive it.
+    /// Runs until the lock is held or its acquisition has ended. A task then continues to drive it.
     pub(crate) async fn acquire(mut self) -> Status {
         match &mut self.driver {
             Some(driver) => driver.acquire().await,
-            None => Status::Trying,
+            None => Status::Acquiring,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::proto::quorum::LockKind;
 use crate::proto::resources::Resources;
 use crate::proto::token::{Token, TokenClock, TokenStamp};
 use crate::remote::RemoteLocker;
-use crate::stats::{Meter, Stats};
+use crate::stats::{Counters, Stats};
 use crate::{recovery, server};
 
 /// Builder of a [`Dsync`].
@@ -42,8 +42,8 @@ impl std::fmt::Debug for DsyncBuilder {
 }
 
 impl DsyncBuilder {
-    /// Sets the servers that grant locks, if not all that the manager knows. Must be the same on
-    /// every server of the cluster.
+    /// Sets the servers that grant locks; by default all servers of the manager. Must be the same
+    /// on every server of the cluster.
     #[must_use]
     pub fn lockers<I>(mut self, lockers: I) -> Self
     where
@@ -61,7 +61,7 @@ impl DsyncBuilder {
         self
     }
 
-    /// Sets how to wait for a lock: polling instead of notifications, for comparisons.
+    /// Sets how to wait for a lock. Polling instead of notifications is meant for benchmarks.
     #[must_use]
     pub fn wait_mode(mut self, wait_mode: WaitMode) -> Self {
         self.wait_mode = wait_mode;
@@ -129,7 +129,7 @@ impl DsyncBuilder {
             is_closing: AtomicBool::new(false),
             is_started: AtomicBool::new(false),
             released: Notify::new(),
-            meter: Meter::default(),
+            counters: Counters::default(),
             loss_log: Mutex::default(),
         };
         let dsync = Dsync { inner: Arc::new(inner), manager };
@@ -166,7 +166,7 @@ fn check_lockers(
     }
 }
 
-/// The locks that this server holds, and its locker if it is one. Cheap to clone.
+/// The locks that this server holds, and its locker if the server is one. Cheap to clone.
 ///
 /// It keeps its manager alive. Locks outlive it until they are released.
 #[derive(Clone)]
@@ -186,7 +186,7 @@ impl std::fmt::Debug for Dsync {
 
 pub(crate) struct DsyncInner {
     pub(crate) owner: Arc<str>,
-    /// Distinguishes this process from all others, ever.
+    /// Random id of this process, which makes the ids of its locks globally unique.
     instance_id: u128,
     pub(crate) lockers: Vec<Arc<dyn Locker>>,
     pub(crate) local_locker: Option<LocalLocker>,
@@ -201,7 +201,7 @@ pub(crate) struct DsyncInner {
     is_closing: AtomicBool,
     is_started: AtomicBool,
     released: Notify,
-    pub(crate) meter: Meter,
+    pub(crate) counters: Counters,
     loss_log: Mutex<LossLog>,
 }
 
@@ -253,12 +253,12 @@ impl Dsync {
         }
     }
 
-    /// Returns this server's locker, if it is one.
+    /// Returns this server's locker, if the server is a locker.
     pub fn locker(&self) -> Option<&LocalLocker> {
         self.inner.local_locker.as_ref()
     }
 
-    /// Returns whether this server's locker grants, or it has none.
+    /// Returns whether this server's locker grants locks, or the server is no locker.
     pub fn is_open(&self) -> bool {
         let locker = self.inner.local_locker.as_ref();
         locker.is_none_or(|locker| locker.unreported_nodes().is_none())
@@ -277,7 +277,7 @@ impl Dsync {
     /// Returns the counters.
     pub fn stats(&self) -> Stats {
         let live = lock(&self.inner.locks).live.len();
-        self.inner.meter.stats(live, self.inner.local_locker.as_ref())
+        self.inner.counters.stats(live, self.inner.local_locker.as_ref())
     }
 
     /// Refuses new locks, releases all held ones, and waits at most `grace` until that is

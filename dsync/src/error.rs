@@ -75,13 +75,13 @@ pub enum LockError {
         /// [`TEXT_BYTES_MAX`](crate::limits::TEXT_BYTES_MAX).
         max: usize,
     },
-    /// This process holds, tries for, or is releasing as many locks as its limit.
-    #[error("{max} locks are held or tried for by this process, which is the limit")]
+    /// This process holds, acquires or is releasing as many locks as its limit.
+    #[error("this process already holds or acquires {max} locks, which is the limit")]
     TooMany {
         /// [`Limits::holds_max`](crate::Limits::holds_max).
         max: usize,
     },
-    /// This process takes no more locks.
+    /// This process is shutting down, and acquires no more locks.
     #[error("this server is shutting down")]
     ShuttingDown,
     /// There is no tokio runtime to refresh the lock on.
@@ -123,12 +123,12 @@ fn describe_attempts(stats: AttemptStats) -> String {
     )
 }
 
-/// Why a locker did not respond.
+/// Why a request to a locker failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
+#[error("{message}")]
 pub struct LockerError {
     /// Whether the locker may have executed the request.
     pub may_have_run: bool,
     /// Description of the failure.
-    pub text: String,
+    pub message: String,
 }

@@ -40,7 +40,7 @@ impl std::fmt::Debug for DsyncInner {
 impl Guard {
     pub(crate) fn new(lock: Arc<Lock>, inner: Arc<DsyncInner>, token: Token) -> Self {
         let uid = lock.inspect(|hold| Arc::clone(hold.uid()));
-        inner.meter.guard_created();
+        inner.counters.guard_created();
         Self { lock, inner, token, uid }
     }
 
@@ -79,7 +79,7 @@ impl Guard {
         self.token
     }
 
-    /// Returns the id under which operators find this lock.
+    /// Returns the id of this lock in listings.
     pub fn uid(&self) -> &str {
         &self.uid
     }
@@ -99,6 +99,6 @@ impl Drop for Guard {
         // The holder may not have checked since the loss: it is counted here.
         let was_held = self.lock.validity().is_valid(now);
         self.lock.release(now);
-        self.inner.meter.guard_dropped(was_held);
+        self.inner.counters.guard_dropped(was_held);
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! - **Exclusion.** At no instant do a writer and another holder of the same resource both see
 //!   [`Guard::is_held`]. That holds under partitions, one-way cuts, slow links, any number of
-//!   crashes and restarts of lockers and holders, and clock rates off by up to a hundredth each.
+//!   crashes and restarts of lockers and holders, and clock rate errors of up to 1 %.
 //! - **Fencing.** A writer's [`Token`] is greater than that of every earlier grant of its
 //!   resources, a reader's greater than that of every earlier writer. A store that refuses lower
 //!   tokens is safe from holders that could not know that they lost their lock.
@@ -24,9 +24,9 @@
 //!   tokens are for.
 //! - Timers that are late by less than [`limits::SCHEDULING_MARGIN`], for [`Guard::lost`] alone;
 //!   [`Guard::is_held`] needs none.
-//! - For tokens: between two moments at which so many lockers restart that no quorum remembers, a
-//!   lease passes. What the lockers' wall clocks differ by, and were set back by meanwhile, is less
-//!   than a lease in total.
+//! - For tokens: at least a lease passes between two moments at which so many lockers restart that
+//!   no quorum keeps its state. The lockers' clock skew plus any backward clock step in that time
+//!   is less than a lease.
 //! - No two processes run under the name of one server, and all servers have the same list of
 //!   lockers. (A locker refuses callers that assume another number of lockers.)
 //!
@@ -35,8 +35,7 @@
 //! - Availability while fewer lockers than a quorum can be reached, or within a lease of a locker's
 //!   restart while some server cannot report its leases.
 //! - Exact order among waiters; anything for a holder that checks neither `is_held` nor the token.
-//! - Exclusion from holders of the kind in existing clusters, which do not stop when a refresh
-//!   fails.
+//! - Exclusion from MinIO holders, which do not stop when a refresh fails.
 //!
 //! # Example
 //!
@@ -73,9 +72,9 @@
 //!
 //! # Overview
 //!
-//! [`proto`] makes all decisions, without I/O: [`proto::hold::Hold`] is one lock at its holder,
-//! [`proto::table::Table`] one locker. The other modules execute them. [`limits`] has every limit;
-//! ARCHITECTURE.md explains the design.
+//! [`proto`] is the protocol as state machines without I/O: [`proto::hold::Hold`] is one lock at its
+//! holder, [`proto::table::Table`] one locker. The other modules drive them. [`limits`] has every
+//! limit; ARCHITECTURE.md explains the design.
 #![forbid(unsafe_code)]
 
 pub mod admin;

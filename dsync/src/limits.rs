@@ -1,4 +1,4 @@
-//! Defaults and maxima of the crate, with units and relations.
+//! Defaults and maxima of the crate, with their units and constraints.
 //!
 //! [`Limits`] has those that an application may choose. [`Limits::check`] enforces the relations
 //! that exclusion depends on.
@@ -20,26 +20,26 @@ pub const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// worse clock is broken.
 pub const CLOCK_RATE_ERROR_PPM: u32 = 10_000;
 
-/// Part of its lease that a holder gives to its own scheduling: it learns of a loss this long
-/// before a locker may grant the lock to another.
+/// Margin for scheduling delays at the holder: it is notified of a loss this long before a locker
+/// may grant the lock to another holder.
 pub const SCHEDULING_MARGIN: Duration = Duration::from_secs(1);
 
 /// Timeout of one attempt to reach a quorum, and of one RPC.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First wait after a failed attempt ([B55]).
+/// First retry delay after a failed attempt ([B55]).
 ///
 /// [B55]: crate::rules#b55
 pub const RETRY_FIRST: Duration = Duration::from_millis(250);
 
-/// Increment of each further wait.
+/// Increment of each further retry delay.
 pub const RETRY_STEP: Duration = Duration::from_millis(100);
 
-/// Longest wait between two attempts, and between two tries to release.
+/// Longest retry delay of attempts and of releases.
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// How long a free lock is reserved for the notified waiter. Long enough for a response from the
-/// other end of a continent; a dead waiter delays the next one by this much.
+/// other end of a continent; a dead waiter delays the next one by as much.
 pub const RESERVATION: Duration = Duration::from_millis(500);
 
 /// How long younger waiters and newcomers may pass (barge ahead of) a waiter that excludes them.
@@ -61,7 +61,7 @@ pub const RESOURCES_MAX: usize = 1_000;
 /// Longest name of a resource, in bytes.
 pub const RESOURCE_NAME_BYTES_MAX: usize = 2_048;
 
-/// Longest owner, source or id of a lock that a locker keeps, in bytes; longer ones are refused.
+/// Longest owner, source or id of a lock that a locker accepts, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 
 /// Lockers of one cluster.
@@ -85,7 +85,7 @@ pub const TABLE_CALLERS_MAX: usize = 1_000;
 /// has no effect.
 pub const TOMBSTONES_MAX: usize = 4_096;
 
-/// Locks that one process may hold, try for, or be releasing.
+/// Locks that one process may hold, acquire or be releasing at once.
 pub const HOLDS_MAX: usize = 262_144;
 
 /// How far a holder's proposed token may be ahead of a locker's own clock, in microseconds. A
@@ -107,9 +107,9 @@ const LEASE_MIN: Duration = Duration::from_millis(100);
 /// Longest configurable lease.
 const LEASE_MAX: Duration = Duration::from_secs(86_400);
 
-/// Leases in one response to a restarted locker; more travel in further responses.
+/// Leases in one page of a node's report to a restarted locker.
 pub const HELD_LEASES_PER_RESPONSE: usize = 1_000;
-/// Resource name bytes in one response to a restarted locker, approximately.
+/// Resource name bytes in one page of a node's report to a restarted locker, approximately.
 pub const HELD_LEASES_BYTES_MAX: usize = 1024 * 1024;
 
 /// Grants, and waiters, in a locker's listing: the oldest.
@@ -118,7 +118,7 @@ pub const LISTED_MAX: usize = 10_000;
 /// Resource name bytes in either part of a listing.
 pub const LISTED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Default time to try for a lock.
+/// Default timeout of an acquisition.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Limits of one process. Start from [`Limits::default`] and change fields as needed.
@@ -126,8 +126,8 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 #[non_exhaustive]
 pub struct Limits {
     /// See [`LEASE`]. May differ between servers: a holder relies on the shorter of its own and the
-    /// locker's. A locker that is restarted with a shorter lease forgets its longer grants: let the
-    /// longer lease pass before the restart.
+    /// locker's. A locker that restarts with a shorter lease may grant before its longer grants
+    /// have expired: wait for the longer lease before the restart.
     pub lease: Duration,
     /// See [`REFRESH_INTERVAL`].
     pub refresh_interval: Duration,
@@ -176,21 +176,21 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Returns the defaults for another lease: refreshes, margin and timeouts in the same
-    /// proportion, none longer than with the default lease.
+    /// Returns the defaults for another lease: refresh interval, margin and timeouts in the same
+    /// proportion to it, none longer than with the default lease.
     pub fn with_lease(lease: Duration) -> Self {
-        let part = |of: u32, max: Duration| (lease / of).min(max);
+        let fraction = |divisor: u32, max: Duration| (lease / divisor).min(max);
         Self {
             lease,
-            refresh_interval: part(6, REFRESH_INTERVAL),
-            scheduling_margin: part(20, SCHEDULING_MARGIN),
-            attempt_timeout: part(6, ATTEMPT_TIMEOUT),
+            refresh_interval: fraction(6, REFRESH_INTERVAL),
+            scheduling_margin: fraction(20, SCHEDULING_MARGIN),
+            attempt_timeout: fraction(6, ATTEMPT_TIMEOUT),
             ..Self::default()
         }
     }
 
-    /// Returns how long a vote is valid, from when it was requested: the lease, less the possible
-    /// clock error and the margin for scheduling ([B52]).
+    /// Returns how long a vote is valid, counted from when its request was sent: the lease, less the
+    /// possible clock error and the scheduling margin ([B52]).
     ///
     /// [B52]: crate::rules#b52
     pub fn validity_period(&self, lease: Duration) -> Duration {
@@ -205,36 +205,36 @@ impl Limits {
     ///
     /// [`BuildError::Limit`] names the first value that does not, and its constraint.
     pub fn check(&self) -> Result<(), BuildError> {
-        let wrong = |name, must| Err(BuildError::Limit { name, must });
+        let invalid = |name, must| Err(BuildError::Limit { name, must });
         if !(LEASE_MIN..=LEASE_MAX).contains(&self.lease) {
-            return wrong("lease", "between 100 ms and a day");
+            return invalid("lease", "between 100 ms and a day");
         }
         if self.scheduling_margin > self.lease / 10 {
-            return wrong("scheduling_margin", "at most a tenth of lease");
+            return invalid("scheduling_margin", "at most a tenth of lease");
         }
         if self.refresh_interval.is_zero() || self.refresh_interval > self.lease / 4 {
-            return wrong("refresh_interval", "more than zero and at most a quarter of lease");
+            return invalid("refresh_interval", "more than zero and at most a quarter of lease");
         }
         if self.attempt_timeout.is_zero() || self.attempt_timeout > self.lease / 2 {
-            return wrong("attempt_timeout", "more than zero and at most half of lease");
+            return invalid("attempt_timeout", "more than zero and at most half of lease");
         }
         if self.retry_first.is_zero() || self.retry_max < self.retry_first {
-            return wrong("retry_first", "more than zero and at most retry_max");
+            return invalid("retry_first", "more than zero and at most retry_max");
         }
         if self.retry_max > LEASE_MAX || self.retry_step > self.retry_max {
-            return wrong("retry_max", "at least retry_step and at most a day");
+            return invalid("retry_max", "at least retry_step and at most a day");
         }
         if self.reservation.is_zero()
             || self.reservation > WAIT_POLL
             || self.barging_limit > WAIT_POLL
         {
-            return wrong(
+            return invalid(
                 "reservation and barging_limit",
                 "at most 10 s, and reservation not zero",
             );
         }
         if self.grants_max == 0 || self.table_callers_max == 0 || self.holds_max == 0 {
-            return wrong("grants_max, table_callers_max and holds_max", "at least 1");
+            return invalid("grants_max, table_callers_max and holds_max", "at least 1");
         }
         Ok(())
     }
@@ -260,10 +260,10 @@ mod tests {
     #[test]
     fn b52_a_vote_expires_before_the_shortest_lease_that_a_locker_may_measure() {
         let limits = Limits::default();
-        // The holder's clock is slow by a hundredth, the locker's fast by one.
+        // The holder's clock is 1 % slow, the locker's 1 % fast.
         let (slow, fast) = (0.99, 1.01);
-        let by_true_time = limits.validity_period(LEASE).as_secs_f64() / slow;
-        assert!(by_true_time < LEASE.as_secs_f64() / fast);
+        let real_seconds = limits.validity_period(LEASE).as_secs_f64() / slow;
+        assert!(real_seconds < LEASE.as_secs_f64() / fast);
         assert!(limits.validity_period(LEASE) > LEASE * 9 / 10, "most of the lease is usable");
         assert_eq!(
             limits.validity_period(LEASE / 2),

@@ -27,10 +27,10 @@ struct LockerInner {
     name: Arc<str>,
     clock: Arc<dyn Clock>,
     state: Mutex<TableState>,
-    /// Number of callers that have, or wait for, the mutex of `state`.
+    /// Number of callers that hold, or wait for, the mutex of `state`.
     callers: AtomicUsize,
     callers_max: usize,
-    /// Wakes the timer task when something is due earlier than it expects.
+    /// Wakes the timer task when a deadline precedes `next_wakeup`.
     reschedule: Notify,
     overloaded: AtomicUsize,
 }
@@ -57,7 +57,7 @@ impl LocalLocker {
     where
         I: IntoIterator<Item = Arc<str>>,
     {
-        let (now, wall) = (clock.now(), Token::of(clock.wall()));
+        let (now, wall) = (clock.now(), Token::from_wall(clock.wall()));
         let table = Table::new(limits, nodes, now, wall, seed);
         let state = TableState { table, waiters: BTreeMap::new(), wait_seq: 0, next_wakeup: None };
         let inner = LockerInner {
@@ -83,7 +83,7 @@ impl LocalLocker {
     ) -> Result<R, Overloaded> {
         let inner = &self.inner;
         let _permit = inner.acquire_permit()?;
-        let (now, wall) = (inner.clock.now(), Token::of(inner.clock.wall()));
+        let (now, wall) = (inner.clock.now(), Token::from_wall(inner.clock.wall()));
         let (result, notifications, is_earlier) = {
             let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
             let result = operation(&mut state, now, wall);
@@ -92,7 +92,7 @@ impl LocalLocker {
             let is_earlier = due.is_some_and(|due| state.next_wakeup.is_none_or(|at| due < at));
             (result, notifications, is_earlier)
         };
-        // Without the mutex: a woken waiter may come back at once.
+        // With the mutex released: a woken waiter may lock it at once.
         for waiter in notifications {
             let _ = waiter.send(());
         }
@@ -102,7 +102,7 @@ impl LocalLocker {
         Ok(result)
     }
 
-    /// Handles all requests but those of waiters, whose response has to wait.
+    /// Handles all requests except wait requests, whose responses are deferred.
     fn handle(&self, request: &Request) -> Result<(Response, TokenStamp), Overloaded> {
         self.with_table(|state, now, wall| {
             let table = &mut state.table;
@@ -119,14 +119,14 @@ impl LocalLocker {
         })
     }
 
-    /// Waits for a notification that `request` is worth retrying. Returns whether it came in time.
+    /// Waits for a notification to retry `request`. Returns whether it came in time.
     async fn wait(&self, request: LockRequest) -> bool {
         let Some(ticket) = request.ticket.clone() else { return false };
         let enqueued = self.with_table(|state, now, _| {
             let (sender, receiver) = oneshot::channel();
             state.wait_seq += 1;
             let seq = state.wait_seq;
-            // Before the table knows it, which may notify it at once.
+            // Registered first: the table may notify it as soon as it is enqueued.
             state.waiters.insert(Arc::clone(&ticket.id), (seq, sender));
             let is_enqueued = state.table.wait(&request, now);
             if !is_enqueued {
@@ -140,7 +140,7 @@ impl LocalLocker {
         guard.is_notified
     }
 
-    /// Handles a request, including those of waiters.
+    /// Handles any request.
     pub(crate) async fn serve(&self, request: Request) -> Result<StampedResponse, Overloaded> {
         if let Request::Wait(request) = request {
             let is_notified = self.wait(request).await;
@@ -157,7 +157,7 @@ impl LocalLocker {
     /// Returns the token stamp for a response.
     pub(crate) fn stamp(&self) -> TokenStamp {
         let inner = &self.inner;
-        let wall = Token::of(inner.clock.wall());
+        let wall = Token::from_wall(inner.clock.wall());
         inner.state.lock().unwrap_or_else(PoisonError::into_inner).table.stamp(wall)
     }
 
@@ -240,8 +240,8 @@ impl LocalLocker {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 continue;
             };
-            // A timer counts whole milliseconds, and may be early by one.
-            let pause = due.unwrap_or(IDLE).clamp(Duration::from_millis(1), IDLE);
+            // tokio's timers have a resolution of 1 ms and may fire 1 ms early.
+            let pause = due.unwrap_or(IDLE_INTERVAL).clamp(Duration::from_millis(1), IDLE_INTERVAL);
             let inner = Arc::clone(&locker.inner);
             drop(locker);
             tokio::select! {
@@ -253,8 +253,8 @@ impl LocalLocker {
     }
 }
 
-/// Interval of the timer task while nothing is due: it may outlive the locker by as much.
-const IDLE: Duration = Duration::from_secs(1);
+/// Wake-up interval of the timer task without a deadline: it may outlive the locker by as much.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 fn upgrade(weak: &Weak<LockerInner>) -> Option<LocalLocker> {
     weak.upgrade().map(|inner| LocalLocker { inner })
@@ -264,7 +264,7 @@ fn upgrade(weak: &Weak<LockerInner>) -> Option<LocalLocker> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Overloaded;
 
-/// Permit of a caller that has, or waits for, the table.
+/// Permit of a caller that holds, or waits for, the mutex of the table.
 struct TablePermit<'a>(&'a AtomicUsize);
 
 impl Drop for TablePermit<'_> {
@@ -337,9 +337,9 @@ impl Locker for LocalLocker {
                     stamp: None,
                 }),
                 Ok(Err(Overloaded)) => {
-                    Err(LockerError { may_have_run: false, text: "overloaded".to_owned() })
+                    Err(LockerError { may_have_run: false, message: "overloaded".to_owned() })
                 }
-                Err(_) => Err(LockerError { may_have_run: true, text: "timed out".to_owned() }),
+                Err(_) => Err(LockerError { may_have_run: true, message: "timed out".to_owned() }),
             }
         })
     }
@@ -365,8 +365,8 @@ mod tests {
     use crate::proto::quorum::LockKind;
     use crate::proto::resources::Resources;
 
-    /// Timeout of everything that must not hang.
-    const SOON: Duration = Duration::from_secs(10);
+    /// Timeout of operations that must not hang.
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn lock_request(uid: &str) -> Request {
         let resources = Resources::new(["a"]).expect("valid names");
@@ -392,7 +392,7 @@ mod tests {
 
     /// Calls the locker as a driver does, in a separate thread, as the call may block.
     fn call(locker: &LocalLocker, request: Request) -> thread::JoinHandle<Result<Response, bool>> {
-        let response = locker.call(request, SOON);
+        let response = locker.call(request, TIMEOUT);
         thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let response = runtime.expect("a runtime").block_on(response);
@@ -409,7 +409,7 @@ mod tests {
     #[test]
     fn b57_callers_beyond_the_limit_are_refused_without_waiting() {
         let locker = open_locker(2);
-        let occupied = locker.inner.state.lock().expect("not poisoned");
+        let locked_table = locker.inner.state.lock().expect("not poisoned");
         let waiting = ["1", "2"].map(|uid| call(&locker, lock_request(uid)));
         wait_until(|| locker.inner.callers.load(Ordering::Relaxed) == 2);
 
@@ -422,19 +422,22 @@ mod tests {
                 let _ = sender.send(call(&caller, request).join().expect("no panic"));
             }
         });
-        // The table is still occupied: a caller that waited for it would get no response.
-        let refused = receiver.recv_timeout(SOON).expect("it does not wait");
+        // The table is still locked: a caller that waited for it would get no response.
+        let refused = receiver.recv_timeout(TIMEOUT).expect("refused without waiting");
         assert_eq!(refused, Ok(Response::Lock(Err(Refusal::Full))));
-        let refused = receiver.recv_timeout(SOON).expect("it does not wait");
+        let refused = receiver.recv_timeout(TIMEOUT).expect("refused without waiting");
         assert_eq!(refused, Err(false), "a refused request has certainly not run");
 
-        drop(occupied);
+        drop(locked_table);
         for waiter in waiting {
             let response = waiter.join().expect("no panic");
             assert!(matches!(response, Ok(Response::Lock(Ok(_)))), "{response:?}");
         }
         let response = call(&locker, lock_request("3")).join().expect("no panic");
-        assert!(matches!(response, Ok(Response::Lock(Ok(_)))), "there is room again: {response:?}");
+        assert!(
+            matches!(response, Ok(Response::Lock(Ok(_)))),
+            "the table has room again: {response:?}"
+        );
         let (_, grants, _, overloaded) = locker.counts();
         assert_eq!((grants, overloaded), (3, 2));
     }

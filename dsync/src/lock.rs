@@ -9,7 +9,7 @@ use crate::error::LossReason;
 use crate::proto::hold::{Hold, Output, Status};
 use crate::validity::Validity;
 
-/// One lock of this process: its hold, and what its guard and its driver observe of it.
+/// One lock of this process: its state machine, and the state shared with its guard and driver.
 #[derive(Debug)]
 pub(crate) struct Lock {
     number: u64,
@@ -90,7 +90,7 @@ impl Lock {
         read(&self.hold.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Releases the lock, or stops trying for it.
+    /// Releases the lock, or cancels its acquisition.
     pub(crate) fn release(&self, now: Instant) {
         self.apply(now, |hold| hold.release(now));
     }

@@ -10,7 +10,7 @@ use crate::proto::table::ForceTarget;
 use crate::proto::token::TokenStamp;
 use crate::wire::LockerListing;
 
-/// Response of a locker, in flight.
+/// Future of a locker's response.
 pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = Result<T, LockerError>> + Send>>;
 
 /// A response with the locker's token stamp.
@@ -18,7 +18,7 @@ pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = Result<T, LockerError>>
 pub struct StampedResponse {
     /// The response.
     pub response: Response,
-    /// Token stamp; absent from lockers of existing clusters.
+    /// Token stamp; absent from MinIO lockers.
     pub stamp: Option<TokenStamp>,
 }
 

@@ -17,8 +17,8 @@ use crate::proto::resources::Resources;
 /// A read-write lock of one or several resources, named alike on all servers of the cluster. Cheap
 /// to create and to clone: no RPC is sent before it is locked.
 ///
-/// Several resources are acquired all or none. No attempt keeps a part while it waits for the rest,
-/// so overlapping sets cannot deadlock.
+/// Several resources are acquired atomically. No attempt holds some of them while it waits for
+/// others, so overlapping sets cannot deadlock.
 ///
 /// ```
 /// # use dsync::{Dsync, DRWMutex, LockError, LockOptions};
@@ -51,21 +51,21 @@ impl Default for LockOptions {
 }
 
 impl LockOptions {
-    /// Sets how long to try; [`LOCK_TIMEOUT`] by default.
+    /// Sets the timeout of the acquisition; [`LOCK_TIMEOUT`] by default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Tries until the future is dropped.
+    /// Acquires without a timeout, until the future is dropped.
     #[must_use]
     pub fn forever(mut self) -> Self {
         self.timeout = None;
         self
     }
 
-    /// Sets the place in the code, or the purpose: for operators who list locks.
+    /// Sets the call site or the purpose of the lock, for operators who list locks.
     #[must_use]
     pub fn source(mut self, source: &str) -> Self {
         self.source = source.into();
@@ -182,14 +182,14 @@ impl DRWMutex {
         let status = acquisition.acquire().await;
         let now = inner.clock.now();
         let (waited, stats) = (now.since(began), lock.inspect(Hold::stats));
-        inner.meter.record_attempt(status, waited, stats);
+        inner.counters.record_attempt(status, waited, stats);
         match status {
             Status::Held { token, .. } => {
                 inner.observe_token(token);
                 Ok(Guard::new(lock, Arc::clone(inner), token))
             }
             Status::Ended(EndReason::TimedOut) => Err(LockError::TimedOut { waited, stats }),
-            Status::Ended(_) | Status::Trying => Err(LockError::ShuttingDown),
+            Status::Ended(_) | Status::Acquiring => Err(LockError::ShuttingDown),
         }
     }
 }

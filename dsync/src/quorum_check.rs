@@ -27,12 +27,12 @@ impl QuorumCheck {
         Self { lockers, clock, last_logged: Mutex::default() }
     }
 
-    /// Checks that a caller asks for the right quorum. Holders of existing clusters need not state
-    /// one.
+    /// Checks that a caller states the quorum of this server's locker list. MinIO holders need not
+    /// state one.
     ///
     /// # Errors
     ///
-    /// Text for the caller.
+    /// Message for the caller.
     pub(crate) fn check(
         &self,
         caller: &Name,

@@ -18,7 +18,7 @@ use crate::proto::token::Token;
 use crate::server;
 use crate::wire::{HELD_LEASES, HeldLeasesArgs, HeldLeasesResponse};
 
-/// Queries all nodes, each in its own task, until they have reported or the locker grants.
+/// Queries all nodes, each in its own task, until all have reported or the locker grants.
 pub(crate) fn start(dsync: &Dsync, local_locker: &LocalLocker) {
     let inner = &dsync.inner;
     report_local_leases(inner, local_locker);
@@ -98,8 +98,8 @@ async fn query_node(
     }
 }
 
-/// Queries all parts of a node's report, always from the beginning: parts of an earlier failed
-/// query no longer count.
+/// Queries all pages of a node's report, always from the first: pages of an earlier failed query
+/// may be outdated.
 async fn query_once(connection: &Connection) -> Result<NodeReport, grid::TypedCallError> {
     let mut report = NodeReport::default();
     let mut after = 0;

@@ -18,7 +18,7 @@ pub struct RemoteLocker {
 }
 
 impl RemoteLocker {
-    /// Returns the locker at the other end of this connection of the lock traffic's manager.
+    /// Returns the locker at the other end of a connection of the lock grid.
     pub fn new(connection: Connection) -> Self {
         Self { connection }
     }
@@ -47,7 +47,7 @@ impl Locker for RemoteLocker {
             let stamp = response.stamp();
             match response.to_response(rpc) {
                 Ok(response) => Ok(StampedResponse { response, stamp }),
-                Err(text) => Err(LockerError { may_have_run: true, text }),
+                Err(message) => Err(LockerError { may_have_run: true, message }),
             }
         })
     }
@@ -69,17 +69,17 @@ impl Locker for RemoteLocker {
             match response.code {
                 wire::CODE_OK => Ok(1),
                 wire::CODE_NOT_FOUND => Ok(0),
-                _ => Err(LockerError { may_have_run: true, text: response.error }),
+                _ => Err(LockerError { may_have_run: true, message: response.error }),
             }
         })
     }
 }
 
-/// Converts the error of a call: decides whether the handler may have run.
+/// Converts the error of a call, and classifies whether the handler may have run.
 #[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
 fn failed(error: TypedCallError) -> LockerError {
     // Handler errors are no refusals: what the handler did before it failed is not known.
-    let did_nothing = matches!(
+    let did_not_run = matches!(
         error,
         TypedCallError::Encode { .. }
             | TypedCallError::Call(
@@ -91,5 +91,5 @@ fn failed(error: TypedCallError) -> LockerError {
                     | CallError::Shutdown
             )
     );
-    LockerError { may_have_run: !did_nothing, text: error.to_string() }
+    LockerError { may_have_run: !did_not_run, message: error.to_string() }
 }

@@ -17,7 +17,7 @@ use crate::proto::token::TokenStamp;
 use crate::quorum_check::QuorumCheck;
 use crate::wire::{self, HeldLeasesResponse, LockArgs, LockResponse, LockRpc, RevokedArgs};
 
-/// Registers all handlers with the manager of the lock traffic.
+/// Registers all handlers with the manager of the lock grid.
 pub(crate) fn register(dsync: &Dsync) -> Result<(), RegisterError> {
     let manager = &dsync.manager;
     if let Some(local_locker) = &dsync.inner.local_locker {
@@ -49,7 +49,7 @@ pub(crate) fn register(dsync: &Dsync) -> Result<(), RegisterError> {
     register_revoked(dsync)
 }
 
-/// Decodes a request; the error is a text for the caller.
+/// Decodes a request; the error is a message for the caller.
 fn decode(args: &LockArgs, rpc: LockRpc, kind: LockKind) -> Result<Request, String> {
     args.check_texts()?;
     Ok(match rpc {
@@ -92,7 +92,7 @@ fn register_list(manager: &Manager, local_locker: &LocalLocker) -> Result<(), Re
     let local_locker = local_locker.clone();
     wire::LIST.register(manager, move |context, _| {
         let listing = local_locker.list(context.time_left().unwrap_or_default());
-        async move { listing.await.map_err(|error| HandlerError::from(error.text)) }
+        async move { listing.await.map_err(|error| HandlerError::from(error.message)) }
     })
 }
 

@@ -28,9 +28,9 @@ pub struct Stats {
     pub notifications: u64,
     /// Live guards.
     pub held: u64,
-    /// Locks that are held, tried for, or being released.
+    /// Locks that are held, being acquired, or being released.
     pub live: usize,
-    /// Times to acquire the locks that were acquired.
+    /// Time to acquire a lock, over the acquired ones.
     pub waits: WaitStats,
     /// Counters of this server's locker, if it is one.
     pub locker: Option<LockerStats>,
@@ -69,7 +69,7 @@ pub struct LockerStats {
 
 /// Atomic counters behind [`Stats`].
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct Counters {
     locked: AtomicU64,
     timed_out: AtomicU64,
     lost: AtomicU64,
@@ -83,7 +83,7 @@ pub(crate) struct Meter {
 /// Precision of the recorded times: one percent.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-impl Default for Meter {
+impl Default for Counters {
     fn default() -> Self {
         Self {
             locked: AtomicU64::new(0),
@@ -98,8 +98,8 @@ impl Default for Meter {
     }
 }
 
-impl Meter {
-    /// Records the outcome of trying for a lock.
+impl Counters {
+    /// Records the outcome of an acquisition.
     pub(crate) fn record_attempt(&self, status: Status, waited: Duration, stats: AttemptStats) {
         self.attempts.fetch_add(u64::from(stats.attempts), Ordering::Relaxed);
         self.second_rounds.fetch_add(u64::from(stats.second_rounds), Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl Meter {
             Status::Ended(EndReason::TimedOut) => {
                 self.timed_out.fetch_add(1, Ordering::Relaxed);
             }
-            Status::Ended(_) | Status::Trying => {}
+            Status::Ended(_) | Status::Acquiring => {}
         }
     }
 
@@ -134,15 +134,15 @@ impl Meter {
     }
 
     pub(crate) fn stats(&self, live: usize, own: Option<&LocalLocker>) -> Stats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
-            locked: get(&self.locked),
-            timed_out: get(&self.timed_out),
-            lost: get(&self.lost),
-            attempts: get(&self.attempts),
-            second_rounds: get(&self.second_rounds),
-            notifications: get(&self.notifications),
-            held: get(&self.held),
+            locked: load(&self.locked),
+            timed_out: load(&self.timed_out),
+            lost: load(&self.lost),
+            attempts: load(&self.attempts),
+            second_rounds: load(&self.second_rounds),
+            notifications: load(&self.notifications),
+            held: load(&self.held),
             live,
             waits: self.waits(),
             locker: own.map(|own| {
@@ -156,7 +156,7 @@ impl Meter {
     fn waits(&self) -> WaitStats {
         let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
         waits.as_ref().map_or_else(WaitStats::default, |waits| {
-            let at = |part| Duration::from_micros(waits.value_at_quantile(part));
+            let at = |quantile| Duration::from_micros(waits.value_at_quantile(quantile));
             let max = Duration::from_micros(waits.max());
             WaitStats { count: waits.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), max }
         })

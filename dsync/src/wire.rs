@@ -1,5 +1,5 @@
-//! Messages between lockers and their callers: msgpack maps, as existing clusters have them, with
-//! some fields of our own (PROTOCOL.md, "Locks").
+//! Messages between lockers and their callers: MinIO's msgpack maps, with extension fields
+//! (PROTOCOL.md, "Locks").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub const FORCE_UNLOCK: SingleHandler<LockArgs, LockResponse> =
 /// Queries a node for the leases that it holds from a locker that has restarted.
 pub const HELD_LEASES: SingleHandler<HeldLeasesArgs, HeldLeasesResponse> =
     SingleHandler::new(HandlerId::new(128), "Holdings");
-/// Responds when a retry is worthwhile.
+/// Long poll: responds when a retry may succeed.
 pub const WAIT: SingleHandler<LockArgs, LockResponse> =
     SingleHandler::new(HandlerId::new(129), "Wait");
 /// Lists a locker's grants and waiters.
@@ -59,36 +59,37 @@ pub struct LockArgs {
     /// Resources to lock.
     #[serde(rename = "Resources")]
     pub resources: Option<Vec<String>>,
-    /// Name of the server that requests.
+    /// Name of the server that requests the lock.
     #[serde(rename = "Owner")]
     pub owner: String,
-    /// Place in the holder's code.
+    /// Call site in the holder's code.
     #[serde(rename = "Source")]
     pub source: String,
     /// Number of lockers that must grant it.
     #[serde(rename = "Quorum")]
     pub quorum: Option<i64>,
-    /// Ours: set if the holder loses a lock that it cannot refresh. All fields below depend on it.
+    /// Extension: set if the holder stops when it cannot refresh its lock. All fields below depend
+    /// on it.
     #[serde(rename = "Leased", skip_serializing_if = "is_default")]
     pub leased: bool,
-    /// Ours, for a refresh: whether it is a write lock.
+    /// Extension, for a refresh: whether it is a write lock.
     #[serde(rename = "Write", skip_serializing_if = "is_default")]
     pub write: bool,
-    /// Ours: token of the lock, or the proposed one.
+    /// Extension: token of the lock, or the proposed one.
     #[serde(rename = "Token", skip_serializing_if = "is_default")]
     pub token: Token,
-    /// Ours, for a refresh: token that the lock request proposed.
+    /// Extension, for a refresh: token that the lock request proposed.
     #[serde(rename = "Proposal", skip_serializing_if = "is_default")]
     pub proposed_token: Token,
-    /// Ours: time of a waiter's ticket.
+    /// Extension: time of a waiter's ticket.
     #[serde(rename = "Ticket", skip_serializing_if = "is_default")]
     pub ticket_time: Token,
-    /// Ours: id of a waiter; empty if there is none.
+    /// Extension: id of a waiter; empty if there is none.
     #[serde(rename = "Waiter", skip_serializing_if = "is_default")]
     pub waiter: String,
-    /// Ours, for a refresh: whether the holder's vote from this locker is still valid.
+    /// Extension, for a refresh: whether the holder's vote from this locker is still valid.
     #[serde(rename = "Certain", skip_serializing_if = "is_default")]
-    pub certain: bool,
+    pub is_valid: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -102,22 +103,22 @@ pub struct LockResponse {
     /// One of the `CODE_` constants.
     #[serde(rename = "Code")]
     pub code: u8,
-    /// Error text for operators.
+    /// Error message for operators.
     #[serde(rename = "Err")]
     pub error: String,
-    /// Ours: highest token known for the resources.
+    /// Extension: highest token known for the resources.
     #[serde(rename = "Token", skip_serializing_if = "is_default")]
     pub token: Token,
-    /// Ours: highest token that the locker knows.
+    /// Extension: highest token that the locker knows.
     #[serde(rename = "High", skip_serializing_if = "is_default")]
     pub highest_token: Token,
-    /// Ours: reading of the locker's wall clock.
+    /// Extension: reading of the locker's wall clock.
     #[serde(rename = "Wall", skip_serializing_if = "is_default")]
     pub wall: Token,
-    /// Ours: duration of the grant, in milliseconds.
+    /// Extension: duration of the grant, in milliseconds.
     #[serde(rename = "Lease", skip_serializing_if = "is_default")]
     pub lease_ms: u64,
-    /// Ours: the locker is closed, but has reinstated the lock.
+    /// Extension: the locker is closed, but has reinstated the lock.
     #[serde(rename = "Taught", skip_serializing_if = "is_default")]
     pub reinstated: bool,
 }
@@ -126,23 +127,23 @@ pub struct LockResponse {
 pub const CODE_OK: u8 = 0;
 /// Conflict: others hold the lock, or wait for it.
 pub const CODE_CONFLICT: u8 = 1;
-/// The locker does not grant yet.
+/// The locker has restarted and does not grant yet.
 pub const CODE_NOT_INITIALISED: u8 = 2;
 /// There is no such grant, or the attempt has ended.
 pub const CODE_NOT_FOUND: u8 = 3;
-/// Another error, described by the text.
+/// Any other error; the response describes it.
 pub const CODE_ERROR: u8 = 4;
 
-/// Query of a locker that has restarted: which of its leases the node still relies on.
+/// Query of a restarted locker for the leases that a node still relies on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HeldLeasesArgs {
-    /// End of the last part; 0 for the first.
+    /// Cursor: end of the previous page; 0 for the first page.
     #[serde(rename = "After")]
     pub after: u64,
 }
 
-/// Part of a node's lease report.
+/// One page of a node's lease report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HeldLeasesResponse {
@@ -152,7 +153,7 @@ pub struct HeldLeasesResponse {
     /// Highest token that the node knows.
     #[serde(rename = "High")]
     pub highest_token: Token,
-    /// Start of the next part; 0 after the last.
+    /// Cursor of the next page; 0 after the last page.
     #[serde(rename = "Next")]
     pub next: u64,
 }
@@ -174,7 +175,7 @@ pub struct LockerListing {
     pub grants_total: u64,
     /// Number of waiters.
     pub waiters_total: u64,
-    /// Whether it grants; if not, it has restarted and does not know its earlier grants yet.
+    /// Whether it grants locks; if not, it has restarted and does not know its earlier grants yet.
     pub is_open: bool,
 }
 
@@ -224,15 +225,15 @@ impl LockArgs {
             proposed_token: Token::default(),
             ticket_time: ticket.map(|ticket| ticket.time).unwrap_or_default(),
             waiter: ticket.map(|ticket| ticket.id.to_string()).unwrap_or_default(),
-            certain: false,
+            is_valid: false,
         }
     }
 
-    fn claim(request: &LockRequest, token: Token, certain: bool) -> Self {
+    fn claim(request: &LockRequest, token: Token, is_valid: bool) -> Self {
         Self {
             token,
             proposed_token: request.proposed_token,
-            certain,
+            is_valid,
             ..Self::lock_request(request)
         }
     }
@@ -246,14 +247,14 @@ impl LockArgs {
         if self.write { LockKind::Write } else { LockKind::Read }
     }
 
-    /// Checks that there is an id, and no text is too long for a locker to keep.
+    /// Checks that there is an id, and that no string exceeds [`TEXT_BYTES_MAX`].
     ///
     /// # Errors
     ///
-    /// A sentence with the reason.
+    /// The reason, as a message for the caller.
     pub(crate) fn check_texts(&self) -> Result<(), String> {
-        let texts = [&self.uid, &self.owner, &self.source, &self.waiter];
-        if self.uid.is_empty() || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+        let strings = [&self.uid, &self.owner, &self.source, &self.waiter];
+        if self.uid.is_empty() || strings.iter().any(|string| string.len() > TEXT_BYTES_MAX) {
             return Err(format!(
                 "a lock needs a UID, and none of its texts may be longer than {TEXT_BYTES_MAX} bytes"
             ));
@@ -265,7 +266,7 @@ impl LockArgs {
     ///
     /// # Errors
     ///
-    /// A sentence with the reason.
+    /// The reason, as a message for the caller.
     pub(crate) fn to_lock_request(&self, kind: LockKind) -> Result<LockRequest, String> {
         let resources = self.resources.as_deref().unwrap_or_default();
         let resources = Resources::new(resources).map_err(|error| error.to_string())?;
@@ -292,7 +293,7 @@ impl LockArgs {
         Request::Unlock { uid, resources: None, kind }
     }
 
-    /// Decodes a refresh. A holder of an existing cluster sends only the id.
+    /// Decodes a refresh. A MinIO holder sends only the id.
     pub(crate) fn to_refresh(&self) -> Result<RefreshRequest, String> {
         let claim = match self.leased {
             true => Some(self.to_claim()?),
@@ -306,7 +307,7 @@ impl LockArgs {
             proposed_token: self.proposed_token,
             ..self.to_lock_request(self.kind())?
         };
-        Ok(LeaseClaim { request, token: self.token, is_valid: self.certain })
+        Ok(LeaseClaim { request, token: self.token, is_valid: self.is_valid })
     }
 
     /// Decodes a lease of a node's report.
@@ -376,10 +377,10 @@ impl LockResponse {
     ///
     /// # Errors
     ///
-    /// The text of the response, if it reports an error.
+    /// The code and message of the response, if it reports an error.
     pub(crate) fn to_response(&self, rpc: LockRpc) -> Result<Response, String> {
         let lease = match self.lease_ms {
-            0 => LEASE, // A locker of an existing cluster.
+            0 => LEASE, // A MinIO locker.
             ms => Duration::from_millis(ms),
         };
         let invalid = || Err(format!("code {}: {}", self.code, self.error));
@@ -402,7 +403,7 @@ impl LockResponse {
         })
     }
 
-    /// Returns the token stamp; `None` from a locker of an existing cluster.
+    /// Returns the token stamp; `None` from a MinIO locker.
     pub(crate) fn stamp(&self) -> Option<TokenStamp> {
         let stamp = TokenStamp { highest: self.highest_token, wall: self.wall };
         (stamp != TokenStamp::default()).then_some(stamp)
@@ -411,7 +412,7 @@ impl LockResponse {
 
 const RECOVERING: &str = "this locker has restarted and does not know yet what it has granted";
 
-/// Kind of a request, as far as the decoding of its response depends on it.
+/// Kind of a request, which determines how its response is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockRpc {
     Lock,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cluster::{Cluster, SOON, eventually, within};
+use cluster::{Cluster, TIMEOUT, eventually, within};
 use dsync::wire::{self, LockArgs};
 use dsync::{DRWMutex, ForceTarget, Limits, LockError, LockKind, LockOptions, LossReason, Token};
 
 fn default() -> LockOptions {
-    LockOptions::default().timeout(SOON)
+    LockOptions::default().timeout(TIMEOUT)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +36,7 @@ async fn b50_a_writer_excludes_all_and_readers_share() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b51_contenders_hold_in_turn_and_b54_tokens_grow() {
+async fn b51_contenders_hold_one_at_a_time_and_b54_tokens_grow() {
     let cluster = Cluster::start(3, &Limits::default()).await;
     let (holders, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut tasks = Vec::new();
@@ -112,13 +112,13 @@ async fn lockers_may_be_fewer_than_servers() {
     assert!(cluster.servers[3].dsync.locker().is_none());
     let held = cluster.mutex(3, "a").lock(default()).await.expect("one locker is enough");
     cluster.mutex(2, "a").lock(within(30)).await.expect_err("it is the only locker");
-    let listing = cluster.servers[1].dsync.locks(SOON).await;
+    let listing = cluster.servers[1].dsync.locks(TIMEOUT).await;
     assert_eq!(listing.locks[0].granted_by, [cluster.urls[0].clone()]);
     drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_under_a_lock_can_be_a_task() {
+async fn lock_with_can_run_in_a_spawned_task() {
     let cluster = Cluster::start(1, &Limits::default()).await;
     let mutex = cluster.mutex(0, "a");
     let work = async move {
@@ -134,17 +134,18 @@ async fn work_under_a_lock_can_be_a_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b56_a_lock_that_is_cancelled_or_dropped_leaves_nothing() {
+async fn b56_a_lock_that_is_cancelled_or_dropped_leaves_no_grant_or_waiter() {
     let cluster = Cluster::start(3, &Limits::default()).await;
     let held = cluster.mutex(0, "a").lock(default()).await.expect("free");
     let mutex = cluster.mutex(1, "a");
-    let trying = tokio::spawn(async move { mutex.lock(LockOptions::default().forever()).await });
+    let acquisition =
+        tokio::spawn(async move { mutex.lock(LockOptions::default().forever()).await });
     let waiters = || {
         let stats = cluster.servers.iter().map(|server| server.dsync.stats());
         stats.filter_map(|stats| stats.locker).map(|locker| locker.waiters).sum::<usize>()
     };
     eventually("it waits", || waiters() > 0).await;
-    trying.abort();
+    acquisition.abort();
     eventually("its waiters have left", || waiters() == 0).await;
     drop(held);
     let left = || {
@@ -155,7 +156,7 @@ async fn b56_a_lock_that_is_cancelled_or_dropped_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b52_a_holder_whose_lockers_are_gone_learns_of_the_loss_before_its_lease_ends() {
+async fn b52_a_holder_without_reachable_lockers_is_notified_of_the_loss_before_its_lease_ends() {
     let limits = Limits::with_lease(Duration::from_secs(2));
     let mut cluster = Cluster::start(3, &limits).await;
     let guard = cluster.mutex(0, "a").lock(default()).await.expect("free");
@@ -163,7 +164,7 @@ async fn b52_a_holder_whose_lockers_are_gone_learns_of_the_loss_before_its_lease
     for server in cluster.servers.drain(1..) {
         server.kill().await;
     }
-    let lost = tokio::time::timeout(SOON, lost).await.expect("notified");
+    let lost = tokio::time::timeout(TIMEOUT, lost).await.expect("notified");
     assert_eq!(lost, LossReason::Expired);
     assert!(!guard.is_held() && guard.token() == token);
     let refused = cluster.mutex(0, "a").lock(within(100)).await.expect_err("no quorum");
@@ -184,7 +185,7 @@ async fn b52_work_under_a_lock_is_dropped_when_it_is_lost() {
         }
         std::future::pending::<()>().await;
     });
-    let ended = tokio::time::timeout(SOON, work).await.expect("it ends");
+    let ended = tokio::time::timeout(TIMEOUT, work).await.expect("it ends");
     assert_eq!(ended, Err(LockError::Lost(LossReason::Expired)));
 }
 
@@ -196,7 +197,7 @@ async fn b56_operators_see_holders_and_waiters_and_force_a_lock_open_safely() {
     let waiter = cluster.mutex(1, "a");
     let next = tokio::spawn(async move { waiter.lock(default()).await });
     let listing = loop {
-        let listing = cluster.servers[2].dsync.locks(SOON).await;
+        let listing = cluster.servers[2].dsync.locks(TIMEOUT).await;
         if !listing.waiters.is_empty() {
             break listing;
         }
@@ -211,20 +212,20 @@ async fn b56_operators_see_holders_and_waiters_and_force_a_lock_open_safely() {
     assert!(listing.unreachable.is_empty() && listing.closed.is_empty());
 
     let forced = ForceTarget::Resource("a".to_owned());
-    let report = cluster.servers[2].dsync.force_unlock(&forced, SOON).await;
+    let report = cluster.servers[2].dsync.force_unlock(&forced, TIMEOUT).await;
     assert!(report.is_effective, "{report:?}");
     assert_eq!(held.lost().await, LossReason::Revoked);
     assert!(!held.is_held());
     // Its guard is not dropped yet: no other holder has the lock.
-    let listing = cluster.servers[2].dsync.locks(SOON).await;
+    let listing = cluster.servers[2].dsync.locks(TIMEOUT).await;
     assert!(!next.is_finished() && listing.locks.iter().any(|lock| lock.uid == held.uid()));
     let token = held.token();
     drop(held);
     let next = next.await.expect("no panic").expect("it is free");
     assert!(next.token() > token);
-    let nothing =
-        cluster.servers[2].dsync.force_unlock(&ForceTarget::Uid("x".to_owned()), SOON).await;
-    assert!(!nothing.is_effective && nothing.not_found.len() == 3, "{nothing:?}");
+    let missing =
+        cluster.servers[2].dsync.force_unlock(&ForceTarget::Uid("x".to_owned()), TIMEOUT).await;
+    assert!(!missing.is_effective && missing.not_found.len() == 3, "{missing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +239,7 @@ async fn b54_tokens_need_one_round_once_the_lockers_clocks_are_known() {
         last = guard.token();
         guard.unlock().await;
         if round == 19 {
-            // The first round showed it the clocks.
+            // Only the first lock needed a second round: the clocks were unknown.
             assert_eq!(cluster.servers[0].dsync.stats().second_rounds, 1);
         }
     }
@@ -276,7 +277,7 @@ async fn invalid_locks_are_refused_with_the_reason() {
     let source = LockOptions::default().source(&"x".repeat(2_000));
     let long = cluster.mutex(0, "a").lock(source).await.expect_err("a long text");
     assert_eq!(long.to_string(), "a lock's source may have 1024 bytes, not 2000");
-    cluster.servers[0].dsync.shutdown(SOON).await;
+    cluster.servers[0].dsync.shutdown(TIMEOUT).await;
     let late = cluster.mutex(0, "a").lock(default()).await.expect_err("shut down");
     assert_eq!(late, LockError::ShuttingDown);
 }

@@ -38,7 +38,7 @@ enum Op {
     Force(ForceTarget),
     Report(&'static str, Vec<LockRequest>),
     Crash,
-    Pass(Duration),
+    AdvanceClock(Duration),
 }
 
 /// Claim that a refresh carries besides the id.
@@ -254,15 +254,15 @@ impl Model {
     }
 }
 
-// ---- table and model, side by side ----
+// ---- differential test of table and model ----
 
-struct Both {
+struct TableAndModel {
     table: Table,
     model: Model,
     now: Instant,
 }
 
-impl Both {
+impl TableAndModel {
     fn new() -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         Self { table: table(now), model: Model::new(now), now }
@@ -272,7 +272,7 @@ impl Both {
         wall(self.now)
     }
 
-    fn act(&mut self, op: Op) {
+    fn apply(&mut self, op: Op) {
         self.expire_due();
         let now = self.now;
         match op {
@@ -312,7 +312,7 @@ impl Both {
             Op::Crash => {
                 (self.table, self.model) = (table(now), Model::new(now));
             }
-            Op::Pass(time) => {
+            Op::AdvanceClock(time) => {
                 self.now = now + time;
                 self.expire_due();
             }
@@ -331,7 +331,7 @@ impl Both {
         assert!(token >= known, "{token}, though {known} is known");
         assert!(
             token != proposed_token || proposed_token > known,
-            "{proposed_token} taken, {known} known"
+            "{proposed_token} accepted, though {known} is known"
         );
         if token == proposed_token {
             self.model.raise(&request.resources, token);
@@ -478,8 +478,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => ticket().prop_map(Op::CancelWait),
         1 => forced.prop_map(Op::Force),
         1 => report.prop_map(|(node, requests)| Op::Report(node, requests)),
-        1 => (0..40_u8).prop_map(|n| if n == 0 { Op::Crash } else { Op::Pass(Duration::ZERO) }),
-        4 => (0..4_000_u64).prop_map(|ms| Op::Pass(Duration::from_millis(ms))),
+        1 => (0..40_u8).prop_map(|n| match n {
+            0 => Op::Crash,
+            _ => Op::AdvanceClock(Duration::ZERO),
+        }),
+        4 => (0..4_000_u64).prop_map(|ms| Op::AdvanceClock(Duration::from_millis(ms))),
     ]
 }
 
@@ -490,21 +493,21 @@ proptest! {
     /// Tokens never decrease.
     #[test]
     fn a_locker_matches_the_model(ops in vec(op(), 1..200)) {
-        let mut both = Both::new();
+        let mut both = TableAndModel::new();
         for node in NODES {
-            both.act(Op::Report(node, Vec::new()));
+            both.apply(Op::Report(node, Vec::new()));
         }
         for op in ops {
-            both.act(op);
+            both.apply(op);
         }
     }
 
     /// The same for a locker that has just started, and receives lease reports.
     #[test]
     fn b53_a_restarted_locker_matches_the_model(ops in vec(op(), 1..60)) {
-        let mut both = Both::new();
+        let mut both = TableAndModel::new();
         for op in ops {
-            both.act(op);
+            both.apply(op);
         }
     }
 }

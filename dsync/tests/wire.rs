@@ -1,5 +1,4 @@
-//! Wire format: the bytes that peers of existing clusters send and expect, and responses to invalid
-//! arguments.
+//! Wire format: the bytes that MinIO peers send and expect, and responses to invalid arguments.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use cluster::{Cluster, SOON, eventually, within};
+use cluster::{Cluster, TIMEOUT, eventually, within};
 use dsync::wire::{self, LockArgs, LockResponse};
 use dsync::{DRWMutex, Dsync, Limits, LockOptions, Token};
 use grid::{Auth, HandlerId, LOCK_GRID_PATH, Manager, Route};
@@ -31,13 +30,13 @@ fn args(uid: &str) -> LockArgs {
 
 // ---- bytes ----
 
-/// Bytes as the generated code of an existing peer writes them.
+/// Bytes as written by MinIO's generated msgpack code.
 const ARGS: &[u8] = b"\x85\xa3UID\xa2u1\xa9Resources\x92\xa1a\xa3b/c\xa5Owner\xa1n\xa6Source\xa1s\
                       \xa6Quorum\x03";
 const RESPONSE: &[u8] = b"\x82\xa4Code\x01\xa3Err\xa5taken";
 
 #[test]
-fn arguments_and_responses_without_our_keys_match_existing_peers_byte_for_byte() {
+fn arguments_and_responses_without_extension_keys_match_minio_byte_for_byte() {
     let lock = LockArgs {
         uid: "u1".to_owned(),
         resources: Some(vec!["a".to_owned(), "b/c".to_owned()]),
@@ -54,7 +53,7 @@ fn arguments_and_responses_without_our_keys_match_existing_peers_byte_for_byte()
 }
 
 #[test]
-fn keys_that_existing_peers_omit_or_set_to_nil_are_accepted() {
+fn keys_that_minio_omits_or_sets_to_nil_are_accepted() {
     let unlock = b"\x85\xa3UID\xa2u1\xa9Resources\xc0\xa5Owner\xa0\xa6Source\xa0\xa6Quorum\xc0";
     assert_eq!(decode::<LockArgs>(unlock), args("u1"));
     assert_eq!(encode(&args("u1")), unlock, "the same in the other direction");
@@ -96,14 +95,14 @@ proptest! {
         (uid, owner, source, waiter) in (text(), text(), text(), text()),
         resources in option::of(collection::vec(text(), 0..20)),
         quorum in option::of(any::<i64>()),
-        (leased, write, certain) in any::<(bool, bool, bool)>(),
+        (leased, write, is_valid) in any::<(bool, bool, bool)>(),
         (token, proposed_token, ticket_time) in (number(), number(), number()),
     ) {
         let [token, proposed_token, ticket_time] =
             [token, proposed_token, ticket_time].map(Token::new);
         let args = LockArgs {
             uid, resources, owner, source, quorum, leased, write, token, proposed_token,
-            ticket_time, waiter, certain,
+            ticket_time, waiter, is_valid,
         };
         prop_assert_eq!(decode::<LockArgs>(&encode(&args)), args);
     }
@@ -141,7 +140,7 @@ const WAIT: u8 = 129;
 async fn call(cluster: &Cluster, handler: u8, payload: Vec<u8>) -> Result<LockResponse, String> {
     let connection = cluster.servers[1].manager.connection(&cluster.urls[0]).expect("configured");
     connection.wait_connected().await.expect("both are up");
-    let response = connection.request(HandlerId::new(handler), payload).timeout(SOON).await;
+    let response = connection.request(HandlerId::new(handler), payload).timeout(TIMEOUT).await;
     response.map(|response| decode(&response)).map_err(|error| error.to_string())
 }
 
@@ -207,14 +206,14 @@ async fn undecodable_payloads_fail_only_their_own_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_peer_locks_refreshes_and_unlocks() {
+async fn a_minio_holder_locks_refreshes_and_unlocks() {
     let cluster = Cluster::start(2, &Limits::default()).await;
     assert_eq!(code(&cluster, LOCK, &lock_of("u1", "a")).await, wire::CODE_OK);
     assert_eq!(code(&cluster, LOCK, &lock_of("u2", "a")).await, wire::CODE_CONFLICT);
     assert_eq!(code(&cluster, REFRESH, &args("u1")).await, wire::CODE_OK, "the id suffices");
     assert_eq!(code(&cluster, REFRESH, &args("u2")).await, wire::CODE_NOT_FOUND);
     let refused = cluster.mutex(0, "a").lock(within(30)).await;
-    refused.expect_err("its lock excludes ours: one of two lockers is missing");
+    refused.expect_err("the MinIO holder's lock excludes it: one of two lockers refuses");
     assert_eq!(code(&cluster, UNLOCK, &args("u1")).await, wire::CODE_OK);
     drop(cluster.mutex(0, "a").lock(LockOptions::default()).await.expect("it is free"));
     assert_eq!(code(&cluster, LOCK, &lock_of("u3", "b")).await, wire::CODE_OK);
@@ -224,7 +223,7 @@ async fn an_old_peer_locks_refreshes_and_unlocks() {
     assert_eq!(code(&cluster, LOCK, &lock_of("u4", "b")).await, wire::CODE_OK);
 }
 
-// ---- lockers of existing clusters ----
+// ---- MinIO lockers ----
 
 async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -238,9 +237,9 @@ fn manager(url: &str, urls: &[String]) -> Manager {
     builder.build().expect("a valid configuration")
 }
 
-/// Responds as an old locker does, in bytes: two keys and nothing else. Refuses the first
-/// `refusals` lock requests.
-fn old_locker(url: &str, urls: &[String], refusals: u64, unlocked: &Arc<AtomicU64>) -> Manager {
+/// Returns a manager that responds like a MinIO locker, with two keys and nothing else. It refuses
+/// the first `refusals` lock requests.
+fn minio_locker(url: &str, urls: &[String], refusals: u64, unlocked: &Arc<AtomicU64>) -> Manager {
     let manager = manager(url, urls);
     let rpc = Arc::new(AtomicU64::new(0));
     for handler in 1..=5_u8 {
@@ -260,7 +259,7 @@ fn old_locker(url: &str, urls: &[String], refusals: u64, unlocked: &Arc<AtomicU6
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b55_old_lockers_are_polled_and_their_responses_suffice_for_a_lock() {
+async fn b55_minio_lockers_are_polled_and_their_responses_suffice_for_a_lock() {
     let mut listeners = Vec::new();
     for _ in 0..3 {
         listeners.push(listen().await);
@@ -268,7 +267,7 @@ async fn b55_old_lockers_are_polled_and_their_responses_suffice_for_a_lock() {
     let urls: Vec<_> = listeners.iter().map(|(_, url)| url.clone()).collect();
     let unlocked = Arc::new(AtomicU64::new(0));
     let mut managers = vec![manager(&urls[0], &urls)];
-    managers.extend(urls[1..].iter().map(|url| old_locker(url, &urls, 2, &unlocked)));
+    managers.extend(urls[1..].iter().map(|url| minio_locker(url, &urls, 2, &unlocked)));
     let dsync = Dsync::builder(&managers[0]).lockers(&urls[1..]).build().expect("two lockers");
     for (manager, (listener, _)) in managers.iter().zip(listeners) {
         manager.start().expect("a runtime");

@@ -1,27 +1,26 @@
 //! One lock at its holder, from the first attempt until everything is released.
 //!
 //! ```text
-//!          quorum granted                 quorum knows
-//!          and took our token             the token
-//!   Trying ──────────────────────────────────────────► Held
-//!    ▲  │  └─ granted ─────► Fencing ──────────────────► │
-//!    │  │ no quorum             │      no quorum is      │
-//!    │  ▼                       │      valid any more    │ unlock | dropped
-//!   Waiting ◄───────────────────┘    Lost ◄──────────────┤
-//!    │                                └───── dropped ──► ▼
-//!    └─────────────── cancelled | timed out ────────► Releasing ────► Finished
-//!                                                       every locker has confirmed, or no
-//!                                                       lease of ours can remain
+//!             a quorum granted and accepted the proposed token
+//!   Voting ───────────────────────────────────────────────────► Held
+//!    ▲  │  │ a quorum granted           a quorum has recorded    │
+//!    │  │  └───────────────► Fencing ── a higher token ────────► │
+//!    │  │ no quorum             │       fewer valid votes        │
+//!    │  ▼                       │       than a quorum            │ unlock | dropped
+//!   Waiting ◄───────────────────┘    Lost ◄──────────────────────┤
+//!    │                                └──────── dropped ───────► ▼
+//!    └─────────────── cancelled | timed out ────────────────► Releasing ────► Finished
+//!                                             confirmed by all lockers, or expired
 //! ```
 //!
 //! A lost lock is released when its guard is dropped, or expires with its lease. Each attempt has
-//! its own id. Each locker that may have granted a failed attempt is asked to release it, for as
-//! long as a lease lasts, and gets no other request until it confirms. So a late grant is released
-//! ([B50](crate::rules#b50)), attempts do not pile up on a locker that does not respond ([B55](crate::rules#b55)), and the release of one
-//! attempt can never hit the next.
+//! its own id. Each locker that may have granted a failed attempt gets requests to release it, for
+//! as long as a lease lasts, and no other request until it confirms. So a late grant is released
+//! ([B50](crate::rules#b50)), attempts do not accumulate at a locker that does not respond
+//! ([B55](crate::rules#b55)), and the release of one attempt can never release the next.
 //!
-//! A *vote* is valid until a time that counts from when its request was sent ([B52](crate::rules#b52)). The lock is
-//! held as long as a quorum of votes is valid, by the holder's clock alone.
+//! A *vote* is valid until a time that counts from when its request was sent
+//! ([B52](crate::rules#b52)). The lock is held as long as a quorum of votes is valid.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -59,7 +58,7 @@ pub struct HoldConfig {
     pub kind: LockKind,
     /// Name of this server.
     pub owner: Arc<str>,
-    /// Place in the holder's code, for operators.
+    /// Call site in the holder's code, for operators.
     pub source: Arc<str>,
     /// Unique id of this lock, different from that of every other lock ever.
     pub id: Arc<str>,
@@ -117,7 +116,7 @@ pub enum Request {
     Unlock {
         /// Id of the grant.
         uid: Arc<str>,
-        /// Its resources, for lockers of existing clusters; ours need only the id.
+        /// Its resources: MinIO lockers need them, lockers of this crate only the id.
         resources: Option<Resources>,
         /// Read or write.
         kind: LockKind,
@@ -163,7 +162,7 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Not held yet.
-    Trying,
+    Acquiring,
     /// Held.
     Held {
         /// Fencing token of the lock.
@@ -197,7 +196,7 @@ pub struct AttemptStats {
     pub attempts: u32,
     /// Notifications from lockers that a retry is worthwhile.
     pub notifications: u32,
-    /// Second rounds, for a token above what lockers knew.
+    /// Second rounds of requests, which write a token higher than any that the lockers knew.
     pub second_rounds: u32,
     /// Lockers that refused the last attempt because others hold the lock or wait for it.
     pub in_conflict: u32,
@@ -207,7 +206,7 @@ pub struct AttemptStats {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Trying { until: Instant },
+    Voting { until: Instant },
     Fencing { token: Token, until: Instant },
     Waiting { until: Instant, is_notified: bool },
     Held { token: Token },
@@ -232,11 +231,11 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Begins the first attempt. `tokens` is what the process knows of the lockers' clocks.
+    /// Begins the first attempt. `tokens` is the process's estimate of the lockers' clocks.
     pub fn new(config: HoldConfig, tokens: TokenClock, now: Instant) -> Self {
         let mut hold = Self {
             quorum: quorum(config.lockers, config.kind),
-            phase: Phase::Trying { until: now },
+            phase: Phase::Voting { until: now },
             lockers: (0..config.lockers).map(|_| LockerState::new(now)).collect(),
             uid: Arc::clone(&config.id),
             request: None,
@@ -260,11 +259,13 @@ impl Hold {
                 _ => Status::Ended(EndReason::Expired),
             },
             Phase::Ended(end) => Status::Ended(end),
-            Phase::Trying { .. } | Phase::Fencing { .. } | Phase::Waiting { .. } => Status::Trying,
+            Phase::Voting { .. } | Phase::Fencing { .. } | Phase::Waiting { .. } => {
+                Status::Acquiring
+            }
         }
     }
 
-    /// Returns whether there is nothing left to do.
+    /// Returns whether the lock has ended and all its grants are released.
     pub fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Ended(_)) && self.lockers.iter().all(LockerState::is_released)
     }
@@ -297,7 +298,7 @@ impl Hold {
         let releases =
             self.lockers.iter().filter_map(|state| state.pending_release.as_ref()?.due());
         let own = match self.phase {
-            Phase::Trying { until }
+            Phase::Voting { until }
             | Phase::Fencing { until, .. }
             | Phase::Waiting { until, .. } => Some(until),
             Phase::Held { .. } => {
@@ -315,17 +316,17 @@ impl Hold {
         releases.chain(own).chain(deadline).min()
     }
 
-    /// Executes what is due.
+    /// Fires the timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.send_due_releases(now);
         let is_late = self.config.deadline.is_some_and(|deadline| deadline <= now);
         match self.phase {
-            Phase::Trying { .. } | Phase::Fencing { .. } if is_late => {
+            Phase::Voting { .. } | Phase::Fencing { .. } if is_late => {
                 self.count_refusals();
                 self.end(EndReason::TimedOut, now);
             }
             Phase::Waiting { .. } if is_late => self.end(EndReason::TimedOut, now),
-            Phase::Trying { until } | Phase::Fencing { until, .. } if until <= now => {
+            Phase::Voting { until } | Phase::Fencing { until, .. } if until <= now => {
                 self.fail(now);
             }
             Phase::Waiting { until, .. } if until <= now => self.begin_attempt(now),
@@ -333,14 +334,14 @@ impl Hold {
                 self.evaluate_votes(now);
                 self.send_due_refreshes(now);
             }
-            Phase::Trying { .. }
+            Phase::Voting { .. }
             | Phase::Fencing { .. }
             | Phase::Waiting { .. }
             | Phase::Ended(_) => {}
         }
     }
 
-    /// Releases the lock, stops trying, or releases what is left of a lost lock.
+    /// Releases a held lock, cancels an acquisition, or releases the grants of a lost lock.
     pub fn release(&mut self, now: Instant) {
         match self.phase {
             Phase::Held { .. } => self.end(EndReason::Unlocked, now),
@@ -366,11 +367,11 @@ impl Hold {
         }
     }
 
-    /// Returns until when a quorum of votes is valid; `None` if there is no such quorum.
+    /// Returns the end of a quorum's validity; `None` if too few lockers have voted.
     fn valid_until(&self) -> Option<Instant> {
-        let mut untils: Vec<_> = self.lockers.iter().filter_map(LockerState::valid_until).collect();
-        untils.sort_unstable_by(|a, b| b.cmp(a));
-        untils.get(self.quorum - 1).copied()
+        let mut ends: Vec<_> = self.lockers.iter().filter_map(LockerState::valid_until).collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.get(self.quorum - 1).copied()
     }
 
     // ---- attempts ----
@@ -390,7 +391,7 @@ impl Hold {
             supports_leases: true,
         };
         self.request = Some(request.clone());
-        self.phase = Phase::Trying { until: now + self.config.limits.attempt_timeout };
+        self.phase = Phase::Voting { until: now + self.config.limits.attempt_timeout };
         for locker in 0..self.lockers.len() {
             self.cancel_wait(locker);
             let state = &mut self.lockers[locker];
@@ -404,10 +405,10 @@ impl Hold {
         self.evaluate_votes(now);
     }
 
-    /// Decides whether the votes suffice, or no longer can.
+    /// Counts the votes: enters the next phase if they suffice, or if they no longer can.
     fn evaluate_votes(&mut self, now: Instant) {
         match self.phase {
-            Phase::Trying { .. } => {
+            Phase::Voting { .. } => {
                 let granted = self.lockers.iter().filter(|state| state.is_valid(now)).count();
                 let outstanding = self.lockers.iter().filter(|state| state.rpc.is_some()).count();
                 if granted >= self.quorum {
@@ -434,13 +435,13 @@ impl Hold {
         }
     }
 
-    /// Holds the lock if a quorum took our token; else writes a higher one to the lockers first.
+    /// Holds the lock if a quorum accepted the proposed token; else writes a higher one first.
     fn choose_token(&mut self, now: Instant) {
-        let Phase::Trying { until } = self.phase else { return };
-        let proposed = self.request.as_ref().map(|ours| ours.proposed_token).unwrap_or_default();
+        let Phase::Voting { until } = self.phase else { return };
+        let proposed = self.request.as_ref().map(|sent| sent.proposed_token).unwrap_or_default();
         let valid = || self.lockers.iter().filter(|state| state.is_valid(now));
-        let took = valid().filter(|state| state.token() == Some(proposed)).count();
-        if took >= self.quorum {
+        let accepted = valid().filter(|state| state.token() == Some(proposed)).count();
+        if accepted >= self.quorum {
             return self.enter_held(proposed, now);
         }
         let highest = valid().filter_map(LockerState::token).max().unwrap_or_default();
@@ -458,32 +459,32 @@ impl Hold {
         self.tokens.observe_token(token);
         self.phase = Phase::Held { token };
         for state in &mut self.lockers {
-            let part = self.rng.random_range(0.9..1.0);
-            state.refresh_at = now + self.config.limits.refresh_interval.mul_f64(part);
+            let jitter = self.rng.random_range(0.9..1.0);
+            state.refresh_at = now + self.config.limits.refresh_interval.mul_f64(jitter);
         }
         self.evaluate_votes(now);
     }
 
-    /// Releases what a failed attempt may have been granted, and schedules the next one.
+    /// Releases the possible grants of a failed attempt, and schedules the next attempt.
     fn fail(&mut self, now: Instant) {
         self.count_refusals();
-        let is_late = matches!(self.phase, Phase::Trying { until } if until <= now);
+        let is_late = matches!(self.phase, Phase::Voting { until } if until <= now);
         for state in &mut self.lockers {
             if state.rpc.is_some() && state.can_notify && !is_late {
-                state.availability = Availability::Blocked; // It had no time to respond.
+                state.availability = Availability::Blocked; // It had too little time to respond.
             }
         }
         self.release_all(now);
         self.request_notifications();
         let wait = match self.expects_notifications() {
-            true => self.config.limits.retry_max, // Only in case no notification arrives.
+            true => self.config.limits.retry_max, // A fallback if no notification arrives.
             false => self.back_off(),
         };
         let until = now + wait.mul_f64(self.rng.random_range(0.5..1.0));
         self.phase = Phase::Waiting { until, is_notified: false };
     }
 
-    /// Returns the wait without notifications: longer after each attempt ([B55](crate::rules#b55)).
+    /// Returns the retry delay without notifications: it grows ([B55](crate::rules#b55)).
     fn back_off(&self) -> Duration {
         let limits = &self.config.limits;
         let steps = limits.retry_step.saturating_mul(self.stats.attempts.saturating_sub(1));
@@ -505,7 +506,7 @@ impl Hold {
         if self.config.wait_mode == WaitMode::Polling || !can_wait {
             return;
         }
-        // The ticket is drawn once: all lockers must have the same order.
+        // The ticket is assigned once: all lockers must have the same order.
         if self.ticket.is_none() {
             let id = Arc::clone(&self.config.id);
             self.ticket = Some(Ticket { time: self.tokens.latest(), id });
@@ -555,7 +556,7 @@ impl Hold {
     }
 
     /// Returns the lease of a locker that has restarted, if this lock relies on one. Voids the
-    /// outstanding request to it: only what the locker learns from the returned lease counts.
+    /// outstanding request to it: only the returned lease counts.
     pub fn void_outstanding(&mut self, locker: usize, now: Instant) -> Option<HeldLease> {
         if let Some(rpc) = self.lockers.get_mut(locker)?.rpc.take() {
             self.out.push_back(Output::Cancel { rpc: rpc.id });

@@ -1,4 +1,4 @@
-//! Resources of a lock, in their canonical order.
+//! Resources of a lock: a validated, sorted set of names.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,10 +12,10 @@ use crate::limits::{RESOURCE_NAME_BYTES_MAX, RESOURCES_MAX};
 pub enum ResourcesError {
     /// The set is empty.
     #[error("a lock needs at least one resource")]
-    None,
+    NoResources,
     /// A name is empty.
     #[error("a resource's name must not be empty")]
-    Empty,
+    EmptyName,
     /// A name is too long.
     #[error("a resource's name may have {RESOURCE_NAME_BYTES_MAX} bytes, not {bytes}")]
     TooLong {
@@ -52,7 +52,7 @@ impl Resources {
                 _ if index >= RESOURCES_MAX => {
                     return Err(ResourcesError::TooMany { count: index + 1 });
                 }
-                0 => return Err(ResourcesError::Empty),
+                0 => return Err(ResourcesError::EmptyName),
                 bytes if bytes > RESOURCE_NAME_BYTES_MAX => {
                     return Err(ResourcesError::TooLong { bytes });
                 }
@@ -60,7 +60,7 @@ impl Resources {
             }
         }
         if sorted.is_empty() {
-            return Err(ResourcesError::None);
+            return Err(ResourcesError::NoResources);
         }
         Ok(Self(sorted.into_iter().collect()))
     }
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn invalid_names_are_reported() {
         let none: [&str; 0] = [];
-        assert_eq!(Resources::new(none), Err(ResourcesError::None));
-        assert_eq!(Resources::new(["a", ""]), Err(ResourcesError::Empty));
+        assert_eq!(Resources::new(none), Err(ResourcesError::NoResources));
+        assert_eq!(Resources::new(["a", ""]), Err(ResourcesError::EmptyName));
         let long = "x".repeat(RESOURCE_NAME_BYTES_MAX + 1);
         assert_eq!(
             Resources::new([long]),

@@ -51,9 +51,9 @@ pub struct LockRequest {
     pub resources: Resources,
     /// Read or write.
     pub kind: LockKind,
-    /// Name of the server that requests.
+    /// Name of the server that requests the lock.
     pub owner: Arc<str>,
-    /// Place in the holder's code, for operators.
+    /// Call site in the holder's code, for operators.
     pub source: Arc<str>,
     /// Number of lockers that must grant it.
     pub quorum: usize,
@@ -61,15 +61,15 @@ pub struct LockRequest {
     pub proposed_token: Token,
     /// Its ticket, if it has waited.
     pub ticket: Option<Ticket>,
-    /// Whether the holder loses its lock when it cannot refresh it. Holders of existing clusters do
-    /// not, and get no notice when their lock is forced open.
+    /// Whether the holder stops when it cannot refresh its lock. MinIO holders do not, and get no
+    /// notice when their lock is forced open.
     pub supports_leases: bool,
 }
 
 /// Response to a lock request that this locker granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
-    /// Highest token known for the resources: the proposed one, if and only if it was taken.
+    /// Highest token known for the resources: the proposed one, if and only if it was accepted.
     pub token: Token,
     /// Duration of the grant unless it is refreshed.
     pub lease: Duration,
@@ -93,11 +93,11 @@ pub enum Refusal {
 pub struct RefreshRequest {
     /// Id of the grant.
     pub uid: Arc<str>,
-    /// Claim for a locker that has lost the grant; absent from holders of existing clusters.
+    /// Claim for a locker that has lost the grant; absent from MinIO holders.
     pub claim: Option<LeaseClaim>,
 }
 
-/// All that a locker needs to reinstate a grant that it has lost.
+/// Proof of an earlier grant, from which a locker can reinstate it after losing its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseClaim {
     /// The original lock request.
@@ -125,7 +125,7 @@ pub enum RefreshOutcome {
     },
     /// This locker has no such grant.
     NotFound,
-    /// This locker has restarted and does not know.
+    /// This locker has restarted, and does not know yet whether it had granted the lock.
     Closed,
 }
 
@@ -160,7 +160,7 @@ pub struct Table {
     grants: Slab<Grant>,
     by_uid: KeyedMap<Arc<str>, usize>,
     holders: Holders,
-    /// When to check a grant for expiry: refreshes do not move its entry.
+    /// When to check each grant for expiry. Refreshes do not update these entries.
     expiries: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     next_serial: u64,
     resource_bytes: usize,
@@ -222,8 +222,8 @@ impl Table {
         wall: Token,
     ) -> Result<Granted, Refusal> {
         self.handle_timeout(now);
-        let verdict = self.try_lock(request, now, wall);
-        match verdict {
+        let result = self.try_lock(request, now, wall);
+        match result {
             Ok(_) => self.counts.granted += 1,
             Err(refusal) => {
                 self.counts.refused += 1;
@@ -232,7 +232,7 @@ impl Table {
                 }
             }
         }
-        verdict
+        result
     }
 
     fn try_lock(
@@ -297,10 +297,10 @@ impl Table {
             return RefreshOutcome::Closed;
         }
         // While closed it reinstates every valid claim, even claims that exclude each other.
-        let may_stand = !self.tombstones.contains(&request.uid)
+        let can_be_reinstated = !self.tombstones.contains(&request.uid)
             && (!is_open || self.is_free(&request.resources, request.kind))
             && self.has_room(&request.resources);
-        if !may_stand {
+        if !can_be_reinstated {
             return RefreshOutcome::NotFound;
         }
         self.insert(request.clone(), now);
@@ -388,7 +388,7 @@ impl Table {
         (self.grants.len(), self.waiters.len())
     }
 
-    // ---- internal ----
+    // ---- helpers ----
 
     fn notify_waiters(&mut self, resources: &Resources, now: Instant) {
         let holders = &self.holders;

@@ -1,17 +1,18 @@
-//! Fencing tokens: numbers that grow with every grant of a resource ([B54]).
+//! Fencing tokens: numbers that increase with every grant of a resource ([B54]).
 //!
 //! A paused holder does not know that its lock is gone. The store that the lock protects can detect
 //! that, if it refuses any token lower than one it has seen. So a token must exceed every earlier
-//! one, whichever holder got that, although lockers crash and forget.
+//! one, whichever holder got it, although lockers lose their state in crashes.
 //!
-//! Tokens look like microseconds since 1970, because a locker that has lost its state still has its
-//! wall clock. Each locker keeps the highest token that it knows. A holder's token must exceed what
-//! a quorum knows, and be known to a quorum before the lock counts as held. Any two quorums that
-//! exclude each other have a locker in common, so the next token is higher.
+//! Tokens are hybrid logical clock readings in microseconds since 1970, because a locker that has
+//! lost its state still has its wall clock. Each locker keeps the highest token that it knows. A
+//! holder's token must exceed those of a quorum, and be recorded by a quorum before the lock counts
+//! as held. Any two quorums that exclude each other have a locker in common, so the next token is
+//! higher.
 //!
 //! One round of requests nearly always suffices. The holder proposes a token with its request, from
-//! what earlier responses showed of the lockers' clocks. Each locker that grants takes the token if
-//! it is higher than what it knows. Where lockers do not, a second round writes a higher one.
+//! its estimate of the lockers' clocks. Each locker that grants accepts the token if it is higher
+//! than those it knows. If too few accept it, a second round writes a higher one.
 //!
 //! [B54]: crate::rules#b54
 
@@ -25,15 +26,15 @@ use super::keyed::Key;
 use super::resources::Resources;
 use crate::limits::{TOKEN_LEAD_MICROS, TOKEN_SLOTS};
 
-/// A fencing token. Greater is later.
+/// A fencing token. Later grants have greater tokens.
 ///
 /// A writer's token is greater than that of every earlier grant of its resources, a reader's
 /// greater than that of every earlier writer. Readers that may hold together are not ordered among
 /// themselves.
 ///
-/// The assumption: a lease passes between two moments at which so many lockers lose their state
-/// that no quorum remembers. What their wall clocks differ by, and are set back by meanwhile, is
-/// less than a lease in total.
+/// This assumes that at least a lease passes between two moments at which so many lockers lose
+/// their state that no quorum has it, and that the lockers' clock skew plus any backward clock step
+/// in that time is less than a lease.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -52,7 +53,7 @@ impl Token {
     }
 
     /// Returns a wall clock reading as a token.
-    pub fn of(wall: Timestamp) -> Self {
+    pub fn from_wall(wall: Timestamp) -> Self {
         Self(u64::try_from(wall.unix_nanos() / 1_000).unwrap_or(0))
     }
 
@@ -89,7 +90,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Returns the state after a restart: no token is further than `lead` ahead of the wall clock.
+    /// Returns the state after a restart: every earlier token is at most `lead` ahead of `wall`.
     pub(super) fn new(wall: Token, lead: Duration, key: Key) -> Self {
         let floor = wall.later_by(lead);
         Self { token_slots: vec![floor; TOKEN_SLOTS].into(), highest: floor, lead, key }
@@ -104,8 +105,8 @@ impl Tokens {
         resources.iter().map(|name| self.token_slots[self.slot(name)]).max().unwrap_or_default()
     }
 
-    /// Handles the proposal of a lock that was granted on `resources`. Returns the highest token
-    /// known after that: the proposal itself, if and only if it was taken.
+    /// Handles the proposed token of a lock that was granted on `resources`. Returns the highest
+    /// token known after that: the proposal itself, if and only if it was accepted.
     pub(super) fn propose(&mut self, resources: &Resources, proposed: Token, wall: Token) -> Token {
         let known = self.known(resources);
         // Another locker may have started as far ahead of its wall clock.
@@ -115,7 +116,7 @@ impl Tokens {
             self.raise(resources, proposed);
             return proposed;
         }
-        // Never the proposal by chance: a holder considers its own token accepted.
+        // Not the proposal itself: the holder would consider it accepted.
         if known == proposed { known.next() } else { known }
     }
 
@@ -136,7 +137,7 @@ impl Tokens {
         self.highest = self.highest.max(floor);
     }
 
-    /// Returns the stamp that goes with each response.
+    /// Returns the stamp sent with each response.
     pub(super) fn stamp(&self, wall: Token) -> TokenStamp {
         TokenStamp { highest: self.highest, wall }
     }
@@ -161,11 +162,11 @@ pub struct TokenStamp {
 /// lockers' clocks.
 const WALL_STAMP_MAX_AGE: Duration = Duration::from_secs(1);
 
-/// A holder's estimate of which token is high enough.
+/// A holder's hybrid logical clock: its estimate of the next token that lockers accept.
 ///
-/// Tokens follow the lockers' wall clocks, and are ahead of them only where necessary: for as long
-/// after a start of all lockers as these started ahead of their clocks. After that, all lockers may
-/// lose their state again.
+/// Tokens follow the lockers' wall clocks. They are ahead of them only after all lockers have
+/// restarted, until the wall clocks pass the lead that the lockers started with. After that, all
+/// lockers may lose their state again.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokenClock {
     highest: Token,
@@ -193,7 +194,7 @@ impl TokenClock {
     /// any.
     pub fn propose(&mut self, now: Instant) -> Token {
         let proposed = match self.now(now) {
-            Token(0) => return Token(0), // A guess would only be refused.
+            Token(0) => return Token(0), // Without an estimate any proposal would be rejected.
             latest => latest.next(),
         };
         self.highest = proposed;
@@ -230,13 +231,17 @@ mod tests {
     }
 
     #[test]
-    fn b54_a_proposal_is_taken_only_above_what_is_known_and_not_far_ahead_of_the_clock() {
+    fn b54_a_proposal_is_accepted_only_above_the_known_token_and_near_the_clock() {
         let wall = Token(1_000_000_000);
         let mut tokens = Tokens::new(Token(5_000), Duration::ZERO, Key::new(1));
         let (a, b) = (resources("a"), resources("b"));
-        assert_eq!(tokens.propose(&a, Token(5_000), wall), Token(5_001), "known is not enough");
+        assert_eq!(
+            tokens.propose(&a, Token(5_000), wall),
+            Token(5_001),
+            "equal to the known token"
+        );
         assert_eq!(tokens.propose(&a, Token(5_001), wall), Token(5_001));
-        assert_eq!(tokens.propose(&a, Token(5_001), wall), Token(5_002), "and never twice");
+        assert_eq!(tokens.propose(&a, Token(5_001), wall), Token(5_002), "already used");
         assert_eq!(tokens.known(&b), Token(5_000), "another resource is unaffected");
         let ahead = Token(wall.get() + TOKEN_LEAD_MICROS);
         assert_eq!(tokens.propose(&a, ahead.next(), wall), Token(5_001), "too far ahead");
@@ -284,7 +289,11 @@ mod tests {
         clock.observe(stamp(1, 1), second(2));
         assert!(clock.now(second(2)) > first, "an old stamp changes nothing");
         clock.observe(stamp(9_000_000, 7_000_000), second(3));
-        assert_eq!(clock.now(second(4)), Token(9_000_000), "a token ahead waits for the clock");
+        assert_eq!(
+            clock.now(second(4)),
+            Token(9_000_000),
+            "the clock has not passed the highest token"
+        );
         assert_eq!(clock.now(second(6)), Token(10_000_000));
     }
 
@@ -314,7 +323,7 @@ mod tests {
             let mut wall_began: u64 = 1_000_000_000;
             let mut now = Instant::from_nanos(1_000_000_000);
             for (duration, set_back, mut grants) in runs {
-                // All lockers have lost their state: one stands for all of them.
+                // All lockers have lost their state: one represents all of them.
                 let mut tokens = Tokens::new(ms(wall_began), lease, Key::new(1));
                 let (mut clock, began) = (TokenClock::default(), now);
                 clock.observe(tokens.stamp(ms(wall_began)), now);
@@ -334,19 +343,19 @@ mod tests {
         }
     }
 
-    /// One round of requests about tokens; any request or response may be lost.
+    /// One acquisition: proposals, and write-backs if needed. Any message may be lost.
     #[derive(Debug, Clone)]
     struct Round {
         /// Error of the holder's estimate of the clocks.
-        guess: i64,
-        proposals: Vec<Fate>,
-        write_backs: Vec<Fate>,
+        clock_error: i64,
+        proposals: Vec<Delivery>,
+        write_backs: Vec<Delivery>,
         pause: u64,
     }
 
     #[derive(Debug, Clone, Copy, PartialEq)]
-    enum Fate {
-        Arrives,
+    enum Delivery {
+        Delivered,
         ResponseLost,
         RequestLost,
     }
@@ -354,14 +363,16 @@ mod tests {
     const LOCKERS: usize = 5;
 
     fn rounds() -> impl Strategy<Value = Vec<Round>> {
-        let fate = prop_oneof![
-            4 => Just(Fate::Arrives), 1 => Just(Fate::ResponseLost), 1 => Just(Fate::RequestLost)
+        let delivery = prop_oneof![
+            4 => Just(Delivery::Delivered),
+            1 => Just(Delivery::ResponseLost),
+            1 => Just(Delivery::RequestLost)
         ];
-        let fates = || vec(fate.clone(), LOCKERS);
-        let round = (-3..4_i64, fates(), fates(), 0..3_u64);
+        let deliveries = || vec(delivery.clone(), LOCKERS);
+        let round = (-3..4_i64, deliveries(), deliveries(), 0..3_u64);
         vec(
-            round.prop_map(|(guess, proposals, write_backs, pause)| Round {
-                guess,
+            round.prop_map(|(clock_error, proposals, write_backs, pause)| Round {
+                clock_error,
                 proposals,
                 write_backs,
                 pause,
@@ -379,28 +390,28 @@ mod tests {
                 (0..LOCKERS as u64).map(|n| Tokens::new(wall, lead(n), Key::new(n))).collect();
             let (a, quorum) = (resources("a"), LOCKERS / 2 + 1);
             let mut last = Token::default();
-            for Round { guess, proposals, write_backs, pause } in rounds {
+            for Round { clock_error, proposals, write_backs, pause } in rounds {
                 wall = wall.later_by(Duration::from_micros(pause));
-                let proposed = Token(last.0.max(wall.0).saturating_add_signed(guess));
+                let proposed = Token(last.0.max(wall.0).saturating_add_signed(clock_error));
                 let mut responses = Vec::new();
-                for (tokens, fate) in lockers.iter_mut().zip(&proposals) {
-                    if *fate != Fate::RequestLost {
+                for (tokens, delivery) in lockers.iter_mut().zip(&proposals) {
+                    if *delivery != Delivery::RequestLost {
                         let known = tokens.propose(&a, proposed, wall);
-                        responses.extend((*fate == Fate::Arrives).then_some(known));
+                        responses.extend((*delivery == Delivery::Delivered).then_some(known));
                     }
                 }
                 if responses.len() < quorum {
                     continue;
                 }
-                let took = responses.iter().filter(|token| **token == proposed).count();
+                let accepted = responses.iter().filter(|token| **token == proposed).count();
                 let highest = responses.into_iter().max().unwrap_or_default();
-                let token = if took >= quorum { proposed } else { highest.max(proposed).next() };
-                if took < quorum {
+                let token = if accepted >= quorum { proposed } else { highest.max(proposed).next() };
+                if accepted < quorum {
                     let mut known = 0;
-                    for (tokens, fate) in lockers.iter_mut().zip(&write_backs) {
-                        if *fate != Fate::RequestLost {
+                    for (tokens, delivery) in lockers.iter_mut().zip(&write_backs) {
+                        if *delivery != Delivery::RequestLost {
                             tokens.raise(&a, token);
-                            known += usize::from(*fate == Fate::Arrives);
+                            known += usize::from(*delivery == Delivery::Delivered);
                         }
                     }
                     if known < quorum {

@@ -11,29 +11,29 @@ use super::keyed::{Key, KeyedMap};
 #[derive(Debug)]
 pub(super) struct Tombstones {
     order: VecDeque<Arc<str>>,
-    known: KeyedMap<Arc<str>, ()>,
-    max: usize,
+    uids: KeyedMap<Arc<str>, ()>,
+    capacity: usize,
 }
 
 impl Tombstones {
-    pub(super) fn new(max: usize, key: Key) -> Self {
-        Self { order: VecDeque::new(), known: KeyedMap::with_hasher(key), max }
+    pub(super) fn new(capacity: usize, key: Key) -> Self {
+        Self { order: VecDeque::new(), uids: KeyedMap::with_hasher(key), capacity }
     }
 
     pub(super) fn insert(&mut self, uid: Arc<str>) {
-        if self.known.insert(Arc::clone(&uid), ()).is_some() {
+        if self.uids.insert(Arc::clone(&uid), ()).is_some() {
             return;
         }
         self.order.push_back(uid);
-        if self.order.len() > self.max
+        if self.order.len() > self.capacity
             && let Some(oldest) = self.order.pop_front()
         {
-            self.known.remove(&oldest);
+            self.uids.remove(&oldest);
         }
     }
 
     pub(super) fn contains(&self, uid: &str) -> bool {
-        self.known.contains_key(uid)
+        self.uids.contains_key(uid)
     }
 }
 
@@ -42,12 +42,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_are_kept_and_no_more() {
+    fn only_the_latest_tombstones_are_kept() {
         let mut tombstones = Tombstones::new(2, Key::new(1));
         for uid in ["a", "b", "b", "c"] {
             tombstones.insert(uid.into());
         }
         assert!(!tombstones.contains("a") && tombstones.contains("b") && tombstones.contains("c"));
-        assert_eq!((tombstones.order.len(), tombstones.known.len()), (2, 2));
+        assert_eq!((tombstones.order.len(), tombstones.uids.len()), (2, 2));
     }
 }

@@ -12,9 +12,9 @@
 //!
 //! A locker does not grant by itself: with each locker in its own order, two waiters could get half
 //! of a quorum each, and keep it. Instead it notifies the oldest waiter and reserves the lock for
-//! it for a moment; a waiter that enough lockers have notified tries again. The order is that of
-//! tickets, which are the same at all lockers: the time by the lockers' clocks at the waiter's first
-//! refusal.
+//! it for a moment ([`RESERVATION`](crate::limits::RESERVATION)); a waiter that enough lockers have
+//! notified retries. The order is that of tickets, which are the same at all lockers: the time by
+//! the lockers' clocks at the waiter's first refusal.
 //!
 //! An older waiter *blocks* a younger one, and a newcomer, once it was notified, or has waited for
 //! [`BARGING_LIMIT`](crate::limits::BARGING_LIMIT): until then readers may pass a writer that waits
@@ -52,7 +52,7 @@ pub struct Waiter {
     pub kind: LockKind,
     /// Name of the server that waits.
     pub owner: Arc<str>,
-    /// Place in the waiter's code, for operators.
+    /// Call site in the waiter's code, for operators.
     pub source: Arc<str>,
     /// Start of its wait here.
     pub since: Instant,
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn waiters_are_bounded_and_leave_nothing_behind() {
+    fn waiters_are_bounded_and_removing_them_frees_all_state() {
         let mut waiters = waiters();
         for time in 1..=4 {
             assert!(enqueue(&mut waiters, time, &["a", "b"], LockKind::Write, START));

@@ -24,7 +24,7 @@ impl World {
         let now = self.clients[client].clock.now(self.now);
         let Some(held) = self.clients[client].holds.get_mut(&number) else { return };
         let status = held.hold.status(now);
-        self.saw_held |= matches!(status, Status::Held { .. });
+        self.observed_held |= matches!(status, Status::Held { .. });
         match status {
             Status::Held { token, .. } if held.token.is_none() => {
                 held.token = Some(token);
@@ -40,36 +40,38 @@ impl World {
                         history.writer = token;
                     }
                 }
-                if self.rng.random_range(0..1_000) < self.faults.isolations && !self.is_calm {
+                if self.rng.random_range(0..1_000) < self.faults.isolations && !self.is_healed {
                     self.isolate(client);
                 }
             }
-            Status::Held { token, .. } => assert_eq!(held.token, Some(token), "it has one token"),
+            Status::Held { token, .. } => {
+                assert_eq!(held.token, Some(token), "the token of a held lock never changes")
+            }
             Status::Ended(_) => {
                 self.lost += u64::from(held.token.take().is_some());
                 if held.hold.is_finished() {
-                    let (id, began) = (Arc::clone(&held.id), held.began);
+                    let (id, started_at) = (Arc::clone(&held.id), held.started_at);
                     self.clients[client].holds.remove(&number);
-                    self.check_released(&id, began);
+                    self.check_released(&id, started_at);
                 }
             }
-            Status::Trying => assert_eq!(held.token, None, "a held lock is not tried for again"),
+            Status::Acquiring => assert_eq!(held.token, None, "a lock is acquired once"),
         }
     }
 
     /// Checks a hold that finished in less time than a lease: every locker that has not restarted
     /// meanwhile has confirmed the release, and has no grant of it left.
-    fn check_released(&mut self, id: &str, began: u64) {
-        let lived = Duration::from_nanos(self.now - began);
-        if lived > limits().lease.mul_f64(0.9) {
+    fn check_released(&mut self, id: &str, hold_started_at: u64) {
+        let lifetime = Duration::from_nanos(self.now - hold_started_at);
+        if lifetime > limits().lease.mul_f64(0.9) {
             return;
         }
-        for locker in self.lockers.iter_mut().filter(|locker| locker.booted_at < began) {
+        for locker in self.lockers.iter_mut().filter(|locker| locker.started_at < hold_started_at) {
             let grants = locker.table.grants(locker.clock.now(self.now), usize::MAX, usize::MAX);
-            let left = grants.iter().find(|grant| {
+            let remaining = grants.iter().find(|grant| {
                 grant.uid.rsplit_once('.').is_some_and(|(lock, _attempt)| lock == id)
             });
-            assert!(left.is_none(), "B50: a lock is finished, and this grant is left: {left:?}");
+            assert!(remaining.is_none(), "B50: a finished lock has a grant: {remaining:?}");
         }
     }
 
@@ -82,11 +84,14 @@ impl World {
                 if let Status::Held { token, .. } = held.hold.status(now) {
                     for name in held.resources.iter() {
                         let history = &self.history[name];
-                        let later = match held.kind {
+                        let latest_conflicting = match held.kind {
                             LockKind::Write => history.any,
                             LockKind::Read => history.writer,
                         };
-                        assert!(token >= later, "B54: {token} is still held after {later}");
+                        assert!(
+                            token >= latest_conflicting,
+                            "B54: {token} is held, though {latest_conflicting} was granted later"
+                        );
                         holders.entry(name).or_default().push((held.kind, index));
                     }
                 }
@@ -98,8 +103,8 @@ impl World {
         }
     }
 
-    /// Returns the numbers of grants and waiters of all lockers, and of holds.
-    pub(crate) fn left(&mut self) -> (usize, usize, usize) {
+    /// Returns the numbers of remaining grants and waiters at all lockers, and of holds.
+    pub(crate) fn remaining(&mut self) -> (usize, usize, usize) {
         for locker in &mut self.lockers {
             locker.table.handle_timeout(locker.clock.now(self.now));
         }

@@ -1,6 +1,5 @@
-//! The shipped lockers and holders, and an adversary between them: requests and responses that take
-//! any time or are lost, lockers that lose their state, holders that die, clocks with rates of
-//! their own.
+//! A simulation of the crate's lockers and holders with an adversary between them: delayed and lost
+//! messages, lockers that lose their state, holders that crash, clocks that drift.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +22,8 @@ use invariants::History;
 /// Wall clocks begin here, in microseconds.
 const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
 
-/// No scheduling margin: no holder here learns late, and a margin would hide one that is too small.
+/// No scheduling margin: simulated holders are never descheduled, and a margin would mask errors of
+/// the drift allowance.
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::with_lease(Duration::from_secs(12));
     limits.scheduling_margin = Duration::ZERO;
@@ -36,8 +36,8 @@ pub(crate) struct Faults {
     pub(crate) lockers: usize,
     pub(crate) clients: usize,
     pub(crate) resources: usize,
-    /// Lost messages, of a hundred.
-    pub(crate) lost: u32,
+    /// Percentage of lost messages.
+    pub(crate) loss_percent: u32,
     /// Longest delay of a message, in milliseconds.
     pub(crate) delay_max_ms: u64,
     /// Whether half of the responses take almost as long as their timeout.
@@ -45,15 +45,16 @@ pub(crate) struct Faults {
     /// Steps, of a thousand, in which a locker crashes.
     pub(crate) locker_crashes: u32,
     pub(crate) client_crashes: u32,
-    /// Steps, of a thousand, in which a client is cut off from a locker, or such a cut ends.
-    pub(crate) cuts: u32,
-    /// Steps, of a thousand, in which a client with a lock is unknowingly cut off from all lockers
-    /// for longer than a lease; also grants, of a thousand, followed by that.
+    /// Steps, of a thousand, in which a client is partitioned from a locker, or such a partition
+    /// heals.
+    pub(crate) partitions: u32,
+    /// Steps, of a thousand, in which a client with a lock is partitioned from all lockers for
+    /// longer than a lease; also the rate, of a thousand, at which a grant is followed by that.
     pub(crate) isolations: u32,
     /// Steps, of a thousand, in which all lockers crash at once.
-    pub(crate) blackouts: u32,
+    pub(crate) total_outages: u32,
     /// Steps, of a thousand, in which a resource is forced open.
-    pub(crate) forced: u32,
+    pub(crate) forced_unlocks: u32,
     /// Largest rate error of a clock, in parts per million.
     pub(crate) drift_ppm: u32,
     pub(crate) wait_mode: WaitMode,
@@ -68,7 +69,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn draw(rng: &mut SmallRng, drift_ppm: u32) -> Self {
+    fn random(rng: &mut SmallRng, drift_ppm: u32) -> Self {
         let drift = i64::from(drift_ppm);
         Self {
             offset: rng.random_range(0..1_000_000_000_000),
@@ -79,13 +80,13 @@ impl Clock {
 
     fn now(&self, at: u64) -> Instant {
         let shown = i128::from(at) + i128::from(at) * i128::from(self.ppm) / 1_000_000;
-        Instant::from_nanos(self.offset + u64::try_from(shown).expect("forward"))
+        Instant::from_nanos(self.offset + u64::try_from(shown).expect("not negative"))
     }
 
     /// Returns the true time at which this clock shows `instant`, approximately, and not before.
-    fn when(&self, instant: Instant) -> u64 {
+    fn true_time(&self, instant: Instant) -> u64 {
         let shown = i128::from(instant.as_nanos().saturating_sub(self.offset));
-        u64::try_from(shown * 1_000_000 / (1_000_000 + i128::from(self.ppm))).expect("forward")
+        u64::try_from(shown * 1_000_000 / (1_000_000 + i128::from(self.ppm))).expect("not negative")
             + 2_000
     }
 
@@ -98,8 +99,9 @@ impl Clock {
 struct Locker {
     table: Table,
     clock: Clock,
+    /// Number of restarts.
     boot: u64,
-    booted_at: u64,
+    started_at: u64,
     /// Attempts that were released here since the boot.
     released: BTreeSet<Arc<str>>,
     /// Waiters with a request in flight, and where to respond.
@@ -107,9 +109,9 @@ struct Locker {
 }
 
 impl Locker {
-    fn new(table: Table, clock: Clock, boot: u64, booted_at: u64) -> Self {
+    fn new(table: Table, clock: Clock, boot: u64, started_at: u64) -> Self {
         let (released, waiting) = (BTreeSet::new(), BTreeMap::new());
-        Self { table, clock, boot, booted_at, released, waiting }
+        Self { table, clock, boot, started_at, released, waiting }
     }
 }
 
@@ -118,7 +120,7 @@ struct Client {
     tokens: TokenClock,
     incarnation: u64,
     holds: BTreeMap<u64, Held>,
-    cut: BTreeSet<usize>,
+    partitioned_from: BTreeSet<usize>,
     /// End of its isolation from all lockers.
     isolated_until: u64,
 }
@@ -128,8 +130,8 @@ struct Held {
     kind: LockKind,
     resources: Resources,
     token: Option<Token>,
-    /// True time of its start.
-    began: u64,
+    /// True time at which its acquisition began.
+    started_at: u64,
     id: Arc<str>,
 }
 
@@ -146,7 +148,7 @@ struct Route {
 enum Event {
     Request(Route, Request),
     Response(Route, Response, TokenStamp),
-    Limit(Route),
+    Timeout(Route),
     Timer { client: usize, incarnation: u64, hold: u64 },
     LockerTimer(usize),
     QueryLeases { locker: usize, boot: u64, client: usize },
@@ -164,9 +166,9 @@ pub(crate) struct World {
     events: BTreeMap<(u64, u64), Event>,
     next: u64,
     history: BTreeMap<Arc<str>, History>,
-    is_calm: bool,
-    /// Whether a lock was seen held since the last check.
-    saw_held: bool,
+    is_healed: bool,
+    /// Whether a hold was observed as held since the last check.
+    observed_held: bool,
     pub(crate) granted: u64,
     pub(crate) lost: u64,
     pub(crate) second_rounds: u64,
@@ -178,7 +180,7 @@ impl World {
         let nodes = || (0..faults.clients).map(|client| Arc::from(client.to_string()));
         let lockers = (0..faults.lockers)
             .map(|_| {
-                let clock = Clock::draw(&mut rng, faults.drift_ppm);
+                let clock = Clock::random(&mut rng, faults.drift_ppm);
                 let (now, wall) = (clock.now(0), clock.wall(0));
                 let table = Table::new(&limits(), nodes(), now, wall, rng.random());
                 Locker::new(table, clock, 0, 0)
@@ -186,11 +188,11 @@ impl World {
             .collect();
         let clients = (0..faults.clients)
             .map(|_| Client {
-                clock: Clock::draw(&mut rng, faults.drift_ppm),
+                clock: Clock::random(&mut rng, faults.drift_ppm),
                 tokens: TokenClock::default(),
                 incarnation: 0,
                 holds: BTreeMap::new(),
-                cut: BTreeSet::new(),
+                partitioned_from: BTreeSet::new(),
                 isolated_until: 0,
             })
             .collect();
@@ -203,8 +205,8 @@ impl World {
             events: BTreeMap::new(),
             next: 0,
             history: BTreeMap::new(),
-            is_calm: false,
-            saw_held: false,
+            is_healed: false,
+            observed_held: false,
             granted: 0,
             lost: 0,
             second_rounds: 0,
@@ -212,26 +214,27 @@ impl World {
         for locker in 0..faults.lockers {
             world.query_all(locker);
         }
-        world.at(1_000_000, Event::Step);
+        world.push(1_000_000, Event::Step);
         world
     }
 
-    fn at(&mut self, when: u64, event: Event) {
+    fn push(&mut self, when: u64, event: Event) {
         self.next += 1;
         self.events.insert((when.max(self.now), self.next), event);
     }
 
     fn delay(&mut self) -> u64 {
-        let max = if self.is_calm { 5 } else { self.faults.delay_max_ms };
-        // Mostly quick, so that some locks are acquired.
+        let max = if self.is_healed { 5 } else { self.faults.delay_max_ms };
+        // Mostly short, so that some locks are acquired.
         let ms = if self.rng.random_bool(0.8) { max.min(5) } else { max };
         self.rng.random_range(100_000..=1_000_000 * ms.max(1))
     }
 
     fn is_lost(&mut self, client: usize, locker: usize) -> bool {
-        let Client { cut, isolated_until, .. } = &self.clients[client];
-        let is_cut = cut.contains(&locker) || *isolated_until > self.now;
-        !self.is_calm && (is_cut || self.rng.random_range(0..100) < self.faults.lost)
+        let Client { partitioned_from, isolated_until, .. } = &self.clients[client];
+        let is_partitioned = partitioned_from.contains(&locker) || *isolated_until > self.now;
+        !self.is_healed
+            && (is_partitioned || self.rng.random_range(0..100) < self.faults.loss_percent)
     }
 
     /// Runs for `ms` milliseconds, checking the invariants after each event.
@@ -245,18 +248,18 @@ impl World {
             self.now = at;
             self.handle(event);
             // No other event can make a lock held.
-            if std::mem::take(&mut self.saw_held) {
+            if std::mem::take(&mut self.observed_held) {
                 self.check();
             }
         }
         self.now = until;
     }
 
-    /// Ends all faults, and begins no new locks.
+    /// Ends all faults, and starts no more acquisitions.
     pub(crate) fn stop_faults(&mut self) {
-        self.is_calm = true;
+        self.is_healed = true;
         for client in &mut self.clients {
-            client.cut.clear();
+            client.partitioned_from.clear();
         }
     }
 
@@ -266,7 +269,7 @@ impl World {
             Event::Response(route, response, stamp) => {
                 self.deliver(route, Ok(response), Some(stamp));
             }
-            Event::Limit(route) => {
+            Event::Timeout(route) => {
                 self.deliver(route, Err(Failure { may_have_run: true }), None);
             }
             Event::Timer { client, incarnation, hold } => {
@@ -301,40 +304,40 @@ impl World {
 
     fn step(&mut self) {
         let pause = self.rng.random_range(1_000_000..200_000_000);
-        self.at(self.now + pause, Event::Step);
-        if self.is_calm {
+        self.push(self.now + pause, Event::Step);
+        if self.is_healed {
             return;
         }
-        let draw = |world: &mut Self| world.rng.random_range(0..1_000);
-        if draw(self) < self.faults.locker_crashes {
+        let roll = |world: &mut Self| world.rng.random_range(0..1_000);
+        if roll(self) < self.faults.locker_crashes {
             let locker = self.rng.random_range(0..self.faults.lockers);
             self.crash_locker(locker);
         }
         let client = self.rng.random_range(0..self.faults.clients);
-        if draw(self) < self.faults.client_crashes {
+        if roll(self) < self.faults.client_crashes {
             self.clients[client].incarnation += 1;
             self.clients[client].holds.clear();
             self.clients[client].tokens = TokenClock::default();
         }
-        if draw(self) < self.faults.cuts {
+        if roll(self) < self.faults.partitions {
             let locker = self.rng.random_range(0..self.faults.lockers);
-            if !self.clients[client].cut.remove(&locker) {
-                self.clients[client].cut.insert(locker);
+            if !self.clients[client].partitioned_from.remove(&locker) {
+                self.clients[client].partitioned_from.insert(locker);
             }
         }
-        if draw(self) < self.faults.blackouts {
+        if roll(self) < self.faults.total_outages {
             (0..self.faults.lockers).for_each(|locker| self.crash_locker(locker));
         }
-        if draw(self) < self.faults.isolations
+        if roll(self) < self.faults.isolations
             && self.clients[client].holds.values().any(|held| held.token.is_some())
         {
             self.isolate(client);
         }
-        if draw(self) < self.faults.forced {
+        if roll(self) < self.faults.forced_unlocks {
             self.force();
         }
         match self.rng.random_range(0..3) {
-            0 if self.clients[client].holds.len() < 4 => self.begin(client),
+            0 if self.clients[client].holds.len() < 4 => self.begin_lock(client),
             // An isolated client holds its locks as long as it can.
             1 if self.clients[client].isolated_until < self.now => {
                 let holds = &self.clients[client].holds;
@@ -350,11 +353,11 @@ impl World {
     }
 
     fn isolate(&mut self, client: usize) {
-        let lease = u64::try_from(limits().lease.as_nanos()).expect("short");
+        let lease = u64::try_from(limits().lease.as_nanos()).expect("fits in 64 bits");
         self.clients[client].isolated_until = self.now + lease * 3 / 2;
     }
 
-    /// Forces a resource open, as an operator, at those lockers that can be reached.
+    /// Forces the locks of a resource open at the reachable lockers, as an operator does.
     fn force(&mut self) {
         let resource = format!("r{}", self.rng.random_range(0..self.faults.resources));
         for locker in 0..self.faults.lockers {
@@ -367,7 +370,7 @@ impl World {
                 let client = owner.parse().expect("owners are numbers");
                 if !self.is_lost(client, locker) {
                     let when = self.now + self.delay();
-                    self.at(when, Event::Revoked { locker, client, uid });
+                    self.push(when, Event::Revoked { locker, client, uid });
                 }
             }
             self.deliver_notifications(locker);
@@ -400,7 +403,7 @@ impl World {
         let boot = self.lockers[locker].boot;
         for client in 0..self.faults.clients {
             let when = self.now + self.delay();
-            self.at(when, Event::QueryLeases { locker, boot, client });
+            self.push(when, Event::QueryLeases { locker, boot, client });
         }
     }
 
@@ -408,7 +411,7 @@ impl World {
         if self.lockers[locker].boot != boot {
             return;
         }
-        let again = self.now + 200_000_000;
+        let retry_at = self.now + 200_000_000;
         if !self.is_lost(client, locker) {
             let now = self.clients[client].clock.now(self.now);
             let ids: Vec<_> = self.clients[client].holds.keys().copied().collect();
@@ -426,14 +429,15 @@ impl World {
             let highest = highest.max(known.unwrap_or_default());
             if !self.is_lost(client, locker) {
                 let when = self.now + self.delay();
-                return self.at(when, Event::Report { locker, boot, client, held_leases, highest });
+                return self
+                    .push(when, Event::Report { locker, boot, client, held_leases, highest });
             }
         }
-        self.at(again, Event::QueryLeases { locker, boot, client });
+        self.push(retry_at, Event::QueryLeases { locker, boot, client });
     }
 
-    /// Begins a lock of a client.
-    fn begin(&mut self, client: usize) {
+    /// Starts an acquisition of a client.
+    fn begin_lock(&mut self, client: usize) {
         let kind = if self.rng.random_bool(0.6) { LockKind::Write } else { LockKind::Read };
         let count = if self.rng.random_bool(0.2) { 2 } else { 1 };
         let resources = self.faults.resources;
@@ -455,7 +459,7 @@ impl World {
             seed: self.rng.random(),
         };
         let hold = Hold::new(config, self.clients[client].tokens, now);
-        let held = Held { hold, kind, resources, token: None, began: self.now, id };
+        let held = Held { hold, kind, resources, token: None, started_at: self.now, id };
         self.clients[client].holds.insert(number, held);
         self.drain(client, number);
     }
@@ -481,7 +485,7 @@ impl World {
     // ---- network ----
 
     fn drain(&mut self, client: usize, hold: u64) {
-        let (incarnation, time) = (self.clients[client].incarnation, limits());
+        let (incarnation, limits) = (self.clients[client].incarnation, limits());
         let Some(held) = self.clients[client].holds.get_mut(&hold) else { return };
         let mut out = Vec::new();
         while let Some(output) = held.hold.poll_output() {
@@ -491,15 +495,16 @@ impl World {
             match output {
                 Output::Send { rpc, locker, request } => {
                     let route = Route { client, incarnation, hold, locker, rpc };
-                    let limit = request.time_limit(&time);
-                    let limit = self.now + u64::try_from(limit.as_nanos()).expect("short");
-                    self.at(limit, Event::Limit(route));
+                    let limit = request.time_limit(&limits);
+                    let limit =
+                        self.now + u64::try_from(limit.as_nanos()).expect("fits in 64 bits");
+                    self.push(limit, Event::Timeout(route));
                     if !self.is_lost(client, locker) {
                         let when = self.now + self.delay();
-                        self.at(when, Event::Request(route, request));
+                        self.push(when, Event::Request(route, request));
                     }
                 }
-                // The adversary ignores it: a sent request may still arrive.
+                // Ignored: a request that is in flight may still arrive.
                 Output::Cancel { .. } => {}
             }
         }
@@ -508,8 +513,8 @@ impl World {
         if let Some(at) = held.hold.poll_timeout() {
             // Timers may be late.
             let late = self.rng.random_range(0..50_000_000);
-            let when = self.clients[client].clock.when(at) + late;
-            self.at(when, Event::Timer { client, incarnation, hold });
+            let when = self.clients[client].clock.true_time(at) + late;
+            self.push(when, Event::Timer { client, incarnation, hold });
         }
     }
 
@@ -518,10 +523,10 @@ impl World {
         let (now, wall) = (locker.clock.now(self.now), locker.clock.wall(self.now));
         let response = match request {
             Request::Lock(request) => {
-                let verdict = locker.table.lock(&request, now, wall);
-                let is_late = verdict.is_ok() && locker.released.contains(&request.uid);
+                let result = locker.table.lock(&request, now, wall);
+                let is_late = result.is_ok() && locker.released.contains(&request.uid);
                 assert!(!is_late, "B50: {} is granted after its release", request.uid);
-                Some(Response::Lock(verdict))
+                Some(Response::Lock(result))
             }
             Request::Refresh(refresh) => {
                 Some(Response::Refresh(locker.table.refresh(&refresh, now)))
@@ -555,17 +560,18 @@ impl World {
         }
         let locker = &self.lockers[index];
         if let Some(at) = locker.table.poll_timeout() {
-            let when = locker.clock.when(at);
-            self.at(when, Event::LockerTimer(index));
+            let when = locker.clock.true_time(at);
+            self.push(when, Event::LockerTimer(index));
         }
     }
 
     fn reply(&mut self, route: Route, response: Response, stamp: TokenStamp) {
         if !self.is_lost(route.client, route.locker) {
-            let is_slow = self.faults.slow_responses && !self.is_calm && self.rng.random_bool(0.5);
+            let is_slow =
+                self.faults.slow_responses && !self.is_healed && self.rng.random_bool(0.5);
             let slow = if is_slow { self.rng.random_range(0..1_900_000_000) } else { 0 };
             let when = self.now + self.delay() + slow;
-            self.at(when, Event::Response(route, response, stamp));
+            self.push(when, Event::Response(route, response, stamp));
         }
     }
 

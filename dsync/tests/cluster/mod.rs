@@ -1,4 +1,4 @@
-//! Servers in this process, on loopback sockets, with locks between them.
+//! A cluster of servers in this process, over loopback sockets.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct Server {
     pub(crate) manager: Manager,
     pub(crate) dsync: Dsync,
-    serving: JoinHandle<()>,
+    serve_task: JoinHandle<()>,
 }
 
 pub(crate) struct Cluster {
@@ -18,8 +18,8 @@ pub(crate) struct Cluster {
     pub(crate) urls: Vec<String>,
 }
 
-/// Timeout of everything that should happen quickly on one machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// Timeout of operations that complete quickly on one machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Server {
     pub(crate) fn mutex(&self, name: &str) -> DRWMutex {
@@ -28,7 +28,7 @@ impl Server {
 
     /// Stops the server as a crash would: nothing is sent for its locks.
     pub(crate) async fn kill(self) {
-        self.serving.abort();
+        self.serve_task.abort();
         self.manager.shutdown(Duration::ZERO).await;
     }
 }
@@ -53,8 +53,8 @@ async fn start(
         .expect("valid lockers");
     manager.start().expect("a runtime");
     dsync.start();
-    let serving = tokio::spawn(manager.clone().serve(listener));
-    Server { manager, dsync, serving }
+    let serve_task = tokio::spawn(manager.clone().serve(listener));
+    Server { manager, dsync, serve_task }
 }
 
 impl Cluster {
@@ -62,7 +62,7 @@ impl Cluster {
         Self::start_with_lockers(servers, servers, limits).await
     }
 
-    /// Starts servers of which the first ones are lockers.
+    /// Starts `servers` servers, the first `lockers` of which are lockers.
     pub(crate) async fn start_with_lockers(
         servers: usize,
         lockers: usize,
@@ -100,7 +100,7 @@ pub(crate) async fn eventually(state: &str, mut condition: impl FnMut() -> bool)
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {state}"));
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("not reached: {state}"));
 }
 
 pub(crate) fn within(millis: u64) -> LockOptions {

@@ -1,4 +1,4 @@
-//! State of one locker, as a holder knows it.
+//! A holder's view of one locker.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use grid::time::Instant;
 use super::RpcId;
 use crate::proto::token::Token;
 
-/// State of one locker, as a holder knows it.
+/// A holder's view of one locker.
 #[derive(Debug)]
 pub(super) struct LockerState {
     /// Its vote for the current attempt.
     pub(super) vote: Vote,
     /// Outstanding RPC of the current attempt.
     pub(super) rpc: Option<OutstandingRpc>,
-    /// Token that the locker has confirmed to know.
+    /// Token that the locker has confirmed to have recorded.
     pub(super) confirmed_token: Option<Token>,
     /// When the next refresh is due.
     pub(super) refresh_at: Instant,
@@ -24,9 +24,9 @@ pub(super) struct LockerState {
     pub(super) pending_release: Option<PendingRelease>,
     /// Outstanding wait request, to which the locker responds when a retry is worthwhile.
     pub(super) wait_rpc: Option<RpcId>,
-    /// Why it did not vote for the last attempt.
+    /// Whether it is likely to grant the next attempt.
     pub(super) availability: Availability,
-    /// Whether it can notify waiters, as ours can: true until a response comes without a stamp.
+    /// Whether it notifies waiters: true until it responds without a stamp, as MinIO lockers do.
     pub(super) can_notify: bool,
 }
 
@@ -40,7 +40,7 @@ pub(super) enum Vote {
 /// Whether another request to a locker is worthwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Availability {
-    /// It granted, or has notified.
+    /// It granted the lock, or sent a notification.
     Free,
     /// Others hold the lock there, or wait for it.
     Blocked,
@@ -61,7 +61,7 @@ pub(super) struct OutstandingRpc {
 #[derive(Debug)]
 pub(super) struct PendingRelease {
     pub(super) uid: Arc<str>,
-    /// When no lease of the grant can remain.
+    /// When the grant has certainly expired.
     pub(super) expires_at: Instant,
     pub(super) retry_at: Instant,
     pub(super) attempts: u32,
@@ -69,7 +69,7 @@ pub(super) struct PendingRelease {
 }
 
 impl PendingRelease {
-    /// Returns when there is something to do for it.
+    /// Returns when it is to be sent again or dropped.
     pub(super) fn due(&self) -> Option<Instant> {
         if self.rpc.is_some() {
             Some(self.expires_at)
@@ -94,12 +94,12 @@ impl LockerState {
         }
     }
 
-    /// Returns whether it can be refreshed: one release at a time is pending.
+    /// Returns whether no release and no other request is outstanding, so that it can be refreshed.
     pub(super) fn is_idle(&self) -> bool {
         self.rpc.is_none() && self.pending_release.is_none()
     }
 
-    /// Returns whether it has no release to confirm.
+    /// Returns whether it has confirmed all releases.
     pub(super) fn is_released(&self) -> bool {
         self.pending_release.is_none()
     }

@@ -1,4 +1,4 @@
-//! Release of everything that an attempt may have been granted.
+//! Release of all grants that an attempt may have got.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How a holder handles the responses of its lockers.
+//! Handling of the lockers' responses.
 
 use grid::time::Instant;
 
@@ -8,8 +8,8 @@ use crate::proto::table::{Granted, RefreshOutcome, Refusal};
 use crate::proto::token::TokenStamp;
 
 impl Hold {
-    /// Handles a response or a failure. `stamp` is the locker's token stamp, absent from lockers of
-    /// existing clusters.
+    /// Handles a response or a failure. `stamp` is the locker's token stamp, absent from MinIO
+    /// lockers.
     pub fn handle_response(
         &mut self,
         (locker, rpc): (usize, RpcId),
@@ -17,7 +17,7 @@ impl Hold {
         stamp: Option<TokenStamp>,
         now: Instant,
     ) {
-        // First the clock: no response revives a lock that has expired.
+        // Expire votes first: no response revives an expired lock.
         self.evaluate_votes(now);
         if let Some(stamp) = stamp {
             self.tokens.observe(stamp, now);
@@ -40,7 +40,7 @@ impl Hold {
         };
         state.rpc = None;
         match response {
-            Ok(Response::Lock(verdict)) => self.handle_lock_response(locker, rpc, verdict, now),
+            Ok(Response::Lock(result)) => self.handle_lock_response(locker, rpc, result, now),
             Ok(Response::Refresh(outcome)) => {
                 self.handle_refresh_response(locker, rpc, outcome, now);
             }
@@ -56,11 +56,11 @@ impl Hold {
         &mut self,
         locker: usize,
         rpc: OutstandingRpc,
-        verdict: Result<Granted, Refusal>,
+        result: Result<Granted, Refusal>,
         now: Instant,
     ) {
         let state = &mut self.lockers[locker];
-        match verdict {
+        match result {
             Ok(Granted { token, lease }) => {
                 let until = rpc.sent_at + self.config.limits.validity_period(lease);
                 state.vote = Vote::Granted { until, token };
@@ -94,7 +94,7 @@ impl Hold {
         let known = state.token().unwrap_or_default();
         let mut extend = |lease| {
             let until = rpc.sent_at + limits.validity_period(lease);
-            // A late response to an early refresh shortens nothing.
+            // Responses may be reordered: an older one must not shorten the validity.
             let until = state.valid_until().map_or(until, |earlier| earlier.max(until));
             state.vote = Vote::Granted { until, token: known };
             state.confirmed_token = rpc.token;
@@ -102,7 +102,8 @@ impl Hold {
         };
         match outcome {
             RefreshOutcome::Held { lease } => extend(lease),
-            // The locker has forgotten grants to others, if our vote was not valid all along.
+            // The vote must have been valid until now: after its end the locker may have granted
+            // the lock to another holder, and lost that grant too.
             RefreshOutcome::Reinstated { lease } if was_valid => extend(lease),
             RefreshOutcome::Reinstated { .. } | RefreshOutcome::Closed => {
                 state.refresh_at = now + limits.refresh_interval / 5;

@@ -8,7 +8,7 @@ const LEASE: Duration = crate::limits::LEASE;
 const HIGH: Token = Token::new(5_000_000);
 const STAMP: TokenStamp = TokenStamp { highest: HIGH, wall: HIGH };
 
-/// A hold, and its requests without a response.
+/// A hold, and its outstanding requests.
 struct Harness {
     hold: Hold,
     now: Instant,
@@ -85,25 +85,25 @@ impl Harness {
         }
     }
 
-    /// Returns the lockers with such a request in flight.
-    fn pending(&self, is_such: impl Fn(&Request) -> bool) -> Vec<usize> {
-        let such = self.in_flight.values().filter(|(_, request)| is_such(request));
-        such.map(|(locker, _)| *locker).collect()
+    /// Returns the lockers with a matching request in flight.
+    fn pending(&self, matches: impl Fn(&Request) -> bool) -> Vec<usize> {
+        let matching = self.in_flight.values().filter(|(_, request)| matches(request));
+        matching.map(|(locker, _)| *locker).collect()
     }
 
-    fn rpc(&self, locker: usize, is_such: impl Fn(&Request) -> bool) -> RpcId {
-        let mut such =
-            self.in_flight.iter().filter(|(_, (to, pending))| *to == locker && is_such(pending));
-        *such.next().expect("such a request is in flight").0
+    fn rpc(&self, locker: usize, matches: impl Fn(&Request) -> bool) -> RpcId {
+        let mut matching =
+            self.in_flight.iter().filter(|(_, (to, pending))| *to == locker && matches(pending));
+        *matching.next().expect("a matching request is in flight").0
     }
 
-    fn respond(&mut self, locker: usize, is_such: impl Fn(&Request) -> bool, response: Response) {
-        let rpc = self.rpc(locker, is_such);
+    fn respond(&mut self, locker: usize, matches: impl Fn(&Request) -> bool, response: Response) {
+        let rpc = self.rpc(locker, matches);
         self.respond_to(locker, rpc, Ok(response));
     }
 
-    fn fail(&mut self, locker: usize, is_such: impl Fn(&Request) -> bool) {
-        let rpc = self.rpc(locker, is_such);
+    fn fail(&mut self, locker: usize, matches: impl Fn(&Request) -> bool) {
+        let rpc = self.rpc(locker, matches);
         self.respond_to(locker, rpc, Err(Failure { may_have_run: true }));
     }
 
@@ -114,7 +114,7 @@ impl Harness {
         self.collect();
     }
 
-    /// Lets these lockers grant with the proposed token.
+    /// Responds with grants of these lockers, which accept the proposed token.
     fn grant(&mut self, lockers: impl IntoIterator<Item = usize>) {
         for locker in lockers {
             let Request::Lock(request) = &self.in_flight[&self.rpc(locker, is_lock)].1 else {
@@ -125,8 +125,8 @@ impl Harness {
         }
     }
 
-    /// Lets time pass, and runs the timers of the hold.
-    fn pass(&mut self, time: Duration) {
+    /// Advances the clock, and fires the timers of the hold.
+    fn advance(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(due) = self.hold.poll_timeout().filter(|due| *due <= until) {
             self.now = self.now.max(due);
@@ -140,7 +140,7 @@ impl Harness {
         matches!(self.hold.status(self.now), Status::Held { .. })
     }
 
-    fn until(&self) -> Instant {
+    fn valid_until(&self) -> Instant {
         match self.hold.status(self.now) {
             Status::Held { until, .. } => until,
             other => panic!("not held: {other:?}"),
@@ -163,7 +163,7 @@ fn b50_a_grant_that_may_come_late_is_released_until_that_is_confirmed() {
     assert!(!harness.is_held(), "too late");
     harness.fail(0, is_unlock);
     assert!(harness.pending(is_unlock).is_empty(), "not at once");
-    harness.pass(Limits::default().retry_max);
+    harness.advance(Limits::default().retry_max);
     assert_eq!(harness.pending(is_unlock), [0], "again");
     harness.hold.release(harness.now);
     harness.collect();
@@ -187,11 +187,11 @@ fn b56_an_unconfirmed_release_is_retried_for_a_lease_and_no_longer() {
             attempts += 1;
             harness.fail(locker, is_unlock);
         }
-        let pause = harness.hold.poll_timeout().expect("another try").since(harness.now);
-        harness.pass(pause);
+        let pause = harness.hold.poll_timeout().expect("a retry").since(harness.now);
+        harness.advance(pause);
     }
     assert_eq!(harness.now, START + LEASE);
-    assert!((3 * 12..3 * 25).contains(&attempts), "{attempts}: often, but no storm");
+    assert!((3 * 12..3 * 25).contains(&attempts), "{attempts} attempts");
 }
 
 #[test]
@@ -200,14 +200,14 @@ fn b55_a_locker_with_a_pending_release_gets_no_other_request() {
     harness.respond(1, is_lock, CONFLICT);
     harness.respond(2, is_lock, CONFLICT);
     for attempt in 2..6 {
-        harness.pass(Limits::default().retry_max);
+        harness.advance(Limits::default().retry_max);
         assert_eq!(harness.pending(is_lock), [1, 2], "attempt {attempt}");
         harness.respond(1, is_lock, CONFLICT);
-        assert_eq!(harness.pending(is_unlock), [0, 2], "two are too few without the second");
+        assert_eq!(harness.pending(is_unlock), [0, 2], "attempt {attempt}");
         harness.respond(2, is_unlock, Response::Released);
     }
     harness.respond(0, is_unlock, Response::Released);
-    harness.pass(Limits::default().retry_max);
+    harness.advance(Limits::default().retry_max);
     assert_eq!(harness.pending(is_lock), [0, 1, 2]);
 }
 
@@ -223,25 +223,25 @@ fn b55_a_slow_locker_does_not_delay_a_lock_that_has_its_quorum() {
 fn b52_a_vote_counts_from_when_its_request_was_sent() {
     let validity_period = Limits::default().validity_period(LEASE);
     let mut harness = Harness::new(config(1, LockKind::Write));
-    harness.pass(Duration::from_secs(3));
+    harness.advance(Duration::from_secs(3));
     harness.grant([0]);
-    assert_eq!(harness.until(), START + validity_period, "not from when it was granted");
-    harness.pass(Limits::default().refresh_interval);
+    assert_eq!(harness.valid_until(), START + validity_period, "not from when it was granted");
+    harness.advance(Limits::default().refresh_interval);
     assert_eq!(harness.pending(is_refresh), [0]);
     let sent = harness.hold.lockers[0].rpc.expect("it is in flight").sent_at;
-    harness.pass(Duration::from_secs(2));
+    harness.advance(Duration::from_secs(2));
     harness.respond(0, is_refresh, HELD);
     assert!(sent + Duration::from_secs(2) <= harness.now);
-    assert_eq!(harness.until(), sent + validity_period);
+    assert_eq!(harness.valid_until(), sent + validity_period);
 }
 
 #[test]
-fn b52_silence_ends_a_lock_and_no_late_response_revives_it() {
+fn b52_a_lock_without_responses_expires_and_no_late_response_revives_it() {
     for lockers in [1, 3] {
         let mut harness = Harness::new(config(lockers, LockKind::Write));
         harness.grant(0..lockers);
-        let until = harness.until();
-        harness.pass(Limits::default().refresh_interval);
+        let until = harness.valid_until();
+        harness.advance(Limits::default().refresh_interval);
         let late: Vec<_> = (0..lockers).map(|locker| harness.rpc(locker, is_refresh)).collect();
         assert_eq!(
             harness.hold.status(until),
@@ -254,7 +254,7 @@ fn b52_silence_ends_a_lock_and_no_late_response_revives_it() {
             harness.respond_to(locker, rpc, Ok(HELD));
             assert_eq!(harness.hold.status(harness.now), Status::Ended(EndReason::Expired));
         }
-        assert!(harness.pending(is_unlock).is_empty(), "its holder may not have seen it yet");
+        assert!(harness.pending(is_unlock).is_empty(), "the holder may not have noticed the loss");
         harness.hold.release(harness.now);
         harness.collect();
         assert_eq!(harness.pending(is_unlock), (0..lockers).collect::<Vec<_>>());
@@ -265,25 +265,25 @@ fn b52_silence_ends_a_lock_and_no_late_response_revives_it() {
 fn b52_a_lock_is_held_as_long_as_a_quorum_of_votes_is_valid() {
     let mut harness = Harness::held();
     for _ in 0..20 {
-        harness.pass(Limits::default().refresh_interval);
+        harness.advance(Limits::default().refresh_interval);
         harness.fail(0, is_refresh);
         harness.respond(1, is_refresh, HELD);
         harness.respond(2, is_refresh, HELD);
         assert!(harness.is_held());
     }
-    harness.pass(LEASE);
+    harness.advance(LEASE);
     assert_eq!(harness.hold.status(harness.now), Status::Ended(EndReason::Expired));
 }
 
 #[test]
 fn b56_a_lock_without_a_quorum_of_grants_is_revoked() {
     let mut harness = Harness::held();
-    harness.pass(Limits::default().refresh_interval);
+    harness.advance(Limits::default().refresh_interval);
     harness.respond(0, is_refresh, NOT_FOUND);
     assert!(harness.is_held(), "two are enough");
     harness.respond(1, is_refresh, NOT_FOUND);
     assert_eq!(harness.hold.status(harness.now), Status::Ended(EndReason::Revoked));
-    assert!(harness.pending(is_unlock).is_empty(), "its holder may not have seen it yet");
+    assert!(harness.pending(is_unlock).is_empty(), "the holder may not have noticed the loss");
     harness.hold.release(harness.now);
     harness.collect();
     assert_eq!(harness.pending(is_unlock), [0, 1, 2]);
@@ -299,11 +299,11 @@ fn b56_a_lost_lock_that_is_never_released_expires() {
     harness.hold.handle_revoked(0, &uid, harness.now);
     harness.hold.handle_revoked(1, &uid, harness.now);
     assert_eq!(harness.hold.status(harness.now), Status::Ended(EndReason::Revoked));
-    harness.pass(LEASE - Duration::from_millis(1));
+    harness.advance(LEASE - Duration::from_millis(1));
     assert!(!harness.hold.is_finished() && !harness.hold.is_released());
-    harness.pass(Duration::from_millis(1));
+    harness.advance(Duration::from_millis(1));
     assert!(harness.hold.is_finished() && harness.hold.is_released());
-    assert!(harness.pending(is_unlock).is_empty(), "no lease of it can remain");
+    assert!(harness.pending(is_unlock).is_empty(), "all its leases have expired");
 }
 
 #[test]
@@ -332,8 +332,8 @@ fn b53_a_request_from_before_a_lease_query_does_not_count() {
 #[test]
 fn b53_a_lease_query_reports_valid_votes_and_voids_earlier_refreshes() {
     let mut harness = Harness::held();
-    let until = harness.until();
-    harness.pass(Limits::default().refresh_interval);
+    let until = harness.valid_until();
+    harness.advance(Limits::default().refresh_interval);
     let early = [0, 1].map(|locker| harness.rpc(locker, is_refresh));
     for locker in [0, 1] {
         let held_lease = harness.hold.void_outstanding(locker, harness.now).expect("a valid vote");
@@ -346,16 +346,16 @@ fn b53_a_lease_query_reports_valid_votes_and_voids_earlier_refreshes() {
         harness.respond_to(locker, rpc, Ok(HELD));
     }
     harness.respond(2, is_refresh, HELD);
-    assert_eq!(harness.until(), until, "one new vote of three");
+    assert_eq!(harness.valid_until(), until, "one new vote of three");
     assert_eq!(harness.hold.void_outstanding(0, until), None, "an expired vote is not reported");
 }
 
 #[test]
-fn b53_a_reinstated_vote_does_not_count_unless_it_was_valid_all_along() {
+fn b53_a_reinstated_vote_counts_only_if_it_was_valid_until_the_response() {
     let reinstated = Response::Refresh(RefreshOutcome::Reinstated { lease: LEASE });
     for is_valid in [true, false] {
         let mut harness = Harness::held();
-        harness.pass(Limits::default().refresh_interval);
+        harness.advance(Limits::default().refresh_interval);
         let votes = harness.hold.lockers.iter_mut();
         let until = harness.now + Duration::from_secs(if is_valid { 2 } else { 1 });
         votes.take(2).for_each(|state| state.vote = Vote::Granted { until, token: HIGH });
@@ -370,7 +370,7 @@ fn b53_a_reinstated_vote_does_not_count_unless_it_was_valid_all_along() {
 }
 
 #[test]
-fn b54_a_token_that_lockers_did_not_take_is_raised_and_known_to_a_quorum_first() {
+fn b54_a_rejected_token_is_replaced_by_a_higher_one_that_a_quorum_records() {
     let mut harness = Harness::new(config(3, LockKind::Write));
     let highest = Token::new(9_000_000);
     harness.respond(0, is_lock, granted(Token::new(8_000_000)));
@@ -378,7 +378,7 @@ fn b54_a_token_that_lockers_did_not_take_is_raised_and_known_to_a_quorum_first()
     assert!(!harness.is_held());
     assert_eq!((harness.pending(is_refresh), harness.hold.stats().second_rounds), (vec![0, 1], 1));
     harness.respond(0, is_refresh, HELD);
-    assert!(!harness.is_held(), "one of three knows it");
+    assert!(!harness.is_held(), "only one of three has recorded it");
     harness.respond(2, is_lock, granted(Token::new(1)));
     assert_eq!(harness.pending(is_refresh), [1, 2], "a locker that grants late gets it too");
     harness.respond(2, is_refresh, HELD);
@@ -387,7 +387,7 @@ fn b54_a_token_that_lockers_did_not_take_is_raised_and_known_to_a_quorum_first()
 }
 
 #[test]
-fn b55_waits_grow_with_jitter_within_bounds() {
+fn b55_retry_delays_grow_with_jitter_within_bounds() {
     let limits = Limits::default();
     let mut all = Vec::new();
     for seed in 0..20 {
@@ -396,8 +396,8 @@ fn b55_waits_grow_with_jitter_within_bounds() {
         let mut harness = Harness::new(config);
         let waits = (0..60_u32).map(|attempt| {
             harness.respond(0, is_lock, CONFLICT);
-            let wait = harness.hold.poll_timeout().expect("another try").since(harness.now);
-            harness.pass(wait);
+            let wait = harness.hold.poll_timeout().expect("a retry").since(harness.now);
+            harness.advance(wait);
             let most = (limits.retry_first + limits.retry_step * attempt).min(limits.retry_max);
             assert!((most / 2..=most).contains(&wait), "attempt {attempt}: {wait:?}");
             wait
@@ -406,18 +406,18 @@ fn b55_waits_grow_with_jitter_within_bounds() {
     }
     let last = |waits: &Vec<Duration>| waits[59];
     assert!(all.iter().all(|waits| last(waits) > waits[0] * 4));
-    let mut lasts: Vec<_> = all.iter().map(last).collect();
-    lasts.sort();
-    lasts.dedup();
-    assert!(lasts.len() > 15, "nearly all waits differ: {lasts:?}");
+    let mut distinct: Vec<_> = all.iter().map(last).collect();
+    distinct.sort();
+    distinct.dedup();
+    assert!(distinct.len() > 15, "nearly all delays differ: {distinct:?}");
 }
 
 #[test]
 fn b55_a_waiter_notified_by_enough_lockers_retries_at_once() {
     let mut harness = Harness::new(config(3, LockKind::Write));
     for locker in 0..3 {
-        let refusal = if locker == 0 { granted(HIGH.next()) } else { CONFLICT };
-        harness.respond(locker, is_lock, refusal);
+        let response = if locker == 0 { granted(HIGH.next()) } else { CONFLICT };
+        harness.respond(locker, is_lock, response);
     }
     assert_eq!(harness.pending(is_wait), [1, 2], "the first one reported no conflict");
     harness.respond(1, is_wait, NOTIFIED);
@@ -432,27 +432,27 @@ fn b55_a_waiter_notified_by_enough_lockers_retries_at_once() {
 #[test]
 fn b55_lockers_without_notifications_are_polled() {
     let mut harness = Harness::new(config(1, LockKind::Write));
-    // As lockers of existing clusters respond: without a stamp.
+    // As MinIO lockers respond: without a stamp.
     let rpc = harness.rpc(0, is_lock);
     harness.hold.handle_response((0, rpc), Ok(CONFLICT), None, harness.now);
     harness.in_flight.clear();
     harness.collect();
     assert!(harness.pending(is_wait).is_empty());
-    harness.pass(Limits::default().retry_first);
+    harness.advance(Limits::default().retry_first);
     assert_eq!(harness.pending(is_lock), [0]);
 }
 
 #[test]
-fn b57_waits_grow_after_refusals_by_an_overloaded_locker() {
+fn b57_retry_delays_grow_after_refusals_by_an_overloaded_locker() {
     let limits = Limits::default();
     let mut harness = Harness::new(config(1, LockKind::Write));
     for attempt in 0..60_u32 {
         harness.respond(0, is_lock, FULL);
         assert!(harness.in_flight.is_empty(), "no other request, nor a wait");
-        let wait = harness.hold.poll_timeout().expect("another try").since(harness.now);
+        let wait = harness.hold.poll_timeout().expect("a retry").since(harness.now);
         let most = (limits.retry_first + limits.retry_step * attempt).min(limits.retry_max);
         assert!((most / 2..=most).contains(&wait), "attempt {attempt}: {wait:?}");
-        harness.pass(wait);
+        harness.advance(wait);
         assert_eq!(harness.pending(is_lock), [0]);
     }
 }
@@ -461,14 +461,14 @@ fn b57_waits_grow_after_refusals_by_an_overloaded_locker() {
 fn b57_a_refused_refresh_is_retried_later() {
     let limits = Limits::default();
     let mut harness = Harness::held();
-    let until = harness.until();
-    harness.pass(limits.refresh_interval);
+    let until = harness.valid_until();
+    harness.advance(limits.refresh_interval);
     for locker in harness.pending(is_refresh) {
         let rpc = harness.rpc(locker, is_refresh);
         harness.respond_to(locker, rpc, Err(Failure { may_have_run: false }));
     }
-    assert!(harness.in_flight.is_empty() && harness.is_held() && harness.until() == until);
-    harness.pass(limits.refresh_interval / 5);
+    assert!(harness.in_flight.is_empty() && harness.is_held() && harness.valid_until() == until);
+    harness.advance(limits.refresh_interval / 5);
     assert_eq!(harness.pending(is_refresh), [0, 1, 2]);
 }
 
@@ -480,10 +480,10 @@ fn a_lock_ends_at_its_deadline_and_releases_possible_grants() {
         if is_refused {
             harness.respond(0, is_lock, CONFLICT);
         }
-        harness.pass(Duration::from_millis(1_999));
-        assert_eq!(harness.hold.status(harness.now), Status::Trying);
+        harness.advance(Duration::from_millis(1_999));
+        assert_eq!(harness.hold.status(harness.now), Status::Acquiring);
         assert!(harness.hold.poll_timeout() <= deadline);
-        harness.pass(Duration::from_millis(1));
+        harness.advance(Duration::from_millis(1));
         assert_eq!(harness.hold.status(harness.now), Status::Ended(EndReason::TimedOut));
         let stats = harness.hold.stats();
         assert_eq!((stats.in_conflict > 0, stats.unreachable > 0), (is_refused, !is_refused));

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! While it is closed it grants nothing, so no earlier grant is violated: a holder's votes expire
-//! within a lease. To grant before a full lease has passed, it must hear from every node which
-//! leases that node still relies on.
+//! within a lease. To grant before a full lease has passed, it needs from every node a report
+//! of the leases that the node still relies on.
 //!
 //! [B53]: crate::rules#b53
 
@@ -18,17 +18,17 @@ use grid::time::Instant;
 use super::{LockRequest, Table};
 use crate::proto::token::Token;
 
-/// Whether a locker grants.
+/// Whether a locker grants locks.
 #[derive(Debug)]
 pub enum Gate {
-    /// Not yet: the locker has restarted.
+    /// It has restarted, and does not grant yet.
     Closed {
         /// Latest time at which it opens.
         until: Instant,
         /// Nodes that have not reported their leases.
         unreported: BTreeSet<Arc<str>>,
     },
-    /// It grants.
+    /// It grants locks.
     Open,
 }
 
@@ -87,7 +87,7 @@ impl Table {
         for HeldLease { request, token } in held_leases {
             self.tokens.raise(&request.resources, token);
             if self.tombstones.contains(&request.uid) {
-                continue; // Its release was faster.
+                continue; // The lock was released before its report arrived.
             }
             if !self.by_uid.contains_key(&request.uid) {
                 self.insert(request, now);

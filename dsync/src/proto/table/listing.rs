@@ -12,7 +12,7 @@ use super::Table;
 use crate::proto::quorum::LockKind;
 use crate::proto::resources::Resources;
 
-/// A grant, as one locker knows it.
+/// A grant of one locker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantInfo {
     /// Id of the grant.
@@ -23,7 +23,7 @@ pub struct GrantInfo {
     pub kind: LockKind,
     /// Name of the server that holds it.
     pub owner: String,
-    /// Place in the holder's code.
+    /// Call site in the holder's code.
     pub source: String,
     /// Number of lockers that the lock needs.
     pub quorum: u32,
@@ -37,7 +37,7 @@ pub struct GrantInfo {
     pub is_revoked: bool,
 }
 
-/// A waiter, as one locker knows it.
+/// A waiter at one locker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaiterInfo {
     /// Id of the waiter.
@@ -48,7 +48,7 @@ pub struct WaiterInfo {
     pub kind: LockKind,
     /// Name of the server that waits.
     pub owner: String,
-    /// Place in the waiter's code.
+    /// Call site in the waiter's code.
     pub source: String,
     /// Time since it began to wait here, in milliseconds.
     pub age_ms: u64,
@@ -68,10 +68,10 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns whether these names fit into what is `left`, and subtracts them.
-fn fits(left: &mut usize, resources: &Resources) -> bool {
-    let is_within = resources.bytes() <= *left;
-    *left = left.saturating_sub(resources.bytes());
+/// Returns whether these names fit into the remaining byte budget, and subtracts them.
+fn fits(budget: &mut usize, resources: &Resources) -> bool {
+    let is_within = resources.bytes() <= *budget;
+    *budget = budget.saturating_sub(resources.bytes());
     is_within
 }
 
@@ -118,7 +118,7 @@ impl Table {
     }
 
     /// Forces grants open: their refreshes fail, so that their holders stop. Grants of holders
-    /// without leases, as in existing clusters, end at once. Returns the ids and the servers that
+    /// without leases (MinIO's) end at once. Returns the ids and the servers that
     /// hold them.
     pub fn force_unlock(
         &mut self,
