@@ -329,8 +329,8 @@ async fn b03_a_forgotten_connection_stays_open_until_the_next_one_supersedes_it(
     let (dialer, acceptor) = pair(configure).await;
     let to_acceptor = dialer.wait_connected(&acceptor.url).await;
 
-    // The dialer's calls end with it; the acceptor still sees it connected, and calls into the
-    // void.
+    // The dialer's calls end with it. The acceptor still reports it as connected, and its calls get
+    // no response.
     let call = within("the end", to_acceptor.request(STUCK, "").into_future()).await;
     assert!(matches!(call, Err(CallError::Disconnected { .. })), "{call:?}");
     let to_dialer = acceptor.connection(&dialer.url);

@@ -96,7 +96,7 @@ async fn b10_a_call_without_a_deadline_gets_the_default_and_the_handler_sees_the
 
     let error = within("the deadline", connection.request(COUNTED, "").into_future()).await;
     assert!(matches!(error, Err(CallError::DeadlineExceeded { .. })), "{error:?}");
-    let left = left.lock().expect("no panic").expect("the deadline travels");
+    let left = left.lock().expect("no panic").expect("the deadline is sent");
     assert!(left <= Duration::from_millis(50) && left > Duration::ZERO, "{left:?}");
     servers[1].assert_quiescent().await;
 }
@@ -442,7 +442,7 @@ async fn b32_a_payload_that_does_not_decode_is_an_error_of_its_call() {
         .expect("free");
     let error = BROKEN.call(&connection, &()).await.expect_err("no string");
     assert!(matches!(error, TypedCallError::Decode { .. }), "{error}");
-    connection.request(ECHO, "").await.expect("other calls go on");
+    connection.request(ECHO, "").await.expect("other calls are unaffected");
 }
 
 #[tokio::test]

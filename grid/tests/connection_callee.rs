@@ -1,5 +1,5 @@
-//! The rules of inbound calls, each in the smallest case that shows it: their responses, refusals,
-//! and which call a mux id means when both directions use it or neither does.
+//! The rules of inbound calls, one minimal test each: responses, refusals, and the call that a mux
+//! id refers to if both directions use it or neither does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -209,7 +209,7 @@ fn p18_an_end_for_an_ended_call_gets_no_reply() {
 
 #[test]
 fn p18_b16_rejections_of_late_messages_end_no_call_at_the_peer() {
-    // Two ends that reject each other's messages fall silent, and calls with the same mux id live.
+    // Two ends that reject each other's messages stop sending, and calls with the same mux id live.
     for op in [Op::AckMux, Op::MuxServerMsg, Op::Pong, Op::MuxClientMsg] {
         let (mut left, mut right) = (Subject::new(), Subject::new());
         left.receive_op(77, op);
@@ -234,7 +234,7 @@ fn p18_the_pong_of_an_unknown_stream_says_so() {
 // ---- messages that are skipped or refused ----
 
 #[test]
-fn p07_an_unknown_op_is_skipped_and_the_connection_goes_on() {
+fn p07_an_unknown_op_is_skipped_and_the_connection_stays_open() {
     for op in [0, 18, 99, 255].map(Op::from_number) {
         let mut subject = Subject::new();
         let mux_id = subject.call(b"");

@@ -1,5 +1,5 @@
-//! The rules of outbound calls, each in the smallest case that shows it: how their deadlines
-//! travel, how they are cancelled, and how they end.
+//! The rules of outbound calls, one minimal test each: transmission of deadlines, cancellation, and
+//! outcomes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -46,7 +46,7 @@ fn calls_beyond_the_outbound_limit_are_not_started() {
 // ---- deadlines ----
 
 #[test]
-fn b10_a_deadline_travels_in_milliseconds_rounded_up() {
+fn b10_a_deadline_is_sent_in_milliseconds_rounded_up() {
     for (deadline, millis) in [
         (Duration::from_nanos(1), 1),
         (Duration::from_millis(1), 1),

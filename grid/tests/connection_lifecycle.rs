@@ -1,5 +1,5 @@
-//! The rules of the connection itself, each in the smallest case that shows it: its queue and the
-//! messages that wait for space in it, its pings, and its end.
+//! The rules of the connection itself, one minimal test each: its queue and the messages that wait
+//! for space in it, its pings, and its end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -58,7 +58,7 @@ fn a_peer_that_causes_replies_and_does_not_read_is_disconnected() {
 }
 
 #[test]
-fn b07_a_pong_leaves_before_queued_data() {
+fn b07_a_pong_is_sent_before_queued_data() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     subject.receive(Header { deadline_ms: 10_000, ..Header::new(0, Op::Ping) }, Bytes::new());
@@ -68,7 +68,7 @@ fn b07_a_pong_leaves_before_queued_data() {
 }
 
 #[test]
-fn b07_a_ping_leaves_before_queued_data() {
+fn b07_a_ping_is_sent_before_queued_data() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     subject.advance(Duration::from_secs(10));

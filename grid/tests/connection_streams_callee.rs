@@ -1,5 +1,5 @@
-//! The rules of inbound streams, each in the smallest case that shows it: how they are accepted,
-//! credit and sequences, half-close, errors without credit, and pings.
+//! The rules of inbound streams, one minimal test each: acceptance, credit and sequences,
+//! half-close, errors without credit, and pings.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -157,7 +157,7 @@ fn p16_sequences_of_the_callee_count_messages_and_credits_from_the_acknowledgeme
 }
 
 #[test]
-fn b21_p17_a_message_waits_for_credit_and_leaves_with_it() {
+fn b21_p17_a_message_waits_for_credit_and_is_then_sent() {
     for output in [0, 1] {
         let mut subject = Subject::new();
         let id = subject.accepted(9, 1, output);
@@ -468,7 +468,7 @@ fn p14_an_end_that_waited_beyond_the_deadline_is_not_sent() {
 // ---- pings (B07), and late messages ----
 
 /// Advances the clock on a connection whose peer sends its pongs.
-fn pass_alive(subject: &mut Subject, seconds: u64) {
+fn advance_with_pongs(subject: &mut Subject, seconds: u64) {
     for _ in 0..seconds {
         subject.advance(Duration::from_secs(1));
         let pong = b"\x81\xa1t\xc7\x0c\x05\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -481,7 +481,7 @@ fn pass_alive(subject: &mut Subject, seconds: u64) {
 fn b07_a_stream_without_pings_for_75_seconds_is_cancelled() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 1, 1);
-    pass_alive(&mut subject, 74);
+    advance_with_pongs(&mut subject, 74);
     assert_eq!(subject.events(), []);
     subject.advance(Duration::from_secs(1));
     assert_eq!(subject.lines(), [r#"DisconnectClientMux 9 ERROR "no ping for 75 s""#]);
@@ -494,13 +494,13 @@ fn b07_a_stream_without_pings_for_75_seconds_is_cancelled() {
 fn b07_only_a_ping_restarts_the_timeout() {
     let mut subject = Subject::new();
     let id = subject.accepted(9, 9, 1);
-    pass_alive(&mut subject, 40);
+    advance_with_pongs(&mut subject, 40);
     subject.deliver(Op::Ping, id, 1, b"");
-    pass_alive(&mut subject, 35);
+    advance_with_pongs(&mut subject, 35);
     subject.deliver(Op::MuxClientMsg, id, 2, b"not a ping");
-    pass_alive(&mut subject, 39);
+    advance_with_pongs(&mut subject, 39);
     assert_eq!(subject.connection.live_inbound_calls(), 1);
-    pass_alive(&mut subject, 1);
+    advance_with_pongs(&mut subject, 1);
     assert_eq!(subject.connection.live_inbound_calls(), 0, "75 s after the ping");
 }
 
@@ -510,7 +510,7 @@ fn b07_no_ping_timeout_where_the_deadline_is_nearer() {
     subject.receive_open(9, 75_000, Flags::NONE);
     subject.accept(9, 1, 1);
     subject.events();
-    pass_alive(&mut subject, 75);
+    advance_with_pongs(&mut subject, 75);
     let end = StreamEnd::DeadlineExceeded;
     assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::Cancel { mux_id: 9 }]);
 }

@@ -1,7 +1,5 @@
-//! The rules of outbound streams, each in the smallest case that shows it: waiting for
-//! the acknowledgement, for credit and for queue space, messages before the end, and how a
-//! stream ends. Pings, and the stream that a late message means, are in
-//! `connection_streams_caller_ends.rs`.
+//! The rules of outbound streams, one minimal test each: waiting for the acknowledgement, for
+//! credit and for queue space. `connection_streams_caller_ends.rs` has the rules of their ends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -52,7 +50,7 @@ fn b26_the_opening_announces_no_input_and_messages_are_refused() {
 }
 
 #[test]
-fn p15_no_message_leaves_before_the_acknowledgement() {
+fn p15_no_message_is_sent_before_the_acknowledgement() {
     let mut subject = Subject::new();
     let id = subject.open(2, 1);
     assert_eq!(subject.send(id, b"early"), SendStatus::Waiting);
@@ -66,7 +64,7 @@ fn p15_no_message_leaves_before_the_acknowledgement() {
 }
 
 #[test]
-fn p15_a_credit_before_the_acknowledgement_is_worth_nothing() {
+fn p15_a_credit_before_the_acknowledgement_grants_nothing() {
     let mut subject = Subject::new();
     let id = subject.open(1, 1);
     subject.send(id, b"early");
@@ -93,7 +91,7 @@ fn p17_a_second_acknowledgement_grants_nothing() {
 }
 
 #[test]
-fn p17_credits_beyond_the_capacity_are_worth_nothing() {
+fn p17_credits_beyond_the_capacity_grant_nothing() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     subject.deliver(Op::UnblockClMux, id, 1, b"");
@@ -102,7 +100,7 @@ fn p17_credits_beyond_the_capacity_are_worth_nothing() {
 }
 
 #[test]
-fn b20_an_opening_that_waits_for_queue_space_leaves_before_the_messages_of_its_stream() {
+fn b20_an_opening_that_waits_for_queue_space_is_sent_before_the_messages_of_its_stream() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let id = subject.open(1, 1);
@@ -162,7 +160,7 @@ fn p16_sequences_of_the_caller_count_messages_credits_and_pings() {
 }
 
 #[test]
-fn b21_p17_a_message_waits_for_credit_and_leaves_with_it() {
+fn b21_p17_a_message_waits_for_credit_and_is_then_sent() {
     let mut subject = Subject::new();
     let id = subject.opened(2, 1);
     assert_eq!(subject.send(id, b"a"), SendStatus::Queued);
@@ -222,7 +220,7 @@ fn p17_each_message_that_is_taken_gives_one_credit_back() {
 }
 
 #[test]
-fn p17_a_credit_waits_its_turn_in_the_queue() {
+fn p17_a_credit_keeps_its_order_in_the_queue() {
     let mut subject = Subject::with_short_queue();
     let id = subject.opened(1, 1);
     subject.deliver(Op::MuxServerMsg, id, 1, b"x");

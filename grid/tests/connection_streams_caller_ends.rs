@@ -1,6 +1,6 @@
-//! How outbound streams end, each rule in the smallest case that shows it: messages received before
-//! the end, messages sent, pings, and which stream a mux id means. The way there is in
-//! `connection_streams_caller.rs`.
+//! Ends of outbound streams, one minimal test per rule: messages received before the end, messages
+//! sent, pings, and the stream that a mux id refers to. `connection_streams_caller.rs` has the rules
+//! of open streams.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -66,7 +66,7 @@ fn b21_an_end_whose_payload_has_no_credit_is_an_overrun() {
 
 #[test]
 fn b23_a_disconnect_after_the_end_is_ignored() {
-    // Existing peers send one after every finished stream.
+    // MinIO peers send one after every finished stream.
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     let next = subject.opened(1, 1);
@@ -101,9 +101,8 @@ fn p18_the_callee_may_cancel_a_stream_without_a_reason() {
     assert_eq!(subject.events(), [stream_ended(end)]);
 }
 
-/// Remembers a stream of a simulated cluster whose clocks differed by a hundredth: its deadline
-/// passed at the callee first, and the caller's next message got a reply as if the stream had been
-/// cancelled.
+/// Regression test from a simulation with clock rates 1 % apart: the deadline passed at the callee
+/// first, and the caller's next message got a reply as if the stream had been cancelled.
 #[test]
 fn b10_p18_a_disconnect_around_the_deadline_is_a_deadline() {
     let (long_before, just_before) = (Duration::from_millis(900), Duration::from_millis(990));
@@ -211,7 +210,7 @@ fn stream_lines(subject: &mut Subject) -> Vec<String> {
 }
 
 /// Advances the clock on a connection whose peer sends its pongs.
-fn pass_alive(subject: &mut Subject, duration: Duration) {
+fn advance_with_pongs(subject: &mut Subject, duration: Duration) {
     for _ in 0..duration.as_secs() {
         subject.advance(Duration::from_secs(1));
         let pong =
@@ -237,28 +236,28 @@ fn pong(not_found: bool, error: Option<&str>) -> Bytes {
 }
 
 #[test]
-fn b07_stream_pings_leave_every_15_seconds_and_two_without_a_pong_end_the_stream() {
+fn b07_stream_pings_are_sent_every_15_seconds_and_two_without_a_pong_end_the_stream() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
-    pass_alive(&mut subject, PING_INTERVAL - Duration::from_secs(1));
+    advance_with_pongs(&mut subject, PING_INTERVAL - Duration::from_secs(1));
     assert_eq!(stream_lines(&mut subject), [""; 0]);
-    pass_alive(&mut subject, Duration::from_secs(1));
+    advance_with_pongs(&mut subject, Duration::from_secs(1));
     assert_eq!(stream_lines(&mut subject), ["Ping 1 seq=1"]);
-    pass_alive(&mut subject, PING_INTERVAL);
+    advance_with_pongs(&mut subject, PING_INTERVAL);
     assert_eq!(stream_lines(&mut subject), ["Ping 1 seq=2"]);
     assert_eq!(subject.events(), []);
-    pass_alive(&mut subject, PING_INTERVAL);
+    advance_with_pongs(&mut subject, PING_INTERVAL);
     assert_eq!(stream_lines(&mut subject), ["DisconnectServerMux 1"]);
     assert_eq!(subject.events(), [stream_ended(StreamEnd::PingTimeout { missed: 2 })]);
     assert_eq!(subject.read(id), Received::StreamEnded);
 }
 
 #[test]
-fn b07_a_pong_is_a_sign_of_life_and_takes_no_sequence() {
+fn b07_a_pong_resets_the_ping_count_and_takes_no_sequence() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     for round in 1..=10 {
-        pass_alive(&mut subject, PING_INTERVAL);
+        advance_with_pongs(&mut subject, PING_INTERVAL);
         assert_eq!(stream_lines(&mut subject), [format!("Ping 1 seq={round}")]);
         let header = Header { sequence: round, ..Header::new(id.mux_id, Op::Pong) };
         subject.receive(header, pong(false, None));
@@ -274,7 +273,7 @@ fn b07_a_stream_with_a_nearer_deadline_is_not_pinged() {
         let mut subject = Subject::new();
         subject.open_until(Duration::from_secs(deadline));
         subject.sent();
-        pass_alive(&mut subject, Duration::from_secs(60));
+        advance_with_pongs(&mut subject, Duration::from_secs(60));
         let lines = stream_lines(&mut subject);
         let count = lines.iter().filter(|line| line.starts_with("Ping 1")).count();
         assert_eq!(count, pings, "deadline {deadline} s: {lines:?}");
@@ -288,11 +287,11 @@ fn b07_a_stream_that_waits_for_queue_space_is_not_pinged_until_it_is_opened() {
     let mut subject = Subject::with_short_queue();
     subject.fill_queue();
     let id = subject.open(1, 1);
-    pass_alive(&mut subject, PING_INTERVAL * 3);
+    advance_with_pongs(&mut subject, PING_INTERVAL * 3);
     assert_eq!(subject.connection.live_outbound_streams(), 1);
     let lines = stream_lines(&mut subject);
     assert!(lines.iter().all(|line| !line.starts_with("Ping")), "{lines:?}");
-    pass_alive(&mut subject, PING_INTERVAL);
+    advance_with_pongs(&mut subject, PING_INTERVAL);
     let ping = format!("Ping {} seq=1", id.mux_id);
     assert!(stream_lines(&mut subject).contains(&ping), "the calls in front of it expired");
 }

@@ -200,12 +200,12 @@ fn p18_b24_error_without_credit() {
 fn b07_stream_ping() {
     let mut exchange = Exchange::new();
     let (caller, handler) = exchange.open_and_accept(1, 1);
-    exchange.pass_time(15);
+    exchange.advance_clock(15);
     exchange.send(caller, "c1");
     exchange.deliver_all();
     exchange.receive(handler);
     exchange.deliver_all();
-    exchange.pass_time(15);
+    exchange.advance_clock(15);
     assert_diagram(
         "stream_ping",
         "P12, P16, P18, B07: the connection's pings each 10 s, the stream's each 15 s",

@@ -109,7 +109,7 @@ fn credit(mux_id: u64, sequence: u32) -> Header {
 /// Receives the next message except pings of the connection.
 async fn next_call_message(peer: &mut ScriptedPeer) -> Message {
     loop {
-        let message = peer.next_message().await.expect("the connection goes on");
+        let message = peer.next_message().await.expect("the connection stays open");
         if message.header.op != Op::Ping {
             return message;
         }
@@ -451,7 +451,7 @@ async fn p17_a_flood_of_credits_lets_a_handler_send_no_more_than_its_capacity() 
 }
 
 #[tokio::test]
-async fn b10_the_callee_enforces_the_deadline_when_the_caller_goes_silent() {
+async fn b10_the_callee_enforces_the_deadline_of_a_caller_that_stops_sending() {
     let mut watched = watched(Limits::default()).await;
     let opening = Header { deadline_ms: 100, ..open(2, WATCHED) };
     watched.cluster.peer.send(opening, b"").await;

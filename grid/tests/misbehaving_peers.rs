@@ -46,7 +46,7 @@ async fn p08_malformed_messages_end_their_connection_alone() {
             cause.is_some_and(|failure| failure.cause.starts_with("protocol error"))
         })
         .await;
-        cluster.dial_again().await;
+        cluster.redial().await;
     }
     cluster.assert_unaffected().await;
 }
@@ -85,7 +85,7 @@ async fn the_header_of_an_oversized_frame_ends_the_connection() {
     let stream = cluster.peer.socket.get_mut();
     stream.write_all(&header).await.expect("the socket is open");
     cluster.peer.wait_closed().await;
-    cluster.dial_again().await;
+    cluster.redial().await;
     cluster.assert_unaffected().await;
 }
 
@@ -308,7 +308,7 @@ async fn a_peer_that_causes_replies_and_does_not_read_is_disconnected() {
 #[tokio::test]
 async fn a_peer_that_sends_byte_by_byte_is_served() {
     let mut cluster = ScriptedCluster::new(Limits::default()).await;
-    // By hand, so that the frame can be cut: masked with zeros, as a client must.
+    // Encoded here, so that the frame can be split: masked with zeros, as a client must.
     let inner = encode(request(9), b"slowly");
     let mut frame = vec![0x82, 0x80 | inner.len() as u8, 0, 0, 0, 0];
     frame.extend(inner);
@@ -358,7 +358,7 @@ async fn random_frames_never_affect_other_peers() {
         cluster.peer.send_bytes(frame).await;
         if !is_message {
             cluster.peer.wait_closed().await;
-            cluster.dial_again().await;
+            cluster.redial().await;
         }
     }
     cluster.assert_unaffected().await;
@@ -372,6 +372,6 @@ async fn unmasked_frames_of_a_dialer_are_refused() {
     frame.extend(inner);
     cluster.peer.socket.get_mut().write_all(&frame).await.expect("open");
     cluster.peer.wait_closed().await;
-    cluster.dial_again().await;
+    cluster.redial().await;
     cluster.assert_unaffected().await;
 }

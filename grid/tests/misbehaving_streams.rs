@@ -1,4 +1,4 @@
-//! Outbound streams to a peer that errs as existing peers do, or worse: each ends for its own
+//! Outbound streams to a peer with the defects of MinIO peers, or worse: each ends for its own
 //! caller with the right result, and no other call is affected.
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,7 +14,7 @@ use grid::proto::message::{Flags, Header, Message, Op};
 use grid::{HandlerId, Limits, OpenStream, Route, SendError, Stream, StreamError};
 use support::scripted_cluster::{ScriptedCluster, request};
 use support::streams::{
-    is_deadline, is_disconnected, is_unknown_handler, message, remote_text, rest,
+    collect_rest, is_deadline, is_disconnected, is_unknown_handler, message, remote_text,
 };
 use support::{STUCK, ScriptedPeer, eventually, merged, within};
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ fn failure(mux_id: u64, sequence: u32) -> Header {
 /// Receives the next message except pings of the connection.
 async fn next_call_message(peer: &mut ScriptedPeer) -> Message {
     loop {
-        let message = peer.next_message().await.expect("the connection goes on");
+        let message = peer.next_message().await.expect("the connection stays open");
         if message.header.op != Op::Ping || message.header.mux_id != 0 {
             return message;
         }
@@ -160,7 +160,7 @@ async fn b16_cancelling_500_streams_ends_none_of_500_inbound_requests_with_the_s
 }
 
 #[tokio::test]
-async fn b23_a_complete_stream_ends_cleanly_whatever_existing_peers_send_after_it() {
+async fn b23_a_complete_stream_ends_cleanly_whatever_minio_peers_send_after_it() {
     let mut cluster = ScriptedCluster::new(Limits::default()).await;
     for round in 0..300_u32 {
         let opening = tokio::spawn(peer_stream(&cluster).into_future());
@@ -194,7 +194,7 @@ async fn b23_a_complete_stream_ends_cleanly_whatever_existing_peers_send_after_i
         let stream = within("opening", opening).await.expect("no panic").expect("it opens");
         let (mut sender, mut receiver) = stream.split();
         assert_eq!(sender.send("late").await, Err(SendError::Finished));
-        let (messages, ended) = rest(&mut receiver).await;
+        let (messages, ended) = collect_rest(&mut receiver).await;
         assert_eq!((messages, ended), (vec!["one".into(), "two".into()], Ok(())));
         assert_eq!(sender.finish().await, Ok(()));
     }
@@ -218,7 +218,7 @@ async fn b23_a_complete_stream_ends_cleanly_when_its_connection_ends_right_after
         let connection = cluster.server.connection(&cluster.peer_url);
         eventually("the end", || connection.state() != grid::ConnectionState::Connected).await;
         let (_sender, mut receiver) = stream.split();
-        assert_eq!(rest(&mut receiver).await, (vec!["one".into()], Ok(())));
+        assert_eq!(collect_rest(&mut receiver).await, (vec!["one".into()], Ok(())));
         cluster.server.assert_quiescent().await;
     }
 }
@@ -241,7 +241,7 @@ async fn b05_b14_a_disconnected_stream_delivers_what_arrived_and_then_disconnect
         drop(cluster.peer);
         let error = within("the end", waiting).await.expect("no panic").expect_err("cut off");
         assert!(matches!(&error, SendError::Stream(error) if is_disconnected(error)), "{error}");
-        let (messages, ended) = rest(&mut receiver).await;
+        let (messages, ended) = collect_rest(&mut receiver).await;
         assert_eq!(messages.len(), 2 - usize::from(reading));
         assert!(is_disconnected(&ended.expect_err("cut off")));
         cluster.server.assert_quiescent().await;
@@ -272,7 +272,7 @@ async fn b24_the_last_message_before_an_error_reaches_a_slow_receiver() {
         let connection = cluster.connection();
         eventually("the error arrived", || connection.stats().live_outbound_streams == 0).await;
         let (_sender, mut receiver) = stream.split();
-        let (messages, ended) = rest(&mut receiver).await;
+        let (messages, ended) = collect_rest(&mut receiver).await;
         let expected: Vec<_> =
             (1..=capacity).map(|number| Bytes::from(vec![number as u8])).collect();
         assert_eq!(messages, expected);
@@ -295,7 +295,7 @@ async fn b21_a_handlers_overrun_is_an_error_of_its_stream_after_the_messages_wit
         let gone = expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
         assert_eq!(gone.mux_id, mux_id);
         let (mut sender, mut receiver) = stream.split();
-        let (messages, ended) = rest(&mut receiver).await;
+        let (messages, ended) = collect_rest(&mut receiver).await;
         assert_eq!(messages.len(), capacity as usize);
         assert!(matches!(ended, Err(StreamError::Overrun { .. })), "{ended:?}");
         let error = sender.send("x").await;
@@ -319,7 +319,7 @@ async fn b22_a_gap_or_a_duplicate_is_an_incorrect_sequence() {
         cluster.peer.send(data(mux_id, wrong), b"wrong").await;
         let (_sender, mut receiver) = stream.split();
         assert_eq!(message(&mut receiver).await, "one");
-        let error = rest(&mut receiver).await.1.expect_err("out of sequence");
+        let error = collect_rest(&mut receiver).await.1.expect_err("out of sequence");
         let StreamError::IncorrectSequence { expected: 2, received, .. } = error else {
             panic!("{error}")
         };
@@ -521,7 +521,7 @@ async fn b07_a_stream_without_pongs_ends_alone() {
     }
     let gone = expect_message(&mut cluster.peer, Op::DisconnectServerMux).await;
     assert_eq!(gone.mux_id, mux_id);
-    let ended = rest(&mut receiver).await.1;
+    let ended = collect_rest(&mut receiver).await.1;
     assert!(matches!(ended, Err(StreamError::PingTimeout { missed: 2, .. })), "{ended:?}");
     let error = sender.send("x").await;
     assert!(matches!(error, Err(SendError::Stream(StreamError::PingTimeout { .. }))), "{error:?}");
@@ -538,7 +538,7 @@ async fn b07_a_stream_with_a_near_deadline_is_not_pinged() {
     let open = peer_stream(&cluster).timeout(Duration::from_secs(1));
     let (stream, mux_id) = acknowledged(&mut cluster, open).await;
     let (_sender, mut receiver) = stream.split();
-    let ended = rest(&mut receiver).await.1.expect_err("too late");
+    let ended = collect_rest(&mut receiver).await.1.expect_err("too late");
     assert!(is_deadline(&ended), "{ended}");
     // No ping came before the end.
     assert_eq!(expect_message(&mut cluster.peer, Op::DisconnectServerMux).await.mux_id, mux_id);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use grid::{CallError, HandlerError, HandlerId, Limits, Route, SendError, StreamError};
 use support::live::LiveCount;
-use support::streams::{is_disconnected, message, opened, rest};
+use support::streams::{collect_rest, is_disconnected, message, opened};
 use support::{ECHO, Server, WAIT_MAX, eventually, within};
 use tokio::sync::mpsc;
 
@@ -73,7 +73,12 @@ async fn next(reports: &mut Reports) -> Observed {
 }
 
 /// Asserts that both servers are quiescent and that the handler reported nothing more.
-async fn assert_at_rest(one: &Server, two: &Server, live: &LiveCount, reports: &mut Reports) {
+async fn assert_quiescent_without_reports(
+    one: &Server,
+    two: &Server,
+    live: &LiveCount,
+    reports: &mut Reports,
+) {
     eventually("the handlers are dropped", || live.count() == 0).await;
     one.assert_quiescent().await;
     two.assert_quiescent().await;
@@ -112,7 +117,7 @@ async fn b25_dropping_a_stream_cancels_its_handler_which_observes_no_clean_end()
                 drop(receiver);
             }
         }
-        assert_at_rest(&one, &two, &live, &mut reports).await;
+        assert_quiescent_without_reports(&one, &two, &live, &mut reports).await;
     }
 }
 
@@ -126,7 +131,7 @@ async fn b11_dropping_the_future_that_opens_cancels_the_handler() {
             eventually("the handler runs", || live.count() == 1).await;
         }
         drop(opening);
-        assert_at_rest(&one, &two, &live, &mut reports).await;
+        assert_quiescent_without_reports(&one, &two, &live, &mut reports).await;
     }
     assert_eq!(one.connection(&two.url).stats().outbound_streams, 2);
 }
@@ -153,7 +158,7 @@ async fn b25_dropping_the_sender_alone_is_a_half_close() {
         within("a credit", sender.send("x")).await.expect("accepted");
     }
     drop(sender);
-    let (messages, end) = rest(&mut receiver).await;
+    let (messages, end) = collect_rest(&mut receiver).await;
     assert_eq!(end, Ok(()));
     let expected: Vec<_> = (0..200).map(|number| format!("100 {number}")).collect();
     assert_eq!(messages, expected);
@@ -263,7 +268,7 @@ async fn b05_b14_messages_before_a_disconnect_are_received_and_then_the_end() {
             let error = within("the end", sender.send("x")).await.expect_err("cut off");
             let SendError::Stream(error) = error else { panic!("{error}") };
             assert!(is_disconnected(&error), "{error}");
-            let (messages, end) = rest(&mut receiver).await;
+            let (messages, end) = collect_rest(&mut receiver).await;
             assert_eq!(messages.len(), 10);
             assert!(is_disconnected(&end.expect_err("cut off")));
             let error = within("the end", sender.finish()).await.expect_err("cut off");
@@ -281,7 +286,7 @@ async fn b09_shutdown_does_not_wait_longer_than_its_grace_period_for_a_stream() 
     within("the shutdown", two.manager.shutdown(Duration::from_millis(20))).await;
     let error = within("the end", stream.next()).await.expect("an error").expect_err("cut off");
     assert!(is_disconnected(&error), "{error}");
-    assert_at_rest(&one, &two, &live, &mut reports).await;
+    assert_quiescent_without_reports(&one, &two, &live, &mut reports).await;
 }
 
 #[tokio::test]
@@ -338,7 +343,7 @@ async fn b06_b11_dropping_a_waiting_send_removes_its_message() {
     assert_eq!(message(&mut receiver).await, "last");
     receive_one();
     within("finishing", finishing).await.expect("no panic").expect("no error");
-    assert_eq!(rest(&mut receiver).await, (vec![], Ok(())));
+    assert_eq!(collect_rest(&mut receiver).await, (vec![], Ok(())));
     one.assert_quiescent().await;
     two.assert_quiescent().await;
 }
@@ -376,7 +381,7 @@ async fn b25_a_task_that_outlives_its_handler_learns_that_it_returned() {
         let receiver = match within("opening", open.into_future()).await {
             Ok(stream) => {
                 let (sender, mut receiver) = stream.split();
-                drop(rest(&mut receiver).await);
+                drop(collect_rest(&mut receiver).await);
                 drop(sender);
                 Some(receiver)
             }
@@ -455,7 +460,7 @@ async fn b14_a_task_that_outlives_its_handler_learns_of_the_deadline_it_overran(
         })
         .expect("free");
     let open = one.connection(&two.url).stream(OTHER, "").timeout(Duration::from_millis(100));
-    let (_, end) = support::streams::whole(open).await;
+    let (_, end) = support::streams::collect_stream(open).await;
     assert!(support::streams::is_deadline(&end.expect_err("too late")));
     let saw = next(&mut reports).await;
     assert!(matches!(saw, Observed::Error(_)), "{saw:?}");
@@ -481,7 +486,7 @@ async fn b24_an_error_reaches_a_caller_that_does_not_read_even_past_a_waiting_me
     eventually("the end arrived", || one.connection(&two.url).stats().live_outbound_streams == 0)
         .await;
     assert_eq!(message(&mut receiver).await, "sent");
-    let end = rest(&mut receiver).await.1;
+    let end = collect_rest(&mut receiver).await.1;
     assert_eq!(support::streams::remote_text(end), "failed");
     assert!(one.connection(&two.url).request(ECHO, "x").timeout(WAIT_MAX).await.is_ok());
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use futures_util::{FutureExt, SinkExt};
 use grid::{HandlerId, Limits, Route, SendError, StreamReceiver, StreamSender};
-use support::streams::{message, opened, remote_text, rest};
+use support::streams::{collect_rest, message, opened, remote_text};
 use support::{ECHO, Server, eventually, within};
 use tokio::sync::{Notify, watch};
 use tokio::task::coop::unconstrained;
@@ -194,7 +194,7 @@ async fn b21_capacities_of_one_carry_a_thousand_messages_both_ways() {
             sender.send(number.to_string()).await.expect("accepted");
         }
     });
-    let (messages, end) = rest(&mut receiver).await;
+    let (messages, end) = collect_rest(&mut receiver).await;
     let expected: Vec<_> = (0..1_000_u32).map(|number| number.to_string()).collect();
     assert_eq!(messages, expected);
     assert_eq!(end, Ok(()));
@@ -225,7 +225,7 @@ async fn b26_a_stream_without_input_ends_its_input_at_once() {
     assert_eq!(sender.feed("x".into()).await, Err(SendError::NoInput));
     within("finishing", sender.finish()).await.expect("there is nothing to finish");
     release.notify_one();
-    assert_eq!(rest(&mut receiver).await, (vec!["the end".into()], Ok(())));
+    assert_eq!(collect_rest(&mut receiver).await, (vec!["the end".into()], Ok(())));
     one.assert_quiescent().await;
     two.assert_quiescent().await;
 }
@@ -346,7 +346,7 @@ async fn b21_messages_of_many_streams_each_in_order_with_small_queues() {
                         sender.send(payload).await.expect("accepted");
                     }
                 });
-                let (messages, end) = rest(&mut receiver).await;
+                let (messages, end) = collect_rest(&mut receiver).await;
                 assert_eq!((messages.len(), end), (30, Ok(())));
                 for (round, message) in (0_u8..).zip(messages) {
                     assert_eq!(message.len(), 20 << 10);

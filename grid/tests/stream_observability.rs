@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use grid::trace::{CallSide, CallTrace, Subscriber, TraceOutcome};
 use grid::{CallError, HandlerId, Limits, Route, StreamError, Subroute};
-use support::streams::{is_deadline, opened, rest, whole};
+use support::streams::{collect_rest, collect_stream, is_deadline, opened};
 use support::{Server, WAIT_MAX, eventually, within};
 
 const SHOUT: HandlerId = HandlerId::new(210);
@@ -69,10 +69,10 @@ async fn a_handler_knows_its_caller_handler_subroute_and_deadline() {
         .expect("free");
     let open = || one.connection(&two.url).stream(SHOUT, "").subroute(&subroute);
     let subrouted = "Some(\"drive-1/pool-0\")";
-    let (messages, end) = whole(open()).await;
+    let (messages, end) = collect_stream(open()).await;
     assert_eq!(messages, [&*one.url, &two.url, "210", subrouted, "None", "false"]);
     assert_eq!(end, Ok(()));
-    let (messages, end) = whole(open().timeout(WAIT_MAX)).await;
+    let (messages, end) = collect_stream(open().timeout(WAIT_MAX)).await;
     assert_eq!(messages, [&*one.url, &two.url, "210", subrouted, "Some(true)", "false"]);
     assert_eq!(end, Ok(()));
 }
@@ -109,7 +109,7 @@ async fn b42_a_stream_is_traced_as_one_call_with_all_its_bytes_on_both_sides() {
         sender.send(message).await.expect("accepted");
     }
     sender.finish().await.expect("the handler is there");
-    assert_eq!(rest(&mut receiver).await.0, ["A", "BC", "DEF"]);
+    assert_eq!(collect_rest(&mut receiver).await.0, ["A", "BC", "DEF"]);
     drop(receiver);
     let (client, server) = both(&seen).await;
     assert_eq!((client.bytes_out, client.bytes_in), (7 + 6, 6));
@@ -126,7 +126,7 @@ async fn b42_the_end_of_a_stream_is_traced_on_both_sides() {
     let connection = one.connection(&two.url);
     let seen = trace(&one, &two);
 
-    assert!(whole(connection.stream(FAIL, "")).await.1.is_err());
+    assert!(collect_stream(connection.stream(FAIL, "")).await.1.is_err());
     let (client, server) = both(&seen).await;
     let TraceOutcome::StreamFailed(StreamError::Call(error)) = client.outcome else {
         panic!("{}", client.outcome)
@@ -141,14 +141,14 @@ async fn b42_the_end_of_a_stream_is_traced_on_both_sides() {
     assert_eq!((server.outcome, server.bytes_in), (TraceOutcome::Cancelled, 3));
 
     let open = connection.stream(STUCK_STREAM, "").timeout(Duration::from_millis(300));
-    assert!(is_deadline(&whole(open).await.1.expect_err("too late")));
+    assert!(is_deadline(&collect_stream(open).await.1.expect_err("too late")));
     let (client, server) = both(&seen).await;
     assert!(matches!(&client.outcome, TraceOutcome::StreamFailed(error) if is_deadline(error)));
     assert_eq!(server.outcome, TraceOutcome::Cancelled);
 
     // A stream that was not opened has no callee.
     let open = connection.stream(STUCK_STREAM, "").timeout(Duration::ZERO);
-    assert!(is_deadline(&whole(open).await.1.expect_err("too late")));
+    assert!(is_deadline(&collect_stream(open).await.1.expect_err("too late")));
     eventually("it is traced", || seen.lock().expect("no panic").len() == 1).await;
     let trace = seen.lock().expect("no panic").remove(0);
     assert!(

@@ -15,7 +15,7 @@ use grid::{
 };
 use support::live::LiveCount;
 use support::streams::{
-    is_deadline, is_unknown_handler, message, opened, remote_text, rest, whole,
+    collect_rest, collect_stream, is_deadline, is_unknown_handler, message, opened, remote_text,
 };
 use support::{ECHO, ReservedAddress, Server, WAIT_MAX, eventually, within};
 use tokio::sync::{mpsc, watch};
@@ -50,7 +50,7 @@ async fn b22_b25_messages_both_ways_in_order_and_a_half_close() {
         sender.finish().await.expect("the handler is there");
     });
     assert_eq!(message(&mut receiver).await, "first");
-    let (messages, end) = rest(&mut receiver).await;
+    let (messages, end) = collect_rest(&mut receiver).await;
     assert_eq!(end, Ok(()));
     let expected: Vec<_> = (0..1000_u32).map(|number| Bytes::from(number.to_string())).collect();
     assert_eq!(messages, expected);
@@ -68,8 +68,8 @@ async fn b20_an_absent_payload_differs_from_an_empty_one() {
         })
         .expect("free");
     let open = || one.connection(&two.url).stream(DOUBLE, "");
-    assert_eq!(whole(open()).await, (vec![Bytes::from("Some(b\"\")")], Ok(())));
-    assert_eq!(whole(open().without_payload()).await, (vec![Bytes::from("None")], Ok(())));
+    assert_eq!(collect_stream(open()).await, (vec![Bytes::from("Some(b\"\")")], Ok(())));
+    assert_eq!(collect_stream(open().without_payload()).await, (vec![Bytes::from("None")], Ok(())));
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn b22_messages_of_any_size_up_to_the_limit_and_none_beyond() {
     sender.send("goes on").await.expect("the stream does");
     assert_eq!(message(&mut receiver).await, "goes on");
     within("finishing", sender.finish()).await.expect("the handler is there");
-    assert_eq!(rest(&mut receiver).await, (vec![], Ok(())));
+    assert_eq!(collect_rest(&mut receiver).await, (vec![], Ok(())));
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_handlers_oversized_message_or_error_is_reported_and_the_stream_goes_o
             Err(HandlerError::new("x".repeat(70_000)))
         })
         .expect("free");
-    let (messages, end) = whole(one.connection(&two.url).stream(DOUBLE, "")).await;
+    let (messages, end) = collect_stream(one.connection(&two.url).stream(DOUBLE, "")).await;
     assert_eq!(messages, ["goes on"]);
     let text = remote_text(end);
     assert!(text.contains("larger than the limit of 65536"), "{text}");
@@ -156,7 +156,7 @@ async fn b23_thousands_of_short_streams_are_complete_and_end_cleanly() {
                 let payload = Bytes::from(number.to_string());
                 let (id, capacity) = if number % 2 == 0 { (DOUBLE, 64) } else { (SECOND, 1) };
                 let open = connection.stream(id, payload.clone()).output_capacity(capacity);
-                let (messages, end) = whole(open).await;
+                let (messages, end) = collect_stream(open).await;
                 assert_eq!(end, Ok(()));
                 let expected = [0_u8, 1, 2].map(|last| [&payload[..], &[last]].concat());
                 assert_eq!(messages, expected);
@@ -183,7 +183,7 @@ async fn b23_a_handler_that_returns_before_the_caller_polls_ended_cleanly() {
             eventually("the end arrived", || connection.stats().live_outbound_streams == 0).await;
         }
         let (_sender, mut receiver) = within("opening", opening).await.expect("it opens").split();
-        let (messages, end) = rest(&mut receiver).await;
+        let (messages, end) = collect_rest(&mut receiver).await;
         assert_eq!((messages.len(), end), (3, Ok(())));
     }
     one.assert_quiescent().await;
@@ -214,7 +214,7 @@ async fn b24_an_error_is_received_after_every_message_by_any_slow_reader() {
         let error = sender.send("more").await.expect_err("the stream ended");
         let SendError::Stream(error) = error else { panic!("{error}") };
         assert_eq!(remote_text(Err(error)), "the disk is on fire");
-        let (messages, end) = rest(&mut receiver).await;
+        let (messages, end) = collect_rest(&mut receiver).await;
         let expected: Vec<_> = (0..capacity).map(|number| number.to_string()).collect();
         assert_eq!(messages, expected);
         assert_eq!(remote_text(end), "the disk is on fire");
@@ -251,7 +251,7 @@ async fn end_while_a_send_waits(
     release.send_replace(true);
     let outcome = within("the end, or a credit", &mut blocked).await;
     drop(blocked);
-    let (messages, end) = rest(&mut receiver).await;
+    let (messages, end) = collect_rest(&mut receiver).await;
     assert_eq!(messages, ["full"]);
     let late = match outcome {
         Ok(()) => {
@@ -303,7 +303,7 @@ async fn b13_a_panic_ends_its_stream_alone_after_its_messages() {
     let mut other = opened(connection.stream(DOUBLE, "")).await;
     let texts = ["before the future", "in place", "in its own task"];
     for ((id, text), count) in ids.into_iter().zip(texts).zip([0, 0, 2]) {
-        let (messages, end) = whole(connection.stream(id, "x")).await;
+        let (messages, end) = collect_stream(connection.stream(id, "x")).await;
         assert_eq!(messages.len(), count);
         let error = remote_text(end);
         assert!(error.contains("panicked") && error.contains(text), "{error}");
@@ -311,7 +311,7 @@ async fn b13_a_panic_ends_its_stream_alone_after_its_messages() {
     other.send("still here").await.expect("the other stream goes on");
     within("finishing", other.finish()).await.expect("the handler runs");
     let (_sender, mut receiver) = other.split();
-    assert_eq!(rest(&mut receiver).await, (vec!["".into(), "still here".into()], Ok(())));
+    assert_eq!(collect_rest(&mut receiver).await, (vec!["".into(), "still here".into()], Ok(())));
     one.assert_quiescent().await;
     two.assert_quiescent().await;
 }
@@ -330,20 +330,22 @@ async fn b12_b33_a_stream_without_a_handler_is_an_unknown_handler() {
         )
         .expect("free");
 
-    let unknown = whole(connection.stream(HandlerId::new(99), "")).await.1.expect_err("unknown");
+    let unknown =
+        collect_stream(connection.stream(HandlerId::new(99), "")).await.1.expect_err("unknown");
     assert!(is_unknown_handler(&unknown) && unknown.to_string().contains("99"), "{unknown}");
     for open in [connection.stream(SECOND, ""), connection.stream(SECOND, "").subroute(&other)] {
-        let error = whole(open).await.1.expect_err("not under that subroute");
+        let error = collect_stream(open).await.1.expect_err("not under that subroute");
         assert!(is_unknown_handler(&error), "{error}");
     }
-    let single = whole(connection.stream(ECHO, "")).await.1.expect_err("it serves requests");
+    let single =
+        collect_stream(connection.stream(ECHO, "")).await.1.expect_err("it serves requests");
     assert!(is_unknown_handler(&single), "{single}");
     assert!(single.to_string().contains("single requests"), "{single}");
     let stream = connection.request(DOUBLE, "").await.expect_err("it serves streams");
     assert!(matches!(stream, CallError::UnknownHandler { .. }), "{stream}");
     assert!(stream.to_string().contains("streams"), "{stream}");
 
-    let (messages, end) = whole(connection.stream(SECOND, "").subroute(&known)).await;
+    let (messages, end) = collect_stream(connection.stream(SECOND, "").subroute(&known)).await;
     assert_eq!((messages, end), (vec!["drive-1".into()], Ok(())));
     assert_eq!(connection.stats().connections, 1);
     one.assert_quiescent().await;
@@ -386,7 +388,7 @@ async fn b10_a_deadline_ends_both_ends_of_a_stream() {
         opened(one.connection(&two.url).stream(DOUBLE, "").timeout(timeout)).await.split();
     let left = within("the start", reports.recv()).await.expect("it runs").expect("it travels");
     assert!(left <= timeout && left > Duration::ZERO, "{left:?}");
-    let (messages, end) = rest(&mut receiver).await;
+    let (messages, end) = collect_rest(&mut receiver).await;
     assert!(messages.is_empty() && is_deadline(&end.clone().expect_err("in time")), "{end:?}");
     eventually("the handler is dropped", || live.count() == 0).await;
     one.assert_quiescent().await;
@@ -417,7 +419,7 @@ async fn b09_a_server_that_is_shutting_down_opens_no_streams_and_takes_none() {
         matches!(error, Some(Err(StreamError::Call(CallError::Shutdown))))
     })
     .await;
-    let error = whole(connection.stream(DOUBLE, "")).await.1.expect_err("it is draining");
+    let error = collect_stream(connection.stream(DOUBLE, "")).await.1.expect_err("it is draining");
     assert!(matches!(error, StreamError::Call(CallError::Refused { .. })), "{error}");
 
     // Streams in flight finish within the grace period.
@@ -425,7 +427,7 @@ async fn b09_a_server_that_is_shutting_down_opens_no_streams_and_takes_none() {
     let (mut sender, mut receiver) = running.split();
     sender.send("more").await.expect("it goes on");
     within("finishing", sender.finish()).await.expect("it goes on");
-    assert_eq!(rest(&mut receiver).await, (vec!["running".into(), "more".into()], Ok(())));
+    assert_eq!(collect_rest(&mut receiver).await, (vec!["running".into(), "more".into()], Ok(())));
     within("the shutdown", shutdown).await.expect("no panic");
     one.assert_quiescent().await;
     two.assert_quiescent().await;

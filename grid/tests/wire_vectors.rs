@@ -1,6 +1,6 @@
 //! The bytes of the protocol, checked against `vectors.json` in both directions.
 //!
-//! Each vector was recorded from an existing peer. Parsing it gives its fields, and encoding its
+//! Each vector was recorded from a MinIO peer. Parsing it gives its fields, and encoding its
 //! fields gives its bytes. Where the machine of a connection sends or receives such a message, it
 //! is driven to exactly these bytes. A vector that is in the file but not listed here makes every
 //! test fail.

@@ -140,7 +140,7 @@ impl Exchange {
 
     // ---- transport ----
 
-    /// Delivers all queued messages and the replies to them, until both ends are silent.
+    /// Delivers all queued messages and the replies to them, until both queues are empty.
     pub fn deliver_all(&mut self) {
         self.record_events();
         while self.a.wants_transmit() || self.b.wants_transmit() {
@@ -185,7 +185,7 @@ impl Exchange {
     }
 
     /// Advances the clock second by second and runs the timers that are due.
-    pub fn pass_time(&mut self, seconds: u64) {
+    pub fn advance_clock(&mut self, seconds: u64) {
         let plural = if seconds == 1 { " passes" } else { " pass" };
         self.diagram.divider(&format!("{seconds} s{plural}"));
         for _ in 0..seconds {

@@ -35,7 +35,7 @@ impl ScriptedCluster {
         self.server.connection(&self.peer_url)
     }
 
-    pub async fn dial_again(&mut self) {
+    pub async fn redial(&mut self) {
         self.peer = ScriptedPeer::dial(&self.server.url, &self.peer_url).await;
         within("connecting", self.connection().wait_connected()).await.expect("not shut down");
     }
@@ -44,7 +44,7 @@ impl ScriptedCluster {
     pub async fn assert_peer_is_served(&mut self) {
         self.peer.send(request(1_000), b"are you there?").await;
         loop {
-            let message = self.peer.next_message().await.expect("the connection goes on");
+            let message = self.peer.next_message().await.expect("the connection stays open");
             if message.header.mux_id == 1_000 {
                 assert_eq!(message.payload, &b"are you there?"[..]);
                 return;

@@ -1,4 +1,4 @@
-//! Helpers for streams: `opened`, `whole`, `rest`, and predicates for errors.
+//! Helpers for streams: `opened`, `collect_stream`, `collect_rest`, and predicates for errors.
 
 use std::future::IntoFuture;
 
@@ -21,7 +21,7 @@ pub async fn message(receiver: &mut StreamReceiver) -> Bytes {
 }
 
 /// Receives the rest of a stream up to its end.
-pub async fn rest(receiver: &mut StreamReceiver) -> (Vec<Bytes>, StreamResult) {
+pub async fn collect_rest(receiver: &mut StreamReceiver) -> (Vec<Bytes>, StreamResult) {
     let mut messages = Vec::new();
     loop {
         match within("a message or the end", receiver.next()).await {
@@ -40,12 +40,12 @@ pub async fn rest(receiver: &mut StreamReceiver) -> (Vec<Bytes>, StreamResult) {
 
 /// Receives all of a stream without input. A stream that fails at once may do so before or after it
 /// opens; either counts as its end.
-pub async fn whole(open: OpenStream) -> (Vec<Bytes>, StreamResult) {
+pub async fn collect_stream(open: OpenStream) -> (Vec<Bytes>, StreamResult) {
     match within("opening", open.into_future()).await {
         Ok(stream) => {
             let (sender, mut receiver) = stream.split();
             drop(sender);
-            rest(&mut receiver).await
+            collect_rest(&mut receiver).await
         }
         Err(error) => (Vec::new(), Err(error)),
     }
