@@ -22,7 +22,7 @@ use crate::time::Instant;
 
 /// A handler's number: 1 to 255, chosen by the application.
 ///
-/// PROTOCOL.md lists the numbers that existing clusters use; this workspace's own start at 128. An
+/// PROTOCOL.md lists the numbers that MinIO uses; this workspace's own start at 128. An
 /// incompatible change of a handler takes a new number ([B34]).
 ///
 /// [B34]: crate::rules#b34

@@ -90,8 +90,8 @@ impl FaultDelay {
         Self { injector: injector.clone(), point, wait: None }
     }
 
-    /// Returns ready when the task may continue. A completed delay is not followed by another
-    /// question, so that a point which always fires makes everything slow but stops nothing.
+    /// Returns ready when the task may continue. The point is not evaluated again after a completed
+    /// delay, so that a point which always fires slows the task down but never stops it.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.wait.is_none() {
             let Some(wait) = self.injector.inject(self.point) else { return Poll::Ready(()) };

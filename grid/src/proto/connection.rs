@@ -90,7 +90,7 @@ enum Timer {
 ///    └─┘ drain(): takes no new calls, finishes the outstanding ones
 /// ```
 ///
-/// `S` is the driver's value for an outbound call or a stream. The event of its end returns it;
+/// `S` is the driver's user data of an outbound call or a stream. The event of its end returns it;
 /// [`cancel`](Self::cancel) of a call and a failed start drop it.
 ///
 /// # Contract
@@ -129,7 +129,7 @@ enum Timer {
 /// All `now` come from one monotonic clock. If it goes backwards, nothing panics: differences
 /// saturate at zero, and timers fire early or late by up to the jump. `wall` is only sent in pings,
 /// and may jump. An early `handle_timeout` does nothing; a late one lets timers fire late. The
-/// timeout after `handle_timeout(now)` is later than `now`. Every input can move it: ask before
+/// timeout after `handle_timeout(now)` is later than `now`. Every input can move it: poll it before
 /// each sleep. It is `None` only after the close.
 ///
 /// [`Event::Closed`] is the last event: all calls have ended, no frame is left, and inputs have no

@@ -1,8 +1,8 @@
 //! Flow control for one direction of a stream ([P17], [B21]).
 //!
 //! A sender may have as many messages in flight as the receiver's handler was registered for, and
-//! regains one credit for each message consumed there. This module only counts; the choice of what
-//! to send is `stream`'s business.
+//! regains one credit for each message consumed there. This module only counts; `stream` chooses
+//! what to send.
 //!
 //! [B21]: crate::rules#b21
 //! [P17]: crate::protocol#p17
@@ -36,7 +36,7 @@ impl SendCredit {
     }
 
     /// Grants one message, which the peer has consumed. A credit beyond the capacity, or before the
-    /// first grant (existing peers may send one), is ignored: a peer must never be sent more than
+    /// first grant (MinIO peers may send one), is ignored: a peer must never be sent more than
     /// it has room for.
     pub(super) fn grant_one(&mut self) {
         if self.is_granted {

@@ -20,7 +20,7 @@ pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
 pub enum Event<S = Slot> {
     /// An outbound call ended.
     CallEnded {
-        /// The driver's value of the call.
+        /// The driver's user data of the call.
         slot: S,
         /// How the call ended.
         outcome: CallOutcome,
@@ -35,7 +35,7 @@ pub enum Event<S = Slot> {
     Writable(StreamId),
     /// One end of a stream ended.
     StreamEnded {
-        /// The driver's value of the stream.
+        /// The driver's user data of the stream.
         slot: S,
         /// Messages that arrived before the end and were not received yet ([B23]).
         ///
@@ -50,8 +50,7 @@ pub enum Event<S = Slot> {
         /// The caller's id of the call.
         mux_id: u64,
     },
-    /// A response that had to wait for room in the queue waits no longer: it was queued or
-    /// discarded.
+    /// A response no longer waits for room in the queue: it was queued or discarded.
     ResponseRetired {
         /// The caller's id of the call.
         mux_id: u64,

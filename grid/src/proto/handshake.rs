@@ -1,8 +1,8 @@
-//! The first two messages of a connection: the dialer's Connect and the acceptor's verdict ([P4],
-//! [P10], [P11]).
+//! The first two messages of a connection: the dialer's Connect and the acceptor's ConnectResponse
+//! ([P4], [P10], [P11]).
 //!
-//! Pure: it encodes, parses and checks. Sockets, time limits and the preceding HTTP upgrade are
-//! `net`'s business.
+//! Pure: it encodes, parses and checks. `net` does the rest: sockets, timeouts and
+//! the preceding HTTP upgrade.
 //!
 //! [P4]: crate::protocol#p4
 //! [P10]: crate::protocol#p10
@@ -88,7 +88,7 @@ pub struct ConnectRequest {
     pub token: String,
 }
 
-/// Payload of ConnectResponse: the acceptor's verdict ([P11]).
+/// Payload of ConnectResponse: acceptance or rejection ([P11]).
 ///
 /// [P11]: crate::protocol#p11
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! The outstanding calls of the peer.
+//! The outstanding inbound calls.
 //!
 //! A table from the caller's id to the state that is needed until the response is queued. The
 //! driver runs the handlers; this table only knows whether a result is still needed.

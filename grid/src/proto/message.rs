@@ -1,7 +1,7 @@
 //! One grid message: its fields, its bytes, and the checks on them ([P5] to [P9], [P20]).
 //!
 //! Parsing takes slices of the received frame and copies nothing; encoding appends to a buffer that
-//! the caller owns. The meaning of a message is `connection`'s business.
+//! the caller owns. `connection` interprets messages.
 //!
 //! [P5]: crate::protocol#p5
 //! [P9]: crate::protocol#p9
@@ -54,7 +54,7 @@ pub enum Op {
     Disconnect,
     /// An envelope around several messages.
     Merged,
-    /// A number unknown to this version: ignored.
+    /// An op unknown to this version; ignored.
     Unknown(u8),
 }
 

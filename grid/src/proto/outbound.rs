@@ -1,4 +1,4 @@
-//! The outstanding calls of this side.
+//! The outstanding outbound calls.
 //!
 //! A table from id to state. Ids grow and are never reused on the same connection, so an ended call
 //! is removed at once: a late response finds no entry and is discarded ([P14]).
@@ -17,7 +17,7 @@ use super::stream::{OpenRequest, Stream};
 use super::subroute::SubrouteId;
 use crate::time::Instant;
 
-/// The default value attached to a call: a number, for drivers without a type of their own.
+/// The default user data of a call: a number, for drivers that need no other type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub usize);
 

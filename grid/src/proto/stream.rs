@@ -2,7 +2,7 @@
 //!
 //! Both ends send messages against credit, return credit and count sequences in the same way; they
 //! differ in the ops they use and in how they end. This module decides what may be sent next and
-//! checks what comes in. Room in the queue, ids and timers are `connection`'s business.
+//! checks what comes in. `connection` handles room in the queue, ids and timers.
 //!
 //! [P15]: crate::protocol#p15
 //! [P18]: crate::protocol#p18

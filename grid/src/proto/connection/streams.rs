@@ -292,7 +292,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Marks an outbound stream as acknowledged: any message counts, as existing peers may reorder.
+    /// Marks an outbound stream as acknowledged: any message counts, as MinIO peers may reorder.
     fn acknowledged(&mut self, id: StreamId) {
         if let Some(OutboundCall { state: OutboundState::Stream { is_acknowledged, .. }, .. }) =
             self.outbound.get_mut(id.mux_id)
