@@ -76,7 +76,7 @@ pub enum LockError {
         max: usize,
     },
     /// This process holds, acquires or is releasing as many locks as its limit.
-    #[error("this process already holds or acquires {max} locks, which is the limit")]
+    #[error("{max} locks are held or tried for by this process, which is the limit")]
     TooMany {
         /// [`Limits::holds_max`](crate::Limits::holds_max).
         max: usize,
