@@ -51,7 +51,7 @@ pub(crate) enum ClientError {
     #[error("{peer} refuses this tool: {reason}")]
     Refused { peer: Name, reason: String },
     #[error(
-        "not connected to {peer} within {waited:?}{last}: is it running, has it the same secret, and \
+        "not connected to {peer} within {waited:?}{last}: is it running, does it have the same secret, and \
          is {name} among its --clients?"
     )]
     NotConnected { peer: Name, name: Name, waited: Duration, last: String },

@@ -122,7 +122,7 @@ fn tool_with_an_unknown_name_gets_a_clear_error() {
         assert_eq!(output.code, Some(1), "{output:?}");
         // The server refuses if the tool is the dialer. If the server is, it never dials.
         let is_said = output.stderr.contains("is not a server of this cluster");
-        let is_guessed = output.stderr.contains(&format!("is {name} among its clients?"));
+        let is_guessed = output.stderr.contains(&format!("is {name} among its --clients?"));
         assert!(is_said || is_guessed, "{output:?}");
     }
 }

@@ -28,7 +28,7 @@ const DRIVES: &str = "it must be absolute paths of directories, each once, such 
 /// A key, an invalid value, the problem, and what is allowed.
 const WRONG: [(&str, &str, &str, &str); 36] = [
     ("listen", "", "it is empty", LISTEN),
-    ("listen", "9000", "it is no address with a port", LISTEN),
+    ("listen", "9000", "it is not an address with a port", LISTEN),
     ("listen", "localhost:9000", "it is no address with a port", LISTEN),
     ("listen", "127.0.0.1:65536", "it is no address with a port", LISTEN),
     ("name", "127.0.0.1:9000", "it must be a base URL such as", NAME),

@@ -87,8 +87,9 @@ impl Findings {
         };
         format!(
             "demo succeeded:\n  \
-             - each of {calls} calls and {streams} streams had exactly one outcome\n  \
-             - each of {messages} messages on finished streams was echoed once, in order\n  \
+             - {calls} calls had exactly one outcome each\n  \
+             - {streams} streams had exactly one outcome each\n  \
+             - {messages} messages on finished streams were echoed once, in order\n  \
              - {locks} locks were held: tokens grew, and no two holders conflicted\n  \
              - {connections} up at both ends"
         )
@@ -314,8 +315,9 @@ mod tests {
         assert_eq!(
             findings.summary(),
             "demo succeeded:\n  \
-             - each of 2 calls and 2 streams had exactly one outcome\n  \
-             - each of 2 messages on finished streams was echoed once, in order\n  \
+             - 2 calls had exactly one outcome each\n  \
+             - 2 streams had exactly one outcome each\n  \
+             - 2 messages on finished streams were echoed once, in order\n  \
              - 2 locks were held: tokens grew, and no two holders conflicted\n  \
              - the connection is up at both ends"
         );
@@ -404,7 +406,7 @@ mod tests {
         let wrapped = wrap(&words);
         assert!(wrapped.lines().all(|line| line.chars().count() <= 80), "{wrapped}");
         assert_eq!(wrapped.split_whitespace().count(), 18);
-        assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  t")), "{wrapped}");
+        assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  ")), "{wrapped}");
         assert_eq!(wrap("short"), "short");
     }
 }

@@ -81,7 +81,7 @@ impl Admin {
 }
 
 fn refuse(error: &OperationError) -> Response<Full<Bytes>> {
-    let (status, error) = match error {
+    let (status, code) = match error {
         OperationError::NotReady(_) | OperationError::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
         }
@@ -94,7 +94,7 @@ fn refuse(error: &OperationError) -> Response<Full<Bytes>> {
         OperationError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
         OperationError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
     };
-    let problem = Problem { error: error.to_owned(), message: error.to_string() };
+    let problem = Problem { error: code.to_owned(), message: error.to_string() };
     let mut response = json(status, &problem);
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
