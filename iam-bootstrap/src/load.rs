@@ -16,7 +16,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
-use crate::body::Change;
+use crate::codec::Change;
 use crate::limits::{
     ITEMS_MAX, ITEMS_PER_READ, PARSED_PER_YIELD, SKIPPED_REPORTED_MAX, STORE_TIMEOUT,
 };
@@ -114,7 +114,7 @@ pub(crate) struct LoadSource {
     pub(crate) seed: u64,
 }
 
-/// Loads everything. Retries unavailable pools for ever.
+/// Loads everything. Retries unavailable pools forever.
 ///
 /// # Cancel safety
 ///

@@ -195,7 +195,7 @@ async fn fetch_records(
     Ok(applied)
 }
 
-/// Interval between two sweeps of collectable items.
+/// Interval between two sweeps of items past their retention.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 
 async fn sweep_task(inner: Arc<IamInner>) {

@@ -1,4 +1,4 @@
-//! Immutable view of all users and their rights at one moment.
+//! Immutable view of all users and their permissions at one moment.
 //!
 //! A [`Snapshot`] never changes, so repeated reads are consistent. A changed one is derived from it
 //! ([`Snapshot::with`], [`Snapshot::without`]) and shares all unchanged parts: the cost depends on

@@ -41,7 +41,7 @@ pub struct VerifyOptions {
     pub clock: Arc<dyn Clock>,
     /// Seed of the jitter, different on each server.
     pub seed: u64,
-    /// Longest wait for enough peers; `None` waits for ever.
+    /// Longest wait for enough peers; `None` waits forever.
     pub limit: Option<Duration>,
 }
 

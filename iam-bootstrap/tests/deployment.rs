@@ -60,7 +60,7 @@ impl Server {
 fn manager(url: &str, urls: &[String]) -> Manager {
     Manager::builder(url)
         .servers(urls)
-        .auth(Auth::shared_secret(b"what all servers know").expect("valid length"))
+        .auth(Auth::shared_secret(b"the servers' shared secret").expect("valid length"))
         .build()
         .expect("valid configuration")
 }

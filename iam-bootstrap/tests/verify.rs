@@ -9,7 +9,7 @@ use grid::net::clock::SystemClock;
 use grid::{Auth, Manager};
 use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyArgs, VerifyResponse};
 use iam_bootstrap::verify::{VerifyError, VerifyOptions, proto::Tally, serve, verify};
-use iam_bootstrap::{Salt, SystemConfig};
+use iam_bootstrap::{HashKey, SystemConfig};
 use tokio::net::TcpListener;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
@@ -84,7 +84,7 @@ impl Cluster {
                 .auth(Auth::shared_secret(SECRET).expect("valid length"))
                 .build()
                 .expect("valid configuration");
-            let config = SystemConfig::collect(&Salt::of_secret(SECRET))
+            let config = SystemConfig::collect(&HashKey::from_shared_secret(SECRET))
                 .endpoints(&urls)
                 .arguments(["serve", "--drives=4"])
                 .environment("NODE_", [("NODE_REGION", *region)])

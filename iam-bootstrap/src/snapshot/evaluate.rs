@@ -7,7 +7,7 @@ use super::{
 use crate::model::{PolicyMapping, PolicyName, Status, User};
 use crate::policy::{Context, Policy, PrincipalKind, Request, Subject, Verdict};
 
-/// Principal on whose behalf a request is made; all other layers narrow its rights.
+/// Principal on whose behalf a request is made; all other layers narrow its permissions.
 enum BasePrincipal<'s> {
     Root,
     User(&'s User, &'s UserEntry),

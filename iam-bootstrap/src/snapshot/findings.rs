@@ -1,5 +1,5 @@
-//! Dangling references and hidden accounts of a snapshot: not wrong enough to refuse it, but an
-//! operator should know.
+//! Dangling references and shadowed accounts of a snapshot: reported to operators, but no reason to
+//! reject the snapshot.
 
 use std::collections::BTreeSet;
 use std::fmt;

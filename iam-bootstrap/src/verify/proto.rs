@@ -54,8 +54,8 @@ pub enum Report {
         /// Difference of their configuration from this server's.
         difference: ConfigDifference,
     },
-    /// Most peers that have responded agree with each other and not with this server: its own
-    /// configuration is the suspect.
+    /// Most of the peers that have responded agree with each other and not with this server:
+    /// its own configuration is the suspect.
     LocalIsOutlier {
         /// The peers that agree with each other.
         peers: Vec<usize>,

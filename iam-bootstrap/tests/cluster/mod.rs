@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-const SECRET: &[u8] = b"what all servers know";
+const SECRET: &[u8] = b"the servers' shared secret";
 
 /// Longer than any test: repairs must not depend on the interval.
 pub(crate) const NEVER: Duration = Duration::from_secs(86_400);

@@ -11,7 +11,7 @@ use grid::name::NameError;
 use grid::{Auth, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
 use iam_bootstrap::deployment::DeploymentId;
 use iam_bootstrap::model::{NameError as NameProblem, UserName};
-use iam_bootstrap::{Salt, SystemConfig};
+use iam_bootstrap::{HashKey, SystemConfig};
 use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
@@ -99,12 +99,12 @@ impl Cluster {
 
     /// Registers a startup. All servers run in this process, and keep IAM in memory.
     fn startup(&self, grids: &Grids) -> Result<Startup, ClusterError> {
-        let salt = Salt::of_secret(self.secret.expose());
+        let hash_key = HashKey::from_shared_secret(self.secret.expose());
         let endpoints = self.names.iter().map(ToString::to_string);
         Ok(Startup::register(StartupParts {
             grids,
             servers: self.names.iter().collect(),
-            system: SystemConfig::collect(&salt).endpoints(endpoints).finish(),
+            system: SystemConfig::collect(&hash_key).endpoints(endpoints).finish(),
             root_user: UserName::new("root")?,
             root_secret: self.secret.clone(),
             pools: Vec::new(),

@@ -62,7 +62,7 @@ mod tests {
     fn b63_uninitialised_pool_is_never_taken_for_an_empty_one() {
         let not_initialised = StoreError::NotInitialised { store: "disk".into() };
         assert!(matches!(failed(&not_initialised), DeploymentStoreError::Unavailable { .. }));
-        let corrupt = StoreError::Corrupt { path: ItemPath::deployment(), why: "torn".into() };
+        let corrupt = StoreError::Corrupt { path: ItemPath::deployment(), cause: "torn".into() };
         assert!(matches!(failed(&corrupt), DeploymentStoreError::Corrupt { .. }));
     }
 }

@@ -89,7 +89,8 @@ impl AcceptorState {
         }
     }
 
-    /// Returns whether a ballot is at least as high as the promised one, and not absurdly higher.
+    /// Returns whether a ballot is at least as high as the promised one, and not implausibly
+    /// higher.
     fn may_follow(&self, ballot: &Ballot) -> bool {
         let highest = self.promised.round.saturating_add(BALLOT_LEAD_MAX);
         *ballot >= self.promised && (1..=highest).contains(&ballot.round)
