@@ -30,7 +30,7 @@ async fn managers(count: usize) -> Vec<(Manager, TcpListener)> {
     let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
     let urls: Vec<_> = listeners.iter().map(url).collect();
     let manager = |url: &String| {
-        let auth = Auth::shared_secret(b"what all servers know").expect("long enough");
+        let auth = Auth::shared_secret(b"the servers' shared secret").expect("long enough");
         Manager::builder(url).servers(&urls).auth(auth).build().expect("a valid configuration")
     };
     urls.iter().map(manager).zip(listeners).collect()

@@ -6,9 +6,9 @@ use crate::report::Summary;
 
 /// One value over time.
 ///
-/// The average is a sum divided by its total time. A plain sum over years of minutes would swallow
-/// small values. This one also keeps the rounding error of each addition (after Neumaier), so that
-/// its error does not grow with the number of samples.
+/// The average is a sum divided by its total time. A plain sum over years of minutes would lose
+/// small values to rounding. This is a compensated sum (Kahan-Babuška-Neumaier): it keeps the
+/// rounding error of each addition, so that its error does not grow with the number of samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Series {
     current: Option<f64>,
@@ -17,7 +17,7 @@ pub(super) struct Series {
     sum: f64,
     /// Accumulated rounding error of `sum`.
     lost: f64,
-    /// Total time of the sum: whole nanoseconds, good for 584 years.
+    /// Total time of the sum: integer nanoseconds, which overflow after 584 years.
     time: Duration,
 }
 
