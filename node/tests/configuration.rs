@@ -1,5 +1,5 @@
-//! Invalid configurations of `gridwire serve`. Each is refused with exit code 2 and an error that names
-//! the key, the value, and what is allowed.
+//! Invalid configurations of `gridwire serve`. Each is refused with exit code 2 and an error that
+//! names the key, the value, and what is allowed.
 #![allow(clippy::expect_used, reason = "this is how tests fail")]
 
 mod support;

@@ -1,5 +1,5 @@
-//! Server processes that verify each other, agree on the deployment, and replicate IAM: with one that
-//! starts late, one that is killed while it writes, and one with a different configuration.
+//! Server processes that verify each other, agree on the deployment, and replicate IAM: with one
+//! that starts late, one that is killed while it writes, and one with a different configuration.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
@@ -250,7 +250,7 @@ fn b62_deletion_missed_by_a_killed_server_is_not_undone() {
 }
 
 #[test]
-fn b60_server_with_another_configuration_reports_that_it_is_the_odd_one() {
+fn b60_server_with_another_configuration_reports_itself_as_the_outlier() {
     let mut trio = Trio::new();
     trio.start(0, |_| {});
     trio.start(1, |_| {});
@@ -350,7 +350,7 @@ fn b61_server_waiting_for_a_pool_shuts_down_gracefully() {
 }
 
 #[test]
-fn b61_denied_requests_say_why_and_no_secret_is_logged() {
+fn b61_denied_requests_state_the_reason_and_no_secret_is_logged() {
     let directory = Directory::new();
     let server = alone(&directory, &[]);
     server.wait_ready(200);

@@ -1,7 +1,7 @@
 //! Locks across processes: servers that grant them, and tools that hold them while a command runs.
 //!
-//! With four lockers, a writer's quorum is three. The commands and the tests synchronise through files
-//! in the test's directory.
+//! With four lockers, a writer's quorum is three. The commands and the tests synchronise through
+//! files in the test's directory.
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::panic, reason = "this is how tests fail")]
 
@@ -69,8 +69,8 @@ impl ToolEntry<'_> {
         command
     }
 
-    /// Runs a shell script under a lock. In it, `$files` is the prefix of its files, and `say` writes
-    /// one.
+    /// Runs a shell script under a lock. In it, `$files` is the prefix of its files, and `say`
+    /// writes one.
     fn lock(self, name: &str, arguments: &[&str], script: &str) -> Tool {
         let files = self.cluster.directory.path(name);
         let script = format!(

@@ -46,13 +46,13 @@
 //! ([`aggregate`]).
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 pub mod collect;
 pub mod error;
 pub mod limits;
 pub mod report;
 #[doc = include_str!("../RULES.md")]
 pub mod rules {}
-pub mod aggregate;
 pub mod sample;
 
 mod expose;

@@ -9,7 +9,7 @@ use super::layers::{Layers, Setting};
 use super::{read_secret, single_text};
 use crate::secret::SecretBytes;
 
-/// Most pools of one server. All are read concurrently at startup.
+/// Maximum number of pools of one server. All are read concurrently at startup.
 const POOLS_MAX: usize = 16;
 
 /// Default name of the root account.

@@ -280,7 +280,8 @@ fn wrap(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A clean demo of two servers: one successful call, and one stream of one message, for each pair.
+    /// A clean demo of two servers: one successful call, and one stream of one message, for each
+    /// pair.
     fn findings() -> Findings {
         findings_of(2, 2)
     }

@@ -12,7 +12,8 @@ use crate::output;
 /// Time between two refreshes.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(200);
 
-/// Weight of the newest measurement of a rate; the rest is the average before it, for a steady view.
+/// Weight of the newest measurement of a rate; the rest is the average before it, for a steady
+/// view.
 const NEWEST_WEIGHT: f64 = 0.3;
 
 /// Servers in one line of the live view: three fit 80 columns.

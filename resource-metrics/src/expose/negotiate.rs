@@ -36,8 +36,7 @@ impl Format {
     }
 }
 
-/// Returns the name and the weight of one media range; `None` for an unsupported
-/// version.
+/// Returns the name and the weight of one media range; `None` for an unsupported version.
 fn media_range(range: &str) -> Option<(&str, f32)> {
     let mut parts = range.split(';').map(str::trim);
     let name = parts.next()?;
