@@ -28,9 +28,9 @@ const DRIVES: &str = "it must be absolute paths of directories, each once, such 
 /// A key, an invalid value, the problem, and what is allowed.
 const WRONG: [(&str, &str, &str, &str); 36] = [
     ("listen", "", "it is empty", LISTEN),
-    ("listen", "9000", "it is no address with a port", LISTEN),
-    ("listen", "localhost:9000", "it is no address with a port", LISTEN),
-    ("listen", "127.0.0.1:65536", "it is no address with a port", LISTEN),
+    ("listen", "9000", "it is not an address with a port", LISTEN),
+    ("listen", "localhost:9000", "it is not an address with a port", LISTEN),
+    ("listen", "127.0.0.1:65536", "it is not an address with a port", LISTEN),
     ("name", "127.0.0.1:9000", "it must be a base URL such as", NAME),
     ("name", "ftp://a:1", "its scheme must be http", NAME),
     ("name", "http://a:1/path", "without a path", NAME),
@@ -56,12 +56,12 @@ const WRONG: [(&str, &str, &str, &str); 36] = [
     ("secret_file", "/", "cannot be read", SECRET),
     ("metrics_token_file", "", "it is empty", TOKEN),
     ("metrics_token_file", "/does/not/exist", "cannot be read", TOKEN),
-    ("metrics_public", "yes", "it is neither", PUBLIC),
+    ("metrics_public", "yes", "it is neither true nor false", PUBLIC),
     ("metrics_interval", "60", "time unit needed", INTERVAL),
     ("metrics_interval", "999ms", "it is out of bounds", INTERVAL),
     ("metrics_interval", "2days", "it is out of bounds", INTERVAL),
-    ("drives", "data1", "\"data1\" is no absolute path", DRIVES),
-    ("drives", "/data1,", "\"\" is no absolute path", DRIVES),
+    ("drives", "data1", "\"data1\" is not an absolute path", DRIVES),
+    ("drives", "/data1,", "\"\" is not an absolute path", DRIVES),
     ("drives", "/data1,/data1", "/data1 is listed more than once", DRIVES),
 ];
 
