@@ -1,8 +1,8 @@
 //! `gridwire lock`: runs a command while a lock is held.
 //!
 //! `lock_service` has the protocol with the server. `hold` is this end of the held lock, `validity`
-//! how long it may be considered held, `command` the command. This file is the order of events, and
-//! the exit codes.
+//! how long it may be considered held, `command` the command. This file runs them in order, and
+//! maps the result to exit codes.
 
 mod command;
 mod hold;

@@ -109,7 +109,7 @@ impl Trio {
 
     /// Waits until all three report the same content.
     fn wait_same(&self) {
-        eventually("all servers know the same", || {
+        eventually("all servers have the same content", || {
             let content = |server| self.json(server, &["whoami"])["content_hash"].clone();
             (content(0) == content(1) && content(1) == content(2)).then_some(())
         });
@@ -259,7 +259,7 @@ fn b60_server_with_another_configuration_reports_itself_as_the_outlier() {
     });
     trio.server(0).wait_ready(200);
     trio.server(1).wait_ready(200);
-    eventually("the odd one knows that it is", || {
+    eventually("the outlier reports itself", || {
         let readiness = trio.readiness(2);
         let waiting = readiness["waiting"].as_str()?.to_owned();
         let is_reported =

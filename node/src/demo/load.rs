@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::cluster::Cluster;
-use super::ledger::{Ledger, Pair};
+use super::counters::{Counters, Pair};
 use super::locks::LockWorker;
 use super::streams::StreamWorker;
 use crate::handlers::{ECHO, SLEEP, SleepRequest};
@@ -60,8 +60,8 @@ pub(super) struct Load {
     /// Number of ordered pairs of servers.
     pairs: u32,
     period: Duration,
-    /// Random bytes of which payloads are slices.
-    noise: Bytes,
+    /// Random bytes; payloads are slices of them.
+    random_bytes: Bytes,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -74,24 +74,24 @@ pub(super) struct StoppedLoad {
 
 impl Load {
     pub(super) fn new(nodes: usize) -> Self {
-        let mut noise = vec![0; 64 * 1_024];
-        SmallRng::seed_from_u64(0).fill_bytes(&mut noise);
+        let mut random_bytes = vec![0; 64 * 1_024];
+        SmallRng::seed_from_u64(0).fill_bytes(&mut random_bytes);
         let pairs = u32::try_from(nodes * (nodes - 1)).unwrap_or(u32::MAX);
         let workers = pairs.saturating_mul(WORKERS_PER_PAIR);
         Self {
             is_ended: Arc::default(),
             pairs,
             period: (Duration::from_secs(1) * workers / CALLS_PER_SECOND).max(PERIOD_MIN),
-            noise: noise.into(),
+            random_bytes: random_bytes.into(),
             tasks: Vec::new(),
         }
     }
 
     /// Starts the workers of one server. They run until the load is stopped or the server is
     /// killed.
-    pub(super) fn start_from(&mut self, from: usize, cluster: &Cluster, ledger: &Ledger) {
+    pub(super) fn start_from(&mut self, from: usize, cluster: &Cluster, counters: &Counters) {
         let Some(runtime) = cluster.runtime(from) else { return };
-        for pair in ledger.pairs().iter().filter(|pair| pair.from == from) {
+        for pair in counters.pairs().iter().filter(|pair| pair.from == from) {
             let Some(connection) = cluster.connection(from, pair.to) else { continue };
             for number in 0..WORKERS_PER_PAIR {
                 let seed = (pair.from << 16 | pair.to << 8) as u64 | u64::from(number);
@@ -99,19 +99,20 @@ impl Load {
                     connection: connection.clone(),
                     pair: Arc::clone(pair),
                     rng: SmallRng::seed_from_u64(seed),
-                    noise: self.noise.clone(),
+                    random_bytes: self.random_bytes.clone(),
                     period: self.period,
                     is_ended: Arc::clone(&self.is_ended),
                 };
                 self.tasks.push(runtime.spawn(worker.work()));
             }
-            let Self { pairs, noise, is_ended, .. } = self;
-            for streamer in StreamWorker::of_pair(*pairs, pair, &connection, noise, is_ended) {
+            let Self { pairs, random_bytes, is_ended, .. } = self;
+            for streamer in StreamWorker::of_pair(*pairs, pair, &connection, random_bytes, is_ended)
+            {
                 self.tasks.push(runtime.spawn(streamer.work()));
             }
         }
         if let Some(dsync) = cluster.dsync(from) {
-            for worker in LockWorker::of_node(from, dsync, &ledger.locks, &self.is_ended) {
+            for worker in LockWorker::of_node(from, dsync, &counters.locks, &self.is_ended) {
                 self.tasks.push(runtime.spawn(worker.work()));
             }
         }
@@ -202,7 +203,7 @@ struct CallWorker {
     connection: Connection,
     pair: Arc<Pair>,
     rng: SmallRng,
-    noise: Bytes,
+    random_bytes: Bytes,
     period: Duration,
     is_ended: Arc<AtomicBool>,
 }
@@ -272,7 +273,7 @@ impl CallWorker {
     fn payload(&mut self, bytes: usize) -> Bytes {
         let mut payload = BytesMut::with_capacity(bytes);
         payload.put_u64(self.rng.random());
-        payload.put_slice(&self.noise[..bytes - size_of::<u64>()]);
+        payload.put_slice(&self.random_bytes[..bytes - size_of::<u64>()]);
         payload.freeze()
     }
 

@@ -78,12 +78,12 @@ impl LockOutcome {
 }
 
 /// The outcomes of all attempts on all servers.
-pub(super) struct LockLedger {
+pub(super) struct LockCounters {
     pub(super) exclusion: Arc<ExclusionChecker>,
     pub(super) nodes: Vec<Arc<LockAttempts>>,
 }
 
-impl LockLedger {
+impl LockCounters {
     pub(super) fn new(nodes: usize) -> Result<Self, CreationError> {
         let nodes =
             (0..nodes).map(|_| LockAttempts::new().map(Arc::new)).collect::<Result<_, _>>()?;
@@ -230,14 +230,14 @@ impl LockWorker {
     pub(super) fn of_node(
         node: usize,
         dsync: &Dsync,
-        ledger: &LockLedger,
+        counters: &LockCounters,
         is_ended: &Arc<AtomicBool>,
     ) -> impl Iterator<Item = Self> {
         (0..WORKERS_PER_NODE).map(move |number| Self {
             node,
             dsync: dsync.clone(),
-            attempts: Arc::clone(&ledger.nodes[node]),
-            exclusion: Arc::clone(&ledger.exclusion),
+            attempts: Arc::clone(&counters.nodes[node]),
+            exclusion: Arc::clone(&counters.exclusion),
             rng: SmallRng::seed_from_u64((node as u64) << 8 | number),
             is_ended: Arc::clone(is_ended),
         })
@@ -318,8 +318,8 @@ mod tests {
 
     #[test]
     fn every_attempt_is_counted_once_however_it_ends() {
-        let ledger = LockLedger::new(1).expect("the histogram's bounds are constants");
-        let attempts = &ledger.nodes[0];
+        let counters = LockCounters::new(1).expect("the histogram's bounds are constants");
+        let attempts = &counters.nodes[0];
         for outcome in LockOutcome::ALL {
             attempts.begin().end(outcome);
             assert_eq!(attempts.count(outcome), 1, "{}", outcome.label());
@@ -328,8 +328,8 @@ mod tests {
         assert_eq!(attempts.failures(), ["this server is shutting down"]);
         drop(attempts.begin());
         let hanging = attempts.begin();
-        assert_eq!((ledger.begun(), attempts.ended()), (9, 8), "one has no outcome");
+        assert_eq!((counters.begun(), attempts.ended()), (9, 8), "one has no outcome");
         drop(hanging);
-        assert_eq!((attempts.ended(), ledger.count(LockOutcome::Killed)), (9, 3));
+        assert_eq!((attempts.ended(), counters.count(LockOutcome::Killed)), (9, 3));
     }
 }
