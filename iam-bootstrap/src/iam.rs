@@ -322,9 +322,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Iam {
-    /// Returns a builder for the replica on the server of `manager`. `root` is the account that may
-    /// do everything; it is stored nowhere. Changes are sent sealed with `keys`, which are the same
-    /// on all servers.
+    /// Returns a builder for the replica on the server of `manager`. `root` is the account with
+    /// all permissions, which is not stored. Changes are sent sealed with `keys`, which are the
+    /// same on all servers.
     pub fn builder(manager: &Manager, root: UserName, keys: Keys) -> IamBuilder {
         IamBuilder {
             manager: manager.clone(),

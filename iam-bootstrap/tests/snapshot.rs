@@ -259,7 +259,7 @@ fn b61_username_variable_of_an_account_is_its_parent() {
 }
 
 #[test]
-fn b61_access_key_has_one_owner_and_hidden_accounts_are_reported() {
+fn b61_access_key_has_one_owner_and_shadowed_accounts_are_reported() {
     let snapshot = snapshot()
         .with(user("root", Status::Enabled))
         .with(Item::ServiceAccount(account("bob", "alice", None)))

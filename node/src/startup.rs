@@ -148,13 +148,13 @@ impl Startup {
     pub(crate) fn start(&self) {
         let startup = self.clone();
         let running = tokio::spawn(async move {
-            let begun = Instant::now();
+            let start = Instant::now();
             if let Err(reason) = startup.run().await {
                 tracing::error!(target: "gridwire", error = %reason, "startup failed");
                 startup.inner.phase.send_replace(Phase::Failed(reason));
                 return;
             }
-            let took = begun.elapsed();
+            let took = start.elapsed();
             startup.inner.phase.send_replace(Phase::Ready);
             tracing::info!(target: "gridwire", ?took, "ready");
         });
@@ -232,11 +232,11 @@ impl Startup {
         *self.inner.phase.borrow() == Phase::Ready
     }
 
-    /// Waits until the server is ready. Returns whether it was in time.
-    pub(crate) async fn wait_ready(&self, within: Duration) -> bool {
+    /// Waits until the server is ready. Returns false on timeout.
+    pub(crate) async fn wait_ready(&self, timeout: Duration) -> bool {
         let mut phases = self.inner.phase.subscribe();
         let ready = phases.wait_for(|phase| *phase == Phase::Ready);
-        matches!(tokio::time::timeout(within, ready).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(timeout, ready).await, Ok(Ok(_)))
     }
 
     pub(crate) fn deployment(&self) -> Option<DeploymentId> {

@@ -123,7 +123,7 @@ impl Pair {
     /// Counts a call that begins now.
     pub(super) fn begin(self: &Arc<Self>) -> OpenCall {
         self.started.fetch_add(1, Ordering::Relaxed);
-        OpenCall { pair: Arc::clone(self), begun: Instant::now(), is_ended: false }
+        OpenCall { pair: Arc::clone(self), started: Instant::now(), is_ended: false }
     }
 
     /// Marks that one of the two servers is about to be killed.
@@ -203,7 +203,7 @@ impl Pair {
 #[must_use = "a call that is dropped counts as killed"]
 pub(super) struct OpenCall {
     pair: Arc<Pair>,
-    begun: Instant,
+    started: Instant,
     is_ended: bool,
 }
 
@@ -211,7 +211,7 @@ impl OpenCall {
     /// Counts the call's outcome.
     pub(super) fn end(mut self, outcome: Outcome) {
         if outcome == Outcome::Responded {
-            self.pair.details().latencies.record(self.begun.elapsed());
+            self.pair.details().latencies.record(self.started.elapsed());
         }
         self.is_ended = true;
         self.count(outcome);

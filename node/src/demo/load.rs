@@ -56,7 +56,7 @@ pub(super) fn register(manager: &Manager) -> Result<(), RegisterError> {
 
 /// All workers.
 pub(super) struct Load {
-    is_ended: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
     /// Number of ordered pairs of servers.
     pairs: u32,
     period: Duration,
@@ -79,7 +79,7 @@ impl Load {
         let pairs = u32::try_from(nodes * (nodes - 1)).unwrap_or(u32::MAX);
         let workers = pairs.saturating_mul(WORKERS_PER_PAIR);
         Self {
-            is_ended: Arc::default(),
+            is_stopping: Arc::default(),
             pairs,
             period: (Duration::from_secs(1) * workers / CALLS_PER_SECOND).max(PERIOD_MIN),
             random_bytes: random_bytes.into(),
@@ -101,18 +101,19 @@ impl Load {
                     rng: SmallRng::seed_from_u64(seed),
                     random_bytes: self.random_bytes.clone(),
                     period: self.period,
-                    is_ended: Arc::clone(&self.is_ended),
+                    is_stopping: Arc::clone(&self.is_stopping),
                 };
                 self.tasks.push(runtime.spawn(worker.work()));
             }
-            let Self { pairs, random_bytes, is_ended, .. } = self;
-            for streamer in StreamWorker::of_pair(*pairs, pair, &connection, random_bytes, is_ended)
+            let Self { pairs, random_bytes, is_stopping, .. } = self;
+            for worker in
+                StreamWorker::of_pair(*pairs, pair, &connection, random_bytes, is_stopping)
             {
-                self.tasks.push(runtime.spawn(streamer.work()));
+                self.tasks.push(runtime.spawn(worker.work()));
             }
         }
         if let Some(dsync) = cluster.dsync(from) {
-            for worker in LockWorker::of_node(from, dsync, &counters.locks, &self.is_ended) {
+            for worker in LockWorker::of_node(from, dsync, &counters.locks, &self.is_stopping) {
                 self.tasks.push(runtime.spawn(worker.work()));
             }
         }
@@ -120,7 +121,7 @@ impl Load {
 
     /// Lets outstanding calls and streams end, and begins no more.
     pub(super) async fn stop(&mut self) -> StoppedLoad {
-        self.is_ended.store(true, Ordering::Relaxed);
+        self.is_stopping.store(true, Ordering::Relaxed);
         let mut stopped = StoppedLoad { hanging: 0, panicked: 0 };
         // Each call has a deadline, so a worker that needs twice as long hangs. Streams only have
         // to finish.
@@ -205,7 +206,7 @@ struct CallWorker {
     rng: SmallRng,
     random_bytes: Bytes,
     period: Duration,
-    is_ended: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl CallWorker {
@@ -214,7 +215,7 @@ impl CallWorker {
         tokio::time::sleep(self.period.mul_f64(self.rng.random::<f64>())).await;
         let mut pace = interval(self.period);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.is_ended.load(Ordering::Relaxed) {
+        while !self.is_stopping.load(Ordering::Relaxed) {
             pace.tick().await;
             let call = CallKind::draw(&mut self.rng);
             let open = self.pair.begin();

@@ -99,14 +99,14 @@ fn pair_failures(pair: &Pair) -> Vec<String> {
     let name = arrow(pair.from, pair.to);
     let calls = OutcomeCounts {
         unit: "calls",
-        begun: pair.started(),
+        started: pair.started(),
         ended: pair.ended(),
         success: Outcome::Responded,
         count: &|outcome| pair.count(outcome),
     };
     let streams = OutcomeCounts {
         unit: "streams",
-        begun: pair.streams.opened(),
+        started: pair.streams.opened(),
         ended: pair.streams.ended(),
         success: Outcome::Finished,
         count: &|outcome| pair.streams.count(outcome),
@@ -126,7 +126,7 @@ fn pair_failures(pair: &Pair) -> Vec<String> {
 /// Counts of all calls or of all streams of a pair, which are checked the same way.
 struct OutcomeCounts<'a> {
     unit: &'static str,
-    begun: u64,
+    started: u64,
     ended: u64,
     /// The outcome that at least one must have.
     success: Outcome,
@@ -135,10 +135,10 @@ struct OutcomeCounts<'a> {
 
 impl OutcomeCounts<'_> {
     fn failures(&self, name: &str, was_killed: bool) -> Vec<String> {
-        let Self { unit, begun, ended, success, count } = self;
+        let Self { unit, started, ended, success, count } = self;
         let mut failures = Vec::new();
-        if begun != ended {
-            failures.push(format!("{name}: {begun} {unit} had {ended} outcomes"));
+        if started != ended {
+            failures.push(format!("{name}: {started} {unit} had {ended} outcomes"));
         }
         if count(*success) == 0 {
             failures.push(format!("{name}: no {unit} {}", success.label()));

@@ -78,7 +78,7 @@ pub(super) struct StreamWorker {
     pair: Arc<Pair>,
     rng: SmallRng,
     random_bytes: Bytes,
-    is_ended: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
     /// The type of all its streams; `None` for a mix.
     fixed_kind: Option<StreamKind>,
     /// Time between two streams.
@@ -94,14 +94,14 @@ impl StreamWorker {
         pair: &Arc<Pair>,
         connection: &Connection,
         random_bytes: &Bytes,
-        is_ended: &Arc<AtomicBool>,
+        is_stopping: &Arc<AtomicBool>,
     ) -> [Self; 2] {
         let worker = |fixed_kind, pause| Self {
             connection: connection.clone(),
             pair: Arc::clone(pair),
             rng: SmallRng::seed_from_u64((pair.from << 8 | pair.to) as u64),
             random_bytes: random_bytes.clone(),
-            is_ended: Arc::clone(is_ended),
+            is_stopping: Arc::clone(is_stopping),
             fixed_kind,
             pause,
             pace: (Duration::from_secs(1) * pairs / PACED_MESSAGES_PER_SECOND).max(PACE_MIN),
@@ -111,7 +111,7 @@ impl StreamWorker {
     }
 
     pub(super) async fn work(mut self) {
-        while !self.is_ended.load(Ordering::Relaxed) {
+        while !self.is_stopping.load(Ordering::Relaxed) {
             let kind = self.fixed_kind.unwrap_or_else(|| StreamKind::draw(&mut self.rng));
             let (outcome, text) = self.stream(kind).await;
             match outcome {
@@ -148,7 +148,7 @@ impl StreamWorker {
         let both = async {
             tokio::join!(
                 receive(receiver, &messages, &mut stream),
-                send(sender, &messages, plan, &self.is_ended),
+                send(sender, &messages, plan, &self.is_stopping),
             )
         };
         let cancel_after = match kind {
@@ -197,11 +197,11 @@ async fn send(
     mut sender: StreamSender,
     messages: &Messages,
     plan: Plan,
-    is_ended: &AtomicBool,
+    is_stopping: &AtomicBool,
 ) -> Result<u64, SendError> {
     let mut sent = 0;
     let is_complete =
-        |sent| plan.messages.is_some_and(|max| sent >= max || is_ended.load(Ordering::Relaxed));
+        |sent| plan.messages.is_some_and(|max| sent >= max || is_stopping.load(Ordering::Relaxed));
     while !is_complete(sent) {
         sender.send(messages.message(sent)).await?;
         sent += 1;

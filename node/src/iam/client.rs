@@ -34,11 +34,11 @@ impl AdminClient<'_> {
     pub(super) async fn send_request(
         &self,
         request: &IamRequest,
-        within: Duration,
+        timeout: Duration,
     ) -> Result<Bytes, IamError> {
-        let result = tokio::time::timeout(within, self.exchange(request)).await;
-        let timeout = || IamError::Timeout { server: self.server.clone(), waited: within };
-        let (status, body) = result.map_err(|_| timeout())??;
+        let result = tokio::time::timeout(timeout, self.exchange(request)).await;
+        let timed_out = || IamError::Timeout { server: self.server.clone(), waited: timeout };
+        let (status, body) = result.map_err(|_| timed_out())??;
         match status {
             StatusCode::OK => Ok(body),
             status => {

@@ -21,12 +21,12 @@ const PORT_ATTEMPTS: usize = 5;
 
 /// Polls until there is a result.
 pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + WAIT_MAX;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         if let Some(found) = poll() {
             return found;
         }
-        assert!(Instant::now() < until, "not within {WAIT_MAX:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {WAIT_MAX:?}: {what}");
         // There is no notification from another process.
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -60,7 +60,7 @@ impl RunRow {
         let messages_per_second = run.confirmed as f64 / run.elapsed.as_secs_f64();
         Self {
             streams: run.streams,
-            way: match run.way {
+            way: match run.direction {
                 Direction::OneWay => "one_way",
                 Direction::Echoed => "echoed",
             },

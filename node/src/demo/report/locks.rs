@@ -25,11 +25,11 @@ pub(super) fn failures(counters: &LockCounters, left: usize) -> Vec<String> {
 }
 
 fn attempt_failures(name: &str, attempts: &LockAttempts) -> Vec<String> {
-    let (begun, ended) = (attempts.begun(), attempts.ended());
+    let (started, ended) = (attempts.started(), attempts.ended());
     let count = |outcome| attempts.count(outcome);
     let mut failures = Vec::new();
-    if begun != ended {
-        failures.push(format!("{name}: {begun} lock attempts had {ended} outcomes"));
+    if started != ended {
+        failures.push(format!("{name}: {started} lock attempts had {ended} outcomes"));
     }
     if count(LockOutcome::Granted) == 0 {
         failures.push(format!("{name}: no lock was granted"));
@@ -66,7 +66,7 @@ impl fmt::Display for LockTable<'_> {
         }
         writeln!(f, "{:>9}{:>9}", "median", "p99")?;
         for (node, attempts) in counters.nodes.iter().enumerate() {
-            write!(f, "{:<8}{:>10}", name(node), short_count(attempts.begun()))?;
+            write!(f, "{:<8}{:>10}", name(node), short_count(attempts.started()))?;
             for outcome in COLUMNS {
                 write!(f, "{:>11}", short_count(attempts.count(outcome)))?;
             }
@@ -78,7 +78,7 @@ impl fmt::Display for LockTable<'_> {
         let sums = sums.filter(|(_, count)| *count > 0);
         let sums: Vec<_> =
             sums.map(|(outcome, n)| format!("{} {}", HumanCount(n), outcome.label())).collect();
-        let sums = format!("{} lock attempts: {}", HumanCount(counters.begun()), sums.join(", "));
+        let sums = format!("{} lock attempts: {}", HumanCount(counters.started()), sums.join(", "));
         writeln!(f, "\n{}", wrap(&sums))
     }
 }

@@ -113,10 +113,10 @@ async fn lock_without_pongs_is_lost_at_the_end_of_its_validity() {
         std::future::pending().await
     })
     .await;
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut hold = scripted.acquire().await.expect("it is granted");
     assert_eq!(hold.until_lost().await, LossCause::Unconfirmed);
-    assert!(begun.elapsed() >= Duration::from_millis(495), "{:?}", begun.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(495), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
