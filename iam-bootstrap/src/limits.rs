@@ -145,9 +145,9 @@ pub const REPORT_DELAY: Duration = Duration::from_millis(500);
 
 /// Time for which a verified server goes on asking peers that have not responded, so that a
 /// difference is reported on both sides.
-pub const LINGER: Duration = Duration::from_secs(30);
+pub const VERIFY_LINGER: Duration = Duration::from_secs(30);
 
-const _: () = assert!(REPORT_DELAY.as_millis() < LINGER.as_millis());
+const _: () = assert!(REPORT_DELAY.as_millis() < VERIFY_LINGER.as_millis());
 
 /// Longest header of a record, in bytes.
 pub const RECORD_HEADER_BYTES_MAX: usize = 64;

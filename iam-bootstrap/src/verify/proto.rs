@@ -25,8 +25,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::limits::{
-    ATTEMPTS_PER_REPORT, LINGER, REPORT_DELAY, SPREAD_MAX, SPREAD_PER_PEER, VERIFY_CONCURRENCY_MAX,
-    VERIFY_DIFFERING_RETRY, VERIFY_RETRY_FIRST, VERIFY_RETRY_MAX,
+    ATTEMPTS_PER_REPORT, REPORT_DELAY, SPREAD_MAX, SPREAD_PER_PEER, VERIFY_CONCURRENCY_MAX,
+    VERIFY_DIFFERING_RETRY, VERIFY_LINGER, VERIFY_RETRY_FIRST, VERIFY_RETRY_MAX,
 };
 use crate::system::difference::difference;
 use crate::system::{ConfigDifference, SystemConfig};
@@ -332,7 +332,7 @@ impl Verify {
         match self.status {
             VerifyStatus::Waiting if tally.agree >= tally.needed => {
                 self.status = VerifyStatus::Verified;
-                self.linger_until = Some(now + LINGER);
+                self.linger_until = Some(now + VERIFY_LINGER);
             }
             VerifyStatus::Waiting if self.deadline.is_some_and(|at| at <= now) => {
                 self.report_differences();

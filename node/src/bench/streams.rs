@@ -212,12 +212,12 @@ impl Traffic {
 
     async fn confirm(&self, receiver: StreamReceiver) -> Result<u64, StreamFailure> {
         match self.direction {
-            Direction::OneWay => self.count_taken(receiver).await,
+            Direction::OneWay => self.receive_count(receiver).await,
             Direction::Echoed => self.count_echoes(receiver).await,
         }
     }
 
-    async fn count_taken(&self, mut receiver: StreamReceiver) -> Result<u64, StreamFailure> {
+    async fn receive_count(&self, mut receiver: StreamReceiver) -> Result<u64, StreamFailure> {
         let response = receiver.next().await.ok_or(StreamFailure::NotCounted)??;
         let SinkCount { messages, bytes } =
             SinkCount::from_wire(&response).ok_or(StreamFailure::NotCounted)?;

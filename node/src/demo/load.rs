@@ -38,7 +38,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Sleeps longer than any deadline or cancellation of the demo.
-const TOO_LONG: SleepRequest = SleepRequest { ms: 30_000 };
+const LONG_SLEEP: SleepRequest = SleepRequest { ms: 30_000 };
 
 /// A handler that fails with [`FAILURE`].
 const FAIL: HandlerId = HandlerId::new(202);
@@ -281,7 +281,7 @@ impl CallWorker {
     /// Calls a handler that sleeps longer than any deadline.
     async fn sleep(&self, deadline: Duration) -> CallResult {
         let options = CallOptions::default().timeout(deadline);
-        match SLEEP.call_with(&self.connection, &TOO_LONG, options).await {
+        match SLEEP.call_with(&self.connection, &LONG_SLEEP, options).await {
             Ok(_) => CallResult::plain(Outcome::Responded),
             Err(error) => CallResult { outcome: Outcome::from(&error), text: error.to_string() },
         }

@@ -375,9 +375,9 @@ mod tests {
 
     #[test]
     fn other_unexpected_results_are_failures() {
-        let surprising = findings();
-        surprising.counters.pairs()[0].record_unexpected("Small: WRONG");
-        assert_only_failure(&surprising, "node 1 → node 2: unexpected: Small: WRONG");
+        let unexpected = findings();
+        unexpected.counters.pairs()[0].record_unexpected("Small: WRONG");
+        assert_only_failure(&unexpected, "node 1 → node 2: unexpected: Small: WRONG");
         assert_only_failure(&Findings { connected: 1, ..findings() }, "1 of 2 connection ends");
         assert_only_failure(&Findings { bugs: 1, ..findings() }, "grid reported 1 violated");
         assert_only_failure(&Findings { locks_left: 1, ..findings() }, "1 locks or grants");

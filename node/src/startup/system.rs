@@ -17,7 +17,7 @@ const PREFIX: &str = "GRIDWIRE_";
 
 /// Variables of tools and builds, which no server reads. They may be set in the shell that starts a
 /// server, so they are not compared.
-const OF_TOOLS: [&str; 7] = [
+const TOOL_VARIABLES: [&str; 7] = [
     "GRIDWIRE_COMMIT",
     "GRIDWIRE_SERVER",
     "GRIDWIRE_ACCESS_KEY",
@@ -30,7 +30,7 @@ const OF_TOOLS: [&str; 7] = [
 /// Collects the configuration of this process. Blocks: it reads the whole executable.
 pub(crate) fn collect(config: &ServeConfig) -> io::Result<SystemConfig> {
     let hash_key = HashKey::from_shared_secret(config.secret.expose());
-    let exempt = config::variables().chain(OF_TOOLS.map(str::to_owned));
+    let exempt = config::variables().chain(TOOL_VARIABLES.map(str::to_owned));
     let variables = std::env::vars_os().map(|(name, value)| {
         (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
     });

@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn rounds_cannot_be_exhausted_by_one_request() {
         let state = AcceptorState::default();
-        let absurd = PaxosRequest::Prepare { ballot: ballot(u64::MAX, "z") };
-        assert!(matches!(state.handle(&absurd).response, PaxosResponse::Refused { .. }));
+        let implausible = PaxosRequest::Prepare { ballot: ballot(u64::MAX, "z") };
+        assert!(matches!(state.handle(&implausible).response, PaxosResponse::Refused { .. }));
         let claimed = state.claim(&"a".into(), u64::MAX).save.expect("a new promise needs a save");
         assert!(claimed.promised.round <= BALLOT_LEAD_MAX);
         assert!(
