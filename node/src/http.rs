@@ -158,7 +158,7 @@ impl HyperService<Request<Incoming>> for Routes {
 }
 
 fn not_found() -> Response<Full<Bytes>> {
-    text(StatusCode::NOT_FOUND, "there is nothing here\n")
+    text(StatusCode::NOT_FOUND, "not found\n")
 }
 
 fn method_not_allowed() -> Response<Full<Bytes>> {

@@ -1,5 +1,5 @@
 //! `gridwire call` and `gridwire bench` against running servers.
-#![allow(clippy::expect_used, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The demo, from its command line to its exit code.
-#![allow(clippy::expect_used, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 

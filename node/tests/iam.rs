@@ -5,7 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "this is how tests fail"
+    reason = "tests fail by panicking"
 )]
 
 mod support;

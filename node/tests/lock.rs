@@ -3,7 +3,7 @@
 //! With four lockers, a writer's quorum is three. The commands and the tests synchronise through
 //! files in the test's directory.
 #![cfg(unix)]
-#![allow(clippy::expect_used, clippy::panic, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Server processes: they connect, lose each other, reconnect and shut down.
-#![allow(clippy::expect_used, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 

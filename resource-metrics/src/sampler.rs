@@ -50,7 +50,7 @@ impl Sampler {
         }
     }
 
-    /// Takes one sample, or misses it.
+    /// Takes one sample. On a timeout there is none.
     pub(crate) async fn sample(&self) {
         // Counters are read when sampling begins; probing the drives takes longer.
         let (now, wall) = (self.clock.now(), self.clock.wall());
@@ -62,7 +62,7 @@ impl Sampler {
                 state.log_problems(&sample.problems, now);
             }
             Err(_) => {
-                let cause = format!("not within {SAMPLE_TIMEOUT:?}");
+                let cause = format!("timed out after {SAMPLE_TIMEOUT:?}");
                 let problem = Problem { part: "the system".to_owned(), cause };
                 self.lock().log_problems(&[problem], now);
             }

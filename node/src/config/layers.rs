@@ -26,10 +26,10 @@ pub(super) const KEYS: [&str; 15] = [
     "root_secret_file",
 ];
 
-/// Keys that a file may give as a list.
+/// Keys whose value in a file may be an array.
 const LIST_KEYS: [&str; 5] = ["peers", "clients", "lockers", "drives", "data"];
 
-/// Keys that a file may give as true or false.
+/// Keys whose value in a file may be a boolean.
 const BOOLEAN_KEYS: [&str; 2] = ["metrics_public", "initialise"];
 
 /// A value as it was given.
@@ -176,12 +176,12 @@ fn type_error(key: &'static str, value: &toml::Value, origin: &Origin) -> Config
         origin: origin.clone(),
         problem: format!("it has the type {}", value.type_str()),
         allowed: match key {
-            "drives" | "data" => "a list of texts, such as [\"/data1\"]".to_owned(),
+            "drives" | "data" => "an array of strings, such as [\"/data1\"]".to_owned(),
             key if LIST_KEYS.contains(&key) => {
-                "a list of texts, such as [\"http://10.0.0.2:9000\"]".to_owned()
+                "an array of strings, such as [\"http://10.0.0.2:9000\"]".to_owned()
             }
             key if BOOLEAN_KEYS.contains(&key) => "true or false".to_owned(),
-            _ => "a text in quotes".to_owned(),
+            _ => "a quoted string".to_owned(),
         },
     }
 }

@@ -119,7 +119,7 @@ impl Load {
         }
     }
 
-    /// Lets outstanding calls and streams end, and begins no more.
+    /// Starts no more calls and streams, and waits for the outstanding ones.
     pub(super) async fn stop(&mut self) -> StoppedLoad {
         self.is_stopping.store(true, Ordering::Relaxed);
         let mut stopped = StoppedLoad { hanging: 0, panicked: 0 };

@@ -350,8 +350,8 @@ mod tests {
     #[test]
     fn lost_or_duplicated_message_is_always_a_failure() {
         for (echoes, expected) in [
-            (&[0, 2][..], "node 1 → node 2: unexpected: stream: message 2 came back, 1 was due"),
-            (&[0, 1, 1], "node 1 → node 2: unexpected: stream: message 1 came back, 2 was due"),
+            (&[0, 2][..], "node 1 → node 2: unexpected: stream: message 2 was echoed, expected 1"),
+            (&[0, 1, 1], "node 1 → node 2: unexpected: stream: message 1 was echoed, expected 2"),
         ] {
             let findings = findings();
             let pair = &findings.counters.pairs()[0];

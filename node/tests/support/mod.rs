@@ -1,8 +1,8 @@
-//! Processes of gridwire, and waiting for conditions.
+//! Starts gridwire processes, and waits for conditions.
 //!
 //! Each condition is polled, with a deadline.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
-#![allow(clippy::expect_used, clippy::panic, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! The result of a bench of streams: a table for people, or one line of JSON for programs.
+//! The result of a bench of streams: a table, or one line of JSON.
 
 use std::fmt;
 
