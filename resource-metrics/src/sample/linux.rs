@@ -105,7 +105,7 @@ fn join_drives(
         let number = drive.device.or(status.device);
         let disk = number.and_then(|number| disks?.get(&number));
         if status.space.is_none() && disk.is_none() {
-            continue; // The drive does not exist.
+            continue; // Neither space nor counters: reported as a problem only.
         }
         let device = disk.map(|disk| disk.name.clone());
         let io = disk.map(|disk| disk.io);
