@@ -74,7 +74,7 @@ impl Client {
     pub(crate) async fn connect(
         peer: &Name,
         arguments: &ClientIdentityArgs,
-        within: Duration,
+        timeout: Duration,
     ) -> Result<Self, ClientError> {
         let name = &arguments.name;
         if name == peer {
@@ -105,7 +105,7 @@ impl Client {
         })?;
         manager.start()?;
         tokio::spawn(manager.clone().serve(listener));
-        wait_connected(&connection, &refused_token, within).await?;
+        wait_connected(&connection, &refused_token, timeout).await?;
         Ok(Self { manager, connection })
     }
 

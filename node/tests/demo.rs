@@ -1,5 +1,5 @@
 //! The demo, from its command line to its exit code.
-#![allow(clippy::expect_used, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -55,7 +55,7 @@ fn interrupted_demo_prints_its_table() {
     signal(&child, "INT");
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).expect("text");
-    assert_eq!(child.wait().expect("it is our child").code(), Some(130), "{rest}");
+    assert_eq!(child.wait().expect("waiting for the child succeeds").code(), Some(130), "{rest}");
     assert!(rest.contains("\n1 → 2 "), "{rest}");
     assert!(!rest.contains("demo succeeded"), "{rest}");
 }
