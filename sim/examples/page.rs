@@ -10,8 +10,8 @@ use std::io;
 use std::path::PathBuf;
 
 use sim::event::{
-    CallId, CallKind, Event, EventKind, HandlerEnd, LinkState, LockEnd, LockFailure, LossNotice,
-    MessageSummary, Outcome, StoreOp, StoreResult, StreamSide,
+    CallId, CallKind, ConnectionState, Event, EventKind, HandlerEnd, LockEnd, LockFailure,
+    LossNotice, MessageSummary, Outcome, StoreOp, StoreResult, StreamSide,
 };
 use sim::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 use sim::report;
@@ -161,13 +161,13 @@ impl Run {
         for (node, remote, dialed) in [(one, other, true), (other, one, false)] {
             let remote = Node(remote);
             let state = |state, cause| EventKind::State { remote, state, cause };
-            self.record(start, Some(node), state(LinkState::Connecting, None));
+            self.record(start, Some(node), state(ConnectionState::Connecting, None));
             self.record(start + 3, Some(node), EventKind::SocketOpened { socket, remote, dialed });
-            self.record(from, Some(node), state(LinkState::Connected, None));
+            self.record(from, Some(node), state(ConnectionState::Connected, None));
             if to < self.length && !self.is_off(node, to) {
                 let cause = Some("no pong for 3 s".to_owned());
                 self.record(to, Some(node), EventKind::SocketClosed { socket });
-                self.record(to, Some(node), state(LinkState::Backoff, cause));
+                self.record(to, Some(node), state(ConnectionState::Backoff, cause));
             }
         }
         let session = self.sessions.len() - 1;

@@ -56,13 +56,13 @@ pub enum EventKind {
         /// How often it has started.
         incarnation: u32,
     },
-    /// A node's connection to another node changed its state.
+    /// A node's connection to another node changed state.
     State {
         /// The other node.
         remote: Node,
         /// Its new state.
-        state: LinkState,
-        /// Reason for not being connected, where that is known.
+        state: ConnectionState,
+        /// Reason why it is not connected, if known.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         cause: Option<String>,
     },
@@ -214,7 +214,7 @@ pub enum EventKind {
         /// How the holder noticed.
         notice: LossNotice,
     },
-    /// A lock ended for its holder, which does nothing under it any more.
+    /// A lock ended for its holder, which does not use the store from here on.
     LockEnded {
         /// Number of the call.
         call: CallId,
@@ -328,7 +328,7 @@ impl EventKind {
 /// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LinkState {
+pub enum ConnectionState {
     /// Dialing, or waiting to be dialed.
     Connecting,
     /// Open.

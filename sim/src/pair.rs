@@ -61,7 +61,7 @@ pub struct Pair {
     tokens: BTreeMap<(End, u64), usize>,
     /// Whether expired timers may be unhandled.
     is_late: bool,
-    /// What occurred at least once: a property of a situation that never occurs is worth nothing.
+    /// Coverage: the situations that occurred at least once.
     pub seen: BTreeSet<&'static str>,
 }
 

@@ -5,7 +5,7 @@
 //! smaller plan is another run: calls get other numbers, messages other latencies. The criterion is
 //! that the same invariant fails.
 
-use crate::plan::{HandlerEnding, Load, LockEnding, Node, Plan};
+use crate::plan::{Load, Node, Plan, PlannedHandlerEnd, PlannedLockEnd};
 
 /// Limit of the work of shrinking.
 #[derive(Debug, Clone, Copy)]
@@ -250,9 +250,9 @@ const SIMPLIFICATIONS: [Simplification; 9] = [
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
-        Load::Request(plan) => plan.ending = HandlerEnding::Success,
-        Load::Stream(plan) => plan.ending = HandlerEnding::Success,
-        Load::Lock(plan) => plan.ending = LockEnding::Unlock,
+        Load::Request(plan) => plan.ending = PlannedHandlerEnd::Success,
+        Load::Stream(plan) => plan.ending = PlannedHandlerEnd::Success,
+        Load::Lock(plan) => plan.ending = PlannedLockEnd::Unlock,
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {

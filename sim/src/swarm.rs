@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::plan::{
-    CAPACITIES, Cluster, Fault, HandlerEnding, LimitsPlan, Load, Node, Plan, RequestPlan,
+    CAPACITIES, Cluster, Fault, LimitsPlan, Load, Node, Plan, PlannedHandlerEnd, RequestPlan,
     StreamPlan,
 };
 
@@ -221,9 +221,9 @@ fn add_fault(
         FaultClass::Swizzle => {
             for other in (0..nodes).map(Node).filter(|other| *other != a) {
                 let cut = from + rng.random_range(0..2_000);
-                let mend = to.max(cut) + rng.random_range(0..4_000);
+                let repaired_at = to.max(cut) + rng.random_range(0..4_000);
                 faults.push((cut, Fault::Cut { a, b: other }));
-                faults.push((mend, Fault::Repair { a, b: other }));
+                faults.push((repaired_at, Fault::Repair { a, b: other }));
             }
             return;
         }
@@ -293,13 +293,13 @@ fn sizes(rng: &mut impl Rng, cluster: &Cluster) -> Vec<u32> {
     sizes
 }
 
-fn ending(rng: &mut impl Rng) -> HandlerEnding {
+fn ending(rng: &mut impl Rng) -> PlannedHandlerEnd {
     match rng.random_range(0..20) {
-        0 => HandlerEnding::Error,
-        1 => HandlerEnding::Panic,
-        2 => HandlerEnding::Never,
-        3 => HandlerEnding::Unknown,
-        _ => HandlerEnding::Success,
+        0 => PlannedHandlerEnd::Error,
+        1 => PlannedHandlerEnd::Panic,
+        2 => PlannedHandlerEnd::Never,
+        3 => PlannedHandlerEnd::Unknown,
+        _ => PlannedHandlerEnd::Success,
     }
 }
 

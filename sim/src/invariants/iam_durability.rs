@@ -1,11 +1,11 @@
 //! [B62]: a change is stored before its caller is notified, and the stored version of an item only
-//! grows, across all processes of a node.
+//! increases, across all processes of a node.
 //!
 //! [B62]: crate::rules#b62
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord};
 use crate::plan::Node;
 
@@ -20,7 +20,7 @@ impl Invariant for IamDurability {
         "iam_durability"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         let (Some(node), EventKind::Iam(iam)) = (event.node, &event.kind) else { return Ok(()) };
         match iam {
             IamEvent::Persisted { record, .. } => {

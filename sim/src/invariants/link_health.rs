@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use grid::buggify::FaultPoint;
 
 use crate::bounds::Bounds;
-use crate::event::{Event, EventKind, LinkState};
+use crate::event::{ConnectionState, Event, EventKind};
 use crate::plan::{Fault, Node, Plan};
 
 /// A fault that lasts until an event ends it.
@@ -78,7 +78,7 @@ impl LinkHealth {
                     }
                 }
             }
-            (EventKind::State { remote, state: LinkState::Connected, .. }, Some(node)) => {
+            (EventKind::State { remote, state: ConnectionState::Connected, .. }, Some(node)) => {
                 self.connected.insert((node, *remote), at);
                 self.on_connected(node, *remote);
             }
@@ -246,7 +246,7 @@ mod tests {
             health.on_event(&Event { at_ms, node, kind });
         };
         let connected =
-            |remote| EventKind::State { remote, state: LinkState::Connected, cause: None };
+            |remote| EventKind::State { remote, state: ConnectionState::Connected, cause: None };
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms));
         on_event(&mut health, 3, Some(a), connected(b));
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms), "one end only");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::scrapes::metrics_plan;
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, MetricsEvent, ServerReport};
 use crate::metrics::PAUSE_MS;
 use crate::plan::Node;
@@ -23,7 +23,7 @@ impl Invariant for MetricsRecovery {
         "metrics_recovery"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match &event.kind {
             EventKind::Healed => {
                 self.healed_ms = Some(event.at_ms);
@@ -32,7 +32,7 @@ impl Invariant for MetricsRecovery {
             EventKind::Metrics(MetricsEvent::Completed { servers, .. }) => {
                 let up =
                     servers.iter().filter(|(_, report)| matches!(report, ServerReport::Up { .. }));
-                if up.count() == usize::from(facts.plan.cluster.nodes) {
+                if up.count() == usize::from(context.plan.cluster.nodes) {
                     self.whole.extend(event.node);
                 }
             }
@@ -41,22 +41,22 @@ impl Invariant for MetricsRecovery {
         Ok(())
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
         let Some(healed_ms) = self.healed_ms else { return Ok(()) };
-        match facts.now_ms > healed_ms + bound_ms(facts) {
-            true => self.at_quiescence(&[], facts),
+        match context.now_ms > healed_ms + bound_ms(context) {
+            true => self.at_quiescence(&[], context),
             false => Ok(()),
         }
     }
 
-    fn at_quiescence(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let Some(_) = metrics_plan(facts) else { return Ok(()) };
-        let mut nodes = (0..facts.plan.cluster.nodes).map(Node);
+    fn at_quiescence(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let Some(_) = metrics_plan(context) else { return Ok(()) };
+        let mut nodes = (0..context.plan.cluster.nodes).map(Node);
         match nodes.find(|node| !self.whole.contains(node)) {
             None => Ok(()),
             Some(node) => Err(format!(
                 "all faults have ended, and {node} has not reported within {} ms that all are up",
-                bound_ms(facts)
+                bound_ms(context)
             )),
         }
     }
@@ -64,10 +64,11 @@ impl Invariant for MetricsRecovery {
 
 /// Dead connections are detected, all nodes reconnect, and a collection that began before has
 /// completed, as has the next one.
-fn bound_ms(facts: &Facts<'_>) -> u64 {
-    let bounds = facts.bounds;
-    let scrape_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms + plan.ttl_ms));
-    bounds.settle_ms + bounds.reconnect_ms + 2 * (scrape_ms + PAUSE_MS + bounds.ticks_ms)
+fn bound_ms(context: &CheckContext<'_>) -> u64 {
+    let bounds = context.bounds;
+    let scrape_ms =
+        metrics_plan(context).map_or(0, |plan| u64::from(plan.deadline_ms + plan.ttl_ms));
+    bounds.settle_ms + bounds.reconnect_ms + 2 * (scrape_ms + PAUSE_MS + bounds.timer_resolution_ms)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! [B70], [B71]: the report of a server is its last sample, or one shared within the TTL. Averages and
-//! maxima cover the time since its start, and restart with it.
+//! [B70], [B71]: the report of a server is its last sample, or one shared within the TTL. Averages
+//! and maxima cover the time since its start, and restart with it.
 //!
 //! [B70]: crate::rules#b70
 //! [B71]: crate::rules#b71
@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::scrapes::{Scrape, ScrapeEvent, Scrapes};
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport};
 use crate::metrics::thousandths;
 use crate::plan::Node;
@@ -42,8 +42,9 @@ impl Invariant for MetricsReports {
         "metrics_reports"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        if let ScrapeEvent::Completed(on, _, scrape, servers) = self.scrapes.on_event(event, facts)
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
+        if let ScrapeEvent::Completed(on, _, scrape, servers) =
+            self.scrapes.on_event(event, context)
         {
             return servers.iter().try_for_each(|(node, report)| match report {
                 ServerReport::Up { report } => self.check_report(on, *node, report, scrape),

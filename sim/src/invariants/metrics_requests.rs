@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 
@@ -27,11 +27,11 @@ impl Invariant for MetricsRequests {
         "metrics_requests"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        if let ScrapeEvent::CollectionMayStart(node) = self.scrapes.on_event(event, facts) {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
+        if let ScrapeEvent::CollectionMayStart(node) = self.scrapes.on_event(event, context) {
             self.requests.retain(|(from, _), _| *from != node);
         }
-        let (Some(from), Some(_)) = (event.node, metrics_plan(facts)) else { return Ok(()) };
+        let (Some(from), Some(_)) = (event.node, metrics_plan(context)) else { return Ok(()) };
         match &event.kind {
             EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((from, *socket), *remote);

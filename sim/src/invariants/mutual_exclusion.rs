@@ -6,7 +6,7 @@
 //! [B51]: crate::rules#b51
 
 use super::suspended::SuspendedHolders;
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::Event;
 use crate::lock::HoldView;
 
@@ -21,12 +21,12 @@ impl Invariant for MutualExclusion {
         "mutual_exclusion"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         self.suspended.on_event(event);
         Ok(())
     }
 
-    fn on_tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
+    fn on_tick(&mut self, hold_views: &[HoldView], _context: &CheckContext<'_>) -> CheckResult {
         let holders =
             hold_views.iter().filter(|hold| hold.is_held && !self.suspended.is_exempt(hold.call));
         let holders: Vec<_> = holders.collect();
@@ -97,8 +97,8 @@ mod tests {
             let mut harness =
                 Harness::new(MutualExclusion::default(), vec![load.clone(), load.clone()]);
             harness.feed([(1, CALLER, made(0, &load))]);
-            harness.fault(2, Fault::Pause { node });
-            harness.fault(3, Fault::Resume { node, clock });
+            harness.inject(2, Fault::Pause { node });
+            harness.inject(3, Fault::Resume { node, clock });
             harness
         };
         assert_eq!(after(ClockWhilePaused::Frozen).on_tick(9, &both), Ok(()));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::buggify::FaultPoint;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -34,13 +34,13 @@ impl Invariant for OneConnection {
         "one_connection"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::SocketOpened { socket, remote, dialed }, Some(node)) => {
                 let open = self.open.entry((node, *remote)).or_default();
                 open.insert(*socket);
                 let max = if *dialed { DIALED_MAX } else { ACCEPTED_MAX };
-                let fault_points = &facts.plan.cluster.fault_points;
+                let fault_points = &context.plan.cluster.fault_points;
                 let abandons =
                     fault_points.iter().any(|(name, _)| name == FaultPoint::Supersede.name());
                 let max = if abandons { max + ABANDONED_MAX } else { max };
@@ -60,7 +60,7 @@ impl Invariant for OneConnection {
         Ok(())
     }
 
-    fn at_quiescence(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_quiescence(&mut self, views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         let ends = |a: Node, b: Node| self.open.get(&(a, b)).cloned().unwrap_or_default();
         for a in views.iter().map(|view| view.node) {
             for b in views.iter().map(|view| view.node).filter(|b| a < *b) {
@@ -75,7 +75,7 @@ impl Invariant for OneConnection {
         Ok(())
     }
 
-    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_end(&mut self, views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         match views.iter().find(|view| view.sockets > 0) {
             None => Ok(()),
             Some(view) => Err(format!("{} left {} sockets open", view.node, view.sockets)),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::plan::Node;
 
@@ -19,7 +19,7 @@ impl Invariant for OneHandler {
         "one_handler"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::CallMade { call, .. }, Some(node)) => {
                 self.callers.insert(*call, node);
@@ -42,7 +42,7 @@ impl Invariant for OneHandler {
                 if self.callers.get(call) != Some(from) {
                     return Err(format!("call {call} is served for {from}, which did not make it"));
                 }
-                if facts.load(*call).is_none_or(|load| load.ends().1 != node) {
+                if context.load(*call).is_none_or(|load| load.ends().1 != node) {
                     return Err(format!(
                         "call {call} is served by {node}, which is not its callee"
                     ));

@@ -1,6 +1,6 @@
-//! [B51]: a quorum of lockers knows each lock whose holder sees `is_held()`, so that any other quorum
-//! shares one of them. A lease after a lock has ended, no locker knows it any more, so that no
-//! crashed node keeps it for ever.
+//! [B51]: a quorum of lockers knows each lock whose holder sees `is_held()`, so that any other
+//! quorum shares one of them. A lease after a lock has ended, no locker knows it any more, so that
+//! no crashed node keeps it for ever.
 //!
 //! `mutual_exclusion` follows from the first half, but fails only if another request comes at the
 //! wrong moment: this invariant fails at any moment. A locker that grants nothing may know the
@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::suspended::SuspendedHolders;
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind};
 use crate::lock::{HoldView, LockerView};
 use crate::plan::LocksPlan;
@@ -31,7 +31,7 @@ impl Invariant for Quorums {
         "quorums"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         self.suspended.on_event(event);
         match event.kind {
             EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. } => {
@@ -43,15 +43,15 @@ impl Invariant for Quorums {
         Ok(())
     }
 
-    fn on_tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
+    fn on_tick(&mut self, hold_views: &[HoldView], _context: &CheckContext<'_>) -> CheckResult {
         let held = hold_views.iter().filter(|hold| hold.is_held);
         let known = held.filter(|hold| !self.suspended.is_exempt(hold.call));
         self.held = known.cloned().collect();
         Ok(())
     }
 
-    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
+    fn on_view(&mut self, views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let Some(locks) = &context.plan.cluster.locks else { return Ok(()) };
         // Locks of other software may have no lockers.
         if self.held.is_empty() || locks.lockers.is_empty() {
             return Ok(());
@@ -74,15 +74,16 @@ impl Invariant for Quorums {
         Ok(())
     }
 
-    fn at_quiescence(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
-        let bounds = facts.bounds;
+    fn at_quiescence(&mut self, views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let Some(locks) = &context.plan.cluster.locks else { return Ok(()) };
+        let bounds = context.bounds;
         // A request held up in the network may have been granted at healing.
         let lease_ms = bounds.lease_ms + bounds.drift_of(bounds.lease_ms);
-        let allowance = lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.ticks_ms;
+        let allowance =
+            lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.timer_resolution_ms;
         for grant in tables(locks, views).flatten().flat_map(|table| &table.grants) {
             let ended = grant.call.and_then(|call| self.ended.get(&call).copied());
-            if ended.is_none_or(|ended| ended.max(self.healed_ms) + allowance < facts.now_ms) {
+            if ended.is_none_or(|ended| ended.max(self.healed_ms) + allowance < context.now_ms) {
                 return Err(format!(
                     "a locker keeps {} for call {:?}, which ended at {ended:?}",
                     grant.id, grant.call
@@ -177,8 +178,8 @@ mod tests {
             EventKind::LockRequested { call, resources, write, timeout_ms },
         )]);
         let node: Node = CALLER;
-        harness.fault(2, Fault::Pause { node });
-        harness.fault(3, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
+        harness.inject(2, Fault::Pause { node });
+        harness.inject(3, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
         assert_eq!(harness.on_tick(9, &[hold(0, CALLER, true)]), Ok(()));
         assert_eq!(harness.on_view(9, &no_locker_knows), Ok(()));
     }

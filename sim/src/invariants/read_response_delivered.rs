@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, Outcome, SocketId};
 use crate::plan::Node;
 
@@ -22,7 +22,7 @@ impl Invariant for ReadResponseDelivered {
         "read_response_delivered"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::CallMade { call, .. }, _) => drop(self.open.insert(*call)),
             (EventKind::MessageSent { socket, index, message }, Some(node)) => {

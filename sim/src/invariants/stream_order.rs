@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, HandlerEnd, Outcome, StreamSide};
 use crate::plan::Load;
 
@@ -23,7 +23,7 @@ impl Invariant for StreamOrder {
         "stream_order"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match &event.kind {
             EventKind::Sent { call, end, number } => {
                 self.sent.insert((*call, *end), *number);
@@ -35,7 +35,7 @@ impl Invariant for StreamOrder {
                 Ok(())
             }
             EventKind::InputEnded { call, end, clean: true } => {
-                self.on_input_end(*call, *end, facts)
+                self.on_input_end(*call, *end, context)
             }
             EventKind::CallEnded { call, outcome } => {
                 self.check_matches_handler(*call, outcome)?;
@@ -62,8 +62,13 @@ impl StreamOrder {
     }
 
     /// Handles a clean end of the input.
-    fn on_input_end(&self, call: CallId, end: StreamSide, facts: &Facts<'_>) -> CheckResult {
-        let Some(Load::Stream(plan)) = facts.load(call) else {
+    fn on_input_end(
+        &self,
+        call: CallId,
+        end: StreamSide,
+        context: &CheckContext<'_>,
+    ) -> CheckResult {
+        let Some(Load::Stream(plan)) = context.load(call) else {
             return Err(format!("call {call} is not a stream"));
         };
         let all = match end {
@@ -79,7 +84,8 @@ impl StreamOrder {
         Ok(())
     }
 
-    /// [B24]: checks that the messages that a handler sent before it failed arrived before its error.
+    /// [B24]: checks that the messages that a handler sent before it failed arrived before its
+    /// error.
     /// [B24]: crate::rules#b24
     fn check_all_before_error(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let Outcome::RemoteError { .. } = outcome else { return Ok(()) };

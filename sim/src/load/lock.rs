@@ -8,10 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pause;
+use super::sleep_ms;
 use crate::event::{CallId, EventKind, LockEnd, LockFailure, LossNotice, StoreOp, StoreResult};
 use crate::lock::{BoxFuture, HeldLock, LockRequest, source_of};
-use crate::plan::{ForcePlan, LockEnding, LockPlan, resource_name};
+use crate::plan::{ForcePlan, LockPlan, PlannedLockEnd, resource_name};
 use crate::world::Host;
 
 /// Requests a lock, holds it, and releases it, as the plan says.
@@ -138,8 +138,8 @@ impl Holder {
     fn hold_time(&self) -> BoxFuture<()> {
         let (ending, healed) = (self.host.ending.clone(), self.host.healed.clone());
         let hold: BoxFuture<()> = match self.plan.ending {
-            LockEnding::Unlock | LockEnding::Drop => Box::pin(pause(self.plan.hold_ms)),
-            LockEnding::HoldUntilLost => Box::pin(async move { healed.pass().await }),
+            PlannedLockEnd::Unlock | PlannedLockEnd::Drop => Box::pin(sleep_ms(self.plan.hold_ms)),
+            PlannedLockEnd::HoldUntilLost => Box::pin(async move { healed.pass().await }),
         };
         Box::pin(async move {
             tokio::select! {
@@ -154,8 +154,10 @@ impl Holder {
         let Self { call, plan, host, held, .. } = self;
         let how = match (end, plan.ending) {
             (HoldEnd::Lost(_), _) => LockEnd::Lost,
-            (HoldEnd::Done, LockEnding::Unlock) => LockEnd::Unlocked,
-            (HoldEnd::Done, LockEnding::Drop | LockEnding::HoldUntilLost) => LockEnd::Dropped,
+            (HoldEnd::Done, PlannedLockEnd::Unlock) => LockEnd::Unlocked,
+            (HoldEnd::Done, PlannedLockEnd::Drop | PlannedLockEnd::HoldUntilLost) => {
+                LockEnd::Dropped
+            }
         };
         // First: another holder may be granted the lock as soon as the release has begun.
         host.protected.holds.remove(*call);
@@ -212,7 +214,7 @@ impl Holder {
     async fn reach(&self, resource: u8, value: Option<u64>) -> StoreResult {
         let Self { call, host, held, plan, .. } = self;
         let (token, writer) = (held.token(), plan.write);
-        pause(plan.store_ms).await;
+        sleep_ms(plan.store_ms).await;
         let store = &host.protected.store;
         let done = match value {
             None => store.read(resource, token, writer),
@@ -227,7 +229,7 @@ impl Holder {
             accepted: done.is_ok(),
             held: host.sees_held(*call),
         });
-        pause(plan.store_ms).await;
+        sleep_ms(plan.store_ms).await;
         done.map_or(StoreResult::Refused, |value| StoreResult::Done { value })
     }
 

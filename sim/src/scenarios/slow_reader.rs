@@ -13,11 +13,11 @@
 use rand::RngExt;
 
 use super::history::{CallHistory, History};
-use super::{Scenario, begin, sort, steady};
+use super::{Scenario, add_steady_requests, new_plan, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
 use crate::invariants::CheckResult;
-use crate::plan::{CAPACITIES, HandlerEnding, Load, Node, Plan, StreamPlan};
+use crate::plan::{CAPACITIES, Load, Node, Plan, PlannedHandlerEnd, StreamPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slow_reader",
@@ -36,11 +36,11 @@ const FAST_MESSAGES: u32 = 40;
 const FAST_CAPACITIES: u8 = 3;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("slow_reader", seed, 2, 22_000);
+    let (mut plan, mut rng) = new_plan("slow_reader", seed, 2, 22_000);
     plan.cluster.tick_ms = 5;
     // Several pings of the blocked stream.
     plan.cluster.limits.stream_ping_interval_ms = Some(2_000);
-    let (caller, server) = super::two(&mut rng, 2);
+    let (caller, server) = super::two_nodes(&mut rng, 2);
     let unread = StreamPlan {
         capacities: rng.random_range(0..=2),
         down: 30,
@@ -62,7 +62,7 @@ fn plan(seed: u64) -> Plan {
         let fast = StreamPlan { up: FAST_MESSAGES, down: FAST_MESSAGES, ..stream(from, to) };
         plan.load.push((rng.random_range(3_500..12_000), Load::Stream(fast)));
     }
-    steady(&mut plan, &mut rng, 150);
+    add_steady_requests(&mut plan, &mut rng, 150);
     sort(&mut plan);
     plan
 }
@@ -78,7 +78,7 @@ fn stream(from: Node, to: Node) -> StreamPlan {
         up_pace_ms: 0,
         down_pace_ms: 0,
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: Some(60_000),
     }
@@ -131,7 +131,7 @@ fn must_block_and_be_cancelled(
     let cancel_after = u64::from(stream.cancel_after_ms.unwrap_or(0));
     let lived_ms = call.took_ms().unwrap_or(0);
     let Some((cancelled_ms, Outcome::Cancelled)) =
-        call.ended.filter(|_| lived_ms + bounds.ticks_ms > cancel_after)
+        call.ended.filter(|_| lived_ms + bounds.timer_resolution_ms > cancel_after)
     else {
         return Err(call.violation("must live until it is cancelled"));
     };
