@@ -394,7 +394,8 @@ impl World {
         self.guard.take_failures()
     }
 
-    /// Drops everything in the world, and returns the internal errors of that and those before.
+    /// Drops all nodes, and returns the panics and bugs of that and those since the last call of
+    /// [`internal_errors`](Self::internal_errors).
     pub fn end(self) -> Vec<String> {
         let Self { sim, nodes, guard, .. } = self;
         drop(sim);

@@ -1,5 +1,5 @@
-//! A paused process neither runs nor receives. When it resumes, nothing was lost, whatever faults
-//! its links had meanwhile.
+//! A paused process neither runs nor receives. Its messages arrive when it resumes, and faults of
+//! its links last across the pause.
 #![allow(clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn links_keep_their_faults_across_a_pause_of_one_end() {
     for faults in during {
         for is_before in [true, false] {
             let mut world = world();
-            let (pause, wake) =
+            let (pause, resume) =
                 (Fault::Pause { node: a }, Fault::Resume { node: a, clock: ClockWhilePaused::Ran });
             let (first, then): (Vec<_>, Vec<_>) = if is_before {
                 (faults.to_vec(), vec![pause])
@@ -108,7 +108,7 @@ fn links_keep_their_faults_across_a_pause_of_one_end() {
             };
             first.into_iter().chain(then).for_each(|fault| world.inject(fault));
             world.run_for(Duration::from_secs(1));
-            world.inject(wake);
+            world.inject(resume);
             world.run_for(Duration::from_secs(1));
             // The fault still lasts: no response returns.
             world.recorder().take();

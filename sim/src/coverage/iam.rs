@@ -29,7 +29,7 @@ struct NodeReplica {
     is_running: bool,
     starts: u32,
     /// When its previous process ended, and when this one started.
-    down_ms: (u64, u64),
+    down_interval_ms: (u64, u64),
     /// Whether its readers see a replica.
     is_visible: bool,
     pools_down: BTreeSet<u8>,
@@ -125,7 +125,7 @@ impl Iam {
                 let replica = self.nodes.entry(node).or_default();
                 if replica.is_running {
                     replica.is_running = false;
-                    replica.down_ms.0 = at_ms;
+                    replica.down_interval_ms.0 = at_ms;
                     return if replica.is_visible {
                         Vec::new()
                     } else {
@@ -220,7 +220,7 @@ impl Iam {
                 false => "reconciliation_repaired_deletion",
             });
         }
-        let (ended_ms, begun_ms) = replica.down_ms;
+        let (ended_ms, begun_ms) = replica.down_interval_ms;
         if (ended_ms..begun_ms).contains(&committed_ms) {
             points.push(match replica.starts {
                 1 => "late_node_fetched_earlier_change",
@@ -254,9 +254,9 @@ impl NodeReplica {
     fn start(&mut self, at_ms: u64) {
         if std::mem::replace(&mut self.is_running, true) {
             // It shut down gracefully, and restarts at the same moment.
-            self.down_ms.0 = at_ms;
+            self.down_interval_ms.0 = at_ms;
         }
-        self.down_ms.1 = at_ms;
+        self.down_interval_ms.1 = at_ms;
         self.starts += 1;
         (self.is_visible, self.waited_for_pool, self.has_fetched) = (false, false, false);
     }

@@ -144,7 +144,7 @@ const PINGS_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, SERVER, assert_violates, ended, made, request, views,
+        CALLEE, CALLER, Harness, assert_violates, ended, made, request, views,
     };
     use super::*;
     use crate::event::{ConnectionState, Outcome};
@@ -182,7 +182,7 @@ mod tests {
     fn reserve_for_control_messages_is_never_exhausted() {
         let cause =
             Some("the peer does not read: more than 9 bytes of control messages are queued".into());
-        let lost = EventKind::State { remote: SERVER, state: ConnectionState::Backoff, cause };
+        let lost = EventKind::State { remote: CALLEE, state: ConnectionState::Backoff, cause };
         let mut harness = Harness::new(BoundedResources::default(), vec![]);
         assert_violates(harness.at(1, CALLER, lost), "node-0 closed the connection to node-1");
     }

@@ -61,7 +61,7 @@ impl Invariant for Cancellation {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, ended, request, served,
+        CALLEE, CALLER, Harness, LATE, assert_violates, ended, request, served,
     };
     use super::*;
     use crate::event::{HandlerEnd, Outcome};
@@ -69,7 +69,7 @@ mod tests {
 
     fn harness() -> Harness {
         let mut harness = Harness::new(Cancellation::default(), vec![request(|_| {})]);
-        harness.feed([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::Cancelled))]);
+        harness.feed([(LATE, CALLEE, served(0)), (LATE, CALLER, ended(0, Outcome::Cancelled))]);
         harness
     }
 
@@ -85,7 +85,7 @@ mod tests {
         );
         harness.feed([(
             soon,
-            SERVER,
+            CALLEE,
             EventKind::HandlerEnded { call: 0, how: HandlerEnd::Cancelled },
         )]);
         assert_eq!(harness.on_view(soon + queue_ms + 1, &[]), Ok(()));
@@ -94,13 +94,13 @@ mod tests {
     #[test]
     fn b11_handler_on_a_dead_connection_ends_once_it_is_detected() {
         let mut harness = harness();
-        harness.inject(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
+        harness.inject(LATE + 1, Fault::Cut { a: CALLER, b: CALLEE });
         assert_eq!(
             harness.on_view(2 * LATE, &[]),
             Ok(()),
             "the dead connection is not detected yet"
         );
-        harness.inject(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
+        harness.inject(2 * LATE, Fault::Repair { a: CALLER, b: CALLEE });
         let bounds = harness.bounds();
         let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();
         assert_eq!(harness.on_view(found, &[]), Ok(()));

@@ -100,14 +100,14 @@ impl Invariant for Credits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates, request, stream};
+    use super::super::harness::{CALLEE, CALLER, Harness, LATE, assert_violates, request, stream};
     use super::*;
     use crate::event::ConnectionState;
 
     #[test]
     fn b21_no_end_has_more_in_flight_than_its_capacity() {
         for (end, capacity, here, there) in
-            [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Callee, 3, SERVER, CALLER)]
+            [(StreamSide::Caller, 2, CALLER, CALLEE), (StreamSide::Callee, 3, CALLEE, CALLER)]
         {
             let sent = |number| EventKind::Sent { call: 0, end, number };
             let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
@@ -130,7 +130,7 @@ mod tests {
         ]);
         assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not received");
         let received = EventKind::Received { call: 0, end: StreamSide::Callee, number: 1 };
-        harness.feed([(LATE, SERVER, received)]);
+        harness.feed([(LATE, CALLEE, received)]);
         assert_eq!(harness.on_view(due, &[]), Ok(()));
         assert_violates(harness.on_view(due + 1, &[]), "of call 0 is blocked");
         harness.feed([(due, CALLER, EventKind::Sent { call: 0, end, number: 2 })]);
@@ -146,7 +146,7 @@ mod tests {
             (
                 LATE,
                 CALLER,
-                EventKind::State { remote: SERVER, state: ConnectionState::Backoff, cause: None },
+                EventKind::State { remote: CALLEE, state: ConnectionState::Backoff, cause: None },
             ),
         ]);
         assert_eq!(harness.on_view(LATE + CREDIT_MS + 1, &[]), Ok(()));

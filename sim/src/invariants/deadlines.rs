@@ -154,7 +154,7 @@ fn reader_delay_ms(call: CallId, context: &CheckContext<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, SERVER, assert_violates, ended, made, request, served, stream,
+        CALLEE, CALLER, Harness, assert_violates, ended, made, request, served, stream,
     };
     use super::*;
     use crate::event::HandlerEnd;
@@ -213,17 +213,17 @@ mod tests {
     fn b10_handler_does_not_outlive_the_deadline_of_its_call() {
         let harness = || {
             let mut harness = harness(request(|_| {}));
-            harness.feed([(50, SERVER, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
+            harness.feed([(50, CALLEE, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
             harness
         };
         assert_eq!(harness().on_view(1_050, &[]), Ok(()));
         assert_violates(harness().on_view(1_100, &[]), "the handler of call 0 runs");
         assert_violates(
-            harness().at(1_100, SERVER, handler_ended()),
+            harness().at(1_100, CALLEE, handler_ended()),
             "the handler of call 0 ended",
         );
         let mut in_time = harness();
-        in_time.feed([(1_000, SERVER, handler_ended())]);
+        in_time.feed([(1_000, CALLEE, handler_ended())]);
         assert_eq!(in_time.on_view(9_000, &[]), Ok(()));
     }
 }

@@ -75,7 +75,7 @@ impl Invariant for HandlerResultArrives {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, ended, made, request, stream,
+        CALLEE, CALLER, Harness, LATE, assert_violates, ended, made, request, stream,
     };
     use super::*;
     use crate::event::Outcome;
@@ -83,7 +83,7 @@ mod tests {
     fn harness(load: &Load) -> Harness {
         let mut harness = Harness::new(HandlerResultArrives::default(), vec![load.clone()]);
         let returned = EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned };
-        harness.feed([(LATE, CALLER, made(0, load)), (LATE, SERVER, returned)]);
+        harness.feed([(LATE, CALLER, made(0, load)), (LATE, CALLEE, returned)]);
         harness
     }
 

@@ -20,7 +20,7 @@ use crate::world::{NodeView, World};
 /// The node that makes the calls.
 pub(super) const CALLER: Node = Node(0);
 /// The node that serves them.
-pub(super) const SERVER: Node = Node(1);
+pub(super) const CALLEE: Node = Node(1);
 /// A time by which a pair without faults is connected.
 pub(super) const LATE: u64 = 100_000;
 
@@ -157,7 +157,7 @@ pub(super) fn assert_violates(verdict: CheckResult, names: &str) {
 pub(super) fn request(change: impl FnOnce(&mut RequestPlan)) -> Load {
     let mut plan = RequestPlan {
         from: CALLER,
-        to: SERVER,
+        to: CALLEE,
         bytes: 16,
         response_bytes: 16,
         work_ms: 0,
@@ -173,7 +173,7 @@ pub(super) fn request(change: impl FnOnce(&mut RequestPlan)) -> Load {
 pub(super) fn stream(change: impl FnOnce(&mut StreamPlan)) -> Load {
     let mut plan = StreamPlan {
         from: CALLER,
-        to: SERVER,
+        to: CALLEE,
         capacities: 2,
         up: 2,
         down: 3,

@@ -98,19 +98,19 @@ impl Invariant for IamCompleteView {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, SERVER, assert_violates, persisted, visible};
+    use super::super::harness::{CALLEE, Harness, assert_violates, persisted, visible};
     use super::*;
 
     fn started_twice() -> Harness {
         let mut harness = Harness::with_iam(IamCompleteView::default());
         let started = |incarnation| EventKind::Started { incarnation };
         harness.feed([
-            (0, SERVER, started(1)),
-            (1, SERVER, persisted(0, 10, Some(1))),
-            (1, SERVER, persisted(1, 11, Some(2))),
-            (2, SERVER, visible(&[(0, 1), (1, 2)])),
-            (3, SERVER, persisted(0, 12, None)),
-            (4, SERVER, started(2)),
+            (0, CALLEE, started(1)),
+            (1, CALLEE, persisted(0, 10, Some(1))),
+            (1, CALLEE, persisted(1, 11, Some(2))),
+            (2, CALLEE, visible(&[(0, 1), (1, 2)])),
+            (3, CALLEE, persisted(0, 12, None)),
+            (4, CALLEE, started(2)),
         ]);
         harness
     }
@@ -118,29 +118,29 @@ mod tests {
     #[test]
     fn b61_partial_view_is_a_violation() {
         let mut harness = started_twice();
-        assert_violates(harness.at(5, SERVER, visible(&[])), "see None as item 1, not Some(2)");
+        assert_violates(harness.at(5, CALLEE, visible(&[])), "see None as item 1, not Some(2)");
         let mut harness = started_twice();
-        harness.feed([(5, SERVER, visible(&[(1, 2)])), (6, SERVER, persisted(1, 13, Some(3)))]);
-        harness.feed([(6, SERVER, visible(&[(1, 3)]))]);
-        assert_violates(harness.at(7, SERVER, visible(&[(1, 2)])), "see Some(2) as item 1");
+        harness.feed([(5, CALLEE, visible(&[(1, 2)])), (6, CALLEE, persisted(1, 13, Some(3)))]);
+        harness.feed([(6, CALLEE, visible(&[(1, 3)]))]);
+        assert_violates(harness.at(7, CALLEE, visible(&[(1, 2)])), "see Some(2) as item 1");
     }
 
     #[test]
     fn b61_view_is_stored_before_and_never_vanishes() {
         let mut harness = started_twice();
         assert_violates(
-            harness.at(5, SERVER, visible(&[(1, 2), (7, 7)])),
+            harness.at(5, CALLEE, visible(&[(1, 2), (7, 7)])),
             "item 7, which was never stored",
         );
         let mut harness = started_twice();
-        harness.feed([(5, SERVER, visible(&[(1, 2)]))]);
+        harness.feed([(5, CALLEE, visible(&[(1, 2)]))]);
         let nothing = EventKind::Iam(IamEvent::SnapshotChanged { items: None });
-        assert_violates(harness.at(6, SERVER, nothing), "see nothing after they saw a replica");
+        assert_violates(harness.at(6, CALLEE, nothing), "see nothing after they saw a replica");
     }
 
     #[test]
     fn b62_deleted_item_stays_deleted() {
         let mut harness = started_twice();
-        assert_violates(harness.at(5, SERVER, visible(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
+        assert_violates(harness.at(5, CALLEE, visible(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
     }
 }

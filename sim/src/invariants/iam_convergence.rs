@@ -131,7 +131,7 @@ impl Invariant for IamConvergence {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, persisted, visible};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, persisted, visible};
     use super::*;
 
     #[test]
@@ -143,17 +143,17 @@ mod tests {
             (1, CALLER, persisted(1, 11, Some(2))),
             (2, CALLER, persisted(0, 12, None)),
             (3, CALLER, visible(&[(1, 2)])),
-            (3, SERVER, visible(&[(0, 1), (1, 2)])),
+            (3, CALLEE, visible(&[(0, 1), (1, 2)])),
         ]);
         assert_violates(harness.at_quiescence(&[]), "node-1 shows a deleted item");
-        harness.feed([(4, SERVER, visible(&[]))]);
+        harness.feed([(4, CALLEE, visible(&[]))]);
         assert_violates(harness.at_quiescence(&[]), "node-1 missed a change");
-        harness.feed([(5, SERVER, persisted(1, 11, Some(2))), (5, SERVER, visible(&[(1, 2)]))]);
+        harness.feed([(5, CALLEE, persisted(1, 11, Some(2))), (5, CALLEE, visible(&[(1, 2)]))]);
         assert_violates(
             harness.at_quiescence(&[]),
             "node-1 lacks the latest record: item 0 deleted",
         );
-        harness.feed([(6, SERVER, persisted(0, 12, None))]);
+        harness.feed([(6, CALLEE, persisted(0, 12, None))]);
         assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }
 }

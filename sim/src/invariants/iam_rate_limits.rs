@@ -76,7 +76,7 @@ impl Invariant for IamRateLimits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates};
     use super::*;
 
     #[test]
@@ -87,23 +87,23 @@ mod tests {
             EventKind::Iam(IamEvent::LoadLogged { retries: 0 }),
         );
         harness.feed([
-            (1, SERVER, logged.clone()),
-            (2, SERVER, started),
-            (3, SERVER, logged.clone()),
+            (1, CALLEE, logged.clone()),
+            (2, CALLEE, started),
+            (3, CALLEE, logged.clone()),
         ]);
         assert_violates(harness.at_quiescence(&[]), "node-0 has not logged");
-        assert_violates(harness.at(4, SERVER, logged), "node-1 logged 2 times");
+        assert_violates(harness.at(4, CALLEE, logged), "node-1 logged 2 times");
     }
 
     #[test]
     fn b62_reconciliations_with_a_peer_are_spaced() {
         let mut harness = Harness::with_iam(IamRateLimits::default());
         let reconciles = |with| EventKind::Iam(IamEvent::Reconciles { with });
-        harness.feed((0..20).map(|second| (second * 1_000, CALLER, reconciles(SERVER))));
-        harness.feed([(19_001, CALLER, reconciles(SERVER)), (19_002, SERVER, reconciles(CALLER))]);
-        harness.feed([(19_003, CALLER, reconciles(SERVER))]);
+        harness.feed((0..20).map(|second| (second * 1_000, CALLER, reconciles(CALLEE))));
+        harness.feed([(19_001, CALLER, reconciles(CALLEE)), (19_002, CALLEE, reconciles(CALLER))]);
+        harness.feed([(19_003, CALLER, reconciles(CALLEE))]);
         assert_violates(
-            harness.at(19_004, CALLER, reconciles(SERVER)),
+            harness.at(19_004, CALLER, reconciles(CALLEE)),
             "node-0 began 4 reconciliations",
         );
     }

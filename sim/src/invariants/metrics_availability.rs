@@ -208,7 +208,7 @@ fn deadline_ms(scrape: Scrape, context: &CheckContext<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, read};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, read};
     use super::super::scrapes::harness::{
         completed, message, metrics, request, requested, started,
     };
@@ -216,15 +216,15 @@ mod tests {
     use crate::event::ReportedValues;
 
     fn state(state: ConnectionState) -> EventKind {
-        EventKind::State { remote: SERVER, state, cause: None }
+        EventKind::State { remote: CALLEE, state, cause: None }
     }
 
     /// Connected, with a scrape in progress.
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsAvailability::default(), metrics());
         let opened = |remote| EventKind::SocketOpened { socket: 7, remote, dialed: true };
-        harness.feed([(0, CALLER, started()), (0, SERVER, started())]);
-        harness.feed([(10, CALLER, opened(SERVER)), (10, SERVER, opened(CALLER))]);
+        harness.feed([(0, CALLER, started()), (0, CALLEE, started())]);
+        harness.feed([(10, CALLER, opened(CALLEE)), (10, CALLEE, opened(CALLER))]);
         harness
             .feed([(20, CALLER, state(ConnectionState::Connected)), (1_000, CALLER, requested(0))]);
         harness
@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn reports(harness: &mut Harness, at_ms: u64, report: ServerReport) -> CheckResult {
-        harness.at(at_ms, CALLER, completed(0, vec![(CALLER, up()), (SERVER, report)]))
+        harness.at(at_ms, CALLER, completed(0, vec![(CALLER, up()), (CALLEE, report)]))
     }
 
     fn sends_request(harness: &mut Harness) {
@@ -255,7 +255,7 @@ mod tests {
             "node-0 reports node-1 as up, which has not",
         );
         harness.feed([(1_011, CALLER, requested(0)), (1_012, CALLER, request(7, 6))]);
-        harness.feed([(1_013, SERVER, message(7, 3, "Response", 6)), (1_015, CALLER, read(7, 3))]);
+        harness.feed([(1_013, CALLEE, message(7, 3, "Response", 6)), (1_015, CALLER, read(7, 3))]);
         reports(&mut harness, 1_016, up()).expect("it responded");
         harness.feed([(1_017, CALLER, requested(0))]);
         assert_violates(

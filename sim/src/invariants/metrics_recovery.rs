@@ -73,20 +73,20 @@ fn bound_ms(context: &CheckContext<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates};
+    use super::super::harness::{CALLEE, CALLER, Harness, LATE, assert_violates};
     use super::super::scrapes::harness::{completed, metrics};
     use super::*;
     use crate::event::ReportedValues;
 
     fn all_up() -> EventKind {
         let up = || ServerReport::Up { report: ReportedValues::default() };
-        completed(0, vec![(CALLER, up()), (SERVER, up())])
+        completed(0, vec![(CALLER, up()), (CALLEE, up())])
     }
 
     #[test]
     fn b71_every_server_is_up_again_within_a_bound() {
         let mut harness = Harness::with_metrics(MetricsRecovery::default(), metrics());
-        harness.feed([(10, CALLER, all_up()), (10, SERVER, all_up())]);
+        harness.feed([(10, CALLER, all_up()), (10, CALLEE, all_up())]);
         assert_eq!(harness.on_view(LATE, &[]), Ok(()), "faults have not ended");
         harness.feed([(LATE, CALLER, EventKind::Healed)]);
         assert_eq!(harness.on_view(LATE + 1_000, &[]), Ok(()), "the bound has not passed");
@@ -94,9 +94,9 @@ mod tests {
         assert_violates(harness.at_quiescence(&[]), "and node-0 has not reported");
         harness.feed([(LATE + 1_000, CALLER, all_up())]);
         let down = ServerReport::Down { reason: "timeout".to_owned() };
-        harness.feed([(LATE + 1_000, SERVER, completed(0, vec![(CALLER, down)]))]);
+        harness.feed([(LATE + 1_000, CALLEE, completed(0, vec![(CALLER, down)]))]);
         assert_violates(harness.at_quiescence(&[]), "and node-1 has not reported");
-        harness.feed([(LATE + 2_000, SERVER, all_up())]);
+        harness.feed([(LATE + 2_000, CALLEE, all_up())]);
         assert_eq!(harness.on_view(2 * LATE, &[]), Ok(()));
         assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }

@@ -141,7 +141,7 @@ fn is_same(one: &ReportedValues, other: &ReportedValues) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates};
     use super::super::scrapes::harness::{completed, metrics, requested, started};
     use super::*;
 
@@ -164,14 +164,14 @@ mod tests {
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsReports::default(), metrics());
-        harness.feed([(0, CALLER, started()), (0, SERVER, started())]);
-        harness.feed([(1, SERVER, sampled(0, 10, 7)), (5_000, SERVER, sampled(5, 20, 107))]);
-        harness.feed([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, requested(0))]);
+        harness.feed([(0, CALLER, started()), (0, CALLEE, started())]);
+        harness.feed([(1, CALLEE, sampled(0, 10, 7)), (5_000, CALLEE, sampled(5, 20, 107))]);
+        harness.feed([(15_000, CALLEE, sampled(15, 50, 412)), (16_000, CALLER, requested(0))]);
         harness
     }
 
     fn reports(harness: &mut Harness, report: ReportedValues) -> CheckResult {
-        harness.at(16_010, CALLER, completed(0, vec![(SERVER, ServerReport::Up { report })]))
+        harness.at(16_010, CALLER, completed(0, vec![(CALLEE, ServerReport::Up { report })]))
     }
 
     #[test]
@@ -200,11 +200,11 @@ mod tests {
         let mut harness = harness();
         harness.feed([(
             15_500,
-            SERVER,
+            CALLEE,
             EventKind::Metrics(MetricsEvent::Started { start_ms: 15_500 }),
         )]);
         assert_violates(reports(&mut harness, third()), "that were 500 ms out of date");
-        harness.feed([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, requested(0))]);
+        harness.feed([(15_500, CALLEE, sampled(15, 30, 1)), (16_011, CALLER, requested(0))]);
         let alone = ReportedValues {
             start_ms: Some(15_500),
             load: Some(30),
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn b71_value_that_changed_during_collection_may_be_old_or_new() {
         let mut harness = harness();
-        harness.feed([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, requested(1))]);
+        harness.feed([(16_005, CALLEE, sampled(16, 1, 500)), (16_006, CALLER, requested(1))]);
         reports(&mut harness, third()).expect("it was current at the scrape");
     }
 }

@@ -55,13 +55,13 @@ impl Invariant for MetricsRequests {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates};
     use super::super::scrapes::harness::{completed, metrics, request, requested, started};
     use super::*;
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsRequests::default(), metrics());
-        let opened = EventKind::SocketOpened { socket: 7, remote: SERVER, dialed: true };
+        let opened = EventKind::SocketOpened { socket: 7, remote: CALLEE, dialed: true };
         harness.feed([(0, CALLER, started()), (10, CALLER, opened), (1_000, CALLER, requested(0))]);
         harness.feed([(1_001, CALLER, request(7, 1))]);
         harness

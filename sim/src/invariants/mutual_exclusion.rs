@@ -59,7 +59,7 @@ fn describe(hold: &HoldView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, hold, lock, made};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, hold, lock, made};
     use super::*;
     use crate::plan::{ClockWhilePaused, Fault};
 
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn b51_writer_excludes_all_others() {
-        let (writer, reader) = (hold(0, CALLER, true), hold(1, SERVER, false));
+        let (writer, reader) = (hold(0, CALLER, true), hold(1, CALLEE, false));
         assert_eq!(
             harness().on_tick(9, &[hold(2, CALLER, false), reader.clone()]),
             Ok(()),
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn b51_suspended_holder_is_exempt_for_its_locks_of_that_time() {
         let (node, load) = (CALLER, lock(|_| {}));
-        let both = [hold(0, CALLER, true), hold(1, SERVER, true)];
+        let both = [hold(0, CALLER, true), hold(1, CALLEE, true)];
         let after = |clock| {
             let mut harness =
                 Harness::new(MutualExclusion::default(), vec![load.clone(), load.clone()]);
@@ -106,7 +106,7 @@ mod tests {
         let mut later = after(ClockWhilePaused::Frozen);
         later.feed([(4, CALLER, made(2, &load))]);
         assert_violates(
-            later.on_tick(9, &[hold(2, CALLER, true), hold(1, SERVER, true)]),
+            later.on_tick(9, &[hold(2, CALLER, true), hold(1, CALLEE, true)]),
             "of call 2",
         );
     }

@@ -85,7 +85,7 @@ impl Invariant for OneConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, views};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, views};
     use super::*;
 
     fn opened(socket: SocketId, remote: Node, dialed: bool) -> EventKind {
@@ -97,11 +97,11 @@ mod tests {
         let mut harness = Harness::new(OneConnection::default(), vec![]);
         let views = views();
         assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {}");
-        harness.feed([(1, CALLER, opened(1, SERVER, true)), (1, SERVER, opened(1, CALLER, false))]);
+        harness.feed([(1, CALLER, opened(1, CALLEE, true)), (1, CALLEE, opened(1, CALLER, false))]);
         assert_eq!(harness.at_quiescence(&views), Ok(()));
-        harness.feed([(2, SERVER, opened(2, CALLER, false))]);
+        harness.feed([(2, CALLEE, opened(2, CALLER, false))]);
         assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {1}");
-        harness.feed([(3, SERVER, EventKind::SocketClosed { socket: 1 })]);
+        harness.feed([(3, CALLEE, EventKind::SocketClosed { socket: 1 })]);
         assert_violates(harness.at_quiescence(&views), "{2} at the other");
     }
 
@@ -110,8 +110,8 @@ mod tests {
         for (dialed, max) in [(true, DIALED_MAX), (false, ACCEPTED_MAX)] {
             let mut harness = Harness::new(OneConnection::default(), vec![]);
             let max = max as SocketId;
-            harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialed))));
-            assert_violates(harness.at(2, CALLER, opened(max + 1, SERVER, dialed)), "node-0 has");
+            harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, CALLEE, dialed))));
+            assert_violates(harness.at(2, CALLER, opened(max + 1, CALLEE, dialed)), "node-0 has");
         }
     }
 

@@ -118,14 +118,14 @@ fn quorum(lockers: usize, write: bool) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, ended_lock, hold, views,
+        CALLEE, CALLER, Harness, LATE, assert_violates, ended_lock, hold, views,
     };
     use super::*;
     use crate::lock::GrantView;
     use crate::plan::{ClockWhilePaused, Fault, Node};
 
     fn harness() -> Harness {
-        let lockers = [CALLER, SERVER].to_vec();
+        let lockers = [CALLER, CALLEE].to_vec();
         let locks = LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers };
         Harness::with_locks(Quorums::default(), locks)
     }

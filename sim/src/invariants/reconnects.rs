@@ -42,7 +42,7 @@ impl Invariant for Reconnects {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates, views};
+    use super::super::harness::{CALLEE, CALLER, Harness, LATE, assert_violates, views};
     use super::*;
     use crate::plan::Fault;
 
@@ -55,9 +55,9 @@ mod tests {
         let bound = harness.bounds().reconnect_ms;
         assert_eq!(harness.on_view(bound, &views), Ok(()));
         assert_violates(harness.on_view(bound + 1, &views), "node-0 is not connected to node-1");
-        harness.inject(LATE, Fault::Cut { a: CALLER, b: SERVER });
+        harness.inject(LATE, Fault::Cut { a: CALLER, b: CALLEE });
         assert_eq!(harness.on_view(2 * LATE, &views), Ok(()));
-        harness.inject(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
+        harness.inject(2 * LATE, Fault::Repair { a: CALLER, b: CALLEE });
         assert_eq!(harness.on_view(2 * LATE + bound, &views), Ok(()));
         assert_violates(
             harness.on_view(2 * LATE + bound + 1, &views),

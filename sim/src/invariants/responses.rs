@@ -128,7 +128,7 @@ fn is_possible(outcome: &Outcome, ending: PlannedHandlerEnd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, ended, made, request, stream,
+        CALLEE, CALLER, Harness, LATE, assert_violates, ended, made, request, stream,
     };
     use super::*;
     use crate::plan::Fault;
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(ends(load.clone(), Outcome::Cancelled), Ok(()));
         let mut parted = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
         parted.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
-        parted.inject(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
+        parted.inject(LATE + 1, Fault::Cut { a: CALLER, b: CALLEE });
         parted.feed([
             (LATE + 2, CALLER, ended(0, silent())),
             (LATE + 2, CALLER, ended(1, Outcome::Disconnected)),
@@ -211,6 +211,6 @@ mod tests {
             "call 3 is not in the plan",
         );
         let wrong = EventKind::WrongInput { call: 3, text: text("damage") };
-        assert_violates(harness.at(1, SERVER, wrong), "call 3 was served with damage");
+        assert_violates(harness.at(1, CALLEE, wrong), "call 3 was served with damage");
     }
 }

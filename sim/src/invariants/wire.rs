@@ -332,7 +332,7 @@ impl StreamDirection {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, SERVER, assert_violates, read, request, sent, stream,
+        CALLEE, CALLER, Harness, assert_violates, read, request, sent, stream,
     };
     use super::*;
 
@@ -344,7 +344,7 @@ mod tests {
         let mut harness = Harness::new(Wire::default(), vec![load]);
         for socket in [1, 2] {
             let opened = |remote| EventKind::SocketOpened { socket, remote, dialed: true };
-            harness.feed([(0, CALLER, opened(SERVER)), (0, SERVER, opened(CALLER))]);
+            harness.feed([(0, CALLER, opened(CALLEE)), (0, CALLEE, opened(CALLER))]);
         }
         harness
     }
@@ -353,8 +353,8 @@ mod tests {
     fn open(harness: &mut Harness) {
         harness.feed([
             (1, CALLER, sent(1, 0, "ConnectMux", (5, 0, 0))),
-            (2, SERVER, read(1, 0)),
-            (2, SERVER, sent(1, 0, "AckMux", (5, 0, 0))),
+            (2, CALLEE, read(1, 0)),
+            (2, CALLEE, sent(1, 0, "AckMux", (5, 0, 0))),
             (3, CALLER, read(1, 0)),
         ]);
     }
@@ -366,16 +366,16 @@ mod tests {
         harness.feed([
             (4, CALLER, sent(1, 1, "MuxClientMsg", (5, 1, 0))),
             (4, CALLER, sent(1, 2, "MuxClientMsg", (5, 2, 0))),
-            (5, SERVER, read(1, 1)),
-            (5, SERVER, sent(1, 1, "UnblockClMux", (5, 1, 0))),
+            (5, CALLEE, read(1, 1)),
+            (5, CALLEE, sent(1, 1, "UnblockClMux", (5, 1, 0))),
             (6, CALLER, read(1, 1)),
             (6, CALLER, sent(1, 3, "MuxClientMsg", (5, 3, EOF))),
-            (6, SERVER, sent(1, 2, "MuxServerMsg", (5, 2, EOF))),
+            (6, CALLEE, sent(1, 2, "MuxServerMsg", (5, 2, EOF))),
             (7, CALLER, sent(1, 4, "Request", (6, 0, EOF))),
-            (8, SERVER, read(1, 2)),
-            (8, SERVER, read(1, 3)),
-            (8, SERVER, read(1, 4)),
-            (8, SERVER, sent(1, 3, "Response", (6, 0, EOF))),
+            (8, CALLEE, read(1, 2)),
+            (8, CALLEE, read(1, 3)),
+            (8, CALLEE, read(1, 4)),
+            (8, CALLEE, sent(1, 3, "Response", (6, 0, EOF))),
             (9, CALLER, sent(2, 0, "Request", (1, 0, EOF))),
             (9, CALLER, sent(1, 5, "Disconnect", (0, 0, 0))),
         ]);
@@ -397,23 +397,23 @@ mod tests {
         open(&mut down);
         for number in 1..=3 {
             let data = sent(1, u64::from(number), "MuxServerMsg", (5, number, 0));
-            down.feed([(4, SERVER, data)]);
+            down.feed([(4, CALLEE, data)]);
         }
-        down.feed([(5, SERVER, sent(1, 4, "MuxServerMsg", (5, 4, EOF | ERROR)))]);
+        down.feed([(5, CALLEE, sent(1, 4, "MuxServerMsg", (5, 4, EOF | ERROR)))]);
         let behind = sent(1, 5, "MuxServerMsg", (5, 5, 0));
-        assert_violates(down.at(5, SERVER, behind), "ended already");
+        assert_violates(down.at(5, CALLEE, behind), "ended already");
     }
 
     #[test]
     fn message_out_of_order_is_a_violation() {
         let cases = [
             (CALLER, sent(1, 1, "MuxClientMsg", (5, 2, 0)), "must be 1"),
-            (SERVER, sent(1, 1, "MuxServerMsg", (5, 0, 0)), "must be 1"),
+            (CALLEE, sent(1, 1, "MuxServerMsg", (5, 0, 0)), "must be 1"),
             (CALLER, sent(1, 1, "ConnectMux", (5, 0, 0)), "ids grow"),
             (CALLER, sent(1, 1, "ConnectMux", (6, 1, 0)), "sequence 0"),
             (CALLER, sent(1, 2, "Ping", (5, 1, 0)), "1 were written"),
             (CALLER, sent(1, 1, "Merged", (5, 1, 0)), "no such message"),
-            (SERVER, sent(1, 1, "Response", (5, 0, 0)), "is a stream"),
+            (CALLEE, sent(1, 1, "Response", (5, 0, 0)), "is a stream"),
             (CALLER, read(1, 1), "1 of 1 is next"),
             (CALLER, read(3, 0), "never opened"),
         ];
@@ -437,10 +437,10 @@ mod tests {
             harness.at(1, CALLER, sent(1, 1, "Response", (5, 0, EOF))),
             "in this direction",
         );
-        assert_violates(harness.at(1, SERVER, response(0)), "not read");
-        harness.feed([(2, SERVER, read(1, 0)), (2, SERVER, response(1))]);
-        assert_violates(harness.at(3, SERVER, response(2)), "has a response already");
-        assert_violates(harness.at(3, SERVER, sent(1, 3, "AckMux", (5, 0, 0))), "not a stream");
+        assert_violates(harness.at(1, CALLEE, response(0)), "not read");
+        harness.feed([(2, CALLEE, read(1, 0)), (2, CALLEE, response(1))]);
+        assert_violates(harness.at(3, CALLEE, response(2)), "has a response already");
+        assert_violates(harness.at(3, CALLEE, sent(1, 3, "AckMux", (5, 0, 0))), "not a stream");
     }
 
     #[test]

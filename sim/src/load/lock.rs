@@ -75,9 +75,9 @@ struct Holder {
 /// The lock is lost, and the holder has noticed.
 struct LockIsLost(LossNotice);
 
-/// Reason for which a holder ends.
+/// Why a holder stops.
 enum HoldEnd {
-    /// Its time has passed.
+    /// The planned time has passed.
     Done,
     /// It has noticed that its lock is lost.
     Lost(LossNotice),
@@ -159,7 +159,8 @@ impl Holder {
                 LockEnd::Dropped
             }
         };
-        // First: another holder may be granted the lock as soon as the release has begun.
+        // Recorded first, because another holder may be granted the lock once the release has
+        // begun.
         host.protected.holds.remove(*call);
         host.recorder.record(EventKind::LockEnded { call: *call, how });
         if how == LockEnd::Unlocked {
@@ -171,7 +172,7 @@ impl Holder {
 
     // ---- the protected store ----
 
-    /// Performs one operation, on each of its resources in turn.
+    /// Performs one operation, on the next of its resources.
     async fn operate(&mut self) -> Result<(), LockIsLost> {
         self.check_held().await?;
         let turn = self.operations as usize;
@@ -209,8 +210,8 @@ impl Holder {
         }
     }
 
-    /// Sends a read or write to the store. It arrives whatever happens to its sender; so does the
-    /// response.
+    /// Sends a read or write to the store. The request and the response arrive even if the sender
+    /// loses the lock or is paused.
     async fn reach(&self, resource: u8, value: Option<u64>) -> StoreResult {
         let Self { call, host, held, plan, .. } = self;
         let (token, writer) = (held.token(), plan.write);

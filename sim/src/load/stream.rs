@@ -41,7 +41,7 @@ pub(super) async fn perform(
             Err(_) => Outcome::Cancelled,
         },
     };
-    // The end is recorded before the effects of the drop, which other events record.
+    // The end is recorded before the drop, whose effects are events too.
     record.end(outcome);
     drop(using);
 }

@@ -40,25 +40,25 @@ fn plan(seed: u64) -> Plan {
     plan.cluster.tick_ms = 5;
     // Several pings of the blocked stream.
     plan.cluster.limits.stream_ping_interval_ms = Some(2_000);
-    let (caller, server) = super::two_nodes(&mut rng, 2);
+    let (caller, callee) = super::two_nodes(&mut rng, 2);
     let unread = StreamPlan {
         capacities: rng.random_range(0..=2),
         down: 30,
         bytes: rng.random_range(50..2_000),
         receive_pace_ms: None,
         cancel_after_ms: Some(rng.random_range(14_000..17_000)),
-        ..stream(caller, server)
+        ..stream(caller, callee)
     };
     let slow = StreamPlan {
         capacities: rng.random_range(0..=2),
         down: SLOW_MESSAGES,
         receive_pace_ms: Some(SLOW_MS),
-        ..stream(caller, server)
+        ..stream(caller, callee)
     };
     plan.load.push((rng.random_range(2_000..3_000), Load::Stream(unread)));
     plan.load.push((rng.random_range(2_000..3_000), Load::Stream(slow)));
     for number in 0..12 {
-        let (from, to) = if number % 2 == 0 { (caller, server) } else { (server, caller) };
+        let (from, to) = if number % 2 == 0 { (caller, callee) } else { (callee, caller) };
         let fast = StreamPlan { up: FAST_MESSAGES, down: FAST_MESSAGES, ..stream(from, to) };
         plan.load.push((rng.random_range(3_500..12_000), Load::Stream(fast)));
     }
@@ -105,7 +105,8 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
             Load::Lock(_) | Load::Force(_) | Load::Change(_) => {}
             Load::Stream(_) => {
                 let (input, _) = CAPACITIES[usize::from(FAST_CAPACITIES)];
-                // One round trip for each time that the credit is used up; to open, and to end.
+                // One round trip each time that the credit is used up, and for the open and the
+                // end.
                 let trips = u64::from(FAST_MESSAGES / input) + 3;
                 call.must_complete_within(trips * bounds.round_trip_ms)?;
             }
