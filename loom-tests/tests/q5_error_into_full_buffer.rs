@@ -31,7 +31,7 @@ fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
             thread::spawn(move || {
                 let data = peer::data(1, 1, Bytes::from_static(b"fills it"));
                 deliver(&remote, epoch, vec![data]).expect("open");
-                // Never blocks, whether there is room or not.
+                // Never blocks, even if the buffer is full.
                 deliver(&remote, epoch, vec![peer::error(1)]).expect("open");
             })
         };

@@ -28,7 +28,8 @@ fn q7_b03_b06_a_call_between_two_connections_is_served_by_the_second_or_ended_wi
             let remote = remote.clone();
             thread::spawn(move || {
                 let written = transmit(&remote, first);
-                // Its socket is gone: a guard detaches its connection, however late.
+                // The socket has failed, and a guard detaches the connection, possibly after the
+                // new one has been attached.
                 remote.detach(first, CloseReason::Transport("reset".into()));
                 written.unwrap_or_default()
             })
@@ -76,7 +77,7 @@ fn q7_b03_the_later_of_two_concurrent_connections_survives_and_a_watcher_misses_
             })
         };
         let tasks = [connect(), connect()];
-        // Watches until the expected state, whatever states come between.
+        // Watches until the expected state; other states may come before it.
         let (mut key, mut seen) = (None, (ConnectionState::Connecting, 0));
         while seen.0 != ConnectionState::Connected {
             seen = wait(|waker| remote.poll_changed(seen.1, &mut key, waker));

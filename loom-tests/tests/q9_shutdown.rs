@@ -88,7 +88,7 @@ fn q9_b05_b09_shutdown_ends_calls_and_the_task_and_notifies_watchers() {
         let outcome = caller.join().expect("no panic");
         assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
         assert_eq!(task.join().expect("no panic"), CloseReason::Shutdown);
-        assert!(remote.attach().is_err(), "for good");
+        assert!(remote.attach().is_err(), "shutdown is permanent");
         assert_quiescent(&remote);
     });
 }

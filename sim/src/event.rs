@@ -112,7 +112,7 @@ pub enum EventKind {
         /// Number of the stream.
         call: CallId,
     },
-    /// A message was handed to a stream: the send resolved.
+    /// A message was accepted by a stream: the send resolved.
     Sent {
         /// Number of the stream.
         call: CallId,
@@ -121,7 +121,7 @@ pub enum EventKind {
         /// Number of the message in this direction.
         number: u32,
     },
-    /// A send is blocked: it waits for credit, or for room in the queue.
+    /// A send is blocked: it waits for credit, or for queue space.
     SendBlocked {
         /// Number of the stream.
         call: CallId,
@@ -335,7 +335,7 @@ pub enum ConnectionState {
     Connected,
     /// Waiting before the next attempt.
     Backoff,
-    /// Closed for good.
+    /// Closed permanently.
     Shutdown,
 }
 

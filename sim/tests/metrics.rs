@@ -74,7 +74,7 @@ fn metrics_restart_detects_violations() {
 #[test]
 fn metrics_scrapes_detects_violations() {
     assert_violates("metrics_scrapes", "for one burst", |plan| metrics(plan).ttl_ms = 0);
-    assert_violates("metrics_scrapes", "asked the others 0 times", |plan| {
+    assert_violates("metrics_scrapes", "sent 0 requests for one burst", |plan| {
         metrics(plan).ttl_ms = 20_000
     });
     assert_violates("metrics_scrapes", "was scraped all the time", |plan| {

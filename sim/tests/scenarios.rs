@@ -286,7 +286,7 @@ fn late_node_detects_violations() {
     assert_violates("late_node", "must complete", |plan| {
         let late = plan.cluster.late[0].0;
         let request = requests(plan).filter(|request| request.to == late).last();
-        request.expect("it is asked").ending = PlannedHandlerEnd::Error;
+        request.expect("a request to it").ending = PlannedHandlerEnd::Error;
     });
     assert_violates("late_node", "must be connected to", |plan| {
         let (late, at_ms) = plan.cluster.late[0];

@@ -1,4 +1,4 @@
-//! [B11], [B25]: a handler whose caller has gone is cancelled: at once if the network is intact,
+//! [B11], [B25]: a handler whose call has ended is cancelled: at once if the network is intact,
 //! and otherwise once the dead connection is detected.
 //!
 //! [B11]: crate::rules#b11
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn b11_handler_ends_soon_after_its_caller_has_gone() {
+    fn b11_handler_ends_within_a_bound_after_its_call() {
         let mut harness = harness();
         let soon = LATE + harness.bounds().round_trip_ms;
         let queue_ms = harness.bounds().queue_ms();

@@ -152,9 +152,9 @@ impl LinkHealth {
         }
     }
 
-    /// Returns since when nothing can be wrong between two nodes, in simulated milliseconds; `None`
-    /// if something is. The time is that of the connection made since their last fault, or when a
-    /// dead connection must have been detected and replaced.
+    /// Returns since when two nodes are healthy, in simulated milliseconds; `None` if there is a
+    /// fault. A pair is healthy once it has reconnected after its last fault, or when a dead
+    /// connection must have been detected and replaced.
     pub fn healthy_since(&self, a: Node, b: Node, bounds: &Bounds) -> Option<u64> {
         let since = self.fault_free_since(a, b)?;
         let replaced = since + bounds.reconnect_ms;

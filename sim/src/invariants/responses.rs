@@ -1,7 +1,7 @@
 //! [B12], [B13], [B16]: the outcome of a call is one that its own handler can have caused.
 //!
 //! A response that reached another call, of either direction, would be detected: every payload
-//! names its call, and an error comes only from a handler that was meant to fail. Nor does a call
+//! names its call, and an error comes only from a handler whose plan is to fail. Nor does a call
 //! fail because of the network while its network is intact.
 //!
 //! [B12]: crate::rules#b12

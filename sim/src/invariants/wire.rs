@@ -1,5 +1,5 @@
-//! [P9], [P15] to [P18], as seen on the wire: each end sends only what the protocol permits,
-//! whatever the other end makes of it.
+//! [P9], [P15] to [P18], as seen on the wire: each end sends only messages that the protocol
+//! permits, whatever the other end makes of it.
 //!
 //! * Every message belongs to a call that was opened on its connection, in its direction ([B16]). A
 //!   response follows a request that was read, and no request has two.

@@ -72,8 +72,8 @@ pub fn resource_name(resource: u8) -> String {
     format!("r{resource}")
 }
 
-/// A shorter lease would be lost on a whole network: a refresh takes time, and clocks have a
-/// margin.
+/// A shorter lease would expire on an intact network, because of the duration of a refresh and the
+/// margin for clock drift.
 const LEASE_MS_MIN: u32 = 3_000;
 
 impl LocksPlan {

@@ -2,8 +2,8 @@
 //!
 //! Tokens start from clocks, and must grow from holder to holder all the same ([B54]). A node that
 //! reaches the locker with the fast clock gets tokens that are ahead, through a second round of
-//! requests if other lockers know only lower ones. The node that cannot reach it learns of these
-//! tokens, because they are written back to a quorum before the lock is granted.
+//! requests if other lockers know only lower ones. The node that cannot reach it is given higher
+//! tokens too, because they are written back to a quorum before the lock is granted.
 //!
 //! [B54]: crate::rules#b54
 

@@ -14,7 +14,7 @@ use crate::plan::{Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "metrics_scrapes",
-    about: "many scrapes at once and often: each server is asked once, and no value is too old",
+    about: "many scrapes at once and often: one request to each server, and no stale value",
     plan,
     expect,
 };
@@ -81,7 +81,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         }
         let sent = requests(events, burst_node, within);
         if sent != u64::from(NODES - 1) {
-            return Err(format!("{burst_node} asked the others {sent} times for one burst"));
+            return Err(format!("{burst_node} sent {sent} requests for one burst"));
         }
     }
     // Each collection is valid for a second, and the next scrape starts another.
@@ -89,7 +89,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let sent = requests(events, steady_node, FIRST_MS..DURATION_MS);
     if sent < slowest {
         return Err(format!(
-            "{steady_node} asked the others {sent} times, and was scraped all the time"
+            "{steady_node} sent only {sent} requests, and was scraped all the time"
         ));
     }
     scrapes.iter().try_for_each(|scrape| {
