@@ -31,9 +31,9 @@ fn b14_stream_cancelled_before_it_was_sent_ends_like_any_other() {
     let mut operations = vec![open(InitialPayload::Bytes(250), 0); 3];
     operations.push(Operation::Stream { end: End::A, selector: 2, action: StreamAction::Cancel });
     pair.run(&operations);
-    assert!(pair.seen.contains("stream cancelled while blocked"), "{:?}", pair.seen);
+    assert!(pair.reached.contains("stream cancelled while blocked"), "{:?}", pair.reached);
     pair.finish_everything();
-    assert!(pair.seen.contains("stream cancelled"), "{:?}", pair.seen);
+    assert!(pair.reached.contains("stream cancelled"), "{:?}", pair.reached);
 }
 
 // The callee's end and its queued message were removed without an event.
@@ -48,7 +48,7 @@ fn b14_handler_that_returns_too_late_still_ends_its_end_of_the_stream() {
         Operation::Stall { millis: 100 },
         at_b(StreamAction::Return(HandlerResult::Ok)),
     ]);
-    assert!(pair.seen.contains("served stream deadline"), "{:?}", pair.seen);
+    assert!(pair.reached.contains("served stream deadline"), "{:?}", pair.reached);
     pair.finish_everything();
 }
 

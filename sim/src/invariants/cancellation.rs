@@ -45,8 +45,8 @@ impl Invariant for Cancellation {
             let Some(ended) = self.ended.get(call) else { continue };
             let bounds = context.bounds;
             // Before that, the connection may be dead without having been detected.
-            let Some(whole) = context.health.healthy_since(*from, *to, bounds) else { continue };
-            let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms();
+            let Some(healthy) = context.health.healthy_since(*from, *to, bounds) else { continue };
+            let due = healthy.max(*ended) + bounds.round_trip_ms + bounds.queue_ms();
             if context.now_ms > due {
                 return Err(format!(
                     "the handler of call {call} still runs {} ms after the call ended",

@@ -85,9 +85,9 @@ impl Invariant for Credits {
             if count(&self.received) < count(&self.sent) {
                 continue; // the receiver may be slow
             }
-            let whole = context.health.healthy_since(*from, *to, context.bounds);
-            let Some(whole) = whole else { continue };
-            let due = whole.max(*since) + CREDIT_MS;
+            let healthy = context.health.healthy_since(*from, *to, context.bounds);
+            let Some(healthy) = healthy else { continue };
+            let due = healthy.max(*since) + CREDIT_MS;
             if context.now_ms > due {
                 return Err(format!(
                     "{end:?} of call {call} is blocked since {since} ms, though all was received"

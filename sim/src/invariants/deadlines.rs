@@ -95,8 +95,8 @@ impl Deadlines {
     /// Checks that a handler was cancelled because of its caller, its connection or its deadline.
     fn check_not_early(&self, call: CallId, at: u64, context: &CheckContext<'_>) -> CheckResult {
         let Some((from, to, made, early)) = self.open.get(&call) else { return Ok(()) };
-        let whole = context.health.healthy_since(*from, *to, context.bounds);
-        if whole.is_none_or(|since| since > *made) || early.is_some_and(|early| early <= at) {
+        let healthy = context.health.healthy_since(*from, *to, context.bounds);
+        if healthy.is_none_or(|since| since > *made) || early.is_some_and(|early| early <= at) {
             return Ok(());
         }
         Err(format!("the handler of call {call} was cancelled, and its caller still waits"))

@@ -61,8 +61,8 @@ impl Invariant for HandlerResultArrives {
                     continue;
                 }
             };
-            let Some(whole) = context.health.healthy_since(*from, *to, bounds) else { continue };
-            let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms() + allowance;
+            let Some(healthy) = context.health.healthy_since(*from, *to, bounds) else { continue };
+            let due = healthy.max(*ended) + bounds.round_trip_ms + bounds.queue_ms() + allowance;
             if context.now_ms > due {
                 let late = context.now_ms - ended;
                 return Err(format!("call {call} is open {late} ms after its handler ended"));

@@ -15,7 +15,7 @@ use crate::world::NodeView;
 pub(super) struct MetricsRecovery {
     healed_ms: Option<u64>,
     /// Nodes that have reported all servers as up since healing.
-    whole: BTreeSet<Node>,
+    saw_all_up: BTreeSet<Node>,
 }
 
 impl Invariant for MetricsRecovery {
@@ -27,13 +27,13 @@ impl Invariant for MetricsRecovery {
         match &event.kind {
             EventKind::Healed => {
                 self.healed_ms = Some(event.at_ms);
-                self.whole.clear();
+                self.saw_all_up.clear();
             }
             EventKind::Metrics(MetricsEvent::Completed { servers, .. }) => {
                 let up =
                     servers.iter().filter(|(_, report)| matches!(report, ServerReport::Up { .. }));
                 if up.count() == usize::from(context.plan.cluster.nodes) {
-                    self.whole.extend(event.node);
+                    self.saw_all_up.extend(event.node);
                 }
             }
             _ => {}
@@ -52,7 +52,7 @@ impl Invariant for MetricsRecovery {
     fn at_quiescence(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
         let Some(_) = metrics_plan(context) else { return Ok(()) };
         let mut nodes = (0..context.plan.cluster.nodes).map(Node);
-        match nodes.find(|node| !self.whole.contains(node)) {
+        match nodes.find(|node| !self.saw_all_up.contains(node)) {
             None => Ok(()),
             Some(node) => Err(format!(
                 "all faults have ended, and {node} has not reported within {} ms that all are up",

@@ -81,8 +81,8 @@ impl Responses {
     /// short a time before it for a dead connection to be detected.
     fn had_fault(&self, call: CallId, context: &CheckContext<'_>) -> bool {
         let Some((from, to, made)) = self.made.get(&call) else { return false };
-        let whole = context.health.healthy_since(*from, *to, context.bounds);
-        whole.is_none_or(|since| since > *made)
+        let healthy = context.health.healthy_since(*from, *to, context.bounds);
+        healthy.is_none_or(|since| since > *made)
     }
 
     /// Returns whether a call may exceed its deadline: its handler needs longer, or the network had
@@ -194,10 +194,10 @@ mod tests {
         }
         let load = stream(|plan| plan.cancel_after_ms = Some(3));
         assert_eq!(ends(load.clone(), Outcome::Cancelled), Ok(()));
-        let mut parted = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
-        parted.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
-        parted.inject(LATE + 1, Fault::Cut { a: CALLER, b: CALLEE });
-        parted.feed([
+        let mut partitioned = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
+        partitioned.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
+        partitioned.inject(LATE + 1, Fault::Cut { a: CALLER, b: CALLEE });
+        partitioned.feed([
             (LATE + 2, CALLER, ended(0, silent())),
             (LATE + 2, CALLER, ended(1, Outcome::Disconnected)),
         ]);

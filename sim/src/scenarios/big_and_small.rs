@@ -70,9 +70,9 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         EventKind::MessageSent { message, .. } => Some(message.bytes),
         _ => None,
     });
-    let whole = sizes.filter(|bytes| *bytes == BIG_BYTES).count();
-    if whole != big.len() {
-        return Err(format!("{whole} large messages were written, {} were requested", big.len()));
+    let written = sizes.filter(|bytes| *bytes == BIG_BYTES).count();
+    if written != big.len() {
+        return Err(format!("{written} large messages were written, {} were requested", big.len()));
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
 
 /// Checks that sends of the streams were blocked when the calls were cancelled.
 fn must_be_full(history: &History<'_>, held: u64, repaired: u64) -> CheckResult {
-    let waits = history.calls.iter().flat_map(|call| &call.waits);
+    let waits = history.calls.iter().flat_map(|call| &call.blocked_sends);
     let mut waits = waits
         .filter(|(at, end, _)| (held..repaired - 500).contains(at) && *end == StreamSide::Caller);
     waits.next().map(|_| ()).ok_or_else(|| "no message waits for queue space".to_owned())

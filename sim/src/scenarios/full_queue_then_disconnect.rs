@@ -129,7 +129,7 @@ fn must_wait_for_queue_space(
     for (from, to, side) in [(node, remote, StreamSide::Caller), (remote, node, StreamSide::Callee)]
     {
         let calls = history.calls.iter().filter(|call| (call.from(), call.to()) == (from, to));
-        let waits = calls.flat_map(|call| &call.waits);
+        let waits = calls.flat_map(|call| &call.blocked_sends);
         let waits = waits.filter(|(at, end, _)| (held..cut).contains(at) && *end == side).count();
         if waits == 0 {
             return Err(format!(

@@ -30,7 +30,7 @@ pub(super) struct CallHistory<'a> {
     /// Number of the last message that each end sent.
     pub(super) sent: BTreeMap<StreamSide, u32>,
     /// Sends that were blocked: time, end and number.
-    pub(super) waits: Vec<(u64, StreamSide, u32)>,
+    pub(super) blocked_sends: Vec<(u64, StreamSide, u32)>,
 }
 
 impl CallHistory<'_> {
@@ -148,7 +148,7 @@ impl<'a> History<'a> {
             is_served: false,
             handler_ended: None,
             sent: BTreeMap::new(),
-            waits: Vec::new(),
+            blocked_sends: Vec::new(),
         });
         let mut history = Self {
             calls: calls.collect(),
@@ -194,7 +194,9 @@ impl<'a> History<'a> {
             EventKind::HandlerStarted { .. } => call.is_served = true,
             EventKind::HandlerEnded { how, .. } => call.handler_ended = Some((at_ms, *how)),
             EventKind::Sent { end, number, .. } => drop(call.sent.insert(*end, *number)),
-            EventKind::SendBlocked { end, number, .. } => call.waits.push((at_ms, *end, *number)),
+            EventKind::SendBlocked { end, number, .. } => {
+                call.blocked_sends.push((at_ms, *end, *number))
+            }
             _ => {}
         }
     }

@@ -98,7 +98,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
                 let (took, least) = (call.took_ms(), u64::from(SLOW_MS * SLOW_MESSAGES));
                 // One more receive sees the end.
                 call.must_complete_within(least + u64::from(2 * SLOW_MS) + bounds.round_trip_ms)?;
-                if took < Some(least) || call.waits.is_empty() {
+                if took < Some(least) || call.blocked_sends.is_empty() {
                     return Err(call.violation("must wait for its reader"));
                 }
             }
@@ -123,7 +123,7 @@ fn must_block_and_be_cancelled(
 ) -> CheckResult {
     let (_, output) = CAPACITIES[usize::from(stream.capacities)];
     let sent = call.sent.get(&StreamSide::Callee).copied().unwrap_or(0);
-    let waits: Vec<_> = call.waits.iter().map(|(_, end, number)| (*end, *number)).collect();
+    let waits: Vec<_> = call.blocked_sends.iter().map(|(_, end, number)| (*end, *number)).collect();
     if sent != output || waits != [(StreamSide::Callee, output + 1)] {
         return Err(call.violation(&format!(
             "has credit for {output} messages: its handler sent {sent}, and waited for {waits:?}"
