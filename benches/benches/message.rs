@@ -185,7 +185,7 @@ fn samples() -> Vec<Sample> {
         match payload_for(op) {
             SamplePayload::Messages => {}
             SamplePayload::Protocol(payload) => {
-                samples.push(Sample { header, payload, is_sized: false })
+                samples.push(Sample { header, payload, is_sized: false });
             }
             SamplePayload::Application => samples.extend(PAYLOAD_BYTES.map(|length| {
                 let payload = vec![0x5a; length].into();

@@ -153,7 +153,7 @@ fn all_must_end_at(
         if call.from() == node && call.is_outstanding(lost) {
             match call.ended {
                 Some((at, Outcome::Disconnected)) if at <= lost + bounds.timer_resolution_ms => {
-                    ended += 1
+                    ended += 1;
                 }
                 _ => return Err(call.violation(&format!("must end with its connection at {lost}"))),
             }

@@ -195,7 +195,7 @@ impl<'a> History<'a> {
             EventKind::HandlerEnded { how, .. } => call.handler_ended = Some((at_ms, *how)),
             EventKind::Sent { end, number, .. } => drop(call.sent.insert(*end, *number)),
             EventKind::SendBlocked { end, number, .. } => {
-                call.blocked_sends.push((at_ms, *end, *number))
+                call.blocked_sends.push((at_ms, *end, *number));
             }
             _ => {}
         }
