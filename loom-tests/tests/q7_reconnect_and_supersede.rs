@@ -55,7 +55,7 @@ fn q7_b03_b06_a_call_between_two_connections_is_served_by_the_second_or_ended_wi
         assert_eq!(reason, CloseReason::Peer);
         match outcome {
             Some(CallOutcome::Response(_)) => {
-                assert_eq!(ops_of_call(&new_written, 1), [Op::Request])
+                assert_eq!(ops_of_call(&new_written, 1), [Op::Request]);
             }
             // It was started on the first connection, or between the two.
             Some(CallOutcome::Disconnected) | None => assert_eq!(new_written, []),

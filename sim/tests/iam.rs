@@ -51,7 +51,7 @@ fn iam_deletion_missed_passes() {
 #[test]
 fn iam_deletion_missed_detects_violations() {
     assert_violates("iam_deletion_missed", "must be applied by the node that missed it", |plan| {
-        plan.faults.clear()
+        plan.faults.clear();
     });
 }
 

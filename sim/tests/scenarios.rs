@@ -258,7 +258,7 @@ fn full_queue_then_disconnect_detects_violations() {
         remove_faults(plan, |fault| matches!(fault, Fault::Cut { .. }));
     });
     assert_violates("full_queue_then_disconnect", "must be connected to", |plan| {
-        remove_faults(plan, is_repair)
+        remove_faults(plan, is_repair);
     });
 }
 
@@ -276,7 +276,7 @@ fn half_open_peer_detects_violations() {
         plan.cluster.limits.ping_interval_ms = Some(5_000);
     });
     assert_violates("half_open_peer", "must be connected to", |plan| {
-        remove_faults(plan, is_repair)
+        remove_faults(plan, is_repair);
     });
 }
 
@@ -333,7 +333,7 @@ fn locks_cut_off_holder_detects_violations() {
 #[test]
 fn locks_dead_holder_detects_violations() {
     assert_violates("locks_dead_holder", "must be held until its process dies", |plan| {
-        plan.faults.clear()
+        plan.faults.clear();
     });
     assert_violates("locks_dead_holder", "must not be granted before the lease expires", |plan| {
         // As if its last refresh had been long ago, for the lockers only.
@@ -472,7 +472,7 @@ fn one_way_cut_detects_violations() {
 #[test]
 fn partition_heals_detects_violations() {
     assert_violates("partition_heals", "ended: not connected", |plan| {
-        remove_faults(plan, is_repair)
+        remove_faults(plan, is_repair);
     });
 }
 
@@ -530,7 +530,7 @@ fn slow_reader_detects_violations() {
 #[test]
 fn wrong_token_detects_violations() {
     assert_violates("wrong_token", "must be refused at once", |plan| {
-        plan.cluster.wrong_secret_nodes.clear()
+        plan.cluster.wrong_secret_nodes.clear();
     });
     assert_violates("wrong_token", "must be connected to", |plan| {
         let other = Node(u8::from(plan.cluster.wrong_secret_nodes[0] == Node(0)));
