@@ -60,7 +60,7 @@ fn rerun_when_head_moves() {
     }
 }
 
-/// Cargo takes a path that does not exist for one that has changed.
+/// Cargo treats a missing path as changed.
 fn rerun_if_changed(paths: &[&str]) {
     for path in paths.iter().filter(|path| Path::new(path).exists()) {
         println!("cargo:rerun-if-changed={path}");

@@ -1,8 +1,8 @@
 //! Time to evaluate whether a user is allowed an action, and to change a snapshot.
 //!
 //! A hundred thousand users and a thousand policies. Each user has two policies and is in one
-//! group, which has a third. Each request is of another user, so that the data of a decision is not
-//! in the cache due to the previous one.
+//! group, which has a third. Each request is for another user, so that the data is not in the CPU
+//! cache from the previous decision.
 #![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,4 +1,4 @@
-//! Time to load 100,000 users from a directory: reading their files, unsealing them, and until a
+//! Time to load 100,000 users from a directory: to read their files, to unseal them, and until a
 //! server is ready to evaluate requests.
 //!
 //! The files are in the page cache: the CPU cost is measured, not the disk.
@@ -37,8 +37,8 @@ fn record(name: &str) -> Vec<u8> {
     Record { version, content: Content::Item(body.into()) }.encode()
 }
 
-/// Writes the files in the store's layout directly: through the store, each would wait for the
-/// disk.
+/// Writes the files directly in the layout of the store, because the store would call fsync for
+/// each.
 fn fill(runtime: &Runtime, root: &Path) {
     let store = DirectoryStore::new(root);
     runtime.block_on(store.initialise()).expect("an empty directory");

@@ -1,7 +1,7 @@
 //! Cost of the state machines: calls and their responses through both ends of a connection.
 //!
 //! Two pure machines exchange frames in memory: no socket, no lock, no task, no waker. `echo` adds
-//! the I/O shell and the kernel; `message` lacks the connection's state of each call.
+//! the I/O shell and the kernel; `message` leaves out the state of each call.
 #![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
 use std::time::Duration;

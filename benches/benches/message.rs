@@ -1,7 +1,7 @@
 //! Cost of the wire format: encoding and parsing of a message of each op, frames of many messages,
 //! and the checksum alone.
 //!
-//! Checksums are enabled everywhere, as on the wire; the checksum's own group shows their share.
+//! Checksums are enabled everywhere, as on the wire; a group of the checksum alone shows its share.
 //! The state machines are measured by `machine`, sockets by `echo`.
 #![expect(clippy::expect_used, reason = "a benchmark's own inputs are valid")]
 
@@ -29,10 +29,10 @@ const MERGED_PAYLOAD_BYTES: usize = 64;
 /// and as many as are processed per acquisition of the lock.
 const MERGED_MESSAGES: [u64; 4] = [1, 16, 51, MESSAGES_PER_LOCK as u64];
 
-/// The id of a connection's millionth call: five bytes on the wire, as most are.
+/// The id of a connection's millionth call, which has a typical length on the wire: five bytes.
 const MUX_ID: u64 = 1_000_000;
 
-/// Ops are numbered from 1 to this one.
+/// The highest number of an op; the lowest is 1.
 const LAST_OP: u8 = Op::Merged.number();
 
 /// Setups that criterion keeps at a time. Each is a complete machine, so the default of thousands
@@ -185,7 +185,7 @@ fn samples() -> Vec<Sample> {
         match payload_for(op) {
             SamplePayload::Messages => {}
             SamplePayload::Protocol(payload) => {
-                samples.push(Sample { header, payload, is_sized: false })
+                samples.push(Sample { header, payload, is_sized: false });
             }
             SamplePayload::Application => samples.extend(PAYLOAD_BYTES.map(|length| {
                 let payload = vec![0x5a; length].into();

@@ -33,7 +33,7 @@ pub(crate) async fn broadcast(
         async move {
             let outcome = match inner.admit(peer.remote()) {
                 Ok(()) => send_to_peer(&peer, path, record, args).await,
-                Err(why) => Err(why),
+                Err(cause) => Err(cause),
             };
             if let Err(cause) = &outcome {
                 let peer = peer.remote();

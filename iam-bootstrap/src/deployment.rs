@@ -1,5 +1,5 @@
-//! The deployment id of this server: all servers of a cluster agree on it at the first start, for
-//! ever ([B63]).
+//! The deployment id of this server: all servers of a cluster agree on it at the first start,
+//! permanently ([B63]).
 //!
 //! [`Deployment::builder`] configures it; [`Deployment::agree`] waits until the id is known;
 //! [`DeploymentCell`] is readable from anywhere. [`proto`] decides, without any I/O; [`wire`]

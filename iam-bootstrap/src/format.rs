@@ -52,7 +52,7 @@ struct Format {
 enum FormatError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot take the cluster-wide lock for writing the format: {0}")]
+    #[error("cannot acquire the cluster-wide lock for writing the format: {0}")]
     Lock(String),
 }
 
@@ -62,7 +62,7 @@ pub(crate) async fn check(inner: &Arc<IamInner>, source: &LoadSource) -> Result<
     let mut retry = RetryState::default();
     let mut rng = SmallRng::seed_from_u64(source.seed.wrapping_mul(3));
     loop {
-        let cause = match find_or_write(inner, &**pool).await {
+        let cause = match read_or_write_format(inner, &**pool).await {
             Ok(FORMAT) => return Ok(()),
             Ok(found) => return Err(LoadError::Format { found, max: FORMAT }),
             Err(FormatError::Store(error)) if !error.is_transient() => {
@@ -82,13 +82,13 @@ pub(crate) async fn check(inner: &Arc<IamInner>, source: &LoadSource) -> Result<
     }
 }
 
-async fn find_or_write(inner: &IamInner, pool: &dyn IamStore) -> Result<u32, FormatError> {
-    if let Some(found) = find(pool).await? {
+async fn read_or_write_format(inner: &IamInner, pool: &dyn IamStore) -> Result<u32, FormatError> {
+    if let Some(found) = read_format(pool).await? {
         return Ok(found);
     }
     let guard = inner.format_lock.acquire().await.map_err(FormatError::Lock)?;
     // The previous lock holder may have written it.
-    let found = match find(pool).await? {
+    let found = match read_format(pool).await? {
         Some(found) => found,
         None => {
             let path = ItemPath::format();
@@ -105,7 +105,7 @@ async fn find_or_write(inner: &IamInner, pool: &dyn IamStore) -> Result<u32, For
     Ok(found)
 }
 
-async fn find(pool: &dyn IamStore) -> Result<Option<u32>, StoreError> {
+async fn read_format(pool: &dyn IamStore) -> Result<Option<u32>, StoreError> {
     let path = ItemPath::format();
     let bytes = match with_store_timeout(pool, pool.read(&path)).await {
         Ok(bytes) => bytes,
@@ -114,6 +114,6 @@ async fn find(pool: &dyn IamStore) -> Result<Option<u32>, StoreError> {
     };
     match serde_json::from_slice::<Format>(&bytes) {
         Ok(Format { format }) => Ok(Some(format)),
-        Err(error) => Err(StoreError::Corrupt { path, why: error.to_string().into() }),
+        Err(error) => Err(StoreError::Corrupt { path, cause: error.to_string().into() }),
     }
 }

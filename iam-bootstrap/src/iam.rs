@@ -27,7 +27,7 @@ use rand::{CryptoRng, RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::body::{self, Change};
+use crate::codec::{self, Change};
 use crate::format::{FormatLock, NoFormatLock};
 use crate::limits::{CHANGES_QUEUED_MAX, REFRESH_INTERVAL};
 use crate::load::{self, LoadError, LoadReport, LoadSource, Progress};
@@ -322,9 +322,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Iam {
-    /// Returns a builder for the replica on the server of `manager`. `root` is the account that may
-    /// do everything; it is stored nowhere. Changes are sent sealed with `keys`, which are the same
-    /// on all servers.
+    /// Returns a builder for the replica on the server of `manager`. `root` is the account with
+    /// all permissions, which is not stored. Changes are sent sealed with `keys`, which are the
+    /// same on all servers.
     pub fn builder(manager: &Manager, root: UserName, keys: Keys) -> IamBuilder {
         IamBuilder {
             manager: manager.clone(),
@@ -541,7 +541,7 @@ impl IamInner {
     pub(crate) fn collectable(&self, wall_micros: u64) -> Vec<(ItemPath, usize)> {
         let snapshot = self.current.load_full();
         let is_collectable = |path: &ItemPath, version: Version| {
-            let Some(Ok(key)) = body::key_of(path) else { return false };
+            let Some(Ok(key)) = codec::key_of(path) else { return false };
             let change = match (&key, snapshot.as_deref()) {
                 (_, None) => return false,
                 (ItemKey::Temporary(key), Some(snapshot)) if snapshot.temporary(key).is_some() => {
@@ -578,7 +578,7 @@ impl IamInner {
         self.current.load().is_some()
     }
 
-    /// Returns this server's wall clock in microseconds since 1970.
+    /// Returns this server's wall clock in microseconds since the Unix epoch.
     pub(crate) fn wall_micros(&self) -> u64 {
         crate::wall_micros(&*self.clock)
     }

@@ -57,8 +57,8 @@
 //! iam.put(Item::User(alice)).await?;
 //! let snapshot = iam.snapshot().ok_or("not ready")?;
 //! let context = Context::new(UtcMillis::new(1_763_000_000_000));
-//! let decision = snapshot.is_allowed("alice", "s3:GetObject", "arn:aws:s3:::photos/a.jpg", &context);
-//! assert_eq!(decision.to_string(), "denied: no statement of user alice allows it");
+//! let decision = snapshot.is_allowed("alice", "s3:GetObject", "arn:aws:s3:::photos/a.jpg",
+//! &context); assert_eq!(decision.to_string(), "denied: no statement of user alice allows it");
 //! # Ok(())
 //! # }
 //! ```
@@ -81,8 +81,8 @@ pub mod system;
 pub mod verify;
 pub mod wire;
 
-mod body;
 mod broadcast;
+mod codec;
 mod reconcile;
 mod retry;
 mod serve;
@@ -92,9 +92,9 @@ mod writer;
 pub use iam::{BuildError, ChangeError, ChangeOutcome, Iam, IamBuilder, Phase, ReadyError};
 pub use snapshot::{Decision, Item, ItemKey, Snapshot, SnapshotBuilder};
 pub use store::{IamStore, ItemKind, ItemPath, MemoryStore, PathError, Sealed, StoreError};
-pub use system::{ConfigDifference, Salt, SystemConfig};
+pub use system::{ConfigDifference, HashKey, SystemConfig};
 
-/// Returns the wall clock's time in microseconds since 1970.
+/// Returns the wall clock's time in microseconds since the Unix epoch.
 pub(crate) fn wall_micros(clock: &dyn grid::time::Clock) -> u64 {
     u64::try_from(clock.wall().unix_nanos() / 1_000).unwrap_or(0)
 }

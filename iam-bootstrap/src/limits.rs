@@ -18,22 +18,24 @@ pub const SECRET_BYTES_MAX: usize = 4_096;
 /// Longest description of a service account, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 
-/// Most members of one group.
+/// Maximum number of members of one group.
 pub const GROUP_MEMBERS_MAX: usize = 200_000;
 
-/// Most policies attached to one user or one group: each is evaluated in each decision.
+/// Maximum number of policies attached to one user or one group: each is evaluated in each
+/// decision.
 pub const ATTACHED_POLICIES_MAX: usize = 100;
 
 /// Largest policy document, in bytes of JSON, both as written and in canonical form.
 pub const DOCUMENT_BYTES_MAX: usize = 20_480;
 
-/// Most statements of one policy document.
+/// Maximum number of statements of one policy document.
 pub const STATEMENTS_MAX: usize = 200;
 
-/// Most entries in one list of a statement: actions, resources, or values of one condition.
+/// Maximum number of entries in one list of a statement: actions, resources, or values of one
+/// condition.
 pub const ENTRIES_MAX: usize = 500;
 
-/// Most conditions of one statement. All of them must hold.
+/// Maximum number of conditions of one statement. All of them must hold.
 pub const CONDITIONS_MAX: usize = 100;
 
 /// Longest action, in bytes, such as `s3:GetObject`. No pattern matches a longer one.
@@ -43,13 +45,13 @@ pub const ACTION_BYTES_MAX: usize = 128;
 /// variables and escapes take more room than their values.
 pub const PATTERN_BYTES_MAX: usize = 2_048;
 
-/// Most variables in one pattern. Their values are kept on the stack during matching.
+/// Maximum number of variables in one pattern. Their values are kept on the stack during matching.
 pub const PATTERN_VARIABLES_MAX: usize = 8;
 
-/// Most characters of an invalid input that an error repeats.
+/// Maximum number of characters of an invalid input that an error repeats.
 pub const QUOTED_CHARS_MAX: usize = 80;
 
-/// Most findings listed for one snapshot. Further ones are only counted.
+/// Maximum number of findings listed for one snapshot. Further ones are only counted.
 pub const FINDINGS_MAX: usize = 1_000;
 
 /// Longest encoded path of an item, in bytes.
@@ -73,13 +75,13 @@ pub const KEY_ID_BYTES: usize = 8;
 /// root secret.
 pub const ROOT_SECRET_BYTES_MIN: usize = 8;
 
-/// Most older keys that a sealed store may open items with.
+/// Maximum number of older keys that a sealed store may open items with.
 pub const OLDER_KEYS_MAX: usize = 8;
 
-/// Most items of one kind that a store lists.
+/// Maximum number of items of one kind that a store lists.
 pub const LISTED_MAX: usize = 1_000_000;
 
-/// Most unrecognised names that a listing contains. Further ones are only counted.
+/// Maximum number of unrecognised names that a listing contains. Further ones are only counted.
 pub const UNRECOGNISED_MAX: usize = 100;
 
 /// Items per call of a bulk read: bounds the items held twice for a moment, and sets how often
@@ -96,17 +98,18 @@ pub const OPENED_PER_YIELD: usize = 256;
 const _: () = assert!(NAME_ENCODED_BYTES_MAX < PATH_BYTES_MAX / 2);
 const _: () = assert!(SEAL_BYTES < ITEM_BYTES_MAX);
 
-/// Most endpoints, arguments or variables of one server's configuration that are compared.
+/// Maximum number of endpoints, arguments or variables of one server's configuration that are
+/// compared.
 pub const CONFIG_ITEMS_MAX: usize = 10_000;
 
 /// Longest configuration text, in bytes; longer ones are compared by their beginning and their
 /// hash.
 pub const CONFIG_TEXT_BYTES_MAX: usize = 1_024;
 
-/// Most items of a difference that are shown; further ones are counted.
+/// Maximum number of items of a difference that are shown; further ones are counted.
 pub const DIFFERENCES_SHOWN_MAX: usize = 20;
 
-/// Most servers named in one log line; further ones are counted.
+/// Maximum number of servers named in one log line; further ones are counted.
 pub const NAMED_MAX: usize = 10;
 
 /// Spread of the first verification requests, per peer: servers that are started together do not
@@ -116,13 +119,13 @@ pub const SPREAD_PER_PEER: Duration = Duration::from_millis(20);
 /// Longest spread of the first verification requests.
 pub const SPREAD_MAX: Duration = Duration::from_secs(1);
 
-/// Most verification requests in flight.
+/// Maximum number of verification requests in flight.
 pub const VERIFY_CONCURRENCY_MAX: usize = 4;
 
 /// Timeout of a request for a peer's configuration.
 pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First wait before a peer that did not respond is asked again; each wait is twice the one before.
+/// First wait before a peer that did not respond is asked again; the wait doubles each time.
 pub const VERIFY_RETRY_FIRST: Duration = Duration::from_millis(250);
 
 /// Longest such wait.
@@ -142,18 +145,19 @@ pub const REPORT_DELAY: Duration = Duration::from_millis(500);
 
 /// Time for which a verified server goes on asking peers that have not responded, so that a
 /// difference is reported on both sides.
-pub const LINGER: Duration = Duration::from_secs(30);
+pub const VERIFY_LINGER: Duration = Duration::from_secs(30);
 
-const _: () = assert!(REPORT_DELAY.as_millis() < LINGER.as_millis());
+const _: () = assert!(REPORT_DELAY.as_millis() < VERIFY_LINGER.as_millis());
 
 /// Longest header of a record, in bytes.
 pub const RECORD_HEADER_BYTES_MAX: usize = 64;
 
-/// Most items that a server keeps, tombstones included.
+/// Maximum number of items that a server keeps, tombstones included.
 pub const ITEMS_MAX: usize = 1_000_000;
 
-/// Most that a change's time may be ahead of a server's own clock. Beyond it, the clock that made
-/// the change is wrong; accepting it would pull all later versions of the item into the future.
+/// Maximum by which the time of a change may be ahead of a server's own clock. Beyond it, the clock
+/// that made the change is wrong; accepting it would pull all later versions of the item into the
+/// future.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(3_600);
 
 /// Time for which the tombstone of a deletion is kept. A server that was away for longer may bring
@@ -183,13 +187,13 @@ pub const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Items parsed before the load yields to other tasks: about a millisecond.
 pub const PARSED_PER_YIELD: usize = 256;
 
-/// Most damaged items that one load logs and lists. Further ones are only counted.
+/// Maximum number of damaged items that one load logs and lists. Further ones are only counted.
 pub const SKIPPED_REPORTED_MAX: usize = 100;
 
-/// Most queued changes; further ones are refused at once.
+/// Maximum number of queued changes; further ones are refused at once.
 pub const CHANGES_QUEUED_MAX: usize = 1_024;
 
-/// Most broadcasts of changes in flight.
+/// Maximum number of broadcasts of changes in flight.
 pub const BROADCASTS_MAX: usize = 256;
 
 /// Timeout of the broadcast of a change to a peer ([B62]).
@@ -215,7 +219,7 @@ pub const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Versions per response of a reconciliation.
 pub const VERSIONS_PER_RESPONSE: usize = 5_000;
 
-/// Most records per request.
+/// Maximum number of records per request.
 pub const RECORDS_PER_RESPONSE: usize = 512;
 /// Approximate size of the records in one response, in bytes.
 pub const RECORDS_BYTES_MAX: usize = 1024 * 1024;
@@ -243,12 +247,12 @@ pub const AGREE_ATTEMPTS_PER_LOG: u32 = 4;
 /// decided before the next begins.
 pub const AGREE_SPREAD_PER_SERVER: Duration = Duration::from_millis(10);
 
-/// Most that a ballot's round may be ahead of the promised one. Rounds grow by one with each
+/// Maximum by which the round of a ballot may exceed the promised one. Rounds grow by one with each
 /// attempt; a faulty server must not exhaust them.
 pub const BALLOT_LEAD_MAX: u64 = 1 << 32;
 
-/// Most queued requests to this server's acceptor, each of which waits for the disk; further ones
-/// are refused.
+/// Maximum number of queued requests to this server's acceptor, each of which waits for the disk;
+/// further ones are refused.
 pub const DEPLOYMENT_QUEUE_MAX: usize = 1_024;
 
 /// Wait between two attempts to load the deployment state from an unavailable store.

@@ -16,7 +16,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
-use crate::body::Change;
+use crate::codec::Change;
 use crate::limits::{
     ITEMS_MAX, ITEMS_PER_READ, PARSED_PER_YIELD, SKIPPED_REPORTED_MAX, STORE_TIMEOUT,
 };
@@ -114,7 +114,7 @@ pub(crate) struct LoadSource {
     pub(crate) seed: u64,
 }
 
-/// Loads everything. Retries unavailable pools for ever.
+/// Loads everything. Retries unavailable pools forever.
 ///
 /// # Cancel safety
 ///
@@ -128,8 +128,14 @@ pub(crate) async fn load(
     let started = source.clock.now();
     let read = pools.iter().enumerate().map(|(index, pool)| {
         let rng = SmallRng::seed_from_u64(source.seed.wrapping_add(index as u64));
-        Reader { pool: &**pool, clock: &*source.clock, rng, retry: RetryState::default(), progress }
-            .read_all()
+        PoolReader {
+            pool: &**pool,
+            clock: &*source.clock,
+            rng,
+            retry: RetryState::default(),
+            progress,
+        }
+        .read_all()
     });
     let mut merged = Merged::new(root, wall_micros(&*source.clock));
     for (index, pool) in futures_util::future::join_all(read).await.into_iter().enumerate() {
@@ -143,14 +149,14 @@ pub(crate) async fn load(
 
 /// Content of one pool.
 #[derive(Debug, Default)]
-struct Pool {
+struct PoolContent {
     items: Vec<store::ReadItem>,
     unrecognised: Vec<String>,
     retries: u32,
 }
 
 /// Reads one pool, with retries.
-struct Reader<'a> {
+struct PoolReader<'a> {
     pool: &'a dyn IamStore,
     clock: &'a dyn Clock,
     rng: SmallRng,
@@ -158,9 +164,9 @@ struct Reader<'a> {
     progress: &'a watch::Sender<Progress>,
 }
 
-impl Reader<'_> {
-    async fn read_all(mut self) -> Result<Pool, LoadError> {
-        let mut read = Pool::default();
+impl PoolReader<'_> {
+    async fn read_all(mut self) -> Result<PoolContent, LoadError> {
+        let mut read = PoolContent::default();
         for kind in ItemKind::ALL {
             let listing = loop {
                 match with_store_timeout(self.pool, self.pool.list(kind)).await {
@@ -238,7 +244,7 @@ impl Merged {
     }
 
     /// Adds the items that no earlier pool has.
-    async fn add(&mut self, index: usize, pool: Pool) -> Result<(), LoadError> {
+    async fn add(&mut self, index: usize, pool: PoolContent) -> Result<(), LoadError> {
         self.report.retries += pool.retries;
         let remaining = SKIPPED_REPORTED_MAX.saturating_sub(self.report.unrecognised.len());
         self.report.unrecognised.extend(pool.unrecognised.into_iter().take(remaining));

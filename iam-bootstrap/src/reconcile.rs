@@ -152,7 +152,10 @@ async fn reconcile_once(inner: &IamInner, peer: &Connection) -> Result<usize, Re
             return Ok(applied);
         }
         if next <= args.after {
-            return Err(ReconcileError::Malformed(format!("after {} comes {next}", args.after)));
+            return Err(ReconcileError::Malformed(format!(
+                "next path {next} is not after {}",
+                args.after
+            )));
         }
         args.after = next;
     }
@@ -182,7 +185,10 @@ async fn fetch_records(
             wire::RECORDS.call_with(peer, &RecordsArgs { paths }, options).await?;
         let examined = usize::try_from(examined).unwrap_or(usize::MAX);
         if examined == 0 || examined > part.len() {
-            return Err(ReconcileError::Malformed(format!("{examined} of {} records", part.len())));
+            return Err(ReconcileError::Malformed(format!(
+                "{examined} of {} records examined",
+                part.len()
+            )));
         }
         let records =
             records.iter().map(|args| broadcast::open(inner, args)).collect::<Result<_, _>>();
@@ -195,7 +201,7 @@ async fn fetch_records(
     Ok(applied)
 }
 
-/// Interval between two sweeps of collectable items.
+/// Interval between two sweeps of items past their retention.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 
 async fn sweep_task(inner: Arc<IamInner>) {

@@ -9,7 +9,7 @@
 //!   iam1 1763712345678901 9c56cc51b374c3ba item\n      {"name":"alice", …}
 //!        │                │                └ or "deleted", with no content
 //!        │                └ hash of the server's name, 16 hexadecimal digits
-//!        └ microseconds since 1970
+//!        └ microseconds since the Unix epoch
 //! ```
 //!
 //! [B62]: crate::rules#b62
@@ -25,10 +25,10 @@ use crate::store::{ItemPath, StoreError};
 /// ordered by the hash of the server's name.
 ///
 /// The time is the server's wall clock, but always later than every version that the server has
-/// seen: a change made with knowledge of another comes after it, whatever the clocks say.
+/// seen: a change that causally follows another has a later version, whatever the clocks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// Microseconds since 1970.
+    /// Microseconds since the Unix epoch.
     pub micros: u64,
     /// Hash of the name of the server that made the change.
     pub node: u64,
@@ -83,16 +83,16 @@ impl Record {
     /// [`StoreError::Corrupt`] if the bytes are not a record, [`StoreError::Unsupported`] if a
     /// newer version wrote it.
     pub fn decode(path: &ItemPath, bytes: &[u8]) -> Result<Self, StoreError> {
-        let corrupt = |why: &str| StoreError::Corrupt { path: path.clone(), why: why.into() };
+        let corrupt = |cause: &str| StoreError::Corrupt { path: path.clone(), cause: cause.into() };
         let beginning = bytes.get(..RECORD_HEADER_BYTES_MAX).unwrap_or(bytes);
         let end = beginning.iter().position(|byte| *byte == b'\n');
         let end = end.ok_or_else(|| corrupt("it has no header"))?;
         let (header, body) = bytes.split_at(end);
         let body = body.get(1..).unwrap_or_default();
-        let header = std::str::from_utf8(header).map_err(|_| corrupt("its header is no text"))?;
+        let header = std::str::from_utf8(header).map_err(|_| corrupt("its header is not UTF-8"))?;
         let (magic, rest) = header.split_once(' ').unwrap_or((header, ""));
         if magic != MAGIC {
-            return Err(foreign(path, magic));
+            return Err(unknown_magic(path, magic));
         }
         let (version, what) =
             rest.rsplit_once(' ').ok_or_else(|| corrupt("its header is incomplete"))?;
@@ -100,20 +100,20 @@ impl Record {
         let content = match what {
             ITEM => Content::Item(Zeroizing::new(body.to_vec())),
             DELETED if body.is_empty() => Content::Deleted,
-            DELETED => return Err(corrupt("it is deleted, and yet there is something")),
-            _ => return Err(corrupt("it is neither an item nor deleted")),
+            DELETED => return Err(corrupt("it is a tombstone with content")),
+            _ => return Err(corrupt("it is neither an item nor a tombstone")),
         };
         Ok(Self { version, content })
     }
 }
 
 /// Error for an unknown magic: a later format, or not a record.
-fn foreign(path: &ItemPath, magic: &str) -> StoreError {
+fn unknown_magic(path: &ItemPath, magic: &str) -> StoreError {
     match magic.strip_prefix("iam").map(str::parse::<u32>) {
         Some(Ok(found)) if found > 1 => {
             StoreError::Unsupported { what: path.as_str().into(), found, max: 1 }
         }
-        _ => StoreError::Corrupt { path: path.clone(), why: "it is no record".into() },
+        _ => StoreError::Corrupt { path: path.clone(), cause: "it is not a record".into() },
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
         }
 
         #[test]
-        fn b61_bytes_that_are_no_record_are_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn b61_bytes_that_are_not_a_record_are_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             prop_assert!(Record::decode(&path(), &bytes).is_err());
         }
 

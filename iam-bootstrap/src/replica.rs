@@ -123,9 +123,10 @@ impl Replica {
         self.known.get(path).copied()
     }
 
-    /// Returns the version of a change that is made here now: later than every known version ([B62]).
+    /// Returns the version of a change that is made here now: later than every known version
+    /// ([B62]).
     ///
-    /// `wall_micros` is the wall clock's time in microseconds since 1970.
+    /// `wall_micros` is the wall clock's time in microseconds since the Unix epoch.
     ///
     /// [B62]: crate::rules#b62
     pub fn next_version(&self, wall_micros: u64, node: u64) -> Version {

@@ -19,7 +19,7 @@ pub(crate) struct RetryState {
     last_logged: Option<(Instant, String)>,
 }
 
-/// What to do after a failure.
+/// Reaction to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RetryDecision {
     /// Time until the next attempt.

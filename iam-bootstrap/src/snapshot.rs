@@ -1,4 +1,4 @@
-//! Immutable view of all users and their rights at one moment.
+//! Immutable view of all users and their permissions at one moment.
 //!
 //! A [`Snapshot`] never changes, so repeated reads are consistent. A changed one is derived from it
 //! ([`Snapshot::with`], [`Snapshot::without`]) and shares all unchanged parts: the cost depends on
@@ -35,8 +35,7 @@ use entry::{HashedItem, Totals};
 use name_entries::{GroupEntry, UserEntry};
 
 /// A persistent map: a changed copy shares the unchanged parts. The hasher is fixed, because
-/// replays need it. (Names are chosen by operators, who have simpler ways to slow a server down
-/// than colliding hashes.)
+/// replays need it. (Hash flooding is no threat: operators choose the names.)
 type Map<K, V> = HashTrieMapSync<K, V, FxBuildHasher>;
 
 fn map<K: Eq + Hash, V>() -> Map<K, V> {
@@ -73,7 +72,7 @@ fn map<K: Eq + Hash, V>() -> Map<K, V> {
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {
-    /// The account that may do everything; it is stored nowhere.
+    /// The account with all permissions. It is not stored.
     root: UserName,
     user_entries: Map<UserName, UserEntry>,
     group_entries: Map<GroupName, GroupEntry>,
@@ -183,29 +182,29 @@ impl Snapshot {
             .flat_map(|user_entry| user_entry.groups.iter().flat_map(|all| all.iter()))
     }
 
-    /// Returns all users, in no order.
+    /// Returns all users, in unspecified order.
     pub fn users(&self) -> impl Iterator<Item = &User> {
         self.user_entries.values().filter_map(|user_entry| Some(&*user_entry.user.as_ref()?.item))
     }
 
-    /// Returns all groups, in no order.
+    /// Returns all groups, in unspecified order.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.group_entries
             .values()
             .filter_map(|group_entry| Some(&*group_entry.group.as_ref()?.item))
     }
 
-    /// Returns all service accounts, in no order.
+    /// Returns all service accounts, in unspecified order.
     pub fn service_accounts(&self) -> impl Iterator<Item = &ServiceAccount> {
         self.service_accounts.values().map(|entry| &*entry.item)
     }
 
-    /// Returns all temporary credentials, expired or not, in no order.
+    /// Returns all temporary credentials, expired or not, in unspecified order.
     pub fn temporaries(&self) -> impl Iterator<Item = &TemporaryCredential> {
         self.temporary.values().map(|entry| &*entry.item)
     }
 
-    /// Returns all policies, in no order.
+    /// Returns all policies, in unspecified order.
     pub fn policies(&self) -> impl Iterator<Item = (&PolicyName, &Policy)> {
         self.policies.iter().map(|(name, entry)| (name, &*entry.item))
     }

@@ -1,4 +1,4 @@
-//! Storage of items: the interface to one pool, and ready-made stores.
+//! Storage of items: the interface to one pool, and its implementations.
 //!
 //! An *item* is a byte string at an [`ItemPath`]; a store does not interpret it. A store promises
 //! that a read returns the last complete write, that an acknowledged write is durable, and that an
@@ -50,16 +50,16 @@ pub enum StoreError {
         cause: Arc<str>,
     },
     /// The item exists but is damaged. Retrying does not help; restore, rewrite or delete the item.
-    #[error("{path} is corrupt: {why}")]
+    #[error("{path} is corrupt: {cause}")]
     Corrupt {
         /// Path of the item.
         path: ItemPath,
         /// Reason why it is considered damaged.
-        why: Arc<str>,
+        cause: Arc<str>,
     },
     /// The item is sealed with a key that this server does not have.
     #[error(
-        "{path} is sealed with the key {key}, and the root secret makes another: give the secret that it was written with as an older one"
+        "{path} is sealed with key {key}, which is not derived from the root secret: add the secret that it was sealed with as an older one"
     )]
     WrongKey {
         /// Path of the item.
@@ -238,7 +238,7 @@ fn check_size(path: &ItemPath, bytes: &[u8], max: usize) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Lets a store be shared and wrapped.
+/// A shared store is a store, so that it can be wrapped.
 impl<S: IamStore + ?Sized> IamStore for Arc<S> {
     fn name(&self) -> &str {
         (**self).name()

@@ -3,8 +3,8 @@
 
 pub mod config;
 pub mod difference;
-pub mod salted;
+pub mod keyed_hash;
 
 pub use config::{ConfigCollector, SystemConfig};
 pub use difference::{ConfigDifference, ConfigPart, Difference};
-pub use salted::Salt;
+pub use keyed_hash::HashKey;

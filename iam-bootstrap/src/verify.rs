@@ -41,7 +41,7 @@ pub struct VerifyOptions {
     pub clock: Arc<dyn Clock>,
     /// Seed of the jitter, different on each server.
     pub seed: u64,
-    /// Longest wait for enough peers; `None` waits for ever.
+    /// Longest wait for enough peers; `None` waits forever.
     pub limit: Option<Duration>,
 }
 
@@ -240,7 +240,7 @@ impl Driver {
             Report::Unreachable { peers, attempts } => {
                 let named = peers.iter().take(NAMED_MAX);
                 let named: Vec<_> =
-                    named.map(|(peer, why)| format!("{}: {why}", self.name(*peer))).collect();
+                    named.map(|(peer, cause)| format!("{}: {cause}", self.name(*peer))).collect();
                 let named: Vec<_> = named.iter().map(String::as_str).collect();
                 tracing::warn!(
                     target: "iam", attempts, peers = and_more(&named, peers.len()),
@@ -255,7 +255,9 @@ impl Driver {
         let text = |(peer, issue)| match issue {
             PeerIssue::Differs(difference) => format!("{} differs: {difference}", self.name(peer)),
             // Text of a peer must not forge log lines.
-            PeerIssue::Unreachable(why) => format!("{}: {}", self.name(peer), why.escape_debug()),
+            PeerIssue::Unreachable(cause) => {
+                format!("{}: {}", self.name(peer), cause.escape_debug())
+            }
         };
         issues.map(text).collect()
     }

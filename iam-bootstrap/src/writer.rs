@@ -1,8 +1,8 @@
 //! The one task that changes a server's replica: changes are applied one after the other, in the
 //! pool first.
 //!
-//! Local changes and records of peers take the same path, so two changes of an item never overtake
-//! each other between the pool and the snapshot.
+//! Local changes and records of peers take the same path, so two changes of an item are never
+//! reordered between the pool and the snapshot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::body::{self, Change};
 use crate::broadcast;
+use crate::codec::{self, Change};
 use crate::iam::{ChangeError, ChangeOutcome, IamInner};
 use crate::limits::{BROADCASTS_MAX, CONCURRENT_WRITES_MAX, ITEMS_MAX};
 use crate::load::with_store_timeout;
@@ -74,14 +74,14 @@ pub(crate) async fn run(inner: Arc<IamInner>, mut inbox: mpsc::Receiver<WriterJo
     }
 }
 
-/// Applies one change of this server's own.
+/// Applies one local change.
 async fn apply_local(inner: &IamInner, change: Change) -> Result<(ItemPath, Record), ChangeError> {
     let wall = inner.wall_micros();
     let (key, content) = match &change {
-        Change::Put(item) => (item.key(), Content::Item(body::encode(item)?)),
+        Change::Put(item) => (item.key(), Content::Item(codec::encode(item)?)),
         Change::Delete(key) => (key.clone(), Content::Deleted),
     };
-    let path = body::path_of(&key);
+    let path = codec::path_of(&key);
     let looked_up = inner.with_replica(|replica| {
         let known = replica.get(&path);
         (replica.next_version(wall, inner.node), known, replica.len())
@@ -211,7 +211,7 @@ async fn sweep(inner: &IamInner) {
                 inner.update_replica(|replica, snapshot| {
                     replica.remove(&path);
                     let mut changed = snapshot.to_builder();
-                    if let Some(Ok(key)) = body::key_of(&path) {
+                    if let Some(Ok(key)) = codec::key_of(&path) {
                         changed.remove(&key);
                     }
                     changed.build()

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tracing::subscriber::DefaultGuard;
 
 /// Long enough for every expected event on one machine.
-const SOON: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 type Store = Arc<MemoryDeploymentStore>;
 
@@ -33,7 +33,7 @@ impl Server {
     fn start(listener: TcpListener, urls: &[String], store: impl DeploymentStore) -> Self {
         let manager = manager(&url(&listener), urls);
         let deployment = Deployment::builder(&manager, store)
-            .timing(quick())
+            .timing(short_timing())
             .start()
             .expect("deployment starts");
         manager.start().expect("runtime");
@@ -60,13 +60,13 @@ impl Server {
 fn manager(url: &str, urls: &[String]) -> Manager {
     Manager::builder(url)
         .servers(urls)
-        .auth(Auth::shared_secret(b"what all servers know").expect("valid length"))
+        .auth(Auth::shared_secret(b"the servers' shared secret").expect("valid length"))
         .build()
         .expect("valid configuration")
 }
 
 /// Short waits that suit one machine. Tests wait for conditions, never for a time.
-fn quick() -> Timing {
+fn short_timing() -> Timing {
     Timing {
         attempt_timeout: Duration::from_secs(1),
         retry_first: Duration::from_millis(10),
@@ -118,7 +118,7 @@ async fn kill_all(servers: Vec<Server>) {
 }
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, future).await.expect("completes before the timeout")
+    tokio::time::timeout(TEST_TIMEOUT, future).await.expect("completes before the timeout")
 }
 
 /// Waits for a condition.
@@ -128,7 +128,9 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+    tokio::time::timeout(TEST_TIMEOUT, wait)
+        .await
+        .unwrap_or_else(|_| panic!("not reached: {what}"));
 }
 
 /// Returns the stores of a cluster that has agreed.

@@ -33,9 +33,9 @@ fn cause(error: StoreError) -> String {
     }
 }
 
-fn why(error: StoreError) -> String {
+fn corrupt_cause(error: StoreError) -> String {
     match error {
-        StoreError::Corrupt { why, .. } => why.to_string(),
+        StoreError::Corrupt { cause, .. } => cause.to_string(),
         error => panic!("{error}"),
     }
 }
@@ -61,7 +61,7 @@ async fn b61_new_directory_is_not_initialised_and_a_vanished_store_is_unavailabl
     fs::remove_dir_all(directory.path().join("elsewhere")).expect("removed");
     for _ in 0..2 {
         let gone = cause(store.read(&user("alice")).await.expect_err("directory was removed"));
-        assert!(gone.contains("removed") || gone.contains("is its disk?"), "{gone}");
+        assert!(gone.contains("removed") || gone.contains("is its disk mounted?"), "{gone}");
     }
     cause(store.list(ItemKind::User).await.expect_err("listing fails"));
     cause(store.write(&user("a"), Vec::new()).await.expect_err("write fails"));
@@ -74,7 +74,7 @@ async fn directory_with_other_files_is_refused() {
     let store = DirectoryStore::new(directory.path());
     for result in [store.open().await, store.initialise().await] {
         let cause = cause(result.expect_err("directory is refused"));
-        assert!(cause.contains("holds \"thesis.tex\", so it is no store"), "{cause}");
+        assert!(cause.contains("holds \"thesis.tex\", so it is not a store"), "{cause}");
     }
     let (_directory, root, first) = store_of_format("iam-store format 2\n").await;
     let error = first.open().await.expect_err("newer format is refused");
@@ -124,14 +124,17 @@ async fn b61_damaged_file_affects_only_its_item() {
     large.set_len(1 << 50).or_else(|_| large.set_len(1 << 40)).expect("sparse");
 
     assert_eq!(
-        why(store.read(&user("link")).await.expect_err("a link")),
-        "it is a symbolic link, and no file"
+        corrupt_cause(store.read(&user("link")).await.expect_err("a link")),
+        "it is a symbolic link, not a regular file"
     );
     assert!(
-        why(store.read(&user("directory")).await.expect_err("temporary directory"))
-            .contains("no file")
+        corrupt_cause(store.read(&user("directory")).await.expect_err("temporary directory"))
+            .contains("not a regular file")
     );
-    assert!(why(store.read(&user("pipe")).await.expect_err("a pipe")).contains("no file"));
+    assert!(
+        corrupt_cause(store.read(&user("pipe")).await.expect_err("a pipe"))
+            .contains("not a regular file")
+    );
     let error = store.read(&user("large")).await.expect_err("refused by its size");
     assert!(matches!(error, StoreError::TooLarge { max: ITEM_BYTES_MAX, .. }), "{error}");
 

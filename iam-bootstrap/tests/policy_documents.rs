@@ -238,7 +238,7 @@ fn b61_single_entry_is_a_list_and_values_need_no_quotes() {
 }
 
 /// JSON that resembles a policy.
-fn nearly() -> impl Strategy<Value = Value> {
+fn policy_like() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
         "Version",
         "Id",
@@ -284,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn b61_parser_never_panics_on_json(json in nearly(), field in "[A-Z][a-z]+", text in ".*") {
+    fn b61_parser_never_panics_on_json(json in policy_like(), field in "[A-Z][a-z]+", text in ".*") {
         let _ = read(&json);
         let _ = read(&with(json!({ field: json.clone() })));
         for field in ["Sid", "Action", "Resource", "NotResource", "Condition"] {

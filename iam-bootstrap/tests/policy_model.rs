@@ -137,7 +137,7 @@ impl ModelRequest {
         for value in &values {
             let matches =
                 operands.iter().map(|operand| self.matches_one(&operator_name, operand, value));
-            passes.push(combine(&matches.collect::<Vec<_>>(), negated, effect));
+            passes.push(matches_any(&matches.collect::<Vec<_>>(), negated, effect));
         }
         if set == "ForAllValues" || (set.is_empty() && negated) {
             !passes.contains(&false)
@@ -151,12 +151,12 @@ impl ModelRequest {
         let (actions, not) = listed(statement, "Action");
         let action = self.action.to_lowercase();
         let matches = actions.iter().map(|pattern| self.like(&pattern.to_lowercase(), &action));
-        if !combine(&matches.collect::<Vec<_>>(), not, effect) {
+        if !matches_any(&matches.collect::<Vec<_>>(), not, effect) {
             return false;
         }
         let (resources, not) = listed(statement, "Resource");
         let matches = resources.iter().map(|pattern| self.like(pattern, &self.resource));
-        if !combine(&matches.collect::<Vec<_>>(), not, effect) {
+        if !matches_any(&matches.collect::<Vec<_>>(), not, effect) {
             return false;
         }
         let none = Map::new();
@@ -173,7 +173,7 @@ impl ModelRequest {
 
 /// Returns whether one of several matches; if negated, whether none does. An unknown match never
 /// allows.
-fn combine(matches: &[Option<bool>], negated: bool, effect: &str) -> bool {
+fn matches_any(matches: &[Option<bool>], negated: bool, effect: &str) -> bool {
     if matches.contains(&Some(true)) {
         !negated
     } else if matches.contains(&None) {
@@ -349,8 +349,9 @@ fn condition() -> impl Strategy<Value = (String, &'static str, Vec<&'static str>
 
 fn statement() -> impl Strategy<Value = Value> {
     let actions = subsequence(&ACTIONS[..], 1..4);
-    let nots = (prop::bool::weighted(0.15), prop::bool::weighted(0.2));
-    let parts = (prop::bool::weighted(0.3), actions, resources(), vec(condition(), 0..3), nots);
+    let negations = (prop::bool::weighted(0.15), prop::bool::weighted(0.2));
+    let parts =
+        (prop::bool::weighted(0.3), actions, resources(), vec(condition(), 0..3), negations);
     parts.prop_map(|(deny, actions, resources, conditions, (not_action, not_resource))| {
         let mut block = Map::new();
         for (operator, key, operands) in conditions {

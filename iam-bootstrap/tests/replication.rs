@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cluster::{Cluster, NEVER, SOON, eventually, key, user};
+use cluster::{Cluster, NEVER, TEST_TIMEOUT, eventually, key, user};
 use iam_bootstrap::store::memory::{DelayHook, Health, Operation};
 use iam_bootstrap::store::{ItemKind, ItemPath, MemoryStore};
 use iam_bootstrap::{ChangeError, Phase, ReadyError};
@@ -160,7 +160,7 @@ async fn b61_ready_fails_when_shut_down_during_the_load() {
     let iam = cluster.iam(0).clone();
     let waits = tokio::spawn(async move { iam.ready().await });
     cluster.iam(0).shutdown();
-    let outcome = tokio::time::timeout(SOON, waits)
+    let outcome = tokio::time::timeout(TEST_TIMEOUT, waits)
         .await
         .expect("before the timeout")
         .expect("task did not panic");

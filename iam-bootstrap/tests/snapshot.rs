@@ -1,4 +1,4 @@
-//! Snapshots of users and rights: decisions with their reasons, and derived snapshots.
+//! Snapshots of users and permissions: decisions with their reasons, and derived snapshots.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -108,7 +108,7 @@ fn decide<'s>(snapshot: &'s Snapshot, access_key: &str, action: &str) -> Decisio
     snapshot.is_allowed(access_key, action, OBJECT, &Context::new(UtcMillis::new(NOW)))
 }
 
-fn why(snapshot: &Snapshot, access_key: &str, action: &str) -> String {
+fn reason_of(snapshot: &Snapshot, access_key: &str, action: &str) -> String {
     decide(snapshot, access_key, action).to_string()
 }
 
@@ -138,7 +138,7 @@ fn b61_decision_states_its_reason() {
         ("dave", "s3:GetObject", "denied: unknown access key"),
     ];
     for (access_key, action, reason) in cases {
-        assert_eq!(why(&snapshot, access_key, action), reason);
+        assert_eq!(reason_of(&snapshot, access_key, action), reason);
     }
 }
 
@@ -188,7 +188,7 @@ fn b61_account_needs_its_parent_and_its_session_policy_to_allow() {
         ("never", "s3:GetObject", "denied by statement 1 (\"s3:GetObject\") of the session policy"),
     ];
     for (access_key, action, reason) in reasons {
-        assert_eq!(why(&snapshot, access_key, action), reason);
+        assert_eq!(reason_of(&snapshot, access_key, action), reason);
     }
 }
 
@@ -200,7 +200,7 @@ fn b61_account_is_denied_without_its_parent() {
         .with(Item::ServiceAccount(account("carols", "carol", None)));
     assert!(decide(&snapshot, "alices", "s3:GetObject").is_allowed());
     assert!(decide(&snapshot, "alices-too", "s3:GetObject").is_allowed());
-    assert_eq!(why(&snapshot, "carols", "s3:GetObject"), "denied: user carol is disabled");
+    assert_eq!(reason_of(&snapshot, "carols", "s3:GetObject"), "denied: user carol is disabled");
     let orphaned = snapshot.without(&ItemKey::User(user_name("alice")));
     for access_key in ["alices", "alices-too"] {
         assert_eq!(
@@ -259,7 +259,7 @@ fn b61_username_variable_of_an_account_is_its_parent() {
 }
 
 #[test]
-fn b61_access_key_has_one_owner_and_hidden_accounts_are_reported() {
+fn b61_access_key_has_one_owner_and_shadowed_accounts_are_reported() {
     let snapshot = snapshot()
         .with(user("root", Status::Enabled))
         .with(Item::ServiceAccount(account("bob", "alice", None)))

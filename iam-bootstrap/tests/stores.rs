@@ -260,7 +260,7 @@ async fn b61_wrong_root_secret_is_distinguished_from_a_corrupt_item() {
     let error =
         sealed(inner.clone(), b"another secret").read(&alice()).await.expect_err("another key");
     assert!(matches!(error, StoreError::WrongKey { .. }), "{error}");
-    assert!(error.to_string().contains("give the secret that it was written with"), "{error}");
+    assert!(error.to_string().contains("add the secret that it was sealed with"), "{error}");
     assert_eq!(
         Keys::new(b"short").expect_err("too short"),
         RootSecretError::TooShort { bytes: 5, min: 8 }

@@ -9,7 +9,7 @@ use grid::net::clock::SystemClock;
 use grid::{Auth, Manager};
 use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyArgs, VerifyResponse};
 use iam_bootstrap::verify::{VerifyError, VerifyOptions, proto::Tally, serve, verify};
-use iam_bootstrap::{Salt, SystemConfig};
+use iam_bootstrap::{HashKey, SystemConfig};
 use tokio::net::TcpListener;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
@@ -84,7 +84,7 @@ impl Cluster {
                 .auth(Auth::shared_secret(SECRET).expect("valid length"))
                 .build()
                 .expect("valid configuration");
-            let config = SystemConfig::collect(&Salt::of_secret(SECRET))
+            let config = SystemConfig::collect(&HashKey::from_shared_secret(SECRET))
                 .endpoints(&urls)
                 .arguments(["serve", "--drives=4"])
                 .environment("NODE_", [("NODE_REGION", *region)])
@@ -120,7 +120,7 @@ impl Cluster {
     }
 }
 
-const SOON: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
@@ -128,7 +128,9 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+    tokio::time::timeout(TEST_TIMEOUT, wait)
+        .await
+        .unwrap_or_else(|_| panic!("not reached: {what}"));
 }
 
 #[tokio::test]
@@ -144,7 +146,7 @@ async fn b60_outlier_of_four_servers_reports_itself_and_the_others_start() {
 
     let (log, _guard) = Log::capture();
     for server in 0..3 {
-        let tally = cluster.verify(server, SOON).await.expect("two of three agree");
+        let tally = cluster.verify(server, TEST_TIMEOUT).await.expect("two of three agree");
         assert!(tally.agree >= 2 && !tally.is_outlier, "{tally:?}");
     }
     let reports = || log.text().matches("run with another configuration").count();
@@ -160,7 +162,7 @@ async fn b60_outlier_of_four_servers_reports_itself_and_the_others_start() {
 #[tokio::test]
 async fn b60_server_starts_with_half_of_its_peers_and_not_with_fewer() {
     let cluster = Cluster::start(&["east"; 5], 3).await;
-    let tally = cluster.verify(0, SOON).await.expect("two of four");
+    let tally = cluster.verify(0, TEST_TIMEOUT).await.expect("two of four");
     assert_eq!((tally.needed, tally.agree, tally.unreachable), (2, 2, 2));
     let cluster = Cluster::start(&["east"; 5], 2).await;
     let error = cluster.verify(0, Duration::from_millis(300)).await.expect_err("one of four");

@@ -1,9 +1,9 @@
-//! The vocabulary of the models: a remote, its connection task, its peer, and sleepers that loom
+//! Shared code of the models: a remote, its connection task, its peer, and sleepers that loom
 //! schedules.
 //!
-//! The subject is `grid::shared::Shared` as it ships, or iam-bootstrap's `DeploymentCell`; no part
-//! of them is mocked. A thread that waits sleeps on loom's own notification until its waker is
-//! called, so a lost wake-up is a deadlock, which loom reports. Empty without `--cfg grid_loom`.
+//! The code under test is `grid::shared::Shared` or iam-bootstrap's `DeploymentCell`, unmodified;
+//! no part of them is mocked. A thread that waits sleeps on loom's own notification until its waker
+//! is called, so a lost wake-up is a deadlock, which loom reports. Empty without `--cfg grid_loom`.
 #![cfg(grid_loom)]
 #![allow(clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
@@ -26,9 +26,8 @@ use loom::sync::Notify;
 
 pub mod peer;
 
-// iam-bootstrap's deployment id is checked as it ships too. Its files are included by path, so that
-// the rest of the crate, which shares nothing between threads, is not rebuilt with every planted
-// bug.
+// iam-bootstrap's deployment id is also checked unmodified. Its files are included by path, so that
+// the rest of the crate, which shares nothing between threads, is not rebuilt for each planted bug.
 #[path = "../../iam-bootstrap/src/deployment/cell.rs"]
 pub mod cell;
 #[path = "../../iam-bootstrap/src/deployment/id.rs"]
@@ -40,7 +39,7 @@ pub const PREEMPTIONS: usize = 3;
 /// Searches all interleavings of `model`, and prints their number and the time taken.
 #[expect(clippy::print_stderr, reason = "the number of executions is a result, not a log")]
 #[expect(clippy::disallowed_methods, reason = "how long the search took, outside of the model")]
-pub fn check(question: &str, model: impl Fn() + Send + Sync + 'static) {
+pub fn check(name: &str, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     let preemptions = *builder.preemption_bound.get_or_insert(PREEMPTIONS);
     let executions = StdArc::new(AtomicUsize::new(0));
@@ -52,12 +51,10 @@ pub fn check(question: &str, model: impl Fn() + Send + Sync + 'static) {
         assert_eq!(grid::bug::count(), 0, "a bug was reported");
     });
     let (executions, seconds) = (executions.load(Ordering::Relaxed), start.elapsed().as_secs_f64());
-    eprintln!(
-        "loom: {question}: {executions} executions at {preemptions} preemptions, {seconds:.1} s"
-    );
+    eprintln!("loom: {name}: {executions} executions at {preemptions} preemptions, {seconds:.1} s");
 }
 
-/// A clock that stands still: no model is about deadlines.
+/// A clock that does not advance: no model is about deadlines.
 struct FrozenClock;
 
 impl Clock for FrozenClock {
@@ -70,15 +67,15 @@ impl Clock for FrozenClock {
     }
 }
 
-/// A remote as the threads of a model share it. std's `Arc` around loom's: loom tracks the counts
+/// A remote that the threads of a model share. std's `Arc` around loom's: loom tracks the counts
 /// of the inner one, which is the crate's own; tracking those of the models would only multiply
 /// executions.
 pub type Remote = StdArc<SharedRef>;
 
-/// A payload that fills the queue of [`remote`]: no second request fits beside it.
-pub const FILLING: &[u8] = &[7; 150];
+/// A payload that fills the queue of [`remote`]: no second request fits.
+pub const QUEUE_FILLER: &[u8] = &[7; 150];
 
-/// Makes a remote that is not connected, whose queue holds one message with [`FILLING`].
+/// Makes a remote that is not connected, whose queue holds one message with [`QUEUE_FILLER`].
 pub fn remote() -> Remote {
     let name = |url: &str| url.parse().expect("a base URL");
     let mut limits = Limits::default();
@@ -181,7 +178,7 @@ impl AsRef<[u8]> for Owner {
 }
 
 /// Makes a payload with a probe of its memory.
-pub fn watched(content: &'static [u8]) -> (Bytes, MemoryProbe) {
+pub fn probed(content: &'static [u8]) -> (Bytes, MemoryProbe) {
     let count = StdArc::new(());
     let memory = MemoryProbe(StdArc::downgrade(&count));
     (Bytes::from_owner(Owner(count, content)), memory)
@@ -190,32 +187,32 @@ pub fn watched(content: &'static [u8]) -> (Bytes, MemoryProbe) {
 // ---- operations of an application ----
 
 /// The call to handler 9 that [`Shared::start`] takes.
-pub fn call(payload: Bytes) -> NewCall {
+pub fn new_call(payload: Bytes) -> NewCall {
     NewCall { handler: 9, subroute: None, payload, timeout: Duration::from_secs(60) }
 }
 
 /// Starts a call whose outcome is not awaited.
 pub fn start(remote: &Shared, payload: &'static [u8]) -> StartedCall {
-    remote.start(call(Bytes::from_static(payload)), Waker::noop()).expect("connected")
+    remote.start(new_call(Bytes::from_static(payload)), Waker::noop()).expect("connected")
 }
 
 /// Makes a call and waits for its outcome; `None` if it was not started.
 pub fn request(remote: &Shared, payload: &'static [u8]) -> Option<CallOutcome> {
     let sleeper = Sleeper::default();
-    let started = remote.start(call(Bytes::from_static(payload)), sleeper.waker()).ok()?;
+    let started = remote.start(new_call(Bytes::from_static(payload)), sleeper.waker()).ok()?;
     let outcome = sleeper.until(|waker| started.poll(waker));
     Some(outcome)
 }
 
 /// The stream to be opened with these capacities.
-pub fn stream(capacities: Capacities) -> NewStream {
+pub fn new_stream(capacities: Capacities) -> NewStream {
     NewStream { handler: 9, subroute: None, payload: None, timeout: None, capacities }
 }
 
 /// Opens a stream that the peer acknowledges, and drains its opening. Its mux id is 1 if it is the
 /// first call on its connection.
 pub fn opened(remote: &Remote, epoch: Epoch, capacities: Capacities) -> StreamHandle {
-    let handle = Shared::open(remote, stream(capacities)).expect("connected");
+    let handle = Shared::open(remote, new_stream(capacities)).expect("connected");
     let written = transmit(remote, epoch).expect("open");
     assert_eq!(written[0].header.op, Op::ConnectMux);
     deliver(remote, epoch, vec![peer::ack(written[0].header.mux_id)]).expect("open");
@@ -332,7 +329,8 @@ impl Task {
         }
     }
 
-    /// Runs until `is_enough` of the written messages, and the peer's reaction to them is handled.
+    /// Runs until `is_enough` returns true for the written messages, and the peer's reactions to
+    /// them are handled.
     ///
     /// # Errors
     ///
@@ -363,17 +361,17 @@ impl Task {
     }
 }
 
-/// Asserts that nothing is in flight and nothing is left behind (B05).
+/// Asserts that nothing is in flight and nothing leaked (B05).
 pub fn assert_quiescent(remote: &Shared) {
     let stats = remote.stats();
     assert!(stats.is_quiescent(), "{stats:?}");
 }
 
 /// Returns the ops of one call among the written messages.
-pub fn of_call(written: &[Message], mux_id: u64) -> Vec<Op> {
+pub fn ops_of_call(written: &[Message], mux_id: u64) -> Vec<Op> {
     let own = written.iter().filter(|message| message.header.mux_id == mux_id);
     own.map(|message| message.header.op).collect()
 }
 
 /// Credit for one message in each direction.
-pub const ONE_EACH: Capacities = Capacities { input: 1, output: 1 };
+pub const ONE_CREDIT_EACH_WAY: Capacities = Capacities { input: 1, output: 1 };

@@ -1,4 +1,4 @@
-//! The messages of the other server.
+//! Messages and reactions of a peer.
 
 use bytes::Bytes;
 use grid::proto::message::{Flags, Header, Message, Op};
@@ -28,7 +28,7 @@ pub fn ack(mux_id: u64) -> Message {
     message(Header::new(mux_id, Op::AckMux), b"")
 }
 
-/// A message of a handler: number `sequence` of the peer's in the stream, counted from 0.
+/// A message of a handler, with the sequence number of the peer's direction.
 pub fn data(mux_id: u64, sequence: u32, payload: Bytes) -> Message {
     let header = Header { sequence, ..Header::new(mux_id, Op::MuxServerMsg) };
     Message { header, payload, subroute: None }

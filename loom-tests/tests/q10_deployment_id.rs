@@ -1,8 +1,8 @@
-//! The deployment's id × readers, writers, waiters and cancelled waiters (B63).
+//! The deployment id: readers, writers, waiters and cancelled waiters race (B63).
 //!
-//! Guards against these failures of servers in the field: a reader gets half of an id, or an empty
-//! one, while it is set; two writers both consider theirs set; a start never goes on, because the
-//! id was set just before its task slept.
+//! Guards against failures seen in production: a reader gets half of an id, or an empty one, while
+//! it is set; two writers both succeed with different ids; a server's start hangs, because the id
+//! was set just before its task slept.
 #![cfg(grid_loom)]
 #![allow(clippy::expect_used)]
 
@@ -53,7 +53,7 @@ fn q10_b63_a_reader_sees_the_whole_id_or_that_it_is_not_known_yet() {
 }
 
 #[test]
-fn q10_b63_the_loser_of_two_writers_gets_the_id_of_the_winner() {
+fn q10_b63_the_second_of_two_writers_gets_the_id_of_the_first() {
     check("10 set × set × read", || {
         let cell = cell();
         let other = {

@@ -1,6 +1,6 @@
-//! A send × the close of its connection (B05, B06).
+//! A send that races with the close of its connection (B05, B06).
 //!
-//! Guards against this failure of grids in the field: closing takes the lock that a blocked sender
+//! Guards against a failure seen in production: closing takes the lock that a blocked sender
 //! holds, or does not notify the blocked sender; the server then hangs in its reconnect until it is
 //! restarted.
 #![cfg(grid_loom)]
@@ -11,17 +11,18 @@ use grid::proto::connection::{CallOutcome, Capacities, CloseReason, StreamEnd};
 use grid::shared::{Park, SendFailure, Written};
 use loom::thread;
 use loom_tests::{
-    FILLING, Sleeper, assert_quiescent, check, connected, opened, receive_all, request, send, start,
+    QUEUE_FILLER, Sleeper, assert_quiescent, check, connected, opened, receive_all, request, send,
+    start,
 };
 
 #[test]
 fn q2_b05_b06_closing_ends_calls_that_wait_for_queue_space_and_wakes_a_task_whose_socket_is_full() {
     check("2 calls waiting for queue space × close", || {
         let (remote, epoch) = connected();
-        let filler = start(&remote, FILLING);
+        let filler = start(&remote, QUEUE_FILLER);
         let caller = {
             let remote = remote.clone();
-            thread::spawn(move || request(&remote, FILLING))
+            thread::spawn(move || request(&remote, QUEUE_FILLER))
         };
         let task = {
             let remote = remote.clone();
@@ -45,7 +46,7 @@ fn q2_b05_b06_closing_ends_calls_that_wait_for_queue_space_and_wakes_a_task_whos
 }
 
 #[test]
-fn q2_b05_b06_closing_ends_both_halves_of_a_stream_whatever_they_wait_for() {
+fn q2_b05_b06_closing_ends_both_halves_of_a_stream_that_wait_for_credit_and_messages() {
     check("2 stream waiting for credit × close", || {
         let (remote, epoch) = connected();
         let handle = opened(&remote, epoch, Capacities { input: 1, output: 1 });

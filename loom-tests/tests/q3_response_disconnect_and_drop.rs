@@ -1,6 +1,6 @@
-//! A response × a disconnect × the caller going away (B14, B05).
+//! A response, a disconnect and the drop of the call race (B14, B05).
 //!
-//! Guards against this failure of grids in the field: two events end a call at the same time, and
+//! Guards against a failure seen in production: two events end a call at the same time, and
 //! its caller gets two outcomes, or none; or a response without a waiter stays in memory.
 #![cfg(grid_loom)]
 
@@ -9,8 +9,8 @@ use std::task::Waker;
 use grid::proto::connection::{CallOutcome, CloseReason};
 use loom::thread;
 use loom_tests::{
-    Remote, Sleeper, assert_quiescent, call, check, connected, deliver, peer, transmit, wait,
-    watched,
+    Remote, Sleeper, assert_quiescent, check, connected, deliver, new_call, peer, probed, transmit,
+    wait,
 };
 
 /// Delivers the response; returns whether the connection was still open.
@@ -29,14 +29,14 @@ fn disconnect(remote: &Remote, epoch: grid::shared::Epoch) -> thread::JoinHandle
 }
 
 #[test]
-fn q3_b14_a_waiting_caller_has_exactly_one_outcome_and_it_is_the_response_if_that_came_first() {
-    check("3 response × disconnect × a caller that moves", || {
+fn q3_b14_a_waiting_caller_has_exactly_one_outcome_the_response_if_it_came_first() {
+    check("3 response × disconnect × a caller that moves to another task", || {
         let (remote, epoch) = connected();
-        let (response, response_memory) = watched(b"response");
-        let (payload, payload_memory) = watched(b"payload");
+        let (response, response_memory) = probed(b"response");
+        let (payload, payload_memory) = probed(b"payload");
         // The future moves to another task between its first poll and its second.
         let first = Sleeper::default();
-        let started = remote.start(call(payload), first.waker()).expect("connected");
+        let started = remote.start(new_call(payload), first.waker()).expect("connected");
         transmit(&remote, epoch).expect("open");
         let responder = respond(&remote, epoch, response);
         let disconnecter = disconnect(&remote, epoch);
@@ -59,13 +59,13 @@ fn q3_b14_a_waiting_caller_has_exactly_one_outcome_and_it_is_the_response_if_tha
 }
 
 #[test]
-fn q3_b05_b11_a_cancelled_call_leaves_nothing_behind_whatever_arrives_for_it() {
+fn q3_b05_b11_a_cancelled_call_leaks_nothing_when_a_response_or_a_disconnect_arrives() {
     check("3 response × disconnect × cancel and drop", || {
         let (remote, epoch) = connected();
-        let (response, response_memory) = watched(b"response");
-        let (payload, payload_memory) = watched(b"payload");
+        let (response, response_memory) = probed(b"response");
+        let (payload, payload_memory) = probed(b"payload");
         let sleeper = Sleeper::default();
-        let started = remote.start(call(payload), sleeper.waker()).expect("connected");
+        let started = remote.start(new_call(payload), sleeper.waker()).expect("connected");
         transmit(&remote, epoch).expect("open");
         let responder = respond(&remote, epoch, response);
         let disconnecter = disconnect(&remote, epoch);

@@ -1,8 +1,8 @@
-//! An error pushed into a full buffer × a slow reader × a cancel (B24).
+//! An error for a stream whose buffer is full, a slow reader, and a cancellation (B24).
 //!
-//! Guards against this failure of grids in the field: the reader of the socket pushes the error of
+//! Guards against a failure seen in production: the reader of the socket pushes the error of
 //! one stream into its full response buffer and blocks, and with it the whole connection; or the
-//! error is dropped for lack of room, and the caller never learns of it.
+//! error is dropped because the buffer is full, and the caller never receives it.
 #![cfg(grid_loom)]
 
 use std::sync::Arc as StdArc;
@@ -13,15 +13,15 @@ use grid::proto::message::Op;
 use grid::shared::SendFailure;
 use loom::thread;
 use loom_tests::{
-    ONE_EACH, accepted, assert_quiescent, check, connected, deliver, of_call, opened, peer,
-    receive_all, send, transmit_all, wait, watched,
+    ONE_CREDIT_EACH_WAY, accepted, assert_quiescent, check, connected, deliver, opened,
+    ops_of_call, peer, probed, receive_all, send, transmit_all, wait,
 };
 
 #[test]
 fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
     check("5 error × slow reader × sender without credit", || {
         let (remote, epoch) = connected();
-        let handle = StdArc::new(opened(&remote, epoch, ONE_EACH));
+        let handle = StdArc::new(opened(&remote, epoch, ONE_CREDIT_EACH_WAY));
         let sender = {
             let handle = handle.clone();
             thread::spawn(move || send(&handle, b"one").and_then(|()| send(&handle, b"two")))
@@ -31,7 +31,7 @@ fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
             thread::spawn(move || {
                 let data = peer::data(1, 1, Bytes::from_static(b"fills it"));
                 deliver(&remote, epoch, vec![data]).expect("open");
-                // Never blocks, whether there is room or not.
+                // Never blocks, even if the buffer is full.
                 deliver(&remote, epoch, vec![peer::error(1)]).expect("open");
             })
         };
@@ -47,11 +47,11 @@ fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
 }
 
 #[test]
-fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leave_nothing_behind() {
+fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leak_nothing() {
     check("5 error × slow reader × cancel", || {
         let (remote, epoch) = connected();
-        let handle = StdArc::new(opened(&remote, epoch, ONE_EACH));
-        let (payload, memory) = watched(b"fills it");
+        let handle = StdArc::new(opened(&remote, epoch, ONE_CREDIT_EACH_WAY));
+        let (payload, memory) = probed(b"fills it");
         let task = {
             let remote = remote.clone();
             thread::spawn(move || {
@@ -66,7 +66,7 @@ fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leave_nothing_
         handle.cancel();
         let end = reader.join().expect("no panic");
         task.join().expect("it never blocks");
-        let sent = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
+        let sent = ops_of_call(&transmit_all(&remote, epoch).expect("open"), 1);
         let is_cancelled = sent.contains(&Op::DisconnectServerMux);
         match end {
             Some(StreamEnd::RemoteError(_)) => assert!(!is_cancelled, "the handler has ended"),
@@ -83,7 +83,7 @@ fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leave_nothing_
 fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_before() {
     check("5 handler's error without credit × cancel", || {
         let (remote, epoch) = connected();
-        let handle = accepted(&remote, epoch, 1, ONE_EACH);
+        let handle = accepted(&remote, epoch, 1, ONE_CREDIT_EACH_WAY);
         let handler = {
             let remote = remote.clone();
             thread::spawn(move || {
@@ -101,9 +101,9 @@ fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_befor
             })
         };
         deliver(&remote, epoch, vec![peer::cancel(1)]).expect("open");
-        let end = handler.join().expect("it is not stuck");
+        let end = handler.join().expect("it does not hang");
         watcher.join().expect("it is woken, once the response left or was cancelled");
-        let sent = of_call(&transmit_all(&remote, epoch).expect("open"), 1);
+        let sent = ops_of_call(&transmit_all(&remote, epoch).expect("open"), 1);
         match end {
             StreamEnd::Finished => assert_eq!(sent.last(), Some(&Op::DisconnectClientMux)),
             StreamEnd::Cancelled => assert!(!sent.contains(&Op::DisconnectClientMux), "{sent:?}"),

@@ -1,6 +1,6 @@
-//! The end of a stream × its cancellation (B23).
+//! The end of a stream races with its cancellation (B23).
 //!
-//! Guards against this failure of grids in the field: the end of a stream and a cancellation are
+//! Guards against a failure seen in production: the end of a stream and a cancellation are
 //! ready at once, the waiter picks one at random, and a handler that returned cleanly is reported
 //! as cancelled; or the last responses before the end are dropped with it.
 #![cfg(grid_loom)]
@@ -10,8 +10,8 @@ use grid::proto::connection::{Capacities, CloseReason, StreamEnd};
 use grid::proto::message::{Flags, Op};
 use loom::thread;
 use loom_tests::{
-    ONE_EACH, accepted, assert_quiescent, check, connected, deliver, opened, peer, receive_all,
-    send, transmit_all,
+    ONE_CREDIT_EACH_WAY, accepted, assert_quiescent, check, connected, deliver, opened, peer,
+    receive_all, send, transmit_all,
 };
 
 #[test]
@@ -79,7 +79,7 @@ fn q6_b23_a_clean_end_that_came_first_survives_the_callers_cancellation() {
 fn q6_b23_an_open_that_is_polled_after_the_end_still_has_all_messages() {
     check("6 end × open", || {
         let (remote, epoch) = connected();
-        let new = loom_tests::stream(Capacities { input: 0, output: 1 });
+        let new = loom_tests::new_stream(Capacities { input: 0, output: 1 });
         let handle = grid::shared::Shared::open(&remote, new).expect("connected");
         transmit_all(&remote, epoch).expect("open");
         let task = {
@@ -98,7 +98,7 @@ fn q6_b23_an_open_that_is_polled_after_the_end_still_has_all_messages() {
 }
 
 #[test]
-fn q6_b23_a_handler_that_returned_is_cancelled_or_finished_as_the_wire_says() {
+fn q6_b23_the_end_that_a_returned_handler_gets_matches_the_messages_sent() {
     check("6 handler's end × cancel", || {
         let (remote, epoch) = connected();
         let handle = accepted(&remote, epoch, 1, Capacities { input: 1, output: 2 });
@@ -131,7 +131,7 @@ fn q6_b23_a_handler_that_returned_is_cancelled_or_finished_as_the_wire_says() {
 fn q6_b23_b25_a_clean_end_is_not_a_cancellation_for_a_sender() {
     check("6 end × sender", || {
         let (remote, epoch) = connected();
-        let handle = opened(&remote, epoch, ONE_EACH);
+        let handle = opened(&remote, epoch, ONE_CREDIT_EACH_WAY);
         let task = {
             let remote = remote.clone();
             thread::spawn(move || {

@@ -1,7 +1,7 @@
-//! A reconnect that drains the queue × senders × a second connection that supersedes the first
+//! A reconnect that drains the queue, senders, and a second connection that supersedes the first
 //! (B03, B06).
 //!
-//! Guards against this failure of grids in the field: the task of the old connection, a handler
+//! Guards against a failure seen in production: the task of the old connection, a handler
 //! that it started, or its leftover queue act on the new one. The end of the old connection closes
 //! the new one, a response reaches an unrelated call with the same mux id, or a caller between the
 //! two connections is never notified.
@@ -15,27 +15,28 @@ use grid::proto::connection::{CallOutcome, CloseReason};
 use grid::proto::message::Op;
 use loom::thread;
 use loom_tests::{
-    FILLING, Task, assert_quiescent, check, connected, deliver, of_call, peer, remote, request,
-    start, transmit, transmit_all, wait,
+    QUEUE_FILLER, Task, assert_quiescent, check, connected, deliver, ops_of_call, peer, remote,
+    request, start, transmit, transmit_all, wait,
 };
 
 #[test]
 fn q7_b03_b06_a_call_between_two_connections_is_served_by_the_second_or_ended_with_the_first() {
     check("7 old task × sender × superseding", || {
         let (remote, first) = connected();
-        let _filler = start(&remote, FILLING);
+        let _filler = start(&remote, QUEUE_FILLER);
         let old_task = {
             let remote = remote.clone();
             thread::spawn(move || {
                 let written = transmit(&remote, first);
-                // Its socket is gone: a guard detaches its connection, however late.
+                // The socket has failed, and a guard detaches the connection, possibly after the
+                // new one has been attached.
                 remote.detach(first, CloseReason::Transport("reset".into()));
                 written.unwrap_or_default()
             })
         };
         let sender = {
             let remote = remote.clone();
-            thread::spawn(move || request(&remote, FILLING))
+            thread::spawn(move || request(&remote, QUEUE_FILLER))
         };
         let second = remote.attach().expect("not shut down");
         let new_task = {
@@ -53,7 +54,9 @@ fn q7_b03_b06_a_call_between_two_connections_is_served_by_the_second_or_ended_wi
         let (reason, new_written) = new_task.join().expect("no panic");
         assert_eq!(reason, CloseReason::Peer);
         match outcome {
-            Some(CallOutcome::Response(_)) => assert_eq!(of_call(&new_written, 1), [Op::Request]),
+            Some(CallOutcome::Response(_)) => {
+                assert_eq!(ops_of_call(&new_written, 1), [Op::Request]);
+            }
             // It was started on the first connection, or between the two.
             Some(CallOutcome::Disconnected) | None => assert_eq!(new_written, []),
             other => panic!("{other:?}"),
@@ -63,7 +66,7 @@ fn q7_b03_b06_a_call_between_two_connections_is_served_by_the_second_or_ended_wi
 }
 
 #[test]
-fn q7_b03_the_later_of_two_concurrent_connections_stays_and_a_watcher_misses_nothing() {
+fn q7_b03_the_later_of_two_concurrent_connections_survives_and_a_watcher_misses_no_change() {
     check("7 two concurrent connections × a watcher", || {
         let remote = remote();
         let connect = || {
@@ -74,7 +77,7 @@ fn q7_b03_the_later_of_two_concurrent_connections_stays_and_a_watcher_misses_not
             })
         };
         let tasks = [connect(), connect()];
-        // Watches until the expected state, whatever states come between.
+        // Watches until the expected state; other states may come before it.
         let (mut key, mut seen) = (None, (ConnectionState::Connecting, 0));
         while seen.0 != ConnectionState::Connected {
             seen = wait(|waker| remote.poll_changed(seen.1, &mut key, waker));
@@ -124,7 +127,7 @@ fn q7_b03_a_watcher_that_leaves_while_the_state_changes_removes_no_other_watcher
 }
 
 #[test]
-fn q7_b03_a_late_response_of_an_earlier_connection_is_not_that_of_a_later_call() {
+fn q7_b03_a_late_response_of_an_earlier_connection_is_not_sent_for_a_later_call() {
     check("7 late response × superseding", || {
         let (remote, first) = connected();
         assert_eq!(deliver(&remote, first, vec![peer::request(1)]), Ok(1));

@@ -1,7 +1,7 @@
-//! A credit that returns × a sender that goes to sleep; likewise a message and a receiver, and a
-//! queued message and the connection task (B06, B21).
+//! Lost wake-ups: a credit that returns while the sender goes to sleep; likewise a message and the
+//! receiver, and a queued message and the connection task (B06, B21).
 //!
-//! Guards against this failure of grids in the field: a task checks its condition, finds it false,
+//! Guards against a failure seen in production: a task checks its condition, finds it false,
 //! and goes to sleep; the condition becomes true in between. The task sleeps until an unrelated
 //! event wakes it, or for ever.
 #![cfg(grid_loom)]
@@ -14,15 +14,15 @@ use grid::proto::message::{Flags, Message, Op};
 use grid::shared::Shared;
 use loom::thread;
 use loom_tests::{
-    ONE_EACH, Task, check, connected, deliver, opened, peer, receive_all, request, send, stream,
-    wait,
+    ONE_CREDIT_EACH_WAY, Task, check, connected, deliver, new_stream, opened, peer, receive_all,
+    request, send, wait,
 };
 
 #[test]
 fn q8_b21_a_sender_that_goes_to_sleep_is_woken_by_the_credit() {
     check("8 credit × sender", || {
         let (remote, epoch) = connected();
-        let handle = opened(&remote, epoch, ONE_EACH);
+        let handle = opened(&remote, epoch, ONE_CREDIT_EACH_WAY);
         let task = {
             let remote = remote.clone();
             thread::spawn(move || {
@@ -46,7 +46,7 @@ fn q8_b21_a_sender_that_goes_to_sleep_is_woken_by_the_credit() {
 fn q8_b20_a_sender_that_goes_to_sleep_is_woken_by_the_acknowledgement() {
     check("8 acknowledgement × sender", || {
         let (remote, epoch) = connected();
-        let handle = Shared::open(&remote, stream(ONE_EACH)).expect("connected");
+        let handle = Shared::open(&remote, new_stream(ONE_CREDIT_EACH_WAY)).expect("connected");
         let task = {
             let remote = remote.clone();
             thread::spawn(move || {
@@ -93,10 +93,10 @@ fn q8_b21_a_reader_that_goes_to_sleep_is_woken_by_the_message_and_its_credit_lea
 }
 
 #[test]
-fn q8_b21_both_halves_of_a_stream_sleep_and_wake_apart() {
+fn q8_b21_both_halves_of_a_stream_sleep_and_wake_independently() {
     check("8 message and credit × both halves", || {
         let (remote, epoch) = connected();
-        let handle = StdArc::new(opened(&remote, epoch, ONE_EACH));
+        let handle = StdArc::new(opened(&remote, epoch, ONE_CREDIT_EACH_WAY));
         assert_eq!(send(&handle, b"one"), Ok(())); // takes the only credit
         let sender = {
             let handle = handle.clone();

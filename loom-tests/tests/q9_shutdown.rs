@@ -1,6 +1,6 @@
-//! Shutdown × everything: calls, streams, handlers, waiters for the end, watchers (B05, B09).
+//! Shutdown races with calls, streams, handlers, waiters for the end and watchers (B05, B09).
 //!
-//! Guards against this failure of grids in the field: a server hangs in its shutdown because the
+//! Guards against a failure seen in production: a server hangs in its shutdown because the
 //! last task ended between the check and the wait; or it stops and leaves callers waiting for ever.
 #![cfg(grid_loom)]
 
@@ -12,8 +12,8 @@ use grid::proto::connection::{CallOutcome, CloseReason, StreamEnd};
 use grid::shared::{HandlerTask, SendFailure};
 use loom::thread;
 use loom_tests::{
-    ONE_EACH, Remote, Sleeper, Task, assert_quiescent, check, connected, deliver, opened, peer,
-    receive_all, request, send, wait,
+    ONE_CREDIT_EACH_WAY, Remote, Sleeper, Task, assert_quiescent, check, connected, deliver,
+    opened, peer, receive_all, request, send, wait,
 };
 
 #[test]
@@ -63,7 +63,7 @@ fn q9_b09_draining_ends_when_the_connection_ends() {
 }
 
 #[test]
-fn q9_b05_b09_shutdown_ends_calls_and_the_task_and_watchers_see_it() {
+fn q9_b05_b09_shutdown_ends_calls_and_the_task_and_notifies_watchers() {
     check("9 shutdown × call × task × watcher", || {
         let (remote, epoch) = connected();
         let (_, version) = remote.connection_state();
@@ -88,7 +88,7 @@ fn q9_b05_b09_shutdown_ends_calls_and_the_task_and_watchers_see_it() {
         let outcome = caller.join().expect("no panic");
         assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
         assert_eq!(task.join().expect("no panic"), CloseReason::Shutdown);
-        assert!(remote.attach().is_err(), "for good");
+        assert!(remote.attach().is_err(), "shutdown is permanent");
         assert_quiescent(&remote);
     });
 }
@@ -97,7 +97,7 @@ fn q9_b05_b09_shutdown_ends_calls_and_the_task_and_watchers_see_it() {
 fn q9_b05_b09_shutdown_ends_a_stream_and_all_its_waiters() {
     check("9 shutdown × stream × message", || {
         let (remote, epoch) = connected();
-        let handle = StdArc::new(opened(&remote, epoch, ONE_EACH));
+        let handle = StdArc::new(opened(&remote, epoch, ONE_CREDIT_EACH_WAY));
         let sender = {
             let handle = handle.clone();
             thread::spawn(move || send(&handle, b"one").and_then(|()| send(&handle, b"two")))
@@ -127,7 +127,7 @@ fn q9_b05_b09_shutdown_ends_a_stream_and_all_its_waiters() {
 }
 
 #[test]
-fn q9_b05_b09_a_waiter_for_the_handlers_learns_that_the_last_has_ended() {
+fn q9_b05_b09_a_waiter_is_woken_when_the_last_handler_has_ended() {
     check("9 shutdown × handlers × waiter", || {
         let (remote, epoch) = connected();
         assert_eq!(deliver(&remote, epoch, vec![peer::request(1), peer::request(2)]), Ok(2));
@@ -155,7 +155,7 @@ fn q9_b05_b09_a_waiter_for_the_handlers_learns_that_the_last_has_ended() {
 }
 
 #[test]
-fn q9_b09_two_concurrent_shutdowns_both_learn_that_the_last_handler_has_ended() {
+fn q9_b09_two_concurrent_shutdowns_are_both_woken_when_the_last_handler_has_ended() {
     check("9 shutdown × shutdown × handler", || {
         let (remote, epoch) = connected();
         assert_eq!(deliver(&remote, epoch, vec![peer::request(1)]), Ok(1));

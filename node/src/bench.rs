@@ -97,16 +97,16 @@ async fn measure(arguments: &BenchArgs) -> Result<BenchResult, BenchError> {
         Client::connect(&arguments.peer, &arguments.client.identity, arguments.client.timeout)
             .await?;
     let payload = random_payload(usize::try_from(arguments.size).unwrap_or(usize::MAX));
-    let from = Instant::now() + Duration::from_secs(arguments.warmup);
-    let until = from + Duration::from_secs(arguments.seconds);
+    let measure_from = Instant::now() + Duration::from_secs(arguments.warmup);
+    let measure_until = measure_from + Duration::from_secs(arguments.seconds);
     let mut tasks = JoinSet::new();
     for _ in 0..arguments.calls() {
         let caller = BenchCaller {
             connection: client.connection.clone(),
             payload: payload.clone(),
             timeout: arguments.client.timeout,
-            from,
-            until,
+            measure_from,
+            measure_until,
             tally: Tally::new()?,
         };
         tasks.spawn(caller.call_until_end());
@@ -115,7 +115,7 @@ async fn measure(arguments: &BenchArgs) -> Result<BenchResult, BenchError> {
     while let Some(tally) = tasks.join_next().await {
         total.merge(&tally?);
     }
-    let elapsed = from.elapsed();
+    let elapsed = measure_from.elapsed();
     let last_failure = client.connection.stats().last_failure;
     client.shutdown().await;
     Ok(BenchResult { tally: total, elapsed, last_failure })
@@ -128,34 +128,34 @@ fn random_payload(bytes: usize) -> Bytes {
     payload.into()
 }
 
-/// One concurrent call, repeated.
+/// Makes calls one after the other.
 struct BenchCaller {
     connection: Connection,
     payload: Bytes,
     timeout: Duration,
     /// Calls that begin earlier are warm-up.
-    from: Instant,
-    until: Instant,
+    measure_from: Instant,
+    measure_until: Instant,
     tally: Tally,
 }
 
 impl BenchCaller {
     async fn call_until_end(mut self) -> Tally {
-        let mut begun = Instant::now();
-        while begun < self.until {
+        let mut start = Instant::now();
+        while start < self.measure_until {
             let outcome = self.call().await;
-            // One reading of the clock ends this call and begins the next.
-            let ended = Instant::now();
-            if begun >= self.from {
+            // One clock reading is the end of this call and the start of the next.
+            let end = Instant::now();
+            if start >= self.measure_from {
                 match outcome {
-                    Outcome::Responded => self.tally.latencies.record(ended - begun),
+                    Outcome::Responded => self.tally.latencies.record(end - start),
                     failure => self.tally.failures[failure.index()] += 1,
                 }
             }
-            begun = ended;
+            start = end;
             if outcome != Outcome::Responded {
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
-                begun = Instant::now();
+                start = Instant::now();
             }
         }
         self.tally

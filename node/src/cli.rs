@@ -20,7 +20,7 @@ pub(crate) use self::lock::LockArgs;
 pub(crate) use self::lock::LocksArgs;
 pub(crate) use self::metrics::MetricsArgs;
 
-/// Most concurrent calls of a bench. Each has its own histogram, some 90 KB.
+/// Maximum number of concurrent calls of a bench. Each has its own histogram, about 90 KB.
 const BENCH_CONCURRENCY_MAX: i64 = 4_096;
 
 /// Default of concurrent calls of a bench.
@@ -172,7 +172,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) initialise: Option<String>,
 
-    /// Name of the root account, which may do everything; default `root`. The same on every server.
+    /// Name of the root account, which has all permissions; default `root`. The same on every
+    /// server.
     #[arg(long, value_name = "NAME")]
     pub(crate) root_user: Option<String>,
 

@@ -51,7 +51,7 @@ pub(crate) enum ClientError {
     #[error("{peer} refuses this tool: {reason}")]
     Refused { peer: Name, reason: String },
     #[error(
-        "not connected to {peer} within {waited:?}{last}: is it running, has it the same secret, and \
+        "not connected to {peer} within {waited:?}{last}: is it running, does it have the same secret, and \
          is {name} among its --clients?"
     )]
     NotConnected { peer: Name, name: Name, waited: Duration, last: String },
@@ -74,7 +74,7 @@ impl Client {
     pub(crate) async fn connect(
         peer: &Name,
         arguments: &ClientIdentityArgs,
-        within: Duration,
+        timeout: Duration,
     ) -> Result<Self, ClientError> {
         let name = &arguments.name;
         if name == peer {
@@ -105,7 +105,7 @@ impl Client {
         })?;
         manager.start()?;
         tokio::spawn(manager.clone().serve(listener));
-        wait_connected(&connection, &refused_token, within).await?;
+        wait_connected(&connection, &refused_token, timeout).await?;
         Ok(Self { manager, connection })
     }
 

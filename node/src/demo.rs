@@ -4,15 +4,15 @@
 //! ```text
 //!  0          seconds / 2    + 1.5 s           seconds
 //!  ├──── load ─────┼────────────┼──── load ───────┤── drain ─┤ table, summary
-//!                kill        restart            stop   all connected? nothing left?
+//!                kill        restart            stop   all connected? all drained?
 //! ```
 //!
-//! `cluster` has the servers, `load` the calls, `streams` the streams, `locks` the locks. `ledger`
-//! counts the outcomes, `recovery` measures how fast connections come back, `view` shows progress,
-//! and `report` the result. This file is the order of events.
+//! `cluster` has the servers, `load` the calls, `streams` the streams, `locks` the locks.
+//! `counters` counts the outcomes, `recovery` measures how fast connections come back, `view` shows
+//! progress, and `report` the result. This file runs them in order.
 
 mod cluster;
-mod ledger;
+mod counters;
 mod load;
 mod locks;
 mod recovery;
@@ -29,7 +29,7 @@ use crate::cli::DemoArgs;
 use crate::{output, signals};
 
 use self::cluster::{Cluster, ClusterError, ConnectionEnd};
-use self::ledger::{Ledger, Streams};
+use self::counters::{Counters, Streams};
 use self::load::Load;
 use self::locks::LockOutcome;
 use self::recovery::Recovery;
@@ -70,7 +70,7 @@ pub(crate) enum DemoError {
     Signals(io::Error),
     #[error("cannot write to the terminal: {0}")]
     Write(#[from] io::Error),
-    #[error("{connected} of {expected} ends of connections were up after {within:?}")]
+    #[error("{connected} of {expected} connection ends were up after {within:?}")]
     NeverConnected { connected: usize, expected: usize, within: Duration },
     #[error("not all servers were ready after {within:?}")]
     NeverStarted { within: Duration },
@@ -124,11 +124,11 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), DemoError> {
 /// A running demo.
 struct DemoRun {
     cluster: Cluster,
-    ledger: Ledger,
+    counters: Counters,
     load: Load,
     recovery: Option<Recovery>,
     view: View,
-    begun: Instant,
+    started: Instant,
     total: Duration,
 }
 
@@ -139,12 +139,12 @@ impl DemoRun {
         let nodes = usize::from(arguments.nodes);
         let cluster = Cluster::start(nodes).await?;
         let demo = Self {
-            ledger: Ledger::new(nodes)?,
+            counters: Counters::new(nodes)?,
             load: Load::new(nodes),
             recovery: None,
             view: View::new(total, cluster.names()),
             cluster,
-            begun: Instant::now(),
+            started: Instant::now(),
             total,
         };
         if !demo.cluster.wait_ready(CONNECT_TIMEOUT).await {
@@ -154,11 +154,11 @@ impl DemoRun {
         for (node, name) in demo.cluster.names().iter().enumerate() {
             demo.view.print_event(&format!("node {} is {name}", node + 1))?;
         }
-        let took = demo.begun.elapsed().as_millis();
+        let took = demo.started.elapsed().as_millis();
         let Some(deployment) = demo.cluster.wait_started(STARTUP_TIMEOUT).await else {
             return Err(DemoError::NeverStarted { within: STARTUP_TIMEOUT });
         };
-        let ready = demo.begun.elapsed().as_millis();
+        let ready = demo.started.elapsed().as_millis();
         demo.view.print_event(&format!("{nodes} servers, all connected in {took} ms"))?;
         demo.view.print_event(&format!("deployment {deployment}: IAM ready in {ready} ms"))?;
         Ok(demo)
@@ -166,14 +166,14 @@ impl DemoRun {
 
     /// Runs the load, the kill and the restart. May be dropped at any point; `close` still works.
     async fn run_load(&mut self) -> Result<(), DemoError> {
-        self.begun = Instant::now();
+        self.started = Instant::now();
         for node in 0..self.cluster.len() {
-            self.load.start_from(node, &self.cluster, &self.ledger);
+            self.load.start_from(node, &self.cluster, &self.counters);
         }
         let victim = self.cluster.len() - 1;
         self.watch_until((self.total / 2).min(self.total - LOAD_AFTER_KILL_MIN)).await?;
         self.kill(victim)?;
-        self.watch_until(self.begun.elapsed() + DOWNTIME).await?;
+        self.watch_until(self.started.elapsed() + DOWNTIME).await?;
         self.restart(victim).await?;
         self.watch_until(self.total).await
     }
@@ -182,7 +182,7 @@ impl DemoRun {
     async fn watch_until(&mut self, until: Duration) -> Result<(), DemoError> {
         loop {
             self.view.refresh(&self.snapshot())?;
-            let left = until.saturating_sub(self.begun.elapsed());
+            let left = until.saturating_sub(self.started.elapsed());
             if left.is_zero() {
                 return Ok(());
             }
@@ -191,15 +191,15 @@ impl DemoRun {
     }
 
     fn kill(&mut self, victim: usize) -> Result<(), DemoError> {
-        for pair in self.ledger.pairs() {
+        for pair in self.counters.pairs() {
             if pair.from == victim || pair.to == victim {
                 pair.mark_killed();
             }
         }
-        self.ledger.locks.nodes[victim].mark_killed();
-        self.recovery = Some(Recovery::watch(victim, &self.cluster, &self.ledger));
+        self.counters.locks.nodes[victim].mark_killed();
+        self.recovery = Some(Recovery::watch(victim, &self.cluster, &self.counters));
         for ConnectionEnd { from, to, stats } in self.cluster.kill(victim) {
-            if let Some(pair) = self.ledger.pair(from, to) {
+            if let Some(pair) = self.counters.pair(from, to) {
                 pair.add_connections(stats.connections);
             }
         }
@@ -209,22 +209,22 @@ impl DemoRun {
     async fn restart(&mut self, victim: usize) -> Result<(), DemoError> {
         self.cluster.restart(victim).await?;
         if let Some(recovery) = &mut self.recovery {
-            recovery.restarted(&self.cluster, &self.ledger);
+            recovery.restarted(&self.cluster, &self.counters);
         }
-        self.load.start_from(victim, &self.cluster, &self.ledger);
+        self.load.start_from(victim, &self.cluster, &self.counters);
         self.print_event(&format!("node {} is restarted", victim + 1))
     }
 
     fn print_event(&self, event: &str) -> Result<(), DemoError> {
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let seconds = self.started.elapsed().as_secs_f64();
         Ok(self.view.print_event(&format!("{seconds:5.1} s: {event}"))?)
     }
 
     /// Stops the load, collects the findings, and shuts the servers down. After an interruption it
     /// does not wait for connections to come back.
-    async fn close(mut self, is_early: bool) -> Result<Findings, DemoError> {
+    async fn close(mut self, is_interrupted: bool) -> Result<Findings, DemoError> {
         let stopped = self.load.stop().await;
-        if !is_early {
+        if !is_interrupted {
             self.cluster.wait_connected(CONNECT_TIMEOUT).await;
             self.cluster.wait_quiescent(DRAIN_TIMEOUT).await;
         }
@@ -236,19 +236,27 @@ impl DemoRun {
         let (ends, locks_left) = (self.cluster.ends(), self.cluster.locks_left());
         self.cluster.shutdown().await;
         let bugs = grid::bug::count();
-        Ok(Findings { ledger: self.ledger, stopped, ends, locks_left, connected, expected, bugs })
+        Ok(Findings {
+            counters: self.counters,
+            stopped,
+            ends,
+            locks_left,
+            connected,
+            expected,
+            bugs,
+        })
     }
 
     fn snapshot(&self) -> Snapshot {
         Snapshot {
-            elapsed: self.begun.elapsed(),
+            elapsed: self.started.elapsed(),
             connected: self.cluster.connected(),
             expected: self.cluster.expected(),
             are_running: self.cluster.are_running(),
             down: self.cluster.pairs_down(),
-            outcomes: self.ledger.outcomes(),
-            echoed: self.ledger.sum_of_streams(Streams::echoed),
-            locked: self.ledger.locks.count(LockOutcome::Granted),
+            outcomes: self.counters.outcomes(),
+            echoed: self.counters.sum_of_streams(Streams::echoed),
+            locked: self.counters.locks.count(LockOutcome::Granted),
         }
     }
 }

@@ -38,8 +38,8 @@ pub(crate) use self::metrics::{JSON, Metrics, PATH as METRICS_PATH};
 use crate::grids::Grids;
 use crate::startup::Startup;
 
-/// Most HTTP connections. Connections that were upgraded to the grid do not count. Further ones
-/// wait in the kernel's backlog.
+/// Maximum number of HTTP connections. Connections that were upgraded to the grid do not count.
+/// Further ones wait in the kernel's backlog.
 const HTTP_CONNECTIONS_MAX: usize = 1_024;
 
 /// Longest time from the start of a connection, or its last response, to a complete request header.
@@ -158,7 +158,7 @@ impl HyperService<Request<Incoming>> for Routes {
 }
 
 fn not_found() -> Response<Full<Bytes>> {
-    text(StatusCode::NOT_FOUND, "there is nothing here\n")
+    text(StatusCode::NOT_FOUND, "not found\n")
 }
 
 fn method_not_allowed() -> Response<Full<Bytes>> {

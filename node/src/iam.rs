@@ -2,12 +2,12 @@
 //!
 //! `request` builds a request from the command line, `client` signs and sends it, and `table`
 //! prints the response. On the server, `http::admin` receives it and `operations` executes it.
-//! `token`, `wire` and `rights` are shared by both ends.
+//! `token`, `wire` and `permissions` are shared by both ends.
 
 mod client;
 pub(crate) mod operations;
+mod permissions;
 mod request;
-mod rights;
 mod show;
 mod table;
 pub(crate) mod token;

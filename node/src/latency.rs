@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use hdrhistogram::{CreationError, Histogram};
 
-/// Lowest latency that is distinguished, in nanoseconds.
+/// Lowest latency of the histogram, in nanoseconds. Lower ones share its first bucket.
 const SHORTEST_NANOS: u64 = 64;
 
-/// Highest latency, in nanoseconds. Higher ones are recorded as this.
+/// Highest latency, in nanoseconds. Higher ones are recorded as this one.
 const LONGEST_NANOS: u64 = 60_000_000_000;
 
 /// Resolution of the histogram: 1 %. A finer histogram per caller costs more cache misses than the
 /// calls that it measures.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// A histogram of latencies: some 15 KB.
+/// A histogram of latencies: about 15 KB.
 #[derive(Debug, Clone)]
 pub(crate) struct Latencies(Histogram<u32>);
 
@@ -42,8 +42,8 @@ impl Latencies {
     }
 
     /// Returns a quantile: 0.5 is the median.
-    pub(crate) fn quantile(&self, part: f64) -> Duration {
-        Duration::from_nanos(self.0.value_at_quantile(part))
+    pub(crate) fn quantile(&self, quantile: f64) -> Duration {
+        Duration::from_nanos(self.0.value_at_quantile(quantile))
     }
 
     pub(crate) fn mean(&self) -> Duration {

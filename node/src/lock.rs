@@ -1,8 +1,8 @@
 //! `gridwire lock`: runs a command while a lock is held.
 //!
 //! `lock_service` has the protocol with the server. `hold` is this end of the held lock, `validity`
-//! how long it may be considered held, `command` the command. This file is the order of events, and
-//! the exit codes.
+//! how long it may be considered held, `command` the command. This file runs them in order, and
+//! maps the result to exit codes.
 
 mod command;
 mod hold;
@@ -27,8 +27,8 @@ const UNAVAILABLE: u8 = 69;
 /// Exit code if the lock was lost: EX_TEMPFAIL of sysexits.h, "try again".
 const LOST: u8 = 75;
 
-/// Offset of the exit code after a signal, as in shells.
-const KILLED_BY: u8 = 128;
+/// Offset of the exit code of a command that a signal terminated, as in shells.
+const SIGNAL_OFFSET: u8 = 128;
 
 /// Why the command was not started or did not complete.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ impl LockFailure {
                 _ => UNAVAILABLE,
             },
             Self::Cancelled(signal) => {
-                KILLED_BY.saturating_add(u8::try_from(signal.as_raw()).unwrap_or(u8::MAX))
+                SIGNAL_OFFSET.saturating_add(u8::try_from(signal.as_raw()).unwrap_or(u8::MAX))
             }
             Self::Spawn(error) => error.exit_code(),
             Self::Lost { .. } => LOST,

@@ -120,7 +120,7 @@ impl HoldSession {
         let options = LockOptions::default()
             .timeout(Duration::from_millis(request.timeout_ms))
             .source(&format!("{}: {}", context.caller(), request.source));
-        let taking = async {
+        let acquiring = async {
             match request.read {
                 true => mutex.read_lock(options).await,
                 false => mutex.lock(options).await,
@@ -131,7 +131,7 @@ impl HoldSession {
             () = stopped(self.stopping.clone()) => Err(refusal(&LockError::ShuttingDown)),
             // Pings begin after the grant, so this is the end of the stream or a protocol error.
             _ = self.input.next() => Err(NotAcquired::Cancelled),
-            taken = taking => taken.map_err(|error| refusal(&error)),
+            acquired = acquiring => acquired.map_err(|error| refusal(&error)),
         }
     }
 
@@ -140,7 +140,7 @@ impl HoldSession {
         let ended = async {
             tokio::select! {
                 biased;
-                lost = lost => why_lost(lost),
+                lost = lost => loss_text(lost),
                 () = stopped => LockError::ShuttingDown.to_string(),
             }
         };
@@ -188,8 +188,8 @@ fn refusal(error: &LockError) -> NotAcquired {
     NotAcquired::Refused(reason, error.to_string())
 }
 
-/// Returns the reason, to follow "the server reports: ".
-fn why_lost(lost: LossReason) -> String {
+/// Returns the text of a loss, which the tool prints after "the server reports: ".
+fn loss_text(lost: LossReason) -> String {
     match lost {
         LossReason::Released => LockError::ShuttingDown.to_string(),
         lost => lost.to_string(),

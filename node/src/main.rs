@@ -65,7 +65,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why the process exits with a code other than 0.
+/// Reason for an exit code other than 0.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]

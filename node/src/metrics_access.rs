@@ -80,7 +80,7 @@ pub(crate) fn allowed() -> String {
 /// Returns the token in this file, or what is wrong with the file.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     let content = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    // Editors add white space around it.
+    // Editors append a newline.
     let token = content.trim_ascii();
     match token.len() {
         0 => return Err("the file is empty".to_owned()),
@@ -89,7 +89,9 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     }
     let token = token.iter().all(u8::is_ascii_graphic).then_some(token);
     let token = token.and_then(|token| std::str::from_utf8(token).ok());
-    token.map(str::to_owned).ok_or_else(|| "the token has other characters".to_owned())
+    token
+        .map(str::to_owned)
+        .ok_or_else(|| "the token has characters that are not visible ASCII".to_owned())
 }
 
 #[cfg(test)]

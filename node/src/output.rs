@@ -17,7 +17,8 @@ pub(crate) fn print_error(error: &dyn Display) {
     let _ = writeln!(io::stderr().lock(), "error: {error}");
 }
 
-/// Escapes control characters, and nothing else: text from other machines must not move the cursor.
+/// Escapes control characters, and nothing else: text from other machines must not control
+/// the terminal.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return text.into();

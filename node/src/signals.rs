@@ -1,4 +1,4 @@
-//! Signals that stop the process, or that it forwards to its command.
+//! Signals that stop the process, or that it forwards to its child process.
 
 use std::io;
 
@@ -22,13 +22,13 @@ pub(crate) async fn wait_for_stop_signal() -> io::Result<&'static str> {
     }
 }
 
-/// Signals that a tool forwards to its command instead of ending on them.
+/// Signals that a tool forwards to its child process instead of terminating.
 #[cfg(unix)]
 pub(crate) struct ForwardedSignals([(rustix::process::Signal, tokio::signal::unix::Signal); 4]);
 
 #[cfg(unix)]
 impl ForwardedSignals {
-    /// Installs the handlers: from now on, none of these signals ends this process.
+    /// Installs the handlers: from now on, none of these signals terminates this process.
     pub(crate) fn new() -> io::Result<Self> {
         use rustix::process::Signal;
         use tokio::signal::unix::{SignalKind, signal};

@@ -2,17 +2,17 @@
 //! configuration, agrees on the deployment, and loads IAM.
 //!
 //! ```text
-//!   Verifying ──► Identity ──► Iam: loading ──► catching up ──► Ready
+//!   Verifying ──► Agreeing ──► Iam: loading ──► catching up ──► Ready
 //!                    │          │
 //!                    └──────────┴──► Failed: an error that waiting does not fix
 //! ```
 //!
 //! Each step waits without limit for peers and disks. `/health/ready` reports the phase and what it
-//! waits for. `guard`, `identity` and `system` adapt this server to the interfaces of
+//! waits for. `deployment_store`, `format_lock` and `system` adapt this server to the interfaces of
 //! `iam-bootstrap`.
 
-mod guard;
-mod identity;
+mod deployment_store;
+mod format_lock;
 mod pools;
 pub(crate) mod system;
 
@@ -32,8 +32,8 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use self::guard::DsyncFormatLock;
-use self::identity::PoolDeploymentStore;
+use self::deployment_store::PoolDeploymentStore;
+use self::format_lock::DsyncFormatLock;
 use crate::grids::Grids;
 use crate::secret::SecretBytes;
 
@@ -57,7 +57,8 @@ pub(crate) enum StartupError {
 enum Phase {
     /// Too few peers have reported the same configuration; the text has the results so far.
     Verifying(String),
-    Identity,
+    /// Agreeing on the deployment id.
+    Agreeing,
     /// Loading or catching up: [`Iam`] has the details.
     Iam,
     Ready,
@@ -108,8 +109,8 @@ impl Startup {
     /// Registers all handlers. Must be called before the grids are started, inside a runtime.
     pub(crate) fn register(parts: StartupParts<'_>) -> Result<Self, StartupError> {
         let StartupParts { grids, servers, system, root_user, root_secret, mut pools } = parts;
-        let is_kept = !pools.is_empty();
-        if !is_kept {
+        let is_persistent = !pools.is_empty();
+        if !is_persistent {
             pools.push(Arc::new(MemoryStore::new("memory")));
         }
         let servers: Vec<String> = servers.into_iter().map(ToString::to_string).collect();
@@ -129,7 +130,7 @@ impl Startup {
                     of_servers.upgrade().map(|deployment| deployment.check(peer.as_str()));
                 checked.transpose().map(drop).map_err(|conflict| conflict.to_string())
             });
-        if is_kept {
+        if is_persistent {
             iam = iam.format_lock(DsyncFormatLock::new(grids.dsync.clone()));
         }
         let iam = pools.into_iter().fold(iam, IamBuilder::pool).build()?;
@@ -147,13 +148,13 @@ impl Startup {
     pub(crate) fn start(&self) {
         let startup = self.clone();
         let running = tokio::spawn(async move {
-            let begun = Instant::now();
-            if let Err(why) = startup.run().await {
-                tracing::error!(target: "gridwire", error = %why, "startup failed");
-                startup.inner.phase.send_replace(Phase::Failed(why));
+            let start = Instant::now();
+            if let Err(reason) = startup.run().await {
+                tracing::error!(target: "gridwire", error = %reason, "startup failed");
+                startup.inner.phase.send_replace(Phase::Failed(reason));
                 return;
             }
-            let took = begun.elapsed();
+            let took = start.elapsed();
             startup.inner.phase.send_replace(Phase::Ready);
             tracing::info!(target: "gridwire", ?took, "ready");
         });
@@ -172,7 +173,7 @@ impl Startup {
 
     async fn run(&self) -> Result<(), String> {
         self.verify().await;
-        self.inner.phase.send_replace(Phase::Identity);
+        self.inner.phase.send_replace(Phase::Agreeing);
         let agreed = self.inner.deployment.agree().await;
         let deployment = agreed.map_err(|error| error.to_string())?;
         tracing::info!(target: "gridwire", %deployment, "deployment agreed");
@@ -186,8 +187,8 @@ impl Startup {
         let report = move |waiting: verify::VerifyError| {
             // Responses after the quorum was reached change nothing.
             inner.phase.send_if_modified(|phase| match phase {
-                Phase::Verifying(why) => {
-                    *why = waiting.to_string();
+                Phase::Verifying(reason) => {
+                    *reason = waiting.to_string();
                     true
                 }
                 _ => false,
@@ -209,10 +210,10 @@ impl Startup {
     /// Returns the current phase and what it waits for.
     pub(crate) fn status(&self) -> StartupStatus {
         let phase = self.inner.phase.borrow().clone();
-        let waiting = |phase, why: String| StartupStatus { phase, waiting: Some(why) };
+        let waiting = |phase, reason: String| StartupStatus { phase, waiting: Some(reason) };
         match phase {
-            Phase::Verifying(why) => waiting("verifying", why),
-            Phase::Identity => {
+            Phase::Verifying(reason) => waiting("verifying", reason),
+            Phase::Agreeing => {
                 let store_error = self.inner.store_error.borrow().clone();
                 let majority =
                     || "a majority of the servers must store the deployment id".to_owned();
@@ -223,7 +224,7 @@ impl Startup {
                 phase => waiting("catching up", phase.to_string()),
             },
             Phase::Ready => StartupStatus { phase: "ready", waiting: None },
-            Phase::Failed(why) => waiting("failed", why),
+            Phase::Failed(reason) => waiting("failed", reason),
         }
     }
 
@@ -231,11 +232,11 @@ impl Startup {
         *self.inner.phase.borrow() == Phase::Ready
     }
 
-    /// Waits until the server is ready. Returns whether it was in time.
-    pub(crate) async fn wait_ready(&self, within: Duration) -> bool {
+    /// Waits until the server is ready. Returns false on timeout.
+    pub(crate) async fn wait_ready(&self, timeout: Duration) -> bool {
         let mut phases = self.inner.phase.subscribe();
         let ready = phases.wait_for(|phase| *phase == Phase::Ready);
-        matches!(tokio::time::timeout(within, ready).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(timeout, ready).await, Ok(Ok(_)))
     }
 
     pub(crate) fn deployment(&self) -> Option<DeploymentId> {

@@ -1,5 +1,5 @@
 //! `gridwire call` and `gridwire bench` against running servers.
-#![allow(clippy::expect_used, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -121,9 +121,9 @@ fn tool_with_an_unknown_name_gets_a_clear_error() {
         ]);
         assert_eq!(output.code, Some(1), "{output:?}");
         // The server refuses if the tool is the dialer. If the server is, it never dials.
-        let is_said = output.stderr.contains("is not a server of this cluster");
-        let is_guessed = output.stderr.contains(&format!("is {name} among its clients?"));
-        assert!(is_said || is_guessed, "{output:?}");
+        let is_reported = output.stderr.contains("is not a server of this cluster");
+        let is_suggested = output.stderr.contains(&format!("is {name} among its --clients?"));
+        assert!(is_reported || is_suggested, "{output:?}");
     }
 }
 

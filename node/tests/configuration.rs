@@ -1,6 +1,6 @@
-//! Invalid configurations of `gridwire serve`. Each is refused with exit code 2 and an error that names
-//! the key, the value, and what is allowed.
-#![allow(clippy::expect_used, reason = "this is how tests fail")]
+//! Invalid configurations of `gridwire serve`. Each is refused with exit code 2 and an error that
+//! names the key, the value, and what is allowed.
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -28,9 +28,9 @@ const DRIVES: &str = "it must be absolute paths of directories, each once, such 
 /// A key, an invalid value, the problem, and what is allowed.
 const WRONG: [(&str, &str, &str, &str); 36] = [
     ("listen", "", "it is empty", LISTEN),
-    ("listen", "9000", "it is no address with a port", LISTEN),
-    ("listen", "localhost:9000", "it is no address with a port", LISTEN),
-    ("listen", "127.0.0.1:65536", "it is no address with a port", LISTEN),
+    ("listen", "9000", "it is not an address with a port", LISTEN),
+    ("listen", "localhost:9000", "it is not an address with a port", LISTEN),
+    ("listen", "127.0.0.1:65536", "it is not an address with a port", LISTEN),
     ("name", "127.0.0.1:9000", "it must be a base URL such as", NAME),
     ("name", "ftp://a:1", "its scheme must be http", NAME),
     ("name", "http://a:1/path", "without a path", NAME),
@@ -56,12 +56,12 @@ const WRONG: [(&str, &str, &str, &str); 36] = [
     ("secret_file", "/", "cannot be read", SECRET),
     ("metrics_token_file", "", "it is empty", TOKEN),
     ("metrics_token_file", "/does/not/exist", "cannot be read", TOKEN),
-    ("metrics_public", "yes", "it is neither", PUBLIC),
+    ("metrics_public", "yes", "it is neither true nor false", PUBLIC),
     ("metrics_interval", "60", "time unit needed", INTERVAL),
     ("metrics_interval", "999ms", "it is out of bounds", INTERVAL),
     ("metrics_interval", "2days", "it is out of bounds", INTERVAL),
-    ("drives", "data1", "\"data1\" is no absolute path", DRIVES),
-    ("drives", "/data1,", "\"\" is no absolute path", DRIVES),
+    ("drives", "data1", "\"data1\" is not an absolute path", DRIVES),
+    ("drives", "/data1,", "\"\" is not an absolute path", DRIVES),
     ("drives", "/data1,/data1", "/data1 is listed more than once", DRIVES),
 ];
 
@@ -157,13 +157,13 @@ fn file_with_an_unknown_key_or_a_wrong_type_is_rejected() {
                 "listen, name, peers, clients, lockers, lock_lease, sec",
             ],
         ),
-        ("listen = 9000", ["listen = 9000", "it has the type integer", "a text in quotes"]),
-        ("peers = [1, 2]", ["peers = [1, 2]", "it has the type array", "a list of texts"]),
-        ("peers = {}", ["peers = {}", "it has the type table", "a list of texts"]),
-        ("clients = [1]", ["clients = [1]", "it has the type array", "a list of texts"]),
-        ("lockers = true", ["lockers = true", "it has the type boolean", "a list of texts"]),
-        ("name = ['http://a:1']", ["name = [", "it has the type array", "a text in quotes"]),
-        ("drives = [1]", ["drives = [1]", "it has the type array", "a list of texts"]),
+        ("listen = 9000", ["listen = 9000", "it has the type integer", "a quoted string"]),
+        ("peers = [1, 2]", ["peers = [1, 2]", "it has the type array", "an array of strings"]),
+        ("peers = {}", ["peers = {}", "it has the type table", "an array of strings"]),
+        ("clients = [1]", ["clients = [1]", "it has the type array", "an array of strings"]),
+        ("lockers = true", ["lockers = true", "it has the type boolean", "an array of strings"]),
+        ("name = ['http://a:1']", ["name = [", "it has the type array", "a quoted string"]),
+        ("drives = [1]", ["drives = [1]", "it has the type array", "an array of strings"]),
         ("metrics_public = 1", ["metrics_public = 1", "it has the type integer", "true or false"]),
         ("listen", ["config = ", "is invalid", "it must be a readable TOML file"]),
         ("[server]\nlisten = ''", ["server = ", "there is no such key", "listen, name, peers"]),

@@ -1,11 +1,11 @@
-//! Server processes that verify each other, agree on the deployment, and replicate IAM: with one that
-//! starts late, one that is killed while it writes, and one with a different configuration.
+//! Server processes that verify each other, agree on the deployment, and replicate IAM: with one
+//! that starts late, one that is killed while it writes, and one with a different configuration.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "this is how tests fail"
+    reason = "tests fail by panicking"
 )]
 
 mod support;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use support::{Directory, ProcessOutput, Server, eventually, free_addresses, get, gridwire};
 
 /// Three servers, each with its own directory, started one by one.
-struct Trio {
+struct ThreeServers {
     directory: Directory,
     addresses: [String; 3],
     secret_file: String,
@@ -28,7 +28,7 @@ struct Trio {
 
 const SECRET: &str = "a secret of all servers";
 
-impl Trio {
+impl ThreeServers {
     fn new() -> Self {
         let directory = Directory::new();
         let secret_file = directory.file("secret", SECRET);
@@ -38,14 +38,14 @@ impl Trio {
 
     /// Starts these servers, and waits until they are ready.
     fn ready(servers: &[usize]) -> Self {
-        let mut trio = Self::new();
+        let mut cluster = Self::new();
         for server in servers {
-            trio.start(*server, |_| {});
+            cluster.start(*server, |_| {});
         }
         for server in servers {
-            trio.server(*server).wait_ready(200);
+            cluster.server(*server).wait_ready(200);
         }
-        trio
+        cluster
     }
 
     fn url(&self, server: usize) -> String {
@@ -108,8 +108,8 @@ impl Trio {
     }
 
     /// Waits until all three report the same content.
-    fn wait_same(&self) {
-        eventually("all servers know the same", || {
+    fn wait_converged(&self) {
+        eventually("all servers have the same content", || {
             let content = |server| self.json(server, &["whoami"])["content_hash"].clone();
             (content(0) == content(1) && content(1) == content(2)).then_some(())
         });
@@ -136,22 +136,22 @@ fn iam(url: &str, secret_file: &str, arguments: &[&str]) -> ProcessOutput {
 
 #[test]
 fn b61_b62_late_server_catches_up_and_the_others_do_not_wait_for_it() {
-    let mut trio = Trio::ready(&[0, 1]);
-    let response = trio.json(0, &["user", "add", "alice"]);
-    assert_eq!(trio.peer_error(&response, 1), Value::Null, "{response}");
-    let missed = trio.peer_error(&response, 2);
+    let mut cluster = ThreeServers::ready(&[0, 1]);
+    let response = cluster.json(0, &["user", "add", "alice"]);
+    assert_eq!(cluster.peer_error(&response, 1), Value::Null, "{response}");
+    let missed = cluster.peer_error(&response, 2);
     assert!(missed.as_str().is_some_and(|why| why.contains("not connected")), "{response}");
-    let readiness = trio.readiness(0);
+    let readiness = cluster.readiness(0);
     assert_eq!((&readiness["ready"], &readiness["connected"]), (&true.into(), &1.into()));
 
-    trio.start(2, |_| {});
-    trio.server(2).wait_ready(200);
-    trio.wait_same();
-    assert_eq!(trio.users(2), ["alice"]);
+    cluster.start(2, |_| {});
+    cluster.server(2).wait_ready(200);
+    cluster.wait_converged();
+    assert_eq!(cluster.users(2), ["alice"]);
     let deployment = readiness["deployment"].as_str().expect("it is known");
-    assert_eq!(trio.readiness(2)["deployment"], deployment);
+    assert_eq!(cluster.readiness(2)["deployment"], deployment);
     for server in 0..3 {
-        let log = trio.log(server);
+        let log = cluster.log(server);
         assert_eq!(log.matches("IAM is loaded").count(), 1, "{log}");
     }
 }
@@ -197,24 +197,24 @@ const KILLS: usize = 3;
 
 #[test]
 fn b61_b62_server_killed_while_writing_converges_with_the_others() {
-    let mut trio = Trio::ready(&[0, 1, 2]);
+    let mut cluster = ThreeServers::ready(&[0, 1, 2]);
     let writers = Writers::default();
     for _ in 0..KILLS {
-        let (url, secret_file) = (trio.url(0), trio.secret_file.clone());
-        writers.write(&url, &secret_file, 8, || trio.kill(0));
-        trio.restart(0);
-        trio.server(0).wait_ready(200);
+        let (url, secret_file) = (cluster.url(0), cluster.secret_file.clone());
+        writers.write(&url, &secret_file, 8, || cluster.kill(0));
+        cluster.restart(0);
+        cluster.server(0).wait_ready(200);
     }
-    trio.wait_same();
-    writers.assert_all_in(&trio.users(2));
-    assert!(!trio.log(0).contains("corrupt"), "{}", trio.log(0));
+    cluster.wait_converged();
+    writers.assert_all_in(&cluster.users(2));
+    assert!(!cluster.log(0).contains("corrupt"), "{}", cluster.log(0));
 }
 
 /// A single server: no peer can restore what it has not persisted.
 #[test]
 fn b61_single_server_killed_while_writing_keeps_acknowledged_changes() {
     let directory = Directory::new();
-    let mut server = alone(&directory, &["--data", &directory.path("data"), "--initialise"]);
+    let mut server = start_single(&directory, &["--data", &directory.path("data"), "--initialise"]);
     server.wait_ready(200);
     let writers = Writers::default();
     let (url, secret_file) = (server.url(), directory.path("secret"));
@@ -232,76 +232,77 @@ fn b61_single_server_killed_while_writing_keeps_acknowledged_changes() {
 
 #[test]
 fn b62_deletion_missed_by_a_killed_server_is_not_undone() {
-    let mut trio = Trio::ready(&[0, 1, 2]);
-    trio.json(0, &["user", "add", "alice"]);
-    trio.json(0, &["user", "add", "bob"]);
-    trio.wait_same();
-    assert_eq!(trio.users(2), ["alice", "bob"]);
-    trio.kill(2);
-    let response = trio.json(0, &["user", "remove", "alice"]);
-    assert!(trio.peer_error(&response, 2).is_string(), "{response}");
+    let mut cluster = ThreeServers::ready(&[0, 1, 2]);
+    cluster.json(0, &["user", "add", "alice"]);
+    cluster.json(0, &["user", "add", "bob"]);
+    cluster.wait_converged();
+    assert_eq!(cluster.users(2), ["alice", "bob"]);
+    cluster.kill(2);
+    let response = cluster.json(0, &["user", "remove", "alice"]);
+    assert!(cluster.peer_error(&response, 2).is_string(), "{response}");
 
-    trio.restart(2);
-    trio.server(2).wait_ready(200);
-    trio.wait_same();
+    cluster.restart(2);
+    cluster.server(2).wait_ready(200);
+    cluster.wait_converged();
     for server in 0..3 {
-        assert_eq!(trio.users(server), ["bob"], "of server {server}");
+        assert_eq!(cluster.users(server), ["bob"], "of server {server}");
     }
 }
 
 #[test]
-fn b60_server_with_another_configuration_reports_that_it_is_the_odd_one() {
-    let mut trio = Trio::new();
-    trio.start(0, |_| {});
-    trio.start(1, |_| {});
-    trio.start(2, |command| {
+fn b60_server_with_another_configuration_reports_itself_as_the_outlier() {
+    let mut cluster = ThreeServers::new();
+    cluster.start(0, |_| {});
+    cluster.start(1, |_| {});
+    cluster.start(2, |command| {
         command.env("GRIDWIRE_SITE", "elsewhere");
     });
-    trio.server(0).wait_ready(200);
-    trio.server(1).wait_ready(200);
-    eventually("the odd one knows that it is", || {
-        let readiness = trio.readiness(2);
+    cluster.server(0).wait_ready(200);
+    cluster.server(1).wait_ready(200);
+    eventually("the outlier reports itself", || {
+        let readiness = cluster.readiness(2);
         let waiting = readiness["waiting"].as_str()?.to_owned();
         let is_reported =
             waiting.contains("this server is the outlier") && waiting.contains("GRIDWIRE_SITE");
         (is_reported && readiness["phase"] == "verifying").then_some(())
     });
     eventually("it is in its log", || {
-        trio.log(2).contains("this server is the outlier").then_some(())
+        cluster.log(2).contains("this server is the outlier").then_some(())
     });
-    trio.server(2).wait_ready(503);
-    assert!(!trio.log(2).contains("elsewhere"), "values are shown as hashes alone");
-    assert!(!trio.log(0).contains("this server is the outlier"));
-    let refused = trio.iam(2, &["user", "list"]);
+    cluster.server(2).wait_ready(503);
+    assert!(!cluster.log(2).contains("elsewhere"), "values are shown as hashes alone");
+    assert!(!cluster.log(0).contains("this server is the outlier"));
+    let refused = cluster.iam(2, &["user", "list"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("not ready: verifying"), "{refused:?}");
 
-    trio.kill(2);
-    trio.start(2, |_| {});
-    trio.server(2).wait_ready(200);
+    cluster.kill(2);
+    cluster.start(2, |_| {});
+    cluster.server(2).wait_ready(200);
 }
 
 #[test]
 fn b63_servers_that_start_together_stay_in_one_deployment() {
-    let mut trio = Trio::ready(&[0, 1, 2]);
-    let deployment = |trio: &Trio, server| trio.readiness(server)["deployment"].clone();
-    let first = deployment(&trio, 0);
+    let mut cluster = ThreeServers::ready(&[0, 1, 2]);
+    let deployment =
+        |cluster: &ThreeServers, server| cluster.readiness(server)["deployment"].clone();
+    let first = deployment(&cluster, 0);
     assert!(first.is_string());
     for server in 1..3 {
-        assert_eq!(deployment(&trio, server), first);
+        assert_eq!(deployment(&cluster, server), first);
     }
-    (0..3).for_each(|server| trio.kill(server));
+    (0..3).for_each(|server| cluster.kill(server));
     for server in 0..3 {
-        trio.restart(server);
+        cluster.restart(server);
     }
     for server in 0..3 {
-        trio.server(server).wait_ready(200);
-        assert_eq!(deployment(&trio, server), first);
+        cluster.server(server).wait_ready(200);
+        assert_eq!(deployment(&cluster, server), first);
     }
 }
 
 /// Starts a single server.
-fn alone(directory: &Directory, arguments: &[&str]) -> Server {
+fn start_single(directory: &Directory, arguments: &[&str]) -> Server {
     let secret_file = directory.file("secret", SECRET);
     let [address] = free_addresses();
     let url = format!("http://{address}");
@@ -325,11 +326,11 @@ fn waits_for(server: &Server, words: &str) {
 fn b61_directory_becomes_a_pool_only_with_initialise() {
     let directory = Directory::new();
     let data = directory.path("data");
-    let mut server = alone(&directory, &["--data", &data]);
+    let mut server = start_single(&directory, &["--data", &data]);
     waits_for(&server, &format!("{data} is not initialised"));
     server.kill();
 
-    let server = alone(&directory, &["--data", &data, "--initialise"]);
+    let server = start_single(&directory, &["--data", &data, "--initialise"]);
     server.wait_ready(200);
 }
 
@@ -337,12 +338,12 @@ fn b61_directory_becomes_a_pool_only_with_initialise() {
 fn b61_server_waiting_for_a_pool_shuts_down_gracefully() {
     let directory = Directory::new();
     let (data, other) = (directory.path("data"), directory.path("other"));
-    let mut server = alone(&directory, &["--data", &data, "--initialise"]);
+    let mut server = start_single(&directory, &["--data", &data, "--initialise"]);
     server.wait_ready(200);
     server.kill();
 
     // The deployment id is in the first pool.
-    let mut server = alone(&directory, &["--data", &format!("{data},{other}")]);
+    let mut server = start_single(&directory, &["--data", &format!("{data},{other}")]);
     waits_for(&server, &format!("{other} is not initialised"));
     assert_eq!(server.end("TERM"), Some(0));
     let log = std::fs::read_to_string(directory.path("log")).unwrap();
@@ -350,9 +351,9 @@ fn b61_server_waiting_for_a_pool_shuts_down_gracefully() {
 }
 
 #[test]
-fn b61_denied_requests_say_why_and_no_secret_is_logged() {
+fn b61_denied_requests_state_the_reason_and_no_secret_is_logged() {
     let directory = Directory::new();
-    let server = alone(&directory, &[]);
+    let server = start_single(&directory, &[]);
     server.wait_ready(200);
     let root = directory.path("secret");
     let alice = directory.file("alice", "correct horse battery");
@@ -437,7 +438,7 @@ fn stable(log: &str, volatile: &[(&str, &str)]) -> String {
 fn b61_startup_logs_each_step_once() {
     let directory = Directory::new();
     let data = directory.path("data");
-    let server = alone(&directory, &["--data", &data, "--initialise"]);
+    let server = start_single(&directory, &["--data", &data, "--initialise"]);
     server.wait_ready(200);
     let log = eventually("all is written", || {
         let log = std::fs::read_to_string(directory.path("log")).unwrap();

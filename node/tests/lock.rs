@@ -1,9 +1,9 @@
 //! Locks across processes: servers that grant them, and tools that hold them while a command runs.
 //!
-//! With four lockers, a writer's quorum is three. The commands and the tests synchronise through files
-//! in the test's directory.
+//! With four lockers, a writer's quorum is three. The commands and the tests synchronise through
+//! files in the test's directory.
 #![cfg(unix)]
-#![allow(clippy::expect_used, clippy::panic, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -69,8 +69,8 @@ impl ToolEntry<'_> {
         command
     }
 
-    /// Runs a shell script under a lock. In it, `$files` is the prefix of its files, and `say` writes
-    /// one.
+    /// Runs a shell script under a lock. In it, `$files` is the prefix of its files, and `say`
+    /// writes one.
     fn lock(self, name: &str, arguments: &[&str], script: &str) -> Tool {
         let files = self.cluster.directory.path(name);
         let script = format!(
@@ -131,12 +131,12 @@ impl Tool {
     }
 
     fn has_file(&self, name: &str) -> bool {
-        std::fs::exists(format!("{}.{name}", self.files)).expect("it is our directory")
+        std::fs::exists(format!("{}.{name}", self.files)).expect("the directory is accessible")
     }
 
     /// Creates a file that the script waits for.
     fn create_file(&self, name: &str) {
-        std::fs::write(format!("{}.{name}", self.files), "").expect("it is our directory");
+        std::fs::write(format!("{}.{name}", self.files), "").expect("the directory is accessible");
     }
 
     fn token(&self) -> u64 {
@@ -149,9 +149,9 @@ impl Tool {
 
     fn end(mut self) -> ProcessOutput {
         let child = self.child.as_mut().expect("it has not ended");
-        eventually("a tool ends", || child.try_wait().expect("it is our child"));
+        eventually("a tool ends", || child.try_wait().expect("waiting for the child succeeds"));
         let child = self.child.take().expect("it has just been there");
-        child.wait_with_output().expect("it is our child").into()
+        child.wait_with_output().expect("waiting for the child succeeds").into()
     }
 }
 
@@ -229,7 +229,7 @@ fn lock_survives_the_loss_of_one_of_four_lockers_but_not_of_two() {
     first.wait_file("ended");
     // At most the rest of the lease; the remainder is for slow machines.
     assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
-    assert!(!next.has_file("held"), "two of four are no quorum");
+    assert!(!next.has_file("held"), "two of four are not a quorum");
     let lost = first.end();
     assert_eq!(lost.code, LOST, "{lost:?}");
     assert!(

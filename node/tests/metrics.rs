@@ -3,7 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "this is how tests fail"
+    reason = "tests fail by panicking"
 )]
 
 mod support;
@@ -144,7 +144,7 @@ fn b71_any_server_reports_for_the_whole_cluster() {
         format!("resource_server_down{{server=\"{}\",reason=\"not_connected\"}} 1", victim.url());
     assert!(body.contains(&reason), "{body}");
     let table = tool(&survivor.address, &[]);
-    assert_eq!(table.code, Some(0), "a down server is no error: {table:?}");
+    assert_eq!(table.code, Some(0), "a down server is not an error: {table:?}");
     assert!(
         table.stdout.contains(&format!("{}  DOWN, not connected: ", victim.url())),
         "{table:?}"

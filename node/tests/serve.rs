@@ -1,5 +1,5 @@
 //! Server processes: they connect, lose each other, reconnect and shut down.
-#![allow(clippy::expect_used, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -13,7 +13,8 @@ fn two_servers_survive_the_kill_of_either() {
     cluster.servers.iter().for_each(|server| server.wait_ready(200));
     cluster.echo(0, "hello");
     cluster.echo(1, "hello");
-    // The names decide which end is the dialer: one of these kills takes the dialer, one the acceptor.
+    // The names decide which end is the dialer: one of these kills takes the dialer, one the
+    // acceptor.
     for victim in [0, 1] {
         let survivor = 1 - victim;
         cluster.servers[victim].kill();

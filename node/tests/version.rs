@@ -1,5 +1,5 @@
 //! What `gridwire --version` prints: the version, the git commit and the build profile.
-#![allow(clippy::expect_used, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 

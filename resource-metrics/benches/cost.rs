@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use grid::net::clock::SystemClock;
 use grid::time::Clock;
 use grid::{Auth, Manager};
+use resource_metrics::aggregate::Aggregator;
 use resource_metrics::sample::{
     CpuTimes, DriveCounters, DriveSample, InterfaceCounters, Load, Memory, Space,
 };
-use resource_metrics::window::Window;
 use resource_metrics::{
     Drives, Format, Limits, ResourceMetrics, Sample, Source, SystemSource, expose,
 };
@@ -37,10 +37,10 @@ async fn main() {
     measure("sample of this machine, no drives", rounds, || system.sample()).await;
 
     let (clock, sample) = (SystemClock::new(), busy());
-    let mut window = Window::new(clock.wall());
-    measure("window and report of 16 drives, 4 interfaces", rounds, || {
-        window.observe(&sample, clock.now(), clock.wall());
-        std::future::ready(window.report())
+    let mut aggregator = Aggregator::new(clock.wall());
+    measure("aggregation and report of 16 drives, 4 interfaces", rounds, || {
+        aggregator.observe(&sample, clock.now(), clock.wall());
+        std::future::ready(aggregator.report())
     })
     .await;
     scrapes(rounds).await;
@@ -52,9 +52,9 @@ async fn measure<T, F: Future<Output = T>>(name: &str, rounds: usize, mut make: 
     black_box(make().await);
     let region = Region::new(ALLOCATOR);
     for _ in 0..rounds {
-        let began = Instant::now();
+        let start = Instant::now();
         black_box(make().await);
-        times.push(began.elapsed());
+        times.push(start.elapsed());
     }
     let change = region.change();
     times.sort_unstable();
@@ -75,7 +75,7 @@ async fn scrapes(rounds: usize) {
     let urls: Vec<_> = listeners.iter().map(url).collect();
     let mut servers = Vec::new();
     for (listener, url) in listeners.into_iter().zip(&urls) {
-        let auth = Auth::shared_secret(b"what all servers know").expect("long enough");
+        let auth = Auth::shared_secret(b"the servers' shared secret").expect("long enough");
         let manager = Manager::builder(url).servers(&urls).auth(auth).build().expect("valid names");
         let mut limits = Limits::default();
         limits.collect_ttl = Duration::ZERO;
@@ -103,9 +103,11 @@ async fn scrapes(rounds: usize) {
         text.len() / 1_024
     );
     println!("one server's report: {} bytes of msgpack", report_bytes(metrics));
-    measure("collecting of 32 servers", rounds, || metrics.collect()).await;
-    measure("text of 32 servers", rounds, || std::future::ready(expose(&collection, Format::Text)))
-        .await;
+    measure("collection from 32 servers", rounds, || metrics.collect()).await;
+    measure("exposition of 32 servers", rounds, || {
+        std::future::ready(expose(&collection, Format::Text))
+    })
+    .await;
     measure("scrape of 32 servers", rounds, || async {
         expose(&metrics.collect().await.expect("no shutdown"), Format::Text)
     })

@@ -46,7 +46,7 @@ pub struct Down {
     pub cause: String,
 }
 
-/// Kinds of failure: few, as they become label values.
+/// Kinds of failure. Few, because each becomes a label value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -106,11 +106,11 @@ impl From<TypedCallError> for Down {
 
 type ReportFuture<'a> = Pin<Box<dyn Future<Output = Result<Report, Down>> + Send + 'a>>;
 
-/// Another server.
+/// A server whose report can be fetched.
 pub(crate) trait Peer: Send + Sync + 'static {
     fn name(&self) -> &str;
 
-    /// Calls the server once.
+    /// Fetches the report with one call.
     fn fetch_report(&self, timeout: Duration) -> ReportFuture<'_>;
 }
 

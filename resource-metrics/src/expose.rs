@@ -1,7 +1,7 @@
 //! Writes a collection for Prometheus: in its text format, or OpenMetrics.
 //!
-//! All metrics are gauges, as reports have values of intervals and no counters. So the two formats
-//! only differ in what OpenMetrics adds: units, and a mark at the end.
+//! All metrics are gauges, since reports have values of intervals and no counters. The two formats
+//! differ only in the lines that OpenMetrics adds: `# UNIT`, and `# EOF` at the end.
 
 mod families;
 mod negotiate;
@@ -33,20 +33,20 @@ pub fn expose(collection: &Arc<Collection>, format: Format) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Exposition(Arc::clone(collection))));
     let mut text = String::new();
-    // Writing to a string cannot fail, and neither can our values.
+    // Writing to a string cannot fail, and neither can encoding the values.
     let written = prometheus_client::encoding::text::encode(&mut text, &registry);
     debug_assert!(written.is_ok(), "{written:?}");
     match format {
         Format::OpenMetrics => text,
-        Format::Text => plain(&text),
+        Format::Text => strip_openmetrics_lines(&text),
     }
 }
 
-/// Removes the lines that only OpenMetrics has. Labels have no line breaks in them, so no other
-/// line begins like these.
-fn plain(text: &str) -> String {
-    let is_older = |line: &&str| !line.starts_with("# UNIT ") && *line != "# EOF\n";
-    text.split_inclusive('\n').filter(is_older).collect()
+/// Removes the lines that only OpenMetrics has. Label values contain no line breaks, so no sample
+/// line is removed.
+fn strip_openmetrics_lines(text: &str) -> String {
+    let is_common = |line: &&str| !line.starts_with("# UNIT ") && *line != "# EOF\n";
+    text.split_inclusive('\n').filter(is_common).collect()
 }
 
 #[derive(Debug)]
@@ -83,8 +83,8 @@ struct Value(f64);
 impl EncodeGaugeValue for Value {
     #[expect(clippy::cast_possible_truncation, reason = "checked to be an integer in range")]
     fn encode(&self, encoder: &mut GaugeValueEncoder<'_>) -> fmt::Result {
-        const WHOLE_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
-        match self.0.fract() == 0.0 && self.0.abs() <= WHOLE_MAX {
+        const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
+        match self.0.fract() == 0.0 && self.0.abs() <= EXACT_INTEGER_MAX {
             true => EncodeGaugeValue::encode(&(self.0 as i64), encoder),
             false => EncodeGaugeValue::encode(&self.0, encoder),
         }
@@ -116,7 +116,7 @@ struct Escaped<'a>(&'a str);
 
 impl EncodeLabelValue for Escaped<'_> {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        // Nearly always there is nothing to escape, and each write is a call or two.
+        // Most values need no escaping, so they are written in one call.
         for part in self.0.split_inclusive(['\\', '"', '\n']) {
             let (plain, special) = match part.char_indices().next_back() {
                 Some((at, '\\')) => (&part[..at], "\\\\"),

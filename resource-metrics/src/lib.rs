@@ -19,7 +19,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let manager = Manager::builder("http://127.0.0.1:9000")
 //!     .servers(["http://127.0.0.1:9000"])
-//!     .auth(Auth::shared_secret(b"what all servers know")?)
+//!     .auth(Auth::shared_secret(b"the servers' shared secret")?)
 //!     .build()?;
 //! let metrics = ResourceMetrics::builder(&manager).build()?;
 //! manager.start()?;
@@ -33,9 +33,9 @@
 //!
 //! # Overview
 //!
-//! - [`sample`] reads counters, and does nothing else; tests and simulations inject theirs.
-//! - [`window`] computes a report from samples, with the time as a parameter.
-//! - [`report`] is the message that travels, [`collect`] fetches it from all servers.
+//! - [`sample`] reads counters, and does nothing else; tests and simulations inject their own.
+//! - [`aggregate`] computes a report from samples, with the time as a parameter.
+//! - [`report`] is the message between servers, [`collect`] fetches it from all of them.
 //! - [`expose()`] writes it for scrapers.
 //! - [`limits`] has every limit.
 //!
@@ -43,9 +43,10 @@
 //!
 //! Averages and maxima are since the server's start, which is reported too; they restart with it.
 //! Counter resets, missed samples, and interfaces and drives that come and go are accounted for
-//! ([`window`]).
+//! ([`aggregate`]).
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 pub mod collect;
 pub mod error;
 pub mod limits;
@@ -53,7 +54,6 @@ pub mod report;
 #[doc = include_str!("../RULES.md")]
 pub mod rules {}
 pub mod sample;
-pub mod window;
 
 mod expose;
 mod metrics;

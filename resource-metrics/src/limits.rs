@@ -25,7 +25,7 @@ pub const SAMPLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// drive is not probed again before it has responded.
 pub const SPACE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest time until all servers are reported as up or as down ([B71]). Half of a scraper's usual
+/// Deadline by which all servers are reported as up or as down ([B71]). Half of a scraper's usual
 /// timeout.
 ///
 /// [B71]: crate::rules#b71

@@ -202,8 +202,8 @@ impl ResourceMetrics {
     ///
     /// # Errors
     ///
-    /// [`CollectError`], if this server is shutting down. A server that does not respond is no
-    /// error, but [`ServerStatus::Down`].
+    /// [`CollectError`], if this server is shutting down. A server that does not respond is not
+    /// an error, but [`ServerStatus::Down`].
     ///
     /// # Cancel safety
     ///

@@ -2,8 +2,8 @@
 //! different versions are compatible. An absent field is unknown; no field is zero unless measured.
 //!
 //! Received reports are bounded ([`limits`](crate::limits)): a report with more drives or
-//! interfaces, or longer names, is refused. So is an array, whose values could pass for other
-//! fields.
+//! interfaces, or longer names, is refused. So is an array, whose values could be assigned to
+//! the wrong fields.
 
 mod bounded;
 mod map_only;
@@ -26,8 +26,8 @@ pub struct ReportRequest {}
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, remote = "Self")] // `map_only` calls the derived code.
 pub struct Report {
-    /// Start of sampling, in seconds since 1970 by the server's clock: averages and maxima are
-    /// since then.
+    /// Start of sampling, in seconds since the Unix epoch by the server's clock: averages and
+    /// maxima are since then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time_seconds: Option<f64>,
     /// Time of the last sample, likewise.
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn b71_a_bare_array_of_fields_is_no_report() {
+    fn b71_report_encoded_as_an_array_is_rejected() {
         let whole = Report { start_time_seconds: Some(1.0), ..Report::default() };
         assert_eq!(round_trip::<Report>(&whole).as_ref(), Ok(&whole), "as it is sent");
         // The start, the last sample and its interval: any number fits.
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn b71_a_repeated_drive_counts_each_time() {
-        // A msgpack map may repeat keys, and so keep a reader busy without end.
+        // A msgpack map may repeat keys: counting unique keys would not bound the work.
         let mut bytes = vec![0x81, 0xa6];
         bytes.extend(b"drives");
         bytes.extend([0xde, 0x01, 0x01]); // 257 entries

@@ -1,6 +1,6 @@
 //! Counters and states of a machine at one moment, as read.
 //!
-//! Nothing is decided here. [`window`](crate::window) computes values over time, and
+//! Nothing is decided here. [`aggregate`](crate::aggregate) computes values over time, and
 //! [`ResourceMetrics`](crate::ResourceMetrics) decides when to sample.
 //!
 //! [`SystemSource`] reads Linux through `procfs` and `rustix`: both are thin, and give the raw

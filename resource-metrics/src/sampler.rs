@@ -7,10 +7,10 @@ use std::time::Duration;
 use grid::time::{Clock, Instant};
 use tokio::time::MissedTickBehavior;
 
+use crate::aggregate::Aggregator;
 use crate::limits::{PROBLEM_LOG_PERIOD, PROBLEMS_KEPT_MAX, SAMPLE_TIMEOUT};
 use crate::report::Report;
 use crate::sample::{Problem, Source};
-use crate::window::Window;
 
 /// Samples one server.
 pub(crate) struct Sampler {
@@ -20,7 +20,7 @@ pub(crate) struct Sampler {
 }
 
 struct SamplerState {
-    window: Window,
+    aggregator: Aggregator,
     latest: Arc<Report>,
     /// Time of the last log line about each part of the system.
     last_logged: BTreeMap<String, Instant>,
@@ -28,9 +28,9 @@ struct SamplerState {
 
 impl Sampler {
     pub(crate) fn new(source: Box<dyn Source>, clock: Arc<dyn Clock>) -> Self {
-        let window = Window::new(clock.wall());
-        let latest = Arc::new(window.report());
-        let state = Mutex::new(SamplerState { window, latest, last_logged: BTreeMap::new() });
+        let aggregator = Aggregator::new(clock.wall());
+        let latest = Arc::new(aggregator.report());
+        let state = Mutex::new(SamplerState { aggregator, latest, last_logged: BTreeMap::new() });
         Self { source, clock, state }
     }
 
@@ -50,19 +50,19 @@ impl Sampler {
         }
     }
 
-    /// Takes one sample, or misses it.
+    /// Takes one sample. On a timeout there is none.
     pub(crate) async fn sample(&self) {
         // Counters are read when sampling begins; probing the drives takes longer.
         let (now, wall) = (self.clock.now(), self.clock.wall());
         match tokio::time::timeout(SAMPLE_TIMEOUT, self.source.sample()).await {
             Ok(sample) => {
                 let mut state = self.lock();
-                state.window.observe(&sample, now, wall);
-                state.latest = Arc::new(state.window.report());
+                state.aggregator.observe(&sample, now, wall);
+                state.latest = Arc::new(state.aggregator.report());
                 state.log_problems(&sample.problems, now);
             }
             Err(_) => {
-                let cause = format!("not within {SAMPLE_TIMEOUT:?}");
+                let cause = format!("timed out after {SAMPLE_TIMEOUT:?}");
                 let problem = Problem { part: "the system".to_owned(), cause };
                 self.lock().log_problems(&[problem], now);
             }
@@ -144,9 +144,9 @@ mod tests {
 
     #[test]
     fn b41_a_part_that_cannot_be_sampled_is_logged_once_per_period() {
-        let window = Window::new(grid::time::Timestamp::default());
-        let latest = Arc::new(window.report());
-        let mut state = SamplerState { window, latest, last_logged: BTreeMap::new() };
+        let aggregator = Aggregator::new(grid::time::Timestamp::default());
+        let latest = Arc::new(aggregator.report());
+        let mut state = SamplerState { aggregator, latest, last_logged: BTreeMap::new() };
         let problem = |part: &str| Problem { part: part.to_owned(), cause: "no".to_owned() };
         let at = |seconds| Instant::from_nanos(0) + Duration::from_secs(seconds);
         let logged_at = |state: &SamplerState, part: &str| state.last_logged.get(part).copied();

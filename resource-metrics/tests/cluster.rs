@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// Timeout of everything that should happen quickly on one machine.
-const SOON: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Server {
     manager: Manager,
@@ -30,7 +30,7 @@ async fn managers(count: usize) -> Vec<(Manager, TcpListener)> {
     let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
     let urls: Vec<_> = listeners.iter().map(url).collect();
     let manager = |url: &String| {
-        let auth = Auth::shared_secret(b"what all servers know").expect("long enough");
+        let auth = Auth::shared_secret(b"the servers' shared secret").expect("long enough");
         Manager::builder(url).servers(&urls).auth(auth).build().expect("a valid configuration")
     };
     urls.iter().map(manager).zip(listeners).collect()
@@ -60,13 +60,15 @@ async fn eventually(state: &str, mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {state}"));
+    tokio::time::timeout(TEST_TIMEOUT, wait)
+        .await
+        .unwrap_or_else(|_| panic!("not reached: {state}"));
 }
 
 async fn connected(servers: &[Server]) {
     for server in servers {
         for connection in server.manager.connections() {
-            let waiting = tokio::time::timeout(SOON, connection.wait_connected());
+            let waiting = tokio::time::timeout(TEST_TIMEOUT, connection.wait_connected());
             waiting.await.expect("in time").expect("a connection");
         }
     }
@@ -112,7 +114,7 @@ async fn b71_any_server_reports_for_the_cluster_and_which_server_is_down() {
     let (mut servers, mut metrics) = (Vec::new(), Vec::new());
     for (index, (manager, listener)) in managers(3).await.into_iter().enumerate() {
         let source = machine(format!("eth{index}"));
-        let built = ResourceMetrics::builder(&manager).source(source).limits(limits(SOON));
+        let built = ResourceMetrics::builder(&manager).source(source).limits(limits(TEST_TIMEOUT));
         metrics.push(built.build().expect("valid limits"));
         servers.push(Server::start(manager, listener).await);
     }
@@ -186,7 +188,7 @@ async fn b71_many_scrapes_cost_each_server_one_request() {
     let metrics = ResourceMetrics::builder(&manager)
         .source(Sample::default)
         .limits({
-            let mut limits = limits(SOON);
+            let mut limits = limits(TEST_TIMEOUT);
             limits.collect_ttl = Duration::from_secs(3_600);
             limits
         })

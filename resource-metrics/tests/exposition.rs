@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grid::time::{Instant, Timestamp};
+use resource_metrics::aggregate::Aggregator;
 use resource_metrics::report::{DriveReport, Report};
 use resource_metrics::sample::{
     CpuTimes, DriveCounters, DriveSample, InterfaceCounters, Load, Memory, Sample, Space,
 };
-use resource_metrics::window::Window;
 use resource_metrics::{Collection, Down, DownReason, Format, ServerStatus, expose};
 
 /// Returns a sample after this many minutes of constant load.
@@ -63,45 +63,45 @@ fn sample(minutes: u64) -> Sample {
 }
 
 fn report() -> Report {
-    let mut window = Window::new(Timestamp::new(1_700_000_000, 500_000_000));
+    let mut aggregator = Aggregator::new(Timestamp::new(1_700_000_000, 500_000_000));
     for minute in 0..3 {
         let now = Instant::from_nanos(0) + Duration::from_secs(60 * minute);
         let wall = Timestamp::new(1_700_000_001 + i64::try_from(60 * minute).unwrap(), 0);
-        window.observe(&sample(minute), now, wall);
+        aggregator.observe(&sample(minute), now, wall);
     }
-    window.report()
+    aggregator.report()
 }
 
 fn collection() -> Arc<Collection> {
     let down = Down { reason: DownReason::NotConnected, cause: "not connected to it".to_owned() };
     // As a platform without a source reports.
     let start_time_seconds = Some(1_700_000_100.0);
-    let sourceless = Report { start_time_seconds, ..Report::default() };
+    let without_source = Report { start_time_seconds, ..Report::default() };
     let servers = [
         ("http://10.0.0.1:9000".to_owned(), ServerStatus::Up(Box::new(report()))),
         ("http://10.0.0.2:9000".to_owned(), ServerStatus::Down(down)),
-        ("http://10.0.0.3:9000".to_owned(), ServerStatus::Up(Box::new(sourceless))),
+        ("http://10.0.0.3:9000".to_owned(), ServerStatus::Up(Box::new(without_source))),
     ];
     Arc::new(Collection { servers: servers.into() })
 }
 
 #[test]
-fn b71_the_exposition_in_both_formats() {
+fn b71_text_format_is_openmetrics_without_units_and_eof() {
     insta::assert_snapshot!("openmetrics", expose(&collection(), Format::OpenMetrics));
     let text = expose(&collection(), Format::Text);
     assert!(!text.contains("# UNIT") && !text.contains("# EOF"));
-    let open = expose(&collection(), Format::OpenMetrics);
+    let open_metrics = expose(&collection(), Format::OpenMetrics);
     let is_in_both = |line: &&str| !line.starts_with("# UNIT") && *line != "# EOF";
-    let expected: Vec<_> = open.lines().filter(is_in_both).collect();
+    let expected: Vec<_> = open_metrics.lines().filter(is_in_both).collect();
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
-fn b71_names_from_elsewhere_cannot_make_up_metrics() {
-    let evil = "a\"} 1\nresource_server_up{server=\"b\\";
+fn b71_label_values_of_peers_cannot_forge_metrics() {
+    let malicious = "a\"} 1\nresource_server_up{server=\"b\\";
     let drive =
         DriveReport { used_bytes: Some(1), busy_ratio: Some(f64::NAN), ..Default::default() };
-    let report = Report { drives: [(evil.to_owned(), drive)].into(), ..Report::default() };
+    let report = Report { drives: [(malicious.to_owned(), drive)].into(), ..Report::default() };
     let servers = [("s".to_owned(), ServerStatus::Up(Box::new(report)))];
     let text = expose(&Arc::new(Collection { servers: servers.into() }), Format::Text);
     let used: Vec<_> = text.lines().filter(|line| line.contains("drive_used")).collect();
@@ -116,7 +116,7 @@ fn b71_names_from_elsewhere_cannot_make_up_metrics() {
 
 /// Writes the file that `.ci/metrics` passes to promtool.
 #[test]
-fn b71_the_exposition_is_written_for_promtool() {
+fn b71_exposition_is_written_to_a_file_for_promtool() {
     let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(directory.join("exposition.prom"), expose(&collection(), Format::Text)).unwrap();
 }

@@ -10,8 +10,8 @@ use std::io;
 use std::path::PathBuf;
 
 use sim::event::{
-    CallId, CallKind, Event, EventKind, HandlerEnd, LinkState, LockEnd, LockFailure, LossNotice,
-    MessageSummary, Outcome, StoreOp, StoreResult, StreamSide,
+    CallId, CallKind, ConnectionState, Event, EventKind, HandlerEnd, LockEnd, LockFailure,
+    LossNotice, MessageSummary, Outcome, StoreOp, StoreResult, StreamSide,
 };
 use sim::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 use sim::report;
@@ -32,12 +32,12 @@ struct Run {
     plan: Plan,
     events: Vec<Event>,
     random: u64,
-    sessions: Vec<Session>,
+    connections: Vec<Connection>,
     length: u64,
 }
 
 /// A connection, from its opening to its end.
-struct Session {
+struct Connection {
     ends: (u8, u8),
     from: u64,
     to: u64,
@@ -52,7 +52,7 @@ impl Run {
         let plan = plan(length);
         let events = Vec::new();
         let mut run =
-            Self { plan, events, random: 0x9e37_79b9_7f4a_7c15, sessions: vec![], length };
+            Self { plan, events, random: 0x9e37_79b9_7f4a_7c15, connections: vec![], length };
         run.nodes_and_faults();
         run.connect();
         let mut call = 0;
@@ -61,8 +61,8 @@ impl Run {
             call += 1;
         }
         run.locks(call);
-        let text = "stream 41 took message 17 twice: at 20.512 s and at 20.633 s".to_owned();
-        let kind = EventKind::Violated { invariant: "each_message_once".into(), text };
+        let text = "stream 41 received message 17 twice: at 20.512 s and at 20.633 s".to_owned();
+        let kind = EventKind::Violated { invariant: "stream_order".into(), text };
         run.record(run.part(688), Some(1), kind);
         run.events.sort_by_key(|event| event.at_ms);
         run
@@ -100,8 +100,7 @@ impl Run {
         self.record(self.part(985), None, EventKind::Quiet);
         for _ in 0..20 {
             let (at, node) = (self.below(self.length), self.below(4) as u8);
-            let point =
-                ["reader.stall", "queue.full_once", "dial.loses_race"][self.below(3) as usize];
+            let point = ["delay-flush", "full-socket", "supersede"][self.below(3) as usize];
             if !self.is_off(node, at) {
                 self.record(
                     at,
@@ -144,39 +143,39 @@ impl Run {
                 let end = self.length;
                 match broken {
                     Some((from, to)) => {
-                        self.session((one, other), start, self.part(from));
-                        self.session((one, other), self.part(to), end);
+                        self.connection((one, other), start, self.part(from));
+                        self.connection((one, other), self.part(to), end);
                     }
-                    None => self.session((one, other), start, end),
+                    None => self.connection((one, other), start, end),
                 }
             }
         }
     }
 
-    fn session(&mut self, ends: (u8, u8), start: u64, to: u64) {
-        let socket = self.sessions.len() as u32;
+    fn connection(&mut self, ends: (u8, u8), start: u64, to: u64) {
+        let socket = self.connections.len() as u32;
         let (one, other) = ends;
         let from = start + 12 + self.below(20);
-        self.sessions.push(Session { ends, from, to, sent: [0, 0], made: [0, 0] });
+        self.connections.push(Connection { ends, from, to, sent: [0, 0], made: [0, 0] });
         for (node, remote, dialed) in [(one, other, true), (other, one, false)] {
             let remote = Node(remote);
             let state = |state, cause| EventKind::State { remote, state, cause };
-            self.record(start, Some(node), state(LinkState::Connecting, None));
+            self.record(start, Some(node), state(ConnectionState::Connecting, None));
             self.record(start + 3, Some(node), EventKind::SocketOpened { socket, remote, dialed });
-            self.record(from, Some(node), state(LinkState::Connected, None));
+            self.record(from, Some(node), state(ConnectionState::Connected, None));
             if to < self.length && !self.is_off(node, to) {
                 let cause = Some("no pong for 3 s".to_owned());
                 self.record(to, Some(node), EventKind::SocketClosed { socket });
-                self.record(to, Some(node), state(LinkState::Backoff, cause));
+                self.record(to, Some(node), state(ConnectionState::Backoff, cause));
             }
         }
-        let session = self.sessions.len() - 1;
-        self.message(session, one, start + 4, summary("Connect", 0, 96, None));
-        self.message(session, other, start + 8, summary("ConnectResponse", 0, 40, None));
+        let connection = self.connections.len() - 1;
+        self.message(connection, one, start + 4, summary("Connect", 0, 96, None));
+        self.message(connection, other, start + 8, summary("ConnectResponse", 0, 40, None));
         let mut at = from + 1000;
         while at < to {
-            self.message(session, one, at, summary("Ping", 0, 12, None));
-            self.message(session, other, at + 9, summary("Pong", 0, 12, None));
+            self.message(connection, one, at, summary("Ping", 0, 12, None));
+            self.message(connection, other, at + 9, summary("Pong", 0, 12, None));
             at += 2500;
         }
     }
@@ -184,12 +183,13 @@ impl Run {
     /// Sends a message, and returns when it arrives, if it does.
     fn message(
         &mut self,
-        session: usize,
+        connection: usize,
         from: u8,
         at: u64,
         message: MessageSummary,
     ) -> Option<u64> {
-        let Session { ends: (one, other), to: end, sent, .. } = &mut self.sessions[session];
+        let Connection { ends: (one, other), to: end, sent, .. } =
+            &mut self.connections[connection];
         let (to, end) = (if *one == from { *other } else { *one }, *end);
         let counter = &mut sent[usize::from(*one != from)];
         let index = *counter;
@@ -197,7 +197,7 @@ impl Run {
         if at >= end || self.is_off(from, at) {
             return None;
         }
-        let socket = session as u32;
+        let socket = connection as u32;
         self.record(at, Some(from), EventKind::MessageSent { socket, index, message });
         let arrived = self.arrival(from, to, at).filter(|arrives| *arrives < end)?;
         self.record(arrived, Some(to), EventKind::MessageReceived { socket, index });
@@ -217,14 +217,16 @@ impl Run {
         let timeout_ms = Some(timeout);
         self.record(at, Some(from), EventKind::CallMade { call, to: Node(to), kind, timeout_ms });
         let ends = (from.min(to), from.max(to));
-        let live = |session: &Session| session.ends == ends && session.from < at && at < session.to;
-        let Some(session) = self.sessions.iter().position(live) else {
+        let live = |connection: &Connection| {
+            connection.ends == ends && connection.from < at && at < connection.to
+        };
+        let Some(connection) = self.connections.iter().position(live) else {
             let outcome = Outcome::NotConnected;
             return self.record(at + 1, Some(from), EventKind::CallEnded { call, outcome });
         };
-        let made = &mut self.sessions[session].made[usize::from(ends.0 != from)];
+        let made = &mut self.connections[connection].made[usize::from(ends.0 != from)];
         *made += 1;
-        let exchange = SyntheticCall { session, call, mux: *made, from, to };
+        let exchange = SyntheticCall { connection, call, mux: *made, from, to };
         let deadline = at + u64::from(timeout);
         let (ended, outcome) = if is_stream {
             self.stream(&exchange, at, deadline)
@@ -236,7 +238,7 @@ impl Run {
 
     /// Ends a call, unless its connection or its caller ends first.
     fn end(&mut self, exchange: &SyntheticCall, at: u64, outcome: Outcome) {
-        let closed_at = self.sessions[exchange.session].to;
+        let closed_at = self.connections[exchange.connection].to;
         let crash = self.part(600);
         let lost = exchange.from == 2 && at >= crash && closed_at < self.part(690);
         let (at, outcome) = match outcome {
@@ -276,10 +278,10 @@ impl Run {
     }
 
     fn request(&mut self, exchange: &SyntheticCall, at: u64, deadline: u64) -> (u64, Outcome) {
-        let &SyntheticCall { session, call, mux, from, to } = exchange;
+        let &SyntheticCall { connection, call, mux, from, to } = exchange;
         let bytes = 200 + self.below(4000) as u32;
         let arrived_at =
-            self.message(session, from, at, summary("Request", mux, bytes, Some(call)));
+            self.message(connection, from, at, summary("Request", mux, bytes, Some(call)));
         let Some(arrived_at) = arrived_at else { return (deadline, Outcome::Deadline) };
         self.record(arrived_at, Some(to), EventKind::HandlerStarted { call, from: Node(from) });
         let works = [0, 5, 40, 300][self.below(4) as usize];
@@ -292,14 +294,19 @@ impl Run {
         };
         if draw == 2 {
             let cancelled_at = arrived_at + 20;
-            self.message(session, from, cancelled_at, summary("DisconnectServerMux", mux, 0, None));
+            self.message(
+                connection,
+                from,
+                cancelled_at,
+                summary("DisconnectServerMux", mux, 0, None),
+            );
             let how = HandlerEnd::Cancelled;
             self.record(cancelled_at + 4, Some(to), EventKind::HandlerEnded { call, how });
             return (cancelled_at, Outcome::Cancelled);
         }
         self.handler_ended(exchange, done, how);
         let response = summary("Response", mux, bytes / 3, (draw != 0).then_some(call));
-        match self.message(session, to, done, response) {
+        match self.message(connection, to, done, response) {
             Some(received_at) if received_at < deadline => (received_at, outcome),
             _ => (deadline, Outcome::Deadline),
         }
@@ -313,13 +320,13 @@ impl Run {
     }
 
     fn stream(&mut self, exchange: &SyntheticCall, start: u64, deadline: u64) -> (u64, Outcome) {
-        let &SyntheticCall { session, call, mux, from, to } = exchange;
+        let &SyntheticCall { connection, call, mux, from, to } = exchange;
         let opening = summary("ConnectMux", mux, 64, Some(call));
-        let Some(opened) = self.message(session, from, start, opening) else {
+        let Some(opened) = self.message(connection, from, start, opening) else {
             return (deadline, Outcome::Deadline);
         };
         self.record(opened, Some(to), EventKind::HandlerStarted { call, from: Node(from) });
-        if let Some(taken) = self.message(session, to, opened, summary("AckMux", mux, 0, None)) {
+        if let Some(taken) = self.message(connection, to, opened, summary("AckMux", mux, 0, None)) {
             self.record(taken, Some(from), EventKind::StreamOpened { call });
         }
         let count = 2 + self.below(9) as u32;
@@ -336,7 +343,7 @@ impl Run {
         }
         at += 10;
         self.handler_ended(exchange, at, HandlerEnd::Returned);
-        match self.message(session, to, at, summary("MuxServerMsg", mux, 0, None)) {
+        match self.message(connection, to, at, summary("MuxServerMsg", mux, 0, None)) {
             Some(over) if over < deadline + 1000 => {
                 let kind = EventKind::InputEnded { call, end: StreamSide::Caller, clean: true };
                 self.record(over, Some(from), kind);
@@ -354,28 +361,28 @@ impl Run {
         number: u32,
         at: u64,
     ) -> bool {
-        let &SyntheticCall { session, call, mux, from, to } = exchange;
+        let &SyntheticCall { connection, call, mux, from, to } = exchange;
         let (sender, taker, op, credit) = match end {
             StreamSide::Caller => (from, to, "MuxClientMsg", "UnblockClMux"),
             StreamSide::Callee => (to, from, "MuxServerMsg", "UnblockSrvMux"),
         };
         let bytes = 1000 + self.below(30_000) as u32;
-        if at >= self.sessions[session].to || self.is_off(sender, at) {
+        if at >= self.connections[connection].to || self.is_off(sender, at) {
             return false;
         }
         self.record(at, Some(sender), EventKind::Sent { call, end, number });
-        let arrived = self.message(session, sender, at, summary(op, mux, bytes, Some(call)));
+        let arrived = self.message(connection, sender, at, summary(op, mux, bytes, Some(call)));
         let Some(arrived) = arrived else { return false };
         let other = end.other();
         self.record(arrived, Some(taker), EventKind::Received { call, end: other, number });
-        self.message(session, taker, arrived, summary(credit, mux, 0, None));
+        self.message(connection, taker, arrived, summary(credit, mux, 0, None));
         true
     }
 }
 
 /// A call on its connection.
 struct SyntheticCall {
-    session: usize,
+    connection: usize,
     call: CallId,
     mux: u64,
     from: u8,
@@ -409,7 +416,7 @@ fn plan(length: u64) -> Plan {
         latency_max_ms: 6,
         socket_segments: 64,
         limits: LimitsPlan::default(),
-        fault_points: vec![("reader.stall".into(), 20)],
+        fault_points: vec![("delay-flush".into(), 20)],
         late: vec![(n3, length * 25 / 1000)],
         wrong_secret_nodes: vec![],
         locks: None,

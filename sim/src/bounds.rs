@@ -1,4 +1,4 @@
-//! Time bounds and their reasons: every time that an invariant allows comes from here.
+//! The time bounds of all invariants, and how they follow from limits.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use iam_bootstrap::store::ItemKind;
 use crate::plan::{Cluster, Fault, ITEMS_MAX, IamPlan, Load, Plan};
 use crate::world::limits_of;
 
-/// Times within which a cluster must keep its promises, in simulated milliseconds.
+/// Time bounds of a run, in simulated milliseconds.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     /// The limits of the managers, from which most bounds follow.
     pub limits: Limits,
-    /// Granularity of a timer: it is polled once per tick, and counts whole milliseconds.
-    pub ticks_ms: u64,
+    /// Resolution of a timer: it is polled once per tick, and counts whole milliseconds.
+    pub timer_resolution_ms: u64,
     /// Time for a message and its response, each through a socket that may have to be woken.
     pub round_trip_ms: u64,
     /// Time to detect a silent peer: the pings that may be missed, and the one in flight.
     pub dead_peer_ms: u64,
-    /// Time for two nodes to reconnect once their network is whole: the dead connection is
+    /// Time for two nodes to reconnect once their network is intact: the dead connection is
     /// detected, a hanging attempt times out, the longest back-off passes, and a handshake
     /// succeeds.
     pub reconnect_ms: u64,
@@ -34,17 +34,17 @@ pub struct Bounds {
     pub lease_ms: u64,
     /// The largest clock drift in the plan, in parts per million.
     pub drift_ppm: u64,
-    /// Time for a node to load its copy once the last of its pools is usable; 0 without copies.
-    pub load_ms: u64,
-    /// Time for all copies of users, policies and mappings to converge once all faults are healed
-    /// ([B62]); 0 without copies.
+    /// Time for a node to load its IAM replica once the last of its pools is usable; 0 without IAM.
+    pub iam_load_ms: u64,
+    /// Time for the IAM replicas of all nodes to converge once all faults are healed ([B62]); 0
+    /// without IAM.
     ///
     /// [B62]: crate::rules#b62
     pub converge_ms: u64,
-    /// Time within which the background work of a recovered cluster pauses: reconciliations of
-    /// copies.
+    /// Time within which the background work of a recovered cluster, reconciliations of IAM, is
+    /// idle for a moment.
     pub idle_ms: u64,
-    has_holds: bool,
+    has_socket_stalls: bool,
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -56,9 +56,10 @@ impl Bounds {
     pub fn of(plan: &Plan) -> Self {
         let cluster: &Cluster = &plan.cluster;
         let limits = limits_of(&cluster.limits);
-        let ticks_ms = cluster.tick_ms + 1;
-        let round_trip_ms = 2 * (cluster.latency_max_ms + 2 * cluster.tick_ms) + ticks_ms;
-        // Clocks that drift by a hundredth are the worst that a plan may have.
+        let timer_resolution_ms = cluster.tick_ms + 1;
+        let round_trip_ms =
+            2 * (cluster.latency_max_ms + 2 * cluster.tick_ms) + timer_resolution_ms;
+        // No clock of a plan drifts by more than one percent.
         let ping = ms(limits.ping_interval) + ms(limits.ping_interval) / 50;
         let dead_peer_ms = ping * u64::from(limits.pings_missed_max + 1) + round_trip_ms;
         let handshake = ms(limits.handshake_timeout) + 4 * round_trip_ms;
@@ -66,19 +67,19 @@ impl Bounds {
         let reconnect_ms = dead_peer_ms.max(handshake) + backoff + handshake;
         let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
         let lease_ms = cluster.locks.as_ref().map_or(0, |locks| u64::from(locks.lease_ms));
-        // An unreleased lock ends with its lease, and a locker that has just started waits for as
-        // long.
+        // An unreleased lock ends with its lease, and a locker that has just started grants nothing
+        // for one lease.
         let drain_ms = reconnect_ms + longest.unwrap_or(0) + 2 * lease_ms + 5_000;
         let drift_ppm = drift_ppm(plan);
-        let hold_points = [FaultPoint::DelayFlush, FaultPoint::FullSocket];
+        let stall_points = [FaultPoint::DelayFlush, FaultPoint::FullSocket];
         let supersedes =
             cluster.fault_points.iter().any(|(name, _)| name == FaultPoint::Supersede.name());
         let settle_ms = dead_peer_ms.max(if supersedes { SUPERSEDE_MS } else { 0 });
-        let is_hold_point = |name: &str| hold_points.iter().any(|point| point.name() == name);
-        let has_holds = cluster.fault_points.iter().any(|(name, _)| is_hold_point(name));
+        let is_stall_point = |name: &str| stall_points.iter().any(|point| point.name() == name);
+        let has_socket_stalls = cluster.fault_points.iter().any(|(name, _)| is_stall_point(name));
         Self {
             limits,
-            ticks_ms,
+            timer_resolution_ms,
             round_trip_ms,
             dead_peer_ms,
             reconnect_ms,
@@ -86,30 +87,30 @@ impl Bounds {
             drain_ms,
             lease_ms,
             drift_ppm,
-            load_ms: cluster.iam.as_ref().map_or(0, load_ms),
+            iam_load_ms: cluster.iam.as_ref().map_or(0, iam_load_ms),
             converge_ms: cluster.iam.as_ref().map_or(0, |iam| converge_ms(iam, reconnect_ms)),
             idle_ms: if cluster.iam.is_some() { 5_000 } else { 0 },
-            has_holds,
+            has_socket_stalls,
         }
     }
 
-    /// Returns how late a deadline of `time_ms` may be noticed because clocks drift. Timers are
-    /// tokio's, which do not drift: a node whose clock runs fast may also oversleep, by the
-    /// difference of the two over the longest sleep.
+    /// Returns how late a deadline of `time_ms` may be detected because clocks drift. tokio's
+    /// timers do not drift, so a node whose clock is fast also oversleeps, by the difference
+    /// between the two clocks over the longest sleep.
     pub fn lateness_of(&self, time_ms: u64) -> u64 {
         self.drift_of(time_ms + ms(self.limits.ping_interval))
     }
 
     /// Returns the largest error of a duration that a node measures, in milliseconds.
     pub fn drift_of(&self, time_ms: u64) -> u64 {
-        // A clock that is slow by one in a hundred measures 100 ms in 101.01.
+        // A clock that is slow by one percent measures 100 ms in 101.01 ms.
         (time_ms * self.drift_ppm).div_ceil(1_000_000 - self.drift_ppm.min(999_999))
     }
 
-    /// Returns how long queued bytes may wait on a whole network: behind earlier bytes, and for
-    /// fault points that hold a socket, of which several may fire in a row.
+    /// Returns how long queued bytes may wait on an intact network: behind earlier bytes, and for
+    /// fault points that stall a socket, of which several may fire in a row.
     pub fn queue_ms(&self) -> u64 {
-        if self.has_holds { 2_000 } else { 200 }
+        if self.has_socket_stalls { 2_000 } else { 200 }
     }
 
     /// Returns the time within which a recovered cluster grants a lock to each of `requesters` in
@@ -123,45 +124,46 @@ impl Bounds {
 
     /// Returns the time within which an unresponsive connection attempt ends.
     pub fn attempt_ms(&self) -> u64 {
-        ms(self.limits.handshake_timeout) + self.ticks_ms
+        ms(self.limits.handshake_timeout) + self.timer_resolution_ms
     }
 
-    /// Returns the longest wait before another attempt to connect.
+    /// Returns the longest back-off between two attempts to connect.
     pub fn backoff_ms(&self) -> u64 {
-        ms(self.limits.backoff_max) + self.ticks_ms
+        ms(self.limits.backoff_max) + self.timer_resolution_ms
     }
 
-    /// Returns the longest first wait: without an earlier one, or after a stable connection.
+    /// Returns the longest initial back-off: that of the first attempt, or after a connection that
+    /// lasted long enough to reset it.
     pub fn first_backoff_ms(&self) -> u64 {
-        ms(self.limits.backoff_min) + self.ticks_ms
+        ms(self.limits.backoff_min) + self.timer_resolution_ms
     }
 
     /// Returns the time within which a call without a deadline of its own ends.
     pub fn deadline_ms(&self) -> u64 {
-        ms(self.limits.deadline_default) + self.ticks_ms
+        ms(self.limits.deadline_default) + self.timer_resolution_ms
     }
 }
 
-/// The longest delay of a superseding connection, and a handshake.
+/// The longest delay of a superseding connection, plus a handshake.
 const SUPERSEDE_MS: u64 = 6_000;
 
-/// The longest wait between two attempts to lock, with its random scale, and the attempt.
+/// The longest randomised back-off between two attempts to lock, plus the attempt.
 const LOCK_TURN_MS: u64 = 8_000;
 
-/// Returns the time to load: the format is looked up, and each pool read, each after the longest
-/// wait between two retries.
-fn load_ms(iam: &IamPlan) -> u64 {
+/// Returns the time to load IAM: the format is read, then each pool, each after the longest
+/// back-off between two retries.
+fn iam_load_ms(iam: &IamPlan) -> u64 {
     let operations = u64::from(ITEMS_MAX) + ItemKind::ALL.len() as u64 + 3;
     2 * ms(limits::RETRY_MAX) + operations * u64::from(iam.store_ms) + 100
 }
 
-/// Returns the time to convergence. All nodes reconnect. A node that has not loaded retries its
-/// pools for the last time, reads them and catches up. A peer that found it not loaded, or whose
-/// reconciliation hung, reconciles again. Unnoticed differences are found by a reconciliation at
-/// the interval.
+/// Returns the time for IAM to converge. All nodes reconnect. A node that has not loaded retries
+/// its pools for the last time, reads them and catches up. A peer whose reconciliation was refused
+/// because the node had not loaded, or timed out, reconciles again. Differences that no reconnect
+/// revealed are found by the periodic reconciliation.
 fn converge_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
     let records = u64::from(ITEMS_MAX) * u64::from(iam.store_ms);
-    let load = load_ms(iam);
+    let load = iam_load_ms(iam);
     let again =
         ms(limits::RECONCILE_TIMEOUT) + ms(limits::RETRY_MAX).max(u64::from(iam.refresh_ms));
     // At worst, all records are fetched from each peer in turn.

@@ -105,7 +105,7 @@ pub fn read(path: &Path) -> Result<Entry, CorpusError> {
 pub fn read_plan(path: &Path) -> Result<Plan, CorpusError> {
     let plan = match parse::<Entry>(path) {
         Ok(entry) => entry.plan,
-        // The error reported is that of a plan, which the file most likely is meant to be.
+        // The error is that of parsing a plan, because the file is most likely one.
         Err(_) => parse::<Plan>(path)?,
     };
     validate(path, &plan)?;

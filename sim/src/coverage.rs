@@ -1,9 +1,10 @@
-//! Coverage points: rare situations that a set of runs must reach, or it has not tested them.
+//! Coverage points: rare situations that a set of runs must reach, because it does not test them
+//! otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{
-    CallId, CallKind, Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide,
+    CallId, CallKind, ConnectionState, Event, EventKind, HandlerEnd, Outcome, SocketId, StreamSide,
 };
 use crate::plan::{Fault, Load, Node};
 use crate::world::NodeView;
@@ -168,8 +169,14 @@ impl Coverage {
     }
 
     /// Handles a change of the state of the connection from the first of `ends` to the second.
-    fn on_state(&mut self, ends: (Node, Node), state: LinkState, cause: Option<&str>, at: u64) {
-        if state == LinkState::Connected {
+    fn on_state(
+        &mut self,
+        ends: (Node, Node),
+        state: ConnectionState,
+        cause: Option<&str>,
+        at: u64,
+    ) {
+        if state == ConnectionState::Connected {
             return;
         }
         // After a loss, the acceptor waits for the dialer, and the dialer backs off; a watcher may
@@ -180,12 +187,14 @@ impl Coverage {
             self.hit("response_arrived_as_connection_died");
         }
         match state {
-            LinkState::Backoff => self.on_cause(cause.unwrap_or_default()),
+            ConnectionState::Backoff => self.on_cause(cause.unwrap_or_default()),
             // At the end of the run, all connections shut down; that proves nothing.
-            LinkState::Shutdown if self.restarting.remove(&ends.0) => {
+            ConnectionState::Shutdown if self.restarting.remove(&ends.0) => {
                 self.hit("graceful_restart");
             }
-            LinkState::Shutdown | LinkState::Connecting | LinkState::Connected => {}
+            ConnectionState::Shutdown
+            | ConnectionState::Connecting
+            | ConnectionState::Connected => {}
         }
     }
 

@@ -56,13 +56,13 @@ pub enum EventKind {
         /// How often it has started.
         incarnation: u32,
     },
-    /// A node's connection to another node changed its state.
+    /// A node's connection to another node changed state.
     State {
         /// The other node.
         remote: Node,
         /// Its new state.
-        state: LinkState,
-        /// Reason for not being connected, where that is known.
+        state: ConnectionState,
+        /// Reason why it is not connected, if known.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         cause: Option<String>,
     },
@@ -112,7 +112,7 @@ pub enum EventKind {
         /// Number of the stream.
         call: CallId,
     },
-    /// A message was handed to a stream: the send resolved.
+    /// A message was accepted by a stream: the send resolved.
     Sent {
         /// Number of the stream.
         call: CallId,
@@ -121,7 +121,7 @@ pub enum EventKind {
         /// Number of the message in this direction.
         number: u32,
     },
-    /// A send is blocked: it waits for credit, or for room in the queue.
+    /// A send is blocked: it waits for credit, or for queue space.
     SendBlocked {
         /// Number of the stream.
         call: CallId,
@@ -214,7 +214,7 @@ pub enum EventKind {
         /// How the holder noticed.
         notice: LossNotice,
     },
-    /// A lock ended for its holder, which does nothing under it any more.
+    /// A lock ended for its holder, which does not use the store from here on.
     LockEnded {
         /// Number of the call.
         call: CallId,
@@ -328,14 +328,14 @@ impl EventKind {
 /// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LinkState {
+pub enum ConnectionState {
     /// Dialing, or waiting to be dialed.
     Connecting,
     /// Open.
     Connected,
     /// Waiting before the next attempt.
     Backoff,
-    /// Closed for good.
+    /// Closed permanently.
     Shutdown,
 }
 

@@ -1,4 +1,4 @@
-//! Records every panic and every `bug!` of a run, so that none goes unnoticed.
+//! Captures every panic and every `bug!` of a run, because each must fail it.
 //!
 //! turmoil on stable Rust swallows panics of spawned tasks, and grid continues after a bug. A run
 //! has a thread of its own, so both are recorded by thread.
@@ -54,7 +54,7 @@ impl Guard {
     }
 
     /// Returns the panics and bugs since the last call.
-    pub(crate) fn take(&self) -> Vec<String> {
+    pub(crate) fn take_failures(&self) -> Vec<String> {
         FAILURES.with(|seen| seen.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default())
     }
 }
@@ -172,10 +172,10 @@ mod tests {
         grid::bug!("also on {}", "purpose");
         // As load does it: unwinding that is part of a plan is no panic.
         let _ = std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new("planned")));
-        let seen = guard.take();
+        let seen = guard.take_failures();
         assert_eq!(seen.len(), 2, "{seen:?}");
         assert!(seen[0].contains("on purpose"), "{seen:?}");
         assert!(seen[1].contains("also on purpose"), "{seen:?}");
-        assert!(guard.take().is_empty());
+        assert!(guard.take_failures().is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Users, policies and mappings as a run sees them: iam-bootstrap on every node, over pools in
-//! memory that outlive its processes.
+//! Users, policies and mappings in a run: iam-bootstrap on every node, over pools in memory that
+//! outlive its processes.
 //!
 //! A record is recorded as an event when a pool persists it. The snapshot of readers is compared
 //! after each tick, from outside of the simulation. An item has a number and a value: the value of
@@ -112,7 +112,7 @@ fn seed(store: &MemoryStore, item: ItemRecord) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Slot into which software puts the IAM copy of its node.
+/// Slot into which software puts the IAM replica of its node.
 #[derive(Clone, Default)]
 pub struct IamSlot {
     iam: Arc<OnceLock<Iam>>,
@@ -120,14 +120,14 @@ pub struct IamSlot {
 }
 
 impl IamSlot {
-    /// Sets the copy that the load changes from now on, one for each incarnation of a node.
+    /// Sets the replica that the load changes from now on, one for each incarnation of a node.
     pub fn offer(&self, iam: Iam) {
         if self.iam.set(iam).is_err() {
-            grid::bug!("an incarnation has one IAM copy");
+            grid::bug!("an incarnation has one IAM replica");
         }
     }
 
-    /// Returns the copy, if there is one.
+    /// Returns the replica, if there is one.
     pub(crate) fn iam(&self) -> Option<Iam> {
         self.iam.get().cloned()
     }

@@ -50,7 +50,7 @@ pub use link_health::LinkHealth;
 
 /// The context of a check.
 #[derive(Debug)]
-pub struct Facts<'a> {
+pub struct CheckContext<'a> {
     /// The plan of the run.
     pub plan: &'a Plan,
     /// The calls made so far.
@@ -63,7 +63,7 @@ pub struct Facts<'a> {
     pub now_ms: u64,
 }
 
-impl Facts<'_> {
+impl CheckContext<'_> {
     /// Returns the plan of a call.
     pub fn load(&self, call: CallId) -> Option<Load> {
         self.table.get(call)
@@ -83,7 +83,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// A description of the violation.
-    fn on_event(&mut self, _event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, _event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         Ok(())
     }
 
@@ -92,7 +92,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// A description of the violation.
-    fn on_tick(&mut self, _beliefs: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
+    fn on_tick(&mut self, _beliefs: &[HoldView], _context: &CheckContext<'_>) -> CheckResult {
         Ok(())
     }
 
@@ -101,13 +101,13 @@ pub trait Invariant {
     /// # Errors
     ///
     /// A description of the violation.
-    fn on_view(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn on_view(&mut self, _views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         Ok(())
     }
 
     /// Returns whether the state that must converge after healing has done so. The run continues
     /// until it has, up to the bound.
-    fn has_converged(&self, _facts: &Facts<'_>) -> bool {
+    fn has_converged(&self, _context: &CheckContext<'_>) -> bool {
         true
     }
 
@@ -116,7 +116,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// A description of the violation.
-    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_quiescence(&mut self, _views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         Ok(())
     }
 
@@ -125,7 +125,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// A description of the violation.
-    fn at_end(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_end(&mut self, _views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! The load of a run: the operations of the nodes, and the events that both ends of a call record.
+//! The workload of a run: the operations of the nodes, and the events that both ends of a call
+//! record.
 //!
 //! Both ends look a call up in the plan by the number in its payload, so the handler does what the
 //! plan says. Each message states its own number: a response to another call and a missing,
@@ -38,9 +39,9 @@ impl LoadTable {
     }
 }
 
-/// Handler that serves requests in place.
+/// Handler that returns without being spawned.
 const IN_PLACE: HandlerId = HandlerId::new(200);
-/// Handler that serves requests in separate tasks.
+/// Handler that is spawned as a task.
 const SPAWNED: HandlerId = HandlerId::new(201);
 /// Handler that is not registered.
 const UNKNOWN: HandlerId = HandlerId::new(202);
@@ -85,7 +86,7 @@ pub(crate) async fn perform(call: CallId, load: Load, host: Host) {
     };
     let (_, to) = load.ends();
     let (connection, recorder) = (host.manager.connection(&url(to)), host.recorder.clone());
-    // A call that waits must not keep its manager.
+    // An outstanding call must not keep its manager alive.
     drop(host);
     match (load, connection) {
         (Load::Request(plan), Some(to)) => request::perform(call, plan, to, recorder).await,
@@ -181,7 +182,7 @@ pub const PLANNED_PANIC: &str = "planned";
 pub const PLANNED_ERROR: &str = "planned error";
 
 /// Sleeps for `ms`; returns at once if that is 0.
-async fn pause(ms: u32) {
+async fn sleep_ms(ms: u32) {
     if ms > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(u64::from(ms))).await;
     }

@@ -1,4 +1,4 @@
-//! Locks as a run sees them: requests, holders that see `is_held()`, and the protected store.
+//! Locks in a run: requests, holders that see `is_held()`, and the protected store.
 //!
 //! The lock implementation is software on the nodes: it offers a [`LockClient`] on each node, and
 //! the load requests locks from that. The holders' views are read from outside of the simulation,
@@ -52,7 +52,7 @@ pub struct LocksView {
     pub live: usize,
     /// Number of second rounds of requests, which a token needed.
     pub second_rounds: u64,
-    /// Number of notifications that another attempt is worthwhile.
+    /// Number of notifications to waiters that another attempt is likely to succeed.
     pub notifications: u64,
     /// Its locker, if it has one whose state can be read.
     pub locker: Option<LockerView>,

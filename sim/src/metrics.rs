@@ -1,6 +1,6 @@
-//! Resource metrics as a run sees them: nodes that sample simulated machines, and scrapes.
+//! Resource metrics in a run: nodes that sample synthetic hosts, and scrapes.
 //!
-//! The counters of a machine are drawn from the seed of its incarnation, so that a reported value
+//! The counters of a host are drawn from the seed of its incarnation, so that a reported value
 //! identifies its sample. This module records the samples and the results of scrapes; everything in
 //! between is the production crate.
 
@@ -49,7 +49,7 @@ impl Software for MetricsSoftware {
         self.others.install(host)?;
         let start_ms = millis(host.clock.wall().seconds(), host.clock.wall().nanos());
         let metrics = ResourceMetrics::builder(&host.manager)
-            .source(Machine::new(&self.plan, host))
+            .source(SyntheticHost::new(&self.plan, host))
             .clock(host.clock.clone())
             .limits(limits_of(&self.plan))
             .build()?;
@@ -160,7 +160,8 @@ fn reported_values(report: &Report) -> ReportedValues {
     }
 }
 
-/// Rounds a value. A value that no machine here counts stays one that none does.
+/// Rounds a value. Negative, infinite and NaN values saturate, so that they still differ from all
+/// expected ones.
 pub(crate) fn whole(value: f64) -> u64 {
     value.round() as u64
 }
@@ -182,8 +183,8 @@ fn limits_of(plan: &MetricsPlan) -> Limits {
     limits
 }
 
-/// A simulated machine.
-struct Machine {
+/// Source of the counters of a node, drawn from its seed.
+struct SyntheticHost {
     seed: u64,
     samples: AtomicU64,
     received: AtomicU64,
@@ -192,7 +193,7 @@ struct Machine {
     recorder: NodeRecorder,
 }
 
-impl Machine {
+impl SyntheticHost {
     fn new(plan: &MetricsPlan, host: &Host) -> Self {
         let slow = plan.slow.iter().find(|(node, _)| *node == host.node).map_or(0, |(_, ms)| *ms);
         Self {
@@ -206,7 +207,7 @@ impl Machine {
     }
 }
 
-impl Source for Machine {
+impl Source for SyntheticHost {
     fn sample(&self) -> SampleFuture {
         let number = self.samples.fetch_add(1, Ordering::Relaxed);
         let mut rng = SmallRng::seed_from_u64(self.seed ^ number.rotate_left(32));

@@ -61,15 +61,15 @@ pub struct Pair {
     tokens: BTreeMap<(End, u64), usize>,
     /// Whether expired timers may be unhandled.
     is_late: bool,
-    /// What occurred at least once: a property of a situation that never occurs is worth nothing.
-    pub seen: BTreeSet<&'static str>,
+    /// Coverage: the situations that occurred at least once.
+    pub reached: BTreeSet<&'static str>,
 }
 
 impl Pair {
     /// Creates a pair whose two ends are connected.
     pub fn new(limits: &Limits, checksum: Checksum) -> Self {
         let now = Instant::from_nanos(5);
-        let side = || Endpoint {
+        let endpoint = || Endpoint {
             connection: Connection::new(limits, checksum, now),
             wire: VecDeque::new(),
             is_closed: false,
@@ -81,13 +81,13 @@ impl Pair {
         Self {
             limits: limits.clone(),
             now,
-            a: side(),
-            b: side(),
+            a: endpoint(),
+            b: endpoint(),
             calls: Vec::new(),
             streams: Vec::new(),
             tokens: BTreeMap::new(),
             is_late: false,
-            seen: BTreeSet::new(),
+            reached: BTreeSet::new(),
         }
     }
 
@@ -152,12 +152,12 @@ impl Pair {
                 self.now = self.now + Duration::from_millis(u64::from(millis));
             }
             Operation::Run { millis } => {
-                self.live(Duration::from_millis(u64::from(millis % 60_000)));
+                self.run_for(Duration::from_millis(u64::from(millis % 60_000)));
             }
             Operation::Drain { end } => {
-                let side = self.endpoint_mut(end);
-                side.connection.drain();
-                side.is_draining = true;
+                let endpoint = self.endpoint_mut(end);
+                endpoint.connection.drain();
+                endpoint.is_draining = true;
             }
             Operation::Close { end } => {
                 self.endpoint_mut(end).connection.close(CloseReason::Transport("cut".into()));
@@ -168,11 +168,11 @@ impl Pair {
     fn transmit(&mut self, end: End, frames: usize) {
         let (now, other) = (self.now, end.other());
         let is_read = !self.endpoint_mut(other).is_closed;
-        let side = self.endpoint_mut(end);
+        let endpoint = self.endpoint_mut(end);
         for _ in 0..frames {
-            let Some(transmit) = side.connection.poll_transmit(now) else { return };
+            let Some(transmit) = endpoint.connection.poll_transmit(now) else { return };
             if is_read {
-                side.wire.push_back(transmit.into_bytes());
+                endpoint.wire.push_back(transmit.into_bytes());
             }
         }
     }
@@ -218,7 +218,7 @@ impl Pair {
     }
 
     /// Moves the clock in steps, and delivers everything that is written in between.
-    fn live(&mut self, duration: Duration) {
+    fn run_for(&mut self, duration: Duration) {
         let until = self.now + duration;
         while self.now < until {
             self.deliver_everything();

@@ -12,7 +12,7 @@ mod locks;
 mod metrics;
 
 pub use iam::{ChangePlan, ITEMS_MAX, IamPlan, ItemChange, Outage};
-pub use locks::{ForcePlan, LockEnding, LockPlan, LocksPlan, RESOURCES_MAX, resource_name};
+pub use locks::{ForcePlan, LockPlan, LocksPlan, PlannedLockEnd, RESOURCES_MAX, resource_name};
 pub use metrics::MetricsPlan;
 
 /// A node of the cluster, counted from 0.
@@ -43,7 +43,7 @@ pub struct Plan {
     pub seed: u64,
     /// The nodes and the network.
     pub cluster: Cluster,
-    /// How long faults are injected before everything must recover, in milliseconds.
+    /// Duration of the phase in which faults are injected, in milliseconds. Then all are healed.
     pub duration_ms: u64,
     /// Faults and their times, in order of time.
     pub faults: Vec<(u64, Fault)>,
@@ -67,7 +67,7 @@ pub struct Cluster {
     pub socket_segments: u32,
     /// The limits that all managers run with, where they are not the defaults.
     pub limits: LimitsPlan,
-    /// How many times in 10,000 passes each fault point fires, by its name.
+    /// Probability of each fault point, in ten-thousandths, by its name.
     pub fault_points: Vec<(String, u16)>,
     /// Nodes that start later than the run, and their start times in milliseconds.
     pub late: Vec<(Node, u64)>,
@@ -190,7 +190,8 @@ pub enum Fault {
         /// How long outstanding calls may take to finish, in milliseconds.
         grace_ms: u32,
     },
-    /// A node's process is paused: it receives nothing, does nothing, and sees no time pass.
+    /// A node's process is paused, as by SIGSTOP: it receives nothing, does nothing, and sees no
+    /// time pass.
     Pause {
         /// The node.
         node: Node,
@@ -296,7 +297,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// One operation that a node is asked for.
+/// One operation of the workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "load", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Load {
@@ -327,7 +328,7 @@ pub struct RequestPlan {
     /// How long the handler works, in milliseconds. With 0 it responds without waiting.
     pub work_ms: u32,
     /// How the handler ends.
-    pub ending: HandlerEnding,
+    pub ending: PlannedHandlerEnd,
     /// Deadline in milliseconds; absent is the manager's default.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeout_ms: Option<u32>,
@@ -339,7 +340,7 @@ pub struct RequestPlan {
 /// How a handler ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum HandlerEnding {
+pub enum PlannedHandlerEnd {
     /// With the requested response or messages.
     Success,
     /// With an error.
@@ -376,7 +377,7 @@ pub struct StreamPlan {
     /// never receives.
     pub receive_pace_ms: Option<u32>,
     /// How the handler ends.
-    pub ending: HandlerEnding,
+    pub ending: PlannedHandlerEnd,
     /// Deadline of the stream, in milliseconds; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeout_ms: Option<u32>,
@@ -389,7 +390,7 @@ pub struct StreamPlan {
 pub const CAPACITIES: [(u32, u32); 5] = [(0, 1), (1, 1), (2, 3), (8, 8), (64, 64)];
 
 impl Plan {
-    /// Creates a plan of a cluster on a fast and whole network, without load or faults.
+    /// Creates a plan of a cluster on a fast and intact network, without load or faults.
     pub fn quiet(nodes: u8) -> Self {
         let cluster = Cluster {
             nodes,

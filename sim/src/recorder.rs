@@ -2,8 +2,8 @@
 //!
 //! A run has one thread, so the order in which events are recorded is that of the simulation. When
 //! a node loses power, its tasks are dropped in an order that depends on the process (tokio's task
-//! ids). The node is therefore muted first, and everything that ended with it is recorded here, in
-//! the order of its numbers.
+//! ids). The node is therefore muted first, and the ends of its calls, handlers and sockets are
+//! recorded here, in the order of their numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -6,9 +6,10 @@
 //!   (duration of the plan)   (within the bound of `Bounds::drain_ms`)
 //! ```
 //!
-//! A connection that died unnoticed looks open for a while: the cluster is left alone for as long
-//! as that may last, and must recover once more. Then every node calls every other and requests
-//! each lock, and all must succeed: a cluster that only responds to pings has not recovered.
+//! A connection that is dead but not yet detected looks open: the run waits for as long as the
+//! detection may take, and the cluster must recover once more. Then every node calls every other
+//! and requests each lock, and all must succeed: a cluster that only responds to pings has not
+//! recovered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::bounds::Bounds;
 use crate::coverage::Coverage;
 use crate::event::{Event, EventKind};
 use crate::iam::Convergence;
-use crate::invariants::{self, CheckResult, Facts, Invariant, LinkHealth};
+use crate::invariants::{self, CheckContext, CheckResult, Invariant, LinkHealth};
 use crate::plan::Plan;
 use crate::world::{Software, World};
 use crate::{iam, lock, metrics};
@@ -65,8 +66,7 @@ pub struct Run {
     pub coverage: Coverage,
     /// Duration in simulated milliseconds.
     pub simulated_ms: u64,
-    /// How soon all copies of users, policies and mappings converged; `None` without copies, or if
-    /// they did not.
+    /// How soon the IAM replicas of all nodes converged; `None` without IAM, or if they did not.
     pub convergence: Option<Convergence>,
 }
 
@@ -103,11 +103,11 @@ pub fn run(plan: &Plan, expected: Option<Expectation>) -> Run {
 
 /// Runs `plan` with custom software on every node, and checks `expected` at its end.
 pub fn run_with(plan: &Plan, software: &Arc<dyn Software>, expected: Option<Expectation>) -> Run {
-    let mut trial = Trial::new(plan, software);
-    let mut violation = trial.run_phases(expected).err();
-    let recorder = trial.world.recorder().clone();
-    let (mut events, simulated_ms) = (trial.all_events(), trial.world.now_ms());
-    let Trial { world, coverage, .. } = trial;
+    let mut runner = Runner::new(plan, software);
+    let mut violation = runner.run_phases(expected).err();
+    let recorder = runner.world.recorder().clone();
+    let (mut events, simulated_ms) = (runner.all_events(), runner.world.now_ms());
+    let Runner { world, coverage, .. } = runner;
     // Destructors are code under test too: the remaining state is dropped here.
     if let Some(text) = world.end().into_iter().next() {
         violation.get_or_insert(internal_error(text));
@@ -127,14 +127,15 @@ fn internal_error(text: String) -> Violation {
 /// Ticks between two views of the nodes. Between views, invariants see events only.
 const VIEW_TICKS: u64 = 16;
 
-/// How long a recovered cluster is left alone before it is checked again: for sockets that are
-/// being closed, and handshakes that will not be completed.
+/// Time without new load before a recovered cluster is checked again: for sockets that are being
+/// closed, and handshakes that will not be completed.
 const QUIET_TIME: Duration = Duration::from_secs(7);
 
 /// Grace period of the shutdown of all nodes.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-struct Trial<'a> {
+/// A run in progress.
+struct Runner<'a> {
     plan: &'a Plan,
     world: World,
     bounds: Bounds,
@@ -145,7 +146,7 @@ struct Trial<'a> {
     steps: u64,
 }
 
-impl<'a> Trial<'a> {
+impl<'a> Runner<'a> {
     fn new(plan: &'a Plan, software: &Arc<dyn Software>) -> Self {
         let bounds = Bounds::of(plan);
         let skew_max = u64::try_from(bounds.limits.clock_skew_max.as_millis()).unwrap_or(u64::MAX);
@@ -197,7 +198,7 @@ impl<'a> Trial<'a> {
         while self.world.now_ms() < self.plan.duration_ms {
             let now_ms = self.world.now_ms();
             while let Some((_, due)) = fault.filter(|(at, _)| *at <= now_ms) {
-                self.world.fault(*due);
+                self.world.inject(*due);
                 fault = faults.next();
             }
             while let Some((_, due)) = call.filter(|(at, _)| *at <= now_ms) {
@@ -213,7 +214,7 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Waits for copies to converge; an invariant fails if they do not.
+    /// Waits for replicas to converge; an invariant fails if they do not.
     fn converge(&mut self, limit_ms: u64) -> Result<(), Violation> {
         let has_copies = self.plan.cluster.iam.is_some();
         while has_copies && !self.has_converged() && self.world.now_ms() <= limit_ms {
@@ -223,13 +224,13 @@ impl<'a> Trial<'a> {
     }
 
     fn has_converged(&self) -> bool {
-        let facts = self.facts();
+        let context = self.context();
         let mut invariants = self.invariants.iter();
-        self.world.is_converged() && invariants.all(|invariant| invariant.has_converged(&facts))
+        self.world.is_converged() && invariants.all(|invariant| invariant.has_converged(&context))
     }
 
-    fn facts(&self) -> Facts<'_> {
-        Facts {
+    fn context(&self) -> CheckContext<'_> {
+        CheckContext {
             plan: self.plan,
             table: self.world.table(),
             bounds: &self.bounds,
@@ -303,47 +304,47 @@ impl<'a> Trial<'a> {
             if event.kind.call().is_none_or(|call| (call as usize) < self.plan.load.len()) {
                 self.coverage.on_event(event, load.as_ref());
             }
-            let facts = Facts {
+            let context = CheckContext {
                 plan: self.plan,
                 table: self.world.table(),
                 bounds: &self.bounds,
                 health: &self.health,
                 now_ms: event.at_ms,
             };
-            check_all(&mut self.invariants, |invariant| invariant.on_event(event, &facts))?;
+            check_all(&mut self.invariants, |invariant| invariant.on_event(event, &context))?;
         }
         let hold_views = self.world.hold_views();
-        self.ask(|invariant, facts| invariant.on_tick(&hold_views, facts))?;
+        self.ask(|invariant, context| invariant.on_tick(&hold_views, context))?;
         if self.steps.is_multiple_of(VIEW_TICKS) {
             let views = self.world.views();
             self.coverage.on_view(&views);
-            self.ask(|invariant, facts| invariant.on_view(&views, facts))?;
+            self.ask(|invariant, context| invariant.on_view(&views, context))?;
         }
         Ok(())
     }
 
     fn at_quiet(&mut self) -> Result<(), Violation> {
         let views = self.world.views();
-        self.ask(|invariant, facts| invariant.at_quiescence(&views, facts))
+        self.ask(|invariant, context| invariant.at_quiescence(&views, context))
     }
 
     fn at_end(&mut self) -> Result<(), Violation> {
         let views = self.world.views();
-        self.ask(|invariant, facts| invariant.at_end(&views, facts))
+        self.ask(|invariant, context| invariant.at_end(&views, context))
     }
 
     fn ask(
         &mut self,
-        mut check: impl FnMut(&mut dyn Invariant, &Facts<'_>) -> CheckResult,
+        mut check: impl FnMut(&mut dyn Invariant, &CheckContext<'_>) -> CheckResult,
     ) -> Result<(), Violation> {
-        let facts = Facts {
+        let context = CheckContext {
             plan: self.plan,
             table: self.world.table(),
             bounds: &self.bounds,
             health: &self.health,
             now_ms: self.world.now_ms(),
         };
-        check_all(&mut self.invariants, |invariant| check(invariant, &facts))
+        check_all(&mut self.invariants, |invariant| check(invariant, &context))
     }
 
     fn all_events(&mut self) -> Vec<Event> {

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::event::Event;
 use crate::invariants::CheckResult;
-use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan};
+use crate::plan::{Load, Node, Plan, PlannedHandlerEnd, RequestPlan};
 
 mod big_and_small;
 mod cancel_storm;
@@ -109,7 +109,7 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
 }
 
 /// Creates a plan of `nodes` nodes with a name, a duration and a source of randomness.
-fn begin(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
+fn new_plan(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut plan = Plan::quiet(nodes);
     name.clone_into(&mut plan.scenario);
@@ -124,7 +124,7 @@ fn begin(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng)
 }
 
 /// Adds small requests from each node to each other, about every `every_ms`.
-fn steady(plan: &mut Plan, rng: &mut SmallRng, every_ms: u64) {
+fn add_steady_requests(plan: &mut Plan, rng: &mut SmallRng, every_ms: u64) {
     let nodes = plan.cluster.nodes;
     // Before the first tick no node runs, and a request in the last tick would not be made.
     let begin = plan.cluster.tick_ms;
@@ -133,7 +133,7 @@ fn steady(plan: &mut Plan, rng: &mut SmallRng, every_ms: u64) {
         for to in (0..nodes).map(Node).filter(|to| *to != from) {
             let mut at = begin + rng.random_range(0..every_ms);
             while at < end {
-                plan.load.push((at, Load::Request(small(from, to))));
+                plan.load.push((at, Load::Request(small_request(from, to))));
                 at += rng.random_range(every_ms / 2..=every_ms * 3 / 2).max(1);
             }
         }
@@ -142,21 +142,21 @@ fn steady(plan: &mut Plan, rng: &mut SmallRng, every_ms: u64) {
 }
 
 /// Returns a small request whose handler responds without waiting.
-fn small(from: Node, to: Node) -> RequestPlan {
+fn small_request(from: Node, to: Node) -> RequestPlan {
     RequestPlan {
         from,
         to,
         bytes: 100,
         response_bytes: 100,
         work_ms: 0,
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: None,
     }
 }
 
 /// Draws two different nodes.
-fn two(rng: &mut SmallRng, nodes: u8) -> (Node, Node) {
+fn two_nodes(rng: &mut SmallRng, nodes: u8) -> (Node, Node) {
     let first = rng.random_range(0..nodes);
     let second = (first + rng.random_range(1..nodes)) % nodes;
     (Node(first), Node(second))

@@ -1,13 +1,13 @@
 //! Shrinks a failing plan while it fails in the same way.
 //!
-//! Delta debugging (Zeller's ddmin) over the faults and the load, then simpler values for the rest:
+//! Delta debugging (Zeller's ddmin) of the faults and the load, then simpler values for the rest:
 //! fewer nodes, no fault points, default limits, shorter runs, smaller messages, rounder times. A
 //! smaller plan is another run: calls get other numbers, messages other latencies. The criterion is
 //! that the same invariant fails.
 
-use crate::plan::{HandlerEnding, Load, LockEnding, Node, Plan};
+use crate::plan::{Load, Node, Plan, PlannedHandlerEnd, PlannedLockEnd};
 
-/// Limit of the work of shrinking.
+/// Limit on the number of runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Number of runs at most.
@@ -31,8 +31,8 @@ pub struct Shrunk {
     pub is_minimal: bool,
 }
 
-/// Shrinks `plan` as long as `fails` returns true, which means that the plan fails as the first one
-/// did. Calls `on_progress` after each round.
+/// Shrinks `plan`, which stays a plan for which `fails` returns true: it fails in the same way.
+/// Calls `on_progress` after each round.
 pub fn shrink(
     plan: &Plan,
     budget: Budget,
@@ -250,9 +250,9 @@ const SIMPLIFICATIONS: [Simplification; 9] = [
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
-        Load::Request(plan) => plan.ending = HandlerEnding::Success,
-        Load::Stream(plan) => plan.ending = HandlerEnding::Success,
-        Load::Lock(plan) => plan.ending = LockEnding::Unlock,
+        Load::Request(plan) => plan.ending = PlannedHandlerEnd::Success,
+        Load::Stream(plan) => plan.ending = PlannedHandlerEnd::Success,
+        Load::Lock(plan) => plan.ending = PlannedLockEnd::Unlock,
         Load::Force(_) | Load::Change(_) => {}
     },
     |load| match load {
@@ -295,7 +295,7 @@ mod tests {
     use crate::swarm;
 
     #[test]
-    fn only_what_the_failure_needs_remains() {
+    fn only_operations_that_the_failure_needs_remain() {
         let mut plan = swarm::plan(3, Some(5));
         let (a, b) = (Node(1), Node(0));
         plan.faults.push((34_000, Fault::Cut { a, b }));

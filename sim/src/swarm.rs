@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::plan::{
-    CAPACITIES, Cluster, Fault, HandlerEnding, LimitsPlan, Load, Node, Plan, RequestPlan,
+    CAPACITIES, Cluster, Fault, LimitsPlan, Load, Node, Plan, PlannedHandlerEnd, RequestPlan,
     StreamPlan,
 };
 
@@ -25,7 +25,7 @@ pub const FAULT_PHASE_MS: u64 = 30_000;
 
 /// Draws the plan of a seed. `nodes` is drawn unless it is given.
 pub fn plan(seed: u64, nodes: Option<u8>) -> Plan {
-    draw(seed, nodes, FaultMix::Some)
+    draw(seed, nodes, FaultMix::Drawn)
 }
 
 /// Draws the plan of a seed with every class of fault and every fault point.
@@ -36,16 +36,16 @@ pub fn plan_with_everything(seed: u64) -> Plan {
 /// Which classes of faults a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FaultMix {
-    /// Each class is drawn.
-    Some,
+    /// Each class is drawn with a probability of its own.
+    Drawn,
     /// All classes are present.
     All,
 }
 
 impl FaultMix {
-    /// Draws whether a run has a feature that one in `1 / share` runs has.
-    fn has(self, rng: &mut impl Rng, share: f64) -> bool {
-        let is_drawn = rng.random_bool(share);
+    /// Draws whether a run has a feature; with all faults, every run has it.
+    fn has(self, rng: &mut impl Rng, probability: f64) -> bool {
+        let is_drawn = rng.random_bool(probability);
         is_drawn || self == Self::All
     }
 }
@@ -119,11 +119,11 @@ fn fault_points(rng: &mut impl Rng, mix: FaultMix) -> Vec<(String, u16)> {
     for point in FaultPoint::ALL {
         if mix.has(rng, 0.3) {
             let rate = match point {
-                // Passed with each frame.
+                // Evaluated for each frame.
                 FaultPoint::DelayFlush | FaultPoint::FullSocket | FaultPoint::SpuriousWake => {
                     pick(rng, &[10, 100, 1_000])
                 }
-                // Passed once per connection, or once per node.
+                // Evaluated once per connection, or once per node.
                 FaultPoint::TinyQueue | FaultPoint::EarlyTimeout | FaultPoint::Supersede => {
                     pick(rng, &[500, 3_000])
                 }
@@ -135,7 +135,7 @@ fn fault_points(rng: &mut impl Rng, mix: FaultMix) -> Vec<(String, u16)> {
 }
 
 /// Draws a pair of different nodes.
-fn two(rng: &mut impl Rng, nodes: u8) -> (Node, Node) {
+fn two_nodes(rng: &mut impl Rng, nodes: u8) -> (Node, Node) {
     let a = rng.random_range(0..nodes);
     let b = (a + rng.random_range(1..nodes)) % nodes;
     (Node(a), Node(b))
@@ -170,7 +170,7 @@ const FAULT_CLASSES: [FaultClass; 9] = [
 
 fn faults(rng: &mut impl Rng, nodes: u8, mix: FaultMix) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
-    if rng.random_bool(0.1) && mix == FaultMix::Some {
+    if rng.random_bool(0.1) && mix == FaultMix::Drawn {
         return faults;
     }
     for class in FAULT_CLASSES {
@@ -195,7 +195,7 @@ fn add_fault(
     (from, to): (u64, u64),
     faults: &mut Vec<(u64, Fault)>,
 ) {
-    let (a, b) = two(rng, nodes);
+    let (a, b) = two_nodes(rng, nodes);
     let (begin, end) = match class {
         FaultClass::Cut => (Fault::Cut { a, b }, Fault::Repair { a, b }),
         FaultClass::CutOneWay => (Fault::CutOneWay { from: a, to: b }, Fault::Repair { a, b }),
@@ -221,9 +221,9 @@ fn add_fault(
         FaultClass::Swizzle => {
             for other in (0..nodes).map(Node).filter(|other| *other != a) {
                 let cut = from + rng.random_range(0..2_000);
-                let mend = to.max(cut) + rng.random_range(0..4_000);
+                let repaired_at = to.max(cut) + rng.random_range(0..4_000);
                 faults.push((cut, Fault::Cut { a, b: other }));
-                faults.push((mend, Fault::Repair { a, b: other }));
+                faults.push((repaired_at, Fault::Repair { a, b: other }));
             }
             return;
         }
@@ -234,7 +234,7 @@ fn add_fault(
 
 fn load(rng: &mut impl Rng, cluster: &Cluster) -> Vec<(u64, Load)> {
     let calls = pick(rng, &[40, 150, 400]) * u64::from(cluster.nodes.min(5)) / 2;
-    let streams_of_ten = pick(rng, &[0, 2, 5, 10]);
+    let streams_per_ten = pick(rng, &[0, 2, 5, 10]);
     let is_bursty = rng.random_bool(0.3);
     let sizes = sizes(rng, cluster);
     let mut load = Vec::new();
@@ -243,8 +243,8 @@ fn load(rng: &mut impl Rng, cluster: &Cluster) -> Vec<(u64, Load)> {
         if !is_bursty || rng.random_bool(0.02) {
             at = rng.random_range(0..FAULT_PHASE_MS);
         }
-        let ends = two(rng, cluster.nodes);
-        let operation = if rng.random_range(0..10) < streams_of_ten {
+        let ends = two_nodes(rng, cluster.nodes);
+        let operation = if rng.random_range(0..10) < streams_per_ten {
             Load::Stream(stream(rng, ends, &sizes))
         } else {
             Load::Request(request(rng, ends, &sizes))
@@ -255,8 +255,8 @@ fn load(rng: &mut impl Rng, cluster: &Cluster) -> Vec<(u64, Load)> {
     load
 }
 
-/// Adds more load than fits into a queue, at once and to one node; often one that has just become
-/// unreachable.
+/// Adds more requests than fit into a queue, at once and to one node: often one that has just
+/// become unreachable.
 fn flood(
     rng: &mut impl Rng,
     cluster: &Cluster,
@@ -266,14 +266,14 @@ fn flood(
     if !rng.random_bool(0.15) {
         return;
     }
-    let stops = faults.iter().filter_map(|(at, fault)| match *fault {
+    let link_faults = faults.iter().filter_map(|(at, fault)| match *fault {
         Fault::Cut { a, b } | Fault::Hold { a, b } => Some((at + 100, (a, b))),
         Fault::CutOneWay { from, to } => Some((at + 100, (from, to))),
         _ => None,
     });
-    let mut stops: Vec<_> = stops.collect();
-    stops.push((rng.random_range(1_000..FAULT_PHASE_MS), two(rng, cluster.nodes)));
-    let (at, ends) = pick(rng, &stops);
+    let mut link_faults: Vec<_> = link_faults.collect();
+    link_faults.push((rng.random_range(1_000..FAULT_PHASE_MS), two_nodes(rng, cluster.nodes)));
+    let (at, ends) = pick(rng, &link_faults);
     let sizes = [cluster.limits.message_bytes_max.unwrap_or(256 * 1024) - 128];
     for _ in 0..pick(rng, &[30, 60]) {
         load.push((at.min(FAULT_PHASE_MS - 1), Load::Request(request(rng, ends, &sizes))));
@@ -293,13 +293,13 @@ fn sizes(rng: &mut impl Rng, cluster: &Cluster) -> Vec<u32> {
     sizes
 }
 
-fn ending(rng: &mut impl Rng) -> HandlerEnding {
+fn ending(rng: &mut impl Rng) -> PlannedHandlerEnd {
     match rng.random_range(0..20) {
-        0 => HandlerEnding::Error,
-        1 => HandlerEnding::Panic,
-        2 => HandlerEnding::Never,
-        3 => HandlerEnding::Unknown,
-        _ => HandlerEnding::Success,
+        0 => PlannedHandlerEnd::Error,
+        1 => PlannedHandlerEnd::Panic,
+        2 => PlannedHandlerEnd::Never,
+        3 => PlannedHandlerEnd::Unknown,
+        _ => PlannedHandlerEnd::Success,
     }
 }
 

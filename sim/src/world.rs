@@ -10,12 +10,12 @@
 //! use sim::world::World;
 //!
 //! let mut world = World::new(&Plan::quiet(3));
-//! world.wait_until(Duration::from_secs(10), World::is_connected).expect("a whole network");
-//! world.fault(Fault::Cut { a: Node(0), b: Node(1) });
+//! world.wait_until(Duration::from_secs(10), World::is_connected).expect("connected");
+//! world.inject(Fault::Cut { a: Node(0), b: Node(1) });
 //! world.run_for(Duration::from_secs(90));
 //! assert!(!world.is_connected());
 //! world.heal();
-//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("a whole network again");
+//! world.wait_until(Duration::from_secs(60), World::is_connected).expect("connected again");
 //! ```
 
 use std::future::Future;
@@ -76,7 +76,7 @@ pub struct World {
     protected: Protected,
     /// Nodes that have not started yet, and their start times.
     late: Vec<(Node, u64)>,
-    /// Last: it catches panics while the others are dropped.
+    /// The last field, because it captures panics while the others are dropped.
     guard: Guard,
 }
 
@@ -251,7 +251,7 @@ impl World {
     // ---- faults ----
 
     /// Injects a fault, or ends one.
-    pub fn fault(&mut self, fault: Fault) {
+    pub fn inject(&mut self, fault: Fault) {
         self.recorder.set_now_ms(self.now_ms());
         self.recorder.record(EventKind::Fault { fault });
         let Self { sim, links, .. } = self;
@@ -260,7 +260,7 @@ impl World {
             Fault::CutOneWay { from, to } => links.cut_one_way(sim, from, to),
             Fault::Hold { a, b } => links.hold(sim, a, b),
             Fault::Repair { a, b } => {
-                links.mend(sim, a, b);
+                links.repair(sim, a, b);
                 usual_latency(sim, &self.cluster, a, b);
             }
             Fault::Slow { a, b, ms } => {
@@ -345,7 +345,7 @@ impl World {
         }
     }
 
-    /// Heals all faults: links are whole and as fast as usual, clocks are right, nodes run. A
+    /// Heals all faults: links are intact and as fast as usual, clocks are correct, nodes run. A
     /// paused process resumes, with clocks that ran during the pause.
     pub fn heal(&mut self) {
         self.recorder.set_now_ms(self.now_ms());
@@ -353,7 +353,7 @@ impl World {
             self.resume(node, ClockWhilePaused::Ran);
         }
         for (a, b) in self.links.faulty() {
-            self.links.mend(&self.sim, a, b);
+            self.links.repair(&self.sim, a, b);
         }
         for (a, b) in std::mem::take(&mut self.slow) {
             usual_latency(&self.sim, &self.cluster, a, b);
@@ -367,7 +367,7 @@ impl World {
             for pool in &shared.pools {
                 pool.set_health(Health::Online);
             }
-            shared.clock.set_right();
+            shared.clock.correct_wall_clock();
             shared.clock.set_drift(0, self.sim.elapsed());
             if shared.has_wrong_secret() {
                 shared.set_right_secret();
@@ -391,15 +391,16 @@ impl World {
     /// swallows the former, and grid continues after the latter. [`crate::run`] fails a run for any
     /// of them; a custom scenario calls this at its end. A thread can have one world at a time.
     pub fn internal_errors(&self) -> Vec<String> {
-        self.guard.take()
+        self.guard.take_failures()
     }
 
-    /// Drops everything in the world, and returns the internal errors of that and those before.
+    /// Drops all nodes, and returns the panics and bugs of that and those since the last call of
+    /// [`internal_errors`](Self::internal_errors).
     pub fn end(self) -> Vec<String> {
         let Self { sim, nodes, guard, .. } = self;
         drop(sim);
         drop(nodes);
-        guard.take()
+        guard.take_failures()
     }
 
     /// Returns the event log.

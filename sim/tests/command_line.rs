@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use sim::corpus::{self, Entry};
-use sim::plan::{Fault, HandlerEnding, Load, Node, Plan, RequestPlan};
+use sim::plan::{Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan};
 
 fn sim(arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_sim");
@@ -64,8 +64,7 @@ fn run_with_json_prints_one_line_for_each_run() {
     assert_eq!(seeds, [Some(5), Some(6)]);
 }
 
-/// `.ci/planted` relies on it: the number of lines up to the first violation is the number of
-/// seeds that it took.
+/// `.ci/planted` relies on it: a passing run must not end the search for a violation.
 #[test]
 fn stop_at_first_continues_after_a_passing_run() {
     let arguments = ["run", "--scenario", "swarm", "--seeds", "0..3", "--json", "--stop-at-first"];
@@ -160,7 +159,7 @@ fn request(from: Node) -> RequestPlan {
         bytes: 16,
         response_bytes: 16,
         work_ms: 0,
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: None,
     }

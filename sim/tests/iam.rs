@@ -34,7 +34,7 @@ fn iam_changes_in_a_partition_passes() {
 fn iam_changes_in_a_partition_detects_violations() {
     let name = "iam_changes_in_a_partition";
     assert_violates(name, "must", |plan| remove_faults(plan, is_cut));
-    assert_violates(name, "copies must converge by", |plan| remove_faults(plan, is_repair));
+    assert_violates(name, "replicas must converge by", |plan| remove_faults(plan, is_repair));
     assert_violates(name, "must not show item 1", |plan| {
         remove_changes(plan, |change| change == ItemChange::Delete);
     });
@@ -51,7 +51,7 @@ fn iam_deletion_missed_passes() {
 #[test]
 fn iam_deletion_missed_detects_violations() {
     assert_violates("iam_deletion_missed", "must be applied by the node that missed it", |plan| {
-        plan.faults.clear()
+        plan.faults.clear();
     });
 }
 
@@ -78,12 +78,20 @@ fn iam_late_pools_passes() {
 
 #[test]
 fn iam_late_pools_detects_violations() {
-    assert_violates("iam_late_pools", "must show its copy once its last pool is there", |plan| {
-        remove_faults(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
-    });
-    assert_violates("iam_late_pools", "must show its copy once its last pool is there", |plan| {
-        remove_faults(plan, |fault| matches!(fault, Fault::PoolUp { pool: 0, .. }));
-    });
+    assert_violates(
+        "iam_late_pools",
+        "must show its replica once its last pool is online",
+        |plan| {
+            remove_faults(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
+        },
+    );
+    assert_violates(
+        "iam_late_pools",
+        "must show its replica once its last pool is online",
+        |plan| {
+            remove_faults(plan, |fault| matches!(fault, Fault::PoolUp { pool: 0, .. }));
+        },
+    );
 }
 
 #[test]
@@ -95,7 +103,7 @@ fn iam_partition_in_load_passes() {
 fn iam_partition_in_load_detects_violations() {
     let name = "iam_partition_in_load";
     assert_violates(name, "must show item 0 at", |plan| remove_faults(plan, is_cut));
-    assert_violates(name, "copies must converge by", |plan| remove_faults(plan, is_repair));
+    assert_violates(name, "replicas must converge by", |plan| remove_faults(plan, is_repair));
     assert_violates(name, "must wait for its last pool", |plan| {
         remove_faults(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
     });

@@ -50,7 +50,7 @@ fn metrics_partition_detects_violations() {
         plan.cluster.limits.ping_interval_ms = Some(8_000);
     });
     assert_violates("metrics_partition", "no scrape was made", |plan| {
-        metrics(plan).scrapes.clear()
+        metrics(plan).scrapes.clear();
     });
 }
 
@@ -63,7 +63,7 @@ fn metrics_restart_detects_violations() {
         remove_faults(plan, |fault| matches!(fault, Fault::Restart { .. }));
     });
     assert_violates("metrics_restart", "the first samples", |plan| {
-        metrics(plan).interval_ms = 600_000
+        metrics(plan).interval_ms = 600_000;
     });
     assert_violates("metrics_restart", "was down", |plan| {
         let (lost, back) = (plan.faults[0].0, plan.faults[1].0);
@@ -74,8 +74,8 @@ fn metrics_restart_detects_violations() {
 #[test]
 fn metrics_scrapes_detects_violations() {
     assert_violates("metrics_scrapes", "for one burst", |plan| metrics(plan).ttl_ms = 0);
-    assert_violates("metrics_scrapes", "asked the others 0 times", |plan| {
-        metrics(plan).ttl_ms = 20_000
+    assert_violates("metrics_scrapes", "sent 0 requests for one burst", |plan| {
+        metrics(plan).ttl_ms = 20_000;
     });
     assert_violates("metrics_scrapes", "was scraped all the time", |plan| {
         let crowded = metrics(plan).scrapes[0].1;
@@ -91,9 +91,9 @@ fn metrics_slow_node_detects_violations() {
     });
     assert_violates("metrics_slow_node", "is up", |plan| remove_faults(plan, is_repair));
     assert_violates("metrics_slow_node", "must not wait for", |plan| {
-        metrics(plan).deadline_ms = 3_000
+        metrics(plan).deadline_ms = 3_000;
     });
     assert_violates("metrics_slow_node", "no scrape was made", |plan| {
-        metrics(plan).scrapes.clear()
+        metrics(plan).scrapes.clear();
     });
 }

@@ -60,13 +60,13 @@ fn storage_server_runs_its_own_handlers_in_a_world() {
     let (a, b) = (Node(0), Node(2));
     assert_eq!(request_disk(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
 
-    world.fault(Fault::Hold { a, b });
+    world.inject(Fault::Hold { a, b });
     let held = request_disk(&mut world, a, b);
     assert!(matches!(held, Some(Err(CallError::DeadlineExceeded { .. }))), "{held:?}");
-    world.fault(Fault::Repair { a, b });
+    world.inject(Fault::Repair { a, b });
     assert_eq!(request_disk(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
 
-    world.fault(Fault::PowerLoss { node: b });
+    world.inject(Fault::PowerLoss { node: b });
     world.run_for(Duration::from_secs(1));
     assert!(!world.spawn(b, |_| async {}), "nothing runs on a node without power");
     world.heal();

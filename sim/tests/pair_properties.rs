@@ -130,7 +130,7 @@ fn operations_reach_every_end_of_a_call_a_stream_and_a_connection() {
         let mut pair = Pair::new(&limits, Checksum::On);
         pair.run(&operations);
         pair.finish_everything();
-        seen.extend(pair.seen);
+        seen.extend(pair.reached);
     }
     let every = [
         "cancelled",

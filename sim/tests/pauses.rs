@@ -1,12 +1,12 @@
-//! A paused process neither runs nor receives. When it resumes, nothing was lost, whatever faults
-//! its links had meanwhile.
+//! A paused process neither runs nor receives. Its messages arrive when it resumes, and faults of
+//! its links last across the pause.
 #![allow(clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 
 use grid::time::Clock;
 use sim::event::{Event, EventKind, Outcome};
-use sim::plan::{ClockWhilePaused, Fault, HandlerEnding, Load, Node, Plan, RequestPlan};
+use sim::plan::{ClockWhilePaused, Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan};
 use sim::world::World;
 
 const PAUSED: Node = Node(0);
@@ -25,7 +25,7 @@ fn request(from: Node, to: Node) -> Load {
         bytes: 100,
         response_bytes: 100,
         work_ms: 0,
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: Some(60_000),
         cancel_after_ms: None,
     })
@@ -44,14 +44,14 @@ fn ends(world: &World) -> Vec<(u64, Outcome)> {
 fn messages_to_a_paused_process_arrive_when_it_resumes() {
     for clock in [ClockWhilePaused::Ran, ClockWhilePaused::Frozen] {
         let mut world = world();
-        world.fault(Fault::Pause { node: PAUSED });
+        world.inject(Fault::Pause { node: PAUSED });
         let begun = world.now_ms();
         // Less than the time to detect a dead peer.
         world.submit(request(OTHER, PAUSED)).expect("it runs");
         world.submit(request(PAUSED, OTHER)).expect("it runs, and is paused");
         world.run_for(Duration::from_secs(3));
         assert_eq!(ends(&world), [], "no call ended during the pause");
-        world.fault(Fault::Resume { node: PAUSED, clock });
+        world.inject(Fault::Resume { node: PAUSED, clock });
         world.run_for(Duration::from_millis(500));
         let ends = ends(&world);
         assert_eq!(ends.len(), 2, "{clock:?}: {ends:?}");
@@ -73,13 +73,13 @@ fn paused_process_sees_no_time_pass() {
         }
     });
     world.run_for(Duration::from_secs(1));
-    world.fault(Fault::Pause { node: PAUSED });
+    world.inject(Fault::Pause { node: PAUSED });
     readings.try_iter().for_each(drop);
     world.run_for(Duration::from_secs(5));
     let seen: Vec<_> = readings.try_iter().collect();
     assert!(seen.len() > 10, "turmoil polls paused processes too");
     assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
-    world.fault(Fault::Resume { node: PAUSED, clock: ClockWhilePaused::Ran });
+    world.inject(Fault::Resume { node: PAUSED, clock: ClockWhilePaused::Ran });
     world.run_for(Duration::from_millis(200));
     let after = readings.try_iter().last().expect("it resumes");
     assert!(after.since(seen[0]) >= Duration::from_secs(5));
@@ -99,24 +99,24 @@ fn links_keep_their_faults_across_a_pause_of_one_end() {
     for faults in during {
         for is_before in [true, false] {
             let mut world = world();
-            let (pause, wake) =
+            let (pause, resume) =
                 (Fault::Pause { node: a }, Fault::Resume { node: a, clock: ClockWhilePaused::Ran });
             let (first, then): (Vec<_>, Vec<_>) = if is_before {
                 (faults.to_vec(), vec![pause])
             } else {
                 (vec![pause], faults.to_vec())
             };
-            first.into_iter().chain(then).for_each(|fault| world.fault(fault));
+            first.into_iter().chain(then).for_each(|fault| world.inject(fault));
             world.run_for(Duration::from_secs(1));
-            world.fault(wake);
+            world.inject(resume);
             world.run_for(Duration::from_secs(1));
             // The fault still lasts: no response returns.
             world.recorder().take();
             world.submit(request(a, b)).expect("it runs");
             world.run_for(Duration::from_secs(2));
             assert_eq!(ends(&world), [], "{faults:?}, {is_before}");
-            world.fault(Fault::Repair { a, b });
-            world.fault(Fault::Resume { node: b, clock: ClockWhilePaused::Ran });
+            world.inject(Fault::Repair { a, b });
+            world.inject(Fault::Resume { node: b, clock: ClockWhilePaused::Ran });
             let healed = world.wait_until(Duration::from_secs(90), World::is_connected);
             assert_eq!(healed, Ok(()), "{faults:?}, {is_before}");
             world.run_for(Duration::from_secs(60));
@@ -132,11 +132,11 @@ fn links_keep_their_faults_across_a_pause_of_one_end() {
 fn paused_process_that_loses_power_restarts() {
     let mut world = world();
     let node = PAUSED;
-    world.fault(Fault::Pause { node });
+    world.inject(Fault::Pause { node });
     world.run_for(Duration::from_secs(1));
-    world.fault(Fault::PowerLoss { node });
+    world.inject(Fault::PowerLoss { node });
     world.run_for(Duration::from_secs(1));
-    world.fault(Fault::Restart { node });
+    world.inject(Fault::Restart { node });
     world.wait_until(Duration::from_secs(60), World::is_connected).expect("connected again");
 }
 
@@ -144,7 +144,7 @@ fn paused_process_that_loses_power_restarts() {
 fn healing_resumes_every_process() {
     let mut world = world();
     for node in [Node(0), Node(2)] {
-        world.fault(Fault::Pause { node });
+        world.inject(Fault::Pause { node });
     }
     world.run_for(Duration::from_secs(40));
     world.heal();

@@ -1,4 +1,5 @@
-//! Failures that the property tests found, each as the shortest list of operations that shows it.
+//! Failures that the property tests found, each as the shortest list of operations that reproduces
+//! it. The comment of a test describes the bug.
 
 use grid::proto::message::Checksum;
 use sim::pair::Pair;
@@ -21,7 +22,7 @@ fn at_b(action: StreamAction) -> Operation {
 const ACCEPT: Operation =
     Operation::Decide { end: End::B, selector: 0, decision: Decision::Accept };
 
-// The holder of another half of the stream would have waited for ever.
+// The stream ended without an event, so the task that held its other half waited for ever.
 #[test]
 fn b14_stream_cancelled_before_it_was_sent_ends_like_any_other() {
     let mut limits = wide_limits();
@@ -30,12 +31,12 @@ fn b14_stream_cancelled_before_it_was_sent_ends_like_any_other() {
     let mut operations = vec![open(InitialPayload::Bytes(250), 0); 3];
     operations.push(Operation::Stream { end: End::A, selector: 2, action: StreamAction::Cancel });
     pair.run(&operations);
-    assert!(pair.seen.contains("stream cancelled while blocked"), "{:?}", pair.seen);
+    assert!(pair.reached.contains("stream cancelled while blocked"), "{:?}", pair.reached);
     pair.finish_everything();
-    assert!(pair.seen.contains("stream cancelled"), "{:?}", pair.seen);
+    assert!(pair.reached.contains("stream cancelled"), "{:?}", pair.reached);
 }
 
-// The callee's end was removed without an event, as was its place in the queue.
+// The callee's end and its queued message were removed without an event.
 #[test]
 fn b14_handler_that_returns_too_late_still_ends_its_end_of_the_stream() {
     let mut pair = Pair::new(&wide_limits(), Checksum::On);
@@ -47,12 +48,13 @@ fn b14_handler_that_returns_too_late_still_ends_its_end_of_the_stream() {
         Operation::Stall { millis: 100 },
         at_b(StreamAction::Return(HandlerResult::Ok)),
     ]);
-    assert!(pair.seen.contains("served stream deadline"), "{:?}", pair.seen);
+    assert!(pair.reached.contains("served stream deadline"), "{:?}", pair.reached);
     pair.finish_everything();
 }
 
-// The pong reported that there is no such stream. On a connection whose socket was stuck for an
-// interval, the opening message and the next ping arrive in one frame, before any accept.
+// The pong reported that there is no such stream, which ended it. On a connection whose socket was
+// stuck for an interval, the opening message and the next ping arrive in one frame, before any
+// accept.
 #[test]
 fn b07_stream_pinged_before_it_is_accepted_lives() {
     let mut pair = Pair::new(&wide_limits(), Checksum::On);

@@ -5,8 +5,8 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 use sim::plan::{
-    ClockWhilePaused, Fault, HandlerEnding, Load, LockEnding, LockPlan, Node, Plan, RequestPlan,
-    StreamPlan,
+    ClockWhilePaused, Fault, Load, LockPlan, Node, Plan, PlannedHandlerEnd, PlannedLockEnd,
+    RequestPlan, StreamPlan,
 };
 use sim::scenarios;
 
@@ -206,12 +206,12 @@ fn cancel_storm_detects_violations() {
     assert_violates("cancel_storm", "must be cancelled", |plan| {
         requests(plan).for_each(|request| {
             request.cancel_after_ms = None;
-            request.ending = HandlerEnding::Success;
+            request.ending = PlannedHandlerEnd::Success;
         });
     });
     assert_violates("cancel_storm", "must complete", |plan| {
         let mut kept = requests(plan).filter(|request| request.cancel_after_ms.is_none());
-        kept.next().expect("there are others").ending = HandlerEnding::Error;
+        kept.next().expect("there are others").ending = PlannedHandlerEnd::Error;
     });
 }
 
@@ -254,17 +254,17 @@ fn full_queue_then_disconnect_detects_violations() {
     assert_violates("full_queue_then_disconnect", "no message of Caller waits", |plan| {
         plan.cluster.limits.queue_bytes_max = None;
     });
-    assert_violates("full_queue_then_disconnect", "must find that", |plan| {
+    assert_violates("full_queue_then_disconnect", "must detect that", |plan| {
         remove_faults(plan, |fault| matches!(fault, Fault::Cut { .. }));
     });
     assert_violates("full_queue_then_disconnect", "must be connected to", |plan| {
-        remove_faults(plan, is_repair)
+        remove_faults(plan, is_repair);
     });
 }
 
 #[test]
 fn half_open_peer_detects_violations() {
-    assert_violates("half_open_peer", "must find the dead connection", |plan| {
+    assert_violates("half_open_peer", "must detect the dead connection", |plan| {
         // Held and released: all messages arrive, late.
         for (_, fault) in &mut plan.faults {
             if let Fault::Cut { a, b } = *fault {
@@ -272,11 +272,11 @@ fn half_open_peer_detects_violations() {
             }
         }
     });
-    assert_violates("half_open_peer", "must find the dead connection", |plan| {
+    assert_violates("half_open_peer", "must detect the dead connection", |plan| {
         plan.cluster.limits.ping_interval_ms = Some(5_000);
     });
     assert_violates("half_open_peer", "must be connected to", |plan| {
-        remove_faults(plan, is_repair)
+        remove_faults(plan, is_repair);
     });
 }
 
@@ -286,7 +286,7 @@ fn late_node_detects_violations() {
     assert_violates("late_node", "must complete", |plan| {
         let late = plan.cluster.late[0].0;
         let request = requests(plan).filter(|request| request.to == late).last();
-        request.expect("it is asked").ending = HandlerEnding::Error;
+        request.expect("a request to it").ending = PlannedHandlerEnd::Error;
     });
     assert_violates("late_node", "must be connected to", |plan| {
         let (late, at_ms) = plan.cluster.late[0];
@@ -333,7 +333,7 @@ fn locks_cut_off_holder_detects_violations() {
 #[test]
 fn locks_dead_holder_detects_violations() {
     assert_violates("locks_dead_holder", "must be held until its process dies", |plan| {
-        plan.faults.clear()
+        plan.faults.clear();
     });
     assert_violates("locks_dead_holder", "must not be granted before the lease expires", |plan| {
         // As if its last refresh had been long ago, for the lockers only.
@@ -342,7 +342,7 @@ fn locks_dead_holder_detects_violations() {
     });
     assert_violates("locks_dead_holder", "must be granted", |plan| {
         // The next holder never releases the lock.
-        lock_plans(plan).for_each(|lock| lock.ending = LockEnding::HoldUntilLost);
+        lock_plans(plan).for_each(|lock| lock.ending = PlannedLockEnd::HoldUntilLost);
     });
 }
 
@@ -374,7 +374,7 @@ fn locks_locker_restarts_detects_violations() {
         "locks_locker_restarts",
         "must not be granted while another holds it",
         |plan| {
-            lock_plans(plan).for_each(|lock| lock.ending = LockEnding::Unlock);
+            lock_plans(plan).for_each(|lock| lock.ending = PlannedLockEnd::Unlock);
         },
     );
     assert_violates("locks_locker_restarts", "must be granted", |plan| {
@@ -456,8 +456,8 @@ fn locks_wrong_clocks_detects_violations() {
 
 #[test]
 fn one_way_cut_detects_violations() {
-    assert_violates("one_way_cut", "must find that", |plan| plan.faults.clear());
-    assert_violates("one_way_cut", "must find that", |plan| {
+    assert_violates("one_way_cut", "must detect that", |plan| plan.faults.clear());
+    assert_violates("one_way_cut", "must detect that", |plan| {
         plan.cluster.limits.ping_interval_ms = Some(5_000);
     });
     assert_violates("one_way_cut", "must be connected to", |plan| remove_faults(plan, is_repair));
@@ -472,7 +472,7 @@ fn one_way_cut_detects_violations() {
 #[test]
 fn partition_heals_detects_violations() {
     assert_violates("partition_heals", "ended: not connected", |plan| {
-        remove_faults(plan, is_repair)
+        remove_faults(plan, is_repair);
     });
 }
 
@@ -530,7 +530,7 @@ fn slow_reader_detects_violations() {
 #[test]
 fn wrong_token_detects_violations() {
     assert_violates("wrong_token", "must be refused at once", |plan| {
-        plan.cluster.wrong_secret_nodes.clear()
+        plan.cluster.wrong_secret_nodes.clear();
     });
     assert_violates("wrong_token", "must be connected to", |plan| {
         let other = Node(u8::from(plan.cluster.wrong_secret_nodes[0] == Node(0)));

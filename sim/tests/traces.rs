@@ -5,7 +5,7 @@
 
 use insta::assert_snapshot;
 use sim::event::EventKind;
-use sim::plan::{Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
+use sim::plan::{Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan, StreamPlan};
 use sim::sweep::run_plan;
 
 const A: Node = Node(0);
@@ -26,7 +26,7 @@ fn request(from: Node, to: Node) -> RequestPlan {
         bytes: 100,
         response_bytes: 50,
         work_ms: 0,
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: None,
     }
@@ -43,7 +43,7 @@ fn stream(from: Node, to: Node, up: u32, down: u32) -> StreamPlan {
         up_pace_ms: 0,
         down_pace_ms: 0,
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: Some(5_000),
     }
@@ -67,11 +67,13 @@ fn page(plan: &Plan) -> String {
 fn request_and_response() {
     let mut plan = plan(300);
     plan.load.push((100, Load::Request(request(A, B))));
-    plan.load
-        .push((150, Load::Request(RequestPlan { ending: HandlerEnding::Panic, ..request(B, A) })));
+    plan.load.push((
+        150,
+        Load::Request(RequestPlan { ending: PlannedHandlerEnd::Panic, ..request(B, A) }),
+    ));
     plan.load.push((
         200,
-        Load::Request(RequestPlan { ending: HandlerEnding::Unknown, ..request(A, B) }),
+        Load::Request(RequestPlan { ending: PlannedHandlerEnd::Unknown, ..request(A, B) }),
     ));
     assert_snapshot!(page(&plan));
 }
@@ -86,7 +88,7 @@ fn stream_with_one_credit_in_each_direction() {
 #[test]
 fn call_is_cancelled() {
     let mut plan = plan(400);
-    let unresponsive = RequestPlan { ending: HandlerEnding::Never, ..request(A, B) };
+    let unresponsive = RequestPlan { ending: PlannedHandlerEnd::Never, ..request(A, B) };
     plan.load.push((
         100,
         Load::Request(RequestPlan { cancel_after_ms: Some(50), ..unresponsive.clone() }),

@@ -5,9 +5,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use crate::command::{self, Mode, ServerCommand};
-use crate::table::Figures;
+use crate::table::Measurement;
 
-/// Argument that makes this program one of the servers.
+/// Argument with which this program runs as one of the servers.
 pub(crate) const SERVER_FLAG: &str = "--server";
 
 /// Number of lockers, each in a process of its own.
@@ -19,7 +19,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the processes. Returns when every locker has opened its gate and grants locks.
+    /// Starts the processes. Returns when every locker grants locks.
     pub(crate) fn start(mode: Mode) -> Self {
         let mut processes: Vec<_> = (0..PROCESSES).map(|_| Process::start(mode)).collect();
         let urls: Vec<_> = processes.iter_mut().map(Process::read_line).collect();
@@ -33,17 +33,17 @@ impl Cluster {
     }
 
     /// Runs and times a command in one process.
-    pub(crate) fn run_in_one(&mut self, command: ServerCommand) -> Figures {
+    pub(crate) fn run_in_one(&mut self, command: ServerCommand) -> Measurement {
         time(&mut self.processes[..1], command)
     }
 
     /// Runs and times a command in all processes concurrently.
-    pub(crate) fn run_in_all(&mut self, command: ServerCommand) -> Figures {
+    pub(crate) fn run_in_all(&mut self, command: ServerCommand) -> Measurement {
         time(&mut self.processes, command)
     }
 }
 
-fn time(processes: &mut [Process], command: ServerCommand) -> Figures {
+fn time(processes: &mut [Process], command: ServerCommand) -> Measurement {
     let start = Instant::now();
     for process in &mut *processes {
         process.send_line(&command.text());
@@ -51,10 +51,11 @@ fn time(processes: &mut [Process], command: ServerCommand) -> Figures {
     let responses: Vec<_> = processes.iter_mut().map(Process::read_line).collect();
     let elapsed = start.elapsed();
     let times = responses.iter().flat_map(|line| command::parse_times(line)).collect();
-    Figures::new(times, elapsed)
+    Measurement::new(times, elapsed)
 }
 
-/// A server process. It exits when its standard input is closed, also if this process is killed.
+/// A server process. It exits when its standard input is closed, as it is when this process is
+/// killed.
 struct Process {
     child: Child,
     stdin: ChildStdin,

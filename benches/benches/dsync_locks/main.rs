@@ -4,9 +4,9 @@
 //! Notified and polling waiters are measured alternately in one run, because measurements on a
 //! shared machine are comparable only within the same minute. There are four processes for each
 //! wait mode, every one a locker with a tokio runtime of its own; while the other mode is measured
-//! they only exchange pings. They run this same program, and exit with it in every case.
+//! they only exchange pings. They run this program too, and exit when it does.
 //!
-//! Time is not asserted. With `--test`, and unless `cargo bench` started the program, one short
+//! No duration is asserted. With `--test`, and unless `cargo bench` started the program, one short
 //! round runs and no figures are printed.
 #![expect(clippy::expect_used, reason = "failed locks would invalidate the figures")]
 #![expect(clippy::print_stdout, reason = "the output is a table")]
@@ -18,12 +18,12 @@ mod table;
 
 use self::cluster::{Cluster, PROCESSES, SERVER_FLAG};
 use self::command::{Mode, ServerCommand};
-use self::table::{Figures, Rounds};
+use self::table::{Measurement, Rounds};
 
 /// Tasks that contend for one lock: sixteen in each process.
 const CONTENDERS: usize = 64;
 
-/// Acquisitions per contender: the same for all, so that every long wait is part of the figures.
+/// Acquisitions per contender: the same for all, so that no long wait is left out.
 const LOCKS_EACH: usize = 10;
 
 /// Number of rounds: odd, so that there is a median.
@@ -73,12 +73,12 @@ fn measure(mut notified: Cluster, mut polling: Cluster) {
     println!("{}", table::text(&rounds));
 }
 
-/// Times uncontended locks in one process.
-fn uncontended(cluster: &mut Cluster, locks: usize) -> Figures {
+/// Measures uncontended locks in one process.
+fn uncontended(cluster: &mut Cluster, locks: usize) -> Measurement {
     cluster.run_in_one(ServerCommand::Uncontended { locks })
 }
 
-/// Times one contended lock, with equally many contenders in each process.
-fn contended(cluster: &mut Cluster, contenders: usize, locks_each: usize) -> Figures {
+/// Measures one contended lock, with the same number of contenders in each process.
+fn contended(cluster: &mut Cluster, contenders: usize, locks_each: usize) -> Measurement {
     cluster.run_in_all(ServerCommand::Contended { tasks: contenders / PROCESSES, locks_each })
 }

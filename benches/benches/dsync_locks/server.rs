@@ -14,7 +14,7 @@ use crate::command::{self, Mode, ServerCommand};
 /// Worker threads of the runtime.
 const WORKERS: usize = 2;
 
-/// Interval at which to check whether the locker has opened its gate.
+/// Interval at which to check whether the locker grants locks yet.
 const OPEN_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Serves until the process that started this one exits.
@@ -76,7 +76,7 @@ fn start<'a>(
     dsync
 }
 
-/// Times each uncontended lock from the request to the end of its release, which delays a user's
+/// Times each uncontended lock and unlock together: the latency that locking adds to a client's
 /// request.
 async fn uncontended(dsync: &Dsync, locks: usize) -> Vec<Duration> {
     let mut times = Vec::with_capacity(locks);

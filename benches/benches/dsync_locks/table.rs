@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::CONTENDERS;
 use crate::cluster::PROCESSES;
 
-/// The results of one round.
+/// The results of one round: percentiles of the times, and locks per second.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Figures {
+pub(crate) struct Measurement {
     times: [Duration; COLUMNS],
     per_second: f64,
 }
@@ -20,12 +20,12 @@ const PERCENTILES: [f64; 3] = [0.5, 0.99, 1.0];
 /// The results of all rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
-    pub(crate) uncontended: Vec<Figures>,
-    pub(crate) notified: Vec<Figures>,
-    pub(crate) polling: Vec<Figures>,
+    pub(crate) uncontended: Vec<Measurement>,
+    pub(crate) notified: Vec<Measurement>,
+    pub(crate) polling: Vec<Measurement>,
 }
 
-impl Figures {
+impl Measurement {
     /// Summarises the `times` of single locks, all of which took `elapsed` together.
     pub(crate) fn new(mut times: Vec<Duration>, elapsed: Duration) -> Self {
         times.sort();
@@ -33,7 +33,7 @@ impl Figures {
         Self { times: PERCENTILES.map(at), per_second: times.len() as f64 / elapsed.as_secs_f64() }
     }
 
-    /// Returns the median over the rounds of each figure.
+    /// Returns the median of each value over the rounds.
     fn median(rounds: &[Self]) -> Self {
         let times = std::array::from_fn(|column| {
             let seconds = rounds.iter().map(|round| round.times[column].as_secs_f64());
@@ -45,7 +45,8 @@ impl Figures {
 
 /// Formats the medians of the rounds, and the ratio between the two wait modes.
 pub(crate) fn text(rounds: &Rounds) -> String {
-    let (notified, polling) = (Figures::median(&rounds.notified), Figures::median(&rounds.polling));
+    let (notified, polling) =
+        (Measurement::median(&rounds.notified), Measurement::median(&rounds.polling));
     let ratio = |column: usize| {
         let [notified, polling] =
             [notified, polling].map(|figures| figures.times[column].as_secs_f64());
@@ -56,9 +57,9 @@ pub(crate) fn text(rounds: &Rounds) -> String {
     [
         line(&format!("{PROCESSES} processes"), &heads, "locks/s"),
         line("---", &heads.clone().map(|_| "--:".to_owned()), "--:"),
-        figures_line("lock and unlock, uncontended", Figures::median(&rounds.uncontended)),
-        figures_line(&format!("wait, {CONTENDERS} contenders, notified"), notified),
-        figures_line(&format!("wait, {CONTENDERS} contenders, polling"), polling),
+        measurement_line("lock and unlock, uncontended", Measurement::median(&rounds.uncontended)),
+        measurement_line(&format!("wait, {CONTENDERS} contenders, notified"), notified),
+        measurement_line(&format!("wait, {CONTENDERS} contenders, polling"), polling),
         line(
             "notified / polling",
             &ratios,
@@ -68,7 +69,7 @@ pub(crate) fn text(rounds: &Rounds) -> String {
     .concat()
 }
 
-fn figures_line(name: &str, Figures { times, per_second }: Figures) -> String {
+fn measurement_line(name: &str, Measurement { times, per_second }: Measurement) -> String {
     line(name, &times.map(time), &format!("{per_second:.0}"))
 }
 
@@ -85,8 +86,8 @@ fn time(time: Duration) -> String {
     }
 }
 
-/// Returns the median of an odd number of figures.
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+/// Returns the median of an odd number of values.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

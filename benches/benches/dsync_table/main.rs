@@ -22,7 +22,7 @@ use dsync::proto::table::{
 use dsync::proto::token::Token;
 use grid::time::Instant;
 
-use self::requests::{lock_requests, rival_of};
+use self::requests::{conflicting_request, lock_requests};
 
 /// Locks held during the measurement.
 const HELD: usize = 100_000;
@@ -30,8 +30,8 @@ const HELD: usize = 100_000;
 /// Locks that are acquired and then released in one batch.
 const BATCH: usize = 8_192;
 
-/// Requests to rotate through. A locker refuses a repeated request as late while it keeps the
-/// tombstone of its release.
+/// Number of requests to cycle through. A locker refuses a repeated request as late while it keeps
+/// the tombstone of its release.
 const FRESH: usize = 2 * BATCH;
 const _: () = assert!(FRESH - BATCH > TOMBSTONES_MAX);
 
@@ -44,7 +44,7 @@ const TIME_PER_OPERATION: Duration = Duration::from_nanos(500);
 const TIME_PER_REFRESH: Duration =
     Duration::from_nanos(REFRESH_INTERVAL.as_nanos() as u64 / HELD as u64);
 
-/// A prime: steps of it visit all indices below `FRESH` or `HELD`, not in memory order.
+/// A prime: with this stride all indices below `FRESH` or `HELD` are visited, not in memory order.
 const STRIDE: usize = 7_919;
 
 criterion_group!(all, operations, overload::refusals);
@@ -59,7 +59,7 @@ fn operations(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Operation that is timed.
+/// The operation of a benchmark that is timed.
 #[derive(Clone, Copy)]
 enum Timed {
     Lock,
@@ -108,10 +108,11 @@ fn refresh(bencher: &mut Bencher<'_>) {
 
 fn refused_lock(bencher: &mut Bencher<'_>) {
     let mut bench = Bench::new();
-    let mut rivals = Rotation::new(lock_requests("held", HELD).into_iter().map(rival_of).collect());
+    let mut conflicting =
+        Rotation::new(lock_requests("held", HELD).into_iter().map(conflicting_request).collect());
     bencher.iter(|| {
         let now = bench.advance(TIME_PER_OPERATION);
-        let refused = bench.table.lock(black_box(rivals.next()), now, Token::new(1));
+        let refused = bench.table.lock(black_box(conflicting.next()), now, Token::new(1));
         assert_eq!(refused, Err(Refusal::Conflict), "the lock is held");
     });
 }

@@ -1,6 +1,6 @@
 //! A locker whose table is busy: an operator lists 10,000 locks in a loop, which takes milliseconds
 //! each time. The queue for the table has no free slot, so every request that arrives meanwhile is
-//! refused. The time to that refusal is measured.
+//! refused. The time to the refusal is measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use dsync::{Limits, LocalLocker, Locker};
 use grid::time::{Clock, Instant, Timestamp};
 use tokio::runtime::Builder;
 
-use crate::requests::{lock_requests, rival_of};
+use crate::requests::{conflicting_request, lock_requests};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -24,7 +24,7 @@ pub(crate) fn refusals(criterion: &mut Criterion) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("the runtime builds");
     let _entered = runtime.enter();
     let locker = busy_locker();
-    let rival = rival_of(lock_requests("held", 1).swap_remove(0));
+    let conflicting = conflicting_request(lock_requests("held", 1).swap_remove(0));
     let is_stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -35,7 +35,7 @@ pub(crate) fn refusals(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("dsync_overload");
         group.bench_function("refused", |bencher| {
             bencher.iter(|| {
-                let response = call(&locker, Request::Lock(rival.clone()));
+                let response = call(&locker, Request::Lock(conflicting.clone()));
                 // Between two listings the table is free, and the refusal is a conflict.
                 assert!(matches!(response, Response::Lock(Err(Refusal::Full | Refusal::Conflict))));
             });
@@ -50,7 +50,7 @@ pub(crate) fn refusals(criterion: &mut Criterion) {
 fn busy_locker() -> LocalLocker {
     let mut limits = Limits::default();
     limits.table_callers_max = 1;
-    let clock = Arc::new(SetClock::default());
+    let clock = Arc::new(ManualClock::default());
     let nodes = [Arc::from("node")];
     let locker = LocalLocker::new("node", nodes, &limits, Arc::clone(&clock) as _, 1);
     // A locker that has just started grants nothing before all earlier leases have expired.
@@ -73,20 +73,20 @@ fn call(locker: &LocalLocker, request: Request) -> Response {
     stamped.expect("the call neither waits nor fails").response
 }
 
-/// A clock that is set forward by hand.
+/// A clock that advances only on request.
 #[derive(Debug, Default)]
-struct SetClock {
+struct ManualClock {
     nanos: AtomicU64,
 }
 
-impl SetClock {
+impl ManualClock {
     fn advance(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).expect("fits in 64 bits");
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 }
 
-impl Clock for SetClock {
+impl Clock for ManualClock {
     fn now(&self) -> Instant {
         Instant::from_nanos(self.nanos.load(Ordering::Relaxed))
     }

@@ -23,6 +23,6 @@ pub(crate) fn lock_requests(label: &str, count: usize) -> Vec<LockRequest> {
 }
 
 /// Builds a request of another owner for the same resources.
-pub(crate) fn rival_of(request: LockRequest) -> LockRequest {
-    LockRequest { uid: format!("rival of {}", request.uid).into(), ..request }
+pub(crate) fn conflicting_request(request: LockRequest) -> LockRequest {
+    LockRequest { uid: format!("conflict with {}", request.uid).into(), ..request }
 }

@@ -11,7 +11,7 @@ use crate::load::EchoClient;
 
 const ECHO: HandlerId = HandlerId::new(200);
 
-/// Grace of the shutdown, at which no call is outstanding.
+/// Grace period of the shutdown. No call is outstanding then.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A client's connection to its server.
@@ -22,7 +22,8 @@ pub(crate) struct GridClient {
 }
 
 impl GridClient {
-    /// Starts both managers. The names determine the dialer; the direction has no effect later.
+    /// Starts both managers. Their names determine which one dials, which does not affect the
+    /// calls.
     pub(crate) fn connect(server: &Runtime, client: &Runtime) -> Self {
         let (server_listener, server_url) = server.block_on(listen());
         let (client_listener, client_url) = client.block_on(listen());

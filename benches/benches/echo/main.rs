@@ -2,10 +2,10 @@
 //!
 //! The two are measured alternately in one run (grid, tonic, grid, tonic, …), because measurements
 //! on a shared machine are comparable only within the same minute. Criterion would measure one
-//! after the other, so this is a program of its own. The client and the server have a tokio runtime
+//! after the other, so this is a separate program. The client and the server have a tokio runtime
 //! of two workers each, in this one process; `gridwire bench` measures two processes.
 //!
-//! Each response is compared with its request; time is not asserted. With `--test`, and unless
+//! Each response is compared with its request; no duration is asserted. With `--test`, and unless
 //! `cargo bench` started the program, one short round runs and no figures are printed.
 #![expect(clippy::expect_used, reason = "failed calls would invalidate the figures")]
 #![expect(clippy::print_stdout, reason = "the output is a table")]
@@ -41,8 +41,7 @@ const WARM_UP: Duration = Duration::from_millis(250);
 /// Measured time with `--test`. Each caller makes at least one call in any case.
 const SMOKE: Duration = Duration::from_millis(20);
 
-/// Worker threads of each runtime. As in the figures of the project's design; most of the work is
-/// done by one task at each end.
+/// Worker threads of each runtime. Most of the work is done by one task at each end.
 const WORKERS: usize = 2;
 
 fn main() {

@@ -1,8 +1,7 @@
 //! Echo through tonic: unary calls over one HTTP/2 connection, with tonic's defaults.
 //!
-//! Without the cost of generated code: the codec passes bytes through, where protobuf would copy
-//! them, and the single method has no router. Deadlines and checksums are off, which are on in
-//! grid.
+//! There is no generated code: the codec passes bytes through, where protobuf would copy them, and
+//! the single method has no router. Deadlines and checksums are off here and on in grid.
 
 use std::convert::Infallible;
 use std::future::Future;

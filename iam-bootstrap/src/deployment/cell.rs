@@ -1,4 +1,4 @@
-//! The deployment id within the process: unknown, or known for ever ([B63]).
+//! The deployment id within the process: unknown, or known forever ([B63]).
 //!
 //! Shared state comes from [`grid::sync`], so that loom checks this very file
 //! (`loom-tests/tests/q10_deployment_id.rs`). `agree` decides the id.
@@ -77,7 +77,7 @@ impl DeploymentCell {
             return if ours == id { Ok(()) } else { Err(AlreadySet { ours }) };
         }
         let bits = id.to_bits();
-        #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+        #[expect(clippy::cast_possible_truncation, reason = "takes the lower half")]
         self.low.store(bits as u64, Ordering::Relaxed);
         self.high.store((bits >> 64) as u64, Ordering::Relaxed);
         self.is_known.store(true, Ordering::Release);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn b63_id_is_unknown_or_known_for_ever() {
+    fn b63_id_is_unknown_or_final() {
         let cell = DeploymentCell::new();
         assert_eq!(cell.get(), None);
         let (ours, theirs) = (id(3 << 64), id(u128::MAX));

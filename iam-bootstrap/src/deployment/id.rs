@@ -29,7 +29,7 @@ pub struct DeploymentIdError {
     text: String,
 }
 
-/// Most characters of an invalid text that an error repeats.
+/// Maximum number of characters of an invalid text that an error repeats.
 const EXCERPT_CHARS: usize = 40;
 
 /// Positions of the hyphens in a UUID.

@@ -1,4 +1,4 @@
-//! Agreement on one deployment id, for ever: single-decree Paxos, without any I/O.
+//! Agreement on one deployment id, forever: single-decree Paxos, without any I/O.
 //!
 //! Every server is an [`acceptor`], whose [`AcceptorState`](acceptor::AcceptorState) is on disk
 //! before it responds; a server that does not know the id is a [`proposer`] as well. An id is

@@ -45,7 +45,7 @@ pub enum DeploymentStoreError {
     /// The content is not what was saved. Neither a retry nor a fresh start helps: this server may
     /// have made promises.
     #[error(
-        "what is kept of the deployment is corrupt: {cause}; restore it, or delete it while the other servers run"
+        "the stored deployment state is corrupt: {cause}; restore it, or delete it while the other servers run"
     )]
     Corrupt {
         /// Reason why it is considered corrupt.
@@ -110,7 +110,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<AcceptorState, DeploymentStoreError
     let corrupt = |cause: String| DeploymentStoreError::Corrupt { cause: cause.into() };
     if bytes.len() > DEPLOYMENT_STATE_BYTES_MAX {
         let (len, max) = (bytes.len(), DEPLOYMENT_STATE_BYTES_MAX);
-        return Err(corrupt(format!("it has {len} bytes, and can have {max} at most")));
+        return Err(corrupt(format!("it has {len} bytes, and the maximum is {max}")));
     }
     let saved: Saved = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
     if saved.version != VERSION {

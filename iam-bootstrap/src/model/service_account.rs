@@ -13,18 +13,18 @@ use crate::policy::Policy;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServiceAccount {
-    /// Access key with which it signs requests.
+    /// Access key that signs the requests.
     pub access_key: AccessKey,
-    /// Secret with which it signs requests.
+    /// Secret that signs the requests.
     pub secret: Secret,
-    /// The user that it acts for.
+    /// The user that the account acts for.
     pub parent: UserName,
-    /// Whether it may do anything at all.
+    /// Whether the account is enabled.
     pub status: Status,
-    /// Restriction of the parent's rights.
+    /// Restriction of the parent's permissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_policy: Option<Arc<Policy>>,
-    /// Time from which on it may do nothing.
+    /// Time of expiry: from then on, all requests are denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UtcMillis>,
     /// Purpose of the account.
@@ -47,7 +47,7 @@ impl ServiceAccount {
     }
 }
 
-/// Free text of an operator about an account.
+/// An operator's free-text description of an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Description(Box<str>);

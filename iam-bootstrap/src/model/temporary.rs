@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{AccessKey, Secret, UserName, UtcMillis};
 use crate::policy::Policy;
 
-/// Keys with which a client acts for a user for a limited time. They may do what a
-/// [`ServiceAccount`](super::ServiceAccount) of that user may, and nothing once they have expired.
+/// Keys with which a client acts for a user for a limited time: until it expires, a credential has
+/// the permissions of a [`ServiceAccount`](super::ServiceAccount) of that user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TemporaryCredential {
@@ -18,17 +18,17 @@ pub struct TemporaryCredential {
     pub secret: Secret,
     /// Token that each request must carry.
     pub session_token: Secret,
-    /// The user that they act for.
+    /// The user that the client acts for.
     pub parent: UserName,
-    /// Restriction of the parent's rights.
+    /// Restriction of the parent's permissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_policy: Option<Arc<Policy>>,
-    /// Time from which on they may do nothing.
+    /// Time of expiry: from then on, all requests are denied.
     pub expires_at: UtcMillis,
 }
 
 impl TemporaryCredential {
-    /// Creates keys that may do what the parent may, until they expire.
+    /// Creates a credential with the permissions of its parent until it expires.
     pub fn new(
         access_key: AccessKey,
         secret: Secret,

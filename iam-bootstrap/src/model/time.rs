@@ -2,19 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since 1970 in UTC, without leap seconds: the expiry of a credential, and the time
-/// of a request. It is passed in, never read from a clock.
+/// Milliseconds since the Unix epoch in UTC, without leap seconds: the expiry of a credential, and
+/// the time of a request. It is passed in, never read from a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UtcMillis(i64);
 
 impl UtcMillis {
-    /// Creates a time so many milliseconds after the beginning of 1970; before it, if negative.
+    /// Creates a time from milliseconds since the Unix epoch; negative ones are before it.
     pub const fn new(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Returns the milliseconds since 1970.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn get(self) -> i64 {
         self.0
     }

@@ -12,7 +12,7 @@ pub struct User {
     pub name: UserName,
     /// Secret with which requests are signed.
     pub secret: Secret,
-    /// Whether the user may do anything at all. Applies to the user's accounts as well.
+    /// Whether the user is enabled. Applies to the user's accounts as well.
     pub status: Status,
 }
 

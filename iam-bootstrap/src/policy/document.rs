@@ -14,8 +14,8 @@ use super::pattern::Pattern;
 /// A policy: statements that allow and deny actions, for the users and groups that it is attached
 /// to.
 ///
-/// Its JSON form is canonical: lists are always lists, fields have one order. Two policies are
-/// equal if their texts are the same in words and order.
+/// Its JSON form is canonical: a single value is written as a list, and fields have one order. Two
+/// policies are equal if their canonical forms are.
 ///
 /// ```
 /// use iam_bootstrap::policy::Policy;

@@ -37,13 +37,13 @@ impl<'a> Request<'a> {
         context: &'a Context<'a>,
     ) -> Self {
         let mut lower = [0; ACTION_BYTES_MAX];
-        let lowered = lower.get_mut(..action.len()).map(|lower| {
+        let action_bytes = lower.get_mut(..action.len()).map(|lower| {
             lower.copy_from_slice(action.as_bytes());
             lower.make_ascii_lowercase();
             action.len()
         });
         let lookup = Lookup { subject, context };
-        Self { action: lower, action_bytes: lowered, resource, lookup }
+        Self { action: lower, action_bytes, resource, lookup }
     }
 
     /// Returns the action; `None` if it exceeds the maximum length.
@@ -53,7 +53,7 @@ impl<'a> Request<'a> {
 }
 
 impl Policy {
-    /// Evaluates this policy for a request. Allocates nothing.
+    /// Evaluates this policy for a request, without allocation.
     pub fn evaluate(&self, request: &Request<'_>) -> Verdict {
         // No pattern can name an action that is too long, so no `Deny` or `NotAction` could exclude
         // it.

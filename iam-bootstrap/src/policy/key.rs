@@ -16,7 +16,7 @@ pub(super) enum ContextKey {
     PrincipalType,
     /// The time of the request, as a date.
     CurrentTime,
-    /// The time of the request, in seconds since 1970.
+    /// The time of the request, in seconds since the Unix epoch.
     EpochTime,
     /// A key set by the request, in lower case.
     Other(Box<str>),

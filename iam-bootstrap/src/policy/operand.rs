@@ -6,9 +6,9 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 
 use crate::model::UtcMillis;
 
-/// Most digits after the point. A longer number is rejected, not rounded.
+/// Maximum number of digits after the point. A longer number is rejected, not rounded.
 const FRACTION_DIGITS: usize = 9;
-/// Most digits before the point: 10^27 units fit into 128 bits many times.
+/// Maximum number of digits before the point: 10^27 units are far below the range of 128 bits.
 const INTEGER_DIGITS: usize = 18;
 
 /// An exact decimal number: object sizes are compared to the byte.

@@ -21,7 +21,7 @@ pub enum Decision<'s> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllowReason<'s> {
-    /// The root account may do everything, and so may accounts that act for it without a session
+    /// The root account has all permissions, and so do accounts that act for it without a session
     /// policy.
     Root,
     /// The first statement that allows it. For an account with a session policy, the statement of

@@ -7,7 +7,7 @@ use super::{
 use crate::model::{PolicyMapping, PolicyName, Status, User};
 use crate::policy::{Context, Policy, PrincipalKind, Request, Subject, Verdict};
 
-/// Principal on whose behalf a request is made; all other layers narrow its rights.
+/// Principal on whose behalf a request is made; all other layers narrow its permissions.
 enum BasePrincipal<'s> {
     Root,
     User(&'s User, &'s UserEntry),
@@ -23,9 +23,9 @@ struct Principal<'s> {
 impl Snapshot {
     /// Decides whether the owner of an access key may perform an action on a resource.
     ///
-    /// The root account may do everything. A user may do what a statement allows, of the user's own
-    /// policies or of those of an enabled group, unless a statement denies it. An account may do
-    /// what its parent may and, with a session policy, only what that policy allows as well.
+    /// The root account has all permissions. A user may do what a statement allows, of the user's
+    /// own policies or of those of an enabled group, unless a statement denies it. An account may
+    /// do what its parent may and, with a session policy, only what that policy allows as well.
     ///
     /// `resource` is an ARN such as `arn:aws:s3:::bucket/key`, or empty for an action without a
     /// resource. The signature is not checked here: the caller has verified it with the secret of

@@ -1,5 +1,5 @@
-//! Dangling references and hidden accounts of a snapshot: not wrong enough to refuse it, but an
-//! operator should know.
+//! Dangling references and shadowed accounts of a snapshot: reported to operators, but no reason to
+//! reject the snapshot.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,8 +20,8 @@ pub enum Finding {
         to: ItemKey,
     },
     /// An account cannot be used: another one has the same access key.
-    Hidden {
-        /// The hidden account.
+    Shadowed {
+        /// The shadowed account.
         account: ItemKey,
         /// The owner of the access key; `None` for the root account.
         by: Option<ItemKey>,
@@ -42,7 +42,7 @@ impl Snapshot {
     pub fn findings(&self) -> Findings {
         let mut listed = BTreeSet::new();
         let mut count = 0;
-        for finding in self.dangling().chain(self.hidden()) {
+        for finding in self.dangling().chain(self.shadowed()) {
             count += 1;
             listed.insert(finding);
             if listed.len() > FINDINGS_MAX {
@@ -92,18 +92,18 @@ impl Snapshot {
         matches!(key, ItemKey::User(name) if *name == self.root) || self.contains(key)
     }
 
-    fn hidden(&self) -> impl Iterator<Item = Finding> {
+    fn shadowed(&self) -> impl Iterator<Item = Finding> {
         let users = self.users().map(|user| ItemKey::User(user.name.clone()));
         let accounts = self.service_accounts.keys().cloned().map(ItemKey::ServiceAccount);
         let temporaries = self.temporary.keys().cloned().map(ItemKey::Temporary);
         users.chain(accounts).chain(temporaries).filter_map(|account| {
-            let by = self.hidden_by(&account)?;
-            Some(Finding::Hidden { account, by })
+            let by = self.shadowed_by(&account)?;
+            Some(Finding::Shadowed { account, by })
         })
     }
 
     /// Returns the owner of the account's access key that takes precedence over the account.
-    fn hidden_by(&self, account: &ItemKey) -> Option<Option<ItemKey>> {
+    fn shadowed_by(&self, account: &ItemKey) -> Option<Option<ItemKey>> {
         let access_key = account.name();
         if access_key == &*self.root {
             return Some(None);
@@ -126,10 +126,10 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dangling { from, to } => write!(f, "{from} refers to {to}, which does not exist"),
-            Self::Hidden { account, by: Some(by) } => {
+            Self::Shadowed { account, by: Some(by) } => {
                 write!(f, "{account} cannot be used: its access key is that of {by}")
             }
-            Self::Hidden { account, by: None } => {
+            Self::Shadowed { account, by: None } => {
                 write!(f, "{account} cannot be used: its access key is that of the root account")
             }
         }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 /// It is the sum, modulo 2²⁵⁶, of the SHA-256 of each item. A sum does not depend on the order, and
 /// an item is added or subtracted without visiting the others. Unlike the exclusive or of the
 /// hashes, it does not cancel out duplicates. It detects differences between honest servers, with a
-/// chance of 1 in 2²⁵⁶ of missing one. An attacker who may choose very many items could construct
+/// false negative probability of 2⁻²⁵⁶. An attacker who may choose very many items could construct
 /// two sets with one sum, so the hash proves nothing about an untrusted server.
 ///
 /// Secrets are part of the hash. A reader who knows everything else could test guesses of a weak

@@ -1,5 +1,5 @@
-//! A directory as a store: one file per item. If the process is killed or the machine loses power,
-//! each item is wholly old or wholly new.
+//! A directory as a store: one file per item. Writes are atomic: after a crash or power loss, each
+//! item has its old or its new content.
 //!
 //! ```text
 //!   <root>/.iam-store          marker with the format; written last
@@ -42,7 +42,7 @@ pub struct DirectoryStore {
 
 struct DirectoryInner {
     location: StoreLocation,
-    /// Locked while the store is opened, by a blocking thread alone.
+    /// Locked while the store is being opened, and only on blocking threads.
     open: Mutex<OpenState>,
 }
 
@@ -76,7 +76,7 @@ impl DirectoryStore {
     ///
     /// # Cancel safety
     ///
-    /// It may or may not happen; the next call completes an interrupted one.
+    /// A cancelled initialisation may or may not happen; the next call completes it.
     pub async fn initialise(&self) -> Result<(), StoreError> {
         self.run_blocking(|inner| {
             inner.location.initialise().and_then(|()| inner.store().map(drop))
@@ -100,9 +100,9 @@ impl DirectoryStore {
         work: impl FnOnce(&DirectoryInner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-        done.unwrap_or_else(|error| {
-            Err(self.inner.location.unavailable(format!("stopped: {error}")))
+        let joined = tokio::task::spawn_blocking(move || work(&inner)).await;
+        joined.unwrap_or_else(|error| {
+            Err(self.inner.location.unavailable(format!("I/O task failed: {error}")))
         })
     }
 
@@ -112,11 +112,11 @@ impl DirectoryStore {
     ) -> Result<T, StoreError> {
         self.run_blocking(move |inner| {
             let store = inner.store()?;
-            let done = work(&store);
-            if matches!(&done, Err(StoreError::Unavailable { .. })) && !store.is_present() {
+            let result = work(&store);
+            if matches!(&result, Err(StoreError::Unavailable { .. })) && !store.is_present() {
                 inner.close_if_current(&store);
             }
-            done
+            result
         })
         .await
     }
@@ -135,9 +135,9 @@ impl DirectoryInner {
                 open_state.was_open = true;
                 Ok(store)
             }
-            Err(StoreError::NotInitialised { .. }) if open_state.was_open => Err(self
-                .location
-                .unavailable("it was a store, and its marker is gone; is its disk?")),
+            Err(StoreError::NotInitialised { .. }) if open_state.was_open => {
+                Err(self.location.unavailable("its marker has disappeared; is its disk mounted?"))
+            }
             Err(error) => Err(error),
         }
     }
@@ -186,25 +186,26 @@ impl IamStore for DirectoryStore {
 
     fn read_many<'a>(&'a self, paths: &'a [ItemPath]) -> StoreFuture<'a, Vec<ReadItem>> {
         Box::pin(async move {
-            let part = paths.len().div_ceil(DIRECTORY_READERS).max(1);
-            let mut reading = Vec::with_capacity(DIRECTORY_READERS);
-            for paths in paths.chunks(part) {
+            let chunk_len = paths.len().div_ceil(DIRECTORY_READERS).max(1);
+            let mut tasks = Vec::with_capacity(DIRECTORY_READERS);
+            for paths in paths.chunks(chunk_len) {
                 let (paths, store) = (paths.to_vec(), self.clone());
-                reading.push(tokio::spawn(async move {
-                    store.with_open_store(move |store| read_part(store, paths)).await
+                tasks.push(tokio::spawn(async move {
+                    store.with_open_store(move |store| read_chunk(store, paths)).await
                 }));
             }
             let mut items = Vec::with_capacity(paths.len());
-            for part in reading {
-                let stopped = |error| self.inner.location.unavailable(format!("stopped: {error}"));
-                items.append(&mut part.await.map_err(stopped)??);
+            for task in tasks {
+                let failed =
+                    |error| self.inner.location.unavailable(format!("I/O task failed: {error}"));
+                items.append(&mut task.await.map_err(failed)??);
             }
             Ok(items)
         })
     }
 }
 
-fn read_part(store: &OpenStore, paths: Vec<ItemPath>) -> Result<Vec<ReadItem>, StoreError> {
+fn read_chunk(store: &OpenStore, paths: Vec<ItemPath>) -> Result<Vec<ReadItem>, StoreError> {
     let mut items = Vec::with_capacity(paths.len());
     for path in paths {
         let read = store.read(&path);

@@ -138,8 +138,8 @@ impl IamStore for MemoryStore {
             let not_found = || StoreError::NotFound { path: path.clone() };
             let bytes = state.items.get(path).ok_or_else(not_found)?;
             if state.corrupt.contains(path) {
-                let why = "marked corrupt by a test".into();
-                return Err(StoreError::Corrupt { path: path.clone(), why });
+                let cause = "marked corrupt by a test".into();
+                return Err(StoreError::Corrupt { path: path.clone(), cause });
             }
             check_size(path, bytes, ITEM_BYTES_MAX)?;
             Ok(bytes.clone())

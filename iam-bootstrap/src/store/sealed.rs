@@ -119,9 +119,9 @@ impl SealKey {
     }
 }
 
-/// Derives bytes from a secret for one purpose: different `words` give unrelated bytes.
-pub(crate) fn derive(secret: &[u8], words: &[u8], into: &mut [u8]) {
-    let expanded = Hkdf::<Sha256>::new(None, secret).expand(words, into);
+/// Derives key material with HKDF-SHA-256. Different `info` strings give independent output.
+pub(crate) fn derive(secret: &[u8], info: &[u8], output: &mut [u8]) {
+    let expanded = Hkdf::<Sha256>::new(None, secret).expand(info, output);
     debug_assert!(expanded.is_ok(), "HKDF-SHA-256 yields at most 8,160 bytes");
 }
 
@@ -176,7 +176,7 @@ impl Sealer {
         path: &ItemPath,
         sealed: &[u8],
     ) -> Result<(Vec<u8>, bool), StoreError> {
-        let corrupt = |why: &str| StoreError::Corrupt { path: path.clone(), why: why.into() };
+        let corrupt = |cause: &str| StoreError::Corrupt { path: path.clone(), cause: cause.into() };
         let Some((header, rest)) = sealed.split_at_checked(HEADER_BYTES) else {
             return Err(corrupt("it is too short to be sealed"));
         };

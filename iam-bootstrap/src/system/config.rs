@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Salt;
+use super::HashKey;
 use crate::limits::{CONFIG_ITEMS_MAX, CONFIG_TEXT_BYTES_MAX};
 use crate::store::sealed::hex;
 
@@ -30,9 +30,14 @@ pub struct SystemConfig {
 }
 
 impl SystemConfig {
-    /// Returns a collector. `salt` is the same on all servers of the cluster.
-    pub fn collect(salt: &Salt) -> ConfigCollector<'_> {
-        ConfigCollector { salt, config: Self::default(), secret: Vec::new(), exempt: Vec::new() }
+    /// Returns a collector. `hash_key` is the same on all servers of the cluster.
+    pub fn collect(hash_key: &HashKey) -> ConfigCollector<'_> {
+        ConfigCollector {
+            hash_key,
+            config: Self::default(),
+            secret: Vec::new(),
+            exempt: Vec::new(),
+        }
     }
 
     /// Returns a digest that is equal exactly for equal configurations.
@@ -78,7 +83,7 @@ impl SystemConfig {
 /// Collects a [`SystemConfig`]. All values are passed in; nothing is read from the process.
 #[derive(Debug)]
 pub struct ConfigCollector<'a> {
-    salt: &'a Salt,
+    hash_key: &'a HashKey,
     config: SystemConfig,
     secret: Vec<String>,
     exempt: Vec<String>,
@@ -124,7 +129,7 @@ impl ConfigCollector<'_> {
                 None => arguments.next().unwrap_or_default(),
             };
             if !is_exempt {
-                let hash = self.salt.hash(name, &value);
+                let hash = self.hash_key.hash(name, &value);
                 self.config.arguments.push(format!("{name}={hash}"));
             }
         }
@@ -142,7 +147,7 @@ impl ConfigCollector<'_> {
         for (name, value) in variables {
             let (name, value) = (name.as_ref(), value.as_ref());
             if name.starts_with(prefix) && !self.exempt.iter().any(|exempt| exempt == name) {
-                let hash = self.salt.hash(name, value);
+                let hash = self.hash_key.hash(name, value);
                 self.config.environment.insert(shorten(name.to_owned()), hash);
             }
         }
@@ -198,9 +203,9 @@ mod tests {
 
     #[test]
     fn b60_secrets_are_collected_as_hashes_and_exempt_values_are_omitted() {
-        let salt = Salt::of_secret(b"what all servers know");
+        let hash_key = HashKey::from_shared_secret(b"what all servers know");
         let collect = |arguments: &[&str]| {
-            SystemConfig::collect(&salt)
+            SystemConfig::collect(&hash_key)
                 .endpoints(["http://a:1", "http://b:1"])
                 .secret_options(["--secret"])
                 .exempt(["--listen", "NODE_HOME"])

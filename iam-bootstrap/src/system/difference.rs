@@ -175,11 +175,11 @@ fn shown(value: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Salt;
+    use super::super::HashKey;
     use super::*;
 
     fn config(endpoints: &[&str], arguments: &[&str], vars: &[(&str, &str)]) -> SystemConfig {
-        SystemConfig::collect(&Salt::of_secret(b"what all servers know"))
+        SystemConfig::collect(&HashKey::from_shared_secret(b"what all servers know"))
             .endpoints(endpoints.iter().copied())
             .arguments(arguments.iter().copied())
             .environment("NODE_", vars.iter().copied())

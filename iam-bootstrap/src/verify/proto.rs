@@ -25,8 +25,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::limits::{
-    ATTEMPTS_PER_REPORT, LINGER, REPORT_DELAY, SPREAD_MAX, SPREAD_PER_PEER, VERIFY_CONCURRENCY_MAX,
-    VERIFY_DIFFERING_RETRY, VERIFY_RETRY_FIRST, VERIFY_RETRY_MAX,
+    ATTEMPTS_PER_REPORT, REPORT_DELAY, SPREAD_MAX, SPREAD_PER_PEER, VERIFY_CONCURRENCY_MAX,
+    VERIFY_DIFFERING_RETRY, VERIFY_LINGER, VERIFY_RETRY_FIRST, VERIFY_RETRY_MAX,
 };
 use crate::system::difference::difference;
 use crate::system::{ConfigDifference, SystemConfig};
@@ -54,8 +54,8 @@ pub enum Report {
         /// Difference of their configuration from this server's.
         difference: ConfigDifference,
     },
-    /// Most peers that have responded agree with each other and not with this server: its own
-    /// configuration is the suspect.
+    /// Most of the peers that have responded agree with each other and not with this server:
+    /// its own configuration is the suspect.
     LocalIsOutlier {
         /// The peers that agree with each other.
         peers: Vec<usize>,
@@ -115,7 +115,7 @@ pub struct Verify {
     linger_until: Option<Instant>,
     report_at: Option<Instant>,
     /// Digest of the majority configuration for which the outlier was last reported.
-    outlier_reported_to: Option<String>,
+    outlier_reported_for: Option<String>,
     reports: Vec<Report>,
     rng: SmallRng,
 }
@@ -162,7 +162,7 @@ impl Verify {
             status: VerifyStatus::Waiting,
             linger_until: None,
             report_at: None,
-            outlier_reported_to: None,
+            outlier_reported_for: None,
             reports: Vec::new(),
             rng,
         };
@@ -213,8 +213,8 @@ impl Verify {
                 Some((index, PeerIssue::Differs(difference.clone())))
             }
             Agreement::Unknown => {
-                let why = peer.failure.clone().unwrap_or_else(|| "no response yet".into());
-                Some((index, PeerIssue::Unreachable(why)))
+                let cause = peer.failure.clone().unwrap_or_else(|| "no response yet".into());
+                Some((index, PeerIssue::Unreachable(cause)))
             }
         };
         self.peers.iter().enumerate().filter_map(of).collect()
@@ -279,14 +279,14 @@ impl Verify {
                 (peer_state.attempts, peer_state.failure) = (0, None);
                 self.handle_config(peer, config, now);
             }
-            Err(why) => self.handle_failure(peer, why, now),
+            Err(cause) => self.handle_failure(peer, cause, now),
         }
         self.update_status(now);
     }
 
     fn handle_config(&mut self, peer: usize, config: Option<SystemConfig>, now: Instant) {
         let found = config.map(|theirs| (difference(&self.ours, &theirs), theirs.digest()));
-        let again = now + jittered(VERIFY_DIFFERING_RETRY, &mut self.rng);
+        let retry_at = now + jittered(VERIFY_DIFFERING_RETRY, &mut self.rng);
         let Some(peer_state) = self.peers.get_mut(peer) else { return };
         let Some((difference, digest)) = found.filter(|(found, _)| !found.is_empty()) else {
             peer_state.agreement = Agreement::Agrees;
@@ -297,16 +297,16 @@ impl Verify {
         };
         let is_unreported = peer_state.reported_digest.as_ref() != Some(&digest);
         peer_state.agreement = Agreement::Differs { digest, difference };
-        peer_state.request_at = Some(again);
+        peer_state.request_at = Some(retry_at);
         if is_unreported && self.report_at.is_none() {
             self.report_at = Some(now + REPORT_DELAY);
         }
     }
 
-    fn handle_failure(&mut self, peer: usize, why: Arc<str>, now: Instant) {
+    fn handle_failure(&mut self, peer: usize, cause: Arc<str>, now: Instant) {
         let Some(peer_state) = self.peers.get_mut(peer) else { return };
         peer_state.attempts = peer_state.attempts.saturating_add(1);
-        peer_state.failure = Some(why);
+        peer_state.failure = Some(cause);
         let doubled =
             VERIFY_RETRY_FIRST.saturating_mul(1 << peer_state.attempts.min(10).saturating_sub(1));
         peer_state.request_at = Some(now + jittered(doubled.min(VERIFY_RETRY_MAX), &mut self.rng));
@@ -314,10 +314,10 @@ impl Verify {
         let attempts = peer_state.attempts;
         let is_first = self.peers.iter().all(|other| other.attempts <= attempts);
         let others = self.peers.iter().enumerate();
-        let same = others.filter(|(index, other)| *index != peer && other.attempts == attempts);
+        let tied = others.filter(|(index, other)| *index != peer && other.attempts == attempts);
         if attempts.is_multiple_of(ATTEMPTS_PER_REPORT)
             && is_first
-            && same.count() == 0
+            && tied.count() == 0
             && self.status == VerifyStatus::Waiting
         {
             let failing = self.peers.iter().enumerate();
@@ -332,7 +332,7 @@ impl Verify {
         match self.status {
             VerifyStatus::Waiting if tally.agree >= tally.needed => {
                 self.status = VerifyStatus::Verified;
-                self.linger_until = Some(now + LINGER);
+                self.linger_until = Some(now + VERIFY_LINGER);
             }
             VerifyStatus::Waiting if self.deadline.is_some_and(|at| at <= now) => {
                 self.report_differences();
@@ -369,7 +369,7 @@ impl Verify {
     fn report_differences(&mut self) {
         self.report_at = None;
         let majority = self.majority().map(str::to_owned);
-        let becomes_outlier = majority.is_some() && majority != self.outlier_reported_to;
+        let becomes_outlier = majority.is_some() && majority != self.outlier_reported_for;
         let mut groups: BTreeMap<String, (Vec<usize>, ConfigDifference)> = BTreeMap::new();
         for (index, peer) in self.peers.iter_mut().enumerate() {
             let Agreement::Differs { digest, difference } = &peer.agreement else { continue };
@@ -393,7 +393,7 @@ impl Verify {
                 false => Report::Differ { peers, difference },
             });
         }
-        self.outlier_reported_to = majority;
+        self.outlier_reported_for = majority;
     }
 }
 

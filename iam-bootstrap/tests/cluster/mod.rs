@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-const SECRET: &[u8] = b"what all servers know";
+const SECRET: &[u8] = b"the servers' shared secret";
 
 /// Longer than any test: repairs must not depend on the interval.
 pub(crate) const NEVER: Duration = Duration::from_secs(86_400);
@@ -118,14 +118,14 @@ impl Cluster {
             if let Some(peer) = server.manager.connection(url)
                 && self.servers[index].is_some()
             {
-                let connected = tokio::time::timeout(SOON, peer.wait_connected()).await;
+                let connected = tokio::time::timeout(TEST_TIMEOUT, peer.wait_connected()).await;
                 connected.expect("before the timeout").expect("not shut down");
             }
         }
     }
 
     pub(crate) async fn wait_ready(&self, server: usize) {
-        let ready = tokio::time::timeout(SOON, self.iam(server).ready()).await;
+        let ready = tokio::time::timeout(TEST_TIMEOUT, self.iam(server).ready()).await;
         ready.expect("before the timeout").expect("loaded");
         assert_eq!(self.iam(server).phase(), Phase::Ready);
     }
@@ -182,7 +182,7 @@ impl Cluster {
     }
 }
 
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Waits for a condition.
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -191,7 +191,9 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+    tokio::time::timeout(TEST_TIMEOUT, wait)
+        .await
+        .unwrap_or_else(|_| panic!("not reached: {what}"));
 }
 
 pub(crate) fn user(name: &str) -> Item {

@@ -1,4 +1,4 @@
-//! The result of a bench: text for people, or one line of JSON for programs.
+//! The result of a bench: human-readable text, or one line of JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -88,7 +88,7 @@ enum StreamFailure {
 /// The result of one measurement.
 struct StreamRun {
     streams: u32,
-    way: Direction,
+    direction: Direction,
     elapsed: Duration,
     sent: u64,
     confirmed: u64,
@@ -108,13 +108,13 @@ async fn measure(arguments: &BenchArgs) -> Result<Vec<StreamRun>, BenchError> {
     };
     let mut runs = Vec::new();
     for streams in arguments.streams() {
-        for way in Direction::ALL {
+        for direction in Direction::ALL {
             let warm_up = match arguments.warmup {
                 0 => None,
-                seconds => Some(bench.run(streams, way, Duration::from_secs(seconds)).await?),
+                seconds => Some(bench.run(streams, direction, Duration::from_secs(seconds)).await?),
             };
             let seconds = Duration::from_secs(arguments.seconds);
-            let mut run = bench.run(streams, way, seconds).await?;
+            let mut run = bench.run(streams, direction, seconds).await?;
             if let Some(warm_up) = warm_up {
                 run.opened += warm_up.opened;
                 run.failures.extend(warm_up.failures);
@@ -137,25 +137,26 @@ impl Bench {
     async fn run(
         &self,
         streams: u32,
-        way: Direction,
-        lasts: Duration,
+        direction: Direction,
+        duration: Duration,
     ) -> Result<StreamRun, BenchError> {
         let mut failures = Vec::new();
         let mut open = Vec::new();
         for _ in 0..streams {
-            match self.connection.stream(way.handler(), Bytes::new()).without_payload().await {
+            match self.connection.stream(direction.handler(), Bytes::new()).without_payload().await
+            {
                 Ok(stream) => open.push(stream),
                 Err(error) => failures.push(error.into()),
             }
         }
-        let begun = Instant::now();
-        let until = begun + lasts;
+        let start = Instant::now();
+        let until = start + duration;
         let mut tasks = JoinSet::new();
         for stream in open {
-            let traffic = Traffic { way, payload: self.payload.clone(), until };
+            let traffic = Traffic { direction, payload: self.payload.clone(), until };
             let timeout = self.timeout;
             tasks.spawn(async move {
-                let ended = tokio::time::timeout(lasts + timeout, traffic.drive(stream)).await;
+                let ended = tokio::time::timeout(duration + timeout, traffic.drive(stream)).await;
                 ended.unwrap_or(Err(StreamFailure::Late(timeout)))
             });
         }
@@ -164,21 +165,23 @@ impl Bench {
             match ended? {
                 Ok(messages) => (sent, confirmed) = (sent + messages, confirmed + messages),
                 Err(failure) => {
-                    if let StreamFailure::Lost { sent: of_it, confirmed: arrived } = failure {
-                        (sent, confirmed) = (sent + of_it, confirmed + arrived);
+                    if let StreamFailure::Lost { sent: stream_sent, confirmed: stream_confirmed } =
+                        failure
+                    {
+                        (sent, confirmed) = (sent + stream_sent, confirmed + stream_confirmed);
                     }
                     failures.push(failure);
                 }
             }
         }
-        let (elapsed, opened) = (begun.elapsed(), streams as usize);
-        Ok(StreamRun { streams, way, elapsed, sent, confirmed, opened, failures })
+        let (elapsed, opened) = (start.elapsed(), streams as usize);
+        Ok(StreamRun { streams, direction, elapsed, sent, confirmed, opened, failures })
     }
 }
 
 /// The messages of one stream.
 struct Traffic {
-    way: Direction,
+    direction: Direction,
     payload: Bytes,
     until: Instant,
 }
@@ -208,13 +211,13 @@ impl Traffic {
     }
 
     async fn confirm(&self, receiver: StreamReceiver) -> Result<u64, StreamFailure> {
-        match self.way {
-            Direction::OneWay => self.count_taken(receiver).await,
+        match self.direction {
+            Direction::OneWay => self.receive_count(receiver).await,
             Direction::Echoed => self.count_echoes(receiver).await,
         }
     }
 
-    async fn count_taken(&self, mut receiver: StreamReceiver) -> Result<u64, StreamFailure> {
+    async fn receive_count(&self, mut receiver: StreamReceiver) -> Result<u64, StreamFailure> {
         let response = receiver.next().await.ok_or(StreamFailure::NotCounted)??;
         let SinkCount { messages, bytes } =
             SinkCount::from_wire(&response).ok_or(StreamFailure::NotCounted)?;

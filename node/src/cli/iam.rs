@@ -130,7 +130,7 @@ pub(crate) struct Attachment {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceAccountCommand {
-    /// Adds a service account: a key with at most its user's rights.
+    /// Adds a service account: a key with at most its user's permissions.
     Add {
         /// Access key, the public half.
         key: AccessKey,

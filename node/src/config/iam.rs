@@ -9,7 +9,7 @@ use super::layers::{Layers, Setting};
 use super::{read_secret, single_text};
 use crate::secret::SecretBytes;
 
-/// Most pools of one server. All are read concurrently at startup.
+/// Maximum number of pools of one server. All are read concurrently at startup.
 const POOLS_MAX: usize = 16;
 
 /// Default name of the root account.
@@ -45,7 +45,7 @@ impl IamConfig {
             Some(given) => single_text(given, ROOT_USER_ALLOWED)?.parse(),
             None => ROOT_USER.parse(),
         };
-        let root_user = root_user.map_err(|error| wrong(layers, "root_user", &error))?;
+        let root_user = root_user.map_err(|error| invalid_root_user(layers, &error))?;
         let root_secret = match layers.find_optional("root_secret_file") {
             Some(given) => parse_root_secret(given)?,
             None => shared.clone(),
@@ -54,20 +54,21 @@ impl IamConfig {
     }
 }
 
-fn wrong(layers: &Layers, key: &'static str, problem: &dyn std::fmt::Display) -> ConfigError {
+fn invalid_root_user(layers: &Layers, problem: &dyn std::fmt::Display) -> ConfigError {
+    let key = "root_user";
     match layers.find_optional(key) {
         Some(given) => given.invalid(problem, ROOT_USER_ALLOWED),
         None => ConfigError::Missing { key, allowed: ROOT_USER_ALLOWED.to_owned() },
     }
 }
 
-/// A missing directory is no error here: its disk may be mounted later.
+/// A missing directory is not an error here: its disk may be mounted later.
 fn parse_pools(given: &Setting) -> Result<Vec<PathBuf>, ConfigError> {
     let mut pools = Vec::new();
     for text in given.list() {
         let path = PathBuf::from(text);
         let problem = match () {
-            () if !path.is_absolute() => format!("{text:?} is no absolute path"),
+            () if !path.is_absolute() => format!("{text:?} is not an absolute path"),
             () if pools.contains(&path) => format!("{text} is listed more than once"),
             () => {
                 pools.push(path);
@@ -88,7 +89,7 @@ fn parse_initialise(given: &Setting, pools: &[PathBuf]) -> Result<bool, ConfigEr
     match text.parse() {
         Ok(true) if pools.is_empty() => Err(given.invalid(&"no data is given", INITIALISE_ALLOWED)),
         Ok(initialise) => Ok(initialise),
-        Err(_) => Err(given.invalid(&"it is neither", INITIALISE_ALLOWED)),
+        Err(_) => Err(given.invalid(&"it is neither true nor false", INITIALISE_ALLOWED)),
     }
 }
 

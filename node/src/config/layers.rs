@@ -26,11 +26,11 @@ pub(super) const KEYS: [&str; 15] = [
     "root_secret_file",
 ];
 
-/// Keys that a file may give as a list.
-const LISTS: [&str; 5] = ["peers", "clients", "lockers", "drives", "data"];
+/// Keys whose value in a file may be an array.
+const LIST_KEYS: [&str; 5] = ["peers", "clients", "lockers", "drives", "data"];
 
-/// Keys that a file may give as true or false.
-const SWITCHES: [&str; 2] = ["metrics_public", "initialise"];
+/// Keys whose value in a file may be a boolean.
+const BOOLEAN_KEYS: [&str; 2] = ["metrics_public", "initialise"];
 
 /// A value as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,10 +156,10 @@ fn from_file(key: &str, value: &toml::Value, origin: &Origin) -> Result<Setting,
     };
     let value = match (known, value) {
         (_, toml::Value::String(text)) => SettingValue::Text(text.clone()),
-        (key, toml::Value::Boolean(is_on)) if SWITCHES.contains(&key) => {
+        (key, toml::Value::Boolean(is_on)) if BOOLEAN_KEYS.contains(&key) => {
             SettingValue::Text(is_on.to_string())
         }
-        (key, toml::Value::Array(items)) if LISTS.contains(&key) => {
+        (key, toml::Value::Array(items)) if LIST_KEYS.contains(&key) => {
             let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
             let texts: Option<Vec<_>> = texts.collect();
             SettingValue::List(texts.ok_or_else(|| type_error(known, value, origin))?)
@@ -176,12 +176,12 @@ fn type_error(key: &'static str, value: &toml::Value, origin: &Origin) -> Config
         origin: origin.clone(),
         problem: format!("it has the type {}", value.type_str()),
         allowed: match key {
-            "drives" | "data" => "a list of texts, such as [\"/data1\"]".to_owned(),
-            key if LISTS.contains(&key) => {
-                "a list of texts, such as [\"http://10.0.0.2:9000\"]".to_owned()
+            "drives" | "data" => "an array of strings, such as [\"/data1\"]".to_owned(),
+            key if LIST_KEYS.contains(&key) => {
+                "an array of strings, such as [\"http://10.0.0.2:9000\"]".to_owned()
             }
-            key if SWITCHES.contains(&key) => "true or false".to_owned(),
-            _ => "a text in quotes".to_owned(),
+            key if BOOLEAN_KEYS.contains(&key) => "true or false".to_owned(),
+            _ => "a quoted string".to_owned(),
         },
     }
 }

@@ -60,7 +60,7 @@ fn access(layers: &Layers) -> Result<Access, ConfigError> {
 
 fn parse_switch(given: &Setting) -> Result<bool, ConfigError> {
     let text = single_text(given, PUBLIC_ALLOWED)?;
-    text.parse().map_err(|_| given.invalid(&"it is neither", PUBLIC_ALLOWED))
+    text.parse().map_err(|_| given.invalid(&"it is neither true nor false", PUBLIC_ALLOWED))
 }
 
 fn parse_interval(given: &Setting) -> Result<Duration, ConfigError> {
@@ -73,14 +73,14 @@ fn parse_interval(given: &Setting) -> Result<Duration, ConfigError> {
     }
 }
 
-/// A missing directory is no error here: its drive may be mounted later, and is reported until
+/// A missing directory is not an error here: its drive may be mounted later, and is reported until
 /// then.
 fn parse_drives(given: &Setting) -> Result<Vec<PathBuf>, ConfigError> {
     let mut drives = Vec::new();
     for text in given.list() {
         let path = PathBuf::from(text);
         let problem = match () {
-            () if !path.is_absolute() => format!("{text:?} is no absolute path"),
+            () if !path.is_absolute() => format!("{text:?} is not an absolute path"),
             () if text.len() > LABEL_BYTES_MAX => {
                 format!("a path is longer than {LABEL_BYTES_MAX} bytes")
             }

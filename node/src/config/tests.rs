@@ -116,7 +116,7 @@ fn metrics(rest: &str) -> Result<MetricsConfig, ConfigError> {
 }
 
 #[test]
-fn b71_metrics_are_closed_and_of_every_mounted_drive_by_default() {
+fn b71_metrics_are_forbidden_and_all_mounted_drives_are_sampled_by_default() {
     let defaults = metrics("").expect("all are optional");
     assert_eq!((defaults.access, defaults.drives), (Access::Closed, Drives::Mounted));
     assert_eq!(defaults.interval, Duration::from_secs(60));

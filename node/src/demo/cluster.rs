@@ -11,7 +11,7 @@ use grid::name::NameError;
 use grid::{Auth, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
 use iam_bootstrap::deployment::DeploymentId;
 use iam_bootstrap::model::{NameError as NameProblem, UserName};
-use iam_bootstrap::{Salt, SystemConfig};
+use iam_bootstrap::{HashKey, SystemConfig};
 use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
@@ -45,12 +45,12 @@ pub(crate) enum ClusterError {
     Startup(#[from] StartupError),
     #[error("invalid name of the root account: {0}")]
     RootUser(#[from] NameProblem),
-    #[error("cannot make a secret: {0}")]
+    #[error("cannot create a secret: {0}")]
     Auth(#[from] grid::auth::AuthError),
     #[error("cannot start a server: {0}")]
     Start(#[from] io::Error),
     #[error("a server failed to start: {0}")]
-    Died(#[from] tokio::task::JoinError),
+    ServerTask(#[from] tokio::task::JoinError),
 }
 
 /// All servers. Numbered from 0 here, from 1 where displayed.
@@ -99,12 +99,12 @@ impl Cluster {
 
     /// Registers a startup. All servers run in this process, and keep IAM in memory.
     fn startup(&self, grids: &Grids) -> Result<Startup, ClusterError> {
-        let salt = Salt::of_secret(self.secret.expose());
+        let hash_key = HashKey::from_shared_secret(self.secret.expose());
         let endpoints = self.names.iter().map(ToString::to_string);
         Ok(Startup::register(StartupParts {
             grids,
             servers: self.names.iter().collect(),
-            system: SystemConfig::collect(&salt).endpoints(endpoints).finish(),
+            system: SystemConfig::collect(&hash_key).endpoints(endpoints).finish(),
             root_user: UserName::new("root")?,
             root_secret: self.secret.clone(),
             pools: Vec::new(),
@@ -126,9 +126,9 @@ impl Cluster {
 
     /// Kills one server: its sockets close and its tasks are dropped. Returns its last statistics.
     pub(super) fn kill(&mut self, node: usize) -> Vec<ConnectionEnd> {
-        let seen = self.ends_at(node);
+        let last_stats = self.ends_at(node);
         self.servers[node] = None;
-        seen
+        last_stats
     }
 
     /// Restarts a killed server under the same name and address.
@@ -186,23 +186,23 @@ impl Cluster {
         pairs.filter(|(a, b)| !up.contains(&(*a, *b)) || !up.contains(&(*b, *a))).collect()
     }
 
-    /// Waits until all are connected. Returns whether they were in time.
-    pub(super) async fn wait_connected(&self, within: Duration) -> bool {
-        wait_until(within, || self.connected() == self.expected()).await
+    /// Waits until all connection ends are connected. Returns false on timeout.
+    pub(super) async fn wait_connected(&self, timeout: Duration) -> bool {
+        wait_until(timeout, || self.connected() == self.expected()).await
     }
 
-    /// Waits until all are connected and all lockers are open. Returns whether they were in time.
-    pub(super) async fn wait_ready(&self, within: Duration) -> bool {
-        let grant = || self.running().all(|server| server.grids.dsync.is_open());
-        wait_until(within, || self.connected() == self.expected() && grant()).await
+    /// Waits until all ends are connected and all lockers are open. Returns false on timeout.
+    pub(super) async fn wait_ready(&self, timeout: Duration) -> bool {
+        let are_open = || self.running().all(|server| server.grids.dsync.is_open());
+        wait_until(timeout, || self.connected() == self.expected() && are_open()).await
     }
 
-    /// Waits until all servers are ready. Returns the deployment that they agreed on, or `None` if
-    /// they were not in time.
-    pub(super) async fn wait_started(&self, within: Duration) -> Option<DeploymentId> {
-        let until = Instant::now() + within;
+    /// Waits until all servers are ready. Returns the deployment that they agreed on; `None`
+    /// on timeout.
+    pub(super) async fn wait_started(&self, timeout: Duration) -> Option<DeploymentId> {
+        let deadline = Instant::now() + timeout;
         for server in self.running() {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if !server.startup.wait_ready(left).await {
                 return None;
             }
@@ -225,10 +225,10 @@ impl Cluster {
         self.servers.iter().flatten()
     }
 
-    /// Waits until nothing is in flight on any server. Returns whether that was in time.
-    pub(super) async fn wait_quiescent(&self, within: Duration) -> bool {
+    /// Waits until nothing is in flight on any server. Returns false on timeout.
+    pub(super) async fn wait_quiescent(&self, timeout: Duration) -> bool {
         let is_quiescent = || self.ends().iter().all(|end| end.stats.is_quiescent());
-        wait_until(within, || is_quiescent() && self.locks_left() == 0).await
+        wait_until(timeout, || is_quiescent() && self.locks_left() == 0).await
     }
 
     /// Shuts all servers down gracefully.
@@ -240,13 +240,13 @@ impl Cluster {
     }
 }
 
-async fn wait_until(within: Duration, condition: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + within;
+async fn wait_until(timeout: Duration, condition: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
     loop {
         if condition() {
             return true;
         }
-        if Instant::now() >= until {
+        if Instant::now() >= deadline {
             return false;
         }
         tokio::time::sleep(POLL_EVERY).await;
@@ -256,10 +256,10 @@ async fn wait_until(within: Duration, condition: impl Fn() -> bool) -> bool {
 /// Binds the address again. The old listener is closed by a runtime that ends in the background, so
 /// the port may stay in use for a moment.
 async fn rebind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let until = Instant::now() + REBIND_TIMEOUT;
+    let deadline = Instant::now() + REBIND_TIMEOUT;
     loop {
         match listen::bind(address) {
-            Err(error) if error.is_in_use() && Instant::now() < until => {
+            Err(error) if error.is_in_use() && Instant::now() < deadline => {
                 tokio::time::sleep(POLL_EVERY).await;
             }
             bound => return bound,

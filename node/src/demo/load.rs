@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::cluster::Cluster;
-use super::ledger::{Ledger, Pair};
+use super::counters::{Counters, Pair};
 use super::locks::LockWorker;
 use super::streams::StreamWorker;
 use crate::handlers::{ECHO, SLEEP, SleepRequest};
@@ -38,7 +38,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Sleeps longer than any deadline or cancellation of the demo.
-const TOO_LONG: SleepRequest = SleepRequest { ms: 30_000 };
+const LONG_SLEEP: SleepRequest = SleepRequest { ms: 30_000 };
 
 /// A handler that fails with [`FAILURE`].
 const FAIL: HandlerId = HandlerId::new(202);
@@ -56,12 +56,12 @@ pub(super) fn register(manager: &Manager) -> Result<(), RegisterError> {
 
 /// All workers.
 pub(super) struct Load {
-    is_ended: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
     /// Number of ordered pairs of servers.
     pairs: u32,
     period: Duration,
-    /// Random bytes of which payloads are slices.
-    noise: Bytes,
+    /// Random bytes; payloads are slices of them.
+    random_bytes: Bytes,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -74,24 +74,24 @@ pub(super) struct StoppedLoad {
 
 impl Load {
     pub(super) fn new(nodes: usize) -> Self {
-        let mut noise = vec![0; 64 * 1_024];
-        SmallRng::seed_from_u64(0).fill_bytes(&mut noise);
+        let mut random_bytes = vec![0; 64 * 1_024];
+        SmallRng::seed_from_u64(0).fill_bytes(&mut random_bytes);
         let pairs = u32::try_from(nodes * (nodes - 1)).unwrap_or(u32::MAX);
         let workers = pairs.saturating_mul(WORKERS_PER_PAIR);
         Self {
-            is_ended: Arc::default(),
+            is_stopping: Arc::default(),
             pairs,
             period: (Duration::from_secs(1) * workers / CALLS_PER_SECOND).max(PERIOD_MIN),
-            noise: noise.into(),
+            random_bytes: random_bytes.into(),
             tasks: Vec::new(),
         }
     }
 
     /// Starts the workers of one server. They run until the load is stopped or the server is
     /// killed.
-    pub(super) fn start_from(&mut self, from: usize, cluster: &Cluster, ledger: &Ledger) {
+    pub(super) fn start_from(&mut self, from: usize, cluster: &Cluster, counters: &Counters) {
         let Some(runtime) = cluster.runtime(from) else { return };
-        for pair in ledger.pairs().iter().filter(|pair| pair.from == from) {
+        for pair in counters.pairs().iter().filter(|pair| pair.from == from) {
             let Some(connection) = cluster.connection(from, pair.to) else { continue };
             for number in 0..WORKERS_PER_PAIR {
                 let seed = (pair.from << 16 | pair.to << 8) as u64 | u64::from(number);
@@ -99,27 +99,29 @@ impl Load {
                     connection: connection.clone(),
                     pair: Arc::clone(pair),
                     rng: SmallRng::seed_from_u64(seed),
-                    noise: self.noise.clone(),
+                    random_bytes: self.random_bytes.clone(),
                     period: self.period,
-                    is_ended: Arc::clone(&self.is_ended),
+                    is_stopping: Arc::clone(&self.is_stopping),
                 };
                 self.tasks.push(runtime.spawn(worker.work()));
             }
-            let Self { pairs, noise, is_ended, .. } = self;
-            for streamer in StreamWorker::of_pair(*pairs, pair, &connection, noise, is_ended) {
-                self.tasks.push(runtime.spawn(streamer.work()));
+            let Self { pairs, random_bytes, is_stopping, .. } = self;
+            for worker in
+                StreamWorker::of_pair(*pairs, pair, &connection, random_bytes, is_stopping)
+            {
+                self.tasks.push(runtime.spawn(worker.work()));
             }
         }
         if let Some(dsync) = cluster.dsync(from) {
-            for worker in LockWorker::of_node(from, dsync, &ledger.locks, &self.is_ended) {
+            for worker in LockWorker::of_node(from, dsync, &counters.locks, &self.is_stopping) {
                 self.tasks.push(runtime.spawn(worker.work()));
             }
         }
     }
 
-    /// Lets outstanding calls and streams end, and begins no more.
+    /// Starts no more calls and streams, and waits for the outstanding ones.
     pub(super) async fn stop(&mut self) -> StoppedLoad {
-        self.is_ended.store(true, Ordering::Relaxed);
+        self.is_stopping.store(true, Ordering::Relaxed);
         let mut stopped = StoppedLoad { hanging: 0, panicked: 0 };
         // Each call has a deadline, so a worker that needs twice as long hangs. Streams only have
         // to finish.
@@ -202,9 +204,9 @@ struct CallWorker {
     connection: Connection,
     pair: Arc<Pair>,
     rng: SmallRng,
-    noise: Bytes,
+    random_bytes: Bytes,
     period: Duration,
-    is_ended: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl CallWorker {
@@ -213,7 +215,7 @@ impl CallWorker {
         tokio::time::sleep(self.period.mul_f64(self.rng.random::<f64>())).await;
         let mut pace = interval(self.period);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.is_ended.load(Ordering::Relaxed) {
+        while !self.is_stopping.load(Ordering::Relaxed) {
             pace.tick().await;
             let call = CallKind::draw(&mut self.rng);
             let open = self.pair.begin();
@@ -272,14 +274,14 @@ impl CallWorker {
     fn payload(&mut self, bytes: usize) -> Bytes {
         let mut payload = BytesMut::with_capacity(bytes);
         payload.put_u64(self.rng.random());
-        payload.put_slice(&self.noise[..bytes - size_of::<u64>()]);
+        payload.put_slice(&self.random_bytes[..bytes - size_of::<u64>()]);
         payload.freeze()
     }
 
     /// Calls a handler that sleeps longer than any deadline.
     async fn sleep(&self, deadline: Duration) -> CallResult {
         let options = CallOptions::default().timeout(deadline);
-        match SLEEP.call_with(&self.connection, &TOO_LONG, options).await {
+        match SLEEP.call_with(&self.connection, &LONG_SLEEP, options).await {
             Ok(_) => CallResult::plain(Outcome::Responded),
             Err(error) => CallResult { outcome: Outcome::from(&error), text: error.to_string() },
         }

@@ -1,5 +1,5 @@
 //! The locks of the demo: all servers lock the same few resources, for reading and for writing, one
-//! or several at once. `exclusion` checks that no two holders exclude each other; outcomes are
+//! or several at once. `exclusion` checks that no two conflicting holders overlap; outcomes are
 //! counted here.
 //!
 //! ```text
@@ -50,7 +50,7 @@ pub(super) enum LockOutcome {
     Granted,
     /// Timed out.
     TimedOut,
-    /// Acquired and lost; the holder learned of the loss in time.
+    /// Acquired and lost; the holder was notified of the loss in time.
     Lost,
     /// Cancelled while waiting.
     Cancelled,
@@ -78,12 +78,12 @@ impl LockOutcome {
 }
 
 /// The outcomes of all attempts on all servers.
-pub(super) struct LockLedger {
+pub(super) struct LockCounters {
     pub(super) exclusion: Arc<ExclusionChecker>,
     pub(super) nodes: Vec<Arc<LockAttempts>>,
 }
 
-impl LockLedger {
+impl LockCounters {
     pub(super) fn new(nodes: usize) -> Result<Self, CreationError> {
         let nodes =
             (0..nodes).map(|_| LockAttempts::new().map(Arc::new)).collect::<Result<_, _>>()?;
@@ -95,15 +95,15 @@ impl LockLedger {
         self.nodes.iter().map(|attempts| attempts.count(outcome)).sum()
     }
 
-    /// Number of attempts that were begun.
-    pub(super) fn begun(&self) -> u64 {
-        self.nodes.iter().map(|attempts| attempts.begun()).sum()
+    /// Number of attempts.
+    pub(super) fn started(&self) -> u64 {
+        self.nodes.iter().map(|attempts| attempts.started()).sum()
     }
 }
 
 /// The attempts of one server, before and after its restart.
 pub(super) struct LockAttempts {
-    begun: AtomicU64,
+    started: AtomicU64,
     outcomes: [AtomicU64; LockOutcome::ALL.len()],
     /// Whether the server was killed, so that holders may end with it.
     was_killed: AtomicBool,
@@ -119,7 +119,7 @@ struct Details {
 impl LockAttempts {
     fn new() -> Result<Self, CreationError> {
         Ok(Self {
-            begun: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             outcomes: [const { AtomicU64::new(0) }; LockOutcome::ALL.len()],
             was_killed: AtomicBool::new(false),
             details: Mutex::new(Details { waits: Latencies::new()?, failures: Vec::new() }),
@@ -127,8 +127,8 @@ impl LockAttempts {
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> OpenAttempt {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        OpenAttempt { attempts: Arc::clone(self), begun: Instant::now(), is_ended: false }
+        self.started.fetch_add(1, Ordering::Relaxed);
+        OpenAttempt { attempts: Arc::clone(self), started: Instant::now(), is_ended: false }
     }
 
     /// Marks that the server is about to be killed.
@@ -140,8 +140,8 @@ impl LockAttempts {
         self.was_killed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn begun(&self) -> u64 {
-        self.begun.load(Ordering::Relaxed)
+    pub(super) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
     }
 
     pub(super) fn count(&self, outcome: LockOutcome) -> u64 {
@@ -164,7 +164,7 @@ impl LockAttempts {
     /// Sets all counters and latencies, for tests of their display.
     #[cfg(test)]
     pub(super) fn set_all(&self, count: u64, latency: Duration) {
-        self.begun.store(count, Ordering::Relaxed);
+        self.started.store(count, Ordering::Relaxed);
         self.outcomes.iter().for_each(|outcome| outcome.store(count, Ordering::Relaxed));
         self.details().waits.record(latency);
     }
@@ -178,14 +178,14 @@ impl LockAttempts {
 #[must_use = "an attempt that is dropped counts as killed"]
 pub(super) struct OpenAttempt {
     attempts: Arc<LockAttempts>,
-    begun: Instant,
+    started: Instant,
     is_ended: bool,
 }
 
 impl OpenAttempt {
     /// Records the latency of an acquired lock.
     fn record_granted(&self) {
-        self.attempts.details().waits.record(self.begun.elapsed());
+        self.attempts.details().waits.record(self.started.elapsed());
     }
 
     pub(super) fn fail(self, error: &LockError) {
@@ -222,7 +222,7 @@ pub(super) struct LockWorker {
     attempts: Arc<LockAttempts>,
     exclusion: Arc<ExclusionChecker>,
     rng: SmallRng,
-    is_ended: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl LockWorker {
@@ -230,21 +230,21 @@ impl LockWorker {
     pub(super) fn of_node(
         node: usize,
         dsync: &Dsync,
-        ledger: &LockLedger,
-        is_ended: &Arc<AtomicBool>,
+        counters: &LockCounters,
+        is_stopping: &Arc<AtomicBool>,
     ) -> impl Iterator<Item = Self> {
         (0..WORKERS_PER_NODE).map(move |number| Self {
             node,
             dsync: dsync.clone(),
-            attempts: Arc::clone(&ledger.nodes[node]),
-            exclusion: Arc::clone(&ledger.exclusion),
+            attempts: Arc::clone(&counters.nodes[node]),
+            exclusion: Arc::clone(&counters.exclusion),
             rng: SmallRng::seed_from_u64((node as u64) << 8 | number),
-            is_ended: Arc::clone(is_ended),
+            is_stopping: Arc::clone(is_stopping),
         })
     }
 
     pub(super) async fn work(mut self) {
-        while !self.is_ended.load(Ordering::Relaxed) {
+        while !self.is_stopping.load(Ordering::Relaxed) {
             self.attempt_lock().await;
             tokio::time::sleep(self.up_to(PAUSE_MAX)).await;
         }
@@ -318,8 +318,8 @@ mod tests {
 
     #[test]
     fn every_attempt_is_counted_once_however_it_ends() {
-        let ledger = LockLedger::new(1).expect("the histogram's bounds are constants");
-        let attempts = &ledger.nodes[0];
+        let counters = LockCounters::new(1).expect("the histogram's bounds are constants");
+        let attempts = &counters.nodes[0];
         for outcome in LockOutcome::ALL {
             attempts.begin().end(outcome);
             assert_eq!(attempts.count(outcome), 1, "{}", outcome.label());
@@ -328,8 +328,8 @@ mod tests {
         assert_eq!(attempts.failures(), ["this server is shutting down"]);
         drop(attempts.begin());
         let hanging = attempts.begin();
-        assert_eq!((ledger.begun(), attempts.ended()), (9, 8), "one has no outcome");
+        assert_eq!((counters.started(), attempts.ended()), (9, 8), "one has no outcome");
         drop(hanging);
-        assert_eq!((attempts.ended(), ledger.count(LockOutcome::Killed)), (9, 3));
+        assert_eq!((attempts.ended(), counters.count(LockOutcome::Killed)), (9, 3));
     }
 }

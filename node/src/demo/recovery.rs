@@ -7,7 +7,7 @@ use grid::{Connection, StateWatch};
 use tokio::task::JoinSet;
 
 use super::cluster::Cluster;
-use super::ledger::{Ledger, Pair};
+use super::counters::{Counters, Pair};
 
 /// Watches the pairs of the killed server, each in its own task.
 pub(super) struct Recovery {
@@ -21,9 +21,9 @@ pub(super) struct Recovery {
 
 impl Recovery {
     /// Must be called before the kill, so that each task sees the loss of its connection.
-    pub(super) fn watch(killed: usize, cluster: &Cluster, ledger: &Ledger) -> Self {
+    pub(super) fn watch(killed: usize, cluster: &Cluster, counters: &Counters) -> Self {
         let mut survivors = JoinSet::new();
-        for pair in ledger.pairs().iter().filter(|pair| pair.to == killed) {
+        for pair in counters.pairs().iter().filter(|pair| pair.to == killed) {
             if let Some(connection) = cluster.connection(pair.from, killed) {
                 // Created here, not when the task first runs, so that it cannot miss the loss.
                 let watch = connection.watch();
@@ -34,9 +34,9 @@ impl Recovery {
     }
 
     /// Starts to watch the restarted server's own ends.
-    pub(super) fn restarted(&mut self, cluster: &Cluster, ledger: &Ledger) {
+    pub(super) fn restarted(&mut self, cluster: &Cluster, counters: &Counters) {
         self.restarted_at = Some(Instant::now());
-        for pair in ledger.pairs().iter().filter(|pair| pair.from == self.killed) {
+        for pair in counters.pairs().iter().filter(|pair| pair.from == self.killed) {
             if let Some(connection) = cluster.connection(self.killed, pair.to) {
                 self.returned.spawn(wait_connected(Arc::clone(pair), connection));
             }

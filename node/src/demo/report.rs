@@ -9,10 +9,10 @@ use indicatif::HumanCount;
 
 use self::locks::LockTable;
 use super::cluster::ConnectionEnd;
-use super::ledger::{Ledger, Pair, Streams};
+use super::counters::{Counters, Pair, Streams};
 use super::load::StoppedLoad;
 use super::locks::LockOutcome;
-use super::view::describe;
+use super::view::list_outcomes;
 use crate::latency::{DisplayLatency, Latencies};
 use crate::outcome::Outcome;
 
@@ -24,7 +24,7 @@ const LOST: [Outcome; 3] = [Outcome::Disconnected, Outcome::NotConnected, Outcom
 
 /// The state at the end of the demo.
 pub(super) struct Findings {
-    pub(super) ledger: Ledger,
+    pub(super) counters: Counters,
     pub(super) stopped: StoppedLoad,
     /// Both ends of all connections, after draining.
     pub(super) ends: Vec<ConnectionEnd>,
@@ -41,8 +41,8 @@ impl Findings {
     /// All failures; empty after a clean demo.
     pub(super) fn failures(&self) -> Vec<String> {
         let mut failures: Vec<_> =
-            self.ledger.pairs().iter().flat_map(|pair| pair_failures(pair)).collect();
-        failures.extend(locks::failures(&self.ledger.locks, self.locks_left));
+            self.counters.pairs().iter().flat_map(|pair| pair_failures(pair)).collect();
+        failures.extend(locks::failures(&self.counters.locks, self.locks_left));
         let StoppedLoad { hanging, panicked } = self.stopped;
         if hanging > 0 {
             failures.push(format!("{hanging} workers hang, waiting for a response"));
@@ -52,7 +52,7 @@ impl Findings {
         }
         if self.connected != self.expected {
             let Self { connected, expected, .. } = self;
-            failures.push(format!("{connected} of {expected} ends of connections are up"));
+            failures.push(format!("{connected} of {expected} connection ends are up"));
         }
         let left = self.ends.iter().filter(|end| !end.stats.is_quiescent());
         failures.extend(left.map(|ConnectionEnd { from, to, stats }| {
@@ -77,18 +77,19 @@ impl Findings {
 
     /// The last lines, when there are no failures.
     pub(super) fn summary(&self) -> String {
-        let calls = HumanCount(self.ledger.started());
-        let streams = HumanCount(self.ledger.sum_of_streams(Streams::opened));
-        let messages = HumanCount(self.ledger.sum_of_streams(Streams::completed));
-        let locks = HumanCount(self.ledger.locks.count(LockOutcome::Granted));
+        let calls = HumanCount(self.counters.started());
+        let streams = HumanCount(self.counters.sum_of_streams(Streams::opened));
+        let messages = HumanCount(self.counters.sum_of_streams(Streams::completed));
+        let locks = HumanCount(self.counters.locks.count(LockOutcome::Granted));
         let connections = match self.connected / 2 {
             1 => "the connection is".to_owned(),
             count => format!("all {count} connections are"),
         };
         format!(
             "demo succeeded:\n  \
-             - each of {calls} calls and {streams} streams had exactly one outcome\n  \
-             - each of {messages} messages on finished streams was echoed once, in order\n  \
+             - {calls} calls had exactly one outcome each\n  \
+             - {streams} streams had exactly one outcome each\n  \
+             - {messages} messages on finished streams were echoed once, in order\n  \
              - {locks} locks were held: tokens grew, and no two holders conflicted\n  \
              - {connections} up at both ends"
         )
@@ -99,14 +100,14 @@ fn pair_failures(pair: &Pair) -> Vec<String> {
     let name = arrow(pair.from, pair.to);
     let calls = OutcomeCounts {
         unit: "calls",
-        begun: pair.started(),
+        started: pair.started(),
         ended: pair.ended(),
         success: Outcome::Responded,
         count: &|outcome| pair.count(outcome),
     };
     let streams = OutcomeCounts {
         unit: "streams",
-        begun: pair.streams.opened(),
+        started: pair.streams.opened(),
         ended: pair.streams.ended(),
         success: Outcome::Finished,
         count: &|outcome| pair.streams.count(outcome),
@@ -126,7 +127,7 @@ fn pair_failures(pair: &Pair) -> Vec<String> {
 /// Counts of all calls or of all streams of a pair, which are checked the same way.
 struct OutcomeCounts<'a> {
     unit: &'static str,
-    begun: u64,
+    started: u64,
     ended: u64,
     /// The outcome that at least one must have.
     success: Outcome,
@@ -135,10 +136,10 @@ struct OutcomeCounts<'a> {
 
 impl OutcomeCounts<'_> {
     fn failures(&self, name: &str, was_killed: bool) -> Vec<String> {
-        let Self { unit, begun, ended, success, count } = self;
+        let Self { unit, started, ended, success, count } = self;
         let mut failures = Vec::new();
-        if begun != ended {
-            failures.push(format!("{name}: {begun} {unit} had {ended} outcomes"));
+        if started != ended {
+            failures.push(format!("{name}: {started} {unit} had {ended} outcomes"));
         }
         if count(*success) == 0 {
             failures.push(format!("{name}: no {unit} {}", success.label()));
@@ -210,7 +211,7 @@ impl fmt::Display for PairRow {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Findings { ledger, ends, .. }) = self;
+        let Self(Findings { counters, ends, .. }) = self;
         writeln!(
             f,
             "\n{:<8}{:>9}{:>10}{:>9}{:>9}{:>9}{:>9}{:>7}{:>10}",
@@ -224,19 +225,20 @@ impl fmt::Display for Report<'_> {
             "reconn",
             "recovered"
         )?;
-        for pair in ledger.pairs() {
+        for pair in counters.pairs() {
             writeln!(f, "{}", PairRow::new(pair, ends))?;
         }
-        write!(f, "\n{}", LockTable(&ledger.locks))?;
-        let (calls, outcomes) = (HumanCount(ledger.started()), describe(&ledger.outcomes()));
+        write!(f, "\n{}", LockTable(&counters.locks))?;
+        let (calls, outcomes) =
+            (HumanCount(counters.started()), list_outcomes(&counters.outcomes()));
         writeln!(f, "{}", wrap(&format!("{calls} calls: {outcomes}")))?;
-        let opened = HumanCount(ledger.sum_of_streams(Streams::opened));
-        let outcomes = describe(&ledger.stream_outcomes());
+        let opened = HumanCount(counters.sum_of_streams(Streams::opened));
+        let outcomes = list_outcomes(&counters.stream_outcomes());
         writeln!(f, "{}", wrap(&format!("{opened} streams: {outcomes}")))?;
         let cut = [Outcome::Disconnected, Outcome::Killed];
-        let cut = cut.map(|outcome| ledger.sum_of_streams(|streams| streams.count(outcome)));
-        let echoed = HumanCount(ledger.sum_of_streams(Streams::echoed));
-        let completed = HumanCount(ledger.sum_of_streams(Streams::completed));
+        let cut = cut.map(|outcome| counters.sum_of_streams(|streams| streams.count(outcome)));
+        let echoed = HumanCount(counters.sum_of_streams(Streams::echoed));
+        let completed = HumanCount(counters.sum_of_streams(Streams::completed));
         let cut = cut.iter().sum::<u64>();
         let messages = format!(
             "on streams: {echoed} messages echoed, {completed} of them on finished streams; \
@@ -280,25 +282,26 @@ fn wrap(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A clean demo of two servers: one successful call, and one stream of one message, for each pair.
+    /// A clean demo of two servers: one successful call, and one stream of one message, for each
+    /// pair.
     fn findings() -> Findings {
         findings_of(2, 2)
     }
 
     fn findings_of(nodes: usize, expected: usize) -> Findings {
-        let ledger = Ledger::new(nodes).expect("the histogram's bounds are constants");
-        for pair in ledger.pairs() {
+        let counters = Counters::new(nodes).expect("the histogram's bounds are constants");
+        for pair in counters.pairs() {
             pair.begin().end(Outcome::Responded);
             let mut stream = pair.open();
             stream.record_echo(Some(0));
             assert_eq!(stream.finish(1), Outcome::Finished);
         }
-        for attempts in &ledger.locks.nodes {
+        for attempts in &counters.locks.nodes {
             attempts.begin().end(LockOutcome::Granted);
         }
         let stopped = StoppedLoad { hanging: 0, panicked: 0 };
         let (ends, locks_left) = (Vec::new(), 0);
-        Findings { ledger, stopped, ends, locks_left, connected: expected, expected, bugs: 0 }
+        Findings { counters, stopped, ends, locks_left, connected: expected, expected, bugs: 0 }
     }
 
     fn assert_only_failure(findings: &Findings, expected: &str) {
@@ -314,8 +317,9 @@ mod tests {
         assert_eq!(
             findings.summary(),
             "demo succeeded:\n  \
-             - each of 2 calls and 2 streams had exactly one outcome\n  \
-             - each of 2 messages on finished streams was echoed once, in order\n  \
+             - 2 calls had exactly one outcome each\n  \
+             - 2 streams had exactly one outcome each\n  \
+             - 2 messages on finished streams were echoed once, in order\n  \
              - 2 locks were held: tokens grew, and no two holders conflicted\n  \
              - the connection is up at both ends"
         );
@@ -324,14 +328,14 @@ mod tests {
     #[test]
     fn call_without_an_outcome_is_a_failure() {
         let findings = findings();
-        let _open = findings.ledger.pairs()[0].begin();
+        let _open = findings.counters.pairs()[0].begin();
         assert_only_failure(&findings, "node 1 → node 2: 2 calls had 1 outcomes");
     }
 
     #[test]
     fn lost_call_is_a_failure_unless_a_server_was_killed() {
         let findings = findings();
-        let pair = &findings.ledger.pairs()[1];
+        let pair = &findings.counters.pairs()[1];
         pair.begin().end(Outcome::Disconnected);
         assert_only_failure(&findings, "1 calls disconnected, though neither was killed");
         pair.mark_killed();
@@ -341,18 +345,18 @@ mod tests {
     #[test]
     fn stream_without_an_outcome_is_a_failure() {
         let findings = findings();
-        let _open = findings.ledger.pairs()[0].open();
+        let _open = findings.counters.pairs()[0].open();
         assert_only_failure(&findings, "node 1 → node 2: 2 streams had 1 outcomes");
     }
 
     #[test]
     fn lost_or_duplicated_message_is_always_a_failure() {
         for (echoes, expected) in [
-            (&[0, 2][..], "node 1 → node 2: unexpected: stream: message 2 came back, 1 was due"),
-            (&[0, 1, 1], "node 1 → node 2: unexpected: stream: message 1 came back, 2 was due"),
+            (&[0, 2][..], "node 1 → node 2: unexpected: stream: message 2 was echoed, expected 1"),
+            (&[0, 1, 1], "node 1 → node 2: unexpected: stream: message 1 was echoed, expected 2"),
         ] {
             let findings = findings();
-            let pair = &findings.ledger.pairs()[0];
+            let pair = &findings.counters.pairs()[0];
             pair.mark_killed();
             let mut stream = pair.open();
             echoes.iter().for_each(|number| stream.record_echo(Some(*number)));
@@ -364,7 +368,7 @@ mod tests {
     #[test]
     fn cut_stream_is_a_failure_unless_a_server_was_killed() {
         let findings = findings();
-        let pair = &findings.ledger.pairs()[1];
+        let pair = &findings.counters.pairs()[1];
         drop(pair.open());
         assert_only_failure(&findings, "1 streams caller killed, though neither was killed");
         pair.mark_killed();
@@ -373,10 +377,10 @@ mod tests {
 
     #[test]
     fn other_unexpected_results_are_failures() {
-        let surprising = findings();
-        surprising.ledger.pairs()[0].record_unexpected("Small: WRONG");
-        assert_only_failure(&surprising, "node 1 → node 2: unexpected: Small: WRONG");
-        assert_only_failure(&Findings { connected: 1, ..findings() }, "1 of 2 ends");
+        let unexpected = findings();
+        unexpected.counters.pairs()[0].record_unexpected("Small: WRONG");
+        assert_only_failure(&unexpected, "node 1 → node 2: unexpected: Small: WRONG");
+        assert_only_failure(&Findings { connected: 1, ..findings() }, "1 of 2 connection ends");
         assert_only_failure(&Findings { bugs: 1, ..findings() }, "grid reported 1 violated");
         assert_only_failure(&Findings { locks_left: 1, ..findings() }, "1 locks or grants");
         let stopped = StoppedLoad { hanging: 1, panicked: 0 };
@@ -388,8 +392,8 @@ mod tests {
         let findings = findings_of(16, 240);
         for (count, latency) in [(0, 0), (999_999, 99_990), (123_456_789_012, 59_999_000)] {
             let latency = Duration::from_micros(latency);
-            findings.ledger.pairs().iter().for_each(|pair| pair.set_all(count, latency));
-            findings.ledger.locks.nodes.iter().for_each(|node| node.set_all(count, latency));
+            findings.counters.pairs().iter().for_each(|pair| pair.set_all(count, latency));
+            findings.counters.locks.nodes.iter().for_each(|node| node.set_all(count, latency));
             let result = format!("{}\n{}", Report(&findings), findings.summary());
             assert!(result.lines().count() > 256, "{result}");
             for line in result.lines() {
@@ -404,7 +408,7 @@ mod tests {
         let wrapped = wrap(&words);
         assert!(wrapped.lines().all(|line| line.chars().count() <= 80), "{wrapped}");
         assert_eq!(wrapped.split_whitespace().count(), 18);
-        assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  t")), "{wrapped}");
+        assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  ")), "{wrapped}");
         assert_eq!(wrap("short"), "short");
     }
 }

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::timeout;
 
-use super::ledger::{OpenStream, Pair};
+use super::counters::{OpenStream, Pair};
 use super::load::RETRY_EVERY;
 use crate::handlers::ECHO_STREAM;
 use crate::outcome::Outcome;
@@ -53,7 +53,7 @@ enum StreamKind {
 }
 
 impl StreamKind {
-    /// Draws a type of stream, except the steady ones.
+    /// Draws a random type of stream, except the steady one.
     fn draw(rng: &mut SmallRng) -> Self {
         match rng.random_range(0..10) {
             0 => Self::ShortDeadline,
@@ -62,7 +62,7 @@ impl StreamKind {
         }
     }
 
-    /// The outcome while the connection is up.
+    /// Expected outcome while the connection is up.
     const fn expected(self) -> Outcome {
         match self {
             Self::Burst | Self::Steady => Outcome::Finished,
@@ -77,10 +77,10 @@ pub(super) struct StreamWorker {
     connection: Connection,
     pair: Arc<Pair>,
     rng: SmallRng,
-    noise: Bytes,
-    is_ended: Arc<AtomicBool>,
-    /// The type of its streams; `None` for a mix.
-    only: Option<StreamKind>,
+    random_bytes: Bytes,
+    is_stopping: Arc<AtomicBool>,
+    /// The type of all its streams; `None` for a mix.
+    fixed_kind: Option<StreamKind>,
     /// Time between two streams.
     pause: Duration,
     /// Time between two messages of a paced stream.
@@ -93,26 +93,26 @@ impl StreamWorker {
         pairs: u32,
         pair: &Arc<Pair>,
         connection: &Connection,
-        noise: &Bytes,
-        is_ended: &Arc<AtomicBool>,
+        random_bytes: &Bytes,
+        is_stopping: &Arc<AtomicBool>,
     ) -> [Self; 2] {
-        let streamer = |only, pause| Self {
+        let worker = |fixed_kind, pause| Self {
             connection: connection.clone(),
             pair: Arc::clone(pair),
             rng: SmallRng::seed_from_u64((pair.from << 8 | pair.to) as u64),
-            noise: noise.clone(),
-            is_ended: Arc::clone(is_ended),
-            only,
+            random_bytes: random_bytes.clone(),
+            is_stopping: Arc::clone(is_stopping),
+            fixed_kind,
             pause,
             pace: (Duration::from_secs(1) * pairs / PACED_MESSAGES_PER_SECOND).max(PACE_MIN),
         };
         let pause = Duration::from_secs(1) * pairs / STREAMS_PER_SECOND;
-        [streamer(None, pause), streamer(Some(StreamKind::Steady), Duration::ZERO)]
+        [worker(None, pause), worker(Some(StreamKind::Steady), Duration::ZERO)]
     }
 
     pub(super) async fn work(mut self) {
-        while !self.is_ended.load(Ordering::Relaxed) {
-            let kind = self.only.unwrap_or_else(|| StreamKind::draw(&mut self.rng));
+        while !self.is_stopping.load(Ordering::Relaxed) {
+            let kind = self.fixed_kind.unwrap_or_else(|| StreamKind::draw(&mut self.rng));
             let (outcome, text) = self.stream(kind).await;
             match outcome {
                 outcome if outcome == kind.expected() => tokio::time::sleep(self.pause).await,
@@ -120,7 +120,7 @@ impl StreamWorker {
                 Outcome::Disconnected | Outcome::NotConnected => {
                     let _ = timeout(RETRY_EVERY, self.connection.wait_connected()).await;
                 }
-                // The ledger has recorded the violation.
+                // The violation is recorded already.
                 Outcome::Wrong => {}
                 outcome => {
                     let label = outcome.label();
@@ -132,22 +132,23 @@ impl StreamWorker {
 
     /// Runs one stream. Returns its outcome and error text.
     async fn stream(&mut self, kind: StreamKind) -> (Outcome, String) {
-        let mut ledger = self.pair.open();
+        let mut stream = self.pair.open();
         let mut opening = self.connection.stream(ECHO_STREAM, Bytes::new()).without_payload();
         if kind == StreamKind::ShortDeadline {
             opening = opening.timeout(Duration::from_millis(self.rng.random_range(1..50)));
         }
         let (sender, receiver) = match opening.await {
-            Ok(stream) => stream.split(),
-            Err(error) => return (ledger.end((&error).into()), error.to_string()),
+            Ok(opened) => opened.split(),
+            Err(error) => return (stream.end((&error).into()), error.to_string()),
         };
-        let messages = Messages { stream: self.rng.random(), noise: self.noise.clone() };
+        let messages =
+            Messages { stream: self.rng.random(), random_bytes: self.random_bytes.clone() };
         let plan = self.plan(kind);
         // The receiver first: dropped in this order, the stream is cancelled and not finished.
         let both = async {
             tokio::join!(
-                receive(receiver, &messages, &mut ledger),
-                send(sender, &messages, plan, &self.is_ended),
+                receive(receiver, &messages, &mut stream),
+                send(sender, &messages, plan, &self.is_stopping),
             )
         };
         let cancel_after = match kind {
@@ -155,13 +156,13 @@ impl StreamWorker {
             StreamKind::Burst | StreamKind::Steady | StreamKind::ShortDeadline => Duration::MAX,
         };
         match timeout(cancel_after, both).await {
-            Err(_) => (ledger.end(Outcome::Cancelled), String::new()),
+            Err(_) => (stream.end(Outcome::Cancelled), String::new()),
             // The receiver gets the cause; a sender only finds the stream ended.
-            Ok((Err(error), _)) => (ledger.end((&error).into()), error.to_string()),
+            Ok((Err(error), _)) => (stream.end((&error).into()), error.to_string()),
             Ok((Ok(()), Err(error))) => {
-                (ledger.end(Outcome::Other), format!("ended before its caller finished: {error}"))
+                (stream.end(Outcome::Other), format!("ended before its caller finished: {error}"))
             }
-            Ok((Ok(()), Ok(sent))) => (ledger.finish(sent), String::new()),
+            Ok((Ok(()), Ok(sent))) => (stream.finish(sent), String::new()),
         }
     }
 
@@ -171,8 +172,8 @@ impl StreamWorker {
                 Plan { messages: Some(self.rng.random_range(BURST_MESSAGES)), pace: Duration::ZERO }
             }
             StreamKind::Steady => {
-                let lasts = Duration::from_millis(self.rng.random_range(STEADY_MS));
-                let messages = lasts.as_nanos() / self.pace.as_nanos();
+                let duration = Duration::from_millis(self.rng.random_range(STEADY_MS));
+                let messages = duration.as_nanos() / self.pace.as_nanos();
                 Plan { messages: u64::try_from(messages).ok(), pace: self.pace }
             }
             StreamKind::ShortDeadline | StreamKind::Dropped => {
@@ -182,7 +183,7 @@ impl StreamWorker {
     }
 }
 
-/// What a stream's caller sends.
+/// The messages that the caller of a stream sends.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     /// Number of messages; `None` if the deadline or the drop ends the stream.
@@ -196,12 +197,12 @@ async fn send(
     mut sender: StreamSender,
     messages: &Messages,
     plan: Plan,
-    is_ended: &AtomicBool,
+    is_stopping: &AtomicBool,
 ) -> Result<u64, SendError> {
     let mut sent = 0;
-    let is_enough =
-        |sent| plan.messages.is_some_and(|most| sent >= most || is_ended.load(Ordering::Relaxed));
-    while !is_enough(sent) {
+    let is_complete =
+        |sent| plan.messages.is_some_and(|max| sent >= max || is_stopping.load(Ordering::Relaxed));
+    while !is_complete(sent) {
         sender.send(messages.message(sent)).await?;
         sent += 1;
         if !plan.pace.is_zero() {
@@ -215,10 +216,10 @@ async fn send(
 async fn receive(
     mut receiver: StreamReceiver,
     messages: &Messages,
-    ledger: &mut OpenStream,
+    stream: &mut OpenStream,
 ) -> Result<(), StreamError> {
     while let Some(message) = receiver.next().await {
-        ledger.record_echo(messages.number(&message?));
+        stream.record_echo(messages.number(&message?));
     }
     Ok(())
 }
@@ -228,7 +229,7 @@ async fn receive(
 struct Messages {
     /// A unique number of the stream.
     stream: u64,
-    noise: Bytes,
+    random_bytes: Bytes,
 }
 
 impl Messages {
@@ -243,7 +244,7 @@ impl Messages {
         let mut message = BytesMut::with_capacity(bytes);
         message.put_u64(self.stream);
         message.put_u64(number);
-        message.put_slice(&self.noise[..bytes - MESSAGE_BYTES.start]);
+        message.put_slice(&self.random_bytes[..bytes - MESSAGE_BYTES.start]);
         message.freeze()
     }
 
@@ -261,14 +262,14 @@ mod tests {
 
     #[test]
     fn message_is_checked_to_the_last_byte() {
-        let noise = Bytes::from(vec![7; LARGE_BYTES]);
-        let messages = Messages { stream: 1, noise: noise.clone() };
+        let random_bytes = Bytes::from(vec![7; LARGE_BYTES]);
+        let messages = Messages { stream: 1, random_bytes: random_bytes.clone() };
         for number in [0, 1, LARGE_EVERY - 1, u64::MAX] {
             let message = messages.message(number);
             assert_eq!(messages.number(&message), Some(number));
             assert_eq!(messages.number(&message[..message.len() - 1]), None, "cut");
-            let of_another = Messages { stream: 2, noise: noise.clone() };
-            assert_eq!(of_another.number(&message), None, "another stream's");
+            let other_stream = Messages { stream: 2, random_bytes: random_bytes.clone() };
+            assert_eq!(other_stream.number(&message), None, "message of another stream");
             let mut changed = message.to_vec();
             *changed.last_mut().expect("16 bytes at least") ^= 1;
             assert_eq!(messages.number(&changed), None, "changed");

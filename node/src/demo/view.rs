@@ -12,7 +12,8 @@ use crate::output;
 /// Time between two refreshes.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(200);
 
-/// Weight of the newest measurement of a rate; the rest is the average before it, for a steady view.
+/// Weight of the newest measurement of a rate; the rest is the average before it, for a steady
+/// view.
 const NEWEST_WEIGHT: f64 = 0.3;
 
 /// Servers in one line of the live view: three fit 80 columns.
@@ -87,7 +88,7 @@ impl View {
         let messages = self.messages.measure(*elapsed, *echoed);
         let (calls, messages) = (format!("{calls} calls/s"), format!("{messages} messages/s"));
         let locks = format!("{} locks/s", self.locks.measure(*elapsed, *locked));
-        let outcomes = describe(outcomes);
+        let outcomes = list_outcomes(outcomes);
         if let Some(live) = &self.live {
             live.show_cluster(now);
             live.time.set_position(millis(*elapsed));
@@ -107,7 +108,7 @@ impl View {
             pairs => format!(" · down: {}", list_pairs(pairs)),
         };
         output::print_line(&format!(
-            "{seconds:5.1} s of {total} · {connected}/{expected} ends up{down} · {calls} · \
+            "{seconds:5.1} s of {total} · {connected}/{expected} ends connected{down} · {calls} · \
              {messages} · {locks} · {outcomes}"
         ))
     }
@@ -162,7 +163,7 @@ impl Live {
         });
         let nodes = nodes.collect();
         let connections =
-            bar(ProgressBar::new(0), "connections  {bar:40.green} {pos}/{len} ends up");
+            bar(ProgressBar::new(0), "connections  {bar:40.green} {pos}/{len} ends connected");
         let down = line("pairs down   {wide_msg}");
         let calls = line("calls        {wide_msg}");
         let streams = line("streams      {wide_msg}");
@@ -213,7 +214,7 @@ fn list_pairs(pairs: &[(usize, usize)]) -> String {
 }
 
 /// Lists all outcomes that occurred: "12,345 responded, 3 deadline".
-pub(super) fn describe(outcomes: &[u64; Outcome::COUNT]) -> String {
+pub(super) fn list_outcomes(outcomes: &[u64; Outcome::COUNT]) -> String {
     let with_counts = Outcome::ALL.into_iter().zip(outcomes).filter(|(_, count)| **count > 0);
     let texts = with_counts.map(|(outcome, n)| format!("{} {}", HumanCount(*n), outcome.label()));
     let texts: Vec<_> = texts.collect();

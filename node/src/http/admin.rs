@@ -49,21 +49,21 @@ impl Admin {
 
     async fn handle(&self, request: Request<Incoming>) -> Result<IamResponse, OperationError> {
         if request.method() != Method::POST {
-            return Err(OperationError::Method);
+            return Err(OperationError::MethodNotAllowed);
         }
         let caller = self.caller(request.headers())?;
         let path = request.uri().path().trim_start_matches(PREFIX).to_owned();
         let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
         let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
             Ok(Ok(body)) => Zeroizing::new(body.to_bytes().to_vec()),
-            Ok(Err(_)) => return Err(OperationError::Body { max: BODY_BYTES_MAX }),
+            Ok(Err(_)) => return Err(OperationError::InvalidBody { max: BODY_BYTES_MAX }),
             Err(_) => {
                 let text = format!("the body did not arrive within {BODY_TIMEOUT:?}");
                 return Err(OperationError::Invalid(text));
             }
         };
         let Some(read) = wire::IamRequest::read(&path, &body) else {
-            return Err(OperationError::Path);
+            return Err(OperationError::UnknownPath);
         };
         let request = read.map_err(|error| OperationError::Invalid(error.to_string()))?;
         self.operations.run(&caller, request).await
@@ -81,20 +81,20 @@ impl Admin {
 }
 
 fn refuse(error: &OperationError) -> Response<Full<Bytes>> {
-    let (status, error) = match error {
+    let (status, code) = match error {
         OperationError::NotReady(_) | OperationError::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
         }
         OperationError::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
         OperationError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
-        OperationError::Path => (StatusCode::NOT_FOUND, "no-such-operation"),
+        OperationError::UnknownPath => (StatusCode::NOT_FOUND, "no-such-operation"),
         OperationError::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
-        OperationError::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
-        OperationError::Body { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+        OperationError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+        OperationError::InvalidBody { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
         OperationError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
         OperationError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
     };
-    let problem = Problem { error: error.to_owned(), message: error.to_string() };
+    let problem = Problem { error: code.to_owned(), message: error.to_string() };
     let mut response = json(status, &problem);
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {

@@ -19,7 +19,7 @@ use crate::secret::SecretBytes;
 /// Largest response. A list of hundreds of thousands of users is smaller.
 const RESPONSE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Longest error message of a server that is displayed.
+/// Displayed length of an error message of a server.
 const MESSAGE_CHARACTERS_MAX: usize = 1_000;
 
 /// A server, and the caller's credentials.
@@ -34,11 +34,11 @@ impl AdminClient<'_> {
     pub(super) async fn send_request(
         &self,
         request: &IamRequest,
-        within: Duration,
+        timeout: Duration,
     ) -> Result<Bytes, IamError> {
-        let result = tokio::time::timeout(within, self.exchange(request)).await;
-        let timeout = || IamError::Timeout { server: self.server.clone(), waited: within };
-        let (status, body) = result.map_err(|_| timeout())??;
+        let result = tokio::time::timeout(timeout, self.exchange(request)).await;
+        let timed_out = || IamError::Timeout { server: self.server.clone(), waited: timeout };
+        let (status, body) = result.map_err(|_| timed_out())??;
         match status {
             StatusCode::OK => Ok(body),
             status => {
@@ -46,10 +46,10 @@ impl AdminClient<'_> {
                     Ok(problem) => problem.message,
                     Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
                 };
-                // Text from the server must not move the cursor.
+                // No control characters of the server reach the terminal.
                 let message = message.chars().take(MESSAGE_CHARACTERS_MAX);
-                let is_text = |c: &char| !c.is_control();
-                let message = message.filter(is_text).collect();
+                let is_printable = |c: &char| !c.is_control();
+                let message = message.filter(is_printable).collect();
                 Err(IamError::Refused { server: self.server.clone(), status, message })
             }
         }

@@ -15,7 +15,7 @@ use iam_bootstrap::snapshot::{Decision, DenyReason, Item, ItemKey, KeyOwner, Sna
 use iam_bootstrap::{ChangeError, StoreError};
 use tokio::sync::Semaphore;
 
-use super::rights::RequiredRight;
+use super::permissions::RequiredPermission;
 use super::show;
 use super::wire::{
     AccessDecision, AddServiceAccount, AddUser, Attach, CallerInfo, Changed, IamRequest,
@@ -33,11 +33,11 @@ pub(crate) enum OperationError {
     #[error("{0}")]
     Forbidden(String),
     #[error("there is no such operation; is this server another version?")]
-    Path,
+    UnknownPath,
     #[error("POST only")]
-    Method,
+    MethodNotAllowed,
     #[error("the body must be complete, and have at most {max} bytes")]
-    Body { max: usize },
+    InvalidBody { max: usize },
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
@@ -185,10 +185,10 @@ fn authorise(
     caller: &str,
     request: &IamRequest,
 ) -> Result<(), OperationError> {
-    let RequiredRight { action, resource } = RequiredRight::of(request, caller, snapshot);
+    let RequiredPermission { action, resource } = RequiredPermission::of(request, caller, snapshot);
     let decision = snapshot.is_allowed(caller, action, &resource, &now());
     // Every known caller may ask about itself.
-    let is_about_oneself = match request {
+    let is_about_caller = match request {
         IamRequest::WhoAmI(_) => true,
         IamRequest::IsAllowed(query) => query.access_key == caller,
         _ => false,
@@ -196,12 +196,12 @@ fn authorise(
     match decision {
         Decision::Allowed(_) => {}
         Decision::Denied(DenyReason::NoStatement { .. } | DenyReason::Statement(_))
-            if is_about_oneself => {}
+            if is_about_caller => {}
         denied @ Decision::Denied(_) => {
             return Err(OperationError::Forbidden(format!("{action} on {resource} is {denied}")));
         }
     }
-    // A service account of root has root's rights, so only root itself may create one.
+    // A service account of root has root's permissions, so only root itself may create one.
     if let IamRequest::AddServiceAccount(AddServiceAccount { parent: Some(parent), .. }) = request
         && parent == snapshot.root()
         && !matches!(snapshot.key_owner(caller), Some(KeyOwner::Root))
@@ -228,19 +228,19 @@ fn changes(
 ) -> Result<Vec<Change>, OperationError> {
     match request {
         IamRequest::AddUser(add) => add_user(snapshot, add),
-        IamRequest::RemoveUser(of) => remove_user(snapshot, &of.user),
+        IamRequest::RemoveUser(target) => remove_user(snapshot, &target.user),
         IamRequest::SetPolicy(SetPolicy { policy, document }) => {
             let document = parse(&document)?;
             Ok(vec![put(Item::Policy(policy, Arc::new(document)))])
         }
-        IamRequest::RemovePolicy(of) => {
-            if let Some(principal) = show::attached_to(snapshot, &of.policy) {
-                let policy = of.policy;
+        IamRequest::RemovePolicy(target) => {
+            if let Some(principal) = show::attached_to(snapshot, &target.policy) {
+                let policy = target.policy;
                 return Err(OperationError::Conflict(format!(
                     "policy {policy} is attached to {principal}: detach it first"
                 )));
             }
-            Ok(vec![Change::Delete(ItemKey::Policy(of.policy))])
+            Ok(vec![Change::Delete(ItemKey::Policy(target.policy))])
         }
         IamRequest::AttachPolicy(attach) => {
             if snapshot.policy(&attach.policy).is_none() {
@@ -253,8 +253,8 @@ fn changes(
         }
         IamRequest::DetachPolicy(detach) => attachment_change(snapshot, detach, false),
         IamRequest::AddServiceAccount(add) => add_service_account(snapshot, caller, add),
-        IamRequest::RemoveServiceAccount(of) => {
-            Ok(vec![Change::Delete(ItemKey::ServiceAccount(of.access_key))])
+        IamRequest::RemoveServiceAccount(target) => {
+            Ok(vec![Change::Delete(ItemKey::ServiceAccount(target.access_key))])
         }
         IamRequest::SetGroup(SetGroup { group, members, status }) => {
             let is_missing = |member: &&UserName| snapshot.user(member).is_none();
@@ -264,13 +264,17 @@ fn changes(
             let group = Group::new(group, members).map_err(|error| invalid(&error))?;
             Ok(vec![put(Item::Group(group.with_status(status)))])
         }
-        IamRequest::RemoveGroup(of) => {
-            let parts =
-                [ItemKey::Group(of.group.clone()), ItemKey::GroupPolicies(of.group.clone())];
+        IamRequest::RemoveGroup(target) => {
+            let parts = [
+                ItemKey::Group(target.group.clone()),
+                ItemKey::GroupPolicies(target.group.clone()),
+            ];
             let changes = parts.into_iter().filter(|key| snapshot.contains(key));
             let changes: Vec<_> = changes.map(Change::Delete).collect();
             match changes.is_empty() {
-                true => Err(OperationError::NotFound(format!("there is no group {}", of.group))),
+                true => {
+                    Err(OperationError::NotFound(format!("there is no group {}", target.group)))
+                }
                 false => Ok(changes),
             }
         }
@@ -313,7 +317,7 @@ fn add_user(snapshot: &Snapshot, add: AddUser) -> Result<Vec<Change>, OperationE
 }
 
 /// Removes the user and everything that a later user of this name would inherit. The user is
-/// removed first, since all its rights end with it.
+/// removed first, since that revokes all its permissions.
 fn remove_user(snapshot: &Snapshot, user: &UserName) -> Result<Vec<Change>, OperationError> {
     let mut changes = Vec::new();
     if snapshot.user(user).is_some() {
@@ -331,7 +335,7 @@ fn remove_user(snapshot: &Snapshot, user: &UserName) -> Result<Vec<Change>, Oper
         let left = Group::new(name.clone(), members).map_err(|error| invalid(&error))?;
         changes.push(put(Item::Group(left.with_status(group.status()))));
     }
-    // A retry removes what a failed attempt has left.
+    // A retry removes the items that a failed attempt did not remove.
     match changes.is_empty() {
         true => Err(OperationError::NotFound(format!("there is no user {user}"))),
         false => Ok(changes),
@@ -344,14 +348,14 @@ fn attachment_change(
     attach: bool,
 ) -> Result<Vec<Change>, OperationError> {
     let Attach { policy, to } = change;
-    let (is_there, known) = match &to {
+    let (exists, known) = match &to {
         Principal::User(user) => (snapshot.user(user).is_some(), snapshot.user_policies(user)),
         Principal::Group(group) => {
             (snapshot.group(group).is_some(), snapshot.group_policies(group))
         }
     };
     let principal = show::principal(&to);
-    if attach && !is_there {
+    if attach && !exists {
         return Err(OperationError::NotFound(format!("there is no {principal}")));
     }
     let mut policies = known.map(|known| known.policies().clone()).unwrap_or_default();
@@ -390,7 +394,9 @@ fn add_service_account(
     }
     let parent = match parent {
         Some(parent) => parent,
-        None => super::rights::acts_for(snapshot, caller).ok_or(OperationError::Unauthorized)?,
+        None => {
+            super::permissions::acts_for(snapshot, caller).ok_or(OperationError::Unauthorized)?
+        }
     };
     if parent != *snapshot.root() && snapshot.user(&parent).is_none() {
         return Err(OperationError::NotFound(format!("there is no user {parent}")));

@@ -22,7 +22,7 @@ use crate::secret;
 const POLICY_BYTES_MAX: u64 = 256 * 1024;
 
 /// Length of a generated secret: 40 characters of 6 bits are 240 bits.
-const MADE_CHARACTERS: usize = 40;
+const GENERATED_SECRET_CHARACTERS: usize = 40;
 
 /// Characters of a generated secret: 64, so 6 bits each; none needs quoting.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -37,10 +37,10 @@ impl PreparedRequest {
     pub(super) fn of(command: &IamCommand) -> Result<Self, IamError> {
         match command {
             IamCommand::User(UserCommand::Add { user, new_secret_file, replace, disabled }) => {
-                let (secret, made) = new_secret(new_secret_file.as_deref())?;
+                let (secret, generated) = new_secret(new_secret_file.as_deref())?;
                 let (user, replace, status) = (user.clone(), *replace, status(*disabled));
                 let request = IamRequest::AddUser(AddUser { user, secret, replace, status });
-                Ok(Self { request, secret: made })
+                Ok(Self { request, secret: generated })
             }
             IamCommand::ServiceAccount(command @ ServiceAccountCommand::Add { .. }) => {
                 add_service_account(command)
@@ -127,7 +127,7 @@ fn add_service_account(command: &ServiceAccountCommand) -> Result<PreparedReques
     else {
         return Err(IamError::Given("not a command to add a service account".to_owned()));
     };
-    let (secret, made) = new_secret(new_secret_file.as_deref())?;
+    let (secret, generated) = new_secret(new_secret_file.as_deref())?;
     let millis = |expires: &humantime::Timestamp| {
         let since = expires.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         UtcMillis::new(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -141,15 +141,15 @@ fn add_service_account(command: &ServiceAccountCommand) -> Result<PreparedReques
         expires_at: expires.as_ref().map(millis),
         description: description.map_err(|error| IamError::Given(error.to_string()))?,
     });
-    Ok(PreparedRequest { request, secret: made })
+    Ok(PreparedRequest { request, secret: generated })
 }
 
 /// Reads the secret from the file or generates one, which is returned twice: it must be printed.
 fn new_secret(path: Option<&Path>) -> Result<(Secret, Option<Secret>), IamError> {
     let Some(path) = path else {
-        let made = make_secret();
-        let made = made.map_err(|error| IamError::Given(error.to_string()))?;
-        return Ok((made.clone(), Some(made)));
+        let generated = generate_secret();
+        let generated = generated.map_err(|error| IamError::Given(error.to_string()))?;
+        return Ok((generated.clone(), Some(generated)));
     };
     let wrong = |problem: String| IamError::SecretFile { path: path.to_owned(), problem };
     let bytes = secret::read(path).map_err(wrong)?;
@@ -160,10 +160,11 @@ fn new_secret(path: Option<&Path>) -> Result<(Secret, Option<Secret>), IamError>
     Ok((secret, None))
 }
 
-fn make_secret() -> Result<Secret, iam_bootstrap::model::SecretError> {
+fn generate_secret() -> Result<Secret, iam_bootstrap::model::SecretError> {
     let mut rng = rand::rng();
-    let text: String =
-        (0..MADE_CHARACTERS).map(|_| char::from(ALPHABET[rng.random_range(0..64)])).collect();
+    let text: String = (0..GENERATED_SECRET_CHARACTERS)
+        .map(|_| char::from(ALPHABET[rng.random_range(0..64)]))
+        .collect();
     Secret::new(&text)
 }
 

@@ -27,14 +27,15 @@ const SUBJECT: &str = "iam";
 const UNKNOWN_ISSUER_SECRET: &[u8] = b"key for tokens of unknown issuers";
 
 #[derive(Serialize, Deserialize)]
-struct Issued {
+struct IssuerClaims {
     iss: String,
     sub: String,
 }
 
 /// Makes a token for a request at `now`.
 pub(super) fn make(access_key: &str, secret: &[u8], now: Timestamp) -> Result<String, String> {
-    let mut claims = Claims::new(Issued { iss: access_key.to_owned(), sub: SUBJECT.to_owned() });
+    let mut claims =
+        Claims::new(IssuerClaims { iss: access_key.to_owned(), sub: SUBJECT.to_owned() });
     claims.expiration = DateTime::<Utc>::from_timestamp(now.seconds() + TOKEN_SECONDS, 0);
     let token = Hs256.token(&Header::empty(), &claims, &Hs256Key::new(secret));
     token.map_err(|error| error.to_string())
@@ -50,18 +51,18 @@ pub(crate) fn check<S: AsRef<[u8]>>(
         return None;
     }
     let token = UntrustedToken::new(token).ok()?;
-    let claimed = token.deserialize_claims_unchecked::<Issued>().ok()?;
+    let claimed = token.deserialize_claims_unchecked::<IssuerClaims>().ok()?;
     let secret = secret_of(&claimed.custom.iss);
     let is_known = secret.is_some();
     let key = Hs256Key::new(secret.as_ref().map_or(UNKNOWN_ISSUER_SECRET, AsRef::as_ref));
     // The signature is compared in constant time (jwt-compact's `CtOutput`).
-    let signed = Hs256.validator::<Issued>(&key).validate(&token).ok()?;
+    let signed = Hs256.validator::<IssuerClaims>(&key).validate(&token).ok()?;
     let Claims { expiration, custom, .. } = signed.claims();
     let left = expiration.as_ref()?.timestamp() - now.seconds();
     // A token that expires later than a token made here could be replayed.
-    let is_timely = (-LEEWAY_SECONDS..=TOKEN_SECONDS + LEEWAY_SECONDS).contains(&left);
-    let is_good = is_known && custom.sub == SUBJECT && is_timely;
-    is_good.then(|| custom.iss.clone())
+    let is_within_lifetime = (-LEEWAY_SECONDS..=TOKEN_SECONDS + LEEWAY_SECONDS).contains(&left);
+    let is_valid = is_known && custom.sub == SUBJECT && is_within_lifetime;
+    is_valid.then(|| custom.iss.clone())
 }
 
 /// Returns the token of `Authorization: Bearer …`.

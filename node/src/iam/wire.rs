@@ -280,7 +280,7 @@ pub(crate) struct AccessDecision {
 /// The body of an error response.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Problem {
-    /// For programs: unauthorized, forbidden, invalid, not-found, conflict, unavailable.
+    /// Machine-readable: unauthorized, forbidden, invalid, not-found, conflict, unavailable.
     pub(crate) error: String,
     pub(crate) message: String,
 }

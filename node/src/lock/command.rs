@@ -13,8 +13,8 @@ use tokio::time::timeout;
 /// Time between SIGTERM and SIGKILL.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Offset of the exit code after a signal, as in shells.
-const KILLED_BY: i32 = 128;
+/// Offset of the exit code of a command that a signal terminated, as in shells.
+const SIGNAL_OFFSET: i32 = 128;
 
 /// Why a command did not start.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +142,7 @@ impl RunningCommand {
 
 /// Returns the exit code that a shell would return.
 pub(crate) fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| KILLED_BY + signal));
+    let code = status.code().or_else(|| status.signal().map(|signal| SIGNAL_OFFSET + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
@@ -210,12 +210,12 @@ mod tests {
     }
 
     /// A script that ignores SIGTERM.
-    const STUBBORN: &str = "trap \"\" TERM; echo $$ > $FILE; while :; do sleep 0.05; done";
+    const IGNORES_SIGTERM: &str = "trap \"\" TERM; echo $$ > $FILE; while :; do sleep 0.05; done";
 
     #[tokio::test]
     async fn command_that_ignores_sigterm_is_killed() {
         let ready = Ready::new("stubborn");
-        let running = start(&STUBBORN.replace("$FILE", &ready.0.display().to_string()));
+        let running = start(&IGNORES_SIGTERM.replace("$FILE", &ready.0.display().to_string()));
         ready.pid().await;
         tokio::time::pause(); // the five seconds pass at once
         assert_eq!(exit_code(running.terminate().await.expect("it ends")), 137);
@@ -224,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn remaining_descendants_are_killed() {
         let ready = Ready::new("left");
-        let left = STUBBORN.replace("$FILE", &ready.0.display().to_string());
+        let left = IGNORES_SIGTERM.replace("$FILE", &ready.0.display().to_string());
         let running = start(&format!("sh -c '{left}' & wait"));
         let pid = ready.pid().await;
         let status = running.terminate().await.expect("it ends");

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Most pings without a pong; further ones are not sent. They fit into the stream's buffers, so
-/// that sending one never waits.
+/// Maximum number of pings without a pong; further ones are not sent. They fit into the stream's
+/// buffers, so that sending one never waits.
 pub(super) const PINGS_MAX: usize = 8;
 
 /// Percentage of a reported validity that is used: two clocks may differ in rate by the rest.

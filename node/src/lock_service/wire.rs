@@ -78,9 +78,9 @@ pub(crate) enum HoldResponse {
     },
     /// The lock was not acquired; the stream ends.
     Refused {
-        /// Reason, for programs.
+        /// Machine-readable reason.
         reason: Refusal,
-        /// Reason, for people.
+        /// Human-readable reason.
         why: String,
     },
     /// The response to a ping.
@@ -92,7 +92,7 @@ pub(crate) enum HoldResponse {
     },
     /// The lock is lost, or will be soon: the command must end.
     Lost {
-        /// Reason, for people.
+        /// Human-readable reason.
         why: String,
     },
 }

@@ -1,5 +1,5 @@
-//! The configuration that servers compare before they serve ([B60]): the effective settings, and the
-//! variables of the environment that are not settings of `gridwire serve`.
+//! The configuration that servers compare before they serve ([B60]): the effective settings, and
+//! the variables of the environment that are not settings of `gridwire serve`.
 //!
 //! [B60]: iam_bootstrap::rules#b60
 
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 
 use iam_bootstrap::system::config::checksum;
-use iam_bootstrap::{Salt, SystemConfig};
+use iam_bootstrap::{HashKey, SystemConfig};
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, ServeConfig};
@@ -17,7 +17,7 @@ const PREFIX: &str = "GRIDWIRE_";
 
 /// Variables of tools and builds, which no server reads. They may be set in the shell that starts a
 /// server, so they are not compared.
-const OF_TOOLS: [&str; 7] = [
+const TOOL_VARIABLES: [&str; 7] = [
     "GRIDWIRE_COMMIT",
     "GRIDWIRE_SERVER",
     "GRIDWIRE_ACCESS_KEY",
@@ -29,8 +29,8 @@ const OF_TOOLS: [&str; 7] = [
 
 /// Collects the configuration of this process. Blocks: it reads the whole executable.
 pub(crate) fn collect(config: &ServeConfig) -> io::Result<SystemConfig> {
-    let salt = Salt::of_secret(config.secret.expose());
-    let exempt = config::variables().chain(OF_TOOLS.map(str::to_owned));
+    let hash_key = HashKey::from_shared_secret(config.secret.expose());
+    let exempt = config::variables().chain(TOOL_VARIABLES.map(str::to_owned));
     let variables = std::env::vars_os().map(|(name, value)| {
         (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
     });
@@ -47,7 +47,7 @@ pub(crate) fn collect(config: &ServeConfig) -> io::Result<SystemConfig> {
         config.peers.iter().chain([&config.name]).map(ToString::to_string).collect();
     servers.sort_unstable();
     let checksum = checksum(File::open(std::env::current_exe()?)?)?;
-    Ok(SystemConfig::collect(&salt)
+    Ok(SystemConfig::collect(&hash_key)
         .endpoints(servers)
         .secret_options(["--root-secret"])
         .exempt(exempt)

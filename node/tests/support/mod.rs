@@ -1,8 +1,8 @@
-//! Processes of gridwire, and waiting for conditions.
+//! Starts gridwire processes, and waits for conditions.
 //!
 //! Each condition is polled, with a deadline.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
-#![allow(clippy::expect_used, clippy::panic, reason = "this is how tests fail")]
+#![allow(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -21,12 +21,12 @@ const PORT_ATTEMPTS: usize = 5;
 
 /// Polls until there is a result.
 pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + WAIT_MAX;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         if let Some(found) = poll() {
             return found;
         }
-        assert!(Instant::now() < until, "not within {WAIT_MAX:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {WAIT_MAX:?}: {what}");
         // There is no notification from another process.
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -127,8 +127,8 @@ impl Server {
 
     /// Kills it, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it is our child");
-        self.child.wait().expect("it is our child");
+        self.child.kill().expect("waiting for the child succeeds");
+        self.child.wait().expect("waiting for the child succeeds");
     }
 
     /// Restarts it with the same configuration.
@@ -149,7 +149,7 @@ impl Server {
         signal(&self.child, name);
         let child = &mut self.child;
         eventually("the server ends after the signal", || {
-            child.try_wait().expect("it is our child")
+            child.try_wait().expect("waiting for the child succeeds")
         })
         .code()
     }
@@ -172,7 +172,7 @@ impl Drop for Server {
 /// Waits until the server is live. Returns false if it has ended instead.
 fn wait_serving(child: &mut Child, address: &str) -> bool {
     eventually("a started server is alive or has output", || {
-        if child.try_wait().expect("it is our child").is_some() {
+        if child.try_wait().expect("waiting for the child succeeds").is_some() {
             return Some(false);
         }
         (get(address, "/health/live")?.status == 200).then_some(true)

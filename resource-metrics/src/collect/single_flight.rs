@@ -7,7 +7,7 @@
 //!                         └───┘ get starts again
 //! ```
 //!
-//! A separate task makes the value, not its first caller: a caller that is cancelled does not
+//! A separate task computes the value, not its first caller: a caller that is cancelled does not
 //! affect the others.
 
 use std::future::Future;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use grid::time::{Clock, Instant};
 use tokio::sync::Notify;
 
-/// Makes one value for several callers.
+/// Computes one value for all concurrent callers.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<T> {
     state: Arc<Mutex<FlightState<T>>>,
@@ -32,7 +32,7 @@ enum FlightState<T> {
     Done(Arc<T>, Instant),
 }
 
-/// A value that is being made.
+/// A value that is being computed.
 ///
 /// Waiting callers are woken in order of arrival. A watch channel would be simpler, but wakes in a
 /// random order, which would make simulation runs unrepeatable.
@@ -44,13 +44,13 @@ struct InFlight<T> {
 }
 
 impl<T: Send + Sync + 'static> SingleFlight<T> {
-    /// Creates it; a value is shared for `ttl` after its completion.
+    /// Creates an idle single-flight. A value is shared for `ttl` after its completion.
     pub(crate) fn new(ttl: Duration) -> Self {
         Self { state: Arc::new(Mutex::new(FlightState::Idle)), ttl }
     }
 
-    /// Returns the value in flight, one that is younger than the ttl, or one made by `make` now.
-    /// `None` if the task that made it ended without a result.
+    /// Returns the value in flight, one that is younger than the ttl, or one computed by `make`
+    /// now. `None` if the task that computed it ended without a result.
     ///
     /// # Cancel safety
     ///
@@ -121,14 +121,14 @@ impl<T> InFlight<T> {
         self.result.get().is_some_and(Option::is_none)
     }
 
-    /// Completes the value; the first call counts.
+    /// Completes the value; further calls do nothing.
     fn complete(&self, result: Option<Arc<T>>) {
         let _ = self.result.set(result);
         self.completed.notify_waiters();
     }
 }
 
-/// Completes the value when its task ends, in whatever way: no caller waits for it any longer.
+/// Completes the value when its task ends for any reason, so that no caller waits forever.
 struct CompleteOnDrop<T>(Arc<InFlight<T>>);
 
 impl<T> Drop for CompleteOnDrop<T> {

@@ -140,7 +140,7 @@ async fn b71_a_cancelled_scrape_does_not_affect_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_collection_without_a_result_is_reported_and_made_again() {
+async fn failed_collection_is_reported_and_retried() {
     let single_flight: SingleFlight<usize> = SingleFlight::new(TTL);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     // A task that panics has no result, as one whose runtime shuts down.

@@ -111,27 +111,22 @@ fn times<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
         family(
             "start_time",
             seconds,
-            "When the server began to sample, since 1970: averages and maxima are since then.",
+            "Unix time at which sampling started, from which averages and maxima are computed.",
             up.each(|report| report.start_time_seconds),
         ),
         family(
             "sample_time",
             seconds,
-            "When the server sampled last, since 1970.",
+            "Unix time of the last sample.",
             up.each(|report| report.sample_time_seconds),
         ),
         family(
             "sample_interval",
             seconds,
-            "The time between the last two samples, which current values are of.",
+            "Interval between the last two samples, to which current values belong.",
             up.each(|report| report.sample_interval_seconds),
         ),
-        family(
-            "cpu_cores",
-            None,
-            "Processors.",
-            up.each(|report| report.cpu?.cores.map(f64::from)),
-        ),
+        family("cpu_cores", None, "CPU cores.", up.each(|report| report.cpu?.cores.map(f64::from))),
     ]
 }
 
@@ -161,7 +156,7 @@ impl SummaryMetric {
 }
 
 fn cpu<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
-    let help = "The part of the processors' time that went into each mode";
+    let help = "Ratio of CPU time spent in each mode";
     let modes = |report: &'a Report| report.cpu.as_ref().map_or_else(Vec::new, modes_of);
     SummaryMetric { name: "cpu_usage", unit: Some("ratio"), help }
         .families(|value| up.labelled("mode", modes, |summary: &Summary| value(summary)))
@@ -188,8 +183,8 @@ fn load<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     };
     type Loads = fn(&LoadReport) -> Vec<(&'static str, Summary)>;
     let kinds: [(&str, &str, Loads); 2] = [
-        ("load", "Processes that ran or waited to, by the minutes that this is of", absolute),
-        ("load_per_core", "The load, divided by the processors", per_core),
+        ("load", "Load average, by averaging period in minutes", absolute),
+        ("load_per_core", "Load average per CPU core", per_core),
     ];
     let mut families = Vec::new();
     for (name, help, loads) in kinds {
@@ -207,16 +202,16 @@ fn memory<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     type Field = fn(&MemoryReport) -> &Summary;
     let bytes = Some("bytes");
     let fields: [(&str, Option<&str>, &str, Field); 8] = [
-        ("memory_total", bytes, "Memory", |memory| &memory.total),
-        ("memory_used", bytes, "Memory that is not available", |memory| &memory.used),
-        ("memory_free", bytes, "Memory that nothing uses", |memory| &memory.free),
-        ("memory_available", bytes, "Memory that could be had without swapping", |memory| {
+        ("memory_total", bytes, "Total memory", |memory| &memory.total),
+        ("memory_used", bytes, "Used memory: total minus available", |memory| &memory.used),
+        ("memory_free", bytes, "Free memory", |memory| &memory.free),
+        ("memory_available", bytes, "Memory available without swapping", |memory| {
             &memory.available
         }),
         ("memory_shared", bytes, "Shared memory", |memory| &memory.shared),
         ("memory_buffers", bytes, "Buffers of block devices", |memory| &memory.buffers),
-        ("memory_cache", bytes, "Cached files", |memory| &memory.cache),
-        ("memory_used", Some("ratio"), "The part of memory that is used", |m| &m.used_ratio),
+        ("memory_cache", bytes, "Page cache and reclaimable slab", |memory| &memory.cache),
+        ("memory_used", Some("ratio"), "Ratio of used memory", |m| &m.used_ratio),
     ];
     let mut families = Vec::new();
     for (name, unit, help, field) in fields {
@@ -232,13 +227,9 @@ fn interfaces<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
     let (bytes, errors) = (Some("bytes_per_second"), Some("errors_per_second"));
     let fields: [(&str, Option<&str>, &str, Field); 4] = [
         ("interface_receive", bytes, "Bytes received", |interface| &interface.receive_bytes),
-        ("interface_receive", errors, "Receptions that failed", |interface| {
-            &interface.receive_errors
-        }),
+        ("interface_receive", errors, "Receive errors", |interface| &interface.receive_errors),
         ("interface_transmit", bytes, "Bytes sent", |interface| &interface.transmit_bytes),
-        ("interface_transmit", errors, "Transmissions that failed", |interface| {
-            &interface.transmit_errors
-        }),
+        ("interface_transmit", errors, "Transmit errors", |interface| &interface.transmit_errors),
     ];
     let all = |report: &'a Report| -> Vec<(&'a str, &'a InterfaceReport)> {
         report.interfaces.iter().map(|(name, interface)| (name.as_str(), interface)).collect()
@@ -269,8 +260,8 @@ type DriveField =
     (&'static str, Option<&'static str>, &'static str, fn(&DriveReport) -> Option<f64>);
 
 const DRIVE_FIELDS: [DriveField; 12] = [
-    ("drive", Some("reads_per_second"), "Reads that were done.", |drive| drive.reads_per_second),
-    ("drive", Some("writes_per_second"), "Writes that were done.", |drive| drive.writes_per_second),
+    ("drive", Some("reads_per_second"), "Completed reads.", |drive| drive.reads_per_second),
+    ("drive", Some("writes_per_second"), "Completed writes.", |drive| drive.writes_per_second),
     ("drive_read", Some("bytes_per_second"), "Bytes read.", |drive| drive.read_bytes_per_second),
     ("drive_written", Some("bytes_per_second"), "Bytes written.", |drive| {
         drive.written_bytes_per_second
@@ -278,28 +269,25 @@ const DRIVE_FIELDS: [DriveField; 12] = [
     (
         "drive_read_wait",
         Some("seconds"),
-        "How long a read took on average, the queue included.",
+        "Average read latency, including time in the queue.",
         |drive| drive.read_wait_seconds,
     ),
     (
         "drive_write_wait",
         Some("seconds"),
-        "How long a write took on average, the queue included.",
+        "Average write latency, including time in the queue.",
         |drive| drive.write_wait_seconds,
     ),
-    (
-        "drive_busy",
-        Some("ratio"),
-        "Utilisation: the ratio of the time with I/O in flight.",
-        |drive| drive.busy_ratio,
-    ),
-    ("drive_total", Some("bytes"), "The file system's size.", |drive| whole(drive.total_bytes)),
-    ("drive_used", Some("bytes"), "Bytes that are used.", |drive| whole(drive.used_bytes)),
-    ("drive_available", Some("bytes"), "Bytes that others than root may still use.", |drive| {
+    ("drive_busy", Some("ratio"), "Utilisation: ratio of time with I/O in flight.", |drive| {
+        drive.busy_ratio
+    }),
+    ("drive_total", Some("bytes"), "Size of the file system.", |drive| whole(drive.total_bytes)),
+    ("drive_used", Some("bytes"), "Used bytes.", |drive| whole(drive.used_bytes)),
+    ("drive_available", Some("bytes"), "Bytes available to unprivileged users.", |drive| {
         whole(drive.available_bytes)
     }),
-    ("drive_total", Some("inodes"), "Inodes.", |drive| whole(drive.total_inodes)),
-    ("drive_used", Some("inodes"), "Inodes that are used.", |drive| whole(drive.used_inodes)),
+    ("drive_total", Some("inodes"), "Total inodes.", |drive| whole(drive.total_inodes)),
+    ("drive_used", Some("inodes"), "Used inodes.", |drive| whole(drive.used_inodes)),
 ];
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus stores an f64 too")]

@@ -26,16 +26,17 @@ impl Format {
             let weights = accept.split(',').filter_map(media_range);
             weights.filter(|(name, _)| matches(name)).map(|(_, weight)| weight).fold(0.0, f32::max)
         };
-        let open = weight_of(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+        let open_metrics =
+            weight_of(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
         let text = weight_of(|name| name.eq_ignore_ascii_case("text/plain"));
-        match open > 0.0 && open >= text {
+        match open_metrics > 0.0 && open_metrics >= text {
             true => Self::OpenMetrics,
             false => Self::Text,
         }
     }
 }
 
-/// Returns the name and the weight of one media range; `None` for a version that we do not write.
+/// Returns the name and the weight of one media range; `None` for an unsupported version.
 fn media_range(range: &str) -> Option<(&str, f32)> {
     let mut parts = range.split(';').map(str::trim);
     let name = parts.next()?;
@@ -45,7 +46,7 @@ fn media_range(range: &str) -> Option<(&str, f32)> {
         let value = value.trim().trim_matches('"');
         match key.trim() {
             "q" => weight = value.parse().ok()?,
-            // We write only what the first draft already allowed.
+            // The output uses only features of OpenMetrics 0.0.1, so it is valid for both versions.
             "version" if !["0.0.1", "0.0.4", "1.0.0"].contains(&value) => return None,
             _ => {}
         }
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b71_the_format_is_what_the_scraper_prefers() {
+    fn b71_scraper_gets_the_format_that_it_prefers() {
         let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
                           version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         for (accept, format) in [

@@ -1,5 +1,5 @@
-//! Decodes a report from a map only. By default serde also accepts an array, by position: the first
-//! field of another version is not a start time only because it is a number.
+//! Decodes a report from a map only. By default serde also accepts an array, by position: a number
+//! in the first position of another version's array would be decoded as the start time.
 
 use std::fmt;
 

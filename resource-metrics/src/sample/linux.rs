@@ -26,7 +26,7 @@ const SECTOR_BYTES: u64 = 512;
 pub(super) struct Linux {
     drives: Arc<Drives>,
     space_probe: Arc<SpaceProbe>,
-    /// One permit: if `/proc` ever hangs, it blocks only one of our threads.
+    /// One permit: if `/proc` ever hangs, it blocks only one thread.
     reading: Arc<Semaphore>,
 }
 
@@ -105,7 +105,7 @@ fn join_drives(
         let number = drive.device.or(status.device);
         let disk = number.and_then(|number| disks?.get(&number));
         if status.space.is_none() && disk.is_none() {
-            continue; // The drive is not there.
+            continue; // Neither space nor counters: reported as a problem only.
         }
         let device = disk.map(|disk| disk.name.clone());
         let io = disk.map(|disk| disk.io);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn b70_a_missing_drive_is_a_problem_and_not_a_zero() {
+    async fn b70_missing_drive_is_reported_as_a_problem_and_not_as_zero() {
         let linux = Linux::new(Drives::Directories(vec![PathBuf::from("/not/here")]));
         let sample = linux.sample().await;
         assert_eq!(sample.drives.expect("a list of drives"), BTreeMap::new());

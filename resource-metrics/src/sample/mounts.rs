@@ -10,7 +10,7 @@ use super::space::DeviceNumber;
 use crate::limits::LABEL_BYTES_MAX;
 
 /// File systems of read-only images, which are always full.
-const IMAGES: [&str; 4] = ["squashfs", "iso9660", "udf", "erofs"];
+const IMAGE_FILE_SYSTEMS: [&str; 4] = ["squashfs", "iso9660", "udf", "erofs"];
 
 /// A directory that represents a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct DriveMount {
 /// Returns the drives of these directories.
 pub(super) fn from_directories(paths: &[PathBuf]) -> Vec<DriveMount> {
     let drive = |path: &PathBuf| DriveMount { name: name(path), path: path.clone(), device: None };
-    let mut drives: Vec<_> = paths.iter().map(drive).filter(has_name).collect();
+    let mut drives: Vec<_> = paths.iter().map(drive).filter(has_valid_name).collect();
     drives.sort_by(|a, b| a.name.cmp(&b.name));
     drives.dedup_by(|a, b| a.name == b.name);
     drives
@@ -40,13 +40,13 @@ pub(super) fn mounted() -> ProcResult<Vec<DriveMount>> {
 fn by_device(mounts: Vec<MountInfo>) -> Vec<DriveMount> {
     let mut shortest: BTreeMap<DeviceNumber, DriveMount> = BTreeMap::new();
     for mount in mounts {
-        let is_image = IMAGES.contains(&mount.fs_type.as_str());
+        let is_image = IMAGE_FILE_SYSTEMS.contains(&mount.fs_type.as_str());
         let Some(number) = device_number(&mount.majmin).filter(|_| !is_image) else { continue };
         let path = unescape(&mount.mount_point);
         let drive = DriveMount { name: name(&path), path, device: Some(number) };
         let rank = |drive: &DriveMount| (drive.name.len(), drive.name.clone());
         let is_shorter = shortest.get(&number).is_none_or(|known| rank(&drive) < rank(known));
-        if has_name(&drive) && is_shorter {
+        if has_valid_name(&drive) && is_shorter {
             shortest.insert(number, drive);
         }
     }
@@ -59,7 +59,7 @@ fn name(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn has_name(drive: &DriveMount) -> bool {
+fn has_valid_name(drive: &DriveMount) -> bool {
     (1..=LABEL_BYTES_MAX).contains(&drive.name.len())
 }
 

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     /// Timeout of everything that should happen quickly on one machine.
-    const SOON: Duration = Duration::from_secs(20);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     fn drive() -> DriveMount {
         DriveMount { name: "/a".to_owned(), path: PathBuf::from("/a"), device: None }
@@ -162,7 +162,8 @@ mod tests {
     async fn b70_a_hanging_drive_has_no_space_and_is_not_probed_again_before_it_responds() {
         let space_probe = Arc::new(SpaceProbe::default());
         let full = Space { total_bytes: 5, ..Space::default() };
-        let good = space_probe.probe_one(&drive(), SOON, move |_| Ok((full, Some((8, 1))))).await;
+        let good =
+            space_probe.probe_one(&drive(), TEST_TIMEOUT, move |_| Ok((full, Some((8, 1))))).await;
         assert_eq!((good.space, good.device, good.problem), (Some(full), Some((8, 1)), None));
 
         let (release, released) = mpsc::channel::<()>();
@@ -173,14 +174,14 @@ mod tests {
             })
             .await;
         assert_eq!((hung.space, hung.device), (None, Some((8, 1))), "the last known device");
-        let again = space_probe.probe_one(&drive(), SOON, |_| panic!("probed again")).await;
+        let again = space_probe.probe_one(&drive(), TEST_TIMEOUT, |_| panic!("probed again")).await;
         assert!(again.problem.expect("still hanging").ends_with("since an earlier sample"));
 
         release.send(()).expect("the thread waits");
         while !lock(&space_probe.state).pending.is_empty() {
             tokio::task::yield_now().await;
         }
-        let healed = space_probe.probe_one(&drive(), SOON, move |_| Ok((full, None))).await;
+        let healed = space_probe.probe_one(&drive(), TEST_TIMEOUT, move |_| Ok((full, None))).await;
         assert_eq!((healed.space, healed.device), (Some(full), None));
     }
 }

@@ -77,7 +77,7 @@ struct Line<'a> {
     digest: String,
     simulated_ms: u64,
     events: usize,
-    /// Time from healing until all copies were equal, if the plan has any.
+    /// Time from healing until all replicas were equal, if the plan has any.
     #[serde(skip_serializing_if = "Option::is_none")]
     convergence: Option<Convergence>,
     violation: Option<&'a Violation>,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use iam_bootstrap::limits::{BROADCAST_TIMEOUT, RECONCILE_SPACING};
 
-use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState, RecordVersion};
+use crate::event::{ConnectionState, Event, EventKind, IamEvent, ItemRecord, RecordVersion};
 use crate::plan::{Fault, Node};
 
-/// State of the copies of a run.
+/// State of the replicas of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Iam {
-    nodes: BTreeMap<Node, NodeCopy>,
+    nodes: BTreeMap<Node, NodeReplica>,
     /// When each record was stored for the first time: by the node that made the change.
     committed: BTreeMap<(u8, RecordVersion), u64>,
     /// The last change of each item by each node: when, and whether it was a put.
@@ -24,13 +24,13 @@ pub(super) struct Iam {
 
 /// State of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct NodeCopy {
+struct NodeReplica {
     /// Whether its process runs, and how often it has started.
     is_running: bool,
     starts: u32,
     /// When its previous process ended, and when this one started.
-    down_ms: (u64, u64),
-    /// Whether its readers see a copy.
+    down_interval_ms: (u64, u64),
+    /// Whether its readers see a replica.
     is_visible: bool,
     pools_down: BTreeSet<u8>,
     /// Whether a pool came online after the process started and before it had loaded.
@@ -96,7 +96,7 @@ impl Iam {
         match (&event.kind, event.node) {
             (EventKind::Fault { fault }, _) => self.on_fault(*fault, at_ms),
             (EventKind::Healed, _) => {
-                self.nodes.values_mut().for_each(NodeCopy::all_pools_came_up);
+                self.nodes.values_mut().for_each(NodeReplica::all_pools_came_up);
                 Vec::new()
             }
             (EventKind::Started { .. }, Some(node)) => {
@@ -122,11 +122,11 @@ impl Iam {
                 self.nodes.entry(node).or_default().pool_came_up(pool);
             }
             Fault::PowerLoss { node } => {
-                let copy = self.nodes.entry(node).or_default();
-                if copy.is_running {
-                    copy.is_running = false;
-                    copy.down_ms.0 = at_ms;
-                    return if copy.is_visible {
+                let replica = self.nodes.entry(node).or_default();
+                if replica.is_running {
+                    replica.is_running = false;
+                    replica.down_interval_ms.0 = at_ms;
+                    return if replica.is_visible {
                         Vec::new()
                     } else {
                         vec!["load_interrupted_by_crash"]
@@ -138,8 +138,13 @@ impl Iam {
         Vec::new()
     }
 
-    fn on_state(&mut self, ends: (Node, Node), state: LinkState, at_ms: u64) -> Vec<&'static str> {
-        if state != LinkState::Connected {
+    fn on_state(
+        &mut self,
+        ends: (Node, Node),
+        state: ConnectionState,
+        at_ms: u64,
+    ) -> Vec<&'static str> {
+        if state != ConnectionState::Connected {
             self.disconnected_since.entry(ends).or_insert(at_ms);
             return Vec::new();
         }
@@ -164,10 +169,10 @@ impl Iam {
             }
             IamEvent::Refused { text, .. } => Vec::from_iter(refused(text)),
             IamEvent::SnapshotChanged { items: Some(items) } => {
-                let copy = self.nodes.entry(node).or_default();
-                copy.had.extend(items.iter().map(|(item, _)| *item));
-                let is_first = !std::mem::replace(&mut copy.is_visible, true);
-                match is_first && copy.waited_for_pool {
+                let replica = self.nodes.entry(node).or_default();
+                replica.had.extend(items.iter().map(|(item, _)| *item));
+                let is_first = !std::mem::replace(&mut replica.is_visible, true);
+                match is_first && replica.waited_for_pool {
                     true => vec!["pool_came_online_late"],
                     false => Vec::new(),
                 }
@@ -175,7 +180,7 @@ impl Iam {
             IamEvent::LoadLogged { retries: 1.. } => vec!["pool_read_was_retried"],
             IamEvent::Reconciles { with } => {
                 self.reconciled.insert((node, *with), at_ms);
-                match self.nodes.get(with).is_some_and(|copy| copy.is_visible) {
+                match self.nodes.get(with).is_some_and(|replica| replica.is_visible) {
                     true => Vec::new(),
                     false => vec!["reconciliation_with_unloaded_peer"],
                 }
@@ -193,10 +198,10 @@ impl Iam {
 
     fn on_persisted(&mut self, record: ItemRecord, node: Node, at_ms: u64) -> Vec<&'static str> {
         let is_put = record.value.is_some();
-        let copy = self.nodes.entry(node).or_default();
-        let had = copy.had.contains(&record.item);
+        let replica = self.nodes.entry(node).or_default();
+        let had = replica.had.contains(&record.item);
         if is_put {
-            copy.had.insert(record.item);
+            replica.had.insert(record.item);
         }
         let Some(committed_ms) = self.committed.get(&(record.item, record.version)).copied() else {
             self.committed.insert((record.item, record.version), at_ms);
@@ -209,15 +214,15 @@ impl Iam {
             points.push("tombstone_stored_without_item");
         }
         // No broadcast of a change takes so long.
-        if copy.has_fetched && at_ms - committed_ms > ms(BROADCAST_TIMEOUT) {
+        if replica.has_fetched && at_ms - committed_ms > ms(BROADCAST_TIMEOUT) {
             points.push(match is_put {
                 true => "reconciliation_repaired_change",
                 false => "reconciliation_repaired_deletion",
             });
         }
-        let (ended_ms, begun_ms) = copy.down_ms;
+        let (ended_ms, begun_ms) = replica.down_interval_ms;
         if (ended_ms..begun_ms).contains(&committed_ms) {
-            points.push(match copy.starts {
+            points.push(match replica.starts {
                 1 => "late_node_fetched_earlier_change",
                 _ => "restarted_node_fetched_missed_change",
             });
@@ -245,13 +250,13 @@ impl Iam {
     }
 }
 
-impl NodeCopy {
+impl NodeReplica {
     fn start(&mut self, at_ms: u64) {
         if std::mem::replace(&mut self.is_running, true) {
             // It shut down gracefully, and restarts at the same moment.
-            self.down_ms.0 = at_ms;
+            self.down_interval_ms.0 = at_ms;
         }
-        self.down_ms.1 = at_ms;
+        self.down_interval_ms.1 = at_ms;
         self.starts += 1;
         (self.is_visible, self.waited_for_pool, self.has_fetched) = (false, false, false);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::MessageSummary;
-use crate::plan::{HandlerEnding, Plan, StreamPlan};
+use crate::plan::{Plan, PlannedHandlerEnd, StreamPlan};
 use crate::world::World;
 
 const A: Node = Node(0);
@@ -22,7 +22,7 @@ fn handler(how: HandlerEnd) -> EventKind {
     EventKind::HandlerEnded { call: 0, how }
 }
 
-fn state(state: LinkState, cause: &str) -> EventKind {
+fn state(state: ConnectionState, cause: &str) -> EventKind {
     EventKind::State { remote: B, state, cause: Some(cause.to_owned()) }
 }
 
@@ -53,7 +53,7 @@ fn reaching(point: &str) -> Vec<EventKind> {
     match point {
         "graceful_restart" => vec![
             EventKind::Fault { fault: fault("bounce") },
-            state(LinkState::Shutdown, "this server is shutting down"),
+            state(ConnectionState::Shutdown, "this server is shutting down"),
         ],
         "call_succeeded" => vec![request(), ended(Outcome::Completed)],
         "call_disconnected_while_handler_runs" => {
@@ -66,7 +66,7 @@ fn reaching(point: &str) -> Vec<EventKind> {
         "call_not_connected" => vec![request(), ended(Outcome::NotConnected)],
         "call_to_unknown_handler" => vec![request(), ended(refused())],
         "connection_closed_by_missed_pings" => {
-            vec![state(LinkState::Backoff, "2 pings in a row without a pong")]
+            vec![state(ConnectionState::Backoff, "2 pings in a row without a pong")]
         }
         "connection_superseded" => vec![
             opened(1),
@@ -77,17 +77,20 @@ fn reaching(point: &str) -> Vec<EventKind> {
         ],
         "crash_with_calls_in_flight" => vec![request(), ended(Outcome::Crashed)],
         "deadline_exceeded" => vec![request(), ended(Outcome::Deadline)],
-        "dial_timed_out" => vec![state(LinkState::Backoff, "no response within 5s")],
+        "dial_timed_out" => vec![state(ConnectionState::Backoff, "no response within 5s")],
         "handler_failed" => vec![request(), served(), handler(HandlerEnd::Failed)],
         "handler_panicked" => vec![request(), served(), handler(HandlerEnd::Panicked)],
         "rejected_for_clock_skew" => {
-            vec![state(LinkState::Backoff, "rejected: time difference too large: the clocks of")]
+            vec![state(
+                ConnectionState::Backoff,
+                "rejected: time difference too large: the clocks of",
+            )]
         }
         "rejected_for_auth_token" => {
-            vec![state(LinkState::Backoff, "rejected: auth token: it is not signed")]
+            vec![state(ConnectionState::Backoff, "rejected: auth token: it is not signed")]
         }
         "response_arrived_as_connection_died" => {
-            vec![request(), state(LinkState::Backoff, "reset"), ended(Outcome::Completed)]
+            vec![request(), state(ConnectionState::Backoff, "reset"), ended(Outcome::Completed)]
         }
         "send_blocked_and_cancelled" => {
             vec![stream(), served(), waits(StreamSide::Caller), ended(Outcome::Cancelled)]
@@ -139,7 +142,7 @@ fn load() -> Load {
         up_pace_ms: 0,
         down_pace_ms: 0,
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: None,
     })
@@ -179,19 +182,19 @@ fn message_waited_for_queue_space_is_reached_by_a_view() {
 
 #[test]
 fn similar_events_do_not_reach_a_point() {
-    let backoff = || state(LinkState::Backoff, "the peer closed the connection");
+    let backoff = || state(ConnectionState::Backoff, "the peer closed the connection");
     let reconnected =
         [opened(1), sent_message(1, "Ping"), backoff(), opened(2), sent_message(2, "Ping")];
     assert_eq!(reached(&reconnected).counts.get("connection_superseded"), None);
-    let at_the_end = [state(LinkState::Shutdown, "this server is shutting down")];
+    let at_the_end = [state(ConnectionState::Shutdown, "this server is shutting down")];
     assert_eq!(reached(&at_the_end).counts.get("graceful_restart"), None);
-    let no_token = [state(LinkState::Backoff, "no token: none")];
+    let no_token = [state(ConnectionState::Backoff, "no token: none")];
     assert_eq!(reached(&no_token).counts.get("rejected_for_auth_token"), None);
 }
 
 #[test]
 fn response_may_precede_or_follow_the_loss_of_its_connection() {
-    for lost in [LinkState::Backoff, LinkState::Connecting] {
+    for lost in [ConnectionState::Backoff, ConnectionState::Connecting] {
         let lost = state(lost, "the peer closed the connection");
         let request = made(CallKind::Request);
         let completed = ended(Outcome::Completed);

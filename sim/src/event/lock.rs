@@ -16,7 +16,7 @@ pub enum LockFailure {
     ShuttingDown,
     /// It was granted, and lost before the grant was reported.
     Lost,
-    /// No locker was asked.
+    /// No request was sent to a locker.
     NotAttempted {
         /// The reason.
         text: String,
@@ -29,9 +29,9 @@ pub enum LockFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossNotice {
-    /// It was notified: `lost` resolved.
+    /// By notification: `lost` resolved.
     Notified,
-    /// It checked `is_held()` before its next step.
+    /// By a check of `is_held()` before its next step.
     Checked,
 }
 
@@ -39,13 +39,13 @@ pub enum LossNotice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockEnd {
-    /// It starts to unlock.
+    /// Its holder starts to unlock it.
     Unlocked,
-    /// It drops the guard.
+    /// Its holder drops the guard.
     Dropped,
     /// It was lost.
     Lost,
-    /// Its process crashed.
+    /// The process of its holder crashed.
     Crashed,
 }
 

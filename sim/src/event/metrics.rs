@@ -27,7 +27,7 @@ pub enum MetricsEvent {
         /// Bytes that have arrived since the process started.
         received: u64,
     },
-    /// A node is asked for the metrics of all nodes.
+    /// A scrape of the metrics of all nodes began on a node.
     Requested {
         /// Number of the scrape.
         scrape: ScrapeId,

@@ -1,4 +1,4 @@
-//! The time since which all nodes show equal copies.
+//! The time since which all nodes show equal replicas.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, IamEvent};
 use crate::plan::{Node, Plan};
 
-/// How soon all copies of a run converged.
+/// How soon all replicas of a run converged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Convergence {
     /// Time from the healing of all faults to convergence, in milliseconds; 0 if they had
@@ -19,7 +19,7 @@ pub struct Convergence {
 }
 
 impl Convergence {
-    /// Computes it for a run of `plan`; `None` without copies, or if the run ended before they
+    /// Computes it for a run of `plan`; `None` without replicas, or if the run ended before they
     /// converged.
     pub(crate) fn of(plan: &Plan, events: &[Event]) -> Option<Self> {
         plan.cluster.iam.as_ref()?;
@@ -77,7 +77,7 @@ mod tests {
         events.push(snapshot(2, B, &[(0, 1)]));
         assert_eq!(converged_since(&events, 2), Some(2));
         events.push(snapshot(3, A, &[(0, 1)]));
-        assert_eq!(converged_since(&events, 2), Some(2), "another copy with equal items");
+        assert_eq!(converged_since(&events, 2), Some(2), "another replica with equal items");
         events.push(snapshot(4, A, &[]));
         assert_eq!(converged_since(&events, 2), None);
         events.push(snapshot(5, B, &[]));
@@ -107,7 +107,7 @@ mod tests {
         let event = |at_ms, kind| Event { at_ms, node: None, kind };
         let healed = event(10, EventKind::Healed);
         let mut events = vec![snapshot(1, A, &[]), healed, snapshot(17, B, &[])];
-        assert_eq!(Convergence::of(&plan, &events), None, "there are no copies");
+        assert_eq!(Convergence::of(&plan, &events), None, "there are no replicas");
         plan.cluster.iam = Some(IamPlan { pools: 1, seeded: 0, refresh_ms: 1, store_ms: 0 });
         assert_eq!(Convergence::of(&plan, &events), None, "the run may not have ended yet");
         events.push(event(30, EventKind::Quiet));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::ConnectionStats;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind};
 use crate::plan::{Load, Node, Plan};
 use crate::world::NodeView;
@@ -26,16 +26,17 @@ const CONTROL_MESSAGE_BYTES_MAX: usize = 64;
 /// Tasks for each remote: its connection task, and the one that records the trace.
 const TASKS_PER_REMOTE: usize = 2;
 
-/// Tasks without a known purpose: not attributed yet, or ended and not polled since, such as the
-/// handlers of a connection that has just closed. At quiescence there are none: see `no_leaks`.
-const TASKS_BETWEEN: usize = 32;
+/// Tasks that the statistics do not account for: just spawned, or ended and not polled since, such
+/// as the handlers of a connection that has just closed. At quiescence there are none: see
+/// `no_leaks`.
+const TASKS_UNATTRIBUTED: usize = 32;
 
 impl Invariant for BoundedResources {
     fn name(&self) -> &'static str {
         "bounded_resources"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
         match &event.kind {
             EventKind::CallMade { call, .. } | EventKind::LockRequested { call, .. } => {
@@ -57,14 +58,14 @@ impl Invariant for BoundedResources {
         Ok(())
     }
 
-    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let control = *self.control_bytes_max.get_or_insert_with(|| control_bytes(facts.plan));
+    fn on_view(&mut self, views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let control = *self.control_bytes_max.get_or_insert_with(|| control_bytes(context.plan));
         for view in views {
             for stats in &view.connections {
-                sizes(stats, control, facts)
+                sizes(stats, control, context)
                     .map_err(|text| format!("{} has {text} for {}", view.node, stats.remote))?;
             }
-            if view.unauthenticated > facts.bounds.limits.unauthenticated_max {
+            if view.unauthenticated > context.bounds.limits.unauthenticated_max {
                 return Err(format!(
                     "{} has {} unauthenticated connections",
                     view.node, view.unauthenticated
@@ -77,7 +78,7 @@ impl Invariant for BoundedResources {
             let calls = self.calls.get(&view.node).map_or(0, BTreeSet::len);
             let remotes = TASKS_PER_REMOTE * (views.len() - 1);
             let locks = locks(view, views.len());
-            let max = remotes + calls + handlers + view.sockets + locks + TASKS_BETWEEN;
+            let max = remotes + calls + handlers + view.sockets + locks + TASKS_UNATTRIBUTED;
             if view.tasks > max {
                 return Err(format!(
                     "{} has {} tasks, at most {max} are needed",
@@ -96,8 +97,8 @@ fn locks(view: &NodeView, nodes: usize) -> usize {
     2 * view.locks.live + view.locks.locker.as_ref().map_or(0, |_| nodes + 1)
 }
 
-fn sizes(stats: &ConnectionStats, control: usize, facts: &Facts<'_>) -> CheckResult {
-    let limits = &facts.bounds.limits;
+fn sizes(stats: &ConnectionStats, control: usize, context: &CheckContext<'_>) -> CheckResult {
+    let limits = &context.bounds.limits;
     let queue_max = limits.queue_bytes_max + control.min(limits.control_bytes_max);
     let sizes = [
         (stats.queued_bytes, queue_max, "bytes queued"),
@@ -143,10 +144,10 @@ const PINGS_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, SERVER, assert_violates, ended, made, request, views,
+        CALLEE, CALLER, Harness, assert_violates, ended, made, request, views,
     };
     use super::*;
-    use crate::event::{LinkState, Outcome};
+    use crate::event::{ConnectionState, Outcome};
 
     type Change = fn(&mut NodeView);
 
@@ -181,7 +182,7 @@ mod tests {
     fn reserve_for_control_messages_is_never_exhausted() {
         let cause =
             Some("the peer does not read: more than 9 bytes of control messages are queued".into());
-        let lost = EventKind::State { remote: SERVER, state: LinkState::Backoff, cause };
+        let lost = EventKind::State { remote: CALLEE, state: ConnectionState::Backoff, cause };
         let mut harness = Harness::new(BoundedResources::default(), vec![]);
         assert_violates(harness.at(1, CALLER, lost), "node-0 closed the connection to node-1");
     }

@@ -1,12 +1,12 @@
-//! [B11], [B25]: a handler whose caller has gone is cancelled: at once if the network is intact, and
-//! otherwise once the dead connection is detected.
+//! [B11], [B25]: a handler whose call has ended is cancelled: at once if the network is intact,
+//! and otherwise once the dead connection is detected.
 //!
 //! [B11]: crate::rules#b11
 //! [B25]: crate::rules#b25
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -25,7 +25,7 @@ impl Invariant for Cancellation {
         "cancellation"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::HandlerStarted { call, from }, Some(node)) => {
                 self.running.insert(*call, (*from, node));
@@ -40,17 +40,17 @@ impl Invariant for Cancellation {
         Ok(())
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
         for (call, (from, to)) in &self.running {
             let Some(ended) = self.ended.get(call) else { continue };
-            let bounds = facts.bounds;
-            // Until then, its connection may be dead without being detected.
-            let Some(whole) = facts.health.healthy_since(*from, *to, bounds) else { continue };
-            let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms();
-            if facts.now_ms > due {
+            let bounds = context.bounds;
+            // Before that, the connection may be dead without having been detected.
+            let Some(healthy) = context.health.healthy_since(*from, *to, bounds) else { continue };
+            let due = healthy.max(*ended) + bounds.round_trip_ms + bounds.queue_ms();
+            if context.now_ms > due {
                 return Err(format!(
                     "the handler of call {call} still runs {} ms after the call ended",
-                    facts.now_ms - ended
+                    context.now_ms - ended
                 ));
             }
         }
@@ -61,7 +61,7 @@ impl Invariant for Cancellation {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, ended, request, served,
+        CALLEE, CALLER, Harness, LATE, assert_violates, ended, request, served,
     };
     use super::*;
     use crate::event::{HandlerEnd, Outcome};
@@ -69,12 +69,12 @@ mod tests {
 
     fn harness() -> Harness {
         let mut harness = Harness::new(Cancellation::default(), vec![request(|_| {})]);
-        harness.feed([(LATE, SERVER, served(0)), (LATE, CALLER, ended(0, Outcome::Cancelled))]);
+        harness.feed([(LATE, CALLEE, served(0)), (LATE, CALLER, ended(0, Outcome::Cancelled))]);
         harness
     }
 
     #[test]
-    fn b11_handler_ends_soon_after_its_caller_has_gone() {
+    fn b11_handler_ends_within_a_bound_after_its_call() {
         let mut harness = harness();
         let soon = LATE + harness.bounds().round_trip_ms;
         let queue_ms = harness.bounds().queue_ms();
@@ -85,7 +85,7 @@ mod tests {
         );
         harness.feed([(
             soon,
-            SERVER,
+            CALLEE,
             EventKind::HandlerEnded { call: 0, how: HandlerEnd::Cancelled },
         )]);
         assert_eq!(harness.on_view(soon + queue_ms + 1, &[]), Ok(()));
@@ -94,13 +94,13 @@ mod tests {
     #[test]
     fn b11_handler_on_a_dead_connection_ends_once_it_is_detected() {
         let mut harness = harness();
-        harness.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
+        harness.inject(LATE + 1, Fault::Cut { a: CALLER, b: CALLEE });
         assert_eq!(
             harness.on_view(2 * LATE, &[]),
             Ok(()),
             "the dead connection is not detected yet"
         );
-        harness.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
+        harness.inject(2 * LATE, Fault::Repair { a: CALLER, b: CALLEE });
         let bounds = harness.bounds();
         let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();
         assert_eq!(harness.on_view(found, &[]), Ok(()));

@@ -1,11 +1,11 @@
-//! [B21]: a sender never has more messages in flight than the capacity of its direction, and regains
-//! its credit once the messages were received, so that it does not wait for ever.
+//! [B21]: a sender never has more messages in flight than the capacity of its direction, and
+//! regains its credit once the messages were received, so that it does not wait for ever.
 //!
 //! [B21]: crate::rules#b21
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, StreamSide};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
@@ -27,7 +27,7 @@ impl Invariant for Credits {
         "credits"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match &event.kind {
             EventKind::Received { call, end, .. } => {
                 *self.received.entry((*call, end.other())).or_default() += 1;
@@ -37,7 +37,7 @@ impl Invariant for Credits {
                 Ok(())
             }
             EventKind::SendBlocked { call, end, .. } => {
-                if let Some((from, to)) = facts.load(*call).map(|load| load.ends()) {
+                if let Some((from, to)) = context.load(*call).map(|load| load.ends()) {
                     self.waiting.insert((*call, *end), (event.at_ms, from, to));
                 }
                 Ok(())
@@ -59,7 +59,7 @@ impl Invariant for Credits {
                 let sent = self.sent.entry((*call, *end)).or_default();
                 *sent += 1;
                 let received = self.received.get(&(*call, *end)).copied().unwrap_or(0);
-                let Some(Load::Stream(plan)) = facts.load(*call) else {
+                let Some(Load::Stream(plan)) = context.load(*call) else {
                     return Err(format!("call {call} is not a stream"));
                 };
                 let (input, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
@@ -79,16 +79,16 @@ impl Invariant for Credits {
         }
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
         for ((call, end), (since, from, to)) in &self.waiting {
             let count = |counts: &BTreeMap<_, u32>| counts.get(&(*call, *end)).copied();
             if count(&self.received) < count(&self.sent) {
                 continue; // the receiver may be slow
             }
-            let whole = facts.health.healthy_since(*from, *to, facts.bounds);
-            let Some(whole) = whole else { continue };
-            let due = whole.max(*since) + CREDIT_MS;
-            if facts.now_ms > due {
+            let healthy = context.health.healthy_since(*from, *to, context.bounds);
+            let Some(healthy) = healthy else { continue };
+            let due = healthy.max(*since) + CREDIT_MS;
+            if context.now_ms > due {
                 return Err(format!(
                     "{end:?} of call {call} is blocked since {since} ms, though all was received"
                 ));
@@ -100,14 +100,14 @@ impl Invariant for Credits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates, request, stream};
+    use super::super::harness::{CALLEE, CALLER, Harness, LATE, assert_violates, request, stream};
     use super::*;
-    use crate::event::LinkState;
+    use crate::event::ConnectionState;
 
     #[test]
     fn b21_no_end_has_more_in_flight_than_its_capacity() {
         for (end, capacity, here, there) in
-            [(StreamSide::Caller, 2, CALLER, SERVER), (StreamSide::Callee, 3, SERVER, CALLER)]
+            [(StreamSide::Caller, 2, CALLER, CALLEE), (StreamSide::Callee, 3, CALLEE, CALLER)]
         {
             let sent = |number| EventKind::Sent { call: 0, end, number };
             let mut harness = Harness::new(Credits::default(), vec![stream(|_| {})]);
@@ -130,7 +130,7 @@ mod tests {
         ]);
         assert_eq!(harness.on_view(due + 1, &[]), Ok(()), "it was not received");
         let received = EventKind::Received { call: 0, end: StreamSide::Callee, number: 1 };
-        harness.feed([(LATE, SERVER, received)]);
+        harness.feed([(LATE, CALLEE, received)]);
         assert_eq!(harness.on_view(due, &[]), Ok(()));
         assert_violates(harness.on_view(due + 1, &[]), "of call 0 is blocked");
         harness.feed([(due, CALLER, EventKind::Sent { call: 0, end, number: 2 })]);
@@ -146,7 +146,7 @@ mod tests {
             (
                 LATE,
                 CALLER,
-                EventKind::State { remote: SERVER, state: LinkState::Backoff, cause: None },
+                EventKind::State { remote: CALLEE, state: ConnectionState::Backoff, cause: None },
             ),
         ]);
         assert_eq!(harness.on_view(LATE + CREDIT_MS + 1, &[]), Ok(()));

@@ -1,12 +1,12 @@
-//! [B10]: no call exceeds its deadline by more than the timer resolution, whatever the network does,
-//! and none ends with `Deadline` before it. The same holds for its handler, which receives the
-//! remaining time.
+//! [B10]: no call exceeds its deadline by more than the timer resolution, whatever the network
+//! does, and none ends with `Deadline` before it. The same holds for its handler, which receives
+//! the remaining time.
 //!
 //! [B10]: crate::rules#b10
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, CallKind, Event, EventKind, HandlerEnd, Outcome};
 use crate::plan::{CAPACITIES, Load, Node};
 use crate::world::NodeView;
@@ -27,33 +27,37 @@ impl Invariant for Deadlines {
         "deadlines"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match &event.kind {
             EventKind::CallMade { call, kind, timeout_ms, to } => {
                 if let Some(from) = event.node {
-                    let timeout = timeout_of(*kind, *timeout_ms, facts);
-                    let tolerance = |ms| facts.bounds.drift_of(ms) + facts.bounds.ticks_ms;
+                    let timeout = timeout_of(*kind, *timeout_ms, context);
+                    let tolerance =
+                        |ms| context.bounds.drift_of(ms) + context.bounds.timer_resolution_ms;
                     let early = timeout.map(|ms| (event.at_ms + ms).saturating_sub(tolerance(ms)));
                     self.open.insert(*call, (from, *to, event.at_ms, early));
                 }
-                if let Some(timeout) = timeout_of(*kind, *timeout_ms, facts) {
-                    let drift = facts.bounds.drift_of(timeout);
-                    let early = event.at_ms + timeout.saturating_sub(drift + facts.bounds.ticks_ms);
-                    let lateness = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
+                if let Some(timeout) = timeout_of(*kind, *timeout_ms, context) {
+                    let drift = context.bounds.drift_of(timeout);
+                    let early = event.at_ms
+                        + timeout.saturating_sub(drift + context.bounds.timer_resolution_ms);
+                    let lateness =
+                        context.bounds.lateness_of(timeout) + context.bounds.timer_resolution_ms;
                     let late = event.at_ms + timeout + lateness;
-                    self.due.insert(*call, (early, late + reader_delay_ms(*call, facts)));
+                    self.due.insert(*call, (early, late + reader_delay_ms(*call, context)));
                 }
             }
             EventKind::HandlerStarted { call, .. } => {
                 // The remaining time travels, so the handler has less than this.
-                if let Some(timeout) = load_timeout(*call, facts) {
-                    let tolerance = facts.bounds.lateness_of(timeout) + facts.bounds.ticks_ms;
+                if let Some(timeout) = load_timeout(*call, context) {
+                    let tolerance =
+                        context.bounds.lateness_of(timeout) + context.bounds.timer_resolution_ms;
                     self.handlers_due.insert(*call, event.at_ms + timeout + tolerance);
                 }
             }
             EventKind::HandlerEnded { call, how } => {
                 if *how == HandlerEnd::Cancelled {
-                    self.check_not_early(*call, event.at_ms, facts)?;
+                    self.check_not_early(*call, event.at_ms, context)?;
                 }
                 let due = self.handlers_due.remove(call);
                 if let Some(late) = due.and_then(|due| event.at_ms.checked_sub(due + 1)) {
@@ -72,8 +76,8 @@ impl Invariant for Deadlines {
         Ok(())
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let now = facts.now_ms;
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let now = context.now_ms;
         if let Some((call, (_, due))) = self.due.iter().find(|(_, (_, due))| *due < now) {
             return Err(format!("call {call} is open {} ms after its deadline", now - due));
         }
@@ -89,10 +93,10 @@ impl Invariant for Deadlines {
 
 impl Deadlines {
     /// Checks that a handler was cancelled because of its caller, its connection or its deadline.
-    fn check_not_early(&self, call: CallId, at: u64, facts: &Facts<'_>) -> CheckResult {
+    fn check_not_early(&self, call: CallId, at: u64, context: &CheckContext<'_>) -> CheckResult {
         let Some((from, to, made, early)) = self.open.get(&call) else { return Ok(()) };
-        let whole = facts.health.healthy_since(*from, *to, facts.bounds);
-        if whole.is_none_or(|since| since > *made) || early.is_some_and(|early| early <= at) {
+        let healthy = context.health.healthy_since(*from, *to, context.bounds);
+        if healthy.is_none_or(|since| since > *made) || early.is_some_and(|early| early <= at) {
             return Ok(());
         }
         Err(format!("the handler of call {call} was cancelled, and its caller still waits"))
@@ -113,8 +117,8 @@ impl Deadlines {
 }
 
 /// Returns the timeout of a call. A stream has none unless its caller sets one.
-fn timeout_of(kind: CallKind, timeout_ms: Option<u32>, facts: &Facts<'_>) -> Option<u64> {
-    let default = facts.bounds.limits.deadline_default.as_millis();
+fn timeout_of(kind: CallKind, timeout_ms: Option<u32>, context: &CheckContext<'_>) -> Option<u64> {
+    let default = context.bounds.limits.deadline_default.as_millis();
     let default = u64::try_from(default).unwrap_or(u64::MAX);
     match kind {
         CallKind::Request => Some(timeout_ms.map_or(default, u64::from)),
@@ -122,23 +126,23 @@ fn timeout_of(kind: CallKind, timeout_ms: Option<u32>, facts: &Facts<'_>) -> Opt
     }
 }
 
-fn load_timeout(call: CallId, facts: &Facts<'_>) -> Option<u64> {
-    match facts.load(call)? {
-        Load::Request(plan) => timeout_of(CallKind::Request, plan.timeout_ms, facts),
-        Load::Stream(plan) => timeout_of(CallKind::Stream, plan.timeout_ms, facts),
+fn load_timeout(call: CallId, context: &CheckContext<'_>) -> Option<u64> {
+    match context.load(call)? {
+        Load::Request(plan) => timeout_of(CallKind::Request, plan.timeout_ms, context),
+        Load::Stream(plan) => timeout_of(CallKind::Stream, plan.timeout_ms, context),
         Load::Lock(_) | Load::Force(_) | Load::Change(_) => None,
     }
 }
 
 /// Returns the time until a caller notices the end of a stream: after all messages that it receives
 /// before, and when it sends the next.
-fn reader_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
-    match facts.load(call) {
+fn reader_delay_ms(call: CallId, context: &CheckContext<'_>) -> u64 {
+    match context.load(call) {
         Some(Load::Stream(plan)) => match plan.receive_pace_ms {
             Some(take) => {
                 let (_, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
                 // Each pause begins in the tick in which the previous one ended.
-                let pause = |ms: u32| u64::from(ms) + facts.plan.cluster.tick_ms;
+                let pause = |ms: u32| u64::from(ms) + context.plan.cluster.tick_ms;
                 pause(take) * u64::from(output + 2) + pause(plan.up_pace_ms)
             }
             None => u64::from(u32::MAX),
@@ -150,7 +154,7 @@ fn reader_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, SERVER, assert_violates, ended, made, request, served, stream,
+        CALLEE, CALLER, Harness, assert_violates, ended, made, request, served, stream,
     };
     use super::*;
     use crate::event::HandlerEnd;
@@ -170,7 +174,7 @@ mod tests {
     #[test]
     fn b10_call_ends_neither_before_nor_after_its_deadline() {
         let load = || request(|_| {});
-        let late = 1_001 + harness(load()).bounds().ticks_ms;
+        let late = 1_001 + harness(load()).bounds().timer_resolution_ms;
         harness(load()).feed([(1_001, CALLER, ended(0, Outcome::Deadline))]);
         harness(load()).feed([(5, CALLER, ended(0, Outcome::Completed))]);
         assert_violates(
@@ -209,17 +213,17 @@ mod tests {
     fn b10_handler_does_not_outlive_the_deadline_of_its_call() {
         let harness = || {
             let mut harness = harness(request(|_| {}));
-            harness.feed([(50, SERVER, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
+            harness.feed([(50, CALLEE, served(0)), (999, CALLER, ended(0, Outcome::Deadline))]);
             harness
         };
         assert_eq!(harness().on_view(1_050, &[]), Ok(()));
         assert_violates(harness().on_view(1_100, &[]), "the handler of call 0 runs");
         assert_violates(
-            harness().at(1_100, SERVER, handler_ended()),
+            harness().at(1_100, CALLEE, handler_ended()),
             "the handler of call 0 ended",
         );
         let mut in_time = harness();
-        in_time.feed([(1_000, SERVER, handler_ended())]);
+        in_time.feed([(1_000, CALLEE, handler_ended())]);
         assert_eq!(in_time.on_view(9_000, &[]), Ok(()));
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::suspended::SuspendedHolders;
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind};
 
 /// Tracks the tokens of every resource.
@@ -33,7 +33,7 @@ impl Invariant for FencingTokens {
         "fencing_tokens"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         self.suspended.on_event(event);
         match &event.kind {
             // A lock that expired before its holder received it has no place in the order.
@@ -151,8 +151,8 @@ mod tests {
         let mut harness = Harness::new(FencingTokens::default(), vec![load.clone()]);
         harness.feed([(1, CALLER, made(0, &load)), (2, CALLER, reached(1, 7, true, true))]);
         assert_violates(harness.at(3, CALLER, reached(0, 5, false, true)), "which holds");
-        harness.fault(4, Fault::Pause { node });
-        harness.fault(5, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
+        harness.inject(4, Fault::Pause { node });
+        harness.inject(5, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
         harness.feed([(6, CALLER, reached(0, 5, false, true)), (7, CALLER, granted(0, true, 5))]);
     }
 }

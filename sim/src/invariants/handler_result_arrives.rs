@@ -1,11 +1,11 @@
-//! [B14]: the result of a handler reaches its caller: without faults, no response is lost and no call
-//! hangs.
+//! [B14]: the result of a handler reaches its caller: without faults, no response is lost and no
+//! call hangs.
 //!
 //! [B14]: crate::rules#b14
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, HandlerEnd};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
@@ -26,7 +26,7 @@ impl Invariant for HandlerResultArrives {
         "handler_result_arrives"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::CallMade { call, to, .. }, Some(from)) => {
                 self.open.insert(*call, (from, *to));
@@ -47,11 +47,11 @@ impl Invariant for HandlerResultArrives {
         Ok(())
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let bounds = facts.bounds;
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let bounds = context.bounds;
         for (call, ended) in &self.ended {
             let Some((from, to)) = self.open.get(call) else { continue };
-            let allowance = match facts.load(*call) {
+            let allowance = match context.load(*call) {
                 Some(Load::Request(_)) => 0,
                 // Its caller needs time for each message.
                 Some(Load::Stream(plan)) if plan.receive_pace_ms.is_some_and(|ms| ms <= 5) => {
@@ -61,10 +61,10 @@ impl Invariant for HandlerResultArrives {
                     continue;
                 }
             };
-            let Some(whole) = facts.health.healthy_since(*from, *to, bounds) else { continue };
-            let due = whole.max(*ended) + bounds.round_trip_ms + bounds.queue_ms() + allowance;
-            if facts.now_ms > due {
-                let late = facts.now_ms - ended;
+            let Some(healthy) = context.health.healthy_since(*from, *to, bounds) else { continue };
+            let due = healthy.max(*ended) + bounds.round_trip_ms + bounds.queue_ms() + allowance;
+            if context.now_ms > due {
+                let late = context.now_ms - ended;
                 return Err(format!("call {call} is open {late} ms after its handler ended"));
             }
         }
@@ -75,7 +75,7 @@ impl Invariant for HandlerResultArrives {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, ended, made, request, stream,
+        CALLEE, CALLER, Harness, LATE, assert_violates, ended, made, request, stream,
     };
     use super::*;
     use crate::event::Outcome;
@@ -83,7 +83,7 @@ mod tests {
     fn harness(load: &Load) -> Harness {
         let mut harness = Harness::new(HandlerResultArrives::default(), vec![load.clone()]);
         let returned = EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned };
-        harness.feed([(LATE, CALLER, made(0, load)), (LATE, SERVER, returned)]);
+        harness.feed([(LATE, CALLER, made(0, load)), (LATE, CALLEE, returned)]);
         harness
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{CheckResult, Facts, Invariant, LinkHealth};
+use super::{CheckContext, CheckResult, Invariant, LinkHealth};
 use crate::bounds::Bounds;
 use crate::event::{
     CallId, CallKind, Event, EventKind, IamEvent, ItemRecord, LockEnd, MessageSummary, Outcome,
@@ -12,16 +12,16 @@ use crate::event::{
 use crate::load::LoadTable;
 use crate::lock::HoldView;
 use crate::plan::{
-    Fault, HandlerEnding, IamPlan, Load, LockEnding, LockPlan, LocksPlan, MetricsPlan, Node, Plan,
-    RequestPlan, StreamPlan,
+    Fault, IamPlan, Load, LockPlan, LocksPlan, MetricsPlan, Node, Plan, PlannedHandlerEnd,
+    PlannedLockEnd, RequestPlan, StreamPlan,
 };
 use crate::world::{NodeView, World};
 
 /// The node that makes the calls.
 pub(super) const CALLER: Node = Node(0);
 /// The node that serves them.
-pub(super) const SERVER: Node = Node(1);
-/// Long after the start: a pair without faults is surely connected by then.
+pub(super) const CALLEE: Node = Node(1);
+/// A time by which a pair without faults is connected.
 pub(super) const LATE: u64 = 100_000;
 
 /// One invariant and its context.
@@ -77,10 +77,10 @@ impl Harness {
     fn ask(
         &mut self,
         now_ms: u64,
-        ask: impl FnOnce(&mut dyn Invariant, &Facts<'_>) -> CheckResult,
+        ask: impl FnOnce(&mut dyn Invariant, &CheckContext<'_>) -> CheckResult,
     ) -> CheckResult {
         let Self { plan, table, health, bounds, invariant } = self;
-        ask(invariant.as_mut(), &Facts { plan, table, bounds, health, now_ms })
+        ask(invariant.as_mut(), &CheckContext { plan, table, bounds, health, now_ms })
     }
 
     /// Feeds an event of a node.
@@ -89,7 +89,7 @@ impl Harness {
     }
 
     /// Feeds the beginning or the end of a fault.
-    pub(super) fn fault(&mut self, at_ms: u64, fault: Fault) {
+    pub(super) fn inject(&mut self, at_ms: u64, fault: Fault) {
         self.on_event(Event { at_ms, node: None, kind: EventKind::Fault { fault } })
             .expect("a fault is no violation");
     }
@@ -97,7 +97,7 @@ impl Harness {
     #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
     fn on_event(&mut self, event: Event) -> CheckResult {
         self.health.on_event(&event);
-        self.ask(event.at_ms, |invariant, facts| invariant.on_event(&event, facts))
+        self.ask(event.at_ms, |invariant, context| invariant.on_event(&event, context))
     }
 
     /// Feeds these events, none of which may be a violation.
@@ -109,19 +109,19 @@ impl Harness {
     }
 
     pub(super) fn on_view(&mut self, now_ms: u64, views: &[NodeView]) -> CheckResult {
-        self.ask(now_ms, |invariant, facts| invariant.on_view(views, facts))
+        self.ask(now_ms, |invariant, context| invariant.on_view(views, context))
     }
 
     pub(super) fn on_tick(&mut self, now_ms: u64, hold_views: &[HoldView]) -> CheckResult {
-        self.ask(now_ms, |invariant, facts| invariant.on_tick(hold_views, facts))
+        self.ask(now_ms, |invariant, context| invariant.on_tick(hold_views, context))
     }
 
     pub(super) fn at_quiescence(&mut self, views: &[NodeView]) -> CheckResult {
-        self.ask(LATE, |invariant, facts| invariant.at_quiescence(views, facts))
+        self.ask(LATE, |invariant, context| invariant.at_quiescence(views, context))
     }
 
     pub(super) fn at_end(&mut self, views: &[NodeView]) -> CheckResult {
-        self.ask(LATE, |invariant, facts| invariant.at_end(views, facts))
+        self.ask(LATE, |invariant, context| invariant.at_end(views, context))
     }
 }
 
@@ -157,11 +157,11 @@ pub(super) fn assert_violates(verdict: CheckResult, names: &str) {
 pub(super) fn request(change: impl FnOnce(&mut RequestPlan)) -> Load {
     let mut plan = RequestPlan {
         from: CALLER,
-        to: SERVER,
+        to: CALLEE,
         bytes: 16,
         response_bytes: 16,
         work_ms: 0,
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: Some(1_000),
         cancel_after_ms: None,
     };
@@ -173,7 +173,7 @@ pub(super) fn request(change: impl FnOnce(&mut RequestPlan)) -> Load {
 pub(super) fn stream(change: impl FnOnce(&mut StreamPlan)) -> Load {
     let mut plan = StreamPlan {
         from: CALLER,
-        to: SERVER,
+        to: CALLEE,
         capacities: 2,
         up: 2,
         down: 3,
@@ -181,7 +181,7 @@ pub(super) fn stream(change: impl FnOnce(&mut StreamPlan)) -> Load {
         up_pace_ms: 0,
         down_pace_ms: 0,
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: None,
     };
@@ -199,7 +199,7 @@ pub(super) fn lock(change: impl FnOnce(&mut LockPlan)) -> Load {
         hold_ms: 1_000,
         pace_ms: 0,
         store_ms: 0,
-        ending: LockEnding::Unlock,
+        ending: PlannedLockEnd::Unlock,
         cancel_after_ms: None,
     };
     change(&mut plan);

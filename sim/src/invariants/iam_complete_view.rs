@@ -1,11 +1,11 @@
-//! [B61]: readers see a complete copy: everything that the pools had when the process started, or
-//! later versions stored since. They never see a part, nothing again, or an older version.
+//! [B61]: readers see a complete replica: everything that the pools had when the process started,
+//! or later versions stored since. They never see a part, nothing again, or an older version.
 //!
 //! [B61]: crate::rules#b61
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord, RecordVersion};
 use crate::iam;
 use crate::plan::Node;
@@ -13,11 +13,11 @@ use crate::plan::Node;
 /// Tracks the records and the view of each node.
 #[derive(Debug, Default)]
 pub(super) struct IamCompleteView {
-    copies: BTreeMap<Node, NodeCopy>,
+    replicas: BTreeMap<Node, NodeReplica>,
 }
 
 #[derive(Debug, Default)]
-struct NodeCopy {
+struct NodeReplica {
     /// All records ever stored of each item, by their versions.
     stored: BTreeMap<u8, BTreeMap<RecordVersion, Option<u32>>>,
     /// The oldest version of each item that readers may still see.
@@ -25,7 +25,7 @@ struct NodeCopy {
     was_visible: bool,
 }
 
-impl NodeCopy {
+impl NodeReplica {
     fn record(&mut self, record: ItemRecord) {
         self.stored.entry(record.item).or_default().insert(record.version, record.value);
     }
@@ -40,7 +40,7 @@ impl NodeCopy {
     fn check_view(&mut self, items: Option<&[(u8, u32)]>) -> CheckResult {
         let Some(items) = items else {
             return match self.was_visible {
-                true => Err("see nothing after they saw a copy".to_owned()),
+                true => Err("see nothing after they saw a replica".to_owned()),
                 false => Ok(()),
             };
         };
@@ -74,20 +74,20 @@ impl Invariant for IamCompleteView {
         "iam_complete_view"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        let (Some(node), true) = (event.node, facts.plan.cluster.iam.is_some()) else {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
+        let (Some(node), true) = (event.node, context.plan.cluster.iam.is_some()) else {
             return Ok(());
         };
-        let copy = self.copies.entry(node).or_insert_with(|| {
-            let mut copy = NodeCopy::default();
-            iam::seeds(facts.plan).for_each(|record| copy.record(record));
-            copy
+        let replica = self.replicas.entry(node).or_insert_with(|| {
+            let mut replica = NodeReplica::default();
+            iam::seeds(context.plan).for_each(|record| replica.record(record));
+            replica
         });
         match &event.kind {
-            EventKind::Started { .. } => copy.start(),
-            EventKind::Iam(IamEvent::Persisted { record, .. }) => copy.record(*record),
+            EventKind::Started { .. } => replica.start(),
+            EventKind::Iam(IamEvent::Persisted { record, .. }) => replica.record(*record),
             EventKind::Iam(IamEvent::SnapshotChanged { items }) => {
-                let seen = copy.check_view(items.as_deref());
+                let seen = replica.check_view(items.as_deref());
                 return seen.map_err(|text| format!("readers of {node} {text}"));
             }
             _ => {}
@@ -98,19 +98,19 @@ impl Invariant for IamCompleteView {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{Harness, SERVER, assert_violates, persisted, visible};
+    use super::super::harness::{CALLEE, Harness, assert_violates, persisted, visible};
     use super::*;
 
     fn started_twice() -> Harness {
         let mut harness = Harness::with_iam(IamCompleteView::default());
         let started = |incarnation| EventKind::Started { incarnation };
         harness.feed([
-            (0, SERVER, started(1)),
-            (1, SERVER, persisted(0, 10, Some(1))),
-            (1, SERVER, persisted(1, 11, Some(2))),
-            (2, SERVER, visible(&[(0, 1), (1, 2)])),
-            (3, SERVER, persisted(0, 12, None)),
-            (4, SERVER, started(2)),
+            (0, CALLEE, started(1)),
+            (1, CALLEE, persisted(0, 10, Some(1))),
+            (1, CALLEE, persisted(1, 11, Some(2))),
+            (2, CALLEE, visible(&[(0, 1), (1, 2)])),
+            (3, CALLEE, persisted(0, 12, None)),
+            (4, CALLEE, started(2)),
         ]);
         harness
     }
@@ -118,29 +118,29 @@ mod tests {
     #[test]
     fn b61_partial_view_is_a_violation() {
         let mut harness = started_twice();
-        assert_violates(harness.at(5, SERVER, visible(&[])), "see None as item 1, not Some(2)");
+        assert_violates(harness.at(5, CALLEE, visible(&[])), "see None as item 1, not Some(2)");
         let mut harness = started_twice();
-        harness.feed([(5, SERVER, visible(&[(1, 2)])), (6, SERVER, persisted(1, 13, Some(3)))]);
-        harness.feed([(6, SERVER, visible(&[(1, 3)]))]);
-        assert_violates(harness.at(7, SERVER, visible(&[(1, 2)])), "see Some(2) as item 1");
+        harness.feed([(5, CALLEE, visible(&[(1, 2)])), (6, CALLEE, persisted(1, 13, Some(3)))]);
+        harness.feed([(6, CALLEE, visible(&[(1, 3)]))]);
+        assert_violates(harness.at(7, CALLEE, visible(&[(1, 2)])), "see Some(2) as item 1");
     }
 
     #[test]
     fn b61_view_is_stored_before_and_never_vanishes() {
         let mut harness = started_twice();
         assert_violates(
-            harness.at(5, SERVER, visible(&[(1, 2), (7, 7)])),
+            harness.at(5, CALLEE, visible(&[(1, 2), (7, 7)])),
             "item 7, which was never stored",
         );
         let mut harness = started_twice();
-        harness.feed([(5, SERVER, visible(&[(1, 2)]))]);
+        harness.feed([(5, CALLEE, visible(&[(1, 2)]))]);
         let nothing = EventKind::Iam(IamEvent::SnapshotChanged { items: None });
-        assert_violates(harness.at(6, SERVER, nothing), "see nothing after they saw a copy");
+        assert_violates(harness.at(6, CALLEE, nothing), "see nothing after they saw a replica");
     }
 
     #[test]
     fn b62_deleted_item_stays_deleted() {
         let mut harness = started_twice();
-        assert_violates(harness.at(5, SERVER, visible(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
+        assert_violates(harness.at(5, CALLEE, visible(&[(0, 1), (1, 2)])), "see Some(1) as item 0");
     }
 }

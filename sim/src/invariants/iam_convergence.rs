@@ -1,5 +1,5 @@
-//! [B62]: within a bound after healing, the readers of all nodes see the same: the latest version of
-//! each item that was stored anywhere. Only a later change restores a deleted item.
+//! [B62]: within a bound after healing, the readers of all nodes see the same: the latest version
+//! of each item that was stored anywhere. Only a later change restores a deleted item.
 //!
 //! All nodes then store that record. For a deletion this is more than readers can see: a node that
 //! never had the item must store its tombstone, or it would accept the item from a node that
@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord, RecordVersion};
 use crate::iam;
 use crate::plan::Node;
@@ -35,12 +35,12 @@ impl IamConvergence {
         }
     }
 
-    fn check_convergence(&self, facts: &Facts<'_>) -> CheckResult {
-        if facts.plan.cluster.iam.is_none() {
+    fn check_convergence(&self, context: &CheckContext<'_>) -> CheckResult {
+        if context.plan.cluster.iam.is_none() {
             return Ok(());
         }
-        self.check_views(facts)?;
-        for node in (0..facts.plan.cluster.nodes).map(Node) {
+        self.check_views(context)?;
+        for node in (0..context.plan.cluster.nodes).map(Node) {
             let lacks = |record: &&ItemRecord| {
                 self.stored.get(&(node, record.item)) != Some(&record.version)
             };
@@ -51,12 +51,12 @@ impl IamConvergence {
         Ok(())
     }
 
-    fn check_views(&self, facts: &Facts<'_>) -> CheckResult {
+    fn check_views(&self, context: &CheckContext<'_>) -> CheckResult {
         let value = |record: &ItemRecord| Some((record.item, record.value?));
         let must: Vec<_> = self.latest.values().filter_map(value).collect();
-        for node in (0..facts.plan.cluster.nodes).map(Node) {
+        for node in (0..context.plan.cluster.nodes).map(Node) {
             let Some(Some(seen)) = self.seen.get(&node) else {
-                return Err(format!("{node} has not loaded its copy"));
+                return Err(format!("{node} has not loaded its replica"));
             };
             if *seen == must {
                 continue;
@@ -88,14 +88,14 @@ impl Invariant for IamConvergence {
         "iam_convergence"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        if facts.plan.cluster.iam.is_none() {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
+        if context.plan.cluster.iam.is_none() {
             return Ok(());
         }
         if self.latest.is_empty() {
-            for record in iam::seeds(facts.plan) {
+            for record in iam::seeds(context.plan) {
                 self.record(record);
-                let nodes = (0..facts.plan.cluster.nodes).map(Node);
+                let nodes = (0..context.plan.cluster.nodes).map(Node);
                 self.stored.extend(nodes.map(|node| ((node, record.item), record.version)));
             }
         }
@@ -114,24 +114,24 @@ impl Invariant for IamConvergence {
         Ok(())
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let bound = self.healed_ms.map(|healed| healed + facts.bounds.converge_ms);
-        let is_due = bound.is_some_and(|bound| facts.now_ms > bound);
-        if is_due { self.check_convergence(facts) } else { Ok(()) }
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let bound = self.healed_ms.map(|healed| healed + context.bounds.converge_ms);
+        let is_due = bound.is_some_and(|bound| context.now_ms > bound);
+        if is_due { self.check_convergence(context) } else { Ok(()) }
     }
 
-    fn has_converged(&self, facts: &Facts<'_>) -> bool {
-        self.check_convergence(facts).is_ok()
+    fn has_converged(&self, context: &CheckContext<'_>) -> bool {
+        self.check_convergence(context).is_ok()
     }
 
-    fn at_quiescence(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        self.check_convergence(facts)
+    fn at_quiescence(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        self.check_convergence(context)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, persisted, visible};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, persisted, visible};
     use super::*;
 
     #[test]
@@ -143,17 +143,17 @@ mod tests {
             (1, CALLER, persisted(1, 11, Some(2))),
             (2, CALLER, persisted(0, 12, None)),
             (3, CALLER, visible(&[(1, 2)])),
-            (3, SERVER, visible(&[(0, 1), (1, 2)])),
+            (3, CALLEE, visible(&[(0, 1), (1, 2)])),
         ]);
         assert_violates(harness.at_quiescence(&[]), "node-1 shows a deleted item");
-        harness.feed([(4, SERVER, visible(&[]))]);
+        harness.feed([(4, CALLEE, visible(&[]))]);
         assert_violates(harness.at_quiescence(&[]), "node-1 missed a change");
-        harness.feed([(5, SERVER, persisted(1, 11, Some(2))), (5, SERVER, visible(&[(1, 2)]))]);
+        harness.feed([(5, CALLEE, persisted(1, 11, Some(2))), (5, CALLEE, visible(&[(1, 2)]))]);
         assert_violates(
             harness.at_quiescence(&[]),
             "node-1 lacks the latest record: item 0 deleted",
         );
-        harness.feed([(6, SERVER, persisted(0, 12, None))]);
+        harness.feed([(6, CALLEE, persisted(0, 12, None))]);
         assert_eq!(harness.at_quiescence(&[]), Ok(()));
     }
 }

@@ -1,11 +1,11 @@
 //! [B62]: a change is stored before its caller is notified, and the stored version of an item only
-//! grows, across all processes of a node.
+//! increases, across all processes of a node.
 //!
 //! [B62]: crate::rules#b62
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord};
 use crate::plan::Node;
 
@@ -20,7 +20,7 @@ impl Invariant for IamDurability {
         "iam_durability"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         let (Some(node), EventKind::Iam(iam)) = (event.node, &event.kind) else { return Ok(()) };
         match iam {
             IamEvent::Persisted { record, .. } => {
@@ -49,16 +49,16 @@ impl Invariant for IamDurability {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, persisted, record};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, persisted, record};
     use super::*;
 
     #[test]
     fn b62_stored_versions_only_grow() {
         let mut harness = Harness::with_iam(IamDurability::default());
-        harness.feed([(1, SERVER, persisted(0, 10, None)), (2, CALLER, persisted(0, 9, Some(1)))]);
-        assert_violates(harness.at(3, SERVER, persisted(0, 9, Some(1))), "item 0 = 1");
+        harness.feed([(1, CALLEE, persisted(0, 10, None)), (2, CALLER, persisted(0, 9, Some(1)))]);
+        assert_violates(harness.at(3, CALLEE, persisted(0, 9, Some(1))), "item 0 = 1");
         let removed = EventKind::Iam(IamEvent::Removed { item: 0 });
-        assert_violates(harness.at(4, SERVER, removed), "removed its record of item 0");
+        assert_violates(harness.at(4, CALLEE, removed), "removed its record of item 0");
     }
 
     #[test]
@@ -68,7 +68,7 @@ mod tests {
             let (record, peer_errors) = (record(0, 10, Some(1)), Vec::new());
             EventKind::Iam(IamEvent::Changed { call: 1, record, peer_errors })
         };
-        assert_violates(harness.at(1, SERVER, changed()), "node-1 has not stored item 0");
-        harness.feed([(2, SERVER, persisted(0, 10, Some(1))), (3, SERVER, changed())]);
+        assert_violates(harness.at(1, CALLEE, changed()), "node-1 has not stored item 0");
+        harness.feed([(2, CALLEE, persisted(0, 10, Some(1))), (3, CALLEE, changed())]);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use iam_bootstrap::limits::RECONCILE_SPACING;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, IamEvent};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -20,8 +20,9 @@ pub(super) struct IamRateLimits {
     reconciled: BTreeMap<(Node, Node), Vec<u64>>,
 }
 
-/// One during catch-up, one when it is ready, and one that a full socket has delayed.
-const AT_ONCE: u64 = 3;
+/// Reconciliations with one peer that may begin at once: during catch-up, when the node is ready,
+/// and one that a full socket has delayed.
+const RECONCILIATIONS_BURST_MAX: u64 = 3;
 
 /// Number of past reconciliations that are checked.
 const WINDOW: usize = 12;
@@ -31,7 +32,7 @@ impl Invariant for IamRateLimits {
         "iam_rate_limits"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
         match &event.kind {
             EventKind::Started { .. } => {
@@ -51,7 +52,7 @@ impl Invariant for IamRateLimits {
                 let spacing = u64::try_from(RECONCILE_SPACING.as_millis()).unwrap_or(u64::MAX);
                 for (count, since) in (1..).zip(times.iter().rev()).take(WINDOW) {
                     let passed = event.at_ms - since;
-                    if count > AT_ONCE + passed / spacing {
+                    if count > RECONCILIATIONS_BURST_MAX + passed / spacing {
                         return Err(format!(
                             "{node} began {count} reconciliations with {with} in {passed} ms"
                         ));
@@ -63,10 +64,10 @@ impl Invariant for IamRateLimits {
         Ok(())
     }
 
-    fn at_quiescence(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let all = (0..facts.plan.cluster.nodes).map(Node);
+    fn at_quiescence(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let all = (0..context.plan.cluster.nodes).map(Node);
         let silent = all.clone().find(|node| self.logged.get(node) != Some(&1));
-        match silent.filter(|_| facts.plan.cluster.iam.is_some()) {
+        match silent.filter(|_| context.plan.cluster.iam.is_some()) {
             Some(node) => Err(format!("{node} has not logged that IAM is loaded")),
             None => Ok(()),
         }
@@ -75,7 +76,7 @@ impl Invariant for IamRateLimits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates};
     use super::*;
 
     #[test]
@@ -86,23 +87,23 @@ mod tests {
             EventKind::Iam(IamEvent::LoadLogged { retries: 0 }),
         );
         harness.feed([
-            (1, SERVER, logged.clone()),
-            (2, SERVER, started),
-            (3, SERVER, logged.clone()),
+            (1, CALLEE, logged.clone()),
+            (2, CALLEE, started),
+            (3, CALLEE, logged.clone()),
         ]);
         assert_violates(harness.at_quiescence(&[]), "node-0 has not logged");
-        assert_violates(harness.at(4, SERVER, logged), "node-1 logged 2 times");
+        assert_violates(harness.at(4, CALLEE, logged), "node-1 logged 2 times");
     }
 
     #[test]
     fn b62_reconciliations_with_a_peer_are_spaced() {
         let mut harness = Harness::with_iam(IamRateLimits::default());
         let reconciles = |with| EventKind::Iam(IamEvent::Reconciles { with });
-        harness.feed((0..20).map(|second| (second * 1_000, CALLER, reconciles(SERVER))));
-        harness.feed([(19_001, CALLER, reconciles(SERVER)), (19_002, SERVER, reconciles(CALLER))]);
-        harness.feed([(19_003, CALLER, reconciles(SERVER))]);
+        harness.feed((0..20).map(|second| (second * 1_000, CALLER, reconciles(CALLEE))));
+        harness.feed([(19_001, CALLER, reconciles(CALLEE)), (19_002, CALLEE, reconciles(CALLER))]);
+        harness.feed([(19_003, CALLER, reconciles(CALLEE))]);
         assert_violates(
-            harness.at(19_004, CALLER, reconciles(SERVER)),
+            harness.at(19_004, CALLER, reconciles(CALLEE)),
             "node-0 began 4 reconciliations",
         );
     }

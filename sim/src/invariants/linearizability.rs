@@ -1,10 +1,11 @@
-//! The histories of the registers that the locks protect are linearizable (see [`crate::history`]).
+//! The histories of the registers that the locks protect are linearizable (see
+//! [`crate::linearizability`]).
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, StoreOp, StoreResult};
-use crate::history::{RegisterOp, check};
+use crate::linearizability::{RegisterOp, check};
 use crate::world::NodeView;
 
 /// Records the history of each register.
@@ -30,7 +31,7 @@ impl Invariant for Linearizability {
         "linearizability"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         self.now += 1;
         match &event.kind {
             EventKind::StoreRequested { call, op, .. } => {
@@ -64,7 +65,7 @@ impl Invariant for Linearizability {
         }
     }
 
-    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_quiescence(&mut self, _views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         if let Some((call, OpenOperation { op, .. })) = self.open.first_key_value() {
             return Err(format!("call {call} never received the result of its {op}"));
         }

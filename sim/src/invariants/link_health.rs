@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use grid::buggify::FaultPoint;
 
 use crate::bounds::Bounds;
-use crate::event::{Event, EventKind, LinkState};
+use crate::event::{ConnectionState, Event, EventKind};
 use crate::plan::{Fault, Node, Plan};
 
 /// A fault that lasts until an event ends it.
@@ -78,7 +78,7 @@ impl LinkHealth {
                     }
                 }
             }
-            (EventKind::State { remote, state: LinkState::Connected, .. }, Some(node)) => {
+            (EventKind::State { remote, state: ConnectionState::Connected, .. }, Some(node)) => {
                 self.connected.insert((node, *remote), at);
                 self.on_connected(node, *remote);
             }
@@ -152,9 +152,9 @@ impl LinkHealth {
         }
     }
 
-    /// Returns since when nothing can be wrong between two nodes, in simulated milliseconds; `None`
-    /// if something is. The time is that of the connection made since their last fault, or when a
-    /// dead connection must have been detected and replaced.
+    /// Returns since when two nodes are healthy, in simulated milliseconds; `None` if there is a
+    /// fault. A pair is healthy once it has reconnected after its last fault, or when a dead
+    /// connection must have been detected and replaced.
     pub fn healthy_since(&self, a: Node, b: Node, bounds: &Bounds) -> Option<u64> {
         let since = self.fault_free_since(a, b)?;
         let replaced = since + bounds.reconnect_ms;
@@ -246,7 +246,7 @@ mod tests {
             health.on_event(&Event { at_ms, node, kind });
         };
         let connected =
-            |remote| EventKind::State { remote, state: LinkState::Connected, cause: None };
+            |remote| EventKind::State { remote, state: ConnectionState::Connected, cause: None };
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms));
         on_event(&mut health, 3, Some(a), connected(b));
         assert_eq!(health.healthy_since(a, b, &bounds), Some(bounds.reconnect_ms), "one end only");

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::suspended::SuspendedHolders;
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, LockFailure};
 use crate::plan::{Load, Node};
 use crate::world::NodeView;
@@ -30,7 +30,7 @@ impl Invariant for LockOutcome {
         "lock_outcome"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         self.suspended.on_event(event);
         match (&event.kind, event.node) {
             (EventKind::LockRequested { call, timeout_ms, .. }, Some(node)) => {
@@ -49,7 +49,7 @@ impl Invariant for LockOutcome {
             (EventKind::LockFailed { call, failure }, _) => {
                 match self.open.insert(*call, LockPhase::Ended) {
                     Some(LockPhase::Waiting { since, timeout_ms, .. }) => {
-                        may_fail(*call, failure, event.at_ms - since, timeout_ms, facts)
+                        may_fail(*call, failure, event.at_ms - since, timeout_ms, context)
                     }
                     _ => Err(format!("the lock of call {call} failed without a waiter: {failure}")),
                 }
@@ -64,7 +64,7 @@ impl Invariant for LockOutcome {
         }
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
         for (call, open) in &self.open {
             let LockPhase::Waiting { node, since, timeout_ms } = open else { continue };
             if self.suspended.is_paused(*node) {
@@ -73,17 +73,17 @@ impl Invariant for LockOutcome {
             // A resumed process measures its timeout anew: its timers are tokio's, which kept
             // running.
             let since = self.suspended.resumed_at(*node).map_or(*since, |woken| woken.max(*since));
-            let due = since + timeout_ms + facts.bounds.lateness_of(*timeout_ms);
-            let due = due + facts.bounds.ticks_ms;
-            if facts.now_ms > due {
-                let late = facts.now_ms - due;
+            let due = since + timeout_ms + context.bounds.lateness_of(*timeout_ms);
+            let due = due + context.bounds.timer_resolution_ms;
+            if context.now_ms > due {
+                let late = context.now_ms - due;
                 return Err(format!("call {call} waits for its lock {late} ms beyond its timeout"));
             }
         }
         Ok(())
     }
 
-    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_quiescence(&mut self, _views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         let mut left = self.open.iter().filter(|(_, open)| !matches!(open, LockPhase::Ended));
         left.next().map_or(Ok(()), |(call, open)| {
             Err(format!("the lock of call {call} has not ended: {open:?}"))
@@ -96,13 +96,13 @@ fn may_fail(
     failure: &LockFailure,
     took_ms: u64,
     timeout_ms: u64,
-    facts: &Facts<'_>,
+    context: &CheckContext<'_>,
 ) -> CheckResult {
-    let cancels = match facts.load(call) {
+    let cancels = match context.load(call) {
         Some(Load::Lock(plan)) => plan.cancel_after_ms,
         _ => None,
     };
-    let tolerance = facts.bounds.drift_of(timeout_ms) + facts.bounds.ticks_ms;
+    let tolerance = context.bounds.drift_of(timeout_ms) + context.bounds.timer_resolution_ms;
     let is_early = match failure {
         LockFailure::TimedOut => took_ms + tolerance < timeout_ms,
         LockFailure::Cancelled => cancels.is_none_or(|ms| took_ms + tolerance < u64::from(ms)),
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn b50_lock_request_ends_in_time() {
-        let tolerance = harness().bounds().ticks_ms;
+        let tolerance = harness().bounds().timer_resolution_ms;
         assert_eq!(harness().on_view(1_000 + tolerance, &[]), Ok(()));
         assert_violates(harness().on_view(1_001 + tolerance, &[]), "1 ms beyond its timeout");
         assert_violates(
@@ -174,9 +174,9 @@ mod tests {
         );
         let mut paused = harness();
         let node = CALLER;
-        paused.fault(500, Fault::Pause { node });
+        paused.inject(500, Fault::Pause { node });
         assert_eq!(paused.on_view(90_000, &[]), Ok(()), "a paused process cannot notice");
-        paused.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
+        paused.inject(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
         assert_eq!(paused.on_view(91_000, &[]), Ok(()));
         assert_violates(paused.on_view(92_000, &[]), "beyond its timeout");
     }

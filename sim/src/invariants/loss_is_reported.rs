@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::suspended::SuspendedHolders;
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event};
 use crate::lock::HoldView;
 use crate::plan::Load;
@@ -25,26 +25,26 @@ impl Invariant for LossIsReported {
         "loss_is_reported"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         self.suspended.on_event(event);
         Ok(())
     }
 
-    fn on_tick(&mut self, hold_views: &[HoldView], facts: &Facts<'_>) -> CheckResult {
+    fn on_tick(&mut self, hold_views: &[HoldView], context: &CheckContext<'_>) -> CheckResult {
         let before = std::mem::take(&mut self.holders);
-        let lease_ms = facts.bounds.lease_ms;
+        let lease_ms = context.bounds.lease_ms;
         for hold in hold_views {
             let HoldView { call, node, is_held, .. } = hold;
-            let lost = before.get(call).copied().flatten().unwrap_or(facts.now_ms);
+            let lost = before.get(call).copied().flatten().unwrap_or(context.now_ms);
             self.holders.insert(*call, (!is_held).then_some(lost));
             if *is_held || self.suspended.is_paused(*node) {
                 continue;
             }
             // It resumes with timers that were set before the pause.
             let woken = self.suspended.resumed_at(*node).map_or(0, |woken| woken + lease_ms);
-            let allowance = facts.bounds.lateness_of(lease_ms) + store_delay_ms(*call, facts);
-            if facts.now_ms > lost.max(woken) + allowance + facts.bounds.ticks_ms {
-                let late = facts.now_ms - lost;
+            let allowance = context.bounds.lateness_of(lease_ms) + store_delay_ms(*call, context);
+            if context.now_ms > lost.max(woken) + allowance + context.bounds.timer_resolution_ms {
+                let late = context.now_ms - lost;
                 return Err(format!(
                     "the holder of call {call} on {node} was not notified of the loss of its lock \
                      since {late} ms"
@@ -54,7 +54,7 @@ impl Invariant for LossIsReported {
         Ok(())
     }
 
-    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_quiescence(&mut self, _views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         match self.holders.first_key_value() {
             None => Ok(()),
             Some((call, _)) => Err(format!("a node still holds the lock of call {call}")),
@@ -63,9 +63,11 @@ impl Invariant for LossIsReported {
 }
 
 /// A holder checks its lock only between two operations.
-fn store_delay_ms(call: CallId, facts: &Facts<'_>) -> u64 {
-    match facts.load(call) {
-        Some(Load::Lock(plan)) => 4 * (u64::from(plan.store_ms) + facts.bounds.ticks_ms),
+fn store_delay_ms(call: CallId, context: &CheckContext<'_>) -> u64 {
+    match context.load(call) {
+        Some(Load::Lock(plan)) => {
+            4 * (u64::from(plan.store_ms) + context.bounds.timer_resolution_ms)
+        }
         _ => 0,
     }
 }
@@ -79,7 +81,7 @@ mod tests {
     #[test]
     fn b52_holder_is_notified() {
         let mut harness = Harness::new(LossIsReported::default(), vec![]);
-        let tolerance = harness.bounds().lateness_of(0) + harness.bounds().ticks_ms;
+        let tolerance = harness.bounds().lateness_of(0) + harness.bounds().timer_resolution_ms;
         let lost = [HoldView { is_held: false, ..hold(0, CALLER, true) }];
         assert_eq!(harness.on_tick(9, &lost), Ok(()));
         assert_eq!(harness.on_tick(9 + tolerance, &lost), Ok(()));
@@ -89,10 +91,10 @@ mod tests {
         );
         assert_eq!(harness.on_tick(90, &[hold(0, CALLER, true)]), Ok(()));
         let node = CALLER;
-        harness.fault(100, Fault::Pause { node });
+        harness.inject(100, Fault::Pause { node });
         assert_eq!(harness.on_tick(200, &lost), Ok(()));
         assert_eq!(harness.on_tick(90_000, &lost), Ok(()), "a paused process cannot be notified");
-        harness.fault(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
+        harness.inject(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
         assert_eq!(harness.on_tick(90_000 + tolerance, &lost), Ok(()));
         assert_violates(harness.on_tick(90_001 + tolerance, &lost), "was not notified");
     }

@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::scrapes::{Scrape, ScrapeEvent, Scrapes, metrics_plan};
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{
-    Event, EventKind, LinkState, MessageSummary, MetricsEvent, ServerReport, SocketId,
+    ConnectionState, Event, EventKind, MessageSummary, MetricsEvent, ServerReport, SocketId,
 };
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -47,11 +47,12 @@ impl Invariant for MetricsAvailability {
         "metrics_availability"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        let (Some(node), Some(_)) = (event.node, metrics_plan(facts)) else { return Ok(()) };
-        if let ScrapeEvent::Completed(on, _, scrape, servers) = self.scrapes.on_event(event, facts)
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
+        let (Some(node), Some(_)) = (event.node, metrics_plan(context)) else { return Ok(()) };
+        if let ScrapeEvent::Completed(on, _, scrape, servers) =
+            self.scrapes.on_event(event, context)
         {
-            return self.on_completed(on, scrape, servers, facts);
+            return self.on_completed(on, scrape, servers, context);
         }
         let at_ms = event.at_ms;
         match &event.kind {
@@ -60,7 +61,7 @@ impl Invariant for MetricsAvailability {
                 self.remotes.insert((node, *socket), *remote);
             }
             EventKind::SocketClosed { socket } => drop(self.remotes.remove(&(node, *socket))),
-            EventKind::State { remote, state: LinkState::Connected, .. } => {
+            EventKind::State { remote, state: ConnectionState::Connected, .. } => {
                 self.connected.insert((node, *remote), at_ms);
             }
             EventKind::State { remote, .. } => {
@@ -86,8 +87,8 @@ impl Invariant for MetricsAvailability {
         Ok(())
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let settled = |at_ms: u64| facts.now_ms > at_ms + facts.bounds.ticks_ms;
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let settled = |at_ms: u64| context.now_ms > at_ms + context.bounds.timer_resolution_ms;
         let (due, later) = std::mem::take(&mut self.ends)
             .into_iter()
             .partition(|(_, _, _, at_ms)| settled(*at_ms));
@@ -142,9 +143,9 @@ impl MetricsAvailability {
         on: Node,
         scrape: Scrape,
         servers: &[(Node, ServerReport)],
-        facts: &Facts<'_>,
+        context: &CheckContext<'_>,
     ) -> CheckResult {
-        if !servers.iter().map(|(of, _)| *of).eq((0..facts.plan.cluster.nodes).map(Node)) {
+        if !servers.iter().map(|(of, _)| *of).eq((0..context.plan.cluster.nodes).map(Node)) {
             return Err(format!("{on} does not report each server once"));
         }
         for (of, report) in servers.iter().filter(|(of, _)| *of != on) {
@@ -157,12 +158,12 @@ impl MetricsAvailability {
                 }
                 ServerReport::Up { .. } => {}
                 ServerReport::Down { reason } => {
-                    let deadline_ms = deadline_ms(scrape, facts);
+                    let deadline_ms = deadline_ms(scrape, context);
                     if responded_ms.is_some_and(|at_ms| at_ms < deadline_ms) {
                         return Err(format!("{on} reports {of} as down, which has responded"));
                     }
                     let was_requested = request.is_some();
-                    self.check_reason((on, *of), reason, was_requested, scrape, facts)?;
+                    self.check_reason((on, *of), reason, was_requested, scrape, context)?;
                 }
             }
         }
@@ -175,18 +176,18 @@ impl MetricsAvailability {
         reason: &str,
         was_requested: bool,
         scrape: Scrape,
-        facts: &Facts<'_>,
+        context: &CheckContext<'_>,
     ) -> CheckResult {
-        let (started_ms, tolerance_ms) = (scrape.started_ms, facts.bounds.ticks_ms);
+        let (started_ms, tolerance_ms) = (scrape.started_ms, context.bounds.timer_resolution_ms);
         let is_true_reason = match reason {
             "not_connected" => {
                 let since = self.connected.get(&(on, of));
                 !was_requested && since.is_none_or(|since_ms| since_ms + tolerance_ms >= started_ms)
             }
-            "timeout" => facts.now_ms >= deadline_ms(scrape, facts),
+            "timeout" => context.now_ms >= deadline_ms(scrape, context),
             "disconnected" => {
                 let started_ms = started_ms.saturating_sub(tolerance_ms);
-                self.ends.push((on, of, started_ms, facts.now_ms));
+                self.ends.push((on, of, started_ms, context.now_ms));
                 true
             }
             _ => false,
@@ -199,32 +200,33 @@ impl MetricsAvailability {
 }
 
 /// Returns the time before which every response is in time.
-fn deadline_ms(scrape: Scrape, facts: &Facts<'_>) -> u64 {
-    let deadline_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms));
-    let tolerance_ms = facts.bounds.drift_of(deadline_ms) + facts.bounds.ticks_ms;
+fn deadline_ms(scrape: Scrape, context: &CheckContext<'_>) -> u64 {
+    let deadline_ms = metrics_plan(context).map_or(0, |plan| u64::from(plan.deadline_ms));
+    let tolerance_ms = context.bounds.drift_of(deadline_ms) + context.bounds.timer_resolution_ms;
     (scrape.started_ms + deadline_ms).saturating_sub(tolerance_ms)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, read};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, read};
     use super::super::scrapes::harness::{
         completed, message, metrics, request, requested, started,
     };
     use super::*;
     use crate::event::ReportedValues;
 
-    fn state(state: LinkState) -> EventKind {
-        EventKind::State { remote: SERVER, state, cause: None }
+    fn state(state: ConnectionState) -> EventKind {
+        EventKind::State { remote: CALLEE, state, cause: None }
     }
 
     /// Connected, with a scrape in progress.
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsAvailability::default(), metrics());
         let opened = |remote| EventKind::SocketOpened { socket: 7, remote, dialed: true };
-        harness.feed([(0, CALLER, started()), (0, SERVER, started())]);
-        harness.feed([(10, CALLER, opened(SERVER)), (10, SERVER, opened(CALLER))]);
-        harness.feed([(20, CALLER, state(LinkState::Connected)), (1_000, CALLER, requested(0))]);
+        harness.feed([(0, CALLER, started()), (0, CALLEE, started())]);
+        harness.feed([(10, CALLER, opened(CALLEE)), (10, CALLEE, opened(CALLER))]);
+        harness
+            .feed([(20, CALLER, state(ConnectionState::Connected)), (1_000, CALLER, requested(0))]);
         harness
     }
 
@@ -237,7 +239,7 @@ mod tests {
     }
 
     fn reports(harness: &mut Harness, at_ms: u64, report: ServerReport) -> CheckResult {
-        harness.at(at_ms, CALLER, completed(0, vec![(CALLER, up()), (SERVER, report)]))
+        harness.at(at_ms, CALLER, completed(0, vec![(CALLER, up()), (CALLEE, report)]))
     }
 
     fn sends_request(harness: &mut Harness) {
@@ -253,7 +255,7 @@ mod tests {
             "node-0 reports node-1 as up, which has not",
         );
         harness.feed([(1_011, CALLER, requested(0)), (1_012, CALLER, request(7, 6))]);
-        harness.feed([(1_013, SERVER, message(7, 3, "Response", 6)), (1_015, CALLER, read(7, 3))]);
+        harness.feed([(1_013, CALLEE, message(7, 3, "Response", 6)), (1_015, CALLER, read(7, 3))]);
         reports(&mut harness, 1_016, up()).expect("it responded");
         harness.feed([(1_017, CALLER, requested(0))]);
         assert_violates(
@@ -268,7 +270,7 @@ mod tests {
         assert_violates(reports(&mut harness(), 1_001, down("not_connected")), no_reason);
         assert_violates(reports(&mut harness(), 1_001, down("bad weather")), no_reason);
         let mut lost = harness();
-        lost.feed([(1_000, CALLER, state(LinkState::Backoff))]);
+        lost.feed([(1_000, CALLER, state(ConnectionState::Backoff))]);
         reports(&mut lost, 1_001, down("not_connected")).expect("it is not connected");
         let mut slow = harness();
         sends_request(&mut slow);
@@ -287,7 +289,10 @@ mod tests {
             harness.on_view(1_100, &[]),
             "the connection to node-1 ended, and it did not",
         );
-        harness.feed([(2_200, CALLER, requested(0)), (2_201, CALLER, state(LinkState::Backoff))]);
+        harness.feed([
+            (2_200, CALLER, requested(0)),
+            (2_201, CALLER, state(ConnectionState::Backoff)),
+        ]);
         reports(&mut harness, 2_201, down("disconnected")).expect("it did");
         assert_eq!(harness.on_view(3_000, &[]), Ok(()));
     }

@@ -2,7 +2,7 @@
 //! [B71]: crate::rules#b71
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind};
 use crate::plan::Fault;
 use crate::world::NodeView;
@@ -18,16 +18,16 @@ impl Invariant for MetricsDeadline {
         "metrics_deadline"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         if let EventKind::Fault { fault: Fault::PowerLoss { node } } = event.kind {
             self.scrapes.forget(node);
         }
         let ScrapeEvent::Completed(node, scrape, collected, _) =
-            self.scrapes.on_event(event, facts)
+            self.scrapes.on_event(event, context)
         else {
             return Ok(());
         };
-        match event.at_ms.checked_sub(collected.requested_ms + due_ms(facts) + 1) {
+        match event.at_ms.checked_sub(collected.requested_ms + due_ms(context) + 1) {
             None => Ok(()),
             Some(late) => Err(format!(
                 "a response came after its deadline: scrape {scrape} of {node}, by {} ms",
@@ -36,8 +36,8 @@ impl Invariant for MetricsDeadline {
         }
     }
 
-    fn on_view(&mut self, _views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let overdue = facts.now_ms.checked_sub(due_ms(facts) + 1);
+    fn on_view(&mut self, _views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let overdue = context.now_ms.checked_sub(due_ms(context) + 1);
         match overdue.and_then(|requested_ms| self.scrapes.outstanding_since(requested_ms)) {
             None => Ok(()),
             Some((node, scrape, collected)) => Err(format!(
@@ -49,9 +49,9 @@ impl Invariant for MetricsDeadline {
 }
 
 /// Returns the time that a scrape may take. It waits by tokio's timers, which do not drift.
-fn due_ms(facts: &Facts<'_>) -> u64 {
-    let deadline_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.deadline_ms));
-    deadline_ms + facts.bounds.drift_of(deadline_ms) + facts.bounds.ticks_ms
+fn due_ms(context: &CheckContext<'_>) -> u64 {
+    let deadline_ms = metrics_plan(context).map_or(0, |plan| u64::from(plan.deadline_ms));
+    deadline_ms + context.bounds.drift_of(deadline_ms) + context.bounds.timer_resolution_ms
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn b71_scrape_completes_by_its_deadline() {
-        let due = 1_000 + u64::from(metrics().deadline_ms) + harness().bounds().ticks_ms;
+        let due = 1_000 + u64::from(metrics().deadline_ms) + harness().bounds().timer_resolution_ms;
         harness().feed([(due, CALLER, completed(0, vec![]))]);
         assert_violates(
             harness().at(due + 1, CALLER, completed(0, vec![])),
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(harness().on_view(due, &[]), Ok(()));
         assert_violates(harness().on_view(due + 1, &[]), "no response came by its deadline");
         let mut crashed = harness();
-        crashed.fault(1_001, Fault::PowerLoss { node: CALLER });
+        crashed.inject(1_001, Fault::PowerLoss { node: CALLER });
         assert_eq!(crashed.on_view(due + 1, &[]), Ok(()), "the scrape has ended with its process");
     }
 }

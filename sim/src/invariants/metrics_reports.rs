@@ -1,5 +1,5 @@
-//! [B70], [B71]: the report of a server is its last sample, or one shared within the TTL. Averages and
-//! maxima cover the time since its start, and restart with it.
+//! [B70], [B71]: the report of a server is its last sample, or one shared within the TTL. Averages
+//! and maxima cover the time since its start, and restart with it.
 //!
 //! [B70]: crate::rules#b70
 //! [B71]: crate::rules#b71
@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::scrapes::{Scrape, ScrapeEvent, Scrapes};
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport};
 use crate::metrics::thousandths;
 use crate::plan::Node;
@@ -42,8 +42,9 @@ impl Invariant for MetricsReports {
         "metrics_reports"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        if let ScrapeEvent::Completed(on, _, scrape, servers) = self.scrapes.on_event(event, facts)
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
+        if let ScrapeEvent::Completed(on, _, scrape, servers) =
+            self.scrapes.on_event(event, context)
         {
             return servers.iter().try_for_each(|(node, report)| match report {
                 ServerReport::Up { report } => self.check_report(on, *node, report, scrape),
@@ -140,7 +141,7 @@ fn is_same(one: &ReportedValues, other: &ReportedValues) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates};
     use super::super::scrapes::harness::{completed, metrics, requested, started};
     use super::*;
 
@@ -163,14 +164,14 @@ mod tests {
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsReports::default(), metrics());
-        harness.feed([(0, CALLER, started()), (0, SERVER, started())]);
-        harness.feed([(1, SERVER, sampled(0, 10, 7)), (5_000, SERVER, sampled(5, 20, 107))]);
-        harness.feed([(15_000, SERVER, sampled(15, 50, 412)), (16_000, CALLER, requested(0))]);
+        harness.feed([(0, CALLER, started()), (0, CALLEE, started())]);
+        harness.feed([(1, CALLEE, sampled(0, 10, 7)), (5_000, CALLEE, sampled(5, 20, 107))]);
+        harness.feed([(15_000, CALLEE, sampled(15, 50, 412)), (16_000, CALLER, requested(0))]);
         harness
     }
 
     fn reports(harness: &mut Harness, report: ReportedValues) -> CheckResult {
-        harness.at(16_010, CALLER, completed(0, vec![(SERVER, ServerReport::Up { report })]))
+        harness.at(16_010, CALLER, completed(0, vec![(CALLEE, ServerReport::Up { report })]))
     }
 
     #[test]
@@ -199,11 +200,11 @@ mod tests {
         let mut harness = harness();
         harness.feed([(
             15_500,
-            SERVER,
+            CALLEE,
             EventKind::Metrics(MetricsEvent::Started { start_ms: 15_500 }),
         )]);
         assert_violates(reports(&mut harness, third()), "that were 500 ms out of date");
-        harness.feed([(15_500, SERVER, sampled(15, 30, 1)), (16_011, CALLER, requested(0))]);
+        harness.feed([(15_500, CALLEE, sampled(15, 30, 1)), (16_011, CALLER, requested(0))]);
         let alone = ReportedValues {
             start_ms: Some(15_500),
             load: Some(30),
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn b71_value_that_changed_during_collection_may_be_old_or_new() {
         let mut harness = harness();
-        harness.feed([(16_005, SERVER, sampled(16, 1, 500)), (16_006, CALLER, requested(1))]);
+        harness.feed([(16_005, CALLEE, sampled(16, 1, 500)), (16_006, CALLER, requested(1))]);
         reports(&mut harness, third()).expect("it was current at the scrape");
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 
@@ -27,11 +27,11 @@ impl Invariant for MetricsRequests {
         "metrics_requests"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
-        if let ScrapeEvent::CollectionMayStart(node) = self.scrapes.on_event(event, facts) {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
+        if let ScrapeEvent::CollectionMayStart(node) = self.scrapes.on_event(event, context) {
             self.requests.retain(|(from, _), _| *from != node);
         }
-        let (Some(from), Some(_)) = (event.node, metrics_plan(facts)) else { return Ok(()) };
+        let (Some(from), Some(_)) = (event.node, metrics_plan(context)) else { return Ok(()) };
         match &event.kind {
             EventKind::SocketOpened { socket, remote, .. } => {
                 self.remotes.insert((from, *socket), *remote);
@@ -55,13 +55,13 @@ impl Invariant for MetricsRequests {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates};
     use super::super::scrapes::harness::{completed, metrics, request, requested, started};
     use super::*;
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsRequests::default(), metrics());
-        let opened = EventKind::SocketOpened { socket: 7, remote: SERVER, dialed: true };
+        let opened = EventKind::SocketOpened { socket: 7, remote: CALLEE, dialed: true };
         harness.feed([(0, CALLER, started()), (10, CALLER, opened), (1_000, CALLER, requested(0))]);
         harness.feed([(1_001, CALLER, request(7, 1))]);
         harness

@@ -6,7 +6,7 @@
 //! [B51]: crate::rules#b51
 
 use super::suspended::SuspendedHolders;
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::Event;
 use crate::lock::HoldView;
 
@@ -21,12 +21,12 @@ impl Invariant for MutualExclusion {
         "mutual_exclusion"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         self.suspended.on_event(event);
         Ok(())
     }
 
-    fn on_tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
+    fn on_tick(&mut self, hold_views: &[HoldView], _context: &CheckContext<'_>) -> CheckResult {
         let holders =
             hold_views.iter().filter(|hold| hold.is_held && !self.suspended.is_exempt(hold.call));
         let holders: Vec<_> = holders.collect();
@@ -59,7 +59,7 @@ fn describe(hold: &HoldView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, hold, lock, made};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, hold, lock, made};
     use super::*;
     use crate::plan::{ClockWhilePaused, Fault};
 
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn b51_writer_excludes_all_others() {
-        let (writer, reader) = (hold(0, CALLER, true), hold(1, SERVER, false));
+        let (writer, reader) = (hold(0, CALLER, true), hold(1, CALLEE, false));
         assert_eq!(
             harness().on_tick(9, &[hold(2, CALLER, false), reader.clone()]),
             Ok(()),
@@ -92,13 +92,13 @@ mod tests {
     #[test]
     fn b51_suspended_holder_is_exempt_for_its_locks_of_that_time() {
         let (node, load) = (CALLER, lock(|_| {}));
-        let both = [hold(0, CALLER, true), hold(1, SERVER, true)];
+        let both = [hold(0, CALLER, true), hold(1, CALLEE, true)];
         let after = |clock| {
             let mut harness =
                 Harness::new(MutualExclusion::default(), vec![load.clone(), load.clone()]);
             harness.feed([(1, CALLER, made(0, &load))]);
-            harness.fault(2, Fault::Pause { node });
-            harness.fault(3, Fault::Resume { node, clock });
+            harness.inject(2, Fault::Pause { node });
+            harness.inject(3, Fault::Resume { node, clock });
             harness
         };
         assert_eq!(after(ClockWhilePaused::Frozen).on_tick(9, &both), Ok(()));
@@ -106,7 +106,7 @@ mod tests {
         let mut later = after(ClockWhilePaused::Frozen);
         later.feed([(4, CALLER, made(2, &load))]);
         assert_violates(
-            later.on_tick(9, &[hold(2, CALLER, true), hold(1, SERVER, true)]),
+            later.on_tick(9, &[hold(2, CALLER, true), hold(1, CALLEE, true)]),
             "of call 2",
         );
     }

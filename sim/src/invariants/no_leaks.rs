@@ -1,7 +1,7 @@
 //! [B05]: ended calls and connections leave nothing behind: no call, no task, no queued byte.
 //! [B05]: crate::rules#b05
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::world::NodeView;
 
 /// Checks nodes at quiescence and at the end.
@@ -11,7 +11,7 @@ pub(super) struct NoLeaks;
 /// Tasks of an idle node for each remote: its connection task, and the one that records the trace.
 const TASKS_PER_REMOTE: usize = 2;
 
-/// Tasks beyond one for each remote: one that changes the copy, one that removes old tombstones.
+/// Tasks beyond one for each remote: one that changes the replica, one that removes old tombstones.
 const TASKS_OF_IAM: usize = 2;
 
 impl Invariant for NoLeaks {
@@ -19,14 +19,14 @@ impl Invariant for NoLeaks {
         "no_leaks"
     }
 
-    fn at_quiescence(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+    fn at_quiescence(&mut self, views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
         // A locker has a task that runs its timers. Of metrics, one task samples, and one waits for
         // the end.
-        let locks = facts.plan.cluster.locks.as_ref();
-        let metrics = facts.plan.cluster.metrics.as_ref().map_or(0, |_| 2);
+        let locks = context.plan.cluster.locks.as_ref();
+        let metrics = context.plan.cluster.metrics.as_ref().map_or(0, |_| 2);
         for view in views {
             if let Some(stats) = view.connections.iter().find(|stats| !stats.is_quiescent()) {
-                return Err(format!("{} is not at rest: {stats:?}", view.node));
+                return Err(format!("{} is not quiescent: {stats:?}", view.node));
             }
             if view.unauthenticated > 0 {
                 return Err(format!(
@@ -36,11 +36,11 @@ impl Invariant for NoLeaks {
             }
             let is_locker = locks.is_some_and(|locks| locks.lockers.contains(&view.node));
             let remotes = views.len() - 1;
-            let iam = facts.plan.cluster.iam.as_ref().map_or(0, |_| remotes + TASKS_OF_IAM);
+            let iam = context.plan.cluster.iam.as_ref().map_or(0, |_| remotes + TASKS_OF_IAM);
             let expected = TASKS_PER_REMOTE * remotes + usize::from(is_locker) + iam + metrics;
             if view.tasks != expected {
                 return Err(format!(
-                    "{} has {} tasks at rest instead of {expected}",
+                    "{} has {} tasks at quiescence instead of {expected}",
                     view.node, view.tasks
                 ));
             }
@@ -48,7 +48,7 @@ impl Invariant for NoLeaks {
         Ok(())
     }
 
-    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_end(&mut self, views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         match views.iter().find(|view| view.tasks > 0) {
             None => Ok(()),
             Some(view) => Err(format!("{} left {} tasks behind", view.node, view.tasks)),
@@ -68,11 +68,11 @@ mod tests {
         let mut harness = Harness::new(NoLeaks, vec![]);
         assert_eq!(harness.at_quiescence(&views()), Ok(()));
         let left: [(Change, &str); 7] = [
-            (|view| view.connections[0].live_outbound_calls = 1, "node-1 is not at rest"),
-            (|view| view.connections[0].live_inbound_calls = 1, "node-1 is not at rest"),
-            (|view| view.connections[0].live_handler_tasks = 1, "node-1 is not at rest"),
-            (|view| view.connections[0].queued_bytes = 1, "node-1 is not at rest"),
-            (|view| view.connections[0].blocked_messages = 1, "node-1 is not at rest"),
+            (|view| view.connections[0].live_outbound_calls = 1, "node-1 is not quiescent"),
+            (|view| view.connections[0].live_inbound_calls = 1, "node-1 is not quiescent"),
+            (|view| view.connections[0].live_handler_tasks = 1, "node-1 is not quiescent"),
+            (|view| view.connections[0].queued_bytes = 1, "node-1 is not quiescent"),
+            (|view| view.connections[0].blocked_messages = 1, "node-1 is not quiescent"),
             (|view| view.unauthenticated = 1, "node-1 has 1 unauthenticated connections"),
             (|view| view.tasks += 1, "node-1 has 3 tasks"),
         ];

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::buggify::FaultPoint;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, SocketId};
 use crate::plan::Node;
 use crate::world::NodeView;
@@ -34,13 +34,13 @@ impl Invariant for OneConnection {
         "one_connection"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::SocketOpened { socket, remote, dialed }, Some(node)) => {
                 let open = self.open.entry((node, *remote)).or_default();
                 open.insert(*socket);
                 let max = if *dialed { DIALED_MAX } else { ACCEPTED_MAX };
-                let fault_points = &facts.plan.cluster.fault_points;
+                let fault_points = &context.plan.cluster.fault_points;
                 let abandons =
                     fault_points.iter().any(|(name, _)| name == FaultPoint::Supersede.name());
                 let max = if abandons { max + ABANDONED_MAX } else { max };
@@ -60,7 +60,7 @@ impl Invariant for OneConnection {
         Ok(())
     }
 
-    fn at_quiescence(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_quiescence(&mut self, views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         let ends = |a: Node, b: Node| self.open.get(&(a, b)).cloned().unwrap_or_default();
         for a in views.iter().map(|view| view.node) {
             for b in views.iter().map(|view| view.node).filter(|b| a < *b) {
@@ -75,7 +75,7 @@ impl Invariant for OneConnection {
         Ok(())
     }
 
-    fn at_end(&mut self, views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_end(&mut self, views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         match views.iter().find(|view| view.sockets > 0) {
             None => Ok(()),
             Some(view) => Err(format!("{} left {} sockets open", view.node, view.sockets)),
@@ -85,7 +85,7 @@ impl Invariant for OneConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, views};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, views};
     use super::*;
 
     fn opened(socket: SocketId, remote: Node, dialed: bool) -> EventKind {
@@ -97,11 +97,11 @@ mod tests {
         let mut harness = Harness::new(OneConnection::default(), vec![]);
         let views = views();
         assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {}");
-        harness.feed([(1, CALLER, opened(1, SERVER, true)), (1, SERVER, opened(1, CALLER, false))]);
+        harness.feed([(1, CALLER, opened(1, CALLEE, true)), (1, CALLEE, opened(1, CALLER, false))]);
         assert_eq!(harness.at_quiescence(&views), Ok(()));
-        harness.feed([(2, SERVER, opened(2, CALLER, false))]);
+        harness.feed([(2, CALLEE, opened(2, CALLER, false))]);
         assert_violates(harness.at_quiescence(&views), "node-0 and node-1 are connected by {1}");
-        harness.feed([(3, SERVER, EventKind::SocketClosed { socket: 1 })]);
+        harness.feed([(3, CALLEE, EventKind::SocketClosed { socket: 1 })]);
         assert_violates(harness.at_quiescence(&views), "{2} at the other");
     }
 
@@ -110,8 +110,8 @@ mod tests {
         for (dialed, max) in [(true, DIALED_MAX), (false, ACCEPTED_MAX)] {
             let mut harness = Harness::new(OneConnection::default(), vec![]);
             let max = max as SocketId;
-            harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, SERVER, dialed))));
-            assert_violates(harness.at(2, CALLER, opened(max + 1, SERVER, dialed)), "node-0 has");
+            harness.feed((1..=max).map(|socket| (1, CALLER, opened(socket, CALLEE, dialed))));
+            assert_violates(harness.at(2, CALLER, opened(max + 1, CALLEE, dialed)), "node-0 has");
         }
     }
 

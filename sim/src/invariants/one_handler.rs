@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::plan::Node;
 
@@ -19,7 +19,7 @@ impl Invariant for OneHandler {
         "one_handler"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::CallMade { call, .. }, Some(node)) => {
                 self.callers.insert(*call, node);
@@ -42,7 +42,7 @@ impl Invariant for OneHandler {
                 if self.callers.get(call) != Some(from) {
                     return Err(format!("call {call} is served for {from}, which did not make it"));
                 }
-                if facts.load(*call).is_none_or(|load| load.ends().1 != node) {
+                if context.load(*call).is_none_or(|load| load.ends().1 != node) {
                     return Err(format!(
                         "call {call} is served by {node}, which is not its callee"
                     ));
@@ -57,7 +57,7 @@ impl Invariant for OneHandler {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, SERVER, assert_violates, ended, made, request, served,
+        CALLEE, CALLER, Harness, assert_violates, ended, made, request, served,
     };
     use super::*;
 
@@ -70,27 +70,27 @@ mod tests {
 
     #[test]
     fn call_is_served_once_by_its_callee() {
-        harness().feed([(2, SERVER, served(0)), (3, CALLER, ended(0, Outcome::Completed))]);
+        harness().feed([(2, CALLEE, served(0)), (3, CALLER, ended(0, Outcome::Completed))]);
         assert_violates(harness().at(2, CALLER, served(0)), "call 0 is served by node-0");
-        assert_violates(harness().at(2, SERVER, served(1)), "call 1 is served for node-0");
-        let from = SERVER;
+        assert_violates(harness().at(2, CALLEE, served(1)), "call 1 is served for node-0");
+        let from = CALLEE;
         let other = EventKind::HandlerStarted { call: 0, from };
-        assert_violates(harness().at(2, SERVER, other), "call 0 is served for node-1");
+        assert_violates(harness().at(2, CALLEE, other), "call 0 is served for node-1");
         let mut twice = harness();
-        twice.feed([(2, SERVER, served(0))]);
-        assert_violates(twice.at(3, SERVER, served(0)), "call 0 was served twice");
+        twice.feed([(2, CALLEE, served(0))]);
+        assert_violates(twice.at(3, CALLEE, served(0)), "call 0 was served twice");
     }
 
     #[test]
     fn call_that_was_never_sent_is_not_served() {
         let mut before = harness();
-        before.feed([(2, SERVER, served(0))]);
+        before.feed([(2, CALLEE, served(0))]);
         assert_violates(
             before.at(3, CALLER, ended(0, Outcome::NotConnected)),
             "call 0 was served, and",
         );
         let mut after = harness();
         after.feed([(2, CALLER, ended(0, Outcome::NotConnected))]);
-        assert_violates(after.at(3, SERVER, served(0)), "call 0 is served, and was never sent");
+        assert_violates(after.at(3, CALLEE, served(0)), "call 0 is served, and was never sent");
     }
 }

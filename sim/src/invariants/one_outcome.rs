@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind};
 use crate::world::NodeView;
 
@@ -19,7 +19,7 @@ impl Invariant for OneOutcome {
         "one_outcome"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         match &event.kind {
             EventKind::CallMade { call, .. } => match self.ends.insert(*call, 0) {
                 None => Ok(()),
@@ -37,7 +37,7 @@ impl Invariant for OneOutcome {
         }
     }
 
-    fn at_quiescence(&mut self, _views: &[NodeView], _facts: &Facts<'_>) -> CheckResult {
+    fn at_quiescence(&mut self, _views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
         let open: Vec<_> = self.ends.iter().filter(|(_, ends)| **ends == 0).collect();
         match open.first() {
             None => Ok(()),

@@ -1,17 +1,18 @@
-//! [B51]: a quorum of lockers knows each lock whose holder sees `is_held()`, so that any other quorum
-//! shares one of them. A lease after a lock has ended, no locker knows it any more, so that no
-//! crashed node keeps it for ever.
+//! [B51]: a quorum of lockers has a grant of each lock whose holder sees `is_held()`, so that any
+//! other quorum contains one of them. A lease after a lock has ended, no locker has a grant of it,
+//! so that no crashed node keeps it for ever.
 //!
 //! `mutual_exclusion` follows from the first half, but fails only if another request comes at the
-//! wrong moment: this invariant fails at any moment. A locker that grants nothing may know the
-//! lock: it is closed, or its process does not run. Suspended holders are exempt (see `suspended`).
+//! wrong moment: this invariant fails at any moment. A locker that grants nothing, because it is
+//! closed or its process does not run, counts as one with a grant. Suspended holders are exempt
+//! (see `suspended`).
 //!
 //! [B51]: crate::rules#b51
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::suspended::SuspendedHolders;
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind};
 use crate::lock::{HoldView, LockerView};
 use crate::plan::LocksPlan;
@@ -31,7 +32,7 @@ impl Invariant for Quorums {
         "quorums"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         self.suspended.on_event(event);
         match event.kind {
             EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. } => {
@@ -43,29 +44,29 @@ impl Invariant for Quorums {
         Ok(())
     }
 
-    fn on_tick(&mut self, hold_views: &[HoldView], _facts: &Facts<'_>) -> CheckResult {
+    fn on_tick(&mut self, hold_views: &[HoldView], _context: &CheckContext<'_>) -> CheckResult {
         let held = hold_views.iter().filter(|hold| hold.is_held);
-        let known = held.filter(|hold| !self.suspended.is_exempt(hold.call));
-        self.held = known.cloned().collect();
+        let checked = held.filter(|hold| !self.suspended.is_exempt(hold.call));
+        self.held = checked.cloned().collect();
         Ok(())
     }
 
-    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
+    fn on_view(&mut self, views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let Some(locks) = &context.plan.cluster.locks else { return Ok(()) };
         // Locks of other software may have no lockers.
         if self.held.is_empty() || locks.lockers.is_empty() {
             return Ok(());
         }
         let tables: Vec<_> = tables(locks, views).map(ids).collect();
         for HoldView { call, node, id, write, .. } in &self.held {
-            let may_know = |ids: &&Option<BTreeSet<&str>>| {
+            let may_have_grant = |ids: &&Option<BTreeSet<&str>>| {
                 ids.as_ref().is_none_or(|ids| ids.contains(id.as_str()))
             };
-            let known = tables.iter().filter(may_know).count();
+            let grants = tables.iter().filter(may_have_grant).count();
             let needed = quorum(tables.len(), *write);
-            if known < needed {
+            if grants < needed {
                 return Err(format!(
-                    "the lock of call {call} is held by {node}, and known by {known} lockers of \
+                    "the lock of call {call} is held by {node} with grants of {grants} lockers of \
                      {}: {needed} are needed",
                     tables.len()
                 ));
@@ -74,15 +75,16 @@ impl Invariant for Quorums {
         Ok(())
     }
 
-    fn at_quiescence(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
-        let Some(locks) = &facts.plan.cluster.locks else { return Ok(()) };
-        let bounds = facts.bounds;
+    fn at_quiescence(&mut self, views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        let Some(locks) = &context.plan.cluster.locks else { return Ok(()) };
+        let bounds = context.bounds;
         // A request held up in the network may have been granted at healing.
         let lease_ms = bounds.lease_ms + bounds.drift_of(bounds.lease_ms);
-        let allowance = lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.ticks_ms;
+        let allowance =
+            lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.timer_resolution_ms;
         for grant in tables(locks, views).flatten().flat_map(|table| &table.grants) {
             let ended = grant.call.and_then(|call| self.ended.get(&call).copied());
-            if ended.is_none_or(|ended| ended.max(self.healed_ms) + allowance < facts.now_ms) {
+            if ended.is_none_or(|ended| ended.max(self.healed_ms) + allowance < context.now_ms) {
                 return Err(format!(
                     "a locker keeps {} for call {:?}, which ended at {ended:?}",
                     grant.id, grant.call
@@ -102,7 +104,7 @@ fn tables<'a>(
     locks.lockers.iter().map(move |node| view(*node).and_then(|view| view.locks.locker.as_ref()))
 }
 
-/// Returns the locks that a locker knows, if it grants any.
+/// Returns the ids of the current grants of a locker, if it is open.
 fn ids(table: Option<&LockerView>) -> Option<BTreeSet<&str>> {
     let table = table.filter(|table| table.is_open)?;
     Some(table.grants.iter().map(|grant| grant.id.as_str()).collect())
@@ -117,20 +119,20 @@ fn quorum(lockers: usize, write: bool) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, ended_lock, hold, views,
+        CALLEE, CALLER, Harness, LATE, assert_violates, ended_lock, hold, views,
     };
     use super::*;
     use crate::lock::GrantView;
     use crate::plan::{ClockWhilePaused, Fault, Node};
 
     fn harness() -> Harness {
-        let lockers = [CALLER, SERVER].to_vec();
+        let lockers = [CALLER, CALLEE].to_vec();
         let locks = LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers };
         Harness::with_locks(Quorums::default(), locks)
     }
 
-    /// Returns lockers that know these locks, or are closed.
-    fn know(calls: [Option<&[CallId]>; 2]) -> Vec<NodeView> {
+    /// Returns views of two lockers with grants of these calls; `None` is a closed locker.
+    fn lockers_with_grants(calls: [Option<&[CallId]>; 2]) -> Vec<NodeView> {
         let mut views = views();
         for (view, calls) in views.iter_mut().zip(calls) {
             let grant = |call: &CallId| GrantView { id: format!("lock-{call}"), call: Some(*call) };
@@ -142,34 +144,44 @@ mod tests {
     }
 
     #[test]
-    fn b51_quorum_knows_a_held_lock() {
-        let looks = |write, views: &[NodeView]| {
+    fn b51_held_lock_has_grants_of_a_quorum() {
+        let check = |write, views: &[NodeView]| {
             let mut harness = harness();
             assert_eq!(harness.on_tick(9, &[hold(0, CALLER, write)]), Ok(()));
             harness.on_view(9, views)
         };
         let (writer, reader) = (true, false);
-        assert_eq!(looks(writer, &know([Some(&[0]), Some(&[0, 1])])), Ok(()));
-        assert_violates(looks(writer, &know([Some(&[0]), Some(&[1])])), "known by 1 lockers of 2");
+        assert_eq!(check(writer, &lockers_with_grants([Some(&[0]), Some(&[0, 1])])), Ok(()));
+        assert_violates(
+            check(writer, &lockers_with_grants([Some(&[0]), Some(&[1])])),
+            "grants of 1 lockers of 2",
+        );
         assert_eq!(
-            looks(writer, &know([Some(&[0]), None])),
+            check(writer, &lockers_with_grants([Some(&[0]), None])),
             Ok(()),
             "a closed locker grants nothing"
         );
-        assert_eq!(looks(reader, &know([Some(&[0]), Some(&[])])), Ok(()), "readers need half");
-        assert_violates(looks(reader, &know([Some(&[]), Some(&[])])), "known by 0 lockers of 2");
-        let mut gone = know([Some(&[0]), Some(&[])]);
+        assert_eq!(
+            check(reader, &lockers_with_grants([Some(&[0]), Some(&[])])),
+            Ok(()),
+            "readers need half"
+        );
+        assert_violates(
+            check(reader, &lockers_with_grants([Some(&[]), Some(&[])])),
+            "grants of 0 lockers of 2",
+        );
+        let mut gone = lockers_with_grants([Some(&[0]), Some(&[])]);
         gone[1].locks.locker = None;
-        assert_eq!(looks(writer, &gone), Ok(()), "its process does not run");
+        assert_eq!(check(writer, &gone), Ok(()), "its process does not run");
     }
 
     #[test]
     fn b51_lost_or_suspended_lock_needs_no_quorum() {
-        let no_locker_knows = know([Some(&[]), Some(&[])]);
+        let no_grants = lockers_with_grants([Some(&[]), Some(&[])]);
         let mut harness = harness();
         let ended = HoldView { is_held: false, ..hold(0, CALLER, true) };
         assert_eq!(harness.on_tick(9, &[ended]), Ok(()));
-        assert_eq!(harness.on_view(9, &no_locker_knows), Ok(()));
+        assert_eq!(harness.on_view(9, &no_grants), Ok(()));
         let (call, resources, write, timeout_ms) = (0, vec![0], true, 1_000);
         harness.feed([(
             1,
@@ -177,15 +189,15 @@ mod tests {
             EventKind::LockRequested { call, resources, write, timeout_ms },
         )]);
         let node: Node = CALLER;
-        harness.fault(2, Fault::Pause { node });
-        harness.fault(3, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
+        harness.inject(2, Fault::Pause { node });
+        harness.inject(3, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
         assert_eq!(harness.on_tick(9, &[hold(0, CALLER, true)]), Ok(()));
-        assert_eq!(harness.on_view(9, &no_locker_knows), Ok(()));
+        assert_eq!(harness.on_view(9, &no_grants), Ok(()));
     }
 
     #[test]
     fn b52_no_locker_keeps_an_ended_lock_for_ever() {
-        let with_grant = know([Some(&[0]), Some(&[])]);
+        let with_grant = lockers_with_grants([Some(&[0]), Some(&[])]);
         assert_violates(harness().at_quiescence(&with_grant), "which ended at None");
         let after = |ended_ms| {
             let mut harness = harness();
@@ -194,6 +206,6 @@ mod tests {
         };
         assert_eq!(after(LATE - 12_000), Ok(()), "its lease may not have expired");
         assert_violates(after(LATE - 13_000), "a locker keeps lock-0 for call Some(0)");
-        assert_eq!(harness().at_quiescence(&know([Some(&[]), None])), Ok(()));
+        assert_eq!(harness().at_quiescence(&lockers_with_grants([Some(&[]), None])), Ok(()));
     }
 }

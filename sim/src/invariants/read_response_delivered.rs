@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, Outcome, SocketId};
 use crate::plan::Node;
 
@@ -22,7 +22,7 @@ impl Invariant for ReadResponseDelivered {
         "read_response_delivered"
     }
 
-    fn on_event(&mut self, event: &Event, _facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, _context: &CheckContext<'_>) -> CheckResult {
         match (&event.kind, event.node) {
             (EventKind::CallMade { call, .. }, _) => drop(self.open.insert(*call)),
             (EventKind::MessageSent { socket, index, message }, Some(node)) => {
@@ -55,7 +55,7 @@ impl Invariant for ReadResponseDelivered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, ended, made, request};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, ended, made, request};
     use super::*;
     use crate::event::MessageSummary;
 
@@ -69,7 +69,7 @@ mod tests {
     fn harness() -> Harness {
         let load = request(|_| {});
         let mut harness = Harness::new(ReadResponseDelivered::default(), vec![load.clone()]);
-        harness.feed([(1, CALLER, made(0, &load)), (2, SERVER, response(0))]);
+        harness.feed([(1, CALLER, made(0, &load)), (2, CALLEE, response(0))]);
         harness
     }
 
@@ -88,7 +88,7 @@ mod tests {
         let mut harness = harness();
         // The other direction has a message of this index too.
         harness.feed([
-            (3, SERVER, EventKind::MessageReceived { socket: 1, index: 4 }),
+            (3, CALLEE, EventKind::MessageReceived { socket: 1, index: 4 }),
             (4, CALLER, ended(0, Outcome::Disconnected)),
         ]);
     }

@@ -3,7 +3,7 @@
 
 use grid::ConnectionState;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::world::{NodeView, node_of};
 
 /// Checks the time without a connection.
@@ -15,18 +15,18 @@ impl Invariant for Reconnects {
         "reconnects"
     }
 
-    fn on_view(&mut self, views: &[NodeView], facts: &Facts<'_>) -> CheckResult {
+    fn on_view(&mut self, views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
         for view in views.iter().filter(|view| view.is_running) {
             for stats in &view.connections {
                 if stats.state == ConnectionState::Connected {
                     continue;
                 }
                 let remote = node_of(&stats.remote);
-                let Some(since) = facts.health.fault_free_since(view.node, remote) else {
+                let Some(since) = context.health.fault_free_since(view.node, remote) else {
                     continue;
                 };
-                let fault_free_ms = facts.now_ms.saturating_sub(since);
-                if fault_free_ms > facts.bounds.reconnect_ms {
+                let fault_free_ms = context.now_ms.saturating_sub(since);
+                if fault_free_ms > context.bounds.reconnect_ms {
                     let cause = stats.last_failure.as_ref().map(ToString::to_string);
                     return Err(format!(
                         "{} is not connected to {remote} {fault_free_ms} ms after a fault: {}",
@@ -42,7 +42,7 @@ impl Invariant for Reconnects {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, LATE, SERVER, assert_violates, views};
+    use super::super::harness::{CALLEE, CALLER, Harness, LATE, assert_violates, views};
     use super::*;
     use crate::plan::Fault;
 
@@ -55,9 +55,9 @@ mod tests {
         let bound = harness.bounds().reconnect_ms;
         assert_eq!(harness.on_view(bound, &views), Ok(()));
         assert_violates(harness.on_view(bound + 1, &views), "node-0 is not connected to node-1");
-        harness.fault(LATE, Fault::Cut { a: CALLER, b: SERVER });
+        harness.inject(LATE, Fault::Cut { a: CALLER, b: CALLEE });
         assert_eq!(harness.on_view(2 * LATE, &views), Ok(()));
-        harness.fault(2 * LATE, Fault::Repair { a: CALLER, b: SERVER });
+        harness.inject(2 * LATE, Fault::Repair { a: CALLER, b: CALLEE });
         assert_eq!(harness.on_view(2 * LATE + bound, &views), Ok(()));
         assert_violates(
             harness.on_view(2 * LATE + bound + 1, &views),

@@ -1,7 +1,7 @@
 //! [B12], [B13], [B16]: the outcome of a call is one that its own handler can have caused.
 //!
 //! A response that reached another call, of either direction, would be detected: every payload
-//! names its call, and an error comes only from a handler that was meant to fail. Nor does a call
+//! names its call, and an error comes only from a handler whose plan is to fail. Nor does a call
 //! fail because of the network while its network is intact.
 //!
 //! [B12]: crate::rules#b12
@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, Outcome};
 use crate::load::{PLANNED_ERROR, PLANNED_PANIC};
-use crate::plan::{HandlerEnding, Load, Node};
+use crate::plan::{Load, Node, PlannedHandlerEnd};
 
 /// Tracks the calls made.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Invariant for Responses {
         "responses"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match &event.kind {
             EventKind::CallMade { call, to, .. } => {
                 if let Some(from) = event.node {
@@ -38,7 +38,7 @@ impl Invariant for Responses {
                 Err(format!("call {call} was served with {text}"))
             }
             EventKind::CallEnded { call, outcome } => {
-                let Some(load) = facts.load(*call) else {
+                let Some(load) = context.load(*call) else {
                     return Err(format!("call {call} is not in the plan"));
                 };
                 let (ending, cancels) = match &load {
@@ -48,23 +48,23 @@ impl Invariant for Responses {
                         return Err(format!("call {call} is a lock: {outcome}"));
                     }
                 };
-                let limits = &facts.plan.cluster.limits;
+                let limits = &context.plan.cluster.limits;
                 let is_possible = match outcome {
                     // Missed pings may end a stream, but not on an intact network.
                     Outcome::StreamFailed { text } => {
                         SILENCE_TEXTS.iter().any(|silence| text.contains(silence))
-                            && self.had_fault(*call, facts)
+                            && self.had_fault(*call, context)
                     }
-                    Outcome::Disconnected | Outcome::NotConnected => self.had_fault(*call, facts),
+                    Outcome::Disconnected | Outcome::NotConnected => self.had_fault(*call, context),
                     // The callee is overloaded or draining.
                     Outcome::Refused { .. } => {
-                        limits.inbound_calls_max.is_some() || self.had_fault(*call, facts)
+                        limits.inbound_calls_max.is_some() || self.had_fault(*call, context)
                     }
                     Outcome::NotMade { .. } => {
-                        limits.outbound_calls_max.is_some() || self.had_fault(*call, facts)
+                        limits.outbound_calls_max.is_some() || self.had_fault(*call, context)
                     }
                     Outcome::Cancelled => cancels,
-                    Outcome::Deadline => self.may_miss_deadline(*call, &load, facts),
+                    Outcome::Deadline => self.may_miss_deadline(*call, &load, context),
                     outcome => is_possible(outcome, ending),
                 };
                 is_possible.then_some(()).ok_or_else(|| {
@@ -79,22 +79,22 @@ impl Invariant for Responses {
 impl Responses {
     /// Returns whether the network between a call's two ends had a fault during the call, or too
     /// short a time before it for a dead connection to be detected.
-    fn had_fault(&self, call: CallId, facts: &Facts<'_>) -> bool {
+    fn had_fault(&self, call: CallId, context: &CheckContext<'_>) -> bool {
         let Some((from, to, made)) = self.made.get(&call) else { return false };
-        let whole = facts.health.healthy_since(*from, *to, facts.bounds);
-        whole.is_none_or(|since| since > *made)
+        let healthy = context.health.healthy_since(*from, *to, context.bounds);
+        healthy.is_none_or(|since| since > *made)
     }
 
     /// Returns whether a call may exceed its deadline: its handler needs longer, or the network had
     /// a fault.
-    fn may_miss_deadline(&self, call: CallId, load: &Load, facts: &Facts<'_>) -> bool {
+    fn may_miss_deadline(&self, call: CallId, load: &Load, context: &CheckContext<'_>) -> bool {
         // The duration of a stream depends on how fast its two ends are.
         let Load::Request(plan) = load else { return true };
-        let bounds = facts.bounds;
+        let bounds = context.bounds;
         let timeout = plan.timeout_ms.map_or(bounds.deadline_ms(), u64::from);
         let needed = u64::from(plan.work_ms) + bounds.round_trip_ms + bounds.queue_ms();
-        let never = matches!(plan.ending, HandlerEnding::Never);
-        never || timeout <= needed + bounds.drift_of(needed) || self.had_fault(call, facts)
+        let never = matches!(plan.ending, PlannedHandlerEnd::Never);
+        never || timeout <= needed + bounds.drift_of(needed) || self.had_fault(call, context)
     }
 }
 
@@ -102,15 +102,17 @@ impl Responses {
 const SILENCE_TEXTS: [&str; 3] = ["ping timeout", "does not know the stream", "was cancelled"];
 
 /// Returns whether an outcome is possible that depends on the handler's ending alone.
-fn is_possible(outcome: &Outcome, ending: HandlerEnding) -> bool {
+fn is_possible(outcome: &Outcome, ending: PlannedHandlerEnd) -> bool {
     match outcome {
         Outcome::WrongResponse { .. } => false,
-        Outcome::Completed => ending == HandlerEnding::Success,
-        Outcome::UnknownHandler => ending == HandlerEnding::Unknown,
+        Outcome::Completed => ending == PlannedHandlerEnd::Success,
+        Outcome::UnknownHandler => ending == PlannedHandlerEnd::Unknown,
         Outcome::RemoteError { text } => match ending {
-            HandlerEnding::Error => text == PLANNED_ERROR,
-            HandlerEnding::Panic => text.ends_with(PLANNED_PANIC),
-            HandlerEnding::Success | HandlerEnding::Never | HandlerEnding::Unknown => false,
+            PlannedHandlerEnd::Error => text == PLANNED_ERROR,
+            PlannedHandlerEnd::Panic => text.ends_with(PLANNED_PANIC),
+            PlannedHandlerEnd::Success | PlannedHandlerEnd::Never | PlannedHandlerEnd::Unknown => {
+                false
+            }
         },
         Outcome::Crashed => true,
         Outcome::Deadline
@@ -126,7 +128,7 @@ fn is_possible(outcome: &Outcome, ending: HandlerEnding) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, LATE, SERVER, assert_violates, ended, made, request, stream,
+        CALLEE, CALLER, Harness, LATE, assert_violates, ended, made, request, stream,
     };
     use super::*;
     use crate::plan::Fault;
@@ -147,18 +149,18 @@ mod tests {
         let ending = |ending| request(|plan| plan.ending = ending);
         let planned = || Outcome::RemoteError { text: text(PLANNED_ERROR) };
         let panicked = || Outcome::RemoteError { text: format!("it {PLANNED_PANIC}") };
-        assert_eq!(ends(ending(HandlerEnding::Success), Outcome::Completed), Ok(()));
-        assert_eq!(ends(ending(HandlerEnding::Error), planned()), Ok(()));
-        assert_eq!(ends(ending(HandlerEnding::Panic), panicked()), Ok(()));
-        assert_eq!(ends(ending(HandlerEnding::Unknown), Outcome::UnknownHandler), Ok(()));
+        assert_eq!(ends(ending(PlannedHandlerEnd::Success), Outcome::Completed), Ok(()));
+        assert_eq!(ends(ending(PlannedHandlerEnd::Error), planned()), Ok(()));
+        assert_eq!(ends(ending(PlannedHandlerEnd::Panic), panicked()), Ok(()));
+        assert_eq!(ends(ending(PlannedHandlerEnd::Unknown), Outcome::UnknownHandler), Ok(()));
         for (of, outcome) in [
-            (HandlerEnding::Success, planned()),
-            (HandlerEnding::Error, panicked()),
-            (HandlerEnding::Panic, planned()),
-            (HandlerEnding::Error, Outcome::Completed),
-            (HandlerEnding::Never, Outcome::Completed),
-            (HandlerEnding::Success, Outcome::UnknownHandler),
-            (HandlerEnding::Success, Outcome::WrongResponse { text: text("of another") }),
+            (PlannedHandlerEnd::Success, planned()),
+            (PlannedHandlerEnd::Error, panicked()),
+            (PlannedHandlerEnd::Panic, planned()),
+            (PlannedHandlerEnd::Error, Outcome::Completed),
+            (PlannedHandlerEnd::Never, Outcome::Completed),
+            (PlannedHandlerEnd::Success, Outcome::UnknownHandler),
+            (PlannedHandlerEnd::Success, Outcome::WrongResponse { text: text("of another") }),
         ] {
             assert_violates(ends(ending(of), outcome), "call 0, whose handler ends");
         }
@@ -172,7 +174,7 @@ mod tests {
         assert_violates(ends(within(1_000, 0), Outcome::Deadline), "call 0, whose handler ends");
         assert_eq!(ends(within(1_000, 1_000), Outcome::Deadline), Ok(()));
         assert_eq!(ends(within(10, 0), Outcome::Deadline), Ok(()));
-        let never = request(|plan| plan.ending = HandlerEnding::Never);
+        let never = request(|plan| plan.ending = PlannedHandlerEnd::Never);
         assert_eq!(ends(never, Outcome::Deadline), Ok(()));
     }
 
@@ -192,10 +194,10 @@ mod tests {
         }
         let load = stream(|plan| plan.cancel_after_ms = Some(3));
         assert_eq!(ends(load.clone(), Outcome::Cancelled), Ok(()));
-        let mut parted = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
-        parted.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
-        parted.fault(LATE + 1, Fault::Cut { a: CALLER, b: SERVER });
-        parted.feed([
+        let mut partitioned = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
+        partitioned.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
+        partitioned.inject(LATE + 1, Fault::Cut { a: CALLER, b: CALLEE });
+        partitioned.feed([
             (LATE + 2, CALLER, ended(0, silent())),
             (LATE + 2, CALLER, ended(1, Outcome::Disconnected)),
         ]);
@@ -209,6 +211,6 @@ mod tests {
             "call 3 is not in the plan",
         );
         let wrong = EventKind::WrongInput { call: 3, text: text("damage") };
-        assert_violates(harness.at(1, SERVER, wrong), "call 3 was served with damage");
+        assert_violates(harness.at(1, CALLEE, wrong), "call 3 was served with damage");
     }
 }

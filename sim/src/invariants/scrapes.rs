@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Facts;
+use super::CheckContext;
 use crate::event::{Event, EventKind, MetricsEvent, ScrapeId, ServerReport};
 use crate::plan::{MetricsPlan, Node};
 
@@ -46,13 +46,17 @@ pub(super) enum ScrapeEvent<'a> {
 }
 
 /// Returns the metrics of the plan, if it has any.
-pub(super) fn metrics_plan<'a>(facts: &Facts<'a>) -> Option<&'a MetricsPlan> {
-    facts.plan.cluster.metrics.as_ref()
+pub(super) fn metrics_plan<'a>(context: &CheckContext<'a>) -> Option<&'a MetricsPlan> {
+    context.plan.cluster.metrics.as_ref()
 }
 
 impl Scrapes {
     /// Handles an event.
-    pub(super) fn on_event<'a>(&mut self, event: &'a Event, facts: &Facts<'_>) -> ScrapeEvent<'a> {
+    pub(super) fn on_event<'a>(
+        &mut self,
+        event: &'a Event,
+        context: &CheckContext<'_>,
+    ) -> ScrapeEvent<'a> {
         let (Some(node), EventKind::Metrics(metrics)) = (event.node, &event.kind) else {
             return ScrapeEvent::Other;
         };
@@ -61,7 +65,7 @@ impl Scrapes {
             // Scrapes of the previous process have ended with it.
             MetricsEvent::Started { .. } => *own = Collections::default(),
             MetricsEvent::Requested { scrape } => {
-                return own.on_request(*scrape, node, event.at_ms, facts);
+                return own.on_request(*scrape, node, event.at_ms, context);
             }
             MetricsEvent::Completed { scrape, servers } => {
                 if let Some(collected) = own.on_response(*scrape, event.at_ms) {
@@ -94,10 +98,10 @@ impl Collections {
         scrape: ScrapeId,
         node: Node,
         now_ms: u64,
-        facts: &Facts<'_>,
+        context: &CheckContext<'_>,
     ) -> ScrapeEvent<'a> {
-        let ttl_ms = metrics_plan(facts).map_or(0, |plan| u64::from(plan.ttl_ms));
-        let tolerance_ms = facts.bounds.drift_of(ttl_ms) + facts.bounds.ticks_ms;
+        let ttl_ms = metrics_plan(context).map_or(0, |plan| u64::from(plan.ttl_ms));
+        let tolerance_ms = context.bounds.drift_of(ttl_ms) + context.bounds.timer_resolution_ms;
         // A cached collection is returned at once: scrapes that are still open wait for a new one.
         self.resolve_ambiguous();
         let in_flight = self.open.values().map(|collected| collected.started_ms).max();

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind, HandlerEnd, Outcome, StreamSide};
 use crate::plan::Load;
 
@@ -23,7 +23,7 @@ impl Invariant for StreamOrder {
         "stream_order"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         match &event.kind {
             EventKind::Sent { call, end, number } => {
                 self.sent.insert((*call, *end), *number);
@@ -35,7 +35,7 @@ impl Invariant for StreamOrder {
                 Ok(())
             }
             EventKind::InputEnded { call, end, clean: true } => {
-                self.on_input_end(*call, *end, facts)
+                self.on_input_end(*call, *end, context)
             }
             EventKind::CallEnded { call, outcome } => {
                 self.check_matches_handler(*call, outcome)?;
@@ -62,8 +62,13 @@ impl StreamOrder {
     }
 
     /// Handles a clean end of the input.
-    fn on_input_end(&self, call: CallId, end: StreamSide, facts: &Facts<'_>) -> CheckResult {
-        let Some(Load::Stream(plan)) = facts.load(call) else {
+    fn on_input_end(
+        &self,
+        call: CallId,
+        end: StreamSide,
+        context: &CheckContext<'_>,
+    ) -> CheckResult {
+        let Some(Load::Stream(plan)) = context.load(call) else {
             return Err(format!("call {call} is not a stream"));
         };
         let all = match end {
@@ -79,7 +84,8 @@ impl StreamOrder {
         Ok(())
     }
 
-    /// [B24]: checks that the messages that a handler sent before it failed arrived before its error.
+    /// [B24]: checks that the messages that a handler sent before it failed arrived before its
+    /// error.
     /// [B24]: crate::rules#b24
     fn check_all_before_error(&self, call: CallId, outcome: &Outcome) -> CheckResult {
         let Outcome::RemoteError { .. } = outcome else { return Ok(()) };
@@ -123,7 +129,7 @@ impl StreamOrder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{CALLER, Harness, SERVER, assert_violates, ended, request, stream};
+    use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, ended, request, stream};
     use super::*;
 
     const CALLER_END: StreamSide = StreamSide::Caller;
@@ -150,11 +156,11 @@ mod tests {
         let mut harness = harness();
         harness.feed([
             (1, CALLER, sent(CALLER_END, 1)),
-            (2, SERVER, received(HANDLER_END, 1)),
-            (2, SERVER, received(HANDLER_END, 2)),
+            (2, CALLEE, received(HANDLER_END, 1)),
+            (2, CALLEE, received(HANDLER_END, 2)),
             (3, CALLER, sent(CALLER_END, 2)),
-            (4, SERVER, input_ended(HANDLER_END)),
-            (4, SERVER, EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
+            (4, CALLEE, input_ended(HANDLER_END)),
+            (4, CALLEE, EventKind::HandlerEnded { call: 0, how: HandlerEnd::Returned }),
             (5, CALLER, input_ended(CALLER_END)),
             (5, CALLER, ended(0, Outcome::Completed)),
         ]);
@@ -166,9 +172,9 @@ mod tests {
         let error = || ended(0, Outcome::RemoteError { text: "planned".to_owned() });
         let mut harness = harness();
         harness.feed([
-            (1, SERVER, sent(HANDLER_END, 1)),
-            (1, SERVER, sent(HANDLER_END, 2)),
-            (1, SERVER, failed),
+            (1, CALLEE, sent(HANDLER_END, 1)),
+            (1, CALLEE, sent(HANDLER_END, 2)),
+            (1, CALLEE, failed),
             (2, CALLER, received(CALLER_END, 1)),
         ]);
         assert_violates(harness.at(3, CALLER, error()), "call 0 ended");
@@ -178,24 +184,24 @@ mod tests {
     #[test]
     fn gap_duplicate_and_early_end_are_violations() {
         assert_violates(
-            harness().at(1, SERVER, received(HANDLER_END, 2)),
+            harness().at(1, CALLEE, received(HANDLER_END, 2)),
             "call 0 received 2 after 0",
         );
         let mut twice = harness();
-        twice.feed([(1, SERVER, received(HANDLER_END, 1))]);
-        assert_violates(twice.at(2, SERVER, received(HANDLER_END, 1)), "call 0 received 1 after 1");
+        twice.feed([(1, CALLEE, received(HANDLER_END, 1))]);
+        assert_violates(twice.at(2, CALLEE, received(HANDLER_END, 1)), "call 0 received 1 after 1");
         assert_violates(
-            twice.at(2, SERVER, received(HANDLER_END, 2)),
+            twice.at(2, CALLEE, received(HANDLER_END, 2)),
             "call 0 received 2, and 0 were sent",
         );
         let mut short = harness();
-        short.feed([(1, SERVER, received(HANDLER_END, 1))]);
+        short.feed([(1, CALLEE, received(HANDLER_END, 1))]);
         assert_violates(
-            short.at(2, SERVER, input_ended(HANDLER_END)),
+            short.at(2, CALLEE, input_ended(HANDLER_END)),
             "call 0 saw a clean end after 1 of 2",
         );
         let mut other = Harness::new(StreamOrder::default(), vec![request(|_| {})]);
-        assert_violates(other.at(2, SERVER, input_ended(HANDLER_END)), "call 0 is not a stream");
+        assert_violates(other.at(2, CALLEE, input_ended(HANDLER_END)), "call 0 is not a stream");
     }
 
     #[test]
@@ -212,7 +218,7 @@ mod tests {
         ];
         for (how, outcome, names) in cases {
             let mut harness = harness();
-            harness.feed(how.map(|how| (1, SERVER, EventKind::HandlerEnded { call: 0, how })));
+            harness.feed(how.map(|how| (1, CALLEE, EventKind::HandlerEnded { call: 0, how })));
             assert_violates(harness.at(2, CALLER, ended(0, outcome)), names);
         }
         for (how, outcome) in [
@@ -221,7 +227,7 @@ mod tests {
             (HandlerEnd::Returned, Outcome::Deadline),
         ] {
             harness().feed([
-                (1, SERVER, EventKind::HandlerEnded { call: 0, how }),
+                (1, CALLEE, EventKind::HandlerEnded { call: 0, how }),
                 (2, CALLER, ended(0, outcome)),
             ]);
         }

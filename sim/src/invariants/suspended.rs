@@ -56,8 +56,8 @@ impl SuspendedHolders {
         }
         self.resumed.insert(node, at);
         if clock == ClockWhilePaused::Frozen {
-            let its = self.open.iter().filter(|(_, on)| **on == node);
-            self.exempt.extend(its.map(|(call, _)| *call));
+            let open_there = self.open.iter().filter(|(_, on)| **on == node);
+            self.exempt.extend(open_there.map(|(call, _)| *call));
         }
     }
 

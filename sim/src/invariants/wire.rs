@@ -1,5 +1,5 @@
-//! [P9], [P15] to [P18], as seen on the wire: each end sends only what the protocol permits, whatever the
-//! other end makes of it.
+//! [P9], [P15] to [P18], as seen on the wire: each end sends only messages that the protocol
+//! permits, whatever the other end makes of it.
 //!
 //! * Every message belongs to a call that was opened on its connection, in its direction ([B16]). A
 //!   response follows a request that was read, and no request has two.
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use grid::proto::message::Flags;
 
-use super::{CheckResult, Facts, Invariant};
+use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind, MessageSummary, SocketId};
 use crate::plan::{CAPACITIES, Load, Node};
 
@@ -75,20 +75,20 @@ enum MessageKind {
     /// Keeps the stream alive; counts in the caller's sequence.
     Ping,
     Pong,
-    Data(Toward),
+    Data(Destination),
     /// Returns one credit for messages toward this end.
-    Credit(Toward),
+    Credit(Destination),
     Acknowledge,
     Response,
     /// Ends a call, toward this end.
-    Disconnect(Toward),
+    Disconnect(Destination),
     /// A message of the connection itself.
     Connection,
 }
 
 /// The end that a message travels to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Toward {
+enum Destination {
     Callee,
     Caller,
 }
@@ -103,27 +103,27 @@ impl MessageKind {
             "ConnectMux" => Self::Open { is_stream: true },
             "Ping" => Self::Ping,
             "Pong" => Self::Pong,
-            "MuxClientMsg" => Self::Data(Toward::Callee),
-            "MuxServerMsg" => Self::Data(Toward::Caller),
-            "UnblockClMux" => Self::Credit(Toward::Callee),
-            "UnblockSrvMux" => Self::Credit(Toward::Caller),
+            "MuxClientMsg" => Self::Data(Destination::Callee),
+            "MuxServerMsg" => Self::Data(Destination::Caller),
+            "UnblockClMux" => Self::Credit(Destination::Callee),
+            "UnblockSrvMux" => Self::Credit(Destination::Caller),
             "AckMux" => Self::Acknowledge,
             "Response" | "MuxConnectError" => Self::Response,
-            "DisconnectServerMux" => Self::Disconnect(Toward::Callee),
-            "DisconnectClientMux" => Self::Disconnect(Toward::Caller),
+            "DisconnectServerMux" => Self::Disconnect(Destination::Callee),
+            "DisconnectClientMux" => Self::Disconnect(Destination::Caller),
             _ => return None,
         })
     }
 
     /// Returns the end that the message travels to.
-    fn toward(self) -> Toward {
+    fn destination(self) -> Destination {
         match self {
-            Self::Open { .. } | Self::Ping | Self::Connection => Toward::Callee,
-            Self::Data(toward) | Self::Disconnect(toward) => toward,
-            Self::Credit(Toward::Callee) | Self::Acknowledge | Self::Response | Self::Pong => {
-                Toward::Caller
+            Self::Open { .. } | Self::Ping | Self::Connection => Destination::Callee,
+            Self::Data(destination) | Self::Disconnect(destination) => destination,
+            Self::Credit(Destination::Callee) | Self::Acknowledge | Self::Response | Self::Pong => {
+                Destination::Caller
             }
-            Self::Credit(Toward::Caller) => Toward::Callee,
+            Self::Credit(Destination::Caller) => Destination::Callee,
         }
     }
 }
@@ -133,7 +133,7 @@ impl Invariant for Wire {
         "wire"
     }
 
-    fn on_event(&mut self, event: &Event, facts: &Facts<'_>) -> CheckResult {
+    fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
         let Some(node) = event.node else { return Ok(()) };
         match &event.kind {
             EventKind::SocketOpened { socket, remote, .. } => {
@@ -141,7 +141,7 @@ impl Invariant for Wire {
                 Ok(())
             }
             EventKind::MessageSent { socket, index, message } => {
-                let result = self.on_sent((*socket, node), *index, message, facts);
+                let result = self.on_sent((*socket, node), *index, message, context);
                 result.map_err(|text| format!("{node} on socket {socket}: {message}: {text}"))
             }
             EventKind::MessageReceived { socket, index } => {
@@ -163,7 +163,7 @@ impl Wire {
         end: (SocketId, Node),
         index: u64,
         message: &MessageSummary,
-        facts: &Facts<'_>,
+        context: &CheckContext<'_>,
     ) -> CheckResult {
         let (socket, node) = end;
         let remote = self.remote(end)?;
@@ -178,18 +178,18 @@ impl Wire {
             return Ok(());
         }
         self.on_use(socket, node, remote)?;
-        let owner = match kind.toward() {
-            Toward::Callee => end,
-            Toward::Caller => (socket, remote),
+        let owner = match kind.destination() {
+            Destination::Callee => end,
+            Destination::Caller => (socket, remote),
         };
         let calls = &mut self.logs.entry(owner).or_default().calls;
         if let MessageKind::Open { is_stream } = kind {
-            return on_opened(calls, is_stream, message, facts);
+            return on_opened(calls, is_stream, message, context);
         }
         let Some(call) = calls.get_mut(&message.mux_id) else {
             return Err("the call was never made on this connection, in this direction".to_owned());
         };
-        if kind.toward() == Toward::Caller && !call.is_open_read {
+        if kind.destination() == Destination::Caller && !call.is_open_read {
             return Err("the call was not read yet".to_owned());
         }
         call.on_message(kind, message)
@@ -215,16 +215,16 @@ impl Wire {
         let (Some((kind, mux_id)), true) = (log.in_flight.pop_front(), index == next) else {
             return Err(format!("message {index} was read, {next} of {} is next", log.sent));
         };
-        let owner = match kind.toward() {
-            Toward::Callee => other,
-            Toward::Caller => end,
+        let owner = match kind.destination() {
+            Destination::Callee => other,
+            Destination::Caller => end,
         };
         if let Some(call) = self.logs.get_mut(&owner).and_then(|log| log.calls.get_mut(&mux_id)) {
             match kind {
                 MessageKind::Open { .. } => call.is_open_read = true,
                 MessageKind::Acknowledge => call.is_acknowledged = true,
-                MessageKind::Credit(toward) => {
-                    let direction = call.direction(toward);
+                MessageKind::Credit(destination) => {
+                    let direction = call.direction(destination);
                     direction.uncredited = direction.uncredited.saturating_sub(1);
                 }
                 MessageKind::Ping
@@ -243,7 +243,7 @@ fn on_opened(
     calls: &mut BTreeMap<u64, WireCall>,
     is_stream: bool,
     message: &MessageSummary,
-    facts: &Facts<'_>,
+    context: &CheckContext<'_>,
 ) -> CheckResult {
     if let Some((last, _)) = calls.last_key_value().filter(|(last, _)| **last >= message.mux_id) {
         return Err(format!("ids grow, and {last} was there before"));
@@ -251,7 +251,7 @@ fn on_opened(
     if message.sequence != 0 {
         return Err("a call begins with the sequence 0".to_owned());
     }
-    let (input, output) = match message.call.and_then(|call| facts.load(call)) {
+    let (input, output) = match message.call.and_then(|call| context.load(call)) {
         Some(Load::Stream(plan)) => CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()],
         Some(Load::Request(_) | Load::Lock(_) | Load::Force(_) | Load::Change(_)) | None => (0, 0),
     };
@@ -266,10 +266,10 @@ fn on_opened(
 }
 
 impl WireCall {
-    fn direction(&mut self, toward: Toward) -> &mut StreamDirection {
-        match toward {
-            Toward::Callee => &mut self.to_callee,
-            Toward::Caller => &mut self.to_caller,
+    fn direction(&mut self, destination: Destination) -> &mut StreamDirection {
+        match destination {
+            Destination::Callee => &mut self.to_callee,
+            Destination::Caller => &mut self.to_caller,
         }
     }
 
@@ -292,7 +292,7 @@ impl WireCall {
                 return Ok(());
             }
             _ if !self.is_stream => return Err("it is not a stream".to_owned()),
-            MessageKind::Data(Toward::Callee) if !self.is_acknowledged => {
+            MessageKind::Data(Destination::Callee) if !self.is_acknowledged => {
                 return Err("the stream was not acknowledged".to_owned());
             }
             MessageKind::Data(_)
@@ -300,13 +300,13 @@ impl WireCall {
             | MessageKind::Acknowledge
             | MessageKind::Ping => {}
         }
-        let from = self.direction(kind.toward());
+        let from = self.direction(kind.destination());
         if message.sequence != from.sequence {
             return Err(format!("its sequence must be {}", from.sequence));
         }
         from.sequence += 1;
-        if let MessageKind::Data(toward) = kind {
-            return self.direction(toward).on_data(Flags::from_bits(message.flags));
+        if let MessageKind::Data(destination) = kind {
+            return self.direction(destination).on_data(Flags::from_bits(message.flags));
         }
         Ok(())
     }
@@ -332,7 +332,7 @@ impl StreamDirection {
 #[cfg(test)]
 mod tests {
     use super::super::harness::{
-        CALLER, Harness, SERVER, assert_violates, read, request, sent, stream,
+        CALLEE, CALLER, Harness, assert_violates, read, request, sent, stream,
     };
     use super::*;
 
@@ -344,7 +344,7 @@ mod tests {
         let mut harness = Harness::new(Wire::default(), vec![load]);
         for socket in [1, 2] {
             let opened = |remote| EventKind::SocketOpened { socket, remote, dialed: true };
-            harness.feed([(0, CALLER, opened(SERVER)), (0, SERVER, opened(CALLER))]);
+            harness.feed([(0, CALLER, opened(CALLEE)), (0, CALLEE, opened(CALLER))]);
         }
         harness
     }
@@ -353,8 +353,8 @@ mod tests {
     fn open(harness: &mut Harness) {
         harness.feed([
             (1, CALLER, sent(1, 0, "ConnectMux", (5, 0, 0))),
-            (2, SERVER, read(1, 0)),
-            (2, SERVER, sent(1, 0, "AckMux", (5, 0, 0))),
+            (2, CALLEE, read(1, 0)),
+            (2, CALLEE, sent(1, 0, "AckMux", (5, 0, 0))),
             (3, CALLER, read(1, 0)),
         ]);
     }
@@ -366,16 +366,16 @@ mod tests {
         harness.feed([
             (4, CALLER, sent(1, 1, "MuxClientMsg", (5, 1, 0))),
             (4, CALLER, sent(1, 2, "MuxClientMsg", (5, 2, 0))),
-            (5, SERVER, read(1, 1)),
-            (5, SERVER, sent(1, 1, "UnblockClMux", (5, 1, 0))),
+            (5, CALLEE, read(1, 1)),
+            (5, CALLEE, sent(1, 1, "UnblockClMux", (5, 1, 0))),
             (6, CALLER, read(1, 1)),
             (6, CALLER, sent(1, 3, "MuxClientMsg", (5, 3, EOF))),
-            (6, SERVER, sent(1, 2, "MuxServerMsg", (5, 2, EOF))),
+            (6, CALLEE, sent(1, 2, "MuxServerMsg", (5, 2, EOF))),
             (7, CALLER, sent(1, 4, "Request", (6, 0, EOF))),
-            (8, SERVER, read(1, 2)),
-            (8, SERVER, read(1, 3)),
-            (8, SERVER, read(1, 4)),
-            (8, SERVER, sent(1, 3, "Response", (6, 0, EOF))),
+            (8, CALLEE, read(1, 2)),
+            (8, CALLEE, read(1, 3)),
+            (8, CALLEE, read(1, 4)),
+            (8, CALLEE, sent(1, 3, "Response", (6, 0, EOF))),
             (9, CALLER, sent(2, 0, "Request", (1, 0, EOF))),
             (9, CALLER, sent(1, 5, "Disconnect", (0, 0, 0))),
         ]);
@@ -397,23 +397,23 @@ mod tests {
         open(&mut down);
         for number in 1..=3 {
             let data = sent(1, u64::from(number), "MuxServerMsg", (5, number, 0));
-            down.feed([(4, SERVER, data)]);
+            down.feed([(4, CALLEE, data)]);
         }
-        down.feed([(5, SERVER, sent(1, 4, "MuxServerMsg", (5, 4, EOF | ERROR)))]);
+        down.feed([(5, CALLEE, sent(1, 4, "MuxServerMsg", (5, 4, EOF | ERROR)))]);
         let behind = sent(1, 5, "MuxServerMsg", (5, 5, 0));
-        assert_violates(down.at(5, SERVER, behind), "ended already");
+        assert_violates(down.at(5, CALLEE, behind), "ended already");
     }
 
     #[test]
     fn message_out_of_order_is_a_violation() {
         let cases = [
             (CALLER, sent(1, 1, "MuxClientMsg", (5, 2, 0)), "must be 1"),
-            (SERVER, sent(1, 1, "MuxServerMsg", (5, 0, 0)), "must be 1"),
+            (CALLEE, sent(1, 1, "MuxServerMsg", (5, 0, 0)), "must be 1"),
             (CALLER, sent(1, 1, "ConnectMux", (5, 0, 0)), "ids grow"),
             (CALLER, sent(1, 1, "ConnectMux", (6, 1, 0)), "sequence 0"),
             (CALLER, sent(1, 2, "Ping", (5, 1, 0)), "1 were written"),
             (CALLER, sent(1, 1, "Merged", (5, 1, 0)), "no such message"),
-            (SERVER, sent(1, 1, "Response", (5, 0, 0)), "is a stream"),
+            (CALLEE, sent(1, 1, "Response", (5, 0, 0)), "is a stream"),
             (CALLER, read(1, 1), "1 of 1 is next"),
             (CALLER, read(3, 0), "never opened"),
         ];
@@ -437,10 +437,10 @@ mod tests {
             harness.at(1, CALLER, sent(1, 1, "Response", (5, 0, EOF))),
             "in this direction",
         );
-        assert_violates(harness.at(1, SERVER, response(0)), "not read");
-        harness.feed([(2, SERVER, read(1, 0)), (2, SERVER, response(1))]);
-        assert_violates(harness.at(3, SERVER, response(2)), "has a response already");
-        assert_violates(harness.at(3, SERVER, sent(1, 3, "AckMux", (5, 0, 0))), "not a stream");
+        assert_violates(harness.at(1, CALLEE, response(0)), "not read");
+        harness.feed([(2, CALLEE, read(1, 0)), (2, CALLEE, response(1))]);
+        assert_violates(harness.at(3, CALLEE, response(2)), "has a response already");
+        assert_violates(harness.at(3, CALLEE, sent(1, 3, "AckMux", (5, 0, 0))), "not a stream");
     }
 
     #[test]

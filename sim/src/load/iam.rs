@@ -7,13 +7,13 @@ use crate::world::Host;
 
 /// Performs a change, as the plan says.
 pub(super) async fn change(call: CallId, plan: ChangePlan, host: Host) {
-    let (recorder, copy) = (host.recorder.clone(), host.iam.iam());
+    let (recorder, replica) = (host.recorder.clone(), host.iam.iam());
     // As for a call: it must not keep the manager alive.
     drop(host);
     let ChangePlan { item, change, .. } = plan;
     recorder.record(EventKind::Iam(IamEvent::Requested { call, item, change }));
-    let changed = match copy {
-        Some(copy) => apply(&copy, call, item, change).await,
+    let changed = match replica {
+        Some(replica) => apply(&replica, call, item, change).await,
         None => Err("the node keeps no items".to_owned()),
     };
     recorder.record(EventKind::Iam(match changed {
@@ -24,7 +24,7 @@ pub(super) async fn change(call: CallId, plan: ChangePlan, host: Host) {
 
 /// Applies the change. Returns its record, and the errors of peers that did not apply it.
 async fn apply(
-    copy: &iam_bootstrap::Iam,
+    replica: &iam_bootstrap::Iam,
     call: CallId,
     item: u8,
     change: ItemChange,
@@ -32,11 +32,11 @@ async fn apply(
     let (changed, value) = match change {
         ItemChange::Put => {
             let put = iam::item(item, call).map_err(|error| error.to_string())?;
-            (copy.put(put).await, Some(call))
+            (replica.put(put).await, Some(call))
         }
         ItemChange::Delete => {
             let key = iam::key(item).map_err(|error| error.to_string())?;
-            (copy.delete(key).await, None)
+            (replica.delete(key).await, None)
         }
     };
     match changed {

@@ -8,10 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pause;
+use super::sleep_ms;
 use crate::event::{CallId, EventKind, LockEnd, LockFailure, LossNotice, StoreOp, StoreResult};
 use crate::lock::{BoxFuture, HeldLock, LockRequest, source_of};
-use crate::plan::{ForcePlan, LockEnding, LockPlan, resource_name};
+use crate::plan::{ForcePlan, LockPlan, PlannedLockEnd, resource_name};
 use crate::world::Host;
 
 /// Requests a lock, holds it, and releases it, as the plan says.
@@ -75,9 +75,9 @@ struct Holder {
 /// The lock is lost, and the holder has noticed.
 struct LockIsLost(LossNotice);
 
-/// Reason for which a holder ends.
+/// Why a holder stops.
 enum HoldEnd {
-    /// Its time has passed.
+    /// The planned time has passed.
     Done,
     /// It has noticed that its lock is lost.
     Lost(LossNotice),
@@ -138,8 +138,8 @@ impl Holder {
     fn hold_time(&self) -> BoxFuture<()> {
         let (ending, healed) = (self.host.ending.clone(), self.host.healed.clone());
         let hold: BoxFuture<()> = match self.plan.ending {
-            LockEnding::Unlock | LockEnding::Drop => Box::pin(pause(self.plan.hold_ms)),
-            LockEnding::HoldUntilLost => Box::pin(async move { healed.pass().await }),
+            PlannedLockEnd::Unlock | PlannedLockEnd::Drop => Box::pin(sleep_ms(self.plan.hold_ms)),
+            PlannedLockEnd::HoldUntilLost => Box::pin(async move { healed.pass().await }),
         };
         Box::pin(async move {
             tokio::select! {
@@ -154,10 +154,13 @@ impl Holder {
         let Self { call, plan, host, held, .. } = self;
         let how = match (end, plan.ending) {
             (HoldEnd::Lost(_), _) => LockEnd::Lost,
-            (HoldEnd::Done, LockEnding::Unlock) => LockEnd::Unlocked,
-            (HoldEnd::Done, LockEnding::Drop | LockEnding::HoldUntilLost) => LockEnd::Dropped,
+            (HoldEnd::Done, PlannedLockEnd::Unlock) => LockEnd::Unlocked,
+            (HoldEnd::Done, PlannedLockEnd::Drop | PlannedLockEnd::HoldUntilLost) => {
+                LockEnd::Dropped
+            }
         };
-        // First: another holder may be granted the lock as soon as the release has begun.
+        // Recorded first, because another holder may be granted the lock once the release has
+        // begun.
         host.protected.holds.remove(*call);
         host.recorder.record(EventKind::LockEnded { call: *call, how });
         if how == LockEnd::Unlocked {
@@ -169,7 +172,7 @@ impl Holder {
 
     // ---- the protected store ----
 
-    /// Performs one operation, on each of its resources in turn.
+    /// Performs one operation, on the next of its resources.
     async fn operate(&mut self) -> Result<(), LockIsLost> {
         self.check_held().await?;
         let turn = self.operations as usize;
@@ -207,12 +210,12 @@ impl Holder {
         }
     }
 
-    /// Sends a read or write to the store. It arrives whatever happens to its sender; so does the
-    /// response.
+    /// Sends a read or write to the store. The request and the response arrive even if the sender
+    /// loses the lock or is paused.
     async fn reach(&self, resource: u8, value: Option<u64>) -> StoreResult {
         let Self { call, host, held, plan, .. } = self;
         let (token, writer) = (held.token(), plan.write);
-        pause(plan.store_ms).await;
+        sleep_ms(plan.store_ms).await;
         let store = &host.protected.store;
         let done = match value {
             None => store.read(resource, token, writer),
@@ -227,7 +230,7 @@ impl Holder {
             accepted: done.is_ok(),
             held: host.sees_held(*call),
         });
-        pause(plan.store_ms).await;
+        sleep_ms(plan.store_ms).await;
         done.map_or(StoreResult::Refused, |value| StoreResult::Done { value })
     }
 

@@ -9,10 +9,10 @@ use grid::{Connection, RequestContext};
 use super::body::Body;
 use super::{
     CallRecord, HandlerRecord, IN_PLACE, LoadTable, PLANNED_ERROR, SPAWNED, UNKNOWN, outcome_of,
-    pause, planned_panic, wrong_input,
+    planned_panic, sleep_ms, wrong_input,
 };
 use crate::event::{CallId, CallKind, HandlerEnd, Outcome, StreamSide};
-use crate::plan::{HandlerEnding, Load, RequestPlan};
+use crate::plan::{Load, PlannedHandlerEnd, RequestPlan};
 use crate::recorder::NodeRecorder;
 
 fn request_body(call: CallId) -> Body {
@@ -33,7 +33,7 @@ pub(super) async fn perform(
     let record =
         CallRecord::begin(call, CallKind::Request, &Load::Request(plan.clone()), &recorder);
     let handler = match (plan.ending, call % 4) {
-        (HandlerEnding::Unknown, _) => UNKNOWN,
+        (PlannedHandlerEnd::Unknown, _) => UNKNOWN,
         (_, 0) => SPAWNED,
         (_, _) => IN_PLACE,
     };
@@ -73,20 +73,20 @@ pub(super) async fn serve(
         .check(&payload, plan.bytes)
         .map_err(|text| wrong_input(body.call, text, &recorder))?;
     let record = HandlerRecord::begin(body.call, &context, &recorder);
-    pause(plan.work_ms).await;
+    sleep_ms(plan.work_ms).await;
     match plan.ending {
-        HandlerEnding::Success | HandlerEnding::Unknown => {
+        PlannedHandlerEnd::Success | PlannedHandlerEnd::Unknown => {
             record.end(HandlerEnd::Returned);
             Ok(response_body(body.call).encode(plan.response_bytes))
         }
-        HandlerEnding::Error => {
+        PlannedHandlerEnd::Error => {
             record.end(HandlerEnd::Failed);
             Err(PLANNED_ERROR.into())
         }
-        HandlerEnding::Panic => {
+        PlannedHandlerEnd::Panic => {
             record.end(HandlerEnd::Panicked);
             planned_panic()
         }
-        HandlerEnding::Never => std::future::pending().await,
+        PlannedHandlerEnd::Never => std::future::pending().await,
     }
 }

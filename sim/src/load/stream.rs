@@ -12,11 +12,11 @@ use grid::{
 
 use super::body::Body;
 use super::{
-    CallRecord, HandlerRecord, LoadTable, PLANNED_ERROR, UNKNOWN, outcome_of, pause, planned_panic,
-    stream_handler, wrong_input,
+    CallRecord, HandlerRecord, LoadTable, PLANNED_ERROR, UNKNOWN, outcome_of, planned_panic,
+    sleep_ms, stream_handler, wrong_input,
 };
 use crate::event::{CallId, CallKind, EventKind, HandlerEnd, Outcome, StreamSide};
-use crate::plan::{CAPACITIES, HandlerEnding, Load, StreamPlan};
+use crate::plan::{CAPACITIES, Load, PlannedHandlerEnd, StreamPlan};
 use crate::recorder::NodeRecorder;
 
 fn opening_body(call: CallId) -> Body {
@@ -41,7 +41,7 @@ pub(super) async fn perform(
             Err(_) => Outcome::Cancelled,
         },
     };
-    // The end is recorded before the effects of the drop, which other events record.
+    // The end is recorded before the drop, whose effects are events too.
     record.end(outcome);
     drop(using);
 }
@@ -54,7 +54,7 @@ async fn use_stream(
 ) -> Outcome {
     let (input, output) = CAPACITIES[usize::from(plan.capacities) % CAPACITIES.len()];
     let handler = match plan.ending {
-        HandlerEnding::Unknown => UNKNOWN,
+        PlannedHandlerEnd::Unknown => UNKNOWN,
         _ => stream_handler(plan.capacities % CAPACITIES.len() as u8),
     };
     let mut opened = connection
@@ -83,7 +83,7 @@ async fn send_up(
     recorder: &NodeRecorder,
 ) {
     for number in 1..=plan.up {
-        pause(plan.up_pace_ms).await;
+        sleep_ms(plan.up_pace_ms).await;
         let body = Body { call, end: StreamSide::Caller, number };
         match send_recorded(sender.send(body.encode(plan.bytes)), body, recorder).await {
             Ok(()) => recorder.record(EventKind::Sent { call, end: StreamSide::Caller, number }),
@@ -130,7 +130,7 @@ async fn receive_down(
     };
     let mut number = 0;
     loop {
-        pause(receive_pace_ms).await;
+        sleep_ms(receive_pace_ms).await;
         match receiver.next().await {
             Some(Ok(payload)) => {
                 number += 1;
@@ -189,15 +189,15 @@ pub(super) async fn serve(
     let record = HandlerRecord::begin(call, &context, &recorder);
     let sending = send_down(call, &plan, output, &recorder);
     let result = match plan.ending {
-        HandlerEnding::Never => {
+        PlannedHandlerEnd::Never => {
             let receiving = receive_up(call, &plan, input, &recorder);
             let _ = tokio::join!(sending, receiving);
             std::future::pending::<()>().await;
             Ok(())
         }
         // A failing handler does not wait for its input.
-        HandlerEnding::Error | HandlerEnding::Panic => sending.await,
-        HandlerEnding::Success | HandlerEnding::Unknown => {
+        PlannedHandlerEnd::Error | PlannedHandlerEnd::Panic => sending.await,
+        PlannedHandlerEnd::Success | PlannedHandlerEnd::Unknown => {
             let receiving = receive_up(call, &plan, input, &recorder);
             let (sent, received) = tokio::join!(sending, receiving);
             sent.and(received)
@@ -208,15 +208,18 @@ pub(super) async fn serve(
             record.end(HandlerEnd::Failed);
             Err(error)
         }
-        (HandlerEnding::Error, Ok(())) => {
+        (PlannedHandlerEnd::Error, Ok(())) => {
             record.end(HandlerEnd::Failed);
             Err(PLANNED_ERROR.into())
         }
-        (HandlerEnding::Panic, Ok(())) => {
+        (PlannedHandlerEnd::Panic, Ok(())) => {
             record.end(HandlerEnd::Panicked);
             planned_panic()
         }
-        (HandlerEnding::Success | HandlerEnding::Never | HandlerEnding::Unknown, Ok(())) => {
+        (
+            PlannedHandlerEnd::Success | PlannedHandlerEnd::Never | PlannedHandlerEnd::Unknown,
+            Ok(()),
+        ) => {
             record.end(HandlerEnd::Returned);
             Ok(())
         }
@@ -230,7 +233,7 @@ async fn send_down(
     recorder: &NodeRecorder,
 ) -> Result<(), HandlerError> {
     for number in 1..=plan.down {
-        pause(plan.down_pace_ms).await;
+        sleep_ms(plan.down_pace_ms).await;
         let body = Body { call, end: StreamSide::Callee, number };
         send_recorded(output.send(body.encode(plan.bytes)), body, recorder).await?;
         recorder.record(EventKind::Sent { call, end: StreamSide::Callee, number });
@@ -261,7 +264,7 @@ async fn receive_up(
         let body = Body { call, end: StreamSide::Caller, number };
         body.check(&payload, plan.bytes).map_err(|text| wrong_input(call, text, recorder))?;
         recorder.record(EventKind::Received { call, end: StreamSide::Callee, number });
-        pause(plan.down_pace_ms).await;
+        sleep_ms(plan.down_pace_ms).await;
     }
     recorder.record(EventKind::InputEnded { call, end: StreamSide::Callee, clean: true });
     Ok(())

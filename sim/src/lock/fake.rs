@@ -26,7 +26,7 @@ pub(crate) enum Flaw {
     LossIsNotReported,
     /// All tokens are the same.
     SameToken,
-    /// The lock of a crashed holder is never free again.
+    /// The lock of a crashed holder never becomes free.
     NeverReleased,
     /// The timeout of a request is ignored.
     NoTimeout,
@@ -47,9 +47,10 @@ struct GrantTable {
     held: BTreeMap<u64, (Vec<String>, bool, u64)>,
 }
 
-/// Pauses between two attempts and between two refreshes: an attempt that fails costs nothing.
-const PACE: Duration = Duration::from_millis(20);
-const REFRESH: Duration = Duration::from_millis(500);
+/// Intervals between two attempts and between two refreshes. They are short, because a failed
+/// attempt costs nothing here.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+const REFRESH_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Fake {
     pub(crate) fn software(lease_ms: u32, flaw: Flaw) -> Arc<dyn Software> {
@@ -142,7 +143,7 @@ impl LockClient for FakeClient {
                     return Err(LockFailure::TimedOut);
                 }
                 let remaining = Duration::from_millis(until.saturating_sub(host.now_ms()).max(1));
-                tokio::time::sleep(PACE.min(remaining)).await;
+                tokio::time::sleep(RETRY_INTERVAL.min(remaining)).await;
             }
         })
     }
@@ -174,7 +175,7 @@ impl FakeLock {
         let held = Arc::downgrade(&guard);
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(REFRESH).await;
+                tokio::time::sleep(REFRESH_INTERVAL).await;
                 let Some(guard) = held.upgrade() else { return };
                 guard.host.gate.pass().await;
                 let sent = guard.host.clock.now();
@@ -218,7 +219,7 @@ impl HeldLock for FakeLock {
         let (clock, until) = (self.host.clock.clone(), Arc::clone(&self.valid_until));
         Box::pin(async move {
             while clock.now() < *until.lock().expect("no thread panics while it holds the mutex") {
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         })
     }

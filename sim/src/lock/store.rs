@@ -1,7 +1,7 @@
 //! The protected store: a register for each resource, outside of all nodes.
 //!
-//! It fences ([B54]): it remembers the highest token of a writer, and refuses any lower token. It is
-//! never down and never slow; the load chooses the latency of an operation.
+//! It fences ([B54]): it remembers the highest token of a writer, and refuses any lower token. It
+//! is never down and never slow; the load chooses the latency of an operation.
 //!
 //! [B54]: crate::rules#b54
 

@@ -3,7 +3,7 @@
 
 use super::fake::{Fake, Flaw};
 use crate::event::{EventKind, LockEnd, LossNotice};
-use crate::plan::{ClockWhilePaused, Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan};
+use crate::plan::{ClockWhilePaused, Fault, Load, LockPlan, LocksPlan, Node, Plan, PlannedLockEnd};
 use crate::run::{Run, run_with};
 
 const LEASE_MS: u32 = 4_000;
@@ -18,7 +18,7 @@ fn lock(on: u8, write: bool) -> LockPlan {
         hold_ms: 300,
         pace_ms: 50,
         store_ms: 3,
-        ending: LockEnding::Unlock,
+        ending: PlannedLockEnd::Unlock,
         cancel_after_ms: None,
     }
 }
@@ -31,7 +31,7 @@ fn plan(faults: &[(u64, Fault)]) -> Plan {
     let lockers = Vec::new();
     plan.cluster.locks = Some(LocksPlan { lease_ms: LEASE_MS, refresh_ms: 500, lockers });
     plan.faults = faults.to_vec();
-    let held = LockPlan { ending: LockEnding::HoldUntilLost, ..lock(HOLDER.0, true) };
+    let held = LockPlan { ending: PlannedLockEnd::HoldUntilLost, ..lock(HOLDER.0, true) };
     plan.load.push((500, Load::Lock(held)));
     for at in 0..12u64 {
         let on = 1 + u8::try_from(at % 2).expect("0 or 1");
@@ -116,7 +116,7 @@ fn b51_each_flaw_of_locks_violates_an_invariant() {
             plan.load.truncate(1);
             plan.load[0] = (500, Load::Lock(LockPlan { pace_ms: 0, ..lock(0, true) }));
             let Load::Lock(held) = &mut plan.load[0].1 else { unreachable!("just made") };
-            held.ending = LockEnding::HoldUntilLost;
+            held.ending = PlannedLockEnd::HoldUntilLost;
         }
         assert_eq!(run(&plan, Flaw::None).violation, None, "without {flaw:?}");
         let violation = run(&plan, flaw).violation.map(|violation| violation.invariant);

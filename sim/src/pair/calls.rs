@@ -66,11 +66,11 @@ impl Pair {
             deadline,
         };
 
-        let side = self.endpoint_mut(end);
-        let live_before = side.connection.live_outbound_calls();
-        let ids_in_use = side.running.clone();
-        let started = side.connection.call(Slot(token), &request, now);
-        let expected_error = if side.is_draining || side.is_closed {
+        let endpoint = self.endpoint_mut(end);
+        let live_before = endpoint.connection.live_outbound_calls();
+        let ids_in_use = endpoint.running.clone();
+        let started = endpoint.connection.call(Slot(token), &request, now);
+        let expected_error = if endpoint.is_draining || endpoint.is_closed {
             Some(StartError::Draining)
         } else if deadline_ms == 0 {
             Some(StartError::DeadlinePassed)
@@ -82,7 +82,7 @@ impl Pair {
         match (started, expected_error) {
             (Ok(mux_id), None) if payload_bytes < MESSAGE_BYTES_MAX => {
                 if ids_in_use.contains_key(&mux_id) {
-                    self.seen.insert("one mux id in use in both directions");
+                    self.reached.insert("one mux id in use in both directions");
                 }
                 self.calls.push(Call {
                     caller: end,
@@ -120,15 +120,18 @@ impl Pair {
         call.end = Some(CallEnd::Cancelled);
         call.never_sent = after.1 < before.1 && before.0 == after.0;
         let never_sent = call.never_sent;
-        self.seen.insert(if never_sent { "cancelled while blocked" } else { "cancelled" });
+        self.reached.insert(if never_sent { "cancelled while blocked" } else { "cancelled" });
     }
 
     /// Returns from the handler of a call.
     pub(super) fn finish(&mut self, end: End, mux_id: u64, reply: ReplyKind) {
         let now = self.now;
-        let side = self.endpoint_mut(end);
-        let token = side.running.remove(&mux_id).expect("the handler is running");
-        assert!(side.connection.is_inbound_live(mux_id), "a call that was not cancelled is live");
+        let endpoint = self.endpoint_mut(end);
+        let token = endpoint.running.remove(&mux_id).expect("the handler is running");
+        assert!(
+            endpoint.connection.is_inbound_live(mux_id),
+            "a call that was not cancelled is live"
+        );
 
         let payload = Bytes::from(format!("the response to {token}"));
         let text = format!("the error of {token}");
@@ -142,11 +145,11 @@ impl Pair {
                 return self.refuse(end, mux_id, token, reply);
             }
         };
-        let is_live = side.connection.respond(mux_id, &response, now);
+        let is_live = endpoint.connection.respond(mux_id, &response, now);
         let is_late = self.calls[token].served_deadline.is_some_and(|deadline| deadline <= now);
         assert_eq!(is_live, !is_late, "a call that was not cancelled is live");
         if is_late {
-            self.seen.insert("response too late");
+            self.reached.insert("response too late");
             return;
         }
         self.calls[token].expected = Some(match reply {

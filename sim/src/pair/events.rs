@@ -80,7 +80,7 @@ impl Pair {
             CallOutcome::Disconnected => "disconnected",
         };
         call.end = Some(CallEnd::Event(outcome));
-        self.seen.insert(seen);
+        self.reached.insert(seen);
     }
 
     fn on_serve(&mut self, end: End, incoming: &Incoming) {
@@ -99,11 +99,14 @@ impl Pair {
         call.was_served = true;
         call.served_deadline = incoming.deadline;
 
-        let side = self.endpoint_mut(end);
-        assert!(!side.is_draining, "a draining endpoint accepts no new call");
-        assert!(incoming.mux_id > side.last_served, "calls are served in the order of their ids");
-        side.last_served = incoming.mux_id;
-        side.running.insert(incoming.mux_id, token);
+        let endpoint = self.endpoint_mut(end);
+        assert!(!endpoint.is_draining, "a draining endpoint accepts no new call");
+        assert!(
+            incoming.mux_id > endpoint.last_served,
+            "calls are served in the order of their ids"
+        );
+        endpoint.last_served = incoming.mux_id;
+        endpoint.running.insert(incoming.mux_id, token);
     }
 
     fn on_skipped(&mut self, end: End, op: Op, mux_id: u64) {
@@ -113,43 +116,46 @@ impl Pair {
             _ => false,
         };
         assert!(has_ended, "{op:?} of {mux_id} was discarded for a live stream");
-        self.seen.insert("crossed ends");
+        self.reached.insert("crossed ends");
     }
 
     fn on_cancel(&mut self, end: End, mux_id: u64) {
         if self.on_stream_cancel(end, mux_id) {
             return;
         }
-        let side = self.endpoint_mut(end);
-        let was_running = side.running.remove(&mux_id).is_some();
-        let is_serving = side.connection.is_inbound_live(mux_id);
+        let endpoint = self.endpoint_mut(end);
+        let was_running = endpoint.running.remove(&mux_id).is_some();
+        let is_serving = endpoint.connection.is_inbound_live(mux_id);
         assert!(was_running, "no handler runs for {mux_id}");
         assert!(!is_serving, "a cancelled call is not live");
-        self.seen.insert("handler cancelled");
+        self.reached.insert("handler cancelled");
     }
 
     fn on_response_retired(&mut self, end: End, mux_id: u64) {
         if self.on_stream_response_retired(end, mux_id) {
             return;
         }
-        let side = self.endpoint_mut(end);
-        assert!(!side.running.contains_key(&mux_id), "the handler of {mux_id} has returned");
-        assert!(!side.connection.is_inbound_live(mux_id), "a retired response is not waited for");
-        self.seen.insert("response waited for queue space");
+        let endpoint = self.endpoint_mut(end);
+        assert!(!endpoint.running.contains_key(&mux_id), "the handler of {mux_id} has returned");
+        assert!(
+            !endpoint.connection.is_inbound_live(mux_id),
+            "a retired response is not waited for"
+        );
+        self.reached.insert("response waited for queue space");
     }
 
     fn on_closed(&mut self, end: End, reason: &CloseReason) {
-        self.seen.insert(match reason {
+        self.reached.insert(match reason {
             CloseReason::Peer => "closed by the peer",
             CloseReason::Transport(_) => "cut",
             CloseReason::PingTimeout { .. } => "ping timeout",
             CloseReason::ControlOverrun { .. } => "control overrun",
             other => panic!("closed for {other}"),
         });
-        let side = self.endpoint_mut(end);
-        side.is_closed = true;
-        assert!(side.running.is_empty(), "every handler is cancelled (B05)");
-        assert!(side.streams.is_empty(), "every stream has ended (B05)");
+        let endpoint = self.endpoint_mut(end);
+        endpoint.is_closed = true;
+        assert!(endpoint.running.is_empty(), "every handler is cancelled (B05)");
+        assert!(endpoint.streams.is_empty(), "every stream has ended (B05)");
         self.endpoint_mut(end.other()).wire.clear();
     }
 }

@@ -19,24 +19,26 @@ impl Pair {
         for end in End::BOTH {
             let live = self.live_calls_of(end).len();
             let live_streams = self.live_streams_of(end).count();
-            let side = self.endpoint_mut(end);
-            let connection = &side.connection;
+            let endpoint = self.endpoint_mut(end);
+            let connection = &endpoint.connection;
             assert_eq!(connection.live_outbound_calls(), live, "the machine agrees with the model");
             assert_eq!(connection.live_outbound_streams(), live_streams);
             assert!(connection.live_outbound_calls() <= limits.outbound_calls_max);
             assert!(connection.live_inbound_calls() <= limits.inbound_calls_max);
-            assert!(connection.live_inbound_calls() >= side.running.len() + side.streams.len());
-            assert!(side.running.keys().all(|mux_id| connection.is_inbound_live(*mux_id)));
+            assert!(
+                connection.live_inbound_calls() >= endpoint.running.len() + endpoint.streams.len()
+            );
+            assert!(endpoint.running.keys().all(|mux_id| connection.is_inbound_live(*mux_id)));
             let bound = limits.queue_bytes_max + limits.control_bytes_max;
             assert!(connection.queued_bytes() <= bound, "the queue is bounded");
             let blocked = connection.blocked_messages();
             assert!(blocked <= connection.live_outbound_calls() + connection.live_inbound_calls());
             assert!(blocked == 0 || connection.wants_transmit(), "a blocked sender will be woken");
             assert_eq!(connection.wants_transmit(), connection.queued_bytes() > 0);
-            assert_eq!(connection.live_inbound_streams(), side.streams.len());
-            assert!(side.streams.keys().all(|mux_id| connection.is_inbound_live(*mux_id)));
-            if side.is_closed {
-                assert_no_leaks(&mut side.connection, now);
+            assert_eq!(connection.live_inbound_streams(), endpoint.streams.len());
+            assert!(endpoint.streams.keys().all(|mux_id| connection.is_inbound_live(*mux_id)));
+            if endpoint.is_closed {
+                assert_no_leaks(&mut endpoint.connection, now);
             }
         }
         for call in self.calls.iter().filter(|call| call.end.is_none()) {
@@ -103,7 +105,10 @@ impl Pair {
                 self.transmit(end, usize::MAX);
                 self.take_events();
             }
-            if [&self.a, &self.b].iter().all(|side| side.wire.is_empty() && !side.is_closed) {
+            if [&self.a, &self.b]
+                .iter()
+                .all(|endpoint| endpoint.wire.is_empty() && !endpoint.is_closed)
+            {
                 return self.check();
             }
             for end in End::BOTH {
@@ -133,8 +138,8 @@ impl Pair {
         }
         self.receive_everything();
         self.assert_everything_has_ended("everything was delivered");
-        for side in [&self.a, &self.b] {
-            assert!(side.connection.is_idle(), "nothing is in flight");
+        for endpoint in [&self.a, &self.b] {
+            assert!(endpoint.connection.is_idle(), "nothing is in flight");
         }
     }
 
@@ -198,9 +203,9 @@ impl Pair {
 
     fn respond_to_everything(&mut self) {
         for end in End::BOTH {
-            let side = self.endpoint_mut(end);
-            let running: BTreeSet<_> = side.running.keys().copied().collect();
-            let streams = side.streams.clone();
+            let endpoint = self.endpoint_mut(end);
+            let running: BTreeSet<_> = endpoint.running.keys().copied().collect();
+            let streams = endpoint.streams.clone();
             let served: BTreeSet<_> = running.iter().chain(streams.keys()).copied().collect();
             let wanted = self.live_calls_of(end.other());
             assert_eq!(

@@ -64,11 +64,14 @@ impl Pair {
         stream.callee_state = CalleeState::Undecided;
         stream.served_deadline = incoming.deadline;
 
-        let side = self.endpoint_mut(end);
-        assert!(!side.is_draining, "a draining endpoint accepts no new stream");
-        assert!(incoming.mux_id > side.last_served, "calls are served in the order of their ids");
-        side.last_served = incoming.mux_id;
-        side.streams.insert(incoming.mux_id, token);
+        let endpoint = self.endpoint_mut(end);
+        assert!(!endpoint.is_draining, "a draining endpoint accepts no new stream");
+        assert!(
+            incoming.mux_id > endpoint.last_served,
+            "calls are served in the order of their ids"
+        );
+        endpoint.last_served = incoming.mux_id;
+        endpoint.streams.insert(incoming.mux_id, token);
     }
 
     fn on_caller_stream_ended(
@@ -133,12 +136,12 @@ impl Pair {
             (_, expected_end) => panic!("{how:?} instead of {expected_end:?}: {stream:?}"),
         };
         if seen == "stream remote error" && stream.callee_half.maybe_sent.is_some() {
-            self.seen.insert("error overtook a waiting message");
+            self.reached.insert("error overtook a waiting message");
         }
         // A waiting message was not sent, and a sent one may not have arrived: see B23 above.
         stream.caller_half.waiting = None;
         stream.caller_half.end = Some(how);
-        self.seen.insert(seen);
+        self.reached.insert(seen);
     }
 
     fn on_callee_stream_ended(
@@ -185,7 +188,7 @@ impl Pair {
         stream.callee_half.end = Some(how);
         let mux_id = stream.mux_id;
         self.endpoint_mut(end).streams.remove(&mux_id);
-        self.seen.insert(seen);
+        self.reached.insert(seen);
     }
 
     /// Cancels the handler of a stream, or a stream that is still undecided. Returns whether
@@ -197,7 +200,7 @@ impl Pair {
             CalleeState::Undecided => {
                 stream.callee_state = CalleeState::Dropped;
                 self.endpoint_mut(end).streams.remove(&mux_id);
-                self.seen.insert("stream ended before it was accepted");
+                self.reached.insert("stream ended before it was accepted");
             }
             CalleeState::Accepted => {
                 assert_ne!(stream.callee_half.end, None, "the end is reported first");

@@ -238,10 +238,10 @@ impl Pair {
         let open =
             OpenRequest { handler: 9, subroute, payload: payload.clone(), deadline, capacities };
 
-        let side = self.endpoint_mut(end);
-        let live_before = side.connection.live_outbound_calls();
-        let opened = side.connection.open(Slot(token), open, now);
-        let expected_error = if side.is_draining || side.is_closed {
+        let endpoint = self.endpoint_mut(end);
+        let live_before = endpoint.connection.live_outbound_calls();
+        let opened = endpoint.connection.open(Slot(token), open, now);
+        let expected_error = if endpoint.is_draining || endpoint.is_closed {
             Some(StartError::Draining)
         } else if live_before >= outbound_calls_max {
             Some(StartError::TooManyCalls)
@@ -257,8 +257,8 @@ impl Pair {
             (opened, expected) => panic!("{opened:?} instead of {expected:?}"),
         };
         assert_eq!(id.side, StreamSide::Caller);
-        if side.streams.contains_key(&id.mux_id) {
-            self.seen.insert("one stream mux id in use in both directions");
+        if endpoint.streams.contains_key(&id.mux_id) {
+            self.reached.insert("one stream mux id in use in both directions");
         }
         self.tokens.insert((end, id.mux_id), token);
         self.streams.push(Stream {
@@ -313,9 +313,9 @@ impl Pair {
         let (end, mux_id) = (stream.caller.other(), stream.mux_id);
         stream.callee_state = CalleeState::Refused;
         stream.expected_end = Some(ExpectedEnd::End(expected_end));
-        let side = self.endpoint_mut(end);
-        side.connection.refuse(mux_id, reason);
-        side.streams.remove(&mux_id);
+        let endpoint = self.endpoint_mut(end);
+        endpoint.connection.refuse(mux_id, reason);
+        endpoint.streams.remove(&mux_id);
     }
 
     /// Acts on an end of a stream.
@@ -394,7 +394,7 @@ impl Pair {
             SendStatus::Waiting => {
                 stream.half_mut(side).waiting = Some(payload);
                 let has_room = blocked == 0;
-                self.seen.insert(if has_room {
+                self.reached.insert(if has_room {
                     "waited for credit"
                 } else {
                     "waited for queue space"
@@ -432,7 +432,7 @@ impl Pair {
                     is_complete || stream.callee_half.is_discarding,
                     "all messages precede the end (B22)"
                 );
-                self.seen.insert("half-closed");
+                self.reached.insert("half-closed");
             }
             Received::StreamEnded => assert_ne!(stream.half(side).end, None),
         }
@@ -444,14 +444,14 @@ impl Pair {
         let (id, end) = (stream.id(side), stream.end_of(side));
         stream.half_mut(side).is_discarding = true;
         self.endpoint_mut(end).connection.stop_receiving(id);
-        self.seen.insert("stopped receiving");
+        self.reached.insert("stopped receiving");
     }
 
     fn cancel_send(&mut self, token: usize, side: StreamSide) {
         let stream = &mut self.streams[token];
         let (id, end) = (stream.id(side), stream.end_of(side));
         if stream.half_mut(side).waiting.take().is_some() {
-            self.seen.insert("send cancelled");
+            self.reached.insert("send cancelled");
         }
         self.endpoint_mut(end).connection.cancel_send(id);
     }
@@ -475,7 +475,7 @@ impl Pair {
                     !has_ended && has_input,
                     "the end of the input may wait only while the stream is live"
                 );
-                self.seen.insert("end of input waited");
+                self.reached.insert("end of input waited");
             }
             instead => panic!("{instead:?}"),
         }
@@ -495,7 +495,7 @@ impl Pair {
         }
         let never_sent = after.0 == before.0;
         self.streams[token].never_sent = never_sent;
-        self.seen.insert(if never_sent {
+        self.reached.insert(if never_sent {
             "stream cancelled while blocked"
         } else {
             "stream cancelled by its caller"
@@ -535,11 +535,11 @@ impl Pair {
         let is_live = self.endpoint_mut(end).connection.respond(mux_id, &response, now);
         assert_eq!(is_live, !is_late, "a stream that was not cancelled is live");
         if has_unread_input {
-            self.seen.insert("input unread when the handler returned");
+            self.reached.insert("input unread when the handler returned");
         }
         if has_no_credit {
             let is_error = result != HandlerResult::Ok;
-            self.seen.insert(if is_error {
+            self.reached.insert(if is_error {
                 "error without credit"
             } else {
                 "end waited for credit"

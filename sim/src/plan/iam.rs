@@ -43,13 +43,13 @@ pub enum ItemChange {
     Delete,
 }
 
-/// Reason for which a pool is unusable.
+/// Why a pool is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outage {
-    /// It reports that it was never initialised.
+    /// It reports that it is not initialised yet.
     NotInitialised,
-    /// It is unavailable.
+    /// It reports that it is offline.
     Unavailable,
 }
 
@@ -59,7 +59,7 @@ pub(super) const POOLS_MAX: u8 = 3;
 /// The most items of a plan.
 pub const ITEMS_MAX: u8 = 64;
 
-/// A slower pool would take up the whole run.
+/// With a slower pool, most of a run would be waiting.
 const STORE_MS_MAX: u32 = 1_000;
 
 impl IamPlan {

@@ -36,7 +36,7 @@ pub struct LockPlan {
     /// Latency of a message to the store, in milliseconds.
     pub store_ms: u32,
     /// How the holder ends the lock.
-    pub ending: LockEnding,
+    pub ending: PlannedLockEnd,
     /// Time after which the attempt is cancelled by dropping it, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cancel_after_ms: Option<u32>,
@@ -55,7 +55,7 @@ pub struct ForcePlan {
 /// How a holder ends its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LockEnding {
+pub enum PlannedLockEnd {
     /// It unlocks, and waits until that is acknowledged.
     Unlock,
     /// It drops the guard.
@@ -72,8 +72,8 @@ pub fn resource_name(resource: u8) -> String {
     format!("r{resource}")
 }
 
-/// A shorter lease would be lost on a whole network: a refresh takes time, and clocks have a
-/// margin.
+/// A shorter lease would expire on an intact network, because of the duration of a refresh and the
+/// margin for clock drift.
 const LEASE_MS_MIN: u32 = 3_000;
 
 impl LocksPlan {
@@ -147,7 +147,7 @@ mod tests {
             hold_ms: 1_000,
             pace_ms: 0,
             store_ms: 0,
-            ending: LockEnding::Unlock,
+            ending: PlannedLockEnd::Unlock,
             cancel_after_ms: None,
         }
     }

@@ -25,7 +25,7 @@ pub(super) struct FaultSpan {
     pub(super) off: bool,
 }
 
-/// Returns all faults that last, in the order of their beginning. Skews, drifts and bounces are
+/// Returns all faults with a duration, in the order of their start. Skews, drifts and bounces are
 /// instantaneous, and drawn as events only.
 pub(super) fn fault_spans(plan: &Plan, events: &[Event]) -> Vec<FaultSpan> {
     let late = plan.cluster.late.iter().map(|(node, _)| FaultSpan {
@@ -80,7 +80,7 @@ fn on_fault(fault_spans: &mut Vec<FaultSpan>, fault: &Fault, index: EventIndex) 
         | Fault::PoolUp { .. } => return,
     };
     let kind = fault.kind();
-    // The same fault again replaces its value; it is not a second fault beside the first.
+    // The same fault again replaces the first; the two do not overlap.
     end(fault_spans, index, |span| span.kind == kind && span.nodes == nodes);
     let label = fault.to_string();
     fault_spans.push(FaultSpan { kind, label, nodes, start: Some(index), end: None, off });

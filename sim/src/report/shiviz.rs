@@ -74,7 +74,7 @@ mod tests {
     use crate::report::tests::{received, sent};
 
     #[test]
-    fn what_arrives_happened_after_it_was_sent() {
+    fn receive_event_follows_its_send_event() {
         let trace =
             [sent(0, 0, 3, 0), sent(1, 1, 3, 0), received(2, 1, 3, 0), received(3, 0, 3, 0)];
         let clocks: Vec<_> = entries(&trace).map(|(_, clock, _)| clock).collect();
@@ -82,11 +82,11 @@ mod tests {
             clocks[early].iter().all(|(host, time)| clocks[late].get(host) >= Some(time))
         };
         assert!(dominates(2, 0) && dominates(3, 1));
-        assert!(!dominates(1, 0) && !dominates(0, 1), "neither could know of the other");
+        assert!(!dominates(1, 0) && !dominates(0, 1), "concurrent events");
     }
 
     #[test]
-    fn a_hosts_own_clock_counts_from_one_by_one() {
+    fn clock_of_a_host_counts_its_events_from_one() {
         let mut trace = vec![Event { at_ms: 0, node: None, kind: EventKind::Healed }];
         trace.extend((0..40).map(|index| sent(index, index % 2, 1, index)));
         trace.extend((0..40).map(|index| received(50, 1 - index % 2, 1, index)));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_two_lines_whatever_the_event_says() {
+    fn entry_has_two_lines_even_if_the_text_has_line_breaks() {
         let kind =
             EventKind::Violated { invariant: "x".into(), text: "one\ntwo\r\nthree {".into() };
         let trace = [sent(0, 0, 3, 0), Event { at_ms: 7, node: None, kind }, received(9, 1, 3, 0)];
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_without_events_is_a_log_without_entries() {
+    fn empty_trace_is_a_log_without_entries() {
         assert_eq!(super::shiviz(&[]).lines().count(), 2);
     }
 }

@@ -1,6 +1,8 @@
 //! Pairing of events, and escaping: no text of a trace can break out of the page.
 
-use crate::event::{CallKind, Event, EventKind, HandlerEnd, LinkState, MessageSummary, Outcome};
+use crate::event::{
+    CallKind, ConnectionState, Event, EventKind, HandlerEnd, MessageSummary, Outcome,
+};
 use crate::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 
 use super::diagram::{Arrow, BarSide, Diagram, Tone};
@@ -151,11 +153,11 @@ fn call_has_a_bar_at_each_of_its_ends() {
 fn state_lasts_until_the_next_or_until_its_process_restarts() {
     let state = |state| EventKind::State { remote: Node(1), state, cause: None };
     let trace = [
-        at(0, 0, state(LinkState::Connecting)),
-        at(1, 2, state(LinkState::Connecting)),
-        at(2, 0, state(LinkState::Connected)),
+        at(0, 0, state(ConnectionState::Connecting)),
+        at(1, 2, state(ConnectionState::Connecting)),
+        at(2, 0, state(ConnectionState::Connected)),
         at(3, 0, EventKind::Started { incarnation: 2 }),
-        at(4, 0, state(LinkState::Connecting)),
+        at(4, 0, state(ConnectionState::Connecting)),
         fault(5, Fault::PowerLoss { node: Node(0) }),
     ];
     let ends: Vec<_> = diagram(&trace).states.iter().map(|span| (span.start, span.end)).collect();

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{Trial, Violation};
+use super::{Runner, Violation};
 use crate::event::{CallId, EventKind, LockEnd, Outcome};
-use crate::plan::{HandlerEnding, Load, LockEnding, LockPlan, Node, RequestPlan, StreamPlan};
+use crate::plan::{
+    Load, LockPlan, Node, PlannedHandlerEnd, PlannedLockEnd, RequestPlan, StreamPlan,
+};
 
 /// How long a small call may take in a cluster that has recovered.
 const PROBE_MS: u64 = 5_000;
 
-impl Trial<'_> {
+impl Runner<'_> {
     /// Makes every node call every other, with a request and a stream, and request each lock.
     pub(super) fn probe(&mut self) -> Result<(), Violation> {
         let nodes = || (0..self.plan.cluster.nodes).map(Node);
@@ -97,7 +99,7 @@ fn probe_lock(on: Node, resource: u8, timeout_ms: u32) -> LockPlan {
         hold_ms: 0,
         pace_ms: 0,
         store_ms: 0,
-        ending: LockEnding::Unlock,
+        ending: PlannedLockEnd::Unlock,
         cancel_after_ms: None,
     }
 }
@@ -109,7 +111,7 @@ fn probe_request(from: Node, to: Node) -> RequestPlan {
         bytes: 32,
         response_bytes: 32,
         work_ms: 0,
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: Some(PROBE_MS as u32),
         cancel_after_ms: None,
     }
@@ -126,7 +128,7 @@ fn probe_stream(from: Node, to: Node) -> StreamPlan {
         up_pace_ms: 0,
         down_pace_ms: 0,
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: Some(PROBE_MS as u32),
         cancel_after_ms: None,
     }

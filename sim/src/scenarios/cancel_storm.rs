@@ -15,11 +15,11 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::history::{CallHistory, History};
-use super::{Scenario, begin, small, sort, two};
+use super::{Scenario, new_plan, small_request, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, HandlerEnd, Outcome};
 use crate::invariants::CheckResult;
-use crate::plan::{HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::plan::{Load, Node, Plan, PlannedHandlerEnd, RequestPlan, StreamPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "cancel_storm",
@@ -36,14 +36,14 @@ const STORM_MS: u64 = 150;
 const WORK_MS: u32 = 150;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("cancel_storm", seed, 2, 6_000);
-    let (from, to) = two(&mut rng, 2);
+    let (mut plan, mut rng) = new_plan("cancel_storm", seed, 2, 6_000);
+    let (from, to) = two_nodes(&mut rng, 2);
     let storm = rng.random_range(2_000..3_000);
     for _ in 0..STORM {
         let at = storm + rng.random_range(0..STORM_MS);
         let cancel_after_ms = Some(rng.random_range(0..60));
         let cancelled = if rng.random_bool(0.3) {
-            let ending = HandlerEnding::Never;
+            let ending = PlannedHandlerEnd::Never;
             let receive_pace_ms = if rng.random_bool(0.3) { None } else { Some(0) };
             Load::Stream(StreamPlan {
                 ending,
@@ -52,10 +52,18 @@ fn plan(seed: u64) -> Plan {
                 ..stream(&mut rng, from, to)
             })
         } else {
-            let ending =
-                if rng.random_bool(0.5) { HandlerEnding::Never } else { HandlerEnding::Success };
+            let ending = if rng.random_bool(0.5) {
+                PlannedHandlerEnd::Never
+            } else {
+                PlannedHandlerEnd::Success
+            };
             let work_ms = 2_000;
-            Load::Request(RequestPlan { ending, cancel_after_ms, work_ms, ..small(from, to) })
+            Load::Request(RequestPlan {
+                ending,
+                cancel_after_ms,
+                work_ms,
+                ..small_request(from, to)
+            })
         };
         plan.load.push((at, cancelled));
     }
@@ -66,7 +74,7 @@ fn plan(seed: u64) -> Plan {
             Load::Stream(stream(&mut rng, from, to))
         } else {
             let work_ms = rng.random_range(0..WORK_MS);
-            Load::Request(RequestPlan { work_ms, ..small(from, to) })
+            Load::Request(RequestPlan { work_ms, ..small_request(from, to) })
         };
         plan.load.push((at, uncancelled));
     }
@@ -86,7 +94,7 @@ fn stream(rng: &mut SmallRng, from: Node, to: Node) -> StreamPlan {
         up_pace_ms: 0,
         down_pace_ms: rng.random_range(0..20),
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: Some(5_000),
         cancel_after_ms: None,
     }

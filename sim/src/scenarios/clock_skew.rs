@@ -1,9 +1,9 @@
 //! One node's wall clock is more than five minutes off; another's is off by less.
 //!
-//! No handshake with the first node succeeds ([P11]). Each dialer gets the reason, a time difference
-//! that is too large, and retries with growing back-off. An operator finds the reason in the state
-//! of each connection. The rest of the cluster works, including the node with the small error. Once
-//! the clock is right, all nodes connect at their next attempt.
+//! No handshake with the first node succeeds ([P11]). Each dialer gets the reason, a time
+//! difference that is too large, and retries with growing back-off. An operator finds the reason in
+//! the state of each connection. The rest of the cluster works, including the node with the small
+//! error. Once the clock is right, all nodes connect at their next attempt.
 //!
 //! The clock is wrong from the start or, drawn, from before the node's restart: a change of the
 //! clock does not end an existing connection. A dialer that is more than twenty minutes behind
@@ -14,9 +14,9 @@
 use rand::RngExt;
 
 use super::history::{CallHistory, History, dialer_first};
-use super::{Scenario, begin, sort, steady, two};
+use super::{Scenario, add_steady_requests, new_plan, sort, two_nodes};
 use crate::bounds::Bounds;
-use crate::event::{Event, LinkState, Outcome};
+use crate::event::{ConnectionState, Event, Outcome};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
@@ -34,9 +34,9 @@ const CONNECTED_MS: u64 = 2_000;
 const WRONG_MS: i64 = 300_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("clock_skew", seed, NODES, 40_000);
+    let (mut plan, mut rng) = new_plan("clock_skew", seed, NODES, 40_000);
     plan.cluster.tick_ms = 5;
-    let (skewed, imprecise) = two(&mut rng, NODES);
+    let (skewed, imprecise) = two_nodes(&mut rng, NODES);
     let sign = if rng.random_bool(0.5) { 1 } else { -1 };
     // Also wrong relative to the imprecise node, whose error is in the other direction or smaller.
     let skew = sign * rng.random_range(450_000..3_600_000);
@@ -51,7 +51,7 @@ fn plan(seed: u64) -> Plan {
     }
     let corrected = rng.random_range(18_000..28_000);
     plan.faults.push((corrected, Fault::Skew { node: skewed, ms: 0 }));
-    steady(&mut plan, &mut rng, 400);
+    add_steady_requests(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
 }
@@ -105,16 +105,17 @@ fn must_be_rejected(
             continue;
         }
         let cause = change.cause.unwrap_or_default();
-        if change.state == LinkState::Connected {
+        if change.state == ConnectionState::Connected {
             return Err(format!("{dialer} must not be connected to {acceptor}: {change:?}"));
         }
-        if change.state == LinkState::Backoff && cause.contains("expired") {
+        if change.state == ConnectionState::Backoff && cause.contains("expired") {
             // So far behind that its token has expired: the token is checked first.
             rejections += 1;
             if !cause.contains("compare the clocks") {
                 return Err(format!("{dialer} must get the advice to compare the clocks: {cause}"));
             }
-        } else if change.state == LinkState::Backoff && cause.contains("time difference too large")
+        } else if change.state == ConnectionState::Backoff
+            && cause.contains("time difference too large")
         {
             rejections += 1;
             let names = cause.contains("the clocks of") && cause.starts_with("rejected");

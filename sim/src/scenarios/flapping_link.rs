@@ -1,17 +1,17 @@
 //! One link is cut and repaired every few seconds, for the whole run.
 //!
-//! A loose cable. Each cut wedges the connection; pings detect it, attempts fail or succeed, and a
-//! new connection is soon lost again, perhaps before any call. Back-off limits the attempts of both
-//! ends: a connection that did not hold does not reset it ([B04]). Calls between the two complete or
-//! fail, none hangs, and no other pair is affected. Once the link stays whole, the two soon connect
-//! and their calls complete.
+//! As with a loose cable. Each cut wedges the connection; pings detect it, attempts fail or
+//! succeed, and a new connection is soon lost again, perhaps before any call. Back-off limits the
+//! attempts of both ends: a short-lived connection does not reset it ([B04]). Calls between the two
+//! complete or fail, none hangs, and no other pair is affected. Once the link stays up, the two
+//! soon connect and their calls complete.
 //!
 //! [B04]: crate::rules#b04
 
 use rand::RngExt;
 
 use super::history::{History, fault_at};
-use super::{Scenario, begin, sort, steady, two};
+use super::{Scenario, add_steady_requests, new_plan, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
 use crate::invariants::CheckResult;
@@ -31,12 +31,12 @@ const CONNECTED_MS: u64 = 2_000;
 const REPAIRED_MS: u64 = 40_000;
 /// Average time per attempt, at least. A dead connection is detected after three pings, of two
 /// seconds each, or just before, and then dialed again a few times.
-const ATTEMPT_EVERY_MS: u64 = 2_500;
+const ATTEMPT_INTERVAL_MS: u64 = 2_500;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("flapping_link", seed, NODES, REPAIRED_MS + 25_000);
+    let (mut plan, mut rng) = new_plan("flapping_link", seed, NODES, REPAIRED_MS + 25_000);
     plan.cluster.tick_ms = 5;
-    let (a, b) = two(&mut rng, NODES);
+    let (a, b) = two_nodes(&mut rng, NODES);
     let mut at = rng.random_range(3_000..5_000);
     while at < REPAIRED_MS - 5_000 {
         plan.faults.push((at, Fault::Cut { a, b }));
@@ -44,7 +44,7 @@ fn plan(seed: u64) -> Plan {
         plan.faults.push((at, Fault::Repair { a, b }));
         at += rng.random_range(1_000..4_000);
     }
-    steady(&mut plan, &mut rng, 400);
+    add_steady_requests(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
 }
@@ -75,7 +75,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
                     | Outcome::Deadline
             ))
         );
-        if !is_known || call.took_ms() > Some(bounds.deadline_ms() + bounds.ticks_ms) {
+        if !is_known || call.took_ms() > Some(bounds.deadline_ms() + bounds.timer_resolution_ms) {
             return Err(call.violation("must complete or fail in time"));
         }
         if call.at_ms > last + limit {
@@ -88,9 +88,11 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
 /// Checks that the connection is lost twice, as it is on a flapping link.
 fn must_be_lost_twice(history: &History<'_>, (a, b): (Node, Node), first: u64) -> CheckResult {
     let mut at = first;
-    for time in 1..=2 {
+    for loss in 1..=2 {
         let lost = history.lost_after(a, b, at);
-        let lost = lost.ok_or_else(|| format!("{a} must lose {b} twice, not the {time}. time"))?;
+        let lost = lost.ok_or_else(|| {
+            format!("{a} must lose its connection to {b} twice: loss {loss} is missing")
+        })?;
         let again = history.connected_after(a, b, lost.at_ms);
         at = again.ok_or_else(|| format!("{a} must be connected to {b} again"))?;
     }
@@ -98,7 +100,7 @@ fn must_be_lost_twice(history: &History<'_>, (a, b): (Node, Node), first: u64) -
 }
 
 fn attempts_must_be_few(history: &History<'_>, (a, b): (Node, Node), first: u64) -> CheckResult {
-    let max = usize::try_from((REPAIRED_MS - first) / ATTEMPT_EVERY_MS).unwrap_or(0);
+    let max = usize::try_from((REPAIRED_MS - first) / ATTEMPT_INTERVAL_MS).unwrap_or(0);
     for (node, remote) in [(a, b), (b, a)] {
         let attempts = history.attempts(node, remote, first, REPAIRED_MS);
         if attempts > max {

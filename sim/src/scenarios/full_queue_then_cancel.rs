@@ -9,11 +9,13 @@
 use rand::RngExt;
 
 use super::history::{CallHistory, History, fault_at};
-use super::{Scenario, begin, small, sort, two};
+use super::{Scenario, new_plan, small_request, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
 use crate::invariants::CheckResult;
-use crate::plan::{CAPACITIES, Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::plan::{
+    CAPACITIES, Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan, StreamPlan,
+};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "full_queue_then_cancel",
@@ -37,14 +39,14 @@ const _: () = assert!(CAPACITIES[CAPACITY as usize].0 > MESSAGES);
 const BACKLOG_MS: u64 = 500;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("full_queue_then_cancel", seed, 2, 10_000);
+    let (mut plan, mut rng) = new_plan("full_queue_then_cancel", seed, 2, 10_000);
     plan.cluster.tick_ms = 5;
     plan.cluster.socket_segments = 16;
     let limits = &mut plan.cluster.limits;
     limits.message_bytes_max = Some(16 * 1024);
     limits.queue_bytes_max = Some(32 * 1024);
     limits.deadline_default_ms = Some(60_000);
-    let (from, to) = two(&mut rng, 2);
+    let (from, to) = two_nodes(&mut rng, 2);
     let held = rng.random_range(3_000..4_000);
     let cancelled = held + rng.random_range(1_000..1_500);
     plan.faults.push((held, Fault::Hold { a: from, b: to }));
@@ -52,8 +54,11 @@ fn plan(seed: u64) -> Plan {
     for _ in 0..CALLS {
         let at = held - 200 - rng.random_range(0..100);
         let cancel_after_ms = u32::try_from(cancelled - at).ok();
-        let never =
-            RequestPlan { ending: HandlerEnding::Never, cancel_after_ms, ..small(from, to) };
+        let never = RequestPlan {
+            ending: PlannedHandlerEnd::Never,
+            cancel_after_ms,
+            ..small_request(from, to)
+        };
         plan.load.push((at, Load::Request(never)));
         // Open before the link is held.
         let at = held - 100 - rng.random_range(0..50);
@@ -75,7 +80,7 @@ fn stream(from: Node, to: Node) -> StreamPlan {
         up_pace_ms: 20,
         down_pace_ms: 0,
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: Some(30_000),
     }
@@ -100,10 +105,10 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
 
 /// Checks that sends of the streams were blocked when the calls were cancelled.
 fn must_be_full(history: &History<'_>, held: u64, repaired: u64) -> CheckResult {
-    let waits = history.calls.iter().flat_map(|call| &call.waits);
+    let waits = history.calls.iter().flat_map(|call| &call.blocked_sends);
     let mut waits = waits
         .filter(|(at, end, _)| (held..repaired - 500).contains(at) && *end == StreamSide::Caller);
-    waits.next().map(|_| ()).ok_or_else(|| "no message waits for room".to_owned())
+    waits.next().map(|_| ()).ok_or_else(|| "no message waits for queue space".to_owned())
 }
 
 fn must_be_cancelled(

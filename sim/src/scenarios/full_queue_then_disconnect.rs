@@ -3,8 +3,8 @@
 //! The network accepts nothing any more: the socket is full, then the queue, and streams of both
 //! ends wait for queue space. When the connection is detected as dead, everything ends at once with
 //! it: calls that were written, calls in the queue, and calls that wait to be queued. Handlers are
-//! cancelled, and nothing leaks. No blocked sender delays the end or the reconnect ([B05], [B06]): the
-//! next connection is open after one short wait.
+//! cancelled, and nothing leaks. No blocked sender delays the end or the reconnect ([B05], [B06]):
+//! the next connection is open after one short wait.
 //!
 //! [B05]: crate::rules#b05
 //! [B06]: crate::rules#b06
@@ -13,11 +13,13 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::history::{CallHistory, History, dialer_first, fault_at};
-use super::{Scenario, begin, small, sort, steady, two};
+use super::{Scenario, add_steady_requests, new_plan, small_request, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
 use crate::invariants::CheckResult;
-use crate::plan::{CAPACITIES, Fault, HandlerEnding, Load, Node, Plan, RequestPlan, StreamPlan};
+use crate::plan::{
+    CAPACITIES, Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan, StreamPlan,
+};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "full_queue_then_disconnect",
@@ -40,7 +42,7 @@ const CAPACITY: u8 = 4;
 const _: () = assert!(CAPACITIES[CAPACITY as usize].0 > MESSAGES);
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("full_queue_then_disconnect", seed, NODES, 32_000);
+    let (mut plan, mut rng) = new_plan("full_queue_then_disconnect", seed, NODES, 32_000);
     plan.cluster.tick_ms = 5;
     plan.cluster.socket_segments = 16;
     let limits = &mut plan.cluster.limits;
@@ -49,7 +51,7 @@ fn plan(seed: u64) -> Plan {
     limits.frame_bytes_target = Some(rng.random_range(1_000..16_000));
     // Longer than the detection of the dead connection: calls end with it, and not before.
     limits.deadline_default_ms = Some(20_000);
-    let (a, b) = two(&mut rng, NODES);
+    let (a, b) = two_nodes(&mut rng, NODES);
     let held = rng.random_range(12_000..14_000);
     let cut = held + rng.random_range(800..1_500);
     plan.faults.push((held, Fault::Hold { a, b }));
@@ -61,16 +63,17 @@ fn plan(seed: u64) -> Plan {
             let at = held - rng.random_range(0..100);
             plan.load.push((at, Load::Stream(stream(&mut rng, from, to))));
             let at = held + rng.random_range(0..500);
-            let request = RequestPlan { bytes: BYTES, response_bytes: BYTES, ..small(from, to) };
+            let request =
+                RequestPlan { bytes: BYTES, response_bytes: BYTES, ..small_request(from, to) };
             plan.load.push((at, Load::Request(request)));
         }
     }
-    steady(&mut plan, &mut rng, 500);
+    add_steady_requests(&mut plan, &mut rng, 500);
     sort(&mut plan);
     plan
 }
 
-/// Returns a stream whose ends send for several times as long as the link is whole.
+/// Returns a stream whose ends send for several times as long as the link works.
 fn stream(rng: &mut SmallRng, from: Node, to: Node) -> StreamPlan {
     StreamPlan {
         from,
@@ -82,7 +85,7 @@ fn stream(rng: &mut SmallRng, from: Node, to: Node) -> StreamPlan {
         up_pace_ms: rng.random_range(10..40),
         down_pace_ms: rng.random_range(10..40),
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: Some(60_000),
     }
@@ -101,7 +104,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         must_wait_for_queue_space(&history, (node, remote), held, cut)?;
         let lost = history.lost_after(node, remote, held).map(|lost| lost.at_ms);
         let Some(lost) = lost.filter(|lost| *lost <= held + bounds.dead_peer_ms) else {
-            return Err(format!("{node} must find that {remote} is dead: {lost:?}"));
+            return Err(format!("{node} must detect that {remote} is dead: {lost:?}"));
         };
         all_must_end_at(&history, (node, remote), lost, &bounds)?;
     }
@@ -126,7 +129,7 @@ fn must_wait_for_queue_space(
     for (from, to, side) in [(node, remote, StreamSide::Caller), (remote, node, StreamSide::Callee)]
     {
         let calls = history.calls.iter().filter(|call| (call.from(), call.to()) == (from, to));
-        let waits = calls.flat_map(|call| &call.waits);
+        let waits = calls.flat_map(|call| &call.blocked_sends);
         let waits = waits.filter(|(at, end, _)| (held..cut).contains(at) && *end == side).count();
         if waits == 0 {
             return Err(format!(
@@ -149,7 +152,9 @@ fn all_must_end_at(
     for call in history.calls.iter().filter(|call| call.is_between(node, remote)) {
         if call.from() == node && call.is_outstanding(lost) {
             match call.ended {
-                Some((at, Outcome::Disconnected)) if at <= lost + bounds.ticks_ms => ended += 1,
+                Some((at, Outcome::Disconnected)) if at <= lost + bounds.timer_resolution_ms => {
+                    ended += 1;
+                }
                 _ => return Err(call.violation(&format!("must end with its connection at {lost}"))),
             }
         }
@@ -160,7 +165,7 @@ fn all_must_end_at(
         {
             match call.handler_ended {
                 Some((at, HandlerEnd::Cancelled | HandlerEnd::Failed))
-                    if at <= lost + bounds.ticks_ms => {}
+                    if at <= lost + bounds.timer_resolution_ms => {}
                 how => {
                     return Err(call.violation(&format!(
                         "has a handler that must end at {lost} ms and ended {how:?}"

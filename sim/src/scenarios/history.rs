@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use grid::Limits;
 use grid::proto::handshake::Dialer;
 
-use crate::event::{Event, EventKind, HandlerEnd, LinkState, Outcome, SocketId, StreamSide};
+use crate::event::{ConnectionState, Event, EventKind, HandlerEnd, Outcome, SocketId, StreamSide};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
 use crate::world::url;
@@ -30,7 +30,7 @@ pub(super) struct CallHistory<'a> {
     /// Number of the last message that each end sent.
     pub(super) sent: BTreeMap<StreamSide, u32>,
     /// Sends that were blocked: time, end and number.
-    pub(super) waits: Vec<(u64, StreamSide, u32)>,
+    pub(super) blocked_sends: Vec<(u64, StreamSide, u32)>,
 }
 
 impl CallHistory<'_> {
@@ -104,7 +104,7 @@ pub(super) struct StateChange<'a> {
     /// Time of the change.
     pub(super) at_ms: u64,
     /// New state.
-    pub(super) state: LinkState,
+    pub(super) state: ConnectionState,
     /// Cause, where that is known.
     pub(super) cause: Option<&'a str>,
 }
@@ -148,7 +148,7 @@ impl<'a> History<'a> {
             is_served: false,
             handler_ended: None,
             sent: BTreeMap::new(),
-            waits: Vec::new(),
+            blocked_sends: Vec::new(),
         });
         let mut history = Self {
             calls: calls.collect(),
@@ -194,7 +194,9 @@ impl<'a> History<'a> {
             EventKind::HandlerStarted { .. } => call.is_served = true,
             EventKind::HandlerEnded { how, .. } => call.handler_ended = Some((at_ms, *how)),
             EventKind::Sent { end, number, .. } => drop(call.sent.insert(*end, *number)),
-            EventKind::SendBlocked { end, number, .. } => call.waits.push((at_ms, *end, *number)),
+            EventKind::SendBlocked { end, number, .. } => {
+                call.blocked_sends.push((at_ms, *end, *number));
+            }
             _ => {}
         }
     }
@@ -229,7 +231,7 @@ impl<'a> History<'a> {
 
     /// Returns the first time from `after_ms` on at which `node` was connected to `remote`.
     pub(super) fn connected_after(&self, node: Node, remote: Node, after_ms: u64) -> Option<u64> {
-        let is_connected = |change: &&StateChange<'_>| change.state == LinkState::Connected;
+        let is_connected = |change: &&StateChange<'_>| change.state == ConnectionState::Connected;
         let before = self.changes(node, remote).take_while(|change| change.at_ms <= after_ms);
         if before.last().is_some_and(|change| is_connected(&change)) {
             return Some(after_ms);
@@ -247,7 +249,7 @@ impl<'a> History<'a> {
         remote: Node,
         after_ms: u64,
     ) -> Option<&StateChange<'a>> {
-        let is_connected = |change: &StateChange<'_>| change.state == LinkState::Connected;
+        let is_connected = |change: &StateChange<'_>| change.state == ConnectionState::Connected;
         let mut was_connected = false;
         self.changes(node, remote).find(|change| {
             let is_lost = was_connected || !is_connected(change);
@@ -317,7 +319,7 @@ impl<'a> History<'a> {
     /// followed by a wait, and a successful one by the connected state.
     pub(super) fn attempts(&self, node: Node, remote: Node, from_ms: u64, to_ms: u64) -> usize {
         let is_outcome = |change: &&StateChange<'_>| {
-            matches!(change.state, LinkState::Backoff | LinkState::Connected)
+            matches!(change.state, ConnectionState::Backoff | ConnectionState::Connected)
         };
         let within = self.changes(node, remote).filter(|c| from_ms <= c.at_ms && c.at_ms < to_ms);
         let dials = self.dials(node, remote).iter();
@@ -354,8 +356,9 @@ pub(super) fn dialer_first(a: Node, b: Node) -> (Node, Node) {
     }
 }
 
-/// Returns the most attempts to connect that back-off allows in a time, from its reset: each wait
-/// is at least half of a span that doubles. One attempt may have started before.
+/// Returns the largest number of attempts to connect that back-off allows in a time after its
+/// reset: each delay is at least half of an interval that doubles. One attempt may have started
+/// before.
 pub(super) fn attempts_max(limits: &Limits, time_ms: u64) -> usize {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(0);
     let (mut ceiling, mut passed, mut attempts) = (ms(limits.backoff_min), 0, 2);
@@ -367,9 +370,9 @@ pub(super) fn attempts_max(limits: &Limits, time_ms: u64) -> usize {
     attempts
 }
 
-/// Returns the time of the first fault of the plan that `is_meant` selects.
-pub(super) fn fault_at(plan: &Plan, is_meant: impl Fn(&Fault) -> bool) -> Result<u64, String> {
-    let found = plan.faults.iter().find(|(_, fault)| is_meant(fault));
+/// Returns the time of the first fault of the plan that `is_match` selects.
+pub(super) fn fault_at(plan: &Plan, is_match: impl Fn(&Fault) -> bool) -> Result<u64, String> {
+    let found = plan.faults.iter().find(|(_, fault)| is_match(fault));
     found.map(|(at_ms, _)| *at_ms).ok_or_else(|| "the plan lacks a fault".to_owned())
 }
 

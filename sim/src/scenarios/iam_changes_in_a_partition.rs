@@ -7,7 +7,7 @@
 
 use rand::RngExt;
 
-use super::iam_history::{Copies, Presence, begin_copies, is_repair, last_fault};
+use super::iam_history::{Presence, Replicas, is_repair, last_fault, new_iam_plan};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord};
 use crate::invariants::CheckResult;
@@ -31,7 +31,7 @@ const DELETED_AND_PUT: u8 = 2;
 const OWN: [u8; 2] = [30, 31];
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_copies("iam_changes_in_a_partition", seed, NODES, 100_000);
+    let (mut plan, mut rng) = new_iam_plan("iam_changes_in_a_partition", seed, NODES, 100_000);
     let cut = rng.random_range(4_000..6_000);
     let repaired = cut + rng.random_range(15_000..25_000);
     for (a, b) in pairs_across() {
@@ -60,7 +60,7 @@ fn pairs_across() -> impl Iterator<Item = (Node, Node)> {
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
-    let copies = Copies::of(plan, events);
+    let replicas = Replicas::of(plan, events);
     let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
     let repaired = last_fault(plan, is_repair)?;
     let before_repair = repaired - plan.cluster.tick_ms;
@@ -68,23 +68,23 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         for node in (0..NODES).map(Node) {
             let is_there = (node.0 < SIDE) == is_put_there;
             let presence = if is_there { Presence::Present } else { Presence::Absent };
-            copies.must_see(node, item, presence, before_repair)?;
+            replicas.must_see(node, item, presence, before_repair)?;
         }
     }
     let value = |node| {
-        let snapshot = copies.snapshot(Node(node), before_repair).unwrap_or_default();
+        let snapshot = replicas.snapshot(Node(node), before_repair).unwrap_or_default();
         snapshot.iter().find(|(item, _)| *item == BOTH).map(|(_, value)| *value)
     };
     if value(0) == value(NODES - 1) {
         return Err(format!("the sides must differ in item {BOTH}: {:?}", value(0)));
     }
-    copies.must_converge_soon(repaired)?;
+    replicas.must_converge_soon(repaired)?;
     for item in [BOTH, PUT_AND_DELETED, DELETED_AND_PUT] {
         let last = last_change(events, item, cut).ok_or("the item was not changed")?;
         let presence = if last.value.is_some() { Presence::Present } else { Presence::Absent };
         (0..NODES)
             .map(Node)
-            .try_for_each(|node| copies.must_see(node, item, presence, copies.end_ms()))?;
+            .try_for_each(|node| replicas.must_see(node, item, presence, replicas.end_ms()))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use rand::RngExt;
 
-use super::iam_history::{begin_copies, soon_limit_ms};
+use super::iam_history::{new_iam_plan, soon_limit_ms};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, EventKind, IamEvent};
 use crate::invariants::CheckResult;
@@ -25,7 +25,7 @@ const DELETED: u8 = 0;
 const NEW: u8 = 30;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_copies("iam_deletion_missed", seed, NODES, 40_000);
+    let (mut plan, mut rng) = new_iam_plan("iam_deletion_missed", seed, NODES, 40_000);
     let node = Node(rng.random_range(0..NODES));
     let on = Node((node.0 + 1) % NODES);
     plan.faults.push((rng.random_range(6_000..8_000), Fault::PowerLoss { node }));

@@ -1,34 +1,34 @@
-//! Clusters whose nodes keep IAM copies, and queries of a trace for the expectations of scenarios.
+//! Plans of clusters with IAM, and queries of a trace for the expectations of scenarios.
 
 use iam_bootstrap::limits;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::begin;
+use super::new_plan;
 use crate::bounds::Bounds;
-use crate::event::{Event, EventKind, IamEvent, ItemRecord, LinkState};
+use crate::event::{ConnectionState, Event, EventKind, IamEvent, ItemRecord};
 use crate::iam;
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, IamPlan, Node, Plan};
 
 /// Creates a plan of `nodes` nodes with two pools each. Periodic reconciliation happens every few
 /// minutes: earlier convergence has another cause.
-pub(super) fn begin_copies(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
-    let (mut plan, mut rng) = begin(name, seed, nodes, duration_ms);
+pub(super) fn new_iam_plan(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
+    let (mut plan, mut rng) = new_plan(name, seed, nodes, duration_ms);
     plan.cluster.tick_ms = 5;
     let store_ms = rng.random_range(0..20);
     plan.cluster.iam = Some(IamPlan { pools: 2, seeded: 12, refresh_ms: 300_000, store_ms });
     (plan, rng)
 }
 
-/// The events of copies in a trace.
+/// The IAM events of a trace.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Copies<'a> {
+pub(super) struct Replicas<'a> {
     plan: &'a Plan,
     events: &'a [Event],
 }
 
-impl<'a> Copies<'a> {
+impl<'a> Replicas<'a> {
     /// Creates the view of a run.
     pub(super) fn of(plan: &'a Plan, events: &'a [Event]) -> Self {
         Self { plan, events }
@@ -56,7 +56,7 @@ impl<'a> Copies<'a> {
     /// Returns the times at which it connected to another node.
     pub(super) fn connects(self, node: Node, other: Node) -> Vec<u64> {
         let matches = |kind: &EventKind| {
-            let connected = LinkState::Connected;
+            let connected = ConnectionState::Connected;
             matches!(kind, EventKind::State { remote, state, .. }
                 if *remote == other && *state == connected)
         };
@@ -135,7 +135,7 @@ impl<'a> Copies<'a> {
         let limit = since_ms + soon_limit_ms(self.plan);
         match iam::converged_since(self.events, self.plan.cluster.nodes) {
             Some(at_ms) if at_ms <= limit => Ok(()),
-            other => Err(format!("all copies must converge by {limit} ms, and did at {other:?}")),
+            other => Err(format!("all replicas must converge by {limit} ms, and did at {other:?}")),
         }
     }
 }
@@ -159,9 +159,9 @@ pub(super) fn soon_limit_ms(plan: &Plan) -> u64 {
     Bounds::of(&eager).converge_ms
 }
 
-/// Returns the time of the last fault of the plan that `is_meant` selects.
-pub(super) fn last_fault(plan: &Plan, is_meant: impl Fn(&Fault) -> bool) -> Result<u64, String> {
-    let found = plan.faults.iter().rev().find(|(_, fault)| is_meant(fault));
+/// Returns the time of the last fault of the plan that `is_match` selects.
+pub(super) fn last_fault(plan: &Plan, is_match: impl Fn(&Fault) -> bool) -> Result<u64, String> {
+    let found = plan.faults.iter().rev().find(|(_, fault)| is_match(fault));
     found.map(|(at_ms, _)| *at_ms).ok_or_else(|| "the plan lacks a fault".to_owned())
 }
 

@@ -8,8 +8,8 @@
 
 use rand::RngExt;
 
-use super::iam_history::{Copies, Presence, soon_limit_ms};
-use super::{Scenario, begin, sort};
+use super::iam_history::{Presence, Replicas, soon_limit_ms};
+use super::{Scenario, new_plan, sort};
 use crate::event::Event;
 use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, IamPlan, ItemChange, Load, Node, Plan};
@@ -26,10 +26,10 @@ const DELETED: u8 = 0;
 const CHANGED: u8 = 1;
 const NEW: u8 = 30;
 /// Put and deleted before the node starts.
-const BRIEF: u8 = 33;
+const PUT_AND_DELETED: u8 = 33;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("iam_late_joiner", seed, NODES, 80_000);
+    let (mut plan, mut rng) = new_plan("iam_late_joiner", seed, NODES, 80_000);
     plan.cluster.tick_ms = 5;
     plan.cluster.iam = Some(IamPlan {
         pools: rng.random_range(1..=3),
@@ -44,8 +44,8 @@ fn plan(seed: u64) -> Plan {
         (4_000, DELETED, delete),
         (4_000, CHANGED, put),
         (4_000, NEW, put),
-        (4_000, BRIEF, put),
-        (8_000, BRIEF, delete),
+        (4_000, PUT_AND_DELETED, put),
+        (8_000, PUT_AND_DELETED, delete),
     ];
     for (from, item, change) in changes {
         let on = Node((late.0 + rng.random_range(1..NODES)) % NODES);
@@ -57,30 +57,30 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
-    let copies = Copies::of(plan, events);
+    let replicas = Replicas::of(plan, events);
     let [(late, starts)] = plan.cluster.late.as_slice() else {
         return Err("the plan lacks a late node".to_owned());
     };
     let late = *late;
-    let started = match copies.starts(late).as_slice() {
+    let started = match replicas.starts(late).as_slice() {
         [started] if started >= starts => *started,
         started => return Err(format!("{late} must start once, after {starts} ms: {started:?}")),
     };
     for node in (0..NODES).map(Node).filter(|node| *node != late) {
-        copies.must_see(node, DELETED, Presence::Absent, started)?;
-        copies.must_see(node, NEW, Presence::Present, started)?;
-        copies.must_see(node, BRIEF, Presence::Absent, started)?;
+        replicas.must_see(node, DELETED, Presence::Absent, started)?;
+        replicas.must_see(node, NEW, Presence::Present, started)?;
+        replicas.must_see(node, PUT_AND_DELETED, Presence::Absent, started)?;
     }
-    copies.must_converge_soon(started)?;
+    replicas.must_converge_soon(started)?;
     let limit = started + soon_limit_ms(plan);
     let changes = [
         (DELETED, Presence::Absent),
         (CHANGED, Presence::Present),
         (NEW, Presence::Present),
-        (BRIEF, Presence::Absent),
+        (PUT_AND_DELETED, Presence::Absent),
     ];
     for (item, presence) in changes {
-        match copies.persisted(late, item, presence, started) {
+        match replicas.persisted(late, item, presence, started) {
             Some(at_ms) if at_ms <= limit => {}
             other => {
                 return Err(format!(

@@ -5,7 +5,7 @@
 
 use rand::RngExt;
 
-use super::{Scenario, begin, sort};
+use super::{Scenario, new_plan, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, IamEvent};
 use crate::invariants::CheckResult;
@@ -22,7 +22,7 @@ const NODES: u8 = 3;
 const POOLS: u8 = 3;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("iam_late_pools", seed, NODES, 50_000);
+    let (mut plan, mut rng) = new_plan("iam_late_pools", seed, NODES, 50_000);
     plan.cluster.tick_ms = 5;
     plan.cluster.iam = Some(IamPlan { pools: POOLS, seeded: 30, refresh_ms: 300_000, store_ms: 2 });
     for node in (0..NODES).map(Node) {
@@ -40,7 +40,7 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
-    let limit_ms = Bounds::of(plan).load_ms;
+    let limit_ms = Bounds::of(plan).iam_load_ms;
     for node in (0..NODES).map(Node) {
         let ups = plan.faults.iter().filter_map(|(at, fault)| match fault {
             Fault::PoolUp { node: owner, .. } if *owner == node => Some(*at),
@@ -55,7 +55,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
             Some(at_ms) if (last..=last + limit_ms).contains(&at_ms) => {}
             other => {
                 return Err(format!(
-                    "{node} must show its copy once its last pool is there at {last} ms: {other:?}"
+                    "{node} must show its replica once its last pool is online at {last} ms: {other:?}"
                 ));
             }
         }

@@ -7,7 +7,7 @@
 
 use rand::RngExt;
 
-use super::iam_history::{Copies, Presence, begin_copies, is_repair, last_fault};
+use super::iam_history::{Presence, Replicas, is_repair, last_fault, new_iam_plan};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::Event;
 use crate::invariants::CheckResult;
@@ -26,7 +26,7 @@ const DELETED: u8 = 0;
 const NEW: u8 = 30;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_copies("iam_partition_in_load", seed, NODES, 100_000);
+    let (mut plan, mut rng) = new_iam_plan("iam_partition_in_load", seed, NODES, 100_000);
     let node = Node(rng.random_range(0..NODES));
     let others = || (0..NODES).map(Node).filter(|other| *other != node);
     let on = Node((node.0 + 1) % NODES);
@@ -50,7 +50,7 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
-    let copies = Copies::of(plan, events);
+    let replicas = Replicas::of(plan, events);
     let online = fault_at(plan, |fault| matches!(fault, Fault::PoolUp { .. }))?;
     let repaired = last_fault(plan, is_repair)?;
     let node = plan.faults.iter().find_map(|(_, fault)| match fault {
@@ -58,18 +58,18 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         _ => None,
     });
     let node = node.ok_or("the plan lacks a restart")?;
-    if copies.snapshot(node, online - plan.cluster.tick_ms).is_some() {
+    if replicas.snapshot(node, online - plan.cluster.tick_ms).is_some() {
         return Err(format!("{node} must wait for its last pool until {online} ms"));
     }
     // Its old state, until it can reach the others.
     let alone = repaired - plan.cluster.tick_ms;
-    copies.must_see(node, DELETED, Presence::Present, alone)?;
-    copies.must_see(node, NEW, Presence::Absent, alone)?;
-    let (started, loads) = (copies.starts(node).len(), copies.loads(node));
+    replicas.must_see(node, DELETED, Presence::Present, alone)?;
+    replicas.must_see(node, NEW, Presence::Absent, alone)?;
+    let (started, loads) = (replicas.starts(node).len(), replicas.loads(node));
     if (started, loads) != (2, 2) {
         return Err(format!("{node} must start and load twice: {started} times, and {loads}"));
     }
-    copies.must_converge_soon(repaired)?;
-    copies.must_see(node, DELETED, Presence::Absent, copies.end_ms())?;
-    copies.must_see(node, NEW, Presence::Present, copies.end_ms())
+    replicas.must_converge_soon(repaired)?;
+    replicas.must_see(node, DELETED, Presence::Absent, replicas.end_ms())?;
+    replicas.must_see(node, NEW, Presence::Present, replicas.end_ms())
 }

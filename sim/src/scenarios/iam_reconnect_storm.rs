@@ -2,13 +2,13 @@
 //!
 //! Connections open and close faster than the interval of reconciliations. The work does not
 //! multiply: a node loads once per process, however often its peers reconnect, and logs that once.
-//! It reconciles with a peer at most once per minimum interval (invariant `iam_rate_limits` counts both).
-//! After the storm, a change that was made during it is on every node.
+//! It reconciles with a peer at most once per minimum interval (invariant `iam_rate_limits` counts
+//! both). After the storm, a change that was made during it is on every node.
 
 use rand::RngExt;
 
-use super::iam_history::{Copies, Presence, last_fault};
-use super::{Scenario, begin, history::fault_at, sort};
+use super::iam_history::{Presence, Replicas, last_fault};
+use super::{Scenario, history::fault_at, new_plan, sort};
 use crate::event::Event;
 use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Plan};
@@ -29,7 +29,7 @@ const FROM_MS: u64 = 5_000;
 const TO_MS: u64 = 25_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("iam_reconnect_storm", seed, NODES, 90_000);
+    let (mut plan, mut rng) = new_plan("iam_reconnect_storm", seed, NODES, 90_000);
     plan.cluster.tick_ms = 5;
     // A lost connection is detected, and dialed again, within fractions of a second.
     plan.cluster.limits.ping_interval_ms = Some(100);
@@ -62,7 +62,7 @@ fn nodes_from(first: u8) -> [Node; NODES as usize] {
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
-    let copies = Copies::of(plan, events);
+    let replicas = Replicas::of(plan, events);
     let started = fault_at(plan, |fault| matches!(fault, Fault::Bounce { .. }))?;
     let last = last_fault(plan, |_| true)?;
     let bounced = plan.faults.iter().find_map(|(_, fault)| match fault {
@@ -74,8 +74,8 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         let within = |times: Vec<u64>| {
             times.into_iter().filter(|at_ms| (started..last).contains(at_ms)).count()
         };
-        let connects = within(copies.connects(one, other));
-        let reconciliations = within(copies.reconciliations(one, other));
+        let connects = within(replicas.connects(one, other));
+        let reconciliations = within(replicas.reconciliations(one, other));
         let spaced = usize::try_from((last - started) / 1_000).unwrap_or(usize::MAX);
         if connects <= spaced || reconciliations < 2 || reconciliations > spaced + 3 {
             return Err(format!(
@@ -84,16 +84,18 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
             ));
         }
     }
-    for steady in [a, b, on] {
-        let (started, loads) = (copies.starts(steady).len(), copies.loads(steady));
+    for bystander in [a, b, on] {
+        let (started, loads) = (replicas.starts(bystander).len(), replicas.loads(bystander));
         if (started, loads) != (1, 1) {
-            return Err(format!("{steady} must start and load once: {started} times, and {loads}"));
+            return Err(format!(
+                "{bystander} must start and load once: {started} times, and {loads}"
+            ));
         }
     }
-    copies.must_converge_soon(last)?;
+    replicas.must_converge_soon(last)?;
     for node in (0..NODES).map(Node) {
-        copies.must_see(node, DELETED, Presence::Absent, copies.end_ms())?;
-        copies.must_see(node, NEW, Presence::Present, copies.end_ms())?;
+        replicas.must_see(node, DELETED, Presence::Absent, replicas.end_ms())?;
+        replicas.must_see(node, NEW, Presence::Present, replicas.end_ms())?;
     }
     Ok(())
 }

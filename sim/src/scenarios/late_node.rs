@@ -1,14 +1,14 @@
 //! One node starts seconds after all others.
 //!
-//! Attempts to dial it hang until they time out, and the waits between them grow, so there are few.
-//! Calls to it are refused at once. When it starts, it connects at once to the nodes that it dials
-//! itself. Those that dial it may be in a hanging attempt, or in the wait after it, and connect at
-//! their next attempt. No other node is affected.
+//! Attempts to dial it hang until they time out, and the back-off between them grows, so there are
+//! few. Calls to it are refused at once. When it starts, it connects at once to the nodes that it
+//! dials itself. Those that dial it may be in a hanging attempt, or in the wait after it, and
+//! connect at their next attempt. No other node is affected.
 
 use rand::RngExt;
 
 use super::history::{CallHistory, History, dialer_first};
-use super::{Scenario, begin, steady};
+use super::{Scenario, add_steady_requests, new_plan};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
 use crate::invariants::CheckResult;
@@ -26,11 +26,11 @@ const NODES: u8 = 4;
 const CONNECTED_MS: u64 = 2_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("late_node", seed, NODES, 40_000);
+    let (mut plan, mut rng) = new_plan("late_node", seed, NODES, 40_000);
     plan.cluster.tick_ms = 5;
     let late = Node(rng.random_range(0..NODES));
     plan.cluster.late.push((late, rng.random_range(3_000..25_000)));
-    steady(&mut plan, &mut rng, 400);
+    add_steady_requests(&mut plan, &mut rng, 400);
     plan
 }
 
@@ -65,7 +65,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     }
     for call in history.calls.iter().filter(|call| call.concerns(late) && call.at_ms < *starts) {
         let is_refused = matches!(call.ended, Some((_, Outcome::NotConnected)))
-            && call.took_ms() <= Some(bounds.ticks_ms);
+            && call.took_ms() <= Some(bounds.timer_resolution_ms);
         // The late node makes no calls: it does not run.
         if call.from() == late && call.made_ms.is_some() || call.to() == late && !is_refused {
             return Err(call.violation("must be refused at once"));

@@ -2,11 +2,11 @@
 
 use rand::rngs::SmallRng;
 
-use super::begin;
+use super::new_plan;
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, LockEnd, LockFailure, LossNotice};
 use crate::invariants::CheckResult;
-use crate::plan::{Fault, Load, LockEnding, LockPlan, LocksPlan, Node, Plan};
+use crate::plan::{Fault, Load, LockPlan, LocksPlan, Node, Plan, PlannedLockEnd};
 
 /// One lock of the plan, and its events.
 #[derive(Debug)]
@@ -109,14 +109,14 @@ fn lock_of<'a>(
 }
 
 /// Creates a plan in which all nodes are lockers.
-pub(super) fn begin_locks(
+pub(super) fn new_locks_plan(
     name: &str,
     seed: u64,
     nodes: u8,
     duration_ms: u64,
     lease_ms: u32,
 ) -> (Plan, SmallRng) {
-    let (mut plan, rng) = begin(name, seed, nodes, duration_ms);
+    let (mut plan, rng) = new_plan(name, seed, nodes, duration_ms);
     plan.cluster.tick_ms = 5;
     // Segments to a paused process are buffered in its sockets.
     plan.cluster.socket_segments = 1_024;
@@ -136,14 +136,14 @@ pub(super) fn lock(on: Node) -> LockPlan {
         hold_ms: 1_000,
         pace_ms: 100,
         store_ms: 2,
-        ending: LockEnding::Unlock,
+        ending: PlannedLockEnd::Unlock,
         cancel_after_ms: None,
     }
 }
 
 /// Returns a write lock of the first resource that is held until lost.
 pub(super) fn held_until_lost(on: Node) -> LockPlan {
-    LockPlan { ending: LockEnding::HoldUntilLost, ..lock(on) }
+    LockPlan { ending: PlannedLockEnd::HoldUntilLost, ..lock(on) }
 }
 
 /// Cuts a node off from all others for a time.

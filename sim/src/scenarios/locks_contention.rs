@@ -1,12 +1,13 @@
 //! All nodes request one lock repeatedly, as writers and readers, while the network is partitioned
 //! and repaired: first into two sides, then in one direction.
 //!
-//! The side with most lockers continues: all its requests are granted in time. On the other side,
-//! no request is granted during the partition. Its nodes are granted locks again after the repair.
+//! The side with a majority of the lockers continues: all its requests are granted in time. On the
+//! other side, no request is granted during the partition. Its nodes are granted locks again after
+//! the repair.
 
 use rand::RngExt;
 
-use super::lock_history::{begin_locks, lease_expired_ms, lock, locks, turn_limit_ms};
+use super::lock_history::{lease_expired_ms, lock, locks, new_locks_plan, turn_limit_ms};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
@@ -22,7 +23,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const NODES: u8 = 5;
 /// Number of nodes of the smaller side: those with lower numbers.
-const APART: u8 = 2;
+const SMALLER_SIDE: u8 = 2;
 const LEASE_MS: u32 = 6_000;
 const CUT_MS: u64 = 10_000;
 const REPAIRED_MS: u64 = 25_000;
@@ -30,9 +31,9 @@ const REPAIRED_MS: u64 = 25_000;
 const HEALTHY_MS: (u64, u64) = (32_000, 38_000);
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_locks("locks_contention", seed, NODES, 60_000, LEASE_MS);
-    for a in (0..APART).map(Node) {
-        for b in (APART..NODES).map(Node) {
+    let (mut plan, mut rng) = new_locks_plan("locks_contention", seed, NODES, 60_000, LEASE_MS);
+    for a in (0..SMALLER_SIDE).map(Node) {
+        for b in (SMALLER_SIDE..NODES).map(Node) {
             plan.faults.push((CUT_MS, Fault::Cut { a, b }));
             plan.faults.push((REPAIRED_MS, Fault::Repair { a, b }));
             let (from, to) = if rng.random_bool(0.5) { (a, b) } else { (b, a) };
@@ -64,7 +65,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (mut together, mut apart) = (0, 0);
     for lock in &locks {
         let Some(requested) = lock.requested_ms else { continue };
-        let is_apart = lock.plan.on.0 < APART;
+        let is_apart = lock.plan.on.0 < SMALLER_SIDE;
         let granted = lock.granted_ms;
         if is_apart && granted.is_some_and(|at| (free..REPAIRED_MS).contains(&at)) {
             return Err(lock.violation("must not be granted on the smaller side"));

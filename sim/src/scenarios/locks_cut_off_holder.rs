@@ -11,9 +11,9 @@
 use rand::RngExt;
 
 use super::lock_history::{
-    begin_locks, cut_off, held_until_lost, lease_expired_ms, lock, locks, turn_limit_ms,
+    cut_off, held_until_lost, lease_expired_ms, lock, locks, new_locks_plan, turn_limit_ms,
 };
-use super::{Scenario, sort, two};
+use super::{Scenario, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::Event;
 use crate::invariants::CheckResult;
@@ -32,8 +32,8 @@ const DRIFT_PPM: i32 = 10_000;
 const CUT_MS: (u64, u64) = (8_000, 11_000);
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_locks("locks_cut_off_holder", seed, NODES, 45_000, LEASE_MS);
-    let (node, other) = two(&mut rng, NODES);
+    let (mut plan, mut rng) = new_locks_plan("locks_cut_off_holder", seed, NODES, 45_000, LEASE_MS);
+    let (node, other) = two_nodes(&mut rng, NODES);
     for locker in (0..NODES).map(Node) {
         let ppm = if locker == node { -DRIFT_PPM } else { DRIFT_PPM };
         plan.faults.push((0, Fault::Drift { node: locker, ppm }));

@@ -9,7 +9,7 @@
 use rand::RngExt;
 
 use super::lock_history::{
-    begin_locks, held_until_lost, lease_expired_ms, lock, locks, turn_limit_ms,
+    held_until_lost, lease_expired_ms, lock, locks, new_locks_plan, turn_limit_ms,
 };
 use super::{Scenario, history::fault_at, sort};
 use crate::bounds::Bounds;
@@ -30,7 +30,7 @@ const LEASE_MS: u32 = 12_000;
 const HOLD_MS: u32 = 200;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_locks("locks_dead_holder", seed, NODES, 50_000, LEASE_MS);
+    let (mut plan, mut rng) = new_locks_plan("locks_dead_holder", seed, NODES, 50_000, LEASE_MS);
     let holder = Node(rng.random_range(0..NODES));
     let crashed = rng.random_range(8_000..12_000);
     plan.faults.push((crashed, Fault::PowerLoss { node: holder }));

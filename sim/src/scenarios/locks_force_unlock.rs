@@ -10,7 +10,7 @@
 use rand::RngExt;
 
 use super::lock_history::{
-    begin_locks, cut_off, free_lock_limit_ms, held_until_lost, lease_expired_ms, lock, locks,
+    cut_off, free_lock_limit_ms, held_until_lost, lease_expired_ms, lock, locks, new_locks_plan,
     turn_limit_ms,
 };
 use super::{Scenario, sort};
@@ -33,7 +33,7 @@ const WAITER: Node = Node(1);
 const OPERATOR: Node = Node(2);
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_locks("locks_force_unlock", seed, NODES, 40_000, LEASE_MS);
+    let (mut plan, mut rng) = new_locks_plan("locks_force_unlock", seed, NODES, 40_000, LEASE_MS);
     plan.load.push((rng.random_range(3_000..5_000), Load::Lock(held_until_lost(HOLDER))));
     let waiter = LockPlan { timeout_ms: 30_000, ..lock(WAITER) };
     plan.load.push((rng.random_range(6_000..7_000), Load::Lock(waiter)));

@@ -1,16 +1,16 @@
 //! Lockers lose power and restart with empty tables: one, a minority, a majority, or all at once.
 //!
 //! Meanwhile a lock is held on a node that is no locker. Restarted lockers must not grant it to
-//! another: they grant nothing before they have learnt the current leases, which holders report to
-//! them ([B53]). So the holder keeps its lock, a competing request times out, and a free lock can be
-//! acquired soon after the lockers are back: long before a lease expires.
+//! another: they grant nothing until holders have reported the current leases to them ([B53]). So
+//! the holder keeps its lock, a competing request times out, and a free lock can be acquired soon
+//! after the lockers are back: long before a lease expires.
 //!
 //! [B53]: crate::rules#b53
 
 use rand::RngExt;
 
 use super::lock_history::{
-    begin_locks, free_lock_limit_ms, held_until_lost, lock, locks, turn_limit_ms,
+    free_lock_limit_ms, held_until_lost, lock, locks, new_locks_plan, turn_limit_ms,
 };
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
@@ -33,7 +33,7 @@ const LEASE_MS: u32 = 30_000;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) =
-        begin_locks("locks_locker_restarts", seed, LOCKERS + 2, 50_000, LEASE_MS);
+        new_locks_plan("locks_locker_restarts", seed, LOCKERS + 2, 50_000, LEASE_MS);
     if let Some(locks) = &mut plan.cluster.locks {
         locks.lockers.truncate(usize::from(LOCKERS));
     }

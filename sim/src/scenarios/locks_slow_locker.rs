@@ -2,15 +2,15 @@
 //!
 //! As long as the others form a quorum, no node is affected ([B55]): a lock is granted in the time
 //! that the fast lockers take, repeatedly on the same resource, and unlocked likewise. Late grants
-//! of the slow locker are released ([B50]). Then it becomes as fast as any, and two others crash: now
-//! it is needed for a quorum, and none of its late grants may block a request.
+//! of the slow locker are released ([B50]). Then it becomes as fast as any, and two others crash:
+//! now it is needed for a quorum, and none of its late grants may block a request.
 //!
 //! [B50]: crate::rules#b50
 //! [B55]: crate::rules#b55
 
 use rand::RngExt;
 
-use super::lock_history::{begin_locks, free_lock_limit_ms, lock, locks};
+use super::lock_history::{free_lock_limit_ms, lock, locks, new_locks_plan};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
@@ -35,7 +35,7 @@ const SLOW_MS: (u64, u64) = (4_000, 20_000);
 const CRASH_MS: u64 = SLOW_MS.1 + 2_500;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_locks("locks_slow_locker", seed, NODES, 30_000, LEASE_MS);
+    let (mut plan, mut rng) = new_locks_plan("locks_slow_locker", seed, NODES, 30_000, LEASE_MS);
     for a in (0..NODES).map(Node).filter(|a| *a != SLOW) {
         plan.faults.push((SLOW_MS.0, Fault::Slow { a, b: SLOW, ms: 1_000 }));
         plan.faults.push((SLOW_MS.1, Fault::Repair { a, b: SLOW }));

@@ -10,9 +10,9 @@
 use rand::RngExt;
 
 use super::lock_history::{
-    begin_locks, held_until_lost, lease_expired_ms, lock, locks, turn_limit_ms,
+    held_until_lost, lease_expired_ms, lock, locks, new_locks_plan, turn_limit_ms,
 };
-use super::{Scenario, history::fault_at, sort, two};
+use super::{Scenario, history::fault_at, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, LossNotice};
 use crate::invariants::CheckResult;
@@ -31,8 +31,9 @@ const LEASE_MS: u32 = 60_000;
 const PAUSED_MS: u64 = 90_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_locks("locks_stopped_holder", seed, NODES, 125_000, LEASE_MS);
-    let (node, other) = two(&mut rng, NODES);
+    let (mut plan, mut rng) =
+        new_locks_plan("locks_stopped_holder", seed, NODES, 125_000, LEASE_MS);
+    let (node, other) = two_nodes(&mut rng, NODES);
     let paused = rng.random_range(15_000..30_000);
     plan.faults.push((paused, Fault::Pause { node }));
     plan.faults.push((paused + PAUSED_MS, Fault::Resume { node, clock: ClockWhilePaused::Ran }));
@@ -52,11 +53,13 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         return Err(holder.violation("must be held when its process is paused"));
     }
     let (lost, notice) = holder.must_be_lost()?;
-    if notice != LossNotice::Checked || !(resumed..=resumed + bounds.ticks_ms).contains(&lost) {
+    if notice != LossNotice::Checked
+        || !(resumed..=resumed + bounds.timer_resolution_ms).contains(&lost)
+    {
         return Err(holder.violation(&format!("must be noticed as lost at {resumed} ms")));
     }
     // A message sent before the pause may arrive; no later one may.
-    let travel_ms = u64::from(holder.plan.store_ms) + bounds.ticks_ms;
+    let travel_ms = u64::from(holder.plan.store_ms) + bounds.timer_resolution_ms;
     if holder.at_store.iter().any(|(at, _)| *at > paused + travel_ms) {
         return Err(holder.violation("must do nothing once it is paused"));
     }

@@ -10,9 +10,9 @@
 use rand::RngExt;
 
 use super::lock_history::{
-    begin_locks, held_until_lost, lease_expired_ms, lock, locks, turn_limit_ms,
+    held_until_lost, lease_expired_ms, lock, locks, new_locks_plan, turn_limit_ms,
 };
-use super::{Scenario, history::fault_at, sort, two};
+use super::{Scenario, history::fault_at, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::Event;
 use crate::invariants::CheckResult;
@@ -29,8 +29,9 @@ const NODES: u8 = 4;
 const LEASE_MS: u32 = 12_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_locks("locks_suspended_holder", seed, NODES, 60_000, LEASE_MS);
-    let (node, other) = two(&mut rng, NODES);
+    let (mut plan, mut rng) =
+        new_locks_plan("locks_suspended_holder", seed, NODES, 60_000, LEASE_MS);
+    let (node, other) = two_nodes(&mut rng, NODES);
     let paused = rng.random_range(8_000..12_000);
     let resumed = paused + rng.random_range(22_000..28_000);
     plan.faults.push((paused, Fault::Pause { node }));

@@ -2,14 +2,14 @@
 //!
 //! Tokens start from clocks, and must grow from holder to holder all the same ([B54]). A node that
 //! reaches the locker with the fast clock gets tokens that are ahead, through a second round of
-//! requests if other lockers know only lower ones. The node that cannot reach it learns of these
-//! tokens, because they are written back to a quorum before the lock is granted.
+//! requests if other lockers know only lower ones. The node that cannot reach it is given higher
+//! tokens too, because they are written back to a quorum before the lock is granted.
 //!
 //! [B54]: crate::rules#b54
 
 use rand::RngExt;
 
-use super::lock_history::{begin_locks, lock, locks, turn_limit_ms};
+use super::lock_history::{lock, locks, new_locks_plan, turn_limit_ms};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
@@ -25,23 +25,25 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const LEASE_MS: u32 = 12_000;
-const AHEAD: Node = Node(0);
-/// The node that cannot reach the locker with the fast clock.
-const APART: Node = Node(1);
-const BETWEEN: Node = Node(2);
-/// Less than a lease, as tokens require.
+/// The locker whose clock is ahead.
+const FAST_CLOCK: Node = Node(0);
+/// The node that cannot reach that locker.
+const CUT_OFF: Node = Node(1);
+/// The node that can reach both.
+const CONNECTED: Node = Node(2);
+/// Less than a lease: the condition for tokens to grow.
 const SKEW_MS: i64 = 6_000;
-/// By then, the lockers have waited for each other for a lease.
+/// By then, the lockers have been up for longer than a lease.
 const BEGIN_MS: u64 = 14_000;
 /// By then, every node has seen a token of the fast clock, directly or through another.
 const KNOWN_MS: u64 = 20_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_locks("locks_wrong_clocks", seed, 3, 35_000, LEASE_MS);
-    plan.faults.push((0, Fault::Cut { a: AHEAD, b: APART }));
-    plan.faults.push((0, Fault::Skew { node: AHEAD, ms: SKEW_MS }));
+    let (mut plan, mut rng) = new_locks_plan("locks_wrong_clocks", seed, 3, 35_000, LEASE_MS);
+    plan.faults.push((0, Fault::Cut { a: FAST_CLOCK, b: CUT_OFF }));
+    plan.faults.push((0, Fault::Skew { node: FAST_CLOCK, ms: SKEW_MS }));
     let mut at = BEGIN_MS;
-    let mut turns = [BETWEEN, APART].into_iter().cycle();
+    let mut turns = [CONNECTED, CUT_OFF].into_iter().cycle();
     while let Some(on) = turns.next().filter(|_| at < 30_000) {
         // Ends before its first refresh: refreshes carry tokens as well.
         let request = LockPlan { hold_ms: 100, pace_ms: 20, ..lock(on) };
@@ -59,7 +61,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         lock.must_be_granted_within(turn_limit_ms(&bounds))?;
         lock.must_be_kept()?;
         let granted = lock.must_be_granted()?;
-        if lock.plan.on == APART && granted > KNOWN_MS {
+        if lock.plan.on == CUT_OFF && granted > KNOWN_MS {
             let here = (EPOCH_SECONDS * 1_000 + granted) * 1_000;
             let ahead_ms = lock.token.unwrap_or(0).saturating_sub(here) / 1_000;
             if ahead_ms < SKEW_MS.unsigned_abs() / 2 {
@@ -69,7 +71,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         }
     }
     if are_ahead < 3 {
-        return Err(format!("{are_ahead} locks of {APART} are too few"));
+        return Err(format!("{are_ahead} locks of {CUT_OFF} are too few"));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::begin;
+use super::new_plan;
 use crate::event::{Event, EventKind, MetricsEvent, ReportedValues, ServerReport};
 use crate::plan::{MetricsPlan, Node, Plan};
 
@@ -75,14 +75,14 @@ pub(super) fn scrapes(events: &[Event]) -> Vec<Scrape<'_>> {
 }
 
 /// Creates a plan with metrics and without scrapes.
-pub(super) fn begin_metrics(
+pub(super) fn new_metrics_plan(
     name: &str,
     seed: u64,
     nodes: u8,
     duration_ms: u64,
     interval_ms: u32,
 ) -> (Plan, SmallRng) {
-    let (mut plan, rng) = begin(name, seed, nodes, duration_ms);
+    let (mut plan, rng) = new_plan(name, seed, nodes, duration_ms);
     plan.cluster.limits.backoff_max_ms = Some(2_000);
     let (slow, scrapes) = (vec![], vec![]);
     let (deadline_ms, ttl_ms) = (1_000, 1_000);
@@ -92,7 +92,7 @@ pub(super) fn begin_metrics(
 }
 
 /// Adds scrapes of each of these nodes, about every `every_ms` throughout the run.
-pub(super) fn steady_scrapes(
+pub(super) fn add_steady_scrapes(
     plan: &mut Plan,
     rng: &mut SmallRng,
     nodes: impl IntoIterator<Item = Node>,

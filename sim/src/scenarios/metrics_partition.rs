@@ -6,7 +6,7 @@
 
 use rand::RngExt;
 
-use super::metrics_history::{CONNECTED_MS, begin_metrics, scrapes, steady_scrapes};
+use super::metrics_history::{CONNECTED_MS, add_steady_scrapes, new_metrics_plan, scrapes};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
@@ -26,14 +26,15 @@ const INTERVAL_MS: u32 = 5_000;
 const MARGIN_MS: u64 = 3_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_metrics("metrics_partition", seed, NODES, 70_000, INTERVAL_MS);
+    let (mut plan, mut rng) =
+        new_metrics_plan("metrics_partition", seed, NODES, 70_000, INTERVAL_MS);
     let a = Node(rng.random_range(0..NODES));
     let (cut, repaired) = (rng.random_range(9_000..11_000), rng.random_range(35_000..37_000));
     for b in (0..NODES).map(Node).filter(|b| *b != a) {
         plan.faults.push((cut, Fault::Cut { a, b }));
         plan.faults.push((repaired, Fault::Repair { a, b }));
     }
-    steady_scrapes(&mut plan, &mut rng, (0..NODES).map(Node), 1_500);
+    add_steady_scrapes(&mut plan, &mut rng, (0..NODES).map(Node), 1_500);
     sort(&mut plan);
     plan
 }

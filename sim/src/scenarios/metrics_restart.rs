@@ -6,7 +6,7 @@
 
 use rand::RngExt;
 
-use super::metrics_history::{begin_metrics, scrapes, steady_scrapes};
+use super::metrics_history::{add_steady_scrapes, new_metrics_plan, scrapes};
 use super::{Scenario, sort};
 use crate::event::{Event, ReportedValues, ServerReport};
 use crate::invariants::CheckResult;
@@ -24,13 +24,14 @@ const NODES: u8 = 3;
 const INTERVAL_MS: u32 = 25_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_metrics("metrics_restart", seed, NODES, 100_000, INTERVAL_MS);
+    let (mut plan, mut rng) =
+        new_metrics_plan("metrics_restart", seed, NODES, 100_000, INTERVAL_MS);
     let node = Node(rng.random_range(0..NODES));
     // It is down for long enough that each other node is scraped in that time.
     let lost = rng.random_range(30_000..32_000);
     plan.faults.push((lost, Fault::PowerLoss { node }));
     plan.faults.push((lost + rng.random_range(5_000..7_000), Fault::Restart { node }));
-    steady_scrapes(&mut plan, &mut rng, (0..NODES).map(Node), 2_000);
+    add_steady_scrapes(&mut plan, &mut rng, (0..NODES).map(Node), 2_000);
     sort(&mut plan);
     plan
 }

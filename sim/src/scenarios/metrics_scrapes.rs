@@ -6,15 +6,15 @@
 
 use rand::RngExt;
 
-use super::metrics_history::{begin_metrics, scrapes};
-use super::{Scenario, two};
+use super::metrics_history::{new_metrics_plan, scrapes};
+use super::{Scenario, two_nodes};
 use crate::event::{Event, EventKind};
 use crate::invariants::CheckResult;
 use crate::plan::{Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "metrics_scrapes",
-    about: "many scrapes at once and often: each server is asked once, and no value is too old",
+    about: "many scrapes at once and often: one request to each server, and no stale value",
     plan,
     expect,
 };
@@ -22,13 +22,13 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const NODES: u8 = 4;
 const INTERVAL_MS: u32 = 2_000;
 const BURSTS: u64 = 5;
-const BURST: u64 = 6;
+const BURST_SCRAPES: u64 = 6;
 const FIRST_MS: u64 = 5_000;
 /// Time between two bursts: the result of one is too old for the next.
-const APART_MS: u64 = 5_000;
+const BURST_INTERVAL_MS: u64 = 5_000;
 /// Duration of a burst: the result of its first scrape is valid for all of it.
-const TOGETHER_MS: u64 = 900;
-const DURATION_MS: u64 = FIRST_MS + BURSTS * APART_MS;
+const BURST_MS: u64 = 900;
+const DURATION_MS: u64 = FIRST_MS + BURSTS * BURST_INTERVAL_MS;
 
 fn nodes(plan: &Plan) -> Option<(Node, Node)> {
     let scrapes = &plan.cluster.metrics.as_ref()?.scrapes;
@@ -38,17 +38,17 @@ fn nodes(plan: &Plan) -> Option<(Node, Node)> {
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) =
-        begin_metrics("metrics_scrapes", seed, NODES, DURATION_MS, INTERVAL_MS);
+        new_metrics_plan("metrics_scrapes", seed, NODES, DURATION_MS, INTERVAL_MS);
     // A collection takes some time, in which other scrapes arrive.
     plan.cluster.latency_min_ms = rng.random_range(10..30);
     plan.cluster.latency_max_ms = plan.cluster.latency_min_ms + 10;
-    let (burst_node, steady_node) = two(&mut rng, NODES);
+    let (burst_node, steady_node) = two_nodes(&mut rng, NODES);
     let mut planned = Vec::new();
     for burst in 0..BURSTS {
-        let begin = FIRST_MS + burst * APART_MS;
+        let begin = FIRST_MS + burst * BURST_INTERVAL_MS;
         planned.extend([(begin, burst_node), (begin, burst_node), (begin + 1, burst_node)]);
-        let later = 3..BURST;
-        planned.extend(later.map(|_| (begin + rng.random_range(2..TOGETHER_MS), burst_node)));
+        let later = 3..BURST_SCRAPES;
+        planned.extend(later.map(|_| (begin + rng.random_range(2..BURST_MS), burst_node)));
     }
     let mut at = FIRST_MS + rng.random_range(1..200);
     while at < DURATION_MS {
@@ -68,8 +68,8 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     };
     let scrapes = scrapes(events);
     for burst in 0..BURSTS {
-        let begin = FIRST_MS + burst * APART_MS;
-        let within = begin..begin + APART_MS;
+        let begin = FIRST_MS + burst * BURST_INTERVAL_MS;
+        let within = begin..begin + BURST_INTERVAL_MS;
         let mut own = scrapes
             .iter()
             .filter(|scrape| scrape.on == burst_node && within.contains(&scrape.requested_ms));
@@ -81,7 +81,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         }
         let sent = requests(events, burst_node, within);
         if sent != u64::from(NODES - 1) {
-            return Err(format!("{burst_node} asked the others {sent} times for one burst"));
+            return Err(format!("{burst_node} sent {sent} requests for one burst"));
         }
     }
     // Each collection is valid for a second, and the next scrape starts another.
@@ -89,7 +89,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let sent = requests(events, steady_node, FIRST_MS..DURATION_MS);
     if sent < slowest {
         return Err(format!(
-            "{steady_node} asked the others {sent} times, and was scraped all the time"
+            "{steady_node} sent only {sent} requests, and was scraped all the time"
         ));
     }
     scrapes.iter().try_for_each(|scrape| {

@@ -7,7 +7,7 @@
 
 use rand::RngExt;
 
-use super::metrics_history::{CONNECTED_MS, begin_metrics, scrapes, steady_scrapes};
+use super::metrics_history::{CONNECTED_MS, add_steady_scrapes, new_metrics_plan, scrapes};
 use super::{Scenario, sort};
 use crate::event::{Event, ServerReport};
 use crate::invariants::CheckResult;
@@ -34,7 +34,8 @@ fn roles(seed: u64) -> (Node, Node, Node) {
 }
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin_metrics("metrics_slow_node", seed, NODES, 45_000, INTERVAL_MS);
+    let (mut plan, mut rng) =
+        new_metrics_plan("metrics_slow_node", seed, NODES, 45_000, INTERVAL_MS);
     let (one, other, sampler) = roles(seed);
     let (slow, repaired) = (rng.random_range(8_000..10_000), rng.random_range(28_000..30_000));
     for a in [one, other] {
@@ -48,7 +49,7 @@ fn plan(seed: u64) -> Plan {
         metrics.slow.push((sampler, rng.random_range(2_000..4_000)));
     }
     let near = (0..NODES).map(Node).filter(|node| ![one, other].contains(node));
-    steady_scrapes(&mut plan, &mut rng, near, 1_500);
+    add_steady_scrapes(&mut plan, &mut rng, near, 1_500);
     sort(&mut plan);
     plan
 }

@@ -1,18 +1,18 @@
 //! One direction between two nodes is cut for a time; the other direction stays open.
 //!
 //! The worst kind of cut: one end can still send, and the other can still receive, so no socket
-//! fails. Pings detect it at both ends, since only a pong proves that the peer is alive ([B07]): one
-//! end gets neither pings nor pongs, and the other's pings get no pongs. Until then calls between
-//! the two wait, at most for the detection time; afterwards they are refused at once. No other pair
-//! is affected. Attempts to connect during the cut fail, some of them after their TCP connection is
-//! open, and the next attempt after the repair succeeds.
+//! fails. Pings detect it at both ends, since only a pong proves that the peer is alive ([B07]):
+//! one end gets neither pings nor pongs, and the other's pings get no pongs. Until then calls
+//! between the two wait, at most for the detection time; afterwards they are refused at once. No
+//! other pair is affected. Attempts to connect during the cut fail, some of them after their TCP
+//! connection is open, and the next attempt after the repair succeeds.
 //!
 //! [B07]: crate::rules#b07
 
 use rand::RngExt;
 
 use super::history::{History, fault_at};
-use super::{Scenario, begin, sort, steady, two};
+use super::{Scenario, add_steady_requests, new_plan, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
 use crate::invariants::CheckResult;
@@ -30,14 +30,14 @@ const NODES: u8 = 4;
 const CONNECTED_MS: u64 = 2_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("one_way_cut", seed, NODES, 46_000);
+    let (mut plan, mut rng) = new_plan("one_way_cut", seed, NODES, 46_000);
     plan.cluster.tick_ms = 5;
-    let (from, to) = two(&mut rng, NODES);
+    let (from, to) = two_nodes(&mut rng, NODES);
     let cut = rng.random_range(5_000..12_000);
     let repaired = cut + rng.random_range(15_000..20_000);
     plan.faults.push((cut, Fault::CutOneWay { from, to }));
     plan.faults.push((repaired, Fault::Repair { a: from, b: to }));
-    steady(&mut plan, &mut rng, 400);
+    add_steady_requests(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
 }
@@ -75,7 +75,7 @@ fn must_be_found(
         let lost = history.lost_after(node, remote, cut);
         let lost = lost.filter(|lost| lost.at_ms <= cut + bounds.dead_peer_ms);
         lost.ok_or_else(|| {
-            format!("{node} must find that {remote} is dead within {} ms", bounds.dead_peer_ms)
+            format!("{node} must detect that {remote} is dead within {} ms", bounds.dead_peer_ms)
         })
     };
     let (receiver, sender) = (find(to, from)?, find(from, to)?);

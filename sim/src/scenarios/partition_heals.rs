@@ -6,7 +6,7 @@
 
 use rand::RngExt;
 
-use super::{Scenario, begin, small, steady};
+use super::{Scenario, add_steady_requests, new_plan, small_request};
 use crate::event::{Event, EventKind, Outcome};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
@@ -25,7 +25,7 @@ const SIDE: u8 = 2;
 const RECOVERED_MS: u64 = 60_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("partition_heals", seed, NODES, 70_000);
+    let (mut plan, mut rng) = new_plan("partition_heals", seed, NODES, 70_000);
     let (partitioned, healed) = (rng.random_range(4_000..8_000), rng.random_range(20_000..30_000));
     for a in (0..SIDE).map(Node) {
         for b in (SIDE..NODES).map(Node) {
@@ -33,8 +33,8 @@ fn plan(seed: u64) -> Plan {
             plan.faults.push((healed, Fault::Repair { a, b }));
         }
     }
-    steady(&mut plan, &mut rng, 500);
-    plan.load.push((RECOVERED_MS, Load::Request(small(Node(0), Node(NODES - 1)))));
+    add_steady_requests(&mut plan, &mut rng, 500);
+    plan.load.push((RECOVERED_MS, Load::Request(small_request(Node(0), Node(NODES - 1)))));
     super::sort(&mut plan);
     plan
 }

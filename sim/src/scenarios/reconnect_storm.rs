@@ -12,7 +12,7 @@
 use rand::RngExt;
 
 use super::history::{CallHistory, History};
-use super::{Scenario, begin, sort, steady};
+use super::{Scenario, add_steady_requests, new_plan, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
 use crate::invariants::CheckResult;
@@ -30,7 +30,7 @@ const NODES: u8 = 9;
 const DIALS_MAX: usize = 2;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("reconnect_storm", seed, NODES, 20_000);
+    let (mut plan, mut rng) = new_plan("reconnect_storm", seed, NODES, 20_000);
     plan.cluster.tick_ms = 5;
     let (lost, returned) = (rng.random_range(3_000..4_000), rng.random_range(6_000..8_000));
     // All in one tick, or each at a separate time.
@@ -40,7 +40,7 @@ fn plan(seed: u64) -> Plan {
         plan.faults.push((lost, Fault::PowerLoss { node }));
         plan.faults.push((returned + rng.random_range(0..spread), Fault::Restart { node }));
     }
-    steady(&mut plan, &mut rng, 2_500);
+    add_steady_requests(&mut plan, &mut rng, 2_500);
     sort(&mut plan);
     plan
 }
@@ -56,7 +56,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     }
     let first = returns.iter().copied().min().unwrap_or(0);
     let last = returns.iter().copied().max().unwrap_or(0);
-    let due = plan.faults.last().map_or(0, |(at_ms, _)| at_ms + bounds.ticks_ms);
+    let due = plan.faults.last().map_or(0, |(at_ms, _)| at_ms + bounds.timer_resolution_ms);
     if last > due {
         return Err(format!("all must return by {due} ms, the last did at {last}"));
     }

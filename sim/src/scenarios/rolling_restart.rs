@@ -2,16 +2,16 @@
 //!
 //! A node that shuts down accepts no new calls, lets outstanding ones finish within its grace
 //! period ([B09]), closes its connections and starts again. A call made before the shutdown
-//! completes, a later one fails clearly and at once, and none waits for its deadline. Pairs of
-//! which neither node restarts stay connected, and those of the restarted node reconnect soon after
-//! its start.
+//! completes, a later one fails at once with an error that names the shutdown, and none waits for
+//! its deadline. Pairs without the restarted node stay connected, its own pairs reconnect soon
+//! after its start.
 //!
 //! [B09]: crate::rules#b09
 
 use rand::RngExt;
 
 use super::history::{CallHistory, History};
-use super::{Scenario, begin, small, sort};
+use super::{Scenario, new_plan, small_request, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
 use crate::invariants::CheckResult;
@@ -19,42 +19,42 @@ use crate::plan::{Fault, Load, Node, Plan, RequestPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "rolling_restart",
-    about: "nodes restart cleanly one by one: calls finish or fail clearly, others continue",
+    about: "nodes restart cleanly one by one: calls complete or fail fast, others continue",
     plan,
     expect,
 };
 
 const NODES: u8 = 5;
-/// Time by which all nodes are connected, and connections have held.
+/// Time by which all nodes are connected, and connections are old enough to reset the back-off.
 const CONNECTED_MS: u64 = 12_000;
-/// The least time from one restart to the next.
-const BETWEEN_MS: u64 = 4_000;
-/// Longest time that a call takes, in milliseconds: less than any grace.
+/// The shortest time from one restart to the next.
+const RESTART_INTERVAL_MS: u64 = 4_000;
+/// The longest duration of a handler, in milliseconds: shorter than any grace period.
 const WORK_MS: u32 = 400;
 const GRACE_MS: std::ops::Range<u32> = 700..1_500;
 /// Interval of calls from one node to another.
-const EVERY_MS: u64 = 350;
+const CALL_INTERVAL_MS: u64 = 350;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("rolling_restart", seed, NODES, 45_000);
+    let (mut plan, mut rng) = new_plan("rolling_restart", seed, NODES, 45_000);
     plan.cluster.tick_ms = 5;
     let first = rng.random_range(0..NODES);
-    let step = rng.random_range(1..NODES); // five is a prime: each node restarts once
+    let step = rng.random_range(1..NODES); // 5 is prime, so each node restarts once
     let mut at = CONNECTED_MS + rng.random_range(0..1_000);
     for number in 0..NODES {
         let node = Node((first + number * step) % NODES);
         plan.faults.push((at, Fault::Bounce { node, grace_ms: rng.random_range(GRACE_MS) }));
-        at += BETWEEN_MS + rng.random_range(0..1_500);
+        at += RESTART_INTERVAL_MS + rng.random_range(0..1_500);
     }
     for from in (0..NODES).map(Node) {
         for to in (0..NODES).map(Node).filter(|to| *to != from) {
-            let mut at = CONNECTED_MS - rng.random_range(0..EVERY_MS);
+            let mut at = CONNECTED_MS - rng.random_range(0..CALL_INTERVAL_MS);
             while at < plan.duration_ms - plan.cluster.tick_ms {
                 let work_ms = if rng.random_bool(0.5) { 0 } else { rng.random_range(1..WORK_MS) };
                 let timeout_ms = Some(5_000);
-                let call = RequestPlan { work_ms, timeout_ms, ..small(from, to) };
+                let call = RequestPlan { work_ms, timeout_ms, ..small_request(from, to) };
                 plan.load.push((at, Load::Request(call)));
-                at += rng.random_range(EVERY_MS / 2..EVERY_MS * 3 / 2);
+                at += rng.random_range(CALL_INTERVAL_MS / 2..CALL_INTERVAL_MS * 3 / 2);
             }
         }
     }
@@ -88,7 +88,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         };
         match restarts.iter().find(is_affected) {
             None => call.must_complete_within(u64::from(WORK_MS) + trip)?,
-            Some(_) => must_end_clearly(call, &bounds)?,
+            Some(_) => must_complete_or_fail_fast(call, &bounds)?,
         }
     }
     Ok(())
@@ -109,8 +109,8 @@ fn restarts(plan: &Plan, history: &History<'_>, bounds: &Bounds) -> Result<Vec<R
                 "{node} must shut down within {limit} ms of {at}, started at {again}"
             ));
         }
-        // Two waits of its dialers: the second is longer, and so is the first after a connection
-        // that did not hold.
+        // Two back-offs of its dialers: the second is longer, as is the first after a connection
+        // that was too short to reset the back-off.
         let to_ms = again + 6 * bounds.first_backoff_ms() + 4 * bounds.round_trip_ms;
         restarts.push(Restart { node, from_ms: *at, to_ms });
     }
@@ -121,8 +121,8 @@ fn restarts(plan: &Plan, history: &History<'_>, bounds: &Bounds) -> Result<Vec<R
     }
 }
 
-/// Checks that a call completes or fails with a clear error, and never waits for its deadline.
-fn must_end_clearly(call: &CallHistory<'_>, bounds: &Bounds) -> CheckResult {
+/// Checks that a call completes, or fails fast with an error that names the cause.
+fn must_complete_or_fail_fast(call: &CallHistory<'_>, bounds: &Bounds) -> CheckResult {
     if call.made_ms.is_none() {
         return Ok(()); // its caller did not run
     }
@@ -137,6 +137,6 @@ fn must_end_clearly(call: &CallHistory<'_>, bounds: &Bounds) -> CheckResult {
     if is_clear && call.took_ms() <= Some(limit) {
         Ok(())
     } else {
-        Err(call.violation("must complete or fail clearly"))
+        Err(call.violation("must complete or fail fast"))
     }
 }

@@ -13,11 +13,11 @@
 use rand::RngExt;
 
 use super::history::{CallHistory, History};
-use super::{Scenario, begin, sort, steady};
+use super::{Scenario, add_steady_requests, new_plan, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
 use crate::invariants::CheckResult;
-use crate::plan::{CAPACITIES, HandlerEnding, Load, Node, Plan, StreamPlan};
+use crate::plan::{CAPACITIES, Load, Node, Plan, PlannedHandlerEnd, StreamPlan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slow_reader",
@@ -36,33 +36,33 @@ const FAST_MESSAGES: u32 = 40;
 const FAST_CAPACITIES: u8 = 3;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("slow_reader", seed, 2, 22_000);
+    let (mut plan, mut rng) = new_plan("slow_reader", seed, 2, 22_000);
     plan.cluster.tick_ms = 5;
     // Several pings of the blocked stream.
     plan.cluster.limits.stream_ping_interval_ms = Some(2_000);
-    let (caller, server) = super::two(&mut rng, 2);
+    let (caller, callee) = super::two_nodes(&mut rng, 2);
     let unread = StreamPlan {
         capacities: rng.random_range(0..=2),
         down: 30,
         bytes: rng.random_range(50..2_000),
         receive_pace_ms: None,
         cancel_after_ms: Some(rng.random_range(14_000..17_000)),
-        ..stream(caller, server)
+        ..stream(caller, callee)
     };
     let slow = StreamPlan {
         capacities: rng.random_range(0..=2),
         down: SLOW_MESSAGES,
         receive_pace_ms: Some(SLOW_MS),
-        ..stream(caller, server)
+        ..stream(caller, callee)
     };
     plan.load.push((rng.random_range(2_000..3_000), Load::Stream(unread)));
     plan.load.push((rng.random_range(2_000..3_000), Load::Stream(slow)));
     for number in 0..12 {
-        let (from, to) = if number % 2 == 0 { (caller, server) } else { (server, caller) };
+        let (from, to) = if number % 2 == 0 { (caller, callee) } else { (callee, caller) };
         let fast = StreamPlan { up: FAST_MESSAGES, down: FAST_MESSAGES, ..stream(from, to) };
         plan.load.push((rng.random_range(3_500..12_000), Load::Stream(fast)));
     }
-    steady(&mut plan, &mut rng, 150);
+    add_steady_requests(&mut plan, &mut rng, 150);
     sort(&mut plan);
     plan
 }
@@ -78,7 +78,7 @@ fn stream(from: Node, to: Node) -> StreamPlan {
         up_pace_ms: 0,
         down_pace_ms: 0,
         receive_pace_ms: Some(0),
-        ending: HandlerEnding::Success,
+        ending: PlannedHandlerEnd::Success,
         timeout_ms: None,
         cancel_after_ms: Some(60_000),
     }
@@ -98,14 +98,15 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
                 let (took, least) = (call.took_ms(), u64::from(SLOW_MS * SLOW_MESSAGES));
                 // One more receive sees the end.
                 call.must_complete_within(least + u64::from(2 * SLOW_MS) + bounds.round_trip_ms)?;
-                if took < Some(least) || call.waits.is_empty() {
+                if took < Some(least) || call.blocked_sends.is_empty() {
                     return Err(call.violation("must wait for its reader"));
                 }
             }
             Load::Lock(_) | Load::Force(_) | Load::Change(_) => {}
             Load::Stream(_) => {
                 let (input, _) = CAPACITIES[usize::from(FAST_CAPACITIES)];
-                // One round trip for each time that the credit is used up; to open, and to end.
+                // One round trip each time that the credit is used up, and for the open and the
+                // end.
                 let trips = u64::from(FAST_MESSAGES / input) + 3;
                 call.must_complete_within(trips * bounds.round_trip_ms)?;
             }
@@ -122,7 +123,7 @@ fn must_block_and_be_cancelled(
 ) -> CheckResult {
     let (_, output) = CAPACITIES[usize::from(stream.capacities)];
     let sent = call.sent.get(&StreamSide::Callee).copied().unwrap_or(0);
-    let waits: Vec<_> = call.waits.iter().map(|(_, end, number)| (*end, *number)).collect();
+    let waits: Vec<_> = call.blocked_sends.iter().map(|(_, end, number)| (*end, *number)).collect();
     if sent != output || waits != [(StreamSide::Callee, output + 1)] {
         return Err(call.violation(&format!(
             "has credit for {output} messages: its handler sent {sent}, and waited for {waits:?}"
@@ -131,7 +132,7 @@ fn must_block_and_be_cancelled(
     let cancel_after = u64::from(stream.cancel_after_ms.unwrap_or(0));
     let lived_ms = call.took_ms().unwrap_or(0);
     let Some((cancelled_ms, Outcome::Cancelled)) =
-        call.ended.filter(|_| lived_ms + bounds.ticks_ms > cancel_after)
+        call.ended.filter(|_| lived_ms + bounds.timer_resolution_ms > cancel_after)
     else {
         return Err(call.violation("must live until it is cancelled"));
     };

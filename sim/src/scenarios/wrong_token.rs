@@ -1,8 +1,8 @@
 //! One node has another secret than all others.
 //!
-//! No node accepts its connections, and it accepts none ([P2]): each dialer gets the reason, a token
-//! with a wrong signature. Every call from or to the node is refused at once. The other nodes are
-//! unaffected. When it restarts with the right secret, it connects to all others at their next
+//! No node accepts its connections, and it accepts none ([P2]): each dialer gets the reason, a
+//! token with a wrong signature. Every call from or to the node is refused at once. The other nodes
+//! are unaffected. When it restarts with the right secret, it connects to all others at their next
 //! attempts.
 //!
 //! [P2]: grid::protocol#p2
@@ -10,9 +10,9 @@
 use rand::RngExt;
 
 use super::history::{History, dialer_first};
-use super::{Scenario, begin, steady};
+use super::{Scenario, add_steady_requests, new_plan};
 use crate::bounds::Bounds;
-use crate::event::{Event, LinkState, Outcome};
+use crate::event::{ConnectionState, Event, Outcome};
 use crate::invariants::CheckResult;
 use crate::plan::{Node, Plan};
 
@@ -28,10 +28,10 @@ const NODES: u8 = 4;
 const CONNECTED_MS: u64 = 2_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = begin("wrong_token", seed, NODES, 25_000);
+    let (mut plan, mut rng) = new_plan("wrong_token", seed, NODES, 25_000);
     plan.cluster.tick_ms = 5;
     plan.cluster.wrong_secret_nodes.push(Node(rng.random_range(0..NODES)));
-    steady(&mut plan, &mut rng, 300);
+    add_steady_requests(&mut plan, &mut rng, 300);
     plan
 }
 
@@ -44,7 +44,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     history.others_must_be_unaffected(CONNECTED_MS, |a, b| a == outsider || b == outsider)?;
     for call in history.calls.iter().filter(|call| call.concerns(outsider)) {
         let is_refused = matches!(call.ended, Some((_, Outcome::NotConnected)));
-        if call.is_served || !is_refused || call.took_ms() > Some(bounds.ticks_ms) {
+        if call.is_served || !is_refused || call.took_ms() > Some(bounds.timer_resolution_ms) {
             return Err(call.violation("must be refused at once"));
         }
     }
@@ -75,17 +75,19 @@ fn must_be_rejected(
     for change in history.changes(dialer, acceptor).filter(|change| change.at_ms < healed) {
         let cause = change.cause.unwrap_or_default();
         match change.state {
-            LinkState::Connected => {
+            ConnectionState::Connected => {
                 return Err(format!("{dialer} must not be connected to {acceptor}: {change:?}"));
             }
-            LinkState::Backoff if cause.contains("auth token: signed with another secret") => {
+            ConnectionState::Backoff
+                if cause.contains("auth token: signed with another secret") =>
+            {
                 rejections += 1;
             }
             // The very first attempts may come before the other node listens.
-            LinkState::Backoff if rejections > 0 => {
+            ConnectionState::Backoff if rejections > 0 => {
                 return Err(format!("{dialer} must get the reason, its token: {cause}"));
             }
-            LinkState::Backoff | LinkState::Connecting | LinkState::Shutdown => {}
+            ConnectionState::Backoff | ConnectionState::Connecting | ConnectionState::Shutdown => {}
         }
     }
     if rejections < 3 {

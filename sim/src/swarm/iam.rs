@@ -41,7 +41,7 @@ fn cluster(rng: &mut SmallRng, nodes: u8, iam: IamPlan) -> Cluster {
             backoff_max_ms: Some(1_000),
             ..LimitsPlan::default()
         },
-        fault_points: fault_points(rng, FaultMix::Some),
+        fault_points: fault_points(rng, FaultMix::Drawn),
         late: late.into_iter().collect(),
         wrong_secret_nodes: Vec::new(),
         locks: None,

@@ -11,8 +11,8 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use super::{FAULT_CLASSES, FAULT_PHASE_MS, FaultClass, FaultMix, add_fault, fault_points, pick};
 use crate::plan::{
-    ClockWhilePaused, Cluster, Fault, ForcePlan, LimitsPlan, Load, LockEnding, LockPlan, LocksPlan,
-    Node, Plan,
+    ClockWhilePaused, Cluster, Fault, ForcePlan, LimitsPlan, Load, LockPlan, LocksPlan, Node, Plan,
+    PlannedLockEnd,
 };
 
 /// Draws the plan of a seed.
@@ -43,7 +43,7 @@ fn cluster(rng: &mut SmallRng) -> Cluster {
             backoff_max_ms: Some(1_000),
             ..LimitsPlan::default()
         },
-        fault_points: fault_points(rng, FaultMix::Some),
+        fault_points: fault_points(rng, FaultMix::Drawn),
         late: late.into_iter().collect(),
         wrong_secret_nodes: Vec::new(),
         iam: None,
@@ -221,7 +221,7 @@ fn add_outlived_lease(
         // So short that it reaches the store before it is notified.
         pace_ms: 1,
         store_ms: 0,
-        ending: LockEnding::HoldUntilLost,
+        ending: PlannedLockEnd::HoldUntilLost,
         cancel_after_ms: None,
     };
     let other = Node((on.0 + rng.random_range(1..nodes)) % nodes);
@@ -230,7 +230,7 @@ fn add_outlived_lease(
         timeout_ms: lease_ms + 3_000,
         hold_ms: lease_ms,
         pace_ms: 200,
-        ending: LockEnding::Unlock,
+        ending: PlannedLockEnd::Unlock,
         ..holder.clone()
     };
     load.push((from - rng.random_range(300..2_000), Load::Lock(holder)));
@@ -263,9 +263,9 @@ fn lock(
         pace_ms: pick(rng, &[0, 20, 100, 500]),
         store_ms: pick(rng, &[0, 2, 20]),
         ending: match rng.random_range(0..20) {
-            0 => LockEnding::HoldUntilLost,
-            1..5 => LockEnding::Drop,
-            _ => LockEnding::Unlock,
+            0 => PlannedLockEnd::HoldUntilLost,
+            1..5 => PlannedLockEnd::Drop,
+            _ => PlannedLockEnd::Unlock,
         },
         cancel_after_ms: pick(rng, &[None, None, None, None, Some(1), Some(30), Some(600)]),
     }

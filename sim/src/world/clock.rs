@@ -29,7 +29,7 @@ struct ClockState {
     skew_ms: i64,
     /// The reading while its process is paused.
     paused_at: Option<Duration>,
-    /// How far it is behind because it was frozen.
+    /// How far the clocks are behind because they were frozen.
     behind: Duration,
     /// The part of `behind` that the wall clock has been corrected by.
     wall_corrected: Duration,
@@ -55,15 +55,15 @@ impl NodeClock {
         self.state().skew_ms = ms;
     }
 
-    /// Corrects the wall clock; the drift stays.
-    pub(crate) fn set_right(&self) {
+    /// Removes the skew and the lag of the wall clock; the drift stays.
+    pub(crate) fn correct_wall_clock(&self) {
         self.set_skew(0);
-        self.correct();
+        self.catch_up_after_freeze();
     }
 
-    /// Corrects the wall clock by the time that it was frozen, as a machine does at the start of a
+    /// Advances the wall clock by the time that it was frozen, as NTP would by the start of a new
     /// process.
-    pub(crate) fn correct(&self) {
+    pub(crate) fn catch_up_after_freeze(&self) {
         let mut state = self.state();
         state.wall_corrected = state.behind;
     }
@@ -182,7 +182,7 @@ mod tests {
             assert_eq!(clock.now(), instant(seconds(afterwards)), "{during_pause:?}");
             clock.state().last = seconds(95);
             assert_eq!(clock.now(), instant(seconds(afterwards + 5)), "{during_pause:?}");
-            clock.set_right();
+            clock.correct_wall_clock();
             assert_eq!(clock.wall(), Timestamp::new(EPOCH_SECONDS as i64 + 95, 0));
         }
     }

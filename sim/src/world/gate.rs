@@ -1,4 +1,4 @@
-//! A gate that tasks of a node wait at: while its process is paused, or until a condition holds.
+//! A gate at which tasks of a node wait: while its process is paused, or until a condition holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -80,7 +80,7 @@ impl Links {
         }
     }
 
-    pub(super) fn mend(&mut self, sim: &Sim<'_>, a: Node, b: Node) {
+    pub(super) fn repair(&mut self, sim: &Sim<'_>, a: Node, b: Node) {
         let is_paused = self.is_paused(a, b);
         match self.links.remove(&pair(a, b)) {
             Some(LinkFault::Held) if !is_paused => sim.release(host(a), host(b)),

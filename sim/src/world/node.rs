@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use grid::net::transport::{ConnectFuture, Socket, Transport};
-use grid::{Auth, ConnectionState, Limits, Manager, Name};
+use grid::{Auth, Limits, Manager, Name};
 use iam_bootstrap::store::MemoryStore;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -22,7 +22,7 @@ use super::gate::Gate;
 use super::links::host;
 use super::tap::TappedSocket;
 use super::{node_of, url};
-use crate::event::{CallId, EventKind, LinkState};
+use crate::event::{CallId, ConnectionState, EventKind};
 use crate::iam;
 use crate::load::{self, LoadTable};
 use crate::lock::{LockSlot, Protected};
@@ -70,7 +70,7 @@ pub struct Host {
     pub healed: Gate,
     /// Slot for the lock client that the load uses.
     pub locks: LockSlot,
-    /// Slot for the copy of users, policies and mappings that the load changes.
+    /// Slot for the replica of users, policies and mappings that the load changes.
     pub iam: iam::IamSlot,
     /// The pools of this node, which its successive processes share.
     pub pools: Vec<MemoryStore>,
@@ -150,7 +150,7 @@ pub(super) struct Incarnation {
     pub(super) manager: Option<Manager>,
     /// The lock client; none once the shutdown has begun.
     pub(super) locks: Option<LockSlot>,
-    /// The IAM copy; none once the shutdown has begun.
+    /// The IAM replica; none once the shutdown has begun.
     pub(super) iam: Option<iam::IamSlot>,
 }
 
@@ -238,7 +238,7 @@ async fn run_incarnation(
     listener: &TcpListener,
 ) -> turmoil::Result<AfterShutdown> {
     let recorder = shared.recorder.for_node(shared.node);
-    shared.clock.correct();
+    shared.clock.catch_up_after_freeze();
     let (commands, mut inbox) = mpsc::unbounded_channel();
     let host = start(shared, &recorder)?;
     let manager = host.manager.clone();
@@ -299,8 +299,8 @@ async fn shut_down(shared: &NodeShared, host: Host, grace: Duration) {
     }
     host.ending.open();
     let Host { manager, locks, iam, .. } = host;
-    if let Some(copy) = iam.iam() {
-        copy.shutdown();
+    if let Some(replica) = iam.iam() {
+        replica.shutdown();
     }
     drop(iam);
     if let Some(client) = locks.client() {
@@ -365,17 +365,18 @@ async fn watch(connection: grid::Connection, recorder: NodeRecorder) {
     loop {
         let now = watch.changed().await;
         let state = match now {
-            ConnectionState::Connecting => LinkState::Connecting,
-            ConnectionState::Connected => LinkState::Connected,
-            ConnectionState::Backoff => LinkState::Backoff,
-            ConnectionState::Shutdown => LinkState::Shutdown,
+            grid::ConnectionState::Connecting => ConnectionState::Connecting,
+            grid::ConnectionState::Connected => ConnectionState::Connected,
+            grid::ConnectionState::Backoff => ConnectionState::Backoff,
+            grid::ConnectionState::Shutdown => ConnectionState::Shutdown,
         };
         let failure = connection.stats().last_failure;
         // A connection that supersedes another leaves no time to observe the state in between.
-        let is_lost = now != ConnectionState::Connected || last == ConnectionState::Connected;
+        let is_lost =
+            now != grid::ConnectionState::Connected || last == grid::ConnectionState::Connected;
         let cause = failure.filter(|_| is_lost).map(|failure| failure.cause.to_string());
         recorder.record(EventKind::State { remote, state, cause });
-        if now == ConnectionState::Shutdown {
+        if now == grid::ConnectionState::Shutdown {
             return;
         }
         last = now;

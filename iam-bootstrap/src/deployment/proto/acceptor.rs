@@ -89,7 +89,8 @@ impl AcceptorState {
         }
     }
 
-    /// Returns whether a ballot is at least as high as the promised one, and not absurdly higher.
+    /// Returns whether a ballot is at least as high as the promised one, and not implausibly
+    /// higher.
     fn may_follow(&self, ballot: &Ballot) -> bool {
         let highest = self.promised.round.saturating_add(BALLOT_LEAD_MAX);
         *ballot >= self.promised && (1..=highest).contains(&ballot.round)
@@ -185,8 +186,8 @@ mod tests {
     #[test]
     fn rounds_cannot_be_exhausted_by_one_request() {
         let state = AcceptorState::default();
-        let absurd = PaxosRequest::Prepare { ballot: ballot(u64::MAX, "z") };
-        assert!(matches!(state.handle(&absurd).response, PaxosResponse::Refused { .. }));
+        let implausible = PaxosRequest::Prepare { ballot: ballot(u64::MAX, "z") };
+        assert!(matches!(state.handle(&implausible).response, PaxosResponse::Refused { .. }));
         let claimed = state.claim(&"a".into(), u64::MAX).save.expect("a new promise needs a save");
         assert!(claimed.promised.round <= BALLOT_LEAD_MAX);
         assert!(

@@ -58,7 +58,7 @@ pub enum Output {
     },
 }
 
-/// A server did not respond. It may still have handled the request.
+/// Absence of a response. The server may still have handled the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoResponse;
 
@@ -105,7 +105,7 @@ enum ProposerPhase {
     Decided { id: DeploymentId },
 }
 
-/// Servers that have responded.
+/// Servers that have responded in this phase.
 #[derive(Debug, Default)]
 struct QuorumCount {
     granted: BTreeSet<usize>,
@@ -120,7 +120,7 @@ impl QuorumCount {
 
 impl Proposer {
     /// Creates a proposer for server `local_index` of `servers`. It first waits for a random time,
-    /// so that servers do not start together.
+    /// so that servers do not start their attempts at the same time.
     pub fn new(local_index: usize, servers: usize, timing: Timing, mut rng: SmallRng) -> Self {
         debug_assert!(local_index < servers, "index of a server");
         let proposed_id = DeploymentId::from_random(rng.random());
@@ -178,7 +178,7 @@ impl Proposer {
         }
     }
 
-    /// Handles an elapsed wait.
+    /// Handles an expired timer.
     pub fn handle_timeout(&mut self, epoch: u64) {
         if epoch != self.epoch {
             return;
@@ -218,11 +218,11 @@ impl Proposer {
             Ok(_) | Err(NoResponse) if matches!(self.phase, ProposerPhase::Claiming) => {
                 self.back_off();
             }
-            Ok(_) | Err(NoResponse) => {} // of an earlier attempt
+            Ok(_) | Err(NoResponse) => {} // response to an earlier attempt
         }
     }
 
-    /// Handles a server's response, or its absence.
+    /// Handles a server's response, or the absence of one.
     pub fn handle_response(
         &mut self,
         from: usize,
@@ -238,7 +238,7 @@ impl Proposer {
             PaxosRequest::Learn { .. } => return,
         };
         if let Ok(PaxosResponse::Refused { promised }) = response {
-            // At most as far ahead as acceptors would follow.
+            // Bounded, since acceptors refuse rounds that are further ahead.
             let highest = ballot.round.saturating_add(BALLOT_LEAD_MAX - 1);
             self.highest_refused_round =
                 self.highest_refused_round.max(promised.round.min(highest));
@@ -257,7 +257,7 @@ impl Proposer {
             ProposerPhase::Accepting { vote, quorum } if accepted && vote.ballot == *ballot => {
                 quorum
             }
-            // Of an earlier attempt, or too late for this one.
+            // A response to an earlier attempt or phase.
             ProposerPhase::Preparing { .. }
             | ProposerPhase::Accepting { .. }
             | ProposerPhase::Waiting { .. }
@@ -318,8 +318,8 @@ impl Proposer {
         }
     }
 
-    /// Waits before the next attempt: random in the upper half of a span that doubles with each
-    /// attempt.
+    /// Waits before the next attempt: drawn from the upper half of an interval that doubles
+    /// with each attempt.
     fn back_off(&mut self) {
         let wait = self.retry_ceiling.mul_f64(0.5 + 0.5 * self.rng.random::<f64>());
         self.retry_ceiling = (self.retry_ceiling * 2).min(self.timing.retry_max);

@@ -129,7 +129,8 @@ impl StoreLocation {
                 Err(StoreError::Unsupported { what, found, max: FORMAT })
             }
             None => {
-                Err(self.unavailable(format!("its marker {MARKER} is not one of this program")))
+                Err(self
+                    .unavailable(format!("its marker {MARKER} was not written by this program")))
             }
         }
     }
@@ -137,23 +138,23 @@ impl StoreLocation {
     /// Returns the error for a directory without a marker. It may become a store if it contains
     /// nothing but the leftovers of an interrupted initialisation.
     fn error_without_marker(&self, root: &OwnedFd) -> StoreError {
-        let is_ours = |name: &str| {
+        let is_recognised = |name: &str| {
             name == LOCK
                 || name.starts_with(TEMPORARY)
                 || ItemKind::ALL.iter().any(|kind| kind.prefix() == name)
         };
-        let mut foreign = None;
+        let mut unrecognised = None;
         let listed = for_each_name(root, |name| {
-            if !name.is_some_and(is_ours) {
-                foreign = Some(name.unwrap_or("a name that is not UTF-8").to_owned());
+            if !name.is_some_and(is_recognised) {
+                unrecognised = Some(name.unwrap_or("a name that is not UTF-8").to_owned());
             }
-            foreign.is_none()
+            unrecognised.is_none()
         });
-        match (listed, foreign) {
+        match (listed, unrecognised) {
             (Err(error), _) => self.io_error("cannot list it")(error),
             (Ok(()), None) => StoreError::NotInitialised { store: Arc::clone(&self.name) },
-            (Ok(()), Some(foreign)) => self.unavailable(format!(
-                "it has no marker {MARKER} and holds {foreign:?}, so it is no store; give another directory"
+            (Ok(()), Some(unrecognised)) => self.unavailable(format!(
+                "it has no marker {MARKER} and holds {unrecognised:?}, so it is not a store; use another directory"
             )),
         }
     }
@@ -165,8 +166,9 @@ impl StoreLocation {
         let lock = File::from(lock);
         match lock.try_lock() {
             Ok(()) => Ok(lock),
-            Err(std::fs::TryLockError::WouldBlock) => Err(self
-                .unavailable("another process has it open; stop that, or give another directory")),
+            Err(std::fs::TryLockError::WouldBlock) => Err(self.unavailable(
+                "another process has it open; stop that process, or use another directory",
+            )),
             Err(std::fs::TryLockError::Error(error)) => {
                 Err(self.unavailable(format!("cannot lock it: {error}")))
             }
@@ -202,11 +204,12 @@ impl OpenStore {
     }
 
     pub(super) fn read(&self, path: &ItemPath) -> Result<Vec<u8>, StoreError> {
-        let corrupt = |why: String| StoreError::Corrupt { path: path.clone(), why: why.into() };
+        let corrupt =
+            |cause: String| StoreError::Corrupt { path: path.clone(), cause: cause.into() };
         let directory = self.directory(path)?;
         let file = rustix::fs::openat(directory, path.file_name(), READ, Mode::empty());
         let file = file.map_err(|error| self.item_error(path, "cannot open", error))?;
-        let stat = rustix::fs::fstat(&file).map_err(self.io_error("cannot look at a file"))?;
+        let stat = rustix::fs::fstat(&file).map_err(self.io_error("cannot stat a file"))?;
         let bytes = size_of(&stat).map_err(corrupt)?;
         let too_large = StoreError::TooLarge { path: path.clone(), bytes, max: ITEM_BYTES_MAX };
         let size = usize::try_from(bytes).map_err(|_| too_large.clone())?;
@@ -316,7 +319,10 @@ fn io_error(name: &Arc<str>, what: &str) -> impl Fn(Errno) -> StoreError + use<>
 }
 
 fn not_a_file(path: &ItemPath, what: impl Display) -> StoreError {
-    StoreError::Corrupt { path: path.clone(), why: format!("it is {what}, and no file").into() }
+    StoreError::Corrupt {
+        path: path.clone(),
+        cause: format!("it is {what}, not a regular file").into(),
+    }
 }
 
 fn size_of(stat: &Stat) -> Result<u64, String> {
@@ -324,7 +330,7 @@ fn size_of(stat: &Stat) -> Result<u64, String> {
         FileType::RegularFile => {
             u64::try_from(stat.st_size).map_err(|_| "its size is negative".to_owned())
         }
-        other => Err(format!("it is no file, but {other:?}")),
+        other => Err(format!("it is not a regular file, but {other:?}")),
     }
 }
 

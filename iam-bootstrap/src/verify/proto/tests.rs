@@ -113,8 +113,8 @@ fn b60_unreachable_peers_are_logged_after_twenty_attempts_in_one_line() {
     assert!((2..=6).contains(&simulation.reports.len()), "{:?}", simulation.reports);
     let (at, first) = &simulation.reports[0];
     assert!((8..=20).contains(&at.as_secs()), "{at:?}");
-    let why: Arc<str> = "not connected".into();
-    let peers = vec![(1, Arc::clone(&why)), (2, why)];
+    let cause: Arc<str> = "not connected".into();
+    let peers = vec![(1, Arc::clone(&cause)), (2, cause)];
     assert_eq!(*first, Report::Unreachable { peers, attempts: 20 });
     simulation.run(5, &|_, _| Ok(None));
     assert_eq!(simulation.verify.status(), VerifyStatus::Verified);

@@ -1,4 +1,4 @@
-//! The result of a bench of streams: a table for people, or one line of JSON for programs.
+//! The result of a bench of streams: a table, or one line of JSON.
 
 use std::fmt;
 
@@ -60,7 +60,7 @@ impl RunRow {
         let messages_per_second = run.confirmed as f64 / run.elapsed.as_secs_f64();
         Self {
             streams: run.streams,
-            way: match run.way {
+            way: match run.direction {
                 Direction::OneWay => "one_way",
                 Direction::Echoed => "echoed",
             },

@@ -67,18 +67,17 @@ impl ExclusionChecker {
         lock: Arc<dyn HeldLock>,
     ) -> Option<HolderEntry> {
         let mut state = self.state();
-        // Check the other holders first. `is_held()` was true for them ever since they acquired
-        // their locks: if this one is still held afterwards, both were held when the other was
-        // checked.
-        let others = state.holders.iter().filter(|other| other.claim.excludes(&claim));
-        let both = others
+        // The other holders are checked first. A lock that was lost is never held again: if this
+        // one is still held afterwards, both were held when the other was checked.
+        let others = state.holders.iter().filter(|other| other.claim.conflicts_with(&claim));
+        let conflicts = others
             .filter(|other| other.lock.is_held())
             .map(|other| format!("{} and {claim} are held at once", other.claim));
-        let both: Vec<_> = both.collect();
+        let conflicts: Vec<_> = conflicts.collect();
         if !lock.is_held() {
             return None;
         }
-        both.into_iter().for_each(|text| state.record_violation(text));
+        conflicts.into_iter().for_each(|text| state.record_violation(text));
         state.check_token(&claim);
         state.last_id += 1;
         let id = state.last_id;
@@ -101,9 +100,9 @@ impl ExclusionChecker {
 impl CheckerState {
     /// A writer's token exceeds all tokens before it, a reader's all writers' tokens before it.
     fn check_token(&mut self, claim: &LockClaim) {
-        let most = claim.resources.iter().max().map_or(0, |most| most + 1);
-        if self.tokens.len() < most {
-            self.tokens.resize(most, HighestTokens::default());
+        let resource_count = claim.resources.iter().max().map_or(0, |max| max + 1);
+        if self.tokens.len() < resource_count {
+            self.tokens.resize(resource_count, HighestTokens::default());
         }
         for resource in claim.resources.iter().copied() {
             let highest = self.tokens[resource];
@@ -131,7 +130,7 @@ impl CheckerState {
 }
 
 impl LockClaim {
-    fn excludes(&self, other: &Self) -> bool {
+    fn conflicts_with(&self, other: &Self) -> bool {
         let is_shared = self.kind == LockKind::Read && other.kind == LockKind::Read;
         !is_shared && self.resources.iter().any(|resource| other.resources.contains(resource))
     }
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn conflicting_holders_are_found() {
+    fn conflicting_holders_are_reported() {
         use LockKind::{Read, Write};
         assert_eq!(violations(&[claim(Write, &[0], 1), claim(Write, &[1], 1)]), 0);
         assert_eq!(violations(&[claim(Read, &[0], 1), claim(Read, &[0], 1)]), 0);
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_do_not_grow_are_found() {
+    fn tokens_that_do_not_grow_are_reported() {
         use LockKind::{Read, Write};
         for (claims, expected) in [
             ([claim(Write, &[0], 5), claim(Write, &[0], 5)], 1),

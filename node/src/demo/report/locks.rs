@@ -5,17 +5,17 @@ use std::fmt;
 use indicatif::HumanCount;
 
 use super::{short_count, wrap};
-use crate::demo::locks::{LockAttempts, LockLedger, LockOutcome};
+use crate::demo::locks::{LockAttempts, LockCounters, LockOutcome};
 use crate::latency::DisplayLatency;
 
 /// All failures of locks. `left` locks were still held or granted at the end.
-pub(super) fn failures(ledger: &LockLedger, left: usize) -> Vec<String> {
-    let (mut failures, count) = ledger.exclusion.violations();
+pub(super) fn failures(counters: &LockCounters, left: usize) -> Vec<String> {
+    let (mut failures, count) = counters.exclusion.violations();
     let more = count.saturating_sub(failures.len() as u64);
     if more > 0 {
         failures.push(format!("and {more} more such violations"));
     }
-    for (node, attempts) in ledger.nodes.iter().enumerate() {
+    for (node, attempts) in counters.nodes.iter().enumerate() {
         failures.extend(attempt_failures(&name(node), attempts));
     }
     if left > 0 {
@@ -25,11 +25,11 @@ pub(super) fn failures(ledger: &LockLedger, left: usize) -> Vec<String> {
 }
 
 fn attempt_failures(name: &str, attempts: &LockAttempts) -> Vec<String> {
-    let (begun, ended) = (attempts.begun(), attempts.ended());
+    let (started, ended) = (attempts.started(), attempts.ended());
     let count = |outcome| attempts.count(outcome);
     let mut failures = Vec::new();
-    if begun != ended {
-        failures.push(format!("{name}: {begun} lock attempts had {ended} outcomes"));
+    if started != ended {
+        failures.push(format!("{name}: {started} lock attempts had {ended} outcomes"));
     }
     if count(LockOutcome::Granted) == 0 {
         failures.push(format!("{name}: no lock was granted"));
@@ -51,7 +51,7 @@ fn name(node: usize) -> String {
 }
 
 /// One row for each server, and the sums.
-pub(super) struct LockTable<'a>(pub(super) &'a LockLedger);
+pub(super) struct LockTable<'a>(pub(super) &'a LockCounters);
 
 /// Outcomes with a column. The sums have all outcomes.
 const COLUMNS: [LockOutcome; 4] =
@@ -59,14 +59,14 @@ const COLUMNS: [LockOutcome; 4] =
 
 impl fmt::Display for LockTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(ledger) = self;
+        let Self(counters) = self;
         write!(f, "{:<8}{:>10}", "locks at", "attempts")?;
         for outcome in COLUMNS {
             write!(f, "{:>11}", outcome.label())?;
         }
         writeln!(f, "{:>9}{:>9}", "median", "p99")?;
-        for (node, attempts) in ledger.nodes.iter().enumerate() {
-            write!(f, "{:<8}{:>10}", name(node), short_count(attempts.begun()))?;
+        for (node, attempts) in counters.nodes.iter().enumerate() {
+            write!(f, "{:<8}{:>10}", name(node), short_count(attempts.started()))?;
             for outcome in COLUMNS {
                 write!(f, "{:>11}", short_count(attempts.count(outcome)))?;
             }
@@ -74,11 +74,11 @@ impl fmt::Display for LockTable<'_> {
             let (median, p99) = (waits.quantile(0.5), waits.quantile(0.99));
             writeln!(f, "{:>9}{:>9}", DisplayLatency(median), DisplayLatency(p99))?;
         }
-        let sums = LockOutcome::ALL.into_iter().map(|outcome| (outcome, ledger.count(outcome)));
+        let sums = LockOutcome::ALL.into_iter().map(|outcome| (outcome, counters.count(outcome)));
         let sums = sums.filter(|(_, count)| *count > 0);
         let sums: Vec<_> =
             sums.map(|(outcome, n)| format!("{} {}", HumanCount(n), outcome.label())).collect();
-        let sums = format!("{} lock attempts: {}", HumanCount(ledger.begun()), sums.join(", "));
+        let sums = format!("{} lock attempts: {}", HumanCount(counters.started()), sums.join(", "));
         writeln!(f, "\n{}", wrap(&sums))
     }
 }
@@ -87,52 +87,52 @@ impl fmt::Display for LockTable<'_> {
 mod tests {
     use super::*;
 
-    /// The ledger of two servers that held a lock each.
-    fn ledger() -> LockLedger {
-        let ledger = LockLedger::new(2).expect("the histogram's bounds are constants");
-        ledger.nodes.iter().for_each(|attempts| attempts.begin().end(LockOutcome::Granted));
-        ledger
+    /// The counters of two servers that held a lock each.
+    fn counters() -> LockCounters {
+        let counters = LockCounters::new(2).expect("the histogram's bounds are constants");
+        counters.nodes.iter().for_each(|attempts| attempts.begin().end(LockOutcome::Granted));
+        counters
     }
 
-    fn assert_only_failure(ledger: &LockLedger, expected: &str) {
-        assert_eq!(failures(ledger, 0), [expected]);
+    fn assert_only_failure(counters: &LockCounters, expected: &str) {
+        assert_eq!(failures(counters, 0), [expected]);
     }
 
     #[test]
     fn unexpected_lock_outcomes_are_failures() {
-        assert_eq!(failures(&ledger(), 0), Vec::<String>::new());
-        assert_eq!(failures(&ledger(), 2), ["2 locks or grants were left"]);
+        assert_eq!(failures(&counters(), 0), Vec::<String>::new());
+        assert_eq!(failures(&counters(), 2), ["2 locks or grants were left"]);
 
-        let clean = ledger();
+        let clean = counters();
         for fine in [LockOutcome::TimedOut, LockOutcome::Lost, LockOutcome::Cancelled] {
             clean.nodes[0].begin().end(fine);
         }
         assert_eq!(failures(&clean, 0), Vec::<String>::new());
 
-        let hanging = ledger();
+        let hanging = counters();
         let _open = hanging.nodes[0].begin();
         assert_only_failure(&hanging, "node 1: 2 lock attempts had 1 outcomes");
 
-        let failing = ledger();
+        let failing = counters();
         failing.nodes[1].begin().fail(&dsync::LockError::ShuttingDown);
         let expected = "node 2: 1 lock attempts failed: this server is shutting down";
         assert_only_failure(&failing, expected);
 
-        let cut = ledger();
+        let cut = counters();
         drop(cut.nodes[1].begin());
         assert_only_failure(&cut, "node 2: 1 holders ended, though it was not killed");
         cut.nodes[1].mark_killed();
         assert_eq!(failures(&cut, 0), Vec::<String>::new());
 
-        let never = LockLedger::new(1).expect("the histogram's bounds are constants");
+        let never = LockCounters::new(1).expect("the histogram's bounds are constants");
         assert_only_failure(&never, "node 1: no lock was granted");
     }
 
     #[test]
     fn lock_table_has_a_row_per_server() {
-        let ledger = ledger();
-        ledger.nodes[0].begin().end(LockOutcome::TimedOut);
-        let shown = LockTable(&ledger).to_string();
+        let counters = counters();
+        counters.nodes[0].begin().end(LockOutcome::TimedOut);
+        let shown = LockTable(&counters).to_string();
         let line = shown.lines().find(|line| line.starts_with("node 1")).expect("it has one");
         let words: Vec<_> = line.split_whitespace().collect();
         assert_eq!(words[..7], ["node", "1", "2", "1", "1", "0", "0"], "{shown}");

@@ -33,7 +33,7 @@ impl Scripted {
             .each_ref()
             .map(|listener| format!("http://{}", listener.local_addr().expect("it is bound")));
         let [server, client] = names.each_ref().map(|name| {
-            let auth = Auth::shared_secret(b"what both know").expect("it is long enough");
+            let auth = Auth::shared_secret(b"the shared secret").expect("it is long enough");
             Manager::builder(name).servers(names.clone()).auth(auth).build().expect("names differ")
         });
         HOLD_LOCK
@@ -95,7 +95,7 @@ async fn refusal_carries_its_reason() {
 }
 
 #[tokio::test]
-async fn grant_without_a_valid_pong_is_no_lock() {
+async fn grant_without_a_valid_pong_is_not_a_held_lock() {
     let scripted =
         Scripted::new(
             |mut input, mut output| async move { grant(&mut input, &mut output, 1, 0).await },
@@ -113,10 +113,10 @@ async fn lock_without_pongs_is_lost_at_the_end_of_its_validity() {
         std::future::pending().await
     })
     .await;
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut hold = scripted.acquire().await.expect("it is granted");
     assert_eq!(hold.until_lost().await, LossCause::Unconfirmed);
-    assert!(begun.elapsed() >= Duration::from_millis(495), "{:?}", begun.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(495), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

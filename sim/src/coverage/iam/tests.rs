@@ -26,7 +26,7 @@ fn pool(at_ms: u64, is_there: bool) -> Step {
     fault(at_ms, if is_there { up } else { Fault::PoolDown { node, pool, reason } })
 }
 
-fn state(at_ms: u64, node: Node, remote: Node, state: LinkState) -> Step {
+fn state(at_ms: u64, node: Node, remote: Node, state: ConnectionState) -> Step {
     (at_ms, node, EventKind::State { remote, state, cause: None })
 }
 
@@ -79,7 +79,7 @@ fn repaired(value: Option<u32>) -> Vec<Step> {
 
 /// Two disconnected nodes change one item.
 fn on_both_sides(there: Option<u32>, here: Option<u32>) -> Vec<Step> {
-    let lost = LinkState::Backoff;
+    let lost = ConnectionState::Backoff;
     vec![state(1, A, B, lost), persisted(2, B, 1, there), persisted(3, A, 2, here)]
 }
 
@@ -90,7 +90,7 @@ fn reaching(point: &str) -> Vec<Step> {
         "change_requested_of_crashed_process" => refused("its process crashed"),
         "change_committed" => changed(&[]),
         "change_committed_while_peer_is_cut_off" => {
-            let mut steps = vec![state(1, A, B, LinkState::Backoff)];
+            let mut steps = vec![state(1, A, B, ConnectionState::Backoff)];
             steps.extend(changed(&[]));
             steps
         }
@@ -110,8 +110,8 @@ fn reaching(point: &str) -> Vec<Step> {
         "reconciliation_with_unloaded_peer" => vec![started(0, B), reconciles(1, B)],
         "reconnected_before_next_reconciliation" => vec![
             reconciles(1, B),
-            state(2, A, B, LinkState::Backoff),
-            state(999, A, B, LinkState::Connected),
+            state(2, A, B, ConnectionState::Backoff),
+            state(999, A, B, ConnectionState::Connected),
         ],
         "tombstone_stored_without_item" => vec![persisted(1, B, 1, gone), persisted(2, A, 1, gone)],
         "item_changed_on_both_sides_of_partition" => on_both_sides(put, put),
@@ -189,7 +189,7 @@ fn similar_events_do_not_reach_a_point() {
     never("load_interrupted_by_crash", loaded);
     let not_running = vec![pool(0, false), pool(1, true), started(2, A), visible(3, A, &[])];
     never("pool_came_online_late", not_running);
-    let never_lost = vec![reconciles(1, B), state(2, A, B, LinkState::Connected)];
+    let never_lost = vec![reconciles(1, B), state(2, A, B, ConnectionState::Connected)];
     never("reconnected_before_next_reconciliation", never_lost);
     let there = vec![started(0, B), visible(1, B, &[]), reconciles(2, B)];
     never("reconciliation_with_unloaded_peer", there);

@@ -99,7 +99,7 @@ function addKeys(page) {
 // In the overview, a press centres the view there, and a drag moves it.
 function addOverview(page) {
   const canvas = byId('overview');
-  let is = false;
+  let isPressed = false;
   const go = (event) => {
     const part = (event.offsetX - GUTTER) / plotWidth();
     const time = WHOLE.from + part * (WHOLE.to - WHOLE.from);
@@ -107,12 +107,12 @@ function addOverview(page) {
     page.show(time - half, time + half);
   };
   canvas.addEventListener('pointerdown', (down) => {
-    is = true;
+    isPressed = true;
     try { canvas.setPointerCapture(down.pointerId); } catch { /* then without */ }
     go(down);
   });
-  canvas.addEventListener('pointermove', (move) => { if (is) go(move); });
-  for (const end of ['pointerup', 'pointercancel']) canvas.addEventListener(end, () => { is = false; });
+  canvas.addEventListener('pointermove', (move) => { if (isPressed) go(move); });
+  for (const end of ['pointerup', 'pointercancel']) canvas.addEventListener(end, () => { isPressed = false; });
 }
 
 function addDivider() {

@@ -287,11 +287,11 @@ function drawBar(bar, x, y, width, height, alpha) {
 }
 
 function drawMessages() {
-  const inSight = inView('messages');
-  const roomy = inSight.length < 700;
+  const visible = inView('messages');
+  const roomy = visible.length < 700;
   // The more messages, the fainter each is, so that the calls stay visible.
-  const dense = Math.min(Math.max(plotWidth() * 0.35 / Math.max(inSight.length, 1), 0.1), 0.8);
-  eachLevel(inSight, (messages, alpha) => {
+  const dense = Math.min(Math.max(plotWidth() * 0.35 / Math.max(visible.length, 1), 0.1), 0.8);
+  eachLevel(visible, (messages, alpha) => {
     const kinds = [
       ['message', messages.filter((message) => !message.lost && !message.control)],
       ['faint', messages.filter((message) => !message.lost && message.control)],
@@ -305,7 +305,7 @@ function drawMessages() {
       strokeMessages(some);
       if (roomy) some.forEach(drawHead);
       ctx.globalAlpha = alpha;
-      if (inSight.length < 60 && alpha === 1) some.forEach(labelMessage);
+      if (visible.length < 60 && alpha === 1) some.forEach(labelMessage);
     }
   });
 }
@@ -364,11 +364,11 @@ const MARKS = {
 };
 
 function drawPoints() {
-  const inSight = inView('points');
-  const faults = inSight.filter((point) => point.kind === 'fault');
+  const visible = inView('points');
+  const faults = visible.filter((point) => point.kind === 'fault');
   // Faults are never faint: they may be the cause.
   drawMarks(faults);
-  eachLevel(inSight.filter((point) => point.kind !== 'fault'), drawMarks);
+  eachLevel(visible.filter((point) => point.kind !== 'fault'), drawMarks);
   faults.forEach(({ index, from }, at) => {
     const next = at + 1 < faults.length ? xOf(faults[at + 1].from) : view.width;
     const x = xOf(from) + 7;
@@ -414,8 +414,8 @@ const VERTICALS = { violated: ['alarm', 2.5, []], healed: ['ok', 1.5, [6, 4]], q
 
 function drawVerticals() {
   // Where plates would overlap, that of a violation is drawn.
-  const inSight = inView('lines').sort((one, other) => (other.kind === 'violated') - (one.kind === 'violated'));
-  for (const line of inSight) {
+  const visible = inView('lines').sort((one, other) => (other.kind === 'violated') - (one.kind === 'violated'));
+  for (const line of visible) {
     const [name, width, dashes] = VERTICALS[line.kind];
     const x = xOf(line.from);
     drawn.painted++;

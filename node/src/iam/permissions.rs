@@ -1,5 +1,5 @@
-//! The right that each request requires: an action such as `admin:CreateUser`, on a resource such
-//! as `arn:aws:iam:::user/alice`. The root account has all rights.
+//! The permission that each request requires: an action such as `admin:CreateUser`, on a resource
+//! such as `arn:aws:iam:::user/alice`. The root account has all permissions.
 
 use iam_bootstrap::Snapshot;
 use iam_bootstrap::model::UserName;
@@ -7,9 +7,9 @@ use iam_bootstrap::snapshot::KeyOwner;
 
 use super::wire::{IamRequest, Principal};
 
-/// A right that the caller must have.
+/// A permission that the caller must have.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct RequiredRight {
+pub(super) struct RequiredPermission {
     pub(super) action: &'static str,
     pub(super) resource: String,
 }
@@ -24,31 +24,39 @@ pub(super) fn acts_for(snapshot: &Snapshot, access_key: &str) -> Option<UserName
     }
 }
 
-impl RequiredRight {
+impl RequiredPermission {
     pub(super) fn of(request: &IamRequest, caller: &str, snapshot: &Snapshot) -> Self {
         let (action, kind, name) = match request {
             IamRequest::AddUser(add) => ("admin:CreateUser", "user", add.user.as_str()),
             IamRequest::ListUsers(_) => ("admin:ListUsers", "user", "*"),
-            IamRequest::RemoveUser(of) => ("admin:DeleteUser", "user", of.user.as_str()),
+            IamRequest::RemoveUser(target) => ("admin:DeleteUser", "user", target.user.as_str()),
             IamRequest::SetPolicy(set) => ("admin:CreatePolicy", "policy", set.policy.as_str()),
             IamRequest::ListPolicies(_) => ("admin:ListPolicies", "policy", "*"),
-            IamRequest::RemovePolicy(of) => ("admin:DeletePolicy", "policy", of.policy.as_str()),
-            IamRequest::AttachPolicy(attach) => principal_right("admin:AttachPolicy", &attach.to),
-            IamRequest::DetachPolicy(detach) => principal_right("admin:DetachPolicy", &detach.to),
+            IamRequest::RemovePolicy(target) => {
+                ("admin:DeletePolicy", "policy", target.policy.as_str())
+            }
+            IamRequest::AttachPolicy(attach) => {
+                principal_permission("admin:AttachPolicy", &attach.to)
+            }
+            IamRequest::DetachPolicy(detach) => {
+                principal_permission("admin:DetachPolicy", &detach.to)
+            }
             IamRequest::AddServiceAccount(add) => {
                 let parent = add.parent.clone().or_else(|| acts_for(snapshot, caller));
                 let parent = parent.as_ref().map_or(caller, |parent| parent.as_str());
                 return Self::new("admin:CreateServiceAccount", "user", parent);
             }
             IamRequest::ListServiceAccounts(_) => ("admin:ListServiceAccounts", "user", "*"),
-            IamRequest::RemoveServiceAccount(of) => {
-                let account = snapshot.service_account(&of.access_key);
+            IamRequest::RemoveServiceAccount(target) => {
+                let account = snapshot.service_account(&target.access_key);
                 let parent = account.map_or("*", |account| account.parent.as_str());
                 ("admin:DeleteServiceAccount", "user", parent)
             }
             IamRequest::SetGroup(set) => ("admin:CreateGroup", "group", set.group.as_str()),
             IamRequest::ListGroups(_) => ("admin:ListGroups", "group", "*"),
-            IamRequest::RemoveGroup(of) => ("admin:DeleteGroup", "group", of.group.as_str()),
+            IamRequest::RemoveGroup(target) => {
+                ("admin:DeleteGroup", "group", target.group.as_str())
+            }
             IamRequest::WhoAmI(_) => ("admin:WhoAmI", "user", caller),
             IamRequest::IsAllowed(query) => ("admin:SimulatePolicy", "user", &*query.access_key),
         };
@@ -60,7 +68,7 @@ impl RequiredRight {
     }
 }
 
-fn principal_right<'w>(
+fn principal_permission<'w>(
     action: &'static str,
     principal: &'w Principal,
 ) -> (&'static str, &'static str, &'w str) {

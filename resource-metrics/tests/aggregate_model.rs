@@ -1,4 +1,4 @@
-//! Windows against a model that keeps every sample and recomputes all values from them.
+//! The aggregator against a model that keeps every sample and recomputes all values from them.
 //!
 //! The model has no running sums. It works with integers, so it has no rounding error of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use grid::time::{Instant, Timestamp};
 use proptest::prelude::*;
+use resource_metrics::aggregate::Aggregator;
 use resource_metrics::report::{Report, Summary};
 use resource_metrics::sample::{CpuTimes, InterfaceCounters, Memory, Sample};
-use resource_metrics::window::Window;
 
 const NAMES: [&str; 3] = ["eth0", "eth1", "veth"];
 
@@ -22,24 +22,28 @@ struct Step {
     /// For each interface: bytes and errors.
     traffic: [(u64, u64); 3],
     /// For each interface: whether it is present, or recreated.
-    fate: [Fate; 3],
+    presence: [Presence; 3],
     ticks: [u64; 6],
     memory: (u64, u64),
     /// Whether each part cannot be read.
-    interfaces_missed: bool,
-    memory_missed: bool,
-    cpu_missed: bool,
+    interfaces_unread: bool,
+    memory_unread: bool,
+    cpu_unread: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fate {
+enum Presence {
     Present,
     Absent,
     Recreated,
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![8 => Just(Fate::Present), 1 => Just(Fate::Absent), 1 => Just(Fate::Recreated)]
+fn presence() -> impl Strategy<Value = Presence> {
+    prop_oneof![
+        8 => Just(Presence::Present),
+        1 => Just(Presence::Absent),
+        1 => Just(Presence::Recreated),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -48,29 +52,29 @@ fn step() -> impl Strategy<Value = Step> {
     let traffic = proptest::array::uniform3((amount(), 0_u64..5));
     let ticks = proptest::array::uniform6(prop_oneof![Just(0), 0_u64..10_000]);
     let memory = (1_u64..1 << 40, 0_u64..1 << 40);
-    let missed = || proptest::bool::weighted(0.1);
+    let unread = || proptest::bool::weighted(0.1);
     (
         millis,
         traffic,
-        proptest::array::uniform3(fate()),
+        proptest::array::uniform3(presence()),
         ticks,
         memory,
-        missed(),
-        missed(),
-        missed(),
+        unread(),
+        unread(),
+        unread(),
     )
-        .prop_map(|(millis, traffic, fate, ticks, memory, interfaces, memory_missed, cpu)| {
-            Step {
+        .prop_map(
+            |(millis, traffic, presence, ticks, memory, interfaces, memory_unread, cpu)| Step {
                 millis,
                 traffic,
-                fate,
+                presence,
                 ticks,
                 memory,
-                interfaces_missed: interfaces,
-                memory_missed,
-                cpu_missed: cpu,
-            }
-        })
+                interfaces_unread: interfaces,
+                memory_unread,
+                cpu_unread: cpu,
+            },
+        )
 }
 
 /// A simulated machine, with counters like a kernel's.
@@ -87,13 +91,13 @@ impl Machine {
         let mut interfaces = BTreeMap::new();
         for (index, name) in NAMES.into_iter().enumerate() {
             let counters = &mut self.counters[index];
-            if step.fate[index] != Fate::Present {
+            if step.presence[index] != Presence::Present {
                 *counters = InterfaceCounters::default();
             }
             let (bytes, errors) = step.traffic[index];
             counters.receive_bytes += bytes;
             counters.transmit_errors += errors;
-            if step.fate[index] != Fate::Absent {
+            if step.presence[index] != Presence::Absent {
                 interfaces.insert(name.to_owned(), *counters);
             }
         }
@@ -107,9 +111,9 @@ impl Machine {
         let (total, free) = step.memory;
         let memory = Memory { total, free: free.min(total), ..Memory::default() };
         Sample {
-            cpu: (!step.cpu_missed).then_some(self.cpu),
-            memory: (!step.memory_missed).then_some(memory),
-            interfaces: (!step.interfaces_missed).then_some(interfaces),
+            cpu: (!step.cpu_unread).then_some(self.cpu),
+            memory: (!step.memory_unread).then_some(memory),
+            interfaces: (!step.interfaces_unread).then_some(interfaces),
             ..Sample::default()
         }
     }
@@ -118,7 +122,7 @@ impl Machine {
 /// Every sample so far, with its time in milliseconds.
 type History = Vec<(u64, Sample)>;
 
-/// An amount, and the milliseconds in which it came; `None` for an unknown value.
+/// Increase of a counter, and the milliseconds of the interval; `None` if unknown.
 type Interval = Option<(u64, u64)>;
 
 /// Returns the intervals of one counter of an interface, one for each sample; `None` for a sample
@@ -190,12 +194,12 @@ fn free_memory(history: &History) -> Option<Summary> {
 fn idle(history: &History) -> Option<Summary> {
     let known = history.iter().filter_map(|(millis, sample)| Some((*millis, sample.cpu?)));
     let known: Vec<(u64, CpuTimes)> = known.collect();
-    let whole =
+    let total_ticks =
         |cpu: &CpuTimes| cpu.user + cpu.nice + cpu.system + cpu.idle + cpu.iowait + cpu.steal;
     let mut parts = Vec::new();
     for pair in known.windows(2) {
         let [(before_at, before), (at, now)] = pair else { unreachable!() };
-        let all = whole(now) - whole(before);
+        let all = total_ticks(now) - total_ticks(before);
         let is_known = all > 0 && at > before_at;
         parts.push(
             is_known
@@ -221,7 +225,7 @@ fn is_close(a: Option<f64>, b: Option<f64>) -> bool {
 }
 
 #[track_caller]
-fn same(name: &str, real: &Summary, model: &Summary) -> Result<(), TestCaseError> {
+fn check_summary(name: &str, real: &Summary, model: &Summary) -> Result<(), TestCaseError> {
     let is_same = is_close(real.current, model.current)
         && is_close(real.average, model.average)
         && is_close(real.maximum, model.maximum);
@@ -238,9 +242,9 @@ fn check(report: &Report, history: &History) -> Result<(), TestCaseError> {
         let is_present = read.is_some_and(|interfaces| interfaces.contains_key(name));
         prop_assert_eq!(report.interfaces.contains_key(name), is_present, "{} is there", name);
         if let Some(interface) = report.interfaces.get(name) {
-            same(name, &interface.receive_bytes, &summary(&bytes))?;
-            same(name, &interface.transmit_errors, &summary(&errors))?;
-            same(
+            check_summary(name, &interface.receive_bytes, &summary(&bytes))?;
+            check_summary(name, &interface.transmit_errors, &summary(&errors))?;
+            check_summary(
                 name,
                 &interface.receive_errors,
                 &Summary {
@@ -253,11 +257,11 @@ fn check(report: &Report, history: &History) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(report.memory.is_some(), free_memory(history).is_some());
     if let Some(memory) = &report.memory {
-        same("free memory", &memory.free, &free_memory(history).unwrap())?;
+        check_summary("free memory", &memory.free, &free_memory(history).unwrap())?;
     }
     prop_assert_eq!(report.cpu.is_some(), idle(history).is_some());
     if let Some(cpu) = &report.cpu {
-        same("idle", &cpu.modes.idle, &idle(history).unwrap())?;
+        check_summary("idle", &cpu.modes.idle, &idle(history).unwrap())?;
     }
     Ok(())
 }
@@ -266,18 +270,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn b70_a_window_matches_the_model_after_every_sample(
+    fn b70_an_aggregator_matches_the_model_after_every_sample(
         steps in proptest::collection::vec(step(), 1..60)
     ) {
         let mut machine = Machine::default();
-        let mut window = Window::new(Timestamp::new(1, 0));
+        let mut aggregator = Aggregator::new(Timestamp::new(1, 0));
         let mut history = History::new();
         for step in &steps {
             let sample = machine.step(step);
             let now = Instant::from_nanos(0) + Duration::from_millis(machine.millis);
-            window.observe(&sample, now, Timestamp::new(2, 0));
+            aggregator.observe(&sample, now, Timestamp::new(2, 0));
             history.push((machine.millis, sample));
-            check(&window.report(), &history)?;
+            check(&aggregator.report(), &history)?;
         }
     }
 }

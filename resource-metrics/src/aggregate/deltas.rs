@@ -50,7 +50,7 @@ fn millis_delta(now: u64, before: u64) -> Option<u64> {
 ///
 /// The kernel may let idle, iowait and steal time decrease a little: their delta is zero then. The
 /// others never decrease without a reset.
-#[expect(clippy::cast_precision_loss, reason = "after aeons of uptime it may be off a little")]
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 ticks")]
 pub(super) fn cpu_ratios(now: &CpuTimes, before: &CpuTimes) -> Option<[f64; 6]> {
     let shrunk = now.user < before.user || now.nice < before.nice || now.system < before.system;
     let before = if shrunk { CpuTimes::default() } else { *before };

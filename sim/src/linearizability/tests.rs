@@ -1,4 +1,4 @@
-//! Compares the search with trying all orders, on histories small enough for that.
+//! Compares the search with a brute-force check of all orders, on small histories.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ fn done(invoked: u64, returned: u64, op: StoreOp, value: u64) -> RegisterOp {
     RegisterOp { invoked, returned, op, result: StoreResult::Done { value } }
 }
 
-fn checked(history: &[RegisterOp]) -> Result<(), HistoryError> {
+fn checked(history: &[RegisterOp]) -> Result<(), LinearizabilityError> {
     check(0, &mut history.to_vec())
 }
 
@@ -22,9 +22,12 @@ fn overlapping_operations_may_have_any_order_and_others_have_one() {
     let overlapping = [done(0, 5, write(7), 7), done(1, 3, read, 0)];
     assert_eq!(checked(&overlapping), Ok(()));
     let behind = [done(0, 5, write(7), 7), done(6, 8, read, 0)];
-    assert!(matches!(checked(&behind), Err(HistoryError::NotLinearizable(_))));
+    assert!(matches!(checked(&behind), Err(LinearizabilityError::NotLinearizable(_))));
     let lost = [done(0, 5, increment, 1), done(1, 6, increment, 1)];
-    assert!(matches!(checked(&lost), Err(HistoryError::NotLinearizable(_))), "an update is lost");
+    assert!(
+        matches!(checked(&lost), Err(LinearizabilityError::NotLinearizable(_))),
+        "an update is lost"
+    );
     let both = [done(0, 5, increment, 2), done(1, 6, increment, 1)];
     assert_eq!(checked(&both), Ok(()));
 }
@@ -37,7 +40,10 @@ fn unknown_operation_may_take_effect_until_its_process_ended() {
         assert_eq!(checked(&[unknown, done(6, 7, StoreOp::Read, value)]), Ok(()));
     }
     let late = [unknown, done(6, 7, StoreOp::Read, 0), done(8, 9, StoreOp::Read, 7)];
-    assert!(matches!(checked(&late), Err(HistoryError::NotLinearizable(_))), "not after its end");
+    assert!(
+        matches!(checked(&late), Err(LinearizabilityError::NotLinearizable(_))),
+        "not after its end"
+    );
 }
 
 #[test]
@@ -52,13 +58,13 @@ fn long_history_is_split_into_segments() {
 #[test]
 fn too_wide_history_is_an_error() {
     let history = vec![done(0, 9, StoreOp::Read, 0); WIDTH_MAX + 2];
-    assert_eq!(checked(&history), Err(HistoryError::TooWide(WIDTH_MAX + 1)));
+    assert_eq!(checked(&history), Err(LinearizabilityError::TooWide(WIDTH_MAX + 1)));
     assert_eq!(checked(&history[1..]), Ok(()), "the maximum number of concurrent readers");
     let after_another = |number: u64| done(2 * number, 2 * number + 3, StoreOp::Read, 0);
     let mut readers: Vec<_> = (0..1_000).map(after_another).collect();
     assert_eq!(checked(&readers), Ok(()), "a chain of overlapping readers of any length");
     readers[900].result = StoreResult::Done { value: 1 };
-    assert!(matches!(checked(&readers), Err(HistoryError::NotLinearizable(_))));
+    assert!(matches!(checked(&readers), Err(LinearizabilityError::NotLinearizable(_))));
 }
 
 // ---- comparison with all orders ----
@@ -153,14 +159,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn search_agrees_with_all_orders_on_arbitrary_histories(
+    fn search_agrees_with_brute_force_on_arbitrary_histories(
         history in prop::collection::vec(operation(), 0..6)
     ) {
         prop_assert_eq!(checked(&history).is_ok(), is_linearizable(&history, 0));
     }
 
     #[test]
-    fn search_agrees_with_all_orders_on_nearly_valid_histories(history in nearly_valid_history()) {
+    fn search_agrees_with_brute_force_on_nearly_valid_histories(history in nearly_valid_history()) {
         prop_assert_eq!(checked(&history).is_ok(), is_linearizable(&history, 0));
     }
 }

@@ -1,25 +1,25 @@
-//! The rules one by one; `tests/window_model.rs` checks all of them against a slow model.
+//! The rules one by one; `tests/aggregate_model.rs` checks all of them against a slow model.
 
 use super::*;
 use crate::sample::{InterfaceCounters, Space};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A window that is sampled each minute.
+/// An aggregator that is sampled each minute.
 struct Minutes {
-    window: Window,
+    aggregator: Aggregator,
     now: Instant,
 }
 
 impl Minutes {
     fn new() -> Self {
-        Self { window: Window::new(Timestamp::new(7, 0)), now: Instant::from_nanos(1) }
+        Self { aggregator: Aggregator::new(Timestamp::new(7, 0)), now: Instant::from_nanos(1) }
     }
 
     fn observe(&mut self, sample: &Sample) -> Report {
         self.now = self.now + MINUTE;
-        self.window.observe(sample, self.now, Timestamp::new(8, 0));
-        self.window.report()
+        self.aggregator.observe(sample, self.now, Timestamp::new(8, 0));
+        self.aggregator.report()
     }
 }
 
@@ -40,7 +40,7 @@ fn summary(current: f64, average: f64, maximum: f64) -> Summary {
 #[test]
 fn b70_no_value_exists_before_the_first_sample_and_no_rate_before_the_second() {
     let mut minutes = Minutes::new();
-    let report = minutes.window.report();
+    let report = minutes.aggregator.report();
     let start_time_seconds = Some(7.0);
     assert_eq!(report, Report { start_time_seconds, ..Report::default() });
     let report = minutes.observe(&eth0(1_000_000));
@@ -93,7 +93,7 @@ fn b70_interfaces_gone_longest_are_evicted_first() {
 }
 
 #[test]
-fn b70_two_samples_at_one_time_are_no_interval() {
+fn b70_two_samples_at_the_same_instant_yield_no_interval() {
     let mut minutes = Minutes::new();
     minutes.observe(&eth0(0));
     minutes.now = minutes.now - MINUTE;
@@ -165,7 +165,7 @@ fn b70_drives_have_rates_waits_and_utilisation_of_the_last_interval() {
 }
 
 #[test]
-fn b70_another_drive_under_the_same_name_is_another_drive() {
+fn b70_new_device_under_the_same_name_has_a_new_baseline() {
     let mut minutes = Minutes::new();
     minutes.observe(&drive("sda", DriveCounters::default()));
     let io = DriveCounters { reads: 600, ..Default::default() };

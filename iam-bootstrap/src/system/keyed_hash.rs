@@ -19,13 +19,13 @@ use crate::store::sealed::{derive, hex};
 const SHOWN_BYTES: usize = 12;
 
 /// The key of a cluster's hashes. Wiped from memory when dropped.
-pub struct Salt {
+pub struct HashKey {
     key: Zeroizing<[u8; 32]>,
 }
 
-impl Salt {
-    /// Returns the salt of the cluster whose servers share this secret.
-    pub fn of_secret(shared_secret: &[u8]) -> Self {
+impl HashKey {
+    /// Derives the key of the cluster whose servers share this secret.
+    pub fn from_shared_secret(shared_secret: &[u8]) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         derive(shared_secret, b"iam-bootstrap configuration, salt, 1", &mut *key);
         Self { key }
@@ -44,9 +44,9 @@ impl Salt {
     }
 }
 
-impl fmt::Debug for Salt {
+impl fmt::Debug for HashKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Salt").finish_non_exhaustive()
+        f.debug_struct("HashKey").finish_non_exhaustive()
     }
 }
 
@@ -56,12 +56,18 @@ mod tests {
 
     #[test]
     fn b60_hashes_are_comparable_within_one_cluster_only() {
-        let (ours, theirs) = (Salt::of_secret(b"shared secret"), Salt::of_secret(b"shared secret"));
+        let (ours, theirs) = (
+            HashKey::from_shared_secret(b"shared secret"),
+            HashKey::from_shared_secret(b"shared secret"),
+        );
         assert_eq!(ours.hash("NODE_KEY", "hunter2"), theirs.hash("NODE_KEY", "hunter2"));
         assert_ne!(ours.hash("NODE_KEY", "hunter2"), ours.hash("NODE_KEY", "hunter3"));
         assert_ne!(ours.hash("NODE_KEY", "hunter2"), ours.hash("NODE_KE", "Yhunter2"));
-        assert_ne!(ours.hash("A", "x"), Salt::of_secret(b"another secret").hash("A", "x"));
+        assert_ne!(
+            ours.hash("A", "x"),
+            HashKey::from_shared_secret(b"another secret").hash("A", "x")
+        );
         assert_eq!(ours.hash("A", "x").len(), 2 * SHOWN_BYTES);
-        assert_eq!(format!("{ours:?}"), "Salt { .. }");
+        assert_eq!(format!("{ours:?}"), "HashKey { .. }");
     }
 }

@@ -87,12 +87,10 @@ impl OpenStream {
                 self.pair.streams.echoed.fetch_add(1, Ordering::Relaxed);
             }
             Some(number) => {
-                self.record_violation(format!("message {number} came back, {due} was due"));
+                self.record_violation(format!("message {number} was echoed, expected {due}"));
             }
             None => {
-                self.record_violation(format!(
-                    "message {due} was due, but an unknown one came back"
-                ));
+                self.record_violation(format!("an unknown message was echoed, expected {due}"));
             }
         }
     }
@@ -100,7 +98,10 @@ impl OpenStream {
     /// Counts a stream that the callee finished, after `sent` messages.
     pub(in crate::demo) fn finish(mut self, sent: u64) -> Outcome {
         if sent != self.echoed {
-            self.record_violation(format!("{sent} messages were sent, {} came back", self.echoed));
+            self.record_violation(format!(
+                "{sent} messages were sent, {} were echoed",
+                self.echoed
+            ));
         }
         if self.wrong.is_none() {
             self.pair.streams.completed.fetch_add(sent, Ordering::Relaxed);
@@ -174,12 +175,12 @@ mod tests {
         let (outcome, unexpected) = finished_after(&[Some(0), Some(1), Some(2)]);
         assert_eq!((outcome, unexpected.as_str()), (Outcome::Finished, ""));
         for (echoes, expected) in [
-            (&[Some(0), Some(2)][..], "message 2 came back, 1 was due"),
-            (&[Some(0), Some(1)], "3 messages were sent, 2 came back"),
-            (&[Some(0), Some(0), Some(1), Some(2)], "message 0 came back, 1 was due"),
-            (&[Some(1), Some(0), Some(2)], "message 1 came back, 0 was due"),
-            (&[Some(0), Some(1), Some(2), Some(3)], "3 messages were sent, 4 came back"),
-            (&[Some(0), None, Some(1), Some(2)], "message 1 was due, but an unknown one came back"),
+            (&[Some(0), Some(2)][..], "message 2 was echoed, expected 1"),
+            (&[Some(0), Some(1)], "3 messages were sent, 2 were echoed"),
+            (&[Some(0), Some(0), Some(1), Some(2)], "message 0 was echoed, expected 1"),
+            (&[Some(1), Some(0), Some(2)], "message 1 was echoed, expected 0"),
+            (&[Some(0), Some(1), Some(2), Some(3)], "3 messages were sent, 4 were echoed"),
+            (&[Some(0), None, Some(1), Some(2)], "an unknown message was echoed, expected 1"),
         ] {
             let (outcome, unexpected) = finished_after(echoes);
             assert_eq!(outcome, Outcome::Wrong, "{echoes:?}");

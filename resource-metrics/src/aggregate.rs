@@ -36,7 +36,7 @@ use crate::sample::{CpuTimes, DriveCounters, DriveSample, Load, Memory, Sample};
 
 /// State computed from one server's samples so far.
 #[derive(Debug)]
-pub struct Window {
+pub struct Aggregator {
     started_at: Timestamp,
     sampled_at: Option<Timestamp>,
     last_sample: Option<Instant>,
@@ -46,14 +46,14 @@ pub struct Window {
     loads: Gauges<6>,
     memory: Gauges<8>,
     interfaces: Interfaces,
-    drives: BTreeMap<String, DriveWindow>,
+    drives: BTreeMap<String, DriveAggregator>,
 }
 
 /// Time and value of the last successful reading of a part.
 type LastReading<T> = Option<(Instant, T)>;
 
-impl Window {
-    /// Creates a window without samples. Averages and maxima will be since `now`.
+impl Aggregator {
+    /// Creates an aggregator without samples. Averages and maxima will be since `now`.
     pub fn new(now: Timestamp) -> Self {
         Self {
             started_at: now,
@@ -88,7 +88,7 @@ impl Window {
 
     fn observe_drives(&mut self, drives: Option<&BTreeMap<String, DriveSample>>, now: Instant) {
         let Some(drives) = drives else {
-            self.drives.values_mut().for_each(DriveWindow::record_missing);
+            self.drives.values_mut().for_each(DriveAggregator::record_missing);
             return;
         };
         let is_present = |name: &str| drives.contains_key(name);
@@ -118,7 +118,7 @@ impl Window {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "good to a microsecond for centuries")]
+#[expect(clippy::cast_precision_loss, reason = "precise to a microsecond for centuries")]
 fn unix_seconds(time: Timestamp) -> f64 {
     time.seconds() as f64 + f64::from(time.nanos()) / 1e9
 }
@@ -169,14 +169,14 @@ fn load_report(summaries: [Summary; 6]) -> LoadReport {
 #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB, which is more than memory has")]
 fn memory_values(memory: Memory) -> [Option<f64>; 8] {
     let Memory { total, free, available, shared, buffers, cache } = memory;
-    // Kernels before 3.14 have no estimate.
+    // Kernels before 3.14 have no MemAvailable.
     let unused = available.unwrap_or_else(|| free.saturating_add(buffers).saturating_add(cache));
     let used = total.saturating_sub(unused);
     let ratio = (total > 0).then(|| used as f64 / total as f64);
-    let whole =
+    let known =
         [Some(total), Some(used), Some(free), available, shared, Some(buffers), Some(cache)];
     let [total, used, free, available, shared, buffers, cache] =
-        whole.map(|bytes| bytes.map(|bytes| bytes as f64));
+        known.map(|bytes| bytes.map(|bytes| bytes as f64));
     [total, used, free, available, shared, buffers, cache, ratio]
 }
 
@@ -217,13 +217,13 @@ impl Cpu {
 
 /// A drive that is present. Only its last interval is kept.
 #[derive(Debug, Default)]
-struct DriveWindow {
+struct DriveAggregator {
     device: Option<String>,
     last_reading: LastReading<DriveCounters>,
     report: DriveReport,
 }
 
-impl DriveWindow {
+impl DriveAggregator {
     fn observe(&mut self, sample: &DriveSample, now: Instant) {
         if self.device != sample.device {
             // Another device under the same name has its own counters.
@@ -258,7 +258,7 @@ impl DriveWindow {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a drive moves less than 8 PiB in an interval")]
+#[expect(clippy::cast_precision_loss, reason = "a drive transfers less than 8 PiB in an interval")]
 fn io_report(delta: &DriveCounters, since: Duration) -> DriveReport {
     let seconds = since.as_secs_f64();
     let rate = |count: u64| Some(count as f64 / seconds);

@@ -6,9 +6,9 @@ use crate::report::Summary;
 
 /// One value over time.
 ///
-/// The average is a sum divided by its total time. A plain sum over years of minutes would swallow
-/// small values. This one also keeps the rounding error of each addition (after Neumaier), so that
-/// its error does not grow with the number of samples.
+/// The average is a sum divided by its total time. A plain sum over years of minutes would lose
+/// small values to rounding. This is a compensated sum (Kahan-Babuška-Neumaier): it keeps the
+/// rounding error of each addition, so that its error does not grow with the number of samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Series {
     current: Option<f64>,
@@ -16,8 +16,8 @@ pub(super) struct Series {
     /// Sum of value times seconds.
     sum: f64,
     /// Accumulated rounding error of `sum`.
-    lost: f64,
-    /// Total time of the sum: whole nanoseconds, good for 584 years.
+    compensation: f64,
+    /// Total time of the sum: integer nanoseconds, which overflow after 584 years.
     time: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Series {
 
     fn add(&mut self, term: f64) {
         let sum = self.sum + term;
-        self.lost += match self.sum.abs() >= term.abs() {
+        self.compensation += match self.sum.abs() >= term.abs() {
             true => (self.sum - sum) + term,
             false => (term - sum) + self.sum,
         };
@@ -48,7 +48,7 @@ impl Series {
     pub(super) fn summary(&self) -> Summary {
         let average = match self.time.is_zero() {
             true => self.current.or(self.maximum), // One sample only.
-            false => Some((self.sum + self.lost) / self.time.as_secs_f64()),
+            false => Some((self.sum + self.compensation) / self.time.as_secs_f64()),
         };
         Summary { current: self.current, average, maximum: self.maximum }
     }

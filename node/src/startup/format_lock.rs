@@ -11,7 +11,7 @@ use iam_bootstrap::format::{FormatLock, FormatLockGuard};
 const RESOURCE: &str = "iam/format";
 
 /// Longest wait for the lock before the attempt fails; the caller retries.
-const WAIT: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Acquires the lock through dsync.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl FormatLock for DsyncFormatLock {
         &self,
     ) -> Pin<Box<dyn Future<Output = Result<FormatLockGuard, String>> + Send + '_>> {
         Box::pin(async {
-            let options = LockOptions::default().timeout(WAIT).source("IAM format");
+            let options = LockOptions::default().timeout(LOCK_TIMEOUT).source("IAM format");
             let guard = DRWMutex::new(&self.0, [RESOURCE]).lock(options).await;
             guard.map(|guard| Box::new(guard) as FormatLockGuard).map_err(|error| error.to_string())
         })

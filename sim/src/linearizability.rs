@@ -30,7 +30,7 @@ pub struct RegisterOp {
 
 /// Why a history is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HistoryError {
+pub enum LinearizabilityError {
     /// It is not linearizable.
     #[error("no order explains {0}")]
     NotLinearizable(String),
@@ -44,7 +44,7 @@ pub enum HistoryError {
 /// # Errors
 ///
 /// The segment that is not linearizable.
-pub fn check(initial: u64, history: &mut [RegisterOp]) -> Result<(), HistoryError> {
+pub fn check(initial: u64, history: &mut [RegisterOp]) -> Result<(), LinearizabilityError> {
     history.sort_by_key(|operation| operation.invoked);
     let mut values = BTreeSet::from([initial]);
     let mut rest = &*history;
@@ -53,11 +53,11 @@ pub fn check(initial: u64, history: &mut [RegisterOp]) -> Result<(), HistoryErro
         rest = behind;
         let width = width(segment);
         if width > WIDTH_MAX {
-            return Err(HistoryError::TooWide(width));
+            return Err(LinearizabilityError::TooWide(width));
         }
         let after = values_after(segment, &values);
         if after.is_empty() {
-            return Err(HistoryError::NotLinearizable(describe(segment, &values)));
+            return Err(LinearizabilityError::NotLinearizable(describe(segment, &values)));
         }
         values = after;
     }

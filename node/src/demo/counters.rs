@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::CreationError;
 
-use super::locks::LockLedger;
+use super::locks::LockCounters;
 use crate::latency::Latencies;
 use crate::outcome::Outcome;
 
@@ -28,12 +28,12 @@ pub(super) use self::streams::{OpenStream, Streams};
 const UNEXPECTED_KEPT: usize = 3;
 
 /// Counters of all pairs of servers, in both directions, and of the locks.
-pub(super) struct Ledger {
+pub(super) struct Counters {
     pairs: Vec<Arc<Pair>>,
-    pub(super) locks: LockLedger,
+    pub(super) locks: LockCounters,
 }
 
-impl Ledger {
+impl Counters {
     pub(super) fn new(nodes: usize) -> Result<Self, CreationError> {
         let mut pairs = Vec::new();
         for from in 0..nodes {
@@ -41,7 +41,7 @@ impl Ledger {
                 pairs.push(Arc::new(Pair::new(from, to)?));
             }
         }
-        Ok(Self { pairs, locks: LockLedger::new(nodes)? })
+        Ok(Self { pairs, locks: LockCounters::new(nodes)? })
     }
 
     /// All pairs, in display order.
@@ -123,7 +123,7 @@ impl Pair {
     /// Counts a call that begins now.
     pub(super) fn begin(self: &Arc<Self>) -> OpenCall {
         self.started.fetch_add(1, Ordering::Relaxed);
-        OpenCall { pair: Arc::clone(self), begun: Instant::now(), is_ended: false }
+        OpenCall { pair: Arc::clone(self), started: Instant::now(), is_ended: false }
     }
 
     /// Marks that one of the two servers is about to be killed.
@@ -203,7 +203,7 @@ impl Pair {
 #[must_use = "a call that is dropped counts as killed"]
 pub(super) struct OpenCall {
     pair: Arc<Pair>,
-    begun: Instant,
+    started: Instant,
     is_ended: bool,
 }
 
@@ -211,7 +211,7 @@ impl OpenCall {
     /// Counts the call's outcome.
     pub(super) fn end(mut self, outcome: Outcome) {
         if outcome == Outcome::Responded {
-            self.pair.details().latencies.record(self.begun.elapsed());
+            self.pair.details().latencies.record(self.started.elapsed());
         }
         self.is_ended = true;
         self.count(outcome);
@@ -236,8 +236,8 @@ mod tests {
 
     #[test]
     fn every_call_is_counted_once_however_it_ends() {
-        let ledger = Ledger::new(2).expect("the histogram's bounds are constants");
-        let pair = ledger.pair(0, 1).expect("one of two");
+        let counters = Counters::new(2).expect("the histogram's bounds are constants");
+        let pair = counters.pair(0, 1).expect("one of two");
         pair.begin().end(Outcome::Responded);
         pair.begin().end(Outcome::Deadline);
         drop(pair.begin());
@@ -247,6 +247,6 @@ mod tests {
         assert_eq!((pair.started(), pair.ended()), (4, 4));
         assert_eq!(pair.count(Outcome::Killed), 2);
         assert_eq!(pair.latencies().count(), 1);
-        assert_eq!(ledger.started(), 4);
+        assert_eq!(counters.started(), 4);
     }
 }

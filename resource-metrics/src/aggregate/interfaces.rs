@@ -103,7 +103,10 @@ impl Interface {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no interface moves 8 PiB in an interval")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "an interface transfers less than 8 PiB in an interval"
+)]
 fn rates(delta: &InterfaceCounters, since: Duration) -> [f64; 4] {
     let InterfaceCounters { receive_bytes, receive_errors, transmit_bytes, transmit_errors } =
         *delta;

@@ -23,9 +23,9 @@ impl PoolDeploymentStore {
         Self { pool, path: ItemPath::deployment(), store_error }
     }
 
-    fn report<T>(&self, done: Result<T, StoreError>) -> Result<T, DeploymentStoreError> {
-        self.store_error.send_replace(done.as_ref().err().map(ToString::to_string));
-        done.map_err(|error| failed(&error))
+    fn report<T>(&self, result: Result<T, StoreError>) -> Result<T, DeploymentStoreError> {
+        self.store_error.send_replace(result.as_ref().err().map(ToString::to_string));
+        result.map_err(|error| failed(&error))
     }
 }
 
@@ -45,7 +45,7 @@ impl DeploymentStore for PoolDeploymentStore {
 }
 
 /// An uninitialised pool is a transient error: its disk may not be mounted yet. It must never be
-/// taken for an empty pool.
+/// treated as an empty pool.
 fn failed(error: &StoreError) -> DeploymentStoreError {
     let cause = error.to_string().into();
     match error.is_transient() {
@@ -59,10 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b63_uninitialised_pool_is_never_taken_for_an_empty_one() {
+    fn b63_uninitialised_pool_is_never_treated_as_empty() {
         let not_initialised = StoreError::NotInitialised { store: "disk".into() };
         assert!(matches!(failed(&not_initialised), DeploymentStoreError::Unavailable { .. }));
-        let corrupt = StoreError::Corrupt { path: ItemPath::deployment(), why: "torn".into() };
+        let corrupt = StoreError::Corrupt { path: ItemPath::deployment(), cause: "torn".into() };
         assert!(matches!(failed(&corrupt), DeploymentStoreError::Corrupt { .. }));
     }
 }

@@ -1,5 +1,5 @@
-//! Conversion between records and items: an item is stored as JSON at a path derived from its kind
-//! and name. A record is applied to a snapshot as a change.
+//! Encodes and decodes items: an item is stored as JSON at a path derived from its kind and name. A
+//! record is applied to a snapshot as a change.
 
 use std::sync::Arc;
 
@@ -127,8 +127,8 @@ impl Change {
         }))
     }
 
-    /// Returns whether the item is past its retention: an old tombstone, or a long expired
-    /// credential. All servers reach this result independently.
+    /// Returns whether the item is past its retention: an old tombstone, or a credential that
+    /// expired long ago. Each server computes this independently, with the same result.
     pub(crate) fn is_collectable(&self, version: Version, wall_micros: u64) -> bool {
         let (since_micros, kept) = match self {
             Self::Delete(_) => (version.micros, TOMBSTONE_RETENTION),
@@ -155,6 +155,6 @@ fn from_json<T: DeserializeOwned>(path: &ItemPath, body: &[u8]) -> Result<T, Sto
     serde_json::from_slice(body).map_err(|error| corrupt(path, &error.to_string()))
 }
 
-fn corrupt(path: &ItemPath, why: &str) -> StoreError {
-    StoreError::Corrupt { path: path.clone(), why: why.into() }
+fn corrupt(path: &ItemPath, cause: &str) -> StoreError {
+    StoreError::Corrupt { path: path.clone(), cause: cause.into() }
 }

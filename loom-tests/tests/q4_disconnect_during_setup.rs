@@ -1,6 +1,6 @@
-//! A disconnect while a call or a stream is being set up (B15).
+//! A disconnect during the setup of a call or a stream (B15).
 //!
-//! Guards against this failure of grids in the field: the connection ends after the mux id was
+//! Guards against a failure seen in production: the connection ends after the mux id was
 //! allocated and before the waiter is registered. The waiter is not notified, and the caller waits
 //! for its whole deadline, or for ever.
 #![cfg(grid_loom)]
@@ -9,24 +9,24 @@ use grid::proto::connection::{CallOutcome, CloseReason, StreamEnd};
 use grid::shared::Shared;
 use loom::thread;
 use loom_tests::{
-    FILLING, ONE_EACH, Task, assert_quiescent, check, connected, deliver, peer, receive_all,
-    request, send, stream, wait,
+    ONE_CREDIT_EACH_WAY, QUEUE_FILLER, Task, assert_quiescent, check, connected, deliver,
+    new_stream, peer, receive_all, request, send, wait,
 };
 
 #[test]
-fn q4_b15_a_disconnect_ends_calls_and_streams_that_are_being_set_up() {
-    check("4 disconnect × set-up of a call and a stream", || {
+fn q4_b15_a_disconnect_ends_calls_and_streams_during_their_setup() {
+    check("4 disconnect × setup of a call and a stream", || {
         let (remote, epoch) = connected();
         let caller = {
             let remote = remote.clone();
             // The call fills the queue, or finds the stream's opening in it.
-            thread::spawn(move || request(&remote, FILLING))
+            thread::spawn(move || request(&remote, QUEUE_FILLER))
         };
         let opener = {
             let remote = remote.clone();
             thread::spawn(move || {
-                let mut new = stream(ONE_EACH);
-                new.payload = Some(bytes::Bytes::from_static(FILLING));
+                let mut new = new_stream(ONE_CREDIT_EACH_WAY);
+                new.payload = Some(bytes::Bytes::from_static(QUEUE_FILLER));
                 let handle = Shared::open(&remote, new).ok()?;
                 wait(|waker| handle.poll_open(waker)).err()
             })
@@ -41,13 +41,15 @@ fn q4_b15_a_disconnect_ends_calls_and_streams_that_are_being_set_up() {
 }
 
 #[test]
-fn q4_b15_b20_a_disconnect_ends_a_stream_whose_acknowledgement_comes_just_then() {
+fn q4_b15_b20_a_disconnect_ends_a_stream_whose_acknowledgement_arrives_concurrently() {
     check("4 disconnect × acknowledgement", || {
         let (remote, epoch) = connected();
         let opener = {
             let remote = remote.clone();
             thread::spawn(move || {
-                let Ok(handle) = Shared::open(&remote, stream(ONE_EACH)) else { return };
+                let Ok(handle) = Shared::open(&remote, new_stream(ONE_CREDIT_EACH_WAY)) else {
+                    return;
+                };
                 // Opened or not: a message that waits for the acknowledgement must not wait for
                 // ever.
                 let opened = wait(|waker| handle.poll_open(waker));
@@ -81,7 +83,7 @@ fn q4_b15_a_disconnect_ends_a_stream_that_is_being_accepted() {
         let handler = {
             let remote = remote.clone();
             thread::spawn(move || {
-                let handle = Shared::accept(&remote, epoch, 1, ONE_EACH)?;
+                let handle = Shared::accept(&remote, epoch, 1, ONE_CREDIT_EACH_WAY)?;
                 Some(receive_all(&handle))
             })
         };
