@@ -40,8 +40,8 @@ impl Sampler {
     }
 
     /// Takes samples forever, the first at once.
-    pub(crate) async fn run(&self, every: Duration) {
-        let mut ticks = tokio::time::interval(every);
+    pub(crate) async fn run(&self, interval: Duration) {
+        let mut ticks = tokio::time::interval(interval);
         // After a pause one sample suffices: its interval covers the missed ones.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

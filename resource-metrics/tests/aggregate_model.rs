@@ -190,7 +190,7 @@ fn free_memory(history: &History) -> Option<Summary> {
     Some(Summary { current, average, maximum })
 }
 
-/// Summarizes the ratio of idle processor time.
+/// Summarizes the ratio of idle CPU time.
 fn idle(history: &History) -> Option<Summary> {
     let known = history.iter().filter_map(|(millis, sample)| Some((*millis, sample.cpu?)));
     let known: Vec<(u64, CpuTimes)> = known.collect();

@@ -46,14 +46,14 @@ fn millis_delta(now: u64, before: u64) -> Option<u64> {
     })
 }
 
-/// Returns the ratios of processor time, in the order of the fields; `None` if no time has passed.
+/// Returns the ratios of CPU time, in the order of the fields; `None` if no time has passed.
 ///
 /// The kernel may let idle, iowait and steal time decrease a little: their delta is zero then. The
 /// others never decrease without a reset.
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 ticks")]
 pub(super) fn cpu_ratios(now: &CpuTimes, before: &CpuTimes) -> Option<[f64; 6]> {
-    let shrunk = now.user < before.user || now.nice < before.nice || now.system < before.system;
-    let before = if shrunk { CpuTimes::default() } else { *before };
+    let was_reset = now.user < before.user || now.nice < before.nice || now.system < before.system;
+    let before = if was_reset { CpuTimes::default() } else { *before };
     let delta = [
         now.user - before.user,
         now.nice - before.nice,
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn b70_processor_time_is_split_into_ratios_and_small_decreases_are_zero() {
+    fn b70_cpu_time_is_split_into_ratios_and_small_decreases_are_zero() {
         let before = CpuTimes { user: 10, idle: 100, iowait: 50, ..Default::default() };
         let after = CpuTimes { user: 13, idle: 107, iowait: 49, ..Default::default() };
         let ratios = cpu_ratios(&after, &before).expect("time has passed");
