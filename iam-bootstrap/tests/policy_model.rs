@@ -1,4 +1,4 @@
-//! Policy evaluation against a slow model. The model reads the document's JSON anew for each
+//! Policy evaluation against a reference model. The model reads the document's JSON anew for each
 //! request and follows the definition: every text is expanded to tokens, every match tried
 //! exhaustively.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
