@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::timeout;
 
 use super::counters::{OpenStream, Pair};
-use super::load::RETRY_EVERY;
+use super::load::RETRY_INTERVAL;
 use crate::handlers::ECHO_STREAM;
 use crate::outcome::Outcome;
 
@@ -118,7 +118,7 @@ impl StreamWorker {
                 outcome if outcome == kind.expected() => tokio::time::sleep(self.pause).await,
                 // Expected only if one of the two was killed; the report checks that.
                 Outcome::Disconnected | Outcome::NotConnected => {
-                    let _ = timeout(RETRY_EVERY, self.connection.wait_connected()).await;
+                    let _ = timeout(RETRY_INTERVAL, self.connection.wait_connected()).await;
                 }
                 // The violation is recorded already.
                 Outcome::Wrong => {}

@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 use crate::output;
 
 /// Time between two refreshes.
-pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(200);
+pub(super) const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Weight of the newest measurement of a rate; the rest is the average before it, for a steady
 /// view.
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn down_pairs_are_listed_by_number_and_long_lists_are_cut() {
+    fn down_pairs_are_listed_by_number_and_long_lists_are_truncated() {
         assert_eq!(list_pairs(&[]), "none");
         assert_eq!(list_pairs(&[(0, 3), (1, 3)]), "1↔4, 2↔4");
         let many: Vec<_> = (0..15).map(|node| (node, 15)).collect();
