@@ -77,15 +77,15 @@ fn step() -> impl Strategy<Value = Step> {
         )
 }
 
-/// A simulated machine, with counters like a kernel's.
+/// A simulated host, with counters like a kernel's.
 #[derive(Default)]
-struct Machine {
+struct SyntheticHost {
     millis: u64,
     counters: [InterfaceCounters; 3],
     cpu: CpuTimes,
 }
 
-impl Machine {
+impl SyntheticHost {
     fn step(&mut self, step: &Step) -> Sample {
         self.millis += step.millis;
         let mut interfaces = BTreeMap::new();
@@ -273,14 +273,14 @@ proptest! {
     fn b70_an_aggregator_matches_the_model_after_every_sample(
         steps in proptest::collection::vec(step(), 1..60)
     ) {
-        let mut machine = Machine::default();
+        let mut host = SyntheticHost::default();
         let mut aggregator = Aggregator::new(Timestamp::new(1, 0));
         let mut history = History::new();
         for step in &steps {
-            let sample = machine.step(step);
-            let now = Instant::from_nanos(0) + Duration::from_millis(machine.millis);
+            let sample = host.step(step);
+            let now = Instant::from_nanos(0) + Duration::from_millis(host.millis);
             aggregator.observe(&sample, now, Timestamp::new(2, 0));
-            history.push((machine.millis, sample));
+            history.push((host.millis, sample));
             check(&aggregator.report(), &history)?;
         }
     }
