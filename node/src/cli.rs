@@ -20,7 +20,7 @@ pub(crate) use self::lock::LockArgs;
 pub(crate) use self::lock::LocksArgs;
 pub(crate) use self::metrics::MetricsArgs;
 
-/// Maximum number of concurrent calls of a bench. Each has its own histogram, about 90 KB.
+/// Maximum number of concurrent calls of a bench. Each has its own histogram.
 const BENCH_CONCURRENCY_MAX: i64 = 4_096;
 
 /// Default number of concurrent calls of a bench.

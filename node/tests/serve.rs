@@ -105,7 +105,11 @@ fn servers_connect_on_the_lock_grid_and_do_not_count_clients() {
         let json = readiness(server);
         assert_eq!((&json["connected"], &json["needed"]), (&1.into(), &1.into()), "{json}");
         for peers in [&json["peers"], &json["locks"]["peers"]] {
-            assert_eq!(peers.as_array().expect("a list").len(), 1, "the client is none: {json}");
+            assert_eq!(
+                peers.as_array().expect("a list").len(),
+                1,
+                "the client is not a peer: {json}"
+            );
             assert_eq!(peers[0]["remote"], peer.url().as_str(), "{json}");
         }
     }

@@ -90,10 +90,14 @@ mod tests {
         let after = DriveCounters { reads: 12, read_millis: 5, ..Default::default() };
         let delta = drive_delta(&after, &before);
         assert_eq!((delta.reads, delta.read_millis), (2, 10));
-        let anew = DriveCounters { reads: 9, read_millis: 5, ..Default::default() };
-        assert_eq!(drive_delta(&anew, &before), anew);
+        let reset = DriveCounters { reads: 9, read_millis: 5, ..Default::default() };
+        assert_eq!(drive_delta(&reset, &before), reset);
         let wide = DriveCounters { reads: 10, read_millis: max + 5, ..Default::default() };
-        assert_eq!(drive_delta(&after, &wide), after, "that one does not wrap at 32 bits");
+        assert_eq!(
+            drive_delta(&after, &wide),
+            after,
+            "a counter that exceeds 32 bits is reset, not wrapped around"
+        );
     }
 
     #[test]
@@ -103,7 +107,7 @@ mod tests {
         let ratios = cpu_ratios(&after, &before).expect("time has passed");
         assert_eq!(ratios, [0.3, 0.0, 0.0, 0.7, 0.0, 0.0]);
         assert_eq!(cpu_ratios(&after, &after), None, "no time has passed");
-        let anew = CpuTimes { user: 1, idle: 3, ..Default::default() };
-        assert_eq!(cpu_ratios(&anew, &after).expect("some")[..4], [0.25, 0.0, 0.0, 0.75]);
+        let reset = CpuTimes { user: 1, idle: 3, ..Default::default() };
+        assert_eq!(cpu_ratios(&reset, &after).expect("some")[..4], [0.25, 0.0, 0.0, 0.75]);
     }
 }
