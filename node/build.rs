@@ -7,7 +7,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-/// What the binary is built from, relative to this package. An edit there makes a commit `-dirty`.
+/// Inputs of the binary, relative to this package. With uncommitted edits the commit is `-dirty`.
 const SOURCES: [&str; 14] = [
     "build.rs",
     "Cargo.toml",

@@ -122,7 +122,7 @@ impl IamBuilder {
     }
 
     /// Sets the servers that replicate with each other. Default: all servers that the manager
-    /// knows. Any other remote of the manager neither receives changes nor is asked for them.
+    /// knows. Any other remote of the manager neither receives changes nor is queried for them.
     #[must_use]
     pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.servers = Some(servers.into_iter().map(Into::into).collect());

@@ -125,13 +125,13 @@ pub const VERIFY_CONCURRENCY_MAX: usize = 4;
 /// Timeout of a request for a peer's configuration.
 pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First wait before a peer that did not respond is asked again; the wait doubles each time.
+/// First wait before a peer that did not respond is queried again; the wait doubles each time.
 pub const VERIFY_RETRY_FIRST: Duration = Duration::from_millis(250);
 
 /// Longest such wait.
 pub const VERIFY_RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Wait before a peer that differs is asked again: an operator has to restart it first.
+/// Wait before a peer that differs is queried again: an operator has to restart it first.
 pub const VERIFY_DIFFERING_RETRY: Duration = Duration::from_secs(3);
 
 /// Failed attempts after which unreachable peers are logged, and again after as many more ([B60]).
@@ -143,7 +143,7 @@ pub const ATTEMPTS_PER_REPORT: u32 = 20;
 /// are named in one line.
 pub const REPORT_DELAY: Duration = Duration::from_millis(500);
 
-/// Time for which a verified server goes on asking peers that have not responded, so that a
+/// Time for which a verified server continues to query peers that have not responded, so that a
 /// difference is reported on both sides.
 pub const VERIFY_LINGER: Duration = Duration::from_secs(30);
 
@@ -234,7 +234,7 @@ const _: () = assert!(ITEM_BYTES_MAX + RECORDS_BYTES_MAX < 16 * 1024 * 1024);
 pub const AGREE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First wait after a failed attempt. It doubles with each further one, and is jittered: servers
-/// that start together must not go on outbidding each other.
+/// that start together must not keep outbidding each other.
 pub const AGREE_RETRY_FIRST: Duration = Duration::from_millis(100);
 
 /// Longest wait between two attempts.

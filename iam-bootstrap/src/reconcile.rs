@@ -133,13 +133,13 @@ async fn reconcile_once(inner: &IamInner, peer: &Connection) -> Result<usize, Re
     let theirs = Digest::from_bytes(&response.digest).ok_or_else(|| {
         ReconcileError::Malformed(format!("a digest of {} bytes", response.digest.len()))
     })?;
-    let parts =
+    let buckets =
         inner.with_replica(|replica| replica.digest().differing(&theirs)).unwrap_or_default();
-    if parts.is_empty() {
+    if buckets.is_empty() {
         return Ok(0);
     }
     let mut applied = 0;
-    let mut args = VersionsArgs { parts: ByteBuf::from(parts), after: String::new() };
+    let mut args = VersionsArgs { buckets: ByteBuf::from(buckets), after: String::new() };
     loop {
         let VersionsResponse { versions, next } =
             wire::VERSIONS.call_with(peer, &args, options()).await?;

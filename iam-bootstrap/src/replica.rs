@@ -2,8 +2,8 @@
 //!
 //! Pure. Two replicas are compared top down: first a [`Digest`] of 256 numbers, each over the items
 //! whose paths hash to it; then the versions of the items in the buckets that differ; then the
-//! records that are newer at the other. A replica only pulls; it is never sent an item that it did
-//! not ask for.
+//! records that are newer at the other. Replicas only pull: none receives an item that it did not
+//! request.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -99,7 +99,7 @@ fn versions(inner: &IamInner, args: &VersionsArgs) -> Result<VersionsResponse, S
         path => Some(path.parse::<ItemPath>().map_err(|error| error.to_string())?),
     };
     let examined = inner.with_replica(|replica| {
-        replica.versions_in(&args.parts, after.as_ref(), VERSIONS_PER_RESPONSE)
+        replica.versions_in(&args.buckets, after.as_ref(), VERSIONS_PER_RESPONSE)
     });
     let (versions, next) = examined.ok_or("this server has not loaded IAM yet")?;
     let versions = versions.into_iter();

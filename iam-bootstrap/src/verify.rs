@@ -1,6 +1,6 @@
 //! Verifies before serving that the peers run the same configuration ([B60]).
 //!
-//! [`serve`] reports this server's configuration to peers; [`verify`] asks peers until enough of
+//! [`serve`] reports this server's configuration to peers; [`verify`] queries peers until enough of
 //! them agree. [`proto`] decides; this file sends, waits and logs.
 //!
 //! [B60]: crate::rules#b60

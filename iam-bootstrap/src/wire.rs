@@ -113,7 +113,7 @@ pub struct DigestResponse {
 pub struct VersionsArgs {
     /// Buckets of the items.
     #[serde(rename = "Parts")]
-    pub parts: ByteBuf,
+    pub buckets: ByteBuf,
     /// Path to continue after; empty for the first request.
     #[serde(rename = "After")]
     pub after: String,

@@ -236,7 +236,7 @@ fn is_deletion(generation: u64) -> bool {
     generation % 7 == 6
 }
 
-/// Not a test of its own: the process that the next test kills.
+/// The child process that the next test kills; does nothing as a test.
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "how the parent instructs its child")]
 async fn crash_child() {

@@ -1,4 +1,4 @@
-//! Policy evaluation against a slow model. The model reads the document's JSON anew for each
+//! Policy evaluation against a reference model. The model reads the document's JSON anew for each
 //! request and follows the definition: every text is expanded to tokens, every match tried
 //! exhaustively.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -398,14 +398,16 @@ proptest! {
     #[test]
     fn b61_policy_evaluation_matches_the_model(document in document(), requests in vec(request(), 8)) {
         let policy = Policy::parse(document.to_string().as_bytes()).unwrap();
-        for asked in requests {
+        for model_request in requests {
             let mut context = Context::new(UtcMillis::new(NOW));
-            for (key, value) in &asked.entries {
+            for (key, value) in &model_request.entries {
                 context.insert(*key, value.as_str());
             }
             let subject = Subject { username: USERNAME, kind: PrincipalKind::User };
-            let request = Request::new(subject, asked.action, &asked.resource, &context);
-            prop_assert_eq!(policy.evaluate(&request), model(&document, &asked), "{:?}", asked);
+            let action = model_request.action;
+            let request = Request::new(subject, action, &model_request.resource, &context);
+            let expected = model(&document, &model_request);
+            prop_assert_eq!(policy.evaluate(&request), expected, "{:?}", model_request);
         }
     }
 

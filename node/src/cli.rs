@@ -20,13 +20,13 @@ pub(crate) use self::lock::LockArgs;
 pub(crate) use self::lock::LocksArgs;
 pub(crate) use self::metrics::MetricsArgs;
 
-/// Maximum number of concurrent calls of a bench. Each has its own histogram, about 90 KB.
+/// Maximum number of concurrent calls of a bench. Each has its own histogram.
 const BENCH_CONCURRENCY_MAX: i64 = 4_096;
 
-/// Default of concurrent calls of a bench.
+/// Default number of concurrent calls of a bench.
 const BENCH_CALLS: u32 = 64;
 
-/// Default numbers of streams of a bench: one alone, then enough to share frames.
+/// Default numbers of streams of a bench: one, then enough for messages to share frames.
 const BENCH_STREAMS: [u32; 2] = [1, 64];
 
 /// Largest payload of a bench: the largest message without its header, rounded down.
@@ -71,8 +71,8 @@ impl Command {
     pub(crate) const fn log_level(&self) -> &'static str {
         match self {
             Self::Serve(_) => "info",
-            // The last error says what a tool has to report. Warnings would be about other servers
-            // of the cluster, which dial the tool because they know its name.
+            // A tool reports its failure as an error. Warnings would be about connections of other
+            // servers of the cluster, which dial the tool because its name is configured there.
             Self::Call(_) | Self::Bench(_) | Self::Locks(_) | Self::Metrics(_) | Self::Iam(_) => {
                 "error"
             }
@@ -87,7 +87,7 @@ impl Command {
 /// Runs some servers in one process under a mixed load, and kills one of them in the middle.
 ///
 /// Ends with a table of all pairs of servers. Exit codes: 0 if every call and every stream had
-/// exactly one outcome, every response was right, no message of a stream was lost, duplicated or
+/// exactly one outcome, every response was correct, no message of a stream was lost, duplicated or
 /// reordered, nothing failed unexpectedly, and all servers were connected at the end; 1 otherwise;
 /// 130 when stopped by Ctrl-C, which still prints the table.
 #[derive(Debug, Args)]
@@ -129,13 +129,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL,URL")]
     pub(crate) clients: Option<String>,
 
-    /// Servers that grant locks, separated by commas; default all. The same on every server.
+    /// Servers that grant locks, separated by commas; default all. Must be the same on every
+    /// server.
     #[arg(long, value_name = "URL,URL")]
     pub(crate) lockers: Option<String>,
 
-    /// How long a lock outlives a holder that no longer refreshes it, such as 60s, the default. The
-    /// same on every server. To shorten it, stop all servers and wait for the longer lease to pass
-    /// before starting them with the shorter one.
+    /// Time after which a lock expires if its holder no longer refreshes it, such as 60s, the
+    /// default. Must be the same on every server. To shorten it, stop all servers and wait for the
+    /// longer lease to pass before starting them with the shorter one.
     #[arg(long, value_name = "DURATION")]
     pub(crate) lock_lease: Option<String>,
 
@@ -163,22 +164,23 @@ pub(crate) struct ServeArgs {
 
     /// Directories, used by this server only, for users, policies and the deployment id, separated
     /// by commas. Each is a pool; the first that has an item wins. Without it they are kept in
-    /// memory and are lost with the last server.
+    /// memory, and are lost when the last server stops.
     #[arg(long, value_name = "DIR,DIR")]
     pub(crate) data: Option<String>,
 
-    /// Create pools in --data directories that are empty or missing. For the first start only: an
-    /// empty mount point is not yet the disk, so without this flag the server waits for the disk.
+    /// Create pools in --data directories that are empty or missing. For the first start only:
+    /// without this flag the server waits, because an empty directory may be the mount point of a
+    /// disk that is not mounted yet.
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) initialise: Option<String>,
 
-    /// Name of the root account, which has all permissions; default `root`. The same on every
-    /// server.
+    /// Name of the root account, which has all permissions; default `root`. Must be the same
+    /// on every server.
     #[arg(long, value_name = "NAME")]
     pub(crate) root_user: Option<String>,
 
     /// File with the root account's secret, which also encrypts the pools; default the secret of
-    /// --secret-file. The same on every server.
+    /// --secret-file. Must be the same on every server.
     #[arg(long, value_name = "FILE")]
     pub(crate) root_secret_file: Option<String>,
 
@@ -326,7 +328,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("must be more than zero".to_owned()),
         Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; give a duration such as 500ms, 10s or 2m")),
+        Err(error) => Err(format!("{error}; use a duration such as 500ms, 10s or 2m")),
     }
 }
 
@@ -345,8 +347,8 @@ mod tests {
     fn timeouts_have_units_and_are_not_zero() {
         assert_eq!(timeout("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "5", "0s", "-1s", "fast"] {
-            timeout(wrong).expect_err(wrong);
+        for invalid in ["", "5", "0s", "-1s", "fast"] {
+            timeout(invalid).expect_err(invalid);
         }
     }
 }

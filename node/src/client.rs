@@ -19,7 +19,7 @@ use crate::secret;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// Time between two checks whether the server has refused the tool.
-const POLL_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A connection to one server, under a name that the server accepts.
 pub(crate) struct Client {
@@ -80,13 +80,13 @@ impl Client {
         if name == peer {
             return Err(ClientError::Itself(name.clone()));
         }
-        let wrong = |problem| ClientError::Secret {
+        let invalid = |problem| ClientError::Secret {
             path: arguments.secret_file.display().to_string(),
             problem,
         };
-        let secret = secret::read(&arguments.secret_file).map_err(wrong)?;
+        let secret = secret::read(&arguments.secret_file).map_err(invalid)?;
         let auth =
-            Auth::shared_secret(secret.expose()).map_err(|error| wrong(error.to_string()))?;
+            Auth::shared_secret(secret.expose()).map_err(|error| invalid(error.to_string()))?;
         let (auth, refused_token) = record_refusals(auth);
         let manager = Manager::builder(name.as_str())
             .servers([name.as_str(), peer.as_str()])
@@ -128,11 +128,11 @@ type RefusedToken = Arc<Mutex<Option<String>>>;
 /// the reason anyway, but the user waits at this end.
 fn record_refusals(auth: Auth) -> (Auth, RefusedToken) {
     let refused_token = RefusedToken::default();
-    let (makes, checks, record) = (auth.clone(), auth, Arc::clone(&refused_token));
+    let (signer, verifier, record) = (auth.clone(), auth, Arc::clone(&refused_token));
     let recording = Auth::new(
-        move |now| makes.make_token(now),
+        move |now| signer.make_token(now),
         move |token, now| {
-            checks.check_token(token, now).inspect_err(|error| {
+            verifier.check_token(token, now).inspect_err(|error| {
                 *record.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             })
         },
@@ -156,7 +156,7 @@ async fn wait_connected(
             if let Some(reason) = refusal(connection) {
                 return ClientError::Refused { peer: connection.remote().clone(), reason };
             }
-            tokio::time::sleep(POLL_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     let connected = tokio::time::timeout(timeout, async {

@@ -36,7 +36,7 @@ pub(crate) struct ServeConfig {
     pub(crate) clients: BTreeSet<Name>,
     /// The servers that grant locks.
     pub(crate) lockers: BTreeSet<Name>,
-    /// How long a lock outlives a holder that no longer refreshes it.
+    /// Time after which a lock expires if its holder no longer refreshes it.
     pub(crate) lock_lease: Duration,
     pub(crate) auth: Auth,
     /// The secret that all servers share.
@@ -170,7 +170,7 @@ fn parse_clients(
     match count <= SERVERS_MAX {
         true => Ok(clients),
         false => {
-            let problem = format!("with it there are {count} servers and clients");
+            let problem = format!("there are {count} servers and clients in total");
             let allowed = format!("a list with at most {SERVERS_MAX} servers and clients in total");
             Err(given.invalid(&problem, &allowed))
         }

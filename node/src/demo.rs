@@ -34,7 +34,7 @@ use self::load::Load;
 use self::locks::LockOutcome;
 use self::recovery::Recovery;
 use self::report::{Findings, Report};
-use self::view::{REFRESH_EVERY, Snapshot, View};
+use self::view::{REFRESH_INTERVAL, Snapshot, View};
 
 /// Time between the kill and the restart.
 const DOWNTIME: Duration = Duration::from_millis(1_500);
@@ -52,7 +52,7 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time between two checks of a condition.
-const POLL_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Grace period of each server's shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
@@ -186,7 +186,7 @@ impl DemoRun {
             if left.is_zero() {
                 return Ok(());
             }
-            tokio::time::sleep(left.min(REFRESH_EVERY)).await;
+            tokio::time::sleep(left.min(REFRESH_INTERVAL)).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Handlers of every server: two calls and two streams to try the grid with, and to measure it.
+//! Handlers of every server for diagnostics and benchmarks: two calls and two streams.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Responds with the request's payload.
 pub(crate) const ECHO: HandlerId = HandlerId::new(200);
 
-/// Responds after a delay: for trying deadlines and cancellation.
+/// Responds after a delay, to test deadlines and cancellation.
 pub(crate) const SLEEP: SingleHandler<SleepRequest, SleepResponse> =
     SingleHandler::new(HandlerId::new(201), "Sleep");
 
@@ -19,13 +19,13 @@ pub(crate) const ECHO_STREAM: HandlerId = HandlerId::new(204);
 /// Consumes the messages of a stream, and responds at its end with their number: [`SinkCount`].
 pub(crate) const STREAM_SINK: HandlerId = HandlerId::new(205);
 
-/// The time that [`SLEEP`] is to sleep.
+/// Delay of the response of [`SLEEP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SleepRequest {
     pub(crate) ms: u32,
 }
 
-/// The time that [`SLEEP`] has slept.
+/// Delay after which [`SLEEP`] has responded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SleepResponse {
     pub(crate) slept_ms: u32,

@@ -7,7 +7,7 @@
 //! GET /health/ready    200 when this server is ready and enough peers are connected, else 503;
 //!                      the JSON body has the phase and what it waits for
 //! POST /v2/iam/…       administration of IAM: `admin`
-//! GET /v2/metrics/resource   metrics of all servers' drives, network, processors and memory
+//! GET /v2/metrics/resource   metrics of all servers' drives, network, CPU and memory
 //! ```
 
 mod admin;

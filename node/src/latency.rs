@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_exact_to_a_hundredth() {
+    fn quantiles_are_exact_to_one_percent() {
         let mut latencies = Latencies::new().expect("the bounds are constants");
         for micros in 1..=1_000 {
             latencies.record(Duration::from_micros(micros));

@@ -160,7 +160,7 @@ async fn supervise(
     signals: &mut ForwardedSignals,
 ) -> Result<CommandEnd, LockFailure> {
     let lost = {
-        let lost = hold.until_lost();
+        let lost = hold.wait_lost();
         tokio::pin!(lost);
         loop {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! `gridwire metrics`: metrics of the drives, network, processors and memory of all servers, as a
+//! `gridwire metrics`: metrics of the drives, network, CPU and memory of all servers, as a
 //! table.
 //!
 //! Requests them over plain HTTP with a bearer token, like a scraper. It needs no client name.

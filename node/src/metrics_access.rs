@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 /// Shortest token, in bytes. A shorter one could be guessed.
 pub(crate) const TOKEN_BYTES_MIN: usize = 16;
 
-/// Longest token, in bytes: it has to fit into a header.
+/// Longest token, in bytes. It must fit into a header.
 const TOKEN_BYTES_MAX: usize = 4_096;
 
-/// The access rule for metrics.
+/// Access policy of the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Readable without a token.
@@ -22,7 +22,7 @@ pub(crate) enum Access {
     /// Readable with the token that has this digest.
     Token([u8; 32]),
     /// Not readable: neither a token nor public access was configured.
-    Closed,
+    Forbidden,
 }
 
 /// The result of checking a request.
@@ -37,7 +37,7 @@ pub(crate) enum AccessCheck {
 }
 
 impl Access {
-    /// The rule for this token.
+    /// Returns the policy that requires this token.
     pub(crate) fn token(token: &str) -> Self {
         Self::Token(digest(token.as_bytes()))
     }
@@ -46,7 +46,7 @@ impl Access {
     pub(crate) fn check(&self, headers: &HeaderMap) -> AccessCheck {
         match self {
             Self::Public => AccessCheck::Allowed,
-            Self::Closed => AccessCheck::Forbidden,
+            Self::Forbidden => AccessCheck::Forbidden,
             Self::Token(expected) => {
                 let given = bearer(headers).map(|token| digest(token.as_bytes()));
                 match given.is_some_and(|given| given == *expected) {
@@ -77,7 +77,7 @@ pub(crate) fn allowed() -> String {
     )
 }
 
-/// Returns the token in this file, or what is wrong with the file.
+/// Returns the token in this file, or the problem of the file.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     let content = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     // Editors append a newline.
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn b71_only_the_right_token_gives_access() {
+    fn b71_only_the_correct_token_gives_access() {
         let access = Access::token(TOKEN);
         for (authorization, expected) in [
             (Some("Bearer 0123456789abcdef"), AccessCheck::Allowed),
@@ -127,6 +127,9 @@ mod tests {
             assert_eq!(check(&access, authorization), expected, "{authorization:?}");
         }
         assert_eq!(check(&Access::Public, None), AccessCheck::Allowed);
-        assert_eq!(check(&Access::Closed, Some("Bearer 0123456789abcdef")), AccessCheck::Forbidden);
+        assert_eq!(
+            check(&Access::Forbidden, Some("Bearer 0123456789abcdef")),
+            AccessCheck::Forbidden
+        );
     }
 }

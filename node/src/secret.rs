@@ -36,7 +36,7 @@ pub(crate) fn allowed() -> String {
     format!("a readable file of at least {SECRET_BYTES_MIN} bytes, not counting a final newline")
 }
 
-/// Returns the secret in this file, or what is wrong with the file.
+/// Returns the secret in this file, or the problem of the file.
 pub(crate) fn read(path: &Path) -> Result<SecretBytes, String> {
     let content = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let content = Zeroizing::new(content);

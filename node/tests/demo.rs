@@ -25,7 +25,7 @@ fn demo_ends_with_a_table_and_a_summary() {
     let words = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     let (_, streams) = words.split_once("on streams: ").expect("there is a line about messages");
     assert!(!streams.starts_with("0 messages"), "{streams}");
-    assert!(!streams.contains("; 0 streams cut by the kill"), "{streams}");
+    assert!(!streams.contains("; 0 streams interrupted by the kill"), "{streams}");
     assert!(words.contains(" lock attempts: ") && words.contains(" granted, "), "{words}");
     let (_, summary) = words.split_once("demo succeeded: - ").expect("there is a summary");
     for expected in [

@@ -166,7 +166,7 @@ struct Writers {
 impl Writers {
     /// Writes until `count` more users are acknowledged. Then `kill` must end the server.
     fn write(&self, url: &str, secret_file: &str, count: usize, kill: impl FnOnce()) {
-        const AT_ONCE: usize = 3;
+        const CONCURRENT_WRITERS: usize = 3;
         let write = || {
             loop {
                 let user = format!("user-{}", self.next.fetch_add(1, Ordering::Relaxed));
@@ -179,7 +179,7 @@ impl Writers {
         let acknowledged = || self.acknowledged.lock().unwrap().len();
         let enough = acknowledged() + count;
         std::thread::scope(|scope| {
-            (0..AT_ONCE).for_each(|_| drop(scope.spawn(write)));
+            (0..CONCURRENT_WRITERS).for_each(|_| drop(scope.spawn(write)));
             eventually("changes are acknowledged", || (acknowledged() >= enough).then_some(()));
             kill();
         });

@@ -268,7 +268,7 @@ fn lock_of_a_stopped_server_is_lost() {
     let lost = first.end();
     cluster.servers[0].send("CONT");
     assert_eq!(lost.code, LOST, "{lost:?}");
-    assert!(lost.stderr.contains("the server did not confirm it in time"), "{lost:?}");
+    assert!(lost.stderr.contains("the server did not confirm the lock in time"), "{lost:?}");
     next.token();
     next.create_file("go");
     assert_eq!(next.end().code, Some(0));

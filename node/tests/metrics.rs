@@ -62,7 +62,7 @@ fn b71_metrics_require_the_token() {
         ("HEAD", &[("authorization", bearer.as_str())][..], "200"),
         ("POST", &[("authorization", bearer.as_str())][..], "405"),
     ] {
-        let (head, body) = get(&server.address, method, headers).expect("an response");
+        let (head, body) = get(&server.address, method, headers).expect("a response");
         assert!(head.starts_with(&format!("http/1.1 {status} ")), "{method} {headers:?}: {head}");
         assert_eq!(head.contains("www-authenticate: bearer"), status == "401", "{head}");
         assert_eq!(
@@ -83,7 +83,7 @@ fn b71_metrics_require_the_token() {
 fn b71_metrics_without_a_token_are_forbidden_unless_public() {
     let directory = Directory::new();
     let server = alone(&directory, &[]);
-    let (head, body) = get(&server.address, "GET", &[]).expect("an response");
+    let (head, body) = get(&server.address, "GET", &[]).expect("a response");
     assert!(head.starts_with("http/1.1 403 ") && body.contains("--metrics-public"), "{head}");
     let refused = tool(&server.address, &[]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
@@ -92,12 +92,12 @@ fn b71_metrics_without_a_token_are_forbidden_unless_public() {
     assert!(refused.stderr.contains(text), "quotes are not escaped: {refused:?}");
 
     let public = alone(&directory, &["--metrics-public"]);
-    let (head, body) = get(&public.address, "GET", &[]).expect("an response");
+    let (head, body) = get(&public.address, "GET", &[]).expect("a response");
     assert!(head.starts_with("http/1.1 200 "), "{head}");
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
     assert!(!body.contains("# EOF"));
     let accept = [("accept", "application/openmetrics-text; version=1.0.0, text/plain; q=0.5")];
-    let (head, body) = get(&public.address, "GET", &accept).expect("an response");
+    let (head, body) = get(&public.address, "GET", &accept).expect("a response");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
     assert!(body.ends_with("# EOF\n"), "{body}");
 }
@@ -128,7 +128,7 @@ fn b71_any_server_reports_for_the_whole_cluster() {
     assert!(!cluster.clients.iter().any(|client| table.stdout.contains(client)), "{table:?}");
     #[cfg(target_os = "linux")]
     for (server, name) in cluster.servers.iter().zip(["drive", "memory_used"]) {
-        let (_, body) = get(&server.address, "GET", &[]).expect("an response");
+        let (_, body) = get(&server.address, "GET", &[]).expect("a response");
         assert!(body.contains(&format!("resource_{name}")), "{body}");
         assert!(body.contains("drive=\"/\""), "{body}");
     }
@@ -139,7 +139,7 @@ fn b71_any_server_reports_for_the_whole_cluster() {
         let (_, body) = get(&survivor.address, "GET", &[])?;
         (body.contains(&up(survivor, 1)) && body.contains(&up(victim, 0))).then_some(())
     });
-    let (_, body) = get(&survivor.address, "GET", &[]).expect("an response");
+    let (_, body) = get(&survivor.address, "GET", &[]).expect("a response");
     let reason =
         format!("resource_server_down{{server=\"{}\",reason=\"not_connected\"}} 1", victim.url());
     assert!(body.contains(&reason), "{body}");

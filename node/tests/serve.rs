@@ -47,14 +47,14 @@ fn start_alone(directory: &Directory) -> Server {
 }
 
 #[test]
-fn health_endpoints_respond_beside_the_grid() {
+fn health_endpoints_share_the_port_of_the_grid() {
     let directory = Directory::new();
     let server = start_alone(&directory);
-    let live = get(&server.address, "/health/live").expect("an response");
+    let live = get(&server.address, "/health/live").expect("a response");
     assert_eq!((live.status, live.body.as_str()), (200, "live\n"));
     server.wait_ready(200);
 
-    let ready = get(&server.address, "/health/ready").expect("an response");
+    let ready = get(&server.address, "/health/ready").expect("a response");
     assert_eq!(ready.status, 200, "{ready:?}");
     let json: serde_json::Value = serde_json::from_str(&ready.body).expect("JSON");
     assert_eq!(json["ready"], true);
@@ -69,7 +69,7 @@ fn health_endpoints_respond_beside_the_grid() {
         ("GET", "/minio/grid/v1", 426),
         ("GET", "/minio/grid/lock/v1", 426),
     ] {
-        let response = request(&server.address, method, path).expect("an response");
+        let response = request(&server.address, method, path).expect("a response");
         assert_eq!(response.status, status, "{method} {path}");
     }
 }
@@ -79,7 +79,7 @@ fn server_without_its_peers_is_not_ready_and_names_them() {
     let mut cluster = Cluster::start();
     cluster.servers[0].kill();
     cluster.servers[1].wait_ready(503);
-    let response = get(&cluster.servers[1].address, "/health/ready").expect("an response");
+    let response = get(&cluster.servers[1].address, "/health/ready").expect("a response");
     let json: serde_json::Value = serde_json::from_str(&response.body).expect("JSON");
     let peers = json["peers"].as_array().expect("a list");
     let missed = peers.iter().find(|peer| peer["remote"] == cluster.servers[0].url().as_str());
@@ -89,7 +89,7 @@ fn server_without_its_peers_is_not_ready_and_names_them() {
 
 /// The body of `/health/ready` of a server.
 fn readiness(server: &Server) -> serde_json::Value {
-    let response = get(&server.address, "/health/ready").expect("an response");
+    let response = get(&server.address, "/health/ready").expect("a response");
     serde_json::from_str(&response.body).expect("JSON")
 }
 
@@ -105,7 +105,11 @@ fn servers_connect_on_the_lock_grid_and_do_not_count_clients() {
         let json = readiness(server);
         assert_eq!((&json["connected"], &json["needed"]), (&1.into(), &1.into()), "{json}");
         for peers in [&json["peers"], &json["locks"]["peers"]] {
-            assert_eq!(peers.as_array().expect("a list").len(), 1, "the client is none: {json}");
+            assert_eq!(
+                peers.as_array().expect("a list").len(),
+                1,
+                "the client is not a peer: {json}"
+            );
             assert_eq!(peers[0]["remote"], peer.url().as_str(), "{json}");
         }
     }

@@ -36,24 +36,24 @@ async fn main() {
     let system = SystemSource::new(Drives::Directories(Vec::new()));
     measure("sample of this machine, no drives", rounds, || system.sample()).await;
 
-    let (clock, sample) = (SystemClock::new(), busy());
+    let (clock, sample) = (SystemClock::new(), busy_sample());
     let mut aggregator = Aggregator::new(clock.wall());
     measure("aggregation and report of 16 drives, 4 interfaces", rounds, || {
         aggregator.observe(&sample, clock.now(), clock.wall());
         std::future::ready(aggregator.report())
     })
     .await;
-    scrapes(rounds).await;
+    measure_scrapes(rounds).await;
 }
 
 /// Prints the median of all rounds; allocations are those of all threads.
-async fn measure<T, F: Future<Output = T>>(name: &str, rounds: usize, mut make: impl FnMut() -> F) {
+async fn measure<T, F: Future<Output = T>>(name: &str, rounds: usize, mut work: impl FnMut() -> F) {
     let mut times = Vec::with_capacity(rounds);
-    black_box(make().await);
+    black_box(work().await);
     let region = Region::new(ALLOCATOR);
     for _ in 0..rounds {
         let start = Instant::now();
-        black_box(make().await);
+        black_box(work().await);
         times.push(start.elapsed());
     }
     let change = region.change();
@@ -66,7 +66,7 @@ async fn measure<T, F: Future<Output = T>>(name: &str, rounds: usize, mut make: 
     );
 }
 
-async fn scrapes(rounds: usize) {
+async fn measure_scrapes(rounds: usize) {
     let mut listeners = Vec::new();
     for _ in 0..SERVERS {
         listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
@@ -79,7 +79,7 @@ async fn scrapes(rounds: usize) {
         let manager = Manager::builder(url).servers(&urls).auth(auth).build().expect("valid names");
         let mut limits = Limits::default();
         limits.collect_ttl = Duration::ZERO;
-        let metrics = ResourceMetrics::builder(&manager).source(busy).limits(limits);
+        let metrics = ResourceMetrics::builder(&manager).source(busy_sample).limits(limits);
         let metrics = metrics.build().expect("valid limits");
         manager.start().expect("a runtime");
         tokio::spawn(manager.clone().serve(listener));
@@ -119,7 +119,7 @@ fn report_bytes(metrics: &ResourceMetrics) -> usize {
 }
 
 /// Returns a sample of a busy storage server.
-fn busy() -> Sample {
+fn busy_sample() -> Sample {
     let interface = InterfaceCounters { receive_bytes: 1 << 40, ..InterfaceCounters::default() };
     let drive = DriveSample {
         device: Some("sda".to_owned()),

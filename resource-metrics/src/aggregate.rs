@@ -75,7 +75,7 @@ impl Aggregator {
         self.interval = self
             .last_sample
             .map(|last_sample| now.since(last_sample))
-            .filter(|since| !since.is_zero());
+            .filter(|interval| !interval.is_zero());
         self.last_sample = Some(now);
         self.sampled_at = Some(wall);
         self.cores = sample.cores.filter(|cores| *cores > 0).or(self.cores);
@@ -143,9 +143,10 @@ impl<const N: usize> Gauges<N> {
             self.series.iter_mut().for_each(Series::record_missing);
             return;
         };
-        let since = self.last_at.replace(now).map_or(Duration::ZERO, |last_at| now.since(last_at));
+        let last_at = self.last_at.replace(now);
+        let elapsed = last_at.map_or(Duration::ZERO, |last_at| now.since(last_at));
         for (series, value) in self.series.iter_mut().zip(values) {
-            series.observe(value, since);
+            series.observe(value, elapsed);
         }
     }
 
@@ -185,7 +186,7 @@ fn memory_report(summaries: [Summary; 8]) -> MemoryReport {
     MemoryReport { total, used, free, available, shared, buffers, cache, used_ratio }
 }
 
-/// Processor time, as ratios.
+/// CPU time per mode, as ratios.
 #[derive(Debug, Default)]
 struct Cpu {
     last_reading: LastReading<CpuTimes>,
@@ -198,12 +199,12 @@ impl Cpu {
             let (last_at, before) = self.last_reading.replace((now, times))?;
             Some((cpu_ratios(&times, &before)?, now.since(last_at)))
         });
-        let Some((ratios, since)) = interval.filter(|(_, since)| !since.is_zero()) else {
+        let Some((ratios, elapsed)) = interval.filter(|(_, elapsed)| !elapsed.is_zero()) else {
             self.modes.iter_mut().for_each(Series::record_missing);
             return;
         };
         for (series, ratio) in self.modes.iter_mut().zip(ratios) {
-            series.observe(Some(ratio), since);
+            series.observe(Some(ratio), elapsed);
         }
     }
 
@@ -232,11 +233,11 @@ impl DriveAggregator {
         }
         let interval = sample.io.and_then(|io| {
             let (last_at, before) = self.last_reading.replace((now, io))?;
-            let since = now.since(last_at);
-            (!since.is_zero()).then(|| (drive_delta(&io, &before), since))
+            let elapsed = now.since(last_at);
+            (!elapsed.is_zero()).then(|| (drive_delta(&io, &before), elapsed))
         });
         self.report = match interval {
-            Some((delta, since)) => io_report(&delta, since),
+            Some((delta, elapsed)) => io_report(&delta, elapsed),
             None => DriveReport::default(),
         };
         if let Some(space) = &sample.space {
@@ -259,10 +260,10 @@ impl DriveAggregator {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a drive transfers less than 8 PiB in an interval")]
-fn io_report(delta: &DriveCounters, since: Duration) -> DriveReport {
-    let seconds = since.as_secs_f64();
+fn io_report(delta: &DriveCounters, elapsed: Duration) -> DriveReport {
+    let seconds = elapsed.as_secs_f64();
     let rate = |count: u64| Some(count as f64 / seconds);
-    // Without operations there is no wait.
+    // Without operations there is no latency.
     let wait =
         |millis: u64, count: u64| (count > 0).then(|| millis as f64 / 1_000.0 / count as f64);
     DriveReport {

@@ -1,5 +1,4 @@
-//! Utilisation of each server's drives, network, processors and memory, from any server of a
-//! cluster.
+//! Utilisation of each server's drives, network, CPU and memory, from any server of a cluster.
 //!
 //! A server samples itself each minute and converts kernel counters into values per interval:
 //! current values and, except for drives, the average and the maximum since the start. Any server

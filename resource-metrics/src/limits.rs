@@ -11,17 +11,17 @@ use crate::error::BuildError;
 /// [B70]: crate::rules#b70
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Shortest configurable interval. The kernel counts processor time in hundredths of a second: a
+/// Shortest configurable interval. The kernel counts CPU time in hundredths of a second: a
 /// shorter interval measures noise.
 pub const SAMPLE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Longest configurable interval.
 pub const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
-/// Timeout of one sample, which is missed after it.
+/// Timeout of one sample, which then counts as missed.
 pub const SAMPLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Timeout of a drive's file system statistics. After it the sample goes without them, and the
+/// Timeout of a drive's file system statistics. After it, the sample omits them, and the
 /// drive is not probed again before it has responded.
 pub const SPACE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -40,8 +40,8 @@ pub const COLLECT_TTL: Duration = Duration::from_secs(1);
 /// Drives that one server samples and reports: the first by name.
 pub const DRIVES_MAX: usize = 256;
 
-/// Network interfaces that one server samples and reports: the first by name. Hosts of containers
-/// have one for each.
+/// Network interfaces that one server samples and reports: the first by name. Container hosts
+/// have one per container.
 pub const INTERFACES_MAX: usize = 256;
 
 /// Interfaces whose average and maximum are kept, including those that are gone: one that comes
@@ -52,7 +52,7 @@ pub const INTERFACES_KEPT_MAX: usize = 1_024;
 /// when received.
 pub const LABEL_BYTES_MAX: usize = 1_024;
 
-/// Longest cause kept of a server's failure, in bytes.
+/// Longest cause of a server's failure, in bytes. Longer ones are truncated.
 pub const CAUSE_BYTES_MAX: usize = 512;
 
 /// Time between two log lines about the same part of the system that cannot be sampled.
@@ -94,15 +94,15 @@ impl Limits {
     ///
     /// [`BuildError::Limit`] names the first value that is not, and its constraint.
     pub fn check(&self) -> Result<(), BuildError> {
-        let wrong = |name, must| Err(BuildError::Limit { name, must });
+        let invalid = |name, must| Err(BuildError::Limit { name, must });
         if !(SAMPLE_INTERVAL_MIN..=SAMPLE_INTERVAL_MAX).contains(&self.sample_interval) {
-            return wrong("sample_interval", "between a second and a day");
+            return invalid("sample_interval", "between a second and a day");
         }
         if self.collect_deadline.is_zero() || self.collect_deadline > COLLECT_DEADLINE_MAX {
-            return wrong("collect_deadline", "more than zero and at most 300 s");
+            return invalid("collect_deadline", "more than zero and at most 300 s");
         }
         if self.collect_ttl > SAMPLE_INTERVAL_MAX {
-            return wrong("collect_ttl", "at most a day");
+            return invalid("collect_ttl", "at most a day");
         }
         Ok(())
     }

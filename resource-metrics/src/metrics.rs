@@ -35,7 +35,7 @@ impl fmt::Debug for ResourceMetricsBuilder {
 }
 
 impl ResourceMetricsBuilder {
-    /// Sets the servers to collect from, if not all that the manager knows. This server may be
+    /// Sets the servers to collect from; by default all that the manager knows. This server may be
     /// among them; it is reported in any case.
     #[must_use]
     pub fn servers<I>(mut self, servers: I) -> Self
@@ -86,9 +86,9 @@ impl ResourceMetricsBuilder {
         let source = self.source.unwrap_or_else(|| Box::new(SystemSource::new(Drives::Mounted)));
         let sampler = Arc::new(Sampler::new(source, Arc::clone(&clock)));
         let collections = SingleFlight::new(self.limits.collect_ttl);
-        let served = Arc::clone(&sampler);
+        let handler_sampler = Arc::clone(&sampler);
         GET_RESOURCE_METRICS.register(&manager, move |_context, _request| {
-            let report = Report::clone(&served.latest());
+            let report = Report::clone(&handler_sampler.latest());
             async move { Ok(report) }
         })?;
         let sample_task = OnceLock::new();
@@ -170,13 +170,13 @@ impl ResourceMetrics {
         }
     }
 
-    /// Starts to take samples, the first at once, until the last clone is dropped. To be called
+    /// Starts to take samples, the first at once, until the last clone is dropped. Must be called
     /// inside a tokio runtime; further calls do nothing.
     pub fn start(&self) {
         self.inner.sample_task.get_or_init(|| {
             let sampler = Arc::clone(&self.inner.sampler);
-            let every = self.inner.limits.sample_interval;
-            tokio::spawn(async move { sampler.run(every).await }).abort_handle()
+            let interval = self.inner.limits.sample_interval;
+            tokio::spawn(async move { sampler.run(interval).await }).abort_handle()
         });
     }
 

@@ -36,7 +36,7 @@ pub struct Report {
     /// Time between the last two samples, to which the current values belong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_interval_seconds: Option<f64>,
-    /// Processors.
+    /// CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuReport>,
     /// Load averages.
@@ -68,18 +68,18 @@ pub struct Summary {
     pub maximum: Option<f64>,
 }
 
-/// Processors.
+/// CPU cores and their time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CpuReport {
-    /// Number of processors.
+    /// Number of CPU cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores: Option<u32>,
     /// Time per mode.
     pub modes: ModesReport,
 }
 
-/// Ratios of all processors' time, from 0 to 1; their sum is 1.
+/// Ratios of the CPU time of all cores, from 0 to 1; their sum is 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModesReport {
@@ -107,11 +107,11 @@ pub struct LoadReport {
     pub five: Summary,
     /// Over fifteen minutes.
     pub fifteen: Summary,
-    /// Over one minute, per processor.
+    /// Over one minute, per CPU core.
     pub one_per_core: Summary,
-    /// Over five minutes, per processor.
+    /// Over five minutes, per CPU core.
     pub five_per_core: Summary,
-    /// Over fifteen minutes, per processor.
+    /// Over fifteen minutes, per CPU core.
     pub fifteen_per_core: Summary,
 }
 

@@ -3,9 +3,9 @@
 //! Nothing is decided here. [`aggregate`](crate::aggregate) computes values over time, and
 //! [`ResourceMetrics`](crate::ResourceMetrics) decides when to sample.
 //!
-//! [`SystemSource`] reads Linux through `procfs` and `rustix`: both are thin, and give the raw
-//! counters. (`sysinfo` supports more platforms, but of processor time only the busy part, and of
-//! drives neither waits nor utilisation.) On other platforms it compiles and reads nothing, which
+//! [`SystemSource`] reads Linux through `procfs` and `rustix`: both are thin wrappers that return
+//! the raw counters. (`sysinfo` supports more platforms, but reports only the busy part of CPU time,
+//! and neither latency nor utilisation of drives.) On other platforms it compiles and reads nothing, which
 //! is reported as absent values, not as zeros.
 
 use std::collections::BTreeMap;
@@ -46,9 +46,9 @@ impl<F: Fn() -> Sample + Send + Sync + 'static> Source for F {
 /// interfaces or drives.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
-    /// Processor time since the machine started.
+    /// CPU time since the machine started.
     pub cpu: Option<CpuTimes>,
-    /// Number of processors.
+    /// Number of CPU cores.
     pub cores: Option<u32>,
     /// Load averages.
     pub load: Option<Load>,
@@ -71,8 +71,8 @@ pub struct Problem {
     pub cause: String,
 }
 
-/// Processor time since the machine started, of all processors together, in ticks. The length of a
-/// tick does not matter: only ratios are reported.
+/// CPU time since the machine started, of all cores together, in ticks. The length of a tick does
+/// not matter: only ratios are reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuTimes {
     /// User mode, including virtual machines.

@@ -40,8 +40,8 @@ impl Sampler {
     }
 
     /// Takes samples forever, the first at once.
-    pub(crate) async fn run(&self, every: Duration) {
-        let mut ticks = tokio::time::interval(every);
+    pub(crate) async fn run(&self, interval: Duration) {
+        let mut ticks = tokio::time::interval(interval);
         // After a pause one sample suffices: its interval covers the missed ones.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -99,13 +99,13 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    /// A machine whose interface receives 600 bytes per sample, and whose second sample hangs.
+    /// A host whose interface receives 600 bytes per sample, and whose second sample hangs.
     #[derive(Default)]
-    struct Machine {
+    struct SyntheticHost {
         taken: Arc<AtomicU64>,
     }
 
-    impl Source for Machine {
+    impl Source for SyntheticHost {
         fn sample(&self) -> SampleFuture {
             let number = self.taken.fetch_add(1, Ordering::SeqCst);
             if number == 1 {
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn b70_a_sample_each_minute_and_one_that_hangs_is_missed() {
         let taken = Arc::new(AtomicU64::new(0));
-        let machine = Machine { taken: Arc::clone(&taken) };
+        let machine = SyntheticHost { taken: Arc::clone(&taken) };
         let sampler = Arc::new(Sampler::new(Box::new(machine), Arc::new(SystemClock::new())));
         let running = Arc::clone(&sampler);
         tokio::spawn(async move { running.run(MINUTE).await });

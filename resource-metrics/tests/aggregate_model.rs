@@ -25,7 +25,7 @@ struct Step {
     presence: [Presence; 3],
     ticks: [u64; 6],
     memory: (u64, u64),
-    /// Whether each part cannot be read.
+    /// Whether the interfaces cannot be read. Likewise memory and CPU.
     interfaces_unread: bool,
     memory_unread: bool,
     cpu_unread: bool,
@@ -77,15 +77,15 @@ fn step() -> impl Strategy<Value = Step> {
         )
 }
 
-/// A simulated machine, with counters like a kernel's.
+/// A simulated host, with counters like a kernel's.
 #[derive(Default)]
-struct Machine {
+struct SyntheticHost {
     millis: u64,
     counters: [InterfaceCounters; 3],
     cpu: CpuTimes,
 }
 
-impl Machine {
+impl SyntheticHost {
     fn step(&mut self, step: &Step) -> Sample {
         self.millis += step.millis;
         let mut interfaces = BTreeMap::new();
@@ -190,30 +190,30 @@ fn free_memory(history: &History) -> Option<Summary> {
     Some(Summary { current, average, maximum })
 }
 
-/// Summarizes the ratio of idle processor time.
+/// Summarizes the ratio of idle CPU time.
 fn idle(history: &History) -> Option<Summary> {
     let known = history.iter().filter_map(|(millis, sample)| Some((*millis, sample.cpu?)));
     let known: Vec<(u64, CpuTimes)> = known.collect();
     let total_ticks =
         |cpu: &CpuTimes| cpu.user + cpu.nice + cpu.system + cpu.idle + cpu.iowait + cpu.steal;
-    let mut parts = Vec::new();
+    let mut ratios = Vec::new();
     for pair in known.windows(2) {
         let [(before_at, before), (at, now)] = pair else { unreachable!() };
         let all = total_ticks(now) - total_ticks(before);
         let is_known = all > 0 && at > before_at;
-        parts.push(
+        ratios.push(
             is_known
                 .then(|| ((now.idle - before.idle) as f64 / all as f64, (at - before_at) as f64)),
         );
     }
     known.first()?;
     let was_read = history.last()?.1.cpu.is_some();
-    let time: f64 = parts.iter().flatten().map(|(_, millis)| millis).sum();
-    let sum: f64 = parts.iter().flatten().map(|(part, millis)| part * millis).sum();
+    let time: f64 = ratios.iter().flatten().map(|(_, millis)| millis).sum();
+    let sum: f64 = ratios.iter().flatten().map(|(ratio, millis)| ratio * millis).sum();
     Some(Summary {
-        current: parts.last().copied().flatten().filter(|_| was_read).map(|(part, _)| part),
+        current: ratios.last().copied().flatten().filter(|_| was_read).map(|(ratio, _)| ratio),
         average: (time > 0.0).then(|| sum / time),
-        maximum: parts.iter().flatten().map(|(part, _)| *part).reduce(f64::max),
+        maximum: ratios.iter().flatten().map(|(ratio, _)| *ratio).reduce(f64::max),
     })
 }
 
@@ -240,7 +240,12 @@ fn check(report: &Report, history: &History) -> Result<(), TestCaseError> {
         // It is present if it was in the last sample with readable interfaces.
         let read = history.iter().rev().find_map(|(_, sample)| sample.interfaces.as_ref());
         let is_present = read.is_some_and(|interfaces| interfaces.contains_key(name));
-        prop_assert_eq!(report.interfaces.contains_key(name), is_present, "{} is there", name);
+        prop_assert_eq!(
+            report.interfaces.contains_key(name),
+            is_present,
+            "whether {} is present",
+            name
+        );
         if let Some(interface) = report.interfaces.get(name) {
             check_summary(name, &interface.receive_bytes, &summary(&bytes))?;
             check_summary(name, &interface.transmit_errors, &summary(&errors))?;
@@ -273,14 +278,14 @@ proptest! {
     fn b70_an_aggregator_matches_the_model_after_every_sample(
         steps in proptest::collection::vec(step(), 1..60)
     ) {
-        let mut machine = Machine::default();
+        let mut host = SyntheticHost::default();
         let mut aggregator = Aggregator::new(Timestamp::new(1, 0));
         let mut history = History::new();
         for step in &steps {
-            let sample = machine.step(step);
-            let now = Instant::from_nanos(0) + Duration::from_millis(machine.millis);
+            let sample = host.step(step);
+            let now = Instant::from_nanos(0) + Duration::from_millis(host.millis);
             aggregator.observe(&sample, now, Timestamp::new(2, 0));
-            history.push((machine.millis, sample));
+            history.push((host.millis, sample));
             check(&aggregator.report(), &history)?;
         }
     }

@@ -37,7 +37,7 @@ pub enum AgreeError {
 /// This server's membership in a deployment.
 ///
 /// Keeps its manager alive. When dropped, it makes no further attempts or announcements; the
-/// handler goes on responding as long as the manager lives.
+/// handler continues to respond as long as the manager lives.
 #[derive(Debug)]
 pub struct Deployment {
     pub(crate) inner: Arc<DeploymentInner>,

@@ -157,12 +157,12 @@ impl DeploymentBuilder {
 }
 
 fn check(timing: &Timing) -> Result<(), StartError> {
-    let wrong = |name, must| Err(StartError::Timing { name, must });
+    let invalid = |name, must| Err(StartError::Timing { name, must });
     if timing.attempt_timeout.is_zero() {
-        return wrong("attempt_timeout", "more than zero");
+        return invalid("attempt_timeout", "more than zero");
     }
     if timing.retry_first.is_zero() || timing.retry_max < timing.retry_first {
-        return wrong("retry_first", "more than zero and at most retry_max");
+        return invalid("retry_first", "more than zero and at most retry_max");
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub struct DeploymentIdError {
     text: String,
 }
 
-/// Maximum number of characters of an invalid text that an error repeats.
+/// Maximum number of characters of an invalid text that an error quotes.
 const EXCERPT_CHARS: usize = 40;
 
 /// Positions of the hyphens in a UUID.
@@ -119,7 +119,7 @@ impl From<DeploymentId> for String {
     }
 }
 
-// Not where loom-tests compiles this file.
+// loom-tests compiles this file without its tests.
 #[cfg(not(grid_loom))]
 #[cfg(test)]
 mod tests {

@@ -3,9 +3,10 @@
 //! Every server is an [`acceptor`], whose [`AcceptorState`](acceptor::AcceptorState) is on disk
 //! before it responds; a server that does not know the id is a [`proposer`] as well. An id is
 //! decided when a majority of all servers has accepted it in one ballot. A proposer of a later
-//! ballot first asks a majority; at least one of it has accepted that id and reports it, so the
-//! proposer proposes the same id. Lost, late or duplicated messages and crashes therefore never
-//! lead to two ids, as long as the list of servers stays the same until one is decided.
+//! ballot first prepares it at a majority; at least one acceptor of that majority has accepted the
+//! id and reports it, so the proposer proposes the same id. Lost, late or duplicated messages and
+//! crashes therefore never lead to two ids, as long as the list of servers stays the same until one
+//! is decided.
 
 use std::sync::Arc;
 

@@ -92,7 +92,7 @@ impl<S: DeploymentStore + ?Sized> DeploymentStore for Arc<S> {
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct PersistedState {
     version: u32,
     #[serde(flatten)]
     state: AcceptorState,
@@ -100,7 +100,7 @@ struct Saved {
 
 /// Encodes a state as JSON, which an operator can read.
 pub(crate) fn encode(state: &AcceptorState) -> Result<Vec<u8>, DeploymentStoreError> {
-    let saved = Saved { version: VERSION, state: state.clone() };
+    let saved = PersistedState { version: VERSION, state: state.clone() };
     serde_json::to_vec(&saved)
         .map_err(|error| DeploymentStoreError::Unavailable { cause: error.to_string().into() })
 }
@@ -112,7 +112,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<AcceptorState, DeploymentStoreError
         let (len, max) = (bytes.len(), DEPLOYMENT_STATE_BYTES_MAX);
         return Err(corrupt(format!("it has {len} bytes, and the maximum is {max}")));
     }
-    let saved: Saved = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
+    let saved: PersistedState =
+        serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
     if saved.version != VERSION {
         let record_conflict = saved.version;
         return Err(corrupt(format!(

@@ -19,7 +19,7 @@ pub struct NameError {
 }
 
 impl NameError {
-    /// Returns what is wrong with the name.
+    /// Returns the rule that the name violates.
     pub fn problem(&self) -> &NameProblem {
         &self.problem
     }
@@ -40,7 +40,7 @@ pub enum NameProblem {
     },
     /// The name begins or ends with a space, which is easily overlooked.
     #[error("must not begin or end with a space")]
-    Surrounded,
+    SurroundingSpace,
     /// The name has a character that is not allowed.
     #[error("must not contain {found:?}: {allowed}")]
     Character {
@@ -65,7 +65,7 @@ fn check(
     } else if let Some(found) = name.chars().find(|&c| !allows(c)) {
         NameProblem::Character { found, allowed }
     } else if name.trim() != name {
-        NameProblem::Surrounded
+        NameProblem::SurroundingSpace
     } else {
         return Ok(());
     };
@@ -76,13 +76,13 @@ fn is_printable(c: char) -> bool {
     !c.is_control()
 }
 
-/// An access key appears between a comma and a slash in the header that signs a request.
-fn is_for_access_keys(c: char) -> bool {
+/// Excludes the separators of the `Authorization` header of a signed request.
+fn is_access_key_char(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, ',' | '/' | '=')
 }
 
-const PRINTABLE: &str = "all characters but control characters are allowed";
-const FOR_ACCESS_KEYS: &str = "printable ASCII but space, ',', '/' and '=' is allowed";
+const PRINTABLE_ALLOWED: &str = "all characters but control characters are allowed";
+const ACCESS_KEY_ALLOWED: &str = "printable ASCII but space, ',', '/' and '=' is allowed";
 
 /// Defines four types that differ only in name, so that one cannot be mistaken for another.
 macro_rules! name {
@@ -97,7 +97,7 @@ macro_rules! name {
             ///
             /// # Errors
             ///
-            /// What is wrong with it, and what is allowed.
+            /// The violated rule, with the allowed characters or length.
             pub fn new(name: &str) -> Result<Self, NameError> {
                 check(name, $what, $allows, $allowed)?;
                 Ok(Self(name.into()))
@@ -139,7 +139,7 @@ macro_rules! name {
             }
         }
 
-        // Maps are searched by plain text: equality, order and hash are those of the text.
+        // Allows map lookups by `&str`: equality, order and hash are those of the text.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -162,19 +162,20 @@ macro_rules! name {
 
 name! {
     /// A user's name, which is also the user's access key.
-    UserName, "a user's name", is_printable, PRINTABLE
+    UserName, "a user's name", is_printable, PRINTABLE_ALLOWED
 }
 name! {
     /// A group's name.
-    GroupName, "a group's name", is_printable, PRINTABLE
+    GroupName, "a group's name", is_printable, PRINTABLE_ALLOWED
 }
 name! {
     /// A policy's name.
-    PolicyName, "a policy's name", is_printable, PRINTABLE
+    PolicyName, "a policy's name", is_printable, PRINTABLE_ALLOWED
 }
 name! {
-    /// Public half of the keys of a service account or a temporary credential.
-    AccessKey, "an access key", is_for_access_keys, FOR_ACCESS_KEYS
+    /// Access key id of a service account or a temporary credential: the public counterpart of its
+    /// secret.
+    AccessKey, "an access key", is_access_key_char, ACCESS_KEY_ALLOWED
 }
 
 #[cfg(test)]
@@ -184,10 +185,10 @@ mod tests {
     #[test]
     fn b61_name_is_short_printable_text() {
         let longest = "n".repeat(NAME_BYTES_MAX);
-        for good in ["a", "Zoë", "a b", "..", "a/b", longest.as_str()] {
-            assert_eq!(UserName::new(good).unwrap().as_str(), good);
+        for valid in ["a", "Zoë", "a b", "..", "a/b", longest.as_str()] {
+            assert_eq!(UserName::new(valid).unwrap().as_str(), valid);
         }
-        let wrong = [
+        let invalid = [
             ("", "a group's name must not be empty"),
             (&format!("{longest}n"), "a group's name may have 80 bytes, not 81"),
             (" a", "a group's name must not begin or end with a space"),
@@ -197,7 +198,7 @@ mod tests {
                  allowed",
             ),
         ];
-        for (name, message) in wrong {
+        for (name, message) in invalid {
             assert_eq!(GroupName::new(name).unwrap_err().to_string(), message);
         }
     }
@@ -205,8 +206,8 @@ mod tests {
     #[test]
     fn b61_access_key_excludes_separators_of_the_signature_header() {
         assert!(AccessKey::new("AKIA-0_9.x").is_ok());
-        for wrong in ["a/b", "a=b", "a,b", "a b", "ä"] {
-            let error = AccessKey::new(wrong).unwrap_err();
+        for invalid in ["a/b", "a=b", "a,b", "a b", "ä"] {
+            let error = AccessKey::new(invalid).unwrap_err();
             assert!(matches!(error.problem(), NameProblem::Character { .. }), "{error}");
         }
     }

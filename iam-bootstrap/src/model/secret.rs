@@ -14,7 +14,7 @@ use crate::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Box<str>>);
 
-/// Error of an invalid secret. Does not repeat the text.
+/// Error of an invalid secret. Does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {

@@ -23,7 +23,7 @@ use crate::model::UtcMillis;
 #[derive(Debug, Clone)]
 pub struct Context<'a> {
     now: UtcMillis,
-    // A request has a dozen: a linear search is faster than hashing.
+    // A request has about a dozen: a linear search is faster than hashing.
     entries: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The principal, as policies see it.
+/// Attributes of the principal, for conditions and variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subject<'a> {
     /// The user's name; for a service account or temporary credential, its parent's.

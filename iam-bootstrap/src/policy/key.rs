@@ -23,7 +23,7 @@ pub(super) enum ContextKey {
 }
 
 /// Keys set by the evaluation. Names are in lower case.
-const KNOWN: [(&str, ContextKey); 5] = [
+const EVALUATION_KEYS: [(&str, ContextKey); 5] = [
     ("aws:username", ContextKey::Username),
     ("aws:userid", ContextKey::UserId),
     ("aws:principaltype", ContextKey::PrincipalType),
@@ -40,7 +40,7 @@ impl ContextKey {
             return None;
         }
         let lower = name.to_ascii_lowercase();
-        let known = KNOWN.into_iter().find(|(known, _)| *known == lower);
+        let known = EVALUATION_KEYS.into_iter().find(|(known, _)| *known == lower);
         Some(known.map_or_else(|| Self::Other(lower.into()), |(_, key)| key))
     }
 }

@@ -65,9 +65,9 @@ fn not_json(error: &serde_json::Error) -> PolicyError {
 
 /// Parses a JSON document, and checks the size of its canonical form.
 pub(super) fn policy(document: JsonValue) -> Result<Policy, PolicyError> {
-    let policy = read_policy(document).map_err(|wrong| PolicyError::Invalid {
-        place: if wrong.place.is_empty() { "policy".into() } else { wrong.place },
-        problem: wrong.problem,
+    let policy = read_policy(document).map_err(|located| PolicyError::Invalid {
+        place: if located.place.is_empty() { "policy".into() } else { located.place },
+        problem: located.problem,
     })?;
     let canonical = serde_json::to_vec(&policy).map_err(|error| not_json(&error))?;
     if canonical.len() > DOCUMENT_BYTES_MAX {
@@ -79,7 +79,7 @@ pub(super) fn policy(document: JsonValue) -> Result<Policy, PolicyError> {
 fn read_policy(document: JsonValue) -> Result<Policy, LocatedProblem> {
     let (mut version, mut id, mut statements) = (None, None, None);
     for (name, value) in read_object(document, "an object with a Statement")? {
-        let place = |wrong: LocatedProblem| wrong.nested_in(&name);
+        let place = |problem: LocatedProblem| problem.nested_in(&name);
         match name.as_str() {
             "Version" => version = Some(read_version(value).map_err(place)?),
             "Id" => id = read_label(value).map_err(place)?,
@@ -128,7 +128,8 @@ fn read_statement(
     variables: Variables,
 ) -> Result<Statement, LocatedProblem> {
     let mut place = format!("statement {number}");
-    let fields = read_object(statement, "an object").map_err(|wrong| wrong.nested_in(&place))?;
+    let fields =
+        read_object(statement, "an object").map_err(|problem| problem.nested_in(&place))?;
     // Parsed first, so that all other errors can name the statement by its `Sid`.
     if let Some((_, JsonValue::Text(sid))) = fields.iter().find(|(name, _)| name == "Sid")
         && !sid.is_empty()
@@ -136,14 +137,16 @@ fn read_statement(
         place = format!("{place} ({})", Quoted::new(sid));
     }
     let fields = read_fields(fields);
-    fields.and_then(|f| compile_statement(f, variables)).map_err(|wrong| wrong.nested_in(&place))
+    fields
+        .and_then(|f| compile_statement(f, variables))
+        .map_err(|problem| problem.nested_in(&place))
 }
 
 fn read_fields(fields: Vec<(String, JsonValue)>) -> Result<Fields, LocatedProblem> {
     let mut read = Fields::default();
     for (name, value) in fields {
         match name.as_str() {
-            "Sid" => read.sid = read_label(value).map_err(|wrong| wrong.nested_in("Sid"))?,
+            "Sid" => read.sid = read_label(value).map_err(|problem| problem.nested_in("Sid"))?,
             "Effect" => read.effect = Some(value),
             "Action" => read.action = Some(value),
             "NotAction" => read.not_action = Some(value),
@@ -168,20 +171,20 @@ fn compile_statement(fields: Fields, variables: Variables) -> Result<Statement, 
     let Some(effect) = fields.effect else {
         return Err(missing("Effect", "\"Allow\" or \"Deny\""));
     };
-    let effect = read_effect(effect).map_err(|wrong| wrong.nested_in("Effect"))?;
+    let effect = read_effect(effect).map_err(|problem| problem.nested_in("Effect"))?;
 
     let actions = exclusive_field("Action", fields.action, "NotAction", fields.not_action)?;
     let Some((name, negated, list)) = actions else {
         return Err(missing("Action", ACTION_ALLOWED));
     };
-    let actions = read_actions(list, negated).map_err(|wrong| wrong.nested_in(name))?;
+    let actions = read_actions(list, negated).map_err(|problem| problem.nested_in(name))?;
 
     let resources =
         exclusive_field("Resource", fields.resource, "NotResource", fields.not_resource)?;
     let resources = match resources {
         Some((name, negated, list)) => {
             let read = read_resources(list, negated, variables);
-            Some(read.map_err(|wrong| wrong.nested_in(name))?)
+            Some(read.map_err(|problem| problem.nested_in(name))?)
         }
         None if needs_no_resource(&actions) => None,
         None => return Err(missing("Resource", RESOURCE_ALLOWED)),
@@ -279,7 +282,7 @@ fn read_conditions(
 ) -> Result<Box<[Condition]>, LocatedProblem> {
     let mut conditions = Vec::new();
     for (operator, keys) in read_object(block, "an object of operators")? {
-        let place = |wrong: LocatedProblem| wrong.nested_in(&operator);
+        let place = |problem: LocatedProblem| problem.nested_in(&operator);
         let parsed = Operator::parse(&operator)
             .ok_or_else(|| LocatedProblem::from(unknown_operator(&operator)))?;
         let keys = read_object(keys, "an object of keys and values").map_err(place)?;
@@ -288,7 +291,7 @@ fn read_conditions(
         }
         for (key, values) in keys {
             let read = read_condition(&operator, &parsed, &key, values, variables);
-            conditions.push(read.map_err(|wrong| place(wrong.nested_in(&key)))?);
+            conditions.push(read.map_err(|problem| place(problem.nested_in(&key)))?);
         }
     }
     if conditions.len() > CONDITIONS_MAX {

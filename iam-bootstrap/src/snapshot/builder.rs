@@ -196,11 +196,11 @@ fn update_entry<K: Eq + Hash + Clone, P: PruneWhenEmpty, T>(
     name: &K,
     update_entry: impl FnOnce(&mut P) -> T,
 ) -> T {
-    let mut parts = map.get(name).cloned().unwrap_or_default();
-    let done = update_entry(&mut parts);
-    match parts.is_empty() {
+    let mut entry = map.get(name).cloned().unwrap_or_default();
+    let done = update_entry(&mut entry);
+    match entry.is_empty() {
         true => drop(map.remove_mut(name)),
-        false => map.insert_mut(name.clone(), parts),
+        false => map.insert_mut(name.clone(), entry),
     }
     done
 }

@@ -39,18 +39,18 @@ impl Snapshot {
     ) -> Decision<'s> {
         let principal = match self.principal(access_key, context) {
             Ok(principal) => principal,
-            Err(refusal) => return Decision::Denied(refusal),
+            Err(reason) => return Decision::Denied(reason),
         };
         let request = Request::new(principal.subject, action, resource, context);
         let base = match principal.base {
             BasePrincipal::Root => Decision::Allowed(AllowReason::Root),
             BasePrincipal::User(user, user_entry) => {
-                self.decide_for_user(&user.name, user_entry, &request)
+                self.evaluate_user(&user.name, user_entry, &request)
             }
         };
         match (base, principal.session_policy) {
             (Decision::Denied(_), _) | (Decision::Allowed(_), None) => base,
-            (Decision::Allowed(_), Some(policy)) => decide_session_policy(policy, &request),
+            (Decision::Allowed(_), Some(policy)) => evaluate_session_policy(policy, &request),
         }
     }
 
@@ -69,7 +69,7 @@ impl Snapshot {
             if !account.status.is_enabled() {
                 return Err(DenyReason::AccountDisabled);
             }
-            if account.expires_at.is_some_and(|end| end <= context.now()) {
+            if account.expires_at.is_some_and(|time| time <= context.now()) {
                 return Err(DenyReason::Expired);
             }
             return self.derived_principal(&account.parent, account.session_policy.as_deref());
@@ -105,7 +105,7 @@ impl Snapshot {
         Principal { base: BasePrincipal::Root, session_policy, subject }
     }
 
-    fn decide_for_user<'s>(
+    fn evaluate_user<'s>(
         &'s self,
         user: &'s str,
         user_entry: &'s UserEntry,
@@ -180,7 +180,7 @@ fn user_principal<'s>(
     }
 }
 
-fn decide_session_policy<'s>(policy: &'s Policy, request: &Request<'_>) -> Decision<'s> {
+fn evaluate_session_policy<'s>(policy: &'s Policy, request: &Request<'_>) -> Decision<'s> {
     let attached = |index| AttachedStatement { source: Source::SessionPolicy, policy, index };
     match policy.evaluate(request) {
         Verdict::Denied(index) => Decision::Denied(DenyReason::Statement(attached(index))),

@@ -74,7 +74,7 @@ impl ItemHash {
             hasher.update([0]);
         }
         // Directly into the hasher: no buffer with a secret is left behind.
-        if serde_json::to_writer(Hashing(&mut hasher), item).is_err() {
+        if serde_json::to_writer(HashWriter(&mut hasher), item).is_err() {
             debug_assert!(false, "items are maps with text for keys, and hashing does not fail");
         }
         let mut words = Words::default();
@@ -85,9 +85,9 @@ impl ItemHash {
     }
 }
 
-struct Hashing<'a>(&'a mut Sha256);
+struct HashWriter<'a>(&'a mut Sha256);
 
-impl io::Write for Hashing<'_> {
+impl io::Write for HashWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Each directory is opened once and used through relative operations that do not follow symbolic
-//! links, so no file outside is ever read or written. `files` does the work, on tokio's blocking
+//! links, so no file outside is ever read or written. `files` does the I/O, on tokio's blocking
 //! threads; this file opens the store on first use, and again after its directory was lost.
 
 mod files;
@@ -25,13 +25,13 @@ use super::{
 use crate::limits::{DIRECTORY_READERS, ITEM_BYTES_MAX};
 use files::{OpenStore, StoreLocation};
 
-/// A store in a directory of its own, which at most one process at a time may have open. Clones
+/// A store in a dedicated directory, which at most one process at a time may have open. Clones
 /// share it.
 ///
 /// It is opened on first use, so that a disk may be mounted later than the server starts. A
 /// directory that has no marker and is otherwise empty is
 /// [`NotInitialised`](StoreError::NotInitialised); only [`DirectoryStore::initialise`] makes it a
-/// store. A server must not initialise automatically a disk that it has used before: the empty
+/// store. A server must not automatically initialise a disk that it has used before: the empty
 /// mount point of an unmounted disk looks the same.
 ///
 /// Must be used inside a tokio runtime.
@@ -84,8 +84,8 @@ impl DirectoryStore {
         .await
     }
 
-    /// Opens the store, if it is not open: takes its lock, and removes the leftovers of interrupted
-    /// writes.
+    /// Opens the store, if it is not open: acquires its lock, and removes the leftovers of
+    /// interrupted writes.
     ///
     /// # Errors
     ///

@@ -70,7 +70,7 @@ impl MemoryStore {
         self.state().health = health;
     }
 
-    /// Sets the hook that each operation awaits before it is done at once.
+    /// Sets the hook that each operation awaits before it executes without further delay.
     pub fn set_delay_hook(&self, delay_hook: Option<DelayHook>) {
         self.state().delay_hook = delay_hook;
     }
@@ -94,7 +94,7 @@ impl MemoryStore {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn wait_delay_hook(&self, operation: Operation) {
+    async fn await_delay_hook(&self, operation: Operation) {
         let delay_hook = self.state().delay_hook.clone();
         if let Some(delay_hook) = delay_hook {
             delay_hook(operation).await;
@@ -133,7 +133,7 @@ impl IamStore for MemoryStore {
 
     fn read<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, Vec<u8>> {
         Box::pin(async move {
-            self.wait_delay_hook(Operation::Read(path.clone())).await;
+            self.await_delay_hook(Operation::Read(path.clone())).await;
             let state = self.require_online()?;
             let not_found = || StoreError::NotFound { path: path.clone() };
             let bytes = state.items.get(path).ok_or_else(not_found)?;
@@ -149,7 +149,7 @@ impl IamStore for MemoryStore {
     fn write<'a>(&'a self, path: &'a ItemPath, bytes: Vec<u8>) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             check_size(path, &bytes, ITEM_BYTES_MAX)?;
-            self.wait_delay_hook(Operation::Write(path.clone())).await;
+            self.await_delay_hook(Operation::Write(path.clone())).await;
             let mut state = self.require_online()?;
             state.corrupt.remove(path);
             state.items.insert(path.clone(), bytes);
@@ -159,7 +159,7 @@ impl IamStore for MemoryStore {
 
     fn delete<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            self.wait_delay_hook(Operation::Delete(path.clone())).await;
+            self.await_delay_hook(Operation::Delete(path.clone())).await;
             let mut state = self.require_online()?;
             state.corrupt.remove(path);
             match state.items.remove(path) {
@@ -171,7 +171,7 @@ impl IamStore for MemoryStore {
 
     fn list(&self, kind: ItemKind) -> StoreFuture<'_, Listing> {
         Box::pin(async move {
-            self.wait_delay_hook(Operation::List(kind)).await;
+            self.await_delay_hook(Operation::List(kind)).await;
             let state = self.require_online()?;
             let of_kind = state.items.keys().filter(|path| path.kind() == Some(kind));
             let paths: Vec<_> = of_kind.take(LISTED_MAX + 1).cloned().collect();

@@ -48,7 +48,7 @@ pub enum RootSecretError {
         min: usize,
     },
     /// There are too many older secrets.
-    #[error("there may be {max} older root secrets")]
+    #[error("at most {max} older root secrets are allowed")]
     TooMany {
         /// [`OLDER_KEYS_MAX`].
         max: usize,

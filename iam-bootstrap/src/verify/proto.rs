@@ -1,4 +1,4 @@
-//! Decides which peer to ask for its configuration, when, and what the responses mean ([B60]). It
+//! Decides which peer to query for its configuration, when, and what the responses mean ([B60]). It
 //! does no I/O: the clock, a seed and the responses are passed in.
 //!
 //! ```text
@@ -175,7 +175,7 @@ impl Verify {
         self.status
     }
 
-    /// Returns whether no further peer is to be asked.
+    /// Returns whether no further peer is to be queried.
     pub fn is_done(&self) -> bool {
         match self.status {
             VerifyStatus::Waiting => false,
@@ -220,7 +220,7 @@ impl Verify {
         self.peers.iter().enumerate().filter_map(of).collect()
     }
 
-    /// Returns a peer to ask now. Pass the result to [`Verify::handle_response`].
+    /// Returns a peer to query now. Pass the result to [`Verify::handle_response`].
     pub fn poll_request(&mut self, now: Instant) -> Option<usize> {
         let in_flight = self.peers.iter().filter(|peer| peer.in_flight).count();
         if self.is_done() || in_flight >= VERIFY_CONCURRENCY_MAX {
@@ -406,7 +406,7 @@ pub enum PeerIssue {
     Unreachable(Arc<str>),
 }
 
-/// Returns a random wait from the upper half of the span, so that peers are not asked in step.
+/// Returns a random wait from the upper half of the span, so that queries do not synchronise.
 fn jittered(wait: Duration, rng: &mut dyn Rng) -> Duration {
     wait.mul_f64(0.5 + 0.5 * rng.random::<f64>())
 }

@@ -79,7 +79,7 @@ enum StreamFailure {
     Late(Duration),
     #[error("the server did not respond with a message count")]
     NotCounted,
-    #[error("a message was changed")]
+    #[error("an echo differs from its message")]
     Wrong,
     #[error("{sent} messages were sent, {confirmed} arrived")]
     Lost { sent: u64, confirmed: u64 },

@@ -132,7 +132,7 @@ pub(crate) struct Attachment {
 pub(crate) enum ServiceAccountCommand {
     /// Adds a service account: a key with at most its user's permissions.
     Add {
-        /// Access key, the public half.
+        /// Access key id: the public counterpart of the secret.
         key: AccessKey,
         /// User that the account acts for; default the caller.
         #[arg(long, value_name = "USER")]

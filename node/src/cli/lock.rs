@@ -29,7 +29,7 @@ use super::{ClientArgs, ClientIdentityArgs, timeout};
 /// found.
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
-    /// Resources to lock; of several, all or none.
+    /// Resources to lock, all or none.
     #[arg(value_name = "RESOURCE", required = true)]
     pub(crate) resources: Vec<String>,
 
@@ -98,11 +98,11 @@ mod tests {
         Locks(LocksArgs),
     }
 
-    const PROBE: [&str; 6] =
+    const CLIENT_ARGUMENTS: [&str; 6] =
         ["--peer", "http://a:1", "--name", "http://g:1", "--secret-file", "secret"];
 
     fn parse(before: &[&str], after: &[&str]) -> Result<Tool, clap::Error> {
-        Tool::try_parse_from([&["gridwire"], before, &PROBE[..], after].concat())
+        Tool::try_parse_from([&["gridwire"], before, &CLIENT_ARGUMENTS[..], after].concat())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use grid::Name;
 
 use super::timeout;
 
-/// Shows metrics of the drives, network, processors and memory of all servers, from any of them.
+/// Shows metrics of the drives, network, CPU and memory of all servers, from any of them.
 ///
 /// Exit codes: 0 if the server responded, even if it reports others as down; 1 failure; 2 invalid
 /// arguments.

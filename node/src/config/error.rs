@@ -7,14 +7,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error(
-        "{key} is not given: use {}, {}, or {key} in a configuration file; it must be {allowed}",
+        "{key} is missing: use {}, {}, or {key} in a configuration file; it must be {allowed}",
         flag(key),
         variable(key)
     )]
     Missing { key: &'static str, allowed: String },
     #[error("{key} = {value} ({origin}) is invalid: {problem}; it must be {allowed}")]
     Invalid { key: &'static str, value: String, origin: Origin, problem: String, allowed: String },
-    #[error("{key} = {value} ({origin}) is invalid: there is no such key; allowed are {known}")]
+    #[error("{key} = {value} ({origin}) is invalid: unknown key; the known keys are {known}")]
     UnknownKey { key: String, value: String, origin: Origin, known: String },
     #[error("config = {path:?} ({origin}) is invalid: {problem}; it must be a readable TOML file")]
     File { path: PathBuf, origin: Origin, problem: String },

@@ -135,12 +135,12 @@ fn text_from(key: &'static str, text: String, origin: Origin) -> Setting {
 /// Reads all values of a file. An unknown key is an error, since it is most likely a misspelled
 /// one.
 fn read_file(path: PathBuf, origin: Origin) -> Result<Vec<Setting>, ConfigError> {
-    let wrong = |problem: String| ConfigError::File { path: path.clone(), origin, problem };
+    let invalid = |problem: String| ConfigError::File { path: path.clone(), origin, problem };
     let table = match std::fs::read_to_string(&path) {
         Ok(text) => text.parse::<toml::Table>().map_err(|error| error.to_string()),
         Err(error) => Err(format!("cannot be read: {error}")),
     };
-    let table = table.map_err(wrong)?;
+    let table = table.map_err(invalid)?;
     let origin = Origin::File(path);
     table.into_iter().map(|(key, value)| from_file(&key, &value, &origin)).collect()
 }

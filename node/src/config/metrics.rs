@@ -21,7 +21,7 @@ pub(crate) struct MetricsConfig {
     pub(crate) drives: Drives,
 }
 
-const PUBLIC_ALLOWED: &str = "true or false, and not true beside a metrics_token_file";
+const PUBLIC_ALLOWED: &str = "true or false, and not true together with a metrics_token_file";
 const INTERVAL_ALLOWED: &str = "a duration between 1s and 1day, such as 60s, the default";
 const DRIVES_ALLOWED: &str =
     "absolute paths of directories, each once, such as /data1; default every mounted drive";
@@ -54,7 +54,7 @@ fn access(layers: &Layers) -> Result<Access, ConfigError> {
             Ok(Access::token(&token))
         }
         (None, _) if is_public => Ok(Access::Public),
-        (None, _) => Ok(Access::Closed),
+        (None, _) => Ok(Access::Forbidden),
     }
 }
 
@@ -69,7 +69,7 @@ fn parse_interval(given: &Setting) -> Result<Duration, ConfigError> {
         humantime::parse_duration(text).map_err(|error| given.invalid(&error, INTERVAL_ALLOWED))?;
     match (SAMPLE_INTERVAL_MIN..=SAMPLE_INTERVAL_MAX).contains(&interval) {
         true => Ok(interval),
-        false => Err(given.invalid(&"it is out of bounds", INTERVAL_ALLOWED)),
+        false => Err(given.invalid(&"it is out of range", INTERVAL_ALLOWED)),
     }
 }
 

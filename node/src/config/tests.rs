@@ -118,7 +118,7 @@ fn metrics(rest: &str) -> Result<MetricsConfig, ConfigError> {
 #[test]
 fn b71_metrics_are_forbidden_and_all_mounted_drives_are_sampled_by_default() {
     let defaults = metrics("").expect("all are optional");
-    assert_eq!((defaults.access, defaults.drives), (Access::Closed, Drives::Mounted));
+    assert_eq!((defaults.access, defaults.drives), (Access::Forbidden, Drives::Mounted));
     assert_eq!(defaults.interval, Duration::from_secs(60));
     let given = "metrics_public = true\ndrives = ['/a', '/b']\nmetrics_interval = '5s'";
     let given = metrics(given).expect("all are valid");
@@ -126,7 +126,7 @@ fn b71_metrics_are_forbidden_and_all_mounted_drives_are_sampled_by_default() {
     assert_eq!((given.access, given.drives), (Access::Public, Drives::Directories(drives)));
     assert_eq!(given.interval, Duration::from_secs(5));
     assert_eq!(metrics("drives = ''").expect("none").drives, Drives::Directories(Vec::new()));
-    assert_eq!(metrics("metrics_public = false").expect("not").access, Access::Closed);
+    assert_eq!(metrics("metrics_public = false").expect("not").access, Access::Forbidden);
     let token = File::new("token", "0123456789abcdef\n");
     let with_token = format!("metrics_token_file = '{}'\n", token.path());
     let access = metrics(&with_token).expect("a good token").access;

@@ -10,13 +10,13 @@ use dsync::Dsync;
 use grid::name::NameError;
 use grid::{Auth, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
 use iam_bootstrap::deployment::DeploymentId;
-use iam_bootstrap::model::{NameError as NameProblem, UserName};
+use iam_bootstrap::model::{NameError as IamNameError, UserName};
 use iam_bootstrap::{HashKey, SystemConfig};
 use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 
-use super::{POLL_EVERY, SHUTDOWN_GRACE, load};
+use super::{POLL_INTERVAL, SHUTDOWN_GRACE, load};
 use crate::grids::{Grids, GridsError, Members};
 use crate::handlers;
 use crate::http::{self, Routes};
@@ -44,12 +44,12 @@ pub(crate) enum ClusterError {
     #[error(transparent)]
     Startup(#[from] StartupError),
     #[error("invalid name of the root account: {0}")]
-    RootUser(#[from] NameProblem),
+    RootUser(#[from] IamNameError),
     #[error("cannot create a secret: {0}")]
     Auth(#[from] grid::auth::AuthError),
     #[error("cannot start a server: {0}")]
     Start(#[from] io::Error),
-    #[error("a server failed to start: {0}")]
+    #[error("the start task of a server failed: {0}")]
     ServerTask(#[from] tokio::task::JoinError),
 }
 
@@ -119,7 +119,7 @@ impl Cluster {
         &self.names
     }
 
-    /// Whether each server runs, rather than being killed.
+    /// For each server, whether it runs. A killed one does not.
     pub(super) fn are_running(&self) -> Vec<bool> {
         self.servers.iter().map(Option::is_some).collect()
     }
@@ -202,8 +202,8 @@ impl Cluster {
     pub(super) async fn wait_started(&self, timeout: Duration) -> Option<DeploymentId> {
         let deadline = Instant::now() + timeout;
         for server in self.running() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !server.startup.wait_ready(left).await {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if !server.startup.wait_ready(remaining).await {
                 return None;
             }
         }
@@ -249,7 +249,7 @@ async fn wait_until(timeout: Duration, condition: impl Fn() -> bool) -> bool {
         if Instant::now() >= deadline {
             return false;
         }
-        tokio::time::sleep(POLL_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -260,7 +260,7 @@ async fn rebind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     loop {
         match listen::bind(address) {
             Err(error) if error.is_in_use() && Instant::now() < deadline => {
-                tokio::time::sleep(POLL_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             bound => return bound,
         }

@@ -35,7 +35,7 @@ const PERIOD_MIN: Duration = Duration::from_millis(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval at which a worker retries while its connection is down.
-pub(super) const RETRY_EVERY: Duration = Duration::from_millis(500);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Sleeps longer than any deadline or cancellation of the demo.
 const LONG_SLEEP: SleepRequest = SleepRequest { ms: 30_000 };
@@ -225,7 +225,7 @@ impl CallWorker {
                 outcome if outcome == call.expected() => {}
                 // Expected only if one of the two was killed; the report checks that.
                 Outcome::Disconnected | Outcome::NotConnected => {
-                    let _ = timeout(RETRY_EVERY, self.connection.wait_connected()).await;
+                    let _ = timeout(RETRY_INTERVAL, self.connection.wait_connected()).await;
                 }
                 outcome => {
                     let label = outcome.label();

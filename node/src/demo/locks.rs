@@ -36,7 +36,7 @@ const RESOURCES: [&str; 3] = ["demo/a", "demo/b", "demo/c"];
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest time to hold a lock, and longest pause between two attempts.
-const HELD_MAX: Duration = Duration::from_millis(4);
+const HOLD_MAX: Duration = Duration::from_millis(4);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Failures that are kept with their text. Others are only counted.
@@ -257,7 +257,7 @@ impl LockWorker {
         let options = LockOptions::default().timeout(LOCK_TIMEOUT).source("gridwire demo");
         // One in twenty attempts is cancelled early.
         let cancel_after = match self.rng.random_range(0..20) {
-            0 => self.up_to(HELD_MAX),
+            0 => self.up_to(HOLD_MAX),
             _ => Duration::MAX,
         };
         let open = self.attempts.begin();
@@ -286,7 +286,7 @@ impl LockWorker {
         let Some(entered) = self.exclusion.register(claim, Arc::clone(&guard) as Arc<_>) else {
             return LockOutcome::Lost;
         };
-        tokio::time::sleep(self.up_to(HELD_MAX)).await;
+        tokio::time::sleep(self.up_to(HOLD_MAX)).await;
         let is_held = guard.is_held();
         drop(entered);
         // This is the last reference.

@@ -20,7 +20,7 @@ use crate::outcome::Outcome;
 const COLUMNS: usize = 80;
 
 /// Outcomes that are expected only if a server was killed.
-const LOST: [Outcome; 3] = [Outcome::Disconnected, Outcome::NotConnected, Outcome::Killed];
+const KILL_OUTCOMES: [Outcome; 3] = [Outcome::Disconnected, Outcome::NotConnected, Outcome::Killed];
 
 /// The state at the end of the demo.
 pub(super) struct Findings {
@@ -75,7 +75,7 @@ impl Findings {
         failures
     }
 
-    /// The last lines, when there are no failures.
+    /// The last lines, if there are no failures.
     pub(super) fn summary(&self) -> String {
         let calls = HumanCount(self.counters.started());
         let streams = HumanCount(self.counters.sum_of_streams(Streams::opened));
@@ -144,10 +144,12 @@ impl OutcomeCounts<'_> {
         if count(*success) == 0 {
             failures.push(format!("{name}: no {unit} {}", success.label()));
         }
-        for outcome in LOST.into_iter().filter(|_| !was_killed) {
+        for outcome in KILL_OUTCOMES.into_iter().filter(|_| !was_killed) {
             let (count, label) = (count(outcome), outcome.label());
             if count > 0 {
-                failures.push(format!("{name}: {count} {unit} {label}, though neither was killed"));
+                failures.push(format!(
+                    "{name}: {count} {unit} {label}, though neither node was killed"
+                ));
             }
         }
         failures
@@ -235,14 +237,15 @@ impl fmt::Display for Report<'_> {
         let opened = HumanCount(counters.sum_of_streams(Streams::opened));
         let outcomes = list_outcomes(&counters.stream_outcomes());
         writeln!(f, "{}", wrap(&format!("{opened} streams: {outcomes}")))?;
-        let cut = [Outcome::Disconnected, Outcome::Killed];
-        let cut = cut.map(|outcome| counters.sum_of_streams(|streams| streams.count(outcome)));
+        let interrupted: u64 = [Outcome::Disconnected, Outcome::Killed]
+            .map(|outcome| counters.sum_of_streams(|streams| streams.count(outcome)))
+            .iter()
+            .sum();
         let echoed = HumanCount(counters.sum_of_streams(Streams::echoed));
         let completed = HumanCount(counters.sum_of_streams(Streams::completed));
-        let cut = cut.iter().sum::<u64>();
         let messages = format!(
             "on streams: {echoed} messages echoed, {completed} of them on finished streams; \
-             {cut} streams cut by the kill"
+             {interrupted} streams interrupted by the kill"
         );
         writeln!(f, "{}", wrap(&messages))?;
         let legend = "reconn: reconnects; recovered: time from the restart of the killed server until \
@@ -337,7 +340,7 @@ mod tests {
         let findings = findings();
         let pair = &findings.counters.pairs()[1];
         pair.begin().end(Outcome::Disconnected);
-        assert_only_failure(&findings, "1 calls disconnected, though neither was killed");
+        assert_only_failure(&findings, "1 calls disconnected, though neither node was killed");
         pair.mark_killed();
         assert_eq!(findings.failures(), Vec::<String>::new());
     }
@@ -366,11 +369,11 @@ mod tests {
     }
 
     #[test]
-    fn cut_stream_is_a_failure_unless_a_server_was_killed() {
+    fn interrupted_stream_is_a_failure_unless_a_server_was_killed() {
         let findings = findings();
         let pair = &findings.counters.pairs()[1];
         drop(pair.open());
-        assert_only_failure(&findings, "1 streams caller killed, though neither was killed");
+        assert_only_failure(&findings, "1 streams caller killed, though neither node was killed");
         pair.mark_killed();
         assert_eq!(findings.failures(), Vec::<String>::new());
     }
@@ -382,7 +385,7 @@ mod tests {
         assert_only_failure(&unexpected, "node 1 → node 2: unexpected: Small: WRONG");
         assert_only_failure(&Findings { connected: 1, ..findings() }, "1 of 2 connection ends");
         assert_only_failure(&Findings { bugs: 1, ..findings() }, "grid reported 1 violated");
-        assert_only_failure(&Findings { locks_left: 1, ..findings() }, "1 locks or grants");
+        assert_only_failure(&Findings { locks_left: 1, ..findings() }, "1 locks or grants remain");
         let stopped = StoppedLoad { hanging: 1, panicked: 0 };
         assert_only_failure(&Findings { stopped, ..findings() }, "1 workers hang");
     }

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::timeout;
 
 use super::counters::{OpenStream, Pair};
-use super::load::RETRY_EVERY;
+use super::load::RETRY_INTERVAL;
 use crate::handlers::ECHO_STREAM;
 use crate::outcome::Outcome;
 
@@ -24,7 +24,7 @@ const STREAMS_PER_SECOND: u32 = 240;
 const PACED_MESSAGES_PER_SECOND: u32 = 2_400;
 
 /// Shortest time between two messages of a paced stream: the resolution of timers.
-const PACE_MIN: Duration = Duration::from_millis(1);
+const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// Duration of a steady stream. Each pair has one open almost always, so also at the kill.
 const STEADY_MS: Range<u64> = 200..1_500;
@@ -104,7 +104,7 @@ impl StreamWorker {
             is_stopping: Arc::clone(is_stopping),
             fixed_kind,
             pause,
-            pace: (Duration::from_secs(1) * pairs / PACED_MESSAGES_PER_SECOND).max(PACE_MIN),
+            pace: (Duration::from_secs(1) * pairs / PACED_MESSAGES_PER_SECOND).max(PERIOD_MIN),
         };
         let pause = Duration::from_secs(1) * pairs / STREAMS_PER_SECOND;
         [worker(None, pause), worker(Some(StreamKind::Steady), Duration::ZERO)]
@@ -118,7 +118,7 @@ impl StreamWorker {
                 outcome if outcome == kind.expected() => tokio::time::sleep(self.pause).await,
                 // Expected only if one of the two was killed; the report checks that.
                 Outcome::Disconnected | Outcome::NotConnected => {
-                    let _ = timeout(RETRY_EVERY, self.connection.wait_connected()).await;
+                    let _ = timeout(RETRY_INTERVAL, self.connection.wait_connected()).await;
                 }
                 // The violation is recorded already.
                 Outcome::Wrong => {}

@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 use crate::output;
 
 /// Time between two refreshes.
-pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(200);
+pub(super) const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Weight of the newest measurement of a rate; the rest is the average before it, for a steady
 /// view.
@@ -44,7 +44,7 @@ pub(super) struct Snapshot {
 /// The progress display.
 pub(super) struct View {
     total: Duration,
-    live: Option<Live>,
+    live: Option<LiveView>,
     /// The last whole second for which a line was written.
     shown_seconds: u64,
     calls: Rate,
@@ -60,7 +60,7 @@ struct Rate {
 }
 
 /// The lines that are redrawn. None of them remains when the view is closed.
-struct Live {
+struct LiveView {
     all: MultiProgress,
     names: Vec<String>,
     time: ProgressBar,
@@ -76,7 +76,7 @@ impl View {
     /// Creates the view of a demo of this length, with these servers.
     pub(super) fn new(total: Duration, names: &[Name]) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let live = (!all.is_hidden()).then(|| Live::new(all, total, names));
+        let live = (!all.is_hidden()).then(|| LiveView::new(all, total, names));
         let [calls, messages, locks] = [(); 3].map(|()| Rate::default());
         Self { total, live, shown_seconds: 0, calls, messages, locks }
     }
@@ -123,7 +123,7 @@ impl View {
 
     /// Removes the live view, to make room for the result.
     pub(super) fn close(&mut self) -> io::Result<()> {
-        self.live.take().map_or(Ok(()), Live::close)
+        self.live.take().map_or(Ok(()), LiveView::close)
     }
 }
 
@@ -143,7 +143,7 @@ impl Rate {
     }
 }
 
-impl Live {
+impl LiveView {
     fn new(all: MultiProgress, total: Duration, names: &[Name]) -> Self {
         let bar = |bar: ProgressBar, template: &str| {
             // The templates are constants; the default bar is better than no bar.
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn down_pairs_are_listed_by_number_and_long_lists_are_cut() {
+    fn down_pairs_are_listed_by_number_and_long_lists_are_truncated() {
         assert_eq!(list_pairs(&[]), "none");
         assert_eq!(list_pairs(&[(0, 3), (1, 3)]), "1↔4, 2↔4");
         let many: Vec<_> = (0..15).map(|node| (node, 15)).collect();

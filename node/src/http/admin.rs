@@ -62,10 +62,10 @@ impl Admin {
                 return Err(OperationError::Invalid(text));
             }
         };
-        let Some(read) = wire::IamRequest::read(&path, &body) else {
+        let Some(parsed) = wire::IamRequest::parse(&path, &body) else {
             return Err(OperationError::UnknownPath);
         };
-        let request = read.map_err(|error| OperationError::Invalid(error.to_string()))?;
+        let request = parsed.map_err(|error| OperationError::Invalid(error.to_string()))?;
         self.operations.run(&caller, request).await
     }
 

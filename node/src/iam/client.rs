@@ -65,7 +65,7 @@ impl AdminClient<'_> {
         let socket =
             connecting.map_err(|cause| IamError::Unreachable { server: server.clone(), cause })?;
         let now = SystemClock::new().wall();
-        let token = token::make(self.access_key, self.secret.expose(), now);
+        let token = token::sign(self.access_key, self.secret.expose(), now);
         let token = token.map_err(IamError::Sign)?;
         send(socket, server, request, &token)
             .await

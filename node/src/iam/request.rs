@@ -151,10 +151,10 @@ fn new_secret(path: Option<&Path>) -> Result<(Secret, Option<Secret>), IamError>
         let generated = generated.map_err(|error| IamError::Given(error.to_string()))?;
         return Ok((generated.clone(), Some(generated)));
     };
-    let wrong = |problem: String| IamError::SecretFile { path: path.to_owned(), problem };
-    let bytes = secret::read(path).map_err(wrong)?;
+    let invalid = |problem: String| IamError::SecretFile { path: path.to_owned(), problem };
+    let bytes = secret::read(path).map_err(invalid)?;
     let text = std::str::from_utf8(bytes.expose())
-        .map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
+        .map_err(|_| invalid("it is not UTF-8 text".to_owned()))?;
     let secret = Secret::new(text);
     let secret = secret.map_err(|error| IamError::NewSecret { path: path.to_owned(), error })?;
     Ok((secret, None))

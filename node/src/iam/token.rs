@@ -32,8 +32,8 @@ struct IssuerClaims {
     sub: String,
 }
 
-/// Makes a token for a request at `now`.
-pub(super) fn make(access_key: &str, secret: &[u8], now: Timestamp) -> Result<String, String> {
+/// Signs a token for a request at `now`.
+pub(super) fn sign(access_key: &str, secret: &[u8], now: Timestamp) -> Result<String, String> {
     let mut claims =
         Claims::new(IssuerClaims { iss: access_key.to_owned(), sub: SUBJECT.to_owned() });
     claims.expiration = DateTime::<Utc>::from_timestamp(now.seconds() + TOKEN_SECONDS, 0);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn b61_token_expires_and_names_its_issuer() {
-        let token = make("alice", b"correct horse", at(10_000)).expect("makes");
+        let token = sign("alice", b"correct horse", at(10_000)).expect("signs");
         let at_times = [9_000, 10_000, 10_360, 10_361]
             .map(|now| check(&token, at(now), secret_of).as_deref() == Some("alice"));
         assert_eq!(at_times, [false, true, true, false]);
@@ -94,11 +94,11 @@ mod tests {
 
     #[test]
     fn b61_tokens_of_unknown_issuers_or_for_other_purposes_are_refused() {
-        let wrong = make("alice", b"battery staple", at(10_000)).expect("makes");
-        let unknown = make("mallory", UNKNOWN_ISSUER_SECRET, at(10_000)).expect("makes");
+        let wrong = sign("alice", b"battery staple", at(10_000)).expect("signs");
+        let unknown = sign("mallory", UNKNOWN_ISSUER_SECRET, at(10_000)).expect("signs");
         let of_grid = grid::Auth::shared_secret(b"correct horse").expect("long enough");
-        let of_grid = of_grid.make_token(at(10_000)).expect("makes");
-        let good = make("alice", b"correct horse", at(10_000)).expect("makes");
+        let of_grid = of_grid.make_token(at(10_000)).expect("signs");
+        let good = sign("alice", b"correct horse", at(10_000)).expect("signs");
         let unsigned = format!("{}.", good.rsplit_once('.').expect("three parts").0);
         for token in ["", "a.b.c", &wrong, &unknown, &of_grid, &unsigned] {
             assert_eq!(check(token, at(10_000), secret_of), None, "{token}");

@@ -128,7 +128,7 @@ const fn enabled() -> Status {
 }
 
 impl IamRequest {
-    /// Returns the last segment of the path.
+    /// Returns the operation, which is the last segment of the path.
     pub(crate) const fn path(&self) -> &'static str {
         match self {
             Self::AddUser(_) => "add-user",
@@ -164,27 +164,26 @@ impl IamRequest {
     }
 
     /// Parses a path and a body; `None` if there is no such path.
-    pub(crate) fn read(path: &str, body: &[u8]) -> Option<Result<Self, serde_json::Error>> {
-        let from = body;
+    pub(crate) fn parse(path: &str, body: &[u8]) -> Option<Result<Self, serde_json::Error>> {
         Some(match path {
-            "add-user" => serde_json::from_slice(from).map(Self::AddUser),
-            "list-users" => serde_json::from_slice(from).map(Self::ListUsers),
-            "remove-user" => serde_json::from_slice(from).map(Self::RemoveUser),
-            "set-policy" => serde_json::from_slice(from).map(Self::SetPolicy),
-            "list-policies" => serde_json::from_slice(from).map(Self::ListPolicies),
-            "remove-policy" => serde_json::from_slice(from).map(Self::RemovePolicy),
-            "attach-policy" => serde_json::from_slice(from).map(Self::AttachPolicy),
-            "detach-policy" => serde_json::from_slice(from).map(Self::DetachPolicy),
-            "add-service-account" => serde_json::from_slice(from).map(Self::AddServiceAccount),
-            "list-service-accounts" => serde_json::from_slice(from).map(Self::ListServiceAccounts),
+            "add-user" => serde_json::from_slice(body).map(Self::AddUser),
+            "list-users" => serde_json::from_slice(body).map(Self::ListUsers),
+            "remove-user" => serde_json::from_slice(body).map(Self::RemoveUser),
+            "set-policy" => serde_json::from_slice(body).map(Self::SetPolicy),
+            "list-policies" => serde_json::from_slice(body).map(Self::ListPolicies),
+            "remove-policy" => serde_json::from_slice(body).map(Self::RemovePolicy),
+            "attach-policy" => serde_json::from_slice(body).map(Self::AttachPolicy),
+            "detach-policy" => serde_json::from_slice(body).map(Self::DetachPolicy),
+            "add-service-account" => serde_json::from_slice(body).map(Self::AddServiceAccount),
+            "list-service-accounts" => serde_json::from_slice(body).map(Self::ListServiceAccounts),
             "remove-service-account" => {
-                serde_json::from_slice(from).map(Self::RemoveServiceAccount)
+                serde_json::from_slice(body).map(Self::RemoveServiceAccount)
             }
-            "set-group" => serde_json::from_slice(from).map(Self::SetGroup),
-            "list-groups" => serde_json::from_slice(from).map(Self::ListGroups),
-            "remove-group" => serde_json::from_slice(from).map(Self::RemoveGroup),
-            "whoami" => serde_json::from_slice(from).map(Self::WhoAmI),
-            "is-allowed" => serde_json::from_slice(from).map(Self::IsAllowed),
+            "set-group" => serde_json::from_slice(body).map(Self::SetGroup),
+            "list-groups" => serde_json::from_slice(body).map(Self::ListGroups),
+            "remove-group" => serde_json::from_slice(body).map(Self::RemoveGroup),
+            "whoami" => serde_json::from_slice(body).map(Self::WhoAmI),
+            "is-allowed" => serde_json::from_slice(body).map(Self::IsAllowed),
             _ => return None,
         })
     }
@@ -215,7 +214,7 @@ pub(crate) struct Changed {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PeerResult {
     pub(crate) peer: String,
-    /// Why the peer has not applied it yet. It will reconcile later.
+    /// Why the peer has not applied the change yet. It applies it at the next reconciliation.
     pub(crate) error: Option<String>,
 }
 

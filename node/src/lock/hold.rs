@@ -48,7 +48,7 @@ pub(crate) enum HoldError {
 pub(crate) enum LossCause {
     #[error("the server reports: {0}")]
     Reported(String),
-    #[error("the server did not confirm it in time")]
+    #[error("the server did not confirm the lock in time")]
     Unconfirmed,
     #[error("the server ended the stream")]
     StreamEnded,
@@ -113,9 +113,9 @@ impl LockHold {
     }
 
     /// Keeps the lock confirmed with pings. Returns as soon as it is no longer valid.
-    pub(crate) async fn until_lost(&mut self) -> LossCause {
-        let mut pace = interval(PING_INTERVAL);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(crate) async fn wait_lost(&mut self) -> LossCause {
+        let mut ping_timer = interval(PING_INTERVAL);
+        ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // Checks the clock too: after this process was stopped for a while, its timers are
             // late.
@@ -127,7 +127,7 @@ impl LockHold {
                 biased;
                 () = sleep_until(until) => Err(LossCause::Unconfirmed),
                 response = self.responses.next() => self.handle_response(response),
-                _ = pace.tick() => self.ping(until).await,
+                _ = ping_timer.tick() => self.ping(until).await,
             };
             if let Err(lost) = step {
                 return lost;

@@ -3,13 +3,13 @@
 //! ```text
 //!   gridwire lock                         server
 //!   HoldRequest ────────────────────►  acquires the lock
-//!               ◄────────────────────  Granted, or Refused and the end
+//!               ◄────────────────────  Granted, or Refused and end of stream
 //!   Ping 0 ─────────────────────────►
-//!               ◄────────────────────  Pong 0: how long the lock is valid, from this moment
+//!               ◄────────────────────  Pong 0: remaining validity of the lock
 //!   …                                  …
 //!               ◄────────────────────  Lost, if it is lost
-//!   the end ────────────────────────►  releases the lock
-//!               ◄────────────────────  the end
+//!   end of stream ──────────────────►  releases the lock
+//!               ◄────────────────────  end of stream
 //! ```
 //!
 //! A lost connection ends the stream at both ends: the server then releases the lock, and the tool
@@ -40,6 +40,7 @@ pub(crate) struct GetLocksRequest {
 /// A request to force locks open, with the longest wait for lockers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForceRequest {
+    /// Locks to force open.
     pub(crate) what: ForceTarget,
     pub(crate) timeout_ms: u64,
 }
@@ -73,7 +74,7 @@ pub(crate) enum HoldResponse {
         token: u64,
         /// Id of the lock.
         uid: String,
-        /// Validity when this was sent. The tool cannot know when that was, and sends a ping.
+        /// Validity when this was sent. The tool cannot know that time, so it sends a ping.
         valid_for_ms: u64,
     },
     /// The lock was not acquired; the stream ends.

@@ -46,14 +46,14 @@ fn millis_delta(now: u64, before: u64) -> Option<u64> {
     })
 }
 
-/// Returns the ratios of processor time, in the order of the fields; `None` if no time has passed.
+/// Returns the ratios of CPU time, in the order of the fields; `None` if no time has passed.
 ///
 /// The kernel may let idle, iowait and steal time decrease a little: their delta is zero then. The
 /// others never decrease without a reset.
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 ticks")]
 pub(super) fn cpu_ratios(now: &CpuTimes, before: &CpuTimes) -> Option<[f64; 6]> {
-    let shrunk = now.user < before.user || now.nice < before.nice || now.system < before.system;
-    let before = if shrunk { CpuTimes::default() } else { *before };
+    let was_reset = now.user < before.user || now.nice < before.nice || now.system < before.system;
+    let before = if was_reset { CpuTimes::default() } else { *before };
     let delta = [
         now.user - before.user,
         now.nice - before.nice,
@@ -90,20 +90,24 @@ mod tests {
         let after = DriveCounters { reads: 12, read_millis: 5, ..Default::default() };
         let delta = drive_delta(&after, &before);
         assert_eq!((delta.reads, delta.read_millis), (2, 10));
-        let anew = DriveCounters { reads: 9, read_millis: 5, ..Default::default() };
-        assert_eq!(drive_delta(&anew, &before), anew);
+        let reset = DriveCounters { reads: 9, read_millis: 5, ..Default::default() };
+        assert_eq!(drive_delta(&reset, &before), reset);
         let wide = DriveCounters { reads: 10, read_millis: max + 5, ..Default::default() };
-        assert_eq!(drive_delta(&after, &wide), after, "that one does not wrap at 32 bits");
+        assert_eq!(
+            drive_delta(&after, &wide),
+            after,
+            "a counter that exceeds 32 bits is reset, not wrapped around"
+        );
     }
 
     #[test]
-    fn b70_processor_time_is_split_into_ratios_and_small_decreases_are_zero() {
+    fn b70_cpu_time_is_split_into_ratios_and_small_decreases_are_zero() {
         let before = CpuTimes { user: 10, idle: 100, iowait: 50, ..Default::default() };
         let after = CpuTimes { user: 13, idle: 107, iowait: 49, ..Default::default() };
         let ratios = cpu_ratios(&after, &before).expect("time has passed");
         assert_eq!(ratios, [0.3, 0.0, 0.0, 0.7, 0.0, 0.0]);
         assert_eq!(cpu_ratios(&after, &after), None, "no time has passed");
-        let anew = CpuTimes { user: 1, idle: 3, ..Default::default() };
-        assert_eq!(cpu_ratios(&anew, &after).expect("some")[..4], [0.25, 0.0, 0.0, 0.75]);
+        let reset = CpuTimes { user: 1, idle: 3, ..Default::default() };
+        assert_eq!(cpu_ratios(&reset, &after).expect("some")[..4], [0.25, 0.0, 0.0, 0.75]);
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Interfaces(BTreeMap<String, Interface>);
 
 #[derive(Debug, Default)]
 struct Interface {
-    /// First sample without it.
+    /// Time of the first sample without it.
     gone_since: Option<Instant>,
     last_reading: LastReading<InterfaceCounters>,
     /// One series for each field of the counters, in their order.
@@ -50,20 +50,20 @@ impl Interfaces {
         self.evict();
     }
 
-    /// Evicts those gone longest, if there are too many.
+    /// Evicts the interfaces that have been gone longest, if there are too many.
     fn evict(&mut self) {
         let Some(excess) = self.0.len().checked_sub(INTERFACES_KEPT_MAX).filter(|n| *n > 0) else {
             return;
         };
-        let gone = |(name, interface): (&String, &Interface)| {
-            interface.gone_since.map(|gone| (gone, name.clone()))
+        let gone_since = |(name, interface): (&String, &Interface)| {
+            interface.gone_since.map(|time| (time, name.clone()))
         };
-        let mut gone: Vec<_> = self.0.iter().filter_map(gone).collect();
+        let mut gone: Vec<_> = self.0.iter().filter_map(gone_since).collect();
         gone.sort_unstable();
         for (_, name) in gone.into_iter().take(excess) {
             self.0.remove(&name);
         }
-        debug_assert!(self.0.len() <= INTERFACES_KEPT_MAX, "fewer are present");
+        debug_assert!(self.0.len() <= INTERFACES_KEPT_MAX, "present interfaces are never evicted");
     }
 
     /// Reports the interfaces that are present.
@@ -86,13 +86,13 @@ impl Interface {
         self.gone_since = None;
         let before = self.last_reading.replace((now, *counters));
         let interval = before.map(|(last_at, before)| (now.since(last_at), before));
-        let Some((since, before)) = interval.filter(|(since, _)| !since.is_zero()) else {
+        let Some((elapsed, before)) = interval.filter(|(elapsed, _)| !elapsed.is_zero()) else {
             self.series.iter_mut().for_each(Series::record_missing);
             return;
         };
-        let rates = rates(&interface_delta(counters, &before), since);
+        let rates = rates(&interface_delta(counters, &before), elapsed);
         for (series, rate) in self.series.iter_mut().zip(rates) {
-            series.observe(Some(rate), since);
+            series.observe(Some(rate), elapsed);
         }
     }
 
@@ -107,9 +107,9 @@ impl Interface {
     clippy::cast_precision_loss,
     reason = "an interface transfers less than 8 PiB in an interval"
 )]
-fn rates(delta: &InterfaceCounters, since: Duration) -> [f64; 4] {
+fn rates(delta: &InterfaceCounters, elapsed: Duration) -> [f64; 4] {
     let InterfaceCounters { receive_bytes, receive_errors, transmit_bytes, transmit_errors } =
         *delta;
     [receive_bytes, receive_errors, transmit_bytes, transmit_errors]
-        .map(|count| count as f64 / since.as_secs_f64())
+        .map(|count| count as f64 / elapsed.as_secs_f64())
 }

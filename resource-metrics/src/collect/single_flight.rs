@@ -1,4 +1,4 @@
-//! Single-flight: one collection for all concurrent callers, and for those soon after.
+//! Single-flight: one collection for all concurrent callers, and for later ones within the ttl.
 //!
 //! ```text
 //!          get: starts                 completed           ttl has passed
@@ -49,8 +49,8 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
         Self { state: Arc::new(Mutex::new(FlightState::Idle)), ttl }
     }
 
-    /// Returns the value in flight, one that is younger than the ttl, or one computed by `make`
-    /// now. `None` if the task that computed it ended without a result.
+    /// Returns the value in flight, one that is younger than the ttl, or one computed now
+    /// by `compute`. `None` if the task that computed it ended without a result.
     ///
     /// # Cancel safety
     ///
@@ -58,12 +58,12 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
     pub(crate) async fn get<Fut>(
         &self,
         clock: &Arc<dyn Clock>,
-        make: impl FnOnce() -> Fut,
+        compute: impl FnOnce() -> Fut,
     ) -> Option<Arc<T>>
     where
         Fut: Future<Output = T> + Send + 'static,
     {
-        match self.join(clock, make) {
+        match self.join(clock, compute) {
             Ok(result) => Some(result),
             Err(in_flight) => in_flight.wait().await,
         }
@@ -73,7 +73,7 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
     fn join<Fut>(
         &self,
         clock: &Arc<dyn Clock>,
-        make: impl FnOnce() -> Fut,
+        compute: impl FnOnce() -> Fut,
     ) -> Result<Arc<T>, Arc<InFlight<T>>>
     where
         Fut: Future<Output = T> + Send + 'static,
@@ -92,7 +92,7 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
         let in_flight = Arc::new(InFlight { result: OnceLock::new(), completed: Notify::new() });
         *state = FlightState::InFlight(Arc::clone(&in_flight));
         drop(state);
-        let (value, state, clock) = (make(), Arc::clone(&self.state), Arc::clone(clock));
+        let (value, state, clock) = (compute(), Arc::clone(&self.state), Arc::clone(clock));
         let completion = CompleteOnDrop(Arc::clone(&in_flight));
         tokio::spawn(async move {
             let result = Arc::new(value.await);

@@ -1,4 +1,4 @@
-//! Deadlines and sharing, under a paused clock.
+//! Deadlines and shared collections, under a paused clock.
 #![allow(clippy::disallowed_methods, reason = "the clock of the test is paused")]
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Peer for Slow {
     }
 }
 
-fn slow(name: &str, after: Duration) -> Slow {
+fn slow_server(name: &str, after: Duration) -> Slow {
     Slow { name: name.to_owned(), after }
 }
 
@@ -42,9 +42,9 @@ fn slow(name: &str, after: Duration) -> Slow {
 async fn b71_all_servers_are_called_concurrently_and_none_delays_past_the_deadline() {
     let millisecond = Duration::from_millis(1);
     let peers = [
-        slow("a", DEADLINE - millisecond),
-        slow("b", DEADLINE + millisecond),
-        slow("c", DEADLINE * 100),
+        slow_server("a", DEADLINE - millisecond),
+        slow_server("b", DEADLINE + millisecond),
+        slow_server("c", DEADLINE * 100),
     ];
     let began = Instant::now();
     let statuses = gather(&peers, DEADLINE).await;
@@ -59,12 +59,12 @@ async fn b71_all_servers_are_called_concurrently_and_none_delays_past_the_deadli
 #[tokio::test(start_paused = true)]
 async fn b71_a_collection_ends_when_all_have_responded() {
     let began = Instant::now();
-    gather(&[slow("a", TTL), slow("b", Duration::ZERO)], DEADLINE).await;
+    gather(&[slow_server("a", TTL), slow_server("b", Duration::ZERO)], DEADLINE).await;
     assert_eq!(began.elapsed(), TTL);
     assert_eq!(gather::<Slow>(&[], DEADLINE).await, BTreeMap::new());
 }
 
-/// Counts how often the value was made, which blocks until it is released.
+/// Counts the computations of the value. Each waits until it is released.
 struct Scrapes {
     single_flight: SingleFlight<usize>,
     clock: Arc<dyn Clock>,
@@ -84,20 +84,20 @@ impl Scrapes {
 
     async fn get(self: Arc<Self>) -> Option<usize> {
         let (count, release) = (Arc::clone(&self.count), Arc::clone(&self.release));
-        let make = || async move {
+        let compute = || async move {
             let number = count.fetch_add(1, Ordering::SeqCst);
             release.notified().await;
             number
         };
-        self.single_flight.get(&self.clock, make).await.map(|value| *value)
+        self.single_flight.get(&self.clock, compute).await.map(|value| *value)
     }
 
-    fn begin(self: &Arc<Self>) -> tokio::task::JoinHandle<Option<usize>> {
+    fn spawn(self: &Arc<Self>) -> tokio::task::JoinHandle<Option<usize>> {
         tokio::spawn(Arc::clone(self).get())
     }
 }
 
-/// Returns the result of a scrape. Paused time advances by itself, so none hangs.
+/// Returns the result of a scrape. Paused time advances by itself, so one that hangs times out.
 async fn outcome(scrape: tokio::task::JoinHandle<Option<usize>>) -> Option<usize> {
     let ended = tokio::time::timeout(Duration::from_secs(3_600), scrape).await;
     ended.expect("in time").expect("no panic")
@@ -112,26 +112,26 @@ async fn settle() {
 #[tokio::test(start_paused = true)]
 async fn b71_scrapes_within_a_second_share_one_collection() {
     let scrapes = Scrapes::new();
-    let handles = [scrapes.begin(), scrapes.begin(), scrapes.begin()];
+    let handles = [scrapes.spawn(), scrapes.spawn(), scrapes.spawn()];
     settle().await;
     scrapes.release.notify_one();
     for scrape in handles {
         assert_eq!(outcome(scrape).await, Some(0));
     }
     tokio::time::advance(TTL - Duration::from_millis(1)).await;
-    assert_eq!(outcome(scrapes.begin()).await, Some(0), "still fresh");
+    assert_eq!(outcome(scrapes.spawn()).await, Some(0), "still fresh");
     tokio::time::advance(Duration::from_millis(1)).await;
     scrapes.release.notify_one();
-    assert_eq!(outcome(scrapes.begin()).await, Some(1), "made again");
+    assert_eq!(outcome(scrapes.spawn()).await, Some(1), "computed again");
     assert_eq!(scrapes.count.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn b71_a_cancelled_scrape_does_not_affect_the_others() {
     let scrapes = Scrapes::new();
-    let first = scrapes.begin();
+    let first = scrapes.spawn();
     settle().await;
-    let second = scrapes.begin();
+    let second = scrapes.spawn();
     settle().await;
     first.abort();
     assert!(first.await.expect_err("it was aborted").is_cancelled());
@@ -143,7 +143,7 @@ async fn b71_a_cancelled_scrape_does_not_affect_the_others() {
 async fn failed_collection_is_reported_and_retried() {
     let single_flight: SingleFlight<usize> = SingleFlight::new(TTL);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    // A task that panics has no result, as one whose runtime shuts down.
+    // A task that panics has no result, like one whose runtime shuts down.
     let failed = single_flight.get(&clock, || async { panic!("on purpose") }).await;
     assert_eq!(failed, None);
     assert_eq!(single_flight.get(&clock, || async { 7 }).await.as_deref(), Some(&7));

@@ -10,7 +10,7 @@ pub(super) struct Family<'a> {
     /// Name, without the common prefix and the unit.
     pub(super) name: String,
     pub(super) help: String,
-    /// Unit, the end of the name.
+    /// Unit, which is appended to the name.
     pub(super) unit: Option<&'static str>,
     pub(super) points: Vec<Point<'a>>,
 }
@@ -19,7 +19,7 @@ pub(super) struct Family<'a> {
 #[derive(Debug)]
 pub(super) struct Point<'a> {
     pub(super) server: &'a str,
-    /// Second label, besides the server's.
+    /// Second label, in addition to the server's.
     pub(super) label: Option<(&'static str, &'a str)>,
     pub(super) value: f64,
 }
@@ -53,8 +53,8 @@ fn servers(collection: &Collection) -> Vec<Family<'_>> {
     for (server, status) in &collection.servers {
         let value = match status {
             ServerStatus::Up(_) => 1.0,
-            ServerStatus::Down(why) => {
-                let label = Some(("reason", why.reason.as_str()));
+            ServerStatus::Down(failure) => {
+                let label = Some(("reason", failure.reason.as_str()));
                 down.push(Point { server, label, value: 1.0 });
                 0.0
             }
@@ -63,7 +63,7 @@ fn servers(collection: &Collection) -> Vec<Family<'_>> {
     }
     vec![
         family("server_up", None, "Whether the server responded in time.", up),
-        family("server_down", None, "Why the server did not respond: always 1.", down),
+        family("server_down", None, "Reason why the server did not respond. Always 1.", down),
     ]
 }
 
@@ -144,13 +144,13 @@ impl SummaryMetric {
         points: impl Fn(&dyn Fn(&Summary) -> Option<f64>) -> Points<'a>,
     ) -> [Family<'a>; 3] {
         let Self { name, unit, help } = self;
-        let of = |suffix: &str, description: &str, points| {
+        let variant = |suffix: &str, description: &str, points| {
             family(&format!("{name}{suffix}"), *unit, &format!("{help}{description}."), points)
         };
         [
-            of("", "", points(&|summary| summary.current)),
-            of("_average", ": average since the start", points(&|summary| summary.average)),
-            of("_maximum", ": maximum since the start", points(&|summary| summary.maximum)),
+            variant("", "", points(&|summary| summary.current)),
+            variant("_average", ": average since the start", points(&|summary| summary.average)),
+            variant("_maximum", ": maximum since the start", points(&|summary| summary.maximum)),
         ]
     }
 }
@@ -250,10 +250,10 @@ fn drives<'a>(up: &UpServers<'a>) -> Vec<Family<'a>> {
         report.drives.iter().map(|(name, drive)| (name.as_str(), drive)).collect()
     };
     let fields = DRIVE_FIELDS.iter();
-    let of = |&(name, unit, help, field): &DriveField| {
+    let to_family = |&(name, unit, help, field): &DriveField| {
         family(name, unit, help, up.labelled("drive", all, |drive| field(drive)))
     };
-    fields.map(of).collect()
+    fields.map(to_family).collect()
 }
 
 type DriveField =
@@ -281,16 +281,16 @@ const DRIVE_FIELDS: [DriveField; 12] = [
     ("drive_busy", Some("ratio"), "Utilisation: ratio of time with I/O in flight.", |drive| {
         drive.busy_ratio
     }),
-    ("drive_total", Some("bytes"), "Size of the file system.", |drive| whole(drive.total_bytes)),
-    ("drive_used", Some("bytes"), "Used bytes.", |drive| whole(drive.used_bytes)),
+    ("drive_total", Some("bytes"), "Size of the file system.", |drive| to_f64(drive.total_bytes)),
+    ("drive_used", Some("bytes"), "Used bytes.", |drive| to_f64(drive.used_bytes)),
     ("drive_available", Some("bytes"), "Bytes available to unprivileged users.", |drive| {
-        whole(drive.available_bytes)
+        to_f64(drive.available_bytes)
     }),
-    ("drive_total", Some("inodes"), "Total inodes.", |drive| whole(drive.total_inodes)),
-    ("drive_used", Some("inodes"), "Used inodes.", |drive| whole(drive.used_inodes)),
+    ("drive_total", Some("inodes"), "Total inodes.", |drive| to_f64(drive.total_inodes)),
+    ("drive_used", Some("inodes"), "Used inodes.", |drive| to_f64(drive.used_inodes)),
 ];
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus stores an f64 too")]
-fn whole(number: Option<u64>) -> Option<f64> {
+fn to_f64(number: Option<u64>) -> Option<f64> {
     number.map(|number| number as f64)
 }

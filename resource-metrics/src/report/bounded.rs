@@ -1,5 +1,5 @@
-//! Maps that stop at a limit while they are decoded, so that a sender cannot choose how much memory
-//! its receiver uses.
+//! Decoding of maps with a limit on their entries, which bounds the memory that a report of a peer
+//! can use.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,16 +13,16 @@ use crate::limits::{DRIVES_MAX, INTERFACES_MAX, LABEL_BYTES_MAX};
 pub(super) fn drives<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, DriveReport>, D::Error> {
-    read(deserializer, "drives", DRIVES_MAX)
+    decode(deserializer, "drives", DRIVES_MAX)
 }
 
 pub(super) fn interfaces<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, InterfaceReport>, D::Error> {
-    read(deserializer, "interfaces", INTERFACES_MAX)
+    decode(deserializer, "interfaces", INTERFACES_MAX)
 }
 
-fn read<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+fn decode<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
     entries: &'static str,
     max: usize,
@@ -46,9 +46,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let Self { entries, max, .. } = self;
         let mut map = BTreeMap::new();
-        for read in 0.. {
+        for count in 0.. {
             let Some(name) = access.next_key::<String>()? else { break };
-            if read >= max {
+            if count >= max {
                 return Err(A::Error::custom(format_args!("more than {max} {entries}")));
             }
             if name.len() > LABEL_BYTES_MAX {

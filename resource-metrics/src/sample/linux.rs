@@ -222,14 +222,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn b70_this_machine_has_processors_memory_interfaces_and_a_configured_drive() {
+    async fn b70_this_machine_has_cpu_memory_interfaces_and_a_configured_drive() {
         let directory = std::env::temp_dir();
         let name = directory.display().to_string();
         let sample = Linux::new(Drives::Directories(vec![directory])).sample().await;
         assert_eq!(sample.problems, [], "all parts are readable");
-        let cpu = sample.cpu.expect("processors");
+        let cpu = sample.cpu.expect("CPU times");
         assert!(cpu.user + cpu.system + cpu.idle > 0);
-        assert!(sample.cores.expect("processors") > 0);
+        assert!(sample.cores.expect("CPU cores") > 0);
         assert!(sample.load.expect("a load").fifteen >= 0.0);
         let memory = sample.memory.expect("memory");
         assert!(memory.total > memory.free && memory.available.expect("a kernel since 3.14") > 0);

@@ -96,7 +96,7 @@ fn b60_cold_start_of_32_servers_spreads_its_requests() {
         let mut simulation = Simulation::new(31, None, server);
         simulation.run(5, &|_, _| Ok(None));
         assert!(simulation.verify.is_done());
-        assert_eq!(simulation.requests.len(), 31, "each peer is asked once");
+        assert_eq!(simulation.requests.len(), 31, "each peer is queried once");
         at.extend(simulation.requests.iter().map(|(at, _)| at.as_millis() / 50));
     }
     let bins: BTreeSet<_> = at.iter().copied().collect();

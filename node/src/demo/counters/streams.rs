@@ -62,7 +62,7 @@ impl Pair {
     /// Counts a stream that is about to be opened.
     pub(in crate::demo) fn open(self: &Arc<Self>) -> OpenStream {
         self.streams.opened.fetch_add(1, Ordering::Relaxed);
-        OpenStream { pair: Arc::clone(self), echoed: 0, wrong: None, is_ended: false }
+        OpenStream { pair: Arc::clone(self), echoed: 0, violation: None, is_ended: false }
     }
 }
 
@@ -73,24 +73,26 @@ pub(in crate::demo) struct OpenStream {
     /// Number of echoes, which is the next message number.
     echoed: u64,
     /// The first violation.
-    wrong: Option<String>,
+    violation: Option<String>,
     is_ended: bool,
 }
 
 impl OpenStream {
     /// Records the echo of this message; `None` if it is not a message of this stream.
     pub(in crate::demo) fn record_echo(&mut self, number: Option<u64>) {
-        let due = self.echoed;
+        let expected = self.echoed;
         match number {
-            Some(number) if number == due => {
+            Some(number) if number == expected => {
                 self.echoed += 1;
                 self.pair.streams.echoed.fetch_add(1, Ordering::Relaxed);
             }
             Some(number) => {
-                self.record_violation(format!("message {number} was echoed, expected {due}"));
+                self.record_violation(format!("message {number} was echoed, expected {expected}"));
             }
             None => {
-                self.record_violation(format!("an unknown message was echoed, expected {due}"));
+                self.record_violation(format!(
+                    "an unknown message was echoed, expected {expected}"
+                ));
             }
         }
     }
@@ -103,7 +105,7 @@ impl OpenStream {
                 self.echoed
             ));
         }
-        if self.wrong.is_none() {
+        if self.violation.is_none() {
             self.pair.streams.completed.fetch_add(sent, Ordering::Relaxed);
         }
         self.end(Outcome::Finished)
@@ -111,10 +113,10 @@ impl OpenStream {
 
     /// Counts the stream's outcome, `Wrong` after a violation. Returns the counted outcome.
     pub(in crate::demo) fn end(mut self, outcome: Outcome) -> Outcome {
-        let outcome = match &self.wrong {
+        let outcome = match &self.violation {
             None => outcome,
-            Some(wrong) => {
-                self.pair.record_unexpected(&format!("stream: {wrong}"));
+            Some(violation) => {
+                self.pair.record_unexpected(&format!("stream: {violation}"));
                 Outcome::Wrong
             }
         };
@@ -123,8 +125,8 @@ impl OpenStream {
         outcome
     }
 
-    fn record_violation(&mut self, what: String) {
-        self.wrong.get_or_insert(what);
+    fn record_violation(&mut self, violation: String) {
+        self.violation.get_or_insert(violation);
     }
 
     fn count(&self, outcome: Outcome) {

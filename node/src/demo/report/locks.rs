@@ -19,7 +19,7 @@ pub(super) fn failures(counters: &LockCounters, left: usize) -> Vec<String> {
         failures.extend(attempt_failures(&name(node), attempts));
     }
     if left > 0 {
-        failures.push(format!("{left} locks or grants were left"));
+        failures.push(format!("{left} locks or grants remain"));
     }
     failures
 }
@@ -41,7 +41,7 @@ fn attempt_failures(name: &str, attempts: &LockAttempts) -> Vec<String> {
     }
     let killed = count(LockOutcome::Killed);
     if killed > 0 && !attempts.was_killed() {
-        failures.push(format!("{name}: {killed} holders ended, though it was not killed"));
+        failures.push(format!("{name}: {killed} holders ended, though the node was not killed"));
     }
     failures
 }
@@ -101,11 +101,11 @@ mod tests {
     #[test]
     fn unexpected_lock_outcomes_are_failures() {
         assert_eq!(failures(&counters(), 0), Vec::<String>::new());
-        assert_eq!(failures(&counters(), 2), ["2 locks or grants were left"]);
+        assert_eq!(failures(&counters(), 2), ["2 locks or grants remain"]);
 
         let clean = counters();
-        for fine in [LockOutcome::TimedOut, LockOutcome::Lost, LockOutcome::Cancelled] {
-            clean.nodes[0].begin().end(fine);
+        for outcome in [LockOutcome::TimedOut, LockOutcome::Lost, LockOutcome::Cancelled] {
+            clean.nodes[0].begin().end(outcome);
         }
         assert_eq!(failures(&clean, 0), Vec::<String>::new());
 
@@ -118,14 +118,14 @@ mod tests {
         let expected = "node 2: 1 lock attempts failed: this server is shutting down";
         assert_only_failure(&failing, expected);
 
-        let cut = counters();
-        drop(cut.nodes[1].begin());
-        assert_only_failure(&cut, "node 2: 1 holders ended, though it was not killed");
-        cut.nodes[1].mark_killed();
-        assert_eq!(failures(&cut, 0), Vec::<String>::new());
+        let killed = counters();
+        drop(killed.nodes[1].begin());
+        assert_only_failure(&killed, "node 2: 1 holders ended, though the node was not killed");
+        killed.nodes[1].mark_killed();
+        assert_eq!(failures(&killed, 0), Vec::<String>::new());
 
-        let never = LockCounters::new(1).expect("the histogram's bounds are constants");
-        assert_only_failure(&never, "node 1: no lock was granted");
+        let unused = LockCounters::new(1).expect("the histogram's bounds are constants");
+        assert_only_failure(&unused, "node 1: no lock was granted");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The tool's end of a held lock, against a scripted server.
+//! Tests of the client side of a held lock, against a scripted server.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -115,21 +115,21 @@ async fn lock_without_pongs_is_lost_at_the_end_of_its_validity() {
     .await;
     let start = Instant::now();
     let mut hold = scripted.acquire().await.expect("it is granted");
-    assert_eq!(hold.until_lost().await, LossCause::Unconfirmed);
+    assert_eq!(hold.wait_lost().await, LossCause::Unconfirmed);
     assert!(start.elapsed() >= Duration::from_millis(495), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
 async fn lock_lasts_while_confirmed_and_ends_when_reported_lost() {
     let scripted = Scripted::new(|mut input, mut output| async move {
-        // Each validity alone would end before the next ping but one.
+        // A validity lasts for one ping interval, but not for two.
         grant(&mut input, &mut output, 3, 1_900).await?;
         Ok(output.send(&HoldResponse::Lost { why: "forced".to_owned() }).await?)
     })
     .await;
     let mut hold = scripted.acquire().await.expect("it is granted");
     assert_eq!(hold.grant, Grant { token: 7, uid: "the id".to_owned() });
-    assert_eq!(hold.until_lost().await, LossCause::Reported("forced".to_owned()));
+    assert_eq!(hold.wait_lost().await, LossCause::Reported("forced".to_owned()));
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn disconnect_ends_the_lock_at_once() {
     .await;
     let mut hold = scripted.acquire().await.expect("it is granted");
     let Scripted { server, client: _client } = scripted;
-    let (lost, ()) = tokio::join!(hold.until_lost(), server.shutdown(Duration::ZERO));
+    let (lost, ()) = tokio::join!(hold.wait_lost(), server.shutdown(Duration::ZERO));
     assert!(matches!(lost, LossCause::Failed(_) | LossCause::StreamEnded), "{lost:?}");
 }
 
