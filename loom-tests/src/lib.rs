@@ -227,7 +227,7 @@ pub fn accepted(
     capacities: Capacities,
 ) -> StreamHandle {
     deliver(remote, epoch, vec![peer::connect(mux_id)]).expect("open");
-    let handle = Shared::accept(remote, epoch, mux_id, capacities).expect("wanted");
+    let handle = Shared::accept(remote, epoch, mux_id, capacities).expect("the stream is live");
     let written = transmit(remote, epoch).expect("open");
     assert_eq!(written[0].header.op, Op::AckMux);
     handle

@@ -19,7 +19,7 @@ use loom_tests::{
 };
 
 /// The mux id of the call that fills the queue.
-const FILLER: u64 = 1;
+const FILLER_MUX_ID: u64 = 1;
 
 #[test]
 fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_nothing_is_written() {
@@ -77,7 +77,7 @@ fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_queue_space_frees_up_for_the
         // nothing.
         let allowed: [&[Op]; 3] = [&[], &[Op::Request], &[Op::Request, Op::DisconnectServerMux]];
         assert!(allowed.contains(&&*sent), "{sent:?}");
-        assert_eq!(ops_of_call(&task.written, FILLER), [Op::Request]);
+        assert_eq!(ops_of_call(&task.written, FILLER_MUX_ID), [Op::Request]);
         assert_eq!(remote.stats().blocked_messages, 0);
     });
 }

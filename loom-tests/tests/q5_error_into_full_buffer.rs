@@ -39,8 +39,8 @@ fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
         assert_eq!(received, [&b"fills it"[..]], "messages before the error are received");
         assert_eq!(end, Some(StreamEnd::RemoteError("it failed".into())));
         let sent = sender.join().expect("no panic");
-        let over = SendFailure::StreamEnded(StreamEnd::RemoteError("it failed".into()));
-        assert_eq!(sent, Err(over));
+        let expected = SendFailure::StreamEnded(StreamEnd::RemoteError("it failed".into()));
+        assert_eq!(sent, Err(expected));
         task.join().expect("it never blocks");
         assert_eq!(remote.stats().live_outbound_streams, 0);
     });
@@ -70,7 +70,7 @@ fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leak_nothing()
         let is_cancelled = sent.contains(&Op::DisconnectServerMux);
         match end {
             Some(StreamEnd::RemoteError(_)) => assert!(!is_cancelled, "the handler has ended"),
-            Some(StreamEnd::Cancelled) => assert!(is_cancelled, "the handler would run on"),
+            Some(StreamEnd::Cancelled) => assert!(is_cancelled, "the handler must be cancelled"),
             other => panic!("{other:?}"),
         }
         drop(handle);
@@ -80,7 +80,7 @@ fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leak_nothing()
 }
 
 #[test]
-fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_before() {
+fn q5_b24_a_handlers_error_is_sent_without_a_credit_unless_it_was_cancelled_before() {
     check("5 handler's error without credit × cancel", || {
         let (remote, epoch) = connected();
         let handle = accepted(&remote, epoch, 1, ONE_CREDIT_EACH_WAY);
@@ -90,7 +90,7 @@ fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_befor
                 // Takes the only credit: the caller reads nothing.
                 drop(send(&handle, b"unread"));
                 remote.respond(epoch, &[(1, Err("it failed".into()))]);
-                receive_all(&handle).1.expect("the handler's end ends with a reason")
+                receive_all(&handle).1.expect("the handler's side of the stream ends with a reason")
             })
         };
         let watcher = {
@@ -102,7 +102,7 @@ fn q5_b24_a_handlers_error_leaves_without_a_credit_unless_it_was_cancelled_befor
         };
         deliver(&remote, epoch, vec![peer::cancel(1)]).expect("open");
         let end = handler.join().expect("it does not hang");
-        watcher.join().expect("it is woken, once the response left or was cancelled");
+        watcher.join().expect("it is woken, once the response was sent or cancelled");
         let sent = ops_of_call(&transmit_all(&remote, epoch).expect("open"), 1);
         match end {
             StreamEnd::Finished => assert_eq!(sent.last(), Some(&Op::DisconnectClientMux)),

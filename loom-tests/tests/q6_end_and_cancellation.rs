@@ -108,7 +108,7 @@ fn q6_b23_the_end_that_a_returned_handler_gets_matches_the_messages_sent() {
                 let sent = send(&handle, b"one");
                 remote.respond(epoch, &[(1, Ok(Bytes::new()))]);
                 let (_, end) = receive_all(&handle);
-                (sent, end.expect("the handler's end ends with a reason"))
+                (sent, end.expect("the handler's side of the stream ends with a reason"))
             })
         };
         deliver(&remote, epoch, vec![peer::cancel(1)]).expect("open");

@@ -38,7 +38,7 @@ fn q8_b21_a_sender_that_goes_to_sleep_is_woken_by_the_credit() {
         };
         assert_eq!(send(&handle, b"one"), Ok(()));
         assert_eq!(send(&handle, b"two"), Ok(()));
-        task.join().expect("it has both");
+        task.join().expect("the task has received both messages");
     });
 }
 
@@ -61,12 +61,12 @@ fn q8_b20_a_sender_that_goes_to_sleep_is_woken_by_the_acknowledgement() {
             })
         };
         assert_eq!(send(&handle, b"one"), Ok(()));
-        task.join().expect("it has both");
+        task.join().expect("the task has received both messages");
     });
 }
 
 #[test]
-fn q8_b21_a_reader_that_goes_to_sleep_is_woken_by_the_message_and_its_credit_leaves() {
+fn q8_b21_a_reader_that_goes_to_sleep_is_woken_by_the_message_and_its_credit_is_sent() {
     check("8 message × reader", || {
         let (remote, epoch) = connected();
         let handle = opened(&remote, epoch, Capacities { input: 0, output: 1 });
@@ -137,6 +137,6 @@ fn q8_b06_a_connection_task_that_goes_to_sleep_is_woken_by_a_queued_message() {
         let response = Some(CallOutcome::Response(Bytes::from_static(b"response")));
         assert_eq!(request(&remote, b"one"), response);
         assert_eq!(other.join().expect("no panic"), response);
-        task.join().expect("it has both");
+        task.join().expect("the task has received both messages");
     });
 }

@@ -17,7 +17,7 @@ use loom_tests::{
 };
 
 #[test]
-fn q9_b09_draining_ends_when_the_last_response_has_left() {
+fn q9_b09_draining_ends_when_the_last_response_was_sent() {
     check("9 drain × response × task", || {
         let (remote, epoch) = connected();
         assert_eq!(deliver(&remote, epoch, vec![peer::request(1)]), Ok(1));
@@ -33,7 +33,7 @@ fn q9_b09_draining_ends_when_the_last_response_has_left() {
         let sleeper = Sleeper::default();
         sleeper.until(|waker| remote.poll_idle(waker));
         assert_quiescent(&remote);
-        assert_eq!(remote.stats().messages_out, 1, "the response has left");
+        assert_eq!(remote.stats().messages_out, 1, "the response was sent");
         handler.join().expect("no panic");
         remote.shutdown();
         assert_eq!(task.join().expect("no panic"), CloseReason::Shutdown);
@@ -120,8 +120,8 @@ fn q9_b05_b09_shutdown_ends_a_stream_and_all_its_waiters() {
             (received.len(), end),
             (usize::from(is_delivered), Some(StreamEnd::Disconnected))
         );
-        let over = SendFailure::StreamEnded(StreamEnd::Disconnected);
-        assert_eq!(sender.join().expect("no panic"), Err(over));
+        let expected = SendFailure::StreamEnded(StreamEnd::Disconnected);
+        assert_eq!(sender.join().expect("no panic"), Err(expected));
         assert_quiescent(&remote);
     });
 }
@@ -134,11 +134,11 @@ fn q9_b05_b09_a_waiter_is_woken_when_the_last_handler_has_ended() {
         let handlers: Vec<_> = (1..=2)
             .map(|mux_id| {
                 let remote = remote.clone();
-                let counted = HandlerTask::new(&remote);
+                let task_guard = HandlerTask::new(&remote);
                 thread::spawn(move || {
                     let mut key = None;
                     wait(|waker| remote.poll_cancelled(epoch, mux_id, &mut key, waker));
-                    drop(counted);
+                    drop(task_guard);
                 })
             })
             .collect();
@@ -159,13 +159,13 @@ fn q9_b09_two_concurrent_shutdowns_are_both_woken_when_the_last_handler_has_ende
     check("9 shutdown × shutdown × handler", || {
         let (remote, epoch) = connected();
         assert_eq!(deliver(&remote, epoch, vec![peer::request(1)]), Ok(1));
-        let counted = HandlerTask::new(&remote);
+        let task_guard = HandlerTask::new(&remote);
         let handler = {
             let remote = remote.clone();
             thread::spawn(move || {
                 let mut key = None;
                 wait(|waker| remote.poll_cancelled(epoch, 1, &mut key, waker));
-                drop(counted);
+                drop(task_guard);
             })
         };
         let shut_down = |remote: &Remote| {

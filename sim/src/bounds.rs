@@ -17,7 +17,7 @@ pub struct Bounds {
     pub limits: Limits,
     /// Resolution of a timer: it is polled once per tick, and counts whole milliseconds.
     pub timer_resolution_ms: u64,
-    /// Time for a message and its response, each through a socket that may have to be woken.
+    /// Time for a message and its response, each through a socket whose task may have to be woken.
     pub round_trip_ms: u64,
     /// Time to detect a silent peer: the pings that may be missed, and the one in flight.
     pub dead_peer_ms: u64,
@@ -65,7 +65,7 @@ impl Bounds {
         let handshake = ms(limits.handshake_timeout) + 4 * round_trip_ms;
         let backoff = ms(limits.backoff_max);
         let reconnect_ms = dead_peer_ms.max(handshake) + backoff + handshake;
-        let longest = plan.load.iter().map(|(_, load)| longest(load, &limits)).max();
+        let longest = plan.load.iter().map(|(_, load)| longest_call_ms(load, &limits)).max();
         let lease_ms = cluster.locks.as_ref().map_or(0, |locks| u64::from(locks.lease_ms));
         // An unreleased lock ends with its lease, and a locker that has just started grants nothing
         // for one lease.
@@ -179,15 +179,15 @@ fn drift_ppm(plan: &Plan) -> u64 {
 }
 
 /// Returns the longest time that a call may take, by its own plan.
-fn longest(load: &Load, limits: &Limits) -> u64 {
+fn longest_call_ms(load: &Load, limits: &Limits) -> u64 {
     let default = ms(limits.deadline_default);
-    let (timeout, cancel_after, last) = match load {
+    let (timeout, cancel_after, ceiling) = match load {
         Load::Request(plan) => (plan.timeout_ms, plan.cancel_after_ms, default),
         Load::Stream(plan) => (plan.timeout_ms, plan.cancel_after_ms, u64::MAX),
         Load::Lock(plan) => (None, None, plan.longest_ms()),
         Load::Force(_) | Load::Change(_) => (None, None, default),
     };
     let own = [timeout, cancel_after].into_iter().flatten().map(u64::from).min();
-    let longest = own.unwrap_or(last).min(last);
+    let longest = own.unwrap_or(ceiling).min(ceiling);
     longest.saturating_add(longest / 50).min(600_000)
 }

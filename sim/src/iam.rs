@@ -53,7 +53,7 @@ impl Software for IamSoftware {
         }
         let iam = iam.build()?;
         iam.start();
-        host.iam.offer(iam);
+        host.iam.set(iam);
         Ok(())
     }
 }
@@ -121,7 +121,7 @@ pub struct IamSlot {
 
 impl IamSlot {
     /// Sets the replica that the load changes from now on, one for each incarnation of a node.
-    pub fn offer(&self, iam: Iam) {
+    pub fn set(&self, iam: Iam) {
         if self.iam.set(iam).is_err() {
             grid::bug!("an incarnation has one IAM replica");
         }

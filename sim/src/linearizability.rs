@@ -87,22 +87,23 @@ fn width(segment: &[RegisterOp]) -> usize {
 /// The operations of a segment that are done: all before an index, and some after it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Completed {
-    whole: usize,
-    /// Bits from `whole` on; the bit of `whole` itself is never set.
-    behind: u128,
+    /// Number of leading operations that are all done.
+    prefix: usize,
+    /// Bit i: whether the operation at `prefix + i` is done; bit 0 is never set.
+    beyond: u128,
 }
 
 impl Completed {
     fn contains(self, index: usize) -> bool {
-        index < self.whole || self.behind & (1 << (index - self.whole)) != 0
+        index < self.prefix || self.beyond & (1 << (index - self.prefix)) != 0
     }
 
     fn with(mut self, index: usize) -> Self {
-        self.behind |= 1 << (index - self.whole);
-        let more = self.behind.trailing_ones();
+        self.beyond |= 1 << (index - self.prefix);
+        let more = self.beyond.trailing_ones();
         // Two shifts: a single shift by the full width would overflow.
-        self.behind = self.behind >> (more / 2) >> (more - more / 2);
-        self.whole += more as usize;
+        self.beyond = self.beyond >> (more / 2) >> (more - more / 2);
+        self.prefix += more as usize;
         self
     }
 }
@@ -113,7 +114,7 @@ fn values_after(segment: &[RegisterOp], before: &BTreeSet<u64>) -> BTreeSet<u64>
     let mut to_try: Vec<_> = before.iter().map(|value| (Completed::default(), *value)).collect();
     let mut tried: BTreeSet<_> = to_try.iter().copied().collect();
     while let Some((done, value)) = to_try.pop() {
-        if done.whole == segment.len() {
+        if done.prefix == segment.len() {
             ends.insert(value);
             continue;
         }
@@ -140,7 +141,7 @@ fn values_after(segment: &[RegisterOp], before: &BTreeSet<u64>) -> BTreeSet<u64>
 fn candidates(segment: &[RegisterOp], done: Completed) -> Vec<usize> {
     let mut first_returned = u64::MAX;
     let mut next = Vec::new();
-    for (index, operation) in segment.iter().enumerate().skip(done.whole) {
+    for (index, operation) in segment.iter().enumerate().skip(done.prefix) {
         if operation.invoked > first_returned {
             break;
         }

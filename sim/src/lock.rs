@@ -133,7 +133,7 @@ pub struct LockSlot(Arc<OnceLock<Arc<dyn LockClient>>>);
 
 impl LockSlot {
     /// Sets the client that the load uses from now on, one for each incarnation of a node.
-    pub fn offer(&self, client: Arc<dyn LockClient>) {
+    pub fn set(&self, client: Arc<dyn LockClient>) {
         if self.0.set(client).is_err() {
             grid::bug!("a node has one lock client");
         }

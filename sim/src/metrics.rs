@@ -33,7 +33,7 @@ pub fn with_metrics(plan: &Plan, others: Arc<dyn Software>) -> Arc<dyn Software>
 /// Pause between two scrapes after all faults are healed.
 pub(crate) const PAUSE_MS: u64 = 1_000;
 
-/// The only interface of all machines.
+/// The only network interface of each synthetic host.
 const INTERFACE: &str = "eth0";
 
 /// Loads and growths are below this: small enough for thousandths of averages to be exact.
@@ -153,21 +153,21 @@ fn reported_values(report: &Report) -> ReportedValues {
     ReportedValues {
         start_ms: report.start_time_seconds.map(thousandths),
         interval_ms: report.sample_interval_seconds.map(thousandths),
-        load: load.current.map(whole),
+        load: load.current.map(rounded),
         load_average: load.average.map(thousandths),
-        load_maximum: load.maximum.map(whole),
+        load_maximum: load.maximum.map(rounded),
         receive_rate: interface.receive_bytes.current.map(thousandths),
     }
 }
 
 /// Rounds a value. Negative, infinite and NaN values saturate, so that they still differ from all
 /// expected ones.
-pub(crate) fn whole(value: f64) -> u64 {
+pub(crate) fn rounded(value: f64) -> u64 {
     value.round() as u64
 }
 
 pub(crate) fn thousandths(value: f64) -> u64 {
-    whole(value * 1_000.0)
+    rounded(value * 1_000.0)
 }
 
 fn millis(seconds: i64, nanos: u32) -> u64 {

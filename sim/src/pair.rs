@@ -29,7 +29,7 @@ use grid::time::{Instant, Timestamp};
 
 use self::calls::TOKEN_BYTES;
 pub use self::calls::{Call, CallEnd, Expected};
-use self::operation::{End, Operation, pick};
+use self::operation::{EndpointId, Operation, pick};
 pub use self::streams::Stream;
 
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct Endpoint {
     running: BTreeMap<u64, usize>,
     /// Tokens of the inbound streams, accepted or undecided, that have not ended, by mux id.
     streams: BTreeMap<u64, usize>,
-    last_served: u64,
+    last_inbound: u64,
 }
 
 /// The two machines and the model.
@@ -58,7 +58,7 @@ pub struct Pair {
     /// All streams ever opened.
     pub streams: Vec<Stream>,
     /// Index of each stream, by its caller and its mux id.
-    tokens: BTreeMap<(End, u64), usize>,
+    tokens: BTreeMap<(EndpointId, u64), usize>,
     /// Whether expired timers may be unhandled.
     is_late: bool,
     /// Coverage: the situations that occurred at least once.
@@ -76,7 +76,7 @@ impl Pair {
             is_draining: false,
             running: BTreeMap::new(),
             streams: BTreeMap::new(),
-            last_served: 0,
+            last_inbound: 0,
         };
         Self {
             limits: limits.clone(),
@@ -91,17 +91,17 @@ impl Pair {
         }
     }
 
-    fn endpoint_mut(&mut self, end: End) -> &mut Endpoint {
+    fn endpoint_mut(&mut self, end: EndpointId) -> &mut Endpoint {
         match end {
-            End::A => &mut self.a,
-            End::B => &mut self.b,
+            EndpointId::A => &mut self.a,
+            EndpointId::B => &mut self.b,
         }
     }
 
-    fn endpoint_of(&self, end: End) -> &Endpoint {
+    fn endpoint_of(&self, end: EndpointId) -> &Endpoint {
         match end {
-            End::A => &self.a,
-            End::B => &self.b,
+            EndpointId::A => &self.a,
+            EndpointId::B => &self.b,
         }
     }
 
@@ -165,7 +165,7 @@ impl Pair {
         }
     }
 
-    fn transmit(&mut self, end: End, frames: usize) {
+    fn transmit(&mut self, end: EndpointId, frames: usize) {
         let (now, other) = (self.now, end.other());
         let is_read = !self.endpoint_mut(other).is_closed;
         let endpoint = self.endpoint_mut(end);
@@ -177,7 +177,7 @@ impl Pair {
         }
     }
 
-    fn receive(&mut self, end: End, frames: usize) {
+    fn receive(&mut self, end: EndpointId, frames: usize) {
         let now = self.now;
         for _ in 0..frames {
             let other = self.endpoint_mut(end.other());
@@ -208,7 +208,7 @@ impl Pair {
             self.is_late = false;
             self.now = due.max(self.now);
             let (now, wall) = (self.now, self.wall());
-            for end in End::BOTH {
+            for end in EndpointId::BOTH {
                 self.endpoint_mut(end).connection.handle_timeout(now, wall);
             }
             self.take_events();

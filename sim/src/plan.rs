@@ -100,7 +100,7 @@ pub struct LimitsPlan {
     /// Outstanding calls to one remote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outbound_calls_max: Option<u32>,
-    /// Calls of one remote that are served at once.
+    /// Maximum number of concurrent inbound calls of one remote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inbound_calls_max: Option<u32>,
     /// Time between pings of a connection, in milliseconds.
@@ -159,7 +159,7 @@ pub enum Fault {
         /// Latency in milliseconds.
         ms: u32,
     },
-    /// A node loses power: its process is gone, and no peer is notified.
+    /// A node loses power: its process ends at once, and no peer is notified.
     PowerLoss {
         /// The node.
         node: Node,
@@ -541,7 +541,7 @@ impl Load {
     }
 }
 
-/// The most nodes of a cluster.
+/// Maximum number of nodes of a cluster.
 pub const NODES_MAX: u8 = 32;
 
 /// The longest latency of a segment, in milliseconds: a request and its response must fit into the

@@ -175,7 +175,7 @@ impl<'a> Runner<'a> {
         // No more load follows: a cluster that is idle now must stay idle.
         self.advance(QUIET_TIME)?;
         self.recover(self.world.now_ms() + self.bounds.idle_ms)?;
-        self.at_quiet()?;
+        self.at_quiescence()?;
         self.world.recorder().record(EventKind::Quiet);
         self.world.stop(STOP_GRACE);
         self.wait_for_shutdown(STOP_GRACE + QUIET_TIME)?;
@@ -216,8 +216,8 @@ impl<'a> Runner<'a> {
 
     /// Waits for replicas to converge; an invariant fails if they do not.
     fn converge(&mut self, limit_ms: u64) -> Result<(), Violation> {
-        let has_copies = self.plan.cluster.iam.is_some();
-        while has_copies && !self.has_converged() && self.world.now_ms() <= limit_ms {
+        let has_replicas = self.plan.cluster.iam.is_some();
+        while has_replicas && !self.has_converged() && self.world.now_ms() <= limit_ms {
             self.step()?;
         }
         Ok(())
@@ -314,26 +314,26 @@ impl<'a> Runner<'a> {
             check_all(&mut self.invariants, |invariant| invariant.on_event(event, &context))?;
         }
         let hold_views = self.world.hold_views();
-        self.ask(|invariant, context| invariant.on_tick(&hold_views, context))?;
+        self.check(|invariant, context| invariant.on_tick(&hold_views, context))?;
         if self.steps.is_multiple_of(VIEW_TICKS) {
             let views = self.world.views();
             self.coverage.on_view(&views);
-            self.ask(|invariant, context| invariant.on_view(&views, context))?;
+            self.check(|invariant, context| invariant.on_view(&views, context))?;
         }
         Ok(())
     }
 
-    fn at_quiet(&mut self) -> Result<(), Violation> {
+    fn at_quiescence(&mut self) -> Result<(), Violation> {
         let views = self.world.views();
-        self.ask(|invariant, context| invariant.at_quiescence(&views, context))
+        self.check(|invariant, context| invariant.at_quiescence(&views, context))
     }
 
     fn at_end(&mut self) -> Result<(), Violation> {
         let views = self.world.views();
-        self.ask(|invariant, context| invariant.at_end(&views, context))
+        self.check(|invariant, context| invariant.at_end(&views, context))
     }
 
-    fn ask(
+    fn check(
         &mut self,
         mut check: impl FnMut(&mut dyn Invariant, &CheckContext<'_>) -> CheckResult,
     ) -> Result<(), Violation> {

@@ -10,7 +10,7 @@ use crate::plan::{Load, Node, Plan, PlannedHandlerEnd, PlannedLockEnd};
 /// Limit on the number of runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Number of runs at most.
+    /// Maximum number of runs.
     pub runs: u32,
 }
 

@@ -22,7 +22,7 @@ pub struct Job {
 
 /// A finished job.
 #[derive(Debug)]
-pub struct Done {
+pub struct FinishedJob {
     /// The job.
     pub job: Job,
     /// The completed run.
@@ -50,7 +50,7 @@ pub fn run_plan(plan: &Plan) -> Run {
 pub fn sweep(
     jobs: impl Iterator<Item = Job> + Send,
     threads: usize,
-    mut done: impl FnMut(Done) -> bool,
+    mut done: impl FnMut(FinishedJob) -> bool,
 ) {
     let jobs = std::sync::Mutex::new(jobs);
     let stop = AtomicBool::new(false);
@@ -65,7 +65,7 @@ pub fn sweep(
                         jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
                     let Some(job) = next else { return };
                     let run = run_plan(&job.plan);
-                    if sender.send(Done { job, run }).is_err() {
+                    if sender.send(FinishedJob { job, run }).is_err() {
                         return;
                     }
                 }

@@ -4,7 +4,7 @@
 use grid::proto::message::Checksum;
 use sim::pair::Pair;
 use sim::pair::operation::{
-    Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation,
+    Decision, EndpointId, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation,
     StreamAction,
 };
 use sim::pair::strategies::wide_limits;
@@ -12,15 +12,15 @@ use sim::pair::strategies::wide_limits;
 const ALL: u8 = u8::MAX;
 
 fn open(initial: InitialPayload, deadline_ms: u32) -> Operation {
-    Operation::Open { end: End::A, initial, input: 1, output: 0, deadline_ms }
+    Operation::Open { end: EndpointId::A, initial, input: 1, output: 0, deadline_ms }
 }
 
 fn at_b(action: StreamAction) -> Operation {
-    Operation::Stream { end: End::B, selector: 0, action }
+    Operation::Stream { end: EndpointId::B, selector: 0, action }
 }
 
 const ACCEPT: Operation =
-    Operation::Decide { end: End::B, selector: 0, decision: Decision::Accept };
+    Operation::Decide { end: EndpointId::B, selector: 0, decision: Decision::Accept };
 
 // The stream ended without an event, so the task that held its other half waited for ever.
 #[test]
@@ -29,7 +29,11 @@ fn b14_stream_cancelled_before_it_was_sent_ends_like_any_other() {
     limits.queue_bytes_max = 2 * MESSAGE_BYTES_MAX;
     let mut pair = Pair::new(&limits, Checksum::On);
     let mut operations = vec![open(InitialPayload::Bytes(250), 0); 3];
-    operations.push(Operation::Stream { end: End::A, selector: 2, action: StreamAction::Cancel });
+    operations.push(Operation::Stream {
+        end: EndpointId::A,
+        selector: 2,
+        action: StreamAction::Cancel,
+    });
     pair.run(&operations);
     assert!(pair.reached.contains("stream cancelled while blocked"), "{:?}", pair.reached);
     pair.finish_everything();
@@ -42,13 +46,13 @@ fn b14_handler_that_returns_too_late_still_ends_its_end_of_the_stream() {
     let mut pair = Pair::new(&wide_limits(), Checksum::On);
     pair.run(&[
         open(InitialPayload::Absent, 50),
-        Operation::Transmit { end: End::A, frames: ALL },
-        Operation::Receive { end: End::B, frames: ALL },
+        Operation::Transmit { end: EndpointId::A, frames: ALL },
+        Operation::Receive { end: EndpointId::B, frames: ALL },
         ACCEPT,
         Operation::Stall { millis: 100 },
         at_b(StreamAction::Return(HandlerResult::Ok)),
     ]);
-    assert!(pair.reached.contains("served stream deadline"), "{:?}", pair.reached);
+    assert!(pair.reached.contains("inbound stream deadline"), "{:?}", pair.reached);
     pair.finish_everything();
 }
 

@@ -32,8 +32,8 @@ const BATCH: usize = 8_192;
 
 /// Number of requests to cycle through. A locker refuses a repeated request as late while it keeps
 /// the tombstone of its release.
-const FRESH: usize = 2 * BATCH;
-const _: () = assert!(FRESH - BATCH > TOMBSTONES_MAX);
+const REQUESTS: usize = 2 * BATCH;
+const _: () = assert!(REQUESTS - BATCH > TOMBSTONES_MAX);
 
 /// Clock advance per operation. Above zero, so that timers come due; small, so that no lease
 /// expires during the measurement.
@@ -44,7 +44,8 @@ const TIME_PER_OPERATION: Duration = Duration::from_nanos(500);
 const TIME_PER_REFRESH: Duration =
     Duration::from_nanos(REFRESH_INTERVAL.as_nanos() as u64 / HELD as u64);
 
-/// A prime: with this stride all indices below `FRESH` or `HELD` are visited, not in memory order.
+/// A prime: with this stride all indices below `REQUESTS` or `HELD` are visited, and not in memory
+/// order.
 const STRIDE: usize = 7_919;
 
 criterion_group!(all, operations, overload::refusals);
@@ -67,7 +68,7 @@ enum Timed {
 }
 
 fn lock_and_unlock(bencher: &mut Bencher<'_>, timed: Timed) {
-    let (mut bench, mut fresh) = (Bench::new(), Rotation::new(lock_requests("fresh", FRESH)));
+    let (mut bench, mut fresh) = (Bench::new(), Rotation::new(lock_requests("fresh", REQUESTS)));
     bencher.iter_custom(|iterations| {
         let mut elapsed = Duration::ZERO;
         let mut remaining = usize::try_from(iterations).expect("64 bits");

@@ -36,7 +36,7 @@ pub(crate) fn refusals(criterion: &mut Criterion) {
         group.bench_function("refused", |bencher| {
             bencher.iter(|| {
                 let response = call(&locker, Request::Lock(conflicting.clone()));
-                // Between two listings the table is free, and the refusal is a conflict.
+                // Between two listings the slot is free, and the refusal is a conflict.
                 assert!(matches!(response, Response::Lock(Err(Refusal::Full | Refusal::Conflict))));
             });
         });

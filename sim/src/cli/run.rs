@@ -14,7 +14,7 @@ use sim::coverage::{self, Coverage};
 use sim::iam::Convergence;
 use sim::run::Violation;
 use sim::scenarios::{self, Scenario};
-use sim::sweep::{Done, Job, sweep};
+use sim::sweep::{FinishedJob, Job, sweep};
 
 use super::{ExitStatus, UsageError, find, output, plan_of};
 
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// Nodes of swarm runs; drawn from the seed unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
     nodes: Option<u8>,
-    /// Begin no further run after so many seconds
+    /// Begin no further run after this number of seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Begin no further run after the first failure; runs in progress finish, so that the lowest
@@ -86,7 +86,7 @@ struct Line<'a> {
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct RunCounts {
     runs: u64,
     failed: Vec<u64>,
     simulated_ms: u64,
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitStatus, UsageError> {
         })
     });
     let threads = arguments.jobs.or_else(|| std::thread::available_parallelism().ok());
-    let (mut tallies, mut coverage) = (BTreeMap::<String, Tally>::new(), Coverage::default());
+    let (mut tallies, mut coverage) = (BTreeMap::<String, RunCounts>::new(), Coverage::default());
     let mut written = Ok(());
     sweep(jobs, threads.map_or(1, NonZeroUsize::get), |done| {
         let minutes = start.elapsed().as_secs_f64() / 60.0;
@@ -162,7 +162,7 @@ fn progress(total: u64, is_json: bool) -> ProgressBar {
     ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn print_line(done: &Done) -> std::io::Result<()> {
+fn print_line(done: &FinishedJob) -> std::io::Result<()> {
     let line = Line {
         scenario: &done.job.name,
         seed: done.job.seed,
@@ -176,17 +176,17 @@ fn print_line(done: &Done) -> std::io::Result<()> {
     output::line(serde_json::to_string(&line)?)
 }
 
-fn summary(tallies: &BTreeMap<String, Tally>, took: Duration) -> String {
+fn summary(tallies: &BTreeMap<String, RunCounts>, took: Duration) -> String {
     let head = format!("{:<28} {:>6} {:>7} {:>12}", "scenario", "runs", "failed", "simulated");
     let mut lines = vec![head];
-    for (name, Tally { runs, failed, simulated_ms }) in tallies {
+    for (name, RunCounts { runs, failed, simulated_ms }) in tallies {
         let (failed, simulated) = (failed.len(), simulated_ms / 1000);
         lines.push(format!("{name:<28} {runs:>6} {failed:>7} {simulated:>10} s"));
     }
     let runs: u64 = tallies.values().map(|tally| tally.runs).sum();
     let (seconds, minutes) = (took.as_secs_f64(), took.as_secs_f64() / 60.0);
     lines.push(format!("{runs} runs in {seconds:.1} s: {:.0}/min", runs as f64 / minutes));
-    for (name, Tally { failed, .. }) in tallies {
+    for (name, RunCounts { failed, .. }) in tallies {
         if !failed.is_empty() {
             lines.push(format!("{name} failed for seeds {failed:?}"));
         }

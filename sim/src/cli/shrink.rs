@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     /// Where to write the shrunk plan, as a corpus entry
     #[arg(long, default_value = "shrunk.toml", value_name = "FILE")]
     out: PathBuf,
-    /// Number of runs at most
+    /// Maximum number of runs
     #[arg(long, default_value_t = Budget::default().runs, value_name = "N")]
     runs: u32,
 }

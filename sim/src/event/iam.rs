@@ -87,7 +87,7 @@ pub struct ItemRecord {
 /// The version of a record: later ones are greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordVersion {
-    /// Microseconds since 1970.
+    /// Microseconds since the Unix epoch.
     pub micros: u64,
     /// Hash of the server's name.
     pub server: u64,

@@ -15,7 +15,7 @@ pub type ScrapeId = u32;
 pub enum MetricsEvent {
     /// A node starts to sample itself, in a new process.
     Started {
-        /// Start time by its wall clock, in milliseconds since 1970.
+        /// Start time by its wall clock, in milliseconds since the Unix epoch.
         start_ms: u64,
     },
     /// A node has sampled itself.
@@ -67,7 +67,7 @@ pub enum ServerReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReportedValues {
-    /// Time at which it started to sample itself, in milliseconds since 1970.
+    /// Time at which it started to sample itself, in milliseconds since the Unix epoch.
     pub start_ms: Option<u64>,
     /// The length of the last interval, in milliseconds.
     pub interval_ms: Option<u64>,

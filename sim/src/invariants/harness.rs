@@ -74,13 +74,13 @@ impl Harness {
         self.bounds.clone()
     }
 
-    fn ask(
+    fn check(
         &mut self,
         now_ms: u64,
-        ask: impl FnOnce(&mut dyn Invariant, &CheckContext<'_>) -> CheckResult,
+        check: impl FnOnce(&mut dyn Invariant, &CheckContext<'_>) -> CheckResult,
     ) -> CheckResult {
         let Self { plan, table, health, bounds, invariant } = self;
-        ask(invariant.as_mut(), &CheckContext { plan, table, bounds, health, now_ms })
+        check(invariant.as_mut(), &CheckContext { plan, table, bounds, health, now_ms })
     }
 
     /// Feeds an event of a node.
@@ -97,7 +97,7 @@ impl Harness {
     #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
     fn on_event(&mut self, event: Event) -> CheckResult {
         self.health.on_event(&event);
-        self.ask(event.at_ms, |invariant, context| invariant.on_event(&event, context))
+        self.check(event.at_ms, |invariant, context| invariant.on_event(&event, context))
     }
 
     /// Feeds these events, none of which may be a violation.
@@ -109,19 +109,19 @@ impl Harness {
     }
 
     pub(super) fn on_view(&mut self, now_ms: u64, views: &[NodeView]) -> CheckResult {
-        self.ask(now_ms, |invariant, context| invariant.on_view(views, context))
+        self.check(now_ms, |invariant, context| invariant.on_view(views, context))
     }
 
     pub(super) fn on_tick(&mut self, now_ms: u64, hold_views: &[HoldView]) -> CheckResult {
-        self.ask(now_ms, |invariant, context| invariant.on_tick(hold_views, context))
+        self.check(now_ms, |invariant, context| invariant.on_tick(hold_views, context))
     }
 
     pub(super) fn at_quiescence(&mut self, views: &[NodeView]) -> CheckResult {
-        self.ask(LATE, |invariant, context| invariant.at_quiescence(views, context))
+        self.check(LATE, |invariant, context| invariant.at_quiescence(views, context))
     }
 
     pub(super) fn at_end(&mut self, views: &[NodeView]) -> CheckResult {
-        self.ask(LATE, |invariant, context| invariant.at_end(views, context))
+        self.check(LATE, |invariant, context| invariant.at_end(views, context))
     }
 }
 

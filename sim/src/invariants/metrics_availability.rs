@@ -268,7 +268,7 @@ mod tests {
     fn b71_reported_reason_is_the_true_one() {
         let no_reason = "node-0 reports a wrong reason for node-1";
         assert_violates(reports(&mut harness(), 1_001, down("not_connected")), no_reason);
-        assert_violates(reports(&mut harness(), 1_001, down("bad weather")), no_reason);
+        assert_violates(reports(&mut harness(), 1_001, down("an unknown reason")), no_reason);
         let mut lost = harness();
         lost.feed([(1_000, CALLER, state(ConnectionState::Backoff))]);
         reports(&mut lost, 1_001, down("not_connected")).expect("it is not connected");

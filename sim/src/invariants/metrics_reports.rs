@@ -150,8 +150,8 @@ mod tests {
         EventKind::Metrics(MetricsEvent::Sampled { clock_us, load, received })
     }
 
-    /// Loads of 10, 20 and, after a missed sample, 50: computed by hand.
-    fn third() -> ReportedValues {
+    /// The values after loads of 10, 20 and, after a missed sample, 50: computed by hand.
+    fn after_three_samples() -> ReportedValues {
         ReportedValues {
             start_ms: Some(1),
             interval_ms: Some(10_000),
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn b71_reported_values_were_sampled() {
-        reports(&mut harness(), third()).expect("the last sample");
+        reports(&mut harness(), after_three_samples()).expect("the last sample");
         let wrong: [fn(&mut ReportedValues); 6] = [
             |report| report.start_ms = Some(1_000),
             |report| report.interval_ms = Some(5_000),
@@ -186,7 +186,7 @@ mod tests {
             |report| report.receive_rate = Some(61_000), // Two intervals in one.
         ];
         for change in wrong {
-            let mut report = third();
+            let mut report = after_three_samples();
             change(&mut report);
             assert_violates(
                 reports(&mut harness(), report),
@@ -203,7 +203,10 @@ mod tests {
             CALLEE,
             EventKind::Metrics(MetricsEvent::Started { start_ms: 15_500 }),
         )]);
-        assert_violates(reports(&mut harness, third()), "that were 500 ms out of date");
+        assert_violates(
+            reports(&mut harness, after_three_samples()),
+            "that were 500 ms out of date",
+        );
         harness.feed([(15_500, CALLEE, sampled(15, 30, 1)), (16_011, CALLER, requested(0))]);
         let alone = ReportedValues {
             start_ms: Some(15_500),
@@ -219,6 +222,6 @@ mod tests {
     fn b71_value_that_changed_during_collection_may_be_old_or_new() {
         let mut harness = harness();
         harness.feed([(16_005, CALLEE, sampled(16, 1, 500)), (16_006, CALLER, requested(1))]);
-        reports(&mut harness, third()).expect("it was current at the scrape");
+        reports(&mut harness, after_three_samples()).expect("it was current at the scrape");
     }
 }

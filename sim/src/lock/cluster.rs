@@ -41,7 +41,7 @@ impl Software for DsyncSoftware {
             .rng(SmallRng::seed_from_u64(host.seed ^ 0x6c6f_636b))
             .build()?;
         dsync.start();
-        host.locks.offer(Arc::new(DsyncClient(dsync)));
+        host.locks.set(Arc::new(DsyncClient(dsync)));
         Ok(())
     }
 }

@@ -97,7 +97,7 @@ struct FakeSoftware(Arc<Fake>);
 impl Software for FakeSoftware {
     fn install(&self, host: &Host) -> Result<(), Box<dyn Error>> {
         let fake = Arc::clone(&self.0);
-        host.locks.offer(Arc::new(FakeClient { fake, host: HostHandle::new(host) }));
+        host.locks.set(Arc::new(FakeClient { fake, host: HostHandle::new(host) }));
         Ok(())
     }
 }

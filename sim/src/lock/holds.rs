@@ -75,7 +75,7 @@ impl Holds {
         self.all().remove(&call);
     }
 
-    /// Removes the locks of a node whose process is gone.
+    /// Removes the locks of a node whose process has ended.
     pub(crate) fn remove_node(&self, node: Node) {
         self.all().retain(|_, hold| hold.plan.on != node);
     }
@@ -86,7 +86,7 @@ impl Holds {
         hold.is_some_and(|hold| hold.is_held(now))
     }
 
-    /// Returns all of them as seen at the simulated time `now`, in the order of their calls.
+    /// Returns all held locks as seen at the simulated time `now`, in the order of their calls.
     pub fn views(&self, now: Duration) -> Vec<HoldView> {
         let all = self.all().clone();
         all.into_iter().filter_map(|(call, hold)| hold.view(call, now)).collect()

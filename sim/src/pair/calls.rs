@@ -9,7 +9,7 @@ use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
 
 use super::Pair;
-use super::operation::{End, MESSAGE_BYTES_MAX, ReplyKind, pick};
+use super::operation::{EndpointId, MESSAGE_BYTES_MAX, ReplyKind, pick};
 
 /// Bytes of the token at the start of a payload.
 pub(super) const TOKEN_BYTES: usize = size_of::<usize>();
@@ -17,12 +17,12 @@ pub(super) const TOKEN_BYTES: usize = size_of::<usize>();
 /// A call in the model. Its index there is its token and its slot.
 #[derive(Debug)]
 pub struct Call {
-    pub(super) caller: End,
+    pub(super) caller: EndpointId,
     pub(super) mux_id: u64,
     pub(super) payload: Bytes,
     pub(super) deadline: Instant,
     /// The deadline by the callee's clock.
-    pub(super) served_deadline: Option<Instant>,
+    pub(super) callee_deadline: Option<Instant>,
     /// How the call ended, once it has.
     pub end: Option<CallEnd>,
     /// The handler's result, once it has returned.
@@ -52,7 +52,7 @@ pub enum CallEnd {
 }
 
 impl Pair {
-    pub(super) fn call(&mut self, end: End, payload_bytes: usize, deadline_ms: u32) {
+    pub(super) fn call(&mut self, end: EndpointId, payload_bytes: usize, deadline_ms: u32) {
         let (now, token, outbound_calls_max) =
             (self.now, self.calls.len(), self.limits.outbound_calls_max);
         let mut payload = token.to_be_bytes().to_vec();
@@ -89,7 +89,7 @@ impl Pair {
                     mux_id,
                     payload,
                     deadline,
-                    served_deadline: None,
+                    callee_deadline: None,
                     end: None,
                     expected: None,
                     was_served: false,
@@ -103,7 +103,7 @@ impl Pair {
     }
 
     /// Cancels one of the calls of `end`, which may have ended already.
-    pub(super) fn cancel_call(&mut self, end: End, selector: u32) {
+    pub(super) fn cancel_call(&mut self, end: EndpointId, selector: u32) {
         let made: Vec<_> =
             (0..self.calls.len()).filter(|token| self.calls[*token].caller == end).collect();
         let Some(token) = pick(&made, selector) else { return };
@@ -124,7 +124,7 @@ impl Pair {
     }
 
     /// Returns from the handler of a call.
-    pub(super) fn finish(&mut self, end: End, mux_id: u64, reply: ReplyKind) {
+    pub(super) fn finish(&mut self, end: EndpointId, mux_id: u64, reply: ReplyKind) {
         let now = self.now;
         let endpoint = self.endpoint_mut(end);
         let token = endpoint.running.remove(&mux_id).expect("the handler is running");
@@ -146,7 +146,7 @@ impl Pair {
             }
         };
         let is_live = endpoint.connection.respond(mux_id, &response, now);
-        let is_late = self.calls[token].served_deadline.is_some_and(|deadline| deadline <= now);
+        let is_late = self.calls[token].callee_deadline.is_some_and(|deadline| deadline <= now);
         assert_eq!(is_live, !is_late, "a call that was not cancelled is live");
         if is_late {
             self.reached.insert("response too late");
@@ -159,7 +159,7 @@ impl Pair {
         });
     }
 
-    fn refuse(&mut self, end: End, mux_id: u64, token: usize, reply: ReplyKind) {
+    fn refuse(&mut self, end: EndpointId, mux_id: u64, token: usize, reply: ReplyKind) {
         let (reason, outcome): (_, fn(_) -> CallOutcome) = match reply {
             ReplyKind::UnknownHandler => {
                 (format!("Invalid Handler for type: {token}"), CallOutcome::UnknownHandler)

@@ -5,12 +5,12 @@ use grid::proto::connection::{
 };
 use grid::proto::message::Op;
 
-use super::operation::End;
+use super::operation::EndpointId;
 use super::{CallEnd, Expected, Pair, TOKEN_BYTES};
 
 impl Pair {
     pub(super) fn take_events(&mut self) {
-        for end in End::BOTH {
+        for end in EndpointId::BOTH {
             let mut is_disconnected = false;
             while let Some(event) = self.endpoint_mut(end).connection.poll_event() {
                 assert!(!self.endpoint_mut(end).is_closed, "{event:?} after the last event");
@@ -44,7 +44,7 @@ impl Pair {
         }
     }
 
-    fn on_call_ended(&mut self, end: End, token: usize, outcome: CallOutcome) {
+    fn on_call_ended(&mut self, end: EndpointId, token: usize, outcome: CallOutcome) {
         let now = self.now;
         let call = &mut self.calls[token];
         assert_eq!(call.caller, end, "the end of a call is reported to its caller");
@@ -83,12 +83,12 @@ impl Pair {
         self.reached.insert(seen);
     }
 
-    fn on_serve(&mut self, end: End, incoming: &Incoming) {
+    fn on_serve(&mut self, end: EndpointId, incoming: &Incoming) {
         let now = self.now;
         let token =
             usize::from_be_bytes(incoming.payload[..TOKEN_BYTES].try_into().expect("a token"));
         let call = &mut self.calls[token];
-        assert_eq!(call.caller, end.other(), "a call is served by the other end");
+        assert_eq!(call.caller, end.other(), "a call is served by the other endpoint");
         assert_eq!((call.mux_id, &call.payload), (incoming.mux_id, &incoming.payload));
         assert_eq!(incoming.handler, 7);
         assert_eq!(incoming.subroute.is_some(), token.is_multiple_of(3));
@@ -97,19 +97,19 @@ impl Pair {
         let deadline = incoming.deadline.expect("every call has a deadline");
         assert!(deadline >= call.deadline && deadline > now);
         call.was_served = true;
-        call.served_deadline = incoming.deadline;
+        call.callee_deadline = incoming.deadline;
 
         let endpoint = self.endpoint_mut(end);
         assert!(!endpoint.is_draining, "a draining endpoint accepts no new call");
         assert!(
-            incoming.mux_id > endpoint.last_served,
+            incoming.mux_id > endpoint.last_inbound,
             "calls are served in the order of their ids"
         );
-        endpoint.last_served = incoming.mux_id;
+        endpoint.last_inbound = incoming.mux_id;
         endpoint.running.insert(incoming.mux_id, token);
     }
 
-    fn on_skipped(&mut self, end: End, op: Op, mux_id: u64) {
+    fn on_skipped(&mut self, end: EndpointId, op: Op, mux_id: u64) {
         let has_ended = match op {
             Op::MuxServerMsg => self.has_stream_ended(end, mux_id, StreamSide::Caller),
             Op::MuxClientMsg => self.has_stream_ended(end, mux_id, StreamSide::Callee),
@@ -119,7 +119,7 @@ impl Pair {
         self.reached.insert("crossed ends");
     }
 
-    fn on_cancel(&mut self, end: End, mux_id: u64) {
+    fn on_cancel(&mut self, end: EndpointId, mux_id: u64) {
         if self.on_stream_cancel(end, mux_id) {
             return;
         }
@@ -131,7 +131,7 @@ impl Pair {
         self.reached.insert("handler cancelled");
     }
 
-    fn on_response_retired(&mut self, end: End, mux_id: u64) {
+    fn on_response_retired(&mut self, end: EndpointId, mux_id: u64) {
         if self.on_stream_response_retired(end, mux_id) {
             return;
         }
@@ -144,7 +144,7 @@ impl Pair {
         self.reached.insert("response waited for queue space");
     }
 
-    fn on_closed(&mut self, end: End, reason: &CloseReason) {
+    fn on_closed(&mut self, end: EndpointId, reason: &CloseReason) {
         self.reached.insert(match reason {
             CloseReason::Peer => "closed by the peer",
             CloseReason::Transport(_) => "cut",

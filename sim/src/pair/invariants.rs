@@ -6,7 +6,7 @@ use std::time::Duration;
 use grid::proto::connection::{CloseReason, Connection, Received, SendStatus, Slot, StreamSide};
 use grid::time::Instant;
 
-use super::operation::{End, HandlerResult, ReplyKind};
+use super::operation::{EndpointId, HandlerResult, ReplyKind};
 use super::streams::{CALLEE_SLOTS, CalleeState, other_side};
 use super::{Call, Pair, Stream};
 
@@ -16,7 +16,7 @@ impl Pair {
     pub(super) fn check(&mut self) {
         let now = self.now;
         let limits = self.limits.clone();
-        for end in End::BOTH {
+        for end in EndpointId::BOTH {
             let live = self.live_calls_of(end).len();
             let live_streams = self.live_streams_of(end).count();
             let endpoint = self.endpoint_mut(end);
@@ -53,11 +53,11 @@ impl Pair {
         let (now, is_late) = (self.now, self.is_late);
         for side in SIDES {
             let stream = &self.streams[token];
-            let (id, end, half) = (stream.id(side), stream.end_of(side), stream.half(side));
+            let (id, end, half) = (stream.id(side), stream.endpoint_id_of(side), stream.half(side));
             let is_waiting = half.waiting.is_some();
             let (slot, deadline) = match side {
                 StreamSide::Caller => (token, stream.deadline),
-                StreamSide::Callee => (CALLEE_SLOTS + token, stream.served_deadline),
+                StreamSide::Callee => (CALLEE_SLOTS + token, stream.callee_deadline),
             };
             if !stream.is_live(side) {
                 let must_be_notified =
@@ -86,13 +86,13 @@ impl Pair {
         }
     }
 
-    fn live_calls_of(&self, end: End) -> BTreeSet<u64> {
+    fn live_calls_of(&self, end: EndpointId) -> BTreeSet<u64> {
         let live = |call: &&Call| call.caller == end && call.end.is_none();
         let calls = self.calls.iter().filter(live).map(|call| call.mux_id);
         calls.chain(self.live_streams_of(end)).collect()
     }
 
-    fn live_streams_of(&self, end: End) -> impl Iterator<Item = u64> {
+    fn live_streams_of(&self, end: EndpointId) -> impl Iterator<Item = u64> {
         let live =
             move |stream: &&Stream| stream.caller == end && stream.is_live(StreamSide::Caller);
         self.streams.iter().filter(live).map(|stream| stream.mux_id)
@@ -101,7 +101,7 @@ impl Pair {
     /// Delivers everything that waits, in both directions, until nothing moves.
     pub(super) fn deliver_everything(&mut self) {
         loop {
-            for end in End::BOTH {
+            for end in EndpointId::BOTH {
                 self.transmit(end, usize::MAX);
                 self.take_events();
             }
@@ -111,7 +111,7 @@ impl Pair {
             {
                 return self.check();
             }
-            for end in End::BOTH {
+            for end in EndpointId::BOTH {
                 let waiting = self.endpoint_mut(end.other()).wire.len();
                 self.receive(end, waiting + 1);
                 self.take_events();
@@ -202,7 +202,7 @@ impl Pair {
     }
 
     fn respond_to_everything(&mut self) {
-        for end in End::BOTH {
+        for end in EndpointId::BOTH {
             let endpoint = self.endpoint_mut(end);
             let running: BTreeSet<_> = endpoint.running.keys().copied().collect();
             let streams = endpoint.streams.clone();
@@ -240,7 +240,7 @@ impl Pair {
     ///
     /// If a machine leaks anything.
     pub fn close_everything(&mut self) {
-        for end in End::BOTH {
+        for end in EndpointId::BOTH {
             self.endpoint_mut(end).connection.close(CloseReason::Transport("cut".into()));
         }
         self.take_events();

@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 /// Largest message of a pair, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 300;
 
-/// One of the two ends of the connection.
+/// Identifies one of the two endpoints of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum End {
-    /// The first end.
+pub enum EndpointId {
+    /// The first endpoint.
     A,
-    /// The second end.
+    /// The second endpoint.
     B,
 }
 
-impl End {
-    /// Both ends.
+impl EndpointId {
+    /// Both endpoints.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
-    /// Returns the opposite end.
+    /// Returns the opposite endpoint.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -115,8 +115,8 @@ pub enum StreamAction {
 pub enum Operation {
     /// Makes a single request.
     Call {
-        /// The caller's end.
-        end: End,
+        /// The caller's endpoint.
+        end: EndpointId,
         /// Bytes of its payload.
         payload_bytes: u16,
         /// The call's deadline.
@@ -124,15 +124,15 @@ pub enum Operation {
     },
     /// Cancels a call.
     Cancel {
-        /// The caller's end.
-        end: End,
+        /// The caller's endpoint.
+        end: EndpointId,
         /// One of all calls ever made there.
         selector: u32,
     },
     /// Returns from the handler of a single request.
     Finish {
-        /// The callee's end.
-        end: End,
+        /// The callee's endpoint.
+        end: EndpointId,
         /// One of the running handlers.
         selector: u32,
         /// The handler's result.
@@ -140,8 +140,8 @@ pub enum Operation {
     },
     /// Opens a stream.
     Open {
-        /// The caller's end.
-        end: End,
+        /// The caller's endpoint.
+        end: EndpointId,
         /// The initial payload.
         initial: InitialPayload,
         /// Credits of the caller, modulo 4.
@@ -153,8 +153,8 @@ pub enum Operation {
     },
     /// Decides on an inbound stream.
     Decide {
-        /// The callee's end.
-        end: End,
+        /// The callee's endpoint.
+        end: EndpointId,
         /// One of the undecided streams.
         selector: u32,
         /// The decision.
@@ -162,8 +162,8 @@ pub enum Operation {
     },
     /// Acts on one end of a stream.
     Stream {
-        /// The end of the connection.
-        end: End,
+        /// The endpoint.
+        end: EndpointId,
         /// One of the live streams there that permit the action.
         selector: u32,
         /// The action.
@@ -171,16 +171,16 @@ pub enum Operation {
     },
     /// Moves frames from a machine's queue onto the wire.
     Transmit {
-        /// The sender's end.
-        end: End,
-        /// Number of frames at most.
+        /// The sender's endpoint.
+        end: EndpointId,
+        /// Maximum number of frames.
         frames: u8,
     },
-    /// Delivers frames from the wire to a machine, or the close of the other end.
+    /// Delivers frames from the wire to a machine, or the close of the other endpoint.
     Receive {
-        /// The receiver's end.
-        end: End,
-        /// Number of frames at most.
+        /// The receiver's endpoint.
+        end: EndpointId,
+        /// Maximum number of frames.
         frames: u8,
     },
     /// Advances the clock, and runs the timers.
@@ -200,13 +200,13 @@ pub enum Operation {
     },
     /// Stops accepting new calls.
     Drain {
-        /// The draining end.
-        end: End,
+        /// The draining endpoint.
+        end: EndpointId,
     },
     /// Cuts the connection.
     Close {
-        /// The end that notices first.
-        end: End,
+        /// The endpoint that notices first.
+        end: EndpointId,
     },
 }
 

@@ -9,8 +9,8 @@ use proptest::prop_oneof;
 use proptest::sample::select;
 
 use super::operation::{
-    Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation, ReplyKind,
-    StreamAction,
+    Decision, EndpointId, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, Operation,
+    ReplyKind, StreamAction,
 };
 
 impl Arbitrary for Operation {
@@ -27,8 +27,8 @@ impl Arbitrary for Operation {
     }
 }
 
-fn any_end() -> impl Strategy<Value = End> {
-    select(End::BOTH.to_vec())
+fn any_end() -> impl Strategy<Value = EndpointId> {
+    select(EndpointId::BOTH.to_vec())
 }
 
 fn any_call_operation() -> impl Strategy<Value = Operation> {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use grid::proto::connection::{Event, Incoming, StreamEnd, StreamId, StreamSide};
 
 use super::Pair;
-use super::operation::End;
+use super::operation::EndpointId;
 use super::streams::{CALLEE_SLOTS, CalleeState, ExpectedEnd, Stream};
 
 impl Pair {
-    pub(super) fn on_stream_event(&mut self, end: End, event: Event) {
+    pub(super) fn on_stream_event(&mut self, end: EndpointId, event: Event) {
         match event {
             Event::Opened(id) => {
                 let stream = self.live_stream(end, id);
@@ -35,7 +35,7 @@ impl Pair {
 
     /// Returns the stream of an event. The machine may have ended it since: events wait to be
     /// polled, but they keep their order.
-    fn live_stream(&mut self, end: End, id: StreamId) -> &mut Stream {
+    fn live_stream(&mut self, end: EndpointId, id: StreamId) -> &mut Stream {
         let caller = match id.side {
             StreamSide::Caller => end,
             StreamSide::Callee => end.other(),
@@ -46,7 +46,12 @@ impl Pair {
         stream
     }
 
-    pub(super) fn on_inbound_stream(&mut self, end: End, incoming: &Incoming, has_payload: bool) {
+    pub(super) fn on_inbound_stream(
+        &mut self,
+        end: EndpointId,
+        incoming: &Incoming,
+        has_payload: bool,
+    ) {
         let now = self.now;
         let token =
             self.tokens.get(&(end.other(), incoming.mux_id)).expect("the stream was opened");
@@ -62,21 +67,21 @@ impl Pair {
         assert!(incoming.deadline >= stream.deadline);
         assert!(incoming.deadline.is_none_or(|deadline| deadline > now));
         stream.callee_state = CalleeState::Undecided;
-        stream.served_deadline = incoming.deadline;
+        stream.callee_deadline = incoming.deadline;
 
         let endpoint = self.endpoint_mut(end);
         assert!(!endpoint.is_draining, "a draining endpoint accepts no new stream");
         assert!(
-            incoming.mux_id > endpoint.last_served,
+            incoming.mux_id > endpoint.last_inbound,
             "calls are served in the order of their ids"
         );
-        endpoint.last_served = incoming.mux_id;
+        endpoint.last_inbound = incoming.mux_id;
         endpoint.streams.insert(incoming.mux_id, token);
     }
 
     fn on_caller_stream_ended(
         &mut self,
-        end: End,
+        end: EndpointId,
         token: usize,
         rest: &VecDeque<Bytes>,
         how: StreamEnd,
@@ -146,7 +151,7 @@ impl Pair {
 
     fn on_callee_stream_ended(
         &mut self,
-        end: End,
+        end: EndpointId,
         token: usize,
         rest: &VecDeque<Bytes>,
         how: StreamEnd,
@@ -167,20 +172,20 @@ impl Pair {
                     stream.callee_half.maybe_sent = stream.callee_half.waiting.take();
                 }
                 stream.record_waiting_sent(StreamSide::Callee); // a successful end overtakes nothing
-                "served stream finished"
+                "inbound stream finished"
             }
             StreamEnd::Cancelled => {
                 assert_ne!(stream.caller_half.end, None, "its caller has ended it");
-                "served stream cancelled"
+                "inbound stream cancelled"
             }
             StreamEnd::DeadlineExceeded => {
-                assert!(stream.served_deadline.is_some_and(|deadline| deadline <= now));
-                "served stream deadline"
+                assert!(stream.callee_deadline.is_some_and(|deadline| deadline <= now));
+                "inbound stream deadline"
             }
-            StreamEnd::Disconnected => "served stream disconnected",
+            StreamEnd::Disconnected => "inbound stream disconnected",
             StreamEnd::PingTimeout { missed } => {
                 assert_eq!(*missed, max);
-                "served stream silent"
+                "inbound stream silent"
             }
             _ => panic!("{how:?}: {stream:?}"),
         };
@@ -193,7 +198,7 @@ impl Pair {
 
     /// Cancels the handler of a stream, or a stream that is still undecided. Returns whether
     /// `mux_id` is a stream.
-    pub(super) fn on_stream_cancel(&mut self, end: End, mux_id: u64) -> bool {
+    pub(super) fn on_stream_cancel(&mut self, end: EndpointId, mux_id: u64) -> bool {
         let Some(token) = self.tokens.get(&(end.other(), mux_id)) else { return false };
         let stream = &mut self.streams[*token];
         match stream.callee_state {
@@ -214,7 +219,7 @@ impl Pair {
     }
 
     /// Retires the waiting response of a stream's handler. Returns whether `mux_id` is a stream.
-    pub(super) fn on_stream_response_retired(&mut self, end: End, mux_id: u64) -> bool {
+    pub(super) fn on_stream_response_retired(&mut self, end: EndpointId, mux_id: u64) -> bool {
         let Some(token) = self.tokens.get(&(end.other(), mux_id)) else { return false };
         let callee_half = &mut self.streams[*token].callee_half;
         assert_ne!(callee_half.end, None, "the end is reported first");
@@ -227,7 +232,7 @@ impl Pair {
     }
 
     /// Returns whether a discarded message may be an end that crossed another end (P18).
-    pub(super) fn has_stream_ended(&self, end: End, mux_id: u64, side: StreamSide) -> bool {
+    pub(super) fn has_stream_ended(&self, end: EndpointId, mux_id: u64, side: StreamSide) -> bool {
         let caller = if side == StreamSide::Caller { end } else { end.other() };
         let token = self.tokens.get(&(caller, mux_id));
         token.is_some_and(|token| !self.streams[*token].is_live(side))

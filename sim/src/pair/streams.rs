@@ -18,7 +18,8 @@ use grid::time::Instant;
 
 use super::Pair;
 use super::operation::{
-    Decision, End, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, StreamAction, pick,
+    Decision, EndpointId, HandlerResult, InitialPayload, MESSAGE_BYTES_MAX, Message, StreamAction,
+    pick,
 };
 
 /// Slots of the callees' ends begin here, those of the callers' ends at 0.
@@ -27,12 +28,12 @@ pub(super) const CALLEE_SLOTS: usize = 1 << 20;
 /// A stream in the model. Its index there is its token.
 #[derive(Debug)]
 pub struct Stream {
-    pub(super) caller: End,
+    pub(super) caller: EndpointId,
     pub(super) mux_id: u64,
     pub(super) payload: Option<Bytes>,
     pub(super) deadline: Option<Instant>,
     /// The deadline by the callee's clock.
-    pub(super) served_deadline: Option<Instant>,
+    pub(super) callee_deadline: Option<Instant>,
     pub(super) capacities: Capacities,
     pub(super) callee_state: CalleeState,
     pub(super) is_acknowledged: bool,
@@ -153,8 +154,8 @@ impl Stream {
         exists && self.half(side).end.is_none()
     }
 
-    /// Returns the end of the connection where one end of the stream is.
-    pub(super) fn end_of(&self, side: StreamSide) -> End {
+    /// Returns the endpoint of one side of the stream.
+    pub(super) fn endpoint_id_of(&self, side: StreamSide) -> EndpointId {
         match side {
             StreamSide::Caller => self.caller,
             StreamSide::Callee => self.caller.other(),
@@ -225,7 +226,7 @@ pub(super) fn other_side(side: StreamSide) -> StreamSide {
 impl Pair {
     pub(super) fn open(
         &mut self,
-        end: End,
+        end: EndpointId,
         initial: InitialPayload,
         capacities: Capacities,
         ms: u32,
@@ -266,7 +267,7 @@ impl Pair {
             mux_id: id.mux_id,
             payload,
             deadline,
-            served_deadline: None,
+            callee_deadline: None,
             capacities,
             callee_state: CalleeState::Unknown,
             is_acknowledged: false,
@@ -279,7 +280,7 @@ impl Pair {
     }
 
     /// Decides on one of the inbound streams.
-    pub(super) fn decide(&mut self, end: End, selector: u32, decision: Decision) {
+    pub(super) fn decide(&mut self, end: EndpointId, selector: u32, decision: Decision) {
         let streams = &self.streams;
         let is_opening = |token: &usize| streams[*token].callee_state == CalleeState::Undecided;
         let opening: Vec<_> =
@@ -319,7 +320,7 @@ impl Pair {
     }
 
     /// Acts on an end of a stream.
-    pub(super) fn act_on_stream(&mut self, end: End, selector: u32, action: StreamAction) {
+    pub(super) fn act_on_stream(&mut self, end: EndpointId, selector: u32, action: StreamAction) {
         let sides: &[StreamSide] = match action {
             StreamAction::Finish | StreamAction::Cancel => &[StreamSide::Caller],
             StreamAction::Return(_) => &[StreamSide::Callee],
@@ -331,7 +332,7 @@ impl Pair {
         // The live ones, and the last ended one: an application may still act on an ended stream.
         let (mut candidates, mut over) = (Vec::new(), None);
         for (token, stream) in self.streams.iter().enumerate() {
-            for side in sides.iter().copied().filter(|side| stream.end_of(*side) == end) {
+            for side in sides.iter().copied().filter(|side| stream.endpoint_id_of(*side) == end) {
                 if stream.is_live(side) {
                     candidates.push((token, side));
                 } else if stream.half(side).end.is_some() {
@@ -373,7 +374,7 @@ impl Pair {
         } else {
             None
         };
-        let end = stream.end_of(side);
+        let end = stream.endpoint_id_of(side);
         let mut submitted = Some(payload.clone());
         let sent = self.endpoint_mut(end).connection.send(id, &mut submitted);
         let is_taken = submitted.is_none();
@@ -409,7 +410,7 @@ impl Pair {
     /// Receives the next message. Returns whether there was one.
     pub(super) fn receive_message(&mut self, token: usize, side: StreamSide) -> bool {
         let stream = &self.streams[token];
-        let (id, end) = (stream.id(side), stream.end_of(side));
+        let (id, end) = (stream.id(side), stream.endpoint_id_of(side));
         let received = self.endpoint_mut(end).connection.receive(id);
         let stream = &mut self.streams[token];
         let was_waiting = stream.half(side).is_receiver_waiting;
@@ -441,7 +442,7 @@ impl Pair {
 
     fn stop_receiving(&mut self, token: usize, side: StreamSide) {
         let stream = &mut self.streams[token];
-        let (id, end) = (stream.id(side), stream.end_of(side));
+        let (id, end) = (stream.id(side), stream.endpoint_id_of(side));
         stream.half_mut(side).is_discarding = true;
         self.endpoint_mut(end).connection.stop_receiving(id);
         self.reached.insert("stopped receiving");
@@ -449,7 +450,7 @@ impl Pair {
 
     fn cancel_send(&mut self, token: usize, side: StreamSide) {
         let stream = &mut self.streams[token];
-        let (id, end) = (stream.id(side), stream.end_of(side));
+        let (id, end) = (stream.id(side), stream.endpoint_id_of(side));
         if stream.half_mut(side).waiting.take().is_some() {
             self.reached.insert("send cancelled");
         }
@@ -523,7 +524,7 @@ impl Pair {
         };
         stream.callee_half.is_finished = true;
         stream.callee_half.is_discarding = true;
-        let is_late = stream.served_deadline.is_some_and(|deadline| deadline <= now);
+        let is_late = stream.callee_deadline.is_some_and(|deadline| deadline <= now);
         if is_late {
             stream.callee_half.is_late = true;
         } else {

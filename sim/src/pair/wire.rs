@@ -8,7 +8,7 @@ use grid::proto::connection::StreamSide;
 use grid::proto::message::{Flags, Message, Op};
 
 use super::Pair;
-use super::operation::End;
+use super::operation::EndpointId;
 use super::streams::other_side;
 
 /// Counters of what one end of a stream has sent.
@@ -23,7 +23,7 @@ pub(super) struct WireCounters {
 
 impl Pair {
     /// Records a message of `sender` that is about to be delivered.
-    pub(super) fn record_on_wire(&mut self, sender: End, message: &Message) {
+    pub(super) fn record_on_wire(&mut self, sender: EndpointId, message: &Message) {
         let side = match message.header.op {
             Op::Ping if message.header.mux_id == 0 => return,
             Op::ConnectMux | Op::MuxClientMsg | Op::UnblockSrvMux | Op::Ping => StreamSide::Caller,

@@ -53,10 +53,10 @@ pub enum Outage {
     Unavailable,
 }
 
-/// The most pools of one node.
+/// Maximum number of pools of one node.
 pub(super) const POOLS_MAX: u8 = 3;
 
-/// The most items of a plan.
+/// Maximum number of items of a plan.
 pub const ITEMS_MAX: u8 = 64;
 
 /// With a slower pool, most of a run would be waiting.

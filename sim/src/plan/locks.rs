@@ -64,7 +64,7 @@ pub enum PlannedLockEnd {
     HoldUntilLost,
 }
 
-/// The most resources of a plan.
+/// Maximum number of resources of a plan.
 pub const RESOURCES_MAX: u8 = 32;
 
 /// Returns the name of a resource, as the lockers know it.

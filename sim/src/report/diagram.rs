@@ -84,7 +84,7 @@ pub(super) enum Tone {
     Cancelled,
     /// Before it was sent.
     Refused,
-    /// Not before the trace ends.
+    /// Still open at the end of the trace.
     Open,
 }
 

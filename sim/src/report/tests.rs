@@ -13,14 +13,14 @@ pub(super) fn at(at_ms: u64, node: u64, kind: EventKind) -> Event {
 }
 
 pub(super) fn sent(at_ms: u64, node: u64, socket: u32, index: u64) -> Event {
-    says(at_ms, node, (socket, index), ("Ping", 0, None))
+    call_message_sent(at_ms, node, (socket, index), ("Ping", 0, None))
 }
 
 pub(super) fn received(at_ms: u64, node: u64, socket: u32, index: u64) -> Event {
     at(at_ms, node, EventKind::MessageReceived { socket, index })
 }
 
-fn says(
+fn call_message_sent(
     at_ms: u64,
     node: u64,
     (socket, index): (u32, u64),
@@ -100,16 +100,16 @@ fn message_received_but_never_sent_is_not_drawn() {
 #[test]
 fn p09_messages_belong_to_a_call_by_the_mux_id_of_its_caller() {
     let trace = [
-        says(0, 0, (1, 0), ("ConnectMux", 5, Some(70))),
+        call_message_sent(0, 0, (1, 0), ("ConnectMux", 5, Some(70))),
         // The same mux id, of a call that the other end made.
-        says(0, 1, (1, 0), ("Request", 5, Some(80))),
+        call_message_sent(0, 1, (1, 0), ("Request", 5, Some(80))),
         received(1, 1, 1, 0),
         received(1, 0, 1, 0),
-        says(2, 1, (1, 1), ("AckMux", 5, None)),
-        says(3, 0, (1, 1), ("Response", 5, None)),
-        says(4, 0, (1, 2), ("UnblockSrvMux", 5, None)),
-        says(5, 0, (2, 0), ("UnblockSrvMux", 5, None)),
-        says(6, 0, (1, 3), ("Ping", 0, None)),
+        call_message_sent(2, 1, (1, 1), ("AckMux", 5, None)),
+        call_message_sent(3, 0, (1, 1), ("Response", 5, None)),
+        call_message_sent(4, 0, (1, 2), ("UnblockSrvMux", 5, None)),
+        call_message_sent(5, 0, (2, 0), ("UnblockSrvMux", 5, None)),
+        call_message_sent(6, 0, (1, 3), ("Ping", 0, None)),
         received(7, 1, 1, 2),
     ];
     let of = [

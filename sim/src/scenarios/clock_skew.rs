@@ -31,7 +31,7 @@ const NODES: u8 = 4;
 /// Time by which all other nodes are connected.
 const CONNECTED_MS: u64 = 2_000;
 /// The largest clock error that handshakes tolerate, in milliseconds.
-const WRONG_MS: i64 = 300_000;
+const SKEW_MAX_MS: i64 = 300_000;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = new_plan("clock_skew", seed, NODES, 40_000);
@@ -59,7 +59,7 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let is_skewed = |fault: &Fault| match *fault {
-        Fault::Skew { node, ms } if ms.abs() > WRONG_MS => Some(node),
+        Fault::Skew { node, ms } if ms.abs() > SKEW_MAX_MS => Some(node),
         _ => None,
     };
     let skewed = plan.faults.iter().find_map(|(_, fault)| is_skewed(fault));

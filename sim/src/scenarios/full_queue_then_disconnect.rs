@@ -129,9 +129,9 @@ fn must_wait_for_queue_space(
     for (from, to, side) in [(node, remote, StreamSide::Caller), (remote, node, StreamSide::Callee)]
     {
         let calls = history.calls.iter().filter(|call| (call.from(), call.to()) == (from, to));
-        let waits = calls.flat_map(|call| &call.blocked_sends);
-        let waits = waits.filter(|(at, end, _)| (held..cut).contains(at) && *end == side).count();
-        if waits == 0 {
+        let sends = calls.flat_map(|call| &call.blocked_sends);
+        let blocked = sends.filter(|(at, s, _)| (held..cut).contains(at) && *s == side).count();
+        if blocked == 0 {
             return Err(format!(
                 "no message of {side:?} waits at {node} for queue space to {remote}"
             ));

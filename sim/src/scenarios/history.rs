@@ -29,7 +29,7 @@ pub(super) struct CallHistory<'a> {
     pub(super) handler_ended: Option<(u64, HandlerEnd)>,
     /// Number of the last message that each end sent.
     pub(super) sent: BTreeMap<StreamSide, u32>,
-    /// Sends that were blocked: time, end and number.
+    /// Sends that were blocked: time, side and number of the message.
     pub(super) blocked_sends: Vec<(u64, StreamSide, u32)>,
 }
 

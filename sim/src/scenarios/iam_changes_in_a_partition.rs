@@ -23,12 +23,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const NODES: u8 = 5;
 /// Number of nodes of the first side.
 const SIDE: u8 = 2;
-/// Seeded items: put on both sides, put on one side and deleted on the other. `OWN` are put on one
-/// side only.
+/// Items: put on both sides, put on one side and deleted on the other. Those of `ONE_SIDE` are put
+/// on one side only.
 const BOTH: u8 = 0;
 const PUT_AND_DELETED: u8 = 1;
 const DELETED_AND_PUT: u8 = 2;
-const OWN: [u8; 2] = [30, 31];
+const ONE_SIDE: [u8; 2] = [30, 31];
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = new_iam_plan("iam_changes_in_a_partition", seed, NODES, 100_000);
@@ -40,8 +40,8 @@ fn plan(seed: u64) -> Plan {
     }
     let (put, delete) = (ItemChange::Put, ItemChange::Delete);
     let sides = [
-        [(BOTH, put), (PUT_AND_DELETED, put), (DELETED_AND_PUT, delete), (OWN[0], put)],
-        [(BOTH, put), (PUT_AND_DELETED, delete), (DELETED_AND_PUT, put), (OWN[1], put)],
+        [(BOTH, put), (PUT_AND_DELETED, put), (DELETED_AND_PUT, delete), (ONE_SIDE[0], put)],
+        [(BOTH, put), (PUT_AND_DELETED, delete), (DELETED_AND_PUT, put), (ONE_SIDE[1], put)],
     ];
     for (changes, nodes) in sides.into_iter().zip([0..SIDE, SIDE..NODES]) {
         for (item, change) in changes {

@@ -1,4 +1,4 @@
-//! A holder's machine loses power, and does not restart while other nodes wait.
+//! A holder's node loses power, and does not restart while other nodes wait.
 //!
 //! The lock is never unlocked, and must not stay locked for ever. A lease after the last refresh,
 //! the lockers expire the grant ([B52]), and the waiters are granted the lock in turn. None of them

@@ -69,7 +69,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
                     return Err(lock.violation("must not be granted while another holds it"));
                 }
             }
-            // Dead connections are detected and replaced, and the lockers ask all nodes.
+            // Dead connections are detected and replaced, and the lockers query all nodes.
             _ => lock.must_be_granted_within(
                 bounds.reconnect_ms.min(bounds.lease_ms / 2)
                     + free_lock_limit_ms(&bounds)

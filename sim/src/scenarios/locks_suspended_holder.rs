@@ -1,4 +1,4 @@
-//! A holder's machine is suspended together with its clocks, for longer than its lease.
+//! A holder's host is suspended together with its clocks, for longer than its lease.
 //!
 //! It cannot notice: when it resumes, its clock shows that hardly any time has passed, and
 //! `is_held()` stays true until a locker reports the loss. By then another node holds the lock, and

@@ -57,7 +57,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         (a, b) == (from, to) || (b, a) == (from, to)
     })?;
     history.must_back_off((from, to), (cut, repaired), &bounds.limits)?;
-    // A hanging attempt, the longest wait, and a handshake.
+    // A hanging attempt, the longest back-off, and a handshake.
     let limit = bounds.attempt_ms() + bounds.backoff_ms() + 4 * bounds.round_trip_ms;
     history.must_connect(from, to, repaired, limit)?;
     let mut after = history.calls.iter().filter(|call| call.at_ms > repaired + limit);

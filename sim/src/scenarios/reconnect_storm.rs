@@ -26,7 +26,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const NODES: u8 = 9;
-/// The most TCP connections that one node may open to another after its restart.
+/// Maximum number of TCP connections that one node may open to another after its restart.
 const DIALS_MAX: usize = 2;
 
 fn plan(seed: u64) -> Plan {

@@ -1,4 +1,4 @@
-//! Everything at once, or nearly nothing: see [`crate::swarm`].
+//! Swarm testing: faults, load and limits are drawn from the seed (see [`crate::swarm`]).
 //!
 //! The expectation is that of any run: the invariants. Coverage of rare situations is counted over
 //! a set of runs (see [`crate::coverage`]).

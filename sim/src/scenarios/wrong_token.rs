@@ -52,7 +52,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
         let (dialer, acceptor) = dialer_first(outsider, other);
         must_be_rejected(&history, (dialer, acceptor), healed)?;
         history.must_back_off((dialer, acceptor), (0, healed), &bounds.limits)?;
-        // It restarts and dials at once; the others dial after their longest wait.
+        // It restarts and dials at once; the others dial after their longest back-off.
         let wait = if dialer == outsider { 0 } else { bounds.backoff_ms() };
         let limit = wait + bounds.first_backoff_ms() + 4 * bounds.round_trip_ms;
         history.must_connect(outsider, other, healed, limit)?;

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::plan::ClockWhilePaused;
 
-/// Wall-clock start of all runs, in seconds since 1970.
+/// Wall-clock start of all runs, in seconds since the Unix epoch.
 pub const EPOCH_SECONDS: u64 = 1_700_000_000;
 
 /// The clocks of a node, over all of its incarnations. Cheap to clone.

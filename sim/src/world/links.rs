@@ -122,7 +122,7 @@ impl Links {
         }
     }
 
-    /// Forgets that `node` was paused, before its links are restored: its process is gone.
+    /// Forgets that `node` was paused, before its links are restored: its process has ended.
     pub(super) fn forget_pause(&mut self, node: Node) {
         self.paused.remove(&node);
     }
