@@ -184,6 +184,17 @@ pub const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Timeout of one store operation.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Interval between two attempts to take the lock of a directory store.
+pub const STORE_LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// Attempts to take the lock of a directory store before it counts as open elsewhere: a second in
+/// all. A child process inherits the descriptor of the lock for a moment, between fork and exec,
+/// and so holds the lock of a store that its parent has just closed.
+pub const STORE_LOCK_ATTEMPTS: u32 = 100;
+const _: () = assert!(
+    STORE_LOCK_RETRY.as_millis() * (STORE_LOCK_ATTEMPTS as u128) < STORE_TIMEOUT.as_millis()
+);
+
 /// Items parsed before the load yields to other tasks: about a millisecond.
 pub const PARSED_PER_YIELD: usize = 256;
 

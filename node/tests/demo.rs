@@ -32,7 +32,7 @@ fn demo_ends_with_a_table_and_a_summary() {
         " calls had exactly one outcome each - ",
         " streams had exactly one outcome each - ",
         " messages on finished streams were echoed once, in order - ",
-        " locks were held: tokens grew, and no two holders conflicted - ",
+        " locks held: tokens grew, and no holders conflicted - ",
     ] {
         assert!(summary.contains(expected), "{summary}");
     }

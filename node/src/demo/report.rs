@@ -90,7 +90,7 @@ impl Findings {
              - {calls} calls had exactly one outcome each\n  \
              - {streams} streams had exactly one outcome each\n  \
              - {messages} messages on finished streams were echoed once, in order\n  \
-             - {locks} locks were held: tokens grew, and no two holders conflicted\n  \
+             - {locks} locks held: tokens grew, and no holders conflicted\n  \
              - {connections} up at both ends"
         )
     }
@@ -323,7 +323,7 @@ mod tests {
              - 2 calls had exactly one outcome each\n  \
              - 2 streams had exactly one outcome each\n  \
              - 2 messages on finished streams were echoed once, in order\n  \
-             - 2 locks were held: tokens grew, and no two holders conflicted\n  \
+             - 2 locks held: tokens grew, and no holders conflicted\n  \
              - the connection is up at both ends"
         );
     }

@@ -13,7 +13,9 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{ItemKind, ItemPath, Listing, StoreError};
-use crate::limits::{ITEM_BYTES_MAX, LISTED_MAX, UNRECOGNISED_MAX};
+use crate::limits::{
+    ITEM_BYTES_MAX, LISTED_MAX, STORE_LOCK_ATTEMPTS, STORE_LOCK_RETRY, UNRECOGNISED_MAX,
+};
 
 const MARKER: &str = ".iam-store";
 const LOCK: &str = ".lock";
@@ -81,7 +83,7 @@ impl StoreLocation {
             store => return store,
         }
         rustix::fs::fchmod(&root, Mode::RWXU).map_err(self.io_error("cannot set its mode"))?;
-        let _lock = self.lock_exclusive(&root)?;
+        let _lock = self.lock_exclusive(&root, pause)?;
         for kind in ItemKind::ALL {
             match rustix::fs::mkdirat(&root, kind.prefix(), Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -159,28 +161,40 @@ impl StoreLocation {
         }
     }
 
-    fn lock_exclusive(&self, root: &OwnedFd) -> Result<File, StoreError> {
+    /// Takes the lock of the store. Waits a bounded time for it, calling `pause` between two
+    /// attempts: a child process may hold an inherited descriptor of it until its exec.
+    fn lock_exclusive(&self, root: &OwnedFd, mut pause: impl FnMut()) -> Result<File, StoreError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(root, LOCK, flags, Mode::RUSR | Mode::WUSR)
             .map_err(self.io_error("cannot open its lock"))?;
         let lock = File::from(lock);
-        match lock.try_lock() {
-            Ok(()) => Ok(lock),
-            Err(std::fs::TryLockError::WouldBlock) => Err(self.unavailable(
-                "another process has it open; stop that process, or use another directory",
-            )),
-            Err(std::fs::TryLockError::Error(error)) => {
-                Err(self.unavailable(format!("cannot lock it: {error}")))
+        for attempt in 1..=STORE_LOCK_ATTEMPTS {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(std::fs::TryLockError::WouldBlock) if attempt < STORE_LOCK_ATTEMPTS => pause(),
+                Err(std::fs::TryLockError::WouldBlock) => {}
+                Err(std::fs::TryLockError::Error(error)) => {
+                    return Err(self.unavailable(format!("cannot lock it: {error}")));
+                }
             }
         }
+        Err(self.unavailable(
+            "another process has it open; stop that process, or use another directory",
+        ))
     }
+}
+
+/// Waits before the next attempt to take a lock.
+#[expect(clippy::disallowed_methods, reason = "files are used on blocking threads only")]
+fn pause() {
+    std::thread::sleep(STORE_LOCK_RETRY);
 }
 
 impl OpenStore {
     pub(super) fn open(location: &StoreLocation) -> Result<Self, StoreError> {
         let root = location.open_root()?;
         location.check_marker(&root)?;
-        let lock = location.lock_exclusive(&root)?;
+        let lock = location.lock_exclusive(&root, pause)?;
         let mut kinds = BTreeMap::new();
         for kind in ItemKind::ALL {
             let flags = DIRECTORY | OFlags::NOFOLLOW;
@@ -387,4 +401,41 @@ fn for_each_name(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location() -> (tempfile::TempDir, StoreLocation, OwnedFd) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let location = StoreLocation::new(directory.path().to_path_buf());
+        let root = location.open_root().expect("the directory exists");
+        (directory, location, root)
+    }
+
+    #[test]
+    fn b61_lock_that_is_released_meanwhile_is_taken() {
+        let (_directory, location, root) = location();
+        let mut held = Some(location.lock_exclusive(&root, || unreachable!()).expect("free"));
+        let mut pauses = 0;
+        let taken = location.lock_exclusive(&root, || {
+            pauses += 1;
+            if pauses == 3 {
+                held = None;
+            }
+        });
+        assert!(taken.is_ok(), "{taken:?}");
+        assert_eq!(pauses, 3);
+    }
+
+    #[test]
+    fn b61_lock_that_is_never_released_is_reported_after_a_bounded_wait() {
+        let (_directory, location, root) = location();
+        let _held = location.lock_exclusive(&root, || unreachable!()).expect("free");
+        let mut pauses = 0;
+        let refused = location.lock_exclusive(&root, || pauses += 1).expect_err("it is held");
+        assert!(refused.to_string().contains("another process has it open"), "{refused}");
+        assert_eq!(pauses, STORE_LOCK_ATTEMPTS - 1);
+    }
 }
