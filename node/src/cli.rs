@@ -194,7 +194,7 @@ pub(crate) struct ServeArgs {
 
 /// A tool's identity in a cluster.
 ///
-/// Servers accept only configured names, and either end may be the dialer (P4). So a tool uses one
+/// Servers accept only configured names, and either end may be the dialer. So a tool uses one
 /// of the server's client names, and listens there.
 #[derive(Debug, Args)]
 pub(crate) struct ClientIdentityArgs {

@@ -45,7 +45,7 @@ impl World {
                 }
             }
             Status::Held { token, .. } => {
-                assert_eq!(held.token, Some(token), "the token of a held lock never changes")
+                assert_eq!(held.token, Some(token), "the token of a held lock never changes");
             }
             Status::Ended(_) => {
                 self.lost += u64::from(held.token.take().is_some());
