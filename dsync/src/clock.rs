@@ -1,6 +1,6 @@
 //! Default clock for leases.
 
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::time::{Clock, Instant, Timestamp};
 
 /// A monotonic clock that keeps running while the machine sleeps, where the system has one (Linux:

@@ -63,9 +63,11 @@
 //! `buggify` is for tests: it compiles in fault points, at which a test injects delays and
 //! failures. Without it no fault point is compiled.
 
+pub mod backoff;
 pub mod bug;
 pub mod error;
 pub mod limits;
+pub mod log_limit;
 pub mod name;
 pub mod proto;
 #[doc = include_str!("../../PROTOCOL.md")]
@@ -85,6 +87,8 @@ pub mod buggify;
 mod buggify;
 #[cfg(feature = "net")]
 pub mod connection;
+#[cfg(feature = "net")]
+pub mod env;
 #[cfg(feature = "net")]
 pub mod handler;
 #[cfg(feature = "net")]
@@ -118,6 +122,8 @@ pub use stats::{ConnectionStats, Failure, FailureKind};
 pub use auth::Auth;
 #[cfg(feature = "net")]
 pub use connection::{Connection, StateWatch};
+#[cfg(feature = "net")]
+pub use env::Env;
 #[cfg(feature = "net")]
 pub use handler::{Execution, Handler, HandlerId, RequestContext, Route};
 #[cfg(feature = "net")]

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::rngs::SmallRng;
-use rand::{Rng, RngExt, SeedableRng};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -16,21 +14,21 @@ use tokio::sync::{mpsc, watch};
 use crate::auth::Auth;
 use crate::buggify::{FaultInjector, FaultPoint};
 use crate::connection::{Connection, ManagerGuard, RemoteHandle};
+use crate::env::Env;
 use crate::error::{BuildError, HandlerError, RegisterError};
 use crate::handler::{Handler, RegisteredFn, Registry, RequestContext, Route, StreamFuture};
-use crate::limits::{Limits, SERVERS_MAX, SUPERSEDING_MAX};
+use crate::limits::{LOG_REPEAT_AFTER, Limits, SERVERS_MAX, SUPERSEDING_MAX};
+use crate::log_limit::LogLimiter;
 use crate::manager_state::{ManagerPhase, ManagerState, RemoteEntry};
 use crate::name::Name;
 use crate::net::accept::{GridService, serve_socket};
-use crate::net::clock::SystemClock;
-use crate::net::log_throttle::LogThrottle;
 use crate::net::remote_task::{AcceptedConnection, RemoteTask};
 use crate::net::transport::{Socket, TcpTransport, Transport};
 use crate::proto::handshake::{Dialer, InstanceId};
 use crate::shared::{ClockHandle, Shared, SharedRef};
 use crate::stats::ConnectionStats;
 use crate::stream::{StreamOutput, StreamReceiver};
-use crate::time::Clock;
+use crate::sync::Mutex;
 use crate::trace::{Subscriber, Tracer};
 
 /// The path of a cluster's grid ([P1]).
@@ -50,9 +48,8 @@ pub struct ManagerBuilder {
     path: String,
     limits: Limits,
     auth: Option<Auth>,
-    clock: Option<Arc<dyn Clock>>,
+    env: Option<Env>,
     transport: Box<dyn Transport>,
-    rng: Option<Box<dyn Rng + Send>>,
     fault_injector: FaultInjector,
 }
 
@@ -64,9 +61,8 @@ impl ManagerBuilder {
             path: GRID_PATH.to_owned(),
             limits: Limits::default(),
             auth: None,
-            clock: None,
+            env: None,
             transport: Box::new(TcpTransport),
-            rng: None,
             fault_injector: FaultInjector::disabled(),
         }
     }
@@ -112,18 +108,11 @@ impl ManagerBuilder {
         self
     }
 
-    /// Replaces the default clock [`SystemClock`].
+    /// Replaces the default environment [`Env::system`]: the clock, and the randomness that the
+    /// manager's instance id and the jitter of its reconnects are drawn from.
     #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Some(Arc::new(clock));
-        self
-    }
-
-    /// Replaces the operating system's randomness, which the manager's instance id and the jitter
-    /// of its reconnects are drawn from.
-    #[must_use]
-    pub fn rng(mut self, rng: impl Rng + Send + 'static) -> Self {
-        self.rng = Some(Box::new(rng));
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = Some(env);
         self
     }
 
@@ -146,9 +135,9 @@ impl ManagerBuilder {
         check_path(&self.path)?;
         let (local, remotes) = check_servers(&self.local, &self.servers)?;
         let auth = self.auth.ok_or(BuildError::NoAuth)?;
-        let clock = ClockHandle(self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())));
-        let mut rng = self.rng.unwrap_or_else(os_rng);
-        let instance = InstanceId::from_bytes(rng.random());
+        let env = self.env.unwrap_or_default();
+        let clock = ClockHandle(Arc::clone(env.clock()));
+        let instance = InstanceId::from_bytes(env.unique_id().to_le_bytes());
         let mut unstarted = Vec::new();
         let mut entries = BTreeMap::new();
         for remote in remotes {
@@ -159,7 +148,7 @@ impl ManagerBuilder {
                 clock.clone(),
             ));
             let (sender, accepted) = mpsc::channel(SUPERSEDING_MAX);
-            let seed = rng.next_u64();
+            let seed = env.seed();
             unstarted.push(UnstartedRemote { shared: SharedRef::clone(&shared), accepted, seed });
             let next_dial_seq = AtomicU64::new(0);
             entries.insert(remote, RemoteEntry { shared, accepted: sender, next_dial_seq });
@@ -174,7 +163,7 @@ impl ManagerBuilder {
             transport: self.transport,
             registry: Arc::new(Registry::default()),
             tracer: Arc::new(Tracer::default()),
-            log_throttle: LogThrottle::default(),
+            log_limiter: Mutex::new(LogLimiter::new(LOG_REPEAT_AFTER)),
             fault_injector: self.fault_injector,
             remotes: entries,
             unauthenticated_sockets: AtomicUsize::new(0),
@@ -195,14 +184,6 @@ impl std::fmt::Debug for ManagerBuilder {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the default source, unless the application injects one"
-)]
-fn os_rng() -> Box<dyn Rng + Send> {
-    Box::new(SmallRng::from_rng(&mut rand::rng()))
 }
 
 /// Returns the limits of one remote, which a fault point may tighten.
@@ -371,9 +352,7 @@ impl Manager {
     pub fn start(&self) -> Result<(), BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let state = &self.inner.state;
-        let unstarted = std::mem::take(
-            &mut *self.inner.unstarted.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let unstarted = std::mem::take(&mut *self.inner.unstarted.lock());
         for UnstartedRemote { shared, accepted, seed } in unstarted {
             let dialer = Dialer::between(&state.local, shared.remote());
             let task_count = RemoteTaskCount::increment(state);
@@ -509,7 +488,7 @@ impl Manager {
         })
         .await;
         state.terminate();
-        self.inner.unstarted.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.inner.unstarted.lock().clear();
         // Closing handshakes have a timeout of their own. `wait_for` cannot fail: `state` holds the
         // sender.
         let _ = state.live_remote_tasks.subscribe().wait_for(|live| *live == 0).await;
@@ -541,7 +520,7 @@ impl Drop for RemoteTaskCount {
 
 /// Logs the error and pauses, so that running out of file descriptors is no busy loop.
 async fn on_accept_error(state: &ManagerState, error: &io::Error) {
-    if state.log_throttle.allows("accept", state.clock.0.now()) {
+    if state.may_log("accept") {
         let retry_in = state.limits.backoff_min;
         tracing::warn!(target: "grid", %error, ?retry_in, "accept failed, retrying");
     }

@@ -11,12 +11,13 @@ use crate::auth::Auth;
 use crate::buggify::FaultInjector;
 use crate::handler::Registry;
 use crate::limits::Limits;
+use crate::log_limit::LogLimiter;
 use crate::name::Name;
-use crate::net::log_throttle::LogThrottle;
 use crate::net::remote_task::AcceptedConnection;
 use crate::net::transport::Transport;
 use crate::proto::handshake::InstanceId;
 use crate::shared::{ClockHandle, SharedRef};
+use crate::sync::Mutex;
 use crate::trace::Tracer;
 
 /// A manager without its handles: tasks hold this, so that dropping the last handle can end them.
@@ -30,7 +31,7 @@ pub(crate) struct ManagerState {
     pub(crate) transport: Box<dyn Transport>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tracer: Arc<Tracer>,
-    pub(crate) log_throttle: LogThrottle,
+    pub(crate) log_limiter: Mutex<LogLimiter>,
     /// Disabled in a server.
     pub(crate) fault_injector: FaultInjector,
     pub(crate) remotes: BTreeMap<Name, RemoteEntry>,
@@ -65,6 +66,13 @@ pub(crate) struct RemoteEntry {
 }
 
 impl ManagerState {
+    /// Returns whether to log an event of `key` now: at most one per [`LOG_REPEAT_AFTER`] (B41).
+    ///
+    /// [`LOG_REPEAT_AFTER`]: crate::limits::LOG_REPEAT_AFTER
+    pub(crate) fn may_log(&self, key: &str) -> bool {
+        self.log_limiter.lock().record(key, self.clock.0.now()).is_log()
+    }
+
     pub(crate) fn find_remote(&self, host: &str) -> Option<Name> {
         self.remotes.keys().find(|name| name.as_str() == host).cloned()
     }

@@ -1,21 +1,17 @@
 //! The I/O shell: dials, accepts, reads, writes and sleeps. All protocol decisions are in `proto`.
 //!
 //! - [`transport`]: how a remote is reached: TCP, or the application's or simulator's own
-//! - [`clock`]: the real clock
 //! - `websocket`: the settings of the WebSocket layer
 //! - `dial`, `accept`: the dialer's and the acceptor's handshake
 //! - `remote_task`: the task of one remote: connect, run, back off, repeat
-//! - `log_throttle`: one log event per remote and period
 //! - `driver`: the future that drives an open connection
 //! - `dispatch`: runs handlers
 
 pub mod accept;
-pub mod clock;
 pub mod transport;
 
 pub(crate) mod dial;
 pub(crate) mod dispatch;
 pub(crate) mod driver;
-pub(crate) mod log_throttle;
 pub(crate) mod remote_task;
 pub(crate) mod websocket;

@@ -11,9 +11,7 @@
 //! - [`subroute`]: selection among several handlers of one id
 //! - [`handshake`]: dial direction, and acceptance of a dial
 //! - [`connection`]: an open connection: messages, timeouts and calls in; frames and events out
-//! - [`backoff`]: the time of the next dial
 
-pub mod backoff;
 pub mod connection;
 pub mod handshake;
 pub mod message;

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::time::Clock;
 use grid::{Connection, Manager, Name, RegisterError};
 use rand::rngs::{SmallRng, StdRng};

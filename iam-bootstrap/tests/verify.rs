@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::{Auth, Manager};
 use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyArgs, VerifyResponse};
 use iam_bootstrap::verify::{VerifyError, VerifyOptions, proto::Tally, serve, verify};

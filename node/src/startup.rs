@@ -19,7 +19,7 @@ pub(crate) mod system;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::{Connection, Name, RegisterError};
 use iam_bootstrap::deployment::{Conflict, Deployment, DeploymentId, StartError};
 use iam_bootstrap::model::UserName;

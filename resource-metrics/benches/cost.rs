@@ -8,7 +8,7 @@ use std::future::Future;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::time::Clock;
 use grid::{Auth, Manager};
 use resource_metrics::aggregate::Aggregator;

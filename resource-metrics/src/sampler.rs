@@ -92,7 +92,7 @@ impl SamplerState {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use grid::net::clock::SystemClock;
+    use grid::env::SystemClock;
 
     use super::*;
     use crate::sample::{InterfaceCounters, Sample, SampleFuture};

@@ -238,7 +238,7 @@ async fn reject(state: &ManagerState, mut socket: WebSocket, reason: String) -> 
 
 /// Logs a refusal at WARN once per remote and hour, not once per attempt (B02).
 fn log_refusal(state: &ManagerState, host: &str, reason: &str) {
-    if state.log_throttle.allows(&format!("refused {host}"), state.clock.0.now()) {
+    if state.may_log(&format!("refused {host}")) {
         tracing::warn!(target: "grid", host, reason, "incoming connection refused");
     } else {
         tracing::debug!(target: "grid", host, reason, "incoming connection refused");

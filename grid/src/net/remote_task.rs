@@ -19,9 +19,9 @@ use super::dial;
 use super::dispatch::{Dispatcher, panic_text};
 use super::driver::Driver;
 use super::websocket::{self, WebSocket};
+use crate::backoff::Backoff;
 use crate::buggify::FaultPoint;
 use crate::manager_state::ManagerState;
-use crate::proto::backoff::Backoff;
 use crate::proto::connection::CloseReason;
 use crate::proto::handshake::{Dialer, InstanceId};
 use crate::shared::{ConnectionState, SharedRef};
@@ -96,7 +96,8 @@ impl RemoteTask {
 
     async fn dial_forever(&mut self) {
         let mut rng = SmallRng::seed_from_u64(self.seed);
-        let mut backoff = Backoff::new(&self.state.limits);
+        let limits = self.state.limits.clone();
+        let mut backoff = Backoff::new(limits.backoff_min, limits.backoff_max);
         let mut shutdown = self.state.shutdown.subscribe();
         loop {
             self.shared.set_disconnected_state(ConnectionState::Connecting);
@@ -111,7 +112,11 @@ impl RemoteTask {
                     if self.run_dialed(socket, instance).await == CloseReason::Shutdown {
                         return;
                     }
-                    backoff.connection_ended(connected_at, self.shared.now());
+                    // Only a connection that lasted resets the waits: a remote that accepts and then
+                    // fails at once is backed off from as well (B04).
+                    if self.shared.now().since(connected_at) >= limits.backoff_reset_after {
+                        backoff.reset();
+                    }
                 }
                 Err(error) => {
                     self.shared.record_failure(error.failure());
@@ -247,7 +252,7 @@ impl RemoteTask {
     /// [B41]: crate::rules#b41
     fn log_failure(&self, event: &str, error: &dyn std::fmt::Display) {
         let remote = self.shared.remote();
-        if self.state.log_throttle.allows(remote.as_str(), self.shared.now()) {
+        if self.state.may_log(remote.as_str()) {
             tracing::warn!(
                 target: "grid", %remote, %error, "{event} (next log in 1 h)"
             );

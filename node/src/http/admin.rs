@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use grid::Name;
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::time::Clock;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::Name;
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::time::Clock;
 use http::{HeaderValue, Request as HttpRequest, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use grid::Name;
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::time::Clock;
 use iam_bootstrap::model::{Group, PolicyMapping, ServiceAccount, User, UserName, UtcMillis};
 use iam_bootstrap::policy::{Context, Policy};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use grid::net::clock::SystemClock;
+use grid::env::SystemClock;
 use grid::time::Clock;
 use tokio::sync::Notify;
 use tokio::time::Instant;

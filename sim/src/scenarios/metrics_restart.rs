@@ -71,7 +71,9 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
             report.start_ms == Some(second) && report.interval_ms.is_some()
         };
         if !after.iter().any(is_first) || !after.iter().any(has_more) {
-            return Err(format!("{on} must report the first samples of {node} after its restart, and later ones"));
+            return Err(format!(
+                "{on} must report the first samples of {node} after its restart, and later ones"
+            ));
         }
         if on != node
             && !reports.iter().any(|(at, report)| *at > lost_ms && up(&(*at, report)).is_none())

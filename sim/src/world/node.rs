@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use grid::env::Env;
 use grid::net::transport::{ConnectFuture, Socket, Transport};
 use grid::{Auth, Limits, Manager, Name};
 use iam_bootstrap::store::MemoryStore;
@@ -325,8 +326,7 @@ fn start(shared: &Arc<NodeShared>, recorder: &NodeRecorder) -> turmoil::Result<H
         .auth(Auth::shared_secret(secret.as_bytes())?)
         .limits(shared.limits.clone())
         .transport(transport)
-        .clock(shared.clock.clone())
-        .rng(SmallRng::seed_from_u64(seed))
+        .env(Env::new(shared.clock.clone(), &mut SmallRng::seed_from_u64(seed)))
         .buggify(fault_points)
         .build()?;
     load::register(&manager, &shared.table, recorder)?;
