@@ -15,7 +15,7 @@ use crate::connection::RemoteHandle;
 use crate::error::{SendError, StreamError};
 use crate::handler::HandlerId;
 use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
-use crate::proto::connection::{Capacities, StreamEnd};
+use crate::proto::connection::{Capacities, End};
 use crate::proto::subroute::Subroute;
 use crate::request::trace_name;
 use crate::shared::{NewStream, Shared, StreamHandle};
@@ -273,7 +273,7 @@ impl StreamEndpoint {
         Self { handle, payload_bytes, live_halves, is_sender_dropped, caller: None }
     }
 
-    pub(crate) fn error(&self, end: StreamEnd) -> StreamError {
+    pub(crate) fn error(&self, end: End) -> StreamError {
         StreamError::new(end, self.handle.shared().remote())
     }
 }
@@ -285,7 +285,7 @@ impl Drop for StreamEndpoint {
         };
         let outcome = match self.handle.end() {
             None => TraceOutcome::Cancelled,
-            Some(StreamEnd::Finished) => TraceOutcome::Ok,
+            Some(End::Finished) => TraceOutcome::Ok,
             Some(end) => TraceOutcome::StreamFailed(self.error(end)),
         };
         let none = PayloadBytes::default();

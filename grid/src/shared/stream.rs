@@ -19,7 +19,7 @@ use super::state::{Machine, Waiter};
 use super::{Epoch, Shared, SharedRef};
 use crate::error::CallError;
 use crate::proto::connection::{
-    Capacities, OpenRequest, Received, SendStatus, StreamEnd, StreamId, StreamSide,
+    Capacities, End, OpenRequest, Received, SendStatus, StreamId, StreamSide,
 };
 use crate::proto::subroute::SubrouteId;
 use crate::sync::{Arc, Mutex};
@@ -52,7 +52,7 @@ pub enum SendFailure {
         bytes: usize,
     },
     /// The stream ended.
-    StreamEnded(StreamEnd),
+    StreamEnded(End),
 }
 
 /// The wakers of an open stream. Kept in the state machine, under its lock.
@@ -69,7 +69,7 @@ impl StreamWaiter {
     }
 
     /// Records the end of the stream and wakes its halves. Must not be called under the lock.
-    pub(super) fn complete(self, rest: VecDeque<Bytes>, end: StreamEnd) {
+    pub(super) fn complete(self, rest: VecDeque<Bytes>, end: End) {
         let late = self.slot.complete(rest, end);
         let waiting = [self.receiver_waker, self.sender_waker];
         waiting.into_iter().chain(late).flatten().for_each(Waker::wake);
@@ -94,7 +94,7 @@ enum StreamSlotState {
     },
     Ended {
         rest: VecDeque<Bytes>,
-        end: StreamEnd,
+        end: End,
     },
 }
 
@@ -110,7 +110,7 @@ impl StreamSlot {
         Arc::new(Self(Mutex::new(StreamSlotState::Live { wakers: [None, None] })))
     }
 
-    fn complete(&self, rest: VecDeque<Bytes>, end: StreamEnd) -> [Option<Waker>; 2] {
+    fn complete(&self, rest: VecDeque<Bytes>, end: End) -> [Option<Waker>; 2] {
         let mut state = self.0.lock();
         match std::mem::replace(&mut *state, StreamSlotState::Ended { rest, end }) {
             StreamSlotState::Live { wakers } => wakers,
@@ -127,7 +127,7 @@ impl StreamSlot {
         &self,
         half: Half,
         waker: &Waker,
-        read: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
+        read: impl FnOnce(&mut VecDeque<Bytes>, &End) -> R,
     ) -> Poll<R> {
         let waker = waker.clone();
         let mut state = self.0.lock();
@@ -227,7 +227,7 @@ impl StreamHandle {
     /// # Errors
     ///
     /// The end of the stream, if there is nothing to receive from it.
-    pub fn poll_open(&self, waker: &Waker) -> Poll<Result<(), StreamEnd>> {
+    pub fn poll_open(&self, waker: &Waker) -> Poll<Result<(), End>> {
         let attempt = |machine: &mut Machine, id: StreamId| {
             if machine.is_open(id.mux_id) {
                 Attempt::Ready(Ok(()))
@@ -239,7 +239,7 @@ impl StreamHandle {
         };
         // A handler may have sent all of its messages and returned before this poll.
         self.poll(Half::Receiver, waker, attempt, |rest, end| {
-            let is_worth_reading = *end == StreamEnd::Finished || !rest.is_empty();
+            let is_worth_reading = *end == End::Finished || !rest.is_empty();
             if is_worth_reading { Ok(()) } else { Err(end.clone()) }
         })
     }
@@ -258,7 +258,7 @@ impl StreamHandle {
     ) -> Poll<Result<(), SendFailure>> {
         let attempt = |machine: &mut Machine, id: StreamId| attempt_send(machine, id, payload);
         let on_end =
-            |_: &mut VecDeque<Bytes>, end: &StreamEnd| Err(SendFailure::StreamEnded(end.clone()));
+            |_: &mut VecDeque<Bytes>, end: &End| Err(SendFailure::StreamEnded(end.clone()));
         self.poll(Half::Sender, waker, attempt, on_end)
     }
 
@@ -301,14 +301,14 @@ impl StreamHandle {
     /// # Errors
     ///
     /// The end of the stream, if it failed.
-    pub fn poll_finish(&self, waker: &Waker) -> Poll<Result<(), StreamEnd>> {
+    pub fn poll_finish(&self, waker: &Waker) -> Poll<Result<(), End>> {
         let attempt = |machine: &mut Machine, id: StreamId| match machine.finish(id) {
             SendStatus::StreamEnded => Attempt::StreamEnded,
             SendStatus::Queued => Attempt::Ready(Ok(())),
             _ => Attempt::Pending,
         };
         self.poll(Half::Sender, waker, attempt, |_, end| match end {
-            StreamEnd::Finished => Ok(()),
+            End::Finished => Ok(()),
             end => Err(end.clone()),
         })
     }
@@ -318,7 +318,7 @@ impl StreamHandle {
     /// # Errors
     ///
     /// The end of the stream, if it failed, or if this end's own handler has returned.
-    pub fn poll_receive(&self, waker: &Waker) -> Poll<Option<Result<Bytes, StreamEnd>>> {
+    pub fn poll_receive(&self, waker: &Waker) -> Poll<Option<Result<Bytes, End>>> {
         let attempt = |machine: &mut Machine, id: StreamId| match machine.receive(id) {
             Received::Message(payload) => Attempt::Ready(Some(Ok(payload))),
             Received::Empty => Attempt::Pending,
@@ -328,7 +328,7 @@ impl StreamHandle {
         let side = self.id.side;
         self.poll(Half::Receiver, waker, attempt, |rest, end| match (rest.pop_front(), end) {
             (Some(payload), _) => Some(Ok(payload)),
-            (None, StreamEnd::Finished) if side == StreamSide::Caller => None,
+            (None, End::Finished) if side == StreamSide::Caller => None,
             (None, end) => Some(Err(end.clone())),
         })
     }
@@ -366,7 +366,7 @@ impl StreamHandle {
     }
 
     /// Returns the end of the stream, if it has ended.
-    pub fn end(&self) -> Option<StreamEnd> {
+    pub fn end(&self) -> Option<End> {
         match &*self.slot.0.lock() {
             StreamSlotState::Ended { end, .. } => Some(end.clone()),
             StreamSlotState::Live { .. } => None,
@@ -392,7 +392,7 @@ impl StreamHandle {
         half: Half,
         waker: &Waker,
         mut attempt: impl FnMut(&mut Machine, StreamId) -> Attempt<R>,
-        on_end: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
+        on_end: impl FnOnce(&mut VecDeque<Bytes>, &End) -> R,
     ) -> Poll<R> {
         let attempted = match self.attempt(half, None, &mut attempt) {
             Attempt::Pending => self.attempt(half, Some(waker.clone()), &mut attempt),
