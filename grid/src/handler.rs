@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU8;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::proto::connection::{CallKind, Capacities, Incoming, UNKNOWN_HANDLER};
 use crate::proto::subroute::{Subroute, SubrouteId};
 use crate::shared::{Epoch, SharedRef};
 use crate::stream::{StreamOutput, StreamReceiver};
+use crate::sync::RwLock;
 use crate::time::Instant;
 
 /// A handler's number: 1 to 255, chosen by the application.
@@ -231,7 +232,7 @@ impl Registry {
             return Err(RegisterError::Capacity { name, max: STREAM_CAPACITY_MAX });
         }
         let registered = Arc::new(RegisteredHandler { route, name, function });
-        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.write();
         let is_taken = match key {
             None => table.by_id.contains_key(&id),
             Some(key) => table.by_subroute.contains_key(&key),
@@ -248,7 +249,7 @@ impl Registry {
 
     /// Looks up the handler of a call, or returns the error text for its caller (B12, P13).
     pub(crate) fn find(&self, incoming: &Incoming) -> Result<Arc<RegisteredHandler>, String> {
-        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.0.read();
         let handler = incoming.handler;
         let (found, subroute) = match &incoming.subroute {
             None => (table.by_id.get(&handler), String::new()),
@@ -270,7 +271,7 @@ impl Registry {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.0.read();
         let mut names: Vec<_> =
             table.by_id.values().chain(table.by_subroute.values()).map(|r| &r.name).collect();
         names.sort_unstable();

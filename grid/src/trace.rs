@@ -8,11 +8,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{CallError, StreamError};
 use crate::name::Name;
+use crate::sync::RwLock;
 use crate::time::Instant;
 
 /// A call that has ended. A stream counts as one call, with all of its messages.
@@ -93,20 +94,20 @@ impl Tracer {
     }
 
     pub(crate) fn subscribe(&self, subscriber: Subscriber) {
-        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.subscribers.write();
         subscribers.push(subscriber);
         self.is_active.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn unsubscribe(&self, subscriber: &Subscriber) {
-        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.subscribers.write();
         subscribers.retain(|other| !Arc::ptr_eq(other, subscriber));
         self.is_active.store(!subscribers.is_empty(), Ordering::Relaxed);
     }
 
     pub(crate) fn emit(&self, trace: &CallTrace) {
         // Cloned, so that no lock is held while a subscriber runs.
-        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let subscribers = self.subscribers.read().clone();
         for subscriber in subscribers {
             let run = std::panic::AssertUnwindSafe(|| subscriber(trace));
             if let Err(panic) = std::panic::catch_unwind(run) {
