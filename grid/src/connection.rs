@@ -11,8 +11,8 @@ use crate::error::CallError;
 use crate::handler::HandlerId;
 use crate::name::Name;
 use crate::request::Request;
-use crate::shared::{ConnectionState, SharedRef};
-use crate::stats::ConnectionStats;
+use crate::shared::SharedRef;
+use crate::stats::{ConnectionState, ConnectionStats};
 use crate::stream::OpenStream;
 use crate::trace::Tracer;
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::limits::InvalidLimit;
 use crate::name::{Name, NameError};
 #[cfg(feature = "net")]
 use crate::proto::connection::StreamEnd;
@@ -351,6 +352,12 @@ pub enum BuildError {
     /// The builder was given no [`Auth`](crate::Auth).
     #[error("no authentication is configured: call `auth` on the builder")]
     NoAuth,
+}
+
+impl From<InvalidLimit> for BuildError {
+    fn from(InvalidLimit { name, must }: InvalidLimit) -> Self {
+        Self::Limit { name, must }
+    }
 }
 
 /// Why a handler was not registered ([B33]).

@@ -115,8 +115,7 @@ pub use error::{
 pub use limits::Limits;
 pub use name::Name;
 pub use proto::subroute::Subroute;
-pub use shared::ConnectionState;
-pub use stats::{ConnectionStats, Failure, FailureKind};
+pub use stats::{ConnectionState, ConnectionStats, Failure, FailureKind};
 
 #[cfg(feature = "net")]
 pub use auth::Auth;

@@ -23,7 +23,7 @@ use crate::name::Name;
 use crate::proto::Transmit;
 use crate::proto::connection::{CloseReason, HandlerResult, Request, StartError};
 use crate::proto::message::{Checksum, Message};
-use crate::stats::{ConnectionStats, Failure};
+use crate::stats::{ConnectionState, ConnectionStats, Failure};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::time::{Clock, Instant};
@@ -38,21 +38,6 @@ pub use stream::{NewStream, SendFailure, StreamHandle};
 
 use slot::CallSlot;
 use state::{ClosedTotals, Machine, OpenLink, SharedState, Waiter};
-
-/// The state of the connection to a remote ([B08]).
-///
-/// [B08]: crate::rules#b08
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConnectionState {
-    /// Dialing, or waiting to be dialed.
-    Connecting,
-    /// Open: calls can be made.
-    Connected,
-    /// Waiting before the next attempt.
-    Backoff,
-    /// Ended for good.
-    Shutdown,
-}
 
 /// Identifies one connection of a remote among those before and after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

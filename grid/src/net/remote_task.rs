@@ -24,8 +24,8 @@ use crate::buggify::FaultPoint;
 use crate::manager_state::ManagerState;
 use crate::proto::connection::CloseReason;
 use crate::proto::handshake::{Dialer, InstanceId};
-use crate::shared::{ConnectionState, SharedRef};
-use crate::stats::{Failure, FailureKind};
+use crate::shared::SharedRef;
+use crate::stats::{ConnectionState, Failure, FailureKind};
 
 /// A connection whose handshake the acceptor has completed.
 pub(crate) struct AcceptedConnection {

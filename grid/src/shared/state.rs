@@ -11,12 +11,12 @@ use slab::Slab;
 
 use super::slot::CallSlot;
 use super::stream::StreamWaiter;
-use super::{ConnectionState, Epoch};
+use super::Epoch;
 use crate::proto::connection::{
     CallOutcome, CloseReason, Connection, Counters, Event, Incoming, StreamEnd,
 };
 use crate::proto::message::Op;
-use crate::stats::{Failure, FailureKind};
+use crate::stats::{ConnectionState, Failure, FailureKind};
 use crate::sync::Arc;
 use crate::time::Instant;
 
