@@ -94,11 +94,13 @@ pub mod handler;
 #[cfg(feature = "net")]
 pub mod manager;
 #[cfg(feature = "net")]
-mod manager_state;
-#[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "net")]
+mod remote_handle;
+#[cfg(feature = "net")]
 pub mod request;
+#[cfg(feature = "net")]
+pub mod route;
 #[cfg(feature = "net")]
 pub mod shared_bytes;
 #[cfg(feature = "net")]
@@ -124,13 +126,15 @@ pub use connection::{Connection, StateWatch};
 #[cfg(feature = "net")]
 pub use env::Env;
 #[cfg(feature = "net")]
-pub use handler::{Execution, Handler, HandlerId, RequestContext, Route};
+pub use handler::{Handler, RequestContext};
 #[cfg(feature = "net")]
 pub use manager::{GRID_PATH, LOCK_GRID_PATH, Manager, ManagerBuilder};
 #[cfg(feature = "net")]
 pub use net::accept::GridService;
 #[cfg(feature = "net")]
 pub use request::Request;
+#[cfg(feature = "net")]
+pub use route::{Execution, HandlerId, Route};
 #[cfg(feature = "net")]
 pub use stream::{OpenStream, Stream, StreamOutput, StreamReceiver, StreamSender};
 #[cfg(feature = "net")]

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::connection::RemoteHandle;
 use crate::error::CallError;
-use crate::handler::HandlerId;
 use crate::name::Name;
 use crate::proto::connection::CallOutcome;
 use crate::proto::subroute::Subroute;
+use crate::remote_handle::RemoteHandle;
+use crate::route::{HandlerId, call_name};
 use crate::shared::{NewCall, StartedCall};
 use crate::time::Instant;
 use crate::trace::{CallSide, CallTrace, TraceOutcome};
@@ -70,7 +70,7 @@ impl IntoFuture for Request {
         let trace = remote.tracer.is_active().then(|| {
             Box::new(OutboundCallTrace {
                 start: remote.shared.now(),
-                name: trace_name(handler, name, subroute.as_ref()),
+                name: call_name(handler, name, subroute.as_ref()),
                 bytes_out: payload.len(),
             })
         });
@@ -81,19 +81,6 @@ impl IntoFuture for Request {
             timeout: timeout.unwrap_or(remote.shared.limits().deadline_default),
         };
         ResponseFuture { remote, trace, state: ResponseState::Idle(call) }
-    }
-}
-
-pub(crate) fn trace_name(
-    id: HandlerId,
-    name: Option<&str>,
-    subroute: Option<&Subroute>,
-) -> Arc<str> {
-    match (name, subroute) {
-        (Some(name), None) => name.into(),
-        (Some(name), Some(subroute)) => format!("{name}/{}", subroute.as_str()).into(),
-        (None, None) => id.to_string().into(),
-        (None, Some(subroute)) => format!("{id}/{}", subroute.as_str()).into(),
     }
 }
 

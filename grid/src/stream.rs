@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::connection::RemoteHandle;
 use crate::error::{SendError, StreamError};
-use crate::handler::HandlerId;
 use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
 use crate::proto::connection::{Capacities, StreamEnd};
 use crate::proto::subroute::Subroute;
-use crate::request::trace_name;
+use crate::remote_handle::RemoteHandle;
+use crate::route::{HandlerId, call_name};
 use crate::shared::{NewStream, Shared, StreamHandle};
 use crate::time::Instant;
 use crate::trace::{CallSide, CallTrace, TraceOutcome};
@@ -96,7 +95,7 @@ impl OpenStream {
         let Self { remote, handler, name, subroute, payload, timeout, capacities } = self;
         let trace = remote.tracer.is_active().then(|| OutboundStreamTrace {
             start: remote.shared.now(),
-            name: trace_name(handler, name, subroute.as_ref()),
+            name: call_name(handler, name, subroute.as_ref()),
             initial_payload_bytes: payload.as_ref().map_or(0, Bytes::len),
         });
         let stream = NewStream {

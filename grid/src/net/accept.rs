@@ -20,11 +20,10 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower_service::Service;
 
-use super::remote_task::AcceptedConnection;
+use super::manager_state::{AcceptedConnection, ManagerPhase, ManagerState};
 use super::transport::Socket;
 use super::websocket::{self, FirstMessageError, ReadLimited, WebSocket};
-use crate::manager_state::{ManagerPhase, ManagerState};
-use crate::proto::handshake::{Acceptor, ConnectResponse, Refusal};
+use crate::proto::handshake::{Acceptor, ConnectResponse, InstanceId, Refusal};
 
 /// Accepts the upgrade requests of other servers: a `tower::Service` for hyper and axum.
 ///
@@ -188,7 +187,7 @@ async fn accept_handshake(
 struct Admitted<'a> {
     permit: mpsc::Permit<'a, AcceptedConnection>,
     dial_seq: u64,
-    instance: crate::proto::handshake::InstanceId,
+    instance: InstanceId,
 }
 
 /// Checks a Connect and reserves its place in the channel to the remote's task.

@@ -11,10 +11,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::error::HandlerError;
-use crate::handler::{
-    Execution, HandlerFuture, RegisteredFn, RegisteredHandler, Registry, RequestContext,
-};
+use crate::handler::{HandlerFuture, RegisteredFn, RegisteredHandler, Registry, RequestContext};
 use crate::proto::connection::{CallKind, HandlerResult, Incoming};
+use crate::route::Execution;
 use crate::shared::{Epoch, HandlerTask, Shared, SharedRef};
 use crate::stream::{PayloadBytes, StreamEndpoint, StreamOutput, StreamReceiver};
 use crate::time::Instant;
