@@ -31,6 +31,7 @@ use crate::time::{Clock, Instant};
 mod slot;
 mod state;
 mod stream;
+mod stream_slot;
 
 pub use slot::{NewCall, StartedCall};
 pub use state::DeferredWork;

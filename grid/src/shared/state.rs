@@ -9,9 +9,9 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use super::slot::CallSlot;
-use super::stream::StreamWaiter;
 use super::Epoch;
+use super::slot::CallSlot;
+use super::stream_slot::StreamWaiter;
 use crate::proto::connection::{
     CallOutcome, CloseReason, Connection, Counters, Event, Incoming, StreamEnd,
 };

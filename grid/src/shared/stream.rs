@@ -16,13 +16,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::state::{Machine, Waiter};
+use super::stream_slot::{Half, StreamSlot, StreamWaiter};
 use super::{Epoch, Shared, SharedRef};
 use crate::error::CallError;
 use crate::proto::connection::{
     Capacities, OpenRequest, Received, SendStatus, StreamEnd, StreamId, StreamSide,
 };
 use crate::proto::subroute::SubrouteId;
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 
 /// A stream to be opened.
 #[derive(Debug)]
@@ -53,92 +54,6 @@ pub enum SendFailure {
     },
     /// The stream ended.
     StreamEnded(StreamEnd),
-}
-
-/// The wakers of an open stream. Kept in the state machine, under its lock.
-#[derive(Debug)]
-pub(super) struct StreamWaiter {
-    slot: Arc<StreamSlot>,
-    pub(super) receiver_waker: Option<Waker>,
-    pub(super) sender_waker: Option<Waker>,
-}
-
-impl StreamWaiter {
-    fn new(slot: &Arc<StreamSlot>) -> Box<Self> {
-        Box::new(Self { slot: Arc::clone(slot), receiver_waker: None, sender_waker: None })
-    }
-
-    /// Records the end of the stream and wakes its halves. Must not be called under the lock.
-    pub(super) fn complete(self, rest: VecDeque<Bytes>, end: StreamEnd) {
-        let late = self.slot.complete(rest, end);
-        let waiting = [self.receiver_waker, self.sender_waker];
-        waiting.into_iter().chain(late).flatten().for_each(Waker::wake);
-    }
-}
-
-/// The remains of a stream after its end.
-///
-/// ```text
-///          complete
-///   Live ────────────► Ended
-/// ```
-#[derive(Debug)]
-struct StreamSlot(Mutex<StreamSlotState>);
-
-#[derive(Debug)]
-enum StreamSlotState {
-    /// With the wakers of halves that found the stream removed from the state machine before its
-    /// end was recorded here.
-    Live {
-        wakers: [Option<Waker>; 2],
-    },
-    Ended {
-        rest: VecDeque<Bytes>,
-        end: StreamEnd,
-    },
-}
-
-/// The half of a stream that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Half {
-    Receiver,
-    Sender,
-}
-
-impl StreamSlot {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(StreamSlotState::Live { wakers: [None, None] })))
-    }
-
-    fn complete(&self, rest: VecDeque<Bytes>, end: StreamEnd) -> [Option<Waker>; 2] {
-        let mut state = self.0.lock();
-        match std::mem::replace(&mut *state, StreamSlotState::Ended { rest, end }) {
-            StreamSlotState::Live { wakers } => wakers,
-            ended @ StreamSlotState::Ended { .. } => {
-                *state = ended;
-                crate::bug!("a stream ended twice");
-                [None, None]
-            }
-        }
-    }
-
-    /// Reads the remains, once they are there.
-    fn poll<R>(
-        &self,
-        half: Half,
-        waker: &Waker,
-        read: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
-    ) -> Poll<R> {
-        let waker = waker.clone();
-        let mut state = self.0.lock();
-        let previous = match &mut *state {
-            StreamSlotState::Ended { rest, end } => return Poll::Ready(read(rest, end)),
-            StreamSlotState::Live { wakers } => wakers[half as usize].replace(waker),
-        };
-        drop(state);
-        drop(previous); // not under the lock: a waker may run foreign code
-        Poll::Pending
-    }
 }
 
 /// The result of an attempt under the lock.
@@ -348,13 +263,7 @@ impl StreamHandle {
     /// blocked.
     pub fn stop_receiving(&self) {
         self.act(Machine::stop_receiving);
-        let mut state = self.slot.0.lock();
-        let dropped = match &mut *state {
-            StreamSlotState::Ended { rest, .. } => std::mem::take(rest),
-            StreamSlotState::Live { .. } => VecDeque::new(),
-        };
-        drop(state);
-        drop(dropped);
+        drop(self.slot.take_rest());
     }
 
     /// Cancels the stream from the caller's end ([B11]). Does nothing if it has ended.
@@ -367,10 +276,7 @@ impl StreamHandle {
 
     /// Returns the end of the stream, if it has ended.
     pub fn end(&self) -> Option<StreamEnd> {
-        match &*self.slot.0.lock() {
-            StreamSlotState::Ended { end, .. } => Some(end.clone()),
-            StreamSlotState::Live { .. } => None,
-        }
+        self.slot.end()
     }
 
     /// Runs `act` on the state machine, if the stream's connection is still open.
@@ -419,12 +325,8 @@ impl StreamHandle {
             if matches!(attempted, Attempt::Pending)
                 && let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(self.id)
             {
-                let registered = match half {
-                    Half::Receiver => &mut waiter.receiver_waker,
-                    Half::Sender => &mut waiter.sender_waker,
-                };
                 if waker.is_some() {
-                    previous = std::mem::replace(registered, waker.take());
+                    previous = std::mem::replace(waiter.waker_mut(half), waker.take());
                 }
             }
             link.wake_driver(work);
