@@ -17,8 +17,7 @@ use crate::proto::subroute::Subroute;
 use crate::remote_handle::RemoteHandle;
 use crate::route::{HandlerId, call_name};
 use crate::shared::{NewCall, StartedCall};
-use crate::time::Instant;
-use crate::trace::{CallSide, CallTrace, TraceOutcome};
+use crate::trace::{CallRecorder, CallSide, TraceOutcome};
 
 /// A request builder. Await it to send the request.
 #[derive(Debug)]
@@ -67,20 +66,18 @@ impl IntoFuture for Request {
 
     fn into_future(self) -> ResponseFuture {
         let Self { remote, handler, name, subroute, payload, timeout } = self;
-        let trace = remote.tracer.is_active().then(|| {
-            Box::new(OutboundCallTrace {
-                start: remote.shared.now(),
-                name: call_name(handler, name, subroute.as_ref()),
-                bytes_out: payload.len(),
-            })
-        });
+        let recorder =
+            CallRecorder::start(&remote.tracer, &remote.shared, CallSide::Caller, || {
+                call_name(handler, name, subroute.as_ref())
+            });
+        recorder.add_bytes_out(payload.len());
         let call = NewCall {
             handler: handler.get(),
             subroute: subroute.map(|subroute| subroute.id(handler.get())),
             payload,
             timeout: timeout.unwrap_or(remote.shared.limits().deadline_default),
         };
-        ResponseFuture { remote, trace, state: ResponseState::Idle(call) }
+        ResponseFuture { remote, recorder, state: ResponseState::Idle(call) }
     }
 }
 
@@ -101,7 +98,7 @@ impl IntoFuture for Request {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ResponseFuture {
     remote: Arc<RemoteHandle>,
-    trace: Option<Box<OutboundCallTrace>>,
+    recorder: CallRecorder,
     state: ResponseState,
 }
 
@@ -110,14 +107,6 @@ enum ResponseState {
     Idle(NewCall),
     Waiting(StartedCall),
     Done,
-}
-
-/// Recorded at the start of a call, emitted at its end.
-#[derive(Debug)]
-struct OutboundCallTrace {
-    start: Instant,
-    name: Arc<str>,
-    bytes_out: usize,
 }
 
 impl Future for ResponseFuture {
@@ -155,14 +144,11 @@ impl Future for ResponseFuture {
 
 impl ResponseFuture {
     fn finish(&mut self, result: Result<Bytes, CallError>) -> Result<Bytes, CallError> {
-        if let Some(trace) = self.trace.take() {
-            let bytes_in = result.as_ref().map_or(0, Bytes::len);
-            let outcome = match &result {
-                Ok(_) => TraceOutcome::Ok,
-                Err(error) => TraceOutcome::Failed(error.clone()),
-            };
-            trace.emit(&self.remote, bytes_in, outcome);
-        }
+        self.recorder.add_bytes_in(result.as_ref().map_or(0, Bytes::len));
+        self.recorder.finish(|| match &result {
+            Ok(_) => TraceOutcome::Ok,
+            Err(error) => TraceOutcome::Failed(error.clone()),
+        });
         result
     }
 }
@@ -171,27 +157,8 @@ impl Drop for ResponseFuture {
     fn drop(&mut self) {
         if let ResponseState::Waiting(call) = &self.state {
             self.remote.shared.cancel(call);
-            if let Some(trace) = self.trace.take() {
-                trace.emit(&self.remote, 0, TraceOutcome::Cancelled);
-            }
+            self.recorder.finish(|| TraceOutcome::Cancelled);
         }
-    }
-}
-
-impl OutboundCallTrace {
-    fn emit(self, remote: &RemoteHandle, bytes_in: usize, outcome: TraceOutcome) {
-        let RemoteHandle { shared, tracer, .. } = remote;
-        tracer.emit(&CallTrace {
-            name: self.name,
-            local: shared.local().clone(),
-            remote: shared.remote().clone(),
-            side: CallSide::Caller,
-            start: self.start,
-            duration: shared.now().since(self.start),
-            bytes_out: self.bytes_out,
-            bytes_in,
-            outcome,
-        });
     }
 }
 

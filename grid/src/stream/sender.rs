@@ -6,7 +6,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -163,7 +162,7 @@ impl SendHalf {
         let bytes = payload.len();
         let mut send = PendingSend { half: self, payload: Some(payload), is_complete: false };
         poll_fn(|cx| send.poll(cx)).await?;
-        self.count_sent(bytes);
+        self.endpoint.recorder.add_bytes_out(bytes);
         Ok(())
     }
 
@@ -171,7 +170,7 @@ impl SendHalf {
         let bytes = payload.len();
         match self.endpoint.handle.try_send(payload) {
             Ok(true) => {
-                self.count_sent(bytes);
+                self.endpoint.recorder.add_bytes_out(bytes);
                 Ok(())
             }
             Ok(false) => Err(SendError::NotReady),
@@ -190,12 +189,6 @@ impl SendHalf {
     fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let finished = ready!(self.endpoint.handle.poll_finish(cx.waker()));
         Poll::Ready(finished.map_err(|end| self.endpoint.error(end)))
-    }
-
-    fn count_sent(&self, bytes: usize) {
-        if let Some(total) = &self.endpoint.payload_bytes {
-            total.sent.fetch_add(bytes, Ordering::Relaxed);
-        }
     }
 
     fn error(&self, failure: SendFailure) -> SendError {
