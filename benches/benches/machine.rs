@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use grid::limits::Limits;
-use grid::proto::connection::{CallOutcome, Connection, Event, Request, Slot};
+use grid::proto::connection::{Connection, Event, Request, Slot};
 use grid::proto::message::{Checksum, Message, parse_frame};
 use grid::time::{Instant, Timestamp};
 
@@ -97,7 +97,7 @@ impl Pair {
     fn count_responses(&mut self) -> usize {
         let mut responses = 0;
         while let Some(event) = self.caller.poll_event() {
-            if let Event::CallEnded { outcome: CallOutcome::Response(payload), .. } = event {
+            if let Event::CallEnded { outcome: Ok(payload), .. } = event {
                 responses += usize::from(payload.len() == PAYLOAD_BYTES);
             }
         }

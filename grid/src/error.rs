@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::limits::InvalidLimit;
 use crate::name::{Name, NameError};
 #[cfg(feature = "net")]
-use crate::proto::connection::StreamEnd;
+use crate::proto::connection::End;
 
 /// Why a call returned no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,24 +135,22 @@ pub enum StreamError {
 
 #[cfg(feature = "net")]
 impl StreamError {
-    pub(crate) fn new(end: StreamEnd, remote: &Name) -> Self {
+    pub(crate) fn new(end: End, remote: &Name) -> Self {
         let remote = remote.clone();
         match end {
-            StreamEnd::Finished => Self::HandlerReturned { remote },
-            StreamEnd::RemoteError(message) => CallError::Remote { remote, message }.into(),
-            StreamEnd::UnknownHandler(message) => {
-                CallError::UnknownHandler { remote, message }.into()
-            }
-            StreamEnd::Refused(message) => CallError::Refused { remote, message }.into(),
-            StreamEnd::DeadlineExceeded => CallError::DeadlineExceeded { remote }.into(),
-            StreamEnd::Disconnected => CallError::Disconnected { remote }.into(),
-            StreamEnd::Cancelled => Self::Cancelled { remote },
-            StreamEnd::IncorrectSequence { expected, received } => {
+            End::Finished => Self::HandlerReturned { remote },
+            End::RemoteError(message) => CallError::Remote { remote, message }.into(),
+            End::UnknownHandler(message) => CallError::UnknownHandler { remote, message }.into(),
+            End::Refused(message) => CallError::Refused { remote, message }.into(),
+            End::DeadlineExceeded => CallError::DeadlineExceeded { remote }.into(),
+            End::Disconnected => CallError::Disconnected { remote }.into(),
+            End::Cancelled => Self::Cancelled { remote },
+            End::IncorrectSequence { expected, received } => {
                 Self::IncorrectSequence { remote, expected, received }
             }
-            StreamEnd::Overrun => Self::Overrun { remote },
-            StreamEnd::PingTimeout { missed } => Self::PingTimeout { remote, missed },
-            StreamEnd::NotFound => Self::NotFound { remote },
+            End::Overrun => Self::Overrun { remote },
+            End::PingTimeout { missed } => Self::PingTimeout { remote, missed },
+            End::NotFound => Self::NotFound { remote },
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod subroute;
 
 mod credit;
 mod deadlines;
+mod end;
 mod event;
 mod inbound;
 mod outbound;

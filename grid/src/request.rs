@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::error::CallError;
 use crate::name::Name;
-use crate::proto::connection::CallOutcome;
+use crate::proto::connection::{CallOutcome, End};
 use crate::proto::subroute::Subroute;
 use crate::remote_handle::RemoteHandle;
 use crate::route::{HandlerId, call_name};
@@ -163,15 +163,23 @@ impl Drop for ResponseFuture {
 }
 
 fn into_result(outcome: CallOutcome, remote: &Name) -> Result<Bytes, CallError> {
-    let remote = || remote.clone();
-    Err(match outcome {
-        CallOutcome::Response(payload) => return Ok(payload),
-        CallOutcome::RemoteError(message) => CallError::Remote { remote: remote(), message },
-        CallOutcome::UnknownHandler(message) => {
-            CallError::UnknownHandler { remote: remote(), message }
+    outcome.map_err(|end| {
+        let remote = remote.clone();
+        match end {
+            End::RemoteError(message) => CallError::Remote { remote, message },
+            End::UnknownHandler(message) => CallError::UnknownHandler { remote, message },
+            End::Refused(message) => CallError::Refused { remote, message },
+            End::DeadlineExceeded => CallError::DeadlineExceeded { remote },
+            End::Disconnected => CallError::Disconnected { remote },
+            End::Finished
+            | End::Cancelled
+            | End::IncorrectSequence { .. }
+            | End::Overrun
+            | End::PingTimeout { .. }
+            | End::NotFound => {
+                crate::bug!("a call to {remote} ended as only a stream can: {end:?}");
+                CallError::Disconnected { remote }
+            }
         }
-        CallOutcome::Refused(message) => CallError::Refused { remote: remote(), message },
-        CallOutcome::DeadlineExceeded => CallError::DeadlineExceeded { remote: remote() },
-        CallOutcome::Disconnected => CallError::Disconnected { remote: remote() },
     })
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::error::{SendError, StreamError};
 use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
-use crate::proto::connection::{Capacities, StreamEnd};
+use crate::proto::connection::{Capacities, End};
 use crate::proto::subroute::Subroute;
 use crate::remote_handle::RemoteHandle;
 use crate::route::{HandlerId, call_name};
@@ -246,7 +246,7 @@ impl StreamEndpoint {
         }
     }
 
-    pub(crate) fn error(&self, end: StreamEnd) -> StreamError {
+    pub(crate) fn error(&self, end: End) -> StreamError {
         StreamError::new(end, self.handle.shared().remote())
     }
 }
@@ -257,7 +257,7 @@ impl Drop for StreamEndpoint {
         let mut recorder = self.recorder.clone();
         recorder.finish(|| match self.handle.end() {
             None => TraceOutcome::Cancelled,
-            Some(StreamEnd::Finished) => TraceOutcome::Ok,
+            Some(End::Finished) => TraceOutcome::Ok,
             Some(end) => TraceOutcome::StreamFailed(self.error(end)),
         });
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{CallOutcome, Event, Incoming, StartError};
+use grid::proto::connection::{End, Event, Incoming, StartError};
 use grid::proto::message::{Flags, Header, Op};
 use machine::{MINUTE, START, Subject, ended, ok, refusal_text, responded, response_header};
 
@@ -154,7 +154,7 @@ fn b16_one_mux_id_in_both_directions_is_two_calls() {
 
     // A message of a callee means the outbound call ...
     subject.receive_op(1, Op::DisconnectClientMux);
-    assert_eq!(subject.events(), [ended(CallOutcome::RemoteError("cancelled by the peer".into()))]);
+    assert_eq!(subject.events(), [ended(Err(End::RemoteError("cancelled by the peer".into())))]);
     assert!(subject.connection.is_inbound_live(1));
 
     // ... and a message of a caller the inbound one.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{CallOutcome, CloseReason, Event, StartError};
+use grid::proto::connection::{CloseReason, End, Event, StartError};
 use grid::proto::message::{Flags, Header, Op};
 use machine::{MINUTE, START, Subject, ended, refusal, responded, response_header};
 
@@ -89,7 +89,7 @@ fn b10_a_call_ends_at_its_deadline_and_cancels_its_handler() {
     subject.advance(Duration::from_nanos(4_999_999));
     assert_eq!(subject.events(), []);
     subject.advance(Duration::from_nanos(1));
-    assert_eq!(subject.events(), [ended(CallOutcome::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [ended(Err(End::DeadlineExceeded))]);
     assert_eq!(subject.sent_ops(), [(Op::DisconnectServerMux, mux_id)]);
 }
 
@@ -101,7 +101,7 @@ fn b10_a_request_that_waited_beyond_its_deadline_is_not_sent() {
     subject.advance_clock(Duration::from_secs(1));
     let sent = subject.sent();
     assert!(sent.iter().all(|message| message.header.mux_id != late), "{sent:?}");
-    assert_eq!(subject.events(), [ended(CallOutcome::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [ended(Err(End::DeadlineExceeded))]);
     subject.advance(Duration::ZERO);
     assert_eq!(subject.events(), [], "it ends once");
     assert_eq!(subject.sent(), [], "the callee never received it");
@@ -148,9 +148,9 @@ fn p14_a_late_response_is_discarded() {
 fn b12_a_refusal_for_an_unknown_handler_has_its_own_outcome() {
     let unknown = "Invalid Handler for type: 7";
     for (text, outcome) in [
-        (unknown, CallOutcome::UnknownHandler(unknown.into())),
-        ("overloaded: 4 calls", CallOutcome::Refused("overloaded: 4 calls".into())),
-        ("no reason", CallOutcome::Refused("no reason".into())),
+        (unknown, Err(End::UnknownHandler(unknown.into()))),
+        ("overloaded: 4 calls", Err(End::Refused("overloaded: 4 calls".into()))),
+        ("no reason", Err(End::Refused("no reason".into()))),
     ] {
         let mut subject = Subject::new();
         let mux_id = subject.call(b"");
@@ -165,7 +165,7 @@ fn p13_a_refusal_that_does_not_decode_is_still_a_refusal() {
     let mut subject = Subject::new();
     let mux_id = subject.call(b"");
     subject.receive(Header::new(mux_id, Op::MuxConnectError), Bytes::from_static(b"\xff"));
-    assert_eq!(subject.events(), [ended(CallOutcome::Refused("the peer gave no reason".into()))]);
+    assert_eq!(subject.events(), [ended(Err(End::Refused("the peer gave no reason".into())))]);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn p18_the_callee_may_cancel_a_call_with_or_without_a_reason() {
         let mux_id = subject.call(b"");
         let header = Header { flags, ..Header::new(mux_id, Op::DisconnectClientMux) };
         subject.receive(header, payload);
-        assert_eq!(subject.events(), [ended(CallOutcome::RemoteError(reason.into()))]);
+        assert_eq!(subject.events(), [ended(Err(End::RemoteError(reason.into())))]);
     }
 }
 
@@ -199,10 +199,7 @@ fn b14_a_response_that_arrived_before_the_end_of_the_connection_is_delivered() {
     subject.receive(response_header(mux_id), Bytes::from_static(b"response"));
     subject.receive_op(0, Op::Disconnect);
     let closed = Event::Closed(CloseReason::Peer);
-    assert_eq!(
-        subject.events(),
-        [responded(b"response"), ended(CallOutcome::Disconnected), closed]
-    );
+    assert_eq!(subject.events(), [responded(b"response"), ended(Err(End::Disconnected)), closed]);
 }
 
 #[test]

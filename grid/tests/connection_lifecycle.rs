@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{CallOutcome, CloseReason, Event, Request, StartError};
+use grid::proto::connection::{CloseReason, End, Event, Request, StartError};
 use grid::proto::message::{Flags, Header, Op};
 use machine::{MINUTE, SLOT, START, Subject, ended, ok};
 
@@ -161,7 +161,7 @@ fn b07_two_pings_without_a_pong_end_the_connection_after_thirty_seconds() {
     subject.advance(Duration::from_nanos(1));
     assert_eq!(subject.now, START + Duration::from_secs(30));
     let closed = Event::Closed(CloseReason::PingTimeout { missed: 2 });
-    assert_eq!(subject.events(), [ended(CallOutcome::Disconnected), closed]);
+    assert_eq!(subject.events(), [ended(Err(End::Disconnected)), closed]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn b05_the_end_of_a_connection_ends_all_its_calls_and_streams() {
     subject.connection.close(CloseReason::Transport("cut".into()));
     subject.connection.close(CloseReason::Peer);
     let events = subject.events();
-    assert_eq!(events[..live], vec![ended(CallOutcome::Disconnected); live]);
+    assert_eq!(events[..live], vec![ended(Err(End::Disconnected)); live]);
     assert!(events.contains(&Event::Cancel { mux_id: 9 }));
     assert_eq!(events.last(), Some(&Event::Closed(CloseReason::Transport("cut".into()))));
 

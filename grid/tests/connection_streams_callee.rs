@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{CallKind, Event, Incoming, Received, SendStatus, StreamEnd};
+use grid::proto::connection::{CallKind, End, Event, Incoming, Received, SendStatus};
 use grid::proto::message::{Flags, Header, Op};
 use machine::streams::{inbound, inbound_stream_ended, line, message};
 use machine::{Subject, ok, refusal_text};
@@ -179,7 +179,7 @@ fn b21_a_peer_beyond_its_credit_ends_that_stream_with_an_error() {
     subject.deliver(Op::MuxClientMsg, id, 2, b"too much");
     let events = [
         Event::Readable(id),
-        inbound_stream_ended(&[b"allowed"], StreamEnd::Overrun),
+        inbound_stream_ended(&[b"allowed"], End::Overrun),
         Event::Cancel { mux_id: 9 },
     ];
     assert_eq!(subject.events(), events);
@@ -195,7 +195,7 @@ fn b21_a_message_after_the_end_of_the_input_is_beyond_its_credit() {
     let id = subject.accepted(9, 2, 1);
     subject.deliver_flagged(Op::MuxClientMsg, id, 1, EOF, b"");
     subject.deliver(Op::MuxClientMsg, id, 2, b"after the end");
-    assert!(subject.events().contains(&inbound_stream_ended(&[], StreamEnd::Overrun)));
+    assert!(subject.events().contains(&inbound_stream_ended(&[], End::Overrun)));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn b22_an_incorrect_sequence_ends_that_stream_and_sends_the_caller_an_error() {
             let other = subject.accepted(10, 1, 1);
             subject.deliver(Op::MuxClientMsg, id, 1, b"in order");
             subject.deliver(op, id, received, b"out of order");
-            let end = StreamEnd::IncorrectSequence { expected: 2, received };
+            let end = End::IncorrectSequence { expected: 2, received };
             let events = [
                 Event::Readable(id),
                 inbound_stream_ended(&[b"in order"], end),
@@ -321,8 +321,7 @@ fn b25_a_caller_that_cancels_cancels_the_handler() {
     subject.deliver(Op::MuxClientMsg, id, 1, b"input");
     subject.events();
     subject.receive_op(9, Op::DisconnectServerMux);
-    let events =
-        [inbound_stream_ended(&[b"input"], StreamEnd::Cancelled), Event::Cancel { mux_id: 9 }];
+    let events = [inbound_stream_ended(&[b"input"], End::Cancelled), Event::Cancel { mux_id: 9 }];
     assert_eq!(subject.events(), events);
     assert!(!subject.respond(9, &ok(b"")));
     assert_eq!(subject.lines(), [r#"MuxServerMsg 9 seq=1 "x""#]);
@@ -345,8 +344,7 @@ fn b25_input_of_a_handler_that_returned_is_dropped_and_credited() {
     assert_eq!(subject.events(), []);
     subject.deliver(Op::UnblockSrvMux, id, 3, b"");
     assert_eq!(subject.lines(), ["MuxServerMsg 9 seq=4 EOF"]);
-    let events =
-        [inbound_stream_ended(&[], StreamEnd::Finished), Event::ResponseRetired { mux_id: 9 }];
+    let events = [inbound_stream_ended(&[], End::Finished), Event::ResponseRetired { mux_id: 9 }];
     assert_eq!(subject.events(), events);
     assert_eq!(subject.connection.live_inbound_calls(), 0);
 }
@@ -385,8 +383,7 @@ fn b24_an_error_needs_no_credit() {
     subject.respond(9, &failed());
     let expected = [r#"MuxServerMsg 9 seq=1 "x""#, r#"DisconnectClientMux 9 ERROR "out of disk""#];
     assert_eq!(subject.lines(), expected);
-    let events =
-        [inbound_stream_ended(&[], StreamEnd::Finished), Event::ResponseRetired { mux_id: 9 }];
+    let events = [inbound_stream_ended(&[], End::Finished), Event::ResponseRetired { mux_id: 9 }];
     assert_eq!(subject.events(), events);
 }
 
@@ -422,7 +419,7 @@ fn p14_a_stream_is_cancelled_at_its_deadline_and_nothing_is_sent() {
     subject.sent();
     subject.events();
     subject.advance(Duration::from_secs(1));
-    let end = StreamEnd::DeadlineExceeded;
+    let end = End::DeadlineExceeded;
     let events = [inbound_stream_ended(&[b"input"], end), Event::Cancel { mux_id: 9 }];
     assert_eq!(subject.events(), events);
     assert!(!subject.respond(9, &ok(b"")));
@@ -441,7 +438,7 @@ fn b14_p14_a_stream_that_returns_after_its_deadline_ends_even_before_the_timer_r
     subject.advance_clock(Duration::from_secs(1));
     assert!(!subject.respond(9, &ok(b"")));
     // Another part of the handler may wait for the event.
-    assert_eq!(subject.events(), [inbound_stream_ended(&[], StreamEnd::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [inbound_stream_ended(&[], End::DeadlineExceeded)]);
     assert_eq!(subject.connection.blocked_messages(), 1, "its message left the queue");
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
 }
@@ -457,7 +454,7 @@ fn p14_an_end_that_waited_beyond_the_deadline_is_not_sent() {
     assert!(subject.respond(9, &ok(b"")), "it is queued");
     subject.advance_clock(Duration::from_secs(1));
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
-    let end = StreamEnd::DeadlineExceeded;
+    let end = End::DeadlineExceeded;
     assert_eq!(
         subject.events(),
         [inbound_stream_ended(&[], end), Event::ResponseRetired { mux_id: 9 }]
@@ -485,7 +482,7 @@ fn b07_a_stream_without_pings_for_75_seconds_is_cancelled() {
     assert_eq!(subject.events(), []);
     subject.advance(Duration::from_secs(1));
     assert_eq!(subject.lines(), [r#"DisconnectClientMux 9 ERROR "no ping for 75 s""#]);
-    let end = StreamEnd::PingTimeout { missed: 4 };
+    let end = End::PingTimeout { missed: 4 };
     assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::Cancel { mux_id: 9 }]);
     assert_eq!(subject.read(id), Received::StreamEnded);
 }
@@ -511,7 +508,7 @@ fn b07_no_ping_timeout_where_the_deadline_is_nearer() {
     subject.accept(9, 1, 1);
     subject.events();
     advance_with_pongs(&mut subject, 75);
-    let end = StreamEnd::DeadlineExceeded;
+    let end = End::DeadlineExceeded;
     assert_eq!(subject.events(), [inbound_stream_ended(&[], end), Event::Cancel { mux_id: 9 }]);
 }
 

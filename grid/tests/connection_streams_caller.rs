@@ -8,7 +8,7 @@ mod machine;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid::proto::connection::{Event, OpenRequest, Received, SendStatus, StartError, StreamEnd};
+use grid::proto::connection::{End, Event, OpenRequest, Received, SendStatus, StartError};
 use grid::proto::message::{Flags, Header, Op};
 use machine::streams::{message, stream, stream_ended, stream_ended_with};
 use machine::{MINUTE, Subject};
@@ -242,7 +242,7 @@ fn b21_messages_after_the_receiver_closed_are_dropped_and_credited() {
     assert_eq!(subject.lines(), ["UnblockSrvMux 1 seq=2"]);
     assert_eq!(subject.read(id), Received::Empty);
     subject.deliver_flagged(Op::MuxServerMsg, id, 3, EOF, b"");
-    assert!(subject.events().contains(&stream_ended(StreamEnd::Finished)), "a clean end");
+    assert!(subject.events().contains(&stream_ended(End::Finished)), "a clean end");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn b21_a_peer_beyond_its_credit_ends_that_stream_with_an_error() {
     let other = subject.opened(1, 1);
     subject.deliver(Op::MuxServerMsg, id, 1, b"allowed");
     subject.deliver(Op::MuxServerMsg, id, 2, b"too much");
-    let events = [Event::Readable(id), stream_ended_with(&[b"allowed"], StreamEnd::Overrun)];
+    let events = [Event::Readable(id), stream_ended_with(&[b"allowed"], End::Overrun)];
     assert_eq!(subject.events(), events);
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"]);
     assert_eq!(subject.send(other, b"goes on"), SendStatus::Queued);
@@ -267,7 +267,7 @@ fn b22_an_incorrect_sequence_ends_that_stream_and_cancels_its_handler() {
             let other = subject.opened(1, 1);
             subject.deliver(Op::MuxServerMsg, id, 1, b"in order");
             subject.deliver(op, id, received, b"out of order");
-            let end = StreamEnd::IncorrectSequence { expected: 2, received };
+            let end = End::IncorrectSequence { expected: 2, received };
             let events = [Event::Readable(id), stream_ended_with(&[b"in order"], end)];
             assert_eq!(subject.events(), events, "{op:?}");
             assert_eq!(subject.lines(), ["DisconnectServerMux 1"], "{op:?}");
@@ -283,7 +283,7 @@ fn b22_an_error_out_of_sequence_is_an_incorrect_sequence_too() {
     subject.deliver_flagged(Op::MuxServerMsg, id, 2, EOF.with(Flags::ERROR), b"a message is lost");
     assert_eq!(
         subject.events(),
-        [stream_ended(StreamEnd::IncorrectSequence { expected: 1, received: 2 })]
+        [stream_ended(End::IncorrectSequence { expected: 1, received: 2 })]
     );
 }
 
@@ -330,7 +330,7 @@ fn b06_b11_cancelling_a_stream_removes_its_message_from_the_queue() {
     subject.send(id, b"unwanted");
     subject.send(other, b"wanted");
     subject.connection.cancel(id.mux_id);
-    assert_eq!(subject.events(), [stream_ended(StreamEnd::Cancelled)]);
+    assert_eq!(subject.events(), [stream_ended(End::Cancelled)]);
     let lines: Vec<_> = subject.lines().into_iter().filter(|line| line.contains("Mux")).collect();
     assert_eq!(lines, ["DisconnectServerMux 1", r#"MuxClientMsg 2 seq=1 "wanted""#]);
 }
@@ -342,11 +342,7 @@ fn b11_cancelling_a_stream_that_waits_for_queue_space_ends_its_halves_and_sends_
     let id = subject.open(1, 1);
     subject.send(id, b"unwanted");
     subject.connection.cancel(id.mux_id);
-    assert_eq!(
-        subject.events(),
-        [stream_ended(StreamEnd::Cancelled)],
-        "open() promises exactly one"
-    );
+    assert_eq!(subject.events(), [stream_ended(End::Cancelled)], "open() promises exactly one");
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
     assert_eq!(subject.connection.blocked_messages(), 0);
 }
@@ -408,7 +404,7 @@ fn b10_a_stream_ends_at_its_deadline_and_cancels_its_handler() {
     subject.advance(Duration::from_nanos(4_999_999_999));
     assert_eq!(subject.events(), []);
     subject.advance(Duration::from_nanos(1));
-    assert_eq!(subject.events(), [stream_ended_with(&[b"in time"], StreamEnd::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [stream_ended_with(&[b"in time"], End::DeadlineExceeded)]);
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"]);
 }
 
@@ -419,7 +415,7 @@ fn b10_a_stream_that_waited_beyond_its_deadline_is_not_opened() {
     subject.open_until(Duration::from_secs(1));
     subject.advance_clock(Duration::from_secs(1));
     assert!(subject.sent_ops().iter().all(|(op, _)| *op == Op::Request));
-    assert_eq!(subject.events(), [stream_ended(StreamEnd::DeadlineExceeded)]);
+    assert_eq!(subject.events(), [stream_ended(End::DeadlineExceeded)]);
     subject.advance(Duration::ZERO);
     assert_eq!(subject.events(), [], "it ends once");
 }
@@ -433,7 +429,7 @@ fn b09_a_draining_connection_opens_no_streams_and_finishes_those_in_flight() {
     assert_eq!(subject.try_call(b"", MINUTE), Err(StartError::Draining));
     assert_eq!(subject.send(id, b"goes on"), SendStatus::Queued);
     subject.deliver_flagged(Op::MuxServerMsg, id, 1, EOF, b"");
-    assert_eq!(subject.events(), [stream_ended(StreamEnd::Finished)]);
+    assert_eq!(subject.events(), [stream_ended(End::Finished)]);
     subject.sent();
     assert!(subject.connection.is_idle());
 }

@@ -9,7 +9,7 @@ mod machine;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid::proto::connection::{CloseReason, Event, Received, SendStatus, StreamEnd};
+use grid::proto::connection::{CloseReason, End, Event, Received, SendStatus};
 use grid::proto::message::{Flags, Header, Op};
 use machine::streams::{inbound_stream_ended, stream_ended, stream_ended_with};
 use machine::{Subject, refusal};
@@ -30,7 +30,7 @@ fn b23_messages_before_the_end_are_received_first() {
     assert_eq!(subject.read_message(id), "x");
     subject.events();
     subject.deliver_flagged(Op::MuxServerMsg, id, 4, EOF, b"");
-    assert_eq!(subject.events(), [stream_ended_with(&[b"y", b"z"], StreamEnd::Finished)]);
+    assert_eq!(subject.events(), [stream_ended_with(&[b"y", b"z"], End::Finished)]);
     assert_eq!(subject.read(id), Received::StreamEnded);
     assert_eq!(subject.send(id, b"late"), SendStatus::StreamEnded);
     assert_eq!(subject.connection.finish(id), SendStatus::StreamEnded);
@@ -50,7 +50,7 @@ fn b23_an_end_with_a_payload_is_a_message_and_then_the_end() {
         subject.events();
         subject.deliver_flagged(Op::MuxServerMsg, id, 2, flags, payload);
         let events = subject.events();
-        assert_eq!(events.last(), Some(&stream_ended_with(rest, StreamEnd::Finished)));
+        assert_eq!(events.last(), Some(&stream_ended_with(rest, End::Finished)));
     }
 }
 
@@ -61,7 +61,7 @@ fn b21_an_end_whose_payload_has_no_credit_is_an_overrun() {
     subject.deliver(Op::MuxServerMsg, id, 1, b"first");
     subject.events();
     subject.deliver_flagged(Op::MuxServerMsg, id, 2, EOF, b"too much");
-    assert_eq!(subject.events(), [stream_ended_with(&[b"first"], StreamEnd::Overrun)]);
+    assert_eq!(subject.events(), [stream_ended_with(&[b"first"], End::Overrun)]);
 }
 
 #[test]
@@ -72,14 +72,14 @@ fn b23_a_disconnect_after_the_end_is_ignored() {
     let next = subject.opened(1, 1);
     subject.deliver_flagged(Op::MuxServerMsg, id, 1, EOF, b"");
     subject.receive_op(id.mux_id, Op::DisconnectClientMux);
-    assert_eq!(subject.events(), [stream_ended(StreamEnd::Finished)]);
+    assert_eq!(subject.events(), [stream_ended(End::Finished)]);
     assert_eq!(subject.sent(), []);
     assert_eq!(subject.send(next, b"goes on"), SendStatus::Queued);
 }
 
 #[test]
 fn b23_b24_an_error_is_received_after_the_buffered_messages() {
-    let error = StreamEnd::RemoteError("out of disk".into());
+    let error = End::RemoteError("out of disk".into());
     for (op, flags) in [(Op::MuxServerMsg, FAILED), (Op::DisconnectClientMux, Flags::ERROR)] {
         let mut subject = Subject::new();
         let id = subject.opened(1, 2);
@@ -97,7 +97,7 @@ fn p18_the_callee_may_cancel_a_stream_without_a_reason() {
     let mut subject = Subject::new();
     let id = subject.opened(1, 1);
     subject.receive_op(id.mux_id, Op::DisconnectClientMux);
-    let end = StreamEnd::RemoteError("cancelled by the peer".into());
+    let end = End::RemoteError("cancelled by the peer".into());
     assert_eq!(subject.events(), [stream_ended(end)]);
 }
 
@@ -106,8 +106,8 @@ fn p18_the_callee_may_cancel_a_stream_without_a_reason() {
 #[test]
 fn b10_p18_a_disconnect_around_the_deadline_is_a_deadline() {
     let (long_before, just_before) = (Duration::from_millis(900), Duration::from_millis(990));
-    let cancelled = StreamEnd::RemoteError("cancelled by the peer".into());
-    for (after, end) in [(long_before, cancelled), (just_before, StreamEnd::DeadlineExceeded)] {
+    let cancelled = End::RemoteError("cancelled by the peer".into());
+    for (after, end) in [(long_before, cancelled), (just_before, End::DeadlineExceeded)] {
         let mut subject = Subject::new();
         let id = subject.open_until(Duration::from_secs(1));
         subject.deliver(Op::AckMux, id, 0, b"");
@@ -122,7 +122,7 @@ fn b10_p18_a_disconnect_around_the_deadline_is_a_deadline() {
     subject.advance(just_before);
     let header = Header { flags: Flags::ERROR, ..Header::new(id.mux_id, Op::DisconnectClientMux) };
     subject.receive(header, Bytes::from_static(b"the reason"));
-    assert_eq!(subject.events(), [stream_ended(StreamEnd::RemoteError("the reason".into()))]);
+    assert_eq!(subject.events(), [stream_ended(End::RemoteError("the reason".into()))]);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn b25_a_handler_that_ends_early_drops_the_waiting_message() {
     subject.send(id, b"waits");
     subject.sent();
     subject.deliver_flagged(Op::MuxServerMsg, id, 1, FAILED, b"enough");
-    assert_eq!(subject.events(), [stream_ended(StreamEnd::RemoteError("enough".into()))]);
+    assert_eq!(subject.events(), [stream_ended(End::RemoteError("enough".into()))]);
     assert_eq!(subject.connection.send_status(id), SendStatus::StreamEnded);
     let spent = subject.connection.take_retired_payloads();
     assert_eq!(spent.last().map(|payload| &payload[..]), Some(&b"waits"[..]));
@@ -144,8 +144,8 @@ fn b25_a_handler_that_ends_early_drops_the_waiting_message() {
 fn b12_a_refused_stream_ends_with_the_kind_of_refusal() {
     let unknown = "Invalid Handler for type: 7";
     for (text, end) in [
-        (unknown, StreamEnd::UnknownHandler(unknown.into())),
-        ("overloaded: 4 calls", StreamEnd::Refused("overloaded: 4 calls".into())),
+        (unknown, End::UnknownHandler(unknown.into())),
+        ("overloaded: 4 calls", End::Refused("overloaded: 4 calls".into())),
     ] {
         let mut subject = Subject::new();
         let id = subject.open(1, 1);
@@ -164,7 +164,7 @@ fn b11_cancelling_a_stream_ends_its_halves_and_its_handler() {
     subject.deliver(Op::MuxServerMsg, id, 1, b"unread");
     subject.events();
     subject.connection.cancel(id.mux_id);
-    assert_eq!(subject.events(), [stream_ended_with(&[b"unread"], StreamEnd::Cancelled)]);
+    assert_eq!(subject.events(), [stream_ended_with(&[b"unread"], End::Cancelled)]);
     assert_eq!(subject.lines(), ["DisconnectServerMux 1"]);
 }
 
@@ -187,7 +187,7 @@ fn b05_the_end_of_the_connection_ends_every_stream_with_the_messages_it_received
         .into_iter()
         .filter(|event| !matches!(event, Event::CallEnded { .. }))
         .collect();
-    let lost = StreamEnd::Disconnected;
+    let lost = End::Disconnected;
     let expected = [
         stream_ended_with(&[b"unread"], lost.clone()),
         stream_ended(lost.clone()),
@@ -248,7 +248,7 @@ fn b07_stream_pings_are_sent_every_15_seconds_and_two_without_a_pong_end_the_str
     assert_eq!(subject.events(), []);
     advance_with_pongs(&mut subject, PING_INTERVAL);
     assert_eq!(stream_lines(&mut subject), ["DisconnectServerMux 1"]);
-    assert_eq!(subject.events(), [stream_ended(StreamEnd::PingTimeout { missed: 2 })]);
+    assert_eq!(subject.events(), [stream_ended(End::PingTimeout { missed: 2 })]);
     assert_eq!(subject.read(id), Received::StreamEnded);
 }
 
@@ -278,7 +278,7 @@ fn b07_a_stream_with_a_nearer_deadline_is_not_pinged() {
         let count = lines.iter().filter(|line| line.starts_with("Ping 1")).count();
         assert_eq!(count, pings, "deadline {deadline} s: {lines:?}");
         assert_eq!(lines.last().map(String::as_str), Some("DisconnectServerMux 1"));
-        assert_eq!(subject.events(), [stream_ended(StreamEnd::DeadlineExceeded)]);
+        assert_eq!(subject.events(), [stream_ended(End::DeadlineExceeded)]);
     }
 }
 
@@ -299,8 +299,8 @@ fn b07_a_stream_that_waits_for_queue_space_is_not_pinged_until_it_is_opened() {
 #[test]
 fn b07_a_pong_with_not_found_or_an_error_ends_its_stream() {
     for (payload, end) in [
-        (pong(true, None), StreamEnd::NotFound),
-        (pong(false, Some("broken")), StreamEnd::RemoteError("broken".into())),
+        (pong(true, None), End::NotFound),
+        (pong(false, Some("broken")), End::RemoteError("broken".into())),
     ] {
         let mut subject = Subject::new();
         let id = subject.opened(1, 2);
@@ -357,10 +357,10 @@ fn b16_one_mux_id_in_both_directions_is_two_streams() {
     subject.events();
 
     subject.receive_op(1, Op::DisconnectServerMux);
-    let events = [inbound_stream_ended(&[], StreamEnd::Cancelled), Event::Cancel { mux_id: 1 }];
+    let events = [inbound_stream_ended(&[], End::Cancelled), Event::Cancel { mux_id: 1 }];
     assert_eq!(subject.events(), events);
     subject.receive_op(1, Op::DisconnectClientMux);
-    let end = StreamEnd::RemoteError("cancelled by the peer".into());
+    let end = End::RemoteError("cancelled by the peer".into());
     assert_eq!(subject.events(), [stream_ended(end)]);
 }
 

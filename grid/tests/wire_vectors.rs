@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{CallOutcome, Connection, Event, Incoming, Request, Slot};
+use grid::proto::connection::{CallOutcome, Connection, End, Event, Incoming, Request, Slot};
 use grid::proto::handshake::{ConnectRequest, ConnectResponse, InstanceId};
 use grid::proto::message::{Checksum, Flags, Header, Message, Op, Outgoing, parse_frame};
 use grid::proto::subroute::SubrouteId;
@@ -357,10 +357,7 @@ fn p13_responses_are_sent_and_received_like_the_vectors() {
 
         let mut caller = connection_with_call(1);
         receive(&mut caller, &vector.bytes);
-        let outcome = match response {
-            Ok(payload) => CallOutcome::Response(payload),
-            Err(error) => CallOutcome::RemoteError(error.message().into()),
-        };
+        let outcome = response.map_err(|error| End::RemoteError(error.message().into()));
         assert_eq!(caller.poll_event(), ended(outcome), "{name}");
     }
 }
@@ -369,7 +366,7 @@ fn p13_responses_are_sent_and_received_like_the_vectors() {
 fn p14_an_absent_response_is_received_as_an_empty_one() {
     let mut caller = connection_with_call(1);
     receive(&mut caller, &vector("response-nil").bytes);
-    assert_eq!(caller.poll_event(), ended(CallOutcome::Response(Bytes::new())));
+    assert_eq!(caller.poll_event(), ended(Ok(Bytes::new())));
 }
 
 #[test]
@@ -384,7 +381,7 @@ fn p13_an_unknown_handler_is_refused_like_the_vector() {
 
     let mut caller = connection_with_call(9);
     receive(&mut caller, &vector.bytes);
-    assert_eq!(caller.poll_event(), ended(CallOutcome::UnknownHandler(reason.into())));
+    assert_eq!(caller.poll_event(), ended(Err(End::UnknownHandler(reason.into()))));
 }
 
 #[test]
@@ -410,7 +407,7 @@ fn p20_a_request_and_a_response_are_merged_like_the_vector() {
     receive(&mut connection, &vector.bytes);
     let served = connection.poll_event();
     assert!(matches!(served, Some(Event::Incoming(Incoming { mux_id: 1, .. }))), "{served:?}");
-    let responded = CallOutcome::Response(Bytes::from_static(b"world"));
+    let responded = Ok(Bytes::from_static(b"world"));
     assert_eq!(connection.poll_event(), ended(responded));
 }
 
@@ -423,7 +420,7 @@ fn p15_p18_stream_messages_of_the_vectors_end_no_connection_and_no_call() {
         receive(&mut connection, &vector("response-ok").bytes);
         let events: Vec<_> = std::iter::from_fn(|| connection.poll_event()).collect();
         assert!(!events.iter().any(|event| matches!(event, Event::Closed(_))), "{name}");
-        let responded = ended(CallOutcome::Response(Bytes::from_static(b"world")));
+        let responded = ended(Ok(Bytes::from_static(b"world")));
         assert_eq!(events.into_iter().next_back(), responded, "{name}");
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::Limits;
-use grid::proto::connection::{CallOutcome, Capacities, CloseReason, StreamEnd};
+use grid::proto::connection::{CallOutcome, Capacities, CloseReason, End};
 use grid::proto::message::{Message, Op, parse_frame};
 use grid::shared::{
     ClockHandle, DeferredWork, Epoch, NewCall, NewStream, Park, Shared, SharedRef, StartedCall,
@@ -243,7 +243,7 @@ pub fn send(
 }
 
 /// Receives the rest of a stream: its messages, and the error that ended it, if any.
-pub fn receive_all(handle: &StreamHandle) -> (Vec<Bytes>, Option<StreamEnd>) {
+pub fn receive_all(handle: &StreamHandle) -> (Vec<Bytes>, Option<End>) {
     let sleeper = Sleeper::default();
     let mut received = Vec::new();
     loop {

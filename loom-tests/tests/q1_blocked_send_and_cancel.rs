@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use grid::proto::connection::{CallOutcome, StreamEnd};
+use grid::proto::connection::End;
 use grid::proto::message::Op;
 use grid::shared::Shared;
 use loom::thread;
@@ -69,7 +69,7 @@ fn q1_b06_b11_a_blocked_call_can_be_cancelled_while_queue_space_frees_up_for_the
         task.run_until(peer::responding, third_is_sent).expect("open");
         caller.join().expect("no panic");
         let outcome = behind.join().expect("no panic");
-        assert_eq!(outcome, Some(CallOutcome::Response(Bytes::from_static(b"response"))));
+        assert_eq!(outcome, Some(Ok(Bytes::from_static(b"response"))));
 
         task.written.extend(transmit_all(&remote, epoch).expect("open"));
         let sent = ops_of_call(&task.written, 2);
@@ -133,7 +133,7 @@ fn q1_b06_b11_a_waiter_for_a_blocked_opening_is_notified_of_its_cancellation() {
         };
         let mut written = transmit(&remote, epoch).expect("open");
         written.extend(transmit(&remote, epoch).expect("open"));
-        assert_eq!(opener.join().expect("it is notified"), Err(StreamEnd::Cancelled));
+        assert_eq!(opener.join().expect("it is notified"), Err(End::Cancelled));
         canceller.join().expect("no panic");
         written.extend(transmit_all(&remote, epoch).expect("open"));
         let sent = ops_of_call(&written, 2);

@@ -7,7 +7,7 @@
 
 use std::task::Waker;
 
-use grid::proto::connection::{CallOutcome, Capacities, CloseReason, StreamEnd};
+use grid::proto::connection::{Capacities, CloseReason, End};
 use grid::shared::{Park, SendFailure, Written};
 use loom::thread;
 use loom_tests::{
@@ -37,7 +37,7 @@ fn q2_b05_b06_closing_ends_calls_that_wait_for_queue_space_and_wakes_a_task_whos
         };
         remote.detach(epoch, CloseReason::Peer);
         let outcome = caller.join().expect("no panic");
-        assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
+        assert!(matches!(outcome, None | Some(Err(End::Disconnected))), "{outcome:?}");
         let sleeper = task.join().expect("no panic");
         assert!(sleeper.is_deregistered());
         assert!(filler.poll(Waker::noop()).is_ready());
@@ -64,9 +64,9 @@ fn q2_b05_b06_closing_ends_both_halves_of_a_stream_that_wait_for_credit_and_mess
         };
         remote.detach(epoch, CloseReason::Peer);
         let sent = sender.join().expect("no panic");
-        assert_eq!(sent, Err(SendFailure::StreamEnded(StreamEnd::Disconnected)));
+        assert_eq!(sent, Err(SendFailure::StreamEnded(End::Disconnected)));
         let received = receiver.join().expect("no panic");
-        assert_eq!(received, (vec![], Some(StreamEnd::Disconnected)));
+        assert_eq!(received, (vec![], Some(End::Disconnected)));
         assert_quiescent(&remote);
     });
 }

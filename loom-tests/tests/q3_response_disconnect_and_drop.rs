@@ -6,7 +6,7 @@
 
 use std::task::Waker;
 
-use grid::proto::connection::{CallOutcome, CloseReason};
+use grid::proto::connection::{CloseReason, End};
 use loom::thread;
 use loom_tests::{
     Remote, Sleeper, assert_quiescent, check, connected, deliver, new_call, peer, probed, transmit,
@@ -44,11 +44,11 @@ fn q3_b14_a_waiting_caller_has_exactly_one_outcome_the_response_if_it_came_first
         let is_delivered = responder.join().expect("no panic");
         disconnecter.join().expect("no panic");
         match outcome {
-            CallOutcome::Response(response) => {
+            Ok(response) => {
                 assert!(is_delivered);
                 assert_eq!(&response[..], b"response");
             }
-            CallOutcome::Disconnected => assert!(!is_delivered, "a response was lost"),
+            Err(End::Disconnected) => assert!(!is_delivered, "a response was lost"),
             other => panic!("{other:?}"),
         }
         drop(started);

@@ -5,7 +5,7 @@
 //! for its whole deadline, or for ever.
 #![cfg(grid_loom)]
 
-use grid::proto::connection::{CallOutcome, CloseReason, StreamEnd};
+use grid::proto::connection::{CloseReason, End};
 use grid::shared::Shared;
 use loom::thread;
 use loom_tests::{
@@ -33,9 +33,9 @@ fn q4_b15_a_disconnect_ends_calls_and_streams_during_their_setup() {
         };
         remote.detach(epoch, CloseReason::Peer);
         let outcome = caller.join().expect("no panic");
-        assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
+        assert!(matches!(outcome, None | Some(Err(End::Disconnected))), "{outcome:?}");
         let end = opener.join().expect("no panic");
-        assert!(matches!(end, None | Some(StreamEnd::Disconnected)), "{end:?}");
+        assert!(matches!(end, None | Some(End::Disconnected)), "{end:?}");
         assert_quiescent(&remote);
     });
 }
@@ -53,7 +53,7 @@ fn q4_b15_b20_a_disconnect_ends_a_stream_whose_acknowledgement_arrives_concurren
                 // Opened or not: a message that waits for the acknowledgement must not wait for
                 // ever.
                 let opened = wait(|waker| handle.poll_open(waker));
-                assert!(matches!(opened, Ok(()) | Err(StreamEnd::Disconnected)), "{opened:?}");
+                assert!(matches!(opened, Ok(()) | Err(End::Disconnected)), "{opened:?}");
                 let sent = send(&handle, b"one").and_then(|()| send(&handle, b"two"));
                 sent.expect_err("there is one credit");
             })
@@ -97,7 +97,7 @@ fn q4_b15_a_disconnect_ends_a_stream_that_is_being_accepted() {
         remote.detach(epoch, CloseReason::Peer);
         watcher.join().expect("no panic");
         let received = handler.join().expect("no panic");
-        assert!(matches!(received, None | Some((_, Some(StreamEnd::Disconnected)))));
+        assert!(matches!(received, None | Some((_, Some(End::Disconnected)))));
         assert_quiescent(&remote);
     });
 }

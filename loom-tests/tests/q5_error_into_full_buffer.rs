@@ -8,7 +8,7 @@
 use std::sync::Arc as StdArc;
 
 use bytes::Bytes;
-use grid::proto::connection::StreamEnd;
+use grid::proto::connection::End;
 use grid::proto::message::Op;
 use grid::shared::SendFailure;
 use loom::thread;
@@ -37,9 +37,9 @@ fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
         };
         let (received, end) = receive_all(&handle);
         assert_eq!(received, [&b"fills it"[..]], "messages before the error are received");
-        assert_eq!(end, Some(StreamEnd::RemoteError("it failed".into())));
+        assert_eq!(end, Some(End::RemoteError("it failed".into())));
         let sent = sender.join().expect("no panic");
-        let expected = SendFailure::StreamEnded(StreamEnd::RemoteError("it failed".into()));
+        let expected = SendFailure::StreamEnded(End::RemoteError("it failed".into()));
         assert_eq!(sent, Err(expected));
         task.join().expect("it never blocks");
         assert_eq!(remote.stats().live_outbound_streams, 0);
@@ -69,8 +69,8 @@ fn q5_b24_b25_an_error_and_a_cancellation_end_the_stream_once_and_leak_nothing()
         let sent = ops_of_call(&transmit_all(&remote, epoch).expect("open"), 1);
         let is_cancelled = sent.contains(&Op::DisconnectServerMux);
         match end {
-            Some(StreamEnd::RemoteError(_)) => assert!(!is_cancelled, "the handler has ended"),
-            Some(StreamEnd::Cancelled) => assert!(is_cancelled, "the handler must be cancelled"),
+            Some(End::RemoteError(_)) => assert!(!is_cancelled, "the handler has ended"),
+            Some(End::Cancelled) => assert!(is_cancelled, "the handler must be cancelled"),
             other => panic!("{other:?}"),
         }
         drop(handle);
@@ -105,8 +105,8 @@ fn q5_b24_a_handlers_error_is_sent_without_a_credit_unless_it_was_cancelled_befo
         watcher.join().expect("it is woken, once the response was sent or cancelled");
         let sent = ops_of_call(&transmit_all(&remote, epoch).expect("open"), 1);
         match end {
-            StreamEnd::Finished => assert_eq!(sent.last(), Some(&Op::DisconnectClientMux)),
-            StreamEnd::Cancelled => assert!(!sent.contains(&Op::DisconnectClientMux), "{sent:?}"),
+            End::Finished => assert_eq!(sent.last(), Some(&Op::DisconnectClientMux)),
+            End::Cancelled => assert!(!sent.contains(&Op::DisconnectClientMux), "{sent:?}"),
             other => panic!("{other:?}"),
         }
         assert_quiescent(&remote);

@@ -6,7 +6,7 @@
 #![cfg(grid_loom)]
 
 use bytes::Bytes;
-use grid::proto::connection::{Capacities, CloseReason, StreamEnd};
+use grid::proto::connection::{Capacities, CloseReason, End};
 use grid::proto::message::{Flags, Op};
 use loom::thread;
 use loom_tests::{
@@ -37,8 +37,8 @@ fn q6_b23_messages_before_the_end_are_received_and_a_clean_end_survives_a_discon
         let (received, end) = receive_all(&handle);
         disconnecter.join().expect("no panic");
         match task.join().expect("no panic") {
-            0 => assert_eq!((received.len(), end), (0, Some(StreamEnd::Disconnected))),
-            1 => assert_eq!((received.len(), end), (1, Some(StreamEnd::Disconnected))),
+            0 => assert_eq!((received.len(), end), (0, Some(End::Disconnected))),
+            1 => assert_eq!((received.len(), end), (1, Some(End::Disconnected))),
             _ => assert_eq!((&*received, end), (&["one".into(), "two".into()][..], None)),
         }
         assert_quiescent(&remote);
@@ -68,7 +68,7 @@ fn q6_b23_a_clean_end_that_came_first_survives_the_callers_cancellation() {
         let is_cancelled = !transmit_all(&remote, epoch).expect("open").is_empty();
         match end {
             None => assert_eq!((received.len(), is_cancelled), (1, false)),
-            Some(StreamEnd::Cancelled) => assert_eq!((received.len(), is_cancelled), (0, true)),
+            Some(End::Cancelled) => assert_eq!((received.len(), is_cancelled), (0, true)),
             other => panic!("{other:?}"),
         }
         assert_quiescent(&remote);
@@ -118,9 +118,9 @@ fn q6_b23_the_end_that_a_returned_handler_gets_matches_the_messages_sent() {
         let messages = written.iter().filter(|message| message.header.op == Op::MuxServerMsg);
         let ends: Vec<bool> = messages.map(|message| is_end(message.header.flags)).collect();
         match (sent, end) {
-            (Ok(()), StreamEnd::Finished) => assert_eq!(ends, [false, true]),
-            (Ok(()), StreamEnd::Cancelled) => assert_eq!(ends, [false]),
-            (Err(_), StreamEnd::Cancelled) => assert_eq!(ends, [false; 0]),
+            (Ok(()), End::Finished) => assert_eq!(ends, [false, true]),
+            (Ok(()), End::Cancelled) => assert_eq!(ends, [false]),
+            (Err(_), End::Cancelled) => assert_eq!(ends, [false; 0]),
             other => panic!("{other:?}, but {ends:?} was sent"),
         }
         assert_quiescent(&remote);

@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use grid::ConnectionState;
-use grid::proto::connection::{CallOutcome, CloseReason};
+use grid::proto::connection::{CloseReason, End};
 use grid::proto::message::Op;
 use loom::thread;
 use loom_tests::{
@@ -54,11 +54,11 @@ fn q7_b03_b06_a_call_between_two_connections_is_served_by_the_second_or_ended_wi
         let (reason, new_written) = new_task.join().expect("no panic");
         assert_eq!(reason, CloseReason::Peer);
         match outcome {
-            Some(CallOutcome::Response(_)) => {
+            Some(Ok(_)) => {
                 assert_eq!(ops_of_call(&new_written, 1), [Op::Request]);
             }
             // It was started on the first connection, or between the two.
-            Some(CallOutcome::Disconnected) | None => assert_eq!(new_written, []),
+            Some(Err(End::Disconnected)) | None => assert_eq!(new_written, []),
             other => panic!("{other:?}"),
         }
         assert_quiescent(&remote);

@@ -9,7 +9,7 @@
 use std::sync::Arc as StdArc;
 
 use bytes::Bytes;
-use grid::proto::connection::{CallOutcome, Capacities};
+use grid::proto::connection::Capacities;
 use grid::proto::message::{Flags, Message, Op};
 use grid::shared::Shared;
 use loom::thread;
@@ -134,7 +134,7 @@ fn q8_b06_a_connection_task_that_goes_to_sleep_is_woken_by_a_queued_message() {
             let remote = remote.clone();
             thread::spawn(move || request(&remote, b"two"))
         };
-        let response = Some(CallOutcome::Response(Bytes::from_static(b"response")));
+        let response = Some(Ok(Bytes::from_static(b"response")));
         assert_eq!(request(&remote, b"one"), response);
         assert_eq!(other.join().expect("no panic"), response);
         task.join().expect("the task has received both messages");

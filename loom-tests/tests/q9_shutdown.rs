@@ -8,7 +8,7 @@ use std::sync::Arc as StdArc;
 
 use bytes::Bytes;
 use grid::ConnectionState;
-use grid::proto::connection::{CallOutcome, CloseReason, StreamEnd};
+use grid::proto::connection::{CloseReason, End};
 use grid::shared::{HandlerTask, SendFailure};
 use loom::thread;
 use loom_tests::{
@@ -56,7 +56,7 @@ fn q9_b09_draining_ends_when_the_connection_ends() {
         remote.drain();
         wait(|waker| remote.poll_idle(waker));
         let outcome = caller.join().expect("no panic");
-        assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
+        assert!(matches!(outcome, None | Some(Err(End::Disconnected))), "{outcome:?}");
         disconnecter.join().expect("no panic");
         assert_quiescent(&remote);
     });
@@ -86,7 +86,7 @@ fn q9_b05_b09_shutdown_ends_calls_and_the_task_and_notifies_watchers() {
         let seen = watcher.join().expect("it sees a change");
         assert_eq!(seen.0, ConnectionState::Shutdown, "the end is seen as one change");
         let outcome = caller.join().expect("no panic");
-        assert!(matches!(outcome, None | Some(CallOutcome::Disconnected)), "{outcome:?}");
+        assert!(matches!(outcome, None | Some(Err(End::Disconnected))), "{outcome:?}");
         assert_eq!(task.join().expect("no panic"), CloseReason::Shutdown);
         assert!(remote.attach().is_err(), "shutdown is permanent");
         assert_quiescent(&remote);
@@ -116,11 +116,8 @@ fn q9_b05_b09_shutdown_ends_a_stream_and_all_its_waiters() {
         remote.shutdown();
         let is_delivered = task.join().expect("no panic");
         let (received, end) = reader.join().expect("no panic");
-        assert_eq!(
-            (received.len(), end),
-            (usize::from(is_delivered), Some(StreamEnd::Disconnected))
-        );
-        let expected = SendFailure::StreamEnded(StreamEnd::Disconnected);
+        assert_eq!((received.len(), end), (usize::from(is_delivered), Some(End::Disconnected)));
+        let expected = SendFailure::StreamEnded(End::Disconnected);
         assert_eq!(sender.join().expect("no panic"), Err(expected));
         assert_quiescent(&remote);
     });

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use super::end::{CallOutcome, End};
 pub use super::event::{CloseReason, Counters, Event, StartError, UNKNOWN_HANDLER};
 pub use super::inbound::{CallKind, HandlerResult, Incoming};
-pub use super::outbound::{CallOutcome, Request, Slot};
-pub use super::stream::{
-    Capacities, OpenRequest, Received, SendStatus, StreamEnd, StreamId, StreamSide,
-};
+pub use super::outbound::{Request, Slot};
+pub use super::stream::{Capacities, OpenRequest, Received, SendStatus, StreamId, StreamSide};
 
 use super::deadlines::Deadlines;
 use super::inbound::{InboundCall, InboundCalls, InboundState, InboundStream};
@@ -137,7 +136,7 @@ enum Timer {
 ///
 /// ```
 /// # use {bytes::Bytes, grid::limits::Limits, grid::time::Instant, std::time::Duration};
-/// # use grid::proto::connection::{CallOutcome, Connection, Event, Request, Slot};
+/// # use grid::proto::connection::{Connection, Event, Request, Slot};
 /// # use grid::proto::message::{Checksum, parse_frame};
 /// fn transfer(from: &mut Connection, to: &mut Connection, now: Instant) {
 ///     let mut messages = Vec::new();
@@ -156,7 +155,7 @@ enum Timer {
 /// let Some(Event::Incoming(incoming)) = callee.poll_event() else { panic!("no call came in") };
 /// assert!(callee.respond(incoming.mux_id, &Ok(incoming.payload), now));
 /// transfer(&mut callee, &mut caller, now);
-/// let outcome = CallOutcome::Response(Bytes::from("hello"));
+/// let outcome = Ok(Bytes::from("hello"));
 /// assert_eq!(caller.poll_event(), Some(Event::CallEnded { slot: Slot(7), outcome }));
 /// ```
 #[derive(Debug)]
@@ -207,15 +206,14 @@ impl<S> Connection<S> {
         let Header { mux_id, op, .. } = message.header;
         match op {
             Op::Request => self.handle_request(message, now),
-            Op::Response if self.outbound.stream_mut(mux_id).is_some() => self.skip(message.header),
-            Op::Response => self.end_call(mux_id, outbound::outcome_of_response(message)),
-            Op::MuxConnectError => self.end_call(mux_id, outbound::outcome_of_refusal(&message)),
+            Op::Response => self.handle_response(message),
+            Op::MuxConnectError => self.end_call(mux_id, outbound::end_of_refusal(&message)),
             Op::Ping if mux_id == 0 => self.handle_ping(&message),
             Op::Pong if mux_id == 0 => self.handle_pong(&message, now),
             Op::Ping => self.handle_stream_ping(&message.header, now),
             Op::Pong => self.handle_stream_pong(&message),
             Op::ConnectMux => self.handle_connect_mux(message, now),
-            Op::DisconnectServerMux => self.remove_and_cancel_inbound(mux_id, StreamEnd::Cancelled),
+            Op::DisconnectServerMux => self.remove_and_cancel_inbound(mux_id, End::Cancelled),
             Op::DisconnectClientMux => self.handle_remote_end(&message, now),
             Op::AckMux | Op::MuxServerMsg | Op::UnblockClMux => self.handle_server_message(message),
             Op::MuxClientMsg | Op::UnblockSrvMux => self.handle_client_message(message),
@@ -228,49 +226,60 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Ends an outbound call with its response. A stream has no Response.
+    fn handle_response(&mut self, message: Message) {
+        let mux_id = message.header.mux_id;
+        match self.outbound.get(mux_id).map(|call| &call.state) {
+            Some(OutboundState::Stream { .. }) => self.skip(message.header),
+            Some(OutboundState::Sent) => {
+                if let Some(OutboundCall { slot, .. }) = self.outbound.remove(mux_id) {
+                    let outcome = outbound::outcome_of_response(message);
+                    self.events.push_back(Event::CallEnded { slot, outcome });
+                }
+            }
+            // The peer has not received this call, or the call is gone: as in `end_call`.
+            Some(OutboundState::Blocked { .. } | OutboundState::StreamBlocked { .. }) | None => {}
+        }
+    }
+
     /// Ends an outbound call that the peer regards as ended. A call that is gone needs no reply: a
     /// late message carries EOF or refers to no call ([P18]).
     ///
     /// [P18]: crate::protocol#p18
-    fn end_call(&mut self, mux_id: u64, outcome: CallOutcome) {
-        match self.outbound.get_mut(mux_id) {
+    fn end_call(&mut self, mux_id: u64, end: End) {
+        match self.outbound.get(mux_id).map(|call| &call.state) {
             // The peer has not received this call: no message of the peer can end it.
-            Some(OutboundCall {
-                state: OutboundState::Blocked { .. } | OutboundState::StreamBlocked { .. },
-                ..
-            })
-            | None => {}
-            Some(OutboundCall {
-                state: OutboundState::Sent | OutboundState::Stream { .. },
-                ..
-            }) => {
+            Some(OutboundState::Blocked { .. } | OutboundState::StreamBlocked { .. }) | None => {}
+            Some(OutboundState::Sent | OutboundState::Stream { .. }) => {
                 if let Some(call) = self.outbound.remove(mux_id) {
-                    self.call_ended(call, outcome);
+                    self.call_ended(call, end);
                 }
             }
         }
     }
 
-    /// Emits the end of an outbound call.
-    fn call_ended(&mut self, call: OutboundCall<S>, outcome: CallOutcome) {
+    /// Emits the end of an outbound call or stream that has been removed.
+    fn call_ended(&mut self, call: OutboundCall<S>, end: End) {
         let OutboundCall { slot, state } = call;
         match state {
-            OutboundState::Blocked { request, .. } => {
+            OutboundState::Blocked { position, request } => {
+                self.queue.remove_waiter(position);
                 self.retired_payloads.push(request.payload);
-                self.events.push_back(Event::CallEnded { slot, outcome });
+                self.events.push_back(Event::CallEnded { slot, outcome: Err(end) });
             }
-            OutboundState::Sent => self.events.push_back(Event::CallEnded { slot, outcome }),
-            OutboundState::StreamBlocked { stream, open, .. } => {
+            OutboundState::Sent => {
+                self.events.push_back(Event::CallEnded { slot, outcome: Err(end) });
+            }
+            OutboundState::StreamBlocked { stream, open, position } => {
+                self.queue.remove_waiter(position);
                 self.retired_payloads.extend(open.payload);
-                self.stream_ended(slot, *stream, outcome.into());
+                self.stream_ended(slot, *stream, end);
             }
-            OutboundState::Stream { stream, .. } => {
-                self.stream_ended(slot, *stream, outcome.into());
-            }
+            OutboundState::Stream { stream, .. } => self.stream_ended(slot, *stream, end),
         }
     }
 
-    fn stream_ended(&mut self, slot: S, stream: Stream, end: StreamEnd) {
+    fn stream_ended(&mut self, slot: S, stream: Stream, end: End) {
         if let Some(position) = stream.position {
             self.queue.remove_waiter(position);
         }
@@ -289,11 +298,11 @@ impl<S> Connection<S> {
             OutboundState::StreamBlocked { stream, open, position } => {
                 self.queue.remove_waiter(position);
                 self.retired_payloads.extend(open.payload);
-                self.stream_ended(call.slot, *stream, StreamEnd::Cancelled);
+                self.stream_ended(call.slot, *stream, End::Cancelled);
             }
             OutboundState::Sent => self.send_disconnect_server_mux(mux_id),
             OutboundState::Stream { stream, .. } => {
-                self.stream_ended(call.slot, *stream, StreamEnd::Cancelled);
+                self.stream_ended(call.slot, *stream, End::Cancelled);
                 self.send_disconnect_server_mux(mux_id);
             }
         }
@@ -305,7 +314,7 @@ impl<S> Connection<S> {
 
     /// Handles a DisconnectClientMux: the callee ended the call, or no longer has it. A callee
     /// drops a stream silently at its deadline, and its clock may be slightly fast. A message sent
-    /// to it then provokes a disconnect without a reason ([P18]). In that case the outcome is the
+    /// to it then provokes a disconnect without a reason ([P18]). In that case the end is the
     /// deadline.
     ///
     /// [P18]: crate::protocol#p18
@@ -314,21 +323,21 @@ impl<S> Connection<S> {
         let has_reason = message.header.flags.contains(Flags::ERROR);
         let stream = self.outbound.stream_mut(mux_id);
         let may_have_expired = stream.is_some_and(|stream| stream.may_have_expired_remotely(now));
-        let outcome = match (has_reason, may_have_expired) {
-            (false, true) => CallOutcome::DeadlineExceeded,
-            _ => outbound::outcome_of_remote_end(message),
+        let end = match (has_reason, may_have_expired) {
+            (false, true) => End::DeadlineExceeded,
+            _ => outbound::end_of_disconnect(message),
         };
-        self.end_call(mux_id, outcome);
+        self.end_call(mux_id, end);
     }
 
     /// Cancels an inbound call whose result is no longer needed. Does nothing if it has ended.
-    fn remove_and_cancel_inbound(&mut self, mux_id: u64, end: StreamEnd) {
+    fn remove_and_cancel_inbound(&mut self, mux_id: u64, end: End) {
         if let Some(call) = self.inbound.remove(mux_id) {
             self.cancel_inbound(mux_id, call, end);
         }
     }
 
-    fn cancel_inbound(&mut self, mux_id: u64, call: InboundCall<S>, end: StreamEnd) {
+    fn cancel_inbound(&mut self, mux_id: u64, call: InboundCall<S>, end: End) {
         match call.state {
             InboundState::Running | InboundState::Opening { .. } => {
                 self.events.push_back(Event::Cancel { mux_id });
@@ -417,7 +426,7 @@ impl<S> Connection<S> {
                 Timer::OutboundDeadline(mux_id) => self.expire_call(mux_id),
                 Timer::InboundDeadline { mux_id, serial } => {
                     if self.inbound.is_live(mux_id, serial) {
-                        self.remove_and_cancel_inbound(mux_id, StreamEnd::DeadlineExceeded);
+                        self.remove_and_cancel_inbound(mux_id, End::DeadlineExceeded);
                     }
                 }
                 Timer::StreamPing(mux_id) => self.ping_stream(mux_id, now),
@@ -439,33 +448,16 @@ impl<S> Connection<S> {
     }
 
     fn expire_call(&mut self, mux_id: u64) {
-        self.end_and_notify_peer(mux_id, StreamEnd::DeadlineExceeded);
+        self.end_and_notify_peer(mux_id, End::DeadlineExceeded);
     }
 
     /// Ends an outbound call for a local reason, and notifies the callee if the call was sent.
-    fn end_and_notify_peer(&mut self, mux_id: u64, end: StreamEnd) {
-        let Some(OutboundCall { slot, state }) = self.outbound.remove(mux_id) else { return };
-        match state {
-            OutboundState::Blocked { position, request } => {
-                self.queue.remove_waiter(position);
-                self.retired_payloads.push(request.payload);
-                self.events
-                    .push_back(Event::CallEnded { slot, outcome: CallOutcome::DeadlineExceeded });
-            }
-            OutboundState::Sent => {
-                self.events
-                    .push_back(Event::CallEnded { slot, outcome: CallOutcome::DeadlineExceeded });
-                self.send_disconnect_server_mux(mux_id);
-            }
-            OutboundState::StreamBlocked { stream, open, position } => {
-                self.queue.remove_waiter(position);
-                self.retired_payloads.extend(open.payload);
-                self.stream_ended(slot, *stream, end);
-            }
-            OutboundState::Stream { stream, .. } => {
-                self.stream_ended(slot, *stream, end);
-                self.send_disconnect_server_mux(mux_id);
-            }
+    fn end_and_notify_peer(&mut self, mux_id: u64, end: End) {
+        let Some(call) = self.outbound.remove(mux_id) else { return };
+        let is_sent = call.state.is_sent();
+        self.call_ended(call, end);
+        if is_sent {
+            self.send_disconnect_server_mux(mux_id);
         }
     }
 
@@ -489,7 +481,7 @@ impl<S> Connection<S> {
     }
 
     /// Closes the connection at once, without sending anything ([B05]). Every outbound call ends with
-    /// [`CallOutcome::Disconnected`], every running handler gets [`Event::Cancel`], and the queue
+    /// [`Err(End::Disconnected)`], every running handler gets [`Event::Cancel`], and the queue
     /// is discarded.
     ///
     /// [B05]: crate::rules#b05
@@ -499,10 +491,10 @@ impl<S> Connection<S> {
         }
         self.is_closed = true;
         for (_, call) in self.outbound.drain() {
-            self.call_ended(call, CallOutcome::Disconnected);
+            self.call_ended(call, End::Disconnected);
         }
         for (mux_id, call) in self.inbound.drain() {
-            self.cancel_inbound(mux_id, call, StreamEnd::Disconnected);
+            self.cancel_inbound(mux_id, call, End::Disconnected);
         }
         self.deadlines.clear();
         self.retired_payloads.append(&mut self.queue.clear());

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::end::{CallOutcome, End};
 use super::inbound::Incoming;
 use super::message::Op;
-use super::outbound::{CallOutcome, Slot};
-use super::stream::{StreamEnd, StreamId};
+use super::outbound::Slot;
+use super::stream::StreamId;
 
 /// First words of a refusal that means "no such handler" ([P13]).
 ///
@@ -42,7 +43,7 @@ pub enum Event<S = Slot> {
         /// [B23]: crate::rules#b23
         rest: VecDeque<Bytes>,
         /// How the stream ended.
-        end: StreamEnd,
+        end: End,
     },
     /// The result of this call's handler is no longer needed: its caller cancelled the call, its
     /// deadline passed, or the connection ended.

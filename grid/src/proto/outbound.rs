@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::end::{CallOutcome, End};
 use super::event::UNKNOWN_HANDLER;
 use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
 use super::payload::{self, MuxConnectError};
@@ -32,25 +33,6 @@ pub struct Request {
     pub payload: Bytes,
     /// The time at which the call expires.
     pub deadline: Instant,
-}
-
-/// The outcome of a call. Every call has exactly one, unless its caller cancels it ([B14]).
-///
-/// [B14]: crate::rules#b14
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallOutcome {
-    /// The handler's response.
-    Response(Bytes),
-    /// The handler failed, or the callee cancelled the call.
-    RemoteError(Arc<str>),
-    /// The peer has no such handler.
-    UnknownHandler(Arc<str>),
-    /// The callee refused the call.
-    Refused(Arc<str>),
-    /// The deadline passed.
-    DeadlineExceeded,
-    /// The connection ended.
-    Disconnected,
 }
 
 /// The state of an outbound call. An opened stream continues in `stream`.
@@ -78,6 +60,14 @@ pub(super) enum OutboundState {
 }
 
 impl OutboundState {
+    /// Whether the peer may have received the call: its first message was queued.
+    pub(super) fn is_sent(&self) -> bool {
+        match self {
+            Self::Sent | Self::Stream { .. } => true,
+            Self::Blocked { .. } | Self::StreamBlocked { .. } => false,
+        }
+    }
+
     fn is_stream(&self) -> bool {
         match self {
             Self::Stream { .. } | Self::StreamBlocked { .. } => true,
@@ -190,29 +180,29 @@ pub(super) fn millis_left(deadline: Instant, now: Instant) -> u32 {
 /// Converts a Response to the outcome of its call.
 pub(super) fn outcome_of_response(message: Message) -> CallOutcome {
     if message.header.flags.contains(Flags::ERROR) {
-        CallOutcome::RemoteError(payload::text(&message.payload))
+        Err(End::RemoteError(payload::text(&message.payload)))
     } else {
-        CallOutcome::Response(message.payload)
+        Ok(message.payload)
     }
 }
 
-/// Converts a MuxConnectError to the outcome of the refused call.
-pub(super) fn outcome_of_refusal(message: &Message) -> CallOutcome {
+/// Converts a MuxConnectError to the end of the refused call or stream.
+pub(super) fn end_of_refusal(message: &Message) -> End {
     let reason: Arc<str> = match payload::decode::<MuxConnectError>(&message.payload) {
         Ok(refusal) => refusal.error.into(),
         Err(_) => "the peer gave no reason".into(),
     };
     if reason.starts_with(UNKNOWN_HANDLER) {
-        CallOutcome::UnknownHandler(reason)
+        End::UnknownHandler(reason)
     } else {
-        CallOutcome::Refused(reason)
+        End::Refused(reason)
     }
 }
 
-/// Converts a DisconnectClientMux to the outcome of the call that the callee ended.
-pub(super) fn outcome_of_remote_end(message: &Message) -> CallOutcome {
+/// Converts a DisconnectClientMux to the end of the call or stream that the callee ended.
+pub(super) fn end_of_disconnect(message: &Message) -> End {
     let has_reason = message.header.flags.contains(Flags::ERROR);
-    CallOutcome::RemoteError(if has_reason {
+    End::RemoteError(if has_reason {
         payload::text(&message.payload)
     } else {
         "cancelled by the peer".into()

@@ -8,13 +8,12 @@
 //! [P18]: crate::protocol#p18
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::credit::{ReceiveCredit, SendCredit};
+use super::end::End;
 use super::message::{Checksum, Flags, Header, Op, Outgoing};
-use super::outbound::CallOutcome;
 use super::subroute::SubrouteId;
 use crate::error::HandlerError;
 use crate::limits::CLOCK_DRIFT_DIVISOR;
@@ -73,62 +72,6 @@ pub struct OpenRequest {
     pub capacities: Capacities,
 }
 
-/// The end of a stream. Every stream has exactly one ([B14]).
-///
-/// [B14]: crate::rules#b14
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// The handler succeeded, and all of its messages were received.
-    Finished,
-    /// The handler failed, or the callee cancelled the stream.
-    RemoteError(Arc<str>),
-    /// The peer has no such handler.
-    UnknownHandler(Arc<str>),
-    /// The callee refused the stream.
-    Refused(Arc<str>),
-    /// The caller cancelled the stream.
-    Cancelled,
-    /// The deadline passed.
-    DeadlineExceeded,
-    /// The connection ended.
-    Disconnected,
-    /// The peer sent a message out of sequence ([B22]).
-    ///
-    /// [B22]: crate::rules#b22
-    IncorrectSequence {
-        /// Expected sequence number.
-        expected: u32,
-        /// Received sequence number.
-        received: u32,
-    },
-    /// The peer sent more than its credit allowed ([B21]).
-    ///
-    /// [B21]: crate::rules#b21
-    Overrun,
-    /// The peer's end of the stream sent no pings or pongs ([B07]).
-    ///
-    /// [B07]: crate::rules#b07
-    PingTimeout {
-        /// Pings in a row without a pong, or expected pings that did not arrive.
-        missed: u32,
-    },
-    /// The peer no longer has the stream.
-    NotFound,
-}
-
-impl From<CallOutcome> for StreamEnd {
-    fn from(outcome: CallOutcome) -> Self {
-        match outcome {
-            CallOutcome::Response(_) => Self::Finished,
-            CallOutcome::RemoteError(text) => Self::RemoteError(text),
-            CallOutcome::UnknownHandler(text) => Self::UnknownHandler(text),
-            CallOutcome::Refused(text) => Self::Refused(text),
-            CallOutcome::DeadlineExceeded => Self::DeadlineExceeded,
-            CallOutcome::Disconnected => Self::Disconnected,
-        }
-    }
-}
-
 /// The result of receiving from a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
@@ -185,12 +128,10 @@ impl Violation {
         }
     }
 
-    pub(super) fn into_end(self) -> StreamEnd {
+    pub(super) fn into_end(self) -> End {
         match self {
-            Self::Sequence { expected, received } => {
-                StreamEnd::IncorrectSequence { expected, received }
-            }
-            Self::Overrun | Self::NoInput => StreamEnd::Overrun,
+            Self::Sequence { expected, received } => End::IncorrectSequence { expected, received },
+            Self::Overrun | Self::NoInput => End::Overrun,
         }
     }
 }

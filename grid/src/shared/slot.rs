@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Epoch;
-use crate::proto::connection::CallOutcome;
+use crate::proto::connection::{CallOutcome, End};
 use crate::proto::subroute::SubrouteId;
 use crate::sync::{Arc, Mutex};
 
@@ -96,7 +96,7 @@ impl CallSlot {
             CallSlotState::Done(outcome) => Poll::Ready(outcome),
             CallSlotState::Waiting(_) | CallSlotState::Taken => {
                 crate::bug!("the outcome of a call was polled after it was taken");
-                Poll::Ready(CallOutcome::Disconnected)
+                Poll::Ready(Err(End::Disconnected))
             }
         }
     }

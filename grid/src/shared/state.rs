@@ -13,7 +13,7 @@ use super::Epoch;
 use super::slot::CallSlot;
 use super::stream_slot::StreamWaiter;
 use crate::proto::connection::{
-    CallOutcome, CloseReason, Connection, Counters, Event, Incoming, StreamEnd,
+    CallOutcome, CloseReason, Connection, Counters, End, Event, Incoming,
 };
 use crate::proto::message::Op;
 use crate::stats::{ConnectionState, Failure, FailureKind};
@@ -84,7 +84,7 @@ pub struct DeferredWork {
     /// Payloads to be dropped: their memory may belong to the user.
     retired_payloads: Vec<Bytes>,
     ended_calls: Vec<(Arc<CallSlot>, CallOutcome)>,
-    ended_streams: Vec<(Box<StreamWaiter>, VecDeque<Bytes>, StreamEnd)>,
+    ended_streams: Vec<(Box<StreamWaiter>, VecDeque<Bytes>, End)>,
     pub(super) wakers: Vec<Waker>,
 }
 

@@ -20,7 +20,7 @@ use super::stream_slot::{Half, StreamSlot, StreamWaiter};
 use super::{Epoch, Shared, SharedRef};
 use crate::error::CallError;
 use crate::proto::connection::{
-    Capacities, OpenRequest, Received, SendStatus, StreamEnd, StreamId, StreamSide,
+    Capacities, End, OpenRequest, Received, SendStatus, StreamId, StreamSide,
 };
 use crate::proto::subroute::SubrouteId;
 use crate::sync::Arc;
@@ -53,7 +53,7 @@ pub enum SendFailure {
         bytes: usize,
     },
     /// The stream ended.
-    StreamEnded(StreamEnd),
+    StreamEnded(End),
 }
 
 /// The result of an attempt under the lock.
@@ -142,7 +142,7 @@ impl StreamHandle {
     /// # Errors
     ///
     /// The end of the stream, if there is nothing to receive from it.
-    pub fn poll_open(&self, waker: &Waker) -> Poll<Result<(), StreamEnd>> {
+    pub fn poll_open(&self, waker: &Waker) -> Poll<Result<(), End>> {
         let attempt = |machine: &mut Machine, id: StreamId| {
             if machine.is_open(id.mux_id) {
                 Attempt::Ready(Ok(()))
@@ -154,7 +154,7 @@ impl StreamHandle {
         };
         // A handler may have sent all of its messages and returned before this poll.
         self.poll(Half::Receiver, waker, attempt, |rest, end| {
-            let is_worth_reading = *end == StreamEnd::Finished || !rest.is_empty();
+            let is_worth_reading = *end == End::Finished || !rest.is_empty();
             if is_worth_reading { Ok(()) } else { Err(end.clone()) }
         })
     }
@@ -173,7 +173,7 @@ impl StreamHandle {
     ) -> Poll<Result<(), SendFailure>> {
         let attempt = |machine: &mut Machine, id: StreamId| attempt_send(machine, id, payload);
         let on_end =
-            |_: &mut VecDeque<Bytes>, end: &StreamEnd| Err(SendFailure::StreamEnded(end.clone()));
+            |_: &mut VecDeque<Bytes>, end: &End| Err(SendFailure::StreamEnded(end.clone()));
         self.poll(Half::Sender, waker, attempt, on_end)
     }
 
@@ -216,14 +216,14 @@ impl StreamHandle {
     /// # Errors
     ///
     /// The end of the stream, if it failed.
-    pub fn poll_finish(&self, waker: &Waker) -> Poll<Result<(), StreamEnd>> {
+    pub fn poll_finish(&self, waker: &Waker) -> Poll<Result<(), End>> {
         let attempt = |machine: &mut Machine, id: StreamId| match machine.finish(id) {
             SendStatus::StreamEnded => Attempt::StreamEnded,
             SendStatus::Queued => Attempt::Ready(Ok(())),
             _ => Attempt::Pending,
         };
         self.poll(Half::Sender, waker, attempt, |_, end| match end {
-            StreamEnd::Finished => Ok(()),
+            End::Finished => Ok(()),
             end => Err(end.clone()),
         })
     }
@@ -233,7 +233,7 @@ impl StreamHandle {
     /// # Errors
     ///
     /// The end of the stream, if it failed, or if this end's own handler has returned.
-    pub fn poll_receive(&self, waker: &Waker) -> Poll<Option<Result<Bytes, StreamEnd>>> {
+    pub fn poll_receive(&self, waker: &Waker) -> Poll<Option<Result<Bytes, End>>> {
         let attempt = |machine: &mut Machine, id: StreamId| match machine.receive(id) {
             Received::Message(payload) => Attempt::Ready(Some(Ok(payload))),
             Received::Empty => Attempt::Pending,
@@ -243,7 +243,7 @@ impl StreamHandle {
         let side = self.id.side;
         self.poll(Half::Receiver, waker, attempt, |rest, end| match (rest.pop_front(), end) {
             (Some(payload), _) => Some(Ok(payload)),
-            (None, StreamEnd::Finished) if side == StreamSide::Caller => None,
+            (None, End::Finished) if side == StreamSide::Caller => None,
             (None, end) => Some(Err(end.clone())),
         })
     }
@@ -275,7 +275,7 @@ impl StreamHandle {
     }
 
     /// Returns the end of the stream, if it has ended.
-    pub fn end(&self) -> Option<StreamEnd> {
+    pub fn end(&self) -> Option<End> {
         self.slot.end()
     }
 
@@ -298,7 +298,7 @@ impl StreamHandle {
         half: Half,
         waker: &Waker,
         mut attempt: impl FnMut(&mut Machine, StreamId) -> Attempt<R>,
-        on_end: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
+        on_end: impl FnOnce(&mut VecDeque<Bytes>, &End) -> R,
     ) -> Poll<R> {
         let attempted = match self.attempt(half, None, &mut attempt) {
             Attempt::Pending => self.attempt(half, Some(waker.clone()), &mut attempt),

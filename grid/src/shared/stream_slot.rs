@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::proto::connection::StreamEnd;
+use crate::proto::connection::End;
 use crate::sync::{Arc, Mutex};
 
 /// The wakers of an open stream. Kept in the state machine, under its lock.
@@ -33,7 +33,7 @@ impl StreamWaiter {
     }
 
     /// Records the end of the stream and wakes its halves. Must not be called under the lock.
-    pub(super) fn complete(self, rest: VecDeque<Bytes>, end: StreamEnd) {
+    pub(super) fn complete(self, rest: VecDeque<Bytes>, end: End) {
         let late = self.slot.complete(rest, end);
         let waiting = [self.receiver_waker, self.sender_waker];
         waiting.into_iter().chain(late).flatten().for_each(Waker::wake);
@@ -58,7 +58,7 @@ enum StreamSlotState {
     },
     Ended {
         rest: VecDeque<Bytes>,
-        end: StreamEnd,
+        end: End,
     },
 }
 
@@ -74,7 +74,7 @@ impl StreamSlot {
         Arc::new(Self(Mutex::new(StreamSlotState::Live { wakers: [None, None] })))
     }
 
-    fn complete(&self, rest: VecDeque<Bytes>, end: StreamEnd) -> [Option<Waker>; 2] {
+    fn complete(&self, rest: VecDeque<Bytes>, end: End) -> [Option<Waker>; 2] {
         let mut state = self.0.lock();
         match std::mem::replace(&mut *state, StreamSlotState::Ended { rest, end }) {
             StreamSlotState::Live { wakers } => wakers,
@@ -87,7 +87,7 @@ impl StreamSlot {
     }
 
     /// Returns the end of the stream, once it is there.
-    pub(super) fn end(&self) -> Option<StreamEnd> {
+    pub(super) fn end(&self) -> Option<End> {
         match &*self.0.lock() {
             StreamSlotState::Ended { end, .. } => Some(end.clone()),
             StreamSlotState::Live { .. } => None,
@@ -108,7 +108,7 @@ impl StreamSlot {
         &self,
         half: Half,
         waker: &Waker,
-        read: impl FnOnce(&mut VecDeque<Bytes>, &StreamEnd) -> R,
+        read: impl FnOnce(&mut VecDeque<Bytes>, &End) -> R,
     ) -> Poll<R> {
         let waker = waker.clone();
         let mut state = self.0.lock();

@@ -199,7 +199,7 @@ impl SendHalf {
                 let max = self.endpoint.handle.shared().limits().message_bytes_max;
                 SendError::TooLarge { bytes, max }
             }
-            SendFailure::StreamEnded(crate::proto::connection::StreamEnd::Finished) => {
+            SendFailure::StreamEnded(crate::proto::connection::End::Finished) => {
                 SendError::Finished
             }
             SendFailure::StreamEnded(end) => SendError::Stream(self.endpoint.error(end)),

@@ -138,7 +138,7 @@ pub fn ended(outcome: CallOutcome) -> Event {
 }
 
 pub fn responded(payload: &'static [u8]) -> Event {
-    ended(CallOutcome::Response(Bytes::from_static(payload)))
+    ended(Ok(Bytes::from_static(payload)))
 }
 
 pub fn ok(payload: &'static [u8]) -> HandlerResult {

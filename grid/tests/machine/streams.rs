@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::proto::connection::{
-    Capacities, Event, OpenRequest, Received, SendStatus, Slot, StartError, StreamEnd, StreamId,
+    Capacities, End, Event, OpenRequest, Received, SendStatus, Slot, StartError, StreamId,
     StreamSide,
 };
 use grid::proto::message::{Flags, Header, Message, Op};
@@ -35,21 +35,21 @@ pub fn inbound(mux_id: u64) -> StreamId {
 }
 
 /// The end of an outbound stream with nothing left to be received.
-pub fn stream_ended(end: StreamEnd) -> Event {
+pub fn stream_ended(end: End) -> Event {
     stream_ended_with(&[], end)
 }
 
 /// The end of an outbound stream with the messages that were not received yet.
-pub fn stream_ended_with(rest: &[&'static [u8]], end: StreamEnd) -> Event {
+pub fn stream_ended_with(rest: &[&'static [u8]], end: End) -> Event {
     stream_ended_event(SLOT, rest, end)
 }
 
 /// The end of an inbound stream with the messages that were not received yet.
-pub fn inbound_stream_ended(rest: &[&'static [u8]], end: StreamEnd) -> Event {
+pub fn inbound_stream_ended(rest: &[&'static [u8]], end: End) -> Event {
     stream_ended_event(INBOUND_SLOT, rest, end)
 }
 
-fn stream_ended_event(slot: Slot, rest: &[&'static [u8]], end: StreamEnd) -> Event {
+fn stream_ended_event(slot: Slot, rest: &[&'static [u8]], end: End) -> Event {
     Event::StreamEnded {
         slot,
         rest: rest.iter().map(|part| Bytes::from_static(part)).collect(),

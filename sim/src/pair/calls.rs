@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::error::HandlerError;
-use grid::proto::connection::{CallOutcome, Request, Slot, StartError};
+use grid::proto::connection::{CallOutcome, End, Request, Slot, StartError};
 use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
 
@@ -153,20 +153,20 @@ impl Pair {
             return;
         }
         self.calls[token].expected = Some(match reply {
-            ReplyKind::Response => Expected::Outcome(CallOutcome::Response(payload)),
-            ReplyKind::Error => Expected::Outcome(CallOutcome::RemoteError(text.into())),
+            ReplyKind::Response => Expected::Outcome(Ok(payload)),
+            ReplyKind::Error => Expected::Outcome(Err(End::RemoteError(text.into()))),
             _ => Expected::TooLarge,
         });
     }
 
     fn refuse(&mut self, end: EndpointId, mux_id: u64, token: usize, reply: ReplyKind) {
-        let (reason, outcome): (_, fn(_) -> CallOutcome) = match reply {
+        let (reason, end_of): (_, fn(_) -> End) = match reply {
             ReplyKind::UnknownHandler => {
-                (format!("Invalid Handler for type: {token}"), CallOutcome::UnknownHandler)
+                (format!("Invalid Handler for type: {token}"), End::UnknownHandler)
             }
-            _ => (format!("{token} is not wanted here"), CallOutcome::Refused),
+            _ => (format!("{token} is not wanted here"), End::Refused),
         };
         self.endpoint_mut(end).connection.refuse(mux_id, &reason);
-        self.calls[token].expected = Some(Expected::Outcome(outcome(reason.into())));
+        self.calls[token].expected = Some(Expected::Outcome(Err(end_of(reason.into()))));
     }
 }

@@ -1,7 +1,7 @@
 //! Events of the two machines, checked against the model of the calls.
 
 use grid::proto::connection::{
-    CallKind, CallOutcome, CloseReason, Event, Incoming, StreamEnd, StreamSide,
+    CallKind, CallOutcome, CloseReason, End, Event, Incoming, StreamSide,
 };
 use grid::proto::message::Op;
 
@@ -16,7 +16,7 @@ impl Pair {
                 assert!(!self.endpoint_mut(end).is_closed, "{event:?} after the last event");
                 match event {
                     Event::CallEnded { slot, outcome } => {
-                        is_disconnected |= outcome == CallOutcome::Disconnected;
+                        is_disconnected |= outcome == Err(End::Disconnected);
                         self.on_call_ended(end, slot.0, outcome);
                     }
                     Event::Incoming(incoming) => match incoming.kind {
@@ -30,7 +30,7 @@ impl Pair {
                     Event::Skipped { op, mux_id } => self.on_skipped(end, op, mux_id),
                     Event::Closed(reason) => self.on_closed(end, &reason),
                     event => {
-                        if let Event::StreamEnded { end: StreamEnd::Disconnected, .. } = &event {
+                        if let Event::StreamEnded { end: End::Disconnected, .. } = &event {
                             is_disconnected = true;
                         }
                         self.on_stream_event(end, event);
@@ -50,34 +50,32 @@ impl Pair {
         assert_eq!(call.caller, end, "the end of a call is reported to its caller");
         assert_eq!(call.end, None, "a call ends once (B14)");
         match (&outcome, &call.expected) {
-            (CallOutcome::DeadlineExceeded, _) => assert!(call.deadline <= now),
-            (CallOutcome::Disconnected, _) => {}
-            (CallOutcome::Refused(text), None) => {
+            (Err(End::DeadlineExceeded), _) => assert!(call.deadline <= now),
+            (Err(End::Disconnected), _) => {}
+            (Err(End::Refused(text)), None) => {
                 assert!(!call.was_served, "a call refused for this reason never runs");
                 let reasons = ["overloaded:", "this server is shutting down"];
                 assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
             }
-            (CallOutcome::RemoteError(text), Some(Expected::TooLarge)) => {
+            (Err(End::RemoteError(text)), Some(Expected::TooLarge)) => {
                 assert!(text.contains("larger than the limit"), "{text}");
             }
             (_, Some(Expected::Outcome(expected))) => assert_eq!(outcome, *expected),
             (_, expected) => panic!("{outcome:?} instead of {expected:?}"),
         }
         let seen = match &outcome {
-            CallOutcome::Response(_) => "response",
-            CallOutcome::RemoteError(_) if matches!(call.expected, Some(Expected::TooLarge)) => {
+            Ok(_) => "response",
+            Err(End::RemoteError(_)) if matches!(call.expected, Some(Expected::TooLarge)) => {
                 "response too large"
             }
-            CallOutcome::RemoteError(_) => "remote error",
-            CallOutcome::UnknownHandler(_) => "unknown handler",
-            CallOutcome::Refused(text) if text.starts_with("overloaded:") => "overloaded",
-            CallOutcome::Refused(text) if text.contains("shutting down") => "draining",
-            CallOutcome::Refused(_) => "refused",
-            CallOutcome::DeadlineExceeded if call.was_served => {
-                "deadline after the handler started"
-            }
-            CallOutcome::DeadlineExceeded => "deadline before the handler started",
-            CallOutcome::Disconnected => "disconnected",
+            Err(End::RemoteError(_)) => "remote error",
+            Err(End::UnknownHandler(_)) => "unknown handler",
+            Err(End::Refused(text)) if text.starts_with("overloaded:") => "overloaded",
+            Err(End::Refused(text)) if text.contains("shutting down") => "draining",
+            Err(End::Refused(_)) => "refused",
+            Err(End::DeadlineExceeded) if call.was_served => "deadline after the handler started",
+            Err(End::DeadlineExceeded) => "deadline before the handler started",
+            Err(End::Disconnected) => "disconnected",
         };
         call.end = Some(CallEnd::Event(outcome));
         self.reached.insert(seen);

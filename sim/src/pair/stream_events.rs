@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use grid::proto::connection::{Event, Incoming, StreamEnd, StreamId, StreamSide};
+use grid::proto::connection::{End, Event, Incoming, StreamId, StreamSide};
 
 use super::Pair;
 use super::operation::EndpointId;
@@ -84,7 +84,7 @@ impl Pair {
         end: EndpointId,
         token: usize,
         rest: &VecDeque<Bytes>,
-        how: StreamEnd,
+        how: End,
     ) {
         let (now, is_late) = (self.now, self.is_late);
         let max = self.limits.stream_pings_missed_by_caller_max;
@@ -100,25 +100,25 @@ impl Pair {
                 assert_all_was_received(stream, &how);
                 end_label(&how)
             }
-            (StreamEnd::RemoteError(text), Some(ExpectedEnd::TooLarge)) => {
+            (End::RemoteError(text), Some(ExpectedEnd::TooLarge)) => {
                 assert!(text.contains("larger than the limit"), "{text}");
                 assert_all_was_received(stream, &how);
                 "stream error too large"
             }
-            (StreamEnd::Cancelled, _) => {
+            (End::Cancelled, _) => {
                 assert!(stream.is_cancelled, "only its caller cancels a stream (B23)");
                 "stream cancelled"
             }
-            (StreamEnd::DeadlineExceeded, _) => {
+            (End::DeadlineExceeded, _) => {
                 assert!(is_overdue);
                 "stream deadline"
             }
-            (StreamEnd::Disconnected, _) => "stream disconnected",
-            (StreamEnd::PingTimeout { missed }, _) => {
+            (End::Disconnected, _) => "stream disconnected",
+            (End::PingTimeout { missed }, _) => {
                 assert_eq!(*missed, max);
                 "stream silent, seen by its caller"
             }
-            (StreamEnd::Refused(text), None) => {
+            (End::Refused(text), None) => {
                 assert_eq!(
                     stream.callee_state,
                     CalleeState::Unknown,
@@ -128,14 +128,13 @@ impl Pair {
                 assert!(reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
                 "stream refused before it was served"
             }
-            (StreamEnd::RemoteError(text), _) if text.starts_with("no ping for") => {
-                let is_reported =
-                    matches!(stream.callee_half.end, Some(StreamEnd::PingTimeout { .. }));
+            (End::RemoteError(text), _) if text.starts_with("no ping for") => {
+                let is_reported = matches!(stream.callee_half.end, Some(End::PingTimeout { .. }));
                 assert!(is_reported || stream.callee_state == CalleeState::Dropped, "{stream:?}");
                 "stream silent, reported by the callee"
             }
             // Its deadline passed at the peer, and the local timer has not run yet.
-            (StreamEnd::NotFound | StreamEnd::RemoteError(_), _) if is_late && is_overdue => {
+            (End::NotFound | End::RemoteError(_), _) if is_late && is_overdue => {
                 "stream deadline, reported by the peer"
             }
             (_, expected_end) => panic!("{how:?} instead of {expected_end:?}: {stream:?}"),
@@ -154,7 +153,7 @@ impl Pair {
         end: EndpointId,
         token: usize,
         rest: &VecDeque<Bytes>,
-        how: StreamEnd,
+        how: End,
     ) {
         let now = self.now;
         let max = self.limits.stream_pings_missed_by_callee_max;
@@ -166,7 +165,7 @@ impl Pair {
             stream.assert_next(StreamSide::Callee, payload);
         }
         let seen = match &how {
-            StreamEnd::Finished => {
+            End::Finished => {
                 assert!(stream.callee_half.is_finished, "the handler has returned");
                 if stream.has_failed() {
                     stream.callee_half.maybe_sent = stream.callee_half.waiting.take();
@@ -174,16 +173,16 @@ impl Pair {
                 stream.record_waiting_sent(StreamSide::Callee); // a successful end overtakes nothing
                 "inbound stream finished"
             }
-            StreamEnd::Cancelled => {
+            End::Cancelled => {
                 assert_ne!(stream.caller_half.end, None, "its caller has ended it");
                 "inbound stream cancelled"
             }
-            StreamEnd::DeadlineExceeded => {
+            End::DeadlineExceeded => {
                 assert!(stream.callee_deadline.is_some_and(|deadline| deadline <= now));
                 "inbound stream deadline"
             }
-            StreamEnd::Disconnected => "inbound stream disconnected",
-            StreamEnd::PingTimeout { missed } => {
+            End::Disconnected => "inbound stream disconnected",
+            End::PingTimeout { missed } => {
                 assert_eq!(*missed, max);
                 "inbound stream silent"
             }
@@ -240,18 +239,18 @@ impl Pair {
 }
 
 /// B23: all messages sent before the end are received before it.
-fn assert_all_was_received(stream: &Stream, how: &StreamEnd) {
+fn assert_all_was_received(stream: &Stream, how: &End) {
     let left = stream.callee_half.sent.len();
     let is_complete = stream.caller_half.received == left || stream.caller_half.is_discarding;
     assert!(is_complete, "{how:?} after {} of {left} (B23)", stream.caller_half.received);
     assert_eq!(stream.callee_half.waiting, None, "the end overtakes nothing (B23)");
 }
 
-fn end_label(how: &StreamEnd) -> &'static str {
+fn end_label(how: &End) -> &'static str {
     match how {
-        StreamEnd::Finished => "stream finished",
-        StreamEnd::RemoteError(_) => "stream remote error",
-        StreamEnd::UnknownHandler(_) => "stream unknown handler",
+        End::Finished => "stream finished",
+        End::RemoteError(_) => "stream remote error",
+        End::UnknownHandler(_) => "stream unknown handler",
         _ => "stream refused",
     }
 }

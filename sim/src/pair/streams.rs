@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::error::HandlerError;
 use grid::proto::connection::{
-    Capacities, OpenRequest, Received, SendStatus, Slot, StartError, StreamEnd, StreamId,
-    StreamSide,
+    Capacities, End, OpenRequest, Received, SendStatus, Slot, StartError, StreamId, StreamSide,
 };
 use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
@@ -65,7 +64,7 @@ pub(super) enum CalleeState {
 /// The end that the caller must see, unless the stream ends before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExpectedEnd {
-    End(StreamEnd),
+    End(End),
     /// An error that reports an error above the size limit.
     TooLarge,
 }
@@ -92,7 +91,7 @@ pub(super) struct StreamHalf {
     /// Whether the receiver found nothing, and has not been notified since.
     pub(super) is_receiver_waiting: bool,
     /// How it ended, once it has.
-    pub(super) end: Option<StreamEnd>,
+    pub(super) end: Option<End>,
     /// Whether the handler was notified of the end of the stream, or that its response was retired.
     pub(super) is_handler_notified: bool,
     /// Whether its handler returned after the deadline.
@@ -126,20 +125,20 @@ impl Stream {
     pub fn assert_ended_as_requested(&self) {
         let end = self.caller_half.end.as_ref();
         if self.is_cancelled {
-            assert_eq!(end, Some(&StreamEnd::Cancelled));
+            assert_eq!(end, Some(&End::Cancelled));
             return;
         }
         match &self.expected_end {
             // It was not accepted for as long as pings may be missed.
             None if self.callee_state == CalleeState::Dropped => {
-                assert!(matches!(end, Some(StreamEnd::RemoteError(_))), "{self:?}");
+                assert!(matches!(end, Some(End::RemoteError(_))), "{self:?}");
             }
             Some(ExpectedEnd::End(expected)) => assert_eq!(end, Some(expected), "{self:?}"),
-            Some(ExpectedEnd::TooLarge) => assert!(matches!(end, Some(StreamEnd::RemoteError(_)))),
+            Some(ExpectedEnd::TooLarge) => assert!(matches!(end, Some(End::RemoteError(_)))),
             None => panic!("ended for no reason, {end:?}: {self:?}"),
         }
         let callee_is_live = self.callee_state == CalleeState::Accepted;
-        let is_finished = self.callee_half.end == Some(StreamEnd::Finished);
+        let is_finished = self.callee_half.end == Some(End::Finished);
         assert!(is_finished || !callee_is_live, "{self:?}");
         let sent_count = self.callee_half.sent.len();
         assert!(
@@ -205,7 +204,7 @@ impl Stream {
 
     /// Returns whether the handler returned an error.
     pub(super) fn has_failed(&self) -> bool {
-        !matches!(self.expected_end, None | Some(ExpectedEnd::End(StreamEnd::Finished)))
+        !matches!(self.expected_end, None | Some(ExpectedEnd::End(End::Finished)))
     }
 
     /// Records that the message that waited at one end, if any, was sent.
@@ -290,11 +289,11 @@ impl Pair {
             Decision::Accept => self.accept(token),
             Decision::UnknownHandler => {
                 let reason = format!("Invalid Handler for type: {token}");
-                self.reject(token, &reason, StreamEnd::UnknownHandler(reason.as_str().into()));
+                self.reject(token, &reason, End::UnknownHandler(reason.as_str().into()));
             }
             Decision::Refuse => {
                 let reason = format!("stream {token} is not wanted here");
-                self.reject(token, &reason, StreamEnd::Refused(reason.as_str().into()));
+                self.reject(token, &reason, End::Refused(reason.as_str().into()));
             }
         }
     }
@@ -309,7 +308,7 @@ impl Pair {
         assert!(is_live, "a stream that was not cancelled is live");
     }
 
-    fn reject(&mut self, token: usize, reason: &str, expected_end: StreamEnd) {
+    fn reject(&mut self, token: usize, reason: &str, expected_end: End) {
         let stream = &mut self.streams[token];
         let (end, mux_id) = (stream.caller.other(), stream.mux_id);
         stream.callee_state = CalleeState::Refused;
@@ -513,9 +512,9 @@ impl Pair {
         let (mux_id, end) = (stream.mux_id, stream.caller.other());
         let text = format!("the error of stream {token}");
         let (response, expected_end) = match result {
-            HandlerResult::Ok => (Ok(Bytes::new()), ExpectedEnd::End(StreamEnd::Finished)),
+            HandlerResult::Ok => (Ok(Bytes::new()), ExpectedEnd::End(End::Finished)),
             HandlerResult::Error => {
-                let end = StreamEnd::RemoteError(text.as_str().into());
+                let end = End::RemoteError(text.as_str().into());
                 (Err(HandlerError::new(text)), ExpectedEnd::End(end))
             }
             HandlerResult::ErrorTooLarge => {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::UnblockResult::{self, Dequeued, NoRoom};
 use super::{Connection, InboundCall, InboundStream, QueueWaiter, Timer};
+use crate::proto::end::End;
 use crate::proto::event::{Event, StartError};
 use crate::proto::inbound::{self, CallKind, HandlerResult, InboundState, Incoming};
 use crate::proto::message::{Header, Message, Op};
 use crate::proto::outbound::{self, OutboundCall, OutboundState, Request};
 use crate::proto::payload::{self, MuxConnectError};
-use crate::proto::stream::StreamEnd;
 use crate::time::Instant;
 
 impl<S> Connection<S> {
@@ -126,7 +126,7 @@ impl<S> Connection<S> {
             self.inbound.remove(mux_id)
         {
             let InboundStream { slot, stream } = *inbound_stream;
-            self.stream_ended(slot, stream, StreamEnd::DeadlineExceeded);
+            self.stream_ended(slot, stream, End::DeadlineExceeded);
         }
     }
 
@@ -219,7 +219,7 @@ impl<S> Connection<S> {
     pub(super) fn try_unblock_response(&mut self, mux_id: u64, now: Instant) -> UnblockResult {
         let Some(call) = self.inbound.get_mut(mux_id) else { return Dequeued };
         if call.deadline.is_some_and(|deadline| deadline <= now) {
-            self.remove_and_cancel_inbound(mux_id, StreamEnd::DeadlineExceeded);
+            self.remove_and_cancel_inbound(mux_id, End::DeadlineExceeded);
             return Dequeued;
         }
         let InboundState::Blocked { response, .. } = &call.state else {

@@ -11,16 +11,17 @@ use super::UnblockResult::{self, Dequeued, NoRoom};
 use super::requests::deadline_of;
 use super::{Connection, Initiator, QueueWaiter, Timer};
 use crate::error::HandlerError;
+use crate::proto::end::End;
 use crate::proto::event::{Event, StartError};
 use crate::proto::inbound::{
     CallKind, HandlerResult, InboundCall, InboundState, InboundStream, Incoming,
 };
 use crate::proto::message::{Flags, Header, Message, Op};
-use crate::proto::outbound::{self, CallOutcome, OutboundCall, OutboundState};
+use crate::proto::outbound::{self, OutboundCall, OutboundState};
 use crate::proto::payload::{self, PongPayload};
 use crate::proto::stream::{
-    self, Capacities, NextSend, OpenRequest, Received, SendStatus, Stream, StreamEnd, StreamId,
-    StreamSide, Violation,
+    self, Capacities, NextSend, OpenRequest, Received, SendStatus, Stream, StreamId, StreamSide,
+    Violation,
 };
 use crate::time::{Instant, Timestamp};
 
@@ -308,7 +309,7 @@ impl<S> Connection<S> {
         let flags = message.header.flags;
         if flags.contains(Flags::ERROR) {
             let text = payload::text(&message.payload);
-            return self.end_call(mux_id, CallOutcome::RemoteError(text));
+            return self.end_call(mux_id, End::RemoteError(text));
         }
         let is_last = flags.contains(Flags::EOF);
         let is_message = !is_last || message.present_payload().is_some();
@@ -323,7 +324,7 @@ impl<S> Connection<S> {
             if let Some(OutboundCall { slot, state: OutboundState::Stream { stream, .. } }) =
                 self.outbound.remove(mux_id)
             {
-                self.stream_ended(slot, *stream, StreamEnd::Finished);
+                self.stream_ended(slot, *stream, End::Finished);
             }
             return;
         }
@@ -428,7 +429,7 @@ impl<S> Connection<S> {
             StreamSide::Caller => None, // its own timer expires it, and the callee has one too
         };
         if deadline.is_some_and(|deadline| deadline <= now) {
-            self.remove_and_cancel_inbound(id.mux_id, StreamEnd::DeadlineExceeded);
+            self.remove_and_cancel_inbound(id.mux_id, End::DeadlineExceeded);
             return Dequeued;
         }
         let (flushed, is_done) = self.push_all(id, QueuePosition::Front);
@@ -481,7 +482,7 @@ impl<S> Connection<S> {
             self.inbound.remove(mux_id)
         {
             let InboundStream { slot, stream } = *inbound_stream;
-            self.stream_ended(slot, stream, StreamEnd::Finished);
+            self.stream_ended(slot, stream, End::Finished);
             self.events.push_back(Event::ResponseRetired { mux_id });
         }
     }
@@ -498,7 +499,7 @@ impl<S> Connection<S> {
             OutboundState::Stream { stream, .. } => {
                 if stream.pings_without_pong >= max {
                     let missed = stream.pings_without_pong;
-                    return self.end_and_notify_peer(mux_id, StreamEnd::PingTimeout { missed });
+                    return self.end_and_notify_peer(mux_id, End::PingTimeout { missed });
                 }
                 stream.pings_without_pong += 1;
                 let sequence = stream.next_sequence();
@@ -543,13 +544,13 @@ impl<S> Connection<S> {
         match payload::decode::<PongPayload>(&message.payload) {
             Err(error) => self.protocol_error(format!("malformed Pong: {error}")),
             Ok(PongPayload { error: Some(error), .. }) => {
-                self.end_call(mux_id, CallOutcome::RemoteError(error.into()));
+                self.end_call(mux_id, End::RemoteError(error.into()));
             }
             Ok(PongPayload { not_found: true, .. }) => {
                 if let Some(OutboundCall { slot, state: OutboundState::Stream { stream, .. } }) =
                     self.outbound.remove(mux_id)
                 {
-                    self.stream_ended(slot, *stream, StreamEnd::NotFound);
+                    self.stream_ended(slot, *stream, End::NotFound);
                 }
             }
             Ok(_) => stream.pings_without_pong = 0,
@@ -585,7 +586,7 @@ impl<S> Connection<S> {
             return self.arm(until, Timer::StreamPingTimeout { mux_id, serial });
         }
         let missed = self.limits.stream_pings_missed_by_callee_max;
-        self.remove_and_cancel_inbound(mux_id, StreamEnd::PingTimeout { missed });
+        self.remove_and_cancel_inbound(mux_id, End::PingTimeout { missed });
         let header = Header { flags: Flags::ERROR, ..Header::new(mux_id, Op::DisconnectClientMux) };
         let text = format!("no ping for {} s", stream_ping_timeout.as_secs());
         self.control(header, text.as_bytes());
