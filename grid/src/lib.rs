@@ -69,6 +69,7 @@ pub mod error;
 pub mod limits;
 pub mod log_limit;
 pub mod name;
+mod outcome;
 pub mod proto;
 #[doc = include_str!("../../PROTOCOL.md")]
 pub mod protocol {}

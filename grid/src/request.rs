@@ -11,8 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::CallError;
-use crate::name::Name;
-use crate::proto::connection::{CallOutcome, End};
+use crate::outcome;
 use crate::proto::subroute::Subroute;
 use crate::remote_handle::RemoteHandle;
 use crate::route::{HandlerId, call_name};
@@ -128,7 +127,7 @@ impl Future for ResponseFuture {
                     Poll::Pending
                 }
                 Poll::Ready(outcome) => {
-                    let result = into_result(outcome, this.remote.shared.remote());
+                    let result = outcome::call_result(outcome, this.remote.shared.remote());
                     Poll::Ready(this.finish(result))
                 }
             },
@@ -160,26 +159,4 @@ impl Drop for ResponseFuture {
             self.recorder.finish(|| TraceOutcome::Cancelled);
         }
     }
-}
-
-fn into_result(outcome: CallOutcome, remote: &Name) -> Result<Bytes, CallError> {
-    outcome.map_err(|end| {
-        let remote = remote.clone();
-        match end {
-            End::RemoteError(message) => CallError::Remote { remote, message },
-            End::UnknownHandler(message) => CallError::UnknownHandler { remote, message },
-            End::Refused(message) => CallError::Refused { remote, message },
-            End::DeadlineExceeded => CallError::DeadlineExceeded { remote },
-            End::Disconnected => CallError::Disconnected { remote },
-            End::Finished
-            | End::Cancelled
-            | End::IncorrectSequence { .. }
-            | End::Overrun
-            | End::PingTimeout { .. }
-            | End::NotFound => {
-                crate::bug!("a call to {remote} ended as only a stream can: {end:?}");
-                CallError::Disconnected { remote }
-            }
-        }
-    })
 }

@@ -20,8 +20,9 @@ use std::task::{Poll, Waker};
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::name::Name;
+use crate::outcome;
 use crate::proto::Transmit;
-use crate::proto::connection::{CloseReason, HandlerResult, Request, StartError};
+use crate::proto::connection::{CloseReason, HandlerResult, Request};
 use crate::proto::message::{Checksum, Message};
 use crate::stats::{ConnectionState, ConnectionStats, Failure};
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +36,7 @@ mod stream_slot;
 
 pub use slot::{NewCall, StartedCall};
 pub use state::DeferredWork;
-pub use stream::{NewStream, SendFailure, StreamHandle};
+pub use stream::{NewStream, StreamHandle};
 
 use slot::CallSlot;
 use state::{ClosedTotals, Machine, OpenLink, SharedState, Waiter};
@@ -190,25 +191,11 @@ impl Shared {
             let mux_id = link
                 .machine
                 .call(Waiter::Call(Arc::clone(&slot)), &request, now)
-                .map_err(|error| self.start_error(error))?;
+                .map_err(|error| outcome::start_error(error, &self.limits, &self.remote))?;
             link.wake_driver_for(deadline, work);
             Ok((epoch, mux_id))
         })?;
         Ok(StartedCall { slot, epoch, mux_id })
-    }
-
-    fn start_error(&self, error: StartError) -> CallError {
-        let remote = self.remote.clone();
-        match error {
-            StartError::TooLarge { bytes } => {
-                CallError::TooLarge { bytes, max: self.limits.message_bytes_max }
-            }
-            StartError::TooManyCalls => {
-                CallError::TooManyCalls { remote, max: self.limits.outbound_calls_max }
-            }
-            StartError::DeadlinePassed => CallError::DeadlineExceeded { remote },
-            StartError::Draining => CallError::Shutdown,
-        }
     }
 
     /// Cancels a started call ([B11]). Does nothing if it has ended.

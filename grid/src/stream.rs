@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::error::{SendError, StreamError};
 use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
+use crate::outcome;
 use crate::proto::connection::{Capacities, End};
 use crate::proto::subroute::Subroute;
 use crate::remote_handle::RemoteHandle;
@@ -247,7 +248,7 @@ impl StreamEndpoint {
     }
 
     pub(crate) fn error(&self, end: End) -> StreamError {
-        StreamError::new(end, self.handle.shared().remote())
+        outcome::stream_error(end, self.handle.shared().remote())
     }
 }
 
