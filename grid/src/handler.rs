@@ -202,6 +202,7 @@ impl RequestContext {
     }
 
     /// Returns whether the call has ended, so that a response would be discarded.
+    #[must_use]
     pub fn is_cancelled(&self) -> bool {
         !self.shared.is_live(self.epoch, self.mux_id)
     }

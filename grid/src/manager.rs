@@ -516,13 +516,16 @@ impl RemoteTaskCount {
 
 impl Drop for RemoteTaskCount {
     fn drop(&mut self) {
-        self.0.live_remote_tasks.send_modify(|live| *live -= 1);
+        self.0.live_remote_tasks.send_modify(|live| {
+            debug_assert!(*live > 0, "live_remote_tasks is {live} while a task ends");
+            *live -= 1;
+        });
     }
 }
 
 /// Logs the error and pauses, so that running out of file descriptors is no busy loop.
 async fn on_accept_error(state: &ManagerState, error: &io::Error) {
-    if state.may_log("accept") {
+    if state.log_decision("accept").is_log() {
         let retry_in = state.limits.backoff_min;
         tracing::warn!(target: "grid", %error, ?retry_in, "accept failed, retrying");
     }

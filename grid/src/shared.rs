@@ -89,6 +89,7 @@ impl std::fmt::Debug for ClockHandle {
 
 /// The progress of a connection's task with its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub enum Written {
     /// Everything was written and has left this process.
     All,
@@ -98,8 +99,19 @@ pub enum Written {
     Blocked,
 }
 
+/// Whether a connection's task has output to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Output {
+    /// At least one message is queued.
+    Queued,
+    /// No message is queued.
+    Empty,
+}
+
 /// The instruction for a connection's task without work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub enum Park {
     /// There is output to write after all.
     Ready,
@@ -267,7 +279,7 @@ impl Shared {
         messages: &mut Vec<Message>,
         bytes: usize,
         work: &mut DeferredWork,
-    ) -> Result<bool, CloseReason> {
+    ) -> Result<Output, CloseReason> {
         let now = self.now();
         let mut state = self.state.lock();
         let link = state.link(epoch)?;
@@ -279,7 +291,8 @@ impl Shared {
             link.machine.handle_message(message, now);
         }
         state.apply_events(work);
-        state.link(epoch).map(|link| link.machine.wants_transmit())
+        let wants_transmit = state.link(epoch)?.machine.wants_transmit();
+        Ok(if wants_transmit { Output::Queued } else { Output::Empty })
     }
 
     /// Queues the responses of handlers. Those of calls that have ended are ignored.
@@ -402,6 +415,7 @@ impl Shared {
     }
 
     /// Whether the response of an inbound call is still needed.
+    #[must_use]
     pub fn is_live(&self, epoch: Epoch, mux_id: u64) -> bool {
         self.state.lock().link(epoch).is_ok_and(|link| link.machine.is_inbound_live(mux_id))
     }
@@ -554,7 +568,9 @@ impl HandlerTask {
 
 impl Drop for HandlerTask {
     fn drop(&mut self) {
-        if self.0.handler_tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let before = self.0.handler_tasks.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "handler_tasks was {before} while a task ends");
+        if before == 1 {
             self.0.with(|state, work| {
                 if state.is_draining {
                     work.wakers.append(&mut state.idle_waiters);

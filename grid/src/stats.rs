@@ -109,6 +109,7 @@ impl ConnectionStats {
     /// Returns whether no call, handler task or message is left ([B05]).
     ///
     /// [B05]: crate::rules#b05
+    #[must_use]
     pub fn is_quiescent(&self) -> bool {
         self.live_outbound_calls == 0
             && self.live_inbound_calls == 0

@@ -204,6 +204,7 @@ const HALVES: usize = 2;
 
 /// Order in which the two halves of an endpoint are dropped.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 pub(crate) enum DroppedHalf {
     First,
     Last,
@@ -228,6 +229,7 @@ impl StreamEndpoint {
     /// `First`.
     pub(crate) fn drop_half(&self) -> DroppedHalf {
         let before = self.live_halves.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!((1..=HALVES).contains(&before), "live_halves was {before} of {HALVES}");
         if before == HALVES { DroppedHalf::First } else { DroppedHalf::Last }
     }
 

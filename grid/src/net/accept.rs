@@ -237,7 +237,7 @@ async fn reject(state: &ManagerState, mut socket: WebSocket, reason: String) -> 
 
 /// Logs a refusal at WARN once per remote and hour, not once per attempt (B02).
 fn log_refusal(state: &ManagerState, host: &str, reason: &str) {
-    if state.may_log(&format!("refused {host}")) {
+    if state.log_decision(&format!("refused {host}")).is_log() {
         tracing::warn!(target: "grid", host, reason, "incoming connection refused");
     } else {
         tracing::debug!(target: "grid", host, reason, "incoming connection refused");
@@ -265,7 +265,8 @@ impl UnauthenticatedSlot {
 
 impl Drop for UnauthenticatedSlot {
     fn drop(&mut self) {
-        self.state.unauthenticated_sockets.fetch_sub(1, Ordering::Relaxed);
+        let before = self.state.unauthenticated_sockets.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "unauthenticated_sockets was {before} with a slot taken");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::auth::Auth;
 use crate::buggify::FaultInjector;
 use crate::handler::Registry;
 use crate::limits::Limits;
-use crate::log_limit::LogLimiter;
+use crate::log_limit::{LogDecision, LogLimiter};
 use crate::name::Name;
 use crate::proto::handshake::InstanceId;
 use crate::shared::{ClockHandle, SharedRef};
@@ -75,11 +75,11 @@ pub(crate) struct AcceptedConnection {
 }
 
 impl ManagerState {
-    /// Returns whether to log an event of `key` now: at most one per [`LOG_REPEAT_AFTER`] (B41).
+    /// Decides whether to log an event of `key` now: at most one per [`LOG_REPEAT_AFTER`] (B41).
     ///
     /// [`LOG_REPEAT_AFTER`]: crate::limits::LOG_REPEAT_AFTER
-    pub(crate) fn may_log(&self, key: &str) -> bool {
-        self.log_limiter.lock().record(key, self.clock.0.now()).is_log()
+    pub(crate) fn log_decision(&self, key: &str) -> LogDecision {
+        self.log_limiter.lock().record(key, self.clock.0.now())
     }
 
     pub(crate) fn find_remote(&self, host: &str) -> Option<Name> {

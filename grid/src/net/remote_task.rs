@@ -243,7 +243,7 @@ impl RemoteTask {
     /// [B41]: crate::rules#b41
     fn log_failure(&self, event: &str, error: &dyn std::fmt::Display) {
         let remote = self.shared.remote();
-        if self.state.may_log(remote.as_str()) {
+        if self.state.log_decision(remote.as_str()).is_log() {
             tracing::warn!(
                 target: "grid", %remote, %error, "{event} (next log in 1 h)"
             );
