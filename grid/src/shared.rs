@@ -29,6 +29,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::time::{Clock, Instant};
 
+mod invariants;
 mod slot;
 mod state;
 mod stream;
@@ -144,6 +145,7 @@ impl Shared {
                 idle_waiters: Vec::new(),
                 last_failure: None,
                 closed_totals: ClosedTotals::default(),
+                unchecked_operations: 0,
             }),
         }
     }
@@ -171,7 +173,12 @@ impl Shared {
     /// Runs `act` under the lock, and wakes tasks after it.
     fn with<R>(&self, act: impl FnOnce(&mut SharedState, &mut DeferredWork) -> R) -> R {
         let mut work = DeferredWork::default();
-        let result = act(&mut self.state.lock(), &mut work);
+        let result = {
+            let mut state = self.state.lock();
+            let result = act(&mut state, &mut work);
+            state.end_operation();
+            result
+        };
         debug_assert!(work.incoming.is_empty(), "only `receive` adds incoming calls");
         work.wake();
         result
@@ -291,6 +298,7 @@ impl Shared {
             link.machine.handle_message(message, now);
         }
         state.apply_events(work);
+        state.end_operation();
         let wants_transmit = state.link(epoch)?.machine.wants_transmit();
         Ok(if wants_transmit { Output::Queued } else { Output::Empty })
     }
@@ -397,6 +405,7 @@ impl Shared {
         }
         let waiters = state.handler_wakers.entry(mux_id).or_default();
         let previous = register(waiters, key, waker);
+        state.end_operation();
         drop(state);
         drop(previous); // not under the lock: a waker may run foreign code
         Poll::Pending

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::slots::SlotOwner;
 pub use super::end::{CallOutcome, End};
 pub use super::event::{CloseReason, Counters, Event, StartError, UNKNOWN_HANDLER};
 pub use super::inbound::{CallKind, HandlerResult, Incoming};
@@ -28,6 +29,7 @@ use crate::time::{Instant, Timestamp};
 
 mod output;
 mod requests;
+mod slots;
 mod streams;
 
 /// A waiter for room in the queue.

@@ -187,6 +187,11 @@ impl<S> InboundCalls<S> {
         self.live.len()
     }
 
+    /// Returns all calls with their ids, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &InboundCall<S>)> {
+        self.live.iter().map(|(mux_id, call)| (*mux_id, call))
+    }
+
     /// Removes all calls and returns them in ascending order of their ids.
     pub(super) fn drain(&mut self) -> Vec<(u64, InboundCall<S>)> {
         self.streams = 0;

@@ -145,6 +145,11 @@ impl<S> OutboundCalls<S> {
         self.streams
     }
 
+    /// Returns all calls with their ids, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &OutboundCall<S>)> {
+        self.live.iter().map(|(mux_id, call)| (*mux_id, call))
+    }
+
     /// Removes all calls and returns them in the order in which they were started.
     pub(super) fn drain(&mut self) -> Vec<(u64, OutboundCall<S>)> {
         self.streams = 0;

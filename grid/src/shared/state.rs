@@ -51,6 +51,8 @@ pub(super) struct SharedState {
     pub(super) last_failure: Option<Failure>,
     /// Sums over the ended connections.
     pub(super) closed_totals: ClosedTotals,
+    /// Operations since the invariants were last checked (debug builds).
+    pub(super) unchecked_operations: usize,
 }
 
 #[derive(Debug)]

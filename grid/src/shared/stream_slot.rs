@@ -32,6 +32,11 @@ impl StreamWaiter {
         }
     }
 
+    /// Whether the stream's end is not recorded yet.
+    pub(super) fn is_live(&self) -> bool {
+        self.slot.end().is_none()
+    }
+
     /// Records the end of the stream and wakes its halves. Must not be called under the lock.
     pub(super) fn complete(self, rest: VecDeque<Bytes>, end: End) {
         let late = self.slot.complete(rest, end);
