@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod message;
 pub mod subroute;
 
+mod counter;
 mod credit;
 mod deadlines;
 mod end;
@@ -27,6 +28,7 @@ mod outbox;
 mod payload;
 mod ping;
 mod queue;
+mod sequence;
 mod stream;
 
 pub use outbox::Transmit;

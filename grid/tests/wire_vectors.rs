@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::limits::Limits;
-use grid::proto::connection::{CallOutcome, Connection, End, Event, Incoming, Request, Slot};
+use grid::proto::connection::{
+    CallOutcome, Connection, End, Event, Incoming, Request, Respond, Slot,
+};
 use grid::proto::handshake::{ConnectRequest, ConnectResponse, InstanceId};
 use grid::proto::message::{Checksum, Flags, Header, Message, Op, Outgoing, parse_frame};
 use grid::proto::subroute::SubrouteId;
@@ -352,7 +354,8 @@ fn p13_responses_are_sent_and_received_like_the_vectors() {
         let vector = vector(name);
         let mut server = connection();
         receive_request(&mut server, &request(1, 78, 5_000));
-        assert!(server.respond(1, &response, START), "{name}: the response is accepted");
+        let respond = server.respond(1, &response, START);
+        assert_eq!(respond, Respond::Accepted, "{name}");
         assert_eq!(transmitted(&mut server), hex(&vector.bytes), "{name}");
 
         let mut caller = connection_with_call(1);
@@ -390,7 +393,8 @@ fn p14_a_cancellation_like_the_vector_ends_the_inbound_call() {
     receive_request(&mut server, &request(20, 78, 5_000));
     receive(&mut server, &vector("disconnect-server-mux").bytes);
     assert_eq!(server.poll_event(), Some(Event::Cancel { mux_id: 20 }));
-    assert!(!server.respond(20, &Ok(Bytes::new()), START), "the call was cancelled");
+    let respond = server.respond(20, &Ok(Bytes::new()), START);
+    assert_eq!(respond, Respond::CallEnded, "the call was cancelled");
     assert_eq!(server.poll_transmit(START), None);
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::requests::Respond;
 pub use self::slots::SlotOwner;
 pub use super::end::{CallOutcome, End};
 pub use super::event::{CloseReason, Counters, Event, StartError, UNKNOWN_HANDLER};
@@ -17,20 +18,26 @@ pub use super::outbound::{Request, Slot};
 pub use super::stream::{Capacities, OpenRequest, Received, SendStatus, StreamId, StreamSide};
 
 use super::deadlines::Deadlines;
-use super::inbound::{InboundCall, InboundCalls, InboundState, InboundStream};
+use super::inbound::InboundCalls;
 use super::message::{Checksum, Flags, Header, Message, Op};
-use super::outbound::{self, OutboundCall, OutboundCalls, OutboundState};
+use super::outbound::{self, OutboundCalls};
 use super::payload::{self, PingPayload, PongPayload};
-use super::ping::{PingAction, Pinger};
+use super::ping::Pinger;
 use super::queue::Queue;
-use super::stream::Stream;
 use crate::limits::Limits;
 use crate::time::{Instant, Timestamp};
 
+mod ends;
+mod flush;
+mod invariants;
 mod output;
 mod requests;
 mod slots;
+mod stream_pings;
 mod streams;
+mod timers;
+
+use timers::Timer;
 
 /// A waiter for room in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,7 @@ enum QueueWaiter {
 
 /// The result for the front waiter when room was freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 enum UnblockResult {
     /// Its message was queued, or it no longer waits.
     Dequeued,
@@ -55,31 +63,6 @@ enum UnblockResult {
 enum Initiator {
     Local,
     Remote,
-}
-
-/// Most timers per call: a stream has its deadline and its pings. With a smaller number, the sweep
-/// of stale timers would walk over those of all streams and find few.
-const TIMERS_PER_CALL_MAX: usize = 2;
-
-/// The key of a deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    OutboundDeadline(u64),
-    /// With a serial number: a peer may reuse an id, though it must not ([P9]). The timers of its
-    /// earlier calls must then neither cut the new one short nor accumulate.
-    ///
-    /// [P9]: crate::protocol#p9
-    InboundDeadline {
-        mux_id: u64,
-        serial: u64,
-    },
-    /// The next ping of an outbound stream.
-    StreamPing(u64),
-    /// The time by which an inbound stream must have been pinged.
-    StreamPingTimeout {
-        mux_id: u64,
-        serial: u64,
-    },
 }
 
 /// An open connection, as a state machine without I/O.
@@ -138,7 +121,7 @@ enum Timer {
 ///
 /// ```
 /// # use {bytes::Bytes, grid::limits::Limits, grid::time::Instant, std::time::Duration};
-/// # use grid::proto::connection::{Connection, Event, Request, Slot};
+/// # use grid::proto::connection::{Connection, Event, Request, Respond, Slot};
 /// # use grid::proto::message::{Checksum, parse_frame};
 /// fn transfer(from: &mut Connection, to: &mut Connection, now: Instant) {
 ///     let mut messages = Vec::new();
@@ -155,7 +138,8 @@ enum Timer {
 /// caller.call(Slot(7), &request, now).expect("the call starts");
 /// transfer(&mut caller, &mut callee, now);
 /// let Some(Event::Incoming(incoming)) = callee.poll_event() else { panic!("no call came in") };
-/// assert!(callee.respond(incoming.mux_id, &Ok(incoming.payload), now));
+/// let respond = callee.respond(incoming.mux_id, &Ok(incoming.payload), now);
+/// assert_eq!(respond, Respond::Accepted);
 /// transfer(&mut callee, &mut caller, now);
 /// let outcome = Ok(Bytes::from("hello"));
 /// assert_eq!(caller.poll_event(), Some(Event::CallEnded { slot: Slot(7), outcome }));
@@ -176,6 +160,8 @@ pub struct Connection<S = Slot> {
     counters: Counters,
     is_draining: bool,
     is_closed: bool,
+    /// Operations since the invariants were last checked (debug builds).
+    unchecked_operations: usize,
 }
 
 impl<S> Connection<S> {
@@ -193,6 +179,7 @@ impl<S> Connection<S> {
             counters: Counters::default(),
             is_draining: false,
             is_closed: false,
+            unchecked_operations: 0,
             limits: limits.clone(),
         }
     }
@@ -201,6 +188,10 @@ impl<S> Connection<S> {
 
     /// Handles a received message. Ignored after the connection has closed.
     pub fn handle_message(&mut self, message: Message, now: Instant) {
+        self.checked(|connection| connection.dispatch_message(message, now));
+    }
+
+    fn dispatch_message(&mut self, message: Message, now: Instant) {
         if self.is_closed {
             return;
         }
@@ -219,145 +210,11 @@ impl<S> Connection<S> {
             Op::DisconnectClientMux => self.handle_remote_end(&message, now),
             Op::AckMux | Op::MuxServerMsg | Op::UnblockClMux => self.handle_server_message(message),
             Op::MuxClientMsg | Op::UnblockSrvMux => self.handle_client_message(message),
-            Op::Disconnect => self.close(CloseReason::Peer),
+            Op::Disconnect => self.close_now(CloseReason::Peer),
             // Handshake messages after the handshake, an envelope (which parsing has opened), and
             // ops of newer peers.
             Op::Connect | Op::ConnectResponse | Op::Merged | Op::Unknown(_) => {
                 self.skip(message.header);
-            }
-        }
-    }
-
-    /// Ends an outbound call with its response. A stream has no Response.
-    fn handle_response(&mut self, message: Message) {
-        let mux_id = message.header.mux_id;
-        match self.outbound.get(mux_id).map(|call| &call.state) {
-            Some(OutboundState::Stream { .. }) => self.skip(message.header),
-            Some(OutboundState::Sent) => {
-                if let Some(OutboundCall { slot, .. }) = self.outbound.remove(mux_id) {
-                    let outcome = outbound::outcome_of_response(message);
-                    self.events.push_back(Event::CallEnded { slot, outcome });
-                }
-            }
-            // The peer has not received this call, or the call is gone: as in `end_call`.
-            Some(OutboundState::Blocked { .. } | OutboundState::StreamBlocked { .. }) | None => {}
-        }
-    }
-
-    /// Ends an outbound call that the peer regards as ended. A call that is gone needs no reply: a
-    /// late message carries EOF or refers to no call ([P18]).
-    ///
-    /// [P18]: crate::protocol#p18
-    fn end_call(&mut self, mux_id: u64, end: End) {
-        match self.outbound.get(mux_id).map(|call| &call.state) {
-            // The peer has not received this call: no message of the peer can end it.
-            Some(OutboundState::Blocked { .. } | OutboundState::StreamBlocked { .. }) | None => {}
-            Some(OutboundState::Sent | OutboundState::Stream { .. }) => {
-                if let Some(call) = self.outbound.remove(mux_id) {
-                    self.call_ended(call, end);
-                }
-            }
-        }
-    }
-
-    /// Emits the end of an outbound call or stream that has been removed.
-    fn call_ended(&mut self, call: OutboundCall<S>, end: End) {
-        let OutboundCall { slot, state } = call;
-        match state {
-            OutboundState::Blocked { position, request } => {
-                self.queue.remove_waiter(position);
-                self.retired_payloads.push(request.payload);
-                self.events.push_back(Event::CallEnded { slot, outcome: Err(end) });
-            }
-            OutboundState::Sent => {
-                self.events.push_back(Event::CallEnded { slot, outcome: Err(end) });
-            }
-            OutboundState::StreamBlocked { stream, open, position } => {
-                self.queue.remove_waiter(position);
-                self.retired_payloads.extend(open.payload);
-                self.stream_ended(slot, *stream, end);
-            }
-            OutboundState::Stream { stream, .. } => self.stream_ended(slot, *stream, end),
-        }
-    }
-
-    fn stream_ended(&mut self, slot: S, stream: Stream, end: End) {
-        if let Some(position) = stream.position {
-            self.queue.remove_waiter(position);
-        }
-        let (rest, waiting) = stream.into_received();
-        self.retired_payloads.extend(waiting);
-        self.events.push_back(Event::StreamEnded { slot, rest, end });
-    }
-
-    /// Cancels a removed outbound call, and notifies the callee if the call was sent.
-    fn cancel_outbound(&mut self, mux_id: u64, call: OutboundCall<S>) {
-        match call.state {
-            OutboundState::Blocked { position, request } => {
-                self.queue.remove_waiter(position);
-                self.retired_payloads.push(request.payload);
-            }
-            OutboundState::StreamBlocked { stream, open, position } => {
-                self.queue.remove_waiter(position);
-                self.retired_payloads.extend(open.payload);
-                self.stream_ended(call.slot, *stream, End::Cancelled);
-            }
-            OutboundState::Sent => self.send_disconnect_server_mux(mux_id),
-            OutboundState::Stream { stream, .. } => {
-                self.stream_ended(call.slot, *stream, End::Cancelled);
-                self.send_disconnect_server_mux(mux_id);
-            }
-        }
-    }
-
-    fn send_disconnect_server_mux(&mut self, mux_id: u64) {
-        self.control(Header::new(mux_id, Op::DisconnectServerMux), &[]);
-    }
-
-    /// Handles a DisconnectClientMux: the callee ended the call, or no longer has it. A callee
-    /// drops a stream silently at its deadline, and its clock may be slightly fast. A message sent
-    /// to it then provokes a disconnect without a reason ([P18]). In that case the end is the
-    /// deadline.
-    ///
-    /// [P18]: crate::protocol#p18
-    fn handle_remote_end(&mut self, message: &Message, now: Instant) {
-        let mux_id = message.header.mux_id;
-        let has_reason = message.header.flags.contains(Flags::ERROR);
-        let stream = self.outbound.stream_mut(mux_id);
-        let may_have_expired = stream.is_some_and(|stream| stream.may_have_expired_remotely(now));
-        let end = match (has_reason, may_have_expired) {
-            (false, true) => End::DeadlineExceeded,
-            _ => outbound::end_of_disconnect(message),
-        };
-        self.end_call(mux_id, end);
-    }
-
-    /// Cancels an inbound call whose result is no longer needed. Does nothing if it has ended.
-    fn remove_and_cancel_inbound(&mut self, mux_id: u64, end: End) {
-        if let Some(call) = self.inbound.remove(mux_id) {
-            self.cancel_inbound(mux_id, call, end);
-        }
-    }
-
-    fn cancel_inbound(&mut self, mux_id: u64, call: InboundCall<S>, end: End) {
-        match call.state {
-            InboundState::Running | InboundState::Opening { .. } => {
-                self.events.push_back(Event::Cancel { mux_id });
-            }
-            InboundState::Blocked { position, response } => {
-                self.queue.remove_waiter(position);
-                self.retired_payloads.extend(response);
-                self.events.push_back(Event::ResponseRetired { mux_id });
-            }
-            InboundState::Stream(inbound_stream) => {
-                let InboundStream { slot, stream } = *inbound_stream;
-                let is_handler_running = stream.is_handler_running();
-                self.stream_ended(slot, stream, end);
-                self.events.push_back(if is_handler_running {
-                    Event::Cancel { mux_id }
-                } else {
-                    Event::ResponseRetired { mux_id }
-                });
             }
         }
     }
@@ -403,83 +260,14 @@ impl<S> Connection<S> {
     }
 
     fn protocol_error(&mut self, problem: String) {
-        self.close(CloseReason::Protocol(problem.into()));
-    }
-
-    // ---- time ----
-
-    /// Returns the time at which [`handle_timeout`](Self::handle_timeout) should be called. It may
-    /// be the deadline of a call that has ended; `handle_timeout` then has no work.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.is_closed {
-            return None;
-        }
-        let ping = self.pinger.next_at();
-        Some(self.deadlines.next().map_or(ping, |deadline| deadline.min(ping)))
-    }
-
-    /// Runs the timers that have expired at `now`. `wall` is sent in pings.
-    pub fn handle_timeout(&mut self, now: Instant, wall: Timestamp) {
-        if self.is_closed {
-            return;
-        }
-        while let Some(timer) = self.deadlines.pop_expired(now) {
-            match timer {
-                Timer::OutboundDeadline(mux_id) => self.expire_call(mux_id),
-                Timer::InboundDeadline { mux_id, serial } => {
-                    if self.inbound.is_live(mux_id, serial) {
-                        self.remove_and_cancel_inbound(mux_id, End::DeadlineExceeded);
-                    }
-                }
-                Timer::StreamPing(mux_id) => self.ping_stream(mux_id, now),
-                Timer::StreamPingTimeout { mux_id, serial } => {
-                    if self.inbound.is_live(mux_id, serial) {
-                        self.check_stream_ping_timeout(mux_id, serial, now);
-                    }
-                }
-            }
-        }
-        match self.pinger.handle_timeout(now, wall) {
-            PingAction::Nothing => {}
-            PingAction::Dead { missed } => self.close(CloseReason::PingTimeout { missed }),
-            PingAction::Send { payload, interval_ms } => {
-                let header = Header { deadline_ms: interval_ms, ..Header::new(0, Op::Ping) };
-                self.urgent(header, &payload::encode(&payload), Checksum::Off); // P12
-            }
-        }
-    }
-
-    fn expire_call(&mut self, mux_id: u64) {
-        self.end_and_notify_peer(mux_id, End::DeadlineExceeded);
-    }
-
-    /// Ends an outbound call for a local reason, and notifies the callee if the call was sent.
-    fn end_and_notify_peer(&mut self, mux_id: u64, end: End) {
-        let Some(call) = self.outbound.remove(mux_id) else { return };
-        let is_sent = call.state.is_sent();
-        self.call_ended(call, end);
-        if is_sent {
-            self.send_disconnect_server_mux(mux_id);
-        }
-    }
-
-    fn arm(&mut self, at: Instant, timer: Timer) {
-        let (outbound, inbound) = (&self.outbound, &self.inbound);
-        let live = TIMERS_PER_CALL_MAX * (outbound.len() + inbound.len());
-        self.deadlines.push(at, timer, live, |timer| match timer {
-            Timer::OutboundDeadline(mux_id) | Timer::StreamPing(mux_id) => {
-                outbound.contains(mux_id)
-            }
-            Timer::InboundDeadline { mux_id, serial }
-            | Timer::StreamPingTimeout { mux_id, serial } => inbound.is_live(mux_id, serial),
-        });
+        self.close_now(CloseReason::Protocol(problem.into()));
     }
 
     // ---- end ----
 
     /// Takes no new calls from either side; outstanding ones continue.
     pub fn drain(&mut self) {
-        self.is_draining = true;
+        self.checked(|connection| connection.is_draining = true);
     }
 
     /// Closes the connection at once, without sending anything ([B05]). Every outbound call ends with
@@ -488,6 +276,10 @@ impl<S> Connection<S> {
     ///
     /// [B05]: crate::rules#b05
     pub fn close(&mut self, reason: CloseReason) {
+        self.checked(|connection| connection.close_now(reason));
+    }
+
+    fn close_now(&mut self, reason: CloseReason) {
         if self.is_closed {
             return;
         }

@@ -7,6 +7,8 @@
 //! [B21]: crate::rules#b21
 //! [P17]: crate::protocol#p17
 
+use super::counter;
+
 /// The number of messages that the local sender may still send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SendCredit {
@@ -39,8 +41,8 @@ impl SendCredit {
     /// first grant (MinIO peers may send one), is ignored: a peer must never be sent more than
     /// it has room for.
     pub(super) fn grant_one(&mut self) {
-        if self.is_granted {
-            self.available = self.capacity.min(self.available.saturating_add(1));
+        if self.is_granted && self.available < self.capacity {
+            self.available += 1;
         }
     }
 
@@ -48,9 +50,26 @@ impl SendCredit {
         self.available > 0
     }
 
+    /// Returns the number of messages whose credit has not come back.
+    pub(super) const fn in_flight(self) -> u32 {
+        if self.is_granted { self.capacity.saturating_sub(self.available) } else { 0 }
+    }
+
     pub(super) fn consume(&mut self) {
-        debug_assert!(self.is_available(), "checked before");
-        self.available = self.available.saturating_sub(1);
+        counter::subtract(&mut self.available, 1, "send_credit.available");
+    }
+
+    /// Checks what must hold between two operations.
+    pub(super) fn check_invariants(self) {
+        let Self { available, capacity, is_granted } = self;
+        assert!(
+            available <= capacity,
+            "send_credit.available = {available} exceeds send_credit.capacity = {capacity}"
+        );
+        assert!(
+            is_granted || available == 0,
+            "send_credit.available = {available} before the grant"
+        );
     }
 }
 
@@ -70,6 +89,11 @@ pub(super) struct CreditExceeded;
 impl ReceiveCredit {
     pub(super) const fn new(capacity: u32) -> Self {
         Self { used: 0, to_return: 0, capacity }
+    }
+
+    /// Returns the number of messages whose credit was not returned.
+    pub(super) const fn in_flight(self) -> u32 {
+        self.used
     }
 
     /// Counts an incoming message.
@@ -94,9 +118,28 @@ impl ReceiveCredit {
 
     /// Records that one credit was returned.
     pub(super) fn return_one(&mut self) {
-        debug_assert!(self.has_credit_to_return(), "checked before");
-        self.to_return = self.to_return.saturating_sub(1);
-        self.used = self.used.saturating_sub(1);
+        counter::subtract(&mut self.to_return, 1, "receive_credit.to_return");
+        counter::subtract(&mut self.used, 1, "receive_credit.used");
+    }
+
+    /// Checks what must hold between two operations. `unread` is the number of messages that were
+    /// received and not consumed.
+    pub(super) fn check_invariants(self, unread: usize, is_closed: bool) {
+        let Self { used, to_return, capacity } = self;
+        assert!(
+            used <= capacity,
+            "receive_credit.used = {used} exceeds receive_credit.capacity = {capacity}"
+        );
+        let held = unread + to_return as usize;
+        if is_closed {
+            assert_eq!(to_return, 0, "receive_credit.to_return after the end of the input");
+            assert!(unread <= used as usize, "received = {unread}, receive_credit.used = {used}");
+        } else {
+            assert_eq!(
+                used as usize, held,
+                "receive_credit.used, and received = {unread} plus to_return = {to_return}"
+            );
+        }
     }
 
     /// Drops the credits to be returned: the sender has finished and needs none.

@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 use crate::time::Instant;
 
 /// Number of entries below which a sweep is not worth its cost.
-const SWEEP_MIN: usize = 64;
+pub(super) const SWEEP_MIN: usize = 64;
 
 /// Deadlines with keys `K`, ordered by time.
 #[derive(Debug)]
@@ -52,7 +52,11 @@ impl<K: Ord + Copy> Deadlines<K> {
         self.heap.clear();
     }
 
-    #[cfg(test)]
+    /// Returns all entries, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Instant, K)> {
+        self.heap.iter().map(|Reverse(entry)| *entry)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.heap.len()
     }

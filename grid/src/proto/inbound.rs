@@ -3,9 +3,12 @@
 //! A table from the caller's id to the state that is needed until the response is queued. The
 //! driver runs the handlers; this table only knows whether a result is still needed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::counter;
 use super::message::{Checksum, Flags, Header, Op, Outgoing};
 use super::stream::Stream;
 use super::subroute::SubrouteId;
@@ -119,6 +122,11 @@ impl<S> InboundCall<S> {
         }
     }
 
+    /// Whether the deadline has passed.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     /// Copies the fields of the request that a refusal echoes (P13).
     pub(super) fn echo_into(&self, header: &mut Header) {
         header.handler = self.handler;
@@ -174,12 +182,18 @@ impl<S> InboundCalls<S> {
 
     /// Whether this very call, not a later one with its id, is outstanding.
     pub(super) fn is_live(&self, mux_id: u64, serial: u64) -> bool {
-        self.live.get(&mux_id).is_some_and(|call| call.serial == serial)
+        self.get_live(mux_id, serial).is_some()
+    }
+
+    /// Returns this very call, not a later one with its id.
+    pub(super) fn get_live(&self, mux_id: u64, serial: u64) -> Option<&InboundCall<S>> {
+        self.live.get(&mux_id).filter(|call| call.serial == serial)
     }
 
     pub(super) fn remove(&mut self, mux_id: u64) -> Option<InboundCall<S>> {
         let call = self.live.remove(&mux_id)?;
-        self.streams -= usize::from(call.state.is_stream());
+        let streams = usize::from(call.state.is_stream());
+        counter::subtract(&mut self.streams, streams, "inbound.streams");
         Some(call)
     }
 
@@ -192,12 +206,30 @@ impl<S> InboundCalls<S> {
         self.live.iter().map(|(mux_id, call)| (*mux_id, call))
     }
 
+    /// Checks what must hold between two operations. `admitted` is the number of calls so far.
+    pub(super) fn check_invariants(&self, admitted: u64) {
+        let streams = self.live.values().filter(|call| call.state.is_stream()).count();
+        assert_eq!(self.streams, streams, "inbound.streams, and the streams among its calls");
+        for (mux_id, InboundCall { serial, .. }) in &self.live {
+            assert_ne!(*mux_id, 0, "an inbound call with the connection's id");
+            assert!(*serial < admitted, "call {mux_id}: serial = {serial}, admitted = {admitted}");
+        }
+    }
+
     /// Removes all calls and returns them in ascending order of their ids.
     pub(super) fn drain(&mut self) -> Vec<(u64, InboundCall<S>)> {
         self.streams = 0;
         let mut calls: Vec<_> = self.live.drain().collect();
         calls.sort_unstable_by_key(|(mux_id, _)| *mux_id);
         calls
+    }
+}
+
+/// Converts the deadline in a header to an instant of the local clock.
+pub(super) fn deadline_of(header: &Header, now: Instant) -> Option<Instant> {
+    match header.deadline_ms {
+        0 => None,
+        ms => Some(now + Duration::from_millis(u64::from(ms))),
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::counter;
 use super::end::{CallOutcome, End};
 use super::event::UNKNOWN_HANDLER;
 use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
@@ -65,6 +66,16 @@ impl OutboundState {
         match self {
             Self::Sent | Self::Stream { .. } => true,
             Self::Blocked { .. } | Self::StreamBlocked { .. } => false,
+        }
+    }
+
+    /// Whether a deadline was set: every request has one, a stream may.
+    pub(super) fn has_deadline(&self) -> bool {
+        match self {
+            Self::Blocked { .. } | Self::Sent => true,
+            Self::StreamBlocked { stream, .. } | Self::Stream { stream, .. } => {
+                stream.has_deadline()
+            }
         }
     }
 
@@ -132,7 +143,8 @@ impl<S> OutboundCalls<S> {
     /// Removes a call. The code that calls this decides the outcome.
     pub(super) fn remove(&mut self, mux_id: u64) -> Option<OutboundCall<S>> {
         let call = self.live.remove(&mux_id)?;
-        self.streams -= usize::from(call.state.is_stream());
+        let streams = usize::from(call.state.is_stream());
+        counter::subtract(&mut self.streams, streams, "outbound.streams");
         Some(call)
     }
 
@@ -148,6 +160,16 @@ impl<S> OutboundCalls<S> {
     /// Returns all calls with their ids, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &OutboundCall<S>)> {
         self.live.iter().map(|(mux_id, call)| (*mux_id, call))
+    }
+
+    /// Checks what must hold between two operations.
+    pub(super) fn check_invariants(&self) {
+        let streams = self.live.values().filter(|call| call.state.is_stream()).count();
+        assert_eq!(self.streams, streams, "outbound.streams, and the streams among its calls");
+        for mux_id in self.live.keys() {
+            let last_id = self.last_id;
+            assert!((1..=last_id).contains(mux_id), "call {mux_id}, outbound.last_id = {last_id}");
+        }
     }
 
     /// Removes all calls and returns them in the order in which they were started.

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::counter;
 use super::message::{self, Checksum, Header, Op, Outgoing};
 use super::subroute::SubrouteId;
 
@@ -175,8 +176,19 @@ impl Outbox {
                 (frame.message_bytes, frame.messages, Content::Encoded(frame.finish()))
             }
         };
-        self.queued_bytes = self.queued_bytes.saturating_sub(length);
+        counter::subtract(&mut self.queued_bytes, length, "outbox.queued_bytes");
         Some(Transmit { content, messages, is_last: self.is_empty() })
+    }
+
+    /// Returns the number of queued frames.
+    pub(super) fn frames(&self) -> usize {
+        self.urgent.len() + self.data.len()
+    }
+
+    /// Checks what must hold between two operations: the counted bytes are those of the frames.
+    pub(super) fn check_invariants(&self) {
+        let bytes: usize = self.urgent.iter().chain(&self.data).map(Frame::checked_bytes).sum();
+        assert_eq!(self.queued_bytes, bytes, "outbox.queued_bytes, and the bytes of its frames");
     }
 
     /// Discards all frames. Returns the payloads that the caller must drop.
@@ -188,6 +200,28 @@ impl Outbox {
             Frame::Open(_) => None,
         };
         self.data.drain(..).filter_map(payload).collect()
+    }
+}
+
+impl Frame {
+    /// Returns the bytes of the messages, after a check of the frame itself.
+    fn checked_bytes(&self) -> usize {
+        match self {
+            Self::Large(large) => large.length,
+            Self::Open(frame) => {
+                let OpenFrame { buffer, messages, message_bytes, first_header_len } = frame;
+                assert!(*messages > 0, "frame.messages = 0: an empty frame is never queued");
+                let framed = buffer.len() - ENVELOPE_ROOM;
+                let least = message_bytes + first_header_len;
+                let is_complete = if *messages == 1 { framed == least } else { framed > least };
+                assert!(
+                    is_complete,
+                    "frame.buffer holds {framed} bytes, frame.message_bytes = {message_bytes} in \
+                     {messages} messages"
+                );
+                *message_bytes
+            }
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) struct Pinger {
 
 /// The action due at the end of an interval.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 pub(super) enum PingAction {
     Nothing,
     Send { payload: PingPayload, interval_ms: u32 },
@@ -73,6 +74,15 @@ impl Pinger {
         self.last_sent = Some((wall, now));
         let interval_ms = u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX);
         PingAction::Send { payload: PingPayload { t: wall }, interval_ms }
+    }
+
+    /// Checks what must hold between two operations.
+    pub(super) fn check_invariants(&self) {
+        let Self { pings_without_pong, missed_max, .. } = self;
+        assert!(
+            pings_without_pong <= missed_max,
+            "pinger.pings_without_pong = {pings_without_pong} exceeds the limit of {missed_max}"
+        );
     }
 
     pub(super) fn handle_pong(&mut self, pong: &PongPayload, now: Instant) {
@@ -127,8 +137,10 @@ mod tests {
     #[test]
     fn a_late_pong_gives_no_round_trip() {
         let mut pinger = Pinger::new(&Limits::default(), second(0));
-        pinger.handle_timeout(second(10), wall(10));
-        pinger.handle_timeout(second(20), wall(20));
+        let action = pinger.handle_timeout(second(10), wall(10));
+        assert!(matches!(action, PingAction::Send { .. }));
+        let action = pinger.handle_timeout(second(20), wall(20));
+        assert!(matches!(action, PingAction::Send { .. }));
         let late = PongPayload { not_found: false, error: None, t: wall(10) };
         pinger.handle_pong(&late, second(21));
         assert_eq!(pinger.round_trip(), None);

@@ -25,6 +25,16 @@ pub(super) struct Queue<W> {
     next_position: u64,
 }
 
+/// The result of queueing data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Push {
+    /// The message is queued.
+    Queued,
+    /// The queue is full, or earlier messages wait for room: the message must wait too.
+    NoRoom,
+}
+
 /// The reserve for control messages is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Overrun {
@@ -42,26 +52,25 @@ impl<W: Copy> Queue<W> {
         }
     }
 
-    /// Queues data whose payload is `payload`, if there is room and no waiter. Returns whether it
-    /// was queued.
-    pub(super) fn try_push(&mut self, message: &Outgoing<'_>, payload: Option<&Bytes>) -> bool {
-        self.waiters.is_empty() && self.push_for_waiter(message, payload)
+    /// Queues data whose payload is `payload`, if there is room and no waiter.
+    pub(super) fn try_push(&mut self, message: &Outgoing<'_>, payload: Option<&Bytes>) -> Push {
+        if self.waiters.is_empty() { self.push_for_waiter(message, payload) } else { Push::NoRoom }
     }
 
-    /// Queues data of the front waiter, if there is room. Returns whether it was queued.
+    /// Queues data of the front waiter, if there is room.
     pub(super) fn push_for_waiter(
         &mut self,
         message: &Outgoing<'_>,
         payload: Option<&Bytes>,
-    ) -> bool {
+    ) -> Push {
         if self.outbox.queued_bytes() + message.encoded_len() > self.bytes_max {
-            return false;
+            return Push::NoRoom;
         }
         match payload {
             Some(payload) => self.outbox.push_data(message, payload),
             None => self.outbox.push(Lane::InOrder, message),
         };
-        true
+        Push::Queued
     }
 
     /// Queues a control message.
@@ -119,6 +128,31 @@ impl<W: Copy> Queue<W> {
     /// Returns the bytes of the queued messages.
     pub(super) fn queued_bytes(&self) -> usize {
         self.outbox.queued_bytes()
+    }
+
+    /// Returns the waiters with their positions, in their order.
+    pub(super) fn waiters(&self) -> impl Iterator<Item = (u64, W)> {
+        self.waiters.iter().map(|(position, waiter)| (*position, *waiter))
+    }
+
+    /// Returns the number of queued frames.
+    pub(super) fn frames(&self) -> usize {
+        self.outbox.frames()
+    }
+
+    /// Checks what must hold between two operations.
+    pub(super) fn check_invariants(&self) {
+        self.outbox.check_invariants();
+        let queued = self.outbox.queued_bytes();
+        let max = self.bytes_max + self.control_bytes_max;
+        assert!(queued <= max, "outbox.queued_bytes = {queued} exceeds the limits' {max}");
+        if let Some((last, _)) = self.waiters.last_key_value() {
+            let next = self.next_position;
+            assert!(*last < next, "the last waiter is at {last}, queue.next_position = {next}");
+        }
+        // A waiter is served when a frame leaves: with none, it would wait for ever (B06).
+        let waiters = self.waiters.len();
+        assert!(waiters == 0 || !self.is_empty(), "queue.waiters = {waiters} with no frame queued");
     }
 
     /// Returns the number of waiters.

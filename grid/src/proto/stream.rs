@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::credit::{ReceiveCredit, SendCredit};
 use super::end::End;
 use super::message::{Checksum, Flags, Header, Op, Outgoing};
+use super::sequence::Sequence;
 use super::subroute::SubrouteId;
 use crate::error::HandlerError;
 use crate::limits::CLOCK_DRIFT_DIVISOR;
@@ -108,6 +109,16 @@ pub enum SendStatus {
     StreamEnded,
 }
 
+/// The effect of an incoming message on the local receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Arrival {
+    /// There was nothing to receive before it: the receiver may wait for it.
+    First,
+    /// Others are to be received before it, or it was discarded.
+    Unnoticed,
+}
+
 /// A violation of the protocol by the peer's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Violation {
@@ -182,8 +193,8 @@ pub(super) enum NextSend {
 pub(super) struct Stream {
     side: StreamSide,
     has_input: bool,
-    sequence_out: u32,
-    sequence_in: u32,
+    sequence_out: Sequence,
+    sequence_in: Sequence,
     send_credit: SendCredit,
     /// The message that waits for credit or room.
     waiting_message: Option<Bytes>,
@@ -217,8 +228,8 @@ impl Stream {
         Self {
             side: StreamSide::Caller,
             has_input,
-            sequence_out: 1, // the opening message had 0 (P16)
-            sequence_in: 0,
+            sequence_out: Sequence::starting_at(1), // the opening message had 0 (P16)
+            sequence_in: Sequence::starting_at(0),
             send_credit: SendCredit::none(capacities.input),
             waiting_message: None,
             out: if has_input { Direction::Open } else { Direction::Closed },
@@ -231,6 +242,11 @@ impl Stream {
             pings_without_pong: 0,
             last_ping: now,
         }
+    }
+
+    /// Caller: whether the stream has a deadline.
+    pub(super) fn has_deadline(&self) -> bool {
+        self.remote_deadline_earliest.is_some()
     }
 
     /// Caller: whether the deadline may have passed by the callee's clock.
@@ -249,8 +265,9 @@ impl Stream {
         Self {
             side: StreamSide::Callee,
             has_input: capacities.input > 0,
-            sequence_out: 0,
-            sequence_in: 1 + pings,
+            sequence_out: Sequence::starting_at(0),
+            // The opening message had 0 (P16).
+            sequence_in: Sequence::starting_at(1_u32.wrapping_add(pings)),
             send_credit: SendCredit::full(capacities.output.max(1)),
             waiting_message: None,
             out: Direction::Open,
@@ -269,13 +286,13 @@ impl Stream {
 
     /// Checks the sequence number of a message against the expected one (P16).
     pub(super) fn check_sequence(&mut self, received: u32) -> Result<(), Violation> {
-        check_sequence(self.sequence_in, received)?;
-        self.sequence_in = self.sequence_in.wrapping_add(1);
+        check_sequence(self.sequence_in.next(), received)?;
+        self.sequence_in.take();
         Ok(())
     }
 
-    /// Accepts an incoming message. Returns whether it is the first one to receive.
-    pub(super) fn receive(&mut self, payload: Bytes) -> Result<bool, Violation> {
+    /// Accepts an incoming message.
+    pub(super) fn receive(&mut self, payload: Bytes) -> Result<Arrival, Violation> {
         if self.side == StreamSide::Callee && !self.has_input {
             return Err(Violation::NoInput);
         }
@@ -285,10 +302,10 @@ impl Stream {
         self.receive_credit.receive().map_err(|_| Violation::Overrun)?;
         if self.is_discarding {
             self.receive_credit.mark_consumed();
-            return Ok(false);
+            return Ok(Arrival::Unnoticed);
         }
         self.received.push_back(payload);
-        Ok(self.received.len() == 1)
+        Ok(if self.received.len() == 1 { Arrival::First } else { Arrival::Unnoticed })
     }
 
     /// Records that the caller has finished sending.
@@ -391,11 +408,9 @@ impl Stream {
         self.out == Direction::Open
     }
 
-    /// Returns the sequence number of the next message.
+    /// Takes the sequence number of the next message.
     pub(super) fn next_sequence(&mut self) -> u32 {
-        let sequence = self.sequence_out;
-        self.sequence_out = sequence.wrapping_add(1);
-        sequence
+        self.sequence_out.take()
     }
 
     /// Returns the next item that may be sent, if there is room for it.
@@ -445,7 +460,8 @@ impl Stream {
             NextSend::End => (data, Flags::EOF, &[][..], None),
             NextSend::Abort => (Op::DisconnectClientMux, Flags::ERROR, error, None),
         };
-        let header = Header { sequence: self.sequence_out, flags, ..Header::new(mux_id, op) };
+        let header =
+            Header { sequence: self.sequence_out.next(), flags, ..Header::new(mux_id, op) };
         (Outgoing { header, payload, subroute: None, checksum }, shared)
     }
 
@@ -476,6 +492,54 @@ impl Stream {
             NextSend::Abort => self.out = Direction::Closed,
         }
         None
+    }
+}
+
+impl Stream {
+    /// Checks what must hold between two operations.
+    pub(super) fn check_invariants(&self, id: StreamId) {
+        assert_eq!(self.side, id.side, "stream {id:?}: side");
+        let is_closed = self.is_input_finished;
+        self.send_credit.check_invariants();
+        self.receive_credit.check_invariants(self.received.len(), is_closed);
+        self.sequence_out.check_invariants(self.send_credit.in_flight(), "sequence_out");
+        self.sequence_in.check_invariants(self.receive_credit.in_flight(), "sequence_in");
+        let unread = self.received.len();
+        assert!(
+            !self.is_discarding || unread == 0,
+            "stream {id:?}: received = {unread}, discarded"
+        );
+        // What can be sent and is not in the queue waits for room in it (B06).
+        let (next, position) = (self.next_send(), self.position);
+        assert_eq!(
+            next.is_some(),
+            position.is_some(),
+            "stream {id:?}: next_send = {next:?}, position = {position:?}"
+        );
+        self.check_direction(id);
+    }
+
+    fn check_direction(&self, id: StreamId) {
+        let Self { out, has_input, waiting_message, pings_without_pong, .. } = self;
+        let is_possible = match (self.side, out) {
+            (StreamSide::Caller, Direction::Open) => *has_input,
+            (StreamSide::Caller, Direction::Closing(cause)) => *cause == CloseCause::Input,
+            (StreamSide::Caller, Direction::Closed) => waiting_message.is_none(),
+            (StreamSide::Callee, Direction::Open) => true,
+            (StreamSide::Callee, Direction::Closing(cause)) => {
+                self.is_discarding && *cause != CloseCause::Input
+            }
+            // The stream is removed when its end is queued.
+            (StreamSide::Callee, Direction::Closed) => false,
+        };
+        assert!(is_possible, "stream {id:?}: out = {out:?}, has_input = {has_input}");
+        let is_caller = self.side == StreamSide::Caller;
+        let pings = *pings_without_pong;
+        assert!(is_caller || pings == 0, "stream {id:?}: pings_without_pong = {pings}");
+        assert!(
+            !(is_caller && self.is_input_finished),
+            "stream {id:?}: is_input_finished at the caller"
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use grid::limits::Limits;
 use grid::proto::connection::{
     CallKind, Capacities, CloseReason, Connection, Event, HandlerResult, OpenRequest, Received,
-    Request, SendStatus, Slot, StreamId, StreamSide,
+    Request, Respond, SendStatus, Slot, StreamId, StreamSide,
 };
 use grid::proto::message::{Checksum, Message, parse_frame};
 use grid::time::{Instant, Timestamp};
@@ -281,7 +281,7 @@ impl Exchange {
             Err(error) => format!("the handler fails: {:?}", error.message()),
         };
         let now = self.now;
-        let is_accepted = self.b.respond(mux_id, response, now);
+        let is_accepted = self.b.respond(mux_id, response, now) == Respond::Accepted;
         let but = match is_accepted {
             false => "; its response is discarded",
             true if self.b.is_inbound_live(mux_id) => "; its end waits for credit",
@@ -317,7 +317,10 @@ fn quoted(payload: &[u8]) -> String {
 /// Describes an event in words.
 fn event_text(event: &Event) -> String {
     match event {
-        Event::CallEnded { outcome, .. } => format!("the call ends: {outcome:?}"),
+        Event::CallEnded { outcome: Ok(payload), .. } => {
+            format!("the call ends: Response({payload:?})")
+        }
+        Event::CallEnded { outcome: Err(end), .. } => format!("the call ends: {end:?}"),
         Event::Incoming(incoming) => {
             let handler = incoming.handler;
             let payload = quoted(&incoming.payload);

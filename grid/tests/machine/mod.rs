@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::limits::Limits;
 use grid::proto::connection::{
-    CallOutcome, Connection, Event, HandlerResult, Request, Slot, StartError,
+    CallOutcome, Connection, Event, HandlerResult, Request, Respond, Slot, StartError,
 };
 use grid::proto::message::{Checksum, Flags, Header, Message, Op, parse_frame};
 use grid::time::{Instant, Timestamp};
@@ -77,7 +77,7 @@ impl Subject {
     }
 
     pub fn respond(&mut self, mux_id: u64, response: &HandlerResult) -> bool {
-        self.connection.respond(mux_id, response, self.now)
+        self.connection.respond(mux_id, response, self.now) == Respond::Accepted
     }
 
     /// Advances the clock without running the machine's timers.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::error::HandlerError;
-use grid::proto::connection::{CallOutcome, End, Request, Slot, StartError};
+use grid::proto::connection::{CallOutcome, End, Request, Respond, Slot, StartError};
 use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
 
@@ -145,7 +145,7 @@ impl Pair {
                 return self.refuse(end, mux_id, token, reply);
             }
         };
-        let is_live = endpoint.connection.respond(mux_id, &response, now);
+        let is_live = endpoint.connection.respond(mux_id, &response, now) == Respond::Accepted;
         let is_late = self.calls[token].callee_deadline.is_some_and(|deadline| deadline <= now);
         assert_eq!(is_live, !is_late, "a call that was not cancelled is live");
         if is_late {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::error::HandlerError;
 use grid::proto::connection::{
-    Capacities, End, OpenRequest, Received, SendStatus, Slot, StartError, StreamId, StreamSide,
+    Capacities, End, OpenRequest, Received, Respond, SendStatus, Slot, StartError, StreamId,
+    StreamSide,
 };
 use grid::proto::subroute::SubrouteId;
 use grid::time::Instant;
@@ -532,7 +533,8 @@ impl Pair {
         let has_unread_input = stream.callee_half.received < stream.caller_half.sent.len();
         let (sent_count, received) = (stream.callee_half.sent.len(), stream.caller_half.received);
         let has_no_credit = sent_count - received >= stream.capacities.output as usize;
-        let is_live = self.endpoint_mut(end).connection.respond(mux_id, &response, now);
+        let respond = self.endpoint_mut(end).connection.respond(mux_id, &response, now);
+        let is_live = respond == Respond::Accepted;
         assert_eq!(is_live, !is_late, "a stream that was not cancelled is live");
         if has_unread_input {
             self.reached.insert("input unread when the handler returned");

@@ -12,6 +12,10 @@ impl<S> Connection<S> {
     ///
     /// Call it until it returns `None` or the socket is full.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.checked(|connection| connection.next_transmit(now))
+    }
+
+    fn next_transmit(&mut self, now: Instant) -> Option<Transmit> {
         let mut transmit = self.queue.pop()?;
         self.counters.messages_out += u64::from(transmit.messages);
         self.counters.bytes_out += transmit.frame_bytes() as u64;
@@ -57,7 +61,7 @@ impl<S> Connection<S> {
             return;
         }
         if let Err(Overrun { max }) = self.queue.push_control(lane, &message) {
-            self.close(CloseReason::ControlOverrun { max });
+            self.close_now(CloseReason::ControlOverrun { max });
         }
     }
 }

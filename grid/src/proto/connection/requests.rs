@@ -3,17 +3,37 @@
 //! [P13]: crate::protocol#p13
 //! [P14]: crate::protocol#p14
 
-use std::time::Duration;
-
 use super::UnblockResult::{self, Dequeued, NoRoom};
-use super::{Connection, InboundCall, InboundStream, QueueWaiter, Timer};
+use super::timers::Timer;
+use super::{Connection, QueueWaiter};
 use crate::proto::end::End;
 use crate::proto::event::{Event, StartError};
-use crate::proto::inbound::{self, CallKind, HandlerResult, InboundState, Incoming};
+use crate::proto::inbound::{
+    self, CallKind, HandlerResult, InboundCall, InboundState, InboundStream, Incoming,
+};
 use crate::proto::message::{Header, Message, Op};
 use crate::proto::outbound::{self, OutboundCall, OutboundState, Request};
 use crate::proto::payload::{self, MuxConnectError};
+use crate::proto::queue::Push;
 use crate::time::Instant;
+
+/// The effect of a handler's response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Respond {
+    /// The response is queued, or waits for room or credit.
+    Accepted,
+    /// The call has ended, and the response is discarded: its caller cancelled it, or its deadline
+    /// passed. Also the result of a second response.
+    CallEnded,
+}
+
+/// The decision on a call of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Admission {
+    Admitted,
+    Refused,
+}
 
 impl<S> Connection<S> {
     /// Starts a call. It ends with an [`Event::CallEnded`] that returns `slot`, unless it is
@@ -25,6 +45,10 @@ impl<S> Connection<S> {
     ///
     /// [`StartError`]; then there is no call.
     pub fn call(&mut self, slot: S, request: &Request, now: Instant) -> Result<u64, StartError> {
+        self.checked(|connection| connection.start_call(slot, request, now))
+    }
+
+    fn start_call(&mut self, slot: S, request: &Request, now: Instant) -> Result<u64, StartError> {
         self.check_start(Some(request.deadline), now)?;
         let mux_id = self.outbound.allocate_id();
         let deadline = request.deadline;
@@ -33,11 +57,12 @@ impl<S> Connection<S> {
         if bytes > self.limits.message_bytes_max {
             return Err(StartError::TooLarge { bytes });
         }
-        let state = if self.queue.try_push(&message, Some(&request.payload)) {
-            OutboundState::Sent
-        } else {
-            let position = self.queue.enqueue_waiter(QueueWaiter::Request(mux_id));
-            OutboundState::Blocked { request: request.clone(), position }
+        let state = match self.queue.try_push(&message, Some(&request.payload)) {
+            Push::Queued => OutboundState::Sent,
+            Push::NoRoom => {
+                let position = self.queue.enqueue_waiter(QueueWaiter::Request(mux_id));
+                OutboundState::Blocked { request: request.clone(), position }
+            }
         };
         self.outbound.insert(mux_id, OutboundCall { slot, state });
         self.arm(deadline, Timer::OutboundDeadline(mux_id));
@@ -70,33 +95,42 @@ impl<S> Connection<S> {
     /// [B11]: crate::rules#b11
     /// [P14]: crate::protocol#p14
     pub fn cancel(&mut self, mux_id: u64) {
-        if let Some(call) = self.outbound.remove(mux_id) {
-            self.cancel_outbound(mux_id, call);
-        }
+        self.checked(|connection| {
+            if let Some(call) = connection.outbound.remove(mux_id) {
+                connection.cancel_outbound(mux_id, call);
+            }
+        });
     }
 
-    /// Responds to an inbound call. Returns whether the call was still outstanding.
+    /// Responds to an inbound call. A call takes one response; a second one has no effect.
     ///
     /// A full queue is no error: the response waits for room, and [`Event::ResponseRetired`]
     /// reports the end of the wait.
-    pub fn respond(&mut self, mux_id: u64, response: &HandlerResult, now: Instant) -> bool {
-        let Some(call) = self.inbound.get_mut(mux_id) else {
-            return false;
-        };
-        if call.deadline.is_some_and(|deadline| deadline <= now) {
-            self.discard_late_response(mux_id);
-            return false;
-        }
-        match call.state {
-            InboundState::Stream(_) => {
-                self.respond_to_stream(mux_id, response);
-                return true;
+    pub fn respond(&mut self, mux_id: u64, response: &HandlerResult, now: Instant) -> Respond {
+        self.checked(|connection| connection.accept_response(mux_id, response, now))
+    }
+
+    fn accept_response(&mut self, mux_id: u64, response: &HandlerResult, now: Instant) -> Respond {
+        let Some(call) = self.inbound.get(mux_id) else { return Respond::CallEnded };
+        match &call.state {
+            InboundState::Running | InboundState::Stream(_) if call.is_overdue(now) => {
+                self.discard_late_response(mux_id);
+                Respond::CallEnded
             }
-            // No handler can have started yet: the result is of an earlier call, and the peer
-            // reused its id.
-            InboundState::Opening { .. } => return false,
-            InboundState::Running | InboundState::Blocked { .. } => {}
+            InboundState::Running => self.respond_to_request(mux_id, response),
+            InboundState::Stream(inbound) if inbound.stream.is_handler_running() => {
+                self.respond_to_stream(mux_id, response);
+                Respond::Accepted
+            }
+            // The result is of an earlier call, whose id the peer reused (it must not: P9). The new
+            // call's handler has not started, or its own result waits for room or credit.
+            InboundState::Opening { .. }
+            | InboundState::Blocked { .. }
+            | InboundState::Stream(_) => Respond::CallEnded,
         }
+    }
+
+    fn respond_to_request(&mut self, mux_id: u64, response: &HandlerResult) -> Respond {
         let message = inbound::response_message(mux_id, response, self.checksum);
         let bytes = message.encoded_len();
         let max = self.limits.message_bytes_max;
@@ -104,17 +138,20 @@ impl<S> Connection<S> {
             let kind = if response.is_ok() { "answer" } else { "error" };
             let problem =
                 format!("the handler's {kind} of {bytes} bytes is larger than the limit of {max}");
-            return self.respond(mux_id, &Err(problem.into()), now);
+            return self.respond_to_request(mux_id, &Err(problem.into()));
         }
-        if self.queue.try_push(&message, response.as_ref().ok()) {
-            self.inbound.remove(mux_id);
-        } else {
-            let position = self.queue.enqueue_waiter(QueueWaiter::Response(mux_id));
-            if let Some(call) = self.inbound.get_mut(mux_id) {
-                call.state = InboundState::Blocked { response: response.clone(), position };
+        match self.queue.try_push(&message, response.as_ref().ok()) {
+            Push::Queued => {
+                self.inbound.remove(mux_id);
+            }
+            Push::NoRoom => {
+                let position = self.queue.enqueue_waiter(QueueWaiter::Response(mux_id));
+                if let Some(call) = self.inbound.get_mut(mux_id) {
+                    call.state = InboundState::Blocked { response: response.clone(), position };
+                }
             }
         }
-        true
+        Respond::Accepted
     }
 
     /// Discards a response after the deadline, even if its timer has not run yet ([P14]). The end of
@@ -131,13 +168,20 @@ impl<S> Connection<S> {
     }
 
     /// Refuses an inbound call whose handler did not run, with a reason for the caller ([P13]). Does
-    /// nothing if the call has ended.
+    /// nothing if the call has ended, was accepted, or has its response.
     ///
     /// [P13]: crate::protocol#p13
     pub fn refuse(&mut self, mux_id: u64, reason: &str) {
-        if let Some(call) = self.inbound.remove(mux_id) {
-            self.send_refusal(mux_id, &call, reason);
-        }
+        self.checked(|connection| {
+            match connection.inbound.get(mux_id).map(|call| &call.state) {
+                Some(InboundState::Running | InboundState::Opening { .. }) => {}
+                // The refusal is of an earlier call, whose id the peer reused (it must not: P9).
+                Some(InboundState::Blocked { .. } | InboundState::Stream(_)) | None => return,
+            }
+            if let Some(call) = connection.inbound.remove(mux_id) {
+                connection.send_refusal(mux_id, &call, reason);
+            }
+        });
     }
 
     pub(super) fn send_refusal(&mut self, mux_id: u64, call: &InboundCall<S>, reason: &str) {
@@ -160,31 +204,32 @@ impl<S> Connection<S> {
             // call.
             return self.skip(header);
         }
-        let deadline = deadline_of(&header, now);
+        let deadline = inbound::deadline_of(&header, now);
         let kind = CallKind::Request;
         let incoming =
             Incoming { mux_id, kind, handler: header.handler, subroute, payload, deadline };
-        self.admit_inbound(&header, InboundState::Running, incoming);
+        // A refused request needs nothing more.
+        let _: Admission = self.admit_inbound(&header, InboundState::Running, incoming);
     }
 
-    /// Admits a call of the peer, unless it must be refused. Returns whether it was admitted.
+    /// Admits a call of the peer, unless it must be refused.
     pub(super) fn admit_inbound(
         &mut self,
         header: &Header,
         state: InboundState<S>,
         incoming: Incoming,
-    ) -> bool {
+    ) -> Admission {
         let Incoming { mux_id, deadline, .. } = incoming;
         let serial = self.counters.inbound_calls;
         let call = InboundCall::new(header, state, deadline, serial);
         if self.is_draining {
             self.send_refusal(mux_id, &call, "this server is shutting down");
-            return false;
+            return Admission::Refused;
         }
         if self.inbound.len() >= self.limits.inbound_calls_max {
             let reason = format!("overloaded: {} calls are served already", self.inbound.len());
             self.send_refusal(mux_id, &call, &reason);
-            return false;
+            return Admission::Refused;
         }
         self.inbound.insert(mux_id, call);
         if let Some(deadline) = deadline {
@@ -192,7 +237,7 @@ impl<S> Connection<S> {
         }
         self.counters.inbound_calls += 1;
         self.events.push_back(Event::Incoming(incoming));
-        true
+        Admission::Admitted
     }
 
     pub(super) fn try_unblock_request(&mut self, mux_id: u64, now: Instant) -> UnblockResult {
@@ -206,8 +251,9 @@ impl<S> Connection<S> {
             return Dequeued;
         }
         let message = outbound::request_message(mux_id, request, checksum, now);
-        if !self.queue.push_for_waiter(&message, Some(&request.payload)) {
-            return NoRoom;
+        match self.queue.push_for_waiter(&message, Some(&request.payload)) {
+            Push::NoRoom => return NoRoom,
+            Push::Queued => {}
         }
         let before = std::mem::replace(&mut call.state, OutboundState::Sent);
         if let OutboundState::Blocked { request, .. } = before {
@@ -218,7 +264,7 @@ impl<S> Connection<S> {
 
     pub(super) fn try_unblock_response(&mut self, mux_id: u64, now: Instant) -> UnblockResult {
         let Some(call) = self.inbound.get_mut(mux_id) else { return Dequeued };
-        if call.deadline.is_some_and(|deadline| deadline <= now) {
+        if call.is_overdue(now) {
             self.remove_and_cancel_inbound(mux_id, End::DeadlineExceeded);
             return Dequeued;
         }
@@ -226,8 +272,9 @@ impl<S> Connection<S> {
             return Dequeued;
         };
         let message = inbound::response_message(mux_id, response, self.checksum);
-        if !self.queue.push_for_waiter(&message, response.as_ref().ok()) {
-            return NoRoom;
+        match self.queue.push_for_waiter(&message, response.as_ref().ok()) {
+            Push::NoRoom => return NoRoom,
+            Push::Queued => {}
         }
         if let Some(InboundCall { state: InboundState::Blocked { response, .. }, .. }) =
             self.inbound.remove(mux_id)
@@ -236,13 +283,5 @@ impl<S> Connection<S> {
         }
         self.events.push_back(Event::ResponseRetired { mux_id });
         Dequeued
-    }
-}
-
-/// Converts the deadline in a header to an instant of the local clock.
-pub(super) fn deadline_of(header: &Header, now: Instant) -> Option<Instant> {
-    match header.deadline_ms {
-        0 => None,
-        ms => Some(now + Duration::from_millis(u64::from(ms))),
     }
 }
